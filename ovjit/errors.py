@@ -1,0 +1,37 @@
+"""Exceptions of ovjit, each also the class that OpenVINO raises in its place.
+
+Programs written for OpenVINO catch RuntimeError (nearly always), TypeError, IndexError or
+ValueError; ovjit's own classes derive from those, so both kinds of `except` work.
+"""
+
+from __future__ import annotations
+
+
+class OvjitError(RuntimeError):
+    """Root of ovjit's own errors."""
+
+
+class ModelError(OvjitError):
+    """A model file or a graph is not valid: what, in which node, what to do next."""
+
+
+class UnsupportedError(OvjitError):
+    """The model is valid but uses something that ovjit does not implement."""
+
+
+class InferenceError(OvjitError):
+    """A running inference met data that its operation refuses (an index out of range ...)."""
+
+
+class Cancelled(OvjitError):
+    """Raised by `InferRequest.wait` after `cancel`."""
+
+
+class Busy(OvjitError):
+    """The request is running; wait for it first."""
+
+
+def check(condition: object, message: str) -> None:
+    """Raise ModelError with `message` unless `condition` holds."""
+    if not condition:
+        raise ModelError(message)

@@ -1,0 +1,1 @@
+"""The immutable graph, its element types, its operations and its NumPy interpreter."""

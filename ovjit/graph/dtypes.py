@@ -1,0 +1,98 @@
+"""Element types: one row each, under OpenVINO's names.
+
+Everywhere inside ovjit an element type is its name ("f32", "i64", "boolean" ...);
+`ovjit.Type` is the public face of the same rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+
+class ElementType(NamedTuple):
+    """One element type. `numpy` holds its values; `bits` is its size in memory."""
+
+    name: str
+    bits: int
+    numpy: np.dtype | None  # None: no NumPy array has elements of this type's values
+    kind: str  # f float, i signed, u unsigned, b boolean, s string, ? unknown
+
+    @property
+    def is_real(self) -> bool:
+        return self.kind == "f"
+
+    @property
+    def is_integral(self) -> bool:
+        return self.kind in "iub"
+
+    @property
+    def is_packed(self) -> bool:
+        """True when several elements share a byte."""
+        return self.bits < 8 and self.kind in "iuf"
+
+
+def _row(name: str, bits: int, numpy: object, kind: str) -> tuple[str, ElementType]:
+    return name, ElementType(name, bits, None if numpy is None else np.dtype(numpy), kind)  # type: ignore[call-overload]
+
+
+#: name -> ElementType, in OpenVINO's order.
+ELEMENT_TYPES: dict[str, ElementType] = dict(
+    [
+        _row("dynamic", 0, None, "?"),
+        _row("boolean", 8, np.bool_, "b"),
+        _row("bf16", 16, ml_dtypes.bfloat16, "f"),
+        _row("f16", 16, np.float16, "f"),
+        _row("f32", 32, np.float32, "f"),
+        _row("f64", 64, np.float64, "f"),
+        _row("i4", 4, ml_dtypes.int4, "i"),
+        _row("i8", 8, np.int8, "i"),
+        _row("i16", 16, np.int16, "i"),
+        _row("i32", 32, np.int32, "i"),
+        _row("i64", 64, np.int64, "i"),
+        _row("u1", 1, None, "u"),
+        _row("u2", 2, ml_dtypes.uint2, "u"),
+        _row("u3", 3, None, "u"),
+        _row("u4", 4, ml_dtypes.uint4, "u"),
+        _row("u6", 6, None, "u"),
+        _row("u8", 8, np.uint8, "u"),
+        _row("u16", 16, np.uint16, "u"),
+        _row("u32", 32, np.uint32, "u"),
+        _row("u64", 64, np.uint64, "u"),
+        _row("nf4", 4, None, "f"),
+        _row("f8e4m3", 8, ml_dtypes.float8_e4m3fn, "f"),
+        _row("f8e5m2", 8, ml_dtypes.float8_e5m2, "f"),
+        _row("string", 0, np.object_, "s"),
+        _row("f4e2m1", 4, ml_dtypes.float4_e2m1fn, "f"),
+        _row("f8e8m0", 8, ml_dtypes.float8_e8m0fnu, "f"),
+    ]
+)
+
+_BY_NUMPY = {row.numpy: row.name for row in ELEMENT_TYPES.values() if row.numpy is not None}
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """The NumPy dtype that holds values of element type `name`.
+
+    Raises TypeError when there is none (u1, u3, u6, nf4, dynamic).
+    """
+    dtype = ELEMENT_TYPES[name].numpy
+    if dtype is None:
+        raise TypeError(f"element type {name} has no NumPy dtype of its own")
+    return dtype
+
+
+def from_numpy(dtype: np.dtype | type) -> str:
+    """The element type's name for a NumPy dtype; strings of any kind are "string".
+
+    Raises TypeError for a dtype that no element type stands for.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind in "USO":
+        return "string"
+    name = _BY_NUMPY.get(dtype.newbyteorder("="))
+    if name is None:
+        raise TypeError(f"no element type stands for the NumPy dtype {dtype}")
+    return name

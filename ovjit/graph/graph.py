@@ -1,0 +1,234 @@
+"""The immutable graph that the passes rewrite: nodes in topological order, values between them.
+
+A pass is `Graph -> Graph`: it walks the old nodes with a `Builder` that infers types as it adds.
+`print(graph)` shows one node a line, `verify(graph)` checks the invariants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import ModelError
+from ovjit.graph import dtypes
+from ovjit.graph.op import Op, TensorType, find_op
+
+
+class Value:
+    """One output of a node."""
+
+    __slots__ = ("index", "node", "type")
+
+    def __init__(self, node: Node, index: int, type: TensorType):
+        self.node = node
+        self.index = index
+        self.type = type
+
+    @property
+    def dtype(self) -> str:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> Any:
+        return self.type.shape
+
+    @property
+    def constant(self) -> np.ndarray | None:
+        """The value of a Constant; None for every other node."""
+        return self.node.attrs["value"] if self.node.op.name == "Constant" else None
+
+    def __repr__(self) -> str:
+        return f"%{self.node.name}" + (f":{self.index}" if len(self.node.outputs) > 1 else "")
+
+
+class Node:
+    """One operation applied to values. Never changed once it is in a graph.
+
+    `name` is the friendly name; `origins` are the friendly names of the model's nodes it stands for.
+    """
+
+    __slots__ = ("attrs", "inputs", "name", "op", "origins", "outputs")
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: Iterable[Value],
+        attrs: Mapping[str, Any],
+        name: str,
+        types: Iterable[TensorType],
+        origins: Iterable[str] | None = None,
+    ):
+        self.op = op
+        self.inputs = tuple(inputs)
+        self.attrs = dict(attrs)
+        self.name = name
+        self.origins = (name,) if origins is None else tuple(dict.fromkeys(origins))
+        self.outputs = tuple(Value(self, i, t) for i, t in enumerate(types))
+
+    @property
+    def output(self) -> Value:
+        return self.outputs[0]
+
+    def __repr__(self) -> str:
+        outs = ", ".join(f"{v!r}: {v.type!r}" for v in self.outputs)
+        attrs = "".join(f", {k}={_show(v)}" for k, v in self.attrs.items())
+        ins = ", ".join(map(repr, self.inputs))
+        return f"{outs} = {self.op.name}({ins}{attrs})"
+
+
+class Graph:
+    """`inputs` are the outputs of Parameter nodes; `outputs` any values; `nodes` in topological order."""
+
+    __slots__ = ("inputs", "nodes", "outputs")
+
+    def __init__(self, inputs: Iterable[Value], nodes: Iterable[Node], outputs: Iterable[Value]):
+        self.inputs = tuple(inputs)
+        self.nodes = tuple(nodes)
+        self.outputs = tuple(outputs)
+
+    def __repr__(self) -> str:
+        lines = [repr(n) for n in self.nodes]
+        lines.append("return " + ", ".join(map(repr, self.outputs)))
+        return "\n".join(lines)
+
+    def uses(self) -> dict[Value, list[tuple[Node | None, int]]]:
+        """value -> its consumers as (node, input index); (None, i) is the graph's i-th output."""
+        out: dict[Value, list[tuple[Node | None, int]]] = {v: [] for n in self.nodes for v in n.outputs}
+        for node in self.nodes:
+            for i, value in enumerate(node.inputs):
+                out[value].append((node, i))
+        for i, value in enumerate(self.outputs):
+            out[value].append((None, i))
+        return out
+
+
+class Builder:
+    """Makes a graph node by node, inferring types and keeping names unique."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.inputs: list[Value] = []
+        self._names: set[str] = set()
+
+    def add(
+        self,
+        op: Op | str,
+        inputs: Sequence[Value] = (),
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        origins: Iterable[str] | None = None,
+        types: Iterable[TensorType] | None = None,
+    ) -> Node:
+        """Append a node. `types` skips inference. Raises ModelError naming the node when it is invalid."""
+        record = find_op(op) if isinstance(op, str) else op
+        name = self._unique(name or record.name)
+        try:
+            checked = record.check_attributes(attrs or {})
+            if types is None:
+                types = record.infer_types([v.type for v in inputs], checked)
+        except ModelError as error:
+            raise ModelError(f"node {name!r} ({record.name}-{record.opset}): {error}") from error
+        node = Node(record, inputs, checked, name, types, origins)
+        self.nodes.append(node)
+        if record.name == "Parameter":
+            self.inputs.append(node.output)
+        return node
+
+    def constant(self, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
+        """A Constant; `dtype` where the array's own does not tell (packed types)."""
+        value = np.asarray(value)
+        return self.add(
+            "Constant", (), {"value": value, "element_type": dtype or dtypes.from_numpy(value.dtype)}, name=name
+        ).output
+
+    def finish(self, outputs: Iterable[Value], inputs: Iterable[Value] | None = None) -> Graph:
+        """The graph of all that the outputs need, and the Parameters (unused ones stay inputs)."""
+        outputs = tuple(outputs)
+        needed = {v.node for v in outputs} | {v.node for v in self.inputs}
+        for node in reversed(self.nodes):
+            if node in needed:
+                needed.update(v.node for v in node.inputs)
+        inputs = self.inputs if inputs is None else inputs
+        return Graph(inputs, (n for n in self.nodes if n in needed), outputs)
+
+    def _unique(self, name: str) -> str:
+        candidate, i = name, 1
+        while candidate in self._names:
+            candidate, i = f"{name}_{i}", i + 1
+        self._names.add(candidate)
+        return candidate
+
+
+#: visit(builder, node, new inputs) -> the new values for the node's outputs, or None to copy the node.
+Visit = Callable[[Builder, Node, tuple[Value, ...]], "Sequence[Value] | None"]
+
+
+def rebuild(graph: Graph, visit: Visit) -> Graph:
+    """A copy of `graph` in which `visit` replaces nodes. Dead nodes fall away."""
+    builder = Builder()
+    new: dict[Value, Value] = {}
+    for node in graph.nodes:
+        inputs = tuple(new[v] for v in node.inputs)
+        outputs = visit(builder, node, inputs)
+        if outputs is None:
+            outputs = copy_node(builder, node, inputs).outputs
+        new.update(zip(node.outputs, outputs, strict=True))
+    return builder.finish((new[v] for v in graph.outputs), (new[v] for v in graph.inputs))
+
+
+def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
+    """`node` again, on other inputs; types are inferred anew when an input's type changed."""
+    same = all(a.type == b.type and a.type.value is b.type.value for a, b in zip(node.inputs, inputs, strict=True))
+    types = [v.type for v in node.outputs] if same else None
+    return builder.add(node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types)
+
+
+def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> Iterator[Any]:
+    """Nodes that `outputs` need, producers first, without recursion. Raises ModelError on a cycle."""
+    done: set[Any] = set()
+    path: set[Any] = set()
+    stack: list[tuple[Any, Iterator[Any] | None]] = [(n, None) for n in reversed(list(outputs))]
+    while stack:
+        node, rest = stack.pop()
+        if rest is None:
+            if node in done:
+                continue
+            if node in path:
+                raise ModelError(f"the graph has a cycle through {getattr(node, 'name', node)!r}")
+            path.add(node)
+            rest = iter(list(inputs_of(node)))
+        for producer in rest:
+            if producer not in done:
+                stack.append((node, rest))
+                stack.append((producer, None))
+                break
+        else:
+            path.discard(node)
+            done.add(node)
+            yield node
+
+
+def verify(graph: Graph) -> None:
+    """Check the invariants: order, unique names, types as inferred. Raises ModelError."""
+    seen: set[Value] = set()
+    names: set[str] = set()
+    for node in graph.nodes:
+        for value in node.inputs:
+            if value not in seen:
+                raise ModelError(f"node {node.name!r} uses {value!r} before it is made")
+        if node.name in names:
+            raise ModelError(f"two nodes are named {node.name!r}")
+        names.add(node.name)
+        seen.update(node.outputs)
+    for value in (*graph.outputs, *graph.inputs):
+        if value not in seen:
+            raise ModelError(f"the graph returns {value!r}, which no node makes")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"<{value.dtype}{list(value.shape)}>" if value.size > 8 else str(value.tolist())
+    return repr(value)

@@ -1,0 +1,39 @@
+"""Run a graph in NumPy, node by node, by the references: the living definition of every operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Graph, Node, Value
+
+
+def evaluate(
+    graph: Graph,
+    inputs: Sequence[np.ndarray],
+    observe: Callable[[Node, Sequence[np.ndarray]], None] | None = None,
+) -> list[np.ndarray]:
+    """The graph's outputs for `inputs` (one array per graph input, of its dtype and a fitting shape).
+
+    `observe(node, outputs)` is called after every node. Raises what the failing operation raises, with
+    the node named.
+    """
+    values: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs, strict=True))
+    last = {v: n for n in graph.nodes for v in n.inputs}
+    keep = set(graph.outputs)
+    for node in graph.nodes:
+        if node.op.name == "Parameter":
+            continue
+        try:
+            outputs = node.op.evaluate([values[v] for v in node.inputs], node.attrs)
+        except OvjitError as error:
+            raise type(error)(f"node {node.name!r} ({node.op.name}): {error}") from error
+        values.update(zip(node.outputs, outputs, strict=True))
+        if observe is not None:
+            observe(node, outputs)
+        for value in set(node.inputs):
+            if last.get(value) is node and value not in keep:
+                del values[value]
+    return [values[v] for v in graph.outputs]

@@ -1,0 +1,291 @@
+"""The operation record and its registry: what an operation is, in one place.
+
+An operation is a class decorated with `@op` (or one row of a table, see `ovjit_ops.elementwise`):
+
+    @op("Softmax", opset=8)
+    class Softmax:
+        '''exp(x - max(x)) / sum(exp(x - max(x))) along `axis`.'''
+        def infer(x, *, axis: Int = 1): ...       # TensorTypes in -> TensorType(s) out
+        def ref(x, *, axis=1): ...                # NumPy arrays in -> array(s) out: the specification
+        def lower(g, node): ...                   # how it runs natively, see `ovjit.compiler.lower`
+        def samples(rng): ...                     # yields (inputs, attributes): drives tests and benchmarks
+
+The signature of `infer` names the inputs (positional; `*xs` takes any number, a default of None makes
+one optional) and the attributes (keyword-only, annotated with one of the attribute types below).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError
+from ovjit.graph import shapes
+
+#: Attribute types, by annotation name: how an attribute is read from text and checked.
+Int = int
+Float = float
+Bool = bool
+Str = str
+Ints = tuple[int, ...]
+Floats = tuple[float, ...]
+DType = str  # the name of an element type
+Any_ = Any  # not expressible as text: arrays, subgraphs
+
+
+class TensorType:
+    """Element type, shape and, where known at this point, the value of a tensor.
+
+    `shape` is a tuple of ints and Intervals, or None for unknown rank. Immutable.
+    """
+
+    __slots__ = ("dtype", "shape", "value")
+
+    def __init__(self, dtype: str, shape: Iterable[shapes.Dim] | None, value: np.ndarray | None = None):
+        self.dtype = dtype
+        self.shape: Any = None if shape is None else tuple(shape)
+        self.value = value
+
+    @property
+    def rank(self) -> int | None:
+        return None if self.shape is None else len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"{self.dtype}{shapes.text(self.shape)}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorType) and (self.dtype, self.shape) == (other.dtype, other.shape)
+
+    def __hash__(self) -> int:
+        return hash((self.dtype, self.shape))
+
+
+class Attribute(NamedTuple):
+    """One attribute: its type's name (see above), default (`REQUIRED` if none)."""
+
+    name: str
+    type: str
+    default: Any
+
+
+REQUIRED: Any = inspect.Parameter.empty
+
+
+class Op:
+    """The record of one operation in one version. Made by `@op`, immutable afterwards."""
+
+    def __init__(
+        self,
+        name: str,
+        opset: int,
+        infer: Callable,
+        ref: Callable | None = None,
+        *,
+        lower: Callable | None = None,
+        scalar: Callable | None = None,
+        samples: Callable | None = None,
+        builder: Mapping[str, str] | None = None,
+        ulp: float = 4,
+        doc: str = "",
+        **extra: Any,
+    ):
+        self.name = name
+        self.opset = opset
+        self.infer = infer
+        self.ref = ref
+        self.lower = lower  # native lowering, None: runs as a host step
+        self.scalar = scalar  # elementwise body in the vocabulary of ovjit.codegen.trace
+        self.samples = samples
+        self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
+        self.doc = doc
+        self.builder_names = dict(builder or {})  # attribute or input name -> name in the opset builder
+        self.extra = extra
+        parameters = inspect.signature(infer).parameters.values()
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self.input_names = tuple(p.name for p in positional)
+        self.required_inputs = sum(p.default is p.empty for p in positional)
+        self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self.attributes = {
+            p.name: Attribute(p.name, _annotation(p, name), p.default)
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY
+        }
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}-{self.opset}>"
+
+    def check_attributes(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
+        """Normalise `attrs` (types coerced, defaults filled in). Raises ModelError naming what is wrong."""
+        out = {}
+        for attribute in self.attributes.values():
+            if attribute.name in attrs:
+                out[attribute.name] = _coerce(attrs[attribute.name], attribute, self)
+            elif attribute.default is REQUIRED:
+                raise ModelError(f"{self.name} needs the attribute {attribute.name!r}")
+            else:
+                out[attribute.name] = attribute.default
+        unknown = set(attrs) - set(self.attributes)
+        if unknown:
+            known = ", ".join(self.attributes) or "none"
+            raise ModelError(f"{self.name} has no attribute {min(unknown)!r} (it has: {known})")
+        return out
+
+    def infer_types(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
+        """The types of all outputs. Raises ModelError when inputs or attributes do not fit."""
+        inputs = tuple(inputs)
+        low, high = self.required_inputs, len(self.input_names)
+        if len(inputs) < low or (self.variadic is None and len(inputs) > high):
+            wanted = str(low) if low == high else f"{low} to {high}"
+            raise ModelError(f"{self.name} takes {wanted} inputs, not {len(inputs)}")
+        out = self.infer(*inputs, **attrs)
+        return (out,) if isinstance(out, TensorType) else tuple(out)
+
+    def evaluate(self, inputs: Iterable[np.ndarray], attrs: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+        """Run the NumPy reference. Floating-point warnings are silenced: infinities and NaNs are data."""
+        if self.ref is None:
+            raise ModelError(f"{self.name} has no reference")
+        with np.errstate(all="ignore"):
+            out = self.ref(*inputs, **attrs)
+        return tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
+
+
+_REGISTRY: dict[str, dict[int, Op]] = {}
+_loaded = False
+
+
+def register(record: Op) -> Op:
+    """Add an operation. Raises ValueError if that name and version is taken."""
+    versions = _REGISTRY.setdefault(record.name, {})
+    if record.opset in versions:
+        raise ValueError(f"{record!r} is registered already")
+    versions[record.opset] = record
+    return record
+
+
+def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
+    """Class decorator: register the operation that the class's functions describe."""
+
+    def decorate(cls: type) -> Op:
+        members = {k: v for k, v in vars(cls).items() if not k.startswith("__")}
+        infer = members.pop("infer")
+        return register(Op(name, opset, infer, doc=cls.__doc__ or "", **members, **options))
+
+    return decorate
+
+
+def find_op(name: str, opset: int | None = None) -> Op:
+    """The operation `name` as opset number `opset` has it (None: the newest).
+
+    Raises ModelError for an unknown one.
+    """
+    load_ops()
+    versions = _REGISTRY.get(name)
+    if not versions:
+        import difflib
+
+        near = difflib.get_close_matches(name, _REGISTRY, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ModelError(f"unknown operation {name!r}{hint}")
+    if opset is None:
+        return versions[max(versions)]
+    fitting = [v for v in versions if v <= opset]
+    return versions[max(fitting) if fitting else min(versions)]
+
+
+def all_ops() -> list[Op]:
+    """Every registered operation, by name and version."""
+    load_ops()
+    return [v[k] for _, v in sorted(_REGISTRY.items()) for k in sorted(v)]
+
+
+def load_ops() -> None:
+    """Import every package of operations (entry-point group `ovjit.ops`), once."""
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True
+    import importlib
+    from importlib.metadata import entry_points
+
+    importlib.import_module("ovjit_ops")
+    for entry in entry_points(group="ovjit.ops"):
+        if entry.value.partition(":")[0] != "ovjit_ops":
+            entry.load()
+
+
+def _annotation(parameter: inspect.Parameter, name: str) -> str:
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        raise TypeError(f"attribute {parameter.name!r} of {name} needs an annotation: Int, Float, Bool, ...")
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    if text not in _COERCE:
+        raise TypeError(f"attribute {parameter.name!r} of {name} has the unknown type {text}")
+    return text
+
+
+def _coerce(value: Any, attribute: Attribute, record: Op) -> Any:
+    try:
+        return _COERCE[attribute.type](value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ModelError(
+            f"attribute {attribute.name!r} of {record.name} should be {attribute.type}, not {value!r}"
+        ) from error
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, str):
+        if not value.strip().lstrip("+-").isdecimal() or not value.isascii():
+            raise ValueError(value)
+        return int(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(value)
+    return int(value)
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, str):
+        lowered = value.strip().lower()
+        if lowered in ("true", "1", "yes"):
+            return True
+        if lowered in ("false", "0", "no"):
+            return False
+        raise ValueError(value)
+    return bool(value)
+
+
+def _list_of(convert: Callable) -> Callable:
+    def read(value: Any) -> tuple:
+        if isinstance(value, str):
+            return tuple(convert(part) for part in value.split(",") if part.strip())
+        if np.ndim(value) == 0:
+            return (convert(value),)
+        return tuple(convert(v) for v in value)
+
+    return read
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _dtype(value: Any) -> str:
+    from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
+
+    name = getattr(value, "_name", value)
+    if isinstance(name, str):
+        name = {"bool": "boolean", "undefined": "dynamic"}.get(name.lower(), name.lower())
+        if name in ELEMENT_TYPES:
+            return name
+    return from_numpy(value)
+
+
+_COERCE: dict[str, Callable] = {
+    "Int": _int, "int": _int, "Float": float, "float": float, "Bool": _bool, "bool": _bool,
+    "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(float),
+    "DType": _dtype, "Any_": lambda value: value,
+}  # fmt: skip

@@ -1,0 +1,145 @@
+"""Dimensions of shapes: ints where known, Intervals where not, with the same arithmetic.
+
+Shape inference is written once, in plain arithmetic, for both: `(d + 2 - k) // s + 1` gives an
+int for an int and the tightest Interval for an Interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ovjit.errors import ModelError
+
+
+class Interval:
+    """All ints from `lo` to `hi` inclusive; `hi` None means no upper bound. Immutable, lo < hi."""
+
+    __slots__ = ("hi", "lo")
+
+    def __init__(self, lo: int, hi: int | None):
+        self.lo = lo
+        self.hi = hi
+
+    def __repr__(self) -> str:
+        if self.hi is None:
+            return "?" if self.lo == 0 else f"{self.lo}.."
+        return f"{self.lo}..{self.hi}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interval) and (self.lo, self.hi) == (other.lo, other.hi)
+
+    def __hash__(self) -> int:
+        return hash((self.lo, self.hi))
+
+    def __contains__(self, value: int) -> bool:
+        return self.lo <= value and (self.hi is None or value <= self.hi)
+
+    def __add__(self, other: Dim) -> Dim:
+        lo, hi = bounds(other)
+        return dim(self.lo + lo, None if self.hi is None or hi is None else self.hi + hi)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Dim) -> Dim:
+        lo, hi = bounds(other)
+        low = 0 if hi is None else max(0, self.lo - hi)
+        return dim(low, None if self.hi is None else max(0, self.hi - lo))
+
+    def __rsub__(self, other: int) -> Dim:
+        return dim(0 if self.hi is None else max(0, other - self.hi), max(0, other - self.lo))
+
+    def __mul__(self, other: Dim) -> Dim:
+        lo, hi = bounds(other)
+        if hi == 0 or self.hi == 0:
+            return 0
+        return dim(self.lo * lo, None if self.hi is None or hi is None else self.hi * hi)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int) -> Dim:
+        return dim(self.lo // other, None if self.hi is None else self.hi // other)
+
+
+Dim = int | Interval
+Shape = tuple[Dim, ...]
+
+#: A dimension of which nothing is known.
+ANY = Interval(0, None)
+
+
+def dim(lo: int, hi: int | None) -> Dim:
+    """The dimension with these bounds: an int when they meet."""
+    return lo if lo == hi else Interval(lo, hi)
+
+
+def bounds(d: Dim) -> tuple[int, int | None]:
+    return (d.lo, d.hi) if isinstance(d, Interval) else (d, d)
+
+
+def is_static(shape: Sequence[Dim] | None) -> bool:
+    """True when the rank and every dimension are known."""
+    return shape is not None and all(not isinstance(d, Interval) for d in shape)
+
+
+def merge(a: Dim, b: Dim) -> Dim | None:
+    """The dimensions that are both in `a` and in `b`; None when there is none."""
+    (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
+    lo = max(alo, blo)
+    hi = bhi if ahi is None else ahi if bhi is None else min(ahi, bhi)
+    return None if hi is not None and lo > hi else dim(lo, hi)
+
+
+def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
+    """NumPy's rule for one pair of dimensions; None when they do not fit."""
+    if a == 1:
+        return b
+    if b == 1:
+        return a
+    a_int, b_int = not isinstance(a, Interval), not isinstance(b, Interval)
+    if a_int and b_int:
+        return a if a == b else None
+    if a_int:
+        return a if 1 in b or a in b else None  # type: ignore[operator]
+    if b_int:
+        return b if 1 in a or b in a else None  # type: ignore[operator]
+    (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
+    return dim(max(alo, blo), None if ahi is None or bhi is None else max(ahi, bhi))
+
+
+def broadcast(*shapes: Shape | None) -> Shape | None:
+    """The NumPy broadcast of shapes; None if the rank of one is unknown.
+
+    Raises ModelError when they do not fit.
+    """
+    if any(s is None for s in shapes):
+        return None
+    rank = max(len(s) for s in shapes)  # type: ignore[arg-type]
+    out: list[Dim] = [1] * rank
+    for shape in shapes:
+        assert shape is not None
+        for i, d in enumerate(shape, rank - len(shape)):
+            merged = broadcast_dims(out[i], d)
+            if merged is None:
+                raise ModelError(f"shapes {', '.join(text(s) for s in shapes)} do not broadcast")
+            out[i] = merged
+    return tuple(out)
+
+
+def normalize_axis(axis: int, rank: int, what: str = "axis") -> int:
+    """`axis` counted from 0. Raises ModelError when out of [-rank, rank)."""
+    if not -rank <= axis < max(rank, 1):
+        raise ModelError(f"{what} {axis} is out of range for rank {rank}")
+    return axis + rank if axis < 0 else axis
+
+
+def normalize_axes(axes: Iterable[int], rank: int, what: str = "axis") -> tuple[int, ...]:
+    """`axes` counted from 0, sorted. Raises ModelError for a duplicate or one out of range."""
+    out = sorted(normalize_axis(int(a), rank, what) for a in axes)
+    if len(set(out)) != len(out):
+        raise ModelError(f"{what} {list(axes)} names a dimension twice")
+    return tuple(out)
+
+
+def text(shape: Shape | None) -> str:
+    """A shape as OpenVINO prints it: [?,3,2..8], [...]."""
+    return "[...]" if shape is None else "[" + ",".join(map(str, shape)) + "]"

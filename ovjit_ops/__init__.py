@@ -1,0 +1,8 @@
+"""The operations: what each one is and how it runs, one class or row per operation.
+
+Importing this package fills the registry of `ovjit.graph.op`. Nothing here imports Numba.
+"""
+
+from ovjit_ops import basic, elementwise
+
+__all__ = ["basic", "elementwise"]
