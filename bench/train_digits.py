@@ -1,14 +1,15 @@
 """Train the embedded digit classifier and write ovjit/data/digits.{xml,bin,npz}.
 
-In: scikit-learn's handwritten digits (1797 images, 8 x 8, grey levels 0..16).  Out: an OpenVINO IR in f32, written
-by the real OpenVINO, and the held-out fifth of the digits, which neither training nor any choice below has seen.
+In: scikit-learn's handwritten digits (1797 images, 8 x 8, grey levels 0..16).  Out: an OpenVINO IR in f32,
+written by the real OpenVINO, and the held-out fifth of the digits, which neither training nor any choice
+below has seen.
 
     python -m venv .venv-train
     .venv-train/bin/pip install torch==2.13.0 openvino==2026.4.1 scikit-learn
     .venv-train/bin/python bench/train_digits.py [folder]
 
-One thread, fixed seeds, deterministic algorithms: two runs on the same machine give the same bytes.  Another CPU
-may round otherwise and end with slightly different weights.
+One thread, fixed seeds, deterministic algorithms: two runs on the same machine give the same bytes.  Another
+CPU may round otherwise and end with slightly different weights.
 """
 
 from __future__ import annotations
@@ -129,11 +130,12 @@ def train(images: np.ndarray, labels: np.ndarray) -> DigitNet:
 
 
 def export(net: nn.Module, xml: Path) -> None:
-    """Write the network as IR v11 with f32 weights, input `images` [?, 1, 8, 8], output `probabilities` [?, 10].
+    """Write IR v11 with f32 weights: input `images` [?, 1, 8, 8], output `probabilities` [?, 10].
 
     The batch stays dynamic. OpenVINO's converter folds the BatchNorms into the convolutions.
     """
-    model = openvino.convert_model(net, example_input=torch.zeros(2, 1, 8, 8), input=[("images", [-1, 1, 8, 8])])
+    example = torch.zeros(2, 1, 8, 8)
+    model = openvino.convert_model(net, example_input=example, input=[("images", [-1, 1, 8, 8])])
     model.set_friendly_name("digits")
     model.output(0).get_tensor().set_names({"probabilities"})
     openvino.save_model(model, xml, compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""The main job of `python -m ovjit demo`: the embedded digit classifier, its accuracy, latency and layer times.
+"""What `python -m ovjit demo` does: run the embedded digit classifier, print accuracy, latency, layer times.
 
 Everything goes through the public API, so that `main(openvino)` runs the same on the real OpenVINO.
 """
@@ -22,9 +22,9 @@ LEAST_ACCURACY = 0.97
 
 
 def main(ov: Any = None) -> int:
-    """Run the demonstration on `ov`, a module with OpenVINO's API, or on ovjit. 0 if the answers are good, else 1."""
+    """Run on `ov`, a module with OpenVINO's API; on ovjit if None. 0 if the answers are good, else 1."""
     if ov is None:
-        import ovjit as ov  # as a default of the parameter it would make importing this file import all of ovjit
+        import ovjit as ov
     xml, images, labels = digits()
     core = ov.Core()
     start = perf_counter()
@@ -49,12 +49,12 @@ def main(ov: Any = None) -> int:
 
 
 def print_latencies(ov: Any, compiled: Any, images: np.ndarray) -> np.ndarray:
-    """Print the time of one digit, batch 1, for each way of asking; return the classes that a queue found, [n]."""
+    """Print the time of one digit for each way of asking; return the classes that a queue found, [n]."""
     singles = [images[i : i + 1] for i in range(len(images))]
     request = compiled.create_infer_request()
 
-    # Every call here lends its input, as compiled(x) does. A call that copies may, on the real OpenVINO, copy into
-    # the array that an earlier call lent, even one that another request of the same compiled model was lent.
+    # Every call here lends its input, as compiled(x) does. On the real OpenVINO, a call that copies may copy
+    # into the array that an earlier call lent, even one lent to another request of the same compiled model.
     def through_infer(x: np.ndarray) -> None:
         request.infer(x, share_inputs=True)
 
@@ -92,7 +92,7 @@ def print_latencies(ov: Any, compiled: Any, images: np.ndarray) -> np.ndarray:
 
 
 def median_seconds(call: Callable[[np.ndarray], object], inputs: list[np.ndarray]) -> float:
-    """Median wall time of CALLS calls, each with the next of `inputs`, after WARM_UP more that do not count."""
+    """Median wall time of CALLS calls, each with the next of `inputs`, after WARM_UP that do not count."""
     seconds = []
     for i in range(WARM_UP + CALLS):
         x = inputs[i % len(inputs)]
@@ -103,7 +103,7 @@ def median_seconds(call: Callable[[np.ndarray], object], inputs: list[np.ndarray
 
 
 def print_layers(compiled: Any, images: np.ndarray) -> None:
-    """Print the mean time of each executed layer over a few runs of the whole batch, with its share of their sum.
+    """Print each executed layer's mean time over a few runs of the whole batch, with its share of their sum.
 
     The whole batch, because times have a resolution of 1 us and a layer of one digit takes hardly more.
     """
