@@ -1,0 +1,61 @@
+"""Instruction sets: how wide vectors are and how many accumulators a tile can hold.
+
+The instruction set follows the host's CPU; `OVJIT_ISA` (avx512, avx2, generic) asks for a lesser one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import NamedTuple
+
+
+class Isa(NamedTuple):
+    """`lanes` f32 lanes of a vector; a tile has `tile_rows` x (`tile_vectors` * lanes) accumulators."""
+
+    name: str
+    lanes: int
+    tile_rows: int
+    tile_vectors: int
+    cpu: str  # LLVM's name; "host" for the machine's own
+    features: tuple[str, ...]  # CPU features that the host must have
+
+
+ISAS = {
+    "avx512": Isa("avx512", 16, 14, 2, "host", ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")),
+    "avx2": Isa("avx2", 8, 6, 2, "haswell", ("avx2", "fma")),
+    "generic": Isa("generic", 4, 4, 2, "", ()),
+}
+
+
+@functools.cache
+def host_cpu() -> tuple[str, str]:
+    """LLVM's name of the CPU and its feature string ("+avx2,-avx512f,...")."""
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
+    return llvm.get_host_cpu_name(), text
+
+
+@functools.cache
+def best_isa() -> str:
+    """The widest instruction set that this CPU has."""
+    features = host_cpu()[1].split(",")
+    return next(n for n, isa in ISAS.items() if all(f"+{f}" in features for f in isa.features))
+
+
+def host_isa() -> Isa:
+    """The instruction set to compile for. Raises ValueError for an unknown `OVJIT_ISA` or one the CPU lacks."""
+    best = best_isa()
+    wanted = os.environ.get("OVJIT_ISA") or best
+    names = list(ISAS)
+    if wanted not in ISAS or names.index(wanted) < names.index(best):
+        usable = ", ".join(names[names.index(best) :])
+        raise ValueError(f"OVJIT_ISA={wanted} is not usable on this CPU; choose one of {usable}")
+    return ISAS[wanted]
+
+
+def target(isa: Isa) -> tuple[str, str]:
+    """(cpu, features) for LLVM."""
+    return host_cpu() if isa.cpu == "host" else (isa.cpu, "")
