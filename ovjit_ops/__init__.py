@@ -3,6 +3,6 @@
 Importing this package fills the registry of `ovjit.graph.op`. Nothing here imports Numba.
 """
 
-from ovjit_ops import basic, elementwise
+from ovjit_ops import activations, basic, elementwise, logical
 
-__all__ = ["basic", "elementwise"]
+__all__ = ["activations", "basic", "elementwise", "logical"]

@@ -1,0 +1,79 @@
+"""Values that are known while types are inferred: shapes computed by the model itself.
+
+A chain like ShapeOf -> Gather -> Concat -> Reshape is folded by `infer`, so that the Reshape's output
+shape is known. Only small values travel this way (`LIMIT` elements); the constant folder does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import ModelError, check
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import is_static
+
+#: Most elements of a value that inference computes.
+LIMIT = 1024
+
+INTEGERS = frozenset("i8 i16 i32 i64 u8 u16 u32 u64".split())
+INDEX_TYPES = frozenset(("i32", "i64"))
+
+
+def known(x: TensorType, what: str) -> np.ndarray | None:
+    """The value of an integer input as i64, flat; None where it is not known yet.
+
+    Raises ModelError when its type is not integral or its rank is above 1.
+    """
+    check(x.dtype in INTEGERS or x.dtype == "dynamic", f"{what} should be integers, not {x.dtype}")
+    check(x.rank is None or x.rank <= 1, f"{what} should be a scalar or a list, not {x}")
+    return None if x.value is None else np.asarray(x.value).astype(np.int64).reshape(-1)
+
+
+def known_scalar(x: TensorType, what: str) -> int | None:
+    """The value of an integer input of one element; None where it is not known yet."""
+    value = known(x, what)
+    if value is None:
+        return None
+    check(value.size == 1, f"{what} should be one number, not {value.tolist()}")
+    return int(value[0])
+
+
+def length(x: TensorType) -> int | None:
+    """How many elements a list input has; None where that is not known."""
+    if not is_static(x.shape):
+        return None
+    return int(np.prod(x.shape, dtype=object)) if x.shape else 1
+
+
+def propagate(out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **attrs: Any) -> TensorType:
+    """`out` with its value filled in when all inputs' values are known integers and everything is small."""
+    if not is_static(out.shape) or int(np.prod(out.shape, dtype=object)) > LIMIT:
+        return out
+    if any(x.value is None or x.value.size > LIMIT or x.value.dtype.kind not in "iub" for x in inputs):
+        return out
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(ref(*(x.value for x in inputs), **attrs))
+    except (ValueError, IndexError, ArithmeticError, ModelError):
+        return out  # what is wrong with it is told when it runs
+    return TensorType(out.dtype, out.shape, value) if value.shape == out.shape else out
+
+
+def widened(x: np.ndarray) -> np.ndarray:
+    """f16, bf16 and f8 arrays as f32, in which they accumulate; others as they are."""
+    return x.astype(np.float32) if x.dtype.itemsize < 4 and x.dtype.kind not in "iub" else x
+
+
+def in_f32(ref: Callable[..., Any]) -> Callable[..., Any]:
+    """`ref` computing half-precision arrays in f32 and rounding once, at the end."""
+
+    def wrapped(*xs: np.ndarray, **attrs: Any) -> Any:
+        dtype = np.asarray(xs[0]).dtype
+        wide = [widened(np.asarray(x)) for x in xs]
+        out = ref(*wide, **attrs)
+        return out.astype(dtype) if wide[0].dtype != dtype and out.dtype.kind == "f" else out
+
+    return wrapped
