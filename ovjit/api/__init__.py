@@ -1,0 +1,1 @@
+"""The public classes, under OpenVINO's names; `ovjit` itself hands them out lazily."""

@@ -1,0 +1,108 @@
+"""`Layout`: names for the axes of a tensor, such as NCHW."""
+
+from __future__ import annotations
+
+import re
+
+#: Full names of common axes and the letters that they are kept as.
+_SHORT = {"B": "N", "BATCH": "N", "CHANNELS": "C", "CHANNEL": "C", "DEPTH": "D", "HEIGHT": "H", "WIDTH": "W"}
+_SCALAR = "**SCALAR**"
+
+
+class Layout:
+    """Axis names in order: "NCHW", "N...C" (any axes between), "?" (unnamed), "[batch,height,dim_1]".
+
+    Names are kept in capitals. RuntimeError for a string that can't be read.
+    """
+
+    __slots__ = ("_left", "_open", "_right", "_scalar")
+    __hash__ = None  # type: ignore[assignment]
+    _left: tuple[str, ...]  # axes counted from the front
+    _open: bool  # any number of axes follow them
+    _right: tuple[str, ...]  # axes counted from the back, behind the open part
+    _scalar: bool
+
+    def __init__(self, layout_str: str = "") -> None:
+        if not isinstance(layout_str, str):
+            raise TypeError(f"a layout is read from a str, not {type(layout_str).__name__}")
+        text = layout_str.strip()
+        self._scalar = text == _SCALAR
+        if self._scalar:
+            self._left, self._open, self._right = (), False, ()
+            return
+        if not text:
+            self._left, self._open, self._right = (), True, ()
+            return
+        axes = _split(text)
+        self._open = "..." in axes
+        cut = axes.index("...") if self._open else len(axes)
+        self._left, self._right = tuple(axes[:cut]), tuple(axes[cut + 1 :])
+        named = [axis for axis in self._left + self._right if axis != "?"]
+        if len(named) != len(set(named)):
+            raise RuntimeError(f'a dimension is named more than once in the layout "{layout_str}"')
+
+    @staticmethod
+    def scalar() -> Layout:
+        return Layout(_SCALAR)
+
+    @property
+    def empty(self) -> bool:
+        """True when the layout says nothing at all."""
+        return self._open and not self._left and not self._right
+
+    def has_name(self, dimension_name: str) -> bool:
+        return _kept(dimension_name) in self._names()
+
+    def get_index_by_name(self, dimension_name: str) -> int:
+        """The axis of that name, counted from the back (-1 the last) behind "...". RuntimeError if absent."""
+        names = self._names()
+        name = _kept(dimension_name)
+        if name not in names:
+            raise RuntimeError(f"{dimension_name} dimension index is not defined in the layout {self}")
+        return names[name]
+
+    def _names(self) -> dict[str, int]:
+        names = {axis: index for index, axis in enumerate(self._left)}
+        names.update({axis: index - len(self._right) for index, axis in enumerate(self._right)})
+        names.pop("?", None)
+        return names
+
+    def to_string(self) -> str:
+        if self._scalar:
+            return _SCALAR
+        return "[" + ",".join([*self._left, *(["..."] if self._open else []), *self._right]) + "]"
+
+    __str__ = to_string
+
+    def __repr__(self) -> str:
+        return f"<Layout: {self.to_string()}>"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            other = Layout(other)
+        if isinstance(other, Layout):
+            return self.to_string() == other.to_string()
+        return NotImplemented
+
+
+def _kept(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a dimension is a str, not {type(name).__name__}")
+    capitals = name.strip().upper()
+    return _SHORT.get(capitals, capitals)
+
+
+def _split(text: str) -> list[str]:
+    """The axes in order, "..." among them at most once; RuntimeError for anything that is no layout."""
+    if text.startswith("[") and text.endswith("]"):
+        fields = [field.strip() for field in text[1:-1].split(",")]
+    else:
+        fields = re.findall(r"\.\.\.|.", text)
+    if fields.count("...") > 1:
+        raise RuntimeError(f'"..." can stand only once in a layout: "{text}"')
+    for field in fields:
+        if field in ("?", "..."):
+            continue
+        if not re.fullmatch(r"[A-Za-z0-9_]*[A-Za-z0-9][A-Za-z0-9_]*", field):
+            raise RuntimeError(f'"{field}" is no dimension name in the layout "{text}": letters, digits and _ are')
+    return [field if field in ("?", "...") else _kept(field) for field in fields]

@@ -1,0 +1,95 @@
+"""Values of 1, 2, 3, 4 and 6 bits to bytes and back, as OpenVINO's helpers do it.
+
+The first value goes to the highest bits of a byte: [7, 8] as u4 is 0x78. Models read u4, i4 and nf4
+constants and inputs the other way round, low half first; both are OpenVINO's conventions, and a tensor
+filled by `pack_data` therefore comes out of a model with its pairs swapped (u1 is the same in both).
+
+u3 and u6 are split: the low bits of a group of values are packed together, then their high bits.
+
+  u3: 8 values -> 2 bytes of their low 2 bits, 1 byte of their high bits
+  u6: 4 values -> 2 bytes of their low 4 bits, 1 byte of their high 2 bits
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovjit.api.types import Type
+from ovjit.api.vectors import Shape, dims_of
+
+_WHOLE = {"u1": 1, "u2": 2, "u4": 4, "i4": 4, "nf4": 4, "f4e2m1": 4}
+_SPLIT = {"u3": (8, 2, 1), "u6": (4, 4, 2)}  # values in a group, low bits, high bits
+
+
+def _name(type: Type) -> str:
+    name = getattr(type, "_name", None)
+    if name not in _WHOLE and name not in _SPLIT:
+        raise AssertionError(f"only u1, u2, u3, u4, u6, i4, nf4 and f4e2m1 are packed, not {type}")
+    return str(name)
+
+
+def _shifts(bits: int) -> NDArray[np.uint8]:
+    return np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+
+
+def _join(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """(..., n) of which the low `bits` count -> (..., n * bits / 8) bytes, the first value highest."""
+    per_byte = 8 // bits
+    parts = values.reshape(*values.shape[:-1], values.shape[-1] // per_byte, per_byte) & np.uint8((1 << bits) - 1)
+    return np.bitwise_or.reduce(parts << _shifts(bits), axis=-1)
+
+
+def _part(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """The inverse of _join: (..., n) bytes -> (..., n * 8 / bits)."""
+    parts = (packed[..., None] >> _shifts(bits)) & np.uint8((1 << bits) - 1)
+    return parts.reshape(*packed.shape[:-1], packed.shape[-1] * (8 // bits))
+
+
+def pack_data(array: NDArray[Any], type: Type) -> NDArray[np.uint8]:
+    """Values -> a flat uint8 array, padded with zeros to a whole number of bytes (u3, u6: of groups).
+
+    Of each value the low bits are kept. AssertionError for a type that isn't packed, RuntimeError for values
+    that are no integers or don't fit a byte (i4: a signed one).
+    """
+    name = _name(type)
+    array = np.asarray(array)
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int8 if name == "i4" else np.uint8, casting="unsafe")
+    if not np.array_equal(whole, array):
+        raise RuntimeError(f"values of dtype {array.dtype} can't be packed as {name} without rounding")
+    flat = whole.reshape(-1).view(np.uint8)
+    group = 8 // _WHOLE[name] if name in _WHOLE else _SPLIT[name][0]
+    padded = np.concatenate([flat, np.zeros(-flat.size % group, np.uint8)])
+    if name in _WHOLE:
+        return _join(padded, _WHOLE[name])
+    group, low, high = _SPLIT[name]
+    groups = padded.reshape(-1, group)
+    return np.concatenate([_join(groups, low), _join(groups >> np.uint8(low), high)], axis=1).reshape(-1)
+
+
+def unpack_data(array: NDArray[Any], type: Type, shape: Shape | Sequence[int]) -> NDArray[Any]:
+    """Packed bytes -> values of the given shape: int8 for i4, uint8 otherwise.
+
+    AssertionError for a type that isn't packed, RuntimeError when the bytes hold fewer values than the shape.
+    """
+    name = _name(type)
+    dims = dims_of(shape)
+    packed = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    if name in _WHOLE:
+        values = _part(packed, _WHOLE[name])
+    else:
+        group, low, high = _SPLIT[name]
+        groups = packed[: packed.size // 3 * 3].reshape(-1, 3)
+        values = (_part(groups[:, :2], low) | _part(groups[:, 2:], high) << np.uint8(low)).reshape(-1)
+    count = math.prod(dims)
+    if count > values.size:
+        raise RuntimeError(f"{packed.size} bytes hold {values.size} values of {name}, not the {count} of {list(dims)}")
+    values = values[:count].reshape(dims)
+    if name == "i4":
+        return ((values ^ 8).astype(np.int8) - np.int8(8)).astype(np.int8)
+    return values
