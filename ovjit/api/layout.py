@@ -104,5 +104,5 @@ def _split(text: str) -> list[str]:
         if field in ("?", "..."):
             continue
         if not re.fullmatch(r"[A-Za-z0-9_]*[A-Za-z0-9][A-Za-z0-9_]*", field):
-            raise RuntimeError(f'"{field}" is no dimension name in the layout "{text}": letters, digits and _ are')
+            raise RuntimeError(f'Layout name is invalid ("{field}" in "{text}"): only letters, digits and _')
     return [field if field in ("?", "...") else _kept(field) for field in fields]

@@ -1,234 +1,35 @@
-"""Shapes that may be unknown: Dimension, PartialShape, and the symbols that mark equal unknowns.
-
-A dimension is an interval of lengths. It is kept in its plainest form, which `PartialShape._dims()` hands
-to the rest of ovjit: an int for one length, None for any length, `(low, high)` for a range, where a high of
-None means that there is no upper bound.
-"""
+"""`PartialShape`: a shape in which dimensions, or even their number, may be unknown."""
 
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Iterator
 from typing import Any
 
+from ovjit.api.dimension import (
+    Bounds,
+    Dimension,
+    Symbol,
+    bounds_of,
+    bounds_of_int,
+    bounds_of_pair,
+    bounds_of_text,
+    contains,
+    dimension_of,
+    length_of,
+    limits,
+    merge_bounds,
+    show_bounds,
+)
 from ovjit.api.vectors import Shape, shape_of
-
-#: One dimension, in its plainest form.
-Bounds = int | None | tuple[int, int | None]
-
-#: The length that stands for "no upper bound".
-UNBOUNDED = 2**63 - 1
-
-
-def _limits(bounds: Bounds) -> tuple[int, int]:
-    """The shortest and longest length, both included."""
-    if bounds is None:
-        return 0, UNBOUNDED
-    if isinstance(bounds, int):
-        return bounds, bounds
-    low, high = bounds
-    return low, UNBOUNDED if high is None else high
-
-
-def _bounds(low: int, high: int) -> Bounds:
-    """The plainest form of an interval. Lengths below 0 count as 0; an empty interval means anything."""
-    if high < low:
-        return None
-    low, high = max(low, 0), min(max(high, 0), UNBOUNDED)
-    if high == UNBOUNDED:
-        return None if low in (0, UNBOUNDED) else (low, None)
-    return low if low == high else (low, high)
-
-
-def _shown(bounds: Bounds) -> str:
-    if bounds is None:
-        return "?"
-    if isinstance(bounds, int):
-        return str(bounds)
-    low, high = bounds
-    return f"{low or ''}..{'' if high is None else high}"
-
-
-def _merged(a: Bounds, b: Bounds) -> tuple[bool, Bounds]:
-    """(whether the two can be the same length, what is then known of it)"""
-    (low_a, high_a), (low_b, high_b) = _limits(a), _limits(b)
-    low, high = max(low_a, low_b), min(high_a, high_b)
-    return low <= high, _bounds(low, high)
-
-
-def _contains(outer: Bounds, inner: Bounds) -> bool:
-    (low_outer, high_outer), (low_inner, high_inner) = _limits(outer), _limits(inner)
-    return low_outer <= low_inner and high_inner <= high_outer
-
-
-def _length(value: Any) -> int:
-    """An int that fits 64 bits; TypeError for anything else."""
-    length = operator.index(value)
-    if not -(2**63) <= length < 2**63:
-        raise TypeError(f"a dimension must fit 64 bits, {length} doesn't")
-    return length
-
-
-def _from_int(length: int) -> Bounds:
-    return None if length == -1 else _bounds(length, length)
-
-
-def _from_pair(low: int, high: int) -> Bounds:
-    return _bounds(low, UNBOUNDED if high == -1 else high)
-
-
-def _parsed_bound(text: str, missing: int) -> int:
-    if not text:
-        return missing
-    if not re.fullmatch(r"-?[0-9]+", text) or abs(int(text)) > UNBOUNDED:
-        raise RuntimeError(f'Cannot parse dimension: "{text}"')
-    return int(text)
-
-
-def _from_text(text: str) -> Bounds:
-    """ "5", "?", "-1", "2..8", "..8", "2.." """
-    text = text.strip()
-    if text in ("?", "-1"):
-        return None
-    low, dots, high = text.partition("..")
-    if not dots:
-        length = _parsed_bound(text, 0)
-        return _bounds(length, length)
-    return _bounds(_parsed_bound(low, 0), _parsed_bound(high, UNBOUNDED))
-
-
-class Symbol:
-    """A mark: dimensions that carry the same one are known to be equal."""
-
-    __slots__ = ()
-
-
-class Dimension:
-    """A length that may be unknown.
-
-    `Dimension()` and `Dimension(-1)` are any length, `Dimension(5)` one, `Dimension(2, 8)` a range
-    (2, -1: no upper bound); or a string: "?", "5", "2..8", "..8", "2..". RuntimeError for a string
-    that can't be read.
-    """
-
-    __slots__ = ("_bounds", "_symbol")
-    __hash__ = None  # type: ignore[assignment]
-    _bounds: Bounds
-    _symbol: Symbol | None
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        self._symbol = None
-        if named:
-            if args or tuple(sorted(named)) not in {("dimension",), ("max_dimension", "min_dimension"), ("str",)}:
-                raise TypeError(f"Dimension can't be made from {args} and {named}")
-            args = (named["min_dimension"], named["max_dimension"]) if len(named) == 2 else tuple(named.values())
-        if not args:
-            self._bounds = None
-        elif len(args) == 1:
-            self._bounds = _from_text(args[0]) if isinstance(args[0], str) else _from_int(_length(args[0]))
-        elif len(args) == 2:
-            self._bounds = _from_pair(_length(args[0]), _length(args[1]))
-        else:
-            raise TypeError(f"Dimension takes at most two lengths, not {len(args)}")
-
-    @staticmethod
-    def dynamic() -> Dimension:
-        return Dimension()
-
-    @property
-    def is_static(self) -> bool:
-        return isinstance(self._bounds, int)
-
-    @property
-    def is_dynamic(self) -> bool:
-        return not isinstance(self._bounds, int)
-
-    def get_length(self) -> int:
-        """The one length. Raises RuntimeError when there are several."""
-        if not isinstance(self._bounds, int):
-            raise RuntimeError(f"Cannot get length of dynamic dimension {self}")
-        return self._bounds
-
-    __len__ = get_length
-
-    def get_min_length(self) -> int:
-        return _limits(self._bounds)[0]
-
-    def get_max_length(self) -> int:
-        """The longest length, -1 when there is no upper bound."""
-        high = _limits(self._bounds)[1]
-        return -1 if high == UNBOUNDED else high
-
-    min_length = property(get_min_length)
-    max_length = property(get_max_length)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Dimension):
-            return self._bounds == other._bounds
-        if hasattr(other, "__index__"):
-            return self._bounds == _from_int(_length(other))
-        return NotImplemented
-
-    def __str__(self) -> str:
-        return _shown(self._bounds)
-
-    def to_string(self) -> str:
-        return _shown(self._bounds)
-
-    def __repr__(self) -> str:
-        return f"<Dimension: {self}>"
-
-    def compatible(self, dim: Dimension) -> bool:
-        """True when some length fits both."""
-        return _merged(self._bounds, _checked(dim))[0]
-
-    def refines(self, dim: Dimension) -> bool:
-        """True when every length that fits this fits `dim`."""
-        return _contains(_checked(dim), self._bounds)
-
-    def relaxes(self, dim: Dimension) -> bool:
-        """True when every length that fits `dim` fits this."""
-        return _contains(self._bounds, _checked(dim))
-
-    def same_scheme(self, dim: Dimension) -> bool:
-        """True for two equal lengths, and for two unknown ones whatever their bounds."""
-        other = _checked(dim)
-        if self.is_static or dim.is_static:
-            return self._bounds == other
-        return True
-
-    def has_symbol(self) -> bool:
-        return self._symbol is not None
-
-    def get_symbol(self) -> Symbol | None:
-        return self._symbol
-
-    def set_symbol(self, symbol: Symbol | None) -> None:
-        if symbol is not None and not isinstance(symbol, Symbol):
-            raise TypeError(f"an ovjit.Symbol is expected, not {type(symbol).__name__}")
-        self._symbol = symbol
-
-
-def _checked(dim: Any) -> Bounds:
-    if not isinstance(dim, Dimension):
-        raise TypeError(f"an ovjit.Dimension is expected, not {type(dim).__name__}")
-    return dim._bounds
-
-
-def _made(bounds: Bounds, symbol: Symbol | None = None) -> Dimension:
-    dimension = Dimension.__new__(Dimension)
-    dimension._bounds = bounds
-    dimension._symbol = symbol
-    return dimension
 
 
 def _element(value: Any) -> Bounds:
     """One entry of the list or tuple that a PartialShape is made from."""
     if isinstance(value, int):
-        return _from_int(_fitting(value))
+        return bounds_of_int(_fitting(value))
     if isinstance(value, str):
-        return _from_text(value)
+        return bounds_of_text(value)
     if isinstance(value, Dimension):
         return value._bounds
     if isinstance(value, (list, tuple)):
@@ -236,9 +37,9 @@ def _element(value: Any) -> Bounds:
             raise TypeError(f"a range of lengths is (lower, upper), not {len(value)} values: {value}")
         if not (isinstance(value[0], int) and isinstance(value[1], int)):
             raise TypeError(f"the bounds of a range of lengths must be ints: {value}")
-        return _from_pair(_fitting(value[0]), _fitting(value[1]))
+        return bounds_of_pair(_fitting(value[0]), _fitting(value[1]))
     raise TypeError(
-        f"a dimension can't be {type(value).__name__}: an int, a str, a Dimension or (lower, upper) is expected"
+        f"a dimension can't be {type(value).__name__}: int, str, Dimension or (lower, upper) is expected"
     )
 
 
@@ -266,7 +67,7 @@ class PartialShape:
         if isinstance(shape, PartialShape):
             self._items, self._symbols = shape._items, shape._symbols
         elif isinstance(shape, Shape):
-            self._items = tuple(_bounds(length, length) for length in shape)
+            self._items = tuple(bounds_of(length, length) for length in shape)
         elif isinstance(shape, (list, tuple)):
             self._items = tuple(map(_element, shape))
             if any(isinstance(item, Dimension) and item._symbol for item in shape):
@@ -279,7 +80,7 @@ class PartialShape:
     @staticmethod
     def dynamic(rank: Any = -1) -> PartialShape:
         """Unknown dimensions; their number too unless `rank` (an int or a static Dimension) gives it."""
-        count = rank._bounds if isinstance(rank, Dimension) else _from_int(_length(rank))
+        count = rank._bounds if isinstance(rank, Dimension) else bounds_of_int(length_of(rank))
         return _partial((None,) * count if isinstance(count, int) else None)
 
     def _dims(self) -> tuple[Bounds, ...] | None:
@@ -293,7 +94,7 @@ class PartialShape:
 
     @property
     def rank(self) -> Dimension:
-        return _made(None if self._items is None else len(self._items))
+        return dimension_of(None if self._items is None else len(self._items))
 
     @property
     def is_static(self) -> bool:
@@ -317,11 +118,11 @@ class PartialShape:
 
     def get_min_shape(self) -> Shape:
         """The lower bounds; [] for an unknown rank."""
-        return shape_of(_limits(item)[0] for item in self._items or ())
+        return shape_of(limits(item)[0] for item in self._items or ())
 
     def get_max_shape(self) -> Shape:
         """The upper bounds, 2**63 - 1 where there is none; [] for an unknown rank."""
-        return shape_of(_limits(item)[1] for item in self._items or ())
+        return shape_of(limits(item)[1] for item in self._items or ())
 
     def __len__(self) -> int:
         return len(self._known())
@@ -329,7 +130,7 @@ class PartialShape:
     def _dimension(self, position: int) -> Dimension:
         if self._items is None or not -len(self._items) <= position < len(self._items):
             raise RuntimeError(f"Accessing out-of-range dimension {position} of {self}")
-        return _made(self._items[position], self._symbols[position] if self._symbols else None)
+        return dimension_of(self._items[position], self._symbols[position] if self._symbols else None)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -347,7 +148,7 @@ class PartialShape:
         position = operator.index(index)
         if position < 0:
             raise TypeError("a dimension can't be set by a negative index")
-        bounds = value._bounds if isinstance(value, Dimension) else _from_int(_length(value))
+        bounds = value._bounds if isinstance(value, Dimension) else bounds_of_int(length_of(value))
         self._dimension(position)
         items = list(self._known())
         items[position] = bounds
@@ -370,7 +171,7 @@ class PartialShape:
         return NotImplemented
 
     def to_string(self) -> str:
-        return "[...]" if self._items is None else "[" + ",".join(map(_shown, self._items)) + "]"
+        return "[...]" if self._items is None else "[" + ",".join(map(show_bounds, self._items)) + "]"
 
     __str__ = to_string
 
@@ -390,7 +191,7 @@ class PartialShape:
             return _partial(theirs if ours is None else ours)
         if len(ours) != len(theirs):
             return None
-        merged = [_merged(a, b) for a, b in zip(ours, theirs, strict=True)]
+        merged = [merge_bounds(a, b) for a, b in zip(ours, theirs, strict=True)]
         return _partial(tuple(item for _, item in merged)) if all(fits for fits, _ in merged) else None
 
     def compatible(self, shape: PartialShape) -> bool:
@@ -411,11 +212,13 @@ class PartialShape:
         if ours is None or theirs is None:
             return ours is theirs
         return len(ours) == len(theirs) and all(
-            _made(a).same_scheme(_made(b)) for a, b in zip(ours, theirs, strict=True)
+            dimension_of(a).same_scheme(dimension_of(b)) for a, b in zip(ours, theirs, strict=True)
         )
 
 
-def _partial(items: tuple[Bounds, ...] | None, symbols: tuple[Symbol | None, ...] | None = None) -> PartialShape:
+def _partial(
+    items: tuple[Bounds, ...] | None, symbols: tuple[Symbol | None, ...] | None = None
+) -> PartialShape:
     shape = PartialShape.__new__(PartialShape)
     shape._items = items
     shape._symbols = symbols
@@ -431,7 +234,7 @@ def _checked_shape(shape: Any) -> tuple[Bounds, ...] | None:
 def _shape_contains(outer: tuple[Bounds, ...] | None, inner: tuple[Bounds, ...] | None) -> bool:
     if outer is None or inner is None:
         return outer is None
-    return len(outer) == len(inner) and all(map(_contains, outer, inner))
+    return len(outer) == len(inner) and all(map(contains, outer, inner))
 
 
 def _parsed(text: str) -> tuple[Bounds, ...] | None:
@@ -445,4 +248,4 @@ def _parsed(text: str) -> tuple[Bounds, ...] | None:
     fields = [field.strip() for field in body.split(",")]
     if not all(fields):
         raise RuntimeError(f'Cannot get vector of dimensions! "{text}" is incorrect')
-    return tuple(map(_from_text, fields))
+    return tuple(map(bounds_of_text, fields))

@@ -8,14 +8,13 @@ Every inference makes and reads tensors, so a Tensor is a few slots around one n
   _shape    tuple of ints, in elements
   _address  of the first element, valid as long as the tensor lives and keeps its shape; 0 for strings
   _memory   the array with all the memory there is: what `set_shape` can fall back on
-  _kind     who owns that memory: OWN (may be replaced by more), LENT (by an array), WINDOW (by another tensor)
+  _kind     whose that memory is: OWN (can be replaced by more), LENT (an array's), WINDOW (another tensor's)
 
 Own memory starts at a multiple of 64 bytes; lent memory lies where it lies, and may be read-only.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import warnings
 from collections.abc import Sequence
@@ -24,94 +23,25 @@ from typing import Any, Final, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ovjit.api.memory import (
+    STRING,
+    address_of,
+    check_lendable,
+    check_native,
+    encode_strings,
+    new_array,
+    shape_error,
+)
 from ovjit.api.shapes import PartialShape
-from ovjit.api.types import STRING_BYTES, TYPE_OF_DTYPE, Type, type_of_dtype
+from ovjit.api.types import TYPE_OF_DTYPE, Type, type_of_dtype
 from ovjit.api.vectors import Coordinate, Shape, Strides, dims_of, shape_of
 
-ALIGNMENT: Final = 64
 OWN: Final = 0
 LENT: Final = 1
 WINDOW: Final = 2
 
 _UNSET: Any = type("_Unset", (), {"__repr__": lambda self: "<unset>"})()
-_STRING = Type.string
 _ndarray = np.ndarray
-
-
-def _slow_address(array: NDArray[Any]) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def _field_address(
-    array: NDArray[Any],
-    _at: Any = ctypes.c_size_t.from_address,
-    _offset: int = object.__basicsize__,
-) -> int:
-    return int(_at(id(array) + _offset).value)
-
-
-def _pick_address() -> Any:
-    # The data pointer is the first field behind the object header; reading it takes 0.25 us, NumPy's own
-    # ways over 1 us. They are the reference, and the way out where objects are laid out differently.
-    for probe in (np.empty(3), np.empty((2, 5), np.int8)[1:], np.empty(())):
-        if _field_address(probe) != _slow_address(probe):
-            return _slow_address
-    return _field_address
-
-
-#: address_of(array) -> address of the array's first element, whatever its strides
-address_of = _pick_address()
-
-
-def _refuse_shape(what: str, type_: Type, shape: tuple[int, ...]) -> RuntimeError:
-    return RuntimeError(f"{what} for type: {type_._name} and shape: [{','.join(map(str, shape))}]")
-
-
-def _new_array(type_: Type, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Aligned memory for a tensor, not cleared (strings: empty). RuntimeError when there is not that much."""
-    if type_._dtype is None:
-        raise RuntimeError("a tensor of type dynamic can't have memory: give the element type")
-    count = math.prod(shape)  # exact: NumPy's product would wrap around
-    size = type_._bytes(count)
-    if size >= 2**63 - ALIGNMENT or len(shape) > 32 or any(dim >= 2**63 for dim in shape):
-        raise _refuse_shape("Cannot allocate memory", type_, shape)
-    try:
-        if type_ is _STRING:
-            strings = np.empty(shape, object)
-            strings.fill(b"")
-            return strings
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        extent = shape if type_._itemsize else (size,)
-        return np.ndarray(extent, type_._dtype, raw, -address_of(raw) % ALIGNMENT)
-    except (MemoryError, ValueError) as error:
-        raise _refuse_shape("Cannot allocate memory", type_, shape) from error
-
-
-def _encoded(array: NDArray[Any]) -> NDArray[Any]:
-    """An array of str or bytes as an object array of UTF-8 bytes."""
-    result = np.empty(array.shape, object)
-    values = array.ravel().tolist()
-    if array.dtype.kind == "U":
-        values = [value.encode() for value in values]
-    result.reshape(-1)[:] = values
-    return result
-
-
-def _checked_to_lend(array: NDArray[Any]) -> Type:
-    """The Type of an array that is to be shared; RuntimeError when its memory can't be a tensor's."""
-    type_ = type_of_dtype(array.dtype)
-    if type_ is _STRING:
-        raise RuntimeError("SHARED MEMORY MODE FOR THIS TENSOR IS NOT APPLICABLE! String types can be only copied.")
-    if not array.flags.c_contiguous:
-        raise RuntimeError(
-            "SHARED MEMORY MODE FOR THIS TENSOR IS NOT APPLICABLE! Passed numpy array must be C contiguous."
-        )
-    return type_
-
-
-def _checked_native(array: NDArray[Any]) -> None:
-    if not array.dtype.isnative:
-        raise RuntimeError("SHARED MEMORY MODE FOR THIS TENSOR IS NOT APPLICABLE! The array's byte order is foreign.")
 
 
 class Tensor:
@@ -122,7 +52,8 @@ class Tensor:
     - `Tensor(list)`: what NumPy makes of it.
     - `Tensor(array, shape, type)`: the array's memory seen as another type and shape, packed data included.
     - `Tensor(type, shape)`: new memory, its contents undefined (strings: empty).
-    - `Tensor(port)`: new memory for a port, shape [0] if it is dynamic; `Tensor(port, array)`: the array's memory.
+    - `Tensor(port)`: new memory for a port, of shape [0] if the port is dynamic.
+    - `Tensor(port, array)`: the array's memory seen as the port's type and shape.
     - `Tensor(tensor, begin, end)`: a window on another tensor; writes go through.
     - `Tensor(image)`: a copy of a Pillow image.
 
@@ -156,18 +87,31 @@ class Tensor:
     @overload
     def __init__(self, image: Any) -> None: ...
 
-    def __init__(
-        self, first: Any = _UNSET, second: Any = _UNSET, third: Any = _UNSET, /, *, shared_memory: Any = _UNSET, **named: Any
+    # positional-only names keep the fast path fast; the overloads' names arrive in `named`
+    def __init__(  # type: ignore[misc]
+        self,
+        first: Any = _UNSET,
+        second: Any = _UNSET,
+        third: Any = _UNSET,
+        /,
+        *,
+        shared_memory: Any = _UNSET,
+        **named: Any,
     ) -> None:
-        if shared_memory is True and first.__class__ is _ndarray and second is _UNSET and not named:
-            # the path of every shared input: no further calls
-            type_ = TYPE_OF_DTYPE.get(first.dtype)
-            if type_ is not None and first.flags.carray:
-                self._array = self._memory = first
-                self._type = type_
-                self._shape = first.shape
-                self._kind = LENT
-                self._address = address_of(first)
+        if first.__class__ is _ndarray and second is _UNSET and not named:
+            if shared_memory is True:
+                # the path of every shared input: as few calls as can be
+                type_ = TYPE_OF_DTYPE.get(first.dtype)
+                if type_ is not None and first.flags.carray:
+                    # a view, so that a new `shape` of the caller's array doesn't reach the tensor
+                    self._array = self._memory = first.view()
+                    self._type = type_
+                    self._shape = first.shape
+                    self._kind = LENT
+                    self._address = address_of(first)
+                    return
+            elif shared_memory is _UNSET or shared_memory is False:
+                self._from_array(first, False)
                 return
         given = [value for value in (first, second, third) if value is not _UNSET]
         if shared_memory is not _UNSET:
@@ -176,7 +120,7 @@ class Tensor:
 
     def _construct(self, given: list[Any], named: dict[str, Any]) -> None:
         arguments = _named_arguments(given, named)
-        first = next(iter(arguments.values()), None)
+        first: Any = next(iter(arguments.values()), None)
         match tuple(arguments):
             case ("array",) | ("array", "shared_memory"):
                 self._from_array(np.asarray(first), arguments.get("shared_memory", False))
@@ -204,36 +148,36 @@ class Tensor:
         self._type = type_
         self._shape = shape
         self._kind = kind
-        self._address = 0 if type_ is _STRING else address_of(array)
+        self._address = 0 if type_ is STRING else address_of(array)
 
     def _allocate(self, type_: Type, shape: tuple[int, ...]) -> None:
-        self._set(_new_array(type_, shape), shape, type_, OWN)
+        self._set(new_array(type_, shape), shape, type_, OWN)
 
     def _from_array(self, array: NDArray[Any], shared: bool) -> None:
         if shared:
-            type_ = _checked_to_lend(array)
-            _checked_native(array)
+            type_ = check_lendable(array)
+            check_native(array)
             if not array.flags.writeable:
                 raise ValueError("array is not writeable")
-            self._set(array, array.shape, type_, LENT)
+            self._set(array.view(), array.shape, type_, LENT)
             return
         type_ = type_of_dtype(array.dtype)
-        if type_ is _STRING:
-            self._set(_encoded(array), array.shape, type_, OWN)
+        if type_ is STRING:
+            self._set(encode_strings(array), array.shape, type_, OWN)
             return
         self._allocate(type_, array.shape)
         np.copyto(self._array, array)
 
     def _from_memory(self, array: NDArray[Any], shape: tuple[int, ...], type_: Type) -> None:
-        held = _checked_to_lend(array)
+        held = check_lendable(array)
         if type_ is Type.dynamic:
-            _checked_native(array)
+            check_native(array)
             type_ = held
-        if type_ is _STRING:
+        if type_ is STRING:
             raise RuntimeError("strings can't be read from the memory of an array")
         size = type_._bytes(math.prod(shape))
         if size > array.nbytes or any(dim >= 2**63 for dim in shape):
-            raise _refuse_shape(f"the array's {array.nbytes} bytes are too few", type_, shape)
+            raise shape_error(f"the array's {array.nbytes} bytes are too few", type_, shape)
         extent = shape if type_._itemsize else (size,)
         view = np.ndarray(extent, type_._dtype, array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         self._set(view, shape, type_, LENT)
@@ -246,7 +190,7 @@ class Tensor:
             return
         array = np.asarray(array)
         if math.prod(shape) > array.size:
-            raise _refuse_shape(f"the array has only {array.size} elements", port.get_element_type(), shape)
+            raise shape_error(f"the array has only {array.size} elements", port.get_element_type(), shape)
         self._from_memory(array, shape, port.get_element_type())
 
     def _from_window(self, other: Tensor, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
@@ -257,7 +201,7 @@ class Tensor:
             raise RuntimeError(f"the window {begin} to {end} does not lie in {other!r}")
         if not other._type._itemsize:
             raise RuntimeError(f"there is no window on elements of less than 8 bits: {other!r}")
-        view = other._array[(..., *map(slice, begin, end))]
+        view = other._array[_slices(begin, end)]
         self._set(view, view.shape, other._type, WINDOW)
 
     @property
@@ -266,10 +210,10 @@ class Tensor:
 
         Types below 8 bits give a flat array of packed bytes; strings an `S` copy, with a RuntimeWarning.
         """
-        if self._type is _STRING:
+        if self._type is STRING:
             warnings.warn(
-                "Data of string type will be copied! Please use dedicated properties `str_data` and `bytes_data` "
-                "to avoid confusion while accessing Tensor's contents.",
+                "Data of string type will be copied! Please use dedicated properties `str_data` and "
+                "`bytes_data` to avoid confusion while accessing Tensor's contents.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -277,7 +221,7 @@ class Tensor:
         return self._array.view()
 
     def _strings(self) -> NDArray[Any]:
-        if self._type is not _STRING:
+        if self._type is not STRING:
             raise RuntimeError(f"Tensor's type must be a string! It is {self._type._name}.")
         return self._array
 
@@ -313,7 +257,7 @@ class Tensor:
             raise RuntimeError("Passed array must have the same size (number of elements) as the Tensor!")
         if array.dtype.kind not in "US":
             raise RuntimeError(f"Unknown string kind passed to fill the Tensor's data: {array.dtype}")
-        np.copyto(self._strings(), _encoded(array).reshape(self._shape))
+        np.copyto(self._strings(), encode_strings(array).reshape(self._shape))
 
     def get_element_type(self) -> Type:
         """The Type of the elements."""
@@ -335,11 +279,10 @@ class Tensor:
         """Bytes between neighbours along each axis. RuntimeError for types below 8 bits, which have none."""
         step = self._type._itemsize
         if not step:
-            raise RuntimeError(f"Could not get strides for types with bitwidths less than 8 bit: {self._type._name}")
+            raise RuntimeError(f"Could not get strides for types of less than 8 bit: {self._type._name}")
         if self._kind == WINDOW:
-            if self._type is _STRING:
-                return Strides([stride // self._array.itemsize * STRING_BYTES for stride in self._array.strides])
-            return Strides(self._array.strides)
+            # measured in elements first: NumPy keeps a reference where OpenVINO counts a string's 32 bytes
+            return Strides([stride // self._array.itemsize * step for stride in self._array.strides])
         strides: list[int] = []
         for dim in reversed(self._shape):
             strides.append(step)
@@ -361,8 +304,8 @@ class Tensor:
         if self._kind == WINDOW:
             limits = memory.shape
             if len(dims) != len(limits) or any(dim > limit for dim, limit in zip(dims, limits, strict=True)):
-                raise _refuse_shape(f"a window of {list(limits)} can't take the shape", self._type, dims)
-            self._array = memory[(..., *map(slice, dims))]
+                raise shape_error(f"a window of {list(limits)} can't take the shape", self._type, dims)
+            self._array = memory[_slices((0,) * len(dims), dims)]
             self._shape = dims
             return
         type_ = self._type
@@ -371,13 +314,13 @@ class Tensor:
         needed = math.prod(extent)
         if needed > memory.size:
             if self._kind == LENT:
-                raise _refuse_shape("Could not set the new shape on shared memory", type_, dims)
+                raise shape_error("Could not set the new shape on shared memory", type_, dims)
             self._allocate(type_, dims)
             return
         try:
             self._array = memory.reshape(-1)[:needed].reshape(extent)
         except ValueError as error:
-            raise _refuse_shape("Could not set the new shape", type_, dims) from error
+            raise shape_error("Could not set the new shape", type_, dims) from error
         self._shape = dims
 
     shape = property(get_shape, set_shape)
@@ -387,25 +330,24 @@ class Tensor:
     strides = property(get_strides)
 
     def copy_to(self, target_tensor: Tensor) -> None:
-        """Copy the elements to a tensor of the same type (else RuntimeError), which takes this one's shape."""
+        """Copy to a tensor of the same element type (else RuntimeError), which takes this one's shape."""
         if not isinstance(target_tensor, Tensor):
             raise TypeError(f"copy_to takes a Tensor, not {type(target_tensor).__name__}")
         if target_tensor._type is not self._type:
-            raise RuntimeError(
-                f"Tensor element types are not equal. (src: {self._type._name} != dst: {target_tensor._type._name})"
-            )
+            src, dst = self._type._name, target_tensor._type._name
+            raise RuntimeError(f"Tensor element types are not equal. (src: {src} != dst: {dst})")
         if target_tensor._shape != self._shape:
             target_tensor.set_shape(self._shape)
         np.copyto(target_tensor._array, self._array)
 
     def copy_from(self, source: Any) -> None:
-        """Copy from a Tensor, an array or a list of the same element type (else RuntimeError); takes its shape."""
+        """Copy from a Tensor, array or list of the same element type (else RuntimeError); takes its shape."""
         if not isinstance(source, Tensor):
             if not isinstance(source, (list, _ndarray)):
                 raise TypeError(f"copy_from takes a Tensor, an array or a list, not {type(source).__name__}")
             array = np.asarray(source)
             held = type_of_dtype(array.dtype)
-            source = _wrapped(_encoded(array) if held is _STRING else array, held)
+            source = lend_array(encode_strings(array) if held is STRING else array, held)
         source.copy_to(self)
 
     def __copy__(self) -> Tensor:
@@ -426,13 +368,28 @@ class Tensor:
         return f"<Tensor: shape[{','.join(map(str, self._shape))}] type: {self._type._name}>"
 
 
+def _slices(begin: tuple[int, ...], end: tuple[int, ...]) -> tuple[Any, ...]:
+    return (..., *map(slice, begin, end))  # the dots make it a view without any axes too
+
+
 def _named_arguments(given: list[Any], named: dict[str, Any]) -> dict[str, Any]:
     """The arguments of Tensor(...) under the names of the form that is meant; {} when there is none."""
     names = _form(given)
     if any(name in named for name in names):
         return {}
     arguments = dict(zip(names, given, strict=True)) | named
-    order = ("other", "begin", "end", "port", "array", "type", "shape", "shared_memory", "list", "image")
+    order: tuple[str, ...] = (
+        "other",
+        "begin",
+        "end",
+        "port",
+        "array",
+        "type",
+        "shape",
+        "shared_memory",
+        "list",
+        "image",
+    )
     if "array" in arguments and "shape" in arguments:
         order = ("array", "shape", "type")
     if set(arguments) - set(order):
@@ -466,12 +423,6 @@ def _form(given: list[Any]) -> tuple[str, ...]:
 def _kinds(given: list[Any], named: dict[str, Any]) -> str:
     shown = [type(value).__name__ for value in given]
     return "(" + ", ".join(shown + [f"{name}: {type(value).__name__}" for name, value in named.items()]) + ")"
-
-
-def _wrapped(array: NDArray[Any], type_: Type) -> Tensor:
-    tensor = Tensor.__new__(Tensor)
-    tensor._set(array, array.shape, type_, LENT)
-    return tensor
 
 
 def lend_array(array: NDArray[Any], type_: Type, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -22,8 +22,8 @@ _SHOWN = {
     "f32": "float32",
     "f64": "double64",
     "nf4": "nfloat4",
-    **{f"{sign}{bits}": f"{word}{bits}_t" for sign, word in (("i", "int"), ("u", "uint")) for bits in (4, 8, 16, 32, 64)},
-    **{f"u{bits}": f"uint{bits}_t" for bits in (1, 2, 3, 6)},
+    **{f"i{bits}": f"int{bits}_t" for bits in (4, 8, 16, 32, 64)},
+    **{f"u{bits}": f"uint{bits}_t" for bits in (1, 2, 3, 4, 6, 8, 16, 32, 64)},
 }
 
 #: The dtype of `Tensor.data`, where NumPy has no dtype of its own for the values.

@@ -82,7 +82,7 @@ class _ByValue(IntVector):
         if isinstance(other, (list, tuple)):
             for value in other:
                 if not isinstance(value, int):
-                    raise RuntimeError(f"{type(self).__name__} can't be compared with {type(value).__name__} values")
+                    raise RuntimeError(f"{self!r} can't be compared with {type(value).__name__} values")
             return self._values == list(other)
         return NotImplemented
 

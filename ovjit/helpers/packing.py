@@ -40,8 +40,8 @@ def _shifts(bits: int) -> NDArray[np.uint8]:
 def _join(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """(..., n) of which the low `bits` count -> (..., n * bits / 8) bytes, the first value highest."""
     per_byte = 8 // bits
-    parts = values.reshape(*values.shape[:-1], values.shape[-1] // per_byte, per_byte) & np.uint8((1 << bits) - 1)
-    return np.bitwise_or.reduce(parts << _shifts(bits), axis=-1)
+    parts = values.reshape(*values.shape[:-1], values.shape[-1] // per_byte, per_byte)
+    return np.bitwise_or.reduce((parts & np.uint8((1 << bits) - 1)) << _shifts(bits), axis=-1)
 
 
 def _part(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
@@ -88,7 +88,9 @@ def unpack_data(array: NDArray[Any], type: Type, shape: Shape | Sequence[int]) -
         values = (_part(groups[:, :2], low) | _part(groups[:, 2:], high) << np.uint8(low)).reshape(-1)
     count = math.prod(dims)
     if count > values.size:
-        raise RuntimeError(f"{packed.size} bytes hold {values.size} values of {name}, not the {count} of {list(dims)}")
+        raise RuntimeError(
+            f"{packed.size} bytes hold {values.size} values of {name}, {list(dims)} has {count}"
+        )
     values = values[:count].reshape(dims)
     if name == "i4":
         return ((values ^ 8).astype(np.int8) - np.int8(8)).astype(np.int8)

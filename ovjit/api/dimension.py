@@ -1,0 +1,227 @@
+"""`Dimension`: a length that may be unknown, and the symbols that mark equal unknowns.
+
+A dimension is an interval of lengths. It is kept in its plainest form, `Bounds`, which is also what the rest
+of ovjit is handed: an int for one length, None for any length, `(low, high)` for a range, where a high of
+None means that there is no upper bound.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from typing import Any
+
+#: One dimension, in its plainest form.
+Bounds = int | None | tuple[int, int | None]
+
+#: The length that stands for "no upper bound".
+UNBOUNDED = 2**63 - 1
+
+
+def limits(bounds: Bounds) -> tuple[int, int]:
+    """The shortest and longest length, both included."""
+    if bounds is None:
+        return 0, UNBOUNDED
+    if isinstance(bounds, int):
+        return bounds, bounds
+    low, high = bounds
+    return low, UNBOUNDED if high is None else high
+
+
+def bounds_of(low: int, high: int) -> Bounds:
+    """The plainest form of an interval. Lengths below 0 count as 0; an empty interval means anything."""
+    if high < low:
+        return None
+    low, high = max(low, 0), min(max(high, 0), UNBOUNDED)
+    if high == UNBOUNDED:
+        return None if low in (0, UNBOUNDED) else (low, None)
+    return low if low == high else (low, high)
+
+
+def show_bounds(bounds: Bounds) -> str:
+    if bounds is None:
+        return "?"
+    if isinstance(bounds, int):
+        return str(bounds)
+    low, high = bounds
+    return f"{low or ''}..{'' if high is None else high}"
+
+
+def merge_bounds(a: Bounds, b: Bounds) -> tuple[bool, Bounds]:
+    """(whether the two can be the same length, what is then known of it)"""
+    (low_a, high_a), (low_b, high_b) = limits(a), limits(b)
+    low, high = max(low_a, low_b), min(high_a, high_b)
+    return low <= high, bounds_of(low, high)
+
+
+def contains(outer: Bounds, inner: Bounds) -> bool:
+    (low_outer, high_outer), (low_inner, high_inner) = limits(outer), limits(inner)
+    return low_outer <= low_inner and high_inner <= high_outer
+
+
+def length_of(value: Any) -> int:
+    """An int that fits 64 bits; TypeError for anything else."""
+    length = operator.index(value)
+    if not -(2**63) <= length < 2**63:
+        raise TypeError(f"a dimension must fit 64 bits, {length} doesn't")
+    return length
+
+
+def bounds_of_int(length: int) -> Bounds:
+    return None if length == -1 else bounds_of(length, length)
+
+
+def bounds_of_pair(low: int, high: int) -> Bounds:
+    return bounds_of(low, UNBOUNDED if high == -1 else high)
+
+
+def _parsed_bound(text: str, missing: int) -> int:
+    if not text:
+        return missing
+    if not re.fullmatch(r"-?[0-9]+", text) or abs(int(text)) > UNBOUNDED:
+        raise RuntimeError(f'Cannot parse dimension: "{text}"')
+    return int(text)
+
+
+def bounds_of_text(text: str) -> Bounds:
+    """ "5", "?", "-1", "2..8", "..8", "2.." """
+    text = text.strip()
+    if text in ("?", "-1"):
+        return None
+    low, dots, high = text.partition("..")
+    if not dots:
+        length = _parsed_bound(text, 0)
+        return bounds_of(length, length)
+    return bounds_of(_parsed_bound(low, 0), _parsed_bound(high, UNBOUNDED))
+
+
+class Symbol:
+    """A mark: dimensions that carry the same one are known to be equal."""
+
+    __slots__ = ()
+
+
+#: The keyword forms of Dimension's constructor.
+_FORMS = (("dimension",), ("min_dimension", "max_dimension"), ("str",))
+
+
+class Dimension:
+    """A length that may be unknown.
+
+    `Dimension()` and `Dimension(-1)` are any length, `Dimension(5)` one, `Dimension(2, 8)` a range
+    (2, -1: no upper bound); or a string: "?", "5", "2..8", "..8", "2..". RuntimeError for a string
+    that can't be read.
+    """
+
+    __slots__ = ("_bounds", "_symbol")
+    __hash__ = None  # type: ignore[assignment]
+    _bounds: Bounds
+    _symbol: Symbol | None
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        self._symbol = None
+        if named:
+            names = next((form for form in _FORMS if not args and set(form) == set(named)), None)
+            if names is None:
+                raise TypeError(f"Dimension can't be made from {args} and {named}")
+            args = tuple(named[name] for name in names)
+        if not args:
+            self._bounds = None
+        elif len(args) == 1:
+            self._bounds = (
+                bounds_of_text(args[0]) if isinstance(args[0], str) else bounds_of_int(length_of(args[0]))
+            )
+        elif len(args) == 2:
+            self._bounds = bounds_of_pair(length_of(args[0]), length_of(args[1]))
+        else:
+            raise TypeError(f"Dimension takes at most two lengths, not {len(args)}")
+
+    @staticmethod
+    def dynamic() -> Dimension:
+        return Dimension()
+
+    @property
+    def is_static(self) -> bool:
+        return isinstance(self._bounds, int)
+
+    @property
+    def is_dynamic(self) -> bool:
+        return not isinstance(self._bounds, int)
+
+    def get_length(self) -> int:
+        """The one length. Raises RuntimeError when there are several."""
+        if not isinstance(self._bounds, int):
+            raise RuntimeError(f"Cannot get length of dynamic dimension {self}")
+        return self._bounds
+
+    __len__ = get_length
+
+    def get_min_length(self) -> int:
+        return limits(self._bounds)[0]
+
+    def get_max_length(self) -> int:
+        """The longest length, -1 when there is no upper bound."""
+        high = limits(self._bounds)[1]
+        return -1 if high == UNBOUNDED else high
+
+    min_length = property(get_min_length)
+    max_length = property(get_max_length)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Dimension):
+            return self._bounds == other._bounds
+        if hasattr(other, "__index__"):
+            return self._bounds == bounds_of_int(length_of(other))
+        return NotImplemented
+
+    def __str__(self) -> str:
+        return show_bounds(self._bounds)
+
+    def to_string(self) -> str:
+        return show_bounds(self._bounds)
+
+    def __repr__(self) -> str:
+        return f"<Dimension: {self}>"
+
+    def compatible(self, dim: Dimension) -> bool:
+        """True when some length fits both."""
+        return merge_bounds(self._bounds, _checked(dim))[0]
+
+    def refines(self, dim: Dimension) -> bool:
+        """True when every length that fits this fits `dim`."""
+        return contains(_checked(dim), self._bounds)
+
+    def relaxes(self, dim: Dimension) -> bool:
+        """True when every length that fits `dim` fits this."""
+        return contains(self._bounds, _checked(dim))
+
+    def same_scheme(self, dim: Dimension) -> bool:
+        """True for two equal lengths, and for two unknown ones whatever their bounds."""
+        other = _checked(dim)
+        if self.is_static or dim.is_static:
+            return self._bounds == other
+        return True
+
+    def has_symbol(self) -> bool:
+        return self._symbol is not None
+
+    def get_symbol(self) -> Symbol | None:
+        return self._symbol
+
+    def set_symbol(self, symbol: Symbol | None) -> None:
+        if symbol is not None and not isinstance(symbol, Symbol):
+            raise TypeError(f"an ovjit.Symbol is expected, not {type(symbol).__name__}")
+        self._symbol = symbol
+
+
+def _checked(dim: Any) -> Bounds:
+    if not isinstance(dim, Dimension):
+        raise TypeError(f"an ovjit.Dimension is expected, not {type(dim).__name__}")
+    return dim._bounds
+
+
+def dimension_of(bounds: Bounds, symbol: Symbol | None = None) -> Dimension:
+    dimension = Dimension.__new__(Dimension)
+    dimension._bounds = bounds
+    dimension._symbol = symbol
+    return dimension
