@@ -3,6 +3,6 @@
 Importing this package fills the registry of `ovjit.graph.op`. Nothing here imports Numba.
 """
 
-from ovjit_ops import activations, basic, elementwise, logical
+from ovjit_ops import activations, basic, convolution, elementwise, logical, matmul, pooling
 
-__all__ = ["activations", "basic", "elementwise", "logical"]
+__all__ = ["activations", "basic", "convolution", "elementwise", "logical", "matmul", "pooling"]

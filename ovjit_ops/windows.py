@@ -1,0 +1,137 @@
+"""Windows that slide over spatial dimensions: padding and output extents, for convolution and pooling.
+
+All functions take one entry per spatial dimension. Extents may be open (Interval) in `output_extents`;
+`resolve_pads` needs them known, as they are when a program is planned or run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.shapes import Dim, bounds
+
+AUTO_PADS = ("explicit", "notset", "same_upper", "same_lower", "valid")
+ROUNDINGS = ("floor", "ceil", "ceil_torch")
+
+
+def full_attribute(value: Sequence[int], rank: int, name: str, default: int, low: int) -> tuple[int, ...]:
+    """`value` with one entry per spatial dimension; an empty one means `default` everywhere.
+
+    Raises ModelError when the length is wrong or an entry is below `low`.
+    """
+    value = tuple(value) or (default,) * rank
+    check(len(value) == rank, f"{name} {list(value)} should have {rank} entries, one per spatial dimension")
+    check(all(v >= low for v in value), f"{name} {list(value)} should not be below {low}")
+    return value
+
+
+def check_auto_pad(auto_pad: str) -> str:
+    """`auto_pad` in lower case. Raises ModelError for an unknown one."""
+    check(auto_pad.lower() in AUTO_PADS, f"auto_pad should be one of {', '.join(AUTO_PADS)}, not {auto_pad!r}")
+    return auto_pad.lower()
+
+
+def check_rounding(rounding_type: str, torch: bool) -> str:
+    """`rounding_type` in lower case. Raises ModelError for an unknown one."""
+    allowed = ROUNDINGS if torch else ROUNDINGS[:2]
+    rounding = rounding_type.lower()
+    check(rounding in allowed, f"rounding_type should be one of {', '.join(allowed)}, not {rounding_type!r}")
+    return rounding
+
+
+def resolve_pads(
+    auto_pad: str,
+    extents: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads_begin: Sequence[int],
+    pads_end: Sequence[int],
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The padding that is really added: (before, after), per dimension."""
+    auto_pad = check_auto_pad(auto_pad)
+    if auto_pad in ("explicit", "notset"):
+        return tuple(pads_begin), tuple(pads_end)
+    if auto_pad == "valid":
+        return (0,) * len(extents), (0,) * len(extents)
+    before, after = [], []
+    for extent, k, s, d in zip(extents, kernel, strides, dilations, strict=True):
+        outputs = -(-extent // s)
+        total = max(0, (outputs - 1) * s + (k - 1) * d + 1 - extent)
+        smaller = total // 2
+        before.append(smaller if auto_pad == "same_upper" else total - smaller)
+        after.append(total - before[-1])
+    return tuple(before), tuple(after)
+
+
+def output_extents(
+    auto_pad: str,
+    extents: Sequence[Dim],
+    kernel: Sequence[Dim],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads_begin: Sequence[int],
+    pads_end: Sequence[int],
+    rounding: str = "floor",
+) -> tuple[Dim, ...]:
+    """How many windows fit. Raises ModelError when a window is larger than the padded input."""
+    auto_pad = check_auto_pad(auto_pad)
+    out: list[Dim] = []
+    for i, (extent, k, s, d) in enumerate(zip(extents, kernel, strides, dilations, strict=True)):
+        if auto_pad in ("same_upper", "same_lower"):
+            out.append((extent + (s - 1)) // s)
+            continue
+        begin, end = (0, 0) if auto_pad == "valid" else (pads_begin[i], pads_end[i])
+        padded = extent + (begin + end)
+        window = (k - 1) * d + 1
+        largest = bounds(padded)[1]
+        check(
+            largest is None or bounds(window)[0] <= largest,
+            f"the window of {window} is larger than the padded extent {padded} of spatial dimension {i}",
+        )
+        steps = padded - window
+        if rounding != "floor":
+            steps = steps + (s - 1)
+        windows = steps // s + 1
+        # PyTorch's way leaves out a last window that begins behind the input and its first padding.
+        if rounding == "ceil_torch" and isinstance(windows, int) and isinstance(extent, int):
+            if (windows - 1) * s >= extent + begin:
+                windows -= 1
+        out.append(windows)
+    return tuple(out)
+
+
+def pad_spatial(
+    x: np.ndarray,
+    value: object,
+    begin: Sequence[int],
+    outputs: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> np.ndarray:
+    """x [N, C, *spatial] with exactly as much of `value` around it as the windows touch."""
+    lead = x.ndim - len(outputs)
+    shape = list(x.shape)
+    source: list[slice] = [slice(None)] * x.ndim
+    target: list[slice] = [slice(None)] * x.ndim
+    for i, (b, o, k, s, d) in enumerate(zip(begin, outputs, kernel, strides, dilations, strict=True), lead):
+        shape[i] = max(0, (o - 1) * s + (k - 1) * d + 1)
+        used = max(0, min(x.shape[i], shape[i] - b))
+        source[i], target[i] = slice(0, used), slice(b, b + used)
+    out = np.full(shape, value, dtype=x.dtype)
+    out[tuple(target)] = x[tuple(source)]
+    return out
+
+
+def taps(kernel: Sequence[int], outputs: Sequence[int], strides: Sequence[int], dilations: Sequence[int]):
+    """Yields (tap index, slices) such that padded[..., *slices] holds that tap of every window."""
+    for index in product(*map(range, kernel)):
+        yield index, tuple(
+            slice(i * d, i * d + (o - 1) * s + 1 if o else i * d, s)
+            for i, o, s, d in zip(index, outputs, strides, dilations, strict=True)
+        )
