@@ -1,0 +1,172 @@
+"""A kernel: readable source, the frame of its arguments, and its content address.
+
+Kernels are values: equal source means the same kernel, whatever model or layer it came from. The symbol
+under which it is linked derives from a hash of all that its machine code depends on, and from nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ovjit.codegen import objects
+from ovjit.codegen.isa import Isa, host_isa, target
+
+log = logging.getLogger("ovjit")
+
+
+class Frame:
+    """Names the integers of an argument block, in order; a pointer takes two (base, byte offset)."""
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[str, bool]] = []
+
+    def pointers(self, *names: str) -> Frame:
+        self.fields += [(name, True) for name in names]
+        return self
+
+    def integers(self, *names: str) -> Frame:
+        self.fields += [(name, False) for name in names]
+        return self
+
+    def prologue(self, indent: str = "    ") -> str:
+        """Source that reads all fields into variables of their names."""
+        lines, slot = [], 0
+        for name, is_pointer in self.fields:
+            if is_pointer:
+                lines.append(f"{indent}{name} = ld(bases, ld(args, {slot})) + ld(args, {slot + 1})")
+            else:
+                lines.append(f"{indent}{name} = ld(args, {slot})")
+            slot += 1 + is_pointer
+        return "\n".join(lines)
+
+    def pack(self, values: Mapping[str, Any]) -> list[Any]:
+        """The block for `values`, in order. Raises KeyError for one that is missing."""
+        return [values[name] for name, _ in self.fields]
+
+
+class Kernel:
+    """One native function `(bases, args, chunk, scratch) -> error code`.
+
+    `name` is for people; `source` defines `kernel`; `intrinsics(isa)` gives further names for the source,
+    wholly determined by `key` (text). Compared by content.
+    """
+
+    __slots__ = ("_intrinsics", "frame", "key", "name", "source")
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        frame: Frame,
+        intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
+        key: str = "",
+    ):
+        self.name = name
+        self.source = source
+        self.frame = frame
+        self.key = key
+        self._intrinsics = intrinsics
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kernel) and (self.source, self.key) == (other.source, other.key)
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.key))
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.name}>"
+
+    def symbol(self, isa: Isa | None = None) -> str:
+        isa = isa or host_isa()
+        return "ovjit_" + _digest(self.source, self.key, isa)
+
+    def compile(self, isa: Isa) -> bytes:
+        from ovjit.codegen import jit
+
+        return jit.compile_kernel(self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None)
+
+    def assembly(self, isa: Isa | None = None) -> str:
+        from ovjit.codegen import jit
+
+        isa = isa or host_isa()
+        return jit.assembly(self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None)
+
+
+@functools.lru_cache(4096)
+def _digest(source: str, key: str, isa: Isa) -> str:
+    parts = [source, key, isa.name, *target(isa), *versions(), code_digest()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+
+
+@functools.cache
+def versions() -> tuple[str, str]:
+    """The versions of Numba and llvmlite, without importing Numba."""
+    from importlib.metadata import version
+
+    return version("numba"), version("llvmlite")
+
+
+@functools.cache
+def code_digest() -> str:
+    """A hash of the code generators themselves: another ovjit makes other kernels from the same text."""
+    from ovjit.codegen import __path__ as codegen
+    from ovjit_ops import __path__ as ops
+
+    digest = hashlib.sha256()
+    for path in (pathlib.Path(codegen[0]) / name for name in ("jit.py", "simd.py", "atomics.py", "emit.py")):
+        digest.update(path.read_bytes())
+    digest.update((pathlib.Path(ops[0]) / "tiles.py").read_bytes())
+    return digest.hexdigest()
+
+
+#: How many kernels this process has compiled and taken from the cache: {"compiled": 0, "cached": 0}.
+counts = {"compiled": 0, "cached": 0}
+#: symbol -> object code of every kernel this process has loaded; what exports carry along.
+object_code: dict[str, bytes] = {}
+_lock = threading.Lock()
+
+
+def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = None) -> dict[Kernel, int]:
+    """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has."""
+    from ovjit.storage.cache import default_cache
+
+    isa = host_isa()
+    out: dict[Kernel, int] = {}
+    for kernel in dict.fromkeys(kernels):
+        symbol = kernel.symbol(isa)
+        address = objects.address_of(symbol)
+        if address is None:
+            code = (provided or {}).get(symbol)
+            if code is None:
+                cache = default_cache()
+                code = cache.get(symbol)
+                counts["cached"] += code is not None
+                if code is None:
+                    with _lock:
+                        began = time.perf_counter()
+                        code = kernel.compile(isa)
+                        counts["compiled"] += 1
+                        log.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))
+                    cache.put(symbol, code)
+            object_code[symbol] = code
+            address = objects.load(symbol, code)
+            _dump(kernel, isa)
+        out[kernel] = address
+    return out
+
+
+def _dump(kernel: Kernel, isa: Isa) -> None:
+    """OVJIT_DUMP=folder: the source of every kernel that is loaded."""
+    folder = os.environ.get("OVJIT_DUMP")
+    if folder:
+        path = pathlib.Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / f"{kernel.name[:80]}_{kernel.symbol(isa)[6:14]}.py").write_text(kernel.source)

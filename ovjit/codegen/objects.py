@@ -1,0 +1,54 @@
+"""Load object code into this process and hand out addresses, with llvmlite alone."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+
+_lock = threading.Lock()
+_engine = None
+_addresses: dict[str, int] = {}
+
+
+def address_of(symbol: str) -> int | None:
+    """The address of a loaded kernel, None when it is not loaded."""
+    return _addresses.get(symbol)
+
+
+def load(symbol: str, code: bytes) -> int:
+    """Load the object `code` and return the address of its function `symbol`. Loading twice is free."""
+    known = _addresses.get(symbol)
+    if known is not None:
+        return known
+    with _lock:
+        known = _addresses.get(symbol)
+        if known is not None:
+            return known
+        from llvmlite import binding as llvm
+
+        engine = _execution_engine()
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address = engine.get_function_address(symbol)
+        if not address:
+            raise RuntimeError(f"the object code has no function {symbol}")
+        _addresses[symbol] = address
+        return address
+
+
+def function(address: int, arity: int, releases_gil: bool = True) -> ctypes._CFuncPtr:
+    """A Python callable for a native function of `arity` int64s that returns an int64."""
+    kind = ctypes.CFUNCTYPE if releases_gil else ctypes.PYFUNCTYPE
+    return kind(ctypes.c_int64, *[ctypes.c_int64] * arity)(address)
+
+
+def _execution_engine():
+    global _engine
+    if _engine is None:
+        from llvmlite import binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small")
+        _engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    return _engine

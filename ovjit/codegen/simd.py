@@ -1,0 +1,518 @@
+"""The vector type of generated kernels, and what can be done with it.
+
+`namespace(lanes)` gives the names that generated source may use. Addresses are int64, offsets bytes.
+For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
+
+    load_T(p) loadm_T(p, n)         the vector at p; of its first n lanes, the others 0
+    store_T(p, v) storem_T(p, v, n) the same for stores
+    splat_T(p)                      the one element at p in all lanes
+    gather_T(p, stride, n)          elements p, p + stride, ... (first n lanes)
+    scatter_T(p, stride, v, n)
+    const_T(x)                      a compile-time number in all lanes
+    cast_T(v) bits_T(v)             convert, reinterpret
+    hadd_T hmul_T hmax_T hmin_T(v)  reduce the lanes in a fixed order
+    add sub mul div neg fma max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
+    and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>
+    lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars
+
+f16 and bf16 are f32 in registers; boolean is a mask (i1).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import llvmlite.ir as ir
+from numba.core import types
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic, models, register_model
+
+_FLOATS = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
+_INTS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32, "u64": 64}
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+_FAST = ("contract",)
+REGISTER_TYPE = {"f16": "f32", "bf16": "f32"}
+SIZE = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "boolean": 1, **{k: v // 8 for k, v in _INTS.items()}}
+
+
+def scalar_ir(elem: str) -> ir.Type:
+    """The LLVM type of one lane in a register."""
+    elem = REGISTER_TYPE.get(elem, elem)
+    return _FLOATS.get(elem) or (_I1 if elem == "boolean" else ir.IntType(_INTS[elem]))
+
+
+class Vec(types.Type):
+    """`lanes` values of element type `elem` in one LLVM vector."""
+
+    def __init__(self, elem: str, lanes: int):
+        self.elem = elem
+        self.lanes = lanes
+        super().__init__(name=f"Vec({elem}x{lanes})")
+
+    @property
+    def ir(self) -> ir.VectorType:
+        return ir.VectorType(scalar_ir(self.elem), self.lanes)
+
+    @property
+    def is_float(self) -> bool:
+        return self.elem in _FLOATS
+
+    @property
+    def is_signed(self) -> bool:
+        return self.elem[0] == "i"
+
+
+@register_model(Vec)
+class VecModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vec):
+        super().__init__(dmm, fe_type, fe_type.ir)
+
+
+@functools.cache
+def vec(elem: str, lanes: int) -> Vec:
+    return Vec(REGISTER_TYPE.get(elem, elem), lanes)
+
+
+# --- LLVM building blocks, shared with the tile generators
+
+
+def iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
+    """<lanes x i1>: lane < n."""
+    n32 = builder.trunc(n, _I32) if n.type == _I64 else n
+    iota = ir.Constant(ir.VectorType(_I32, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", iota, broadcast(builder, n32, lanes))
+
+
+def broadcast(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    vt = ir.VectorType(value.type, lanes)
+    one = builder.insert_element(ir.Constant(vt, ir.Undefined), value, _I32(0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, ir.Constant(vt, ir.Undefined), zeros)
+
+
+def pointer(builder: ir.IRBuilder, address: ir.Value, to: ir.Type) -> ir.Value:
+    return builder.inttoptr(address, to.as_pointer())
+
+
+def call_intrinsic(builder: ir.IRBuilder, name: str, result: ir.Type, args: list) -> ir.Value:
+    module = builder.module
+    fnty = ir.FunctionType(result, [a.type for a in args])
+    fn = module.globals.get(name) or ir.Function(module, fnty, name)
+    return builder.call(fn, args)
+
+
+def suffix(t: ir.Type) -> str:
+    """LLVM's overload suffix: v16f32, i64 ..."""
+    if isinstance(t, ir.VectorType):
+        return f"v{t.count}{suffix(t.element)}"
+    return {"float": "f32", "double": "f64", "half": "f16"}.get(str(t)) or str(t)
+
+
+def memory_ir(elem: str) -> ir.Type:
+    """The LLVM type of one element in memory."""
+    if elem == "f16":
+        return ir.HalfType()
+    if elem in ("bf16", "boolean"):
+        return {"bf16": _I16, "boolean": _I8}[elem]
+    return scalar_ir(elem)
+
+
+def from_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
+    """Memory representation -> register representation, scalars and vectors."""
+    lanes = v.type.count if isinstance(v.type, ir.VectorType) else 0
+
+    def t(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    if elem == "f16":
+        return builder.fpext(v, t(ir.FloatType()))
+    if elem == "bf16":
+        wide = builder.zext(v, t(_I32))
+        sixteen = ir.Constant(t(_I32), [16] * lanes if lanes else 16)
+        return builder.bitcast(builder.shl(wide, sixteen), t(ir.FloatType()))
+    if elem == "boolean":
+        zero = ir.Constant(t(_I8), [0] * lanes if lanes else 0)
+        return builder.icmp_unsigned("!=", v, zero)
+    return v
+
+
+def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
+    """Register representation -> memory representation; bf16 rounds to nearest even, NaN stays NaN."""
+    lanes = v.type.count if isinstance(v.type, ir.VectorType) else 0
+
+    def t(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    def k(s: ir.Type, x: int) -> ir.Constant:
+        return ir.Constant(t(s), [x] * lanes if lanes else x)
+
+    if elem == "f16":
+        return builder.fptrunc(v, t(ir.HalfType()))
+    if elem == "bf16":
+        i = builder.bitcast(v, t(_I32))
+        odd = builder.and_(builder.lshr(i, k(_I32, 16)), k(_I32, 1))
+        rounded = builder.lshr(builder.add(builder.add(i, k(_I32, 0x7FFF)), odd), k(_I32, 16))
+        quiet = builder.or_(builder.lshr(i, k(_I32, 16)), k(_I32, 0x40))
+        nan = builder.fcmp_unordered("uno", v, v)
+        return builder.trunc(builder.select(nan, quiet, rounded), t(_I16))
+    if elem == "boolean":
+        return builder.zext(v, t(_I8))
+    return v
+
+
+def load_vector(builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int, n: ir.Value | None = None) -> ir.Value:
+    """`lanes` elements at `address`; with `n`, only the first n are touched, the rest are 0."""
+    vt = ir.VectorType(memory_ir(elem), lanes)
+    p = pointer(builder, address, vt)
+    if n is None:
+        v = builder.load(p, align=SIZE[elem])
+    else:
+        v = masked_load(builder, p, vt, SIZE[elem], iota_mask(builder, n, lanes))
+    return from_memory(builder, v, elem)
+
+
+def masked_load(builder: ir.IRBuilder, p: ir.Value, vt: ir.VectorType, align: int, mask: ir.Value) -> ir.Value:
+    zero = ir.Constant(vt, [0] * vt.count) if not isinstance(vt.element, ir.HalfType) else ir.Constant(vt, None)
+    return call_intrinsic(builder, f"llvm.masked.load.{suffix(vt)}.p0", vt, [p, _I32(align), mask, zero])
+
+
+def store_vector(
+    builder: ir.IRBuilder, address: ir.Value, v: ir.Value, elem: str, n: ir.Value | None = None
+) -> None:
+    v = to_memory(builder, v, elem)
+    vt = v.type
+    p = pointer(builder, address, vt)
+    if n is None:
+        builder.store(v, p, align=SIZE[elem])
+        return
+    mask = iota_mask(builder, n, vt.count)
+    call_intrinsic(builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), [v, p, _I32(SIZE[elem]), mask])
+
+
+# --- the namespace of generated code
+
+
+def _make(name: str, sig: Any, body: Any) -> Any:
+    """An intrinsic `name` with the fixed signature `sig` and LLVM builder `body(builder, *args)`."""
+
+    def define(typingctx: Any, *args: Any) -> Any:
+        def codegen(context: Any, builder: Any, s: Any, values: Any) -> Any:
+            out = body(builder, *values)
+            return context.get_dummy_value() if sig.return_type == types.void else out
+
+        return sig, codegen
+
+    arguments = ", ".join(f"a{i}" for i in range(len(sig.args)))
+    scope: dict[str, Any] = {"define": define}
+    exec(f"def {name}(typingctx, {arguments}): return define(typingctx, {arguments})", scope)  # fixed text
+    return intrinsic(scope[name])
+
+
+def _generic(name: str, arity: int, result: Any, body: Any) -> Any:
+    """An intrinsic over vectors of any element type; `result(vec)` is its type."""
+
+    def define(typingctx: Any, *args: Any) -> Any:
+        if not all(isinstance(a, Vec) for a in args):
+            return None
+        kind = args[-1]
+
+        def codegen(context: Any, builder: Any, s: Any, values: Any) -> Any:
+            return body(builder, kind, *values)
+
+        return signature(result(kind), *args), codegen
+
+    arguments = ", ".join(f"a{i}" for i in range(arity))
+    scope: dict[str, Any] = {"define": define}
+    exec(f"def {name}(typingctx, {arguments}): return define(typingctx, {arguments})", scope)  # fixed text
+    return intrinsic(scope[name])
+
+
+def _splat_constant(kind: Vec, value: Any) -> ir.Constant:
+    return ir.Constant(kind.ir, [value] * kind.lanes)
+
+
+def _float_or_int(float_op: str, int_op: str) -> Any:
+    def body(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+        if kind.is_float:
+            return getattr(b, float_op)(x, y, flags=_FAST)
+        return getattr(b, int_op)(x, y)
+
+    return body
+
+
+def _divide(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Integers: truncating; x / 0 is 0 and INT_MIN / -1 is INT_MIN (neither may trap)."""
+    if kind.is_float:
+        return b.fdiv(x, y)
+    zero, one = _splat_constant(kind, 0), _splat_constant(kind, 1)
+    by_zero = b.icmp_signed("==", y, zero)
+    safe = b.select(by_zero, one, y)
+    if not kind.is_signed:
+        return b.select(by_zero, zero, b.udiv(x, safe))
+    minus_one = b.icmp_signed("==", y, _splat_constant(kind, -1))
+    quotient = b.sdiv(x, b.select(minus_one, one, safe))
+    return b.select(by_zero, zero, b.select(minus_one, b.sub(zero, x), quotient))
+
+
+def _extreme(which: str) -> Any:
+    def body(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+        if kind.is_float:
+            # the first select is one x86 instruction and keeps a NaN in x; a constant y folds the second
+            kept = b.select(b.fcmp_ordered(">" if which == "max" else "<", y, x), y, x)
+            return b.select(b.fcmp_unordered("uno", y, y), y, kept)
+        compare = b.icmp_signed if kind.is_signed else b.icmp_unsigned
+        return b.select(compare(">" if which == "max" else "<", x, y), x, y)
+
+    return body
+
+
+def _float_intrinsic(name: str) -> Any:
+    def body(b: ir.IRBuilder, kind: Vec, *xs: ir.Value) -> ir.Value:
+        return call_intrinsic(b, f"llvm.{name}.{suffix(kind.ir)}", kind.ir, list(xs))
+
+    return body
+
+
+def _abs(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
+    if kind.is_float:
+        return call_intrinsic(b, f"llvm.fabs.{suffix(kind.ir)}", kind.ir, [x])
+    if not kind.is_signed:
+        return x
+    negative = b.icmp_signed("<", x, _splat_constant(kind, 0))
+    return b.select(negative, b.sub(_splat_constant(kind, 0), x), x)
+
+
+def _compare(predicate: str) -> Any:
+    def body(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+        if kind.is_float:
+            return (b.fcmp_unordered if predicate == "!=" else b.fcmp_ordered)(predicate, x, y)
+        return (b.icmp_signed if kind.is_signed else b.icmp_unsigned)(predicate, x, y)
+
+    return body
+
+
+def _shift_right(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.ashr(x, y) if kind.is_signed else b.lshr(x, y)
+
+
+def _negate(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
+    return b.fneg(x) if kind.is_float else b.sub(_splat_constant(kind, 0), x)
+
+
+def convert(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
+    """C-like conversion; float to integer saturates and NaN gives 0."""
+    if source.elem == to.elem:
+        return x
+    if source.elem == "boolean":
+        return b.uitofp(x, to.ir) if to.is_float else b.zext(x, to.ir)
+    if source.is_float:
+        if to.is_float:
+            return (b.fpext if to.elem == "f64" else b.fptrunc)(x, to.ir)
+        name = f"llvm.fpto{'s' if to.is_signed else 'u'}i.sat.{suffix(to.ir)}.{suffix(source.ir)}"
+        return call_intrinsic(b, name, to.ir, [x])
+    if to.is_float:
+        return (b.sitofp if source.is_signed else b.uitofp)(x, to.ir)
+    have, want = _INTS[source.elem], _INTS[to.elem]
+    if have == want:
+        return x
+    if want < have:
+        return b.trunc(x, to.ir)
+    return (b.sext if source.is_signed else b.zext)(x, to.ir)
+
+
+def _libm(name: str, elem: str) -> Any:
+    """The C library's function, lane by lane."""
+    t = _FLOATS[elem]
+    symbol = name + ("f" if elem == "f32" else "")
+
+    def body(b: ir.IRBuilder, kind: Vec, *xs: ir.Value) -> ir.Value:
+        fnty = ir.FunctionType(t, [t] * len(xs))
+        fn = b.module.globals.get(symbol) or ir.Function(b.module, fnty, symbol)
+        out = ir.Constant(kind.ir, ir.Undefined)
+        for i in range(kind.lanes):
+            one = b.call(fn, [b.extract_element(x, _I32(i)) for x in xs])
+            out = b.insert_element(out, one, _I32(i))
+        return out
+
+    return body
+
+
+def _horizontal(combine: Any, kind: Vec) -> Any:
+    """Combine the lanes pairwise: halves first, so the order does not depend on anything but `lanes`."""
+
+    def body(b: ir.IRBuilder, v: ir.Value) -> ir.Value:
+        n = kind.lanes
+        while n > 1:
+            n //= 2
+            half = Vec(kind.elem, n)
+            undefined = ir.Constant(v.type, ir.Undefined)
+            low = b.shuffle_vector(v, undefined, ir.Constant(ir.VectorType(_I32, n), list(range(n))))
+            high = b.shuffle_vector(v, undefined, ir.Constant(ir.VectorType(_I32, n), list(range(n, 2 * n))))
+            v = combine(b, half, low, high)
+        return b.extract_element(v, _I32(0))
+
+    return body
+
+
+_SAME = {
+    "add": (2, _float_or_int("fadd", "add")), "sub": (2, _float_or_int("fsub", "sub")),
+    "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),
+    "max_": (2, _extreme("max")), "min_": (2, _extreme("min")), "abs_": (1, _abs),
+    "fma": (3, _float_intrinsic("fma")), "sqrt": (1, _float_intrinsic("sqrt")),
+    "floor": (1, _float_intrinsic("floor")), "ceil": (1, _float_intrinsic("ceil")),
+    "trunc": (1, _float_intrinsic("trunc")), "rint": (1, _float_intrinsic("rint")),
+    "and_": (2, lambda b, k, x, y: b.and_(x, y)), "or_": (2, lambda b, k, x, y: b.or_(x, y)),
+    "xor": (2, lambda b, k, x, y: b.xor(x, y)), "not_": (1, lambda b, k, x: b.not_(x)),
+    "shl": (2, lambda b, k, x, y: b.shl(x, y)), "shr": (2, _shift_right),
+    "select": (3, lambda b, k, c, x, y: b.select(c, x, y)),
+}  # fmt: skip
+_COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+
+
+class Namespace(dict):
+    """The names of generated code for one vector width, made as they are asked for."""
+
+    def __init__(self, lanes: int):
+        super().__init__()
+        self.lanes = lanes
+
+    def __missing__(self, name: str) -> Any:
+        made = self[name] = self._intrinsic(name)
+        return made
+
+    def _intrinsic(self, name: str) -> Any:
+        lanes = self.lanes
+        if name in _SAME:
+            arity, body = _SAME[name]
+            return _generic(name, arity, lambda kind: kind, body)
+        if name in _COMPARISONS:
+            return _generic(name, 2, lambda kind: vec("boolean", kind.lanes), _compare(_COMPARISONS[name]))
+        if name == "ld":
+            sig = signature(types.int64, types.int64, types.int64)
+            return _make(name, sig, lambda b, p, i: b.load(b.gep(pointer(b, p, _I64), [i]), align=8))
+        operation, _, elem = name.rpartition("_")
+        if elem not in SIZE:
+            raise KeyError(name)
+        kind, address, integer = vec(elem, lanes), types.int64, types.int64
+        scalar = _scalar_type(elem)
+        if operation == "load":
+            return _make(name, signature(kind, address), lambda b, p: load_vector(b, p, elem, lanes))
+        if operation == "loadm":
+            return _make(name, signature(kind, address, integer), lambda b, p, n: load_vector(b, p, elem, lanes, n))
+        if operation == "store":
+            return _make(name, signature(types.void, address, kind), lambda b, p, v: store_vector(b, p, v, elem))
+        if operation == "storem":
+            return _make(
+                name, signature(types.void, address, kind, integer), lambda b, p, v, n: store_vector(b, p, v, elem, n)
+            )
+        if operation == "splat":
+            return _make(name, signature(kind, address), lambda b, p: broadcast(b, _load_scalar(b, p, elem), lanes))
+        if operation == "spread":
+            return _make(name, signature(kind, scalar), lambda b, x: broadcast(b, x, lanes))
+        if operation == "gather":
+            return _make(name, signature(kind, address, integer, integer), _gather(elem, lanes))
+        if operation == "scatter":
+            return _make(name, signature(types.void, address, integer, kind, integer), _scatter(elem, lanes))
+        if operation == "const":
+            return _constant(name, kind, scalar)
+        if operation == "cast":
+            return _conversion(name, kind, lambda b, source, x: convert(b, source, x, kind))
+        if operation == "bits":
+            return _conversion(name, kind, lambda b, source, x: b.bitcast(x, kind.ir))
+        if operation in ("hadd", "hmul", "hmax", "hmin"):
+            combine = _SAME[{"hadd": "add", "hmul": "mul", "hmax": "max_", "hmin": "min_"}[operation]][1]
+            return _make(name, signature(scalar, kind), _horizontal(combine, kind))
+        if operation == "lane":
+            return _make(name, signature(scalar, kind, integer), lambda b, v, i: b.extract_element(v, i))
+        if operation == "ld":
+            return _make(name, signature(scalar, address), lambda b, p: _load_scalar(b, p, elem))
+        if operation == "st":
+            return _make(name, signature(types.void, address, scalar), lambda b, p, x: _store_scalar(b, p, x, elem))
+        if operation.startswith("libm_"):
+            function = operation[5:]
+            arity = 2 if function in ("pow", "fmod", "atan2") else 1
+            return _generic(name, arity, lambda k: k, _libm(function, elem))
+        raise KeyError(name)
+
+
+def _scalar_type(elem: str) -> Any:
+    elem = REGISTER_TYPE.get(elem, elem)
+    names = {"f32": "float32", "f64": "float64", "boolean": "boolean"}
+    return getattr(types, names.get(elem) or ("u" if elem[0] == "u" else "") + f"int{_INTS.get(elem)}")
+
+
+def _load_scalar(b: ir.IRBuilder, p: ir.Value, elem: str) -> ir.Value:
+    value = from_memory(b, b.load(pointer(b, p, memory_ir(elem)), align=SIZE[elem]), elem)
+    return value
+
+
+def _store_scalar(b: ir.IRBuilder, p: ir.Value, x: ir.Value, elem: str) -> None:
+    if elem == "boolean" and x.type != _I1:
+        x = b.trunc(x, _I1)
+    v = to_memory(b, x, elem)
+    b.store(v, pointer(b, p, v.type), align=SIZE[elem])
+
+
+def _lane_addresses(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, lanes: int, to: ir.Type) -> ir.Value:
+    iota = ir.Constant(ir.VectorType(_I64, lanes), list(range(lanes)))
+    addresses = b.add(broadcast(b, p, lanes), b.mul(iota, broadcast(b, stride, lanes)))
+    return b.inttoptr(addresses, ir.VectorType(to.as_pointer(), lanes))
+
+
+def _gather(elem: str, lanes: int) -> Any:
+    def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, n: ir.Value) -> ir.Value:
+        t = memory_ir(elem)
+        vt = ir.VectorType(t, lanes)
+        pointers = _lane_addresses(b, p, stride, lanes, t)
+        zero = ir.Constant(vt, None)
+        args = [pointers, _I32(SIZE[elem]), iota_mask(b, n, lanes), zero]
+        return from_memory(b, call_intrinsic(b, f"llvm.masked.gather.{suffix(vt)}.v{lanes}p0", vt, args), elem)
+
+    return body
+
+
+def _scatter(elem: str, lanes: int) -> Any:
+    def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, v: ir.Value, n: ir.Value) -> None:
+        v = to_memory(b, v, elem)
+        pointers = _lane_addresses(b, p, stride, lanes, v.type.element)
+        args = [v, pointers, _I32(SIZE[elem]), iota_mask(b, n, lanes)]
+        call_intrinsic(b, f"llvm.masked.scatter.{suffix(v.type)}.v{lanes}p0", ir.VoidType(), args)
+
+    return body
+
+
+def _constant(name: str, kind: Vec, scalar: Any) -> Any:
+    """const_T(x): x is a number known to Numba, so LLVM sees a literal."""
+
+    def define(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, s: Any, values: Any) -> Any:
+            value = context.cast(builder, values[0], s.args[0], scalar)
+            if kind.elem == "boolean" and value.type != _I1:
+                value = builder.trunc(value, _I1)
+            return broadcast(builder, value, kind.lanes)
+
+        return signature(kind, x), codegen
+
+    define.__name__ = name
+    return intrinsic(define)
+
+
+def _conversion(name: str, to: Vec, body: Any) -> Any:
+    def define(typingctx: Any, x: Any) -> Any:
+        if not isinstance(x, Vec):
+            return None
+
+        def codegen(context: Any, builder: Any, s: Any, values: Any) -> Any:
+            return body(builder, x, values[0])
+
+        return signature(to, x), codegen
+
+    define.__name__ = name
+    return intrinsic(define)
+
+
+@functools.cache
+def namespace(lanes: int) -> Namespace:
+    """The names that generated kernels may use, for vectors of `lanes` f32 lanes."""
+    return Namespace(lanes)

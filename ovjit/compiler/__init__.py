@@ -1,0 +1,1 @@
+"""From a graph to a program: passes, fusion, layouts, lowering and memory planning."""

@@ -1,0 +1,158 @@
+"""Fusion: the graph's nodes in groups, each of which becomes one kernel.
+
+A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or elementwise
+nodes alone. An elementwise node joins the group of a producer whose value nobody else needs and that has the
+same shape; a group stands where its last node stood, so all its operands are there before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ovjit.codegen.emit import Body
+from ovjit.codegen.trace import Recorder, trace
+from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.shapes import Interval
+
+#: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
+LONGEST_BODY = 24
+#: Operands of one elementwise group.
+MOST_OPERANDS = 10
+
+
+class Group:
+    """`anchor` (or None) and the elementwise `body` after it, in order. One output value."""
+
+    __slots__ = ("anchor", "body")
+
+    def __init__(self, anchor: Node | None, body: Sequence[Node] = ()):
+        self.anchor = anchor
+        self.body = list(body)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return ([self.anchor] if self.anchor is not None else []) + self.body
+
+    @property
+    def last(self) -> Node:
+        return self.nodes[-1]
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return self.last.outputs
+
+    @property
+    def operands(self) -> list[Value]:
+        """Values that the body reads from outside of the group, once each, in order."""
+        inside = {v for n in self.nodes for v in n.outputs}
+        return list(dict.fromkeys(v for n in self.body for v in n.inputs if v not in inside))
+
+    @property
+    def name(self) -> str:
+        return self.last.name
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(o for n in self.nodes for o in n.origins))
+
+    def __repr__(self) -> str:
+        return "+".join(n.op.name for n in self.nodes) + f" %{self.name}"
+
+    def make_body(self) -> Body | None:
+        """The traced body: input 0 is the anchor's result (if there is one), then the operands."""
+        if not self.body:
+            return None
+        recorder = Recorder()
+        values: dict[Value, object] = {}
+        sources = ([self.anchor.outputs[0]] if self.anchor is not None else []) + self.operands
+        for i, value in enumerate(sources):
+            scalar = small_constant(value)
+            traced = recorder.input(f"x{i}", value.dtype)
+            values[value] = traced if scalar is None else scalar_constant(traced, scalar)
+        for node in self.body:
+            assert node.op.scalar is not None
+            attrs = {k: v for k, v in node.attrs.items() if k != "auto_broadcast"}
+            values[node.output] = trace(node.op.scalar, [values[v] for v in node.inputs], attrs)  # type: ignore[misc]
+        result = values[self.last.output]
+        return Body([v.dtype for v in sources], [self.last.output.dtype], recorder.lines, [result.name])  # type: ignore[attr-defined]
+
+
+def small_constant(value: Value) -> object | None:
+    """The number of a one-element constant, which is printed into the kernel; None for anything else."""
+    array = value.constant
+    if array is None or array.size != 1 or value.dtype == "string":
+        return None
+    return array.reshape(()).item()
+
+
+def scalar_constant(like: object, number: object) -> object:
+    from ovjit.codegen.trace import constant
+
+    return constant(like, number)  # type: ignore[arg-type]
+
+
+def fuse(graph: Graph) -> list[Group]:
+    """Groups in the order in which they run. Constants and Parameters are not in any group."""
+    uses = graph.uses()
+    group_of: dict[Node, Group] = {}
+    order: dict[Node, int] = {n: i for i, n in enumerate(graph.nodes)}
+    groups: list[Group] = []
+    for node in graph.nodes:
+        if node.op.name in ("Parameter", "Constant"):
+            continue
+        host = _host_group(node, group_of, uses, order) if is_elementwise(node) else None
+        if host is None:
+            host = Group(None, [node]) if is_elementwise(node) else Group(node)
+        else:
+            groups.remove(host)
+            host.body.append(node)
+        groups.append(host)
+        group_of[node] = host
+    return groups
+
+
+def is_elementwise(node: Node) -> bool:
+    """True when a fused kernel can do it: a scalar body and element types that vectors have."""
+    from ovjit.compiler.lower import NATIVE_TYPES
+
+    return (
+        node.op.scalar is not None
+        and len(node.outputs) == 1
+        and node.output.shape is not None
+        and all(v.dtype in NATIVE_TYPES for v in (*node.inputs, *node.outputs))
+    )
+
+
+def _host_group(node: Node, group_of: dict, uses: dict, order: dict) -> Group | None:
+    """The group that `node` joins: of its candidates the latest, tiles before others."""
+    best: Group | None = None
+    for value in node.inputs:
+        group = group_of.get(value.node)
+        if group is None or group.last is not value.node or len(uses[value]) != 1 or len(value.node.outputs) != 1:
+            continue
+        if group.anchor is not None and not takes_epilogue(group.anchor):
+            continue
+        if not same_shape(value, node.output) or len(group.body) >= LONGEST_BODY:
+            continue
+        if group.anchor is None and len(group.operands) + len(node.inputs) > MOST_OPERANDS:
+            continue
+        if best is None or _rank(group, order) > _rank(best, order):
+            best = group
+    return best
+
+
+def _rank(group: Group, order: dict) -> tuple[bool, int]:
+    return group.anchor is not None, order[group.last]
+
+
+def takes_epilogue(node: Node) -> bool:
+    return bool(node.op.extra.get("epilogue")) and node.output.dtype == "f32"
+
+
+def same_shape(a: Value, b: Value) -> bool:
+    """True when the shapes are surely equal: open dimensions only where one value is the other's only source."""
+    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+        return False
+    return all(x == y for x, y in zip(a.shape, b.shape, strict=True)) and not any(
+        isinstance(x, Interval) and isinstance(y, Interval) and x != y for x, y in zip(a.shape, b.shape, strict=True)
+    )

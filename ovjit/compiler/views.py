@@ -1,0 +1,219 @@
+"""Where a tensor lies: buffers, strided views of them, and the layouts that kernels ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+#: Bases of a job: 0 the arena, 1 the constants, then inputs, then outputs.
+ARENA, CONSTANTS, FIRST_IO = 0, 1, 2
+
+
+class Buffer:
+    """A piece of memory: in the arena (base 0, offset given by the memory plan) or at a fixed place."""
+
+    __slots__ = ("base", "first", "last", "name", "offset", "size")
+
+    def __init__(self, size: int, base: int = ARENA, offset: int = 0, name: str = ""):
+        self.size = size
+        self.base = base
+        self.offset = offset
+        self.name = name
+        self.first = -1  # the first and the last step that uses it
+        self.last = -1
+
+
+class Ptr:
+    """An address inside a buffer, resolved to (base, byte offset) when memory has been planned."""
+
+    __slots__ = ("buffer", "offset")
+
+    def __init__(self, buffer: Buffer, offset: int = 0):
+        self.buffer = buffer
+        self.offset = offset
+
+    def __add__(self, offset: int) -> Ptr:
+        return Ptr(self.buffer, self.offset + offset)
+
+
+class View:
+    """A tensor in a buffer: `shape`, byte `strides`, byte `offset` of element 0.
+
+    `halo` gives for every dimension how many zero elements lie readable before and after it.
+    """
+
+    __slots__ = ("buffer", "halo", "itemsize", "offset", "shape", "strides")
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        itemsize: int,
+        offset: int = 0,
+        halo: Sequence[tuple[int, int]] | None = None,
+    ):
+        self.buffer = buffer
+        self.shape = tuple(shape)
+        self.strides = tuple(strides)
+        self.itemsize = itemsize
+        self.offset = offset
+        self.halo = tuple(halo) if halo else ((0, 0),) * len(self.shape)
+
+    @property
+    def ptr(self) -> Ptr:
+        return Ptr(self.buffer, self.offset)
+
+    @property
+    def count(self) -> int:
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Row-major without gaps."""
+        return self.count == 0 or _compact(self.shape, self.strides) == _compact(
+            self.shape, row_major(self.shape, self.itemsize)
+        )
+
+    def expand(self, shape: Sequence[int]) -> View:
+        """Broadcast to `shape` by NumPy's rule: strides of 0."""
+        lead = len(shape) - len(self.shape)
+        strides = [0] * lead + [
+            0 if d == 1 and s != 1 else st for d, s, st in zip(self.shape, shape[lead:], self.strides, strict=True)
+        ]
+        return View(self.buffer, shape, strides, self.itemsize, self.offset)
+
+    def permute(self, order: Sequence[int]) -> View:
+        return View(
+            self.buffer, [self.shape[i] for i in order], [self.strides[i] for i in order], self.itemsize, self.offset,
+            [self.halo[i] for i in order],
+        )  # fmt: skip
+
+    def slice(self, axis: int, start: int, size: int, step: int = 1) -> View:
+        """Elements start, start + step, ... along `axis`; the halo of that axis is gone."""
+        shape, strides, halo = list(self.shape), list(self.strides), list(self.halo)
+        shape[axis] = size
+        if (start, size, step) != (0, self.shape[axis], 1):
+            halo[axis] = (0, 0)
+        offset = self.offset + start * strides[axis]
+        strides[axis] *= step
+        return View(self.buffer, shape, strides, self.itemsize, offset, halo)
+
+    def reshape(self, shape: Sequence[int]) -> View | None:
+        """The same memory under another shape, None where strides cannot say it."""
+        strides = reshape_strides(self.shape, self.strides, shape, self.itemsize)
+        return None if strides is None else View(self.buffer, shape, strides, self.itemsize, self.offset)
+
+
+class Layout:
+    """What an output buffer should look like: dimensions from slowest to fastest, and its halo."""
+
+    __slots__ = ("halo", "order")
+
+    def __init__(self, order: Sequence[int], halo: Sequence[tuple[int, int]] | None = None):
+        self.order = tuple(order)
+        self.halo = tuple(halo) if halo else ((0, 0),) * len(self.order)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and (self.order, self.halo) == (other.order, other.halo)
+
+    def __hash__(self) -> int:
+        return hash((self.order, self.halo))
+
+    def __repr__(self) -> str:
+        halo = "" if not any(map(any, self.halo)) else f" halo {self.halo}"
+        return f"{self.order}{halo}"
+
+    def allocate(self, shape: Sequence[int], itemsize: int) -> tuple[int, list[int], int]:
+        """(bytes, strides, offset of element 0) of a tensor of `shape`."""
+        strides = [0] * len(shape)
+        step = itemsize
+        offset = 0
+        for axis in reversed(self.order):
+            strides[axis] = step
+            offset += self.halo[axis][0] * step
+            step *= shape[axis] + sum(self.halo[axis])
+        return step, strides, offset
+
+
+def plain(rank: int) -> Layout:
+    """Row-major, no halo."""
+    return Layout(range(rank))
+
+
+def channels_last(rank: int, halo: Sequence[tuple[int, int]] | None = None) -> Layout:
+    """NHWC for a logical shape N, C, H, W (any number of spatial dimensions)."""
+    return Layout((0, *range(2, rank), 1) if rank > 2 else range(rank), halo)
+
+
+def row_major(shape: Sequence[int], itemsize: int) -> list[int]:
+    strides, step = [0] * len(shape), itemsize
+    for i in range(len(shape) - 1, -1, -1):
+        strides[i] = step
+        step *= shape[i]
+    return strides
+
+
+def _compact(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """(extent, stride) without dimensions of 1, neighbours merged where they lie in one row."""
+    out: list[tuple[int, int]] = []
+    for extent, stride in zip(shape, strides, strict=True):
+        if extent == 1:
+            continue
+        if out and out[-1][1] == extent * stride:
+            out[-1] = (out[-1][0] * extent, stride)
+        else:
+            out.append((extent, stride))
+    return out
+
+
+def reshape_strides(
+    shape: Sequence[int], strides: Sequence[int], new: Sequence[int], itemsize: int
+) -> list[int] | None:
+    """Strides of `new` over the same memory, None where there are none."""
+    if any(d == 0 for d in new):
+        return row_major(new, itemsize)
+    pieces = _compact(shape, strides)
+    out: list[int] = [itemsize] * len(new)
+    i = len(new) - 1
+    for extent, stride in reversed(pieces):
+        left = extent
+        step = stride
+        while left > 1:
+            if i < 0 or left % new[i]:
+                return None
+            out[i] = step
+            step *= new[i]
+            left //= new[i]
+            i -= 1
+    if any(d != 1 for d in new[: i + 1]):
+        return None
+    return out
+
+
+def merge_dims(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
+    """Drop dimensions of 1 and merge neighbours that all operands (rows of `strides`) walk as one."""
+    extents: list[int] = []
+    steps: list[list[int]] = [[] for _ in strides]
+    for i, extent in enumerate(shape):
+        if extent == 1:
+            continue
+        if extents and all(s[-1] == extent * st[i] for s, st in zip(steps, strides, strict=True)):
+            extents[-1] *= extent
+            for s, st in zip(steps, strides, strict=True):
+                s[-1] = st[i]
+        else:
+            extents.append(extent)
+            for s, st in zip(steps, strides, strict=True):
+                s.append(st[i])
+    return extents, steps
+
+
+def product(values: Sequence[Any]) -> int:
+    out = 1
+    for v in values:
+        out *= v
+    return out

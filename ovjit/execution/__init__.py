@@ -1,0 +1,1 @@
+"""Running compiled models: the native runner, worker threads, jobs and profiles."""

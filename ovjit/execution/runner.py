@@ -1,0 +1,299 @@
+"""The native runner: one loop that walks any program's table, and the worker loop around it.
+
+A program is a table of steps; every step calls one kernel for each of its chunks:
+
+    kernel(bases, args, chunk, scratch) -> 0, or an error code
+
+`bases` holds the addresses of arena, constants, inputs and outputs; `args` is the step's block of
+integers; which chunk computes what is fixed by the table, so results do not depend on who runs it.
+Threads claim chunks, and a step is over when all its chunks are done, not when all threads have
+arrived: a thread that was put off by the operating system holds up nobody who has work.
+
+A claim is a compare-and-swap on (generation, next chunk). A thread that comes late to a job that is
+over therefore claims nothing, whatever the job's memory is used for by then. That memory must only stay
+mapped while `ACTIVE` is not 0: `streams.py` sees to it.
+
+Everything is int64 in memory shared by all threads. The layouts are the constants below.
+"""
+
+from __future__ import annotations
+
+#: A row of the table.
+STEP_WORDS = 4
+STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_FLAGS = range(STEP_WORDS)
+
+#: A job, the block of integers that one inference is. STATE is slept on.
+(
+    STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY, WAITERS,
+    ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, ID, FIRST,
+) = range(22)  # fmt: skip
+JOB_WORDS = 32
+IDLE, QUEUED, RUNNING, DONE = range(4)
+
+#: A pool: what its workers share. WAKE is slept on.
+WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
+OPEN_SLOTS = 16  # jobs that want helpers, from word OPEN on
+POOL_WORDS = 64
+
+#: What a worker's native loop returns besides the address of a job that Python must look at.
+STOPPED = 0
+
+SPIN_BEFORE_SLEEP = 2_000  # pauses of an idle worker after work, some 50 us
+SPIN_IN_STEP = 4_000  # pauses at a step's end before other processes are let through
+SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
+
+_WALK = """
+    steps = ld(job, {STEPS})
+    table = ld(job, {TABLE})
+    bases = ld(job, {BASES})
+    counters = ld(job, {COUNTERS})
+    s = ld(job, {FIRST})
+    alive = 1
+    while s < steps and alive == 1:
+        row = table + s * {step_bytes}
+        chunks = ld(row, {STEP_CHUNKS})
+        claim = counters + s * 16
+        if leading == 1 and perf != 0:
+            st_i64(perf + s * 16, now())
+        while True:
+            word = aload(claim)
+            if (word >> 32) != generation:
+                alive = 0
+                break
+            chunk = word & 0xFFFFFFFF
+            if chunk >= chunks:
+                break
+            if cas(claim, word, word + 1) == 1:
+                if aload(job + {ABORT} * 8) == 0:
+                    code = call4(ld(row, {STEP_KERNEL}), bases, ld(row, {STEP_ARGS}), chunk, scratch)
+                    if code != 0:
+                        cas(job + {ERROR} * 8, 0, code | (s << 32))
+                        astore(job + {ABORT} * 8, 1)
+                aadd(claim + 8, 1)
+        full = (generation << 32) + chunks
+        spins = 0
+        while alive == 1:
+            word = aload(claim + 8)
+            if word == full:
+                break
+            if (word >> 32) != generation:
+                alive = 0
+                break
+            spins += 1
+            if spins < {SPIN_IN_STEP}:
+                pause()
+            else:
+                give_way()
+        if leading == 1 and perf != 0:
+            st_i64(perf + s * 16 + 8, now())
+        s += 1
+"""
+
+#: lead(job, pool, scratch, _): run the job on this thread, helpers joining when they are free.
+_LEAD_BODY = (
+    """
+    st_i64(job + {STARTED} * 8, now())
+    perf = ld(job, {PERF})
+    leading = 1
+    if ld(job, {THREADS}) <= 1:
+        steps = ld(job, {STEPS})
+        table = ld(job, {TABLE})
+        bases = ld(job, {BASES})
+        s = ld(job, {FIRST})
+        while s < steps:
+            row = table + s * {step_bytes}
+            chunks = ld(row, {STEP_CHUNKS})
+            kernel_address = ld(row, {STEP_KERNEL})
+            args = ld(row, {STEP_ARGS})
+            if perf != 0:
+                st_i64(perf + s * 16, now())
+            c = 0
+            while c < chunks:
+                code = call4(kernel_address, bases, args, c, scratch)
+                if code != 0:
+                    astore(job + {ERROR} * 8, code | (s << 32))
+                    astore(job + {ABORT} * 8, 1)
+                    break
+                c += 1
+            if perf != 0:
+                st_i64(perf + s * 16 + 8, now())
+            s += 1
+            if aload(job + {ABORT} * 8) != 0:
+                break
+    else:
+        generation = (ld(job, {GENERATION}) + 1) & 0x7FFFFFFF
+        counters = ld(job, {COUNTERS})
+        fresh = generation << 32
+        s = ld(job, {FIRST})
+        while s < ld(job, {STEPS}):
+            astore(counters + s * 16, fresh)
+            astore(counters + s * 16 + 8, fresh)
+            s += 1
+        astore(job + {SLOTS} * 8, fresh + 1)
+        astore(job + {GENERATION} * 8, generation)
+        slot = 0
+        while slot < {OPEN_SLOTS}:
+            if aload(pool + ({OPEN} + slot) * 8) == 0:
+                if cas(pool + ({OPEN} + slot) * 8, 0, job) == 1:
+                    break
+            slot += 1
+        if slot < {OPEN_SLOTS}:
+            aadd(pool + {WAKE} * 8, 1)
+            if aload(pool + {SLEEPERS} * 8) > 0:
+                wake(pool + {WAKE} * 8, ld(job, {THREADS}) - 1)
+"""
+    + "\n".join("    " + line for line in _WALK.splitlines())
+    + """
+        if slot < {OPEN_SLOTS}:
+            astore(pool + ({OPEN} + slot) * 8, 0)
+        astore(job + {GENERATION} * 8, (generation + 1) & 0x7FFFFFFF)
+    st_i64(job + {ENDED} * 8, now())
+"""
+)
+
+#: Tell whoever waits that the job is over.
+_FINISH = """
+    astore(job + {STATE} * 8, {DONE})
+    if aload(job + {WAITERS} * 8) > 0:
+        wake(job + {STATE} * 8, 1 << 30)
+"""
+
+LEAD = "@njit(nogil=True)\ndef kernel(job, pool, scratch, unused):\n" + _LEAD_BODY + "    return ld(job, {ERROR})\n"
+
+#: work(pool, arena, arena_size, after): a worker's life. `after` is a job that Python has just dealt with
+#: (leadership is still held for it), or 0. Returns the address of a job that Python must look at: one
+#: whose callback is due, or that needs a larger arena (then its state is QUEUED); STOPPED at the end.
+WORK = (
+    """@njit(nogil=True)
+def kernel(pool, arena, arena_size, resume):
+    job = resume
+    while True:
+        if job == 0:
+            seen = aload(pool + {WAKE} * 8)
+            if aload(pool + {STOP} * 8) != 0:
+                return {STOPPED}
+            if aload(pool + {HEAD} * 8) != 0 and aload(pool + {LEADERS} * 8) < ld(pool, {STREAMS}):
+                while cas(pool + {LOCK} * 8, 0, 1) == 0:
+                    pause()
+                head = ld(pool, {HEAD})
+                if head != 0 and ld(pool, {LEADERS}) < ld(pool, {STREAMS}):
+                    job = head
+                    st_i64(pool + {HEAD} * 8, ld(head, {NEXT}))
+                    if ld(head, {NEXT}) == 0:
+                        st_i64(pool + {TAIL} * 8, 0)
+                    aadd(pool + {LEADERS} * 8, 1)
+                astore(pool + {LOCK} * 8, 0)
+        if job != 0:
+            if ld(job, {ARENA_SIZE}) > arena_size or ld(job, {NOTIFY}) == 2:
+                return job
+            st_i64(ld(job, {BASES}), arena)
+            scratch = arena + ld(job, {SCRATCH})
+            astore(job + {STATE} * 8, {RUNNING})
+"""
+    + "\n".join("        " + line for line in _LEAD_BODY.splitlines())
+    + """
+            aadd(pool + {LEADERS} * 8, -1)
+            if ld(job, {NOTIFY}) != 0:
+                return job
+"""
+    + "\n".join("        " + line for line in _FINISH.splitlines())
+    + """
+            job = 0
+            continue
+        helped = 0
+        i = 0
+        while i < {OPEN_SLOTS}:
+            job = aload(pool + ({OPEN} + i) * 8)
+            i += 1
+            if job == 0:
+                continue
+            aadd(job + {ACTIVE} * 8, 1)
+            generation = aload(job + {GENERATION} * 8)
+            slots = aload(job + {SLOTS} * 8)
+            if (slots >> 32) == generation and (slots & 0xFFFFFFFF) < ld(job, {THREADS}):
+                if cas(job + {SLOTS} * 8, slots, slots + 1) == 1:
+                    scratch = ld(ld(job, {BASES}), 0) + ld(job, {SCRATCH})
+                    scratch += (slots & 0xFFFFFFFF) * ld(job, {SCRATCH_SIZE})
+                    leading = 0
+                    perf = 0
+                    helped = 1
+"""
+    + "\n".join("                " + line for line in _WALK.splitlines())
+    + """
+            aadd(job + {ACTIVE} * 8, -1)
+        job = 0
+        if helped == 1:
+            continue
+        spins = 0
+        while spins < {SPIN_BEFORE_SLEEP} and aload(pool + {WAKE} * 8) == seen:
+            pause()
+            spins += 1
+        if aload(pool + {WAKE} * 8) == seen:
+            aadd(pool + {SLEEPERS} * 8, 1)
+            sleep_on(pool + {WAKE} * 8, seen, 3600000000000)
+            aadd(pool + {SLEEPERS} * 8, -1)
+    return {STOPPED}
+"""
+)
+
+#: submit(pool, job, _, _): put the job in the pool's queue and wake a worker.
+SUBMIT = """@njit(nogil=True)
+def kernel(pool, job, unused, unused2):
+    st_i64(job + {NEXT} * 8, 0)
+    while cas(pool + {LOCK} * 8, 0, 1) == 0:
+        pause()
+    tail = ld(pool, {TAIL})
+    if tail == 0:
+        st_i64(pool + {HEAD} * 8, job)
+    else:
+        st_i64(tail + {NEXT} * 8, job)
+    st_i64(pool + {TAIL} * 8, job)
+    astore(pool + {LOCK} * 8, 0)
+    aadd(pool + {WAKE} * 8, 1)
+    if aload(pool + {SLEEPERS} * 8) > 0:
+        wake(pool + {WAKE} * 8, 1)
+    return 0
+"""
+
+#: wait(job, ns, _, _): 1 when the job is over, 0 when ns have passed.
+WAIT = """@njit(nogil=True)
+def kernel(job, ns, unused, unused2):
+    spins = 0
+    while spins < {SPIN_WAIT}:
+        state = aload(job + {STATE} * 8)
+        if state == {DONE} or state == {IDLE}:
+            return 1
+        pause()
+        spins += 1
+    aadd(job + {WAITERS} * 8, 1)
+    limit = now() + ns
+    left = ns
+    done = 0
+    while left > 0:
+        state = aload(job + {STATE} * 8)
+        if state == {DONE} or state == {IDLE}:
+            done = 1
+            break
+        sleep_on(job + {STATE} * 8, state, left)
+        left = limit - now()
+    state = aload(job + {STATE} * 8)
+    if state == {DONE} or state == {IDLE}:
+        done = 1
+    aadd(job + {WAITERS} * 8, -1)
+    return done
+"""
+
+#: finish(job, _, _, _): as a worker ends a job whose callback Python has run.
+FINISH = (
+    "@njit(nogil=True)\ndef kernel(job, unused, unused2, unused3):\n    if job == 0:\n        return 0\n"
+    + _FINISH
+    + "    return 0\n"
+)
+
+_NAMES = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int)}
+
+
+def sources() -> dict[str, str]:
+    """name -> source of each native function of the runner, layouts filled in."""
+    templates = {"lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH}
+    return {name: text.format(step_bytes=STEP_WORDS * 8, **_NAMES) for name, text in templates.items()}
