@@ -46,7 +46,7 @@ def _element(value: Any) -> Bounds:
 def _fitting(length: int) -> int:
     if not -(2**63) <= length < 2**63:
         raise RuntimeError(f"a dimension must fit 64 bits, {length} doesn't")
-    return length
+    return int(length)  # a bool becomes a number
 
 
 class PartialShape:
