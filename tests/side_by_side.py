@@ -1,8 +1,8 @@
 """The same expression, evaluated with the real OpenVINO and with ovjit, must come to the same.
 
-`same(expression)` compares type names, reprs, values and exception classes. An expression is Python source in which
-`ov` is the package under test and `np`, `copy` are what they always are; statements may stand before it, each ended
-by `;;`.
+`same(expression)` compares type names, reprs, values and exception classes. An expression is Python source in
+which `ov` is the package under test and `np`, `copy` are what they always are; statements may stand before
+it, each ended by `;;`.
 """
 
 from __future__ import annotations

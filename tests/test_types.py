@@ -122,47 +122,16 @@ def test_types_are_single_objects():
 # ---- Dimension
 
 LENGTHS = [-(2**63), -5, -1, 0, 1, 5, 2**62]
+BOUNDS = itertools.product((-5, -1, 0, 2, 5), (-5, -2, -1, 0, 2, 5))
+DIMENSION_TEXTS = """
+5|?|-1|-5|1..5|1..|..5|..|| 5 | 1 .. 5 |1 ..5|1.. 5|abc|5..1|1...5|....|1..-1|-1..5|-1..-1|..-1|..-5|-5..
+|3..3|+5|5.0|0x5|[5]""".replace("\n", "").split("|")
+
 DIMENSION_CASES = [
     "ov.Dimension()",
     *(f"ov.Dimension({length})" for length in LENGTHS),
-    *(
-        f"ov.Dimension({low}, {high})"
-        for low, high in itertools.product((-5, -1, 0, 2, 5), (-5, -2, -1, 0, 2, 5))
-    ),
-    *(
-        f"ov.Dimension({text!r})"
-        for text in (
-            "?",
-            "-1",
-            "5",
-            "1..5",
-            "1..",
-            "..5",
-            "..",
-            "",
-            " 5 ",
-            " 1 .. 5 ",
-            "1 ..5",
-            "1.. 5",
-            "abc",
-        )
-        + (
-            "5..1",
-            "1...5",
-            "....",
-            "-5",
-            "1..-1",
-            "-1..5",
-            "-1..-1",
-            "..-1",
-            "..-5",
-            "-5..",
-            "3..3",
-            "+5",
-            "5.0",
-        )
-        + ("0x5", "[5]")
-    ),
+    *(f"ov.Dimension({low}, {high})" for low, high in BOUNDS),
+    *(f"ov.Dimension({text!r})" for text in DIMENSION_TEXTS),
     *lines(
         """
         ov.Dimension(5.0)
@@ -232,37 +201,12 @@ def test_dimension_arithmetic_beside_openvino(a):
 
 # ---- PartialShape
 
+SHAPE_TEXTS = """
+1,2|[1,2]|(1,2)|{1,2}|[1,2|1,2]|| |[]|[ ]|?|[?]|...|[...]|[ ... ]|[1,...]|[..., 1]|[1, ?, 2..8, ..5, 3..]
+|[-1,2]|-1|5| [ 1 , 2 ] |[1,,2]|[1,2,]|[1 2]|[a]|[1.5]|1..5|[1.. ,2]|[-5]""".replace("\n", "").split("|")
+
 PARTIAL_SHAPE_CASES = [
-    *(
-        f"ov.PartialShape({text!r})"
-        for text in (
-            "1,2",
-            "[1,2]",
-            "(1,2)",
-            "{1,2}",
-            "[1,2",
-            "1,2]",
-            "",
-            " ",
-            "[]",
-            "[ ]",
-            "?",
-            "[?]",
-            "...",
-        )
-        + (
-            "[...]",
-            "[ ... ]",
-            "[1,...]",
-            "[..., 1]",
-            "[1, ?, 2..8, ..5, 3..]",
-            "[-1,2]",
-            "-1",
-            "5",
-            " [ 1 , 2 ] ",
-        )
-        + ("[1,,2]", "[1,2,]", "[1 2]", "[a]", "[1.5]", "1..5", "[1.. ,2]", "[-5]")
-    ),
+    *(f"ov.PartialShape({text!r})" for text in SHAPE_TEXTS),
     *lines(
         """
         ov.PartialShape([])
@@ -361,7 +305,7 @@ PARTIAL_SHAPE_CASES = [
         p = ov.PartialShape([1, 2, 3]);; p[0:1] = [3];; p
         p = ov.PartialShape([1, 2, 3]);; q = ov.PartialShape(p);; q[0] = 7;; [p, q]
         p = ov.PartialShape([-1]);; p[0].set_symbol(ov.Symbol());; p[0].has_symbol()
-        p = ov.PartialShape([-1]);; d = ov.Dimension();; d.set_symbol(ov.Symbol());; p[0] = d;; p[0].has_symbol()
+        p, d = ov.PartialShape("1"), ov.Dimension();; d.set_symbol(ov.Symbol());; p[0] = d;; p[0].has_symbol()
         d = ov.Dimension();; d.set_symbol(ov.Symbol());; ov.PartialShape([d])[0].has_symbol()
         """
     ),
@@ -487,7 +431,7 @@ VECTOR_CASES = lines(
     v = V([1, 2, 3]);; v.x = 5;; v
     """
 )
-# OpenVINO prints the negative values of a CoordinateDiff as unsigned numbers, and can't compare Strides with any
+# OpenVINO prints negative values of a CoordinateDiff as unsigned numbers, and can't compare Strides with any
 VECTOR_DIFFERENCES = {
     ("CoordinateDiff", "V([-1])"),
     ("CoordinateDiff", "V([np.int32(-3)])"),

@@ -189,9 +189,17 @@ class Tensor:
             self._allocate(port.get_element_type(), shape)
             return
         array = np.asarray(array)
-        if math.prod(shape) > array.size:
-            raise shape_error(f"the array has only {array.size} elements", port.get_element_type(), shape)
-        self._from_memory(array, shape, port.get_element_type())
+        type_: Type = port.get_element_type()
+        held, count = check_lendable(array), math.prod(shape)
+        if held is not type_:
+            text = f"The array holds {held._name}, the port {type_._name}: its memory is taken as it is."
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+        if count > array.size:
+            raise shape_error(f"the array has only {array.size} elements", type_, shape)
+        if count < array.size and partial.is_static:
+            text = "Shape of the port is smaller than shape of the array. Passed data will be cropped."
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+        self._from_memory(array, shape, type_)
 
     def _from_window(self, other: Tensor, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
         shape = other._shape
