@@ -3,6 +3,28 @@
 Importing this package fills the registry of `ovjit.graph.op`. Nothing here imports Numba.
 """
 
-from ovjit_ops import activations, basic, convolution, elementwise, logical, matmul, pooling
+from ovjit_ops import (
+    activations,
+    basic,
+    conversion,
+    convolution,
+    elementwise,
+    logical,
+    matmul,
+    normalization,
+    pooling,
+    reduce,
+)
 
-__all__ = ["activations", "basic", "convolution", "elementwise", "logical", "matmul", "pooling"]
+__all__ = [
+    "activations",
+    "basic",
+    "conversion",
+    "convolution",
+    "elementwise",
+    "logical",
+    "matmul",
+    "normalization",
+    "pooling",
+    "reduce",
+]
