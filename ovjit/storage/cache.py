@@ -1,0 +1,269 @@
+"""The kernel cache: object code by content address, one sealed file per kernel, shared by processes.
+
+A file appears whole (written beside and renamed) and only ever changes into another whole one, so that
+readers need no lock. What is read will run, so it counts only when this user's key authenticates it under the
+address asked for; damage is a miss. Nothing here raises for the state of the disk: the caller compiles instead.
+
+The folder is OVJIT_CACHE, else the user's cache folder; OVJIT_CACHE=0 keeps nothing and writes no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ovjit.storage import sealed
+from ovjit.storage.folders import READ, private_folder, user_folder, write_new
+from ovjit.storage.keys import find_key
+from ovjit.storage.notice import warn_once
+from ovjit.version import __version__
+
+MAX_BYTES = 1 << 30
+_KIND = b"OVJITKRN"
+_SUFFIX = ".kernel"
+_DRAFT = re.compile(r"\.ovjit-[0-9a-f]+\.tmp")
+_ADDRESS = re.compile(r"[0-9A-Za-z_]{8,128}")
+_LARGEST = 256 << 20  # no kernel is; what is planted may be
+_LONGEST_TEXT = 4096
+_TOUCH_SECONDS = 24 * 3600  # "last used" is kept to the day, so that reading seldom writes
+_DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
+_PUTS_PER_EVICTION = 64
+
+
+class Entry(NamedTuple):
+    """One kernel in the cache. `about` was not authenticated: text for people."""
+
+    key: str
+    bytes: int
+    last_used: float  # seconds since the epoch, to the day
+    about: Mapping[str, str]
+
+
+class _Store(NamedTuple):
+    folder: str
+    key: bytes
+
+
+class KernelCache:
+    """Compiled kernels in one folder. Methods may be called from any thread and process."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, max_bytes: int = MAX_BYTES):
+        """`folder` None: OVJIT_CACHE, or the user's cache folder. Looks at no file before the first use."""
+        self.max_bytes = max_bytes
+        self._named = folder if folder is not None else os.environ.get("OVJIT_CACHE") or None
+        self._disabled = folder is None and self._named == "0"
+        self._store: _Store | None = None
+        self._tried = False
+        # Processes that store little begin somewhere in the cycle, so that some of them come to its end.
+        self._puts = os.getpid() % _PUTS_PER_EVICTION
+        self._written = 0
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the kernels are; None when they are not kept (switched off, or no folder can be trusted)."""
+        store = self._ready()
+        return Path(store.folder) if store else None
+
+    def get(self, key: str) -> bytes | None:
+        """The object code put under `key`, None when there is none that is whole and authentic."""
+        _check_address(key)
+        store = self._ready()
+        if store is None:
+            return None
+        path = f"{store.folder}/{key}{_SUFFIX}"
+        try:
+            record = _read_entry(path)
+            return sealed.unseal(_KIND, key, record, store.key)
+        except FileNotFoundError:
+            return None
+        except (OSError, sealed.Damaged, MemoryError) as error:
+            warn_once(f"read {store.folder}", f"the cached kernel {path} is compiled again: {error}")
+            return None
+
+    def put(self, key: str, code: bytes, about: Mapping[str, str] | None = None) -> None:
+        """Keep `code` under `key`; `about` says what it is. One warning when it can't be kept."""
+        _check_address(key)
+        store = self._ready()
+        if store is None or len(code) > min(self.max_bytes, _LARGEST):
+            return
+        text = json.dumps({"ovjit": __version__, **(about or {})}, sort_keys=True)
+        if len(text) > _LONGEST_TEXT:
+            text = "{}"
+        record = sealed.seal(_KIND, key, code, store.key, text)
+        try:
+            private_folder(store.folder, ours=self._named is None)  # it may have been removed, or swapped
+            _write_entry(store.folder, f"{key}{_SUFFIX}", record)
+        except (OSError, MemoryError) as error:
+            warn_once(f"write {store.folder}", f"compiled kernels are not kept in {store.folder}: {error}")
+            return
+        self._puts += 1
+        self._written += len(record)
+        if self._puts % _PUTS_PER_EVICTION == 0 or self._written > self.max_bytes // 8:
+            self._written = 0
+            self._evict(self.max_bytes, self.max_bytes - self.max_bytes // 8, None)
+
+    def prune(self, max_bytes: int | None = None, max_age: float | None = None) -> int:
+        """Remove what was not used for `max_age` seconds, then the least recently used beyond `max_bytes`
+        (None: the cache's own bound). Returns the bytes freed."""
+        limit = self.max_bytes if max_bytes is None else max_bytes
+        return self._evict(limit, limit, max_age)
+
+    def entries(self) -> list[Entry]:
+        """What is kept, the most recently used first; files that are no kernels are left out."""
+        store = self._ready()
+        found = []
+        for path, status in _files(store.folder) if store else ():
+            name = os.path.basename(path)
+            if name.endswith(_SUFFIX):
+                with contextlib.suppress(OSError, sealed.Damaged):
+                    about = _about(path)
+                    found.append(Entry(name[: -len(_SUFFIX)], status.st_size, status.st_mtime, about))
+        return sorted(found, key=lambda entry: (-entry.last_used, entry.key))
+
+    def _ready(self) -> _Store | None:
+        if not self._tried:
+            with _lock:
+                if not self._tried:
+                    self._store = self._open()
+                    self._tried = True
+        return self._store
+
+    def _open(self) -> _Store | None:
+        if self._disabled:
+            return None
+        try:
+            if self._named is None:
+                folder = user_folder("cache")
+            else:
+                folder = os.path.abspath(os.path.expanduser(self._named))
+            private_folder(folder, ours=self._named is None)
+        except (OSError, RuntimeError, ValueError) as error:
+            advice = "Name a folder of your own with OVJIT_CACHE, or 0 for none."
+            warn_once(f"open {self._named}", f"compiled kernels are not kept on disk: {error}. {advice}")
+            return None
+        key = find_key()
+        # What a passing key seals nobody can use later; the missing key was warned of.
+        return _Store(folder, key.value) if key.lasting else None
+
+    def _evict(self, limit: int, target: int, max_age: float | None) -> int:
+        """When over `limit` bytes are kept, remove the least recently used until at most `target` are."""
+        store = self._ready()
+        if store is None:
+            return 0
+        now = time.time()
+        kept: list[tuple[float, int, str]] = []
+        freed = 0
+        for path, status in _files(store.folder):
+            if path.endswith(_SUFFIX):
+                old = max_age is not None and now - status.st_mtime > max_age
+            else:
+                old = now - status.st_mtime > _DRAFT_SECONDS
+            if old:
+                freed += _remove(path, status.st_size)
+            elif path.endswith(_SUFFIX):
+                kept.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in kept)
+        if total > limit:
+            for _, size, path in sorted(kept):
+                if total <= target:
+                    break
+                total -= size
+                freed += _remove(path, size)
+        return freed
+
+
+_lock = threading.Lock()
+_default: KernelCache | None = None
+
+
+def default_cache() -> KernelCache:
+    """The cache of this process, made at the first call from what OVJIT_CACHE says then."""
+    global _default
+    if _default is None:
+        with _lock:
+            if _default is None:
+                _default = KernelCache()
+    return _default
+
+
+def _check_address(key: str) -> None:
+    if not _ADDRESS.fullmatch(key):
+        raise ValueError(f"{key!r} is no content address: 8 to 128 letters, digits and _")
+
+
+def _read_entry(path: str) -> bytes:
+    descriptor = os.open(path, READ)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise sealed.Damaged("it is not a regular file")
+        if status.st_size > _LARGEST:
+            raise sealed.Damaged(f"it has {status.st_size} bytes")
+        record = os.read(descriptor, status.st_size)
+        if time.time() - status.st_mtime > _TOUCH_SECONDS:
+            with contextlib.suppress(OSError):  # a read-only folder serves as well
+                os.utime(descriptor if os.utime in os.supports_fd else path)
+    finally:
+        os.close(descriptor)
+    return record
+
+
+def _write_entry(folder: str, name: str, record: bytes) -> None:
+    draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
+    write_new(draft, record)
+    try:
+        os.replace(draft, os.path.join(folder, name))
+    except BaseException:
+        _remove(draft, 0)
+        raise
+
+
+def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The kernels and drafts in a folder; nothing else in it is ours to count or to remove."""
+    try:
+        with os.scandir(folder) as items:
+            for item in items:
+                if item.name.endswith(_SUFFIX) or _DRAFT.fullmatch(item.name):
+                    with contextlib.suppress(FileNotFoundError):
+                        if item.is_file(follow_symlinks=False):
+                            yield item.path, item.stat(follow_symlinks=False)
+    except OSError as error:
+        warn_once(f"list {folder}", f"the kernel cache {folder} can't be listed: {error}")
+
+
+def _remove(path: str, size: int) -> int:
+    try:
+        os.unlink(path)
+    except OSError:
+        return 0  # another process was quicker, or the folder is read-only
+    return size
+
+
+def _about(path: str) -> dict[str, str]:
+    descriptor = os.open(path, READ)
+    try:
+        beginning = os.read(descriptor, sealed.HEAD_BYTES + _LONGEST_TEXT)
+    finally:
+        os.close(descriptor)
+    try:
+        about = json.loads(sealed.read_about(_KIND, beginning) or "{}")
+    except (ValueError, RecursionError) as error:
+        raise sealed.Damaged(str(error)) from None
+    return {str(name): str(value) for name, value in about.items()} if isinstance(about, dict) else {}
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,135 @@
+"""Folders that nobody but this user may write to.
+
+Native code is read from them, so a folder counts only when it is a real folder (no symbolic link), belongs to
+the effective user and is closed to writes of group and others. Those who may write to a folder *above* it can
+still swap it for another one; what is read is therefore authenticated as well (`sealed.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+#: For files that are to be read: no symbolic link is followed, and a planted FIFO does not block.
+READ = os.O_RDONLY
+for _flag in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+    READ |= getattr(os, _flag, 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Untrusted(PermissionError):
+    """A folder or file that somebody else could have written."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def user_folder(kind: str) -> str:
+    """The path of ovjit's folder of a `kind`, "cache" or "config", for this user; it need not exist.
+
+    As platformdirs says, whose import takes longer than loading a small model, so that on Linux the rule
+    is spelled out here. Raises FileNotFoundError for a user without a home.
+    """
+    if not sys.platform.startswith("linux"):
+        import platformdirs
+
+        find = platformdirs.user_cache_dir if kind == "cache" else platformdirs.user_config_dir
+        path = find("ovjit", False)
+    else:
+        root = os.environ.get(f"XDG_{kind.upper()}_HOME", "")
+        path = os.path.join(root if os.path.isabs(root) else _home(kind), "ovjit")
+    if not os.path.isabs(path):
+        raise FileNotFoundError(f"this user has no home folder for the {kind}")
+    return path
+
+
+def _home(kind: str) -> str:
+    if os.environ.get("HOME") is not None and not os.path.isabs(os.environ["HOME"]):
+        return ""
+    return os.path.expanduser(f"~/.{kind}")
+
+
+def check_private(path: str) -> None:
+    """Raise Untrusted unless `path` is a folder that only this user may write to, OSError when it is none."""
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        raise Untrusted(f"{path} is a symbolic link")
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(f"{path} is not a folder")
+    check_owner(path, status)
+
+
+def check_owner(path: str, status: os.stat_result, forbidden: int = 0o022) -> None:
+    """Raise Untrusted unless `path` is this user's and has none of the `forbidden` permission bits."""
+    if not hasattr(os, "geteuid"):
+        return  # Windows: profiles are private, and the mode bits mean nothing
+    if status.st_uid != os.geteuid():
+        raise Untrusted(f"{path} belongs to user {status.st_uid}, this process is user {os.geteuid()}")
+    if status.st_mode & forbidden:
+        raise Untrusted(f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o})")
+
+
+def private_folder(path: str, ours: bool) -> None:
+    """Make the folder `path` (mode 0700, as what is missing above it), or check the one that exists.
+
+    With `ours` the path is ovjit's own choice, and root refuses one inside another user's home, where
+    `sudo` with a kept HOME would leave files that the user cannot remove. Raises OSError, Untrusted among it.
+    """
+    if ours and hasattr(os, "geteuid") and os.geteuid() == 0:
+        _check_root_owns_above(path)
+    try:
+        check_private(path)
+    except FileNotFoundError:
+        _make(path)
+        check_private(path)
+
+
+def write_new(path: str, content: bytes) -> None:
+    """Write a file that only this user can read; it is on the disk, or gone, when this ends.
+
+    Raises FileExistsError for a path that is there already, OSError when it can't be written in full.
+    """
+    descriptor = os.open(path, _CREATE, 0o600)
+    try:
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)  # else a power cut may leave the name and not the content
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
+def _make(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # another process was quicker
+    except FileNotFoundError:
+        parent = os.path.dirname(path)
+        if parent == path:
+            raise
+        _make(parent)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+
+
+def _check_root_owns_above(path: str) -> None:
+    parent = os.path.dirname(path)
+    while parent != os.path.dirname(parent):  # "/" itself may belong to nobody in a container
+        try:
+            owner = os.stat(parent).st_uid
+        except FileNotFoundError:
+            owner = 0
+        if owner != 0:
+            raise Untrusted(f"{parent} belongs to user {owner}, and root leaves no files there")
+        parent = os.path.dirname(parent)

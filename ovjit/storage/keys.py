@@ -1,0 +1,159 @@
+"""This user's key: what makes native code from a disk trustworthy to this user and to nobody else.
+
+32 random bytes, made on first use, in the file `key` (mode 0600) of the user's configuration folder. The
+environment variable OVJIT_KEY, 64 hexadecimal digits or more, goes before it, so that a fleet can share one.
+Where neither can be had, or OVJIT_CACHE=0 forbids to write files, the key lives and dies with the process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from typing import NamedTuple
+
+from ovjit.storage.folders import READ, Untrusted, check_owner, private_folder, user_folder, write_new
+from ovjit.storage.notice import warn_once
+
+KEY_BYTES = 32
+
+
+class UserKey(NamedTuple):
+    """The key's bytes, and whether other processes of this user will find the same."""
+
+    value: bytes
+    lasting: bool
+
+
+_lock = threading.Lock()
+_known: dict[str, UserKey] = {}  # folder -> what was found there; "" -> this process's own key
+
+
+def user_key(given: bytes | str | None = None) -> bytes:
+    """This user's key, or `given` (bytes, or hexadecimal digits) when that is a key. See `find_key`."""
+    return find_key(given).value
+
+
+def find_key(given: bytes | str | None = None) -> UserKey:
+    """The key given, else OVJIT_KEY, else the user's file, else one of this process, with one warning.
+
+    Raises ValueError only for a `given` key that is none: less than 32 bytes, or not hexadecimal.
+    """
+    if given is not None:
+        return UserKey(_parse(given), True)
+    variable = os.environ.get("OVJIT_KEY")
+    if variable:
+        try:
+            return UserKey(_parse(variable), True)
+        except ValueError as error:
+            # Another key in its place would be a surprise for those who share this one.
+            warn_once("OVJIT_KEY", f"OVJIT_KEY is ignored: {error}. {_CONSEQUENCE}")
+            return _passing_key()
+    try:
+        folder = user_folder("config")
+    except (OSError, RuntimeError) as error:
+        warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}")
+        return _passing_key()
+    known = _known.get(folder)
+    if known is not None:
+        return known
+    writing = os.environ.get("OVJIT_CACHE") != "0"
+    with _lock:
+        known = _known.get(folder)
+        if known is None:
+            try:
+                known = UserKey(_kept(folder, writing), True)
+            except FileNotFoundError:
+                if not writing:
+                    return _passing_key()  # as asked for, so nothing to warn of
+                warn_once("key", f"no key for compiled code: {folder} cannot be made. {_CONSEQUENCE}")
+                known = _passing_key()
+            except OSError as error:
+                warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}")
+                known = _passing_key()
+            _known[folder] = known
+    return known
+
+
+_CONSEQUENCE = "Code that this process stores will be compiled again by others; OVJIT_KEY can give a key."
+
+
+def _parse(given: bytes | str) -> bytes:
+    if isinstance(given, str):
+        try:
+            given = bytes.fromhex(given)
+        except ValueError:
+            raise ValueError("a key's text must be hexadecimal digits") from None
+    if len(given) < KEY_BYTES:
+        raise ValueError(f"a key has at least {KEY_BYTES} bytes, this one {len(given)}")
+    return bytes(given)
+
+
+def _passing_key() -> UserKey:
+    return _known.setdefault("", UserKey(os.urandom(KEY_BYTES), False))
+
+
+def _kept(folder: str, writing: bool) -> bytes:
+    """The key in the user's folder, made when it is missing and `writing`."""
+    path = os.path.join(folder, "key")
+    if writing or os.path.lexists(folder):
+        private_folder(folder, ours=True)
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        if not writing:
+            raise
+    _create(folder, path)
+    return _read(path)  # perhaps that of another process, which came first
+
+
+def _read(path: str) -> bytes:
+    deadline = time.monotonic() + 1.0
+    while True:
+        descriptor = os.open(path, READ)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise Untrusted(f"{path} is not a regular file")
+            check_owner(path, status, 0o077)
+            key = os.read(descriptor, KEY_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        if len(key) == KEY_BYTES:
+            return key
+        # Only without hard links can a key be seen before all of it is written.
+        if len(key) > KEY_BYTES or time.monotonic() > deadline:
+            raise OSError(f"{path} is not a key of {KEY_BYTES} bytes; remove it to get a new one")
+        time.sleep(0.01)
+
+
+def _create(folder: str, path: str) -> None:
+    """Put a new key at `path` unless there is one: written in full, then linked, which one wins."""
+    draft = os.path.join(folder, f".key-{os.urandom(8).hex()}.tmp")
+    key = os.urandom(KEY_BYTES)
+    try:
+        write_new(draft, key)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        except (OSError, NotImplementedError):  # a file system without hard links
+            try:
+                write_new(path, key)
+            except FileExistsError:
+                pass
+    finally:
+        try:
+            os.unlink(draft)
+        except OSError:
+            pass
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

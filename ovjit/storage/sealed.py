@@ -1,0 +1,97 @@
+"""Bytes under a message authentication code: who holds the key can tell that they wrote them.
+
+A sealed record is 64 bytes of head, a text about the content, and the content:
+
+    offset  bytes  meaning (integers little-endian)
+         0      8  kind: what the content is and where it may be used
+         8      4  format version, 1
+        12      4  length of the text `about`, UTF-8
+        16      8  name of the key: tells a foreign key from damage, and tells nothing else about the key
+        24      8  length of the content
+        32     32  HMAC-SHA256 over the head's first 32 bytes, the record's name, about and content, see
+                   `authentication_code`
+
+The record's name (a kernel's address) is authenticated but not stored: a genuine record under another
+name is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import struct
+
+VERSION = 1
+_HEAD = struct.Struct("<8sII8sQ")
+_CODE = 32
+HEAD_BYTES = _HEAD.size + _CODE
+
+
+class Damaged(ValueError):
+    """A record that is not what its key's holder wrote under this name: why."""
+
+
+def authentication_code(key: bytes, purpose: bytes, *parts: bytes | memoryview) -> bytes:
+    """HMAC-SHA256 over `purpose` and `parts`, each after its length, so that none lends to another."""
+    code = hmac.new(key, digestmod="sha256")
+    for part in (purpose, *parts):
+        code.update(struct.pack("<Q", len(part)))
+        code.update(part)
+    return code.digest()
+
+
+def same_code(one: bytes, other: bytes) -> bool:
+    """Equality in constant time."""
+    return hmac.compare_digest(one, other)
+
+
+@functools.lru_cache(8)
+def name_of_key(key: bytes) -> bytes:
+    """8 bytes that name `key` without giving it away."""
+    return authentication_code(key, b"ovjit: name of this key")[:8]
+
+
+def seal(kind: bytes, name: str, content: bytes, key: bytes, about: str = "") -> bytes:
+    """The record of `content`. `kind` has 8 bytes."""
+    if len(kind) != 8:
+        raise ValueError(f"a kind has 8 bytes, not {len(kind)}")
+    text = about.encode()
+    head = _HEAD.pack(kind, VERSION, len(text), name_of_key(key), len(content))
+    return b"".join((head, authentication_code(key, head, name.encode(), text, content), text, content))
+
+
+def unseal(kind: bytes, name: str, record: bytes, key: bytes) -> bytes:
+    """The content of a record. Raises Damaged, and uses nothing but lengths before the code is checked."""
+    begin = _begin_of_content(kind, record)
+    _, _, _, key_name, length = _HEAD.unpack_from(record)
+    if length != len(record) - begin:
+        raise Damaged(f"it says {length} bytes of content and has {len(record) - begin}")
+    if key_name != name_of_key(key):
+        raise Damaged("it was sealed with another key")
+    view = memoryview(record)
+    code = authentication_code(key, record[: _HEAD.size], name.encode(), view[HEAD_BYTES:begin], view[begin:])
+    if not same_code(code, record[_HEAD.size : HEAD_BYTES]):
+        raise Damaged("its authentication code is wrong")
+    return record[begin:]
+
+
+def read_about(kind: bytes, record: bytes) -> str:
+    """The text about a record, of which only a beginning need be given; not authenticated. Raises Damaged."""
+    text = record[HEAD_BYTES : _begin_of_content(kind, record)]
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise Damaged("its description is not text") from None
+
+
+def _begin_of_content(kind: bytes, record: bytes) -> int:
+    if len(record) < HEAD_BYTES:
+        raise Damaged(f"it has {len(record)} bytes, fewer than a head")
+    found, version, about, _, _ = _HEAD.unpack_from(record)
+    if found != kind:
+        raise Damaged(f"it begins with {found!r}, not {kind!r}")
+    if version != VERSION:
+        raise Damaged(f"it has format {version}, this ovjit reads {VERSION}")
+    if about > len(record) - HEAD_BYTES:
+        raise Damaged("it ends within its description")
+    return HEAD_BYTES + about
