@@ -1,0 +1,49 @@
+"""OpenVINO's Python inference API as a pure-Python just-in-time runtime over Numba.
+
+Names are handed out when they are first used, so that `import ovjit` costs next to nothing and imports
+neither NumPy nor Numba.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ovjit.version import __version__ as __version__
+from ovjit.version import get_version as get_version
+
+#: module -> the public names that are defined in it
+_NAMES = {
+    "ovjit.api.compiled": "CompiledModel",
+    "ovjit.api.core": "Core Version compile_model read_model shutdown",
+    "ovjit.api.dimension": "Dimension Symbol",
+    "ovjit.api.layout": "Layout",
+    "ovjit.api.model": "Model",
+    "ovjit.api.node": "ConstOutput DiscreteTypeInfo Input Node Output",
+    "ovjit.api.queue": "AsyncInferQueue",
+    "ovjit.api.request": "InferRequest ProfilingInfo",
+    "ovjit.api.rtmap": "OVAny RTMap",
+    "ovjit.api.shapes": "PartialShape",
+    "ovjit.api.tensor": "Tensor",
+    "ovjit.api.types": "Type",
+    "ovjit.api.vectors": "AxisSet AxisVector Coordinate CoordinateDiff Shape Strides",
+    "ovjit.frontends.ir_writer": "save_model serialize",
+}
+_MODULES = {"errors", "helpers", "op", "properties", "runtime", *(f"opset{i}" for i in range(1, 18))}
+_PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+__all__ = sorted((*_PLACES, "get_version"))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"ovjit.{name}")
+    raise AttributeError(f"module 'ovjit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES, "__version__"})

@@ -1,0 +1,5 @@
+"""Builders of the operations of opset 17, see `ovjit.api.builders`."""
+
+from ovjit.api.builders import opset_functions
+
+__getattr__, __dir__ = opset_functions(__name__, 17)
