@@ -1,4 +1,4 @@
-"""Nodes of the public, editable graph; the ports of nodes are in `ovjit.api.ports`.
+"""Nodes of the public, editable graph; the ports of nodes are in `ovjit.api.node_ports`.
 
 A `Node` is one operation applied to outputs of other nodes; it holds its producers strongly and knows its
 consumers weakly, so that a graph lives as long as a Model or a node at its end. Types are inferred when a
@@ -16,20 +16,30 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.convert import CPP_NAMES
-from ovjit.api.ports import (
+from ovjit.api.node_ports import (
     GRAPH_LOCK,
     ConstOutput,
     DescriptorTensor,
     DiscreteTypeInfo,
     Input,
     Output,
+    _Port,
     shape_text,
 )
 from ovjit.api.rtmap import RTMap
 from ovjit.errors import ModelError
 from ovjit.graph.op import Op, TensorType, find_op
 
-__all__ = ["GRAPH_LOCK", "ConstOutput", "DescriptorTensor", "DiscreteTypeInfo", "Input", "Node", "Output"]
+__all__ = [
+    "GRAPH_LOCK",
+    "ConstOutput",
+    "DescriptorTensor",
+    "DiscreteTypeInfo",
+    "Input",
+    "Node",
+    "Output",
+    "_Port",
+]
 
 _instance_ids = itertools.count()
 
