@@ -2,7 +2,7 @@
 
 A file appears whole (written beside and renamed) and only ever changes into another whole one, so that
 readers need no lock. What is read will run, so it counts only when this user's key authenticates it under the
-address asked for; damage is a miss. Nothing here raises for the state of the disk: the caller compiles instead.
+address asked for; damage is a miss. The state of the disk never raises: the caller compiles instead.
 
 The folder is OVJIT_CACHE, else the user's cache folder; OVJIT_CACHE=0 keeps nothing and writes no file.
 """
@@ -10,7 +10,6 @@ The folder is OVJIT_CACHE, else the user's cache folder; OVJIT_CACHE=0 keeps not
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import stat
@@ -94,6 +93,8 @@ class KernelCache:
         store = self._ready()
         if store is None or len(code) > min(self.max_bytes, _LARGEST):
             return
+        import json  # only those that store or list pay for it
+
         text = json.dumps({"ovjit": __version__, **(about or {})}, sort_keys=True)
         if len(text) > _LONGEST_TEXT:
             text = "{}"
@@ -248,6 +249,8 @@ def _remove(path: str, size: int) -> int:
 
 
 def _about(path: str) -> dict[str, str]:
+    import json
+
     descriptor = os.open(path, READ)
     try:
         beginning = os.read(descriptor, sealed.HEAD_BYTES + _LONGEST_TEXT)

@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("prune", help="remove kernels, the least recently used first")
     command.add_argument("--max-bytes", type=_size, help="keep so much: 500M, 2G (default: 1G)")
-    command.add_argument("--max-age", type=_age, help="and nothing unused for so long: 30d, 12h, 90 (seconds)")
+    command.add_argument("--max-age", type=_age, help="and nothing unused for longer: 30d, 12h, 90 (seconds)")
     command.set_defaults(run=_prune)
 
     command = commands.add_parser("warm", help="compile models, so that later processes find their kernels")

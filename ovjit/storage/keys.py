@@ -17,6 +17,7 @@ from ovjit.storage.folders import READ, Untrusted, check_owner, private_folder, 
 from ovjit.storage.notice import warn_once
 
 KEY_BYTES = 32
+_PATIENCE_SECONDS = 1.0  # with a key that another process is writing
 
 
 class UserKey(NamedTuple):
@@ -109,7 +110,7 @@ def _kept(folder: str, writing: bool) -> bytes:
 
 
 def _read(path: str) -> bytes:
-    deadline = time.monotonic() + 1.0
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         descriptor = os.open(path, READ)
         try:
