@@ -1,0 +1,49 @@
+"""`ProfilingInfo`: what one layer took in the last inference."""
+
+from __future__ import annotations
+
+import enum
+from datetime import timedelta
+from typing import Any, ClassVar
+
+
+class Status(enum.Enum):
+    """Whether a layer ran."""
+
+    NOT_RUN = 0
+    OPTIMIZED_OUT = 1
+    EXECUTED = 2
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+
+class ProfilingInfo:
+    """Name, operation, implementation, state and times of one layer; times are `timedelta`s."""
+
+    __slots__ = ("cpu_time", "exec_type", "node_name", "node_type", "real_time", "status")
+    Status: ClassVar[type[Status]] = Status
+    NOT_RUN: ClassVar[Status] = Status.NOT_RUN
+    OPTIMIZED_OUT: ClassVar[Status] = Status.OPTIMIZED_OUT
+    EXECUTED: ClassVar[Status] = Status.EXECUTED
+
+    def __init__(self) -> None:
+        self.node_name = self.node_type = self.exec_type = ""
+        self.status = Status.NOT_RUN
+        self.real_time = self.cpu_time = timedelta()
+
+    def __repr__(self) -> str:
+        return (
+            f"<ProfilingInfo: {self.node_name!r} {self.node_type} {self.exec_type} {self.status.name} "
+            f"{self.real_time.total_seconds() * 1e6:.0f} us>"
+        )
+
+
+def profiling_info(row: Any) -> ProfilingInfo:
+    """From a row of a job's profile, times there in ns."""
+    info = ProfilingInfo()
+    info.node_name, info.node_type, info.exec_type = row.name, row.node_type, row.exec_type
+    info.status = Status[row.status]
+    info.real_time = timedelta(microseconds=row.real_ns / 1000)
+    info.cpu_time = timedelta(microseconds=row.cpu_ns / 1000)
+    return info

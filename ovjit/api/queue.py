@@ -1,0 +1,303 @@
+"""`AsyncInferQueue`: a pool of requests that are started in turn, with one callback for all.
+
+A job is in exactly one of two places: its number in `idle`, or it runs. Where there is no callback, nobody
+is told the end of an inference: started jobs stand in `silent`, oldest first, and are reaped by whoever
+needs one. With a callback the worker that ran the inference puts the number back, whatever happened.
+The first exception is kept and raised by the next `start_async` or `wait_all`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import operator
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ovjit.api.compiled import CompiledModel
+from ovjit.api.request import NOTHING, NOTIFIED, SILENT, InferRequest
+from ovjit.errors import Busy
+
+_get_ident = threading.get_ident
+
+#: ms after which a wait for the oldest job looks at the others too
+_LOOK_AROUND = 1
+
+
+class _Pool:
+    """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
+
+    __slots__ = (
+        "__weakref__", "callback", "calling", "changed", "error", "idle", "numbers", "requests", "running", "silent",
+        "userdata", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, requests: list[InferRequest]):
+        self.requests = requests
+        self.numbers = {request._job: i for i, request in enumerate(requests)}
+        self.idle = deque(range(len(requests)))
+        self.silent: deque[int] = deque()
+        self.running: set[int] = set()  # jobs whose callback has not ended
+        self.calling: dict[int, int] = {}  # thread -> the job whose callback it runs
+        self.userdata: list[Any] = [None] * len(requests)
+        self.callback: Callable[[InferRequest, Any], Any] | None = None
+        self.error: BaseException | None = None
+        self.changed = threading.Condition()
+        self.waiters = 0
+
+    def start(self, i: int, inputs: Any, userdata: Any, share: bool) -> None:
+        """Start job `i`, which was taken out of `idle`; it goes back if the inputs are refused."""
+        request = self.requests[i]
+        try:
+            if not request._acquire(False):
+                request._claim()
+            try:
+                if inputs is not None:
+                    request._assign(inputs, share)
+                if request._bound or request._given or not request._ready:
+                    request._prepare()
+                request._error = None
+                request._started = True
+                self.userdata[i] = userdata
+                job = request._job
+                if self.callback is None:
+                    request._pending = SILENT
+                    job.start(False)
+                    self.silent.append(i)
+                    if self.waiters:
+                        self.tell()
+                else:
+                    request._pending = NOTIFIED
+                    job.on_done = self.done
+                    self.running.add(i)
+                    job.start(True)
+            except BaseException:
+                self.running.discard(i)
+                request._pending = NOTHING
+                request._release()
+                raise
+        except BaseException:
+            self.put_back(i)
+            raise
+
+    def put_back(self, i: int) -> None:
+        self.idle.append(i)
+        if self.waiters:
+            self.tell()
+
+    def tell(self) -> None:
+        with self.changed:
+            self.changed.notify()
+
+    def done(self, job: Any) -> None:
+        """On the worker, at the end of an inference: the callback, and the job is free again."""
+        job.on_done = None
+        i = self.numbers[job]
+        request = self.requests[i]
+        me = _get_ident()
+        request._settle(job.error)
+        error = request._error
+        callback = self.callback
+        if error is None and callback is not None:
+            self.calling[me] = i
+            try:
+                callback(request, self.userdata[i])
+            except BaseException as raised:
+                error = raised
+            finally:
+                del self.calling[me]
+        if error is not None and self.error is None:
+            self.error = error
+        self.running.discard(i)
+        self.put_back(i)
+
+    def reap(self, i: int) -> None:
+        """Collect a silent job whose inference is over, unless another thread just did."""
+        request = self.requests[i]
+        if request._collect():
+            self.silent.remove(i)
+            if request._error is not None and self.error is None:
+                self.error = request._error
+            self.put_back(i)
+
+    def wait_silent(self, i: int, timeout: int | None) -> None:
+        """Wait for a silent job, without the GIL, and collect it if it is over."""
+        request = self.requests[i]
+        try:
+            if not request._job.wait(timeout):
+                return
+        except Exception as raised:
+            request._error = raised
+        self.reap(i)
+
+    def reap_finished(self) -> None:
+        """Collect silent jobs that are over, as far as they stand at the front."""
+        while self.silent:
+            try:
+                i = self.silent[0]
+            except IndexError:
+                return
+            if self.requests[i]._job.busy:
+                return
+            self.reap(i)
+
+    def take(self) -> int:
+        """The number of a free job, taken out of `idle`; waits for one."""
+        while True:
+            try:
+                return self.idle.popleft()
+            except IndexError:
+                self.wait_for_one()
+
+    def wait_for_one(self) -> None:
+        """Wait until a job may be free."""
+        silent = list(self.silent)
+        for i in silent:
+            if not self.requests[i]._job.busy:
+                self.reap(i)
+        if self.idle:
+            return
+        if silent:
+            self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)
+            return
+        if len(self.requests) == len(self.calling) == 1 and _get_ident() in self.calling:
+            raise Busy("the queue's only job runs this callback: it cannot start another inference")
+        with self.changed:
+            self.waiters += 1
+            try:
+                if not self.idle and not self.silent:
+                    self.changed.wait()
+            finally:
+                self.waiters -= 1
+
+    def wait_all(self) -> None:
+        """Wait for all jobs but the one whose callback this is."""
+        mine = self.calling.get(_get_ident())
+        for i in list(self.silent):
+            self.wait_silent(i, None)
+        for i in list(self.running):
+            if i != mine:
+                try:
+                    self.requests[i]._job.wait()
+                except Exception:
+                    pass  # `done` has kept it
+
+    def raise_error(self) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+
+#: Pools that may have jobs running at interpreter exit; their callbacks are waited for.
+_pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)  # the parent's jobs do not run in the child
+
+
+@atexit.register
+def _wait_for_pools() -> None:
+    for pool in list(_pools):
+        pool.wait_all()
+
+
+class AsyncInferQueue:
+    """A pool of `jobs` requests on a compiled model; `jobs=0` takes OPTIMAL_NUMBER_OF_INFER_REQUESTS.
+
+    `start_async` takes the next free job and waits for one if there is none. Callbacks come in the order of
+    completion; `userdata` tells them apart. An exception of an inference or a callback is raised by the next
+    `start_async` or `wait_all`, once, as it was raised; the queue goes on working. When the queue is dropped
+    while jobs run, they end as usual, callbacks included.
+    """
+
+    __slots__ = ("__weakref__", "_model", "_pool")
+
+    def __init__(self, model: CompiledModel, jobs: int = 0):
+        if not isinstance(model, CompiledModel):
+            raise TypeError(f"AsyncInferQueue takes a CompiledModel, not {type(model).__name__}")
+        jobs = operator.index(jobs)
+        if jobs < 0:
+            raise TypeError(f"a queue can't have {jobs} jobs")
+        self._model = model
+        count = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._pool = _Pool([model.create_infer_request() for _ in range(count)])
+        _pools.add(self._pool)
+
+    def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
+        """Start an inference on the next free job; inputs as for `InferRequest.infer`.
+
+        Raises what an earlier inference or callback raised (and starts nothing then), RuntimeError or
+        TypeError for inputs that do not fit.
+        """
+        pool = self._pool
+        if pool.silent:
+            pool.reap_finished()
+        if pool.error is not None:
+            pool.raise_error()
+        try:
+            i = pool.idle.popleft()
+        except IndexError:
+            i = pool.take()
+            if pool.error is not None:
+                pool.idle.appendleft(i)
+                pool.raise_error()
+        pool.start(i, inputs, userdata, share_inputs)
+
+    def wait_all(self) -> None:
+        """Wait until all inferences and callbacks have ended. Raises the first exception of one of them."""
+        self._pool.wait_all()
+        self._pool.raise_error()
+
+    def is_ready(self) -> bool:
+        """True if a job is free."""
+        pool = self._pool
+        return bool(pool.idle) or any(not pool.requests[i]._job.busy for i in list(pool.silent))
+
+    def get_idle_request_id(self) -> int:
+        """The number of the job that `start_async` would take; waits until one is free."""
+        pool = self._pool
+        while True:
+            try:
+                return pool.idle[0]
+            except IndexError:
+                pool.wait_for_one()
+
+    def set_callback(self, callback: Callable[[InferRequest, Any], Any]) -> None:
+        """Have `callback(request, userdata)` called on a worker thread after every inference that succeeds."""
+        if not callable(callback):
+            raise TypeError(f"a callback is callable, {type(callback).__name__} is not")
+        self._pool.callback = callback
+
+    @property
+    def userdata(self) -> list[Any]:
+        """What was passed to `start_async` last, job by job."""
+        return list(self._pool.userdata)
+
+    def __len__(self) -> int:
+        return len(self._pool.requests)
+
+    def __getitem__(self, i: int) -> InferRequest:
+        """Job `i`. IndexError beyond the last, TypeError for a negative number."""
+        number = operator.index(i)
+        if number < 0:
+            raise TypeError(f"jobs count from 0: there is none at {number}")
+        if number >= len(self._pool.requests):
+            raise IndexError(f"there is no job {number}: the queue has {len(self)}")
+        return self._pool.requests[number]
+
+    def __iter__(self) -> Iterator[InferRequest]:
+        return iter(list(self._pool.requests))
+
+    def __copy__(self) -> AsyncInferQueue:
+        raise TypeError("cannot pickle 'AsyncInferQueue' object")
+
+    __deepcopy__ = __reduce__ = __copy__  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<AsyncInferQueue: {len(self)} jobs>"
+
+

@@ -1,0 +1,39 @@
+"""Properties of devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.property_values import Capability, DeviceType, ListProperty, Property, instance_of
+
+Type = DeviceType
+
+
+def _joined(names: Any) -> str:
+    return "".join(instance_of(str)(name) + "," for name in names)
+
+
+def _per_device(values: Any) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for value in values:
+        merged.update(instance_of(dict)(value))
+    return merged
+
+
+architecture = Property("DEVICE_ARCHITECTURE")
+capabilities = Property("OPTIMIZATION_CAPABILITIES")
+full_name = Property("FULL_DEVICE_NAME")
+gops = Property("DEVICE_GOPS")
+id = Property("DEVICE_ID", instance_of(str))
+luid = Property("DEVICE_LUID")
+pci_info = Property("DEVICE_PCI_INFO")
+priorities = ListProperty("MULTI_DEVICE_PRIORITIES", _joined)
+properties = ListProperty("DEVICE_PROPERTIES", _per_device)
+thermal = Property("DEVICE_THERMAL")
+type = Property("DEVICE_TYPE")
+uuid = Property("DEVICE_UUID")
+
+__all__ = [
+    "Capability", "Type", "architecture", "capabilities", "full_name", "gops", "id", "luid", "pci_info",
+    "priorities", "properties", "thermal", "type", "uuid",
+]  # fmt: skip

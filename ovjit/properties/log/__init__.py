@@ -1,0 +1,9 @@
+"""How much is logged."""
+
+from __future__ import annotations
+
+from ovjit.api.property_values import Level, Property, instance_of
+
+level = Property("LOG_LEVEL", instance_of(Level))
+
+__all__ = ["Level", "level"]
