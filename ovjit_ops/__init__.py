@@ -9,11 +9,17 @@ from ovjit_ops import (
     conversion,
     convolution,
     elementwise,
+    extension,
+    indexing,
     logical,
     matmul,
+    movement,
     normalization,
     pooling,
+    rearrangement,
     reduce,
+    scatter,
+    slicing,
 )
 
 __all__ = [
@@ -22,9 +28,15 @@ __all__ = [
     "conversion",
     "convolution",
     "elementwise",
+    "extension",
+    "indexing",
     "logical",
     "matmul",
+    "movement",
     "normalization",
     "pooling",
+    "rearrangement",
     "reduce",
+    "scatter",
+    "slicing",
 ]

@@ -94,7 +94,9 @@ unary("Gelu", lambda x, *, approximation_mode="ERF": (_gelu_tanh if _is_tanh(app
 def _real(*tensors: TensorType) -> TensorType:
     """The type of the first, checked to be real and the same for all."""
     for other in tensors[1:]:
-        check(other.dtype in (tensors[0].dtype, "dynamic"), f"{tensors[0]} and {other} differ in element type")
+        check(
+            other.dtype in (tensors[0].dtype, "dynamic"), f"{tensors[0]} and {other} differ in element type"
+        )
     return same_type(tensors[0], REALS)
 
 
@@ -188,7 +190,13 @@ def align_slope(data: tuple, slope: tuple) -> tuple:
     return slope
 
 
-@op("PRelu", opset=1, types=NUMBERS, builder={"": "prelu"}, align=lambda data, slope: (data, align_slope(data, slope)))
+@op(
+    "PRelu",
+    opset=1,
+    types=NUMBERS,
+    builder={"": "prelu"},
+    align=lambda data, slope: (data, align_slope(data, slope)),
+)
 class PRelu:
     """x if x >= 0 else slope * x; the slope broadcasts to the data (see `align_slope`)."""
 

@@ -55,7 +55,9 @@ def convert_body(x: Any, to: str) -> Any:
     bound = 2.0**63 if to in WIDE else 2.0**31
     if to == "u64":
         high = (x >= bound) & (x < 2 * bound)
-        low = t.cast(t.cast(t.where((x >= -bound) & (x < bound), x, t.where(high, x - bound, -bound)), "i64"), "u64")
+        low = t.cast(
+            t.cast(t.where((x >= -bound) & (x < bound), x, t.where(high, x - bound, -bound)), "i64"), "u64"
+        )
         return t.where(high, low + 2**63, low)
     whole = t.trunc(x)
     inside = t.cast(t.where((whole >= -bound) & (whole < bound), x, -bound), "i64" if to in WIDE else "i32")
@@ -117,7 +119,9 @@ def _fake_quantize(x, input_low, input_high, output_low, output_high, *, levels,
 class FakeQuantize:
     """data clipped to the input range, rounded to one of `levels` there, mapped to the output range."""
 
-    def infer(data, input_low, input_high, output_low, output_high, *, levels: Int, auto_broadcast: Str = "numpy"):
+    def infer(
+        data, input_low, input_high, output_low, output_high, *, levels: Int, auto_broadcast: Str = "numpy"
+    ):
         check(levels >= 2, f"levels {levels} should be at least 2")
         check(auto_broadcast.lower() in ("numpy", "none"), f"unknown auto_broadcast {auto_broadcast!r}")
         check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
@@ -140,4 +144,7 @@ class FakeQuantize:
             low, size = random_array(rng, limit, dtype, (-3, -1)), random_array(rng, limit, dtype, (2, 6))
             for levels in (2, 16, 256):
                 # off the grid's half-way points, where two roundings could differ
-                yield [random_array(rng, shape, dtype), low, low + size, low * 2, low * 2 + size], {"levels": levels}
+                yield (
+                    [random_array(rng, shape, dtype), low, low + size, low * 2, low * 2 + size],
+                    {"levels": levels},
+                )

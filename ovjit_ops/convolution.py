@@ -67,7 +67,9 @@ def _infer(data: TensorType, filters: TensorType, grouped: bool, attrs: dict[str
 
 
 def _positive_kernel(kernel: Sequence[Dim]) -> None:
-    check(all(isinstance(k, Interval) or k > 0 for k in kernel), f"the kernel {list(kernel)} should be positive")
+    check(
+        all(isinstance(k, Interval) or k > 0 for k in kernel), f"the kernel {list(kernel)} should be positive"
+    )
 
 
 def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +164,11 @@ def transposed_pads(
 
 
 def _infer_transposed(
-    data: TensorType, filters: TensorType, output_shape: TensorType | None, grouped: bool, attrs: dict[str, Any]
+    data: TensorType,
+    filters: TensorType,
+    output_shape: TensorType | None,
+    grouped: bool,
+    attrs: dict[str, Any],
 ) -> TensorType:
     extra = 3 if grouped else 2
     check_auto_pad(attrs["auto_pad"])
@@ -190,8 +196,16 @@ def _infer_transposed(
         explicit = window["auto_pad"] in ("explicit", "notset")
         for i in range(rank):
             cut = window["pads_begin"][i] + window["pads_end"][i] if explicit else 0
-            full = (extents[i] - 1) * window["strides"][i] + (kernel[i] - 1) * window["dilations"][i] + 1 + more[i]
-            check(isinstance(full, Interval) or full >= cut, f"the padding leaves nothing of spatial dimension {i}")
+            full = (
+                (extents[i] - 1) * window["strides"][i]
+                + (kernel[i] - 1) * window["dilations"][i]
+                + 1
+                + more[i]
+            )
+            check(
+                isinstance(full, Interval) or full >= cut,
+                f"the padding leaves nothing of spatial dimension {i}",
+            )
             spatial.append(full - cut)
     return TensorType(dtype, (n, outputs, *spatial))
 
@@ -256,11 +270,16 @@ class GroupConvolutionBackpropData:
         for data, filters, sizes, attrs in _TRANSPOSED_CASES:
             c, o, *k = filters
             data = (data[0], 2 * c, *data[2:])
-            inputs = [random_array(rng, data, dtype, (-2, 2)), random_array(rng, (2, c, o, *k), dtype, (-2, 2))]
+            inputs = [
+                random_array(rng, data, dtype, (-2, 2)),
+                random_array(rng, (2, c, o, *k), dtype, (-2, 2)),
+            ]
             yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
 
 
-def _attributes(rank: int, strides: int = 1, dilations: int = 1, pads: tuple[int, int] = (0, 0), **more: Any) -> dict:
+def _attributes(
+    rank: int, strides: int = 1, dilations: int = 1, pads: tuple[int, int] = (0, 0), **more: Any
+) -> dict:
     return {"strides": (strides,) * rank, "dilations": (dilations,) * rank, "pads_begin": (pads[0],) * rank,
             "pads_end": (pads[1],) * rank, **more}  # fmt: skip
 

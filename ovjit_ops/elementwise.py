@@ -48,7 +48,13 @@ def samples_for(arity: int, domain: tuple[float, float], variants: tuple[dict, .
         shapes: list[tuple[tuple[int, ...], ...]] = [((n,),) * arity for n in (1, 7, 8, 15, 16, 17, 33, 1000)]
         shapes += [((),) * arity, ((0, 3),) * arity, ((2, 3, 4, 5),) * arity]
         if arity == 2:
-            shapes += [((3, 17), (17,)), ((3, 17), (3, 1)), ((3, 1), (1, 17)), ((2, 3, 5, 7), (3, 1, 1)), ((), (5,))]
+            shapes += [
+                ((3, 17), (17,)),
+                ((3, 17), (3, 1)),
+                ((3, 1), (1, 17)),
+                ((2, 3, 5, 7), (3, 1, 1)),
+                ((), (5,)),
+            ]
         for shape in shapes:
             yield [random_array(rng, s, dtype, domain) for s in shape], dict(variants[0])
         for attrs in variants[1:]:

@@ -31,7 +31,9 @@ binary("NotEqual", np.not_equal, lambda x, y: x != y, types=COMPARABLE, result="
 binary("Less", np.less, lambda x, y: x < y, types=COMPARABLE, result="boolean", domain=SMALL)
 binary("LessEqual", np.less_equal, lambda x, y: x <= y, types=COMPARABLE, result="boolean", domain=SMALL)
 binary("Greater", np.greater, lambda x, y: x > y, types=COMPARABLE, result="boolean", domain=SMALL)
-binary("GreaterEqual", np.greater_equal, lambda x, y: x >= y, types=COMPARABLE, result="boolean", domain=SMALL)
+binary(
+    "GreaterEqual", np.greater_equal, lambda x, y: x >= y, types=COMPARABLE, result="boolean", domain=SMALL
+)
 binary("LogicalAnd", np.logical_and, lambda x, y: x & y, types=BOOLEAN, result="boolean")
 binary("LogicalOr", np.logical_or, lambda x, y: x | y, types=BOOLEAN, result="boolean")
 binary("LogicalXor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean")
@@ -89,7 +91,9 @@ def _infer_test(data: TensorType) -> TensorType:
     return _boolean_of(data)
 
 
-def _infer_isinf(data: TensorType, *, detect_negative: Bool = True, detect_positive: Bool = True) -> TensorType:
+def _infer_isinf(
+    data: TensorType, *, detect_negative: Bool = True, detect_positive: Bool = True
+) -> TensorType:
     return _boolean_of(data)
 
 
@@ -100,12 +104,20 @@ def _isinf(x: np.ndarray, *, detect_negative: bool = True, detect_positive: bool
 def _isinf_body(x: Any, *, detect_negative: bool = True, detect_positive: bool = True) -> Any:
     if detect_negative and detect_positive:
         return t.isinf(x)
-    return x == float("-inf") if detect_negative else (x == float("inf")) if detect_positive else x < float("-inf")
+    return (
+        x == float("-inf")
+        if detect_negative
+        else (x == float("inf"))
+        if detect_positive
+        else x < float("-inf")
+    )
 
 
 unary("IsNaN", np.isnan, lambda x: t.isnan(x), opset=10, types=REALS, infer=_infer_test,
       builder={"": "is_nan"})  # fmt: skip
-unary("IsFinite", np.isfinite, lambda x: t.absolute(x) < float("inf"), opset=10, types=REALS, infer=_infer_test)
+unary(
+    "IsFinite", np.isfinite, lambda x: t.absolute(x) < float("inf"), opset=10, types=REALS, infer=_infer_test
+)
 unary("IsInf", _isinf, _isinf_body, opset=10, types=REALS, infer=_infer_isinf,
       variants=({}, {"detect_negative": False}, {"detect_positive": False}))  # fmt: skip
 
@@ -128,6 +140,12 @@ class Select:
         return t.where(cond, x, y)
 
     def samples(rng, dtype="f32"):
-        for shapes in (((17,),) * 3, ((3, 1), (1, 5), ()), ((33,), (), ()), ((2, 3, 8),) * 3, ((0, 2), (2,), ())):
+        for shapes in (
+            ((17,),) * 3,
+            ((3, 1), (1, 5), ()),
+            ((33,), (), ()),
+            ((2, 3, 8),) * 3,
+            ((0, 2), (2,), ()),
+        ):
             cond = random_array(rng, shapes[0], "boolean")
             yield [cond, *(random_array(rng, s, dtype) for s in shapes[1:])], {}

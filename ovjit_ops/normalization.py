@@ -90,7 +90,9 @@ def _channels(data: TensorType, *others: TensorType) -> None:
         check(x.dtype in (data.dtype, "dynamic"), f"{data} and {x} differ in element type")
         check(x.rank in (None, 1), f"{x} should be a list with one entry per channel")
         if x.shape is not None and channels is not None:
-            check(merge(x.shape[0], channels) is not None, f"{x} does not fit the {channels} channels of {data}")
+            check(
+                merge(x.shape[0], channels) is not None, f"{x} does not fit the {channels} channels of {data}"
+            )
 
 
 def _batch_norm(x, gamma, beta, mean, variance, *, epsilon):
@@ -232,7 +234,12 @@ class MVN6:
         return standardize(x, normal, normalize_variance, eps, eps_mode.lower() == "inside_sqrt")
 
     def samples(rng, dtype="f32"):
-        for shape, axes in (((2, 3, 5, 7), [2, 3]), ((2, 17, 5), [-1]), ((1, 16, 8, 8), [1, 2, 3]), ((4, 33), [1])):
+        for shape, axes in (
+            ((2, 3, 5, 7), [2, 3]),
+            ((2, 17, 5), [-1]),
+            ((1, 16, 8, 8), [1, 2, 3]),
+            ((4, 33), [1]),
+        ):
             for mode in ("inside_sqrt", "outside_sqrt"):
                 for variance in (False, True):
                     yield [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)], {
@@ -257,9 +264,17 @@ class NormalizeL2:
         return x / np.sqrt(total + eps if eps_mode.lower() == "add" else np.maximum(total, eps))
 
     def samples(rng, dtype="f32"):
-        for shape, axes in (((2, 17, 5, 7), [1]), ((2, 3, 5, 7), [1, 2, 3]), ((3, 33), [1]), ((2, 3, 16), [-1])):
+        for shape, axes in (
+            ((2, 17, 5, 7), [1]),
+            ((2, 3, 5, 7), [1, 2, 3]),
+            ((3, 33), [1]),
+            ((2, 3, 16), [-1]),
+        ):
             for mode in ("add", "max"):
-                yield [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)], {"eps": 0.1, "eps_mode": mode}
+                yield (
+                    [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)],
+                    {"eps": 0.1, "eps_mode": mode},
+                )
 
 
 @op("GRN", opset=1, types=REALS, ulp=32, builder={"": "grn"})
@@ -288,7 +303,10 @@ class GroupNormalization:
         check(epsilon > 0, f"epsilon {epsilon} should be positive")
         _channels(data, scale, bias)
         if data.shape is not None and not isinstance(data.shape[1], Interval):
-            check(data.shape[1] % num_groups == 0, f"{data.shape[1]} channels do not split in {num_groups} groups")
+            check(
+                data.shape[1] % num_groups == 0,
+                f"{data.shape[1]} channels do not split in {num_groups} groups",
+            )
         return same_type(data, REALS)
 
     @in_f32
@@ -301,4 +319,7 @@ class GroupNormalization:
     def samples(rng, dtype="f32"):
         for shape, groups in (((2, 4, 5, 7), 2), ((1, 16, 4, 4), 4), ((1, 6, 33), 1), ((2, 8, 3, 3), 8)):
             c = shape[1]
-            yield [random_array(rng, s, dtype) for s in (shape, (c,), (c,))], {"num_groups": groups, "epsilon": 1e-4}
+            yield (
+                [random_array(rng, s, dtype) for s in (shape, (c,), (c,))],
+                {"num_groups": groups, "epsilon": 1e-4},
+            )

@@ -44,7 +44,10 @@ def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> Tens
     rank = len(attrs["kernel"])
     check(1 <= rank <= 3, f"a window has 1 to 3 spatial dimensions, not {rank}")
     window = pool_window(rank, attrs, torch)
-    check(data.rank in (None, rank + 2), f"a kernel of {rank} dimensions needs data of rank {rank + 2}, not {data}")
+    check(
+        data.rank in (None, rank + 2),
+        f"a kernel of {rank} dimensions needs data of rank {rank + 2}, not {data}",
+    )
     n, c, *extents = data.shape or (ANY,) * (rank + 2)
     return TensorType(data.dtype, (n, c, *output_extents(extents=extents, **window)))
 
@@ -166,7 +169,10 @@ class MaxPool1:
 
 
 def _infer_max(data: TensorType, attrs: dict[str, Any], torch: bool) -> tuple[TensorType, TensorType]:
-    check(attrs["index_element_type"] in INDEX_TYPES, f"indices are i32 or i64, not {attrs['index_element_type']}")
+    check(
+        attrs["index_element_type"] in INDEX_TYPES,
+        f"indices are i32 or i64, not {attrs['index_element_type']}",
+    )
     normalize_axis(attrs["axis"], len(attrs["kernel"]) + 2)
     out = _infer(data, attrs, torch)
     return out, TensorType(attrs["index_element_type"], out.shape)
@@ -298,7 +304,11 @@ class AdaptiveAvgPool:
         for position, window in _adaptive(x, output_shape):
             part = x[(slice(None), slice(None), *window)].reshape(*x.shape[:2], -1)
             total = part.sum(-1, dtype=x.dtype)
-            mean = total / x.dtype.type(part.shape[-1]) if x.dtype.kind == "f" else np.trunc(total / part.shape[-1])
+            mean = (
+                total / x.dtype.type(part.shape[-1])
+                if x.dtype.kind == "f"
+                else np.trunc(total / part.shape[-1])
+            )
             out[(slice(None), slice(None), *position)] = mean
         return out.astype(data.dtype)
 

@@ -31,7 +31,9 @@ def full_attribute(value: Sequence[int], rank: int, name: str, default: int, low
 
 def check_auto_pad(auto_pad: str) -> str:
     """`auto_pad` in lower case. Raises ModelError for an unknown one."""
-    check(auto_pad.lower() in AUTO_PADS, f"auto_pad should be one of {', '.join(AUTO_PADS)}, not {auto_pad!r}")
+    check(
+        auto_pad.lower() in AUTO_PADS, f"auto_pad should be one of {', '.join(AUTO_PADS)}, not {auto_pad!r}"
+    )
     return auto_pad.lower()
 
 
@@ -131,7 +133,10 @@ def pad_spatial(
 def taps(kernel: Sequence[int], outputs: Sequence[int], strides: Sequence[int], dilations: Sequence[int]):
     """Yields (tap index, slices) such that padded[..., *slices] holds that tap of every window."""
     for index in product(*map(range, kernel)):
-        yield index, tuple(
-            slice(i * d, i * d + (o - 1) * s + 1 if o else i * d, s)
-            for i, o, s, d in zip(index, outputs, strides, dilations, strict=True)
+        yield (
+            index,
+            tuple(
+                slice(i * d, i * d + (o - 1) * s + 1 if o else i * d, s)
+                for i, o, s, d in zip(index, outputs, strides, dilations, strict=True)
+            ),
         )
