@@ -19,10 +19,26 @@ from ovjit.api.convert import dims_of, element_name
 from ovjit.api.ends import Constant, Parameter, Result, constant_node
 from ovjit.api.node import Node, Output
 from ovjit.errors import ModelError
-from ovjit.graph.op import REQUIRED, Op, all_ops
+from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
 
 #: Second names that OpenVINO has for a builder.
 ALIASES = {"abs": "absolute", "ceil": "ceiling", "cumsum": "cum_sum"}
+#: The arguments of builders that OpenVINO orders otherwise than inputs, then attributes. Arguments that are
+#: not listed come after `name`; listed ones that a version of the operation does not have are skipped.
+ORDERS = {
+    "AvgPool": "data_batch strides pads_begin pads_end kernel_shape exclude_pad rounding_type auto_pad "
+    "dilations",
+    "BatchNormInference": "data gamma beta mean variance epsilon",
+    "ConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations auto_pad "
+    "output_padding",
+    "DepthToSpace": "node mode block_size",
+    "Divide": "left_node right_node auto_broadcast",
+    "GroupConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations "
+    "auto_pad output_padding",
+    "MVN": "data axes across_channels normalize_variance eps eps_mode",
+    "Pad": "arg pads_begin pads_end pad_mode arg_pad_value",
+    "SpaceToDepth": "data mode block_size",
+}
 #: Operations whose builders are written out below.
 _WRITTEN = ("Parameter", "Constant", "Result")
 
@@ -62,6 +78,8 @@ def builders(opset: int) -> dict[str, Callable[..., Node]]:
         if record.name not in _WRITTEN:
             function = make_builder(record)
             functions[function.__name__] = function
+    if "is_inf" in functions:
+        functions["is_inf"] = is_inf
     for alias, name in ALIASES.items():
         if name in functions:
             functions[alias] = functions[name]
@@ -94,7 +112,12 @@ def make_builder(record: Op) -> Callable[..., Node]:
         for argument, optional in inputs:
             value = given.get(argument)
             if value is None and optional:
-                break  # optional inputs come last
+                later = [
+                    n for n, _ in inputs[inputs.index((argument, optional)) + 1 :] if given.get(n) is not None
+                ]
+                if later:
+                    raise TypeError(f"{name}() takes {later[0]!r} only together with {argument!r}")
+                break
             if argument == variadic:
                 if isinstance(value, (Node, Output)) or not np.iterable(value):
                     raise TypeError(f"{name}() takes a list of nodes as {argument!r}")
@@ -122,19 +145,17 @@ def _signature(
     if record.variadic:
         inputs.append((rename.get(record.variadic, record.variadic), False))
     attributes = {rename.get(a.name, a.name): (a.name, a.type) for a in record.attributes.values()}
-    parameters = [
-        inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None if optional else REQUIRED)
-        for n, optional in inputs
-    ]
-    for argument, (xml, _) in attributes.items():
-        default = record.attributes[xml].default
-        if default is REQUIRED and any(p.default is not REQUIRED for p in parameters):
-            # Python wants no required argument after an optional one; check_attributes misses it just as well
-            default = None
-        parameters.append(
-            inspect.Parameter(argument, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
-        )
-    parameters.append(inspect.Parameter("name", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
+    defaults = {n: None if optional else REQUIRED for n, optional in inputs}
+    defaults.update((n, record.attributes[xml].default) for n, (xml, _) in attributes.items())
+    order = ORDERS.get(record.name)
+    listed = list(defaults) if order is None else [n for n in order.split() if n in defaults]
+    names = [*listed, "name", *(n for n in defaults if n not in listed)]
+    parameters: list[inspect.Parameter] = []
+    for n in names:
+        default = defaults.get(n)
+        if default is REQUIRED and parameters and parameters[-1].default is not REQUIRED:
+            default = None  # Python wants no required argument after an optional one; the record misses it
+        parameters.append(inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default))
     return inspect.Signature(parameters, return_annotation=Node), inputs, attributes
 
 
@@ -199,3 +220,12 @@ def result(data: Any, name: str | None = None) -> Result:
     if isinstance(data, Node) and len(data.outputs()) != 1:
         raise ModelError(f"{data!r} has {len(data.outputs())} outputs; give one of them")
     return Result._of(as_output(data), name)
+
+
+def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | None = None) -> Node:
+    """Where `data` is infinite. `attributes`: detect_negative and detect_positive, True unless given."""
+    if attributes is not None and not isinstance(attributes, dict):
+        raise TypeError(f"is_inf() takes its attributes as a dict, not as {type(attributes).__name__}")
+    record = find_op("IsInf")
+    attrs = record.check_attributes(attributes or {})
+    return Node._new(record, [as_output(data, name)], attrs, name)

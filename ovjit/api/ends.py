@@ -212,7 +212,10 @@ class Constant(Node):
         return self.value.reshape(-1).copy()
 
     def get_value_strings(self) -> list[str]:
-        return [_value_text(v) for v in self.value.reshape(-1).tolist()]
+        value = self.value.reshape(-1)
+        if self._attrs["element_type"] == "u1":
+            value = np.unpackbits(value, count=math.prod(self._attrs["shape"]))
+        return [_value_text(v) for v in value.tolist()]
 
     def get_byte_size(self) -> int:
         return int(self.data.nbytes)

@@ -50,7 +50,7 @@ class Model:
     def __init__(self, *args: Any, **kwargs: Any):
         if isinstance(kwargs.get("other", args[0] if args else None), Model) and len(args) + len(kwargs) == 1:
             other: Model = kwargs.get("other") or args[0]
-            self._setup(other._results, other._parameters, other._sinks, "")
+            self._setup(other._results, other._parameters, other._sinks, other._friendly_name)
             return
         results, sinks, parameters, variables, name = model_arguments(args, kwargs)
         self._setup([result_of(r) for r in results], parameters, sinks, name, variables)
@@ -440,22 +440,6 @@ class Model:
             return builder.finish(
                 [values[s._node, s._index] for s in sources], [values[p, 0] for p in self._parameters]
             )
-
-    def _const_ports(self) -> tuple[list[ConstOutput], list[ConstOutput]]:
-        """(inputs, outputs) as a compiled model shows them: on copies that later edits do not reach."""
-        from ovjit.api.ends import const_port
-
-        with GRAPH_LOCK:
-            ports: tuple[list[ConstOutput], list[ConstOutput]] = ([], [])
-            for kind, nodes, out in (
-                ("input", self._parameters, ports[0]),
-                ("output", self._results, ports[1]),
-            ):
-                for node in nodes:
-                    tensor = node._tensors[0]
-                    dtype, shape = tensor._type.dtype, tensor._type.shape
-                    out.append(const_port(kind, node.get_friendly_name(), dtype, shape, tensor._names))
-            return ports
 
     def evaluate(
         self, output_tensors: Sequence[Any], input_tensors: Sequence[Any], context: Any = None

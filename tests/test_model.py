@@ -1,0 +1,363 @@
+"""Nodes, ports and Model, beside the real OpenVINO wherever it has an answer."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import re
+import threading
+import types
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit
+from ovjit.api.ends import Constant
+from ovjit.errors import ModelError
+from ovjit.graph.graph import verify
+from ovjit.graph.interp import evaluate
+from ovjit.graph.shapes import Interval
+
+BOTH = [ovjit, openvino]
+
+
+def two_inputs(ov: Any) -> types.SimpleNamespace:
+    """sum = relu(a) + b; outputs sum and the relu."""
+    o8 = ov.opset8
+    a = o8.parameter([2, -1], np.float32, name="a")
+    b = o8.parameter([2, -1], np.float32)
+    relu = o8.relu(a)
+    total = o8.add(relu, b, name="sum")
+    model = ov.Model([total, relu], [a, b], "mm")
+    return types.SimpleNamespace(ov=ov, a=a, b=b, relu=relu, sum=total, m=model)
+
+
+def outcome(expression: str, names: dict[str, Any]) -> str:
+    """What an expression gives, as text without running numbers; or its exception's class."""
+    try:
+        value = eval(expression, names)
+    except (RuntimeError, TypeError, IndexError, ValueError, AttributeError) as error:
+        kinds = (RuntimeError, IndexError, TypeError, ValueError, AttributeError)
+        return next(kind.__name__ for kind in kinds if isinstance(error, kind))
+    return re.sub(r"(_|Model)\d+", r"\1N", repr(value))
+
+
+READ_ONLY = """
+a | relu | sum | a.output(0) | relu.input(0) | relu.inputs() | relu.outputs() | sum.input_values()
+relu.name | relu.friendly_name | a.friendly_name | a.name | b.get_name() | sum.get_type_name()
+sum.input(5) | sum.output(5) | sum.output(-1) | sum.input_value(5) | sum.get_element_type()
+sum.get_output_shape(0) | sum.shape | sum.get_output_partial_shape(0) | sum.get_output_element_type(0)
+sum.get_output_element_type(3) | sum.get_input_size() | sum.get_output_size() | sum.get_attributes()
+a.get_attributes() | a.partial_shape | sum.type_info.name | sum.type_info.version_id | dict(sum.rt_info)
+a.output(0).get_target_inputs() | a.output(0).names | relu.output(0).node | a.output(0).index
+a.output(0).get_tensor() | a.output(0) == a.output(0) | hash(a.output(0)) == hash(a.output(0)) | a == a
+a == relu | a != relu | copy.copy(a.output(0)) | copy.deepcopy(a.output(0)) | a + 1 | a + 1.0 | 1 + a
+a + b | a - b | a * b | a / b | a + np.ones((2, 1), np.float32) | a ** 2 | -a | a > 1 | a[0]
+a.output(0) + b | len(a) | a + [1.0] | b + a.output(0) | a.layout | a.element_type | ov.Node() | ov.Output()
+ov.Input() | ov.ConstOutput() | ov.RTMap() | sum.input(0).get_source_output() | sum.input(0).get_index()
+sum.input(0).get_node() | sum.input(0).get_partial_shape() | sum.input(0).replace_source_output(a)
+sum.set_argument(0, 5) | m | str(m) | m.inputs | m.outputs | m.input() | m.input(0) | m.input('a')
+m.input(9) | m.input(-1) | m.input('zz') | m.input(1.5) | m.input(True) | m.input(np.int64(0)) | m.output()
+m.output(0) | m.output('zz') | m.output(9) | m.parameters | m.results | m.friendly_name | m.name
+m.get_name() | m.is_dynamic() | m.dynamic | m.result | m.clone() | copy.copy(m) | copy.deepcopy(m)
+m.get_output_size() | m.get_output_op(0) | m.get_output_op(7) | m.get_output_shape(0)
+m.get_output_partial_shape(0) | m.get_output_element_type(0) | m.input(1).any_name | m.output(1).any_name
+m.outputs[0].node | m.outputs[0].index | m.inputs[0].node | m.get_parameter_index(b)
+m.get_parameter_index(ov.opset8.parameter([1])) | m.get_result_index(sum)
+m.get_result_index(sum.output(0)) | m.get_result_index(a) | m.sinks | m.variables | m.rt_info
+m.get_rt_info('x') | m.has_rt_info('x') | m.get_rt_info(5) | m == m | m == m.clone() | bool(m)
+m.clone().friendly_name | m.add_outputs('zz') | m.add_outputs(('sum', 3)) | m.add_outputs(5)
+m.reshape([1, 2]) | m.reshape({0: [3, 4]}) | m.reshape({9: [1]}) | m.reshape({'zz': [1]})
+m.reshape({-1: [1]}) | m.reshape({1.5: [1]}) | m.reshape({a: [7, 2]}) | m.reshape({0: 5}) | m.reshape(5)
+m.reshape({0: [1.5]}) | m.reshape({0: [[1, 2, 3]]}) | m.reshape({0: np.array([2, 2])})
+m.replace_parameter(9, ov.opset8.parameter([2, 2])) | a.set_layout(ov.Layout('NCHW')) | ov.Model()
+ov.Model(5) | ov.Model([], []) | ov.Model([sum, relu.output(0)], [a, b]) | ov.Model(sum, [b])
+ov.Model(sum.output(0), [a, b]) | ov.Model([sum], a) | ov.Model([sum], [sum]) | ov.Model([sum], [a, b], 5)
+ov.Model(sum, [a, b, ov.opset8.parameter([1], name='unused')]) | ov.Model((sum,), (a, b))
+ov.Model([a], [a]) | ov.Model(results=[sum], parameters=[a, b]) | ov.Model(sum, [a, b], name='kw')
+ov.Model(m)
+""".replace("\n", "|").split("|")  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", [e.strip() for e in READ_ONLY if e.strip()])
+def test_answers_as_openvino(expression: str) -> None:
+    ours, theirs = ({**vars(two_inputs(ov)), "copy": copy, "np": np} for ov in BOTH)
+    assert outcome(expression, ours) == outcome(expression, theirs)
+
+
+CHANGES = [
+    "m.reshape({0: [3, 4], 1: [3, 4]})",
+    "m.reshape({'a': ov.PartialShape([5, 6]), m.input(1): [5, 6]})",
+    "m.reshape({0: '?,3', 1: '[?,3]'})",
+    "m.reshape({0: [-1, (2, 8)], 1: [ov.Dimension(0, 4), '2..8']})",
+    "m.reshape({0: (1, 2), 1: (1, 2)})",
+    "m.reshape({0: [3, 4], 1: [5, 6]})",
+    "m.add_outputs('a')",
+    "m.add_outputs(['a', ('sum', 0)])",
+    "m.add_outputs(relu.output(0))",
+    "m.inputs[0].set_names({'x'})",
+    "m.output(0).set_names({'o1'})",
+    "setattr(a, 'friendly_name', 'renamed')",
+    "m.set_friendly_name('renamed')",
+    "m.replace_parameter(0, ov.opset8.parameter([2, 2]))",
+    "m.add_parameters([ov.opset8.parameter([1], name='extra')])",
+    "m.remove_parameter(m.parameters[0])",
+    "m.remove_result(m.results[0])",
+    "a.set_partial_shape(ov.PartialShape([9, 9]))",
+    "(a.set_partial_shape(ov.PartialShape([2, 9])), m.validate_nodes_and_infer_types())",
+    "sum.input(0).replace_source_output(a.output(0))",
+    "sum.set_arguments([b, a])",
+    "m.set_rt_info('v', ['p', 'q'])",
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_as_openvino(change: str) -> None:
+    after = "(m, sum, relu, a, sum.input_values(), m.has_rt_info(['p', 'q']))"
+    told = []
+    for ov in BOTH:
+        names = vars(two_inputs(ov))
+        told.append([outcome(change, names), outcome(after, names)])
+    assert told[0] == told[1]
+
+
+def test_reshape_that_fails_changes_nothing() -> None:
+    g = two_inputs(ovjit)
+    before = repr(g.m)
+    with pytest.raises(RuntimeError, match="sum"):
+        g.m.reshape({0: [3, 4], 1: [5, 6]})
+    assert repr(g.m) == before
+    assert g.a.partial_shape == ovjit.PartialShape([2, -1])
+    g.m.validate_nodes_and_infer_types()
+    assert repr(g.m) == before
+
+
+def test_validation_that_fails_changes_nothing() -> None:
+    """OpenVINO leaves the nodes before the failing one changed."""
+    g = two_inputs(ovjit)
+    before = repr(g.m)
+    g.a.set_partial_shape(ovjit.PartialShape([9, 9]))
+    with pytest.raises(RuntimeError, match="'sum'"):
+        g.m.validate_nodes_and_infer_types()
+    assert repr(g.m) == before
+    g.a.set_partial_shape(ovjit.PartialShape([2, 9]))
+    g.m.validate_nodes_and_infer_types()
+    assert g.m.output(0).shape == [2, 9]
+    g.b.set_element_type(ovjit.Type.f16)
+    with pytest.raises(RuntimeError, match="element type"):
+        g.m.validate_nodes_and_infer_types()
+
+
+def test_names_of_ports_and_models() -> None:
+    for ov in BOTH:
+        g = two_inputs(ov)
+        old = g.m.output(0).any_name
+        g.m.output(0).add_names({"o2"})
+        assert g.m.output("o2") == g.m.output(old)
+        assert g.m.output(0).names == {old, "o2"}
+        g.m.friendly_name = "renamed"
+        assert g.m.friendly_name == "renamed"
+
+
+def test_released_model_is_closed() -> None:
+    with two_inputs(ovjit).m as model:
+        assert len(model.inputs) == 2
+    with pytest.raises(AttributeError, match="no longer accessible"):
+        model.inputs  # noqa: B018
+
+
+def test_graph_capture_keeps_names_order_and_values() -> None:
+    g = two_inputs(ovjit)
+    unused = ovjit.opset8.parameter([1], name="unused")
+    model = ovjit.Model([g.sum, g.relu], [g.b, unused, g.a])
+    graph = model._graph()
+    verify(graph)
+    assert [v.node.name for v in graph.inputs] == [g.b.friendly_name, "unused", "a"]
+    assert [v.node.name for v in graph.outputs] == ["sum", g.relu.friendly_name]
+    assert graph.inputs[2].shape == (2, Interval(0, None))
+    x = np.array([[1, -2, 3], [4, -5, 6]], np.float32)
+    total, relu = evaluate(graph, [x, np.zeros(1, np.float32), -x])
+    np.testing.assert_array_equal(relu, np.maximum(-x, 0))
+    np.testing.assert_array_equal(total, np.maximum(-x, 0) + x)
+
+
+def test_capture_infers_anew_after_an_edit() -> None:
+    g = two_inputs(ovjit)
+    g.a.set_partial_shape(ovjit.PartialShape([2, 7]))
+    g.b.set_partial_shape(ovjit.PartialShape([2, 1]))
+    assert g.m._graph().outputs[0].shape == (2, 7)
+    g.b.set_partial_shape(ovjit.PartialShape([3, 7]))
+    with pytest.raises(RuntimeError, match="'sum'"):
+        g.m._graph()
+
+
+def test_evaluate_as_openvino() -> None:
+    x = np.random.default_rng(1).standard_normal((2, 5)).astype(np.float32)
+    answers = []
+    for ov in BOTH:
+        g = two_inputs(ov)
+        out = [ov.Tensor(ov.Type.f32, ov.Shape([2, 5])), ov.Tensor(ov.Type.f32, ov.Shape([2, 5]))]
+        assert g.m.evaluate(out, [ov.Tensor(x), ov.Tensor(x + 1)]) is True
+        answers.append([t.data.copy() for t in out])
+    np.testing.assert_array_equal(answers[0], answers[1])
+    with pytest.raises(RuntimeError, match="takes 2 input"):
+        two_inputs(ovjit).m.evaluate([], [])
+
+
+def test_clone_is_independent_and_complete() -> None:
+    g = two_inputs(ovjit)
+    g.m.set_rt_info({"k": 1}, ["p", "q"])
+    g.sum.set_rt_info("note", "key")
+    twin = copy.deepcopy(g.m)
+    g.m.reshape({0: [2, 2], 1: [2, 2]})
+    g.m.set_rt_info(2, ["p", "r"])
+    g.m.input(0).set_names({"other"})
+    assert twin.input("a").partial_shape == ovjit.PartialShape([2, -1])
+    assert not twin.has_rt_info(["p", "r"])
+    twin_sum = twin.results[0].input_value(0).get_node()
+    assert twin_sum is not g.sum
+    assert twin_sum.rt_info["key"].value == "note"
+    assert twin_sum.friendly_name == "sum"
+
+
+def test_names_are_given_once() -> None:
+    """Fact 14: friendly names become tensor names when the Model is made, and not later."""
+    g = two_inputs(ovjit)
+    g.a.friendly_name = "later"
+    assert g.m.input(0).names == {"a"}
+    named = ovjit.opset8.relu(g.a)
+    named.output(0).set_names({"n"})
+    assert ovjit.Model(named, [g.a]).output(0).names == {"n"}
+    with pytest.raises(RuntimeError, match="no names"):
+        ovjit.opset8.relu(g.a).output(0).any_name  # noqa: B018
+
+
+def test_consumers_do_not_keep_nodes_alive() -> None:
+    a = ovjit.opset8.parameter([1])
+    b = ovjit.opset8.relu(a)
+    assert [i.get_node() for i in a.output(0).target_inputs] == [b]
+    del b
+    gc.collect()
+    assert a.output(0).target_inputs == set()
+
+
+def test_output_replace_moves_consumers_and_names() -> None:
+    g = two_inputs(ovjit)
+    g.relu.output(0).replace(g.b.output(0))
+    assert g.sum.input_value(0).get_node() is g.b
+    assert g.m.results[1].output(0).names == g.b.output(0).names
+    assert g.relu.output(0).target_inputs == set()
+
+
+def test_long_chains_do_not_recurse() -> None:
+    a = node = ovjit.opset8.parameter([1], name="a")
+    for _ in range(30_000):
+        node = ovjit.opset8.relu(node)
+    model = ovjit.Model(node, [a])
+    del node
+    assert len(model.get_ordered_ops()) == 30_002
+    model.reshape([2])
+    assert model.output(0).shape == [2]
+    assert len(model.clone()._graph().nodes) == 30_001
+    del model, a
+
+
+def test_cycle_is_refused() -> None:
+    a = ovjit.opset8.parameter([1])
+    first = ovjit.opset8.relu(a)
+    second = ovjit.opset8.relu(first)
+    model = ovjit.Model(second, [a])
+    first.set_argument(0, second.output(0))
+    with pytest.raises(ModelError, match="cycle"):
+        model.get_ordered_ops()
+
+
+def test_capture_beside_reshape_is_consistent() -> None:
+    """Two threads on one Model: each capture sees one of the shapes throughout."""
+    g = two_inputs(ovjit)
+    seen: set[tuple[int, ...]] = set()
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def capture() -> None:
+        try:
+            while not stop.is_set():
+                graph = g.m._graph()
+                shapes = {v.shape for n in graph.nodes for v in n.outputs}
+                assert len(shapes) == 1, shapes
+                seen.update(shapes)
+        except BaseException as error:
+            failures.append(error)
+
+    g.m.reshape({0: [2, 1], 1: [2, 1]})
+    thread = threading.Thread(target=capture)
+    thread.start()
+    for n in range(300):
+        g.m.reshape({0: [2, n], 1: [2, n]})
+    stop.set()
+    thread.join()
+    assert not failures
+    assert seen
+
+
+CONSTANTS: list[tuple[Any, Any]] = [
+    (2.5, None), (5, None), (True, None), ([1, 2, 3], None), ([[1.0, 2]], None), (np.float32(3), None),
+    ([1, 2], np.float32), ([1, 2], "f16"), ([1.5, -2], "bf16"), ([-1, 2, 3], "i4"), ([1, 2, 3], "u4"),
+    ([1, 0, 1], "u1"), ([1, 0, 3, 2, 1], "u2"), ([300], "u8"), (np.arange(6).reshape(2, 3)[:, ::-1], None),
+    ([1.0, 0.5], "f8e4m3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "dtype"), CONSTANTS, ids=str)
+def test_constants_hold_the_same_bytes(value: Any, dtype: Any) -> None:
+    made = []
+    for ov in BOTH:
+        kind = getattr(ov.Type, dtype) if isinstance(dtype, str) else dtype
+        made.append(ov.opset13.constant(value, kind) if kind is not None else ov.opset13.constant(value))
+    ours, theirs = made
+    assert ours.get_element_type().to_string() == theirs.get_element_type().to_string()
+    assert list(ours.shape) == list(theirs.shape)
+    assert ours.data.dtype == theirs.data.dtype
+    assert ours.data.tobytes() == theirs.data.tobytes()
+    assert not ours.data.flags.writeable
+    assert ours.get_value_strings() == theirs.get_value_strings()
+    assert ours.get_byte_size() == theirs.get_byte_size()
+
+
+def test_foreign_byte_order_keeps_the_values() -> None:
+    """OpenVINO copies the bytes as they lie."""
+    assert ovjit.opset13.constant(np.arange(3, dtype=">i4")).data.tolist() == [0, 1, 2]
+
+
+def test_packed_constants_unpack_to_their_values() -> None:
+    rng = np.random.default_rng(2)
+    for dtype, low, high in (("i4", -8, 8), ("u4", 0, 16), ("u2", 0, 4)):
+        for n in range(18):
+            values = rng.integers(low, high, n)
+            packed = ovjit.opset13.constant(values, getattr(ovjit.Type, dtype))
+            again = Constant(ovjit.Tensor(np.array(packed.data), [n], getattr(ovjit.Type, dtype)))
+            assert again.value.astype(int).tolist() == values.tolist(), (dtype, n)
+
+
+def test_shared_constant_follows_its_array() -> None:
+    array = np.ones(3, np.float32)
+    shared = ovjit.opset13.constant(array, shared_memory=True)
+    own = ovjit.opset13.constant(array)
+    array[0] = 7
+    assert shared.data[0] == 7
+    assert own.data[0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        shared.data[0] = 1
+
+
+def test_constant_constructors() -> None:
+    for ov in BOTH:
+        assert ov.op.Constant(ov.Type.f32, ov.Shape([2, 2]), [1.0]).data.tolist() == [[1, 1], [1, 1]]
+        assert ov.op.Constant(np.arange(3.0)).data.tolist() == [0, 1, 2]
+        assert ov.op.Constant(ov.Tensor(np.arange(3.0))).data.tolist() == [0, 1, 2]
+        with pytest.raises(TypeError):
+            ov.op.Constant()
+        with pytest.raises(RuntimeError):
+            ov.op.Constant(ov.Type.f32, ov.Shape([3]), [1.0, 2.0])
