@@ -21,12 +21,30 @@ DATA = {"node": "data"}
 
 unary("Relu", lambda x: np.maximum(x, 0), lambda x: t.maximum(x, 0))
 unary("Sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (1 + t.exp(-x)), types=REALS, builder=DATA)
-unary("HSigmoid", lambda x: np.clip(x + 3, 0, 6) / 6, lambda x: t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6),
-      opset=5, types=REALS, builder={**DATA, "": "hsigmoid"})  # fmt: skip
-unary("HSwish", lambda x: x * np.clip(x + 3, 0, 6) / 6, lambda x: x * t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6),
-      opset=4, types=REALS, builder={**DATA, "": "hswish"})  # fmt: skip
-unary("SoftSign", lambda x: x / (1 + np.abs(x)), lambda x: x / (1 + t.absolute(x)), opset=9, types=REALS,
-      builder={"": "softsign"})  # fmt: skip
+unary(
+    "HSigmoid",
+    lambda x: np.clip(x + 3, 0, 6) / 6,
+    lambda x: t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6),
+    opset=5,
+    types=REALS,
+    builder={**DATA, "": "hsigmoid"},
+)
+unary(
+    "HSwish",
+    lambda x: x * (np.clip(x + 3, 0, 6) / 6),
+    lambda x: x * (t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6)),
+    opset=4,
+    types=REALS,
+    builder={**DATA, "": "hswish"},
+)
+unary(
+    "SoftSign",
+    lambda x: x / (1 + np.abs(x)),
+    lambda x: x / (1 + t.absolute(x)),
+    opset=9,
+    types=REALS,
+    builder={"": "softsign"},
+)
 
 
 def _softplus(x: Any) -> Any:
@@ -45,8 +63,14 @@ def _mish_body(x: Any) -> Any:
     return x * (n / (n + 2))
 
 
-unary("SoftPlus", lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), _softplus, opset=4, types=REALS,
-      builder={**DATA, "": "softplus"})  # fmt: skip
+unary(
+    "SoftPlus",
+    lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    _softplus,
+    opset=4,
+    types=REALS,
+    builder={**DATA, "": "softplus"},
+)
 unary("Mish", _mish, _mish_body, opset=4, types=REALS, ulp=8, builder=DATA)
 
 
@@ -54,9 +78,15 @@ def _infer_elu(data: TensorType, *, alpha: Float) -> TensorType:
     return same_type(data, REALS)
 
 
-unary("Elu", lambda x, *, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype),
-      lambda x, *, alpha: t.where(x > 0, x, alpha * (t.exp(t.minimum(x, 0)) - 1)), types=REALS, infer=_infer_elu,
-      variants=({"alpha": 1.0}, {"alpha": 0.3}), ulp=16)  # fmt: skip
+unary(
+    "Elu",
+    lambda x, *, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype),
+    lambda x, *, alpha: t.where(x > 0, x, alpha * (t.exp(t.minimum(x, 0)) - 1)),
+    types=REALS,
+    infer=_infer_elu,
+    variants=({"alpha": 1.0}, {"alpha": 0.3}),
+    ulp=16,
+)
 
 
 def _gelu_erf(x: np.ndarray) -> np.ndarray:
@@ -85,10 +115,18 @@ def _infer_gelu(data: TensorType, *, approximation_mode: Str = "ERF") -> TensorT
 
 
 unary("Gelu", _gelu_erf, _gelu_erf_body, opset=2, types=REALS, ulp=64, builder=DATA)
-unary("Gelu", lambda x, *, approximation_mode="ERF": (_gelu_tanh if _is_tanh(approximation_mode) else _gelu_erf)(x),
-      lambda x, *, approximation_mode="ERF": (_gelu_tanh_body if _is_tanh(approximation_mode) else _gelu_erf_body)(x),
-      opset=7, types=REALS, infer=_infer_gelu, ulp=64,
-      variants=({"approximation_mode": "ERF"}, {"approximation_mode": "TANH"}))  # fmt: skip
+unary(
+    "Gelu",
+    lambda x, *, approximation_mode="ERF": (_gelu_tanh if _is_tanh(approximation_mode) else _gelu_erf)(x),
+    lambda x, *, approximation_mode="ERF": (
+        _gelu_tanh_body if _is_tanh(approximation_mode) else _gelu_erf_body
+    )(x),
+    opset=7,
+    types=REALS,
+    infer=_infer_gelu,
+    ulp=64,
+    variants=({"approximation_mode": "ERF"}, {"approximation_mode": "TANH"}),
+)
 
 
 def _real(*tensors: TensorType) -> TensorType:
@@ -215,6 +253,14 @@ class PRelu:
         return t.where(x < 0, x * slope, x)
 
     def samples(rng, dtype="f32"):
-        for data, slope in (((17,), ()), ((2, 5, 3, 7), (5,)), ((2, 5, 3, 7), (1,)), ((2, 3, 17), (17,)),
-                            ((3, 16), (16,)), ((2, 5, 33), (5, 1)), ((0, 4), (4,)), ((2, 3, 4), (2, 3, 4))):  # fmt: skip
+        for data, slope in (
+            ((17,), ()),
+            ((2, 5, 3, 7), (5,)),
+            ((2, 5, 3, 7), (1,)),
+            ((2, 3, 17), (17,)),
+            ((3, 16), (16,)),
+            ((2, 5, 33), (5, 1)),
+            ((0, 4), (4,)),
+            ((2, 3, 4), (2, 3, 4)),
+        ):
             yield [random_array(rng, data, dtype), random_array(rng, slope, dtype, (0, 1))], {}

@@ -29,8 +29,10 @@ def spatial_rank(data: TensorType, filters: TensorType, extra: int) -> int | Non
 
     `extra` is how many dimensions of the filters are not spatial.
     """
-    check(data.dtype == filters.dtype or "dynamic" in (data.dtype, filters.dtype),
-          f"the data {data} and the filters {filters} differ in element type")  # fmt: skip
+    check(
+        data.dtype == filters.dtype or "dynamic" in (data.dtype, filters.dtype),
+        f"the data {data} and the filters {filters} differ in element type",
+    )
     check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
     ranks = {r - e for r, e in ((data.rank, 2), (filters.rank, extra)) if r is not None}
     check(len(ranks) <= 1, f"the data {data} and the filters {filters} do not fit together in rank")
@@ -101,32 +103,58 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
 
 
-@op("Convolution", opset=1, types=NUMBERS)
+@op("Convolution", opset=1, types=NUMBERS, epilogue=True)
 class Convolution:
     """out[n, o, p] = sum over c and taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
 
-    def infer(data, filters, *, strides: Ints = (), pads_begin: Ints = (), pads_end: Ints = (),
-              dilations: Ints = (), auto_pad: Str = "explicit"):  # fmt: skip
+    def infer(
+        data,
+        filters,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        dilations: Ints = (),
+        auto_pad: Str = "explicit",
+    ):
         return _infer(data, filters, False, locals())
 
     def ref(data, filters, **attrs):
         return convolve(data, filters[None], attrs)
+
+    def lower(group):
+        from ovjit_ops.tiled import lower_convolution
+
+        return lower_convolution(group)
 
     def samples(rng, dtype="f32"):
         for data, filters, attrs in _CASES:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
 
 
-@op("GroupConvolution", opset=1, types=NUMBERS)
+@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True)
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
 
-    def infer(data, filters, *, strides: Ints = (), pads_begin: Ints = (), pads_end: Ints = (),
-              dilations: Ints = (), auto_pad: Str = "explicit"):  # fmt: skip
+    def infer(
+        data,
+        filters,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        dilations: Ints = (),
+        auto_pad: Str = "explicit",
+    ):
         return _infer(data, filters, True, locals())
 
     def ref(data, filters, **attrs):
         return convolve(data, filters, attrs)
+
+    def lower(group):
+        from ovjit_ops.tiled import lower_convolution
+
+        return lower_convolution(group)
 
     def samples(rng, dtype="f32"):
         for data, filters, attrs in _GROUP_CASES:
@@ -242,8 +270,18 @@ def convolve_transposed(
 class ConvolutionBackpropData:
     """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
 
-    def infer(data, filters, output_shape=None, *, strides: Ints = (), pads_begin: Ints = (), pads_end: Ints = (),
-              dilations: Ints = (), auto_pad: Str = "explicit", output_padding: Ints = ()):  # fmt: skip
+    def infer(
+        data,
+        filters,
+        output_shape=None,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        dilations: Ints = (),
+        auto_pad: Str = "explicit",
+        output_padding: Ints = (),
+    ):
         return _infer_transposed(data, filters, output_shape, False, locals())
 
     def ref(data, filters, output_shape=None, **attrs):
@@ -259,8 +297,18 @@ class ConvolutionBackpropData:
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
 
-    def infer(data, filters, output_shape=None, *, strides: Ints = (), pads_begin: Ints = (), pads_end: Ints = (),
-              dilations: Ints = (), auto_pad: Str = "explicit", output_padding: Ints = ()):  # fmt: skip
+    def infer(
+        data,
+        filters,
+        output_shape=None,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        dilations: Ints = (),
+        auto_pad: Str = "explicit",
+        output_padding: Ints = (),
+    ):
         return _infer_transposed(data, filters, output_shape, True, locals())
 
     def ref(data, filters, output_shape=None, **attrs):
@@ -280,8 +328,13 @@ class GroupConvolutionBackpropData:
 def _attributes(
     rank: int, strides: int = 1, dilations: int = 1, pads: tuple[int, int] = (0, 0), **more: Any
 ) -> dict:
-    return {"strides": (strides,) * rank, "dilations": (dilations,) * rank, "pads_begin": (pads[0],) * rank,
-            "pads_end": (pads[1],) * rank, **more}  # fmt: skip
+    return {
+        "strides": (strides,) * rank,
+        "dilations": (dilations,) * rank,
+        "pads_begin": (pads[0],) * rank,
+        "pads_end": (pads[1],) * rank,
+        **more,
+    }
 
 
 _CASES = [

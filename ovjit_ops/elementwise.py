@@ -83,9 +83,18 @@ def unary(
         return same_type(node, types)
 
     return register(
-        Op(name, opset, infer or infer_same, in_f32(ref), scalar=scalar, samples=samples_for(1, domain, variants),
-           ulp=ulp, types=types, **options)
-    )  # fmt: skip
+        Op(
+            name,
+            opset,
+            infer or infer_same,
+            in_f32(ref),
+            scalar=scalar,
+            samples=samples_for(1, domain, variants),
+            ulp=ulp,
+            types=types,
+            **options,
+        )
+    )
 
 
 def binary(
@@ -118,9 +127,18 @@ def binary(
 
     wide = in_f32(ref)
     return register(
-        Op(name, opset, infer or infer_broadcast, reference, scalar=body,
-           samples=samples_for(2, domain, variants), ulp=ulp, types=types, **options)
-    )  # fmt: skip
+        Op(
+            name,
+            opset,
+            infer or infer_broadcast,
+            reference,
+            scalar=body,
+            samples=samples_for(2, domain, variants),
+            ulp=ulp,
+            types=types,
+            **options,
+        )
+    )
 
 
 def same_type(x: TensorType, types: list[str]) -> TensorType:
@@ -155,7 +173,11 @@ def broadcast_types(x: TensorType, y: TensorType, rule: str) -> Any:
         return broadcast(x.shape, y.shape)
     if x.shape is None or y.shape is None:
         return y.shape if x.shape is None else x.shape
-    merged = [merge(a, b) for a, b in zip(x.shape, y.shape)] if len(x.shape) == len(y.shape) else [None]
+    merged = (
+        [merge(a, b) for a, b in zip(x.shape, y.shape, strict=True)]
+        if len(x.shape) == len(y.shape)
+        else [None]
+    )
     check(None not in merged, f"shapes {x} and {y} differ and auto_broadcast is none")
     return tuple(merged)
 
@@ -239,6 +261,21 @@ def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y < 0, inverse, positive).astype(x.dtype)
 
 
+def _power_body(x: Any, y: Any) -> Any:
+    """x ** y; integers by repeated squaring, one round for each bit of the exponent."""
+    if t.is_float(x):
+        return t.pow(x, y)
+    signed = t.dtype(x)[0] == "i"
+    square, rest, out = x, y, 0 * x + 1
+    for _ in range(int(t.dtype(x)[1:]) - signed):
+        out = t.where((rest & 1) != 0, out * square, out)
+        square, rest = square * square, rest >> 1
+    if not signed:
+        return out
+    inverse = t.where(x == 1, x, t.where(x == -1, t.where((y & 1) != 0, x, -x), 0))
+    return t.where(y < 0, inverse, out)
+
+
 def _infer_divide(
     left_node: TensorType, right_node: TensorType, *, auto_broadcast: Str = "numpy", m_pythondiv: Bool = True
 ) -> TensorType:
@@ -250,13 +287,18 @@ binary("Add", np.add, lambda x, y: x + y)
 binary("Subtract", np.subtract, lambda x, y: x - y)
 binary("Multiply", np.multiply, lambda x, y: x * y)
 binary("Divide", _divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}))
-binary("Power", _power, lambda x, y: t.pow(x, y), ulp=8)
+binary("Power", _power, _power_body, ulp=8)
 binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y))
 binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y))
 binary("Mod", _mod, _mod_body)
 binary("FloorMod", _floor_mod, _floor_mod_body)
-binary("SquaredDifference", lambda x, y: (x - y) * (x - y), lambda x, y: (x - y) * (x - y), ulp=4,
-       builder={"left_node": "x1", "right_node": "x2"})  # fmt: skip
+binary(
+    "SquaredDifference",
+    lambda x, y: (x - y) * (x - y),
+    lambda x, y: (x - y) * (x - y),
+    ulp=4,
+    builder={"left_node": "x1", "right_node": "x2"},
+)
 
 
 def integer_bounds(dtype: str, low: float, high: float) -> tuple[int, int]:
@@ -289,8 +331,14 @@ def _clamp_body(x: Any, *, min: float, max: float) -> Any:
     return t.minimum(t.maximum(x, low), high)
 
 
-unary("Clamp", _clamp, _clamp_body, infer=_infer_clamp, builder={"min": "min_value", "max": "max_value"},
-      variants=({"min": -1.5, "max": 4.7}, {"min": 0.0, "max": 6.0}, {"min": -math.inf, "max": 2.0}))  # fmt: skip
+unary(
+    "Clamp",
+    _clamp,
+    _clamp_body,
+    infer=_infer_clamp,
+    builder={"min": "min_value", "max": "max_value"},
+    variants=({"min": -1.5, "max": 4.7}, {"min": 0.0, "max": 6.0}, {"min": -math.inf, "max": 2.0}),
+)
 
 erf = np.frompyfunc(math.erf, 1, 1)
 
@@ -339,8 +387,14 @@ unary("Negative", np.negative, lambda x: -x)
 unary("Sign", np.sign, _sign_body)
 unary("Floor", _whole(np.floor), lambda x: t.floor(x) if t.is_float(x) else x)
 unary("Ceiling", _whole(np.ceil), lambda x: t.ceil(x) if t.is_float(x) else x)
-unary("Round", _round, _round_body, opset=5, infer=_infer_round,
-      variants=({"mode": "half_to_even"}, {"mode": "half_away_from_zero"}))  # fmt: skip
+unary(
+    "Round",
+    _round,
+    _round_body,
+    opset=5,
+    infer=_infer_round,
+    variants=({"mode": "half_to_even"}, {"mode": "half_away_from_zero"}),
+)
 
 unary("Sqrt", np.sqrt, lambda x: t.sqrt(x), types=REALS, domain=(0, 100))
 unary("Exp", np.exp, lambda x: t.exp(x), types=REALS)

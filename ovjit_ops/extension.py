@@ -27,8 +27,10 @@ def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.nd
     """The data's shape with ones where `axes` (axes_mapping) does not name a dimension of the target."""
     places = [int(a) for a in np.asarray(axes).reshape(-1)]
     check(len(places) == len(shape), f"axes_mapping {places} should have {len(shape)} entries")
-    check(places == sorted(set(places)) and all(0 <= p < len(target) for p in places),
-          f"axes_mapping {places} should increase and stay below {len(target)}")  # fmt: skip
+    check(
+        places == sorted(set(places)) and all(0 <= p < len(target) for p in places),
+        f"axes_mapping {places} should increase and stay below {len(target)}",
+    )
     out = [1] * len(target)
     for d, p in zip(shape, places, strict=True):
         out[p] = d
@@ -186,8 +188,14 @@ def check_pad(extent: int, begin: int, end: int, mode: str) -> None:
     check(most is None or max(begin, end) <= most, f"{mode} padding of {extent} elements adds at most {most}")
 
 
-def _infer_pad(data: TensorType, pads_begin: TensorType, pads_end: TensorType, value: TensorType | None, mode: str,
-               negative: bool) -> TensorType:  # fmt: skip
+def _infer_pad(
+    data: TensorType,
+    pads_begin: TensorType,
+    pads_end: TensorType,
+    value: TensorType | None,
+    mode: str,
+    negative: bool,
+) -> TensorType:
     mode = mode.lower()
     check(mode in ("constant", "edge", "reflect", "symmetric"), f"unknown pad_mode {mode!r}")
     check(
@@ -225,8 +233,12 @@ def _pad(
 
 def _pad_samples(negative: bool):
     def samples(rng: np.random.Generator, dtype: str = "f32"):
-        cases = [((7,), (1,), (2,)), ((1, 3, 7, 8), (0, 0, 1, 1), (0, 0, 1, 1)), ((3, 5), (0, 2), (2, 1)),
-                 ((2, 17), (1, 0), (0, 15))]  # fmt: skip
+        cases = [
+            ((7,), (1,), (2,)),
+            ((1, 3, 7, 8), (0, 0, 1, 1), (0, 0, 1, 1)),
+            ((3, 5), (0, 2), (2, 1)),
+            ((2, 17), (1, 0), (0, 15)),
+        ]
         if negative:
             cases += [((3, 8), (-1, 2), (0, -3))]
         for shape, begin, end in cases:
@@ -291,8 +303,10 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
 
 def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, Any, Any]:
     # For integers the limits are truncated first: a range from 0 to 4.7 in i64 ends before 4.
-    values = [np.asarray(v).astype(np.float64 if np.asarray(v).dtype.kind not in "iub" else None).item()
-              for v in (start, stop, step)]  # fmt: skip
+    values = [
+        np.asarray(v).astype(np.float64 if np.asarray(v).dtype.kind not in "iub" else None).item()
+        for v in (start, stop, step)
+    ]
     if dtype[0] in "iu":
         return tuple(int(v) for v in values)  # type: ignore[return-value]
     return tuple(float(v) for v in values)  # type: ignore[return-value]

@@ -85,8 +85,14 @@ def _gather(data: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_di
 
 def _gather_samples(version: int):
     def samples(rng: np.random.Generator, dtype: str = "f32"):
-        cases: list[tuple] = [((10,), (4,), 0, 0), ((5, 17), (3,), 1, 0), ((5, 17), (2, 3), 0, 0), ((3, 4, 5), (), 1, 0),
-                              ((2, 16), (7,), -1, 0), ((3, 4), (0,), 0, 0)]  # fmt: skip
+        cases: list[tuple] = [
+            ((10,), (4,), 0, 0),
+            ((5, 17), (3,), 1, 0),
+            ((5, 17), (2, 3), 0, 0),
+            ((3, 4, 5), (), 1, 0),
+            ((2, 16), (7,), -1, 0),
+            ((3, 4), (0,), 0, 0),
+        ]
         if version > 1:
             cases += [((2, 5, 3), (2, 4), 1, 1), ((2, 3, 5, 4), (2, 3, 2), 2, 2), ((2, 5), (2, 3), 1, -1)]
         for shape, many, axis, batch in cases:
@@ -144,7 +150,7 @@ class GatherElements:
             place = normalize_axis(axis, len(data.shape))
             fits = all(
                 i == place or merge(a, b) is not None
-                for i, (a, b) in enumerate(zip(data.shape, indices.shape))
+                for i, (a, b) in enumerate(zip(data.shape, indices.shape, strict=True))
             )
             check(fits, f"{data} and {indices} differ beside axis {axis}")
         return TensorType(data.dtype, indices.shape)
@@ -195,8 +201,14 @@ def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: 
 
 
 def _gather_nd_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, many, batch in (((5,), (3, 1), 0), ((4, 17), (3, 1), 0), ((4, 5, 6), (2, 3, 2), 0), ((2, 4, 5), (2, 3, 1), 1),
-                               ((2, 3, 4, 5), (2, 3, 2), 2), ((3, 4), (2,), 0)):  # fmt: skip
+    for shape, many, batch in (
+        ((5,), (3, 1), 0),
+        ((4, 17), (3, 1), 0),
+        ((4, 5, 6), (2, 3, 2), 0),
+        ((2, 4, 5), (2, 3, 1), 1),
+        ((2, 3, 4, 5), (2, 3, 2), 2),
+        ((3, 4), (2,), 0),
+    ):
         index = np.stack([rng.integers(0, shape[batch + k], many[:-1]) for k in range(many[-1])], -1)
         yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"batch_dims": batch}
 

@@ -76,10 +76,24 @@ def _shift(ufunc: Any) -> Any:
 
 
 SHIFT = {"left_node": "arg0", "right_node": "arg1"}
-binary("BitwiseLeftShift", _shift(np.left_shift), _shift_body(True), opset=15, types=INTS, domain=(0, 7),
-       builder=SHIFT)  # fmt: skip
-binary("BitwiseRightShift", _shift(np.right_shift), _shift_body(False), opset=15, types=INTS, domain=(0, 7),
-       builder=SHIFT)  # fmt: skip
+binary(
+    "BitwiseLeftShift",
+    _shift(np.left_shift),
+    _shift_body(True),
+    opset=15,
+    types=INTS,
+    domain=(0, 7),
+    builder=SHIFT,
+)
+binary(
+    "BitwiseRightShift",
+    _shift(np.right_shift),
+    _shift_body(False),
+    opset=15,
+    types=INTS,
+    domain=(0, 7),
+    builder=SHIFT,
+)
 
 
 def _boolean_of(x: TensorType) -> TensorType:
@@ -113,13 +127,21 @@ def _isinf_body(x: Any, *, detect_negative: bool = True, detect_positive: bool =
     )
 
 
-unary("IsNaN", np.isnan, lambda x: t.isnan(x), opset=10, types=REALS, infer=_infer_test,
-      builder={"": "is_nan"})  # fmt: skip
+unary(
+    "IsNaN", np.isnan, lambda x: t.isnan(x), opset=10, types=REALS, infer=_infer_test, builder={"": "is_nan"}
+)
 unary(
     "IsFinite", np.isfinite, lambda x: t.absolute(x) < float("inf"), opset=10, types=REALS, infer=_infer_test
 )
-unary("IsInf", _isinf, _isinf_body, opset=10, types=REALS, infer=_infer_isinf,
-      variants=({}, {"detect_negative": False}, {"detect_positive": False}))  # fmt: skip
+unary(
+    "IsInf",
+    _isinf,
+    _isinf_body,
+    opset=10,
+    types=REALS,
+    infer=_infer_isinf,
+    variants=({}, {"detect_negative": False}, {"detect_positive": False}),
+)
 
 
 @op("Select", opset=1, types=COMPARABLE)

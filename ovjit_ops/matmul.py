@@ -27,7 +27,7 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     return left, right, (*batch, *rows, *columns)
 
 
-@op("MatMul", opset=1, types=NUMBERS, builder={"": "matmul"})
+@op("MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True)
 class MatMul:
     """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""
 
@@ -71,5 +71,7 @@ class MatMul:
             ta, tb = bool(i & 1), bool(i & 2)
             a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
             b = (*b[:-2], b[-1], b[-2]) if tb and len(b) > 1 else b
-            yield ([random_array(rng, a, dtype, (-2, 2)), random_array(rng, b, dtype, (-2, 2))],
-                   {"transpose_a": ta, "transpose_b": tb})  # fmt: skip
+            yield (
+                [random_array(rng, a, dtype, (-2, 2)), random_array(rng, b, dtype, (-2, 2))],
+                {"transpose_a": ta, "transpose_b": tb},
+            )

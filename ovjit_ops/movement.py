@@ -70,8 +70,10 @@ def reshape_dims(
         place = list(pattern).index(-1)
         if static:
             total = math.prod(before)  # type: ignore[arg-type]
-            check(product_after == 0 and total == 0 or product_after and total % product_after == 0,
-                  f"{text(shape)} has {total} elements, which does not fit the pattern {list(pattern)}")  # fmt: skip
+            check(
+                product_after == 0 and total == 0 or product_after and total % product_after == 0,
+                f"{text(shape)} has {total} elements, which does not fit the pattern {list(pattern)}",
+            )
             out[place] = total // product_after if product_after else 0
         else:
             per = product_after or 1
@@ -81,8 +83,10 @@ def reshape_dims(
         total, wanted = math.prod(shape), math.prod(out)  # type: ignore[arg-type]
         check(total == wanted, f"{text(shape)} has {total} elements, the pattern {list(pattern)} {wanted}")
     elif static:
-        check(math.prod(before) == product_after,  # type: ignore[arg-type]
-              f"{text(shape)} does not fit the pattern {list(pattern)}")  # fmt: skip
+        check(
+            math.prod(before) == product_after,  # type: ignore[arg-type]
+            f"{text(shape)} does not fit the pattern {list(pattern)}",
+        )
     return tuple(out)
 
 
@@ -103,9 +107,17 @@ class Reshape:
         return data.reshape(reshape_dims(data.shape, [int(p) for p in pattern.reshape(-1)], special_zero))
 
     def samples(rng, dtype="f32"):
-        for shape, pattern, zero in (((2, 3, 4), (4, -1), False), ((2, 3, 4), (0, -1), True), ((6,), (2, 1, 3), False),
-                                     ((2, 3), (), False), ((1,), (), False), ((), (1, 1), False), ((0, 3), (3, 0), False),
-                                     ((2, 3, 4), (0, 0, 2, 2), True), ((0, 3), (0, 3, -1), True)):  # fmt: skip
+        for shape, pattern, zero in (
+            ((2, 3, 4), (4, -1), False),
+            ((2, 3, 4), (0, -1), True),
+            ((6,), (2, 1, 3), False),
+            ((2, 3), (), False),
+            ((1,), (), False),
+            ((), (1, 1), False),
+            ((0, 3), (3, 0), False),
+            ((2, 3, 4), (0, 0, 2, 2), True),
+            ((0, 3), (0, 3, -1), True),
+        ):
             if pattern or math.prod(shape) == 1:
                 yield [random_array(rng, shape, dtype), ints(*pattern)], {"special_zero": zero}
 
@@ -127,8 +139,16 @@ class Transpose:
         return np.ascontiguousarray(data.transpose(permutation(input_order, data.ndim)))
 
     def samples(rng, dtype="f32"):
-        for shape, order in (((7, 8), (1, 0)), ((17, 33), ()), ((2, 3, 4), (2, 0, 1)), ((1, 5, 7, 8), (0, 2, 3, 1)),
-                             ((1, 7, 8, 16), (0, 3, 1, 2)), ((0, 3), (1, 0)), ((5,), (0,)), ((2, 3, 4, 5, 6), (4, 2, 0, 1, 3))):  # fmt: skip
+        for shape, order in (
+            ((7, 8), (1, 0)),
+            ((17, 33), ()),
+            ((2, 3, 4), (2, 0, 1)),
+            ((1, 5, 7, 8), (0, 2, 3, 1)),
+            ((1, 7, 8, 16), (0, 3, 1, 2)),
+            ((0, 3), (1, 0)),
+            ((5,), (0,)),
+            ((2, 3, 4, 5, 6), (4, 2, 0, 1, 3)),
+        ):
             yield [random_array(rng, shape, dtype), ints(*order)], {}
 
 
@@ -172,8 +192,14 @@ class Concat:
         return np.concatenate(args, axis)
 
     def samples(rng, dtype="f32"):
-        for shapes, axis in ((((7,), (9,)), 0), (((2, 3), (2, 16), (2, 1)), 1), (((1, 5, 4, 4), (1, 17, 4, 4)), 1),
-                             (((2, 3), (5, 3)), -2), (((0, 3), (2, 3)), 0), (((3, 4),), 0)):  # fmt: skip
+        for shapes, axis in (
+            (((7,), (9,)), 0),
+            (((2, 3), (2, 16), (2, 1)), 1),
+            (((1, 5, 4, 4), (1, 17, 4, 4)), 1),
+            (((2, 3), (5, 3)), -2),
+            (((0, 3), (2, 3)), 0),
+            (((3, 4),), 0),
+        ):
             yield [random_array(rng, s, dtype) for s in shapes], {"axis": axis}
 
 

@@ -180,8 +180,14 @@ class LRN:
     ref = in_f32(_lrn)
 
     def samples(rng, dtype="f32"):
-        for shape, axes, size in (((1, 17, 5, 7), [1], 5), ((2, 16, 8, 8), [1], 3), ((1, 3, 9), [1], 5),
-                                  ((1, 5, 7, 8), [2, 3], 3), ((1, 8, 3, 3), [1], 4), ((1, 2, 3, 3), [1], 9)):  # fmt: skip
+        for shape, axes, size in (
+            ((1, 17, 5, 7), [1], 5),
+            ((2, 16, 8, 8), [1], 3),
+            ((1, 3, 9), [1], 5),
+            ((1, 5, 7, 8), [2, 3], 3),
+            ((1, 8, 3, 3), [1], 4),
+            ((1, 2, 3, 3), [1], 9),
+        ):
             attrs = {"alpha": 0.5, "beta": 0.75, "bias": 2.0, "size": size}
             yield [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)], attrs
 
@@ -214,8 +220,10 @@ class MVN2:
         for shape in ((2, 3, 5, 7), (1, 17, 4, 4), (1, 2, 33)):
             for across in (False, True):
                 for variance in (False, True):
-                    yield [random_array(rng, shape, dtype)], {
-                        "across_channels": across, "normalize_variance": variance, "eps": 1e-5}  # fmt: skip
+                    yield (
+                        [random_array(rng, shape, dtype)],
+                        {"across_channels": across, "normalize_variance": variance, "eps": 1e-5},
+                    )
 
 
 @op("MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"})
@@ -242,8 +250,10 @@ class MVN6:
         ):
             for mode in ("inside_sqrt", "outside_sqrt"):
                 for variance in (False, True):
-                    yield [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)], {
-                        "eps": 1e-5, "normalize_variance": variance, "eps_mode": mode}  # fmt: skip
+                    yield (
+                        [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)],
+                        {"eps": 1e-5, "normalize_variance": variance, "eps_mode": mode},
+                    )
 
 
 @op("NormalizeL2", opset=1, types=REALS, ulp=32)

@@ -122,24 +122,37 @@ def avg_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
 def _sample_attributes(torch: bool, dilated: bool) -> list[tuple[tuple[int, ...], dict[str, Any]]]:
     def case(shape: tuple[int, ...], k: int, s: int, begin: int = 0, end: int = 0, d: int = 1, **more: Any):
         rank = len(shape) - 2
-        attrs = {"kernel": (k,) * rank, "strides": (s,) * rank, "pads_begin": (begin,) * rank,
-                 "pads_end": (end,) * rank, **more}  # fmt: skip
+        attrs = {
+            "kernel": (k,) * rank,
+            "strides": (s,) * rank,
+            "pads_begin": (begin,) * rank,
+            "pads_end": (end,) * rank,
+            **more,
+        }
         if dilated:
             attrs["dilations"] = (d,) * rank
         return shape, attrs
 
     cases = [
-        case((1, 16, 8, 8), 2, 2), case((2, 17, 15, 16), 3, 2, 1, 1), case((1, 33, 7, 9), 3, 1, 1, 1),
-        case((1, 3, 16, 17), 3, 2, rounding_type="ceil"), case((1, 3, 16, 17), 3, 2, 0, 1, rounding_type="ceil"),
-        case((1, 5, 13, 14), 3, 3, auto_pad="same_upper"), case((1, 5, 13, 14), 4, 3, auto_pad="same_lower"),
-        case((1, 5, 13, 14), 3, 2, 1, 1, auto_pad="valid"), case((1, 4, 9), 3, 2, 1, 0),
-        case((1, 2, 5, 6, 7), 2, 2, 0, 1), case((0, 3, 5, 5), 2, 1),
-    ]  # fmt: skip
+        case((1, 16, 8, 8), 2, 2),
+        case((2, 17, 15, 16), 3, 2, 1, 1),
+        case((1, 33, 7, 9), 3, 1, 1, 1),
+        case((1, 3, 16, 17), 3, 2, rounding_type="ceil"),
+        case((1, 3, 16, 17), 3, 2, 0, 1, rounding_type="ceil"),
+        case((1, 5, 13, 14), 3, 3, auto_pad="same_upper"),
+        case((1, 5, 13, 14), 4, 3, auto_pad="same_lower"),
+        case((1, 5, 13, 14), 3, 2, 1, 1, auto_pad="valid"),
+        case((1, 4, 9), 3, 2, 1, 0),
+        case((1, 2, 5, 6, 7), 2, 2, 0, 1),
+        case((0, 3, 5, 5), 2, 1),
+    ]
     if dilated:
         cases += [case((1, 5, 13, 14), 3, 2, 1, 1, d=2), case((1, 5, 13, 14), 2, 1, 0, 1, d=3)]
     if torch:
-        cases += [case((1, 3, 16, 17), 3, 2, 1, 1, rounding_type="ceil_torch"),
-                  case((1, 3, 7, 7), 2, 3, 1, 1, rounding_type="ceil_torch")]  # fmt: skip
+        cases += [
+            case((1, 3, 16, 17), 3, 2, 1, 1, rounding_type="ceil_torch"),
+            case((1, 3, 7, 7), 2, 3, 1, 1, rounding_type="ceil_torch"),
+        ]
     return cases
 
 
@@ -158,8 +171,16 @@ KERNEL = {"kernel": "kernel_shape"}
 class MaxPool1:
     """The largest element of each window."""
 
-    def infer(data, *, strides: Ints = (), pads_begin: Ints = (), pads_end: Ints = (), kernel: Ints,
-              rounding_type: Str = "floor", auto_pad: Str = "explicit"):  # fmt: skip
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+    ):
         return _infer(data, locals())
 
     def ref(data, **attrs):
@@ -190,9 +211,19 @@ _INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_typ
 class MaxPool8:
     """The largest element of each window, and its index over the dimensions from `axis` on."""
 
-    def infer(data, *, strides: Ints = (), dilations: Ints = (), pads_begin: Ints = (), pads_end: Ints = (),
-              kernel: Ints, rounding_type: Str = "floor", auto_pad: Str = "explicit",
-              index_element_type: DType = "i64", axis: Int = 0):  # fmt: skip
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        dilations: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+        index_element_type: DType = "i64",
+        axis: Int = 0,
+    ):
         return _infer_max(data, locals(), False)
 
     ref = _max_ref
@@ -203,9 +234,19 @@ class MaxPool8:
 class MaxPool14:
     """MaxPool-8 with a third way of rounding, ceil_torch."""
 
-    def infer(data, *, strides: Ints = (), dilations: Ints = (), pads_begin: Ints = (), pads_end: Ints = (),
-              kernel: Ints, rounding_type: Str = "floor", auto_pad: Str = "explicit",
-              index_element_type: DType = "i64", axis: Int = 0):  # fmt: skip
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        dilations: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+        index_element_type: DType = "i64",
+        axis: Int = 0,
+    ):
         return _infer_max(data, locals(), True)
 
     ref = _max_ref
@@ -219,8 +260,17 @@ _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": 
 class AvgPool1:
     """The mean of each window (see `avg_pool` for what counts)."""
 
-    def infer(data, *, strides: Ints = (), pads_begin: Ints = (), pads_end: Ints = (), kernel: Ints,
-              exclude_pad: Bool, rounding_type: Str = "floor", auto_pad: Str = "explicit"):  # fmt: skip
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        exclude_pad: Bool,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+    ):
         return _infer(data, locals())
 
     def ref(data, **attrs):
@@ -233,8 +283,17 @@ class AvgPool1:
 class AvgPool14:
     """AvgPool-1 with a third way of rounding, ceil_torch."""
 
-    def infer(data, *, strides: Ints = (), pads_begin: Ints = (), pads_end: Ints = (), kernel: Ints,
-              exclude_pad: Bool, rounding_type: Str = "floor", auto_pad: Str = "explicit"):  # fmt: skip
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        exclude_pad: Bool,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+    ):
         return _infer(data, locals(), True)
 
     def ref(data, **attrs):
@@ -247,8 +306,18 @@ class AvgPool14:
 class AvgPool16:
     """AvgPool-14 with dilations."""
 
-    def infer(data, *, strides: Ints = (), dilations: Ints = (), pads_begin: Ints = (), pads_end: Ints = (),
-              kernel: Ints, exclude_pad: Bool, rounding_type: Str = "floor", auto_pad: Str = "explicit"):  # fmt: skip
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        dilations: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        exclude_pad: Bool,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+    ):
         return _infer(data, locals(), True)
 
     def ref(data, **attrs):
@@ -284,8 +353,13 @@ def _adaptive(x: np.ndarray, sizes: np.ndarray):
 
 def _adaptive_samples(attrs: dict[str, Any]):
     def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for shape, sizes in (((2, 3, 7), (3,)), ((1, 17, 9, 8), (1, 1)), ((2, 3, 13, 16), (5, 7)),
-                             ((1, 3, 4, 5), (6, 5)), ((1, 2, 5, 6, 7), (2, 3, 4))):  # fmt: skip
+        for shape, sizes in (
+            ((2, 3, 7), (3,)),
+            ((1, 17, 9, 8), (1, 1)),
+            ((2, 3, 13, 16), (5, 7)),
+            ((1, 3, 4, 5), (6, 5)),
+            ((1, 2, 5, 6, 7), (2, 3, 4)),
+        ):
             yield [random_array(rng, shape, dtype), np.array(sizes, dtype=np.int64)], attrs
 
     return samples

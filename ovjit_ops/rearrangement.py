@@ -179,8 +179,10 @@ class SpaceToBatch:
         return y.reshape(x.shape[0] * math.prod(blocks), *split[::2])
 
     def samples(rng, dtype="f32"):
-        for shape, blocks, begin, end in (((2, 3, 4, 6), (1, 1, 2, 3), (0, 0, 0, 0), (0, 0, 0, 0)),
-                                          ((1, 2, 5, 5), (1, 1, 2, 2), (0, 0, 1, 0), (0, 0, 0, 1))):  # fmt: skip
+        for shape, blocks, begin, end in (
+            ((2, 3, 4, 6), (1, 1, 2, 3), (0, 0, 0, 0), (0, 0, 0, 0)),
+            ((1, 2, 5, 5), (1, 1, 2, 2), (0, 0, 1, 0), (0, 0, 0, 1)),
+        ):
             yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
 
 
@@ -201,8 +203,10 @@ class BatchToSpace:
         return np.ascontiguousarray(y[tuple(cut)])
 
     def samples(rng, dtype="f32"):
-        for shape, blocks, begin, end in (((12, 3, 2, 2), (1, 1, 2, 3), (0, 0, 0, 0), (0, 0, 0, 0)),
-                                          ((4, 2, 3, 3), (1, 1, 2, 2), (0, 0, 1, 0), (0, 0, 0, 2))):  # fmt: skip
+        for shape, blocks, begin, end in (
+            ((12, 3, 2, 2), (1, 1, 2, 3), (0, 0, 0, 0), (0, 0, 0, 0)),
+            ((4, 2, 3, 3), (1, 1, 2, 2), (0, 0, 1, 0), (0, 0, 0, 2)),
+        ):
             yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
 
 
@@ -232,8 +236,12 @@ class Roll:
         return data
 
     def samples(rng, dtype="f32"):
-        for shape, shift, axes in (((17,), (3,), (0,)), ((3, 16), (-2, 5), (0, 1)), ((2, 3, 5), (4,), (-1,)),
-                                   ((3, 4), (1, 2), (1, 1))):  # fmt: skip
+        for shape, shift, axes in (
+            ((17,), (3,), (0,)),
+            ((3, 16), (-2, 5), (0, 1)),
+            ((2, 3, 5), (4,), (-1,)),
+            ((3, 4), (1, 2), (1, 1)),
+        ):
             yield [random_array(rng, shape, dtype), ints(*shift), ints(*axes)], {}
 
 

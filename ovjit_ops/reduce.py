@@ -58,10 +58,20 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
     cases: list[tuple[tuple[int, ...], Any, bool]] = [
         ((n,), [0], False) for n in (1, 7, 8, 15, 16, 17, 33, 1000)
     ]
-    cases += [((3, 17), [0], True), ((3, 17), [1], False), ((17, 3), [-1], True), ((2, 5, 7, 8), [2, 3], False),
-              ((2, 5, 7, 8), [2, 3], True), ((2, 5, 7, 8), [1], True), ((2, 5, 7, 8), [0, 2], False),
-              ((2, 3, 4), [0, 1, 2], False), ((2, 3, 4), [], False), ((2, 3), 1, False), ((0, 3), [0], False),
-              ((0, 3), [1], True)]  # fmt: skip
+    cases += [
+        ((3, 17), [0], True),
+        ((3, 17), [1], False),
+        ((17, 3), [-1], True),
+        ((2, 5, 7, 8), [2, 3], False),
+        ((2, 5, 7, 8), [2, 3], True),
+        ((2, 5, 7, 8), [1], True),
+        ((2, 5, 7, 8), [0, 2], False),
+        ((2, 3, 4), [0, 1, 2], False),
+        ((2, 3, 4), [], False),
+        ((2, 3), 1, False),
+        ((0, 3), [0], False),
+        ((0, 3), [1], True),
+    ]
     for shape, axes, keep in cases:
         yield [random_array(rng, shape, dtype, (-3, 3)), np.array(axes, dtype=np.int64)], {"keep_dims": keep}
 

@@ -105,8 +105,13 @@ class VariadicSplit:
         return tuple(np.ascontiguousarray(part) for part in np.split(data, cuts, place))
 
     def samples(rng, dtype="f32"):
-        for shape, axis, lengths in (((8,), 0, (3, 5)), ((2, 17), 1, (1, -1, 8)), ((1, 16, 4, 4), 1, (4, 12)),
-                                     ((4, 3), -2, (4,)), ((5, 2), 0, (0, 5))):  # fmt: skip
+        for shape, axis, lengths in (
+            ((8,), 0, (3, 5)),
+            ((2, 17), 1, (1, -1, 8)),
+            ((1, 16, 4, 4), 1, (4, 12)),
+            ((4, 3), -2, (4,)),
+            ((5, 2), 0, (0, 5)),
+        ):
             yield [random_array(rng, shape, dtype), np.array(axis, dtype=np.int64), ints(*lengths)], {}
 
 
@@ -179,10 +184,15 @@ class Slice:
 
     def samples(rng, dtype="f32"):
         for shape, start, stop, step, axes in (
-            ((10,), (1,), (8,), (1,), None), ((10,), (-3,), (100,), (1,), None), ((10,), (8,), (1,), (-3,), None),
-            ((10,), (100,), (-100,), (-1,), None), ((2, 17, 5), (0, 1), (2, 16), (1, 2), None),
-            ((2, 17, 5), (1,), (4,), (1,), (-1,)), ((3, 4), (2,), (1,), (1,), (0,)), ((1, 16, 8, 8), (4,), (12,), (1,), (1,)),
-        ):  # fmt: skip
+            ((10,), (1,), (8,), (1,), None),
+            ((10,), (-3,), (100,), (1,), None),
+            ((10,), (8,), (1,), (-3,), None),
+            ((10,), (100,), (-100,), (-1,), None),
+            ((2, 17, 5), (0, 1), (2, 16), (1, 2), None),
+            ((2, 17, 5), (1,), (4,), (1,), (-1,)),
+            ((3, 4), (2,), (1,), (1,), (0,)),
+            ((1, 16, 8, 8), (4,), (12,), (1,), (1,)),
+        ):
             more = [] if axes is None else [ints(*axes)]
             yield [random_array(rng, shape, dtype), ints(*start), ints(*stop), ints(*step), *more], {}
 
@@ -243,8 +253,18 @@ class StridedSlice:
     """data[begin:end:strides] with masks that open a bound, add, drop or skip dimensions. A mask's entry
     of 1 in begin_mask or end_mask means that the bound is ignored."""
 
-    def infer(data, begin, end, strides=None, *, begin_mask: Ints, end_mask: Ints, new_axis_mask: Ints = (),
-              shrink_axis_mask: Ints = (), ellipsis_mask: Ints = ()):  # fmt: skip
+    def infer(
+        data,
+        begin,
+        end,
+        strides=None,
+        *,
+        begin_mask: Ints,
+        end_mask: Ints,
+        new_axis_mask: Ints = (),
+        shrink_axis_mask: Ints = (),
+        ellipsis_mask: Ints = (),
+    ):
         masks = {k: v for k, v in locals().items() if k.endswith("_mask")}
         for name, mask in masks.items():
             check(all(v in (0, 1) for v in mask), f"{name} {list(mask)} should be of zeros and ones")
@@ -276,21 +296,30 @@ class StridedSlice:
     def samples(rng, dtype="f32"):
         none: dict[str, Any] = {"begin_mask": (0, 0), "end_mask": (0, 0)}
         for shape, begin, end, strides, masks in (
-            ((10,), (1,), (8,), (2,), {"begin_mask": (0,), "end_mask": (0,)}), ((10,), (1,), (8,), (1,), {"begin_mask": (1,), "end_mask": (0,)}),
+            ((10,), (1,), (8,), (2,), {"begin_mask": (0,), "end_mask": (0,)}),
+            ((10,), (1,), (8,), (1,), {"begin_mask": (1,), "end_mask": (0,)}),
             ((2, 17, 5), (0, 3), (2, 0), (1, 1), {"begin_mask": (0, 0), "end_mask": (0, 1)}),
             ((2, 17, 5), (1, 3), (2, 9), (1, 2), {**none, "shrink_axis_mask": (1, 0)}),
-            ((2, 5), (0, 0, 1), (1, 1, 4), (1, 1, 1), {"begin_mask": (0, 0, 0), "end_mask": (0, 0, 0), "new_axis_mask": (0, 1, 0)}),
+            (
+                (2, 5),
+                (0, 0, 1),
+                (1, 1, 4),
+                (1, 1, 1),
+                {"begin_mask": (0, 0, 0), "end_mask": (0, 0, 0), "new_axis_mask": (0, 1, 0)},
+            ),
             ((2, 3, 4, 5), (0, 1), (0, 3), (1, 1), {**none, "ellipsis_mask": (1, 0)}),
             ((10,), (0,), (0,), (-1,), {"begin_mask": (1,), "end_mask": (1,)}),
             ((10,), (-3,), (100,), (1,), {"begin_mask": (0,), "end_mask": (0,)}),
             ((1, 16, 8, 8), (0, 4), (1, 12), (1, 1), none),
-        ):  # fmt: skip
+        ):
             yield [random_array(rng, shape, dtype), ints(*begin), ints(*end), ints(*strides)], masks
 
 
 def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, **masks: Any) -> np.ndarray:
-    full = {k: masks.get(k, ()) for k in
-            ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")}  # fmt: skip
+    full = {
+        k: masks.get(k, ())
+        for k in ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
+    }
     index: list[Any] = []
     for step in strided_plan(data.shape, begin, end, strides, full):
         if step[0] == "new":

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.shapes import Dim, bounds
+from ovjit.graph.shapes import Dim, bounds, dim
 
 AUTO_PADS = ("explicit", "notset", "same_upper", "same_lower", "valid")
 ROUNDINGS = ("floor", "ceil", "ceil_torch")
@@ -70,6 +70,11 @@ def resolve_pads(
     return tuple(before), tuple(after)
 
 
+def _torch(windows: int, end: int, stride: int) -> int:
+    """PyTorch's way of rounding up: without a last window that begins behind the input's `end`."""
+    return windows - ((windows - 1) * stride >= end)
+
+
 def output_extents(
     auto_pad: str,
     extents: Sequence[Dim],
@@ -99,10 +104,9 @@ def output_extents(
         if rounding != "floor":
             steps = steps + (s - 1)
         windows = steps // s + 1
-        # PyTorch's way leaves out a last window that begins behind the input and its first padding.
-        if rounding == "ceil_torch" and isinstance(windows, int) and isinstance(extent, int):
-            if (windows - 1) * s >= extent + begin:
-                windows -= 1
+        if rounding == "ceil_torch":
+            (lo, hi), (few, many) = bounds(extent + begin), bounds(windows)
+            windows = dim(_torch(few, lo, s), None if many is None or hi is None else _torch(many, hi, s))
         out.append(windows)
     return tuple(out)
 
