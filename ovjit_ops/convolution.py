@@ -105,7 +105,7 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
 
 @op("Convolution", opset=1, types=NUMBERS, epilogue=True)
 class Convolution:
-    """out[n, o, p] = sum over c and taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
+    """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
 
     def infer(
         data,

@@ -228,7 +228,7 @@ class MVN2:
 
 @op("MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"})
 class MVN6:
-    """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside of the root."""
+    """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
 
     def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Str = "inside_sqrt"):
         check(eps > 0, f"eps {eps} should be positive")
