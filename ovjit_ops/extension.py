@@ -163,7 +163,7 @@ class Tile:
 
 
 def pad_array(x: np.ndarray, begin: Sequence[int], end: Sequence[int], mode: str, value: Any) -> np.ndarray:
-    """`x` padded by `begin` and `end` per dimension (negative: cut off). Raises ModelError if it cannot be."""
+    """`x` padded by `begin` and `end` per dimension (negative: cut off). ModelError if it cannot be."""
     mode = mode.lower()
     for d, b, e in zip(x.shape, begin, end, strict=True):
         check_pad(d, int(b), int(e), mode)
