@@ -64,14 +64,14 @@ def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> Any
     """The Python function, its source registered so that Numba's errors show the line."""
     filename = f"<ovjit {symbol}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    names: dict[str, Any] = {"njit": numba.njit, "float_nan": math.nan, "float_inf": math.inf}
+    names: dict[str, Any] = {"njit": numba.njit, "float_nan": math.nan, "float_inf": math.inf, "VL": isa.lanes}
     exec(compile(source, filename, "exec"), names)  # source printed by ovjit's own emitters
     vocabulary = simd.namespace(isa.lanes)
     kernel = names["kernel"].py_func
     for name in kernel.__code__.co_names:
         if name in extra:
             names[name] = extra[name]
-        elif name not in names and name not in ("range", "min", "max", "abs"):
+        elif name not in names and name != "range":
             names[name] = vocabulary[name]
     return kernel
 

@@ -158,6 +158,12 @@ def constant(like: Tracer, value: Any, dtype: str | None = None) -> Tracer:
     return Tracer(like.recorder, ("const", _key(value), dtype), dtype)
 
 
+def number(recorder: Recorder, value: Any, dtype: str) -> Tracer:
+    """`value` as a constant of element type `dtype`."""
+    dtype = WIDENED.get(dtype, dtype)
+    return constant(Tracer(recorder, "", dtype), value, dtype)
+
+
 def _key(value: Any) -> Any:
     """A hashable stand-in that tells -0.0 from 0.0 and keeps NaN equal to itself."""
     return value.hex() if isinstance(value, float) else value

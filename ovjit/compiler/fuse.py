@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ovjit.codegen.emit import Body
-from ovjit.codegen.trace import Recorder, trace
+from ovjit.codegen.trace import Recorder, Tracer, number, trace
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.shapes import Interval
 
@@ -43,9 +43,13 @@ class Group:
 
     @property
     def operands(self) -> list[Value]:
-        """Values that the body reads from outside of the group, once each, in order."""
+        """Values that the body reads from outside of the group, once each, in order.
+
+        Constants of one element are not among them: they are printed into the kernel.
+        """
         inside = {v for n in self.nodes for v in n.outputs}
-        return list(dict.fromkeys(v for n in self.body for v in n.inputs if v not in inside))
+        outside = (v for n in self.body for v in n.inputs if v not in inside)
+        return [v for v in dict.fromkeys(outside) if small_constant(v) is None]
 
     @property
     def name(self) -> str:
@@ -58,23 +62,32 @@ class Group:
     def __repr__(self) -> str:
         return "+".join(n.op.name for n in self.nodes) + f" %{self.name}"
 
-    def make_body(self) -> Body | None:
-        """The traced body: input 0 is the anchor's result (if there is one), then the operands."""
-        if not self.body:
+    def make_body(self, skip: int = 0) -> Body | None:
+        """The traced body without its first `skip` nodes: input 0 is the anchor's result (or that of the last
+        skipped node), then the operands. None when no node is left."""
+        nodes = self.body[skip:]
+        if not nodes:
             return None
         recorder = Recorder()
-        values: dict[Value, object] = {}
-        sources = ([self.anchor.outputs[0]] if self.anchor is not None else []) + self.operands
-        for i, value in enumerate(sources):
-            scalar = small_constant(value)
-            traced = recorder.input(f"x{i}", value.dtype)
-            values[value] = traced if scalar is None else scalar_constant(traced, scalar)
-        for node in self.body:
+        values: dict[Value, Tracer] = {}
+        first = (self.nodes[skip] if self.anchor is not None else None) if nodes else None
+        inputs = ([first.outputs[0]] if first is not None else []) + self.operands_after(skip)
+        for i, value in enumerate(inputs):
+            values[value] = recorder.input(f"x{i}", value.dtype)
+        for node in nodes:
+            for value in node.inputs:
+                if value not in values:
+                    values[value] = number(recorder, small_constant(value), value.dtype)
             assert node.op.scalar is not None
             attrs = {k: v for k, v in node.attrs.items() if k != "auto_broadcast"}
-            values[node.output] = trace(node.op.scalar, [values[v] for v in node.inputs], attrs)  # type: ignore[misc]
+            values[node.output] = trace(node.op.scalar, [values[v] for v in node.inputs], attrs)
         result = values[self.last.output]
-        return Body([v.dtype for v in sources], [self.last.output.dtype], recorder.lines, [result.name])  # type: ignore[attr-defined]
+        return Body([v.dtype for v in inputs], [self.last.output.dtype], recorder.lines, [result.name])
+
+    def operands_after(self, skip: int) -> list[Value]:
+        """The operands that nodes after the first `skip` of the body read."""
+        read = {v for n in self.body[skip:] for v in n.inputs}
+        return [v for v in self.operands if v in read]
 
 
 def small_constant(value: Value) -> object | None:
@@ -83,12 +96,6 @@ def small_constant(value: Value) -> object | None:
     if array is None or array.size != 1 or value.dtype == "string":
         return None
     return array.reshape(()).item()
-
-
-def scalar_constant(like: object, number: object) -> object:
-    from ovjit.codegen.trace import constant
-
-    return constant(like, number)  # type: ignore[arg-type]
 
 
 def fuse(graph: Graph) -> list[Group]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-#: Bases of a job: 0 the arena, 1 the constants, then inputs, then outputs.
-ARENA, CONSTANTS, FIRST_IO = 0, 1, 2
+#: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
+ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
 
 
 class Buffer:

@@ -1,47 +1,38 @@
-"""How many threads make sense here: what the operating system lets this process use.
-
-The least of three counts: the CPUs of the affinity mask, the cgroup's quota (version 2: cpu.max, version 1:
-cpu.cfs_quota_us), rounded up, and what the user asks for.
-"""
+"""How many cores this process may really use: affinity mask and control-group quota."""
 
 from __future__ import annotations
 
 import math
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 
-class Cores(NamedTuple):
-    """A number of CPUs, and what limits it."""
+def usable_cores(root: Path = Path("/")) -> tuple[int, str]:
+    """(cores, why): the least of the affinity mask and the cgroup quota (v2 `cpu.max`, v1 `cfs_quota_us`).
 
-    count: int
-    reason: str
-
-
-def available_cores(root: str | Path = "/") -> Cores:
-    """The CPUs that this process may keep busy; `root` is the place of `proc` and `sys`."""
-    counts = [Cores(os.cpu_count() or 1, "the machine's CPUs")]
+    `root` is the file system to read /sys and /proc from; tests give their own.
+    """
     if hasattr(os, "sched_getaffinity"):
-        counts.append(Cores(len(os.sched_getaffinity(0)), "the process's CPU affinity"))
-    quota = cgroup_quota(Path(root))
-    if quota is not None:
-        counts.append(Cores(max(1, math.ceil(quota)), f"the cgroup's quota of {quota:g} CPUs"))
-    return min(counts, key=lambda cores: cores.count)
+        count, reason = len(os.sched_getaffinity(0)), "affinity mask"
+    else:
+        count, reason = os.cpu_count() or 1, "cores of the machine"
+    quota = _quota(root)
+    if quota is not None and quota < count:
+        return max(1, quota), "control group quota"
+    return max(1, count), reason
 
 
-def cgroup_quota(root: Path) -> float | None:
-    """The CPUs' worth of time that the cgroup of this process may use; None without a limit."""
-    quotas = []
-    for folder in _folders(root):
-        quota = _quota(folder)
-        if quota is not None:
-            quotas.append(quota)
-    return min(quotas, default=None)
+def _quota(root: Path) -> int | None:
+    """Cores by quota, rounded up; the tightest along the group's path. None without one."""
+    limits = []
+    for folder in _groups(root):
+        limit = _read_v2(folder / "cpu.max") or _read_v1(folder)
+        if limit:
+            limits.append(limit)
+    return math.ceil(min(limits)) if limits else None
 
 
-def _folders(root: Path) -> list[Path]:
-    """The folders of this process's cgroup and of its ancestors, whose limits hold as well."""
+def _groups(root: Path) -> list[Path]:
     base = root / "sys/fs/cgroup"
     folders = [base, base / "cpu", base / "cpu,cpuacct"]
     try:
@@ -49,26 +40,34 @@ def _folders(root: Path) -> list[Path]:
     except OSError:
         return folders
     for line in lines:
-        _, controllers, path = (*line.split(":", 2), "", "", "")[:3]
-        if controllers and "cpu" not in controllers.split(","):
+        parts = line.split(":", 2)
+        if len(parts) != 3:
             continue
-        parts = [part for part in path.split("/") if part not in ("", "..")]
-        for mount in [base / controllers, base / "cpu"] if controllers else [base]:
-            folders += [mount.joinpath(*parts[:n]) for n in range(1, len(parts) + 1)]
+        _, controllers, path = parts
+        home = base if not controllers else base / controllers if "cpu" in controllers.split(",") else None
+        if home is None:
+            continue
+        here = home
+        for piece in Path(path.lstrip("/")).parts:
+            if piece == "..":
+                break
+            here = here / piece
+            folders.append(here)
     return folders
 
 
-def _quota(folder: Path) -> float | None:
+def _read_v2(path: Path) -> float | None:
     try:
-        quota, period = (folder / "cpu.max").read_text().split()[:2]
-    except (OSError, ValueError):
-        try:
-            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    try:
-        limit, length = int(quota), int(period)
-    except ValueError:  # "max"
+        quota, period = path.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
         return None
-    return limit / length if limit > 0 and length > 0 else None
+
+
+def _read_v1(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+        return quota / period if quota > 0 and period > 0 else None
+    except (OSError, ValueError):
+        return None

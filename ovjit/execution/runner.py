@@ -18,6 +18,15 @@ Everything is int64 in memory shared by all threads. The layouts are the constan
 
 from __future__ import annotations
 
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.kernel import addresses as load_kernels
+from ovjit.codegen.objects import function
+
 #: A row of the table.
 STEP_WORDS = 4
 STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_FLAGS = range(STEP_WORDS)
@@ -89,7 +98,7 @@ _WALK = """
         s += 1
 """
 
-#: lead(job, pool, scratch, _): run the job on this thread, helpers joining when they are free.
+#: lead(job, pool, arena, _): run the job on this thread, helpers joining when they are free.
 _LEAD_BODY = (
     """
     st_i64(job + {STARTED} * 8, now())
@@ -158,7 +167,12 @@ _FINISH = """
         wake(job + {STATE} * 8, 1 << 30)
 """
 
-LEAD = "@njit(nogil=True)\ndef kernel(job, pool, scratch, unused):\n" + _LEAD_BODY + "    return ld(job, {ERROR})\n"
+LEAD = (
+    "@njit(nogil=True)\ndef kernel(job, pool, arena, unused):\n"
+    "    st_i64(ld(job, {BASES}), arena)\n    scratch = arena + ld(job, {SCRATCH})\n"
+    + _LEAD_BODY
+    + "    return ld(job, {ERROR})\n"
+)
 
 #: work(pool, arena, arena_size, after): a worker's life. `after` is a job that Python has just dealt with
 #: (leadership is still held for it), or 0. Returns the address of a job that Python must look at: one
@@ -194,6 +208,10 @@ def kernel(pool, arena, arena_size, resume):
     + """
             aadd(pool + {LEADERS} * 8, -1)
             if ld(job, {NOTIFY}) != 0:
+                if aload(pool + {HEAD} * 8) != 0:
+                    aadd(pool + {WAKE} * 8, 1)
+                    if aload(pool + {SLEEPERS} * 8) > 0:
+                        wake(pool + {WAKE} * 8, 1)
                 return job
 """
     + "\n".join("        " + line for line in _FINISH.splitlines())
@@ -293,7 +311,66 @@ FINISH = (
 _NAMES = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int)}
 
 
-def sources() -> dict[str, str]:
-    """name -> source of each native function of the runner, layouts filled in."""
-    templates = {"lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH}
-    return {name: text.format(step_bytes=STEP_WORDS * 8, **_NAMES) for name, text in templates.items()}
+#: wake(address, count, _, _): wake whoever sleeps on that address.
+WAKE_UP = """@njit(nogil=True)
+def kernel(address, count, unused, unused2):
+    wake(address, count)
+    return 0
+"""
+
+#: release(pool, _, _, _): a worker gives up leadership that it held for Python.
+RELEASE = """@njit(nogil=True)
+def kernel(pool, unused, unused2, unused3):
+    aadd(pool + {LEADERS} * 8, -1)
+    aadd(pool + {WAKE} * 8, 1)
+    if aload(pool + {SLEEPERS} * 8) > 0:
+        wake(pool + {WAKE} * 8, 1)
+    return 0
+"""
+
+TEMPLATES = {"lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH, "wake": WAKE_UP, "release": RELEASE}
+
+
+def _intrinsics(isa: Any) -> dict[str, Any]:
+    from ovjit.codegen import atomics
+
+    return atomics.intrinsics()
+
+
+@functools.cache
+def native_kernels() -> dict[str, Kernel]:
+    """The runner's functions as kernels: compiled once ever, cached and loaded like all others."""
+    return {
+        name: Kernel(f"runner_{name}", text.format(step_bytes=STEP_WORDS * 8, **_NAMES), Frame(), _intrinsics)
+        for name, text in TEMPLATES.items()
+    }
+
+
+class Native(NamedTuple):
+    """The runner's functions as Python callables that release the GIL."""
+
+    lead: Callable[[int, int, int, int], int]
+    work: Callable[[int, int, int, int], int]
+    submit: Callable[[int, int, int, int], int]
+    wait: Callable[[int, int, int, int], int]
+    finish: Callable[[int, int, int, int], int]
+    wake: Callable[[int, int, int, int], int]
+    release: Callable[[int, int, int, int], int]
+
+
+_native: Native | None = None
+
+
+def native() -> Native:
+    """Load the runner. The first call in a process may compile it."""
+    global _native
+    if _native is None:
+        kernels = native_kernels()
+        addresses = load_kernels(kernels.values())
+        _native = Native(**{name: function(addresses[k], 4) for name, k in kernels.items()})
+    return _native
+
+
+def clock() -> int:
+    """The runner's clock, in nanoseconds."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -1,0 +1,213 @@
+"""Lowering: each group of nodes becomes an object that can plan its steps for any shapes.
+
+An operation's record says how with `lower(group)`: it returns a `Lowering`, made once per compilation (it
+prints its kernels and packs its weights), whose `plan(planner)` is called for every new set of shapes. Groups
+without an anchor, copies and fills are lowered here; a node without a native lowering becomes a host step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.codegen.emit import Body
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.loops import SIZE, elementwise_kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.plan import CHUNK_WORK, Constants, Planner, ceil_div, split
+from ovjit.compiler.views import Layout, View, merge_dims, product
+from ovjit.graph.graph import Value
+from ovjit.graph.shapes import Interval
+
+#: Element types that native kernels know.
+NATIVE_TYPES = frozenset(SIZE)
+
+
+class Lowering:
+    """What `lower` of an operation returns. `kernels` are all that its plans may call."""
+
+    kernels: Sequence[Kernel] = ()
+
+    def __init__(self, group: Group):
+        self.group = group
+
+    def pack(self, constants: Constants) -> None:
+        """Place all constants that plans will use: by default the body's operands."""
+        for value in self.group.operands:
+            if value.constant is not None:
+                constants.view(value.constant, value.dtype)
+
+    def choose(self, layouts: dict[Value, Layout]) -> None:
+        """Layouts are settled: print the kernels that depend on them."""
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        """Layouts in which this lowering would like its inputs, most important first."""
+        return []
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        """The order of dimensions in which it naturally writes its output; None: row-major."""
+        return None
+
+    def prepare(self, planner: Planner) -> None:
+        """Called in reverse order before planning: decide where producers shall write (concatenation)."""
+
+    def plan(self, planner: Planner) -> None:
+        raise NotImplementedError
+
+
+class Host(Lowering):
+    """A node that runs by its NumPy reference."""
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+        inputs = [planner.contiguous(v) for v in node.inputs]
+        planner.host_step(node, inputs, [planner.output(v, None) for v in node.outputs])
+
+
+class Elementwise(Lowering):
+    """A group of elementwise nodes: one kernel, operands broadcast by strides of 0."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        body = group.make_body()
+        assert body is not None
+        self.body = body
+        self.inputs = group.operands
+        self.out = group.last.output
+        self.rank = len(self.out.shape)
+        names = [n.op.name.lower() for n in group.body]
+        self.name = "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "") + f"_{self.out.dtype}"
+        self.order: tuple[int, ...] = tuple(range(self.rank))
+        self.kernel: Kernel | None = None
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        """As its largest operand lies."""
+        best: tuple[int, Layout] | None = None
+        for value in self.inputs:
+            layout = layouts.get(value)
+            if layout is not None and len(layout.order) == self.rank:
+                full = sum(not isinstance(d, int) or d != 1 for d in value.shape)
+                if best is None or full > best[0]:
+                    best = (full, layout)
+        return Layout(best[1].order) if best else None
+
+    def choose(self, layouts: dict[Value, Layout]) -> None:
+        """Print the kernel for the layouts that were chosen."""
+        layout = layouts.get(self.out)
+        self.order = layout.order if layout else tuple(range(self.rank))
+        self.modes = "".join(self._mode(v) for v in self.inputs)
+        self.kernel = elementwise_kernel(self.name, self.body, self.modes, max(self.rank - 1, 0))
+        self.kernels = (self.kernel,)
+
+    def _mode(self, value: Value) -> str:
+        """ "s" where the innermost dimension of the loop is surely one element of this operand. """
+        lead = self.rank - len(value.shape)
+        for axis in reversed(self.order):
+            extent = self.out.shape[axis]
+            if extent == 1:
+                continue
+            return "s" if axis < lead or value.shape[axis - lead] == 1 else "v"
+        return "v"
+
+    def plan(self, planner: Planner) -> None:
+        shape = planner.shape(self.out)
+        out = planner.output(self.out)
+        views = [planner.view(v).expand(shape) for v in self.inputs]
+        assert self.kernel is not None
+        plan_elementwise(planner, self.kernel, self.modes, views, out, len(self.body.lines))
+
+
+def plan_elementwise(
+    planner: Planner, kernel: Kernel, modes: str, inputs: Sequence[View], out: View, operations: int,
+    type: str | None = None,
+) -> None:  # fmt: skip
+    """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks."""
+    if out.count == 0:
+        return
+    views = [*inputs, out]
+    order = sorted(range(len(out.shape)), key=lambda a: (-abs(out.strides[a]), a))
+    extents, strides = merge_dims([out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views])
+    outer = sum(name.startswith("d") and name[1:].isdigit() for name, _ in kernel.frame.fields)
+    sizes = [v.itemsize for v in views]
+    if not extents:
+        extents, strides = [1], [[size] for size in sizes]
+    inner = extents.pop()
+    steps = [s.pop() for s in strides]
+    rows = product(extents)
+    work = 1 + operations
+    # one long row is cut so that threads can share it
+    if len(extents) < outer:
+        piece = split(inner, work * 4) // 64 * 64
+        if piece and rows * inner > 2 * piece and inner > 2 * piece and inner % piece == 0:
+            extents.append(inner // piece)
+            for s, step in zip(strides, steps, strict=True):
+                s.append(step * piece)
+            rows, inner = rows * (inner // piece), piece
+    if len(extents) > outer:
+        # more dimensions than the kernel has: one step for each index of the slowest
+        axis = next(a for a in order if out.shape[a] != 1)
+        for i in range(out.shape[axis]):
+            parts = [v.slice(axis, i, 1) for v in views]
+            plan_elementwise(planner, kernel, modes, parts[:-1], parts[-1], operations, type)
+        return
+    extents = [1] * (outer - len(extents)) + extents
+    strides = [[0] * (outer - len(s)) + s for s in strides]
+    wanted = [{"v": size, "s": 0}[m] for m, size in zip(modes + "v", sizes, strict=True)]
+    general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
+    if inner == 1:
+        # a row of one element: what "v" reads is right for any stride, "s" too
+        general = False
+    per_chunk = split(rows, inner * work * (8 if general else 1) * 4)
+    values: dict[str, Any] = {"general": general, "n": inner, "rows": rows, "per_chunk": per_chunk}
+    for i, view in enumerate(views):
+        name = f"x{i}" if i < len(inputs) else f"y{i - len(inputs)}"
+        values[f"{name}p"] = view.ptr
+        values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
+    values |= {f"d{d}": e for d, e in enumerate(extents)}
+    planner.step(kernel, values, ceil_div(rows, per_chunk), inputs, [out], rows * inner * operations, type)
+
+
+_COPY_TYPES = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
+_COPY_RANK = 5
+
+
+def copy_kernel(itemsize: int) -> Kernel:
+    """Copies elements of 1, 2, 4 or 8 bytes between any strides."""
+    dtype = _COPY_TYPES[itemsize]
+    return elementwise_kernel(f"copy_{dtype}", Body([dtype], [dtype], [], ["x0"]), "v", _COPY_RANK)
+
+
+def fill_kernel() -> Kernel:
+    """Writes zeros of 4 bytes."""
+    return elementwise_kernel("clear_i32", Body([], ["i32"], [], [("const", 0, "i32")]), "", 4)
+
+
+def plan_copy(planner: Planner, source: View, target: View, dtype: str) -> None:
+    plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], target, 1, "Reorder")
+
+
+def plan_fill(planner: Planner, view: View) -> None:
+    plan_elementwise(planner, fill_kernel(), "", [], view, 1, "Reorder")
+
+
+def lower_group(group: Group) -> Lowering:
+    """The native lowering of a group, or a host step where there is none."""
+    if group.anchor is None:
+        return Elementwise(group)
+    lower = group.anchor.op.lower
+    made = lower(group) if lower is not None and _native_values(group) else None
+    return made if made is not None else Host(group)
+
+
+def _native_values(group: Group) -> bool:
+    anchor = group.anchor
+    assert anchor is not None
+    values = (*anchor.inputs, *anchor.outputs)
+    return all(v.dtype in NATIVE_TYPES and v.shape is not None for v in values)
+
+
+def is_static(d: Any) -> bool:
+    return not isinstance(d, Interval)
+
+
+__all__ = ["CHUNK_WORK", "Host", "Lowering", "lower_group"]

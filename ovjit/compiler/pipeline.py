@@ -1,0 +1,112 @@
+"""The pipeline: the passes in their order, then fusion, layouts, lowering.
+
+`PIPELINE` reads as a table of contents. Every pass is Graph -> Graph; `OVJIT_SKIP=name,...` leaves passes out
+and `OVJIT_CHECK=1` verifies the graph after each.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ovjit.codegen import kernel as kernels
+from ovjit.compiler import simplify
+from ovjit.compiler.fuse import fuse
+from ovjit.compiler.known import concrete_types
+from ovjit.compiler.lower import Lowering, copy_kernel, fill_kernel, lower_group
+from ovjit.compiler.plan import Constants, Plan, Planner
+from ovjit.compiler.views import Layout
+from ovjit.graph.graph import Graph, Value, verify
+
+log = logging.getLogger("ovjit")
+
+#: name -> pass, in order.
+PIPELINE: dict[str, Callable[[Graph], Graph]] = {
+    "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
+    "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
+    "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
+    "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
+}
+
+
+def run_passes(graph: Graph) -> Graph:
+    """The graph after all passes that `OVJIT_SKIP` does not name."""
+    skip = os.environ.get("OVJIT_SKIP", "").split(",")
+    for name, run in PIPELINE.items():
+        if name in skip:
+            continue
+        graph = run(graph)
+        if os.environ.get("OVJIT_CHECK") == "1":
+            verify(graph)
+    return graph
+
+
+class Program:
+    """A compiled graph: lowered groups, kernels, packed constants; makes a `Plan` for any input shapes."""
+
+    def __init__(self, graph: Graph):
+        self.graph = run_passes(graph)
+        self.lowerings: list[Lowering] = [lower_group(group) for group in fuse(self.graph)]
+        self.layouts = choose_layouts(self.lowerings)
+        for lowering in self.lowerings:
+            lowering.choose(self.layouts)
+        needed = [k for lowering in self.lowerings for k in lowering.kernels]
+        needed += [copy_kernel(size) for size in _item_sizes(self.graph)] + [fill_kernel()]
+        self.kernels = list(dict.fromkeys(needed))
+        self.constants = Constants()
+        for lowering in self.lowerings:
+            lowering.pack(self.constants)
+        for value in self.graph.outputs:
+            if value.constant is not None and value.dtype != "string":
+                self.constants.view(value.constant, value.dtype)
+        self.memory = self.constants.materialize()
+
+    def load(self, provided: Mapping[str, bytes] | None = None) -> dict[Any, int]:
+        """Kernel -> address, compiled where neither `provided` nor the cache has it."""
+        return kernels.addresses(self.kernels, provided)
+
+    def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        """The plan for these input shapes. Raises ModelError when an operation does not accept them."""
+        types = concrete_types(self.graph, shapes)
+        planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants)
+        for lowering in reversed(self.lowerings):
+            lowering.prepare(planner)
+        for lowering in self.lowerings:
+            planner.begin(lowering.group)
+            lowering.plan(planner)
+        plan = planner.finish()
+        plan.input_shapes = tuple(tuple(s) for s in shapes)
+        return plan
+
+
+def _item_sizes(graph: Graph) -> list[int]:
+    from ovjit.codegen.loops import SIZE
+
+    return sorted({SIZE[v.dtype] for n in graph.nodes for v in n.outputs if v.dtype in SIZE})
+
+
+def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:
+    """How each value should lie: as its producer writes it naturally, with the halos its consumers read.
+
+    Wishes are no promises: the planner copies where a view does not fit.
+    """
+    layouts: dict[Value, Layout] = {}
+    for lowering in lowerings:
+        preferred = lowering.prefers(layouts)
+        if preferred is not None:
+            layouts[lowering.group.last.output] = preferred
+    made = {v for lowering in lowerings for v in lowering.group.outputs}
+    for lowering in lowerings:
+        for value, wish in lowering.wishes():
+            have = layouts.get(value)
+            if value not in made:
+                continue
+            if have is None:
+                if any(low.group.last.output is value and low.group.anchor is None for low in lowerings):
+                    layouts[value] = wish
+            elif have.order == wish.order:
+                halo = [(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(have.halo, wish.halo, strict=True)]
+                layouts[value] = Layout(have.order, halo)
+    return layouts

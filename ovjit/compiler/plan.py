@@ -1,0 +1,419 @@
+"""The plan for one set of input shapes: every step's argument block, and where every tensor lies.
+
+A `Planner` walks the lowered groups in order with concrete shapes. Lowerings ask it for views of their
+inputs (it inserts copies where a view does not fit), for output buffers, and add steps. Then buffers get
+offsets in one arena by lifetime, and pointers become (base, offset) pairs.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.loops import SIZE
+from ovjit.compiler.views import (
+    ARENA,
+    CONSTANTS,
+    FIRST_IO,
+    PLAN_DATA,
+    Buffer,
+    Layout,
+    Ptr,
+    View,
+    plain,
+    product,
+    row_major,
+)
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Node, Value
+
+ALIGNMENT = 64
+#: A chunk should keep one core busy for about this many bytes or multiply-adds: some 10 us.
+CHUNK_WORK = 200_000
+#: Below this much work (flops + bytes) in all of a program, waking a second thread costs more than it gains.
+PARALLEL_WORK = 2_000_000
+
+
+class Step:
+    """One call of a kernel in the program, or of the host when `kernel` is None."""
+
+    __slots__ = ("args", "bytes", "chunks", "flops", "host", "kernel", "name", "origins", "type")
+
+    def __init__(self, kernel: Kernel | None, args: list[Any], chunks: int, name: str, type: str, origins: Sequence[str],
+                 flops: float = 0, bytes: float = 0, host: HostCall | None = None):  # fmt: skip
+        self.kernel = kernel
+        self.args = args
+        self.chunks = chunks
+        self.name = name
+        self.type = type
+        self.origins = tuple(origins)
+        self.flops = flops
+        self.bytes = bytes
+        self.host = host
+
+
+class HostCall:
+    """A node evaluated by its reference between native steps: input views in, output views out."""
+
+    __slots__ = ("inputs", "node", "outputs")
+
+    def __init__(self, node: Node, inputs: list[View], outputs: list[View]):
+        self.node = node
+        self.inputs = inputs
+        self.outputs = outputs
+
+
+class Plan:
+    """What `Planner.finish` gives; all that a job needs to run with these shapes."""
+
+    __slots__ = (
+        "arena_size", "input_shapes", "kernels", "output_shapes", "parallel", "scratch_offset", "scratch_size",
+        "data", "steps", "words",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.words: list[list[int]] = []  # argument block of each step
+        self.data = np.empty(0, np.uint8)  # constants of this plan
+        self.arena_size = 0  # without scratch
+        self.scratch_offset = 0
+        self.scratch_size = 0  # per thread
+        self.parallel = False
+        self.input_shapes: tuple[tuple[int, ...], ...] = ()
+        self.output_shapes: list[tuple[int, ...]] = []
+
+
+class Planner:
+    """Collects the steps for concrete shapes. `types` maps every value to (dtype, shape, known value or None)."""
+
+    def __init__(
+        self,
+        types: Mapping[Value, Any],
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        layouts: Mapping[Value, Layout],
+        constants: Constants,
+    ):
+        self.types = types
+        self.outputs = list(outputs)
+        self.layouts = layouts
+        self.constants = constants
+        self.data = Constants(PLAN_DATA)
+        self.views: dict[Value, View] = {}
+        self.steps: list[Step] = []
+        self.buffers: list[Buffer] = []
+        self.scratch = 0
+        self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
+        self._group: Any = None
+        self._copies: dict[tuple, View] = {}
+        for i, value in enumerate(inputs):
+            shape = types[value].shape
+            size = SIZE.get(value.dtype, 1)
+            buffer = Buffer(product(shape) * size, FIRST_IO + i, name=f"input{i}")
+            self.views[value] = View(buffer, shape, row_major(shape, size), size)
+        first_output = FIRST_IO + len(inputs)
+        self.output_buffers = [
+            Buffer(product(types[v].shape) * SIZE.get(v.dtype, 1), first_output + i, name=f"output{i}")
+            for i, v in enumerate(outputs)
+        ]
+        self._output_of = {v: i for i, v in reversed(list(enumerate(outputs)))}
+
+    # --- what lowerings use
+
+    def begin(self, group: Any) -> None:
+        """Steps added from now on belong to `group` (has name, origins and nodes)."""
+        self._group = group
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        return self.types[value].shape
+
+    def view(self, value: Value) -> View:
+        """Where `value` lies. Constants are placed among the constants, row-major."""
+        view = self.views.get(value)
+        if view is None:
+            known = self.types[value].value
+            if known is None:
+                raise OvjitError(f"internal error: {value!r} is used before it is planned")
+            home = self.constants if self.constants.holds(known) else self.data
+            view = self.views[value] = home.view(known, value.dtype)
+        return view
+
+    def with_halo(self, value: Value, halo: Sequence[tuple[int, int]]) -> View:
+        """A channels-last view of `value` with at least this zero halo, copied into one if need be."""
+        view = self.view(value)
+        rank = len(view.shape)
+        channel_stride = view.strides[1] if rank > 1 else view.itemsize
+        fits = (view.shape[1] == 1 or channel_stride == view.itemsize) and all(
+            have[0] >= need[0] and have[1] >= need[1] for have, need in zip(view.halo, halo, strict=True)
+        )
+        if fits:
+            return view
+        wanted = self.layouts.get(value)
+        base = [max(h, w) for h, w in zip(halo, wanted.halo, strict=True)] if wanted else halo
+        merged = [
+            (max(h[0], b[0]), max(h[1], b[1])) for h, b in zip(halo, base, strict=True)
+        ]
+        return self.copy(value, Layout((0, *range(2, rank), 1), merged))
+
+    def contiguous(self, value: Value) -> View:
+        """A row-major view without gaps."""
+        view = self.view(value)
+        return view if view.is_contiguous else self.copy(value, plain(len(view.shape)))
+
+    def copy(self, value: Value, layout: Layout) -> View:
+        """`value` in another layout; made once and shared."""
+        key = (value, layout)
+        known = self._copies.get(key)
+        if known is None:
+            source = self.view(value)
+            known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
+            self.copy_step(source, known, value.dtype)
+        return known
+
+    def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
+        """A new arena tensor. A halo is cleared by a step of its own."""
+        layout = layout or plain(len(shape))
+        size, strides, offset = layout.allocate(shape, itemsize)
+        buffer = Buffer(size)
+        self.buffers.append(buffer)
+        view = View(buffer, shape, strides, itemsize, offset, layout.halo)
+        if any(map(any, layout.halo)) and view.count:
+            self.halo_step(view, layout)
+        return view
+
+    def output(self, value: Value, layout: Layout | None = None, reuse: Sequence[View] = ()) -> View:
+        """The view that a group writes `value` to.
+
+        A model output is written in place when it is plain; a concatenation may have placed it; a view in
+        `reuse` (an operand read element by element at the same place) is overwritten when it dies here.
+        """
+        shape, itemsize = self.shape(value), SIZE[value.dtype]
+        placed = self.placed.get(value)
+        if placed is not None:
+            view = placed
+        else:
+            wanted = layout or self.layouts.get(value) or plain(len(shape))
+            if value in self._output_of and _is_plain(wanted, shape):
+                view = View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
+            else:
+                view = self.allocate(shape, itemsize, wanted)
+        self.views[value] = view
+        return view
+
+    def alias(self, value: Value, view: View) -> None:
+        """`value` is `view`: no step."""
+        self.views[value] = view
+
+    def is_placed(self, value: Value) -> bool:
+        """True when the value has to be written to a given place, so that it cannot alias its input."""
+        return value in self.placed
+
+    def step(
+        self,
+        kernel: Kernel,
+        values: Mapping[str, Any],
+        chunks: int,
+        reads: Sequence[View] = (),
+        writes: Sequence[View] = (),
+        flops: float = 0,
+        type: str | None = None,
+    ) -> None:
+        """Add a call of `kernel` with `values` for its frame. Views keep their memory alive."""
+        if chunks <= 0:
+            return
+        index = len(self.steps)
+        moved = 0
+        for view in (*reads, *writes):
+            self._touch(view.buffer, index)
+            moved += view.count * view.itemsize
+        group = self._group
+        self.steps.append(
+            Step(kernel, kernel.frame.pack(values), chunks, group.name, type or _type_name(group), group.origins, flops, moved)
+        )
+
+    def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
+        for view in (*inputs, *outputs):
+            self._touch(view.buffer, len(self.steps))
+        self.steps.append(
+            Step(None, [], 1, node.name, node.op.name, node.origins, host=HostCall(node, inputs, outputs))
+        )
+
+    def copy_step(self, source: View, target: View, dtype: str) -> None:
+        from ovjit.compiler.lower import plan_copy
+
+        plan_copy(self, source, target, dtype)
+
+    def halo_step(self, view: View, layout: Layout) -> None:
+        """Zero everything of the buffer that is not inside: slabs before and after, dimension by dimension."""
+        from ovjit.compiler.lower import plan_fill
+
+        inside = list(view.shape)
+        for axis in layout.order:
+            before, after = layout.halo[axis]
+            for start, size in ((-before, before), (inside[axis], after)):
+                if size:
+                    shape, offset = [], view.offset
+                    for other in range(len(inside)):
+                        if other == axis:
+                            shape.append(size)
+                            offset += start * view.strides[other]
+                        elif layout.order.index(other) < layout.order.index(axis):
+                            shape.append(inside[other])
+                        else:
+                            low, high = layout.halo[other]
+                            shape.append(inside[other] + low + high)
+                            offset -= low * view.strides[other]
+                    plan_fill(self, View(view.buffer, shape, view.strides, view.itemsize, offset))
+
+    def need_scratch(self, size: int) -> None:
+        self.scratch = max(self.scratch, size)
+
+    # --- the end
+
+    def finish(self) -> Plan:
+        plan = Plan()
+        self._write_outputs()
+        plan.steps = self.steps
+        plan.data = self.data.materialize()
+        plan.arena_size = assign_offsets([b for b in self.buffers if b.first >= 0], ALIGNMENT)
+        plan.scratch_size = _align(self.scratch + 4096)
+        plan.scratch_offset = _align(plan.arena_size)
+        plan.words = [_resolve(step.args) for step in self.steps]
+        plan.parallel = sum(s.flops + s.bytes for s in self.steps) > PARALLEL_WORK
+        plan.output_shapes = [self.shape(v) for v in self.outputs]
+        return plan
+
+    def _write_outputs(self) -> None:
+        """Model outputs that nobody has written in place yet: other layouts, inputs, constants, duplicates."""
+        for i, value in enumerate(self.outputs):
+            buffer = self.output_buffers[i]
+            view = self.view(value)
+            if view.buffer is buffer and view.offset == 0 and view.is_contiguous:
+                continue
+            self._group = _OutputGroup(value)
+            target = View(buffer, view.shape, row_major(view.shape, view.itemsize), view.itemsize)
+            self.copy_step(view, target, value.dtype)
+
+    def _touch(self, buffer: Buffer, step: int) -> None:
+        if buffer.base == ARENA:
+            if buffer.first < 0:
+                buffer.first = step
+            buffer.last = step
+
+
+class _OutputGroup:
+    def __init__(self, value: Value):
+        self.name = f"{value.node.name}/output"
+        self.origins = value.node.origins
+        self.nodes: list[Node] = []
+
+
+class Constants:
+    """Constant memory: arrays at 64-byte aligned offsets, each once."""
+
+    def __init__(self, base: int = CONSTANTS) -> None:
+        self.base = base
+        self.size = 0
+        self.arrays: list[tuple[int, np.ndarray]] = []
+        self._known: dict[Any, int] = {}
+        self._alive: list[Any] = []
+
+    def place(self, array: np.ndarray, key: Any = None) -> Ptr:
+        """The address of a copy of `array`; the same `key` (or array object) is placed once."""
+        if key is None:
+            key = id(array)
+            self._alive.append(array)  # an id is only good while its object lives
+        offset = self._known.get(key)
+        if offset is None:
+            offset = self._known[key] = self.size
+            self.arrays.append((offset, array))
+            self.size = _align(self.size + array.nbytes)
+        return self.at(offset)
+
+    def at(self, offset: int) -> Ptr:
+        return Ptr(Buffer(0, self.base), offset)
+
+    def holds(self, array: np.ndarray) -> bool:
+        return id(array) in self._known
+
+    def view(self, array: np.ndarray, dtype: str) -> View:
+        pointer = self.place(array)
+        size = SIZE.get(dtype, array.itemsize)
+        return View(pointer.buffer, array.shape, row_major(array.shape, size), size, pointer.offset)
+
+    def materialize(self) -> np.ndarray:
+        """One aligned byte array with everything in it. The arrays are let go, the addresses stay."""
+        memory = aligned_bytes(self.size)
+        for offset, array in self.arrays:
+            if array.size:
+                memory[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self.arrays = []
+        return memory
+
+
+def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> np.ndarray:
+    """Uninitialised bytes that start at a multiple of `alignment`."""
+    raw = np.empty(size + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + size]
+
+
+def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
+    """Give every buffer an offset so that those alive at the same step do not overlap; the total size.
+
+    Largest first, each at the lowest gap among the already placed ones that live at the same time.
+    """
+    placed: list[Buffer] = []
+    total = 0
+    for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
+        size = _align(max(buffer.size, 1), alignment)
+        offset = 0
+        for other in placed:  # sorted by offset
+            if other.first <= buffer.last and buffer.first <= other.last:
+                if other.offset - offset >= size:
+                    break
+                offset = max(offset, _align(other.offset + max(other.size, 1), alignment))
+        buffer.offset = offset
+        bisect.insort(placed, buffer, key=lambda b: b.offset)
+        total = max(total, offset + size)
+    return total
+
+
+def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:
+    """How many of `total` items one chunk takes, so that a chunk is worth claiming."""
+    if total <= 0:
+        return 1
+    return int(min(total, max(1, chunk_work // max(work_each, 1e-9))))
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _is_plain(layout: Layout, shape: Sequence[int]) -> bool:
+    return not any(map(any, layout.halo)) and [i for i in layout.order if shape[i] != 1] == [
+        i for i in range(len(shape)) if shape[i] != 1
+    ]
+
+
+def _resolve(args: list[Any]) -> list[int]:
+    out: list[int] = []
+    for arg in args:
+        if isinstance(arg, Ptr):
+            out += (arg.buffer.base, arg.buffer.offset + arg.offset)
+        else:
+            out.append(int(arg))
+    return out
+
+
+def _align(n: int, alignment: int = ALIGNMENT) -> int:
+    return (n + alignment - 1) // alignment * alignment
+
+
+def _type_name(group: Any) -> str:
+    nodes = group.nodes
+    return nodes[0].op.name if nodes else "Reorder"

@@ -1,0 +1,157 @@
+"""Rewrites that make the graph smaller: constants folded, batch normalisation absorbed, no-ops dropped.
+
+Each rule looks at one node of the graph being rebuilt and returns the values that replace its outputs, or
+None when it does not match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.shapes import is_static
+
+#: A folded constant may have at most this many bytes more than what it is made from.
+FOLD_BUDGET = 64 * 1024 * 1024
+
+Rule = Callable[[Builder, Node, tuple[Value, ...], "Uses"], "Sequence[Value] | None"]
+
+
+class Uses:
+    """How often each value of the old graph is used."""
+
+    def __init__(self, graph: Graph):
+        self._counts = {v: len(u) for v, u in graph.uses().items()}
+
+    def single(self, value: Value) -> bool:
+        return self._counts.get(value, 0) == 1
+
+
+def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
+    """One pass over the graph with all rules; the first that matches a node replaces it."""
+    uses = Uses(graph)
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        for rule in rules:
+            out = rule(b, node, inputs, uses)
+            if out is not None:
+                return out
+        return None
+
+    return rebuild(graph, visit)
+
+
+def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """op(constants) -> constant     when the result is not a bomb"""
+    if not inputs or node.op.ref is None or node.op.extra.get("stateful"):
+        return None
+    arrays = [v.type.value if v.constant is None else v.constant for v in inputs]
+    known = [v.type.value for v in node.outputs]
+    if all(k is not None for k in known) and all(v.constant is None for v in inputs):
+        return [b.constant(k, v.dtype) for k, v in zip(known, node.outputs, strict=True)]
+    if any(a is None for a in arrays) or any(not is_static(v.shape) for v in node.outputs):
+        return None
+    if any(v.dtype == "string" for v in (*inputs, *node.outputs)):
+        return None
+    grown = sum(_bytes(v) for v in node.outputs) - sum(a.nbytes for a in arrays)  # type: ignore[union-attr]
+    if grown > FOLD_BUDGET:
+        return None
+    values = node.op.evaluate(arrays, node.attrs)  # type: ignore[arg-type]
+    return [b.constant(v, o.dtype, name=node.name) for v, o in zip(values, node.outputs, strict=True)]
+
+
+def _bytes(value: Value) -> int:
+    from ovjit.graph.dtypes import numpy_dtype
+
+    n = numpy_dtype(value.dtype).itemsize
+    for d in value.shape:
+        n *= d
+    return n
+
+
+def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """Convert(x: T) to T -> x;  Transpose by the identity -> x;  Reshape to the same static shape -> x"""
+    name = node.op.name
+    if name == "Convert" and inputs[0].dtype == node.output.dtype:
+        return [inputs[0]]
+    if name == "Transpose" and inputs[1].constant is not None and inputs[0].shape is not None:
+        order = inputs[1].constant.tolist()
+        if order == list(range(len(order))) and order:
+            return [inputs[0]]
+    if name in ("Reshape", "Squeeze", "Unsqueeze", "Broadcast", "Tile") and is_static(inputs[0].shape):
+        if inputs[0].shape == node.output.shape:
+            return [inputs[0]]
+    return None
+
+
+def expand_batch_norm(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """BatchNormInference(x; gamma, beta, mean, var) -> x * scale + shift     with constant statistics"""
+    if node.op.name != "BatchNormInference":
+        return None
+    named = dict(zip(node.op.input_names, inputs, strict=True))
+    x = named.pop("data")
+    if any(v.constant is None for v in named.values()) or x.shape is None:
+        return None
+    c = {k: v.constant.astype(np.float64) for k, v in named.items()}  # type: ignore[union-attr]
+    scale = c["gamma"] / np.sqrt(c["variance"] + node.attrs["epsilon"])
+    shift = c["beta"] - c["mean"] * scale
+    shape = (1, -1) + (1,) * (len(x.shape) - 2)
+    dtype = next(iter(named.values())).constant.dtype  # type: ignore[union-attr]
+    scaled = b.add("Multiply", [x, b.constant(scale.astype(dtype).reshape(shape))], name=f"{node.name}/scale")
+    out = b.add("Add", [scaled.output, b.constant(shift.astype(dtype).reshape(shape))], name=node.name, origins=node.origins)
+    return out.outputs
+
+
+def scale_into_weights(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """Multiply(Convolution(x, w), per-channel c) -> Convolution(x, w * c)     also through an Add of a constant"""
+    if node.op.name != "Multiply" or node.output.dtype != "f32":
+        return None
+    for i in (0, 1):
+        factor, other = inputs[1 - i].constant, inputs[i]
+        if factor is None or not uses.single(node.inputs[i]):
+            continue
+        add = other.node if other.node.op.name == "Add" else None
+        if add is not None:
+            side = next((s for s in (0, 1) if add.inputs[s].node.op.name in _WEIGHTED), None)
+            if side is None or add.inputs[1 - side].constant is None:
+                continue
+            old_add = node.inputs[i].node
+            if not uses.single(old_add.inputs[side]):
+                continue
+            conv = add.inputs[side].node
+        else:
+            conv = other.node
+        scaled = _scaled(b, conv, factor) if conv.op.name in _WEIGHTED else None
+        if scaled is None:
+            continue
+        if add is None:
+            return scaled.outputs
+        offset = add.inputs[1 - side].constant * factor  # type: ignore[operator]
+        out = b.add("Add", [scaled.output, b.constant(offset)], name=node.name, origins=(*add.origins, *node.origins))
+        return out.outputs
+    return None
+
+
+_WEIGHTED = ("Convolution", "GroupConvolution")
+
+
+def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Node | None:
+    """The convolution with its filters multiplied by one factor per output channel."""
+    weights = conv.inputs[1].constant
+    if weights is None or weights.dtype != np.float32 or conv.output.shape is None:
+        return None
+    rank = len(conv.output.shape)
+    shape = (1,) * (rank - factor.ndim) + factor.shape
+    if len(shape) != rank or any(d != 1 for a, d in enumerate(shape) if a != 1):
+        return None
+    grouped = conv.op.name == "GroupConvolution"
+    outs = weights.shape[0] * weights.shape[1] if grouped else weights.shape[0]
+    if shape[1] not in (1, outs):
+        return None
+    each = np.broadcast_to(factor.reshape(-1), (outs,)).astype(np.float64)
+    lead = weights.shape[:2] if grouped else weights.shape[:1]
+    scaled = weights * each.reshape(*lead, *(1,) * (weights.ndim - len(lead)))
+    filters = b.constant(scaled.astype(np.float32))
+    return b.add(conv.op, [conv.inputs[0], filters], conv.attrs, name=conv.name, origins=conv.origins)

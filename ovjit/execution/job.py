@@ -1,0 +1,424 @@
+"""Executables and jobs: a compiled model, and one inference of it at a time.
+
+`Executable` is shared by all requests of a compiled model. A `Job` is what a request is to the runner: a
+block of integers, the addresses of its inputs and outputs, and the plan for its current input shapes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.compiler.pipeline import Program
+from ovjit.compiler.plan import Plan, aligned_bytes
+from ovjit.compiler.views import FIRST_IO, View
+from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
+from ovjit.execution import runner, streams
+from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING
+from ovjit.graph import dtypes
+from ovjit.graph.graph import Graph
+from ovjit.graph.shapes import is_static
+
+#: Error codes that kernels return; the text is what went wrong.
+KERNEL_ERRORS = {1: "an index is out of range"}
+
+
+class Row(NamedTuple):
+    """One row of a profile. `names` are the model's nodes that the step stands for."""
+
+    name: str
+    node_type: str
+    exec_type: str
+    status: str
+    real_ns: int
+    cpu_ns: int
+    names: tuple[str, ...] = ()
+    flops: float = 0
+    bytes: float = 0
+
+
+class Table:
+    """A plan made native: rows of (kernel address, argument address, chunks, flags)."""
+
+    def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
+        self.plan = plan
+        steps = plan.steps
+        blocks = [np.array(w or [0], np.int64) for w in plan.words]
+        self.args = np.concatenate(blocks) if blocks else np.zeros(1, np.int64)
+        base = self.args.ctypes.data
+        rows = np.zeros((max(len(steps), 1), runner.STEP_WORDS), np.int64)
+        offset = 0
+        for i, (step, block) in enumerate(zip(steps, blocks, strict=True)):
+            if step.kernel is not None:
+                rows[i] = (addresses[step.kernel], base + offset * 8, step.chunks, 0)
+            offset += block.size
+        self.rows = rows
+        self.address = rows.ctypes.data
+        self.host = [i for i, step in enumerate(steps) if step.host is not None]
+        self.data = aligned_bytes(max(plan.data.size, 1))
+        self.data[: plan.data.size] = plan.data
+
+
+class Executable:
+    """A compiled graph. Thread-safe."""
+
+    def __init__(self, graph: Graph, config: Mapping[str, Any]):
+        self.graph = graph
+        self.config = dict(config)
+        self.program = Program(graph)
+        self.addresses = self.program.load()
+        runner.native()
+        self.streams = int(config.get("streams", 1))
+        self.threads = int(config.get("threads", 1))
+        self.pool = streams.pool_for(self.streams, self.threads * self.streams)
+        self.profiling = bool(config.get("PERF_COUNT"))
+        self._tables: OrderedDict[tuple, Table] = OrderedDict()
+        self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
+        self._lock = threading.Lock()
+        self.static = all(is_static(v.shape) for v in graph.inputs)
+        if self.static:
+            self.table(tuple(tuple(v.shape) for v in graph.inputs))
+
+    def table(self, shapes: tuple[tuple[int, ...], ...]) -> Table:
+        """The table for these input shapes, from a least-recently-used cache."""
+        with self._lock:
+            table = self._tables.get(shapes)
+            if table is not None:
+                self._tables.move_to_end(shapes)
+                return table
+        table = Table(self.program.plan(shapes), self.addresses)
+        with self._lock:
+            self._tables[shapes] = table
+            while len(self._tables) > self._capacity:
+                self._tables.popitem(last=False)
+        return table
+
+    def new_job(self) -> Job:
+        return Job(self)
+
+
+class Job:
+    """One inference at a time. Not thread-safe: the request that owns it is its guard."""
+
+    __slots__ = (
+        "__weakref__", "_addresses", "_bases", "_bound", "_callback_running", "_counters", "_input_shapes", "_keep",
+        "_native", "_own", "_perf", "_pool", "_table", "_targets", "address", "error", "executable", "inputs",
+        "on_done", "outputs", "words",
+    )  # fmt: skip
+
+    def __init__(self, executable: Executable):
+        self.executable = executable
+        graph = executable.graph
+        self.inputs: list[np.ndarray | None] = [None] * len(graph.inputs)
+        self._addresses: list[int] = [0] * len(graph.inputs)
+        self._input_shapes: list[tuple[int, ...] | None] = [None] * len(graph.inputs)
+        self.outputs: list[np.ndarray] = [_initial_output(v) for v in graph.outputs]
+        self._own: list[np.ndarray | None] = list(self.outputs)
+        self._targets: list[np.ndarray | None] = [None] * len(graph.outputs)
+        self.on_done: Callable[[Job], None] | None = None
+        self.error: BaseException | None = None
+        self._callback_running = False
+        self._native = runner.native()
+        self._pool = executable.pool
+        self.address, self.words = streams.take_block()
+        self._bases = np.zeros(FIRST_IO + len(graph.inputs) + len(graph.outputs), np.int64)
+        self._bases[1] = executable.program.memory.ctypes.data
+        self._counters = np.zeros(2, np.int64)
+        self._perf: np.ndarray | None = None
+        self._table: Table | None = None
+        self._keep: list[Any] = []
+        self._bound = False
+
+    def __del__(self) -> None:
+        words = getattr(self, "words", None)
+        if words is not None:
+            streams.give_block(self.address, words, (self._bases, self._counters, self._table, self._keep))
+
+    # --- inputs and outputs
+
+    def set_input(self, i: int, array: np.ndarray, address: int | None = None) -> None:
+        """Use `array` (C-contiguous, of the input's NumPy dtype and a fitting shape) for input i."""
+        self.inputs[i] = array
+        self._bases[FIRST_IO + i] = array.ctypes.data if address is None else address
+        if array.shape != self._input_shapes[i]:
+            self._input_shapes[i] = array.shape
+            self._bound = False
+
+    def set_output(self, i: int, array: np.ndarray | None) -> None:
+        """Write output i to `array` (C-contiguous) from now on; None: to memory of the job's own."""
+        self._targets[i] = array
+        if array is None:
+            own = np.empty_like(self.outputs[i])
+            own[...] = self.outputs[i]
+            self._own[i] = self.outputs[i] = own
+        else:
+            self._own[i] = None
+            self.outputs[i] = array
+        self._bound = False
+
+    def _bind(self) -> None:
+        """Find the table for the current shapes, give outputs memory, write all addresses."""
+        if any(a is None for a in self.inputs):
+            missing = next(i for i, a in enumerate(self.inputs) if a is None)
+            raise InferenceError(f"input {missing} has no data yet")
+        executable = self.executable
+        table = executable.table(tuple(self._input_shapes))  # type: ignore[arg-type]
+        plan = table.plan
+        words = self.words
+        if table is not self._table:
+            if words[runner.ACTIVE]:
+                self._keep.append((self._table, self._counters))
+            else:
+                self._keep.clear()
+            self._table = table
+            self._counters = np.zeros(2 * max(len(plan.steps), 1), np.int64)
+            if executable.profiling:
+                self._perf = np.zeros(2 * max(len(plan.steps), 1), np.int64)
+                words[runner.PERF] = self._perf.ctypes.data
+            words[runner.TABLE] = table.address
+            words[runner.STEPS] = len(plan.steps)
+            words[runner.BASES] = self._bases.ctypes.data
+            words[runner.COUNTERS] = self._counters.ctypes.data
+            threads = executable.threads if plan.parallel else 1
+            words[runner.THREADS] = threads
+            words[runner.SCRATCH] = plan.scratch_offset
+            words[runner.SCRATCH_SIZE] = plan.scratch_size
+            words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
+            self._bases[2] = table.data.ctypes.data
+            if threads > 1:
+                self._pool.ensure_workers()
+        first = FIRST_IO + len(self.inputs)
+        for i, shape in enumerate(plan.output_shapes):
+            array = self.outputs[i]
+            if not is_static(shape):
+                continue  # known only after its host step has run
+            if array.shape != tuple(shape):
+                if self._targets[i] is not None:
+                    raise InferenceError(
+                        f"output {i} has the shape {list(shape)} for these inputs; the tensor that was set for it "
+                        f"has {list(array.shape)}"
+                    )
+                array = self.outputs[i] = self._own[i] = _new_array(shape, array.dtype)
+            self._bases[first + i] = array.ctypes.data
+        self._bound = True
+
+    # --- running
+
+    def run(self) -> None:
+        """Run on this thread, with the pool's workers helping. Raises what went wrong."""
+        if not self._bound:
+            self._bind()
+        words = self.words
+        words[runner.ABORT] = 0
+        words[runner.ERROR] = 0
+        arenas = streams.free_arenas
+        try:
+            arena = arenas.pop()
+        except IndexError:
+            arena = streams.Arena()
+        if arena.size < words[runner.ARENA_SIZE]:
+            arena.reserve(words[runner.ARENA_SIZE])
+        if self._table.host:  # type: ignore[union-attr]
+            self._run_segments(arena)
+            error = words[runner.ERROR]
+        else:
+            error = self._native.lead(self.address, self._pool.address, arena.address, 0)
+        arenas.append(arena)
+        if error or words[runner.ABORT]:
+            raise self._failure()
+
+    def start(self, notify: bool) -> None:
+        """Run on a worker. With `notify`, `on_done(job)` is called there when it is over, errors included."""
+        if not self._bound:
+            self._bind()
+        words = self.words
+        words[runner.ABORT] = 0
+        words[runner.ERROR] = 0
+        self.error = None
+        self._callback_running = False
+        words[runner.NOTIFY] = 2 if self._table.host else 1 if notify else 0  # type: ignore[union-attr]
+        words[runner.STATE] = QUEUED
+        self._pool.submit(self)
+
+    @property
+    def busy(self) -> bool:
+        """True from `start` until the inference is over; a callback may then still be running."""
+        return self.words[runner.STATE] in (QUEUED, RUNNING) and not self._callback_running
+
+    def wait(self, timeout_ms: int | None = None) -> bool:
+        """True when the inference and its callback are over. Raises the inference's error, once."""
+        words = self.words
+        wait = self._native.wait
+        if timeout_ms is None:
+            # short slices let signals through
+            while not wait(self.address, 100_000_000, 0, 0):
+                pass
+        else:
+            left = timeout_ms * 1_000_000
+            while not wait(self.address, min(left, 100_000_000), 0, 0):
+                left -= 100_000_000
+                if left <= 0:
+                    return False
+        if words[runner.STATE] == DONE:
+            words[runner.STATE] = IDLE
+            self._pool.running.pop(self.address, None)
+            if words[runner.ABORT] or words[runner.ERROR]:
+                self.error = self.error or self._failure()
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return True
+
+    def cancel(self) -> None:
+        """Stop between two steps; `wait` then raises Cancelled."""
+        if self.words[runner.STATE] in (QUEUED, RUNNING):
+            self.words[runner.ABORT] = 1
+
+    @property
+    def latency_ns(self) -> int:
+        """Nanoseconds that the last inference took."""
+        return self.words[runner.ENDED] - self.words[runner.STARTED]
+
+    def _failure(self) -> BaseException:
+        """The exception for what the runner has left in the job."""
+        error = self.words[runner.ERROR]
+        self.words[runner.ABORT] = self.words[runner.ERROR] = 0
+        if self.error is not None:
+            failure, self.error = self.error, None
+            return failure
+        if not error:
+            return Cancelled("the inference was cancelled")
+        step = self._table.plan.steps[error >> 32]  # type: ignore[union-attr]
+        text = KERNEL_ERRORS.get(error & 0xFFFFFFFF, f"error {error & 0xFFFFFFFF}")
+        return InferenceError(f"node {step.name!r} ({step.type}): {text}")
+
+    # --- what workers call
+
+    def call_back(self) -> None:
+        """Run `on_done` on the worker. What it raises is the request's business."""
+        words = self.words
+        if words[runner.ERROR] or words[runner.ABORT]:
+            self.error = self._failure()
+        self._callback_running = True
+        if self.on_done is not None and words[runner.NOTIFY]:
+            try:
+                self.on_done(self)
+            except BaseException as error:
+                self.error = error
+
+    def failed(self, error: BaseException) -> None:
+        self.error = error
+
+    def run_on_worker(self, arena: streams.Arena) -> None:
+        """A job with host steps, led by a worker through Python."""
+        try:
+            self.words[runner.STATE] = RUNNING
+            arena.reserve(self.words[runner.ARENA_SIZE])
+            self._run_segments(arena)
+        except BaseException as error:
+            self.error = error
+
+    # --- host steps
+
+    def _run_segments(self, arena: streams.Arena) -> None:
+        """Native runs between host steps, which NumPy does here."""
+        words, table = self.words, self._table
+        assert table is not None
+        steps = len(table.plan.steps)
+        self._bases[0] = arena.address
+        first, began = 0, 0
+        try:
+            for stop in (*table.host, steps):
+                if stop > first:
+                    words[runner.FIRST], words[runner.STEPS] = first, stop
+                    self._native.lead(self.address, self._pool.address, arena.address, 0)
+                    began = began or words[runner.STARTED]
+                    if words[runner.ABORT]:
+                        return
+                if stop < steps:
+                    began = began or runner.clock()
+                    self._run_host(stop)
+                first = stop + 1
+        finally:
+            words[runner.FIRST], words[runner.STEPS] = 0, steps
+            words[runner.STARTED], words[runner.ENDED] = began, runner.clock()
+
+    def _run_host(self, index: int) -> None:
+        table = self._table
+        assert table is not None
+        step = table.plan.steps[index]
+        call = step.host
+        assert call is not None
+        began = runner.clock()
+        try:
+            arrays = [self._array(v, view) for v, view in zip(call.node.inputs, call.inputs, strict=True)]
+            results = call.node.op.evaluate(arrays, call.node.attrs)
+        except OvjitError as error:
+            raise InferenceError(f"node {step.name!r} ({step.type}): {error}") from error
+        for value, view, result in zip(call.node.outputs, call.outputs, results, strict=True):
+            target = self._array(value, view)
+            if target.shape != result.shape:
+                raise InferenceError(
+                    f"node {step.name!r} ({step.type}) made the shape {list(result.shape)}, not {list(target.shape)}"
+                )
+            target[...] = result
+        if self._perf is not None:
+            self._perf[2 * index], self._perf[2 * index + 1] = began, runner.clock()
+
+    def _array(self, value: Any, view: View) -> np.ndarray:
+        """NumPy's view of a tensor of this job."""
+        import ctypes
+
+        dtype = dtypes.numpy_dtype(value.dtype)
+        if view.count == 0:
+            return np.empty(view.shape, dtype)
+        address = int(self._bases[view.buffer.base]) + view.buffer.offset + view.offset
+        span = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True)) + view.itemsize
+        memory = (ctypes.c_uint8 * span).from_address(address)
+        return np.ndarray(view.shape, dtype, memory, strides=view.strides)
+
+    # --- seeing it
+
+    def profile(self) -> list[Row]:
+        """One row for each step of the last run; without profiling the times are 0 and nothing has run."""
+        table = self._table
+        if table is None:
+            return [Row(n.name, n.op.name, "", "NOT_RUN", 0, 0, n.origins) for n in self.executable.graph.nodes]
+        rows = []
+        for i, step in enumerate(table.plan.steps):
+            spent = 0 if self._perf is None else int(self._perf[2 * i + 1] - self._perf[2 * i])
+            kind = step.kernel.name if step.kernel is not None else "ref_numpy"
+            status = "EXECUTED" if self._perf is not None and spent >= 0 else "NOT_RUN"
+            rows.append(Row(step.name, step.type, kind, status, spent, spent, step.origins, step.flops, step.bytes))
+        return rows
+
+
+def _initial_output(value: Any) -> np.ndarray:
+    """An output tensor before the first run: open dimensions are 0."""
+    shape = [0 if not isinstance(d, int) else d for d in value.shape or ()]
+    array = _new_array(shape, dtypes.numpy_dtype(value.dtype))
+    array[...] = 0
+    return array
+
+
+def _new_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """An array whose memory is aligned for vectors."""
+    count = 1
+    for d in shape:
+        count *= d
+    return aligned_bytes(count * dtype.itemsize).view(dtype).reshape(shape)
+
+
+def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
+    """Compile `graph` for this machine. `config`: streams, threads (per stream), PERF_COUNT ..."""
+    for value in graph.inputs:
+        if value.shape is None:
+            raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
+    return Executable(graph, config)
+
+
+__all__ = ["Executable", "Job", "Row", "compile_graph"]

@@ -1,0 +1,219 @@
+"""Worker threads: a pool of Python threads parked in the runner's native loop.
+
+A pool serves every compiled model of its configuration (streams, threads). Its workers take queued jobs, at
+most `streams` at a time, and help with running jobs that want more threads. They are started when first
+needed and sleep when there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ovjit.execution import runner
+from ovjit.execution.runner import JOB_WORDS, NOTIFY, POOL_WORDS, STATE, STOP, STREAMS, WAKE
+
+if TYPE_CHECKING:
+    from ovjit.execution.job import Job
+
+log = logging.getLogger("ovjit")
+
+
+class Arena:
+    """Aligned working memory of one thread that leads jobs. Grows, never shrinks; its pages are touched by use."""
+
+    __slots__ = ("address", "memory", "size")
+
+    def __init__(self, size: int = 0):
+        self.address = self.size = 0
+        self.memory: np.ndarray | None = None
+        self.reserve(size)
+
+    def reserve(self, size: int) -> None:
+        if size > self.size:
+            self.memory = None  # let go before asking again
+            self.memory = np.empty(size + 64, np.uint8)
+            self.address = (self.memory.ctypes.data + 63) // 64 * 64
+            self.size = size
+
+
+#: Arenas of callers that run inferences on their own thread, free ones.
+free_arenas: list[Arena] = []
+
+
+def release_arenas() -> None:
+    """Give the memory of idle callers' arenas back."""
+    free_arenas.clear()
+
+
+class Pool:
+    """`threads` workers that lead up to `streams` queued jobs at a time."""
+
+    def __init__(self, streams: int, threads: int):
+        self.streams = streams
+        self.threads = threads
+        self.lock = threading.Lock()
+        self.running: dict[int, Job] = {}  # queued and running jobs by address: keeps their memory alive
+        self.reset()
+
+    def reset(self) -> None:
+        """A pool without threads. In a forked child the parent's workers do not exist."""
+        self.memory = np.zeros(POOL_WORDS + 8, np.int64)
+        skip = -self.memory.ctypes.data % 64 // 8
+        self.words = memoryview(self.memory)[skip:]
+        self.address = self.memory.ctypes.data + skip * 8
+        self.words[STREAMS] = self.streams
+        self.workers: list[threading.Thread] = []
+        self.running.clear()
+        self.lock = threading.Lock()
+
+    def ensure_workers(self) -> None:
+        """Start the threads on first use. Raises RuntimeError when the process may have none."""
+        if self.workers:
+            return
+        with self.lock:
+            if self.workers:
+                return
+            runner.native()
+            workers = [
+                threading.Thread(target=_work, args=(self,), name=f"ovjit-{i}", daemon=True)
+                for i in range(max(self.threads, self.streams))
+            ]
+            for worker in workers:
+                worker.start()
+            self.workers = workers
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; a worker runs it."""
+        self.ensure_workers()
+        if len(self.running) > 256:
+            self.sweep()
+        self.running[job.address] = job
+        runner.native().submit(self.address, job.address, 0, 0)
+
+    def sweep(self) -> None:
+        """Forget jobs that are over and that nobody has waited for."""
+        for address, job in list(self.running.items()):
+            if job.words[STATE] == runner.DONE:
+                self.running.pop(address, None)
+
+    def stop(self) -> None:
+        """Ask the workers to end and wait for them, briefly: one may be inside a long inference."""
+        with self.lock:
+            workers, self.workers = self.workers, []
+        if not workers:
+            return
+        self.words[STOP] = 1
+        self.words[WAKE] += 1
+        _wake_all(self.address)
+        for worker in workers:
+            if worker is not threading.current_thread():
+                worker.join(timeout=1.0)
+
+
+def _wake_all(pool: int) -> None:
+    runner.native().wake(pool, 1 << 30, 0, 0)
+
+
+def _work(pool: Pool) -> None:
+    native = runner.native()
+    arena = Arena()
+    resume = 0
+    while True:
+        address = native.work(pool.address, arena.address, arena.size, resume)
+        resume = 0
+        if address == runner.STOPPED:
+            return
+        job = pool.running[address]
+        if job.words[STATE] == runner.QUEUED and job.words[NOTIFY] != 2:
+            try:
+                arena.reserve(job.words[runner.ARENA_SIZE])
+            except MemoryError as error:
+                job.failed(error)
+                native.release(pool.address, 0, 0, 0)
+            else:
+                resume = address
+                del job
+                continue
+        elif job.words[NOTIFY] == 2:
+            job.run_on_worker(arena)
+            native.release(pool.address, 0, 0, 0)
+        job.call_back()
+        pool.running.pop(address, None)
+        native.finish(address, 0, 0, 0)
+        del job
+
+
+_pools: dict[tuple[int, int], Pool] = {}
+_pools_lock = threading.Lock()
+
+
+def pool_for(streams: int, threads: int) -> Pool:
+    """The pool of this configuration, shared by all compiled models that have it."""
+    with _pools_lock:
+        pool = _pools.get((streams, threads))
+        if pool is None:
+            pool = _pools[streams, threads] = Pool(streams, threads)
+        return pool
+
+
+# --- blocks of integers for jobs: never unmapped, since a late worker may look at one that is over
+
+_BLOCKS = 64
+_slabs: list[np.ndarray] = []
+_free_blocks: list[tuple[int, memoryview]] = []
+_blocks_lock = threading.Lock()
+
+
+def take_block() -> tuple[int, memoryview]:
+    """(address, words) of a job's block; give it back with `give_block`."""
+    with _blocks_lock:
+        if not _free_blocks:
+            slab = np.zeros(_BLOCKS * JOB_WORDS + 8, np.int64)
+            _slabs.append(slab)
+            skip = -slab.ctypes.data % 64 // 8
+            words = memoryview(slab)
+            for i in range(_BLOCKS):
+                start = skip + i * JOB_WORDS
+                _free_blocks.append((slab.ctypes.data + start * 8, words[start : start + JOB_WORDS]))
+        return _free_blocks.pop()
+
+
+#: What jobs have left behind while a late worker was still looking at it.
+_graveyard: list[tuple[memoryview, object]] = []
+
+
+def give_block(address: int, words: memoryview, memory: object) -> None:
+    """Recycle a block. `memory` is all that the job pointed to; it is let go when no worker looks at it."""
+    with _blocks_lock:
+        if words[runner.ACTIVE]:
+            _graveyard.append((words, memory))
+        _graveyard[:] = [(w, m) for w, m in _graveyard if w[runner.ACTIVE]]
+        for i in range(JOB_WORDS):
+            if i not in (runner.GENERATION, runner.ACTIVE, runner.SLOTS):
+                words[i] = 0
+        _free_blocks.append((address, words))
+
+
+def _after_fork() -> None:
+    global _pools_lock, _blocks_lock
+    _pools_lock, _blocks_lock = threading.Lock(), threading.Lock()
+    _graveyard.clear()
+    free_arenas.clear()
+    for pool in _pools.values():
+        pool.reset()
+
+
+def _at_exit() -> None:
+    for pool in list(_pools.values()):
+        pool.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
