@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ovjit.api.node import Node, Output
 from ovjit.api.rtmap import RTMap
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.ir_xml import Layer, Net, ordered_layers, parse_net, read_int
-from ovjit.frontends.weights import constant_values, load_weights
+from ovjit.frontends.weights import constant_values, load_weights, open_regular
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import Op, find_op
 from ovjit.graph.shapes import Dim
@@ -50,7 +49,8 @@ def read_ir(xml: Any, weights: Any = None, use_mmap: bool = True) -> Model:
     if isinstance(xml, (str, os.PathLike)):
         path = Path(os.fsdecode(xml))
         where = str(path)
-        content = _read_xml(path)
+        with open_regular(path, "file") as file:
+            content = file.read()
         if weights is None and path.with_suffix(".bin").is_file():
             weights = path.with_suffix(".bin")
     elif hasattr(xml, "getvalue"):
@@ -66,18 +66,6 @@ def read_ir(xml: Any, weights: Any = None, use_mmap: bool = True) -> Model:
         raise type(error)(f"{where}: {error}") from error
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
-
-
-def _read_xml(path: Path) -> bytes:
-    try:
-        # a FIFO or device must not block
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"Could not open the file: {str(path)[:400]!r} ({error})") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ModelError(f"{str(path)!r} is no regular file")
-        return file.read()
 
 
 def _build(net: Net, weights: np.ndarray) -> Model:

@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 import stat
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -48,19 +48,25 @@ def load_weights(source: Any, use_mmap: bool = True) -> np.ndarray:
     return data
 
 
-def _read(path: Any, use_mmap: bool) -> np.ndarray:
+def open_regular(path: Any, what: str) -> BinaryIO:
+    """The file, open for reading. Raises ModelError if it cannot be, or is a folder, FIFO or device."""
+    shown = os.fsdecode(path)[:400]
     try:
         # a FIFO or device must not block
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
-        raise ModelError(f"the weights {os.fspath(path)!r} cannot be opened: {error}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"the weights {os.fspath(path)!r} are no regular file")
-        if status.st_size < MAP_FROM or not use_mmap:
+        raise ModelError(f"Could not open the {what}: {shown!r} ({error})") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ModelError(f"the {what} {shown!r} is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _read(path: Any, use_mmap: bool) -> np.ndarray:
+    with open_regular(path, "weights") as file:
+        if os.fstat(file.fileno()).st_size < MAP_FROM or not use_mmap:
             return np.frombuffer(file.read(), np.uint8)
-        return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def constant_values(
