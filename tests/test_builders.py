@@ -190,3 +190,12 @@ def test_import_is_light_and_silent() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("['numpy']", "")
+
+
+def test_every_public_name_is_there_and_openvino_s() -> None:
+    assert {name for name in ovjit.__all__ if not hasattr(ovjit, name)} == set()
+    ours_alone = {"OVAny", "read_model"}
+    assert set(ovjit.__all__) - set(dir(openvino)) <= ours_alone
+    assert set(ovjit.__all__) <= set(dir(ovjit))
+    with pytest.raises(AttributeError, match="NoSuchName"):
+        ovjit.NoSuchName  # noqa: B018
