@@ -22,6 +22,7 @@ from ovjit.graph.shapes import (
     normalize_axis,
     text,
 )
+from ovjit_ops.lower_views import lower_concat, lower_reshape, lower_transpose
 from ovjit_ops.elementwise import NUMBERS, random_array
 from ovjit_ops.values import INDEX_TYPES, known, length, propagate
 
@@ -90,7 +91,7 @@ def reshape_dims(
     return tuple(out)
 
 
-@op("Reshape", opset=1, types=MOVABLE, builder={"data": "node", "pattern": "output_shape"})
+@op("Reshape", opset=1, types=MOVABLE, builder={"data": "node", "pattern": "output_shape"}, lower=lower_reshape)
 class Reshape:
     """The same elements in another shape."""
 
@@ -122,7 +123,7 @@ class Reshape:
                 yield [random_array(rng, shape, dtype), ints(*pattern)], {"special_zero": zero}
 
 
-@op("Transpose", opset=1, types=MOVABLE)
+@op("Transpose", opset=1, types=MOVABLE, lower=lower_transpose)
 class Transpose:
     """out[i...] = data[i permuted]; an empty order reverses the dimensions."""
 
@@ -161,7 +162,7 @@ def permutation(order: np.ndarray, rank: int) -> tuple[int, ...]:
     return axes
 
 
-@op("Concat", opset=1, types=MOVABLE, builder={"args": "nodes"})
+@op("Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=lower_concat)
 class Concat:
     """The inputs one after the other along `axis`."""
 
@@ -243,7 +244,7 @@ def _squeeze_samples(rng: np.random.Generator, dtype: str = "f32"):
     yield [random_array(rng, (1, 5, 1), dtype)], {}
 
 
-@op("Squeeze", opset=1, types=MOVABLE)
+@op("Squeeze", opset=1, types=MOVABLE, lower=lower_reshape)
 class Squeeze1:
     """The data without the dimensions `axes`, which are 1; without all that are 1 when none is given."""
 
@@ -256,7 +257,7 @@ class Squeeze1:
     samples = _squeeze_samples
 
 
-@op("Squeeze", opset=15, types=MOVABLE)
+@op("Squeeze", opset=15, types=MOVABLE, lower=lower_reshape)
 class Squeeze15:
     """Squeeze that may leave out, rather than refuse, axes that are not 1."""
 
@@ -275,7 +276,7 @@ def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
     return tuple(1 if i in normal else next(rest) for i in range(len(shape) + len(axes)))
 
 
-@op("Unsqueeze", opset=1, types=MOVABLE)
+@op("Unsqueeze", opset=1, types=MOVABLE, lower=lower_reshape)
 class Unsqueeze:
     """The data with new dimensions of 1 at `axes` of the result."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import Dim, Interval, merge, normalize_axes, normalize_axis
+from ovjit_ops.lower_softmax import lower_softmax
 from ovjit_ops.elementwise import REALS, random_array, same_type
 from ovjit_ops.values import in_f32, known
 
@@ -46,7 +47,7 @@ def _axis_samples(negative: bool) -> Any:
     return samples
 
 
-@op("Softmax", opset=1, types=REALS, ulp=16)
+@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax)
 class Softmax1:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which counts from the front."""
 
@@ -58,7 +59,7 @@ class Softmax1:
     samples = _axis_samples(False)
 
 
-@op("Softmax", opset=8, types=REALS, ulp=16)
+@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax)
 class Softmax8:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`"""
 
@@ -69,7 +70,7 @@ class Softmax8:
     samples = _axis_samples(True)
 
 
-@op("LogSoftmax", opset=5, types=REALS, ulp=16)
+@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax)
 class LogSoftmax:
     """x - max(x) - log(sum(exp(x - max(x)))) along `axis`"""
 

@@ -12,6 +12,7 @@ from ovjit.errors import check
 from ovjit.graph.op import Bool, DType, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, normalize_axis
 from ovjit_ops.elementwise import NUMBERS, random_array
+from ovjit_ops.lower_pooling import lower_pooling
 from ovjit_ops.values import INDEX_TYPES, known, length, widened
 from ovjit_ops.windows import (
     check_auto_pad,
@@ -167,7 +168,7 @@ def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
 KERNEL = {"kernel": "kernel_shape"}
 
 
-@op("MaxPool", opset=1, types=NUMBERS, builder=KERNEL)
+@op("MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling)
 class MaxPool1:
     """The largest element of each window."""
 
@@ -207,7 +208,7 @@ def _max_ref(data: np.ndarray, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
 _INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_type": "i32", "axis": 2}]
 
 
-@op("MaxPool", opset=8, types=NUMBERS, builder=KERNEL)
+@op("MaxPool", opset=8, types=NUMBERS, builder=KERNEL, lower=lower_pooling)
 class MaxPool8:
     """The largest element of each window, and its index over the dimensions from `axis` on."""
 
@@ -230,7 +231,7 @@ class MaxPool8:
     samples = _samples(False, True, _INDEX_VARIANTS)
 
 
-@op("MaxPool", opset=14, types=NUMBERS, builder=KERNEL)
+@op("MaxPool", opset=14, types=NUMBERS, builder=KERNEL, lower=lower_pooling)
 class MaxPool14:
     """MaxPool-8 with a third way of rounding, ceil_torch."""
 
@@ -256,7 +257,7 @@ class MaxPool14:
 _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": False}]
 
 
-@op("AvgPool", opset=1, types=NUMBERS, builder={**KERNEL, "data": "data_batch"})
+@op("AvgPool", opset=1, types=NUMBERS, builder={**KERNEL, "data": "data_batch"}, lower=lower_pooling)
 class AvgPool1:
     """The mean of each window (see `avg_pool` for what counts)."""
 
@@ -279,7 +280,7 @@ class AvgPool1:
     samples = _samples(False, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=14, types=NUMBERS, builder={**KERNEL, "data": "data_batch"})
+@op("AvgPool", opset=14, types=NUMBERS, builder={**KERNEL, "data": "data_batch"}, lower=lower_pooling)
 class AvgPool14:
     """AvgPool-1 with a third way of rounding, ceil_torch."""
 
@@ -302,7 +303,7 @@ class AvgPool14:
     samples = _samples(True, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=16, types=NUMBERS, builder={**KERNEL, "data": "data_batch"})
+@op("AvgPool", opset=16, types=NUMBERS, builder={**KERNEL, "data": "data_batch"}, lower=lower_pooling)
 class AvgPool16:
     """AvgPool-14 with dilations."""
 

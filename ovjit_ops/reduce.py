@@ -17,6 +17,7 @@ from ovjit.errors import check
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axes
 from ovjit_ops.elementwise import NUMBERS, random_array
+from ovjit_ops.lower_reduce import lower_reduce
 from ovjit_ops.values import known, propagate, widened
 
 
@@ -51,7 +52,9 @@ def reduction(name: str, ref: Callable, *, opset: int = 1, types: list[str] = NU
         axes = normalize_axes((int(a) for a in reduction_axes.reshape(-1)), node.ndim, "reduction axis")
         return np.asarray(ref(widened(node), axes, keep_dims)).astype(node.dtype)
 
-    return register(Op(name, opset, infer, reference, samples=_samples, types=types, ulp=ulp))
+    return register(
+        Op(name, opset, infer, reference, lower=lower_reduce, samples=_samples, types=types, ulp=ulp)
+    )
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):

@@ -17,6 +17,7 @@ from ovjit.graph.shapes import (
     dim,
     normalize_axis,
 )
+from ovjit_ops.lower_views import lower_split
 from ovjit_ops.elementwise import random_array
 from ovjit_ops.movement import MOVABLE, ints
 from ovjit_ops.values import known, known_scalar, length, propagate
@@ -27,7 +28,7 @@ def _split_axis(data: TensorType, axis: TensorType) -> int | None:
     return None if value is None or data.rank is None else normalize_axis(value, data.rank)
 
 
-@op("Split", opset=1, types=MOVABLE)
+@op("Split", opset=1, types=MOVABLE, lower=lower_split)
 class Split:
     """The data cut along `axis` into `num_splits` equal parts."""
 
@@ -74,7 +75,7 @@ def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
     return [rest if v == -1 else v for v in lengths]
 
 
-@op("VariadicSplit", opset=1, types=MOVABLE)
+@op("VariadicSplit", opset=1, types=MOVABLE, lower=lower_split)
 class VariadicSplit:
     """The data cut along `axis` into parts of the given lengths; one may be -1, what is left."""
 

@@ -326,7 +326,7 @@ class TiledConvolution(Tiled):
         out_shape = planner.shape(self.out)
         strides, dilations, begin, _ = self.window(shape[2:])
         x = planner.with_halo(self.data, self.halo(shape[2:]))
-        y = planner.output(self.out, _channels_last_of(planner, self.out))
+        y = planner.channels_last_output(self.out)
         size = SIZE["f32"]
         if len(shape) == 3:  # one spatial dimension: a row
             kh, (kw,) = 1, self.kernel_size
@@ -348,13 +348,6 @@ class TiledConvolution(Tiled):
             planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps,
             self.channels * size, -ph * x_h - pw * x_w,
         )  # fmt: skip
-
-
-def _channels_last_of(planner: Planner, value: Value) -> Layout:
-    """Channels last with the halo that the layout pass has asked for."""
-    layout = planner.layouts.get(value)
-    rank = len(value.shape)
-    return channels_last(rank, layout.halo if layout else None)
 
 
 def lower_convolution(group: Group) -> Lowering | None:
@@ -398,7 +391,7 @@ class TiledMatMul(Tiled):
         elif x.strides and x.shape[-1] > 1 and x.strides[-1] != x.itemsize:
             x = planner.contiguous(self.data)
         lead = x.shape[:-1]
-        y = planner.output(self.out, Layout(range(len(self.out.shape))))
+        y = planner.channels_last_output(self.out, -1)
         missing = 3 - len(lead)  # the leading dimensions stand for N, OH, OW
         images = (1,) * missing + tuple(lead)
         strides = (0,) * missing + x.strides[: len(lead)]

@@ -10,7 +10,8 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     scatter_T(p, stride, v, n)
     const_T(x)                      a compile-time number in all lanes
     cast_T(v) bits_T(v)             convert, reinterpret
-    hadd_T hmul_T hmax_T hmin_T(v)  reduce the lanes in a fixed order
+    spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
+    hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
     and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>
     lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
@@ -367,6 +368,7 @@ _SAME = {
     "shl": (2, lambda b, k, x, y: b.shl(x, y)), "shr": (2, _shift_right),
     "select": (3, lambda b, k, c, x, y: b.select(c, x, y)),
 }  # fmt: skip
+_HORIZONTAL = {"hadd": "add", "hmul": "mul", "hmax": "max_", "hmin": "min_", "hand": "and_", "hor": "or_"}
 _COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
 
@@ -423,8 +425,11 @@ class Namespace(dict):
             return _conversion(name, kind, lambda b, source, x: convert(b, source, x, kind))
         if operation == "bits":
             return _conversion(name, kind, lambda b, source, x: b.bitcast(x, kind.ir))
-        if operation in ("hadd", "hmul", "hmax", "hmin"):
-            combine = _SAME[{"hadd": "add", "hmul": "mul", "hmax": "max_", "hmin": "min_"}[operation]][1]
+        if operation == "blend":
+            sig = signature(kind, integer, kind, kind)
+            return _make(name, sig, lambda b, n, x, y: b.select(iota_mask(b, n, lanes), x, y))
+        if operation in _HORIZONTAL:
+            combine = _SAME[_HORIZONTAL[operation]][1]
             return _make(name, signature(scalar, kind), _horizontal(combine, kind))
         if operation == "lane":
             return _make(name, signature(scalar, kind, integer), lambda b, v, i: b.extract_element(v, i))

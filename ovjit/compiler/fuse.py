@@ -23,11 +23,12 @@ MOST_OPERANDS = 10
 class Group:
     """`anchor` (or None) and the elementwise `body` after it, in order. One output value."""
 
-    __slots__ = ("anchor", "body")
+    __slots__ = ("anchor", "body", "used")
 
     def __init__(self, anchor: Node | None, body: Sequence[Node] = ()):
         self.anchor = anchor
         self.body = list(body)
+        self.used: frozenset[int] = frozenset()  # indices of the last node's outputs that anybody reads
 
     @property
     def nodes(self) -> list[Node]:
@@ -115,6 +116,8 @@ def fuse(graph: Graph) -> list[Group]:
             host.body.append(node)
         groups.append(host)
         group_of[node] = host
+    for group in groups:
+        group.used = frozenset(v.index for v in group.outputs if uses[v])
     return groups
 
 

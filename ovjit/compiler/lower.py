@@ -27,6 +27,8 @@ class Lowering:
     """What `lower` of an operation returns. `kernels` are all that its plans may call."""
 
     kernels: Sequence[Kernel] = ()
+    #: True when it can write its output in any layout at the same cost.
+    flexible = False
 
     def __init__(self, group: Group):
         self.group = group
@@ -48,6 +50,9 @@ class Lowering:
         """The order of dimensions in which it naturally writes its output; None: row-major."""
         return None
 
+    def unify(self, layouts: dict[Value, Layout]) -> None:
+        """Called in reverse order when all wishes are known: pass them on (a concatenation's parts)."""
+
     def prepare(self, planner: Planner) -> None:
         """Called in reverse order before planning: decide where producers shall write (concatenation)."""
 
@@ -66,6 +71,8 @@ class Host(Lowering):
 
 class Elementwise(Lowering):
     """A group of elementwise nodes: one kernel, operands broadcast by strides of 0."""
+
+    flexible = True
 
     def __init__(self, group: Group):
         super().__init__(group)

@@ -71,9 +71,10 @@ class Program:
         """The plan for these input shapes. Raises ModelError when an operation does not accept them."""
         types = concrete_types(self.graph, shapes)
         planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants)
-        for lowering in reversed(self.lowerings):
+        active = [low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)]
+        for lowering in reversed(active):
             lowering.prepare(planner)
-        for lowering in self.lowerings:
+        for lowering in active:
             planner.begin(lowering.group)
             lowering.plan(planner)
         plan = planner.finish()
@@ -98,15 +99,18 @@ def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:
         if preferred is not None:
             layouts[lowering.group.last.output] = preferred
     made = {v for lowering in lowerings for v in lowering.group.outputs}
+    flexible = {v for lowering in lowerings if lowering.flexible for v in lowering.group.outputs}
     for lowering in lowerings:
         for value, wish in lowering.wishes():
             have = layouts.get(value)
             if value not in made:
                 continue
             if have is None:
-                if any(low.group.last.output is value and low.group.anchor is None for low in lowerings):
+                if value in flexible:
                     layouts[value] = wish
             elif have.order == wish.order:
                 halo = [(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(have.halo, wish.halo, strict=True)]
                 layouts[value] = Layout(have.order, halo)
+    for lowering in reversed(lowerings):
+        lowering.unify(layouts)
     return layouts

@@ -110,6 +110,7 @@ class Planner:
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
         self._group: Any = None
         self._copies: dict[tuple, View] = {}
+        self._unclear: dict[Buffer, tuple[View, Layout]] = {}
         for i, value in enumerate(inputs):
             shape = types[value].shape
             size = SIZE.get(value.dtype, 1)
@@ -185,32 +186,75 @@ class Planner:
             self.halo_step(view, layout)
         return view
 
-    def output(self, value: Value, layout: Layout | None = None, reuse: Sequence[View] = ()) -> View:
-        """The view that a group writes `value` to.
+    def output(self, value: Value, layout: Layout | None = None) -> View:
+        """The view that a group writes `value` to, in `layout` (default: as the layout pass wants it).
 
-        A model output is written in place when it is plain; a concatenation may have placed it; a view in
-        `reuse` (an operand read element by element at the same place) is overwritten when it dies here.
+        A concatenation may have placed it in its own buffer, and a plain model output is written in place.
         """
         shape, itemsize = self.shape(value), SIZE[value.dtype]
         placed = self.placed.get(value)
         if placed is not None:
-            view = placed
+            self.clear_halo(placed.buffer)
+            self.views[value] = placed
+            return placed
+        wanted = layout or self.layouts.get(value) or plain(len(shape))
+        if value in self._output_of and _is_plain(wanted, shape):
+            view = View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
         else:
-            wanted = layout or self.layouts.get(value) or plain(len(shape))
-            if value in self._output_of and _is_plain(wanted, shape):
-                view = View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
-            else:
-                view = self.allocate(shape, itemsize, wanted)
+            view = self.allocate(shape, itemsize, wanted)
         self.views[value] = view
         return view
 
-    def alias(self, value: Value, view: View) -> None:
-        """`value` is `view`: no step."""
-        self.views[value] = view
+    def channels_last_output(self, value: Value, axis: int = 1) -> View:
+        """An output whose elements along `axis` are adjacent, with the halo that the layout pass wants."""
+        rank = len(value.shape)
+        axis %= rank
+        placed = self.placed.get(value)
+        if placed is not None and placed.shape[axis] > 1 and placed.strides[axis] != placed.itemsize:
+            del self.placed[value]  # the concatenation will copy it
+        layout = self.layouts.get(value)
+        halo = layout.halo if layout else None
+        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo))
 
-    def is_placed(self, value: Value) -> bool:
-        """True when the value has to be written to a given place, so that it cannot alias its input."""
-        return value in self.placed
+    def place(self, value: Value, view: View) -> None:
+        """Ask the producer of `value` to write it to `view`, a part of a buffer made by `reserve`."""
+        self.placed[value] = view
+
+    def is_fixed(self, value: Value) -> bool:
+        """True for values that no step of the program writes to memory of its choice: inputs, constants, outputs."""
+        return value in self.views or value in self._output_of or value in self.placed or self.types[value].value is not None
+
+    def reserve(self, value: Value) -> View:
+        """An output buffer whose parts are written by others; its halo is cleared before the first of them."""
+        shape, itemsize = self.shape(value), SIZE[value.dtype]
+        placed = self.placed.get(value)
+        if placed is not None:
+            return placed
+        wanted = self.layouts.get(value) or plain(len(shape))
+        if value in self._output_of and _is_plain(wanted, shape):
+            return View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
+        size, strides, offset = wanted.allocate(shape, itemsize)
+        buffer = Buffer(size)
+        self.buffers.append(buffer)
+        view = View(buffer, shape, strides, itemsize, offset, wanted.halo)
+        if any(map(any, wanted.halo)) and view.count:
+            self._unclear[buffer] = (view, wanted)
+        return view
+
+    def clear_halo(self, buffer: Buffer) -> None:
+        pending = self._unclear.pop(buffer, None)
+        if pending is not None:
+            self.halo_step(*pending)
+
+    def alias_or_copy(self, value: Value, view: View) -> None:
+        """`value` is `view`, or a copy of it where a concatenation has placed it."""
+        placed = self.placed.get(value)
+        if placed is None:
+            self.views[value] = view
+        else:
+            self.clear_halo(placed.buffer)
+            self.copy_step(view, placed, value.dtype)
+            self.views[value] = placed
 
     def step(
         self,

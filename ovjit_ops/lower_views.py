@@ -1,0 +1,143 @@
+"""Operations that only say otherwise how memory is to be read: no kernel where strides can say it.
+
+Reshape, Squeeze, Unsqueeze, Transpose, Split, VariadicSplit, Slice, StridedSlice, Concat, and the shuffles that
+are a reshape, a transpose and a reshape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import Layout, View
+from ovjit.graph.graph import Value
+
+
+class Reshaped(Lowering):
+    """The same elements in row-major order under another shape."""
+
+    flexible = True
+
+    def plan(self, planner: Planner) -> None:
+        value, out = self.group.last.inputs[0], self.group.last.output
+        source, shape = planner.view(value), planner.shape(out)
+        view = source.reshape(shape)
+        if view is not None:
+            planner.alias_or_copy(out, view)
+            return
+        target = planner.output(out)
+        seen_as_source = target.reshape(source.shape)
+        if seen_as_source is not None:
+            planner.copy_step(source, seen_as_source, out.dtype)
+        else:
+            plain = planner.contiguous(value).reshape(shape)
+            assert plain is not None
+            planner.copy_step(plain, target, out.dtype)
+
+
+class Transposed(Lowering):
+    """Dimensions in another order."""
+
+    flexible = True
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+        view = planner.view(node.inputs[0])
+        order = planner.types[node.inputs[1]].value.reshape(-1).tolist() if len(node.inputs) > 1 else []
+        planner.alias_or_copy(node.output, view.permute(order or range(len(view.shape))[::-1]))
+
+
+class Sliced(Lowering):
+    """Parts of a tensor along axes. `parts(planner, node, view)` gives one view for each output."""
+
+    def __init__(self, group: Group, parts: Callable[[Planner, Group, View], Sequence[View]]):
+        super().__init__(group)
+        self.parts = parts
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+        for value, view in zip(node.outputs, self.parts(planner, self.group, planner.view(node.inputs[0])), strict=True):
+            planner.alias_or_copy(value, view)
+
+
+def split_parts(planner: Planner, group: Group, view: View) -> list[View]:
+    """Split and VariadicSplit: consecutive parts along one axis, sized as the outputs are."""
+    node = group.last
+    axis = int(planner.types[node.inputs[1]].value.reshape(-1)[0]) % len(view.shape)
+    start, out = 0, []
+    for value in node.outputs:
+        size = planner.shape(value)[axis]
+        out.append(view.slice(axis, start, size))
+        start += size
+    return out
+
+
+class Concatenated(Lowering):
+    """Producers write their parts into the result; only what they can't is copied."""
+
+    flexible = True
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.axis = int(self.node.attrs["axis"]) % len(self.node.output.shape)
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        orders = [layouts[v].order for v in self.node.inputs if v in layouts]
+        return Layout(orders[0]) if orders else None
+
+    def unify(self, layouts: dict[Value, Layout]) -> None:
+        """The parts lie in the whole's buffer, so the whole has the widest halo that a part's consumers read."""
+        mine = layouts.get(self.node.output)
+        if mine is None:
+            return
+        halo = list(mine.halo)
+        for value in self.node.inputs:
+            part = layouts.get(value)
+            if part is not None and part.order == mine.order:
+                halo = [(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(halo, part.halo, strict=True)]
+        halo[self.axis] = (0, 0)
+        layouts[self.node.output] = Layout(mine.order, halo)
+        for value in self.node.inputs:
+            if value in layouts:
+                layouts[value] = Layout(mine.order, halo)
+
+    def prepare(self, planner: Planner) -> None:
+        self.whole = planner.reserve(self.node.output)
+        start = 0
+        for value in self.node.inputs:
+            size = planner.shape(value)[self.axis]
+            if self.node.inputs.count(value) == 1 and not planner.is_fixed(value):
+                planner.place(value, self.whole.slice(self.axis, start, size))
+            start += size
+
+    def plan(self, planner: Planner) -> None:
+        start = 0
+        planner.clear_halo(self.whole.buffer)
+        for value in self.node.inputs:
+            view = planner.view(value)
+            part = self.whole.slice(self.axis, start, view.shape[self.axis])
+            if view.buffer is not part.buffer or (view.offset, view.strides) != (part.offset, part.strides):
+                planner.copy_step(view, part, value.dtype)
+            start += view.shape[self.axis]
+        planner.views[self.node.output] = self.whole
+
+
+def lower_reshape(group: Group) -> Lowering:
+    return Reshaped(group)
+
+
+def lower_transpose(group: Group) -> Lowering:
+    return Transposed(group)
+
+
+def lower_split(group: Group) -> Lowering:
+    return Sliced(group, split_parts)
+
+
+def lower_concat(group: Group) -> Lowering | None:
+    return Concatenated(group)
+
+

@@ -1,0 +1,112 @@
+"""Every native lowering against its NumPy reference in float64, on the operation's own samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ovjit.execution.job import compile_graph
+from ovjit.graph import dtypes
+from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.op import Op, all_ops
+
+SEED = 20261120
+
+
+def native_ops() -> list[Op]:
+    return [o for o in all_ops() if o.samples is not None and (o.scalar is not None or o.lower is not None)]
+
+
+def graph_of(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str) -> tuple[Graph, list[np.ndarray]]:
+    """The operation alone: data as Parameters; indices, shapes and weights as Constants."""
+    b = Builder()
+    values, data = [], []
+    for i, array in enumerate(inputs):
+        element = dtypes.from_numpy(array.dtype)
+        weights = i == 1 and "epilogue" in record.extra
+        if element == dtype and not weights:
+            values.append(b.add("Parameter", (), {"shape": array.shape, "element_type": element}).output)
+            data.append(array)
+        else:
+            values.append(b.constant(array, element))
+    node = b.add(record, values, attrs)
+    return b.finish(node.outputs[:1]), data
+
+
+def tolerance(record: Op, expected: np.ndarray, dtype: str) -> np.ndarray | float:
+    if expected.dtype.kind != "f":
+        return 0
+    eps = {"f32": 2.0**-23, "f64": 2.0**-52, "f16": 2.0**-10, "bf16": 2.0**-7}[dtype]
+    scale = np.maximum(np.abs(expected), 1e-30)
+    if record.extra.get("epilogue") or record.name.startswith(("Reduce", "AvgPool")):
+        finite = np.abs(expected[np.isfinite(expected)])
+        scale = np.maximum(scale, finite.max() if finite.size else 0)
+    return (record.ulp + 4) * eps * scale * (8 if record.extra.get("epilogue") else 1)
+
+
+def check(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str, where: str) -> None:
+    graph, data = graph_of(record, inputs, attrs, dtype)
+    executable = compile_graph(graph, {"threads": 1})
+    job = executable.new_job()
+    for i, array in enumerate(data):
+        job.set_input(i, np.asarray(array, order="C"))
+    job.run()
+    wide = [a.astype(np.float64) if a.dtype.kind == "f" and dtype != "f64" else a for a in inputs]
+    checked = record.check_attributes(attrs)
+    expected = record.evaluate(wide, checked)[0]
+    got = job.outputs[0]
+    assert got.shape == expected.shape, where
+    if got.dtype.kind != "f":
+        expected = record.evaluate(inputs, checked)[0]
+        np.testing.assert_array_equal(got, expected, err_msg=where)
+        return
+    with np.errstate(all="ignore"):
+        limit = tolerance(record, expected, dtype)
+        narrow = expected.astype(got.dtype).astype(np.float64)
+        error = np.abs(got.astype(np.float64) - expected)
+        same = (got == narrow) | (np.isnan(got) & np.isnan(expected)) | (error <= limit)
+    assert same.all(), f"{where}: error {np.nanmax(np.where(same, 0, error / np.maximum(limit, 1e-300)))} x limit"
+
+
+@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+def test_lowering_equals_reference(record: Op) -> None:
+    """f32 (or the first type the operation has) on all samples."""
+    types = record.extra.get("types") or ["f32"]
+    dtype = "f32" if "f32" in types else types[0]
+    rng = np.random.default_rng(SEED)
+    for i, (inputs, attrs) in enumerate(record.samples(rng, dtype)):
+        check(record, inputs, attrs, dtype, f"{record!r} sample {i} {attrs} seed {SEED}")
+
+
+@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+def test_other_types(record: Op) -> None:
+    """Every other element type on a few samples."""
+    for dtype in record.extra.get("types") or []:
+        if dtype in ("f32", "string") or dtypes.ELEMENT_TYPES[dtype].is_packed or dtype.startswith("f8"):
+            continue
+        rng = np.random.default_rng(SEED)
+        for i, (inputs, attrs) in enumerate(record.samples(rng, dtype)):
+            if i in (4, 8, 11):
+                check(record, inputs, attrs, dtype, f"{record!r} {dtype} sample {i} {attrs} seed {SEED}")
+
+
+@pytest.mark.parametrize("record", [o for o in native_ops() if o.scalar is not None], ids=lambda r: f"{r.name}-{r.opset}")
+def test_special_values(record: Op) -> None:
+    """NaN, infinities, zeros of both signs and denormals, in every lane."""
+    types = record.extra.get("types") or ["f32"]
+    if "f32" not in types:
+        pytest.skip("has no floating-point form")
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, 0.5, 88.8, -104.5, 3e38, -3e38], np.float32)
+    rng = np.random.default_rng(SEED)
+    inputs, attrs = next(iter(record.samples(rng, "f32")))
+    if any(a.dtype != np.float32 or a.shape not in ((1,), ()) for a in inputs):
+        pytest.skip("takes more than numbers")
+    n = sum(a.shape == (1,) for a in inputs)
+    grid = np.meshgrid(*[special] * n, indexing="ij") if n else []
+    grid = [g.reshape(-1) for g in grid]
+    arrays = [grid.pop() if a.shape == (1,) else a for a in inputs]
+    check(record, arrays, attrs, "f32", f"{record!r} special values")
+
+
+def test_registry_is_not_empty() -> None:
+    assert len(native_ops()) > 60
