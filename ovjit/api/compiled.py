@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from ovjit.api.request import InferRequest
 from ovjit.api.results import OVDict
 from ovjit.errors import InferenceError, UnsupportedError
 
-try:
+if TYPE_CHECKING:
     from ovjit.execution.job import Executable
-except ModuleNotFoundError:
-    from ovjit.execution.job_interp import Executable  # type: ignore[assignment]
 
 
 class CompiledModel:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovjit.api import properties_table as table
-from ovjit.api.compiled import CompiledModel, Executable
+from ovjit.api.compiled import CompiledModel
 from ovjit.api.model import Model
+from ovjit.api.node import GRAPH_LOCK
 from ovjit.api.ports import port_info
 from ovjit.api.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
@@ -302,25 +303,20 @@ def _read_onnx(model: Any, weights: Any) -> Model:
 
 
 def _compile(model: Model, device: str, settings: dict[str, Any]) -> CompiledModel:
-    graph = model._graph()
-    inputs, outputs = model._const_ports()
-    executable = _executable(graph, settings)
+    from ovjit.execution.job import compile_graph  # the first import of Numba
+
+    with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
+        graph = model._graph()
+        inputs = tuple(map(port_info, model.inputs))
+        outputs = tuple(map(port_info, model.outputs))
     return CompiledModel._make(
-        executable,
-        tuple(map(port_info, inputs)),
-        tuple(map(port_info, outputs)),
+        compile_graph(graph, settings),
+        inputs,
+        outputs,
         name=model.get_friendly_name(),
         device=device,
         config=settings,
     )
-
-
-def _executable(graph: Any, settings: dict[str, Any]) -> Executable:
-    try:
-        from ovjit.compiler.pipeline import compile_graph
-    except ModuleNotFoundError:
-        return Executable(graph, settings)
-    return compile_graph(graph, settings)
 
 
 def _blob_bytes(stream: Any) -> Any:

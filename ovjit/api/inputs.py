@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ovjit.api.memory import encode_strings
 from ovjit.api.node import ConstOutput
 from ovjit.api.results import OVDict
-from ovjit.api.slots import BITS, PACKED, STRING, InputSlot, native_dtype, relation, unpack
+from ovjit.api.slots import BITS, PACKED, SAME, STRING, InputSlot, native_dtype, relation, unpack
 from ovjit.api.tensor import Tensor
 from ovjit.errors import InferenceError
 from ovjit.graph import shapes
@@ -133,6 +133,8 @@ def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     array = value if type(value) is np.ndarray else np.asarray(value)
     if slot.way == STRING:
         array = _strings(slot, array)
+    elif array.dtype.kind in "USO" and slot.way == SAME:
+        array = array.astype(slot.dtype)
     if array.ndim == 0:
         array = _scalar(slot, array)
     if slot.way == BITS and array.dtype != slot.dtype:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ovjit.api.ends import const_port
-from ovjit.api.node import ConstOutput
+from ovjit.api.node import ConstOutput, Output
 from ovjit.graph import shapes
 
 
@@ -27,7 +27,7 @@ class PortInfo(NamedTuple):
         return f"{self.dtype} of shape {shapes.text(self.shape)}"
 
 
-def port_info(port: ConstOutput) -> PortInfo:
+def port_info(port: Output | ConstOutput) -> PortInfo:
     """The facts of a port, as they are now."""
     tensor = port._tensor
     names = tuple(sorted(tensor._names))

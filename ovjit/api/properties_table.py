@@ -16,7 +16,7 @@ from ovjit.api import property_values as values
 from ovjit.api.rtmap import OVAny
 from ovjit.api.types import TYPES, Type
 from ovjit.errors import OvjitError
-from ovjit.execution.cores import available_cores
+from ovjit.execution.cores import usable_cores
 
 if TYPE_CHECKING:
     from ovjit.api.compiled import CompiledModel
@@ -181,7 +181,7 @@ ROWS = {
         Row("VALUE_CACHE_GROUP_SIZE", 0, _count, "C", "C"),
         Row("ENABLE_WEIGHTLESS", False, _bool),
         Row("WEIGHTS_PATH", "", _text),
-        Row("CPU_RUNTIME_CACHE_CAPACITY", 16, _count, "C", "", False),
+        Row("CPU_RUNTIME_CACHE_CAPACITY", 5000, _count, "C", "", False),
         Row("SNIPPETS_MODE", "ENABLE", _text, "C", "", False),
         Row("LP_TRANSFORMS_MODE", True, _bool, "C", "", False),
         Row("CACHE_DIR", "", _text, "CAHG", "", False),
@@ -266,7 +266,7 @@ def default_of(row: Row, device: str) -> Any:
         letter = _LETTERS[device]
         return {r.name: "RW" if r.read else "RO" for r in ROWS.values() if letter in r.devices and r.shown}
     if row.name == "RANGE_FOR_STREAMS":
-        return 1, available_cores().count
+        return 1, usable_cores()[0]
     if row.name == "FULL_DEVICE_NAME":
         return cpu_name() if device == "CPU" else device
     if row.name == "DEVICE_ARCHITECTURE":
@@ -291,16 +291,15 @@ def cpu_name() -> str:
 def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     """The complete properties of a compilation: what was set, defaults, and what follows from both.
 
-    NUM_STREAMS and INFERENCE_NUM_THREADS (threads of all streams together) are numbers of at least 1,
-    except that NUM_STREAMS 0, which OpenVINO takes, is one stream of one thread on the caller.
+    For the engine, in lower case: `streams`, and `threads` of each of them, at least 1.
     """
     out = {row.name: default_of(row, "CPU") for row in ROWS.values() if row.read is not None}
     out.update(config)
     if device == "MULTI" and "PERFORMANCE_HINT" not in config:
         out["PERFORMANCE_HINT"] = values.PerformanceMode.THROUGHPUT
-    cores = available_cores()
+    cores, reason = usable_cores()
     asked = out["INFERENCE_NUM_THREADS"]
-    threads = min(asked, cores.count) if asked else cores.count
+    threads = min(asked, cores) if asked else cores
     streams = config.get("NUM_STREAMS")
     if streams == -1 and "PERFORMANCE_HINT" not in config:
         out["PERFORMANCE_HINT"] = values.PerformanceMode.THROUGHPUT
@@ -312,8 +311,9 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     out["NUM_STREAMS"] = streams
     out["INFERENCE_NUM_THREADS"] = threads
     out["INFERENCE_NUM_THREADS_REASON"] = (
-        f"INFERENCE_NUM_THREADS of {asked}" if asked and asked <= cores.count else cores.reason
+        f"INFERENCE_NUM_THREADS of {asked}" if asked and asked <= cores else reason
     )
+    out["streams"], out["threads"] = max(1, streams), max(1, threads // max(1, streams))  # threads of each stream
     out["EXECUTION_MODE_SET"] = "EXECUTION_MODE_HINT" in config
     out["INFERENCE_PRECISION_HINT"] = COMPUTED
     return out

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ovjit.api.compiled import CompiledModel
-from ovjit.api.request import NOTHING, NOTIFIED, SILENT, InferRequest
+from ovjit.api.request import NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly
 from ovjit.errors import Busy
 
 _get_ident = threading.get_ident
@@ -70,6 +70,8 @@ class _Pool:
                     if self.waiters:
                         self.tell()
                 else:
+                    # the worker may not yet have returned from the callback that put this job back
+                    _wait_quietly(job)
                     request._pending = NOTIFIED
                     job.on_done = self.done
                     self.running.add(i)
@@ -103,12 +105,16 @@ class _Pool:
         callback = self.callback
         if error is None and callback is not None:
             self.calling[me] = i
+            request._calling = me
             try:
                 callback(request, self.userdata[i])
             except BaseException as raised:
                 error = raised
-            finally:
-                del self.calling[me]
+            request._calling = 0
+            del self.calling[me]
+            if request._again:
+                request._settle(request._run_again())
+                error = error or request._error
         if error is not None and self.error is None:
             self.error = error
         self.running.discard(i)

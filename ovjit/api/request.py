@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit.api.inputs import assign_inputs, port_index
+from ovjit.api.memory import address_of
 from ovjit.api.node import ConstOutput, _Port
 from ovjit.api.profiling import ProfilingInfo, profiling_info
 from ovjit.api.results import OVDict
@@ -46,7 +47,7 @@ class InferRequest:
     """
 
     __slots__ = (
-        "__weakref__", "_acquire", "_bound", "_calling", "_callback", "_compiled", "_error", "_given", "_guard", "_inputs",
+        "__weakref__", "_acquire", "_again", "_bound", "_calling", "_callback", "_compiled", "_error", "_given", "_guard", "_inputs",
         "_job", "_mutex", "_outputs", "_pending", "_ports", "_ready", "_release", "_run", "_same", "_set_input",
         "_shown", "_started", "_tables", "_userdata",
     )  # fmt: skip
@@ -86,6 +87,7 @@ class InferRequest:
         self._pending = NOTHING
         self._started = False
         self._calling = 0  # the thread that runs the callback
+        self._again = False  # the callback has started the next inference
         self._error: BaseException | None = None
         self._callback: Callable[[Any], Any] | None = None
         self._userdata: Any = None
@@ -149,7 +151,7 @@ class InferRequest:
                         if value is not slot.current:
                             slot.target = slot.own_shape = None
                             slot.current = value
-                            self._set_input(slot.index, value)
+                            self._set_input(slot.index, value, address_of(value))
                     if ready:
                         return
             else:
@@ -236,32 +238,53 @@ class InferRequest:
                     warnings.warn("There is no callback function!", RuntimeWarning, stacklevel=2)
                 else:
                     self._userdata = userdata
+            job = self._job
+            if self._calling == _get_ident():
+                self._error = None
+                self._pending = NOTIFIED
+                self._again = True
+                return
+            if self._started:
+                _wait_quietly(job)  # for the callback, if one still runs
             self._error = None
             notify = self._callback is not None
             if notify:
-                self._job.on_done = self._done
+                job.on_done = self._done
             self._pending = NOTIFIED if notify else SILENT
             self._started = True
-            self._job.start(notify)
+            job.start(notify)
         except BaseException:
             self._pending = NOTHING
             self._release()
             raise
 
     def _done(self, job: Any) -> None:
-        """On the worker, at the end of an asynchronous inference."""
+        """On the worker, at the end of an asynchronous inference: the callback, which may start the next one."""
         job.on_done = None
-        self._settle(job.error)
-        if self._error is not None:
-            return
-        callback, self._calling = self._callback, _get_ident()
-        try:
-            if callback is not None:
+        error = job.error
+        while True:
+            self._settle(error)
+            callback = self._callback
+            if self._error is not None or callback is None:
+                return
+            self._calling = _get_ident()
+            try:
                 callback(self._userdata)
-        except BaseException as error:
-            self._error = _callback_error(error)
-        finally:
+            except BaseException as raised:
+                self._error = _callback_error(raised)
             self._calling = 0
+            if not self._again:
+                return
+            error = self._run_again()
+
+    def _run_again(self) -> BaseException | None:
+        """Run the inference that the callback has started, on the worker that ran the callback."""
+        self._again = False
+        try:
+            self._run()
+        except BaseException as error:
+            return error
+        return None
 
     def _settle(self, error: BaseException | None) -> None:
         """Take the outcome of an asynchronous inference and let go of the guard."""
@@ -280,7 +303,12 @@ class InferRequest:
         with self._mutex:
             if self._pending != SILENT:
                 return False
-            self._settle(self._job.error or self._error)
+            error = self._error
+            try:
+                self._job.wait(0)
+            except Exception as raised:
+                error = raised
+            self._settle(error)
             return True
 
     def _claim(self) -> None:
@@ -527,6 +555,14 @@ class InferRequest:
 
     def __repr__(self) -> str:
         return f"<InferRequest:\n{self._compiled._ports_text()}>"
+
+
+def _wait_quietly(job: Any) -> None:
+    """Wait for a job whose outcome is known already."""
+    try:
+        job.wait()
+    except Exception:
+        pass
 
 
 def _callback_error(error: BaseException) -> BaseException:

@@ -1,0 +1,90 @@
+"""What the tests of the inference API share: small models on either package, and outcomes that compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import openvino
+
+import ovjit
+
+PACKAGES = {"ovjit": ovjit, "openvino": openvino}
+#: OpenVINO computes in the model's own types, as ovjit always does.
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def unary(ov: Any, shape: Any = (8,), dtype: Any = np.float32, op: str = "relu", device: str = "CPU", **config: Any) -> Any:
+    """A compiled model of one operation on the input "a"."""
+    a = ov.opset8.parameter(shape if isinstance(shape, str) else list(shape), dtype=dtype, name="a") if not (
+        isinstance(shape, str)
+    ) else ov.opset8.parameter(ov.PartialShape(shape), dtype=dtype, name="a")
+    return ov.Core().compile_model(ov.Model([getattr(ov.opset8, op)(a)], [a], "one"), device, {**EXACT, **config})
+
+
+def adder(ov: Any, shape: Any = (8,), **config: Any) -> Any:
+    """A compiled model: inputs "a" and "b", output "sum"."""
+    a, b = (ov.opset8.parameter(list(shape), dtype=np.float32, name=n) for n in "ab")
+    total = ov.opset8.add(a, b)
+    total.output(0).set_names({"sum"})
+    return ov.Core().compile_model(ov.Model([total], [a, b], "adder"), "CPU", {**EXACT, **config})
+
+
+def two_outputs(ov: Any) -> Any:
+    """A compiled model: input "a", outputs "neg" and "abs"."""
+    a = ov.opset8.parameter([4], dtype=np.float32, name="a")
+    results = []
+    for op, name in (("negative", "neg"), ("absolute", "abs")):
+        node = getattr(ov.opset8, op)(a)
+        node.output(0).set_names({name})
+        results.append(node)
+    return ov.Core().compile_model(ov.Model(results, [a], "two"), "CPU", EXACT)
+
+
+def heavy(ov: Any, size: int = 256, layers: int = 40) -> Any:
+    """A compiled model that runs for a while: `layers` matrix products of size x size."""
+    x = ov.opset8.parameter([size, size], dtype=np.float32, name="a")
+    y = x
+    for _ in range(layers):
+        y = ov.opset8.matmul(y, x, False, False)
+    return ov.Core().compile_model(ov.Model([y], [x], "heavy"), "CPU", EXACT)
+
+
+def plain(value: Any) -> Any:
+    """A value of either package in a form that compares."""
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return {plain(v) for v in value}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if hasattr(value, "to_tuple"):  # OVDict
+        return [plain(v) for v in value.to_tuple()]
+    if type(value).__name__ == "Tensor":
+        return str(value.element_type), list(value.shape), value.data.tolist()
+    return repr(value)
+
+
+def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
+    """("returns", value) or ("raises", exception)."""
+    try:
+        return "returns", plain(call())
+    except Exception as error:
+        return "raises", error
+
+
+def check_alike(call: Callable[[Any], Any], what: object = "") -> None:
+    """`call(package)` returns the same with both packages, or raises: what OpenVINO raises is caught alike."""
+    kind, theirs = outcome(lambda: call(openvino))
+    mine_kind, mine = outcome(lambda: call(ovjit))
+    if kind == "raises":
+        assert mine_kind == "raises", f"{what}: OpenVINO raises {theirs!r}, ovjit returns {mine!r}"
+        assert isinstance(mine, type(theirs)), f"{what}: OpenVINO raises {theirs!r}, ovjit {mine!r}"
+        assert "src/" not in str(mine)
+    else:
+        assert (mine_kind, mine) == (kind, theirs), what
