@@ -25,6 +25,7 @@ log = logging.getLogger("ovjit")
 #: name -> pass, in order.
 PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
+    "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
     "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),

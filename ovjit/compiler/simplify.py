@@ -86,6 +86,19 @@ def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) ->
     return None
 
 
+def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """PRelu(x: [N,C,H,W], slope: [C]) -> PRelu(x, Reshape(slope, [C,1,1]))     NumPy's broadcasting from then on"""
+    align = node.op.extra.get("align")
+    if align is None or not all(is_static(v.shape) for v in inputs[1:]) or inputs[0].shape is None:
+        return None
+    shapes = align(*(v.shape for v in inputs))
+    if tuple(shapes[1]) == tuple(inputs[1].shape):
+        return None
+    pattern = b.constant(np.array(shapes[1], np.int64))
+    slope = b.add("Reshape", [inputs[1], pattern], {"special_zero": False}).output
+    return b.add(node.op, [inputs[0], slope], node.attrs, name=node.name, origins=node.origins).outputs
+
+
 def expand_batch_norm(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
     """BatchNormInference(x; gamma, beta, mean, var) -> x * scale + shift     with constant statistics"""
     if node.op.name != "BatchNormInference":
