@@ -42,6 +42,11 @@ class MatMul:
         b = data_b.swapaxes(-1, -2) if transpose_b and data_b.ndim > 1 else data_b
         return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
 
+    def lower(group):
+        from ovjit_ops.tiled import lower_matmul
+
+        return lower_matmul(group)
+
     def samples(rng, dtype="f32"):
         cases = [
             ((m, k), (k, n))

@@ -63,6 +63,12 @@ class Group:
     def __repr__(self) -> str:
         return "+".join(n.op.name for n in self.nodes) + f" %{self.name}"
 
+    def part(self, which: int) -> Group:
+        """The anchor alone (0) or the body alone (1)."""
+        group = Group(None, self.body) if which else Group(self.anchor)
+        group.used = self.used if which or not self.body else frozenset((0,))
+        return group
+
     def make_body(self, skip: int = 0) -> Body | None:
         """The traced body without its first `skip` nodes: input 0 is the anchor's result (or that of the last
         skipped node), then the operands. None when no node is left."""

@@ -197,13 +197,22 @@ def plan_fill(planner: Planner, view: View) -> None:
     plan_elementwise(planner, fill_kernel(), "", [], view, 1, "Reorder")
 
 
-def lower_group(group: Group) -> Lowering:
-    """The native lowering of a group, or a host step where there is none."""
-    if group.anchor is None:
-        return Elementwise(group)
-    lower = group.anchor.op.lower
-    made = lower(group) if lower is not None and _native_values(group) else None
-    return made if made is not None else Host(group)
+def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
+    """The native lowering of every group. Where an anchor has none, it is a host step and its body a group."""
+    out: list[Lowering] = []
+    for group in groups:
+        if group.anchor is None:
+            out.append(Elementwise(group))
+            continue
+        lower = group.anchor.op.lower
+        made = lower(group) if lower is not None and _native_values(group) else None
+        if made is not None:
+            out.append(made)
+            continue
+        out.append(Host(group.part(0)))
+        if group.body:
+            out.append(Elementwise(group.part(1)))
+    return out
 
 
 def _native_values(group: Group) -> bool:
@@ -217,4 +226,4 @@ def is_static(d: Any) -> bool:
     return not isinstance(d, Interval)
 
 
-__all__ = ["CHUNK_WORK", "Host", "Lowering", "lower_group"]
+__all__ = ["CHUNK_WORK", "Host", "Lowering", "lower_groups"]

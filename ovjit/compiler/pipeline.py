@@ -15,7 +15,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.compiler import simplify
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.known import concrete_types
-from ovjit.compiler.lower import Lowering, copy_kernel, fill_kernel, lower_group
+from ovjit.compiler.lower import Lowering, copy_kernel, fill_kernel, lower_groups
 from ovjit.compiler.plan import Constants, Plan, Planner
 from ovjit.compiler.views import Layout
 from ovjit.graph.graph import Graph, Value, verify
@@ -49,7 +49,7 @@ class Program:
 
     def __init__(self, graph: Graph):
         self.graph = run_passes(graph)
-        self.lowerings: list[Lowering] = [lower_group(group) for group in fuse(self.graph)]
+        self.lowerings: list[Lowering] = lower_groups(fuse(self.graph))
         self.layouts = choose_layouts(self.lowerings)
         for lowering in self.lowerings:
             lowering.choose(self.layouts)
