@@ -108,12 +108,15 @@ def _emit(module: Any, inner: str, symbol: str, isa: Isa, arity: int, text: bool
         )
     )
     module.link_in(wrapper)
-    for function in module.functions:
+    # Numba's own names carry a counter of this process, and would be in the object's symbol table.
+    for i, function in enumerate(module.functions):
         if not function.is_declaration and function.name != symbol:
             function.linkage = "internal"
-    for variable in module.global_variables:
+            function.name = f"{symbol}_f{i}"
+    for i, variable in enumerate(module.global_variables):
         if not variable.is_declaration:
             variable.linkage = "internal"
+            variable.name = f"{symbol}_v{i}"
     module.name = symbol
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=2)
