@@ -113,9 +113,14 @@ class Core:
     available_devices = property(get_available_devices)
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
-        """The version of a device. RuntimeError if there is no such device."""
-        head = device_name.partition(":")[0] if isinstance(device_name, str) else device_name
-        device = parse_device("MULTI:CPU" if head == "MULTI" else head)
+        """The version of a device; {} for a name that is none. RuntimeError for one that is not there."""
+        if not isinstance(device_name, str):
+            raise TypeError(f"the name of a device is a str, not {type(device_name).__name__}")
+        device = device_name.partition(":")[0].partition(".")[0]
+        if device in ABSENT:
+            parse_device(device_name)
+        if device not in DEVICES:
+            return {}
         version = get_version()
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
         return {device: Version(major, minor, patch, version, DEVICES[device])}

@@ -215,7 +215,7 @@ def find_row(name: Any, letter: str, what: str) -> Row:
         raise TypeError(f"the name of a property is a str, not {type(name).__name__}")
     row = ROWS.get(name)
     if row is None or letter not in row.devices:
-        known = [r.name for r in ROWS.values() if letter in r.devices]
+        known = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
         raise PropertyError(f"Unsupported property {name!r} of {what}{_nearest(name, known)}")
     return row
 
@@ -330,7 +330,7 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
         raise PropertyError(f"Unsupported property: {name!r} of a compiled model{_nearest(name, known)}")
     config = compiled._config
     if name == "SUPPORTED_PROPERTIES":
-        return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and r.shown}
+        return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and (r.devices or r.shown)}
     if name == "NETWORK_NAME":
         return compiled._name
     if name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":

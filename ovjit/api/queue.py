@@ -205,7 +205,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)  # the parent's jobs do not run in the child
 
 
-@atexit.register
+_registered = False
+
+
+def _watch(pool: _Pool) -> None:
+    """Have the pool's jobs waited for at exit. Registered only when there is a compiled model, so that it runs
+    before the workers are stopped."""
+    global _registered
+    _pools.add(pool)
+    if not _registered:
+        _registered = True
+        atexit.register(_wait_for_pools)
+
+
 def _wait_for_pools() -> None:
     for pool in list(_pools):
         pool.wait_all()
@@ -231,7 +243,7 @@ class AsyncInferQueue:
         self._model = model
         count = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._pool = _Pool([model.create_infer_request() for _ in range(count)])
-        _pools.add(self._pool)
+        _watch(self._pool)
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
         """Start an inference on the next free job; inputs as for `InferRequest.infer`.

@@ -1,0 +1,60 @@
+"""`python -m ovjit`: run a program written for OpenVINO, show what ovjit does, look after the kernel cache."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; `argv` is what follows `python -m ovjit`. Returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["cache"]:
+        from ovjit.storage import cli
+
+        return cli.main(arguments[1:])
+    options = _parser().parse_args(arguments)
+    if options.command == "demo":
+        from ovjit import demo
+
+        return demo.main()
+    return run(options.program, options.arguments, options.module)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ovjit", description="OpenVINO's Python API on Numba.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    command = commands.add_parser("run", help="run a program with ovjit in the place of openvino")
+    command.add_argument("-m", dest="module", action="store_true", help="the program is a module's name")
+    command.add_argument("program", help="a script, or with -m a module")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
+    commands.add_parser("demo", help="classify handwritten digits with the embedded network, and time it")
+    commands.add_parser("cache", help="list, prune or warm the kernel cache", add_help=False)
+    return parser
+
+
+def run(program: str, arguments: Sequence[str], module: bool = False) -> int:
+    """Run a script (or module) as `__main__`, with `import openvino` giving ovjit. Its exceptions pass through."""
+    try:
+        import ovjit.as_openvino  # noqa: F401
+    except ImportError as error:
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
+    if not module and not os.path.exists(program):
+        print(f"ovjit: can't open the program {program!r}: there is no such file", file=sys.stderr)
+        return 2
+    sys.argv = [program, *arguments]
+    if module:
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
+        runpy.run_path(program, run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

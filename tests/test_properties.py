@@ -1,0 +1,220 @@
+"""Properties: names, spellings, values, defaults and errors beside the real OpenVINO."""
+
+from __future__ import annotations
+
+import importlib
+
+import api_cases as cases
+import numpy as np
+import openvino
+import pytest
+
+import ovjit
+
+MODULES = ("", ".hint", ".device", ".streams", ".log", ".intel_cpu", ".intel_auto")
+
+
+def members(package, module):
+    """name -> the property's key or the enumeration's members, of a module of properties."""
+    theirs = importlib.import_module(f"openvino._pyopenvino.properties{module}")
+    mine = importlib.import_module(f"{package}.properties{module}")
+    found = {}
+    for name in dir(theirs):
+        if name.startswith("_") or name in ("device", "hint", "log", "streams") or name.startswith("intel_"):
+            continue
+        if name == "cache_encryption_callbacks" or not hasattr(mine, name):
+            continue
+        value = getattr(mine, name)
+        if isinstance(value, str):
+            found[name] = str(value)
+        elif hasattr(value, "__members__"):
+            found[name] = {k: (int(v), v.name, str(v), repr(v)) for k, v in value.__members__.items()}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_names_and_members(module):
+    mine, theirs = members("ovjit", module), members("openvino", module)
+    assert mine == theirs
+    assert mine
+    assert set(theirs) - set(mine) == set()
+    with pytest.raises(AttributeError):
+        _ = importlib.import_module(f"ovjit.properties{module}").nosuch
+
+
+def test_properties_are_strings_that_can_be_called():
+    for ov in (ovjit, openvino):
+        p = importlib.import_module(f"{ov.__name__}.properties")
+        assert p.cache_dir == "CACHE_DIR" == p.cache_dir() == str(p.cache_dir)
+        assert {p.cache_dir: 1} == {"CACHE_DIR": 1}
+        name, value = p.inference_num_threads(2)
+        assert (name, value.value) == ("INFERENCE_NUM_THREADS", 2)
+        assert isinstance(value, ov.OVAny)
+        assert p.hint.performance_mode(p.hint.PerformanceMode.LATENCY)[1].value == p.hint.PerformanceMode.LATENCY
+        for call in (
+            lambda p=p: p.supported_properties(1), lambda p=p: p.inference_num_threads("x"),
+            lambda p=p: p.inference_num_threads(2.5), lambda p=p: p.hint.performance_mode("LATENCY"),
+            lambda p=p: p.enable_profiling("YES"), lambda p=p: p.num_streams(2),
+        ):  # fmt: skip
+            with pytest.raises(TypeError):
+                call()
+        assert p.streams.num(3)[1].value is not None
+        assert p.streams.Num(3).to_integer() == 3
+        assert p.streams.Num.AUTO.to_integer() == -1
+        assert p.device.priorities("CPU", "GPU")[1].value == "CPU,GPU,"
+        assert p.device.properties({"CPU": {p.enable_profiling: True}})[1].value == {"CPU": {"PERF_COUNT": True}}
+        assert p.device.Capability.FP32 == "FP32"
+
+
+SHOWN = (
+    "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "PERF_COUNT",
+    "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_DEVICES", "NETWORK_NAME",
+)  # fmt: skip
+
+
+def configs(ov):
+    p = ov.properties
+    mode = p.hint.PerformanceMode
+    return [
+        {}, None, {"PERFORMANCE_HINT": "THROUGHPUT"}, {"PERFORMANCE_HINT": mode.THROUGHPUT},
+        {p.hint.performance_mode: mode.LATENCY}, dict([p.hint.performance_mode(mode.THROUGHPUT)]),
+        {"PERFORMANCE_HINT": "latency"}, {"PERFORMANCE_HINT": "CUMULATIVE_THROUGHPUT"}, {"PERFORMANCE_HINT": ""},
+        {"PERFORMANCE_HINT": 3}, {"NUM_STREAMS": 2}, {"NUM_STREAMS": "2"}, {"NUM_STREAMS": "AUTO"},
+        {"NUM_STREAMS": p.streams.Num.AUTO}, {"NUM_STREAMS": "x"}, {"NUM_STREAMS": -5}, {"NUM_STREAMS": True},
+        {"INFERENCE_NUM_THREADS": 1}, {"INFERENCE_NUM_THREADS": "2"}, {"INFERENCE_NUM_THREADS": -1},
+        {"INFERENCE_NUM_THREADS": 1000}, {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "THROUGHPUT"},
+        {"PERF_COUNT": True}, {"PERF_COUNT": "YES"}, {"PERF_COUNT": "TRUE"}, {"PERF_COUNT": "true"},
+        {"PERF_COUNT": "1"}, {"PERF_COUNT": 1}, {"PERF_COUNT": "maybe"}, {"PERF_COUNT": None},
+        {"PERF_COUNT": False}, {"INFERENCE_PRECISION_HINT": "i8"}, {"INFERENCE_PRECISION_HINT": "float32"},
+        {"INFERENCE_PRECISION_HINT": "f16"}, {"INFERENCE_PRECISION_HINT": "undefined"},
+        {"EXECUTION_MODE_HINT": "ACCURACY"}, {"EXECUTION_MODE_HINT": "x"},
+        {"PERFORMANCE_HINT_NUM_REQUESTS": 4, "PERFORMANCE_HINT": "THROUGHPUT"},
+        {"PERFORMANCE_HINT_NUM_REQUESTS": 1, "PERFORMANCE_HINT": "THROUGHPUT"},
+        {"PERFORMANCE_HINT_NUM_REQUESTS": -1}, {"CPU_DENORMALS_OPTIMIZATION": True}, {"LOG_LEVEL": "LOG_DEBUG"},
+        {"LOG_LEVEL": p.log.Level.ERR}, {"LOG_LEVEL": "ERR"}, {"ENABLE_CPU_PINNING": False},
+        {"ENABLE_MMAP": False}, {"NOPE": 1}, {"DEVICE_ID": ""}, {"DEVICE_ID": "0"}, {1: 2},
+        {"SUPPORTED_PROPERTIES": 1}, {"NETWORK_NAME": "x"}, {"FULL_DEVICE_NAME": "x"}, {"MODEL_PRIORITY": "HIGH"},
+        {"CACHE_MODE": "OPTIMIZE_SIZE"}, {"DEVICE_PROPERTIES": {"CPU": {"NUM_STREAMS": 2}}},
+        {"CPU": {"NUM_STREAMS": 2}}, [("NUM_STREAMS", 2)], "x", {"ALLOW_AUTO_BATCHING": True},
+        {"COMPILATION_NUM_THREADS": 2}, {"MULTI_DEVICE_PRIORITIES": "CPU"}, {"CPU_RUNTIME_CACHE_CAPACITY": 10},
+        {"ENFORCE_BF16": "YES"}, {"SCHEDULING_CORE_TYPE": "PCORE_ONLY"}, {"KV_CACHE_PRECISION": "u8"},
+        {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}, {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5},
+    ]  # fmt: skip
+
+
+def model(ov):
+    a = ov.opset8.parameter([8], dtype=np.float32, name="a")
+    return ov.Model([ov.opset8.relu(a)], [a], "one")
+
+
+@pytest.mark.parametrize("i", range(len(configs(ovjit))), ids=lambda i: str(configs(ovjit)[i])[:60])
+def test_compiling_with_properties(i):
+    def compiled(ov):
+        result = ov.Core().compile_model(model(ov), "CPU", configs(ov)[i])
+        return [result.get_property(name) for name in SHOWN]
+
+    cases.check_alike(compiled, configs(ovjit)[i])
+
+
+def test_properties_of_compiled_models():
+    for device in ("CPU", "AUTO", "MULTI:CPU"):
+        mine = ovjit.Core().compile_model(model(ovjit), device)
+        theirs = openvino.Core().compile_model(model(openvino), device)
+        left_out = {"ENABLE_HYPER_THREADING", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT", "RUNTIME_REQUIREMENTS",
+                    "DEVICE_PROPERTIES", "KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"}  # fmt: skip
+        supported = mine.get_property("SUPPORTED_PROPERTIES")
+        assert set(supported) >= set(theirs.get_property("SUPPORTED_PROPERTIES")) - {"SCHEDULE_POLICY"}
+        for name in set(theirs.get_property("SUPPORTED_PROPERTIES")) - left_out - {"SUPPORTED_PROPERTIES", "SCHEDULE_POLICY"}:
+            ours, value = mine.get_property(name), theirs.get_property(name)
+            assert repr(ours) == repr(value), (device, name)
+        assert mine.get_property("INFERENCE_PRECISION_HINT" if device == "CPU" else "LOADED_FROM_CACHE") in (
+            ovjit.Type.f32, False,
+        )  # fmt: skip
+        for call in (
+            lambda m: m.get_property("NOPE"), lambda m: m.get_property(5), lambda m: m.set_property("A", 1),
+        ):  # fmt: skip
+            kind, error = cases.outcome(lambda call=call: call(theirs))
+            assert kind == "raises"
+            with pytest.raises(type(error)):
+                call(mine)
+        with pytest.raises(RuntimeError):
+            mine.set_property({"PERF_COUNT": True})
+
+
+def test_an_unknown_name_is_an_error_that_names_the_nearest():
+    core = ovjit.Core()
+    compiled = core.compile_model(model(ovjit), "CPU")
+    for call in (
+        lambda: core.compile_model(model(ovjit), "CPU", {"PERFORMANCE_HNT": "LATENCY"}),
+        lambda: core.set_property("CPU", {"PERFORMANCE_HNT": "LATENCY"}),
+        lambda: core.set_property({"performance_hint": "LATENCY"}),
+        lambda: core.get_property("CPU", "PERFORMANCE_HNT"),
+        lambda: compiled.get_property("PERFORMANCE_HNT"),
+    ):
+        with pytest.raises(RuntimeError, match="did you mean 'PERFORMANCE_HINT'"):
+            call()
+    with pytest.raises(RuntimeError, match="LATENCY or THROUGHPUT"):
+        core.set_property("CPU", {"PERFORMANCE_HINT": "FAST"})
+    assert core.get_property("CPU", "PERFORMANCE_HINT") == ovjit.properties.hint.PerformanceMode.LATENCY
+
+
+def test_properties_of_a_core():
+    for ov in (ovjit, openvino):
+        core = ov.Core()
+        core.set_property("CPU", {"NUM_STREAMS": 2})
+        assert core.get_property("CPU", "NUM_STREAMS") == 2
+        assert core.compile_model(model(ov), "CPU").get_property("NUM_STREAMS") == 2
+        assert core.compile_model(model(ov), "CPU", {"NUM_STREAMS": 1}).get_property("NUM_STREAMS") == 1
+        assert ov.Core().get_property("CPU", "NUM_STREAMS") == 1
+        core.set_property("CPU", ov.properties.inference_num_threads(1))
+        assert core.get_property("CPU", ov.properties.inference_num_threads) == 1
+        core.set_property({"ENABLE_MMAP": False})
+        assert core.get_property("ENABLE_MMAP") is False
+        core.set_property({"PERF_COUNT": "YES"})
+        assert core.get_property("CPU", "PERF_COUNT") is True
+        core.set_property("AUTO", {"PERFORMANCE_HINT": "THROUGHPUT"})
+        assert core.compile_model(model(ov)).get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") >= 1
+        for call in (
+            lambda core=core: core.set_property("CPU", "NUM_STREAMS", 2), lambda core=core: core.get_property("CPU", 5),
+        ):  # fmt: skip
+            with pytest.raises(TypeError):
+                call()
+        for call in (lambda core=core: core.get_property("CPU", "NOPE"), lambda core=core: core.get_property("NOPE")):
+            with pytest.raises(RuntimeError):
+                call()
+
+
+def test_defaults_of_the_cpu_device():
+    mine, theirs = ovjit.Core(), openvino.Core()
+    supported = mine.get_property("CPU", "SUPPORTED_PROPERTIES")
+    named = theirs.get_property("CPU", "SUPPORTED_PROPERTIES")
+    # what differs on purpose: precision, capabilities, nothing is ever pinned
+    different = {
+        "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION",
+        "OPTIMIZATION_CAPABILITIES", "ENABLE_CPU_PINNING", "COMPATIBILITY_CHECK", "TBB_PARTITIONER",
+        "SUPPORTED_PROPERTIES",
+    }  # fmt: skip
+    assert set(named) - set(supported) == {"COMPATIBILITY_CHECK"}
+    for name in set(named) - different:
+        assert repr(mine.get_property("CPU", name)) == repr(theirs.get_property("CPU", name)), name
+        if named[name] != "WO":
+            assert supported[name] == named[name], name
+    assert mine.get_property("CPU", "INFERENCE_PRECISION_HINT") == ovjit.Type.f32
+
+
+def test_threads_follow_what_the_process_may_use(monkeypatch):
+    from ovjit.api import properties_table as table
+
+    monkeypatch.setattr(table, "usable_cores", lambda: (6, "control group quota"))
+    resolved = table.resolve({}, "CPU")
+    assert (resolved["NUM_STREAMS"], resolved["INFERENCE_NUM_THREADS"], resolved["threads"]) == (1, 6, 6)
+    assert "quota" in resolved["INFERENCE_NUM_THREADS_REASON"]
+    resolved = table.resolve(table.read_config({"PERFORMANCE_HINT": "THROUGHPUT"}, "CPU"), "CPU")
+    assert (resolved["NUM_STREAMS"], resolved["threads"]) == (6, 1)
+    resolved = table.resolve({"NUM_STREAMS": 3}, "CPU")
+    assert (resolved["streams"], resolved["threads"]) == (3, 2)
+    resolved = table.resolve({"INFERENCE_NUM_THREADS": 2}, "CPU")
+    assert (resolved["INFERENCE_NUM_THREADS"], resolved["threads"]) == (2, 2)
+    assert resolved["INFERENCE_NUM_THREADS_REASON"] == "INFERENCE_NUM_THREADS of 2"
+    resolved = table.resolve({"PERFORMANCE_HINT_NUM_REQUESTS": 2, "NUM_STREAMS": -1}, "CPU")
+    assert resolved["NUM_STREAMS"] == 2
