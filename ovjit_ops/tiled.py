@@ -85,7 +85,7 @@ def _frame(operands: str) -> Frame:
             frame.integers(f"e{i}_n", f"e{i}_h", f"e{i}_w")
     frame.integers("x_n", "x_h", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "pixels", "x_g", "w_g", "w_panel")
     frame.integers("outs", "panels", "n1", "s1", "n2", "s2", "k")
-    return frame.integers("px_per", "px_blocks", "pn_per", "pn_blocks")
+    return frame.integers("px_per", "px_blocks", "pn_per", "pn_blocks", "ahead_step", "tile_ahead")
 
 
 def tile_kernel(name: str, epilogue: Epilogue, has_bias: bool, isa: Isa) -> Kernel:
@@ -124,10 +124,15 @@ def tile_kernel(name: str, epilogue: Epilogue, has_bias: bool, isa: Isa) -> Kern
     advance = ["j += 1", "if j == ow:", "    j = 0", "    i += 1", "    if i == oh:", "        i = 0", "        img += 1"]
     out += ["            m += 1", "            if m < rows:", *(" " * 16 + line for line in advance)]
     out += [" " * 8 + line for line in advance]
+    out += ["        # this tile's share of the weights that come next",
+            f"        ahead = w + pn_per * w_panel + (p // {rows[0]}) * tile_ahead"]  # fmt: skip
     out += ["        c = first_panel", "        while c < stop_panel:", f"            valid = outs - c * {width}"]
     bias = f"b + (group * panels + c) * {width * 4}" if has_bias else "0"
     channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.kind == "channel")
-    call = f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * outs + c * {width}, valid{channels})"
+    call = (
+        f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * outs + c * {width}, valid, "
+        f"ahead + c * w_panel, ahead_step{channels})"
+    )
     for vectors, condition in ((isa.tile_vectors, f"if valid > {isa.lanes}:"), (1, "else:")):
         out += [f"            {condition}"]
         for n, size in enumerate(rows):
@@ -252,6 +257,9 @@ class Tiled(Lowering):
         px_per = ceil_div(ceil_div(pixels, rows), px_blocks) * rows
         px_blocks = ceil_div(pixels, px_per)
 
+        # all tiles together prefetch each panel of the next block once
+        ahead_step = ceil_div(width * 4, ceil_div(pixels, rows))
+
         def along(view: View) -> list[int]:
             return [0 if a is None else view.strides[a] for a in axes]
 
@@ -259,7 +267,7 @@ class Tiled(Lowering):
             "x": x.ptr + origin, "w": planner.constants.at(self._w), "b": planner.constants.at(self._b), "y": y.ptr,
             "oh": oh, "ow": ow, "pixels": pixels, "x_g": x_group, "w_g": self.group_bytes, "w_panel": self.panel_bytes,
             "outs": self.outs, "panels": panels, "px_per": px_per, "px_blocks": px_blocks, "pn_per": pn_per,
-            "pn_blocks": pn_blocks,
+            "pn_blocks": pn_blocks, "ahead_step": ahead_step, "tile_ahead": ahead_step * depth,
         }  # fmt: skip
         values |= dict(zip(("n1", "s1", "n2", "s2", "k"), taps, strict=True))
         values |= dict(zip(("x_n", "x_h", "x_w"), strides, strict=True))

@@ -22,11 +22,12 @@ from typing import Any
 TABLE = 16
 
 #: The arguments of a tile, all int64: address table; weights; bias (0: none); taps (n1, s1, n2, s2); depth k;
-#: byte offset of the first channel; valid channels; then one address for each channel operand.
-ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid".split()
+#: first channel; valid channels; what to prefetch and by how many bytes to go on there at each k; then one
+#: address for each channel operand.
+ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 
 
-def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any, unroll: int = 1) -> Any:
+def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any) -> Any:
     """The Numba intrinsic of one tile size. `epilogue` is an `ovjit.codegen.emit.Epilogue`.
 
     The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands.
@@ -48,16 +49,21 @@ def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any, unroll: int = 1)
     def load_address(b: ir.IRBuilder, table: ir.Value, row: int, m: int) -> ir.Value:
         return b.load(b.gep(simd.pointer(b, table, i64), [i64(row * TABLE + m)]), align=8)
 
-    def depth_step(b: ir.IRBuilder, pixels: list, off: ir.Value, w: ir.Value, acc: list, u: int) -> list:
+    def prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
+        """Into the second-level cache."""
+        p = simd.pointer(b, address, ir.IntType(8))
+        simd.call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), [p, i32(0), i32(2), i32(1)])
+
+    def depth_step(b: ir.IRBuilder, pixels: list, off: ir.Value, w: ir.Value, acc: list) -> list:
         """One k: acc[m][v] += a[m] * w[v]."""
         ws = [
-            b.load(simd.pointer(b, b.add(w, i64((u * vectors + v) * vector_bytes)), vt), align=vector_bytes)
+            b.load(simd.pointer(b, b.add(w, i64(v * vector_bytes)), vt), align=vector_bytes)
             for v in range(vectors)
         ]
         out = []
         for m in range(rows):
             address = b.gep(
-                b.inttoptr(pixels[m], ir.IntType(8).as_pointer()), [b.add(off, i64(u * size))],
+                b.inttoptr(pixels[m], ir.IntType(8).as_pointer()), [off],
                 source_etype=ir.IntType(8),
             )  # fmt: skip
             a = simd.broadcast(b, b.load(b.bitcast(address, f32.as_pointer()), align=size), lanes)
@@ -107,33 +113,26 @@ def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any, unroll: int = 1)
             b.position_at_end(after)
             return phis
 
-        def over_k(base: ir.Value, w: ir.Value, acc: list) -> list:
-            def step(count: int) -> Any:
-                def emit(s: list) -> list:
-                    k, w, acc = s[0], s[1], s[2:]
-                    off = b.add(base, b.shl(k, i64(2)))
-                    for u in range(count):
-                        acc = depth_step(b, pixels, off, w, acc, u)
-                    return [b.add(w, i64(count * vectors * vector_bytes)), *acc]
+        def over_k(base: ir.Value, state: list) -> list:
+            def emit(s: list) -> list:
+                k, w, ahead, acc = s[0], s[1], s[2], s[3:]
+                prefetch(b, ahead)
+                acc = depth_step(b, pixels, b.add(base, b.shl(k, i64(2))), w, acc)
+                return [b.add(w, i64(vectors * vector_bytes)), b.add(ahead, a["ahead_step"]), *acc]
 
-                return emit
-
-            state = [i64(0), w, *acc]
-            if unroll > 1:
-                state = loop(a["k"], unroll, state, step(unroll))
-            return loop(a["k"], 1, state, step(1))[1:]
+            return loop(a["k"], 1, [i64(0), *state], emit)[1:]
 
         def over_j(base: ir.Value, state: list) -> list:
             return loop(
                 a["n2"], 1, [i64(0), base, *state],
-                lambda s: [b.add(s[1], a["s2"]), *over_k(s[1], s[2], s[3:])],
+                lambda s: [b.add(s[1], a["s2"]), *over_k(s[1], s[2:])],
             )[2:]  # fmt: skip
 
         state = loop(
-            a["n1"], 1, [i64(0), i64(0), a["weights"], *acc],
+            a["n1"], 1, [i64(0), i64(0), a["weights"], a["ahead"], *acc],
             lambda s: [b.add(s[1], a["s1"]), *over_j(s[1], s[2:])],
         )  # fmt: skip
-        acc = state[3:]
+        acc = state[4:]
 
         def finish(masked: bool) -> None:
             masks = [b.sub(a["valid"], i64(v * lanes)) if masked else None for v in range(vectors)]
