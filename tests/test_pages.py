@@ -455,7 +455,8 @@ def test_snippets_unmodified_through_as_openvino(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", runner],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(TESTS.parent)}, capture_output=True, text=True, timeout=100,
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent)}, cwd=tmp_path, capture_output=True, text=True,
+        timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     ran = [line[4:] for line in done.stdout.splitlines() if line.startswith("ran ")]
