@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ovjit.api.convert import dims_of, element_name
 from ovjit.api.ends import Constant, Parameter, Result, constant_node
 from ovjit.api.node import Node, Output
 from ovjit.errors import ModelError
+from ovjit.graph import op
 from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
 
 #: Second names that OpenVINO has for a builder.
@@ -62,9 +63,14 @@ def opset_functions(module: str, opset: int) -> tuple[Callable[[str], Any], Call
     return __getattr__, __dir__
 
 
-@cache
 def builders(opset: int) -> dict[str, Callable[..., Node]]:
     """name -> builder, of every operation that opset number `opset` has."""
+    op.load_ops()
+    return _builders(opset, op.generation)
+
+
+@lru_cache(17)
+def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
     newest: dict[str, Op] = {}
     for record in all_ops():  # versions of an operation in rising order
         if record.opset <= opset:

@@ -154,15 +154,29 @@ class Op:
 
 _REGISTRY: dict[str, dict[int, Op]] = {}
 _loaded = False
+#: Grows with every change of the registry: what is derived from it is good for one number.
+generation = 0
 
 
 def register(record: Op) -> Op:
     """Add an operation. Raises ValueError if that name and version is taken."""
+    global generation
     versions = _REGISTRY.setdefault(record.name, {})
     if record.opset in versions:
         raise ValueError(f"{record!r} is registered already")
     versions[record.opset] = record
+    generation += 1
     return record
+
+
+def unregister(record: Op) -> None:
+    """Take an operation away again, to register another in its place. Graphs that use it go on working."""
+    global generation
+    versions = _REGISTRY[record.name]
+    del versions[record.opset]
+    if not versions:
+        del _REGISTRY[record.name]
+    generation += 1
 
 
 def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
