@@ -80,6 +80,7 @@ class Program:
             lowering.plan(planner)
         plan = planner.finish()
         plan.input_shapes = tuple(tuple(s) for s in shapes)
+        plan.memory = self.memory
         return plan
 
 

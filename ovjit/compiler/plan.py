@@ -71,7 +71,7 @@ class Plan:
     """What `Planner.finish` gives; all that a job needs to run with these shapes."""
 
     __slots__ = (
-        "arena_size", "input_shapes", "kernels", "output_shapes", "parallel", "scratch_offset", "scratch_size",
+        "arena_size", "input_shapes", "kernels", "memory", "output_shapes", "parallel", "scratch_offset", "scratch_size",
         "data", "steps", "words",
     )  # fmt: skip
 
@@ -79,6 +79,7 @@ class Plan:
         self.steps: list[Step] = []
         self.words: list[list[int]] = []  # argument block of each step
         self.data = np.empty(0, np.uint8)  # constants of this plan
+        self.memory = self.data  # the model's constants
         self.arena_size = 0  # without scratch
         self.scratch_offset = 0
         self.scratch_size = 0  # per thread

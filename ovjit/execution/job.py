@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.pipeline import Program
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
@@ -66,10 +65,19 @@ class Table:
 class Executable:
     """A compiled graph. Thread-safe."""
 
-    def __init__(self, graph: Graph, config: Mapping[str, Any]):
-        self.graph = graph
+    def __init__(self, graph: Graph | None, config: Mapping[str, Any], program: Any = None):
+        """Compile `graph`, or take `program`, an `ovjit.storage.program.StoredProgram`, as it is."""
+        if program is None:
+            from ovjit.compiler.pipeline import Program
+
+            assert graph is not None
+            program = Program(graph)
+        self._graph = graph
         self.config = dict(config)
-        self.program = Program(graph)
+        self.program = program
+        #: What the ends are: anything with a dtype and a shape.
+        self.inputs: Sequence[Any] = program.inputs if graph is None else graph.inputs
+        self.outputs: Sequence[Any] = program.outputs if graph is None else graph.outputs
         self.addresses = self.program.load()
         runner.native()
         self.streams = int(config.get("streams", 1))
@@ -79,9 +87,14 @@ class Executable:
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
         self._lock = threading.Lock()
-        self.static = all(is_static(v.shape) for v in graph.inputs)
+        self.static = all(is_static(v.shape) for v in self.inputs)
         if self.static:
-            self.table(tuple(tuple(v.shape) for v in graph.inputs))
+            self.table(tuple(tuple(v.shape) for v in self.inputs))
+
+    @property
+    def graph(self) -> Graph:
+        """The graph as it was given to the compiler; read from the blob when the model came from one."""
+        return self.program.given() if self._graph is None else self._graph
 
     def table(self, shapes: tuple[tuple[int, ...], ...]) -> Table:
         """The table for these input shapes, from a least-recently-used cache."""
@@ -112,21 +125,20 @@ class Job:
 
     def __init__(self, executable: Executable):
         self.executable = executable
-        graph = executable.graph
-        self.inputs: list[np.ndarray | None] = [None] * len(graph.inputs)
-        self._addresses: list[int] = [0] * len(graph.inputs)
-        self._input_shapes: list[tuple[int, ...] | None] = [None] * len(graph.inputs)
-        self.outputs: list[np.ndarray] = [_initial_output(v) for v in graph.outputs]
+        inputs, outputs = len(executable.inputs), len(executable.outputs)
+        self.inputs: list[np.ndarray | None] = [None] * inputs
+        self._addresses: list[int] = [0] * inputs
+        self._input_shapes: list[tuple[int, ...] | None] = [None] * inputs
+        self.outputs: list[np.ndarray] = [_initial_output(v) for v in executable.outputs]
         self._own: list[np.ndarray | None] = list(self.outputs)
-        self._targets: list[np.ndarray | None] = [None] * len(graph.outputs)
+        self._targets: list[np.ndarray | None] = [None] * outputs
         self.on_done: Callable[[Job], None] | None = None
         self.error: BaseException | None = None
         self._callback_running = False
         self._native = runner.native()
         self._pool = executable.pool
         self.address, self.words = streams.take_block()
-        self._bases = np.zeros(FIRST_IO + len(graph.inputs) + len(graph.outputs), np.int64)
-        self._bases[1] = executable.program.memory.ctypes.data
+        self._bases = np.zeros(FIRST_IO + inputs + outputs, np.int64)
         self._counters = np.zeros(2, np.int64)
         self._perf: np.ndarray | None = None
         self._table: Table | None = None
@@ -188,6 +200,7 @@ class Job:
             words[runner.SCRATCH] = plan.scratch_offset
             words[runner.SCRATCH_SIZE] = plan.scratch_size
             words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
+            self._bases[1] = plan.memory.ctypes.data
             self._bases[2] = table.data.ctypes.data
             if threads > 1:
                 self._pool.ensure_workers()
