@@ -18,10 +18,11 @@ from ovjit.graph.shapes import (
 )
 from ovjit_ops.elementwise import random_array
 from ovjit_ops.movement import MOVABLE, ints
+from ovjit_ops.shuffle import lower_shuffle, sink_shuffle
 from ovjit_ops.values import known, length
 
 
-@op("ShuffleChannels", opset=1, types=MOVABLE)
+@op("ShuffleChannels", opset=1, types=MOVABLE, lower=lower_shuffle, rules=[sink_shuffle])
 class ShuffleChannels:
     """The dimension `axis` taken as [group, rest] and transposed."""
 

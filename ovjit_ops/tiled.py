@@ -27,6 +27,7 @@ from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
+from ovjit_ops.shuffle import channel_shuffle
 from ovjit_ops.tiles import TABLE, make_tile
 from ovjit_ops.windows import resolve_pads
 
@@ -37,6 +38,8 @@ PANEL_BYTES = 384 * 1024
 #: Floating-point operations of one chunk, some 15 us.
 CHUNK_FLOPS = 4_000_000
 MOST_CHUNKS = 32
+#: Inputs of at most so many channels are read plane by plane, which saves turning them.
+PLANAR_CHANNELS = 4
 
 
 def tile_width(isa: Isa | None = None) -> int:
@@ -166,13 +169,19 @@ class Tiled(Lowering):
         kinds = [self._kind(v) for v in self.operands]
         self.epilogue = Epilogue(body, kinds, self.out.dtype)
         names = "_".join(n.op.name.lower() for n in group.body[skip:][:4])
-        rows, lanes = ROWS[self.isa.name][0], tile_width(self.isa)
-        self.kernel = tile_kernel(
-            f"{kind}_f32_{rows}x{lanes}_{self.isa.name}{'_' + names if names else ''}",
-            self.epilogue, self.bias is not None, self.isa,
-        )  # fmt: skip
+        self.kind = kind
+        self.kernel = self.make_kernel(names)
         self.kernels = (self.kernel,)
         self._w = self._b = 0
+
+    def make_kernel(self, names: str) -> Kernel:
+        rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
+        name = f"{self.kind}_f32_{rows}x{width}_{self.isa.name}{'_' + names if names else ''}"
+        return tile_kernel(name, self.epilogue, self.bias is not None, self.isa)
+
+    def along(self, view: View, axes: Sequence[int | None]) -> list[int]:
+        """The byte strides of `view` for the axes that stand for N, OH, OW; None: 0."""
+        return [0 if a is None else view.strides[a] for a in axes]
 
     def _take_bias(self) -> int:
         """A constant added first, one number per channel, starts the accumulators. Returns how many nodes it took."""
@@ -260,9 +269,6 @@ class Tiled(Lowering):
         # all tiles together prefetch each panel of the next block once
         ahead_step = ceil_div(width * 4, ceil_div(pixels, rows))
 
-        def along(view: View) -> list[int]:
-            return [0 if a is None else view.strides[a] for a in axes]
-
         values: dict[str, Any] = {
             "x": x.ptr + origin, "w": planner.constants.at(self._w), "b": planner.constants.at(self._b), "y": y.ptr,
             "oh": oh, "ow": ow, "pixels": pixels, "x_g": x_group, "w_g": self.group_bytes, "w_panel": self.panel_bytes,
@@ -271,13 +277,13 @@ class Tiled(Lowering):
         }  # fmt: skip
         values |= dict(zip(("n1", "s1", "n2", "s2", "k"), taps, strict=True))
         values |= dict(zip(("x_n", "x_h", "x_w"), strides, strict=True))
-        values |= dict(zip(("y_n", "y_h", "y_w"), along(y), strict=True))
+        values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
         reads = [x]
         for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
             view = self.operand_view(planner, value, operand.kind)
             values[f"e{i}"] = view.ptr
             if operand.kind != "channel":
-                values |= dict(zip((f"e{i}_n", f"e{i}_h", f"e{i}_w"), along(view), strict=True))
+                values |= dict(zip((f"e{i}_n", f"e{i}_h", f"e{i}_w"), self.along(view, axes), strict=True))
             reads.append(view)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
         planner.step(self.kernel, values, px_blocks * pn_blocks * self.groups, reads, [y], flops)
@@ -298,11 +304,30 @@ class TiledConvolution(Tiled):
         self.groups, self.outs, self.channels, *kernel = self.weights.shape
         self.kernel_size = kernel
         self.attrs = anchor.attrs
+        groups = channel_shuffle(self.data)
+        #: 1x1 convolutions read shuffled channels where they lie: `shuffle` runs of equal length
+        self.shuffle = 0
+        if groups and set(kernel) == {1} and self.channels % groups == 0:
+            self.shuffle = groups
+            self.data = self.data.node.inputs[0]
         super().__init__(group, "conv")
+
+    @property
+    def planar(self) -> bool:
+        """True when the input is read as the user gives it, NCHW: few channels, and nobody has turned them yet."""
+        return (
+            self.data.node.op.name == "Parameter" and self.groups == 1 and 1 < self.channels <= PLANAR_CHANNELS
+            and len(self.kernel_size) == 2 and self.kernel_size[1] > 1 and set(self.attrs["dilations"]) <= {1}
+        )  # fmt: skip
 
     def matrix(self) -> np.ndarray:
         rank = len(self.kernel_size)
+        if self.planar:
+            return self.weights.transpose(0, 2, 3, 4, 1).reshape(1, -1, self.outs)  # C, taps, O
         order = (0, *range(3, 3 + rank), 2, 1)  # G, taps, C, O
+        if self.shuffle:
+            runs = self.weights.reshape(self.groups, self.outs, self.channels // self.shuffle, self.shuffle)
+            return runs.transpose(0, 3, 2, 1).reshape(self.groups, -1, self.outs)
         return self.weights.transpose(order).reshape(self.groups, -1, self.outs)
 
     def window(self, extents: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int]]:
@@ -322,6 +347,8 @@ class TiledConvolution(Tiled):
         return [(0, 0), (0, 0), *zip(map(int, begin), map(int, end), strict=True)]
 
     def wishes(self) -> list[tuple[Value, Layout]]:
+        if self.planar:
+            return []
         shape = self.data.shape
         extents = [64 if isinstance(d, Interval) else d for d in shape[2:]]
         return [(self.data, channels_last(len(shape), self.halo(extents)))]
@@ -333,9 +360,19 @@ class TiledConvolution(Tiled):
         shape = planner.shape(self.data)
         out_shape = planner.shape(self.out)
         strides, dilations, begin, _ = self.window(shape[2:])
+        size = SIZE["f32"]
+        if self.planar:
+            x = planner.copy(self.data, Layout(range(4), self.halo(shape[2:])))
+            y = planner.channels_last_output(self.out)
+            kh, kw = self.kernel_size
+            _, x_c, x_h, x_w = x.strides
+            self.emit(
+                planner, x, y, (out_shape[0], *out_shape[2:]), (x.strides[0], strides[0] * x_h, strides[1] * x_w),
+                (0, 2, 3), (self.channels, x_c, kh, x_h, kw), 0, -begin[0] * x_h - begin[1] * x_w,
+            )  # fmt: skip
+            return
         x = planner.with_halo(self.data, self.halo(shape[2:]))
         y = planner.channels_last_output(self.out)
-        size = SIZE["f32"]
         if len(shape) == 3:  # one spatial dimension: a row
             kh, (kw,) = 1, self.kernel_size
             x_h, x_w = 0, x.strides[2]
@@ -348,13 +385,19 @@ class TiledConvolution(Tiled):
             (sh, sw), (dh, dw), (ph, pw) = strides, dilations, begin
             axes = (0, 2, 3)
             images = (out_shape[0], *out_shape[2:])
-        if dw == 1 and x_w == self.channels * size and self.groups == 1:
+        x_group = self.channels * size
+        if self.shuffle:
+            run = self.channels // self.shuffle
+            apart = x.shape[1] // self.shuffle * size
+            taps = (self.shuffle, apart, 1, 0, run)
+            x_group = run * size
+        elif dw == 1 and x_w == self.channels * size and self.groups == 1:
             taps = (kh, dh * x_h, 1, 0, kw * self.channels)
         else:
             taps = (kh, dh * x_h, kw, dw * x_w, self.channels)
         self.emit(
             planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps,
-            self.channels * size, -ph * x_h - pw * x_w,
+            x_group, -ph * x_h - pw * x_w,
         )  # fmt: skip
 
 
@@ -365,7 +408,9 @@ def lower_convolution(group: Group) -> Lowering | None:
     filters = anchor.inputs[1].constant
     if filters is None or filters.dtype != np.float32 or len(anchor.inputs[0].shape) not in (3, 4) or not filters.size:
         return None
-    return TiledConvolution(group)
+    from ovjit_ops.depthwise import Depthwise, is_depthwise
+
+    return Depthwise(group) if is_depthwise(group) else TiledConvolution(group)
 
 
 class TiledMatMul(Tiled):

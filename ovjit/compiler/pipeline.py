@@ -19,6 +19,7 @@ from ovjit.compiler.lower import Lowering, copy_kernel, fill_kernel, lower_group
 from ovjit.compiler.plan import Constants, Plan, Planner
 from ovjit.compiler.views import Layout
 from ovjit.graph.graph import Graph, Value, verify
+from ovjit.graph.op import all_ops
 
 log = logging.getLogger("ovjit")
 
@@ -27,9 +28,15 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
+    "ops": lambda g: simplify.run_rules(g, op_rules()),
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
     "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
 }
+
+
+def op_rules() -> list[simplify.Rule]:
+    """The rewrite rules that operations bring along (option `rules` of their records)."""
+    return [rule for record in all_ops() for rule in record.extra.get("rules", ())]
 
 
 def run_passes(graph: Graph) -> Graph:

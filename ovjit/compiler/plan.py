@@ -8,7 +8,7 @@ offsets in one arena by lifetime, and pointers become (base, offset) pairs.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,7 @@ class Planner:
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self.scratch = 0
+        self.deferred: dict[Value, Callable[[], View]] = {}
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
         self._group: Any = None
         self._copies: dict[tuple, View] = {}
@@ -136,6 +137,8 @@ class Planner:
     def view(self, value: Value) -> View:
         """Where `value` lies. Constants are placed among the constants, row-major."""
         view = self.views.get(value)
+        if view is None and value in self.deferred:
+            view = self.views[value] = self.deferred.pop(value)()
         if view is None:
             known = self.types[value].value
             if known is None:
@@ -216,6 +219,13 @@ class Planner:
         layout = self.layouts.get(value)
         halo = layout.halo if layout else None
         return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo))
+
+    def defer(self, value: Value, make: Callable[[], View]) -> None:
+        """`value` is made by `make` when somebody asks for its view; who reads its source instead does not ask."""
+        if value in self.placed or value in self._output_of:
+            self.views[value] = make()
+        else:
+            self.deferred[value] = make
 
     def place(self, value: Value, view: View) -> None:
         """Ask the producer of `value` to write it to `view`, a part of a buffer made by `reserve`."""
