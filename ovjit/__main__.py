@@ -1,4 +1,4 @@
-"""`python -m ovjit`: run a program written for OpenVINO, show what ovjit does, look after the kernel cache."""
+"""`python -m ovjit`: run a program written for OpenVINO, show what ovjit does, tend the kernel cache."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(program: str, arguments: Sequence[str], module: bool = False) -> int:
-    """Run a script (or module) as `__main__`, with `import openvino` giving ovjit. Its exceptions pass through."""
+    """Run a script (or module) as `__main__`, with ovjit for openvino. Its exceptions pass through."""
     try:
         import ovjit.as_openvino  # noqa: F401
     except ImportError as error:

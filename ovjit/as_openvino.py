@@ -1,8 +1,8 @@
 """`import ovjit.as_openvino`: from now on `import openvino`, with all that is below it, is ovjit.
 
-Programs written for OpenVINO then run unchanged: `openvino`, `openvino.runtime`, `openvino.properties.hint` and so
-on are the same module objects as `ovjit`, `ovjit.runtime` ... A submodule that ovjit does not have is a
-ModuleNotFoundError, as for a package that is not installed. Raises ImportError if the real package has been
+Programs written for OpenVINO then run unchanged: `openvino`, `openvino.runtime`, `openvino.properties.hint`
+and so on are the same module objects as `ovjit`, `ovjit.runtime` ... A submodule that ovjit does not have is
+a ModuleNotFoundError, as for a package that is not installed. Raises ImportError if the real package has been
 imported already: two engines behind one name would be worse than none.
 """
 
@@ -16,9 +16,8 @@ from ovjit.alias import install
 _real = sys.modules.get("openvino")
 if _real is not None and _real is not ovjit:
     raise ImportError(
-        "the real openvino is imported already (from "
-        f"{getattr(_real, '__file__', None) or 'an unknown place'}): import ovjit.as_openvino before it, or run the "
-        "program with python -m ovjit run"
+        f"the real openvino is imported already, from {getattr(_real, '__file__', None) or 'an unknown place'}: "
+        "import ovjit.as_openvino before it, or run the program with python -m ovjit run"
     )
 install("openvino", "ovjit")
 sys.modules["openvino"] = ovjit

@@ -15,12 +15,18 @@ PACKAGES = {"ovjit": ovjit, "openvino": openvino}
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
-def unary(ov: Any, shape: Any = (8,), dtype: Any = np.float32, op: str = "relu", device: str = "CPU", **config: Any) -> Any:
+def unary(
+    ov: Any, shape: Any = (8,), dtype: Any = np.float32, op: str = "relu", device: str = "CPU", **config: Any
+) -> Any:
     """A compiled model of one operation on the input "a"."""
-    a = ov.opset8.parameter(shape if isinstance(shape, str) else list(shape), dtype=dtype, name="a") if not (
-        isinstance(shape, str)
-    ) else ov.opset8.parameter(ov.PartialShape(shape), dtype=dtype, name="a")
-    return ov.Core().compile_model(ov.Model([getattr(ov.opset8, op)(a)], [a], "one"), device, {**EXACT, **config})
+    a = (
+        ov.opset8.parameter(shape if isinstance(shape, str) else list(shape), dtype=dtype, name="a")
+        if not (isinstance(shape, str))
+        else ov.opset8.parameter(ov.PartialShape(shape), dtype=dtype, name="a")
+    )
+    return ov.Core().compile_model(
+        ov.Model([getattr(ov.opset8, op)(a)], [a], "one"), device, {**EXACT, **config}
+    )
 
 
 def adder(ov: Any, shape: Any = (8,), **config: Any) -> Any:
@@ -79,7 +85,7 @@ def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
 
 
 def check_alike(call: Callable[[Any], Any], what: object = "") -> None:
-    """`call(package)` returns the same with both packages, or raises: what OpenVINO raises is caught alike."""
+    """`call(package)` does the same with both packages; what OpenVINO raises is caught alike."""
     kind, theirs = outcome(lambda: call(openvino))
     mine_kind, mine = outcome(lambda: call(ovjit))
     if kind == "raises":

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 def python(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, *args], capture_output=True, text=True, timeout=120, cwd=cwd, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, *args], capture_output=True, text=True, timeout=120, cwd=cwd, env={**os.environ,
+        "PYTHONPATH": path}
     )  # fmt: skip
 
 
@@ -41,8 +42,8 @@ PROGRAM = textwrap.dedent("""
     model = Model([opset8.absolute(a)], [a], "m")
     compiled = ov.compile_model(model, "CPU", {hints.performance_mode: hints.PerformanceMode.LATENCY})
     assert compiled(np.full(8, -2, np.float32))[0].tolist() == [2] * 8
-    assert not any(m.startswith("openvino") and "site-packages/openvino" in (getattr(sys.modules[m], "__file__", "") or "")
-                   for m in sys.modules)
+    files = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
+    assert not any("site-packages/openvino" in file for file in files)
     try:
         import openvino.nosuch
     except ModuleNotFoundError as error:
@@ -74,7 +75,9 @@ def test_the_real_package_first_is_refused():
     run = python("-c", "import openvino\nimport ovjit\nprint(ovjit.__version__)\nimport ovjit.as_openvino")
     assert run.returncode == 1
     assert "ImportError: the real openvino is imported already" in run.stderr
-    run = python("-c", "import openvino, sys\nfrom ovjit.__main__ import main\nsys.exit(main(['run', 'x.py']))")
+    run = python(
+        "-c", "import openvino, sys\nfrom ovjit.__main__ import main\nsys.exit(main(['run', 'x.py']))"
+    )
     assert run.returncode == 2
     assert run.stderr.startswith("ovjit: the real openvino is imported already")
 

@@ -26,7 +26,8 @@ def model(ov):
 
 @pytest.mark.parametrize(
     "device",
-    ["CPU", "AUTO", "AUTO:CPU", "MULTI:CPU", "HETERO:CPU", "BATCH:CPU", "MULTI", "AUTO:-CPU", "AUTO:GPU", "AUTO:CPU,GPU",
+    ["CPU", "AUTO", "AUTO:CPU", "MULTI:CPU", "HETERO:CPU", "BATCH:CPU", "MULTI", "AUTO:-CPU", "AUTO:GPU",
+    "AUTO:CPU,GPU",
      "GPU", "GPU.0", "NPU", "MULTI:GPU,CPU", "cpu", "CPU.0", "FOO", "", "HETERO:FOO", "CPU:AUTO"],
 )  # fmt: skip
 def test_devices(device):
@@ -45,7 +46,11 @@ def test_devices(device):
 
 def test_default_devices():
     for ov in (ovjit, openvino):
-        for compiled in (ov.compile_model(model(ov)), ov.Core().compile_model(model(ov)), ov.compile_model(model(ov), "AUTO", {})):
+        for compiled in (
+            ov.compile_model(model(ov)),
+            ov.Core().compile_model(model(ov)),
+            ov.compile_model(model(ov), "AUTO", {}),
+        ):
             assert compiled.get_property("EXECUTION_DEVICES") == ["CPU"]
             assert "MODEL_PRIORITY" in compiled.get_property("SUPPORTED_PROPERTIES")  # it is AUTO's
 
@@ -53,9 +58,11 @@ def test_default_devices():
 def test_what_a_core_says_of_itself():
     for call in (
         lambda c: repr(c), lambda c: c.available_devices, lambda c: c.get_available_devices(),
-        lambda c: list(c.get_versions("CPU")), lambda c: list(c.get_versions("AUTO")), lambda c: c.get_versions("GPU"),
+        lambda c: list(c.get_versions("CPU")), lambda c: list(c.get_versions("AUTO")),
+        lambda c: c.get_versions("GPU"),
         lambda c: c.get_versions("FOO"), lambda c: c.get_property("CPU", "AVAILABLE_DEVICES"),
-        lambda c: c.get_property("CPU", "FULL_DEVICE_NAME"), lambda c: c.get_property("AUTO", "FULL_DEVICE_NAME"),
+        lambda c: c.get_property("CPU", "FULL_DEVICE_NAME"), lambda c: c.get_property("AUTO",
+        "FULL_DEVICE_NAME"),
         lambda c: c.create_context("CPU", {}), lambda c: c.create_context("GPU", {}),
         lambda c: c.get_default_context("GPU"), lambda c: c.get_default_context("CPU"),
         lambda c: c.unload_plugin("ZZ"), lambda c: c.add_extension("nofile"), lambda c: c.add_extension(5),
@@ -83,7 +90,9 @@ def test_query_model():
 
 
 @pytest.mark.parametrize(
-    "source", ["nofile.xml", b"garbage", "nofile.onnx", b"", 5, None, "<xml>", "/", 1.5, b"<net></net>"], ids=repr
+    "source",
+    ["nofile.xml", b"garbage", "nofile.onnx", b"", 5, None, "<xml>", "/", 1.5, b"<net></net>"],
+    ids=repr,
 )
 def test_what_cannot_be_read(source):
     cases.check_alike(lambda ov: ov.Core().read_model(source), source)
@@ -104,11 +113,15 @@ def test_reading_from_paths_and_memory(tmp_path):
     expected = core.compile_model(xml)(images[:3])[0]
     content = xml.read_bytes()
     for args in (
-        (place / "a b.xml",), (str(place / "a b.xml"),), (content, weights), (io.BytesIO(content), io.BytesIO(weights)),
-        (memoryview(content), memoryview(weights)), (xml, place / "a b.bin"), (str(xml), str(place / "a b.bin")),
+        (place / "a b.xml",), (str(place / "a b.xml"),), (content, weights), (io.BytesIO(content),
+        io.BytesIO(weights)),
+        (memoryview(content), memoryview(weights)), (xml, place / "a b.bin"), (str(xml),
+        str(place / "a b.bin")),
         (content, ovjit.Tensor(np.frombuffer(weights, np.uint8))),
     ):  # fmt: skip
-        np.testing.assert_array_equal(core.compile_model(core.read_model(*args), "CPU")(images[:3])[0], expected)
+        np.testing.assert_array_equal(
+            core.compile_model(core.read_model(*args), "CPU")(images[:3])[0], expected
+        )
     np.testing.assert_array_equal(ovjit.compile_model(place / "a b.xml")(images[:3])[0], expected)
     np.testing.assert_array_equal(core.compile_model(content, weights=weights)(images[:3])[0], expected)
     np.testing.assert_array_equal(ovjit.read_model(xml).inputs[0].names == {""}, False)
@@ -170,3 +183,63 @@ assert not heavy, heavy
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert not re.search(r"\S", run.stdout + run.stderr)
+
+
+def test_the_runtime_model():
+    xml, images, _ = digits()
+    compiled = ovjit.Core().compile_model(xml, "CPU", {"PERF_COUNT": True})
+    compiled(images[:8])
+    runtime = compiled.get_runtime_model()
+    assert [list(p.partial_shape) for p in runtime.inputs] == [list(p.partial_shape) for p in compiled.inputs]
+    kinds = {}
+    for node in runtime.get_ordered_ops():
+        notes = {key: value.value for key, value in node.get_rt_info().items()}
+        assert notes["originalLayersNames"]
+        assert notes["runtimePrecision"] == node.output(0).element_type.to_string()
+        kinds.setdefault(notes["layerType"], []).append(notes)
+    assert {"Input", "Const", "Output", "Convolution"} <= set(kinds)
+    assert all(notes["primitiveType"] for notes in kinds["Convolution"])
+    assert any(notes["execTimeMcs"] != "not_executed" for notes in kinds["Convolution"])
+    theirs = openvino.Core().compile_model(xml, "CPU").get_runtime_model()
+    keys = set(next(iter(theirs.get_ordered_ops())).get_rt_info())
+    assert keys - set(kinds["Input"][0]) <= {"outputLayouts"}
+
+
+def test_forked_children_infer():
+    program = """
+import multiprocessing, sys
+import numpy as np
+import ovjit as ov
+from ovjit.data import digits
+xml, images, labels = digits()
+compiled = ov.compile_model(xml)
+expected = compiled(images[:4])[0]
+
+def child(results):
+    request = compiled.create_infer_request()
+    request.start_async(images[:4])
+    request.wait()
+    queue = ov.AsyncInferQueue(compiled, 2)
+    seen = []
+    queue.set_callback(lambda r, u: seen.append(r.results[0]))
+    for _ in range(4):
+        queue.start_async(images[:4])
+    queue.wait_all()
+    fine = all((x == expected).all() for x in (*seen, request.results[0], compiled(images[:4])[0]))
+    results.put((fine, len(seen)))
+
+context = multiprocessing.get_context("fork")
+queue = ov.AsyncInferQueue(compiled, 2)
+queue.start_async(images[:4])
+queue.wait_all()
+for _ in range(3):
+    results = context.Queue()
+    process = context.Process(target=child, args=(results,))
+    process.start()
+    assert results.get(timeout=20) == (True, 4)
+    process.join(20)
+    assert process.exitcode == 0
+print("fine")
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90)
+    assert run.stdout == "fine\n", run.stderr

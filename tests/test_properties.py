@@ -20,7 +20,7 @@ def members(package, module):
     mine = importlib.import_module(f"{package}.properties{module}")
     found = {}
     for name in dir(theirs):
-        if name.startswith("_") or name in ("device", "hint", "log", "streams") or name.startswith("intel_"):
+        if name.startswith(("_", "intel_")) or name in ("device", "hint", "log", "streams"):
             continue
         if name == "cache_encryption_callbacks" or not hasattr(mine, name):
             continue
@@ -50,7 +50,9 @@ def test_properties_are_strings_that_can_be_called():
         name, value = p.inference_num_threads(2)
         assert (name, value.value) == ("INFERENCE_NUM_THREADS", 2)
         assert isinstance(value, ov.OVAny)
-        assert p.hint.performance_mode(p.hint.PerformanceMode.LATENCY)[1].value == p.hint.PerformanceMode.LATENCY
+        assert (
+            p.hint.performance_mode(p.hint.PerformanceMode.LATENCY)[1].value == p.hint.PerformanceMode.LATENCY
+        )
         for call in (
             lambda p=p: p.supported_properties(1), lambda p=p: p.inference_num_threads("x"),
             lambda p=p: p.inference_num_threads(2.5), lambda p=p: p.hint.performance_mode("LATENCY"),
@@ -62,12 +64,15 @@ def test_properties_are_strings_that_can_be_called():
         assert p.streams.Num(3).to_integer() == 3
         assert p.streams.Num.AUTO.to_integer() == -1
         assert p.device.priorities("CPU", "GPU")[1].value == "CPU,GPU,"
-        assert p.device.properties({"CPU": {p.enable_profiling: True}})[1].value == {"CPU": {"PERF_COUNT": True}}
+        assert p.device.properties({"CPU": {p.enable_profiling: True}})[1].value == {
+            "CPU": {"PERF_COUNT": True}
+        }
         assert p.device.Capability.FP32 == "FP32"
 
 
 SHOWN = (
-    "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "PERF_COUNT",
+    "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "OPTIMAL_NUMBER_OF_INFER_REQUESTS",
+    "PERF_COUNT",
     "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_DEVICES", "NETWORK_NAME",
 )  # fmt: skip
 
@@ -78,7 +83,8 @@ def configs(ov):
     return [
         {}, None, {"PERFORMANCE_HINT": "THROUGHPUT"}, {"PERFORMANCE_HINT": mode.THROUGHPUT},
         {p.hint.performance_mode: mode.LATENCY}, dict([p.hint.performance_mode(mode.THROUGHPUT)]),
-        {"PERFORMANCE_HINT": "latency"}, {"PERFORMANCE_HINT": "CUMULATIVE_THROUGHPUT"}, {"PERFORMANCE_HINT": ""},
+        {"PERFORMANCE_HINT": "latency"}, {"PERFORMANCE_HINT": "CUMULATIVE_THROUGHPUT"},
+        {"PERFORMANCE_HINT": ""},
         {"PERFORMANCE_HINT": 3}, {"NUM_STREAMS": 2}, {"NUM_STREAMS": "2"}, {"NUM_STREAMS": "AUTO"},
         {"NUM_STREAMS": p.streams.Num.AUTO}, {"NUM_STREAMS": "x"}, {"NUM_STREAMS": -5}, {"NUM_STREAMS": True},
         {"INFERENCE_NUM_THREADS": 1}, {"INFERENCE_NUM_THREADS": "2"}, {"INFERENCE_NUM_THREADS": -1},
@@ -90,13 +96,16 @@ def configs(ov):
         {"EXECUTION_MODE_HINT": "ACCURACY"}, {"EXECUTION_MODE_HINT": "x"},
         {"PERFORMANCE_HINT_NUM_REQUESTS": 4, "PERFORMANCE_HINT": "THROUGHPUT"},
         {"PERFORMANCE_HINT_NUM_REQUESTS": 1, "PERFORMANCE_HINT": "THROUGHPUT"},
-        {"PERFORMANCE_HINT_NUM_REQUESTS": -1}, {"CPU_DENORMALS_OPTIMIZATION": True}, {"LOG_LEVEL": "LOG_DEBUG"},
+        {"PERFORMANCE_HINT_NUM_REQUESTS": -1}, {"CPU_DENORMALS_OPTIMIZATION": True},
+        {"LOG_LEVEL": "LOG_DEBUG"},
         {"LOG_LEVEL": p.log.Level.ERR}, {"LOG_LEVEL": "ERR"}, {"ENABLE_CPU_PINNING": False},
         {"ENABLE_MMAP": False}, {"NOPE": 1}, {"DEVICE_ID": ""}, {"DEVICE_ID": "0"}, {1: 2},
-        {"SUPPORTED_PROPERTIES": 1}, {"NETWORK_NAME": "x"}, {"FULL_DEVICE_NAME": "x"}, {"MODEL_PRIORITY": "HIGH"},
+        {"SUPPORTED_PROPERTIES": 1}, {"NETWORK_NAME": "x"}, {"FULL_DEVICE_NAME": "x"},
+        {"MODEL_PRIORITY": "HIGH"},
         {"CACHE_MODE": "OPTIMIZE_SIZE"}, {"DEVICE_PROPERTIES": {"CPU": {"NUM_STREAMS": 2}}},
         {"CPU": {"NUM_STREAMS": 2}}, [("NUM_STREAMS", 2)], "x", {"ALLOW_AUTO_BATCHING": True},
-        {"COMPILATION_NUM_THREADS": 2}, {"MULTI_DEVICE_PRIORITIES": "CPU"}, {"CPU_RUNTIME_CACHE_CAPACITY": 10},
+        {"COMPILATION_NUM_THREADS": 2}, {"MULTI_DEVICE_PRIORITIES": "CPU"},
+        {"CPU_RUNTIME_CACHE_CAPACITY": 10},
         {"ENFORCE_BF16": "YES"}, {"SCHEDULING_CORE_TYPE": "PCORE_ONLY"}, {"KV_CACHE_PRECISION": "u8"},
         {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}, {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5},
     ]  # fmt: skip
@@ -120,11 +129,17 @@ def test_properties_of_compiled_models():
     for device in ("CPU", "AUTO", "MULTI:CPU"):
         mine = ovjit.Core().compile_model(model(ovjit), device)
         theirs = openvino.Core().compile_model(model(openvino), device)
-        left_out = {"ENABLE_HYPER_THREADING", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT", "RUNTIME_REQUIREMENTS",
-                    "DEVICE_PROPERTIES", "KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"}  # fmt: skip
+        left_out = {"ENABLE_HYPER_THREADING", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT",
+        "RUNTIME_REQUIREMENTS",
+                    "DEVICE_PROPERTIES", "KV_CACHE_PRECISION", "KEY_CACHE_PRECISION",
+                    "VALUE_CACHE_PRECISION"}  # fmt: skip
         supported = mine.get_property("SUPPORTED_PROPERTIES")
         assert set(supported) >= set(theirs.get_property("SUPPORTED_PROPERTIES")) - {"SCHEDULE_POLICY"}
-        for name in set(theirs.get_property("SUPPORTED_PROPERTIES")) - left_out - {"SUPPORTED_PROPERTIES", "SCHEDULE_POLICY"}:
+        for name in (
+            set(theirs.get_property("SUPPORTED_PROPERTIES"))
+            - left_out
+            - {"SUPPORTED_PROPERTIES", "SCHEDULE_POLICY"}
+        ):
             ours, value = mine.get_property(name), theirs.get_property(name)
             assert repr(ours) == repr(value), (device, name)
         assert mine.get_property("INFERENCE_PRECISION_HINT" if device == "CPU" else "LOADED_FROM_CACHE") in (
@@ -133,7 +148,7 @@ def test_properties_of_compiled_models():
         for call in (
             lambda m: m.get_property("NOPE"), lambda m: m.get_property(5), lambda m: m.set_property("A", 1),
         ):  # fmt: skip
-            kind, error = cases.outcome(lambda call=call: call(theirs))
+            kind, error = cases.outcome(lambda call=call, theirs=theirs: call(theirs))
             assert kind == "raises"
             with pytest.raises(type(error)):
                 call(mine)
@@ -175,11 +190,15 @@ def test_properties_of_a_core():
         core.set_property("AUTO", {"PERFORMANCE_HINT": "THROUGHPUT"})
         assert core.compile_model(model(ov)).get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") >= 1
         for call in (
-            lambda core=core: core.set_property("CPU", "NUM_STREAMS", 2), lambda core=core: core.get_property("CPU", 5),
+            lambda core=core: core.set_property("CPU", "NUM_STREAMS", 2),
+            lambda core=core: core.get_property("CPU", 5),
         ):  # fmt: skip
             with pytest.raises(TypeError):
                 call()
-        for call in (lambda core=core: core.get_property("CPU", "NOPE"), lambda core=core: core.get_property("NOPE")):
+        for call in (
+            lambda core=core: core.get_property("CPU", "NOPE"),
+            lambda core=core: core.get_property("NOPE"),
+        ):
             with pytest.raises(RuntimeError):
                 call()
 

@@ -33,7 +33,8 @@ def test_construction():
         lambda ov, m: [type(r).__name__ for r in ov.AsyncInferQueue(m, 2)],
         lambda ov, m: type(ov.AsyncInferQueue(m, 2)[1]).__name__, lambda ov, m: ov.AsyncInferQueue(m, 2)[-1],
         lambda ov, m: ov.AsyncInferQueue(m, 2)["a"], lambda ov, m: ov.AsyncInferQueue(m, 2).set_callback(5),
-        lambda ov, m: ov.AsyncInferQueue(m, 2).set_callback(None), lambda ov, m: ov.AsyncInferQueue(m, 2).wait_all(),
+        lambda ov, m: ov.AsyncInferQueue(m, 2).set_callback(None), lambda ov, m: ov.AsyncInferQueue(m,
+        2).wait_all(),
     ):  # fmt: skip
         cases.check_alike(lambda ov, make=make: make(ov, cases.adder(ov)))
     with pytest.raises(IndexError, match="2"):
@@ -43,7 +44,11 @@ def test_construction():
 def test_optimal_number_of_jobs():
     for jobs in (1, 2):
         compiled = cases.adder(ovjit, NUM_STREAMS=jobs)
-        assert len(ovjit.AsyncInferQueue(compiled)) == compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") == jobs
+        assert (
+            len(ovjit.AsyncInferQueue(compiled))
+            == compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            == jobs
+        )
 
 
 def test_the_documents_queue_without_a_callback():
@@ -172,7 +177,12 @@ def test_a_refused_input_frees_the_job(callback):
     if callback:
         queue.set_callback(lambda request, userdata: None)
     for _ in range(5):
-        for bad, kind in (([X, X[:3]], RuntimeError), ({"zz": X}, RuntimeError), ({1.5: X}, TypeError), (object(), TypeError)):
+        for bad, kind in (
+            ([X, X[:3]], RuntimeError),
+            ({"zz": X}, RuntimeError),
+            ({1.5: X}, TypeError),
+            (object(), TypeError),
+        ):
             with pytest.raises(kind):
                 queue.start_async(bad)
     assert sorted(queue._pool.idle) == [0, 1]
@@ -233,7 +243,9 @@ def test_a_busy_queue_lets_other_threads_run():
 def test_several_threads_use_one_queue():
     queue = ovjit.AsyncInferQueue(cases.adder(ovjit, NUM_STREAMS=2), 3)
     seen = []
-    queue.set_callback(lambda request, userdata: seen.append((userdata, request.get_output_tensor().data[0].item())))
+    queue.set_callback(
+        lambda request, userdata: seen.append((userdata, request.get_output_tensor().data[0].item()))
+    )
 
     def work(seed):
         for i in range(100):
@@ -310,7 +322,9 @@ def test_a_queue_is_small_until_it_runs():
     y = x
     for _ in range(4):
         y = ovjit.opset8.relu(ovjit.opset8.negative(y))
-    compiled = ovjit.compile_model(ovjit.Model([ovjit.opset8.reduce_mean(y, np.array([1, 2, 3]), False)], [x]))
+    compiled = ovjit.compile_model(
+        ovjit.Model([ovjit.opset8.reduce_mean(y, np.array([1, 2, 3]), False)], [x])
+    )
     before = _resident()
     queue = ovjit.AsyncInferQueue(compiled, 40)
     assert _resident() - before < 20e6

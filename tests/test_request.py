@@ -139,13 +139,19 @@ def test_inputs_by_port():
 
 
 @pytest.mark.parametrize("shape", [(), (1, 1), (1,)])
-@pytest.mark.parametrize("value", [2.5, 3, True, np.float32(4), np.array(2.5), np.array([2.5], "f4")], ids=repr)
+@pytest.mark.parametrize(
+    "value", [2.5, 3, True, np.float32(4), np.array(2.5), np.array([2.5], "f4")], ids=repr
+)
 def test_scalars(shape, value):
     if shape and np.ndim(value) == 0 and not isinstance(value, np.ndarray):
         result = cases.unary(ovjit, shape).create_infer_request().infer({0: value})[0]
         np.testing.assert_array_equal(result, np.full(shape, value, np.float32))  # OpenVINO computes garbage
         return
-    for call in (lambda m: m(value), lambda m: m({0: value}), lambda m: m.create_infer_request().infer((value,))):
+    for call in (
+        lambda m: m(value),
+        lambda m: m({0: value}),
+        lambda m: m.create_infer_request().infer((value,)),
+    ):
         cases.check_alike(lambda ov, call=call: call(cases.unary(ov, shape)), (shape, value))
 
 
@@ -182,7 +188,10 @@ def test_wide_integers_are_not_cut_off():
 def test_error_messages_are_one_sentence():
     image = cases.unary(ovjit, (1, 3, 8, 8))
     for bad, parts in (
-        (np.zeros((1, 8, 8, 3), "f4"), ["'a'", "[1,3,8,8]", "[1,8,8,3]", "f32", "NHWC", "x.transpose(0, 3, 1, 2)"]),
+        (
+            np.zeros((1, 8, 8, 3), "f4"),
+            ["'a'", "[1,3,8,8]", "[1,8,8,3]", "f32", "NHWC", "x.transpose(0, 3, 1, 2)"],
+        ),
         (np.zeros((3, 8, 8), "f4"), ["'a'", "[1,3,8,8]", "[3,8,8]", "x[None]"]),
         (ovjit.Tensor(np.zeros((1, 3, 8, 8))), ["'a'", "f32", "f64", "astype('float32')"]),
     ):
@@ -368,11 +377,14 @@ def test_empty_tensors(shape):
 def test_ovdict():
     results = {ov: cases.two_outputs(ov)(np.array([1, -2, 3, -4], "f4")) for ov in (ovjit, openvino)}
     for call in (
-        lambda r: r[0], lambda r: r[-1], lambda r: r[True], lambda r: r["abs"], lambda r: r["zz"], lambda r: r[2],
+        lambda r: r[0], lambda r: r[-1], lambda r: r[True], lambda r: r["abs"], lambda r: r["zz"],
+        lambda r: r[2],
         lambda r: r[np.int64(0)], lambda r: r[1.0], lambda r: r[None], lambda r: len(r), lambda r: r.names(),
         lambda r: r.to_tuple(), lambda r: list(r.values()), lambda r: [str(k) for k in r], lambda r: 0 in r,
-        lambda r: 5 in r, lambda r: "neg" in r, lambda r: r.get(7, "none"), lambda r: repr(r), lambda r: str(r),
-        lambda r: r.to_dict(), lambda r: [(str(k), v) for k, v in r.items()], lambda r: [type(r).__name__, hash(r)],
+        lambda r: 5 in r, lambda r: "neg" in r, lambda r: r.get(7, "none"), lambda r: repr(r),
+        lambda r: str(r),
+        lambda r: r.to_dict(), lambda r: [(str(k), v) for k, v in r.items()], lambda r: [type(r).__name__,
+        hash(r)],
         lambda r: r[next(iter(r))], lambda r: r.__setitem__(0, 1),
     ):  # fmt: skip
         cases.check_alike(lambda ov, call=call: call(results[ov]))
@@ -389,7 +401,9 @@ def test_results_as_inputs_go_by_position():
     for ov in (ovjit, openvino):
         out = cases.unary(ov)(X)
         np.testing.assert_array_equal(cases.unary(ov, op="negative")(out)[0], -np.maximum(X, 0))
-        np.testing.assert_array_equal(cases.adder(ov)(cases.adder(ov)([X, X]), share_inputs=False).to_tuple()[0][:0], [])
+        np.testing.assert_array_equal(
+            cases.adder(ov)(cases.adder(ov)([X, X]), share_inputs=False).to_tuple()[0][:0], []
+        )
 
 
 # -- looking at requests and compiled models -----------------------------------------------------------------
@@ -400,7 +414,8 @@ def test_ports_and_reprs():
         repr, lambda m: repr(m.create_infer_request()), lambda m: repr(m.inputs), lambda m: m.input(0),
         lambda m: m.input("b"), lambda m: m.input("zz"), lambda m: m.input(2), lambda m: m.input(-1),
         lambda m: m.input(), lambda m: m.output(), lambda m: m.output("sum"), lambda m: m.output(1),
-        lambda m: m.input(1.0), lambda m: m.input(None), lambda m: m.input(np.int64(1)), lambda m: m.output("a"),
+        lambda m: m.input(1.0), lambda m: m.input(None), lambda m: m.input(np.int64(1)),
+        lambda m: m.output("a"),
         lambda m: m.input(0) == m.input(0), lambda m: m.input(0) == m.input(1), lambda m: m.input(0).any_name,
         lambda m: m.input(0).names, lambda m: list(m.input(0).shape), lambda m: repr(m.input(0).element_type),
         lambda m: hash(m.input(0)) == hash(m.input(0)), lambda m: m.input(0).get_index(),
@@ -445,19 +460,22 @@ def test_getting_tensors(method):
 @pytest.mark.parametrize(
     ("method", "args"),
     [
-        ("set_tensor", ("a", "T")), ("set_tensor", ("zz", "T")), ("set_tensor", (0, "T")), ("set_tensor", ("a", "T7")),
+        ("set_tensor", ("a", "T")), ("set_tensor", ("zz", "T")), ("set_tensor", (0, "T")), ("set_tensor",
+        ("a", "T7")),
         ("set_tensor", ("a", "T64")), ("set_tensor", ("a", "X")), ("set_tensor", ("sum", "T")),
         ("set_input_tensor", ("T",)), ("set_input_tensor", (1, "T")), ("set_input_tensor", (2, "T")),
         ("set_input_tensor", (-1, "T")), ("set_input_tensor", (0, "T7")), ("set_input_tensor", (0, "T64")),
         ("set_input_tensor", (0, "X")), ("set_input_tensor", ("a", "T")), ("set_input_tensor", ("T", 0)),
         ("set_output_tensor", ("T",)), ("set_output_tensor", (0, "T")), ("set_output_tensor", (1, "T")),
         ("set_output_tensor", (0, "T7")), ("set_output_tensor", (0, "T64")), ("set_output_tensor", ("X",)),
-        ("set_tensors", ({0: "T"},)), ("set_tensors", ({"a": "T", "sum": "T"},)), ("set_tensors", ({"zz": "T"},)),
+        ("set_tensors", ({0: "T"},)), ("set_tensors", ({"a": "T", "sum": "T"},)), ("set_tensors",
+        ({"zz": "T"},)),
         ("set_tensors", ({9: "T"},)), ("set_tensors", ({0: "X"},)), ("set_tensors", ({1.0: "T"},)),
         ("set_tensors", ({},)), ("set_tensors", (["T"],)), ("set_tensors", (None,)),
         ("set_input_tensors", ({0: "T", 1: "T"},)), ("set_input_tensors", ({"a": "T"},)),
         ("set_input_tensors", ({9: "T"},)), ("set_input_tensors", (["T"],)), ("set_input_tensors", (None,)),
-        ("set_input_tensors", ({},)), ("set_output_tensors", ({0: "T"},)), ("set_output_tensors", ({"sum": "T"},)),
+        ("set_input_tensors", ({},)), ("set_output_tensors", ({0: "T"},)), ("set_output_tensors",
+        ({"sum": "T"},)),
         ("set_output_tensors", ({3: "T"},)), ("set_output_tensors", (["T"],)), ("set_output_tensors", ({},)),
     ],
     ids=repr,
@@ -465,7 +483,8 @@ def test_getting_tensors(method):
 def test_setting_tensors(method, args):
     def call(ov):
         named = {
-            "T": ov.Tensor(X.copy()), "T7": ov.Tensor(X[:7].copy()), "T64": ov.Tensor(X.astype("f8")), "X": X.copy(),
+            "T": ov.Tensor(X.copy()), "T7": ov.Tensor(X[:7].copy()), "T64": ov.Tensor(X.astype("f8")),
+            "X": X.copy(),
         }  # fmt: skip
 
         def real(value):
@@ -485,8 +504,8 @@ def test_setting_tensors(method, args):
 
 def test_lists_of_tensors():
     for call in (
-        lambda r: [t for t in r.input_tensors],
-        lambda r: [t for t in r.output_tensors],
+        lambda r: list(r.input_tensors),
+        lambda r: list(r.output_tensors),
         lambda r: r.results,
         lambda r: np.shares_memory(r.input_tensors[0].data, r.get_input_tensor(0).data),
         lambda r: r.query_state(),
@@ -746,7 +765,12 @@ def test_constructors_and_copies():
     request = compiled.create_infer_request()
     assert ovjit.InferRequest(request) is request
     assert ovjit.CompiledModel(compiled) is compiled
-    for make in (ovjit.InferRequest, ovjit.CompiledModel, lambda: ovjit.InferRequest(5), lambda: copy.copy(request)):
+    for make in (
+        ovjit.InferRequest,
+        ovjit.CompiledModel,
+        lambda: ovjit.InferRequest(5),
+        lambda: copy.copy(request),
+    ):
         with pytest.raises(TypeError):
             make()
     with pytest.raises(TypeError):
@@ -799,11 +823,15 @@ def test_packed_types(name, count):
 
 @pytest.mark.xfail(strict=True, reason="the engine does not yet pass strings through")
 @pytest.mark.parametrize(
-    "value", [np.array(["ab", "ä€", ""]), np.array([b"ab", b"c", b""]), ["ab", "c", ""], {0: ["x", "y", "z"]}], ids=repr
+    "value",
+    [np.array(["ab", "ä€", ""]), np.array([b"ab", b"c", b""]), ["ab", "c", ""], {0: ["x", "y", "z"]}],
+    ids=repr,
 )
 def test_strings(value):
     for decode in (True, False):
-        cases.check_alike(lambda ov, decode=decode: identity(ov, "string", (3,))(value, decode_strings=decode))
+        cases.check_alike(
+            lambda ov, decode=decode: identity(ov, "string", (3,))(value, decode_strings=decode)
+        )
 
 
 @pytest.mark.parametrize("name", ["f64", "u64", "i16", "u8", "boolean", "f16"])

@@ -30,11 +30,24 @@ class CompiledModel:
         "__weakref__", "_config", "_device", "_executable", "_first", "_free", "_input_infos", "_input_ports",
         "_loaded_from_cache", "_name", "_output_infos", "_output_ports",
     )  # fmt: skip
+    _executable: Executable
+    _input_infos: tuple[PortInfo, ...]
+    _output_infos: tuple[PortInfo, ...]
+    _input_ports: tuple[ConstOutput, ...]
+    _output_ports: tuple[ConstOutput, ...]
+    _name: str
+    _device: str
+    _config: dict[str, Any]
+    _loaded_from_cache: bool
+    _first: InferRequest | None
+    _free: list[InferRequest]
 
     def __new__(cls, other: CompiledModel, weights: Any = None) -> CompiledModel:
         """`CompiledModel(compiled)` is that compiled model."""
         if not isinstance(other, CompiledModel):
-            raise TypeError(f"CompiledModel() takes a CompiledModel, not {type(other).__name__}: see compile_model")
+            raise TypeError(
+                f"CompiledModel() takes a CompiledModel, not {type(other).__name__}: see compile_model"
+            )
         return other
 
     @classmethod
@@ -53,7 +66,7 @@ class CompiledModel:
         for info in (*inputs, *outputs):
             if info.shape is None:
                 raise UnsupportedError(
-                    f"{info.label!r} has an unknown rank: give model.reshape(...) a shape, -1 for open dimensions"
+                    f"{info.label!r} has an unknown rank: give it one by model.reshape, -1 for open dimensions"
                 )
         self = object.__new__(cls)
         self._executable = executable
@@ -65,8 +78,8 @@ class CompiledModel:
         self._device = device
         self._config = config
         self._loaded_from_cache = loaded_from_cache
-        self._first: InferRequest | None = None
-        self._free: list[InferRequest] = []
+        self._first = None
+        self._free = []
         return self
 
     # -- inference -----------------------------------------------------------------------------------------
@@ -125,7 +138,7 @@ class CompiledModel:
         self._kept_request().reset_state()
 
     def release_memory(self) -> None:
-        """Give back the memory of the requests that calls use, as far as none runs; the next call takes it anew."""
+        """Give back the memory of the requests that calls use, unless they run; the next call takes new."""
         while self._free:
             try:
                 request = self._free.pop()
@@ -213,7 +226,9 @@ def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> Co
             if name in port.get_names():
                 return port
         known = ", ".join(repr(n) for port in ports for n in sorted(port.get_names()))
-        raise InferenceError(f"{what.capitalize()} for tensor name {name!r} is not found; there are: {known or 'none'}")
+        raise InferenceError(
+            f"{what.capitalize()} for tensor name {name!r} is not found; there are: {known or 'none'}"
+        )
     if not isinstance(name, (int, np.integer)):
         raise TypeError(f"{what}s are named by index or name, not by {type(name).__name__}")
     i = operator.index(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import mmap
 import os
@@ -101,8 +102,17 @@ class Core:
         if not isinstance(xml_config_file, (str, os.PathLike)):
             raise TypeError(f"Core() takes the path of a plugins file, not {type(xml_config_file).__name__}")
         if os.fspath(xml_config_file):
-            raise UnsupportedError(f"ovjit has no plugins, so a plugins file is of no use: {os.fspath(xml_config_file)!r}")
-        self._settings: dict[str, dict[str, Any]] = {"": {}, "CPU": {}, "AUTO": {}, "MULTI": {}, "HETERO": {}, "BATCH": {}}
+            raise UnsupportedError(
+                f"ovjit has no plugins, so a plugins file is of no use: {os.fspath(xml_config_file)!r}"
+            )
+        self._settings: dict[str, dict[str, Any]] = {
+            "": {},
+            "CPU": {},
+            "AUTO": {},
+            "MULTI": {},
+            "HETERO": {},
+            "BATCH": {},
+        }
 
     # -- devices -------------------------------------------------------------------------------------------
 
@@ -175,7 +185,9 @@ class Core:
 
         return load_blob(data, device, settings)
 
-    def query_model(self, model: Model, device_name: str, config: Mapping[str, Any] | None = None) -> dict[str, str]:
+    def query_model(
+        self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
+    ) -> dict[str, str]:
         """friendly name -> device, of all operations that the device can run."""
         _check_model(model)
         device = parse_device(device_name)
@@ -189,7 +201,10 @@ class Core:
 
         RuntimeError at once for an unknown name or value, which OpenVINO may find later.
         """
-        given = dict(zip(("device_name", "properties") if len(args) > 1 else ("properties",), args, strict=False)) | named
+        given = (
+            dict(zip(("device_name", "properties") if len(args) > 1 else ("properties",), args, strict=False))
+            | named
+        )
         properties = given.pop("properties", given.pop("property", None))
         device = given.pop("device_name", "")
         if given or len(args) > 2 or properties is None:
@@ -205,7 +220,13 @@ class Core:
     def get_property(self, *args: Any, **named: Any) -> Any:
         """`get_property([device_name,] name)`: the value that is set, or the default. RuntimeError for an
         unknown name or device."""
-        given = dict(zip(("device_name", "property", "arguments") if len(args) > 1 else ("property",), args, strict=False))
+        given = dict(
+            zip(
+                ("device_name", "property", "arguments") if len(args) > 1 else ("property",),
+                args,
+                strict=False,
+            )
+        )
         given |= named
         name = given.pop("property", given.pop("name", None))
         device = given.pop("device_name", "")
@@ -227,8 +248,8 @@ class Core:
         if not args or not isinstance(args[0], (str, os.PathLike)):
             raise TypeError("add_extension takes the path of a library")
         raise UnsupportedError(
-            f"Cannot add extension {os.fspath(args[0])!r}: ovjit loads no native libraries; register the operation "
-            "in Python (docs/adding_an_op.md)"
+            f"Cannot add extension {os.fspath(args[0])!r}: ovjit loads no native libraries; register the "
+            "operation in Python (docs/adding_an_op.md)"
         )
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
@@ -296,7 +317,7 @@ def _looks_like_xml(content: Any) -> bool:
 
 def _read_onnx(model: Any, weights: Any) -> Model:
     try:
-        from ovjit.frontends.onnx import read_onnx
+        onnx = importlib.import_module("ovjit.frontends.onnx")
     except ModuleNotFoundError as error:
         if error.name != "ovjit.frontends.onnx":
             raise
@@ -304,7 +325,8 @@ def _read_onnx(model: Any, weights: Any) -> Model:
         raise UnsupportedError(
             f"Unable to read {what}: it is no OpenVINO IR (.xml), the only format that can be read"
         ) from None
-    return read_onnx(model, weights)
+    model_read: Model = onnx.read_onnx(model, weights)
+    return model_read
 
 
 def _compile(model: Model, device: str, settings: dict[str, Any]) -> CompiledModel:
@@ -329,7 +351,7 @@ def _blob_bytes(stream: Any) -> Any:
     if isinstance(stream, io.BytesIO):
         return stream.getbuffer()[stream.tell() :] or stream.getbuffer()
     if isinstance(stream, Tensor):
-        return memoryview(stream.data.reshape(-1).view("u1"))
+        return memoryview(stream.data.reshape(-1).view("u1"))  # type: ignore[arg-type]
     if isinstance(stream, (bytes, bytearray, memoryview, mmap.mmap)):
         return memoryview(stream)
     if isinstance(stream, (str, os.PathLike)):

@@ -53,13 +53,16 @@ def _pairs(request: InferRequest, inputs: Any) -> list[tuple[Any, InputSlot, Any
         inputs = [inputs]
     if isinstance(inputs, (list, tuple)):
         if len(inputs) > len(slots):
-            raise InferenceError(f"{len(inputs)} inputs are given, the model has {len(slots)}: {_names(request)}")
+            raise InferenceError(
+                f"{len(inputs)} inputs are given, the model has {len(slots)}: {_names(request)}"
+            )
         return [(i, slots[i], value) for i, value in enumerate(inputs)]
     if not _is_value(inputs):
         raise TypeError(f"Incompatible inputs of type: {type(inputs)}")
     if len(slots) != 1:
         raise InferenceError(
-            f"a single value is given, the model has {len(slots)} inputs: pass a list or a dict of {_names(request)}"
+            f"a single value is given, the model has {len(slots)} inputs: pass a list or a dict of "
+            f"{_names(request)}"
         )
     return [(0, slots[0], inputs)]
 
@@ -78,7 +81,9 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
         for slot in slots:
             if key in slot.info.names:
                 return slot
-        raise InferenceError(f"there is no input named {key!r}, the model has {_names(request)}{_near(request, key)}")
+        raise InferenceError(
+            f"there is no input named {key!r}, the model has {_names(request)}{_near(request, key)}"
+        )
     if isinstance(key, ConstOutput):
         i = port_index(request._compiled._input_ports, key)
         if i is None:
@@ -147,8 +152,8 @@ def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
         array = array.view(slot.dtype)
     elif slot.way == PACKED and array.dtype != slot.dtype:
         raise InferenceError(
-            f"{slot.describe()} expects {slot.info}: pass packed bytes as Tensor(packed, shape, Type.{slot.info.dtype}), "
-            f"not an array of {array.dtype}"
+            f"{slot.describe()} expects {slot.info}: pass packed bytes as Tensor(packed, shape, "
+            f"Type.{slot.info.dtype}), not an array of {array.dtype}"
         )
     slot.check_shape(array.shape)
     if slot.way == STRING:
@@ -188,7 +193,8 @@ def _prepared_list(slot: InputSlot, value: list[Any]) -> Step:
     name = tensor._type._name
     if name != slot.info.dtype:
         raise InferenceError(
-            f"{slot.describe()} expects {slot.info}, a list gives {name}: pass np.array(..., {slot.dtype.name!r})"
+            f"{slot.describe()} expects {slot.info}, a list gives {name}: "
+            f"pass np.array(..., {slot.dtype.name!r})"
         )
     slot.check_shape(tensor._shape)
     return slot, native_of(tensor), True

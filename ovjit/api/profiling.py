@@ -23,9 +23,9 @@ class ProfilingInfo:
 
     __slots__ = ("cpu_time", "exec_type", "node_name", "node_type", "real_time", "status")
     Status: ClassVar[type[Status]] = Status
-    NOT_RUN: ClassVar[Status] = Status.NOT_RUN
-    OPTIMIZED_OUT: ClassVar[Status] = Status.OPTIMIZED_OUT
-    EXECUTED: ClassVar[Status] = Status.EXECUTED
+    NOT_RUN = Status.NOT_RUN
+    OPTIMIZED_OUT = Status.OPTIMIZED_OUT
+    EXECUTED = Status.EXECUTED
 
     def __init__(self) -> None:
         self.node_name = self.node_type = self.exec_type = ""

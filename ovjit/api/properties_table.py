@@ -120,7 +120,9 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _policies(value: Any) -> set[values.ModelDistributionPolicy]:
-    if not isinstance(value, (set, frozenset)) or any(not isinstance(v, values.ModelDistributionPolicy) for v in value):
+    if not isinstance(value, (set, frozenset)) or any(
+        not isinstance(v, values.ModelDistributionPolicy) for v in value
+    ):
         raise ValueError("a set of ModelDistributionPolicy")
     return set(value)
 
@@ -133,6 +135,8 @@ def _device_id(value: Any) -> str:
 
 _PRECISIONS = _element_type("bf16", "f16", "f32", "dynamic")
 _CACHE_PRECISION = _element_type("u8", "u4", "i8", "f16", "bf16", "f32", "dynamic")
+_MODES = _choice(values.ExecutionMode)
+_CORE_TYPES = _choice(values.SchedulingCoreType)
 _LEVELS = {
     "NO": "LOG_NONE", "ERR": "LOG_ERROR", "WARNING": "LOG_WARNING", "INFO": "LOG_INFO", "DEBUG": "LOG_DEBUG",
     "TRACE": "LOG_TRACE",
@@ -160,11 +164,11 @@ ROWS = {
         Row("PERF_COUNT", False, _bool, "CA", "CA"),
         Row("INFERENCE_PRECISION_HINT", Type.f32, _PRECISIONS, "C", "C"),
         Row("PERFORMANCE_HINT", values.PerformanceMode.LATENCY, _choice(values.PerformanceMode), "CA", "CA"),
-        Row("EXECUTION_MODE_HINT", values.ExecutionMode.PERFORMANCE, _choice(values.ExecutionMode), "CA", "C"),
+        Row("EXECUTION_MODE_HINT", values.ExecutionMode.PERFORMANCE, _MODES, "CA", "C"),
         Row("PERFORMANCE_HINT_NUM_REQUESTS", 0, _count, "CA", "C"),
         Row("ENABLE_CPU_PINNING", False, _bool, "C", "C"),
         Row("ENABLE_CPU_RESERVATION", False, _bool, "C", "C"),
-        Row("SCHEDULING_CORE_TYPE", values.SchedulingCoreType.ANY_CORE, _choice(values.SchedulingCoreType), "C", "C"),
+        Row("SCHEDULING_CORE_TYPE", values.SchedulingCoreType.ANY_CORE, _CORE_TYPES, "C", "C"),
         Row("MODEL_DISTRIBUTION_POLICY", set(), _policies, "CH", "C"),
         Row("ENABLE_HYPER_THREADING", True, _bool, "C", "C"),
         Row("DEVICE_ID", "", _device_id),
@@ -210,7 +214,7 @@ _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "A", "HETERO": "H", "BATCH": "C", 
 
 
 def find_row(name: Any, letter: str, what: str) -> Row:
-    """The row of `name` among those of a device. TypeError unless it is a str, PropertyError naming the nearest."""
+    """The row of `name` among those of a device. TypeError unless it is a str, else PropertyError."""
     if not isinstance(name, str):
         raise TypeError(f"the name of a property is a str, not {type(name).__name__}")
     row = ROWS.get(name)
@@ -239,13 +243,16 @@ def read_value(name: Any, value: Any, letter: str, what: str) -> Any:
 
 
 def read_config(config: Any, device: str) -> dict[str, Any]:
-    """The values to keep for properties given as a dict. TypeError unless it is one, with names that are str."""
+    """The values to keep for properties given as a dict of names. TypeError for anything else."""
     if not isinstance(config, Mapping):
         raise TypeError(f"properties are given as a dict, not as {type(config).__name__}")
     letters, what = _accepted(device), f"the device {device}" if device else "a Core"
     out: dict[str, Any] = {}
     for name, value in config.items():
-        letter = next((c for c in letters if isinstance(name, str) and name in ROWS and c in ROWS[name].devices), letters[0])
+        letter = next(
+            (c for c in letters if isinstance(name, str) and name in ROWS and c in ROWS[name].devices),
+            letters[0],
+        )
         out[str(name) if isinstance(name, str) else name] = read_value(name, value, letter, what)
     inner = out.pop("DEVICE_PROPERTIES", None)
     for key, nested in (inner or {}).items():
@@ -270,7 +277,9 @@ def default_of(row: Row, device: str) -> Any:
     if row.name == "FULL_DEVICE_NAME":
         return cpu_name() if device == "CPU" else device
     if row.name == "DEVICE_ARCHITECTURE":
-        return {"x86_64": "intel64", "AMD64": "intel64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+        return {"x86_64": "intel64", "AMD64": "intel64", "aarch64": "arm64"}.get(
+            platform.machine(), platform.machine()
+        )
     if isinstance(row.default, (dict, set, list)):
         return row.default.copy()
     return row.default
@@ -313,7 +322,10 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     out["INFERENCE_NUM_THREADS_REASON"] = (
         f"INFERENCE_NUM_THREADS of {asked}" if asked and asked <= cores else reason
     )
-    out["streams"], out["threads"] = max(1, streams), max(1, threads // max(1, streams))  # threads of each stream
+    out["streams"], out["threads"] = (
+        max(1, streams),
+        max(1, threads // max(1, streams)),
+    )  # threads of each stream
     out["EXECUTION_MODE_SET"] = "EXECUTION_MODE_HINT" in config
     out["INFERENCE_PRECISION_HINT"] = COMPUTED
     return out
@@ -345,12 +357,12 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
         return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
     value = config.get(name, default_of(row, "CPU"))
     if letter == "C" and name in ("PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS"):
-        return {True: "YES", False: "NO"}[value] if name == "PERF_COUNT" else str(getattr(value, "name", value))
+        return (
+            {True: "YES", False: "NO"}[value] if name == "PERF_COUNT" else str(getattr(value, "name", value))
+        )
     return value.copy() if isinstance(value, (dict, set, list)) else value
 
 
 def _cpu_properties(compiled: CompiledModel) -> dict[str, Any]:
     names = [row.name for row in ROWS.values() if "C" in row.compiled and row.read is not None]
     return {name: compiled._config[name] for name in sorted(names)}
-
-

@@ -175,7 +175,9 @@ def instance_of(*kinds: type) -> Callable[[Any], Any]:
 
     def check(value: Any) -> Any:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise TypeError(f"a value of type {' or '.join(k.__name__ for k in kinds)} is expected, not {value!r}")
+            raise TypeError(
+                f"a value of type {' or '.join(k.__name__ for k in kinds)} is expected, not {value!r}"
+            )
         return value
 
     return check

@@ -31,7 +31,7 @@ class _Pool:
     """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
 
     __slots__ = (
-        "__weakref__", "callback", "calling", "changed", "error", "idle", "numbers", "requests", "running", "silent",
+        "__weakref__", "callback", "calling", "error", "idle", "numbers", "requests", "running", "silent",
         "userdata", "waiters",
     )  # fmt: skip
 
@@ -45,8 +45,7 @@ class _Pool:
         self.userdata: list[Any] = [None] * len(requests)
         self.callback: Callable[[InferRequest, Any], Any] | None = None
         self.error: BaseException | None = None
-        self.changed = threading.Condition()
-        self.waiters = 0
+        self.waiters: deque[threading.Lock] = deque()  # each asleep on a lock of its own
 
     def start(self, i: int, inputs: Any, userdata: Any, share: bool) -> None:
         """Start job `i`, which was taken out of `idle`; it goes back if the inputs are refused."""
@@ -91,8 +90,11 @@ class _Pool:
             self.tell()
 
     def tell(self) -> None:
-        with self.changed:
-            self.changed.notify()
+        """Wake one of those who wait for a free job."""
+        try:
+            self.waiters.popleft().release()
+        except IndexError:
+            pass
 
     def done(self, job: Any) -> None:
         """On the worker, at the end of an inference: the callback, and the job is free again."""
@@ -171,13 +173,18 @@ class _Pool:
             return
         if len(self.requests) == len(self.calling) == 1 and _get_ident() in self.calling:
             raise Busy("the queue's only job runs this callback: it cannot start another inference")
-        with self.changed:
-            self.waiters += 1
+        bed = threading.Lock()
+        bed.acquire()
+        self.waiters.append(bed)
+        try:
+            if not self.idle and not self.silent:
+                bed.acquire()  # until `tell`
+        finally:
             try:
-                if not self.idle and not self.silent:
-                    self.changed.wait()
-            finally:
-                self.waiters -= 1
+                self.waiters.remove(bed)
+            except ValueError:
+                if not bed.locked():
+                    self.tell()  # told, but interrupted: somebody else's turn
 
     def wait_all(self) -> None:
         """Wait for all jobs but the one whose callback this is."""
@@ -209,8 +216,8 @@ _registered = False
 
 
 def _watch(pool: _Pool) -> None:
-    """Have the pool's jobs waited for at exit. Registered only when there is a compiled model, so that it runs
-    before the workers are stopped."""
+    """Have the pool's jobs waited for at exit. Registered only when there is a compiled model, so that it
+    runs before the workers are stopped."""
     global _registered
     _pools.add(pool)
     if not _registered:
@@ -285,7 +292,7 @@ class AsyncInferQueue:
                 pool.wait_for_one()
 
     def set_callback(self, callback: Callable[[InferRequest, Any], Any]) -> None:
-        """Have `callback(request, userdata)` called on a worker thread after every inference that succeeds."""
+        """Have `callback(request, userdata)` called on a worker after every inference that succeeds."""
         if not callable(callback):
             raise TypeError(f"a callback is callable, {type(callback).__name__} is not")
         self._pool.callback = callback
@@ -317,5 +324,3 @@ class AsyncInferQueue:
 
     def __repr__(self) -> str:
         return f"<AsyncInferQueue: {len(self)} jobs>"
-
-

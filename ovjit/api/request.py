@@ -47,10 +47,34 @@ class InferRequest:
     """
 
     __slots__ = (
-        "__weakref__", "_acquire", "_again", "_bound", "_calling", "_callback", "_compiled", "_error", "_given", "_guard", "_inputs",
-        "_job", "_mutex", "_outputs", "_pending", "_ports", "_ready", "_release", "_run", "_same", "_set_input",
-        "_shown", "_started", "_tables", "_userdata",
+        "__weakref__", "_acquire", "_again", "_bound", "_calling", "_callback", "_compiled", "_error", "_given",
+        "_guard", "_inputs", "_job", "_mutex", "_outputs", "_pending", "_ports", "_ready", "_release", "_run",
+        "_same", "_set_input", "_shown", "_started", "_tables", "_userdata",
     )  # fmt: skip
+    _compiled: CompiledModel
+    _job: Any
+    _run: Callable[[], None]
+    _set_input: Callable[[int, NDArray[Any], int], None]
+    _inputs: list[InputSlot]
+    _outputs: list[OutputSlot]
+    _ports: tuple[ConstOutput, ...]
+    _same: bool
+    _tables: dict[type, dict[Any, InputSlot]]
+    _ready: bool  # every input has an array
+    _bound: list[InputSlot]  # inputs whose tensor is the user's, or known to him
+    _shown: list[OutputSlot]  # outputs whose tensor the user knows
+    _given: list[OutputSlot]  # outputs whose tensor is the user's
+    _guard: threading.Lock
+    _acquire: Callable[[bool], bool]
+    _release: Callable[[], None]
+    _mutex: threading.Lock
+    _pending: int
+    _started: bool
+    _calling: int  # the thread that runs the callback
+    _again: bool  # the callback has started the next inference
+    _error: BaseException | None
+    _callback: Callable[[Any], Any] | None
+    _userdata: Any
 
     def __new__(cls, other: InferRequest) -> InferRequest:
         """`InferRequest(request)` is that request."""
@@ -71,26 +95,26 @@ class InferRequest:
         self._ports = compiled._output_ports
         self._same = all(slot.way == SAME for slot in self._outputs)
         # key -> slot, apart for every type of key, because 1.0 and numpy.int64(1) would be found under 1
-        self._tables: dict[type, dict[Any, InputSlot]] = {
+        self._tables = {
             int: dict(enumerate(self._inputs)),
             str: {name: slot for slot in reversed(self._inputs) for name in slot.info.names},
             ConstOutput: dict(zip(compiled._input_ports, self._inputs, strict=True)),
         }
-        self._ready = not self._inputs  # every input has an array
-        self._bound: list[InputSlot] = []  # inputs whose tensor is the user's, or known to him
-        self._shown: list[OutputSlot] = []  # outputs whose tensor the user knows
-        self._given: list[OutputSlot] = []  # outputs whose tensor is the user's
+        self._ready = not self._inputs
+        self._bound = []
+        self._shown = []
+        self._given = []
         self._guard = threading.Lock()
         self._acquire = self._guard.acquire
         self._release = self._guard.release
         self._mutex = threading.Lock()
         self._pending = NOTHING
         self._started = False
-        self._calling = 0  # the thread that runs the callback
-        self._again = False  # the callback has started the next inference
-        self._error: BaseException | None = None
-        self._callback: Callable[[Any], Any] | None = None
-        self._userdata: Any = None
+        self._calling = 0
+        self._again = False
+        self._error = None
+        self._callback = None
+        self._userdata = None
         return self
 
     # -- running -------------------------------------------------------------------------------------------
@@ -179,7 +203,7 @@ class InferRequest:
         self._bound = [slot for slot in self._inputs if slot.target is not None and slot.own_shape is None]
 
     def _prepare(self) -> None:
-        """Before a run, when there are inputs that were never set or tensors that the user may have changed."""
+        """Before a run, when inputs were never set or the user may have changed tensors."""
         for slot in self._inputs:
             if slot.current is None:
                 slot.clear(self._job)
@@ -259,7 +283,7 @@ class InferRequest:
             raise
 
     def _done(self, job: Any) -> None:
-        """On the worker, at the end of an asynchronous inference: the callback, which may start the next one."""
+        """On the worker, at the end of an asynchronous inference: the callback. It may start the next one."""
         job.on_done = None
         error = job.error
         while True:
@@ -362,7 +386,7 @@ class InferRequest:
         self._job.cancel()
 
     def set_callback(self, callback: Callable[[Any], Any], userdata: Any) -> None:
-        """Have `callback(userdata)` called on a worker thread after every asynchronous inference that succeeds."""
+        """Have `callback(userdata)` called on a worker after every asynchronous inference that succeeds."""
         if not callable(callback):
             raise TypeError(f"a callback is callable, {type(callback).__name__} is not")
         self._check_idle()
@@ -441,10 +465,13 @@ class InferRequest:
     def _slot(self, port: Any) -> Any:
         """The input or output that a name or a port means."""
         if isinstance(port, str):
-            for slot in (*self._inputs, *self._outputs):
+            slots: list[Any] = [*self._inputs, *self._outputs]
+            for slot in slots:
                 if port in slot.info.names:
                     return slot
-            raise InferenceError(f"Port for tensor name {port} was not found: the model has {self._all_names()}")
+            raise InferenceError(
+                f"Port for tensor name {port} was not found: the model has {self._all_names()}"
+            )
         if not isinstance(port, _Port):
             raise TypeError(f"a tensor is named by str or port, not by {type(port).__name__}")
         i = port_index(self._compiled._output_ports, port)
@@ -458,7 +485,8 @@ class InferRequest:
         raise InferenceError(f"{port!r} is no port of this model, it has {self._all_names()}")
 
     def _all_names(self) -> str:
-        return ", ".join(repr(slot.info.label) for slot in (*self._inputs, *self._outputs))
+        infos = (*self._compiled._input_infos, *self._compiled._output_infos)
+        return ", ".join(repr(info.label) for info in infos)
 
     def get_tensor(self, name_or_port: Any) -> Tensor:
         """The tensor of an input or output, by name or port."""
@@ -489,7 +517,9 @@ class InferRequest:
     def get_input_tensor(self, index: int | None = None) -> Tensor:
         """The tensor of input `index`; without one, of the only input."""
         self._check_idle()
-        return self._input_tensor(_single(self._inputs, "input") if index is None else _at(self._inputs, index, "Input"))
+        return self._input_tensor(
+            _single(self._inputs, "input") if index is None else _at(self._inputs, index, "Input")
+        )
 
     def get_output_tensor(self, index: int | None = None) -> Tensor:
         """The tensor of output `index`; without one, of the only output."""
@@ -502,7 +532,9 @@ class InferRequest:
         """`set_input_tensor(tensor)` for the only input, or `set_input_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_input_tensor", args, named)
         self._check_idle()
-        self._bind_input(_single(self._inputs, "input") if index is None else _at(self._inputs, index, "Input"), tensor)
+        self._bind_input(
+            _single(self._inputs, "input") if index is None else _at(self._inputs, index, "Input"), tensor
+        )
 
     def set_output_tensor(self, *args: Any, **named: Any) -> None:
         """`set_output_tensor(tensor)` for the only output, or `set_output_tensor(index, tensor)`."""
@@ -557,10 +589,10 @@ class InferRequest:
         return f"<InferRequest:\n{self._compiled._ports_text()}>"
 
 
-def _wait_quietly(job: Any) -> None:
-    """Wait for a job whose outcome is known already."""
+def _wait_quietly(job: Any, timeout: int | None = None) -> None:
+    """Wait for a job whose outcome is known elsewhere."""
     try:
-        job.wait()
+        job.wait(timeout)
     except Exception:
         pass
 
@@ -600,10 +632,8 @@ def _single(slots: Any, what: str) -> Any:
 
 
 def _index_and_tensor(function: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[int | None, Any]:
-    given = dict(zip(("tensor",) if len(args) == 1 and "tensor" not in named else ("index", "tensor"), args)) | named
+    names = ("tensor",) if len(args) == 1 and "tensor" not in named else ("index", "tensor")
+    given = dict(zip(names, args, strict=False)) | named
     if len(args) > 2 or set(given) not in ({"tensor"}, {"index", "tensor"}):
         raise TypeError(f"{function} takes a Tensor, or an index and a Tensor")
     return given.get("index"), given["tensor"]
-
-
-

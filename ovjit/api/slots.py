@@ -141,7 +141,9 @@ class InputSlot:
             hint = ""
             if self.way == SAME and tensor._type._itemsize:
                 hint = f"; a tensor is never converted: pass array.astype({self.dtype.name!r})"
-            raise InferenceError(f"{self.describe()} expects {self.info}, the given tensor is of type {name}{hint}")
+            raise InferenceError(
+                f"{self.describe()} expects {self.info}, the given tensor is of type {name}{hint}"
+            )
         self.check_shape(tensor._shape)
 
     def lend(self, job: Any, array: Array) -> None:
@@ -204,7 +206,9 @@ class InputSlot:
             if self.current is None:
                 self.clear(job)
             else:
-                current = self.current.view(TYPES[self.info.dtype].to_dtype()) if self.way == BITS else self.current
+                current = (
+                    self.current.view(TYPES[self.info.dtype].to_dtype()) if self.way == BITS else self.current
+                )
                 return lend_array(current, TYPES[self.info.dtype])
         assert self.target is not None
         self.own_shape = self.shape = None  # from now on its shape may change without our knowing
@@ -265,9 +269,11 @@ class OutputSlot:
     def bind(self, job: Any, tensor: Tensor) -> None:
         """Let results be written to the user's tensor. Raises InferenceError unless type and shape fit."""
         if tensor._type is not self.type:
-            raise InferenceError(f"{self.describe()} is of type {self.info.dtype}, the given tensor {tensor._type._name}")
+            raise InferenceError(
+                f"{self.describe()} is of type {self.info.dtype}, the given tensor {tensor._type._name}"
+            )
         assert self.info.shape is not None
-        if not fits(tensor._shape, self.info.shape) and math.prod(tensor._shape):
+        if not fits(tensor._shape, self.info.shape) and 0 not in tensor._shape:
             raise InferenceError(
                 f"{self.describe()} has the shape {shapes.text(self.info.shape)}, "
                 f"the given tensor {shapes.text(tensor._shape)}"
@@ -283,7 +289,12 @@ class OutputSlot:
         if not self.given or tensor is None or tensor._array is self.seen:
             return
         array = tensor._array
-        direct = self.fixed and self.way in (SAME, BITS) and array.flags.carray and tensor._shape == self.info.shape
+        direct = (
+            self.fixed
+            and self.way in (SAME, BITS)
+            and array.flags.carray
+            and tensor._shape == self.info.shape
+        )
         job.set_output(self.index, array.view(native_dtype(self.info.dtype)) if direct else None)
         self.seen = array if direct else None
 

@@ -1,8 +1,15 @@
-"""Names of properties, as OpenVINO spells them: strings that can be called to make a pair of name and value."""
+"""Names of properties, as OpenVINO spells them: strings that make a pair of name and value when called."""
 
 from __future__ import annotations
 
-from ovjit.api.property_values import CacheMode, CompatibilityCheck, Property, WorkloadType, instance_of, integer
+from ovjit.api.property_values import (
+    CacheMode,
+    CompatibilityCheck,
+    Property,
+    WorkloadType,
+    instance_of,
+    integer,
+)
 from ovjit.api.types import Type
 from ovjit.properties import device, hint, intel_auto, intel_cpu, log, streams
 from ovjit.properties.streams import Num as _Num
@@ -38,10 +45,13 @@ workload_type = Property("WORKLOAD_TYPE", instance_of(WorkloadType))
 
 __all__ = [
     "CacheMode", "CompatibilityCheck", "WorkloadType", "auto_batch_timeout", "available_devices", "cache_dir",
-    "cache_mode", "compatibility_check", "compilation_num_threads", "device", "enable_mmap", "enable_profiling",
-    "enable_weightless", "execution_devices", "force_tbb_terminate", "hint", "inference_num_threads", "intel_auto",
+    "cache_mode", "compatibility_check", "compilation_num_threads", "device", "enable_mmap",
+    "enable_profiling",
+    "enable_weightless", "execution_devices", "force_tbb_terminate", "hint", "inference_num_threads",
+    "intel_auto",
     "intel_cpu", "key_cache_group_size", "key_cache_precision", "loaded_from_cache", "log", "max_batch_size",
     "model_name", "num_streams", "optimal_batch_size", "optimal_number_of_infer_requests",
     "range_for_async_infer_requests", "range_for_streams", "runtime_requirements", "streams",
-    "supported_properties", "value_cache_group_size", "value_cache_precision", "weights_path", "workload_type",
+    "supported_properties", "value_cache_group_size", "value_cache_precision", "weights_path",
+    "workload_type",
 ]  # fmt: skip
