@@ -16,7 +16,7 @@ from ovjit.alias import install
 _real = sys.modules.get("openvino")
 if _real is not None and _real is not ovjit:
     raise ImportError(
-        f"the real openvino is imported already, from {getattr(_real, '__file__', None) or 'an unknown place'}: "
+        f"the real openvino is imported already, from {getattr(_real, '__file__', None) or 'somewhere'}: "
         "import ovjit.as_openvino before it, or run the program with python -m ovjit run"
     )
 install("openvino", "ovjit")

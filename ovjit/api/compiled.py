@@ -66,7 +66,7 @@ class CompiledModel:
         for info in (*inputs, *outputs):
             if info.shape is None:
                 raise UnsupportedError(
-                    f"{info.label!r} has an unknown rank: give it one by model.reshape, -1 for open dimensions"
+                    f"{info.label!r} has no known rank: give it one by model.reshape (-1: open dimensions)"
                 )
         self = object.__new__(cls)
         self._executable = executable
