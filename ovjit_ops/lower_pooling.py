@@ -10,20 +10,24 @@ import functools
 from typing import Any
 
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.loops import SIZE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 
+#: Windows of at most so many taps are written out.
+LARGEST_UNROLLED = 9
+
 _GEOMETRY = "x_n x_h x_w y_n y_h y_w oh ow h w c kh kw sh sw dh dw ph pw eh ew rows per_chunk exclude".split()
 
 
 @functools.cache
-def pool_kernel(kind: str, dtype: str) -> Kernel:
-    """kind: "max" or "avg"; dtype f32 or f64."""
+def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
+    """kind: "max" or "avg"; dtype f32 or f64. Small windows that lie inside are written out: (0, 0) for large."""
     frame = Frame().pointers("x", "y").integers(*_GEOMETRY)
-    size = {"f32": 4, "f64": 8}[dtype]
+    size = SIZE[dtype]
     first = "-float_inf" if kind == "max" else "0.0"
     combine = "max_" if kind == "max" else "add"
     scale = [] if kind == "max" else ["acc = div(acc, count)"]
@@ -54,7 +58,7 @@ def pool_kernel(kind: str, dtype: str) -> Kernel:
         *(" " * 12 + line for line in (counting if kind == "avg" else [])),
         "            source = x + img * x_n + top * x_h + left * x_w",
         "            target = y + img * y_n + oi * y_h + oj * y_w",
-        "            k = 0",
+        *(" " * 12 + line for line in _unrolled(dtype, first, combine, scale, window)),
         "            while k < c:",
         f"                acc = const_{dtype}({first})",
         "                i = i0",
@@ -74,7 +78,24 @@ def pool_kernel(kind: str, dtype: str) -> Kernel:
         "    return 0",
         "",
     ]
-    return Kernel(f"{kind}_pool_{dtype}", "\n".join(lines), frame)
+    name = f"{kind}_pool_{dtype}" + (f"_{window[0]}x{window[1]}" if window[0] else "")
+    return Kernel(name, "\n".join(lines), frame)
+
+
+def _unrolled(dtype: str, first: str, combine: str, scale: list[str], window: tuple[int, int]) -> list[str]:
+    """All taps of a window inside of the input, one vector of channels at a time."""
+    lines = ["k = 0"]
+    kh, kw = window
+    if not kh:
+        return lines
+    size = SIZE[dtype]
+    lines += [f"if i0 == 0 and i1 == {kh} and j0 == 0 and j1 == {kw}:", "    while k < c:", "        left = c - k"]
+    lines += [f"        p = source + k * {size}"]
+    for n, (i, j) in enumerate((i, j) for i in range(kh) for j in range(kw)):
+        load = f"loadm_{dtype}(p + {i} * dh * x_h + {j} * dw * x_w, left)"
+        lines += [f"        acc = {load}" if n == 0 else f"        acc = {combine}(acc, {load})"]
+    lines += [" " * 8 + line for line in scale]
+    return lines + [f"        storem_{dtype}(target + k * {size}, acc, left)", "        k += VL"]
 
 
 def _taps(start: str, dilation: str, kernel: str, end: str) -> str:
@@ -90,7 +111,8 @@ class Pooling(Lowering):
         self.node = group.anchor
         self.data: Value = self.node.inputs[0]
         self.out = self.node.outputs[0]
-        self.kernel = pool_kernel(kind, self.out.dtype)
+        kernel = _two(self.node.attrs["kernel"], 1)
+        self.kernel = pool_kernel(kind, self.out.dtype, kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0))
         self.kernels = (self.kernel,)
 
     def wishes(self) -> list[tuple[Value, Layout]]:

@@ -362,7 +362,8 @@ class TiledConvolution(Tiled):
         strides, dilations, begin, _ = self.window(shape[2:])
         size = SIZE["f32"]
         if self.planar:
-            x = planner.copy(self.data, Layout(range(4), self.halo(shape[2:])))
+            halo = self.halo(shape[2:])
+            x = planner.copy(self.data, Layout(range(4), halo)) if any(map(any, halo)) else planner.contiguous(self.data)
             y = planner.channels_last_output(self.out)
             kh, kw = self.kernel_size
             _, x_c, x_h, x_w = x.strides

@@ -138,8 +138,9 @@ def plan_elementwise(
     sizes = [v.itemsize for v in views]
     if not extents:
         extents, strides = [1], [[size] for size in sizes]
-    inner = extents.pop()
-    steps = [s.pop() for s in strides]
+    at = _innermost(extents, strides, sizes, modes)
+    inner = extents.pop(at)
+    steps = [s.pop(at) for s in strides]
     rows = product(extents)
     work = 1 + operations
     # one long row is cut so that threads can share it
@@ -172,6 +173,17 @@ def plan_elementwise(
         values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
     values |= {f"d{d}": e for d, e in enumerate(extents)}
     planner.step(kernel, values, ceil_div(rows, per_chunk), inputs, [out], rows * inner * operations, type)
+
+
+def _innermost(
+    extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], modes: str
+) -> int:
+    """The dimension that runs in vectors: the last one, unless its short rows are not contiguous anyway."""
+    last = len(extents) - 1
+    wanted = [{"v": size, "s": 0}[m] for m, size in zip(modes + "v", sizes, strict=True)]
+    if extents[last] >= 16 or all(s[last] == w for s, w in zip(strides, wanted, strict=True)):
+        return last
+    return max(range(len(extents)), key=lambda i: (min(extents[i], 64), i))
 
 
 _COPY_TYPES = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
