@@ -48,8 +48,8 @@ class InferRequest:
 
     __slots__ = (
         "__weakref__", "_acquire", "_again", "_bound", "_calling", "_callback", "_compiled", "_error",
-        "_given", "_guard", "_inputs", "_job", "_mutex", "_outputs", "_pending", "_ports", "_ready", "_release", "_run",
-        "_same", "_set_input", "_shown", "_started", "_tables", "_userdata",
+        "_given", "_guard", "_inputs", "_job", "_mutex", "_outputs", "_pending", "_ports", "_ready",
+        "_release", "_run", "_same", "_set_input", "_shown", "_started", "_tables", "_userdata",
     )  # fmt: skip
     _compiled: CompiledModel
     _job: Any
