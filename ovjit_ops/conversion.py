@@ -101,6 +101,11 @@ class ConvertLike:
 
         return convert(data, from_numpy(like.dtype))
 
+    def expand(b, node, inputs):
+        """ConvertLike(x, like: T) -> Convert(x) to T"""
+        attrs = {"destination_type": inputs[1].dtype}
+        return b.add("Convert", inputs[:1], attrs, origins=node.origins).outputs
+
     def samples(rng, dtype="f32"):
         for to in ("i32", "f32", "u8", "boolean"):
             yield [random_array(rng, (2, 17), dtype, (0, 100)), random_array(rng, (3,), to)], {}

@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import Dim, Interval, merge, normalize_axes, normalize_axis
+from ovjit_ops import expand_norm
 from ovjit_ops.lower_softmax import lower_softmax
 from ovjit_ops.elementwise import REALS, random_array, same_type
 from ovjit_ops.values import in_f32, known
@@ -47,7 +48,7 @@ def _axis_samples(negative: bool) -> Any:
     return samples
 
 
-@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax)
+@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, widen=True)
 class Softmax1:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which counts from the front."""
 
@@ -59,7 +60,7 @@ class Softmax1:
     samples = _axis_samples(False)
 
 
-@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax)
+@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax, widen=True)
 class Softmax8:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`"""
 
@@ -70,7 +71,7 @@ class Softmax8:
     samples = _axis_samples(True)
 
 
-@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax)
+@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax, widen=True)
 class LogSoftmax:
     """x - max(x) - log(sum(exp(x - max(x)))) along `axis`"""
 
@@ -116,7 +117,7 @@ def _batch_norm_samples(rng: np.random.Generator, dtype: str):
         yield random_array(rng, shape, dtype), lists
 
 
-@op("BatchNormInference", opset=1, types=REALS)
+@op("BatchNormInference", opset=1, types=REALS, widen=True, expand=expand_norm.expand_batch_norm)
 class BatchNormInference1:
     """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
 
@@ -131,7 +132,7 @@ class BatchNormInference1:
             yield [*lists[:2], data, *lists[2:]], {"epsilon": 1e-3}
 
 
-@op("BatchNormInference", opset=5, types=REALS)
+@op("BatchNormInference", opset=5, types=REALS, widen=True, expand=expand_norm.expand_batch_norm)
 class BatchNormInference5:
     """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
 
@@ -203,7 +204,7 @@ def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float
     return x / (np.sqrt(spread + eps) if inside else np.sqrt(spread) + eps)
 
 
-@op("MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"})
+@op("MVN", opset=2, types=REALS, ulp=64, widen=True, expand=expand_norm.expand_mvn2, builder={"": "mvn"})
 class MVN2:
     """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
 
@@ -227,7 +228,7 @@ class MVN2:
                     )
 
 
-@op("MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"})
+@op("MVN", opset=6, types=REALS, ulp=64, widen=True, expand=expand_norm.expand_mvn6, builder={"": "mvn"})
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
 
@@ -257,7 +258,7 @@ class MVN6:
                     )
 
 
-@op("NormalizeL2", opset=1, types=REALS, ulp=32)
+@op("NormalizeL2", opset=1, types=REALS, ulp=32, widen=True, expand=expand_norm.expand_normalize_l2)
 class NormalizeL2:
     """data / sqrt(sum of squares over `axes` + eps), or with the larger of the two (eps_mode max)."""
 
@@ -288,7 +289,7 @@ class NormalizeL2:
                 )
 
 
-@op("GRN", opset=1, types=REALS, ulp=32, builder={"": "grn"})
+@op("GRN", opset=1, types=REALS, ulp=32, widen=True, expand=expand_norm.expand_grn, builder={"": "grn"})
 class GRN:
     """data / sqrt(sum of squares over channels + bias)"""
 
@@ -305,7 +306,7 @@ class GRN:
             yield [random_array(rng, shape, dtype)], {"bias": 0.1}
 
 
-@op("GroupNormalization", opset=12, types=REALS, ulp=64)
+@op("GroupNormalization", opset=12, types=REALS, ulp=64, widen=True, expand=expand_norm.expand_group_norm)
 class GroupNormalization:
     """Each of `num_groups` groups of channels normalized, then scaled and shifted per channel."""
 

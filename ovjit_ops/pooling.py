@@ -168,7 +168,7 @@ def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
 KERNEL = {"kernel": "kernel_shape"}
 
 
-@op("MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling)
+@op("MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, widen=True)
 class MaxPool1:
     """The largest element of each window."""
 
@@ -208,7 +208,7 @@ def _max_ref(data: np.ndarray, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
 _INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_type": "i32", "axis": 2}]
 
 
-@op("MaxPool", opset=8, types=NUMBERS, builder=KERNEL, lower=lower_pooling)
+@op("MaxPool", opset=8, types=NUMBERS, builder=KERNEL, lower=lower_pooling, widen=True)
 class MaxPool8:
     """The largest element of each window, and its index over the dimensions from `axis` on."""
 
@@ -231,7 +231,7 @@ class MaxPool8:
     samples = _samples(False, True, _INDEX_VARIANTS)
 
 
-@op("MaxPool", opset=14, types=NUMBERS, builder=KERNEL, lower=lower_pooling)
+@op("MaxPool", opset=14, types=NUMBERS, builder=KERNEL, lower=lower_pooling, widen=True)
 class MaxPool14:
     """MaxPool-8 with a third way of rounding, ceil_torch."""
 
@@ -254,10 +254,11 @@ class MaxPool14:
     samples = _samples(True, True, _INDEX_VARIANTS)
 
 
+AVERAGE = {**KERNEL, "data": "data_batch"}
 _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": False}]
 
 
-@op("AvgPool", opset=1, types=NUMBERS, builder={**KERNEL, "data": "data_batch"}, lower=lower_pooling)
+@op("AvgPool", opset=1, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, widen=True)
 class AvgPool1:
     """The mean of each window (see `avg_pool` for what counts)."""
 
@@ -280,7 +281,7 @@ class AvgPool1:
     samples = _samples(False, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=14, types=NUMBERS, builder={**KERNEL, "data": "data_batch"}, lower=lower_pooling)
+@op("AvgPool", opset=14, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, widen=True)
 class AvgPool14:
     """AvgPool-1 with a third way of rounding, ceil_torch."""
 
@@ -303,7 +304,7 @@ class AvgPool14:
     samples = _samples(True, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=16, types=NUMBERS, builder={**KERNEL, "data": "data_batch"}, lower=lower_pooling)
+@op("AvgPool", opset=16, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, widen=True)
 class AvgPool16:
     """AvgPool-14 with dilations."""
 

@@ -1,22 +1,24 @@
 """The pipeline: the passes in their order, then fusion, layouts, lowering.
 
 `PIPELINE` reads as a table of contents. Every pass is Graph -> Graph; `OVJIT_SKIP=name,...` leaves passes out
-and `OVJIT_CHECK=1` verifies the graph after each.
+(fusion too, as `fuse`), `OVJIT_CHECK=1` verifies the graph after each, `OVJIT_DEBUG=3` prints it.
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.compiler import simplify
+from ovjit.compiler.expand import expand_graph
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.known import concrete_types
-from ovjit.compiler.lower import Lowering, copy_kernel, fill_kernel, lower_groups
-from ovjit.compiler.plan import Constants, Plan, Planner
+from ovjit.compiler.lower import Host, Lowering, copy_kernel, fill_kernel, lower_groups
+from ovjit.compiler.plan import Constants, Plan, Planner, Tap
 from ovjit.compiler.views import Layout
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import all_ops
@@ -30,6 +32,7 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
     "ops": lambda g: simplify.run_rules(g, op_rules()),
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
+    "expand": expand_graph,
     "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
 }
 
@@ -41,22 +44,35 @@ def op_rules() -> list[simplify.Rule]:
 
 def run_passes(graph: Graph) -> Graph:
     """The graph after all passes that `OVJIT_SKIP` does not name."""
-    skip = os.environ.get("OVJIT_SKIP", "").split(",")
+    showing = debug.level() >= debug.GRAPHS
+    if showing:
+        debug.show_pass("the graph as it was given", graph, None, 0)
     for name, run in PIPELINE.items():
-        if name in skip:
+        if debug.skips(name):
             continue
+        before, began = graph, time.perf_counter()
         graph = run(graph)
-        if os.environ.get("OVJIT_CHECK") == "1":
+        if showing:
+            debug.show_pass(name, graph, before, time.perf_counter() - began)
+        if debug.is_on("OVJIT_CHECK"):
             verify(graph)
     return graph
 
 
 class Program:
-    """A compiled graph: lowered groups, kernels, packed constants; makes a `Plan` for any input shapes."""
+    """A compiled graph: lowered groups, kernels, packed constants; makes a `Plan` for any input shapes.
 
-    def __init__(self, graph: Graph):
-        self.graph = run_passes(graph)
-        self.lowerings: list[Lowering] = lower_groups(fuse(self.graph))
+    With `watched`, plans say after which step each value is complete (`Plan.taps`).
+    """
+
+    def __init__(self, graph: Graph, watched: bool = False):
+        interpreted = debug.is_on("OVJIT_INTERP")
+        self.watched = watched
+        self.graph = graph if interpreted else run_passes(graph)
+        groups = fuse(self.graph, alone=interpreted or debug.skips("fuse"))
+        if debug.level() >= debug.GRAPHS:
+            debug.show_groups(groups)
+        self.lowerings: list[Lowering] = [*map(Host, groups)] if interpreted else lower_groups(groups)
         self.layouts = choose_layouts(self.lowerings)
         for lowering in self.lowerings:
             lowering.choose(self.layouts)
@@ -79,13 +95,17 @@ class Program:
         """The plan for these input shapes. Raises ModelError when an operation does not accept them."""
         types = concrete_types(self.graph, shapes)
         planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants)
+        taps: list[Tap] = []
         active = [low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)]
         for lowering in reversed(active):
             lowering.prepare(planner)
         for lowering in active:
             planner.begin(lowering.group)
             lowering.plan(planner)
+            taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
         plan = planner.finish()
+        if self.watched:
+            plan.taps, plan.types = taps, types
         plan.input_shapes = tuple(tuple(s) for s in shapes)
         plan.memory = self.memory
         return plan

@@ -1,0 +1,102 @@
+"""Expansion: operations rewritten to simpler ones that run natively.
+
+An operation says how in its own record: `expand(b, node, inputs)` returns the values that replace its
+outputs, or None where it stays as it is. Half-precision inputs of operations that are native in f32 only are
+widened first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+
+HALVES = ("f16", "bf16")
+#: Operations that accumulate in f32 whatever their type; others say so with the option `widen=True`.
+WIDENED = frozenset(("Convolution", "GroupConvolution", "MatMul"))
+#: How often what has been expanded is looked at again.
+ROUNDS = 4
+
+
+class Writer:
+    """Adds nodes that stand for `node`: `w("Add", x, 1.0)`.
+
+    Numbers become constants of the first value's type, arrays and lists (axes, patterns) constants of their own.
+    """
+
+    def __init__(self, b: Builder, node: Node):
+        self.b = b
+        self.node = node
+
+    def __call__(self, op: str, *inputs: Any, **attrs: Any) -> Value:
+        like = next(v for v in inputs if isinstance(v, Value))
+        values = [self._value(v, like.dtype) for v in inputs]
+        made = self.b.add(op, values, attrs, name=f"{self.node.name}/{op}", origins=self.node.origins)
+        return made.output
+
+    def _value(self, x: Any, dtype: str) -> Value:
+        if isinstance(x, Value):
+            return x
+        if isinstance(x, np.ndarray):
+            return self.b.constant(x)
+        if isinstance(x, Sequence):
+            return self.b.constant(np.array(x, np.int64))
+        return self.b.constant(np.array(x, numpy_dtype(dtype)), dtype)
+
+
+def expand_graph(graph: Graph) -> Graph:
+    """The graph with all expansions done."""
+    for _ in range(ROUNDS):
+        if not any(_matches(n) for n in graph.nodes):
+            break
+        before = len(graph.nodes)
+        graph, changed = _round(graph)
+        if not changed and len(graph.nodes) == before:
+            break
+    return graph
+
+
+def _round(graph: Graph) -> tuple[Graph, bool]:
+    changed = False
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        nonlocal changed
+        first = len(b.nodes)
+        out = None
+        if _is_half(node):
+            out = widen(b, node, inputs)
+        elif "expand" in node.op.extra:
+            out = node.op.extra["expand"](b, node, inputs)
+        if out is None:
+            return None
+        changed = True
+        if out[0].node in b.nodes[first:]:
+            out[0].node.name = b._unique(node.name)
+        return out
+
+    return rebuild(graph, visit), changed
+
+
+def _matches(node: Node) -> bool:
+    return "expand" in node.op.extra or _is_half(node)
+
+
+def _is_half(node: Node) -> bool:
+    wanted = node.op.name in WIDENED or node.op.extra.get("widen")
+    return bool(wanted) and bool(node.inputs) and node.outputs[0].dtype in HALVES
+
+
+def widen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+    """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end"""
+    w = Writer(b, node)
+    half = node.outputs[0].dtype
+    wide = [w("Convert", v, destination_type="f32") if v.dtype == half else v for v in inputs]
+    made = b.add(node.op, wide, node.attrs, name=f"{node.name}/{node.op.name}", origins=node.origins)
+    return [
+        w("Convert", new, destination_type=half) if old.dtype == half else new
+        for new, old in zip(made.outputs, node.outputs, strict=True)
+    ]
