@@ -411,7 +411,12 @@ def lower_convolution(group: Group) -> Lowering | None:
         return None
     from ovjit_ops.depthwise import Depthwise, is_depthwise
 
-    return Depthwise(group) if is_depthwise(group) else TiledConvolution(group)
+    if is_depthwise(group):
+        return Depthwise(group)
+    from ovjit_ops.winograd import Winograd, winograd_way
+
+    way = winograd_way(group)
+    return Winograd(group, way) if way else TiledConvolution(group)
 
 
 class TiledMatMul(Tiled):
