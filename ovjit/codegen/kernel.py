@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ovjit import debug
 from ovjit.codegen import objects
 from ovjit.codegen.isa import Isa, host_isa, target
 
@@ -171,14 +171,17 @@ def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = 
                     cache.put(symbol, code)
             object_code[symbol] = code
             address = objects.load(symbol, code)
-            _dump(kernel, isa)
+            _show(kernel, isa)
         out[kernel] = address
     return out
 
 
-def _dump(kernel: Kernel, isa: Isa) -> None:
-    """OVJIT_DUMP=folder: the source of every kernel that is loaded."""
-    folder = os.environ.get("OVJIT_DUMP")
+def _show(kernel: Kernel, isa: Isa) -> None:
+    """OVJIT_DUMP=folder: the source of every kernel that is loaded. OVJIT_DEBUG=4: the same on stderr."""
+    level = debug.level()
+    if level >= debug.SOURCES:
+        debug.show_kernel(kernel, isa, level)
+    folder = debug.flag("OVJIT_DUMP")
     if folder:
         path = pathlib.Path(folder)
         path.mkdir(parents=True, exist_ok=True)

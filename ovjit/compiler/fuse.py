@@ -105,8 +105,11 @@ def small_constant(value: Value) -> object | None:
     return array.reshape(()).item()
 
 
-def fuse(graph: Graph) -> list[Group]:
-    """Groups in the order in which they run. Constants and Parameters are not in any group."""
+def fuse(graph: Graph, alone: bool = False) -> list[Group]:
+    """Groups in the order in which they run. Constants and Parameters are not in any group.
+
+    With `alone`, every node is a group of its own: nothing is fused.
+    """
     uses = graph.uses()
     group_of: dict[Node, Group] = {}
     order: dict[Node, int] = {n: i for i, n in enumerate(graph.nodes)}
@@ -114,7 +117,7 @@ def fuse(graph: Graph) -> list[Group]:
     for node in graph.nodes:
         if node.op.name in ("Parameter", "Constant"):
             continue
-        host = _host_group(node, group_of, uses, order) if is_elementwise(node) else None
+        host = _host_group(node, group_of, uses, order) if not alone and is_elementwise(node) else None
         if host is None:
             host = Group(None, [node]) if is_elementwise(node) else Group(node)
         else:

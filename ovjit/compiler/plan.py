@@ -67,12 +67,16 @@ class HostCall:
         self.outputs = outputs
 
 
+#: A number of steps, the group that is complete after them, and where its values lie then.
+Tap = tuple[int, Any, list[tuple[Value, View]]]
+
+
 class Plan:
     """What `Planner.finish` gives; all that a job needs to run with these shapes."""
 
     __slots__ = (
         "arena_size", "input_shapes", "kernels", "memory", "output_shapes", "parallel", "scratch_offset", "scratch_size",
-        "data", "steps", "words",
+        "data", "steps", "taps", "types", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -86,6 +90,9 @@ class Plan:
         self.parallel = False
         self.input_shapes: tuple[tuple[int, ...], ...] = ()
         self.output_shapes: list[tuple[int, ...]] = []
+        # of a watched program: when each group is done, and the types and known values of all values
+        self.taps: list[Tap] | None = None
+        self.types: Mapping[Value, Any] = {}
 
 
 class Planner:
@@ -133,6 +140,11 @@ class Planner:
 
     def shape(self, value: Value) -> tuple[int, ...]:
         return self.types[value].shape
+
+    def made(self, group: Any) -> list[tuple[Value, View]]:
+        """Where the values lie that a planned group has made and somebody reads."""
+        outputs = ((v, self.views.get(v)) for v in group.outputs if v.index in group.used)
+        return [(v, view) for v, view in outputs if view is not None]
 
     def view(self, value: Value) -> View:
         """Where `value` lies. Constants are placed among the constants, row-major."""
@@ -394,6 +406,10 @@ class Constants:
 
     def holds(self, array: np.ndarray) -> bool:
         return id(array) in self._known
+
+    def offset_of(self, array: np.ndarray) -> int | None:
+        """Where a copy of `array` as it is has been placed, None if none has."""
+        return self._known.get(id(array))
 
     def view(self, array: np.ndarray, dtype: str) -> View:
         pointer = self.place(array)

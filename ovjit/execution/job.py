@@ -7,19 +7,23 @@ block of integers, the addresses of its inputs and outputs, and the plan for its
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit import debug
+from ovjit.codegen import kernel as kernels
+from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
 from ovjit.execution import runner, streams
 from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING
 from ovjit.graph import dtypes
-from ovjit.graph.graph import Graph
+from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import is_static
 
 #: Error codes that kernels return; the text is what went wrong.
@@ -58,6 +62,8 @@ class Table:
         self.rows = rows
         self.address = rows.ctypes.data
         self.host = [i for i, step in enumerate(steps) if step.host is not None]
+        #: Led by Python and not by the runner alone.
+        self.in_python = bool(self.host) or plan.taps is not None
         self.data = aligned_bytes(max(plan.data.size, 1))
         self.data[: plan.data.size] = plan.data
 
@@ -67,11 +73,20 @@ class Executable:
 
     def __init__(self, graph: Graph | None, config: Mapping[str, Any], program: Any = None):
         """Compile `graph`, or take `program`, an `ovjit.storage.program.StoredProgram`, as it is."""
+        began, before = time.perf_counter(), dict(kernels.counts)
+        #: Called with each value and its difference from the reference, see `ovjit.execution.watch`.
+        self.watch: Callable[[Value, Any], None] | None = config.get("watch")
         if program is None:
             from ovjit.compiler.pipeline import Program
 
             assert graph is not None
-            program = Program(graph)
+            if self.watch is None and debug.is_on("OVJIT_COMPARE"):
+                from ovjit.execution.watch import stop_at_difference
+
+                self.watch = stop_at_difference
+            exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
+            with compiling(Options(exact=exact)):
+                program = Program(graph, watched=self.watch is not None)
         self._graph = graph
         self.config = dict(config)
         self.program = program
@@ -88,8 +103,17 @@ class Executable:
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
         self._lock = threading.Lock()
         self.static = all(is_static(v.shape) for v in self.inputs)
-        if self.static:
-            self.table(tuple(tuple(v.shape) for v in self.inputs))
+        table = self.table(tuple(tuple(v.shape) for v in self.inputs)) if self.static else None
+        if debug.level() >= debug.MODELS:
+            self._show(time.perf_counter() - began, before, table)
+
+    def _show(self, seconds: float, before: Mapping[str, int], table: Table | None) -> None:
+        compiled, cached = (kernels.counts[key] - before[key] for key in ("compiled", "cached"))
+        host: list[str] = []
+        if table is not None:
+            host = [f"{table.plan.steps[i].name} ({table.plan.steps[i].type})" for i in table.host]
+        steps = len(table.plan.steps) if table is not None else None
+        debug.show_model(seconds, len(self.addresses), compiled, cached, steps, host)
 
     @property
     def graph(self) -> Graph:
@@ -104,6 +128,8 @@ class Executable:
                 self._tables.move_to_end(shapes)
                 return table
         table = Table(self.program.plan(shapes), self.addresses)
+        if debug.level() >= debug.PLANS:
+            debug.show_plan(table.plan)
         with self._lock:
             self._tables[shapes] = table
             while len(self._tables) > self._capacity:
@@ -111,6 +137,10 @@ class Executable:
         return table
 
     def new_job(self) -> Job:
+        if self.watch is not None:
+            from ovjit.execution.watch import WatchedJob
+
+            return WatchedJob(self)
         return Job(self)
 
 
@@ -235,7 +265,7 @@ class Job:
             arena = streams.Arena()
         if arena.size < words[runner.ARENA_SIZE]:
             arena.reserve(words[runner.ARENA_SIZE])
-        if self._table.host:  # type: ignore[union-attr]
+        if self._table.in_python:  # type: ignore[union-attr]
             self._run_segments(arena)
             error = words[runner.ERROR]
         else:
@@ -253,7 +283,7 @@ class Job:
         words[runner.ERROR] = 0
         self.error = None
         self._callback_running = False
-        words[runner.NOTIFY] = 2 if self._table.host else 1 if notify else 0  # type: ignore[union-attr]
+        words[runner.NOTIFY] = 2 if self._table.in_python else 1 if notify else 0  # type: ignore[union-attr]
         words[runner.STATE] = QUEUED
         self._pool.submit(self)
 
@@ -345,20 +375,29 @@ class Job:
         self._bases[0] = arena.address
         first, began = 0, 0
         try:
-            for stop in (*table.host, steps):
+            for stop in self._stops(table):
                 if stop > first:
                     words[runner.FIRST], words[runner.STEPS] = first, stop
                     self._native.lead(self.address, self._pool.address, arena.address, 0)
                     began = began or words[runner.STARTED]
                     if words[runner.ABORT]:
                         return
-                if stop < steps:
+                self._reached(stop)
+                first = stop
+                if stop < steps and table.plan.steps[stop].host is not None:
                     began = began or runner.clock()
                     self._run_host(stop)
-                first = stop + 1
+                    first = stop + 1
         finally:
             words[runner.FIRST], words[runner.STEPS] = 0, steps
             words[runner.STARTED], words[runner.ENDED] = began, runner.clock()
+
+    def _stops(self, table: Table) -> Sequence[int]:
+        """The steps before which Python takes over, in order; the last is their number."""
+        return (*table.host, len(table.plan.steps))
+
+    def _reached(self, done: int) -> None:
+        """The first `done` steps have run."""
 
     def _run_host(self, index: int) -> None:
         table = self._table

@@ -1,0 +1,139 @@
+"""Looking inside: the environment variables that ovjit reads, declared once, and what `OVJIT_DEBUG` prints.
+
+`docs/debugging.md` explains them with examples. Variables are read when a model is compiled or a kernel loaded,
+never in an inference. Those that change the program that is made say so in `changes_program`; kernels are found by
+their content and so cannot be mistaken, but whatever stores whole programs must know `program_flags`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ovjit.codegen.isa import Isa
+    from ovjit.codegen.kernel import Kernel
+    from ovjit.compiler.fuse import Group
+    from ovjit.compiler.plan import Plan
+    from ovjit.graph.graph import Graph
+
+
+class Flag(NamedTuple):
+    """An environment variable: its name, what its values are, what it does."""
+
+    name: str
+    values: str
+    does: str
+    changes_program: bool = False
+
+
+FLAGS = {
+    flag.name: flag
+    for flag in (
+        Flag("OVJIT_DEBUG", "1 to 5", "print what compiling does to stderr, more with every level"),
+        Flag("OVJIT_DUMP", "folder", "write the source of every kernel there when it is loaded"),
+        Flag("OVJIT_CHECK", "1", "verify the graph after every pass"),
+        Flag("OVJIT_SKIP", "pass,pass", "leave these passes out; fuse among them: one kernel a node", True),
+        Flag("OVJIT_INTERP", "1", "no passes, no kernels: every node by its NumPy reference", True),
+        Flag("OVJIT_COMPARE", "1", "run every step beside the reference, stop at the first difference", True),
+        Flag("OVJIT_ISA", "avx512, avx2, generic", "compile for a lesser instruction set", True),
+        Flag("OVJIT_CACHE", "folder, or 0", "where compiled kernels are kept; 0: nowhere, and no file is written"),
+        Flag("OVJIT_KEY", "64 or more hexadecimal digits", "the key that authenticates stored code"),
+    )
+}
+
+#: The levels of OVJIT_DEBUG; each includes those before it.
+MODELS, PLANS, GRAPHS, SOURCES, ASSEMBLY = range(1, 6)
+
+
+def flag(name: str) -> str:
+    """The value of a declared variable, "" when it is not set."""
+    return os.environ.get(FLAGS[name].name, "")
+
+
+def is_on(name: str) -> bool:
+    """True for a switch that is set to 1."""
+    return flag(name) == "1"
+
+
+def skips(name: str) -> bool:
+    """True when OVJIT_SKIP names this pass."""
+    return name in flag("OVJIT_SKIP").split(",")
+
+
+def level() -> int:
+    """The level of OVJIT_DEBUG; 0 when unset. ValueError for what is no number."""
+    text = flag("OVJIT_DEBUG")
+    if text and not text.isdecimal():
+        raise ValueError(f"OVJIT_DEBUG={text}: it takes a number from 1 to 5")
+    return int(text or 0)
+
+
+def program_flags() -> tuple[str, ...]:
+    """The variables that are set and change the program, as name=value, for keys of stored programs."""
+    return tuple(f"{f.name}={flag(f.name)}" for f in FLAGS.values() if f.changes_program and flag(f.name))
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# --- level 1
+
+
+def show_model(seconds: float, kernels: int, compiled: int, cached: int, steps: int | None, host: Sequence[str]) -> None:
+    """One line for a compiled model. `steps` is None where they depend on input shapes to come."""
+    known = kernels - compiled - cached
+    counted = f"{compiled} compiled, {cached} from the cache, {known} known"
+    planned = f"{steps} steps" if steps is not None else "steps depend on shapes"
+    named = f"{len(host)} by NumPy: {', '.join(host)}" if host else "all native"
+    tell(f"ovjit: compiled in {1e3 * seconds:.1f} ms; {kernels} kernels ({counted}); {planned}, {named}")
+
+
+# --- level 2
+
+
+def show_plan(plan: Plan) -> None:
+    """The steps for one set of input shapes."""
+    sizes = ", ".join("x".join(map(str, shape)) or "scalar" for shape in plan.input_shapes)
+    scratch = f"{plan.scratch_size} bytes of scratch a thread"
+    tell(f"ovjit: plan for {sizes}: {len(plan.steps)} steps, arena of {plan.arena_size} bytes, {scratch}")
+    for i, step in enumerate(plan.steps):
+        kernel = step.kernel.name if step.kernel is not None else "ref_numpy"
+        work = f"{step.chunks:4d} chunks {step.flops / 1e6:9.3f} Mflop {step.bytes / 1e6:9.3f} MB"
+        tell(f"  {i:4d} {step.type:20s} {kernel:36s} {work}  {step.name}")
+
+
+# --- level 3
+
+
+def show_pass(name: str, graph: Graph, before: Graph | None, seconds: float) -> None:
+    """The graph after a pass, or that it is as before. Names tell: a pass copies what it leaves alone."""
+    text = repr(graph)
+    if before is not None and repr(before) == text:
+        tell(f"ovjit: pass {name}: no change, {1e3 * seconds:.1f} ms")
+        return
+    changed = f"{len(before.nodes)} nodes -> {len(graph.nodes)}" if before is not None else f"{len(graph.nodes)} nodes"
+    tell(f"ovjit: {'pass ' if before is not None else ''}{name}: {changed}, {1e3 * seconds:.1f} ms")
+    tell("\n".join("  " + line for line in text.splitlines()))
+
+
+def show_groups(groups: Sequence[Group]) -> None:
+    tell(f"ovjit: fused into {len(groups)} groups")
+    for group in groups:
+        tell(f"  {group!r}")
+
+
+# --- levels 4 and 5
+
+
+def show_kernel(kernel: Kernel, isa: Isa, level: int) -> None:
+    """The source of a kernel that is being loaded, and from level 5 on its machine code."""
+    tell(f"ovjit: kernel {kernel.name}, {kernel.symbol(isa)}")
+    tell(kernel.source)
+    if kernel.key:
+        tell(kernel.key)
+    if level >= ASSEMBLY:
+        tell(kernel.assembly(isa))

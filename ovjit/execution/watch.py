@@ -1,0 +1,189 @@
+"""Every step beside its NumPy reference: `ovjit.compare`, and `OVJIT_COMPARE=1`.
+
+A watched program has the same kernels, layouts and memory plan as any other; its plans only say, in addition,
+after which step each group is complete (`Plan.taps`). A `WatchedJob` stops there, runs the group's nodes by their
+references on what the native steps before it have really made, and reports the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit.execution.job import Executable, Job, Table
+from ovjit.execution.streams import Arena
+from ovjit.graph import interp
+from ovjit.graph.graph import Node, Value
+
+#: How far a step may be from its reference, in parts of the output's largest value; integers must be equal.
+LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 1e-2, "bf16": 5e-2}
+
+
+class Difference(NamedTuple):
+    """One value of the program beside its reference.
+
+    `error` is the largest difference in parts of the reference's largest finite value, infinite where one is
+    NaN or infinite and the other is not; `at` is where, `got` and `want` what stands there. `total` is the same
+    against the reference of the whole model up to there, so that it holds the errors of all steps before; NaN
+    when not asked for.
+    """
+
+    name: str
+    type: str
+    kernel: str
+    dtype: str
+    shape: tuple[int, ...]
+    error: float
+    at: tuple[int, ...] = ()
+    got: Any = None
+    want: Any = None
+    total: float = math.nan
+
+    @property
+    def limit(self) -> float:
+        return LIMITS.get(self.dtype, 0.0)
+
+
+class WatchedJob(Job):
+    """A job that calls its executable's `watch(value, difference)` for every value that steps have made."""
+
+    __slots__ = ("_next", "values")
+
+    def _stops(self, table: Table) -> Sequence[int]:
+        taps = table.plan.taps or ()
+        return sorted({*table.host, *(end for end, _, _ in taps), len(table.plan.steps)})
+
+    def _run_segments(self, arena: Arena) -> None:
+        self._next = 0
+        #: What the native program has made so far, of the values that pass between groups.
+        self.values: dict[Value, np.ndarray] = {}
+        for value, array in zip(self.executable.program.graph.inputs, self.inputs, strict=True):
+            assert array is not None
+            self.values[value] = array
+        super()._run_segments(arena)
+
+    def _reached(self, done: int) -> None:
+        assert self._table is not None
+        plan = self._table.plan
+        taps = plan.taps or []
+        while self._next < len(taps) and taps[self._next][0] <= done:
+            end, group, places = taps[self._next]
+            first = taps[self._next - 1][0] if self._next else 0
+            steps = plan.steps[first:end]
+            self._next += 1
+            kernels = [s.kernel.name if s.kernel is not None else "ref_numpy" for s in steps]
+            wanted = self._reference(group.nodes, plan.types)
+            for value, view in places:
+                self.values[value] = got = np.array(self._array(value, view))
+                if wanted is not None and self.executable.watch is not None:
+                    error, at = largest_error(got, wanted[value])
+                    here = got.size and got.shape == wanted[value].shape
+                    numbers = (got[at], wanted[value][at]) if here else (None, None)
+                    kernel = kernels[-1] if kernels else "a view"
+                    kind = group.nodes[0].op.name
+                    found = Difference(group.name, kind, kernel, value.dtype, got.shape, error, at, *numbers)
+                    self.executable.watch(value, found)
+
+    def _reference(self, nodes: Sequence[Node], types: Mapping[Value, Any]) -> dict[Value, np.ndarray] | None:
+        """What the nodes make of the native program's values by their references; None for those with a state."""
+        made: dict[Value, np.ndarray] = {}
+
+        def known(value: Value) -> np.ndarray:
+            for values in (made, self.values):
+                if value in values:
+                    return values[value]
+            return types[value].value
+
+        for node in nodes:
+            if node.op.ref is None or node.op.extra.get("stateful"):
+                return None
+            made.update(zip(node.outputs, node.op.evaluate(map(known, node.inputs), node.attrs), strict=True))
+        return made
+
+
+def largest_error(got: np.ndarray, want: np.ndarray) -> tuple[float, tuple[int, ...]]:
+    """The largest difference in parts of `want`'s largest finite value, and where it is."""
+    if got.shape != want.shape:
+        return math.inf, (0,) * got.ndim
+    if got.size == 0:
+        return 0.0, ()
+    if got.dtype.kind in "biu":
+        a, b = got.astype(object), want.astype(object)
+        off = np.array(abs(a - b), np.float64)
+        scale = float(max(1, np.abs(b).max()))
+    else:
+        with np.errstate(invalid="ignore", over="ignore"):
+            a, b = got.astype(np.float64), want.astype(np.float64)
+            equal = (a == b) | (np.isnan(a) & np.isnan(b))
+            off = np.where(equal, 0.0, np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), math.inf))
+        finite = np.abs(b[np.isfinite(b)])
+        scale = float(finite.max(initial=0.0)) or 1.0
+    at = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
+    return float(off[at]) / scale, at
+
+
+def stop_at_difference(value: Value, found: Difference) -> None:
+    """The watch of OVJIT_COMPARE=1. Raises InferenceError at the first step that is off by more than its limit."""
+    if found.error > found.limit:
+        raise InferenceError(
+            f"step {found.name!r} ({found.type}, {found.kernel}) differs from its reference by {found.error:.3g} of "
+            f"the largest value (limit {found.limit:g}): at {list(found.at)} it has {found.got}, not {found.want}"
+        )
+
+
+def compare(
+    model: Any, inputs: Any, config: Mapping[str, Any] | None = None, show: Callable[[str], None] | None = print
+) -> list[Difference]:
+    """Run `model` (a Model or a file) once on `inputs`, as `InferRequest.infer` takes them, step by step beside the
+    NumPy references; print a table by `show` (None: nothing) and return its rows.
+
+    A row's `error` is what its own step adds, `total` what has come together up to there. The last rows are the
+    model's outputs against the references of the model as it was given, before any rewriting.
+    """
+    from ovjit.api.core import Core, _compile
+    from ovjit.api.model import Model
+
+    core = Core()
+    if not isinstance(model, Model):
+        model = core.read_model(model)
+    found: list[tuple[Value, Difference]] = []
+    watch = {"watch": lambda value, difference: found.append((value, difference))}
+    compiled = _compile(model, "CPU", {**core._config_for("CPU", config), **watch})
+    request = compiled.create_infer_request()
+    request.infer(inputs)
+    executable: Executable = compiled._executable
+    job = request._job
+    assert isinstance(job, WatchedJob)
+    arrays = [a for a in job.inputs if a is not None]
+
+    reference: dict[Value, np.ndarray] = {}
+
+    def keep(node: Node, outputs: Sequence[np.ndarray]) -> None:
+        reference.update(zip(node.outputs, outputs, strict=True))
+
+    interp.evaluate(executable.program.graph, arrays, keep)
+    rows = [row._replace(total=largest_error(job.values[value], reference[value])[0]) for value, row in found]
+    for value, got, want in zip(
+        executable.graph.outputs, job.outputs, interp.evaluate(executable.graph, arrays), strict=True
+    ):
+        error, at = largest_error(got, want)
+        rows.append(Difference(value.node.name, "output", "", value.dtype, got.shape, error, at, total=error))
+    if show is not None:
+        show(table(rows))
+    return rows
+
+
+def table(rows: Sequence[Difference]) -> str:
+    """The rows as text; `!` marks those beyond their limit."""
+    head = f"  {'step':>8s} {'total':>8s}  {'type':18s} {'kernel':34s} {'element type and shape':24s} name"
+    lines = ["error against the NumPy reference, in parts of the output's largest value", head]
+    for row in rows:
+        total = "" if math.isnan(row.total) else f"{row.total:.1e}"
+        shape = f"{row.dtype}[{','.join(map(str, row.shape))}]"
+        mark = "!" if row.error > row.limit else " "
+        lines.append(f"{mark} {row.error:8.1e} {total:>8s}  {row.type:18s} {row.kernel:34s} {shape:24s} {row.name}")
+    return "\n".join(lines)
