@@ -1,0 +1,237 @@
+"""Single operations, ovjit beside OpenVINO in f32.
+
+    python -m bench.ops [--shapes] [--samples] [name ...] [--threads 1] [--json out.json]
+
+`--shapes` (the default): operations at sizes that real networks have, listed in `cases`. `--samples`: every
+operation of the registry on its own samples, which are small: what a step costs at least. Each case is a
+model of one operation, written as an IR, compiled by both engines, timed in interleaved rounds.
+GFLOP/s and GB/s count the operation's own arithmetic and the bytes of its inputs, weights and output once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import networks, report
+from bench.rounds import interleave, workers
+from bench.run import BASE
+from bench.worker import Worker, WorkerError
+
+KEYS = ("op", "case", "threads", "engine")
+COLUMNS = (*KEYS, "median_us", "ratio", "ratio_low", "ratio_high", "gflops", "gbs", "difference")
+ENGINES = ("ovjit", BASE)
+
+
+class Case(NamedTuple):
+    """One operation to time. `build(ops, *values)` makes the node from the opset's module and its inputs."""
+
+    op: str
+    case: str
+    data: list[np.ndarray]
+    build: Callable[..., Any]
+    flops: float = 0.0
+
+
+def cases() -> Iterator[Case]:
+    """The operations of image networks and transformers at their usual sizes."""
+    rng = np.random.default_rng(networks.SEED)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    for channels, filters, kernel, size, stride in (
+        (3, 64, 7, 224, 2), (64, 64, 1, 56, 1), (64, 64, 3, 56, 1), (64, 256, 1, 56, 1), (256, 512, 1, 56, 2),
+        (128, 128, 3, 28, 1), (256, 256, 3, 14, 1), (1024, 256, 1, 14, 1), (512, 512, 3, 7, 1),
+        (2048, 512, 1, 7, 1),
+    ):  # fmt: skip
+        weights = normal(filters, channels, kernel, kernel) / np.float32(np.sqrt(channels) * kernel)
+        pad = kernel // 2
+        out = (size + 2 * pad - kernel) // stride + 1
+        yield Case(
+            "Convolution", f"{channels}x{size}x{size} {kernel}x{kernel}/{stride} -> {filters}",
+            [normal(1, channels, size, size)],
+            lambda ops, x, w=weights, p=pad, s=stride: ops.convolution(x, w, [s, s], [p, p], [p, p], [1, 1]),
+            2.0 * out * out * filters * channels * kernel * kernel,
+        )  # fmt: skip
+    for channels, size, stride in ((64, 112, 1), (144, 56, 2), (576, 14, 1)):
+        weights = normal(channels, 1, 1, 3, 3) / 3
+        out = (size - 1) // stride + 1
+        yield Case(
+            "GroupConvolution", f"{channels}x{size}x{size} depthwise 3x3/{stride}",
+            [normal(1, channels, size, size)],
+            lambda ops, x, w=weights, s=stride: ops.group_convolution(x, w, [s, s], [1, 1], [1, 1], [1, 1]),
+            2.0 * out * out * channels * 9,
+        )  # fmt: skip
+    for m, k, n in ((1, 2048, 1000), (1, 4096, 4096), (128, 768, 768), (128, 768, 3072), (512, 512, 512)):
+        weights = normal(k, n) / np.float32(np.sqrt(k))
+        yield Case(
+            "MatMul", f"{m}x{k} @ {k}x{n}", [normal(m, k)],
+            lambda ops, x, w=weights: ops.matmul(x, w, False, False), 2.0 * m * k * n,
+        )  # fmt: skip
+    yield Case(
+        "MatMul", "12x128x64 @ 12x64x128", [normal(1, 12, 128, 64), normal(1, 12, 64, 128)],
+        lambda ops, x, y: ops.matmul(x, y, False, False), 2.0 * 12 * 128 * 128 * 64,
+    )  # fmt: skip
+    image, tokens = (1, 64, 112, 112), (1, 128, 768)
+    rows: list[tuple[str, tuple[int, ...], int, Callable[..., Any]]] = [
+        ("Relu", image, 1, lambda ops, x: ops.relu(x)),
+        ("Sigmoid", image, 1, lambda ops, x: ops.sigmoid(x)),
+        ("Gelu", (1, 128, 3072), 1, lambda ops, x: ops.gelu(x, "erf")),
+        ("Exp", tokens, 1, lambda ops, x: ops.exp(x)),
+        ("Add", image, 2, lambda ops, x, y: ops.add(x, y)),
+        ("Multiply", image, 2, lambda ops, x, y: ops.multiply(x, y)),
+        ("Softmax", (1, 1000), 1, lambda ops, x: ops.softmax(x, 1)),
+        ("Softmax", (1, 12, 128, 128), 1, lambda ops, x: ops.softmax(x, -1)),
+        ("ReduceMean", (1, 2048, 7, 7), 1, lambda ops, x: ops.reduce_mean(x, np.array([2, 3]), True)),
+        ("ReduceSum", tokens, 1, lambda ops, x: ops.reduce_sum(x, np.array([-1]), True)),
+        ("MVN", tokens, 1, lambda ops, x: ops.mvn(x, np.array([-1]), True, 1e-5, "inside_sqrt")),
+        ("Transpose", (1, 128, 12, 64), 1, lambda ops, x: ops.transpose(x, np.array([0, 2, 1, 3]))),
+        ("Transpose", image, 1, lambda ops, x: ops.transpose(x, np.array([0, 2, 3, 1]))),
+        ("Concat", (1, 64, 56, 56), 2, lambda ops, x, y: ops.concat([x, y], 1)),
+        (
+            "MaxPool",
+            image,
+            1,
+            lambda ops, x: ops.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0),
+        ),
+        (
+            "AvgPool",
+            (1, 128, 56, 56),
+            1,
+            lambda ops, x: ops.avg_pool(x, [2, 2], [0, 0], [0, 0], [2, 2], True),
+        ),
+        ("LRN", (1, 64, 56, 56), 1, lambda ops, x: ops.lrn(x, np.array([1]), 1e-4, 0.75, 1.0, 5)),
+        ("ShuffleChannels", (1, 136, 28, 28), 1, lambda ops, x: ops.shuffle_channels(x, 1, 4)),
+    ]
+    for name, shape, inputs, build in rows:
+        yield Case(name, "x".join(map(str, shape)), [normal(*shape) for _ in range(inputs)], build)
+
+
+def samples() -> Iterator[Case]:
+    """Every operation of the registry that has f32, on the largest of its samples.
+
+    Inputs of other types, single numbers, and all but the first of operations that are not elementwise, are
+    constants.
+    """
+    from ovjit.api.builders import as_output
+    from ovjit.api.node import Node
+    from ovjit.graph.op import all_ops
+
+    for record in all_ops():
+        if record.samples is None or "f32" not in (record.extra.get("types") or ["f32"]):
+            continue
+        found = list(record.samples(np.random.default_rng(networks.SEED), "f32"))
+        if not found:
+            continue
+        inputs, attrs = max(found, key=lambda s: sum(np.size(a) for a in s[0]))
+        every = record.scalar is not None or record.variadic is not None
+        given = [
+            i for i, a in enumerate(inputs) if a.dtype == np.float32 and (i == 0 or every and a.size > 1)
+        ]
+
+        def build(
+            ops: Any,
+            *values: Any,
+            record: Any = record,
+            inputs: Any = inputs,
+            attrs: Any = attrs,
+            given: Any = given,
+        ) -> Any:
+            parameters = dict(zip(given, values, strict=True))
+            sources = [as_output(parameters.get(i, a)) for i, a in enumerate(inputs)]
+            return Node._new(record, sources, record.check_attributes(attrs), None)
+
+        size = " ".join("x".join(map(str, a.shape)) or "1" for a in inputs)
+        yield Case(
+            f"{record.name}-{record.opset}", size, [np.ascontiguousarray(inputs[i]) for i in given], build
+        )
+
+
+def write_model(case: Case, path: Path) -> int:
+    """Write the case's IR; returns the bytes of inputs, weights and output."""
+    import ovjit as ov
+
+    values = [ov.opset8.parameter(list(a.shape), a.dtype) for a in case.data]
+    made = case.build(ov.opset13, *values)
+    output = made if not hasattr(made, "output") else made.output(0)
+    model = ov.Model([output], values, "one")
+    ov.save_model(model, path, compress_to_fp16=False)
+    nodes = model.get_ordered_ops()
+    constants = sum(n.data.nbytes for n in nodes if n.get_type_name() == "Constant")
+    result = output.get_partial_shape()
+    written = int(np.prod([d.get_length() for d in result])) * 4 if result.is_static else 0
+    return sum(a.nbytes for a in case.data) + constants + written
+
+
+def measure(case: Case, threads: int, rounds: int, seconds: float, scratch: Path) -> list[dict[str, Any]]:
+    """One row for each engine."""
+    path, inputs = scratch / "one.xml", scratch / "one.npz"
+    moved = write_model(case, path)
+    np.savez(inputs, *case.data)
+
+    def prepare(worker: Worker) -> np.ndarray:
+        worker.ask("load", paths={"xml": str(path)}, inputs=str(inputs), threads=threads)
+        file = scratch / f"{worker.engine}.npz"
+        worker.ask("answers", file=str(file))
+        with np.load(file, allow_pickle=False) as arrays:
+            return np.asarray(arrays[arrays.files[0]])
+
+    with workers(ENGINES, prepare) as (ready, answers):
+        times = interleave(ready, rounds, lambda w: w.ask("run", seconds=seconds))
+    rows = []
+    for engine, measured in times.items():
+        median = statistics.median(t for part in measured for t in part)  # ns, and flops per ns are GFLOP/s
+        row: dict[str, Any] = {"op": case.op, "case": case.case, "threads": threads, "engine": engine}
+        row |= {"median_us": median / 1e3, "gflops": case.flops / median or None, "gbs": moved / median}
+        if BASE in times:
+            row |= report.ratios(measured, times[BASE])
+            mine, wanted = (np.asarray(answers[e], np.float64) for e in (engine, BASE))
+            finite = np.isfinite(wanted) & np.isfinite(mine)
+            scale = np.abs(wanted[finite]).max(initial=0) or 1.0
+            row["difference"] = float(np.abs(mine - wanted)[finite].max(initial=0) / scale)
+        rows.append(row)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.ops", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="name", help="operations; default: all")
+    parser.add_argument("--shapes", action="store_true")
+    parser.add_argument("--samples", action="store_true")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.05, help="for one engine in one round")
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    chosen: list[Case] = []
+    if arguments.shapes or not arguments.samples:
+        chosen += cases()
+    if arguments.samples:
+        chosen += samples()
+    if arguments.names:
+        chosen = [c for c in chosen if c.op.partition("-")[0] in arguments.names]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in chosen:
+            for threads in arguments.threads:
+                print(f"{case.op} {case.case}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr)
+                try:
+                    rows += measure(case, threads, arguments.rounds, arguments.seconds, Path(folder))
+                except (WorkerError, RuntimeError, TypeError, ValueError) as error:
+                    print(f"  left out: {error}", file=sys.stderr)
+    print(report.table(rows, COLUMNS))
+    if arguments.json:
+        report.write(arguments.json, "ops", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

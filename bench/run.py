@@ -1,0 +1,169 @@
+"""Networks side by side: ovjit, OpenVINO in f32 and in its default precision, ONNX Runtime.
+
+    python -m bench.run [--models digits resnet50 ...] [--threads 1 2] [--rounds 15] [--json out.json]
+
+For each network and number of threads: the latency in interleaved rounds (`bench.rounds`), its ratio to
+OpenVINO's in f32, what it takes to compile with empty and with filled caches, to run for the first time and
+from the start of a process to its first result, the peak memory of such a process, the difference of the
+answers, and the share of native steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import networks, report
+from bench.engines import ENGINES, cores
+from bench.rounds import interleave, workers
+from bench.worker import Worker, WorkerError
+
+KEYS = ("model", "threads", "engine")
+COLUMNS = (
+    *KEYS, "median_ms", "p90_ms", "ratio", "ratio_low", "ratio_high", "cold_s", "cached_s", "first_ms",
+    "start_s", "peak_mb", "difference", "native_steps", "native_time", "host_ops",
+)  # fmt: skip
+BASE = "openvino"
+
+
+class Subject:
+    """A model to measure: its files, and a file with its inputs."""
+
+    def __init__(self, name: str, scratch: Path, folder: Path | None):
+        self.name = name
+        self.inputs = str(scratch / f"{name}-inputs.npz")
+        if name == "digits":
+            from ovjit.data import digits
+
+            xml, images, _ = digits()
+            self.paths = {"xml": str(xml)}
+            np.savez(self.inputs, images[:1])
+        else:
+            xml = networks.build(name, folder)
+            self.paths = {"xml": str(xml), "onnx": str(xml.with_suffix(".onnx"))}
+            np.savez(self.inputs, networks.network_input(name))
+
+    @property
+    def files(self) -> dict[str, Any]:
+        return {"paths": self.paths, "inputs": self.inputs}
+
+
+def measure(
+    subject: Subject, threads: int, chosen: list[str], rounds: int, seconds: float, scratch: Path
+) -> list[dict[str, Any]]:
+    """Latencies: one row for each engine."""
+
+    def prepare(worker: Worker) -> np.ndarray:
+        worker.ask("load", threads=threads, **subject.files)
+        file = scratch / f"{worker.engine}-answers.npz"
+        worker.ask("answers", file=str(file))
+        with np.load(file, allow_pickle=False) as arrays:
+            return np.asarray(arrays[arrays.files[0]])
+
+    with workers(chosen, prepare) as (ready, answers):
+        versions = {e: w.ask("version") for e, w in ready.items()}
+        times = interleave(ready, rounds, lambda w: w.ask("run", seconds=seconds))
+    rows = []
+    for engine, measured in times.items():
+        every = [t / 1e6 for part in measured for t in part]
+        row: dict[str, Any] = {"model": subject.name, "threads": threads, "engine": engine}
+        row |= {"median_ms": statistics.median(every), "p90_ms": report.quantile(every, 0.9)}
+        if BASE in times:
+            row |= report.ratios(measured, times[BASE])
+            wanted = answers[BASE]
+            row["difference"] = float(np.abs(answers[engine] - wanted).max() / np.abs(wanted).max())
+        row["version"] = versions[engine]
+        rows.append(row)
+    return rows
+
+
+def measure_starts(subject: Subject, threads: int, engine: str, repeats: int) -> dict[str, Any]:
+    """Times of fresh processes, medians of `repeats`: with empty caches, then with those they have filled.
+
+    cold_s, cached_s: `compile_model` (a path in, so reading included; ONNX Runtime: making the session);
+    first_ms: the first inference after that with filled caches; start_s: from the start of the process to the
+    first result, the same way; peak_mb: its peak memory.
+    """
+    found: dict[str, list[float]] = {}
+    more: dict[str, Any] = {}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as cache:
+            for kind in ("cold", "cached"):
+                with Worker(engine, {"OVJIT_CACHE": cache}) as worker:
+                    given = cache if engine.startswith("openvino") else None
+                    said = worker.ask("load", threads=threads, cache=given, **subject.files)
+                    start = time.perf_counter() - worker.began
+                    found.setdefault(f"{kind}_s", []).append(said["compile_s"])
+                    if kind == "cached":
+                        found.setdefault("first_ms", []).append(said["first_ms"])
+                        found.setdefault("start_s", []).append(start)
+                        found.setdefault("peak_mb", []).append(worker.ask("memory"))
+                        if engine == "ovjit" and not more:
+                            more = worker.ask("profile", paths=subject.paths, threads=threads)
+    return {k: statistics.median(v) for k, v in found.items()} | more
+
+
+def summary(rows: list[dict[str, Any]]) -> list[str]:
+    """Geometric means of the ratios over the six networks, by number of threads."""
+    lines = []
+    for threads in sorted({r["threads"] for r in rows}):
+        for engine in ENGINES:
+            found = [
+                r["ratio"]
+                for r in rows
+                if (r["threads"], r["engine"]) == (threads, engine)
+                and "ratio" in r
+                and r["model"] in networks.NAMES
+            ]
+            if found and engine != BASE:
+                mean = math.exp(statistics.fmean(map(math.log, found)))
+                lines.append(
+                    f"{threads} thread{'s' * (threads > 1)}: {engine} / {BASE} = {mean:.3f} "
+                    f"(geometric mean of {len(found)} networks, {min(found):.3f} .. {max(found):.3f})"
+                )
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=(__doc__ or "").splitlines()[0])
+    models = ("digits", *networks.NAMES)
+    parser.add_argument("--models", nargs="+", choices=models, default=models, metavar="MODEL")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
+    parser.add_argument("--threads", nargs="+", type=int, default=[n for n in (1, 2) if n <= cores()])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.4, help="for one engine in one round")
+    parser.add_argument("--starts", type=int, default=3, help="processes for the start-up times; 0: none")
+    parser.add_argument("--folder", type=Path, default=None, help="where the networks are")
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        for name in arguments.models:
+            subject = Subject(name, scratch, arguments.folder)
+            for threads in arguments.threads:
+                print(f"{name}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr)
+                chosen = [e for e in arguments.engines if e != "onnxruntime" or "onnx" in subject.paths]
+                found = measure(subject, threads, chosen, arguments.rounds, arguments.seconds, scratch)
+                for row in found if arguments.starts else ():
+                    try:
+                        row |= measure_starts(subject, threads, row["engine"], arguments.starts)
+                    except WorkerError as error:
+                        print(f"  no start-up times: {error}", file=sys.stderr)
+                rows += found
+    print(report.table(rows, COLUMNS), *summary(rows), sep="\n")
+    if arguments.json:
+        report.write(arguments.json, "run", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
