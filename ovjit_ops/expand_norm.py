@@ -36,7 +36,7 @@ def along_channels(w: Writer, x: Value, rank: int) -> Value:
 
 
 def expand_mvn2(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
-    """MVN-2(x) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     over space, and channels if across_channels"""
+    """MVN-2(x) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     over space (and channels if so asked)"""
     (x,) = inputs
     if x.shape is None:
         return None

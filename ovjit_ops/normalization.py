@@ -11,8 +11,9 @@ from ovjit.errors import check
 from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import Dim, Interval, merge, normalize_axes, normalize_axis
 from ovjit_ops import expand_norm
-from ovjit_ops.lower_softmax import lower_softmax
 from ovjit_ops.elementwise import REALS, random_array, same_type
+from ovjit_ops.lower_lrn import expand_lrn, lower_lrn
+from ovjit_ops.lower_softmax import lower_softmax
 from ovjit_ops.values import in_f32, known
 
 
@@ -170,7 +171,9 @@ def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: fl
     return x / (one(bias) + one(alpha / size ** len(normal)) * squares) ** one(beta)
 
 
-@op("LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"})
+@op(
+    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, widen=True
+)
 class LRN:
     """data / (bias + alpha / size^n * sum of squares in a window of `size` along the n axes)^beta"""
 

@@ -25,7 +25,7 @@ ROUNDS = 4
 class Writer:
     """Adds nodes that stand for `node`: `w("Add", x, 1.0)`.
 
-    Numbers become constants of the first value's type, arrays and lists (axes, patterns) constants of their own.
+    Numbers become constants of the first value's type, arrays and lists (axes, patterns) their own.
     """
 
     def __init__(self, b: Builder, node: Node):
