@@ -1,0 +1,291 @@
+"""Compiled models as blobs: what `export_model` writes and `import_model` reads. See docs/blob_format.md.
+
+A blob is data first: the graph is enough to compile the model anew on any machine. Object code and the plan that
+calls it are used only when this user's key authenticates them and versions and CPU are those of this process.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api import properties_table as table
+from ovjit.api.compiled import CompiledModel
+from ovjit.api.ports import PortInfo
+from ovjit.api.types import Type
+from ovjit.errors import OvjitError
+from ovjit.graph import dtypes
+from ovjit.graph.graph import Graph
+from ovjit.graph.op import TensorType
+from ovjit.storage.container import BlobError, Container, aligned, write_container
+from ovjit.storage.graph_format import (
+    Arrays,
+    Reader,
+    dump,
+    encode_dims,
+    encode_graph,
+    parse,
+    raw_bytes,
+    read_dims,
+    source_digest,
+)
+from ovjit.storage.keys import user_key
+from ovjit.version import __version__
+
+#: Properties that code depends on: with others than at the export, the graph is compiled anew.
+COMPILING = ("EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT")
+#: Environment variables that change what is compiled.
+SWITCHES = ("OVJIT_CHECK", "OVJIT_COMPARE", "OVJIT_INTERP", "OVJIT_SKIP")
+#: Properties of the process rather than of the model, which stay behind.
+LOCAL = frozenset(
+    ("CACHE_DIR", "CACHE_MODE", "DEVICE_PROPERTIES", "ENABLE_MMAP", "LOG_LEVEL", "MODEL_DISTRIBUTION_POLICY",
+     "WEIGHTS_PATH")
+)  # fmt: skip
+
+
+def save_blob(compiled: CompiledModel) -> bytes:
+    """The compiled model as a blob: the same bytes for the same model, versions, CPU, properties and key.
+
+    Raises BlobError for a model with something that a blob has no form for.
+    """
+    executable = compiled._executable
+    stored = getattr(executable.program, "sections", None)
+    ends = compiled._input_infos, compiled._output_infos
+    try:
+        if stored is None:
+            sections = _encode(executable)
+            source = source_digest(executable.graph)
+        else:
+            sections = stored
+            source = parse(stored["header"], "header")["source"]
+    except TypeError as error:
+        raise BlobError(f"the model cannot be exported: {error}") from error
+    return write_container({**sections, "header": header_for(source, *ends, compiled._config)}, user_key())
+
+
+def _encode(executable: Any) -> dict[str, Any]:
+    from ovjit.storage.program import encode_program
+
+    program = executable.program
+    packed = memoryview(program.memory).cast("B")
+
+    def among_packed(array: np.ndarray) -> tuple[str, int] | None:
+        """Weights that the kernels read as the model has them are stored once."""
+        offset = program.constants.offset_of(array)
+        if offset is None or packed[offset : offset + array.nbytes] != raw_bytes(array).data:
+            return None
+        return "packed", offset
+
+    arrays = Arrays("weights", among_packed)
+    graph = dump(encode_graph(executable.graph, arrays))
+    return {"graph": graph, "weights": arrays.content(), "packed": packed, **encode_program(executable)}
+
+
+def header_for(
+    source: str, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], config: Mapping[str, Any]
+) -> bytes:
+    """All that tells this compilation from others, so that equal headers mean equal blobs.
+
+    `source` is the `source_digest` of the graph, `config` all properties as `properties_table.resolve` returns them.
+    """
+    return dump(
+        {
+            "machine": machine(),
+            "source": source,
+            "name": config.get("name", ""),
+            "inputs": [_encode_port(info) for info in inputs],
+            "outputs": [_encode_port(info) for info in outputs],
+            "properties": portable(config),
+            "compiling": compiling(config),
+        }
+    )
+
+
+def machine() -> dict[str, str]:
+    """What object code depends on: versions, code generators, the CPU, and switches that change code."""
+    from ovjit.codegen.isa import host_isa, target
+    from ovjit.codegen.kernel import code_digest, versions
+
+    isa = host_isa()
+    cpu, features = target(isa)
+    numba, llvmlite = versions()
+    return {
+        "ovjit": __version__,
+        "numba": numba,
+        "llvmlite": llvmlite,
+        "generators": code_digest(),
+        "isa": isa.name,
+        "cpu": cpu,
+        "features": features,
+        "platform": "-".join((os.uname().sysname, os.uname().machine)) if hasattr(os, "uname") else os.name,
+        "switches": " ".join(f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name, "0") != "0"),
+    }
+
+
+def compiling(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(config.get(name)) for name in COMPILING}
+
+
+def portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties that the user has set, as JSON holds them, without those that mean this process only."""
+    return {
+        name: _plain(value)
+        for name, value in config.get("given", {}).items()
+        if name not in LOCAL and isinstance(_plain(value), (bool, int, float, str))
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.name
+    return value._name if isinstance(value, Type) else value
+
+
+def _encode_port(info: PortInfo) -> list[Any]:
+    assert info.shape is not None
+    return [info.node, list(info.names), info.dtype, encode_dims(info.shape)]
+
+
+# --- reading
+
+
+def load_blob(data: memoryview, device: str, settings: Mapping[str, Any]) -> CompiledModel:
+    """The compiled model in a blob; `settings`: all properties, as `properties_table.resolve` returns them.
+
+    BlobError, a RuntimeError, for a blob that is damaged or not valid. One whose code cannot be used here is
+    compiled from its graph, and the log says why.
+    """
+    return load_container(Container(data), device, settings)
+
+
+def load_container(container: Container, device: str, settings: Mapping[str, Any]) -> CompiledModel:
+    """As `load_blob`, for a blob that has been taken apart."""
+    header = parse(container.sections["header"], "header")
+    try:
+        name = header["name"]
+        inputs = tuple(map(_read_port, header["inputs"]))
+        outputs = tuple(map(_read_port, header["outputs"]))
+        config = _merge(header["properties"], settings, device)
+        reason = container.why_foreign(user_key()) or _why_unfit(header, config)
+        if not isinstance(name, str):
+            raise BlobError("the blob is not valid: its name is no string")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BlobError(f"the blob's header is not valid: {type(error).__name__}: {error}") from error
+    config["name"] = name
+    make = _compile if reason else _load
+    if reason:
+        import logging  # milliseconds that others do not pay
+
+        logging.getLogger("ovjit").warning("the blob's code is not used, its model is compiled: %s", reason)
+    return CompiledModel._make(
+        make(container, inputs, outputs, config),
+        inputs,
+        outputs,
+        name=name or "Model0",
+        device=device,
+        config=config,
+        loaded_from_cache=not reason,
+    )
+
+
+def _merge(stored: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The blob's properties, over them those given now; what this version does not know is left out."""
+    known: dict[str, Any] = {}
+    for name, value in stored.items():
+        row = table.ROWS.get(name)
+        if row is None or row.read is None or name in LOCAL:
+            continue
+        try:
+            known[name] = row.read(value)
+        except ValueError:
+            continue
+    given = settings.get("given", {})
+    return table.resolve({**known, **given}, device) if known else dict(settings)
+
+
+def _why_unfit(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Why the object code cannot run here; "" when it can."""
+    here = machine()
+    there = header["machine"]
+    for what, text in here.items():
+        if there.get(what) != text:
+            if what == "features":
+                return f"it was compiled for another CPU: {_difference(str(there.get(what)), text)}"
+            return f"it was compiled for {what} {there.get(what)!r}, this is {text!r}"
+    for what, value in compiling(config).items():
+        if header["compiling"].get(what) != value:
+            return f"it was compiled with {what} {header['compiling'].get(what)}, now {value} is asked for"
+    return ""
+
+
+def _difference(there: str, here: str) -> str:
+    changed = sorted(set(there.split(",")) ^ set(here.split(",")))
+    return "features " + " ".join(changed[:8]) + (" ..." if len(changed) > 8 else "")
+
+
+def _load(
+    container: Container, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], config: Mapping[str, Any]
+) -> Any:
+    """An executable of the stored program."""
+    from ovjit.execution.job import Executable
+    from ovjit.storage.program import StoredProgram
+
+    container.verify("packed")
+    sections = container.sections
+    if not sections["weights"].readonly:
+        sections["weights"] = memoryview(bytes(sections["weights"]))
+    memory = aligned(sections["packed"])
+    sections["packed"] = memory.data.toreadonly()
+
+    def read_graph() -> Graph:
+        container.verify("weights")
+        return Reader({"weights": sections["weights"], "packed": memory}).graph(parse(sections["graph"], "graph"))
+
+    program = StoredProgram(
+        parse(sections["program"], "program"),
+        sections,
+        memory,
+        [TensorType(info.dtype, info.shape) for info in inputs],
+        [TensorType(info.dtype, info.shape) for info in outputs],
+        read_graph,
+    )
+    return Executable(None, config, program)
+
+
+def _compile(
+    container: Container,
+    inputs: Sequence[PortInfo],
+    outputs: Sequence[PortInfo],
+    config: Mapping[str, Any],
+) -> Any:
+    """An executable of the graph alone, which is checked as a model of a stranger is."""
+    sections = {}
+    for place in ("weights", "packed"):
+        section = container.sections[place]
+        container.sections[place] = sections[place] = section if section.readonly else memoryview(bytes(section))
+        container.verify(place)
+    graph = Reader(sections).graph(parse(container.sections["graph"], "graph"))
+    for what, infos, values in (("input", inputs, graph.inputs), ("output", outputs, graph.outputs)):
+        if [(i.dtype, i.shape) for i in infos] != [(v.dtype, v.shape) for v in values]:
+            raise BlobError(f"the blob is not valid: its {what}s are not those of its graph")
+    from ovjit.execution.job import compile_graph
+
+    try:
+        return compile_graph(graph, config)
+    except OvjitError:
+        raise
+    except Exception as error:  # whatever a stranger's model brings about
+        raise BlobError(f"the blob's model cannot be compiled: {type(error).__name__}: {error}") from error
+
+
+def _read_port(row: Any) -> PortInfo:
+    node, names, dtype, shape = row
+    if not isinstance(node, str) or dtype not in dtypes.ELEMENT_TYPES:
+        raise BlobError(f"the blob is not valid: {row!r} is no port")
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise BlobError(f"the blob is not valid: {names!r} are no names")
+    return PortInfo(node, tuple(names), dtype, read_dims(shape))

@@ -1,0 +1,303 @@
+"""A graph as flat tables that JSON can hold, and its arrays beside them; nothing in them is code.
+
+    {"nodes": [[op, opset, name, origins or null, [[node, output], ...], {attribute: value}], ...],
+     "inputs": [node, ...], "outputs": [[node, output], ...]}
+
+Attribute values are null, booleans, numbers, strings and lists as they are, and objects with one key:
+
+    {"t": [...]}                               a tuple
+    {"d": [low, high or null]}                 an open dimension
+    {"a": [element type, shape, place, offset]}  an array: bytes of the section `place` from `offset` on
+    {"s": [shape, [strings]]}                  an array of strings
+    {"m": [[key, value], ...]}                 a dict
+    {"g": {...}}                               a subgraph
+
+What is read is checked as an untrusted model is: every number before use, the graph by inferring all types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.graph import dtypes
+from ovjit.graph.graph import Builder, Graph, Value
+from ovjit.graph.op import find_op
+from ovjit.graph.shapes import Interval
+from ovjit.storage.container import ALIGNMENT, BlobError
+
+#: Subgraphs within subgraphs, and tuples within tuples.
+DEEPEST = 64
+LARGEST_DIM = 2**63 - 1
+
+
+def dump(tables: Any) -> bytes:
+    """JSON, the same bytes for the same tables."""
+    return json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse(content: bytes, what: str) -> Any:
+    """The tables in `content`. Raises BlobError for what is not JSON."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BlobError(f"the blob is not valid: its {what} is not JSON: {error}") from None
+
+
+class Arrays:
+    """Collects arrays for a section: each object once, at multiples of 64."""
+
+    def __init__(self, place: str = "weights", elsewhere: Callable[[np.ndarray], tuple[str, int] | None] | None = None):
+        """`elsewhere(array)` says where its bytes are already, as (place, offset)."""
+        self.place = place
+        self.parts: list[np.ndarray] = []
+        self.size = 0
+        self._elsewhere = elsewhere
+        self._known: dict[int, list[Any]] = {}
+        self._alive: list[np.ndarray] = []  # an id is only good while its object lives
+
+    def add(self, array: np.ndarray) -> list[Any]:
+        """Where the bytes of `array` will be: [place, offset]."""
+        known = self._known.get(id(array))
+        if known is None:
+            found = self._elsewhere(array) if self._elsewhere is not None and array.nbytes else None
+            if found is None:
+                found = self.place, self.size
+                self.parts.append(array)
+                self.size += array.nbytes + -array.nbytes % ALIGNMENT
+            known = self._known[id(array)] = list(found)
+            self._alive.append(array)
+        return known
+
+    def content(self) -> bytes:
+        pieces: list[Any] = []
+        for array in self.parts:
+            pieces += [raw_bytes(array).data, bytes(-array.nbytes % ALIGNMENT)]
+        return b"".join(pieces)
+
+
+def raw_bytes(array: np.ndarray) -> np.ndarray:
+    """The array's bytes, row-major and little-endian."""
+    plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<") if array.dtype.kind in "iuf" else None)
+    return plain.reshape(-1).view(np.uint8)
+
+
+def source_digest(graph: Graph) -> str:
+    """SHA-256, in hexadecimal digits, of all that `graph` is: nodes, names, attributes, bytes of constants."""
+    arrays = Arrays()
+    digest = hashlib.sha256(dump(encode_graph(graph, arrays)))
+    for array in arrays.parts:
+        digest.update(raw_bytes(array).data)
+    return digest.hexdigest()
+
+
+# --- to tables
+
+
+def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
+    """The tables of `graph`. Raises TypeError for an attribute that they cannot hold."""
+    index = {node: i for i, node in enumerate(graph.nodes)}
+
+    def reference(value: Value) -> list[int]:
+        return [index[value.node], value.index]
+
+    nodes = [
+        [
+            node.op.name,
+            node.op.opset,
+            node.name,
+            None if node.origins == (node.name,) else list(node.origins),
+            [reference(v) for v in node.inputs],
+            {name: encode(value, arrays) for name, value in node.attrs.items()},
+        ]
+        for node in graph.nodes
+    ]
+    return {
+        "nodes": nodes,
+        "inputs": [index[v.node] for v in graph.inputs],
+        "outputs": [reference(v) for v in graph.outputs],
+    }
+
+
+def encode(value: Any, arrays: Arrays) -> Any:
+    """A value of an attribute as JSON. Raises TypeError for one that has no form here."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, float)):
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, list):
+        return [encode(v, arrays) for v in value]
+    if isinstance(value, tuple):
+        return {"t": [encode(v, arrays) for v in value]}
+    if isinstance(value, Interval):
+        return {"d": [value.lo, value.hi]}
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "OUS":
+            return {"s": [list(value.shape), [_text(item) for item in value.reshape(-1).tolist()]]}
+        return {"a": [dtypes.from_numpy(value.dtype), list(value.shape), *arrays.add(value)]}
+    if isinstance(value, Mapping):
+        return {"m": [[encode(k, arrays), encode(v, arrays)] for k, v in value.items()]}
+    if isinstance(value, Graph):
+        return {"g": encode_graph(value, arrays)}
+    raise TypeError(f"a blob has no form for {type(value).__name__}")
+
+
+def _text(item: Any) -> str:
+    # surrogates hold what is not UTF-8
+    return item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else str(item)
+
+
+# --- from tables
+
+
+class Reader:
+    """Makes values and graphs of tables. `places`: name of a section -> its bytes."""
+
+    def __init__(self, places: Mapping[str, Any]):
+        self.places = {name: np.frombuffer(content, np.uint8) for name, content in places.items()}
+
+    def graph(self, tables: Any) -> Graph:
+        """The graph, all types inferred anew. Raises BlobError or ModelError, RuntimeErrors both."""
+        try:
+            return self._graph(tables, 0)
+        except OvjitError:
+            raise
+        except Exception as error:  # whatever tables of a stranger bring about
+            raise BlobError(f"the blob's graph is not valid: {type(error).__name__}: {error}") from error
+
+    def _graph(self, tables: Any, depth: int) -> Graph:
+        builder = Builder()
+        made = []
+        for op, opset, name, origins, inputs, attrs in tables["nodes"]:
+            if not (isinstance(op, str) and isinstance(name, str) and type(opset) is int and isinstance(attrs, dict)):
+                raise BlobError("the blob's graph is not valid: a row of its nodes is of the wrong types")
+            values = [_output(made, pair) for pair in inputs]
+            decoded = {key: self._value(value, depth) for key, value in attrs.items()}
+            names = None if origins is None else [_string(o) for o in origins]
+            node = builder.add(find_op(op, opset), values, decoded, name=name, origins=names)
+            if node.name != name:
+                raise BlobError(f"the blob's graph is not valid: two nodes are named {name!r}")
+            made.append(node)
+        parameters = [made[index(i, len(made), "node")].output for i in tables["inputs"]]
+        if set(parameters) != set(builder.inputs) or len(parameters) != len(builder.inputs):
+            raise BlobError("the blob's graph is not valid: its inputs are not its parameters")
+        return builder.finish([_output(made, pair) for pair in tables["outputs"]], parameters)
+
+    def value(self, value: Any) -> Any:
+        """An attribute's value. Raises BlobError for what `encode` does not write."""
+        try:
+            return self._value(value, 0)
+        except OvjitError:
+            raise
+        except Exception as error:
+            raise BlobError(f"an attribute in the blob is not valid: {type(error).__name__}: {error}") from error
+
+    def _value(self, value: Any, depth: int) -> Any:
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if depth > DEEPEST:
+            raise BlobError(f"the blob's graph is nested more than {DEEPEST} deep")
+        if isinstance(value, list):
+            return [self._value(v, depth + 1) for v in value]
+        ((kind, content),) = value.items()
+        if kind == "t":
+            return tuple(self._value(v, depth + 1) for v in content)
+        if kind == "d":
+            return _interval(content)
+        if kind == "a":
+            return self._array(*content)
+        if kind == "s":
+            return _strings(*content)
+        if kind == "m":
+            return {self._value(k, depth + 1): self._value(v, depth + 1) for k, v in content}
+        if kind == "g":
+            return self._graph(content, depth + 1)
+        raise BlobError(f"the blob has a value of the unknown kind {kind!r}")
+
+    def _array(self, element_type: Any, shape: Any, place: Any, offset: Any) -> np.ndarray:
+        if not isinstance(element_type, str) or element_type not in dtypes.ELEMENT_TYPES:
+            raise BlobError(f"the blob has an array of the unknown type {element_type!r}")
+        dtype = dtypes.numpy_dtype(element_type)
+        if dtype.hasobject or not isinstance(place, str) or place not in self.places:
+            raise BlobError(f"the blob has an array of {element_type} in {place!r}, where none can be")
+        dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
+        size = dtype.itemsize
+        for d in dims:
+            size *= d
+        section = self.places[place]
+        if offset % ALIGNMENT or index(offset, section.size + 1, "offset") + size > section.size:
+            raise BlobError(f"the blob has an array of {size} bytes at {offset} of a section of {section.size}")
+        raw = section[offset : offset + size]
+        if element_type == "boolean" and size and int(raw.max()) > 1:
+            raise BlobError("the blob has an array of booleans that are neither 0 nor 1")
+        array = raw.view(dtype).reshape(dims)
+        array.flags.writeable = False
+        return array
+
+
+def index(value: Any, limit: int, what: str) -> int:
+    """`value` if it is an int from 0 up to below `limit`, else a BlobError."""
+    if type(value) is not int or not 0 <= value < limit:
+        raise BlobError(f"the blob is not valid: {what} {value!r} is out of range")
+    return value
+
+
+def encode_dims(shape: Sequence[Any]) -> list[Any]:
+    """Dimensions: ints, open ones as [low, high or null]. Raises TypeError for anything else."""
+    out: list[Any] = []
+    for d in shape:
+        if not isinstance(d, (int, np.integer, Interval)) or isinstance(d, bool):
+            raise TypeError(f"{d!r} is no dimension")
+        out.append([d.lo, d.hi] if isinstance(d, Interval) else int(d))
+    return out
+
+
+def read_dims(dims: Any) -> tuple[Any, ...]:
+    if not isinstance(dims, list):
+        raise BlobError(f"the blob is not valid: {dims!r} is no shape")
+    return tuple(_interval(d) if isinstance(d, list) else index(d, LARGEST_DIM, "dimension") for d in dims)
+
+
+def _interval(pair: Any) -> Interval:
+    low, high = pair
+    index(low, LARGEST_DIM, "dimension")
+    if high is not None and index(high, LARGEST_DIM, "dimension") <= low:
+        raise BlobError(f"the blob is not valid: {pair!r} is no open dimension")
+    return Interval(low, high)
+
+
+def _strings(shape: Any, items: Any) -> np.ndarray:
+    dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
+    count = 1
+    for d in dims:
+        count *= d
+    if count != len(items):
+        raise BlobError(f"the blob has {len(items)} strings for the shape {dims}")
+    array = np.empty(count, np.object_)
+    array[:] = [_string(item) for item in items]
+    array = array.reshape(dims)
+    array.flags.writeable = False
+    return array
+
+
+def _string(item: Any) -> str:
+    if not isinstance(item, str):
+        raise BlobError(f"the blob is not valid: {item!r} is no string")
+    return item
+
+
+def _output(made: list[Any], pair: Any) -> Value:
+    node, output = pair
+    outputs = made[index(node, len(made), "node")].outputs
+    return outputs[index(output, len(outputs), "output")]

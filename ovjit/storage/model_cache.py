@@ -1,0 +1,137 @@
+"""The model cache (CACHE_DIR): one blob for every compilation, found again by all that it depends on.
+
+A file's name is the hash of its blob's header: what the graph is, down to its weights' bytes, properties,
+versions, CPU. What is found under it counts only when this user's key authenticates it and its header is the one
+looked for; everything else, and whatever the disk does, is a compilation and at most one warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ovjit.api.compiled import CompiledModel
+from ovjit.api.ports import PortInfo
+from ovjit.graph.graph import Graph
+from ovjit.storage.blob import header_for, load_container, save_blob
+from ovjit.storage.container import BlobError, Container, read_file
+from ovjit.storage.folders import Untrusted, check_owner, private_folder, write_new
+from ovjit.storage.graph_format import source_digest
+from ovjit.storage.keys import find_key
+from ovjit.storage.notice import warn_once
+
+MAX_BYTES = 16 << 30
+_NAME = re.compile(r"[0-9a-f]{40}\.blob")
+_DRAFT = re.compile(r"\.ovjit-[0-9a-f]+\.tmp")
+_DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
+_TOUCH_SECONDS = 3600
+
+
+def cached_model(
+    folder: str,
+    graph: Graph,
+    inputs: Sequence[PortInfo],
+    outputs: Sequence[PortInfo],
+    device: str,
+    settings: Mapping[str, Any],
+    make: Callable[[], CompiledModel],
+) -> CompiledModel:
+    """The compiled model that `folder` has for this graph and these settings, else that of `make`, which is kept."""
+    key = find_key()
+    try:
+        header = header_for(source_digest(graph), inputs, outputs, settings)
+        folder = os.path.abspath(os.path.expanduser(folder))
+        private_folder(folder, ours=False)
+    except (OSError, TypeError, ValueError) as error:
+        warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}")
+        return make()
+    path = os.path.join(folder, hashlib.sha256(header).hexdigest()[:40] + ".blob")
+    found = _load(path, header, key.value, device, settings)
+    if found is not None:
+        return found
+    compiled = make()
+    if key.lasting:
+        _keep(path, compiled)
+    return compiled
+
+
+def _load(path: str, header: bytes, key: bytes, device: str, settings: Mapping[str, Any]) -> CompiledModel | None:
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise Untrusted("it is not a regular file")
+        check_owner(path, status)  # who may write to it could also truncate it while it is mapped
+        container = Container(read_file(path, bool(settings["ENABLE_MMAP"])))
+        if container.sections["header"] != header:
+            raise BlobError("it is another model's")
+        reason = container.why_foreign(key)
+        if reason:
+            raise BlobError(reason)
+        compiled = load_container(container, device, settings)
+        if time.time() - status.st_mtime > _TOUCH_SECONDS:
+            with contextlib.suppress(OSError):  # a read-only folder serves as well
+                os.utime(path)
+        return compiled
+    except FileNotFoundError:
+        return None
+    except (OSError, BlobError, MemoryError) as error:
+        warn_once(f"read {os.path.dirname(path)}", f"the cached model {path} is compiled again: {error}")
+        return None
+
+
+def _keep(path: str, compiled: CompiledModel) -> None:
+    folder = os.path.dirname(path)
+    draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
+    try:
+        write_new(draft, save_blob(compiled))
+        try:
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+        prune(folder, MAX_BYTES)
+    except (OSError, BlobError, MemoryError) as error:
+        warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
+
+
+def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: float | None = None) -> int:
+    """Remove models unused for `max_age` seconds, then the least recently used ones until `max_bytes` remain.
+
+    Returns the bytes freed. Files that are no cached models are left alone. Raises OSError when the folder cannot
+    be listed.
+    """
+    now = time.time()
+    kept: list[tuple[float, int, str]] = []
+    freed = 0
+    with os.scandir(folder) as items:
+        for item in items:
+            if not (_NAME.fullmatch(item.name) or _DRAFT.fullmatch(item.name)):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = item.stat(follow_symlinks=False)
+                age = now - status.st_mtime
+                if (max_age is not None and age > max_age) if item.name.endswith(".blob") else age > _DRAFT_SECONDS:
+                    freed += _remove(item.path, status.st_size)
+                elif item.name.endswith(".blob"):
+                    kept.append((status.st_mtime, status.st_size, item.path))
+    total = sum(size for _, size, _ in kept)
+    for _, size, path in sorted(kept):
+        if total <= max_bytes:
+            break
+        total -= size
+        freed += _remove(path, size)
+    return freed
+
+
+def _remove(path: str, size: int) -> int:
+    try:
+        os.unlink(path)
+    except OSError:
+        return 0  # another process was quicker, or the folder is read-only
+    return size

@@ -1,0 +1,240 @@
+"""A compiled program as tables, words and object code, and the program that is made of them again.
+
+For static shapes the plan is stored ready to run: to import it takes neither compiler nor operations. Plans for
+other shapes are made by the compiler, from the graph, when they are first needed; their kernels' code is in the
+blob as well.
+
+    {"kernels": [[symbol, name, offset, size], ...], "runner": [kernel, ...], "plan": null or
+     {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
+      "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call], ...]}}
+
+`words` are the steps' argument blocks, one after the other; `data` the constants of the plan. All of it decides
+where native code reads and writes, so that it is only ever used when it is authenticated.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen import kernel as kernels
+from ovjit.codegen import objects
+from ovjit.compiler.plan import HostCall, Plan, Step
+from ovjit.compiler.views import Buffer, View
+from ovjit.execution import runner
+from ovjit.graph.graph import Graph
+from ovjit.graph.op import Op, TensorType, find_op
+from ovjit.storage.container import BlobError
+from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, read_dims
+
+
+class StoredKernel(NamedTuple):
+    """A kernel of which there is only the object code, under `symbol`."""
+
+    symbol: str
+    name: str
+
+
+class StoredNode:
+    """A node that a host step evaluates."""
+
+    def __init__(self, op: str, opset: int, attrs: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]):
+        self._name, self._opset = op, opset
+        self.attrs = dict(attrs)
+        self.inputs = [TensorType(dtype, None) for dtype in inputs]
+        self.outputs = [TensorType(dtype, None) for dtype in outputs]
+
+    @functools.cached_property
+    def op(self) -> Op:
+        return find_op(self._name, self._opset)
+
+
+# --- to tables
+
+
+def encode_program(executable: Any) -> dict[str, bytes]:
+    """The sections `program`, `words`, `data` and `code` of a compiled executable."""
+    program = executable.program
+    plan = executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
+    data = Arrays("data")
+    steps: list[Any] = []
+    used: list[Any] = list(program.kernels)
+    if plan is not None:
+        data.add(plan.data)
+        try:
+            steps = [_encode_host(step, data) for step in plan.steps]
+            used = [step.kernel for step in plan.steps if step.kernel is not None]
+        except (TypeError, ValueError):
+            plan = None  # something that has no form here: the compiler will plan again
+            data = Arrays("data")
+    native = runner.native_kernels().values()
+    by_symbol = {kernel.symbol(): kernel for kernel in (*used, *native)}
+    rows, codes, offset = [], [], 0
+    number = {}
+    for i, symbol in enumerate(sorted(by_symbol)):
+        code = kernels.object_code[symbol]
+        rows.append([symbol, by_symbol[symbol].name, offset, len(code)])
+        codes.append(code)
+        offset += len(code)
+        number[symbol] = i
+    tables: dict[str, Any] = {"kernels": rows, "runner": [number[k.symbol()] for k in native], "plan": None}
+    words = b""
+    if plan is not None:
+        tables["plan"] = {
+            "shapes": [list(shape) for shape in plan.input_shapes],
+            "outputs": [encode_dims(shape) for shape in plan.output_shapes],
+            "arena": int(plan.arena_size),
+            "scratch_offset": int(plan.scratch_offset),
+            "scratch": int(plan.scratch_size),
+            "parallel": bool(plan.parallel),
+            "data": plan.data.size,
+            "steps": [
+                [None if step.kernel is None else number[step.kernel.symbol()], int(step.chunks), len(block),
+                 step.name, step.type, list(step.origins), float(step.flops), float(step.bytes), host]
+                for step, block, host in zip(plan.steps, plan.words, steps, strict=True)
+            ],
+        }  # fmt: skip
+        words = np.array([w for block in plan.words for w in block], "<i8").tobytes()
+    return {"program": dump(tables), "words": words, "data": data.content(), "code": b"".join(codes)}
+
+
+def _encode_host(step: Step, data: Arrays) -> Any:
+    call = step.host
+    if call is None:
+        return None
+    node = call.node
+    return {
+        "op": node.op.name,
+        "opset": node.op.opset,
+        "attrs": {name: encode(value, data) for name, value in node.attrs.items()},
+        "inputs": [_encode_view(v, view) for v, view in zip(node.inputs, call.inputs, strict=True)],
+        "outputs": [_encode_view(v, view) for v, view in zip(node.outputs, call.outputs, strict=True)],
+    }
+
+
+def _encode_view(value: Any, view: View) -> list[Any]:
+    place = view.buffer.offset + view.offset
+    return [value.dtype, int(view.buffer.base), int(place), view.itemsize, list(view.shape), list(map(int, view.strides))]
+
+
+# --- from tables
+
+
+class StoredProgram:
+    """What `Program` is to an executable, made of authenticated sections."""
+
+    def __init__(
+        self,
+        tables: Mapping[str, Any],
+        sections: Mapping[str, Any],
+        memory: np.ndarray,
+        inputs: Sequence[TensorType],
+        outputs: Sequence[TensorType],
+        read_graph: Callable[[], Graph],
+    ):
+        """`memory`: the packed constants. `read_graph` gives the graph as it was compiled, when it is needed.
+
+        Raises BlobError when the tables do not hold what they should.
+        """
+        self.sections = sections
+        self.memory = memory
+        self.inputs, self.outputs = inputs, outputs
+        self._read_graph = read_graph
+        self._graph: Graph | None = None
+        self._compiled: Any = None
+        self._lock = threading.RLock()
+        try:
+            self.kernels = [StoredKernel(str(symbol), str(name)) for symbol, name, _, _ in tables["kernels"]]
+            self._places = [(offset, size) for _, _, offset, size in tables["kernels"]]
+            self._needed = set(tables["runner"])
+            self._plan = None if tables["plan"] is None else self._read_plan(tables["plan"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
+        self._addresses: dict[Any, int] = {}
+
+    def _read_plan(self, table: Mapping[str, Any]) -> Plan:
+        plan = Plan()
+        reader = Reader({"data": self.sections["data"]})
+        words = np.frombuffer(self.sections["words"], "<i8").tolist()
+        first = 0
+        for kernel, chunks, count, name, kind, origins, flops, moved, host in table["steps"]:
+            call = None if host is None else _read_host(host, reader)
+            if (kernel is None) == (call is None):
+                raise ValueError(f"the step {name!r} is neither native nor the host's")
+            stored: Any = None if kernel is None else self.kernels[kernel]
+            plan.steps.append(Step(stored, [], chunks, name, kind, origins, flops, moved, call))
+            plan.words.append(words[first : first + count])
+            first += count
+            if kernel is not None:
+                self._needed.add(kernel)
+        if first != len(words):
+            raise ValueError(f"its steps have {first} words of {len(words)}")
+        plan.input_shapes = tuple(tuple(shape) for shape in table["shapes"])
+        plan.output_shapes = [read_dims(shape) for shape in table["outputs"]]
+        plan.arena_size, plan.scratch_offset = table["arena"], table["scratch_offset"]
+        plan.scratch_size, plan.parallel = table["scratch"], table["parallel"]
+        plan.data = np.frombuffer(self.sections["data"], np.uint8)[: table["data"]]
+        plan.memory = self.memory
+        return plan
+
+    def load(self) -> dict[Any, int]:
+        """Load the code of the runner and of the stored plan: kernel -> address, to which later plans add."""
+        for i in sorted(self._needed):
+            kernel = self.kernels[i]
+            address = objects.address_of(kernel.symbol)
+            if address is None:
+                code = self._code(i)
+                kernels.object_code[kernel.symbol] = code
+                address = objects.load(kernel.symbol, code)
+            self._addresses[kernel] = address
+        return self._addresses
+
+    def _code(self, i: int) -> bytes:
+        offset, size = self._places[i]
+        return self.sections["code"][offset : offset + size]
+
+    def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        """The stored plan when it is for these input shapes, else one that the compiler makes."""
+        if self._plan is not None and self._plan.input_shapes == tuple(shapes):
+            return self._plan
+        return self.compiled().plan(shapes)
+
+    def given(self) -> Graph:
+        """The graph as it was given to the compiler."""
+        with self._lock:
+            if self._graph is None:
+                self._graph = self._read_graph()
+            return self._graph
+
+    @property
+    def graph(self) -> Graph:
+        """The graph after all passes."""
+        return self.compiled().graph
+
+    def compiled(self) -> Any:
+        """The compiler's program, made of the graph at the first call; its kernels' code is in the blob."""
+        with self._lock:
+            if self._compiled is None:
+                from ovjit.compiler.pipeline import Program
+
+                program = Program(self.given())
+                codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
+                self._addresses.update(program.load(codes))
+                if np.array_equal(program.memory, self.memory):
+                    program.memory = self.memory  # one copy is enough, and this one other processes share
+                self._compiled = program
+            return self._compiled
+
+
+def _read_host(table: Mapping[str, Any], reader: Reader) -> HostCall:
+    attrs = {name: reader.value(value) for name, value in table["attrs"].items()}
+    ends = table["inputs"], table["outputs"]
+    dtypes = [[row[0] for row in rows] for rows in ends]
+    views = [[View(Buffer(0, base, place), shape, strides, itemsize) for _, base, place, itemsize, shape, strides in rows]
+             for rows in ends]  # fmt: skip
+    node: Any = StoredNode(table["op"], table["opset"], attrs, *dtypes)
+    return HostCall(node, *views)
