@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ovjit.api import properties_table as table
 from ovjit.api.compiled import CompiledModel
 from ovjit.api.model import Model
@@ -179,8 +181,8 @@ class Core:
         RuntimeError for a blob that is damaged or of another version, TypeError for another kind of object.
         """
         device = parse_device(device_name)
-        data = _blob_bytes(model_stream)
         settings = self._config_for(device, config)
+        data = _blob_bytes(model_stream, settings["ENABLE_MMAP"])
         from ovjit.storage.blob import load_blob
 
         return load_blob(data, device, settings)
@@ -330,36 +332,43 @@ def _read_onnx(model: Any, weights: Any) -> Model:
 
 
 def _compile(model: Model, device: str, settings: dict[str, Any]) -> CompiledModel:
-    from ovjit.execution.job import compile_graph  # the first import of Numba
-
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
         inputs = tuple(map(port_info, model.inputs))
         outputs = tuple(map(port_info, model.outputs))
-    return CompiledModel._make(
-        compile_graph(graph, settings),
-        inputs,
-        outputs,
-        name=model.get_friendly_name(),
-        device=device,
-        config=settings,
-    )
+        settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
+        name = model.get_friendly_name()
+
+    def make() -> CompiledModel:
+        from ovjit.execution.job import compile_graph  # the first import of Numba
+
+        executable = compile_graph(graph, settings)
+        return CompiledModel._make(executable, inputs, outputs, name=name, device=device, config=settings)
+
+    if not settings["CACHE_DIR"]:
+        return make()
+    from ovjit.storage.model_cache import cached_model
+
+    return cached_model(settings["CACHE_DIR"], graph, inputs, outputs, device, settings, make)
 
 
-def _blob_bytes(stream: Any) -> Any:
-    """What can be read of a blob: its bytes, or a map of the file."""
+def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
+    """The bytes of a blob: where they lie, or a map of the file."""
     if isinstance(stream, io.BytesIO):
-        return stream.getbuffer()[stream.tell() :] or stream.getbuffer()
+        return memoryview(stream.getvalue())  # all of it, wherever it stands, as OpenVINO reads it
     if isinstance(stream, Tensor):
-        return memoryview(stream.data.reshape(-1).view("u1"))  # type: ignore[arg-type]
+        return memoryview(np.ascontiguousarray(stream.data).reshape(-1).view(np.uint8)).cast("B")
     if isinstance(stream, (bytes, bytearray, memoryview, mmap.mmap)):
-        return memoryview(stream)
+        view = memoryview(stream)
+        return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
     if isinstance(stream, (str, os.PathLike)):
-        path = Path(os.fsdecode(stream))
+        from ovjit.storage.container import read_file
+
+        path = os.fsdecode(stream)
         try:
-            return memoryview(path.read_bytes())
+            return read_file(path, use_mmap)
         except OSError as error:
-            raise OvjitError(f"Could not open the blob {str(path)!r}: {error.strerror}") from error
+            raise OvjitError(f"Could not open the blob {path!r}: {error.strerror}") from error
     raise TypeError(
         f"a blob is bytes, a BytesIO, a Tensor, a memoryview, an mmap or a path, not {type(stream).__name__}"
     )

@@ -326,6 +326,7 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
         max(1, streams),
         max(1, threads // max(1, streams)),
     )  # threads of each stream
+    out["given"] = dict(config)
     out["EXECUTION_MODE_SET"] = "EXECUTION_MODE_HINT" in config
     out["INFERENCE_PRECISION_HINT"] = COMPUTED
     return out
