@@ -130,13 +130,16 @@ def _installed(package: str) -> str:
 @functools.cache
 def code_digest() -> str:
     """A hash of the code generators themselves: another ovjit makes other kernels from the same text."""
-    from ovjit.codegen import __path__ as codegen
-    from ovjit_ops import __path__ as ops
+    from importlib.util import find_spec
 
+    here = pathlib.Path(__file__).parent
+    paths = [here / name for name in ("jit.py", "simd.py", "atomics.py", "emit.py")]
+    ops = find_spec("ovjit_ops")  # found and not imported, which an imported blob need not pay for
+    assert ops is not None and ops.origin is not None
+    paths.append(pathlib.Path(ops.origin).parent / "tiles.py")
     digest = hashlib.sha256()
-    for path in (pathlib.Path(codegen[0]) / name for name in ("jit.py", "simd.py", "atomics.py", "emit.py")):
+    for path in paths:
         digest.update(path.read_bytes())
-    digest.update((pathlib.Path(ops[0]) / "tiles.py").read_bytes())
     return digest.hexdigest()
 
 
