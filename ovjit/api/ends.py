@@ -10,14 +10,14 @@ import numpy as np
 
 from ovjit.api.convert import dims_of, element_name, partial_shape_of, type_of
 from ovjit.api.layout import Layout
-from ovjit.api.node import GRAPH_LOCK, ConstOutput, Node, Output
+from ovjit.api.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
 from ovjit.api.shapes import PartialShape
 from ovjit.api.types import Type
 from ovjit.api.vectors import Shape, Strides
 from ovjit.api.vectors import dims_of as static_dims
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
-from ovjit.graph.op import find_op
+from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
 
 
@@ -349,12 +349,35 @@ def const_port(
 
     `kind` is "input" (the node is a Parameter) or "output" (a Result).
     """
-    if kind == "input":
-        node: Node = Parameter._of(element_type, shape, friendly_name)
-    else:
-        node = Result._of(Parameter._of(element_type, shape, friendly_name).output(0), friendly_name)
-    node._tensors[0]._names = set(names)
+    node: Node = _without_record(Parameter, (), {"shape": shape, "element_type": element_type}, friendly_name)
+    tensor = DescriptorTensor(TensorType(element_type, shape))
+    node._tensors = [tensor]
+    if kind == "output":
+        source = node
+        node = _without_record(Result, (source.output(0),), {}, friendly_name)
+        node._tensors = [tensor]
+        source._remember_user(node)
+    tensor._names = set(names)
     return ConstOutput._of(node, 0)
+
+
+def _without_record(kind: type[Node], inputs: Sequence[Output], attrs: dict[str, Any], name: str) -> Node:
+    """A node that looks its operation's record up when it is asked for: who imports a compiled model pays for
+    no operations."""
+    node = kind.__new__(kind)
+    node._setup(None, inputs, attrs, name)  # type: ignore[arg-type]
+    del node._op
+    return node
+
+
+def _late_record(node: Node, name: str) -> Any:
+    if name != "_op":
+        raise AttributeError(f"{type(node).__name__!r} object has no attribute {name!r}")
+    node._op = find_op("Result" if isinstance(node, Result) else "Parameter")
+    return node._op
+
+
+Parameter.__getattr__ = Result.__getattr__ = _late_record  # type: ignore[attr-defined]
 
 
 def _value_text(value: Any) -> str:
