@@ -2,7 +2,9 @@
 
 A job is in exactly one of two places: its number in `idle`, or it runs. Where there is no callback, nobody
 is told the end of an inference: started jobs stand in `silent`, oldest first, and are reaped by whoever
-needs one. With a callback the worker that ran the inference puts the number back, whatever happened.
+needs one. With a callback, jobs that are over go to the queue's box: a thread that waits for a job takes
+them and runs their callbacks, and where none waits the worker does. Either puts the number back, whatever
+happened.
 The first exception is kept and raised by the next `start_async` or `wait_all`.
 """
 
@@ -20,19 +22,22 @@ from typing import Any
 from ovjit.api.compiled import CompiledModel
 from ovjit.api.request import NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly
 from ovjit.errors import Busy
+from ovjit.execution.streams import Box
 
 _get_ident = threading.get_ident
 
 #: ms after which a wait for the oldest job looks at the others too
 _LOOK_AROUND = 1
+#: ns after which a thread that waits for callbacks lets signals through
+_SLICE = 100_000_000
 
 
 class _Pool:
     """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
 
     __slots__ = (
-        "__weakref__", "callback", "calling", "error", "idle", "numbers", "requests", "running", "silent",
-        "userdata", "waiters",
+        "__weakref__", "box", "callback", "calling", "error", "idle", "numbers", "requests", "running", "silent",
+        "sleeping", "userdata", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: list[InferRequest]):
@@ -41,11 +46,13 @@ class _Pool:
         self.idle = deque(range(len(requests)))
         self.silent: deque[int] = deque()
         self.running: set[int] = set()  # jobs whose callback has not ended
-        self.calling: dict[int, int] = {}  # thread -> the job whose callback it runs
+        self.calling: dict[int, list[int]] = {}  # thread -> the jobs whose callbacks it runs, nested ones last
         self.userdata: list[Any] = [None] * len(requests)
         self.callback: Callable[[InferRequest, Any], Any] | None = None
         self.error: BaseException | None = None
-        self.waiters: deque[threading.Lock] = deque()  # each asleep on a lock of its own
+        self.workers = requests[0]._compiled._executable.pool
+        self.box = Box()
+        self.sleeping = 0  # threads that wait at the box
 
     def start(self, i: int, inputs: Any, userdata: Any, share: bool) -> None:
         """Start job `i`, which was taken out of `idle`; it goes back if the inputs are refused."""
@@ -66,15 +73,15 @@ class _Pool:
                     request._pending = SILENT
                     job.start(False)
                     self.silent.append(i)
-                    if self.waiters:
-                        self.tell()
+                    if self.sleeping:
+                        self.box.kick()
                 else:
                     # the worker may not yet have returned from the callback that put this job back
                     _wait_quietly(job)
                     request._pending = NOTIFIED
                     job.on_done = self.done
                     self.running.add(i)
-                    job.start(True)
+                    job.start(True, self.box.address)
             except BaseException:
                 self.running.discard(i)
                 request._pending = NOTHING
@@ -86,18 +93,28 @@ class _Pool:
 
     def put_back(self, i: int) -> None:
         self.idle.append(i)
-        if self.waiters:
-            self.tell()
+        if self.sleeping:
+            self.box.kick()
 
-    def tell(self) -> None:
-        """Wake one of those who wait for a free job."""
+    def serve(self, ns: int) -> bool:
+        """Run the callback of a job that is over, if one is there within `ns`."""
+        self.sleeping += 1
         try:
-            self.waiters.popleft().release()
-        except IndexError:
+            address = self.box.take(ns)
+        finally:
+            self.sleeping -= 1
+        if not address:
+            return False
+        self.workers.complete(address)
+        return True
+
+    def serve_the_rest(self) -> None:
+        """Before leaving the box: what came while this thread waited is nobody else's."""
+        while self.serve(0):
             pass
 
     def done(self, job: Any) -> None:
-        """On the worker, at the end of an inference: the callback, and the job is free again."""
+        """At the end of an inference, on a worker or a thread that waits: the callback, and the job is free again."""
         job.on_done = None
         i = self.numbers[job]
         request = self.requests[i]
@@ -106,14 +123,16 @@ class _Pool:
         error = request._error
         callback = self.callback
         if error is None and callback is not None:
-            self.calling[me] = i
+            self.calling.setdefault(me, []).append(i)
             request._calling = me
             try:
                 callback(request, self.userdata[i])
             except BaseException as raised:
                 error = raised
             request._calling = 0
-            del self.calling[me]
+            self.calling[me].pop()
+            if not self.calling[me]:
+                del self.calling[me]
             if request._again:
                 request._settle(request._run_again())
                 error = error or request._error
@@ -173,30 +192,24 @@ class _Pool:
             return
         if len(self.requests) == len(self.calling) == 1 and _get_ident() in self.calling:
             raise Busy("the queue's only job runs this callback: it cannot start another inference")
-        bed = threading.Lock()
-        bed.acquire()
-        self.waiters.append(bed)
         try:
-            if not self.idle and not self.silent:
-                bed.acquire()  # until `tell`
+            self.serve(_SLICE)
         finally:
-            try:
-                self.waiters.remove(bed)
-            except ValueError:
-                if not bed.locked():
-                    self.tell()  # told, but interrupted: somebody else's turn
+            self.serve_the_rest()
 
     def wait_all(self) -> None:
-        """Wait for all jobs but the one whose callback this is."""
-        mine = self.calling.get(_get_ident())
+        """Wait for all jobs but those whose callbacks this thread is in."""
+        mine = set(self.calling.get(_get_ident(), ()))
         for i in list(self.silent):
             self.wait_silent(i, None)
-        for i in list(self.running):
-            if i != mine:
-                try:
-                    self.requests[i]._job.wait()
-                except Exception:
-                    pass  # `done` has kept it
+        try:
+            while self.running - mine:
+                self.serve(_SLICE)
+        finally:
+            self.serve_the_rest()
+        for i, request in enumerate(self.requests):
+            if i not in mine:
+                _wait_quietly(request._job)  # a worker may be about to return from its callback
 
     def raise_error(self) -> None:
         error, self.error = self.error, None

@@ -73,7 +73,7 @@ class Executable:
 
     def __init__(self, graph: Graph | None, config: Mapping[str, Any], program: Any = None):
         """Compile `graph`, or take `program`, an `ovjit.storage.program.StoredProgram`, as it is."""
-        began, before = time.perf_counter(), dict(kernels.counts)
+        began = time.perf_counter()
         #: Called with each value and its difference from the reference, see `ovjit.execution.watch`.
         self.watch: Callable[[Value, Any], None] | None = config.get("watch")
         if program is None:
@@ -93,7 +93,10 @@ class Executable:
         #: What the ends are: anything with a dtype and a shape.
         self.inputs: Sequence[Any] = program.inputs if graph is None else graph.inputs
         self.outputs: Sequence[Any] = program.outputs if graph is None else graph.outputs
+        before = dict(kernels.counts)
         self.addresses = self.program.load()
+        #: How many of the kernels had to be compiled and how many came from the cache; all others were loaded.
+        self.loaded = {key: count - before[key] for key, count in kernels.counts.items()}
         runner.native()
         self.streams = int(config.get("streams", 1))
         self.threads = int(config.get("threads", 1))
@@ -105,15 +108,15 @@ class Executable:
         self.static = all(is_static(v.shape) for v in self.inputs)
         table = self.table(tuple(tuple(v.shape) for v in self.inputs)) if self.static else None
         if debug.level() >= debug.MODELS:
-            self._show(time.perf_counter() - began, before, table)
+            self._show(time.perf_counter() - began, table)
 
-    def _show(self, seconds: float, before: Mapping[str, int], table: Table | None) -> None:
-        compiled, cached = (kernels.counts[key] - before[key] for key in ("compiled", "cached"))
-        host: list[str] = []
+    def _show(self, seconds: float, table: Table | None) -> None:
         if table is not None:
+            steps: int | None = len(table.plan.steps)
             host = [f"{table.plan.steps[i].name} ({table.plan.steps[i].type})" for i in table.host]
-        steps = len(table.plan.steps) if table is not None else None
-        debug.show_model(seconds, len(self.addresses), compiled, cached, steps, host)
+        else:
+            steps, host = None, self.program.host_nodes()
+        debug.show_model(seconds, len(self.addresses), self.loaded, steps, host)
 
     @property
     def graph(self) -> Graph:
@@ -274,8 +277,9 @@ class Job:
         if error or words[runner.ABORT]:
             raise self._failure()
 
-    def start(self, notify: bool) -> None:
-        """Run on a worker. With `notify`, `on_done(job)` is called there when it is over, errors included."""
+    def start(self, notify: bool, box: int = 0) -> None:
+        """Run on a worker. With `notify`, `on_done(job)` is called when it is over, errors included: on that
+        worker, or by the thread that waits at `box` (the address of a `streams.Box`)."""
         if not self._bound:
             self._bind()
         words = self.words
@@ -283,7 +287,13 @@ class Job:
         words[runner.ERROR] = 0
         self.error = None
         self._callback_running = False
-        words[runner.NOTIFY] = 2 if self._table.in_python else 1 if notify else 0  # type: ignore[union-attr]
+        if self._table.in_python:  # type: ignore[union-attr]
+            words[runner.NOTIFY] = runner.IN_PYTHON
+        elif notify and box:
+            words[runner.NOTIFY] = runner.MAIL
+            words[runner.BOX] = box
+        else:
+            words[runner.NOTIFY] = runner.CALL_BACK if notify else runner.SILENT
         words[runner.STATE] = QUEUED
         self._pool.submit(self)
 

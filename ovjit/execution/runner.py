@@ -34,7 +34,7 @@ STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_FLAGS = range(STEP_WORDS)
 #: A job, the block of integers that one inference is. STATE is slept on.
 (
     STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY, WAITERS,
-    ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, ID, FIRST,
+    ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST,
 ) = range(22)  # fmt: skip
 JOB_WORDS = 32
 IDLE, QUEUED, RUNNING, DONE = range(4)
@@ -43,6 +43,15 @@ IDLE, QUEUED, RUNNING, DONE = range(4)
 WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
 OPEN_SLOTS = 16  # jobs that want helpers, from word OPEN on
 POOL_WORDS = 64
+
+#: What NOTIFY asks for at the end of a job: nothing; that the worker goes to Python; that Python runs the job
+#: (it has host steps); that the job is put into its BOX.
+SILENT, CALL_BACK, IN_PYTHON, MAIL = range(4)
+
+#: A box: jobs that are over and whose callbacks are due. A thread that waits at the box takes them; where there
+#: is none, the worker that brings a job goes to Python itself. COUNT is slept on.
+COUNT, BOX_LOCK, BOX_HEAD, BOX_TAIL, BOX_WAITERS, BOX_SLEEPERS = range(6)
+BOX_WORDS = 8
 
 #: What a worker's native loop returns besides the address of a job that Python must look at.
 STOPPED = 0
@@ -198,7 +207,7 @@ def kernel(pool, arena, arena_size, resume):
                     aadd(pool + {LEADERS} * 8, 1)
                 astore(pool + {LOCK} * 8, 0)
         if job != 0:
-            if ld(job, {ARENA_SIZE}) > arena_size or ld(job, {NOTIFY}) == 2:
+            if ld(job, {ARENA_SIZE}) > arena_size or ld(job, {NOTIFY}) == {IN_PYTHON}:
                 return job
             st_i64(ld(job, {BASES}), arena)
             scratch = arena + ld(job, {SCRATCH})
@@ -208,6 +217,34 @@ def kernel(pool, arena, arena_size, resume):
     + """
             aadd(pool + {LEADERS} * 8, -1)
             if ld(job, {NOTIFY}) != 0:
+                if ld(job, {NOTIFY}) == {MAIL}:
+                    box = ld(job, {BOX})
+                    st_i64(job + {NEXT} * 8, 0)
+                    while cas(box + {BOX_LOCK} * 8, 0, 1) == 0:
+                        pause()
+                    tail = ld(box, {BOX_TAIL})
+                    if tail == 0:
+                        astore(box + {BOX_HEAD} * 8, job)
+                    else:
+                        st_i64(tail + {NEXT} * 8, job)
+                    st_i64(box + {BOX_TAIL} * 8, job)
+                    astore(box + {BOX_LOCK} * 8, 0)
+                    if aload(box + {BOX_WAITERS} * 8) > 0:
+                        aadd(box + {COUNT} * 8, 1)
+                        if aload(box + {BOX_SLEEPERS} * 8) > 0:
+                            wake(box + {COUNT} * 8, 1)
+                        job = 0
+                        continue
+                    while cas(box + {BOX_LOCK} * 8, 0, 1) == 0:
+                        pause()
+                    job = ld(box, {BOX_HEAD})
+                    if job != 0:
+                        astore(box + {BOX_HEAD} * 8, ld(job, {NEXT}))
+                        if ld(job, {NEXT}) == 0:
+                            st_i64(box + {BOX_TAIL} * 8, 0)
+                    astore(box + {BOX_LOCK} * 8, 0)
+                    if job == 0:
+                        continue
                 if aload(pool + {HEAD} * 8) != 0:
                     aadd(pool + {WAKE} * 8, 1)
                     if aload(pool + {SLEEPERS} * 8) > 0:
@@ -311,6 +348,54 @@ FINISH = (
 _NAMES = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int)}
 
 
+#: take(box, ns, _, _): the address of a job out of the box; 0 when ns have passed, or after a kick.
+TAKE = """@njit(nogil=True)
+def kernel(box, ns, unused, unused2):
+    aadd(box + {BOX_WAITERS} * 8, 1)
+    seen = aload(box + {COUNT} * 8)
+    spins = 0
+    limit = 0
+    job = 0
+    while True:
+        if aload(box + {BOX_HEAD} * 8) != 0:
+            while cas(box + {BOX_LOCK} * 8, 0, 1) == 0:
+                pause()
+            job = ld(box, {BOX_HEAD})
+            if job != 0:
+                astore(box + {BOX_HEAD} * 8, ld(job, {NEXT}))
+                if ld(job, {NEXT}) == 0:
+                    st_i64(box + {BOX_TAIL} * 8, 0)
+            astore(box + {BOX_LOCK} * 8, 0)
+            if job != 0:
+                break
+        if ns == 0 or (spins > 0 and aload(box + {COUNT} * 8) != seen):
+            break
+        spins += 1
+        if spins < {SPIN_WAIT}:
+            pause()
+            continue
+        if limit == 0:
+            limit = now() + ns
+        left = limit - now()
+        if left <= 0:
+            break
+        aadd(box + {BOX_SLEEPERS} * 8, 1)
+        if aload(box + {BOX_HEAD} * 8) == 0:
+            sleep_on(box + {COUNT} * 8, seen, left)
+        aadd(box + {BOX_SLEEPERS} * 8, -1)
+    aadd(box + {BOX_WAITERS} * 8, -1)
+    return job
+"""
+
+#: kick(box, _, _, _): let all who wait at the box look around.
+KICK = """@njit(nogil=True)
+def kernel(box, unused, unused2, unused3):
+    aadd(box + {COUNT} * 8, 1)
+    if aload(box + {BOX_SLEEPERS} * 8) > 0:
+        wake(box + {COUNT} * 8, 1 << 30)
+    return 0
+"""
+
 #: wake(address, count, _, _): wake whoever sleeps on that address.
 WAKE_UP = """@njit(nogil=True)
 def kernel(address, count, unused, unused2):
@@ -328,7 +413,10 @@ def kernel(pool, unused, unused2, unused3):
     return 0
 """
 
-TEMPLATES = {"lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH, "wake": WAKE_UP, "release": RELEASE}
+TEMPLATES = {
+    "lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH, "wake": WAKE_UP, "release": RELEASE, "take": TAKE,
+    "kick": KICK,
+}  # fmt: skip
 
 
 def _intrinsics(isa: Any) -> dict[str, Any]:
@@ -356,6 +444,8 @@ class Native(NamedTuple):
     finish: Callable[[int, int, int, int], int]
     wake: Callable[[int, int, int, int], int]
     release: Callable[[int, int, int, int], int]
+    take: Callable[[int, int, int, int], int]
+    kick: Callable[[int, int, int, int], int]
 
 
 _native: Native | None = None
@@ -367,7 +457,8 @@ def native() -> Native:
     if _native is None:
         kernels = native_kernels()
         addresses = load_kernels(kernels.values())
-        _native = Native(**{name: function(addresses[k], 4) for name, k in kernels.items()})
+        # the short ones keep the GIL: giving it up costs more than they do
+        _native = Native(**{n: function(addresses[k], 4, n in ("lead", "work", "wait", "take")) for n, k in kernels.items()})
     return _native
 
 

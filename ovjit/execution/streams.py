@@ -96,6 +96,13 @@ class Pool:
         self.running[job.address] = job
         runner.native().submit(self.address, job.address, 0, 0)
 
+    def complete(self, address: int) -> None:
+        """Run the callback of a job that is over, and let its waiters go."""
+        job = self.running[address]
+        job.call_back()
+        self.running.pop(address, None)
+        runner.native().finish(address, 0, 0, 0)
+
     def sweep(self) -> None:
         """Forget jobs that are over and that nobody has waited for."""
         for address, job in list(self.running.items()):
@@ -130,7 +137,7 @@ def _work(pool: Pool) -> None:
         if address == runner.STOPPED:
             return
         job = pool.running[address]
-        if job.words[STATE] == runner.QUEUED and job.words[NOTIFY] != 2:
+        if job.words[STATE] == runner.QUEUED and job.words[NOTIFY] != runner.IN_PYTHON:
             try:
                 arena.reserve(job.words[runner.ARENA_SIZE])
             except MemoryError as error:
@@ -140,13 +147,29 @@ def _work(pool: Pool) -> None:
                 resume = address
                 del job
                 continue
-        elif job.words[NOTIFY] == 2:
+        elif job.words[NOTIFY] == runner.IN_PYTHON:
             job.run_on_worker(arena)
             native.release(pool.address, 0, 0, 0)
-        job.call_back()
-        pool.running.pop(address, None)
-        native.finish(address, 0, 0, 0)
         del job
+        pool.complete(address)
+
+
+class Box:
+    """Where a queue's jobs go when they are over: a thread that waits for one runs the callbacks itself."""
+
+    __slots__ = ("address", "memory")
+
+    def __init__(self) -> None:
+        self.memory = np.zeros(runner.BOX_WORDS + 8, np.int64)
+        self.address = (self.memory.ctypes.data + 63) // 64 * 64
+
+    def take(self, ns: int) -> int:
+        """The address of a job whose callback is due, for `Pool.complete`; 0 when there is none yet."""
+        return runner.native().take(self.address, ns, 0, 0)
+
+    def kick(self) -> None:
+        """Let those who wait in `take` return."""
+        runner.native().kick(self.address, 0, 0, 0)
 
 
 _pools: dict[tuple[int, int], Pool] = {}

@@ -1,8 +1,8 @@
 """Every step beside its NumPy reference: `ovjit.compare`, and `OVJIT_COMPARE=1`.
 
-A watched program has the same kernels, layouts and memory plan as any other; its plans only say, in addition,
-after which step each group is complete (`Plan.taps`). A `WatchedJob` stops there, runs the group's nodes by their
-references on what the native steps before it have really made, and reports the difference.
+A watched program has the same kernels, layouts and memory plan as any other; its plans only say, in
+addition, after which step each group is complete (`Plan.taps`). A `WatchedJob` stops there, runs the group's
+nodes by their references on what the native steps before it have really made, and reports the difference.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 1e-2, "bf16": 5e-2}
 class Difference(NamedTuple):
     """One value of the program beside its reference.
 
-    `error` is the largest difference in parts of the reference's largest finite value, infinite where one is
-    NaN or infinite and the other is not; `at` is where, `got` and `want` what stands there. `total` is the same
-    against the reference of the whole model up to there, so that it holds the errors of all steps before; NaN
-    when not asked for.
+    `error` is the largest difference in parts of the reference's largest finite value, infinite where one
+    is NaN or infinite and the other is not; `at` is where, `got` and `want` what stands there. `total` is the
+    same against the reference of the whole model up to there, so that it holds the errors of all steps
+    before; NaN when not asked for.
     """
 
     name: str
@@ -89,7 +89,7 @@ class WatchedJob(Job):
                     self.executable.watch(value, found)
 
     def _reference(self, nodes: Sequence[Node], types: Mapping[Value, Any]) -> dict[Value, np.ndarray] | None:
-        """What the nodes make of the native program's values by their references; None for those with a state."""
+        """What the nodes' references make of the native program's values; None for those with a state."""
         made: dict[Value, np.ndarray] = {}
 
         def known(value: Value) -> np.ndarray:
@@ -127,22 +127,26 @@ def largest_error(got: np.ndarray, want: np.ndarray) -> tuple[float, tuple[int, 
 
 
 def stop_at_difference(value: Value, found: Difference) -> None:
-    """The watch of OVJIT_COMPARE=1. Raises InferenceError at the first step that is off by more than its limit."""
+    """The watch of OVJIT_COMPARE=1. Raises InferenceError at the first step that is off beyond its limit."""
     if found.error > found.limit:
         raise InferenceError(
-            f"step {found.name!r} ({found.type}, {found.kernel}) differs from its reference by {found.error:.3g} of "
-            f"the largest value (limit {found.limit:g}): at {list(found.at)} it has {found.got}, not {found.want}"
+            f"step {found.name!r} ({found.type}, {found.kernel}) differs from its reference by {found.error:.3g} "
+            f"of the largest value (limit {found.limit:g}): at {list(found.at)} it has {found.got}, not "
+            f"{found.want}"
         )
 
 
 def compare(
-    model: Any, inputs: Any, config: Mapping[str, Any] | None = None, show: Callable[[str], None] | None = print
+    model: Any,
+    inputs: Any,
+    config: Mapping[str, Any] | None = None,
+    show: Callable[[str], None] | None = print,
 ) -> list[Difference]:
-    """Run `model` (a Model or a file) once on `inputs`, as `InferRequest.infer` takes them, step by step beside the
-    NumPy references; print a table by `show` (None: nothing) and return its rows.
+    """Run `model` (a Model or a file) once on `inputs`, as `InferRequest.infer` takes them, step by step beside
+    the NumPy references; print a table by `show` (None: nothing) and return its rows.
 
-    A row's `error` is what its own step adds, `total` what has come together up to there. The last rows are the
-    model's outputs against the references of the model as it was given, before any rewriting.
+    A row's `error` is what its own step adds, `total` what has come together up to there. The last rows are
+    the model's outputs against the references of the model as it was given, before any rewriting.
     """
     from ovjit.api.core import Core, _compile
     from ovjit.api.model import Model
@@ -185,5 +189,6 @@ def table(rows: Sequence[Difference]) -> str:
         total = "" if math.isnan(row.total) else f"{row.total:.1e}"
         shape = f"{row.dtype}[{','.join(map(str, row.shape))}]"
         mark = "!" if row.error > row.limit else " "
-        lines.append(f"{mark} {row.error:8.1e} {total:>8s}  {row.type:18s} {row.kernel:34s} {shape:24s} {row.name}")
+        what = f"{row.type:18s} {row.kernel:34s} {shape:24s} {row.name}"
+        lines.append(f"{mark} {row.error:8.1e} {total:>8s}  {what}")
     return "\n".join(lines)
