@@ -19,6 +19,9 @@ from ovjit.graph.shapes import (
     text,
 )
 from ovjit_ops.elementwise import NUMBERS, random_array
+from ovjit_ops.lower_blocks import lower_tile
+from ovjit_ops.lower_pad import lower_pad
+from ovjit_ops.lower_slices import lower_broadcast
 from ovjit_ops.movement import MOVABLE, ints
 from ovjit_ops.values import known, length, propagate
 
@@ -105,7 +108,7 @@ def _broadcast_samples(bidirectional: bool):
     return samples
 
 
-@op("Broadcast", opset=1, types=MOVABLE)
+@op("Broadcast", opset=1, types=MOVABLE, lower=lower_broadcast)
 class Broadcast1:
     """The data repeated to `target_shape`, by NumPy's rule or along the named dimensions."""
 
@@ -118,7 +121,7 @@ class Broadcast1:
     samples = _broadcast_samples(False)
 
 
-@op("Broadcast", opset=3, types=MOVABLE, builder={"mode": "broadcast_spec"})
+@op("Broadcast", opset=3, types=MOVABLE, builder={"mode": "broadcast_spec"}, lower=lower_broadcast)
 class Broadcast3:
     """Broadcast-1, or both the data and the target broadcast to each other (bidirectional)."""
 
@@ -131,7 +134,7 @@ class Broadcast3:
     samples = _broadcast_samples(True)
 
 
-@op("Tile", opset=1, types=MOVABLE)
+@op("Tile", opset=1, types=MOVABLE, lower=lower_tile)
 class Tile:
     """The data repeated `repeats` times along each dimension, aligned from the last one."""
 
@@ -253,7 +256,7 @@ def _pad_samples(negative: bool):
 PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
 
 
-@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER)
+@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, lower=lower_pad)
 class Pad1:
     """The data with `pads_begin` before and `pads_end` after each dimension."""
 
@@ -266,7 +269,7 @@ class Pad1:
     samples = _pad_samples(False)
 
 
-@op("Pad", opset=12, types=NUMBERS, builder=PAD_BUILDER)
+@op("Pad", opset=12, types=NUMBERS, builder=PAD_BUILDER, lower=lower_pad)
 class Pad12:
     """Pad-1 in which negative pads cut off."""
 

@@ -17,6 +17,14 @@ from ovjit.graph.shapes import (
     normalize_axis,
 )
 from ovjit_ops.elementwise import random_array
+from ovjit_ops.lower_blocks import (
+    expand_space_to_batch,
+    lower_batch_to_space,
+    lower_depth_to_space,
+    lower_roll,
+    lower_space_to_batch,
+    lower_space_to_depth,
+)
 from ovjit_ops.movement import MOVABLE, ints
 from ovjit_ops.shuffle import lower_shuffle, sink_shuffle
 from ovjit_ops.values import known, length
@@ -78,7 +86,7 @@ def _block_samples(depth: bool):
     return samples
 
 
-@op("DepthToSpace", opset=1, types=MOVABLE, builder={"data": "node"})
+@op("DepthToSpace", opset=1, types=MOVABLE, builder={"data": "node"}, lower=lower_depth_to_space)
 class DepthToSpace:
     """Blocks of channels laid out as `block_size`-sized squares of pixels."""
 
@@ -106,7 +114,7 @@ class DepthToSpace:
     samples = _block_samples(True)
 
 
-@op("SpaceToDepth", opset=1, types=MOVABLE)
+@op("SpaceToDepth", opset=1, types=MOVABLE, lower=lower_space_to_depth)
 class SpaceToDepth:
     """Squares of pixels of `block_size` laid out as blocks of channels."""
 
@@ -162,7 +170,7 @@ def _infer_blocks(
     return TensorType(data.dtype, (batch, *out))
 
 
-@op("SpaceToBatch", opset=2, types=MOVABLE)
+@op("SpaceToBatch", opset=2, types=MOVABLE, lower=lower_space_to_batch, expand=expand_space_to_batch)
 class SpaceToBatch:
     """Every `block_shape`-th element of the padded data, each offset as a sample of its own."""
 
@@ -187,7 +195,7 @@ class SpaceToBatch:
             yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
 
 
-@op("BatchToSpace", opset=2, types=MOVABLE)
+@op("BatchToSpace", opset=2, types=MOVABLE, lower=lower_batch_to_space)
 class BatchToSpace:
     """The inverse of SpaceToBatch: samples interleaved into space, which is then cropped."""
 
@@ -211,7 +219,7 @@ class BatchToSpace:
             yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
 
 
-@op("Roll", opset=7, types=MOVABLE)
+@op("Roll", opset=7, types=MOVABLE, lower=lower_roll)
 class Roll:
     """The elements moved by `shift` along `axes`, round the end."""
 

@@ -17,8 +17,9 @@ from ovjit.graph.shapes import (
     dim,
     normalize_axis,
 )
-from ovjit_ops.lower_views import lower_split
 from ovjit_ops.elementwise import random_array
+from ovjit_ops.lower_slices import lower_slice, lower_strided_slice
+from ovjit_ops.lower_views import lower_split
 from ovjit_ops.movement import MOVABLE, ints
 from ovjit_ops.values import known, known_scalar, length, propagate
 
@@ -160,7 +161,7 @@ def python_slice(extent: int, start: int, stop: int, step: int) -> slice:
     return slice(first, None if step < 0 and last < 0 else last, step)
 
 
-@op("Slice", opset=8, types=MOVABLE)
+@op("Slice", opset=8, types=MOVABLE, lower=lower_slice)
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), by Python's rules."""
 
@@ -249,7 +250,7 @@ def strided_plan(
     return plan
 
 
-@op("StridedSlice", opset=1, types=MOVABLE)
+@op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice)
 class StridedSlice:
     """data[begin:end:strides] with masks that open a bound, add, drop or skip dimensions. A mask's entry
     of 1 in begin_mask or end_mask means that the bound is ignored."""
