@@ -68,6 +68,15 @@ class Table:
         self.data[: plan.data.size] = plan.data
 
 
+def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False) -> Any:
+    """The compiler's program of `graph`; what `config` says of algorithms is heeded."""
+    from ovjit.compiler.pipeline import Program
+
+    exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
+    with compiling(Options(exact=exact)):
+        return Program(graph, watched=watched)
+
+
 class Executable:
     """A compiled graph. Thread-safe."""
 
@@ -77,16 +86,12 @@ class Executable:
         #: Called with each value and its difference from the reference, see `ovjit.execution.watch`.
         self.watch: Callable[[Value, Any], None] | None = config.get("watch")
         if program is None:
-            from ovjit.compiler.pipeline import Program
-
             assert graph is not None
             if self.watch is None and debug.is_on("OVJIT_COMPARE"):
                 from ovjit.execution.watch import stop_at_difference
 
                 self.watch = stop_at_difference
-            exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
-            with compiling(Options(exact=exact)):
-                program = Program(graph, watched=self.watch is not None)
+            program = make_program(graph, config, watched=self.watch is not None)
         self._graph = graph
         self.config = dict(config)
         self.program = program

@@ -252,6 +252,7 @@ def _load(
         [TensorType(info.dtype, info.shape) for info in inputs],
         [TensorType(info.dtype, info.shape) for info in outputs],
         read_graph,
+        config,
     )
     return Executable(None, config, program)
 

@@ -26,6 +26,7 @@ from ovjit.codegen import objects
 from ovjit.compiler.plan import HostCall, Plan, Step
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
+from ovjit.execution.job import make_program
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.storage.container import BlobError
@@ -135,6 +136,7 @@ class StoredProgram:
         inputs: Sequence[TensorType],
         outputs: Sequence[TensorType],
         read_graph: Callable[[], Graph],
+        config: Mapping[str, Any],
     ):
         """`memory`: the packed constants. `read_graph` gives the graph as it was compiled, when it is needed.
 
@@ -144,6 +146,7 @@ class StoredProgram:
         self.memory = memory
         self.inputs, self.outputs = inputs, outputs
         self._read_graph = read_graph
+        self._config = config
         self._graph: Graph | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
@@ -215,13 +218,15 @@ class StoredProgram:
         """The graph after all passes."""
         return self.compiled().graph
 
+    def host_nodes(self) -> list[str]:
+        """The nodes without a native lowering, see `Program.host_nodes`."""
+        return self.compiled().host_nodes()
+
     def compiled(self) -> Any:
         """The compiler's program, made of the graph at the first call; its kernels' code is in the blob."""
         with self._lock:
             if self._compiled is None:
-                from ovjit.compiler.pipeline import Program
-
-                program = Program(self.given())
+                program = make_program(self.given(), self._config)
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
                 self._addresses.update(program.load(codes))
                 if np.array_equal(program.memory, self.memory):
