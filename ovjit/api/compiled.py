@@ -197,6 +197,8 @@ class CompiledModel:
         model_stream.seek(0)
         return None
 
+    export = export_model  # its older name
+
     def __reduce__(self) -> Any:
         from ovjit.api.core import _unpickle
 

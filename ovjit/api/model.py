@@ -415,6 +415,12 @@ class Model:
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         return self.clone()
 
+    def __reduce__(self) -> Any:
+        """Models pickle as IR, so that other processes get them."""
+        from ovjit.frontends.ir_writer import to_bytes
+
+        return _restore, to_bytes(self)
+
     def __copy__(self) -> Model:
         raise TypeError("Cannot copy 'ovjit.Model'. Please, use deepcopy instead.")
 
@@ -506,3 +512,10 @@ class Model:
         inputs = ",\n".join(repr(ConstOutput._of(p, 0)) for p in self._parameters)
         outputs = ",\n".join(repr(ConstOutput._of(r, 0)) for r in self._results)
         return f"<Model: {self.get_friendly_name()!r}\ninputs[\n{inputs}\n]\noutputs[\n{outputs}\n]>"
+
+
+def _restore(xml: bytes, weights: bytes) -> Model:
+    """The model that `Model.__reduce__` has taken apart."""
+    from ovjit.frontends.ir import read_ir
+
+    return read_ir(xml, weights)

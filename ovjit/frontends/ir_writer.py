@@ -7,6 +7,7 @@ model may be saved over the files it was read from.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import re
@@ -54,6 +55,14 @@ def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = 
     if version not in ("UNSPECIFIED", "IR_V11"):
         raise UnsupportedError(f"IR version {version!r} is not written; IR_V11 is")
     _write(model, xml_path, bin_path, False)
+
+
+def to_bytes(model: Model) -> tuple[bytes, bytes]:
+    """The IR of `model` as the contents of its xml and bin files, uncompressed. Raises RuntimeError as `save_model`."""
+    data = io.BytesIO()
+    with GRAPH_LOCK:
+        text = _Writer(data, False).net(model)
+    return text.encode(), data.getvalue()
 
 
 def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool) -> None:
