@@ -28,6 +28,7 @@ _NAMES = {
     "ovjit.api.tensor": "Tensor",
     "ovjit.api.types": "Type",
     "ovjit.api.vectors": "AxisSet AxisVector Coordinate CoordinateDiff Shape Strides",
+    "ovjit.execution.watch": "compare",
     "ovjit.frontends.ir_writer": "save_model serialize",
 }
 _MODULES = {"errors", "helpers", "op", "properties", "runtime", *(f"opset{i}" for i in range(1, 18))}

@@ -1,16 +1,17 @@
 """Looking inside: the environment variables that ovjit reads, declared once, and what `OVJIT_DEBUG` prints.
 
-`docs/debugging.md` explains them with examples. Variables are read when a model is compiled or a kernel loaded,
-never in an inference. Those that change the program that is made say so in `changes_program`; kernels are found by
-their content and so cannot be mistaken, but whatever stores whole programs must know `program_flags`.
+`docs/debugging.md` explains them with examples. Variables are read when a model is compiled or a
+kernel loaded, never in an inference. Those that change the program that is made say so in `changes_program`:
+kernels are found by their content and cannot be mistaken, but what stores whole programs must know
+`program_flags`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.isa import Isa
@@ -39,7 +40,7 @@ FLAGS = {
         Flag("OVJIT_INTERP", "1", "no passes, no kernels: every node by its NumPy reference", True),
         Flag("OVJIT_COMPARE", "1", "run every step beside the reference, stop at the first difference", True),
         Flag("OVJIT_ISA", "avx512, avx2, generic", "compile for a lesser instruction set", True),
-        Flag("OVJIT_CACHE", "folder, or 0", "where compiled kernels are kept; 0: nowhere, and no file is written"),
+        Flag("OVJIT_CACHE", "folder, or 0", "where compiled kernels are kept; 0: no file is written"),
         Flag("OVJIT_KEY", "64 or more hexadecimal digits", "the key that authenticates stored code"),
     )
 }
@@ -83,10 +84,12 @@ def tell(text: str) -> None:
 # --- level 1
 
 
-def show_model(seconds: float, kernels: int, compiled: int, cached: int, steps: int | None, host: Sequence[str]) -> None:
+def show_model(
+    seconds: float, kernels: int, loaded: Mapping[str, int], steps: int | None, host: Sequence[str]
+) -> None:
     """One line for a compiled model. `steps` is None where they depend on input shapes to come."""
-    known = kernels - compiled - cached
-    counted = f"{compiled} compiled, {cached} from the cache, {known} known"
+    known = kernels - loaded["compiled"] - loaded["cached"]
+    counted = f"{loaded['compiled']} compiled, {loaded['cached']} from the cache, {known} known"
     planned = f"{steps} steps" if steps is not None else "steps depend on shapes"
     named = f"{len(host)} by NumPy: {', '.join(host)}" if host else "all native"
     tell(f"ovjit: compiled in {1e3 * seconds:.1f} ms; {kernels} kernels ({counted}); {planned}, {named}")
@@ -112,11 +115,13 @@ def show_plan(plan: Plan) -> None:
 def show_pass(name: str, graph: Graph, before: Graph | None, seconds: float) -> None:
     """The graph after a pass, or that it is as before. Names tell: a pass copies what it leaves alone."""
     text = repr(graph)
-    if before is not None and repr(before) == text:
+    if before is None:
+        tell(f"ovjit: {name}, {len(graph.nodes)} nodes")
+    elif repr(before) == text:
         tell(f"ovjit: pass {name}: no change, {1e3 * seconds:.1f} ms")
         return
-    changed = f"{len(before.nodes)} nodes -> {len(graph.nodes)}" if before is not None else f"{len(graph.nodes)} nodes"
-    tell(f"ovjit: {'pass ' if before is not None else ''}{name}: {changed}, {1e3 * seconds:.1f} ms")
+    else:
+        tell(f"ovjit: pass {name}: {len(before.nodes)} nodes -> {len(graph.nodes)}, {1e3 * seconds:.1f} ms")
     tell("\n".join("  " + line for line in text.splitlines()))
 
 

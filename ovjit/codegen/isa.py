@@ -6,8 +6,9 @@ The instruction set follows the host's CPU; `OVJIT_ISA` (avx512, avx2, generic) 
 from __future__ import annotations
 
 import functools
-import os
 from typing import NamedTuple
+
+from ovjit import debug
 
 
 class Isa(NamedTuple):
@@ -48,7 +49,7 @@ def best_isa() -> str:
 def host_isa() -> Isa:
     """The instruction set to compile for. Raises ValueError for an unknown `OVJIT_ISA` or one the CPU lacks."""
     best = best_isa()
-    wanted = os.environ.get("OVJIT_ISA") or best
+    wanted = debug.flag("OVJIT_ISA") or best
     names = list(ISAS)
     if wanted not in ISAS or names.index(wanted) < names.index(best):
         usable = ", ".join(names[names.index(best) :])

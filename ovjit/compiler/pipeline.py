@@ -46,7 +46,7 @@ def run_passes(graph: Graph) -> Graph:
     """The graph after all passes that `OVJIT_SKIP` does not name."""
     showing = debug.level() >= debug.GRAPHS
     if showing:
-        debug.show_pass("the graph as it was given", graph, None, 0)
+        debug.show_pass("the graph as it is given", graph, None, 0)
     for name, run in PIPELINE.items():
         if debug.skips(name):
             continue
@@ -90,6 +90,11 @@ class Program:
     def load(self, provided: Mapping[str, bytes] | None = None) -> dict[Any, int]:
         """Kernel -> address, compiled where neither `provided` nor the cache has it."""
         return kernels.addresses(self.kernels, provided)
+
+    def host_nodes(self) -> list[str]:
+        """The nodes without a native lowering that plans may have to run, as "name (type)"."""
+        nodes = (low.group.last for low in self.lowerings if isinstance(low, Host))
+        return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
 
     def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         """The plan for these input shapes. Raises ModelError when an operation does not accept them."""

@@ -130,9 +130,9 @@ def stop_at_difference(value: Value, found: Difference) -> None:
     """The watch of OVJIT_COMPARE=1. Raises InferenceError at the first step that is off beyond its limit."""
     if found.error > found.limit:
         raise InferenceError(
-            f"step {found.name!r} ({found.type}, {found.kernel}) differs from its reference by {found.error:.3g} "
-            f"of the largest value (limit {found.limit:g}): at {list(found.at)} it has {found.got}, not "
-            f"{found.want}"
+            f"step {found.name!r} ({found.type}, {found.kernel}) differs from its reference by "
+            f"{found.error:.3g} of the largest value (limit {found.limit:g}): at {list(found.at)} it has "
+            f"{found.got}, not {found.want}"
         )
 
 
@@ -142,8 +142,8 @@ def compare(
     config: Mapping[str, Any] | None = None,
     show: Callable[[str], None] | None = print,
 ) -> list[Difference]:
-    """Run `model` (a Model or a file) once on `inputs`, as `InferRequest.infer` takes them, step by step beside
-    the NumPy references; print a table by `show` (None: nothing) and return its rows.
+    """Run `model` (a Model or a file) once on `inputs`, as `InferRequest.infer` takes them, step by step
+    beside the NumPy references; print a table by `show` (None: nothing) and return its rows.
 
     A row's `error` is what its own step adds, `total` what has come together up to there. The last rows are
     the model's outputs against the references of the model as it was given, before any rewriting.
