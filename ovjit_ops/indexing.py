@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, dim, is_static, merge, normalize_axis
 from ovjit_ops.elementwise import NUMBERS, random_array
+from ovjit_ops.lower_indexing import lower_gather, lower_gather_elements, lower_gather_nd
 from ovjit_ops.movement import MOVABLE, ints
 from ovjit_ops.values import INDEX_TYPES, INTEGERS, known_scalar, propagate, widened
 
+#: The depth up to which one-hot codes are made by comparing with all positions.
+MOST_DEPTH = 1 << 20
 _INDEX: dict[str, Any] = {"i32": np.int32, "i64": np.int64}
 
 
@@ -105,7 +109,7 @@ def _gather_samples(version: int):
     return samples
 
 
-@op("Gather", opset=1, types=MOVABLE)
+@op("Gather", opset=1, types=MOVABLE, lower=lower_gather)
 class Gather1:
     """The parts of the data that `indices` name along `axis`."""
 
@@ -116,7 +120,7 @@ class Gather1:
     samples = _gather_samples(1)
 
 
-@op("Gather", opset=7, types=MOVABLE)
+@op("Gather", opset=7, types=MOVABLE, lower=lower_gather)
 class Gather7:
     """Gather in which the first `batch_dims` dimensions of data and indices go together."""
 
@@ -127,7 +131,7 @@ class Gather7:
     samples = _gather_samples(7)
 
 
-@op("Gather", opset=8, types=MOVABLE)
+@op("Gather", opset=8, types=MOVABLE, lower=lower_gather)
 class Gather8:
     """Gather-7 with negative indices, and zeros for those out of range."""
 
@@ -138,7 +142,7 @@ class Gather8:
     samples = _gather_samples(8)
 
 
-@op("GatherElements", opset=6, types=MOVABLE)
+@op("GatherElements", opset=6, types=MOVABLE, lower=lower_gather_elements)
 class GatherElements:
     """out[i, j, k] = data[indices[i, j, k], j, k] for axis 0, and so on."""
 
@@ -213,7 +217,7 @@ def _gather_nd_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"batch_dims": batch}
 
 
-@op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"})
+@op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=lower_gather_nd)
 class GatherND5:
     """The parts of the data that the rows of `indices` name; batch dimensions come out as one."""
 
@@ -226,7 +230,7 @@ class GatherND5:
     samples = _gather_nd_samples
 
 
-@op("GatherND", opset=8, types=MOVABLE, builder={"": "gather_nd"})
+@op("GatherND", opset=8, types=MOVABLE, builder={"": "gather_nd"}, lower=lower_gather_nd)
 class GatherND8:
     """The parts of the data that the rows of `indices` name."""
 
@@ -262,6 +266,19 @@ class OneHot:
         at = np.arange(count).reshape((count,) + (1,) * (indices.ndim - place))
         hit = np.expand_dims(indices, place) == at
         return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
+
+    def expand(b, node, inputs):
+        """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)"""
+        indices, depth, on, off = inputs
+        count = depth.type.value
+        if indices.shape is None or count is None or count.reshape(-1)[0] > MOST_DEPTH:
+            return None
+        rank = len(indices.shape) + 1
+        place = normalize_axis(node.attrs["axis"], rank)
+        w = Writer(b, node)
+        at = np.arange(int(count.reshape(-1)[0]), dtype=_INDEX[indices.dtype])
+        hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
+        return [w("Select", hit, on, off)]
 
     def samples(rng, dtype="i64"):
         on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)

@@ -21,7 +21,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 
 
 class Reduction(NamedTuple):
-    """combine: the vector operation; first: its neutral element; before, after: applied to element and result."""
+    """combine: the vector operation; first: its neutral element; before, after: for element and result."""
 
     combine: str
     first: str
@@ -34,7 +34,8 @@ def reductions(name: str, dtype: str) -> Reduction | None:
     kind = ELEMENT_TYPES[dtype].kind
     real = kind == "f"
     if kind == "b":
-        return {"ReduceLogicalAnd": Reduction("and_", "True"), "ReduceLogicalOr": Reduction("or_", "False")}.get(name)
+        logic = {"ReduceLogicalAnd": Reduction("and_", "True"), "ReduceLogicalOr": Reduction("or_", "False")}
+        return logic.get(name)
     bits = SIZE[dtype] * 8
     low = "-float_inf" if real else str(-(1 << (bits - 1))) if kind == "i" else "0"
     high = "float_inf" if real else str((1 << (bits - 1)) - 1) if kind == "i" else str((1 << bits) - 1)
@@ -73,8 +74,10 @@ def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
     src += ["        rest = item"]
     if inner == "keep":
         src += ["        i = (rest % blocks) * VL", "        rest = rest // blocks"]
-    src += ["        a2 = rest % o2", "        rest = rest // o2", "        a1 = rest % o1", "        a0 = rest // o1"]
-    src += ["        source = x + a0 * x_o0 + a1 * x_o1 + a2 * x_o2", "        target = y + a0 * y_o0 + a1 * y_o1 + a2 * y_o2"]
+    src += ["        a2 = rest % o2", "        rest = rest // o2"]
+    src += ["        a1 = rest % o1", "        a0 = rest // o1"]
+    src += ["        source = x + a0 * x_o0 + a1 * x_o1 + a2 * x_o2"]
+    src += ["        target = y + a0 * y_o0 + a1 * y_o1 + a2 * y_o2"]
     src += ["        acc = first"]
     loop = ["b0 = 0", "while b0 < r0:", "    b1 = 0", "    while b1 < r1:"]
     loop += ["        p = source + b0 * x_r0 + b1 * x_r1", "        b2 = 0", "        while b2 < r2:"]
@@ -83,7 +86,8 @@ def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
         body += [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how), f"acc = {how.combine}(acc, v)"]
     else:
         body += ["i = 0", "while i + VL <= n:"]
-        body += ["    " + line for line in [f"v = load_{dtype}(p + i * {size})", *_before(how), f"acc = {how.combine}(acc, v)"]]
+        whole = [f"v = load_{dtype}(p + i * {size})", *_before(how), f"acc = {how.combine}(acc, v)"]
+        body += ["    " + line for line in whole]
         body += ["    i += VL", "if i < n:"]
         body += ["    " + line for line in [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how)]]
         # lanes behind the row keep their value
@@ -93,7 +97,8 @@ def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
     src += [" " * 8 + line for line in loop]
     if inner == "keep":
         src += [f"        acc = {how.after.format('acc')}"]
-        src += [f"        if y_inner == {size}:", f"            storem_{dtype}(target + i * {size}, acc, n - i)"]
+        src += [f"        if y_inner == {size}:"]
+        src += [f"            storem_{dtype}(target + i * {size}, acc, n - i)"]
         src += ["        else:", f"            scatter_{dtype}(target + i * y_inner, y_inner, acc, n - i)"]
     else:
         src += [f"        whole = spread_{dtype}({_HORIZONTAL[how.combine]}_{dtype}(acc))"]
@@ -129,10 +134,17 @@ class Reduce(Lowering):
 
     def plan(self, planner: Planner) -> None:
         out_shape = planner.shape(self.out)
-        x = planner.view(self.data)
         y = planner.output(self.out, plain(len(out_shape)))
-        if not y.count:
+        if self._plan(planner, planner.view(self.data), y):
             return
+        # no dimension is contiguous, or there are too many: copied once, it may do
+        if not planner.view(self.data).count or not self._plan(planner, planner.contiguous(self.data), y):
+            planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
+
+    def _plan(self, planner: Planner, x: View, y: View) -> bool:
+        """False when `x` does not lie so that a kernel can walk it."""
+        if not y.count:
+            return True
         rank = len(x.shape)
         keep_axes = [a for a in range(rank) if a not in self.axes]
         # y with the reduced axes put back
@@ -143,8 +155,7 @@ class Reduce(Lowering):
             for position, axis in enumerate(keep_axes):
                 y_strides[axis] = y.strides[position]
         if x.count == 0:
-            planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
-            return
+            return False
         total = product([x.shape[a] for a in self.axes])
         order = sorted(range(rank), key=lambda a: (-abs(x.strides[a]), a))
         kept, (kx, ky) = merge_dims(
@@ -164,17 +175,15 @@ class Reduce(Lowering):
         elif not red and not kept:
             inner, n, y_inner = "reduce", 1, 0
         else:
-            # nothing is contiguous: copy once
-            self._replan(planner, y)
-            return
+            return False
         if len(kept) > _DIMS or len(red) > _DIMS:
-            self._replan(planner, y)
-            return
+            return False
         values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
         kept, kx, ky = ([f] * (_DIMS - len(v)) + v for f, v in ((1, kept), (0, kx), (0, ky)))
         red, rx = ([f] * (_DIMS - len(v)) + v for f, v in ((1, red), (0, rx)))
         for d in range(_DIMS):
-            values |= {f"o{d}": kept[d], f"x_o{d}": kx[d], f"y_o{d}": ky[d], f"r{d}": red[d], f"x_r{d}": rx[d]}
+            values |= {f"o{d}": kept[d], f"x_o{d}": kx[d], f"y_o{d}": ky[d]}
+            values |= {f"r{d}": red[d], f"x_r{d}": rx[d]}
         items = product(kept)
         work = product(red) * n
         if inner == "keep":
@@ -183,9 +192,7 @@ class Reduce(Lowering):
         per_chunk = split(items, work * 2)
         values |= {"items": items, "per_chunk": per_chunk}
         planner.step(self.by_kind[inner], values, ceil_div(items, per_chunk), [x], [y], float(x.count))
-
-    def _replan(self, planner: Planner, y: View) -> None:
-        planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
+        return True
 
 
 def _lanes() -> int:

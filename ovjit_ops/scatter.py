@@ -15,6 +15,11 @@ from ovjit.graph.op import Bool, Str, TensorType, op
 from ovjit.graph.shapes import Interval, normalize_axis
 from ovjit_ops.elementwise import NUMBERS, random_array
 from ovjit_ops.indexing import check_index_type, checked_indices
+from ovjit_ops.lower_indexing import (
+    lower_scatter_elements,
+    lower_scatter_nd,
+    lower_scatter_update,
+)
 from ovjit_ops.movement import MOVABLE
 from ovjit_ops.values import known_scalar
 
@@ -25,7 +30,7 @@ def _infer_scatter(data: TensorType, indices: TensorType, updates: TensorType) -
     return TensorType(data.dtype, data.shape)
 
 
-@op("ScatterUpdate", opset=3, types=MOVABLE)
+@op("ScatterUpdate", opset=3, types=MOVABLE, lower=lower_scatter_update)
 class ScatterUpdate:
     """The data with the slices that `indices` name along `axis` replaced by `updates`."""
 
@@ -64,7 +69,7 @@ def _scatter_nd(data: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> n
     return out
 
 
-@op("ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"})
+@op("ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"}, lower=lower_scatter_nd)
 class ScatterNDUpdate:
     """The data with the parts that the rows of `indices` name replaced by `updates`, in their order."""
 
@@ -161,7 +166,7 @@ def _scatter_elements_samples(attrs: list[dict[str, Any]]):
     return samples
 
 
-@op("ScatterElementsUpdate", opset=3, types=MOVABLE)
+@op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=lower_scatter_elements)
 class ScatterElementsUpdate3:
     """The data with the elements that `indices` name along `axis` replaced by `updates`."""
 
@@ -176,7 +181,7 @@ class ScatterElementsUpdate3:
     samples = _scatter_elements_samples([{}])
 
 
-@op("ScatterElementsUpdate", opset=12, types=NUMBERS)
+@op("ScatterElementsUpdate", opset=12, types=NUMBERS, lower=lower_scatter_elements)
 class ScatterElementsUpdate12:
     """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
 
