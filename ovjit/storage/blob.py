@@ -1,7 +1,7 @@
 """Compiled models as blobs: what `export_model` writes and `import_model` reads. See docs/blob_format.md.
 
-A blob is data first: the graph is enough to compile the model anew on any machine. Object code and the plan that
-calls it are used only when this user's key authenticates them and versions and CPU are those of this process.
+A blob is data first: the graph is enough to compile the model anew on any machine. Object code and the plan
+that calls it are used only when this user's key authenticates them, and where versions and CPU are the same.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def header_for(
 ) -> bytes:
     """All that tells this compilation from others, so that equal headers mean equal blobs.
 
-    `source` is the `source_digest` of the graph, `config` all properties as `properties_table.resolve` returns them.
+    `source`: the `source_digest` of the graph; `config`: all properties, from `properties_table.resolve`.
     """
     return dump(
         {
@@ -122,7 +122,9 @@ def machine() -> dict[str, str]:
         "cpu": cpu,
         "features": features,
         "platform": "-".join((os.uname().sysname, os.uname().machine)) if hasattr(os, "uname") else os.name,
-        "switches": " ".join(f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name, "0") != "0"),
+        "switches": " ".join(
+            f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name, "0") != "0"
+        ),
     }
 
 
@@ -243,7 +245,9 @@ def _load(
 
     def read_graph() -> Graph:
         container.verify("weights")
-        return Reader({"weights": sections["weights"], "packed": memory}).graph(parse(sections["graph"], "graph"))
+        return Reader({"weights": sections["weights"], "packed": memory}).graph(
+            parse(sections["graph"], "graph")
+        )
 
     program = StoredProgram(
         parse(sections["program"], "program"),
@@ -267,7 +271,9 @@ def _compile(
     sections = {}
     for place in ("weights", "packed"):
         section = container.sections[place]
-        container.sections[place] = sections[place] = section if section.readonly else memoryview(bytes(section))
+        container.sections[place] = sections[place] = (
+            section if section.readonly else memoryview(bytes(section))
+        )
         container.verify(place)
     graph = Reader(sections).graph(parse(container.sections["graph"], "graph"))
     for what, infos, values in (("input", inputs, graph.inputs), ("output", outputs, graph.outputs)):

@@ -78,12 +78,13 @@ def checksum(content: Any) -> bytes:
 def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
     """A blob with these contents (bytes-like, all kinds of `SECTIONS`) under `key`."""
     offset = _BODY
-    table, parts, total = b"", [], _BODY
+    table, total = b"", _BODY
+    parts: list[Any] = []
     for kind in SECTIONS:
         content = memoryview(sections[kind]).cast("B")
         gap = -offset % ALIGNMENT
         offset += gap
-        parts += [bytes(gap), content]
+        parts += (bytes(gap), content)
         table += _ENTRY.pack(kind.encode(), offset, len(content), checksum(content))
         offset += len(content)
         total = offset
@@ -97,7 +98,7 @@ def _authentication(key: bytes, head: bytes, table: bytes, sections: Mapping[str
 
 
 class Container:
-    """A blob taken apart. `sections`: kind -> content; those of `AUTHENTICATED` are copies that nobody changes."""
+    """A blob taken apart. `sections`: kind -> content; the `AUTHENTICATED` ones are copies of its own."""
 
     def __init__(self, data: memoryview):
         """Raises BlobError unless head, table and the `AUTHENTICATED` sections are whole."""
@@ -116,7 +117,9 @@ class Container:
             raise BlobError(f"the blob is cut off: it has {len(data)} bytes")
         _, version, count, total, key_name = _HEAD.unpack_from(beginning)
         if version != VERSION:
-            raise BlobError(f"the blob has format {version}, this ovjit reads format {VERSION}: export the model again")
+            raise BlobError(
+                f"the blob has format {version}, this ovjit reads format {VERSION}: export the model again"
+            )
         if beginning[_BODY - _CHECKSUM :] != checksum(beginning[: _BODY - _CHECKSUM]):
             raise BlobError("the blob is damaged: the checksum of its table is wrong")
         if count != len(SECTIONS):
@@ -129,7 +132,9 @@ class Container:
             if name.rstrip(b"\0") != kind.encode():
                 raise BlobError(f"the blob is not valid: section {i} is {name!r}, not {kind!r}")
             if offset != end + -end % ALIGNMENT or size > total - min(offset, total):
-                raise BlobError(f"the blob is not valid: its section {kind!r} lies at {offset} with {size} bytes")
+                raise BlobError(
+                    f"the blob is not valid: its section {kind!r} lies at {offset} with {size} bytes"
+                )
             end = offset + size
             self.sections[kind] = data[offset:end]
             self._sums[kind] = code
@@ -154,7 +159,7 @@ class Container:
 
 
 def aligned(section: memoryview) -> np.ndarray:
-    """The section as bytes in memory at a multiple of 64: where it lies if that is so and nobody can write it."""
+    """The section's bytes at a multiple of 64: where it lies if that is one and nobody can write there."""
     array = np.frombuffer(section, np.uint8)
     if section.readonly and array.ctypes.data % ALIGNMENT == 0:
         return array
@@ -170,7 +175,10 @@ def read_file(path: str, use_mmap: bool) -> memoryview:
 
     Raises OSError; who truncates a mapped file kills the processes that use it.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(
+        path,
+        os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0),
+    )
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -26,7 +26,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
-from ovjit.graph.graph import Builder, Graph, Value
+from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Interval
 from ovjit.storage.container import ALIGNMENT, BlobError
@@ -52,7 +52,9 @@ def parse(content: bytes, what: str) -> Any:
 class Arrays:
     """Collects arrays for a section: each object once, at multiples of 64."""
 
-    def __init__(self, place: str = "weights", elsewhere: Callable[[np.ndarray], tuple[str, int] | None] | None = None):
+    def __init__(
+        self, place: str = "weights", elsewhere: Callable[[np.ndarray], tuple[str, int] | None] | None = None
+    ):
         """`elsewhere(array)` says where its bytes are already, as (place, offset)."""
         self.place = place
         self.parts: list[np.ndarray] = []
@@ -88,7 +90,7 @@ def raw_bytes(array: np.ndarray) -> np.ndarray:
 
 
 def source_digest(graph: Graph) -> str:
-    """SHA-256, in hexadecimal digits, of all that `graph` is: nodes, names, attributes, bytes of constants."""
+    """SHA-256, in hexadecimal digits, of all that `graph` is: nodes, names, attributes, constants' bytes."""
     arrays = Arrays()
     digest = hashlib.sha256(dump(encode_graph(graph, arrays)))
     for array in arrays.parts:
@@ -178,9 +180,14 @@ class Reader:
 
     def _graph(self, tables: Any, depth: int) -> Graph:
         builder = Builder()
-        made = []
+        made: list[Node] = []
         for op, opset, name, origins, inputs, attrs in tables["nodes"]:
-            if not (isinstance(op, str) and isinstance(name, str) and type(opset) is int and isinstance(attrs, dict)):
+            if not (
+                isinstance(op, str)
+                and isinstance(name, str)
+                and type(opset) is int
+                and isinstance(attrs, dict)
+            ):
                 raise BlobError("the blob's graph is not valid: a row of its nodes is of the wrong types")
             values = [_output(made, pair) for pair in inputs]
             decoded = {key: self._value(value, depth) for key, value in attrs.items()}
@@ -201,7 +208,9 @@ class Reader:
         except OvjitError:
             raise
         except Exception as error:
-            raise BlobError(f"an attribute in the blob is not valid: {type(error).__name__}: {error}") from error
+            raise BlobError(
+                f"an attribute in the blob is not valid: {type(error).__name__}: {error}"
+            ) from error
 
     def _value(self, value: Any, depth: int) -> Any:
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -237,7 +246,9 @@ class Reader:
             size *= d
         section = self.places[place]
         if offset % ALIGNMENT or index(offset, section.size + 1, "offset") + size > section.size:
-            raise BlobError(f"the blob has an array of {size} bytes at {offset} of a section of {section.size}")
+            raise BlobError(
+                f"the blob has an array of {size} bytes at {offset} of a section of {section.size}"
+            )
         raw = section[offset : offset + size]
         if element_type == "boolean" and size and int(raw.max()) > 1:
             raise BlobError("the blob has an array of booleans that are neither 0 nor 1")

@@ -1,8 +1,8 @@
 """The model cache (CACHE_DIR): one blob for every compilation, found again by all that it depends on.
 
 A file's name is the hash of its blob's header: what the graph is, down to its weights' bytes, properties,
-versions, CPU. What is found under it counts only when this user's key authenticates it and its header is the one
-looked for; everything else, and whatever the disk does, is a compilation and at most one warning.
+versions, CPU. What is found under it counts only when this user's key authenticates it and its header is the
+one looked for; everything else, and whatever the disk does, is a compilation and at most one warning.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def cached_model(
     settings: Mapping[str, Any],
     make: Callable[[], CompiledModel],
 ) -> CompiledModel:
-    """The compiled model that `folder` has for this graph and these settings, else that of `make`, which is kept."""
+    """The compiled model that `folder` has for this graph and settings, else `make`'s, which is kept."""
     key = find_key()
     try:
         header = header_for(source_digest(graph), inputs, outputs, settings)
@@ -61,7 +61,9 @@ def cached_model(
     return compiled
 
 
-def _load(path: str, header: bytes, key: bytes, device: str, settings: Mapping[str, Any]) -> CompiledModel | None:
+def _load(
+    path: str, header: bytes, key: bytes, device: str, settings: Mapping[str, Any]
+) -> CompiledModel | None:
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -103,8 +105,8 @@ def _keep(path: str, compiled: CompiledModel) -> None:
 def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: float | None = None) -> int:
     """Remove models unused for `max_age` seconds, then the least recently used ones until `max_bytes` remain.
 
-    Returns the bytes freed. Files that are no cached models are left alone. Raises OSError when the folder cannot
-    be listed.
+    Returns the bytes freed. Files that are no cached models are left alone. Raises OSError when the folder
+    cannot be listed.
     """
     now = time.time()
     kept: list[tuple[float, int, str]] = []
@@ -116,7 +118,11 @@ def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: f
             with contextlib.suppress(FileNotFoundError):
                 status = item.stat(follow_symlinks=False)
                 age = now - status.st_mtime
-                if (max_age is not None and age > max_age) if item.name.endswith(".blob") else age > _DRAFT_SECONDS:
+                if (
+                    (max_age is not None and age > max_age)
+                    if item.name.endswith(".blob")
+                    else age > _DRAFT_SECONDS
+                ):
                     freed += _remove(item.path, status.st_size)
                 elif item.name.endswith(".blob"):
                     kept.append((status.st_mtime, status.st_size, item.path))

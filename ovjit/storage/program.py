@@ -1,15 +1,15 @@
 """A compiled program as tables, words and object code, and the program that is made of them again.
 
-For static shapes the plan is stored ready to run: to import it takes neither compiler nor operations. Plans for
-other shapes are made by the compiler, from the graph, when they are first needed; their kernels' code is in the
-blob as well.
+For static shapes the plan is stored ready to run: to import it takes neither compiler nor operations. Plans
+for open shapes are made by the compiler, from the graph, when they are first needed; their kernels' code is
+stored as well.
 
     {"kernels": [[symbol, name, offset, size], ...], "runner": [kernel, ...], "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call], ...]}}
 
-`words` are the steps' argument blocks, one after the other; `data` the constants of the plan. All of it decides
-where native code reads and writes, so that it is only ever used when it is authenticated.
+`words` are the steps' argument blocks, one after the other; `data` the constants of the plan. All of it
+decides where native code reads and writes, so that it is only ever used when it is authenticated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class StoredKernel(NamedTuple):
 class StoredNode:
     """A node that a host step evaluates."""
 
-    def __init__(self, op: str, opset: int, attrs: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]):
+    def __init__(
+        self, op: str, opset: int, attrs: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]
+    ):
         self._name, self._opset = op, opset
         self.attrs = dict(attrs)
         self.inputs = [TensorType(dtype, None) for dtype in inputs]
@@ -60,7 +62,9 @@ class StoredNode:
 def encode_program(executable: Any) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable."""
     program = executable.program
-    plan = executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
+    plan = (
+        executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
+    )
     data = Arrays("data")
     steps: list[Any] = []
     used: list[Any] = list(program.kernels)
@@ -119,7 +123,14 @@ def _encode_host(step: Step, data: Arrays) -> Any:
 
 def _encode_view(value: Any, view: View) -> list[Any]:
     place = view.buffer.offset + view.offset
-    return [value.dtype, int(view.buffer.base), int(place), view.itemsize, list(view.shape), list(map(int, view.strides))]
+    return [
+        value.dtype,
+        int(view.buffer.base),
+        int(place),
+        view.itemsize,
+        list(view.shape),
+        list(map(int, view.strides)),
+    ]
 
 
 # --- from tables
@@ -239,7 +250,9 @@ def _read_host(table: Mapping[str, Any], reader: Reader) -> HostCall:
     attrs = {name: reader.value(value) for name, value in table["attrs"].items()}
     ends = table["inputs"], table["outputs"]
     dtypes = [[row[0] for row in rows] for rows in ends]
-    views = [[View(Buffer(0, base, place), shape, strides, itemsize) for _, base, place, itemsize, shape, strides in rows]
-             for rows in ends]  # fmt: skip
+    views = [
+        [View(Buffer(0, base, at), shape, strides, size) for _, base, at, size, shape, strides in rows]
+        for rows in ends
+    ]
     node: Any = StoredNode(table["op"], table["opset"], attrs, *dtypes)
     return HostCall(node, *views)
