@@ -183,6 +183,19 @@ def test_compare_digits(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(row.error > 0 for row in rows), "native and NumPy round alike everywhere?"
 
 
+def test_compare_where_a_value_is_never_written() -> None:
+    """The convolution reads the shuffle's source in another order, so that no step writes the shuffle."""
+    x = ov.opset8.parameter([1, 8, 3, 5], np.float32, name="x")
+    shuffled = ov.opset8.shuffle_channels(ov.opset8.relu(x, name="relu"), 1, 2, name="shuffled")
+    filters = np.random.default_rng(4).standard_normal((6, 8, 1, 1)).astype(np.float32)
+    weights = ov.opset8.constant(filters)
+    y = ov.opset8.convolution(shuffled, weights, [1, 1], [0, 0], [0, 0], [1, 1], name="conv")
+    data = np.random.default_rng(5).standard_normal((1, 8, 3, 5)).astype(np.float32)
+    rows = ov.compare(ov.Model([y.output(0)], [x]), [data], show=None)
+    assert [row.name for row in rows if row.name != "shuffled"] == ["relu", "conv", "conv"]
+    assert max(row.error for row in rows) < 1e-6
+
+
 @pytest.fixture
 def wrong_operation() -> Iterator[Any]:
     """An operation whose native body is off by a thousandth where x > 1."""

@@ -96,12 +96,20 @@ class WatchedJob(Job):
             for values in (made, self.values):
                 if value in values:
                     return values[value]
-            return types[value].value
+            if types[value].value is not None:
+                return types[value].value
+            # no step has written it: its reader reads another value, in another order
+            run(value.node)
+            return made[value]
+
+        def run(node: Node) -> None:
+            inputs = [known(v) for v in node.inputs]
+            made.update(zip(node.outputs, node.op.evaluate(inputs, node.attrs), strict=True))
 
         for node in nodes:
             if node.op.ref is None or node.op.extra.get("stateful"):
                 return None
-            made.update(zip(node.outputs, node.op.evaluate(map(known, node.inputs), node.attrs), strict=True))
+            run(node)
         return made
 
 
