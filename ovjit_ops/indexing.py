@@ -17,6 +17,8 @@ from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, dim, is_static, merge, normalize_axis
 from ovjit_ops.elementwise import NUMBERS, random_array
 from ovjit_ops.lower_indexing import lower_gather, lower_gather_elements, lower_gather_nd
+from ovjit_ops.lower_scan import lower_cumsum
+from ovjit_ops.lower_topk import lower_topk
 from ovjit_ops.movement import MOVABLE, ints
 from ovjit_ops.values import INDEX_TYPES, INTEGERS, known_scalar, propagate, widened
 
@@ -346,7 +348,7 @@ def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
                 yield [data, np.array(k, dtype=np.int64)], {"axis": axis, "mode": mode, "sort": sort}
 
 
-@op("TopK", opset=1, types=NUMBERS, builder={"": "topk"})
+@op("TopK", opset=1, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
 class TopK1:
     """The k largest or smallest elements along `axis`, and their positions as i32."""
 
@@ -357,7 +359,7 @@ class TopK1:
     samples = _topk_samples
 
 
-@op("TopK", opset=3, types=NUMBERS, builder={"": "topk"})
+@op("TopK", opset=3, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
 class TopK3:
     """The k largest or smallest elements along `axis`, and their positions."""
 
@@ -368,7 +370,7 @@ class TopK3:
     samples = _topk_samples
 
 
-@op("TopK", opset=11, types=NUMBERS, builder={"": "topk"})
+@op("TopK", opset=11, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
 class TopK11:
     """TopK-3; ours is always stable."""
 
@@ -381,7 +383,7 @@ class TopK11:
     samples = _topk_samples
 
 
-@op("CumSum", opset=3, types=NUMBERS)
+@op("CumSum", opset=3, types=NUMBERS, lower=lower_cumsum)
 class CumSum:
     """Sums of all elements up to each one along `axis`, itself included unless `exclusive`."""
 

@@ -1,9 +1,9 @@
 """Native Gather and Scatter: rows copied from or to where indices point.
 
 One kernel walks up to five dimensions of items. An item reads `depth` indices, which name a place in the
-data, and copies a row of n elements from there to the output ("gather") or from the updates to there ("scatter").
-Every index is checked before it is used: one out of range gives zeros where the operation says so, else error
-code 1.
+data, and copies a row of n elements from there to the output ("gather") or from the updates to there
+("scatter"). Every index is checked before it is used: one out of range gives zeros where the operation says
+so, else error code 1.
 """
 
 from __future__ import annotations

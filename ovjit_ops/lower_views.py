@@ -1,7 +1,6 @@
 """Operations that only say otherwise how memory is to be read: no kernel where strides can say it.
 
-Reshape, Squeeze, Unsqueeze, Transpose, Split, VariadicSplit, Slice, StridedSlice, Concat, and the shuffles that
-are a reshape, a transpose and a reshape.
+Reshape, Squeeze, Unsqueeze, Transpose, Split, VariadicSplit and Concat; slices are in `lower_slices`.
 """
 
 from __future__ import annotations
@@ -56,9 +55,18 @@ class Sliced(Lowering):
         super().__init__(group)
         self.parts = parts
 
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        """All parts lie as the whole does, without its halo."""
+        layout = layouts.get(self.group.last.inputs[0])
+        if layout is None:
+            return None
+        layouts.update((v, Layout(layout.order)) for v in self.group.last.outputs)
+        return Layout(layout.order)
+
     def plan(self, planner: Planner) -> None:
         node = self.group.last
-        for value, view in zip(node.outputs, self.parts(planner, self.group, planner.view(node.inputs[0])), strict=True):
+        views = self.parts(planner, self.group, planner.view(node.inputs[0]))
+        for value, view in zip(node.outputs, views, strict=True):
             planner.alias_or_copy(value, view)
 
 
@@ -89,7 +97,7 @@ class Concatenated(Lowering):
         return Layout(orders[0]) if orders else None
 
     def unify(self, layouts: dict[Value, Layout]) -> None:
-        """The parts lie in the whole's buffer, so the whole has the widest halo that a part's consumers read."""
+        """The parts lie in the whole's buffer: it has the widest halo that a part's consumers read."""
         mine = layouts.get(self.node.output)
         if mine is None:
             return

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.expand import Writer
 from ovjit.errors import check
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Int, Ints, Str, TensorType, op
-from ovjit.graph.shapes import ANY, normalize_axis
-from ovjit_ops.elementwise import NUMBERS, random_array
+from ovjit.graph.shapes import ANY, is_static, normalize_axis
+from ovjit_ops.elementwise import NUMBERS, REALS, random_array
 from ovjit_ops.lower_pooling import lower_pooling
 from ovjit_ops.values import INDEX_TYPES, known, length, widened
 from ovjit_ops.windows import (
@@ -367,12 +369,46 @@ def _adaptive_samples(attrs: dict[str, Any]):
     return samples
 
 
-@op("AdaptiveAvgPool", opset=8, types=NUMBERS)
+MOST_WINDOWS = 64  # of one dimension that are written out as slices
+
+
+def expand_adaptive(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """AdaptiveAvgPool(x) -> ReduceMean(x), AvgPool(x), or means of slices, one dimension after the other
+
+    The windows of one dimension are equally long in all others, so a mean of means is the mean.
+    """
+    x, sizes = inputs
+    if x.shape is None or sizes.type.value is None or x.dtype not in REALS:
+        return None
+    w, wanted, extents = Writer(b, node), sizes.type.value.reshape(-1).tolist(), x.shape[2:]
+    if all(s == 1 for s in wanted):
+        return [w("ReduceMean", x, range(2, len(x.shape)), keep_dims=True)]
+    if not is_static(extents) or 0 in wanted or 0 in extents:
+        return None
+    if len(extents) < 3 and all(e % s == 0 for e, s in zip(extents, wanted, strict=True)):
+        window = tuple(e // s for e, s in zip(extents, wanted, strict=True))
+        none = (0,) * len(window)
+        pool = {"strides": window, "kernel": window, "pads_begin": none, "pads_end": none}
+        return [w("AvgPool", x, exclude_pad=False, **pool)]
+    if max(wanted) > MOST_WINDOWS:
+        return None
+    for axis, (extent, size) in enumerate(zip(extents, wanted, strict=True), 2):
+        parts = [
+            w("ReduceMean", w("Slice", x, (first,), (stop,), (1,), (axis,)), (axis,), keep_dims=True)
+            for first, stop in adaptive_bounds(extent, size)
+        ]
+        x = w("Concat", *parts, axis=axis)
+    return [x]
+
+
+@op("AdaptiveAvgPool", opset=8, types=NUMBERS, widen=True)
 class AdaptiveAvgPool:
     """The mean over windows that split each spatial dimension into `output_shape` parts."""
 
     def infer(data, output_shape):
         return _infer_adaptive(data, output_shape)
+
+    expand = expand_adaptive
 
     def ref(data, output_shape):
         x = widened(data)

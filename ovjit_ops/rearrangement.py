@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ovjit.compiler.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.op import Int, Str, TensorType, op
 from ovjit.graph.shapes import (
@@ -13,6 +14,7 @@ from ovjit.graph.shapes import (
     Dim,
     Interval,
     bounds,
+    is_static,
     merge,
     normalize_axis,
 )
@@ -281,6 +283,25 @@ class ReverseSequence:
         shape[batch], shape[seq] = data.shape[batch], data.shape[seq]
         source = source if batch < seq else source.T
         return np.take_along_axis(data, source.reshape(shape), seq)
+
+    def expand(b, node, inputs):
+        """ReverseSequence(x, n) -> GatherElements(x, t < n ? n - 1 - t : t) along time
+
+        A length below 0 or above what there is names a place that GatherElements refuses.
+        """
+        data, lengths = inputs
+        if not is_static(data.shape) or lengths.shape is None:
+            return None
+        rank = len(data.shape)
+        batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
+        w = Writer(b, node)
+        long = w("Convert", lengths, destination_type="i64")
+        per_sample = w("Reshape", long, [-1 if a == batch else 1 for a in range(rank)], special_zero=False)
+        time = np.arange(data.shape[seq]).reshape([-1 if a == seq else 1 for a in range(rank)])
+        source = w("Select", w("Greater", per_sample, time), w("Subtract", per_sample, time + 1), time)
+        checked = w("Add", source, w("Multiply", w("Minimum", per_sample, 0), 1 << 40))
+        indices = w("Broadcast", checked, data.shape, mode="numpy")
+        return [w("GatherElements", data, indices, axis=seq)]
 
     def samples(rng, dtype="f32"):
         for shape, lengths, batch, seq in (
