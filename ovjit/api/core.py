@@ -357,7 +357,7 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
     if isinstance(stream, io.BytesIO):
         return memoryview(stream.getvalue())  # all of it, wherever it stands, as OpenVINO reads it
     if isinstance(stream, Tensor):
-        return memoryview(np.ascontiguousarray(stream.data).reshape(-1).view(np.uint8)).cast("B")
+        return np.ascontiguousarray(stream.data).reshape(-1).view(np.uint8).data
     if isinstance(stream, (bytes, bytearray, memoryview, mmap.mmap)):
         view = memoryview(stream)
         return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
