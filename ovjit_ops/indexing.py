@@ -318,11 +318,12 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
     axis = normalize_axis(axis, data.ndim)
     if not 0 <= k <= data.shape[axis]:
         raise InferenceError(f"k {k} is not from 0 to {data.shape[axis]}")
+    keys = widened(data)  # NumPy does not know where NaN belongs among bf16
     if mode.lower() == "min":
-        order = np.argsort(data, axis, kind="stable")
+        order = np.argsort(keys, axis, kind="stable")
     else:
         # from the back, so that the stable sort leaves equals in their order
-        order = data.shape[axis] - 1 - np.flip(np.argsort(np.flip(data, axis), axis, kind="stable"), axis)
+        order = data.shape[axis] - 1 - np.flip(np.argsort(np.flip(keys, axis), axis, kind="stable"), axis)
     order = np.take(order, np.arange(k), axis)
     if sort.lower() == "index":
         order = np.sort(order, axis)

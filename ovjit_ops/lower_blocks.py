@@ -205,9 +205,9 @@ def lower_batch_to_space(group: Group) -> Lowering:
 def expand_space_to_batch(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """SpaceToBatch(x, blocks, begin, end) -> SpaceToBatch(Pad(x, begin, end), blocks, 0, 0)"""
     x, blocks, begin, end = inputs
-    pads = [v.type.value for v in (begin, end)]
-    if any(p is None for p in pads) or not any(p.any() for p in pads):
+    first, last = begin.type.value, end.type.value
+    if first is None or last is None or not (first.any() or last.any()):
         return None
     w = Writer(b, node)
-    none = np.zeros_like(pads[0])
+    none = np.zeros_like(first)
     return [w("SpaceToBatch", w("Pad", x, begin, end, pad_mode="constant"), blocks, none, none)]

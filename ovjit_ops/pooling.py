@@ -414,7 +414,8 @@ class AdaptiveAvgPool:
         x = widened(data)
         out = np.zeros((*x.shape[:2], *map(int, output_shape.reshape(-1))), dtype=x.dtype)
         for position, window in _adaptive(x, output_shape):
-            part = x[(slice(None), slice(None), *window)].reshape(*x.shape[:2], -1)
+            part = x[(slice(None), slice(None), *window)]
+            part = part.reshape(*x.shape[:2], math.prod(part.shape[2:]))
             total = part.sum(-1, dtype=x.dtype)
             mean = (
                 total / x.dtype.type(part.shape[-1])
@@ -441,7 +442,8 @@ class AdaptiveMaxPool:
         index = np.zeros(out.shape, dtype=np.int32 if index_element_type == "i32" else np.int64)
         places = np.arange(math.prod(data.shape[2:])).reshape(data.shape[2:])
         for position, window in _adaptive(data, output_shape):
-            part = data[(slice(None), slice(None), *window)].reshape(*data.shape[:2], -1)
+            part = data[(slice(None), slice(None), *window)]
+            part = part.reshape(*data.shape[:2], math.prod(part.shape[2:]))
             best = np.argmax(part, -1)
             out[(slice(None), slice(None), *position)] = np.take_along_axis(part, best[..., None], -1)[..., 0]
             index[(slice(None), slice(None), *position)] = places[window].reshape(-1)[best]

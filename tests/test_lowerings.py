@@ -1,0 +1,288 @@
+"""Native lowerings where the samples of single operations do not reach.
+
+Views read by kernels, indices that data brings, ties and NaN, open dimensions; nothing falls back to NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from test_ops_native import SEED, graph_of, native_ops
+
+from ovjit.compiler.pipeline import Program
+from ovjit.errors import InferenceError
+from ovjit.execution.job import Executable, compile_graph
+from ovjit.graph import dtypes
+from ovjit.graph.graph import Builder, Graph, Value
+from ovjit.graph.interp import evaluate
+from ovjit.graph.op import Op
+from ovjit.graph.shapes import ANY
+
+
+def parameter(b: Builder, array: np.ndarray, shape: Sequence[Any] | None = None) -> Value:
+    attrs = {"shape": array.shape if shape is None else shape, "element_type": dtypes.from_numpy(array.dtype)}
+    return b.add("Parameter", (), attrs).output
+
+
+def run(executable: Executable, *arrays: np.ndarray) -> list[np.ndarray]:
+    job = executable.new_job()
+    for i, array in enumerate(arrays):
+        job.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
+    job.run()
+    return job.outputs
+
+
+def native(graph: Graph, *arrays: np.ndarray) -> list[np.ndarray]:
+    """The graph's outputs; it may not have a host step."""
+    executable = compile_graph(graph, {"threads": 1})
+    assert not executable.table(tuple(a.shape for a in arrays)).host, f"host steps in\n{graph}"
+    return run(executable, *arrays)
+
+
+def add(b: Builder, op: str, *inputs: Any, **attrs: Any) -> Value:
+    values = [v if isinstance(v, Value) else b.constant(np.asarray(v)) for v in inputs]
+    return b.add(op, values, attrs).outputs[0]
+
+
+SHAPE = (2, 4, 6, 6)
+OPEN = {"begin_mask": (0, 0), "end_mask": (0, 0)}
+
+#: Views of a [2, 4, 6, 6] tensor that have its shape again.
+VIEWS: dict[str, Callable[[Builder, Value], Value]] = {
+    "reversed channels": lambda b, x: add(b, "Slice", x, [3], [-9], [-1], [1]),
+    "reversed rows": lambda b, x: add(b, "Slice", x, [-1, 5], [-9, -9], [-1, -1], [3, 2]),
+    "one row": lambda b, x: add(
+        b, "Broadcast", add(b, "StridedSlice", x, [0, 1], [0, 2], [1, 1], begin_mask=(1, 0), end_mask=(1, 0)),
+        list(SHAPE), mode="numpy",
+    ),
+    "one column": lambda b, x: add(b, "Broadcast", add(b, "Gather", x, [2], 3), list(SHAPE), mode="numpy"),
+    "one image": lambda b, x: add(
+        b, "Broadcast", add(b, "StridedSlice", x, [1], [2], [1], begin_mask=(0,), end_mask=(0,)), list(SHAPE),
+        mode="numpy",
+    ),
+    "picked": lambda b, x: add(b, "Gather", x, [2, 0, 3, 3], 1, batch_dims=0),
+    "even": lambda b, x: add(b, "Gather", add(b, "Concat", x, x, axis=2), [10, 8, 6, 4, 2, 0], 2),
+}  # fmt: skip
+
+POOL = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "kernel": (3, 3)}
+#: What may read a view.
+READERS: dict[str, Callable[[Builder, Value], Value]] = {
+    "nothing": lambda b, x: x,
+    "Add": lambda b, x: add(b, "Add", x, np.float32(1)),
+    "Multiply": lambda b, x: add(b, "Multiply", x, add(b, "Transpose", x, [0, 1, 3, 2])),
+    "ReduceSum": lambda b, x: add(b, "ReduceSum", x, [1]),
+    "ReduceMax": lambda b, x: add(b, "ReduceMax", x, [2, 3]),
+    "ReduceMean": lambda b, x: add(b, "ReduceMean", x, [3], keep_dims=True),
+    "Softmax": lambda b, x: add(b, "Softmax", x, axis=1),
+    "MatMul": lambda b, x: add(b, "MatMul", x, np.linspace(-1, 1, 30, dtype=np.float32).reshape(6, 5)),
+    "Convolution": lambda b, x: add(
+        b, "Convolution", x, np.linspace(-1, 1, 108, dtype=np.float32).reshape(3, 4, 3, 3), strides=(1, 1),
+        pads_begin=(1, 1), pads_end=(1, 1), dilations=(1, 1),
+    ),
+    "MaxPool": lambda b, x: add(b, "MaxPool", x, **POOL),
+    "AvgPool": lambda b, x: add(b, "AvgPool", x, exclude_pad=True, **POOL),
+    "Concat": lambda b, x: add(b, "Concat", x, x, axis=1),
+    "Reshape": lambda b, x: add(b, "Reshape", x, [4, -1], special_zero=False),
+    "Pad": lambda b, x: add(b, "Pad", x, [0, 1, 2, 3], [0, 2, 1, 0], pad_mode="reflect"),
+    "Gather": lambda b, x: add(b, "Gather", x, [5, -1, 0, 2], 3, batch_dims=0),
+    "CumSum": lambda b, x: add(b, "CumSum", x, 2, exclusive=True, reverse=True),
+    "LRN": lambda b, x: add(b, "LRN", x, [1], alpha=1.0, beta=0.6, bias=1.0, size=3),
+    "DepthToSpace": lambda b, x: add(b, "DepthToSpace", x, block_size=2, mode="blocks_first"),
+    "Tile": lambda b, x: add(b, "Tile", x, [1, 2, 1, 2]),
+    "Roll": lambda b, x: add(b, "Roll", x, [1, -2], [2, 3]),
+    "TopK": lambda b, x: add(b, "TopK", x, 2, axis=3, mode="max", sort="value"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_views_are_read_right(reader: str) -> None:
+    """Every view, of an input and of a convolution's channels-last result, under every reader."""
+    b = Builder()
+    data = np.random.default_rng(SEED).uniform(-2, 2, SHAPE).astype(np.float32)
+    x = parameter(b, data)
+    filters = np.random.default_rng(SEED).uniform(-1, 1, (4, 4, 1, 1)).astype(np.float32)
+    window = {"strides": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0), "dilations": (1, 1)}
+    conv = add(b, "Convolution", x, filters, **window)
+    outputs = [READERS[reader](b, view(b, v)) for view in VIEWS.values() for v in (x, conv)]
+    graph = b.finish(outputs)
+    expected = evaluate(graph, [data])
+    names = [f"{reader} of {name} of {v}" for name in VIEWS for v in ("input", "convolution")]
+    for name, got, want in zip(names, native(graph, data), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+INDEXED: dict[str, Callable[[Builder, Value, Value], Value]] = {
+    "GatherElements": lambda b, x, i: add(
+        b, "GatherElements", x, add(b, "Broadcast", add(b, "Unsqueeze", i, [1]), [3, 5], mode="numpy"), axis=0
+    ),
+    "GatherND": lambda b, x, i: add(b, "GatherND", x, add(b, "Unsqueeze", i, [1])),
+    "ScatterUpdate": lambda b, x, i: add(b, "ScatterUpdate", x, i, np.ones((3, 5), np.float32), 0),
+    "ScatterNDUpdate": lambda b, x, i: add(
+        b, "ScatterNDUpdate", x, add(b, "Unsqueeze", i, [1]), np.ones((3, 5), np.float32)
+    ),
+    "ScatterElementsUpdate": lambda b, x, i: add(
+        b, "ScatterElementsUpdate", x, add(b, "Unsqueeze", i, [1]), np.ones((3, 1), np.float32), 0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INDEXED)
+@pytest.mark.parametrize("index", (np.int64, np.int32), ids=("i64", "i32"))
+def test_indices_out_of_range_are_refused(name: str, index: Any) -> None:
+    """Nothing outside of the data is touched, and the next inference is right."""
+    b = Builder()
+    data = np.arange(20, dtype=np.float32).reshape(4, 5)
+    x, i = parameter(b, data), parameter(b, np.zeros(3, index))
+    graph = b.finish([INDEXED[name](b, x, i)])
+    executable = compile_graph(graph, {"threads": 1})
+    assert not executable.table((data.shape, (3,))).host
+    for wrong in (4, -5, np.iinfo(index).max, np.iinfo(index).min):
+        with pytest.raises(InferenceError, match="out of range"):
+            run(executable, data, np.array([0, wrong, 1], index))
+        good = [data, np.array([3, -4, 1], index)]
+        np.testing.assert_array_equal(run(executable, *good)[0], evaluate(graph, good)[0])
+
+
+@pytest.mark.parametrize("axis", (0, 1))
+def test_gather_gives_zeros_for_indices_out_of_range(axis: int) -> None:
+    b = Builder()
+    data = np.arange(1, 18 * 5 + 1, dtype=np.float32).reshape(5, 18)
+    indices = np.array([[0, -1, 99], [-19, 4, -(2**62)]])
+    x, i = parameter(b, data), parameter(b, indices)
+    graph = b.finish([add(b, "Gather", x, i, axis, batch_dims=0)])
+    (got,) = native(graph, data, indices)
+    np.testing.assert_array_equal(got, evaluate(graph, [data, indices])[0])
+    assert (got == 0).any()
+
+
+@pytest.mark.parametrize("reduction", ("none", "sum", "prod", "min", "max"))
+def test_places_that_several_updates_name(reduction: str) -> None:
+    """The last update wins, or all are joined; also where one index broadcasts."""
+    b = Builder()
+    rng = np.random.default_rng(SEED)
+    data = rng.uniform(-2, 2, (3, 40)).astype(np.float32)
+    updates = rng.uniform(-2, 2, (3, 64)).astype(np.float32)
+    indices = rng.integers(-40, 40, (3, 64))
+    one = np.array([[7]])
+    x, u, i, j = (parameter(b, a) for a in (data, updates, indices, one))
+    same = add(b, "Broadcast", j, [3, 64], mode="numpy")
+    attrs = {"reduction": reduction, "use_init_val": True}
+    graph = b.finish([add(b, "ScatterElementsUpdate", x, k, u, 1, **attrs) for k in (i, same)])
+    arrays = [data, updates, indices, one]
+    for got, want in zip(native(graph, *arrays), evaluate(graph, arrays), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("dtype", ("f32", "f64", "f16", "bf16", "i8", "u64"))
+@pytest.mark.parametrize("mode", ("max", "min"))
+def test_topk_orders_as_the_reference(dtype: str, mode: str) -> None:
+    """Ties, zeros of both signs, infinities and NaN: values and positions."""
+    rng = np.random.default_rng(SEED)
+    data = rng.integers(0, 9, (4, 50)).astype(np.float64)
+    if dtype[0] not in "iu":
+        data -= 4
+        data[:, :12:2] = [np.nan, np.inf, -np.inf, -0.0, 0.0, np.nan]
+    data = data.astype(dtypes.numpy_dtype(dtype))
+    if dtype == "u64":
+        data[:, 3] = np.uint64(2**64 - 1)
+    b = Builder()
+    x = parameter(b, data)
+    outputs: list[Value] = []
+    for sort in ("value", "index"):
+        for k in (0, 1, 7, 50):
+            attrs = {"axis": 1, "mode": mode, "sort": sort, "index_element_type": "i64"}
+            outputs += b.add("TopK", [x, b.constant(np.array(k))], attrs).outputs
+    graph = b.finish(outputs)
+    for got, want in zip(native(graph, data), evaluate(graph, [data]), strict=True):
+        np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
+
+
+SAME = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
+HALF: dict[str, Callable[[Builder, Value, Any], Value]] = {
+    "Convolution": lambda b, x, t: add(
+        b, "Convolution", x, np.linspace(-1, 1, 108).reshape(3, 4, 3, 3).astype(t), dilations=(1, 1), **SAME
+    ),
+    "GroupConvolution": lambda b, x, t: add(
+        b, "GroupConvolution", x, np.linspace(-1, 1, 36).reshape(4, 1, 1, 3, 3).astype(t), dilations=(1, 1),
+        **SAME,
+    ),
+    "MatMul": lambda b, x, t: add(b, "MatMul", x, np.linspace(-1, 1, 30).reshape(6, 5).astype(t)),
+    "MaxPool": lambda b, x, t: add(b, "MaxPool", x, kernel=(3, 3), **SAME),
+    "AvgPool": lambda b, x, t: add(b, "AvgPool", x, kernel=(3, 3), exclude_pad=True, **SAME),
+    "Softmax": lambda b, x, t: add(b, "Softmax", x, axis=1),
+    "LRN": lambda b, x, t: add(b, "LRN", x, [1], alpha=1.0, beta=0.75, bias=1.0, size=3),
+    "MVN": lambda b, x, t: add(b, "MVN", x, [2, 3], eps=1e-3, normalize_variance=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize("dtype", (np.float16, ml_dtypes.bfloat16), ids=("f16", "bf16"))
+def test_halves_run_natively(name: str, dtype: Any) -> None:
+    """Within a unit of the half type of the reference, which accumulates in f32 too."""
+    data = np.random.default_rng(SEED).uniform(-2, 2, SHAPE).astype(dtype)
+    b = Builder()
+    graph = b.finish([HALF[name](b, parameter(b, data), dtype)])
+    (got,) = native(graph, data)
+    want = evaluate(graph, [data])[0].astype(np.float64)
+    assert got.dtype == dtype
+    unit = float(ml_dtypes.finfo(dtype).eps)
+    np.testing.assert_allclose(got.astype(np.float64), want, rtol=unit, atol=unit / 16)
+
+
+def test_open_dimensions() -> None:
+    """One compilation, several shapes: what depends on the extents follows them."""
+    b = Builder()
+    x = parameter(b, np.empty((1, 4, 6, 6), np.float32), (ANY, 4, ANY, ANY))
+    lengths = add(b, "ShapeOf", x, output_type="i64")
+    height = add(b, "Gather", lengths, [2], 0)
+    outputs = [
+        add(b, "Slice", x, [-1], [-99], [-2], [2]),
+        add(b, "Slice", x, [1], height, [1], [2]),
+        add(b, "Pad", x, [0, 0, 1, 2], [0, 0, 2, 1], pad_mode="symmetric"),
+        add(b, "Pad", x, [0, 0, -1, 2], [0, 0, 2, -1], np.float32(3), pad_mode="constant"),
+        add(b, "Tile", x, [2, 1, 1, 3]),
+        add(b, "Roll", x, [1, 2], [0, 3]),
+        add(b, "DepthToSpace", x, block_size=2, mode="depth_first"),
+        add(b, "Gather", x, [-1, 0], 3, batch_dims=0),
+        add(b, "CumSum", x, 3),
+        add(b, "LRN", x, [1], alpha=1.0, beta=0.75, bias=1.0, size=5),
+        add(b, "AdaptiveAvgPool", x, [1, 1]),
+        add(b, "GroupNormalization", x, *np.ones((2, 4), np.float32), num_groups=2, epsilon=1e-3),
+        add(b, "BatchNormInference", x, *(np.full(4, v, np.float32) for v in (2, 1, 3, 4)), epsilon=1e-3),
+    ]
+    graph = b.finish(outputs)
+    executable = compile_graph(graph, {"threads": 1})
+    for shape in ((1, 4, 6, 6), (2, 4, 3, 17), (1, 4, 33, 2), (0, 4, 5, 5)):
+        data = np.random.default_rng(SEED).uniform(-2, 2, shape).astype(np.float32)
+        got = run(executable, data)
+        for i, (a, want) in enumerate(zip(got, evaluate(graph, [data]), strict=True)):
+            np.testing.assert_allclose(a, want, rtol=1e-4, atol=1e-4, err_msg=f"output {i} of {shape}")
+
+
+#: What has a lowering that does not cover all of its samples, and why.
+PARTLY = {
+    "Convolution": "three spatial dimensions",
+    "GroupConvolution": "three spatial dimensions",
+    "MaxPool": "three spatial dimensions",
+    "AvgPool": "three spatial dimensions",
+    "MatMul": "two matrices that are no constants, constants with batch dimensions",
+    "ScatterElementsUpdate": "means, and reductions that do not begin with the data",
+}
+
+
+@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+def test_samples_have_no_host_steps(record: Op) -> None:
+    if record.name in PARTLY:
+        pytest.skip(PARTLY[record.name])
+    types = record.extra.get("types") or ["f32"]
+    dtype = "f32" if "f32" in types else types[0]
+    for inputs, attrs in record.samples(np.random.default_rng(SEED), dtype):
+        graph, _ = graph_of(record, inputs, attrs, dtype)
+        if any(a.size == 0 for a in inputs):
+            continue  # reductions over nothing
+        steps = Program(graph).plan([v.shape for v in graph.inputs]).steps
+        assert not [s.type for s in steps if s.host], f"{record!r} {[a.shape for a in inputs]} {attrs}"
