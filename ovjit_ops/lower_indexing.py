@@ -1,6 +1,6 @@
 """Native Gather and Scatter: rows copied from or to where indices point.
 
-One kernel walks up to five dimensions of items. An item reads `depth` indices, which name a place in the
+One kernel walks up to four dimensions of items. An item reads `depth` indices, which name a place in the
 data, and copies a row of n elements from there to the output ("gather") or from the updates to there
 ("scatter"). Every index is checked before it is used: one out of range gives zeros where the operation says
 so, else error code 1.
@@ -22,7 +22,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.lower_slices import Viewed, even_step, gather_view
 
-_DIMS = 5
+_DIMS = 4
 #: Indices that name one place.
 _DEPTH = 6
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
@@ -38,11 +38,13 @@ def index_kernel(direction: str, index: str, dtype: str, combine: str = "", zero
     frame.integers("n", "x_n", "y_n", "items", "per_chunk", "depth", "at_k")
     for d in range(_DIMS):
         frame.integers(f"d{d}", f"x_{d}", f"y_{d}", f"at_{d}")
+    read = frame.prologue()
+    # the rest is a table that the loop over places reads
     table = sum(1 + pointer for _, pointer in frame.fields)
     for k in range(_DEPTH):
         frame.integers(f"extent{k}", f"stride{k}")
     moved = "p" if direction == "gather" else "q"
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", read]
     src += ["    item = chunk * per_chunk", "    stop = imin(item + per_chunk, items)", "    rest = item"]
     for d in range(_DIMS - 1, 0, -1):
         src += [f"    i{d} = rest % d{d}", f"    rest = rest // d{d}"]

@@ -40,43 +40,107 @@ def _key(dtype: str, largest: bool) -> list[str]:
     return lines if largest else [*lines, "key = ~key"]
 
 
-def _sift(start: str, size: str) -> list[str]:
-    """Put (key, at) into the heap of `size` entries from the hole `start` down; the worst is at the root."""
-    return [
-        f"hole = {start}",
-        "while True:",
-        "    child = 2 * hole + 1",
-        f"    if child >= {size}:",
-        "        break",
-        "    child_key = ld(scratch, 2 * child)",
-        "    child_at = ld(scratch, 2 * child + 1)",
-        f"    if child + 1 < {size}:",
-        "        other_key = ld(scratch, 2 * child + 2)",
-        "        other_at = ld(scratch, 2 * child + 3)",
-        "        if other_key < child_key or (other_key == child_key and other_at > child_at):",
-        "            child += 1",
-        "            child_key = other_key",
-        "            child_at = other_at",
-        "    if key < child_key or (key == child_key and at > child_at):",
-        "        break",
-        f"    st_i64(scratch + hole * {_ENTRY}, child_key)",
-        f"    st_i64(scratch + hole * {_ENTRY} + 8, child_at)",
-        "    hole = child",
-        f"st_i64(scratch + hole * {_ENTRY}, key)",
-        f"st_i64(scratch + hole * {_ENTRY} + 8, at)",
-    ]
+#: Put (key, at) into the heap of `size` entries from the hole down; the worst is at the root.
+_SIFT = f"""
+while True:
+    child = 2 * hole + 1
+    if child >= size:
+        break
+    child_key = ld(scratch, 2 * child)
+    child_at = ld(scratch, 2 * child + 1)
+    if child + 1 < size:
+        other_key = ld(scratch, 2 * child + 2)
+        other_at = ld(scratch, 2 * child + 3)
+        if other_key < child_key or (other_key == child_key and other_at > child_at):
+            child += 1
+            child_key = other_key
+            child_at = other_at
+    if key < child_key or (key == child_key and at > child_at):
+        break
+    st_i64(scratch + hole * {_ENTRY}, child_key)
+    st_i64(scratch + hole * {_ENTRY} + 8, child_at)
+    hole = child
+st_i64(scratch + hole * {_ENTRY}, key)
+st_i64(scratch + hole * {_ENTRY} + 8, at)
+"""
+
+#: One row. Each turn of the loop moves one entry to its place: BUILD makes a heap of the first elements, SCAN
+#: looks for the next one that is better than the worst kept one, TAKE writes the worst one out.
+_ROW = f"""
+p = source
+i = 0
+while i < best:
+    @key
+    st_i64(scratch + i * {_ENTRY}, key)
+    st_i64(scratch + i * {_ENTRY} + 8, i)
+    p += x_n
+    i += 1
+start = best // 2
+size = best
+state = BUILD
+after = SCAN
+while True:
+    if state == SCAN:
+        worst = ld(scratch, 0)
+        hole = -1
+        while i < n and hole < 0:
+            @key
+            # an equal comes later, and so is worse
+            if key > worst:
+                hole = 0
+                at = i
+            p += x_n
+            i += 1
+        if hole < 0:
+            @reorder
+            state = after
+            after = TAKE
+            continue
+    else:
+        if state == BUILD:
+            start -= 1
+            if start < 0:
+                state = after
+                after = TAKE
+                continue
+            hole = start
+        else:
+            size -= 1
+            found = ld(scratch, 1)
+            st_@moved(values + size * y_n, ld_@moved(source + found * x_n))
+            st_@index(places + size * z_n, found)
+            if size == 0:
+                break
+            hole = 0
+            start = size
+        key = ld(scratch, 2 * start)
+        at = ld(scratch, 2 * start + 1)
+    @sift
+"""
+
+#: The entries as a heap in which a later index is worse.
+_BY_INDEX = f"""
+i = 0
+while i < best:
+    st_i64(scratch + i * {_ENTRY}, -ld(scratch, 2 * i + 1))
+    i += 1
+start = best // 2
+after = BUILD
+"""
 
 
-def _heapify(size: str) -> list[str]:
-    """Make a heap of `size` entries in any order."""
-    return [
-        f"start = {size} // 2 - 1",
-        "while start >= 0:",
-        "    key = ld(scratch, 2 * start)",
-        "    at = ld(scratch, 2 * start + 1)",
-        *("    " + line for line in _sift("start", size)),
-        "    start -= 1",
-    ]
+def _filled(template: str, parts: dict[str, list[str]], names: dict[str, str]) -> list[str]:
+    """The template's lines: `@part` alone on a line stands for lines, names for texts."""
+    out = []
+    for line in template.strip().splitlines():
+        text = line.lstrip()
+        if text[:1] == "@":
+            out += [line[: -len(text)] + inner for inner in parts[text[1:]]]
+            continue
+        for name, by in names.items():
+            line = line.replace(name, by)
+        out.append(line)
+    return out
 
 
 @functools.cache
@@ -85,29 +149,16 @@ def topk_kernel(dtype: str, index: str, largest: bool, by_index: bool) -> Kernel
     for d in range(_DIMS):
         frame.integers(f"d{d}", f"x_{d}", f"y_{d}", f"z_{d}")
     moved = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}[SIZE[dtype]]
+    names = {"BUILD": "0", "SCAN": "1", "TAKE": "2", "@moved": moved, "@index": index}
+    reorder = _filled(_BY_INDEX, {}, names) if by_index else []
+    parts = {"key": _key(dtype, largest), "reorder": reorder, "sift": _filled(_SIFT, {}, {})}
     body = ["a2 = row % d2", "rest = row // d2", "a1 = rest % d1", "a0 = rest // d1"]
     for v, p in (("source", "x"), ("values", "y"), ("places", "z")):
         body += [f"{v} = {p} + a0 * {p}_0 + a1 * {p}_1 + a2 * {p}_2"]
-    body += ["p = source", "at = 0", "while at < best:", *("    " + line for line in _key(dtype, largest))]
-    body += [f"    st_i64(scratch + at * {_ENTRY}, key)", f"    st_i64(scratch + at * {_ENTRY} + 8, at)"]
-    body += ["    p += x_n", "    at += 1", *_heapify("best"), "i = best", "while i < n:"]
-    body += ["    " + line for line in _key(dtype, largest)]
-    # an equal comes later, and so is worse
-    body += ["    if key > ld(scratch, 0):", "        at = i"]
-    body += ["        " + line for line in _sift("0", "best")]
-    body += ["    p += x_n", "    i += 1"]
-    if by_index:
-        body += ["i = 0", "while i < best:"]
-        body += [f"    st_i64(scratch + i * {_ENTRY}, -ld(scratch, 2 * i + 1))", "    i += 1"]
-        body += _heapify("best")
-    body += ["left = best", "while left > 0:", "    left -= 1", "    found = ld(scratch, 1)"]
-    body += [f"    st_{moved}(values + left * y_n, ld_{moved}(source + found * x_n))"]
-    body += [f"    st_{index}(places + left * z_n, found)"]
-    body += ["    key = ld(scratch, 2 * left)", "    at = ld(scratch, 2 * left + 1)"]
-    body += ["    " + line for line in _sift("0", "left")]
+    body += _filled(_ROW, parts, names)
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
-    src += ["        if best > 0:", *(" " * 12 + line for line in body)]
+    src += [" " * 8 + line for line in body]
     src += ["        row += 1", "    return 0", ""]
     name = f"top{'_max' if largest else '_min'}{'_by_index' if by_index else ''}_{dtype}_{index}"
     return Kernel(name, "\n".join(src), frame)

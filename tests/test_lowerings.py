@@ -263,6 +263,29 @@ def test_open_dimensions() -> None:
             np.testing.assert_allclose(a, want, rtol=1e-4, atol=1e-4, err_msg=f"output {i} of {shape}")
 
 
+def test_shared_rows_give_the_same_bits() -> None:
+    """Large enough for several chunks: two threads, one thread and the reference agree."""
+    b = Builder()
+    rng = np.random.default_rng(SEED)
+    data = rng.uniform(-2, 2, (96, 64, 80)).astype(np.float32)
+    indices = rng.permutation(64)
+    x, i = parameter(b, data), parameter(b, indices)
+    graph = b.finish([
+        add(b, "Gather", x, i, 1, batch_dims=0),
+        add(b, "Gather", x, i, 2, batch_dims=0),
+        add(b, "ScatterUpdate", x, i, add(b, "Relu", x), 1),
+        add(b, "TopK", x, 5, axis=1, mode="max", sort="value"),
+        add(b, "CumSum", x, 1),
+        add(b, "LRN", x, [2], alpha=1.0, beta=0.75, bias=1.0, size=5),
+        add(b, "Pad", x, [1, 0, 2], [0, 1, 3], pad_mode="edge"),
+    ])  # fmt: skip
+    arrays = [data, indices]
+    one, two = (run(compile_graph(graph, {"threads": n}), *arrays) for n in (1, 2))
+    for a, c, want in zip(one, two, evaluate(graph, arrays), strict=True):
+        np.testing.assert_array_equal(a, c)
+        np.testing.assert_allclose(a, want, rtol=1e-5, atol=1e-5)
+
+
 #: What has a lowering that does not cover all of its samples, and why.
 PARTLY = {
     "Convolution": "three spatial dimensions",
