@@ -9,6 +9,7 @@ import numpy as np
 from ovjit.compiler.expand import Writer
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import is_static, normalize_axes
+from ovjit_ops.lower_mvn import mvn_axes
 
 Inputs = tuple[Value, ...]
 
@@ -38,7 +39,7 @@ def along_channels(w: Writer, x: Value, rank: int) -> Value:
 def expand_mvn2(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
     """MVN-2(x) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     over space (and channels if so asked)"""
     (x,) = inputs
-    if x.shape is None:
+    if x.shape is None or mvn_axes(node, inputs) is not None:
         return None
     axes = range(1 if node.attrs["across_channels"] else 2, len(x.shape))
     out = standardized(Writer(b, node), x, axes, node.attrs["normalize_variance"], node.attrs["eps"], True)
@@ -48,7 +49,7 @@ def expand_mvn2(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | Non
 def expand_mvn6(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
     """MVN-6(x, axes) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     or / (sqrt(mean(...)) + eps)"""
     axes = known_axes(*inputs)
-    if axes is None:
+    if axes is None or mvn_axes(node, inputs) is not None:
         return None
     attrs = node.attrs
     inside = attrs["eps_mode"].lower() == "inside_sqrt"
@@ -76,13 +77,13 @@ def expand_grn(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]:
 
 
 def expand_group_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
-    """GroupNormalization(x, scale, bias) -> standardized(x as [N, groups, rest]) * scale + bias"""
+    """GroupNormalization(x, scale, bias) -> MVN(x as [N, groups, rest]) * scale + bias"""
     x, scale, bias = inputs
     if x.shape is None:
         return None
     w = Writer(b, node)
     groups = w("Reshape", x, (0, node.attrs["num_groups"], -1), special_zero=True)
-    normal = standardized(w, groups, (2,), True, node.attrs["epsilon"], True)
+    normal = w("MVN", groups, (2,), eps=node.attrs["epsilon"], normalize_variance=True)
     shape = np.array(x.shape, np.int64) if is_static(x.shape) else w("ShapeOf", x, output_type="i64")
     back = w("Reshape", normal, shape, special_zero=False)
     scaled = w("Multiply", back, along_channels(w, scale, len(x.shape)))

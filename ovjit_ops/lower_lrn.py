@@ -106,13 +106,14 @@ class LocalResponse(Lowering):
         def merged() -> tuple[list[int], list[list[int]]]:
             return merge_dims([x.shape[a] for a in rows], [[v.strides[a] for a in rows] for v in (x, y)])
 
-        extents, (xs, ys) = merged()
-        if len(extents) > _DIMS:
-            x = planner.copy(self.data, self._layout())
-            y = planner.output(self.out, self._layout())
-            extents, (xs, ys) = merged()
         if not y.count:
             return
+        extents, (xs, ys) = merged()
+        target = y
+        if len(extents) > _DIMS:
+            x = planner.copy(self.data, self._layout())
+            y = planner.allocate(y.shape, y.itemsize, self._layout())
+            extents, (xs, ys) = merged()
         extents, xs, ys = ([f] * (_DIMS - len(v)) + v for f, v in ((1, extents), (0, xs), (0, ys)))
         n, count = x.shape[self.axis], product(extents)
         per_chunk = split(count, n * 12)
@@ -121,6 +122,8 @@ class LocalResponse(Lowering):
             values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
         planner.need_scratch(2 * 4 * host_isa().lanes)
         planner.step(self.kernel, values, ceil_div(count, per_chunk), [x], [y], 20.0 * y.count)
+        if target is not y:
+            planner.copy_step(y, target, self.out.dtype)
 
 
 def lower_lrn(group: Group) -> Lowering | None:

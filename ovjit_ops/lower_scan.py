@@ -11,7 +11,7 @@ from ovjit.codegen.loops import SIZE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout, View, merge_dims, plain, product
+from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
 
@@ -70,8 +70,9 @@ class CumSum(Lowering):
         if not y.count:
             return
         if not self._plan(planner, x, y):
-            y = planner.output(self.out, plain(len(y.shape)))
-            self._plan(planner, planner.contiguous(self.data), y)
+            plain = planner.allocate(y.shape, y.itemsize)
+            self._plan(planner, planner.contiguous(self.data), plain)
+            planner.copy_step(plain, y, self.out.dtype)
 
     def _plan(self, planner: Planner, x: View, y: View) -> bool:
         """False when there are too many dimensions that do not merge."""

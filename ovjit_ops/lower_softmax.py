@@ -38,12 +38,14 @@ def softmax_kernel(dtype: str, logarithm: bool) -> Kernel:
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     src += [f"    {k} = {e}" for k, e in constants.values()]
     src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
-    src += ["        rest = row // d2", "        offset_x = (row % d2) * x_2", "        offset_y = (row % d2) * y_2"]
+    src += ["        rest = row // d2"]
+    src += ["        offset_x = (row % d2) * x_2", "        offset_y = (row % d2) * y_2"]
     src += ["        p = x + offset_x + (rest % d1) * x_1 + (rest // d1) * x_0"]
     src += ["        q = y + offset_y + (rest % d1) * y_1 + (rest // d1) * y_0"]
     inside = " " * 12
     src += [f"        top = const_{dtype}(-float_inf)", "        i = 0", "        while i < n:"]
-    src += [f"{inside}top = blend_{dtype}(n - i, max_(top, loadm_{dtype}(p + i * {size}, n - i)), top)", f"{inside}i += VL"]
+    higher = f"max_(top, loadm_{dtype}(p + i * {size}, n - i))"
+    src += [f"{inside}top = blend_{dtype}(n - i, {higher}, top)", f"{inside}i += VL"]
     src += [f"        x1 = spread_{dtype}(hmax_{dtype}(top))"]
     src += [f"        total = const_{dtype}(0.0)", "        i = 0", "        while i < n:"]
     src += [f"{inside}x0 = loadm_{dtype}(p + i * {size}, n - i)", *(inside + line for line in lines)]
@@ -69,7 +71,8 @@ def softmax_kernel(dtype: str, logarithm: bool) -> Kernel:
 def _renamed(line: str, names: dict[str, str]) -> str:
     import re
 
-    return re.sub(r"\bk\d+\b", lambda m: names.get(m.group(), m.group()), re.sub(r"\bt(\d+)\b", r"lt\1", line))
+    line = re.sub(r"\bt(\d+)\b", r"lt\1", line)
+    return re.sub(r"\bk\d+\b", lambda m: names.get(m.group(), m.group()), line)
 
 
 class Softmax(Lowering):
@@ -90,13 +93,17 @@ class Softmax(Lowering):
         order = [a for a in range(rank) if a != self.axis] + [self.axis]
         if x.shape[self.axis] > 1 and x.strides[self.axis] != x.itemsize:
             x = planner.copy(self.data, Layout(order))
-        y = planner.channels_last_output(self.out, self.axis)
+        target = y = planner.channels_last_output(self.out, self.axis)
         rows = order[:-1]
-        extents, (xs, ys) = merge_dims([x.shape[a] for a in rows], [[v.strides[a] for a in rows] for v in (x, y)])
+
+        def merged() -> tuple[list[int], list[list[int]]]:
+            return merge_dims([x.shape[a] for a in rows], [[v.strides[a] for a in rows] for v in (x, y)])
+
+        extents, (xs, ys) = merged()
         if len(extents) > _DIMS:
             x = planner.copy(self.data, Layout(order))
-            y = planner.output(self.out, Layout(order))
-            extents, (xs, ys) = merge_dims([x.shape[a] for a in rows], [[v.strides[a] for a in rows] for v in (x, y)])
+            y = planner.allocate(y.shape, y.itemsize, Layout(order))
+            extents, (xs, ys) = merged()
         extents, xs, ys = ([f] * (_DIMS - len(v)) + v for f, v in ((1, extents), (0, xs), (0, ys)))
         n, count = x.shape[self.axis], product(extents)
         if not y.count:
@@ -106,6 +113,8 @@ class Softmax(Lowering):
         for d in range(_DIMS):
             values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
         planner.step(self.kernel, values, ceil_div(count, per_chunk), [x], [y], 20.0 * y.count)
+        if target is not y:
+            planner.copy_step(y, target, self.out.dtype)
 
 
 def lower_softmax(group: Group) -> Lowering | None:

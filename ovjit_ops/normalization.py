@@ -13,6 +13,7 @@ from ovjit.graph.shapes import Dim, Interval, merge, normalize_axes, normalize_a
 from ovjit_ops import expand_norm
 from ovjit_ops.elementwise import REALS, random_array, same_type
 from ovjit_ops.lower_lrn import expand_lrn, lower_lrn
+from ovjit_ops.lower_mvn import lower_mvn
 from ovjit_ops.lower_softmax import lower_softmax
 from ovjit_ops.values import in_f32, known
 
@@ -207,7 +208,10 @@ def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float
     return x / (np.sqrt(spread + eps) if inside else np.sqrt(spread) + eps)
 
 
-@op("MVN", opset=2, types=REALS, ulp=64, widen=True, expand=expand_norm.expand_mvn2, builder={"": "mvn"})
+@op(
+    "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
+    expand=expand_norm.expand_mvn2, widen=True,
+)  # fmt: skip
 class MVN2:
     """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
 
@@ -231,7 +235,10 @@ class MVN2:
                     )
 
 
-@op("MVN", opset=6, types=REALS, ulp=64, widen=True, expand=expand_norm.expand_mvn6, builder={"": "mvn"})
+@op(
+    "MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
+    expand=expand_norm.expand_mvn6, widen=True,
+)  # fmt: skip
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
 

@@ -91,6 +91,9 @@ READERS: dict[str, Callable[[Builder, Value], Value]] = {
     "Gather": lambda b, x: add(b, "Gather", x, [5, -1, 0, 2], 3, batch_dims=0),
     "CumSum": lambda b, x: add(b, "CumSum", x, 2, exclusive=True, reverse=True),
     "LRN": lambda b, x: add(b, "LRN", x, [1], alpha=1.0, beta=0.6, bias=1.0, size=3),
+    "MVN of rows": lambda b, x: add(b, "MVN", x, [-1], eps=1e-3),
+    "MVN of images": lambda b, x: add(b, "MVN", x, [1, 2, 3], eps=1e-3, eps_mode="outside_sqrt"),
+    "MVN of space": lambda b, x: add(b, "MVN", x, [2, 3], eps=1e-3),
     "DepthToSpace": lambda b, x: add(b, "DepthToSpace", x, block_size=2, mode="blocks_first"),
     "Tile": lambda b, x: add(b, "Tile", x, [1, 2, 1, 2]),
     "Roll": lambda b, x: add(b, "Roll", x, [1, -2], [2, 3]),
@@ -112,6 +115,33 @@ def test_views_are_read_right(reader: str) -> None:
     expected = evaluate(graph, [data])
     names = [f"{reader} of {name} of {v}" for name in VIEWS for v in ("input", "convolution")]
     for name, got, want in zip(names, native(graph, data), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+TORN: dict[str, Callable[[Builder, Value], Value]] = {
+    "MVN": lambda b, x: add(b, "MVN", x, [2, 3, 4], eps=1e-3),
+    "CumSum": lambda b, x: add(b, "CumSum", x, 0),
+    "LRN": lambda b, x: add(b, "LRN", x, [0], alpha=1.0, beta=0.5, bias=1.0, size=3),
+    "Softmax": lambda b, x: add(b, "Softmax", x, axis=0),
+    "ReduceSum": lambda b, x: add(b, "ReduceSum", add(b, "Unsqueeze", x, [5]), [5]),
+    "TopK": lambda b, x: add(b, "TopK", x, 3, axis=0, mode="min", sort="value"),
+    "Gather": lambda b, x: add(b, "Gather", x, [2, 0, 1], 1, batch_dims=0),
+    "Pad": lambda b, x: add(b, "Pad", x, [0, 0, 1, 0, 0], [0, 0, -1, 0, 0], pad_mode="reflect"),
+}
+
+
+@pytest.mark.parametrize("name", TORN)
+def test_results_that_are_torn_apart(name: str) -> None:
+    """A slice in every dimension is read, and the result is part of a concatenation: nothing merges."""
+    b = Builder()
+    data = np.random.default_rng(SEED).uniform(-2, 2, (4, 4, 4, 4, 4)).astype(np.float32)
+    x = parameter(b, data)
+    part = add(b, "Slice", x, [0] * 5, [3] * 5, [1] * 5, list(range(5)))
+    alone = whole = TORN[name](b, part)
+    for axis in (4, 3, 2, 1, 0):
+        whole = add(b, "Concat", whole, add(b, "Relu", whole), axis=axis)
+    graph = b.finish([whole, alone])
+    for got, want in zip(native(graph, data), evaluate(graph, [data]), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=name)
 
 
