@@ -12,12 +12,15 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.loops import SIZE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, plan_copy
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, merge_dims, product
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.lower_slices import Viewed, even_step, gather_view
@@ -236,6 +239,9 @@ class Scatter(Lowering):
             if value.constant is not None:
                 constants.view(value.constant, value.dtype)
 
+    def begin(self, planner: Planner, indices: View, out: View, walk: Walk) -> None:
+        """Steps before the updates, when the data has been copied."""
+
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
         """None where the updates do not have the shape that indices and data ask for."""
         raise NotImplementedError
@@ -247,6 +253,7 @@ class Scatter(Lowering):
         if walk is not None and len(walk.extents) <= _DIMS:
             if out.count:
                 plan_copy(planner, data, out, self.out.dtype)
+            self.begin(planner, indices, out, walk)
             plan_indexed(planner, self.kernel, updates, out, indices, walk, True)
             return
         planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [out])
@@ -287,9 +294,24 @@ class ScatterND(Scatter):
 class ScatterElements(Scatter):
     """Single elements along one axis."""
 
-    def __init__(self, group: Group, axis: int, combine: str):
+    def __init__(self, group: Group, axis: int, combine: str, neutral: np.ndarray | None = None):
         super().__init__(group, combine)
         self.axis = axis
+        self.neutral = neutral  # what named places hold before updates are joined; None: the data
+        if neutral is not None:
+            self.put = index_kernel("scatter", self.indices.dtype, _BITS[SIZE[self.out.dtype]])
+            self.kernels = (self.put, self.kernel)
+
+    def pack(self, constants: Constants) -> None:
+        super().pack(constants)
+        if self.neutral is not None:
+            constants.view(self.neutral, self.out.dtype)
+
+    def begin(self, planner: Planner, indices: View, out: View, walk: Walk) -> None:
+        if self.neutral is not None:
+            one = planner.constants.view(self.neutral, self.out.dtype)
+            flat = walk._replace(source=[0] * len(walk.extents))
+            plan_indexed(planner, self.put, one, out, indices, flat, True)
 
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
         if updates.shape != indices.shape or any(
@@ -352,13 +374,24 @@ def lower_scatter_nd(group: Group) -> Lowering | None:
 COMBINE = {"none": "", "sum": "add", "prod": "mul", "min": "min_", "max": "max_"}
 
 
+def neutral_element(reduction: str, dtype: str) -> np.ndarray:
+    """What changes nothing when it is joined, as an array of one element."""
+    target = numpy_dtype(dtype)
+    if reduction in ("sum", "prod"):
+        return np.array([reduction == "prod"]).astype(target)
+    if target.kind in "iu":
+        limits = np.iinfo(target)
+        return np.array([limits.max if reduction == "min" else limits.min], target)
+    return np.array([np.inf if reduction == "min" else -np.inf]).astype(target)
+
+
 def lower_scatter_elements(group: Group) -> Lowering | None:
-    """Native for all reductions that begin with the data, but the mean."""
+    """Native for all reductions but the mean."""
     node = group.last
     axis = _axis(node.inputs[3], len(node.inputs[0].shape))
     reduction = node.attrs.get("reduction", "none").lower()
     if axis is None or node.inputs[1].dtype not in INDICES or reduction not in COMBINE:
         return None
-    if reduction != "none" and (not node.attrs["use_init_val"] or node.output.dtype == "boolean"):
-        return None
-    return ScatterElements(group, axis, COMBINE[reduction])
+    if reduction == "none" or node.attrs["use_init_val"]:
+        return ScatterElements(group, axis, COMBINE[reduction])
+    return ScatterElements(group, axis, COMBINE[reduction], neutral_element(reduction, node.output.dtype))
