@@ -266,6 +266,13 @@ class Job:
         words = self.words
         words[runner.ABORT] = 0
         words[runner.ERROR] = 0
+        self._lead()
+        if words[runner.ERROR] or words[runner.ABORT]:
+            raise self._failure()
+
+    def _lead(self) -> None:
+        """Run on this thread with an arena of the callers'."""
+        words = self.words
         arenas = streams.free_arenas
         try:
             arena = arenas.pop()
@@ -275,12 +282,9 @@ class Job:
             arena.reserve(words[runner.ARENA_SIZE])
         if self._table.in_python:  # type: ignore[union-attr]
             self._run_segments(arena)
-            error = words[runner.ERROR]
         else:
-            error = self._native.lead(self.address, self._pool.address, arena.address, 0)
+            self._native.lead(self.address, self._pool.address, arena.address, 0)
         arenas.append(arena)
-        if error or words[runner.ABORT]:
-            raise self._failure()
 
     def start(self, notify: bool, box: int = 0) -> None:
         """Run on a worker. With `notify`, `on_done(job)` is called when it is over, errors included: on that
@@ -303,6 +307,11 @@ class Job:
         self._pool.submit(self)
 
     @property
+    def queued(self) -> bool:
+        """True while no thread has begun the job."""
+        return self.words[runner.STATE] == QUEUED
+
+    @property
     def busy(self) -> bool:
         """True from `start` until the inference is over; a callback may then still be running."""
         return self.words[runner.STATE] in (QUEUED, RUNNING) and not self._callback_running
@@ -310,6 +319,8 @@ class Job:
     def wait(self, timeout_ms: int | None = None) -> bool:
         """True when the inference and its callback are over. Raises the inference's error, once."""
         words = self.words
+        if words[runner.STATE] == QUEUED:
+            self.run_queued()
         wait = self._native.wait
         if timeout_ms is None:
             # short slices let signals through
@@ -329,6 +340,20 @@ class Job:
         error, self.error = self.error, None
         if error is not None:
             raise error
+        return True
+
+    def run_queued(self) -> bool:
+        """Run the job on this thread, callback included, if it still waits for a worker: handing it over would
+        take longer than many inferences. False when a worker has it, or all streams are in use."""
+        native, pool = self._native, self._pool
+        if self.words[runner.NOTIFY] == runner.IN_PYTHON or not native.steal(pool.address, self.address, 0, 0):
+            return False
+        try:
+            self._lead()
+        except BaseException as error:
+            self.error = error
+        native.release(pool.address, 0, 0, 0)
+        pool.complete(self.address)
         return True
 
     def cancel(self) -> None:

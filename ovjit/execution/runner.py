@@ -58,6 +58,8 @@ STOPPED = 0
 
 SPIN_BEFORE_SLEEP = 2_000  # pauses of an idle worker after work, some 50 us
 SPIN_IN_STEP = 4_000  # pauses at a step's end before other processes are let through
+SPIN_MAIL = 4_000  # pauses of a worker that has mailed a job, for somebody to come for it: the GIL takes longer
+LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 
 _WALK = """
@@ -229,10 +231,16 @@ def kernel(pool, arena, arena_size, resume):
                         st_i64(tail + {NEXT} * 8, job)
                     st_i64(box + {BOX_TAIL} * 8, job)
                     astore(box + {BOX_LOCK} * 8, 0)
+                    aadd(box + {COUNT} * 8, 1)
+                    if aload(box + {BOX_SLEEPERS} * 8) > 0:
+                        wake(box + {COUNT} * 8, 1)
+                    spins = 0
+                    if ld(job, {ENDED}) - ld(job, {STARTED}) > {LONG_JOB}:
+                        spins = {SPIN_MAIL} - {SPIN_MAIL} // 8
+                    while spins < {SPIN_MAIL} and aload(box + {BOX_HEAD} * 8) != 0 and aload(box + {BOX_WAITERS} * 8) == 0:
+                        pause()
+                        spins += 1
                     if aload(box + {BOX_WAITERS} * 8) > 0:
-                        aadd(box + {COUNT} * 8, 1)
-                        if aload(box + {BOX_SLEEPERS} * 8) > 0:
-                            wake(box + {COUNT} * 8, 1)
                         job = 0
                         continue
                     while cas(box + {BOX_LOCK} * 8, 0, 1) == 0:
@@ -308,6 +316,33 @@ def kernel(pool, job, unused, unused2):
     if aload(pool + {SLEEPERS} * 8) > 0:
         wake(pool + {WAKE} * 8, 1)
     return 0
+"""
+
+#: steal(pool, job, _, _): take a job that no worker has begun out of the queue, leadership with it; 1 or 0.
+STEAL = """@njit(nogil=True)
+def kernel(pool, job, unused, unused2):
+    taken = 0
+    while cas(pool + {LOCK} * 8, 0, 1) == 0:
+        pause()
+    if aload(pool + {LEADERS} * 8) < ld(pool, {STREAMS}):
+        before = 0
+        here = ld(pool, {HEAD})
+        while here != 0 and here != job:
+            before = here
+            here = ld(here, {NEXT})
+        if here == job:
+            after = ld(job, {NEXT})
+            if before == 0:
+                astore(pool + {HEAD} * 8, after)
+            else:
+                st_i64(before + {NEXT} * 8, after)
+            if after == 0:
+                st_i64(pool + {TAIL} * 8, before)
+            aadd(pool + {LEADERS} * 8, 1)
+            astore(job + {STATE} * 8, {RUNNING})
+            taken = 1
+    astore(pool + {LOCK} * 8, 0)
+    return taken
 """
 
 #: wait(job, ns, _, _): 1 when the job is over, 0 when ns have passed.
@@ -415,7 +450,7 @@ def kernel(pool, unused, unused2, unused3):
 
 TEMPLATES = {
     "lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH, "wake": WAKE_UP, "release": RELEASE, "take": TAKE,
-    "kick": KICK,
+    "kick": KICK, "steal": STEAL,
 }  # fmt: skip
 
 
@@ -446,6 +481,7 @@ class Native(NamedTuple):
     release: Callable[[int, int, int, int], int]
     take: Callable[[int, int, int, int], int]
     kick: Callable[[int, int, int, int], int]
+    steal: Callable[[int, int, int, int], int]
 
 
 _native: Native | None = None

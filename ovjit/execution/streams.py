@@ -155,13 +155,20 @@ def _work(pool: Pool) -> None:
 
 
 class Box:
-    """Where a queue's jobs go when they are over: a thread that waits for one runs the callbacks itself."""
+    """Where a queue's jobs go when they are over: a thread that waits for one runs the callbacks itself.
 
-    __slots__ = ("address", "memory")
+    Its memory is never unmapped, for a worker may look at it once more when the queue is gone.
+    """
+
+    __slots__ = ("_memory", "address")
 
     def __init__(self) -> None:
-        self.memory = np.zeros(runner.BOX_WORDS + 8, np.int64)
-        self.address = (self.memory.ctypes.data + 63) // 64 * 64
+        with _blocks_lock:
+            self.address, self._memory = _free_boxes.pop() if _free_boxes else _new_box()
+
+    def __del__(self) -> None:
+        with _blocks_lock:
+            _free_boxes.append((self.address, self._memory))
 
     def take(self, ns: int) -> int:
         """The address of a job whose callback is due, for `Pool.complete`; 0 when there is none yet."""
@@ -190,7 +197,7 @@ def pool_for(streams: int, threads: int) -> Pool:
 _BLOCKS = 64
 _slabs: list[np.ndarray] = []
 _free_blocks: list[tuple[int, memoryview]] = []
-_blocks_lock = threading.Lock()
+_blocks_lock = threading.RLock()  # a job may be collected while its own thread holds it
 
 
 def take_block() -> tuple[int, memoryview]:
@@ -205,6 +212,14 @@ def take_block() -> tuple[int, memoryview]:
                 start = skip + i * JOB_WORDS
                 _free_blocks.append((slab.ctypes.data + start * 8, words[start : start + JOB_WORDS]))
         return _free_blocks.pop()
+
+
+_free_boxes: list[tuple[int, np.ndarray]] = []
+
+
+def _new_box() -> tuple[int, np.ndarray]:
+    memory = np.zeros(runner.BOX_WORDS + 8, np.int64)
+    return (memory.ctypes.data + 63) // 64 * 64, memory
 
 
 #: What jobs have left behind while a late worker was still looking at it.
@@ -225,7 +240,7 @@ def give_block(address: int, words: memoryview, memory: object) -> None:
 
 def _after_fork() -> None:
     global _pools_lock, _blocks_lock
-    _pools_lock, _blocks_lock = threading.Lock(), threading.Lock()
+    _pools_lock, _blocks_lock = threading.Lock(), threading.RLock()
     _graveyard.clear()
     free_arenas.clear()
     for pool in _pools.values():
