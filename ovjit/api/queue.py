@@ -45,7 +45,7 @@ class _Pool:
         self.numbers = {request._job: i for i, request in enumerate(requests)}
         self.idle = deque(range(len(requests)))
         self.silent: deque[int] = deque()
-        self.running: set[int] = set()  # jobs whose callback has not ended
+        self.running: dict[int, None] = {}  # jobs whose callback has not ended, oldest first
         self.calling: dict[int, list[int]] = {}  # thread -> the jobs whose callbacks it runs, nested ones last
         self.userdata: list[Any] = [None] * len(requests)
         self.callback: Callable[[InferRequest, Any], Any] | None = None
@@ -80,10 +80,10 @@ class _Pool:
                     _wait_quietly(job)
                     request._pending = NOTIFIED
                     job.on_done = self.done
-                    self.running.add(i)
+                    self.running[i] = None
                     job.start(True, self.box.address)
             except BaseException:
-                self.running.discard(i)
+                self.running.pop(i, None)
                 request._pending = NOTHING
                 request._release()
                 raise
@@ -97,7 +97,12 @@ class _Pool:
             self.box.kick()
 
     def serve(self, ns: int) -> bool:
-        """Run the callback of a job that is over, if one is there within `ns`."""
+        """Run the callback of a job that is over, if one is there within `ns`; or a job that nobody has begun."""
+        if ns:
+            for i in list(self.running):
+                job = self.requests[i]._job
+                if job.queued and job.run_queued():
+                    return True
         self.sleeping += 1
         try:
             address = self.box.take(ns)
@@ -138,7 +143,7 @@ class _Pool:
                 error = error or request._error
         if error is not None and self.error is None:
             self.error = error
-        self.running.discard(i)
+        self.running.pop(i, None)
         self.put_back(i)
 
     def reap(self, i: int) -> None:
@@ -203,7 +208,7 @@ class _Pool:
         for i in list(self.silent):
             self.wait_silent(i, None)
         try:
-            while self.running - mine:
+            while self.running.keys() - mine:
                 self.serve(_SLICE)
         finally:
             self.serve_the_rest()

@@ -47,7 +47,8 @@ def _call(b: ir.IRBuilder, f: Any, *args: Any) -> Any:
 
 
 def _timespec(b: ir.IRBuilder) -> Any:
-    return b.alloca(ir.ArrayType(_I64, 2))
+    with b.goto_entry_block():  # one for the function: inside of a loop each round would take more stack
+        return b.alloca(ir.ArrayType(_I64, 2))
 
 
 def _now(b: ir.IRBuilder) -> Any:

@@ -319,7 +319,7 @@ class Job:
     def wait(self, timeout_ms: int | None = None) -> bool:
         """True when the inference and its callback are over. Raises the inference's error, once."""
         words = self.words
-        if words[runner.STATE] == QUEUED:
+        if timeout_ms is None and words[runner.STATE] == QUEUED:
             self.run_queued()
         wait = self._native.wait
         if timeout_ms is None:
