@@ -16,12 +16,12 @@ The matrices are those of Lavin and Gray (2015), for the points 0, 1, -1, (2, -2
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ovjit import debug
 from ovjit.codegen.emit import Epilogue
 from ovjit.codegen.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
@@ -361,7 +361,7 @@ def winograd_way(group: Group) -> int:
         return 0
     if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1} or not is_static(data.shape):
         return 0
-    forced = os.environ.get("OVJIT_WINOGRAD")  # for measurements
+    forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
     if forced:
         return int(forced)
     from ovjit.codegen.isa import host_isa

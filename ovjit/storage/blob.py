@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit import debug
 from ovjit.api import properties_table as table
 from ovjit.api.compiled import CompiledModel
 from ovjit.api.ports import PortInfo
@@ -38,8 +39,6 @@ from ovjit.version import __version__
 
 #: Properties that code depends on: with others than at the export, the graph is compiled anew.
 COMPILING = ("EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT")
-#: Environment variables that change what is compiled.
-SWITCHES = ("OVJIT_CHECK", "OVJIT_COMPARE", "OVJIT_INTERP", "OVJIT_SKIP")
 #: Properties of the process rather than of the model, which stay behind.
 LOCAL = frozenset(
     ("CACHE_DIR", "CACHE_MODE", "DEVICE_PROPERTIES", "ENABLE_MMAP", "LOG_LEVEL", "MODEL_DISTRIBUTION_POLICY",
@@ -122,9 +121,7 @@ def machine() -> dict[str, str]:
         "cpu": cpu,
         "features": features,
         "platform": "-".join((os.uname().sysname, os.uname().machine)) if hasattr(os, "uname") else os.name,
-        "switches": " ".join(
-            f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name, "0") != "0"
-        ),
+        "switches": " ".join(debug.program_flags()),
     }
 
 
