@@ -20,6 +20,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph.op import Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, merge
 from ovjit_ops.elementwise import NUMBERS, random_array
+from ovjit_ops.transposed import lower_transposed
 from ovjit_ops.values import known, length, widened
 from ovjit_ops.windows import check_auto_pad, full_attribute, output_extents, pad_spatial, resolve_pads, taps
 
@@ -266,7 +267,7 @@ def convolve_transposed(
     return np.ascontiguousarray(out[(slice(None), slice(None), *cut)]).astype(dtype)
 
 
-@op("ConvolutionBackpropData", opset=1, types=NUMBERS)
+@op("ConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, lower=lower_transposed)
 class ConvolutionBackpropData:
     """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
 
@@ -293,7 +294,7 @@ class ConvolutionBackpropData:
             yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
 
 
-@op("GroupConvolutionBackpropData", opset=1, types=NUMBERS)
+@op("GroupConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, lower=lower_transposed)
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
 

@@ -12,7 +12,7 @@ so that the tile reads weights in one stream.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ovjit.codegen.loops import SIZE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div
-from ovjit.compiler.views import Layout, View, channels_last
+from ovjit.compiler.views import Layout, Ptr, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
 from ovjit_ops.shuffle import channel_shuffle
@@ -85,7 +85,8 @@ def _frame(operands: str) -> Frame:
     for i, kind in enumerate(operands):
         frame.pointers(f"e{i}")
         if kind != "c":
-            frame.integers(f"e{i}_n", f"e{i}_h", f"e{i}_w")
+            frame.integers(f"e{i}_n", f"e{i}_h", f"e{i}_w", f"e{i}_g")
+    frame.integers("y_g", "c_g")
     frame.integers("x_n", "x_h", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "pixels", "x_g", "w_g", "w_panel")
     frame.integers("outs", "panels", "n1", "s1", "n2", "s2", "k")
     return frame.integers("px_per", "px_blocks", "pn_per", "pn_blocks", "ahead_step", "tile_ahead")
@@ -113,6 +114,8 @@ def tile_kernel(name: str, epilogue: Epilogue, has_bias: bool, isa: Isa) -> Kern
         "    j = p % ow",
         "    x += group * x_g",
         "    w += group * w_g",
+        "    y += group * y_g",
+        *(f"    e{n} += group * e{n}_g" for n, o in enumerate(epilogue.operands) if o.kind != "channel"),
         "    while p < stop:",
         f"        rows = imin({rows[0]}, stop - p)",
         "        m = 0",
@@ -133,7 +136,7 @@ def tile_kernel(name: str, epilogue: Epilogue, has_bias: bool, isa: Isa) -> Kern
     bias = f"b + (group * panels + c) * {width * 4}" if has_bias else "0"
     channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.kind == "channel")
     call = (
-        f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * outs + c * {width}, valid, "
+        f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * c_g + c * {width}, valid, "
         f"ahead + c * w_panel, ahead_step{channels})"
     )
     for vectors, condition in ((isa.tile_vectors, f"if valid > {isa.lanes}:"), (1, "else:")):
@@ -231,7 +234,7 @@ class Tiled(Lowering):
         """The operand, broadcast to the output's shape; its channels adjacent where the kernel loads vectors."""
         view = planner.view(value)
         rank = len(self.out.shape)
-        axis = self.channel_axis % rank - (rank - len(view.shape))
+        axis = self.channel_axis % max(rank, 1) - (rank - len(view.shape))
         if kind != "scalar" and axis >= 0 and view.shape[axis] > 1 and view.strides[axis] != view.itemsize:
             order = [a for a in range(len(view.shape)) if a != axis] + [axis]
             view = planner.copy(value, Layout(order))
@@ -248,9 +251,17 @@ class Tiled(Lowering):
         taps: Sequence[int],
         x_group: int,
         origin: int = 0,
+        part: Callable[[View], View] = lambda view: view,
+        weights: Ptr | None = None,
+        group_axis: int | None = None,
+        more: Sequence[View] = (),
     ) -> None:
         """Add the step. `images` = (N, OH, OW), `strides` the byte strides of x for them, `axes` the axes of y
-        (and of operands) they stand for, `taps` = (n1, s1, n2, s2, k), `origin` x's first byte from its element 0."""
+        (and of operands) they stand for, `taps` = (n1, s1, n2, s2, k), `origin` x's first byte from its element 0.
+
+        `part` picks what this step computes of y and the operands. Groups lie along the channels, or along
+        `group_axis` of y. `weights`: where they are when they are not constants; `more` views that are read.
+        """
         n, oh, ow = images
         pixels = n * oh * ow
         if pixels == 0 or self.outs == 0:
@@ -270,20 +281,24 @@ class Tiled(Lowering):
         ahead_step = ceil_div(width * 4, ceil_div(pixels, rows))
 
         values: dict[str, Any] = {
-            "x": x.ptr + origin, "w": planner.constants.at(self._w), "b": planner.constants.at(self._b), "y": y.ptr,
+            "x": x.ptr + origin, "w": planner.constants.at(self._w) if weights is None else weights, "b": planner.constants.at(self._b), "y": y.ptr,
             "oh": oh, "ow": ow, "pixels": pixels, "x_g": x_group, "w_g": self.group_bytes, "w_panel": self.panel_bytes,
             "outs": self.outs, "panels": panels, "px_per": px_per, "px_blocks": px_blocks, "pn_per": pn_per,
             "pn_blocks": pn_blocks, "ahead_step": ahead_step, "tile_ahead": ahead_step * depth,
         }  # fmt: skip
         values |= dict(zip(("n1", "s1", "n2", "s2", "k"), taps, strict=True))
         values |= dict(zip(("x_n", "x_h", "x_w"), strides, strict=True))
-        values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
-        reads = [x]
+        along = (*axes, group_axis)
+        values |= dict(zip(("y_n", "y_h", "y_w", "y_g"), self.along(y, along), strict=True))
+        values["c_g"] = self.outs if group_axis is None else 0
+        reads = [x, *more]
         for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
             view = self.operand_view(planner, value, operand.kind)
-            values[f"e{i}"] = view.ptr
             if operand.kind != "channel":
-                values |= dict(zip((f"e{i}_n", f"e{i}_h", f"e{i}_w"), self.along(view, axes), strict=True))
+                view = part(view)
+                names = (f"e{i}_n", f"e{i}_h", f"e{i}_w", f"e{i}_g")
+                values |= dict(zip(names, self.along(view, along), strict=True))
+            values[f"e{i}"] = view.ptr
             reads.append(view)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
         planner.step(self.kernel, values, px_blocks * pn_blocks * self.groups, reads, [y], flops)
@@ -459,13 +474,15 @@ class TiledMatMul(Tiled):
 
 
 def lower_matmul(group: Group) -> Lowering | None:
-    """Tiled where the right-hand side is one constant f32 matrix and the left-hand side has 1 to 4 dimensions."""
+    """Tiled where the right-hand side is one constant f32 matrix and the left-hand side has 1 to 4 dimensions;
+    else packed while running."""
+    from ovjit_ops.products import lower_product
+
     anchor = group.anchor
     assert anchor is not None
     b = anchor.inputs[1].constant
     rank = len(anchor.inputs[0].shape)
-    if b is None or b.dtype != np.float32 or b.ndim < 2 or b.size == 0 or b.size != b.shape[-1] * b.shape[-2]:
-        return None
-    if not 1 <= rank <= 4 or len(anchor.output.shape) != rank:
-        return None
+    one_matrix = b is not None and b.ndim >= 2 and b.size and b.size == b.shape[-1] * b.shape[-2]
+    if not one_matrix or b.dtype != np.float32 or not 1 <= rank <= 4 or len(anchor.output.shape) != rank:  # type: ignore[union-attr]
+        return lower_product(group)
     return TiledMatMul(group)

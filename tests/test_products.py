@@ -1,0 +1,93 @@
+"""Matrix products and transposed convolutions with epilogues, batches and views, against float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ovjit.execution.job import compile_graph
+from ovjit.graph.graph import Builder
+from ovjit.graph.interp import evaluate
+
+SEED = 20261122
+
+
+def run(b: Builder, outputs, inputs, threads: int = 1):
+    graph = b.finish(outputs)
+    job = compile_graph(graph, {"threads": threads}).new_job()
+    for i, x in enumerate(inputs):
+        job.set_input(i, np.asarray(x, order="C"))
+    job.run()
+    assert all(row.exec_type != "ref_numpy" for row in job.profile()), "a step ran on the host"
+    wide = evaluate(graph, inputs)
+    for got, expected in zip(job.outputs, wide, strict=True):
+        assert got.shape == expected.shape
+        scale = max(1.0, np.abs(expected).max()) if expected.size else 1
+        np.testing.assert_allclose(got, expected, atol=2e-5 * scale, err_msg=f"seed {SEED}")
+    return job.outputs
+
+
+def parameter(b: Builder, shape):
+    return b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+
+
+CASES = [
+    ((7, 33), (33, 17), (17,)), ((2, 3, 5, 8), (2, 3, 8, 40), (2, 3, 5, 40)), ((2, 3, 5, 8), (3, 8, 40), (1, 40)),
+    ((4, 1, 5, 8), (1, 6, 8, 16), (4, 6, 5, 1)), ((5, 16), (16,), (5,)), ((16,), (3, 16, 7), (3, 7)), ((9,), (9,), ()),
+    ((1, 64), (64, 1000), (1000,)), ((3, 0), (0, 4), (4,)), ((2, 2, 2, 3, 4), (2, 2, 2, 4, 5), (5,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True)], ids=str)
+def test_product_with_epilogue(case, flags) -> None:
+    """relu(a @ b + c) with every operand computed."""
+    a, b_shape, c = case
+    ta, tb = flags
+    a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
+    b_shape = (*b_shape[:-2], b_shape[-1], b_shape[-2]) if tb and len(b_shape) > 1 else b_shape
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    values = [parameter(b, s) for s in (a, b_shape, c)]
+    product = b.add("MatMul", values[:2], {"transpose_a": ta, "transpose_b": tb}).output
+    out = b.add("Relu", [b.add("Add", [product, values[2]]).output]).output
+    inputs = [rng.standard_normal(s).astype(np.float32) for s in (a, b_shape, c)]
+    one = run(b, [out], inputs)
+    two = run(b, [out], inputs, 2)
+    np.testing.assert_array_equal(one[0], two[0])
+
+
+def test_attention() -> None:
+    """softmax(q k') v on heads that are views of one tensor [batch, tokens, 3, heads, width]."""
+    rng = np.random.default_rng(SEED)
+    n, t, h, w = 2, 19, 3, 16
+    b = Builder()
+    x = parameter(b, (n, t, 3, h, w))
+    parts = b.add("Split", [x, b.constant(np.array(2, np.int64))], {"num_splits": 3}).outputs
+    heads = []
+    for part in parts:
+        flat = b.add("Squeeze", [part, b.constant(np.array([2], np.int64))]).output
+        heads.append(b.add("Transpose", [flat, b.constant(np.array([0, 2, 1, 3], np.int64))]).output)
+    scores = b.add("MatMul", heads[:2], {"transpose_b": True}).output
+    scores = b.add("Multiply", [scores, b.constant(np.float32(w**-0.5))]).output
+    weights = b.add("Softmax", [scores], {"axis": -1}).output
+    out = b.add("MatMul", [weights, heads[2]]).output
+    out = b.add("Transpose", [out, b.constant(np.array([0, 2, 1, 3], np.int64))]).output
+    run(b, [out], [rng.standard_normal((n, t, 3, h, w)).astype(np.float32)], 2)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_transposed_convolution_with_epilogue(stride: int, dilation: int) -> None:
+    """relu(deconvolution + bias + residual)"""
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    x = parameter(b, (2, 5, 6, 7))
+    w = b.constant(rng.standard_normal((5, 18, 3, 2)).astype(np.float32))
+    attrs = {"strides": (stride, stride + 1), "dilations": (dilation, 1), "pads_begin": (1, 0), "pads_end": (0, 1)}
+    y = b.add("ConvolutionBackpropData", [x, w], attrs).output
+    shape = y.shape
+    y = b.add("Add", [y, b.constant(rng.standard_normal((1, 18, 1, 1)).astype(np.float32))]).output
+    y = b.add("Add", [y, parameter(b, shape)]).output
+    out = b.add("Relu", [y]).output
+    run(b, [out], [rng.standard_normal(s).astype(np.float32) for s in ((2, 5, 6, 7), shape)])
