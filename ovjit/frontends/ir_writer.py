@@ -34,6 +34,8 @@ ALIGNMENT = 64
 F16_MAX = 65504.0
 _XML_TYPES = {name: xml for xml, name in TYPE_NAMES.items()}
 _XML_PRECISIONS = {name: xml.upper() for xml, name in PRECISIONS.items() if xml not in ("bin", "undefined")}
+#: The xml's name of an attribute, where it is not the attribute's own.
+_XML_ATTRIBUTES = {"exclude_pad": "exclude-pad"}
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -187,7 +189,9 @@ class _Writer:
             f' version="opset{opset}"{more}>\n'
         ]
         if attrs:
-            written = " ".join(f"{key}={_quoted(_text(value, key, name))}" for key, value in attrs.items())
+            written = " ".join(
+                f"{_XML_ATTRIBUTES.get(key, key)}={_quoted(_text(value, key, name))}" for key, value in attrs.items()
+            )
             lines.append(f"\t\t\t<data {written} />\n")
         lines.append(info)
         for kind, first, types in (
