@@ -56,7 +56,7 @@ class Kernel:
     """One native function `(bases, args, chunk, scratch) -> error code`.
 
     `name` is for people; `source` defines `kernel`; `intrinsics(isa)` gives further names for the source,
-    wholly determined by `key` (text). Compared by content.
+    wholly determined by `key` (text) and the file that defines it. Compared by content.
     """
 
     __slots__ = ("_intrinsics", "frame", "key", "name", "source")
@@ -86,7 +86,7 @@ class Kernel:
 
     def symbol(self, isa: Isa | None = None) -> str:
         isa = isa or host_isa()
-        return "ovjit_" + _digest(self.source, self.key, isa)
+        return "ovjit_" + _digest(self.source, self.key, isa, _file_digest(self._intrinsics))
 
     def compile(self, isa: Isa) -> bytes:
         from ovjit.codegen import jit
@@ -101,9 +101,22 @@ class Kernel:
 
 
 @functools.lru_cache(4096)
-def _digest(source: str, key: str, isa: Isa) -> str:
-    parts = [source, key, isa.name, *target(isa), *versions(), code_digest()]
+def _digest(source: str, key: str, isa: Isa, intrinsics: str) -> str:
+    parts = [source, key, isa.name, *target(isa), *versions(), code_digest(), intrinsics]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+
+
+def _file_digest(function: Callable | None) -> str:
+    """A hash of the file that makes a kernel's own intrinsics."""
+    return "" if function is None else _hash_file(function.__code__.co_filename)
+
+
+@functools.cache
+def _hash_file(path: str) -> str:
+    try:
+        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    except OSError:  # made in a notebook or from a zip archive: the key has to tell
+        return path
 
 
 @functools.cache
