@@ -24,7 +24,7 @@ from ovjit_ops.tiled import TiledConvolution
 PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
 
 
-def depthwise_kernel(name: str, epilogue: Epilogue, has_bias: bool, window: tuple[int, int, int, int], pixels: int) -> Kernel:
+def depthwise_kernel(name: str, epilogue: Epilogue, window: tuple[int, int, int, int], pixels: int) -> Kernel:
     kh, kw, sw, dw = window
     frame = Frame().pointers("x", "w", "b", "y")
     for n, operand in enumerate(epilogue.operands):
@@ -47,7 +47,7 @@ def depthwise_kernel(name: str, epilogue: Epilogue, has_bias: bool, window: tupl
     src += ["        k = 0", "        while k < c:", "            left = c - k"]
     block = f"w + k * {kh * kw * 4}"
     src += [f"            w{a}_{b} = load_f32({block} + {a * kw + b} * VL * 4)" for a in range(kh) for b in range(kw)]
-    src += [f"            first = {'load_f32(b + k * 4)' if has_bias else 'const_f32(0.0)'}"]
+    src += ["            first = load_f32(b + k * 4)"]
     for n, operand in enumerate(epilogue.operands):
         if operand.kind == "channel":
             src += [f"            x{n + 1} = loadm_{operand.dtype}(e{n} + k * {SIZE[operand.dtype]}, left)"]
@@ -89,7 +89,7 @@ class Depthwise(TiledConvolution):
         sw = (self.attrs["strides"] or (1,))[-1]
         dw = (self.attrs["dilations"] or (1,))[-1]
         name = f"depthwise_f32_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
-        return depthwise_kernel(name, self.epilogue, self.bias is not None, (kh, kw, sw, dw), PIXELS[self.isa.name])
+        return depthwise_kernel(name, self.epilogue, (kh, kw, sw, dw), PIXELS[self.isa.name])
 
     def pack(self, constants: Constants) -> None:
         for value in self.operands:
@@ -104,10 +104,9 @@ class Depthwise(TiledConvolution):
         by_channel[: self.groups] = self.weights.reshape(self.groups, taps)
         packed[...] = by_channel.reshape(blocks, lanes, taps).transpose(0, 2, 1)
         self._w = constants.place(packed, (self, "weights")).offset
-        if self.bias is not None:
-            bias = np.zeros(blocks * lanes, np.float32)
-            bias[: self.groups] = self.bias
-            self._b = constants.place(bias, (self, "bias")).offset
+        bias = np.zeros(blocks * lanes, np.float32)
+        bias[: self.groups] = 0 if self.bias is None else self.bias
+        self._b = constants.place(bias, (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)

@@ -73,6 +73,7 @@ class Product(Tiled):
         for value in (*self.node.inputs, *self.operands):
             if value.constant is not None:
                 constants.view(value.constant, value.dtype)
+        self.pack_bias(constants)
 
     def plan(self, planner: Planner) -> None:
         ra, rb = len(self.node.inputs[0].shape), len(self.node.inputs[1].shape)

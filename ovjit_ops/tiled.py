@@ -86,13 +86,13 @@ def _frame(operands: str) -> Frame:
         frame.pointers(f"e{i}")
         if kind != "c":
             frame.integers(f"e{i}_n", f"e{i}_h", f"e{i}_w", f"e{i}_g")
-    frame.integers("y_g", "c_g")
+    frame.integers("y_g", "c_g", "b_step")
     frame.integers("x_n", "x_h", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "pixels", "x_g", "w_g", "w_panel")
     frame.integers("outs", "panels", "n1", "s1", "n2", "s2", "k")
     return frame.integers("px_per", "px_blocks", "pn_per", "pn_blocks", "ahead_step", "tile_ahead")
 
 
-def tile_kernel(name: str, epilogue: Epilogue, has_bias: bool, isa: Isa) -> Kernel:
+def tile_kernel(name: str, epilogue: Epilogue, isa: Isa) -> Kernel:
     """The driver for one epilogue. Everything else about the problem is in its arguments."""
     rows = ROWS[isa.name]
     letters = "".join({"pixel": "p", "scalar": "s", "channel": "c"}[o.kind] for o in epilogue.operands)
@@ -133,7 +133,7 @@ def tile_kernel(name: str, epilogue: Epilogue, has_bias: bool, isa: Isa) -> Kern
     out += ["        # this tile's share of the weights that come next",
             f"        ahead = w + pn_per * w_panel + (p // {rows[0]}) * tile_ahead"]  # fmt: skip
     out += ["        c = first_panel", "        while c < stop_panel:", f"            valid = outs - c * {width}"]
-    bias = f"b + (group * panels + c) * {width * 4}" if has_bias else "0"
+    bias = "b + (group * panels + c) * b_step"
     channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.kind == "channel")
     call = (
         f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * c_g + c * {width}, valid, "
@@ -180,7 +180,7 @@ class Tiled(Lowering):
     def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
         name = f"{self.kind}_f32_{rows}x{width}_{self.isa.name}{'_' + names if names else ''}"
-        return tile_kernel(name, self.epilogue, self.bias is not None, self.isa)
+        return tile_kernel(name, self.epilogue, self.isa)
 
     def along(self, view: View, axes: Sequence[int | None]) -> list[int]:
         """The byte strides of `view` for the axes that stand for N, OH, OW; None: 0."""
@@ -227,8 +227,16 @@ class Tiled(Lowering):
                 constants.view(value.constant, value.dtype)
         packed, self.panel_bytes, self.group_bytes = pack_panels(self.matrix(), self.isa)
         self._w = constants.place(packed, (self, "weights")).offset
+        self.pack_bias(constants)
+
+    def pack_bias(self, constants: Constants) -> None:
+        """The bias as panels; without one, a panel of zeros that all panels share."""
         if self.bias is not None:
             self._b = constants.place(pack_bias(self.bias, self.groups, self.isa), (self, "bias")).offset
+        else:
+            zeros = np.zeros(tile_width(self.isa), np.float32)
+            self._b = constants.place(zeros, "zero panel").offset
+        self.bias_step = 0 if self.bias is None else tile_width(self.isa) * 4
 
     def operand_view(self, planner: Planner, value: Value, kind: str) -> View:
         """The operand, broadcast to the output's shape; its channels adjacent where the kernel loads vectors."""
@@ -291,6 +299,7 @@ class Tiled(Lowering):
         along = (*axes, group_axis)
         values |= dict(zip(("y_n", "y_h", "y_w", "y_g"), self.along(y, along), strict=True))
         values["c_g"] = self.outs if group_axis is None else 0
+        values["b_step"] = self.bias_step
         reads = [x, *more]
         for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
             view = self.operand_view(planner, value, operand.kind)
@@ -302,6 +311,7 @@ class Tiled(Lowering):
             reads.append(view)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
         planner.step(self.kernel, values, px_blocks * pn_blocks * self.groups, reads, [y], flops)
+        planner.steps[-1].bytes += self.group_bytes * self.groups
 
 
 class TiledConvolution(Tiled):

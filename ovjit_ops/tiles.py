@@ -21,7 +21,7 @@ from typing import Any
 #: int64 entries of one row of the address table: rows of it are input, output, pixel operands.
 TABLE = 16
 
-#: The arguments of a tile, all int64: address table; weights; bias (0: none); taps (n1, s1, n2, s2); depth k;
+#: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k;
 #: first channel; valid channels; what to prefetch and by how many bytes to go on there at each k; then one
 #: address for each channel operand.
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
@@ -76,20 +76,10 @@ def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any) -> Any:
         operands = args[len(ARGUMENTS) :]
         pixels = [load_address(b, a["table"], 0, m) for m in range(rows)]
         channel = a["channel"]
-        start = b.block
-        has_bias = b.icmp_signed("!=", a["bias"], i64(0))
-        with b.if_then(has_bias):
-            biases = [
-                b.load(simd.pointer(b, b.add(a["bias"], i64(v * vector_bytes)), vt), align=vector_bytes)
-                for v in range(vectors)
-            ]
-            loaded = b.block
-        init = []
-        for v in range(vectors):
-            phi = b.phi(vt)
-            phi.add_incoming(ir.Constant(vt, None), start)
-            phi.add_incoming(biases[v], loaded)
-            init.append(phi)
+        init = [
+            b.load(simd.pointer(b, b.add(a["bias"], i64(v * vector_bytes)), vt), align=vector_bytes)
+            for v in range(vectors)
+        ]
         acc = [init[v] for _ in range(rows) for v in range(vectors)]
 
         # for i in range(n1): for j in range(n2): for k in range(K)
@@ -169,6 +159,9 @@ def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any) -> Any:
                         b, b.add(base, i64(v * lanes * out_size)), results[m * vectors + v], epilogue.out, masks[v]
                     )
 
+        if vectors == 1:  # for the last channels, which seldom fill the vector
+            finish(True)
+            return
         full = b.icmp_signed(">=", a["valid"], i64(vectors * lanes))
         with b.if_else(full) as (then, otherwise):
             with then:

@@ -19,7 +19,7 @@ from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
-from ovjit_ops.tiled import Tiled, pack_bias, pack_panels
+from ovjit_ops.tiled import Tiled, pack_panels
 
 
 class Phase(NamedTuple):
@@ -126,8 +126,7 @@ class TransposedConvolution(Tiled):
         for chosen in itertools.product(*self._tap_sets()):
             packed, panel, group = pack_panels(self._taps(chosen), self.isa)
             self._phases[chosen] = (constants.place(packed, (self, chosen)).offset, panel, group)
-        if self.bias is not None:
-            self._b = constants.place(pack_bias(self.bias, self.groups, self.isa), (self, "bias")).offset
+        self.pack_bias(constants)
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)

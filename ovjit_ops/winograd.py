@@ -274,7 +274,7 @@ class Winograd(TiledConvolution):
         self.input_kernel = input_kernel(self.m)
         self.output_kernel = output_kernel(self.m, self.epilogue, names)
         rows, width = self.isa.tile_rows, tile_width(self.isa)
-        return tile_kernel(f"conv_f32_{rows}x{width}_{self.isa.name}", Epilogue(None), False, self.isa)
+        return tile_kernel(f"conv_f32_{rows}x{width}_{self.isa.name}", Epilogue(None), self.isa)
 
     @property
     def kernels(self) -> Sequence[Kernel]:  # type: ignore[override]
@@ -298,6 +298,8 @@ class Winograd(TiledConvolution):
         packed, self.panel_bytes, self.group_bytes = pack_panels(planes, self.isa)
         self._w = constants.place(packed, (self, "weights")).offset
         bias = self.bias if self.bias is not None else np.zeros(self.outs, np.float32)
+        self._zeros = constants.place(np.zeros(tile_width(self.isa), np.float32), "zero panel").offset
+        self.bias_step = 0  # of the products: the output transform adds the bias
         self._b = constants.place(pack_bias(bias, 1, self.isa), (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
@@ -343,7 +345,7 @@ class Winograd(TiledConvolution):
     def multiply(self, planner: Planner, v: Any, products: Any, tiles: int, planes: int) -> None:
         """One matrix product for each plane: the planes are the groups of the tile driver."""
         epilogue, operands, bias, groups = self.epilogue, self.operands, self._b, self.groups
-        self.epilogue, self.operands, self._b, self.groups = Epilogue(None), [], 0, planes
+        self.epilogue, self.operands, self._b, self.groups = Epilogue(None), [], self._zeros, planes
         try:
             y = products.reshape((tiles, planes * self.outs))
             self.emit(planner, v, y, (1, 1, tiles), (0, 0, self.channels * 4), (None, None, 0),

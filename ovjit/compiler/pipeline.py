@@ -117,9 +117,11 @@ class Program:
 
 
 def _item_sizes(graph: Graph) -> list[int]:
+    """Element sizes of the values that a plan may have to copy."""
     from ovjit.codegen.loops import SIZE
 
-    return sorted({SIZE[v.dtype] for n in graph.nodes for v in n.outputs if v.dtype in SIZE})
+    used = [v for v, uses in graph.uses().items() if uses and v.node.op.name != "Constant"]
+    return sorted({SIZE[v.dtype] for v in (*used, *graph.outputs) if v.dtype in SIZE})
 
 
 def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:

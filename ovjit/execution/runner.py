@@ -41,6 +41,7 @@ IDLE, QUEUED, RUNNING, DONE = range(4)
 
 #: A pool: what its workers share. WAKE is slept on.
 WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
+LEAD_AT, WALK_AT = 60, 61  # addresses of the functions of these names
 OPEN_SLOTS = 16  # jobs that want helpers, from word OPEN on
 POOL_WORDS = 64
 
@@ -62,7 +63,11 @@ SPIN_MAIL = 4_000  # pauses of a worker that has mailed a job, for somebody to c
 LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 
-_WALK = """
+#: walk(job, generation, scratch, leading): go through the table with the other threads of the job. A thread
+#: that does not lead leaves when the job is over.
+WALK = """@njit(nogil=True)
+def kernel(job, generation, scratch, leading):
+    perf = ld(job, {PERF})
     steps = ld(job, {STEPS})
     table = ld(job, {TABLE})
     bases = ld(job, {BASES})
@@ -107,14 +112,16 @@ _WALK = """
         if leading == 1 and perf != 0:
             st_i64(perf + s * 16 + 8, now())
         s += 1
+    return alive
 """
 
 #: lead(job, pool, arena, _): run the job on this thread, helpers joining when they are free.
-_LEAD_BODY = (
-    """
+LEAD = """@njit(nogil=True)
+def kernel(job, pool, arena, unused):
+    st_i64(ld(job, {BASES}), arena)
+    scratch = arena + ld(job, {SCRATCH})
     st_i64(job + {STARTED} * 8, now())
     perf = ld(job, {PERF})
-    leading = 1
     if ld(job, {THREADS}) <= 1:
         steps = ld(job, {STEPS})
         table = ld(job, {TABLE})
@@ -161,15 +168,13 @@ _LEAD_BODY = (
             aadd(pool + {WAKE} * 8, 1)
             if aload(pool + {SLEEPERS} * 8) > 0:
                 wake(pool + {WAKE} * 8, ld(job, {THREADS}) - 1)
-"""
-    + "\n".join("    " + line for line in _WALK.splitlines())
-    + """
+        call4(ld(pool, {WALK_AT}), job, generation, scratch, 1)
         if slot < {OPEN_SLOTS}:
             astore(pool + ({OPEN} + slot) * 8, 0)
         astore(job + {GENERATION} * 8, (generation + 1) & 0x7FFFFFFF)
     st_i64(job + {ENDED} * 8, now())
+    return ld(job, {ERROR})
 """
-)
 
 #: Tell whoever waits that the job is over.
 _FINISH = """
@@ -177,13 +182,6 @@ _FINISH = """
     if aload(job + {WAITERS} * 8) > 0:
         wake(job + {STATE} * 8, 1 << 30)
 """
-
-LEAD = (
-    "@njit(nogil=True)\ndef kernel(job, pool, arena, unused):\n"
-    "    st_i64(ld(job, {BASES}), arena)\n    scratch = arena + ld(job, {SCRATCH})\n"
-    + _LEAD_BODY
-    + "    return ld(job, {ERROR})\n"
-)
 
 #: work(pool, arena, arena_size, after): a worker's life. `after` is a job that Python has just dealt with
 #: (leadership is still held for it), or 0. Returns the address of a job that Python must look at: one
@@ -211,12 +209,8 @@ def kernel(pool, arena, arena_size, resume):
         if job != 0:
             if ld(job, {ARENA_SIZE}) > arena_size or ld(job, {NOTIFY}) == {IN_PYTHON}:
                 return job
-            st_i64(ld(job, {BASES}), arena)
-            scratch = arena + ld(job, {SCRATCH})
             astore(job + {STATE} * 8, {RUNNING})
-"""
-    + "\n".join("        " + line for line in _LEAD_BODY.splitlines())
-    + """
+            call4(ld(pool, {LEAD_AT}), job, pool, arena, 0)
             aadd(pool + {LEADERS} * 8, -1)
             if ld(job, {NOTIFY}) != 0:
                 if ld(job, {NOTIFY}) == {MAIL}:
@@ -277,12 +271,8 @@ def kernel(pool, arena, arena_size, resume):
                 if cas(job + {SLOTS} * 8, slots, slots + 1) == 1:
                     scratch = ld(ld(job, {BASES}), 0) + ld(job, {SCRATCH})
                     scratch += (slots & 0xFFFFFFFF) * ld(job, {SCRATCH_SIZE})
-                    leading = 0
-                    perf = 0
                     helped = 1
-"""
-    + "\n".join("                " + line for line in _WALK.splitlines())
-    + """
+                    call4(ld(pool, {WALK_AT}), job, generation, scratch, 0)
             aadd(job + {ACTIVE} * 8, -1)
         job = 0
         if helped == 1:
@@ -449,7 +439,7 @@ def kernel(pool, unused, unused2, unused3):
 """
 
 TEMPLATES = {
-    "lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH, "wake": WAKE_UP, "release": RELEASE, "take": TAKE,
+    "walk": WALK, "lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH, "wake": WAKE_UP, "release": RELEASE, "take": TAKE,
     "kick": KICK, "steal": STEAL,
 }  # fmt: skip
 
@@ -472,6 +462,7 @@ def native_kernels() -> dict[str, Kernel]:
 class Native(NamedTuple):
     """The runner's functions as Python callables that release the GIL."""
 
+    walk: Callable[[int, int, int, int], int]
     lead: Callable[[int, int, int, int], int]
     work: Callable[[int, int, int, int], int]
     submit: Callable[[int, int, int, int], int]
@@ -485,6 +476,8 @@ class Native(NamedTuple):
 
 
 _native: Native | None = None
+#: name -> address of the runner's functions, once loaded
+native_addresses: dict[str, int] = {}
 
 
 def native() -> Native:
@@ -493,8 +486,9 @@ def native() -> Native:
     if _native is None:
         kernels = native_kernels()
         addresses = load_kernels(kernels.values())
+        native_addresses.update((name, addresses[k]) for name, k in kernels.items())
         # the short ones keep the GIL: giving it up costs more than they do
-        _native = Native(**{n: function(addresses[k], 4, n in ("lead", "work", "wait", "take")) for n, k in kernels.items()})
+        _native = Native(**{n: function(addresses[k], 4, n in ("walk", "lead", "work", "wait", "take")) for n, k in kernels.items()})
     return _native
 
 

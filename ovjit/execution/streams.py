@@ -68,6 +68,9 @@ class Pool:
         self.words = memoryview(self.memory)[skip:]
         self.address = self.memory.ctypes.data + skip * 8
         self.words[STREAMS] = self.streams
+        runner.native()
+        self.words[runner.LEAD_AT] = runner.native_addresses["lead"]
+        self.words[runner.WALK_AT] = runner.native_addresses["walk"]
         self.workers: list[threading.Thread] = []
         self.running.clear()
         self.lock = threading.Lock()
@@ -195,7 +198,7 @@ def pool_for(streams: int, threads: int) -> Pool:
 # --- blocks of integers for jobs: never unmapped, since a late worker may look at one that is over
 
 _BLOCKS = 64
-_slabs: list[np.ndarray] = []
+_slabs: list[tuple[np.ndarray, int]] = []  # memory, and the index of its first block's first word
 _free_blocks: list[tuple[int, memoryview]] = []
 _blocks_lock = threading.RLock()  # a job may be collected while its own thread holds it
 
@@ -205,8 +208,8 @@ def take_block() -> tuple[int, memoryview]:
     with _blocks_lock:
         if not _free_blocks:
             slab = np.zeros(_BLOCKS * JOB_WORDS + 8, np.int64)
-            _slabs.append(slab)
             skip = -slab.ctypes.data % 64 // 8
+            _slabs.append((slab, skip))
             words = memoryview(slab)
             for i in range(_BLOCKS):
                 start = skip + i * JOB_WORDS
@@ -215,10 +218,12 @@ def take_block() -> tuple[int, memoryview]:
 
 
 _free_boxes: list[tuple[int, np.ndarray]] = []
+_box_memories: list[np.ndarray] = []
 
 
 def _new_box() -> tuple[int, np.ndarray]:
     memory = np.zeros(runner.BOX_WORDS + 8, np.int64)
+    _box_memories.append(memory)
     return (memory.ctypes.data + 63) // 64 * 64, memory
 
 
@@ -239,12 +244,20 @@ def give_block(address: int, words: memoryview, memory: object) -> None:
 
 
 def _after_fork() -> None:
+    """In a forked child: the parent's threads do not exist, nor do the jobs and locks that they held."""
     global _pools_lock, _blocks_lock
     _pools_lock, _blocks_lock = threading.Lock(), threading.RLock()
+    for slab, words in _slabs:
+        slab[words + runner.ACTIVE : words + _BLOCKS * JOB_WORDS : JOB_WORDS] = 0
+    for memory in _box_memories:
+        memory[:] = 0
     _graveyard.clear()
     free_arenas.clear()
     for pool in _pools.values():
+        lost = list(pool.running.values())
         pool.reset()
+        for job in lost:
+            job.lose()
 
 
 def _at_exit() -> None:
