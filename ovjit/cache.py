@@ -1,7 +1,8 @@
-"""The kernel cache of this process: what is kept, where, and how to keep less of it."""
+"""What is kept on disk: the kernels, and the compiled models in folders that CACHE_DIR names."""
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,24 +11,44 @@ from ovjit.storage.cache import Entry, default_cache
 __all__ = ["Entry", "entries", "folder", "prune"]
 
 
-def prune(max_bytes: int | None = None, max_age: float | timedelta | None = None) -> int:
-    """Remove kernels unused for `max_age` (seconds, or a timedelta), then the least recently used ones until
-    `max_bytes` remain (None: 1 GiB). Returns the bytes freed. Raises ValueError for negative bounds.
+def prune(
+    max_bytes: int | None = None,
+    max_age: float | timedelta | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> int:
+    """Remove what was unused for `max_age` (seconds, or a timedelta), then the least recently used until
+    `max_bytes` remain. Returns the bytes freed.
 
-    Safe while other processes use the cache: what they miss they compile again. Times of last use are kept
-    to the day.
+    `cache_dir` None: kernels (`max_bytes` None: 1 GiB), and times of last use are kept to the day. Else the
+    compiled models in that CACHE_DIR (16 GiB, to the hour). Safe while other processes use the cache: what
+    they miss they compile again. Raises ValueError for negative bounds, OSError for a CACHE_DIR that cannot
+    be listed.
     """
     age = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
     if (max_bytes is not None and max_bytes < 0) or (age is not None and age < 0):
         raise ValueError("the bounds of a cache can't be negative")
-    return default_cache().prune(max_bytes, age)
+    if cache_dir is None:
+        return default_cache().prune(max_bytes, age)
+    from ovjit.storage import model_cache
+
+    limit = model_cache.MAX_BYTES if max_bytes is None else max_bytes
+    return model_cache.prune(_expand(cache_dir), limit, age)
 
 
-def entries() -> list[Entry]:
-    """The kept kernels, the most recently used first: size in bytes, last use, and what it is."""
-    return default_cache().entries()
+def entries(cache_dir: str | os.PathLike[str] | None = None) -> list[Entry]:
+    """The kept kernels, or the compiled models in `cache_dir`, the most recently used first: size in bytes,
+    last use, and what it is. Raises OSError for a `cache_dir` that cannot be listed."""
+    if cache_dir is None:
+        return default_cache().entries()
+    from ovjit.storage import model_cache
+
+    return model_cache.entries(_expand(cache_dir))
 
 
 def folder() -> Path | None:
-    """The folder of the cache, None when nothing is kept: OVJIT_CACHE=0, or no folder that can be trusted."""
+    """The folder of the kernels, None when none are kept: OVJIT_CACHE=0, or no folder that can be trusted."""
     return default_cache().folder
+
+
+def _expand(cache_dir: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.path.expanduser(os.fspath(cache_dir)))

@@ -14,6 +14,7 @@ from ovjit.api.convert import type_of
 from ovjit.api.ends import from_storage
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.storage.origins import remember_origin
 
 #: Smaller files are read, not mapped: a mapped file that another process truncates kills this one (SIGBUS).
 MAP_FROM = 1 << 20
@@ -64,9 +65,12 @@ def open_regular(path: Any, what: str) -> BinaryIO:
 
 def _read(path: Any, use_mmap: bool) -> np.ndarray:
     with open_regular(path, "weights") as file:
-        if os.fstat(file.fileno()).st_size < MAP_FROM or not use_mmap:
+        status = os.fstat(file.fileno())
+        if status.st_size < MAP_FROM or not use_mmap:
             return np.frombuffer(file.read(), np.uint8)
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        weights = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    remember_origin(weights, path, status)
+    return weights
 
 
 def constant_values(

@@ -4,9 +4,15 @@ Native code that was on a disk runs only when this user's key authenticates it, 
 data that is checked before use. Nothing here is unpickled, and nothing here makes a compilation fail:
 what cannot be read is compiled, what cannot be written is said once and forgotten.
 
-    folders.py   folders that nobody but this user may write to
-    keys.py      this user's key
-    sealed.py    bytes under a message authentication code (HMAC-SHA256)
-    cache.py     the kernel cache, one sealed file per kernel
-    cli.py       `python -m ovjit cache`
+    folders.py       folders that nobody but this user may write to
+    keys.py          this user's key
+    sealed.py        bytes under a message authentication code (HMAC-SHA256)
+    cache.py         the kernel cache, one sealed file per kernel
+    container.py     the outer form of a blob: sections, checksums, authentication
+    graph_format.py  graphs as tables
+    program.py       compiled programs as tables, words and object code
+    blob.py          compiled models as blobs
+    model_cache.py   CACHE_DIR, one blob for every compilation
+    origins.py       files whose weights need no hashing again
+    cli.py           `python -m ovjit cache`
 """

@@ -1,12 +1,13 @@
-"""`python -m ovjit cache list|prune|warm|path`: look at the kernel cache, make it smaller, or fill it."""
+"""`python -m ovjit cache list|prune|warm|path`: see which kernels or models are kept, add or remove some."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _AGES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -19,45 +20,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ovjit cache", description="The cache of compiled kernels.")
+    parser = argparse.ArgumentParser(prog="ovjit cache", description="Compiled kernels and models on disk.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    command = commands.add_parser("list", help="show what is kept, the most recently used first")
-    command.set_defaults(run=_list)
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run)
+        command.add_argument(
+            "--cache-dir", metavar="DIR", help="the models in this CACHE_DIR, not the kernels"
+        )
+        return command
 
-    command = commands.add_parser("prune", help="remove kernels, the least recently used first")
-    command.add_argument("--max-bytes", type=_size, help="keep so much: 500M, 2G (default: 1G)")
+    add("list", _list, "show what is kept, the most recently used first")
+    command = add("prune", _prune, "remove what was not used, the least recently used first")
+    command.add_argument("--max-bytes", type=_size, help="keep so much: 500M, 2G (default: 1G, models 16G)")
     command.add_argument("--max-age", type=_age, help="and nothing unused for longer: 30d, 12h, 90 (seconds)")
-    command.set_defaults(run=_prune)
-
-    command = commands.add_parser("warm", help="compile models, so that later processes find their kernels")
+    command = add("warm", _warm, "compile models, so that later processes find them or their kernels")
     command.add_argument("model", nargs="+", help="a model file")
     command.add_argument("--device", default="CPU")
-    command.set_defaults(run=_warm)
-
-    command = commands.add_parser("path", help="print the cache's folder")
-    command.set_defaults(run=_path)
+    add("path", _path, "print the cache's folder")
     return parser
 
 
 def _list(options: argparse.Namespace) -> int:
     from ovjit import cache
 
-    found = cache.entries()
+    try:
+        found = cache.entries(options.cache_dir)
+    except OSError as error:
+        return _fail(options, error)
     for entry in found:
         day = time.strftime("%Y-%m-%d", time.localtime(entry.last_used))
         about = " ".join(f"{name}={_printable(value)}" for name, value in sorted(entry.about.items()))
         print(f"{entry.key}  {entry.bytes:>10,}  {day}  {about}")
-    print(f"{len(found)} kernels, {sum(entry.bytes for entry in found):,} bytes, in {_where()}")
+    total = sum(entry.bytes for entry in found)
+    print(f"{len(found)} {_kind(options)}s, {total:,} bytes, in {_where(options)}")
     return 0
 
 
 def _prune(options: argparse.Namespace) -> int:
     from ovjit import cache
 
-    freed = cache.prune(options.max_bytes, options.max_age)
-    left = cache.entries()
-    print(f"{freed:,} bytes freed, {sum(entry.bytes for entry in left):,} left, in {_where()}")
+    try:
+        freed = cache.prune(options.max_bytes, options.max_age, options.cache_dir)
+        left = cache.entries(options.cache_dir)
+    except OSError as error:
+        return _fail(options, error)
+    print(f"{freed:,} bytes freed, {sum(entry.bytes for entry in left):,} left, in {_where(options)}")
     return 0
 
 
@@ -65,39 +74,60 @@ def _warm(options: argparse.Namespace) -> int:
     import ovjit
     from ovjit import cache
 
-    if cache.folder() is None:
+    if cache.folder() is None and not options.cache_dir:
         print("there is no kernel cache to fill", file=sys.stderr)
         return 1
     core = ovjit.Core()
+    more = [{"CACHE_DIR": options.cache_dir}] if options.cache_dir else []
     failed = 0
     for model in options.model:
-        before, began = {entry.key for entry in cache.entries()}, time.perf_counter()
+        before, began = _keys(options), time.perf_counter()
         try:
-            core.compile_model(model, options.device)
+            core.compile_model(model, options.device, *more)
         except Exception as error:  # the other models are still worth their while
             print(f"{model}: {error}", file=sys.stderr)
             failed += 1
             continue
-        new = sum(entry.key not in before for entry in cache.entries())
-        print(f"{model}: {new} new kernels in {time.perf_counter() - began:.1f} s")
+        new = len(_keys(options) - before)
+        print(f"{model}: {new} new {_kind(options)}s in {time.perf_counter() - began:.1f} s")
     return 1 if failed else 0
 
 
-def _path(options: argparse.Namespace) -> int:
+def _keys(options: argparse.Namespace) -> set[str]:
     from ovjit import cache
 
-    folder = cache.folder()
-    if folder is None:
-        print("there is no kernel cache", file=sys.stderr)
-        return 1
-    print(folder)
+    try:
+        return {entry.key for entry in cache.entries(options.cache_dir)}
+    except FileNotFoundError:
+        return set()
+
+
+def _path(options: argparse.Namespace) -> int:
+    if options.cache_dir is None:
+        from ovjit import cache
+
+        if cache.folder() is None:
+            print("there is no kernel cache", file=sys.stderr)
+            return 1
+    print(_where(options))
     return 0
 
 
-def _where() -> str:
+def _kind(options: argparse.Namespace) -> str:
+    return "model" if options.cache_dir else "kernel"
+
+
+def _where(options: argparse.Namespace) -> str:
+    if options.cache_dir:
+        return os.path.abspath(os.path.expanduser(options.cache_dir))
     from ovjit import cache
 
     return str(cache.folder() or "no folder")
+
+
+def _fail(options: argparse.Namespace, error: OSError) -> int:
+    print(f"{_where(options)}: {error.strerror}", file=sys.stderr)
+    return 1
 
 
 def _printable(text: str) -> str:

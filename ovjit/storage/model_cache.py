@@ -13,21 +13,23 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.api.compiled import CompiledModel
 from ovjit.api.ports import PortInfo
 from ovjit.graph.graph import Graph
 from ovjit.storage.blob import header_for, load_container, save_blob
+from ovjit.storage.cache import Entry
 from ovjit.storage.container import BlobError, Container, read_file
 from ovjit.storage.folders import Untrusted, check_owner, private_folder, write_new
-from ovjit.storage.graph_format import source_digest
+from ovjit.storage.graph_format import parse
 from ovjit.storage.keys import find_key
 from ovjit.storage.notice import warn_once
+from ovjit.storage.origins import SUFFIX, known_digest
 
 MAX_BYTES = 16 << 30
-_NAME = re.compile(r"[0-9a-f]{40}\.blob")
+_NAME = re.compile(rf"[0-9a-f]{{40}}(\.blob|{re.escape(SUFFIX)})")
 _DRAFT = re.compile(r"\.ovjit-[0-9a-f]+\.tmp")
 _DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
 _TOUCH_SECONDS = 3600
@@ -45,9 +47,10 @@ def cached_model(
     """The compiled model that `folder` has for this graph and settings, else `make`'s, which is kept."""
     key = find_key()
     try:
-        header = header_for(source_digest(graph), inputs, outputs, settings)
         folder = os.path.abspath(os.path.expanduser(folder))
         private_folder(folder, ours=False)
+        source = known_digest(graph, folder, key.value, key.lasting)
+        header = header_for(source, inputs, outputs, settings)
     except (OSError, TypeError, ValueError) as error:
         warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}")
         return make()
@@ -111,21 +114,13 @@ def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: f
     now = time.time()
     kept: list[tuple[float, int, str]] = []
     freed = 0
-    with os.scandir(folder) as items:
-        for item in items:
-            if not (_NAME.fullmatch(item.name) or _DRAFT.fullmatch(item.name)):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                status = item.stat(follow_symlinks=False)
-                age = now - status.st_mtime
-                if (
-                    (max_age is not None and age > max_age)
-                    if item.name.endswith(".blob")
-                    else age > _DRAFT_SECONDS
-                ):
-                    freed += _remove(item.path, status.st_size)
-                elif item.name.endswith(".blob"):
-                    kept.append((status.st_mtime, status.st_size, item.path))
+    for path, status in _files(folder):
+        draft = path.endswith(".tmp")
+        age = now - status.st_mtime
+        if age > _DRAFT_SECONDS if draft else max_age is not None and age > max_age:
+            freed += _remove(path, status.st_size)
+        elif not draft:
+            kept.append((status.st_mtime, status.st_size, path))
     total = sum(size for _, size, _ in kept)
     for _, size, path in sorted(kept):
         if total <= max_bytes:
@@ -133,6 +128,33 @@ def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: f
         total -= size
         freed += _remove(path, size)
     return freed
+
+
+def entries(folder: str | os.PathLike[str]) -> list[Entry]:
+    """The models in a folder, the most recently used first; files that are no whole blobs are left out.
+
+    Raises OSError when the folder cannot be listed.
+    """
+    found = []
+    for path, status in _files(folder):
+        if path.endswith(".blob"):
+            with contextlib.suppress(OSError, BlobError, LookupError, TypeError, AttributeError):
+                header = parse(Container(read_file(path, True)).sections["header"], "header")
+                about = {name: str(header["machine"][name]) for name in ("ovjit", "numba", "isa")}
+                about["name"] = str(header["name"])
+                key = os.path.basename(path).removesuffix(".blob")
+                found.append(Entry(key, status.st_size, status.st_mtime, about))
+    return sorted(found, key=lambda entry: (-entry.last_used, entry.key))
+
+
+def _files(folder: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """The models, records and drafts in a folder; nothing else in it is ours to count or to remove."""
+    with os.scandir(folder) as items:
+        for item in items:
+            if _NAME.fullmatch(item.name) or _DRAFT.fullmatch(item.name):
+                with contextlib.suppress(FileNotFoundError):
+                    if item.is_file(follow_symlinks=False):
+                        yield item.path, item.stat(follow_symlinks=False)
 
 
 def _remove(path: str, size: int) -> int:

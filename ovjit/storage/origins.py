@@ -1,0 +1,154 @@
+"""Where weights were read from, and what was found when they were last hashed.
+
+A model read from a file is hashed to look it up among cached models. While a file's device, inode, size and
+times are those of the last time, its bytes are too, and a sealed record in the cache folder stands for the
+hash: its name derives from everything but those bytes, its content is the digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.graph.graph import Graph
+from ovjit.storage import sealed
+from ovjit.storage.folders import READ, write_new
+from ovjit.storage.graph_format import Arrays, dump, encode_graph, raw_bytes
+from ovjit.storage.notice import warn_once
+
+SUFFIX = ".source"
+#: Fewer bytes are hashed faster than a record is read.
+WORTH_BYTES = 1 << 20
+#: A file changed so recently may change again within the same tick of its clock.
+SETTLED_SECONDS = 2.0
+_KIND = b"OVJITSRC"
+_LARGEST = 4096
+_TOUCH_SECONDS = 3600
+
+
+class Origin(NamedTuple):
+    """A file that an array's bytes are those of, as it was when it was opened."""
+
+    path: str
+    state: tuple[int, ...]
+
+    def is_unchanged(self) -> bool:
+        """True while the path names the same file and nothing has been written to it."""
+        try:
+            return file_state(os.stat(self.path)) == self.state
+        except OSError:
+            return False
+
+    def is_settled(self) -> bool:
+        """True when a change from now on would be seen in the file's times."""
+        return max(self.state[-2:]) < (time.time() - SETTLED_SECONDS) * 1e9
+
+
+def file_state(status: os.stat_result) -> tuple[int, ...]:
+    """Device, inode, size, time of the last change of content and of anything, in ns.
+
+    The last cannot be set back by programs, as the time of content can.
+    """
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+_origins: dict[int, tuple[weakref.ref[np.ndarray], Origin]] = {}
+
+
+def remember_origin(array: np.ndarray, path: Any, status: os.stat_result) -> None:
+    """`array` holds all bytes of the file at `path`, whose state is `status`."""
+    if not status.st_ino or array.nbytes != status.st_size:
+        return
+    number = id(array)
+    reference = weakref.ref(array, lambda _: _origins.pop(number, None))
+    _origins[number] = reference, Origin(os.path.abspath(os.fsdecode(path)), file_state(status))
+
+
+def origin_of(array: np.ndarray) -> tuple[Origin, int] | None:
+    """The file that the array's bytes lie in and their offset; None for bytes in memory of their own."""
+    base = array.base
+    known = _origins.get(id(base))
+    if known is None or known[0]() is not base or not array.flags.c_contiguous:
+        return None
+    assert isinstance(base, np.ndarray)
+    return known[1], array.ctypes.data - base.ctypes.data
+
+
+def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
+    """`source_digest(graph)`, from a record in `folder` where files are as they were when it was made.
+
+    Makes the record when it is missing and the key is `lasting`. TypeError as `encode_graph`.
+    """
+    arrays = Arrays()
+    tables = dump(encode_graph(graph, arrays))
+    found = [origin_of(array) for array in arrays.parts]
+
+    def digest() -> str:
+        whole = hashlib.sha256(tables)
+        for array in arrays.parts:
+            whole.update(raw_bytes(array).data)
+        return whole.hexdigest()
+
+    files = {place[0] for place in found if place is not None}
+    spared = sum(a.nbytes for a, place in zip(arrays.parts, found, strict=True) if place is not None)
+    if spared < WORTH_BYTES or not all(file.is_unchanged() for file in files):
+        return digest()
+    name = hashlib.sha256(tables)
+    for array, place in zip(arrays.parts, found, strict=True):
+        if place is None:
+            name.update(raw_bytes(array).data)
+        else:
+            name.update(dump([*place[0].state, place[1], array.nbytes]))
+    label = name.hexdigest()[:40]
+    path = os.path.join(folder, label + SUFFIX)
+    recorded = _read(path, label, key)
+    if recorded is not None:
+        return recorded
+    result = digest()
+    if lasting and all(file.is_settled() and file.is_unchanged() for file in files):
+        _write(path, sealed.seal(_KIND, label, result.encode(), key))
+    return result
+
+
+def _read(path: str, label: str, key: bytes) -> str | None:
+    try:
+        descriptor = os.open(path, READ)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise sealed.Damaged("it is not a regular file")
+            record = os.read(descriptor, _LARGEST)
+        finally:
+            os.close(descriptor)
+        content = sealed.unseal(_KIND, label, record, key).decode()
+        if time.time() - status.st_mtime > _TOUCH_SECONDS:
+            with contextlib.suppress(OSError):  # a read-only folder serves as well
+                os.utime(path)
+        return content
+    except FileNotFoundError:
+        return None
+    except (OSError, sealed.Damaged) as error:
+        folder = os.path.dirname(path)
+        warn_once(f"hashes {folder}", f"{path} is not used, the model's weights are hashed again: {error}")
+        return None
+
+
+def _write(path: str, record: bytes) -> None:
+    folder = os.path.dirname(path)
+    draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
+    try:
+        write_new(draft, record)
+        try:
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+    except OSError as error:
+        warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
