@@ -16,6 +16,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ovjit.storage import cli
 
         return cli.main(arguments[1:])
+    if arguments[:1] == ["profile"]:
+        from ovjit.execution import profile
+
+        return profile.main(arguments[1:])
     options = _parser().parse_args(arguments)
     if options.command == "demo":
         from ovjit import demo
@@ -32,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("program", help="a script, or with -m a module")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
     commands.add_parser("demo", help="classify handwritten digits with the embedded network, and time it")
+    commands.add_parser("profile", help="show what each step of a model takes", add_help=False)
     commands.add_parser("cache", help="list, prune or warm the kernel cache", add_help=False)
     return parser
 

@@ -1,0 +1,165 @@
+"""The per-kernel table and the measured roof: numbers that add up and that a machine can make."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.codegen import kernel as kernels
+from ovjit.codegen import objects
+from ovjit.codegen.isa import host_isa
+from ovjit.data import digits
+from ovjit.execution import profile, roof
+from ovjit.execution.job import Row
+
+DIGITS = (16, 1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def measured() -> roof.Roof:
+    return roof.measure(1)
+
+
+def test_the_roof_is_a_machines(measured: roof.Roof) -> None:
+    """Orders of magnitude, from the slowest virtual machine to the fastest core."""
+    assert measured.isa == host_isa().name
+    clock = measured.flops / (4 * host_isa().lanes)  # at two vector operations a cycle
+    assert 0.1e9 < clock < 10e9
+    assert [level.name for level in measured.levels][0] == "L2"
+    assert measured.levels[-1].size == math.inf
+    assert all(1e9 < level.bandwidth < 4e12 for level in measured.levels)
+    assert roof.measure(1) is measured
+
+
+def test_kernels_compute_what_is_timed() -> None:
+    """The sums that they store are those of the work that is counted."""
+    lanes = host_isa().lanes
+    address = kernels.addresses((roof.fma_kernel(), roof.stream_kernel()))
+    fma, stream = (objects.function(a, 4) for a in address.values())
+    y = np.zeros(2 * lanes + roof.ACCUMULATORS, np.float32)
+    y[:lanes], y[lanes : 2 * lanes] = 1, 2
+    y[2 * lanes :] = 3
+    first = [y[i : i + lanes].copy() for i in range(roof.ACCUMULATORS)]
+    turns = 5
+    wanted = sum(acc * y[:lanes] ** turns + turns * y[lanes : 2 * lanes] for acc in first)
+    bases, args = np.array([y.ctypes.data]), np.array([0, 0, turns])
+    assert fma(bases.ctypes.data, args.ctypes.data, 0, 0) == 0
+    np.testing.assert_array_equal(y[:lanes], wanted)
+
+    x = np.arange(3 * roof.STREAMS * lanes, dtype=np.float32)
+    y = np.zeros(lanes, np.float32)
+    bases, args = np.array([x.ctypes.data, y.ctypes.data]), np.array([0, 0, 1, 0, x.nbytes, 2])
+    assert stream(bases.ctypes.data, args.ctypes.data, 0, 0) == 0
+    np.testing.assert_array_equal(y, 2 * x.reshape(-1, lanes).sum(0) + roof.STREAMS * x[:lanes])
+
+
+def test_cache_sizes(tmp_path: Path) -> None:
+    assert roof.cache_sizes(tmp_path / "none") == (roof.L2_BYTES, 0)
+    for index, (level, size) in enumerate([(1, "48K"), (1, "32K"), (2, "2048K"), (3, "1G")]):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        (folder / "level").write_text(f"{level}\n")
+        (folder / "size").write_text(f"{size}\n")
+    assert roof.cache_sizes(tmp_path) == (2 << 20, 1 << 30)
+
+
+def test_share_is_the_larger_one() -> None:
+    made = roof.Roof(
+        "generic", 1, 100e9, (roof.Level("L2", 1000, 50e9), roof.Level("memory", math.inf, 10e9))
+    )
+    assert made.bandwidth(1000) == 50e9
+    assert made.bandwidth(1001) == 10e9
+    assert made.share(50, 0, 1e-9) == pytest.approx(0.5)
+    assert made.share(50, 1000, 25e-9) == pytest.approx(0.8)
+    assert made.share(5, 2000, 400e-9) == pytest.approx(0.5)
+    assert made.share(5, 5, 0) == 0
+
+
+def test_totals_by_kernel() -> None:
+    made = roof.Roof("generic", 1, 100e9, (roof.Level("memory", math.inf, 10e9),))
+    rows = [
+        Row("a", "Convolution", "conv", "EXECUTED", 0, 0, (), 60_000, 100),
+        Row("b", "MaxPool", "pool", "EXECUTED", 0, 0, (), 0, 2_000),
+        Row("c", "Convolution", "conv", "EXECUTED", 0, 0, (), 20_000, 300),
+        Row("d", "Reorder", "copy_i32", "EXECUTED", 0, 0, (), 500, 500),
+    ]
+    found = profile.summarise(rows, [1000, 400, 1000, 100], 3.0, made)
+    assert [line.name for line in found.steps] == ["a", "b", "c", "d"]
+    assert [(line.kernel, line.name) for line in found.kernels] == [
+        ("conv", "2"),
+        ("pool", "1"),
+        ("copy_i32", "1"),
+    ]
+    conv = found.kernels[0]
+    assert conv.us == pytest.approx(2.0)
+    assert conv.share == pytest.approx(0.8)
+    assert conv.gflops == pytest.approx(40)
+    assert conv.gbytes == pytest.approx(0.2)
+    assert conv.roof == pytest.approx(0.4)
+    assert found.steps[1].roof == pytest.approx(0.5)
+    assert found.steps[3].gflops == 0, "a copy computes nothing"
+    assert found.gflops == pytest.approx(80_000 / 2500)
+
+
+def test_profile_of_the_embedded_network() -> None:
+    xml = str(digits()[0])
+    found = profile.profile(xml, threads=1, runs=3, shapes=[DIGITS])
+    assert sum(line.share for line in found.steps) == pytest.approx(1)
+    assert sum(line.us for line in found.kernels) == pytest.approx(found.total_us)
+    assert {line.kernel for line in found.steps} == {line.kernel for line in found.kernels}
+    heavy = [line for line in found.steps if line.type == "Convolution"]
+    # by the network's own shapes: what the kernels say they do is what the convolutions are
+    assert sum(line.us * line.gflops for line in heavy) == pytest.approx(
+        convolution_flops(xml) / 1e3, rel=0.01
+    )
+    assert 0.02 < max(line.roof for line in heavy) < 3
+    text = profile.table(found)
+    assert all(line.name[-20:] in text for line in found.steps)
+
+
+def convolution_flops(xml: str) -> float:
+    model = ov.Core().read_model(xml)
+    model.reshape(list(DIGITS))
+    total = 0
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convolution":
+            outs, *depth = node.input(1).get_shape()
+            n, _, h, w = node.output(0).get_shape()
+            total += 2 * n * h * w * outs * math.prod(depth)
+    return float(total)
+
+
+def test_what_does_not_fit_is_said() -> None:
+    xml = str(digits()[0])
+    with pytest.raises(ValueError, match="1 inputs, but 2 shapes"):
+        profile.profile(xml, shapes=[DIGITS, DIGITS])
+    with pytest.raises(ValueError, match="0 runs"):
+        profile.profile(xml, runs=0)
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert profile.main(["no such file.xml"]) == 2
+    assert "no such file" in capsys.readouterr().err
+    command = [
+        sys.executable,
+        "-m",
+        "ovjit",
+        "profile",
+        str(digits()[0]),
+        "--runs",
+        "2",
+        "--shape",
+        "4,1,8,8",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    head, *rest = done.stdout.splitlines()
+    assert head.split() == ["node", "type", "kernel", "us", "share%", "GFLOP/s", "GB/s", "roof%"]
+    assert any("Softmax" in line for line in rest)
+    assert rest[-1].startswith("roof of 1 core")
