@@ -189,11 +189,12 @@ class CompiledModel:
         if model_stream is not None and not isinstance(model_stream, io.BytesIO):
             raise TypeError(f"export_model writes to an io.BytesIO, not to {type(model_stream).__name__}")
         from ovjit.storage.blob import save_blob
+        from ovjit.storage.container import write_in_pieces
 
         blob = save_blob(self)
         if model_stream is None:
             return io.BytesIO(blob)
-        model_stream.write(blob)
+        write_in_pieces(model_stream, blob)
         model_stream.seek(0)
         return None
 

@@ -216,6 +216,19 @@ class _Pool:
             if i not in mine:
                 _wait_quietly(request._job)  # a worker may be about to return from its callback
 
+    def lose_running(self) -> None:
+        """In a forked child: the jobs that have no thread here are free; `silent` ones tell of it when reaped."""
+        self.running.clear()
+        self.calling.clear()
+        self.sleeping = 0
+        silent = set(self.silent)
+        self.idle = deque(i for i in range(len(self.requests)) if i not in silent)
+        for i in self.idle:
+            request = self.requests[i]
+            request._calling, request._again, request._pending = 0, False, NOTHING
+            if request._guard.locked():
+                request._release()
+
     def raise_error(self) -> None:
         error, self.error = self.error, None
         if error is not None:
@@ -226,8 +239,13 @@ class _Pool:
 _pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
 
 
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool.lose_running()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)  # the parent's jobs do not run in the child
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 _registered = False

@@ -9,10 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import pathlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from ovjit import debug
@@ -160,7 +163,7 @@ def code_digest() -> str:
 counts = {"compiled": 0, "cached": 0}
 #: symbol -> object code of every kernel this process has loaded; what exports carry along.
 object_code: dict[str, bytes] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = None) -> dict[Kernel, int]:
@@ -202,3 +205,28 @@ def _show(kernel: Kernel, isa: Isa) -> None:
         path = pathlib.Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         (path / f"{kernel.name[:80]}_{kernel.symbol(isa)[6:14]}.py").write_text(kernel.source)
+
+
+_held_over_fork = ExitStack()
+
+
+def _before_fork() -> None:
+    """Wait until no thread compiles or loads a kernel: in the child it would for ever hold the locks of Numba and
+    LLVM, some of which are not even Python's."""
+    _held_over_fork.enter_context(_lock)
+    _held_over_fork.enter_context(objects.lock)
+    numba = sys.modules.get("numba.core.compiler_lock")
+    if numba is not None:
+        _held_over_fork.enter_context(numba.global_compiler_lock)
+    # finalizers call LLVM from any thread
+    llvm = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
+    if llvm is not None:
+        _held_over_fork.enter_context(llvm)
+
+
+def _after_fork() -> None:
+    _held_over_fork.pop_all().close()  # apart: with the last lock, another thread's fork begins
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

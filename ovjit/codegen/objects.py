@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 
-_lock = threading.Lock()
+lock = threading.RLock()  # also held over a fork
 _engine = None
 _addresses: dict[str, int] = {}
 
@@ -20,7 +20,7 @@ def load(symbol: str, code: bytes) -> int:
     known = _addresses.get(symbol)
     if known is not None:
         return known
-    with _lock:
+    with lock:
         known = _addresses.get(symbol)
         if known is not None:
             return known

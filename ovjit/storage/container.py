@@ -17,6 +17,7 @@ against accidents only; the authentication code covers the checksums of the sect
 from __future__ import annotations
 
 import hashlib
+import io
 import mmap
 import os
 import stat
@@ -45,6 +46,7 @@ _BODY = _TABLE + _ENTRY.size * len(SECTIONS) + _CHECKSUM
 _PURPOSE = b"ovjit: blob"
 #: Smaller files are read, so that nothing happens to who has truncated a file that is in use.
 SMALLEST_MAPPED = 1 << 20
+_WRITTEN_AT_ONCE = 1 << 22  # bytes: some milliseconds
 
 
 class BlobError(OvjitError):
@@ -90,7 +92,17 @@ def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
         total = offset
     head = _HEAD.pack(MAGIC, VERSION, len(SECTIONS), total, name_of_key(key))
     head += _authentication(key, head, table, sections) + table
-    return b"".join((head, checksum(head), *parts))
+    stream = io.BytesIO()
+    for part in (head, checksum(head), *parts):
+        write_in_pieces(stream, part)
+    return stream.getvalue()
+
+
+def write_in_pieces(stream: io.BytesIO, content: Any) -> None:
+    """Write `content` (bytes-like) so that other threads get their turn: a single copy would hold the GIL."""
+    view = memoryview(content)
+    for first in range(0, len(view), _WRITTEN_AT_ONCE):
+        stream.write(view[first : first + _WRITTEN_AT_ONCE])
 
 
 def _authentication(key: bytes, head: bytes, table: bytes, sections: Mapping[str, Any]) -> bytes:

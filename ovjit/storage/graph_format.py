@@ -18,6 +18,7 @@ What is read is checked as an untrusted model is: every number before use, the g
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Interval
-from ovjit.storage.container import ALIGNMENT, BlobError
+from ovjit.storage.container import ALIGNMENT, BlobError, write_in_pieces
 
 #: Subgraphs within subgraphs, and tuples within tuples.
 DEEPEST = 64
@@ -77,10 +78,11 @@ class Arrays:
         return known
 
     def content(self) -> bytes:
-        pieces: list[Any] = []
+        stream = io.BytesIO()
         for array in self.parts:
-            pieces += [raw_bytes(array).data, bytes(-array.nbytes % ALIGNMENT)]
-        return b"".join(pieces)
+            write_in_pieces(stream, raw_bytes(array).data)
+            stream.write(bytes(-array.nbytes % ALIGNMENT))
+        return stream.getvalue()
 
 
 def raw_bytes(array: np.ndarray) -> np.ndarray:
