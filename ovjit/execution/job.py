@@ -6,8 +6,10 @@ block of integers, the addresses of its inputs and outputs, and the plan for its
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -110,6 +112,8 @@ class Executable:
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
         self._lock = threading.Lock()
+        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+        _executables.add(self)
         self.static = all(is_static(v.shape) for v in self.inputs)
         table = self.table(tuple(tuple(v.shape) for v in self.inputs)) if self.static else None
         if debug.level() >= debug.MODELS:
@@ -148,8 +152,16 @@ class Executable:
         if self.watch is not None:
             from ovjit.execution.watch import WatchedJob
 
-            return WatchedJob(self)
-        return Job(self)
+            job: Job = WatchedJob(self)
+        else:
+            job = Job(self)
+        self._jobs.add(job)
+        return job
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        for job in list(self._jobs):
+            job._bound = False  # its workers are started anew
 
 
 class Job:
@@ -240,8 +252,8 @@ class Job:
             words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
             self._bases[1] = plan.memory.ctypes.data
             self._bases[2] = table.data.ctypes.data
-            if threads > 1:
-                self._pool.ensure_workers()
+        if words[runner.THREADS] > 1:
+            self._pool.ensure_workers()
         first = FIRST_IO + len(self.inputs)
         for i, shape in enumerate(plan.output_shapes):
             array = self.outputs[i]
@@ -396,6 +408,13 @@ class Job:
     def failed(self, error: BaseException) -> None:
         self.error = error
 
+    def lose(self) -> None:
+        """In a forked child: end a job that only the parent has a thread for."""
+        self.words[runner.ABORT] = 1
+        self.error = InferenceError("the process was forked during this inference, which ends in the parent only")
+        self.call_back()
+        self.words[runner.STATE] = DONE
+
     def run_on_worker(self, arena: streams.Arena) -> None:
         """A job with host steps, led by a worker through Python."""
         try:
@@ -503,6 +522,18 @@ def _new_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     for d in shape:
         count *= d
     return aligned_bytes(count * dtype.itemsize).view(dtype).reshape(shape)
+
+
+_executables: weakref.WeakSet[Executable] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for executable in list(_executables):
+        executable._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
