@@ -800,7 +800,6 @@ def test_bf16_takes_and_gives_bits():
         identity(ovjit, "bf16", (3,))(np.zeros(3, np.float32))
 
 
-@pytest.mark.xfail(strict=True, reason="the engine does not yet pass packed types through")
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
 @pytest.mark.parametrize("name", ["u4", "i4"])
 def test_packed_types(name, count):
@@ -821,7 +820,6 @@ def test_packed_types(name, count):
         identity(ovjit, name, (count,))(packed)
 
 
-@pytest.mark.xfail(strict=True, reason="the engine does not yet pass strings through")
 @pytest.mark.parametrize(
     "value",
     [np.array(["ab", "ä€", ""]), np.array([b"ab", b"c", b""]), ["ab", "c", ""], {0: ["x", "y", "z"]}],

@@ -14,11 +14,12 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.compiler import simplify
+from ovjit.compiler.cut import Cut, needs_cut
 from ovjit.compiler.expand import expand_graph
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.known import concrete_types
 from ovjit.compiler.lower import Host, Lowering, copy_kernel, fill_kernel, lower_groups
-from ovjit.compiler.plan import Constants, Plan, Planner, Tap
+from ovjit.compiler.plan import Constants, Plan, Planner, Tap, element_size
 from ovjit.compiler.views import Layout
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import all_ops
@@ -99,6 +100,13 @@ class Program:
     def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         """The plan for these input shapes. Raises ModelError when an operation does not accept them."""
         types = concrete_types(self.graph, shapes)
+        if needs_cut(types):
+            plan = Plan()
+            plan.cut = Cut(self.graph, types)
+            plan.input_shapes = tuple(tuple(s) for s in shapes)
+            plan.output_shapes = [types[v].shape for v in self.graph.outputs]
+            plan.memory = self.memory
+            return plan
         planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants)
         taps: list[Tap] = []
         active = [low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)]
@@ -118,10 +126,8 @@ class Program:
 
 def _item_sizes(graph: Graph) -> list[int]:
     """Element sizes of the values that a plan may have to copy."""
-    from ovjit.codegen.loops import SIZE
-
     used = [v for v, uses in graph.uses().items() if uses and v.node.op.name != "Constant"]
-    return sorted({SIZE[v.dtype] for v in (*used, *graph.outputs) if v.dtype in SIZE})
+    return sorted({element_size(v.dtype) for v in (*used, *graph.outputs) if v.dtype != "string"})
 
 
 def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:

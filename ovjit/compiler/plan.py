@@ -29,6 +29,7 @@ from ovjit.compiler.views import (
     row_major,
 )
 from ovjit.errors import OvjitError
+from ovjit.graph import dtypes
 from ovjit.graph.graph import Node, Value
 
 ALIGNMENT = 64
@@ -75,8 +76,8 @@ class Plan:
     """What `Planner.finish` gives; all that a job needs to run with these shapes."""
 
     __slots__ = (
-        "arena_size", "input_shapes", "kernels", "memory", "output_shapes", "parallel", "scratch_offset", "scratch_size",
-        "data", "steps", "taps", "types", "words",
+        "arena_size", "composite", "cut", "input_shapes", "kernels", "memory", "output_shapes", "parallel",
+        "scratch_offset", "scratch_size", "data", "steps", "taps", "types", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -90,6 +91,8 @@ class Plan:
         self.parallel = False
         self.input_shapes: tuple[tuple[int, ...], ...] = ()
         self.output_shapes: list[tuple[int, ...]] = []
+        self.cut: Any = None  # how the graph is cut (`ovjit.compiler.cut`) when it cannot run in one piece
+        self.composite: Any = None  # what runs in place of steps
         # of a watched program: when each group is done, and the types and known values of all values
         self.taps: list[Tap] | None = None
         self.types: Mapping[Value, Any] = {}
@@ -122,12 +125,12 @@ class Planner:
         self._unclear: dict[Buffer, tuple[View, Layout]] = {}
         for i, value in enumerate(inputs):
             shape = types[value].shape
-            size = SIZE.get(value.dtype, 1)
+            size = element_size(value.dtype)
             buffer = Buffer(product(shape) * size, FIRST_IO + i, name=f"input{i}")
             self.views[value] = View(buffer, shape, row_major(shape, size), size)
         first_output = FIRST_IO + len(inputs)
         self.output_buffers = [
-            Buffer(product(types[v].shape) * SIZE.get(v.dtype, 1), first_output + i, name=f"output{i}")
+            Buffer(product(types[v].shape) * element_size(v.dtype), first_output + i, name=f"output{i}")
             for i, v in enumerate(outputs)
         ]
         self._output_of = {v: i for i, v in reversed(list(enumerate(outputs)))}
@@ -207,7 +210,7 @@ class Planner:
 
         A concatenation may have placed it in its own buffer, and a plain model output is written in place.
         """
-        shape, itemsize = self.shape(value), SIZE[value.dtype]
+        shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
         if placed is not None:
             self.clear_halo(placed.buffer)
@@ -249,7 +252,7 @@ class Planner:
 
     def reserve(self, value: Value) -> View:
         """An output buffer whose parts are written by others; its halo is cleared before the first of them."""
-        shape, itemsize = self.shape(value), SIZE[value.dtype]
+        shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
         if placed is not None:
             return placed
@@ -424,6 +427,15 @@ class Constants:
                 memory[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         self.arrays = []
         return memory
+
+
+def element_size(dtype: str) -> int:
+    """Bytes of an element as it lies in memory; elements of packed types have a byte each."""
+    size = SIZE.get(dtype)
+    if size is None:
+        natural = dtypes.ELEMENT_TYPES[dtype].numpy
+        size = 1 if natural is None else natural.itemsize
+    return size
 
 
 def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> np.ndarray:

@@ -64,8 +64,10 @@ class Table:
         self.rows = rows
         self.address = rows.ctypes.data
         self.host = [i for i, step in enumerate(steps) if step.host is not None]
+        #: What runs in place of steps, see `ovjit.execution.stages`: has `run(job)` and `rows(job)`.
+        self.composite = plan.composite
         #: Led by Python and not by the runner alone.
-        self.in_python = bool(self.host) or plan.taps is not None
+        self.in_python = bool(self.host) or plan.taps is not None or plan.composite is not None
         self.data = aligned_bytes(max(plan.data.size, 1))
         self.data[: plan.data.size] = plan.data
 
@@ -110,6 +112,7 @@ class Executable:
         self.pool = streams.pool_for(self.streams, self.threads * self.streams)
         self.profiling = bool(config.get("PERF_COUNT"))
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
+        self._stages: dict[bytes, Any] = {}
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
         self._lock = threading.Lock()
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
@@ -139,7 +142,10 @@ class Executable:
             if table is not None:
                 self._tables.move_to_end(shapes)
                 return table
-        table = Table(self.program.plan(shapes), self.addresses)
+        plan = self.program.plan(shapes)
+        if plan.cut is not None:
+            plan.composite = self._staged(plan.cut)
+        table = Table(plan, self.addresses)
         if debug.level() >= debug.PLANS:
             debug.show_plan(table.plan)
         with self._lock:
@@ -147,6 +153,19 @@ class Executable:
             while len(self._tables) > self._capacity:
                 self._tables.popitem(last=False)
         return table
+
+    def _staged(self, cut: Any) -> Any:
+        """What runs a graph that has to be cut. The parts of equal cuts are compiled once."""
+        from ovjit.execution.stages import StagedRun, Stages
+
+        key = cut.key
+        with self._lock:
+            stages = self._stages.get(key)
+        if stages is None:
+            stages = Stages(cut, self.config)
+            with self._lock:
+                stages = self._stages.setdefault(key, stages)
+        return StagedRun(stages, cut)
 
     def new_job(self) -> Job:
         if self.watch is not None:
@@ -170,7 +189,7 @@ class Job:
     __slots__ = (
         "__weakref__", "_addresses", "_bases", "_bound", "_callback_running", "_counters", "_input_shapes", "_keep",
         "_native", "_own", "_perf", "_pool", "_table", "_targets", "address", "error", "executable", "inputs",
-        "on_done", "outputs", "words",
+        "notes", "on_done", "outputs", "parts", "words",
     )  # fmt: skip
 
     def __init__(self, executable: Executable):
@@ -184,6 +203,9 @@ class Job:
         self._targets: list[np.ndarray | None] = [None] * outputs
         self.on_done: Callable[[Job], None] | None = None
         self.error: BaseException | None = None
+        #: Of a composite: executable -> this job's job of it, and what else it keeps for this job.
+        self.parts: dict[Any, Job] = {}
+        self.notes: dict[Any, Any] = {}
         self._callback_running = False
         self._native = runner.native()
         self._pool = executable.pool
@@ -372,6 +394,8 @@ class Job:
         """Stop between two steps; `wait` then raises Cancelled."""
         if self.words[runner.STATE] in (QUEUED, RUNNING):
             self.words[runner.ABORT] = 1
+            for part in list(self.parts.values()):
+                part.words[runner.ABORT] = 1
 
     @property
     def latency_ns(self) -> int:
@@ -430,6 +454,9 @@ class Job:
         """Native runs between host steps, which NumPy does here."""
         words, table = self.words, self._table
         assert table is not None
+        if table.composite is not None:
+            self._run_composite(table.composite)
+            return
         steps = len(table.plan.steps)
         self._bases[0] = arena.address
         first, began = 0, 0
@@ -450,6 +477,26 @@ class Job:
         finally:
             words[runner.FIRST], words[runner.STEPS] = 0, steps
             words[runner.STARTED], words[runner.ENDED] = began, runner.clock()
+
+    def _run_composite(self, composite: Any) -> None:
+        words = self.words
+        words[runner.STARTED] = runner.clock()
+        try:
+            composite.run(self)
+        finally:
+            words[runner.ENDED] = runner.clock()
+
+    def give_output(self, i: int, result: np.ndarray) -> None:
+        """Copy a composite's result to output i. Raises InferenceError if the caller's array has another shape."""
+        array = self.outputs[i]
+        if array.shape != result.shape:
+            if self._targets[i] is not None:
+                raise InferenceError(
+                    f"output {i} has the shape {list(result.shape)} for these inputs; the tensor that was set "
+                    f"for it has {list(array.shape)}"
+                )
+            array = self.outputs[i] = self._own[i] = _new_array(result.shape, array.dtype)
+        array[...] = result
 
     def _stops(self, table: Table) -> Sequence[int]:
         """The steps before which Python takes over, in order; the last is their number."""
@@ -499,6 +546,8 @@ class Job:
         table = self._table
         if table is None:
             return [Row(n.name, n.op.name, "", "NOT_RUN", 0, 0, n.origins) for n in self.executable.graph.nodes]
+        if table.composite is not None:
+            return list(table.composite.rows(self))
         rows = []
         for i, step in enumerate(table.plan.steps):
             spent = 0 if self._perf is None else int(self._perf[2 * i + 1] - self._perf[2 * i])
@@ -512,12 +561,15 @@ def _initial_output(value: Any) -> np.ndarray:
     """An output tensor before the first run: open dimensions are 0."""
     shape = [0 if not isinstance(d, int) else d for d in value.shape or ()]
     array = _new_array(shape, dtypes.numpy_dtype(value.dtype))
-    array[...] = 0
+    if not array.dtype.hasobject:
+        array[...] = 0
     return array
 
 
 def _new_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     """An array whose memory is aligned for vectors."""
+    if dtype.hasobject:
+        return np.full(shape, b"", dtype)  # strings
     count = 1
     for d in shape:
         count *= d

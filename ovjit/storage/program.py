@@ -65,6 +65,8 @@ def encode_program(executable: Any) -> dict[str, bytes]:
     plan = (
         executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
     )
+    if plan is not None and plan.cut is not None:
+        plan = None  # the compiler will cut the graph again
     data = Arrays("data")
     steps: list[Any] = []
     used: list[Any] = list(program.kernels)
