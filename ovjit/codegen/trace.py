@@ -26,6 +26,9 @@ from ovjit.graph import dtypes
 WIDENED = {"f16": "f32", "bf16": "f32"}
 
 
+_COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor", "eq", "ne"))
+
+
 class Recorder:
     """Collects instructions as (target, operation, arguments, dtype); equal ones are shared.
 
@@ -40,6 +43,8 @@ class Recorder:
         return Tracer(self, name, WIDENED.get(dtype, dtype))
 
     def emit(self, operation: str, args: tuple, dtype: str) -> Tracer:
+        if operation in _COMMUTATIVE:  # so that a + b and b + a are one kernel
+            args = tuple(sorted(args, key=lambda a: (isinstance(a, tuple), str(a))))
         key = (operation, args, dtype)
         known = self._known.get(key)
         if known is None:
