@@ -1,0 +1,193 @@
+"""No function of the API that works for long holds the GIL: a thread beside it goes on every 100 ms at least.
+
+The functions are those of which OpenVINO's documents say so, and Python's way of doing so is the measure: what
+is plain Python gives way as Python does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heartbeat import LONGEST, Heartbeat
+from networks import build, network_input
+
+import ovjit
+
+TESTS = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="module")
+def core():
+    return ovjit.Core()
+
+
+@pytest.fixture(scope="module")
+def model(core):
+    return core.read_model(str(build("resnet50")))
+
+
+@pytest.fixture(scope="module")
+def compiled(core, model):
+    return core.compile_model(model, "CPU")
+
+
+def test_the_heartbeat_notices_who_holds_the_gil():
+    data = np.random.default_rng(0).bytes(1 << 25)
+    with Heartbeat() as beat:
+        began = time.process_time()
+        while time.process_time() - began < 2 * LONGEST:
+            sum(range(1000))  # gives way
+    assert beat.gap < LONGEST / 2
+    with Heartbeat() as beat:
+        for _ in range(8):
+            data.count(b"\0\1\2\3\0\1\2\3")  # does not
+    assert beat.beats > 8
+    alone = beat.gap
+    with Heartbeat() as beat:
+        (data * 8).count(b"\0\1\2\3\0\1\2\3")
+    assert beat.gap > 2 * alone
+
+
+def test_compiling_with_an_empty_cache(tmp_path):
+    """All of Numba and LLVM, in a process of its own. What lay in memory before is no business of theirs: a full
+    garbage collection that looks at it would take 0.1 s."""
+    program = textwrap.dedent("""
+        import sys
+        import numpy as np
+        from heartbeat import Heartbeat
+        import ovjit as ov
+        from ovjit import opset8 as o
+        rng = np.random.default_rng(0)
+        x = o.parameter([1, 8, 32, 32], name="x")
+        weights = rng.standard_normal((16, 8, 3, 3), dtype=np.float32)
+        y = o.relu(o.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+        y = o.reshape(o.softmax(y, 1), np.array([16, 1024]), False)
+        y = o.matmul(y, rng.standard_normal((1024, 64), dtype=np.float32), False, False)
+        y = o.transpose(o.erf(y), np.array([1, 0]))
+        model = ov.Model([y], [x])
+        ballast = [{} for _ in range(400_000)]
+        with Heartbeat() as beat:
+            compiled = ov.Core().compile_model(model, "CPU")
+        assert compiled._executable.loaded["compiled"] >= 4, compiled._executable.loaded
+        beat.check("compile_model")
+        assert np.isfinite(compiled(rng.standard_normal((1, 8, 32, 32), dtype=np.float32))[0]).all()
+    """)
+    environment = {**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=110, env=environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_a_frozen_heap_stays_frozen(tmp_path):
+    """`gc.freeze` before forking is a habit of servers; compiling must not undo it."""
+    program = textwrap.dedent("""
+        import gc
+        import numpy as np
+        import ovjit as ov
+        x = ov.opset8.parameter([8], name="x")
+        model = ov.Model([ov.opset8.tanh(x)], [x])
+        ballast = [{} for _ in range(50_000)]
+        before = gc.get_freeze_count()
+        ov.compile_model(model)
+        assert gc.get_freeze_count() == before and gc.isenabled()
+        gc.freeze()
+        frozen = gc.get_freeze_count()
+        x = ov.opset8.parameter([8], name="x")
+        compiled = ov.compile_model(ov.Model([ov.opset8.exp(x)], [x]))
+        assert compiled._executable.loaded["compiled"]
+        # reference counting takes objects away, not many
+        assert gc.get_freeze_count() > frozen * 0.9
+    """)
+    environment = {**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": str(TESTS.parent)}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=110, env=environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_reading_and_asking_about_a_model(core, model):
+    path = str(build("resnet50"))
+    xml, weights = Path(path).read_bytes(), Path(path).with_suffix(".bin").read_bytes()
+    for what, call in {
+        "read_model of a file": lambda: core.read_model(path),
+        "read_model of bytes": lambda: core.read_model(xml, weights),
+        "query_model": lambda: core.query_model(model, "CPU"),
+        "reshape": lambda: core.read_model(path).reshape([2, 3, 224, 224]),
+        "get_available_devices": lambda: core.get_available_devices(),
+    }.items():
+        with Heartbeat() as beat:
+            call()
+        beat.check(what)
+
+
+def test_compiling_with_kernels_at_hand(core, model, compiled):
+    with Heartbeat() as beat:
+        core.compile_model(model, "CPU")
+    beat.check("compile_model")
+
+
+def test_exporting_and_importing(core, compiled):
+    """A hundred megabytes: a single copy of them would hold the GIL for too long."""
+    with Heartbeat() as beat:
+        blob = compiled.export_model()
+    beat.check("export_model")
+    given = io.BytesIO()
+    with Heartbeat() as beat:
+        compiled.export_model(given)
+    beat.check("export_model to a stream")
+    assert given.getvalue() == blob.getvalue()
+    with Heartbeat() as beat:
+        again = core.import_model(blob, "CPU")
+    beat.check("import_model")
+    x = network_input("resnet50")
+    np.testing.assert_array_equal(again([x])[0], compiled([x])[0])
+
+
+def test_inferring(compiled):
+    x = network_input("resnet50")
+    request = compiled.create_infer_request()
+
+    def poll():
+        request.start_async([x])
+        while not request.wait_for(2):
+            pass
+
+    for what, call in {
+        "infer": lambda: request.infer([x]),
+        "calling": lambda: compiled([x]),
+        "infer_new_request": lambda: compiled.infer_new_request([x]),
+        "start_async": lambda: request.start_async([x]),
+        "wait": lambda: request.wait(),
+        "wait_for": poll,
+        "get_profiling_info": lambda: request.get_profiling_info(),
+        "query_state": lambda: request.query_state(),
+        "create_infer_request": lambda: compiled.create_infer_request(),
+        "get_runtime_model": lambda: compiled.get_runtime_model(),
+    }.items():
+        with Heartbeat() as beat:
+            call()
+        beat.check(what)
+
+
+@pytest.mark.parametrize("callback", [False, True])
+def test_a_queue(compiled, callback):
+    x = network_input("resnet50")
+    queue = ovjit.AsyncInferQueue(compiled, 2)
+    if callback:
+        queue.set_callback(lambda request, userdata: request.results)
+    with Heartbeat() as beat:
+        for _ in range(6):
+            queue.start_async([x])
+            queue.is_ready()
+    beat.check("start_async")
+    with Heartbeat() as beat:
+        queue.get_idle_request_id()
+    beat.check("get_idle_request_id")
+    with Heartbeat() as beat:
+        queue.wait_all()
+    beat.check("wait_all")
