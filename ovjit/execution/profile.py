@@ -1,8 +1,8 @@
 """`python -m ovjit profile MODEL`: what each step of a model takes, and how near that is to the roof.
 
-In: a model file. Out: a table with one row for each step, in the order of execution, and totals by kernel. A
-step's time is the median over the runs; its GFLOP/s and GB/s count the arithmetic it does (Winograd's own, not
-that of the convolution it stands for) and the bytes of what it reads and writes, once each. The share of
+In: a model file. Out: a table with one row for each step, in the order of execution, and totals by kernel.
+A step's time is the median over the runs; its GFLOP/s and GB/s count the arithmetic it does (Winograd's own,
+not that of the convolution it stands for) and the bytes of what it reads and writes, once each. The share of
 the roof is the larger of the shares of compute and bandwidth, as in `ovjit.execution.roof`, that it reaches.
 """
 

@@ -1,0 +1,151 @@
+"""The tile kernel on the convolutions of ResNet-50, beside this core's measured peak of multiply-adds.
+
+    python -m bench.tiles [--network resnet50] [--rounds 15] [--json tiles.json]
+
+Every distinct convolution of the network (with bias and relu, the direct way: no Winograd) is a model of its
+own. Only its tile step is timed, on one core: halos and layouts are other steps. In every round each shape runs
+a few times, between two measurements of the peak; its time is the fastest of the round, its share that of the
+higher peak. The medians over the rounds are shown; shares below GOAL are marked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import networks, report
+
+KEYS = ("network", "shape")
+COLUMNS = ("shape", "count", "kernel", "us", "gflops", "peak", "share", "share_low", "below")
+GOAL = 0.9
+RUNS = 8
+
+
+class Shape(NamedTuple):
+    """A convolution of one image: [channels, height, width] by [outs, channels, kernel, kernel]."""
+
+    channels: int
+    height: int
+    width: int
+    outs: int
+    kernel: int
+    stride: int
+    pad: int
+
+    def __str__(self) -> str:
+        size = f"{self.channels}x{self.height}x{self.width}"
+        return f"{size} {self.kernel}x{self.kernel}/{self.stride} -> {self.outs}"
+
+    @property
+    def flops(self) -> float:
+        sizes = [(d + 2 * self.pad - self.kernel) // self.stride + 1 for d in (self.height, self.width)]
+        return 2.0 * sizes[0] * sizes[1] * self.outs * self.channels * self.kernel**2
+
+
+def shapes(name: str, folder: Path | None = None) -> Counter[Shape]:
+    """The distinct convolutions of a network, in order, and how often each is there."""
+    import ovjit as ov
+
+    found: Counter[Shape] = Counter()
+    for node in ov.Core().read_model(str(networks.build(name, folder))).get_ordered_ops():
+        if node.get_type_name() == "Convolution":
+            _, channels, height, width = node.input(0).get_shape()
+            outs, _, kernel, _ = node.input(1).get_shape()
+            attrs = node.get_attributes()
+            stride, pad = attrs["strides"][0], attrs["pads_begin"][0]
+            found[Shape(channels, height, width, outs, kernel, stride, pad)] += 1
+    return found
+
+
+def request_of(shape: Shape) -> Any:
+    """A request of the convolution's model on random data, ready to infer."""
+    import ovjit as ov
+
+    rng = np.random.default_rng(networks.SEED)
+    ops = ov.opset8
+    data = rng.standard_normal((1, *shape[:3]), np.float32)
+    weights = rng.standard_normal((shape.outs, shape.channels, shape.kernel, shape.kernel), np.float32)
+    x = ops.parameter(list(data.shape), np.float32)
+    strides, pads = [shape.stride] * 2, [shape.pad] * 2
+    y = ops.convolution(x, ops.constant(weights), strides, pads, pads, [1, 1])
+    bias = rng.standard_normal((1, shape.outs, 1, 1), np.float32)
+    model = ov.Model([ops.relu(ops.add(y, ops.constant(bias)))], [x], "tile")
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    request.set_input_tensor(0, ov.Tensor(data))
+    for _ in range(3):
+        request.infer()
+    return request
+
+
+def tile_row(request: Any) -> Any:
+    """The profile's row of the tile step."""
+    rows = [row for row in request._job.profile() if row.exec_type.startswith("conv_")]
+    assert len(rows) == 1, rows
+    return rows[0]
+
+
+def measure(found: Counter[Shape], rounds: int) -> list[dict[str, Any]]:
+    from ovjit.execution.roof import fma_peak
+
+    requests = {shape: request_of(shape) for shape in found}
+    times: dict[Shape, list[float]] = {shape: [] for shape in found}
+    peaks: dict[Shape, list[float]] = {shape: [] for shape in found}
+    for _ in range(rounds):
+        before = fma_peak()
+        for shape, request in requests.items():
+            spent = []
+            for _ in range(RUNS):
+                request.infer()
+                spent.append(tile_row(request).real_ns)
+            after = fma_peak()
+            times[shape].append(min(spent))
+            peaks[shape].append(max(before, after))
+            before = after
+    rows = []
+    for shape, count in found.items():
+        row = tile_row(requests[shape])
+        assert abs(row.flops / shape.flops - 1) < 1e-6, (shape, row)
+        shares = [shape.flops / ns * 1e9 / peak for ns, peak in zip(times[shape], peaks[shape], strict=True)]
+        us = statistics.median(times[shape]) / 1e3
+        rows.append({
+            "network": "", "shape": str(shape), "count": count, "kernel": row.exec_type, "us": us,
+            "gflops": shape.flops / us / 1e3, "peak": statistics.median(peaks[shape]) / 1e9,
+            "share": statistics.median(shares), "share_low": report.quantile(shares, 0.25),
+            "below": "!" if statistics.median(shares) < GOAL else None,
+        })  # fmt: skip
+    return rows
+
+
+def main() -> int:
+    about = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m bench.tiles", description=about)
+    parser.add_argument("--network", choices=networks.NAMES, default="resnet50")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--folder", type=Path, default=None, help="where the networks are")
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    os.environ["OVJIT_WINOGRAD"] = "0"
+    found = shapes(arguments.network, arguments.folder)
+    rows = [row | {"network": arguments.network} for row in measure(found, arguments.rounds)]
+    print(report.table(rows, COLUMNS))
+    flops = sum(shape.flops * count for shape, count in found.items())
+    us = sum(row["us"] * row["count"] for row in rows)
+    peak = statistics.median(row["peak"] for row in rows)
+    gflops = flops / us / 1e3
+    below = sum(row["below"] is not None for row in rows)
+    print(f"\nall {sum(found.values())} convolutions: {gflops:.1f} of {peak:.1f} GFLOP/s, {gflops / peak:.3f}")
+    print(f"{below} of {len(rows)} shapes below {GOAL}")
+    if arguments.json:
+        report.write(arguments.json, "tiles", KEYS, rows, rounds=arguments.rounds, goal=GOAL)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
