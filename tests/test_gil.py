@@ -1,7 +1,7 @@
 """No function of the API that works for long holds the GIL: a thread beside it goes on every 100 ms at least.
 
-The functions are those of which OpenVINO's documents say so, and Python's way of doing so is the measure: what
-is plain Python gives way as Python does.
+The functions are those of which OpenVINO's documents say so, and Python's way of doing so is the measure:
+what is plain Python gives way as Python does.
 """
 
 from __future__ import annotations
@@ -39,6 +39,15 @@ def compiled(core, model):
     return core.compile_model(model, "CPU")
 
 
+def run_alone(program, cache):
+    """Run `program` in a process of its own, with `cache` for kernels."""
+    path = f"{TESTS}{os.pathsep}{TESTS.parent}"
+    environment = {**os.environ, "OVJIT_CACHE": str(cache), "PYTHONPATH": path}
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
 def test_the_heartbeat_notices_who_holds_the_gil():
     data = np.random.default_rng(0).bytes(1 << 25)
     with Heartbeat() as beat:
@@ -57,8 +66,8 @@ def test_the_heartbeat_notices_who_holds_the_gil():
 
 
 def test_compiling_with_an_empty_cache(tmp_path):
-    """All of Numba and LLVM, in a process of its own. What lay in memory before is no business of theirs: a full
-    garbage collection that looks at it would take 0.1 s."""
+    """All of Numba and LLVM, in a process of its own. What lay in memory before is no business of theirs: a
+    full garbage collection that looks at it would take 0.1 s."""
     program = textwrap.dedent("""
         import sys
         import numpy as np
@@ -80,9 +89,7 @@ def test_compiling_with_an_empty_cache(tmp_path):
         beat.check("compile_model")
         assert np.isfinite(compiled(rng.standard_normal((1, 8, 32, 32), dtype=np.float32))[0]).all()
     """)
-    environment = {**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=110, env=environment)
-    assert run.returncode == 0, run.stderr[-3000:]
+    run_alone(program, tmp_path)
 
 
 def test_a_frozen_heap_stays_frozen(tmp_path):
@@ -99,15 +106,12 @@ def test_a_frozen_heap_stays_frozen(tmp_path):
         assert gc.get_freeze_count() == before and gc.isenabled()
         gc.freeze()
         frozen = gc.get_freeze_count()
-        x = ov.opset8.parameter([8], name="x")
         compiled = ov.compile_model(ov.Model([ov.opset8.exp(x)], [x]))
         assert compiled._executable.loaded["compiled"]
         # reference counting takes objects away, not many
         assert gc.get_freeze_count() > frozen * 0.9
     """)
-    environment = {**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": str(TESTS.parent)}
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=110, env=environment)
-    assert run.returncode == 0, run.stderr[-3000:]
+    run_alone(program, tmp_path)
 
 
 def test_reading_and_asking_about_a_model(core, model):

@@ -36,7 +36,7 @@ def _groups(root: Path) -> list[Path]:
     base = root / "sys/fs/cgroup"
     folders = [base, base / "cpu", base / "cpu,cpuacct"]
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return folders
     for line in lines:
@@ -59,8 +59,10 @@ def _groups(root: Path) -> list[Path]:
 def _read_v2(path: Path) -> float | None:
     try:
         quota, period = path.read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
+        if quota == "max" or int(quota) <= 0 or int(period) <= 0:
+            return None
+        return int(quota) / int(period)
+    except (OSError, ValueError):
         return None
 
 
