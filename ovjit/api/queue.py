@@ -2,9 +2,9 @@
 
 A job is in exactly one of two places: its number in `idle`, or it runs. Where there is no callback, nobody
 is told the end of an inference: started jobs stand in `silent`, oldest first, and are reaped by whoever
-needs one. With a callback, jobs that are over go to the queue's box: a thread that waits for a job takes
-them and runs their callbacks, and where none waits the worker does. Either puts the number back, whatever
-happened.
+needs one. With a callback, the worker that ran the inference calls it and puts the number back, whatever
+happened. Callbacks that have proved quick need not wait for a worker to get the GIL: jobs that are over then
+go to the queue's box, and a thread that waits for a job takes them there and runs their callbacks itself.
 The first exception is kept and raised by the next `start_async` or `wait_all`.
 """
 
@@ -14,6 +14,7 @@ import atexit
 import operator
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,9 +26,12 @@ from ovjit.errors import Busy
 from ovjit.execution.streams import Box
 
 _get_ident = threading.get_ident
+_clock = time.perf_counter_ns
 
 #: ms after which a wait for the oldest job looks at the others too
 _LOOK_AROUND = 1
+#: A thread that waits at a queue runs callbacks when so many in a row took less than so many ns each.
+_QUICK_CALLS, _QUICK_NS = 3, 200_000
 #: ns after which a thread that waits for callbacks lets signals through
 _SLICE = 100_000_000
 
@@ -36,7 +40,7 @@ class _Pool:
     """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
 
     __slots__ = (
-        "__weakref__", "box", "callback", "calling", "error", "idle", "numbers", "requests", "running", "silent",
+        "__weakref__", "box", "callback", "calling", "error", "idle", "numbers", "quick", "requests", "running", "silent",
         "sleeping", "userdata", "workers",
     )  # fmt: skip
 
@@ -53,6 +57,7 @@ class _Pool:
         self.workers = requests[0]._compiled._executable.pool
         self.box = Box()
         self.sleeping = 0  # threads that wait at the box
+        self.quick = 0  # callbacks in a row that took no time to speak of
 
     def start(self, i: int, inputs: Any, userdata: Any, share: bool) -> None:
         """Start job `i`, which was taken out of `idle`; it goes back if the inputs are refused."""
@@ -81,7 +86,8 @@ class _Pool:
                     request._pending = NOTIFIED
                     job.on_done = self.done
                     self.running[i] = None
-                    job.start(True, self.box.address)
+                    # a callback that may block belongs on a worker, where it holds up nobody
+                    job.start(True, self.box.address if self.quick >= _QUICK_CALLS else 0)
             except BaseException:
                 self.running.pop(i, None)
                 request._pending = NOTHING
@@ -101,7 +107,7 @@ class _Pool:
         if ns:
             for i in list(self.running):
                 job = self.requests[i]._job
-                if job.queued and job.run_queued():
+                if job.queued and job.mailed and job.run_queued():
                     return True
         self.sleeping += 1
         try:
@@ -130,10 +136,12 @@ class _Pool:
         if error is None and callback is not None:
             self.calling.setdefault(me, []).append(i)
             request._calling = me
+            began = _clock()
             try:
                 callback(request, self.userdata[i])
             except BaseException as raised:
                 error = raised
+            self.quick = self.quick + 1 if _clock() - began < _QUICK_NS else 0
             request._calling = 0
             self.calling[me].pop()
             if not self.calling[me]:

@@ -346,6 +346,11 @@ class Job:
         return self.words[runner.STATE] == QUEUED
 
     @property
+    def mailed(self) -> bool:
+        """True for a job that was started with a box."""
+        return self.words[runner.NOTIFY] == runner.MAIL
+
+    @property
     def busy(self) -> bool:
         """True from `start` until the inference is over; a callback may then still be running."""
         return self.words[runner.STATE] in (QUEUED, RUNNING) and not self._callback_running
@@ -353,7 +358,7 @@ class Job:
     def wait(self, timeout_ms: int | None = None) -> bool:
         """True when the inference and its callback are over. Raises the inference's error, once."""
         words = self.words
-        if timeout_ms is None and words[runner.STATE] == QUEUED:
+        if timeout_ms is None and words[runner.STATE] == QUEUED and words[runner.NOTIFY] == runner.SILENT:
             self.run_queued()
         wait = self._native.wait
         if timeout_ms is None:
