@@ -23,11 +23,11 @@ import time
 
 import numpy as np
 import pytest
+from blob_models import CASES, X, small_model
 
 import ovjit
 from ovjit import opset8
 from ovjit.codegen import kernel as kernels
-from ovjit.data import digits
 from ovjit.frontends.ir_writer import to_bytes
 from ovjit.storage import blob as blob_module
 from ovjit.storage import container as container_module
@@ -45,50 +45,12 @@ from ovjit.storage.container import (
 from ovjit.storage.graph_format import Reader, dump
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-X = np.random.default_rng(7).normal(size=(2, 8)).astype(np.float32)
 FOREIGN = bytes(range(32))
 
 
-def small_model(scale: float = 1.0) -> ovjit.Model:
-    """relu(a @ w + b) and its softmax; names that no count of this process has a part in."""
-    rng = np.random.default_rng(3)
-    a = opset8.parameter([2, 8], np.float32, name="a")
-    w = opset8.constant((rng.normal(size=(8, 5)) * scale).astype(np.float32), name="w")
-    product = opset8.matmul(a, w, False, False, name="product")
-    b = opset8.constant(rng.normal(size=(1, 5)).astype(np.float32), name="b")
-    y = opset8.relu(opset8.add(product, b, name="sum"), name="y")
-    p = opset8.softmax(y, 1, name="p")
-    y.output(0).set_names({"y", "größe"})
-    p.output(0).set_names({"p"})
-    return ovjit.Model([y, p], [a], "small")
-
-
-def host_model() -> ovjit.Model:
-    """A model with a step that NumPy does, an axis as a constant, and an output that is a constant."""
-    a = opset8.parameter([2, 8], np.float32, name="a")
-    total = opset8.cum_sum(opset8.abs(a), opset8.constant(np.int64(1)), name="total")
-    outputs = [opset8.exp(total), opset8.constant(np.arange(3, dtype=np.int64))]
-    return ovjit.Model(outputs, [a], "host")
-
-
-def dynamic_model() -> ovjit.Model:
-    a = opset8.parameter(ovjit.PartialShape([ovjit.Dimension(1, 9), 8]), np.float32, name="a")
-    return ovjit.Model([opset8.softmax(opset8.tanh(a), 1)], [a], "dynamic")
-
-
-def digits_model(static: bool = True) -> ovjit.Model:
-    model = ovjit.Core().read_model(digits()[0])
-    if static:
-        model.reshape([2, 1, 8, 8])
-    return model
-
-
 MODELS = {
-    "small": (small_model, X),
-    "host": (host_model, X),
-    "dynamic": (dynamic_model, X),
-    "digits": (digits_model, digits()[1][:2]),
-    "digits dynamic": (lambda: digits_model(False), digits()[1][:2]),
+    name: (CASES[name].build, CASES[name].feeds[0][0])
+    for name in ("small", "host", "dynamic", "digits", "digits dynamic")
 }
 
 
@@ -858,7 +820,7 @@ def together(tmp_path: pathlib.Path, rounds: int, seed: int) -> None:
 
 
 def test_processes_share_a_cache_folder(tmp_path) -> None:
-    together(tmp_path, 2, 3)
+    together(tmp_path, 5, 3)
 
 
 @pytest.mark.long
