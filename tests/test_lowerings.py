@@ -324,7 +324,8 @@ PARTLY = {
     "GroupConvolution": "three spatial dimensions",
     "MaxPool": "three spatial dimensions",
     "AvgPool": "three spatial dimensions",
-    "MatMul": "two matrices that are no constants, constants with batch dimensions",
+    "ConvolutionBackpropData": "three spatial dimensions",
+    "GroupConvolutionBackpropData": "three spatial dimensions",
     "ScatterElementsUpdate": "means",
 }
 

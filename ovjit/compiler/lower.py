@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.emit import Body
+from ovjit.codegen.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loops import SIZE, elementwise_kernel
+from ovjit.codegen.turn import OUTER, turn_kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import CHUNK_WORK, Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, product
@@ -202,7 +204,45 @@ def fill_kernel() -> Kernel:
 
 
 def plan_copy(planner: Planner, source: View, target: View, dtype: str) -> None:
-    plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], target, 1, "Reorder")
+    if not _plan_turn(planner, source, target):
+        plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], target, 1, "Reorder")
+
+
+#: Dimensions shorter than this are not worth turning in blocks.
+SHORTEST_TURN = 3
+
+
+def _plan_turn(planner: Planner, source: View, target: View) -> bool:
+    """Turn in blocks where source and target have different adjacent dimensions; False where that does not fit."""
+    if source.itemsize != 4 or not planner.may_turn or not target.count:
+        return False
+    order = sorted(range(len(target.shape)), key=lambda i: (-abs(target.strides[i]), i))
+    extents, (xs, ys) = merge_dims(
+        [target.shape[i] for i in order], [[v.strides[i] for i in order] for v in (source, target)]
+    )
+    if not extents or ys[-1] != 4 or 4 not in xs[:-1] or len(extents) > OUTER + 2:
+        return False
+    nb, x_b = extents.pop(), xs.pop()
+    ys.pop()
+    at = xs.index(4)
+    na, y_a = extents.pop(at), ys.pop(at)
+    xs.pop(at)
+    if min(na, nb) < SHORTEST_TURN or x_b == 0:
+        return False
+    lanes = host_isa().lanes
+    blocks = ceil_div(na, lanes)
+    items = product(extents) * blocks
+    per_chunk = split(items, nb * lanes * 8)
+    values: dict[str, Any] = {
+        "x": source.ptr, "y": target.ptr, "x_b": x_b, "y_a": y_a, "na": na, "nb": nb, "blocks": blocks, "items": items,
+        "per_chunk": per_chunk,
+    }  # fmt: skip
+    missing = OUTER - len(extents)
+    extents, xs, ys = [1] * missing + extents, [0] * missing + xs, [0] * missing + ys
+    for d in range(OUTER):
+        values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
+    planner.step(turn_kernel(), values, ceil_div(items, per_chunk), [source], [target], type="Reorder")
+    return True
 
 
 def plan_fill(planner: Planner, view: View) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
+from ovjit.codegen.turn import turn_kernel
 from ovjit.compiler import simplify
 from ovjit.compiler.cut import Cut, needs_cut
 from ovjit.compiler.expand import expand_graph
@@ -78,7 +79,11 @@ class Program:
         for lowering in self.lowerings:
             lowering.choose(self.layouts)
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
-        needed += [copy_kernel(size) for size in _item_sizes(self.graph)] + [fill_kernel()]
+        sizes = _item_sizes(self.graph)
+        needed += [copy_kernel(size) for size in sizes] + [fill_kernel()]
+        #: whether plans may turn dimensions in blocks; smaller programs do without the kernel
+        self.turns = 4 in sizes and any(len(v.shape or ()) > 2 for n in self.graph.nodes for v in n.outputs)
+        needed += [turn_kernel()] if self.turns else []
         self.kernels = list(dict.fromkeys(needed))
         self.constants = Constants()
         for lowering in self.lowerings:
@@ -108,6 +113,7 @@ class Program:
             plan.memory = self.memory
             return plan
         planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants)
+        planner.may_turn = self.turns
         taps: list[Tap] = []
         active = [low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)]
         for lowering in reversed(active):

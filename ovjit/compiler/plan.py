@@ -118,6 +118,7 @@ class Planner:
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self.scratch = 0
+        self.may_turn = True  # False where the program does not have the kernel
         self.deferred: dict[Value, Callable[[], View]] = {}
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
         self._group: Any = None

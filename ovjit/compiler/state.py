@@ -1,0 +1,110 @@
+"""Variables out of the graph: ReadValue becomes a hidden input, Assign a hidden output."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError
+from ovjit.graph import shapes
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
+
+
+class Variable(NamedTuple):
+    """A state. `assigned`: whether an Assign writes it."""
+
+    name: str
+    dtype: str
+    shape: Any
+    assigned: bool
+
+
+class Lifted(NamedTuple):
+    """A graph without state operations. The inputs of `main` are the graph's, then one for each variable; its
+    outputs the graph's, then one for each variable that is assigned.
+
+    `inits` has for each variable what it is after a reset: an array, a graph of the inputs of `main`, or None
+    for zeros.
+    """
+
+    main: Graph
+    variables: tuple[Variable, ...]
+    inits: tuple[np.ndarray | Graph | None, ...]
+
+
+def has_state(graph: Graph) -> bool:
+    return any(node.op.name in ("ReadValue", "Assign") for node in graph.nodes)
+
+
+def public_outputs(graph: Graph) -> tuple[Value, ...]:
+    """The outputs that are no variables' new values."""
+    return tuple(v for v in graph.outputs if v.node.op.name != "Assign")
+
+
+def lift(graph: Graph) -> Lifted:
+    """Make inputs and outputs of the variables. Raises ModelError for one that is assigned twice or never
+    read, or is assigned what it cannot hold."""
+    reads: dict[str, list[Node]] = {}
+    assigns: dict[str, Node] = {}
+    for node in graph.nodes:
+        if node.op.name == "ReadValue":
+            reads.setdefault(node.attrs["variable_id"], []).append(node)
+        elif node.op.name == "Assign":
+            name = node.attrs["variable_id"]
+            if name in assigns:
+                raise ModelError(f"the variable {name!r} is assigned twice, by {assigns[name].name!r} and {node.name!r}")
+            assigns[name] = node
+    for name, node in assigns.items():
+        if name not in reads:
+            raise ModelError(f"node {node.name!r} assigns the variable {name!r}, which no ReadValue reads")
+        _check_assigned(node, reads[name][0].output)
+    variables = tuple(
+        Variable(name, nodes[0].output.dtype, nodes[0].output.shape, name in assigns) for name, nodes in reads.items()
+    )
+    new_values = [assigns[v.name].inputs[0] for v in variables if v.assigned]
+    main = _without_state(graph, variables, (*public_outputs(graph), *new_values))
+    inits: list[np.ndarray | Graph | None] = []
+    for nodes in reads.values():
+        source = nodes[0].inputs[0] if nodes[0].inputs else None
+        if source is None or source.constant is not None:
+            inits.append(None if source is None else source.constant)
+        else:
+            inits.append(_without_state(graph, variables, (source,)))
+    return Lifted(main, variables, tuple(inits))
+
+
+def _check_assigned(node: Node, read: Value) -> None:
+    new = node.inputs[0]
+    if read.dtype != new.dtype:
+        raise ModelError(f"node {node.name!r} assigns {new.dtype} to a variable of {read.dtype}")
+    if read.shape is None or new.shape is None:
+        return
+    if len(read.shape) != len(new.shape) or any(
+        shapes.merge(a, b) is None for a, b in zip(read.shape, new.shape, strict=True)
+    ):
+        raise ModelError(
+            f"node {node.name!r} assigns the shape {shapes.text(new.shape)} to a variable of {shapes.text(read.shape)}"
+        )
+
+
+def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple[Value, ...]) -> Graph:
+    """The part of `graph` that `outputs` need, the variables being inputs after the graph's own."""
+    builder = Builder()
+    new: dict[Value, Value] = {}
+    hidden: dict[str, Value] = {}
+    shape_of = {v.name: (v.dtype, v.shape) for v in variables}
+    for node in graph.nodes:
+        if node.op.name == "Assign":
+            new[node.output] = new[node.inputs[0]]
+        elif node.op.name == "ReadValue":
+            name = node.attrs["variable_id"]
+            if name not in hidden:
+                dtype, shape = shape_of[name]
+                attrs = {"shape": shape, "element_type": dtype}
+                hidden[name] = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
+            new[node.output] = hidden[name]
+        else:
+            new.update(zip(node.outputs, copy_node(builder, node, [new[v] for v in node.inputs]).outputs, strict=True))
+    inputs = [*(new[v] for v in graph.inputs), *(hidden[v.name] for v in variables)]
+    return builder.finish((new[v] for v in outputs), inputs)
