@@ -79,16 +79,22 @@ def encode_program(executable: Any) -> dict[str, bytes]:
             plan = None  # something that has no form here: the compiler will plan again
             data = Arrays("data")
     native = runner.native_kernels().values()
-    by_symbol = {kernel.symbol(): kernel for kernel in (*used, *native)}
-    rows, codes, offset = [], [], 0
-    number = {}
-    for i, symbol in enumerate(sorted(by_symbol)):
-        code = kernels.object_code[symbol]
-        rows.append([symbol, by_symbol[symbol].name, offset, len(code)])
-        codes.append(code)
-        offset += len(code)
-        number[symbol] = i
-    tables: dict[str, Any] = {"kernels": rows, "runner": [number[k.symbol()] for k in native], "plan": None}
+    # equal kernels may have several names, as what a profile shows, and then one code
+    rows: list[list[Any]] = []
+    number: dict[tuple[str, str], int] = {}
+    codes: dict[str, tuple[int, bytes]] = {}
+    offset = 0
+    for symbol, name in sorted({(kernel.symbol(), kernel.name) for kernel in (*used, *native)}):
+        if symbol not in codes:
+            codes[symbol] = offset, kernels.object_code[symbol]
+            offset += len(codes[symbol][1])
+        number[symbol, name] = len(rows)
+        rows.append([symbol, name, codes[symbol][0], len(codes[symbol][1])])
+
+    def number_of(kernel: Any) -> int:
+        return number[kernel.symbol(), kernel.name]
+
+    tables: dict[str, Any] = {"kernels": rows, "runner": [number_of(k) for k in native], "plan": None}
     words = b""
     if plan is not None:
         tables["plan"] = {
@@ -100,13 +106,18 @@ def encode_program(executable: Any) -> dict[str, bytes]:
             "parallel": bool(plan.parallel),
             "data": plan.data.size,
             "steps": [
-                [None if step.kernel is None else number[step.kernel.symbol()], int(step.chunks), len(block),
+                [None if step.kernel is None else number_of(step.kernel), int(step.chunks), len(block),
                  step.name, step.type, list(step.origins), float(step.flops), float(step.bytes), host]
                 for step, block, host in zip(plan.steps, plan.words, steps, strict=True)
             ],
         }  # fmt: skip
         words = np.array([w for block in plan.words for w in block], "<i8").tobytes()
-    return {"program": dump(tables), "words": words, "data": data.content(), "code": b"".join(codes)}
+    return {
+        "program": dump(tables),
+        "words": words,
+        "data": data.content(),
+        "code": b"".join(code for _, code in codes.values()),
+    }
 
 
 def _encode_host(step: Step, data: Arrays) -> Any:
