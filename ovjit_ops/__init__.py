@@ -20,6 +20,7 @@ from ovjit_ops import (
     reduce,
     scatter,
     slicing,
+    state,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "reduce",
     "scatter",
     "slicing",
+    "state",
 ]

@@ -86,6 +86,10 @@ def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
             functions[function.__name__] = function
     if "is_inf" in functions:
         functions["is_inf"] = is_inf
+    if opset >= 6 and "read_value" in functions:
+        from ovjit.api.state import assign, read_value
+
+        functions.update(read_value=read_value, assign=assign)
     for alias, name in ALIASES.items():
         if name in functions:
             functions[alias] = functions[name]

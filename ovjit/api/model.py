@@ -25,6 +25,8 @@ from ovjit.api.model_forms import (
 from ovjit.api.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
 from ovjit.api.rtmap import OVAny, RTMap, lookup
 from ovjit.api.shapes import PartialShape
+from ovjit.api.state import Variable, variable_of
+from ovjit.compiler.state import public_outputs
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.graph import Builder, Graph, Value, walk
 from ovjit.graph.op import TensorType
@@ -154,11 +156,18 @@ class Model:
     def get_sinks(self) -> list[Node]:
         return list(self._sinks)
 
-    def get_variables(self) -> list[Any]:
-        return list(self._variables)
+    def get_variables(self) -> list[Variable]:
+        """The variables that were given, and those of ReadValue and Assign nodes."""
+        with GRAPH_LOCK:
+            known = {variable.info.variable_id for variable in self._variables}
+            for node in self._walk():
+                if node._op.name in ("ReadValue", "Assign") and node._attrs["variable_id"] not in known:
+                    known.add(node._attrs["variable_id"])
+                    self._variables.append(variable_of(node))
+            return list(self._variables)
 
-    def get_variable_by_id(self, variable_id: str) -> Any:
-        for variable in self._variables:
+    def get_variable_by_id(self, variable_id: str) -> Variable | None:
+        for variable in self.get_variables():
             if variable.info.variable_id == variable_id:
                 return variable
         return None
@@ -427,13 +436,11 @@ class Model:
     def _graph(self) -> Graph:
         """The immutable graph of this model as it is now, types inferred anew.
 
-        Inputs in the order of `inputs`, outputs the values that feed the results in the order of `outputs`.
+        Inputs in the order of `inputs`, outputs the values that feed the results in the order of `outputs`,
+        then those of the Assign nodes.
         Raises RuntimeError naming the node when the graph is not valid.
         """
         with GRAPH_LOCK:
-            if self._sinks:
-                names = ", ".join(repr(s.get_friendly_name()) for s in self._sinks)
-                raise UnsupportedError(f"models with state are not implemented; this one assigns in {names}")
             builder = Builder()
             values: dict[tuple[Node, int], Value] = {}
             for node in self._walk():
@@ -442,10 +449,11 @@ class Model:
                 inputs = [values[source._node, source._index] for source in node._inputs]
                 made = builder.add(node._op, inputs, node._attrs, name=node.get_friendly_name())
                 values.update(((node, i), value) for i, value in enumerate(made.outputs))
-            sources = [r.input_value(0) for r in self._results]
-            return builder.finish(
-                [values[s._node, s._index] for s in sources], [values[p, 0] for p in self._parameters]
-            )
+            results = [values[s._node, s._index] for s in (r.input_value(0) for r in self._results)]
+            # what is assigned comes after what is returned; as a result, it is the value that is assigned
+            results = [v.node.inputs[0] if v.node.op.name == "Assign" else v for v in results]
+            assigned = [n.output for n in builder.nodes if n.op.name == "Assign"]
+            return builder.finish([*results, *assigned], [values[p, 0] for p in self._parameters])
 
     def evaluate(
         self, output_tensors: Sequence[Any], input_tensors: Sequence[Any], context: Any = None
@@ -458,6 +466,7 @@ class Model:
         from ovjit.graph.interp import evaluate
 
         graph = self._graph()
+        graph = Graph(graph.inputs, graph.nodes, public_outputs(graph))
         if len(input_tensors) != len(graph.inputs) or len(output_tensors) != len(graph.outputs):
             raise ModelError(
                 f"evaluate takes {len(graph.inputs)} input and {len(graph.outputs)} output tensors, "

@@ -32,6 +32,7 @@ from ovjit.errors import Busy, InferenceError
 
 if TYPE_CHECKING:
     from ovjit.api.compiled import CompiledModel
+    from ovjit.api.state import VariableState
 
 #: What is under way: nothing asynchronous, an inference that nobody is told the end of, one with a callback.
 NOTHING, SILENT, NOTIFIED = range(3)
@@ -417,10 +418,15 @@ class InferRequest:
 
     profiling_info = property(get_profiling_info)
 
-    def query_state(self) -> list[Any]:
-        """The variables of the model's ReadValue and Assign operations."""
+    def query_state(self) -> list[VariableState]:
+        """The variables of the model's ReadValue and Assign operations, as this request has them."""
         self._check_idle()
-        return list(self._job.states()) if hasattr(self._job, "states") else []
+        states = self._job.states()
+        if states is None:
+            return []
+        from ovjit.api.state import VariableState
+
+        return [VariableState(self, states, k) for k in range(len(states.variables))]
 
     def reset_state(self) -> None:
         """Reset every variable to its initial value."""

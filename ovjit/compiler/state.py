@@ -53,14 +53,16 @@ def lift(graph: Graph) -> Lifted:
         elif node.op.name == "Assign":
             name = node.attrs["variable_id"]
             if name in assigns:
-                raise ModelError(f"the variable {name!r} is assigned twice, by {assigns[name].name!r} and {node.name!r}")
+                both = f"{assigns[name].name!r} and {node.name!r}"
+                raise ModelError(f"the variable {name!r} is assigned twice, by {both}")
             assigns[name] = node
     for name, node in assigns.items():
         if name not in reads:
             raise ModelError(f"node {node.name!r} assigns the variable {name!r}, which no ReadValue reads")
         _check_assigned(node, reads[name][0].output)
     variables = tuple(
-        Variable(name, nodes[0].output.dtype, nodes[0].output.shape, name in assigns) for name, nodes in reads.items()
+        Variable(name, nodes[0].output.dtype, nodes[0].output.shape, name in assigns)
+        for name, nodes in reads.items()
     )
     new_values = [assigns[v.name].inputs[0] for v in variables if v.assigned]
     main = _without_state(graph, variables, (*public_outputs(graph), *new_values))
@@ -84,7 +86,8 @@ def _check_assigned(node: Node, read: Value) -> None:
         shapes.merge(a, b) is None for a, b in zip(read.shape, new.shape, strict=True)
     ):
         raise ModelError(
-            f"node {node.name!r} assigns the shape {shapes.text(new.shape)} to a variable of {shapes.text(read.shape)}"
+            f"node {node.name!r} assigns the shape {shapes.text(new.shape)} to a variable of "
+            f"{shapes.text(read.shape)}"
         )
 
 
@@ -102,9 +105,11 @@ def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple
             if name not in hidden:
                 dtype, shape = shape_of[name]
                 attrs = {"shape": shape, "element_type": dtype}
-                hidden[name] = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
+                made = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
+                hidden[name] = made.output
             new[node.output] = hidden[name]
         else:
-            new.update(zip(node.outputs, copy_node(builder, node, [new[v] for v in node.inputs]).outputs, strict=True))
+            copied = copy_node(builder, node, [new[v] for v in node.inputs])
+            new.update(zip(node.outputs, copied.outputs, strict=True))
     inputs = [*(new[v] for v in graph.inputs), *(hidden[v.name] for v in variables)]
     return builder.finish((new[v] for v in outputs), inputs)

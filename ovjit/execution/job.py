@@ -20,6 +20,7 @@ from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.plan import Plan, aligned_bytes
+from ovjit.compiler.state import public_outputs
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
 from ovjit.execution import runner, streams
@@ -75,7 +76,12 @@ class Table:
 def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False) -> Any:
     """The compiler's program of `graph`; what `config` says of algorithms is heeded."""
     from ovjit.compiler.pipeline import Program
+    from ovjit.compiler.state import has_state
 
+    if has_state(graph):
+        from ovjit.execution.state import StatefulProgram
+
+        return StatefulProgram.of(graph, config)
     exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
     with compiling(Options(exact=exact)):
         return Program(graph, watched=watched)
@@ -101,7 +107,7 @@ class Executable:
         self.program = program
         #: What the ends are: anything with a dtype and a shape.
         self.inputs: Sequence[Any] = program.inputs if graph is None else graph.inputs
-        self.outputs: Sequence[Any] = program.outputs if graph is None else graph.outputs
+        self.outputs: Sequence[Any] = program.outputs if graph is None else public_outputs(graph)
         before = dict(kernels.counts)
         self.addresses = self.program.load()
         #: How many of the kernels had to be compiled and how many came from the cache; all others were loaded.
@@ -502,6 +508,21 @@ class Job:
                 )
             array = self.outputs[i] = self._own[i] = _new_array(result.shape, array.dtype)
         array[...] = result
+
+    def take_output(self, i: int, spare: np.ndarray | None = None) -> np.ndarray:
+        """Output i of the last run, which the job lets go of: the next run writes it to `spare`, when that fits,
+        or to new memory."""
+        array = self.outputs[i]
+        if spare is None or spare.shape != array.shape or spare.dtype != array.dtype:
+            spare = _new_array(array.shape, array.dtype)
+        self.outputs[i] = self._own[i] = spare
+        self._bases[FIRST_IO + len(self.inputs) + i] = spare.ctypes.data
+        return array
+
+    def states(self) -> Any:
+        """The model's variables in this job, an `ovjit.execution.state.States`; None when it has none."""
+        states_of = getattr(self.executable.program, "states_of", None)
+        return None if states_of is None else states_of(self)
 
     def _stops(self, table: Table) -> Sequence[int]:
         """The steps before which Python takes over, in order; the last is their number."""

@@ -157,7 +157,9 @@ def _make(layer: Layer, record: Op, inputs: list[Output], weights: np.ndarray) -
             raise ModelError(f"a Result takes one input, not {len(inputs)}")
         return Result._of(inputs[0], name)
     # attributes that the operation does not know are left out, as OpenVINO leaves them out
-    attrs = {key: value for key, value in layer.attrs.items() if key in record.attributes}
+    attrs: dict[str, Any] = {key: value for key, value in layer.attrs.items() if key in record.attributes}
+    if "variable_shape" in attrs:
+        attrs["variable_shape"] = _shape(attrs["variable_shape"])
     return Node._new(record, inputs, record.check_attributes(attrs), name)
 
 

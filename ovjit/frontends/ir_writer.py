@@ -60,7 +60,7 @@ def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = 
 
 
 def to_bytes(model: Model) -> tuple[bytes, bytes]:
-    """The IR of `model` as the contents of its xml and bin files, uncompressed. Raises RuntimeError as `save_model`."""
+    """The contents of the xml and bin files of `model`, uncompressed. Raises RuntimeError as `save_model`."""
     data = io.BytesIO()
     with GRAPH_LOCK:
         text = _Writer(data, False).net(model)
@@ -189,9 +189,8 @@ class _Writer:
             f' version="opset{opset}"{more}>\n'
         ]
         if attrs:
-            written = " ".join(
-                f"{_XML_ATTRIBUTES.get(key, key)}={_quoted(_text(value, key, name))}" for key, value in attrs.items()
-            )
+            texts = {_XML_ATTRIBUTES.get(key, key): _text(value, key, name) for key, value in attrs.items()}
+            written = " ".join(f"{key}={_quoted(text)}" for key, text in texts.items())
             lines.append(f"\t\t\t<data {written} />\n")
         lines.append(info)
         for kind, first, types in (
@@ -216,6 +215,9 @@ def _attributes(node: Node) -> dict[str, Any]:
             "shape": str(partial_shape_of(node._attrs["shape"]))[1:-1],
             "element_type": node._attrs["element_type"],
         }
+    if "variable_shape" in node._attrs:
+        shape = str(partial_shape_of(node._attrs["variable_shape"]))[1:-1]
+        return {**node._attrs, "variable_shape": shape}
     return node._attrs
 
 

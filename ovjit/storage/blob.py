@@ -18,6 +18,7 @@ from ovjit.api import properties_table as table
 from ovjit.api.compiled import CompiledModel
 from ovjit.api.ports import PortInfo
 from ovjit.api.types import Type
+from ovjit.compiler.state import public_outputs
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph
@@ -69,7 +70,10 @@ def save_blob(compiled: CompiledModel) -> bytes:
 def _encode(executable: Any) -> dict[str, Any]:
     from ovjit.storage.program import encode_program
 
-    program = executable.program
+    # of a model with variables, the program without them, and their names and types beside it
+    variables = getattr(executable.program, "variables", None)
+    inner = executable if variables is None else executable.program.main
+    program = inner.program
     packed = memoryview(program.memory).cast("B")
 
     def among_packed(array: np.ndarray) -> tuple[str, int] | None:
@@ -81,7 +85,7 @@ def _encode(executable: Any) -> dict[str, Any]:
 
     arrays = Arrays("weights", among_packed)
     graph = dump(encode_graph(executable.graph, arrays))
-    return {"graph": graph, "weights": arrays.content(), "packed": packed, **encode_program(executable)}
+    return {"graph": graph, "weights": arrays.content(), "packed": packed, **encode_program(inner, variables)}
 
 
 def header_for(
@@ -246,15 +250,14 @@ def _load(
             parse(sections["graph"], "graph")
         )
 
-    program = StoredProgram(
-        parse(sections["program"], "program"),
-        sections,
-        memory,
-        [TensorType(info.dtype, info.shape) for info in inputs],
-        [TensorType(info.dtype, info.shape) for info in outputs],
-        read_graph,
-        config,
-    )
+    tables = parse(sections["program"], "program")
+    types = [[TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs)]
+    if tables.get("variables") is not None:
+        from ovjit.storage.program import stored_with_variables
+
+        stateful = stored_with_variables(tables, sections, memory, types[0], types[1], read_graph, config)
+        return Executable(None, config, stateful)
+    program = StoredProgram(tables, sections, memory, types[0], types[1], read_graph, config)
     return Executable(None, config, program)
 
 
@@ -273,7 +276,10 @@ def _compile(
         )
         container.verify(place)
     graph = Reader(sections).graph(parse(container.sections["graph"], "graph"))
-    for what, infos, values in (("input", inputs, graph.inputs), ("output", outputs, graph.outputs)):
+    for what, infos, values in (
+        ("input", inputs, graph.inputs),
+        ("output", outputs, public_outputs(graph)),
+    ):
         if [(i.dtype, i.shape) for i in infos] != [(v.dtype, v.shape) for v in values]:
             raise BlobError(f"the blob is not valid: its {what}s are not those of its graph")
     from ovjit.execution.job import compile_graph

@@ -4,7 +4,8 @@ For static shapes the plan is stored ready to run: to import it takes neither co
 for open shapes are made by the compiler, from the graph, when they are first needed; their kernels' code is
 stored as well.
 
-    {"kernels": [[symbol, name, offset, size], ...], "runner": [kernel, ...], "plan": null or
+    {"variables": [[name, type, dimensions, whether assigned], ...] (only of a model with state),
+     "kernels": [[symbol, name, offset, size], ...], "runner": [kernel, ...], "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call], ...]}}
 
@@ -24,6 +25,7 @@ import numpy as np
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen import objects
 from ovjit.compiler.plan import HostCall, Plan, Step
+from ovjit.compiler.state import Variable
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
 from ovjit.execution.job import make_program
@@ -59,8 +61,9 @@ class StoredNode:
 # --- to tables
 
 
-def encode_program(executable: Any) -> dict[str, bytes]:
-    """The sections `program`, `words`, `data` and `code` of a compiled executable."""
+def encode_program(executable: Any, variables: Sequence[Variable] | None = None) -> dict[str, bytes]:
+    """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
+    outputs are `variables`."""
     program = executable.program
     plan = (
         executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
@@ -95,6 +98,8 @@ def encode_program(executable: Any) -> dict[str, bytes]:
         return number[kernel.symbol(), kernel.name]
 
     tables: dict[str, Any] = {"kernels": rows, "runner": [number_of(k) for k in native], "plan": None}
+    if variables is not None:
+        tables["variables"] = [[v.name, v.dtype, encode_dims(v.shape), v.assigned] for v in variables]
     words = b""
     if plan is not None:
         tables["plan"] = {
@@ -257,6 +262,44 @@ class StoredProgram:
                     program.memory = self.memory  # one copy is enough, and this one other processes share
                 self._compiled = program
             return self._compiled
+
+
+def stored_with_variables(
+    tables: Mapping[str, Any],
+    sections: Mapping[str, Any],
+    memory: np.ndarray,
+    inputs: Sequence[TensorType],
+    outputs: Sequence[TensorType],
+    read_graph: Callable[[], Graph],
+    config: Mapping[str, Any],
+) -> Any:
+    """As `StoredProgram`, for a model with state: the program around the stored one."""
+    from ovjit.compiler.state import lift
+    from ovjit.execution.job import Executable
+    from ovjit.execution.state import StatefulProgram, inner_config
+
+    try:
+        variables = [
+            Variable(str(name), dtype, read_dims(shape), bool(assigned))
+            for name, dtype, shape, assigned in tables["variables"]
+        ]
+        hidden = [(v, TensorType(v.dtype, v.shape)) for v in variables]
+    except (LookupError, TypeError, ValueError) as error:
+        raise BlobError(f"the blob's variables are not valid: {type(error).__name__}: {error}") from error
+    given = functools.cache(read_graph)
+    inner = inner_config(config)
+    stored = StoredProgram(
+        tables,
+        sections,
+        memory,
+        [*inputs, *(t for _, t in hidden)],
+        [*outputs, *(t for v, t in hidden if v.assigned)],
+        lambda: lift(given()).main,
+        inner,
+    )
+    program: Any = StatefulProgram(Executable(None, inner, stored), variables, given, inner)
+    program.sections = sections
+    return program
 
 
 def _read_host(table: Mapping[str, Any], reader: Reader) -> HostCall:

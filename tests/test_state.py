@@ -1,0 +1,275 @@
+"""Models with variables, beside the real OpenVINO: ReadValue, Assign, query_state, VariableState."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit
+
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+BOTH = pytest.mark.parametrize("ov", [ovjit, openvino], ids=["ovjit", "openvino"])
+X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+
+
+def running_sum(ov: Any, init: str = "expression", dtype: Any = np.float32) -> Any:
+    """Adds the input to the variable "total"; begins with 10 times the first input, 5s or zeros."""
+    ops = ov.opset8
+    x = ops.parameter([2, 3], dtype, name="x")
+    if init == "none":
+        total = ops.read_value("total", dtype, ov.PartialShape([2, 3]))
+    else:
+        fives = ops.constant(np.full((2, 3), 5, dtype))
+        begin = ops.multiply(x, ops.constant(np.array(10, dtype))) if init == "expression" else fives
+        total = ops.read_value(begin, "total", dtype, ov.PartialShape([2, 3]))
+    new = ops.add(total, x)
+    return ov.Model([ops.result(new)], [ops.assign(new, "total")], [x], "sum")
+
+
+def growing(ov: Any) -> Any:
+    """Appends the input to the variable "seen", as a cache of keys grows; the mean of all so far."""
+    ops = ov.opset8
+    x = ops.parameter(ov.PartialShape([1, -1, 4]), np.float32, name="x")
+    empty = ov.opset13.constant(ov.Tensor(np.zeros((1, 0, 4), np.float32)))
+    seen = ops.read_value(empty, "seen", np.float32, ov.PartialShape([1, -1, 4]))
+    new = ops.concat([seen, x], 1)
+    mean = ops.reduce_mean(new, ops.constant(np.array([1])), False)
+    return ov.Model([ops.result(mean), ops.result(new)], [ops.assign(new, "seen")], [x], "growing")
+
+
+def crossed(ov: Any) -> Any:
+    """Two variables that change places at every step, one begins with a constant, one with the input."""
+    ops = ov.opset8
+    x = ops.parameter([2], np.float32, name="x")
+    a = ops.read_value(ops.constant(np.array([1, 2], np.float32)), "a", np.float32, ov.PartialShape([2]))
+    b = ops.read_value(ops.relu(x), "b", np.float32, ov.PartialShape([2]))
+    sinks = [ops.assign(ops.add(b, x), "a"), ops.assign(a, "b")]
+    return ov.Model([ops.result(ops.subtract(a, b))], sinks, [x], "crossed")
+
+
+def old(ov: Any) -> Any:
+    """The state operations of opset 3."""
+    x = ov.opset8.parameter([2, 3], np.float32, name="x")
+    total = ov.opset3.read_value(x, "total")
+    new = ov.opset8.add(total, x)
+    return ov.Model([ov.opset8.result(new)], [ov.opset3.assign(new, "total")], [x], "old")
+
+
+def compiled(ov: Any, model: Any) -> Any:
+    return ov.Core().compile_model(model, "CPU", EXACT)
+
+
+def story(ov: Any, model: Any, inputs: list[np.ndarray]) -> list[list[Any]]:
+    """Outputs and states of a sequence of inferences with a reset in the middle."""
+    request = compiled(ov, model).create_infer_request()
+    told = []
+    for i, array in enumerate(inputs):
+        if i == len(inputs) // 2:
+            request.reset_state()
+        results = [r.tolist() for r in request.infer([array]).values()]
+        told.append([results, {s.name: s.state.data.tolist() for s in request.query_state()}])
+    return told
+
+
+@pytest.mark.parametrize("init", ["expression", "constant", "none"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_a_sum_that_runs_on(init, dtype):
+    inputs = [(X * k).astype(dtype) for k in (1, 2, 3, 4, 5)]
+    ours, theirs = (story(ov, running_sum(ov, init, dtype), inputs) for ov in (ovjit, openvino))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("make", [crossed, old, growing])
+def test_like_openvino(make):
+    rng = np.random.default_rng(4)
+    shapes = {crossed: [(2,)] * 5, old: [(2, 3)] * 5, growing: [(1, n, 4) for n in (2, 1, 3, 1, 1, 2)]}[make]
+    inputs = [rng.integers(-8, 8, shape).astype(np.float32) for shape in shapes]
+    assert story(ovjit, make(ovjit), inputs) == story(openvino, make(openvino), inputs)
+
+
+@BOTH
+def test_states_belong_to_the_request(ov):
+    model = compiled(ov, running_sum(ov, "none"))
+    one, two = model.create_infer_request(), model.create_infer_request()
+    for _ in range(3):
+        one.infer([X])
+    np.testing.assert_array_equal(two.infer([X])[0], X)
+    np.testing.assert_array_equal(one.infer([X])[0], 4 * X)
+    for k in (1, 2):
+        np.testing.assert_array_equal(model([X])[0], k * X)
+    np.testing.assert_array_equal(model.query_state()[0].state.data, 2 * X)
+    model.reset_state()
+    np.testing.assert_array_equal(model([X])[0], X)
+
+
+@BOTH
+def test_a_state_seen_and_set(ov):
+    request = compiled(ov, running_sum(ov)).create_infer_request()
+    (state,) = request.query_state()
+    assert state.name == "total" and repr(state) == "<VariableState>"
+    assert list(state.state.shape) == [2, 3] and state.state.element_type == ov.Type.f32
+    assert not state.state.data.any()
+    tensor = ov.Tensor(np.full((2, 3), 7, np.float32))
+    state.state = tensor  # before the first run: in place of the initial value
+    np.testing.assert_array_equal(request.infer([X])[0], 7 + X)
+    np.testing.assert_array_equal(tensor.data, np.full((2, 3), 7))
+    state.state.data[:] = 100
+    np.testing.assert_array_equal(request.infer([X])[0], 100 + X)
+    state.reset()
+    assert not state.state.data.any()
+    np.testing.assert_array_equal(request.infer([X])[0], 11 * X)
+    state.state = ov.Tensor(np.full((2, 3), 2, np.int32))
+    np.testing.assert_array_equal(request.infer([X])[0], 2 + X)
+    with pytest.raises(TypeError):
+        state.state = np.ones((2, 3), np.float32)
+    for bad in (np.ones((3, 3), np.float32), np.ones(6, np.float32), np.ones((2, 3))):
+        with pytest.raises(RuntimeError):
+            state.state = ov.Tensor(bad)
+    np.testing.assert_array_equal(request.infer([X])[0], 2 + 2 * X)
+
+
+def test_a_tensor_of_a_state_keeps_its_value():
+    """What was seen is not overwritten by later inferences, though states are not copied."""
+    request = compiled(ovjit, running_sum(ovjit, "none")).create_infer_request()
+    request.infer([X])
+    seen = request.query_state()[0].state
+    for _ in range(4):
+        request.infer([X])
+    np.testing.assert_array_equal(seen.data, X)
+    np.testing.assert_array_equal(request.query_state()[0].state.data, 5 * X)
+
+
+def test_results_stay_when_the_request_goes_on():
+    request = compiled(ovjit, running_sum(ovjit, "none")).create_infer_request()
+    first = request.infer([X])[0]
+    request.infer([X])
+    np.testing.assert_array_equal(first, X)
+
+
+@BOTH
+def test_asynchronous(ov):
+    request = compiled(ov, running_sum(ov, "none")).create_infer_request()
+    for k in range(1, 6):
+        request.start_async([X])
+        request.wait()
+        np.testing.assert_array_equal(request.results[0], k * X)
+
+
+@BOTH
+def test_variables_of_a_model(ov):
+    model = crossed(ov)
+    assert {v.info.variable_id for v in model.get_variables()} == {"a", "b"}
+    info = model.get_variable_by_id("a").info
+    assert (info.data_type, str(info.data_shape)) == (ov.Type.f32, "[2]")
+    assert model.get_variable_by_id("c") is None
+    assert [s.get_type_name() for s in model.get_sinks()] == ["Assign", "Assign"]
+
+
+@BOTH
+def test_a_variable_as_an_object(ov):
+    from importlib import import_module
+
+    util = import_module(f"{ov.__name__}.op.util")
+    info = util.VariableInfo()
+    info.variable_id, info.data_type, info.data_shape = "w", ov.Type.f32, ov.PartialShape([2])
+    variable = util.Variable(info)
+    x = ov.opset8.parameter([2], np.float32, name="x")
+    value = ov.opset8.read_value(variable)
+    assert value.get_attributes() == {"variable_id": "w", "variable_type": "f32", "variable_shape": [2]}
+    sink = ov.opset8.assign(ov.opset8.add(value, x), variable)
+    request = compiled(ov, ov.Model([ov.opset8.result(value)], [sink], [x], "m")).create_infer_request()
+    ones = np.ones(2, np.float32)
+    assert [request.infer([ones])[0].tolist() for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
+
+
+@BOTH
+def test_what_does_not_fit(ov):
+    x = ov.opset8.parameter([2], np.float32, name="x")
+    with pytest.raises(RuntimeError):
+        ov.opset8.read_value(x, "v", np.int32, ov.PartialShape([2]))
+    with pytest.raises(RuntimeError):
+        ov.opset8.read_value(x, "v", np.float32, ov.PartialShape([3]))
+    value = ov.opset8.read_value(x, "v", np.float32, ov.PartialShape([2]))
+    for wrong in (ov.opset8.concat([value, x], 0), ov.opset8.convert(value, "i32")):
+        with pytest.raises(RuntimeError):
+            sink = ov.opset8.assign(wrong, "v")
+            compiled(ov, ov.Model([ov.opset8.result(value)], [sink], [x], "m"))
+
+
+def test_ir_goes_both_ways(tmp_path):
+    """Models of either package, read by the other and by ourselves."""
+    inputs = [X, 2 * X, 3 * X, 4 * X]
+    expected = story(openvino, running_sum(openvino), inputs)
+    ovjit.save_model(running_sum(ovjit), tmp_path / "ours.xml", compress_to_fp16=False)
+    openvino.save_model(running_sum(openvino), tmp_path / "theirs.xml", compress_to_fp16=False)
+    for name in ("ours.xml", "theirs.xml"):
+        for ov in (ovjit, openvino):
+            assert story(ov, ov.Core().read_model(tmp_path / name), inputs) == expected
+    ovjit.save_model(growing(ovjit), tmp_path / "open.xml", compress_to_fp16=False)
+    grown = [np.ones((1, n, 4), np.float32) for n in (1, 2, 1)]
+    expected = story(openvino, openvino.Core().read_model(tmp_path / "open.xml"), grown)
+    assert story(ovjit, ovjit.Core().read_model(tmp_path / "open.xml"), grown) == expected
+
+
+@pytest.mark.parametrize("make", [running_sum, growing, crossed])
+def test_a_blob_carries_states(make, tmp_path):
+    """Exported, imported here and in another process, exported again; states begin anew."""
+    before = compiled(ovjit, make(ovjit))
+    shape = [2 if d.is_dynamic else d.get_length() for d in before.input(0).partial_shape]
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) - 3
+    request = before.create_infer_request()
+    expected = [request.infer([array])[0].tolist() for _ in range(3)]
+    blob = before.export_model().getvalue()
+    again = ovjit.Core().import_model(blob, "CPU")
+    assert again.get_property("LOADED_FROM_CACHE")
+    assert again.export_model().getvalue() == blob
+    request = again.create_infer_request()
+    assert {s.name for s in request.query_state()} == {s.name for s in before.query_state()}
+    assert [request.infer([array])[0].tolist() for _ in range(3)] == expected
+    (tmp_path / "blob").write_bytes(blob)
+    np.save(tmp_path / "x.npy", array)
+    code = (
+        "import sys, numpy, ovjit\n"
+        "model = ovjit.Core().import_model(open(sys.argv[1], 'rb').read(), 'CPU')\n"
+        "request = model.create_infer_request()\n"
+        "print([request.infer([numpy.load(sys.argv[2])])[0].tolist() for _ in range(3)])\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "blob", tmp_path / "x.npy"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == str(expected)
+
+
+def test_a_failed_run_leaves_the_states():
+    ops = ovjit.opset8
+    x = ops.parameter([2, 6], np.float32, name="x")
+    pattern = ops.parameter([2], np.int64, name="pattern")
+    total = ops.read_value("total", np.float32, ovjit.PartialShape([2, 6]))
+    new = ops.add(total, x)
+    shaped = ops.reshape(new, pattern, False)
+    model = ovjit.Model([ops.result(shaped)], [ops.assign(new, "total")], [x, pattern], "m")
+    request = compiled(ovjit, model).create_infer_request()
+    ones = np.ones((2, 6), np.float32)
+    request.infer([ones, np.array([3, 4])])
+    with pytest.raises(RuntimeError, match="Reshape"):
+        request.infer([ones, np.array([5, 5])])
+    np.testing.assert_array_equal(request.infer([ones, np.array([4, 3])])[0], np.full((4, 3), 2))
+
+
+def test_seen_from_outside():
+    """Profile, runtime model, clone and comparison of a model with variables."""
+    model = running_sum(ovjit)
+    assert len(model.clone().get_variables()) == 1
+    made = ovjit.compile_model(model, "CPU", {"PERF_COUNT": True})
+    request = made.create_infer_request()
+    request.infer([X])
+    assert all(row.exec_type != "ref_numpy" for row in request.profiling_info)
+    assert made.get_runtime_model().get_results()[0].get_output_partial_shape(0) == ovjit.PartialShape([2, 3])
+    assert len(made.outputs) == 1
+    (last,) = [row for row in ovjit.compare(model, [X], show=None) if row.type == "output"]
+    assert last.error == 0
