@@ -3,8 +3,8 @@
     python -m bench.startup [--models digits resnet50] [--threads N] [--rounds 15] [--json out.json]
 
 Each engine exports its own blob once, for the shape of the input unless --open. Then, in interleaved rounds,
-a fresh process imports the engine's package, imports the blob and runs one inference. Milliseconds, medians over
-the rounds: `package_ms` from the start of the process until the package is imported, `import_ms` from the
+a fresh process imports the engine's package, imports the blob and runs one inference. Milliseconds, medians
+over the rounds: `package_ms` from the start of the process until it is imported, `import_ms` from the
 blob's path to a compiled model (opening or reading the file included), `infer_ms` the first inference,
 `start_ms` all of it. `ratio` is the median over the rounds of start_ms to OpenVINO's in the same round,
 `import_ratio` that of import_ms. Files are in the page cache. `openvino-mapped` gives OpenVINO the file as a
