@@ -40,7 +40,7 @@ class Body:
         for target, operation, args, dtype in self.lines:
             texts = [self._argument(a, constants) for a in args]
             name = _NAMES.get(operation, operation)
-            if operation in ("cast", "bits") or operation.startswith("libm_"):
+            if operation in ("cast", "bits", "trunc_int") or operation.startswith("libm_"):
                 name = f"{operation}_{dtype}"
             out.append(f"{indent}{target} = {name}({', '.join(texts)})")
         for result in self.results:
@@ -81,6 +81,8 @@ class Body:
             name = _NAMES.get(operation, operation)
             if operation == "cast":
                 values[target] = simd.convert(b, kind, xs[0], to)
+            elif operation == "trunc_int":
+                values[target] = simd.truncate(b, kind, xs[0], to)
             elif operation == "bits":
                 values[target] = b.bitcast(xs[0], to.ir)
             elif operation.startswith("libm_"):

@@ -9,7 +9,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     gather_T(p, stride, n)          elements p, p + stride, ... (first n lanes)
     scatter_T(p, stride, v, n)
     const_T(x)                      a compile-time number in all lanes
-    cast_T(v) bits_T(v)             convert, reinterpret
+    cast_T(v) trunc_int_T(v) bits_T(v)  convert (saturating, unchecked), reinterpret
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
@@ -127,7 +127,7 @@ def from_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
         return ir.VectorType(s, lanes) if lanes else s
 
     if elem == "f16":
-        return builder.fpext(v, t(ir.FloatType()))
+        return builder.fpext(v, t(ir.FloatType())) if lanes > _NO_HALVES else _half_to_float(builder, v, lanes)
     if elem == "bf16":
         wide = builder.zext(v, t(_I32))
         sixteen = ir.Constant(t(_I32), [16] * lanes if lanes else 16)
@@ -149,7 +149,7 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
         return ir.Constant(t(s), [x] * lanes if lanes else x)
 
     if elem == "f16":
-        return builder.fptrunc(v, t(ir.HalfType()))
+        return builder.fptrunc(v, t(ir.HalfType())) if lanes > _NO_HALVES else _float_to_half(builder, v, lanes)
     if elem == "bf16":
         i = builder.bitcast(v, t(_I32))
         odd = builder.and_(builder.lshr(i, k(_I32, 16)), k(_I32, 1))
@@ -160,6 +160,57 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
     if elem == "boolean":
         return builder.zext(v, t(_I8))
     return v
+
+
+#: Vectors of so few lanes are those of CPUs that need not have instructions for f16: there LLVM would call functions
+#: of libgcc's, which a process may not have. Single numbers (0 lanes) take the same way.
+_NO_HALVES = 4
+
+
+def _half_to_float(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
+    """f16 -> f32 by integers: exact, NaN stays NaN."""
+
+    def t(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    def k(x: Any, s: ir.Type = _I32) -> ir.Constant:
+        return ir.Constant(t(s), [x] * lanes if lanes else x)
+
+    h = b.zext(b.bitcast(v, t(_I16)), t(_I32))
+    size = b.and_(h, k(0x7FFF))
+    wide = b.shl(size, k(13))
+    normal = b.add(wide, k(112 << 23))
+    small = b.bitcast(b.fmul(b.sitofp(size, t(ir.FloatType())), k(2.0**-24, ir.FloatType())), t(_I32))
+    finite = b.select(b.icmp_signed("<", size, k(0x400)), small, normal)
+    bits = b.select(b.icmp_signed(">=", size, k(0x7C00)), b.or_(wide, k(0x7F800000)), finite)
+    sign = b.shl(b.and_(h, k(0x8000)), k(16))
+    return b.bitcast(b.or_(bits, sign), t(ir.FloatType()))
+
+
+def _float_to_half(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
+    """f32 -> f16 by integers: to the nearest, ties to even; NaN stays NaN."""
+
+    def t(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    def k(x: Any, s: ir.Type = _I32) -> ir.Constant:
+        return ir.Constant(t(s), [x] * lanes if lanes else x)
+
+    i = b.bitcast(v, t(_I32))
+    size = b.and_(i, k(0x7FFFFFFF))
+    moved = b.sub(size, k(112 << 23))
+    odd = b.and_(b.lshr(moved, k(13)), k(1))
+    normal = b.lshr(b.add(b.add(moved, k(0xFFF)), odd), k(13))
+    # below 2^-14: the addition rounds to multiples of 2^-24, which is what the last bit of 0.5 is worth
+    half = k(0.5, ir.FloatType())
+    raised = b.fadd(b.bitcast(size, t(ir.FloatType())), half)
+    small = b.sub(b.bitcast(raised, t(_I32)), k(0x3F000000))
+    finite = b.select(b.icmp_signed("<", size, k(0x38800000)), small, normal)
+    bounded = b.select(b.icmp_signed(">=", size, k(0x477FF000)), k(0x7C00), finite)
+    nan = b.or_(k(0x7E00), b.and_(b.lshr(size, k(13)), k(0x3FF)))
+    bits = b.select(b.icmp_signed(">", size, k(0x7F800000)), nan, bounded)
+    sign = b.and_(b.lshr(i, k(16)), k(0x8000))
+    return b.bitcast(b.trunc(b.or_(bits, sign), t(_I16)), t(ir.HalfType()))
 
 
 def load_vector(builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int, n: ir.Value | None = None) -> ir.Value:
@@ -310,8 +361,7 @@ def convert(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
     if source.is_float:
         if to.is_float:
             return (b.fpext if to.elem == "f64" else b.fptrunc)(x, to.ir)
-        name = f"llvm.fpto{'s' if to.is_signed else 'u'}i.sat.{suffix(to.ir)}.{suffix(source.ir)}"
-        return call_intrinsic(b, name, to.ir, [x])
+        return saturate(b, source, x, to)
     if to.is_float:
         return (b.sitofp if source.is_signed else b.uitofp)(x, to.ir)
     have, want = _INTS[source.elem], _INTS[to.elem]
@@ -320,6 +370,32 @@ def convert(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
     if want < have:
         return b.trunc(x, to.ir)
     return (b.sext if source.is_signed else b.zext)(x, to.ir)
+
+
+def truncate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
+    """Float to integer for values that the integer type holds."""
+    return (b.fptosi if to.is_signed else b.fptoui)(x, to.ir)
+
+
+def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
+    """Float to integer: the nearest one there is, NaN gives 0. (LLVM's own fptosi.sat goes lane by lane on x86.)"""
+    bits = _INTS[to.elem]
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if to.is_signed else (0, (1 << bits) - 1)
+    mantissa = 24 if source.elem == "f32" else 53
+    shift = max(0, high.bit_length() - mantissa)
+    exact_high = high >> shift << shift  # the largest float that fits
+    zero = ir.Constant(source.ir, None)
+    bottom = ir.Constant(source.ir, [float(low)] * source.lanes)
+    top = ir.Constant(source.ir, [float(exact_high)] * source.lanes)
+    held = b.select(b.fcmp_ordered(">", x, top), top, b.select(b.fcmp_ordered("<", x, bottom), bottom, x))
+    held = b.select(b.fcmp_unordered("uno", x, x), zero, held)
+    wide = vec("i32", to.lanes) if bits < 32 else to
+    out = truncate(b, source, held, wide)
+    if bits < 32:
+        return b.trunc(out, to.ir)
+    if exact_high != high:
+        out = b.select(b.fcmp_ordered(">", x, top), _splat_constant(to, high), out)
+    return out
 
 
 def _libm(name: str, elem: str) -> Any:
@@ -423,6 +499,8 @@ class Namespace(dict):
             return _constant(name, kind, scalar)
         if operation == "cast":
             return _conversion(name, kind, lambda b, source, x: convert(b, source, x, kind))
+        if operation == "trunc_int":
+            return _conversion(name, kind, lambda b, source, x: truncate(b, source, x, kind))
         if operation == "bits":
             return _conversion(name, kind, lambda b, source, x: b.bitcast(x, kind.ir))
         if operation == "blend":

@@ -8,7 +8,7 @@ Instructions (dtype of the result):
     arithmetic    add sub mul div neg fma min max abs sqrt floor ceil trunc rint
     comparison    lt le gt ge eq ne (boolean)
     bits          and or xor not shl shr (operands' type)
-    other         select, cast, bits (reinterpret), libm_<name>
+    other         select, cast, trunc_int (unchecked), bits (reinterpret), libm_<name>
 """
 
 from __future__ import annotations
@@ -303,6 +303,11 @@ def cast(x: Any, to: str) -> Any:
     return x.recorder.emit("cast", (x.name,), to)
 
 
+def to_int(x: Any, to: str) -> Any:
+    """x truncated to the integer type `to`, which must be able to hold it; anything may come of NaN."""
+    return x.recorder.emit("trunc_int", (x.name,), to) if isinstance(x, Tracer) else cast(x, to)
+
+
 def bits(x: Tracer, to: str) -> Tracer:
     """The bits of x read as element type `to` of the same width."""
     return x.recorder.emit("bits", (x.name,), to)
@@ -386,6 +391,10 @@ def tanh(x: Any) -> Any:
 
 def erf(x: Any) -> Any:
     """The error function."""
+    from ovjit_ops.approx import erf_f32
+
+    if isinstance(x, Tracer) and x.dtype == "f32":
+        return erf_f32(x)
     if not isinstance(x, Tracer):
         return np.vectorize(math.erf, otypes=[float])(x).astype(np.asarray(x).dtype)
     return x.recorder.emit("libm_erf", (x.name,), x.dtype)
