@@ -162,8 +162,8 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
     return v
 
 
-#: Vectors of so few lanes are those of CPUs that need not have instructions for f16: there LLVM would call functions
-#: of libgcc's, which a process may not have. Single numbers (0 lanes) take the same way.
+#: Vectors of so few lanes are those of CPUs that need not have instructions for f16: there LLVM would call
+#: functions of libgcc's, which a process may not have. Single numbers (0 lanes) take the same way.
 _NO_HALVES = 4
 
 
