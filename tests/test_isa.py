@@ -1,0 +1,68 @@
+"""Lesser instruction sets give the same answers: AVX2, and x86-64 without anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from isa_answers import OPS
+from networks import EXACT, NAMES, error, expected, real_core
+
+from ovjit.codegen.isa import ISAS, best_isa
+from ovjit.data import digits
+
+#: Of the output's largest value.
+LIMIT = 1e-4
+LESSER = [name for name in ("avx2", "generic") if list(ISAS).index(name) >= list(ISAS).index(best_isa())]
+
+
+def answers(isa: str, folder: Path, *asked: str) -> dict[str, np.ndarray]:
+    out = folder / f"{isa}.npz"
+    command = [sys.executable, str(Path(__file__).with_name("isa_answers.py")), str(out), *asked]
+    done = subprocess.run(
+        command, env={**os.environ, "OVJIT_ISA": isa}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    with np.load(out) as arrays:
+        found = dict(arrays)
+    assert found.pop("isa") == isa
+    return found
+
+
+def wanted(name: str) -> np.ndarray:
+    """The real OpenVINO's answer."""
+    if name != "digits":
+        return expected(name)
+    xml, images, _ = digits()
+    return np.array(real_core().compile_model(str(xml), "CPU", EXACT)(images)[0])
+
+
+def test_there_are_lesser_ones() -> None:
+    assert "generic" in LESSER
+
+
+@pytest.mark.parametrize("isa", LESSER)
+def test_operations_and_small_networks(isa: str, tmp_path: Path) -> None:
+    """Operations to the precision that the best instruction set is held to; networks beside OpenVINO."""
+    found = answers(isa, tmp_path, "--ops", "digits", "squeezenet", "shufflenet")
+    assert set(found.pop("ops")) == OPS
+    assert not found.pop("faults").tolist()
+    assert set(found) == {"digits", "squeezenet", "shufflenet"}
+    for name, got in found.items():
+        off = error(got, wanted(name))
+        assert off <= LIMIT, f"{name} with {isa}: off by {off:.2g} of the largest output"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("isa", LESSER)
+def test_all_networks(isa: str, tmp_path: Path) -> None:
+    found = answers(isa, tmp_path, *NAMES)
+    assert set(found) == set(NAMES)
+    for name, got in found.items():
+        off = error(got, expected(name))
+        assert off <= LIMIT, f"{name} with {isa}: off by {off:.2g} of the largest output"
