@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from ovjit.codegen.emit import Body
@@ -42,28 +43,39 @@ def softmax_kernel(dtype: str, logarithm: bool) -> Kernel:
     src += ["        offset_x = (row % d2) * x_2", "        offset_y = (row % d2) * y_2"]
     src += ["        p = x + offset_x + (rest % d1) * x_1 + (rest // d1) * x_0"]
     src += ["        q = y + offset_y + (rest % d1) * y_1 + (rest // d1) * y_0"]
-    inside = " " * 12
-    src += [f"        top = const_{dtype}(-float_inf)", "        i = 0", "        while i < n:"]
-    higher = f"max_(top, loadm_{dtype}(p + i * {size}, n - i))"
-    src += [f"{inside}top = blend_{dtype}(n - i, {higher}, top)", f"{inside}i += VL"]
-    src += [f"        x1 = spread_{dtype}(hmax_{dtype}(top))"]
-    src += [f"        total = const_{dtype}(0.0)", "        i = 0", "        while i < n:"]
-    src += [f"{inside}x0 = loadm_{dtype}(p + i * {size}, n - i)", *(inside + line for line in lines)]
-    if not logarithm:
-        src += [f"{inside}storem_{dtype}(q + i * {size}, {value}, n - i)"]
-    src += [f"{inside}total = blend_{dtype}(n - i, add(total, {value}), total)", f"{inside}i += VL"]
+    def each_vector(step: Callable[[str, str], list[str]]) -> list[str]:
+        """The loop along the row: whole vectors, then the rest under a mask. `step(load, rest)`."""
+        at = f"p + i * {size}"
+        out = ["        i = 0", "        while i + VL <= n:"]
+        out += [" " * 12 + line for line in step(f"load_{dtype}({at})", "")]
+        out += ["            i += VL", "        if i < n:"]
+        return out + [" " * 12 + line for line in step(f"loadm_{dtype}({at}, n - i)", "n - i")]
+
+    def gather(into: str, combined: str, rest: str) -> str:
+        return f"{into} = blend_{dtype}({rest}, {combined}, {into})" if rest else f"{into} = {combined}"
+
+    def store(what: str, rest: str) -> str:
+        return f"storem_{dtype}(q + i * {size}, {what}, {rest})" if rest else f"store_{dtype}(q + i * {size}, {what})"
+
+    src += [f"        top = const_{dtype}(-float_inf)"]
+    src += each_vector(lambda load, rest: [gather("top", f"max_(top, {load})", rest)])
+    src += [f"        x1 = spread_{dtype}(hmax_{dtype}(top))", f"        total = const_{dtype}(0.0)"]
+    src += each_vector(
+        lambda load, rest: [
+            f"x0 = {load}", *lines, *([] if logarithm else [store(value, rest)]), gather("total", f"add(total, {value})", rest)
+        ]
+    )
     if logarithm:
         names = {k: f"l{k}" for k, _ in log_constants.values()}
         src += [f"        {names[k]} = {e}" for k, e in log_constants.values()]
         src += [f"        x0 = spread_{dtype}(hadd_{dtype}(total))"]
         src += ["        " + _renamed(line, names) for line in log_lines]
         src += [f"        shift = add(x1, {_renamed(log_value, names)})"]
-        last = f"sub(loadm_{dtype}(p + i * {size}, n - i), shift)"
+        src += each_vector(lambda load, rest: [store(f"sub({load}, shift)", rest)])
     else:
-        src += [f"        scale = spread_{dtype}(hadd_{dtype}(total))"]
-        last = f"div(loadm_{dtype}(q + i * {size}, n - i), scale)"
-    src += ["        i = 0", "        while i < n:", f"{inside}storem_{dtype}(q + i * {size}, {last}, n - i)"]
-    src += [f"{inside}i += VL", "        row += 1", "    return 0", ""]
+        src += [f"        scale = div(const_{dtype}(1.0), spread_{dtype}(hadd_{dtype}(total)))", "        p = q"]
+        src += each_vector(lambda load, rest: [store(f"mul({load}, scale)", rest)])
+    src += ["        row += 1", "    return 0", ""]
     name = f"{'log_' if logarithm else ''}softmax_{dtype}"
     return Kernel(name, "\n".join(src), frame)
 
