@@ -23,7 +23,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.loops import SIZE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div
+from ovjit.compiler.plan import Constants, Panels, Planner, aligned_bytes, ceil_div
 from ovjit.compiler.views import Layout, Ptr, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
@@ -218,16 +218,31 @@ class Tiled(Lowering):
         others = [d for a, d in enumerate(shape) if a != axis]
         return "channel" if all(d == 1 for d in others) else "pixel"
 
+    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]] | None:
+        """The model's constant that holds the weights, the dimensions to see it in, and their order in
+        `matrix`; None where the matrix is not a mere rearrangement."""
+        return None
+
     def matrix(self) -> np.ndarray:
         """The weights as [G, depth, O]."""
-        raise NotImplementedError
+        arranged = self.arranged()
+        if arranged is None:
+            raise NotImplementedError
+        weights, dims, order = arranged
+        return weights.reshape(dims).transpose(order).reshape(self.groups, -1, self.outs)
 
     def pack(self, constants: Constants) -> None:
         for value in self.operands:
             if value.constant is not None:
                 constants.view(value.constant, value.dtype)
-        packed, self.panel_bytes, self.group_bytes = pack_panels(self.matrix(), self.isa)
+        matrix, arranged = self.matrix(), self.arranged()
+        packed, self.panel_bytes, self.group_bytes = pack_panels(matrix, self.isa)
         self._w = constants.place(packed, (self, "weights")).offset
+        if arranged is not None:
+            width = tile_width(self.isa)
+            last = self.group_bytes // 4 // max(matrix.shape[1], 1) - self.outs // width * width
+            weights, dims, order = arranged
+            constants.note_panels(weights, Panels(self._w, matrix.shape, (width, last), dims, order))
         self.pack_bias(constants)
 
     def pack_bias(self, constants: Constants) -> None:
@@ -326,6 +341,7 @@ class TiledConvolution(Tiled):
         self.data = anchor.inputs[0]
         weights = anchor.inputs[1].constant
         assert weights is not None
+        self.constant = weights
         self.weights = weights if anchor.op.name == "GroupConvolution" else weights[None]
         self.groups, self.outs, self.channels, *kernel = self.weights.shape
         self.kernel_size = kernel
@@ -346,15 +362,14 @@ class TiledConvolution(Tiled):
             and len(self.kernel_size) == 2 and self.kernel_size[1] > 1 and set(self.attrs["dilations"]) <= {1}
         )  # fmt: skip
 
-    def matrix(self) -> np.ndarray:
+    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
         rank = len(self.kernel_size)
         if self.planar:
-            return self.weights.transpose(0, 2, 3, 4, 1).reshape(1, -1, self.outs)  # C, taps, O
-        order = (0, *range(3, 3 + rank), 2, 1)  # G, taps, C, O
+            return self.constant, self.weights.shape, (0, 2, 3, 4, 1)  # C, taps, O
         if self.shuffle:
-            runs = self.weights.reshape(self.groups, self.outs, self.channels // self.shuffle, self.shuffle)
-            return runs.transpose(0, 3, 2, 1).reshape(self.groups, -1, self.outs)
-        return self.weights.transpose(order).reshape(self.groups, -1, self.outs)
+            runs = (self.groups, self.outs, self.channels // self.shuffle, self.shuffle)
+            return self.constant, runs, (0, 3, 2, 1)
+        return self.constant, self.weights.shape, (0, *range(3, 3 + rank), 2, 1)  # G, taps, C, O
 
     def window(self, extents: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int]]:
         """(strides, dilations, pads before, pads after) for these spatial extents."""
@@ -456,15 +471,17 @@ class TiledMatMul(Tiled):
         self.data = anchor.inputs[0]
         weights = anchor.inputs[1].constant
         assert weights is not None
-        if anchor.attrs["transpose_b"]:
+        self.constant = weights
+        self.turned = bool(anchor.attrs["transpose_b"])
+        if self.turned:
             weights = weights.swapaxes(-1, -2)
         self.weights = weights.reshape(weights.shape[-2:])
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
         self.outs = self.weights.shape[1]
         super().__init__(group, "matmul")
 
-    def matrix(self) -> np.ndarray:
-        return self.weights[None]
+    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
+        return self.constant, self.constant.shape[-2:], (1, 0) if self.turned else (0, 1)
 
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.data)

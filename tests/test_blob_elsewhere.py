@@ -243,3 +243,77 @@ def test_forged_indices_reach_no_foreign_memory(kind: str, by: int) -> None:
     else:
         with pytest.raises(RuntimeError, match="index is out of range"):
             other(x)
+
+
+# --- weights stored once
+
+
+def panels_of(content: bytes) -> list:
+    """The rows of arrays in the blob's graph that refer to panels."""
+    tables = parse(Container(memoryview(content)).sections["graph"], "graph")
+    rows = [
+        value["a"]
+        for node in tables["nodes"]
+        for value in node[5].values()
+        if type(value) is dict and "a" in value
+    ]
+    return [row for row in rows if len(row) == 5]
+
+
+def tiled() -> ovjit.Model:
+    """Weights of all arrangements: planar, grouped with a narrow last panel, shuffled, matrices both ways."""
+    rng = np.random.default_rng(8)
+
+    def weights(*shape: int):
+        return opset8.constant((rng.normal(size=shape) / 8).astype(np.float32))
+
+    a = opset8.parameter([1, 3, 20, 20], np.float32, name="a")
+    x = opset8.convolution(a, weights(48, 3, 5, 3), [2, 2], [1, 1], [1, 1], [1, 1])
+    x = opset8.group_convolution(x, weights(2, 37, 24, 3, 2), [1, 1], [1, 1], [1, 1], [1, 1])
+    x = opset8.convolution(x, weights(40, 74, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
+    x = opset8.shuffle_channels(x, 1, 2)
+    x = opset8.group_convolution(x, weights(2, 33, 20, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
+    x = opset8.reduce_mean(x, opset8.constant(np.array([2, 3])), False)
+    x = opset8.matmul(opset8.matmul(x, weights(66, 130), False, False), weights(19, 130), False, True)
+    return ovjit.Model([x], [a], "tiled")
+
+
+def test_weights_are_stored_once_and_restored_to_the_bit(caplog) -> None:
+    model = ovjit.Core().compile_model(tiled(), "CPU")
+    content = model.export_model().getvalue()
+    assert len(panels_of(content)) >= 5
+    sizes = {kind: len(part) for kind, part in Container(memoryview(content)).sections.items()}
+    assert sizes["weights"] < sizes["packed"] / 4
+    before, after = model._executable.graph, ovjit.Core().import_model(content, "CPU")._executable.graph
+    for mine, other in zip(before.nodes, after.nodes, strict=True):
+        for name, value in mine.attrs.items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(other.attrs[name], value, strict=True)
+    x = np.random.default_rng(1).normal(size=(1, 3, 20, 20)).astype(np.float32)
+    with caplog.at_level(logging.WARNING, "ovjit"):
+        stranger = ovjit.Core().import_model(
+            write_container(Container(memoryview(content)).sections, bytes(range(32))), "CPU"
+        )
+    assert "another user's key" in caplog.text
+    assert np.array_equal(stranger(x)[0], model(x)[0])
+
+
+def test_panels_of_strangers_are_checked() -> None:
+    """Numbers of the rearrangement, changed one after the other: refused, or another model's weights."""
+    content = ovjit.Core().compile_model(tiled(), "CPU").export_model().getvalue()
+    sections = dict(Container(memoryview(content)).sections)
+    refused = tried = 0
+    for value in (-1, 0, 1, 7, 2**31, 2**62, 2**63, 1.5, "1", None, True, [1]):
+        for part in range(4):
+            tables = parse(sections["graph"], "graph")
+            rows = [v["a"] for n in tables["nodes"] for v in n[5].values() if type(v) is dict and "a" in v]
+            row = next(r for r in rows if len(r) == 5)
+            row[4][part][-1] = value
+            tried += 1
+            forged = write_container({**sections, "graph": dump(tables)}, bytes(range(32)))
+            try:
+                ovjit.Core().import_model(forged, "CPU")
+            except RuntimeError as error:
+                assert "blob" in str(error)
+                refused += 1
+    assert refused > tried * 0.9, (refused, tried)

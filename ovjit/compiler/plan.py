@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,6 +98,18 @@ class Plan:
         self.types: Mapping[Value, Any] = {}
 
 
+class Views(dict):
+    """value -> view, and for each buffer the values that lie in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_buffer: dict[Buffer, list[Value]] = {}
+
+    def __setitem__(self, value: Value, view: View) -> None:
+        super().__setitem__(value, view)
+        self.in_buffer.setdefault(view.buffer, []).append(value)
+
+
 class Planner:
     """Collects the steps for concrete shapes. `types` maps every value to (dtype, shape, known value or None)."""
 
@@ -114,7 +126,10 @@ class Planner:
         self.layouts = layouts
         self.constants = constants
         self.data = Constants(PLAN_DATA)
-        self.views: dict[Value, View] = {}
+        self.views = Views()
+        self.last_use: Mapping[Value, int] = {}  # value -> index of the last group that reads it
+        self.index = 0  # of the group that is being planned
+        self.pinned: set[Buffer] = set()  # buffers that nobody may overwrite in place
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self.scratch = 0
@@ -206,10 +221,12 @@ class Planner:
             self.halo_step(view, layout)
         return view
 
-    def output(self, value: Value, layout: Layout | None = None) -> View:
+    def output(self, value: Value, layout: Layout | None = None, over: Sequence[View] = ()) -> View:
         """The view that a group writes `value` to, in `layout` (default: as the layout pass wants it).
 
-        A concatenation may have placed it in its own buffer, and a plain model output is written in place.
+        A concatenation may have placed it in its own buffer, and a plain model output is written in place. So is
+        one of the views in `over`, which the group reads element by element where it writes, if it fits and
+        nobody reads it later.
         """
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
@@ -221,11 +238,24 @@ class Planner:
         if value in self._output_of and _is_plain(wanted, shape):
             view = View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
         else:
-            view = self.allocate(shape, itemsize, wanted)
+            free = next((v for v in over if self._may_overwrite(v, shape, itemsize, wanted)), None)
+            view = self.allocate(shape, itemsize, wanted) if free is None else free
         self.views[value] = view
         return view
 
-    def channels_last_output(self, value: Value, axis: int = 1) -> View:
+    def _may_overwrite(self, view: View, shape: Sequence[int], itemsize: int, wanted: Layout) -> bool:
+        size, strides, offset = wanted.allocate(shape, itemsize)
+        buffer = view.buffer
+        return (
+            buffer.base == ARENA
+            and buffer not in self.pinned
+            and (tuple(view.shape), view.itemsize, view.offset, buffer.size) == (tuple(shape), itemsize, offset, size)
+            and all(d == 1 or a == b for d, a, b in zip(shape, view.strides, strides, strict=True))
+            and view.halo == wanted.halo
+            and all(self.last_use.get(v, -1) <= self.index for v in self.views.in_buffer.get(buffer, ()))
+        )
+
+    def channels_last_output(self, value: Value, axis: int = 1, over: Sequence[View] = ()) -> View:
         """An output whose elements along `axis` are adjacent, with the halo that the layout pass wants."""
         rank = len(value.shape)
         axis %= rank
@@ -234,7 +264,7 @@ class Planner:
             del self.placed[value]  # the concatenation will copy it
         layout = self.layouts.get(value)
         halo = layout.halo if layout else None
-        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo))
+        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo), over)
 
     def defer(self, value: Value, make: Callable[[], View]) -> None:
         """`value` is made by `make` when somebody asks for its view; who reads its source instead does not ask."""
@@ -263,6 +293,7 @@ class Planner:
         size, strides, offset = wanted.allocate(shape, itemsize)
         buffer = Buffer(size)
         self.buffers.append(buffer)
+        self.pinned.add(buffer)
         view = View(buffer, shape, strides, itemsize, offset, wanted.halo)
         if any(map(any, wanted.halo)) and view.count:
             self._unclear[buffer] = (view, wanted)
@@ -383,6 +414,19 @@ class _OutputGroup:
         self.nodes: list[Node] = []
 
 
+class Panels(NamedTuple):
+    """Where and how a constant lies rearranged for the tile kernel: at `offset` for each of G groups panels
+    of `widths[0]` outputs, [depth, width] each, the last of `widths[1]` (0: none). Seen as [G, depth, O] the
+    constant is `reshape(dims).transpose(order).reshape(matrix)`.
+    """
+
+    offset: int
+    matrix: Sequence[int]
+    widths: tuple[int, int]
+    dims: Sequence[int]
+    order: Sequence[int]
+
+
 class Constants:
     """Constant memory: arrays at 64-byte aligned offsets, each once."""
 
@@ -391,6 +435,7 @@ class Constants:
         self.size = 0
         self.arrays: list[tuple[int, np.ndarray]] = []
         self._known: dict[Any, int] = {}
+        self._panels: dict[int, Panels] = {}
         self._alive: list[Any] = []
 
     def place(self, array: np.ndarray, key: Any = None) -> Ptr:
@@ -414,6 +459,14 @@ class Constants:
     def offset_of(self, array: np.ndarray) -> int | None:
         """Where a copy of `array` as it is has been placed, None if none has."""
         return self._known.get(id(array))
+
+    def note_panels(self, array: np.ndarray, panels: Panels) -> None:
+        """`array` lies in this memory as `panels`, so that a blob need not hold it twice."""
+        self._panels[id(array)] = panels
+        self._alive.append(array)
+
+    def panels_of(self, array: np.ndarray) -> Panels | None:
+        return self._panels.get(id(array))
 
     def view(self, array: np.ndarray, dtype: str) -> View:
         pointer = self.place(array)

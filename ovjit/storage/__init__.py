@@ -13,6 +13,7 @@ what cannot be read is compiled, what cannot be written is said once and forgott
     program.py       compiled programs as tables, words and object code
     blob.py          compiled models as blobs
     model_cache.py   CACHE_DIR, one blob for every compilation
+    panels.py        weights stored once, as the kernels want them
     origins.py       files whose weights need no hashing again
     cli.py           `python -m ovjit cache`
 """

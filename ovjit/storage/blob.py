@@ -36,6 +36,7 @@ from ovjit.storage.graph_format import (
     source_digest,
 )
 from ovjit.storage.keys import user_key
+from ovjit.storage.panels import panel_bytes, unpack
 from ovjit.version import __version__
 
 #: Properties that code depends on: with others than at the export, the graph is compiled anew.
@@ -76,12 +77,21 @@ def _encode(executable: Any) -> dict[str, Any]:
     program = inner.program
     packed = memoryview(program.memory).cast("B")
 
-    def among_packed(array: np.ndarray) -> tuple[str, int] | None:
-        """Weights that the kernels read as the model has them are stored once."""
+    def among_packed(array: np.ndarray) -> Sequence[Any] | None:
+        """Weights that the kernels read are stored once, as these want them."""
+        plain = raw_bytes(array)
         offset = program.constants.offset_of(array)
-        if offset is None or packed[offset : offset + array.nbytes] != raw_bytes(array).data:
+        if offset is not None:
+            return ("packed", offset) if packed[offset : offset + array.nbytes] == plain.data else None
+        panels = program.constants.panels_of(array)
+        # for open shapes every process reads the graph: better as it is, mapped and shared
+        if panels is None or not executable.static:
             return None
-        return "packed", offset
+        row = [list(map(int, part)) for part in panels[1:]]
+        size = panel_bytes(row, array.itemsize, array.size)
+        found = np.frombuffer(packed[panels.offset : panels.offset + size], array.dtype)
+        same = np.array_equal(raw_bytes(unpack(found, row)), plain)
+        return ("packed", panels.offset, row) if same else None
 
     arrays = Arrays("weights", among_packed)
     graph = dump(encode_graph(executable.graph, arrays))

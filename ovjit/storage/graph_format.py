@@ -7,7 +7,8 @@ Attribute values are null, booleans, numbers, strings and lists as they are, and
 
     {"t": [...]}                               a tuple
     {"d": [low, high or null]}                 an open dimension
-    {"a": [element type, shape, place, offset]}  an array: bytes of the section `place` from `offset` on
+    {"a": [element type, shape, place, offset]}  an array: bytes of the section `place` from `offset` on; with
+                                               a fifth item panels of weights, see panels.py
     {"s": [shape, [strings]]}                  an array of strings
     {"m": [[key, value], ...]}                 a dict
     {"g": {...}}                               a subgraph
@@ -20,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +33,7 @@ from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Interval
 from ovjit.storage.container import ALIGNMENT, BlobError, write_in_pieces
+from ovjit.storage.panels import panel_bytes, unpack
 
 #: Subgraphs within subgraphs, and tuples within tuples.
 DEEPEST = 64
@@ -54,9 +57,9 @@ class Arrays:
     """Collects arrays for a section: each object once, at multiples of 64."""
 
     def __init__(
-        self, place: str = "weights", elsewhere: Callable[[np.ndarray], tuple[str, int] | None] | None = None
+        self, place: str = "weights", elsewhere: Callable[[np.ndarray], Sequence[Any] | None] | None = None
     ):
-        """`elsewhere(array)` says where its bytes are already, as (place, offset)."""
+        """`elsewhere(array)` says where its bytes are already: (place, offset[, panels])."""
         self.place = place
         self.parts: list[np.ndarray] = []
         self.size = 0
@@ -65,7 +68,7 @@ class Arrays:
         self._alive: list[np.ndarray] = []  # an id is only good while its object lives
 
     def add(self, array: np.ndarray) -> list[Any]:
-        """Where the bytes of `array` will be: [place, offset]."""
+        """Where the bytes of `array` will be: [place, offset], or what `elsewhere` says."""
         known = self._known.get(id(array))
         if known is None:
             found = self._elsewhere(array) if self._elsewhere is not None and array.nbytes else None
@@ -236,16 +239,17 @@ class Reader:
             return self._graph(content, depth + 1)
         raise BlobError(f"the blob has a value of the unknown kind {kind!r}")
 
-    def _array(self, element_type: Any, shape: Any, place: Any, offset: Any) -> np.ndarray:
+    def _array(
+        self, element_type: Any, shape: Any, place: Any, offset: Any, panels: Any = None
+    ) -> np.ndarray:
         if not isinstance(element_type, str) or element_type not in dtypes.ELEMENT_TYPES:
             raise BlobError(f"the blob has an array of the unknown type {element_type!r}")
         dtype = dtypes.numpy_dtype(element_type)
         if dtype.hasobject or not isinstance(place, str) or place not in self.places:
             raise BlobError(f"the blob has an array of {element_type} in {place!r}, where none can be")
         dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
-        size = dtype.itemsize
-        for d in dims:
-            size *= d
+        count = math.prod(dims)
+        size = count * dtype.itemsize if panels is None else panel_bytes(panels, dtype.itemsize, count)
         section = self.places[place]
         if offset % ALIGNMENT or index(offset, section.size + 1, "offset") + size > section.size:
             raise BlobError(
@@ -254,7 +258,8 @@ class Reader:
         raw = section[offset : offset + size]
         if element_type == "boolean" and size and int(raw.max()) > 1:
             raise BlobError("the blob has an array of booleans that are neither 0 nor 1")
-        array = raw.view(dtype).reshape(dims)
+        values = raw.view(dtype)
+        array = (values if panels is None else unpack(values, panels)).reshape(dims)
         array.flags.writeable = False
         return array
 
