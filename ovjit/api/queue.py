@@ -62,6 +62,7 @@ class _Pool:
     def start(self, i: int, inputs: Any, userdata: Any, share: bool) -> None:
         """Start job `i`, which was taken out of `idle`; it goes back if the inputs are refused."""
         request = self.requests[i]
+        starting = False
         try:
             if not request._acquire(False):
                 request._claim()
@@ -76,6 +77,7 @@ class _Pool:
                 job = request._job
                 if self.callback is None:
                     request._pending = SILENT
+                    starting = True
                     job.start(False)
                     self.silent.append(i)
                     if self.sleeping:
@@ -86,15 +88,22 @@ class _Pool:
                     request._pending = NOTIFIED
                     job.on_done = self.done
                     self.running[i] = None
+                    starting = True
                     # a callback that may block belongs on a worker, where it holds up nobody
                     job.start(True, self.box.address if self.quick >= _QUICK_CALLS else 0)
             except BaseException:
+                if starting and request._job.started:  # interrupted too late: it runs
+                    if request._pending == SILENT and i not in self.silent:
+                        self.silent.append(i)
+                    raise
+                starting = False
                 self.running.pop(i, None)
                 request._pending = NOTHING
                 request._release()
                 raise
         except BaseException:
-            self.put_back(i)
+            if not starting:
+                self.put_back(i)
             raise
 
     def put_back(self, i: int) -> None:
@@ -109,15 +118,34 @@ class _Pool:
                 job = self.requests[i]._job
                 if job.queued and job.mailed and job.run_queued():
                     return True
-        self.sleeping += 1
         try:
-            address = self.box.take(ns)
-        finally:
-            self.sleeping -= 1
-        if not address:
-            return False
-        self.workers.complete(address)
-        return True
+            self.sleeping += 1
+            try:
+                address = self.box.take(ns)
+            finally:
+                self.sleeping -= 1
+            if not address:
+                return False
+            self.workers.complete(address)
+            return True
+        except BaseException:
+            self.complete_taken()
+            raise
+
+    def complete_taken(self) -> None:
+        """After an interrupt (Ctrl-C is noticed when `take` returns): end the job that this thread took."""
+        for i, request in enumerate(self.requests):
+            job = request._job
+            if not self.box.has(job):
+                continue
+            if job.on_done is None and i not in self.calling.get(_get_ident(), ()):
+                # interrupted in `done`, outside of the callback
+                if request._pending == NOTIFIED:
+                    request._settle(job.error)
+                if i in self.running:
+                    del self.running[i]
+                    self.put_back(i)
+            self.workers.complete(job.address)
 
     def serve_the_rest(self) -> None:
         """Before leaving the box: what came while this thread waited is nobody else's."""
@@ -157,10 +185,17 @@ class _Pool:
     def reap(self, i: int) -> None:
         """Collect a silent job whose inference is over, unless another thread just did."""
         request = self.requests[i]
-        if request._collect():
+        try:
             self.silent.remove(i)
-            if request._error is not None and self.error is None:
+        except ValueError:
+            return
+        if request._job.busy:
+            self.silent.append(i)  # it was even started again
+            return
+        try:
+            if request._collect() and request._error is not None and self.error is None:
                 self.error = request._error
+        finally:
             self.put_back(i)
 
     def wait_silent(self, i: int, timeout: int | None) -> None:

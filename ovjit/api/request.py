@@ -251,6 +251,7 @@ class InferRequest:
         `userdata` replaces the one of `set_callback`. Shared arrays are kept alive until other inputs come.
         RuntimeError if the inputs do not fit or the request is busy.
         """
+        starting = False
         if not self._acquire(False):
             self._claim()
         try:
@@ -276,9 +277,11 @@ class InferRequest:
             if notify:
                 job.on_done = self._done
             self._pending = NOTIFIED if notify else SILENT
-            self._started = True
+            self._started = starting = True
             job.start(notify)
         except BaseException:
+            if starting and self._job.started:
+                raise  # interrupted too late: it runs
             self._pending = NOTHING
             self._release()
             raise

@@ -24,13 +24,17 @@ from ovjit.compiler.state import public_outputs
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
 from ovjit.execution import runner, streams
-from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING
+from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING, STATE
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import is_static
 
 #: Error codes that kernels return; the text is what went wrong.
 KERNEL_ERRORS = {1: "an index is out of range"}
+
+
+#: ns. An inference that took less is run by the thread that waits for it.
+SHORT_JOB = 20_000_000
 
 
 class Row(NamedTuple):
@@ -187,6 +191,8 @@ class Executable:
         self._lock = threading.Lock()  # a thread of the parent may have held it
         for job in list(self._jobs):
             job._bound = False  # its workers are started anew
+            if job.words[STATE] in (QUEUED, RUNNING):
+                job.lose()  # forked between two of the steps of its beginning or its end
 
 
 class Job:
@@ -343,8 +349,13 @@ class Job:
             words[runner.BOX] = box
         else:
             words[runner.NOTIFY] = runner.CALL_BACK if notify else runner.SILENT
-        words[runner.STATE] = QUEUED
+        words[runner.STATE] = IDLE  # until it is in the queue: an interrupt may come before
         self._pool.submit(self)
+
+    @property
+    def started(self) -> bool:
+        """True from the moment when `start` has queued the job until it is over and waited for."""
+        return self.words[runner.STATE] != IDLE
 
     @property
     def queued(self) -> bool:
@@ -389,9 +400,12 @@ class Job:
 
     def run_queued(self) -> bool:
         """Run the job on this thread, callback included, if it still waits for a worker: handing it over would
-        take longer than many inferences. False when a worker has it, or all streams are in use."""
+        take longer than many inferences. False when a worker has it, when all streams are in use, and for what is
+        not known to be short, since it could not be interrupted."""
         native, pool = self._native, self._pool
-        if self.words[runner.NOTIFY] == runner.IN_PYTHON or not native.steal(pool.address, self.address, 0, 0):
+        if not 0 < self.latency_ns < SHORT_JOB or self.words[runner.NOTIFY] == runner.IN_PYTHON:
+            return False
+        if not native.steal(pool.address, self.address, 0, 0):
             return False
         try:
             self._lead()
@@ -445,9 +459,10 @@ class Job:
 
     def lose(self) -> None:
         """In a forked child: end a job that only the parent has a thread for."""
-        self.words[runner.ABORT] = 1
-        self.error = InferenceError("the process was forked during this inference, which ends in the parent only")
-        self.call_back()
+        if not self._callback_running:
+            self.words[runner.ABORT] = 1
+            self.error = InferenceError("the process was forked during this inference, which ends in the parent")
+            self.call_back()
         self.words[runner.STATE] = DONE
 
     def run_on_worker(self, arena: streams.Arena) -> None:

@@ -293,6 +293,7 @@ def kernel(pool, arena, arena_size, resume):
 SUBMIT = """@njit(nogil=True)
 def kernel(pool, job, unused, unused2):
     st_i64(job + {NEXT} * 8, 0)
+    astore(job + {STATE} * 8, {QUEUED})
     while cas(pool + {LOCK} * 8, 0, 1) == 0:
         pause()
     tail = ld(pool, {TAIL})
@@ -373,9 +374,10 @@ FINISH = (
 _NAMES = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int)}
 
 
-#: take(box, ns, _, _): the address of a job out of the box; 0 when ns have passed, or after a kick.
+#: take(box, ns, who, _): the address of a job out of the box; 0 when ns have passed, or after a kick. NEXT then
+#: says who has it, should an interrupt lose the address.
 TAKE = """@njit(nogil=True)
-def kernel(box, ns, unused, unused2):
+def kernel(box, ns, who, unused):
     aadd(box + {BOX_WAITERS} * 8, 1)
     seen = aload(box + {COUNT} * 8)
     spins = 0
@@ -392,6 +394,7 @@ def kernel(box, ns, unused, unused2):
                     st_i64(box + {BOX_TAIL} * 8, 0)
             astore(box + {BOX_LOCK} * 8, 0)
             if job != 0:
+                st_i64(job + {NEXT} * 8, who)
                 break
         if ns == 0 or (spins > 0 and aload(box + {COUNT} * 8) != seen):
             break

@@ -101,9 +101,10 @@ class Pool:
 
     def complete(self, address: int) -> None:
         """Run the callback of a job that is over, and let its waiters go."""
-        job = self.running[address]
-        job.call_back()
-        self.running.pop(address, None)
+        job = self.running.get(address)
+        if job is not None:  # else interrupted here, and called again
+            job.call_back()
+            self.running.pop(address, None)
         runner.native().finish(address, 0, 0, 0)
 
     def sweep(self) -> None:
@@ -175,7 +176,12 @@ class Box:
 
     def take(self, ns: int) -> int:
         """The address of a job whose callback is due, for `Pool.complete`; 0 when there is none yet."""
-        return runner.native().take(self.address, ns, 0, 0)
+        return runner.native().take(self.address, ns, -threading.get_ident(), 0)
+
+    @staticmethod
+    def has(job: Job) -> bool:
+        """True for a job that this thread took and that is not complete."""
+        return job.words[STATE] == runner.RUNNING and job.words[runner.NEXT] == -threading.get_ident()
 
     def kick(self) -> None:
         """Let those who wait in `take` return."""
