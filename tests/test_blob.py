@@ -750,7 +750,7 @@ def test_folders_that_cannot_be_used_cost_a_warning(tmp_path, caplog, monkeypatc
 
 
 def test_a_key_that_does_not_last_keeps_nothing(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(model_cache, "find_key", lambda: keys.UserKey(FOREIGN, False))
+    monkeypatch.setattr(model_cache, "find_key", lambda given: keys.UserKey(FOREIGN, False))
     cached(small_model(), tmp_path / "c")
     assert kept(tmp_path / "c") == []
 

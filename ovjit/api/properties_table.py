@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from string import hexdigits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.api import property_values as values
@@ -49,6 +50,15 @@ def _bool(value: Any) -> bool:
     if isinstance(value, str) and value.lower() in ("no", "false", "0"):
         return False
     raise ValueError("True or False, YES or NO")
+
+
+def _key(value: Any) -> str:
+    """Hexadecimal digits; "" is none given. The error does not repeat what may be a secret."""
+    text = value.hex() if isinstance(value, (bytes, bytearray)) else value
+    if text == "" or isinstance(text, str) and len(text) >= 64 and set(text) <= set(hexdigits):
+        if len(text) % 2 == 0:
+            return text
+    raise PropertyError("Wrong value for the property OVJIT_KEY: expected 32 bytes or more, or hex digits")
 
 
 def _count(value: Any) -> int:
@@ -189,6 +199,7 @@ ROWS = {
         Row("SNIPPETS_MODE", "ENABLE", _text, "C", "", False),
         Row("LP_TRANSFORMS_MODE", True, _bool, "C", "", False),
         Row("CACHE_DIR", "", _text, "CAHG", "", False),
+        Row("OVJIT_KEY", "", _key, "CAHG", "", False),
         Row("CACHE_MODE", values.CacheMode.OPTIMIZE_SPEED, _choice(values.CacheMode), "CAHG", "", False),
         Row("ENABLE_MMAP", True, _bool, "CAHG", "", False),
         Row("FORCE_TBB_TERMINATE", False, _bool, "CAHG", "", False),

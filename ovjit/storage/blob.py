@@ -44,7 +44,7 @@ COMPILING = ("EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT")
 #: Properties of the process rather than of the model, which stay behind.
 LOCAL = frozenset(
     ("CACHE_DIR", "CACHE_MODE", "DEVICE_PROPERTIES", "ENABLE_MMAP", "LOG_LEVEL", "MODEL_DISTRIBUTION_POLICY",
-     "WEIGHTS_PATH")
+     "OVJIT_KEY", "WEIGHTS_PATH")
 )  # fmt: skip
 
 
@@ -65,7 +65,9 @@ def save_blob(compiled: CompiledModel) -> bytes:
             source = parse(stored["header"], "header")["source"]
     except TypeError as error:
         raise BlobError(f"the model cannot be exported: {error}") from error
-    return write_container({**sections, "header": header_for(source, *ends, compiled._config)}, user_key())
+    return write_container(
+        {**sections, "header": header_for(source, *ends, compiled._config)}, key_of(compiled._config)
+    )
 
 
 def _encode(executable: Any) -> dict[str, Any]:
@@ -116,6 +118,11 @@ def header_for(
             "compiling": compiling(config),
         }
     )
+
+
+def key_of(settings: Mapping[str, Any]) -> bytes:
+    """The key that the property OVJIT_KEY gives, else this user's."""
+    return user_key(settings.get("OVJIT_KEY") or None)
 
 
 def machine() -> dict[str, str]:
@@ -183,7 +190,7 @@ def load_container(container: Container, device: str, settings: Mapping[str, Any
         inputs = tuple(map(_read_port, header["inputs"]))
         outputs = tuple(map(_read_port, header["outputs"]))
         config = _merge(header["properties"], settings, device)
-        reason = container.why_foreign(user_key()) or _why_unfit(header, config)
+        reason = container.why_foreign(key_of(settings)) or _why_unfit(header, config)
         if not isinstance(name, str):
             raise BlobError("the blob is not valid: its name is no string")
     except (LookupError, TypeError, ValueError, AttributeError) as error:

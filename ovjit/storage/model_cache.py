@@ -45,7 +45,7 @@ def cached_model(
     make: Callable[[], CompiledModel],
 ) -> CompiledModel:
     """The compiled model that `folder` has for this graph and settings, else `make`'s, which is kept."""
-    key = find_key()
+    key = find_key(settings.get("OVJIT_KEY") or None)
     try:
         folder = os.path.abspath(os.path.expanduser(folder))
         private_folder(folder, ours=False)
