@@ -3,9 +3,9 @@
     python -m bench.tiles [--network resnet50] [--rounds 15] [--json tiles.json]
 
 Every distinct convolution of the network (with bias and relu, the direct way: no Winograd) is a model of its
-own. Only its tile step is timed, on one core: halos and layouts are other steps. In every round each shape runs
-a few times, between two measurements of the peak; its time is the fastest of the round, its share that of the
-higher peak. The medians over the rounds are shown; shares below GOAL are marked.
+own. Only its tile step is timed, on one core: halos and layouts are other steps. In every round each
+shape runs a few times, between two measurements of the peak; its time is the fastest of the round, its share that
+of the higher peak. The medians over the rounds are shown; shares below GOAL are marked.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def main() -> int:
     peak = statistics.median(row["peak"] for row in rows)
     gflops = flops / us / 1e3
     below = sum(row["below"] is not None for row in rows)
-    print(f"\nall {sum(found.values())} convolutions: {gflops:.1f} of {peak:.1f} GFLOP/s, {gflops / peak:.3f}")
+    print(
+        f"\nall {sum(found.values())} convolutions: {gflops:.1f} of {peak:.1f} GFLOP/s, {gflops / peak:.3f}"
+    )
     print(f"{below} of {len(rows)} shapes below {GOAL}")
     if arguments.json:
         report.write(arguments.json, "tiles", KEYS, rows, rounds=arguments.rounds, goal=GOAL)
