@@ -112,7 +112,7 @@ class Depthwise(TiledConvolution):
         shape, out = planner.shape(self.data), planner.shape(self.out)
         strides, dilations, begin, _ = self.window(shape[2:])
         x = planner.with_halo(self.data, self.halo(shape[2:]))
-        y = planner.channels_last_output(self.out)
+        y = planner.channels_last_output(self.out, over=self.over(planner, x))
         if not y.count:
             return
         flat = len(shape) == 3

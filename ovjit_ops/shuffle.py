@@ -43,7 +43,7 @@ class Shuffled(Lowering):
             planner.copy_step(turned, seen, out.dtype)
             return target
 
-        planner.defer(out, copy)
+        planner.defer(out, copy, node.inputs[0])
 
     def prefers(self, layouts):  # type: ignore[no-untyped-def]
         return layouts.get(self.group.last.inputs[0])

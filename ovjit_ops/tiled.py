@@ -23,7 +23,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.loops import SIZE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Panels, Planner, aligned_bytes, ceil_div
+from ovjit.compiler.plan import aligned_bytes, ceil_div, Constants, overwritable, Panels, Planner
 from ovjit.compiler.views import Layout, Ptr, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
@@ -264,6 +264,11 @@ class Tiled(Lowering):
             view = planner.copy(value, Layout(order))
         return view.expand(planner.shape(self.out))
 
+    def over(self, planner: Planner, *read: View) -> list[View]:
+        """Operands that the output may be written over: read where it writes, and not among `read` by others."""
+        views = [planner.view(v) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if o.kind == "pixel"]
+        return overwritable(views, read)
+
     def emit(
         self,
         planner: Planner,
@@ -414,7 +419,7 @@ class TiledConvolution(Tiled):
             )  # fmt: skip
             return
         x = planner.with_halo(self.data, self.halo(shape[2:]))
-        y = planner.channels_last_output(self.out)
+        y = planner.channels_last_output(self.out, over=self.over(planner, x))
         if len(shape) == 3:  # one spatial dimension: a row
             kh, (kw,) = 1, self.kernel_size
             x_h, x_w = 0, x.strides[2]

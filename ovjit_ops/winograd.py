@@ -4,8 +4,8 @@
 
 as three steps: input tiles into n*n planes [plane][tile][channel], one matrix product for each plane by the
 tile kernel, and planes back into m x m pixels with bias and epilogue. F(4x4) needs a quarter of the
-multiplications of the direct way, F(2x2) four ninths; their weights are 4 and 1.8 times as large, so which way
-is fastest depends on the shape: `best_way` has the model.
+multiplications of the direct way, F(2x2) four ninths; their weights are 4 and 1.8 times as large, so which
+way is fastest depends on the shape: `best_way` has the model.
 
 Accuracy, against float64 on random data, as a part of the output's scale: direct 1e-6, F(2x2) 1e-6,
 F(4x4) 1e-5; the stated bound is 1e-4. EXECUTION_MODE_HINT=ACCURACY keeps to the direct way.
@@ -34,7 +34,7 @@ from ovjit.graph.shapes import is_static
 from ovjit_ops.tiled import TiledConvolution, pack_bias, pack_panels, tile_kernel, tile_width
 from ovjit_ops.tiles import TABLE
 
-MATRICES = {
+MATRICES: dict[int, dict[str, list[list[float]]]] = {
     2: {
         "B": [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
         "G": [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]],
@@ -100,7 +100,7 @@ def _intrinsic(name: str, count: int, body: Callable) -> Any:
 
 
 def make_input_transform(isa: Isa, m: int) -> Any:
-    """winograd_in(table, k, out, plane, left): n*n pixel addresses -> n*n planes `plane` bytes apart, at byte k."""
+    """winograd_in(table, k, out, plane, left): n*n pixel addresses -> n*n planes, `plane` bytes apart."""
     from ovjit.codegen import simd
 
     n = m + 2
@@ -133,7 +133,9 @@ def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
 
     n = m + 2
 
-    def body(b: Any, table: Any, planes: Any, plane: Any, bias: Any, channel: Any, left: Any, *channels: Any) -> None:
+    def body(
+        b: Any, table: Any, planes: Any, plane: Any, bias: Any, channel: Any, left: Any, *channels: Any
+    ) -> None:
         import llvmlite.ir as ir
 
         i64 = ir.IntType(64)
@@ -163,7 +165,9 @@ def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
                 if o.kind == "channel":
                     loaded.append(shared[o.where])
                 elif o.kind == "pixel":
-                    loaded.append(simd.load_vector(b, address(o.where, pixel, o.dtype), o.dtype, isa.lanes, left))
+                    loaded.append(
+                        simd.load_vector(b, address(o.where, pixel, o.dtype), o.dtype, isa.lanes, left)
+                    )
                 else:
                     base = b.load(b.gep(simd.pointer(b, table, i64), [i64(o.where * TABLE + pixel)]), align=8)
                     one = b.load(simd.pointer(b, base, simd.memory_ir(o.dtype)), align=simd.SIZE[o.dtype])
@@ -184,7 +188,11 @@ def input_kernel(m: int) -> Kernel:
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     src += [f"    zeros = scratch + {TABLE_BYTES}", "    nothing = const_f32(0.0)", "    k = 0"]
     src += ["    while k < c:", "        store_f32(zeros + k * 4, nothing)", "        k += VL"]
-    src += ["    tile = chunk * per_chunk", "    stop = imin(tile + per_chunk, tiles)", "    while tile < stop:"]
+    src += [
+        "    tile = chunk * per_chunk",
+        "    stop = imin(tile + per_chunk, tiles)",
+        "    while tile < stop:",
+    ]
     src += ["        img = tile // (th * tw)", "        rest = tile % (th * tw)"]
     src += [f"        top = (rest // tw) * {m} - ph", f"        left = (rest % tw) * {m} - pw"]
     src += ["        i = 0", f"        while i < {n}:", "            j = 0", f"            while j < {n}:"]
@@ -209,16 +217,26 @@ def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
         frame.pointers(f"e{i}")
         if operand.kind != "channel":
             frame.integers(f"e{i}_n", f"e{i}_h", f"e{i}_w")
-    frame.integers("y_n", "y_h", "y_w", "oh", "ow", "th", "tw", "c", "tiles", "tile_bytes", "plane", "per_chunk")
+    frame.integers(
+        "y_n", "y_h", "y_w", "oh", "ow", "th", "tw", "c", "tiles", "tile_bytes", "plane", "per_chunk"
+    )
     channels = "".join(f", e{i}" for i, o in enumerate(epilogue.operands) if o.kind == "channel")
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     src += [f"    # {line}" for line in epilogue.text().splitlines()]
     src += [frame.prologue(), f"    dump = scratch + {TABLE_BYTES}"]
-    src += ["    tile = chunk * per_chunk", "    stop = imin(tile + per_chunk, tiles)", "    while tile < stop:"]
+    src += [
+        "    tile = chunk * per_chunk",
+        "    stop = imin(tile + per_chunk, tiles)",
+        "    while tile < stop:",
+    ]
     src += ["        img = tile // (th * tw)", "        rest = tile % (th * tw)"]
     src += [f"        top = (rest // tw) * {m}", f"        left = (rest % tw) * {m}"]
     src += ["        i = 0", f"        while i < {m}:", "            j = 0", f"            while j < {m}:"]
-    src += ["                r = top + i", "                s = left + j", f"                at = scratch + (i * {m} + j) * 8"]
+    src += [
+        "                r = top + i",
+        "                s = left + j",
+        f"                at = scratch + (i * {m} + j) * 8",
+    ]
     src += ["                if r < oh and s < ow:"]
     src += [f"                    st_i64(at + {TABLE * 8}, y + img * y_n + r * y_h + s * y_w)"]
     src += ["                else:", "                    r = top", "                    s = left"]
@@ -228,7 +246,10 @@ def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
             address = f"e{i} + img * e{i}_n + r * e{i}_h + s * e{i}_w"
             src += [f"                st_i64(at + {operand.where * TABLE * 8}, {address})"]
     src += ["                j += 1", "            i += 1", "        k = 0", "        while k < c:"]
-    src += [f"            winograd_out(scratch, v + tile * tile_bytes, plane, b, k, c - k{channels})", "            k += VL"]
+    src += [
+        f"            winograd_out(scratch, v + tile * tile_bytes, plane, b, k, c - k{channels})",
+        "            k += VL",
+    ]
     src += ["        tile += 1", "    return 0", ""]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
@@ -242,9 +263,9 @@ def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int
     """0 for the direct way, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times.
 
     In cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that; a tile of few rows waits
-    for its own results, 4 cycles a step. Weights come at 4.3 bytes a cycle, mostly in parallel with the products.
-    Transforms: cycles for each vector of a tile. Measured 2026 on one Zen 5 core; the model was then within 15 %
-    of what 56x56x64, 28x28x128, 14x14x256 and 7x7x512 took each way.
+    for its own results, 4 cycles a step. Weights come at 4.3 bytes a cycle, mostly in parallel with the
+    products. Transforms: cycles for each vector of a tile. Measured 2026 on one Zen 5 core; the model was then
+    within 15 % of what 56x56x64, 28x28x128, 14x14x256 and 7x7x512 took each way.
     """
     height = 14
 
@@ -277,7 +298,7 @@ class Winograd(TiledConvolution):
         return tile_kernel(f"conv_f32_{rows}x{width}_{self.isa.name}", Epilogue(None), self.isa)
 
     @property
-    def kernels(self) -> Sequence[Kernel]:  # type: ignore[override]
+    def kernels(self) -> Sequence[Kernel]:
         return (self.input_kernel, self.kernel, self.output_kernel)
 
     @kernels.setter
@@ -310,7 +331,7 @@ class Winograd(TiledConvolution):
         th, tw = ceil_div(oh, m), ceil_div(ow, m)
         tiles = n * th * tw
         x = planner.with_halo(self.data, [(0, 0)] * 4)
-        y = planner.channels_last_output(self.out)
+        y = planner.channels_last_output(self.out, over=self.over(planner))
         if not y.count:
             return
         v = planner.allocate((planes, tiles, c), 4)
@@ -319,15 +340,16 @@ class Winograd(TiledConvolution):
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         per_chunk = split(tiles, c * planes * 2)
         values: dict[str, Any] = {
-            "x": x.ptr, "v": v.ptr, "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3], "h": h, "w": w,
-            "ph": ph, "pw": pw, "th": th, "tw": tw, "c": c, "tiles": tiles, "plane": tiles * c * 4, "per_chunk": per_chunk,
+            "x": x.ptr, "v": v.ptr, "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3],
+            "h": h, "w": w, "ph": ph, "pw": pw, "th": th, "tw": tw, "c": c, "tiles": tiles,
+            "plane": tiles * c * 4, "per_chunk": per_chunk,
         }  # fmt: skip
         planner.step(self.input_kernel, values, ceil_div(tiles, per_chunk), [x], [v], 8.0 * v.count)
         self.multiply(planner, v, products, tiles, planes)
         per_chunk = split(tiles, self.outs * planes * 2)
         values = {
-            "v": products.ptr, "b": planner.constants.at(self._b), "y": y.ptr, "oh": oh, "ow": ow, "th": th, "tw": tw,
-            "c": self.outs, "tiles": tiles, "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4,
+            "v": products.ptr, "b": planner.constants.at(self._b), "y": y.ptr,
+            "oh": oh, "ow": ow, "th": th, "tw": tw, "c": self.outs, "tiles": tiles, "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4,
             "per_chunk": per_chunk,
         }  # fmt: skip
         axes = (0, 2, 3)

@@ -1,8 +1,8 @@
 """Fusion: the graph's nodes in groups, each of which becomes one kernel.
 
-A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or elementwise
-nodes alone. An elementwise node joins the group of a producer whose value nobody else needs and that has the
-same shape; a group stands where its last node stood, so all its operands are there before it.
+A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or nodes of
+that kind alone. An elementwise node joins the group of a producer whose value nobody else needs and that has
+the same shape; a group stands where its last node stood, so all its operands are there before it.
 """
 
 from __future__ import annotations
@@ -147,7 +147,12 @@ def _host_group(node: Node, group_of: dict, uses: dict, order: dict) -> Group | 
     best: Group | None = None
     for value in node.inputs:
         group = group_of.get(value.node)
-        if group is None or group.last is not value.node or len(uses[value]) != 1 or len(value.node.outputs) != 1:
+        if (
+            group is None
+            or group.last is not value.node
+            or len(uses[value]) != 1
+            or len(value.node.outputs) != 1
+        ):
             continue
         if group.anchor is not None and not takes_epilogue(group.anchor):
             continue
@@ -169,9 +174,10 @@ def takes_epilogue(node: Node) -> bool:
 
 
 def same_shape(a: Value, b: Value) -> bool:
-    """True when the shapes are surely equal: open dimensions only where one value is the other's only source."""
+    """True when the shapes are surely equal: open ones only where one value is the other's only source."""
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return False
     return all(x == y for x, y in zip(a.shape, b.shape, strict=True)) and not any(
-        isinstance(x, Interval) and isinstance(y, Interval) and x != y for x, y in zip(a.shape, b.shape, strict=True)
+        isinstance(x, Interval) and isinstance(y, Interval) and x != y
+        for x, y in zip(a.shape, b.shape, strict=True)
     )

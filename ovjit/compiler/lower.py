@@ -16,7 +16,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loops import SIZE, elementwise_kernel
 from ovjit.codegen.turn import OUTER, turn_kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.plan import CHUNK_WORK, Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import CHUNK_WORK, Constants, Planner, ceil_div, overwritable, split
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
@@ -120,8 +120,9 @@ class Elementwise(Lowering):
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.out)
-        out = planner.output(self.out)
-        views = [planner.view(v).expand(shape) for v in self.inputs]
+        read = [planner.view(v) for v in self.inputs]
+        out = planner.output(self.out, over=overwritable(read))
+        views = [view.expand(shape) for view in read]
         assert self.kernel is not None
         plan_elementwise(planner, self.kernel, self.modes, views, out, len(self.body.lines))
 

@@ -14,7 +14,8 @@ class Options(NamedTuple):
     exact: bool = False
 
 
-_current: contextvars.ContextVar[Options] = contextvars.ContextVar("ovjit_options", default=Options())
+_DEFAULT = Options()
+_current: contextvars.ContextVar[Options] = contextvars.ContextVar("ovjit_options", default=_DEFAULT)
 
 
 def options() -> Options:

@@ -118,7 +118,10 @@ class Program:
         active = [low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)]
         for lowering in reversed(active):
             lowering.prepare(planner)
-        for lowering in active:
+        if not self.watched:  # whoever compares steps looks at their inputs afterwards
+            planner.last_use = last_uses(active, self.graph.outputs)
+        for index, lowering in enumerate(active):
+            planner.index = index
             planner.begin(lowering.group)
             lowering.plan(planner)
             taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
@@ -128,6 +131,16 @@ class Program:
         plan.input_shapes = tuple(tuple(s) for s in shapes)
         plan.memory = self.memory
         return plan
+
+
+def last_uses(lowerings: Sequence[Lowering], outputs: Sequence[Value]) -> dict[Value, int]:
+    """value -> index of the last lowering that reads it; the model's outputs are read after all."""
+    out: dict[Value, int] = {}
+    for index, lowering in enumerate(lowerings):
+        for node in lowering.group.nodes:
+            out.update((value, index) for value in node.inputs)
+    out.update((value, len(lowerings)) for value in outputs)
+    return out
 
 
 def _item_sizes(graph: Graph) -> list[int]:

@@ -247,12 +247,14 @@ class Planner:
         size, strides, offset = wanted.allocate(shape, itemsize)
         buffer = view.buffer
         return (
-            buffer.base == ARENA
+            bool(self.last_use)
+            and buffer.base == ARENA
             and buffer not in self.pinned
             and (tuple(view.shape), view.itemsize, view.offset, buffer.size) == (tuple(shape), itemsize, offset, size)
             and all(d == 1 or a == b for d, a, b in zip(shape, view.strides, strides, strict=True))
             and view.halo == wanted.halo
-            and all(self.last_use.get(v, -1) <= self.index for v in self.views.in_buffer.get(buffer, ()))
+            and buffer in self.views.in_buffer
+            and all(self.last_use.get(v, -1) <= self.index for v in self.views.in_buffer[buffer])
         )
 
     def channels_last_output(self, value: Value, axis: int = 1, over: Sequence[View] = ()) -> View:
@@ -266,8 +268,9 @@ class Planner:
         halo = layout.halo if layout else None
         return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo), over)
 
-    def defer(self, value: Value, make: Callable[[], View]) -> None:
+    def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
         """`value` is made by `make` when somebody asks for its view; who reads its source instead does not ask."""
+        self.pinned.add(self.view(source).buffer)
         if value in self.placed or value in self._output_of:
             self.views[value] = make()
         else:
@@ -425,6 +428,16 @@ class Panels(NamedTuple):
     widths: tuple[int, int]
     dims: Sequence[int]
     order: Sequence[int]
+
+
+def overwritable(views: Sequence[View], others: Sequence[View] = ()) -> list[View]:
+    """Those of `views` whose memory no other operand reads elsewhere."""
+
+    def apart(view: View, other: View) -> bool:
+        same = (view.offset, view.strides, view.shape) == (other.offset, other.strides, other.shape)
+        return other.buffer is not view.buffer or same
+
+    return [v for v in views if all(apart(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)]
 
 
 class Constants:

@@ -51,14 +51,15 @@ def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
     known = [v.type.value for v in node.outputs]
     if all(k is not None for k in known) and all(v.constant is None for v in inputs):
         return [b.constant(k, v.dtype) for k, v in zip(known, node.outputs, strict=True)]
-    if any(a is None for a in arrays) or any(not is_static(v.shape) for v in node.outputs):
+    given = [a for a in arrays if a is not None]
+    if len(given) < len(arrays) or any(not is_static(v.shape) for v in node.outputs):
         return None
     if any(v.dtype == "string" for v in (*inputs, *node.outputs)):
         return None
-    grown = sum(_bytes(v) for v in node.outputs) - sum(a.nbytes for a in arrays)  # type: ignore[union-attr]
+    grown = sum(_bytes(v) for v in node.outputs) - sum(a.nbytes for a in given)
     if grown > FOLD_BUDGET:
         return None
-    values = node.op.evaluate(arrays, node.attrs)  # type: ignore[arg-type]
+    values = node.op.evaluate(given, node.attrs)
     return [b.constant(v, o.dtype, name=node.name) for v, o in zip(values, node.outputs, strict=True)]
 
 
@@ -87,7 +88,7 @@ def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) ->
 
 
 def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
-    """PRelu(x: [N,C,H,W], slope: [C]) -> PRelu(x, Reshape(slope, [C,1,1]))     NumPy's broadcasting from then on"""
+    """PRelu(x: [N,C,H,W], slope: [C]) -> PRelu(x, Reshape(slope, [C,1,1]))     broadcasts as NumPy does"""
     align = node.op.extra.get("align")
     if align is None or not all(is_static(v.shape) for v in inputs[1:]) or inputs[0].shape is None:
         return None
@@ -99,7 +100,9 @@ def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
     return b.add(node.op, [inputs[0], slope], node.attrs, name=node.name, origins=node.origins).outputs
 
 
-def expand_batch_norm(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+def expand_batch_norm(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
+) -> Sequence[Value] | None:
     """BatchNormInference(x; gamma, beta, mean, var) -> x * scale + shift     with constant statistics"""
     if node.op.name != "BatchNormInference":
         return None
@@ -113,12 +116,19 @@ def expand_batch_norm(b: Builder, node: Node, inputs: tuple[Value, ...], uses: U
     shape = (1, -1) + (1,) * (len(x.shape) - 2)
     dtype = next(iter(named.values())).constant.dtype  # type: ignore[union-attr]
     scaled = b.add("Multiply", [x, b.constant(scale.astype(dtype).reshape(shape))], name=f"{node.name}/scale")
-    out = b.add("Add", [scaled.output, b.constant(shift.astype(dtype).reshape(shape))], name=node.name, origins=node.origins)
+    out = b.add(
+        "Add",
+        [scaled.output, b.constant(shift.astype(dtype).reshape(shape))],
+        name=node.name,
+        origins=node.origins,
+    )
     return out.outputs
 
 
-def scale_into_weights(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
-    """Multiply(Convolution(x, w), per-channel c) -> Convolution(x, w * c)     also through an Add of a constant"""
+def scale_into_weights(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
+) -> Sequence[Value] | None:
+    """Multiply(Convolution(x, w), per-channel c) -> Convolution(x, w * c)     also through Add(constant)"""
     if node.op.name != "Multiply" or node.output.dtype != "f32":
         return None
     for i in (0, 1):
@@ -142,7 +152,9 @@ def scale_into_weights(b: Builder, node: Node, inputs: tuple[Value, ...], uses: 
         if add is None:
             return scaled.outputs
         offset = add.inputs[1 - side].constant * factor  # type: ignore[operator]
-        out = b.add("Add", [scaled.output, b.constant(offset)], name=node.name, origins=(*add.origins, *node.origins))
+        out = b.add(
+            "Add", [scaled.output, b.constant(offset)], name=node.name, origins=(*add.origins, *node.origins)
+        )
         return out.outputs
     return None
 
