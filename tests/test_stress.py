@@ -326,8 +326,8 @@ def lives():
 @pytest.mark.parametrize(
     "name",
     [
-        "read", "reshape", "compile", "a new request", "infer", "queue", "dynamic shapes", "export and import",
-        "compile, infer, release",
+        "read", "reshape", "compile", "a new request", "infer", "queue", "dynamic shapes",
+        "export and import", "compile, infer, release",
     ],
 )  # fmt: skip
 def test_leaks(name, part):
