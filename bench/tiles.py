@@ -3,10 +3,9 @@
     python -m bench.tiles [--network resnet50] [--rounds 15] [--json tiles.json]
 
 Every distinct convolution of the network (with bias and relu, the direct way: no Winograd) is a model of its
-own. Only its tile step is timed, on one core: halos and layouts are other steps. In every round each
-shape runs a few times, between two measurements of the peak; its time is the fastest of the round, its share that
+own. Only its tile step is timed, on one core: halos and layouts are other steps. In every round each shape
+runs a few times, between two measurements of the peak; its time is the fastest of the round, its share that
 of the higher peak. The medians over the rounds are shown; shares below GOAL are marked.
-"""
 
 from __future__ import annotations
 
