@@ -6,6 +6,7 @@ Every distinct convolution of the network (with bias and relu, the direct way: n
 own. Only its tile step is timed, on one core: halos and layouts are other steps. In every round each shape
 runs a few times, between two measurements of the peak; its time is the fastest of the round, its share that
 of the higher peak. The medians over the rounds are shown; shares below GOAL are marked.
+"""
 
 from __future__ import annotations
 
