@@ -235,6 +235,11 @@ class _Pool:
                 self.reap(i)
         if self.idle:
             return
+        for i in silent:  # rather than wait for a worker to wake up
+            job = self.requests[i]._job
+            if job.queued and job.run_queued():
+                self.reap(i)
+                return
         if silent:
             self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)
             return
