@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from ovjit.graph.op import Any_, DType, TensorType, op
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ovjit.errors import ModelError, check
 from ovjit.graph.op import Ints, Str, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, Interval, merge
+from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
 from ovjit_ops.elementwise import NUMBERS, random_array
 from ovjit_ops.transposed import lower_transposed
 from ovjit_ops.values import known, length, widened
@@ -94,11 +94,12 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     window = window_attributes(len(kernel), attrs)
     strides, dilations = window["strides"], window["dilations"]
     extents = output_extents(extents=x.shape[2:], kernel=kernel, **window)
+    assert is_static(extents)
     begin, _ = resolve_pads(extents=x.shape[2:], kernel=kernel, **window)
-    padded = pad_spatial(x, 0, begin, extents, kernel, strides, dilations)  # type: ignore[arg-type]
-    pixels = math.prod(extents)  # type: ignore[arg-type]
+    padded = pad_spatial(x, 0, begin, extents, kernel, strides, dilations)
+    pixels = math.prod(extents)
     out = np.zeros((x.shape[0], groups, outs, pixels), dtype=x.dtype)
-    for tap, slices in taps(kernel, extents, strides, dilations):  # type: ignore[arg-type]
+    for tap, slices in taps(kernel, extents, strides, dilations):
         part = padded[(slice(None), slice(None), *slices)].reshape(x.shape[0], groups, ins, pixels)
         out += w[(slice(None), slice(None), slice(None), *tap)] @ part
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)

@@ -87,6 +87,8 @@ def _broadcast(data: np.ndarray, target: np.ndarray, axes: np.ndarray | None, mo
 
 def _broadcast_samples(bidirectional: bool):
     def samples(rng: np.random.Generator, dtype: str = "f32"):
+        shape: tuple[int, ...]
+        target: tuple[int, ...]
         for shape, target in (
             ((), (5,)),
             ((17,), (3, 17)),
@@ -231,7 +233,7 @@ def _pad(
     data: np.ndarray, begin: np.ndarray, end: np.ndarray, value: np.ndarray | None, mode: str
 ) -> np.ndarray:
     fill = data.dtype.type(0) if value is None else value.reshape(())
-    return pad_array(data, begin.reshape(-1), end.reshape(-1), mode, fill)
+    return pad_array(data, begin.reshape(-1).tolist(), end.reshape(-1).tolist(), mode, fill)
 
 
 def _pad_samples(negative: bool):
@@ -293,7 +295,7 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
     for x in (start, stop, step):
         ok = not is_static(x.shape) or math.prod(x.shape) == 1
         check(ok and x.dtype in (*NUMBERS, "dynamic"), f"the limits of a range are single numbers, not {x}")
-    if any(x.value is None for x in (start, stop, step)):
+    if start.value is None or stop.value is None or step.value is None:
         return TensorType(dtype, (ANY,))
     check(step.value.item() != 0, "the step of a range should not be 0")
     try:
@@ -301,7 +303,11 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
     except InferenceError as error:
         raise ModelError(str(error)) from error
     out = TensorType(dtype, (count,))
-    return propagate(out, lambda *v: _range(*v, dtype), start, stop, step) if count <= 1024 else out
+    return (
+        propagate(out, lambda *v: _range(v[0], v[1], v[2], dtype), start, stop, step)
+        if count <= 1024
+        else out
+    )
 
 
 def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, Any, Any]:

@@ -190,7 +190,7 @@ def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, fla
     check(1 <= depth <= len(data.shape) - batch_dims, f"{indices} names {depth} of the dimensions of {data}")
     batch: tuple[Dim, ...] = indices.shape[:batch_dims]
     if flatten and batch_dims > 1:
-        batch = (math.prod(batch),)  # type: ignore[arg-type]
+        batch = (math.prod(batch),)
     return TensorType(data.dtype, (*batch, *indices.shape[batch_dims:-1], *data.shape[batch_dims + depth :]))
 
 

@@ -25,7 +25,7 @@ _GEOMETRY = "x_n x_h x_w y_n y_h y_w oh ow h w c kh kw sh sw dh dw ph pw eh ew r
 
 @functools.cache
 def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
-    """kind: "max" or "avg"; dtype f32 or f64. Small windows that lie inside are written out: (0, 0) for large."""
+    """kind: "max" or "avg"; dtype f32 or f64. Small windows inside are unrolled: (0, 0) for large."""
     frame = Frame().pointers("x", "y").integers(*_GEOMETRY)
     size = SIZE[dtype]
     first = "-float_inf" if kind == "max" else "0.0"
@@ -36,7 +36,8 @@ def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
         "    taps = imax(i1 - i0, 0) * imax(j1 - j0, 0)",
         "else:",
         # taps inside of the padded input: rounding up may put some behind it
-        f"    taps = {_taps('oi * sh - ph', 'dh', 'kh', 'h + eh')} * {_taps('oj * sw - pw', 'dw', 'kw', 'w + ew')}",
+        f"    taps = {_taps('oi * sh - ph', 'dh', 'kh', 'h + eh')}"
+        f" * {_taps('oj * sw - pw', 'dw', 'kw', 'w + ew')}",
         f"count = const_{dtype}(imax(taps, 1))",
     ]
     lines = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
@@ -89,7 +90,11 @@ def _unrolled(dtype: str, first: str, combine: str, scale: list[str], window: tu
     if not kh:
         return lines
     size = SIZE[dtype]
-    lines += [f"if i0 == 0 and i1 == {kh} and j0 == 0 and j1 == {kw}:", "    while k < c:", "        left = c - k"]
+    lines += [
+        f"if i0 == 0 and i1 == {kh} and j0 == 0 and j1 == {kw}:",
+        "    while k < c:",
+        "        left = c - k",
+    ]
     lines += [f"        p = source + k * {size}"]
     for n, (i, j) in enumerate((i, j) for i in range(kh) for j in range(kw)):
         load = f"loadm_{dtype}(p + {i} * dh * x_h + {j} * dw * x_w, left)"
@@ -112,7 +117,9 @@ class Pooling(Lowering):
         self.data: Value = self.node.inputs[0]
         self.out = self.node.outputs[0]
         kernel = _two(self.node.attrs["kernel"], 1)
-        self.kernel = pool_kernel(kind, self.out.dtype, kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0))
+        self.kernel = pool_kernel(
+            kind, self.out.dtype, kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0)
+        )
         self.kernels = (self.kernel,)
 
     def wishes(self) -> list[tuple[Value, Layout]]:

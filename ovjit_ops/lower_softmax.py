@@ -43,6 +43,7 @@ def softmax_kernel(dtype: str, logarithm: bool) -> Kernel:
     src += ["        offset_x = (row % d2) * x_2", "        offset_y = (row % d2) * y_2"]
     src += ["        p = x + offset_x + (rest % d1) * x_1 + (rest // d1) * x_0"]
     src += ["        q = y + offset_y + (rest % d1) * y_1 + (rest // d1) * y_0"]
+
     def each_vector(step: Callable[[str, str], list[str]]) -> list[str]:
         """The loop along the row: whole vectors, then the rest under a mask. `step(load, rest)`."""
         at = f"p + i * {size}"
@@ -55,14 +56,21 @@ def softmax_kernel(dtype: str, logarithm: bool) -> Kernel:
         return f"{into} = blend_{dtype}({rest}, {combined}, {into})" if rest else f"{into} = {combined}"
 
     def store(what: str, rest: str) -> str:
-        return f"storem_{dtype}(q + i * {size}, {what}, {rest})" if rest else f"store_{dtype}(q + i * {size}, {what})"
+        return (
+            f"storem_{dtype}(q + i * {size}, {what}, {rest})"
+            if rest
+            else f"store_{dtype}(q + i * {size}, {what})"
+        )
 
     src += [f"        top = const_{dtype}(-float_inf)"]
     src += each_vector(lambda load, rest: [gather("top", f"max_(top, {load})", rest)])
     src += [f"        x1 = spread_{dtype}(hmax_{dtype}(top))", f"        total = const_{dtype}(0.0)"]
     src += each_vector(
         lambda load, rest: [
-            f"x0 = {load}", *lines, *([] if logarithm else [store(value, rest)]), gather("total", f"add(total, {value})", rest)
+            f"x0 = {load}",
+            *lines,
+            *([] if logarithm else [store(value, rest)]),
+            gather("total", f"add(total, {value})", rest),
         ]
     )
     if logarithm:
@@ -73,7 +81,10 @@ def softmax_kernel(dtype: str, logarithm: bool) -> Kernel:
         src += [f"        shift = add(x1, {_renamed(log_value, names)})"]
         src += each_vector(lambda load, rest: [store(f"sub({load}, shift)", rest)])
     else:
-        src += [f"        scale = div(const_{dtype}(1.0), spread_{dtype}(hadd_{dtype}(total)))", "        p = q"]
+        src += [
+            f"        scale = div(const_{dtype}(1.0), spread_{dtype}(hadd_{dtype}(total)))",
+            "        p = q",
+        ]
         src += each_vector(lambda load, rest: [store(f"mul({load}, scale)", rest)])
     src += ["        row += 1", "    return 0", ""]
     name = f"{'log_' if logarithm else ''}softmax_{dtype}"

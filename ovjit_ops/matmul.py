@@ -48,7 +48,7 @@ class MatMul:
         return lower_matmul(group)
 
     def samples(rng, dtype="f32"):
-        cases = [
+        cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
             ((m, k), (k, n))
             for m, k, n in (
                 (1, 1, 1),

@@ -22,8 +22,8 @@ from ovjit.graph.shapes import (
     normalize_axis,
     text,
 )
-from ovjit_ops.lower_views import lower_concat, lower_reshape, lower_transpose
 from ovjit_ops.elementwise import NUMBERS, random_array
+from ovjit_ops.lower_views import lower_concat, lower_reshape, lower_transpose
 from ovjit_ops.values import INDEX_TYPES, known, length, propagate
 
 MOVABLE = [*NUMBERS, "boolean"]
@@ -64,13 +64,11 @@ def reshape_dims(
     # dimensions that are copied stand on both sides and cancel, open ones and zeros too
     copied = [i for i, p in enumerate(pattern) if p == 0 and special_zero]
     before = [d for i, d in enumerate(shape) if i not in copied]
-    after = [d for i, d in enumerate(out) if i not in copied and not (isinstance(d, int) and d == -1)]
-    static = is_static(before)
-    product_after = math.prod(after)  # type: ignore[arg-type]
+    product_after = math.prod(int(p) for i, p in enumerate(pattern) if i not in copied and p != -1)
     if -1 in pattern:
         place = list(pattern).index(-1)
-        if static:
-            total = math.prod(before)  # type: ignore[arg-type]
+        if is_static(before):
+            total = math.prod(before)
             check(
                 product_after == 0 and total == 0 or product_after and total % product_after == 0,
                 f"{text(shape)} has {total} elements, which does not fit the pattern {list(pattern)}",
@@ -78,20 +76,22 @@ def reshape_dims(
             out[place] = total // product_after if product_after else 0
         else:
             per = product_after or 1
-            whole = math.prod(before)  # type: ignore[arg-type]
-            out[place] = _at_least(whole, per)
-    elif is_static(shape):
-        total, wanted = math.prod(shape), math.prod(out)  # type: ignore[arg-type]
+            out[place] = _at_least(math.prod(before), per)
+    elif is_static(shape) and is_static(out):
+        total, wanted = math.prod(shape), math.prod(out)
         check(total == wanted, f"{text(shape)} has {total} elements, the pattern {list(pattern)} {wanted}")
-    elif static:
-        check(
-            math.prod(before) == product_after,  # type: ignore[arg-type]
-            f"{text(shape)} does not fit the pattern {list(pattern)}",
-        )
+    elif is_static(before):
+        check(math.prod(before) == product_after, f"{text(shape)} does not fit the pattern {list(pattern)}")
     return tuple(out)
 
 
-@op("Reshape", opset=1, types=MOVABLE, builder={"data": "node", "pattern": "output_shape"}, lower=lower_reshape)
+@op(
+    "Reshape",
+    opset=1,
+    types=MOVABLE,
+    builder={"data": "node", "pattern": "output_shape"},
+    lower=lower_reshape,
+)
 class Reshape:
     """The same elements in another shape."""
 
@@ -225,11 +225,14 @@ def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> Ten
     if data.shape is None or (axes is not None and values is None):
         return TensorType(data.dtype, None)
     shape = _squeezed(data.shape, None if values is None else [int(v) for v in values], skip)
-    return propagate(TensorType(data.dtype, shape), lambda x: x.reshape(shape), data)
+    out = TensorType(data.dtype, shape)
+    return propagate(out, lambda x: x.reshape(out.shape), data)
 
 
 def _squeeze(data: np.ndarray, axes: np.ndarray | None, skip: bool) -> np.ndarray:
-    return data.reshape(_squeezed(data.shape, None if axes is None else axes.reshape(-1).tolist(), skip))
+    shape = _squeezed(data.shape, None if axes is None else axes.reshape(-1).tolist(), skip)
+    assert is_static(shape)
+    return data.reshape(shape)
 
 
 def _squeeze_samples(rng: np.random.Generator, dtype: str = "f32"):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ovjit.codegen.emit import Operand
 from ovjit.codegen.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
@@ -31,9 +32,20 @@ def pack_kernel(isa: Isa) -> Kernel:
     frame = Frame().pointers("x", "y").integers("x_g", "x_k", "x_n", "y_g", "y_panel", "k", "n", "panels")
     frame.integers("items", "per_chunk")
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += ["    item = chunk * per_chunk", "    stop = imin(item + per_chunk, items)", "    while item < stop:"]
-    src += ["        group = item // panels", "        panel = item % panels", f"        left = n - panel * {width}"]
-    src += [f"        source = x + group * x_g + panel * {width} * x_n", "        target = y + group * y_g + panel * y_panel"]
+    src += [
+        "    item = chunk * per_chunk",
+        "    stop = imin(item + per_chunk, items)",
+        "    while item < stop:",
+    ]
+    src += [
+        "        group = item // panels",
+        "        panel = item % panels",
+        f"        left = n - panel * {width}",
+    ]
+    src += [
+        f"        source = x + group * x_g + panel * {width} * x_n",
+        "        target = y + group * y_g + panel * y_panel",
+    ]
     src += ["        i = 0"]
     vectors = width // lanes
     for condition, load in (("x_n == 4", "loadm_f32({}, {})"), ("x_n != 4", "gather_f32({}, x_n, {})")):
@@ -42,7 +54,11 @@ def pack_kernel(isa: Isa) -> Kernel:
             for v in range(count):
                 value = load.format(f"source + {v * lanes} * x_n", f"left - {v * lanes}")
                 src += [f"            store_f32(target + {v * lanes * 4}, {value})"]
-            src += ["            source += x_k", f"            target += {count * lanes * 4}", "            i += 1"]
+            src += [
+                "            source += x_k",
+                f"            target += {count * lanes * 4}",
+                "            i += 1",
+            ]
     src += ["        item += 1", "    return 0", ""]
     return Kernel(f"pack_panels_f32_{width}", "\n".join(src), frame)
 
@@ -66,7 +82,7 @@ class Product(Tiled):
         return 0
 
     def _kind(self, value: Value) -> str:
-        """Where the right-hand side is a list, the output's last dimension is not the columns but the rows."""
+        """Where the right-hand side is a list, the output's last dimension is the rows, not the columns."""
         return "scalar" if len(self.node.inputs[1].shape) == 1 else super()._kind(value)
 
     def pack(self, constants: Constants) -> None:
@@ -104,7 +120,9 @@ class Product(Tiled):
         self.panel_bytes = k * width * 4
         floats = k * (n // width * width + (0 if not last else lanes if last <= lanes else width))
         self.group_bytes = (floats * 4 + 63) // 64 * 64
-        views = [a, b, full(y)] + [full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()]
+        views = [a, b, full(y)] + [
+            full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
+        ]
         lead = [1 if len(set(batch)) == 0 else d for d in batch]
         grouped = _last_group(lead, [v.strides[: len(lead)] for v in views])
         for index in _indices(lead[: len(lead) - grouped]):
@@ -115,7 +133,13 @@ class Product(Tiled):
                 inner = view.shape[len(index) : -2]
                 groups = int(np.prod(inner)) if inner else 1
                 stride = view.strides[len(view.shape) - 3] if inner else 0
-                return View(view.buffer, (groups, *view.shape[-2:]), (stride, *view.strides[-2:]), view.itemsize, offset)
+                return View(
+                    view.buffer,
+                    (groups, *view.shape[-2:]),
+                    (stride, *view.strides[-2:]),
+                    view.itemsize,
+                    offset,
+                )
 
             left, right, out = pick(a), pick(b), pick(full(y))
             self.groups = left.shape[0]
@@ -125,8 +149,9 @@ class Product(Tiled):
             planner.step(
                 self.packer,
                 {"x": right.ptr, "y": packed.ptr, "x_g": right.strides[0], "x_k": right.strides[1],
-                 "x_n": right.strides[2] if n > 1 else 4, "y_g": self.group_bytes, "y_panel": self.panel_bytes, "k": k,
-                 "n": n, "panels": panels, "items": items, "per_chunk": per_chunk},
+                 "x_n": right.strides[2] if n > 1 else 4, "y_g": self.group_bytes,
+                 "y_panel": self.panel_bytes, "k": k, "n": n, "panels": panels, "items": items,
+                 "per_chunk": per_chunk},
                 ceil_div(items, per_chunk), [right], [packed],
             )  # fmt: skip
             self.emit(
@@ -134,17 +159,21 @@ class Product(Tiled):
                 left.strides[0], 0, lambda v: pick(full(v)), packed.ptr, 0, [packed],
             )  # fmt: skip
 
-    def _pixel_operands(self):  # type: ignore[no-untyped-def]
-        return [(v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if o.kind != "channel"]
+    def _pixel_operands(self) -> list[tuple[Value, Operand]]:
+        return [
+            (v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if o.kind != "channel"
+        ]
 
     def _matrix(self, planner: Planner, which: int, transpose: bool, vector_axis: int) -> View:
-        """An input as [..., rows, columns], lists as a row (0) or a column (-1); the left one's depth contiguous."""
+        """An input as [..., rows, columns], lists as a row (0) or column (-1); its depth adjacent if left."""
         value = self.node.inputs[which]
         view = planner.view(value)
         rank = len(view.shape)
         if rank == 1:
             view = planner.contiguous(value)
-            shape, strides = ((1, view.shape[0]), (0, 4)) if vector_axis == 0 else ((view.shape[0], 1), (4, 4))
+            shape, strides = (
+                ((1, view.shape[0]), (0, 4)) if vector_axis == 0 else ((view.shape[0], 1), (4, 4))
+            )
             return View(view.buffer, shape, strides, view.itemsize, view.offset)
         depth = rank - 2 if transpose else rank - 1
         if which == 0 and view.shape[depth] > 1 and view.strides[depth] != view.itemsize:

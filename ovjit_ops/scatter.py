@@ -111,7 +111,7 @@ def scatter_elements(
     """Each update put at (or joined to) the element of the data that its index names along `axis`."""
     out = data.copy()
     places = np.indices(indices.shape)
-    at = list(places)
+    at: list[np.ndarray] = list(places)
     at[axis] = checked_indices(indices, data.shape[axis])
     where = tuple(a.reshape(-1) for a in at)
     function = REDUCTIONS[reduction]

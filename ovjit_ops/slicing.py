@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import check
+from ovjit.errors import ModelError, check
 from ovjit.graph.op import Int, Ints, TensorType, op
 from ovjit.graph.shapes import (
     ANY,
@@ -84,7 +84,8 @@ class VariadicSplit:
         place = _split_axis(data, axis)
         lengths = known(split_lengths, "split_lengths")
         parts = length(split_lengths)
-        check(parts is not None, "the number of split_lengths has to be known")
+        if parts is None:
+            raise ModelError("the number of split_lengths has to be known")
         if place is None or lengths is None:
             shape = None if data.rank is None else (ANY,) * data.rank
             if place is not None:
@@ -95,7 +96,7 @@ class VariadicSplit:
         if isinstance(extent, Interval):
             sizes = [ANY if v == -1 else int(v) for v in lengths]
         else:
-            sizes = list(split_lengths_of(extent, lengths))
+            sizes = list(split_lengths_of(extent, lengths.tolist()))
         return tuple(
             TensorType(data.dtype, (*data.shape[:place], s, *data.shape[place + 1 :])) for s in sizes
         )
@@ -172,11 +173,12 @@ class Slice:
             return TensorType(data.dtype, None)
         if limits is None or (axes is not None and places is None):
             touched = {normalize_axis(int(a), data.rank) for a in places} if places is not None else None
-            if axes is None and length(start) is not None:
-                touched = set(range(length(start)))
-            shape = (ANY if touched is None or i in touched else d for i, d in enumerate(data.shape))
+            count = length(start)
+            if axes is None and count is not None:
+                touched = set(range(count))
+            shape = tuple(ANY if touched is None or i in touched else d for i, d in enumerate(data.shape))
             return TensorType(data.dtype, shape)
-        cuts = _slices(data.rank, *limits, places)
+        cuts = _slices(data.rank, limits[0], limits[1], limits[2], places)
         shape = tuple(slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape))
         inputs = [x for x in (data, start, stop, step, axes) if x is not None]
         return propagate(TensorType(data.dtype, shape), _slice, *inputs)
@@ -280,7 +282,8 @@ class StridedSlice:
             return TensorType(
                 data.dtype, (ANY if touched is None or i < touched else d for i, d in enumerate(data.shape))
             )
-        plan = strided_plan(data.shape, *(limits if len(limits) == 3 else [*limits, None]), masks)
+        steps = limits[2] if len(limits) == 3 else None
+        plan = strided_plan(data.shape, limits[0], limits[1], steps, masks)
         shape: list[Dim] = []
         for step in plan:
             if step[0] == "new":

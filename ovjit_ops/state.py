@@ -7,6 +7,8 @@ what they are in the first inference.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ovjit.errors import check
@@ -26,8 +28,10 @@ def covers(wide, narrow) -> bool:
     """True when every shape of `narrow` is one of `wide`."""
     if wide is None:
         return True
-    return narrow is not None and len(wide) == len(narrow) and all(
-        merge(x, y) == y for x, y in zip(wide, narrow, strict=True)
+    return (
+        narrow is not None
+        and len(wide) == len(narrow)
+        and all(merge(x, y) == y for x, y in zip(wide, narrow, strict=True))
     )
 
 
@@ -47,7 +51,11 @@ class ReadValue6:
     """The variable `variable_id`; after a reset it is `init_value`, or zeros (open dimensions 0) without."""
 
     def infer(
-        init_value=None, *, variable_id: Str, variable_type: DType = "dynamic", variable_shape: Any_ = None
+        init_value: Any = None,
+        *,
+        variable_id: Str,
+        variable_type: DType = "dynamic",
+        variable_shape: Any_ = None,
     ):
         dtype, shape = variable_type, variable_shape
         if init_value is not None:
@@ -73,7 +81,7 @@ class ReadValue6:
 class _Assign:
     """What the variable `variable_id` shall be in the next inference; as an output, the new value."""
 
-    def infer(new_value, *, variable_id: Str):
+    def infer(new_value: Any, *, variable_id: Str):
         return TensorType(new_value.dtype, new_value.shape)
 
     def ref(new_value, *, variable_id):

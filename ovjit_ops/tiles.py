@@ -68,7 +68,11 @@ def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any) -> Any:
             )  # fmt: skip
             a = simd.broadcast(b, b.load(b.bitcast(address, f32.as_pointer()), align=size), lanes)
             for v in range(vectors):
-                out.append(simd.call_intrinsic(b, f"llvm.fma.{simd.suffix(vt)}", vt, [a, ws[v], acc[m * vectors + v]]))
+                out.append(
+                    simd.call_intrinsic(
+                        b, f"llvm.fma.{simd.suffix(vt)}", vt, [a, ws[v], acc[m * vectors + v]]
+                    )
+                )
         return out
 
     def body(b: ir.IRBuilder, args: Sequence[ir.Value]) -> None:
@@ -156,7 +160,11 @@ def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any) -> Any:
                 base = b.add(load_address(b, a["table"], 1, m), b.mul(channel, i64(out_size)))
                 for v in range(vectors):
                     simd.store_vector(
-                        b, b.add(base, i64(v * lanes * out_size)), results[m * vectors + v], epilogue.out, masks[v]
+                        b,
+                        b.add(base, i64(v * lanes * out_size)),
+                        results[m * vectors + v],
+                        epilogue.out,
+                        masks[v],
                     )
 
         if vectors == 1:  # for the last channels, which seldom fill the vector

@@ -23,11 +23,11 @@ from ovjit_ops.tiled import Tiled, pack_panels
 
 
 class Phase(NamedTuple):
-    """Outputs first, first + stride, ... (`count` of them) of one dimension: output j reads the input pixels
+    """Outputs first, first + stride, ... (`size` of them) of one dimension: output j reads the input pixels
     start + j*step - t*back for its taps t (`taps` are their indices in the filter)."""
 
     first: int
-    count: int
+    size: int
     start: int
     step: int
     back: int
@@ -41,8 +41,8 @@ def phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> li
     for first in range(min(stride, extent)):
         taps = tuple(k for k in range(kernel) if (first + pad - k * dilation) % stride == 0)
         start = (first + pad - taps[0] * dilation) // stride if taps else 0
-        count = -(-(extent - first) // stride)
-        out.append(Phase(first, count, start, 1, dilation // common, taps))
+        size = -(-(extent - first) // stride)
+        out.append(Phase(first, size, start, 1, dilation // common, taps))
     return out
 
 
@@ -88,14 +88,16 @@ class TransposedConvolution(Tiled):
     def grid(self, out: Sequence[int], begin: Sequence[int]) -> list[list[Phase]]:
         """The phases of each dimension."""
         strides, dilations = self.window()
-        return [phases(*row) for row in zip(out[2:], self.kernel_size, strides, dilations, begin, strict=True)]
+        return [
+            phases(*row) for row in zip(out[2:], self.kernel_size, strides, dilations, begin, strict=True)
+        ]
 
     def halo(self, shape: Sequence[int], grid: list[list[Phase]]) -> list[tuple[int, int]]:
         halo = [(0, 0), (0, 0)]
         for extent, row in zip(shape[2:], grid, strict=True):
-            used = [p for p in row if p.taps and p.count]
+            used = [p for p in row if p.taps and p.size]
             low = min((p.start - (len(p.taps) - 1) * p.back for p in used), default=0)
-            high = max((p.start + (p.count - 1) * p.step for p in used), default=0)
+            high = max((p.start + (p.size - 1) * p.step for p in used), default=0)
             halo.append((max(0, -low), max(0, high - extent + 1)))
         return halo
 
@@ -147,14 +149,14 @@ class TransposedConvolution(Tiled):
 
                 def part(view: View, row: Phase = row, column: Phase = column) -> View:
                     if not flat:
-                        view = view.slice(2, row.first, row.count, strides[0])
-                    return view.slice(len(view.shape) - 1, column.first, column.count, strides[-1])
+                        view = view.slice(2, row.first, row.size, strides[0])
+                    return view.slice(len(view.shape) - 1, column.first, column.size, strides[-1])
 
                 self._w, self.panel_bytes, self.group_bytes = self._phases[chosen]
                 taps = (len(row.taps), -row.back * x_h, len(column.taps), -column.back * x_w, self.channels)
                 self.emit(
-                    planner, x, part(y), (out[0], row.count, column.count), (x.strides[0], x_h, x_w), axes, taps,
-                    self.channels * 4, row.start * x_h + column.start * x_w, part,
+                    planner, x, part(y), (out[0], row.size, column.size), (x.strides[0], x_h, x_w), axes,
+                    taps, self.channels * 4, row.start * x_h + column.start * x_w, part,
                 )  # fmt: skip
 
 
@@ -163,6 +165,11 @@ def lower_transposed(group: Group) -> Lowering | None:
     anchor = group.anchor
     assert anchor is not None
     filters = anchor.inputs[1].constant
-    if filters is None or filters.dtype != np.float32 or len(anchor.inputs[0].shape) not in (3, 4) or not filters.size:
+    if (
+        filters is None
+        or filters.dtype != np.float32
+        or len(anchor.inputs[0].shape) not in (3, 4)
+        or not filters.size
+    ):
         return None
     return TransposedConvolution(group)

@@ -35,7 +35,18 @@ def graph_of(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str) -> t
 
 
 EPSILON = {"f32": 2.0**-23, "f64": 2.0**-52, "f16": 2.0**-10, "bf16": 2.0**-7}
-SUMS = ("Reduce", "AvgPool", "LogSoftmax", "Gelu", "MVN", "GroupNorm", "BatchNorm", "AdaptiveAvg", "CumSum")  # what cancels: the error is one of the largest addend
+#: Operations in which terms cancel: their error is one of the largest addend.
+SUMS = (
+    "Reduce",
+    "AvgPool",
+    "LogSoftmax",
+    "Gelu",
+    "MVN",
+    "GroupNorm",
+    "BatchNorm",
+    "AdaptiveAvg",
+    "CumSum",
+)
 
 
 def is_float(array: np.ndarray) -> bool:
@@ -73,7 +84,9 @@ def check(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str, where: 
         got = got.astype(np.float64)
         error = np.abs(got - expected)
         same = (got == narrow) | (np.isnan(got) & np.isnan(expected)) | (error <= limit)
-    assert same.all(), f"{where}: error {np.nanmax(np.where(same, 0, error / np.maximum(limit, 1e-300)))} x limit"
+    assert same.all(), (
+        f"{where}: error {np.nanmax(np.where(same, 0, error / np.maximum(limit, 1e-300)))} x limit"
+    )
 
 
 @pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
@@ -98,13 +111,18 @@ def test_other_types(record: Op) -> None:
                 check(record, inputs, attrs, dtype, f"{record!r} {dtype} sample {i} {attrs} seed {SEED}")
 
 
-@pytest.mark.parametrize("record", [o for o in native_ops() if o.scalar is not None], ids=lambda r: f"{r.name}-{r.opset}")
+@pytest.mark.parametrize(
+    "record", [o for o in native_ops() if o.scalar is not None], ids=lambda r: f"{r.name}-{r.opset}"
+)
 def test_special_values(record: Op) -> None:
     """NaN, infinities, zeros of both signs and denormals, in every lane."""
     types = record.extra.get("types") or ["f32"]
     if "f32" not in types:
         pytest.skip("has no floating-point form")
-    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, 0.5, 88.8, -104.5, 3e38, -3e38], np.float32)
+    special = np.array(
+        [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, 0.5, 88.8, -104.5, 3e38, -3e38],
+        np.float32,
+    )
     rng = np.random.default_rng(SEED)
     inputs, attrs = next(iter(record.samples(rng, "f32")))
     n = sum(a.shape == (1,) for a in inputs)

@@ -32,8 +32,9 @@ def parameter(b: Builder, shape):
 
 
 CASES = [
-    ((7, 33), (33, 17), (17,)), ((2, 3, 5, 8), (2, 3, 8, 40), (2, 3, 5, 40)), ((2, 3, 5, 8), (3, 8, 40), (1, 40)),
-    ((4, 1, 5, 8), (1, 6, 8, 16), (4, 6, 5, 1)), ((5, 16), (16,), (5,)), ((16,), (3, 16, 7), (3, 7)), ((9,), (9,), ()),
+    ((7, 33), (33, 17), (17,)), ((2, 3, 5, 8), (2, 3, 8, 40), (2, 3, 5, 40)),
+    ((2, 3, 5, 8), (3, 8, 40), (1, 40)), ((4, 1, 5, 8), (1, 6, 8, 16), (4, 6, 5, 1)),
+    ((5, 16), (16,), (5,)), ((16,), (3, 16, 7), (3, 7)), ((9,), (9,), ()),
     ((1, 64), (64, 1000), (1000,)), ((3, 0), (0, 4), (4,)), ((2, 2, 2, 3, 4), (2, 2, 2, 4, 5), (5,)),
 ]  # fmt: skip
 
@@ -84,7 +85,12 @@ def test_transposed_convolution_with_epilogue(stride: int, dilation: int) -> Non
     b = Builder()
     x = parameter(b, (2, 5, 6, 7))
     w = b.constant(rng.standard_normal((5, 18, 3, 2)).astype(np.float32))
-    attrs = {"strides": (stride, stride + 1), "dilations": (dilation, 1), "pads_begin": (1, 0), "pads_end": (0, 1)}
+    attrs = {
+        "strides": (stride, stride + 1),
+        "dilations": (dilation, 1),
+        "pads_begin": (1, 0),
+        "pads_end": (0, 1),
+    }
     y = b.add("ConvolutionBackpropData", [x, w], attrs).output
     shape = y.shape
     y = b.add("Add", [y, b.constant(rng.standard_normal((1, 18, 1, 1)).astype(np.float32))]).output

@@ -173,7 +173,7 @@ def _scalar(slot: InputSlot, array: Array) -> Array:
     assert expected is not None
     if shapes.is_static(expected):
         if all(d == 1 for d in expected):
-            return array.reshape(expected)  # type: ignore[arg-type]
+            return array.reshape(expected)
     elif len(expected) == 1:
         return array.reshape(1)
     return array

@@ -91,7 +91,7 @@ def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
         return "; add the batch axis: pass x[None]"
     if given and given[0] == 1 and fits(given[1:], expected):
         return "; drop the first axis: pass x[0]"
-    if shapes.is_static(expected) and math.prod(given) == math.prod(expected):  # type: ignore[arg-type]
+    if shapes.is_static(expected) and math.prod(given) == math.prod(expected):
         return f"; it has as many elements: pass x.reshape({list(expected)})"
     if len(given) == len(expected):
         return "; for other sizes call model.reshape(...) before compiling"
@@ -119,7 +119,7 @@ class InputSlot:
         self.target: Tensor | None = None  # the tensor that is set, when it is not a lent array
         self.view: Array | None = None  # target._array when `own` was taken from it
         if self.way in (SAME, BITS) and shapes.is_static(info.shape):
-            self.shape = info.shape  # type: ignore[assignment]
+            self.shape = info.shape
 
     def describe(self) -> str:
         return f"input {self.info.label!r} (index {self.index})"

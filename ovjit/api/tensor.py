@@ -179,7 +179,7 @@ class Tensor:
         if size > array.nbytes or any(dim >= 2**63 for dim in shape):
             raise shape_error(f"the array's {array.nbytes} bytes are too few", type_, shape)
         extent = shape if type_._itemsize else (size,)
-        view = np.ndarray(extent, type_._dtype, array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        view = np.ndarray(extent, type_._dtype, array.reshape(-1).view(np.uint8))
         self._set(view, shape, type_, LENT)
 
     def _from_port(self, port: Any, array: NDArray[Any] | None) -> None:

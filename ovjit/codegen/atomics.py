@@ -86,7 +86,9 @@ def _sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
     b.store(b.sdiv(ns, billion), pointer(b, address, _I64))
     b.store(b.srem(ns, billion), pointer(b, b.add(address, _I64(8)), _I64))
     syscall = _external(b, "syscall", _I64, [_I64], True)
-    b.call(syscall, [_I64(_FUTEX), p, _I64(_FUTEX_WAIT_PRIVATE), b.trunc(value, _I32), address, _I64(0), _I64(0)])
+    b.call(
+        syscall, [_I64(_FUTEX), p, _I64(_FUTEX_WAIT_PRIVATE), b.trunc(value, _I32), address, _I64(0), _I64(0)]
+    )
 
 
 def _wake(b: ir.IRBuilder, p: Any, count: Any) -> None:

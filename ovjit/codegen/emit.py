@@ -18,7 +18,9 @@ class Body:
     output is (a target's name, an input's name or a constant).
     """
 
-    def __init__(self, inputs: Sequence[str], outputs: Sequence[str], lines: Sequence[tuple], results: Sequence[Any]):
+    def __init__(
+        self, inputs: Sequence[str], outputs: Sequence[str], lines: Sequence[tuple], results: Sequence[Any]
+    ):
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.lines, self.results = _live(lines, results)
@@ -31,7 +33,9 @@ class Body:
         returned = ", ".join(self._argument(r, constants) for r in self.results)
         head = ", ".join(f"x{i}: {d}" for i, d in enumerate(self.inputs))
         prefix = [f"{name} = {text}" for name, text in constants.values()]
-        return "\n".join([f"body({head}) -> {', '.join(self.outputs)}", *prefix, *lines, f"return {returned}"])
+        return "\n".join(
+            [f"body({head}) -> {', '.join(self.outputs)}", *prefix, *lines, f"return {returned}"]
+        )
 
     def source(self, indent: str) -> tuple[list[str], dict]:
         """The lines, and the constants they use: key -> (name, expression), to be hoisted."""
@@ -97,8 +101,9 @@ class Body:
 class Operand(NamedTuple):
     """What an epilogue reads besides the accumulator.
 
-    kind: "pixel" (vector at a pixel's own address), "scalar" (one element at a pixel's own address) or "channel"
-    (vector at an address shared by all pixels). where: row of the address table, or index among channel operands.
+    kind: "pixel" (vector at a pixel's own address), "scalar" (one element at a pixel's own address) or
+    "channel" (vector at an address shared by all pixels). where: row of the address table, or index among
+    channel operands.
     """
 
     kind: str

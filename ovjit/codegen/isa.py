@@ -47,7 +47,7 @@ def best_isa() -> str:
 
 
 def host_isa() -> Isa:
-    """The instruction set to compile for. Raises ValueError for an unknown `OVJIT_ISA` or one the CPU lacks."""
+    """The instruction set to compile for. Raises ValueError for an `OVJIT_ISA` unknown or not of this CPU."""
     best = best_isa()
     wanted = debug.flag("OVJIT_ISA") or best
     names = list(ISAS)

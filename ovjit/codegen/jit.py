@@ -87,7 +87,9 @@ def compile_kernel(
         return _emit(module, inner, symbol, isa, arity)[0]
 
 
-def assembly(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4) -> str:
+def assembly(
+    source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
+) -> str:
     """The machine code of a kernel as text, for reading."""
     function = _define(source, symbol, isa, extra or {})
     with _lock:
@@ -99,7 +101,12 @@ def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> Any
     """The Python function, its source registered so that Numba's errors show the line."""
     filename = f"<ovjit {symbol}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    names: dict[str, Any] = {"njit": numba.njit, "float_nan": math.nan, "float_inf": math.inf, "VL": isa.lanes}
+    names: dict[str, Any] = {
+        "njit": numba.njit,
+        "float_nan": math.nan,
+        "float_inf": math.inf,
+        "VL": isa.lanes,
+    }
     exec(compile(source, filename, "exec"), names)  # source printed by ovjit's own emitters
     vocabulary = simd.namespace(isa.lanes)
     kernel = names["kernel"].py_func
@@ -129,7 +136,9 @@ def _lower(function: Any, arity: int) -> tuple[Any, str]:
     return module, result.fndesc.llvm_func_name
 
 
-def _emit(module: Any, inner: str, symbol: str, isa: Isa, arity: int, text: bool = False) -> tuple[bytes, str]:
+def _emit(
+    module: Any, inner: str, symbol: str, isa: Isa, arity: int, text: bool = False
+) -> tuple[bytes, str]:
     cpu, features = target(isa)
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small"

@@ -94,13 +94,17 @@ class Kernel:
     def compile(self, isa: Isa) -> bytes:
         from ovjit.codegen import jit
 
-        return jit.compile_kernel(self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None)
+        return jit.compile_kernel(
+            self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None
+        )
 
     def assembly(self, isa: Isa | None = None) -> str:
         from ovjit.codegen import jit
 
         isa = isa or host_isa()
-        return jit.assembly(self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None)
+        return jit.assembly(
+            self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None
+        )
 
 
 @functools.lru_cache(4096)
@@ -129,7 +133,7 @@ def versions() -> tuple[str, str]:
 
 
 def _installed(package: str) -> str:
-    """A package's version, from the name of its metadata's folder: to import importlib.metadata takes 15 ms."""
+    """A package's version, by the name of its metadata's folder: importing importlib.metadata takes 15 ms."""
     from importlib.util import find_spec
 
     spec = find_spec(package)
@@ -211,8 +215,8 @@ _held_over_fork = ExitStack()
 
 
 def _before_fork() -> None:
-    """Wait until no thread compiles or loads a kernel: in the child it would for ever hold the locks of Numba and
-    LLVM, some of which are not even Python's."""
+    """Wait until no thread compiles or loads a kernel: in the child it would for ever hold the locks of Numba
+    and LLVM, some of which are not even Python's."""
     _held_over_fork.enter_context(_lock)
     _held_over_fork.enter_context(objects.lock)
     numba = sys.modules.get("numba.core.compiler_lock")

@@ -1,14 +1,13 @@
 """Elementwise kernels: a traced body in a loop nest over strided operands.
 
 The innermost dimension runs in vectors. Every operand has a mode there, "v" (contiguous) or "s" (one element
-for the whole row), which the planner confirms; when a shape at run time says otherwise, `general` is set and the
-same body runs on gathered lanes, right for every stride. Chunks are ranges of rows.
+for the whole row), which the planner confirms; when a shape at run time says otherwise, `general` is set and
+the same body runs on gathered lanes, right for every stride. Chunks are ranges of rows.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 from ovjit.codegen.emit import Body
 from ovjit.codegen.kernel import Frame, Kernel
@@ -26,7 +25,7 @@ def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:
 
 
 def elementwise_frame(inputs: int, outputs: int, outer: int) -> Frame:
-    """x0.. and y0.. with byte strides `x0_s0`.. (outer dimensions, then the innermost), extents, row ranges."""
+    """x0.. and y0.. with byte strides `x0_s0`.. (outer dimensions, then the innermost), extents, rows."""
     frame = Frame()
     names = [f"x{i}" for i in range(inputs)] + [f"y{i}" for i in range(outputs)]
     for name in names:
@@ -78,13 +77,26 @@ def _elementwise(name: str, text: str, body: Body, modes: str, outer: int) -> Ke
         out += [indent + line for line in lines]
         for (y, dtype), result in zip(outs, results, strict=True):
             at = f"{y}r + i * {y}{lane}" if store == "scatter" else f"{y}r + i * {SIZE[dtype]}"
-            arguments = {"store": result, "storem": f"{result}, n - i", "scatter": f"{y}{lane}, {result}, n - i"}[store]
+            arguments = {
+                "store": result,
+                "storem": f"{result}, n - i",
+                "scatter": f"{y}{lane}, {result}, n - i",
+            }[store]
             out += [f"{indent}{store}_{dtype}({at}, {arguments})"]
         return out
 
-    src += [f"            while i + {vl} <= n:", *run("load", "store", " " * 16), f"                i += {vl}"]
+    src += [
+        f"            while i + {vl} <= n:",
+        *run("load", "store", " " * 16),
+        f"                i += {vl}",
+    ]
     src += ["            if i < n:", *run("loadm", "storem", " " * 16)]
-    src += ["        else:", "            while i < n:", *run("gather", "scatter", " " * 16), f"                i += {vl}"]
+    src += [
+        "        else:",
+        "            while i < n:",
+        *run("gather", "scatter", " " * 16),
+        f"                i += {vl}",
+    ]
     if outer:
         indent = "        "
         for d in range(outer - 1, 0, -1):

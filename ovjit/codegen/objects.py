@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Callable
 
 lock = threading.RLock()  # also held over a fork
 _engine = None
@@ -36,7 +37,7 @@ def load(symbol: str, code: bytes) -> int:
         return address
 
 
-def function(address: int, arity: int, releases_gil: bool = True) -> ctypes._CFuncPtr:
+def function(address: int, arity: int, releases_gil: bool = True) -> Callable[..., int]:
     """A Python callable for a native function of `arity` int64s that returns an int64."""
     kind = ctypes.CFUNCTYPE if releases_gil else ctypes.PYFUNCTYPE
     return kind(ctypes.c_int64, *[ctypes.c_int64] * arity)(address)

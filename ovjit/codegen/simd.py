@@ -127,7 +127,9 @@ def from_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
         return ir.VectorType(s, lanes) if lanes else s
 
     if elem == "f16":
-        return builder.fpext(v, t(ir.FloatType())) if lanes > _NO_HALVES else _half_to_float(builder, v, lanes)
+        return (
+            builder.fpext(v, t(ir.FloatType())) if lanes > _NO_HALVES else _half_to_float(builder, v, lanes)
+        )
     if elem == "bf16":
         wide = builder.zext(v, t(_I32))
         sixteen = ir.Constant(t(_I32), [16] * lanes if lanes else 16)
@@ -149,7 +151,9 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
         return ir.Constant(t(s), [x] * lanes if lanes else x)
 
     if elem == "f16":
-        return builder.fptrunc(v, t(ir.HalfType())) if lanes > _NO_HALVES else _float_to_half(builder, v, lanes)
+        return (
+            builder.fptrunc(v, t(ir.HalfType())) if lanes > _NO_HALVES else _float_to_half(builder, v, lanes)
+        )
     if elem == "bf16":
         i = builder.bitcast(v, t(_I32))
         odd = builder.and_(builder.lshr(i, k(_I32, 16)), k(_I32, 1))
@@ -213,7 +217,9 @@ def _float_to_half(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
     return b.bitcast(b.trunc(b.or_(bits, sign), t(_I16)), t(ir.HalfType()))
 
 
-def load_vector(builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int, n: ir.Value | None = None) -> ir.Value:
+def load_vector(
+    builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int, n: ir.Value | None = None
+) -> ir.Value:
     """`lanes` elements at `address`; with `n`, only the first n are touched, the rest are 0."""
     vt = ir.VectorType(memory_ir(elem), lanes)
     p = pointer(builder, address, vt)
@@ -224,8 +230,12 @@ def load_vector(builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int,
     return from_memory(builder, v, elem)
 
 
-def masked_load(builder: ir.IRBuilder, p: ir.Value, vt: ir.VectorType, align: int, mask: ir.Value) -> ir.Value:
-    zero = ir.Constant(vt, [0] * vt.count) if not isinstance(vt.element, ir.HalfType) else ir.Constant(vt, None)
+def masked_load(
+    builder: ir.IRBuilder, p: ir.Value, vt: ir.VectorType, align: int, mask: ir.Value
+) -> ir.Value:
+    zero = (
+        ir.Constant(vt, [0] * vt.count) if not isinstance(vt.element, ir.HalfType) else ir.Constant(vt, None)
+    )
     return call_intrinsic(builder, f"llvm.masked.load.{suffix(vt)}.p0", vt, [p, _I32(align), mask, zero])
 
 
@@ -239,7 +249,9 @@ def store_vector(
         builder.store(v, p, align=SIZE[elem])
         return
     mask = iota_mask(builder, n, vt.count)
-    call_intrinsic(builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), [v, p, _I32(SIZE[elem]), mask])
+    call_intrinsic(
+        builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), [v, p, _I32(SIZE[elem]), mask]
+    )
 
 
 # --- the namespace of generated code
@@ -378,7 +390,10 @@ def truncate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
 
 
 def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
-    """Float to integer: the nearest one there is, NaN gives 0. (LLVM's own fptosi.sat goes lane by lane on x86.)"""
+    """Float to integer: the nearest one there is, NaN gives 0.
+
+    LLVM's own fptosi.sat goes lane by lane on x86.
+    """
     bits = _INTS[to.elem]
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if to.is_signed else (0, (1 << bits) - 1)
     mantissa = 24 if source.elem == "f32" else 53
@@ -480,15 +495,23 @@ class Namespace(dict):
         if operation == "load":
             return _make(name, signature(kind, address), lambda b, p: load_vector(b, p, elem, lanes))
         if operation == "loadm":
-            return _make(name, signature(kind, address, integer), lambda b, p, n: load_vector(b, p, elem, lanes, n))
+            return _make(
+                name, signature(kind, address, integer), lambda b, p, n: load_vector(b, p, elem, lanes, n)
+            )
         if operation == "store":
-            return _make(name, signature(types.void, address, kind), lambda b, p, v: store_vector(b, p, v, elem))
+            return _make(
+                name, signature(types.void, address, kind), lambda b, p, v: store_vector(b, p, v, elem)
+            )
         if operation == "storem":
             return _make(
-                name, signature(types.void, address, kind, integer), lambda b, p, v, n: store_vector(b, p, v, elem, n)
+                name,
+                signature(types.void, address, kind, integer),
+                lambda b, p, v, n: store_vector(b, p, v, elem, n),
             )
         if operation == "splat":
-            return _make(name, signature(kind, address), lambda b, p: broadcast(b, _load_scalar(b, p, elem), lanes))
+            return _make(
+                name, signature(kind, address), lambda b, p: broadcast(b, _load_scalar(b, p, elem), lanes)
+            )
         if operation == "spread":
             return _make(name, signature(kind, scalar), lambda b, x: broadcast(b, x, lanes))
         if operation == "gather":
@@ -514,7 +537,9 @@ class Namespace(dict):
         if operation == "ld":
             return _make(name, signature(scalar, address), lambda b, p: _load_scalar(b, p, elem))
         if operation == "st":
-            return _make(name, signature(types.void, address, scalar), lambda b, p, x: _store_scalar(b, p, x, elem))
+            return _make(
+                name, signature(types.void, address, scalar), lambda b, p, x: _store_scalar(b, p, x, elem)
+            )
         if operation.startswith("libm_"):
             function = operation[5:]
             arity = 2 if function in ("pow", "fmod", "atan2") else 1
@@ -553,7 +578,9 @@ def _gather(elem: str, lanes: int) -> Any:
         pointers = _lane_addresses(b, p, stride, lanes, t)
         zero = ir.Constant(vt, None)
         args = [pointers, _I32(SIZE[elem]), iota_mask(b, n, lanes), zero]
-        return from_memory(b, call_intrinsic(b, f"llvm.masked.gather.{suffix(vt)}.v{lanes}p0", vt, args), elem)
+        return from_memory(
+            b, call_intrinsic(b, f"llvm.masked.gather.{suffix(vt)}.v{lanes}p0", vt, args), elem
+        )
 
     return body
 

@@ -223,7 +223,9 @@ def minimum(x: Any, y: Any) -> Any:
     return _binary("min", x, y) if _traced(x, y) else np.minimum(x, y)
 
 
-def _unary(name: str, reference: Callable, operation: str | None = None, float_only: bool = False) -> Callable:
+def _unary(
+    name: str, reference: Callable, operation: str | None = None, float_only: bool = False
+) -> Callable:
     def function(x: Any) -> Any:
         if not isinstance(x, Tracer):
             return reference(x)
@@ -345,7 +347,10 @@ def power(x: Any, y: Any) -> Any:
         return np.power(x, y)
     x, y = _pair(x, y)
     if not is_float(x):
-        return cast(cast(x, "f64").recorder.emit("libm_pow", (cast(x, "f64").name, cast(y, "f64").name), "f64"), x.dtype)
+        return cast(
+            cast(x, "f64").recorder.emit("libm_pow", (cast(x, "f64").name, cast(y, "f64").name), "f64"),
+            x.dtype,
+        )
     if isinstance(y.name, tuple):
         exponent = float.fromhex(y.name[1])
         if exponent in (1.0, 2.0, 3.0, -1.0, 0.5):

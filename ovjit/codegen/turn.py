@@ -1,4 +1,4 @@
-"""Copies that turn two dimensions: what lies adjacent in the source is apart in the target, and the other way.
+"""Copies that turn two dimensions: what is adjacent in the source is apart in the target, and the other way.
 
     y[i0, i1, i2, a, b] = x[i0, i1, i2, b, a]      a adjacent in x, b adjacent in y
 
@@ -70,12 +70,20 @@ def turn_kernel() -> Kernel:
     for d in range(OUTER):
         frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += ["    item = chunk * per_chunk", "    stop = imin(item + per_chunk, items)", "    while item < stop:"]
+    src += [
+        "    item = chunk * per_chunk",
+        "    stop = imin(item + per_chunk, items)",
+        "    while item < stop:",
+    ]
     src += ["        a = (item % blocks) * VL", "        rest = item // blocks", "        i2 = rest % d2"]
     src += ["        rest = rest // d2", "        i1 = rest % d1", "        i0 = rest // d1"]
     src += ["        p = x + i0 * x_0 + i1 * x_1 + i2 * x_2 + a * 4"]
     src += ["        q = y + i0 * y_0 + i1 * y_1 + i2 * y_2 + a * y_a"]
-    src += ["        k = 0", "        while k < nb:", "            turn(p + k * x_b, x_b, nb - k, q + k * 4, y_a, na - a)"]
+    src += [
+        "        k = 0",
+        "        while k < nb:",
+        "            turn(p + k * x_b, x_b, nb - k, q + k * 4, y_a, na - a)",
+    ]
     src += ["            k += VL", "        item += 1", "    return 0", ""]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:

@@ -578,7 +578,7 @@ class Job:
         address = int(self._bases[view.buffer.base]) + view.buffer.offset + view.offset
         span = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True)) + view.itemsize
         memory = (ctypes.c_uint8 * span).from_address(address)
-        return np.ndarray(view.shape, dtype, memory, strides=view.strides)
+        return np.ndarray(view.shape, dtype, memoryview(memory), strides=view.strides)
 
     # --- seeing it
 

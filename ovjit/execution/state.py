@@ -70,7 +70,7 @@ class StatefulProgram:
         return {}
 
     def host_nodes(self) -> list[str]:
-        return self.main.program.host_nodes()  # type: ignore[no-any-return]
+        return self.main.program.host_nodes()
 
     def plan(self, shape_list: Sequence[tuple[int, ...]]) -> Plan:
         plan = Plan()
@@ -85,7 +85,7 @@ class StatefulProgram:
         states = job.notes.get(self)
         if states is None:
             states = job.notes[self] = States(self.variables, [init is not None for init in self.inits()])
-        return states  # type: ignore[no-any-return]
+        return states
 
     def run(self, job: Job) -> None:
         """Run on this thread: variables in, the main program, variables out."""

@@ -65,7 +65,7 @@ class Pool:
         """A pool without threads. In a forked child the parent's workers do not exist."""
         self.memory = np.zeros(POOL_WORDS + 8, np.int64)
         skip = -self.memory.ctypes.data % 64 // 8
-        self.words = memoryview(self.memory)[skip:]
+        self.words = self.memory.data[skip:]
         self.address = self.memory.ctypes.data + skip * 8
         self.words[STREAMS] = self.streams
         runner.native()
@@ -216,7 +216,7 @@ def take_block() -> tuple[int, memoryview]:
             slab = np.zeros(_BLOCKS * JOB_WORDS + 8, np.int64)
             skip = -slab.ctypes.data % 64 // 8
             _slabs.append((slab, skip))
-            words = memoryview(slab)
+            words = slab.data
             for i in range(_BLOCKS):
                 start = skip + i * JOB_WORDS
                 _free_blocks.append((slab.ctypes.data + start * 8, words[start : start + JOB_WORDS]))

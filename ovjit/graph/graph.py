@@ -141,7 +141,10 @@ class Builder:
         """A Constant; `dtype` where the array's own does not tell (packed types)."""
         value = np.asarray(value)
         return self.add(
-            "Constant", (), {"value": value, "element_type": dtype or dtypes.from_numpy(value.dtype)}, name=name
+            "Constant",
+            (),
+            {"value": value, "element_type": dtype or dtypes.from_numpy(value.dtype)},
+            name=name,
         ).output
 
     def finish(self, outputs: Iterable[Value], inputs: Iterable[Value] | None = None) -> Graph:
@@ -181,7 +184,9 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
 
 def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
     """`node` again, on other inputs; types are inferred anew when an input's type changed."""
-    same = all(a.type == b.type and a.type.value is b.type.value for a, b in zip(node.inputs, inputs, strict=True))
+    same = all(
+        a.type == b.type and a.type.value is b.type.value for a, b in zip(node.inputs, inputs, strict=True)
+    )
     types = [v.type for v in node.outputs] if same else None
     return builder.add(node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types)
 

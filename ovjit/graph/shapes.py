@@ -7,6 +7,7 @@ int for an int and the tightest Interval for an Interval.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
 from ovjit.errors import ModelError
 
@@ -76,7 +77,7 @@ def bounds(d: Dim) -> tuple[int, int | None]:
     return (d.lo, d.hi) if isinstance(d, Interval) else (d, d)
 
 
-def is_static(shape: Sequence[Dim] | None) -> bool:
+def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
     """True when the rank and every dimension are known."""
     return shape is not None and all(not isinstance(d, Interval) for d in shape)
 
