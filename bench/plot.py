@@ -33,7 +33,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
             p50 = [found[call]["p50_us"] for call in calls if call in found]
             p99 = [max(found[call]["p99_us"], found[call]["p50_us"]) for call in calls if call in found]
             whiskers = [[0] * len(p50), [b - a for a, b in zip(p50, p99, strict=True)]]
-            panel.barh(at, p50, 0.38, xerr=whiskers, label=engine, color=COLOURS[engine], error_kw={"lw": 0.8})
+            panel.barh(
+                at, p50, 0.38, xerr=whiskers, label=engine, color=COLOURS[engine], error_kw={"lw": 0.8}
+            )
         names = [f"{call} [{streams} streams]" if several else call for call, streams in calls]
         panel.set_yticks(range(len(calls)), names, fontsize=8)
         panel.invert_yaxis()

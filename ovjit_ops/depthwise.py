@@ -1,4 +1,4 @@
-"""Depthwise convolution: one filter for each channel, vectors of channels, a few pixels of a row in registers.
+"""Depthwise convolution: a filter for each channel, vectors of channels, a few pixels of a row in registers.
 
     y[n, i, j, c] = epilogue(bias[c] + sum over (a, b) of x[n, i*sh + a*dh, j*sw + b*dw, c] * w[a, b, c])
 
@@ -46,7 +46,11 @@ def depthwise_kernel(name: str, epilogue: Epilogue, window: tuple[int, int, int,
             src += [f"        r{n} = e{n} + img * e{n}_n + i * e{n}_h"]
     src += ["        k = 0", "        while k < c:", "            left = c - k"]
     block = f"w + k * {kh * kw * 4}"
-    src += [f"            w{a}_{b} = load_f32({block} + {a * kw + b} * VL * 4)" for a in range(kh) for b in range(kw)]
+    src += [
+        f"            w{a}_{b} = load_f32({block} + {a * kw + b} * VL * 4)"
+        for a in range(kh)
+        for b in range(kw)
+    ]
     src += ["            first = load_f32(b + k * 4)"]
     for n, operand in enumerate(epilogue.operands):
         if operand.kind == "channel":
@@ -71,7 +75,8 @@ def depthwise_kernel(name: str, epilogue: Epilogue, window: tuple[int, int, int,
                 elif operand.kind == "scalar":
                     step += [f"    x{n + 1} = splat_{operand.dtype}(r{n} + (j + {m}) * e{n}_w)"]
             step += ["    " + line for line in lines]
-            step += [f"    storem_{epilogue.out}(target + (j + {m}) * y_w + k * {SIZE[epilogue.out]}, {result}, left)"]
+            to = f"target + (j + {m}) * y_w + k * {SIZE[epilogue.out]}"
+            step += [f"    storem_{epilogue.out}({to}, {result}, left)"]
         step += [f"    j += {count}"]
         src += [" " * 12 + line for line in step]
     src += ["            k += VL", "        row += 1", "    return 0", ""]
@@ -123,7 +128,8 @@ class Depthwise(TiledConvolution):
         rows = out[0] * oh
         per_chunk = split(rows, ow * self.groups * taps)
         values: dict[str, Any] = {
-            "x": x.ptr + (-ph * x_h - begin[-1] * x_w), "w": planner.constants.at(self._w), "b": planner.constants.at(self._b),
+            "x": x.ptr + (-ph * x_h - begin[-1] * x_w),
+            "w": planner.constants.at(self._w), "b": planner.constants.at(self._b),
             "y": y.ptr, "x_n": x.strides[0], "x_i": sh * x_h, "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow,
             "c": self.groups, "rows": rows, "per_chunk": per_chunk,
         }  # fmt: skip

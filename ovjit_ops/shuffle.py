@@ -15,7 +15,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.simplify import Uses
-from ovjit.compiler.views import View
+from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Interval, normalize_axis
 
@@ -45,7 +45,7 @@ class Shuffled(Lowering):
 
         planner.defer(out, copy, node.inputs[0])
 
-    def prefers(self, layouts):  # type: ignore[no-untyped-def]
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         return layouts.get(self.group.last.inputs[0])
 
 
@@ -99,4 +99,6 @@ def sink_shuffle(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) 
         return None
     inner = b.add(node.op, new, node.attrs, name=node.name, origins=node.origins)
     attrs = shuffled.node.attrs
-    return b.add(shuffled.node.op, [inner.output], attrs, name=shuffled.node.name, origins=shuffled.node.origins).outputs
+    return b.add(
+        shuffled.node.op, [inner.output], attrs, name=shuffled.node.name, origins=shuffled.node.origins
+    ).outputs

@@ -23,7 +23,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.loops import SIZE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import aligned_bytes, ceil_div, Constants, overwritable, Panels, Planner
+from ovjit.compiler.plan import Constants, Panels, Planner, aligned_bytes, ceil_div, overwritable
 from ovjit.compiler.views import Layout, Ptr, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
@@ -31,8 +31,8 @@ from ovjit_ops.shuffle import channel_shuffle
 from ovjit_ops.tiles import TABLE, make_tile
 from ovjit_ops.windows import resolve_pads
 
-#: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height costs
-#: some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster.
+#: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height
+#: costs some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster.
 ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
 PANEL_BYTES = 384 * 1024
@@ -128,12 +128,17 @@ def tile_kernel(name: str, epilogue: Epilogue, isa: Isa) -> Kernel:
         if operand.kind != "channel":
             address = f"e{n} + img * e{n}_n + i * e{n}_h + j * e{n}_w"
             out += [f"            st_i64(scratch + {operand.where * TABLE * 8} + m * 8, {address})"]
-    advance = ["j += 1", "if j == ow:", "    j = 0", "    i += 1", "    if i == oh:", "        i = 0", "        img += 1"]
+    advance = ["j += 1", "if j == ow:", "    j = 0", "    i += 1"]
+    advance += ["    if i == oh:", "        i = 0", "        img += 1"]
     out += ["            m += 1", "            if m < rows:", *(" " * 16 + line for line in advance)]
     out += [" " * 8 + line for line in advance]
     out += ["        # this tile's share of the weights that come next",
             f"        ahead = w + pn_per * w_panel + (p // {rows[0]}) * tile_ahead"]  # fmt: skip
-    out += ["        c = first_panel", "        while c < stop_panel:", f"            valid = outs - c * {width}"]
+    out += [
+        "        c = first_panel",
+        "        while c < stop_panel:",
+        f"            valid = outs - c * {width}",
+    ]
     bias = "b + (group * panels + c) * b_step"
     channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.kind == "channel")
     call = (
@@ -148,7 +153,9 @@ def tile_kernel(name: str, epilogue: Epilogue, isa: Isa) -> Kernel:
     out += ["            c += 1", f"        p += {rows[0]}", "    return 0", ""]
 
     def intrinsics(target: Isa) -> dict[str, Any]:
-        return {f"tile_{r}_{v}": make_tile(target, r, v, epilogue) for r in rows for v in (isa.tile_vectors, 1)}
+        return {
+            f"tile_{r}_{v}": make_tile(target, r, v, epilogue) for r in rows for v in (isa.tile_vectors, 1)
+        }
 
     return Kernel(name, "\n".join(out), frame, intrinsics, epilogue.text())
 
@@ -188,7 +195,7 @@ class Tiled(Lowering):
         return [0 if a is None else view.strides[a] for a in axes]
 
     def _take_bias(self) -> int:
-        """A constant added first, one number per channel, starts the accumulators. Returns how many nodes it took."""
+        """A constant added first, one per channel, starts the accumulators. Returns how many nodes."""
         self.bias: np.ndarray | None = None
         assert self.group.anchor is not None
         value = self.group.anchor.outputs[0]
@@ -255,7 +262,7 @@ class Tiled(Lowering):
         self.bias_step = 0 if self.bias is None else tile_width(self.isa) * 4
 
     def operand_view(self, planner: Planner, value: Value, kind: str) -> View:
-        """The operand, broadcast to the output's shape; its channels adjacent where the kernel loads vectors."""
+        """The operand broadcast to the output's shape; channels adjacent where the kernel loads vectors."""
         view = planner.view(value)
         rank = len(self.out.shape)
         axis = self.channel_axis % max(rank, 1) - (rank - len(view.shape))
@@ -265,8 +272,12 @@ class Tiled(Lowering):
         return view.expand(planner.shape(self.out))
 
     def over(self, planner: Planner, *read: View) -> list[View]:
-        """Operands that the output may be written over: read where it writes, and not among `read` by others."""
-        views = [planner.view(v) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if o.kind == "pixel"]
+        """Operands that the output may be written over: read where it writes, and not among `read`."""
+        views = [
+            planner.view(v)
+            for v, o in zip(self.operands, self.epilogue.operands, strict=True)
+            if o.kind == "pixel"
+        ]
         return overwritable(views, read)
 
     def emit(
@@ -285,8 +296,9 @@ class Tiled(Lowering):
         group_axis: int | None = None,
         more: Sequence[View] = (),
     ) -> None:
-        """Add the step. `images` = (N, OH, OW), `strides` the byte strides of x for them, `axes` the axes of y
-        (and of operands) they stand for, `taps` = (n1, s1, n2, s2, k), `origin` x's first byte from its element 0.
+        """Add the step. `images` = (N, OH, OW), `strides` the byte strides of x for them, `axes` the axes of
+        y (and of operands) they stand for, `taps` = (n1, s1, n2, s2, k), `origin` x's first byte from its
+        element 0.
 
         `part` picks what this step computes of y and the operands. Groups lie along the channels, or along
         `group_axis` of y. `weights`: where they are when they are not constants; `more` views that are read.
@@ -310,8 +322,9 @@ class Tiled(Lowering):
         ahead_step = ceil_div(width * 4, ceil_div(pixels, rows))
 
         values: dict[str, Any] = {
-            "x": x.ptr + origin, "w": planner.constants.at(self._w) if weights is None else weights, "b": planner.constants.at(self._b), "y": y.ptr,
-            "oh": oh, "ow": ow, "pixels": pixels, "x_g": x_group, "w_g": self.group_bytes, "w_panel": self.panel_bytes,
+            "x": x.ptr + origin, "w": planner.constants.at(self._w) if weights is None else weights,
+            "b": planner.constants.at(self._b), "y": y.ptr, "oh": oh, "ow": ow, "pixels": pixels,
+            "x_g": x_group, "w_g": self.group_bytes, "w_panel": self.panel_bytes,
             "outs": self.outs, "panels": panels, "px_per": px_per, "px_blocks": px_blocks, "pn_per": pn_per,
             "pn_blocks": pn_blocks, "ahead_step": ahead_step, "tile_ahead": ahead_step * depth,
         }  # fmt: skip
@@ -361,11 +374,15 @@ class TiledConvolution(Tiled):
 
     @property
     def planar(self) -> bool:
-        """True when the input is read as the user gives it, NCHW: few channels, and nobody has turned them yet."""
+        """True when the input is read as the user gives it, NCHW: few channels, not turned by anybody yet."""
         return (
-            self.data.node.op.name == "Parameter" and self.groups == 1 and 1 < self.channels <= PLANAR_CHANNELS
-            and len(self.kernel_size) == 2 and self.kernel_size[1] > 1 and set(self.attrs["dilations"]) <= {1}
-        )  # fmt: skip
+            self.data.node.op.name == "Parameter"
+            and self.groups == 1
+            and 1 < self.channels <= PLANAR_CHANNELS
+            and len(self.kernel_size) == 2
+            and self.kernel_size[1] > 1
+            and set(self.attrs["dilations"]) <= {1}
+        )
 
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
         rank = len(self.kernel_size)
@@ -409,13 +426,18 @@ class TiledConvolution(Tiled):
         size = SIZE["f32"]
         if self.planar:
             halo = self.halo(shape[2:])
-            x = planner.copy(self.data, Layout(range(4), halo)) if any(map(any, halo)) else planner.contiguous(self.data)
+            x = (
+                planner.copy(self.data, Layout(range(4), halo))
+                if any(map(any, halo))
+                else planner.contiguous(self.data)
+            )
             y = planner.channels_last_output(self.out)
             kh, kw = self.kernel_size
             _, x_c, x_h, x_w = x.strides
             self.emit(
-                planner, x, y, (out_shape[0], *out_shape[2:]), (x.strides[0], strides[0] * x_h, strides[1] * x_w),
-                (0, 2, 3), (self.channels, x_c, kh, x_h, kw), 0, -begin[0] * x_h - begin[1] * x_w,
+                planner, x, y, (out_shape[0], *out_shape[2:]),
+                (x.strides[0], strides[0] * x_h, strides[1] * x_w), (0, 2, 3),
+                (self.channels, x_c, kh, x_h, kw), 0, -begin[0] * x_h - begin[1] * x_w,
             )  # fmt: skip
             return
         x = planner.with_halo(self.data, self.halo(shape[2:]))
@@ -425,7 +447,7 @@ class TiledConvolution(Tiled):
             x_h, x_w = 0, x.strides[2]
             sh, (sw,), dh, (dw,), ph, (pw,) = 1, strides, 1, dilations, 0, begin
             axes: tuple[int | None, ...] = (0, None, 2)
-            images = (out_shape[0], 1, out_shape[2])
+            images: tuple[int, ...] = (out_shape[0], 1, out_shape[2])
         else:
             kh, kw = self.kernel_size
             x_h, x_w = x.strides[2:]
@@ -449,11 +471,16 @@ class TiledConvolution(Tiled):
 
 
 def lower_convolution(group: Group) -> Lowering | None:
-    """A tiled convolution where data and filters are f32, the filters constant, and there are 1 or 2 dimensions."""
+    """A tiled convolution where data and filters are f32, the filters constant, in 1 or 2 dimensions."""
     anchor = group.anchor
     assert anchor is not None
     filters = anchor.inputs[1].constant
-    if filters is None or filters.dtype != np.float32 or len(anchor.inputs[0].shape) not in (3, 4) or not filters.size:
+    if (
+        filters is None
+        or filters.dtype != np.float32
+        or len(anchor.inputs[0].shape) not in (3, 4)
+        or not filters.size
+    ):
         return None
     from ovjit_ops.depthwise import Depthwise, is_depthwise
 
@@ -480,9 +507,9 @@ class TiledMatMul(Tiled):
         self.turned = bool(anchor.attrs["transpose_b"])
         if self.turned:
             weights = weights.swapaxes(-1, -2)
-        self.weights = weights.reshape(weights.shape[-2:])
+        depth, self.outs = weights.shape[-2:]
+        self.weights = weights.reshape(depth, self.outs)
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
-        self.outs = self.weights.shape[1]
         super().__init__(group, "matmul")
 
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
@@ -507,8 +534,8 @@ class TiledMatMul(Tiled):
 
 
 def lower_matmul(group: Group) -> Lowering | None:
-    """Tiled where the right-hand side is one constant f32 matrix and the left-hand side has 1 to 4 dimensions;
-    else packed while running."""
+    """Tiled where the right-hand side is one constant f32 matrix and the left-hand side has 1 to 4
+    dimensions; else packed while running."""
     from ovjit_ops.products import lower_product
 
     anchor = group.anchor

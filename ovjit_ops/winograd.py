@@ -264,8 +264,8 @@ def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int
 
     In cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that; a tile of few rows waits
     for its own results, 4 cycles a step. Weights come at 4.3 bytes a cycle, mostly in parallel with the
-    products. Transforms: cycles for each vector of a tile. Measured 2026 on one Zen 5 core; the model was then
-    within 15 % of what 56x56x64, 28x28x128, 14x14x256 and 7x7x512 took each way.
+    products. Transforms: cycles for each vector of a tile. Measured 2026 on one Zen 5 core; the model was
+    then within 15 % of what 56x56x64, 28x28x128, 14x14x256 and 7x7x512 took each way.
     """
     height = 14
 
@@ -349,8 +349,8 @@ class Winograd(TiledConvolution):
         per_chunk = split(tiles, self.outs * planes * 2)
         values = {
             "v": products.ptr, "b": planner.constants.at(self._b), "y": y.ptr,
-            "oh": oh, "ow": ow, "th": th, "tw": tw, "c": self.outs, "tiles": tiles, "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4,
-            "per_chunk": per_chunk,
+            "oh": oh, "ow": ow, "th": th, "tw": tw, "c": self.outs, "tiles": tiles,
+            "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4, "per_chunk": per_chunk,
         }  # fmt: skip
         axes = (0, 2, 3)
         values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))

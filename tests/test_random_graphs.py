@@ -28,7 +28,12 @@ class Maker:
         self.shapes: list[tuple[int, ...]] = []
         self.inputs: list[np.ndarray] = []
         for _ in range(int(rng.integers(1, 3))):
-            shape = (1, int(rng.choice([1, 3, 5, 16, 17])), int(rng.integers(5, 12)), int(rng.integers(5, 12)))
+            shape = (
+                1,
+                int(rng.choice([1, 3, 5, 16, 17])),
+                int(rng.integers(5, 12)),
+                int(rng.integers(5, 12)),
+            )
             open_shape = (ANY, shape[1], ANY, ANY) if dynamic else shape
             value = self.b.add("Parameter", (), {"shape": open_shape, "element_type": "f32"}).output
             self.keep(value, shape)
@@ -52,7 +57,11 @@ class Maker:
 
     def convolution(self, i: int) -> None:
         n, c, h, w = self.shapes[i]
-        k, s, d = int(self.rng.choice([1, 3, 3, 5])), int(self.rng.choice([1, 1, 2])), int(self.rng.choice([1, 1, 2]))
+        k, s, d = (
+            int(self.rng.choice([1, 3, 3, 5])),
+            int(self.rng.choice([1, 1, 2])),
+            int(self.rng.choice([1, 1, 2])),
+        )
         outs = int(self.rng.choice([1, 7, 16, 24, 33]))
         pad = (k - 1) * d // 2
         if (h + 2 * pad - (k - 1) * d - 1) < 0 or (w + 2 * pad - (k - 1) * d - 1) < 0:
@@ -101,7 +110,9 @@ class Maker:
         if c < 2:
             return
         cut = int(self.rng.integers(1, c))
-        ys = self.b.add("VariadicSplit", [self.values[i], self.indices(1), self.indices(cut, c - cut)]).outputs
+        ys = self.b.add(
+            "VariadicSplit", [self.values[i], self.indices(1), self.indices(cut, c - cut)]
+        ).outputs
         for y, size in zip(ys, (cut, c - cut), strict=True):
             self.keep(y, (self.shapes[i][0], size, *self.shapes[i][2:]))
 
@@ -128,14 +139,16 @@ class Maker:
         c = self.shapes[i][1]
         groups = [g for g in (2, 3, 4) if c % g == 0]
         if groups:
-            y = self.b.add("ShuffleChannels", [self.values[i]], {"axis": 1, "group": int(self.rng.choice(groups))}).output
+            y = self.b.add(
+                "ShuffleChannels", [self.values[i]], {"axis": 1, "group": int(self.rng.choice(groups))}
+            ).output
             self.keep(y, self.shapes[i])
 
     def grow(self, steps: int) -> Graph:
         kinds = [
             self.convolution, self.convolution, self.depthwise, self.activation, self.activation, self.scale,
-            self.combine, self.combine, self.concatenate, self.divide, self.pool, self.squeeze_and_excite, self.turn,
-            self.shuffle,
+            self.combine, self.combine, self.concatenate, self.divide, self.pool, self.squeeze_and_excite,
+            self.turn, self.shuffle,
         ]  # fmt: skip
         for _ in range(steps):
             kinds[int(self.rng.integers(len(kinds)))](self.pick())

@@ -40,8 +40,8 @@ class _Pool:
     """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
 
     __slots__ = (
-        "__weakref__", "box", "callback", "calling", "error", "idle", "numbers", "quick", "requests", "running", "silent",
-        "sleeping", "userdata", "workers",
+        "__weakref__", "box", "callback", "calling", "error", "idle", "numbers", "quick", "requests",
+        "running", "silent", "sleeping", "userdata", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: list[InferRequest]):
@@ -50,7 +50,8 @@ class _Pool:
         self.idle = deque(range(len(requests)))
         self.silent: deque[int] = deque()
         self.running: dict[int, None] = {}  # jobs whose callback has not ended, oldest first
-        self.calling: dict[int, list[int]] = {}  # thread -> the jobs whose callbacks it runs, nested ones last
+        #: thread -> the jobs whose callbacks it runs, nested ones last
+        self.calling: dict[int, list[int]] = {}
         self.userdata: list[Any] = [None] * len(requests)
         self.callback: Callable[[InferRequest, Any], Any] | None = None
         self.error: BaseException | None = None
@@ -112,7 +113,7 @@ class _Pool:
             self.box.kick()
 
     def serve(self, ns: int) -> bool:
-        """Run the callback of a job that is over, if one is there within `ns`; or a job that nobody has begun."""
+        """Run the callback of a job that is over, if one is within `ns`; or a job that nobody has begun."""
         if ns:
             for i in list(self.running):
                 job = self.requests[i]._job
@@ -153,7 +154,7 @@ class _Pool:
             pass
 
     def done(self, job: Any) -> None:
-        """At the end of an inference, on a worker or a thread that waits: the callback, and the job is free again."""
+        """After an inference, on a worker or a thread that waits: the callback, and the job is free again."""
         job.on_done = None
         i = self.numbers[job]
         request = self.requests[i]
@@ -265,7 +266,7 @@ class _Pool:
                 _wait_quietly(request._job)  # a worker may be about to return from its callback
 
     def lose_running(self) -> None:
-        """In a forked child: the jobs that have no thread here are free; `silent` ones tell of it when reaped."""
+        """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
         self.running.clear()
         self.calling.clear()
         self.sleeping = 0

@@ -109,7 +109,7 @@ class Elementwise(Lowering):
         self.kernels = (self.kernel,)
 
     def _mode(self, value: Value) -> str:
-        """ "s" where the innermost dimension of the loop is surely one element of this operand. """
+        """ "s" where the innermost dimension of the loop is surely one element of this operand."""
         lead = self.rank - len(value.shape)
         for axis in reversed(self.order):
             extent = self.out.shape[axis]
@@ -136,7 +136,9 @@ def plan_elementwise(
         return
     views = [*inputs, out]
     order = sorted(range(len(out.shape)), key=lambda a: (-abs(out.strides[a]), a))
-    extents, strides = merge_dims([out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views])
+    extents, strides = merge_dims(
+        [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
+    )
     outer = sum(name.startswith("d") and name[1:].isdigit() for name, _ in kernel.frame.fields)
     sizes = [v.itemsize for v in views]
     if not extents:
@@ -214,7 +216,7 @@ SHORTEST_TURN = 3
 
 
 def _plan_turn(planner: Planner, source: View, target: View) -> bool:
-    """Turn in blocks where source and target have different adjacent dimensions; False where that does not fit."""
+    """Turn in blocks where source and target differ in the adjacent dimension; False where that can't be."""
     if source.itemsize != 4 or not planner.may_turn or not target.count:
         return False
     order = sorted(range(len(target.shape)), key=lambda i: (-abs(target.strides[i]), i))
@@ -235,8 +237,8 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     items = product(extents) * blocks
     per_chunk = split(items, nb * lanes * 8)
     values: dict[str, Any] = {
-        "x": source.ptr, "y": target.ptr, "x_b": x_b, "y_a": y_a, "na": na, "nb": nb, "blocks": blocks, "items": items,
-        "per_chunk": per_chunk,
+        "x": source.ptr, "y": target.ptr, "x_b": x_b, "y_a": y_a, "na": na, "nb": nb, "blocks": blocks,
+        "items": items, "per_chunk": per_chunk,
     }  # fmt: skip
     missing = OUTER - len(extents)
     extents, xs, ys = [1] * missing + extents, [0] * missing + xs, [0] * missing + ys
@@ -251,7 +253,7 @@ def plan_fill(planner: Planner, view: View) -> None:
 
 
 def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
-    """The native lowering of every group. Where an anchor has none, it is a host step and its body a group."""
+    """The native lowering of each group. Where an anchor has none, it is a host step and its body a group."""
     out: list[Lowering] = []
     for group in groups:
         if group.anchor is None:

@@ -115,7 +115,9 @@ class Program:
         planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants)
         planner.may_turn = self.turns
         taps: list[Tap] = []
-        active = [low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)]
+        active = [
+            low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)
+        ]
         for lowering in reversed(active):
             lowering.prepare(planner)
         if not self.watched:  # whoever compares steps looks at their inputs afterwards

@@ -44,8 +44,18 @@ class Step:
 
     __slots__ = ("args", "bytes", "chunks", "flops", "host", "kernel", "name", "origins", "type")
 
-    def __init__(self, kernel: Kernel | None, args: list[Any], chunks: int, name: str, type: str, origins: Sequence[str],
-                 flops: float = 0, bytes: float = 0, host: HostCall | None = None):  # fmt: skip
+    def __init__(
+        self,
+        kernel: Kernel | None,
+        args: list[Any],
+        chunks: int,
+        name: str,
+        type: str,
+        origins: Sequence[str],
+        flops: float = 0,
+        bytes: float = 0,
+        host: HostCall | None = None,
+    ):
         self.kernel = kernel
         self.args = args
         self.chunks = chunks
@@ -111,7 +121,7 @@ class Views(dict):
 
 
 class Planner:
-    """Collects the steps for concrete shapes. `types` maps every value to (dtype, shape, known value or None)."""
+    """Collects the steps for concrete shapes. `types`: value -> (dtype, shape, known value or None)."""
 
     def __init__(
         self,
@@ -190,9 +200,7 @@ class Planner:
             return view
         wanted = self.layouts.get(value)
         base = [max(h, w) for h, w in zip(halo, wanted.halo, strict=True)] if wanted else halo
-        merged = [
-            (max(h[0], b[0]), max(h[1], b[1])) for h, b in zip(halo, base, strict=True)
-        ]
+        merged = [(max(h[0], b[0]), max(h[1], b[1])) for h, b in zip(halo, base, strict=True)]
         return self.copy(value, Layout((0, *range(2, rank), 1), merged))
 
     def contiguous(self, value: Value) -> View:
@@ -224,9 +232,9 @@ class Planner:
     def output(self, value: Value, layout: Layout | None = None, over: Sequence[View] = ()) -> View:
         """The view that a group writes `value` to, in `layout` (default: as the layout pass wants it).
 
-        A concatenation may have placed it in its own buffer, and a plain model output is written in place. So is
-        one of the views in `over`, which the group reads element by element where it writes, if it fits and
-        nobody reads it later.
+        A concatenation may have placed it in its own buffer, and a plain model output is written in place. So
+        is one of the views in `over`, which the group reads element by element where it writes, if it fits
+        and nobody reads it later.
         """
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
@@ -236,7 +244,9 @@ class Planner:
             return placed
         wanted = layout or self.layouts.get(value) or plain(len(shape))
         if value in self._output_of and _is_plain(wanted, shape):
-            view = View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
+            view = View(
+                self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize
+            )
         else:
             free = next((v for v in over if self._may_overwrite(v, shape, itemsize, wanted)), None)
             view = self.allocate(shape, itemsize, wanted) if free is None else free
@@ -250,7 +260,8 @@ class Planner:
             bool(self.last_use)
             and buffer.base == ARENA
             and buffer not in self.pinned
-            and (tuple(view.shape), view.itemsize, view.offset, buffer.size) == (tuple(shape), itemsize, offset, size)
+            and (tuple(view.shape), view.itemsize, view.offset, buffer.size)
+            == (tuple(shape), itemsize, offset, size)
             and all(d == 1 or a == b for d, a, b in zip(shape, view.strides, strides, strict=True))
             and view.halo == wanted.halo
             and buffer in self.views.in_buffer
@@ -269,7 +280,7 @@ class Planner:
         return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo), over)
 
     def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
-        """`value` is made by `make` when somebody asks for its view; who reads its source instead does not ask."""
+        """`value` is made by `make` when somebody asks for its view; who reads its source does not ask."""
         self.pinned.add(self.view(source).buffer)
         if value in self.placed or value in self._output_of:
             self.views[value] = make()
@@ -281,18 +292,25 @@ class Planner:
         self.placed[value] = view
 
     def is_fixed(self, value: Value) -> bool:
-        """True for values that no step of the program writes to memory of its choice: inputs, constants, outputs."""
-        return value in self.views or value in self._output_of or value in self.placed or self.types[value].value is not None
+        """True for values that no step writes to memory of its choice: inputs, constants, outputs."""
+        return (
+            value in self.views
+            or value in self._output_of
+            or value in self.placed
+            or self.types[value].value is not None
+        )
 
     def reserve(self, value: Value) -> View:
-        """An output buffer whose parts are written by others; its halo is cleared before the first of them."""
+        """An output buffer whose parts others write; its halo is cleared before the first of them."""
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
         if placed is not None:
             return placed
         wanted = self.layouts.get(value) or plain(len(shape))
         if value in self._output_of and _is_plain(wanted, shape):
-            return View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
+            return View(
+                self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize
+            )
         size, strides, offset = wanted.allocate(shape, itemsize)
         buffer = Buffer(size)
         self.buffers.append(buffer)
@@ -337,7 +355,16 @@ class Planner:
             moved += view.count * view.itemsize
         group = self._group
         self.steps.append(
-            Step(kernel, kernel.frame.pack(values), chunks, group.name, type or _type_name(group), group.origins, flops, moved)
+            Step(
+                kernel,
+                kernel.frame.pack(values),
+                chunks,
+                group.name,
+                type or _type_name(group),
+                group.origins,
+                flops,
+                moved,
+            )
         )
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
@@ -353,7 +380,7 @@ class Planner:
         plan_copy(self, source, target, dtype)
 
     def halo_step(self, view: View, layout: Layout) -> None:
-        """Zero everything of the buffer that is not inside: slabs before and after, dimension by dimension."""
+        """Zero all of the buffer that is not inside: slabs before and after, dimension by dimension."""
         from ovjit.compiler.lower import plan_fill
 
         inside = list(view.shape)
@@ -393,7 +420,7 @@ class Planner:
         return plan
 
     def _write_outputs(self) -> None:
-        """Model outputs that nobody has written in place yet: other layouts, inputs, constants, duplicates."""
+        """Model outputs that nobody has written in place: other layouts, inputs, constants, duplicates."""
         for i, value in enumerate(self.outputs):
             buffer = self.output_buffers[i]
             view = self.view(value)
@@ -437,7 +464,9 @@ def overwritable(views: Sequence[View], others: Sequence[View] = ()) -> list[Vie
         same = (view.offset, view.strides, view.shape) == (other.offset, other.strides, other.shape)
         return other.buffer is not view.buffer or same
 
-    return [v for v in views if all(apart(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)]
+    return [
+        v for v in views if all(apart(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)
+    ]
 
 
 class Constants:
@@ -491,7 +520,9 @@ class Constants:
         memory = aligned_bytes(self.size)
         for offset, array in self.arrays:
             if array.size:
-                memory[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                memory[offset : offset + array.nbytes] = (
+                    np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                )
         self.arrays = []
         return memory
 

@@ -82,15 +82,20 @@ class View:
         """Broadcast to `shape` by NumPy's rule: strides of 0."""
         lead = len(shape) - len(self.shape)
         strides = [0] * lead + [
-            0 if d == 1 and s != 1 else st for d, s, st in zip(self.shape, shape[lead:], self.strides, strict=True)
+            0 if d == 1 and s != 1 else st
+            for d, s, st in zip(self.shape, shape[lead:], self.strides, strict=True)
         ]
         return View(self.buffer, shape, strides, self.itemsize, self.offset)
 
     def permute(self, order: Sequence[int]) -> View:
         return View(
-            self.buffer, [self.shape[i] for i in order], [self.strides[i] for i in order], self.itemsize, self.offset,
+            self.buffer,
+            [self.shape[i] for i in order],
+            [self.strides[i] for i in order],
+            self.itemsize,
+            self.offset,
             [self.halo[i] for i in order],
-        )  # fmt: skip
+        )
 
     def slice(self, axis: int, start: int, size: int, step: int = 1) -> View:
         """Elements start, start + step, ... along `axis`; the halo of that axis is gone."""

@@ -114,7 +114,7 @@ class Executable:
         self.outputs: Sequence[Any] = program.outputs if graph is None else public_outputs(graph)
         before = dict(kernels.counts)
         self.addresses = self.program.load()
-        #: How many of the kernels had to be compiled and how many came from the cache; all others were loaded.
+        #: How many kernels had to be compiled and how many came from the cache; all others were loaded.
         self.loaded = {key: count - before[key] for key, count in kernels.counts.items()}
         runner.native()
         self.streams = int(config.get("streams", 1))
@@ -199,9 +199,9 @@ class Job:
     """One inference at a time. Not thread-safe: the request that owns it is its guard."""
 
     __slots__ = (
-        "__weakref__", "_addresses", "_bases", "_bound", "_callback_running", "_counters", "_input_shapes", "_keep",
-        "_native", "_own", "_perf", "_pool", "_table", "_targets", "address", "error", "executable", "inputs",
-        "notes", "on_done", "outputs", "parts", "words",
+        "__weakref__", "_addresses", "_bases", "_bound", "_callback_running", "_counters", "_input_shapes",
+        "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "address", "error",
+        "executable", "inputs", "notes", "on_done", "outputs", "parts", "words",
     )  # fmt: skip
 
     def __init__(self, executable: Executable):
@@ -296,8 +296,8 @@ class Job:
             if array.shape != tuple(shape):
                 if self._targets[i] is not None:
                     raise InferenceError(
-                        f"output {i} has the shape {list(shape)} for these inputs; the tensor that was set for it "
-                        f"has {list(array.shape)}"
+                        f"output {i} has the shape {list(shape)} for these inputs; "
+                        f"the tensor that was set for it has {list(array.shape)}"
                     )
                 array = self.outputs[i] = self._own[i] = _new_array(shape, array.dtype)
             self._bases[first + i] = array.ctypes.data
@@ -399,9 +399,9 @@ class Job:
         return True
 
     def run_queued(self) -> bool:
-        """Run the job on this thread, callback included, if it still waits for a worker: handing it over would
-        take longer than many inferences. False when a worker has it, when all streams are in use, and for what is
-        not known to be short, since it could not be interrupted."""
+        """Run the job on this thread, callback included, if it still waits for a worker: handing it over
+        would take longer than many inferences. False when a worker has it, when all streams are in use, and
+        for what is not known to be short, since it could not be interrupted."""
         native, pool = self._native, self._pool
         if not 0 < self.latency_ns < SHORT_JOB or self.words[runner.NOTIFY] == runner.IN_PYTHON:
             return False
@@ -461,7 +461,9 @@ class Job:
         """In a forked child: end a job that only the parent has a thread for."""
         if not self._callback_running:
             self.words[runner.ABORT] = 1
-            self.error = InferenceError("the process was forked during this inference, which ends in the parent")
+            self.error = InferenceError(
+                "the process was forked during this inference, which ends in the parent"
+            )
             self.call_back()
         self.words[runner.STATE] = DONE
 
@@ -513,20 +515,20 @@ class Job:
             words[runner.ENDED] = runner.clock()
 
     def give_output(self, i: int, result: np.ndarray) -> None:
-        """Copy a composite's result to output i. Raises InferenceError if the caller's array has another shape."""
+        """Copy a composite's result to output i. InferenceError if the caller's array has another shape."""
         array = self.outputs[i]
         if array.shape != result.shape:
             if self._targets[i] is not None:
                 raise InferenceError(
-                    f"output {i} has the shape {list(result.shape)} for these inputs; the tensor that was set "
-                    f"for it has {list(array.shape)}"
+                    f"output {i} has the shape {list(result.shape)} for these inputs; "
+                    f"the tensor that was set for it has {list(array.shape)}"
                 )
             array = self.outputs[i] = self._own[i] = _new_array(result.shape, array.dtype)
         array[...] = result
 
     def take_output(self, i: int, spare: np.ndarray | None = None) -> np.ndarray:
-        """Output i of the last run, which the job lets go of: the next run writes it to `spare`, when that fits,
-        or to new memory."""
+        """Output i of the last run, which the job lets go of: the next run writes it to `spare`, when that
+        fits, or to new memory."""
         array = self.outputs[i]
         if spare is None or spare.shape != array.shape or spare.dtype != array.dtype:
             spare = _new_array(array.shape, array.dtype)
@@ -562,7 +564,8 @@ class Job:
             target = self._array(value, view)
             if target.shape != result.shape:
                 raise InferenceError(
-                    f"node {step.name!r} ({step.type}) made the shape {list(result.shape)}, not {list(target.shape)}"
+                    f"node {step.name!r} ({step.type}) made the shape {list(result.shape)}, "
+                    f"not {list(target.shape)}"
                 )
             target[...] = result
         if self._perf is not None:
@@ -586,7 +589,9 @@ class Job:
         """One row for each step of the last run; without profiling the times are 0 and nothing has run."""
         table = self._table
         if table is None:
-            return [Row(n.name, n.op.name, "", "NOT_RUN", 0, 0, n.origins) for n in self.executable.graph.nodes]
+            return [
+                Row(n.name, n.op.name, "", "NOT_RUN", 0, 0, n.origins) for n in self.executable.graph.nodes
+            ]
         if table.composite is not None:
             return list(table.composite.rows(self))
         rows = []
@@ -594,7 +599,9 @@ class Job:
             spent = 0 if self._perf is None else int(self._perf[2 * i + 1] - self._perf[2 * i])
             kind = step.kernel.name if step.kernel is not None else "ref_numpy"
             status = "EXECUTED" if self._perf is not None and spent >= 0 else "NOT_RUN"
-            rows.append(Row(step.name, step.type, kind, status, spent, spent, step.origins, step.flops, step.bytes))
+            rows.append(
+                Row(step.name, step.type, kind, status, spent, spent, step.origins, step.flops, step.bytes)
+            )
         return rows
 
 

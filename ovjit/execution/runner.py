@@ -33,8 +33,8 @@ STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_FLAGS = range(STEP_WORDS)
 
 #: A job, the block of integers that one inference is. STATE is slept on.
 (
-    STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY, WAITERS,
-    ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST,
+    STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
+    WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST,
 ) = range(22)  # fmt: skip
 JOB_WORDS = 32
 IDLE, QUEUED, RUNNING, DONE = range(4)
@@ -49,8 +49,8 @@ POOL_WORDS = 64
 #: (it has host steps); that the job is put into its BOX.
 SILENT, CALL_BACK, IN_PYTHON, MAIL = range(4)
 
-#: A box: jobs that are over and whose callbacks are due. A thread that waits at the box takes them; where there
-#: is none, the worker that brings a job goes to Python itself. COUNT is slept on.
+#: A box: jobs that are over and whose callbacks are due. A thread that waits at the box takes them; where
+#: there is none, the worker that brings a job goes to Python itself. COUNT is slept on.
 COUNT, BOX_LOCK, BOX_HEAD, BOX_TAIL, BOX_WAITERS, BOX_SLEEPERS = range(6)
 BOX_WORDS = 8
 
@@ -59,7 +59,7 @@ STOPPED = 0
 
 SPIN_BEFORE_SLEEP = 2_000  # pauses of an idle worker after work, some 50 us
 SPIN_IN_STEP = 4_000  # pauses at a step's end before other processes are let through
-SPIN_MAIL = 4_000  # pauses of a worker that has mailed a job, for somebody to come for it: the GIL takes longer
+SPIN_MAIL = 4_000  # pauses of a worker that has mailed a job, until somebody comes: the GIL takes longer
 LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 
@@ -231,7 +231,11 @@ def kernel(pool, arena, arena_size, resume):
                     spins = 0
                     if ld(job, {ENDED}) - ld(job, {STARTED}) > {LONG_JOB}:
                         spins = {SPIN_MAIL} - {SPIN_MAIL} // 8
-                    while spins < {SPIN_MAIL} and aload(box + {BOX_HEAD} * 8) != 0 and aload(box + {BOX_WAITERS} * 8) == 0:
+                    while (
+                        spins < {SPIN_MAIL}
+                        and aload(box + {BOX_HEAD} * 8) != 0
+                        and aload(box + {BOX_WAITERS} * 8) == 0
+                    ):
                         pause()
                         spins += 1
                     if aload(box + {BOX_WAITERS} * 8) > 0:
@@ -374,8 +378,8 @@ FINISH = (
 _NAMES = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int)}
 
 
-#: take(box, ns, who, _): the address of a job out of the box; 0 when ns have passed, or after a kick. NEXT then
-#: says who has it, should an interrupt lose the address.
+#: take(box, ns, who, _): the address of a job out of the box; 0 when ns have passed, or after a kick. NEXT
+#: then says who has it, should an interrupt lose the address.
 TAKE = """@njit(nogil=True)
 def kernel(box, ns, who, unused):
     aadd(box + {BOX_WAITERS} * 8, 1)
@@ -442,8 +446,8 @@ def kernel(pool, unused, unused2, unused3):
 """
 
 TEMPLATES = {
-    "walk": WALK, "lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH, "wake": WAKE_UP, "release": RELEASE, "take": TAKE,
-    "kick": KICK, "steal": STEAL,
+    "walk": WALK, "lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH,
+    "wake": WAKE_UP, "release": RELEASE, "take": TAKE, "kick": KICK, "steal": STEAL,
 }  # fmt: skip
 
 
@@ -491,7 +495,8 @@ def native() -> Native:
         addresses = load_kernels(kernels.values())
         native_addresses.update((name, addresses[k]) for name, k in kernels.items())
         # the short ones keep the GIL: giving it up costs more than they do
-        _native = Native(**{n: function(addresses[k], 4, n in ("walk", "lead", "work", "wait", "take")) for n, k in kernels.items()})
+        waiting = ("walk", "lead", "work", "wait", "take")
+        _native = Native(**{n: function(addresses[k], 4, n in waiting) for n, k in kernels.items()})
     return _native
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger("ovjit")
 
 
 class Arena:
-    """Aligned working memory of one thread that leads jobs. Grows, never shrinks; its pages are touched by use."""
+    """Aligned working memory of a thread that leads jobs. Grows, never shrinks; use touches its pages."""
 
     __slots__ = ("address", "memory", "size")
 
