@@ -51,7 +51,7 @@ class Rearranged(Lowering):
         if not target.count:
             return
         turned = split_view(source, parts).permute(order)
-        plan_copy(planner, turned, split_view(target, turned.shape), node.output.dtype)
+        plan_copy(planner, turned, split_view(target, turned.shape))
 
 
 def same_order(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
@@ -119,7 +119,7 @@ class Tiled(Copies):
         shape = (1,) * (rank - len(source.shape)) + source.shape
         apart = [v for d, whole in zip(shape, target.shape, strict=True) for v in (whole // d, d)]
         seen = split_view(source, [v for d in shape for v in (1, d)])
-        plan_copy(planner, seen.expand(apart), split_view(target, apart), node.output.dtype)
+        plan_copy(planner, seen.expand(apart), split_view(target, apart))
 
 
 class Rolled(Copies):
@@ -145,7 +145,7 @@ class Rolled(Copies):
             part, place = source, target
             for axis, first, to, size in pieces:
                 part, place = part.slice(axis, first, size), place.slice(axis, to, size)
-            plan_copy(planner, part, place, node.output.dtype)
+            plan_copy(planner, part, place)
 
 
 def lower_tile(group: Group) -> Lowering:
@@ -171,7 +171,7 @@ class SpaceToBatch(Copies):
         if target.count:
             parts, order = space_to_batch(source.shape, values[0][1:])
             turned = split_view(source, parts).permute(order)
-            plan_copy(planner, turned, split_view(target, turned.shape), node.output.dtype)
+            plan_copy(planner, turned, split_view(target, turned.shape))
 
 
 class BatchToSpace(Copies):
@@ -186,7 +186,7 @@ class BatchToSpace(Copies):
         parts, order = space_to_batch(whole, blocks[1:])
         if target.count:
             apart = split_view(target, parts).permute(order)
-            plan_copy(planner, split_view(source, apart.shape), apart, node.output.dtype)
+            plan_copy(planner, split_view(source, apart.shape), apart)
         if cropped:
             for axis, size in enumerate(planner.shape(node.output)):
                 target = target.slice(axis, begin[axis], size)

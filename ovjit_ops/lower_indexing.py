@@ -69,13 +69,13 @@ def index_kernel(direction: str, index: str, dtype: str, combine: str = "", zero
     if not combine:
         src += ["        elif n == 1:", f"            st_{dtype}(q, ld_{dtype}(p))"]
     src += [f"        elif x_n == {size} and y_n == {size}:", "            while i + VL <= n:"]
-    src += _move(dtype, combine, f"load_{dtype}(%s + i * {size})", f"store_{dtype}(q + i * {size}, v)", 16)
+    src += _move(combine, f"load_{dtype}(%s + i * {size})", f"store_{dtype}(q + i * {size}, v)", 16)
     src += ["                i += VL", "            if i < n:"]
     load, store = f"loadm_{dtype}(%s + i * {size}, n - i)", f"storem_{dtype}(q + i * {size}, v, n - i)"
-    src += _move(dtype, combine, load, store, 16)
+    src += _move(combine, load, store, 16)
     src += ["        else:", "            while i < n:"]
     load = f"gather_{dtype}(%s + i * %s_n, %s_n, n - i)"
-    src += _move(dtype, combine, load, f"scatter_{dtype}(q + i * y_n, y_n, v, n - i)", 16)
+    src += _move(combine, load, f"scatter_{dtype}(q + i * y_n, y_n, v, n - i)", 16)
     src += ["                i += VL"]
     indent = "        "
     for d in range(_DIMS - 1, 0, -1):
@@ -85,7 +85,7 @@ def index_kernel(direction: str, index: str, dtype: str, combine: str = "", zero
     return Kernel(f"{direction}{'_' + combine if combine else ''}_{index}_{dtype}", "\n".join(src), frame)
 
 
-def _move(dtype: str, combine: str, load: str, store: str, indent: int) -> list[str]:
+def _move(combine: str, load: str, store: str, indent: int) -> list[str]:
     def of(pointer: str, name: str) -> str:
         return load.replace("%s", pointer, 1).replace("%s", name)
 
@@ -252,7 +252,7 @@ class Scatter(Lowering):
         walk = self.walk(planner, updates, indices, out)
         if walk is not None and len(walk.extents) <= _DIMS:
             if out.count:
-                plan_copy(planner, data, out, self.out.dtype)
+                plan_copy(planner, data, out)
             self.begin(planner, indices, out, walk)
             plan_indexed(planner, self.kernel, updates, out, indices, walk, True)
             return

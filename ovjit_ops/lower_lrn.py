@@ -123,7 +123,7 @@ class LocalResponse(Lowering):
         planner.need_scratch(2 * 4 * host_isa().lanes)
         planner.step(self.kernel, values, ceil_div(count, per_chunk), [x], [y], 20.0 * y.count)
         if target is not y:
-            planner.copy_step(y, target, self.out.dtype)
+            planner.copy_step(y, target)
 
 
 def lower_lrn(group: Group) -> Lowering | None:

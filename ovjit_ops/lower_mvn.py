@@ -94,7 +94,7 @@ class MeanVariance(Lowering):
             # a concatenation wants it where rows are torn apart, or x has such rows
             plain = planner.allocate(y.shape, y.itemsize)
             self._plan(planner, planner.contiguous(self.data), plain)
-            planner.copy_step(plain, y, self.out.dtype)
+            planner.copy_step(plain, y)
 
     def _layout(self, x: View) -> Layout:
         """The order of dimensions in which x lies, rows before what is inside of them."""

@@ -36,11 +36,10 @@ class Padded(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.node = group.last
-        self.dtype = self.node.output.dtype
         self.mode = self.node.attrs["pad_mode"].lower()
         self.value: Value | None = self.node.inputs[3] if len(self.node.inputs) > 3 else None
         if self.mode == "constant":
-            self.spread = spread_kernel(SIZE[self.dtype])
+            self.spread = spread_kernel(SIZE[self.node.output.dtype])
             self.kernels = (self.spread,)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
@@ -77,7 +76,7 @@ class Padded(Lowering):
             inside = target
             for axis, size in enumerate(source.shape):
                 inside = inside.slice(axis, begin[axis], size)
-            plan_copy(planner, source, inside, self.dtype)
+            plan_copy(planner, source, inside)
         constant = self._constant(planner, source.itemsize) if self.mode == "constant" else None
         for axis, n in enumerate(source.shape):
             # dimensions before this one are whole, those after it have only their inside yet
@@ -95,7 +94,7 @@ class Padded(Lowering):
                 if constant is not None:
                     plan_elementwise(planner, self.spread, "s", [what.expand(place.shape)], place, 1)
                 else:
-                    plan_copy(planner, what, place, self.dtype)
+                    plan_copy(planner, what, place)
 
     def _mirrored(self, view: View, axis: int, edge: int, size: int, after: int) -> View:
         """What belongs in a border of `size` elements beside the element `edge` along `axis`."""

@@ -59,7 +59,7 @@ def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
         *(" " * 12 + line for line in (counting if kind == "avg" else [])),
         "            source = x + img * x_n + top * x_h + left * x_w",
         "            target = y + img * y_n + oi * y_h + oj * y_w",
-        *(" " * 12 + line for line in _unrolled(dtype, first, combine, scale, window)),
+        *(" " * 12 + line for line in _unrolled(dtype, combine, scale, window)),
         "            while k < c:",
         f"                acc = const_{dtype}({first})",
         "                i = i0",
@@ -83,7 +83,7 @@ def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
     return Kernel(name, "\n".join(lines), frame)
 
 
-def _unrolled(dtype: str, first: str, combine: str, scale: list[str], window: tuple[int, int]) -> list[str]:
+def _unrolled(dtype: str, combine: str, scale: list[str], window: tuple[int, int]) -> list[str]:
     """All taps of a window inside of the input, one vector of channels at a time."""
     lines = ["k = 0"]
     kh, kw = window

@@ -72,7 +72,7 @@ class CumSum(Lowering):
         if not self._plan(planner, x, y):
             plain = planner.allocate(y.shape, y.itemsize)
             self._plan(planner, planner.contiguous(self.data), plain)
-            planner.copy_step(plain, y, self.out.dtype)
+            planner.copy_step(plain, y)
 
     def _plan(self, planner: Planner, x: View, y: View) -> bool:
         """False when there are too many dimensions that do not merge."""

@@ -137,7 +137,7 @@ class Softmax(Lowering):
             values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
         planner.step(self.kernel, values, ceil_div(count, per_chunk), [x], [y], 20.0 * y.count)
         if target is not y:
-            planner.copy_step(y, target, self.out.dtype)
+            planner.copy_step(y, target)
 
 
 def lower_softmax(group: Group) -> Lowering | None:

@@ -188,8 +188,8 @@ class TopK(Lowering):
         if y.count and not self._plan(planner, x, y, z):
             results = [planner.allocate(v.shape, v.itemsize) for v in (y, z)]
             self._plan(planner, planner.contiguous(node.inputs[0]), *results)
-            for value, made, view in zip(node.outputs, results, (y, z), strict=True):
-                planner.copy_step(made, view, value.dtype)
+            for made, view in zip(results, (y, z), strict=True):
+                planner.copy_step(made, view)
 
     def _plan(self, planner: Planner, x: View, y: View, z: View) -> bool:
         """False when there are too many dimensions that do not merge."""

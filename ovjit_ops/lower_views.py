@@ -29,11 +29,11 @@ class Reshaped(Lowering):
         target = planner.output(out)
         seen_as_source = target.reshape(source.shape)
         if seen_as_source is not None:
-            planner.copy_step(source, seen_as_source, out.dtype)
+            planner.copy_step(source, seen_as_source)
         else:
             plain = planner.contiguous(value).reshape(shape)
             assert plain is not None
-            planner.copy_step(plain, target, out.dtype)
+            planner.copy_step(plain, target)
 
 
 class Transposed(Lowering):
@@ -128,7 +128,7 @@ class Concatenated(Lowering):
             view = planner.view(value)
             part = self.whole.slice(self.axis, start, view.shape[self.axis])
             if view.buffer is not part.buffer or (view.offset, view.strides) != (part.offset, part.strides):
-                planner.copy_step(view, part, value.dtype)
+                planner.copy_step(view, part)
             start += view.shape[self.axis]
         planner.views[self.node.output] = self.whole
 
@@ -147,5 +147,3 @@ def lower_split(group: Group) -> Lowering:
 
 def lower_concat(group: Group) -> Lowering | None:
     return Concatenated(group)
-
-

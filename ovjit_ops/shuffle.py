@@ -40,7 +40,7 @@ class Shuffled(Lowering):
             turned = apart.permute(order)
             seen = target.reshape(turned.shape)
             assert seen is not None
-            planner.copy_step(turned, seen, out.dtype)
+            planner.copy_step(turned, seen)
             return target
 
         planner.defer(out, copy, node.inputs[0])

@@ -14,17 +14,10 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Any_, DType, Str, TensorType, op
-from ovjit.graph.shapes import Interval, merge, text
+from ovjit.graph.shapes import Interval, Shape, merge, text
 
 
-def compatible(a, b) -> bool:
-    """True when some shape fits both."""
-    if a is None or b is None:
-        return True
-    return len(a) == len(b) and all(merge(x, y) is not None for x, y in zip(a, b, strict=True))
-
-
-def covers(wide, narrow) -> bool:
+def covers(wide: Shape | None, narrow: Shape | None) -> bool:
     """True when every shape of `narrow` is one of `wide`."""
     if wide is None:
         return True

@@ -10,7 +10,6 @@ import openvino
 
 import ovjit
 
-PACKAGES = {"ovjit": ovjit, "openvino": openvino}
 #: OpenVINO computes in the model's own types, as ovjit always does.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 

@@ -140,10 +140,6 @@ class _Port:
         port._index = index
         return port
 
-    @classmethod
-    def _from_node(cls, node: Node) -> Any:
-        return cls._of(node, 0)
-
     @property
     def _tensor(self) -> DescriptorTensor:
         return self._node._tensors[self._index]

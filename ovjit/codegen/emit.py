@@ -86,7 +86,7 @@ class Body:
             if operation == "cast":
                 values[target] = simd.convert(b, kind, xs[0], to)
             elif operation == "trunc_int":
-                values[target] = simd.truncate(b, kind, xs[0], to)
+                values[target] = simd.truncate(b, xs[0], to)
             elif operation == "bits":
                 values[target] = b.bitcast(xs[0], to.ir)
             elif operation.startswith("libm_"):

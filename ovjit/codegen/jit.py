@@ -25,7 +25,6 @@ from ovjit.codegen.isa import Isa, target
 
 #: Numba's compiler is not re-entrant; its own lock also guards its typing caches.
 _lock = threading.RLock()
-_initialised = False
 
 _compiling = 0  # threads inside of `_short_collections`
 _frozen = False

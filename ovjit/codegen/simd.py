@@ -384,7 +384,7 @@ def convert(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
     return (b.sext if source.is_signed else b.zext)(x, to.ir)
 
 
-def truncate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
+def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     """Float to integer for values that the integer type holds."""
     return (b.fptosi if to.is_signed else b.fptoui)(x, to.ir)
 
@@ -405,7 +405,7 @@ def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
     held = b.select(b.fcmp_ordered(">", x, top), top, b.select(b.fcmp_ordered("<", x, bottom), bottom, x))
     held = b.select(b.fcmp_unordered("uno", x, x), zero, held)
     wide = vec("i32", to.lanes) if bits < 32 else to
-    out = truncate(b, source, held, wide)
+    out = truncate(b, held, wide)
     if bits < 32:
         return b.trunc(out, to.ir)
     if exact_high != high:
@@ -523,7 +523,7 @@ class Namespace(dict):
         if operation == "cast":
             return _conversion(name, kind, lambda b, source, x: convert(b, source, x, kind))
         if operation == "trunc_int":
-            return _conversion(name, kind, lambda b, source, x: truncate(b, source, x, kind))
+            return _conversion(name, kind, lambda b, source, x: truncate(b, x, kind))
         if operation == "bits":
             return _conversion(name, kind, lambda b, source, x: b.bitcast(x, kind.ir))
         if operation == "blend":

@@ -16,10 +16,9 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loops import SIZE, elementwise_kernel
 from ovjit.codegen.turn import OUTER, turn_kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.plan import CHUNK_WORK, Constants, Planner, ceil_div, overwritable, split
+from ovjit.compiler.plan import Constants, Planner, ceil_div, overwritable, split
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Value
-from ovjit.graph.shapes import Interval
 
 #: Element types that native kernels know.
 NATIVE_TYPES = frozenset(SIZE)
@@ -206,7 +205,7 @@ def fill_kernel() -> Kernel:
     return elementwise_kernel("clear_i32", Body([], ["i32"], [], [("const", 0, "i32")]), "", 4)
 
 
-def plan_copy(planner: Planner, source: View, target: View, dtype: str) -> None:
+def plan_copy(planner: Planner, source: View, target: View) -> None:
     if not _plan_turn(planner, source, target):
         plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], target, 1, "Reorder")
 
@@ -275,10 +274,3 @@ def _native_values(group: Group) -> bool:
     assert anchor is not None
     values = (*anchor.inputs, *anchor.outputs)
     return all(v.dtype in NATIVE_TYPES and v.shape is not None for v in values)
-
-
-def is_static(d: Any) -> bool:
-    return not isinstance(d, Interval)
-
-
-__all__ = ["CHUNK_WORK", "Host", "Lowering", "lower_groups"]

@@ -215,7 +215,7 @@ class Planner:
         if known is None:
             source = self.view(value)
             known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
-            self.copy_step(source, known, value.dtype)
+            self.copy_step(source, known)
         return known
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
@@ -332,7 +332,7 @@ class Planner:
             self.views[value] = view
         else:
             self.clear_halo(placed.buffer)
-            self.copy_step(view, placed, value.dtype)
+            self.copy_step(view, placed)
             self.views[value] = placed
 
     def step(
@@ -374,10 +374,10 @@ class Planner:
             Step(None, [], 1, node.name, node.op.name, node.origins, host=HostCall(node, inputs, outputs))
         )
 
-    def copy_step(self, source: View, target: View, dtype: str) -> None:
+    def copy_step(self, source: View, target: View) -> None:
         from ovjit.compiler.lower import plan_copy
 
-        plan_copy(self, source, target, dtype)
+        plan_copy(self, source, target)
 
     def halo_step(self, view: View, layout: Layout) -> None:
         """Zero all of the buffer that is not inside: slabs before and after, dimension by dimension."""
@@ -428,7 +428,7 @@ class Planner:
                 continue
             self._group = _OutputGroup(value)
             target = View(buffer, view.shape, row_major(view.shape, view.itemsize), view.itemsize)
-            self.copy_step(view, target, value.dtype)
+            self.copy_step(view, target)
 
     def _touch(self, buffer: Buffer, step: int) -> None:
         if buffer.base == ARENA:

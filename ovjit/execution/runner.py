@@ -27,9 +27,9 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.kernel import addresses as load_kernels
 from ovjit.codegen.objects import function
 
-#: A row of the table.
+#: A row of the table; its last word is free.
 STEP_WORDS = 4
-STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_FLAGS = range(STEP_WORDS)
+STEP_KERNEL, STEP_ARGS, STEP_CHUNKS = range(3)
 
 #: A job, the block of integers that one inference is. STATE is slept on.
 (

@@ -46,11 +46,6 @@ class Arena:
 free_arenas: list[Arena] = []
 
 
-def release_arenas() -> None:
-    """Give the memory of idle callers' arenas back."""
-    free_arenas.clear()
-
-
 class Pool:
     """`threads` workers that lead up to `streams` queued jobs at a time."""
 
