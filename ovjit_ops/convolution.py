@@ -100,8 +100,8 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     pixels = math.prod(extents)
     out = np.zeros((x.shape[0], groups, outs, pixels), dtype=x.dtype)
     for tap, slices in taps(kernel, extents, strides, dilations):
-        part = padded[(slice(None), slice(None), *slices)].reshape(x.shape[0], groups, ins, pixels)
-        out += w[(slice(None), slice(None), slice(None), *tap)] @ part
+        part = padded[(...,) + slices].reshape(x.shape[0], groups, ins, pixels)
+        out += w[(...,) + tap] @ part
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
 
 
@@ -262,10 +262,10 @@ def convolve_transposed(
     flat = x.reshape(x.shape[0], groups, ins, math.prod(extents))
     if flat.size:
         for tap, slices in taps(kernel, extents, strides, dilations):
-            part = np.swapaxes(w[(slice(None), slice(None), slice(None), *tap)], 1, 2) @ flat
-            out[(slice(None), slice(None), *slices)] += part.reshape(x.shape[0], groups * outs, *extents)
+            part = np.swapaxes(w[(...,) + tap], 1, 2) @ flat
+            out[(...,) + slices] += part.reshape(x.shape[0], groups * outs, *extents)
     cut = tuple(slice(b, b + o) for b, o in zip(begin, sizes, strict=True))
-    return np.ascontiguousarray(out[(slice(None), slice(None), *cut)]).astype(dtype)
+    return np.ascontiguousarray(out[(...,) + cut]).astype(dtype)
 
 
 @op("ConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, lower=lower_transposed)

@@ -76,7 +76,7 @@ def max_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     padded = pad_spatial(x, lowest(x.dtype), begin, outputs, window["kernel"], *grid[2:])
     out = np.full((*x.shape[:2], *outputs), lowest(x.dtype), dtype=x.dtype)
     for _, slices in taps(*grid):
-        np.maximum(out, padded[(slice(None), slice(None), *slices)], out=out)
+        np.maximum(out, padded[(...,) + slices], out=out)
     return out
 
 
@@ -90,7 +90,7 @@ def max_pool_indices(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     best = np.full((*x.shape[:2], *outputs), lowest(x.dtype), dtype=x.dtype)
     where = np.full(best.shape, -1, dtype=np.int64)
     for _, slices in taps(*grid):
-        value, index = (a[(slice(None), slice(None), *slices)] for a in (padded, position))
+        value, index = (a[(...,) + slices] for a in (padded, position))
         better = (value > best) | (np.isnan(value) & ~np.isnan(best)) if x.dtype.kind == "f" else value > best
         better |= (where < 0) & (index >= 0)
         best, where = np.where(better, value, best), np.where(better, index, where)
@@ -115,7 +115,7 @@ def avg_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
         counts = counts * inside.reshape((1, 1) + tuple(o if j == i else 1 for j in range(len(outputs))))
     total = np.zeros((*x.shape[:2], *outputs), dtype=x.dtype)
     for _, slices in taps(*grid):
-        total += padded[(slice(None), slice(None), *slices)]
+        total += padded[(...,) + slices]
     counts = np.maximum(counts, 1)
     if x.dtype.kind != "f":
         return (np.sign(total) * (np.abs(total) // counts)).astype(dtype)
@@ -414,7 +414,7 @@ class AdaptiveAvgPool:
         x = widened(data)
         out = np.zeros((*x.shape[:2], *map(int, output_shape.reshape(-1))), dtype=x.dtype)
         for position, window in _adaptive(x, output_shape):
-            part = x[(slice(None), slice(None), *window)]
+            part = x[(...,) + window]
             part = part.reshape(*x.shape[:2], math.prod(part.shape[2:]))
             total = part.sum(-1, dtype=x.dtype)
             mean = (
@@ -422,7 +422,7 @@ class AdaptiveAvgPool:
                 if x.dtype.kind == "f"
                 else np.trunc(total / part.shape[-1])
             )
-            out[(slice(None), slice(None), *position)] = mean
+            out[(...,) + position] = mean
         return out.astype(data.dtype)
 
     samples = _adaptive_samples({})
@@ -442,11 +442,11 @@ class AdaptiveMaxPool:
         index = np.zeros(out.shape, dtype=np.int32 if index_element_type == "i32" else np.int64)
         places = np.arange(math.prod(data.shape[2:])).reshape(data.shape[2:])
         for position, window in _adaptive(data, output_shape):
-            part = data[(slice(None), slice(None), *window)]
+            part = data[(...,) + window]
             part = part.reshape(*data.shape[:2], math.prod(part.shape[2:]))
             best = np.argmax(part, -1)
-            out[(slice(None), slice(None), *position)] = np.take_along_axis(part, best[..., None], -1)[..., 0]
-            index[(slice(None), slice(None), *position)] = places[window].reshape(-1)[best]
+            out[(...,) + position] = np.take_along_axis(part, best[..., None], -1)[..., 0]
+            index[(...,) + position] = places[window].reshape(-1)[best]
         return out, index
 
     samples = _adaptive_samples({"index_element_type": "i32"})

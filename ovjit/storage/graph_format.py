@@ -302,7 +302,7 @@ def _strings(shape: Any, items: Any) -> np.ndarray:
         count *= d
     if count != len(items):
         raise BlobError(f"the blob has {len(items)} strings for the shape {dims}")
-    array = np.empty(count, np.object_)
+    array: np.ndarray = np.empty(count, np.object_)
     array[:] = [_string(item) for item in items]
     array = array.reshape(dims)
     array.flags.writeable = False
