@@ -36,8 +36,8 @@ from ovjit_ops.windows import resolve_pads
 ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
 PANEL_BYTES = 384 * 1024
-#: Floating-point operations of one chunk, some 15 us.
-CHUNK_FLOPS = 4_000_000
+#: Floating-point operations of one chunk, some 4 us.
+CHUNK_FLOPS = 1_000_000
 MOST_CHUNKS = 32
 #: Inputs of at most so many channels are read plane by plane, which saves turning them.
 PLANAR_CHANNELS = 4

@@ -34,7 +34,7 @@ KERNEL_ERRORS = {1: "an index is out of range"}
 
 
 #: ns. An inference that took less is run by the thread that waits for it.
-SHORT_JOB = 20_000_000
+SHORT_JOB = 300_000
 
 
 class Row(NamedTuple):
@@ -287,7 +287,7 @@ class Job:
             self._bases[1] = plan.memory.ctypes.data
             self._bases[2] = table.data.ctypes.data
         if words[runner.THREADS] > 1:
-            self._pool.ensure_workers()
+            self._pool.ensure_workers(helpers_only=True)
         first = FIRST_IO + len(self.inputs)
         for i, shape in enumerate(plan.output_shapes):
             array = self.outputs[i]

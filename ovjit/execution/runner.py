@@ -42,6 +42,7 @@ IDLE, QUEUED, RUNNING, DONE = range(4)
 #: A pool: what its workers share. WAKE is slept on.
 WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
 LEAD_AT, WALK_AT = 60, 61  # addresses of the functions of these names
+SPINNERS = 62  # workers that look out for work: nobody needs to be woken for what they will see
 OPEN_SLOTS = 16  # jobs that want helpers, from word OPEN on
 POOL_WORDS = 64
 
@@ -57,7 +58,7 @@ BOX_WORDS = 8
 #: What a worker's native loop returns besides the address of a job that Python must look at.
 STOPPED = 0
 
-SPIN_BEFORE_SLEEP = 2_000  # pauses of an idle worker after work, some 50 us
+SPIN_BEFORE_SLEEP = 6_000  # pauses of an idle worker after work, some 100 us
 SPIN_IN_STEP = 4_000  # pauses at a step's end before other processes are let through
 SPIN_MAIL = 4_000  # pauses of a worker that has mailed a job, until somebody comes: the GIL takes longer
 LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
@@ -166,7 +167,7 @@ def kernel(job, pool, arena, unused):
             slot += 1
         if slot < {OPEN_SLOTS}:
             aadd(pool + {WAKE} * 8, 1)
-            if aload(pool + {SLEEPERS} * 8) > 0:
+            if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {SPINNERS} * 8) < ld(job, {THREADS}) - 1:
                 wake(pool + {WAKE} * 8, ld(job, {THREADS}) - 1)
         call4(ld(pool, {WALK_AT}), job, generation, scratch, 1)
         if slot < {OPEN_SLOTS}:
@@ -206,6 +207,10 @@ def kernel(pool, arena, arena_size, resume):
                         st_i64(pool + {TAIL} * 8, 0)
                     aadd(pool + {LEADERS} * 8, 1)
                 astore(pool + {LOCK} * 8, 0)
+                if aload(pool + {HEAD} * 8) != 0 and aload(pool + {SPINNERS} * 8) == 0:
+                    if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {LEADERS} * 8) < ld(pool, {STREAMS}):
+                        aadd(pool + {WAKE} * 8, 1)
+                        wake(pool + {WAKE} * 8, 1)
         if job != 0:
             if ld(job, {ARENA_SIZE}) > arena_size or ld(job, {NOTIFY}) == {IN_PYTHON}:
                 return job
@@ -253,7 +258,7 @@ def kernel(pool, arena, arena_size, resume):
                         continue
                 if aload(pool + {HEAD} * 8) != 0:
                     aadd(pool + {WAKE} * 8, 1)
-                    if aload(pool + {SLEEPERS} * 8) > 0:
+                    if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {SPINNERS} * 8) == 0:
                         wake(pool + {WAKE} * 8, 1)
                 return job
 """
@@ -262,6 +267,7 @@ def kernel(pool, arena, arena_size, resume):
             job = 0
             continue
         helped = 0
+        crowded = 0
         i = 0
         while i < {OPEN_SLOTS}:
             job = aload(pool + ({OPEN} + i) * 8)
@@ -277,14 +283,19 @@ def kernel(pool, arena, arena_size, resume):
                     scratch += (slots & 0xFFFFFFFF) * ld(job, {SCRATCH_SIZE})
                     helped = 1
                     call4(ld(pool, {WALK_AT}), job, generation, scratch, 0)
+            elif (slots >> 32) == generation:
+                crowded = 1
             aadd(job + {ACTIVE} * 8, -1)
         job = 0
         if helped == 1:
             continue
+        # one that is too many would only take a core from those who work
+        aadd(pool + {SPINNERS} * 8, 1)
         spins = 0
-        while spins < {SPIN_BEFORE_SLEEP} and aload(pool + {WAKE} * 8) == seen:
+        while crowded == 0 and spins < {SPIN_BEFORE_SLEEP} and aload(pool + {WAKE} * 8) == seen:
             pause()
             spins += 1
+        aadd(pool + {SPINNERS} * 8, -1)
         if aload(pool + {WAKE} * 8) == seen:
             aadd(pool + {SLEEPERS} * 8, 1)
             sleep_on(pool + {WAKE} * 8, seen, 3600000000000)
@@ -308,7 +319,7 @@ def kernel(pool, job, unused, unused2):
     st_i64(pool + {TAIL} * 8, job)
     astore(pool + {LOCK} * 8, 0)
     aadd(pool + {WAKE} * 8, 1)
-    if aload(pool + {SLEEPERS} * 8) > 0:
+    if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {SPINNERS} * 8) == 0:
         wake(pool + {WAKE} * 8, 1)
     return 0
 """
@@ -440,7 +451,7 @@ RELEASE = """@njit(nogil=True)
 def kernel(pool, unused, unused2, unused3):
     aadd(pool + {LEADERS} * 8, -1)
     aadd(pool + {WAKE} * 8, 1)
-    if aload(pool + {SLEEPERS} * 8) > 0:
+    if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {SPINNERS} * 8) == 0:
         wake(pool + {WAKE} * 8, 1)
     return 0
 """

@@ -70,21 +70,21 @@ class Pool:
         self.running.clear()
         self.lock = threading.Lock()
 
-    def ensure_workers(self) -> None:
-        """Start the threads on first use. Raises RuntimeError when the process may have none."""
-        if self.workers:
+    def ensure_workers(self, helpers_only: bool = False) -> None:
+        """Start the threads on first use: all, or with `helpers_only` one fewer, for jobs that callers lead.
+
+        A thread that is too many for the cores takes one from those who work. Raises RuntimeError when the
+        process may have no more threads.
+        """
+        count = max(self.threads, self.streams) - helpers_only
+        if len(self.workers) >= count:
             return
         with self.lock:
-            if self.workers:
-                return
             runner.native()
-            workers = [
-                threading.Thread(target=_work, args=(self,), name=f"ovjit-{i}", daemon=True)
-                for i in range(max(self.threads, self.streams))
-            ]
-            for worker in workers:
+            for i in range(len(self.workers), count):
+                worker = threading.Thread(target=_work, args=(self,), name=f"ovjit-{i}", daemon=True)
                 worker.start()
-            self.workers = workers
+                self.workers = [*self.workers, worker]
 
     def submit(self, job: Job) -> None:
         """Queue a job; a worker runs it."""
