@@ -117,19 +117,23 @@ def tile_kernel(name: str, epilogue: Epilogue, isa: Isa) -> Kernel:
         "    w += group * w_g",
         "    y += group * y_g",
         *(f"    e{n} += group * e{n}_g" for n, o in enumerate(epilogue.operands) if o.kind != "channel"),
+    ]
+    # addresses go on by a pixel's stride and are worked out anew where a row ends
+    walked = [("x", 0), ("y", 1)]
+    walked += [(f"e{n}", o.where) for n, o in enumerate(epilogue.operands) if o.kind != "channel"]
+    fresh = [f"{name}_at = {name} + img * {name}_n + i * {name}_h + j * {name}_w" for name, _ in walked]
+    out += ["    " + line for line in fresh]
+    out += [
         "    while p < stop:",
         f"        rows = imin({rows[0]}, stop - p)",
         "        m = 0",
         f"        while m < {rows[0]}:",
-        "            st_i64(scratch + m * 8, x + img * x_n + i * x_h + j * x_w)",
-        f"            st_i64(scratch + {TABLE * 8} + m * 8, y + img * y_n + i * y_h + j * y_w)",
+        *(f"            st_i64(scratch + {row * TABLE * 8} + m * 8, {name}_at)" for name, row in walked),
     ]
-    for n, operand in enumerate(epilogue.operands):
-        if operand.kind != "channel":
-            address = f"e{n} + img * e{n}_n + i * e{n}_h + j * e{n}_w"
-            out += [f"            st_i64(scratch + {operand.where * TABLE * 8} + m * 8, {address})"]
-    advance = ["j += 1", "if j == ow:", "    j = 0", "    i += 1"]
+    advance = ["j += 1", *(f"{name}_at += {name}_w" for name, _ in walked)]
+    advance += ["if j == ow:", "    j = 0", "    i += 1"]
     advance += ["    if i == oh:", "        i = 0", "        img += 1"]
+    advance += ["    " + line for line in fresh]
     out += ["            m += 1", "            if m < rows:", *(" " * 16 + line for line in advance)]
     out += [" " * 8 + line for line in advance]
     out += ["        # this tile's share of the weights that come next",
