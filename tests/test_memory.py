@@ -99,3 +99,23 @@ def test_inferences_allocate_nothing(threads: int) -> None:
     assert seen > 500 * 800 and len(kept) == 500
     assert stayed < 500, f"{stayed} bytes stay after 500 inferences"
     assert most < 2000, f"{most} bytes are allocated for a moment"
+
+
+def test_working_memory_is_given_back() -> None:
+    """By `release_memory`, and with the model: callers' arenas go, and the next call works."""
+    import gc
+
+    import ovjit
+    from ovjit.data import DIGITS_XML, digits
+    from ovjit.execution import streams
+
+    compiled = ovjit.compile_model(DIGITS_XML, "CPU", {"INFERENCE_NUM_THREADS": 1})
+    images = digits()[1]
+    before = compiled(images)[0]
+    assert sum(arena.size for arena in streams.free_arenas) > 100_000
+    compiled.release_memory()
+    assert not streams.free_arenas
+    assert (compiled(images)[0] == before).all()
+    del compiled
+    gc.collect()
+    assert not streams.free_arenas

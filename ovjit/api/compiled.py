@@ -14,6 +14,7 @@ from ovjit.api.ports import PortInfo, make_ports
 from ovjit.api.request import InferRequest
 from ovjit.api.results import OVDict
 from ovjit.errors import InferenceError, UnsupportedError
+from ovjit.execution.streams import release_arenas
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Executable
@@ -138,7 +139,11 @@ class CompiledModel:
         self._kept_request().reset_state()
 
     def release_memory(self) -> None:
-        """Give back the memory of the requests that calls use, unless they run; the next call takes new."""
+        """Give back the memory of the requests that calls use, unless they run, and callers' working memory.
+
+        The next call takes new.
+        """
+        release_arenas()
         while self._free:
             try:
                 request = self._free.pop()

@@ -177,6 +177,11 @@ class Executable:
                 stages = self._stages.setdefault(key, stages)
         return StagedRun(stages, cut)
 
+    def __del__(self) -> None:
+        # the arenas that this model's callers have grown may be larger than others need
+        if streams is not None:  # the interpreter may be ending
+            streams.release_arenas()
+
     def new_job(self) -> Job:
         if self.watch is not None:
             from ovjit.execution.watch import WatchedJob

@@ -46,6 +46,11 @@ class Arena:
 free_arenas: list[Arena] = []
 
 
+def release_arenas() -> None:
+    """Give the working memory of callers that are not running back to the system."""
+    free_arenas.clear()
+
+
 class Pool:
     """`threads` workers that lead up to `streams` queued jobs at a time."""
 
