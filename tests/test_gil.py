@@ -132,7 +132,7 @@ def test_reading_and_asking_about_a_model(core, model):
 
 @pytest.fixture
 def own_objects_only():
-    """A full collection looks at all objects of the process: not at what the other tests of the run have left."""
+    """A full collection looks at all objects of the process: not at what the other tests have left."""
     gc.collect()
     gc.freeze()
     yield
