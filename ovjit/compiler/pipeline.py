@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -61,6 +63,15 @@ def run_passes(graph: Graph) -> Graph:
     return graph
 
 
+#: Held while a plan is made, and over a fork: a child would else wait for a thread that it does not have.
+_planning = threading.RLock()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_planning.acquire, after_in_parent=_planning.release, after_in_child=_planning.release
+    )
+
+
 class Program:
     """A compiled graph: lowered groups, kernels, packed constants; makes a `Plan` for any input shapes.
 
@@ -103,7 +114,14 @@ class Program:
         return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
 
     def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
-        """The plan for these input shapes. Raises ModelError when an operation does not accept them."""
+        """The plan for these input shapes. Raises ModelError when an operation does not accept them.
+
+        One thread at a time: lowerings keep what they work out for a shape until their steps are added.
+        """
+        with _planning:
+            return self._plan(shapes)
+
+    def _plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         types = concrete_types(self.graph, shapes)
         if needs_cut(types):
             plan = Plan()

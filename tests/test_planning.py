@@ -1,0 +1,53 @@
+"""Any thread may plan for any shapes: what a lowering keeps while it plans is not another thread's."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+
+from ovjit.execution.job import compile_graph
+from ovjit.graph.graph import Builder
+from ovjit.graph.shapes import ANY
+
+SEED = 20261125
+
+
+def test_threads_plan_different_shapes_at_once() -> None:
+    """Products pack by their columns, concatenations place their parts: both depend on the shape planned."""
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (ANY, ANY), "element_type": "f32"}).output
+    y = b.add("Parameter", (), {"shape": (ANY, ANY), "element_type": "f32"}).output
+    values = [b.add("Relu", [x]).output]
+    for _ in range(6):
+        product = b.add("MatMul", [x, y]).output
+        values.append(b.add("Relu", [product]).output)
+    executable = compile_graph(b.finish([b.add("Concat", values, {"axis": 1}).output]), {})
+    wrong: list[str] = []
+
+    def infer(seed: int) -> None:
+        rng = np.random.default_rng([SEED, seed])
+        job = executable.new_job()
+        for _ in range(12):
+            m, k, n = (int(v) for v in rng.integers(1, 70, 3))
+            a = rng.standard_normal((m, k)).astype(np.float32)
+            c = rng.standard_normal((k, n)).astype(np.float32)
+            job.set_input(0, a)
+            job.set_input(1, c)
+            job.run()
+            want = np.concatenate([np.maximum(a, 0)] + [np.maximum(a @ c, 0)] * 6, 1)
+            if not np.allclose(job.outputs[0], want, atol=1e-4):
+                wrong.append(f"{(m, k, n)} seed {SEED}")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=infer, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
