@@ -135,13 +135,9 @@ class Depthwise(TiledConvolution):
         }  # fmt: skip
         axes = (0, None, 2) if flat else (0, 2, 3)
         values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
-        reads = [x]
-        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
-            view = self.operand_view(planner, value, operand.kind)
-            values[f"e{i}"] = view.ptr
-            if operand.kind != "channel":
-                values |= dict(zip((f"e{i}_n", f"e{i}_h", f"e{i}_w"), self.along(view, axes), strict=True))
-            reads.append(view)
+        operands, read = self.operand_values(planner, axes)
+        values |= operands
+        reads = [x, *read]
         planner.step(self.kernel, values, ceil_div(rows, per_chunk), reads, [y], 2.0 * y.count * taps)
 
 

@@ -275,6 +275,23 @@ class Tiled(Lowering):
             view = planner.copy(value, Layout(order))
         return view.expand(planner.shape(self.out))
 
+    def operand_values(
+        self, planner: Planner, axes: Sequence[int | None], part: Callable[[View], View] = lambda view: view
+    ) -> tuple[dict[str, Any], list[View]]:
+        """Addresses and strides of the epilogue's operands along `axes` (N, OH, OW and perhaps the group), by
+        the names that kernels have for them; and the views that are read."""
+        values: dict[str, Any] = {}
+        reads = []
+        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
+            view = self.operand_view(planner, value, operand.kind)
+            if operand.kind != "channel":
+                view = part(view)
+                strides = self.along(view, axes)
+                values |= {f"e{i}_{letter}": stride for letter, stride in zip("nhwg", strides, strict=False)}
+            values[f"e{i}"] = view.ptr
+            reads.append(view)
+        return values, reads
+
     def over(self, planner: Planner, *read: View) -> list[View]:
         """Operands that the output may be written over: read where it writes, and not among `read`."""
         views = [
@@ -338,15 +355,9 @@ class Tiled(Lowering):
         values |= dict(zip(("y_n", "y_h", "y_w", "y_g"), self.along(y, along), strict=True))
         values["c_g"] = self.outs if group_axis is None else 0
         values["b_step"] = self.bias_step
-        reads = [x, *more]
-        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
-            view = self.operand_view(planner, value, operand.kind)
-            if operand.kind != "channel":
-                view = part(view)
-                names = (f"e{i}_n", f"e{i}_h", f"e{i}_w", f"e{i}_g")
-                values |= dict(zip(names, self.along(view, along), strict=True))
-            values[f"e{i}"] = view.ptr
-            reads.append(view)
+        operands, read = self.operand_values(planner, along, part)
+        values |= operands
+        reads = [x, *more, *read]
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
         planner.step(self.kernel, values, px_blocks * pn_blocks * self.groups, reads, [y], flops)
         planner.steps[-1].bytes += self.group_bytes * self.groups

@@ -354,13 +354,9 @@ class Winograd(TiledConvolution):
         }  # fmt: skip
         axes = (0, 2, 3)
         values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
-        reads = [products]
-        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
-            view = self.operand_view(planner, value, operand.kind)
-            values[f"e{i}"] = view.ptr
-            if operand.kind != "channel":
-                values |= dict(zip((f"e{i}_n", f"e{i}_h", f"e{i}_w"), self.along(view, axes), strict=True))
-            reads.append(view)
+        operands, read = self.operand_values(planner, axes)
+        values |= operands
+        reads = [products, *read]
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
         planner.step(self.output_kernel, values, ceil_div(tiles, per_chunk), reads, [y], 8.0 * products.count)
 
