@@ -121,8 +121,8 @@ def samples() -> Iterator[Case]:
     Inputs of other types, single numbers, and all but the first of operations that are not elementwise, are
     constants.
     """
-    from ovjit.api.builders import as_output
-    from ovjit.api.node import Node
+    from ovjit.api.model.builders import as_output
+    from ovjit.api.model.node import Node
     from ovjit.graph.op import all_ops
 
     for record in all_ops():

@@ -92,7 +92,7 @@ def tile_row(request: Any) -> Any:
 
 
 def measure(found: Counter[Shape], rounds: int) -> list[dict[str, Any]]:
-    from ovjit.execution.roof import fma_peak
+    from ovjit.tools.roofline import fma_peak
 
     requests = {shape: request_of(shape) for shape in found}
     times: dict[Shape, list[float]] = {shape: [] for shape in found}

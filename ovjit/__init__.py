@@ -14,22 +14,22 @@ from ovjit.version import get_version as get_version
 
 #: module -> the public names that are defined in it
 _NAMES = {
-    "ovjit.api.compiled": "CompiledModel",
-    "ovjit.api.core": "Core Version compile_model read_model shutdown",
-    "ovjit.api.dimension": "Dimension Symbol",
-    "ovjit.api.layout": "Layout",
-    "ovjit.api.model": "Model",
-    "ovjit.api.node": "ConstOutput DiscreteTypeInfo Input Node Output",
-    "ovjit.api.profiling": "ProfilingInfo",
-    "ovjit.api.queue": "AsyncInferQueue",
-    "ovjit.api.request": "InferRequest",
-    "ovjit.api.rtmap": "OVAny RTMap",
-    "ovjit.api.shapes": "PartialShape",
-    "ovjit.api.tensor": "Tensor",
-    "ovjit.api.types": "Type",
-    "ovjit.api.vectors": "AxisSet AxisVector Coordinate CoordinateDiff Shape Strides",
+    "ovjit.api.run.compiled": "CompiledModel",
+    "ovjit.api.run.core": "Core Version compile_model read_model shutdown",
+    "ovjit.api.tensors.dimension": "Dimension Symbol",
+    "ovjit.api.tensors.layout": "Layout",
+    "ovjit.api.model.model": "Model",
+    "ovjit.api.model.node": "ConstOutput DiscreteTypeInfo Input Node Output",
+    "ovjit.api.run.profiling": "ProfilingInfo",
+    "ovjit.api.run.queue": "AsyncInferQueue",
+    "ovjit.api.run.request": "InferRequest",
+    "ovjit.api.model.rt_info": "OVAny RTMap",
+    "ovjit.api.tensors.shapes": "PartialShape",
+    "ovjit.api.tensors.tensor": "Tensor",
+    "ovjit.api.tensors.types": "Type",
+    "ovjit.api.tensors.vectors": "AxisSet AxisVector Coordinate CoordinateDiff Shape Strides",
     "ovjit.execution.watch": "compare",
-    "ovjit.frontends.ir_writer": "save_model serialize",
+    "ovjit.frontends.ir.writer": "save_model serialize",
 }
 _MODULES = {"errors", "helpers", "op", "properties", "runtime", *(f"opset{i}" for i in range(1, 18))}
 _PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}

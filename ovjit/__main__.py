@@ -13,16 +13,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is what follows `python -m ovjit`. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["cache"]:
-        from ovjit.storage import cli
+        from ovjit.tools import cache as cli
 
         return cli.main(arguments[1:])
     if arguments[:1] == ["profile"]:
-        from ovjit.execution import profile
+        from ovjit.tools import profile
 
         return profile.main(arguments[1:])
     options = _parser().parse_args(arguments)
     if options.command == "demo":
-        from ovjit import demo
+        from ovjit.tools import demo
 
         return demo.main()
     return run(options.program, options.arguments, options.module)

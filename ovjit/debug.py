@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.codegen.isa import Isa
+    from ovjit.codegen.cpu.isa import Isa
     from ovjit.codegen.kernel import Kernel
     from ovjit.compiler.fuse import Group
     from ovjit.compiler.plan import Plan

@@ -1,5 +1,5 @@
-"""Builders of the operations of opset 3, see `ovjit.api.builders`."""
+"""Builders of the operations of opset 3, see `ovjit.api.model.builders`."""
 
-from ovjit.api.builders import opset_functions
+from ovjit.api.model.builders import opset_functions
 
 __getattr__, __dir__ = opset_functions(__name__, 3)

@@ -16,7 +16,7 @@ from networks import build, network_input
 from test_ops_native import SEED, check, native_ops
 
 import ovjit as ov
-from ovjit.codegen.isa import host_isa
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.data import digits
 
 #: One of every kind of kernel.

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
-from ovjit.codegen import jit, kernel
+from ovjit.codegen import kernel
+from ovjit.codegen.cpu import jit
 
 SEED = 20261120
 LARGEST = 640

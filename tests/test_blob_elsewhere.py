@@ -16,7 +16,7 @@ from blob_models import CASES, Case
 
 import ovjit
 from ovjit import opset8
-from ovjit.codegen.isa import ISAS, best_isa
+from ovjit.codegen.cpu.isa import ISAS, best_isa
 from ovjit.storage.container import Container, checksum, write_container
 from ovjit.storage.graph_format import dump, parse
 from ovjit.storage.keys import user_key

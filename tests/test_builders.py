@@ -13,7 +13,7 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.api.builders import builders, make_builder
+from ovjit.api.model.builders import builders, make_builder
 from ovjit.graph.op import DType, Op, TensorType, all_ops
 
 #: Where the real module has another signature, and why ours differs: (builder, opset) -> reason.

@@ -19,8 +19,9 @@ import platformdirs
 import pytest
 
 from ovjit.storage import cache as cache_module
-from ovjit.storage import cli, folders, keys, notice, sealed
+from ovjit.storage import folders, keys, notice, sealed
 from ovjit.storage.cache import KernelCache
+from ovjit.tools import cache as cli
 
 KEY = "ovjit_" + "0123456789" * 4
 OTHER = "ovjit_" + "9876543210" * 4

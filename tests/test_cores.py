@@ -8,7 +8,7 @@ import api_cases as cases
 import pytest
 
 import ovjit
-from ovjit.api import properties_table
+from ovjit.api.run import properties_table
 from ovjit.execution.cores import usable_cores
 
 QUOTA = "control group quota"

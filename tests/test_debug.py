@@ -97,7 +97,7 @@ def test_level_2_has_the_plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_level_3_has_the_graph_after_every_pass(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ovjit.compiler.pipeline import PIPELINE
+    from ovjit.compiler.program import PIPELINE
 
     monkeypatch.setenv("OVJIT_DEBUG", "3")
     monkeypatch.setenv("OVJIT_SKIP", "weights")
@@ -200,7 +200,7 @@ def test_compare_where_a_value_is_never_written() -> None:
 def wrong_operation() -> Iterator[Any]:
     """An operation whose native body is off by a thousandth where x > 1."""
     from ovjit.codegen import trace
-    from ovjit_ops.elementwise import REALS, unary
+    from ovjit_ops.elementwise.arithmetic import REALS, unary
 
     record = unary(
         "Wrong", lambda x: x * 2, lambda x: trace.where(x > 1, x * 2.002, x * 2), types=REALS

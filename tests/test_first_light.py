@@ -16,12 +16,12 @@ import openvino
 import pytest
 
 import ovjit as ov
-import ovjit.demo
+import ovjit.tools.demo
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen import trace
 from ovjit.data import digits
 from ovjit.graph import op as registry
-from ovjit_ops.elementwise import REALS, unary
+from ovjit_ops.elementwise.arithmetic import REALS, unary
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -172,7 +172,7 @@ assert not written, written
 
 
 def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ovjit.demo.main() == 0
+    assert ovjit.tools.demo.main() == 0
     said = capsys.readouterr().out
     for words in ("359 of 360 held-out digits", "sync   compiled(x)", "AsyncInferQueue", "executed layers"):
         assert words in said

@@ -19,8 +19,8 @@ import pytest
 import ovjit
 from ovjit.data import DIGITS_XML, digits
 from ovjit.errors import UnsupportedError
-from ovjit.frontends.ir import read_ir
-from ovjit.frontends.ir_writer import save_model, serialize
+from ovjit.frontends.ir.reader import read_ir
+from ovjit.frontends.ir.writer import save_model, serialize
 from ovjit.graph.interp import evaluate
 
 SMALL = b"""<?xml version="1.0"?>
@@ -408,7 +408,7 @@ def test_truncating_small_weights_is_harmless(tmp_path: Path) -> None:
     (tmp_path / "m.xml").write_bytes(SMALL)
     (tmp_path / "m.bin").write_bytes(WEIGHTS)
     code = (
-        "import sys, os; from ovjit.frontends.ir import read_ir\n"
+        "import sys, os; from ovjit.frontends.ir.reader import read_ir\n"
         "model = read_ir(sys.argv[1]); os.truncate(sys.argv[1][:-3] + 'bin', 0)\n"
         "print(next(n for n in model.get_ops() if n.get_type_name() == 'Constant').data.tolist())"
     )

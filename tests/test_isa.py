@@ -12,7 +12,7 @@ import pytest
 from isa_answers import OPS
 from networks import EXACT, NAMES, error, expected, real_core
 
-from ovjit.codegen.isa import ISAS, best_isa
+from ovjit.codegen.cpu.isa import ISAS, best_isa
 from ovjit.data import digits
 
 #: Of the output's largest value.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_ops_native import SEED, graph_of, native_ops
 
-from ovjit.compiler.pipeline import Program
+from ovjit.compiler.program import Program
 from ovjit.errors import InferenceError
 from ovjit.execution.job import Executable, compile_graph
 from ovjit.graph import dtypes

@@ -14,7 +14,7 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.api.ends import Constant
+from ovjit.api.model.boundary import Constant
 from ovjit.errors import ModelError
 from ovjit.graph.graph import verify
 from ovjit.graph.interp import evaluate

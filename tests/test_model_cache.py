@@ -17,9 +17,10 @@ import ovjit
 import ovjit.cache
 from ovjit import opset8
 from ovjit.data import digits
-from ovjit.frontends.ir_writer import to_bytes
-from ovjit.frontends.weights import MAP_FROM
-from ovjit.storage import cli, graph_format, notice, origins, sealed
+from ovjit.frontends.ir.weights import MAP_FROM
+from ovjit.frontends.ir.writer import to_bytes
+from ovjit.storage import graph_format, notice, origins, sealed
+from ovjit.tools import cache as cli
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 X = np.random.default_rng(5).normal(size=(1, 600)).astype(np.float32)

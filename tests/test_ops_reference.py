@@ -18,8 +18,8 @@ from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType, all_ops, find_op
 from ovjit.graph.shapes import ANY, Interval, is_static
-from ovjit_ops.conversion import CONVERTIBLE, convert, convert_body
-from ovjit_ops.windows import output_extents, resolve_pads
+from ovjit_ops.common.windows import output_extents, resolve_pads
+from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
 
 SEED = 20260
 OPS = [record for record in all_ops() if record.samples is not None]

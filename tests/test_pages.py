@@ -448,7 +448,7 @@ def test_snippets_unmodified_through_as_openvino(tmp_path: Path) -> None:
         "import ovjit.as_openvino, sys\n"
         f"sys.path.insert(0, {str(TESTS)!r})\n"
         "import test_pages, openvino.runtime\n"
-        "assert openvino.runtime.Core is sys.modules['ovjit.api.core'].Core\n"
+        "assert openvino.runtime.Core is sys.modules['ovjit.api.run.core'].Core\n"
         "for snippet in test_pages.SNIPPETS:\n"
         "    test_pages.run(snippet)\n"
         "    print('ran', snippet.name)\n"

@@ -12,11 +12,12 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen import kernel as kernels
-from ovjit.codegen import objects
-from ovjit.codegen.isa import host_isa
+from ovjit.codegen.cpu import objects
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.data import digits
-from ovjit.execution import profile, roof
 from ovjit.execution.job import Row
+from ovjit.tools import profile
+from ovjit.tools import roofline as roof
 
 DIGITS = (16, 1, 8, 8)
 

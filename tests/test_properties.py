@@ -222,7 +222,7 @@ def test_defaults_of_the_cpu_device():
 
 
 def test_threads_follow_what_the_process_may_use(monkeypatch):
-    from ovjit.api import properties_table as table
+    from ovjit.api.run import properties_table as table
 
     monkeypatch.setattr(table, "usable_cores", lambda: (6, "control group quota"))
     resolved = table.resolve({}, "CPU")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.compiler.pipeline import run_passes
+from ovjit.compiler.program import run_passes
 from ovjit.execution.job import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate

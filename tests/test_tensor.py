@@ -13,10 +13,10 @@ import openvino
 import pytest
 from side_by_side import OVJIT, lines, outcome, same
 
-from ovjit.api.memory import address_of
-from ovjit.api.shapes import PartialShape
-from ovjit.api.tensor import Tensor, lend_array, new_tensor
-from ovjit.api.types import TYPES, Type
+from ovjit.api.tensors.memory import address_of
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.tensor import Tensor, lend_array, new_tensor
+from ovjit.api.tensors.types import TYPES, Type
 
 A = np.arange(24, dtype=np.float32).reshape(4, 6)
 READ_ONLY = np.arange(4.0)

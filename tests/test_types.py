@@ -12,7 +12,7 @@ import openvino
 import pytest
 from side_by_side import OVJIT, lines, outcome, same
 
-from ovjit.api.types import TYPES, Type, type_named
+from ovjit.api.tensors.types import TYPES, Type, type_named
 
 Dimension, PartialShape, Shape, Layout = OVJIT.Dimension, OVJIT.PartialShape, OVJIT.Shape, OVJIT.Layout
 

@@ -19,8 +19,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from ovjit import debug
-from ovjit.codegen import objects
-from ovjit.codegen.isa import Isa, host_isa, target
+from ovjit.codegen.cpu import objects
+from ovjit.codegen.cpu.isa import Isa, host_isa, target
 
 log = logging.getLogger("ovjit")
 
@@ -92,14 +92,14 @@ class Kernel:
         return "ovjit_" + _digest(self.source, self.key, isa, _file_digest(self._intrinsics))
 
     def compile(self, isa: Isa) -> bytes:
-        from ovjit.codegen import jit
+        from ovjit.codegen.cpu import jit
 
         return jit.compile_kernel(
             self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None
         )
 
     def assembly(self, isa: Isa | None = None) -> str:
-        from ovjit.codegen import jit
+        from ovjit.codegen.cpu import jit
 
         isa = isa or host_isa()
         return jit.assembly(
@@ -149,17 +149,15 @@ def _installed(package: str) -> str:
 
 @functools.cache
 def code_digest() -> str:
-    """A hash of the code generators themselves: another ovjit makes other kernels from the same text."""
-    from importlib.util import find_spec
+    """A hash of the code generators themselves: another ovjit makes other kernels from the same text.
 
+    Every module of `ovjit.codegen` and `ovjit.tiles` is in it, so that a new one cannot be forgotten.
+    """
     here = pathlib.Path(__file__).parent
-    paths = [here / name for name in ("jit.py", "simd.py", "atomics.py", "emit.py")]
-    ops = find_spec("ovjit_ops")  # found and not imported, which an imported blob need not pay for
-    assert ops is not None and ops.origin is not None
-    paths.append(pathlib.Path(ops.origin).parent / "tiles.py")
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
+    for folder in (here, here.parent / "tiles"):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

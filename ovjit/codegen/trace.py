@@ -369,7 +369,7 @@ pow = power
 
 def exp(x: Any) -> Any:
     """e ** x."""
-    from ovjit_ops.approx import exp_f32
+    from ovjit.codegen.approx import exp_f32
 
     if not isinstance(x, Tracer):
         return np.exp(x)
@@ -378,7 +378,7 @@ def exp(x: Any) -> Any:
 
 def log(x: Any) -> Any:
     """The natural logarithm."""
-    from ovjit_ops.approx import log_f32
+    from ovjit.codegen.approx import log_f32
 
     if not isinstance(x, Tracer):
         return np.log(x)
@@ -387,7 +387,7 @@ def log(x: Any) -> Any:
 
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent."""
-    from ovjit_ops.approx import tanh_f32
+    from ovjit.codegen.approx import tanh_f32
 
     if not isinstance(x, Tracer):
         return np.tanh(x)
@@ -396,7 +396,7 @@ def tanh(x: Any) -> Any:
 
 def erf(x: Any) -> Any:
     """The error function."""
-    from ovjit_ops.approx import erf_f32
+    from ovjit.codegen.approx import erf_f32
 
     if isinstance(x, Tracer) and x.dtype == "f32":
         return erf_f32(x)

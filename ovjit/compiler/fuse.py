@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovjit.codegen.emit import Body
+from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.trace import Recorder, Tracer, number, trace
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.shapes import Interval

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.codegen.emit import Body
-from ovjit.codegen.isa import host_isa
+from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.loops import SIZE, elementwise_kernel
-from ovjit.codegen.turn import OUTER, turn_kernel
+from ovjit.codegen.transpose import OUTER, turn_kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, ceil_div, overwritable, split
 from ovjit.compiler.views import Layout, View, merge_dims, product

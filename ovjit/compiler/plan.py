@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.loops import SIZE
 from ovjit.compiler.views import (
     ARENA,
     CONSTANTS,
@@ -101,7 +101,7 @@ class Plan:
         self.parallel = False
         self.input_shapes: tuple[tuple[int, ...], ...] = ()
         self.output_shapes: list[tuple[int, ...]] = []
-        self.cut: Any = None  # how the graph is cut (`ovjit.compiler.cut`) when it cannot run in one piece
+        self.cut: Any = None  # how the graph is cut (`compiler/partition.py`) when it cannot run in one piece
         self.composite: Any = None  # what runs in place of steps
         # of a watched program: when each group is done, and the types and known values of all values
         self.taps: list[Tap] | None = None

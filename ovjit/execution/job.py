@@ -19,8 +19,8 @@ import numpy as np
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.compiler.options import Options, compiling
+from ovjit.compiler.passes.variables import public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
-from ovjit.compiler.state import public_outputs
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
 from ovjit.execution import runner, streams
@@ -69,7 +69,7 @@ class Table:
         self.rows = rows
         self.address = rows.ctypes.data
         self.host = [i for i, step in enumerate(steps) if step.host is not None]
-        #: What runs in place of steps, see `ovjit.execution.stages`: has `run(job)` and `rows(job)`.
+        #: What runs in place of steps, see `ovjit.execution.segments`: has `run(job)` and `rows(job)`.
         self.composite = plan.composite
         #: Led by Python and not by the runner alone.
         self.in_python = bool(self.host) or plan.taps is not None or plan.composite is not None
@@ -79,11 +79,11 @@ class Table:
 
 def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False) -> Any:
     """The compiler's program of `graph`; what `config` says of algorithms is heeded."""
-    from ovjit.compiler.pipeline import Program
-    from ovjit.compiler.state import has_state
+    from ovjit.compiler.passes.variables import has_state
+    from ovjit.compiler.program import Program
 
     if has_state(graph):
-        from ovjit.execution.state import StatefulProgram
+        from ovjit.execution.variables import StatefulProgram
 
         return StatefulProgram.of(graph, config)
     exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
@@ -166,7 +166,7 @@ class Executable:
 
     def _staged(self, cut: Any) -> Any:
         """What runs a graph that has to be cut. The parts of equal cuts are compiled once."""
-        from ovjit.execution.stages import StagedRun, Stages
+        from ovjit.execution.segments import StagedRun, Stages
 
         key = cut.key
         with self._lock:
@@ -542,7 +542,7 @@ class Job:
         return array
 
     def states(self) -> Any:
-        """The model's variables in this job, an `ovjit.execution.state.States`; None when it has none."""
+        """The model's variables in this job, an `ovjit.execution.variables.States`; None when it has none."""
         states_of = getattr(self.executable.program, "states_of", None)
         return None if states_of is None else states_of(self)
 

@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ovjit.codegen.cpu.objects import function
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.kernel import addresses as load_kernels
-from ovjit.codegen.objects import function
 
 #: A row of the table; its last word is free.
 STEP_WORDS = 4
@@ -463,7 +463,7 @@ TEMPLATES = {
 
 
 def _intrinsics(isa: Any) -> dict[str, Any]:
-    from ovjit.codegen import atomics
+    from ovjit.codegen.cpu import atomics
 
     return atomics.intrinsics()
 

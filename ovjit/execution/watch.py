@@ -156,8 +156,8 @@ def compare(
     A row's `error` is what its own step adds, `total` what has come together up to there. The last rows are
     the model's outputs against the references of the model as it was given, before any rewriting.
     """
-    from ovjit.api.core import Core, _compile
-    from ovjit.api.model import Model
+    from ovjit.api.model.model import Model
+    from ovjit.api.run.core import Core, _compile
 
     core = Core()
     if not isinstance(model, Model):

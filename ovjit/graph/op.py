@@ -1,6 +1,6 @@
 """The operation record and its registry: what an operation is, in one place.
 
-An operation is a class decorated with `@op` (or one row of a table, see `ovjit_ops.elementwise`):
+An operation is a class decorated with `@op` (or one row of a table, see `ovjit_ops.elementwise.arithmetic`):
 
     @op("Softmax", opset=8)
     class Softmax:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ovjit.api.types import Type
-from ovjit.api.vectors import Shape, dims_of
+from ovjit.api.tensors.types import Type
+from ovjit.api.tensors.vectors import Shape, dims_of
 
 _WHOLE = {"u1": 1, "u2": 2, "u4": 4, "i4": 4, "nf4": 4, "f4e2m1": 4}
 _SPLIT = {"u3": (8, 2, 1), "u6": (4, 4, 2)}  # values in a group, low bits, high bits

@@ -1,6 +1,6 @@
 """The ends of a graph as classes: Constant, Parameter, Result; and what else OpenVINO keeps in `op`."""
 
-from ovjit.api.ends import Constant, Parameter, Result
-from ovjit.api.state import assign, read_value
+from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.variables import assign, read_value
 
 __all__ = ["Constant", "Parameter", "Result", "assign", "read_value"]

@@ -1,5 +1,5 @@
 """What OpenVINO keeps in `op.util`: variables."""
 
-from ovjit.api.state import Variable, VariableInfo
+from ovjit.api.model.variables import Variable, VariableInfo
 
 __all__ = ["Variable", "VariableInfo"]

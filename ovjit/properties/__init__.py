@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.api.property_values import (
+from ovjit.api.run.property_values import (
     CacheMode,
     CompatibilityCheck,
     Property,
@@ -10,7 +10,7 @@ from ovjit.api.property_values import (
     instance_of,
     integer,
 )
-from ovjit.api.types import Type
+from ovjit.api.tensors.types import Type
 from ovjit.properties import device, hint, intel_auto, intel_cpu, log, streams
 from ovjit.properties.streams import Num as _Num
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ovjit import debug
-from ovjit.api import properties_table as table
-from ovjit.api.compiled import CompiledModel
-from ovjit.api.ports import PortInfo
-from ovjit.api.types import Type
-from ovjit.compiler.state import public_outputs
+from ovjit.api.model.ports import PortInfo
+from ovjit.api.run import properties_table as table
+from ovjit.api.run.compiled import CompiledModel
+from ovjit.api.tensors.types import Type
+from ovjit.compiler.passes.variables import public_outputs
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph
@@ -127,7 +127,7 @@ def key_of(settings: Mapping[str, Any]) -> bytes:
 
 def machine() -> dict[str, str]:
     """What object code depends on: versions, code generators, the CPU, and switches that change code."""
-    from ovjit.codegen.isa import host_isa, target
+    from ovjit.codegen.cpu.isa import host_isa, target
     from ovjit.codegen.kernel import code_digest, versions
 
     isa = host_isa()

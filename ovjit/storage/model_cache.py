@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.api.compiled import CompiledModel
-from ovjit.api.ports import PortInfo
+from ovjit.api.model.ports import PortInfo
+from ovjit.api.run.compiled import CompiledModel
 from ovjit.graph.graph import Graph
 from ovjit.storage.blob import header_for, load_container, save_blob
 from ovjit.storage.cache import Entry

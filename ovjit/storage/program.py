@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen import kernel as kernels
-from ovjit.codegen import objects
+from ovjit.codegen.cpu import objects
+from ovjit.compiler.passes.variables import Variable
 from ovjit.compiler.plan import HostCall, Plan, Step
-from ovjit.compiler.state import Variable
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
 from ovjit.execution.job import make_program
@@ -274,9 +274,9 @@ def stored_with_variables(
     config: Mapping[str, Any],
 ) -> Any:
     """As `StoredProgram`, for a model with state: the program around the stored one."""
-    from ovjit.compiler.state import lift
+    from ovjit.compiler.passes.variables import lift
     from ovjit.execution.job import Executable
-    from ovjit.execution.state import StatefulProgram, inner_config
+    from ovjit.execution.variables import StatefulProgram, inner_config
 
     try:
         variables = [

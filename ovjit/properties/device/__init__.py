@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.api.property_values import Capability, DeviceType, ListProperty, Property, instance_of
+from ovjit.api.run.property_values import Capability, DeviceType, ListProperty, Property, instance_of
 
 Type = DeviceType
 

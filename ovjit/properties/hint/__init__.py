@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.api.property_values import (
+from ovjit.api.run.property_values import (
     ExecutionMode,
     ModelDistributionPolicy,
     PerformanceMode,
@@ -15,12 +15,12 @@ from ovjit.api.property_values import (
     integer,
     number,
 )
-from ovjit.api.tensor import Tensor
-from ovjit.api.types import Type
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.api.tensors.types import Type
 
 
 def _model(value: Any) -> Any:
-    from ovjit.api.model import Model
+    from ovjit.api.model.model import Model
 
     return instance_of(Model)(value)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.api.property_values import Property, SchedulePolicy, instance_of
+from ovjit.api.run.property_values import Property, SchedulePolicy, instance_of
 
 device_bind_buffer = Property("DEVICE_BIND_BUFFER", instance_of(bool))
 devices_utilization_threshold = Property("DEVICES_UTILIZATION_THRESHOLD", instance_of(dict))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.api.property_values import Property, TbbPartitioner, instance_of, number
+from ovjit.api.run.property_values import Property, TbbPartitioner, instance_of, number
 
 denormals_optimization = Property("CPU_DENORMALS_OPTIMIZATION", instance_of(bool))
 sparse_weights_decompression_rate = Property("CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE", number)

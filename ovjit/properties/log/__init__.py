@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.api.property_values import Level, Property, instance_of
+from ovjit.api.run.property_values import Level, Property, instance_of
 
 level = Property("LOG_LEVEL", instance_of(Level))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.api.property_values import Num, Property, integer
+from ovjit.api.run.property_values import Num, Property, integer
 
 
 def _num(value: Any) -> Num:

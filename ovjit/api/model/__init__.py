@@ -1,0 +1,1 @@
+"""What users build and edit: nodes, ports, models, builders, variables."""

@@ -1,0 +1,409 @@
+"""The ends of a graph: Parameter, Constant, Result. `ovjit.op` is where users find them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
+from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of, type_of
+from ovjit.api.tensors.layout import Layout
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import Type
+from ovjit.api.tensors.vectors import Shape, Strides
+from ovjit.api.tensors.vectors import dims_of as static_dims
+from ovjit.errors import ModelError
+from ovjit.graph import dtypes
+from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.shapes import Dim, Interval
+
+
+class Parameter(Node):
+    """An input of a model."""
+
+    __slots__ = ()
+
+    def __init__(self, element_type: Type, shape: Shape | PartialShape):
+        if not isinstance(element_type, Type) or not isinstance(shape, (Shape, PartialShape)):
+            raise TypeError("Parameter takes a Type and a Shape or PartialShape")
+        self._make(element_type._name, dims_of(shape), None)
+
+    @classmethod
+    def _of(cls, element_type: str, shape: tuple[Dim, ...] | None, name: str | None = None) -> Parameter:
+        node = cls.__new__(cls)
+        node._make(element_type, shape, name)
+        return node
+
+    def _make(self, element_type: str, shape: tuple[Dim, ...] | None, name: str | None) -> None:
+        record = find_op("Parameter")
+        self._setup(record, (), record.check_attributes({"element_type": element_type, "shape": shape}), name)
+        self._set_types(self._infer())
+
+    def get_partial_shape(self) -> PartialShape:
+        return partial_shape_of(self._attrs["shape"])
+
+    def set_partial_shape(self, partial_shape: PartialShape) -> None:
+        """Change the shape; the graph follows at its next validation."""
+        if not isinstance(partial_shape, PartialShape):
+            raise TypeError(f"expected a PartialShape, not {type(partial_shape).__name__}")
+        with GRAPH_LOCK:
+            self._attrs = {**self._attrs, "shape": dims_of(partial_shape)}
+
+    def get_element_type(self) -> Type:
+        return type_of(self._attrs["element_type"])
+
+    def set_element_type(self, element_type: Type) -> None:
+        """Change the element type; the graph follows at its next validation."""
+        with GRAPH_LOCK:
+            self._attrs = {**self._attrs, "element_type": element_name(element_type)}
+
+    def get_layout(self) -> Layout:
+        return _layout(self)
+
+    def set_layout(self, layout: Layout) -> None:
+        """Note which axis means what. Raises RuntimeError if the rank does not fit."""
+        _set_layout(self, layout, self._attrs["shape"])
+
+    def get_attributes(self) -> dict[str, Any]:
+        shape = self._attrs["shape"]
+        listed = None if shape is None else [-1 if isinstance(d, Interval) else d for d in shape]
+        return {"shape": listed, "element_type": self._attrs["element_type"]}
+
+    partial_shape = property(get_partial_shape, set_partial_shape)
+    element_type = property(get_element_type, set_element_type)
+    layout = property(get_layout, set_layout)
+
+
+class Result(Node):
+    """An output of a model. Its tensor is that of the output it takes, names included."""
+
+    __slots__ = ()
+
+    def __init__(self, output: Output):
+        if not isinstance(output, Output):
+            raise TypeError(f"Result takes an Output, not {type(output).__name__}")
+        self._make(output, None)
+
+    @classmethod
+    def _of(cls, output: Output, name: str | None = None) -> Result:
+        node = cls.__new__(cls)
+        node._make(output, name)
+        return node
+
+    def _make(self, output: Output, name: str | None) -> None:
+        self._setup(find_op("Result"), (output,), {}, name)
+        self._tensors = [output._tensor]
+        output._node._remember_user(self)
+
+    def _connect(self, index: int, source: Output) -> None:
+        super()._connect(index, source)
+        self._tensors = [source._tensor]
+
+    def set_arguments(self, sources: Sequence[Output | Node]) -> None:
+        super().set_arguments(sources)
+        self._tensors = [self._inputs[0]._tensor]
+
+    def get_layout(self) -> Layout:
+        return _layout(self)
+
+    def set_layout(self, layout: Layout) -> None:
+        """Note which axis means what. Raises RuntimeError if the rank does not fit."""
+        _set_layout(self, layout, self._tensors[0]._type.shape)
+
+    layout = property(get_layout, set_layout)
+
+
+class Constant(Node):
+    """A tensor that is part of the model, read-only.
+
+    `Constant(array, shared_memory=False)`, `Constant(tensor, shared_memory=True)` or
+    `Constant(type, shape, values)`, where one value fills the whole shape.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        names: tuple[str, ...] = ("array", "shared_memory")
+        if args and isinstance(args[0], Type):
+            names = ("element_type", "shape", "values")
+        elif "tensor" in kwargs or (args and not isinstance(args[0], np.ndarray)):
+            names = ("tensor", "shared_memory")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if len(args) > len(names) or set(given) - set(names):
+            raise TypeError(f"Constant takes {', '.join(names)}")
+        if "element_type" in given and len(given) == 3:
+            self._from_values(**given)
+        elif isinstance(given.get("array"), np.ndarray):
+            array = given["array"]
+            if not given.get("shared_memory", False):
+                array = np.array(array, order="C")
+            self._make(array, dtypes.from_numpy(array.dtype), None, None)
+        elif hasattr(given.get("tensor"), "element_type"):
+            self._from_tensor(given["tensor"], given.get("shared_memory", True))
+        else:
+            raise TypeError("Constant takes an array, a Tensor, or a Type, a Shape and values")
+
+    def _from_values(self, element_type: Type, shape: Any, values: Any) -> None:
+        dims = static_dims(shape)
+        flat = np.asarray(values).reshape(-1)
+        count = math.prod(dims)
+        if flat.size not in (1, count):
+            raise ModelError(f"{flat.size} values do not fill the shape {list(dims)}")
+        value, name = converted(flat, element_type._name)
+        if value.size != count:
+            value = np.repeat(value, count) if flat.size == 1 else value[:count]
+        packed = not _natural(name)
+        self._make(value if packed else value.reshape(dims), name, dims if packed else None, None)
+
+    def _from_tensor(self, tensor: Any, shared: bool) -> None:
+        name, dims = tensor.element_type._name, tuple(tensor.shape)
+        data = tensor.data if shared else np.array(tensor.data)
+        value = from_storage(data, name, dims)
+        self._make(value, name, None if _natural(name) else dims, None)
+
+    @classmethod
+    def _of(
+        cls,
+        value: np.ndarray,
+        element_type: str,
+        shape: tuple[int, ...] | None = None,
+        name: str | None = None,
+    ) -> Constant:
+        """From the array that holds the values (see `ovjit_ops.boundary.parameters.Constant`), not copied."""
+        node = cls.__new__(cls)
+        node._make(value, element_type, shape, name)
+        return node
+
+    def _make(
+        self, value: np.ndarray, element_type: str, shape: tuple[int, ...] | None, name: str | None
+    ) -> None:
+        if value.flags.writeable:
+            value = value.view()
+            value.flags.writeable = False
+        record = find_op("Constant")
+        attrs = {"value": value, "element_type": element_type, "shape": shape}
+        self._setup(record, (), record.check_attributes(attrs), name)
+        self._set_types(self._infer())
+
+    @property
+    def value(self) -> np.ndarray:
+        """The values in the NumPy dtype that has them (bf16 as ml_dtypes.bfloat16 ...), read-only."""
+        return self._attrs["value"]
+
+    @property
+    def data(self) -> np.ndarray:
+        """The memory as `Tensor.data` shows it, read-only: packed below 8 bits, bits for bf16 and f8."""
+        return to_storage(self.value, self._attrs["element_type"])
+
+    def get_data(self, *, dtype: Any = None, copy: bool = False) -> np.ndarray:
+        """The data, converted to `dtype` if given; types below 8 bits are unpacked then."""
+        if dtype is None:
+            return self.data.copy() if copy else self.data
+        kind = np.dtype(dtype.to_dtype() if isinstance(dtype, Type) else dtype)
+        return self.value.astype(kind)
+
+    def get_vector(self) -> np.ndarray:
+        """A flat copy. Raises RuntimeError for types that NumPy itself does not have."""
+        if self.value.dtype.kind not in "fiubO" or not _natural(self._attrs["element_type"]):
+            raise RuntimeError(f"get_vector knows no {self._attrs['element_type']}; use get_data")
+        return self.value.reshape(-1).copy()
+
+    def get_value_strings(self) -> list[str]:
+        value = self.value.reshape(-1)
+        if self._attrs["element_type"] == "u1":
+            value = np.unpackbits(value, count=math.prod(self._attrs["shape"]))
+        return [_value_text(v) for v in value.tolist()]
+
+    def get_byte_size(self) -> int:
+        return int(self.data.nbytes)
+
+    def get_strides(self) -> Strides:
+        """Bytes between neighbours of each axis. Raises RuntimeError below 8 bits."""
+        element_type = self._attrs["element_type"]
+        if dtypes.ELEMENT_TYPES[element_type].is_packed:
+            raise RuntimeError(f"a constant of {element_type} has no strides in bytes")
+        return Strides(list(self.value.strides))
+
+    def get_tensor_view(self) -> Any:
+        """A Tensor of the constant's values."""
+        from ovjit.api.tensors.tensor import Tensor
+
+        data = self.data
+        shape = Shape(list(self._tensors[0]._type.shape))
+        if self._attrs["element_type"] == "string":
+            return Tensor(data)
+        return Tensor(np.array(data), shape, type_of(self._attrs["element_type"]))
+
+    def get_attributes(self) -> dict[str, Any]:
+        shape = self._tensors[0]._type.shape
+        return {"element_type": self._attrs["element_type"], "shape": list(shape)}
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    strides = property(get_strides)
+    tensor_view = property(get_tensor_view)
+
+
+def constant_node(
+    value: Any, element_type: str | None = None, name: str | None = None, share: bool = False
+) -> Constant:
+    """A Constant of a number, list, array or string(s), converted to `element_type` if given.
+
+    A bare int is i64, a float f64. The value is copied unless `share` is True and it is an array that needs
+    no conversion. Raises TypeError for what has no element type.
+    """
+    array = np.asarray(value)
+    if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):
+        raise TypeError(f"a constant cannot be made of {type(value).__name__}: {value!r:.80}")
+    dims = array.shape
+    if element_type is None or (_natural(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):
+        name_of = dtypes.from_numpy(array.dtype)
+        if name_of == "string":
+            array = array.astype(object)
+        elif not (share and isinstance(value, np.ndarray) and array.flags.c_contiguous):
+            array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+        return Constant._of(array, name_of, None, name)
+    new, name_of = converted(array, element_type)
+    return Constant._of(new, name_of, None if _natural(name_of) else dims, name)
+
+
+def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
+    """(`array` as the values of an element type, its name); packed bytes where NumPy has no such values."""
+    if _natural(element_type):
+        dtype = dtypes.numpy_dtype(element_type)
+        if dtype.kind == "V" and array.dtype.kind not in "fV":
+            array = array.astype(np.float32 if dtypes.ELEMENT_TYPES[element_type].is_real else np.int32)
+        with np.errstate(all="ignore"):
+            return array.astype(dtype, order="C"), element_type
+    if element_type == "u1":
+        return np.packbits((array.reshape(-1) != 0).astype(np.uint8)), element_type
+    raise ModelError(
+        f"a constant of {element_type} cannot be made from values; give a Tensor of packed bytes"
+    )
+
+
+def _natural(element_type: str) -> bool:
+    """Whether a NumPy array has elements of this type's values."""
+    return dtypes.ELEMENT_TYPES[element_type].numpy is not None
+
+
+def to_storage(value: np.ndarray, element_type: str) -> np.ndarray:
+    """A constant's values as they lie in memory and in files, read-only. Below 8 bits: flat packed bytes, the
+    first value in the lowest bits."""
+    row = dtypes.ELEMENT_TYPES[element_type]
+    if row.kind == "s":
+        out = np.array([v if isinstance(v, bytes) else str(v).encode() for v in value.reshape(-1)], dtype="S")
+        out = out.reshape(value.shape)
+    elif row.numpy is None:
+        return value
+    elif row.is_packed:
+        out = pack_low_first(value, row.bits).view(type_of(element_type).to_dtype())
+    else:
+        container = type_of(element_type).to_dtype()
+        return value if container == value.dtype else value.view(container)
+    out.flags.writeable = False
+    return out
+
+
+def from_storage(data: np.ndarray, element_type: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The reverse: the array of values (packed bytes stay where NumPy has no such values)."""
+    row = dtypes.ELEMENT_TYPES[element_type]
+    if row.kind == "s":
+        texts = [v.decode() if isinstance(v, bytes) else v for v in data.reshape(-1)]
+        return np.array(texts, object).reshape(shape)
+    if row.numpy is None:
+        return data.reshape(-1).view(np.uint8)
+    if row.is_packed:
+        return unpack_low_first(data.reshape(-1).view(np.uint8), row.bits, shape, row.numpy)
+    return data.reshape(shape) if data.dtype == row.numpy else data.view(row.numpy).reshape(shape)
+
+
+def pack_low_first(value: np.ndarray, bits: int) -> np.ndarray:
+    """Values of 2 or 4 bits as bytes, the first in the lowest bits; unused bits of the last byte are 0."""
+    per_byte = 8 // bits
+    raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8) & ((1 << bits) - 1)
+    padded = np.zeros(-(-raw.size // per_byte) * per_byte, np.uint8)
+    padded[: raw.size] = raw
+    shifts = np.arange(per_byte, dtype=np.uint8) * bits
+    return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8)
+
+
+def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The reverse of `pack_low_first`: an array of `shape` and the ml_dtypes `dtype`."""
+    shifts = np.arange(8 // bits, dtype=np.uint8) * bits
+    raw = ((data.reshape(-1, 1) >> shifts) & ((1 << bits) - 1)).astype(np.uint8).reshape(-1)
+    raw = np.ascontiguousarray(raw[: math.prod(shape)])
+    if dtype.name.startswith("int"):  # sign-extended, as ml_dtypes keeps it
+        raw = ((raw ^ (1 << (bits - 1))).astype(np.int8) - (1 << (bits - 1))).astype(np.int8)
+    return raw.view(dtype).reshape(shape)
+
+
+def const_port(
+    kind: str, friendly_name: str, element_type: str, shape: tuple[Dim, ...] | None, names: Iterable[str]
+) -> ConstOutput:
+    """A port of a compiled model, on a node of its own that nothing else refers to.
+
+    `kind` is "input" (the node is a Parameter) or "output" (a Result).
+    """
+    node: Node = _without_record(Parameter, (), {"shape": shape, "element_type": element_type}, friendly_name)
+    tensor = DescriptorTensor(TensorType(element_type, shape))
+    node._tensors = [tensor]
+    if kind == "output":
+        source = node
+        node = _without_record(Result, (source.output(0),), {}, friendly_name)
+        node._tensors = [tensor]
+        source._remember_user(node)
+    tensor._names = set(names)
+    return ConstOutput._of(node, 0)
+
+
+def _without_record(kind: type[Node], inputs: Sequence[Output], attrs: dict[str, Any], name: str) -> Node:
+    """A node that looks its operation's record up when it is asked for: who imports a compiled model pays for
+    no operations."""
+    node = kind.__new__(kind)
+    node._setup(None, inputs, attrs, name)  # type: ignore[arg-type]
+    del node._op
+    return node
+
+
+def _late_record(node: Node, name: str) -> Any:
+    if name != "_op":
+        raise AttributeError(f"{type(node).__name__!r} object has no attribute {name!r}")
+    node._op = find_op("Result" if isinstance(node, Result) else "Parameter")
+    return node._op
+
+
+Parameter.__getattr__ = Result.__getattr__ = _late_record  # type: ignore[attr-defined]
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "NAN"
+        if math.isinf(value):
+            return "INFINITY" if value > 0 else "-INFINITY"
+        return f"{value:g}"
+    return str(value)
+
+
+def _layout(node: Node) -> Layout:
+    noted = node.get_rt_info()._items.get("layout_0")
+    return noted if isinstance(noted, Layout) else Layout("...")
+
+
+def _set_layout(node: Node, layout: Layout | str, shape: tuple[Dim, ...] | None) -> None:
+    if isinstance(layout, str):
+        layout = Layout(layout)
+    if not isinstance(layout, Layout):
+        raise TypeError(f"expected a Layout, not {type(layout).__name__}")
+    rank = None if shape is None else len(shape)
+    named = len(layout._left) + len(layout._right)
+    if rank is not None and not layout.empty and (rank < named or (rank != named and not layout._open)):
+        raise ModelError(f"the layout {layout} does not fit the rank {rank} of {node.get_friendly_name()!r}")
+    node.get_rt_info()._items["layout_0"] = layout

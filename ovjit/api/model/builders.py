@@ -1,0 +1,241 @@
+"""The opset builders: for every operation of the registry a snake_case function that makes its node.
+
+Inputs come first, then the attributes in the order of the record, then `name`; where the record says so
+(`builder=`) an argument or the function has another name than in the IR. An input may be a Node, an Output or
+anything that makes a constant: a number, list or array.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
+from ovjit.api.model.node import Node, Output
+from ovjit.api.tensors.convert import dims_of, element_name
+from ovjit.errors import ModelError
+from ovjit.graph import op
+from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
+
+#: Second names that OpenVINO has for a builder.
+ALIASES = {"abs": "absolute", "ceil": "ceiling", "cumsum": "cum_sum"}
+#: The arguments of builders that OpenVINO orders otherwise than inputs, then attributes. Arguments that are
+#: not listed come after `name`; listed ones that a version of the operation does not have are skipped.
+ORDERS = {
+    "AvgPool": "data_batch strides pads_begin pads_end kernel_shape exclude_pad rounding_type auto_pad "
+    "dilations",
+    "BatchNormInference": "data gamma beta mean variance epsilon",
+    "ConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations auto_pad "
+    "output_padding",
+    "DepthToSpace": "node mode block_size",
+    "Divide": "left_node right_node auto_broadcast",
+    "GroupConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations "
+    "auto_pad output_padding",
+    "MVN": "data axes across_channels normalize_variance eps eps_mode",
+    "Pad": "arg pads_begin pads_end pad_mode arg_pad_value",
+    "SpaceToDepth": "data mode block_size",
+}
+#: Operations whose builders are written out below.
+_WRITTEN = ("Parameter", "Constant", "Result")
+
+
+def opset_functions(module: str, opset: int) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__getattr__` and `__dir__` of the module that has the builders of opset number `opset`."""
+
+    def __getattr__(name: str) -> Any:
+        if name == "__all__":
+            return sorted(builders(opset))
+        if name.startswith("__"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        try:
+            return builders(opset)[name]
+        except KeyError:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}") from None
+
+    def __dir__() -> list[str]:
+        return sorted(builders(opset))
+
+    return __getattr__, __dir__
+
+
+def builders(opset: int) -> dict[str, Callable[..., Node]]:
+    """name -> builder, of every operation that opset number `opset` has."""
+    op.load_ops()
+    return _builders(opset, op.generation)
+
+
+@lru_cache(17)
+def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
+    newest: dict[str, Op] = {}
+    for record in all_ops():  # versions of an operation in rising order
+        if record.opset <= opset:
+            newest[record.name] = record
+    functions: dict[str, Callable[..., Node]] = {
+        "parameter": parameter,
+        "result": result,
+        "constant": constant if opset < 13 else constant_13,
+    }
+    for record in newest.values():
+        if record.name not in _WRITTEN:
+            function = make_builder(record)
+            functions[function.__name__] = function
+    if "is_inf" in functions:
+        functions["is_inf"] = is_inf
+    if opset >= 6 and "read_value" in functions:
+        from ovjit.api.model.variables import assign, read_value
+
+        functions.update(read_value=read_value, assign=assign)
+    for alias, name in ALIASES.items():
+        if name in functions:
+            functions[alias] = functions[name]
+    return functions
+
+
+def builder_name(record: Op) -> str:
+    """`ReduceMax` -> `reduce_max`, `LSTMCell` -> `lstm_cell`, or what the record itself says."""
+    given = record.builder_names.get("")
+    if given:
+        return given
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", record.name).lower()
+
+
+@cache
+def make_builder(record: Op) -> Callable[..., Node]:
+    """The function that makes nodes of `record`. It raises TypeError for wrong arguments, RuntimeError for
+    inputs and attributes that do not fit the operation."""
+    name = builder_name(record)
+    signature, inputs, attributes = _signature(record)
+    variadic = record.builder_names.get(record.variadic, record.variadic) if record.variadic else None
+
+    def build(*args: Any, **kwargs: Any) -> Node:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{name}() {error}") from None
+        node_name = given.get("name")
+        sources: list[Output] = []
+        for argument, optional in inputs:
+            value = given.get(argument)
+            if value is None and optional:
+                later = [
+                    n for n, _ in inputs[inputs.index((argument, optional)) + 1 :] if given.get(n) is not None
+                ]
+                if later:
+                    raise TypeError(f"{name}() takes {later[0]!r} only together with {argument!r}")
+                break
+            if argument == variadic:
+                if isinstance(value, (Node, Output)) or not np.iterable(value):
+                    raise TypeError(f"{name}() takes a list of nodes as {argument!r}")
+                for item in value:
+                    sources.extend(item.outputs() if isinstance(item, Node) else [as_output(item, node_name)])
+            else:
+                sources.append(as_output(value, node_name))
+        attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
+                 if given.get(argument) is not None}  # fmt: skip
+        return Node._new(record, sources, record.check_attributes(attrs), node_name)
+
+    build.__name__ = build.__qualname__ = name
+    build.__module__ = f"ovjit.opset{record.opset}"
+    build.__doc__ = record.doc or f"A {record.name} node of opset {record.opset}."
+    build.__signature__ = signature  # type: ignore[attr-defined]
+    return build
+
+
+def _signature(
+    record: Op,
+) -> tuple[inspect.Signature, list[tuple[str, bool]], dict[str, tuple[str, str]]]:
+    """(signature, [(input argument, whether optional)], attribute argument -> (IR name, type))"""
+    rename = record.builder_names
+    inputs = [(rename.get(n, n), i >= record.required_inputs) for i, n in enumerate(record.input_names)]
+    if record.variadic:
+        inputs.append((rename.get(record.variadic, record.variadic), False))
+    attributes = {rename.get(a.name, a.name): (a.name, a.type) for a in record.attributes.values()}
+    defaults = {n: None if optional else REQUIRED for n, optional in inputs}
+    defaults.update((n, record.attributes[xml].default) for n, (xml, _) in attributes.items())
+    order = ORDERS.get(record.name)
+    listed = list(defaults) if order is None else [n for n in order.split() if n in defaults]
+    names = [*listed, "name", *(n for n in defaults if n not in listed)]
+    parameters: list[inspect.Parameter] = []
+    for n in names:
+        default = defaults.get(n)
+        if default is REQUIRED and parameters and parameters[-1].default is not REQUIRED:
+            default = None  # Python wants no required argument after an optional one; the record misses it
+        parameters.append(inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default))
+    return inspect.Signature(parameters, return_annotation=Node), inputs, attributes
+
+
+def _value(value: Any, kind: str) -> Any:
+    return element_name(value) if kind == "DType" else value
+
+
+def as_output(value: Any, name: str | None = None) -> Output:
+    """The output that a builder's argument stands for; numbers, lists and arrays become constants, named
+    after the node they are made for."""
+    if isinstance(value, Output):
+        return value
+    if isinstance(value, Node):
+        return value.output(0)
+    if value is None:
+        raise TypeError("an input is a Node, an Output, a number, a list or an array, not None")
+    if isinstance(value, str):
+        raise TypeError(f"an input is a Node, an Output, a number, a list or an array, not the str {value!r}")
+    made = constant_node(value)
+    if name:
+        made._friendly_name = f"{name}/{made.get_name()}"
+    return made.output(0)
+
+
+def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> Parameter:
+    """An input of a model: `shape` as PartialShape takes it, `dtype` a Type, NumPy dtype or scalar class."""
+    if isinstance(dtype, str):
+        raise TypeError("parameter() takes a Type or a NumPy dtype, not a str")
+    return Parameter._of(element_name(dtype), dims_of(shape), name)
+
+
+def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant:
+    """A constant of a number, list or array. A bare int is i64, a float f64.
+
+    Raises ValueError for an empty array of several dimensions, TypeError for what has no element type.
+    """
+    if isinstance(value, np.ndarray) and value.size == 0:
+        raise ValueError("Cannot create an empty Constant. Please provide valid data.")
+    return constant_node(value, None if dtype is None else element_name(dtype), name)
+
+
+def constant_13(
+    value: Any, dtype: Any = None, name: str | None = None, *, shared_memory: bool = False
+) -> Constant:
+    """A constant of a number, list, array or Tensor; with `shared_memory` an array that needs no conversion
+    is not copied: later writes to it change the constant. Raises TypeError for what has no element type."""
+    element_type = None if dtype is None else element_name(dtype)
+    if hasattr(value, "element_type") and hasattr(value, "data") and not isinstance(value, np.ndarray):
+        made = Constant(value, shared_memory=shared_memory)
+        if element_type in (None, value.element_type._name):
+            made._friendly_name = name or ""
+            return made
+        value = made.value
+    return constant_node(value, element_type, name, share=shared_memory)
+
+
+constant_13.__name__ = constant_13.__qualname__ = "constant"
+
+
+def result(data: Any, name: str | None = None) -> Result:
+    """An output of a model."""
+    if isinstance(data, Node) and len(data.outputs()) != 1:
+        raise ModelError(f"{data!r} has {len(data.outputs())} outputs; give one of them")
+    return Result._of(as_output(data), name)
+
+
+def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | None = None) -> Node:
+    """Where `data` is infinite. `attributes`: detect_negative and detect_positive, True unless given."""
+    if attributes is not None and not isinstance(attributes, dict):
+        raise TypeError(f"is_inf() takes its attributes as a dict, not as {type(attributes).__name__}")
+    record = find_op("IsInf")
+    attrs = record.check_attributes(attributes or {})
+    return Node._new(record, [as_output(data, name)], attrs, name)

@@ -1,0 +1,141 @@
+"""The many forms of a Model's arguments, sorted out; and copies of its nodes."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.node import DescriptorTensor, Node, Output
+from ovjit.api.model.rt_info import RTMap
+from ovjit.api.tensors.convert import dims_of
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.graph.shapes import Dim
+
+
+def model_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Any], list[Node], list[Parameter], list[Any], str]:
+    """Sort out the constructor's forms: (results, sinks, parameters, variables, name)."""
+    known = {"results", "result", "sinks", "parameters", "variables", "name"}
+    if set(kwargs) - known:
+        raise TypeError(f"Model has no argument {min(set(kwargs) - known)!r}")
+    given = list(args)
+    name = kwargs.get("name", "")
+    if "name" not in kwargs and given and isinstance(given[-1], str):
+        name = given.pop()
+    results = kwargs.get("results", kwargs.get("result")) if {"results", "result"} & set(kwargs) else None
+    if results is None and given:
+        results = given.pop(0)
+    # the rest: [sinks,] parameters [, variables], told apart by what they hold
+    lists = [_sequence(item) for item in given]
+    sinks, parameters = _sequence(kwargs.get("sinks", ())), _sequence(kwargs.get("parameters", ()))
+    variables = _sequence(kwargs.get("variables", ()))
+    if "parameters" not in kwargs:
+        if not lists:
+            raise TypeError("Model takes results, parameters and a name")
+        holds_parameters = [all(isinstance(p, Parameter) for p in items) for items in lists]
+        if len(lists) >= 2 and holds_parameters[1] and (lists[1] or not lists[0] or not holds_parameters[0]):
+            if lists[0] and holds_parameters[0]:
+                raise TypeError("Model's sinks are no Parameters")
+            sinks, parameters, lists = lists[0], lists[1], lists[2:]
+        else:
+            parameters, lists = lists[0], lists[1:]
+    elif lists:
+        sinks, lists = lists[0], lists[1:]
+    if lists:
+        variables, lists = lists[0], lists[1:]
+    if lists or not isinstance(name, str):
+        raise TypeError("Model takes results, [sinks,] parameters, [variables,] and a name")
+    if not all(isinstance(p, Parameter) for p in parameters):
+        raise TypeError("Model's parameters are a sequence of Parameter nodes")
+    if not all(isinstance(s, (Node, Output)) for s in sinks):
+        raise TypeError("Model's sinks are a sequence of Nodes or of Outputs")
+    if isinstance(results, Node) and not isinstance(results, Result):
+        results = results.outputs()
+    elif isinstance(results, Result):
+        results = [results]
+    results = _sequence(results)
+    for kind in (Node, Output):
+        if all(isinstance(r, kind) for r in results):
+            break
+    else:
+        raise TypeError("Model's results are a Node, or a sequence of only Nodes or only Outputs")
+    return results, [s._node if isinstance(s, Output) else s for s in sinks], parameters, variables, name
+
+
+def _sequence(items: Any) -> list[Any]:
+    if not isinstance(items, (list, tuple)):
+        raise TypeError(f"Model takes sequences of nodes, not {type(items).__name__}")
+    return list(items)
+
+
+def result_of(source: Node | Output) -> Result:
+    if isinstance(source, Result):
+        return source
+    return Result._of(source.output(0) if isinstance(source, Node) else source)
+
+
+def name_tensor(node: Node) -> None:
+    tensor = node._tensors[0]
+    if not tensor._names:
+        tensor._names = {node.get_friendly_name()}
+
+
+def port_key(key: Any, named: dict[str, Any]) -> Any:
+    if not named:
+        return key
+    if key is not None or set(named) - {"index", "tensor_name"} or len(named) != 1:
+        raise TypeError("a port is named by an index or by a tensor_name")
+    return next(iter(named.values()))
+
+
+def port_index(index: Any, count: int, what: str) -> int:
+    try:
+        number = operator.index(index)
+    except TypeError:
+        raise TypeError(f"an {what} is named by an int or a str, not {type(index).__name__}") from None
+    if number < 0:
+        raise TypeError(f"{what}s count from 0, not {number}")
+    if number >= count:
+        raise IndexError(f"there is no {what} {number}: the model has {count}")
+    return number
+
+
+def shape_dims(shape: Any) -> tuple[Dim, ...] | None:
+    if not isinstance(shape, (PartialShape, list, tuple, str)):
+        raise TypeError(
+            f"reshape takes shapes as PartialShape, list, tuple or str, not {type(shape).__name__}"
+        )
+    return dims_of(shape)
+
+
+def rt_path(path: str | list[str]) -> list[str]:
+    keys = [path] if isinstance(path, str) else path
+    if not isinstance(keys, list) or not keys or not all(isinstance(key, str) for key in keys):
+        raise TypeError(f"a path to runtime information is a str or a list of str, not {path!r}")
+    return keys
+
+
+def copy_node(
+    node: Node, copies: dict[Node, Node], tensors: dict[DescriptorTensor, DescriptorTensor]
+) -> Node:
+    copy: Node = type(node).__new__(type(node))
+    inputs = [Output._of(copies[source._node], source._index) for source in node._inputs]
+    copy._setup(node._op, inputs, node._attrs, node.get_friendly_name())
+    if node._rt_info is not None:
+        copy._rt_info = RTMap(copy_map(node._rt_info._items))
+    for tensor in node._tensors:
+        if tensor not in tensors:
+            new = tensors[tensor] = DescriptorTensor(tensor._type)
+            new._names = set(tensor._names)
+            if tensor._rt_info is not None:
+                new._rt_info = RTMap(copy_map(tensor._rt_info._items))
+        copy._tensors.append(tensors[tensor])
+    for source in inputs:
+        source._node._remember_user(copy)
+    return copy
+
+
+def copy_map(items: dict[str, Any]) -> dict[str, Any]:
+    return {key: copy_map(value) if isinstance(value, dict) else value for key, value in items.items()}

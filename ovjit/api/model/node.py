@@ -1,0 +1,375 @@
+"""Nodes of the public, editable graph; the ports of nodes are in `ovjit.api.model.node_ports`.
+
+A `Node` is one operation applied to outputs of other nodes; it holds its producers strongly and knows its
+consumers weakly, so that a graph lives as long as a Model or a node at its end. Types are inferred when a
+node is made and again by `Model.reshape` and `validate_and_infer_types`. Nodes compare by identity.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node_ports import (
+    GRAPH_LOCK,
+    ConstOutput,
+    DescriptorTensor,
+    DiscreteTypeInfo,
+    Input,
+    Output,
+    _Port,
+    shape_text,
+)
+from ovjit.api.model.rt_info import RTMap
+from ovjit.api.tensors.convert import CPP_NAMES
+from ovjit.errors import ModelError
+from ovjit.graph.op import Op, TensorType, find_op
+
+__all__ = [
+    "GRAPH_LOCK",
+    "ConstOutput",
+    "DescriptorTensor",
+    "DiscreteTypeInfo",
+    "Input",
+    "Node",
+    "Output",
+    "_Port",
+]
+
+_instance_ids = itertools.count()
+
+
+class Node:
+    """One operation of an editable graph. Made by the builders of `ovjit.opset1` ... and by `ovjit.op`."""
+
+    __slots__ = (
+        "__weakref__", "_attrs", "_friendly_name", "_id", "_inputs", "_input_rt", "_op", "_rt_info",
+        "_tensors", "_users",
+    )  # fmt: skip
+    #: NumPy leaves `array + node` to the node.
+    __array_ufunc__ = None
+
+    _op: Op
+    _attrs: dict[str, Any]
+    _inputs: list[Output]
+    _tensors: list[DescriptorTensor]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        raise TypeError("ovjit.Node cannot be made directly; use the builders of ovjit.opset13 and the like")
+
+    @classmethod
+    def _new(
+        cls,
+        record: Op,
+        inputs: Sequence[Output],
+        attrs: dict[str, Any],
+        name: str | None = None,
+        types: Iterable[TensorType] | None = None,
+    ) -> Any:
+        """A node. `attrs` as `Op.check_attributes` returns them; `types` skips inference.
+
+        Raises ModelError naming the node when inputs or attributes do not fit.
+        """
+        node = cls.__new__(cls)
+        node._setup(record, inputs, attrs, name)
+        node._set_types(node._infer() if types is None else types)
+        for source in node._inputs:
+            source._node._remember_user(node)
+        return node
+
+    def _setup(self, record: Op, inputs: Sequence[Output], attrs: dict[str, Any], name: str | None) -> None:
+        self._op = record
+        self._attrs = attrs
+        self._inputs = list(inputs)
+        self._id = next(_instance_ids)
+        self._friendly_name = name or ""
+        self._tensors = []
+        self._rt_info: RTMap | None = None
+        self._input_rt: dict[int, RTMap] | None = None
+        self._users: weakref.WeakSet[Node] | None = None
+
+    # -- types ---------------------------------------------------------------------------------------------
+
+    def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
+        """The output types for these input types (default: the sources'), leaving the node as it is."""
+        if inputs is None:
+            inputs = [source._tensor._type for source in self._inputs]
+        try:
+            return self._op.infer_types(inputs, self._attrs)
+        except ModelError as error:
+            given = ", ".join(f"{t.dtype}{shape_text(t.shape)}" for t in inputs)
+            what = f"node {self.get_friendly_name()!r} ({self._op.name}-{self._op.opset})"
+            raise ModelError(f"{what} of inputs ({given}): {error}") from error
+
+    def _set_types(self, types: Iterable[TensorType]) -> None:
+        for i, inferred in enumerate(types):
+            if i < len(self._tensors):
+                self._tensors[i]._type = inferred
+            else:
+                self._tensors.append(DescriptorTensor(inferred))
+
+    def validate_and_infer_types(self) -> None:
+        """Infer the types of the outputs anew. Raises RuntimeError if the inputs do not fit."""
+        with GRAPH_LOCK:
+            self._set_types(self._infer())
+
+    constructor_validate_and_infer_types = validate_and_infer_types
+
+    # -- edges ---------------------------------------------------------------------------------------------
+
+    def _connect(self, index: int, source: Output) -> None:
+        old = self._inputs[index]
+        self._inputs[index] = source
+        if all(other._node is not old._node for other in self._inputs):
+            old._node._forget_user(self)
+        source._node._remember_user(self)
+
+    def _remember_user(self, user: Node) -> None:
+        if self._users is None:
+            self._users = weakref.WeakSet()
+        self._users.add(user)
+
+    def _forget_user(self, user: Node) -> None:
+        if self._users is not None:
+            self._users.discard(user)
+
+    def set_argument(self, index: int, source: Output) -> None:
+        """Let input `index` take `source`; one past the end adds an input."""
+        if not isinstance(source, Output):
+            raise TypeError(f"expected an Output, not {type(source).__name__}")
+        index = _port_index(index, len(self._inputs) + 1, "input", self)
+        with GRAPH_LOCK:
+            if index == len(self._inputs):
+                self._inputs.append(source)
+                source._node._remember_user(self)
+            else:
+                self._connect(index, source)
+
+    def set_arguments(self, sources: Sequence[Output | Node]) -> None:
+        """Replace all inputs. A Node stands for all its outputs."""
+        new = [out for source in sources for out in _outputs_of(source)]
+        with GRAPH_LOCK:
+            for old in self._inputs:
+                old._node._forget_user(self)
+            self._inputs = new
+            for source in new:
+                source._node._remember_user(self)
+
+    # -- ports ---------------------------------------------------------------------------------------------
+
+    def input(self, input_index: int) -> Input:
+        return Input._of(self, _port_index(input_index, len(self._inputs), "input", self))
+
+    def inputs(self) -> list[Input]:
+        return [Input._of(self, i) for i in range(len(self._inputs))]
+
+    def input_value(self, index: int) -> Output:
+        return self._inputs[_port_index(index, len(self._inputs), "input", self)]
+
+    def input_values(self) -> list[Output]:
+        return list(self._inputs)
+
+    def output(self, output_index: int) -> Output:
+        return Output._of(self, _port_index(output_index, len(self._tensors), "output", self))
+
+    def outputs(self) -> list[Output]:
+        return [Output._of(self, i) for i in range(len(self._tensors))]
+
+    def get_input_size(self) -> int:
+        return len(self._inputs)
+
+    def get_output_size(self) -> int:
+        return len(self._tensors)
+
+    def get_input_tensor(self, index: int) -> DescriptorTensor:
+        return self.input_value(index)._tensor
+
+    def get_input_element_type(self, index: int) -> Any:
+        return self.input_value(index).get_element_type()
+
+    def get_input_partial_shape(self, index: int) -> Any:
+        return self.input_value(index).get_partial_shape()
+
+    def get_input_shape(self, index: int) -> Any:
+        return self.input_value(index).get_shape()
+
+    def get_output_tensor(self, index: int) -> DescriptorTensor:
+        return self.output(index)._tensor
+
+    def get_output_element_type(self, index: int) -> Any:
+        return self.output(index).get_element_type()
+
+    def get_output_partial_shape(self, index: int) -> Any:
+        return self.output(index).get_partial_shape()
+
+    def get_output_shape(self, index: int) -> Any:
+        """The shape of an output. Raises RuntimeError if it is dynamic."""
+        return self.output(index).get_shape()
+
+    def get_element_type(self) -> Any:
+        """The element type of the first output."""
+        return self.output(0).get_element_type()
+
+    @property
+    def shape(self) -> Any:
+        """The shape of the first output. Raises RuntimeError if it is dynamic."""
+        return self.get_output_shape(0)
+
+    # -- names and attributes ------------------------------------------------------------------------------
+
+    def get_name(self) -> str:
+        """A name that no other node of this process has."""
+        return f"{self._op.name}_{self._id}"
+
+    def get_friendly_name(self) -> str:
+        """The name the user or the model gave, else that of `get_name`."""
+        return self._friendly_name or self.get_name()
+
+    def set_friendly_name(self, friendly_name: str) -> None:
+        if not isinstance(friendly_name, str):
+            raise TypeError(f"a name is a str, not {type(friendly_name).__name__}")
+        self._friendly_name = friendly_name
+
+    def get_instance_id(self) -> int:
+        return self._id
+
+    def get_type_name(self) -> str:
+        return self._op.name
+
+    def get_type_info(self) -> DiscreteTypeInfo:
+        return DiscreteTypeInfo(self._op.name, f"opset{self._op.opset}")
+
+    def get_attributes(self) -> dict[str, Any]:
+        """The attributes, sequences as lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in self._attrs.items()}
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Change an attribute; types are inferred at the next validation. An unknown name does nothing, as in
+        OpenVINO. Raises RuntimeError for a value of the wrong kind."""
+        if name in self._op.attributes:
+            with GRAPH_LOCK:
+                self._attrs = self._op.check_attributes({**self._attrs, name: value})
+
+    def get_rt_info(self) -> RTMap:
+        if self._rt_info is None:
+            self._rt_info = RTMap()
+        return self._rt_info
+
+    def set_rt_info(self, value: Any, key: str) -> None:
+        self.get_rt_info()[key] = value
+
+    def _input_rt_info(self, index: int) -> RTMap:
+        if self._input_rt is None:
+            self._input_rt = {}
+        return self._input_rt.setdefault(index, RTMap())
+
+    name = property(get_name)
+    friendly_name = property(get_friendly_name, set_friendly_name)
+    type_info = property(get_type_info)
+    rt_info = property(get_rt_info)
+
+    # -- values --------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, output_values: Sequence[Any], input_values: Sequence[Any], context: Any = None
+    ) -> bool:
+        """Run this one operation on Tensors by its NumPy reference. False if it has none."""
+        if self._op.ref is None:
+            return False
+        results = self._op.evaluate([t.data for t in input_values], self._attrs)
+        for tensor, result in zip(output_values, results, strict=True):
+            tensor.shape = result.shape
+            tensor.data[...] = result
+        return True
+
+    def __add__(self, other: Any) -> Node:
+        return _arithmetic("Add", self, other)
+
+    def __radd__(self, other: Any) -> Node:
+        return _arithmetic("Add", other, self)
+
+    def __sub__(self, other: Any) -> Node:
+        return _arithmetic("Subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Node:
+        return _arithmetic("Subtract", other, self)
+
+    def __mul__(self, other: Any) -> Node:
+        return _arithmetic("Multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Node:
+        return _arithmetic("Multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Node:
+        return _arithmetic("Divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return _arithmetic("Divide", other, self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        outputs = ", ".join(shape_text(t._type.shape) for t in self._tensors)
+        if self._op.name == "Parameter":
+            outputs += f", {CPP_NAMES[self._tensors[0]._type.dtype]}"
+        return f"<{self._op.name}: {self.get_friendly_name()!r} ({outputs})>"
+
+
+def make_node(
+    op_name: str,
+    inputs: Sequence[Output],
+    attributes: dict[str, Any],
+    name: str | None = None,
+    opset: int | None = None,
+) -> Node:
+    """The node of operation `op_name` as opset number `opset` has it, attributes by their IR names.
+
+    Raises ModelError for an unknown operation, a wrong attribute or inputs that do not fit.
+    """
+    record = find_op(op_name, opset)
+    return Node._new(record, inputs, record.check_attributes(attributes), name)
+
+
+def _arithmetic(op_name: str, left: Any, right: Any) -> Node:
+    """Node arithmetic: a number becomes an i64 or f64 constant, an array one of its own type."""
+    from ovjit.api.model.boundary import constant_node
+
+    sides = []
+    for side in (left, right):
+        if isinstance(side, Node):
+            sides.append(side.output(0))
+        elif isinstance(side, (bool, int, float, np.ndarray, np.generic)):
+            value = int(side) if isinstance(side, bool) else side
+            sides.append(constant_node(value).output(0))
+        else:
+            return NotImplemented
+    return make_node(op_name, sides, {})
+
+
+def _outputs_of(source: Any) -> list[Output]:
+    if isinstance(source, Node):
+        return source.outputs()
+    if isinstance(source, Output):
+        return [source]
+    raise TypeError(f"expected an Output or a Node, not {type(source).__name__}")
+
+
+def _port_index(index: Any, count: int, what: str, node: Node) -> int:
+    try:
+        number = operator.index(index)
+    except TypeError:
+        raise TypeError(f"the index of an {what} is an int, not {type(index).__name__}") from None
+    if number < 0:
+        raise TypeError(f"the index of an {what} counts from 0, not {number}")
+    if number >= count:
+        raise ModelError(f"node {node.get_friendly_name()!r} has no {what} {number}: it has {count}")
+    return number

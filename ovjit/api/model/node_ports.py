@@ -1,0 +1,355 @@
+"""The ports of nodes: `Output`, `Input`, `ConstOutput`, and what is known of the tensor behind one.
+
+Ports are handles: they compare by node and index. Every edit of an existing graph happens under `GRAPH_LOCK`.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ovjit.api.model.rt_info import RTMap
+from ovjit.api.tensors.convert import partial_shape_of, shape_of, type_of
+from ovjit.errors import ModelError
+from ovjit.graph import shapes
+from ovjit.graph.op import TensorType
+
+if TYPE_CHECKING:
+    from ovjit.api.model.node import Node
+
+#: Held while an existing graph is edited, copied or captured for compilation. One for all graphs, because
+#: models may share nodes. Held over a fork as well, so that a child never gets a half-edited graph.
+GRAPH_LOCK = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=GRAPH_LOCK.acquire, after_in_parent=GRAPH_LOCK.release, after_in_child=GRAPH_LOCK.release
+    )
+
+
+class DiscreteTypeInfo:
+    """Name and version of an operation's type."""
+
+    __slots__ = ("name", "parent", "version_id")
+
+    def __init__(self, name: str, version_id: str, parent: DiscreteTypeInfo | None = None):
+        self.name = name
+        self.version_id = version_id
+        self.parent = parent
+
+    def hash(self) -> int:
+        return hash(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DiscreteTypeInfo):
+            return NotImplemented
+        return (self.name, self.version_id) == (other.name, other.version_id)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.version_id))
+
+    def __lt__(self, other: DiscreteTypeInfo) -> bool:
+        return (self.version_id, self.name) < (other.version_id, other.name)
+
+    def __repr__(self) -> str:
+        return f"<DiscreteTypeInfo: {self.name} {self.version_id}>"
+
+
+class DescriptorTensor:
+    """What is known of a tensor in a graph: type, shape, names. A Result shares the one of its input."""
+
+    __slots__ = ("_names", "_rt_info", "_type")
+
+    def __init__(self, type: TensorType):
+        self._type = type
+        self._names: set[str] = set()
+        self._rt_info: RTMap | None = None
+
+    def get_names(self) -> set[str]:
+        return set(self._names)
+
+    def set_names(self, names: Iterable[str]) -> None:
+        """Replace the names. Raises TypeError for anything but strings."""
+        checked = _checked_names(names)
+        with GRAPH_LOCK:
+            self._names = checked
+
+    def add_names(self, names: Iterable[str]) -> None:
+        checked = _checked_names(names)
+        with GRAPH_LOCK:
+            self._names = self._names | checked
+
+    def get_any_name(self) -> str:
+        """One of the names, always the same. Raises RuntimeError if there is none."""
+        if not self._names:
+            raise ModelError("this tensor has no names; look it up by its index")
+        return min(self._names)
+
+    def get_element_type(self) -> Any:
+        return type_of(self._type.dtype)
+
+    def get_partial_shape(self) -> Any:
+        return partial_shape_of(self._type.shape)
+
+    def get_shape(self) -> Any:
+        """The shape. Raises RuntimeError if it is dynamic."""
+        return shape_of(self._type.shape)
+
+    def get_rt_info(self) -> RTMap:
+        if self._rt_info is None:
+            self._rt_info = RTMap()
+        return self._rt_info
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensor. Raises RuntimeError if its shape is dynamic."""
+        count = 1
+        for d in self.get_shape():
+            count *= d
+        return -(-count * self.get_element_type().bitwidth // 8)
+
+    names = property(get_names, set_names)
+    any_name = property(get_any_name)
+    element_type = property(get_element_type)
+    partial_shape = property(get_partial_shape)
+    shape = property(get_shape)
+    rt_info = property(get_rt_info)
+
+    def __repr__(self) -> str:
+        return f"<DescriptorTensor: {_tensor_text(self)}>"
+
+
+class _Port:
+    """What Output and ConstOutput share: one output of a node."""
+
+    __slots__ = ("_index", "_node")
+    _node: Node
+    _index: int
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        raise TypeError(
+            f"ovjit.{type(self).__name__} cannot be made directly; see Node.output, Model.outputs"
+        )
+
+    @classmethod
+    def _of(cls, node: Node, index: int) -> Any:
+        port = cls.__new__(cls)
+        port._node = node
+        port._index = index
+        return port
+
+    @property
+    def _tensor(self) -> DescriptorTensor:
+        return self._node._tensors[self._index]
+
+    def get_node(self) -> Node:
+        return self._node
+
+    def get_index(self) -> int:
+        return self._index
+
+    def get_tensor(self) -> DescriptorTensor:
+        return self._tensor
+
+    def get_names(self) -> set[str]:
+        return self._tensor.get_names()
+
+    def get_any_name(self) -> str:
+        """One of the names. Raises RuntimeError if there is none."""
+        return self._tensor.get_any_name()
+
+    def get_element_type(self) -> Any:
+        return self._tensor.get_element_type()
+
+    def get_partial_shape(self) -> Any:
+        return self._tensor.get_partial_shape()
+
+    def get_shape(self) -> Any:
+        """The shape. Raises RuntimeError if it is dynamic."""
+        return self._tensor.get_shape()
+
+    def get_rt_info(self) -> RTMap:
+        return self._tensor.get_rt_info()
+
+    def get_target_inputs(self) -> set[Input]:
+        """The inputs of nodes that take this output."""
+        return set(target_inputs(self._node, self._index))
+
+    node = property(get_node)
+    index = property(get_index)
+    tensor = property(get_tensor)
+    any_name = property(get_any_name)
+    element_type = property(get_element_type)
+    partial_shape = property(get_partial_shape)
+    shape = property(get_shape)
+    rt_info = property(get_rt_info)
+    target_inputs = property(get_target_inputs)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Port):
+            return NotImplemented
+        return self._node is other._node and self._index == other._index
+
+    def __hash__(self) -> int:
+        return hash((id(self._node), self._index))
+
+    def __lt__(self, other: _Port) -> bool:
+        return (self._node._id, self._index) < (other._node._id, other._index)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Any:
+        raise TypeError(f"a port belongs to its node and cannot be deep-copied: {self!r}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {_tensor_text(self._tensor)}>"
+
+
+class Output(_Port):
+    """One output of a node of an editable graph."""
+
+    __slots__ = ()
+
+    def set_names(self, names: Iterable[str]) -> None:
+        self._tensor.set_names(names)
+
+    def add_names(self, names: Iterable[str]) -> None:
+        self._tensor.add_names(names)
+
+    def set_rt_info(self, value: Any, key: str) -> None:
+        self.get_rt_info()[key] = value
+
+    def remove_target_input(self, target_input: Input) -> None:
+        """Leave a consumer out of `target_inputs`; the consumer keeps its source until it gets another.
+
+        Raises RuntimeError if it is no consumer of this output.
+        """
+        if not isinstance(target_input, Input):
+            raise TypeError(f"expected an Input, not {type(target_input).__name__}")
+        if target_input.get_source_output() != self:
+            raise ModelError(f"{target_input!r} does not take {self!r}")
+        with GRAPH_LOCK:
+            self._node._forget_user(target_input._node)
+
+    def replace(self, replacement: Output) -> None:
+        """Let every consumer take `replacement` instead; the names go over to it."""
+        if not isinstance(replacement, Output):
+            raise TypeError(f"expected an Output, not {type(replacement).__name__}")
+        with GRAPH_LOCK:
+            names = self._tensor._names
+            for target in target_inputs(self._node, self._index):
+                if target._node is not replacement._node:
+                    target._node._connect(target._index, replacement)
+            replacement._tensor._names = replacement._tensor._names | names
+
+    names = property(_Port.get_names, set_names)
+
+
+class ConstOutput(_Port):
+    """One input or output of a compiled model: fixed names, type and shape."""
+
+    __slots__ = ()
+    names = property(_Port.get_names)
+
+
+class Input:
+    """One input of a node."""
+
+    __slots__ = ("_index", "_node")
+    _node: Node
+    _index: int
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        raise TypeError("ovjit.Input cannot be made directly; see Node.input")
+
+    @classmethod
+    def _of(cls, node: Node, index: int) -> Input:
+        port = cls.__new__(cls)
+        port._node = node
+        port._index = index
+        return port
+
+    def get_node(self) -> Node:
+        return self._node
+
+    def get_index(self) -> int:
+        return self._index
+
+    def get_source_output(self) -> Output:
+        return self._node._inputs[self._index]
+
+    def get_tensor(self) -> DescriptorTensor:
+        return self.get_source_output()._tensor
+
+    def get_element_type(self) -> Any:
+        return self.get_source_output().get_element_type()
+
+    def get_partial_shape(self) -> Any:
+        return self.get_source_output().get_partial_shape()
+
+    def get_shape(self) -> Any:
+        return self.get_source_output().get_shape()
+
+    def get_rt_info(self) -> RTMap:
+        return self._node._input_rt_info(self._index)
+
+    def set_rt_info(self, value: Any, key: str) -> None:
+        self.get_rt_info()[key] = value
+
+    def replace_source_output(self, new_source_output: Output) -> None:
+        """Take `new_source_output` from now on. Types are inferred at the next validation."""
+        if not isinstance(new_source_output, Output):
+            raise TypeError(f"expected an Output, not {type(new_source_output).__name__}")
+        with GRAPH_LOCK:
+            self._node._connect(self._index, new_source_output)
+
+    rt_info = property(get_rt_info)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Input):
+            return NotImplemented
+        return self._node is other._node and self._index == other._index
+
+    def __hash__(self) -> int:
+        return hash((id(self._node), self._index))
+
+    def __repr__(self) -> str:
+        tensor = self.get_tensor()._type
+        return f"<Input: shape{shape_text(tensor.shape)} type: {tensor.dtype}>"
+
+
+def target_inputs(node: Node, index: int) -> list[Input]:
+    """The inputs that take output `index` of `node`, oldest consumer first."""
+    users = sorted(node._users or (), key=operator.attrgetter("_id"))
+    return [
+        Input._of(user, i)
+        for user in users
+        for i, source in enumerate(user._inputs)
+        if source._node is node and source._index == index
+    ]
+
+
+def _checked_names(names: Iterable[str]) -> set[str]:
+    if isinstance(names, str):
+        raise TypeError("names are a set of str, not a str")
+    checked = set(names)
+    for name in checked:
+        if not isinstance(name, str):
+            raise TypeError(f"names are str, not {type(name).__name__}")
+    return checked
+
+
+def _tensor_text(tensor: DescriptorTensor) -> str:
+    names = ", ".join(sorted(tensor._names))
+    return f"names[{names}] shape{shape_text(tensor._type.shape)} type: {tensor._type.dtype}"
+
+
+def shape_text(shape: Any) -> str:
+    """As OpenVINO prints it: `..8` for a range from 0, where the inner graph writes `0..8`."""
+    if shape is None:
+        return "[...]"
+    bounds = [(d, *shapes.bounds(d)) for d in shape]
+    return "[" + ",".join(f"..{high}" if low == 0 and high else str(d) for d, low, high in bounds) + "]"

@@ -1,0 +1,176 @@
+"""Variables of models and requests: `Variable` and `VariableInfo`, the builders of ReadValue and Assign, and
+`VariableState`, by which a request's states are seen and set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit.api.model.node import Node, Output
+from ovjit.api.run.inputs import native_of
+from ovjit.api.run.slots import BITS, PACKED, pack, relation
+from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.tensor import Tensor, lend_array
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.errors import InferenceError
+from ovjit.graph import dtypes
+from ovjit.graph.op import find_op
+
+if TYPE_CHECKING:
+    from ovjit.api.run.request import InferRequest
+    from ovjit.execution.variables import States
+
+
+class VariableInfo:
+    """Shape, type and name of a variable."""
+
+    __slots__ = ("data_shape", "data_type", "variable_id")
+
+    def __init__(self) -> None:
+        self.data_shape = PartialShape([])
+        self.data_type = Type.dynamic
+        self.variable_id = ""
+
+    def __repr__(self) -> str:
+        return "<VariableInfo>"
+
+
+class Variable:
+    """A variable of a model, for `read_value` and `assign`."""
+
+    __slots__ = ("_info",)
+
+    def __init__(self, info: VariableInfo):
+        if not isinstance(info, VariableInfo):
+            raise TypeError(f"Variable takes a VariableInfo, not {type(info).__name__}")
+        self.update(info)
+
+    def get_info(self) -> VariableInfo:
+        return self._info
+
+    def update(self, variable_info: VariableInfo) -> None:
+        copied = VariableInfo()
+        for name in VariableInfo.__slots__:
+            setattr(copied, name, getattr(variable_info, name))
+        self._info = copied
+
+    info = property(get_info)
+
+    def __repr__(self) -> str:
+        return "<Variable>"
+
+
+def variable_of(node: Node) -> Variable:
+    """The variable that a ReadValue or Assign node is about."""
+    info = VariableInfo()
+    info.variable_id = node._attrs["variable_id"]
+    tensor = node._tensors[0]._type
+    info.data_type, info.data_shape = TYPES[tensor.dtype], partial_shape_of(tensor.shape)
+    return Variable(info)
+
+
+def read_value(*args: Any, **kwargs: Any) -> Node:
+    """A node that gives a variable's value: `read_value(init_value, variable_id, variable_type,
+    variable_shape, name="")`, the same without `init_value`, `read_value(variable)` or
+    `read_value(init_value, variable)`. Raises TypeError for other arguments."""
+    name = kwargs.pop("name", "")
+    given = list(args)
+    init = kwargs.pop("init_value", kwargs.pop("new_value", None))
+    if init is None and given and not isinstance(given[0], (str, Variable)):
+        init = given.pop(0)
+    variable = kwargs.pop("variable", None)
+    if variable is None and given and isinstance(given[0], Variable):
+        variable = given.pop(0)
+    if variable is not None:
+        facts = [variable.info.variable_id, variable.info.data_type, variable.info.data_shape]
+    else:
+        keys = ("variable_id", "variable_type", "variable_shape")
+        facts = [given.pop(0) if given else kwargs.pop(key, None) for key in keys]
+        if None in facts[:2] or not isinstance(facts[0], str):
+            raise TypeError(
+                "read_value() takes [init_value,] variable_id, variable_type, variable_shape, or a Variable"
+            )
+    if given and isinstance(given[-1], str):
+        name = given.pop()
+    if given or kwargs:
+        raise TypeError(f"read_value() does not take {(given or list(kwargs))[0]!r}")
+    attrs = {
+        "variable_id": facts[0],
+        "variable_type": element_name(facts[1]),
+        "variable_shape": dims_of(facts[2]),
+    }
+    return _node("ReadValue", [] if init is None else [init], attrs, name)
+
+
+def assign(new_value: Any, variable: Any = None, name: str = "", *, variable_id: str | None = None) -> Node:
+    """A node that gives a variable (a Variable or its name) its value for the next inference: a sink."""
+    if variable is None:
+        variable = variable_id
+    if isinstance(variable, Variable):
+        variable = variable.info.variable_id
+    if not isinstance(variable, str):
+        raise TypeError(f"assign() takes a Variable or its name, not {type(variable).__name__}")
+    return _node("Assign", [new_value], {"variable_id": variable}, name)
+
+
+def _node(op: str, inputs: list[Any], attrs: dict[str, Any], name: str | None) -> Node:
+    from ovjit.api.model.builders import as_output
+
+    record = find_op(op, 6)
+    sources: list[Output] = [as_output(value, name) for value in inputs]
+    return Node._new(record, sources, record.check_attributes(attrs), name or None)
+
+
+class VariableState:
+    """One variable of a request. It belongs to the request: another one has its own."""
+
+    __slots__ = ("_index", "_request", "_states")
+
+    def __init__(self, request: InferRequest, states: States, index: int):
+        self._request = request
+        self._states = states
+        self._index = index
+
+    @property
+    def name(self) -> str:
+        return self._states.variables[self._index].name
+
+    @property
+    def state(self) -> Tensor:
+        """The value as it is now, zeros after a reset. Writing to the tensor's data changes it, until an
+        inference gives the variable its next value."""
+        self._request._check_idle()
+        dtype = self._states.variables[self._index].dtype
+        value = self._states.show(self._index)
+        way = relation(dtype)
+        if way == PACKED:
+            return lend_array(pack(value, dtype), TYPES[dtype], value.shape)
+        return lend_array(value.view(TYPES[dtype].to_dtype()) if way == BITS else value, TYPES[dtype])
+
+    @state.setter
+    def state(self, tensor: Tensor) -> None:
+        """TypeError for what is no Tensor, RuntimeError for one that does not fit."""
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"a state is set from a Tensor, not from {type(tensor).__name__}")
+        self._request._check_idle()
+        variable = self._states.variables[self._index]
+        value, wanted = native_of(tensor), dtypes.numpy_dtype(variable.dtype)
+        if value.dtype != wanted:
+            if tensor.element_type._name in ("f64", "string") or variable.dtype == "string":
+                raise InferenceError(
+                    f"the variable {variable.name!r} is {variable.dtype}, the given tensor "
+                    f"{tensor.element_type._name}"
+                )
+            with np.errstate(all="ignore"):
+                value = value.astype(wanted)
+        self._states.set(self._index, value)
+
+    def reset(self) -> None:
+        """Back to the initial value, which the next inference works out."""
+        self._request._check_idle()
+        self._states.reset(self._index)
+
+    def __repr__(self) -> str:
+        return "<VariableState>"

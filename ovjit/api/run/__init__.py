@@ -1,0 +1,1 @@
+"""What users run: the core, compiled models, requests, queues, properties."""

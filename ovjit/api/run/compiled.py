@@ -1,0 +1,247 @@
+"""`CompiledModel`: what `compile_model` makes, to be called or to make requests of."""
+
+from __future__ import annotations
+
+import io
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit.api.model.node import ConstOutput
+from ovjit.api.model.ports import PortInfo, make_ports
+from ovjit.api.run import properties_table as table
+from ovjit.api.run.request import InferRequest
+from ovjit.api.run.results import OVDict
+from ovjit.errors import InferenceError, UnsupportedError
+from ovjit.execution.streams import release_arenas
+
+if TYPE_CHECKING:
+    from ovjit.execution.job import Executable
+
+
+class CompiledModel:
+    """A model compiled for the CPU. Safe to be shared and called by several threads.
+
+    Calling it runs an inference on a request that it keeps; while another thread is using that one, on a
+    further request, of which as many are kept as were ever needed at the same time.
+    """
+
+    __slots__ = (
+        "__weakref__", "_config", "_device", "_executable", "_first", "_free", "_input_infos", "_input_ports",
+        "_loaded_from_cache", "_name", "_output_infos", "_output_ports",
+    )  # fmt: skip
+    _executable: Executable
+    _input_infos: tuple[PortInfo, ...]
+    _output_infos: tuple[PortInfo, ...]
+    _input_ports: tuple[ConstOutput, ...]
+    _output_ports: tuple[ConstOutput, ...]
+    _name: str
+    _device: str
+    _config: dict[str, Any]
+    _loaded_from_cache: bool
+    _first: InferRequest | None
+    _free: list[InferRequest]
+
+    def __new__(cls, other: CompiledModel, weights: Any = None) -> CompiledModel:
+        """`CompiledModel(compiled)` is that compiled model."""
+        if not isinstance(other, CompiledModel):
+            raise TypeError(
+                f"CompiledModel() takes a CompiledModel, not {type(other).__name__}: see compile_model"
+            )
+        return other
+
+    @classmethod
+    def _make(
+        cls,
+        executable: Executable,
+        inputs: tuple[PortInfo, ...],
+        outputs: tuple[PortInfo, ...],
+        *,
+        name: str,
+        device: str,
+        config: dict[str, Any],
+        loaded_from_cache: bool = False,
+    ) -> CompiledModel:
+        """`config`: all properties by name, as `properties_table.resolve` returns them."""
+        for info in (*inputs, *outputs):
+            if info.shape is None:
+                raise UnsupportedError(
+                    f"{info.label!r} has no known rank: give it one by model.reshape (-1: open dimensions)"
+                )
+        self = object.__new__(cls)
+        self._executable = executable
+        self._input_infos = inputs
+        self._output_infos = outputs
+        self._input_ports = make_ports("input", inputs)
+        self._output_ports = make_ports("output", outputs)
+        self._name = name
+        self._device = device
+        self._config = config
+        self._loaded_from_cache = loaded_from_cache
+        self._first = None
+        self._free = []
+        return self
+
+    # -- inference -----------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        inputs: Any = None,
+        share_inputs: bool = True,
+        share_outputs: bool = False,
+        *,
+        decode_strings: bool = True,
+    ) -> OVDict:
+        """Run one inference and return its outputs; arguments as for `InferRequest.infer`, but inputs are
+        shared by default."""
+        try:
+            request = self._free.pop()
+        except IndexError:
+            request = self._further_request()
+        try:
+            if inputs is not None:
+                request._assign(inputs, share_inputs)
+            return request._infer(share_outputs, decode_strings)
+        finally:
+            if request is self._first:
+                self._free.append(request)  # last in, first out: one thread always gets the same one
+            else:
+                self._free.insert(0, request)
+
+    def _further_request(self) -> InferRequest:
+        request = self.create_infer_request()
+        if self._first is None:
+            self._first = request
+        return request
+
+    def _kept_request(self) -> InferRequest:
+        """The request that calls use."""
+        if self._first is None:
+            self._free.append(self._further_request())
+        assert self._first is not None
+        return self._first
+
+    def create_infer_request(self) -> InferRequest:
+        """A new request. It takes memory for tensors when they are first used."""
+        return InferRequest._make(self)
+
+    def infer_new_request(self, inputs: Any = None) -> OVDict:
+        """Run one inference on a request of its own; inputs are copied."""
+        return self.create_infer_request().infer(inputs)
+
+    def query_state(self) -> list[Any]:
+        """The variables of the request that calls use."""
+        return self._kept_request().query_state()
+
+    def reset_state(self) -> None:
+        """Reset the variables of the request that calls use."""
+        self._kept_request().reset_state()
+
+    def release_memory(self) -> None:
+        """Give back the memory of the requests that calls use, unless they run, and callers' working memory.
+
+        The next call takes new.
+        """
+        release_arenas()
+        while self._free:
+            try:
+                request = self._free.pop()
+            except IndexError:
+                return
+            if request is self._first:
+                self._first = None
+
+    # -- ports ---------------------------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> list[ConstOutput]:
+        return list(self._input_ports)
+
+    @property
+    def outputs(self) -> list[ConstOutput]:
+        return list(self._output_ports)
+
+    def input(self, *key: int | str) -> ConstOutput:
+        """An input by index or name; without either, the only one. RuntimeError if there is no such one."""
+        return _port(self._input_ports, key, "input")
+
+    def output(self, *key: int | str) -> ConstOutput:
+        """An output by index or name; without either, the only one. RuntimeError if there is no such one."""
+        return _port(self._output_ports, key, "output")
+
+    # -- properties, export --------------------------------------------------------------------------------
+
+    def get_property(self, property: str) -> Any:
+        """A property's value. RuntimeError for an unknown name."""
+        return table.compiled_property(self, property)
+
+    def set_property(self, *args: Any) -> None:
+        """Always a RuntimeError: properties are fixed by compiling, as in OpenVINO's CPU device."""
+        if len(args) != 1 or not isinstance(args[0], (dict, tuple)):
+            raise TypeError("set_property takes a dict of properties, or a pair of name and value")
+        raise InferenceError("a compiled model's properties are fixed: pass them to compile_model")
+
+    def get_runtime_model(self) -> Any:
+        """The model as it is executed, after all rewriting, with OpenVINO's notes on every node."""
+        from ovjit.api.model.runtime_model import runtime_model
+
+        return runtime_model(self)
+
+    def export_model(self, model_stream: Any = None) -> io.BytesIO | None:
+        """The compiled model as a blob for `import_model`: a BytesIO at position 0, or written to the BytesIO
+        that is given, which is then rewound."""
+        if model_stream is not None and not isinstance(model_stream, io.BytesIO):
+            raise TypeError(f"export_model writes to an io.BytesIO, not to {type(model_stream).__name__}")
+        from ovjit.storage.blob import save_blob
+        from ovjit.storage.container import write_in_pieces
+
+        blob = save_blob(self)
+        if model_stream is None:
+            return io.BytesIO(blob)
+        write_in_pieces(model_stream, blob)
+        model_stream.seek(0)
+        return None
+
+    export = export_model  # its older name
+
+    def __reduce__(self) -> Any:
+        from ovjit.api.run.core import _unpickle
+
+        stream = self.export_model()
+        assert stream is not None
+        return _unpickle, (stream.getvalue(), self._device)
+
+    def _ports_text(self) -> str:
+        inputs = ",\n".join(map(repr, self._input_ports))
+        outputs = ",\n".join(map(repr, self._output_ports))
+        return f"inputs[\n{inputs}\n]\noutputs[\n{outputs}\n]"
+
+    def __repr__(self) -> str:
+        return f"<CompiledModel:\n{self._ports_text()}>"
+
+
+def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> ConstOutput:
+    if not key:
+        if len(ports) != 1:
+            raise InferenceError(f"the model has {len(ports)} {what}s: say which one, by index or name")
+        return ports[0]
+    if len(key) > 1:
+        raise TypeError(f"{what}() takes one index or name")
+    (name,) = key
+    if isinstance(name, str):
+        for port in ports:
+            if name in port.get_names():
+                return port
+        known = ", ".join(repr(n) for port in ports for n in sorted(port.get_names()))
+        raise InferenceError(
+            f"{what.capitalize()} for tensor name {name!r} is not found; there are: {known or 'none'}"
+        )
+    if not isinstance(name, (int, np.integer)):
+        raise TypeError(f"{what}s are named by index or name, not by {type(name).__name__}")
+    i = operator.index(name)
+    if i < 0:
+        raise TypeError(f"{what}s count from 0: there is none at {i}")
+    if i >= len(ports):
+        raise InferenceError(f"there is no {what} {i}: the model has {len(ports)}")
+    return ports[i]

@@ -1,0 +1,394 @@
+"""`Core`: devices and their properties, reading, compiling and importing models."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import GRAPH_LOCK
+from ovjit.api.model.ports import port_info
+from ovjit.api.run import properties_table as table
+from ovjit.api.run.compiled import CompiledModel
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.version import get_version
+
+#: Devices that come down to the CPU, each with what get_versions calls it.
+DEVICES = {
+    "CPU": "ovjit_cpu",
+    "AUTO": "ovjit_auto",
+    "MULTI": "ovjit_auto",
+    "HETERO": "ovjit_hetero",
+    "BATCH": "ovjit_auto_batch",
+}
+#: Devices that OpenVINO knows and that need hardware ovjit does not drive.
+ABSENT = ("GPU", "NPU")
+AVAILABLE = ("CPU",)
+
+
+class DeviceError(OvjitError):
+    """There is no such device."""
+
+
+class Version(NamedTuple):
+    """A device's version, as `Core.get_versions` returns it."""
+
+    major: int
+    minor: int
+    patch: int
+    build_number: str
+    description: str
+
+    def __repr__(self) -> str:
+        return f"<Version: {self.build_number} {self.description}>"
+
+
+def parse_device(name: Any) -> str:
+    """The device that `name` ("CPU", "AUTO:CPU,GPU") comes down to: CPU, AUTO, MULTI, HETERO or BATCH.
+
+    TypeError unless it is a str; DeviceError, a RuntimeError that names the devices there are, for others.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a device is a str, not {type(name).__name__}")
+    head, colon, rest = name.partition(":")
+    if head not in DEVICES:
+        _refuse(name, head)
+    if colon and head == "CPU":
+        _refuse(name, name)
+    chosen = [part for part in rest.split(",") if part]
+    for part in chosen:
+        part = part.partition("(")[0]
+        if part.lstrip("-") not in AVAILABLE and not part.startswith("-"):
+            _refuse(name, part)
+    if "-CPU" in chosen:
+        raise DeviceError(f"{name!r} leaves no device: the only one there is is CPU")
+    if head == "MULTI" and not chosen:
+        raise DeviceError("MULTI needs a list of devices: MULTI:CPU")
+    return head
+
+
+def _refuse(name: str, part: str) -> None:
+    kind = part.partition(".")[0]
+    devices = ", ".join(AVAILABLE)
+    inside = f" in {name!r}" if part != name else ""
+    if kind in ABSENT:
+        raise DeviceError(f"There is no {part} device{inside}: available devices are {devices}")
+    if kind == "CPU":
+        raise DeviceError(f"There is no device {part!r}{inside}: the CPU is one device, named CPU")
+    raise DeviceError(
+        f'Device with "{part}" name is not registered{inside}: available devices are {devices}'
+        f" (and AUTO, MULTI, HETERO, which choose among them)"
+    )
+
+
+def _check_model(model: Any) -> Model:
+    if not isinstance(model, Model):
+        raise TypeError(f"a Model is expected, not {type(model).__name__}")
+    return model
+
+
+class Core:
+    """The entry: reads and compiles models. Properties set on a Core are that Core's only."""
+
+    __slots__ = ("__weakref__", "_settings")
+
+    def __init__(self, xml_config_file: Any = ""):
+        if not isinstance(xml_config_file, (str, os.PathLike)):
+            raise TypeError(f"Core() takes the path of a plugins file, not {type(xml_config_file).__name__}")
+        if os.fspath(xml_config_file):
+            raise UnsupportedError(
+                f"ovjit has no plugins, so a plugins file is of no use: {os.fspath(xml_config_file)!r}"
+            )
+        self._settings: dict[str, dict[str, Any]] = {
+            "": {},
+            "CPU": {},
+            "AUTO": {},
+            "MULTI": {},
+            "HETERO": {},
+            "BATCH": {},
+        }
+
+    # -- devices -------------------------------------------------------------------------------------------
+
+    def get_available_devices(self) -> list[str]:
+        """Names of the devices there are."""
+        return list(AVAILABLE)
+
+    available_devices = property(get_available_devices)
+
+    def get_versions(self, device_name: str) -> dict[str, Version]:
+        """The version of a device; {} for a name that is none. RuntimeError for one that is not there."""
+        if not isinstance(device_name, str):
+            raise TypeError(f"the name of a device is a str, not {type(device_name).__name__}")
+        device = device_name.partition(":")[0].partition(".")[0]
+        if device in ABSENT:
+            parse_device(device_name)
+        if device not in DEVICES:
+            return {}
+        version = get_version()
+        major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
+        return {device: Version(major, minor, patch, version, DEVICES[device])}
+
+    # -- models --------------------------------------------------------------------------------------------
+
+    def read_model(self, model: Any, weights: Any = None, config: Mapping[str, Any] | None = None) -> Model:
+        """A Model from a file (.xml with .bin beside it, or .onnx) or from its contents.
+
+        `model`: a path, bytes-like or BytesIO; `weights`: the same, or a Tensor. RuntimeError naming the
+        file for what cannot be read, TypeError for another kind of object.
+        """
+        use_mmap = {**self._settings[""], **table.read_config(config or {}, "")}.get("ENABLE_MMAP", True)
+        return _read(model, weights, use_mmap)
+
+    def compile_model(
+        self,
+        model: Any,
+        device_name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        *,
+        weights: Any = None,
+    ) -> CompiledModel:
+        """A CompiledModel of a Model or a model file. `device_name` None means AUTO, which means the CPU.
+
+        RuntimeError for an unknown device, property or operation; all unknown operations are named at once.
+        """
+        device = parse_device("AUTO" if device_name is None else device_name)
+        settings = self._config_for(device, config)
+        if not isinstance(model, Model):
+            model = _read(model, weights, settings["ENABLE_MMAP"])
+        return _compile(model, device, settings)
+
+    def _config_for(self, device: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        given = table.read_config({} if config is None else config, device)
+        merged = {**self._settings[""], **self._settings["CPU"]}
+        if device != "CPU":
+            merged.update(self._settings[device])
+        return table.resolve({**merged, **given}, device)
+
+    def import_model(
+        self, model_stream: Any, device_name: str = "AUTO", config: Mapping[str, Any] | None = None
+    ) -> CompiledModel:
+        """A CompiledModel from what `export_model` wrote: bytes-like, BytesIO, Tensor, mmap or a path.
+
+        RuntimeError for a blob that is damaged or of another version, TypeError for another kind of object.
+        """
+        device = parse_device(device_name)
+        settings = self._config_for(device, config)
+        data = _blob_bytes(model_stream, settings["ENABLE_MMAP"])
+        from ovjit.storage.blob import load_blob
+
+        return load_blob(data, device, settings)
+
+    def query_model(
+        self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
+    ) -> dict[str, str]:
+        """friendly name -> device, of all operations that the device can run."""
+        _check_model(model)
+        device = parse_device(device_name)
+        table.read_config(config or {}, device)
+        return {node.get_friendly_name(): "CPU" for node in model.get_ordered_ops()}
+
+    # -- properties ----------------------------------------------------------------------------------------
+
+    def set_property(self, *args: Any, **named: Any) -> None:
+        """`set_property([device_name,] properties)`: a dict, or one pair of name and value.
+
+        RuntimeError at once for an unknown name or value, which OpenVINO may find later.
+        """
+        given = (
+            dict(zip(("device_name", "properties") if len(args) > 1 else ("properties",), args, strict=False))
+            | named
+        )
+        properties = given.pop("properties", given.pop("property", None))
+        device = given.pop("device_name", "")
+        if given or len(args) > 2 or properties is None:
+            raise TypeError("set_property takes a dict of properties, or a device's name and a dict")
+        if isinstance(properties, tuple) and len(properties) == 2:
+            properties = dict([properties])
+        head = _head(device) if device else ""
+        if head in ABSENT:
+            parse_device(device)
+        values = table.read_config(properties, head)
+        self._settings[head].update(values)
+
+    def get_property(self, *args: Any, **named: Any) -> Any:
+        """`get_property([device_name,] name)`: the value that is set, or the default. RuntimeError for an
+        unknown name or device."""
+        given = dict(
+            zip(
+                ("device_name", "property", "arguments") if len(args) > 1 else ("property",),
+                args,
+                strict=False,
+            )
+        )
+        given |= named
+        name = given.pop("property", given.pop("name", None))
+        device = given.pop("device_name", "")
+        given.pop("arguments", None)
+        if given or len(args) > 3:
+            raise TypeError("get_property takes the name of a property, or a device's name and that")
+        head = _head(device) if device else ""
+        row = table.find_row(name, table._LETTERS[head], f"the device {head}" if head else "a Core")
+        for place in ("", head) if head == "" else (head, ""):
+            if row.name in self._settings[place]:
+                value = self._settings[place][row.name]
+                return value.copy() if isinstance(value, (dict, set, list)) else value
+        return table.default_of(row, head)
+
+    # -- what needs plugins --------------------------------------------------------------------------------
+
+    def add_extension(self, *args: Any) -> None:
+        """Always an error: a custom operation is a Python class registered with `ovjit.graph.op.op`."""
+        if not args or not isinstance(args[0], (str, os.PathLike)):
+            raise TypeError("add_extension takes the path of a library")
+        raise UnsupportedError(
+            f"Cannot add extension {os.fspath(args[0])!r}: ovjit loads no native libraries; register the "
+            "operation in Python (docs/adding_an_op.md)"
+        )
+
+    def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
+        """Always a RuntimeError: there is no device with memory of its own."""
+        device = parse_device(device_name)
+        raise UnsupportedError(f"create_context is not supported by {device}: available devices are CPU")
+
+    def get_default_context(self, device_name: str) -> Any:
+        """Always a RuntimeError: there is no device with memory of its own."""
+        device = parse_device(device_name)
+        raise UnsupportedError(f"get_default_context is not supported by {device}: available devices are CPU")
+
+    def register_plugin(self, plugin: Any, device_name: str, config: Mapping[str, Any] | None = None) -> None:
+        """Always a RuntimeError: ovjit has no plugins."""
+        raise UnsupportedError(f"ovjit has no plugins: {plugin!r} cannot be registered as {device_name!r}")
+
+    def register_plugins(self, xml_config_file: Any) -> None:
+        """Always a RuntimeError: ovjit has no plugins."""
+        raise UnsupportedError(f"ovjit has no plugins: {xml_config_file!r} is of no use")
+
+    def unload_plugin(self, device_name: str) -> None:
+        """Forget the device's properties."""
+        self._settings[_head(device_name)].clear()
+
+    def __copy__(self) -> Core:
+        raise TypeError("cannot pickle 'Core' object")
+
+    __deepcopy__ = __reduce__ = __copy__  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Core: available plugins[{', '.join(AVAILABLE)}]>"
+
+
+def _head(device: Any) -> str:
+    """The part of a device's name that has properties; errors as `parse_device`."""
+    if isinstance(device, str) and device in DEVICES:
+        return device
+    return parse_device(device)
+
+
+def _read(model: Any, weights: Any, use_mmap: bool) -> Model:
+    if isinstance(model, (str, os.PathLike)):
+        path = Path(os.fsdecode(model))
+        if not path.exists():
+            raise OvjitError(f"Could not open the file: {str(path)!r}: there is no such file")
+        if path.suffix.lower() == ".onnx":
+            return _read_onnx(path, weights)
+    elif isinstance(model, io.BytesIO):
+        model = model.getvalue()
+    elif not isinstance(model, (bytes, bytearray, memoryview, mmap.mmap)):
+        raise TypeError(f"Provided python object type {type(model)} isn't supported as 'model' argument.")
+    if isinstance(weights, io.BytesIO):
+        weights = weights.getvalue()
+    if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
+        return _read_onnx(model, weights)
+    from ovjit.frontends.ir.reader import read_ir
+
+    return read_ir(model, weights, use_mmap)
+
+
+def _looks_like_xml(content: Any) -> bool:
+    head = bytes(memoryview(content)[:64]).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return head.startswith(b"<")
+
+
+def _read_onnx(model: Any, weights: Any) -> Model:
+    try:
+        onnx = importlib.import_module("ovjit.frontends.onnx")
+    except ModuleNotFoundError as error:
+        if error.name != "ovjit.frontends.onnx":
+            raise
+        what = f"the file {str(model)!r}" if isinstance(model, Path) else "the given model"
+        raise UnsupportedError(
+            f"Unable to read {what}: it is no OpenVINO IR (.xml), the only format that can be read"
+        ) from None
+    model_read: Model = onnx.read_onnx(model, weights)
+    return model_read
+
+
+def _compile(model: Model, device: str, settings: dict[str, Any]) -> CompiledModel:
+    with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
+        graph = model._graph()
+        inputs = tuple(map(port_info, model.inputs))
+        outputs = tuple(map(port_info, model.outputs))
+        settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
+        name = model.get_friendly_name()
+
+    def make() -> CompiledModel:
+        from ovjit.execution.job import compile_graph  # the first import of Numba
+
+        executable = compile_graph(graph, settings)
+        return CompiledModel._make(executable, inputs, outputs, name=name, device=device, config=settings)
+
+    if not settings["CACHE_DIR"]:
+        return make()
+    from ovjit.storage.model_cache import cached_model
+
+    return cached_model(settings["CACHE_DIR"], graph, inputs, outputs, device, settings, make)
+
+
+def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
+    """The bytes of a blob: where they lie, or a map of the file."""
+    if isinstance(stream, io.BytesIO):
+        return memoryview(stream.getvalue())  # all of it, wherever it stands, as OpenVINO reads it
+    if isinstance(stream, Tensor):
+        return np.ascontiguousarray(stream.data).reshape(-1).view(np.uint8).data
+    if isinstance(stream, (bytes, bytearray, memoryview, mmap.mmap)):
+        view = memoryview(stream)
+        return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+    if isinstance(stream, (str, os.PathLike)):
+        from ovjit.storage.container import read_file
+
+        path = os.fsdecode(stream)
+        try:
+            return read_file(path, use_mmap)
+        except OSError as error:
+            raise OvjitError(f"Could not open the blob {path!r}: {error.strerror}") from error
+    raise TypeError(
+        f"a blob is bytes, a BytesIO, a Tensor, a memoryview, an mmap or a path, not {type(stream).__name__}"
+    )
+
+
+def _unpickle(blob: bytes, device: str) -> CompiledModel:
+    return Core().import_model(blob, f"{device}:CPU" if device == "MULTI" else device)
+
+
+def compile_model(
+    model: Any, device_name: str | None = "AUTO", config: Mapping[str, Any] | None = None
+) -> CompiledModel:
+    """`Core().compile_model`, for AUTO by default."""
+    return Core().compile_model(model, device_name, config)
+
+
+def read_model(model: Any, weights: Any = None) -> Model:
+    """`Core().read_model`."""
+    return Core().read_model(model, weights)
+
+
+def shutdown() -> None:
+    """Nothing needs shutting down: workers end with the process. For programs written for OpenVINO."""

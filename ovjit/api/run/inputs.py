@@ -1,0 +1,208 @@
+"""From what a caller may pass as inputs to arrays in a request's slots: the long way round.
+
+The short way, for arrays that fit as they are, is `InferRequest._assign`. Everything else comes here: lists,
+tuples, single values, Tensors, scalars, other dtypes, strides, byte orders, wrong types. All inputs are
+checked before the first is set, so that a refused one leaves the request as it was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovjit.api.model.node import ConstOutput
+from ovjit.api.run.results import OVDict
+from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, native_dtype, relation, unpack
+from ovjit.api.tensors.memory import encode_strings
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.errors import InferenceError
+from ovjit.graph import shapes
+
+if TYPE_CHECKING:
+    from ovjit.api.run.request import InferRequest
+
+Array = NDArray[Any]
+
+#: (slot, Tensor to bind | array, whether the array may be lent as it is)
+Step = tuple[InputSlot, Any, bool]
+
+
+def assign_inputs(request: InferRequest, inputs: Any, share: bool) -> None:
+    """Set the inputs of a request. Raises RuntimeError or TypeError as OpenVINO does, and then sets none."""
+    steps = [_prepared(slot, value, share, key) for key, slot, value in _pairs(request, inputs)]
+    job = request._job
+    for slot, value, lend in steps:
+        if isinstance(value, Tensor):
+            slot.bind(job, value)
+        elif lend:
+            slot.lend(job, value)
+        else:
+            slot.copy(job, value)
+
+
+def _pairs(request: InferRequest, inputs: Any) -> list[tuple[Any, InputSlot, Any]]:
+    """(key, slot, value) of every input given."""
+    slots = request._inputs
+    if isinstance(inputs, dict):
+        return [(key, find_slot(request, key), value) for key, value in inputs.items()]
+    if isinstance(inputs, OVDict):
+        inputs = list(inputs.values())
+    elif isinstance(inputs, list) and len(slots) == 1 and _is_plain(inputs):
+        inputs = [inputs]
+    if isinstance(inputs, (list, tuple)):
+        if len(inputs) > len(slots):
+            raise InferenceError(
+                f"{len(inputs)} inputs are given, the model has {len(slots)}: {_names(request)}"
+            )
+        return [(i, slots[i], value) for i, value in enumerate(inputs)]
+    if not _is_value(inputs):
+        raise TypeError(f"Incompatible inputs of type: {type(inputs)}")
+    if len(slots) != 1:
+        raise InferenceError(
+            f"a single value is given, the model has {len(slots)} inputs: pass a list or a dict of "
+            f"{_names(request)}"
+        )
+    return [(0, slots[0], inputs)]
+
+
+def find_slot(request: InferRequest, key: Any) -> InputSlot:
+    """The input by index, name or port. RuntimeError for what the model does not have, TypeError for keys
+    of another kind and for negative indices."""
+    slots = request._inputs
+    if isinstance(key, int):
+        if key < 0:
+            raise TypeError(f"inputs count from 0: {key} is no input")
+        if key >= len(slots):
+            raise InferenceError(f"there is no input {key}, the model has {len(slots)}: {_names(request)}")
+        return slots[key]
+    if isinstance(key, str):
+        for slot in slots:
+            if key in slot.info.names:
+                return slot
+        raise InferenceError(
+            f"there is no input named {key!r}, the model has {_names(request)}{_near(request, key)}"
+        )
+    if isinstance(key, ConstOutput):
+        i = port_index(request._compiled._input_ports, key)
+        if i is None:
+            raise InferenceError(f"{key!r} is no input of this model, it has {_names(request)}")
+        return slots[i]
+    raise TypeError(f"Incompatible key type for input: {key!r}; an input is named by index, name or port")
+
+
+def port_index(ports: tuple[ConstOutput, ...], key: Any) -> int | None:
+    """Which of `ports` is meant by `key`: itself, or a port of the same names, type and shape elsewhere."""
+    for i, port in enumerate(ports):
+        if port is key or port == key:
+            return i
+    type_, names = key.get_tensor()._type, key.get_names()
+    for i, port in enumerate(ports):
+        if names and names == port.get_names() and type_ == port.get_tensor()._type:
+            return i
+    return None
+
+
+def _names(request: InferRequest) -> str:
+    return ", ".join(repr(slot.info.label) for slot in request._inputs) or "none"
+
+
+def _near(request: InferRequest, key: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(key, [n for slot in request._inputs for n in slot.info.names], 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _is_plain(values: list[Any]) -> bool:
+    """True for lists of plain values, and lists of such lists: they are the value of a single input."""
+    return all(
+        isinstance(v, (str, bytes, int, float)) or (isinstance(v, list) and _is_plain(v)) for v in values
+    )
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, Tensor, int, float, str, bytes)) or hasattr(value, "__array__")
+
+
+def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
+    """Check one value and bring it to the slot's dtype where assignment alone would not."""
+    if isinstance(value, Tensor):
+        slot.check_tensor(value)
+        return slot, value, False
+    if isinstance(value, list):
+        return _prepared_list(slot, value)
+    if not _is_value(value):
+        raise TypeError(f"Incompatible inputs of type: {type(value)} under {key} key!")
+    array = value if type(value) is np.ndarray else np.asarray(value)
+    if slot.way == STRING:
+        array = _strings(slot, array)
+    elif array.dtype.kind in "USO" and slot.way == SAME:
+        array = array.astype(slot.dtype)
+    if array.ndim == 0:
+        array = _scalar(slot, array)
+    if slot.way == BITS and array.dtype != slot.dtype:
+        if array.dtype.itemsize != slot.dtype.itemsize or array.dtype.kind not in "fiu":
+            raise InferenceError(
+                f"{slot.describe()} expects {slot.info}, an array holds the bits of such values as "
+                f"{slot.dtype.itemsize}-byte elements; {array.dtype} is given: pass x.astype(ml_dtypes."
+                f"{slot.dtype.name})"
+            )
+        array = array.view(slot.dtype)
+    elif slot.way == PACKED and array.dtype != slot.dtype:
+        raise InferenceError(
+            f"{slot.describe()} expects {slot.info}: pass packed bytes as Tensor(packed, shape, "
+            f"Type.{slot.info.dtype}), not an array of {array.dtype}"
+        )
+    slot.check_shape(array.shape)
+    if slot.way == STRING:
+        return slot, array, True
+    if array.dtype == slot.dtype and array.dtype.isnative:
+        if share and not array.flags.carray and slot.target is not None and slot.own_shape is None:
+            return slot, array.copy(), True  # the tensor that the user set is not to be written
+        return slot, array, share and array.flags.carray
+    if share or array.dtype.kind not in "biuf":
+        return slot, array.astype(slot.dtype, order="C"), share
+    return slot, array, False
+
+
+def _scalar(slot: InputSlot, array: Array) -> Array:
+    """A scalar for a port of one element takes the port's shape; nothing else is broadcast."""
+    expected = slot.info.shape
+    assert expected is not None
+    if shapes.is_static(expected):
+        if all(d == 1 for d in expected):
+            return array.reshape(expected)
+    elif len(expected) == 1:
+        return array.reshape(1)
+    return array
+
+
+def _strings(slot: InputSlot, array: Array) -> Array:
+    if array.dtype.kind == "O":
+        array = np.asarray(array.tolist())
+    if array.dtype.kind not in "US":
+        raise InferenceError(f"{slot.describe()} expects {slot.info}, an array of {array.dtype} is given")
+    return encode_strings(array)
+
+
+def _prepared_list(slot: InputSlot, value: list[Any]) -> Step:
+    """A nested list: NumPy's reading of it, i64, f64, boolean or strings, must be the port's type."""
+    tensor = Tensor(value)
+    name = tensor._type._name
+    if name != slot.info.dtype:
+        raise InferenceError(
+            f"{slot.describe()} expects {slot.info}, a list gives {name}: "
+            f"pass np.array(..., {slot.dtype.name!r})"
+        )
+    slot.check_shape(tensor._shape)
+    return slot, native_of(tensor), True
+
+
+def native_of(tensor: Tensor) -> Array:
+    """A tensor's elements as a job sees them."""
+    name = tensor._type._name
+    if relation(name) == PACKED:
+        return unpack(np.ascontiguousarray(tensor._array), name, tensor._shape)
+    return tensor._array.view(native_dtype(name)) if relation(name) == BITS else tensor._array

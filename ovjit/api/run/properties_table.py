@@ -1,0 +1,380 @@
+"""Properties: one row for each, and what becomes of them when a model is compiled.
+
+A row says who may read or write the property and how a value is understood. Strings, Python values and
+OpenVINO's enumerations are taken alike; an unknown name or value is a RuntimeError that names the nearest.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from string import hexdigits
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ovjit.api.model.rt_info import OVAny
+from ovjit.api.run import property_values as values
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.errors import OvjitError
+from ovjit.execution.cores import usable_cores
+
+if TYPE_CHECKING:
+    from ovjit.api.run.compiled import CompiledModel
+
+
+class PropertyError(OvjitError):
+    """An unknown property, or a value that it cannot take."""
+
+
+class Row(NamedTuple):
+    """One property. `read` turns what the user gives into the value that is kept; None: it cannot be set.
+
+    `devices`: C the CPU, A the AUTO and MULTI devices, H HETERO, G a Core as a whole. `compiled`: C and A
+    say which compiled models tell it. `shown` False keeps it out of SUPPORTED_PROPERTIES.
+    """
+
+    name: str
+    default: Any
+    read: Callable[[Any], Any] | None
+    devices: str = "C"
+    compiled: str = ""
+    shown: bool = True
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("yes", "true", "1"):
+        return True
+    if isinstance(value, str) and value.lower() in ("no", "false", "0"):
+        return False
+    raise ValueError("True or False, YES or NO")
+
+
+def _key(value: Any) -> str:
+    """Hexadecimal digits; "" is none given. The error does not repeat what may be a secret."""
+    text = value.hex() if isinstance(value, (bytes, bytearray)) else value
+    if text == "" or isinstance(text, str) and len(text) >= 64 and set(text) <= set(hexdigits):
+        if len(text) % 2 == 0:
+            return text
+    raise PropertyError("Wrong value for the property OVJIT_KEY: expected 32 bytes or more, or hex digits")
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool):
+        raise ValueError("a number")
+    try:
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("a number") from None
+    if count < 0:
+        raise ValueError("a number of 0 or more")
+    return count
+
+
+def _streams(value: Any) -> int:
+    if isinstance(value, values.Num):
+        value = value.to_integer()
+    if value in ("AUTO", "NUMA"):
+        return -1
+    if not isinstance(value, bool) and str(value) in ("-1", "-2"):
+        return -1
+    try:
+        return _count(value)
+    except ValueError:
+        raise ValueError("a number of 0 or more, AUTO or NUMA") from None
+
+
+def _choice(kind: type[values._Choice], spelled: Mapping[str, str] | None = None) -> Callable[[Any], Any]:
+    names = {(spelled or {}).get(name, name): member for name, member in kind.__members__.items()}
+
+    def read(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        if isinstance(value, str) and value in names:
+            return names[value]
+        raise ValueError(" or ".join(names))
+
+    return read
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (str, os.PathLike)):
+        return os.fsdecode(value)
+    raise ValueError("a string")
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError("a number") from None
+
+
+def _element_type(*allowed: str) -> Callable[[Any], Type]:
+    def read(value: Any) -> Type:
+        name = value._name if isinstance(value, Type) else value
+        name = {"undefined": "dynamic"}.get(name, name) if isinstance(name, str) else None
+        if name not in allowed:
+            raise ValueError(" or ".join(allowed))
+        return TYPES[name]
+
+    return read
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("a dict")
+    return dict(value)
+
+
+def _policies(value: Any) -> set[values.ModelDistributionPolicy]:
+    if not isinstance(value, (set, frozenset)) or any(
+        not isinstance(v, values.ModelDistributionPolicy) for v in value
+    ):
+        raise ValueError("a set of ModelDistributionPolicy")
+    return set(value)
+
+
+def _device_id(value: Any) -> str:
+    if value != "":
+        raise ValueError("an empty string: there is one CPU device")
+    return ""
+
+
+_PRECISIONS = _element_type("bf16", "f16", "f32", "dynamic")
+_CACHE_PRECISION = _element_type("u8", "u4", "i8", "f16", "bf16", "f32", "dynamic")
+_MODES = _choice(values.ExecutionMode)
+_CORE_TYPES = _choice(values.SchedulingCoreType)
+_LEVELS = {
+    "NO": "LOG_NONE", "ERR": "LOG_ERROR", "WARNING": "LOG_WARNING", "INFO": "LOG_INFO", "DEBUG": "LOG_DEBUG",
+    "TRACE": "LOG_TRACE",
+}  # fmt: skip
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row("SUPPORTED_PROPERTIES", None, None, "CAH", "CA"),
+        Row("AVAILABLE_DEVICES", [""], None),
+        Row("RANGE_FOR_ASYNC_INFER_REQUESTS", (1, 1, 1), None),
+        Row("RANGE_FOR_STREAMS", None, None),
+        Row("EXECUTION_DEVICES", ["CPU"], None, "C", "CA"),
+        Row("FULL_DEVICE_NAME", None, None, "CAH"),
+        Row("OPTIMIZATION_CAPABILITIES", ["FP32", "EXPORT_IMPORT"], None, "CAH"),
+        Row("DEVICE_TYPE", values.DeviceType.INTEGRATED, None),
+        Row("DEVICE_ARCHITECTURE", None, None),
+        Row("NETWORK_NAME", None, None, "", "CA"),
+        Row("OPTIMAL_NUMBER_OF_INFER_REQUESTS", None, None, "", "CA"),
+        Row("LOADED_FROM_CACHE", False, None, "", "CA"),
+        Row("RUNTIME_REQUIREMENTS", None, None, "", "C"),
+        Row("NUM_STREAMS", 1, _streams, "C", "C"),
+        Row("INFERENCE_NUM_THREADS", 0, _count, "C", "C"),
+        Row("INFERENCE_NUM_THREADS_REASON", None, None, "", "C", False),
+        Row("PERF_COUNT", False, _bool, "CA", "CA"),
+        Row("INFERENCE_PRECISION_HINT", Type.f32, _PRECISIONS, "C", "C"),
+        Row("PERFORMANCE_HINT", values.PerformanceMode.LATENCY, _choice(values.PerformanceMode), "CA", "CA"),
+        Row("EXECUTION_MODE_HINT", values.ExecutionMode.PERFORMANCE, _MODES, "CA", "C"),
+        Row("PERFORMANCE_HINT_NUM_REQUESTS", 0, _count, "CA", "C"),
+        Row("ENABLE_CPU_PINNING", False, _bool, "C", "C"),
+        Row("ENABLE_CPU_RESERVATION", False, _bool, "C", "C"),
+        Row("SCHEDULING_CORE_TYPE", values.SchedulingCoreType.ANY_CORE, _CORE_TYPES, "C", "C"),
+        Row("MODEL_DISTRIBUTION_POLICY", set(), _policies, "CH", "C"),
+        Row("ENABLE_HYPER_THREADING", True, _bool, "C", "C"),
+        Row("DEVICE_ID", "", _device_id),
+        Row("CPU_DENORMALS_OPTIMIZATION", False, _bool, "C", "C"),
+        Row("LOG_LEVEL", values.Level.NO, _choice(values.Level, _LEVELS), "CA", "C"),
+        Row("CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE", 1.0, _number, "C", "C"),
+        Row("ENABLE_TENSOR_PARALLEL", False, _bool, "C", "C"),
+        Row("TBB_PARTITIONER", values.TbbPartitioner.STATIC, _choice(values.TbbPartitioner), "C", "C"),
+        Row("DYNAMIC_QUANTIZATION_GROUP_SIZE", 32, _count, "C", "C"),
+        Row("KV_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
+        Row("KEY_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
+        Row("VALUE_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
+        Row("KEY_CACHE_GROUP_SIZE", 0, _count, "C", "C"),
+        Row("VALUE_CACHE_GROUP_SIZE", 0, _count, "C", "C"),
+        Row("ENABLE_WEIGHTLESS", False, _bool),
+        Row("WEIGHTS_PATH", "", _text),
+        Row("CPU_RUNTIME_CACHE_CAPACITY", 5000, _count, "C", "", False),
+        Row("SNIPPETS_MODE", "ENABLE", _text, "C", "", False),
+        Row("LP_TRANSFORMS_MODE", True, _bool, "C", "", False),
+        Row("CACHE_DIR", "", _text, "CAHG", "", False),
+        Row("OVJIT_KEY", "", _key, "CAHG", "", False),
+        Row("CACHE_MODE", values.CacheMode.OPTIMIZE_SPEED, _choice(values.CacheMode), "CAHG", "", False),
+        Row("ENABLE_MMAP", True, _bool, "CAHG", "", False),
+        Row("FORCE_TBB_TERMINATE", False, _bool, "CAHG", "", False),
+        Row("AUTO_BATCH_TIMEOUT", 1000, _count, "CAHG", "", False),
+        Row("ALLOW_AUTO_BATCHING", True, _bool, "CAHG", "", False),
+        Row("DEVICE_PROPERTIES", {}, _mapping, "CAH", "A", False),
+        Row("MULTI_DEVICE_PRIORITIES", "", _text, "AH", "A"),
+        Row("MODEL_PRIORITY", values.Priority.MEDIUM, _choice(values.Priority), "A", "A"),
+        Row("ENABLE_STARTUP_FALLBACK", True, _bool, "A"),
+        Row("ENABLE_RUNTIME_FALLBACK", True, _bool, "A"),
+        Row("DEVICE_BIND_BUFFER", False, _bool, "A"),
+        Row("SCHEDULE_POLICY", values.SchedulePolicy.DEVICE_PRIORITY, _choice(values.SchedulePolicy), "A"),
+        Row("DEVICES_UTILIZATION_THRESHOLD", {}, _mapping, "A"),
+        Row("LOW_POWER_DEVICE", "", _text, "A"),
+        Row("PERF_CURVE_TABLE", {}, lambda value: value if isinstance(value, str) else _mapping(value), "A"),
+    )
+}  # fmt: skip
+
+#: What precision a hint leads to: all computing is done in the model's own types so far.
+COMPUTED = Type.f32
+
+_LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "A", "HETERO": "H", "BATCH": "C", "": "G"}
+
+
+def find_row(name: Any, letter: str, what: str) -> Row:
+    """The row of `name` among those of a device. TypeError unless it is a str, else PropertyError."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a property is a str, not {type(name).__name__}")
+    row = ROWS.get(name)
+    if row is None or letter not in row.devices:
+        known = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
+        raise PropertyError(f"Unsupported property {name!r} of {what}{_nearest(name, known)}")
+    return row
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = get_close_matches(name.upper(), known, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def read_value(name: Any, value: Any, letter: str, what: str) -> Any:
+    """The value to keep for a property that is set. PropertyError for an unknown name or a wrong value."""
+    row = find_row(name, letter, what)
+    if row.read is None:
+        raise PropertyError(f"the property {row.name!r} of {what} can only be read")
+    if isinstance(value, OVAny):
+        value = value.value
+    try:
+        return row.read(value)
+    except ValueError as error:
+        raise PropertyError(f"Wrong value {value!r} for the property {row.name}: expected {error}") from None
+
+
+def read_config(config: Any, device: str) -> dict[str, Any]:
+    """The values to keep for properties given as a dict of names. TypeError for anything else."""
+    if not isinstance(config, Mapping):
+        raise TypeError(f"properties are given as a dict, not as {type(config).__name__}")
+    letters, what = _accepted(device), f"the device {device}" if device else "a Core"
+    out: dict[str, Any] = {}
+    for name, value in config.items():
+        letter = next(
+            (c for c in letters if isinstance(name, str) and name in ROWS and c in ROWS[name].devices),
+            letters[0],
+        )
+        out[str(name) if isinstance(name, str) else name] = read_value(name, value, letter, what)
+    inner = out.pop("DEVICE_PROPERTIES", None)
+    for key, nested in (inner or {}).items():
+        if key == "CPU":
+            out.update(read_config(nested, "CPU"))
+    return out
+
+
+def _accepted(device: str) -> str:
+    """Whose rows may be set: what AUTO does not know itself it hands on to the CPU, a Core to all devices."""
+    letter = _LETTERS[device]
+    return {"A": "AC", "H": "HC", "G": "GCA"}.get(letter, letter)
+
+
+def default_of(row: Row, device: str) -> Any:
+    """The value of a property that nobody set."""
+    if row.name == "SUPPORTED_PROPERTIES":
+        letter = _LETTERS[device]
+        return {r.name: "RW" if r.read else "RO" for r in ROWS.values() if letter in r.devices and r.shown}
+    if row.name == "RANGE_FOR_STREAMS":
+        return 1, usable_cores()[0]
+    if row.name == "FULL_DEVICE_NAME":
+        return cpu_name() if device == "CPU" else device
+    if row.name == "DEVICE_ARCHITECTURE":
+        return {"x86_64": "intel64", "AMD64": "intel64", "aarch64": "arm64"}.get(
+            platform.machine(), platform.machine()
+        )
+    if isinstance(row.default, (dict, set, list)):
+        return row.default.copy()
+    return row.default
+
+
+def cpu_name() -> str:
+    """The CPU's name as its maker gives it."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The complete properties of a compilation: what was set, defaults, and what follows from both.
+
+    For the engine, in lower case: `streams`, and `threads` of each of them, at least 1.
+    """
+    out = {row.name: default_of(row, "CPU") for row in ROWS.values() if row.read is not None}
+    out.update(config)
+    if device == "MULTI" and "PERFORMANCE_HINT" not in config:
+        out["PERFORMANCE_HINT"] = values.PerformanceMode.THROUGHPUT
+    cores, reason = usable_cores()
+    asked = out["INFERENCE_NUM_THREADS"]
+    threads = min(asked, cores) if asked else cores
+    streams = config.get("NUM_STREAMS")
+    if streams == -1 and "PERFORMANCE_HINT" not in config:
+        out["PERFORMANCE_HINT"] = values.PerformanceMode.THROUGHPUT
+    if streams is None or streams == -1:
+        throughput = streams == -1 or out["PERFORMANCE_HINT"] is not values.PerformanceMode.LATENCY
+        streams = threads if throughput else 1
+        if out["PERFORMANCE_HINT_NUM_REQUESTS"] and throughput:
+            streams = min(streams, out["PERFORMANCE_HINT_NUM_REQUESTS"])
+    out["NUM_STREAMS"] = streams
+    out["INFERENCE_NUM_THREADS"] = threads
+    out["INFERENCE_NUM_THREADS_REASON"] = (
+        f"INFERENCE_NUM_THREADS of {asked}" if asked and asked <= cores else reason
+    )
+    out["streams"], out["threads"] = (
+        max(1, streams),
+        max(1, threads // max(1, streams)),
+    )  # threads of each stream
+    out["given"] = dict(config)
+    out["EXECUTION_MODE_SET"] = "EXECUTION_MODE_HINT" in config
+    out["INFERENCE_PRECISION_HINT"] = COMPUTED
+    return out
+
+
+def compiled_property(compiled: CompiledModel, name: Any) -> Any:
+    """What `CompiledModel.get_property` tells, in OpenVINO's types."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a property is a str, not {type(name).__name__}")
+    letter = "A" if _LETTERS[compiled._device] == "A" else "C"
+    row = ROWS.get(name)
+    if row is None or not row.compiled:
+        known = [r.name for r in ROWS.values() if r.compiled]
+        raise PropertyError(f"Unsupported property: {name!r} of a compiled model{_nearest(name, known)}")
+    config = compiled._config
+    if name == "SUPPORTED_PROPERTIES":
+        return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and (r.devices or r.shown)}
+    if name == "NETWORK_NAME":
+        return compiled._name
+    if name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
+        return max(1, config["NUM_STREAMS"])
+    if name == "LOADED_FROM_CACHE":
+        return compiled._loaded_from_cache
+    if name == "RUNTIME_REQUIREMENTS":
+        from ovjit.version import __version__
+
+        return f"meta=1.0;ovjit={__version__};isa={platform.machine()}"
+    if name in ("DEVICE_PROPERTIES", "MULTI_DEVICE_PRIORITIES"):
+        return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
+    value = config.get(name, default_of(row, "CPU"))
+    if letter == "C" and name in ("PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS"):
+        return (
+            {True: "YES", False: "NO"}[value] if name == "PERF_COUNT" else str(getattr(value, "name", value))
+        )
+    return value.copy() if isinstance(value, (dict, set, list)) else value
+
+
+def _cpu_properties(compiled: CompiledModel) -> dict[str, Any]:
+    names = [row.name for row in ROWS.values() if "C" in row.compiled and row.read is not None]
+    return {name: compiled._config[name] for name in sorted(names)}

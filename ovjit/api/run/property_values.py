@@ -1,0 +1,193 @@
+"""The enumerations that properties take, and the names of properties as callable strings."""
+
+from __future__ import annotations
+
+import enum
+import operator
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ovjit.api.model.rt_info import OVAny
+
+
+class _Choice(enum.Enum):
+    """A value that prints as OpenVINO's enumerations do and can be read as an int."""
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __index__(self) -> int:
+        return int(self.value)
+
+
+class PerformanceMode(_Choice):
+    """LATENCY: one stream on all cores; THROUGHPUT: several streams."""
+
+    LATENCY = 1
+    THROUGHPUT = 2
+    CUMULATIVE_THROUGHPUT = 3
+
+
+class ExecutionMode(_Choice):
+    """PERFORMANCE: lower precision where that is faster; ACCURACY: the model's own."""
+
+    PERFORMANCE = 1
+    ACCURACY = 2
+
+
+class Priority(_Choice):
+    LOW = 0
+    MEDIUM = 1
+    HIGH = 2
+    DEFAULT = 1
+
+
+class SchedulingCoreType(_Choice):
+    ANY_CORE = 0
+    PCORE_ONLY = 1
+    ECORE_ONLY = 2
+
+
+class ModelDistributionPolicy(_Choice):
+    TENSOR_PARALLEL = 0
+    PIPELINE_PARALLEL = 1
+
+
+class CacheMode(_Choice):
+    OPTIMIZE_SIZE = 0
+    OPTIMIZE_SPEED = 1
+
+
+class CompatibilityCheck(_Choice):
+    NOT_APPLICABLE = 0
+    SUPPORTED = 1
+    UNSUPPORTED = 2
+
+
+class WorkloadType(_Choice):
+    DEFAULT = 0
+    EFFICIENT = 1
+
+
+class SchedulePolicy(_Choice):
+    ROUND_ROBIN = 0
+    DEVICE_PRIORITY = 1
+    DEFAULT = 1
+
+
+class TbbPartitioner(_Choice):
+    STATIC = 1
+    AUTO = 2
+
+
+class Level(_Choice):
+    """How much is logged; as a string LOG_NONE, LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG, LOG_TRACE."""
+
+    NO = -1
+    ERR = 0
+    WARNING = 1
+    INFO = 2
+    DEBUG = 3
+    TRACE = 4
+
+
+class DeviceType(_Choice):
+    INTEGRATED = 0
+    DISCRETE = 1
+
+
+DeviceType.__name__ = DeviceType.__qualname__ = "Type"
+
+
+class Capability:
+    """What OPTIMIZATION_CAPABILITIES may contain."""
+
+    FP32 = "FP32"
+    BF16 = "BF16"
+    FP16 = "FP16"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    BIN = "BIN"
+    WINOGRAD = "WINOGRAD"
+    EXPORT_IMPORT = "EXPORT_IMPORT"
+
+
+class Num:
+    """A number of streams; AUTO (-1) leaves it to the runtime."""
+
+    __slots__ = ("_num",)
+    AUTO: ClassVar[Num]
+    NUMA: ClassVar[Num]
+
+    def __init__(self, num: int = -1):
+        self._num = operator.index(num)
+
+    def to_integer(self) -> int:
+        return self._num
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Num) and self._num == other._num
+
+    def __hash__(self) -> int:
+        return hash(self._num)
+
+    def __repr__(self) -> str:
+        return f"<Num: {self._num}>"
+
+
+Num.AUTO = Num(-1)
+Num.NUMA = Num(-2)
+
+
+class Property(str):
+    """A property's name that can be called: without an argument it gives the name, with a value the pair of
+    name and value. TypeError for a value of another kind, or for a property that only can be read."""
+
+    _check: Callable[[Any], Any] | None
+
+    def __new__(cls, name: str, check: Callable[[Any], Any] | None = None) -> Property:
+        self = str.__new__(cls, name)
+        self._check = check
+        return self
+
+    def __call__(self, *args: Any) -> Any:
+        if not args:
+            return str(self)
+        if self._check is None:
+            raise TypeError(f"{str(self)} can only be read, it takes no value")
+        if len(args) != 1:
+            raise TypeError(f"{str(self)} takes one value, not {len(args)}")
+        return str(self), OVAny(self._check(args[0]))
+
+
+class ListProperty(Property):
+    """A property that takes any number of values."""
+
+    def __call__(self, *args: Any) -> Any:
+        if not args:
+            return str(self)
+        assert self._check is not None
+        return str(self), OVAny(self._check(args))
+
+
+def instance_of(*kinds: type) -> Callable[[Any], Any]:
+    """A check that takes instances of `kinds` and raises TypeError for anything else."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise TypeError(
+                f"a value of type {' or '.join(k.__name__ for k in kinds)} is expected, not {value!r}"
+            )
+        return value
+
+    return check
+
+
+def integer(value: Any) -> int:
+    return operator.index(value)
+
+
+def number(value: Any) -> float:
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"a number is expected, not {value!r}")
+    return float(value)

@@ -1,0 +1,411 @@
+"""`AsyncInferQueue`: a pool of requests that are started in turn, with one callback for all.
+
+A job is in exactly one of two places: its number in `idle`, or it runs. Where there is no callback, nobody
+is told the end of an inference: started jobs stand in `silent`, oldest first, and are reaped by whoever
+needs one. With a callback, the worker that ran the inference calls it and puts the number back, whatever
+happened. Callbacks that have proved quick need not wait for a worker to get the GIL: jobs that are over then
+go to the queue's box, and a thread that waits for a job takes them there and runs their callbacks itself.
+The first exception is kept and raised by the next `start_async` or `wait_all`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import operator
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ovjit.api.run.compiled import CompiledModel
+from ovjit.api.run.request import NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly
+from ovjit.errors import Busy
+from ovjit.execution.streams import Box
+
+_get_ident = threading.get_ident
+_clock = time.perf_counter_ns
+
+#: ms after which a wait for the oldest job looks at the others too
+_LOOK_AROUND = 1
+#: A thread that waits at a queue runs callbacks when so many in a row took less than so many ns each.
+_QUICK_CALLS, _QUICK_NS = 3, 200_000
+#: ns after which a thread that waits for callbacks lets signals through
+_SLICE = 100_000_000
+
+
+class _Pool:
+    """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
+
+    __slots__ = (
+        "__weakref__", "box", "callback", "calling", "error", "idle", "numbers", "quick", "requests",
+        "running", "silent", "sleeping", "userdata", "workers",
+    )  # fmt: skip
+
+    def __init__(self, requests: list[InferRequest]):
+        self.requests = requests
+        self.numbers = {request._job: i for i, request in enumerate(requests)}
+        self.idle = deque(range(len(requests)))
+        self.silent: deque[int] = deque()
+        self.running: dict[int, None] = {}  # jobs whose callback has not ended, oldest first
+        #: thread -> the jobs whose callbacks it runs, nested ones last
+        self.calling: dict[int, list[int]] = {}
+        self.userdata: list[Any] = [None] * len(requests)
+        self.callback: Callable[[InferRequest, Any], Any] | None = None
+        self.error: BaseException | None = None
+        self.workers = requests[0]._compiled._executable.pool
+        self.box = Box()
+        self.sleeping = 0  # threads that wait at the box
+        self.quick = 0  # callbacks in a row that took no time to speak of
+
+    def start(self, i: int, inputs: Any, userdata: Any, share: bool) -> None:
+        """Start job `i`, which was taken out of `idle`; it goes back if the inputs are refused."""
+        request = self.requests[i]
+        starting = False
+        try:
+            if not request._acquire(False):
+                request._claim()
+            try:
+                if inputs is not None:
+                    request._assign(inputs, share)
+                if request._bound or request._given or not request._ready:
+                    request._prepare()
+                request._error = None
+                request._started = True
+                self.userdata[i] = userdata
+                job = request._job
+                if self.callback is None:
+                    request._pending = SILENT
+                    starting = True
+                    job.start(False)
+                    self.silent.append(i)
+                    if self.sleeping:
+                        self.box.kick()
+                else:
+                    # the worker may not yet have returned from the callback that put this job back
+                    _wait_quietly(job)
+                    request._pending = NOTIFIED
+                    job.on_done = self.done
+                    self.running[i] = None
+                    starting = True
+                    # a callback that may block belongs on a worker, where it holds up nobody
+                    job.start(True, self.box.address if self.quick >= _QUICK_CALLS else 0)
+            except BaseException:
+                if starting and request._job.started:  # interrupted too late: it runs
+                    if request._pending == SILENT and i not in self.silent:
+                        self.silent.append(i)
+                    raise
+                starting = False
+                self.running.pop(i, None)
+                request._pending = NOTHING
+                request._release()
+                raise
+        except BaseException:
+            if not starting:
+                self.put_back(i)
+            raise
+
+    def put_back(self, i: int) -> None:
+        self.idle.append(i)
+        if self.sleeping:
+            self.box.kick()
+
+    def serve(self, ns: int) -> bool:
+        """Run the callback of a job that is over, if one is within `ns`; or a job that nobody has begun."""
+        if ns:
+            for i in list(self.running):
+                job = self.requests[i]._job
+                if job.queued and job.mailed and job.run_queued():
+                    return True
+        try:
+            self.sleeping += 1
+            try:
+                address = self.box.take(ns)
+            finally:
+                self.sleeping -= 1
+            if not address:
+                return False
+            self.workers.complete(address)
+            return True
+        except BaseException:
+            self.complete_taken()
+            raise
+
+    def complete_taken(self) -> None:
+        """After an interrupt (Ctrl-C is noticed when `take` returns): end the job that this thread took."""
+        for i, request in enumerate(self.requests):
+            job = request._job
+            if not self.box.has(job):
+                continue
+            if job.on_done is None and i not in self.calling.get(_get_ident(), ()):
+                # interrupted in `done`, outside of the callback
+                if request._pending == NOTIFIED:
+                    request._settle(job.error)
+                if i in self.running:
+                    del self.running[i]
+                    self.put_back(i)
+            self.workers.complete(job.address)
+
+    def serve_the_rest(self) -> None:
+        """Before leaving the box: what came while this thread waited is nobody else's."""
+        while self.serve(0):
+            pass
+
+    def done(self, job: Any) -> None:
+        """After an inference, on a worker or a thread that waits: the callback, and the job is free again."""
+        job.on_done = None
+        i = self.numbers[job]
+        request = self.requests[i]
+        me = _get_ident()
+        request._settle(job.error)
+        error = request._error
+        callback = self.callback
+        if error is None and callback is not None:
+            self.calling.setdefault(me, []).append(i)
+            request._calling = me
+            began = _clock()
+            try:
+                callback(request, self.userdata[i])
+            except BaseException as raised:
+                error = raised
+            self.quick = self.quick + 1 if _clock() - began < _QUICK_NS else 0
+            request._calling = 0
+            self.calling[me].pop()
+            if not self.calling[me]:
+                del self.calling[me]
+            if request._again:
+                request._settle(request._run_again())
+                error = error or request._error
+        if error is not None and self.error is None:
+            self.error = error
+        self.running.pop(i, None)
+        self.put_back(i)
+
+    def reap(self, i: int) -> None:
+        """Collect a silent job whose inference is over, unless another thread just did."""
+        request = self.requests[i]
+        try:
+            self.silent.remove(i)
+        except ValueError:
+            return
+        if request._job.busy:
+            self.silent.append(i)  # it was even started again
+            return
+        try:
+            if request._collect() and request._error is not None and self.error is None:
+                self.error = request._error
+        finally:
+            self.put_back(i)
+
+    def wait_silent(self, i: int, timeout: int | None) -> None:
+        """Wait for a silent job, without the GIL, and collect it if it is over."""
+        request = self.requests[i]
+        try:
+            if not request._job.wait(timeout):
+                return
+        except Exception as raised:
+            request._error = raised
+        self.reap(i)
+
+    def reap_finished(self) -> None:
+        """Collect silent jobs that are over, as far as they stand at the front."""
+        while self.silent:
+            try:
+                i = self.silent[0]
+            except IndexError:
+                return
+            if self.requests[i]._job.busy:
+                return
+            self.reap(i)
+
+    def take(self) -> int:
+        """The number of a free job, taken out of `idle`; waits for one."""
+        while True:
+            try:
+                return self.idle.popleft()
+            except IndexError:
+                self.wait_for_one()
+
+    def wait_for_one(self) -> None:
+        """Wait until a job may be free."""
+        silent = list(self.silent)
+        for i in silent:
+            if not self.requests[i]._job.busy:
+                self.reap(i)
+        if self.idle:
+            return
+        for i in silent:  # rather than wait for a worker to wake up
+            job = self.requests[i]._job
+            if job.queued and job.run_queued():
+                self.reap(i)
+                return
+        if silent:
+            self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)
+            return
+        if len(self.requests) == len(self.calling) == 1 and _get_ident() in self.calling:
+            raise Busy("the queue's only job runs this callback: it cannot start another inference")
+        try:
+            self.serve(_SLICE)
+        finally:
+            self.serve_the_rest()
+
+    def wait_all(self) -> None:
+        """Wait for all jobs but those whose callbacks this thread is in."""
+        mine = set(self.calling.get(_get_ident(), ()))
+        for i in list(self.silent):
+            self.wait_silent(i, None)
+        try:
+            while self.running.keys() - mine:
+                self.serve(_SLICE)
+        finally:
+            self.serve_the_rest()
+        for i, request in enumerate(self.requests):
+            if i not in mine:
+                _wait_quietly(request._job)  # a worker may be about to return from its callback
+
+    def lose_running(self) -> None:
+        """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
+        self.running.clear()
+        self.calling.clear()
+        self.sleeping = 0
+        silent = set(self.silent)
+        self.idle = deque(i for i in range(len(self.requests)) if i not in silent)
+        for i in self.idle:
+            request = self.requests[i]
+            request._calling, request._again, request._pending = 0, False, NOTHING
+            if request._guard.locked():
+                request._release()
+
+    def raise_error(self) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+
+#: Pools that may have jobs running at interpreter exit; their callbacks are waited for.
+_pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool.lose_running()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+_registered = False
+
+
+def _watch(pool: _Pool) -> None:
+    """Have the pool's jobs waited for at exit. Registered only when there is a compiled model, so that it
+    runs before the workers are stopped."""
+    global _registered
+    _pools.add(pool)
+    if not _registered:
+        _registered = True
+        atexit.register(_wait_for_pools)
+
+
+def _wait_for_pools() -> None:
+    for pool in list(_pools):
+        pool.wait_all()
+
+
+class AsyncInferQueue:
+    """A pool of `jobs` requests on a compiled model; `jobs=0` takes OPTIMAL_NUMBER_OF_INFER_REQUESTS.
+
+    `start_async` takes the next free job and waits for one if there is none. Callbacks come in the order of
+    completion; `userdata` tells them apart. An exception of an inference or a callback is raised by the next
+    `start_async` or `wait_all`, once, as it was raised; the queue goes on working. When the queue is dropped
+    while jobs run, they end as usual, callbacks included.
+    """
+
+    __slots__ = ("__weakref__", "_model", "_pool")
+
+    def __init__(self, model: CompiledModel, jobs: int = 0):
+        if not isinstance(model, CompiledModel):
+            raise TypeError(f"AsyncInferQueue takes a CompiledModel, not {type(model).__name__}")
+        jobs = operator.index(jobs)
+        if jobs < 0:
+            raise TypeError(f"a queue can't have {jobs} jobs")
+        self._model = model
+        count = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._pool = _Pool([model.create_infer_request() for _ in range(count)])
+        _watch(self._pool)
+
+    def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
+        """Start an inference on the next free job; inputs as for `InferRequest.infer`.
+
+        Raises what an earlier inference or callback raised (and starts nothing then), RuntimeError or
+        TypeError for inputs that do not fit.
+        """
+        pool = self._pool
+        if pool.silent:
+            pool.reap_finished()
+        if pool.error is not None:
+            pool.raise_error()
+        try:
+            i = pool.idle.popleft()
+        except IndexError:
+            i = pool.take()
+            if pool.error is not None:
+                pool.idle.appendleft(i)
+                pool.raise_error()
+        pool.start(i, inputs, userdata, share_inputs)
+
+    def wait_all(self) -> None:
+        """Wait until all inferences and callbacks have ended. Raises the first exception of one of them."""
+        self._pool.wait_all()
+        self._pool.raise_error()
+
+    def is_ready(self) -> bool:
+        """True if a job is free."""
+        pool = self._pool
+        return bool(pool.idle) or any(not pool.requests[i]._job.busy for i in list(pool.silent))
+
+    def get_idle_request_id(self) -> int:
+        """The number of the job that `start_async` would take; waits until one is free."""
+        pool = self._pool
+        while True:
+            try:
+                return pool.idle[0]
+            except IndexError:
+                pool.wait_for_one()
+
+    def set_callback(self, callback: Callable[[InferRequest, Any], Any]) -> None:
+        """Have `callback(request, userdata)` called on a worker after every inference that succeeds."""
+        if not callable(callback):
+            raise TypeError(f"a callback is callable, {type(callback).__name__} is not")
+        self._pool.callback = callback
+
+    @property
+    def userdata(self) -> list[Any]:
+        """What was passed to `start_async` last, job by job."""
+        return list(self._pool.userdata)
+
+    def __len__(self) -> int:
+        return len(self._pool.requests)
+
+    def __getitem__(self, i: int) -> InferRequest:
+        """Job `i`. IndexError beyond the last, TypeError for a negative number."""
+        number = operator.index(i)
+        if number < 0:
+            raise TypeError(f"jobs count from 0: there is none at {number}")
+        if number >= len(self._pool.requests):
+            raise IndexError(f"there is no job {number}: the queue has {len(self)}")
+        return self._pool.requests[number]
+
+    def __iter__(self) -> Iterator[InferRequest]:
+        return iter(list(self._pool.requests))
+
+    def __copy__(self) -> AsyncInferQueue:
+        raise TypeError("cannot pickle 'AsyncInferQueue' object")
+
+    __deepcopy__ = __reduce__ = __copy__  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<AsyncInferQueue: {len(self)} jobs>"

@@ -1,0 +1,648 @@
+"""`InferRequest`: one inference at a time, synchronous or not, with tensors of its own.
+
+The short way through `infer` is the point of this file: arrays that fit are taken by a few comparisons,
+everything that is rare lives elsewhere (`inputs.py`, `slots.py`) or behind a flag that is usually False.
+
+States. The guard (a lock) is held from the check of the inputs to the end of the inference; whoever finds
+it taken gets `Busy`. After an asynchronous inference without a callback nobody is there to let go of it:
+`_pending` says SILENT, and the next who comes collects the result (`_collect`). With a callback, `_done` does
+that on the worker, before it calls, so that a request is free again in its own callback; `wait` goes on
+until the callback has returned.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovjit.api.model.node import ConstOutput, _Port
+from ovjit.api.run.inputs import assign_inputs, port_index
+from ovjit.api.run.profiling import ProfilingInfo, profiling_info
+from ovjit.api.run.results import OVDict
+from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
+from ovjit.api.tensors.memory import address_of
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.errors import Busy, InferenceError
+
+if TYPE_CHECKING:
+    from ovjit.api.model.variables import VariableState
+    from ovjit.api.run.compiled import CompiledModel
+
+#: What is under way: nothing asynchronous, an inference that nobody is told the end of, one with a callback.
+NOTHING, SILENT, NOTIFIED = range(3)
+
+_ndarray = np.ndarray
+_get_ident = threading.get_ident
+
+
+class InferRequest:
+    """One inference at a time on a compiled model; made by `CompiledModel.create_infer_request`.
+
+    Not for use by several threads at once: the second one gets a RuntimeError.
+    """
+
+    __slots__ = (
+        "__weakref__", "_acquire", "_again", "_bound", "_calling", "_callback", "_compiled", "_error",
+        "_given", "_guard", "_inputs", "_job", "_mutex", "_outputs", "_pending", "_ports", "_ready",
+        "_release", "_run", "_same", "_set_input", "_shown", "_started", "_tables", "_userdata",
+    )  # fmt: skip
+    _compiled: CompiledModel
+    _job: Any
+    _run: Callable[[], None]
+    _set_input: Callable[[int, NDArray[Any], int], None]
+    _inputs: list[InputSlot]
+    _outputs: list[OutputSlot]
+    _ports: tuple[ConstOutput, ...]
+    _same: bool
+    _tables: dict[type, dict[Any, InputSlot]]
+    _ready: bool  # every input has an array
+    _bound: list[InputSlot]  # inputs whose tensor is the user's, or known to him
+    _shown: list[OutputSlot]  # outputs whose tensor the user knows
+    _given: list[OutputSlot]  # outputs whose tensor is the user's
+    _guard: threading.Lock
+    _acquire: Callable[[bool], bool]
+    _release: Callable[[], None]
+    _mutex: threading.Lock
+    _pending: int
+    _started: bool
+    _calling: int  # the thread that runs the callback
+    _again: bool  # the callback has started the next inference
+    _error: BaseException | None
+    _callback: Callable[[Any], Any] | None
+    _userdata: Any
+
+    def __new__(cls, other: InferRequest) -> InferRequest:
+        """`InferRequest(request)` is that request."""
+        if not isinstance(other, InferRequest):
+            raise TypeError(f"InferRequest() takes an InferRequest, not {type(other).__name__}")
+        return other
+
+    @classmethod
+    def _make(cls, compiled: CompiledModel) -> InferRequest:
+        self = object.__new__(cls)
+        job = compiled._executable.new_job()
+        self._compiled = compiled
+        self._job = job
+        self._run = job.run
+        self._set_input = job.set_input
+        self._inputs = [InputSlot(i, info) for i, info in enumerate(compiled._input_infos)]
+        self._outputs = [OutputSlot(i, info) for i, info in enumerate(compiled._output_infos)]
+        self._ports = compiled._output_ports
+        self._same = all(slot.way == SAME for slot in self._outputs)
+        # key -> slot, apart for every type of key, because 1.0 and numpy.int64(1) would be found under 1
+        self._tables = {
+            int: dict(enumerate(self._inputs)),
+            str: {name: slot for slot in reversed(self._inputs) for name in slot.info.names},
+            ConstOutput: dict(zip(compiled._input_ports, self._inputs, strict=True)),
+        }
+        self._ready = not self._inputs
+        self._bound = []
+        self._shown = []
+        self._given = []
+        self._guard = threading.Lock()
+        self._acquire = self._guard.acquire
+        self._release = self._guard.release
+        self._mutex = threading.Lock()
+        self._pending = NOTHING
+        self._started = False
+        self._calling = 0
+        self._again = False
+        self._error = None
+        self._callback = None
+        self._userdata = None
+        return self
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def infer(
+        self,
+        inputs: Any = None,
+        share_inputs: bool = False,
+        share_outputs: bool = False,
+        *,
+        decode_strings: bool = True,
+    ) -> OVDict:
+        """Run one inference and return its outputs.
+
+        `inputs`: a dict by index, name or port; a list or tuple in the model's order; for a single input
+        also an array, a Tensor or a number. Those not given keep their value. `share_inputs`: C-contiguous
+        writeable arrays of the right dtype are read where they lie, else copied. `share_outputs`: the
+        result's arrays are overwritten by the next inference of this request.
+
+        RuntimeError if the inputs do not fit or the request is busy, TypeError for inputs of another kind.
+        """
+        if not self._acquire(False):
+            self._claim()
+        try:
+            if inputs is not None:
+                self._assign(inputs, share_inputs)
+            return self._infer(share_outputs, decode_strings)
+        finally:
+            self._release()
+
+    def _assign(self, inputs: Any, share: bool) -> None:
+        """Set the inputs that are given: arrays that fit at once, all else by `assign_inputs`."""
+        kind = type(inputs)
+        if kind is _ndarray:
+            pairs: Any = ((0, inputs),) if len(self._inputs) == 1 else ()
+        elif kind is dict:
+            pairs = inputs.items()
+        elif kind is list or kind is tuple:
+            pairs = enumerate(inputs)
+        else:
+            pairs = ()
+        ready = []
+        tables = self._tables
+        try:
+            if share:
+                for key, value in pairs:
+                    slot = tables[type(key)][key]
+                    if (
+                        type(value) is not _ndarray
+                        or value.dtype is not slot.dtype
+                        or value.shape != slot.shape
+                        or not value.flags.carray
+                    ):
+                        break
+                    ready.append((slot, value))
+                else:
+                    for slot, value in ready:
+                        if value is not slot.current:
+                            slot.target = slot.own_shape = None
+                            slot.current = value
+                            self._set_input(slot.index, value, address_of(value))
+                    if ready:
+                        return
+            else:
+                for key, value in pairs:
+                    slot = tables[type(key)][key]
+                    if (
+                        type(value) is not _ndarray
+                        or value.shape != slot.own_shape
+                        or (value.dtype is not slot.dtype and value.dtype.kind not in "fiub")
+                    ):
+                        break
+                    ready.append((slot, value))
+                else:
+                    for slot, value in ready:
+                        slot.own[...] = value  # type: ignore[index]
+                    if ready:
+                        return
+        except KeyError:
+            pass  # the long way finds out what is wrong
+        assign_inputs(self, inputs, share)
+        self._note_slots()
+
+    def _note_slots(self) -> None:
+        self._ready = all(slot.current is not None for slot in self._inputs)
+        self._bound = [slot for slot in self._inputs if slot.target is not None and slot.own_shape is None]
+
+    def _prepare(self) -> None:
+        """Before a run, when inputs were never set or the user may have changed tensors."""
+        for slot in self._inputs:
+            if slot.current is None:
+                slot.clear(self._job)
+        self._note_slots()
+        for slot in self._bound:
+            slot.refresh(self._job)
+        for out in self._given:
+            out.aim(self._job)
+
+    def _infer(self, share_outputs: bool, decode_strings: bool) -> OVDict:
+        if self._bound or self._given or not self._ready:
+            self._prepare()
+        self._run()
+        if self._shown:
+            for slot in self._shown:
+                slot.finish(self._job)
+        if self._error is not None:
+            self._error = None
+        arrays = self._job.outputs
+        if not self._same:
+            return OVDict(self._ports, self._converted(share_outputs, decode_strings))
+        if share_outputs:
+            return OVDict(self._ports, [a.view() for a in arrays])
+        if len(arrays) == 1:
+            return OVDict(self._ports, [arrays[0].copy()])
+        return OVDict(self._ports, [a.copy() for a in arrays])
+
+    def _converted(self, share: bool, decode_strings: bool) -> list[NDArray[Any]]:
+        """The outputs as results show them, where that is not the job's own form."""
+        arrays: list[NDArray[Any]] = []
+        for slot, array in zip(self._outputs, self._job.outputs, strict=True):
+            if slot.way == STRING:
+                tensor = Tensor.__new__(Tensor)
+                tensor._set(array, array.shape, slot.type, 1)
+                arrays.append(tensor.str_data if decode_strings else tensor.bytes_data)
+            else:
+                shown = slot.shown(array)
+                arrays.append(shown.view() if share or slot.way == PACKED else shown.copy())
+        return arrays
+
+    def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
+        """Start an inference and return at once; `wait` for its end. Inputs as for `infer`.
+
+        `userdata` replaces the one of `set_callback`. Shared arrays are kept alive until other inputs come.
+        RuntimeError if the inputs do not fit or the request is busy.
+        """
+        starting = False
+        if not self._acquire(False):
+            self._claim()
+        try:
+            if inputs is not None:
+                self._assign(inputs, share_inputs)
+            if self._bound or self._given or not self._ready:
+                self._prepare()
+            if userdata is not None:
+                if self._callback is None:
+                    warnings.warn("There is no callback function!", RuntimeWarning, stacklevel=2)
+                else:
+                    self._userdata = userdata
+            job = self._job
+            if self._calling == _get_ident():
+                self._error = None
+                self._pending = NOTIFIED
+                self._again = True
+                return
+            if self._started:
+                _wait_quietly(job)  # for the callback, if one still runs
+            self._error = None
+            notify = self._callback is not None
+            if notify:
+                job.on_done = self._done
+            self._pending = NOTIFIED if notify else SILENT
+            self._started = starting = True
+            job.start(notify)
+        except BaseException:
+            if starting and self._job.started:
+                raise  # interrupted too late: it runs
+            self._pending = NOTHING
+            self._release()
+            raise
+
+    def _done(self, job: Any) -> None:
+        """On the worker, at the end of an asynchronous inference: the callback. It may start the next one."""
+        job.on_done = None
+        error = job.error
+        while True:
+            self._settle(error)
+            callback = self._callback
+            if self._error is not None or callback is None:
+                return
+            self._calling = _get_ident()
+            try:
+                callback(self._userdata)
+            except BaseException as raised:
+                self._error = _callback_error(raised)
+            self._calling = 0
+            if not self._again:
+                return
+            error = self._run_again()
+
+    def _run_again(self) -> BaseException | None:
+        """Run the inference that the callback has started, on the worker that ran the callback."""
+        self._again = False
+        try:
+            self._run()
+        except BaseException as error:
+            return error
+        return None
+
+    def _settle(self, error: BaseException | None) -> None:
+        """Take the outcome of an asynchronous inference and let go of the guard."""
+        if error is None:
+            try:
+                for slot in self._shown:
+                    slot.finish(self._job)
+            except Exception as raised:
+                error = raised
+        self._error = error
+        self._pending = NOTHING
+        self._release()
+
+    def _collect(self) -> bool:
+        """Settle an inference that has ended without a callback; False if another thread did."""
+        with self._mutex:
+            if self._pending != SILENT:
+                return False
+            error = self._error
+            try:
+                self._job.wait(0)
+            except Exception as raised:
+                error = raised
+            self._settle(error)
+            return True
+
+    def _claim(self) -> None:
+        """Take the guard though it was taken: raises Busy unless the inference that holds it is over."""
+        self._check_idle()
+        if not self._acquire(False):
+            raise Busy("Infer Request is busy: another thread uses it")
+
+    def _check_idle(self) -> None:
+        if self._guard.locked():
+            job = self._job
+            if self._pending == SILENT and not job.busy:
+                self._collect()
+            elif self._guard.locked():
+                raise Busy("Infer Request is busy: call wait() first")
+
+    def wait(self) -> None:
+        """Wait until the inference and its callback have ended; return at once if none was started.
+
+        Raises what the inference raised (RuntimeErrors, `Cancelled` among them), and a RuntimeError for an
+        exception in the callback.
+        """
+        self._wait(None)
+
+    def wait_for(self, timeout: int) -> bool:
+        """Wait at most `timeout` ms; whether inference and callback have ended. False before the first one.
+
+        RuntimeError for a negative timeout, and as `wait`."""
+        timeout = operator.index(timeout)
+        if timeout < 0:
+            raise InferenceError(f"a timeout can't be less than 0 ms: {timeout}")
+        if not self._started and self._job.latency_ns == 0:
+            return False
+        return self._wait(timeout)
+
+    def _wait(self, timeout: int | None) -> bool:
+        if self._started and self._calling != _get_ident():
+            try:
+                if not self._job.wait(timeout):
+                    return False
+            except Exception as raised:
+                self._error = raised
+            if self._pending == SILENT:
+                self._collect()
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def cancel(self) -> None:
+        """Ask a running inference to stop; `wait` then raises. Nothing happens if none runs."""
+        self._job.cancel()
+
+    def set_callback(self, callback: Callable[[Any], Any], userdata: Any) -> None:
+        """Have `callback(userdata)` called on a worker after every asynchronous inference that succeeds."""
+        if not callable(callback):
+            raise TypeError(f"a callback is callable, {type(callback).__name__} is not")
+        self._check_idle()
+        self._callback = callback
+        self._userdata = userdata
+
+    @property
+    def userdata(self) -> Any:
+        return self._userdata
+
+    @property
+    def results(self) -> OVDict:
+        """Copies of all outputs; strings as str."""
+        self._check_idle()
+        if self._same:
+            return OVDict(self._ports, [a.copy() for a in self._job.outputs])
+        return OVDict(self._ports, self._converted(False, True))
+
+    @property
+    def latency(self) -> float:
+        """Duration of the last inference in ms."""
+        return float(self._job.latency_ns) / 1e6
+
+    def get_profiling_info(self) -> list[ProfilingInfo]:
+        """One entry per layer of the last inference; NOT_RUN and no times unless compiled with PERF_COUNT."""
+        self._check_idle()
+        return [profiling_info(row) for row in self._job.profile()]
+
+    profiling_info = property(get_profiling_info)
+
+    def query_state(self) -> list[VariableState]:
+        """The variables of the model's ReadValue and Assign operations, as this request has them."""
+        self._check_idle()
+        states = self._job.states()
+        if states is None:
+            return []
+        from ovjit.api.model.variables import VariableState
+
+        return [VariableState(self, states, k) for k in range(len(states.variables))]
+
+    def reset_state(self) -> None:
+        """Reset every variable to its initial value."""
+        for state in self.query_state():
+            state.reset()
+
+    def get_compiled_model(self) -> CompiledModel:
+        return self._compiled
+
+    @property
+    def model_inputs(self) -> list[ConstOutput]:
+        return list(self._compiled._input_ports)
+
+    @property
+    def model_outputs(self) -> list[ConstOutput]:
+        return list(self._compiled._output_ports)
+
+    # -- tensors -------------------------------------------------------------------------------------------
+
+    def _input_tensor(self, slot: InputSlot) -> Tensor:
+        tensor = slot.tensor(self._job)
+        self._note_slots()
+        return tensor
+
+    def _output_tensor(self, slot: OutputSlot) -> Tensor:
+        tensor = slot.tensor(self._job)
+        if slot not in self._shown:
+            self._shown.append(slot)
+        return tensor
+
+    def _bind_input(self, slot: InputSlot, tensor: Tensor) -> None:
+        slot.check_tensor(_tensor(tensor))
+        slot.bind(self._job, tensor)
+        self._note_slots()
+
+    def _bind_output(self, slot: OutputSlot, tensor: Tensor) -> None:
+        slot.bind(self._job, _tensor(tensor))
+        for slots in (self._shown, self._given):
+            if slot not in slots:
+                slots.append(slot)
+
+    def _slot(self, port: Any) -> Any:
+        """The input or output that a name or a port means."""
+        if isinstance(port, str):
+            slots: list[Any] = [*self._inputs, *self._outputs]
+            for slot in slots:
+                if port in slot.info.names:
+                    return slot
+            raise InferenceError(
+                f"Port for tensor name {port} was not found: the model has {self._all_names()}"
+            )
+        if not isinstance(port, _Port):
+            raise TypeError(f"a tensor is named by str or port, not by {type(port).__name__}")
+        i = port_index(self._compiled._output_ports, port)
+        if i is not None and port in self._compiled._output_ports:
+            return self._outputs[i]
+        j = port_index(self._compiled._input_ports, port)
+        if j is not None:
+            return self._inputs[j]
+        if i is not None:
+            return self._outputs[i]
+        raise InferenceError(f"{port!r} is no port of this model, it has {self._all_names()}")
+
+    def _all_names(self) -> str:
+        infos = (*self._compiled._input_infos, *self._compiled._output_infos)
+        return ", ".join(repr(info.label) for info in infos)
+
+    def get_tensor(self, name_or_port: Any) -> Tensor:
+        """The tensor of an input or output, by name or port."""
+        self._check_idle()
+        slot = self._slot(name_or_port)
+        return self._input_tensor(slot) if isinstance(slot, InputSlot) else self._output_tensor(slot)
+
+    def set_tensor(self, name_or_port: Any, tensor: Tensor) -> None:
+        """Use the caller's tensor for an input or output, by name or port."""
+        self._check_idle()
+        slot = self._slot(name_or_port)
+        if isinstance(slot, InputSlot):
+            self._bind_input(slot, tensor)
+        else:
+            self._bind_output(slot, tensor)
+
+    def set_tensors(self, inputs: dict[Any, Tensor]) -> None:
+        """Set several tensors, by name, port or index of an input."""
+        self._check_idle()
+        for key, tensor in _mapping(inputs).items():
+            if isinstance(key, int):
+                self._bind_input(_at(self._inputs, key, "Input"), tensor)
+            elif isinstance(key, (str, _Port)):
+                self.set_tensor(key, tensor)
+            else:
+                raise InferenceError(f"a tensor is named by index, name or port, not by {type(key).__name__}")
+
+    def get_input_tensor(self, index: int | None = None) -> Tensor:
+        """The tensor of input `index`; without one, of the only input."""
+        self._check_idle()
+        return self._input_tensor(
+            _single(self._inputs, "input") if index is None else _at(self._inputs, index, "Input")
+        )
+
+    def get_output_tensor(self, index: int | None = None) -> Tensor:
+        """The tensor of output `index`; without one, of the only output."""
+        self._check_idle()
+        return self._output_tensor(
+            _single(self._outputs, "output") if index is None else _at(self._outputs, index, "Output")
+        )
+
+    def set_input_tensor(self, *args: Any, **named: Any) -> None:
+        """`set_input_tensor(tensor)` for the only input, or `set_input_tensor(index, tensor)`."""
+        index, tensor = _index_and_tensor("set_input_tensor", args, named)
+        self._check_idle()
+        self._bind_input(
+            _single(self._inputs, "input") if index is None else _at(self._inputs, index, "Input"), tensor
+        )
+
+    def set_output_tensor(self, *args: Any, **named: Any) -> None:
+        """`set_output_tensor(tensor)` for the only output, or `set_output_tensor(index, tensor)`."""
+        index, tensor = _index_and_tensor("set_output_tensor", args, named)
+        self._check_idle()
+        self._bind_output(
+            _single(self._outputs, "output") if index is None else _at(self._outputs, index, "Output"), tensor
+        )
+
+    def set_input_tensors(self, *args: Any) -> None:
+        """Set several input tensors: a dict by index, or a list of one tensor for the only input."""
+        self._check_idle()
+        if len(args) == 1 and isinstance(args[0], dict):
+            for index, tensor in args[0].items():
+                if not isinstance(index, int):
+                    raise TypeError(f"input tensors are given by index, not by {type(index).__name__}")
+                self._bind_input(_at(self._inputs, index, "Input"), tensor)
+            return
+        if len(args) != 1 or not isinstance(args[0], (list, tuple)):
+            raise TypeError("set_input_tensors takes a dict from index to Tensor, or a list of Tensors")
+        if len(self._inputs) != 1 or len(args[0]) != 1:
+            raise InferenceError(
+                f"a list of {len(args[0])} tensors is given: it must have one, for a model of one input "
+                f"(this one has {len(self._inputs)})"
+            )
+        self._bind_input(self._inputs[0], args[0][0])
+
+    def set_output_tensors(self, outputs: dict[int, Tensor]) -> None:
+        """Set several output tensors, by index."""
+        self._check_idle()
+        for index, tensor in _mapping(outputs).items():
+            if not isinstance(index, int):
+                raise TypeError(f"output tensors are given by index, not by {type(index).__name__}")
+            self._bind_output(_at(self._outputs, index, "Output"), tensor)
+
+    @property
+    def input_tensors(self) -> list[Tensor]:
+        self._check_idle()
+        return [self._input_tensor(slot) for slot in self._inputs]
+
+    @property
+    def output_tensors(self) -> list[Tensor]:
+        self._check_idle()
+        return [self._output_tensor(slot) for slot in self._outputs]
+
+    def __copy__(self) -> InferRequest:
+        raise TypeError("cannot pickle 'InferRequest' object")
+
+    __deepcopy__ = __reduce__ = __copy__  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<InferRequest:\n{self._compiled._ports_text()}>"
+
+
+def _wait_quietly(job: Any, timeout: int | None = None) -> None:
+    """Wait for a job whose outcome is known elsewhere."""
+    try:
+        job.wait(timeout)
+    except Exception:
+        pass
+
+
+def _callback_error(error: BaseException) -> BaseException:
+    """What `wait` raises for an exception in a callback: a RuntimeError, caused by it."""
+    raised = InferenceError(f"the callback raised {type(error).__name__}: {error}")
+    raised.__cause__ = error
+    return raised
+
+
+def _tensor(tensor: Any) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"a Tensor is expected, not {type(tensor).__name__}: wrap an array as Tensor(array)")
+    return tensor
+
+
+def _mapping(tensors: Any) -> dict[Any, Any]:
+    if not isinstance(tensors, dict):
+        raise TypeError(f"a dict of Tensors is expected, not {type(tensors).__name__}")
+    return tensors
+
+
+def _at(slots: Any, index: Any, what: str) -> Any:
+    i = operator.index(index)
+    if i < 0:
+        raise TypeError(f"{what.lower()}s count from 0: there is none at {i}")
+    if i >= len(slots):
+        raise InferenceError(f"{what} port for index {i} was not found! The model has {len(slots)}.")
+    return slots[i]
+
+
+def _single(slots: Any, what: str) -> Any:
+    if len(slots) != 1:
+        raise InferenceError(f"the model has {len(slots)} {what}s: say which one, by index")
+    return slots[0]
+
+
+def _index_and_tensor(function: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[int | None, Any]:
+    names = ("tensor",) if len(args) == 1 and "tensor" not in named else ("index", "tensor")
+    given = dict(zip(names, args, strict=False)) | named
+    if len(args) > 2 or set(given) not in ({"tensor"}, {"index", "tensor"}):
+        raise TypeError(f"{function} takes a Tensor, or an index and a Tensor")
+    return given.get("index"), given["tensor"]

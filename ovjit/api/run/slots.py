@@ -1,0 +1,315 @@
+"""The places of a request where arrays enter and leave: which array a job reads or writes, and who owns it.
+
+A job works on arrays of the element types' own dtypes (`numpy_dtype`), here called native. A Tensor shows
+some types otherwise (`Type.to_dtype`): bf16 and 8-bit floats as bits in another dtype, which is the same
+memory, and types below 8 bits as packed bytes, which must be converted at every inference.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovjit.api.model.ports import PortInfo
+from ovjit.api.tensors.tensor import Tensor, lend_array, new_tensor
+from ovjit.api.tensors.types import TYPES
+from ovjit.errors import InferenceError
+from ovjit.graph import dtypes, shapes
+
+Array = NDArray[Any]
+
+#: How native and container arrays of an element type relate.
+SAME, BITS, PACKED, STRING = range(4)
+
+
+def relation(dtype: str) -> int:
+    """SAME memory and dtype, the same BITS under another dtype, PACKED bytes, or STRING objects."""
+    row = dtypes.ELEMENT_TYPES[dtype]
+    if row.kind == "s":
+        return STRING
+    if row.is_packed:
+        return PACKED
+    return SAME if TYPES[dtype].to_dtype() == row.numpy else BITS
+
+
+def native_dtype(dtype: str) -> np.dtype[Any]:
+    """The dtype of a job's arrays; uint8 (packed bytes) for types that NumPy has nothing for."""
+    return dtypes.ELEMENT_TYPES[dtype].numpy or np.dtype(np.uint8)
+
+
+def unpack(packed: Array, dtype: str, shape: tuple[int, ...]) -> Array:
+    """Packed bytes, first element in the lowest bits as models read them, to one native element a byte."""
+    row = dtypes.ELEMENT_TYPES[dtype]
+    if row.numpy is None:
+        return packed.view(np.uint8)
+    step = np.arange(0, 8, row.bits, dtype=np.uint8)
+    values = (packed.view(np.uint8)[:, None] >> step) & np.uint8((1 << row.bits) - 1)
+    values = values.reshape(-1)[: math.prod(shape)].reshape(shape)
+    if row.kind == "i":
+        return ((values ^ 8).astype(np.int8) - 8).astype(row.numpy)
+    return values.astype(row.numpy) if row.kind == "u" else values.view(row.numpy)
+
+
+def pack(array: Array, dtype: str) -> Array:
+    """The inverse of `unpack`: native elements to flat packed bytes."""
+    row = dtypes.ELEMENT_TYPES[dtype]
+    if row.numpy is None:
+        return array.reshape(-1).view(np.uint8)
+    per_byte = 8 // row.bits
+    if row.kind == "f":
+        values = array.view(np.uint8)
+    else:
+        values = array.astype(np.int8 if row.kind == "i" else np.uint8).view(np.uint8)
+    flat = np.zeros(-(-array.size // per_byte) * per_byte, np.uint8)
+    flat[: array.size] = values.reshape(-1) & np.uint8((1 << row.bits) - 1)
+    step = np.arange(0, 8, row.bits, dtype=np.uint8)
+    packed: Array = np.bitwise_or.reduce(flat.reshape(-1, per_byte) << step, axis=1)
+    return packed.view(TYPES[dtype].to_dtype())
+
+
+def lowest_shape(shape: tuple[shapes.Dim, ...]) -> tuple[int, ...]:
+    """What a tensor of an open shape starts with: 0 for every open dimension."""
+    return tuple(d if isinstance(d, int) else 0 for d in shape)
+
+
+def fits(shape: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        d == e if isinstance(e, int) else d in e for d, e in zip(shape, expected, strict=True)
+    )
+
+
+def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
+    """What the caller may have meant, as the end of an error message; "" when there is no guess."""
+    if len(given) == 4 and len(expected) == 4:
+        for order, name in (((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW")):
+            if fits(tuple(given[i] for i in order), expected):
+                return f"; the array looks like {name}: pass x.transpose{order}"
+    if fits((1, *given), expected):
+        return "; add the batch axis: pass x[None]"
+    if given and given[0] == 1 and fits(given[1:], expected):
+        return "; drop the first axis: pass x[0]"
+    if shapes.is_static(expected) and math.prod(given) == math.prod(expected):
+        return f"; it has as many elements: pass x.reshape({list(expected)})"
+    if len(given) == len(expected):
+        return "; for other sizes call model.reshape(...) before compiling"
+    return ""
+
+
+class InputSlot:
+    """One input of a request.
+
+    `shape` is what a shared array must have to be taken without more ado, `own_shape` what a copied one
+    must have; None sends every array the long way round (`inputs.py`).
+    """
+
+    __slots__ = ("current", "dtype", "index", "info", "own", "own_shape", "shape", "target", "view", "way")
+
+    def __init__(self, index: int, info: PortInfo):
+        self.index = index
+        self.info = info
+        self.way = relation(info.dtype)
+        self.dtype = native_dtype(info.dtype)
+        self.current: Array | None = None  # what the job reads, kept alive here
+        self.own: Array | None = None  # native view of `target`, where copies go
+        self.own_shape: tuple[int, ...] | None = None
+        self.shape: tuple[int, ...] | None = None
+        self.target: Tensor | None = None  # the tensor that is set, when it is not a lent array
+        self.view: Array | None = None  # target._array when `own` was taken from it
+        if self.way in (SAME, BITS) and shapes.is_static(info.shape):
+            self.shape = info.shape
+
+    def describe(self) -> str:
+        return f"input {self.info.label!r} (index {self.index})"
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises InferenceError, one sentence with a hint, unless the port takes `shape`."""
+        expected = self.info.shape
+        assert expected is not None
+        if not fits(shape, expected):
+            raise InferenceError(
+                f"{self.describe()} expects {self.info}, the shape of the given array is "
+                f"{shapes.text(shape)}{shape_hint(shape, expected)}"
+            )
+
+    def check_tensor(self, tensor: Tensor) -> None:
+        """Raises InferenceError unless the tensor has the port's type and a fitting shape."""
+        name = tensor._type._name
+        if name != self.info.dtype:
+            hint = ""
+            if self.way == SAME and tensor._type._itemsize:
+                hint = f"; a tensor is never converted: pass array.astype({self.dtype.name!r})"
+            raise InferenceError(
+                f"{self.describe()} expects {self.info}, the given tensor is of type {name}{hint}"
+            )
+        self.check_shape(tensor._shape)
+
+    def lend(self, job: Any, array: Array) -> None:
+        """Let the job read the caller's array until another one comes. It must fit."""
+        self.target = self.own = self.own_shape = self.view = None
+        self.current = array
+        if self.way != STRING:
+            self.shape = array.shape
+        job.set_input(self.index, array)
+
+    def bind(self, job: Any, tensor: Tensor, private: bool = False) -> None:
+        """Let the job read `tensor`, which also takes later copies. `private`: nobody else knows the tensor,
+        so that its shape changes only here."""
+        self.target = tensor
+        self.shape = self.own_shape = None
+        self.refresh(job)
+        if private and self.way == SAME:
+            self.own_shape = tensor._shape
+            self.shape = tensor._shape
+
+    def refresh(self, job: Any) -> None:
+        """Take the bound tensor's memory as it is now. Raises InferenceError if its shape no longer fits."""
+        tensor = self.target
+        assert tensor is not None
+        array = tensor._array
+        if array is self.view and self.way != PACKED:
+            return
+        self.check_shape(tensor._shape)
+        if self.way == PACKED:
+            array = unpack(np.ascontiguousarray(array), self.info.dtype, tensor._shape)
+        elif self.way == BITS:
+            array = array.view(self.dtype)
+        self.own = array
+        # A window on another tensor has gaps: the job reads a copy, taken anew at every inference.
+        contiguous = array.flags.c_contiguous
+        self.view = tensor._array if contiguous else None
+        self.current = array if contiguous else np.ascontiguousarray(array)
+        job.set_input(self.index, self.current)
+
+    def copy(self, job: Any, value: Array) -> None:
+        """Copy a fitting array, of whatever dtype, to the tensor that is set; make one when there is none."""
+        if self.target is None:
+            self.bind(job, new_tensor(TYPES[self.info.dtype], value.shape), private=True)
+        else:
+            private = self.own_shape is not None
+            if self.target._shape != value.shape:
+                self.target.set_shape(value.shape)
+            self.bind(job, self.target, private)
+        assert self.own is not None and self.target is not None
+        if self.way == PACKED:
+            np.copyto(self.target._array, pack(value, self.info.dtype))
+        else:
+            self.own[...] = value
+        if self.way == PACKED or self.view is None:
+            self.refresh(job)
+
+    def tensor(self, job: Any) -> Tensor:
+        """The tensor that is set, on the memory that the job reads."""
+        if self.target is None:
+            if self.current is None:
+                self.clear(job)
+            else:
+                current = (
+                    self.current.view(TYPES[self.info.dtype].to_dtype()) if self.way == BITS else self.current
+                )
+                return lend_array(current, TYPES[self.info.dtype])
+        assert self.target is not None
+        self.own_shape = self.shape = None  # from now on its shape may change without our knowing
+        return self.target
+
+    def clear(self, job: Any) -> None:
+        """Give an input that was never set a tensor of zeros, open dimensions 0."""
+        assert self.info.shape is not None
+        shape = lowest_shape(self.info.shape)
+        tensor = new_tensor(TYPES[self.info.dtype], shape)
+        if self.way != STRING:
+            tensor._array.fill(0)
+        self.target = tensor
+        self.own = tensor._array
+        if self.way == BITS:
+            self.own = tensor._array.view(self.dtype)
+        elif self.way == PACKED:
+            self.own = unpack(tensor._array, self.info.dtype, shape)
+        self.view = tensor._array
+        self.current = self.own
+        job.set_input(self.index, self.own)
+        if self.way == SAME:
+            self.own_shape = self.shape = shape
+
+
+class OutputSlot:
+    """One output of a request: the tensor that was set for it or handed out, if any."""
+
+    __slots__ = ("fixed", "given", "index", "info", "seen", "target", "type", "way")
+
+    def __init__(self, index: int, info: PortInfo):
+        self.index = index
+        self.info = info
+        self.type = TYPES[info.dtype]
+        self.way = relation(info.dtype)
+        self.fixed = shapes.is_static(info.shape)
+        self.target: Tensor | None = None
+        self.given = False  # the user's own tensor: results are written to its memory
+        self.seen: Array | None = None  # the array that `target` shows, or that the job was told to write
+
+    def describe(self) -> str:
+        return f"output {self.info.label!r} (index {self.index})"
+
+    def shown(self, array: Array) -> Array:
+        """A native array as a Tensor's `data` shows it."""
+        if self.way == BITS:
+            return array.view(self.type.to_dtype())
+        return pack(array, self.info.dtype) if self.way == PACKED else array
+
+    def tensor(self, job: Any) -> Tensor:
+        """The tensor of this output; the same one at every call, kept up to date by `finish`."""
+        if self.target is None:
+            array = job.outputs[self.index]
+            self.target = lend_array(self.shown(array), self.type, array.shape)
+            self.seen = array
+        return self.target
+
+    def bind(self, job: Any, tensor: Tensor) -> None:
+        """Let results be written to the user's tensor. Raises InferenceError unless type and shape fit."""
+        if tensor._type is not self.type:
+            raise InferenceError(
+                f"{self.describe()} is of type {self.info.dtype}, the given tensor {tensor._type._name}"
+            )
+        assert self.info.shape is not None
+        if not fits(tensor._shape, self.info.shape) and 0 not in tensor._shape:
+            raise InferenceError(
+                f"{self.describe()} has the shape {shapes.text(self.info.shape)}, "
+                f"the given tensor {shapes.text(tensor._shape)}"
+            )
+        self.target = tensor
+        self.given = True
+        self.seen = None
+        self.aim(job)
+
+    def aim(self, job: Any) -> None:
+        """Before a run: let the job write straight to the user's memory where that is possible."""
+        tensor = self.target
+        if not self.given or tensor is None or tensor._array is self.seen:
+            return
+        array = tensor._array
+        direct = (
+            self.fixed
+            and self.way in (SAME, BITS)
+            and array.flags.carray
+            and tensor._shape == self.info.shape
+        )
+        job.set_output(self.index, array.view(native_dtype(self.info.dtype)) if direct else None)
+        self.seen = array if direct else None
+
+    def finish(self, job: Any) -> None:
+        """After a run: let the tensor show the result."""
+        tensor = self.target
+        if tensor is None:
+            return
+        array = job.outputs[self.index]
+        if not self.given:
+            if array is not self.seen or self.way == PACKED:
+                fresh = lend_array(self.shown(array), self.type, array.shape)
+                tensor._set(fresh._array, array.shape, self.type, fresh._kind)
+                self.seen = array
+        elif self.seen is None:
+            if tensor._shape != array.shape:
+                tensor.set_shape(array.shape)
+            np.copyto(tensor._array, self.shown(array))

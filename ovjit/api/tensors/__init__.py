@@ -1,0 +1,1 @@
+"""Values: tensors, element types, shapes, layouts, and the memory under them."""

@@ -1,0 +1,86 @@
+"""Between the public value classes and what the inside of ovjit uses for them.
+
+Inside, an element type is its name and a shape a tuple of ints and Intervals, None for unknown rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.tensors.shapes import PartialShape, _partial
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.api.tensors.vectors import Shape
+from ovjit.api.tensors.vectors import shape_of as _shape
+from ovjit.errors import ModelError
+from ovjit.graph import dtypes
+from ovjit.graph.shapes import ANY, Dim, Interval, is_static, text
+
+#: How a Parameter's repr writes its element type.
+CPP_NAMES = {name: name for name in dtypes.ELEMENT_TYPES}
+CPP_NAMES.update(
+    boolean="char", bf16="bfloat16", f16="float16", f32="float", f64="double", nf4="nfloat4",
+    **{f"i{bits}": f"int{bits}_t" for bits in (4, 8, 16, 32, 64)},
+    **{f"u{bits}": f"uint{bits}_t" for bits in (1, 2, 3, 4, 6, 8, 16, 32, 64)},
+)  # fmt: skip
+
+
+def type_of(name: str) -> Type:
+    return TYPES[name]
+
+
+def element_name(value: Any) -> str:
+    """The name of the element type that a Type, a NumPy dtype, a scalar class or a name stands for.
+
+    A bare `int` or `float` has 32 bits, as in OpenVINO. Raises TypeError for anything else.
+    """
+    if isinstance(value, Type):
+        return value._name
+    if value is int or value is float:
+        return "i32" if value is int else "f32"
+    if isinstance(value, str) and value in dtypes.ELEMENT_TYPES:
+        return value
+    try:
+        return dtypes.from_numpy(np.dtype(value))
+    except TypeError as error:
+        raise TypeError(f"an element type is expected, not {value!r}") from error
+
+
+def partial_shape_of(shape: Sequence[Dim] | None) -> PartialShape:
+    if shape is None:
+        return PartialShape.dynamic()
+    return _partial(tuple(_bounds(d) for d in shape))
+
+
+def shape_of(shape: Sequence[Dim] | None) -> Shape:
+    """Raises ModelError (a RuntimeError) if the shape is dynamic."""
+    if not is_static(shape):
+        shown = text(None if shape is None else tuple(shape))
+        raise ModelError(f"the shape {shown} is dynamic; ask for partial_shape instead")
+    assert shape is not None
+    return _shape(d for d in shape if isinstance(d, int))
+
+
+def dims_of(shape: Any) -> tuple[Dim, ...] | None:
+    """The inside form of a PartialShape, or of anything that makes one.
+
+    Raises TypeError or RuntimeError as `PartialShape` does.
+    """
+    items = (shape if isinstance(shape, PartialShape) else PartialShape(shape))._dims()
+    if items is None:
+        return None
+    return tuple(_dim(item) for item in items)
+
+
+def _dim(item: int | tuple[int, int | None] | None) -> Dim:
+    if item is None:
+        return ANY
+    return Interval(*item) if isinstance(item, tuple) else item
+
+
+def _bounds(d: Dim) -> int | tuple[int, int | None] | None:
+    if not isinstance(d, Interval):
+        return d
+    return None if d.lo == 0 and d.hi is None else (d.lo, d.hi)

@@ -1,0 +1,251 @@
+"""`PartialShape`: a shape in which dimensions, or even their number, may be unknown."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+from ovjit.api.tensors.dimension import (
+    Bounds,
+    Dimension,
+    Symbol,
+    bounds_of,
+    bounds_of_int,
+    bounds_of_pair,
+    bounds_of_text,
+    contains,
+    dimension_of,
+    length_of,
+    limits,
+    merge_bounds,
+    show_bounds,
+)
+from ovjit.api.tensors.vectors import Shape, shape_of
+
+
+def _element(value: Any) -> Bounds:
+    """One entry of the list or tuple that a PartialShape is made from."""
+    if isinstance(value, int):
+        return bounds_of_int(_fitting(value))
+    if isinstance(value, str):
+        return bounds_of_text(value)
+    if isinstance(value, Dimension):
+        return value._bounds
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2:
+            raise TypeError(f"a range of lengths is (lower, upper), not {len(value)} values: {value}")
+        if not (isinstance(value[0], int) and isinstance(value[1], int)):
+            raise TypeError(f"the bounds of a range of lengths must be ints: {value}")
+        return bounds_of_pair(_fitting(value[0]), _fitting(value[1]))
+    raise TypeError(
+        f"a dimension can't be {type(value).__name__}: int, str, Dimension or (lower, upper) is expected"
+    )
+
+
+def _fitting(length: int) -> int:
+    if not -(2**63) <= length < 2**63:
+        raise RuntimeError(f"a dimension must fit 64 bits, {length} doesn't")
+    return int(length)  # a bool becomes a number
+
+
+class PartialShape:
+    """A shape of which dimensions, or even their number, may be unknown.
+
+    Made from a Shape, a PartialShape, a list or tuple (of ints with -1 for unknown, strings, Dimensions,
+    (lower, upper) pairs), or a string: "[1,3,?,2..8]", "[...]" for an unknown rank.
+    Raises TypeError for other objects, RuntimeError for a string that can't be read.
+    """
+
+    __slots__ = ("_items", "_symbols")
+    __hash__ = None  # type: ignore[assignment]
+    _items: tuple[Bounds, ...] | None  # None: the rank is unknown
+    _symbols: tuple[Symbol | None, ...] | None  # None: no dimension has one
+
+    def __init__(self, shape: Any) -> None:
+        self._symbols = None
+        if isinstance(shape, PartialShape):
+            self._items, self._symbols = shape._items, shape._symbols
+        elif isinstance(shape, Shape):
+            self._items = tuple(bounds_of(length, length) for length in shape)
+        elif isinstance(shape, (list, tuple)):
+            self._items = tuple(map(_element, shape))
+            if any(isinstance(item, Dimension) and item._symbol for item in shape):
+                self._symbols = tuple(item._symbol if isinstance(item, Dimension) else None for item in shape)
+        elif isinstance(shape, str):
+            self._items = _parsed(shape)
+        else:
+            raise TypeError(f"PartialShape can't be made from {type(shape).__name__}")
+
+    @staticmethod
+    def dynamic(rank: Any = -1) -> PartialShape:
+        """Unknown dimensions; their number too unless `rank` (an int or a static Dimension) gives it."""
+        count = rank._bounds if isinstance(rank, Dimension) else bounds_of_int(length_of(rank))
+        return _partial((None,) * count if isinstance(count, int) else None)
+
+    def _dims(self) -> tuple[Bounds, ...] | None:
+        """Each dimension as int, None (any) or (low, high or None); None when the rank is unknown."""
+        return self._items
+
+    def _known(self) -> tuple[Bounds, ...]:
+        if self._items is None:
+            raise RuntimeError("the rank of the shape [...] is unknown")
+        return self._items
+
+    @property
+    def rank(self) -> Dimension:
+        return dimension_of(None if self._items is None else len(self._items))
+
+    @property
+    def is_static(self) -> bool:
+        return self._items is not None and all(isinstance(item, int) for item in self._items)
+
+    @property
+    def is_dynamic(self) -> bool:
+        return not self.is_static
+
+    @property
+    def all_non_negative(self) -> bool:
+        return True  # a dimension can't be negative
+
+    def to_shape(self) -> Shape:
+        """The Shape that this is. Raises RuntimeError when it is dynamic."""
+        if not self.is_static:
+            raise RuntimeError(f"to_shape was called on a dynamic shape: {self}")
+        return shape_of(self._items)  # type: ignore[arg-type]
+
+    get_shape = to_shape
+
+    def get_min_shape(self) -> Shape:
+        """The lower bounds; [] for an unknown rank."""
+        return shape_of(limits(item)[0] for item in self._items or ())
+
+    def get_max_shape(self) -> Shape:
+        """The upper bounds, 2**63 - 1 where there is none; [] for an unknown rank."""
+        return shape_of(limits(item)[1] for item in self._items or ())
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+    def _dimension(self, position: int) -> Dimension:
+        if self._items is None or not -len(self._items) <= position < len(self._items):
+            raise RuntimeError(f"Accessing out-of-range dimension {position} of {self}")
+        return dimension_of(self._items[position], self._symbols[position] if self._symbols else None)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _partial(self._known()[index], self._symbols[index] if self._symbols else None)
+        return self._dimension(operator.index(index))
+
+    def get_dimension(self, index: int) -> Dimension:
+        """The dimension at an index from 0. TypeError for a negative one, RuntimeError past the end."""
+        position = operator.index(index)
+        if position < 0:
+            raise TypeError("get_dimension takes no negative index")
+        return self._dimension(position)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        position = operator.index(index)
+        if position < 0:
+            raise TypeError("a dimension can't be set by a negative index")
+        bounds = value._bounds if isinstance(value, Dimension) else bounds_of_int(length_of(value))
+        self._dimension(position)
+        items = list(self._known())
+        items[position] = bounds
+        symbols = list(self._symbols or (None,) * len(items))
+        symbols[position] = value._symbol if isinstance(value, Dimension) else None
+        self._items, self._symbols = tuple(items), tuple(symbols) if any(symbols) else None
+
+    def __iter__(self) -> Iterator[Dimension]:
+        return iter([self._dimension(position) for position in range(len(self._known()))])
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, PartialShape):
+            return self._items == other._items
+        if isinstance(other, Shape):
+            return self._items == tuple(other._values)
+        if isinstance(other, (list, tuple)):
+            if self.is_dynamic:
+                raise TypeError(f"Cannot compare dynamic shape with {type(other)}")
+            return self.to_shape() == other
+        return NotImplemented
+
+    def to_string(self) -> str:
+        return "[...]" if self._items is None else "[" + ",".join(map(show_bounds, self._items)) + "]"
+
+    __str__ = to_string
+
+    def __repr__(self) -> str:
+        return f"<PartialShape: {self.to_string()}>"
+
+    def __copy__(self) -> PartialShape:
+        return PartialShape(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PartialShape:
+        return PartialShape(self)
+
+    def _merge(self, shape: PartialShape) -> PartialShape | None:
+        """What is known of a shape that fits both; None when none does."""
+        ours, theirs = self._items, _checked_shape(shape)
+        if ours is None or theirs is None:
+            return _partial(theirs if ours is None else ours)
+        if len(ours) != len(theirs):
+            return None
+        merged = [merge_bounds(a, b) for a, b in zip(ours, theirs, strict=True)]
+        return _partial(tuple(item for _, item in merged)) if all(fits for fits, _ in merged) else None
+
+    def compatible(self, shape: PartialShape) -> bool:
+        """True when some shape fits both."""
+        return self._merge(shape) is not None
+
+    def refines(self, shape: PartialShape) -> bool:
+        """True when every shape that fits this fits `shape`."""
+        return _shape_contains(_checked_shape(shape), self._items)
+
+    def relaxes(self, shape: PartialShape) -> bool:
+        """True when every shape that fits `shape` fits this."""
+        return _shape_contains(self._items, _checked_shape(shape))
+
+    def same_scheme(self, shape: PartialShape) -> bool:
+        """True when ranks agree and each dimension is of the same scheme (see Dimension.same_scheme)."""
+        ours, theirs = self._items, _checked_shape(shape)
+        if ours is None or theirs is None:
+            return ours is theirs
+        return len(ours) == len(theirs) and all(
+            dimension_of(a).same_scheme(dimension_of(b)) for a, b in zip(ours, theirs, strict=True)
+        )
+
+
+def _partial(
+    items: tuple[Bounds, ...] | None, symbols: tuple[Symbol | None, ...] | None = None
+) -> PartialShape:
+    shape = PartialShape.__new__(PartialShape)
+    shape._items = items
+    shape._symbols = symbols
+    return shape
+
+
+def _checked_shape(shape: Any) -> tuple[Bounds, ...] | None:
+    if not isinstance(shape, PartialShape):
+        raise TypeError(f"an ovjit.PartialShape is expected, not {type(shape).__name__}")
+    return shape._items
+
+
+def _shape_contains(outer: tuple[Bounds, ...] | None, inner: tuple[Bounds, ...] | None) -> bool:
+    if outer is None or inner is None:
+        return outer is None
+    return len(outer) == len(inner) and all(map(contains, outer, inner))
+
+
+def _parsed(text: str) -> tuple[Bounds, ...] | None:
+    body = text.strip()
+    if body.startswith("[") and body.endswith("]"):
+        body = body[1:-1].strip()
+    if body == "...":
+        return None
+    if not body:
+        return ()
+    fields = [field.strip() for field in body.split(",")]
+    if not all(fields):
+        raise RuntimeError(f'Cannot get vector of dimensions! "{text}" is incorrect')
+    return tuple(map(bounds_of_text, fields))

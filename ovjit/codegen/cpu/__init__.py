@@ -1,0 +1,1 @@
+"""Machine code for CPUs: vectors, intrinsics, instruction sets, objects."""

@@ -1,0 +1,120 @@
+"""Intrinsics of the runner: atomics, indirect calls, the clock and sleeping on an address.
+
+    aload(p) astore(p, x) cas(p, old, new) -> 1 when it swapped, aadd(p, x) -> the old value
+    call4(f, a, b, c, d) -> int64       call the C function at address f
+    now() nanoseconds of the monotonic clock, pause(), give_way() to other threads
+    sleep_on(p, value, ns) until the low 32 bits at p change or ns have passed; wake(p, count)
+
+On Linux `sleep_on` is a futex. Elsewhere it sleeps in short slices, so hand-over is slower, not different.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import llvmlite.ir as ir
+from numba.core import types
+
+from ovjit.codegen.cpu.vector import _make, pointer, signature
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_LINUX = sys.platform == "linux"
+_FUTEX, _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 202, 128, 129
+if _LINUX:
+    import platform
+
+    _FUTEX = {"x86_64": 202, "aarch64": 98, "ppc64le": 221, "riscv64": 98}.get(platform.machine(), 202)
+
+
+def _external(b: ir.IRBuilder, name: str, result: ir.Type, args: list, variadic: bool = False) -> Any:
+    fnty = ir.FunctionType(result, args, var_arg=variadic)
+    return b.module.globals.get(name) or ir.Function(b.module, fnty, name)
+
+
+def _cas(b: ir.IRBuilder, p: Any, old: Any, new: Any) -> Any:
+    pair = b.cmpxchg(pointer(b, p, _I64), old, new, "seq_cst", "seq_cst")
+    return b.zext(b.extract_value(pair, 1), _I64)
+
+
+def _store(b: ir.IRBuilder, p: Any, x: Any) -> None:
+    b.store_atomic(x, pointer(b, p, _I64), ordering="seq_cst", align=8)
+
+
+def _call(b: ir.IRBuilder, f: Any, *args: Any) -> Any:
+    fnty = ir.FunctionType(_I64, [_I64] * len(args))
+    return b.call(b.inttoptr(f, fnty.as_pointer()), args)
+
+
+def _timespec(b: ir.IRBuilder) -> Any:
+    with b.goto_entry_block():  # one for the function: inside of a loop each round would take more stack
+        return b.alloca(ir.ArrayType(_I64, 2))
+
+
+def _now(b: ir.IRBuilder) -> Any:
+    clock = 1 if _LINUX else 6  # CLOCK_MONOTONIC
+    spec = _timespec(b)
+    address = b.ptrtoint(spec, _I64)
+    b.call(_external(b, "clock_gettime", _I32, [_I32, _I64]), [_I32(clock), address])
+    seconds = b.load(pointer(b, address, _I64))
+    nanoseconds = b.load(pointer(b, b.add(address, _I64(8)), _I64))
+    return b.add(b.mul(seconds, _I64(1_000_000_000)), nanoseconds)
+
+
+def _pause(b: ir.IRBuilder) -> None:
+    if _machine() == "x86_64":  # elsewhere an atomic load in the loop has to do
+        b.call(_external(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
+
+
+def _machine() -> str:
+    import platform
+
+    return platform.machine().lower().replace("amd64", "x86_64")
+
+
+def _give_way(b: ir.IRBuilder) -> None:
+    b.call(_external(b, "sched_yield", _I32, []), [])
+
+
+def _sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
+    if not _LINUX:
+        b.call(_external(b, "usleep", _I32, [_I32]), [_I32(50)])
+        return
+    spec = _timespec(b)
+    address = b.ptrtoint(spec, _I64)
+    billion = _I64(1_000_000_000)
+    b.store(b.sdiv(ns, billion), pointer(b, address, _I64))
+    b.store(b.srem(ns, billion), pointer(b, b.add(address, _I64(8)), _I64))
+    syscall = _external(b, "syscall", _I64, [_I64], True)
+    b.call(
+        syscall, [_I64(_FUTEX), p, _I64(_FUTEX_WAIT_PRIVATE), b.trunc(value, _I32), address, _I64(0), _I64(0)]
+    )
+
+
+def _wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
+    if _LINUX:
+        syscall = _external(b, "syscall", _I64, [_I64], True)
+        b.call(syscall, [_I64(_FUTEX), p, _I64(_FUTEX_WAKE_PRIVATE), count, _I64(0), _I64(0), _I64(0)])
+
+
+def intrinsics() -> dict[str, Any]:
+    """name -> Numba intrinsic, to be given to `jit.compile_kernel` as extra names."""
+    i, void = types.int64, types.void
+
+    def load(b: ir.IRBuilder, p: Any) -> Any:
+        return b.load_atomic(pointer(b, p, _I64), ordering="seq_cst", align=8)
+
+    return {
+        "aload": _make("aload", signature(i, i), load),
+        "astore": _make("astore", signature(void, i, i), _store),
+        "cas": _make("cas", signature(i, i, i, i), _cas),
+        "aadd": _make(
+            "aadd", signature(i, i, i), lambda b, p, x: b.atomic_rmw("add", pointer(b, p, _I64), x, "seq_cst")
+        ),
+        "call4": _make("call4", signature(i, i, i, i, i, i), _call),
+        "now": _make("now", signature(i), _now),
+        "pause": _make("pause", signature(void), _pause),
+        "give_way": _make("give_way", signature(void), _give_way),
+        "sleep_on": _make("sleep_on", signature(void, i, i, i), _sleep_on),
+        "wake": _make("wake", signature(void, i, i), _wake),
+    }

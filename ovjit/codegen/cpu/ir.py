@@ -1,0 +1,168 @@
+"""Print traced bodies: as lines of kernel source, and as LLVM for the epilogues of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ovjit.codegen.trace import WIDENED
+from ovjit.graph import dtypes
+
+_NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_", "not": "not_"}
+
+
+class Body:
+    """Straight-line code from inputs `x0, x1, ...` to results.
+
+    `inputs` and `outputs` are element types in memory; `lines` the traced instructions; `results` what each
+    output is (a target's name, an input's name or a constant).
+    """
+
+    def __init__(
+        self, inputs: Sequence[str], outputs: Sequence[str], lines: Sequence[tuple], results: Sequence[Any]
+    ):
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.lines, self.results = _live(lines, results)
+        self.register = {f"x{i}": WIDENED.get(d, d) for i, d in enumerate(self.inputs)}
+        self.register |= {target: dtype for target, _, _, dtype in self.lines}
+
+    def text(self) -> str:
+        """The body as readable source, also its identity."""
+        lines, constants = self.source("")
+        returned = ", ".join(self._argument(r, constants) for r in self.results)
+        head = ", ".join(f"x{i}: {d}" for i, d in enumerate(self.inputs))
+        prefix = [f"{name} = {text}" for name, text in constants.values()]
+        return "\n".join(
+            [f"body({head}) -> {', '.join(self.outputs)}", *prefix, *lines, f"return {returned}"]
+        )
+
+    def source(self, indent: str) -> tuple[list[str], dict]:
+        """The lines, and the constants they use: key -> (name, expression), to be hoisted."""
+        constants: dict[tuple, tuple[str, str]] = {}
+        out = []
+        for target, operation, args, dtype in self.lines:
+            texts = [self._argument(a, constants) for a in args]
+            name = _NAMES.get(operation, operation)
+            if operation in ("cast", "bits", "trunc_int") or operation.startswith("libm_"):
+                name = f"{operation}_{dtype}"
+            out.append(f"{indent}{target} = {name}({', '.join(texts)})")
+        for result in self.results:
+            self._argument(result, constants)
+        return out, constants
+
+    def result_names(self, constants: dict) -> list[str]:
+        return [self._argument(r, constants) for r in self.results]
+
+    def _argument(self, argument: Any, constants: dict) -> str:
+        if isinstance(argument, str):
+            return argument
+        if argument not in constants:
+            _, value, dtype = argument
+            constants[argument] = (f"k{len(constants)}", f"const_{dtype}({_literal(value, dtype)})")
+        return constants[argument][0]
+
+    def emit_ir(self, b: Any, inputs: Sequence[Any], lanes: int) -> list[Any]:
+        """The same code as LLVM vectors: one value per output, in register representation."""
+        import llvmlite.ir as ir
+
+        from ovjit.codegen.cpu import vector as simd
+
+        values: dict[Any, Any] = {f"x{i}": v for i, v in enumerate(inputs)}
+
+        def get(argument: Any) -> tuple[Any, simd.Vec]:
+            if isinstance(argument, str):
+                return values[argument], simd.vec(self.register[argument], lanes)
+            _, value, dtype = argument
+            kind = simd.vec(dtype, lanes)
+            number = float.fromhex(value) if isinstance(value, str) else value
+            return ir.Constant(kind.ir, [number] * lanes), kind
+
+        for target, operation, args, dtype in self.lines:
+            got = [get(a) for a in args]
+            xs, kind = [v for v, _ in got], got[-1][1]
+            to = simd.vec(dtype, lanes)
+            name = _NAMES.get(operation, operation)
+            if operation == "cast":
+                values[target] = simd.convert(b, kind, xs[0], to)
+            elif operation == "trunc_int":
+                values[target] = simd.truncate(b, xs[0], to)
+            elif operation == "bits":
+                values[target] = b.bitcast(xs[0], to.ir)
+            elif operation.startswith("libm_"):
+                values[target] = simd._libm(operation[5:], dtype)(b, kind, *xs)
+            elif name in simd._COMPARISONS:
+                values[target] = simd._compare(simd._COMPARISONS[name])(b, kind, *xs)
+            else:
+                values[target] = simd._SAME[name][1](b, kind, *xs)
+        return [get(r)[0] for r in self.results]
+
+
+class Operand(NamedTuple):
+    """What an epilogue reads besides the accumulator.
+
+    kind: "pixel" (vector at a pixel's own address), "scalar" (one element at a pixel's own address) or
+    "channel" (vector at an address shared by all pixels). where: row of the address table, or index among
+    channel operands.
+    """
+
+    kind: str
+    where: int
+    dtype: str
+
+
+class Epilogue:
+    """What a tile does with its accumulators before it stores them: `body(x0 = accumulator, operands...)`."""
+
+    def __init__(self, body: Body | None, kinds: Sequence[str] = (), out: str = "f32"):
+        self.body = body
+        self.out = out
+        self.operands: list[Operand] = []
+        rows, channels = 2, 0  # rows 0 and 1 of the table are input and output
+        for i, kind in enumerate(kinds):
+            dtype = body.inputs[i + 1] if body else "f32"
+            if kind == "channel":
+                self.operands.append(Operand(kind, channels, dtype))
+                channels += 1
+            else:
+                self.operands.append(Operand(kind, rows, dtype))
+                rows += 1
+        self.table_rows = rows
+        self.channel_operands = channels
+
+    def text(self) -> str:
+        kinds = ", ".join(f"{o.kind} {o.dtype}" for o in self.operands)
+        return f"epilogue [{kinds}] -> {self.out}\n" + (self.body.text() if self.body else "return x0")
+
+    def emit_ir(self, b: Any, acc: Any, operands: Sequence[Any], lanes: int) -> Any:
+        return acc if self.body is None else self.body.emit_ir(b, [acc, *operands], lanes)[0]
+
+
+def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]:
+    """The lines that the results need, renumbered so that equal code has equal text; and the results."""
+    needed = {r for r in results if isinstance(r, str)}
+    kept = []
+    for line in reversed(lines):
+        if line[0] in needed:
+            needed.update(a for a in line[2] if isinstance(a, str))
+            kept.append(line)
+    rename: dict[Any, str] = {}
+    out = []
+    for target, operation, args, dtype in reversed(kept):
+        new = tuple(rename.get(a, a) for a in args)
+        rename[target] = f"t{len(rename)}"
+        out.append((rename[target], operation, new, dtype))
+    return tuple(out), tuple(rename.get(r, r) for r in results)
+
+
+def _literal(value: Any, dtype: str) -> str:
+    if isinstance(value, str):
+        number = float.fromhex(value)
+        if number != number:
+            return "float_nan"
+        if number in (float("inf"), float("-inf")):
+            return "float_inf" if number > 0 else "-float_inf"
+        return repr(number)
+    if dtypes.ELEMENT_TYPES[dtype].kind == "b":
+        return repr(bool(value))
+    return repr(value)

@@ -1,0 +1,92 @@
+"""Copies that turn two dimensions: what is adjacent in the source is apart in the target, and the other way.
+
+    y[i0, i1, i2, a, b] = x[i0, i1, i2, b, a]      a adjacent in x, b adjacent in y
+
+Blocks of lanes x lanes 4-byte elements are loaded row by row, turned in registers by log2(lanes) rounds of
+shuffles, and stored row by row. Chunks are ranges of blocks along a (times the outer dimensions).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.kernel import Frame, Kernel
+
+OUTER = 3
+
+
+def turned(b: Any, rows: list[Any]) -> list[Any]:
+    """The transpose of a square block: lane j of row i becomes lane i of row j."""
+    import llvmlite.ir as ir
+
+    n = len(rows)
+    i32 = ir.IntType(32)
+    step = 1
+    while step < n:
+        # exchange the off-diagonal step x step corners of every 2 step x 2 step square
+        low = [(j - step + n if j & step else j) for j in range(n)]
+        high = [(j + n if j & step else j + step) for j in range(n)]
+        low_mask = ir.Constant(ir.VectorType(i32, n), low)
+        high_mask = ir.Constant(ir.VectorType(i32, n), high)
+        out: list[Any] = [None] * n
+        for i in range(n):
+            if not i & step:
+                out[i] = b.shuffle_vector(rows[i], rows[i + step], low_mask)
+                out[i + step] = b.shuffle_vector(rows[i], rows[i + step], high_mask)
+        rows, step = out, step * 2
+    return rows
+
+
+def make_turn(isa: Isa) -> Any:
+    """turn(x, x_b, nb, y, y_a, na): one block; na, nb: how many of its rows and columns there are."""
+    import llvmlite.ir as ir
+    from numba.core import types
+    from numba.core.typing.templates import signature
+
+    from ovjit.codegen.cpu import vector as simd
+
+    lanes = isa.lanes
+    i64 = ir.IntType(64)
+
+    def body(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
+        last = b.sub(nb, i64(1))
+        rows = []
+        for i in range(lanes):
+            row = b.select(b.icmp_signed("<", i64(i), last), i64(i), last)
+            rows.append(simd.load_vector(b, b.add(x, b.mul(row, x_b)), "i32", lanes, na))
+        for j, row in enumerate(turned(b, rows)):
+            with b.if_then(b.icmp_signed("<", i64(j), na)):
+                simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, "i32", nb)
+
+    return simd._make("turn", signature(types.void, *[types.int64] * 6), body)
+
+
+@functools.cache
+def turn_kernel() -> Kernel:
+    """The kernel over whole tensors. Items are (outer index, block of a); each goes along b."""
+    frame = Frame().pointers("x", "y").integers("x_b", "y_a", "na", "nb", "blocks", "items", "per_chunk")
+    for d in range(OUTER):
+        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    src += [
+        "    item = chunk * per_chunk",
+        "    stop = imin(item + per_chunk, items)",
+        "    while item < stop:",
+    ]
+    src += ["        a = (item % blocks) * VL", "        rest = item // blocks", "        i2 = rest % d2"]
+    src += ["        rest = rest // d2", "        i1 = rest % d1", "        i0 = rest // d1"]
+    src += ["        p = x + i0 * x_0 + i1 * x_1 + i2 * x_2 + a * 4"]
+    src += ["        q = y + i0 * y_0 + i1 * y_1 + i2 * y_2 + a * y_a"]
+    src += [
+        "        k = 0",
+        "        while k < nb:",
+        "            turn(p + k * x_b, x_b, nb - k, q + k * 4, y_a, na - a)",
+    ]
+    src += ["            k += VL", "        item += 1", "    return 0", ""]
+
+    def intrinsics(isa: Isa) -> dict[str, Any]:
+        return {"turn": make_turn(isa)}
+
+    return Kernel("turn_i32", "\n".join(src), frame, intrinsics, "turn")

@@ -1,0 +1,197 @@
+"""The pipeline: the passes in their order, then fusion, layouts, lowering.
+
+`PIPELINE` reads as a table of contents. Every pass is Graph -> Graph; `OVJIT_SKIP=name,...` leaves passes out
+(fusion too, as `fuse`), `OVJIT_CHECK=1` verifies the graph after each, `OVJIT_DEBUG=3` prints it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ovjit import debug
+from ovjit.codegen import kernel as kernels
+from ovjit.codegen.transpose import turn_kernel
+from ovjit.compiler.fuse import fuse
+from ovjit.compiler.lower import Host, Lowering, copy_kernel, fill_kernel, lower_groups
+from ovjit.compiler.partition import Cut, needs_cut
+from ovjit.compiler.passes import simplify
+from ovjit.compiler.passes.expand import expand_graph
+from ovjit.compiler.plan import Constants, Plan, Planner, Tap, element_size
+from ovjit.compiler.shape_values import concrete_types
+from ovjit.compiler.views import Layout
+from ovjit.graph.graph import Graph, Value, verify
+from ovjit.graph.op import all_ops
+
+log = logging.getLogger("ovjit")
+
+#: name -> pass, in order.
+PIPELINE: dict[str, Callable[[Graph], Graph]] = {
+    "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
+    "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
+    "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
+    "ops": lambda g: simplify.run_rules(g, op_rules()),
+    "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
+    "expand": expand_graph,
+    "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
+}
+
+
+def op_rules() -> list[simplify.Rule]:
+    """The rewrite rules that operations bring along (option `rules` of their records)."""
+    return [rule for record in all_ops() for rule in record.extra.get("rules", ())]
+
+
+def run_passes(graph: Graph) -> Graph:
+    """The graph after all passes that `OVJIT_SKIP` does not name."""
+    showing = debug.level() >= debug.GRAPHS
+    if showing:
+        debug.show_pass("the graph as it is given", graph, None, 0)
+    for name, run in PIPELINE.items():
+        if debug.skips(name):
+            continue
+        before, began = graph, time.perf_counter()
+        graph = run(graph)
+        if showing:
+            debug.show_pass(name, graph, before, time.perf_counter() - began)
+        if debug.is_on("OVJIT_CHECK"):
+            verify(graph)
+    return graph
+
+
+#: Held while a plan is made, and over a fork: a child would else wait for a thread that it does not have.
+_planning = threading.RLock()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_planning.acquire, after_in_parent=_planning.release, after_in_child=_planning.release
+    )
+
+
+class Program:
+    """A compiled graph: lowered groups, kernels, packed constants; makes a `Plan` for any input shapes.
+
+    With `watched`, plans say after which step each value is complete (`Plan.taps`).
+    """
+
+    def __init__(self, graph: Graph, watched: bool = False):
+        interpreted = debug.is_on("OVJIT_INTERP")
+        self.watched = watched
+        self.graph = graph if interpreted else run_passes(graph)
+        groups = fuse(self.graph, alone=interpreted or debug.skips("fuse"))
+        if debug.level() >= debug.GRAPHS:
+            debug.show_groups(groups)
+        self.lowerings: list[Lowering] = [*map(Host, groups)] if interpreted else lower_groups(groups)
+        self.layouts = choose_layouts(self.lowerings)
+        for lowering in self.lowerings:
+            lowering.choose(self.layouts)
+        needed = [k for lowering in self.lowerings for k in lowering.kernels]
+        sizes = _item_sizes(self.graph)
+        needed += [copy_kernel(size) for size in sizes] + [fill_kernel()]
+        #: whether plans may turn dimensions in blocks; smaller programs do without the kernel
+        self.turns = 4 in sizes and any(len(v.shape or ()) > 2 for n in self.graph.nodes for v in n.outputs)
+        needed += [turn_kernel()] if self.turns else []
+        self.kernels = list(dict.fromkeys(needed))
+        self.constants = Constants()
+        for lowering in self.lowerings:
+            lowering.pack(self.constants)
+        for value in self.graph.outputs:
+            if value.constant is not None and value.dtype != "string":
+                self.constants.view(value.constant, value.dtype)
+        self.memory = self.constants.materialize()
+
+    def load(self, provided: Mapping[str, bytes] | None = None) -> dict[Any, int]:
+        """Kernel -> address, compiled where neither `provided` nor the cache has it."""
+        return kernels.addresses(self.kernels, provided)
+
+    def host_nodes(self) -> list[str]:
+        """The nodes without a native lowering that plans may have to run, as "name (type)"."""
+        nodes = (low.group.last for low in self.lowerings if isinstance(low, Host))
+        return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
+
+    def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        """The plan for these input shapes. Raises ModelError when an operation does not accept them.
+
+        One thread at a time: lowerings keep what they work out for a shape until their steps are added.
+        """
+        with _planning:
+            return self._plan(shapes)
+
+    def _plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        types = concrete_types(self.graph, shapes)
+        if needs_cut(types):
+            plan = Plan()
+            plan.cut = Cut(self.graph, types)
+            plan.input_shapes = tuple(tuple(s) for s in shapes)
+            plan.output_shapes = [types[v].shape for v in self.graph.outputs]
+            plan.memory = self.memory
+            return plan
+        planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants)
+        planner.may_turn = self.turns
+        taps: list[Tap] = []
+        active = [
+            low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)
+        ]
+        for lowering in reversed(active):
+            lowering.prepare(planner)
+        if not self.watched:  # whoever compares steps looks at their inputs afterwards
+            planner.last_use = last_uses(active, self.graph.outputs)
+        for index, lowering in enumerate(active):
+            planner.index = index
+            planner.begin(lowering.group)
+            lowering.plan(planner)
+            taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
+        plan = planner.finish()
+        if self.watched:
+            plan.taps, plan.types = taps, types
+        plan.input_shapes = tuple(tuple(s) for s in shapes)
+        plan.memory = self.memory
+        return plan
+
+
+def last_uses(lowerings: Sequence[Lowering], outputs: Sequence[Value]) -> dict[Value, int]:
+    """value -> index of the last lowering that reads it; the model's outputs are read after all."""
+    out: dict[Value, int] = {}
+    for index, lowering in enumerate(lowerings):
+        for node in lowering.group.nodes:
+            out.update((value, index) for value in node.inputs)
+    out.update((value, len(lowerings)) for value in outputs)
+    return out
+
+
+def _item_sizes(graph: Graph) -> list[int]:
+    """Element sizes of the values that a plan may have to copy."""
+    used = [v for v, uses in graph.uses().items() if uses and v.node.op.name != "Constant"]
+    return sorted({element_size(v.dtype) for v in (*used, *graph.outputs) if v.dtype != "string"})
+
+
+def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:
+    """How each value should lie: as its producer writes it naturally, with the halos its consumers read.
+
+    Wishes are no promises: the planner copies where a view does not fit.
+    """
+    layouts: dict[Value, Layout] = {}
+    for lowering in lowerings:
+        preferred = lowering.prefers(layouts)
+        if preferred is not None:
+            layouts[lowering.group.last.output] = preferred
+    made = {v for lowering in lowerings for v in lowering.group.outputs}
+    flexible = {v for lowering in lowerings if lowering.flexible for v in lowering.group.outputs}
+    for lowering in lowerings:
+        for value, wish in lowering.wishes():
+            have = layouts.get(value)
+            if value not in made:
+                continue
+            if have is None:
+                if value in flexible:
+                    layouts[value] = wish
+            elif have.order == wish.order:
+                halo = [(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(have.halo, wish.halo, strict=True)]
+                layouts[value] = Layout(have.order, halo)
+    for lowering in reversed(lowerings):
+        lowering.unify(layouts)
+    return layouts

@@ -1,0 +1,204 @@
+"""Models with variables: the program with hidden inputs and outputs, and what each job keeps between runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit.compiler.passes.variables import Lifted, Variable, lift, public_outputs
+from ovjit.compiler.plan import Plan
+from ovjit.errors import InferenceError
+from ovjit.graph import dtypes, shapes
+from ovjit.graph.graph import Graph
+
+if TYPE_CHECKING:
+    from ovjit.execution.job import Executable, Job, Row
+
+
+class StatefulProgram:
+    """What `Program` is to an executable, for a graph with ReadValue and Assign: runs `main`, an executable
+    whose last inputs and outputs are the variables. Thread-safe."""
+
+    def __init__(self, main: Executable, variables: Sequence[Variable], given: Callable[[], Graph],
+                 config: Mapping[str, Any], lifted: Lifted | None = None):  # fmt: skip
+        """`given` returns the graph with its state operations; `lifted` what `lift` makes of it, if known."""
+        self.main = main
+        self.variables = tuple(variables)
+        self.given = given
+        self.public_inputs = len(main.inputs) - len(self.variables)
+        self.public_outputs = len(main.outputs) - sum(v.assigned for v in self.variables)
+        self.inputs: Sequence[Any] = main.inputs[: self.public_inputs]
+        self.outputs: Sequence[Any] = main.outputs[: self.public_outputs]
+        self._config = config
+        self._lock = threading.Lock()
+        self._inits: list[Any] | None = None
+        if lifted is not None:
+            self._inits = [self._prepared(init) for init in lifted.inits]
+
+    @classmethod
+    def of(cls, graph: Graph, config: Mapping[str, Any]) -> StatefulProgram:
+        """Compile a graph with state operations."""
+        from ovjit.execution.job import Executable
+
+        lifted = lift(graph)
+        inner = inner_config(config)
+        return cls(Executable(lifted.main, inner), lifted.variables, lambda: graph, inner, lifted)
+
+    def _prepared(self, init: Any) -> Any:
+        from ovjit.execution.job import Executable
+
+        return Executable(init, self._config) if isinstance(init, Graph) else init
+
+    def inits(self) -> list[Any]:
+        """For each variable: an array, an executable of the inputs of `main`, or None for zeros."""
+        with self._lock:
+            if self._inits is None:  # imported: nobody has needed them so far
+                self._inits = [self._prepared(init) for init in lift(self.given()).inits]
+            return self._inits
+
+    # --- what an executable asks a program for
+
+    @property
+    def graph(self) -> Graph:
+        graph = self.given()
+        return Graph(graph.inputs, graph.nodes, public_outputs(graph))
+
+    def load(self) -> dict[Any, int]:
+        return {}
+
+    def host_nodes(self) -> list[str]:
+        return self.main.program.host_nodes()
+
+    def plan(self, shape_list: Sequence[tuple[int, ...]]) -> Plan:
+        plan = Plan()
+        plan.composite = self
+        plan.input_shapes = tuple(tuple(s) for s in shape_list)
+        plan.output_shapes = [v.shape for v in self.outputs]
+        return plan
+
+    # --- what a table asks what runs in place of steps for
+
+    def states_of(self, job: Job) -> States:
+        states = job.notes.get(self)
+        if states is None:
+            states = job.notes[self] = States(self.variables, [init is not None for init in self.inits()])
+        return states
+
+    def run(self, job: Job) -> None:
+        """Run on this thread: variables in, the main program, variables out."""
+        states = self.states_of(job)
+        inner = job.parts.get(self.main)
+        if inner is None:
+            inner = job.parts[self.main] = self.main.new_job()
+        for i, array in enumerate(job.inputs):
+            assert array is not None
+            inner.set_input(i, array)
+        begun: dict[int, np.ndarray] = {}
+        for k in range(len(self.variables)):
+            value = states.values[k]
+            if value is None:
+                value = begun[k] = self._initial(job, inner, k)
+            inner.set_input(self.public_inputs + k, value)
+        inner.run()
+        for k, value in begun.items():
+            states.values[k] = value
+        self._take(inner, states)
+        for i in range(self.public_outputs):
+            job.give_output(i, inner.outputs[i])
+
+    def _initial(self, job: Job, inner: Job, k: int) -> np.ndarray:
+        """What variable `k` is after a reset, in memory of its own."""
+        init = self.inits()[k]
+        if isinstance(init, np.ndarray):
+            return _owned(init)
+        part = job.parts.get(init)
+        if part is None:
+            part = job.parts[init] = init.new_job()
+        for i, array in enumerate(inner.inputs):
+            if array is None:  # a variable further on, on which this one cannot depend
+                array = lowest(self.variables[i - self.public_inputs])
+            part.set_input(i, array)
+        part.run()
+        return _owned(part.outputs[0])
+
+    def _take(self, inner: Job, states: States) -> None:
+        """The new values become the states; where the old ones were, the next values are written."""
+        i = self.public_outputs
+        for k, variable in enumerate(self.variables):
+            if not variable.assigned:
+                continue
+            new = inner.outputs[i]
+            if not fits(new.shape, variable.shape):
+                raise InferenceError(
+                    f"the variable {variable.name!r} of the shape {shapes.text(variable.shape)} is assigned "
+                    f"a tensor of {list(new.shape)}"
+                )
+            spare = None if states.shown[k] else states.values[k]
+            states.values[k] = inner.take_output(i, spare)
+            states.shown[k] = False
+            i += 1
+
+    def rows(self, job: Job) -> list[Row]:
+        inner = job.parts.get(self.main) or self.main.new_job()
+        return inner.profile()
+
+
+class States:
+    """The values of a job's variables; None after a reset, until a run works out what they begin with."""
+
+    def __init__(self, variables: Sequence[Variable], computed: Sequence[bool]):
+        """`computed`: which variables have an initial value other than zeros."""
+        self.variables = tuple(variables)
+        self._computed = list(computed)
+        self.values: list[np.ndarray | None] = [None] * len(self.variables)
+        #: Whether somebody holds a tensor on the value's memory, which is then not written to again.
+        self.shown = [False] * len(self.variables)
+        for k in range(len(self.variables)):
+            self.reset(k)
+
+    def reset(self, k: int) -> None:
+        self.values[k] = None if self._computed[k] else lowest(self.variables[k])
+        self.shown[k] = False
+
+    def show(self, k: int) -> np.ndarray:
+        """The value, zeros after a reset."""
+        value = self.values[k]
+        if value is None:
+            return lowest(self.variables[k])
+        self.shown[k] = True
+        return value
+
+    def set(self, k: int, value: np.ndarray) -> None:
+        """Take a copy of `value`, of the variable's dtype. Raises InferenceError unless the shape fits."""
+        variable = self.variables[k]
+        if not fits(value.shape, variable.shape):
+            raise InferenceError(
+                f"the variable {variable.name!r} has the shape {shapes.text(variable.shape)}, "
+                f"the given tensor {list(value.shape)}"
+            )
+        self.values[k] = _owned(value)
+        self.shown[k] = False
+
+
+def inner_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "watch"}
+
+
+def fits(shape: Sequence[int], expected: Any) -> bool:
+    return expected is None or (
+        len(shape) == len(expected)
+        and all(shapes.merge(a, b) is not None for a, b in zip(shape, expected, strict=True))
+    )
+
+
+def lowest(variable: Variable) -> np.ndarray:
+    """Zeros; open dimensions are 0."""
+    shape = [d if isinstance(d, int) else 0 for d in variable.shape or ()]
+    return np.zeros(shape, dtypes.numpy_dtype(variable.dtype))
+
+
+def _owned(array: np.ndarray) -> np.ndarray:
+    return np.array(array, order="C")

@@ -1,0 +1,1 @@
+"""OpenVINO IR: xml and weights to a Model, and back."""

@@ -1,0 +1,217 @@
+"""Reader of OpenVINO IR, versions 10 and 11: an xml file with the graph, a bin file with the constants."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output
+from ovjit.api.model.rt_info import RTMap
+from ovjit.api.tensors.convert import dims_of
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.ir.weights import constant_values, load_weights, open_regular
+from ovjit.frontends.ir.xml import Layer, Net, ordered_layers, parse_net, read_int
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.op import Op, find_op
+from ovjit.graph.shapes import Dim
+
+#: The newest opset there is.
+NEWEST_OPSET = 17
+#: The xml's name of an operation, where it is not the operation's own.
+TYPE_NAMES = {"Const": "Constant", "PReLU": "PRelu", "ReLU": "Relu", "SoftMax": "Softmax"}
+#: The xml's name of an element type in `precision`, where it is not the type's own in capitals.
+PRECISIONS = {
+    "fp16": "f16",
+    "fp32": "f32",
+    "fp64": "f64",
+    "bool": "boolean",
+    "bin": "u1",
+    "undefined": "dynamic",
+}
+_DIM = re.compile(r"\s*(\?|-1|[0-9]{1,19}|[0-9]{0,19}\.\.[0-9]{0,19})\s*")
+
+
+def read_ir(xml: Any, weights: Any = None, use_mmap: bool = True) -> Model:
+    """The Model of an IR.
+
+    `xml` is a path (str or PathLike), or the file's content (bytes-like). `weights` is a path, bytes-like or
+    a Tensor; None takes the file beside the xml that ends in .bin, if there is one. Raises RuntimeError
+    naming the file and the layer for whatever is not valid, UnsupportedError (one too) that lists all
+    operations which ovjit does not have, and TypeError for another kind of object.
+    """
+    where = "the given xml"
+    if isinstance(xml, (str, os.PathLike)):
+        path = Path(os.fsdecode(xml))
+        where = str(path)
+        with open_regular(path, "file") as file:
+            content = file.read()
+        if weights is None and path.with_suffix(".bin").is_file():
+            weights = path.with_suffix(".bin")
+    elif hasattr(xml, "getvalue"):
+        content = xml.getvalue()
+    else:
+        try:
+            content = bytes(memoryview(xml))
+        except TypeError:
+            raise TypeError(f"a model is read from a path or bytes, not from {type(xml).__name__}") from None
+    try:
+        return _build(parse_net(content), load_weights(weights, use_mmap))
+    except ModelError as error:
+        raise type(error)(f"{where}: {error}") from error
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{where}: {error}") from error
+
+
+def _build(net: Net, weights: np.ndarray) -> Model:
+    records = _find_ops(net)
+    made: dict[Layer, Node] = {}
+    for layer in ordered_layers(net):
+        inputs = [made[source].output(index) for source, index in layer.sources]
+        try:
+            node = _make(layer, records[layer.type, layer.version], inputs, weights)
+        except ModelError as error:
+            raise ModelError(f"{layer!r}: {error}") from error
+        if len(node._tensors) < len(layer.outputs):
+            raise ModelError(
+                f"{layer!r} declares {len(layer.outputs)} outputs, the operation has {len(node._tensors)}"
+            )
+        for tensor, port in zip(node._tensors, layer.outputs, strict=False):
+            if port.names:
+                tensor._names = set(_split_names(port.names))
+        if layer.rt_info:
+            node._rt_info = RTMap(layer.rt_info)
+        made[layer] = node
+    # a Result's tensor is its producer's, so its names come last
+    parameters: list[Parameter] = []
+    results: list[Result] = []
+    sinks: list[Node] = []
+    for layer in net.layers:
+        node = made[layer]
+        if isinstance(node, Parameter):
+            parameters.append(node)
+            if net.version == 10:
+                node._tensors[0]._names |= {layer.name}
+        elif isinstance(node, Result):
+            results.append(node)
+            if layer.output_names:
+                node._tensors[0]._names |= set(_split_names(layer.output_names))
+            if net.version == 10:
+                node._tensors[0]._names |= {node._inputs[0]._node.get_friendly_name()}
+        elif node._op.name == "Assign":
+            sinks.append(node)
+    model = Model._from_parts(results, parameters, sinks, net.name)
+    model._rt = {"version": net.version, **net.rt_info}
+    return model
+
+
+def _find_ops(net: Net) -> dict[tuple[str, str], Op]:
+    """(type, version) -> record. Raises UnsupportedError that lists all that ovjit does not have."""
+    records: dict[tuple[str, str], Op] = {}
+    missing: dict[str, list[str]] = {}
+    layers = [(layer.type, layer.version, layer.name, layer.has_body) for layer in net.layers]
+    layers += [(*nested, False) for nested in net.nested]
+    for type_name, version, name, has_body in layers:
+        key = type_name, version
+        if key not in records:
+            record = _find_op(type_name, version)
+            if record is not None:
+                records[key] = record
+        if key not in records:
+            label = f"{type_name or '(no type)'} of {version or 'no opset'}"
+            missing.setdefault(label[:80], []).append(name)
+        elif has_body:
+            missing.setdefault(f"{type_name} with a body", []).append(name)
+    if missing:
+        listed = (f"{what}, {len(names)} times ({_some(names)})" for what, names in sorted(missing.items()))
+        raise UnsupportedError(f"the model has operations that ovjit does not implement: {'; '.join(listed)}")
+    return records
+
+
+def _find_op(type_name: str, version: str) -> Op | None:
+    if not re.fullmatch(r"opset[1-9][0-9]?", version) or int(version[5:]) > NEWEST_OPSET:
+        return None
+    try:
+        return find_op(TYPE_NAMES.get(type_name, type_name), int(version[5:]))
+    except ModelError:
+        return None
+
+
+def _make(layer: Layer, record: Op, inputs: list[Output], weights: np.ndarray) -> Node:
+    name = layer.name or None
+    if record.name == "Parameter":
+        if inputs:
+            raise ModelError("a Parameter takes no inputs")
+        if "shape" not in layer.attrs:
+            raise ModelError("a Parameter needs a shape")
+        return Parameter._of(_element_type(layer), _shape(layer.attrs["shape"]), name)
+    if record.name == "Constant":
+        return _constant(layer, weights, name)
+    if record.name == "Result":
+        if len(inputs) != 1:
+            raise ModelError(f"a Result takes one input, not {len(inputs)}")
+        return Result._of(inputs[0], name)
+    # attributes that the operation does not know are left out, as OpenVINO leaves them out
+    attrs: dict[str, Any] = {key: value for key, value in layer.attrs.items() if key in record.attributes}
+    if "variable_shape" in attrs:
+        attrs["variable_shape"] = _shape(attrs["variable_shape"])
+    return Node._new(record, inputs, record.check_attributes(attrs), name)
+
+
+def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Constant:
+    element_type = _element_type(layer)
+    text = layer.attrs.get("shape")
+    if text is None:
+        text = ",".join(layer.outputs[0].dims) if layer.outputs else ""
+    shape = _shape(text)
+    if shape is None or not all(isinstance(d, int) for d in shape):
+        raise ModelError(f"a constant's shape is open: {text[:80]!r}")
+    static = tuple(d for d in shape if isinstance(d, int))
+    offset = read_int(layer.attrs.get("offset"), "its offset")
+    size = read_int(layer.attrs.get("size"), "its size")
+    value = constant_values(weights, offset, size, element_type, static)
+    natural = ELEMENT_TYPES[element_type].numpy is not None
+    return Constant._of(value, element_type, None if natural else static, name)
+
+
+def _element_type(layer: Layer) -> str:
+    text = layer.attrs.get("element_type")
+    if text is None:
+        text = (layer.outputs[0].precision if layer.outputs else None) or ""
+    lowered = text.lower()
+    name = PRECISIONS.get(lowered, lowered)
+    if name not in ELEMENT_TYPES:
+        raise ModelError(f"{text[:40]!r} is no element type")
+    return name
+
+
+def _shape(text: str) -> tuple[Dim, ...] | None:
+    """ "?,3,2..8", "" for a scalar, "..." for any rank."""
+    if text.strip() == "...":
+        return None
+    if not text.strip():
+        return ()
+    for part in text.split(","):
+        if not _DIM.fullmatch(part) or not part.isascii():
+            raise ModelError(f"{part[:40]!r} is no dimension")
+        low, dots, high = part.strip().partition("..")
+        if dots and low and high and int(low) > int(high):
+            raise ModelError(f"{part[:40]!r} is no dimension: its bounds fall")
+        if any(bound.isdecimal() and int(bound) >= 1 << 63 for bound in (low, high)):
+            raise ModelError(f"{part[:40]!r} is no dimension: it does not fit 64 bits")
+    return dims_of(text)
+
+
+def _split_names(text: str) -> list[str]:
+    r"""Tensor names: separated by commas; a comma inside a name is written `\,`."""
+    return [name.replace("\\,", ",") for name in re.split(r"(?<!\\),", text) if name]
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name[:80]) for name in names[:5])
+    return shown + (", ..." if len(names) > 5 else "")

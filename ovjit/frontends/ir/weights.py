@@ -1,0 +1,127 @@
+"""The memory that the constants of a model file lie in, and checked views of it."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import stat
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ovjit.api.model.boundary import from_storage
+from ovjit.api.tensors.convert import type_of
+from ovjit.errors import ModelError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.storage.origins import remember_origin
+
+#: Smaller files are read, not mapped: a mapped file that another process truncates kills this one (SIGBUS).
+MAP_FROM = 1 << 20
+#: NumPy's limit on dimensions.
+MAX_RANK = 64
+
+
+def load_weights(source: Any, use_mmap: bool = True) -> np.ndarray:
+    """The bytes of a path, a bytes-like object or a Tensor, as a read-only u8 array; None gives no bytes.
+
+    Files from 1 MiB on are mapped unless `use_mmap` is False. Who truncates a mapped file while the model
+    lives ends the process: replace such files, do not overwrite them. Raises RuntimeError for a file that
+    cannot be read, TypeError for another kind of object.
+    """
+    if source is None:
+        return np.zeros(0, np.uint8)
+    if isinstance(source, (str, os.PathLike)):
+        return _read(source, use_mmap)
+    if hasattr(source, "element_type") and hasattr(source, "data") and not isinstance(source, np.ndarray):
+        source = np.ascontiguousarray(source.data)
+    if isinstance(source, np.ndarray):
+        data = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
+    elif hasattr(source, "getbuffer"):
+        data = np.frombuffer(source.getvalue(), np.uint8)
+    else:
+        try:
+            data = np.frombuffer(source, np.uint8)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"weights are a path, bytes or a Tensor, not {type(source).__name__}") from error
+    data = data.view()
+    data.flags.writeable = False
+    return data
+
+
+def open_regular(path: Any, what: str) -> BinaryIO:
+    """The file, open for reading. Raises ModelError if it cannot be, or is a folder, FIFO or device."""
+    shown = os.fsdecode(path)[:400]
+    try:
+        # a FIFO or device must not block
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"Could not open the {what}: {shown!r} ({error})") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ModelError(f"the {what} {shown!r} is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _read(path: Any, use_mmap: bool) -> np.ndarray:
+    with open_regular(path, "weights") as file:
+        status = os.fstat(file.fileno())
+        if status.st_size < MAP_FROM or not use_mmap:
+            return np.frombuffer(file.read(), np.uint8)
+        weights = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    remember_origin(weights, path, status)
+    return weights
+
+
+def constant_values(
+    weights: np.ndarray, offset: int, size: int, element_type: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The values of a constant of `size` bytes at `offset`: a view where alignment and type allow.
+
+    Raises ModelError unless the bytes are there and are as many as the type and shape need.
+    """
+    if offset + size > weights.size:
+        raise ModelError(f"its data, {size} bytes at {offset}, lie outside the weights' {weights.size} bytes")
+    if len(shape) > MAX_RANK:
+        raise ModelError(f"its shape has {len(shape)} dimensions; {MAX_RANK} are the most")
+    count = math.prod(shape)
+    data = weights[offset : offset + size]
+    if element_type == "string":
+        return _strings(data, count).reshape(shape)
+    if element_type == "dynamic":
+        raise ModelError("its element type is dynamic")
+    needed = type_of(element_type)._bytes(count)
+    if size != needed and count:
+        raise ModelError(f"its data has {size} bytes, but {element_type}{list(shape)} needs {needed}")
+    row = ELEMENT_TYPES[element_type]
+    if not count and row.numpy is not None:
+        return np.zeros(shape, row.numpy)
+    data = data[:needed]
+    if row.kind == "b":
+        return (data != 0).reshape(shape)
+    itemsize = max(row.bits // 8, 1)
+    if data.__array_interface__["data"][0] % itemsize:
+        data = data.copy()
+    out = from_storage(data, element_type, shape)
+    out.flags.writeable = False
+    return out
+
+
+def _strings(data: np.ndarray, count: int) -> np.ndarray:
+    """A packed string tensor: i32 count, i32 begin of each string and end of the last, then UTF-8."""
+    head = 4 * (count + 2)
+    if data.size < head:
+        raise ModelError(f"its {count} strings do not fit {data.size} bytes")
+    numbers = np.frombuffer(data[:head].tobytes(), "<i4").tolist()
+    begins, body = numbers[1:], data[head:].tobytes()
+    if numbers[0] != count or begins[0] != 0 or begins[-1] > len(body):
+        raise ModelError("its strings are damaged: count or offsets do not fit")
+    out = np.empty(count, object)
+    for i, (begin, end) in enumerate(zip(begins, begins[1:], strict=False)):
+        if not 0 <= begin <= end:
+            raise ModelError("its strings are damaged: offsets fall")
+        try:
+            out[i] = body[begin:end].decode()
+        except UnicodeDecodeError as error:
+            raise ModelError(f"its string {i} is no UTF-8") from error
+    return out

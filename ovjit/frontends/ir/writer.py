@@ -1,0 +1,313 @@
+"""Writer of OpenVINO IR v11: an xml file with the graph, a bin file with the constants.
+
+Files appear whole or not at all: they are written beside their place and moved there at the end, so that a
+model may be saved over the files it was read from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import GRAPH_LOCK, Node
+from ovjit.api.tensors.convert import partial_shape_of
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.ir.reader import PRECISIONS, TYPE_NAMES
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import Interval, bounds
+
+#: Constants start at multiples of this, so that a mapped file needs no copies.
+ALIGNMENT = 64
+F16_MAX = 65504.0
+_XML_TYPES = {name: xml for xml, name in TYPE_NAMES.items()}
+_XML_PRECISIONS = {name: xml.upper() for xml, name in PRECISIONS.items() if xml not in ("bin", "undefined")}
+#: The xml's name of an attribute, where it is not the attribute's own.
+_XML_ATTRIBUTES = {"exclude_pad": "exclude-pad"}
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -> None:
+    """Write an IR to the path `output_model` (.xml) and the .bin beside it; missing folders are made.
+
+    `compress_to_fp16` stores f32 and f64 constants as f16, each followed by a Convert; a constant with finite
+    values beyond f16 stays as it is. Raises RuntimeError for a model that xml cannot hold or files that
+    cannot be written.
+    """
+    _write(model, output_model, None, compress_to_fp16)
+
+
+def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = "UNSPECIFIED") -> None:
+    """Write an IR as it is, uncompressed. `bin_path` None means beside the xml.
+
+    `version` is IR_V11 or UNSPECIFIED, which is the same. Raises RuntimeError as `save_model`.
+    """
+    if version not in ("UNSPECIFIED", "IR_V11"):
+        raise UnsupportedError(f"IR version {version!r} is not written; IR_V11 is")
+    _write(model, xml_path, bin_path, False)
+
+
+def to_bytes(model: Model) -> tuple[bytes, bytes]:
+    """The contents of the xml and bin files of `model`, uncompressed. Raises RuntimeError as `save_model`."""
+    data = io.BytesIO()
+    with GRAPH_LOCK:
+        text = _Writer(data, False).net(model)
+    return text.encode(), data.getvalue()
+
+
+def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool) -> None:
+    if not isinstance(model, Model):
+        raise TypeError(f"expected a Model, not {type(model).__name__}")
+    xml = Path(os.fsdecode(xml_path))
+    weights = xml.with_suffix(".bin") if bin_path is None else Path(os.fsdecode(bin_path))
+    try:
+        xml.parent.mkdir(parents=True, exist_ok=True)
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        with GRAPH_LOCK, _replacing(weights) as data, _replacing(xml) as text:
+            writer = _Writer(data, compress)
+            text.write(writer.net(model).encode())
+    except OSError as error:
+        raise ModelError(f"the model cannot be written to {str(xml)!r}: {error}") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` when the block ends well."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class _Writer:
+    """Collects layers and edges while the constants go to the bin file."""
+
+    def __init__(self, data: IO[bytes], compress: bool):
+        self.data = data
+        self.compress = compress
+        self.size = 0
+        self.places: dict[
+            tuple[bytes, int], int
+        ] = {}  # (digest, size) -> offset: equal constants are stored once
+        self.layers: list[str] = []
+        self.edges: list[str] = []
+        self.ports: dict[tuple[Node, int], tuple[int, int]] = {}  # output -> (layer, port)
+
+    def net(self, model: Model) -> str:
+        for node in model._walk():
+            self.node(node)
+        return (
+            f'<?xml version="1.0"?>\n<net name={_quoted(model.get_friendly_name())} version="11">\n'
+            f"\t<layers>\n{''.join(self.layers)}\t</layers>\n\t<edges>\n{''.join(self.edges)}\t</edges>\n"
+            f"{_rt_info(model._rt)}</net>\n"
+        )
+
+    def node(self, node: Node) -> None:
+        name = node.get_friendly_name()
+        if isinstance(node, Constant):
+            self.constant(node, name)
+            return
+        inputs = [(self.ports[s._node, s._index], s._tensor._type) for s in node._inputs]
+        outputs = [] if isinstance(node, Result) else [(t._type, t._names) for t in node._tensors]
+        more = ""
+        if isinstance(node, Result):
+            more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
+        attrs, info = _attributes(node), _layer_info(node)
+        layer, first = self.layer(node._op.name, node._op.opset, name, attrs, inputs, outputs, more, info)
+        for i in range(len(outputs)):
+            self.ports[node, i] = layer, first + i
+
+    def constant(self, node: Constant, name: str) -> None:
+        element_type = node._attrs["element_type"]
+        tensor = node._tensors[0]
+        value = node.value
+        if self.compress and element_type in ("f32", "f64") and _fits_f16(value):
+            half = TensorType("f16", tensor._type.shape)
+            layer, port = self.blob(f"{name}_compressed", half, value.astype(np.float16), set())
+            note = (
+                '\t\t\t<rt_info>\n\t\t\t\t<attribute name="decompression" version="0" />\n\t\t\t</rt_info>\n'
+            )
+            attrs = {"destination_type": element_type}
+            self.ports[node, 0] = self.layer(
+                "Convert", 1, name, attrs, [((layer, port), half)], [(tensor._type, tensor._names)], "", note
+            )
+        else:
+            self.ports[node, 0] = self.blob(name, tensor._type, value, tensor._names)
+
+    def blob(self, name: str, type: TensorType, value: np.ndarray, names: set[str]) -> tuple[int, int]:
+        content = _string_bytes(value) if type.dtype == "string" else to_storage(value, type.dtype).tobytes()
+        key = hashlib.sha256(content).digest(), len(content)
+        if key not in self.places:
+            padding = -self.size % ALIGNMENT
+            self.data.write(bytes(padding) + content)
+            self.places[key] = self.size + padding
+            self.size += padding + len(content)
+        attrs = {
+            "element_type": type.dtype,
+            "shape": tuple(type.shape),
+            "offset": self.places[key],
+            "size": len(content),
+        }
+        return self.layer("Constant", 1, name, attrs, [], [(type, names)])
+
+    def layer(
+        self,
+        op: str,
+        opset: int,
+        name: str,
+        attrs: dict[str, Any],
+        inputs: list[tuple[tuple[int, int], TensorType]],
+        outputs: list[tuple[TensorType, set[str]]],
+        more: str = "",
+        info: str = "",
+    ) -> tuple[int, int]:
+        """Append a layer and its edges; (its id, the port id of its first output)."""
+        number = len(self.layers)
+        lines = [
+            f'\t\t<layer id="{number}" name={_quoted(name)} type="{_XML_TYPES.get(op, op)}"'
+            f' version="opset{opset}"{more}>\n'
+        ]
+        if attrs:
+            texts = {_XML_ATTRIBUTES.get(key, key): _text(value, key, name) for key, value in attrs.items()}
+            written = " ".join(f"{key}={_quoted(text)}" for key, text in texts.items())
+            lines.append(f"\t\t\t<data {written} />\n")
+        lines.append(info)
+        for kind, first, types in (
+            ("input", 0, [(t, set()) for _, t in inputs]),
+            ("output", len(inputs), outputs),
+        ):
+            if types:
+                ports = "".join(_port(first + i, t, names) for i, (t, names) in enumerate(types))
+                lines.append(f"\t\t\t<{kind}>\n{ports}\t\t\t</{kind}>\n")
+        lines.append("\t\t</layer>\n")
+        self.layers.append("".join(lines))
+        for i, ((source, port), _) in enumerate(inputs):
+            self.edges.append(
+                f'\t\t<edge from-layer="{source}" from-port="{port}" to-layer="{number}" to-port="{i}" />\n'
+            )
+        return number, len(inputs)
+
+
+def _attributes(node: Node) -> dict[str, Any]:
+    if isinstance(node, Parameter):
+        return {
+            "shape": str(partial_shape_of(node._attrs["shape"]))[1:-1],
+            "element_type": node._attrs["element_type"],
+        }
+    if "variable_shape" in node._attrs:
+        shape = str(partial_shape_of(node._attrs["variable_shape"]))[1:-1]
+        return {**node._attrs, "variable_shape": shape}
+    return node._attrs
+
+
+def _text(value: Any, key: str, name: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(_text(v, key, name) for v in value)
+    if isinstance(value, (int, str)):
+        return str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    raise UnsupportedError(f"attribute {key!r} of {name!r} cannot be written to xml: {type(value).__name__}")
+
+
+def _port(number: int, type: TensorType, names: set[str]) -> str:
+    precision = _XML_PRECISIONS.get(type.dtype, type.dtype.upper() if type.dtype != "dynamic" else "dynamic")
+    named = f" names={_quoted(_names(names))}" if names else ""
+    head = f'\t\t\t\t<port id="{number}" precision="{precision}"{named}'
+    if not type.shape:
+        return head + " />\n"
+    dims = (
+        d if not isinstance(d, Interval) else -1 if bounds(d) == (0, None) else _range(d) for d in type.shape
+    )
+    return head + ">\n" + "".join(f"\t\t\t\t\t<dim>{d}</dim>\n" for d in dims) + "\t\t\t\t</port>\n"
+
+
+def _range(d: Interval) -> str:
+    return f"{d.lo or ''}..{'' if d.hi is None else d.hi}"
+
+
+def _names(names: set[str]) -> str:
+    return ",".join(sorted(name.replace(",", "\\,") for name in names))
+
+
+def _quoted(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ModelError(f"the name or attribute {text[:80]!r} has characters that xml cannot hold")
+    return quoteattr(text, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+
+
+def _rt_info(items: dict[str, Any]) -> str:
+    lines: list[str] = ["\t<rt_info>\n"]
+
+    def write(inner: dict[str, Any], depth: int) -> None:
+        if depth > 32:
+            raise ModelError("the model's runtime information nests deeper than 32 levels")
+        for key, value in inner.items():
+            plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.\-]*", key)
+            tag, named = (key, "") if plain else ("info", f" name={_quoted(key)}")
+            if isinstance(value, dict):
+                lines.append("\t" * depth + f"<{tag}{named}>\n")
+                write(value, depth + 1)
+                lines.append("\t" * depth + f"</{tag}>\n")
+            else:
+                lines.append("\t" * depth + f"<{tag}{named} value={_quoted(_info_text(value))} />\n")
+
+    write({key: value for key, value in items.items() if key != "version"}, 2)
+    return "".join(lines) + "\t</rt_info>\n"
+
+
+def _info_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "True" if value else "False"
+    if isinstance(value, (list, tuple)):
+        return " ".join(_info_text(v) for v in value)
+    return str(value)
+
+
+def _layer_info(node: Node) -> str:
+    """Notes that are themselves maps of text, as the reader keeps them."""
+    if node._rt_info is None:
+        return ""
+    lines = []
+    for key, value in node._rt_info._items.items():
+        if isinstance(value, dict) and all(isinstance(v, str) and k.isidentifier() for k, v in value.items()):
+            rest = "".join(f" {k}={_quoted(v)}" for k, v in value.items())
+            lines.append(f"\t\t\t\t<attribute name={_quoted(key)}{rest} />\n")
+    return f"\t\t\t<rt_info>\n{''.join(lines)}\t\t\t</rt_info>\n" if lines else ""
+
+
+def _fits_f16(value: np.ndarray) -> bool:
+    finite = value[np.isfinite(value)]
+    return bool(finite.size == 0 or np.abs(finite).max() <= F16_MAX)
+
+
+def _string_bytes(value: np.ndarray) -> bytes:
+    """i32 count, i32 begin of each string and end of the last, then UTF-8."""
+    parts = [v if isinstance(v, bytes) else str(v).encode() for v in value.reshape(-1)]
+    ends = np.cumsum([0, *map(len, parts)])
+    if ends[-1] >= 1 << 31 or math.prod(value.shape) >= 1 << 31:
+        raise ModelError("a constant of strings is too long for xml: 2 GiB are the most")
+    return np.array([len(parts), *ends], "<i4").tobytes() + b"".join(parts)

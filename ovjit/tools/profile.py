@@ -1,0 +1,194 @@
+"""`python -m ovjit profile MODEL`: what each step of a model takes, and how near that is to the roof.
+
+In: a model file. Out: a table with one row for each step, in the order of execution, and totals by kernel.
+A step's time is the median over the runs; its GFLOP/s and GB/s count the arithmetic it does (Winograd's own,
+not that of the convolution it stands for) and the bytes of what it reads and writes, once each. The share of
+the roof is the larger of the shares of compute and bandwidth, as in `ovjit.tools.roofline`, that it reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.execution.job import Row
+from ovjit.tools.roofline import Roof, measure
+
+WARM_UP = 3
+RUNS = 20
+SEED = 1
+
+
+class Line(NamedTuple):
+    """One step, or all of a kernel: `us` microseconds, `share` of the sum, `roof` the share of the roof."""
+
+    name: str
+    type: str
+    kernel: str
+    us: float
+    share: float
+    gflops: float
+    gbytes: float
+    roof: float
+
+
+class Profile(NamedTuple):
+    """`steps` in order, `kernels` with totals of their steps (name: how many), the slowest first."""
+
+    steps: list[Line]
+    kernels: list[Line]
+    total_us: float
+    latency_us: float
+    gflops: float
+    roof: Roof
+
+
+def profile(
+    model: Any,
+    threads: int = 1,
+    runs: int = RUNS,
+    shapes: Sequence[Sequence[int]] | None = None,
+    seed: int = SEED,
+) -> Profile:
+    """Profile a model (a path or an `ovjit.Model`) on random inputs. `shapes`: one for each input,
+    in order; without them open dimensions are as small as they may be, at least 1. ValueError for others."""
+    import ovjit as ov
+
+    if runs < 1:
+        raise ValueError(f"{runs} runs: at least one is needed")
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
+    compiled = ov.Core().compile_model(model, "CPU", config)
+    request = compiled.create_infer_request()
+    for i, array in enumerate(random_inputs(compiled.inputs, shapes, seed)):
+        request.set_input_tensor(i, ov.Tensor(array))
+    for _ in range(WARM_UP):
+        request.infer()
+    times: list[list[int]] = []
+    latencies = []
+    rows: list[Row] = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        request.infer()
+        latencies.append(time.perf_counter() - began)
+        rows = request._job.profile()
+        times.append([row.real_ns for row in rows])
+    spent = [statistics.median(column) for column in zip(*times, strict=True)]
+    return summarise(rows, spent, 1e6 * statistics.median(latencies), measure(threads))
+
+
+def summarise(rows: Sequence[Row], spent: Sequence[float], latency_us: float, roof: Roof) -> Profile:
+    """The profile of these rows; `spent` has the nanoseconds of each."""
+    rows = [
+        row._replace(flops=0) if row.node_type == "Reorder" else row for row in rows
+    ]  # copies compute nothing
+    total = sum(spent)
+    steps = [_line(row.name, row.node_type, row.exec_type, [row], [ns], total, roof)
+             for row, ns in zip(rows, spent, strict=True)]  # fmt: skip
+    together: dict[str, tuple[list[Row], list[float]]] = {}
+    for row, ns in zip(rows, spent, strict=True):
+        members, times = together.setdefault(row.exec_type, ([], []))
+        members.append(row)
+        times.append(ns)
+    kernels = [_line(str(len(members)), "", kernel, members, times, total, roof)
+               for kernel, (members, times) in together.items()]  # fmt: skip
+    kernels.sort(key=lambda line: -line.us)
+    flops = sum(row.flops for row in rows)
+    return Profile(steps, kernels, total / 1e3, latency_us, flops / total if total else 0.0, roof)
+
+
+def _line(
+    name: str, type: str, kernel: str, rows: list[Row], spent: list[float], total: float, roof: Roof
+) -> Line:
+    ns = sum(spent)
+    # the time that the roof would take, so that a kernel's share is its steps' shares weighted by time
+    least = sum(roof.share(row.flops, row.bytes, 1.0) for row in rows)
+    flops, moved = sum(row.flops for row in rows), sum(row.bytes for row in rows)
+    if ns <= 0:
+        return Line(name, type, kernel, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return Line(name, type, kernel, ns / 1e3, ns / total, flops / ns, moved / ns, 1e9 * least / ns)
+
+
+def random_inputs(
+    ports: Sequence[Any], shapes: Sequence[Sequence[int]] | None, seed: int = SEED
+) -> list[np.ndarray]:
+    """Normally distributed floats for the model's inputs; zeros for all other types, which may be indices."""
+    if shapes is not None and len(shapes) != len(ports):
+        raise ValueError(f"the model has {len(ports)} inputs, but {len(shapes)} shapes are given")
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for i, port in enumerate(ports):
+        partial = port.get_partial_shape()
+        if partial.rank.is_dynamic and shapes is None:
+            raise ValueError(f"input {i} has an unknown rank: give its shape")
+        shape = tuple(shapes[i]) if shapes is not None else tuple(max(1, d.get_min_length()) for d in partial)
+        dtype = port.get_element_type().to_dtype()
+        if dtype.kind == "f":
+            arrays.append(rng.standard_normal(shape).astype(dtype))
+        else:
+            arrays.append(np.zeros(shape, dtype))
+    return arrays
+
+
+def table(found: Profile) -> str:
+    """The profile as text."""
+    width = {"name": 40, "type": 16, "kernel": 40}
+
+    def text(line: Line, first: str) -> str:
+        left = [
+            first.ljust(width["name"]),
+            _end(line.type, width["type"]),
+            line.kernel[: width["kernel"]].ljust(width["kernel"]),
+        ]
+        rates = f"{line.gflops:8.1f} {line.gbytes:7.1f} {100 * line.roof:6.1f}"
+        return "  ".join(left) + f" {line.us:9.1f} {100 * line.share:6.1f} {rates}"
+
+    head = "  ".join([f"{{:{width['name']}}}", f"{{:{width['type']}}}", f"{{:{width['kernel']}}}"])
+    numbers = f" {'us':>9} {'share%':>6} {'GFLOP/s':>8} {'GB/s':>7} {'roof%':>6}"
+    out = [head.format("node", "type", "kernel") + numbers]
+    out += [text(line, _end(line.name, width["name"])) for line in found.steps]
+    out += ["", head.format("steps", "", "kernel") + numbers]
+    out += [text(line, line.name.rjust(5)) for line in found.kernels]
+    roof = found.roof
+    levels = ", ".join(f"{level.bandwidth / 1e9:.0f} GB/s from {level.name}" for level in roof.levels)
+    cores = f"{roof.threads} core{'s' * (roof.threads > 1)}"
+    out += [
+        "",
+        f"steps {found.total_us:.1f} us, {found.gflops:.1f} GFLOP/s; "
+        f"latency {found.latency_us:.1f} us (medians)",
+        f"roof of {cores}, {roof.isa}: {roof.flops / 1e9:.1f} GFLOP/s in f32, {levels}",
+    ]
+    return "\n".join(out)
+
+
+def _end(text: str, width: int) -> str:
+    """The end of `text`, padded: names of layers differ at their end."""
+    return (text if len(text) <= width else "..." + text[3 - width :]).ljust(width)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the profile of one model; `argv` is what follows the word `profile`. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ovjit profile", description="What each step of a model takes."
+    )
+    parser.add_argument("model", help="a model file")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=RUNS, help="the median of these is shown")
+    parser.add_argument("--shape", action="append", type=_shape, help="1,3,224,224: of each input, in order")
+    options = parser.parse_args(argv)
+    try:
+        found = profile(options.model, options.threads, options.runs, options.shape)
+    except (RuntimeError, ValueError, OSError) as error:
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
+    print(table(found))
+    return 0
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(int(d) for d in text.split(",") if d.strip())

@@ -1,0 +1,1 @@
+"""Where a graph begins and ends: parameters, constants, results, variables."""

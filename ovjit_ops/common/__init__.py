@@ -1,0 +1,1 @@
+"""Arithmetic that families share. It registers nothing and imports no lowering."""

@@ -1,0 +1,1 @@
+"""Convolutions: direct, grouped, depthwise, transposed, by Winograd."""

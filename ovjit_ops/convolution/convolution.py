@@ -1,0 +1,379 @@
+"""Convolutions: plain, grouped, and their transposes ("backprop data").
+
+    Convolution                    data [N, C, *in]  filters [O, C, *k]            -> [N, O, *out]
+    GroupConvolution               data [N, G*C, *in]  filters [G, O, C, *k]       -> [N, G*O, *out]
+    ConvolutionBackpropData        data [N, C, *in]  filters [C, O, *k]            -> [N, O, *out]
+    GroupConvolutionBackpropData   data [N, G*C, *in]  filters [G, C, O, *k]       -> [N, G*O, *out]
+
+One to three spatial dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import ModelError, check
+from ovjit.graph.op import Ints, Str, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
+from ovjit_ops.common.values import known, length, widened
+from ovjit_ops.common.windows import (
+    check_auto_pad,
+    full_attribute,
+    output_extents,
+    pad_spatial,
+    resolve_pads,
+    taps,
+)
+from ovjit_ops.convolution.cpu_transposed import lower_transposed
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+
+
+def spatial_rank(data: TensorType, filters: TensorType, extra: int) -> int | None:
+    """The number of spatial dimensions; None while neither rank is known. Raises ModelError on a mismatch.
+
+    `extra` is how many dimensions of the filters are not spatial.
+    """
+    check(
+        data.dtype == filters.dtype or "dynamic" in (data.dtype, filters.dtype),
+        f"the data {data} and the filters {filters} differ in element type",
+    )
+    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    ranks = {r - e for r, e in ((data.rank, 2), (filters.rank, extra)) if r is not None}
+    check(len(ranks) <= 1, f"the data {data} and the filters {filters} do not fit together in rank")
+    if not ranks:
+        return None
+    rank = ranks.pop()
+    check(1 <= rank <= 3, f"a convolution has 1 to 3 spatial dimensions, not {rank}")
+    return rank
+
+
+def _channels_agree(channels: Dim, wanted: Dim, groups: Dim = 1) -> None:
+    if isinstance(wanted, Interval) or isinstance(groups, Interval):
+        return
+    check(groups > 0, "the number of groups should be positive")
+    fits = merge(channels, wanted * groups) is not None
+    by_groups = f" ({groups} groups of {wanted})" if groups != 1 else ""
+    check(fits, f"the data has {channels} channels, the filters take {wanted * groups}{by_groups}")
+
+
+def _infer(data: TensorType, filters: TensorType, grouped: bool, attrs: dict[str, Any]) -> TensorType:
+    extra = 3 if grouped else 2
+    check_auto_pad(attrs["auto_pad"])
+    rank = spatial_rank(data, filters, extra)
+    dtype = filters.dtype if data.dtype == "dynamic" else data.dtype
+    if rank is None:
+        return TensorType(dtype, None)
+    window = window_attributes(rank, attrs)
+    n, c, *extents = data.shape or (ANY,) * (rank + 2)
+    weights = filters.shape or (ANY,) * (rank + extra)
+    _channels_agree(c, weights[extra - 1], weights[0] if grouped else 1)
+    outputs = weights[0] * weights[1] if grouped else weights[0]
+    _positive_kernel(weights[extra:])
+    return TensorType(dtype, (n, outputs, *output_extents(extents=extents, kernel=weights[extra:], **window)))
+
+
+def _positive_kernel(kernel: Sequence[Dim]) -> None:
+    check(
+        all(isinstance(k, Interval) or k > 0 for k in kernel), f"the kernel {list(kernel)} should be positive"
+    )
+
+
+def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
+    """strides, dilations, pads_begin, pads_end and auto_pad, checked, one entry per spatial dimension."""
+    return {
+        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1),
+        "dilations": full_attribute(attrs["dilations"], rank, "dilations", 1, 1),
+        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
+        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
+        "auto_pad": check_auto_pad(attrs["auto_pad"]),
+    }
+
+
+def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+    """The sum over taps of w[G, O, C, tap] @ x[N, G, C, windows]; halves accumulate in f32."""
+    dtype = x.dtype
+    x, w = widened(x), widened(w)
+    groups, outs, ins, *kernel = w.shape
+    window = window_attributes(len(kernel), attrs)
+    strides, dilations = window["strides"], window["dilations"]
+    extents = output_extents(extents=x.shape[2:], kernel=kernel, **window)
+    assert is_static(extents)
+    begin, _ = resolve_pads(extents=x.shape[2:], kernel=kernel, **window)
+    padded = pad_spatial(x, 0, begin, extents, kernel, strides, dilations)
+    pixels = math.prod(extents)
+    out = np.zeros((x.shape[0], groups, outs, pixels), dtype=x.dtype)
+    for tap, slices in taps(kernel, extents, strides, dilations):
+        part = padded[(...,) + slices].reshape(x.shape[0], groups, ins, pixels)
+        out += w[(...,) + tap] @ part
+    return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
+
+
+@op("Convolution", opset=1, types=NUMBERS, epilogue=True)
+class Convolution:
+    """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
+
+    def infer(
+        data,
+        filters,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        dilations: Ints = (),
+        auto_pad: Str = "explicit",
+    ):
+        return _infer(data, filters, False, locals())
+
+    def ref(data, filters, **attrs):
+        return convolve(data, filters[None], attrs)
+
+    def lower(group):
+        from ovjit.tiles.driver import lower_convolution
+
+        return lower_convolution(group)
+
+    def samples(rng, dtype="f32"):
+        for data, filters, attrs in _CASES:
+            yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
+
+
+@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True)
+class GroupConvolution:
+    """Convolution of each group of channels with its own filters."""
+
+    def infer(
+        data,
+        filters,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        dilations: Ints = (),
+        auto_pad: Str = "explicit",
+    ):
+        return _infer(data, filters, True, locals())
+
+    def ref(data, filters, **attrs):
+        return convolve(data, filters, attrs)
+
+    def lower(group):
+        from ovjit.tiles.driver import lower_convolution
+
+        return lower_convolution(group)
+
+    def samples(rng, dtype="f32"):
+        for data, filters, attrs in _GROUP_CASES:
+            yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
+
+
+def transposed_pads(
+    extents: Sequence[int], kernel: Sequence[int], outputs: Sequence[int] | None, attrs: dict[str, Any]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(padding cut off at the beginning, output extents) of a transposed convolution.
+
+    `outputs` is the value of the input `output_shape`, None when it is not given. With it and
+    auto_pad=same_*, what is cut off follows from it; same_upper cuts more at the beginning.
+    """
+    rank = len(extents)
+    window = window_attributes(rank, attrs)
+    extra = full_attribute(attrs["output_padding"], rank, "output_padding", 0, 0)
+    auto_pad = window["auto_pad"]
+    explicit = auto_pad in ("explicit", "notset")
+    begins, sizes = [], []
+    for i in range(rank):
+        full = (extents[i] - 1) * window["strides"][i] + (kernel[i] - 1) * window["dilations"][i] + 1
+        begin, end = (window["pads_begin"][i], window["pads_end"][i]) if explicit else (0, 0)
+        if outputs is None:
+            size = full - begin - end + extra[i]
+        else:
+            size = outputs[i]
+            if auto_pad.startswith("same"):
+                total = max(0, full - size + extra[i])
+                begin = total - total // 2 if auto_pad == "same_upper" else total // 2
+        check(size >= 0, f"the padding leaves nothing of spatial dimension {i}")
+        begins.append(begin)
+        sizes.append(size)
+    return tuple(begins), tuple(sizes)
+
+
+def _infer_transposed(
+    data: TensorType,
+    filters: TensorType,
+    output_shape: TensorType | None,
+    grouped: bool,
+    attrs: dict[str, Any],
+) -> TensorType:
+    extra = 3 if grouped else 2
+    check_auto_pad(attrs["auto_pad"])
+    rank = spatial_rank(data, filters, extra)
+    dtype = filters.dtype if data.dtype == "dynamic" else data.dtype
+    if rank is None and output_shape is not None and isinstance(length(output_shape), int):
+        rank = length(output_shape)
+    if rank is None:
+        return TensorType(dtype, None)
+    window = window_attributes(rank, attrs)
+    more = full_attribute(attrs["output_padding"], rank, "output_padding", 0, 0)
+    n, c, *extents = data.shape or (ANY,) * (rank + 2)
+    weights = filters.shape or (ANY,) * (rank + extra)
+    kernel = weights[extra:]
+    _channels_agree(c, weights[extra - 2], weights[0] if grouped else 1)
+    _positive_kernel(kernel)
+    outputs = weights[0] * weights[2] if grouped else weights[1]
+    spatial: list[Dim] = []
+    if output_shape is not None:
+        sizes = known(output_shape, "output_shape")
+        check(length(output_shape) in (None, rank), f"output_shape should have {rank} entries")
+        check(sizes is None or min(sizes) >= 0, f"output_shape {sizes} should not be negative")
+        spatial = [ANY] * rank if sizes is None else [int(v) for v in sizes]
+    else:
+        explicit = window["auto_pad"] in ("explicit", "notset")
+        for i in range(rank):
+            cut = window["pads_begin"][i] + window["pads_end"][i] if explicit else 0
+            full = (
+                (extents[i] - 1) * window["strides"][i]
+                + (kernel[i] - 1) * window["dilations"][i]
+                + 1
+                + more[i]
+            )
+            check(
+                isinstance(full, Interval) or full >= cut,
+                f"the padding leaves nothing of spatial dimension {i}",
+            )
+            spatial.append(full - cut)
+    return TensorType(dtype, (n, outputs, *spatial))
+
+
+def convolve_transposed(
+    x: np.ndarray, w: np.ndarray, output_shape: np.ndarray | None, attrs: dict[str, Any]
+) -> np.ndarray:
+    """Every input pixel spreads w[G, C, O, taps] over the output, which is then cut to size."""
+    dtype = x.dtype
+    x, w = widened(x), widened(w)
+    groups, ins, outs, *kernel = w.shape
+    if x.shape[1] != groups * ins:
+        raise ModelError(f"the data has {x.shape[1]} channels, the filters take {groups * ins}")
+    extents = x.shape[2:]
+    window = window_attributes(len(kernel), attrs)
+    strides, dilations = window["strides"], window["dilations"]
+    wanted = None if output_shape is None else [int(v) for v in output_shape.reshape(-1)]
+    begin, sizes = transposed_pads(extents, kernel, wanted, attrs)
+    full = [
+        max((e - 1) * s + (k - 1) * d + 1, b + o)
+        for e, k, s, d, b, o in zip(extents, kernel, strides, dilations, begin, sizes, strict=True)
+    ]
+    out = np.zeros((x.shape[0], groups * outs, *full), dtype=x.dtype)
+    flat = x.reshape(x.shape[0], groups, ins, math.prod(extents))
+    if flat.size:
+        for tap, slices in taps(kernel, extents, strides, dilations):
+            part = np.swapaxes(w[(...,) + tap], 1, 2) @ flat
+            out[(...,) + slices] += part.reshape(x.shape[0], groups * outs, *extents)
+    cut = tuple(slice(b, b + o) for b, o in zip(begin, sizes, strict=True))
+    return np.ascontiguousarray(out[(...,) + cut]).astype(dtype)
+
+
+@op("ConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, lower=lower_transposed)
+class ConvolutionBackpropData:
+    """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
+
+    def infer(
+        data,
+        filters,
+        output_shape=None,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        dilations: Ints = (),
+        auto_pad: Str = "explicit",
+        output_padding: Ints = (),
+    ):
+        return _infer_transposed(data, filters, output_shape, False, locals())
+
+    def ref(data, filters, output_shape=None, **attrs):
+        return convolve_transposed(data, filters[None], output_shape, attrs)
+
+    def samples(rng, dtype="f32"):
+        for data, filters, sizes, attrs in _TRANSPOSED_CASES:
+            inputs = [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))]
+            yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
+
+
+@op("GroupConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, lower=lower_transposed)
+class GroupConvolutionBackpropData:
+    """The transpose of GroupConvolution."""
+
+    def infer(
+        data,
+        filters,
+        output_shape=None,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        dilations: Ints = (),
+        auto_pad: Str = "explicit",
+        output_padding: Ints = (),
+    ):
+        return _infer_transposed(data, filters, output_shape, True, locals())
+
+    def ref(data, filters, output_shape=None, **attrs):
+        return convolve_transposed(data, filters, output_shape, attrs)
+
+    def samples(rng, dtype="f32"):
+        for data, filters, sizes, attrs in _TRANSPOSED_CASES:
+            c, o, *k = filters
+            data = (data[0], 2 * c, *data[2:])
+            inputs = [
+                random_array(rng, data, dtype, (-2, 2)),
+                random_array(rng, (2, c, o, *k), dtype, (-2, 2)),
+            ]
+            yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
+
+
+def _attributes(
+    rank: int, strides: int = 1, dilations: int = 1, pads: tuple[int, int] = (0, 0), **more: Any
+) -> dict:
+    return {
+        "strides": (strides,) * rank,
+        "dilations": (dilations,) * rank,
+        "pads_begin": (pads[0],) * rank,
+        "pads_end": (pads[1],) * rank,
+        **more,
+    }
+
+
+_CASES = [
+    ((1, 3, 9), (5, 3, 3), _attributes(1, pads=(1, 1))),
+    ((2, 7, 8, 9), (17, 7, 1, 1), _attributes(2)),
+    ((1, 16, 7, 7), (33, 16, 3, 3), _attributes(2, pads=(1, 1))),
+    ((1, 15, 15, 16), (8, 15, 3, 5), _attributes(2, 2, pads=(0, 2))),
+    ((2, 3, 17, 16), (16, 3, 7, 7), _attributes(2, 2, pads=(3, 3))),
+    ((1, 4, 11, 13), (6, 4, 3, 2), _attributes(2, 1, 2, pads=(2, 1))),
+    ((1, 4, 11, 13), (6, 4, 3, 2), _attributes(2, 3, auto_pad="same_upper")),
+    ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, auto_pad="same_lower")),
+    ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, pads=(1, 1), auto_pad="valid")),
+    ((1, 4, 5, 6, 7), (3, 4, 3, 2, 3), _attributes(3, 1, pads=(1, 0))),
+    ((0, 3, 5, 5), (2, 3, 3, 3), _attributes(2)),
+]
+_GROUP_CASES = [
+    ((1, 16, 8, 9), (16, 1, 1, 3, 3), _attributes(2, pads=(1, 1))),
+    ((2, 17, 9, 7), (17, 1, 1, 3, 3), _attributes(2, 2, pads=(1, 1))),
+    ((1, 33, 9, 9), (33, 1, 1, 5, 5), _attributes(2, 1, pads=(2, 2))),
+    ((1, 6, 7, 8), (3, 4, 2, 3, 3), _attributes(2, 1, 2, pads=(2, 2))),
+    ((1, 8, 7, 8), (2, 16, 4, 1, 1), _attributes(2)),
+    ((1, 4, 9), (4, 2, 1, 3), _attributes(1, auto_pad="same_upper")),
+    ((1, 4, 5, 6, 7), (2, 3, 2, 3, 3, 3), _attributes(3, pads=(1, 1))),
+]
+_TRANSPOSED_CASES = [
+    ((1, 3, 5, 6), (3, 4, 3, 3), None, _attributes(2, 2, pads=(1, 1), output_padding=(1, 1))),
+    ((1, 3, 5, 6), (3, 17, 2, 2), None, _attributes(2, 2)),
+    ((2, 3, 5, 6), (3, 4, 3, 4), None, _attributes(2, 1, 2, pads=(1, 0))),
+    ((1, 2, 5, 6), (2, 4, 3, 3), (10, 12), _attributes(2, 2, auto_pad="same_upper")),
+    ((1, 2, 5, 6), (2, 4, 3, 3), (10, 12), _attributes(2, 2, auto_pad="same_lower")),
+    ((1, 2, 7), (2, 3, 4), None, _attributes(1, 3, pads=(1, 1))),
+    ((1, 2, 3, 4, 3), (2, 3, 3, 2, 3), None, _attributes(3, 2, pads=(1, 1))),
+]

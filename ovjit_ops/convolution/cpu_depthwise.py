@@ -1,0 +1,153 @@
+"""Depthwise convolution: a filter for each channel, vectors of channels, a few pixels of a row in registers.
+
+    y[n, i, j, c] = epilogue(bias[c] + sum over (a, b) of x[n, i*sh + a*dh, j*sw + b*dw, c] * w[a, b, c])
+
+The kernel is printed for one window (kh, kw, sw, dw), so that an input column that several pixels of a row
+read is loaded once. The input has a zero halo. A chunk is a range of output rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.cpu.ir import Body, Epilogue
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
+from ovjit.tiles.driver import TiledConvolution
+
+#: Pixels of a row that are computed together.
+PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
+
+
+def depthwise_kernel(name: str, epilogue: Epilogue, window: tuple[int, int, int, int], pixels: int) -> Kernel:
+    kh, kw, sw, dw = window
+    frame = Frame().pointers("x", "w", "b", "y")
+    for n, operand in enumerate(epilogue.operands):
+        frame.pointers(f"e{n}")
+        if operand.kind != "channel":
+            frame.integers(f"e{n}_n", f"e{n}_h", f"e{n}_w")
+    frame.integers("x_n", "x_i", "x_a", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "c", "rows", "per_chunk")
+    body = epilogue.body or Body(["f32"], ["f32"], [], ["x0"])
+    lines, constants = body.source("")
+    result = body.result_names(constants)[0]
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
+    src += [f"    # {line}" for line in epilogue.text().splitlines()]
+    src += [frame.prologue(), *(f"    {k} = {e}" for k, e in constants.values())]
+    src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
+    src += ["        img = row // oh", "        i = row % oh", "        source = x + img * x_n + i * x_i"]
+    src += ["        target = y + img * y_n + i * y_h"]
+    for n, operand in enumerate(epilogue.operands):
+        if operand.kind != "channel":
+            src += [f"        r{n} = e{n} + img * e{n}_n + i * e{n}_h"]
+    src += ["        k = 0", "        while k < c:", "            left = c - k"]
+    block = f"w + k * {kh * kw * 4}"
+    src += [
+        f"            w{a}_{b} = load_f32({block} + {a * kw + b} * VL * 4)"
+        for a in range(kh)
+        for b in range(kw)
+    ]
+    src += ["            first = load_f32(b + k * 4)"]
+    for n, operand in enumerate(epilogue.operands):
+        if operand.kind == "channel":
+            src += [f"            x{n + 1} = loadm_{operand.dtype}(e{n} + k * {SIZE[operand.dtype]}, left)"]
+    src += ["            j = 0"]
+    for count in (pixels, 1):
+        step = [f"while j + {count} <= ow:", "    p = source + j * x_step + k * 4"]
+        step += [f"    acc{m} = first" for m in range(count)]
+        for a in range(kh):
+            for column in sorted({m * sw + b * dw for m in range(count) for b in range(kw)}):
+                step += [f"    v = loadm_f32(p + {a} * x_a + {column} * x_w, left)"]
+                for m in range(count):
+                    b, rest = divmod(column - m * sw, dw)
+                    if rest == 0 and 0 <= b < kw:
+                        step += [f"    acc{m} = fma(v, w{a}_{b}, acc{m})"]
+        for m in range(count):
+            step += [f"    x0 = acc{m}"]
+            for n, operand in enumerate(epilogue.operands):
+                if operand.kind == "pixel":
+                    at = f"r{n} + (j + {m}) * e{n}_w + k * {SIZE[operand.dtype]}"
+                    step += [f"    x{n + 1} = loadm_{operand.dtype}({at}, left)"]
+                elif operand.kind == "scalar":
+                    step += [f"    x{n + 1} = splat_{operand.dtype}(r{n} + (j + {m}) * e{n}_w)"]
+            step += ["    " + line for line in lines]
+            to = f"target + (j + {m}) * y_w + k * {SIZE[epilogue.out]}"
+            step += [f"    storem_{epilogue.out}({to}, {result}, left)"]
+        step += [f"    j += {count}"]
+        src += [" " * 12 + line for line in step]
+    src += ["            k += VL", "        row += 1", "    return 0", ""]
+    source = "\n".join(src).replace("x_step", f"({sw} * x_w)")
+    return Kernel(name, source, frame)
+
+
+class Depthwise(TiledConvolution):
+    """GroupConvolution with one input and one output channel in each group."""
+
+    channel_axis = 1
+
+    def make_kernel(self, names: str) -> Kernel:
+        kh, kw = ([1, *self.kernel_size])[-2:]
+        sw = (self.attrs["strides"] or (1,))[-1]
+        dw = (self.attrs["dilations"] or (1,))[-1]
+        name = f"depthwise_f32_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
+        return depthwise_kernel(name, self.epilogue, (kh, kw, sw, dw), PIXELS[self.isa.name])
+
+    def pack(self, constants: Constants) -> None:
+        for value in self.operands:
+            if value.constant is not None:
+                constants.view(value.constant, value.dtype)
+        lanes = self.isa.lanes
+        taps = int(np.prod(self.kernel_size))
+        blocks = ceil_div(self.groups, lanes)
+        packed = aligned_bytes(blocks * taps * lanes * 4).view(np.float32).reshape(blocks, taps, lanes)
+        packed[...] = 0
+        by_channel = np.zeros((blocks * lanes, taps), np.float32)
+        by_channel[: self.groups] = self.weights.reshape(self.groups, taps)
+        packed[...] = by_channel.reshape(blocks, lanes, taps).transpose(0, 2, 1)
+        self._w = constants.place(packed, (self, "weights")).offset
+        bias = np.zeros(blocks * lanes, np.float32)
+        bias[: self.groups] = 0 if self.bias is None else self.bias
+        self._b = constants.place(bias, (self, "bias")).offset
+
+    def plan(self, planner: Planner) -> None:
+        shape, out = planner.shape(self.data), planner.shape(self.out)
+        strides, dilations, begin, _ = self.window(shape[2:])
+        x = planner.with_halo(self.data, self.halo(shape[2:]))
+        y = planner.channels_last_output(self.out, over=self.over(planner, x))
+        if not y.count:
+            return
+        flat = len(shape) == 3
+        x_h, x_w = (0, x.strides[2]) if flat else x.strides[2:]
+        sh, dh, ph = (1, 1, 0) if flat else (strides[0], dilations[0], begin[0])
+        oh, ow = (1, out[2]) if flat else out[2:]
+        taps = int(np.prod(self.kernel_size))
+        rows = out[0] * oh
+        per_chunk = split(rows, ow * self.groups * taps)
+        values: dict[str, Any] = {
+            "x": x.ptr + (-ph * x_h - begin[-1] * x_w),
+            "w": planner.constants.at(self._w), "b": planner.constants.at(self._b),
+            "y": y.ptr, "x_n": x.strides[0], "x_i": sh * x_h, "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow,
+            "c": self.groups, "rows": rows, "per_chunk": per_chunk,
+        }  # fmt: skip
+        axes = (0, None, 2) if flat else (0, 2, 3)
+        values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
+        operands, read = self.operand_values(planner, axes)
+        values |= operands
+        reads = [x, *read]
+        planner.step(self.kernel, values, ceil_div(rows, per_chunk), reads, [y], 2.0 * y.count * taps)
+
+
+def is_depthwise(group: Group) -> bool:
+    """True for [G, 1, 1, ...] filters of at most 49 taps: more would not be registers but code."""
+    assert group.anchor is not None
+    shape = group.anchor.inputs[1].shape
+    return (
+        group.anchor.op.name == "GroupConvolution"
+        and tuple(shape[1:3]) == (1, 1)
+        and int(np.prod(shape[3:])) <= 49
+        and shape[0] >= host_isa().lanes // 2
+    )

@@ -1,0 +1,175 @@
+"""Transposed convolutions by the tile kernel: one step for each phase of the stride.
+
+Output pixel o = i*stride - pad + k*dilation reads input pixel i for the taps k that make this whole: with
+stride s there are s phases of o in each dimension, and within a phase the taps and the pixels they read are
+evenly spaced. So a phase is an ordinary convolution of stride 1 that writes every s-th pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Constants, Planner
+from ovjit.compiler.views import Layout, View, channels_last
+from ovjit.graph.graph import Value
+from ovjit.graph.shapes import Interval
+from ovjit.tiles.driver import Tiled, pack_panels
+
+
+class Phase(NamedTuple):
+    """Outputs first, first + stride, ... (`size` of them) of one dimension: output j reads the input pixels
+    start + j*step - t*back for its taps t (`taps` are their indices in the filter)."""
+
+    first: int
+    size: int
+    start: int
+    step: int
+    back: int
+    taps: tuple[int, ...]
+
+
+def phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> list[Phase]:
+    """The phases of one dimension with `extent` outputs. A phase may have no taps."""
+    out = []
+    common = math.gcd(stride, dilation)
+    for first in range(min(stride, extent)):
+        taps = tuple(k for k in range(kernel) if (first + pad - k * dilation) % stride == 0)
+        start = (first + pad - taps[0] * dilation) // stride if taps else 0
+        size = -(-(extent - first) // stride)
+        out.append(Phase(first, size, start, 1, dilation // common, taps))
+    return out
+
+
+class TransposedConvolution(Tiled):
+    """ConvolutionBackpropData and GroupConvolutionBackpropData of one or two spatial dimensions."""
+
+    channel_axis = 1
+
+    def __init__(self, group: Group):
+        anchor = group.anchor
+        assert anchor is not None
+        self.node = anchor
+        self.data = anchor.inputs[0]
+        weights = anchor.inputs[1].constant
+        assert weights is not None
+        self.weights = weights if anchor.op.name.startswith("Group") else weights[None]
+        self.groups, self.channels, self.outs, *kernel = self.weights.shape
+        self.kernel_size = kernel
+        self.attrs = anchor.attrs
+        super().__init__(group, "conv")
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(len(self.out.shape))
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        shape, out = self.data.shape, self.out.shape
+        if any(isinstance(d, Interval) for d in (*shape[2:], *out[2:])):
+            return [(self.data, channels_last(len(shape)))]
+        begin = self._cut(shape, out)
+        return [(self.data, channels_last(len(shape), self.halo(shape, self.grid(out, begin))))]
+
+    def _cut(self, shape: Sequence[int], out: Sequence[int]) -> tuple[int, ...]:
+        """The padding at the beginning, for these extents."""
+        from ovjit_ops.convolution.convolution import transposed_pads
+
+        wanted = list(out[2:]) if len(self.node.inputs) > 2 else None
+        return tuple(transposed_pads(shape[2:], self.kernel_size, wanted, self.attrs)[0])
+
+    def window(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        ones = (1,) * len(self.kernel_size)
+        return tuple(self.attrs["strides"] or ones), tuple(self.attrs["dilations"] or ones)
+
+    def grid(self, out: Sequence[int], begin: Sequence[int]) -> list[list[Phase]]:
+        """The phases of each dimension."""
+        strides, dilations = self.window()
+        return [
+            phases(*row) for row in zip(out[2:], self.kernel_size, strides, dilations, begin, strict=True)
+        ]
+
+    def halo(self, shape: Sequence[int], grid: list[list[Phase]]) -> list[tuple[int, int]]:
+        halo = [(0, 0), (0, 0)]
+        for extent, row in zip(shape[2:], grid, strict=True):
+            used = [p for p in row if p.taps and p.size]
+            low = min((p.start - (len(p.taps) - 1) * p.back for p in used), default=0)
+            high = max((p.start + (p.size - 1) * p.step for p in used), default=0)
+            halo.append((max(0, -low), max(0, high - extent + 1)))
+        return halo
+
+    def _taps(self, chosen: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """The filters of one phase as [G, taps * C, O]."""
+        picked = self.weights
+        for axis, taps in enumerate(chosen, 3):
+            picked = picked.take(list(taps), axis)
+        order = (0, *range(3, picked.ndim), 1, 2)
+        turned = picked.transpose(order)
+        return turned.reshape(self.groups, math.prod(turned.shape[1:-1]), self.outs)
+
+    def _tap_sets(self) -> list[list[tuple[int, ...]]]:
+        """The sets of taps that phases may have, by dimension: independent of padding and extents."""
+        strides, dilations = self.window()
+        return [
+            sorted({p.taps for p in phases(s, k, s, d, 0)})
+            for s, k, d in zip(strides, self.kernel_size, dilations, strict=True)
+        ]
+
+    def pack(self, constants: Constants) -> None:
+        import itertools
+
+        for value in self.operands:
+            if value.constant is not None:
+                constants.view(value.constant, value.dtype)
+        self._phases: dict[tuple, tuple[int, int, int]] = {}
+        for chosen in itertools.product(*self._tap_sets()):
+            packed, panel, group = pack_panels(self._taps(chosen), self.isa)
+            self._phases[chosen] = (constants.place(packed, (self, chosen)).offset, panel, group)
+        self.pack_bias(constants)
+
+    def plan(self, planner: Planner) -> None:
+        shape, out = planner.shape(self.data), planner.shape(self.out)
+        grid = self.grid(out, self._cut(shape, out))
+        x = planner.with_halo(self.data, self.halo(shape, grid))
+        y = planner.channels_last_output(self.out)
+        strides, _ = self.window()
+        flat = len(shape) == 3
+        if flat:
+            rows, columns = [Phase(0, 1, 0, 1, 1, (0,))], grid[0]
+        else:
+            rows, columns = grid
+        x_h, x_w = (0, x.strides[2]) if flat else x.strides[2:]
+        axes = (0, None, 2) if flat else (0, 2, 3)
+        for row in rows:
+            for column in columns:
+                chosen = (column.taps,) if flat else (row.taps, column.taps)
+
+                def part(view: View, row: Phase = row, column: Phase = column) -> View:
+                    if not flat:
+                        view = view.slice(2, row.first, row.size, strides[0])
+                    return view.slice(len(view.shape) - 1, column.first, column.size, strides[-1])
+
+                self._w, self.panel_bytes, self.group_bytes = self._phases[chosen]
+                taps = (len(row.taps), -row.back * x_h, len(column.taps), -column.back * x_w, self.channels)
+                self.emit(
+                    planner, x, part(y), (out[0], row.size, column.size), (x.strides[0], x_h, x_w), axes,
+                    taps, self.channels * 4, row.start * x_h + column.start * x_w, part,
+                )  # fmt: skip
+
+
+def lower_transposed(group: Group) -> Lowering | None:
+    """Native for f32 with constant filters, one or two spatial dimensions."""
+    anchor = group.anchor
+    assert anchor is not None
+    filters = anchor.inputs[1].constant
+    if (
+        filters is None
+        or filters.dtype != np.float32
+        or len(anchor.inputs[0].shape) not in (3, 4)
+        or not filters.size
+    ):
+        return None
+    return TransposedConvolution(group)

@@ -1,0 +1,266 @@
+"""Activation functions, one row each, in the manner of `ovjit_ops.elementwise.arithmetic`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen import trace as t
+from ovjit.errors import check
+from ovjit.graph.op import Float, Str, TensorType, op
+from ovjit.graph.shapes import broadcast, is_static
+from ovjit_ops.common.values import in_f32
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array, reference_erf, same_type, unary
+
+SQRT_HALF = math.sqrt(0.5)
+SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+DATA = {"node": "data"}
+
+unary("Relu", lambda x: np.maximum(x, 0), lambda x: t.maximum(x, 0))
+unary("Sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (1 + t.exp(-x)), types=REALS, builder=DATA)
+unary(
+    "HSigmoid",
+    lambda x: np.clip(x + 3, 0, 6) / 6,
+    lambda x: t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6),
+    opset=5,
+    types=REALS,
+    builder={**DATA, "": "hsigmoid"},
+)
+unary(
+    "HSwish",
+    lambda x: x * (np.clip(x + 3, 0, 6) / 6),
+    lambda x: x * (t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6)),
+    opset=4,
+    types=REALS,
+    builder={**DATA, "": "hswish"},
+)
+unary(
+    "SoftSign",
+    lambda x: x / (1 + np.abs(x)),
+    lambda x: x / (1 + t.absolute(x)),
+    opset=9,
+    types=REALS,
+    builder={"": "softsign"},
+)
+
+
+def _softplus(x: Any) -> Any:
+    """ln(1 + e^x), written so that it neither overflows nor loses small values."""
+    return t.maximum(x, 0) + t.log1p(t.exp(-t.absolute(x)))
+
+
+def _mish(x: np.ndarray) -> np.ndarray:
+    return x * np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def _mish_body(x: Any) -> Any:
+    # tanh(ln u) = (u^2 - 1) / (u^2 + 1) with u = 1 + e^x; above 20 it is 1 in every float type of ours
+    w = t.exp(t.minimum(x, 20.0))
+    n = w * (w + 2)
+    return x * (n / (n + 2))
+
+
+unary(
+    "SoftPlus",
+    lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    _softplus,
+    opset=4,
+    types=REALS,
+    builder={**DATA, "": "softplus"},
+)
+unary("Mish", _mish, _mish_body, opset=4, types=REALS, ulp=8, builder=DATA)
+
+
+def _infer_elu(data: TensorType, *, alpha: Float) -> TensorType:
+    return same_type(data, REALS)
+
+
+unary(
+    "Elu",
+    lambda x, *, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype),
+    lambda x, *, alpha: t.where(x > 0, x, alpha * (t.exp(t.minimum(x, 0)) - 1)),
+    types=REALS,
+    infer=_infer_elu,
+    variants=({"alpha": 1.0}, {"alpha": 0.3}),
+    ulp=16,
+)
+
+
+def _gelu_erf(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + reference_erf(x * SQRT_HALF))
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+
+
+def _gelu_erf_body(x: Any) -> Any:
+    return 0.5 * x * (1 + t.erf(x * SQRT_HALF))
+
+
+def _gelu_tanh_body(x: Any) -> Any:
+    return 0.5 * x * (1 + t.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+
+
+def _is_tanh(mode: str) -> bool:
+    return mode.lower() == "tanh"
+
+
+def _infer_gelu(data: TensorType, *, approximation_mode: Str = "ERF") -> TensorType:
+    check(approximation_mode.lower() in ("erf", "tanh"), f"unknown approximation_mode {approximation_mode!r}")
+    return same_type(data, REALS)
+
+
+unary("Gelu", _gelu_erf, _gelu_erf_body, opset=2, types=REALS, ulp=64, builder=DATA)
+unary(
+    "Gelu",
+    lambda x, *, approximation_mode="ERF": (_gelu_tanh if _is_tanh(approximation_mode) else _gelu_erf)(x),
+    lambda x, *, approximation_mode="ERF": (
+        _gelu_tanh_body if _is_tanh(approximation_mode) else _gelu_erf_body
+    )(x),
+    opset=7,
+    types=REALS,
+    infer=_infer_gelu,
+    ulp=64,
+    variants=({"approximation_mode": "ERF"}, {"approximation_mode": "TANH"}),
+)
+
+
+def _real(*tensors: TensorType) -> TensorType:
+    """The type of the first, checked to be real and the same for all."""
+    for other in tensors[1:]:
+        check(
+            other.dtype in (tensors[0].dtype, "dynamic"), f"{tensors[0]} and {other} differ in element type"
+        )
+    return same_type(tensors[0], REALS)
+
+
+def _number(x: TensorType, what: str) -> None:
+    """Raise ModelError unless x has one element."""
+    ok = not is_static(x.shape) or int(np.prod(x.shape, dtype=object)) == 1
+    check(ok, f"{what} should be one number, not {x}")
+
+
+def _with_numbers(*numbers: float, shape: tuple[int, ...] = ()) -> Callable:
+    """Samples: data of several sizes beside fixed numbers as tensors of `shape`."""
+
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for n in (1, 7, 8, 15, 16, 17, 33, 1000):
+            data = random_array(rng, (n,), dtype)
+            yield [data, *(np.full(shape, v).astype(data.dtype) for v in numbers)], {}
+        for dims in ((0, 3), (2, 3, 4)):
+            data = random_array(rng, dims, dtype)
+            yield [data, *(np.full(shape, v).astype(data.dtype) for v in numbers)], {}
+
+    return samples
+
+
+@op("HardSigmoid", opset=1, types=REALS)
+class HardSigmoid:
+    """max(0, min(1, alpha * x + beta))"""
+
+    def infer(data, alpha, beta):
+        _number(alpha, "alpha")
+        _number(beta, "beta")
+        return _real(data, alpha, beta)
+
+    ref = in_f32(lambda x, a, b: np.clip(a.reshape(()) * x + b.reshape(()), x.dtype.type(0), x.dtype.type(1)))
+
+    def scalar(x, alpha, beta):
+        return t.minimum(t.maximum(alpha * x + beta, 0), 1)
+
+    samples = _with_numbers(0.2, 0.5)
+
+
+def _selu(x: np.ndarray, alpha: np.ndarray, lambda_value: np.ndarray) -> np.ndarray:
+    alpha, lambda_value = alpha.reshape(()), lambda_value.reshape(())
+    return np.asarray(lambda_value * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))), dtype=x.dtype)
+
+
+@op("Selu", opset=1, types=REALS, ulp=16)
+class Selu:
+    """lambda * (x if x > 0 else alpha * (e^x - 1))"""
+
+    def infer(data, alpha, lambda_value):
+        _number(alpha, "alpha")
+        _number(lambda_value, "lambda")
+        return _real(data, alpha, lambda_value)
+
+    ref = in_f32(_selu)
+
+    def scalar(x, alpha, lambda_value):
+        return lambda_value * t.where(x > 0, x, alpha * (t.exp(t.minimum(x, 0)) - 1))
+
+    samples = _with_numbers(1.6732632, 1.050701, shape=(1,))
+
+
+def _swish(x: np.ndarray, beta: np.ndarray | None = None) -> np.ndarray:
+    return np.asarray(x / (1 + np.exp(-x if beta is None else -x * beta.reshape(()))), dtype=x.dtype)
+
+
+@op("Swish", opset=4, types=REALS, ulp=8)
+class Swish:
+    """x / (1 + e^(-beta x)); beta is 1 when not given."""
+
+    def infer(data, beta=None):
+        if beta is None:
+            return _real(data)
+        _number(beta, "beta")
+        return _real(data, beta)
+
+    ref = in_f32(_swish)
+
+    def scalar(x, beta=None):
+        return x / (1 + t.exp(-x if beta is None else -(x * beta)))
+
+    def samples(rng, dtype="f32"):
+        yield from ((inputs[:1], {}) for inputs, _ in _with_numbers()(rng, dtype))
+        yield from _with_numbers(1.7)(rng, dtype)
+
+
+def align_slope(data: tuple, slope: tuple) -> tuple:
+    """The shape as which PRelu's slope broadcasts: a list as long as dimension 1 runs along it."""
+    if len(slope) == 1 and len(data) > 1 and slope[0] != 1 and slope[0] == data[1]:
+        return (slope[0], *(1 for _ in data[2:]))
+    return slope
+
+
+@op(
+    "PRelu",
+    opset=1,
+    types=NUMBERS,
+    builder={"": "prelu"},
+    align=lambda data, slope: (data, align_slope(data, slope)),
+)
+class PRelu:
+    """x if x >= 0 else slope * x; the slope broadcasts to the data (see `align_slope`)."""
+
+    def infer(data, slope):
+        check(slope.dtype in (data.dtype, "dynamic"), f"{data} and the slope {slope} differ in element type")
+        if is_static(data.shape) and is_static(slope.shape):
+            out = broadcast(data.shape, align_slope(data.shape, slope.shape))
+            check(out == data.shape, f"the slope {slope} does not broadcast to {data}")
+        return same_type(data, NUMBERS)
+
+    @in_f32
+    def ref(x, slope):
+        return np.where(x < 0, x * slope.reshape(align_slope(x.shape, slope.shape)), x).astype(x.dtype)
+
+    def scalar(x, slope):
+        return t.where(x < 0, x * slope, x)
+
+    def samples(rng, dtype="f32"):
+        for data, slope in (
+            ((17,), ()),
+            ((2, 5, 3, 7), (5,)),
+            ((2, 5, 3, 7), (1,)),
+            ((2, 3, 17), (17,)),
+            ((3, 16), (16,)),
+            ((2, 5, 33), (5, 1)),
+            ((0, 4), (4,)),
+            ((2, 3, 4), (2, 3, 4)),
+        ):
+            yield [random_array(rng, data, dtype), random_array(rng, slope, dtype, (0, 1))], {}

@@ -1,0 +1,414 @@
+"""Elementwise arithmetic and mathematics, one row each; activations and logic have files of their own.
+
+`scalar` is the body for one element, in the vocabulary of `ovjit.codegen.trace`; it makes the fused
+kernels and the epilogues of tiles. `ref` is the same in NumPy: the specification. Binary operations
+broadcast as NumPy does (`auto_broadcast="numpy"`), or not at all ("none").
+
+Integers wrap around. Division by zero gives 0 for integers, and the smallest integer divided by -1 is
+itself: no data can stop a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen import trace as t
+from ovjit.errors import ModelError, check
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import Bool, Float, Op, Str, TensorType, register
+from ovjit.graph.shapes import broadcast, merge
+from ovjit_ops.common.values import in_f32, propagate
+
+NUMBERS = "f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64".split()
+REALS = "f32 f64 f16 bf16".split()
+INTS = "i8 i16 i32 i64 u8 u16 u32 u64".split()
+
+
+def random_array(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: str, domain: tuple[float, float] = (-8, 8)
+) -> np.ndarray:
+    """A reproducible array of element type `dtype`, uniform over `domain` (from 0 on for unsigned)."""
+    if dtype == "boolean":
+        return np.asarray(rng.random(shape) < 0.5)
+    low = max(domain[0], 0) if dtype[0] == "u" else domain[0]
+    return np.asarray(rng.uniform(low, domain[1], shape)).astype(numpy_dtype(dtype))
+
+
+def samples_for(arity: int, domain: tuple[float, float], variants: tuple[dict, ...] = ({},)) -> Callable:
+    """Samples of every shape that matters: around the vector width, broadcast, scalar, empty.
+
+    `variants` are the attribute sets to try, each at two of the shapes, the first at all.
+    """
+
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        shapes: list[tuple[tuple[int, ...], ...]] = [((n,),) * arity for n in (1, 7, 8, 15, 16, 17, 33, 1000)]
+        shapes += [((),) * arity, ((0, 3),) * arity, ((2, 3, 4, 5),) * arity]
+        if arity == 2:
+            shapes += [
+                ((3, 17), (17,)),
+                ((3, 17), (3, 1)),
+                ((3, 1), (1, 17)),
+                ((2, 3, 5, 7), (3, 1, 1)),
+                ((), (5,)),
+            ]
+        for shape in shapes:
+            yield [random_array(rng, s, dtype, domain) for s in shape], dict(variants[0])
+        for attrs in variants[1:]:
+            for shape in shapes[5:7]:
+                yield [random_array(rng, s, dtype, domain) for s in shape], dict(attrs)
+
+    return samples
+
+
+def unary(
+    name: str,
+    ref: Callable,
+    scalar: Callable,
+    *,
+    opset: int = 1,
+    types: list[str] = NUMBERS,
+    domain: tuple[float, float] = (-8, 8),
+    infer: Callable | None = None,
+    variants: tuple[dict, ...] = ({},),
+    ulp: float = 4,
+    **options: Any,
+) -> Op:
+    """Register y = f(x); `infer` names the attributes where there are some."""
+
+    def infer_same(node: TensorType) -> TensorType:
+        return same_type(node, types)
+
+    return register(
+        Op(
+            name,
+            opset,
+            infer or infer_same,
+            in_f32(ref),
+            scalar=scalar,
+            samples=samples_for(1, domain, variants),
+            ulp=ulp,
+            types=types,
+            **options,
+        )
+    )
+
+
+def binary(
+    name: str,
+    ref: Callable,
+    scalar: Callable,
+    *,
+    opset: int = 1,
+    types: list[str] = NUMBERS,
+    result: str | None = None,
+    domain: tuple[float, float] = (-8, 8),
+    infer: Callable | None = None,
+    variants: tuple[dict, ...] = ({},),
+    ulp: float = 2,
+    **options: Any,
+) -> Op:
+    """Register z = f(x, y) with broadcasting; `result` is the element type of z where not that of x."""
+
+    def infer_broadcast(
+        left_node: TensorType, right_node: TensorType, *, auto_broadcast: Str = "numpy"
+    ) -> TensorType:
+        out = binary_type(left_node, right_node, auto_broadcast, types, result)
+        return propagate(out, reference, left_node, right_node)
+
+    def reference(x: np.ndarray, y: np.ndarray, auto_broadcast: str = "numpy", **attrs: Any) -> np.ndarray:
+        return wide(x, y, **attrs)
+
+    def body(x: Any, y: Any, *, auto_broadcast: str = "numpy", **attrs: Any) -> Any:
+        return scalar(x, y, **attrs)
+
+    wide = in_f32(ref)
+    return register(
+        Op(
+            name,
+            opset,
+            infer or infer_broadcast,
+            reference,
+            scalar=body,
+            samples=samples_for(2, domain, variants),
+            ulp=ulp,
+            types=types,
+            **options,
+        )
+    )
+
+
+def same_type(x: TensorType, types: list[str]) -> TensorType:
+    """The type of x, checked to be one of `types`."""
+    check(x.dtype in types or x.dtype == "dynamic", f"takes {' '.join(types)}, not {x.dtype}")
+    return TensorType(x.dtype, x.shape)
+
+
+def binary_type(
+    x: TensorType, y: TensorType, rule: str, types: list[str], result: str | None = None
+) -> TensorType:
+    return TensorType(result or common_dtype(x, y, types), broadcast_types(x, y, rule))
+
+
+def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
+    """The element type that `x` and `y` share. Raises ModelError when they differ."""
+    for operand in (x, y):
+        check(operand.dtype in (*types, "dynamic"), f"takes {' '.join(types)}, not {operand.dtype}")
+    check(
+        x.dtype == y.dtype or "dynamic" in (x.dtype, y.dtype),
+        f"the inputs have different element types, {x.dtype} and {y.dtype}; insert a Convert",
+    )
+    return y.dtype if x.dtype == "dynamic" else x.dtype
+
+
+def broadcast_types(x: TensorType, y: TensorType, rule: str) -> Any:
+    """The shape of an elementwise result. Raises ModelError when the operands do not fit together."""
+    rule = rule.lower()
+    if rule not in ("none", "numpy"):
+        raise ModelError(f"auto_broadcast should be numpy or none, not {rule!r}")
+    if rule == "numpy":
+        return broadcast(x.shape, y.shape)
+    if x.shape is None or y.shape is None:
+        return y.shape if x.shape is None else x.shape
+    merged = (
+        [merge(a, b) for a, b in zip(x.shape, y.shape, strict=True)]
+        if len(x.shape) == len(y.shape)
+        else [None]
+    )
+    check(None not in merged, f"shapes {x} and {y} differ and auto_broadcast is none")
+    return tuple(merged)
+
+
+def floor_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Integer division rounding down; 0 where y is 0. NumPy itself wraps the smallest integer / -1."""
+    return np.where(y == 0, 0, x // np.where(y == 0, 1, y)).astype(x.dtype)
+
+
+def _divide(x: np.ndarray, y: np.ndarray, *, m_pythondiv: bool = True) -> np.ndarray:
+    if x.dtype.kind == "f":
+        return np.divide(x, y)
+    q = floor_divide(x, y)
+    if m_pythondiv:
+        return q
+    # towards zero: one more where the quotient was negative and not exact
+    inexact = (q * y != x) & (y != 0) & ((x < 0) != (y < 0))
+    return np.where(inexact, q + 1, q).astype(x.dtype)
+
+
+def _divide_body(x: Any, y: Any, *, m_pythondiv: bool = True) -> Any:
+    if t.is_float(x):
+        return x / y
+    q = _floor_divide_body(x, y)
+    if m_pythondiv or t.dtype(x)[0] == "u":
+        return q
+    inexact = (q * y != x) & (y != 0) & ((x < 0) ^ (y < 0))
+    return t.where(inexact, q + 1, q)
+
+
+def _floor_divide_body(x: Any, y: Any) -> Any:
+    """x // y for integers without the two cases that trap: y = 0, and the smallest integer / -1."""
+    if t.dtype(x)[0] == "u":
+        return t.where(y == 0, 0, x // t.where(y == 0, 1, y))
+    q = x // t.where((y == 0) | (y == -1), 1, y)
+    return t.where(y == -1, -x, t.where(y == 0, 0, q))
+
+
+def _floor_mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.dtype.kind == "f":
+        return np.mod(x, y)
+    return np.where(y == 0, 0, x - floor_divide(x, y) * y).astype(x.dtype)
+
+
+def _mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.dtype.kind == "f":
+        return np.fmod(x, y)
+    return np.where(y == 0, 0, x - _divide(x, y, m_pythondiv=False) * y).astype(x.dtype)
+
+
+def _fmod_body(x: Any, y: Any) -> Any:
+    """The exact remainder with the sign of x."""
+    tracer = next((v for v in (x, y) if isinstance(v, t.Tracer)), None)
+    if tracer is None:
+        return np.fmod(x, y)
+    x, y = (v if isinstance(v, t.Tracer) else t.constant(tracer, v) for v in (x, y))
+    return tracer.recorder.emit("libm_fmod", (x.name, y.name), tracer.dtype)
+
+
+def _floor_mod_body(x: Any, y: Any) -> Any:
+    if t.is_float(x):
+        r = _fmod_body(x, y)
+        return t.where((r != 0) & ((r < 0) ^ (y < 0)), r + y, r)
+    return t.where(y == 0, 0, x - _floor_divide_body(x, y) * y)
+
+
+def _mod_body(x: Any, y: Any) -> Any:
+    if t.is_float(x):
+        return _fmod_body(x, y)
+    return t.where(y == 0, 0, x - _divide_body(x, y, m_pythondiv=False) * y)
+
+
+def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x ** y. Integers wrap; a negative exponent truncates: 0 unless x is 1 or -1 (and 0 for x = 0)."""
+    if x.dtype.kind == "f":
+        return np.power(x, y)
+    positive = np.power(x, np.maximum(y, 0))
+    if x.dtype.kind == "u":
+        return positive
+    inverse = np.where(x == 1, 1, np.where(x == -1, np.where(y % 2 == 0, 1, -1), 0))
+    return np.where(y < 0, inverse, positive).astype(x.dtype)
+
+
+def _power_body(x: Any, y: Any) -> Any:
+    """x ** y; integers by repeated squaring, one round for each bit of the exponent."""
+    if t.is_float(x):
+        return t.pow(x, y)
+    signed = t.dtype(x)[0] == "i"
+    square, rest, out = x, y, 0 * x + 1
+    for _ in range(int(t.dtype(x)[1:]) - signed):
+        out = t.where((rest & 1) != 0, out * square, out)
+        square, rest = square * square, rest >> 1
+    if not signed:
+        return out
+    inverse = t.where(x == 1, x, t.where(x == -1, t.where((y & 1) != 0, x, -x), 0))
+    return t.where(y < 0, inverse, out)
+
+
+def _infer_divide(
+    left_node: TensorType, right_node: TensorType, *, auto_broadcast: Str = "numpy", m_pythondiv: Bool = True
+) -> TensorType:
+    out = binary_type(left_node, right_node, auto_broadcast, NUMBERS)
+    return propagate(out, _divide, left_node, right_node, m_pythondiv=m_pythondiv)
+
+
+binary("Add", np.add, lambda x, y: x + y)
+binary("Subtract", np.subtract, lambda x, y: x - y)
+binary("Multiply", np.multiply, lambda x, y: x * y)
+binary("Divide", _divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}))
+binary("Power", _power, _power_body, ulp=8)
+binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y))
+binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y))
+binary("Mod", _mod, _mod_body)
+binary("FloorMod", _floor_mod, _floor_mod_body)
+binary(
+    "SquaredDifference",
+    lambda x, y: (x - y) * (x - y),
+    lambda x, y: (x - y) * (x - y),
+    ulp=4,
+    builder={"left_node": "x1", "right_node": "x2"},
+)
+
+
+def integer_bounds(dtype: str, low: float, high: float) -> tuple[int, int]:
+    """The integers from `low` to `high` that `dtype` can hold, as (smallest, largest)."""
+    info = np.iinfo(numpy_dtype(dtype))
+    return (
+        math.ceil(min(max(low, info.min), info.max)),
+        math.floor(max(min(high, info.max), info.min)),
+    )
+
+
+def _infer_clamp(data: TensorType, *, min: Float, max: Float) -> TensorType:
+    check(min <= max, f"min {min} should not be above max {max}")
+    return same_type(data, NUMBERS)
+
+
+def _clamp(x: np.ndarray, *, min: float, max: float) -> np.ndarray:
+    if x.dtype.kind != "f":
+        low, high = integer_bounds(_name(x), min, max)
+        return np.clip(x, x.dtype.type(low), x.dtype.type(high))
+    return np.clip(x, x.dtype.type(min), x.dtype.type(max))
+
+
+def _name(x: np.ndarray) -> str:
+    return f"{x.dtype.kind}{8 * x.dtype.itemsize}"
+
+
+def _clamp_body(x: Any, *, min: float, max: float) -> Any:
+    low, high = (min, max) if t.is_float(x) else integer_bounds(t.dtype(x), min, max)
+    return t.minimum(t.maximum(x, low), high)
+
+
+unary(
+    "Clamp",
+    _clamp,
+    _clamp_body,
+    infer=_infer_clamp,
+    builder={"min": "min_value", "max": "max_value"},
+    variants=({"min": -1.5, "max": 4.7}, {"min": 0.0, "max": 6.0}, {"min": -math.inf, "max": 2.0}),
+)
+
+erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def reference_erf(x: np.ndarray) -> np.ndarray:
+    """erf, correctly rounded or nearly so, in the type of x."""
+    return np.asarray(erf(x.astype(np.float64)), dtype=np.float64).astype(x.dtype)
+
+
+def round_half_away(x: np.ndarray) -> np.ndarray:
+    """To the nearest integer, halves away from zero."""
+    whole = np.trunc(x)
+    return np.where(np.abs(x - whole) >= 0.5, whole + np.sign(x), whole).astype(x.dtype)
+
+
+def _infer_round(data: TensorType, *, mode: Str = "half_to_even") -> TensorType:
+    check(mode.lower() in ("half_to_even", "half_away_from_zero"), f"unknown rounding mode {mode!r}")
+    return same_type(data, NUMBERS)
+
+
+def _round(x: np.ndarray, *, mode: str = "half_to_even") -> np.ndarray:
+    if x.dtype.kind != "f":
+        return x
+    return np.rint(x) if mode.lower() == "half_to_even" else round_half_away(x)
+
+
+def _round_body(x: Any, *, mode: str = "half_to_even") -> Any:
+    if not t.is_float(x):
+        return x
+    return t.round_even(x) if mode.lower() == "half_to_even" else t.round_away(x)
+
+
+def _sign_body(x: Any) -> Any:
+    if t.dtype(x)[0] == "u":
+        return t.where(x > 0, 1, x)
+    return t.where(x > 0, 1, t.where(x < 0, -1, x))  # NaN and zeros stay what they are
+
+
+def _whole(f: Callable) -> Callable:
+    """`f` on reals; integers are whole already."""
+    return lambda x: f(x) if x.dtype.kind == "f" else x
+
+
+unary("Abs", np.abs, lambda x: x if t.dtype(x)[0] == "u" else t.absolute(x), builder={"": "absolute"})
+unary("Negative", np.negative, lambda x: -x)
+unary("Sign", np.sign, _sign_body)
+unary("Floor", _whole(np.floor), lambda x: t.floor(x) if t.is_float(x) else x)
+unary("Ceiling", _whole(np.ceil), lambda x: t.ceil(x) if t.is_float(x) else x)
+unary(
+    "Round",
+    _round,
+    _round_body,
+    opset=5,
+    infer=_infer_round,
+    variants=({"mode": "half_to_even"}, {"mode": "half_away_from_zero"}),
+)
+
+unary("Sqrt", np.sqrt, lambda x: t.sqrt(x), types=REALS, domain=(0, 100))
+unary("Exp", np.exp, lambda x: t.exp(x), types=REALS)
+unary("Log", np.log, lambda x: t.log(x), types=REALS, domain=(0, 100))
+unary("Erf", reference_erf, lambda x: t.erf(x), types=REALS, domain=(-4, 4))
+unary("Sin", np.sin, lambda x: t.sin(x), types=REALS)
+unary("Cos", np.cos, lambda x: t.cos(x), types=REALS)
+unary("Tan", np.tan, lambda x: t.tan(x), types=REALS, domain=(-1.5, 1.5), ulp=8)
+unary("Asin", np.arcsin, lambda x: t.asin(x), types=REALS, domain=(-1, 1))
+unary("Acos", np.arccos, lambda x: t.acos(x), types=REALS, domain=(-1, 1))
+unary("Atan", np.arctan, lambda x: t.atan(x), types=REALS)
+unary("Sinh", np.sinh, lambda x: t.sinh(x), types=REALS)
+unary("Cosh", np.cosh, lambda x: t.cosh(x), types=REALS)
+unary("Tanh", np.tanh, lambda x: t.tanh(x), types=REALS)
+unary("Asinh", np.arcsinh, lambda x: t.asinh(x), types=REALS, opset=4)
+unary("Acosh", np.arccosh, lambda x: t.acosh(x), types=REALS, opset=4, domain=(1, 50))
+unary("Atanh", np.arctanh, lambda x: t.atanh(x), types=REALS, opset=4, domain=(-1, 1))

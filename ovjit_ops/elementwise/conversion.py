@@ -1,0 +1,155 @@
+"""Element types: Convert, ConvertLike, and FakeQuantize.
+
+Reals become integers as the processor converts them: truncated towards zero; what does not fit (and
+NaN) becomes the smallest integer of 32 bits, or of 64 bits for i64, u64 and u32, of which narrower
+types keep the low bits. Integers keep their low bits. Anything but zero, NaN included, is True.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen import trace as t
+from ovjit.errors import check
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
+from ovjit.graph.op import DType, Int, Str, TensorType, op
+from ovjit.graph.shapes import broadcast
+from ovjit_ops.common.values import in_f32, propagate
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+CONVERTIBLE = [*"f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()]
+WIDE = frozenset(("i64", "u64", "u32"))
+
+
+def convert(x: np.ndarray, to: str) -> np.ndarray:
+    """`x` as an array of element type `to`, by the rules above."""
+    target = numpy_dtype(to)
+    source = np.asarray(x)
+    if to == "boolean":
+        return source != 0
+    if target.kind in "iu" and source.dtype.kind not in "iub":
+        wide = source.astype(np.float64)
+        if to == "u64":
+            high = (wide >= 2.0**63) & (wide < 2.0**64)
+            low = _truncated(np.where(high, wide - 2.0**63, wide), np.int64).astype(np.uint64)
+            return np.where(high, low + np.uint64(2**63), low)
+        return _truncated(wide, np.int64 if to in WIDE else np.int32).astype(target)
+    if ELEMENT_TYPES[to].bits < 8 and source.dtype.kind in "f":
+        return _truncated(source.astype(np.float64), np.int32).astype(np.int8).astype(target)
+    return source.astype(target)
+
+
+def _truncated(x: np.ndarray, to: Any) -> np.ndarray:
+    info = np.iinfo(to)
+    x = np.trunc(x)
+    fits = (x >= float(info.min)) & (x < -float(info.min))
+    return np.where(fits, np.where(fits, x, 0).astype(to), info.min).astype(to)
+
+
+def convert_body(x: Any, to: str) -> Any:
+    """The same as `convert` for one element."""
+    if not t.is_float(x) or ELEMENT_TYPES[to].kind not in "iu":
+        return t.cast(x, to)
+    bound = 2.0**63 if to in WIDE else 2.0**31
+    if to == "u64":
+        high = (x >= bound) & (x < 2 * bound)
+        low = t.cast(
+            t.cast(t.where((x >= -bound) & (x < bound), x, t.where(high, x - bound, -bound)), "i64"), "u64"
+        )
+        return t.where(high, low + 2**63, low)
+    whole = t.trunc(x)
+    inside = t.cast(t.where((whole >= -bound) & (whole < bound), x, -bound), "i64" if to in WIDE else "i32")
+    return t.cast(inside, to)
+
+
+@op("Convert", opset=1, types=CONVERTIBLE)
+class Convert:
+    """data in another element type."""
+
+    def infer(data, *, destination_type: DType):
+        check(data.dtype != "string" and destination_type != "string", "strings are not converted")
+        return propagate(TensorType(destination_type, data.shape), convert, data, to=destination_type)
+
+    def ref(data, *, destination_type):
+        return convert(data, destination_type)
+
+    def scalar(x, *, destination_type):
+        return convert_body(x, destination_type)
+
+    def samples(rng, dtype="f32"):
+        for to in CONVERTIBLE:
+            # a negative real as unsigned is what the rules above say, but processors differ from each other
+            domain = (0.0, 100.0) if to[0] == "u" and dtype in REALS else (-100.0, 100.0)
+            for n in (1, 7, 16, 17, 33):
+                yield [random_array(rng, (n,), dtype, domain)], {"destination_type": to}
+        yield [random_array(rng, (0, 3), dtype)], {"destination_type": "i32"}
+        yield [random_array(rng, (), dtype)], {"destination_type": "i64"}
+
+
+@op("ConvertLike", opset=1, types=CONVERTIBLE)
+class ConvertLike:
+    """data in the element type of `like`."""
+
+    def infer(data, like):
+        out = TensorType(like.dtype, data.shape)
+        return out if like.dtype == "dynamic" else propagate(out, lambda x: convert(x, like.dtype), data)
+
+    def ref(data, like):
+        from ovjit.graph.dtypes import from_numpy
+
+        return convert(data, from_numpy(like.dtype))
+
+    def expand(b, node, inputs):
+        """ConvertLike(x, like: T) -> Convert(x) to T"""
+        attrs = {"destination_type": inputs[1].dtype}
+        return b.add("Convert", inputs[:1], attrs, origins=node.origins).outputs
+
+    def samples(rng, dtype="f32"):
+        for to in ("i32", "f32", "u8", "boolean"):
+            yield [random_array(rng, (2, 17), dtype, (0, 100)), random_array(rng, (3,), to)], {}
+
+
+def _fake_quantize(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
+    steps = x.dtype.type(levels - 1)
+    scaled = np.rint((x - input_low) / (input_high - input_low) * steps)
+    inner = scaled / steps * (output_high - output_low) + output_low
+    below = x <= np.minimum(input_low, input_high)
+    above = x > np.maximum(input_low, input_high)
+    return np.where(below, output_low, np.where(above, output_high, inner)).astype(x.dtype)
+
+
+@op("FakeQuantize", opset=1, types=REALS, ulp=16)
+class FakeQuantize:
+    """data clipped to the input range, rounded to one of `levels` there, mapped to the output range."""
+
+    def infer(
+        data, input_low, input_high, output_low, output_high, *, levels: Int, auto_broadcast: Str = "numpy"
+    ):
+        check(levels >= 2, f"levels {levels} should be at least 2")
+        check(auto_broadcast.lower() in ("numpy", "none"), f"unknown auto_broadcast {auto_broadcast!r}")
+        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        limits = (input_low, input_high, output_low, output_high)
+        for limit in limits:
+            check(limit.dtype in (data.dtype, "dynamic"), f"{data} and {limit} differ in element type")
+        return TensorType(data.dtype, broadcast(data.shape, *(x.shape for x in limits)))
+
+    ref = in_f32(_fake_quantize)
+
+    def scalar(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
+        steps = float(levels - 1)
+        scaled = t.round_even((x - input_low) / (input_high - input_low) * steps)
+        inner = scaled / steps * (output_high - output_low) + output_low
+        below = x <= t.minimum(input_low, input_high)
+        return t.where(below, output_low, t.where(x > t.maximum(input_low, input_high), output_high, inner))
+
+    def samples(rng, dtype="f32"):
+        for shape, limit in (((17,), ()), ((2, 5, 7, 8), (1, 5, 1, 1)), ((3, 33), (1,))):
+            low, size = random_array(rng, limit, dtype, (-3, -1)), random_array(rng, limit, dtype, (2, 6))
+            for levels in (2, 16, 256):
+                # off the grid's half-way points, where two roundings could differ
+                yield (
+                    [random_array(rng, shape, dtype), low, low + size, low * 2, low * 2 + size],
+                    {"levels": levels},
+                )

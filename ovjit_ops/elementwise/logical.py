@@ -1,0 +1,173 @@
+"""Comparisons, logic, bits and choice, elementwise; one row each. Comparisons give boolean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen import trace as t
+from ovjit.errors import check
+from ovjit.graph.op import Bool, Str, TensorType, op
+from ovjit_ops.common.values import propagate
+from ovjit_ops.elementwise.arithmetic import (
+    INTS,
+    NUMBERS,
+    REALS,
+    binary,
+    broadcast_types,
+    common_dtype,
+    random_array,
+    unary,
+)
+
+COMPARABLE = [*NUMBERS, "boolean"]
+BOOLEAN = ["boolean"]
+BITS = [*INTS, "boolean"]
+
+SMALL = (-3.0, 3.0)
+binary("Equal", np.equal, lambda x, y: x == y, types=COMPARABLE, result="boolean", domain=SMALL)
+binary("NotEqual", np.not_equal, lambda x, y: x != y, types=COMPARABLE, result="boolean", domain=SMALL)
+binary("Less", np.less, lambda x, y: x < y, types=COMPARABLE, result="boolean", domain=SMALL)
+binary("LessEqual", np.less_equal, lambda x, y: x <= y, types=COMPARABLE, result="boolean", domain=SMALL)
+binary("Greater", np.greater, lambda x, y: x > y, types=COMPARABLE, result="boolean", domain=SMALL)
+binary(
+    "GreaterEqual", np.greater_equal, lambda x, y: x >= y, types=COMPARABLE, result="boolean", domain=SMALL
+)
+binary("LogicalAnd", np.logical_and, lambda x, y: x & y, types=BOOLEAN, result="boolean")
+binary("LogicalOr", np.logical_or, lambda x, y: x | y, types=BOOLEAN, result="boolean")
+binary("LogicalXor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean")
+binary("BitwiseAnd", np.bitwise_and, lambda x, y: x & y, opset=13, types=BITS)
+binary("BitwiseOr", np.bitwise_or, lambda x, y: x | y, opset=13, types=BITS)
+binary("BitwiseXor", np.bitwise_xor, lambda x, y: x ^ y, opset=13, types=BITS)
+unary("LogicalNot", np.logical_not, lambda x: x ^ True, types=BOOLEAN)
+
+
+def _bitwise_not(x: Any) -> Any:
+    return x ^ True if t.dtype(x) == "boolean" else ~x
+
+
+unary("BitwiseNot", np.invert, _bitwise_not, opset=13, types=BITS)
+
+
+def _shift_body(left: bool) -> Any:
+    """Shifts by less than 0 or by the width or more give what shifting one by one would: 0, or the sign."""
+
+    def body(x: Any, y: Any) -> Any:
+        bits = int(t.dtype(x)[1:])
+        inside = y < bits if t.dtype(y)[0] == "u" else (y >= 0) & (y < bits)
+        y = t.where(inside, y, 0)
+        if left:
+            return t.where(inside, x << y, 0)
+        rest = t.where(x < 0, -1 + 0 * x, 0 * x) if t.dtype(x)[0] == "i" else 0
+        return t.where(inside, x >> y, rest)
+
+    return body
+
+
+def _shift(ufunc: Any) -> Any:
+    def ref(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        bits = 8 * x.dtype.itemsize
+        inside = (y >= 0) & (y < bits)
+        past = ufunc(ufunc(x, x.dtype.type(bits - 1)), x.dtype.type(1))
+        return np.where(inside, ufunc(x, np.where(inside, y, 0).astype(x.dtype)), past).astype(x.dtype)
+
+    return ref
+
+
+SHIFT = {"left_node": "arg0", "right_node": "arg1"}
+binary(
+    "BitwiseLeftShift",
+    _shift(np.left_shift),
+    _shift_body(True),
+    opset=15,
+    types=INTS,
+    domain=(0, 7),
+    builder=SHIFT,
+)
+binary(
+    "BitwiseRightShift",
+    _shift(np.right_shift),
+    _shift_body(False),
+    opset=15,
+    types=INTS,
+    domain=(0, 7),
+    builder=SHIFT,
+)
+
+
+def _boolean_of(x: TensorType) -> TensorType:
+    check(x.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {x.dtype}")
+    return TensorType("boolean", x.shape)
+
+
+def _infer_test(data: TensorType) -> TensorType:
+    return _boolean_of(data)
+
+
+def _infer_isinf(
+    data: TensorType, *, detect_negative: Bool = True, detect_positive: Bool = True
+) -> TensorType:
+    return _boolean_of(data)
+
+
+def _isinf(x: np.ndarray, *, detect_negative: bool = True, detect_positive: bool = True) -> np.ndarray:
+    return (detect_negative & (x == -np.inf)) | (detect_positive & (x == np.inf))
+
+
+def _isinf_body(x: Any, *, detect_negative: bool = True, detect_positive: bool = True) -> Any:
+    if detect_negative and detect_positive:
+        return t.isinf(x)
+    return (
+        x == float("-inf")
+        if detect_negative
+        else (x == float("inf"))
+        if detect_positive
+        else x < float("-inf")
+    )
+
+
+unary(
+    "IsNaN", np.isnan, lambda x: t.isnan(x), opset=10, types=REALS, infer=_infer_test, builder={"": "is_nan"}
+)
+unary(
+    "IsFinite", np.isfinite, lambda x: t.absolute(x) < float("inf"), opset=10, types=REALS, infer=_infer_test
+)
+unary(
+    "IsInf",
+    _isinf,
+    _isinf_body,
+    opset=10,
+    types=REALS,
+    infer=_infer_isinf,
+    variants=({}, {"detect_negative": False}, {"detect_positive": False}),
+)
+
+
+@op("Select", opset=1, types=COMPARABLE)
+class Select:
+    """then_node where cond holds, else else_node; all three broadcast."""
+
+    def infer(cond, then_node, else_node, *, auto_broadcast: Str = "numpy"):
+        check(cond.dtype in ("boolean", "dynamic"), f"the condition should be boolean, not {cond.dtype}")
+        dtype = common_dtype(then_node, else_node, [*COMPARABLE, "string"])
+        branches = TensorType(dtype, broadcast_types(then_node, else_node, auto_broadcast))
+        out = TensorType(dtype, broadcast_types(cond, branches, auto_broadcast))
+        return propagate(out, np.where, cond, then_node, else_node)
+
+    def ref(cond, x, y, *, auto_broadcast="numpy"):
+        return np.where(cond, x, y)
+
+    def scalar(cond, x, y, *, auto_broadcast="numpy"):
+        return t.where(cond, x, y)
+
+    def samples(rng, dtype="f32"):
+        for shapes in (
+            ((17,),) * 3,
+            ((3, 1), (1, 5), ()),
+            ((33,), (), ()),
+            ((2, 3, 8),) * 3,
+            ((0, 2), (2,), ()),
+        ):
+            cond = random_array(rng, shapes[0], "boolean")
+            yield [cond, *(random_array(rng, s, dtype) for s in shapes[1:])], {}

@@ -1,0 +1,397 @@
+"""Native Gather and Scatter: rows copied from or to where indices point.
+
+One kernel walks up to four dimensions of items. An item reads `depth` indices, which name a place in the
+data, and copies a row of n elements from there to the output ("gather") or from the updates to there
+("scatter"). Every index is checked before it is used: one out of range gives zeros where the operation says
+so, else error code 1.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering, plan_copy
+from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.views import View, merge_dims, product
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Value
+from ovjit.graph.shapes import normalize_axis
+from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
+
+_DIMS = 4
+#: Indices that name one place.
+_DEPTH = 6
+_BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
+#: Element types of indices that the kernel reads.
+INDICES = frozenset("i8 i16 i32 i64 u8 u16 u32".split())
+
+
+@functools.cache
+def index_kernel(direction: str, index: str, dtype: str, combine: str = "", zeros: bool = False) -> Kernel:
+    """`dtype` is moved as it is, or joined to what is there by the vector operation `combine`."""
+    size = SIZE[dtype]
+    frame = Frame().pointers("x", "y", "at")
+    frame.integers("n", "x_n", "y_n", "items", "per_chunk", "depth", "at_k")
+    for d in range(_DIMS):
+        frame.integers(f"d{d}", f"x_{d}", f"y_{d}", f"at_{d}")
+    read = frame.prologue()
+    # the rest is a table that the loop over places reads
+    table = sum(1 + pointer for _, pointer in frame.fields)
+    for k in range(_DEPTH):
+        frame.integers(f"extent{k}", f"stride{k}")
+    moved = "p" if direction == "gather" else "q"
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", read]
+    src += ["    item = chunk * per_chunk", "    stop = imin(item + per_chunk, items)", "    rest = item"]
+    for d in range(_DIMS - 1, 0, -1):
+        src += [f"    i{d} = rest % d{d}", f"    rest = rest // d{d}"]
+    src += ["    i0 = rest", "    while item < stop:"]
+    for v, name in (("p", "x"), ("q", "y"), ("a", "at")):
+        src += [f"        {v} = {name}" + "".join(f" + i{d} * {name}_{d}" for d in range(_DIMS))]
+    src += ["        valid = 1", "        k = 0", "        while k < depth:"]
+    src += [f"            place = ld_{index}(a + k * at_k) + 0"]
+    src += [f"            extent = ld(args, {table} + 2 * k)"]
+    src += ["            if place < 0:", "                place += extent"]
+    src += ["            if place < 0 or place >= extent:", "                valid = 0", "            else:"]
+    src += [f"                {moved} += place * ld(args, {table + 1} + 2 * k)", "            k += 1"]
+    src += ["        i = 0", "        if valid == 0:"]
+    if zeros:
+        src += [f"            zero = const_{dtype}(0)", "            while i < n:"]
+        src += [f"                scatter_{dtype}(q + i * y_n, y_n, zero, n - i)", "                i += VL"]
+    else:
+        src += ["            return 1"]
+    if not combine:
+        src += ["        elif n == 1:", f"            st_{dtype}(q, ld_{dtype}(p))"]
+    src += [f"        elif x_n == {size} and y_n == {size}:", "            while i + VL <= n:"]
+    src += _move(combine, f"load_{dtype}(%s + i * {size})", f"store_{dtype}(q + i * {size}, v)", 16)
+    src += ["                i += VL", "            if i < n:"]
+    load, store = f"loadm_{dtype}(%s + i * {size}, n - i)", f"storem_{dtype}(q + i * {size}, v, n - i)"
+    src += _move(combine, load, store, 16)
+    src += ["        else:", "            while i < n:"]
+    load = f"gather_{dtype}(%s + i * %s_n, %s_n, n - i)"
+    src += _move(combine, load, f"scatter_{dtype}(q + i * y_n, y_n, v, n - i)", 16)
+    src += ["                i += VL"]
+    indent = "        "
+    for d in range(_DIMS - 1, 0, -1):
+        src += [f"{indent}i{d} += 1", f"{indent}if i{d} == d{d}:", f"{indent}    i{d} = 0"]
+        indent += "    "
+    src += [f"{indent}i0 += 1", "        item += 1", "    return 0", ""]
+    return Kernel(f"{direction}{'_' + combine if combine else ''}_{index}_{dtype}", "\n".join(src), frame)
+
+
+def _move(combine: str, load: str, store: str, indent: int) -> list[str]:
+    def of(pointer: str, name: str) -> str:
+        return load.replace("%s", pointer, 1).replace("%s", name)
+
+    lines = [f"v = {of('p', 'x')}"]
+    if combine:
+        lines += [f"v = {combine}({of('q', 'y')}, v)"]
+    return [" " * indent + line for line in [*lines, store]]
+
+
+class Walk(NamedTuple):
+    """What an index kernel walks: extents, and byte strides of source, target and indices for each dimension;
+    for each of the `depth` indices that name a place the extent and the byte stride in the data."""
+
+    extents: Sequence[int]
+    source: Sequence[int]
+    target: Sequence[int]
+    indices: Sequence[int]
+    places: Sequence[tuple[int, int]]
+    at_k: int = 0
+
+
+def plan_indexed(
+    planner: Planner, kernel: Kernel, source: View, target: View, at: View, walk: Walk, ordered: bool
+) -> bool:
+    """Add the step; False when the walk has too many dimensions.
+
+    `ordered`: items may name one place twice, and the last one has to win.
+    """
+    if product(walk.extents) == 0:
+        return True
+    order: Sequence[int] = range(len(walk.extents))
+    if not ordered:
+        order = sorted(order, key=lambda a: (-abs(walk.target[a]), a))
+    extents, (xs, ys, ats) = merge_dims(
+        [walk.extents[a] for a in order],
+        [[s[a] for a in order] for s in (walk.source, walk.target, walk.indices)],
+    )
+    n, x_n, y_n = 1, target.itemsize, target.itemsize
+    if ats and ats[-1] == 0 and ys[-1] != 0:
+        ats.pop()
+        n, x_n, y_n = extents.pop(), xs.pop(), ys.pop()
+    if len(extents) > _DIMS or len(walk.places) > _DEPTH:
+        return False
+    items = product(extents)
+    work = n * target.itemsize * 2 + 16
+    per_chunk = split(items, work)
+    if ordered:
+        # the first dimension may be shared out if no index depends on it
+        free = extents[0] if extents and ats[0] == 0 and ys[0] != 0 else 1
+        per_chunk = items // free * split(free, work * (items // free))
+    missing = _DIMS - len(extents)
+    values: dict[str, Any] = {
+        "x": source.ptr, "y": target.ptr, "at": at.ptr, "n": n, "x_n": x_n, "y_n": y_n, "items": items,
+        "per_chunk": per_chunk, "depth": len(walk.places), "at_k": walk.at_k,
+    }  # fmt: skip
+    for d in range(_DIMS):
+        row = (1, 0, 0, 0) if d < missing else tuple(v[d - missing] for v in (extents, xs, ys, ats))
+        values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}", f"at_{d}"), row, strict=True))
+    for k in range(_DEPTH):
+        values[f"extent{k}"], values[f"stride{k}"] = walk.places[k] if k < len(walk.places) else (0, 0)
+    planner.step(kernel, values, ceil_div(items, per_chunk), [source, at], [target], 0.0)
+    return True
+
+
+class Indexed(Lowering):
+    """A gather: `walk(planner, data, indices, output)` says how. The data is input 0, the indices input 1."""
+
+    def __init__(self, group: Group, zeros: bool):
+        super().__init__(group)
+        assert group.anchor is not None
+        self.node = group.anchor
+        self.data, self.indices = self.node.inputs[:2]
+        self.out = self.node.output
+        self.kernel = index_kernel("gather", self.indices.dtype, _BITS[SIZE[self.out.dtype]], zeros=zeros)
+        self.kernels = (self.kernel,)
+
+    def pack(self, constants: Constants) -> None:
+        for value in (self.data, self.indices):
+            if value.constant is not None:
+                constants.view(value.constant, value.dtype)
+
+    def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
+        raise NotImplementedError
+
+    def plan(self, planner: Planner) -> None:
+        data, indices = planner.view(self.data), planner.view(self.indices)
+        out = planner.output(self.out)
+        walk = self.walk(planner, data, indices, out)
+        if not plan_indexed(planner, self.kernel, data, out, indices, walk, False):
+            inputs = [planner.contiguous(v) for v in self.node.inputs]
+            planner.host_step(self.node, inputs, [out])
+
+
+class Gather(Indexed):
+    """Gather along one axis; the first `batch` dimensions of data and indices go together."""
+
+    def __init__(self, group: Group, axis: int, batch: int):
+        super().__init__(group, True)
+        self.axis = axis
+        self.batch = batch
+
+    def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
+        axis, batch = self.axis, self.batch
+        inside, after = len(indices.shape) - batch, len(data.shape) - axis - 1
+        source = (*data.strides[:axis], *(0,) * inside, *data.strides[axis + 1 :])
+        at = (*indices.strides[:batch], *(0,) * (axis - batch), *indices.strides[batch:], *(0,) * after)
+        return Walk(out.shape, source, out.strides, at, [(data.shape[axis], data.strides[axis])])
+
+
+class GatherElements(Indexed):
+    """out[i, j, k] = data[indices[i, j, k], j, k]"""
+
+    def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
+        axis = normalize_axis(self.node.attrs["axis"], len(data.shape))
+        source = [0 if a == axis else s for a, s in enumerate(data.strides)]
+        place = (data.shape[axis], data.strides[axis])
+        return Walk(out.shape, source, out.strides, indices.strides, [place])
+
+
+class GatherND(Indexed):
+    """The last dimension of the indices names a place in the data, after the batch dimensions."""
+
+    def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
+        batch, depth = self.node.attrs["batch_dims"], indices.shape[-1]
+        many = len(indices.shape) - 1
+        shape = (*indices.shape[:-1], *data.shape[batch + depth :])
+        target = out.reshape(shape)  # batch dimensions that came out as one are split again
+        assert target is not None
+        tail = len(data.shape) - batch - depth
+        source = (*data.strides[:batch], *(0,) * (many - batch), *data.strides[batch + depth :])
+        at = (*indices.strides[:-1], *(0,) * tail)
+        places = list(zip(data.shape, data.strides, strict=True))[batch : batch + depth]
+        return Walk(shape, source, target.strides, at, places, indices.strides[-1])
+
+
+class Scatter(Lowering):
+    """The data copied, then the updates written or joined to where the indices point."""
+
+    def __init__(self, group: Group, combine: str = ""):
+        super().__init__(group)
+        assert group.anchor is not None
+        self.node = group.anchor
+        self.data, self.indices, self.updates = self.node.inputs[:3]
+        self.out = self.node.output
+        dtype = self.out.dtype if combine else _BITS[SIZE[self.out.dtype]]
+        self.kernel = index_kernel("scatter", self.indices.dtype, dtype, combine)
+        self.kernels = (self.kernel,)
+
+    def pack(self, constants: Constants) -> None:
+        for value in (self.data, self.indices, self.updates):
+            if value.constant is not None:
+                constants.view(value.constant, value.dtype)
+
+    def begin(self, planner: Planner, indices: View, out: View, walk: Walk) -> None:
+        """Steps before the updates, when the data has been copied."""
+
+    def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
+        """None where the updates do not have the shape that indices and data ask for."""
+        raise NotImplementedError
+
+    def plan(self, planner: Planner) -> None:
+        data, indices, updates = (planner.view(v) for v in (self.data, self.indices, self.updates))
+        out = planner.output(self.out)
+        walk = self.walk(planner, updates, indices, out)
+        if walk is not None and len(walk.extents) <= _DIMS:
+            if out.count:
+                plan_copy(planner, data, out)
+            self.begin(planner, indices, out, walk)
+            plan_indexed(planner, self.kernel, updates, out, indices, walk, True)
+            return
+        planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [out])
+
+
+class ScatterUpdate(Scatter):
+    """Slices along one axis."""
+
+    def __init__(self, group: Group, axis: int):
+        super().__init__(group)
+        self.axis = axis
+
+    def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
+        axis, inside = self.axis, len(indices.shape)
+        shape = (*out.shape[:axis], *indices.shape, *out.shape[axis + 1 :])
+        if updates.shape != shape:
+            return None
+        target = (*out.strides[:axis], *(0,) * inside, *out.strides[axis + 1 :])
+        at = (*(0,) * axis, *indices.strides, *(0,) * (len(out.shape) - axis - 1))
+        return Walk(shape, updates.strides, target, at, [(out.shape[axis], out.strides[axis])])
+
+
+class ScatterND(Scatter):
+    """Parts that the rows of the indices name."""
+
+    def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
+        depth = indices.shape[-1]
+        shape = (*indices.shape[:-1], *out.shape[depth:])
+        if updates.shape != shape or depth > _DEPTH:
+            return None
+        many, tail = len(indices.shape) - 1, len(out.shape) - depth
+        target = (*(0,) * many, *out.strides[depth:])
+        at = (*indices.strides[:-1], *(0,) * tail)
+        places = list(zip(out.shape, out.strides, strict=True))[:depth]
+        return Walk(shape, updates.strides, target, at, places, indices.strides[-1])
+
+
+class ScatterElements(Scatter):
+    """Single elements along one axis."""
+
+    def __init__(self, group: Group, axis: int, combine: str, neutral: np.ndarray | None = None):
+        super().__init__(group, combine)
+        self.axis = axis
+        self.neutral = neutral  # what named places hold before updates are joined; None: the data
+        if neutral is not None:
+            self.put = index_kernel("scatter", self.indices.dtype, _BITS[SIZE[self.out.dtype]])
+            self.kernels = (self.put, self.kernel)
+
+    def pack(self, constants: Constants) -> None:
+        super().pack(constants)
+        if self.neutral is not None:
+            constants.view(self.neutral, self.out.dtype)
+
+    def begin(self, planner: Planner, indices: View, out: View, walk: Walk) -> None:
+        if self.neutral is not None:
+            one = planner.constants.view(self.neutral, self.out.dtype)
+            flat = walk._replace(source=[0] * len(walk.extents))
+            plan_indexed(planner, self.put, one, out, indices, flat, True)
+
+    def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
+        if updates.shape != indices.shape or any(
+            i > d for a, (i, d) in enumerate(zip(indices.shape, out.shape, strict=True)) if a != self.axis
+        ):
+            return None
+        target = [0 if a == self.axis else s for a, s in enumerate(out.strides)]
+        place = (out.shape[self.axis], out.strides[self.axis])
+        return Walk(indices.shape, updates.strides, target, indices.strides, [place])
+
+
+def _axis(value: Value, rank: int) -> int | None:
+    """The value of an axis input, counted from 0, where it is known."""
+    known = value.type.value
+    return None if known is None else normalize_axis(int(known.reshape(-1)[0]), rank)
+
+
+def lower_gather(group: Group) -> Lowering | None:
+    """A slice where the indices are evenly spaced constants, else a kernel."""
+    node = group.last
+    data, indices, axes = node.inputs
+    axis = _axis(axes, len(data.shape))
+    if axis is None or indices.dtype not in INDICES:
+        return None
+    batch = node.attrs.get("batch_dims", 0)
+    batch = batch + len(indices.shape) if batch < 0 else batch
+    extent = data.shape[axis]
+    known = indices.type.value
+    if known is not None and not batch and isinstance(extent, int) and even_step(known) is not None:
+        same_sign = not known.size or (0 <= known.min() and known.max() < extent)
+        if same_sign or (-extent <= known.min() and known.max() < 0):
+            return Viewed(group, gather_view)
+    return Gather(group, axis, batch)
+
+
+def lower_gather_elements(group: Group) -> Lowering | None:
+    return GatherElements(group, False) if group.last.inputs[1].dtype in INDICES else None
+
+
+def lower_gather_nd(group: Group) -> Lowering | None:
+    indices = group.last.inputs[1]
+    depth = indices.shape[-1] if indices.shape else None
+    if indices.dtype not in INDICES or not isinstance(depth, int) or depth > _DEPTH:
+        return None
+    return GatherND(group, False)
+
+
+def lower_scatter_update(group: Group) -> Lowering | None:
+    node = group.last
+    axis = _axis(node.inputs[3], len(node.inputs[0].shape))
+    if axis is None or node.inputs[1].dtype not in INDICES:
+        return None
+    return ScatterUpdate(group, axis)
+
+
+def lower_scatter_nd(group: Group) -> Lowering | None:
+    return ScatterND(group) if group.last.inputs[1].dtype in INDICES else None
+
+
+COMBINE = {"none": "", "sum": "add", "prod": "mul", "min": "min_", "max": "max_"}
+
+
+def neutral_element(reduction: str, dtype: str) -> np.ndarray:
+    """What changes nothing when it is joined, as an array of one element."""
+    target = numpy_dtype(dtype)
+    if reduction in ("sum", "prod"):
+        return np.array([reduction == "prod"]).astype(target)
+    if target.kind in "iu":
+        limits = np.iinfo(target)
+        return np.array([limits.max if reduction == "min" else limits.min], target)
+    return np.array([np.inf if reduction == "min" else -np.inf]).astype(target)
+
+
+def lower_scatter_elements(group: Group) -> Lowering | None:
+    """Native for all reductions but the mean."""
+    node = group.last
+    axis = _axis(node.inputs[3], len(node.inputs[0].shape))
+    reduction = node.attrs.get("reduction", "none").lower()
+    if axis is None or node.inputs[1].dtype not in INDICES or reduction not in COMBINE:
+        return None
+    if reduction == "none" or node.attrs["use_init_val"]:
+        return ScatterElements(group, axis, COMBINE[reduction])
+    return ScatterElements(group, axis, COMBINE[reduction], neutral_element(reduction, node.output.dtype))

@@ -1,0 +1,434 @@
+"""Operations driven by indices: gather, one-hot, top-k, cumulative sums, positions of non-zeros.
+
+A negative index counts from the end. An index out of range gives zeros where an element is read
+(Gather) and is refused, with InferenceError, everywhere else: memory outside of a tensor is never touched.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, Interval, dim, is_static, merge, normalize_axis
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar, propagate, widened
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.indexing.cpu_gather import lower_gather, lower_gather_elements, lower_gather_nd
+from ovjit_ops.indexing.cpu_scan import lower_cumsum
+from ovjit_ops.indexing.cpu_topk import lower_topk
+from ovjit_ops.movement.shape import MOVABLE, ints
+
+#: The depth up to which one-hot codes are made by comparing with all positions.
+MOST_DEPTH = 1 << 20
+_INDEX: dict[str, Any] = {"i32": np.int32, "i64": np.int64}
+
+
+def check_index_type(indices: TensorType) -> None:
+    check(indices.dtype in (*INTEGERS, "dynamic"), f"indices should be integers, not {indices.dtype}")
+
+
+def checked_indices(indices: np.ndarray, extent: int) -> np.ndarray:
+    """Indices from 0 on. Raises InferenceError when one is out of [-extent, extent)."""
+    wide = indices.astype(np.int64)
+    if wide.size and (wide.min() < -extent or wide.max() >= extent):
+        raise InferenceError(f"an index is out of range for {extent} elements: {wide.min()} .. {wide.max()}")
+    return np.where(wide < 0, wide + extent, wide)
+
+
+def gather(data: np.ndarray, indices: np.ndarray, axis: int, batch_dims: int = 0) -> np.ndarray:
+    """data[..., indices, ...] along `axis`; zeros for indices out of range."""
+    extent = data.shape[axis]
+    wide = indices.astype(np.int64)
+    valid = (wide >= -extent) & (wide < extent)
+    shape = (*data.shape[:axis], *indices.shape[batch_dims:], *data.shape[axis + 1 :])
+    if extent == 0 or not math.prod(shape):
+        return np.zeros(shape, dtype=data.dtype)
+    places = np.where(valid, np.where(wide < 0, wide + extent, wide), 0)
+    batch = data.shape[:batch_dims]
+    flat_data = data.reshape(math.prod(batch), *data.shape[batch_dims:])
+    flat = places.reshape(math.prod(batch), *indices.shape[batch_dims:])
+    out = np.stack([np.take(d, i, axis - batch_dims) for d, i in zip(flat_data, flat, strict=True)]).reshape(
+        shape
+    )
+    if not valid.all():
+        rest = data.ndim - axis - 1
+        lead = (*batch, *(1,) * (axis - batch_dims), *indices.shape[batch_dims:], *(1,) * rest)
+        out = np.where(valid.reshape(lead), out, np.zeros((), dtype=data.dtype))
+    return out
+
+
+def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch_dims: int) -> TensorType:
+    check_index_type(indices)
+    place = known_scalar(axis, "axis")
+    if data.shape is None or indices.shape is None:
+        return TensorType(data.dtype, None)
+    batch = batch_dims + len(indices.shape) if batch_dims < 0 else batch_dims
+    check(0 <= batch <= len(indices.shape), f"batch_dims {batch_dims} is out of range for {indices}")
+    rank = len(data.shape) + len(indices.shape) - 1 - batch
+    if place is None:
+        return TensorType(data.dtype, (ANY,) * rank)
+    place = normalize_axis(place, len(data.shape))
+    check(batch <= place, f"batch_dims {batch_dims} should not be above the axis {place}")
+    lead: list[Dim] = []
+    for d, i in zip(data.shape[:batch], indices.shape[:batch], strict=True):
+        both = merge(d, i)
+        check(both is not None, f"the batch dimensions of {data} and {indices} differ")
+        lead.append(both)  # type: ignore[arg-type]
+    shape = (*lead, *data.shape[batch:place], *indices.shape[batch:], *data.shape[place + 1 :])
+    return propagate(
+        TensorType(data.dtype, shape), lambda d, i, a: gather(d, i, place, batch), data, indices, axis
+    )
+
+
+def _gather(data: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_dims: int = 0) -> np.ndarray:
+    batch = batch_dims + indices.ndim if batch_dims < 0 else batch_dims
+    return gather(data, indices, normalize_axis(int(axis.reshape(-1)[0]), data.ndim), batch)
+
+
+def _gather_samples(version: int):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        cases: list[tuple] = [
+            ((10,), (4,), 0, 0),
+            ((5, 17), (3,), 1, 0),
+            ((5, 17), (2, 3), 0, 0),
+            ((3, 4, 5), (), 1, 0),
+            ((2, 16), (7,), -1, 0),
+            ((3, 4), (0,), 0, 0),
+        ]
+        if version > 1:
+            cases += [((2, 5, 3), (2, 4), 1, 1), ((2, 3, 5, 4), (2, 3, 2), 2, 2), ((2, 5), (2, 3), 1, -1)]
+        for shape, many, axis, batch in cases:
+            index = rng.integers(-shape[axis] if version == 8 else 0, shape[axis], many)
+            attrs = {} if version == 1 else {"batch_dims": batch}
+            yield [random_array(rng, shape, dtype), np.asarray(index, dtype=np.int64), np.array(axis)], attrs
+        if version == 8:
+            yield [random_array(rng, (5, 3), dtype), ints(-6, 5, 1, 1 << 40), np.array(0)], {"batch_dims": 0}
+
+    return samples
+
+
+@op("Gather", opset=1, types=MOVABLE, lower=lower_gather)
+class Gather1:
+    """The parts of the data that `indices` name along `axis`."""
+
+    def infer(data, indices, axis):
+        return _infer_gather(data, indices, axis, 0)
+
+    ref = _gather
+    samples = _gather_samples(1)
+
+
+@op("Gather", opset=7, types=MOVABLE, lower=lower_gather)
+class Gather7:
+    """Gather in which the first `batch_dims` dimensions of data and indices go together."""
+
+    def infer(data, indices, axis, *, batch_dims: Int = 0):
+        return _infer_gather(data, indices, axis, batch_dims)
+
+    ref = _gather
+    samples = _gather_samples(7)
+
+
+@op("Gather", opset=8, types=MOVABLE, lower=lower_gather)
+class Gather8:
+    """Gather-7 with negative indices, and zeros for those out of range."""
+
+    def infer(data, indices, axis, *, batch_dims: Int = 0):
+        return _infer_gather(data, indices, axis, batch_dims)
+
+    ref = _gather
+    samples = _gather_samples(8)
+
+
+@op("GatherElements", opset=6, types=MOVABLE, lower=lower_gather_elements)
+class GatherElements:
+    """out[i, j, k] = data[indices[i, j, k], j, k] for axis 0, and so on."""
+
+    def infer(data, indices, *, axis: Int = 0):
+        check_index_type(indices)
+        ranks = {x.rank for x in (data, indices)} - {None}
+        check(len(ranks) <= 1, f"{data} and {indices} differ in rank")
+        if data.shape is not None and indices.shape is not None:
+            place = normalize_axis(axis, len(data.shape))
+            fits = all(
+                i == place or merge(a, b) is not None
+                for i, (a, b) in enumerate(zip(data.shape, indices.shape, strict=True))
+            )
+            check(fits, f"{data} and {indices} differ beside axis {axis}")
+        return TensorType(data.dtype, indices.shape)
+
+    def ref(data, indices, *, axis=0):
+        axis = normalize_axis(axis, data.ndim)
+        return np.take_along_axis(data, checked_indices(indices, data.shape[axis]), axis)
+
+    def samples(rng, dtype="f32"):
+        for shape, many, axis in (
+            ((7,), (4,), 0),
+            ((3, 17), (3, 5), 1),
+            ((5, 16), (2, 16), 0),
+            ((2, 3, 4), (2, 3, 9), -1),
+        ):
+            index = rng.integers(0, shape[axis], many)
+            yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"axis": axis}
+
+
+def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, flatten: bool) -> TensorType:
+    check_index_type(indices)
+    check(batch_dims >= 0, f"batch_dims {batch_dims} should not be negative")
+    if data.shape is None or indices.shape is None:
+        return TensorType(data.dtype, None)
+    check(batch_dims < min(len(data.shape), len(indices.shape)), f"batch_dims {batch_dims} is too large")
+    depth = indices.shape[-1]
+    for d, i in zip(data.shape[:batch_dims], indices.shape[:batch_dims], strict=True):
+        check(merge(d, i) is not None, f"the batch dimensions of {data} and {indices} differ")
+    if isinstance(depth, Interval):
+        return TensorType(data.dtype, None)
+    check(1 <= depth <= len(data.shape) - batch_dims, f"{indices} names {depth} of the dimensions of {data}")
+    batch: tuple[Dim, ...] = indices.shape[:batch_dims]
+    if flatten and batch_dims > 1:
+        batch = (math.prod(batch),)
+    return TensorType(data.dtype, (*batch, *indices.shape[batch_dims:-1], *data.shape[batch_dims + depth :]))
+
+
+def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: bool) -> np.ndarray:
+    batch, depth = data.shape[:batch_dims], indices.shape[-1]
+    places = tuple(checked_indices(indices[..., k], data.shape[batch_dims + k]) for k in range(depth))
+    many = indices.ndim - 1 - batch_dims
+    grids = tuple(
+        np.arange(b).reshape((1,) * i + (b,) + (1,) * (batch_dims - i - 1 + many))
+        for i, b in enumerate(batch)
+    )
+    out = data[grids + places]
+    return out.reshape(math.prod(batch), *out.shape[batch_dims:]) if flatten and batch_dims > 1 else out
+
+
+def _gather_nd_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, many, batch in (
+        ((5,), (3, 1), 0),
+        ((4, 17), (3, 1), 0),
+        ((4, 5, 6), (2, 3, 2), 0),
+        ((2, 4, 5), (2, 3, 1), 1),
+        ((2, 3, 4, 5), (2, 3, 2), 2),
+        ((3, 4), (2,), 0),
+    ):
+        index = np.stack([rng.integers(0, shape[batch + k], many[:-1]) for k in range(many[-1])], -1)
+        yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"batch_dims": batch}
+
+
+@op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=lower_gather_nd)
+class GatherND5:
+    """The parts of the data that the rows of `indices` name; batch dimensions come out as one."""
+
+    def infer(data, indices, *, batch_dims: Int = 0):
+        return _infer_gather_nd(data, indices, batch_dims, True)
+
+    def ref(data, indices, *, batch_dims=0):
+        return _gather_nd(data, indices, batch_dims, True)
+
+    samples = _gather_nd_samples
+
+
+@op("GatherND", opset=8, types=MOVABLE, builder={"": "gather_nd"}, lower=lower_gather_nd)
+class GatherND8:
+    """The parts of the data that the rows of `indices` name."""
+
+    def infer(data, indices, *, batch_dims: Int = 0):
+        return _infer_gather_nd(data, indices, batch_dims, False)
+
+    def ref(data, indices, *, batch_dims=0):
+        return _gather_nd(data, indices, batch_dims, False)
+
+    samples = _gather_nd_samples
+
+
+@op("OneHot", opset=1, types=["i32", "i64"])
+class OneHot:
+    """on_value where the new dimension's position is the index, off_value elsewhere; indices out of range
+    (negative ones too) have no such position."""
+
+    def infer(indices, depth, on_value, off_value, *, axis: Int):
+        check_index_type(indices)
+        check(on_value.dtype == off_value.dtype, f"{on_value} and {off_value} differ in element type")
+        count = known_scalar(depth, "depth")
+        check(count is None or count >= 1, f"depth {count} should be positive")
+        if indices.shape is None:
+            return TensorType(on_value.dtype, None)
+        place = normalize_axis(axis, len(indices.shape) + 1)
+        new = ANY if count is None else count
+        return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
+
+    def ref(indices, depth, on_value, off_value, *, axis):
+        place = normalize_axis(axis, indices.ndim + 1)
+        count = int(depth.reshape(()))
+        check(count >= 0, f"depth {count} should not be negative")
+        at = np.arange(count).reshape((count,) + (1,) * (indices.ndim - place))
+        hit = np.expand_dims(indices, place) == at
+        return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
+
+    def expand(b, node, inputs):
+        """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)"""
+        indices, depth, on, off = inputs
+        count = depth.type.value
+        if indices.shape is None or count is None or count.reshape(-1)[0] > MOST_DEPTH:
+            return None
+        rank = len(indices.shape) + 1
+        place = normalize_axis(node.attrs["axis"], rank)
+        w = Writer(b, node)
+        at = np.arange(int(count.reshape(-1)[0]), dtype=_INDEX[indices.dtype])
+        hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
+        return [w("Select", hit, on, off)]
+
+    def samples(rng, dtype="i64"):
+        on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
+        for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
+            index = np.asarray(rng.integers(-1, depth + 1, shape), dtype=_INDEX[dtype])
+            yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis}
+
+
+def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str, index: str):
+    check(mode.lower() in ("max", "min"), f"mode should be max or min, not {mode!r}")
+    check(sort.lower() in ("none", "index", "value"), f"sort should be none, index or value, not {sort!r}")
+    check(index in INDEX_TYPES, f"indices are i32 or i64, not {index}")
+    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    count = known_scalar(k, "k")
+    check(count is None or count >= 0, f"k {count} should not be negative")
+    if data.shape is None:
+        return TensorType(data.dtype, None), TensorType(index, None)
+    place = normalize_axis(axis, len(data.shape))
+    extent = data.shape[place]
+    if count is None:
+        extent = ANY
+    elif isinstance(extent, Interval):
+        lo, hi = extent.lo, extent.hi
+        extent = dim(min(lo, count), count if hi is None else min(hi, count))
+    else:
+        check(count <= extent, f"k {count} is more than the {extent} elements there are")
+        extent = count
+    shape = (*data.shape[:place], extent, *data.shape[place + 1 :])
+    return TensorType(data.dtype, shape), TensorType(index, shape)
+
+
+def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest (smallest) along `axis` and where they were. Of equals the first wins; NaN counts as
+    the largest number, as NumPy sorts it. `sort` none gives the order of values too."""
+    axis = normalize_axis(axis, data.ndim)
+    if not 0 <= k <= data.shape[axis]:
+        raise InferenceError(f"k {k} is not from 0 to {data.shape[axis]}")
+    keys = widened(data)  # NumPy does not know where NaN belongs among bf16
+    if mode.lower() == "min":
+        order = np.argsort(keys, axis, kind="stable")
+    else:
+        # from the back, so that the stable sort leaves equals in their order
+        order = data.shape[axis] - 1 - np.flip(np.argsort(np.flip(keys, axis), axis, kind="stable"), axis)
+    order = np.take(order, np.arange(k), axis)
+    if sort.lower() == "index":
+        order = np.sort(order, axis)
+    return np.take_along_axis(data, order, axis), order
+
+
+def _topk(data, k, *, axis, mode, sort, index_element_type="i32", stable=False):
+    values, order = top_k(data, int(k.reshape(-1)[0]), axis, mode, sort)
+    return values, order.astype(_INDEX[index_element_type])
+
+
+def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, k, axis in (
+        ((7,), 3, 0),
+        ((3, 17), 5, 1),
+        ((16, 3), 1, 0),
+        ((2, 5, 33), 33, -1),
+        ((1, 1000), 5, 1),
+    ):
+        for mode in ("max", "min"):
+            for sort in ("value", "index"):
+                data = random_array(rng, shape, dtype, (-100, 100))
+                yield [data, np.array(k, dtype=np.int64)], {"axis": axis, "mode": mode, "sort": sort}
+
+
+@op("TopK", opset=1, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
+class TopK1:
+    """The k largest or smallest elements along `axis`, and their positions as i32."""
+
+    def infer(data, k, *, axis: Int, mode: Str, sort: Str, index_element_type: DType = "i32"):
+        return _infer_topk(data, k, axis, mode, sort, index_element_type)
+
+    ref = _topk
+    samples = _topk_samples
+
+
+@op("TopK", opset=3, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
+class TopK3:
+    """The k largest or smallest elements along `axis`, and their positions."""
+
+    def infer(data, k, *, axis: Int, mode: Str, sort: Str, index_element_type: DType = "i32"):
+        return _infer_topk(data, k, axis, mode, sort, index_element_type)
+
+    ref = _topk
+    samples = _topk_samples
+
+
+@op("TopK", opset=11, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
+class TopK11:
+    """TopK-3; ours is always stable."""
+
+    def infer(
+        data, k, *, axis: Int, mode: Str, sort: Str, index_element_type: DType = "i32", stable: Bool = False
+    ):
+        return _infer_topk(data, k, axis, mode, sort, index_element_type)
+
+    ref = _topk
+    samples = _topk_samples
+
+
+@op("CumSum", opset=3, types=NUMBERS, lower=lower_cumsum)
+class CumSum:
+    """Sums of all elements up to each one along `axis`, itself included unless `exclusive`."""
+
+    def infer(arg, axis, *, exclusive: Bool = False, reverse: Bool = False):
+        place = known_scalar(axis, "axis")
+        if place is not None and arg.rank is not None:
+            normalize_axis(place, arg.rank)
+        check(arg.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {arg.dtype}")
+        return TensorType(arg.dtype, arg.shape)
+
+    def ref(arg, axis, *, exclusive=False, reverse=False):
+        place = normalize_axis(int(axis.reshape(-1)[0]), arg.ndim)
+        x = widened(np.flip(arg, place) if reverse else arg)
+        out = np.cumsum(x, place, dtype=x.dtype)
+        if exclusive:
+            out = np.roll(out, 1, place)
+            first = (slice(None),) * place + (slice(0, 1),)
+            out[first] = 0
+        return np.ascontiguousarray(np.flip(out, place) if reverse else out).astype(arg.dtype)
+
+    def samples(rng, dtype="f32"):
+        for shape, axis in (((7,), 0), ((3, 17), 1), ((16, 3), 0), ((2, 3, 5), -1)):
+            for exclusive in (False, True):
+                for reverse in (False, True):
+                    yield (
+                        [random_array(rng, shape, dtype), np.array(axis)],
+                        {"exclusive": exclusive, "reverse": reverse},
+                    )
+
+
+@op("NonZero", opset=3, types=MOVABLE)
+class NonZero:
+    """The positions of all elements that are not zero, [rank, how many], in order."""
+
+    def infer(data, *, output_type: DType = "i64"):
+        check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
+        most = math.prod(data.shape) if is_static(data.shape) else None
+        return TensorType(output_type, (ANY if data.rank is None else data.rank, dim(0, most)))
+
+    def ref(data, *, output_type="i64"):
+        places = np.nonzero(data.reshape(1) if data.ndim == 0 else data)
+        return np.stack(places[: data.ndim] or [places[0][:0]]).astype(_INDEX[output_type])[: data.ndim]
+
+    def samples(rng, dtype="f32"):
+        for shape in ((7,), (3, 17), (2, 3, 4), (0, 3)):
+            data = random_array(rng, shape, dtype)
+            yield [np.where(rng.random(shape) < 0.5, data, 0).astype(data.dtype)], {"output_type": "i64"}

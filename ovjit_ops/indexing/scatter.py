@@ -1,0 +1,202 @@
+"""Operations that write where indices point: the Scatter family.
+
+An index out of range is refused with InferenceError: memory outside of a tensor is never touched.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Bool, Str, TensorType, op
+from ovjit.graph.shapes import Interval, normalize_axis
+from ovjit_ops.common.values import known_scalar
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.indexing.cpu_gather import (
+    lower_scatter_elements,
+    lower_scatter_nd,
+    lower_scatter_update,
+)
+from ovjit_ops.indexing.gather import check_index_type, checked_indices
+from ovjit_ops.movement.shape import MOVABLE
+
+
+def _infer_scatter(data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
+    check_index_type(indices)
+    check(updates.dtype in (data.dtype, "dynamic"), f"{data} and {updates} differ in element type")
+    return TensorType(data.dtype, data.shape)
+
+
+@op("ScatterUpdate", opset=3, types=MOVABLE, lower=lower_scatter_update)
+class ScatterUpdate:
+    """The data with the slices that `indices` name along `axis` replaced by `updates`."""
+
+    def infer(data, indices, updates, axis):
+        place = known_scalar(axis, "axis")
+        if place is not None and data.rank is not None:
+            normalize_axis(place, data.rank)
+        return _infer_scatter(data, indices, updates)
+
+    def ref(data, indices, updates, axis):
+        place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        out = data.copy()
+        places = checked_indices(indices, data.shape[place])
+        out[(slice(None),) * place + (places,)] = updates
+        return out
+
+    def samples(rng, dtype="f32"):
+        for shape, many, axis in (((7,), (3,), 0), ((3, 17), (4,), 1), ((5, 3), (2, 2), 0)):
+            index = rng.permutation(shape[axis])[: math.prod(many)].reshape(many)
+            updates = (*shape[:axis], *many, *shape[axis + 1 :])
+            yield (
+                [
+                    random_array(rng, shape, dtype),
+                    index.astype(np.int64),
+                    random_array(rng, updates, dtype),
+                    np.array(axis),
+                ],
+                {},
+            )
+
+
+def _scatter_nd(data: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    out = data.copy()
+    places = tuple(checked_indices(indices[..., k], data.shape[k]) for k in range(indices.shape[-1]))
+    out[places] = updates
+    return out
+
+
+@op("ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"}, lower=lower_scatter_nd)
+class ScatterNDUpdate:
+    """The data with the parts that the rows of `indices` name replaced by `updates`, in their order."""
+
+    def infer(data, indices, updates):
+        if (
+            data.shape is not None
+            and indices.shape is not None
+            and not isinstance(indices.shape[-1], Interval)
+        ):
+            check(indices.shape[-1] <= len(data.shape), f"{indices} names more dimensions than {data} has")
+        return _infer_scatter(data, indices, updates)
+
+    ref = _scatter_nd
+
+    def samples(rng, dtype="f32"):
+        for shape, many in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
+            first = rng.permutation(shape[0])[: many[0]]
+            index = np.stack([first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1)
+            updates = (many[0], *shape[many[1] :])
+            yield (
+                [random_array(rng, shape, dtype), index.astype(np.int64), random_array(rng, updates, dtype)],
+                {},
+            )
+
+
+REDUCTIONS = {
+    "sum": np.add,
+    "prod": np.multiply,
+    "min": np.minimum,
+    "max": np.maximum,
+    "none": None,
+    "mean": np.add,
+}
+
+
+def scatter_elements(
+    data: np.ndarray, indices: np.ndarray, updates: np.ndarray, axis: int, reduction: str, use_init: bool
+) -> np.ndarray:
+    """Each update put at (or joined to) the element of the data that its index names along `axis`."""
+    out = data.copy()
+    places = np.indices(indices.shape)
+    at: list[np.ndarray] = list(places)
+    at[axis] = checked_indices(indices, data.shape[axis])
+    where = tuple(a.reshape(-1) for a in at)
+    function = REDUCTIONS[reduction]
+    if function is None:
+        out[where] = updates.reshape(-1)
+        return out
+    if not use_init:
+        neutral = {"sum": 0, "mean": 0, "prod": 1}
+        if reduction in neutral:
+            out[where] = neutral[reduction]
+        else:
+            real = data.dtype.kind not in "iu"
+            limit = (-np.inf, np.inf) if real else (np.iinfo(data.dtype).min, np.iinfo(data.dtype).max)
+            out[where] = limit[reduction == "min"]
+    function.at(out, where, updates.reshape(-1))
+    if reduction == "mean":
+        count = np.zeros(data.shape, dtype=np.int64)
+        np.add.at(count, where, 1)
+        divisor = np.maximum(count + bool(use_init) * (count > 0), 1)
+        quotient = out / divisor.astype(out.dtype) if out.dtype.kind == "f" else np.floor_divide(out, divisor)
+        out = quotient.astype(data.dtype)
+    return out
+
+
+def _infer_scatter_elements(
+    data: TensorType, indices: TensorType, updates: TensorType, axis: TensorType
+) -> TensorType:
+    place = known_scalar(axis, "axis")
+    if place is not None and data.rank is not None:
+        normalize_axis(place, data.rank)
+    ranks = {x.rank for x in (data, indices, updates)} - {None}
+    check(len(ranks) <= 1, f"{data}, {indices} and {updates} differ in rank")
+    return _infer_scatter(data, indices, updates)
+
+
+def _scatter_elements_samples(attrs: list[dict[str, Any]]):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for variant in attrs:
+            for shape, many, axis in (((9,), (4,), 0), ((3, 17), (3, 5), 1), ((6, 4), (2, 4), 0)):
+                index = np.argsort(rng.random((*many[:axis], shape[axis], *many[axis + 1 :])), axis)
+                index = np.take(index, np.arange(many[axis]), axis)
+                yield (
+                    [
+                        random_array(rng, shape, dtype),
+                        index.astype(np.int64),
+                        random_array(rng, many, dtype),
+                        np.array(axis),
+                    ],
+                    variant,
+                )
+
+    return samples
+
+
+@op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=lower_scatter_elements)
+class ScatterElementsUpdate3:
+    """The data with the elements that `indices` name along `axis` replaced by `updates`."""
+
+    def infer(data, indices, updates, axis):
+        return _infer_scatter_elements(data, indices, updates, axis)
+
+    def ref(data, indices, updates, axis):
+        return scatter_elements(
+            data, indices, updates, normalize_axis(int(axis.reshape(-1)[0]), data.ndim), "none", True
+        )
+
+    samples = _scatter_elements_samples([{}])
+
+
+@op("ScatterElementsUpdate", opset=12, types=NUMBERS, lower=lower_scatter_elements)
+class ScatterElementsUpdate12:
+    """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
+
+    def infer(data, indices, updates, axis, *, reduction: Str = "none", use_init_val: Bool = True):
+        check(reduction.lower() in REDUCTIONS, f"unknown reduction {reduction!r}")
+        return _infer_scatter_elements(data, indices, updates, axis)
+
+    def ref(data, indices, updates, axis, *, reduction="none", use_init_val=True):
+        place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        return scatter_elements(data, indices, updates, place, reduction.lower(), use_init_val)
+
+    samples = _scatter_elements_samples(
+        [
+            {"reduction": r, "use_init_val": u}
+            for r in ("none", "sum", "prod", "min", "max", "mean")
+            for u in (True, False)
+        ]
+    )

@@ -1,0 +1,206 @@
+"""Matrix products of two tensors that are both computed: the right-hand side is packed while running.
+
+    out[b, m, n] = sum over k of a[b, m, k] * b[b, k, n]
+
+Two steps: B into weight panels (as `tiled.pack_panels` does for constants), then the tile driver with one
+group for each matrix. Batch dimensions are merged where strides allow; else one pair of steps for each index
+of the outer ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ovjit.codegen.cpu.ir import Operand
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.views import Layout, View
+from ovjit.graph.graph import Value
+from ovjit.tiles.driver import Tiled, tile_width
+
+
+@functools.cache
+def pack_kernel(isa: Isa) -> Kernel:
+    """[G, K, N] with any strides -> panels. A chunk is a range of (matrix, panel) pairs."""
+    width, lanes = tile_width(isa), isa.lanes
+    frame = Frame().pointers("x", "y").integers("x_g", "x_k", "x_n", "y_g", "y_panel", "k", "n", "panels")
+    frame.integers("items", "per_chunk")
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    src += [
+        "    item = chunk * per_chunk",
+        "    stop = imin(item + per_chunk, items)",
+        "    while item < stop:",
+    ]
+    src += [
+        "        group = item // panels",
+        "        panel = item % panels",
+        f"        left = n - panel * {width}",
+    ]
+    src += [
+        f"        source = x + group * x_g + panel * {width} * x_n",
+        "        target = y + group * y_g + panel * y_panel",
+    ]
+    src += ["        i = 0"]
+    vectors = width // lanes
+    for condition, load in (("x_n == 4", "loadm_f32({}, {})"), ("x_n != 4", "gather_f32({}, x_n, {})")):
+        for wide, count in ((f"left > {lanes}", vectors), (f"left <= {lanes}", 1)):
+            src += [f"        while {condition} and {wide} and i < k:"]
+            for v in range(count):
+                value = load.format(f"source + {v * lanes} * x_n", f"left - {v * lanes}")
+                src += [f"            store_f32(target + {v * lanes * 4}, {value})"]
+            src += [
+                "            source += x_k",
+                f"            target += {count * lanes * 4}",
+                "            i += 1",
+            ]
+    src += ["        item += 1", "    return 0", ""]
+    return Kernel(f"pack_panels_f32_{width}", "\n".join(src), frame)
+
+
+class Product(Tiled):
+    """MatMul of two f32 tensors with constant or computed right-hand side, any number of batch dimensions."""
+
+    channel_axis = -1
+
+    def __init__(self, group: Group):
+        anchor = group.anchor
+        assert anchor is not None
+        self.node = anchor
+        self.outs = 0  # known when planned
+        super().__init__(group, "matmul")
+        self.packer = pack_kernel(self.isa)
+        self.kernels = (self.kernel, self.packer)
+
+    def _take_bias(self) -> int:
+        self.bias = None  # stays an operand: its panels are not known before the shape is
+        return 0
+
+    def _kind(self, value: Value) -> str:
+        """Where the right-hand side is a list, the output's last dimension is the rows, not the columns."""
+        return "scalar" if len(self.node.inputs[1].shape) == 1 else super()._kind(value)
+
+    def pack(self, constants: Constants) -> None:
+        for value in (*self.node.inputs, *self.operands):
+            if value.constant is not None:
+                constants.view(value.constant, value.dtype)
+        self.pack_bias(constants)
+
+    def plan(self, planner: Planner) -> None:
+        ra, rb = len(self.node.inputs[0].shape), len(self.node.inputs[1].shape)
+        a = self._matrix(planner, 0, ra > 1 and self.node.attrs["transpose_a"], 0)
+        b = self._matrix(planner, 1, rb > 1 and self.node.attrs["transpose_b"], -1)
+        y = planner.channels_last_output(self.out, -1) if self.out.shape else planner.output(self.out)
+        if not y.count:
+            return
+        m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+        batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
+        missing = ([-2] if ra == 1 else []) + ([-1] if rb == 1 else [])
+
+        def full(view: View) -> View:
+            """y or an operand as [batch..., m, n]."""
+            shape, strides = list(view.shape), list(view.strides)
+            if -1 in missing:
+                shape.append(1)
+                strides.append(view.itemsize)
+            if -2 in missing:
+                shape.insert(len(shape) - 1, 1)
+                strides.insert(len(strides) - 1, 0)
+            return View(view.buffer, shape, strides, view.itemsize, view.offset)
+
+        a, b = a.expand((*batch, m, k)), b.expand((*batch, k, n))
+        self.outs = n
+        width, lanes = tile_width(self.isa), self.isa.lanes
+        panels, last = ceil_div(n, width), n % width
+        self.panel_bytes = k * width * 4
+        floats = k * (n // width * width + (0 if not last else lanes if last <= lanes else width))
+        self.group_bytes = (floats * 4 + 63) // 64 * 64
+        views = [a, b, full(y)] + [
+            full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
+        ]
+        lead = [1 if len(set(batch)) == 0 else d for d in batch]
+        grouped = _last_group(lead, [v.strides[: len(lead)] for v in views])
+        for index in _indices(lead[: len(lead) - grouped]):
+
+            def pick(view: View, index: Sequence[int] = index) -> View:
+                """The matrices of this round as [groups, rows, columns]."""
+                offset = view.offset + sum(i * s for i, s in zip(index, view.strides, strict=False))
+                inner = view.shape[len(index) : -2]
+                groups = int(np.prod(inner)) if inner else 1
+                stride = view.strides[len(view.shape) - 3] if inner else 0
+                return View(
+                    view.buffer,
+                    (groups, *view.shape[-2:]),
+                    (stride, *view.strides[-2:]),
+                    view.itemsize,
+                    offset,
+                )
+
+            left, right, out = pick(a), pick(b), pick(full(y))
+            self.groups = left.shape[0]
+            packed = planner.allocate((self.groups, self.group_bytes // 4), 4)
+            items = self.groups * panels
+            per_chunk = split(items, k * width)
+            planner.step(
+                self.packer,
+                {"x": right.ptr, "y": packed.ptr, "x_g": right.strides[0], "x_k": right.strides[1],
+                 "x_n": right.strides[2] if n > 1 else 4, "y_g": self.group_bytes,
+                 "y_panel": self.panel_bytes, "k": k, "n": n, "panels": panels, "items": items,
+                 "per_chunk": per_chunk},
+                ceil_div(items, per_chunk), [right], [packed],
+            )  # fmt: skip
+            self.emit(
+                planner, left, out, (1, 1, m), (0, 0, left.strides[1]), (None, None, 1), (1, 0, 1, 0, k),
+                left.strides[0], 0, lambda v: pick(full(v)), packed.ptr, 0, [packed],
+            )  # fmt: skip
+
+    def _pixel_operands(self) -> list[tuple[Value, Operand]]:
+        return [
+            (v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if o.kind != "channel"
+        ]
+
+    def _matrix(self, planner: Planner, which: int, transpose: bool, vector_axis: int) -> View:
+        """An input as [..., rows, columns], lists as a row (0) or column (-1); its depth adjacent if left."""
+        value = self.node.inputs[which]
+        view = planner.view(value)
+        rank = len(view.shape)
+        if rank == 1:
+            view = planner.contiguous(value)
+            shape, strides = (
+                ((1, view.shape[0]), (0, 4)) if vector_axis == 0 else ((view.shape[0], 1), (4, 4))
+            )
+            return View(view.buffer, shape, strides, view.itemsize, view.offset)
+        depth = rank - 2 if transpose else rank - 1
+        if which == 0 and view.shape[depth] > 1 and view.strides[depth] != view.itemsize:
+            view = planner.copy(value, Layout([a for a in range(rank) if a != depth] + [depth]))
+        return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transpose else view
+
+
+def _last_group(batch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
+    """How many of the last batch dimensions all operands walk as one."""
+    count = min(1, len(batch))
+    while count < len(batch):
+        outer, inner = len(batch) - count - 1, len(batch) - count
+        if any(s[outer] != s[inner] * batch[inner] for s in strides):
+            break
+        count += 1
+    return count
+
+
+def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    return iter(np.ndindex(*extents))
+
+
+def lower_product(group: Group) -> Lowering | None:
+    """Native for f32 with a known rank on both sides and a known number of columns' dimension order."""
+    anchor = group.anchor
+    assert anchor is not None
+    a, b = anchor.inputs
+    if a.dtype != "f32" or b.dtype != "f32" or not a.shape or not b.shape:
+        return None
+    return Product(group)

@@ -1,0 +1,82 @@
+"""MatMul: matrix products with broadcast batch dimensions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Bool, TensorType, op
+from ovjit.graph.shapes import Dim, broadcast, merge
+from ovjit_ops.common.values import widened
+from ovjit_ops.elementwise.arithmetic import NUMBERS, common_dtype, random_array
+
+
+def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, transpose_b: bool):
+    """(shape of a as [..., m, k], shape of b as [..., k, n], shape of the result).
+
+    A list `a` is a row, a list `b` a column, whose added dimension the result does not have; transposing
+    does nothing to them. Raises ModelError when the inner dimensions differ or the others do not broadcast.
+    """
+    check(len(a) and len(b), "takes lists, matrices and stacks of them, not scalars")
+    left = (1, *a) if len(a) == 1 else (*a[:-2], a[-1], a[-2]) if transpose_a else a
+    right = (*b, 1) if len(b) == 1 else (*b[:-2], b[-1], b[-2]) if transpose_b else b
+    check(merge(left[-1], right[-2]) is not None, f"the inner dimensions {left[-1]} and {right[-2]} differ")
+    batch = broadcast(left[:-2], right[:-2]) or ()
+    rows = () if len(a) == 1 else (left[-2],)
+    columns = () if len(b) == 1 else (right[-1],)
+    return left, right, (*batch, *rows, *columns)
+
+
+@op("MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True)
+class MatMul:
+    """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""
+
+    def infer(data_a, data_b, *, transpose_a: Bool = False, transpose_b: Bool = False):
+        dtype = common_dtype(data_a, data_b, NUMBERS)
+        if data_a.shape is None or data_b.shape is None:
+            return TensorType(dtype, None)
+        return TensorType(dtype, matrix_shapes(data_a.shape, data_b.shape, transpose_a, transpose_b)[2])
+
+    def ref(data_a, data_b, *, transpose_a=False, transpose_b=False):
+        a = data_a.swapaxes(-1, -2) if transpose_a and data_a.ndim > 1 else data_a
+        b = data_b.swapaxes(-1, -2) if transpose_b and data_b.ndim > 1 else data_b
+        return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
+
+    def lower(group):
+        from ovjit.tiles.driver import lower_matmul
+
+        return lower_matmul(group)
+
+    def samples(rng, dtype="f32"):
+        cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+            ((m, k), (k, n))
+            for m, k, n in (
+                (1, 1, 1),
+                (7, 8, 9),
+                (1, 33, 17),
+                (16, 16, 16),
+                (15, 17, 33),
+                (33, 7, 1),
+                (3, 0, 4),
+                (0, 3, 4),
+            )
+        ]
+        cases += [
+            ((5,), (5,)),
+            ((5,), (5, 7)),
+            ((7, 5), (5,)),
+            ((2, 3, 7, 5), (5,)),
+            ((5,), (2, 5, 7)),
+            ((2, 3, 4), (4, 5)),
+            ((3, 4), (2, 4, 5)),
+            ((2, 1, 3, 4), (5, 4, 6)),
+            ((2, 3, 3, 4), (2, 3, 4, 17)),
+        ]
+        for i, (a, b) in enumerate(cases):
+            ta, tb = bool(i & 1), bool(i & 2)
+            a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
+            b = (*b[:-2], b[-1], b[-2]) if tb and len(b) > 1 else b
+            yield (
+                [random_array(rng, a, dtype, (-2, 2)), random_array(rng, b, dtype, (-2, 2))],
+                {"transpose_a": ta, "transpose_b": tb},
+            )

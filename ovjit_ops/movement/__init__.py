@@ -1,0 +1,1 @@
+"""The same elements in another place, order or number."""

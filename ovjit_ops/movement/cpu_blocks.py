@@ -1,0 +1,213 @@
+"""Operations that are a few strided copies: blocks between channels and space, batch and space, Tile, Roll.
+
+The shapes of source and target are split until an element of one has its place in the other by strides alone;
+a split always has strides, so each of these reads and writes its data once, in any layout.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering, plan_copy
+from ovjit.compiler.passes.expand import Writer
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import Layout, View
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.shapes import normalize_axis
+
+#: (split shape of the source, the order in which its dimensions make the target)
+Shuffle = Callable[[Node, Sequence[int]], tuple[Sequence[int], Sequence[int]]]
+
+
+def split_view(view: View, shape: Sequence[int]) -> View:
+    """The view with dimensions split: strides always say it."""
+    seen = view.reshape(shape)
+    assert seen is not None
+    return seen
+
+
+class Rearranged(Lowering):
+    """Dimensions split, permuted and joined again: one copy."""
+
+    flexible = True
+
+    def __init__(self, group: Group, how: Shuffle):
+        super().__init__(group)
+        self.how = how
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        """As the input lies: channels last stay last."""
+        return same_order(self.group.last, layouts)
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+        source, target = planner.view(node.inputs[0]), planner.output(node.output)
+        parts, order = self.how(node, source.shape)
+        if not target.count:
+            return
+        turned = split_view(source, parts).permute(order)
+        plan_copy(planner, turned, split_view(target, turned.shape))
+
+
+def same_order(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
+    """The layout of the node's first input, without its halo, for an output of the same rank."""
+    layout = layouts.get(node.inputs[0])
+    if layout is None or node.output.shape is None or len(node.output.shape) != len(layout.order):
+        return None
+    return Layout(layout.order)
+
+
+def depth_to_space(node: Node, shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    n, c, *spatial = shape
+    size, k = node.attrs["block_size"], len(spatial)
+    blocks, channels = (size,) * k, c // size**k
+    if node.attrs["mode"].lower() == "blocks_first":
+        order = [0, k + 1] + [a for i in range(k) for a in (k + 2 + i, 1 + i)]
+        return (n, *blocks, channels, *spatial), order
+    order = [0, 1] + [a for i in range(k) for a in (k + 2 + i, 2 + i)]
+    return (n, channels, *blocks, *spatial), order
+
+
+def space_to_depth(node: Node, shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    n, c, *spatial = shape
+    size, k = node.attrs["block_size"], len(spatial)
+    parts = (n, c, *(v for d in spatial for v in (d // size, size)))
+    blocks, pixels = [3 + 2 * i for i in range(k)], [2 + 2 * i for i in range(k)]
+    first = node.attrs["mode"].lower() == "blocks_first"
+    return parts, [0, *blocks, 1, *pixels] if first else [0, 1, *blocks, *pixels]
+
+
+def lower_depth_to_space(group: Group) -> Lowering:
+    return Rearranged(group, depth_to_space)
+
+
+def lower_space_to_depth(group: Group) -> Lowering:
+    return Rearranged(group, space_to_depth)
+
+
+class Copies(Lowering):
+    """Copies that depend on inputs 1, 2 ...; the reference where these are not known with the shapes."""
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return same_order(self.group.last, layouts)
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+        values = [planner.types[v].value for v in node.inputs[1:]]
+        if any(v is None for v in values):
+            Host(self.group).plan(planner)
+            return
+        self.copy(planner, node, planner.view(node.inputs[0]), [v.reshape(-1).tolist() for v in values])
+
+    def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
+        raise NotImplementedError
+
+
+class Tiled(Copies):
+    """Tile: the target's dimensions split in [repeats, extent], the source repeated by strides of 0."""
+
+    def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
+        target = planner.output(node.output)
+        if not target.count:
+            return
+        rank = len(target.shape)
+        shape = (1,) * (rank - len(source.shape)) + source.shape
+        apart = [v for d, whole in zip(shape, target.shape, strict=True) for v in (whole // d, d)]
+        seen = split_view(source, [v for d in shape for v in (1, d)])
+        plan_copy(planner, seen.expand(apart), split_view(target, apart))
+
+
+class Rolled(Copies):
+    """Roll: two pieces along every axis that moves."""
+
+    def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
+        shifts, axes = values
+        moves: dict[int, int] = {}
+        many = max(len(shifts), len(axes))
+        for i in range(many):
+            axis = normalize_axis(axes[i % len(axes)], len(source.shape))
+            moves[axis] = moves.get(axis, 0) + shifts[i % len(shifts)]
+        target = planner.output(node.output)
+        if not target.count:
+            return
+        choices = []
+        for axis, shift in moves.items():
+            n = source.shape[axis]
+            by = shift % n
+            # (axis, from, to, how many)
+            choices.append([p for p in ((axis, 0, by, n - by), (axis, n - by, 0, by)) if p[3]])
+        for pieces in itertools.product(*choices):
+            part, place = source, target
+            for axis, first, to, size in pieces:
+                part, place = part.slice(axis, first, size), place.slice(axis, to, size)
+            plan_copy(planner, part, place)
+
+
+def lower_tile(group: Group) -> Lowering:
+    return Tiled(group)
+
+
+def lower_roll(group: Group) -> Lowering:
+    return Rolled(group)
+
+
+def space_to_batch(shape: Sequence[int], blocks: Sequence[int]) -> tuple[list[int], list[int]]:
+    """How [N, D...] splits in [N, D/b, b, ...] and becomes [b..., N, D/b...]."""
+    k = len(blocks)
+    parts = [shape[0], *(v for d, b in zip(shape[1:], blocks, strict=True) for v in (d // b, b))]
+    return parts, [2 + 2 * i for i in range(k)] + [0] + [1 + 2 * i for i in range(k)]
+
+
+class SpaceToBatch(Copies):
+    """Data that needs no padding (see `expand_space_to_batch`)."""
+
+    def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
+        target = planner.output(node.output)
+        if target.count:
+            parts, order = space_to_batch(source.shape, values[0][1:])
+            turned = split_view(source, parts).permute(order)
+            plan_copy(planner, turned, split_view(target, turned.shape))
+
+
+class BatchToSpace(Copies):
+    """The inverse; what is cropped is a slice of the whole."""
+
+    def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
+        blocks, begin, end = values
+        n = source.shape[0] // math.prod(blocks)
+        whole = (n, *(d * b for d, b in zip(source.shape[1:], blocks[1:], strict=True)))
+        cropped = any(begin) or any(end)
+        target = planner.allocate(whole, source.itemsize) if cropped else planner.output(node.output)
+        parts, order = space_to_batch(whole, blocks[1:])
+        if target.count:
+            apart = split_view(target, parts).permute(order)
+            plan_copy(planner, split_view(source, apart.shape), apart)
+        if cropped:
+            for axis, size in enumerate(planner.shape(node.output)):
+                target = target.slice(axis, begin[axis], size)
+            planner.alias_or_copy(node.output, target)
+
+
+def lower_space_to_batch(group: Group) -> Lowering | None:
+    pads = [v.type.value for v in group.last.inputs[2:]]
+    return SpaceToBatch(group) if all(p is not None and not p.any() for p in pads) else None
+
+
+def lower_batch_to_space(group: Group) -> Lowering:
+    return BatchToSpace(group)
+
+
+def expand_space_to_batch(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """SpaceToBatch(x, blocks, begin, end) -> SpaceToBatch(Pad(x, begin, end), blocks, 0, 0)"""
+    x, blocks, begin, end = inputs
+    first, last = begin.type.value, end.type.value
+    if first is None or last is None or not (first.any() or last.any()):
+        return None
+    w = Writer(b, node)
+    none = np.zeros_like(first)
+    return [w("SpaceToBatch", w("Pad", x, begin, end, pad_mode="constant"), blocks, none, none)]

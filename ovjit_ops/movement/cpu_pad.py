@@ -1,0 +1,115 @@
+"""Native Pad: the data copied inside, then the borders of one dimension after the other.
+
+A border may read what is there already: the edge (a stride of 0) or its mirror image (a negative stride).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.elementwise import SIZE, elementwise_kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering, plan_copy, plan_elementwise
+from ovjit.compiler.plan import Constants, Planner
+from ovjit.compiler.views import Layout, View
+from ovjit.graph.graph import Value
+from ovjit_ops.movement.cpu_blocks import same_order
+
+#: What is padded with when no value is given: 0 in every element type.
+ZERO = np.zeros(1, np.int64)
+_BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
+
+
+def spread_kernel(itemsize: int) -> Kernel:
+    """One element of 1, 2, 4 or 8 bytes, given by its address, written everywhere."""
+    dtype = _BITS[itemsize]
+    return elementwise_kernel(f"spread_{dtype}", Body([dtype], [dtype], [], ["x0"]), "s", 4)
+
+
+class Padded(Lowering):
+    """One Pad of any mode; the reference where the pads are not known with the shapes."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.mode = self.node.attrs["pad_mode"].lower()
+        self.value: Value | None = self.node.inputs[3] if len(self.node.inputs) > 3 else None
+        if self.mode == "constant":
+            self.spread = spread_kernel(SIZE[self.node.output.dtype])
+            self.kernels = (self.spread,)
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return same_order(self.node, layouts)
+
+    def pack(self, constants: Constants) -> None:
+        constants.view(ZERO, "i64")
+        if self.value is not None and self.value.constant is not None:
+            constants.view(self.value.constant, self.value.dtype)
+
+    def plan(self, planner: Planner) -> None:
+        node = self.node
+        pads = [planner.types[v].value for v in node.inputs[1:3]]
+        if any(p is None for p in pads):
+            Host(self.group).plan(planner)
+            return
+        begin, end = (p.reshape(-1).tolist() for p in pads)
+        source, out = planner.view(node.inputs[0]), node.output
+        if min((*begin, *end), default=0) >= 0:
+            self._pad(planner, source, planner.output(out), begin)
+            return
+        # what a negative pad cuts off may be mirrored first
+        grown = [d + max(b, 0) + max(e, 0) for d, b, e in zip(source.shape, begin, end, strict=True)]
+        whole = planner.allocate(grown, source.itemsize)
+        self._pad(planner, source, whole, [max(b, 0) for b in begin])
+        for axis, size in enumerate(planner.shape(out)):
+            whole = whole.slice(axis, max(0, -begin[axis]), size)
+        planner.alias_or_copy(out, whole)
+
+    def _pad(self, planner: Planner, source: View, target: View, begin: Sequence[int]) -> None:
+        if not target.count:
+            return
+        if source.count:
+            inside = target
+            for axis, size in enumerate(source.shape):
+                inside = inside.slice(axis, begin[axis], size)
+            plan_copy(planner, source, inside)
+        constant = self._constant(planner, source.itemsize) if self.mode == "constant" else None
+        for axis, n in enumerate(source.shape):
+            # dimensions before this one are whole, those after it have only their inside yet
+            view = target
+            for other in range(axis + 1, len(source.shape)):
+                view = view.slice(other, begin[other], source.shape[other])
+            b = begin[axis]
+            e = target.shape[axis] - n - b
+            for place, what in (
+                (view.slice(axis, 0, b), constant or self._mirrored(view, axis, b, b, 0)),
+                (view.slice(axis, b + n, e), constant or self._mirrored(view, axis, b + n - 1, e, 1)),
+            ):
+                if not place.count:
+                    continue
+                if constant is not None:
+                    plan_elementwise(planner, self.spread, "s", [what.expand(place.shape)], place, 1)
+                else:
+                    plan_copy(planner, what, place)
+
+    def _mirrored(self, view: View, axis: int, edge: int, size: int, after: int) -> View:
+        """What belongs in a border of `size` elements beside the element `edge` along `axis`."""
+        if self.mode == "edge":
+            return view.slice(axis, edge, size, 0)
+        skip = 1 if self.mode == "reflect" else 0
+        first = edge - skip if after else edge + skip + size - 1
+        return view.slice(axis, first, size, -1)
+
+    def _constant(self, planner: Planner, itemsize: int) -> View:
+        if self.value is not None:
+            return planner.view(self.value)
+        zero = planner.constants.view(ZERO, "i64")
+        return View(zero.buffer, (), (), itemsize, zero.offset)
+
+
+def lower_pad(group: Group) -> Lowering:
+    return Padded(group)

@@ -1,0 +1,158 @@
+"""Slices and repetitions as views: Slice, StridedSlice, Broadcast, evenly spaced Gather.
+
+A negative step is a negative stride, a repeated dimension a stride of 0. What is not known with the shapes
+runs by the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import Layout, View
+from ovjit.graph.graph import Node, Value
+from ovjit.graph.shapes import normalize_axis
+
+#: known(i): the value of a node's input i; None where there is no such input. Raises Unknown.
+Known = Callable[[int], "np.ndarray | None"]
+
+
+class Unknown(Exception):
+    """An input that decides about the view is not known when shapes are."""
+
+
+class Viewed(Lowering):
+    """The output is a view of input 0, made by `view(node, source, known)`."""
+
+    def __init__(self, group: Group, view: Callable[[Node, View, Known], View]):
+        super().__init__(group)
+        self.make = view
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        """As the input lies, without its halo."""
+        node = self.group.last
+        layout = layouts.get(node.inputs[0])
+        if layout is None or node.output.shape is None or len(node.output.shape) != len(layout.order):
+            return None
+        return Layout(layout.order)
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+
+        def known(i: int) -> np.ndarray | None:
+            if i >= len(node.inputs):
+                return None
+            value = planner.types[node.inputs[i]].value
+            if value is None:
+                raise Unknown
+            return value
+
+        try:
+            view = self.make(node, planner.view(node.inputs[0]), known)
+        except Unknown:
+            Host(self.group).plan(planner)
+            return
+        planner.alias_or_copy(node.output, view)
+
+
+def cut(view: View, axis: int, index: slice) -> View:
+    """view[index] along `axis`; the slice's limits are in range."""
+    places = range(*index.indices(view.shape[axis]))
+    if not places:
+        return view.slice(axis, 0, 0)
+    return view.slice(axis, places[0], len(places), places.step)
+
+
+def slice_view(node: Node, source: View, known: Known) -> View:
+    """Slice: Python's rules along axes."""
+    from ovjit_ops.movement.slicing import _slices, python_slice
+
+    cuts = _slices(len(source.shape), known(1), known(2), known(3), known(4))
+    for axis, limits in cuts.items():
+        source = cut(source, axis, python_slice(source.shape[axis], *limits))
+    return source
+
+
+def strided_slice_view(node: Node, source: View, known: Known) -> View:
+    """StridedSlice, all masks."""
+    from ovjit_ops.movement.slicing import strided_plan
+
+    names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
+    masks = {k: node.attrs[k] for k in names}
+    shape: list[int] = []
+    strides: list[int] = []
+    offset = source.offset
+    for step in strided_plan(source.shape, known(1), known(2), known(3), masks):
+        if step[0] == "new":
+            shape.append(1)
+            strides.append(source.itemsize)
+            continue
+        extent, stride = source.shape[step[1]], source.strides[step[1]]
+        if step[0] == "pick":
+            offset += (step[2] % extent) * stride
+            continue
+        by = 1
+        places = range(extent)
+        if step[0] == "cut":
+            _, _, first, last, by, begin_open, end_open = step
+            index = slice(None if begin_open else first, None if end_open else last, by)
+            places = range(*index.indices(extent))
+        shape.append(len(places))
+        strides.append(stride * by)
+        offset += places[0] * stride if places else 0
+    return View(source.buffer, shape, strides, source.itemsize, offset)
+
+
+def broadcast_view(node: Node, source: View, known: Known) -> View:
+    """Broadcast: strides of 0."""
+    from ovjit_ops.movement.repeat_and_pad import broadcast_plan
+
+    target = known(1)
+    assert target is not None
+    mode = node.attrs["mode"].lower()
+    axes = known(2) if mode == "explicit" else None
+    shape, out = broadcast_plan(source.shape, target.reshape(-1).tolist(), axes, mode)
+    seen = source.reshape(shape)
+    assert seen is not None
+    return seen.expand(out)
+
+
+def even_step(indices: np.ndarray) -> int | None:
+    """The difference between neighbours in `indices`, flat; None where it varies."""
+    flat = indices.reshape(-1).tolist()
+    steps = {b - a for a, b in zip(flat, flat[1:], strict=False)}
+    return None if len(steps) > 1 else steps.pop() if steps else 1
+
+
+def gather_view(node: Node, source: View, known: Known) -> View:
+    """Gather of evenly spaced indices, all in range: a slice, its dimension shaped as the indices are."""
+    indices, axes = known(1), known(2)
+    assert indices is not None and axes is not None
+    axis = normalize_axis(int(axes.reshape(-1)[0]), len(source.shape))
+    extent = source.shape[axis]
+    wide = indices.astype(np.int64)
+    wide = np.where(wide < 0, wide + extent, wide)
+    step = even_step(wide)
+    if step is None or (wide.size and not 0 <= wide.min() <= wide.max() < extent):
+        raise Unknown
+    first = int(wide.reshape(-1)[0]) if wide.size else 0
+    part = source.slice(axis, first, wide.size, step)
+    seen = part.reshape((*part.shape[:axis], *indices.shape, *part.shape[axis + 1 :]))
+    assert seen is not None
+    return seen
+
+
+def lower_slice(group: Group) -> Lowering:
+    return Viewed(group, slice_view)
+
+
+def lower_strided_slice(group: Group) -> Lowering:
+    return Viewed(group, strided_slice_view)
+
+
+def lower_broadcast(group: Group) -> Lowering:
+    return Viewed(group, broadcast_view)

@@ -1,0 +1,317 @@
+"""Blocks of elements moved between dimensions, and elements moved along one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.op import Int, Str, TensorType, op
+from ovjit.graph.shapes import (
+    ANY,
+    Dim,
+    Interval,
+    bounds,
+    is_static,
+    merge,
+    normalize_axis,
+)
+from ovjit_ops.common.values import known, length
+from ovjit_ops.elementwise.arithmetic import random_array
+from ovjit_ops.movement.cpu_blocks import (
+    expand_space_to_batch,
+    lower_batch_to_space,
+    lower_depth_to_space,
+    lower_roll,
+    lower_space_to_batch,
+    lower_space_to_depth,
+)
+from ovjit_ops.movement.shape import MOVABLE, ints
+from ovjit_ops.movement.sink_shuffle import lower_shuffle, sink_shuffle
+
+
+@op("ShuffleChannels", opset=1, types=MOVABLE, lower=lower_shuffle, rules=[sink_shuffle])
+class ShuffleChannels:
+    """The dimension `axis` taken as [group, rest] and transposed."""
+
+    def infer(data, *, axis: Int = 1, group: Int = 1):
+        check(group >= 1, f"group {group} should be positive")
+        if data.shape is not None:
+            extent = data.shape[normalize_axis(axis, len(data.shape))]
+            check(
+                isinstance(extent, Interval) or extent % group == 0,
+                f"{extent} channels do not form {group} groups",
+            )
+        return TensorType(data.dtype, data.shape)
+
+    def ref(data, *, axis=1, group=1):
+        axis = normalize_axis(axis, data.ndim)
+        split = data.reshape(*data.shape[:axis], group, data.shape[axis] // group, *data.shape[axis + 1 :])
+        return split.swapaxes(axis, axis + 1).reshape(data.shape)
+
+    def samples(rng, dtype="f32"):
+        for shape, axis, group in (
+            ((1, 16, 4, 5), 1, 4),
+            ((2, 6, 3, 3), 1, 2),
+            ((2, 3, 8, 5), -2, 2),
+            ((1, 5, 2, 2), 1, 5),
+        ):
+            yield [random_array(rng, shape, dtype)], {"axis": axis, "group": group}
+
+
+def _block_attributes(block_size: int, mode: str) -> None:
+    check(block_size >= 1, f"block_size {block_size} should be positive")
+    check(
+        mode.lower() in ("blocks_first", "depth_first"),
+        f"mode should be blocks_first or depth_first, not {mode!r}",
+    )
+
+
+def _divided(extent: Dim, by: int, what: str) -> Dim:
+    check(isinstance(extent, Interval) or extent % by == 0, f"{what} {extent} is no multiple of {by}")
+    return extent // by
+
+
+def _block_samples(depth: bool):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        shapes = (
+            ((1, 8, 3, 4), (2, 4, 2, 2), (1, 8, 2, 3, 2))
+            if depth
+            else ((1, 2, 4, 6), (2, 3, 2, 2), (1, 2, 2, 4, 2))
+        )
+        for shape in shapes:
+            for mode in ("blocks_first", "depth_first"):
+                yield [random_array(rng, shape, dtype)], {"block_size": 2, "mode": mode}
+
+    return samples
+
+
+@op("DepthToSpace", opset=1, types=MOVABLE, builder={"data": "node"}, lower=lower_depth_to_space)
+class DepthToSpace:
+    """Blocks of channels laid out as `block_size`-sized squares of pixels."""
+
+    def infer(data, *, block_size: Int = 1, mode: Str):
+        _block_attributes(block_size, mode)
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        check(len(data.shape) >= 3, f"the data {data} should have at least 3 dimensions")
+        n, c, *spatial = data.shape
+        channels = _divided(c, block_size ** len(spatial), "the number of channels")
+        return TensorType(data.dtype, (n, channels, *(d * block_size for d in spatial)))
+
+    def ref(data, *, block_size=1, mode):
+        n, c, *spatial = data.shape
+        k = len(spatial)
+        blocks, channels = (block_size,) * k, c // block_size**k
+        if mode.lower() == "blocks_first":
+            x = data.reshape(n, *blocks, channels, *spatial)
+            order = [0, k + 1] + [a for i in range(k) for a in (k + 2 + i, 1 + i)]
+        else:
+            x = data.reshape(n, channels, *blocks, *spatial)
+            order = [0, 1] + [a for i in range(k) for a in (k + 2 + i, 2 + i)]
+        return x.transpose(order).reshape(n, channels, *(d * block_size for d in spatial))
+
+    samples = _block_samples(True)
+
+
+@op("SpaceToDepth", opset=1, types=MOVABLE, lower=lower_space_to_depth)
+class SpaceToDepth:
+    """Squares of pixels of `block_size` laid out as blocks of channels."""
+
+    def infer(data, *, block_size: Int = 1, mode: Str):
+        _block_attributes(block_size, mode)
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        check(len(data.shape) >= 3, f"the data {data} should have at least 3 dimensions")
+        n, c, *spatial = data.shape
+        rest = [_divided(d, block_size, "the extent") for d in spatial]
+        return TensorType(data.dtype, (n, c * block_size ** len(spatial), *rest))
+
+    def ref(data, *, block_size=1, mode):
+        n, c, *spatial = data.shape
+        k = len(spatial)
+        x = data.reshape(n, c, *(v for d in spatial for v in (d // block_size, block_size)))
+        blocks, pixels = [3 + 2 * i for i in range(k)], [2 + 2 * i for i in range(k)]
+        order = [0, *blocks, 1, *pixels] if mode.lower() == "blocks_first" else [0, 1, *blocks, *pixels]
+        return x.transpose(order).reshape(n, c * block_size**k, *(d // block_size for d in spatial))
+
+    samples = _block_samples(False)
+
+
+def _infer_blocks(
+    data: TensorType, block_shape: TensorType, first: TensorType, last: TensorType, to_batch: bool
+):
+    blocks, begin, end = (
+        known(x, what) for x, what in ((block_shape, "block_shape"), (first, "begin"), (last, "end"))
+    )
+    rank = data.rank
+    if rank is None or blocks is None or begin is None or end is None:
+        return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
+    check(
+        len(blocks) == len(begin) == len(end) == rank,
+        f"the lists should have {rank} entries, one per dimension",
+    )
+    check(
+        min(blocks) >= 1 and blocks[0] == 1,
+        f"block_shape {blocks.tolist()} should be positive, and 1 for the batch",
+    )
+    check(min(begin) >= 0 and min(end) >= 0, "padding and crops should not be negative")
+    total = math.prod(int(b) for b in blocks)
+    out: list[Dim] = []
+    for d, b, low, high in zip(
+        data.shape[1:], blocks[1:].tolist(), begin[1:].tolist(), end[1:].tolist(), strict=True
+    ):
+        if to_batch:
+            out.append(_divided(d + (low + high), b, "the padded extent"))
+        else:
+            check(bounds(d)[1] is None or bounds(d)[1] * b >= low + high, "the crops leave nothing")
+            out.append(d * b - (low + high))
+    batch = data.shape[0] * total if to_batch else _divided(data.shape[0], total, "the batch")
+    return TensorType(data.dtype, (batch, *out))
+
+
+@op("SpaceToBatch", opset=2, types=MOVABLE, lower=lower_space_to_batch, expand=expand_space_to_batch)
+class SpaceToBatch:
+    """Every `block_shape`-th element of the padded data, each offset as a sample of its own."""
+
+    def infer(data, block_shape, pads_begin, pads_end):
+        return _infer_blocks(data, block_shape, pads_begin, pads_end, True)
+
+    def ref(data, block_shape, pads_begin, pads_end):
+        blocks = [int(b) for b in block_shape[1:]]
+        x = np.pad(data, list(zip(pads_begin.tolist(), pads_end.tolist(), strict=True)))
+        k = len(blocks)
+        split = [v for d, b in zip(x.shape[1:], blocks, strict=True) for v in (d // b, b)]
+        y = x.reshape(x.shape[0], *split).transpose(
+            [2 + 2 * i for i in range(k)] + [0] + [1 + 2 * i for i in range(k)]
+        )
+        return y.reshape(x.shape[0] * math.prod(blocks), *split[::2])
+
+    def samples(rng, dtype="f32"):
+        for shape, blocks, begin, end in (
+            ((2, 3, 4, 6), (1, 1, 2, 3), (0, 0, 0, 0), (0, 0, 0, 0)),
+            ((1, 2, 5, 5), (1, 1, 2, 2), (0, 0, 1, 0), (0, 0, 0, 1)),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
+
+
+@op("BatchToSpace", opset=2, types=MOVABLE, lower=lower_batch_to_space)
+class BatchToSpace:
+    """The inverse of SpaceToBatch: samples interleaved into space, which is then cropped."""
+
+    def infer(data, block_shape, crops_begin, crops_end):
+        return _infer_blocks(data, block_shape, crops_begin, crops_end, False)
+
+    def ref(data, block_shape, crops_begin, crops_end):
+        blocks = [int(b) for b in block_shape[1:]]
+        k, n = len(blocks), data.shape[0] // math.prod(blocks)
+        order = [k] + [a for i in range(k) for a in (k + 1 + i, i)]
+        y = data.reshape(*blocks, n, *data.shape[1:]).transpose(order)
+        y = y.reshape(n, *(d * b for d, b in zip(data.shape[1:], blocks, strict=True)))
+        cut = (slice(int(b), d - int(e)) for d, b, e in zip(y.shape, crops_begin, crops_end, strict=True))
+        return np.ascontiguousarray(y[tuple(cut)])
+
+    def samples(rng, dtype="f32"):
+        for shape, blocks, begin, end in (
+            ((12, 3, 2, 2), (1, 1, 2, 3), (0, 0, 0, 0), (0, 0, 0, 0)),
+            ((4, 2, 3, 3), (1, 1, 2, 2), (0, 0, 1, 0), (0, 0, 0, 2)),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
+
+
+@op("Roll", opset=7, types=MOVABLE, lower=lower_roll)
+class Roll:
+    """The elements moved by `shift` along `axes`, round the end."""
+
+    def infer(data, shift, axes):
+        known(shift, "shift")
+        places = known(axes, "axes")
+        if places is not None and data.rank is not None:
+            for a in places:
+                normalize_axis(int(a), data.rank)
+        one = 1 in (length(shift), length(axes))
+        check(
+            one or None in (length(shift), length(axes)) or length(shift) == length(axes),
+            "shift and axes differ in length",
+        )
+        return TensorType(data.dtype, data.shape)
+
+    def ref(data, shift, axes):
+        shifts, places = (np.asarray(v).reshape(-1) for v in (shift, axes))
+        shifts, places = np.broadcast_arrays(shifts, places)
+        for s, a in zip(shifts.tolist(), places.tolist(), strict=True):
+            axis = normalize_axis(a, data.ndim)
+            data = np.roll(data, s % max(1, data.shape[axis]), axis)
+        return data
+
+    def samples(rng, dtype="f32"):
+        for shape, shift, axes in (
+            ((17,), (3,), (0,)),
+            ((3, 16), (-2, 5), (0, 1)),
+            ((2, 3, 5), (4,), (-1,)),
+            ((3, 4), (1, 2), (1, 1)),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*shift), ints(*axes)], {}
+
+
+@op("ReverseSequence", opset=1, types=MOVABLE, builder={"data": "input"})
+class ReverseSequence:
+    """Of each sample, the first `seq_lengths` elements along `seq_axis` in reverse order."""
+
+    def infer(data, seq_lengths, *, batch_axis: Int = 0, seq_axis: Int = 1):
+        check(seq_lengths.rank in (None, 1), f"seq_lengths should be a list, not {seq_lengths}")
+        if data.shape is not None:
+            batch, seq = normalize_axis(batch_axis, data.rank), normalize_axis(seq_axis, data.rank)
+            if seq_lengths.shape is not None:
+                check(
+                    merge(seq_lengths.shape[0], data.shape[batch]) is not None,
+                    "one length per sample is needed",
+                )
+            if seq_lengths.value is not None and not isinstance(data.shape[seq], Interval):
+                _check_lengths(seq_lengths.value, data.shape[seq])
+        return TensorType(data.dtype, data.shape)
+
+    def ref(data, seq_lengths, *, batch_axis=0, seq_axis=1):
+        batch, seq = normalize_axis(batch_axis, data.ndim), normalize_axis(seq_axis, data.ndim)
+        _check_lengths(seq_lengths, data.shape[seq])
+        place = np.arange(data.shape[seq])
+        lengths = seq_lengths.reshape(-1).astype(np.int64)[:, None]
+        source = np.where(place < lengths, lengths - 1 - place, place)
+        shape = [1] * data.ndim
+        shape[batch], shape[seq] = data.shape[batch], data.shape[seq]
+        source = source if batch < seq else source.T
+        return np.take_along_axis(data, source.reshape(shape), seq)
+
+    def expand(b, node, inputs):
+        """ReverseSequence(x, n) -> GatherElements(x, t < n ? n - 1 - t : t) along time
+
+        A length below 0 or above what there is names a place that GatherElements refuses.
+        """
+        data, lengths = inputs
+        if not is_static(data.shape) or lengths.shape is None:
+            return None
+        rank = len(data.shape)
+        batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
+        w = Writer(b, node)
+        long = w("Convert", lengths, destination_type="i64")
+        per_sample = w("Reshape", long, [-1 if a == batch else 1 for a in range(rank)], special_zero=False)
+        time = np.arange(data.shape[seq]).reshape([-1 if a == seq else 1 for a in range(rank)])
+        source = w("Select", w("Greater", per_sample, time), w("Subtract", per_sample, time + 1), time)
+        checked = w("Add", source, w("Multiply", w("Minimum", per_sample, 0), 1 << 40))
+        indices = w("Broadcast", checked, data.shape, mode="numpy")
+        return [w("GatherElements", data, indices, axis=seq)]
+
+    def samples(rng, dtype="f32"):
+        for shape, lengths, batch, seq in (
+            ((3, 7), (1, 7, 4), 0, 1),
+            ((5, 2, 3), (5, 3), 1, 0),
+            ((2, 3, 17), (9, 16), 0, 2),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*lengths)], {"batch_axis": batch, "seq_axis": seq}
+
+
+def _check_lengths(lengths: np.ndarray, extent: int) -> None:
+    ok = np.asarray(lengths).size == 0 or (lengths.min() >= 0 and lengths.max() <= extent)
+    check(ok, f"seq_lengths should be from 0 to {extent}")

@@ -1,0 +1,371 @@
+"""More of a tensor: Broadcast, Tile, Pad; and Range, which has no data at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, ModelError, check
+from ovjit.graph.op import DType, Str, TensorType, op
+from ovjit.graph.shapes import (
+    ANY,
+    Dim,
+    Interval,
+    broadcast,
+    is_static,
+    text,
+)
+from ovjit_ops.common.values import known, length, propagate
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.movement.cpu_blocks import lower_tile
+from ovjit_ops.movement.cpu_pad import lower_pad
+from ovjit_ops.movement.cpu_slices import lower_broadcast
+from ovjit_ops.movement.shape import MOVABLE, ints
+
+
+def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.ndarray) -> tuple[int, ...]:
+    """The data's shape with ones where `axes` (axes_mapping) does not name a dimension of the target."""
+    places = [int(a) for a in np.asarray(axes).reshape(-1)]
+    check(len(places) == len(shape), f"axes_mapping {places} should have {len(shape)} entries")
+    check(
+        places == sorted(set(places)) and all(0 <= p < len(target) for p in places),
+        f"axes_mapping {places} should increase and stay below {len(target)}",
+    )
+    out = [1] * len(target)
+    for d, p in zip(shape, places, strict=True):
+        out[p] = d
+    return tuple(out)
+
+
+def broadcast_plan(
+    shape: tuple[int, ...], target: Sequence[int], axes: np.ndarray | None, mode: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(shape to view the data as, shape of the result)."""
+    wanted = tuple(int(v) for v in target)
+    check(all(v >= 0 for v in wanted), f"target_shape {list(wanted)} should not be negative")
+    if mode == "explicit":
+        check(axes is not None, "the explicit mode needs axes_mapping")
+        view = _broadcast_axes(shape, wanted, axes)  # type: ignore[arg-type]
+    else:
+        view = shape
+    out = broadcast(view, wanted)
+    check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
+    return view, tuple(int(d) for d in out or ())  # type: ignore[arg-type]
+
+
+def _infer_broadcast(
+    data: TensorType, target_shape: TensorType, axes: TensorType | None, mode: str, modes: str
+):
+    mode = mode.lower()
+    check(mode in modes.split(), f"mode should be one of {modes}, not {mode!r}")
+    check(mode != "explicit" or axes is not None, "the explicit mode needs axes_mapping")
+    target = known(target_shape, "target_shape")
+    mapping = None if axes is None else known(axes, "axes_mapping")
+    if target is None:
+        rank = length(target_shape)
+        if mode == "bidirectional":
+            rank = None if data.rank is None or rank is None else max(data.rank, rank)
+        return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
+    check(all(v >= 0 for v in target), f"target_shape {target.tolist()} should not be negative")
+    if is_static(data.shape) and (mode != "explicit" or mapping is not None):
+        view, out = broadcast_plan(data.shape, target.tolist(), mapping, mode)
+        return propagate(
+            TensorType(data.dtype, out), lambda x: np.broadcast_to(x.reshape(view), out).copy(), data
+        )
+    if mode == "bidirectional":
+        return TensorType(data.dtype, broadcast(data.shape, tuple(target.tolist())))
+    return TensorType(data.dtype, target.tolist())
+
+
+def _broadcast(data: np.ndarray, target: np.ndarray, axes: np.ndarray | None, mode: str) -> np.ndarray:
+    view, out = broadcast_plan(data.shape, target.reshape(-1).tolist(), axes, mode.lower())
+    return np.broadcast_to(data.reshape(view), out).copy()
+
+
+def _broadcast_samples(bidirectional: bool):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        shape: tuple[int, ...]
+        target: tuple[int, ...]
+        for shape, target in (
+            ((), (5,)),
+            ((17,), (3, 17)),
+            ((3, 1), (2, 3, 16)),
+            ((1,), (0, 3)),
+            ((2, 3), (2, 3)),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*target)], {"mode": "numpy"}
+        for shape, target, axes in (
+            ((16,), (2, 16, 3, 3), (1,)),
+            ((2, 3), (2, 3, 4), (0, 1)),
+            ((1, 4), (5, 3, 4), (1, 2)),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*target), ints(*axes)], {"mode": "explicit"}
+        if bidirectional:
+            for shape, target in (((3, 17), (17,)), ((3, 1), (1, 5)), ((2, 3, 4), (1,))):
+                yield [random_array(rng, shape, dtype), ints(*target)], {"mode": "bidirectional"}
+
+    return samples
+
+
+@op("Broadcast", opset=1, types=MOVABLE, lower=lower_broadcast)
+class Broadcast1:
+    """The data repeated to `target_shape`, by NumPy's rule or along the named dimensions."""
+
+    def infer(data, target_shape, axes_mapping=None, *, mode: Str = "numpy"):
+        return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit")
+
+    def ref(data, target_shape, axes_mapping=None, *, mode="numpy"):
+        return _broadcast(data, target_shape, axes_mapping, mode)
+
+    samples = _broadcast_samples(False)
+
+
+@op("Broadcast", opset=3, types=MOVABLE, builder={"mode": "broadcast_spec"}, lower=lower_broadcast)
+class Broadcast3:
+    """Broadcast-1, or both the data and the target broadcast to each other (bidirectional)."""
+
+    def infer(data, target_shape, axes_mapping=None, *, mode: Str = "numpy"):
+        return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit bidirectional")
+
+    def ref(data, target_shape, axes_mapping=None, *, mode="numpy"):
+        return _broadcast(data, target_shape, axes_mapping, mode)
+
+    samples = _broadcast_samples(True)
+
+
+@op("Tile", opset=1, types=MOVABLE, lower=lower_tile)
+class Tile:
+    """The data repeated `repeats` times along each dimension, aligned from the last one."""
+
+    def infer(data, repeats):
+        times = known(repeats, "repeats")
+        if times is None or data.shape is None:
+            count = length(repeats)
+            rank = None if data.rank is None or count is None else max(data.rank, count)
+            return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
+        check(all(v >= 0 for v in times), f"repeats {times.tolist()} should not be negative")
+        rank = max(len(times), len(data.shape))
+        shape = (1,) * (rank - len(data.shape)) + data.shape
+        counts = [1] * (rank - len(times)) + [int(v) for v in times]
+        out = TensorType(data.dtype, tuple(d * n for d, n in zip(shape, counts, strict=True)))
+        return propagate(out, np.tile, data, repeats)
+
+    def ref(data, repeats):
+        return np.tile(data, tuple(int(v) for v in repeats.reshape(-1)))
+
+    def samples(rng, dtype="f32"):
+        for shape, repeats in (
+            ((5,), (3,)),
+            ((2, 17), (3, 1)),
+            ((2, 3), (2, 1, 4)),
+            ((2, 3, 4), (2,)),
+            ((3,), (0,)),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*repeats)], {}
+
+
+def pad_array(x: np.ndarray, begin: Sequence[int], end: Sequence[int], mode: str, value: Any) -> np.ndarray:
+    """`x` padded by `begin` and `end` per dimension (negative: cut off). ModelError if it cannot be."""
+    mode = mode.lower()
+    for d, b, e in zip(x.shape, begin, end, strict=True):
+        check_pad(d, int(b), int(e), mode)
+    grown = [(max(0, int(b)), max(0, int(e))) for b, e in zip(begin, end, strict=True)]
+    options = {"constant_values": value} if mode == "constant" else {}
+    out = np.pad(x, grown, mode="edge" if mode == "edge" else mode, **options)  # type: ignore[call-overload]
+    cut = tuple(
+        slice(max(0, -int(b)), n - max(0, -int(e))) for n, b, e in zip(out.shape, begin, end, strict=True)
+    )
+    return np.ascontiguousarray(out[cut])
+
+
+def check_pad(extent: int, begin: int, end: int, mode: str) -> None:
+    """Raise ModelError when a dimension cannot be padded so."""
+    most = {
+        "constant": None,
+        "edge": None if extent else 0,
+        "reflect": max(0, extent - 1),
+        "symmetric": extent,
+    }[mode]
+    check(extent + begin + end >= 0, f"padding by {begin} and {end} cuts more than the {extent} there are")
+    check(most is None or max(begin, end) <= most, f"{mode} padding of {extent} elements adds at most {most}")
+
+
+def _infer_pad(
+    data: TensorType,
+    pads_begin: TensorType,
+    pads_end: TensorType,
+    value: TensorType | None,
+    mode: str,
+    negative: bool,
+) -> TensorType:
+    mode = mode.lower()
+    check(mode in ("constant", "edge", "reflect", "symmetric"), f"unknown pad_mode {mode!r}")
+    check(
+        value is None or value.dtype in (data.dtype, "dynamic"), f"{data} is padded with another element type"
+    )
+    check(value is None or value.rank in (None, 0), f"the pad value {value} should be a scalar")
+    begin, end = known(pads_begin, "pads_begin"), known(pads_end, "pads_end")
+    rank = data.rank if data.rank is not None else (length(pads_begin) or length(pads_end))
+    if rank is None:
+        return TensorType(data.dtype, None)
+    for pads in (pads_begin, pads_end):
+        check(length(pads) in (None, rank), f"the pads should have {rank} entries, not {length(pads)}")
+    if begin is None or end is None or data.shape is None:
+        return TensorType(data.dtype, (ANY,) * rank)
+    check(
+        negative or (min(begin, default=0) >= 0 and min(end, default=0) >= 0),
+        "the pads should not be negative",
+    )
+    out: list[Dim] = []
+    for d, b, e in zip(data.shape, begin.tolist(), end.tolist(), strict=True):
+        if isinstance(d, Interval):
+            out.append(d + (b + e) if b + e >= 0 else d - (-b - e))
+        else:
+            check_pad(d, b, e, mode)
+            out.append(d + b + e)
+    return TensorType(data.dtype, out)
+
+
+def _pad(
+    data: np.ndarray, begin: np.ndarray, end: np.ndarray, value: np.ndarray | None, mode: str
+) -> np.ndarray:
+    fill = data.dtype.type(0) if value is None else value.reshape(())
+    return pad_array(data, begin.reshape(-1).tolist(), end.reshape(-1).tolist(), mode, fill)
+
+
+def _pad_samples(negative: bool):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        cases = [
+            ((7,), (1,), (2,)),
+            ((1, 3, 7, 8), (0, 0, 1, 1), (0, 0, 1, 1)),
+            ((3, 5), (0, 2), (2, 1)),
+            ((2, 17), (1, 0), (0, 15)),
+        ]
+        if negative:
+            cases += [((3, 8), (-1, 2), (0, -3))]
+        for shape, begin, end in cases:
+            for mode in ("constant", "edge", "reflect", "symmetric"):
+                yield [random_array(rng, shape, dtype), ints(*begin), ints(*end)], {"pad_mode": mode}
+            value = random_array(rng, (), dtype)
+            yield [random_array(rng, shape, dtype), ints(*begin), ints(*end), value], {"pad_mode": "constant"}
+
+    return samples
+
+
+PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
+
+
+@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, lower=lower_pad)
+class Pad1:
+    """The data with `pads_begin` before and `pads_end` after each dimension."""
+
+    def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Str):
+        return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, False)
+
+    def ref(data, pads_begin, pads_end, pad_value=None, *, pad_mode):
+        return _pad(data, pads_begin, pads_end, pad_value, pad_mode)
+
+    samples = _pad_samples(False)
+
+
+@op("Pad", opset=12, types=NUMBERS, builder=PAD_BUILDER, lower=lower_pad)
+class Pad12:
+    """Pad-1 in which negative pads cut off."""
+
+    def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Str):
+        return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, True)
+
+    def ref(data, pads_begin, pads_end, pad_value=None, *, pad_mode):
+        return _pad(data, pads_begin, pads_end, pad_value, pad_mode)
+
+    samples = _pad_samples(True)
+
+
+def range_length(start: Any, stop: Any, step: Any) -> int:
+    """How many numbers from `start` by `step` come before `stop`. Raises InferenceError for step 0 or NaN."""
+    if not step or step != step or start != start or stop != stop or math.isinf(start) or math.isinf(stop):
+        raise InferenceError(f"a range from {start} to {stop} by {step} has no end")
+    return max(0, math.ceil((stop - start) / step) if isinstance(step, float) else -(-(stop - start) // step))
+
+
+def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: str) -> TensorType:
+    for x in (start, stop, step):
+        ok = not is_static(x.shape) or math.prod(x.shape) == 1
+        check(ok and x.dtype in (*NUMBERS, "dynamic"), f"the limits of a range are single numbers, not {x}")
+    if start.value is None or stop.value is None or step.value is None:
+        return TensorType(dtype, (ANY,))
+    check(step.value.item() != 0, "the step of a range should not be 0")
+    try:
+        count = range_length(*_range_limits(start.value, stop.value, step.value, dtype))
+    except InferenceError as error:
+        raise ModelError(str(error)) from error
+    out = TensorType(dtype, (count,))
+    return (
+        propagate(out, lambda *v: _range(v[0], v[1], v[2], dtype), start, stop, step)
+        if count <= 1024
+        else out
+    )
+
+
+def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, Any, Any]:
+    # For integers the limits are truncated first: a range from 0 to 4.7 in i64 ends before 4.
+    values = [
+        np.asarray(v).astype(np.float64 if np.asarray(v).dtype.kind not in "iub" else None).item()
+        for v in (start, stop, step)
+    ]
+    if dtype[0] in "iu":
+        return tuple(int(v) for v in values)  # type: ignore[return-value]
+    return tuple(float(v) for v in values)  # type: ignore[return-value]
+
+
+def _range(start: np.ndarray, stop: np.ndarray, step: np.ndarray, dtype: str) -> np.ndarray:
+    from ovjit.graph.dtypes import numpy_dtype
+
+    first, last, by = _range_limits(start, stop, step, dtype)
+    count = range_length(first, last, by)
+    if dtype[0] in "iu":
+        return (np.arange(count, dtype=np.int64) * by + first).astype(numpy_dtype(dtype))
+    return (np.arange(count, dtype=np.float64) * by + first).astype(numpy_dtype(dtype))
+
+
+@op("Range", opset=1, types=NUMBERS)
+class Range1:
+    """start, start + step, ... before stop."""
+
+    def infer(start, stop, step):
+        for x in (stop, step):
+            check(x.dtype in (start.dtype, "dynamic"), "the limits differ in element type")
+        return _infer_range(start, stop, step, start.dtype)
+
+    def ref(start, stop, step):
+        from ovjit.graph.dtypes import from_numpy
+
+        return _range(start, stop, step, from_numpy(start.dtype))
+
+    def samples(rng, dtype="f32"):
+        from ovjit.graph.dtypes import numpy_dtype
+
+        for limits in ((0, 5, 1), (2, 19, 3), (5, 5, 1), (5, 0, 1)):
+            yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
+
+
+@op("Range", opset=4, types=NUMBERS)
+class Range4:
+    """start, start + step, ... before stop, as `output_type`."""
+
+    def infer(start, stop, step, *, output_type: DType):
+        check(output_type in NUMBERS, f"output_type should be a number, not {output_type}")
+        return _infer_range(start, stop, step, output_type)
+
+    def ref(start, stop, step, *, output_type):
+        return _range(start, stop, step, output_type)
+
+    def samples(rng, dtype="f32"):
+        from ovjit.graph.dtypes import numpy_dtype
+
+        for to in ("f32", "i64"):
+            for limits in ((0, 5, 1), (2, 19, 3), (5, 5, 1)):
+                yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {"output_type": to}

@@ -1,0 +1,345 @@
+"""Operations that give the same elements another shape, order or neighbour; and ShapeOf."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Bool, DType, Int, TensorType, op
+from ovjit.graph.shapes import (
+    ANY,
+    Dim,
+    Interval,
+    bounds,
+    dim,
+    is_static,
+    merge,
+    normalize_axes,
+    normalize_axis,
+    text,
+)
+from ovjit_ops.common.values import INDEX_TYPES, known, length, propagate
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.movement.cpu_views import lower_concat, lower_reshape, lower_transpose
+
+MOVABLE = [*NUMBERS, "boolean"]
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.int64)
+
+
+def _at_least(whole: Dim, per: int) -> Dim:
+    """The multiples of `per` that `whole` may hold."""
+    lo, hi = bounds(whole)
+    lo = -(-lo // per)
+    return dim(lo, None if hi is None else max(lo, hi // per))
+
+
+def reshape_dims(
+    shape: tuple[Dim, ...] | None, pattern: Sequence[int], special_zero: bool
+) -> tuple[Dim, ...]:
+    """The shape that `pattern` stands for: -1 is what is left, 0 (if `special_zero`) the same as before.
+
+    Raises ModelError when the elements do not come out even.
+    """
+    check(all(p >= -1 for p in pattern), f"the pattern {list(pattern)} should not go below -1")
+    check(list(pattern).count(-1) <= 1, f"the pattern {list(pattern)} should have at most one -1")
+    out: list[Dim] = []
+    for i, p in enumerate(pattern):
+        if p == 0 and special_zero:
+            check(
+                shape is None or i < len(shape),
+                f"the pattern {list(pattern)} copies dimension {i}, which is not there",
+            )
+            out.append(ANY if shape is None else shape[i])
+        else:
+            out.append(int(p))
+    if shape is None:
+        return tuple(ANY if d == -1 else d for d in out)
+    # dimensions that are copied stand on both sides and cancel, open ones and zeros too
+    copied = [i for i, p in enumerate(pattern) if p == 0 and special_zero]
+    before = [d for i, d in enumerate(shape) if i not in copied]
+    product_after = math.prod(int(p) for i, p in enumerate(pattern) if i not in copied and p != -1)
+    if -1 in pattern:
+        place = list(pattern).index(-1)
+        if is_static(before):
+            total = math.prod(before)
+            check(
+                product_after == 0 and total == 0 or product_after and total % product_after == 0,
+                f"{text(shape)} has {total} elements, which does not fit the pattern {list(pattern)}",
+            )
+            out[place] = total // product_after if product_after else 0
+        else:
+            per = product_after or 1
+            out[place] = _at_least(math.prod(before), per)
+    elif is_static(shape) and is_static(out):
+        total, wanted = math.prod(shape), math.prod(out)
+        check(total == wanted, f"{text(shape)} has {total} elements, the pattern {list(pattern)} {wanted}")
+    elif is_static(before):
+        check(math.prod(before) == product_after, f"{text(shape)} does not fit the pattern {list(pattern)}")
+    return tuple(out)
+
+
+@op(
+    "Reshape",
+    opset=1,
+    types=MOVABLE,
+    builder={"data": "node", "pattern": "output_shape"},
+    lower=lower_reshape,
+)
+class Reshape:
+    """The same elements in another shape."""
+
+    def infer(data, pattern, *, special_zero: Bool = False):
+        wanted = known(pattern, "the pattern")
+        if wanted is None:
+            rank = length(pattern)
+            return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
+        shape = reshape_dims(data.shape, [int(p) for p in wanted], special_zero)
+        out = TensorType(data.dtype, shape)
+        return propagate(out, lambda x: x.reshape(shape), data) if is_static(shape) else out
+
+    def ref(data, pattern, *, special_zero=False):
+        return data.reshape(reshape_dims(data.shape, [int(p) for p in pattern.reshape(-1)], special_zero))
+
+    def samples(rng, dtype="f32"):
+        for shape, pattern, zero in (
+            ((2, 3, 4), (4, -1), False),
+            ((2, 3, 4), (0, -1), True),
+            ((6,), (2, 1, 3), False),
+            ((2, 3), (), False),
+            ((1,), (), False),
+            ((), (1, 1), False),
+            ((0, 3), (3, 0), False),
+            ((2, 3, 4), (0, 0, 2, 2), True),
+            ((0, 3), (0, 3, -1), True),
+        ):
+            if pattern or math.prod(shape) == 1:
+                yield [random_array(rng, shape, dtype), ints(*pattern)], {"special_zero": zero}
+
+
+@op("Transpose", opset=1, types=MOVABLE, lower=lower_transpose)
+class Transpose:
+    """out[i...] = data[i permuted]; an empty order reverses the dimensions."""
+
+    def infer(data, input_order):
+        order = known(input_order, "input_order")
+        if data.shape is None or order is None:
+            rank = data.rank if data.rank is not None else (length(input_order) or None)
+            return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
+        axes = permutation(order, len(data.shape))
+        out = TensorType(data.dtype, tuple(data.shape[a] for a in axes))
+        return propagate(out, lambda x: x.transpose(axes), data)
+
+    def ref(data, input_order):
+        return np.ascontiguousarray(data.transpose(permutation(input_order, data.ndim)))
+
+    def samples(rng, dtype="f32"):
+        for shape, order in (
+            ((7, 8), (1, 0)),
+            ((17, 33), ()),
+            ((2, 3, 4), (2, 0, 1)),
+            ((1, 5, 7, 8), (0, 2, 3, 1)),
+            ((1, 7, 8, 16), (0, 3, 1, 2)),
+            ((0, 3), (1, 0)),
+            ((5,), (0,)),
+            ((2, 3, 4, 5, 6), (4, 2, 0, 1, 3)),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*order)], {}
+
+
+def permutation(order: np.ndarray, rank: int) -> tuple[int, ...]:
+    """`order` as a tuple; the reverse if empty. Raises ModelError unless it is a permutation."""
+    axes = tuple(int(a) for a in np.asarray(order).reshape(-1)) or tuple(reversed(range(rank)))
+    check(
+        sorted(axes) == list(range(rank)), f"the order {list(axes)} is not a permutation of {rank} dimensions"
+    )
+    return axes
+
+
+@op("Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=lower_concat)
+class Concat:
+    """The inputs one after the other along `axis`."""
+
+    def infer(*args, axis: Int):
+        check(args, "takes at least one input")
+        dtypes = {x.dtype for x in args} - {"dynamic"}
+        check(len(dtypes) <= 1, f"the inputs differ in element type: {', '.join(sorted(dtypes))}")
+        dtype = dtypes.pop() if dtypes else "dynamic"
+        ranks = {x.rank for x in args} - {None}
+        check(len(ranks) <= 1, f"the inputs differ in rank: {', '.join(map(repr, args))}")
+        if not ranks:
+            return TensorType(dtype, None)
+        rank = ranks.pop()
+        check(rank, "scalars cannot be joined")
+        place = normalize_axis(axis, rank)
+        out: list[Dim] = [ANY] * rank
+        total: Dim = 0
+        for x in args:
+            total = total + (ANY if x.shape is None else x.shape[place])
+            for i, d in enumerate(x.shape or ()):
+                both = d if i == place else merge(out[i], d)
+                check(both is not None, f"dimension {i} of the inputs differs: {', '.join(map(repr, args))}")
+                out[i] = both  # type: ignore[assignment]
+        out[place] = total
+        return propagate(TensorType(dtype, out), lambda *xs: np.concatenate(xs, place), *args)
+
+    def ref(*args, axis):
+        return np.concatenate(args, axis)
+
+    def samples(rng, dtype="f32"):
+        for shapes, axis in (
+            (((7,), (9,)), 0),
+            (((2, 3), (2, 16), (2, 1)), 1),
+            (((1, 5, 4, 4), (1, 17, 4, 4)), 1),
+            (((2, 3), (5, 3)), -2),
+            (((0, 3), (2, 3)), 0),
+            (((3, 4),), 0),
+        ):
+            yield [random_array(rng, s, dtype) for s in shapes], {"axis": axis}
+
+
+def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) -> tuple[Dim, ...] | None:
+    """The shape without `axes` (None: without all ones); None where that depends on open dimensions."""
+    if not axes:  # an empty list means the same as none
+        return None if not is_static(shape) else tuple(d for d in shape if d != 1)
+    normal = {normalize_axis(int(a), len(shape)) for a in axes}
+    if skip:
+        if any(isinstance(shape[a], Interval) for a in normal):
+            return None
+        return tuple(d for i, d in enumerate(shape) if i not in normal or d != 1)
+    for a in normal:
+        check(
+            merge(shape[a], 1) is not None, f"dimension {a} of {text(shape)} is not 1 and cannot be squeezed"
+        )
+    return tuple(d for i, d in enumerate(shape) if i not in normal)
+
+
+def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> TensorType:
+    values = None if axes is None else known(axes, "axes")
+    if data.shape is None or (axes is not None and values is None):
+        return TensorType(data.dtype, None)
+    shape = _squeezed(data.shape, None if values is None else [int(v) for v in values], skip)
+    out = TensorType(data.dtype, shape)
+    return propagate(out, lambda x: x.reshape(out.shape), data)
+
+
+def _squeeze(data: np.ndarray, axes: np.ndarray | None, skip: bool) -> np.ndarray:
+    shape = _squeezed(data.shape, None if axes is None else axes.reshape(-1).tolist(), skip)
+    assert is_static(shape)
+    return data.reshape(shape)
+
+
+def _squeeze_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, axes in (
+        ((1, 5, 1), (0,)),
+        ((1, 5, 1), (0, -1)),
+        ((1, 5, 1, 7), (2,)),
+        ((1,), (0,)),
+        ((1, 0), (0,)),
+    ):
+        yield [random_array(rng, shape, dtype), ints(*axes)], {}
+    yield [random_array(rng, (1, 5, 1), dtype)], {}
+
+
+@op("Squeeze", opset=1, types=MOVABLE, lower=lower_reshape)
+class Squeeze1:
+    """The data without the dimensions `axes`, which are 1; without all that are 1 when none is given."""
+
+    def infer(data, axes=None):
+        return _infer_squeeze(data, axes, False)
+
+    def ref(data, axes=None):
+        return _squeeze(data, axes, False)
+
+    samples = _squeeze_samples
+
+
+@op("Squeeze", opset=15, types=MOVABLE, lower=lower_reshape)
+class Squeeze15:
+    """Squeeze that may leave out, rather than refuse, axes that are not 1."""
+
+    def infer(data, axes=None, *, allow_axis_skip: Bool = False):
+        return _infer_squeeze(data, axes, allow_axis_skip)
+
+    def ref(data, axes=None, *, allow_axis_skip=False):
+        return _squeeze(data, axes, allow_axis_skip)
+
+    samples = _squeeze_samples
+
+
+def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
+    normal = set(normalize_axes(axes, len(shape) + len(axes)))
+    rest = iter(shape)
+    return tuple(1 if i in normal else next(rest) for i in range(len(shape) + len(axes)))
+
+
+@op("Unsqueeze", opset=1, types=MOVABLE, lower=lower_reshape)
+class Unsqueeze:
+    """The data with new dimensions of 1 at `axes` of the result."""
+
+    def infer(data, axes):
+        values = known(axes, "axes")
+        if data.shape is None or values is None:
+            more = length(axes)
+            unknown = data.rank is None or more is None
+            return TensorType(data.dtype, None if unknown else (ANY,) * (data.rank + more))
+        shape = _unsqueezed(data.shape, [int(v) for v in values])
+        return propagate(TensorType(data.dtype, shape), lambda x: x.reshape(shape), data)
+
+    def ref(data, axes):
+        return data.reshape(_unsqueezed(data.shape, axes.reshape(-1).tolist()))
+
+    def samples(rng, dtype="f32"):
+        for shape, axes in (((5,), (0,)), ((5, 7), (1, -1)), ((2, 3), (0, 3)), ((0, 3), (1,)), ((5,), (-1,))):
+            yield [random_array(rng, shape, dtype), ints(*axes)], {}
+
+
+def _shape_of(data: TensorType, output_type: str) -> TensorType:
+    check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
+    shape = (ANY,) if data.rank is None else (data.rank,)
+    value = np.array(data.shape, dtype=_INDEX[output_type]) if is_static(data.shape) else None
+    return TensorType(output_type, shape, value)
+
+
+_INDEX: dict[str, Any] = {"i32": np.int32, "i64": np.int64}
+
+
+def _shape_samples(attrs: Sequence[dict[str, Any]]):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for shape in ((), (5,), (2, 3, 4), (0, 3)):
+            for variant in attrs:
+                yield [random_array(rng, shape, dtype)], variant
+
+    return samples
+
+
+@op("ShapeOf", opset=1, types=MOVABLE)
+class ShapeOf1:
+    """The shape of the data, as i64."""
+
+    def infer(data):
+        return _shape_of(data, "i64")
+
+    def ref(data):
+        return np.array(data.shape, dtype=np.int64)
+
+    samples = _shape_samples([{}])
+
+
+@op("ShapeOf", opset=3, types=MOVABLE)
+class ShapeOf3:
+    """The shape of the data, as i64 or i32."""
+
+    def infer(data, *, output_type: DType = "i64"):
+        return _shape_of(data, output_type)
+
+    def ref(data, *, output_type="i64"):
+        return np.array(data.shape, dtype=_INDEX[output_type])
+
+    samples = _shape_samples([{"output_type": "i64"}, {"output_type": "i32"}])

@@ -1,0 +1,104 @@
+"""ShuffleChannels without a pass over memory.
+
+Two steps make it vanish: rewrite rules sink it below operations that treat channels one by one, by permuting
+their constants instead; and a 1x1 convolution that reads it takes its depth in the shuffled order, by the
+tile's taps. Only who reads it otherwise has it copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.passes.simplify import Uses
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import Layout, View
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.shapes import Interval, normalize_axis
+
+
+class Shuffled(Lowering):
+    """The copy is made when somebody asks for it: see `Planner.defer`."""
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+        out = node.output
+
+        def copy() -> View:
+            source = planner.view(node.inputs[0])
+            axis = normalize_axis(node.attrs["axis"], len(source.shape))
+            groups = node.attrs["group"]
+            target = planner.output(out)
+            parts = (*source.shape[:axis], groups, source.shape[axis] // groups, *source.shape[axis + 1 :])
+            apart = source.reshape(parts) or planner.contiguous(node.inputs[0]).reshape(parts)
+            assert apart is not None
+            order = list(range(len(parts)))
+            order[axis : axis + 2] = axis + 1, axis
+            turned = apart.permute(order)
+            seen = target.reshape(turned.shape)
+            assert seen is not None
+            planner.copy_step(turned, seen)
+            return target
+
+        planner.defer(out, copy, node.inputs[0])
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return layouts.get(self.group.last.inputs[0])
+
+
+def lower_shuffle(group: Group) -> Lowering:
+    return Shuffled(group)
+
+
+def channel_shuffle(value: Value) -> int | None:
+    """The number of groups when `value` is a shuffle of dimension 1 with known channels; None otherwise."""
+    node = value.node
+    if node.op.name != "ShuffleChannels" or value.shape is None or isinstance(value.shape[1], Interval):
+        return None
+    return node.attrs["group"] if normalize_axis(node.attrs["axis"], len(value.shape)) == 1 else None
+
+
+def unshuffled(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
+    """Constants of the shuffled channels along `axis`, in the order that the channels had before."""
+    shape = array.shape
+    parts = (*shape[:axis], shape[axis] // groups, groups, *shape[axis + 1 :])
+    return np.ascontiguousarray(array.reshape(parts).swapaxes(axis, axis + 1).reshape(shape))
+
+
+def sink_shuffle(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """f(ShuffleChannels(x)) -> ShuffleChannels(f'(x))     for f that treats channels alike or one by one"""
+    at = next((i for i, v in enumerate(inputs) if channel_shuffle(v)), None)
+    if at is None or len(node.outputs) != 1 or not uses.single(node.inputs[at]):
+        return None
+    shuffled = inputs[at]
+    groups, channels, rank = channel_shuffle(shuffled), shuffled.shape[1], len(shuffled.shape)
+    assert groups is not None
+    if node.output.shape is None or len(node.output.shape) != rank or node.output.shape[1] != channels:
+        return None
+    new = list(inputs)
+    new[at] = shuffled.node.inputs[0]
+    if node.op.name == "GroupConvolution":
+        weights = inputs[1].constant
+        if at != 0 or weights is None or weights.shape[:3] != (channels, 1, 1):
+            return None
+        new[1] = b.constant(unshuffled(weights, 0, groups))
+    elif node.op.scalar is not None:
+        for i, other in enumerate(inputs):
+            if i == at:
+                continue
+            constant = other.constant
+            if constant is None:
+                return None
+            lead = rank - constant.ndim
+            if lead <= 1 and constant.shape[1 - lead] != 1:
+                new[i] = b.constant(unshuffled(constant, 1 - lead, groups), other.dtype)
+    else:
+        return None
+    inner = b.add(node.op, new, node.attrs, name=node.name, origins=node.origins)
+    attrs = shuffled.node.attrs
+    return b.add(
+        shuffled.node.op, [inner.output], attrs, name=shuffled.node.name, origins=shuffled.node.origins
+    ).outputs

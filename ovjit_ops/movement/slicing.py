@@ -1,0 +1,342 @@
+"""Parts of a tensor: Split, VariadicSplit, Slice, StridedSlice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import ModelError, check
+from ovjit.graph.op import Int, Ints, TensorType, op
+from ovjit.graph.shapes import (
+    ANY,
+    Dim,
+    Interval,
+    bounds,
+    dim,
+    normalize_axis,
+)
+from ovjit_ops.common.values import known, known_scalar, length, propagate
+from ovjit_ops.elementwise.arithmetic import random_array
+from ovjit_ops.movement.cpu_slices import lower_slice, lower_strided_slice
+from ovjit_ops.movement.cpu_views import lower_split
+from ovjit_ops.movement.shape import MOVABLE, ints
+
+
+def _split_axis(data: TensorType, axis: TensorType) -> int | None:
+    value = known_scalar(axis, "axis")
+    return None if value is None or data.rank is None else normalize_axis(value, data.rank)
+
+
+@op("Split", opset=1, types=MOVABLE, lower=lower_split)
+class Split:
+    """The data cut along `axis` into `num_splits` equal parts."""
+
+    def infer(data, axis, *, num_splits: Int):
+        check(1 <= num_splits <= 1 << 20, f"num_splits {num_splits} should be at least 1")
+        place = _split_axis(data, axis)
+        if place is None:
+            shape = None if data.rank is None else (ANY,) * data.rank
+            return (TensorType(data.dtype, shape),) * num_splits
+        extent = data.shape[place]
+        check(
+            isinstance(extent, Interval) or extent % num_splits == 0,
+            f"{extent} does not split in {num_splits} parts",
+        )
+        out = TensorType(data.dtype, (*data.shape[:place], extent // num_splits, *data.shape[place + 1 :]))
+        return tuple(
+            propagate(out, lambda x, i=i: np.split(x, num_splits, place)[i], data) for i in range(num_splits)
+        )
+
+    def ref(data, axis, *, num_splits):
+        place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        check(
+            data.shape[place] % num_splits == 0, f"{data.shape[place]} does not split in {num_splits} parts"
+        )
+        return tuple(np.ascontiguousarray(part) for part in np.split(data, num_splits, place))
+
+    def samples(rng, dtype="f32"):
+        for shape, axis, n in (
+            ((8,), 0, 2),
+            ((2, 6), 1, 3),
+            ((1, 16, 4, 4), 1, 2),
+            ((4, 3), -2, 4),
+            ((3, 5), 0, 1),
+        ):
+            yield [random_array(rng, shape, dtype), np.array(axis, dtype=np.int64)], {"num_splits": n}
+
+
+def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
+    """`lengths` with a -1 replaced by what is left. Raises ModelError when they do not add up."""
+    lengths = [int(v) for v in lengths]
+    check(all(v >= -1 for v in lengths) and lengths.count(-1) <= 1, f"split_lengths {lengths} are not valid")
+    rest = extent - sum(v for v in lengths if v >= 0)
+    check(rest >= 0 if -1 in lengths else rest == 0, f"split_lengths {lengths} do not add up to {extent}")
+    return [rest if v == -1 else v for v in lengths]
+
+
+@op("VariadicSplit", opset=1, types=MOVABLE, lower=lower_split)
+class VariadicSplit:
+    """The data cut along `axis` into parts of the given lengths; one may be -1, what is left."""
+
+    def infer(data, axis, split_lengths):
+        place = _split_axis(data, axis)
+        lengths = known(split_lengths, "split_lengths")
+        parts = length(split_lengths)
+        if parts is None:
+            raise ModelError("the number of split_lengths has to be known")
+        if place is None or lengths is None:
+            shape = None if data.rank is None else (ANY,) * data.rank
+            if place is not None:
+                shape = (*data.shape[:place], ANY, *data.shape[place + 1 :])
+            return (TensorType(data.dtype, shape),) * parts
+        extent = data.shape[place]
+        sizes: list[Dim]
+        if isinstance(extent, Interval):
+            sizes = [ANY if v == -1 else int(v) for v in lengths]
+        else:
+            sizes = list(split_lengths_of(extent, lengths.tolist()))
+        return tuple(
+            TensorType(data.dtype, (*data.shape[:place], s, *data.shape[place + 1 :])) for s in sizes
+        )
+
+    def ref(data, axis, split_lengths):
+        place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        sizes = split_lengths_of(data.shape[place], split_lengths.reshape(-1))
+        cuts = np.cumsum(sizes)[:-1]
+        return tuple(np.ascontiguousarray(part) for part in np.split(data, cuts, place))
+
+    def samples(rng, dtype="f32"):
+        for shape, axis, lengths in (
+            ((8,), 0, (3, 5)),
+            ((2, 17), 1, (1, -1, 8)),
+            ((1, 16, 4, 4), 1, (4, 12)),
+            ((4, 3), -2, (4,)),
+            ((5, 2), 0, (0, 5)),
+        ):
+            yield [random_array(rng, shape, dtype), np.array(axis, dtype=np.int64), ints(*lengths)], {}
+
+
+def slice_extent(
+    extent: Dim, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
+) -> Dim:
+    """How many elements extent[start:stop:step] has, by Python's rules; `*_open` leaves a bound out."""
+    lo, hi = bounds(extent)
+    cut = slice(None if begin_open else start, None if end_open else stop, step)
+    if isinstance(extent, int):
+        return len(range(*cut.indices(extent)))
+    if hi is not None:
+        return (
+            dim(0, max(len(range(*cut.indices(n))) for n in {lo, hi}))
+            if start >= 0 and stop >= 0
+            else dim(0, hi)
+        )
+    if cut.start in (None, 0) and cut.stop is None and step == 1:
+        return extent
+    if step > 0 and stop >= 0 and start >= 0 and not end_open:
+        return dim(0, len(range(0 if begin_open else start, stop, step)))
+    return ANY
+
+
+def _slice_inputs(*inputs: TensorType | None) -> list[np.ndarray] | None:
+    values = [None if x is None else known(x, "a limit of the slice") for x in inputs]
+    return None if any(v is None for v in values) else values  # type: ignore[return-value]
+
+
+def _slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int, tuple[int, int, int]]:
+    """axis -> (start, stop, step). Raises ModelError when the lists do not fit together or a step is 0."""
+    start, stop, step = ([int(v) for v in np.asarray(x).reshape(-1)] for x in (start, stop, step))
+    places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
+    check(len(start) == len(stop) == len(step) == len(places), "start, stop, step and axes differ in length")
+    check(all(step), "a step of 0 never ends")
+    normal = [normalize_axis(a, rank) for a in places]
+    check(len(set(normal)) == len(normal), f"the axes {places} name a dimension twice")
+    check(len(normal) <= rank, f"{len(normal)} slices do not fit rank {rank}")
+    return {a: (b, e, s) for a, b, e, s in zip(normal, start, stop, step, strict=True)}
+
+
+def python_slice(extent: int, start: int, stop: int, step: int) -> slice:
+    """The slice with its limits brought into range, so that a stop below -extent goes to the beginning."""
+    first, last, step = slice(start, stop, step).indices(extent)
+    return slice(first, None if step < 0 and last < 0 else last, step)
+
+
+@op("Slice", opset=8, types=MOVABLE, lower=lower_slice)
+class Slice:
+    """data[start:stop:step] along `axes` (all of the leading ones when not given), by Python's rules."""
+
+    def infer(data, start, stop, step, axes=None):
+        limits = _slice_inputs(start, stop, step)
+        places = None if axes is None else known(axes, "axes")
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        if limits is None or (axes is not None and places is None):
+            touched = {normalize_axis(int(a), data.rank) for a in places} if places is not None else None
+            count = length(start)
+            if axes is None and count is not None:
+                touched = set(range(count))
+            shape = tuple(ANY if touched is None or i in touched else d for i, d in enumerate(data.shape))
+            return TensorType(data.dtype, shape)
+        cuts = _slices(data.rank, limits[0], limits[1], limits[2], places)
+        shape = tuple(slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape))
+        inputs = [x for x in (data, start, stop, step, axes) if x is not None]
+        return propagate(TensorType(data.dtype, shape), _slice, *inputs)
+
+    def ref(data, start, stop, step, axes=None):
+        return _slice(data, start, stop, step, axes)
+
+    def samples(rng, dtype="f32"):
+        for shape, start, stop, step, axes in (
+            ((10,), (1,), (8,), (1,), None),
+            ((10,), (-3,), (100,), (1,), None),
+            ((10,), (8,), (1,), (-3,), None),
+            ((10,), (100,), (-100,), (-1,), None),
+            ((2, 17, 5), (0, 1), (2, 16), (1, 2), None),
+            ((2, 17, 5), (1,), (4,), (1,), (-1,)),
+            ((3, 4), (2,), (1,), (1,), (0,)),
+            ((1, 16, 8, 8), (4,), (12,), (1,), (1,)),
+        ):
+            more = [] if axes is None else [ints(*axes)]
+            yield [random_array(rng, shape, dtype), ints(*start), ints(*stop), ints(*step), *more], {}
+
+
+def _slice(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> np.ndarray:
+    cuts = _slices(data.ndim, start, stop, step, axes)
+    index = tuple(python_slice(d, *cuts[i]) if i in cuts else slice(None) for i, d in enumerate(data.shape))
+    return np.ascontiguousarray(data[index])
+
+
+def strided_plan(
+    shape: Sequence[Dim], begin: Any, end: Any, strides: Any, masks: dict[str, Any]
+) -> list[tuple]:
+    """What StridedSlice does, per dimension of the masked index: ("new",), ("all", axis),
+    ("pick", axis, index) or ("cut", axis, start, stop, step, begin_open, end_open).
+
+    Raises ModelError for a stride of 0, too many entries or an index out of range.
+    """
+    begin, end = ([int(v) for v in np.asarray(x).reshape(-1)] for x in (begin, end))
+    strides = [1] * len(begin) if strides is None else [int(v) for v in np.asarray(strides).reshape(-1)]
+    check(len(begin) == len(end) == len(strides), "begin, end and strides differ in length")
+    check(all(strides), "a stride of 0 never ends")
+
+    def on(mask: str, i: int) -> bool:
+        return i < len(masks[mask]) and bool(masks[mask][i])
+
+    n = len(begin)
+    check(sum(on("ellipsis_mask", i) for i in range(n)) <= 1, "at most one ellipsis is possible")
+    taken = sum(not on("new_axis_mask", i) and not on("ellipsis_mask", i) for i in range(n))
+    check(taken <= len(shape), f"{taken} slices do not fit rank {len(shape)}")
+    plan: list[tuple] = []
+    axis = 0
+    for i in range(n):
+        if on("ellipsis_mask", i):
+            for _ in range(len(shape) - taken):
+                plan.append(("all", axis))
+                axis += 1
+        elif on("new_axis_mask", i):
+            plan.append(("new",))
+        elif on("shrink_axis_mask", i):
+            at = 0 if on("begin_mask", i) else begin[i]
+            extent = shape[axis]
+            check(
+                isinstance(extent, Interval) or -extent <= at < extent,
+                f"index {at} is out of range for {extent}",
+            )
+            plan.append(("pick", axis, at))
+            axis += 1
+        else:
+            plan.append(("cut", axis, begin[i], end[i], strides[i], on("begin_mask", i), on("end_mask", i)))
+            axis += 1
+    plan += [("all", a) for a in range(axis, len(shape))]
+    return plan
+
+
+@op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice)
+class StridedSlice:
+    """data[begin:end:strides] with masks that open a bound, add, drop or skip dimensions. A mask's entry
+    of 1 in begin_mask or end_mask means that the bound is ignored."""
+
+    def infer(
+        data,
+        begin,
+        end,
+        strides=None,
+        *,
+        begin_mask: Ints,
+        end_mask: Ints,
+        new_axis_mask: Ints = (),
+        shrink_axis_mask: Ints = (),
+        ellipsis_mask: Ints = (),
+    ):
+        masks = {k: v for k, v in locals().items() if k.endswith("_mask")}
+        for name, mask in masks.items():
+            check(all(v in (0, 1) for v in mask), f"{name} {list(mask)} should be of zeros and ones")
+        limits = _slice_inputs(begin, end) if strides is None else _slice_inputs(begin, end, strides)
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        if limits is None:
+            if any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask))):
+                return TensorType(data.dtype, None)
+            touched = length(begin)
+            return TensorType(
+                data.dtype, (ANY if touched is None or i < touched else d for i, d in enumerate(data.shape))
+            )
+        steps = limits[2] if len(limits) == 3 else None
+        plan = strided_plan(data.shape, limits[0], limits[1], steps, masks)
+        shape: list[Dim] = []
+        for step in plan:
+            if step[0] == "new":
+                shape.append(1)
+            elif step[0] == "all":
+                shape.append(data.shape[step[1]])
+            elif step[0] == "cut":
+                shape.append(slice_extent(data.shape[step[1]], *step[2:]))
+        inputs = [x for x in (data, begin, end, strides) if x is not None]
+        return propagate(TensorType(data.dtype, shape), _strided_slice, *inputs, **masks)
+
+    def ref(data, begin, end, strides=None, **masks):
+        return _strided_slice(data, begin, end, strides, **masks)
+
+    def samples(rng, dtype="f32"):
+        none: dict[str, Any] = {"begin_mask": (0, 0), "end_mask": (0, 0)}
+        for shape, begin, end, strides, masks in (
+            ((10,), (1,), (8,), (2,), {"begin_mask": (0,), "end_mask": (0,)}),
+            ((10,), (1,), (8,), (1,), {"begin_mask": (1,), "end_mask": (0,)}),
+            ((2, 17, 5), (0, 3), (2, 0), (1, 1), {"begin_mask": (0, 0), "end_mask": (0, 1)}),
+            ((2, 17, 5), (1, 3), (2, 9), (1, 2), {**none, "shrink_axis_mask": (1, 0)}),
+            (
+                (2, 5),
+                (0, 0, 1),
+                (1, 1, 4),
+                (1, 1, 1),
+                {"begin_mask": (0, 0, 0), "end_mask": (0, 0, 0), "new_axis_mask": (0, 1, 0)},
+            ),
+            ((2, 3, 4, 5), (0, 1), (0, 3), (1, 1), {**none, "ellipsis_mask": (1, 0)}),
+            ((10,), (0,), (0,), (-1,), {"begin_mask": (1,), "end_mask": (1,)}),
+            ((10,), (-3,), (100,), (1,), {"begin_mask": (0,), "end_mask": (0,)}),
+            ((1, 16, 8, 8), (0, 4), (1, 12), (1, 1), none),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*begin), ints(*end), ints(*strides)], masks
+
+
+def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, **masks: Any) -> np.ndarray:
+    full = {
+        k: masks.get(k, ())
+        for k in ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
+    }
+    index: list[Any] = []
+    for step in strided_plan(data.shape, begin, end, strides, full):
+        if step[0] == "new":
+            index.append(None)
+        elif step[0] == "all":
+            index.append(slice(None))
+        elif step[0] == "pick":
+            index.append(step[2])
+        else:
+            _, axis, first, last, by, begin_open, end_open = step
+            cut = slice(None if begin_open else first, None if end_open else last, by).indices(
+                data.shape[axis]
+            )
+            index.append(slice(cut[0], None if by < 0 and cut[1] < 0 else cut[1], by))
+    return np.array(data[tuple(index)], order="C")

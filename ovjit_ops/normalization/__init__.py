@@ -1,0 +1,1 @@
+"""Statistics of a row or channel, and the row divided by them."""

@@ -1,0 +1,158 @@
+"""Native LRN along one axis, which lies contiguous; over space it is an average pooling of squares.
+
+A row is one pixel's channels. The window's sum for a vector of channels is a sum of shifted loads: masked at
+the row's end, from a small zero-bordered copy of the row's first vector at its beginning.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.trace import Recorder, Tracer, exp, log, sqrt
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.passes.expand import Writer
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.views import Layout, channels_last, merge_dims, product
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.shapes import normalize_axes
+
+_DIMS = 3
+
+
+def divided(x: Tracer, base: Tracer, beta: float) -> Tracer:
+    """x / base ** beta; the powers that networks have cost one or two square roots."""
+    if beta == 0.75:
+        root = sqrt(base)
+        return x / (root * sqrt(root))
+    if beta in (0.5, 1.0):
+        return x / (base if beta == 1.0 else sqrt(base))
+    return x * exp(log(base) * -beta)
+
+
+@functools.cache
+def lrn_kernel(half: int, scale: float, bias: float, beta: float) -> Kernel:
+    """y = x / (bias + scale * sum of x[c + s]^2 for -half <= s <= half) ^ beta, f32."""
+    frame = Frame().pointers("x", "y").integers("n", "rows", "per_chunk")
+    for d in range(_DIMS):
+        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
+    recorder = Recorder()
+    x, total = recorder.input("x0", "f32"), recorder.input("x1", "f32")
+    result = divided(x, total * scale + bias, beta)
+    body = Body(["f32", "f32"], ["f32"], recorder.lines, [result.name])
+    lines, constants = body.source("")
+    (value,) = body.result_names(constants)
+    inside = " " * 12
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    src += [f"    {k} = {e}" for k, e in constants.values()]
+    src += ["    zero = const_f32(0.0)", "    store_f32(scratch, zero)"]
+    src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
+    src += ["        a2 = row % d2", "        rest = row // d2"]
+    src += ["        a1 = rest % d1", "        a0 = rest // d1"]
+    src += [f"        {v} = {p} + a0 * {p}_0 + a1 * {p}_1 + a2 * {p}_2" for v, p in (("p", "x"), ("q", "y"))]
+    # channels from -VL to VL - 1; the window of the first vector reaches no further
+    src += ["        store_f32(scratch + VL * 4, loadm_f32(p, n))", "        k = 0", "        while k < n:"]
+    src += [f"{inside}x0 = loadm_f32(p + k * 4, n - k)", f"{inside}x1 = mul(x0, x0)"]
+    for s in range(1, half + 1):
+        src += [f"{inside}if k == 0:", f"{inside}    low = load_f32(scratch + (VL - {s}) * 4)"]
+        src += [f"{inside}else:", f"{inside}    low = loadm_f32(p + (k - {s}) * 4, n - k + {s})"]
+        src += [f"{inside}high = loadm_f32(p + (k + {s}) * 4, n - k - {s})"]
+        src += [f"{inside}x1 = fma(high, high, fma(low, low, x1))"]
+    src += [inside + line for line in lines]
+    src += [f"{inside}storem_f32(q + k * 4, {value}, n - k)", f"{inside}k += VL"]
+    src += ["        row += 1", "    return 0", ""]
+    return Kernel(f"lrn_{2 * half + 1}_f32", "\n".join(src), frame)
+
+
+class LocalResponse(Lowering):
+    """LRN along one axis."""
+
+    def __init__(self, group: Group, axis: int):
+        super().__init__(group)
+        node = group.anchor
+        assert node is not None
+        self.data: Value = node.inputs[0]
+        self.out = node.output
+        self.axis = axis
+        attrs = node.attrs
+        half = (attrs["size"] - 1) // 2
+        self.kernel = lrn_kernel(half, attrs["alpha"] / attrs["size"], attrs["bias"], attrs["beta"])
+        self.kernels = (self.kernel,)
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        return [(self.data, self._layout())]
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return self._layout()
+
+    def _layout(self) -> Layout:
+        rank = len(self.data.shape)
+        if self.axis == 1 and rank > 2:
+            return channels_last(rank)
+        return Layout((*(a for a in range(rank) if a != self.axis), self.axis))
+
+    def plan(self, planner: Planner) -> None:
+        x = planner.view(self.data)
+        if x.shape[self.axis] > 1 and x.strides[self.axis] != x.itemsize:
+            x = planner.copy(self.data, self._layout())
+        y = planner.channels_last_output(self.out, self.axis)
+        rows = [a for a in range(len(x.shape)) if a != self.axis]
+
+        def merged() -> tuple[list[int], list[list[int]]]:
+            return merge_dims([x.shape[a] for a in rows], [[v.strides[a] for a in rows] for v in (x, y)])
+
+        if not y.count:
+            return
+        extents, (xs, ys) = merged()
+        target = y
+        if len(extents) > _DIMS:
+            x = planner.copy(self.data, self._layout())
+            y = planner.allocate(y.shape, y.itemsize, self._layout())
+            extents, (xs, ys) = merged()
+        extents, xs, ys = ([f] * (_DIMS - len(v)) + v for f, v in ((1, extents), (0, xs), (0, ys)))
+        n, count = x.shape[self.axis], product(extents)
+        per_chunk = split(count, n * 12)
+        values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "rows": count, "per_chunk": per_chunk}
+        for d in range(_DIMS):
+            values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
+        planner.need_scratch(2 * 4 * host_isa().lanes)
+        planner.step(self.kernel, values, ceil_div(count, per_chunk), [x], [y], 20.0 * y.count)
+        if target is not y:
+            planner.copy_step(y, target)
+
+
+def lower_lrn(group: Group) -> Lowering | None:
+    """Native for f32 along one axis, with a window that a vector's neighbours cover."""
+    node = group.anchor
+    assert node is not None
+    axes = node.inputs[1].type.value
+    if axes is None or axes.size != 1 or node.output.dtype != "f32":
+        return None
+    if not node.inputs[0].shape or (node.attrs["size"] - 1) // 2 > host_isa().lanes:
+        return None
+    return LocalResponse(group, int(axes.reshape(-1)[0]) % len(node.inputs[0].shape))
+
+
+def expand_lrn(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """LRN(x) over all of space -> x / (bias + alpha / size^n * taps * AvgPool(x^2)) ^ beta"""
+    x, axes = inputs
+    if x.shape is None or axes.type.value is None or len(x.shape) not in (3, 4):
+        return None
+    rank = len(x.shape) - 2
+    if normalize_axes((int(a) for a in axes.type.value.reshape(-1)), rank + 2) != tuple(range(2, rank + 2)):
+        return None
+    attrs, w = node.attrs, Writer(b, node)
+    half = (attrs["size"] - 1) // 2
+    window, ones, pads = (2 * half + 1,) * rank, (1,) * rank, (half,) * rank
+    mean = w(
+        "AvgPool", w("Multiply", x, x), kernel=window, strides=ones, pads_begin=pads, pads_end=pads,
+        exclude_pad=False,
+    )  # fmt: skip
+    scale = attrs["alpha"] / attrs["size"] ** rank * (2 * half + 1) ** rank
+    base = w("Add", w("Multiply", mean, scale), attrs["bias"])
+    return [w("Divide", x, w("Power", base, attrs["beta"]))]

@@ -1,0 +1,103 @@
+"""The normalizations as means, norms and elementwise arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.shapes import is_static, normalize_axes
+from ovjit_ops.normalization.cpu_mvn import mvn_axes
+
+Inputs = tuple[Value, ...]
+
+
+def standardized(w: Writer, x: Value, axes: Sequence[int], variance: bool, eps: float, inside: bool) -> Value:
+    """(x - mean) over `axes`, divided by the standard deviation if `variance`."""
+    centred = w("Subtract", x, w("ReduceMean", x, axes, keep_dims=True))
+    if not variance:
+        return centred
+    spread = w("ReduceMean", w("Multiply", centred, centred), axes, keep_dims=True)
+    root = w("Sqrt", w("Add", spread, eps)) if inside else w("Add", w("Sqrt", spread), eps)
+    return w("Divide", centred, root)
+
+
+def known_axes(data: Value, axes: Value) -> tuple[int, ...] | None:
+    """The axes, counted from 0, where they and the data's rank are known."""
+    if data.shape is None or axes.type.value is None:
+        return None
+    return normalize_axes((int(a) for a in axes.type.value.reshape(-1)), len(data.shape))
+
+
+def along_channels(w: Writer, x: Value, rank: int) -> Value:
+    """A list with an entry per channel, shaped to broadcast over [N, C, ...]."""
+    return w("Reshape", x, (-1, *(1,) * (rank - 2)), special_zero=False)
+
+
+def expand_mvn2(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+    """MVN-2(x) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     over space (and channels if so asked)"""
+    (x,) = inputs
+    if x.shape is None or mvn_axes(node, inputs) is not None:
+        return None
+    axes = range(1 if node.attrs["across_channels"] else 2, len(x.shape))
+    out = standardized(Writer(b, node), x, axes, node.attrs["normalize_variance"], node.attrs["eps"], True)
+    return [out]
+
+
+def expand_mvn6(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+    """MVN-6(x, axes) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     or / (sqrt(mean(...)) + eps)"""
+    axes = known_axes(*inputs)
+    if axes is None or mvn_axes(node, inputs) is not None:
+        return None
+    attrs = node.attrs
+    inside = attrs["eps_mode"].lower() == "inside_sqrt"
+    w = Writer(b, node)
+    return [standardized(w, inputs[0], axes, attrs["normalize_variance"], attrs["eps"], inside)]
+
+
+def expand_normalize_l2(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+    """NormalizeL2(x, axes) -> x / sqrt(L2(x)^2 + eps)     or x / max(L2(x), sqrt(eps))"""
+    axes = known_axes(*inputs)
+    if axes is None:
+        return None
+    w, eps = Writer(b, node), node.attrs["eps"]
+    norm = w("ReduceL2", inputs[0], axes, keep_dims=True)
+    if node.attrs["eps_mode"].lower() == "max":
+        return [w("Divide", inputs[0], w("Maximum", norm, float(np.sqrt(eps))))]
+    return [w("Divide", inputs[0], w("Sqrt", w("Add", w("Multiply", norm, norm), eps)))]
+
+
+def expand_grn(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]:
+    """GRN(x) -> x / sqrt(L2(x over channels)^2 + bias)"""
+    w = Writer(b, node)
+    norm = w("ReduceL2", inputs[0], (1,), keep_dims=True)
+    return [w("Divide", inputs[0], w("Sqrt", w("Add", w("Multiply", norm, norm), node.attrs["bias"])))]
+
+
+def expand_group_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+    """GroupNormalization(x, scale, bias) -> MVN(x as [N, groups, rest]) * scale + bias"""
+    x, scale, bias = inputs
+    if x.shape is None:
+        return None
+    w = Writer(b, node)
+    groups = w("Reshape", x, (0, node.attrs["num_groups"], -1), special_zero=True)
+    normal = w("MVN", groups, (2,), eps=node.attrs["epsilon"], normalize_variance=True)
+    shape = np.array(x.shape, np.int64) if is_static(x.shape) else w("ShapeOf", x, output_type="i64")
+    back = w("Reshape", normal, shape, special_zero=False)
+    scaled = w("Multiply", back, along_channels(w, scale, len(x.shape)))
+    return [w("Add", scaled, along_channels(w, bias, len(x.shape)))]
+
+
+def expand_batch_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+    """BatchNormInference(x; gamma, beta, mean, var) -> (x - mean) * (gamma / sqrt(var + eps)) + beta"""
+    named = dict(zip(node.op.input_names, inputs, strict=True))
+    x = named["data"]
+    if x.shape is None:
+        return None
+    w, rank = Writer(b, node), len(x.shape)
+    factor = w("Divide", named["gamma"], w("Sqrt", w("Add", named["variance"], node.attrs["epsilon"])))
+    centred = w("Subtract", x, along_channels(w, named["mean"], rank))
+    scaled = w("Multiply", centred, along_channels(w, factor, rank))
+    return [w("Add", scaled, along_channels(w, named["beta"], rank))]

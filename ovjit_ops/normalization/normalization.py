@@ -1,0 +1,347 @@
+"""Softmax and the normalizations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
+from ovjit.graph.shapes import Dim, Interval, merge, normalize_axes, normalize_axis
+from ovjit_ops.common.values import in_f32, known
+from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
+from ovjit_ops.normalization import expand_norm
+from ovjit_ops.normalization.cpu_lrn import expand_lrn, lower_lrn
+from ovjit_ops.normalization.cpu_mvn import lower_mvn
+from ovjit_ops.normalization.cpu_softmax import lower_softmax
+
+
+def _softmax(x: np.ndarray, *, axis: int = 1) -> np.ndarray:
+    """Rows of only -inf, and rows with +inf or NaN, give NaN where NumPy's arithmetic has it."""
+    if x.size == 0:
+        return x
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def _log_softmax(x: np.ndarray, *, axis: int = 1) -> np.ndarray:
+    if x.size == 0:
+        return x
+    shifted = x - np.max(x, axis=axis, keepdims=True)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+
+def _along(data: TensorType, axis: int) -> TensorType:
+    if data.rank is not None:
+        normalize_axis(axis, data.rank)
+    return same_type(data, REALS)
+
+
+def _axis_samples(negative: bool) -> Any:
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        cases: list[tuple[tuple[int, ...], int]] = [((3, n), 1) for n in (1, 7, 8, 15, 16, 17, 33, 1000)]
+        cases += [((17,), 0), ((5, 17), 0), ((2, 5, 3, 7), 1), ((2, 5, 3, 7), 3), ((0, 3), 1)]
+        cases += [((2, 5, 3, 7), -2), ((3, 16), -1)] if negative else []
+        for shape, axis in cases:
+            yield [random_array(rng, shape, dtype)], {"axis": axis}
+
+    return samples
+
+
+@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, widen=True)
+class Softmax1:
+    """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which counts from the front."""
+
+    def infer(data, *, axis: Int = 1):
+        check(axis >= 0, f"axis {axis} should not be negative before opset8")
+        return _along(data, axis)
+
+    ref = in_f32(_softmax)
+    samples = _axis_samples(False)
+
+
+@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax, widen=True)
+class Softmax8:
+    """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`"""
+
+    def infer(data, *, axis: Int = 1):
+        return _along(data, axis)
+
+    ref = in_f32(_softmax)
+    samples = _axis_samples(True)
+
+
+@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax, widen=True)
+class LogSoftmax:
+    """x - max(x) - log(sum(exp(x - max(x)))) along `axis`"""
+
+    def infer(data, *, axis: Int = 1):
+        return _along(data, axis)
+
+    ref = in_f32(_log_softmax)
+    samples = _axis_samples(True)
+
+
+def _channels(data: TensorType, *others: TensorType) -> None:
+    """Raise ModelError unless the others are lists as long as dimension 1 of the data."""
+    channels: Dim | None = None
+    if data.shape is not None:
+        check(len(data.shape) >= 2, f"the data {data} should have at least 2 dimensions")
+        channels = data.shape[1]
+    for x in others:
+        check(x.dtype in (data.dtype, "dynamic"), f"{data} and {x} differ in element type")
+        check(x.rank in (None, 1), f"{x} should be a list with one entry per channel")
+        if x.shape is not None and channels is not None:
+            check(
+                merge(x.shape[0], channels) is not None, f"{x} does not fit the {channels} channels of {data}"
+            )
+
+
+def _batch_norm(x, gamma, beta, mean, variance, *, epsilon):
+    gamma, beta, mean, variance = (
+        v.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 2)) for v in (gamma, beta, mean, variance)
+    )
+    return (x - mean) / np.sqrt(variance + x.dtype.type(epsilon)) * gamma + beta
+
+
+def _infer_batch_norm(data: TensorType, others: tuple[TensorType, ...], epsilon: float) -> TensorType:
+    check(epsilon >= 0, f"epsilon {epsilon} should not be negative")
+    _channels(data, *others)
+    return same_type(data, REALS)
+
+
+def _batch_norm_samples(rng: np.random.Generator, dtype: str):
+    for shape in ((2, 3), (1, 16, 7, 8), (2, 17, 5, 5), (1, 5, 33), (1, 2, 3, 4, 5), (0, 3, 4, 4)):
+        c = shape[1]
+        lists = [random_array(rng, (c,), dtype, d) for d in ((0.5, 2), (-1, 1), (-1, 1), (0.1, 2))]
+        yield random_array(rng, shape, dtype), lists
+
+
+@op("BatchNormInference", opset=1, types=REALS, widen=True, expand=expand_norm.expand_batch_norm)
+class BatchNormInference1:
+    """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
+
+    def infer(gamma, beta, data, mean, variance, *, epsilon: Float):
+        return _infer_batch_norm(data, (gamma, beta, mean, variance), epsilon)
+
+    def ref(gamma, beta, data, mean, variance, *, epsilon):
+        return in_f32(_batch_norm)(data, gamma, beta, mean, variance, epsilon=epsilon)
+
+    def samples(rng, dtype="f32"):
+        for data, lists in _batch_norm_samples(rng, dtype):
+            yield [*lists[:2], data, *lists[2:]], {"epsilon": 1e-3}
+
+
+@op("BatchNormInference", opset=5, types=REALS, widen=True, expand=expand_norm.expand_batch_norm)
+class BatchNormInference5:
+    """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
+
+    def infer(data, gamma, beta, mean, variance, *, epsilon: Float):
+        return _infer_batch_norm(data, (gamma, beta, mean, variance), epsilon)
+
+    ref = in_f32(_batch_norm)
+
+    def samples(rng, dtype="f32"):
+        for data, lists in _batch_norm_samples(rng, dtype):
+            yield [data, *lists], {"epsilon": 1e-3}
+
+
+def _axes_of(x: TensorType, axes: TensorType) -> None:
+    values = known(axes, "axes")
+    if values is not None and x.rank is not None:
+        normalize_axes((int(a) for a in values), x.rank)
+
+
+def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: float, size: int) -> np.ndarray:
+    half = (size - 1) // 2
+    squares = x * x
+    normal = normalize_axes((int(a) for a in axes.reshape(-1)), x.ndim)
+    for axis in normal:
+        total = np.zeros_like(squares)
+        n = x.shape[axis]
+        for shift in range(-half, half + 1):
+            here = [slice(None)] * x.ndim
+            there = [slice(None)] * x.ndim
+            here[axis] = slice(max(0, -shift), max(0, min(n, n - shift)))
+            there[axis] = slice(max(0, shift), max(0, min(n, n + shift)))
+            total[tuple(here)] += squares[tuple(there)]
+        squares = total
+    one = x.dtype.type
+    return x / (one(bias) + one(alpha / size ** len(normal)) * squares) ** one(beta)
+
+
+@op(
+    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, widen=True
+)
+class LRN:
+    """data / (bias + alpha / size^n * sum of squares in a window of `size` along the n axes)^beta"""
+
+    def infer(data, axes, *, alpha: Float, beta: Float, bias: Float, size: Int):
+        check(size >= 1, f"size {size} should be positive")
+        _axes_of(data, axes)
+        return same_type(data, REALS)
+
+    ref = in_f32(_lrn)
+
+    def samples(rng, dtype="f32"):
+        for shape, axes, size in (
+            ((1, 17, 5, 7), [1], 5),
+            ((2, 16, 8, 8), [1], 3),
+            ((1, 3, 9), [1], 5),
+            ((1, 5, 7, 8), [2, 3], 3),
+            ((1, 8, 3, 3), [1], 4),
+            ((1, 2, 3, 3), [1], 9),
+        ):
+            attrs = {"alpha": 0.5, "beta": 0.75, "bias": 2.0, "size": size}
+            yield [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)], attrs
+
+
+def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float, inside: bool) -> np.ndarray:
+    """(x - mean) over `axes`, divided by the standard deviation if `variance`."""
+    x = x - np.mean(x, axis=axes, keepdims=True)
+    if not variance:
+        return x
+    spread = np.mean(x * x, axis=axes, keepdims=True)
+    eps = x.dtype.type(eps)
+    return x / (np.sqrt(spread + eps) if inside else np.sqrt(spread) + eps)
+
+
+@op(
+    "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
+    expand=expand_norm.expand_mvn2, widen=True,
+)  # fmt: skip
+class MVN2:
+    """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
+
+    def infer(data, *, across_channels: Bool = False, normalize_variance: Bool = False, eps: Float = 1e-9):
+        check(eps > 0, f"eps {eps} should be positive")
+        check(data.rank is None or data.rank >= 3, f"the data {data} should have at least 3 dimensions")
+        return same_type(data, REALS)
+
+    @in_f32
+    def ref(x, *, across_channels=False, normalize_variance=False, eps=1e-9):
+        axes = tuple(range(1 if across_channels else 2, x.ndim))
+        return standardize(x, axes, normalize_variance, eps, True)
+
+    def samples(rng, dtype="f32"):
+        for shape in ((2, 3, 5, 7), (1, 17, 4, 4), (1, 2, 33)):
+            for across in (False, True):
+                for variance in (False, True):
+                    yield (
+                        [random_array(rng, shape, dtype)],
+                        {"across_channels": across, "normalize_variance": variance, "eps": 1e-5},
+                    )
+
+
+@op(
+    "MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
+    expand=expand_norm.expand_mvn6, widen=True,
+)  # fmt: skip
+class MVN6:
+    """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
+
+    def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Str = "inside_sqrt"):
+        check(eps > 0, f"eps {eps} should be positive")
+        check(eps_mode.lower() in ("inside_sqrt", "outside_sqrt"), f"unknown eps_mode {eps_mode!r}")
+        _axes_of(data, axes)
+        return same_type(data, REALS)
+
+    @in_f32
+    def ref(x, axes, *, eps, normalize_variance=True, eps_mode="inside_sqrt"):
+        normal = normalize_axes((int(a) for a in axes.reshape(-1)), x.ndim)
+        return standardize(x, normal, normalize_variance, eps, eps_mode.lower() == "inside_sqrt")
+
+    def samples(rng, dtype="f32"):
+        for shape, axes in (
+            ((2, 3, 5, 7), [2, 3]),
+            ((2, 17, 5), [-1]),
+            ((1, 16, 8, 8), [1, 2, 3]),
+            ((4, 33), [1]),
+        ):
+            for mode in ("inside_sqrt", "outside_sqrt"):
+                for variance in (False, True):
+                    yield (
+                        [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)],
+                        {"eps": 1e-5, "normalize_variance": variance, "eps_mode": mode},
+                    )
+
+
+@op("NormalizeL2", opset=1, types=REALS, ulp=32, widen=True, expand=expand_norm.expand_normalize_l2)
+class NormalizeL2:
+    """data / sqrt(sum of squares over `axes` + eps), or with the larger of the two (eps_mode max)."""
+
+    def infer(data, axes, *, eps: Float, eps_mode: Str = "add"):
+        check(eps_mode.lower() in ("add", "max"), f"unknown eps_mode {eps_mode!r}")
+        check(eps >= 0, f"eps {eps} should not be negative")
+        _axes_of(data, axes)
+        return same_type(data, REALS)
+
+    @in_f32
+    def ref(x, axes, *, eps, eps_mode="add"):
+        normal = normalize_axes((int(a) for a in axes.reshape(-1)), x.ndim)
+        total = np.sum(x * x, axis=normal, keepdims=True)
+        eps = x.dtype.type(eps)
+        return x / np.sqrt(total + eps if eps_mode.lower() == "add" else np.maximum(total, eps))
+
+    def samples(rng, dtype="f32"):
+        for shape, axes in (
+            ((2, 17, 5, 7), [1]),
+            ((2, 3, 5, 7), [1, 2, 3]),
+            ((3, 33), [1]),
+            ((2, 3, 16), [-1]),
+        ):
+            for mode in ("add", "max"):
+                yield (
+                    [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)],
+                    {"eps": 0.1, "eps_mode": mode},
+                )
+
+
+@op("GRN", opset=1, types=REALS, ulp=32, widen=True, expand=expand_norm.expand_grn, builder={"": "grn"})
+class GRN:
+    """data / sqrt(sum of squares over channels + bias)"""
+
+    def infer(data, *, bias: Float):
+        check(data.rank is None or 2 <= data.rank <= 4, f"the data {data} should have 2 to 4 dimensions")
+        return same_type(data, REALS)
+
+    @in_f32
+    def ref(x, *, bias):
+        return x / np.sqrt(np.sum(x * x, axis=1, keepdims=True) + x.dtype.type(bias))
+
+    def samples(rng, dtype="f32"):
+        for shape in ((2, 3, 5, 7), (1, 17, 4, 4), (2, 33)):
+            yield [random_array(rng, shape, dtype)], {"bias": 0.1}
+
+
+@op("GroupNormalization", opset=12, types=REALS, ulp=64, widen=True, expand=expand_norm.expand_group_norm)
+class GroupNormalization:
+    """Each of `num_groups` groups of channels normalized, then scaled and shifted per channel."""
+
+    def infer(data, scale, bias, *, num_groups: Int, epsilon: Float):
+        check(num_groups >= 1, f"num_groups {num_groups} should be positive")
+        check(epsilon > 0, f"epsilon {epsilon} should be positive")
+        _channels(data, scale, bias)
+        if data.shape is not None and not isinstance(data.shape[1], Interval):
+            check(
+                data.shape[1] % num_groups == 0,
+                f"{data.shape[1]} channels do not split in {num_groups} groups",
+            )
+        return same_type(data, REALS)
+
+    @in_f32
+    def ref(x, scale, bias, *, num_groups, epsilon):
+        flat = x.reshape(x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups)
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        normal = standardize(flat, (2,), True, epsilon, True).reshape(x.shape)
+        return normal * scale.reshape(shape) + bias.reshape(shape)
+
+    def samples(rng, dtype="f32"):
+        for shape, groups in (((2, 4, 5, 7), 2), ((1, 16, 4, 4), 4), ((1, 6, 33), 1), ((2, 8, 3, 3), 8)):
+            c = shape[1]
+            yield (
+                [random_array(rng, s, dtype) for s in (shape, (c,), (c,))],
+                {"num_groups": groups, "epsilon": 1e-4},
+            )

@@ -1,0 +1,178 @@
+"""Native MaxPool and AvgPool: channels last, a vector of channels at a time.
+
+A chunk is a range of output rows. Windows are clipped to the input, so no halo is needed. Two spatial
+dimensions; one is a row of height 1.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.views import Layout, View, channels_last
+from ovjit.graph.graph import Value
+
+#: Windows of at most so many taps are written out.
+LARGEST_UNROLLED = 9
+
+_GEOMETRY = "x_n x_h x_w y_n y_h y_w oh ow h w c kh kw sh sw dh dw ph pw eh ew rows per_chunk exclude".split()
+
+
+@functools.cache
+def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
+    """kind: "max" or "avg"; dtype f32 or f64. Small windows inside are unrolled: (0, 0) for large."""
+    frame = Frame().pointers("x", "y").integers(*_GEOMETRY)
+    size = SIZE[dtype]
+    first = "-float_inf" if kind == "max" else "0.0"
+    combine = "max_" if kind == "max" else "add"
+    scale = [] if kind == "max" else ["acc = div(acc, count)"]
+    counting = [
+        "if exclude == 1:",
+        "    taps = imax(i1 - i0, 0) * imax(j1 - j0, 0)",
+        "else:",
+        # taps inside of the padded input: rounding up may put some behind it
+        f"    taps = {_taps('oi * sh - ph', 'dh', 'kh', 'h + eh')}"
+        f" * {_taps('oj * sw - pw', 'dw', 'kw', 'w + ew')}",
+        f"count = const_{dtype}(imax(taps, 1))",
+    ]
+    lines = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    lines += [
+        "    row = chunk * per_chunk",
+        "    stop = imin(row + per_chunk, rows)",
+        "    while row < stop:",
+        "        img = row // oh",
+        "        oi = row % oh",
+        # taps i0 <= i < i1 read rows 0 <= oi * sh - ph + i * dh < h
+        "        top = oi * sh - ph",
+        "        i0 = imax(0, (dh - 1 - top) // dh)",
+        "        i1 = imin(kh, (h - top + dh - 1) // dh)",
+        "        oj = 0",
+        "        while oj < ow:",
+        "            left = oj * sw - pw",
+        "            j0 = imax(0, (dw - 1 - left) // dw)",
+        "            j1 = imin(kw, (w - left + dw - 1) // dw)",
+        *(" " * 12 + line for line in (counting if kind == "avg" else [])),
+        "            source = x + img * x_n + top * x_h + left * x_w",
+        "            target = y + img * y_n + oi * y_h + oj * y_w",
+        *(" " * 12 + line for line in _unrolled(dtype, combine, scale, window)),
+        "            while k < c:",
+        f"                acc = const_{dtype}({first})",
+        "                i = i0",
+        "                while i < i1:",
+        f"                    p = source + i * dh * x_h + j0 * dw * x_w + k * {size}",
+        "                    j = j0",
+        "                    while j < j1:",
+        f"                        acc = {combine}(acc, loadm_{dtype}(p, c - k))",
+        "                        p += dw * x_w",
+        "                        j += 1",
+        "                    i += 1",
+        *(" " * 16 + line for line in scale),
+        f"                storem_{dtype}(target + k * {size}, acc, c - k)",
+        "                k += VL",
+        "            oj += 1",
+        "        row += 1",
+        "    return 0",
+        "",
+    ]
+    name = f"{kind}_pool_{dtype}" + (f"_{window[0]}x{window[1]}" if window[0] else "")
+    return Kernel(name, "\n".join(lines), frame)
+
+
+def _unrolled(dtype: str, combine: str, scale: list[str], window: tuple[int, int]) -> list[str]:
+    """All taps of a window inside of the input, one vector of channels at a time."""
+    lines = ["k = 0"]
+    kh, kw = window
+    if not kh:
+        return lines
+    size = SIZE[dtype]
+    lines += [
+        f"if i0 == 0 and i1 == {kh} and j0 == 0 and j1 == {kw}:",
+        "    while k < c:",
+        "        left = c - k",
+    ]
+    lines += [f"        p = source + k * {size}"]
+    for n, (i, j) in enumerate((i, j) for i in range(kh) for j in range(kw)):
+        load = f"loadm_{dtype}(p + {i} * dh * x_h + {j} * dw * x_w, left)"
+        lines += [f"        acc = {load}" if n == 0 else f"        acc = {combine}(acc, {load})"]
+    lines += [" " * 8 + line for line in scale]
+    return lines + [f"        storem_{dtype}(target + k * {size}, acc, left)", "        k += VL"]
+
+
+def _taps(start: str, dilation: str, kernel: str, end: str) -> str:
+    return f"imax(0, imin({kernel}, ({end} - ({start}) + {dilation} - 1) // {dilation}))"
+
+
+class Pooling(Lowering):
+    """One pooling window over one or two spatial dimensions."""
+
+    def __init__(self, group: Group, kind: str):
+        super().__init__(group)
+        assert group.anchor is not None
+        self.node = group.anchor
+        self.data: Value = self.node.inputs[0]
+        self.out = self.node.outputs[0]
+        kernel = _two(self.node.attrs["kernel"], 1)
+        self.kernel = pool_kernel(
+            kind, self.out.dtype, kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0)
+        )
+        self.kernels = (self.kernel,)
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        return [(self.data, channels_last(len(self.data.shape)))]
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(len(self.out.shape))
+
+    def plan(self, planner: Planner) -> None:
+        from ovjit_ops.common.windows import resolve_pads
+        from ovjit_ops.pooling.pooling import pool_window
+
+        shape = planner.shape(self.data)
+        rank = len(shape) - 2
+        window = pool_window(rank, self.node.attrs, torch=True)
+        del window["rounding"]
+        begin, end = resolve_pads(extents=shape[2:], **window)
+        x = planner.with_halo(self.data, [(0, 0)] * len(shape))
+        y = planner.channels_last_output(self.out)
+        n, oh, ow = (planner.shape(self.out)[0], *_two(planner.shape(self.out)[2:], 1))
+        c = shape[1]
+        kh, kw = _two(window["kernel"], 1)
+        values: dict[str, Any] = dict(zip(("sh", "sw"), _two(window["strides"], 1), strict=True))
+        values |= dict(zip(("dh", "dw"), _two(window["dilations"], 1), strict=True))
+        values |= dict(zip(("ph", "pw"), _two(begin, 0), strict=True))
+        values |= dict(zip(("eh", "ew"), _two(end, 0), strict=True))
+        values |= dict(zip(("h", "w"), _two(shape[2:], 1), strict=True))
+        values |= dict(zip(("x_n", "x_h", "x_w"), _strides(x), strict=True))
+        values |= dict(zip(("y_n", "y_h", "y_w"), _strides(y), strict=True))
+        rows = n * oh
+        per_chunk = split(rows, ow * c * kh * kw)
+        values |= {
+            "x": x.ptr, "y": y.ptr, "oh": oh, "ow": ow, "c": c, "kh": kh, "kw": kw, "rows": rows,
+            "per_chunk": per_chunk, "exclude": int(self.node.attrs.get("exclude_pad", False)),
+        }  # fmt: skip
+        if y.count:
+            planner.step(self.kernel, values, ceil_div(rows, per_chunk), [x], [y], float(y.count * kh * kw))
+
+
+def _two(values: Any, missing: int) -> tuple[int, int]:
+    values = tuple(int(v) for v in values)
+    return values if len(values) == 2 else (missing, values[0])
+
+
+def _strides(view: View) -> tuple[int, int, int]:
+    return (view.strides[0], *((0, view.strides[2]) if len(view.shape) == 3 else view.strides[2:]))  # type: ignore[return-value]
+
+
+def lower_pooling(group: Group) -> Lowering | None:
+    """Native for f32 and f64, one or two spatial dimensions, indices unused."""
+    anchor = group.anchor
+    assert anchor is not None
+    data = anchor.inputs[0]
+    if data.dtype not in ("f32", "f64") or len(data.shape) not in (3, 4) or 1 in group.used:
+        return None
+    return Pooling(group, "max" if anchor.op.name == "MaxPool" else "avg")

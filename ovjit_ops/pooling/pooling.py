@@ -1,0 +1,452 @@
+"""Pooling over windows [N, C, *spatial]: MaxPool, AvgPool, and the adaptive ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, DType, Int, Ints, Str, TensorType, op
+from ovjit.graph.shapes import ANY, is_static, normalize_axis
+from ovjit_ops.common.values import INDEX_TYPES, known, length, widened
+from ovjit_ops.common.windows import (
+    check_auto_pad,
+    check_rounding,
+    full_attribute,
+    output_extents,
+    pad_spatial,
+    resolve_pads,
+    taps,
+)
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.pooling.cpu_pooling import lower_pooling
+
+
+def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[str, Any]:
+    """kernel, strides, dilations, pads, auto_pad and rounding, checked, one entry per spatial dimension."""
+    kernel = tuple(attrs["kernel"])
+    check(len(kernel) == rank, f"kernel {list(kernel)} should have {rank} entries, one per spatial dimension")
+    return {
+        "kernel": full_attribute(kernel, rank, "kernel", 1, 1),
+        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1),
+        "dilations": full_attribute(attrs.get("dilations", ()), rank, "dilations", 1, 1),
+        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
+        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
+        "auto_pad": check_auto_pad(attrs["auto_pad"]),
+        "rounding": check_rounding(attrs["rounding_type"], torch),
+    }
+
+
+def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> TensorType:
+    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    rank = len(attrs["kernel"])
+    check(1 <= rank <= 3, f"a window has 1 to 3 spatial dimensions, not {rank}")
+    window = pool_window(rank, attrs, torch)
+    check(
+        data.rank in (None, rank + 2),
+        f"a kernel of {rank} dimensions needs data of rank {rank + 2}, not {data}",
+    )
+    n, c, *extents = data.shape or (ANY,) * (rank + 2)
+    return TensorType(data.dtype, (n, c, *output_extents(extents=extents, **window)))
+
+
+def _layout(x: np.ndarray, attrs: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...], tuple, tuple]:
+    """(window, output extents, padding before, padding after) for an array."""
+    window = pool_window(x.ndim - 2, attrs, torch=True)
+    outputs = output_extents(extents=x.shape[2:], **window)
+    rounding = window.pop("rounding")
+    begin, end = resolve_pads(extents=x.shape[2:], **window)
+    return {**window, "rounding": rounding}, outputs, begin, end  # type: ignore[return-value]
+
+
+def lowest(dtype: np.dtype) -> Any:
+    """What pads a MaxPool: minus infinity, or the smallest integer."""
+    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
+
+
+def max_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+    """NaN in a window is its maximum, as np.max has it; padding counts as minus infinity."""
+    window, outputs, begin, _ = _layout(x, attrs)
+    grid = (window["kernel"], outputs, window["strides"], window["dilations"])
+    padded = pad_spatial(x, lowest(x.dtype), begin, outputs, window["kernel"], *grid[2:])
+    out = np.full((*x.shape[:2], *outputs), lowest(x.dtype), dtype=x.dtype)
+    for _, slices in taps(*grid):
+        np.maximum(out, padded[(...,) + slices], out=out)
+    return out
+
+
+def max_pool_indices(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+    """Where each maximum is (the first of equals), counted over the dimensions from `axis` on."""
+    window, outputs, begin, _ = _layout(x, attrs)
+    grid = (window["kernel"], outputs, window["strides"], window["dilations"])
+    position = np.arange(x.size, dtype=np.int64).reshape(x.shape)
+    position = pad_spatial(position, -1, begin, outputs, window["kernel"], *grid[2:])
+    padded = pad_spatial(x, lowest(x.dtype), begin, outputs, window["kernel"], *grid[2:])
+    best = np.full((*x.shape[:2], *outputs), lowest(x.dtype), dtype=x.dtype)
+    where = np.full(best.shape, -1, dtype=np.int64)
+    for _, slices in taps(*grid):
+        value, index = (a[(...,) + slices] for a in (padded, position))
+        better = (value > best) | (np.isnan(value) & ~np.isnan(best)) if x.dtype.kind == "f" else value > best
+        better |= (where < 0) & (index >= 0)
+        best, where = np.where(better, value, best), np.where(better, index, where)
+    axis = normalize_axis(attrs["axis"], x.ndim)
+    return np.maximum(where, 0) % max(1, math.prod(x.shape[axis:]))
+
+
+def avg_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+    """The mean of each window. What lies behind the padding (rounding up) never counts, the padding
+    itself counts as zeros unless `exclude_pad`; a window in which nothing counts gives 0."""
+    dtype = x.dtype
+    x = widened(x)
+    window, outputs, begin, end = _layout(x, attrs)
+    grid = (window["kernel"], outputs, window["strides"], window["dilations"])
+    padded = pad_spatial(x, 0, begin, outputs, window["kernel"], *grid[2:])
+    counts = np.ones((1, 1), dtype=np.int64).reshape((1, 1) + (1,) * len(outputs))
+    for i, (o, b, e) in enumerate(zip(outputs, begin, end, strict=True)):
+        extent = x.shape[2 + i]
+        first, last = (0, extent) if attrs["exclude_pad"] else (-b, extent + e)
+        taps_at = np.arange(o)[:, None] * grid[2][i] - b + np.arange(grid[0][i]) * grid[3][i]
+        inside = ((taps_at >= first) & (taps_at < last)).sum(1)
+        counts = counts * inside.reshape((1, 1) + tuple(o if j == i else 1 for j in range(len(outputs))))
+    total = np.zeros((*x.shape[:2], *outputs), dtype=x.dtype)
+    for _, slices in taps(*grid):
+        total += padded[(...,) + slices]
+    counts = np.maximum(counts, 1)
+    if x.dtype.kind != "f":
+        return (np.sign(total) * (np.abs(total) // counts)).astype(dtype)
+    return (total / counts.astype(x.dtype)).astype(dtype)
+
+
+def _sample_attributes(torch: bool, dilated: bool) -> list[tuple[tuple[int, ...], dict[str, Any]]]:
+    def case(shape: tuple[int, ...], k: int, s: int, begin: int = 0, end: int = 0, d: int = 1, **more: Any):
+        rank = len(shape) - 2
+        attrs = {
+            "kernel": (k,) * rank,
+            "strides": (s,) * rank,
+            "pads_begin": (begin,) * rank,
+            "pads_end": (end,) * rank,
+            **more,
+        }
+        if dilated:
+            attrs["dilations"] = (d,) * rank
+        return shape, attrs
+
+    cases = [
+        case((1, 16, 8, 8), 2, 2),
+        case((2, 17, 15, 16), 3, 2, 1, 1),
+        case((1, 33, 7, 9), 3, 1, 1, 1),
+        case((1, 3, 16, 17), 3, 2, rounding_type="ceil"),
+        case((1, 3, 16, 17), 3, 2, 0, 1, rounding_type="ceil"),
+        case((1, 5, 13, 14), 3, 3, auto_pad="same_upper"),
+        case((1, 5, 13, 14), 4, 3, auto_pad="same_lower"),
+        case((1, 5, 13, 14), 3, 2, 1, 1, auto_pad="valid"),
+        case((1, 4, 9), 3, 2, 1, 0),
+        case((1, 2, 5, 6, 7), 2, 2, 0, 1),
+        case((0, 3, 5, 5), 2, 1),
+    ]
+    if dilated:
+        cases += [case((1, 5, 13, 14), 3, 2, 1, 1, d=2), case((1, 5, 13, 14), 2, 1, 0, 1, d=3)]
+    if torch:
+        cases += [
+            case((1, 3, 16, 17), 3, 2, 1, 1, rounding_type="ceil_torch"),
+            case((1, 3, 7, 7), 2, 3, 1, 1, rounding_type="ceil_torch"),
+        ]
+    return cases
+
+
+def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for i, (shape, attrs) in enumerate(_sample_attributes(torch, dilated)):
+            yield [random_array(rng, shape, dtype)], {**attrs, **more[i % len(more)]}
+
+    return samples
+
+
+KERNEL = {"kernel": "kernel_shape"}
+
+
+@op("MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, widen=True)
+class MaxPool1:
+    """The largest element of each window."""
+
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+    ):
+        return _infer(data, locals())
+
+    def ref(data, **attrs):
+        return max_pool(data, attrs)
+
+    samples = _samples(False, False, [{}])
+
+
+def _infer_max(data: TensorType, attrs: dict[str, Any], torch: bool) -> tuple[TensorType, TensorType]:
+    check(
+        attrs["index_element_type"] in INDEX_TYPES,
+        f"indices are i32 or i64, not {attrs['index_element_type']}",
+    )
+    normalize_axis(attrs["axis"], len(attrs["kernel"]) + 2)
+    out = _infer(data, attrs, torch)
+    return out, TensorType(attrs["index_element_type"], out.shape)
+
+
+def _max_ref(data: np.ndarray, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
+    index = max_pool_indices(data, attrs)
+    return max_pool(data, attrs), index.astype(np.int32 if attrs["index_element_type"] == "i32" else np.int64)
+
+
+_INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_type": "i32", "axis": 2}]
+
+
+@op("MaxPool", opset=8, types=NUMBERS, builder=KERNEL, lower=lower_pooling, widen=True)
+class MaxPool8:
+    """The largest element of each window, and its index over the dimensions from `axis` on."""
+
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        dilations: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+        index_element_type: DType = "i64",
+        axis: Int = 0,
+    ):
+        return _infer_max(data, locals(), False)
+
+    ref = _max_ref
+    samples = _samples(False, True, _INDEX_VARIANTS)
+
+
+@op("MaxPool", opset=14, types=NUMBERS, builder=KERNEL, lower=lower_pooling, widen=True)
+class MaxPool14:
+    """MaxPool-8 with a third way of rounding, ceil_torch."""
+
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        dilations: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+        index_element_type: DType = "i64",
+        axis: Int = 0,
+    ):
+        return _infer_max(data, locals(), True)
+
+    ref = _max_ref
+    samples = _samples(True, True, _INDEX_VARIANTS)
+
+
+AVERAGE = {**KERNEL, "data": "data_batch"}
+_PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": False}]
+
+
+@op("AvgPool", opset=1, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, widen=True)
+class AvgPool1:
+    """The mean of each window (see `avg_pool` for what counts)."""
+
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        exclude_pad: Bool,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+    ):
+        return _infer(data, locals())
+
+    def ref(data, **attrs):
+        return avg_pool(data, attrs)
+
+    samples = _samples(False, False, _PAD_VARIANTS)
+
+
+@op("AvgPool", opset=14, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, widen=True)
+class AvgPool14:
+    """AvgPool-1 with a third way of rounding, ceil_torch."""
+
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        exclude_pad: Bool,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+    ):
+        return _infer(data, locals(), True)
+
+    def ref(data, **attrs):
+        return avg_pool(data, attrs)
+
+    samples = _samples(True, False, _PAD_VARIANTS)
+
+
+@op("AvgPool", opset=16, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, widen=True)
+class AvgPool16:
+    """AvgPool-14 with dilations."""
+
+    def infer(
+        data,
+        *,
+        strides: Ints = (),
+        dilations: Ints = (),
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        kernel: Ints,
+        exclude_pad: Bool,
+        rounding_type: Str = "floor",
+        auto_pad: Str = "explicit",
+    ):
+        return _infer(data, locals(), True)
+
+    def ref(data, **attrs):
+        return avg_pool(data, attrs)
+
+    samples = _samples(True, True, _PAD_VARIANTS)
+
+
+def adaptive_bounds(extent: int, outputs: int) -> list[tuple[int, int]]:
+    """Begin and end of each of `outputs` windows that together cover `extent`; they may overlap by one."""
+    return [(i * extent // outputs, -(-(i + 1) * extent // outputs)) for i in range(outputs)]
+
+
+def _infer_adaptive(data: TensorType, output_shape: TensorType) -> TensorType:
+    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    sizes = known(output_shape, "output_shape")
+    rank = data.rank - 2 if data.rank is not None else length(output_shape)
+    if rank is None:
+        return TensorType(data.dtype, None)
+    check(1 <= rank <= 3, f"takes 1 to 3 spatial dimensions, not {rank}")
+    check(length(output_shape) in (None, rank), f"output_shape should have {rank} entries")
+    check(sizes is None or min(sizes) >= 0, f"output_shape {sizes} should not be negative")
+    lead = data.shape[:2] if data.shape is not None else (ANY, ANY)
+    return TensorType(data.dtype, (*lead, *([ANY] * rank if sizes is None else map(int, sizes))))
+
+
+def _adaptive(x: np.ndarray, sizes: np.ndarray):
+    """Yields (output position, slices of the input) of every window."""
+    ranges = [adaptive_bounds(e, int(o)) for e, o in zip(x.shape[2:], sizes.reshape(-1), strict=True)]
+    for position in np.ndindex(*map(len, ranges)):
+        yield position, tuple(slice(*r[p]) for r, p in zip(ranges, position, strict=True))
+
+
+def _adaptive_samples(attrs: dict[str, Any]):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for shape, sizes in (
+            ((2, 3, 7), (3,)),
+            ((1, 17, 9, 8), (1, 1)),
+            ((2, 3, 13, 16), (5, 7)),
+            ((1, 3, 4, 5), (6, 5)),
+            ((1, 2, 5, 6, 7), (2, 3, 4)),
+        ):
+            yield [random_array(rng, shape, dtype), np.array(sizes, dtype=np.int64)], attrs
+
+    return samples
+
+
+MOST_WINDOWS = 64  # of one dimension that are written out as slices
+
+
+def expand_adaptive(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """AdaptiveAvgPool(x) -> ReduceMean(x), AvgPool(x), or means of slices, one dimension after the other
+
+    The windows of one dimension are equally long in all others, so a mean of means is the mean.
+    """
+    x, sizes = inputs
+    if x.shape is None or sizes.type.value is None or x.dtype not in REALS:
+        return None
+    w, wanted, extents = Writer(b, node), sizes.type.value.reshape(-1).tolist(), x.shape[2:]
+    if all(s == 1 for s in wanted):
+        return [w("ReduceMean", x, range(2, len(x.shape)), keep_dims=True)]
+    if not is_static(extents) or 0 in wanted or 0 in extents:
+        return None
+    if len(extents) < 3 and all(e % s == 0 for e, s in zip(extents, wanted, strict=True)):
+        window = tuple(e // s for e, s in zip(extents, wanted, strict=True))
+        none = (0,) * len(window)
+        pool = {"strides": window, "kernel": window, "pads_begin": none, "pads_end": none}
+        return [w("AvgPool", x, exclude_pad=False, **pool)]
+    if max(wanted) > MOST_WINDOWS:
+        return None
+    for axis, (extent, size) in enumerate(zip(extents, wanted, strict=True), 2):
+        parts = [
+            w("ReduceMean", w("Slice", x, (first,), (stop,), (1,), (axis,)), (axis,), keep_dims=True)
+            for first, stop in adaptive_bounds(extent, size)
+        ]
+        x = w("Concat", *parts, axis=axis)
+    return [x]
+
+
+@op("AdaptiveAvgPool", opset=8, types=NUMBERS, widen=True)
+class AdaptiveAvgPool:
+    """The mean over windows that split each spatial dimension into `output_shape` parts."""
+
+    def infer(data, output_shape):
+        return _infer_adaptive(data, output_shape)
+
+    expand = expand_adaptive
+
+    def ref(data, output_shape):
+        x = widened(data)
+        out = np.zeros((*x.shape[:2], *map(int, output_shape.reshape(-1))), dtype=x.dtype)
+        for position, window in _adaptive(x, output_shape):
+            part = x[(...,) + window]
+            part = part.reshape(*x.shape[:2], math.prod(part.shape[2:]))
+            total = part.sum(-1, dtype=x.dtype)
+            mean = (
+                total / x.dtype.type(part.shape[-1])
+                if x.dtype.kind == "f"
+                else np.trunc(total / part.shape[-1])
+            )
+            out[(...,) + position] = mean
+        return out.astype(data.dtype)
+
+    samples = _adaptive_samples({})
+
+
+@op("AdaptiveMaxPool", opset=8, types=NUMBERS)
+class AdaptiveMaxPool:
+    """The maximum over windows that split each spatial dimension, and its index within the channel."""
+
+    def infer(data, output_shape, *, index_element_type: DType = "i64"):
+        check(index_element_type in INDEX_TYPES, f"indices are i32 or i64, not {index_element_type}")
+        out = _infer_adaptive(data, output_shape)
+        return out, TensorType(index_element_type, out.shape)
+
+    def ref(data, output_shape, *, index_element_type="i64"):
+        out = np.zeros((*data.shape[:2], *map(int, output_shape.reshape(-1))), dtype=data.dtype)
+        index = np.zeros(out.shape, dtype=np.int32 if index_element_type == "i32" else np.int64)
+        places = np.arange(math.prod(data.shape[2:])).reshape(data.shape[2:])
+        for position, window in _adaptive(data, output_shape):
+            part = data[(...,) + window]
+            part = part.reshape(*data.shape[:2], math.prod(part.shape[2:]))
+            best = np.argmax(part, -1)
+            out[(...,) + position] = np.take_along_axis(part, best[..., None], -1)[..., 0]
+            index[(...,) + position] = places[window].reshape(-1)[best]
+        return out, index
+
+    samples = _adaptive_samples({"index_element_type": "i32"})

@@ -1,0 +1,210 @@
+"""Native reductions: one kernel for each way the innermost dimension lies.
+
+    "keep"    the contiguous dimension is kept: a vector of outputs, summed over all reduced positions
+    "reduce"  the contiguous dimension is reduced: one output, lanes summed in a fixed order at the end
+
+Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.views import View, merge_dims, plain, product
+from ovjit.graph.dtypes import ELEMENT_TYPES
+
+
+class Reduction(NamedTuple):
+    """combine: the vector operation; first: its neutral element; before, after: for element and result."""
+
+    combine: str
+    first: str
+    before: str = "{}"
+    after: str = "{}"
+
+
+def reductions(name: str, dtype: str) -> Reduction | None:
+    """How to reduce `dtype`, None where the reference does it."""
+    kind = ELEMENT_TYPES[dtype].kind
+    real = kind == "f"
+    if kind == "b":
+        logic = {"ReduceLogicalAnd": Reduction("and_", "True"), "ReduceLogicalOr": Reduction("or_", "False")}
+        return logic.get(name)
+    bits = SIZE[dtype] * 8
+    low = "-float_inf" if real else str(-(1 << (bits - 1))) if kind == "i" else "0"
+    high = "float_inf" if real else str((1 << (bits - 1)) - 1) if kind == "i" else str((1 << bits) - 1)
+    table = {
+        "ReduceSum": Reduction("add", "0"),
+        "ReduceProd": Reduction("mul", "1"),
+        "ReduceMax": Reduction("max_", low),
+        "ReduceMin": Reduction("min_", high),
+        "ReduceL1": Reduction("add", "0", "abs_({})"),
+    }
+    if real:
+        table["ReduceMean"] = Reduction("add", "0", "{}", "div({}, count)")
+        table["ReduceL2"] = Reduction("add", "0", "square({})", "sqrt({})")
+    return table.get(name)
+
+
+_DIMS = 3
+
+
+@functools.cache
+def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
+    how = reductions(name, dtype)
+    assert how is not None
+    size = SIZE[dtype]
+    frame = Frame().pointers("x", "y").integers("n", "y_inner", "items", "per_chunk", "total")
+    for d in range(_DIMS):
+        frame.integers(f"o{d}", f"x_o{d}", f"y_o{d}", f"r{d}", f"x_r{d}")
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    if "count" in how.after:
+        src += [f"    count = const_{dtype}(total)"]
+    src += [f"    first = const_{dtype}({how.first})"]
+    src += ["    item = chunk * per_chunk", "    stop = imin(item + per_chunk, items)"]
+    # an item is one output row: a block of VL outputs ("keep") or a single output ("reduce")
+    src += ["    blocks = (n + VL - 1) // VL"] if inner == "keep" else []
+    src += ["    while item < stop:"]
+    src += ["        rest = item"]
+    if inner == "keep":
+        src += ["        i = (rest % blocks) * VL", "        rest = rest // blocks"]
+    src += ["        a2 = rest % o2", "        rest = rest // o2"]
+    src += ["        a1 = rest % o1", "        a0 = rest // o1"]
+    src += ["        source = x + a0 * x_o0 + a1 * x_o1 + a2 * x_o2"]
+    src += ["        target = y + a0 * y_o0 + a1 * y_o1 + a2 * y_o2"]
+    src += ["        acc = first"]
+    loop = ["b0 = 0", "while b0 < r0:", "    b1 = 0", "    while b1 < r1:"]
+    loop += ["        p = source + b0 * x_r0 + b1 * x_r1", "        b2 = 0", "        while b2 < r2:"]
+    body = []
+    if inner == "keep":
+        body += [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how), f"acc = {how.combine}(acc, v)"]
+    else:
+        body += ["i = 0", "while i + VL <= n:"]
+        whole = [f"v = load_{dtype}(p + i * {size})", *_before(how), f"acc = {how.combine}(acc, v)"]
+        body += ["    " + line for line in whole]
+        body += ["    i += VL", "if i < n:"]
+        body += ["    " + line for line in [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how)]]
+        # lanes behind the row keep their value
+        body += [f"    acc = blend_{dtype}(n - i, {how.combine}(acc, v), acc)"]
+    loop += [" " * 12 + line for line in [*body, "p += x_r2", "b2 += 1"]]
+    loop += ["        b1 += 1", "    b0 += 1"]
+    src += [" " * 8 + line for line in loop]
+    if inner == "keep":
+        src += [f"        acc = {how.after.format('acc')}"]
+        src += [f"        if y_inner == {size}:"]
+        src += [f"            storem_{dtype}(target + i * {size}, acc, n - i)"]
+        src += ["        else:", f"            scatter_{dtype}(target + i * y_inner, y_inner, acc, n - i)"]
+    else:
+        src += [f"        whole = spread_{dtype}({_HORIZONTAL[how.combine]}_{dtype}(acc))"]
+        src += [f"        storem_{dtype}(target, {how.after.format('whole')}, 1)"]
+    src += ["        item += 1", "    return 0", ""]
+    return Kernel(f"{name.lower()}_{inner}_{dtype}", "\n".join(src), frame)
+
+
+_HORIZONTAL = {"add": "hadd", "mul": "hmul", "max_": "hmax", "min_": "hmin", "and_": "hand", "or_": "hor"}
+
+
+def _before(how: Reduction) -> list[str]:
+    if how.before == "{}":
+        return []
+    return ["v = mul(v, v)"] if how.before.startswith("square") else [f"v = {how.before.format('v')}"]
+
+
+class Reduce(Lowering):
+    """One reduction over axes that are known."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        assert group.anchor is not None
+        self.node = group.anchor
+        self.data, axes = self.node.inputs
+        self.out = self.node.output
+        assert axes.type.value is not None
+        rank = len(self.data.shape)
+        self.axes = sorted({int(a) % rank for a in axes.type.value.reshape(-1)}) if rank else []
+        name, dtype = self.node.op.name, self.data.dtype
+        self.by_kind = {inner: reduce_kernel(name, dtype, inner) for inner in ("keep", "reduce")}
+        self.kernels = tuple(self.by_kind.values())
+
+    def plan(self, planner: Planner) -> None:
+        out_shape = planner.shape(self.out)
+        y = planner.output(self.out, plain(len(out_shape)))
+        if self._plan(planner, planner.view(self.data), y):
+            return
+        # no dimension is contiguous, or there are too many: copied once, it may do
+        if not planner.view(self.data).count or not self._plan(planner, planner.contiguous(self.data), y):
+            planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
+
+    def _plan(self, planner: Planner, x: View, y: View) -> bool:
+        """False when `x` does not lie so that a kernel can walk it."""
+        if not y.count:
+            return True
+        rank = len(x.shape)
+        keep_axes = [a for a in range(rank) if a not in self.axes]
+        # y with the reduced axes put back
+        if self.node.attrs.get("keep_dims"):
+            y_strides = list(y.strides)
+        else:
+            y_strides = [0] * rank
+            for position, axis in enumerate(keep_axes):
+                y_strides[axis] = y.strides[position]
+        if x.count == 0:
+            return False
+        total = product([x.shape[a] for a in self.axes])
+        order = sorted(range(rank), key=lambda a: (-abs(x.strides[a]), a))
+        kept, (kx, ky) = merge_dims(
+            [x.shape[a] for a in order if a not in self.axes],
+            [[s[a] for a in order if a not in self.axes] for s in (x.strides, y_strides)],
+        )
+        red, (rx,) = merge_dims(
+            [x.shape[a] for a in order if a in self.axes], [[x.strides[a] for a in order if a in self.axes]]
+        )
+        size = x.itemsize
+        if kx and kx[-1] == size and (not rx or rx[-1] != size):
+            inner, n, y_inner = "keep", kept.pop(), ky.pop()
+            kx.pop()
+        elif rx and rx[-1] == size:
+            inner, n, y_inner = "reduce", red.pop(), 0
+            rx.pop()
+        elif not red and not kept:
+            inner, n, y_inner = "reduce", 1, 0
+        else:
+            return False
+        if len(kept) > _DIMS or len(red) > _DIMS:
+            return False
+        values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
+        kept, kx, ky = ([f] * (_DIMS - len(v)) + v for f, v in ((1, kept), (0, kx), (0, ky)))
+        red, rx = ([f] * (_DIMS - len(v)) + v for f, v in ((1, red), (0, rx)))
+        for d in range(_DIMS):
+            values |= {f"o{d}": kept[d], f"x_o{d}": kx[d], f"y_o{d}": ky[d]}
+            values |= {f"r{d}": red[d], f"x_r{d}": rx[d]}
+        items = product(kept)
+        work = product(red) * n
+        if inner == "keep":
+            items *= ceil_div(n, _lanes())
+            work = product(red) * _lanes()
+        per_chunk = split(items, work * 2)
+        values |= {"items": items, "per_chunk": per_chunk}
+        planner.step(self.by_kind[inner], values, ceil_div(items, per_chunk), [x], [y], float(x.count))
+        return True
+
+
+def _lanes() -> int:
+    from ovjit.codegen.cpu.isa import host_isa
+
+    return host_isa().lanes
+
+
+def lower_reduce(group: Group) -> Lowering | None:
+    """Native where the axes are known and the element type has the vector operation."""
+    anchor = group.anchor
+    assert anchor is not None
+    if anchor.inputs[1].type.value is None or reductions(anchor.op.name, anchor.inputs[0].dtype) is None:
+        return None
+    return Reduce(group)

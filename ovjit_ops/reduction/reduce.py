@@ -1,0 +1,121 @@
+"""Reductions over the axes that the second input names.
+
+NaN propagates as in NumPy. Over no elements at all a sum, a norm and a mean are 0, a product is 1, a
+maximum is the lowest finite number of the type and a minimum the highest. Integers wrap; the mean and
+the L2 norm of integers truncate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Bool, Op, TensorType, register
+from ovjit.graph.shapes import ANY, Dim, normalize_axes
+from ovjit_ops.common.values import known, propagate, widened
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.reduction.cpu_reduce import lower_reduce
+
+
+def reduced_shape(shape: tuple[Dim, ...], axes: tuple[int, ...], keep_dims: bool) -> tuple[Dim, ...]:
+    if keep_dims:
+        return tuple(1 if i in axes else d for i, d in enumerate(shape))
+    return tuple(d for i, d in enumerate(shape) if i not in axes)
+
+
+def infer_reduction(
+    node: TensorType, reduction_axes: TensorType, keep_dims: bool, types: list[str]
+) -> TensorType:
+    """The type of a reduction. Raises ModelError for axes out of range or named twice."""
+    check(node.dtype in (*types, "dynamic"), f"takes {' '.join(types)}, not {node.dtype}")
+    axes = known(reduction_axes, "reduction_axes")
+    if node.shape is None:
+        return TensorType(node.dtype, None)
+    if axes is None:
+        return TensorType(node.dtype, (ANY,) * len(node.shape) if keep_dims else None)
+    normal = normalize_axes((int(a) for a in axes), len(node.shape), "reduction axis")
+    return TensorType(node.dtype, reduced_shape(node.shape, normal, keep_dims))
+
+
+def reduction(name: str, ref: Callable, *, opset: int = 1, types: list[str] = NUMBERS, ulp: float = 16) -> Op:
+    """Register a reduction; `ref(x, axes, keep_dims)` works on arrays at their accumulation type."""
+
+    def infer(node: TensorType, reduction_axes: TensorType, *, keep_dims: Bool = False) -> TensorType:
+        out = infer_reduction(node, reduction_axes, keep_dims, types)
+        return propagate(out, reference, node, reduction_axes, keep_dims=keep_dims)
+
+    def reference(node: np.ndarray, reduction_axes: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
+        axes = normalize_axes((int(a) for a in reduction_axes.reshape(-1)), node.ndim, "reduction axis")
+        return np.asarray(ref(widened(node), axes, keep_dims)).astype(node.dtype)
+
+    return register(
+        Op(name, opset, infer, reference, lower=lower_reduce, samples=_samples, types=types, ulp=ulp)
+    )
+
+
+def _samples(rng: np.random.Generator, dtype: str = "f32"):
+    cases: list[tuple[tuple[int, ...], Any, bool]] = [
+        ((n,), [0], False) for n in (1, 7, 8, 15, 16, 17, 33, 1000)
+    ]
+    cases += [
+        ((3, 17), [0], True),
+        ((3, 17), [1], False),
+        ((17, 3), [-1], True),
+        ((2, 5, 7, 8), [2, 3], False),
+        ((2, 5, 7, 8), [2, 3], True),
+        ((2, 5, 7, 8), [1], True),
+        ((2, 5, 7, 8), [0, 2], False),
+        ((2, 3, 4), [0, 1, 2], False),
+        ((2, 3, 4), [], False),
+        ((2, 3), 1, False),
+        ((0, 3), [0], False),
+        ((0, 3), [1], True),
+    ]
+    for shape, axes, keep in cases:
+        yield [random_array(rng, shape, dtype, (-3, 3)), np.array(axes, dtype=np.int64)], {"keep_dims": keep}
+
+
+def _count(x: np.ndarray, axes: tuple[int, ...]) -> int:
+    return int(np.prod([x.shape[a] for a in axes], dtype=object)) if axes else 1
+
+
+def _mean(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
+    n = max(1, _count(x, axes))
+    total = np.sum(x, axis=axes, keepdims=keep)
+    if x.dtype.kind == "f":
+        return total / x.dtype.type(n)
+    return np.sign(total) * (np.abs(total) // n) if x.dtype.kind == "i" else total // n
+
+
+def _limits(dtype: np.dtype) -> tuple[Any, Any]:
+    info = np.iinfo(dtype) if dtype.kind in "iu" else ml_dtypes.finfo(dtype)
+    return info.min, info.max
+
+
+def _extreme(function: Callable, which: int) -> Callable:
+    def ref(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
+        if _count(x, axes) == 0:
+            return function(x, axis=axes, keepdims=keep, initial=_limits(x.dtype)[which])
+        return function(x, axis=axes, keepdims=keep)
+
+    return ref
+
+
+def _l2(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
+    return np.sqrt(np.sum(x * x, axis=axes, keepdims=keep))
+
+
+reduction("ReduceSum", lambda x, axes, keep: np.sum(x, axis=axes, keepdims=keep))
+reduction("ReduceProd", lambda x, axes, keep: np.prod(x, axis=axes, keepdims=keep))
+reduction("ReduceMean", _mean)
+reduction("ReduceMax", _extreme(np.max, 0), ulp=0)
+reduction("ReduceMin", _extreme(np.min, 1), ulp=0)
+reduction("ReduceL1", lambda x, axes, keep: np.sum(np.abs(x), axis=axes, keepdims=keep), opset=4)
+reduction("ReduceL2", _l2, opset=4)
+reduction("ReduceLogicalAnd", lambda x, axes, keep: np.all(x, axis=axes, keepdims=keep), types=["boolean"])
+reduction("ReduceLogicalOr", lambda x, axes, keep: np.any(x, axis=axes, keepdims=keep), types=["boolean"])
