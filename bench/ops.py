@@ -126,7 +126,7 @@ def samples() -> Iterator[Case]:
     from ovjit.graph.op import all_ops
 
     for record in all_ops():
-        if record.samples is None or "f32" not in (record.extra.get("types") or ["f32"]):
+        if record.samples is None or "f32" not in record.types:
             continue
         found = list(record.samples(np.random.default_rng(networks.SEED), "f32"))
         if not found:

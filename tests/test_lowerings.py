@@ -334,7 +334,7 @@ PARTLY = {
 def test_samples_have_no_host_steps(record: Op) -> None:
     if record.name in PARTLY:
         pytest.skip(PARTLY[record.name])
-    types = record.extra.get("types") or ["f32"]
+    types = record.types
     dtype = "f32" if "f32" in types else types[0]
     for inputs, attrs in record.samples(np.random.default_rng(SEED), dtype):
         graph, _ = graph_of(record, inputs, attrs, dtype)

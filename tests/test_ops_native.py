@@ -14,7 +14,7 @@ SEED = 20261120
 
 
 def native_ops() -> list[Op]:
-    return [o for o in all_ops() if o.samples is not None and (o.scalar or o.lower or "expand" in o.extra)]
+    return [o for o in all_ops() if o.samples is not None and (o.scalar or o.lower or o.expand)]
 
 
 def graph_of(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str) -> tuple[Graph, list[np.ndarray]]:
@@ -23,7 +23,7 @@ def graph_of(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str) -> t
     values, data = [], []
     for i, array in enumerate(inputs):
         element = dtypes.from_numpy(array.dtype)
-        weights = i == 1 and "epilogue" in record.extra
+        weights = i == 1 and record.epilogue
         indices = i > 0 and record.scalar is None and record.variadic is None
         if element == dtype and not weights and not indices:
             values.append(b.add("Parameter", (), {"shape": array.shape, "element_type": element}).output)
@@ -55,10 +55,10 @@ def is_float(array: np.ndarray) -> bool:
 
 def tolerance(record: Op, expected: np.ndarray, result: str) -> np.ndarray:
     scale = np.maximum(np.abs(expected), 1e-30)
-    if record.extra.get("epilogue") or record.name.startswith(SUMS):
+    if record.epilogue or record.name.startswith(SUMS):
         finite = np.abs(expected[np.isfinite(expected)])
         scale = np.maximum(scale, max(1.0, finite.max()) if finite.size else 1.0)
-    return (record.ulp + 4) * EPSILON[result] * scale * (8 if record.extra.get("epilogue") else 1)
+    return (record.ulp + 4) * EPSILON[result] * scale * (8 if record.epilogue else 1)
 
 
 def check(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str, where: str) -> None:
@@ -92,7 +92,7 @@ def check(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str, where: 
 @pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
 def test_lowering_equals_reference(record: Op) -> None:
     """f32 (or the first type the operation has) on all samples."""
-    types = record.extra.get("types") or ["f32"]
+    types = record.types
     dtype = "f32" if "f32" in types else types[0]
     rng = np.random.default_rng(SEED)
     for i, (inputs, attrs) in enumerate(record.samples(rng, dtype)):
@@ -102,7 +102,7 @@ def test_lowering_equals_reference(record: Op) -> None:
 @pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
 def test_other_types(record: Op) -> None:
     """Every other element type on a few samples."""
-    for dtype in record.extra.get("types") or []:
+    for dtype in record.types:
         if dtype in ("f32", "string") or dtypes.ELEMENT_TYPES[dtype].is_packed or dtype.startswith("f8"):
             continue
         rng = np.random.default_rng(SEED)
@@ -116,7 +116,7 @@ def test_other_types(record: Op) -> None:
 )
 def test_special_values(record: Op) -> None:
     """NaN, infinities, zeros of both signs and denormals, in every lane."""
-    types = record.extra.get("types") or ["f32"]
+    types = record.types
     if "f32" not in types:
         pytest.skip("has no floating-point form")
     special = np.array(

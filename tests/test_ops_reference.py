@@ -48,7 +48,7 @@ def samples_of(record, dtype):
 
 
 def types_of(record):
-    return record.extra.get("types", ["f32"])
+    return list(record.types)
 
 
 def test_every_operation_has_reference_and_samples():
@@ -247,7 +247,7 @@ def test_scalar_body_on_arrays_agrees_with_the_reference(record):
             if record.name == "PRelu":
                 inputs = [
                     x.reshape(s)
-                    for x, s in zip(inputs, record.extra["align"](*(x.shape for x in inputs)), strict=True)
+                    for x, s in zip(inputs, record.align(*(x.shape for x in inputs)), strict=True)
                 ]
             if attrs.get("destination_type") in ("f16", "bf16"):
                 continue

@@ -170,7 +170,7 @@ def _rank(group: Group, order: dict) -> tuple[bool, int]:
 
 
 def takes_epilogue(node: Node) -> bool:
-    return bool(node.op.extra.get("epilogue")) and node.output.dtype == "f32"
+    return node.op.epilogue and node.output.dtype == "f32"
 
 
 def same_shape(a: Value, b: Value) -> bool:

@@ -43,7 +43,7 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
 
 def op_rules() -> list[simplify.Rule]:
     """The rewrite rules that operations bring along (option `rules` of their records)."""
-    return [rule for record in all_ops() for rule in record.extra.get("rules", ())]
+    return [rule for record in all_ops() for rule in record.rules]
 
 
 def run_passes(graph: Graph) -> Graph:

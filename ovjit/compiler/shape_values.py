@@ -51,7 +51,7 @@ def _infer(node: Node, inputs: list[TensorType]) -> list[TensorType]:
 
 def _computable(node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> bool:
     """True when all inputs are known and small, and so is what comes out."""
-    if node.op.ref is None or not inputs or node.op.extra.get("stateful"):
+    if node.op.ref is None or not inputs or node.op.stateful:
         return False
     if any(t.value is None or t.value.size > SMALL for t in inputs):
         return False

@@ -107,7 +107,7 @@ class WatchedJob(Job):
             made.update(zip(node.outputs, node.op.evaluate(inputs, node.attrs), strict=True))
 
         for node in nodes:
-            if node.op.ref is None or node.op.extra.get("stateful"):
+            if node.op.ref is None or node.op.stateful:
                 return None
             run(node)
         return made

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+#: Floating-point types that kernels compute in the precision they are stored in.
+FULL = ("f32", "f64")
+
 
 class ElementType(NamedTuple):
     """One element type. `numpy` holds its values; `bits` is its size in memory."""

@@ -17,7 +17,7 @@ one optional) and the attributes (keyword-only, annotated with one of the attrib
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,11 +86,17 @@ class Op:
         *,
         lower: Callable | None = None,
         scalar: Callable | None = None,
+        expand: Callable | None = None,
+        rules: Sequence[Callable] = (),
+        align: Callable | None = None,
+        epilogue: bool = False,
+        stateful: bool = False,
+        types: Sequence[str] = ("f32",),
+        native: Sequence[str] | None = None,
         samples: Callable | None = None,
         builder: Mapping[str, str] | None = None,
         ulp: float = 4,
         doc: str = "",
-        **extra: Any,
     ):
         self.name = name
         self.opset = opset
@@ -98,11 +104,18 @@ class Op:
         self.ref = ref
         self.lower = lower  # native lowering, None: runs as a host step
         self.scalar = scalar  # elementwise body in the vocabulary of ovjit.codegen.trace
+        self.expand = expand  # (builder, node, inputs) -> values of simpler operations, or None
+        self.rules = tuple(rules)  # rewrite rules that come with the operation
+        self.align = align  # shapes of the inputs -> shapes that broadcast as NumPy does
+        self.epilogue = epilogue  # the lowering applies the elementwise body that follows
+        self.stateful = stateful  # its value is not a function of its inputs: never folded
+        self.types = tuple(types)  # element types of the first input that samples are tried with
+        #: Floating-point types that the lowering or expansion computes; others are upcast to f32. None: any.
+        self.native = None if native is None else tuple(native)
         self.samples = samples
         self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
         self.doc = doc
         self.builder_names = dict(builder or {})  # attribute or input name -> name in the opset builder
-        self.extra = extra
         parameters = inspect.signature(infer).parameters.values()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self.input_names = tuple(p.name for p in positional)
@@ -152,6 +165,9 @@ class Op:
         return tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
 
 
+#: What a class under `@op` may define, or its options name.
+_FIELDS = frozenset(inspect.signature(Op.__init__).parameters) - {"self", "name", "opset", "doc"}
+
 _REGISTRY: dict[str, dict[int, Op]] = {}
 _loaded = False
 #: Grows with every change of the registry: what is derived from it is good for one number.
@@ -184,6 +200,10 @@ def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
 
     def decorate(cls: type) -> Op:
         members = {k: v for k, v in vars(cls).items() if not k.startswith("__")}
+        unknown = sorted((members.keys() | options.keys()) - _FIELDS)
+        if unknown:
+            fields = ", ".join(sorted(_FIELDS))
+            raise TypeError(f"{name} has {unknown[0]!r}, which is no field of an operation: {fields}")
         infer = members.pop("infer")
         return register(Op(name, opset, infer, doc=cls.__doc__ or "", **members, **options))
 

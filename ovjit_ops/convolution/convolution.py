@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
 from ovjit_ops.common.values import known, length, widened
@@ -112,7 +113,7 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
 
 
-@op("Convolution", opset=1, types=NUMBERS, epilogue=True)
+@op("Convolution", opset=1, types=NUMBERS, epilogue=True, native=FULL)
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
 
@@ -141,7 +142,7 @@ class Convolution:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
 
 
-@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True)
+@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True, native=FULL)
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
 
@@ -275,7 +276,7 @@ def convolve_transposed(
     return np.ascontiguousarray(out[(...,) + cut]).astype(dtype)
 
 
-@op("ConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, lower=lower_transposed)
+@op("ConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, native=FULL, lower=lower_transposed)
 class ConvolutionBackpropData:
     """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
 
@@ -302,7 +303,9 @@ class ConvolutionBackpropData:
             yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
 
 
-@op("GroupConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, lower=lower_transposed)
+@op(
+    "GroupConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, native=FULL, lower=lower_transposed
+)
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, merge
 from ovjit_ops.common.values import widened
@@ -27,7 +28,7 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     return left, right, (*batch, *rows, *columns)
 
 
-@op("MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True)
+@op("MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=FULL)
 class MatMul:
     """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import Dim, Interval, merge, normalize_axes, normalize_axis
 from ovjit_ops.common.values import in_f32, known
@@ -50,7 +51,7 @@ def _axis_samples(negative: bool) -> Any:
     return samples
 
 
-@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, widen=True)
+@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL)
 class Softmax1:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which counts from the front."""
 
@@ -62,7 +63,7 @@ class Softmax1:
     samples = _axis_samples(False)
 
 
-@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax, widen=True)
+@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax, native=FULL)
 class Softmax8:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`"""
 
@@ -73,7 +74,7 @@ class Softmax8:
     samples = _axis_samples(True)
 
 
-@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax, widen=True)
+@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax, native=FULL)
 class LogSoftmax:
     """x - max(x) - log(sum(exp(x - max(x)))) along `axis`"""
 
@@ -119,7 +120,7 @@ def _batch_norm_samples(rng: np.random.Generator, dtype: str):
         yield random_array(rng, shape, dtype), lists
 
 
-@op("BatchNormInference", opset=1, types=REALS, widen=True, expand=expand_norm.expand_batch_norm)
+@op("BatchNormInference", opset=1, types=REALS, native=FULL, expand=expand_norm.expand_batch_norm)
 class BatchNormInference1:
     """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
 
@@ -134,7 +135,7 @@ class BatchNormInference1:
             yield [*lists[:2], data, *lists[2:]], {"epsilon": 1e-3}
 
 
-@op("BatchNormInference", opset=5, types=REALS, widen=True, expand=expand_norm.expand_batch_norm)
+@op("BatchNormInference", opset=5, types=REALS, native=FULL, expand=expand_norm.expand_batch_norm)
 class BatchNormInference5:
     """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
 
@@ -173,7 +174,7 @@ def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: fl
 
 
 @op(
-    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, widen=True
+    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, native=FULL
 )
 class LRN:
     """data / (bias + alpha / size^n * sum of squares in a window of `size` along the n axes)^beta"""
@@ -210,7 +211,7 @@ def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float
 
 @op(
     "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
-    expand=expand_norm.expand_mvn2, widen=True,
+    expand=expand_norm.expand_mvn2, native=FULL,
 )  # fmt: skip
 class MVN2:
     """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
@@ -237,7 +238,7 @@ class MVN2:
 
 @op(
     "MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
-    expand=expand_norm.expand_mvn6, widen=True,
+    expand=expand_norm.expand_mvn6, native=FULL,
 )  # fmt: skip
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
@@ -268,7 +269,7 @@ class MVN6:
                     )
 
 
-@op("NormalizeL2", opset=1, types=REALS, ulp=32, widen=True, expand=expand_norm.expand_normalize_l2)
+@op("NormalizeL2", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_normalize_l2)
 class NormalizeL2:
     """data / sqrt(sum of squares over `axes` + eps), or with the larger of the two (eps_mode max)."""
 
@@ -299,7 +300,7 @@ class NormalizeL2:
                 )
 
 
-@op("GRN", opset=1, types=REALS, ulp=32, widen=True, expand=expand_norm.expand_grn, builder={"": "grn"})
+@op("GRN", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_grn, builder={"": "grn"})
 class GRN:
     """data / sqrt(sum of squares over channels + bias)"""
 
@@ -316,7 +317,7 @@ class GRN:
             yield [random_array(rng, shape, dtype)], {"bias": 0.1}
 
 
-@op("GroupNormalization", opset=12, types=REALS, ulp=64, widen=True, expand=expand_norm.expand_group_norm)
+@op("GroupNormalization", opset=12, types=REALS, ulp=64, native=FULL, expand=expand_norm.expand_group_norm)
 class GroupNormalization:
     """Each of `num_groups` groups of channels normalized, then scaled and shifted per channel."""
 

@@ -1,8 +1,8 @@
 """Expansion: operations rewritten to simpler ones that run natively.
 
 An operation says how in its own record: `expand(b, node, inputs)` returns the values that replace its
-outputs, or None where it stays as it is. Half-precision inputs of operations that are native in f32 only are
-widened first.
+outputs, or None where it stays as it is. Halves that an operation does not compute (`Op.native`) are
+upcast to f32 first.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
 HALVES = ("f16", "bf16")
-#: Operations that accumulate in f32 whatever their type; others say so with the option `widen=True`.
-WIDENED = frozenset(("Convolution", "GroupConvolution", "MatMul"))
 #: How often what has been expanded is looked at again.
 ROUNDS = 4
 
@@ -68,9 +66,9 @@ def _round(graph: Graph) -> tuple[Graph, bool]:
         first = len(b.nodes)
         out = None
         if _is_half(node):
-            out = widen(b, node, inputs)
-        elif "expand" in node.op.extra:
-            out = node.op.extra["expand"](b, node, inputs)
+            out = upcast(b, node, inputs)
+        elif node.op.expand is not None:
+            out = node.op.expand(b, node, inputs)
         if out is None:
             return None
         changed = True
@@ -82,15 +80,16 @@ def _round(graph: Graph) -> tuple[Graph, bool]:
 
 
 def _matches(node: Node) -> bool:
-    return "expand" in node.op.extra or _is_half(node)
+    return node.op.expand is not None or _is_half(node)
 
 
 def _is_half(node: Node) -> bool:
-    wanted = node.op.name in WIDENED or node.op.extra.get("widen")
-    return bool(wanted) and bool(node.inputs) and node.outputs[0].dtype in HALVES
+    """True where the operation computes in f32 what this node has in halves."""
+    dtype, native = node.outputs[0].dtype, node.op.native
+    return dtype in HALVES and native is not None and dtype not in native and bool(node.inputs)
 
 
-def widen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+def upcast(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
     """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end"""
     w = Writer(b, node)
     half = node.outputs[0].dtype

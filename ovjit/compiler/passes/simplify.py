@@ -45,7 +45,7 @@ def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
 
 def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
     """op(constants) -> constant     when the result is not a bomb"""
-    if not inputs or node.op.ref is None or node.op.extra.get("stateful"):
+    if not inputs or node.op.ref is None or node.op.stateful:
         return None
     arrays = [v.type.value if v.constant is None else v.constant for v in inputs]
     known = [v.type.value for v in node.outputs]
@@ -89,7 +89,7 @@ def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) ->
 
 def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
     """PRelu(x: [N,C,H,W], slope: [C]) -> PRelu(x, Reshape(slope, [C,1,1]))     broadcasts as NumPy does"""
-    align = node.op.extra.get("align")
+    align = node.op.align
     if align is None or not all(is_static(v.shape) for v in inputs[1:]) or inputs[0].shape is None:
         return None
     shapes = align(*(v.shape for v in inputs))
