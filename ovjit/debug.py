@@ -41,6 +41,7 @@ FLAGS = {
         Flag("OVJIT_COMPARE", "1", "run every step beside the reference, stop at the first difference", True),
         Flag("OVJIT_ISA", "avx512, avx2, generic", "compile for a lesser instruction set", True),
         Flag("OVJIT_WINOGRAD", "4, 2 or 0", "force F(4x4), F(2x2) or the direct way, for measurements", True),
+        Flag("OVJIT_JIT", "numba", "compile kernels by Numba's ordinary pipeline, not by ovjit's", True),
         Flag("OVJIT_CACHE", "folder, or 0", "where compiled kernels are kept; 0: no file is written"),
         Flag("OVJIT_KEY", "64 or more hexadecimal digits", "the key that authenticates stored code"),
     )

@@ -89,27 +89,27 @@ class Kernel:
 
     def symbol(self, isa: Isa | None = None) -> str:
         isa = isa or host_isa()
-        return "ovjit_" + _digest(self.source, self.key, isa, _file_digest(self._intrinsics))
+        intrinsics = _file_digest(self._intrinsics)
+        return "ovjit_" + _digest(self.source, self.key, isa, intrinsics, debug.flag("OVJIT_JIT"))
+
+    def intrinsics(self, isa: Isa) -> Mapping[str, Any] | None:
+        return self._intrinsics(isa) if self._intrinsics else None
 
     def compile(self, isa: Isa) -> bytes:
         from ovjit.codegen.cpu import jit
 
-        return jit.compile_kernel(
-            self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None
-        )
+        return jit.compile_kernel(self.source, self.symbol(isa), isa, self.intrinsics(isa))
 
     def assembly(self, isa: Isa | None = None) -> str:
         from ovjit.codegen.cpu import jit
 
         isa = isa or host_isa()
-        return jit.assembly(
-            self.source, self.symbol(isa), isa, self._intrinsics(isa) if self._intrinsics else None
-        )
+        return jit.assembly(self.source, self.symbol(isa), isa, self.intrinsics(isa))
 
 
 @functools.lru_cache(4096)
-def _digest(source: str, key: str, isa: Isa, intrinsics: str) -> str:
-    parts = [source, key, isa.name, *target(isa), *versions(), code_digest(), intrinsics]
+def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
+    parts = [source, key, isa.name, *target(isa), *versions(), code_digest(), intrinsics, jit]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 

@@ -2,14 +2,17 @@
 
 A kernel is a function `kernel(bases, args, chunk, scratch) -> int` of int64s (see
 `ovjit.execution.runner`), printed as Python and decorated with `@njit(nogil=True)`. It is compiled as
-a unit of its own: Numba types and lowers it, and the module is then given one C function under the
-kernel's own symbol, optimised once for the wanted instruction set and emitted as an object.
+a unit of its own, to one C function under the kernel's own symbol, optimised once for the wanted instruction
+set and emitted as an object. Numba compiles it by a pipeline of ours (`pipeline.py`); what is outside of the
+language that this one knows, and everything with OVJIT_JIT=numba, by its ordinary one.
 """
 
 from __future__ import annotations
 
+import builtins
 import gc
 import linecache
+import logging
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,9 +22,15 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from numba.core import compiler, registry, types
+from numba.core.errors import NumbaError
 
+from ovjit import debug
 from ovjit.codegen.cpu import vector as simd
-from ovjit.codegen.cpu.isa import Isa, target
+from ovjit.codegen.cpu.emit import optimise, parse, target_machine
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.pipeline import lower_kernel
+
+log = logging.getLogger("ovjit")
 
 #: Numba's compiler is not re-entrant; its own lock also guards its typing caches.
 _lock = threading.RLock()
@@ -58,6 +67,9 @@ def _short_collections() -> Iterator[None]:
                 _frozen = False
 
 
+#: (symbol, reason) of what Numba's ordinary pipeline had to do in this process.
+fallbacks: list[tuple[str, str]] = []
+
 _WRAPPER = """
 declare i32 @"{inner}"(ptr, ptr, {types})
 define i64 @"{symbol}"({types}) {{
@@ -80,20 +92,35 @@ def compile_kernel(
     Raises numba.core.errors.NumbaError for source that does not type, naming the line.
     """
     with _short_collections():
-        function = _define(source, symbol, isa, extra or {})
-        with _lock:
-            module, inner = _lower(function, arity)
-        return _emit(module, inner, symbol, isa, arity)[0]
+        machine = target_machine(isa)
+        return machine.emit_object(_module(source, symbol, isa, extra or {}, arity, machine))
 
 
 def assembly(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
 ) -> str:
     """The machine code of a kernel as text, for reading."""
-    function = _define(source, symbol, isa, extra or {})
+    machine = target_machine(isa)
+    return machine.emit_assembly(_module(source, symbol, isa, extra or {}, arity, machine))
+
+
+def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
+    """The LLVM module of a kernel before LLVM's passes. Raises NumbaError for what is not in the language."""
+    with _short_collections(), _lock:
+        return str(lower_kernel(_define(source, symbol, isa, extra or {}), symbol, 4))
+
+
+def _module(
+    source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int, machine: Any
+) -> llvm.ModuleRef:
+    """The optimised LLVM module of a kernel."""
+    function = _define(source, symbol, isa, extra)
     with _lock:
-        module, inner = _lower(function, arity)
-    return _emit(module, inner, symbol, isa, arity, text=True)[1]
+        text = None if debug.flag("OVJIT_JIT") == "numba" else _direct(function, symbol, arity)
+        module = parse(text, isa) if text else _by_numba(function, symbol, isa, arity)
+    module.name = symbol
+    optimise(module, machine)
+    return module
 
 
 def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> Any:
@@ -112,13 +139,23 @@ def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> Any
     for name in kernel.__code__.co_names:
         if name in extra:
             names[name] = extra[name]
-        elif name not in names and name != "range":
+        elif name not in names and not hasattr(builtins, name):
             names[name] = vocabulary[name]
     return kernel
 
 
-def _lower(function: Any, arity: int) -> tuple[Any, str]:
-    """Numba's typing and lowering: the LLVM module and the name of its function."""
+def _direct(function: Any, symbol: str, arity: int) -> str | None:
+    """The module's text by the pipeline of kernels; None for what is not in their language."""
+    try:
+        return str(lower_kernel(function, symbol, arity))
+    except NumbaError as error:
+        fallbacks.append((symbol, str(error)))
+        log.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
+        return None
+
+
+def _by_numba(function: Any, symbol: str, isa: Isa, arity: int) -> llvm.ModuleRef:
+    """The module by Numba's ordinary pipeline, with the C function `symbol` around what Numba makes."""
     flags = compiler.Flags()
     flags.no_compile = True
     flags.no_cpython_wrapper = True
@@ -132,27 +169,17 @@ def _lower(function: Any, arity: int) -> tuple[Any, str]:
     for linked in library._linking_libraries:
         if linked.name != "nrt":
             module.link_in(linked._final_module, preserve=True)
-    return module, result.fndesc.llvm_func_name
-
-
-def _emit(
-    module: Any, inner: str, symbol: str, isa: Isa, arity: int, text: bool = False
-) -> tuple[bytes, str]:
-    cpu, features = target(isa)
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small"
-    )
-    wrapper = llvm.parse_assembly(
-        _WRAPPER.format(
-            inner=inner,
-            symbol=symbol,
-            types=", ".join(["i64"] * arity),
-            values=", ".join(f"i64 %{i}" for i in range(arity)),
+    module.link_in(
+        llvm.parse_assembly(
+            _WRAPPER.format(
+                inner=result.fndesc.llvm_func_name,
+                symbol=symbol,
+                types=", ".join(["i64"] * arity),
+                values=", ".join(f"i64 %{i}" for i in range(arity)),
+            )
         )
     )
-    module.link_in(wrapper)
     if "fma" not in isa.features:
-        # Without the instruction LLVM would call libm's fmaf for every lane, some 40 times slower.
         for function in module.functions:
             if function.name.startswith("llvm.fma."):
                 function.name = function.name.replace("llvm.fma.", "llvm.fmuladd.")
@@ -165,14 +192,4 @@ def _emit(
         if not variable.is_declaration:
             variable.linkage = "internal"
             variable.name = f"{symbol}_v{i}"
-    module.name = symbol
-    module.data_layout = str(machine.target_data)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = False  # kernels are vectors already
-    options.slp_vectorization = False
-    options.loop_unrolling = False
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
-    if text:
-        return b"", machine.emit_assembly(module)
-    return machine.emit_object(module), ""
+    return module

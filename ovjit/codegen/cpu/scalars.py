@@ -1,0 +1,190 @@
+"""Numbers in kernels: which types meet in which, and their LLVM instructions.
+
+What Numba does with int64s, bools and floats (`error_model="numpy"`), without its tables of overloads:
+integers meet in 64 bits, a quotient or remainder by zero is 0, of comparisons with NaN only `!=` is true.
+Types are Numba's. `Outside` is raised for what Numba's ordinary pipeline has to do.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.ir as ir
+from numba.core import errors, types
+
+from ovjit.codegen.cpu.vector import Vec
+
+I1, I64, F64 = ir.IntType(1), ir.IntType(64), ir.DoubleType()
+_LOWEST = -(1 << 63)
+
+
+class Outside(errors.UnsupportedError):
+    """The source is no error as such, but it is not in the language of kernels."""
+
+
+_LLVM = {types.boolean: I1, types.float64: F64, types.float32: ir.FloatType()}
+for _bits in (8, 16, 32, 64):
+    _LLVM[getattr(types, f"int{_bits}")] = _LLVM[getattr(types, f"uint{_bits}")] = ir.IntType(_bits)
+
+
+def llvm_type(kind: Any) -> ir.Type:
+    """The LLVM type of a variable of Numba's type `kind`."""
+    if isinstance(kind, Vec):
+        return kind.ir
+    if kind not in _LLVM:
+        raise Outside(f"a variable of type {kind}")
+    return _LLVM[kind]
+
+
+def is_signed(kind: Any) -> bool:
+    return kind is not types.boolean and kind.signed
+
+
+def _is_integer(kind: Any) -> bool:
+    return isinstance(kind, types.Integer)
+
+
+def is_whole(kind: Any) -> bool:
+    return kind is types.boolean or _is_integer(kind)
+
+
+def fits_int64(kind: Any) -> bool:
+    """True for types all of whose values int64 holds."""
+    return is_whole(kind) and kind is not types.uint64
+
+
+def cast(b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
+    """`value` as Numba converts it when it is handed to something of type `to`."""
+    if source == to:
+        return value
+    if isinstance(source, Vec) or isinstance(to, Vec):
+        raise Outside(f"{source} where {to} is wanted")
+    target = llvm_type(to)
+    if is_whole(source) and to is types.boolean:
+        return b.icmp_unsigned("!=", value, ir.Constant(value.type, 0))
+    if is_whole(source) and _is_integer(to):
+        if isinstance(value, ir.Constant) and source is not types.boolean:
+            bits = value.constant & ((1 << target.width) - 1)
+            return ir.Constant(
+                target, bits - (1 << target.width) if to.signed and bits >> (target.width - 1) else bits
+            )
+        width = value.type.width
+        if width == target.width:
+            return value
+        return (
+            b.trunc(value, target)
+            if width > target.width
+            else (b.sext if is_signed(source) else b.zext)(value, target)
+        )
+    if is_whole(source) and isinstance(to, types.Float):
+        return (b.sitofp if is_signed(source) else b.uitofp)(value, target)
+    if isinstance(source, types.Float) and isinstance(to, types.Float):
+        return (b.fptrunc if source.bitwidth > to.bitwidth else b.fpext)(value, target)
+    raise Outside(f"{source} where {to} is wanted")
+
+
+def _divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
+    """(x // y, x % y) rounded down. By zero, and where the quotient overflows, both are 0."""
+    divide, rest = (b.sdiv, b.srem) if signed else (b.udiv, b.urem)
+    literal = isinstance(y, ir.Constant) and y.constant not in (0, -1)
+    undefined, divisor = None, y
+    if not literal:
+        undefined = b.icmp_unsigned("==", y, I64(0))
+        if signed:
+            lowest = b.and_(b.icmp_signed("==", x, I64(_LOWEST)), b.icmp_signed("==", y, I64(-1)))
+            undefined = b.or_(undefined, lowest)
+        divisor = b.select(undefined, I64(1), y)
+    quotient, remainder = divide(x, divisor), rest(x, divisor)
+    if signed:
+        apart = b.icmp_signed("<", b.xor(remainder, divisor), I64(0))
+        down = b.and_(b.icmp_signed("!=", remainder, I64(0)), apart)
+        quotient = b.sub(quotient, b.zext(down, I64))
+        remainder = b.add(remainder, b.select(down, divisor, I64(0)))
+    if undefined is not None:
+        quotient, remainder = (b.select(undefined, I64(0), v) for v in (quotient, remainder))
+    return quotient, remainder
+
+
+_WHOLE: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]] = {
+    operator.add: lambda b, x, y, signed: b.add(x, y),
+    operator.sub: lambda b, x, y, signed: b.sub(x, y),
+    operator.mul: lambda b, x, y, signed: b.mul(x, y),
+    operator.and_: lambda b, x, y, signed: b.and_(x, y),
+    operator.or_: lambda b, x, y, signed: b.or_(x, y),
+    operator.xor: lambda b, x, y, signed: b.xor(x, y),
+    operator.lshift: lambda b, x, y, signed: b.shl(x, y),
+    operator.rshift: lambda b, x, y, signed: (b.ashr if signed else b.lshr)(x, y),
+    operator.floordiv: lambda b, x, y, signed: _divided(b, x, y, signed)[0],
+    operator.mod: lambda b, x, y, signed: _divided(b, x, y, signed)[1],
+}
+_FLOAT = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
+_COMPARE = {
+    operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "==",
+    operator.ne: "!=",
+}  # fmt: skip
+_BITS = (operator.and_, operator.or_, operator.xor)
+
+
+def _meet(left: Any, right: Any) -> Any:
+    """The type in which numbers of two types are computed with."""
+    if not all(is_whole(t) or t in (types.float32, types.float64) for t in (left, right)):
+        raise Outside(f"an operator between {left} and {right}")
+    if is_whole(left) and is_whole(right):
+        if fits_int64(left) and fits_int64(right):
+            both = all(t is not types.boolean and not t.signed for t in (left, right))
+            return types.uint64 if both else types.int64
+        if is_signed(left) or is_signed(right):
+            raise Outside(f"an operator between {left} and {right}")
+        return types.uint64
+    for one, other in ((left, right), (right, left)):
+        if is_whole(one) and other is types.float32:
+            return types.float32 if one is types.boolean or one.bitwidth <= 16 else types.float64
+    return types.float32 if left == right == types.float32 else types.float64
+
+
+def binary(
+    b: ir.IRBuilder, f: Any, left: tuple[Any, ir.Value], right: tuple[Any, ir.Value]
+) -> tuple[Any, ir.Value]:
+    """`left f right` as (type, value), each operand given as such."""
+    (lt, x), (rt, y) = left, right
+    if lt is types.boolean and rt is types.boolean and f in _BITS:
+        return lt, _WHOLE[f](b, x, y, False)
+    kind = _meet(lt, rt)
+    if f is operator.truediv and is_whole(kind):
+        kind = types.float64
+    x, y = cast(b, x, lt, kind), cast(b, y, rt, kind)
+    if f in _COMPARE:
+        if not is_whole(kind):
+            compare = b.fcmp_unordered if f is operator.ne else b.fcmp_ordered
+        else:
+            compare = b.icmp_signed if kind.signed else b.icmp_unsigned
+        return types.boolean, compare(_COMPARE[f], x, y)
+    if is_whole(kind) and f in _WHOLE:
+        return kind, _WHOLE[f](b, x, y, kind.signed)
+    if not is_whole(kind) and f in _FLOAT:
+        return kind, getattr(b, _FLOAT[f])(x, y)
+    raise Outside(f"{getattr(f, '__name__', f)} of {lt} and {rt}")
+
+
+def unary(b: ir.IRBuilder, f: Any, operand: tuple[Any, ir.Value]) -> tuple[Any, ir.Value]:
+    """`f operand` as (type, value)."""
+    kind, x = operand
+    if f is operator.not_ and is_whole(kind):
+        return types.boolean, b.icmp_unsigned("==", x, ir.Constant(x.type, 0))
+    if _is_integer(kind) and kind.signed:
+        x = cast(b, x, kind, types.int64)
+        literal = isinstance(x, ir.Constant)
+        if f is operator.neg:
+            return types.int64, I64(-x.constant) if literal and x.constant != _LOWEST else b.neg(x)
+        if f is operator.invert:
+            return types.int64, I64(~x.constant) if literal else b.not_(x)
+        if f is operator.pos:
+            return types.int64, x
+    if isinstance(kind, types.Float):
+        if f is operator.neg:
+            return kind, ir.Constant(x.type, -x.constant) if isinstance(x, ir.Constant) else b.fneg(x)
+        if f is operator.pos:
+            return kind, x
+    raise Outside(f"{getattr(f, '__name__', f)} of {kind}")

@@ -1,0 +1,238 @@
+"""The pipeline for kernels: it takes every kernel there is, and answers as Numba's ordinary one does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from isa_answers import OPS
+from test_ops_native import SEED, graph_of, native_answer, native_ops
+
+from ovjit.codegen.cpu import jit
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.objects import function, load
+from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.program import Program, run_passes
+from ovjit.execution.runner import native_kernels
+from ovjit.graph import dtypes
+from ovjit.graph.op import Op
+
+NATIVE = native_ops()
+
+
+def sampled(record: Op) -> Iterator[tuple[str, int, list[np.ndarray], dict]]:
+    """(element type, number, inputs, attributes): every sample of the first type, a few of the others."""
+    types = record.types or ["f32"]
+    first = "f32" if "f32" in types else types[0]
+    for dtype in types:
+        if dtype == "string" or dtypes.ELEMENT_TYPES[dtype].is_packed or dtype.startswith("f8"):
+            continue
+        for i, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+            if dtype == first or i in (4, 8):
+                yield dtype, i, inputs, attrs
+
+
+@pytest.fixture
+def no_fallback() -> Iterator[None]:
+    before = len(jit.fallbacks)
+    yield
+    assert jit.fallbacks[before:] == []
+
+
+def lowered(kernel: Kernel) -> str:
+    isa = host_isa()
+    return jit.llvm_text(kernel.source, kernel.symbol(isa), isa, kernel.intrinsics(isa))
+
+
+@pytest.mark.parametrize("record", NATIVE, ids=lambda r: f"{r.name}-{r.opset}")
+def test_no_kernel_falls_back(record: Op) -> None:
+    """Every kernel of the operation's samples is in the language."""
+    for dtype, _, inputs, attrs in sampled(record):
+        graph, _ = graph_of(record, inputs, attrs, dtype)
+        for kernel in Program(run_passes(graph)).kernels:
+            if kernel not in _SEEN:
+                _SEEN.add(kernel)
+                lowered(kernel)
+
+
+_SEEN: set[Kernel] = set()
+
+
+def test_the_runner_is_in_the_language() -> None:
+    for kernel in native_kernels().values():
+        assert f'@"{kernel.symbol()}"' in lowered(kernel)
+
+
+def same_bits(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    for dtype, i, inputs, attrs in sampled(record):
+        answers = []
+        for way in ("", "numba"):
+            monkeypatch.setenv("OVJIT_JIT", way)
+            answers.append(native_answer(record, inputs, attrs, dtype))
+        mine, numbas = answers
+        where = f"{record!r} {dtype} sample {i} {attrs} seed {SEED}"
+        assert mine.dtype == numbas.dtype and mine.tobytes() == numbas.tobytes(), where
+
+
+FEW = [record for record in NATIVE if record.name in OPS]
+
+
+@pytest.mark.usefixtures("no_fallback")
+@pytest.mark.parametrize("record", FEW, ids=lambda r: f"{r.name}-{r.opset}")
+def test_same_bits(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_bits(record, monkeypatch)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("no_fallback")
+@pytest.mark.parametrize("record", [r for r in NATIVE if r not in FEW], ids=lambda r: f"{r.name}-{r.opset}")
+def test_same_bits_of_all(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_bits(record, monkeypatch)
+
+
+# --- the language itself, beside Python
+
+INTEGERS = [-(1 << 63), -(1 << 40) - 3, -17, -2, -1, 0, 1, 2, 3, 16, 1 << 40, (1 << 63) - 1]
+
+
+def compiled(body: str, symbol: str):
+    """A Python callable for `kernel(a, b, c, p)`; every one is compiled both ways and must agree."""
+    source = (
+        "@njit(nogil=True)\ndef kernel(a, b, c, p):\n"
+        + "\n".join(f"    {x}" for x in body.splitlines())
+        + "\n"
+    )
+    isa = host_isa()
+    before = len(jit.fallbacks)
+    direct = function(load(symbol, jit.compile_kernel(source, symbol, isa)), 4)
+    assert jit.fallbacks[before:] == [], body
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVJIT_JIT", "numba")
+        numbas = function(load(symbol + "_numba", jit.compile_kernel(source, symbol + "_numba", isa)), 4)
+
+    def both(*args: int) -> int:
+        got, wanted = direct(*args), numbas(*args)
+        assert got == wanted, (body, args)
+        return got
+
+    return both
+
+
+def wrapped(x: int) -> int:
+    return (x + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def test_arithmetic_of_integers() -> None:
+    body = """s = (a + b) * c - (a & b) + (a | c) ^ ~b
+q = a // b + a % b
+d = a // 7 + a % 7 - (c // -3) * (c % -3)
+return s + q * 5 + d * 3 + (-a) + (a << 3) - (b >> 5) + (+c)"""
+    f = compiled(body, "test_jit_integers")
+    for a in INTEGERS:
+        for b in INTEGERS:
+            for c in (5, -9, (1 << 62) + 1):
+                q, r = (0, 0) if b == 0 or (a == INTEGERS[0] and b == -1) else divmod(a, b)
+                expected = (((a + b) * c - (a & b) + (a | c)) ^ ~b) + (q + r) * 5
+                expected += (a // 7 + a % 7 - (c // -3) * (c % -3)) * 3 - a + (a << 3) - (b >> 5) + c
+                assert f(a, b, c, 0) == wrapped(expected), (a, b, c)
+
+
+def test_branches_and_loops() -> None:
+    body = """total = 0
+for i in range(a):
+    if i % 3 == 0 and not i == 6:
+        continue
+    for j in range(b, i, -2):
+        total += i * j
+        if total > 1000 or c < 0:
+            break
+k = 0
+while True:
+    k += 1
+    if k * k > total:
+        break
+found = (a < b) + (b < c) * 2
+return total * 1000 + k * 10 + (found if a != c else -1)"""
+    f = compiled(body, "test_jit_loops")
+    scope: dict = {}
+    exec("def kernel(a, b, c, p):\n" + "\n".join(f"    {x}" for x in body.splitlines()), scope)
+    for a in (0, 1, 5, 9, 40):
+        for b in (-3, 0, 4, 17):
+            for c in (-1, 0, 9):
+                assert f(a, b, c, 0) == scope["kernel"](a, b, c, 0), (a, b, c)
+
+
+def test_memory_of_every_type() -> None:
+    """Scalars of all types, variables of several integer types and of several vectors."""
+    data = np.zeros(64, np.uint8)
+    data[:16] = np.arange(240, 256, dtype=np.uint8)
+    body = """x = 0
+x = ld_u8(p + a)
+if b > 0:
+    x = ld_i16(p + a) + 1
+y = ld_u32(p + 4)
+z = ld_u64(p + 8)
+v = load_f32(p)
+w = load_i32(p)
+if c > 1:
+    v = add(v, v)
+v = load_i32(p + 4)
+f = 1.5
+g = ld_f32(p) * f - 2 / 3.0
+st_f64(p + 32, g)
+st_f32(p + 40, g)
+st_u16(p + 44, x)
+st_u64(p + 48, z // ld_u64(p + 16) + z % ld_u64(p))
+st_i32(p + 56, hadd_i32(add(v, w)))
+big = z > ld_u64(p)
+return x * 3 + (y >> 1) + big + (g < f) * 8 + bool(c) + int(True) * 64"""
+    f = compiled(body, "test_jit_types")
+    results = set()
+    for a in range(3):
+        for b in (0, 1):
+            for c in (0, 2):
+                results.add(f(a, b, c, data.ctypes.data))
+    assert len(results) > 6
+    assert np.frombuffer(data[32:40], np.float64)[0] == np.frombuffer(data[:4], np.float32)[
+        0
+    ] * 1.5 - 2 / 3.0 or (np.isnan(np.frombuffer(data[32:40], np.float64)[0]))
+
+
+def test_variables_of_two_types() -> None:
+    """One name for vectors of two types, apart in the source; Numba tells them apart too."""
+    data = np.arange(64, dtype=np.int32)
+    body = """total = 0
+i = 0
+while i < a:
+    v = load_i32(p + i * 4)
+    total += hadd_i32(v)
+    v = cast_f32(v)
+    if b > 0:
+        v = mul(v, v)
+    total += int(hadd_f32(v) > 100.0)
+    i += VL
+return total"""
+    f = compiled(body, "test_jit_two_types")
+    assert f(32, 0, 0, data.ctypes.data) >= int(data[:32].sum())
+
+
+def test_what_is_outside_goes_through_numba() -> None:
+    """Right all the same, and counted; a mistake is named with its line."""
+    from numba.core.errors import NumbaError
+
+    source = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n    t = (a, b, c)\n    return t[0] + len(t)\n"
+    before = len(jit.fallbacks)
+    code = jit.compile_kernel(source, "test_jit_tuple", host_isa())
+    assert function(load("test_jit_tuple", code), 4)(39, 0, 0, 0) == 42
+    ((symbol, reason),) = jit.fallbacks[before:]
+    assert symbol == "test_jit_tuple" and "build_tuple" in reason and "(3)" in reason
+    wrong = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n    return load_f32(a) + 'x'\n"
+    with pytest.raises(NumbaError, match="line 3"):
+        jit.compile_kernel(wrong, "test_jit_wrong", host_isa())
+    del jit.fallbacks[before:]
+
+
+def test_the_same_source_has_the_same_machine_code() -> None:
+    kernel = native_kernels()["wait"]
+    assert kernel.compile(host_isa()) == kernel.compile(host_isa())
