@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from ovjit.errors import ModelError, OvjitError
-from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.bodies import infer_values
+from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
-
-#: Values of at most this many elements are worked out while planning.
-SMALL = 4096
 
 
 def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
@@ -34,25 +29,6 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
                 continue
             if not all(types[v].value is not None for v in node.inputs):
                 continue
-        types.update(zip(node.outputs, _infer(node, [types[v] for v in node.inputs]), strict=True))
+        types.update(zip(node.outputs, infer_values(node, [types[v] for v in node.inputs]), strict=True))
     return types
 
-
-def _infer(node: Node, inputs: list[TensorType]) -> list[TensorType]:
-    try:
-        outputs = node.op.infer_types(inputs, node.attrs)
-        if all(o.value is not None for o in outputs) or not _computable(node, inputs, outputs):
-            return list(outputs)
-        values = node.op.evaluate([t.value for t in inputs], node.attrs)  # type: ignore[misc]
-    except OvjitError as error:
-        raise ModelError(f"node {node.name!r} ({node.op.name}): {error}") from error
-    return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
-
-
-def _computable(node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> bool:
-    """True when all inputs are known and small, and so is what comes out."""
-    if node.op.ref is None or not inputs or node.op.stateful:
-        return False
-    if any(t.value is None or t.value.size > SMALL for t in inputs):
-        return False
-    return all(not is_static(t.shape) or int(np.prod([*t.shape, 1], dtype=object)) <= SMALL for t in outputs)

@@ -91,6 +91,7 @@ class Op:
         align: Callable | None = None,
         epilogue: bool = False,
         stateful: bool = False,
+        runs_body: bool = False,
         types: Sequence[str] = ("f32",),
         native: Sequence[str] | None = None,
         samples: Callable | None = None,
@@ -109,6 +110,7 @@ class Op:
         self.align = align  # shapes of the inputs -> shapes that broadcast as NumPy does
         self.epilogue = epilogue  # the lowering applies the elementwise body that follows
         self.stateful = stateful  # its value is not a function of its inputs: never folded
+        self.runs_body = runs_body  # it runs graphs among its attributes: it may take for ever
         self.types = tuple(types)  # element types of the first input that samples are tried with
         #: Floating-point types that the lowering or expansion computes; others are upcast to f32. None: any.
         self.native = None if native is None else tuple(native)

@@ -1,6 +1,7 @@
-"""The ends of a graph as classes: Constant, Parameter, Result; and what else OpenVINO keeps in `op`."""
+"""Nodes as classes: Constant, Parameter, Result, those with bodies; and what else OpenVINO keeps in `op`."""
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.subgraphs import if_op, loop, tensor_iterator
 from ovjit.api.model.variables import assign, read_value
 
-__all__ = ["Constant", "Parameter", "Result", "assign", "read_value"]
+__all__ = ["Constant", "Parameter", "Result", "assign", "if_op", "loop", "read_value", "tensor_iterator"]

@@ -41,7 +41,7 @@ ORDERS = {
     "SpaceToDepth": "data mode block_size",
 }
 #: Operations whose builders are written out below.
-_WRITTEN = ("Parameter", "Constant", "Result")
+_WRITTEN = ("Parameter", "Constant", "Result", "If", "Loop", "TensorIterator")
 
 
 def opset_functions(module: str, opset: int) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -84,6 +84,11 @@ def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
         if record.name not in _WRITTEN:
             function = make_builder(record)
             functions[function.__name__] = function
+    from ovjit.api.model.subgraphs import CLASSES
+
+    for record in newest.values():
+        if record.name in CLASSES:
+            functions[CLASSES[record.name].__name__] = CLASSES[record.name]
     if "is_inf" in functions:
         functions["is_inf"] = is_inf
     if opset >= 6 and "read_value" in functions:

@@ -447,7 +447,7 @@ class Model:
                 if isinstance(node, Result):
                     continue
                 inputs = [values[source._node, source._index] for source in node._inputs]
-                made = builder.add(node._op, inputs, node._attrs, name=node.get_friendly_name())
+                made = builder.add(node._op, inputs, node._graph_attrs(), name=node.get_friendly_name())
                 values.update(((node, i), value) for i, value in enumerate(made.outputs))
             results = [values[s._node, s._index] for s in (r.input_value(0) for r in self._results)]
             # what is assigned comes after what is returned; as a result, it is the value that is assigned

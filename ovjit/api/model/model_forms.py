@@ -123,6 +123,7 @@ def copy_node(
     copy: Node = type(node).__new__(type(node))
     inputs = [Output._of(copies[source._node], source._index) for source in node._inputs]
     copy._setup(node._op, inputs, node._attrs, node.get_friendly_name())
+    copy._copied_from(node)
     if node._rt_info is not None:
         copy._rt_info = RTMap(copy_map(node._rt_info._items))
     for tensor in node._tensors:

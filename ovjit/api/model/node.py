@@ -100,11 +100,18 @@ class Node:
         if inputs is None:
             inputs = [source._tensor._type for source in self._inputs]
         try:
-            return self._op.infer_types(inputs, self._attrs)
+            return self._op.infer_types(inputs, self._graph_attrs())
         except ModelError as error:
             given = ", ".join(f"{t.dtype}{shape_text(t.shape)}" for t in inputs)
             what = f"node {self.get_friendly_name()!r} ({self._op.name}-{self._op.opset})"
             raise ModelError(f"{what} of inputs ({given}): {error}") from error
+
+    def _graph_attrs(self) -> dict[str, Any]:
+        """The attributes as the operation's record takes them."""
+        return self._attrs
+
+    def _copied_from(self, other: Node) -> None:
+        """This node was made as a copy: take over what only its class knows of."""
 
     def _set_types(self, types: Iterable[TensorType]) -> None:
         for i, inferred in enumerate(types):
@@ -281,7 +288,7 @@ class Node:
         """Run this one operation on Tensors by its NumPy reference. False if it has none."""
         if self._op.ref is None:
             return False
-        results = self._op.evaluate([t.data for t in input_values], self._attrs)
+        results = self._op.evaluate([t.data for t in input_values], self._graph_attrs())
         for tensor, result in zip(output_values, results, strict=True):
             tensor.shape = result.shape
             tensor.data[...] = result

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ovjit.graph.bodies import may_fold
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
 
@@ -45,7 +46,7 @@ def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
 
 def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
     """op(constants) -> constant     when the result is not a bomb"""
-    if not inputs or node.op.ref is None or node.op.stateful:
+    if not inputs or node.op.ref is None or not may_fold(node):
         return None
     arrays = [v.type.value if v.constant is None else v.constant for v in inputs]
     known = [v.type.value for v in node.outputs]

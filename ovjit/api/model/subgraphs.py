@@ -1,0 +1,461 @@
+"""Nodes with bodies: `if_op`, `loop` and `tensor_iterator`, as `ovjit.op` and the opsets have them.
+
+A body is a Model that belongs to its node. It may be edited; what it is when the node's types are inferred
+or the model around it is compiled counts. A node that is not put together yet (a body or an input is missing)
+has the types that its results have inside the bodies.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.descriptions import InputDescription, OutputDescription, description_of, port_of
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import GRAPH_LOCK, Node, Output
+from ovjit.errors import ModelError
+from ovjit.graph.bodies import CONCAT, DEEPEST, INVARIANT, LAST, MERGED, SLICED, Port
+from ovjit.graph.graph import Graph
+from ovjit.graph.op import Op, TensorType, find_op
+from ovjit.graph.shapes import ANY
+
+
+class SubGraphNode(Node):
+    """What the three have in common: bodies, and for each of them the ports to it."""
+
+    __slots__ = ("_input_ports", "_models", "_output_ports")
+    _models: list[Model | None]
+    _input_ports: list[list[Port]]
+    _output_ports: list[list[Port]]
+
+    def _begin(self, record: Op, sources: Sequence[Output], bodies: int) -> None:
+        self._setup(record, sources, {}, None)
+        self._models = [None] * bodies
+        self._input_ports = [[] for _ in range(bodies)]
+        self._output_ports = [[] for _ in range(bodies)]
+        for source in sources:
+            source._node._remember_user(self)
+
+    @classmethod
+    def _of_parts(
+        cls,
+        record: Op,
+        sources: Sequence[Output],
+        models: Sequence[Model | None],
+        inputs: Sequence[Iterable[Port]],
+        outputs: Sequence[Iterable[Port]],
+        name: str | None,
+        special: tuple[int, int] | None = None,
+    ) -> Any:
+        """A whole node, as files have it. Raises ModelError when its parts do not fit."""
+        node = cls.__new__(cls)
+        node._begin(record, sources, len(models))
+        node._friendly_name = name or ""
+        node._models = list(models)
+        node._input_ports = [list(rows) for rows in inputs]
+        node._output_ports = [list(rows) for rows in outputs]
+        if special is not None:
+            node._special = special
+        node._set_types(node._infer())
+        return node
+
+    # -- what the graph gets ---------------------------------------------------------------------------------
+
+    def _graph_attrs(self) -> dict[str, Any]:
+        """The attributes of the operation's record, the bodies as graphs."""
+        raise NotImplementedError
+
+    def _captured(self, index: int) -> Graph:
+        model = self._models[index]
+        if model is None:
+            raise ModelError(f"node {self.get_friendly_name()!r} ({self._op.name}) has no body yet")
+        with inside_body():
+            return model._graph()
+
+    def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
+        if not self._whole():
+            return self._provisional()
+        return super()._infer(inputs)
+
+    def _whole(self) -> bool:
+        """Whether every body is there and all its parameters are fed."""
+        for i, model in enumerate(self._models):
+            if model is None:
+                return False
+            fed = {port.inner for port in self._input_ports[i]} | self._own_parameters()
+            if len(fed) < len(model._parameters):
+                return False
+        return len({len(rows) for rows in self._output_ports}) == 1
+
+    def _own_parameters(self) -> set[int]:
+        """The parameters that the node itself feeds."""
+        return set()
+
+    def _provisional(self) -> tuple[TensorType, ...]:
+        made: dict[int, TensorType] = {}
+        for model, rows in zip(self._models, self._output_ports, strict=True):
+            for port in rows:
+                if model is not None and port.outer not in made and 0 <= port.inner < len(model._results):
+                    inner = model._results[port.inner]._tensors[0]._type
+                    shape = inner.shape
+                    if port.kind == CONCAT and shape and -len(shape) <= port.axis < len(shape):
+                        axis = port.axis % len(shape)
+                        shape = (*shape[:axis], ANY, *shape[axis + 1 :])
+                    made[port.outer] = TensorType(inner.dtype, shape)
+        return tuple(made.get(i, TensorType("dynamic", None)) for i in range(max(made, default=-1) + 1))
+
+    def _refresh(self) -> None:
+        self._set_types(self._infer())
+
+    def _copied_from(self, other: Node) -> None:
+        assert isinstance(other, SubGraphNode)
+        with inside_body():
+            self._models = [None if model is None else model.clone() for model in other._models]
+        self._input_ports = [list(rows) for rows in other._input_ports]
+        self._output_ports = [list(rows) for rows in other._output_ports]
+
+    # -- putting together ------------------------------------------------------------------------------------
+
+    def _take(self, value: Any) -> int:
+        """The index of the new input that takes `value`."""
+        source = _output(value, "an input")
+        self._inputs.append(source)
+        source._node._remember_user(self)
+        return len(self._inputs) - 1
+
+    def _parameter(self, body: int, parameter: Any) -> int:
+        model = self._body(body)
+        if not isinstance(parameter, Parameter):
+            raise TypeError(f"expected a Parameter, not {type(parameter).__name__}")
+        index = model.get_parameter_index(parameter)
+        if index < 0:
+            raise IndexError(
+                f"{parameter!r} is no parameter of the body of {self.get_friendly_name()!r} ({self._op.name})"
+            )
+        return index
+
+    def _result(self, body: int, value: Any) -> int:
+        model = self._body(body)
+        index = model.get_result_index(value if isinstance(value, Result) else _output(value, "a result"))
+        if index < 0:
+            raise IndexError(
+                f"{value!r} is no result of the body of {self.get_friendly_name()!r} ({self._op.name})"
+            )
+        return index
+
+    def _body(self, index: int) -> Model:
+        model = self._models[index] if 0 <= index < len(self._models) else None
+        if model is None:
+            raise TypeError(f"node {self.get_friendly_name()!r} ({self._op.name}) has no body {index} yet")
+        return model
+
+    def _set_body(self, index: int, body: Any) -> None:
+        if not isinstance(body, Model):
+            raise TypeError(f"a body is a Model, not {type(body).__name__}")
+        if not 0 <= index < len(self._models):
+            raise IndexError(f"{self._op.name} has {len(self._models)} bodies, there is no body {index}")
+        with GRAPH_LOCK:
+            self._models[index] = body
+
+    def _describe_inputs(self, index: int, inputs: Any) -> None:
+        rows = _described(inputs, InputDescription)
+        with GRAPH_LOCK:
+            self._input_ports[self._index(index)] = rows
+
+    def _describe_outputs(self, index: int, outputs: Any) -> None:
+        rows = _described(outputs, OutputDescription)
+        with GRAPH_LOCK:
+            self._output_ports[self._index(index)] = rows
+
+    def _index(self, index: int) -> int:
+        if not 0 <= index < len(self._models):
+            raise IndexError(f"{self._op.name} has {len(self._models)} bodies, there is no body {index}")
+        return index
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}" + super().__repr__().removeprefix(f"<{self._op.name}")
+
+
+class _Repeated(SubGraphNode):
+    """What loops have in common: one body."""
+
+    __slots__ = ()
+
+    def _graph_attrs(self) -> dict[str, Any]:
+        return {
+            "body": self._captured(0),
+            "input_ports": tuple(self._input_ports[0]),
+            "output_ports": tuple(self._output_ports[0]),
+        }
+
+    def get_function(self) -> Model:
+        """The body. Raises TypeError while there is none."""
+        return self._body(0)
+
+    def set_function(self, func: Model) -> None:
+        """Let `func` be the body."""
+        self._set_body(0, func)
+
+    def set_sliced_input(
+        self, parameter: Parameter, value: Output, start: int, stride: int, part_size: int, end: int, axis: int
+    ) -> None:
+        """A new input of which every trip gets another part: `part_size` elements along `axis`, from `start`
+        on, `stride` further each time; -1 is the end of the axis. A negative stride begins there."""
+        self._feed(SLICED, parameter, value, start=start, stride=stride, part_size=part_size, end=end, axis=axis)
+
+    def set_merged_input(self, body_parameter: Parameter, initial_value: Output, successive_value: Output) -> None:
+        """A new input for the first trip; later ones get what the result `successive_value` was before."""
+        self._feed(MERGED, body_parameter, initial_value, back=self._result(0, successive_value))
+
+    def set_invariant_input(self, body_parameter: Parameter, value: Output) -> None:
+        """A new input that is the same in every trip."""
+        self._feed(INVARIANT, body_parameter, value)
+
+    def _feed(self, kind: str, parameter: Parameter, value: Output, **more: int) -> None:
+        with GRAPH_LOCK:
+            index = self._parameter(0, parameter)
+            self._input_ports[0].append(Port(kind, self._take(value), index, **more))
+            if self._output_ports[0]:
+                self._refresh()
+
+    def get_iter_value(self, body_value: Output, iteration: int = -1) -> Output:
+        """A new output: what a result of the body is in one trip, -1 for the last."""
+        return self._make(LAST, body_value, iteration=iteration)
+
+    def get_concatenated_slices(
+        self, value: Output, start: int, stride: int, part_size: int, end: int, axis: int
+    ) -> Output:
+        """A new output: a result of the body in all trips one after the other along `axis`; with a negative
+        stride the last one first."""
+        return self._make(CONCAT, value, start=start, stride=stride, part_size=part_size, end=end, axis=axis)
+
+    def _make(self, kind: str, value: Output, **more: int) -> Output:
+        with GRAPH_LOCK:
+            rows = self._output_ports[0]
+            rows.append(Port(kind, len(rows), self._result(0, value), **more))
+            try:
+                self._refresh()
+            except BaseException:
+                rows.pop()
+                raise
+            return self.output(len(rows) - 1)
+
+    def get_input_descriptions(self) -> list[Any]:
+        return [description_of(port) for port in self._input_ports[0]]
+
+    def get_output_descriptions(self) -> list[Any]:
+        return [description_of(port) for port in self._output_ports[0]]
+
+    def set_input_descriptions(self, inputs: list[Any]) -> None:
+        self._describe_inputs(0, inputs)
+
+    def set_output_descriptions(self, outputs: list[Any]) -> None:
+        self._describe_outputs(0, outputs)
+
+    def get_num_iterations(self) -> int:
+        """The number of trips, -1 where it is not known."""
+        if not self._whole():
+            return -1
+        with GRAPH_LOCK:
+            trips = self._trips([source._tensor._type for source in self._inputs])
+        return -1 if trips is None else trips
+
+    def _trips(self, types: list[TensorType]) -> int | None:
+        raise NotImplementedError
+
+
+class loop(_Repeated):
+    """Loop: `loop()`, or `loop(trip_count, execution_condition)` of two Nodes or Outputs."""
+
+    __slots__ = ("_special",)
+    _special: tuple[int, int]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        given = _arguments(args, kwargs, ("trip_count", "execution_condition"), "loop")
+        self._begin(find_op("Loop"), given, 1)
+        self._special = (-1, -1)
+
+    def get_special_body_ports(self) -> list[int]:
+        """[the parameter that counts trips, the result that says whether to go on], by index, -1 for none."""
+        return list(self._special)
+
+    def set_special_body_ports(self, special_body_ports: list[int]) -> None:
+        if not isinstance(special_body_ports, (list, tuple)) or len(special_body_ports) != 2:
+            raise TypeError(
+                "the special ports of a body are two: the index of the parameter that counts trips and that "
+                "of the result that says whether to go on"
+            )
+        self._special = (int(special_body_ports[0]), int(special_body_ports[1]))
+
+    def _own_parameters(self) -> set[int]:
+        return {self._special[0]} - {-1}
+
+    def _graph_attrs(self) -> dict[str, Any]:
+        counter, again = self._special
+        return {**super()._graph_attrs(), "iteration_parameter": counter, "condition_result": again}
+
+    def _trips(self, types: list[TensorType]) -> int | None:
+        from ovjit_ops.control.iteration import Ports, loop_trips
+
+        attrs = self._graph_attrs()
+        ends = Ports(attrs["body"], *self._input_ports, *self._output_ports, len(types), *self._special)
+        return loop_trips(types, ends)
+
+    def _copied_from(self, other: Node) -> None:
+        super()._copied_from(other)
+        self._special = other._special  # type: ignore[attr-defined]
+
+
+class tensor_iterator(_Repeated):
+    """TensorIterator, which makes one trip for each part of its sliced inputs."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self._begin(find_op("TensorIterator"), (), 1)
+
+    def get_body(self) -> Model:
+        """The body. Raises TypeError while there is none."""
+        return self._body(0)
+
+    def set_body(self, body: Model) -> None:
+        self._set_body(0, body)
+
+    def _trips(self, types: list[TensorType]) -> int | None:
+        from ovjit_ops.control.iteration import Ports
+
+        ends = Ports(self._captured(0), *self._input_ports, *self._output_ports, len(types), -1, -1)
+        return ends.slice_trips([t.shape for t in types]) if ends.of(SLICED) else 1
+
+
+class if_op(SubGraphNode):
+    """If: `if_op()`, or `if_op(execution_condition)` of a Node or Output."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        given = _arguments(args, kwargs, ("execution_condition",), "if_op")
+        self._begin(find_op("If"), given, 2)
+
+    def _graph_attrs(self) -> dict[str, Any]:
+        attrs: dict[str, Any] = {}
+        for i, branch in enumerate(("then", "else")):
+            attrs[f"{branch}_body"] = self._captured(i)
+            attrs[f"{branch}_inputs"] = tuple(self._input_ports[i])
+            attrs[f"{branch}_outputs"] = tuple(self._output_ports[i])
+        return attrs
+
+    def get_then_body(self) -> Model:
+        return self._body(0)
+
+    def get_else_body(self) -> Model:
+        return self._body(1)
+
+    def get_function(self, index: int) -> Model:
+        """The body that runs where the condition is true (0) or false (1)."""
+        return self._body(index)
+
+    def set_then_body(self, body: Model) -> None:
+        self._set_body(0, body)
+
+    def set_else_body(self, body: Model) -> None:
+        self._set_body(1, body)
+
+    def set_function(self, index: int, func: Model) -> None:
+        self._set_body(index, func)
+
+    def set_input(
+        self, value: Output, then_parameter: Parameter | None, else_parameter: Parameter | None
+    ) -> None:
+        """A new input, and what it feeds in each branch (None: nothing)."""
+        with GRAPH_LOCK:
+            given = (then_parameter, else_parameter)
+            fed = [None if p is None else self._parameter(i, p) for i, p in enumerate(given)]
+            outer = self._take(value)
+            for i, index in enumerate(fed):
+                if index is not None:
+                    self._input_ports[i].append(Port(INVARIANT, outer, index))
+            if self._output_ports[0]:
+                self._refresh()
+
+    def set_output(self, then_result: Result, else_result: Result) -> Output:
+        """A new output: the one result or the other."""
+        for result in (then_result, else_result):
+            if not isinstance(result, Result):
+                raise TypeError(f"expected a Result, not {type(result).__name__}")
+        with GRAPH_LOCK:
+            made = [self._result(i, r) for i, r in enumerate((then_result, else_result))]
+            number = len(self._output_ports[0])
+            for rows, index in zip(self._output_ports, made, strict=True):
+                rows.append(Port(LAST, number, index))
+            try:
+                self._refresh()
+            except BaseException:
+                for rows in self._output_ports:
+                    rows.pop()
+                raise
+            return self.output(number)
+
+    def get_input_descriptions(self, index: int) -> list[Any]:
+        return [description_of(port) for port in self._input_ports[self._index(index)]]
+
+    def get_output_descriptions(self, index: int) -> list[Any]:
+        return [description_of(port) for port in self._output_ports[self._index(index)]]
+
+    def set_input_descriptions(self, index: int, inputs: list[Any]) -> None:
+        self._describe_inputs(index, inputs)
+
+    def set_output_descriptions(self, index: int, outputs: list[Any]) -> None:
+        self._describe_outputs(index, outputs)
+
+
+#: The class of nodes of an operation with bodies, by the operation's name.
+CLASSES = {"If": if_op, "Loop": loop, "TensorIterator": tensor_iterator}
+
+
+class _Depth(threading.local):
+    bodies = 0
+
+
+_depth = _Depth()
+
+
+@contextmanager
+def inside_body() -> Iterator[None]:
+    """Around whatever goes into a body. Raises ModelError for bodies nested too deep, as those are that
+    contain themselves."""
+    if _depth.bodies >= DEEPEST:
+        raise ModelError(f"bodies are nested more than {DEEPEST} deep")
+    _depth.bodies += 1
+    try:
+        yield
+    finally:
+        _depth.bodies -= 1
+
+
+def _arguments(args: tuple, kwargs: dict[str, Any], names: tuple[str, ...], what: str) -> list[Output]:
+    if len(args) > len(names) or set(kwargs) - set(names):
+        raise TypeError(f"{what} takes {' and '.join(names)}")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if not given:
+        return []
+    if len(given) < len(names):
+        raise TypeError(f"{what} takes {' and '.join(names)}, or nothing")
+    return [_output(given[name], name) for name in names]
+
+
+def _output(value: Any, what: str) -> Output:
+    if isinstance(value, Node):
+        return value.output(0)
+    if not isinstance(value, Output):
+        raise TypeError(f"{what} is an Output, not {type(value).__name__}")
+    return value
+
+
+def _described(rows: Any, kind: type) -> list[Port]:
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, kind) for row in rows):
+        raise TypeError(f"expected a list of descriptions, each an {kind.__name__}")
+    return [port_of(row) for row in rows]

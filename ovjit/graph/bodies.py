@@ -1,0 +1,284 @@
+"""Graphs inside nodes: the bodies of If, Loop and TensorIterator.
+
+A body is a `Graph` among the attributes of its node. It sees nothing of the graph around it: what it needs
+comes in by its parameters. `Port`s say which input of the node feeds which parameter and which result of the
+body becomes which output of the node. They are plain tuples, so that every storage of attributes holds them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError, OvjitError, check
+from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
+
+#: Bodies within bodies.
+DEEPEST = 64
+#: Values of at most this many elements are worked out while types are inferred.
+SMALL = 4096
+#: Nodes that one inference of types may look at before it gives up to be exact about what loops carry.
+BUDGET = 50_000
+
+INVARIANT, MERGED, SLICED = "invariant", "merged", "sliced"
+LAST, CONCAT = "last", "concat"
+
+
+class Port(NamedTuple):
+    """One connection between a node and its body.
+
+    `outer` is an input or output of the node, `inner` a parameter or result of the body, by index.
+
+    - invariant: the parameter is the input in every trip;
+    - merged: it is the input in the first trip, later what the result `back` was in the trip before;
+    - sliced: in trip i it is the i-th part of the input along `axis`, see `slice_bounds`;
+    - last: the output is what the result was in trip `iteration`, -1 for the last one;
+    - concat: it is the results of all trips one after the other along `axis`, with a negative stride the
+      last one first.
+    """
+
+    kind: str
+    outer: int
+    inner: int
+    back: int = -1
+    start: int = 0
+    stride: int = 1
+    part_size: int = 1
+    end: int = -1
+    axis: int = 0
+    iteration: int = -1
+
+
+def ports(rows: Iterable[Sequence[Any]]) -> tuple[Port, ...]:
+    """Ports again of what a storage has made of them. Raises ModelError for anything else."""
+    try:
+        return tuple(Port(*row) for row in rows)
+    except TypeError as error:
+        raise ModelError(f"the description of a body's ports is not valid: {error}") from error
+
+
+def bodies_of(attrs: Mapping[str, Any]) -> Iterator[Graph]:
+    """The graphs among a node's attributes."""
+    return (value for value in attrs.values() if isinstance(value, Graph))
+
+
+def nested_nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph and of all bodies in it."""
+    for node in graph.nodes:
+        yield node
+        for body in bodies_of(node.attrs):
+            yield from nested_nodes(body)
+
+
+def check_body(body: Any, what: str) -> None:
+    check(isinstance(body, Graph), f"{what} is missing; set it first")
+
+
+def check_inputs(
+    body: Graph, inputs: Sequence[Port], given: int, others: Iterable[int] = (), what: str = "the body"
+) -> None:
+    """Every parameter of `body` is fed once, by one of `given` inputs of the node or as one of `others`.
+
+    Raises ModelError naming what is wrong.
+    """
+    fed: dict[int, str] = {}
+    for index in others:
+        check(0 <= index < len(body.inputs), f"{what} has no parameter {index}: it has {len(body.inputs)}")
+        fed[index] = "by the node itself"
+    for port in inputs:
+        check(0 <= port.outer < given, f"a port of {what} takes input {port.outer}, of {given}")
+        check(
+            0 <= port.inner < len(body.inputs),
+            f"a port feeds parameter {port.inner} of {what}, which has {len(body.inputs)}",
+        )
+        name = body.inputs[port.inner].node.name
+        check(port.inner not in fed, f"parameter {name!r} of {what} is fed twice")
+        fed[port.inner] = "by a port"
+    missing = [v.node.name for i, v in enumerate(body.inputs) if i not in fed]
+    check(not missing, f"nothing feeds the parameter {missing[0] if missing else ''!r} of {what}")
+
+
+def check_result(body: Graph, index: int, what: str = "the body") -> None:
+    check(
+        0 <= index < len(body.outputs), f"a port takes result {index} of {what}, which has {len(body.outputs)}"
+    )
+
+
+def check_outputs(outputs: Sequence[Port]) -> None:
+    """The outputs are 0, 1, ... each once."""
+    check(
+        sorted(port.outer for port in outputs) == list(range(len(outputs))),
+        f"the ports make outputs {[port.outer for port in outputs]}, not 0 to {len(outputs) - 1}",
+    )
+
+
+# --- types
+
+
+class _Session(threading.local):
+    """What one inference of types, bodies within bodies included, has worked out so far."""
+
+    depth = 0
+    looked_at = 0
+    memo: dict[Any, Any]
+
+
+_session = _Session()
+
+
+def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
+    """The types of the body's outputs, parameters being of these types; values where they follow.
+
+    Raises ModelError naming the node that does not accept its inputs.
+    """
+    session = _session
+    if session.depth == 0:
+        session.memo, session.looked_at = {}, 0
+    if session.depth >= DEEPEST:
+        raise ModelError(f"bodies are nested more than {DEEPEST} deep")
+    key = body, tuple(map(_key, inputs))
+    known = session.memo.get(key)
+    if known is not None:
+        return known
+    session.depth += 1
+    session.looked_at += len(body.nodes)
+    try:
+        types: dict[Value, TensorType] = dict(zip(body.inputs, inputs, strict=True))
+        for value, given in types.items():
+            check(
+                value.dtype in (given.dtype, "dynamic") or given.dtype == "dynamic",
+                f"the parameter {value.node.name!r} is {value.dtype}, what it gets {given.dtype}",
+            )
+        for node in body.nodes:
+            if node.op.name == "Constant":
+                types[node.output] = node.output.type
+            elif node.op.name != "Parameter":
+                new = infer_values(node, [types[v] for v in node.inputs])
+                types.update(zip(node.outputs, new, strict=True))
+        made = session.memo[key] = [types[v] for v in body.outputs]
+        return made
+    finally:
+        session.depth -= 1
+        if session.depth == 0:
+            session.memo = {}
+
+
+def _key(type: TensorType) -> Any:
+    value = None if type.value is None or type.value.dtype.hasobject else type.value.tobytes()
+    return type.dtype, type.shape, value
+
+
+def over_budget() -> bool:
+    """True when the current inference should come to an end, with coarser types."""
+    return _session.depth > 0 and _session.looked_at > BUDGET
+
+
+def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
+    """The types of a node's outputs for these input types, with their values where all inputs are known.
+
+    Raises ModelError naming the node.
+    """
+    try:
+        outputs = node.op.infer_types(inputs, node.attrs)
+        if all(o.value is not None for o in outputs) or not _computable(node, inputs, outputs):
+            return list(outputs)
+        values = node.op.evaluate([t.value for t in inputs], node.attrs)  # type: ignore[misc]
+    except OvjitError as error:
+        raise ModelError(f"node {node.name!r} ({node.op.name}): {error}") from error
+    return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
+
+
+def _computable(node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> bool:
+    """True when all inputs are known and small, and so is what comes out."""
+    if node.op.ref is None or not inputs or not may_fold(node):
+        return False
+    if any(t.value is None or t.value.size > SMALL for t in inputs):
+        return False
+    return all(not is_static(t.shape) or int(np.prod([*t.shape, 1], dtype=object)) <= SMALL for t in outputs)
+
+
+def may_fold(node: Node) -> bool:
+    """True when a node of known inputs may be worked out before anything runs: not what has a state, and
+    not loops, which may take for ever."""
+    return not node.op.stateful and not node.op.runs_body
+
+
+def join(a: TensorType, b: TensorType) -> TensorType:
+    """A type of both: dimensions that differ are open, with different ranks the rank is.
+
+    Raises ModelError for different element types.
+    """
+    if a.dtype != b.dtype and "dynamic" not in (a.dtype, b.dtype):
+        raise ModelError(f"a value is {a.dtype} in one case and {b.dtype} in the other")
+    dtype = b.dtype if a.dtype == "dynamic" else a.dtype
+    return TensorType(dtype, join_shapes(a.shape, b.shape))
+
+
+def join_shapes(a: Shape | None, b: Shape | None) -> Shape | None:
+    if a is None or b is None or len(a) != len(b):
+        return None
+    return tuple(x if x == y else ANY for x, y in zip(a, b, strict=True))
+
+
+# --- slices
+
+
+def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
+    """(index where part 0 begins, step from part to part, number of parts) along the axis of this extent.
+
+    `start` and `end` are half-open, -1 meaning the end of the axis; a negative stride begins at the end.
+    Raises ModelError where parts do not fit.
+    """
+    first = port.start + (extent + 1 if port.start < 0 else 0)
+    last = port.end + (extent + 1 if port.end < 0 else 0)
+    low, high = (last, first) if port.stride < 0 else (first, last)
+    step = abs(port.stride)
+    check(
+        step > 0 and 0 <= low <= high <= extent and port.part_size > 0,
+        f"slices from {port.start} to {port.end} by {port.stride} do not fit an axis of {extent}",
+    )
+    length = high - low
+    trips = 0 if length < port.part_size else (length - port.part_size) // step + 1
+    check(
+        port.part_size != step or length % step == 0,
+        f"an axis of {extent} cannot be cut from {port.start} to {port.end} into parts of {port.part_size}",
+    )
+    return (high - port.part_size, -step, trips) if port.stride < 0 else (low, step, trips)
+
+
+def axis_of(port: Port, shape: Sequence[Dim]) -> int:
+    """The port's axis counted from 0. Raises ModelError if the shape has none such."""
+    rank = len(shape)
+    check(-rank <= port.axis < rank, f"the axis {port.axis} of a slice is out of range for {text(tuple(shape))}")
+    return port.axis % rank
+
+
+# --- cancelling
+
+
+class _Watch(threading.local):
+    stop: Any = None
+
+
+_watch = _Watch()
+
+
+@contextmanager
+def stopping(stop: Any) -> Iterator[None]:
+    """Inside, references of loops call `stop()` before every trip; it raises to end them."""
+    before, _watch.stop = _watch.stop, stop
+    try:
+        yield
+    finally:
+        _watch.stop = before
+
+
+def checkpoint() -> None:
+    if _watch.stop is not None:
+        _watch.stop()

@@ -1,0 +1,1 @@
+"""Operations with bodies: If, Loop, TensorIterator."""
