@@ -43,7 +43,7 @@ def test_signatures_as_openvino(opset: int) -> None:
     compared = 0
     for name, function in builders(opset).items():
         theirs = getattr(real, name, None)
-        if theirs is None or known(name, opset):
+        if theirs is None or isinstance(theirs, type) or known(name, opset):  # pybind classes have none
             continue
         compared += 1
         want = list(inspect.signature(theirs).parameters)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import subprocess
 import sys
 import time
@@ -302,7 +301,7 @@ def test_all_unknown_operations_in_one_error() -> None:
     assert "Foo of opset1, 2 times ('sum', 'f2')" in message
     assert "Bar of extra, 1 times ('g')" in message
     assert "Baz of opset1, 1 times ('inner')" in message
-    assert re.search(r"Loop[^;]*'l'", message)
+    assert "Loop" not in message
 
 
 BOMBS = {

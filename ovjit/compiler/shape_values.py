@@ -31,4 +31,3 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
                 continue
         types.update(zip(node.outputs, infer_values(node, [types[v] for v in node.inputs]), strict=True))
     return types
-

@@ -26,6 +26,7 @@ from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
 from ovjit.execution import runner, streams
 from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING, STATE
 from ovjit.graph import dtypes
+from ovjit.graph.bodies import stopping
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import is_static
 
@@ -562,7 +563,8 @@ class Job:
         began = runner.clock()
         try:
             arrays = [self._array(v, view) for v, view in zip(call.node.inputs, call.inputs, strict=True)]
-            results = call.node.op.evaluate(arrays, call.node.attrs)
+            with stopping(self.stop_if_cancelled):
+                results = call.node.op.evaluate(arrays, call.node.attrs)
         except OvjitError as error:
             raise InferenceError(f"node {step.name!r} ({step.type}): {error}") from error
         for value, view, result in zip(call.node.outputs, call.outputs, results, strict=True):
@@ -575,6 +577,11 @@ class Job:
             target[...] = result
         if self._perf is not None:
             self._perf[2 * index], self._perf[2 * index + 1] = began, runner.clock()
+
+    def stop_if_cancelled(self) -> None:
+        """Raises Cancelled after `cancel`: what runs long on the host calls it now and then."""
+        if self.words[runner.ABORT]:
+            raise Cancelled("the inference was cancelled")
 
     def _array(self, value: Any, view: View) -> np.ndarray:
         """NumPy's view of a tensor of this job."""

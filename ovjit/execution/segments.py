@@ -16,6 +16,7 @@ from ovjit.compiler.partition import Cut
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution import runner
 from ovjit.graph import interp
+from ovjit.graph.bodies import stopping
 from ovjit.graph.graph import Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class StagedRun:
             began = runner.clock()
             arrays = [self._value(v, have) for v in node.inputs]
             try:
-                made = node.op.evaluate(arrays, node.attrs)
+                with stopping(job.stop_if_cancelled):
+                    made = node.op.evaluate(arrays, node.attrs)
             except OvjitError as error:
                 raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
             have.update(zip(node.outputs, made, strict=True))
@@ -95,7 +97,8 @@ class StagedRun:
             passed = [np.ascontiguousarray(have[v]).reshape(have[v].shape) for v in cut.passed]
             part = self.stages.after([a.ndim for a in passed])
             if isinstance(part, Graph):
-                made_later = self._interpret(part, passed, times)
+                with stopping(job.stop_if_cancelled):
+                    made_later = self._interpret(part, passed, times)
             else:
                 made_later = _run_part(job, part, passed)
             have.update(zip(cut.results, made_later, strict=True))
@@ -151,4 +154,3 @@ def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndar
         inner.set_input(i, array)
     inner.run()
     return inner.outputs
-

@@ -106,7 +106,8 @@ def check_inputs(
 
 def check_result(body: Graph, index: int, what: str = "the body") -> None:
     check(
-        0 <= index < len(body.outputs), f"a port takes result {index} of {what}, which has {len(body.outputs)}"
+        0 <= index < len(body.outputs),
+        f"a port takes result {index} of {what}, which has {len(body.outputs)}",
     )
 
 
@@ -255,7 +256,9 @@ def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
 def axis_of(port: Port, shape: Sequence[Dim]) -> int:
     """The port's axis counted from 0. Raises ModelError if the shape has none such."""
     rank = len(shape)
-    check(-rank <= port.axis < rank, f"the axis {port.axis} of a slice is out of range for {text(tuple(shape))}")
+    check(
+        -rank <= port.axis < rank, f"the axis {port.axis} of a slice is out of range for {text(tuple(shape))}"
+    )
     return port.axis % rank
 
 

@@ -91,9 +91,7 @@ class If:
         then_outputs: Any_ = (),
         else_outputs: Any_ = (),
     ):
-        check_if(
-            1 + len(inputs), then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs
-        )
+        check_if(1 + len(inputs), then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs)
         check(condition.dtype == "boolean", f"the condition is {condition.dtype}, not boolean")
         check(
             not is_static(condition.shape) or np.prod(condition.shape, dtype=object) == 1,

@@ -100,7 +100,7 @@ class Ports:
         return out
 
     def always_again(self, *given: TensorType) -> bool:
-        """Whether the body's condition is surely true: a constant, or what the first inputs give unchanged."""
+        """Whether the body's condition is surely true: a constant, or the value of a first input."""
         again = self.body.outputs[self.condition]
         if again.node.op.name == "Parameter":
             index = self.body.inputs.index(again)
@@ -238,7 +238,10 @@ def one_element(array: np.ndarray, what: str) -> Any:
 def known(type: TensorType, what: str) -> Any:
     """The one element of an input where it is known."""
     if is_static(type.shape):
-        check(np.prod(type.shape, dtype=object) == 1, f"{what} has the shape {list(type.shape)}, not one element")
+        check(
+            np.prod(type.shape, dtype=object) == 1,
+            f"{what} has the shape {list(type.shape)}, not one element",
+        )
     return None if type.value is None else type.value.reshape(()).item()
 
 
@@ -296,4 +299,3 @@ class TensorIterator:
         ends = Ports(body, input_ports, output_ports, len(inputs), -1, -1)
         trips = ends.slice_trips([a.shape for a in inputs])
         return ends.run(inputs, 1 if trips is None else trips, True)
-

@@ -1,4 +1,4 @@
-"""How inputs and outputs of If, Loop and TensorIterator go to their bodies: `ovjit.op.util`'s descriptions."""
+"""How inputs and outputs of If, Loop and TensorIterator go to their bodies, as `ovjit.op.util` says it."""
 
 from __future__ import annotations
 
@@ -41,10 +41,14 @@ class _Description:
 
 class InputDescription(_Description):
     __slots__ = ("body_parameter_index", "input_index")
+    body_parameter_index: int
+    input_index: int
 
 
 class OutputDescription(_Description):
     __slots__ = ("body_value_index", "output_index")
+    body_value_index: int
+    output_index: int
 
 
 class InvariantInputDescription(InputDescription):
@@ -58,6 +62,7 @@ class MergedInputDescription(InputDescription):
     """The parameter is the input in the first trip, then the body's result of the trip before."""
 
     __slots__ = ("body_value_index",)
+    body_value_index: int
     _fields = ("input_index", "body_parameter_index", "body_value_index")
 
 
@@ -65,6 +70,11 @@ class SliceInputDescription(InputDescription):
     """The parameter is another part of the input in every trip."""
 
     __slots__ = ("axis", "end", "part_size", "start", "stride")
+    axis: int
+    end: int
+    part_size: int
+    start: int
+    stride: int
     _fields = ("input_index", "body_parameter_index", "start", "stride", "part_size", "end", "axis")
 
 
@@ -72,6 +82,7 @@ class BodyOutputDescription(OutputDescription):
     """The output is the body's result in one trip, -1 for the last."""
 
     __slots__ = ("iteration",)
+    iteration: int
     _fields = ("body_value_index", "output_index", "iteration")
     _defaults = {"iteration": -1}
 
@@ -80,6 +91,11 @@ class ConcatOutputDescription(OutputDescription):
     """The output is the body's results of all trips one after the other."""
 
     __slots__ = ("axis", "end", "part_size", "start", "stride")
+    axis: int
+    end: int
+    part_size: int
+    start: int
+    stride: int
     _fields = ("body_value_index", "output_index", "start", "stride", "part_size", "end", "axis")
 
 

@@ -48,7 +48,7 @@ class SubGraphNode(Node):
         inputs: Sequence[Iterable[Port]],
         outputs: Sequence[Iterable[Port]],
         name: str | None,
-        special: tuple[int, int] | None = None,
+        special: tuple[int, int] = (-1, -1),
     ) -> Any:
         """A whole node, as files have it. Raises ModelError when its parts do not fit."""
         node = cls.__new__(cls)
@@ -57,8 +57,7 @@ class SubGraphNode(Node):
         node._models = list(models)
         node._input_ports = [list(rows) for rows in inputs]
         node._output_ports = [list(rows) for rows in outputs]
-        if special is not None:
-            node._special = special
+        node._set_special(special)
         node._set_types(node._infer())
         return node
 
@@ -67,6 +66,9 @@ class SubGraphNode(Node):
     def _graph_attrs(self) -> dict[str, Any]:
         """The attributes of the operation's record, the bodies as graphs."""
         raise NotImplementedError
+
+    def _set_special(self, ports: tuple[int, int]) -> None:
+        """The indices of the parameter that counts trips and the result that is the condition, of a Loop."""
 
     def _captured(self, index: int) -> Graph:
         model = self._models[index]
@@ -200,13 +202,24 @@ class _Repeated(SubGraphNode):
         self._set_body(0, func)
 
     def set_sliced_input(
-        self, parameter: Parameter, value: Output, start: int, stride: int, part_size: int, end: int, axis: int
+        self,
+        parameter: Parameter,
+        value: Output,
+        start: int,
+        stride: int,
+        part_size: int,
+        end: int,
+        axis: int,
     ) -> None:
         """A new input of which every trip gets another part: `part_size` elements along `axis`, from `start`
         on, `stride` further each time; -1 is the end of the axis. A negative stride begins there."""
-        self._feed(SLICED, parameter, value, start=start, stride=stride, part_size=part_size, end=end, axis=axis)
+        self._feed(
+            SLICED, parameter, value, start=start, stride=stride, part_size=part_size, end=end, axis=axis
+        )
 
-    def set_merged_input(self, body_parameter: Parameter, initial_value: Output, successive_value: Output) -> None:
+    def set_merged_input(
+        self, body_parameter: Parameter, initial_value: Output, successive_value: Output
+    ) -> None:
         """A new input for the first trip; later ones get what the result `successive_value` was before."""
         self._feed(MERGED, body_parameter, initial_value, back=self._result(0, successive_value))
 
@@ -288,7 +301,10 @@ class loop(_Repeated):
                 "the special ports of a body are two: the index of the parameter that counts trips and that "
                 "of the result that says whether to go on"
             )
-        self._special = (int(special_body_ports[0]), int(special_body_ports[1]))
+        self._set_special((int(special_body_ports[0]), int(special_body_ports[1])))
+
+    def _set_special(self, ports: tuple[int, int]) -> None:
+        self._special = ports
 
     def _own_parameters(self) -> set[int]:
         return {self._special[0]} - {-1}
@@ -301,7 +317,8 @@ class loop(_Repeated):
         from ovjit_ops.control.iteration import Ports, loop_trips
 
         attrs = self._graph_attrs()
-        ends = Ports(attrs["body"], *self._input_ports, *self._output_ports, len(types), *self._special)
+        rows = self._input_ports[0], self._output_ports[0]
+        ends = Ports(attrs["body"], *rows, len(types), *self._special)
         return loop_trips(types, ends)
 
     def _copied_from(self, other: Node) -> None:
@@ -327,7 +344,8 @@ class tensor_iterator(_Repeated):
     def _trips(self, types: list[TensorType]) -> int | None:
         from ovjit_ops.control.iteration import Ports
 
-        ends = Ports(self._captured(0), *self._input_ports, *self._output_ports, len(types), -1, -1)
+        rows = self._input_ports[0], self._output_ports[0]
+        ends = Ports(self._captured(0), *rows, len(types), -1, -1)
         return ends.slice_trips([t.shape for t in types]) if ends.of(SLICED) else 1
 
 

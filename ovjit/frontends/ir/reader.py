@@ -15,8 +15,9 @@ from ovjit.api.model.node import Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.ir.subgraphs import subgraph_node
 from ovjit.frontends.ir.weights import constant_values, load_weights, open_regular
-from ovjit.frontends.ir.xml import Layer, Net, ordered_layers, parse_net, read_int
+from ovjit.frontends.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import Op, find_op
 from ovjit.graph.shapes import Dim
@@ -68,13 +69,13 @@ def read_ir(xml: Any, weights: Any = None, use_mmap: bool = True) -> Model:
         raise UnsupportedError(f"{where}: {error}") from error
 
 
-def _build(net: Net, weights: np.ndarray) -> Model:
-    records = _find_ops(net)
+def _build(net: Net, weights: np.ndarray, records: dict[tuple[str, str], Op] | None = None) -> Model:
+    records = _find_ops(net) if records is None else records
     made: dict[Layer, Node] = {}
     for layer in ordered_layers(net):
         inputs = [made[source].output(index) for source, index in layer.sources]
         try:
-            node = _make(layer, records[layer.type, layer.version], inputs, weights)
+            node = _make(layer, records, inputs, weights)
         except ModelError as error:
             raise ModelError(f"{layer!r}: {error}") from error
         if len(node._tensors) < len(layer.outputs):
@@ -114,9 +115,8 @@ def _find_ops(net: Net) -> dict[tuple[str, str], Op]:
     """(type, version) -> record. Raises UnsupportedError that lists all that ovjit does not have."""
     records: dict[tuple[str, str], Op] = {}
     missing: dict[str, list[str]] = {}
-    layers = [(layer.type, layer.version, layer.name, layer.has_body) for layer in net.layers]
-    layers += [(*nested, False) for nested in net.nested]
-    for type_name, version, name, has_body in layers:
+    layers = [layer for part in nested_nets(net) for layer in part.layers]
+    for type_name, version, name in ((layer.type, layer.version, layer.name) for layer in layers):
         key = type_name, version
         if key not in records:
             record = _find_op(type_name, version)
@@ -125,8 +125,6 @@ def _find_ops(net: Net) -> dict[tuple[str, str], Op]:
         if key not in records:
             label = f"{type_name or '(no type)'} of {version or 'no opset'}"
             missing.setdefault(label[:80], []).append(name)
-        elif has_body:
-            missing.setdefault(f"{type_name} with a body", []).append(name)
     if missing:
         listed = (f"{what}, {len(names)} times ({_some(names)})" for what, names in sorted(missing.items()))
         raise UnsupportedError(f"the model has operations that ovjit does not implement: {'; '.join(listed)}")
@@ -142,8 +140,13 @@ def _find_op(type_name: str, version: str) -> Op | None:
         return None
 
 
-def _make(layer: Layer, record: Op, inputs: list[Output], weights: np.ndarray) -> Node:
+def _make(
+    layer: Layer, records: dict[tuple[str, str], Op], inputs: list[Output], weights: np.ndarray
+) -> Node:
     name = layer.name or None
+    record = records[layer.type, layer.version]
+    if record.runs_body:
+        return subgraph_node(layer, record, inputs, lambda body: _build(body, weights, records))
     if record.name == "Parameter":
         if inputs:
             raise ModelError("a Parameter takes no inputs")

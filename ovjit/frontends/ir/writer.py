@@ -12,7 +12,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -23,9 +23,11 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, Node
+from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.ir.reader import PRECISIONS, TYPE_NAMES
+from ovjit.frontends.ir.subgraphs import port_map_lines
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval, bounds
 
@@ -110,18 +112,46 @@ class _Writer:
         self.places: dict[
             tuple[bytes, int], int
         ] = {}  # (digest, size) -> offset: equal constants are stored once
+        self._begin()
+
+    def _begin(self) -> None:
         self.layers: list[str] = []
         self.edges: list[str] = []
         self.ports: dict[tuple[Node, int], tuple[int, int]] = {}  # output -> (layer, port)
+        self.numbers: dict[Node, int] = {}
 
     def net(self, model: Model) -> str:
+        inside = self.inside(model)
+        head = f'<net name={_quoted(model.get_friendly_name())} version="11">'
+        return f'<?xml version="1.0"?>\n{head}\n{inside}</net>\n'
+
+    def inside(self, model: Model) -> str:
+        """The lines of a net or a body."""
         for node in model._walk():
             self.node(node)
         return (
-            f'<?xml version="1.0"?>\n<net name={_quoted(model.get_friendly_name())} version="11">\n'
             f"\t<layers>\n{''.join(self.layers)}\t</layers>\n\t<edges>\n{''.join(self.edges)}\t</edges>\n"
-            f"{_rt_info(model._rt)}</net>\n"
+            f"{_rt_info(model._rt)}"
         )
+
+    def bodies(self, node: SubGraphNode) -> str:
+        """What a layer says of its bodies, after its ports. The constants of all go to the same file."""
+        around = self.layers, self.edges, self.ports, self.numbers
+        texts, ids = [], []
+        for model in node._models:
+            if model is None:
+                raise ModelError(f"node {node.get_friendly_name()!r} ({node._op.name}) has no body yet")
+            self._begin()
+            with inside_body():
+                inside = self.inside(model)
+            texts.append("".join(f"\t\t\t{line}\n" for line in inside.split("\n") if line))
+            ends: tuple[Sequence[Node], ...] = (model._parameters, model._results)
+            numbers = [[self.numbers[end] for end in nodes] for nodes in ends]
+            ids.append((numbers[0], numbers[1]))
+        self.layers, self.edges, self.ports, self.numbers = around
+        tags = ("then_body", "else_body") if len(texts) == 2 else ("body",)
+        bodies = "".join(f"\t\t\t<{t}>\n{b}\t\t\t</{t}>\n" for t, b in zip(tags, texts, strict=True))
+        return "".join(f"\t\t\t{line}\n" for line in port_map_lines(node, ids)) + bodies
 
     def node(self, node: Node) -> None:
         name = node.get_friendly_name()
@@ -134,7 +164,10 @@ class _Writer:
         if isinstance(node, Result):
             more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
         attrs, info = _attributes(node), _layer_info(node)
+        if isinstance(node, SubGraphNode):
+            info += self.bodies(node)
         layer, first = self.layer(node._op.name, node._op.opset, name, attrs, inputs, outputs, more, info)
+        self.numbers[node] = layer
         for i in range(len(outputs)):
             self.ports[node, i] = layer, first + i
 

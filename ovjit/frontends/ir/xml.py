@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import ParseError
 
 from ovjit.errors import ModelError
+from ovjit.graph.bodies import DEEPEST
 from ovjit.graph.graph import walk
 
-#: Limits on what is read; real models stay far below them.
+#: Limits on what is read; real models stay far below them. MAX_DEPTH is that of tags in one net.
 MAX_BYTES = 1 << 30
 MAX_DEPTH = 64
 MAX_ATTRIBUTE = 1 << 20
+#: Where bodies stand, and what says how they are connected.
+BODIES = ("body", "then_body", "else_body")
+PORT_MAPS = ("port_map", "then_port_map", "else_port_map", "back_edges")
 _INT = re.compile(r"[0-9]{1,19}")
 
 
@@ -34,8 +38,8 @@ class Layer:
     """A `<layer>`: what it says of itself, and the (layer, output index) that feeds each of its inputs."""
 
     __slots__ = (
-        "attrs", "has_body", "id", "inputs", "name", "output_names", "outputs", "rt_info", "sources",
-        "type", "version",
+        "attrs", "bodies", "id", "inputs", "name", "output_names", "outputs", "port_maps", "rt_info",
+        "sources", "type", "version",
     )  # fmt: skip
 
     def __init__(self, attrib: dict[str, str]):
@@ -48,7 +52,10 @@ class Layer:
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
         self.rt_info: dict[str, Any] = {}
-        self.has_body = False
+        #: tag (body, then_body, else_body) -> the net inside
+        self.bodies: dict[str, Net] = {}
+        #: tag (port_map, then_port_map, else_port_map, back_edges) -> its elements' tags and attributes
+        self.port_maps: dict[str, list[tuple[str, dict[str, str]]]] = {}
         self.sources: list[tuple[Layer, int]] = []
 
     def __repr__(self) -> str:
@@ -56,7 +63,7 @@ class Layer:
 
 
 class Net:
-    """A `<net>`: layers in the file's order. `nested`: (type, version, name) of the layers inside bodies."""
+    """A `<net>`, or a body inside a layer: layers in the file's order."""
 
     def __init__(self, name: str, version: int):
         self.name = name
@@ -64,7 +71,18 @@ class Net:
         self.layers: list[Layer] = []
         self.edges: list[dict[str, str]] = []
         self.rt_info: dict[str, Any] = {}
-        self.nested: list[tuple[str, str, str]] = []
+
+    def bodies(self) -> Iterator[Net]:
+        """The nets right inside this one."""
+        return (body for layer in self.layers for body in layer.bodies.values())
+
+
+def nested_nets(net: Net) -> Iterator[Net]:
+    """`net` and all nets inside it, outer ones first, without recursion."""
+    waiting = [net]
+    while waiting:
+        yield (here := waiting.pop())
+        waiting.extend(here.bodies())
 
 
 def read_int(text: str | None, what: str) -> int:
@@ -99,66 +117,78 @@ def parse_net(xml: bytes) -> Net:
         raise ModelError(f"the xml cannot be decoded: {error}") from error
     if target.net is None:
         raise ModelError("the xml holds no <net>; it is no OpenVINO IR")
-    _connect(target.net)
+    for net in nested_nets(target.net):
+        _connect(net)
     return target.net
 
 
+class _Frame:
+    """A net that is open: where its tag stands, and what is open inside it."""
+
+    __slots__ = ("base", "layer", "map", "net", "ports")
+
+    def __init__(self, net: Net, base: int):
+        self.net = net
+        self.base = base  # open tags around it
+        self.layer: Layer | None = None
+        self.ports: list[Port] | None = None
+        self.map: list[tuple[str, dict[str, str]]] | None = None
+
+
 class _Target:
-    """Takes the parser's events. `path` holds the open tags; below a <body> only layers are noted."""
+    """Takes the parser's events. `path` holds the open tags, `frames` the open nets."""
 
     def __init__(self) -> None:
         self.net: Net | None = None
         self.path: list[str] = []
-        self.layer: Layer | None = None
-        self.body_depth = 0  # depth of the outermost open <body>, 0 for none
-        self.ports: list[Port] | None = None
+        self.frames: list[_Frame] = []
         self.text: list[str] | None = None
         self.info: list[dict[str, Any]] = []  # the open maps of an rt_info
 
     def start(self, tag: str, attrib: dict[str, str]) -> None:
         path = self.path
         path.append(tag)
-        depth = len(path)
-        if depth > MAX_DEPTH:
-            raise ModelError(f"the xml nests deeper than {MAX_DEPTH} levels")
         for value in attrib.values():
             if len(value) > MAX_ATTRIBUTE:
                 raise ModelError(f"an attribute of <{tag}> has {len(value)} characters")
-        if depth == 1:
-            self._net(tag, attrib)
-        elif self.body_depth:
-            if tag == "layer":
-                self.net.nested.append(  # type: ignore[union-attr]
-                    (attrib.get("type", ""), attrib.get("version", ""), attrib.get("name", ""))
-                )
-        elif self.info:
+        if not self.frames:
+            if self.net is None:
+                self._net(tag, attrib)
+            return
+        frame = self.frames[-1]
+        if len(path) - frame.base > MAX_DEPTH:
+            raise ModelError(f"the xml nests deeper than {MAX_DEPTH} levels")
+        if self.info:
             self._info(tag, attrib)
         elif tag == "rt_info":
-            self.info = [self.layer.rt_info if self.layer else self.net.rt_info]  # type: ignore[union-attr]
-        elif self.layer is not None:
-            self._inside_layer(tag, attrib)
+            self.info = [frame.layer.rt_info if frame.layer else frame.net.rt_info]
+        elif frame.layer is not None:
+            self._inside_layer(frame, frame.layer, tag, attrib)
         elif tag == "layer" and path[-2] == "layers":
-            self.layer = Layer(attrib)
-            self.net.layers.append(self.layer)  # type: ignore[union-attr]
+            frame.layer = Layer(attrib)
+            frame.net.layers.append(frame.layer)
         elif tag == "edge" and path[-2] == "edges":
-            self.net.edges.append(attrib)  # type: ignore[union-attr]
+            frame.net.edges.append(attrib)
 
     def end(self, tag: str) -> None:
-        depth = len(self.path)
-        self.path.pop()
-        if self.body_depth:
-            if depth == self.body_depth:
-                self.body_depth = 0
-        elif self.info:
+        path = self.path
+        frame = self.frames[-1] if self.frames else None
+        depth = len(path) - (frame.base if frame else 0)
+        path.pop()
+        if frame is None:
+            return
+        if self.info:
             self.info.pop()
         elif tag == "dim" and self.text is not None:
-            if self.ports:
-                self.ports[-1].dims.append("".join(self.text))
+            if frame.ports:
+                frame.ports[-1].dims.append("".join(self.text))
             self.text = None
+        elif depth == 1:
+            self.frames.pop()
         elif depth == 3 and tag == "layer":
-            self.layer = None
+            frame.layer = None
         elif depth == 4:
-            self.ports = None
+            frame.ports = frame.map = None
 
     def data(self, text: str) -> None:
         if self.text is not None:
@@ -174,26 +204,33 @@ class _Target:
         if version not in (10, 11):
             raise ModelError(f"IR version {version} is not read; 10 and 11 are")
         self.net = Net(attrib.get("name", ""), version)
+        self.frames.append(_Frame(self.net, 0))
 
-    def _inside_layer(self, tag: str, attrib: dict[str, str]) -> None:
-        layer = self.layer
-        assert layer is not None
+    def _inside_layer(self, frame: _Frame, layer: Layer, tag: str, attrib: dict[str, str]) -> None:
         if tag == "dim":
             self.text = []
         elif tag == "port":
-            if self.ports is not None:
+            if frame.ports is not None:
                 port = read_int(attrib.get("id"), f"a port id of {layer!r}")
-                self.ports.append(Port(port, attrib.get("names"), attrib.get("precision"), []))
+                frame.ports.append(Port(port, attrib.get("names"), attrib.get("precision"), []))
+        elif frame.map is not None:
+            frame.map.append((tag, attrib))
         elif tag == "input":
-            self.ports = layer.inputs
+            frame.ports = layer.inputs
         elif tag == "output":
-            self.ports = layer.outputs
+            frame.ports = layer.outputs
         elif tag == "data":
             for name, value in attrib.items():
                 layer.attrs[name.replace("-", "_")] = value
-        elif tag in ("body", "then_body", "else_body", "back_edges", "port_map"):
-            layer.has_body = True
-            self.body_depth = len(self.path)
+        elif tag in PORT_MAPS:
+            frame.map = layer.port_maps.setdefault(tag, [])
+        elif tag in BODIES:
+            if tag in layer.bodies:
+                raise ModelError(f"{layer!r} has two <{tag}>")
+            if len(self.frames) > DEEPEST:
+                raise ModelError(f"{layer!r}: bodies are nested more than {DEEPEST} deep")
+            body = layer.bodies[tag] = Net("", frame.net.version)
+            self.frames.append(_Frame(body, len(self.path) - 1))
 
     def _info(self, tag: str, attrib: dict[str, str]) -> None:
         key = attrib.get("name", tag)
