@@ -24,6 +24,7 @@ from ovjit.compiler.views import (
     Layout,
     Ptr,
     View,
+    channels_last,
     plain,
     product,
     row_major,
@@ -148,6 +149,7 @@ class Planner:
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
         self._group: Any = None
         self._copies: dict[tuple, View] = {}
+        self._reserved: dict[Value, View] = {}
         self._unclear: dict[Buffer, tuple[View, Layout]] = {}
         for i, value in enumerate(inputs):
             shape = types[value].shape
@@ -190,18 +192,23 @@ class Planner:
 
     def with_halo(self, value: Value, halo: Sequence[tuple[int, int]]) -> View:
         """A channels-last view of `value` with at least this zero halo, copied into one if need be."""
+        return self.with_layout(value, channels_last(len(halo), halo))
+
+    def with_layout(self, value: Value, layout: Layout) -> View:
+        """A view of `value` that is adjacent along the layout's fastest dimension and has at least its halo,
+        copied into one if need be; the strides of other dimensions are free."""
         view = self.view(value)
-        rank = len(view.shape)
-        channel_stride = view.strides[1] if rank > 1 else view.itemsize
-        fits = (view.shape[1] == 1 or channel_stride == view.itemsize) and all(
-            have[0] >= need[0] and have[1] >= need[1] for have, need in zip(view.halo, halo, strict=True)
+        inner = layout.order[-1]
+        fits = (view.shape[inner] == 1 or view.strides[inner] == view.itemsize) and all(
+            have[0] >= need[0] and have[1] >= need[1]
+            for have, need in zip(view.halo, layout.halo, strict=True)
         )
         if fits:
             return view
         wanted = self.layouts.get(value)
-        base = [max(h, w) for h, w in zip(halo, wanted.halo, strict=True)] if wanted else halo
-        merged = [(max(h[0], b[0]), max(h[1], b[1])) for h, b in zip(halo, base, strict=True)]
-        return self.copy(value, Layout((0, *range(2, rank), 1), merged))
+        others = wanted.halo if wanted else layout.halo
+        merged = [(max(h[0], o[0]), max(h[1], o[1])) for h, o in zip(layout.halo, others, strict=True)]
+        return self.copy(value, Layout(layout.order, merged))
 
     def contiguous(self, value: Value) -> View:
         """A row-major view without gaps."""
@@ -301,7 +308,16 @@ class Planner:
         )
 
     def reserve(self, value: Value) -> View:
-        """An output buffer whose parts others write; its halo is cleared before the first of them."""
+        """An output buffer whose parts others write; its halo is cleared before the first of them.
+
+        Whoever asks again for the same value gets the same view.
+        """
+        known = self._reserved.get(value)
+        if known is None:
+            known = self._reserved[value] = self._reserve(value)
+        return known
+
+    def _reserve(self, value: Value) -> View:
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
         if placed is not None:
@@ -482,11 +498,12 @@ class Constants:
 
     def place(self, array: np.ndarray, key: Any = None) -> Ptr:
         """The address of a copy of `array`; the same `key` (or array object) is placed once."""
-        if key is None:
-            key = id(array)
-            self._alive.append(array)  # an id is only good while its object lives
+        named = key is not None
+        key = key if named else id(array)
         offset = self._known.get(key)
         if offset is None:
+            if not named:
+                self._alive.append(array)  # an id is only good while its object lives
             offset = self._known[key] = self.size
             self.arrays.append((offset, array))
             self.size = _align(self.size + array.nbytes)

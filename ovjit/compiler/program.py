@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -63,15 +61,6 @@ def run_passes(graph: Graph) -> Graph:
     return graph
 
 
-#: Held while a plan is made, and over a fork: a child would else wait for a thread that it does not have.
-_planning = threading.RLock()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_planning.acquire, after_in_parent=_planning.release, after_in_child=_planning.release
-    )
-
-
 class Program:
     """A compiled graph: lowered groups, kernels, packed constants; makes a `Plan` for any input shapes.
 
@@ -116,12 +105,8 @@ class Program:
     def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         """The plan for these input shapes. Raises ModelError when an operation does not accept them.
 
-        One thread at a time: lowerings keep what they work out for a shape until their steps are added.
+        Threads may plan at once: a program and its lowerings do not change once they are made.
         """
-        with _planning:
-            return self._plan(shapes)
-
-    def _plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         types = concrete_types(self.graph, shapes)
         if needs_cut(types):
             plan = Plan()

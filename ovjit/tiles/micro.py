@@ -1,6 +1,6 @@
 """The micro-kernel: a block of pixels x channels of a convolution or matrix product, in registers.
 
-    acc[m, n] = bias[n] + sum over taps (i, j) and k of  a[m][i*s1 + j*s2 + k] * w[i, j, k, n]
+    acc[m, n] = bias[n] + sum over taps (i, j) and words k of  a[m][i*s1 + j*s2 + k] * w[i, j, k, n]
     out[m, n] = epilogue(acc[m, n], operands...)
 
 `m` counts `rows` pixels, each with an address of its own (so a tile may wrap over image rows, strides and
@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.tiles.formats import F32, WORD, Format
+
 #: int64 entries of one row of the address table: rows of it are input, output, pixel operands.
 TABLE = 16
 
@@ -27,8 +29,9 @@ TABLE = 16
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 
 
-def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any) -> Any:
-    """The Numba intrinsic of one tile size. `epilogue` is an `ovjit.codegen.cpu.ir.Epilogue`.
+def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any, form: Format = F32) -> Any:
+    """The Numba intrinsic of one tile size. `epilogue` is an `ovjit.codegen.cpu.ir.Epilogue`, which gets
+    accumulators of type `form.acc`; `k` counts words.
 
     The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands.
     """
@@ -41,10 +44,9 @@ def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any) -> Any:
 
     i32, i64 = ir.IntType(32), ir.IntType(64)
     lanes = isa.lanes
-    f32 = ir.FloatType()
-    vt = ir.VectorType(f32, lanes)
-    size = simd.SIZE["f32"]
-    vector_bytes = lanes * size
+    word = simd.scalar_ir(form.acc)  # any type of 4 bytes: instructions see words
+    vt = ir.VectorType(word, lanes)
+    vector_bytes = lanes * WORD
 
     def load_address(b: ir.IRBuilder, table: ir.Value, row: int, m: int) -> ir.Value:
         return b.load(b.gep(simd.pointer(b, table, i64), [i64(row * TABLE + m)]), align=8)
@@ -66,13 +68,11 @@ def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any) -> Any:
                 b.inttoptr(pixels[m], ir.IntType(8).as_pointer()), [off],
                 source_etype=ir.IntType(8),
             )  # fmt: skip
-            a = simd.broadcast(b, b.load(b.bitcast(address, f32.as_pointer()), align=size), lanes)
+            a = simd.broadcast(
+                b, b.load(b.bitcast(address, word.as_pointer()), align=simd.SIZE[form.a]), lanes
+            )
             for v in range(vectors):
-                out.append(
-                    simd.call_intrinsic(
-                        b, f"llvm.fma.{simd.suffix(vt)}", vt, [a, ws[v], acc[m * vectors + v]]
-                    )
-                )
+                out.append(form.madd(b, lanes, a, ws[v], acc[m * vectors + v]))
         return out
 
     def body(b: ir.IRBuilder, args: Sequence[ir.Value]) -> None:

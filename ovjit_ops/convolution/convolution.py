@@ -133,7 +133,7 @@ class Convolution:
         return convolve(data, filters[None], attrs)
 
     def lower(group):
-        from ovjit.tiles.driver import lower_convolution
+        from ovjit_ops.convolution.cpu_convolution import lower_convolution
 
         return lower_convolution(group)
 
@@ -162,7 +162,7 @@ class GroupConvolution:
         return convolve(data, filters, attrs)
 
     def lower(group):
-        from ovjit.tiles.driver import lower_convolution
+        from ovjit_ops.convolution.cpu_convolution import lower_convolution
 
         return lower_convolution(group)
 

@@ -18,13 +18,15 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
-from ovjit.tiles.driver import TiledConvolution
+from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 #: Pixels of a row that are computed together.
 PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
 
 
-def depthwise_kernel(name: str, epilogue: Epilogue, window: tuple[int, int, int, int], pixels: int) -> Kernel:
+def depthwise_kernel(
+    name: str, epilogue: Epilogue, window: tuple[int, int, int, int], pixels: int, dtype: str
+) -> Kernel:
     kh, kw, sw, dw = window
     frame = Frame().pointers("x", "w", "b", "y")
     for n, operand in enumerate(epilogue.operands):
@@ -32,7 +34,7 @@ def depthwise_kernel(name: str, epilogue: Epilogue, window: tuple[int, int, int,
         if operand.kind != "channel":
             frame.integers(f"e{n}_n", f"e{n}_h", f"e{n}_w")
     frame.integers("x_n", "x_i", "x_a", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "c", "rows", "per_chunk")
-    body = epilogue.body or Body(["f32"], ["f32"], [], ["x0"])
+    body = epilogue.body or Body(["f32"], [epilogue.out], [], ["x0"])
     lines, constants = body.source("")
     result = body.result_names(constants)[0]
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
@@ -57,11 +59,11 @@ def depthwise_kernel(name: str, epilogue: Epilogue, window: tuple[int, int, int,
             src += [f"            x{n + 1} = loadm_{operand.dtype}(e{n} + k * {SIZE[operand.dtype]}, left)"]
     src += ["            j = 0"]
     for count in (pixels, 1):
-        step = [f"while j + {count} <= ow:", "    p = source + j * x_step + k * 4"]
+        step = [f"while j + {count} <= ow:", f"    p = source + j * x_step + k * {SIZE[dtype]}"]
         step += [f"    acc{m} = first" for m in range(count)]
         for a in range(kh):
             for column in sorted({m * sw + b * dw for m in range(count) for b in range(kw)}):
-                step += [f"    v = loadm_f32(p + {a} * x_a + {column} * x_w, left)"]
+                step += [f"    v = loadm_{dtype}(p + {a} * x_a + {column} * x_w, left)"]
                 for m in range(count):
                     b, rest = divmod(column - m * sw, dw)
                     if rest == 0 and 0 <= b < kw:
@@ -93,25 +95,23 @@ class Depthwise(TiledConvolution):
         kh, kw = ([1, *self.kernel_size])[-2:]
         sw = (self.attrs["strides"] or (1,))[-1]
         dw = (self.attrs["dilations"] or (1,))[-1]
-        name = f"depthwise_f32_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
-        return depthwise_kernel(name, self.epilogue, (kh, kw, sw, dw), PIXELS[self.isa.name])
+        name = f"depthwise_{self.data.dtype}_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
+        return depthwise_kernel(name, self.epilogue, (kh, kw, sw, dw), PIXELS[self.isa.name], self.data.dtype)
 
     def pack(self, constants: Constants) -> None:
-        for value in self.operands:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        self.place_operands(constants)
         lanes = self.isa.lanes
         taps = int(np.prod(self.kernel_size))
         blocks = ceil_div(self.groups, lanes)
         packed = aligned_bytes(blocks * taps * lanes * 4).view(np.float32).reshape(blocks, taps, lanes)
         packed[...] = 0
         by_channel = np.zeros((blocks * lanes, taps), np.float32)
-        by_channel[: self.groups] = self.weights.reshape(self.groups, taps)
+        by_channel[: self.groups] = self.filters.reshape(self.groups, taps)
         packed[...] = by_channel.reshape(blocks, lanes, taps).transpose(0, 2, 1)
-        self._w = constants.place(packed, (self, "weights")).offset
+        self.weights_at = constants.place(packed, (self, "weights")).offset
         bias = np.zeros(blocks * lanes, np.float32)
         bias[: self.groups] = 0 if self.bias is None else self.bias
-        self._b = constants.place(bias, (self, "bias")).offset
+        self.bias_at = constants.place(bias, (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
@@ -129,7 +129,7 @@ class Depthwise(TiledConvolution):
         per_chunk = split(rows, ow * self.groups * taps)
         values: dict[str, Any] = {
             "x": x.ptr + (-ph * x_h - begin[-1] * x_w),
-            "w": planner.constants.at(self._w), "b": planner.constants.at(self._b),
+            "w": planner.constants.at(self.weights_at), "b": planner.constants.at(self.bias_at),
             "y": y.ptr, "x_n": x.strides[0], "x_i": sh * x_h, "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow,
             "c": self.groups, "rows": rows, "per_chunk": per_chunk,
         }  # fmt: skip

@@ -7,6 +7,7 @@ evenly spaced. So a phase is an ordinary convolution of stride 1 that writes eve
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,7 +20,8 @@ from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
-from ovjit.tiles.driver import Tiled, pack_panels
+from ovjit.tiles.lowering import Tiled, Weights, tile_format
+from ovjit.tiles.pack import pack_panels
 
 
 class Phase(NamedTuple):
@@ -58,8 +60,9 @@ class TransposedConvolution(Tiled):
         self.data = anchor.inputs[0]
         weights = anchor.inputs[1].constant
         assert weights is not None
-        self.weights = weights if anchor.op.name.startswith("Group") else weights[None]
-        self.groups, self.channels, self.outs, *kernel = self.weights.shape
+        self.weight_type = anchor.inputs[1].dtype
+        self.filters = weights if anchor.op.name.startswith("Group") else weights[None]
+        self.groups, self.channels, self.outs, *kernel = self.filters.shape
         self.kernel_size = kernel
         self.attrs = anchor.attrs
         super().__init__(group, "conv")
@@ -70,7 +73,8 @@ class TransposedConvolution(Tiled):
     def wishes(self) -> list[tuple[Value, Layout]]:
         shape, out = self.data.shape, self.out.shape
         if any(isinstance(d, Interval) for d in (*shape[2:], *out[2:])):
-            return [(self.data, channels_last(len(shape)))]
+            open_halo = [(0, 0), (0, -self.channels % self.form.group), *[(0, 0)] * (len(shape) - 2)]
+            return [(self.data, channels_last(len(shape), open_halo))]
         begin = self._cut(shape, out)
         return [(self.data, channels_last(len(shape), self.halo(shape, self.grid(out, begin))))]
 
@@ -93,7 +97,7 @@ class TransposedConvolution(Tiled):
         ]
 
     def halo(self, shape: Sequence[int], grid: list[list[Phase]]) -> list[tuple[int, int]]:
-        halo = [(0, 0), (0, 0)]
+        halo = [(0, 0), (0, -self.channels % self.form.group)]  # whole words of channels
         for extent, row in zip(shape[2:], grid, strict=True):
             used = [p for p in row if p.taps and p.size]
             low = min((p.start - (len(p.taps) - 1) * p.back for p in used), default=0)
@@ -102,13 +106,13 @@ class TransposedConvolution(Tiled):
         return halo
 
     def _taps(self, chosen: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """The filters of one phase as [G, taps * C, O]."""
-        picked = self.weights
+        """The filters of one phase as [G, taps, C, O]."""
+        picked = self.filters
         for axis, taps in enumerate(chosen, 3):
             picked = picked.take(list(taps), axis)
         order = (0, *range(3, picked.ndim), 1, 2)
         turned = picked.transpose(order)
-        return turned.reshape(self.groups, math.prod(turned.shape[1:-1]), self.outs)
+        return turned.reshape(self.groups, math.prod(turned.shape[1:-2]), self.channels, self.outs)
 
     def _tap_sets(self) -> list[list[tuple[int, ...]]]:
         """The sets of taps that phases may have, by dimension: independent of padding and extents."""
@@ -119,16 +123,13 @@ class TransposedConvolution(Tiled):
         ]
 
     def pack(self, constants: Constants) -> None:
-        import itertools
-
-        for value in self.operands:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
-        self._phases: dict[tuple, tuple[int, int, int]] = {}
+        self.place_operands(constants)
+        bias = self.pack_bias(constants)
+        self.phases: dict[tuple, Weights] = {}
         for chosen in itertools.product(*self._tap_sets()):
-            packed, panel, group = pack_panels(self._taps(chosen), self.isa)
-            self._phases[chosen] = (constants.place(packed, (self, chosen)).offset, panel, group)
-        self.pack_bias(constants)
+            packed, sizes = pack_panels(self._taps(chosen), self.isa, self.form)
+            at = constants.place(packed, (self, chosen)).offset
+            self.phases[chosen] = Weights(self.groups, self.outs, sizes, at, *bias)
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
@@ -152,24 +153,26 @@ class TransposedConvolution(Tiled):
                         view = view.slice(2, row.first, row.size, strides[0])
                     return view.slice(len(view.shape) - 1, column.first, column.size, strides[-1])
 
-                self._w, self.panel_bytes, self.group_bytes = self._phases[chosen]
-                taps = (len(row.taps), -row.back * x_h, len(column.taps), -column.back * x_w, self.channels)
+                words = self.form.words(self.channels)
+                taps = (len(row.taps), -row.back * x_h, len(column.taps), -column.back * x_w, words)
                 self.emit(
                     planner, x, part(y), (out[0], row.size, column.size), (x.strides[0], x_h, x_w), axes,
-                    taps, self.channels * 4, row.start * x_h + column.start * x_w, part,
+                    taps, self.channels * x.itemsize, self.phases[chosen], row.start * x_h + column.start *
+                    x_w, part,
                 )  # fmt: skip
 
 
 def lower_transposed(group: Group) -> Lowering | None:
-    """Native for f32 with constant filters, one or two spatial dimensions."""
+    """Native with constant filters, one or two spatial dimensions."""
     anchor = group.anchor
     assert anchor is not None
-    filters = anchor.inputs[1].constant
+    data, filters = anchor.inputs[:2]
+    constant = filters.constant
     if (
-        filters is None
-        or filters.dtype != np.float32
-        or len(anchor.inputs[0].shape) not in (3, 4)
-        or not filters.size
+        constant is None
+        or not constant.size
+        or len(data.shape) not in (3, 4)
+        or not tile_format(data, filters)
     ):
         return None
     return TransposedConvolution(group)

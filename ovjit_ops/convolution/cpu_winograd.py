@@ -23,7 +23,7 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
@@ -31,8 +31,11 @@ from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
-from ovjit.tiles.driver import TiledConvolution, pack_bias, pack_panels, tile_kernel, tile_width
+from ovjit.tiles.driver import tile_kernel
+from ovjit.tiles.lowering import Weights
 from ovjit.tiles.micro import TABLE
+from ovjit.tiles.pack import pack_bias, pack_panels, tile_width
+from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 MATRICES: dict[int, dict[str, list[list[float]]]] = {
     2: {
@@ -309,19 +312,18 @@ class Winograd(TiledConvolution):
         return [(self.data, channels_last(len(self.data.shape)))]
 
     def pack(self, constants: Constants) -> None:
-        for value in self.operands:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        self.place_operands(constants)
         g = np.array(MATRICES[self.m]["G"])
-        w = self.weights[0].astype(np.float64)  # O, C, 3, 3
+        w = self.filters[0].astype(np.float64)  # O, C, 3, 3
         planes = np.einsum("ia,ocab,jb->ijco", g, w, g, optimize=True)
-        planes = planes.reshape(-1, self.channels, self.outs).astype(np.float32)
-        packed, self.panel_bytes, self.group_bytes = pack_panels(planes, self.isa)
-        self._w = constants.place(packed, (self, "weights")).offset
+        planes = planes.reshape(-1, 1, self.channels, self.outs).astype(np.float32)
+        packed, sizes = pack_panels(planes, self.isa, self.form)
+        at = constants.place(packed, (self, "weights")).offset
+        zeros = constants.place(np.zeros(tile_width(self.isa), np.float32), "zero panel").offset
+        # the output transform adds the bias
+        self.weights = Weights(len(planes), self.outs, sizes, at, zeros, 0)
         bias = self.bias if self.bias is not None else np.zeros(self.outs, np.float32)
-        self._zeros = constants.place(np.zeros(tile_width(self.isa), np.float32), "zero panel").offset
-        self.bias_step = 0  # of the products: the output transform adds the bias
-        self._b = constants.place(pack_bias(bias, 1, self.isa), (self, "bias")).offset
+        self.bias_at = constants.place(pack_bias(bias, 1, self.isa), (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
         m, planes = self.m, (self.m + 2) ** 2
@@ -348,7 +350,7 @@ class Winograd(TiledConvolution):
         self.multiply(planner, v, products, tiles, planes)
         per_chunk = split(tiles, self.outs * planes * 2)
         values = {
-            "v": products.ptr, "b": planner.constants.at(self._b), "y": y.ptr,
+            "v": products.ptr, "b": planner.constants.at(self.bias_at), "y": y.ptr,
             "oh": oh, "ow": ow, "th": th, "tw": tw, "c": self.outs, "tiles": tiles,
             "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4, "per_chunk": per_chunk,
         }  # fmt: skip
@@ -362,14 +364,12 @@ class Winograd(TiledConvolution):
 
     def multiply(self, planner: Planner, v: Any, products: Any, tiles: int, planes: int) -> None:
         """One matrix product for each plane: the planes are the groups of the tile driver."""
-        epilogue, operands, bias, groups = self.epilogue, self.operands, self._b, self.groups
-        self.epilogue, self.operands, self._b, self.groups = Epilogue(None), [], self._zeros, planes
-        try:
-            y = products.reshape((tiles, planes * self.outs))
-            self.emit(planner, v, y, (1, 1, tiles), (0, 0, self.channels * 4), (None, None, 0),
-                      (1, 0, 1, 0, self.channels), tiles * self.channels * 4)  # fmt: skip
-        finally:
-            self.epilogue, self.operands, self._b, self.groups = epilogue, operands, bias, groups
+        y = products.reshape((tiles, planes * self.outs))
+        taps = (1, 0, 1, 0, self.channels)
+        self.emit(
+            planner, v, y, (1, 1, tiles), (0, 0, self.channels * 4), (None, None, 0), taps,
+            tiles * self.channels * 4, self.weights, plain=True,
+        )  # fmt: skip
 
 
 def winograd_way(group: Group) -> int:
@@ -377,15 +377,18 @@ def winograd_way(group: Group) -> int:
     assert group.anchor is not None
     node = group.anchor
     data, filters = node.inputs[0], node.inputs[1]
-    if node.op.name != "Convolution" or tuple(filters.shape[2:]) != (3, 3) or options().exact:
+    if (
+        data.dtype != "f32"
+        or node.op.name != "Convolution"
+        or tuple(filters.shape[2:]) != (3, 3)
+        or options().exact
+    ):
         return 0
     if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1} or not is_static(data.shape):
         return 0
     forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
     if forced:
         return int(forced)
-    from ovjit.codegen.cpu.isa import host_isa
-
     outs, channels = filters.shape[:2]
     lanes = host_isa().lanes
     if channels < lanes or outs < lanes:

@@ -2,7 +2,7 @@
 
     out[b, m, n] = sum over k of a[b, m, k] * b[b, k, n]
 
-Two steps: B into weight panels (as `tiled.pack_panels` does for constants), then the tile driver with one
+Two steps: B into weight panels (as `pack_panels` does for constants), then the tile driver with one
 group for each matrix. Batch dimensions are merged where strides allow; else one pair of steps for each index
 of the outer ones.
 """
@@ -19,10 +19,12 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
-from ovjit.tiles.driver import Tiled, tile_width
+from ovjit.tiles.formats import F32, WORD
+from ovjit.tiles.lowering import Tiled, Weights, tile_format
+from ovjit.tiles.pack import panel_sizes, tile_width
 
 
 @functools.cache
@@ -72,7 +74,8 @@ class Product(Tiled):
         anchor = group.anchor
         assert anchor is not None
         self.node = anchor
-        self.outs = 0  # known when planned
+        self.data, right = anchor.inputs
+        self.weight_type = right.dtype
         super().__init__(group, "matmul")
         self.packer = pack_kernel(self.isa)
         self.kernels = (self.kernel, self.packer)
@@ -86,10 +89,11 @@ class Product(Tiled):
         return "scalar" if len(self.node.inputs[1].shape) == 1 else super()._kind(value)
 
     def pack(self, constants: Constants) -> None:
-        for value in (*self.node.inputs, *self.operands):
+        self.place_operands(constants)
+        for value in self.node.inputs:
             if value.constant is not None:
                 constants.view(value.constant, value.dtype)
-        self.pack_bias(constants)
+        self.zeros, _ = self.pack_bias(constants)
 
     def plan(self, planner: Planner) -> None:
         ra, rb = len(self.node.inputs[0].shape), len(self.node.inputs[1].shape)
@@ -114,12 +118,9 @@ class Product(Tiled):
             return View(view.buffer, shape, strides, view.itemsize, view.offset)
 
         a, b = a.expand((*batch, m, k)), b.expand((*batch, k, n))
-        self.outs = n
-        width, lanes = tile_width(self.isa), self.isa.lanes
-        panels, last = ceil_div(n, width), n % width
-        self.panel_bytes = k * width * 4
-        floats = k * (n // width * width + (0 if not last else lanes if last <= lanes else width))
-        self.group_bytes = (floats * 4 + 63) // 64 * 64
+        sizes = panel_sizes(self.form.words(k), n, self.isa)
+        sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
+        panels = ceil_div(n, sizes.width)
         views = [a, b, full(y)] + [
             full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
         ]
@@ -142,21 +143,23 @@ class Product(Tiled):
                 )
 
             left, right, out = pick(a), pick(b), pick(full(y))
-            self.groups = left.shape[0]
-            packed = planner.allocate((self.groups, self.group_bytes // 4), 4)
-            items = self.groups * panels
-            per_chunk = split(items, k * width)
+            groups = left.shape[0]
+            packed = planner.allocate((groups, sizes.group // WORD), WORD)
+            items = groups * panels
+            per_chunk = split(items, k * sizes.width)
             planner.step(
                 self.packer,
                 {"x": right.ptr, "y": packed.ptr, "x_g": right.strides[0], "x_k": right.strides[1],
-                 "x_n": right.strides[2] if n > 1 else 4, "y_g": self.group_bytes,
-                 "y_panel": self.panel_bytes, "k": k, "n": n, "panels": panels, "items": items,
+                 "x_n": right.strides[2] if n > 1 else right.itemsize, "y_g": sizes.group,
+                 "y_panel": sizes.panel, "k": k, "n": n, "panels": panels, "items": items,
                  "per_chunk": per_chunk},
                 ceil_div(items, per_chunk), [right], [packed],
             )  # fmt: skip
+            weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
             self.emit(
-                planner, left, out, (1, 1, m), (0, 0, left.strides[1]), (None, None, 1), (1, 0, 1, 0, k),
-                left.strides[0], 0, lambda v: pick(full(v)), packed.ptr, 0, [packed],
+                planner, left, out, (1, 1, m), (0, 0, left.strides[1]), (None, None, 1),
+                (1, 0, 1, 0, self.form.words(k)), left.strides[0], weights, 0,
+                lambda v: pick(full(v)), 0, [packed],
             )  # fmt: skip
 
     def _pixel_operands(self) -> list[tuple[Value, Operand]]:
@@ -201,6 +204,6 @@ def lower_product(group: Group) -> Lowering | None:
     anchor = group.anchor
     assert anchor is not None
     a, b = anchor.inputs
-    if a.dtype != "f32" or b.dtype != "f32" or not a.shape or not b.shape:
+    if not a.shape or not b.shape or tile_format(a, b) is not F32:
         return None
     return Product(group)

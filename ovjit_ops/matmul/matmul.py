@@ -44,7 +44,7 @@ class MatMul:
         return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
 
     def lower(group):
-        from ovjit.tiles.driver import lower_matmul
+        from ovjit_ops.matmul.cpu_matmul import lower_matmul
 
         return lower_matmul(group)
 

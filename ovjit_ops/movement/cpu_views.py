@@ -113,24 +113,24 @@ class Concatenated(Lowering):
                 layouts[value] = Layout(mine.order, halo)
 
     def prepare(self, planner: Planner) -> None:
-        self.whole = planner.reserve(self.node.output)
+        whole = planner.reserve(self.node.output)
         start = 0
         for value in self.node.inputs:
             size = planner.shape(value)[self.axis]
             if self.node.inputs.count(value) == 1 and not planner.is_fixed(value):
-                planner.place(value, self.whole.slice(self.axis, start, size))
+                planner.place(value, whole.slice(self.axis, start, size))
             start += size
 
     def plan(self, planner: Planner) -> None:
-        start = 0
-        planner.clear_halo(self.whole.buffer)
+        start, whole = 0, planner.reserve(self.node.output)
+        planner.clear_halo(whole.buffer)
         for value in self.node.inputs:
             view = planner.view(value)
-            part = self.whole.slice(self.axis, start, view.shape[self.axis])
+            part = whole.slice(self.axis, start, view.shape[self.axis])
             if view.buffer is not part.buffer or (view.offset, view.strides) != (part.offset, part.strides):
                 planner.copy_step(view, part)
             start += view.shape[self.axis]
-        planner.views[self.node.output] = self.whole
+        planner.views[self.node.output] = whole
 
 
 def lower_reshape(group: Group) -> Lowering:

@@ -57,6 +57,14 @@ def host_isa() -> Isa:
     return ISAS[wanted]
 
 
+def has_features(isa: Isa, features: tuple[str, ...]) -> bool:
+    """True when code for `isa` may use these features of the CPU beyond the instruction set's own."""
+    if not features:
+        return True
+    on = host_cpu()[1].split(",")
+    return isa.cpu == "host" and all(f"+{f}" in on for f in features)
+
+
 def target(isa: Isa) -> tuple[str, str]:
     """(cpu, features) for LLVM."""
     return host_cpu() if isa.cpu == "host" else (isa.cpu, "")

@@ -29,12 +29,33 @@ from numba.core import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic, models, register_model
 
+from ovjit.codegen.cpu.isa import ISAS, has_features
+
 _FLOATS = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
 _INTS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32, "u64": 64}
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 _FAST = ("contract",)
 REGISTER_TYPE = {"f16": "f32", "bf16": "f32"}
 SIZE = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "boolean": 1, **{k: v // 8 for k, v in _INTS.items()}}
+
+
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite has no class for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+@functools.cache
+def bf16_vector(lanes: int) -> ir.VectorType:
+    """What the bf16 instructions take and give; elsewhere a bf16 is 16 bits."""
+    return ir.VectorType(_BFloat(), lanes)
 
 
 def scalar_ir(elem: str) -> ir.Type:
@@ -155,6 +176,9 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
             builder.fptrunc(v, t(ir.HalfType())) if lanes > _NO_HALVES else _float_to_half(builder, v, lanes)
         )
     if elem == "bf16":
+        if lanes == _BF16_LANES and has_features(ISAS["avx512"], ("avx512bf16",)):
+            name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * lanes}"
+            return builder.bitcast(call_intrinsic(builder, name, bf16_vector(lanes), [v]), t(_I16))
         i = builder.bitcast(v, t(_I32))
         odd = builder.and_(builder.lshr(i, k(_I32, 16)), k(_I32, 1))
         rounded = builder.lshr(builder.add(builder.add(i, k(_I32, 0x7FFF)), odd), k(_I32, 16))
@@ -169,6 +193,11 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
 #: Vectors of so few lanes are those of CPUs that need not have instructions for f16: there LLVM would call
 #: functions of libgcc's, which a process may not have. Single numbers (0 lanes) take the same way.
 _NO_HALVES = 4
+
+
+#: Vectors of so many lanes are rounded to bf16 by the instruction, where the CPU has it. It takes denormals
+#: for 0.
+_BF16_LANES = 16
 
 
 def _half_to_float(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:

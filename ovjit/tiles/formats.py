@@ -1,0 +1,85 @@
+"""Formats of the tile: which element types meet, and the instruction that multiplies and adds them.
+
+A tile's depth counts words of 4 bytes: one f32, two bf16 or four 8-bit integers of a pixel, which one
+instruction multiplies by as many of every lane's weights and adds to the lane's accumulator. Driver, address
+tables, panels and epilogues see words alone, so a format is a row of data here.
+
+| format | pixel | weights | accumulator | depth of a word | instruction |
+|--------|-------|---------|-------------|-----------------|-------------|
+| f32    | f32   | f32     | f32         | 1               | vfmadd      |
+| bf16   | bf16  | bf16    | f32         | 2               | vdpbf16ps (AVX512-BF16) |
+| u8i8   | u8    | i8      | i32         | 4               | vpdpbusd (AVX512-VNNI) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.cpu.isa import Isa, has_features
+from ovjit.graph.dtypes import numpy_dtype
+
+#: Bytes of a word.
+WORD = 4
+
+
+class Format(NamedTuple):
+    """`a`, `w`, `acc`: element types of pixels, weights and accumulators; `group` of them make a word.
+
+    `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words; `features` are what the CPU
+    needs.
+    """
+
+    name: str
+    a: str
+    w: str
+    acc: str
+    group: int
+    madd: Callable[..., Any]
+    features: tuple[str, ...] = ()
+
+    def words(self, depth: int) -> int:
+        """The words that `depth` adjacent elements of a pixel take."""
+        return -(-depth // self.group)
+
+    @property
+    def weight_dtype(self) -> np.dtype:
+        return numpy_dtype(self.w)
+
+
+def _fma(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu import vector
+
+    return vector.call_intrinsic(b, f"llvm.fma.{vector.suffix(acc.type)}", acc.type, [a, w, acc])
+
+
+def _dot_bf16(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu import vector
+
+    pairs = vector.bf16_vector(2 * lanes)
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
+    return vector.call_intrinsic(b, name, acc.type, [acc, b.bitcast(a, pairs), b.bitcast(w, pairs)])
+
+
+def _dot_bytes(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    import llvmlite.ir as ir
+
+    from ovjit.codegen.cpu import vector
+
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+    fours = ir.VectorType(ir.IntType(8), 4 * lanes)
+    return vector.call_intrinsic(b, name, acc.type, [acc, b.bitcast(a, fours), b.bitcast(w, fours)])
+
+
+F32 = Format("f32", "f32", "f32", "f32", 1, _fma)
+BF16 = Format("bf16", "bf16", "bf16", "f32", 2, _dot_bf16, ("avx512bf16",))
+U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",))
+FORMATS = (F32, BF16, U8I8)
+
+
+def find_format(a: str, w: str, isa: Isa) -> Format | None:
+    """The format for pixels of type `a` and weights of type `w`, None where this instruction set has none."""
+    fitting = (f for f in FORMATS if (f.a, f.w) == (a, w))
+    return next((f for f in fitting if has_features(isa, f.features)), None)

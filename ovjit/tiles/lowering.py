@@ -1,0 +1,259 @@
+"""What runs as tiles: lowerings of convolutions and matrix products share their epilogue, packing and steps
+here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, overwritable
+from ovjit.compiler.views import Layout, Ptr, View
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Value
+from ovjit.tiles.driver import ROWS, tile_kernel
+from ovjit.tiles.formats import F32, WORD, Format, find_format
+from ovjit.tiles.micro import TABLE
+from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
+
+#: Weights that one chunk should touch, so that they stay in a core's second-level cache.
+PANEL_BYTES = 384 * 1024
+#: Floating-point operations of one chunk, some 4 us.
+CHUNK_FLOPS = 1_000_000
+MOST_CHUNKS = 32
+
+
+class Weights(NamedTuple):
+    """Packed weights: `groups` matrices of `outs` channels, at `at` (an offset among the constants, or an
+    address); and the bias that starts the accumulators, `bias_step` bytes a panel (0: one for all)."""
+
+    groups: int
+    outs: int
+    sizes: PanelSizes
+    at: int | Ptr
+    bias: int
+    bias_step: int
+
+
+class Tiled(Lowering):
+    """A group whose anchor is a sum over taps and depth with weights [G, runs, depth, O].
+
+    Subclasses set `data`, `groups`, `outs`, `channel_axis` and plan by `emit`. Nothing here belongs to a
+    shape.
+    """
+
+    groups = 1
+    outs: int
+    channel_axis: int
+    data: Value
+    #: The element type of the weights.
+    weight_type: str
+
+    def __init__(self, group: Group, kind: str):
+        super().__init__(group)
+        self.isa = host_isa()
+        self.out = group.last.output
+        form = find_format(self.data.dtype, self.weight_type, self.isa)
+        assert form is not None  # whoever lowers has asked `tile_format`
+        self.form = form
+        skip = self._take_bias()
+        body = group.make_body(skip)
+        self.operands = group.operands_after(skip)
+        kinds = [self._kind(v) for v in self.operands]
+        self.epilogue = Epilogue(body, kinds, self.out.dtype)
+        names = "_".join(n.op.name.lower() for n in group.body[skip:][:4])
+        self.kind = kind
+        self.kernel = self.make_kernel(names)
+        self.kernels = (self.kernel,)
+
+    def make_kernel(self, names: str) -> Kernel:
+        rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
+        name = f"{self.kind}_{self.form.name}_{rows}x{width}_{self.isa.name}{'_' + names if names else ''}"
+        return tile_kernel(name, self.epilogue, self.isa, self.form)
+
+    def along(self, view: View, axes: Sequence[int | None]) -> list[int]:
+        """The byte strides of `view` for the axes that stand for N, OH, OW; None: 0."""
+        return [0 if a is None else view.strides[a] for a in axes]
+
+    def _take_bias(self) -> int:
+        """A constant added first, one per channel, starts the accumulators. Returns how many nodes."""
+        self.bias: np.ndarray | None = None
+        assert self.group.anchor is not None
+        value = self.group.anchor.outputs[0]
+        if not self.group.body or self.group.body[0].op.name != "Add":
+            return 0
+        node = self.group.body[0]
+        if sum(v is value for v in node.inputs) != 1 or node.output.shape != value.shape:
+            return 0
+        other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+        array = other.constant
+        if array is None or self.form.acc != "f32" or other.dtype not in ("f32", "bf16"):
+            return 0
+        rank = len(value.shape)
+        shape = (1,) * (rank - array.ndim) + array.shape
+        channels = self.groups * self.outs
+        if any(d != 1 for a, d in enumerate(shape) if a != self.channel_axis % rank):
+            return 0
+        self.bias = np.broadcast_to(array.reshape(-1).astype(np.float32), (channels,))
+        return 1
+
+    def _kind(self, value: Value) -> str:
+        rank = len(self.out.shape)
+        shape = (1,) * (rank - len(value.shape)) + tuple(value.shape)
+        axis = self.channel_axis % rank
+        if shape[axis] == 1 and self.out.shape[axis] != 1:
+            return "scalar"
+        others = [d for a, d in enumerate(shape) if a != axis]
+        return "channel" if all(d == 1 for d in others) else "pixel"
+
+    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]] | None:
+        """The model's constant that holds the weights, the dimensions to see it in, and their order in
+        `matrix`; None where the matrix is not a mere rearrangement."""
+        return None
+
+    #: How many runs of adjacent elements the depth of `matrix` has.
+    runs = 1
+
+    def matrix(self) -> np.ndarray:
+        """The weights as [G, runs, depth of a run, O]."""
+        arranged = self.arranged()
+        if arranged is None:
+            raise NotImplementedError
+        weights, dims, order = arranged
+        turned = weights.reshape(dims).transpose(order)
+        return turned.reshape(self.groups, self.runs, -1, self.outs)
+
+    def place_operands(self, constants: Constants) -> None:
+        for value in self.operands:
+            if value.constant is not None:
+                constants.view(value.constant, value.dtype)
+
+    def pack(self, constants: Constants) -> None:
+        self.place_operands(constants)
+        matrix, arranged = self.matrix(), self.arranged()
+        packed, sizes = pack_panels(matrix, self.isa, self.form)
+        at = constants.place(packed, (self, "weights")).offset
+        if arranged is not None and self.form is F32:
+            weights, dims, order = arranged
+            shape = (self.groups, matrix.shape[1] * matrix.shape[2], self.outs)
+            constants.note_panels(weights, Panels(at, shape, (sizes.width, sizes.last), dims, order))
+        self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants))
+
+    def pack_bias(self, constants: Constants) -> tuple[int, int]:
+        """The bias as panels (offset, bytes of one); without one, a panel of zeros that all panels share."""
+        if self.bias is None:
+            zeros = np.zeros(tile_width(self.isa), numpy_dtype(self.form.acc))
+            return constants.place(zeros, "zero panel").offset, 0
+        panels = pack_bias(self.bias, self.groups, self.isa)
+        return constants.place(panels, (self, "bias")).offset, tile_width(self.isa) * WORD
+
+    def operand_view(self, planner: Planner, value: Value, kind: str) -> View:
+        """The operand broadcast to the output's shape; channels adjacent where the kernel loads vectors."""
+        view = planner.view(value)
+        rank = len(self.out.shape)
+        axis = self.channel_axis % max(rank, 1) - (rank - len(view.shape))
+        if kind != "scalar" and axis >= 0 and view.shape[axis] > 1 and view.strides[axis] != view.itemsize:
+            order = [a for a in range(len(view.shape)) if a != axis] + [axis]
+            view = planner.copy(value, Layout(order))
+        return view.expand(planner.shape(self.out))
+
+    def operand_values(
+        self, planner: Planner, axes: Sequence[int | None], part: Callable[[View], View] = lambda view: view
+    ) -> tuple[dict[str, Any], list[View]]:
+        """Addresses and strides of the epilogue's operands along `axes` (N, OH, OW and perhaps the group), by
+        the names that kernels have for them; and the views that are read."""
+        values: dict[str, Any] = {}
+        reads = []
+        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
+            view = self.operand_view(planner, value, operand.kind)
+            if operand.kind != "channel":
+                view = part(view)
+                strides = self.along(view, axes)
+                values |= {f"e{i}_{letter}": stride for letter, stride in zip("nhwg", strides, strict=False)}
+            values[f"e{i}"] = view.ptr
+            reads.append(view)
+        return values, reads
+
+    def over(self, planner: Planner, *read: View) -> list[View]:
+        """Operands that the output may be written over: read where it writes, and not among `read`."""
+        views = [
+            planner.view(v)
+            for v, o in zip(self.operands, self.epilogue.operands, strict=True)
+            if o.kind == "pixel"
+        ]
+        return overwritable(views, read)
+
+    def emit(
+        self,
+        planner: Planner,
+        x: View,
+        y: View,
+        images: Sequence[int],
+        strides: Sequence[int],
+        axes: Sequence[int | None],
+        taps: Sequence[int],
+        x_group: int,
+        weights: Weights,
+        origin: int = 0,
+        part: Callable[[View], View] = lambda view: view,
+        group_axis: int | None = None,
+        more: Sequence[View] = (),
+        plain: bool = False,
+    ) -> None:
+        """Add the step. `images` = (N, OH, OW), `strides` the byte strides of x for them, `axes` the axes of
+        y (and of operands) they stand for, `taps` = (n1, s1, n2, s2, words), `origin` x's first byte from its
+        element 0.
+
+        `part` picks what this step computes of y and the operands. Groups lie along the channels, or along
+        `group_axis` of y. `more`: views that are read; `plain`: without the epilogue's operands.
+        """
+        n, oh, ow = images
+        pixels = n * oh * ow
+        groups, outs, sizes = weights.groups, weights.outs, weights.sizes
+        if pixels == 0 or outs == 0:
+            return
+        rows, width = ROWS[self.isa.name][0], sizes.width
+        panels = ceil_div(outs, width)
+        words = taps[0] * taps[2] * taps[4]
+        flops = 2.0 * pixels * words * self.form.group * outs * groups
+        pn_per = max(1, min(panels, PANEL_BYTES // max(sizes.panel, 1)))
+        pn_blocks = ceil_div(panels, pn_per)
+        wanted = min(MOST_CHUNKS, max(1, flops // (CHUNK_FLOPS * self.form.group)))
+        px_blocks = max(1, min(ceil_div(pixels, rows), ceil_div(int(wanted), pn_blocks * groups)))
+        px_per = ceil_div(ceil_div(pixels, rows), px_blocks) * rows
+        px_blocks = ceil_div(pixels, px_per)
+
+        # all tiles together prefetch each panel of the next block once
+        ahead_step = ceil_div(width * WORD, ceil_div(pixels, rows))
+
+        at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
+        values: dict[str, Any] = {
+            "x": x.ptr + origin, "w": at,
+            "b": planner.constants.at(weights.bias), "y": y.ptr, "oh": oh, "ow": ow, "pixels": pixels,
+            "x_g": x_group, "w_g": sizes.group, "w_panel": sizes.panel,
+            "outs": outs, "panels": panels, "px_per": px_per, "px_blocks": px_blocks, "pn_per": pn_per,
+            "pn_blocks": pn_blocks, "ahead_step": ahead_step, "tile_ahead": ahead_step * words,
+        }  # fmt: skip
+        values |= dict(zip(("n1", "s1", "n2", "s2", "k"), taps, strict=True))
+        values |= dict(zip(("x_n", "x_h", "x_w"), strides, strict=True))
+        along = (*axes, group_axis)
+        values |= dict(zip(("y_n", "y_h", "y_w", "y_g"), self.along(y, along), strict=True))
+        values["c_g"] = outs if group_axis is None else 0
+        values["b_step"] = weights.bias_step
+        operands, read = ({}, []) if plain else self.operand_values(planner, along, part)
+        values |= operands
+        planner.need_scratch((2 if plain else self.epilogue.table_rows) * TABLE * 8)
+        kernel = self.kernel
+        planner.step(kernel, values, px_blocks * pn_blocks * groups, [x, *more, *read], [y], flops)
+        planner.steps[-1].bytes += sizes.group * groups
+
+
+def tile_format(data: Value, weights: Value) -> Format | None:
+    """The format in which this CPU multiplies such values, None where it has none."""
+    return find_format(data.dtype, weights.dtype, host_isa())

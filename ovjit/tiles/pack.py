@@ -1,0 +1,71 @@
+"""Weights and biases in the order in which tiles read them.
+
+    weights [panel][run][word][width][group]     width = 2 vectors; the last panel has 1 when that is enough
+
+so that a tile reads one stream. A run is what lies adjacent in a pixel (all channels of a tap, say); where
+its depth is no multiple of the format's group, zeros fill the last word.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.compiler.plan import aligned_bytes, ceil_div
+from ovjit.tiles.formats import WORD, Format
+
+
+def tile_width(isa: Isa) -> int:
+    """Channels of a full panel."""
+    return isa.tile_vectors * isa.lanes
+
+
+class PanelSizes(NamedTuple):
+    """Channels of a full panel and of the last one, bytes of a full panel and of a whole group of panels."""
+
+    width: int
+    last: int
+    panel: int
+    group: int
+
+
+def panel_sizes(words: int, outs: int, isa: Isa) -> PanelSizes:
+    """The sizes of the panels for `outs` channels of `words` words of depth."""
+    width = tile_width(isa)
+    rest = outs % width
+    last = 0 if rest == 0 else isa.lanes if rest <= isa.lanes else width
+    return PanelSizes(width, last, words * width * WORD, words * (outs // width * width + last) * WORD)
+
+
+def pack_panels(weights: np.ndarray, isa: Isa, form: Format) -> tuple[np.ndarray, PanelSizes]:
+    """[G, runs, k, O] -> (packed words, their sizes)."""
+    groups, runs, depth, outs = weights.shape
+    if depth % form.group:
+        weights = np.pad(weights, ((0, 0), (0, 0), (0, -depth % form.group), (0, 0)))
+    words = runs * form.words(depth)
+    sizes = panel_sizes(words, outs, isa)
+    width, last = sizes.width, sizes.last
+    full, rest = divmod(outs, width)
+    memory = aligned_bytes(groups * sizes.group).view(form.weight_dtype)
+    for g, target in enumerate(memory.reshape(groups, -1)):
+        source = weights[g].reshape(words, form.group, outs)
+        split = words * full * width * form.group
+        body = target[:split].reshape(full, words, width, form.group)
+        body[...] = source[..., : full * width].reshape(words, form.group, full, width).transpose(2, 0, 3, 1)
+        if rest:
+            tail = target[split:].reshape(words, last, form.group)
+            tail[:, :rest] = source[..., full * width :].transpose(0, 2, 1)
+            tail[:, rest:] = 0
+    return memory, sizes
+
+
+def pack_bias(bias: np.ndarray, groups: int, isa: Isa) -> np.ndarray:
+    """[G * O] of the accumulators' type -> one padded row of panels for each group."""
+    outs = bias.size // groups
+    panels = ceil_div(outs, tile_width(isa))
+    memory = aligned_bytes(groups * panels * tile_width(isa) * WORD).view(bias.dtype).reshape(groups, -1)
+    memory[...] = 0
+    memory[:, :outs] = bias.reshape(groups, outs)
+    return memory.reshape(-1)

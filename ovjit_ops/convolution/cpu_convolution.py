@@ -1,0 +1,186 @@
+"""Convolutions by the tile kernel: pixels are read where they lie, in NHWC with a halo as wide as the
+padding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import Layout, channels_last
+from ovjit.graph.graph import Value
+from ovjit.graph.shapes import Interval
+from ovjit.tiles.lowering import Tiled, tile_format
+from ovjit_ops.common.windows import resolve_pads
+from ovjit_ops.movement.sink_shuffle import channel_shuffle
+
+#: Inputs of at most so many channels are read plane by plane, which saves turning them.
+PLANAR_CHANNELS = 4
+
+
+class TiledConvolution(Tiled):
+    """Convolution and GroupConvolution of one or two spatial dimensions."""
+
+    channel_axis = 1
+
+    def __init__(self, group: Group):
+        anchor = group.anchor
+        assert anchor is not None
+        self.data = anchor.inputs[0]
+        weights = anchor.inputs[1].constant
+        assert weights is not None
+        self.constant = weights
+        self.weight_type = anchor.inputs[1].dtype
+        self.filters = weights if anchor.op.name == "GroupConvolution" else weights[None]
+        self.groups, self.outs, self.channels, *kernel = self.filters.shape
+        self.kernel_size = kernel
+        self.attrs = anchor.attrs
+        groups = channel_shuffle(self.data)
+        #: 1x1 convolutions read shuffled channels where they lie: `shuffle` runs of equal length
+        self.shuffle = 0
+        if groups and set(kernel) == {1} and self.channels % groups == 0:
+            self.shuffle = groups
+            self.data = self.data.node.inputs[0]
+        super().__init__(group, "conv")
+        if self.planar:
+            self.runs = self.channels * kernel[0]
+        else:
+            self.runs = self.shuffle or math.prod(kernel)
+
+    @property
+    def planar(self) -> bool:
+        """True when the input is read as the user gives it, NCHW: few channels, not turned by anybody yet."""
+        return (
+            self._is_given(self.data)
+            and self.groups == 1
+            and 1 < self.channels <= PLANAR_CHANNELS
+            and len(self.kernel_size) == 2
+            and self.kernel_size[1] > 1
+            and set(self.attrs["dilations"]) <= {1}
+        )
+
+    @staticmethod
+    def _is_given(value: Value) -> bool:
+        """True for a model's input, and for one that is only converted."""
+        node = value.node
+        return node.op.name == "Parameter" or (
+            node.op.name == "Convert" and node.inputs[0].node.op.name == "Parameter"
+        )
+
+    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
+        rank = len(self.kernel_size)
+        if self.planar:
+            return self.constant, self.filters.shape, (0, 2, 3, 4, 1)  # C, taps, O
+        if self.shuffle:
+            runs = (self.groups, self.outs, self.channels // self.shuffle, self.shuffle)
+            return self.constant, runs, (0, 3, 2, 1)
+        return self.constant, self.filters.shape, (0, *range(3, 3 + rank), 2, 1)  # G, taps, C, O
+
+    def window(self, extents: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int]]:
+        """(strides, dilations, pads before, pads after) for these spatial extents."""
+        rank = len(self.kernel_size)
+        strides = list(self.attrs["strides"]) or [1] * rank
+        dilations = list(self.attrs["dilations"]) or [1] * rank
+        begin, end = resolve_pads(
+            self.attrs["auto_pad"], extents, self.kernel_size, strides, dilations,
+            self.attrs["pads_begin"] or (0,) * rank, self.attrs["pads_end"] or (0,) * rank,
+        )  # fmt: skip
+        return strides, dilations, list(begin), list(end)
+
+    @property
+    def odd(self) -> int:
+        """Channels of 0 that are missing to whole words."""
+        return 0 if self.planar or self.shuffle else -self.channels % self.form.group
+
+    def halo(self, extents: Sequence[int]) -> list[tuple[int, int]]:
+        """The zero border of the input: what the last window really reads may be less than the padding."""
+        _, _, begin, end = self.window(extents)
+        after = [int(e) for e in end]
+        if self.planar:  # a kernel's row is read in whole words
+            after[-1] += -self.kernel_size[-1] % self.form.group
+        return [(0, 0), (0, self.odd), *zip(map(int, begin), after, strict=True)]
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        shape = self.data.shape
+        extents = [64 if isinstance(d, Interval) else d for d in shape[2:]]
+        if self.planar:
+            return [(self.data, Layout(range(4), self.halo(extents)))]
+        return [(self.data, channels_last(len(shape), self.halo(extents)))]
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(len(self.out.shape))
+
+    def plan(self, planner: Planner) -> None:
+        shape = planner.shape(self.data)
+        out_shape = planner.shape(self.out)
+        strides, dilations, begin, _ = self.window(shape[2:])
+        words = self.form.words
+        if self.planar:
+            halo = self.halo(shape[2:])
+            x = planner.with_layout(self.data, Layout(range(4), halo))
+            y = planner.channels_last_output(self.out)
+            kh, kw = self.kernel_size
+            _, x_c, x_h, x_w = x.strides
+            self.emit(
+                planner, x, y, (out_shape[0], *out_shape[2:]),
+                (x.strides[0], strides[0] * x_h, strides[1] * x_w), (0, 2, 3),
+                (self.channels, x_c, kh, x_h, words(kw)), 0, self.weights, -begin[0] * x_h - begin[1] * x_w,
+            )  # fmt: skip
+            return
+        x = planner.with_halo(self.data, self.halo(shape[2:]))
+        size = x.itemsize
+        y = planner.channels_last_output(self.out, over=self.over(planner, x))
+        if len(shape) == 3:  # one spatial dimension: a row
+            kh, (kw,) = 1, self.kernel_size
+            x_h, x_w = 0, x.strides[2]
+            sh, (sw,), dh, (dw,), ph, (pw,) = 1, strides, 1, dilations, 0, begin
+            axes: tuple[int | None, ...] = (0, None, 2)
+            images: tuple[int, ...] = (out_shape[0], 1, out_shape[2])
+        else:
+            kh, kw = self.kernel_size
+            x_h, x_w = x.strides[2:]
+            (sh, sw), (dh, dw), (ph, pw) = strides, dilations, begin
+            axes = (0, 2, 3)
+            images = (out_shape[0], *out_shape[2:])
+        x_group = self.channels * size
+        channels = self.channels + self.odd
+        if self.shuffle:
+            run = self.channels // self.shuffle
+            apart = x.shape[1] // self.shuffle * size
+            taps = (self.shuffle, apart, 1, 0, words(run))
+            x_group = run * size
+        elif dw == 1 and x_w == channels * size and self.groups == 1:
+            taps = (kh, dh * x_h, 1, 0, words(kw * channels))
+        else:
+            taps = (kh, dh * x_h, kw, dw * x_w, words(channels))
+        self.emit(
+            planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps,
+            x_group, self.weights, -ph * x_h - pw * x_w,
+        )  # fmt: skip
+
+
+def lower_convolution(group: Group) -> Lowering | None:
+    """Tiled where the filters are constant and this CPU has a format for the types, in 1 or 2 dimensions."""
+    anchor = group.anchor
+    assert anchor is not None
+    data, filters = anchor.inputs
+    constant = filters.constant
+    if (
+        constant is None
+        or not constant.size
+        or len(data.shape) not in (3, 4)
+        or tile_format(data, filters) is None
+    ):
+        return None
+    from ovjit_ops.convolution.cpu_depthwise import Depthwise, is_depthwise
+
+    if is_depthwise(group):
+        return Depthwise(group)
+    from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
+
+    way = winograd_way(group)
+    return Winograd(group, way) if way else TiledConvolution(group)
