@@ -58,8 +58,9 @@ class Frame:
 class Kernel:
     """One native function `(bases, args, chunk, scratch) -> error code`.
 
-    `name` is for people; `source` defines `kernel`; `intrinsics(isa)` gives further names for the source,
-    wholly determined by `key` (text) and the file that defines it. Compared by content.
+    `name` is for people; `source` defines `kernel`, and the runner's more functions; `intrinsics(isa)` gives
+    further names for the source, wholly determined by `key` (text) and the file that defines it. Compared by
+    content.
     """
 
     __slots__ = ("_intrinsics", "frame", "key", "name", "source")

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ovjit.codegen.cpu.objects import function
+from ovjit.codegen.cpu.objects import entry_address, function
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.kernel import addresses as load_kernels
 
@@ -469,12 +469,15 @@ def _intrinsics(isa: Any) -> dict[str, Any]:
 
 
 @functools.cache
-def native_kernels() -> dict[str, Kernel]:
-    """The runner's functions as kernels: compiled once ever, cached and loaded like all others."""
-    return {
-        name: Kernel(f"runner_{name}", text.format(step_bytes=STEP_WORDS * 8, **_NAMES), Frame(), _intrinsics)
+def native_kernel() -> Kernel:
+    """The runner as one kernel with several functions: compiled once ever, cached and loaded like all others.
+    `walk` is its `kernel`."""
+    texts = [
+        text if name == "walk" else text.replace("def kernel(", f"def {name}(")
         for name, text in TEMPLATES.items()
-    }
+    ]
+    source = "\n".join(texts).format(step_bytes=STEP_WORDS * 8, **_NAMES)
+    return Kernel("runner", source, Frame(), _intrinsics)
 
 
 class Native(NamedTuple):
@@ -502,12 +505,15 @@ def native() -> Native:
     """Load the runner. The first call in a process may compile it."""
     global _native
     if _native is None:
-        kernels = native_kernels()
-        addresses = load_kernels(kernels.values())
-        native_addresses.update((name, addresses[k]) for name, k in kernels.items())
+        kernel = native_kernel()
+        load_kernels((kernel,))
+        symbol = kernel.symbol()
+        native_addresses.update(
+            (name, entry_address(symbol, "kernel" if name == "walk" else name)) for name in TEMPLATES
+        )
         # the short ones keep the GIL: giving it up costs more than they do
         waiting = ("walk", "lead", "work", "wait", "take")
-        _native = Native(**{n: function(addresses[k], 4, n in waiting) for n, k in kernels.items()})
+        _native = Native(**{n: function(a, 4, n in waiting) for n, a in native_addresses.items()})
     return _native
 
 

@@ -81,13 +81,13 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
         except (TypeError, ValueError):
             plan = None  # something that has no form here: the compiler will plan again
             data = Arrays("data")
-    native = runner.native_kernels().values()
+    native = runner.native_kernel()
     # equal kernels may have several names, as what a profile shows, and then one code
     rows: list[list[Any]] = []
     number: dict[tuple[str, str], int] = {}
     codes: dict[str, tuple[int, bytes]] = {}
     offset = 0
-    for symbol, name in sorted({(kernel.symbol(), kernel.name) for kernel in (*used, *native)}):
+    for symbol, name in sorted({(kernel.symbol(), kernel.name) for kernel in (*used, native)}):
         if symbol not in codes:
             codes[symbol] = offset, kernels.object_code[symbol]
             offset += len(codes[symbol][1])
@@ -97,7 +97,7 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
     def number_of(kernel: Any) -> int:
         return number[kernel.symbol(), kernel.name]
 
-    tables: dict[str, Any] = {"kernels": rows, "runner": [number_of(k) for k in native], "plan": None}
+    tables: dict[str, Any] = {"kernels": rows, "runner": number_of(native), "plan": None}
     if variables is not None:
         tables["variables"] = [[v.name, v.dtype, encode_dims(v.shape), v.assigned] for v in variables]
     words = b""
@@ -182,7 +182,7 @@ class StoredProgram:
         try:
             self.kernels = [StoredKernel(str(symbol), str(name)) for symbol, name, _, _ in tables["kernels"]]
             self._places = [(offset, size) for _, _, offset, size in tables["kernels"]]
-            self._needed = set(tables["runner"])
+            self._needed = {tables["runner"]}
             self._plan = None if tables["plan"] is None else self._read_plan(tables["plan"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error

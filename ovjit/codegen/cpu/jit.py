@@ -22,12 +22,14 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from numba.core import compiler, registry, types
+from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from ovjit import debug
 from ovjit.codegen.cpu import vector as simd
 from ovjit.codegen.cpu.emit import optimise, parse, target_machine
 from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.pipeline import lower_kernel
 
 log = logging.getLogger("ovjit")
@@ -86,10 +88,11 @@ define i64 @"{symbol}"({types}) {{
 def compile_kernel(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
 ) -> bytes:
-    """Object code with one external function `symbol`: int64 x arity -> int64.
+    """Object code with the external function `symbol`: int64 x arity -> int64.
 
-    `source` defines `kernel`; `extra` adds intrinsics to the names of `ovjit.codegen.cpu.vector`.
-    Raises numba.core.errors.NumbaError for source that does not type, naming the line.
+    `source` defines `kernel`, and perhaps more functions, with symbols `entry(symbol, name)`; `extra` adds
+    intrinsics to the names of `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError for source that
+    does not type, naming the line.
     """
     with _short_collections():
         machine = target_machine(isa)
@@ -107,24 +110,24 @@ def assembly(
 def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
     """The LLVM module of a kernel before LLVM's passes. Raises NumbaError for what is not in the language."""
     with _short_collections(), _lock:
-        return str(lower_kernel(_define(source, symbol, isa, extra or {}), symbol, 4))
+        return str(lower_kernel(_define(source, symbol, isa, extra or {}), 4))
 
 
 def _module(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int, machine: Any
 ) -> llvm.ModuleRef:
     """The optimised LLVM module of a kernel."""
-    function = _define(source, symbol, isa, extra)
+    functions = _define(source, symbol, isa, extra)
     with _lock:
-        text = None if debug.flag("OVJIT_JIT") == "numba" else _direct(function, symbol, arity)
-        module = parse(text, isa) if text else _by_numba(function, symbol, isa, arity)
+        text = None if debug.flag("OVJIT_JIT") == "numba" else _direct(functions, arity)
+        module = parse(text, isa) if text else _by_numba(functions, isa, arity)
     module.name = symbol
     optimise(module, machine)
     return module
 
 
-def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> Any:
-    """The Python function, its source registered so that Numba's errors show the line."""
+def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """symbol -> Python function, the source registered so that Numba's errors show the line."""
     filename = f"<ovjit {symbol}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     names: dict[str, Any] = {
@@ -135,27 +138,28 @@ def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> Any
     }
     exec(compile(source, filename, "exec"), names)  # source printed by ovjit's own emitters
     vocabulary = simd.namespace(isa.lanes)
-    kernel = names["kernel"].py_func
-    for name in kernel.__code__.co_names:
+    defined = {name: f.py_func for name, f in names.items() if isinstance(f, Dispatcher)}
+    for name in {name for f in defined.values() for name in f.__code__.co_names}:
         if name in extra:
             names[name] = extra[name]
         elif name not in names and not hasattr(builtins, name):
             names[name] = vocabulary[name]
-    return kernel
+    return {entry(symbol, name): f for name, f in defined.items()}
 
 
-def _direct(function: Any, symbol: str, arity: int) -> str | None:
+def _direct(functions: Mapping[str, Any], arity: int) -> str | None:
     """The module's text by the pipeline of kernels; None for what is not in their language."""
     try:
-        return str(lower_kernel(function, symbol, arity))
+        return str(lower_kernel(functions, arity))
     except NumbaError as error:
+        symbol = next(iter(functions))
         fallbacks.append((symbol, str(error)))
         log.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
         return None
 
 
-def _by_numba(function: Any, symbol: str, isa: Isa, arity: int) -> llvm.ModuleRef:
-    """The module by Numba's ordinary pipeline, with the C function `symbol` around what Numba makes."""
+def _by_numba(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.ModuleRef:
+    """The module by Numba's ordinary pipeline, with C functions around what Numba makes."""
     flags = compiler.Flags()
     flags.no_compile = True
     flags.no_cpython_wrapper = True
@@ -163,33 +167,38 @@ def _by_numba(function: Any, symbol: str, isa: Isa, arity: int) -> llvm.ModuleRe
     flags.release_gil = True
     flags.error_model = "numpy"
     typing, context = registry.cpu_target.typing_context, registry.cpu_target.target_context
-    result = compiler.compile_extra(typing, context, function, (types.int64,) * arity, types.int64, flags, {})
-    library = result.library
-    module = library._final_module
-    for linked in library._linking_libraries:
-        if linked.name != "nrt":
-            module.link_in(linked._final_module, preserve=True)
-    module.link_in(
-        llvm.parse_assembly(
-            _WRAPPER.format(
-                inner=result.fndesc.llvm_func_name,
-                symbol=symbol,
-                types=", ".join(["i64"] * arity),
-                values=", ".join(f"i64 %{i}" for i in range(arity)),
+    module = llvm.parse_assembly("")
+    for symbol, python in functions.items():
+        result = compiler.compile_extra(
+            typing, context, python, (types.int64,) * arity, types.int64, flags, {}
+        )
+        library = result.library
+        module.link_in(library._final_module)
+        for linked in library._linking_libraries:
+            if linked.name != "nrt":
+                module.link_in(linked._final_module, preserve=True)
+        module.link_in(
+            llvm.parse_assembly(
+                _WRAPPER.format(
+                    inner=result.fndesc.llvm_func_name,
+                    symbol=symbol,
+                    types=", ".join(["i64"] * arity),
+                    values=", ".join(f"i64 %{i}" for i in range(arity)),
+                )
             )
         )
-    )
     if "fma" not in isa.features:
         for function in module.functions:
             if function.name.startswith("llvm.fma."):
                 function.name = function.name.replace("llvm.fma.", "llvm.fmuladd.")
     # Numba's own names carry a counter of this process, and would be in the object's symbol table.
+    own = next(iter(functions))
     for i, function in enumerate(module.functions):
-        if not function.is_declaration and function.name != symbol:
+        if not function.is_declaration and function.name not in functions:
             function.linkage = "internal"
-            function.name = f"{symbol}_f{i}"
+            function.name = f"{own}_f{i}"
     for i, variable in enumerate(module.global_variables):
         if not variable.is_declaration:
             variable.linkage = "internal"
-            variable.name = f"{symbol}_v{i}"
+            variable.name = f"{own}_v{i}"
     return module

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 import llvmlite.ir as ir
 from numba.core import ir as nir
 from numba.core import types
@@ -70,28 +69,26 @@ class _Typing:
 _CONTEXT, _TYPING = _Context(), _Typing()
 
 
-def lower(func_ir: nir.FunctionIR, symbol: str) -> ir.Module:
-    """A module with the C function `symbol`, int64s -> int64. Raises Outside."""
+def lower(func_ir: nir.FunctionIR, function: ir.Function) -> None:
+    """Print the body of `function`, a C function of int64s that gives an int64. Raises Outside."""
     widened: set[str] = set()  # variables of several integer types are int64
     varying: set[str] = set()  # variables of types that have nothing in common are one for each type
     while True:
         try:
-            return _Walk(func_ir, symbol, widened, varying).run()
+            _Walk(func_ir, function, widened, varying).run()
+            return
         except _Again as again:
+            function.blocks.clear()
             (widened if again.widen else varying).add(again.name)
 
 
 class _Walk:
-    def __init__(self, func_ir: nir.FunctionIR, symbol: str, widened: set[str], varying: set[str]):
+    def __init__(self, func_ir: nir.FunctionIR, function: ir.Function, widened: set[str], varying: set[str]):
         self.blocks = func_ir.blocks
-        self.arity = func_ir.arg_count
         self.widened, self.varying = widened, varying
         self.order = _order(self.blocks)
         self.shared = _shared(self.blocks, self.order)
-        self.module = ir.Module(symbol)
-        self.module.triple = llvm.get_process_triple()
-        self.function = ir.Function(self.module, ir.FunctionType(I64, [I64] * self.arity), symbol)
-        self.function.attributes.add("nounwind")
+        self.function = function
         self.entry = self.function.append_basic_block("entry")
         self.places = {at: self.function.append_basic_block(f"B{at}") for at in sorted(self.order)}
         self.b = ir.IRBuilder(self.entry)
@@ -103,7 +100,7 @@ class _Walk:
         self.arriving: dict[int, dict[str, Any]] = {self.order[0]: {}}
         self.done: set[int] = set()
 
-    def run(self) -> ir.Module:
+    def run(self) -> None:
         for at in self.order:
             self.b.position_at_end(self.places[at])
             self.values = {}
@@ -115,7 +112,6 @@ class _Walk:
                 self.statement(instruction)
         self.b.position_at_end(self.entry)
         self.b.branch(self.places[self.order[0]])
-        return self.module
 
     # --- statements
 

@@ -11,9 +11,20 @@ _engine = None
 _addresses: dict[str, int] = {}
 
 
+def entry(symbol: str, name: str) -> str:
+    """The symbol of the function `name` in the object of `symbol`; `kernel` has the object's own."""
+    return symbol if name == "kernel" else f"{symbol}_{name}"
+
+
 def address_of(symbol: str) -> int | None:
     """The address of a loaded kernel, None when it is not loaded."""
     return _addresses.get(symbol)
+
+
+def entry_address(symbol: str, name: str) -> int:
+    """The address of the function `name` in the loaded object of `symbol`."""
+    with lock:
+        return _function_address(entry(symbol, name))
 
 
 def load(symbol: str, code: bytes) -> int:
@@ -30,11 +41,15 @@ def load(symbol: str, code: bytes) -> int:
         engine = _execution_engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        address = engine.get_function_address(symbol)
-        if not address:
-            raise RuntimeError(f"the object code has no function {symbol}")
-        _addresses[symbol] = address
-        return address
+        _addresses[symbol] = _function_address(symbol)
+        return _addresses[symbol]
+
+
+def _function_address(symbol: str) -> int:
+    address = _execution_engine().get_function_address(symbol)
+    if not address:
+        raise RuntimeError(f"the object code has no function {symbol}")
+    return address
 
 
 def function(address: int, arity: int, releases_gil: bool = True) -> Callable[..., int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import llvmlite.binding as llvm
 import llvmlite.ir as ir
 from numba.core import compiler, types
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
@@ -14,7 +16,7 @@ from ovjit.codegen.cpu.language import lower
 
 @register_pass(mutates_CFG=False, analysis_only=True)
 class LowerKernel(LoweringPass):
-    """Types and LLVM of the kernels' language: the result's library is an LLVM module."""
+    """Types and LLVM of the kernels' language, into the LLVM function that is given as library."""
 
     _name = "ovjit_lower_kernel"
 
@@ -22,7 +24,8 @@ class LowerKernel(LoweringPass):
         LoweringPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
-        state.cr = compiler.compile_result(library=lower(state.func_ir, state.library))
+        lower(state.func_ir, state.library)
+        state.cr = compiler.compile_result(library=state.library)
         return False
 
 
@@ -55,14 +58,21 @@ class _Unneeded:
         return self
 
 
-def lower_kernel(function: Any, symbol: str, arity: int) -> ir.Module:
-    """The LLVM module of a Python function, with the C function `symbol`. Raises Outside when it is not in
-    the language."""
+def lower_kernel(functions: Mapping[str, Any], arity: int) -> ir.Module:
+    """The LLVM module of Python functions by their symbols, as C functions of `arity` int64s.
+
+    Raises Outside when one is not in the language.
+    """
+    module = ir.Module()
+    module.triple = llvm.get_process_triple()
     flags = compiler.Flags()
     flags.error_model = "numpy"
     context = _Unneeded()
-    arguments = (types.int64,) * arity
-    result = compiler.compile_extra(
-        context, context, function, arguments, types.int64, flags, {}, symbol, KernelCompiler
-    )
-    return result.library
+    i64 = ir.IntType(64)
+    for symbol, python in functions.items():
+        function = ir.Function(module, ir.FunctionType(i64, [i64] * arity), symbol)
+        function.attributes.add("nounwind")
+        compiler.compile_extra(
+            context, context, python, (types.int64,) * arity, types.int64, flags, {}, function, KernelCompiler
+        )
+    return module
