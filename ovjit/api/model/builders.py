@@ -73,7 +73,7 @@ def builders(opset: int) -> dict[str, Callable[..., Node]]:
 def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
     newest: dict[str, Op] = {}
     for record in all_ops():  # versions of an operation in rising order
-        if record.opset <= opset:
+        if record.extra.get("builder_since", record.opset) <= opset and not record.extra.get("internal"):
             newest[record.name] = record
     functions: dict[str, Callable[..., Node]] = {
         "parameter": parameter,

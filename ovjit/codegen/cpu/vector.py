@@ -8,6 +8,8 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     splat_T(p)                      the one element at p in all lanes
     gather_T(p, stride, n)          elements p, p + stride, ... (first n lanes)
     scatter_T(p, stride, v, n)
+    take_T(p, i)                    elements p[i] for an i32 vector of indices: all of them must be valid
+    permute_T(v, i)                 lanes i of v (f32 and i32), 0 <= i < lanes
     const_T(x)                      a compile-time number in all lanes
     cast_T(v) trunc_int_T(v) bits_T(v)  convert (saturating, unchecked), reinterpret
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
@@ -547,6 +549,10 @@ class Namespace(dict):
             return _make(name, signature(kind, address, integer, integer), _gather(elem, lanes))
         if operation == "scatter":
             return _make(name, signature(types.void, address, integer, kind, integer), _scatter(elem, lanes))
+        if operation == "take":
+            return _make(name, signature(kind, address, vec("i32", lanes)), _take(elem, lanes))
+        if operation == "permute":
+            return _make(name, signature(kind, kind, vec("i32", lanes)), _permute(lanes))
         if operation == "const":
             return _constant(name, kind, scalar)
         if operation == "cast":
@@ -620,6 +626,41 @@ def _scatter(elem: str, lanes: int) -> Any:
         pointers = _lane_addresses(b, p, stride, lanes, v.type.element)
         args = [v, pointers, _I32(SIZE[elem]), iota_mask(b, n, lanes)]
         call_intrinsic(b, f"llvm.masked.scatter.{suffix(v.type)}.v{lanes}p0", ir.VoidType(), args)
+
+    return body
+
+
+def _take(elem: str, lanes: int) -> Any:
+    def body(b: ir.IRBuilder, p: ir.Value, index: ir.Value) -> ir.Value:
+        t = memory_ir(elem)
+        vt = ir.VectorType(t, lanes)
+        base = broadcast(b, pointer(b, p, t), lanes)
+        pointers = b.gep(base, [index], source_etype=t)
+        ones = ir.Constant(ir.VectorType(_I1, lanes), [1] * lanes)
+        args = [pointers, _I32(SIZE[elem]), ones, ir.Constant(vt, None)]
+        return from_memory(
+            b, call_intrinsic(b, f"llvm.masked.gather.{suffix(vt)}.v{lanes}p0", vt, args), elem
+        )
+
+    return body
+
+
+#: How many lanes -> the instruction that permutes 4-byte lanes by a vector.
+_PERMUTE = {16: "llvm.x86.avx512.permvar.sf.512", 8: "llvm.x86.avx2.permps"}
+
+
+def _permute(lanes: int) -> Any:
+    floats = ir.VectorType(ir.FloatType(), lanes)
+
+    def body(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
+        if lanes in _PERMUTE:
+            moved = call_intrinsic(b, _PERMUTE[lanes], floats, [b.bitcast(v, floats), index])
+            return b.bitcast(moved, v.type)
+        out = ir.Constant(v.type, ir.Undefined)
+        for i in range(lanes):
+            one = b.extract_element(v, b.extract_element(index, _I32(i)))
+            out = b.insert_element(out, one, _I32(i))
+        return out
 
     return body
 

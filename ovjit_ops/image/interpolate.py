@@ -1,0 +1,380 @@
+"""Interpolate in its three versions: data resized along some of its axes.
+
+    Interpolate-1   data, sizes                        axes and an older set of modes are attributes
+    Interpolate-4   data, sizes, scales[, axes]        `shape_calculation_mode` says which of the two counts
+    Interpolate-11  data, sizes or scales[, axes]      and Pillow's filters
+
+Zeros are put around the data first (`pads_begin`, `pads_end`). Each axis is then resampled by its table
+(`ovjit_ops.image.resampling`). Sums are made in f32 (f64 for f64); integers are cut off, but rounded by the
+modes whose weights may be negative, as OpenVINO's CPU device does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import InferenceError, check
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, Float, Ints, Str, TensorType, find_op, op
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, dim, normalize_axis
+from ovjit_ops.common.values import known, length, widened
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.image import resampling
+from ovjit_ops.image.cpu_resize import lower_interpolate
+from ovjit_ops.image.resampling import Table, axis_table
+
+#: What is added to a scale before a size is computed, so that 0.3 * 10 is 3.
+_EPSILON = np.float32(1e-6)
+#: Modes that round integers to the nearest one.
+ROUNDING = ("cubic", "bilinear_pillow", "bicubic_pillow")
+
+
+def settings(attrs: dict[str, Any], version: int) -> dict[str, Any]:
+    """The attributes in lower case, checked."""
+    out = {k: v.lower() if isinstance(v, str) else v for k, v in attrs.items()}
+    modes = resampling.MODES[: 4 if version == 4 else None]
+    for name, allowed in (
+        ("mode", modes),
+        ("shape_calculation_mode", ("sizes", "scales")),
+        ("coordinate_transformation_mode", resampling.COORDINATES),
+        ("nearest_mode", resampling.NEAREST),
+    ):
+        check(out[name] in allowed, f"{name} should be one of {', '.join(allowed)}, not {attrs[name]!r}")
+    return out
+
+
+def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
+    """`pads` with one entry for each dimension: those that are missing are 0."""
+    check(len(pads) <= rank, f"{name} {list(pads)} has more than {rank} entries, one per dimension")
+    check(all(p >= 0 for p in pads), f"{name} {list(pads)} should not be negative")
+    return (*pads, *(0,) * (rank - len(pads)))
+
+
+def scaled(extent: Dim, scale: float) -> Dim:
+    """The size of a dimension times `scale`, rounded down."""
+
+    def of(n: int) -> int:
+        return int(np.floor(np.float32(n) * (np.float32(scale) + _EPSILON)))
+
+    low, high = bounds(extent)
+    return dim(of(low), None if high is None else of(high))
+
+
+def _scales(x: TensorType) -> list[float] | None:
+    check(x.dtype in ("f32", "f16", "bf16", "f64", "dynamic"), f"scales should be f32, not {x.dtype}")
+    check(x.rank in (None, 0, 1), f"scales should be a list, not {x}")
+    if x.value is None:
+        return None
+    values = [float(v) for v in np.asarray(x.value, np.float64).reshape(-1)]
+    check(all(0 < v < np.inf for v in values), f"scales {values} should be positive")
+    return values
+
+
+def _infer(
+    data: TensorType,
+    sizes: TensorType | None,
+    scales: TensorType | None,
+    axes: TensorType | Sequence[int] | None,
+    pads: tuple[Sequence[int], Sequence[int]],
+) -> TensorType:
+    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    wanted = None if sizes is None else known(sizes, "sizes")
+    factors = None if scales is None else _scales(scales)
+    given = known(axes, "axes") if isinstance(axes, TensorType) else axes
+    if data.shape is None:
+        return TensorType(data.dtype, None)
+    rank = len(data.shape)
+    begin, end = (padding(p, rank, n) for p, n in zip(pads, ("pads_begin", "pads_end"), strict=True))
+    shape: list[Dim] = [d + (b + e) for d, b, e in zip(data.shape, begin, end, strict=True)]
+    if axes is None:
+        given = range(rank)
+    if given is None:
+        return TensorType(data.dtype, (ANY,) * rank)
+    places = [normalize_axis(int(a), rank, "axes") for a in given]
+    check(len(set(places)) == len(places), f"axes {list(given)} names a dimension twice")
+    which = sizes if scales is None else scales
+    assert which is not None
+    many = length(which)
+    what = "sizes" if scales is None else "scales"
+    check(many in (None, len(places)), f"{what} should have {len(places)} entries, one per axis, not {many}")
+    for i, axis in enumerate(places):
+        if wanted is not None:
+            check(wanted[i] >= 0, f"sizes {wanted.tolist()} should not be negative")
+            shape[axis] = int(wanted[i])
+        elif factors is not None:
+            shape[axis] = scaled(shape[axis], factors[i])
+        else:
+            shape[axis] = ANY
+    return TensorType(data.dtype, shape)
+
+
+def tables(
+    extents: Sequence[int],
+    sizes: np.ndarray | None,
+    scales: np.ndarray | None,
+    axes: np.ndarray | Sequence[int] | None,
+    attrs: dict[str, Any],
+) -> dict[int, Table]:
+    """The table of every axis that changes; `extents` are those of the padded data. Raises InferenceError for
+    sizes and scales that make no sense."""
+    rank = len(extents)
+    places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
+    values = np.ravel(sizes if scales is None else scales)  # type: ignore[arg-type]
+    if len(values) != len(places):
+        raise InferenceError(f"{len(places)} axes need as many sizes or scales, not {len(values)}")
+    wanted: list[tuple[int, int, np.float32]] = []
+    for axis, value in zip(places, values, strict=True):
+        extent = extents[axis]
+        if scales is not None:
+            if not 0 < value < np.inf:
+                raise InferenceError(f"scales {values.tolist()} should be positive")
+            size, scale = int(scaled(extent, float(value))), np.float32(value)  # type: ignore[arg-type]
+        else:
+            if value < 0:
+                raise InferenceError(f"sizes {values.tolist()} should not be negative")
+            size, scale = int(value), np.float32(value) / np.float32(max(extent, 1))
+        wanted.append((axis, size, scale))
+    smaller = any(scale < 1 for _, _, scale in wanted)
+    antialias = bool(attrs["antialias"]) and smaller
+    return {
+        axis: axis_table(size, extents[axis], scale, attrs, antialias)
+        for axis, size, scale in wanted
+        if size != extents[axis]
+    }
+
+
+def interpolate(
+    data: np.ndarray,
+    sizes: np.ndarray | None,
+    scales: np.ndarray | None,
+    axes: np.ndarray | Sequence[int] | None,
+    attrs: dict[str, Any],
+) -> np.ndarray:
+    """The operation in NumPy. Exactly one of `sizes` and `scales` is given."""
+    begin, end = (padding(attrs[n], data.ndim, n) for n in ("pads_begin", "pads_end"))
+    if any(begin) or any(end):
+        data = np.pad(data, list(zip(begin, end, strict=True)))
+    found = tables(data.shape, sizes, scales, axes, attrs)
+    if attrs["mode"] == "nearest" or not found:
+        for axis, table in found.items():
+            data = np.take(data, table.start, axis)
+        return data
+    x = widened(data)
+    if x.dtype.kind != "f":
+        x = x.astype(np.float32 if x.dtype.itemsize < 4 else np.float64)
+    for axis, table in found.items():
+        x = resampling.resample(x, axis, table)
+    if data.dtype.kind in "iu":
+        limits = np.iinfo(data.dtype)
+        whole = np.rint(x) if attrs["mode"] in ROUNDING else np.trunc(x)
+        x = np.clip(whole, float(limits.min), float(limits.max))
+    return x.astype(data.dtype)
+
+
+def _version_1(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
+    """The attributes that Interpolate-4 has for an Interpolate-1."""
+    mode = attrs["mode"].lower()
+    align = "align_corners" if attrs["align_corners"] else "asymmetric"
+    if mode == "linear" and rank == 4:
+        mode = "linear_onnx"
+    elif mode == "linear" and not attrs["align_corners"]:
+        align = "half_pixel"
+    return {
+        "mode": mode,
+        "shape_calculation_mode": "sizes",
+        "coordinate_transformation_mode": align,
+        "nearest_mode": "simple",
+        "antialias": attrs["antialias"],
+        "pads_begin": attrs["pads_begin"],
+        "pads_end": attrs["pads_end"],
+        "cube_coeff": -0.75,
+    }
+
+
+MODES_1 = ("nearest", "linear", "cubic")
+
+
+def _expand_1(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """Interpolate-1(x, sizes) -> Interpolate-11(x, sizes, axes)"""
+    data, sizes = inputs
+    if data.shape is None:
+        return None
+    axes = b.constant(np.array(node.attrs["axes"], np.int64))
+    attrs = _version_1(len(data.shape), node.attrs)
+    made = b.add(
+        find_op("Interpolate", 11), [data, sizes, axes], attrs, name=node.name, origins=node.origins
+    )
+    return made.outputs
+
+
+def expand_padding(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """Interpolate(x, pads) -> Interpolate(Pad(x))"""
+    data = inputs[0]
+    begin, end = node.attrs["pads_begin"], node.attrs["pads_end"]
+    if data.shape is None or not (any(begin) or any(end)):
+        return None
+    rank = len(data.shape)
+    before, after = padding(begin, rank, "pads_begin"), padding(end, rank, "pads_end")
+    padded = Writer(b, node)("Pad", data, before, after, pad_mode="constant")
+    attrs = {**node.attrs, "pads_begin": (), "pads_end": ()}
+    return b.add(node.op, [padded, *inputs[1:]], attrs, name=node.name, origins=node.origins).outputs
+
+
+def _samples_1(rng: np.random.Generator, dtype: str = "f32"):
+    rows: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+        ((1, 2, 5, 6), (2, 3), (10, 12), {"mode": "nearest", "align_corners": False}),
+        ((1, 2, 5, 6), (2, 3), (3, 4), {"mode": "nearest", "align_corners": False}),
+        ((1, 3, 7, 8), (2, 3), (14, 17), {"mode": "linear", "align_corners": True}),
+        ((1, 3, 7, 8), (2, 3), (14, 16), {"mode": "linear", "align_corners": False}),
+        ((1, 1, 3, 4, 5), (2, 3, 4), (6, 8, 7), {"mode": "linear", "align_corners": False}),
+        ((1, 2, 5, 5), (2, 3), (8, 3), {"mode": "cubic", "align_corners": False}),
+        ((2, 2, 5, 5), (2, 3), (7, 8), {"mode": "nearest", "align_corners": False, "pads_begin": (0, 0, 1, 1),
+                                        "pads_end": (0, 0, 1, 0)}),
+    ]  # fmt: skip
+    for shape, axes, sizes, attrs in rows:
+        yield [random_array(rng, shape, dtype), np.array(sizes, np.int64)], {"axes": axes, **attrs}
+
+
+@op(
+    "Interpolate", opset=1, types=NUMBERS, samples=_samples_1, expand=_expand_1, builder_dict="attrs",
+    builder={"data": "image", "sizes": "output_shape"},
+)  # fmt: skip
+class Interpolate1:
+    """Data resized to `sizes` along `axes`."""
+
+    def infer(
+        data,
+        sizes,
+        *,
+        axes: Ints,
+        mode: Str,
+        align_corners: Bool = True,
+        antialias: Bool = False,
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+    ):
+        check(mode.lower() in MODES_1, f"mode should be one of {', '.join(MODES_1)}, not {mode!r}")
+        return _infer(data, sizes, None, axes, (pads_begin, pads_end))
+
+    def ref(data, sizes, *, axes, **attrs):
+        return interpolate(data, sizes, None, axes, _version_1(data.ndim, attrs))
+
+
+#: (shape, axes, sizes, scales): growing and shrinking, whole and broken factors, around the vector width.
+_CASES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[float, ...]]] = [
+    ((1, 3, 4, 9), (2, 3), (8, 18), (2.0, 2.0)),
+    ((2, 17, 5, 7), (2, 3), (3, 5), (0.6, 0.7)),
+    ((1, 2, 6, 33), (2, 3), (9, 15), (1.5, 0.47)),
+    ((1, 5, 6, 3), (1, 2), (10, 3), (2.0, 0.5)),
+    ((3, 16), (1,), (37,), (2.33,)),
+    ((1, 2, 3, 4, 5), (2, 3, 4), (5, 4, 9), (1.7, 1.0, 1.9)),
+    ((0, 3, 4, 4), (2, 3), (8, 8), (2.0, 2.0)),
+]
+
+
+def _variants(version: int) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = []
+    for i, coordinate in enumerate(resampling.COORDINATES):
+        for nearest in resampling.NEAREST:
+            out.append(
+                {"mode": "nearest", "coordinate_transformation_mode": coordinate, "nearest_mode": nearest}
+            )
+        out.append({"mode": "linear_onnx", "coordinate_transformation_mode": coordinate})
+        out.append({"mode": "cubic", "coordinate_transformation_mode": coordinate, "cube_coeff": -0.5 - i / 10})
+        out.append({"mode": "linear", "coordinate_transformation_mode": coordinate, "antialias": i % 2 == 0})
+    if version == 11:
+        out += [{"mode": "bilinear_pillow"}, {"mode": "bicubic_pillow", "cube_coeff": -0.5}] * 3
+    return out
+
+
+def _samples(version: int):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        variants = _variants(version)
+        for i, variant in enumerate(variants * 2):
+            shape, axes, sizes, scales = _CASES[(i + i // len(_CASES)) % len(_CASES)]
+            several = variant["mode"].endswith("pillow") or variant["mode"] == "linear_onnx"
+            if several and len(axes) != 2:
+                shape, axes, sizes, scales = _CASES[i % 3]
+            if not shape[0] and i > len(variants):
+                shape = (1, *shape[1:])
+            by = "sizes" if (i + version) % 2 else "scales"
+            data = random_array(rng, shape, dtype)
+            wanted, factors = np.array(sizes, np.int64), np.array(scales, np.float32)
+            both = [wanted, factors] if version == 4 else [wanted if by == "sizes" else factors]
+            attrs = {"shape_calculation_mode": by, **variant}
+            if i % 9 == 4:
+                attrs |= {"pads_begin": (0,) * (len(shape) - 1) + (1,), "pads_end": (0,) * (len(shape) - 1) + (2,)}
+            yield [data, *both, np.array(axes, np.int64)], attrs
+
+    return samples
+
+
+@op(
+    "Interpolate", opset=4, types=NUMBERS, samples=_samples(4), lower=lower_interpolate, expand=expand_padding,
+    builder={"data": "image", "sizes": "output_shape"}, builder_since=10,
+)  # fmt: skip
+class Interpolate4:
+    """Data resized along `axes` to sizes, or by scales."""
+
+    def infer(
+        data,
+        sizes,
+        scales,
+        axes=None,
+        *,
+        mode: Str,
+        shape_calculation_mode: Str,
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        coordinate_transformation_mode: Str = "half_pixel",
+        nearest_mode: Str = "round_prefer_floor",
+        antialias: Bool = False,
+        cube_coeff: Float = -0.75,
+    ):
+        attrs = settings(locals(), 4)
+        by_size = attrs["shape_calculation_mode"] == "sizes"
+        given = (sizes, None) if by_size else (None, scales)
+        return _infer(data, *given, axes, (pads_begin, pads_end))
+
+    def ref(data, sizes, scales, axes=None, **attrs):
+        attrs = settings(attrs, 4)
+        by_size = attrs["shape_calculation_mode"] == "sizes"
+        given = (sizes, None) if by_size else (None, scales)
+        return interpolate(data, *given, axes, attrs)
+
+
+@op(
+    "Interpolate", opset=11, types=NUMBERS, samples=_samples(11), lower=lower_interpolate,
+    expand=expand_padding, builder={"data": "image"},
+)  # fmt: skip
+class Interpolate11:
+    """Interpolate-4 with one input for sizes or scales, and Pillow's filters."""
+
+    def infer(
+        data,
+        scales_or_sizes,
+        axes=None,
+        *,
+        mode: Str,
+        shape_calculation_mode: Str,
+        pads_begin: Ints = (),
+        pads_end: Ints = (),
+        coordinate_transformation_mode: Str = "half_pixel",
+        nearest_mode: Str = "round_prefer_floor",
+        antialias: Bool = False,
+        cube_coeff: Float = -0.75,
+    ):
+        attrs = settings(locals(), 11)
+        by_size = attrs["shape_calculation_mode"] == "sizes"
+        given = (scales_or_sizes, None) if by_size else (None, scales_or_sizes)
+        return _infer(data, *given, axes, (pads_begin, pads_end))
+
+    def ref(data, scales_or_sizes, axes=None, **attrs):
+        attrs = settings(attrs, 11)
+        by_size = attrs["shape_calculation_mode"] == "sizes"
+        given = (scales_or_sizes, None) if by_size else (None, scales_or_sizes)
+        return interpolate(data, *given, axes, attrs)

@@ -1,0 +1,171 @@
+"""Resampling along one axis as tables: which input elements make an output element, with which weights.
+
+Every mode of Interpolate works on its axes one after the other, so one table for each axis says all:
+
+    y[..., o, ...] = sum over t of weight[o, t] * x[..., index[o, t], ...]
+
+Coordinates are computed in f32, as OpenVINO does: which element is nearest may turn on the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import check
+
+MODES = ("nearest", "linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow")
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")
+NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
+_F32 = np.float32
+
+
+class Table(NamedTuple):
+    """Adjacent taps: outputs o reads elements start[o] ... start[o] + taps - 1."""
+
+    start: np.ndarray  # [outputs] i64
+    weight: np.ndarray  # [outputs, taps] f64
+
+    @property
+    def taps(self) -> int:
+        return self.weight.shape[1]
+
+
+def coordinates(mode: str, outputs: int, extent: int, scale: np.float32) -> np.ndarray:
+    """The place in the input of every output element, f32. `scale` is outputs / inputs."""
+    o = np.arange(outputs, dtype=_F32)
+    if scale == 1 or outputs == extent:
+        return o
+    half = _F32(0.5)
+    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and outputs > 1):
+        return (o + half) / scale - half
+    if mode == "asymmetric":
+        return o / scale
+    if mode == "tf_half_pixel_for_nn":
+        return (o + half) / scale
+    if mode == "align_corners" and outputs > 1:
+        return o * _F32(extent - 1) / _F32(outputs - 1)
+    return np.zeros(outputs, _F32)
+
+
+def _nearest(at: np.ndarray, mode: str, scale: np.float32) -> np.ndarray:
+    if mode == "round_prefer_floor":
+        whole = np.trunc(at)
+        return np.where(at == whole + _F32(0.5), np.floor(at), _round(at))
+    if mode == "round_prefer_ceil":
+        return _round(at)
+    if mode == "simple":
+        return np.ceil(at) if scale < 1 else np.trunc(at)
+    return np.floor(at) if mode == "floor" else np.ceil(at)
+
+
+def _round(x: np.ndarray) -> np.ndarray:
+    """To the nearest integer, halves away from zero."""
+    return np.trunc(x + np.copysign(np.nextafter(_F32(0.5), _F32(0)), x))
+
+
+def _cubic(fraction: np.ndarray, a: float) -> np.ndarray:
+    """The weights of four elements around a place: [outputs, 4]."""
+    s = fraction.astype(np.float64)
+    r = 1 - s
+    return np.stack(
+        [
+            ((a * (s + 1) - 5 * a) * (s + 1) + 8 * a) * (s + 1) - 4 * a,
+            ((a + 2) * s - (a + 3)) * s * s + 1,
+            ((a + 2) * r - (a + 3)) * r * r + 1,
+            ((a * (r + 1) - 5 * a) * (r + 1) + 8 * a) * (r + 1) - 4 * a,
+        ],
+        1,
+    )
+
+
+def _pillow(outputs: int, extent: int, scale: np.float32, cubic: bool) -> Table:
+    """Pillow's filters: as wide as an output element where the picture becomes smaller. Bicubic has a = -0.5."""
+    step = 1 / float(scale)
+    wide = max(step, 1.0)
+    support = (2.0 if cubic else 1.0) * wide
+    centre = (np.arange(outputs) + 0.5) * step
+    low = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+    high = np.minimum((centre + support + 0.5).astype(np.int64), extent)
+    taps = int(max(1, (high - low).max(initial=1)))
+    place = low[:, None] + np.arange(taps)
+    d = np.abs((place - centre[:, None] + 0.5) / wide)
+    if cubic:
+        a = -0.5
+        weight = np.where(
+            d < 1, ((a + 2) * d - (a + 3)) * d * d + 1, np.where(d < 2, a * (((d - 5) * d + 8) * d - 4), 0)
+        )
+    else:
+        weight = np.maximum(1 - d, 0)
+    weight = np.where(place < high[:, None], weight, 0)
+    total = weight.sum(1, keepdims=True)
+    return adjacent(place, np.divide(weight, total, out=np.zeros_like(weight), where=total != 0), extent)
+
+
+def _linear(at: np.ndarray, scale: np.float32, extent: int, antialias: bool) -> Table:
+    """A triangle as wide as one element of the coarser side, over what lies inside, summing up to 1."""
+    slope = float(scale) if antialias else 1.0
+    reach = 2 if scale > 1 else int(np.ceil(_F32(2) / _F32(slope)))
+    place = _round(at).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+    distance = np.abs(slope * (at[:, None].astype(np.float64) - place))
+    weight = np.where((place >= 0) & (place < extent), np.maximum(1 - distance, 0), 0)
+    total = weight.sum(1, keepdims=True)
+    return adjacent(place, np.divide(weight, total, out=np.zeros_like(weight), where=total != 0), extent)
+
+
+def adjacent(index: np.ndarray, weight: np.ndarray, extent: int) -> Table:
+    """The table of any `index` [outputs, taps]: those out of range are moved to the edge, and elements that
+    are named twice are added up. No more taps than are needed."""
+    if not index.size:
+        return Table(np.zeros(len(index), np.int64), np.zeros((len(index), 1)))
+    index = np.clip(index, 0, extent - 1)
+    used = weight != 0
+    first = np.where(used, index, extent).min(1)
+    last = np.where(used, index, -1).max(1)
+    first, last = np.where(last < 0, 0, first), np.maximum(last, 0)
+    taps = int((last - first).max()) + 1
+    start = np.minimum(first, extent - taps)
+    out = np.zeros((len(index), taps))
+    rows = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
+    np.add.at(out, (rows[used], (index - start[:, None])[used]), weight[used])
+    return Table(start, out)
+
+
+def axis_table(outputs: int, extent: int, scale: np.float32, attrs: dict[str, Any], antialias: bool) -> Table:
+    """The table of one axis of an Interpolate with these attributes, in lower case."""
+    mode = attrs["mode"]
+    if outputs == extent:
+        return Table(np.arange(outputs), np.ones((outputs, 1)))
+    check(extent > 0, "there is nothing to interpolate between: a dimension is 0")
+    if mode.endswith("pillow"):
+        return _pillow(outputs, extent, scale, mode == "bicubic_pillow")
+    at = coordinates(attrs["coordinate_transformation_mode"], outputs, extent, scale)
+    if mode == "nearest":
+        place = np.clip(_nearest(at, attrs["nearest_mode"], scale), 0, extent - 1).astype(np.int64)
+        return Table(place, np.ones((outputs, 1)))
+    if mode == "linear":
+        return _linear(at, scale, extent, antialias)
+    if mode == "linear_onnx":
+        at = np.clip(at, 0, extent - 1)
+        low = np.minimum(at.astype(np.int64), extent - 1)
+        high = np.minimum(low + 1, extent - 1)
+        rest = (at - low).astype(np.float64)
+        same = low == high
+        weight = np.stack([np.where(same, 0.5, 1 - rest), np.where(same, 0.5, rest)], 1)
+        return adjacent(np.stack([low, high], 1), weight, extent)
+    floor = np.floor(at)
+    place = floor.astype(np.int64)[:, None] + np.arange(-1, 3)
+    return adjacent(place, _cubic(at - floor, attrs["cube_coeff"]), extent)
+
+
+def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
+    """The sum that the table says, along one axis of an array of floats."""
+    shape = [1] * x.ndim
+    shape[axis] = len(table.start)
+    out = np.zeros((*x.shape[:axis], len(table.start), *x.shape[axis + 1 :]), x.dtype)
+    for t in range(table.taps):
+        weight = table.weight[:, t]
+        part = np.take(x, table.start + t, axis)
+        out += part * weight.reshape(shape).astype(x.dtype)
+    return out
