@@ -111,8 +111,20 @@ def cases() -> Iterator[Case]:
         ("LRN", (1, 64, 56, 56), 1, lambda ops, x: ops.lrn(x, np.array([1]), 1e-4, 0.75, 1.0, 5)),
         ("ShuffleChannels", (1, 136, 28, 28), 1, lambda ops, x: ops.shuffle_channels(x, 1, 4)),
     ]
+    for mode in ("nearest", "linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow"):
+        rows.append(
+            (
+                "Interpolate",
+                (1, 64, 56, 56),
+                1,
+                lambda ops, x, m=mode: ops.interpolate(
+                    x, np.array([112, 112]), m, "sizes", axes=np.array([2, 3])
+                ),
+            )
+        )
     for name, shape, inputs, build in rows:
-        yield Case(name, "x".join(map(str, shape)), [normal(*shape) for _ in range(inputs)], build)
+        extra = f" {build.__defaults__[0]}" if build.__defaults__ else ""
+        yield Case(name, "x".join(map(str, shape)) + extra, [normal(*shape) for _ in range(inputs)], build)
 
 
 def samples() -> Iterator[Case]:

@@ -46,6 +46,10 @@ SUMS = (
     "BatchNorm",
     "AdaptiveAvg",
     "CumSum",
+    "Interpolate",
+    "GridSample",
+    "ROI",
+    "PSROI",
 )
 
 

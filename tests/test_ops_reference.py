@@ -23,6 +23,8 @@ from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
 
 SEED = 20260
 OPS = [record for record in all_ops() if record.samples is not None]
+#: Operations that OpenVINO has, too.
+PUBLIC = [record for record in OPS if not record.internal]
 NAMES = [f"{record.name}-{record.opset}" for record in OPS]
 
 
@@ -167,7 +169,7 @@ def _steers(record, inputs, i):
     )
 
 
-@pytest.mark.parametrize("record", OPS, ids=NAMES)
+@pytest.mark.parametrize("record", PUBLIC, ids=[f"{r.name}-{r.opset}" for r in PUBLIC])
 def test_reference_agrees_with_openvino(core, record):
     types = types_of(record)
     dtype = next(t for t in ("f32", "i32", "boolean") if t in types)

@@ -96,6 +96,9 @@ class Op:
         native: Sequence[str] | None = None,
         samples: Callable | None = None,
         builder: Mapping[str, str] | None = None,
+        builder_dict: str = "",
+        builder_since: int = 0,
+        internal: bool = False,
         ulp: float = 4,
         doc: str = "",
     ):
@@ -118,6 +121,9 @@ class Op:
         self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
         self.doc = doc
         self.builder_names = dict(builder or {})  # attribute or input name -> name in the opset builder
+        self.builder_dict = builder_dict  # the builder's argument that takes all attributes as a dict
+        self.builder_since = builder_since or opset  # the first opset whose builder makes this version
+        self.internal = internal  # made by expansions only: no builder, no other implementation
         parameters = inspect.signature(infer).parameters.values()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self.input_names = tuple(p.name for p in positional)

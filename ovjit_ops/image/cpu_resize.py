@@ -4,8 +4,8 @@
     y[j, o] = sum over t of wh[o, t] * row[hs[o] + t * step]
 
 Vertical first: rows of the input are shorter than those of an output that grows. Where a row's elements are
-adjacent (planar data, or few adjacent channels, which are then part of the row), vectors go along the row: the
-inputs of one vector of outputs lie within a vector where the data grows (a permutation), else they are
+adjacent (planar data, or few adjacent channels, which are then part of the row), vectors go along the row:
+the inputs of one vector of outputs lie within a vector where the data grows (a permutation), else they are
 gathered. Where many channels are adjacent, vectors go along the channels. Nearest needs no sums and moves
 elements of any type. More than two axes are done one after the other.
 """
@@ -95,7 +95,8 @@ def nearest_kernel(bits: str) -> Kernel:
                 i = 0
                 while i < run_len:
                     left = run_len - i
-                    storem_{bits}(q + r * y_run + i * {size}, loadm_{bits}(p + r * x_run + i * {size}, left), left)
+                    v = loadm_{bits}(p + r * x_run + i * {size}, left)
+                    storem_{bits}(q + r * y_run + i * {size}, v, left)
                     i += VL
                 r += 1{row}
         else:
@@ -228,9 +229,15 @@ def adjacent_axis(view: View) -> int:
 
 
 def plan_resize(
-    planner: Planner, kernel: Kernel, x: View, y: View, inner: int, vertical: Axis | None,
-    horizontal: Axis | None, nearest: bool,
-) -> None:  # fmt: skip
+    planner: Planner,
+    kernel: Kernel,
+    x: View,
+    y: View,
+    inner: int,
+    vertical: Axis | None,
+    horizontal: Axis | None,
+    nearest: bool,
+) -> None:
     """Add the steps that resample one or two axes. The elements of x and y along `inner` are adjacent.
 
     `horizontal` may be `inner` itself; without one, `vertical` is another axis.
@@ -269,8 +276,8 @@ def plan_resize(
     if len(extents) > _OUTER:
         axis = next(a for a in order if y.shape[a] != 1)
         for i in range(y.shape[axis]):
-            parts = (v.slice(axis, i, 1) for v in (x, y))
-            plan_resize(planner, kernel, *parts, inner, vertical, horizontal, nearest)
+            a, b = x.slice(axis, i, 1), y.slice(axis, i, 1)
+            plan_resize(planner, kernel, a, b, inner, vertical, horizontal, nearest)
         return
     missing = _OUTER - len(extents)
     for d in range(_OUTER):
@@ -310,9 +317,13 @@ def _horizontal(
     weight = np.zeros((table.taps, n), np.float32)
     weight[:, : len(start)] = np.repeat(table.weight, c, 0).T
     values |= {
-        "ow": len(start), "c": 1, "step": c, "th": table.taps, "way": PERMUTED if near else GATHERED,
+        "ow": len(start),
+        "c": 1,
+        "step": c,
+        "th": table.taps,
+        "way": PERMUTED if near else GATHERED,
         "columns": width * c if nearest else n,
-    }  # fmt: skip
+    }
     return {"hs": first if near else _padded(start, n), "hw": weight, "rel": relative}
 
 
@@ -327,34 +338,52 @@ def _places(start: np.ndarray, n: int, lanes: int) -> tuple[np.ndarray, np.ndarr
     blocks = np.full(n, np.iinfo(np.int32).max, np.int64)
     blocks[: len(start)] = start
     low = blocks.reshape(-1, lanes).min(1, keepdims=True)
-    relative = np.where(blocks.reshape(-1, lanes) < np.iinfo(np.int32).max, blocks.reshape(-1, lanes) - low, 0)
+    relative = np.where(
+        blocks.reshape(-1, lanes) < np.iinfo(np.int32).max, blocks.reshape(-1, lanes) - low, 0
+    )
     fits = bool(relative.max(initial=0) < lanes)
     first = np.broadcast_to(low, relative.shape).reshape(-1).astype(np.int32)
     return first, relative.reshape(-1).astype(np.int32), fits
 
 
 def plan_resample(
-    planner: Planner, kernel: Kernel, x: View, y: View, inner: int, tables: Mapping[int, Table], nearest: bool
+    planner: Planner,
+    kernel: Kernel,
+    x: View,
+    y: View,
+    inner: int,
+    tables: Mapping[int, Table],
+    nearest: bool,
+    one_by_one: bool = False,
 ) -> None:
-    """Add the steps that resample any axes of `x` into `y`, two at a time."""
+    """Add the steps that resample any axes of `x` into `y`, two at a time; or the last axis first, each
+    rounded to elements of the type (`one_by_one`)."""
     left = [Axis(a, t) for a, t in tables.items()]
-    # what shrinks most goes first
-    left.sort(key=lambda a: (len(a.table.start) / max(x.shape[a.axis], 1), -abs(x.strides[a.axis])))
-    while len(left) > 2:
-        one = next(a for a in left if a.axis != inner)
+    if one_by_one:
+        left.sort(key=lambda a: -a.axis)
+    else:  # what shrinks most goes first
+        left.sort(key=lambda a: (len(a.table.start) / max(x.shape[a.axis], 1), -abs(x.strides[a.axis])))
+    while len(left) > (1 if one_by_one else 2):
+        one = left[0] if one_by_one else next(a for a in left if a.axis != inner)
         left.remove(one)
         shape = list(x.shape)
         shape[one.axis] = len(one.table.start)
         order = sorted(range(len(shape)), key=lambda a: (a == inner, -abs(x.strides[a]), a))
         between = planner.allocate(shape, x.itemsize, Layout(order))
-        plan_resize(planner, kernel, x, between, inner, one, None, nearest)
+        _plan_axis(planner, kernel, x, between, inner, one, nearest)
         x = between
     left.sort(key=lambda a: (a.axis != inner, abs(x.strides[a.axis])))
-    horizontal, vertical = left[0], (left[1] if len(left) > 1 else None)
-    if vertical is None and horizontal.axis != inner:
-        plan_resize(planner, kernel, x, y, inner, horizontal, None, nearest)
+    if len(left) == 1:
+        _plan_axis(planner, kernel, x, y, inner, left[0], nearest)
     else:
-        plan_resize(planner, kernel, x, y, inner, vertical, horizontal, nearest)
+        plan_resize(planner, kernel, x, y, inner, left[1], left[0], nearest)
+
+
+def _plan_axis(
+    planner: Planner, kernel: Kernel, x: View, y: View, inner: int, one: Axis, nearest: bool
+) -> None:
+    vertical, horizontal = (None, one) if one.axis == inner else (one, None)
+    plan_resize(planner, kernel, x, y, inner, vertical, horizontal, nearest)
 
 
 class Resize(Lowering):
@@ -388,14 +417,17 @@ class Resize(Lowering):
         if known is None or (axes is not None and places is None):
             return None
         try:
-            return tables(x.shape, *((known, None) if by_size else (None, known)), places, attrs)
+            sizes, scales = (known, None) if by_size else (None, known)
+            return tables(x.shape, sizes, scales, places, attrs)
         except InferenceError as error:
             raise ModelError(str(error)) from error
 
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.data)
         found = self._tables(planner, x)
-        if found is None or (len(found) > 2 and not self.nearest and x.itemsize != 4):
+        mode = self.node.attrs["mode"].lower()
+        one_by_one = mode.endswith("pillow") and self.data.dtype != "f32"
+        if found is None or (len(found) > 2 and not (self.nearest or one_by_one) and x.itemsize != 4):
             Host(self.group).plan(planner)
             return
         if not found:
@@ -406,7 +438,7 @@ class Resize(Lowering):
             x = planner.contiguous(self.data)
             inner = adjacent_axis(x)
         y = planner.channels_last_output(self.out, inner)
-        plan_resample(planner, self.kernel, x, y, inner, found, self.nearest)
+        plan_resample(planner, self.kernel, x, y, inner, found, self.nearest, one_by_one)
 
 
 def lowering_kernel(mode: str, dtype: str) -> Kernel:

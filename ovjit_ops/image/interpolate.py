@@ -5,8 +5,9 @@
     Interpolate-11  data, sizes or scales[, axes]      and Pillow's filters
 
 Zeros are put around the data first (`pads_begin`, `pads_end`). Each axis is then resampled by its table
-(`ovjit_ops.image.resampling`). Sums are made in f32 (f64 for f64); integers are cut off, but rounded by the
-modes whose weights may be negative, as OpenVINO's CPU device does.
+(`ovjit_ops.image.resampling`). Sums are made in f32 (f64 for f64); integers are cut off, but rounded by cubic
+and by Pillow's filters, the latter after each axis, the last axis first: as OpenVINO's CPU device and Pillow
+do.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Ints, Str, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, Dim, Interval, bounds, dim, normalize_axis
+from ovjit.graph.shapes import ANY, Dim, bounds, dim, normalize_axis
 from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
@@ -163,16 +164,27 @@ def interpolate(
         for axis, table in found.items():
             data = np.take(data, table.start, axis)
         return data
-    x = widened(data)
-    if x.dtype.kind != "f":
-        x = x.astype(np.float32 if x.dtype.itemsize < 4 else np.float64)
-    for axis, table in found.items():
+    x = _wide(data)
+    for axis, table in sorted(found.items(), reverse=True):
         x = resampling.resample(x, axis, table)
-    if data.dtype.kind in "iu":
-        limits = np.iinfo(data.dtype)
-        whole = np.rint(x) if attrs["mode"] in ROUNDING else np.trunc(x)
-        x = np.clip(whole, float(limits.min), float(limits.max))
-    return x.astype(data.dtype)
+        if attrs["mode"].endswith("pillow"):
+            x = _wide(_narrow(x, data.dtype, True))
+    return _narrow(x, data.dtype, attrs["mode"] in ROUNDING)
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    """`x` in the type in which sums are made."""
+    if x.dtype.kind == "f":
+        return widened(x)
+    return x.astype(np.float32 if x.dtype.itemsize < 4 else np.float64)
+
+
+def _narrow(x: np.ndarray, dtype: np.dtype, rounded: bool) -> np.ndarray:
+    """Sums as elements of `dtype`: integers are rounded or cut off, and saturate."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        x = np.clip(np.rint(x) if rounded else np.trunc(x), float(limits.min), float(limits.max))
+    return x.astype(dtype)
 
 
 def _version_1(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -205,9 +217,7 @@ def _expand_1(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
         return None
     axes = b.constant(np.array(node.attrs["axes"], np.int64))
     attrs = _version_1(len(data.shape), node.attrs)
-    made = b.add(
-        find_op("Interpolate", 11), [data, sizes, axes], attrs, name=node.name, origins=node.origins
-    )
+    made = b.add(find_op("Interpolate", 11), [data, sizes, axes], attrs, name=node.name, origins=node.origins)
     return made.outputs
 
 
@@ -232,17 +242,26 @@ def _samples_1(rng: np.random.Generator, dtype: str = "f32"):
         ((1, 3, 7, 8), (2, 3), (14, 16), {"mode": "linear", "align_corners": False}),
         ((1, 1, 3, 4, 5), (2, 3, 4), (6, 8, 7), {"mode": "linear", "align_corners": False}),
         ((1, 2, 5, 5), (2, 3), (8, 3), {"mode": "cubic", "align_corners": False}),
-        ((2, 2, 5, 5), (2, 3), (7, 8), {"mode": "nearest", "align_corners": False, "pads_begin": (0, 0, 1, 1),
-                                        "pads_end": (0, 0, 1, 0)}),
-    ]  # fmt: skip
+        (
+            (2, 2, 5, 5),
+            (2, 3),
+            (7, 8),
+            {"mode": "nearest", "align_corners": False, "pads_begin": (0, 0, 1, 1), "pads_end": (0, 0, 1, 0)},
+        ),
+    ]
     for shape, axes, sizes, attrs in rows:
         yield [random_array(rng, shape, dtype), np.array(sizes, np.int64)], {"axes": axes, **attrs}
 
 
 @op(
-    "Interpolate", opset=1, types=NUMBERS, samples=_samples_1, expand=_expand_1, builder_dict="attrs",
+    "Interpolate",
+    opset=1,
+    types=NUMBERS,
+    samples=_samples_1,
+    expand=_expand_1,
+    builder_dict="attrs",
     builder={"data": "image", "sizes": "output_shape"},
-)  # fmt: skip
+)
 class Interpolate1:
     """Data resized to `sizes` along `axes`."""
 
@@ -284,7 +303,9 @@ def _variants(version: int) -> list[dict[str, Any]]:
                 {"mode": "nearest", "coordinate_transformation_mode": coordinate, "nearest_mode": nearest}
             )
         out.append({"mode": "linear_onnx", "coordinate_transformation_mode": coordinate})
-        out.append({"mode": "cubic", "coordinate_transformation_mode": coordinate, "cube_coeff": -0.5 - i / 10})
+        out.append(
+            {"mode": "cubic", "coordinate_transformation_mode": coordinate, "cube_coeff": -0.5 - i / 10}
+        )
         out.append({"mode": "linear", "coordinate_transformation_mode": coordinate, "antialias": i % 2 == 0})
     if version == 11:
         out += [{"mode": "bilinear_pillow"}, {"mode": "bicubic_pillow", "cube_coeff": -0.5}] * 3
@@ -307,16 +328,25 @@ def _samples(version: int):
             both = [wanted, factors] if version == 4 else [wanted if by == "sizes" else factors]
             attrs = {"shape_calculation_mode": by, **variant}
             if i % 9 == 4:
-                attrs |= {"pads_begin": (0,) * (len(shape) - 1) + (1,), "pads_end": (0,) * (len(shape) - 1) + (2,)}
+                attrs |= {
+                    "pads_begin": (0,) * (len(shape) - 1) + (1,),
+                    "pads_end": (0,) * (len(shape) - 1) + (2,),
+                }
             yield [data, *both, np.array(axes, np.int64)], attrs
 
     return samples
 
 
 @op(
-    "Interpolate", opset=4, types=NUMBERS, samples=_samples(4), lower=lower_interpolate, expand=expand_padding,
-    builder={"data": "image", "sizes": "output_shape"}, builder_since=10,
-)  # fmt: skip
+    "Interpolate",
+    opset=4,
+    types=NUMBERS,
+    samples=_samples(4),
+    lower=lower_interpolate,
+    expand=expand_padding,
+    builder={"data": "image", "sizes": "output_shape"},
+    builder_since=10,
+)
 class Interpolate4:
     """Data resized along `axes` to sizes, or by scales."""
 
@@ -337,20 +367,25 @@ class Interpolate4:
     ):
         attrs = settings(locals(), 4)
         by_size = attrs["shape_calculation_mode"] == "sizes"
-        given = (sizes, None) if by_size else (None, scales)
-        return _infer(data, *given, axes, (pads_begin, pads_end))
+        by_sizes, by_scales = (sizes, None) if by_size else (None, scales)
+        return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
     def ref(data, sizes, scales, axes=None, **attrs):
         attrs = settings(attrs, 4)
         by_size = attrs["shape_calculation_mode"] == "sizes"
-        given = (sizes, None) if by_size else (None, scales)
-        return interpolate(data, *given, axes, attrs)
+        by_sizes, by_scales = (sizes, None) if by_size else (None, scales)
+        return interpolate(data, by_sizes, by_scales, axes, attrs)
 
 
 @op(
-    "Interpolate", opset=11, types=NUMBERS, samples=_samples(11), lower=lower_interpolate,
-    expand=expand_padding, builder={"data": "image"},
-)  # fmt: skip
+    "Interpolate",
+    opset=11,
+    types=NUMBERS,
+    samples=_samples(11),
+    lower=lower_interpolate,
+    expand=expand_padding,
+    builder={"data": "image"},
+)
 class Interpolate11:
     """Interpolate-4 with one input for sizes or scales, and Pillow's filters."""
 
@@ -370,11 +405,11 @@ class Interpolate11:
     ):
         attrs = settings(locals(), 11)
         by_size = attrs["shape_calculation_mode"] == "sizes"
-        given = (scales_or_sizes, None) if by_size else (None, scales_or_sizes)
-        return _infer(data, *given, axes, (pads_begin, pads_end))
+        by_sizes, by_scales = (scales_or_sizes, None) if by_size else (None, scales_or_sizes)
+        return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
     def ref(data, scales_or_sizes, axes=None, **attrs):
         attrs = settings(attrs, 11)
         by_size = attrs["shape_calculation_mode"] == "sizes"
-        given = (scales_or_sizes, None) if by_size else (None, scales_or_sizes)
-        return interpolate(data, *given, axes, attrs)
+        by_sizes, by_scales = (scales_or_sizes, None) if by_size else (None, scales_or_sizes)
+        return interpolate(data, by_sizes, by_scales, axes, attrs)

@@ -80,9 +80,10 @@ def _cubic(fraction: np.ndarray, a: float) -> np.ndarray:
     )
 
 
-def _pillow(outputs: int, extent: int, scale: np.float32, cubic: bool) -> Table:
-    """Pillow's filters: as wide as an output element where the picture becomes smaller. Bicubic has a = -0.5."""
-    step = 1 / float(scale)
+def _pillow(outputs: int, extent: int, cubic: bool) -> Table:
+    """Pillow's filters: as wide as an output element where the picture becomes smaller. Bicubic has a = -0.5,
+    and a scale that was asked for decides about the size only."""
+    step = extent / max(outputs, 1)
     wide = max(step, 1.0)
     support = (2.0 if cubic else 1.0) * wide
     centre = (np.arange(outputs) + 0.5) * step
@@ -139,7 +140,7 @@ def axis_table(outputs: int, extent: int, scale: np.float32, attrs: dict[str, An
         return Table(np.arange(outputs), np.ones((outputs, 1)))
     check(extent > 0, "there is nothing to interpolate between: a dimension is 0")
     if mode.endswith("pillow"):
-        return _pillow(outputs, extent, scale, mode == "bicubic_pillow")
+        return _pillow(outputs, extent, mode == "bicubic_pillow")
     at = coordinates(attrs["coordinate_transformation_mode"], outputs, extent, scale)
     if mode == "nearest":
         place = np.clip(_nearest(at, attrs["nearest_mode"], scale), 0, extent - 1).astype(np.int64)

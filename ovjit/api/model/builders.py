@@ -36,6 +36,8 @@ ORDERS = {
     "Divide": "left_node right_node auto_broadcast",
     "GroupConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations "
     "auto_pad output_padding",
+    "Interpolate": "image output_shape scales_or_sizes scales mode shape_calculation_mode pads_begin "
+    "pads_end coordinate_transformation_mode nearest_mode antialias cube_coeff axes",
     "MVN": "data axes across_channels normalize_variance eps eps_mode",
     "Pad": "arg pads_begin pads_end pad_mode arg_pad_value",
     "SpaceToDepth": "data mode block_size",
@@ -73,7 +75,7 @@ def builders(opset: int) -> dict[str, Callable[..., Node]]:
 def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
     newest: dict[str, Op] = {}
     for record in all_ops():  # versions of an operation in rising order
-        if record.extra.get("builder_since", record.opset) <= opset and not record.extra.get("internal"):
+        if record.builder_since <= opset and not record.internal:
             newest[record.name] = record
     functions: dict[str, Callable[..., Node]] = {
         "parameter": parameter,
@@ -142,6 +144,8 @@ def make_builder(record: Op) -> Callable[..., Node]:
                 sources.append(as_output(value, node_name))
         attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
                  if given.get(argument) is not None}  # fmt: skip
+        if record.builder_dict:
+            attrs = _attributes_of(given.get(record.builder_dict), record, name)
         return Node._new(record, sources, record.check_attributes(attrs), node_name)
 
     build.__name__ = build.__qualname__ = name
@@ -160,9 +164,15 @@ def _signature(
     if record.variadic:
         inputs.append((rename.get(record.variadic, record.variadic), False))
     attributes = {rename.get(a.name, a.name): (a.name, a.type) for a in record.attributes.values()}
+    if record.builder_dict:
+        attributes = {}
     defaults = {n: None if optional else REQUIRED for n, optional in inputs}
     defaults.update((n, record.attributes[xml].default) for n, (xml, _) in attributes.items())
-    order = ORDERS.get(record.name)
+    if record.builder_dict:
+        rows = list(defaults.items())
+        rows.insert(record.required_inputs, (record.builder_dict, REQUIRED))
+        defaults = dict(rows)
+    order = None if record.builder_dict else ORDERS.get(record.name)
     listed = list(defaults) if order is None else [n for n in order.split() if n in defaults]
     names = [*listed, "name", *(n for n in defaults if n not in listed)]
     parameters: list[inspect.Parameter] = []
@@ -172,6 +182,17 @@ def _signature(
             default = None  # Python wants no required argument after an optional one; the record misses it
         parameters.append(inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default))
     return inspect.Signature(parameters, return_annotation=Node), inputs, attributes
+
+
+def _attributes_of(given: Any, record: Op, name: str) -> dict[str, Any]:
+    """The attributes in the dict that a builder was given. Raises TypeError for what is no dict."""
+    if not isinstance(given, dict):
+        raise TypeError(f"{name}() takes its attributes as a dict, not as {type(given).__name__}")
+    return {
+        key: _value(value, record.attributes[key].type) if key in record.attributes else value
+        for key, value in given.items()
+        if value is not None
+    }
 
 
 def _value(value: Any, kind: str) -> Any:
