@@ -50,6 +50,12 @@ SUMS = (
     "GridSample",
     "ROI",
     "PSROI",
+    "Einsum",
+    "ScaledDot",
+    "LSTM",
+    "GRU",
+    "AUGRU",
+    "RNN",
 )
 
 

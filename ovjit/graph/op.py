@@ -32,6 +32,7 @@ Bool = bool
 Str = str
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
+Strs = tuple[str, ...]
 DType = str  # the name of an element type
 Any_ = Any  # not expressible as text: arrays, subgraphs
 
@@ -73,6 +74,9 @@ class Attribute(NamedTuple):
 
 REQUIRED: Any = inspect.Parameter.empty
 
+#: The version of operations that no opset has (option `plugin=True`), as OpenVINO's files name it.
+PLUGIN_OPSET = "ie_internal_opset"
+
 
 class Op:
     """The record of one operation in one version. Made by `@op`, immutable afterwards."""
@@ -92,6 +96,8 @@ class Op:
         epilogue: bool = False,
         stateful: bool = False,
         runs_body: bool = False,
+        plugin: bool = False,
+        absent: Mapping[str, tuple[int, float]] | None = None,
         types: Sequence[str] = ("f32",),
         native: Sequence[str] | None = None,
         samples: Callable | None = None,
@@ -114,6 +120,9 @@ class Op:
         self.epilogue = epilogue  # the lowering applies the elementwise body that follows
         self.stateful = stateful  # its value is not a function of its inputs: never folded
         self.runs_body = runs_body  # it runs graphs among its attributes: it may take for ever
+        self.plugin = plugin  # in no opset: read from and written to files, without a builder
+        #: optional input -> (input that it has the type of, number): for a builder that is given a later one
+        self.absent = dict(absent or {})
         self.types = tuple(types)  # element types of the first input that samples are tried with
         #: Floating-point types that the lowering or expansion computes; others are upcast to f32. None: any.
         self.native = None if native is None else tuple(native)
@@ -137,6 +146,11 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}-{self.opset}>"
+
+    @property
+    def version(self) -> str:
+        """What IR files call the set of operations that this one belongs to."""
+        return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
 
     def check_attributes(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
         """Normalise `attrs` (types coerced, defaults filled in). Raises ModelError naming what is wrong."""
@@ -315,6 +329,10 @@ def _str(value: Any) -> str:
     return value
 
 
+def _word(value: Any) -> str:
+    return _str(value).strip()
+
+
 def _dtype(value: Any) -> str:
     from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 
@@ -329,5 +347,6 @@ def _dtype(value: Any) -> str:
 _COERCE: dict[str, Callable] = {
     "Int": _int, "int": _int, "Float": float, "float": float, "Bool": _bool, "bool": _bool,
     "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(float),
+    "Strs": _list_of(_word),
     "DType": _dtype, "Any_": lambda value: value,
 }  # fmt: skip

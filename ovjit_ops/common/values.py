@@ -68,12 +68,17 @@ def widened(x: np.ndarray) -> np.ndarray:
 
 
 def in_f32(ref: Callable[..., Any]) -> Callable[..., Any]:
-    """`ref` computing half-precision arrays in f32 and rounding once, at the end."""
+    """`ref` computing half-precision arrays in f32 and rounding once, at the end; it may return a tuple."""
 
     def wrapped(*xs: np.ndarray, **attrs: Any) -> Any:
         dtype = np.asarray(xs[0]).dtype
         wide = [widened(np.asarray(x)) for x in xs]
         out = ref(*wide, **attrs)
-        return out.astype(dtype) if wide[0].dtype != dtype and out.dtype.kind == "f" else out
+        if wide[0].dtype == dtype:
+            return out
+        rounded = [
+            x.astype(dtype) if x.dtype.kind == "f" else x for x in (out if type(out) is tuple else (out,))
+        ]
+        return tuple(rounded) if type(out) is tuple else rounded[0]
 
     return wrapped

@@ -368,10 +368,15 @@ def lower_scatter_update(group: Group) -> Lowering | None:
 
 
 def lower_scatter_nd(group: Group) -> Lowering | None:
-    return ScatterND(group) if group.last.inputs[1].dtype in INDICES else None
+    """Native for all reductions."""
+    node = group.last
+    combine = COMBINE.get(node.attrs.get("reduction", "none"))
+    if node.inputs[1].dtype not in INDICES or combine is None:
+        return None
+    return ScatterND(group, combine)
 
 
-COMBINE = {"none": "", "sum": "add", "prod": "mul", "min": "min_", "max": "max_"}
+COMBINE = {"none": "", "sum": "add", "sub": "sub", "prod": "mul", "min": "min_", "max": "max_"}
 
 
 def neutral_element(reduction: str, dtype: str) -> np.ndarray:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import check
+from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Str, TensorType, op
-from ovjit.graph.shapes import Interval, normalize_axis
+from ovjit.graph.shapes import Interval, merge, normalize_axis, text
 from ovjit_ops.common.values import known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather import (
@@ -62,37 +62,84 @@ class ScatterUpdate:
             )
 
 
-def _scatter_nd(data: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+def _scatter_nd(
+    data: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, reduction: str = "none"
+) -> np.ndarray:
     out = data.copy()
     places = tuple(checked_indices(indices[..., k], data.shape[k]) for k in range(indices.shape[-1]))
-    out[places] = updates
+    shape = (*indices.shape[:-1], *data.shape[indices.shape[-1] :])
+    if updates.shape != shape:
+        raise InferenceError(f"the updates have the shape {list(updates.shape)}, not {list(shape)}")
+    function = ND_REDUCTIONS[reduction]
+    if function is None:
+        out[places] = updates
+    else:
+        function.at(out, places, updates)
     return out
 
 
+def _infer_scatter_nd(data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
+    if data.shape is not None and indices.shape is not None:
+        check(indices.shape, f"indices should have at least one dimension, not {indices}")
+        if not isinstance(indices.shape[-1], Interval):
+            depth = indices.shape[-1]
+            check(depth <= len(data.shape), f"{indices} names more dimensions than {data} has")
+            if updates.shape is not None:
+                shape = (*indices.shape[:-1], *data.shape[depth:])
+                fits = len(shape) == len(updates.shape) and all(
+                    merge(a, b) is not None for a, b in zip(shape, updates.shape, strict=True)
+                )
+                check(fits, f"the updates {updates} should have the shape {text(shape)}")
+    return _infer_scatter(data, indices, updates)
+
+
+#: reduction -> how an update is joined to what is there
+ND_REDUCTIONS = {
+    "none": None, "sum": np.add, "sub": np.subtract, "prod": np.multiply, "min": np.minimum,
+    "max": np.maximum,
+}  # fmt: skip
+
+
+def _scatter_nd_samples(reductions: list[str]):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for reduction in reductions:
+            attrs = {"reduction": reduction} if len(reductions) > 1 else {}
+            for shape, many in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
+                first = rng.permutation(shape[0])[: many[0]]
+                if reduction != "none":
+                    first[0] = first[-1]  # one place twice
+                index = np.stack(
+                    [first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1
+                )
+                updates = random_array(rng, (many[0], *shape[many[1] :]), dtype)
+                yield [random_array(rng, shape, dtype), index.astype(np.int64), updates], attrs
+
+    return samples
+
+
 @op("ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"}, lower=lower_scatter_nd)
-class ScatterNDUpdate:
+class ScatterNDUpdate4:
     """The data with the parts that the rows of `indices` name replaced by `updates`, in their order."""
 
     def infer(data, indices, updates):
-        if (
-            data.shape is not None
-            and indices.shape is not None
-            and not isinstance(indices.shape[-1], Interval)
-        ):
-            check(indices.shape[-1] <= len(data.shape), f"{indices} names more dimensions than {data} has")
-        return _infer_scatter(data, indices, updates)
+        return _infer_scatter_nd(data, indices, updates)
 
     ref = _scatter_nd
+    samples = _scatter_nd_samples(["none"])
 
-    def samples(rng, dtype="f32"):
-        for shape, many in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
-            first = rng.permutation(shape[0])[: many[0]]
-            index = np.stack([first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1)
-            updates = (many[0], *shape[many[1] :])
-            yield (
-                [random_array(rng, shape, dtype), index.astype(np.int64), random_array(rng, updates, dtype)],
-                {},
-            )
+
+@op("ScatterNDUpdate", opset=15, types=NUMBERS, builder={"": "scatter_nd_update"}, lower=lower_scatter_nd)
+class ScatterNDUpdate15:
+    """ScatterNDUpdate-4 that may add, subtract, multiply or compare instead of replacing."""
+
+    def infer(data, indices, updates, *, reduction: Str = "none"):
+        check(
+            reduction in ND_REDUCTIONS, f"reduction is one of {', '.join(ND_REDUCTIONS)}, not {reduction!r}"
+        )
+        return _infer_scatter_nd(data, indices, updates)
+
+    ref = _scatter_nd
+    samples = _scatter_nd_samples(list(ND_REDUCTIONS))
 
 
 REDUCTIONS = {

@@ -38,8 +38,12 @@ ORDERS = {
     "auto_pad output_padding",
     "Interpolate": "image output_shape scales_or_sizes scales mode shape_calculation_mode pads_begin "
     "pads_end coordinate_transformation_mode nearest_mode antialias cube_coeff axes",
+    "ISTFT": "data window frame_size frame_step center normalized signal_length",
+    "LSTMCell": "X initial_hidden_state initial_cell_state W R B hidden_size activations activations_alpha "
+    "activations_beta clip",
     "MVN": "data axes across_channels normalize_variance eps eps_mode",
     "Pad": "arg pads_begin pads_end pad_mode arg_pad_value",
+    "ScaledDotProductAttention": "query key value attention_mask scale causal",
     "SpaceToDepth": "data mode block_size",
 }
 #: Operations whose builders are written out below.
@@ -75,7 +79,7 @@ def builders(opset: int) -> dict[str, Callable[..., Node]]:
 def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
     newest: dict[str, Op] = {}
     for record in all_ops():  # versions of an operation in rising order
-        if record.builder_since <= opset and not record.internal:
+        if record.builder_since <= opset and not record.internal and not record.plugin:
             newest[record.name] = record
     functions: dict[str, Callable[..., Node]] = {
         "parameter": parameter,
@@ -117,6 +121,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
     inputs and attributes that do not fit the operation."""
     name = builder_name(record)
     signature, inputs, attributes = _signature(record)
+    absent = record.absent
     variadic = record.builder_names.get(record.variadic, record.variadic) if record.variadic else None
 
     def build(*args: Any, **kwargs: Any) -> Node:
@@ -132,6 +137,13 @@ def make_builder(record: Op) -> Callable[..., Node]:
                 later = [
                     n for n, _ in inputs[inputs.index((argument, optional)) + 1 :] if given.get(n) is not None
                 ]
+                if later and argument in absent:
+                    like, number = absent[argument]
+                    zero = constant_node(np.array(number, np.int32)).output(0)
+                    sources.append(
+                        Node._new(find_op("ConvertLike"), [zero, sources[like]], {}, None).output(0)
+                    )
+                    continue
                 if later:
                     raise TypeError(f"{name}() takes {later[0]!r} only together with {argument!r}")
                 break

@@ -249,7 +249,7 @@ class Node:
         return self._op.name
 
     def get_type_info(self) -> DiscreteTypeInfo:
-        return DiscreteTypeInfo(self._op.name, f"opset{self._op.opset}")
+        return DiscreteTypeInfo(self._op.name, self._op.version)
 
     def get_attributes(self) -> dict[str, Any]:
         """The attributes, sequences as lists."""

@@ -19,7 +19,7 @@ from ovjit.frontends.ir.subgraphs import subgraph_node
 from ovjit.frontends.ir.weights import constant_values, load_weights, open_regular
 from ovjit.frontends.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.op import Op, find_op
+from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
 from ovjit.graph.shapes import Dim
 
 #: The newest opset there is.
@@ -132,12 +132,16 @@ def _find_ops(net: Net) -> dict[tuple[str, str], Op]:
 
 
 def _find_op(type_name: str, version: str) -> Op | None:
-    if not re.fullmatch(r"opset[1-9][0-9]?", version) or int(version[5:]) > NEWEST_OPSET:
+    if version != PLUGIN_OPSET and (
+        not re.fullmatch(r"opset[1-9][0-9]?", version) or int(version[5:]) > NEWEST_OPSET
+    ):
         return None
+    plugin = version == PLUGIN_OPSET
     try:
-        return find_op(TYPE_NAMES.get(type_name, type_name), int(version[5:]))
+        record = find_op(TYPE_NAMES.get(type_name, type_name), 1 if plugin else int(version[5:]))
     except ModelError:
         return None
+    return record if record.plugin == plugin and not record.internal else None
 
 
 def _make(

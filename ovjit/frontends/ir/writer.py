@@ -166,7 +166,7 @@ class _Writer:
         attrs, info = _attributes(node), _layer_info(node)
         if isinstance(node, SubGraphNode):
             info += self.bodies(node)
-        layer, first = self.layer(node._op.name, node._op.opset, name, attrs, inputs, outputs, more, info)
+        layer, first = self.layer(node._op.name, node._op.version, name, attrs, inputs, outputs, more, info)
         self.numbers[node] = layer
         for i in range(len(outputs)):
             self.ports[node, i] = layer, first + i
@@ -182,8 +182,9 @@ class _Writer:
                 '\t\t\t<rt_info>\n\t\t\t\t<attribute name="decompression" version="0" />\n\t\t\t</rt_info>\n'
             )
             attrs = {"destination_type": element_type}
+            outputs = [(tensor._type, tensor._names)]
             self.ports[node, 0] = self.layer(
-                "Convert", 1, name, attrs, [((layer, port), half)], [(tensor._type, tensor._names)], "", note
+                "Convert", "opset1", name, attrs, [((layer, port), half)], outputs, "", note
             )
         else:
             self.ports[node, 0] = self.blob(name, tensor._type, value, tensor._names)
@@ -202,12 +203,12 @@ class _Writer:
             "offset": self.places[key],
             "size": len(content),
         }
-        return self.layer("Constant", 1, name, attrs, [], [(type, names)])
+        return self.layer("Constant", "opset1", name, attrs, [], [(type, names)])
 
     def layer(
         self,
         op: str,
-        opset: int,
+        opset: str,
         name: str,
         attrs: dict[str, Any],
         inputs: list[tuple[tuple[int, int], TensorType]],
@@ -219,7 +220,7 @@ class _Writer:
         number = len(self.layers)
         lines = [
             f'\t\t<layer id="{number}" name={_quoted(name)} type="{_XML_TYPES.get(op, op)}"'
-            f' version="opset{opset}"{more}>\n'
+            f' version="{opset}"{more}>\n'
         ]
         if attrs:
             texts = {_XML_ATTRIBUTES.get(key, key): _text(value, key, name) for key, value in attrs.items()}

@@ -1,0 +1,145 @@
+"""Scaled dot-product attention, and what models have around it.
+
+out = softmax(scale q k^T + mask) v        q [..., L, E], k [..., S, E], v [..., S, V]
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.op import Bool, TensorType, op
+from ovjit.graph.shapes import ANY, broadcast, is_static, merge
+from ovjit_ops.common.values import in_f32
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+
+def causal_mask(rows: int, columns: int, dtype: Any = np.float32) -> np.ndarray:
+    """0 where column <= row, else -inf."""
+    later = np.arange(columns) > np.arange(rows)[:, None]
+    return np.where(later, -np.inf, 0).astype(dtype)
+
+
+def attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, scale: float, causal: bool,
+    sink: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """softmax(scale q k^T + mask) v; `causal` takes the place of the mask. A sink is one more logit in the
+    denominator of each row. A row of which everything is masked is NaN, as in OpenVINO."""
+    scores = np.matmul(q, k.swapaxes(-1, -2)) * scale
+    if causal:
+        scores = scores + causal_mask(scores.shape[-2], scores.shape[-1], scores.dtype)
+    elif mask is not None:
+        scores = scores + (np.where(mask, 0, -np.inf).astype(scores.dtype) if mask.dtype == bool else mask)
+    top = scores.max(-1, keepdims=True, initial=-np.inf)
+    if sink is not None:
+        top = np.maximum(top, sink)
+    weights = np.exp(scores - top)
+    total = weights.sum(-1, keepdims=True)
+    if sink is not None:
+        total = total + np.exp(sink - top)
+    return np.matmul(weights / total, v)
+
+
+def _samples(rng: np.random.Generator, dtype: str = "f32"):
+    def data(*shape: int) -> np.ndarray:
+        return random_array(rng, shape, dtype, (-2, 2))
+
+    half = np.asarray(0.3, data(1).dtype)
+    for shape, s, e in (((3, 1), 1, 1), ((2, 7), 9, 16), ((1, 2, 17), 33, 8), ((2, 3, 33), 17, 40)):
+        q, k, v = data(*shape, e), data(*shape[:-1], s, e), data(*shape[:-1], s, e + 1)
+        rows = shape[-1]
+        yield [q, k, v], {"causal": False}
+        yield [q, k, v], {"causal": True}
+        yield [q, k, v, data(rows, s)], {"causal": False}
+        yield [q, k, v, rng.random((rows, s)) < 0.9 if s > 1 else np.ones((rows, s), bool)], {"causal": False}
+        yield [q, k, v, data(*(1,) * len(shape), s), half], {"causal": False}
+        yield [q, k, v, np.zeros((), half.dtype), half], {"causal": True}
+    q, k, v = data(2, 4, 5, 8), data(1, 1, 6, 8), data(2, 1, 6, 8)
+    yield [q, k, v], {"causal": False}
+    yield [q, k, v, data(2, 1, 5, 6)], {"causal": False}
+    yield [q, k, v, np.zeros((), half.dtype), half, data(1, 4, 1, 1)], {"causal": False}
+
+
+@op(
+    "ScaledDotProductAttention", opset=13, types=REALS, native=("f32",), ulp=16,
+    builder={"": "scaled_dot_product_attention"}, absent={"attention_mask": (0, 0)},
+)  # fmt: skip
+class ScaledDotProductAttention:
+    """softmax(scale query key^T + mask) value; the scale is 1 / sqrt(E) unless given."""
+
+    def infer(query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False):
+        dtype = query.dtype
+        check(dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {dtype}")
+        for name, x in (("key", key), ("value", value), ("scale", scale), ("sink", sink)):
+            if x is not None:
+                check(x.dtype == dtype or "dynamic" in (x.dtype, dtype), f"{name} {x} differs from {query}")
+        if attention_mask is not None:
+            kinds = (dtype, "boolean", "dynamic")
+            check(
+                attention_mask.dtype in kinds or dtype == "dynamic", f"the mask should be {dtype} or boolean"
+            )
+        if scale is not None and is_static(scale.shape):
+            check(math.prod(scale.shape) == 1, f"scale should be one number, not {scale}")
+        if query.shape is None:
+            return TensorType(dtype, None)
+        rank = len(query.shape)
+        check(rank >= 3, f"query should have at least 3 dimensions, not {query}")
+        for name, x in (("key", key), ("value", value)):
+            check(x.shape is None or len(x.shape) == rank, f"{name} {x} differs in rank from {query}")
+        batch = broadcast(*(x.shape[:-2] for x in (query, key, value) if x.shape is not None))
+        assert batch is not None
+        if key.shape is not None:
+            check(merge(query.shape[-1], key.shape[-1]) is not None, f"{query} and {key} differ in the last")
+        if key.shape is not None and value.shape is not None:
+            check(merge(key.shape[-2], value.shape[-2]) is not None, f"{key} and {value} differ in length")
+            if attention_mask is not None and not causal:
+                scores = (*batch, query.shape[-2], key.shape[-2])
+                whole = broadcast(attention_mask.shape, scores)
+                check(
+                    whole is None or len(whole) == rank, f"the mask {attention_mask} has too many dimensions"
+                )
+                fits = whole is None or all(
+                    merge(a, b) is not None for a, b in zip(whole, scores, strict=True)
+                )
+                check(fits, f"the mask {attention_mask} is larger than the scores")
+        if sink is not None and sink.shape is not None:
+            check(len(sink.shape) == rank, f"sink {sink} differs in rank from {query}")
+        last = ANY if value.shape is None else value.shape[-1]
+        if key.shape is None or value.shape is None:
+            batch = (ANY,) * (rank - 2)
+        return TensorType(dtype, (*batch, query.shape[-2], last))
+
+    @in_f32
+    def ref(q, k, v, mask=None, scale=None, sink=None, *, causal=False):
+        factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
+        return attention(q, k, v, mask, factor, causal, sink)
+
+    def expand(b, node, inputs):
+        """SDPA -> MatMul(Softmax(MatMul(q * scale, k^T) + mask), v)"""
+        q, k, v, *more = inputs
+        if q.dtype != "f32" or len(more) > 2 or None in (q.shape, k.shape, v.shape):
+            return None
+        width, rows, columns = q.shape[-1], q.shape[-2], k.shape[-2]
+        causal = node.attrs["causal"]
+        if (len(more) < 2 and not isinstance(width, int)) or not (isinstance(rows, int) or not causal):
+            return None
+        if causal and not isinstance(columns, int):
+            return None
+        w = Writer(b, node)
+        scaled = w("Multiply", q, w("Reshape", more[1], [], special_zero=False) if len(more) > 1
+                   else 1 / math.sqrt(width))  # fmt: skip
+        scores = w("MatMul", scaled, k, transpose_b=True)
+        if causal:
+            scores = w("Add", scores, causal_mask(rows, columns))
+        elif more and more[0].dtype == "boolean":
+            scores = w("Select", more[0], scores, np.array(-math.inf, np.float32))
+        elif more:
+            scores = w("Add", scores, more[0])
+        return [w("MatMul", w("Softmax", scores, axis=-1), v)]
+
+    samples = _samples

@@ -1,0 +1,274 @@
+"""Discrete Fourier transforms: complex (DFT, IDFT), of real signals (RDFT, IRDFT), of windows (STFT, ISTFT).
+
+A complex number is the last dimension, [real, imaginary]. Axes count the other dimensions; a signal is cut or
+filled with zeros to `signal_size` before it is transformed, -1 leaving it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import ModelError, check
+from ovjit.graph.op import Bool, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, merge, normalize_axis
+from ovjit_ops.common.values import known, known_scalar, length
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.movement.shape import ints
+
+
+def to_complex(x: np.ndarray) -> np.ndarray:
+    """[..., 2] -> complex numbers of double precision."""
+    wide = x.astype(np.float64)
+    return wide[..., 0] + 1j * wide[..., 1]
+
+
+def from_complex(z: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return np.stack([z.real, z.imag], -1).astype(dtype)
+
+
+def checked_axes(axes: Sequence[int], rank: int) -> list[int]:
+    """Axes counted from 0, in their order. Raises ModelError for one out of range or named twice."""
+    out = [normalize_axis(int(a), rank) for a in axes]
+    check(len(set(out)) == len(out), f"axes {list(axes)} name a dimension twice")
+    return out
+
+
+def checked_sizes(sizes: Sequence[int] | None, axes: Sequence[int], shape: Sequence[Dim]) -> list[Dim]:
+    """The length of the signal along each axis. Raises ModelError for sizes that are none."""
+    if sizes is None:
+        return [shape[a] for a in axes]
+    check(len(sizes) == len(axes), f"signal_size has {len(sizes)} numbers for {len(axes)} axes")
+    for size in sizes:
+        check(size == -1 or size > 0, f"signal_size {size} should be -1 or positive")
+    return [shape[a] if size == -1 else int(size) for a, size in zip(axes, sizes, strict=True)]
+
+
+def transform_axes(
+    kind: str, shape: Sequence[Dim], axes: Sequence[int], sizes: Sequence[int] | None
+) -> tuple[list[int], list[Dim], list[Dim]]:
+    """(axes from 0, length of the signal along each, dimensions of the result).
+
+    `shape` and the result are without the dimension of complex numbers. The one check of all that runs it.
+    Raises ModelError.
+    """
+    places = checked_axes(axes, len(shape))
+    signal = checked_sizes(sizes, places, shape)
+    out = list(shape)
+    for axis, n in zip(places, signal, strict=True):
+        out[axis] = n
+    if kind in ("RDFT", "IRDFT"):
+        check(places, "takes at least one axis")
+    if kind == "RDFT":
+        out[places[-1]] = signal[-1] // 2 + 1
+    if kind == "IRDFT" and (sizes is None or sizes[-1] == -1):
+        signal[-1] = out[places[-1]] = (shape[places[-1]] - 1) * 2
+    return places, signal, out
+
+
+def _infer(kind: str, data: TensorType, axes: TensorType, sizes: TensorType | None) -> TensorType:
+    check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+    named, wanted = known(axes, "axes"), None if sizes is None else known(sizes, "signal_size")
+    if data.shape is None:
+        return TensorType(data.dtype, None)
+    shape = list(data.shape)
+    if kind != "RDFT":
+        check(shape and merge(shape[-1], 2) is not None, f"the last dimension of {data} should be 2")
+        shape = shape[:-1]
+    check(shape, f"{data} has no dimension to transform")
+    count = length(axes)
+    check(count is None or count <= len(shape), f"{count} axes are too many for {data}")
+    tail: list[Dim] = [] if kind == "IRDFT" else [2]
+    if named is None or (sizes is not None and wanted is None):
+        free: list[Dim] = [ANY] * len(shape)
+        if named is not None and kind in ("DFT", "IDFT"):
+            places = checked_axes(named.tolist(), len(shape))
+            free = [ANY if a in places else d for a, d in enumerate(shape)]
+        return TensorType(data.dtype, (*free, *tail))
+    out = transform_axes(kind, shape, named.tolist(), None if wanted is None else wanted.tolist())[2]
+    return TensorType(data.dtype, (*out, *tail))
+
+
+def _ref(kind: str):
+    functions: dict[str, Any] = {
+        "DFT": np.fft.fftn,
+        "IDFT": np.fft.ifftn,
+        "RDFT": np.fft.rfftn,
+        "IRDFT": np.fft.irfftn,
+    }
+
+    def ref(data: np.ndarray, axes: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
+        z = data.astype(np.float64) if kind == "RDFT" else to_complex(data)
+        wanted = None if sizes is None else sizes.reshape(-1).tolist()
+        places, signal, _ = transform_axes(kind, z.shape, axes.reshape(-1).tolist(), wanted)
+        if not places:
+            return data.copy()
+        for n in signal:
+            check(isinstance(n, int) and n > 0, f"a signal of {n} elements cannot be transformed")
+        if kind != "RDFT" and not z.size:
+            z = np.zeros(z.shape, complex)
+        out = functions[kind](z, signal, places)
+        return out.astype(data.dtype) if kind == "IRDFT" else from_complex(out, data.dtype)
+
+    return ref
+
+
+def _samples(kind: str):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        cases: list[tuple[tuple[int, ...], list[int], list[int] | None]] = [
+            ((1,), [0], None), ((8,), [0], None), ((3, 7), [1], None), ((3, 16), [-1], None),
+            ((2, 17, 5), [1], None), ((15, 33), [0, 1], None), ((2, 12, 10), [2, 0], None),
+            ((3, 31), [1], [16]), ((4, 6, 8), [1, 2], [4, 5]), ((2, 64), [1], None), ((1, 100), [1], [-1]),
+        ]  # fmt: skip
+        if kind in ("DFT", "IDFT"):
+            cases += [((3, 5), [1], [9]), ((3, 5), [1, 0], [4, -1])]
+        if kind == "IRDFT":
+            cases = [c for c in cases if c[0] != (1,)] + [((3, 5), [1], [9])]
+        for shape, axes, sizes in cases:
+            full = shape if kind == "RDFT" else (*shape, 2)
+            data = random_array(rng, full, dtype, (-1, 1))
+            if kind == "IRDFT":  # what has no real signal is cut away
+                data[..., 1] *= 0.5
+            yield [data, ints(*axes), *([] if sizes is None else [ints(*sizes)])], {}
+
+    return samples
+
+
+def _register(kind: str, opset: int, doc: str) -> None:
+    def infer(data, axes, signal_size=None):
+        return _infer(kind, data, axes, signal_size)
+
+    op(kind, opset=opset, types=REALS, builder={"": kind.lower()})(
+        type(kind, (), {"__doc__": doc, "infer": infer, "ref": _ref(kind), "samples": _samples(kind)})
+    )
+
+
+_register("DFT", 7, "The Fourier transform along `axes`: X[k] = sum of x[n] exp(-2 pi i n k / N).")
+_register("IDFT", 7, "The inverse Fourier transform along `axes`, divided by the number of elements.")
+_register("RDFT", 9, "The Fourier transform of real signals; of the last axis the first half, N // 2 + 1.")
+_register("IRDFT", 9, "The real signal whose transform is given, of its last axis the first half.")
+
+
+def frame_window(window: np.ndarray, size: int) -> np.ndarray:
+    """The window in the middle of a frame of `size` elements, zeros around it."""
+    check(0 < window.size <= size, f"a window of {window.size} elements does not fit a frame of {size}")
+    before = (size - window.size) // 2
+    return np.pad(window.astype(np.float64), (before, size - window.size - before))
+
+
+def checked_frames(size: int | None, step: int | None, window: Dim | None, signal: Dim | None) -> None:
+    """Raises ModelError for a frame or a step that is none, or frames longer than the signal."""
+    check(size is None or size > 0, f"frame_size {size} should be positive")
+    check(step is None or step > 0, f"frame_step {step} should be positive")
+    if size is not None and isinstance(window, int):
+        check(0 < window <= size, f"a window of {window} elements does not fit a frame of {size}")
+    if size is not None and isinstance(signal, int):
+        check(size <= signal, f"a frame of {size} elements is longer than the signal of {signal}")
+
+
+def _one(x: np.ndarray, what: str) -> int:
+    if x.size != 1:
+        raise ModelError(f"{what} should be one number")
+    return int(x.reshape(-1)[0])
+
+
+def _frame_inputs(data: TensorType, window: TensorType, size: TensorType, step: TensorType):
+    check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+    check(window.dtype == data.dtype or "dynamic" in (window.dtype, data.dtype), "the window's type differs")
+    check(window.shape is None or len(window.shape) == 1, f"the window should be a list, not {window}")
+    return known_scalar(size, "frame_size"), known_scalar(step, "frame_step")
+
+
+@op("STFT", opset=15, types=REALS, builder={"": "stft", "data": "data"})
+class STFT:
+    """The transform of overlapping frames of a signal, each multiplied by the window.
+
+    [batch, frames, bins, 2], with `transpose_frames` [batch, bins, frames, 2]; a signal alone has no batch.
+    """
+
+    def infer(data, window, frame_size, frame_step, *, transpose_frames: Bool):
+        size, step = _frame_inputs(data, window, frame_size, frame_step)
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        check(len(data.shape) in (1, 2), f"the signal should have one or two dimensions, not {data}")
+        checked_frames(size, step, window.shape[0] if window.shape else None, data.shape[-1])
+        bins: Dim = ANY if size is None else size // 2 + 1
+        frames: Dim = ANY
+        if size is not None and step is not None:
+            frames = (data.shape[-1] - size) // step + 1
+        tail = (bins, frames) if transpose_frames else (frames, bins)
+        return TensorType(data.dtype, (*data.shape[:-1], *tail, 2))
+
+    def ref(data, window, frame_size, frame_step, *, transpose_frames):
+        size, step = _one(frame_size, "frame_size"), _one(frame_step, "frame_step")
+        checked_frames(size, step, window.size, data.shape[-1])
+        frames = np.lib.stride_tricks.sliding_window_view(data.astype(np.float64), size, -1)[..., ::step, :]
+        out = np.fft.rfft(frames * frame_window(window, size), axis=-1)
+        return from_complex(out.swapaxes(-1, -2) if transpose_frames else out, data.dtype)
+
+    def samples(rng, dtype="f32"):
+        for shape, window, size, step, turned in (
+            ((48,), 11, 11, 3, False), ((2, 48), 16, 16, 16, True), ((3, 33), 7, 12, 5, False),
+            ((1, 400), 400, 400, 160, True), ((2, 64), 8, 8, 1, False),
+        ):  # fmt: skip
+            data, wave = random_array(rng, shape, dtype, (-1, 1)), random_array(rng, (window,), dtype, (0, 1))
+            yield [data, wave, np.array(size), np.array(step)], {"transpose_frames": turned}
+
+
+@op("ISTFT", opset=16, types=REALS, builder={"": "istft"})
+class ISTFT:
+    """The signal of transformed frames [batch, bins, frames, 2]: frames multiplied by the window, added where
+    they overlap, divided by the sum of the squared windows."""
+
+    def infer(data, window, frame_size, frame_step, signal_length=None, *, center: Bool, normalized: Bool):
+        size, step = _frame_inputs(data, window, frame_size, frame_step)
+        wanted = None if signal_length is None else known_scalar(signal_length, "signal_length")
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        check(len(data.shape) in (3, 4), f"takes [batch, bins, frames, 2], not {data}")
+        check(merge(data.shape[-1], 2) is not None, f"the last dimension of {data} should be 2")
+        checked_frames(size, step, window.shape[0] if window.shape else None, None)
+        if size is not None:
+            check(merge(data.shape[-3], size // 2 + 1) is not None, f"{data} has not the bins of {size}")
+        n: Dim = ANY
+        if wanted is not None:
+            check(wanted >= 0, f"signal_length {wanted} should not be negative")
+            n = wanted
+        elif signal_length is None and size is not None and step is not None:
+            n = (data.shape[-2] - 1) * step + (size % 2 if center else size)
+        return TensorType(data.dtype, (*data.shape[:-3], n))
+
+    def ref(data, window, frame_size, frame_step, signal_length=None, *, center, normalized):
+        size, step = _one(frame_size, "frame_size"), _one(frame_step, "frame_step")
+        checked_frames(size, step, window.size, None)
+        check(data.shape[-3] == size // 2 + 1, f"{data.shape[-3]} bins are not those of frames of {size}")
+        wave = frame_window(window, size)
+        z = to_complex(data) * (np.sqrt(size) if normalized else 1)
+        frames = np.fft.irfft(z.swapaxes(-1, -2), size, axis=-1) * wave
+        count = frames.shape[-2]
+        total = (count - 1) * step + size
+        out, weight = np.zeros((*data.shape[:-3], total)), np.zeros(total)
+        for i in range(count):
+            out[..., i * step : i * step + size] += frames[..., i, :]
+            weight[i * step : i * step + size] += wave * wave
+        out = np.where(weight > 0, out / np.where(weight > 0, weight, 1), 0)
+        first = size // 2 if center else 0
+        wanted = total - 2 * first if signal_length is None else _one(signal_length, "signal_length")
+        check(wanted >= 0, f"signal_length {wanted} should not be negative")
+        out = out[..., first : first + wanted]
+        out = np.pad(out, [(0, 0)] * (out.ndim - 1) + [(0, wanted - out.shape[-1])])
+        return out.astype(data.dtype)
+
+    def samples(rng, dtype="f32"):
+        for lead, frames, window, size, step, n, center, normalized in (
+            ((), 5, 8, 8, 4, None, False, False), ((2,), 7, 16, 16, 4, None, True, False),
+            ((3,), 4, 7, 12, 3, None, False, True), ((1,), 6, 11, 11, 3, 20, True, True),
+            ((2,), 5, 10, 10, 5, 40, False, False),
+        ):  # fmt: skip
+            data = random_array(rng, (*lead, size // 2 + 1, frames, 2), dtype, (-1, 1))
+            wave = random_array(rng, (window,), dtype, (0.2, 1))
+            more = [] if n is None else [np.array(n)]
+            attrs = {"center": center, "normalized": normalized}
+            yield [data, wave, np.array(size), np.array(step), *more], attrs

@@ -1,0 +1,223 @@
+"""Einsum: products of tensors, summed over the dimensions that the result does not have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.graph import Value
+from ovjit.graph.op import Str, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, broadcast_dims, is_static
+from ovjit_ops.common.values import widened
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+
+_EQUATION = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*")
+
+
+def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], list[str]] | None:
+    """(labels of each operand, labels of the result); None where a rank that matters is unknown.
+
+    A label is a letter, or "...0", "...1" for a dimension of the ellipsis, counted from its end. Raises
+    ModelError for an equation that is none or does not fit the ranks.
+    """
+    text = equation.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    parts = left.split(",")
+    check(len(parts) == len(ranks), f"{equation!r} is about {len(parts)} inputs, not {len(ranks)}")
+    for part in (*parts, right):
+        check(_EQUATION.fullmatch(part), f"{part[:40]!r} in the equation {equation!r} is no list of letters")
+    if any(rank is None for rank in ranks):
+        return None
+    operands, widest = [], 0
+    for part, rank in zip(parts, ranks, strict=True):
+        letters = part.replace("...", "")
+        rest = int(rank or 0) - len(letters)
+        check(rest == 0 or (rest > 0 and "..." in part), f"{part!r} does not name {rank} dimensions")
+        widest = max(widest, rest)
+        before, _, after = part.partition("...")
+        operands.append([*before, *(f"...{i}" for i in reversed(range(rest))), *after])
+    dots = [f"...{i}" for i in reversed(range(widest))]
+    if not arrow:
+        once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
+        return operands, [*dots, *once]
+    check(len(set(right.replace("...", ""))) == len(right.replace("...", "")), f"{right!r} repeats a letter")
+    check(set(right) <= set(left) | {"."}, f"{right!r} has letters that no input has")
+    check("..." in right or not dots, f"the result of {equation!r} leaves out the ellipsis")
+    before, _, after = right.partition("...")
+    return operands, [*before, *(dots if "..." in right else []), *after]
+
+
+def label_sizes(operands: Sequence[Sequence[str]], shapes: Sequence[Sequence[Dim]]) -> dict[str, Dim]:
+    """label -> dimension. Raises ModelError where the dimensions of a label differ."""
+    sizes: dict[str, Dim] = {}
+    for labels, shape in zip(operands, shapes, strict=True):
+        for label, d in zip(labels, shape, strict=True):
+            both = broadcast_dims(sizes.get(label, d), d)
+            check(both is not None, f"the dimensions of {label!r} differ: {sizes.get(label)} and {d}")
+            sizes[label] = both if both is not None else d
+    return sizes
+
+
+def _numpy_form(operands: Sequence[Sequence[str]], out: Sequence[str], arrays: Sequence[Any]) -> list[Any]:
+    """The arguments of np.einsum with numbers for labels."""
+    numbers = {label: i for i, label in enumerate(dict.fromkeys(x for labels in operands for x in labels))}
+    form: list[Any] = []
+    for array, labels in zip(arrays, operands, strict=True):
+        form += [array, [numbers[x] for x in labels]]
+    return [*form, [numbers[x] for x in out]]
+
+
+@op("Einsum", opset=7, types=NUMBERS, builder={"xs": "inputs"}, ulp=32)
+class Einsum:
+    """The sum of products that an equation such as "bij,bjk->bik" says."""
+
+    def infer(*xs, equation: Str):
+        dtypes = {x.dtype for x in xs} - {"dynamic"}
+        check(len(dtypes) <= 1, f"the inputs have different element types: {sorted(dtypes)}")
+        dtype = min(dtypes, default="dynamic")
+        check(dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {dtype}")
+        check(xs, "takes at least one input")
+        parsed = parse(equation, [x.rank for x in xs])
+        if parsed is None:
+            return TensorType(dtype, None)
+        operands, out = parsed
+        sizes = label_sizes(operands, [x.shape for x in xs])
+        return TensorType(dtype, tuple(sizes.get(label, ANY) for label in out))
+
+    def ref(*xs, equation):
+        parsed = parse(equation, [x.ndim for x in xs])
+        assert parsed is not None
+        out = np.einsum(*_numpy_form(*parsed, [widened(x) for x in xs]), optimize="greedy")
+        return np.asarray(out).astype(xs[0].dtype)
+
+    def expand(b, node, inputs):
+        """Einsum -> ReduceSum, Transpose, MatMul, Reshape: two operands at a time, the cheapest pair first"""
+        parsed = parse(node.attrs["equation"], [v.type.rank for v in inputs])
+        if parsed is None or any(len(set(labels)) < len(labels) for labels in parsed[0]):
+            return None
+        operands, out = parsed
+        if len(inputs) > 1 and not all(is_static(v.shape) for v in inputs):
+            return None
+        sizes = label_sizes(operands, [v.shape for v in inputs])
+        return [_contract(Writer(b, node), list(zip(inputs, operands, strict=True)), out, sizes)]
+
+    def samples(rng, dtype="f32"):
+        for equation, *shapes in (
+            ("i,i->", (5,), (5,)),
+            ("ij,jk->ik", (7, 8), (8, 9)),
+            ("bij,bjk->bik", (2, 15, 17), (2, 17, 33)),
+            ("ij->ji", (3, 17)),
+            ("ij->i", (3, 17)),
+            ("i,j->ij", (7,), (16,)),
+            ("ij,ij->ij", (3, 5), (3, 5)),
+            ("bhqd,bhkd->bhqk", (2, 3, 5, 8), (2, 3, 7, 8)),
+            ("bhqk,bkhd->bqhd", (2, 3, 5, 7), (2, 7, 3, 8)),
+            ("...ij,...jk->...ik", (2, 3, 4, 5), (3, 5, 6)),
+            ("a...b->b...a", (2, 3, 4, 5)),
+            ("ab,bc,cd->ad", (3, 4), (4, 5), (5, 6)),
+            ("abc,ad->bcd", (2, 3, 4), (2, 5)),
+            ("ij,kl->ijkl", (2, 3), (4, 5)),
+            ("ii->i", (4, 4)),
+            ("ab,b", (3, 4), (4,)),
+            ("abcd,cd->ab", (2, 3, 4, 5), (4, 5)),
+        ):
+            yield [random_array(rng, s, dtype, (-2, 2)) for s in shapes], {"equation": equation}
+
+
+def _contract(
+    w: Writer, terms: list[tuple[Value, list[str]]], out: list[str], sizes: dict[str, Dim]
+) -> Value:
+    """All terms multiplied and summed, with the labels `out`."""
+    while len(terms) > 1:
+        left, right = _cheapest(terms, out, sizes)
+        a, b = terms[left], terms[right]
+        rest = [t for i, t in enumerate(terms) if i not in (left, right)]
+        needed = set(out) | {x for _, labels in rest for x in labels}
+        terms = [*rest, _product(w, _sum_out(w, *a, needed | set(b[1])), _sum_out(w, *b, needed | set(a[1])),
+                                 needed)]  # fmt: skip
+    value, labels = _sum_out(w, *terms[0], set(out))
+    return _transposed(w, value, labels, out)
+
+
+def _cheapest(terms: list[tuple[Value, list[str]]], out: list[str], sizes: dict[str, Dim]) -> tuple[int, int]:
+    """The pair whose product takes the fewest multiplications."""
+    pairs = [(i, j) for j in range(len(terms)) for i in range(j)]
+
+    def cost(pair: tuple[int, int]) -> int:
+        labels = set(terms[pair[0]][1]) | set(terms[pair[1]][1])
+        return _count(sizes[x] for x in labels)
+
+    return min(pairs, key=cost)
+
+
+def _count(extents: Iterable[Dim]) -> int:
+    """The product of static dimensions."""
+    out = 1
+    for d in extents:
+        out *= int(d)  # type: ignore[arg-type]
+    return out
+
+
+def _sum_out(w: Writer, value: Value, labels: list[str], needed: set[str]) -> tuple[Value, list[str]]:
+    """Without the dimensions that nobody needs."""
+    axes = [i for i, x in enumerate(labels) if x not in needed]
+    if not axes:
+        return value, labels
+    return w("ReduceSum", value, axes, keep_dims=False), [x for x in labels if x in needed]
+
+
+def _transposed(w: Writer, value: Value, labels: list[str], order: list[str]) -> Value:
+    if labels == order:
+        return value
+    return w("Transpose", value, [labels.index(x) for x in order])
+
+
+def _product(
+    w: Writer, a: tuple[Value, list[str]], b: tuple[Value, list[str]], needed: set[str]
+) -> tuple[Value, list[str]]:
+    """One MatMul of matrices [shared and kept, own of a, summed] and [shared and kept, summed, own of b].
+
+    Where nothing is summed it is a Multiply.
+    """
+    (x, xl), (y, yl) = a, b
+    extent = {label: d for v, labels in (b, a) for label, d in zip(labels, v.shape, strict=True)}
+    other = dict(zip(yl, y.shape, strict=True))
+    both = [label for label in xl if label in yl]
+    summed = [label for label in both if label not in needed]
+    kept = [label for label in both if label in needed]
+    own_x, own_y = [c for c in xl if c not in yl], [c for c in yl if c not in xl]
+    out = [*kept, *own_x, *own_y]
+    if not summed or any(extent[c] != other[c] for c in summed):
+        wide_x = w("Unsqueeze", _transposed(w, x, xl, [*kept, *own_x, *summed]),
+                   [len(kept) + len(own_x) + i for i in range(len(own_y))]) if own_y else _transposed(
+                       w, x, xl, [*kept, *own_x, *summed])  # fmt: skip
+        y_order = _transposed(w, y, yl, [*kept, *own_y, *summed])
+        wide_y = w("Unsqueeze", y_order, [len(kept) + i for i in range(len(own_x))]) if own_x else y_order
+        value = w("Multiply", wide_x, wide_y)
+        if summed:
+            value = w("ReduceSum", value, [len(out) + i for i in range(len(summed))], keep_dims=False)
+        return value, out
+
+    def shaped(v: Value, labels: list[str], groups: Sequence[Sequence[str]], sizes: dict[str, Dim]) -> Value:
+        """[kept..., the product of each group]"""
+        v = _transposed(w, v, labels, [c for g in (kept, *groups) for c in g])
+        if all(len(g) == 1 for g in groups):
+            return v
+        lead = [int(sizes[c]) for c in kept]  # type: ignore[arg-type]
+        tail = [_count(sizes[c] for c in g) for g in groups]
+        return w("Reshape", v, [*lead, *tail], special_zero=False)
+
+    sizes_x = dict(zip(xl, x.shape, strict=True))
+    left = shaped(x, xl, (own_x, summed), sizes_x)
+    right = shaped(y, yl, (summed, own_y), other)
+    value = w("MatMul", left, right)
+    if len(own_x) != 1 or len(own_y) != 1:
+        lead = [max(int(sizes_x[c]), int(other[c])) if 0 not in (sizes_x[c], other[c]) else 0 for c in kept]
+        tail = [int(extent[c]) for c in (*own_x, *own_y)]
+        value = w("Reshape", value, [*lead, *tail], special_zero=False)
+    return value, out

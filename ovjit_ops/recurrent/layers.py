@@ -1,0 +1,217 @@
+"""LSTM, GRU, AUGRU and RNN: cells (one step for a batch) and sequences, registered by one function.
+
+Letters of dimensions: B batch, T steps, I input size, H hidden size, D directions, G the gates' rows (gates x
+H), P the rows of the bias (one gate more for a GRU with `linear_before_reset`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import REQUIRED, Op, TensorType, register
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.values import INTEGERS, in_f32
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.recurrent.step import KINDS, checked_lengths, make_step, run_step, run_steps
+
+DIRECTIONS = ("forward", "reverse", "bidirectional")
+#: Orders of gates that LSTMCell-1 may have its weights in.
+FORMATS = ("fico", "icof", "ifco", "ifoc", "iofc")
+
+
+def directions(direction: str) -> tuple[bool, ...]:
+    """For each direction whether it runs backwards. Raises ModelError for an unknown word."""
+    word = direction.lower()
+    check(word in DIRECTIONS, f"direction should be one of {', '.join(DIRECTIONS)}, not {direction!r}")
+    return {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[word]
+
+
+def gate_rows(weights: np.ndarray, order: str) -> np.ndarray:
+    """Weights or bias of an LSTM whose gates lie in `order` along the first axis, in the order f, i, c, o."""
+    if order == "fico":
+        return weights
+    parts = np.split(weights, 4)
+    return np.concatenate([parts[order.index(gate)] for gate in "fico"])
+
+
+def split_bias(
+    bias: np.ndarray, kind: str, linear_before_reset: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The bias of the input product, and with `linear_before_reset` the one behind the reset gate."""
+    if not linear_before_reset:
+        return bias, None
+    size = bias.shape[-1] // (KINDS[kind].gates + 1)
+    return bias[..., :-size], bias[..., -size:]
+
+
+def layer(
+    name: str, opset: int, kind: str, doc: str, *, builder: str, sequence: bool = False, letters: str = "",
+    peepholes: bool = False, **options: Any,
+) -> Op:  # fmt: skip
+    """Register a recurrent layer. `letters` are the dimensions of its attention input, if it has one."""
+    d = "D" if sequence else ""
+    shapes = {"X": "BTI" if sequence else "BI", "initial_hidden_state": f"B{d}H"}
+    if KINDS[kind].states == 2:
+        shapes["initial_cell_state"] = f"B{d}H"
+    if sequence:
+        shapes["sequence_lengths"] = "B"
+    shapes |= {"W": f"{d}GI", "R": f"{d}GH", "B": f"{d}P"}
+    if peepholes:
+        shapes["P"] = "."
+    if letters:
+        shapes["A"] = letters
+    attributes: list[tuple[str, str, Any]] = [("hidden_size", "Int", REQUIRED)]
+    attributes += [("direction", "Str", REQUIRED)] if sequence else []
+    attributes += [("activations", "Strs", KINDS[kind].activations), ("activations_alpha", "Floats", ())]
+    attributes += [("activations_beta", "Floats", ()), ("clip", "Float", 0.0)]
+    attributes += [("linear_before_reset", "Bool", False)] if "GRU" in kind else []
+    attributes += [("weights_format", "Str", "fico"), ("input_forget", "Bool", False)] if peepholes else []
+
+    def infer(*xs: TensorType | None, **attrs: Any) -> tuple[TensorType, ...]:
+        named = dict(zip(shapes, xs, strict=False))
+        dims = infer_dims(kind, named, shapes, attrs)
+        dtype = next((x.dtype for n, x in named.items() if x and n != "sequence_lengths"), "dynamic")
+        made = (["BDTH"] if sequence else []) + [f"B{d}H"] * KINDS[kind].states
+        return tuple(TensorType(dtype, dims.shape(letters)) for letters in made)
+
+    positional = [
+        inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None if n == "P" else REQUIRED)
+        for n in shapes
+    ]
+    keywords = [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=kind_of, default=default)
+        for n, kind_of, default in attributes
+    ]
+    infer.__signature__ = inspect.Signature([*positional, *keywords])  # type: ignore[attr-defined]
+
+    @in_f32
+    def ref(*xs: np.ndarray, **attrs: Any) -> tuple[np.ndarray, ...]:
+        named = dict(zip(shapes, xs, strict=False))
+        return (_run_sequence if sequence else _run_cell)(kind, named, attrs)
+
+    return register(
+        Op(
+            name, opset, infer, ref, doc=doc, samples=layer_samples(kind, sequence), builder={"": builder},
+            types=REALS, native=("f32",), **options,
+        )
+    )  # fmt: skip
+
+
+def infer_dims(
+    kind: str, named: Mapping[str, TensorType | None], shapes: Mapping[str, str], attrs: Mapping[str, Any]
+) -> Dims:
+    """The dimensions of a layer's inputs. Raises ModelError where attributes, types or shapes do not fit."""
+    size = attrs["hidden_size"]
+    check(size > 0, f"hidden_size {size} should be positive")
+    step = make_step(kind, attrs)
+    if kind == "AUGRU":
+        check(not step.clip and not step.linear_before_reset, "takes neither clip nor linear_before_reset")
+    order = attrs.get("weights_format", "fico")
+    check(order in FORMATS, f"weights_format should be one of {', '.join(FORMATS)}, not {order!r}")
+    gates = KINDS[kind].gates
+    dims = Dims(H=size, G=gates * size, P=(gates + step.linear_before_reset) * size)
+    if "direction" in attrs:
+        dims.known["D"] = len(directions(attrs["direction"]))
+    x = named["X"]
+    for name, given in named.items():
+        if given is None or x is None:
+            continue
+        if name == "sequence_lengths":
+            check(given.dtype in (*INTEGERS, "dynamic"), f"{name} should be integers, not {given.dtype}")
+        else:
+            check(given.dtype in (*REALS, "dynamic"), f"{name} should be one of {REALS}, not {given.dtype}")
+            check(
+                "dynamic" in (given.dtype, x.dtype) or given.dtype == x.dtype,
+                f"{name} differs in type from X",
+            )
+        dims.fit(name, given, shapes[name])
+    peep = named.get("P")
+    if peep is not None and peep.shape is not None:
+        Dims(P=3 * size).fit("P", peep, "P")
+    return dims
+
+
+def _run_cell(kind: str, named: dict[str, Any], attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    step = make_step(kind, attrs)
+    order = attrs.get("weights_format", "fico")
+    w, r, b = (gate_rows(named[n], order) for n in "WRB")
+    bias, rb = split_bias(b, kind, step.linear_before_reset)
+    peep = () if named.get("P") is None else np.split(named["P"], 3)
+    h, c = named["initial_hidden_state"], named.get("initial_cell_state")
+    out = run_step(step, named["X"] @ w.T + bias, h, c, r, rb, named.get("A"), peep)
+    return tuple(x for x in out if x is not None)
+
+
+def _run_sequence(kind: str, named: dict[str, Any], attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    step = make_step(kind, attrs)
+    x, h, c = named["X"], named["initial_hidden_state"], named.get("initial_cell_state")
+    lengths = checked_lengths(named["sequence_lengths"], x.shape[1])
+    made = []
+    for d, reverse in enumerate(directions(attrs["direction"])):
+        bias, rb = split_bias(named["B"][d], kind, step.linear_before_reset)
+        xp = x @ named["W"][d].T + bias
+        cell = None if c is None else c[:, d]
+        made.append(run_steps(step, xp, h[:, d], cell, lengths, reverse, named["R"][d], rb, named.get("A")))
+    return tuple(np.stack(parts, 1) for parts in zip(*made, strict=True) if parts[0] is not None)
+
+
+#: attribute sets that the samples go through
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "LSTM": [{}, {"clip": 0.7}, {"activations": ("tanh", "relu", "sigmoid")}],
+    "GRU": [{}, {"linear_before_reset": True}, {"clip": 0.4}, {"activations": ("relu", "sigmoid")}],
+    "AUGRU": [{}],
+    "RNN": [{}, {"clip": 0.4}, {"activations": ("relu",)}, {"activations": ("sigmoid",)}],
+}
+#: batch, steps, input size, hidden size
+SIZES = [(1, 1, 1, 1), (2, 5, 7, 17), (7, 3, 16, 8), (3, 4, 5, 33), (15, 2, 33, 16)]
+
+
+def layer_samples(kind: str, sequence: bool) -> Callable:
+    """Samples of a cell or a sequence: every attribute set, each direction, ragged lengths."""
+    gates, states, _ = KINDS[kind]
+
+    def samples(rng: np.random.Generator, dtype: str = "f32") -> Iterator[tuple[list[np.ndarray], dict]]:
+        def data(*shape: int) -> np.ndarray:
+            return random_array(rng, shape, dtype, (-1, 1))
+
+        for i, (b, t, x, h) in enumerate(SIZES):
+            for j, variant in enumerate(VARIANTS[kind]):
+                if j and i not in (1, 2):
+                    continue
+                attrs = {"hidden_size": h, "activations": KINDS[kind].activations, **variant}
+                rows = (gates + bool(variant.get("linear_before_reset"))) * h
+                if not sequence:
+                    inputs = [data(b, x), *(data(b, h) for _ in range(states))]
+                    inputs += [data(gates * h, x), data(gates * h, h), data(rows)]
+                    yield inputs + ([np.abs(data(b, 1))] if kind == "AUGRU" else []), attrs
+                    continue
+                direction = DIRECTIONS[(i + j) % 3] if kind != "AUGRU" else "forward"
+                d = len(directions(direction))
+                lengths = np.full(b, t) if (i + j) % 2 else rng.integers(1, t + 1, b)
+                inputs = [data(b, t, x), *(data(b, d, h) for _ in range(states)), lengths.astype(np.int64)]
+                inputs += [data(d, gates * h, x), data(d, gates * h, h), data(d, rows)]
+                inputs += [np.abs(data(b, t, 1))] if kind == "AUGRU" else []
+                yield inputs, {**attrs, "direction": direction}
+
+    return samples
+
+
+layer("LSTMCell", 1, "LSTM", "One step of an LSTM; its gates may see the cell's state (P).",
+      builder="lstm_cell", peepholes=True)  # fmt: skip
+layer("LSTMCell", 4, "LSTM", "One step of an LSTM.", builder="lstm_cell")
+layer("LSTMSequence", 5, "LSTM", "An LSTM over sequences.", builder="lstm_sequence", sequence=True)
+layer("GRUCell", 3, "GRU", "One step of a GRU.", builder="gru_cell")
+layer("GRUSequence", 5, "GRU", "A GRU over sequences.", builder="gru_sequence", sequence=True)
+layer("RNNCell", 3, "RNN", "One step of a plain recurrent layer.", builder="rnn_cell")
+layer(
+    "RNNSequence", 5, "RNN", "A plain recurrent layer over sequences.", builder="rnn_sequence", sequence=True
+)
+layer("AUGRUCell", 1, "AUGRU", "One step of a GRU whose update gate is damped by attention A.",
+      builder="augru_cell", letters="B1", plugin=True)  # fmt: skip
+layer("AUGRUSequence", 1, "AUGRU", "A GRU over sequences, its update gate damped by attention A.",
+      builder="augru_sequence", sequence=True, letters="BT1", plugin=True)  # fmt: skip

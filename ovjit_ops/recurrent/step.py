@@ -1,0 +1,164 @@
+"""One step of a recurrent layer, written once for arrays and for traced kernels, and the loop over steps.
+
+Gates are computed from sums that are already there: `xp` holds x W^T + B, `hp` holds h R^T (and for a GRU
+with `linear_before_reset` its own bias). With F, G, H the activations and clip applied to every sum:
+
+    LSTM   f, i, o = F(sums of the gate)   c = G(...)   C' = f C + i c      h' = o H(C')
+    GRU    z, r = F(...)   n = G(xn + (r h) R^T)   or, linear_before_reset, G(xn + r (h R^T + b))
+           h' = (1 - z) n + z h            AUGRU: z is first multiplied by 1 - a
+    RNN    h' = F(...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen import trace as t
+from ovjit.errors import InferenceError, check
+
+#: name -> (f(x, alpha, beta), alpha and beta where the layer gives none). OpenVINO has the first four.
+ACTIVATIONS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] = {
+    "sigmoid": (lambda x, a, b: 1 / (1 + t.exp(-x)), 0, 0),
+    "tanh": (lambda x, a, b: t.tanh(x), 0, 0),
+    "relu": (lambda x, a, b: t.maximum(x, 0), 0, 0),
+    "hardsigmoid": (lambda x, a, b: t.minimum(t.maximum(x * a + b, 0), 1), 0.2, 0.5),
+    "affine": (lambda x, a, b: x * a + b, 1, 0),
+    "leakyrelu": (lambda x, a, b: t.where(x < 0, x * a, x), 0.01, 0),
+    "thresholdedrelu": (lambda x, a, b: t.where(x > a, x, x * 0), 1, 0),
+    "scaledtanh": (lambda x, a, b: t.tanh(x * b) * a, 1, 1),
+    "elu": (lambda x, a, b: t.where(x < 0, (t.exp(t.minimum(x, 0)) - 1) * a, x), 1, 0),
+    "softsign": (lambda x, a, b: x / (1 + t.absolute(x)), 0, 0),
+    "softplus": (lambda x, a, b: t.maximum(x, 0) + t.log1p(t.exp(-t.absolute(x))), 0, 0),
+}
+
+
+class Kind(NamedTuple):
+    """What tells the kinds of layers apart: gates, states (h, then C), activations where none are given."""
+
+    gates: int
+    states: int
+    activations: tuple[str, ...]
+
+
+KINDS = {
+    "LSTM": Kind(4, 2, ("sigmoid", "tanh", "tanh")),
+    "GRU": Kind(3, 1, ("sigmoid", "tanh")),
+    "AUGRU": Kind(3, 1, ("sigmoid", "tanh")),
+    "RNN": Kind(1, 1, ("tanh",)),
+}
+
+
+class Step(NamedTuple):
+    """How one step is computed: the layer's attributes, resolved."""
+
+    kind: str
+    activations: tuple[str, ...]
+    alpha: tuple[float, ...]
+    beta: tuple[float, ...]
+    clip: float
+    linear_before_reset: bool
+    input_forget: bool
+
+    def act(self, index: int, x: Any) -> Any:
+        """The activation number `index` of x."""
+        function, alpha, beta = ACTIVATIONS[self.activations[index]]
+        alpha = self.alpha[index] if index < len(self.alpha) else alpha
+        beta = self.beta[index] if index < len(self.beta) else beta
+        return function(x, alpha, beta)
+
+    def gate(self, index: int, x: Any) -> Any:
+        """The activation of a clipped sum."""
+        if self.clip > 0:
+            x = t.minimum(t.maximum(x, -self.clip), self.clip)
+        return self.act(index, x)
+
+    def lstm(self, f: Any, i: Any, c: Any, o: Any, old: Any, peep: Sequence[Any] = ()) -> tuple[Any, Any]:
+        """Sums of the gates and the cell's state -> (h', C')."""
+        if peep:
+            f, i = f + peep[0] * old, i + peep[1] * old
+        forget = self.gate(0, f)
+        take = 1 - forget if self.input_forget else self.gate(0, i)
+        new = forget * old + take * self.gate(1, c)
+        if peep:
+            o = o + peep[2] * new
+        return self.gate(0, o) * self.act(2, new), new
+
+    def mix(self, z: Any, n: Any, h: Any, a: Any = None) -> Any:
+        """A GRU's h' from its gates (activated), its old state, and AUGRU's attention."""
+        if a is not None:
+            z = (1 - a) * z
+        return (1 - z) * n + z * h
+
+
+def make_step(kind: str, attrs: Any) -> Step:
+    """The step that a layer's attributes describe. Raises ModelError for unknown activations."""
+    names = tuple(str(n).strip().lower() for n in attrs["activations"]) or KINDS[kind].activations
+    need = len(KINDS[kind].activations)
+    check(len(names) >= need, f"{kind} needs {need} activations, not {len(names)}")
+    for name in names:
+        check(name in ACTIVATIONS, f"unknown activation {name!r}; there are {', '.join(ACTIVATIONS)}")
+    clip = float(attrs["clip"])
+    check(clip >= 0, f"clip {clip} should not be negative")
+    return Step(
+        kind, names, tuple(attrs["activations_alpha"]), tuple(attrs["activations_beta"]), clip,
+        bool(attrs.get("linear_before_reset", False)), bool(attrs.get("input_forget", False)),
+    )  # fmt: skip
+
+
+def checked_lengths(lengths: np.ndarray, steps: int) -> np.ndarray:
+    """Lengths of sequences as i64. Raises InferenceError for one that is not from 0 to `steps`."""
+    wide = np.asarray(lengths).reshape(-1).astype(np.int64)
+    if wide.size and (wide.min() < 0 or wide.max() > steps):
+        raise InferenceError(f"a sequence length is not from 0 to {steps}: {wide.min()} .. {wide.max()}")
+    return wide
+
+
+def run_step(
+    step: Step, xp: np.ndarray, h: np.ndarray, c: np.ndarray | None, r: np.ndarray,
+    rb: np.ndarray | None = None, a: np.ndarray | None = None, peep: Sequence[np.ndarray] = (),
+) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
+    """One step for a batch: xp [B, gates H], states [B, H], r [gates H, H] -> the new states."""
+    if step.kind == "RNN":
+        return step.gate(0, xp + h @ r.T), None
+    if step.kind == "LSTM":
+        f, i, n, o = np.split(xp + h @ r.T, 4, 1)
+        return step.lstm(f, i, n, o, c, peep)
+    size = h.shape[1]
+    z, reset = (step.gate(0, s) for s in np.split(xp[:, : 2 * size] + h @ r[: 2 * size].T, 2, 1))
+    if step.linear_before_reset:
+        past = h @ r[2 * size :].T + (0 if rb is None else rb)
+        n = step.gate(1, xp[:, 2 * size :] + reset * past)
+    else:
+        n = step.gate(1, xp[:, 2 * size :] + (reset * h) @ r[2 * size :].T)
+    return step.mix(z, n, h, a), None
+
+
+def run_steps(
+    step: Step, xp: np.ndarray, h: np.ndarray, c: np.ndarray | None, lengths: np.ndarray, reverse: bool,
+    r: np.ndarray, rb: np.ndarray | None = None, a: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:  # fmt: skip
+    """All steps in one direction: xp [B, T, gates H] -> (all h [B, T, H], last h, last C).
+
+    Of each sequence `lengths` steps are made, from the last of them backwards when `reverse`. What lies
+    behind is 0, and so are the states of a sequence of no steps, as in OpenVINO.
+    """
+    batch, steps = xp.shape[:2]
+    y = np.zeros((batch, steps, h.shape[1]), xp.dtype)
+    h, c = h.copy(), None if c is None else c.copy()
+    h[lengths == 0] = 0
+    if c is not None:
+        c[lengths == 0] = 0
+    for n in range(steps):
+        rows = np.flatnonzero(lengths > n)
+        at = lengths[rows] - 1 - n if reverse else np.full(len(rows), n)
+        attention = None if a is None else a[rows, at]
+        new, cell = run_step(
+            step, xp[rows, at], h[rows], None if c is None else c[rows], r, rb, attention
+        )  # fmt: skip
+        h[rows] = y[rows, at] = new
+        if c is not None and cell is not None:
+            c[rows] = cell
+    return y, h, c
