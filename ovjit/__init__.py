@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ovjit import forks as _forks  # noqa: F401  before all that registers for forks
 from ovjit.version import __version__ as __version__
 from ovjit.version import get_version as get_version
 

@@ -362,6 +362,14 @@ def test_no_home(home, warnings, monkeypatch, place):
     assert sum("no key" in message for message in warnings()) == 1
 
 
+def test_a_home_that_does_not_exist_is_not_made(home, warnings, monkeypatch, tmp_path):
+    """Not even by root, who could."""
+    monkeypatch.setenv("HOME", str(tmp_path / "nonexistent"))
+    _assert_not_kept(warnings, "")
+    assert not keys.find_key().lasting
+    assert not (tmp_path / "nonexistent").exists()
+
+
 def test_a_file_in_the_folders_place(home, warnings):
     (home / ".cache").mkdir()
     (home / ".cache" / "ovjit").write_text("not a folder")

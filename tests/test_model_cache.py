@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -147,6 +150,32 @@ def test_weights_changed_between_reading_and_compiling(model, hashed) -> None:
     hashed.clear()
     compiled = core.compile_model(read, "CPU", {"CACHE_DIR": model.parent / "c"})
     assert not compiled.get_property("LOADED_FROM_CACHE") and hashed
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+def test_weights_changed_through_a_mapping_miss(place, model) -> None:
+    """Stores to a page that is mapped and dirty, or in memory, leave a file's times alone."""
+    if place == "memory":
+        folder = pathlib.Path(tempfile.mkdtemp(dir="/dev/shm"))
+        path = pathlib.Path(shutil.copy(model, folder))
+        shutil.copy(model.with_suffix(".bin"), folder)
+        model = path
+    weights = model.with_suffix(".bin")
+    try:
+        with open(weights, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            at = mapped[:].index(np.float32(SHIFT).tobytes())
+            mapped[at : at + 4] = np.float32(SHIFT).tobytes()  # from now on the page is dirty
+            settle(weights)
+            time.sleep(0.02)
+            before = compile_model(model)(X)[0].copy()
+            status = weights.stat()
+            mapped[at : at + 4] = np.float32(SHIFT + 1).tobytes()
+            assert weights.stat().st_mtime_ns == status.st_mtime_ns
+            after = compile_model(model)(X)[0]
+            assert np.abs(after[0, 0] - before[0, 0] - X[0, 0]) < 1e-4
+    finally:
+        if place == "memory":
+            shutil.rmtree(model.parent)
 
 
 def test_a_file_of_just_now_is_not_recorded(tmp_path) -> None:

@@ -231,6 +231,40 @@ def test_forks_while_another_thread_compiles(tmp_path):
     assert out.split() == ["{0}", "True"]
 
 
+@pytest.mark.parametrize("kind", ["blob", "cut", "stateful"])
+def test_forks_while_another_thread_makes_an_imported_models_program(tmp_path, kind):
+    """The locks of single objects, and late imports, do not outlive their threads."""
+    out = run(tmp_path, f"""
+        import io
+        kind = {kind!r}
+        x = o.parameter([-1, 8], np.float32)
+        y = x
+        rng = np.random.default_rng(3)
+        for _ in range(20):
+            y = o.relu(o.matmul(y, o.constant(rng.random((8, 8), np.float32)), False, False))
+        if kind == "cut":
+            y = o.convert(o.non_zero(y), "f32")
+        if kind == "stateful":
+            from ovjit import opset6
+            y = opset6.assign(o.add(opset6.read_value(y, "v", "f32", ov.PartialShape([-1, 8])), y), "v")
+        compiled = ov.compile_model(ov.Model([y], [x]), "CPU")
+        blob = compiled.export_model().getvalue()
+        a = np.ones((4, 8), np.float32)
+        want = compiled.create_infer_request().infer([a])[0]
+        for i in range(5):
+            again = ov.Core().import_model(blob, "CPU")
+            thread = threading.Thread(target=lambda: again.create_infer_request().infer([a]))
+            thread.start()
+            time.sleep(0.002 * 4 ** i / 4)
+            def child():
+                np.testing.assert_array_equal(again.create_infer_request().infer([a])[0], want)
+            assert in_child(child) == 0, i
+            thread.join()
+        print("done")
+    """)  # fmt: skip
+    assert out.split() == ["done"]
+
+
 def test_forks_while_other_threads_infer(tmp_path):
     out = run(tmp_path, """
         compiled = small(NUM_STREAMS=2)
@@ -399,6 +433,49 @@ def test_the_interpreter_ends_with_inferences_running(tmp_path, end):
         {end}
     """, status=3)  # fmt: skip
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("jobs", ["running", "host steps", "callbacks", "none"])
+def test_waits_after_our_own_atexit_handler(tmp_path, jobs):
+    """A handler that was registered before ovjit was imported runs when the workers have been stopped."""
+    out = run(tmp_path, f"""
+        import atexit
+        jobs = {jobs!r}
+        model = chain(200, 30, NUM_STREAMS=1)
+        eye = np.eye(200, dtype=np.float32)
+        if jobs == "host steps":
+            a = o.parameter([-1, 8], name="a")
+            model = ov.compile_model(ov.Model([o.convert(o.non_zero(a), "f32")], [a]), "CPU")
+            eye = np.eye(8, dtype=np.float32)
+        requests = [model.create_infer_request() for _ in range(8)]
+        seen = []
+        def late():
+            for request in requests:
+                if jobs != "none":
+                    request.wait()
+                request.start_async([eye])
+                assert request.wait_for(20000)
+            model([eye])
+            queue = ov.AsyncInferQueue(model, 2)
+            for callback in (False, True):
+                if callback:
+                    queue.set_callback(lambda request, userdata: seen.append(userdata))
+                for i in range(5):
+                    queue.start_async([eye], i)
+                queue.wait_all()
+            assert seen[-5:] == [0, 1, 2, 3, 4], seen
+            print("late", flush=True)
+        atexit.unregister(late)
+        import ovjit.execution.streams as streams
+        atexit.unregister(streams._at_exit)  # the order of a handler that came first
+        atexit.register(late)
+        atexit.register(streams._at_exit)
+        for request in requests if jobs != "none" else ():
+            if jobs == "callbacks":
+                request.set_callback(seen.append, -1)
+            request.start_async([eye])
+    """)
+    assert out.split() == ["late"]
 
 
 @pytest.mark.parametrize("handler", ["default", "python"])

@@ -25,6 +25,7 @@ from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
 from ovjit.execution import runner, streams
 from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING, STATE
+from ovjit.forks import ForkLock
 from ovjit.graph import dtypes
 from ovjit.graph.bodies import stopping
 from ovjit.graph.graph import Graph, Value
@@ -36,6 +37,9 @@ KERNEL_ERRORS = {1: "an index is out of range"}
 
 #: ns. An inference that took less is run by the thread that waits for it.
 SHORT_JOB = 300_000
+#: ns after which a thread that waits lets signals through.
+_SLICE = 100_000_000
+_FOREVER = 1 << 62
 
 
 class Row(NamedTuple):
@@ -125,7 +129,7 @@ class Executable:
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._stages: dict[bytes, Any] = {}
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         _executables.add(self)
         self.static = all(is_static(v.shape) for v in self.inputs)
@@ -194,7 +198,6 @@ class Executable:
         return job
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # a thread of the parent may have held it
         for job in list(self._jobs):
             job._bound = False  # its workers are started anew
             if job.words[STATE] in (QUEUED, RUNNING):
@@ -207,7 +210,7 @@ class Job:
     __slots__ = (
         "__weakref__", "_addresses", "_bases", "_bound", "_callback_running", "_counters", "_input_shapes",
         "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "address", "error",
-        "executable", "inputs", "notes", "on_done", "outputs", "parts", "words",
+        "executable", "inputs", "notes", "on_cut_short", "on_done", "outputs", "parts", "words",
     )  # fmt: skip
 
     def __init__(self, executable: Executable):
@@ -219,7 +222,9 @@ class Job:
         self.outputs: list[np.ndarray] = [_initial_output(v) for v in executable.outputs]
         self._own: list[np.ndarray | None] = list(self.outputs)
         self._targets: list[np.ndarray | None] = [None] * outputs
+        #: What `start` with `notify` calls at the end, and what Ctrl-C calls if it comes in the midst of it
         self.on_done: Callable[[Job], None] | None = None
+        self.on_cut_short: Callable[[Job], None] | None = None
         self.error: BaseException | None = None
         #: Of a composite: executable -> this job's job of it, and what else it keeps for this job.
         self.parts: dict[Any, Job] = {}
@@ -272,19 +277,18 @@ class Job:
         plan = table.plan
         words = self.words
         if table is not self._table:
-            if words[runner.ACTIVE]:
-                self._keep.append((self._table, self._counters))
-            else:
-                self._keep.clear()
-            self._table = table
-            self._counters = np.zeros(2 * max(len(plan.steps), 1), np.int64)
-            if executable.profiling:
-                self._perf = np.zeros(2 * max(len(plan.steps), 1), np.int64)
-                words[runner.PERF] = self._perf.ctypes.data
+            counters = np.zeros(2 * max(len(plan.steps), 1), np.int64)
+            perf = np.zeros(2 * max(len(plan.steps), 1), np.int64) if executable.profiling else None
+            if not words[runner.ACTIVE]:
+                self._keep.clear()  # no late helper looks at the tables of before
+            self._keep.append((table, counters, perf))
+            # Counters first: a late helper that sees anything of the new table finds no claim of its own.
+            words[runner.COUNTERS] = counters.ctypes.data
+            if perf is not None:
+                words[runner.PERF] = perf.ctypes.data
             words[runner.TABLE] = table.address
             words[runner.STEPS] = len(plan.steps)
             words[runner.BASES] = self._bases.ctypes.data
-            words[runner.COUNTERS] = self._counters.ctypes.data
             threads = executable.threads if plan.parallel else 1
             words[runner.THREADS] = threads
             words[runner.SCRATCH] = plan.scratch_offset
@@ -292,6 +296,8 @@ class Job:
             words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
             self._bases[1] = plan.memory.ctypes.data
             self._bases[2] = table.data.ctypes.data
+            # last: when memory ran out or an interrupt came on the way here, all of it is done again
+            self._table, self._counters, self._perf = table, counters, perf
         if words[runner.THREADS] > 1:
             self._pool.ensure_workers(helpers_only=True)
         first = FIRST_IO + len(self.inputs)
@@ -320,7 +326,9 @@ class Job:
         words[runner.ERROR] = 0
         self._lead()
         if words[runner.ERROR] or words[runner.ABORT]:
-            raise self._failure()
+            error = self._failure()
+            words[runner.ABORT] = words[runner.ERROR] = 0
+            raise error
 
     def _lead(self) -> None:
         """Run on this thread with an arena of the callers'."""
@@ -380,46 +388,60 @@ class Job:
 
     def wait(self, timeout_ms: int | None = None) -> bool:
         """True when the inference and its callback are over. Raises the inference's error, once."""
-        words = self.words
+        words, pool = self.words, self._pool
         if timeout_ms is None and words[runner.STATE] == QUEUED and words[runner.NOTIFY] == runner.SILENT:
             self.run_queued()
         wait = self._native.wait
-        if timeout_ms is None:
-            # short slices let signals through
-            while not wait(self.address, 100_000_000, 0, 0):
-                pass
-        else:
-            left = timeout_ms * 1_000_000
-            while not wait(self.address, min(left, 100_000_000), 0, 0):
-                left -= 100_000_000
+        # short slices let signals through
+        left = _FOREVER if timeout_ms is None else timeout_ms * 1_000_000
+        piece = _SLICE
+        while not wait(self.address, min(left, piece), 0, 0):
+            if timeout_ms is not None:
+                left -= piece
                 if left <= 0:
                     return False
+            if not pool.workers and words[runner.STATE] == QUEUED:
+                piece = 1_000_000
+                self.run_queued(even_long=True)  # the interpreter is ending: nobody else will
         if words[runner.STATE] == DONE:
-            words[runner.STATE] = IDLE
-            self._pool.running.pop(self.address, None)
+            pool.running.pop(self.address, None)
             if words[runner.ABORT] or words[runner.ERROR]:
-                self.error = self.error or self._failure()
+                self._note_failure()
+            words[runner.STATE] = IDLE  # last: interrupted on the way here, the next wait does it again
         error, self.error = self.error, None
         if error is not None:
             raise error
         return True
 
-    def run_queued(self) -> bool:
+    def run_queued(self, even_long: bool = False) -> bool:
         """Run the job on this thread, callback included, if it still waits for a worker: handing it over
-        would take longer than many inferences. False when a worker has it, when all streams are in use, and
-        for what is not known to be short, since it could not be interrupted."""
-        native, pool = self._native, self._pool
-        if not 0 < self.latency_ns < SHORT_JOB or self.words[runner.NOTIFY] == runner.IN_PYTHON:
+        would take longer than many inferences. False when a worker has it, when all streams are in use, and,
+        unless `even_long`, for what is not known to be short, since it could not be interrupted."""
+        if not even_long and (
+            not 0 < self.latency_ns < SHORT_JOB or self.words[runner.NOTIFY] == runner.IN_PYTHON
+        ):
             return False
-        if not native.steal(pool.address, self.address, 0, 0):
-            return False
+        pool = self._pool
+        try:
+            if not self._native.steal(pool.address, self.address, threading.get_ident(), 0):
+                return False
+            self.lead_taken()
+            pool.complete(self.address)
+        except BaseException:
+            pool.complete_taken()
+            raise
+        return True
+
+    def lead_taken(self) -> None:
+        """Run a job that this thread has taken out of the queue; what goes wrong is the job's error."""
         try:
             self._lead()
         except BaseException as error:
+            if streams.is_interrupt(error):
+                if self._table.in_python:  # type: ignore[union-attr]
+                    self.error = Cancelled("the inference was interrupted")
+                raise
             self.error = error
-        native.release(pool.address, 0, 0, 0)
-        pool.complete(self.address)
-        return True
 
     def cancel(self) -> None:
         """Stop between two steps; `wait` then raises Cancelled."""
@@ -431,15 +453,16 @@ class Job:
     @property
     def latency_ns(self) -> int:
         """Nanoseconds that the last inference took."""
-        return self.words[runner.ENDED] - self.words[runner.STARTED]
+        return max(self.words[runner.ENDED] - self.words[runner.STARTED], 0)
+
+    def _note_failure(self) -> None:
+        """Make what the runner has left in the job its `error`, unless it has one."""
+        if self.error is None:
+            self.error = self._failure()
+        self.words[runner.ABORT] = self.words[runner.ERROR] = 0
 
     def _failure(self) -> BaseException:
-        """The exception for what the runner has left in the job."""
         error = self.words[runner.ERROR]
-        self.words[runner.ABORT] = self.words[runner.ERROR] = 0
-        if self.error is not None:
-            failure, self.error = self.error, None
-            return failure
         if not error:
             return Cancelled("the inference was cancelled")
         step = self._table.plan.steps[error >> 32]  # type: ignore[union-attr]
@@ -452,16 +475,25 @@ class Job:
         """Run `on_done` on the worker. What it raises is the request's business."""
         words = self.words
         if words[runner.ERROR] or words[runner.ABORT]:
-            self.error = self._failure()
+            self._note_failure()
         self._callback_running = True
         if self.on_done is not None and words[runner.NOTIFY]:
+            done, cut_short = self.on_done, self.on_cut_short
+            self.on_done = self.on_cut_short = None  # they lead back to the request: no cycle stays
             try:
-                self.on_done(self)
+                done(self)
             except BaseException as error:
+                if streams.is_interrupt(error):
+                    self.on_cut_short = cut_short
+                    raise
                 self.error = error
 
-    def failed(self, error: BaseException) -> None:
-        self.error = error
+    def cut_short(self) -> None:
+        """Ctrl-C came during `call_back`."""
+        cut_short = self.on_cut_short
+        self.on_done = self.on_cut_short = None
+        if cut_short is not None:
+            cut_short(self)
 
     def lose(self) -> None:
         """In a forked child: end a job that only the parent has a thread for."""
@@ -471,6 +503,7 @@ class Job:
                 "the process was forked during this inference, which ends in the parent"
             )
             self.call_back()
+        self.words[runner.OWNER] = self.words[runner.LEADS] = 0
         self.words[runner.STATE] = DONE
 
     def run_on_worker(self, arena: streams.Arena) -> None:

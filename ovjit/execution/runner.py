@@ -34,8 +34,10 @@ STEP_KERNEL, STEP_ARGS, STEP_CHUNKS = range(3)
 #: A job, the block of integers that one inference is. STATE is slept on.
 (
     STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
-    WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST,
-) = range(22)  # fmt: skip
+    WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST, OWNER, LEADS,
+) = range(24)  # fmt: skip
+#: OWNER is the thread that has taken the job to bring it to its end, written in the same stroke as it is
+#: taken: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS.
 JOB_WORDS = 32
 IDLE, QUEUED, RUNNING, DONE = range(4)
 
@@ -69,10 +71,11 @@ SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 WALK = """@njit(nogil=True)
 def kernel(job, generation, scratch, leading):
     perf = ld(job, {PERF})
-    steps = ld(job, {STEPS})
-    table = ld(job, {TABLE})
-    bases = ld(job, {BASES})
-    counters = ld(job, {COUNTERS})
+    # in this order: a late thread that sees a later table sees that table's counters too, and claims nothing
+    steps = aload(job + {STEPS} * 8)
+    table = aload(job + {TABLE} * 8)
+    bases = aload(job + {BASES} * 8)
+    counters = aload(job + {COUNTERS} * 8)
     s = ld(job, {FIRST})
     alive = 1
     while s < steps and alive == 1:
@@ -179,6 +182,7 @@ def kernel(job, pool, arena, unused):
 
 #: Tell whoever waits that the job is over.
 _FINISH = """
+    st_i64(job + {OWNER} * 8, 0)
     astore(job + {STATE} * 8, {DONE})
     if aload(job + {WAITERS} * 8) > 0:
         wake(job + {STATE} * 8, 1 << 30)
@@ -205,6 +209,7 @@ def kernel(pool, arena, arena_size, resume):
                     st_i64(pool + {HEAD} * 8, ld(head, {NEXT}))
                     if ld(head, {NEXT}) == 0:
                         st_i64(pool + {TAIL} * 8, 0)
+                    st_i64(job + {LEADS} * 8, 1)
                     aadd(pool + {LEADERS} * 8, 1)
                 astore(pool + {LOCK} * 8, 0)
                 if aload(pool + {HEAD} * 8) != 0 and aload(pool + {SPINNERS} * 8) == 0:
@@ -216,6 +221,7 @@ def kernel(pool, arena, arena_size, resume):
                 return job
             astore(job + {STATE} * 8, {RUNNING})
             call4(ld(pool, {LEAD_AT}), job, pool, arena, 0)
+            st_i64(job + {LEADS} * 8, 0)
             aadd(pool + {LEADERS} * 8, -1)
             if ld(job, {NOTIFY}) != 0:
                 if ld(job, {NOTIFY}) == {MAIL}:
@@ -308,6 +314,8 @@ def kernel(pool, arena, arena_size, resume):
 SUBMIT = """@njit(nogil=True)
 def kernel(pool, job, unused, unused2):
     st_i64(job + {NEXT} * 8, 0)
+    st_i64(job + {OWNER} * 8, 0)
+    st_i64(job + {LEADS} * 8, 0)
     astore(job + {STATE} * 8, {QUEUED})
     while cas(pool + {LOCK} * 8, 0, 1) == 0:
         pause()
@@ -324,9 +332,10 @@ def kernel(pool, job, unused, unused2):
     return 0
 """
 
-#: steal(pool, job, _, _): take a job that no worker has begun out of the queue, leadership with it; 1 or 0.
+#: steal(pool, job, who, _): take a job that no worker has begun out of the queue, leadership with it; 1 or 0.
+#: It is OWNER's then, and ENDED is 0 until it has run.
 STEAL = """@njit(nogil=True)
-def kernel(pool, job, unused, unused2):
+def kernel(pool, job, who, unused):
     taken = 0
     while cas(pool + {LOCK} * 8, 0, 1) == 0:
         pause()
@@ -345,6 +354,9 @@ def kernel(pool, job, unused, unused2):
             if after == 0:
                 st_i64(pool + {TAIL} * 8, before)
             aadd(pool + {LEADERS} * 8, 1)
+            st_i64(job + {LEADS} * 8, 1)
+            st_i64(job + {OWNER} * 8, who)
+            st_i64(job + {ENDED} * 8, 0)
             astore(job + {STATE} * 8, {RUNNING})
             taken = 1
     astore(pool + {LOCK} * 8, 0)
@@ -389,8 +401,8 @@ FINISH = (
 _NAMES = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int)}
 
 
-#: take(box, ns, who, _): the address of a job out of the box; 0 when ns have passed, or after a kick. NEXT
-#: then says who has it, should an interrupt lose the address.
+#: take(box, ns, who, _): the address of a job out of the box, whose OWNER is then who; 0 when ns have passed,
+#: or after a kick.
 TAKE = """@njit(nogil=True)
 def kernel(box, ns, who, unused):
     aadd(box + {BOX_WAITERS} * 8, 1)
@@ -409,7 +421,7 @@ def kernel(box, ns, who, unused):
                     st_i64(box + {BOX_TAIL} * 8, 0)
             astore(box + {BOX_LOCK} * 8, 0)
             if job != 0:
-                st_i64(job + {NEXT} * 8, who)
+                st_i64(job + {OWNER} * 8, who)
                 break
         if ns == 0 or (spins > 0 and aload(box + {COUNT} * 8) != seen):
             break
@@ -446,9 +458,12 @@ def kernel(address, count, unused, unused2):
     return 0
 """
 
-#: release(pool, _, _, _): a worker gives up leadership that it held for Python.
+#: release(pool, job, _, _): whoever has run the job in Python no longer leads, if he did.
 RELEASE = """@njit(nogil=True)
-def kernel(pool, unused, unused2, unused3):
+def kernel(pool, job, unused, unused2):
+    if ld(job, {LEADS}) == 0:
+        return 0
+    st_i64(job + {LEADS} * 8, 0)
     aadd(pool + {LEADERS} * 8, -1)
     aadd(pool + {WAKE} * 8, 1)
     if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {SPINNERS} * 8) == 0:

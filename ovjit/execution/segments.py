@@ -6,7 +6,6 @@ come; a part that has to be cut again is. Every job has a job for each part that
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from ovjit.compiler.partition import Cut
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution import runner
+from ovjit.forks import ForkLock
 from ovjit.graph import interp
 from ovjit.graph.bodies import stopping
 from ovjit.graph.graph import Graph, Node, Value
@@ -43,7 +43,7 @@ class Stages:
         self.cut = cut
         self._config = {k: v for k, v in config.items() if k != "watch"}
         self._config["stage"] = config.get("stage", 0) + 1
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._after: dict[tuple[int, ...], Executable | Graph] = {}
         self.before = None if cut.before is None else Executable(cut.before, self._config)
         if cut.results and all(v.shape is not None for v in cut.passed):
@@ -75,7 +75,7 @@ class StagedRun:
         cut = self.stages.cut
         have: dict[Value, np.ndarray] = dict(zip(cut.graph.inputs, job.inputs, strict=True))  # type: ignore[arg-type]
         times: list[HostTime] = []
-        job.notes[self] = times
+        job.notes["times"] = self, times  # of the last run alone: every set of shapes has a run of its own
         if self.stages.before is not None:
             made_before = _run_part(job, self.stages.before, [have[v] for v in cut.before.inputs])  # type: ignore[union-attr]
             have.update(zip(cut.kept, made_before, strict=True))
@@ -136,7 +136,8 @@ class StagedRun:
         parts = [p for p in (self.stages.before, *self.stages._after.values()) if p in job.parts]
         rows = [row for part in parts[:1] if part is self.stages.before for row in job.parts[part].profile()]
         timed = job.executable.profiling
-        for node, began, ended in job.notes.get(self, ()):
+        ran, times = job.notes.get("times", (None, ()))
+        for node, began, ended in times if ran is self else ():
             spent = ended - began if timed else 0
             status = "EXECUTED" if timed else "NOT_RUN"
             rows.append(Row(node.name, node.op.name, "ref_numpy", status, spent, spent, node.origins))

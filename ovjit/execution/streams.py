@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ovjit.execution import runner
-from ovjit.execution.runner import JOB_WORDS, NOTIFY, POOL_WORDS, STATE, STOP, STREAMS, WAKE
+from ovjit.execution.runner import JOB_WORDS, LEADS, NOTIFY, OWNER, POOL_WORDS, STATE, STOP, STREAMS, WAKE
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Job
@@ -37,6 +37,7 @@ class Arena:
     def reserve(self, size: int) -> None:
         if size > self.size:
             self.memory = None  # let go before asking again
+            self.address = self.size = 0  # should there not be that much, this is an arena of nothing
             self.memory = np.empty(size + 64, np.uint8)
             self.address = (self.memory.ctypes.data + 63) // 64 * 64
             self.size = size
@@ -59,6 +60,7 @@ class Pool:
         self.threads = threads
         self.lock = threading.Lock()
         self.running: dict[int, Job] = {}  # queued and running jobs by address: keeps their memory alive
+        self._short_of_threads = False
         self.reset()
 
     def reset(self) -> None:
@@ -78,34 +80,65 @@ class Pool:
     def ensure_workers(self, helpers_only: bool = False) -> None:
         """Start the threads on first use: all, or with `helpers_only` one fewer, for jobs that callers lead.
 
-        A thread that is too many for the cores takes one from those who work. Raises RuntimeError when the
-        process may have no more threads.
+        A thread that is too many for the cores takes one from those who work. Where the process may have no
+        more threads, it goes with those that there are. None is started when the interpreter is ending.
         """
         count = max(self.threads, self.streams) - helpers_only
-        if len(self.workers) >= count:
+        if len(self.workers) >= count or self.words[STOP]:
             return
         with self.lock:
             runner.native()
             for i in range(len(self.workers), count):
                 worker = threading.Thread(target=_work, args=(self,), name=f"ovjit-{i}", daemon=True)
-                worker.start()
+                try:
+                    worker.start()
+                except RuntimeError as error:
+                    if not self._short_of_threads:
+                        self._short_of_threads = True
+                        log.warning("inferences run on %d of %d threads: %s", i, count, error)
+                    return
                 self.workers = [*self.workers, worker]
 
     def submit(self, job: Job) -> None:
-        """Queue a job; a worker runs it."""
+        """Queue a job; a worker runs it, or this thread at once where there are no workers."""
         self.ensure_workers()
         if len(self.running) > 256:
             self.sweep()
         self.running[job.address] = job
         runner.native().submit(self.address, job.address, 0, 0)
+        if not self.workers:
+            job.run_queued(even_long=True)
 
     def complete(self, address: int) -> None:
-        """Run the callback of a job that is over, and let its waiters go."""
+        """Run the callback of a job that is over, and let its waiters go. Ctrl-C is raised when that is done:
+        the callback may then have been cut short."""
         job = self.running.get(address)
-        if job is not None:  # else interrupted here, and called again
+        if job is None:
+            return
+        native = runner.native()
+        try:
+            job.words[OWNER] = 0  # from here on it is this frame's
+            if job.words[LEADS]:
+                native.release(self.address, address, 0, 0)
             job.call_back()
-            self.running.pop(address, None)
-        runner.native().finish(address, 0, 0, 0)
+        except BaseException:
+            job.cut_short()
+            raise
+        finally:
+            try:
+                self.running.pop(address, None)
+            finally:
+                native.finish(address, 0, 0, 0)
+
+    def complete_taken(self) -> None:
+        """After an interrupt: end the jobs that this thread has taken and not brought to their end."""
+        me = threading.get_ident()
+        for address, job in list(self.running.items()):
+            words = job.words
+            if words[OWNER] == me and words[STATE] == runner.RUNNING:
+                if words[LEADS] and not words[runner.ENDED]:
+                    job.lead_taken()
+                self.complete(address)
 
     def sweep(self) -> None:
         """Forget jobs that are over and that nobody has waited for."""
@@ -145,17 +178,21 @@ def _work(pool: Pool) -> None:
             try:
                 arena.reserve(job.words[runner.ARENA_SIZE])
             except MemoryError as error:
-                job.failed(error)
-                native.release(pool.address, 0, 0, 0)
+                job.error = error
             else:
                 resume = address
                 del job
                 continue
         elif job.words[NOTIFY] == runner.IN_PYTHON:
             job.run_on_worker(arena)
-            native.release(pool.address, 0, 0, 0)
         del job
         pool.complete(address)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """True for a Ctrl-C in the thread that Python gives them to. It is nobody's error: it is raised where it
+    comes, when what was under way has been brought to an end."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 class Box:
@@ -176,12 +213,7 @@ class Box:
 
     def take(self, ns: int) -> int:
         """The address of a job whose callback is due, for `Pool.complete`; 0 when there is none yet."""
-        return runner.native().take(self.address, ns, -threading.get_ident(), 0)
-
-    @staticmethod
-    def has(job: Job) -> bool:
-        """True for a job that this thread took and that is not complete."""
-        return job.words[STATE] == runner.RUNNING and job.words[runner.NEXT] == -threading.get_ident()
+        return runner.native().take(self.address, ns, threading.get_ident(), 0)
 
     def kick(self) -> None:
         """Let those who wait in `take` return."""
@@ -212,6 +244,8 @@ _blocks_lock = threading.RLock()  # a job may be collected while its own thread 
 def take_block() -> tuple[int, memoryview]:
     """(address, words) of a job's block; give it back with `give_block`."""
     with _blocks_lock:
+        if _graveyard:
+            _sweep_graveyard()
         if not _free_blocks:
             slab = np.zeros(_BLOCKS * JOB_WORDS + 8, np.int64)
             skip = -slab.ctypes.data % 64 // 8
@@ -233,20 +267,30 @@ def _new_box() -> tuple[int, np.ndarray]:
     return (memory.ctypes.data + 63) // 64 * 64, memory
 
 
-#: What jobs have left behind while a late worker was still looking at it.
-_graveyard: list[tuple[memoryview, object]] = []
+#: What jobs have left behind while a late worker was still looking at it: address, words, memory.
+_graveyard: list[tuple[int, memoryview, object]] = []
 
 
 def give_block(address: int, words: memoryview, memory: object) -> None:
-    """Recycle a block. `memory` is all that the job pointed to; it is let go when no worker looks at it."""
+    """Recycle a block. `memory` is all that the job pointed to. While a late worker looks at the block, both
+    stay as they are: it may have claimed a slot and not yet read where the tables are."""
     with _blocks_lock:
+        _graveyard.append((address, words, memory))
+        _sweep_graveyard()
+
+
+def _sweep_graveyard() -> None:
+    waiting = []
+    for grave in _graveyard:
+        address, words, _ = grave
         if words[runner.ACTIVE]:
-            _graveyard.append((words, memory))
-        _graveyard[:] = [(w, m) for w, m in _graveyard if w[runner.ACTIVE]]
+            waiting.append(grave)
+            continue
         for i in range(JOB_WORDS):
             if i not in (runner.GENERATION, runner.ACTIVE, runner.SLOTS):
                 words[i] = 0
         _free_blocks.append((address, words))
+    _graveyard[:] = waiting
 
 
 def _after_fork() -> None:
@@ -257,7 +301,7 @@ def _after_fork() -> None:
         slab[words + runner.ACTIVE : words + _BLOCKS * JOB_WORDS : JOB_WORDS] = 0
     for memory in _box_memories:
         memory[:] = 0
-    _graveyard.clear()
+    _sweep_graveyard()  # nobody looks at anything here
     free_arenas.clear()
     for pool in _pools.values():
         lost = list(pool.running.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from ovjit.compiler.passes.variables import Lifted, Variable, lift, public_outputs
 from ovjit.compiler.plan import Plan
 from ovjit.errors import InferenceError
+from ovjit.forks import ForkLock
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
 
@@ -33,7 +33,7 @@ class StatefulProgram:
         self.inputs: Sequence[Any] = main.inputs[: self.public_inputs]
         self.outputs: Sequence[Any] = main.outputs[: self.public_outputs]
         self._config = config
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._inits: list[Any] | None = None
         if lifted is not None:
             self._inits = [self._prepared(init) for init in lifted.inits]

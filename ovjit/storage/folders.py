@@ -48,9 +48,11 @@ def user_folder(kind: str) -> str:
 
 
 def _home(kind: str) -> str:
-    if os.environ.get("HOME") is not None and not os.path.isabs(os.environ["HOME"]):
-        return ""
-    return os.path.expanduser(f"~/.{kind}")
+    """A home is never made: where there is none, not even root leaves files."""
+    home = os.environ.get("HOME")
+    if home is None:
+        home = os.path.expanduser("~")
+    return os.path.join(home, f".{kind}") if os.path.isabs(home) and os.path.isdir(home) else ""
 
 
 def check_private(path: str) -> None:

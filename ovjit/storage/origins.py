@@ -3,6 +3,11 @@
 A model read from a file is hashed to look it up among cached models. While a file's device, inode, size and
 times are those of the last time, its bytes are too, and a sealed record in the cache folder stands for the
 hash: its name derives from everything but those bytes, its content is the digest.
+
+Stores through a shared mapping show in a file's times when they touch a page for the first time since it was
+mapped; in memory (tmpfs) never. So a record is only made on file systems of which this is known, and while
+nobody has the file open for writing: the system grants a lease then. It does so to the file's owner; the
+weights of others are hashed each time.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 import stat
 import time
 import weakref
@@ -33,6 +39,10 @@ _LARGEST = 4096
 _TOUCH_SECONDS = 3600
 
 
+#: File systems that set a file's times when a mapped page is first written to.
+_TELLING = frozenset(("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "xfs"))
+
+
 class Origin(NamedTuple):
     """A file that an array's bytes are those of, as it was when it was opened."""
 
@@ -48,7 +58,40 @@ class Origin(NamedTuple):
 
     def is_settled(self) -> bool:
         """True when a change from now on would be seen in the file's times."""
-        return max(self.state[-2:]) < (time.time() - SETTLED_SECONDS) * 1e9
+        return max(self.state[-2:]) < (time.time() - SETTLED_SECONDS) * 1e9 and self._has_no_writer()
+
+    def _has_no_writer(self) -> bool:
+        """True when nobody has the file open or mapped for writing, and later writes will show."""
+        if _file_system(self.state[0]) not in _TELLING:
+            return False
+        import fcntl
+
+        try:
+            descriptor = os.open(self.path, READ)
+            try:
+                # whoever opens it in this moment waits; we would be told by a signal, of which nobody dies
+                fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            finally:
+                os.close(descriptor)
+        except (OSError, AttributeError):  # a writer, another's file, another operating system
+            return False
+        return True
+
+
+def _file_system(device: int) -> str:
+    """The type of the file system with this device number; "" when it is not known."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                fields = line.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1]
+    except (OSError, LookupError, ValueError):
+        pass
+    return ""
 
 
 def file_state(status: os.stat_result) -> tuple[int, ...]:

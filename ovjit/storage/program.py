@@ -16,7 +16,6 @@ decides where native code reads and writes, so that it is only ever used when it
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from ovjit.compiler.plan import HostCall, Plan, Step
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
 from ovjit.execution.job import make_program
+from ovjit.forks import ForkLock
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.storage.container import BlobError
@@ -178,7 +178,7 @@ class StoredProgram:
         self._config = config
         self._graph: Graph | None = None
         self._compiled: Any = None
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         try:
             self.kernels = [StoredKernel(str(symbol), str(name)) for symbol, name, _, _ in tables["kernels"]]
             self._places = [(offset, size) for _, _, offset, size in tables["kernels"]]

@@ -6,6 +6,9 @@ needs one. With a callback, the worker that ran the inference calls it and puts 
 happened. Callbacks that have proved quick need not wait for a worker to get the GIL: jobs that are over then
 go to the queue's box, and a thread that waits for a job takes them there and runs their callbacks itself.
 The first exception is kept and raised by the next `start_async` or `wait_all`.
+
+Ctrl-C may come between two calls anywhere, see `request.py`. A job that is on its way between those places
+then is in none; `find_lost` puts it back.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import atexit
 import operator
 import os
+import sys
 import threading
 import time
 import weakref
@@ -21,9 +25,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ovjit.api.run.compiled import CompiledModel
-from ovjit.api.run.request import NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly
+from ovjit.api.run.request import _GUARDED, NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly
 from ovjit.errors import Busy
-from ovjit.execution.streams import Box
+from ovjit.execution.streams import Box, is_interrupt
 
 _get_ident = threading.get_ident
 _clock = time.perf_counter_ns
@@ -34,14 +38,16 @@ _LOOK_AROUND = 1
 _QUICK_CALLS, _QUICK_NS = 3, 200_000
 #: ns after which a thread that waits for callbacks lets signals through
 _SLICE = 100_000_000
+#: The same where there are no workers who would wake it.
+_MOMENT = 1_000_000
 
 
 class _Pool:
     """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
 
     __slots__ = (
-        "__weakref__", "box", "callback", "calling", "error", "idle", "numbers", "quick", "requests",
-        "running", "silent", "sleeping", "userdata", "workers",
+        "__weakref__", "blocked", "box", "callback", "calling", "error", "idle", "lock", "numbers", "quick",
+        "requests", "running", "silent", "sleeping", "suspect", "userdata", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: list[InferRequest]):
@@ -57,6 +63,9 @@ class _Pool:
         self.error: BaseException | None = None
         self.workers = requests[0]._compiled._executable.pool
         self.box = Box()
+        self.lock = threading.Lock()  # of `blocked`
+        self.blocked: set[int] = set()  # threads that wait for a job in a callback
+        self.suspect = False  # an interrupt may have lost a job
         self.sleeping = 0  # threads that wait at the box
         self.quick = 0  # callbacks in a row that took no time to speak of
 
@@ -87,7 +96,7 @@ class _Pool:
                     # the worker may not yet have returned from the callback that put this job back
                     _wait_quietly(job)
                     request._pending = NOTIFIED
-                    job.on_done = self.done
+                    job.on_done, job.on_cut_short = self.done, self.cut_short
                     self.running[i] = None
                     starting = True
                     # a callback that may block belongs on a worker, where it holds up nobody
@@ -114,15 +123,16 @@ class _Pool:
 
     def serve(self, ns: int) -> bool:
         """Run the callback of a job that is over, if one is within `ns`; or a job that nobody has begun."""
-        if ns:
-            for i in list(self.running):
-                job = self.requests[i]._job
-                if job.queued and job.mailed and job.run_queued():
-                    return True
         try:
-            self.sleeping += 1
+            alone = not self.workers.workers
+            if ns:
+                for i in list(self.running):
+                    job = self.requests[i]._job
+                    if job.queued and (alone or job.mailed) and job.run_queued(even_long=alone):
+                        return True
             try:
-                address = self.box.take(ns)
+                self.sleeping += 1
+                address = self.box.take(min(ns, _MOMENT) if alone else ns)
             finally:
                 self.sleeping -= 1
             if not address:
@@ -130,23 +140,8 @@ class _Pool:
             self.workers.complete(address)
             return True
         except BaseException:
-            self.complete_taken()
+            self.workers.complete_taken()
             raise
-
-    def complete_taken(self) -> None:
-        """After an interrupt (Ctrl-C is noticed when `take` returns): end the job that this thread took."""
-        for i, request in enumerate(self.requests):
-            job = request._job
-            if not self.box.has(job):
-                continue
-            if job.on_done is None and i not in self.calling.get(_get_ident(), ()):
-                # interrupted in `done`, outside of the callback
-                if request._pending == NOTIFIED:
-                    request._settle(job.error)
-                if i in self.running:
-                    del self.running[i]
-                    self.put_back(i)
-            self.workers.complete(job.address)
 
     def serve_the_rest(self) -> None:
         """Before leaving the box: what came while this thread waited is nobody else's."""
@@ -155,7 +150,6 @@ class _Pool:
 
     def done(self, job: Any) -> None:
         """After an inference, on a worker or a thread that waits: the callback, and the job is free again."""
-        job.on_done = None
         i = self.numbers[job]
         request = self.requests[i]
         me = _get_ident()
@@ -169,6 +163,8 @@ class _Pool:
             try:
                 callback(request, self.userdata[i])
             except BaseException as raised:
+                if is_interrupt(raised):
+                    raise
                 error = raised
             self.quick = self.quick + 1 if _clock() - began < _QUICK_NS else 0
             request._calling = 0
@@ -182,6 +178,40 @@ class _Pool:
             self.error = error
         self.running.pop(i, None)
         self.put_back(i)
+
+    def cut_short(self, job: Any) -> None:
+        """Ctrl-C came on the way through `done`: the job is free again, its callback not called again."""
+        i = self.numbers[job]
+        self.requests[i]._cut_short(job)
+        me = _get_ident()
+        mine = self.calling.get(me)
+        if mine and mine[-1] == i:
+            mine.pop()
+            if not mine:
+                del self.calling[me]
+        if self.running.pop(i, 0) is None:
+            self.put_back(i)
+        else:
+            self.suspect = True
+
+    def find_lost(self) -> None:
+        """Put jobs back that an interrupt has left nowhere; not while another thread may have one in its
+        hands, for it is called again."""
+        me = _get_ident()
+        for thread, frame in list(sys._current_frames().items()):
+            step: Any = frame
+            while step is not None and thread != me:
+                if step.f_code in _ON_THE_WAY and self in (
+                    step.f_locals.get("self"), step.f_locals.get("pool")
+                ):  # fmt: skip
+                    return
+                step = step.f_back
+        self.suspect = False
+        for i in {*range(len(self.requests))} - {*self.idle, *self.silent, *self.running}:
+            if self.requests[i]._pending == SILENT:
+                self.silent.append(i)
+            else:
+                self.put_back(i)
 
     def reap(self, i: int) -> None:
         """Collect a silent job whose inference is over, unless another thread just did."""
@@ -230,6 +260,10 @@ class _Pool:
 
     def wait_for_one(self) -> None:
         """Wait until a job may be free."""
+        if self.suspect:
+            self.find_lost()
+            if self.idle:
+                return
         silent = list(self.silent)
         for i in silent:
             if not self.requests[i]._job.busy:
@@ -244,12 +278,25 @@ class _Pool:
         if silent:
             self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)
             return
-        if len(self.requests) == len(self.calling) == 1 and _get_ident() in self.calling:
-            raise Busy("the queue's only job runs this callback: it cannot start another inference")
+        self.block(len(self.requests))
         try:
             self.serve(_SLICE)
         finally:
+            self.blocked.discard(_get_ident())
             self.serve_the_rest()
+
+    def block(self, jobs: int) -> None:
+        """Before a wait in a callback for one of so many jobs. Busy if all are in callbacks that wait."""
+        me = _get_ident()
+        if me not in self.calling:
+            return
+        with self.lock:
+            self.blocked.add(me)
+            held = {i for thread in self.blocked for i in self.calling.get(thread, ())}
+            if len(held) < jobs:
+                return
+            self.blocked.discard(me)
+        raise Busy(f"all {jobs} jobs of the queue are in callbacks that wait for one: none can come")
 
     def wait_all(self) -> None:
         """Wait for all jobs but those whose callbacks this thread is in."""
@@ -257,9 +304,11 @@ class _Pool:
         for i in list(self.silent):
             self.wait_silent(i, None)
         try:
-            while self.running.keys() - mine:
+            while others := self.running.keys() - mine:
+                self.block(len(others) + len(mine))
                 self.serve(_SLICE)
         finally:
+            self.blocked.discard(_get_ident())
             self.serve_the_rest()
         for i, request in enumerate(self.requests):
             if i not in mine:
@@ -269,6 +318,8 @@ class _Pool:
         """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
         self.running.clear()
         self.calling.clear()
+        self.blocked.clear()
+        self.lock = threading.Lock()
         self.sleeping = 0
         silent = set(self.silent)
         self.idle = deque(i for i in range(len(self.requests)) if i not in silent)
@@ -344,22 +395,30 @@ class AsyncInferQueue:
         TypeError for inputs that do not fit.
         """
         pool = self._pool
-        if pool.silent:
-            pool.reap_finished()
-        if pool.error is not None:
-            pool.raise_error()
         try:
-            i = pool.idle.popleft()
-        except IndexError:
-            i = pool.take()
+            if pool.silent:
+                pool.reap_finished()
             if pool.error is not None:
-                pool.idle.appendleft(i)
                 pool.raise_error()
-        pool.start(i, inputs, userdata, share_inputs)
+            try:
+                i = pool.idle.popleft()
+            except IndexError:
+                i = pool.take()
+                if pool.error is not None:
+                    pool.idle.appendleft(i)
+                    pool.raise_error()
+            pool.start(i, inputs, userdata, share_inputs)
+        except BaseException:
+            pool.suspect = True
+            raise
 
     def wait_all(self) -> None:
         """Wait until all inferences and callbacks have ended. Raises the first exception of one of them."""
-        self._pool.wait_all()
+        try:
+            self._pool.wait_all()
+        except BaseException:
+            self._pool.suspect = True
+            raise
         self._pool.raise_error()
 
     def is_ready(self) -> bool:
@@ -370,11 +429,15 @@ class AsyncInferQueue:
     def get_idle_request_id(self) -> int:
         """The number of the job that `start_async` would take; waits until one is free."""
         pool = self._pool
-        while True:
-            try:
-                return pool.idle[0]
-            except IndexError:
-                pool.wait_for_one()
+        try:
+            while True:
+                try:
+                    return pool.idle[0]
+                except IndexError:
+                    pool.wait_for_one()
+        except BaseException:
+            pool.suspect = True
+            raise
 
     def set_callback(self, callback: Callable[[InferRequest, Any], Any]) -> None:
         """Have `callback(request, userdata)` called on a worker after every inference that succeeds."""
@@ -409,3 +472,13 @@ class AsyncInferQueue:
 
     def __repr__(self) -> str:
         return f"<AsyncInferQueue: {len(self)} jobs>"
+
+
+_GUARDED.add(_Pool.start.__code__)
+#: Where a thread may have a job's number in its hands alone.
+_ON_THE_WAY = {
+    function.__code__
+    for function in (
+        AsyncInferQueue.start_async, _Pool.take, _Pool.start, _Pool.reap, _Pool.done, _Pool.put_back
+    )  # fmt: skip
+}

@@ -8,14 +8,21 @@ it taken gets `Busy`. After an asynchronous inference without a callback nobody 
 `_pending` says SILENT, and the next who comes collects the result (`_collect`). With a callback, `_done` does
 that on the worker, before it calls, so that a request is free again in its own callback; `wait` goes on
 until the callback has returned.
+
+Ctrl-C. CPython looks for signals when a call returns, when a function begins and at the end of a loop's body;
+stores between two calls are one stroke. One interrupt at any such place leaves a request that goes on
+working: what is under way is ended first (`_cut_short`), and a guard whose taker never came to use it is
+found by looking for him (`_is_abandoned`).
 """
 
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 import warnings
 from collections.abc import Callable
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +33,10 @@ from ovjit.api.run.inputs import assign_inputs, port_index
 from ovjit.api.run.profiling import ProfilingInfo, profiling_info
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
-from ovjit.api.tensors.memory import address_of
+from ovjit.api.tensors.memory import address_of, place_of
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.errors import Busy, InferenceError
+from ovjit.errors import Busy, Cancelled, InferenceError
+from ovjit.execution.streams import is_interrupt
 
 if TYPE_CHECKING:
     from ovjit.api.model.variables import VariableState
@@ -158,6 +166,7 @@ class InferRequest:
         else:
             pairs = ()
         ready = []
+        slot: Any = None
         tables = self._tables
         try:
             if share:
@@ -170,14 +179,16 @@ class InferRequest:
                         or not value.flags.carray
                     ):
                         break
-                    ready.append((slot, value))
+                    if value is not slot.current or slot.place.value != slot.address:
+                        ready.append((slot, value))
                 else:
                     for slot, value in ready:
-                        if value is not slot.current:
-                            slot.target = slot.own_shape = None
-                            slot.current = value
-                            self._set_input(slot.index, value, address_of(value))
-                    if ready:
+                        slot.target = slot.own_shape = None
+                        slot.current = value
+                        slot.place = place_of(value)
+                        slot.address = address_of(value)
+                        self._set_input(slot.index, value, slot.address)
+                    if slot is not None:
                         return
             else:
                 for key, value in pairs:
@@ -191,7 +202,7 @@ class InferRequest:
                     ready.append((slot, value))
                 else:
                     for slot, value in ready:
-                        slot.own[...] = value  # type: ignore[index]
+                        slot.own[...] = value
                     if ready:
                         return
         except KeyError:
@@ -275,7 +286,7 @@ class InferRequest:
             self._error = None
             notify = self._callback is not None
             if notify:
-                job.on_done = self._done
+                job.on_done, job.on_cut_short = self._done, self._cut_short
             self._pending = NOTIFIED if notify else SILENT
             self._started = starting = True
             job.start(notify)
@@ -288,7 +299,6 @@ class InferRequest:
 
     def _done(self, job: Any) -> None:
         """On the worker, at the end of an asynchronous inference: the callback. It may start the next one."""
-        job.on_done = None
         error = job.error
         while True:
             self._settle(error)
@@ -299,6 +309,8 @@ class InferRequest:
             try:
                 callback(self._userdata)
             except BaseException as raised:
+                if is_interrupt(raised):
+                    raise
                 self._error = _callback_error(raised)
             self._calling = 0
             if not self._again:
@@ -311,8 +323,16 @@ class InferRequest:
         try:
             self._run()
         except BaseException as error:
+            if is_interrupt(error):
+                raise
             return error
         return None
+
+    def _cut_short(self, job: Any) -> None:
+        """Ctrl-C came on the way through `_done`: the request is free, its callback is not called again."""
+        again, self._again, self._calling = self._again, False, 0
+        if self._pending == NOTIFIED:
+            self._settle(Cancelled("the inference was interrupted") if again else job.error)
 
     def _settle(self, error: BaseException | None) -> None:
         """Take the outcome of an asynchronous inference and let go of the guard."""
@@ -323,7 +343,7 @@ class InferRequest:
             except Exception as raised:
                 error = raised
         self._error = error
-        self._pending = NOTHING
+        self._pending = NOTHING  # one stroke with what follows
         self._release()
 
     def _collect(self) -> bool:
@@ -341,17 +361,37 @@ class InferRequest:
 
     def _claim(self) -> None:
         """Take the guard though it was taken: raises Busy unless the inference that holds it is over."""
-        self._check_idle()
+        asker = sys._getframe(1)
+        self._check_idle(asker)
         if not self._acquire(False):
             raise Busy("Infer Request is busy: another thread uses it")
 
-    def _check_idle(self) -> None:
+    def _check_idle(self, asker: FrameType | None = None) -> None:
+        """Raises Busy while the request is in use. `asker`: the frame that wants the guard for itself."""
         if self._guard.locked():
             job = self._job
             if self._pending == SILENT and not job.busy:
                 self._collect()
+            elif self._pending == NOTHING and self._is_abandoned(asker or sys._getframe()):
+                pass
             elif self._guard.locked():
                 raise Busy("Infer Request is busy: call wait() first")
+
+    def _is_abandoned(self, asker: FrameType) -> bool:
+        """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has."""
+        with self._mutex:
+            me = _get_ident()
+            for thread, top in sys._current_frames().items():
+                frame = asker.f_back if thread == me else top
+                while frame is not None:
+                    if frame.f_code in _GUARDED and self in (
+                        frame.f_locals.get("self"), frame.f_locals.get("request")
+                    ):  # fmt: skip
+                        return False
+                    frame = frame.f_back
+            if self._pending == NOTHING and self._guard.locked():
+                self._release()
+            return True
 
     def wait(self) -> None:
         """Wait until the inference and its callback have ended; return at once if none was started.
@@ -596,6 +636,10 @@ class InferRequest:
 
     def __repr__(self) -> str:
         return f"<InferRequest:\n{self._compiled._ports_text()}>"
+
+
+#: Where a request's guard is taken, and let go of unless an inference goes on.
+_GUARDED: set[CodeType] = {InferRequest.infer.__code__, InferRequest.start_async.__code__}
 
 
 def _wait_quietly(job: Any, timeout: int | None = None) -> None:

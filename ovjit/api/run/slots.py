@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit.api.model.ports import PortInfo
+from ovjit.api.tensors.memory import NOWHERE
 from ovjit.api.tensors.tensor import Tensor, lend_array, new_tensor
 from ovjit.api.tensors.types import TYPES
 from ovjit.errors import InferenceError
@@ -105,7 +106,10 @@ class InputSlot:
     must have; None sends every array the long way round (`inputs.py`).
     """
 
-    __slots__ = ("current", "dtype", "index", "info", "own", "own_shape", "shape", "target", "view", "way")
+    __slots__ = (
+        "address", "current", "dtype", "index", "info", "own", "own_shape", "place", "shape", "target",
+        "view", "way",
+    )  # fmt: skip
 
     def __init__(self, index: int, info: PortInfo):
         self.index = index
@@ -113,6 +117,9 @@ class InputSlot:
         self.way = relation(info.dtype)
         self.dtype = native_dtype(info.dtype)
         self.current: Array | None = None  # what the job reads, kept alive here
+        #: `place_of(current)` when that was taken by the short way, and where it lay then
+        self.place: Any = NOWHERE
+        self.address = 0
         self.own: Array | None = None  # native view of `target`, where copies go
         self.own_shape: tuple[int, ...] | None = None
         self.shape: tuple[int, ...] | None = None
@@ -149,7 +156,7 @@ class InputSlot:
     def lend(self, job: Any, array: Array) -> None:
         """Let the job read the caller's array until another one comes. It must fit."""
         self.target = self.own = self.own_shape = self.view = None
-        self.current = array
+        self.current, self.place = array, NOWHERE
         if self.way != STRING:
             self.shape = array.shape
         job.set_input(self.index, array)
@@ -180,7 +187,7 @@ class InputSlot:
         # A window on another tensor has gaps: the job reads a copy, taken anew at every inference.
         contiguous = array.flags.c_contiguous
         self.view = tensor._array if contiguous else None
-        self.current = array if contiguous else np.ascontiguousarray(array)
+        self.current, self.place = array if contiguous else np.ascontiguousarray(array), NOWHERE
         job.set_input(self.index, self.current)
 
     def copy(self, job: Any, value: Array) -> None:
@@ -228,7 +235,7 @@ class InputSlot:
         elif self.way == PACKED:
             self.own = unpack(tensor._array, self.info.dtype, shape)
         self.view = tensor._array
-        self.current = self.own
+        self.current, self.place = self.own, NOWHERE
         job.set_input(self.index, self.own)
         if self.way == SAME:
             self.own_shape = self.shape = shape

@@ -1,0 +1,87 @@
+"""What a fork must not catch half done: locks of single objects, and imports.
+
+A thread of the parent may hold a lock at the moment of a fork, and the child does not have that thread.
+Locks of single objects are too many to be waited for before a fork, and some are held while a model compiles;
+so the child gets them anew. What such a lock guards must be made first and then stored in one stroke: the
+child then has all of it or nothing.
+
+A module that another thread is importing would for ever be half there in the child, and whoever imports it
+would wait for that thread. Imports of ours are late and take milliseconds, so a fork waits for them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from types import TracebackType
+
+
+class ForkLock:
+    """A reentrant lock, to be used by `with`, that nobody holds in a forked child."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+_locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for lock in list(_locks):
+        # the thread that forked goes on with those it holds itself
+        if not lock._lock._is_owned():  # type: ignore[attr-defined]
+            lock._lock = threading.RLock()
+
+
+#: Whose imports a fork waits for. A user's own may wait for a lock that is held over the fork.
+_OURS = ("ovjit", "ovjit_ops", "numba", "llvmlite", "numpy", "ml_dtypes", "onnx")
+
+
+def _finish_imports() -> None:
+    from importlib import import_module
+
+    mine = _mine()
+    for _ in range(8):  # one import leads to the next
+        going_on = [
+            name
+            for name, module in list(sys.modules.items())
+            if name.partition(".")[0] in _OURS
+            and getattr(getattr(module, "__spec__", None), "_initializing", False)
+            and name not in mine
+        ]
+        if not going_on:
+            return
+        for name in going_on:
+            try:
+                import_module(name)  # returns when the other thread is done
+            except Exception:
+                pass  # that thread will hear of it
+
+
+def _mine() -> set[str]:
+    """The modules that this very thread is importing."""
+    names = set()
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            names.add(frame.f_globals.get("__name__", ""))
+        frame = frame.f_back  # type: ignore[assignment]
+    return names
+
+
+if hasattr(os, "register_at_fork"):
+    # registered before all others of ovjit, and so called last, when their locks are held
+    os.register_at_fork(before=_finish_imports, after_in_child=_after_fork)

@@ -1,0 +1,230 @@
+"""What jobs, arenas and workers do when memory, threads or patience run out."""
+
+from __future__ import annotations
+
+import threading
+
+import api_cases as cases
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit import opset13 as op
+from ovjit.errors import Busy
+from ovjit.execution import runner, streams
+
+X = np.linspace(-1, 1, 8, dtype=np.float32)
+
+
+# --- memory
+
+
+def test_an_arena_that_cannot_grow_is_none() -> None:
+    arena = streams.Arena(4096)
+    with pytest.raises(MemoryError):
+        arena.reserve(1 << 60)
+    assert (arena.address, arena.size, arena.memory) == (0, 0, None)
+    arena.reserve(100)
+    assert arena.size == 100 and arena.address
+
+
+def test_a_worker_goes_on_after_a_memory_error() -> None:
+    """The inference after one that was too large gets memory of its own."""
+    a, b = op.parameter([-1, 1], np.float32), op.parameter([1, -1], np.float32)
+    total = op.add(a, b)
+    product = op.matmul(total, total, False, True)
+    model = ovjit.Model([op.reduce_sum(product, op.constant(np.array([0, 1])))], [a, b], "m")
+    compiled = ovjit.compile_model(model, "CPU", {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})
+
+    def infer(n: int) -> float:
+        request = compiled.create_infer_request()
+        request.start_async([np.ones((n, 1), np.float32), np.ones((1, n), np.float32)])
+        request.wait()
+        return float(request.get_output_tensor().data[0] if request.results[0].ndim else request.results[0])
+
+    for n in (300, 200):
+        assert infer(n) == pytest.approx(4.0 * n**3, rel=1e-2)
+        with pytest.raises(MemoryError):
+            infer(8_000_000)
+        assert infer(n) == pytest.approx(4.0 * n**3, rel=1e-2)
+
+
+def test_no_memory_for_a_binding_leaves_no_half_of_it(monkeypatch) -> None:
+    """When memory runs out between a plan and its tables, the next run binds all of it."""
+    compiled = cases.unary(ovjit, (-1,))
+    request = compiled.create_infer_request()
+    np.testing.assert_array_equal(request.infer([X])[0], np.maximum(X, 0))
+    job, longer = request._job, np.linspace(-2, 2, 4000, dtype=np.float32)
+    real = np.zeros
+
+    def no_counters(shape, dtype=float, **more):
+        if isinstance(shape, int) and dtype is np.int64:
+            raise MemoryError
+        return real(shape, dtype, **more)
+
+    monkeypatch.setattr("ovjit.execution.job.np.zeros", no_counters)
+    compiled._executable.table(((4000,),))
+    with pytest.raises(MemoryError):
+        request.infer([longer])
+    monkeypatch.undo()
+    np.testing.assert_array_equal(request.infer([longer])[0], np.maximum(longer, 0))
+    assert job.words[runner.TABLE] == job._table.address
+    assert job.words[runner.COUNTERS] == job._counters.ctypes.data
+
+
+def test_a_block_is_not_recycled_under_a_late_helper() -> None:
+    """A helper that was put off between claiming a slot and reading where the tables are finds them still."""
+    compiled = cases.unary(ovjit)
+    request = compiled.create_infer_request()
+    request.infer([X])
+    job = request._job
+    address, words = job.address, job.words
+    words[runner.ACTIVE] = 1  # as a helper does
+    bases, counters = words[runner.BASES], words[runner.COUNTERS]
+    del job, request
+    assert (words[runner.BASES], words[runner.COUNTERS]) == (bases, counters) and bases
+    taken = [streams.take_block() for _ in range(200)]
+    assert address not in [a for a, _ in taken]
+    words[runner.ACTIVE] = 0
+    for a, w in taken:
+        streams.give_block(a, w, None)
+    assert words[runner.BASES] == 0
+    assert any(a == address for a, _ in streams._free_blocks)
+
+
+def test_a_late_helper_finds_no_claim_in_a_new_table() -> None:
+    """The order in which a job gets the tables of other shapes: counters before anything they count."""
+    compiled = cases.unary(ovjit, (-1,))
+    request = compiled.create_infer_request()
+    request.infer([X])
+    job = request._job
+    written: list[int] = []
+
+    class Words:
+        def __init__(self, words):
+            self.words = words
+
+        def __getitem__(self, i):
+            return self.words[i]
+
+        def __setitem__(self, i, value):
+            written.append(i)
+            self.words[i] = value
+
+    kept = job._keep[-1]
+    job.words[runner.ACTIVE] = 1
+    job.words, plain = Words(job.words), job.words
+    request.infer([np.ones(5000, np.float32)])
+    job.words = plain
+    job.words[runner.ACTIVE] = 0
+    assert kept in job._keep  # while somebody looks
+    assert written.index(runner.COUNTERS) < written.index(runner.STEPS)
+    assert written.index(runner.COUNTERS) < written.index(runner.TABLE)
+
+
+def test_the_notes_of_a_cut_model_do_not_grow() -> None:
+    x = op.parameter([-1, 2], np.float32)
+    model = ovjit.Model([op.convert(op.non_zero(op.relu(x)), "f32")], [x], "m")
+    compiled = ovjit.compile_model(model, "CPU", {"CPU_RUNTIME_CACHE_CAPACITY": 1, "PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    sizes = set()
+    for n in range(1, 30):
+        request.infer([np.ones((n, 2), np.float32)])
+        sizes.add(len(request._job.notes))
+        rows = request.profiling_info
+        assert any(row.node_type == "NonZero" and row.status == row.EXECUTED for row in rows)
+    assert sizes == {1}
+
+
+def test_an_array_moved_by_resize_is_read_where_it_lies() -> None:
+    """`ndarray.resize` gives the same object other memory."""
+    n = 1 << 18
+    compiled = cases.unary(ovjit, (n,))
+    a = np.ones(n, np.float32)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled([a])[0][:4], 1)
+    before = a.ctypes.data
+    a.resize(64 * n, refcheck=False)
+    blocker = np.ones(1 << 22, np.float32)
+    a.resize(n, refcheck=False)
+    a[:] = 5
+    np.testing.assert_array_equal(compiled([a])[0][:4], 5)
+    assert blocker[0] == 1 and before
+    # and back and forth with another array in between
+    b = np.full(n, 7, np.float32)
+    for array, value in ((b, 7), (a, 5), (b, 7)):
+        np.testing.assert_array_equal(compiled([array])[0][:4], value)
+
+
+# --- threads
+
+
+def test_without_threads_the_caller_does_the_work(monkeypatch, caplog) -> None:
+    """The process may have no more threads: inferences of every kind go on, on fewer."""
+    started: list[int] = []
+
+    def refuse(self):
+        started.append(1)
+        raise RuntimeError("can't start new thread")
+
+    # a pool of its own: none of its workers has been started
+    compiled = cases.unary(ovjit, (1 << 20,), NUM_STREAMS=3, INFERENCE_NUM_THREADS=7)
+    x = np.linspace(-1, 1, 1 << 20, dtype=np.float32)
+    want = np.maximum(x, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        np.testing.assert_array_equal(compiled([x])[0], want)
+        request = compiled.create_infer_request()
+        request.start_async([x])
+        request.wait()
+        np.testing.assert_array_equal(request.results[0], want)
+        seen: list[int] = []
+        request.set_callback(seen.append, 1)
+        request.start_async([x])
+        request.wait()
+        assert seen == [1]
+        queue = ovjit.AsyncInferQueue(compiled, 2)
+        for callback in (False, True):
+            if callback:
+                queue.set_callback(lambda request, userdata: seen.append(userdata))
+            for i in range(5):
+                queue.start_async([x], i)
+            queue.wait_all()
+        assert seen == [1, 0, 1, 2, 3, 4]
+    assert started
+    assert sum("can't start new thread" in message for message in caplog.messages) == 1
+    request.start_async([x])  # and with them when there are some again
+    request.wait()
+    assert compiled._executable.pool.workers
+
+
+@pytest.mark.parametrize("wish", ["start_async", "wait_all", "get_idle_request_id"])
+def test_callbacks_that_all_want_another_job(wish) -> None:
+    """Both jobs are in callbacks that wait for one: one of them is told, instead of a deadlock."""
+    compiled = cases.unary(ovjit, NUM_STREAMS=2, INFERENCE_NUM_THREADS=2)
+    queue = ovjit.AsyncInferQueue(compiled, 2)
+    barrier, once = threading.Barrier(2), threading.Lock()
+    left = [2]
+
+    def callback(request, userdata):
+        with once:
+            left[0] -= 1
+            if left[0] < 0:
+                return
+        barrier.wait(20)
+        if wish == "start_async":
+            queue.start_async([X])
+        else:
+            getattr(queue, wish)()
+
+    queue.set_callback(callback)
+    queue.start_async([X])
+    queue.start_async([X])
+    with pytest.raises(Busy, match="callbacks that wait"):
+        queue.wait_all()
+    queue.wait_all()
+    queue.set_callback(lambda request, userdata: None)
+    for _ in range(6):
+        queue.start_async([X])
+    queue.wait_all()
+    assert sorted(queue._pool.idle) == [0, 1] and not queue._pool.blocked
