@@ -24,7 +24,7 @@ MOST = 4000
 
 
 class Interrupt:
-    """KeyboardInterrupt at the event of this number in ovjit's API and execution, in the thread that began."""
+    """KeyboardInterrupt at the event of this number in ovjit's API and execution, in this thread."""
 
     def __init__(self, number: int):
         self.left = number

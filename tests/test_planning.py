@@ -6,7 +6,9 @@ import sys
 import threading
 
 import numpy as np
+import pytest
 
+from ovjit.compiler import program
 from ovjit.execution.job import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
@@ -51,3 +53,48 @@ def test_threads_plan_different_shapes_at_once() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert not wrong
+
+
+@pytest.mark.parametrize("models", [1, 3], ids=["one model", "several"])
+def test_plans_are_made_in_parallel(models, monkeypatch) -> None:
+    """Every thread is in the midst of its plan at the same time: none waits for another one's."""
+    threads = 3
+    executables = []
+    for _ in range(models):
+        b = Builder()
+        x = b.add("Parameter", (), {"shape": (ANY, ANY), "element_type": "f32"}).output
+        y = b.add("MatMul", [b.add("Relu", [x]).output, x], {"transpose_b": True}).output
+        executables.append(compile_graph(b.finish([b.add("Concat", [y, y], {"axis": 1}).output]), {}))
+    meeting = threading.Barrier(threads)
+    real = program.concrete_types
+
+    def meet(graph, shapes):
+        meeting.wait(30)
+        types = real(graph, shapes)
+        meeting.wait(30)
+        return types
+
+    monkeypatch.setattr(program, "concrete_types", meet)
+    failed: list[BaseException] = []
+    tables = {}
+
+    def plan(i: int) -> None:
+        try:
+            tables[i] = executables[i % models].table(((4 + i, 3),))
+        except BaseException as error:
+            failed.append(error)
+
+    workers = [threading.Thread(target=plan, args=(i,), daemon=True) for i in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failed, failed
+    monkeypatch.undo()
+    for i, table in tables.items():
+        a = np.random.default_rng([SEED, i]).standard_normal((4 + i, 3)).astype(np.float32)
+        job = executables[i % models].new_job()
+        job.set_input(0, a)
+        job.run()
+        assert job._table is table
+        np.testing.assert_allclose(job.outputs[0], np.tile(np.maximum(a, 0) @ a.T, 2), rtol=1e-5, atol=1e-5)
