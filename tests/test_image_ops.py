@@ -159,3 +159,45 @@ def test_interpolate_refuses_nonsense(bad):
             axes=axes if len(axes) > 1 else np.array([7, 1]),
             **attrs,
         )
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_grid_sample_of_random_attributes(part):
+    rng = np.random.default_rng(SEED + part)
+    for round in range(24):
+        n, c = int(rng.integers(1, 3)), int(rng.choice([1, 3, 8, 17]))
+        h, w, oh, ow = (int(v) for v in rng.integers(1, 20, 4))
+        attrs = {
+            "mode": ("bilinear", "nearest", "bicubic")[round % 3],
+            "padding_mode": str(rng.choice(["zeros", "border", "reflection"])),
+            "align_corners": bool(rng.integers(2)),
+        }
+        x, grid = data(rng, (n, c, h, w)), rng.uniform(-2, 2, (n, oh, ow, 2)).astype(np.float32)
+        parameters = [real11.parameter(list(a.shape), np.float32) for a in (x, grid)]
+        source = parameters[0]
+        if round % 2:  # channels are adjacent
+            parameters[0] = real11.parameter([n, h, w, c], np.float32)
+            source, x = real11.transpose(parameters[0], np.array([0, 3, 1, 2])), data(rng, (n, h, w, c))
+        node = real11.grid_sample(source, parameters[1], attrs)
+        where = f"seed {SEED + part} round {round}: {x.shape} {grid.shape} {attrs}"
+        kinds = assert_same(openvino.Model([node], parameters), [x, grid], where, rtol=1e-3, atol=1e-3)
+        assert "ref_numpy" not in kinds, where
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_grid_sample_of_hostile_places(mode, padding):
+    """NaN, infinities and places far away read nothing but the data."""
+    attrs = {"mode": mode, "padding_mode": padding, "align_corners": False}
+    for channels in (2, 32):
+        x = ov.opset9.parameter([1, 3, 4, channels], np.float32)
+        grid = ov.opset9.parameter([1, 3, 17, 2], np.float32)
+        node = ov.opset9.grid_sample(ov.opset9.transpose(x, np.array([0, 3, 1, 2])), grid, attrs)
+        value = np.ones((1, 3, 4, channels), np.float32)
+        places = np.resize(
+            np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 3e9, -3e9, 0.5], np.float32), (1, 3, 17, 2)
+        )
+        places[0, 1] = places[0, 1, ::-1]
+        got = ov.Core().compile_model(ov.Model([node], [x, grid]), "CPU")([value, places])[0]
+        finite = got[np.isfinite(got)]
+        assert mode == "bicubic" or ((finite == 0) | np.isclose(finite, 1)).all()

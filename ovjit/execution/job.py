@@ -32,7 +32,7 @@ from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import is_static
 
 #: Error codes that kernels return; the text is what went wrong.
-KERNEL_ERRORS = {1: "an index is out of range"}
+KERNEL_ERRORS = {1: "an index is out of range", 2: "a region is too large"}
 
 
 #: ns. An inference that took less is run by the thread that waits for it.

@@ -16,6 +16,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
     and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>
+    whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
     lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
 
 f16 and bf16 are f32 in registers; boolean is a mask (i1).
@@ -515,6 +516,9 @@ class Namespace(dict):
         if name == "ld":
             sig = signature(types.int64, types.int64, types.int64)
             return _make(name, sig, lambda b, p, i: b.load(b.gep(pointer(b, p, _I64), [i]), align=8))
+        if name == "whole":
+            sig = signature(types.int64, types.float64)
+            return _make(name, sig, lambda b, x: call_intrinsic(b, "llvm.fptosi.sat.i64.f64", _I64, [x]))
         if name in ("imin", "imax"):
             sig, sign = signature(types.int64, types.int64, types.int64), "<" if name == "imin" else ">"
             return _make(name, sig, lambda b, x, y: b.select(b.icmp_signed(sign, x, y), x, y))

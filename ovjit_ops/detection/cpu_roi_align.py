@@ -1,0 +1,212 @@
+"""Native ROIAlign and ROIAlignRotated in f32: channels last, vectors of channels.
+
+A chunk is a range of (region, row of bins). A bin's samples are added up in scratch, one sample at a time; where
+it lies is computed in f64 and checked against the map, so that no region reads anything else.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.views import Layout, channels_last
+from ovjit.graph.graph import Value
+from ovjit_ops.detection.sampling import MOST_SAMPLES
+
+_BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
+
+_STRAIGHT = """
+        x1 = (ld_f32(roi) + shift) * scale + after
+        y1 = (ld_f32(roi + r_k) + shift) * scale + after
+        w_roi = (ld_f32(roi + 2 * r_k) + shift) * scale + after - x1
+        h_roi = (ld_f32(roi + 3 * r_k) + shift) * scale + after - y1
+        if clamp == 1:
+            if not w_roi >= 1.0:
+                w_roi = 1.0
+            if not h_roi >= 1.0:
+                h_roi = 1.0
+        x_x = 1.0
+        x_y = 0.0
+        y_x = 0.0
+        y_y = 1.0"""
+_TURNED = """
+        w_roi = ld_f32(roi + 2 * r_k) * scale
+        h_roi = ld_f32(roi + 3 * r_k) * scale
+        angle = spread_f64(ld_f32(roi + 4 * r_k) * 1.0)
+        y_y = lane_f64(libm_cos_f64(angle), 0)
+        y_x = lane_f64(libm_sin_f64(angle), 0)
+        if clamp == 0:
+            y_x = 0.0 - y_x
+        x_x = y_y
+        x_y = 0.0 - y_x
+        # of the corner of the region, before it is turned about its centre
+        x1 = ld_f32(roi) * scale - 0.5 + (0.0 - w_roi * 0.5) * x_x + (0.0 - h_roi * 0.5) * x_y
+        y1 = ld_f32(roi + r_k) * scale - 0.5 + (0.0 - w_roi * 0.5) * y_x + (0.0 - h_roi * 0.5) * y_y"""
+
+
+@functools.cache
+def align_kernel(mode: str, turned: bool, index: str) -> Kernel:
+    """mode: avg or max of the samples. `turned`: regions have an angle. `index`: type of the batch indices."""
+    frame = Frame().pointers("x", "rois", "at", "settings", "y")
+    frame.integers("images", "h", "w", "c", "x_n", "x_h", "x_w", "r_n", "r_k", "at_n", "y_n", "y_c", "y_h", "y_w")
+    frame.integers("ph", "pw", "ratio", "clamp", "rows", "per_chunk")
+    join = "fma(const_f32(1.0), v, {acc})" if mode == "avg" else "max_({acc}, v)"
+    source = f"""@njit(nogil=True)
+def kernel(bases, args, chunk, scratch):
+{frame.prologue()}
+    scale = ld_f64(settings)
+    shift = ld_f64(settings + 8)
+    after = ld_f64(settings + 16)
+    row = chunk * per_chunk
+    stop = imin(row + per_chunk, rows)
+    while row < stop:
+        r = row // ph
+        i = row % ph
+        image = ld_{index}(at + r * at_n) + 0
+        if image < 0 or image >= images:
+            return 1
+        roi = rois + r * r_n{_TURNED if turned else _STRAIGHT}
+        n_y = ratio
+        n_x = ratio
+        if ratio == 0:
+            n_y = whole(0.0 - (0.0 - h_roi / ph) // 1.0 * 1.0)
+            n_x = whole(0.0 - (0.0 - w_roi / pw) // 1.0 * 1.0)
+            if n_y > {MOST_SAMPLES} or n_x > {MOST_SAMPLES}:
+                return 2
+            n_y = imax(n_y, 0)
+            n_x = imax(n_x, 0)
+            if n_y * n_x > {MOST_SAMPLES}:
+                return 2
+        step_y = 0.0
+        step_x = 0.0
+        if n_y * n_x > 0:
+            step_y = h_roi / ph / n_y
+            step_x = w_roi / pw / n_x
+        source = x + image * x_n
+        j = 0
+        while j < pw:
+            target = y + r * y_n + i * y_h + j * y_w
+            k = 0
+            while k < c:
+                store_f32(scratch + k * 4, const_f32(0.0))
+                k += VL
+            a = 0
+            while a < n_y:
+                dy = (i * n_y + a + 0.5) * step_y
+                b = 0
+                while b < n_x:
+                    dx = (j * n_x + b + 0.5) * step_x
+                    py = y1 + dy * y_y + dx * y_x
+                    px = x1 + dy * x_y + dx * x_x
+                    if py >= -1.0 and py <= h and px >= -1.0 and px <= w:
+                        if py < 0.0:
+                            py = 0.0
+                        if px < 0.0:
+                            px = 0.0
+                        i0 = imin(whole(py), h - 1)
+                        j0 = imin(whole(px), w - 1)
+                        i1 = imin(i0 + 1, h - 1)
+                        j1 = imin(j0 + 1, w - 1)
+                        ly = py - i0
+                        lx = px - j0
+                        if i1 == i0:
+                            ly = 0.0
+                        if j1 == j0:
+                            lx = 0.0
+                        w00 = cast_f32(spread_f64((1.0 - ly) * (1.0 - lx)))
+                        w01 = cast_f32(spread_f64((1.0 - ly) * lx))
+                        w10 = cast_f32(spread_f64(ly * (1.0 - lx)))
+                        w11 = cast_f32(spread_f64(ly * lx))
+                        p00 = source + i0 * x_h + j0 * x_w
+                        p01 = source + i0 * x_h + j1 * x_w
+                        p10 = source + i1 * x_h + j0 * x_w
+                        p11 = source + i1 * x_h + j1 * x_w
+                        k = 0
+                        while k < c:
+                            left = c - k
+                            v = mul(loadm_f32(p00 + k * 4, left), w00)
+                            v = fma(loadm_f32(p01 + k * 4, left), w01, v)
+                            v = fma(loadm_f32(p10 + k * 4, left), w10, v)
+                            v = fma(loadm_f32(p11 + k * 4, left), w11, v)
+                            acc = load_f32(scratch + k * 4)
+                            store_f32(scratch + k * 4, {join.format(acc="acc")})
+                            k += VL
+                    b += 1
+                a += 1
+            count = cast_f32(spread_f64(imax(n_y * n_x, 1) * 1.0))
+            k = 0
+            while k < c:
+                acc = {"div(load_f32(scratch + k * 4), count)" if mode == "avg" else "load_f32(scratch + k * 4)"}
+                if y_c == 4:
+                    storem_f32(target + k * 4, acc, c - k)
+                else:
+                    scatter_f32(target + k * y_c, y_c, acc, c - k)
+                k += VL
+            j += 1
+        row += 1
+    return 0
+"""
+    return Kernel(f"roi_align_{mode}{'_rotated' if turned else ''}_{index}", source, frame)
+
+
+class RoiAlign(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.data, self.rois, self.batches = self.node.inputs
+        self.out = self.node.output
+        self.turned = self.node.op.name == "ROIAlignRotated"
+        mode = "avg" if self.turned else self.node.attrs["mode"].lower()
+        self.kernel = align_kernel(mode, self.turned, self.batches.dtype)
+        self.kernels = (self.kernel,)
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        return [(self.data, channels_last(4))]
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(4)
+
+    def plan(self, planner: Planner) -> None:
+        from ovjit_ops.detection.roi_align import OFFSETS
+
+        attrs = self.node.attrs
+        x = planner.with_halo(self.data, [(0, 0)] * 4)
+        rois, at = planner.view(self.rois), planner.view(self.batches)
+        if not x.count:
+            Host(self.group).plan(planner)
+            return
+        y = planner.output(self.out)
+        ph, pw = y.shape[2:]
+        aligned = attrs.get("aligned_mode", "asymmetric").lower()
+        shift, after = OFFSETS[aligned]
+        rows = y.shape[0] * ph
+        samples = max(attrs["sampling_ratio"], 1) ** 2
+        per_chunk = split(rows, pw * samples * x.shape[1] * 8)
+        clamp = attrs["clockwise_mode"] if self.turned else aligned == "asymmetric"
+        settings = np.array([float(np.float32(attrs["spatial_scale"])), shift, after])
+        values: dict[str, Any] = {
+            "x": x.ptr, "rois": rois.ptr, "at": at.ptr, "y": y.ptr, "images": x.shape[0], "c": x.shape[1],
+            "h": x.shape[2], "w": x.shape[3], "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3],
+            "r_n": rois.strides[0], "r_k": rois.strides[1], "at_n": at.strides[0], "ph": ph, "pw": pw,
+            "ratio": attrs["sampling_ratio"], "clamp": int(clamp), "rows": rows, "per_chunk": per_chunk,
+            "settings": planner.data.view(settings, "f64").ptr,
+        }  # fmt: skip
+        values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
+        planner.need_scratch((x.shape[1] + 64) * 4)
+        if y.count:
+            chunks = ceil_div(rows, per_chunk)
+            planner.step(self.kernel, values, chunks, [x, rois, at], [y], 8.0 * y.count * samples)
+
+
+def lower_roi_align(group: Group) -> Lowering | None:
+    """Native where data and regions are f32."""
+    data, rois, batches = group.last.inputs
+    if data.dtype != "f32" or rois.dtype != "f32" or batches.dtype not in _BATCHES or len(data.shape) != 4:
+        return None
+    return RoiAlign(group)

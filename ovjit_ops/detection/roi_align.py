@@ -1,0 +1,188 @@
+"""ROIAlign and ROIAlignRotated: regions of feature maps as small maps of one size, by bilinear samples.
+
+    data [N, C, H, W]  rois [R, 4 or 5]  batch_indices [R]  ->  [R, C, pooled_h, pooled_w]
+
+A region is cut into pooled_h x pooled_w bins and every bin into samples. The largest sample counts from zero
+on: what OpenVINO's CPU device gives for a bin of negative samples is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import FULL
+from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
+from ovjit.graph.shapes import ANY, merge
+from ovjit_ops.common.values import INTEGERS, widened
+from ovjit_ops.detection.cpu_roi_align import lower_roi_align
+from ovjit_ops.detection.sampling import MOST_SAMPLES, bilinear, checked_batches, grid_size
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+#: aligned_mode -> (what is added to corners, what is added when they have been scaled)
+OFFSETS = {"asymmetric": (0.0, 0.0), "half_pixel_for_nn": (0.0, -0.5), "half_pixel": (0.5, -0.5)}
+
+
+def infer_regions(data: TensorType, rois: TensorType, batches: TensorType, numbers: int, attrs: dict[str, Any]):
+    """[R, C, pooled_h, pooled_w]"""
+    check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+    check(batches.dtype in (*INTEGERS, "dynamic"), f"batch_indices should be integers, not {batches.dtype}")
+    for x, rank, what in ((data, 4, "data"), (rois, 2, "rois"), (batches, 1, "batch_indices")):
+        check(x.rank in (None, rank), f"{what} should have {rank} dimensions, not {x}")
+    for name in ("pooled_h", "pooled_w"):
+        check(attrs[name] > 0, f"{name} should be positive, not {attrs[name]}")
+    check(attrs["sampling_ratio"] >= 0, f"sampling_ratio should not be negative: {attrs['sampling_ratio']}")
+    regions = ANY
+    if rois.shape is not None:
+        check(merge(rois.shape[1], numbers) is not None, f"rois {rois} should have {numbers} numbers each")
+        regions = rois.shape[0]
+    if batches.shape is not None:
+        both = merge(regions, batches.shape[0])
+        check(both is not None, f"rois {rois} and batch_indices {batches} differ in number")
+        regions = both
+    channels = ANY if data.shape is None else data.shape[1]
+    return TensorType(data.dtype, (regions, channels, attrs["pooled_h"], attrs["pooled_w"]))
+
+
+def roi_align(
+    data: np.ndarray, rois: np.ndarray, batches: np.ndarray, attrs: dict[str, Any], aligned: str
+) -> np.ndarray:
+    shift, after = OFFSETS[aligned]
+    height, width, ratio = attrs["pooled_h"], attrs["pooled_w"], attrs["sampling_ratio"]
+    out = np.zeros((len(rois), data.shape[1], height, width), widened(data).dtype)
+    corners = (widened(rois).astype(np.float64) + shift) * np.float32(attrs["spatial_scale"]) + after
+    for r, (image, (x1, y1, x2, y2)) in enumerate(
+        zip(checked_batches(batches, len(data)), corners, strict=True)
+    ):
+        h, w = y2 - y1, x2 - x1
+        if aligned == "asymmetric":
+            h, w = max(h, 1.0), max(w, 1.0)
+        rows, columns = grid_size(h, height, ratio), grid_size(w, width, ratio)
+        if rows * columns > MOST_SAMPLES:
+            raise InferenceError("a region is too large")
+        if not rows or not columns:
+            continue
+        y = y1 + (np.arange(height * rows) + 0.5) * (h / height / rows)
+        x = x1 + (np.arange(width * columns) + 0.5) * (w / width / columns)
+        places = np.meshgrid(y, x, indexing="ij")
+        taken = bilinear(widened(data[image]), *(p.reshape(-1) for p in places))
+        bins = taken.reshape(-1, height, rows, width, columns)
+        out[r] = bins.mean((2, 4)) if attrs["mode"].lower() == "avg" else np.maximum(bins.max((2, 4)), 0)
+    return out.astype(data.dtype)
+
+
+def _regions(rng: np.random.Generator, shape: tuple[int, ...], many: int) -> np.ndarray:
+    first = rng.uniform(-2, shape[3], (many, 2))
+    rois = np.concatenate([first, first + rng.uniform(0.1, shape[3], (many, 2))], 1)
+    return rois.astype(np.float32)
+
+
+def _samples(aligned: tuple[str, ...]):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8), (1, 1, 1, 1), (2, 5, 4, 4)]
+        for i, (mode, ratio) in enumerate([("avg", 2), ("max", 0), ("avg", 0), ("max", 1), ("avg", 3)] * 2):
+            shape = shapes[i % 5]
+            rois = _regions(rng, shape, 0 if i == 9 else 4 + i)
+            attrs = {
+                "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 4, "sampling_ratio": ratio, "mode": mode,
+                "spatial_scale": 0.25 + i / 9,
+            }  # fmt: skip
+            if aligned:
+                attrs["aligned_mode"] = aligned[i % len(aligned)]
+            batches = rng.integers(0, shape[0], len(rois)).astype(np.int32)
+            yield [random_array(rng, shape, dtype), rois.astype(rois.dtype), batches], attrs
+
+    return samples
+
+
+def _mode(mode: str) -> None:
+    check(mode.lower() in ("avg", "max"), f"mode should be avg or max, not {mode!r}")
+
+
+@op("ROIAlign", opset=3, types=REALS, native=FULL, samples=_samples(()), lower=lower_roi_align, ulp=64)
+class ROIAlign3:
+    """Regions are at least one element wide."""
+
+    def infer(
+        data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
+        mode: Str,
+    ):  # fmt: skip
+        _mode(mode)
+        return infer_regions(data, rois, batch_indices, 4, locals())
+
+    def ref(data, rois, batch_indices, **attrs):
+        return roi_align(data, rois, batch_indices, attrs, "asymmetric")
+
+
+@op(
+    "ROIAlign", opset=9, types=REALS, native=FULL, samples=_samples(tuple(OFFSETS)), lower=lower_roi_align, ulp=64
+)  # fmt: skip
+class ROIAlign9:
+    """ROIAlign-3 with three ways to count pixels. Opset 14 has the same."""
+
+    def infer(
+        data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
+        mode: Str, aligned_mode: Str = "asymmetric",
+    ):  # fmt: skip
+        _mode(mode)
+        check(
+            aligned_mode.lower() in OFFSETS,
+            f"aligned_mode should be one of {', '.join(OFFSETS)}, not {aligned_mode!r}",
+        )
+        return infer_regions(data, rois, batch_indices, 4, locals())
+
+    def ref(data, rois, batch_indices, **attrs):
+        return roi_align(data, rois, batch_indices, attrs, attrs["aligned_mode"].lower())
+
+
+def _rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
+    shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8)]
+    for i in range(8):
+        shape = shapes[i % 3]
+        many = 0 if i == 7 else 5
+        middle, size = rng.uniform(0, shape[3], (many, 2)), rng.uniform(0.5, shape[3], (many, 2))
+        rois = np.concatenate([middle, size, rng.uniform(-4, 4, (many, 1))], 1).astype(np.float32)
+        attrs = {
+            "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 2, "sampling_ratio": (2, 0, 1)[i % 3],
+            "spatial_scale": 0.5 + i / 8, "clockwise_mode": i % 2 == 0,
+        }  # fmt: skip
+        batches = rng.integers(0, shape[0], many).astype(np.int64)
+        yield [random_array(rng, shape, dtype), rois, batches], attrs
+
+
+@op(
+    "ROIAlignRotated", opset=15, types=REALS, native=FULL, samples=_rotated_samples, lower=lower_roi_align, ulp=64
+)  # fmt: skip
+class ROIAlignRotated:
+    """Regions given by centre, size and angle (radians). The mean of the samples of each bin."""
+
+    def infer(
+        data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
+        clockwise_mode: Bool,
+    ):  # fmt: skip
+        return infer_regions(data, rois, batch_indices, 5, locals())
+
+    def ref(data, rois, batch_indices, **attrs):
+        height, width, ratio = attrs["pooled_h"], attrs["pooled_w"], attrs["sampling_ratio"]
+        scale = float(np.float32(attrs["spatial_scale"]))
+        out = np.zeros((len(rois), data.shape[1], height, width), widened(data).dtype)
+        for r, (image, roi) in enumerate(zip(checked_batches(batch_indices, len(data)), rois, strict=True)):
+            cx, cy, w, h, angle = (float(v) for v in widened(roi))
+            cx, cy, w, h = cx * scale - 0.5, cy * scale - 0.5, w * scale, h * scale
+            rows, columns = grid_size(h, height, ratio), grid_size(w, width, ratio)
+            if rows * columns > MOST_SAMPLES:
+                raise InferenceError("a region is too large")
+            if not rows or not columns:
+                continue
+            cos, sin = (math.cos(angle), math.sin(angle)) if math.isfinite(angle) else (math.nan, math.nan)
+            if attrs["clockwise_mode"]:
+                sin = -sin
+            v = -h / 2 + (np.arange(height * rows) + 0.5) * (h / height / rows)
+            u = -w / 2 + (np.arange(width * columns) + 0.5) * (w / width / columns)
+            dy, dx = (p.reshape(-1) for p in np.meshgrid(v, u, indexing="ij"))
+            taken = bilinear(widened(data[image]), dy * cos - dx * sin + cy, dy * sin + dx * cos + cx)
+            out[r] = taken.reshape(-1, height, rows, width, columns).mean((2, 4))
+        return out.astype(data.dtype)

@@ -1,0 +1,52 @@
+"""Bilinear samples of feature maps, as ROIAlign and its relatives take them. Coordinates are computed in f64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+
+#: A region is cut into at most so many samples.
+MOST_SAMPLES = 1 << 22
+
+
+def bilinear(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """maps [C, H, W] at the places y, x [S] -> [C, S]. More than an element outside, or NaN, counts as zero; at
+    the edge the outermost element stands for what is missing."""
+    height, width = maps.shape[1:]
+    if not height or not width:
+        return np.zeros((maps.shape[0], len(y)), maps.dtype)
+    good = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
+    y, x = (np.maximum(np.where(good, v, 0), 0) for v in (y, x))
+    i0, j0 = y.astype(np.int64), x.astype(np.int64)
+    i1, j1 = np.minimum(i0 + 1, height - 1), np.minimum(j0 + 1, width - 1)
+    y, x = np.where(i0 >= height - 1, height - 1, y), np.where(j0 >= width - 1, width - 1, x)
+    i0, j0 = np.minimum(i0, height - 1), np.minimum(j0, width - 1)
+    dy, dx = y - i0, x - j0
+    out = np.zeros((maps.shape[0], len(y)), maps.dtype)
+    for i, wy in ((i0, 1 - dy), (i1, dy)):
+        for j, wx in ((j0, 1 - dx), (j1, dx)):
+            out += maps[:, i, j] * (wy * wx).astype(maps.dtype)
+    return np.where(good, out, maps.dtype.type(0))
+
+
+def checked_batches(batches: np.ndarray, images: int) -> np.ndarray:
+    """The image of each region. Raises InferenceError when there is no such image."""
+    whole = batches.astype(np.int64)
+    if whole.size and (whole.min() < 0 or whole.max() >= images):
+        raise InferenceError(
+            f"a region is of image {whole.min()} .. {whole.max()}, but there are {images} images"
+        )
+    return whole
+
+
+def grid_size(length: float, bins: int, sampling_ratio: int) -> int:
+    """How many samples a bin takes along one side. Raises InferenceError when there are too many."""
+    if sampling_ratio > 0:
+        return sampling_ratio
+    wanted = np.ceil(length / bins)
+    if not wanted > 0:
+        return 0
+    if wanted > MOST_SAMPLES:
+        raise InferenceError("a region is too large")
+    return int(wanted)

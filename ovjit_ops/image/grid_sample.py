@@ -1,0 +1,151 @@
+"""GridSample: the data read at the places that a grid names, between its elements.
+
+    data [N, C, H, W]  grid [N, OH, OW, 2] of x, y from -1 to 1  ->  [N, C, OH, OW]
+
+Every output is a sum of taps: elements around the place and their weights (1, 4 or 16 of them). What lies
+outside counts as zero, or is the nearest element inside, or its mirror image.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.dtypes import FULL
+from ovjit.graph.op import Bool, Str, TensorType, op
+from ovjit.graph.shapes import ANY, merge
+from ovjit_ops.common.values import widened
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.image.cpu_grid_sample import lower_grid_sample
+
+MODES = ("bilinear", "bicubic", "nearest")
+PADDINGS = ("zeros", "border", "reflection")
+_A = -0.75
+
+
+def settings(attrs: dict[str, Any]) -> tuple[bool, str, str]:
+    """(align_corners, mode, padding_mode), checked."""
+    mode, padding = attrs["mode"].lower(), attrs["padding_mode"].lower()
+    check(mode in MODES, f"mode should be one of {', '.join(MODES)}, not {mode!r}")
+    check(padding in PADDINGS, f"padding_mode should be one of {', '.join(PADDINGS)}, not {padding!r}")
+    return attrs["align_corners"], mode, padding
+
+
+def place(v: np.ndarray, extent: int, align: bool) -> np.ndarray:
+    """Where -1 ... 1 lies among `extent` elements."""
+    if align:
+        return (v + 1) * v.dtype.type((extent - 1) / 2)
+    return ((v + 1) * v.dtype.type(extent) - 1) * v.dtype.type(0.5)
+
+
+def inside(index: np.ndarray, extent: int, align: bool, padding: str) -> tuple[np.ndarray, np.ndarray]:
+    """(indices that are in range, whether the element counts). `index` are whole floats; NaN gives 0."""
+    counts = np.ones(index.shape, bool)
+    if padding == "zeros":
+        counts = (index >= 0) & (index <= extent - 1)
+    elif padding == "reflection":
+        if align:
+            period = max(2 * (extent - 1), 1)
+            index = index - np.floor(index / period) * period
+            index = np.where(index > extent - 1, period - index, index)
+        else:
+            period = 2 * extent
+            index = index - np.floor(index / period) * period
+            index = np.where(index > extent - 1, period - 1 - index, index)
+    held = np.clip(np.nan_to_num(index, nan=0.0), 0, extent - 1)
+    return held.astype(np.int64), counts
+
+
+def cubic_weights(t: np.ndarray) -> list[np.ndarray]:
+    """The weights of four elements around a place, `t` behind the second."""
+    a, r = _A, 1 - t
+    return [
+        ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a,
+        ((a + 2) * t - (a + 3)) * t * t + 1,
+        ((a + 2) * r - (a + 3)) * r * r + 1,
+        ((a * (r + 1) - 5 * a) * (r + 1) + 8 * a) * (r + 1) - 4 * a,
+    ]
+
+
+def grid_sample(data: np.ndarray, grid: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+    align, mode, padding = settings(attrs)
+    n, channels, height, width = data.shape
+    out_shape = (n, channels, *grid.shape[1:3])
+    if not data.size:
+        return np.zeros(out_shape, data.dtype)
+    wide = data if mode == "nearest" else widened(data)
+    grid = grid.astype(np.float64) if data.dtype == np.float64 else widened(grid)
+    x, y = place(grid[..., 0], width, align), place(grid[..., 1], height, align)
+    if mode == "nearest":
+        rows: list[tuple[np.ndarray, Any]] = [(np.rint(y), None)]
+        columns: list[tuple[np.ndarray, Any]] = [(np.rint(x), None)]
+    else:
+        fx, fy = np.floor(x), np.floor(y)
+        if mode == "bilinear":
+            rows = [(fy, 1 - (y - fy)), (fy + 1, y - fy)]
+            columns = [(fx, 1 - (x - fx)), (fx + 1, x - fx)]
+        else:
+            rows = [(fy + k - 1, w) for k, w in enumerate(cubic_weights(y - fy))]
+            columns = [(fx + k - 1, w) for k, w in enumerate(cubic_weights(x - fx))]
+    out = np.zeros(out_shape, wide.dtype)
+    image = np.arange(n)[:, None, None]
+    for row, row_weight in rows:
+        i, above = inside(row, height, align, padding)
+        for column, column_weight in columns:
+            j, beside = inside(column, width, align, padding)
+            part = wide[image, :, i, j]  # [n, oh, ow, c]
+            part = np.moveaxis(np.where((above & beside)[..., None], part, wide.dtype.type(0)), 3, 1)
+            if row_weight is None:
+                out = out + part
+            else:
+                out += part * (row_weight * column_weight).astype(wide.dtype)[:, None]
+    return out.astype(data.dtype)
+
+
+def _samples(rng: np.random.Generator, dtype: str = "f32"):
+    shapes = [
+        ((1, 3, 5, 7), (4, 9)),
+        ((2, 17, 6, 5), (3, 33)),
+        ((1, 1, 1, 1), (2, 2)),
+        ((2, 4, 9, 16), (1, 17)),
+        ((1, 2, 4, 4), (0, 3)),
+    ]
+    variants = [(m, p, a) for m in MODES for p in PADDINGS for a in (True, False)]
+    for i, (mode, padding, align) in enumerate(variants + variants[:4]):
+        shape, (height, width) = shapes[i % len(shapes)]
+        grid = random_array(rng, (shape[0], height, width, 2), "f32", (-1.6, 1.6))
+        attrs = {"mode": mode, "padding_mode": padding, "align_corners": align}
+        yield [random_array(rng, shape, dtype), grid], attrs
+
+
+@op(
+    "GridSample",
+    opset=9,
+    types=NUMBERS,
+    native=FULL,
+    samples=_samples,
+    lower=lower_grid_sample,
+    builder_dict="attributes",
+    ulp=64,  # of the places, which are f32, times the difference between neighbours
+)
+class GridSample:
+    """The data at the places of the grid."""
+
+    def infer(data, grid, *, align_corners: Bool = False, mode: Str = "bilinear", padding_mode: Str = "zeros"):
+        settings(locals())
+        check(grid.dtype in (*REALS, "dynamic"), f"the grid should be floats, not {grid.dtype}")
+        for x, what in ((data, "data"), (grid, "grid")):
+            check(x.rank in (None, 4), f"the {what} should have 4 dimensions, not {x}")
+        many, channels = data.shape[:2] if data.shape is not None else (ANY, ANY)
+        size = grid.shape[1:3] if grid.shape is not None else (ANY, ANY)
+        if grid.shape is not None:
+            check(merge(grid.shape[3], 2) is not None, f"the grid {grid} should have 2 numbers for a place")
+            both = merge(many, grid.shape[0])
+            check(both is not None, f"the data {data} and the grid {grid} differ in batch")
+            many = both
+        return TensorType(data.dtype, (many, channels, *size))
+
+    def ref(data, grid, **attrs):
+        return grid_sample(data, grid, attrs)
