@@ -1,7 +1,7 @@
 """Native ROIAlign and ROIAlignRotated in f32: channels last, vectors of channels.
 
-A chunk is a range of (region, row of bins). A bin's samples are added up in scratch, one sample at a time; where
-it lies is computed in f64 and checked against the map, so that no region reads anything else.
+A chunk is a range of (region, row of bins). A bin's samples are added up in scratch, one sample at a time;
+where it lies is computed in f64 and checked against the map, so that no region reads anything else.
 """
 
 from __future__ import annotations
@@ -52,11 +52,16 @@ _TURNED = """
 
 @functools.cache
 def align_kernel(mode: str, turned: bool, index: str) -> Kernel:
-    """mode: avg or max of the samples. `turned`: regions have an angle. `index`: type of the batch indices."""
+    """mode: avg or max of the samples. `turned`: regions have an angle. `index`: type of batch indices."""
     frame = Frame().pointers("x", "rois", "at", "settings", "y")
-    frame.integers("images", "h", "w", "c", "x_n", "x_h", "x_w", "r_n", "r_k", "at_n", "y_n", "y_c", "y_h", "y_w")
+    frame.integers(
+        "images", "h", "w", "c", "x_n", "x_h", "x_w", "r_n", "r_k", "at_n", "y_n", "y_c", "y_h", "y_w"
+    )
     frame.integers("ph", "pw", "ratio", "clamp", "rows", "per_chunk")
     join = "fma(const_f32(1.0), v, {acc})" if mode == "avg" else "max_({acc}, v)"
+    result = "load_f32(scratch + k * 4)"
+    if mode == "avg":
+        result = f"div({result}, count)"
     source = f"""@njit(nogil=True)
 def kernel(bases, args, chunk, scratch):
 {frame.prologue()}
@@ -142,7 +147,7 @@ def kernel(bases, args, chunk, scratch):
             count = cast_f32(spread_f64(imax(n_y * n_x, 1) * 1.0))
             k = 0
             while k < c:
-                acc = {"div(load_f32(scratch + k * 4), count)" if mode == "avg" else "load_f32(scratch + k * 4)"}
+                acc = {result}
                 if y_c == 4:
                     storem_f32(target + k * 4, acc, c - k)
                 else:

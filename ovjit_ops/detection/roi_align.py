@@ -16,7 +16,7 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
-from ovjit.graph.shapes import ANY, merge
+from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.common.values import INTEGERS, widened
 from ovjit_ops.detection.cpu_roi_align import lower_roi_align
 from ovjit_ops.detection.sampling import MOST_SAMPLES, bilinear, checked_batches, grid_size
@@ -26,7 +26,9 @@ from ovjit_ops.elementwise.arithmetic import REALS, random_array
 OFFSETS = {"asymmetric": (0.0, 0.0), "half_pixel_for_nn": (0.0, -0.5), "half_pixel": (0.5, -0.5)}
 
 
-def infer_regions(data: TensorType, rois: TensorType, batches: TensorType, numbers: int, attrs: dict[str, Any]):
+def infer_regions(
+    data: TensorType, rois: TensorType, batches: TensorType, numbers: int, attrs: dict[str, Any]
+):
     """[R, C, pooled_h, pooled_w]"""
     check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
     check(batches.dtype in (*INTEGERS, "dynamic"), f"batch_indices should be integers, not {batches.dtype}")
@@ -35,14 +37,14 @@ def infer_regions(data: TensorType, rois: TensorType, batches: TensorType, numbe
     for name in ("pooled_h", "pooled_w"):
         check(attrs[name] > 0, f"{name} should be positive, not {attrs[name]}")
     check(attrs["sampling_ratio"] >= 0, f"sampling_ratio should not be negative: {attrs['sampling_ratio']}")
-    regions = ANY
+    regions: Dim = ANY
     if rois.shape is not None:
         check(merge(rois.shape[1], numbers) is not None, f"rois {rois} should have {numbers} numbers each")
         regions = rois.shape[0]
     if batches.shape is not None:
         both = merge(regions, batches.shape[0])
         check(both is not None, f"rois {rois} and batch_indices {batches} differ in number")
-        regions = both
+        regions = batches.shape[0] if both is None else both
     channels = ANY if data.shape is None else data.shape[1]
     return TensorType(data.dtype, (regions, channels, attrs["pooled_h"], attrs["pooled_w"]))
 
@@ -118,8 +120,14 @@ class ROIAlign3:
 
 
 @op(
-    "ROIAlign", opset=9, types=REALS, native=FULL, samples=_samples(tuple(OFFSETS)), lower=lower_roi_align, ulp=64
-)  # fmt: skip
+    "ROIAlign",
+    opset=9,
+    types=REALS,
+    native=FULL,
+    samples=_samples(tuple(OFFSETS)),
+    lower=lower_roi_align,
+    ulp=64,
+)
 class ROIAlign9:
     """ROIAlign-3 with three ways to count pixels. Opset 14 has the same."""
 
@@ -154,8 +162,14 @@ def _rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 
 @op(
-    "ROIAlignRotated", opset=15, types=REALS, native=FULL, samples=_rotated_samples, lower=lower_roi_align, ulp=64
-)  # fmt: skip
+    "ROIAlignRotated",
+    opset=15,
+    types=REALS,
+    native=FULL,
+    samples=_rotated_samples,
+    lower=lower_roi_align,
+    ulp=64,
+)
 class ROIAlignRotated:
     """Regions given by centre, size and angle (radians). The mean of the samples of each bin."""
 

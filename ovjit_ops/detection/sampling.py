@@ -1,4 +1,4 @@
-"""Bilinear samples of feature maps, as ROIAlign and its relatives take them. Coordinates are computed in f64."""
+"""Bilinear samples of feature maps, as ROIAlign and its relatives take them; coordinates are f64."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ MOST_SAMPLES = 1 << 22
 
 
 def bilinear(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """maps [C, H, W] at the places y, x [S] -> [C, S]. More than an element outside, or NaN, counts as zero; at
-    the edge the outermost element stands for what is missing."""
+    """maps [C, H, W] at the places y, x [S] -> [C, S]. More than an element outside, or NaN, counts as zero;
+    at the edge the outermost element stands for what is missing."""
     height, width = maps.shape[1:]
     if not height or not width:
         return np.zeros((maps.shape[0], len(y)), maps.dtype)

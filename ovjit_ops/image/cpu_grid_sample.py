@@ -44,17 +44,21 @@ def _index(name: str, extent: str, align: bool, padding: str) -> list[str]:
 
 
 def _cubic(t: str) -> list[str]:
-    """w0 ... w3 of the fraction `t`."""
-    a = _A
-    return [
-        f"one = const_f32(1.0)\nr = sub(one, {t})\ns = add({t}, one)\nq1 = add(r, one)",
-        f"{t}w0 = sub(mul(add(mul(sub(mul(const_f32({a}), s), const_f32({5 * a})), s), const_f32({8 * a})), s), "
-        f"const_f32({4 * a}))",
-        f"{t}w1 = add(mul(mul(sub(mul(const_f32({a + 2}), {t}), const_f32({a + 3})), {t}), {t}), one)",
-        f"{t}w2 = add(mul(mul(sub(mul(const_f32({a + 2}), r), const_f32({a + 3})), r), r), one)",
-        f"{t}w3 = sub(mul(add(mul(sub(mul(const_f32({a}), q1), const_f32({5 * a})), q1), const_f32({8 * a})), q1), "
-        f"const_f32({4 * a}))",
-    ]
+    """Lines that make the weights {t}w0 ... {t}w3 of the fraction `t`."""
+
+    def const(x: float) -> str:
+        return f"const_f32({x})"
+
+    def outer(s: str) -> str:
+        inner = f"mul(sub(mul({const(_A)}, {s}), {const(5 * _A)}), {s})"
+        return f"sub(mul(add({inner}, {const(8 * _A)}), {s}), {const(4 * _A)})"
+
+    def near(s: str) -> str:
+        return f"add(mul(mul(sub(mul({const(_A + 2)}, {s}), {const(_A + 3)}), {s}), {s}), one)"
+
+    lines = [f"one = {const(1.0)}", f"r = sub(one, {t})", f"s = add({t}, one)", "q1 = add(r, one)"]
+    weights = (outer("s"), near(t), near("r"), outer("q1"))
+    return lines + [f"{t}w{i} = {w}" for i, w in enumerate(weights)]
 
 
 @functools.cache
@@ -82,7 +86,7 @@ def grid_kernel(mode: str, padding: str, align: bool, adjacent: bool) -> Kernel:
             if mode == "bilinear":
                 place += [f"{axis}tw0 = sub(const_f32(1.0), {axis}t)", f"{axis}tw1 = {axis}t"]
             else:
-                place += [line for text in _cubic(f"{axis}t") for line in text.split("\n")]
+                place += _cubic(f"{axis}t")
         for i in range(side):
             place += _index(f"{axis}{i}", extent, align, padding)
     taps = []
@@ -116,7 +120,9 @@ def grid_kernel(mode: str, padding: str, align: bool, adjacent: bool) -> Kernel:
         "            target = y + img * y_n + i * y_h + j * y_w",
         *(" " * 12 + line for line in (*place, *taps)),
     ]
-    loop = _along_channels(side * side, mode, padding) if adjacent else _along_places(side * side, mode, padding)
+    loop = (
+        _along_channels(side * side, mode, padding) if adjacent else _along_places(side * side, mode, padding)
+    )
     body += [" " * 12 + line for line in loop]
     body += ["            j += VL", "        row += 1", "    return 0", ""]
     kind = f"{mode}_{padding}{'_corners' if align else ''}{'_channels' if adjacent else ''}"
@@ -128,7 +134,9 @@ def _along_places(taps: int, mode: str, padding: str) -> list[str]:
     for n in range(taps):
         out += [f"    at = load_i32(scratch + {n} * VL * 4)"]
         if padding == "zeros":
-            out += ["    v = select(lt(at, const_i32(0)), const_f32(0.0), take_f32(p, max_(at, const_i32(0))))"]
+            out += [
+                "    v = select(lt(at, const_i32(0)), const_f32(0.0), take_f32(p, max_(at, const_i32(0))))"
+            ]
         else:
             out += ["    v = take_f32(p, at)"]
         weight = f"load_f32(scratch + {taps + n} * VL * 4)"

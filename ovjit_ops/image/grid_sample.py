@@ -133,7 +133,9 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
 class GridSample:
     """The data at the places of the grid."""
 
-    def infer(data, grid, *, align_corners: Bool = False, mode: Str = "bilinear", padding_mode: Str = "zeros"):
+    def infer(
+        data, grid, *, align_corners: Bool = False, mode: Str = "bilinear", padding_mode: Str = "zeros"
+    ):
         settings(locals())
         check(grid.dtype in (*REALS, "dynamic"), f"the grid should be floats, not {grid.dtype}")
         for x, what in ((data, "data"), (grid, "grid")):
