@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.trace import Recorder, Tracer, number, trace
+from ovjit.compiler.symbols import Symbols
 from ovjit.graph.graph import Graph, Node, Value
-from ovjit.graph.shapes import Interval
 
 #: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
 LONGEST_BODY = 24
@@ -23,11 +23,13 @@ MOST_OPERANDS = 10
 class Group:
     """`anchor` (or None) and the elementwise `body` after it, in order. One output value."""
 
-    __slots__ = ("anchor", "body", "used")
+    __slots__ = ("anchor", "body", "sure", "used")
 
     def __init__(self, anchor: Node | None, body: Sequence[Node] = ()):
         self.anchor = anchor
         self.body = list(body)
+        #: Whether all its values surely have one shape. An anchor's kernel walks one only.
+        self.sure = True
         self.used: frozenset[int] = frozenset()  # indices of the last node's outputs that anybody reads
 
     @property
@@ -111,17 +113,20 @@ def fuse(graph: Graph, alone: bool = False) -> list[Group]:
     With `alone`, every node is a group of its own: nothing is fused.
     """
     uses = graph.uses()
+    symbols = Symbols(graph)
     group_of: dict[Node, Group] = {}
     order: dict[Node, int] = {n: i for i, n in enumerate(graph.nodes)}
     groups: list[Group] = []
     for node in graph.nodes:
         if node.op.name in ("Parameter", "Constant"):
             continue
-        host = _host_group(node, group_of, uses, order) if not alone and is_elementwise(node) else None
+        joins = not alone and is_elementwise(node) and not is_undecided(node)
+        host = _host_group(node, group_of, uses, order) if joins else None
         if host is None:
             host = Group(None, [node]) if is_elementwise(node) else Group(node)
         else:
             groups.remove(host)
+            host.sure = host.sure and symbols.same(host.last.output, node.output)
             host.body.append(node)
         groups.append(host)
         group_of[node] = host
@@ -137,9 +142,15 @@ def is_elementwise(node: Node) -> bool:
     return (
         node.op.scalar is not None
         and len(node.outputs) == 1
-        and node.output.shape is not None
+        and all(v.shape is not None for v in (*node.inputs, *node.outputs))
         and all(v.dtype in NATIVE_TYPES for v in (*node.inputs, *node.outputs))
     )
+
+
+def is_undecided(node: Node) -> bool:
+    """True when only the shapes of an inference tell how the operands of an elementwise node broadcast."""
+    decided = node.op.extra.get("align_decided")
+    return decided is not None and not decided(*(v.shape for v in node.inputs))
 
 
 def _host_group(node: Node, group_of: dict, uses: dict, order: dict) -> Group | None:
@@ -152,6 +163,7 @@ def _host_group(node: Node, group_of: dict, uses: dict, order: dict) -> Group | 
             or group.last is not value.node
             or len(uses[value]) != 1
             or len(value.node.outputs) != 1
+            or is_undecided(value.node)
         ):
             continue
         if group.anchor is not None and not takes_epilogue(group.anchor):
@@ -174,10 +186,5 @@ def takes_epilogue(node: Node) -> bool:
 
 
 def same_shape(a: Value, b: Value) -> bool:
-    """True when the shapes are surely equal: open ones only where one value is the other's only source."""
-    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
-        return False
-    return all(x == y for x, y in zip(a.shape, b.shape, strict=True)) and not any(
-        isinstance(x, Interval) and isinstance(y, Interval) and x != y
-        for x, y in zip(a.shape, b.shape, strict=True)
-    )
+    """True when the shapes are equal as far as they are known; see `Group.sure`."""
+    return a.shape is not None and a.shape == b.shape

@@ -15,7 +15,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import OUTER, turn_kernel
-from ovjit.compiler.fuse import Group
+from ovjit.compiler.fuse import Group, is_undecided
 from ovjit.compiler.plan import Constants, Planner, ceil_div, overwritable, split
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Value
@@ -57,6 +57,10 @@ class Lowering:
     def prepare(self, planner: Planner) -> None:
         """Called in reverse order before planning: decide where producers shall write (concatenation)."""
 
+    def ways(self, planner: Planner) -> Sequence[Lowering]:
+        """The lowerings that do the group's work for the planner's shapes, in order: this one."""
+        return (self,)
+
     def plan(self, planner: Planner) -> None:
         raise NotImplementedError
 
@@ -68,6 +72,45 @@ class Host(Lowering):
         node = self.group.last
         inputs = [planner.contiguous(v) for v in node.inputs]
         planner.host_step(node, inputs, [planner.output(v, None) for v in node.outputs])
+
+
+class TwoWays(Lowering):
+    """An anchor whose epilogue may turn out to broadcast its value: fused where an inference's shapes are
+    equal, else the anchor alone and an elementwise step after it."""
+
+    def __init__(self, fused: Lowering, apart: Sequence[Lowering]):
+        super().__init__(fused.group)
+        self.fused = fused
+        self.apart = tuple(apart)
+        self.flexible = fused.flexible
+
+    @property
+    def _all(self) -> tuple[Lowering, ...]:
+        return (self.fused, *self.apart)
+
+    def pack(self, constants: Constants) -> None:
+        for way in self._all:
+            way.pack(constants)
+
+    def choose(self, layouts: dict[Value, Layout]) -> None:
+        for way in self._all:
+            way.choose(layouts)
+        self.kernels = tuple(kernel for way in self._all for kernel in way.kernels)
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        return self.fused.wishes()
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return self.fused.prefers(layouts)
+
+    def unify(self, layouts: dict[Value, Layout]) -> None:
+        self.fused.unify(layouts)
+
+    def ways(self, planner: Planner) -> Sequence[Lowering]:
+        anchor = self.group.anchor
+        assert anchor is not None
+        same = planner.shape(anchor.output) == planner.shape(self.group.last.output)
+        return (self.fused,) if same else self.apart
 
 
 class Elementwise(Lowering):
@@ -119,11 +162,32 @@ class Elementwise(Lowering):
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.out)
-        read = [planner.view(v) for v in self.inputs]
+        read = self.operands(planner)
         out = planner.output(self.out, over=overwritable(read))
         views = [view.expand(shape) for view in read]
         assert self.kernel is not None
         plan_elementwise(planner, self.kernel, self.modes, views, out, len(self.body.lines))
+
+
+    def operands(self, planner: Planner) -> list[View]:
+        """The views of `inputs`, which broadcast to the output's shape by NumPy's rule."""
+        return [planner.view(v) for v in self.inputs]
+
+
+class Aligned(Elementwise):
+    """One node whose operands do not broadcast by NumPy's rule: option `align` of its record gives the shapes
+    that do, which depend on those of the inference."""
+
+    def operands(self, planner: Planner) -> list[View]:
+        node = self.group.last
+        shapes = node.op.extra["align"](*(planner.shape(v) for v in node.inputs))
+        aligned = dict(zip(node.inputs, shapes, strict=True))
+        views = []
+        for value in self.inputs:
+            view = planner.view(value).reshape(aligned[value])
+            assert view is not None  # only dimensions of 1 are added
+            views.append(view)
+        return views
 
 
 def plan_elementwise(
@@ -200,9 +264,10 @@ def copy_kernel(itemsize: int) -> Kernel:
     return elementwise_kernel(f"copy_{dtype}", Body([dtype], [dtype], [], ["x0"]), "v", _COPY_RANK)
 
 
-def fill_kernel() -> Kernel:
-    """Writes zeros of 4 bytes."""
-    return elementwise_kernel("clear_i32", Body([], ["i32"], [], [("const", 0, "i32")]), "", 4)
+def fill_kernel(itemsize: int) -> Kernel:
+    """Writes zeros of 1, 2, 4 or 8 bytes."""
+    dtype = _COPY_TYPES[itemsize]
+    return elementwise_kernel(f"clear_{dtype}", Body([], [dtype], [], [("const", 0, dtype)]), "", 4)
 
 
 def plan_copy(planner: Planner, source: View, target: View) -> None:
@@ -248,7 +313,7 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
 
 
 def plan_fill(planner: Planner, view: View) -> None:
-    plan_elementwise(planner, fill_kernel(), "", [], view, 1, "Reorder")
+    plan_elementwise(planner, fill_kernel(view.itemsize), "", [], view, 1, "Reorder")
 
 
 def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
@@ -256,17 +321,22 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
     out: list[Lowering] = []
     for group in groups:
         if group.anchor is None:
-            out.append(Elementwise(group))
+            out.append(Aligned(group) if is_undecided(group.last) else Elementwise(group))
             continue
-        lower = group.anchor.op.lower
-        made = lower(group) if lower is not None and _native_values(group) else None
-        if made is not None:
-            out.append(made)
-            continue
-        out.append(Host(group.part(0)))
-        if group.body:
-            out.append(Elementwise(group.part(1)))
+        made = _lower_anchor(group)
+        apart: list[Lowering] = []
+        if made is None or not group.sure:
+            alone = group.part(0)
+            apart = [(_lower_anchor(alone) if made else None) or Host(alone)]
+            apart += [Elementwise(group.part(1))] if group.body else []
+        out += apart if made is None else [TwoWays(made, apart) if apart else made]
     return out
+
+
+def _lower_anchor(group: Group) -> Lowering | None:
+    assert group.anchor is not None
+    lower = group.anchor.op.lower
+    return lower(group) if lower is not None and _native_values(group) else None
 
 
 def _native_values(group: Group) -> bool:

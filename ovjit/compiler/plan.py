@@ -32,6 +32,7 @@ from ovjit.compiler.views import (
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Node, Value
+from ovjit.graph.shapes import is_static
 
 ALIGNMENT = 64
 #: A chunk should keep one core busy for about this many bytes or multiply-adds: some 10 us.
@@ -110,13 +111,26 @@ class Plan:
 
 
 class Views(dict):
-    """value -> view, and for each buffer the values that lie in it."""
+    """value -> view, and for each buffer the values that lie in it.
 
-    def __init__(self) -> None:
+    A view has the shape and the element size of its value: kernels believe both.
+    """
+
+    def __init__(self, types: Mapping[Value, Any]) -> None:
         super().__init__()
+        self.types = types
         self.in_buffer: dict[Buffer, list[Value]] = {}
 
     def __setitem__(self, value: Value, view: View) -> None:
+        shape = self.types[value].shape
+        # elements of packed types and strings are not native: their arrays have shapes of their own
+        if is_native(value.dtype) and (
+            view.itemsize != SIZE[value.dtype] or (is_static(shape) and view.shape != shape)
+        ):
+            raise OvjitError(
+                f"internal error: {value!r} of {value.dtype}{list(shape)} is planned as {list(view.shape)} "
+                f"of {view.itemsize} bytes each"
+            )
         super().__setitem__(value, view)
         self.in_buffer.setdefault(view.buffer, []).append(value)
 
@@ -137,7 +151,7 @@ class Planner:
         self.layouts = layouts
         self.constants = constants
         self.data = Constants(PLAN_DATA)
-        self.views = Views()
+        self.views = Views(types)
         self.last_use: Mapping[Value, int] = {}  # value -> index of the last group that reads it
         self.index = 0  # of the group that is being planned
         self.pinned: set[Buffer] = set()  # buffers that nobody may overwrite in place
@@ -166,7 +180,19 @@ class Planner:
     # --- what lowerings use
 
     def begin(self, group: Any) -> None:
-        """Steps added from now on belong to `group` (has name, origins and nodes)."""
+        """Steps added from now on belong to `group` (has name, origins and nodes).
+
+        Raises OvjitError where an anchor's value has not the shape that its epilogue writes: kernels walk one
+        shape. `lower.TwoWays` is for groups where only the shapes of an inference tell.
+        """
+        anchor, body = group.anchor, group.body
+        if anchor is not None and body:
+            have, want = self.shape(anchor.output), self.shape(body[-1].output)
+            if have != want:
+                raise OvjitError(
+                    f"internal error: {anchor.name!r} of {list(have)} is fused with {group.name!r} of "
+                    f"{list(want)}"
+                )
         self._group = group
 
     def shape(self, value: Value) -> tuple[int, ...]:
@@ -225,6 +251,17 @@ class Planner:
             self.copy_step(source, known)
         return known
 
+    def repeated(self, value: Value, axis: int, extent: int, layout: Layout) -> View:
+        """A copy of `value` whose one element along `axis` is there `extent` times; made once and shared."""
+        key = (value, layout, axis, extent)
+        known = self._copies.get(key)
+        if known is None:
+            source = self.view(value)
+            shape = (*source.shape[:axis], extent, *source.shape[axis + 1 :])
+            known = self._copies[key] = self.allocate(shape, source.itemsize, layout)
+            self.copy_step(source.expand(shape), known)
+        return known
+
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
         """A new arena tensor. A halo is cleared by a step of its own."""
         layout = layout or plain(len(shape))
@@ -232,7 +269,7 @@ class Planner:
         buffer = Buffer(size)
         self.buffers.append(buffer)
         view = View(buffer, shape, strides, itemsize, offset, layout.halo)
-        if any(map(any, layout.halo)) and view.count:
+        if any(map(any, layout.halo)) and size:  # one without elements has a halo too
             self.halo_step(view, layout)
         return view
 
@@ -332,7 +369,7 @@ class Planner:
         self.buffers.append(buffer)
         self.pinned.add(buffer)
         view = View(buffer, shape, strides, itemsize, offset, wanted.halo)
-        if any(map(any, wanted.halo)) and view.count:
+        if any(map(any, wanted.halo)) and size:
             self._unclear[buffer] = (view, wanted)
         return view
 
@@ -367,6 +404,7 @@ class Planner:
         index = len(self.steps)
         moved = 0
         for view in (*reads, *writes):
+            self._within(view)
             self._touch(view.buffer, index)
             moved += view.count * view.itemsize
         group = self._group
@@ -385,6 +423,7 @@ class Planner:
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
         for view in (*inputs, *outputs):
+            self._within(view)
             self._touch(view.buffer, len(self.steps))
         self.steps.append(
             Step(None, [], 1, node.name, node.op.name, node.origins, host=HostCall(node, inputs, outputs))
@@ -393,6 +432,11 @@ class Planner:
     def copy_step(self, source: View, target: View) -> None:
         from ovjit.compiler.lower import plan_copy
 
+        if source.shape != target.shape or source.itemsize != target.itemsize:
+            raise OvjitError(
+                f"internal error: {list(source.shape)} of {source.itemsize} bytes is copied to "
+                f"{list(target.shape)} of {target.itemsize} bytes"
+            )
         plan_copy(self, source, target)
 
     def halo_step(self, view: View, layout: Layout) -> None:
@@ -443,8 +487,18 @@ class Planner:
             if view.buffer is buffer and view.offset == 0 and view.is_contiguous:
                 continue
             self._group = _OutputGroup(value)
-            target = View(buffer, view.shape, row_major(view.shape, view.itemsize), view.itemsize)
+            shape = self.shape(value) if is_native(value.dtype) else view.shape
+            target = View(buffer, shape, row_major(shape, view.itemsize), view.itemsize)
             self.copy_step(view, target)
+
+    def _within(self, view: View) -> None:
+        """Raise OvjitError unless all bytes of `view`, its halo too, are in its buffer."""
+        first, behind = view.reach
+        if first != behind and (first < 0 or behind > view.buffer.size):
+            raise OvjitError(
+                f"internal error: a step of {self._group.name!r} would use the bytes {first} to {behind} of "
+                f"a buffer of {view.buffer.size}"
+            )
 
     def _touch(self, buffer: Buffer, step: int) -> None:
         if buffer.base == ARENA:
@@ -528,9 +582,12 @@ class Constants:
         return self._panels.get(id(array))
 
     def view(self, array: np.ndarray, dtype: str) -> View:
-        pointer = self.place(array)
+        offset = self.place(array).offset
         size = SIZE.get(dtype, array.itemsize)
-        return View(pointer.buffer, array.shape, row_major(array.shape, size), size, pointer.offset)
+        home = Buffer(array.size * size, self.base, offset)
+        if home.size != array.nbytes:
+            raise OvjitError(f"internal error: a constant of {dtype} is an array of {array.dtype}")
+        return View(home, array.shape, row_major(array.shape, size), size)
 
     def materialize(self) -> np.ndarray:
         """One aligned byte array with everything in it. The arrays are let go, the addresses stay."""
@@ -542,6 +599,11 @@ class Constants:
                 )
         self.arrays = []
         return memory
+
+
+def is_native(dtype: str) -> bool:
+    """True for element types that kernels know; all others are only seen by host steps."""
+    return dtype in SIZE
 
 
 def element_size(dtype: str) -> int:

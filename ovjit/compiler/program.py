@@ -80,7 +80,8 @@ class Program:
             lowering.choose(self.layouts)
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
         sizes = _item_sizes(self.graph)
-        needed += [copy_kernel(size) for size in sizes] + [fill_kernel()]
+        needed += [copy_kernel(size) for size in sizes]
+        needed += [fill_kernel(size) for size in self._halo_sizes()]
         #: whether plans may turn dimensions in blocks; smaller programs do without the kernel
         self.turns = 4 in sizes and any(len(v.shape or ()) > 2 for n in self.graph.nodes for v in n.outputs)
         needed += [turn_kernel()] if self.turns else []
@@ -92,6 +93,12 @@ class Program:
             if value.constant is not None and value.dtype != "string":
                 self.constants.view(value.constant, value.dtype)
         self.memory = self.constants.materialize()
+
+    def _halo_sizes(self) -> list[int]:
+        """Element sizes of the values that may have a halo; that of f32 in any case."""
+        wishes = [wish for lowering in self.lowerings for wish in lowering.wishes()]
+        haloed = [v for v, layout in (*self.layouts.items(), *wishes) if any(map(any, layout.halo))]
+        return sorted({4, *(element_size(v.dtype) for v in haloed)})
 
     def load(self, provided: Mapping[str, bytes] | None = None) -> dict[Any, int]:
         """Kernel -> address, compiled where neither `provided` nor the cache has it."""
@@ -127,8 +134,9 @@ class Program:
             planner.last_use = last_uses(active, self.graph.outputs)
         for index, lowering in enumerate(active):
             planner.index = index
-            planner.begin(lowering.group)
-            lowering.plan(planner)
+            for way in lowering.ways(planner):
+                planner.begin(way.group)
+                way.plan(planner)
             taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
         plan = planner.finish()
         if self.watched:

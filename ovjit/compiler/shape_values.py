@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from ovjit.errors import OvjitError
 from ovjit.graph.bodies import infer_values
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import is_static
+from ovjit.graph.shapes import fits, is_static, text
 
 
 def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
@@ -16,6 +18,7 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
     A value whose shape depends on data has a shape with open dimensions. Raises ModelError naming the node
     that does not accept its inputs.
     """
+    check_shapes(graph.inputs, shapes)
     types: dict[Value, TensorType] = {}
     for value, shape in zip(graph.inputs, shapes, strict=True):
         types[value] = TensorType(value.dtype, shape)
@@ -31,3 +34,15 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
                 continue
         types.update(zip(node.outputs, infer_values(node, [types[v] for v in node.inputs]), strict=True))
     return types
+
+
+def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise OvjitError unless each of `inputs` (anything with a shape) is given one that fits.
+
+    Else the types that are stored for static inputs would be used for other shapes.
+    """
+    if len(inputs) != len(shapes):
+        raise OvjitError(f"internal error: {len(shapes)} shapes are given for {len(inputs)} inputs")
+    for i, (value, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        if not fits(shape, value.shape):
+            raise OvjitError(f"input {i} has the shape {text(value.shape)}; {list(shape)} is given")

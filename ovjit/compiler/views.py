@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.errors import OvjitError
+
 #: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
 ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
 
@@ -72,6 +74,18 @@ class View:
         return n
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """Offsets of the first byte and behind the last one, halo included; equal ones for no elements."""
+        low = high = self.offset
+        for extent, stride, (before, after) in zip(self.shape, self.strides, self.halo, strict=True):
+            if not extent:
+                return self.offset, self.offset
+            first, last = -before * stride, (extent - 1 + after) * stride
+            low += min(first, last)
+            high += max(first, last)
+        return low, high + self.itemsize
+
+    @property
     def is_contiguous(self) -> bool:
         """Row-major without gaps."""
         return self.count == 0 or _compact(self.shape, self.strides) == _compact(
@@ -79,8 +93,12 @@ class View:
         )
 
     def expand(self, shape: Sequence[int]) -> View:
-        """Broadcast to `shape` by NumPy's rule: strides of 0."""
+        """Broadcast to `shape` by NumPy's rule: strides of 0. Raises OvjitError where the rule has none."""
         lead = len(shape) - len(self.shape)
+        if lead < 0 or any(d not in (1, s) for d, s in zip(self.shape, shape[lead:], strict=True)):
+            raise OvjitError(
+                f"internal error: a view of {list(self.shape)} does not broadcast to {list(shape)}"
+            )
         strides = [0] * lead + [
             0 if d == 1 and s != 1 else st
             for d, s, st in zip(self.shape, shape[lead:], self.strides, strict=True)

@@ -21,6 +21,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.passes.variables import public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
+from ovjit.compiler.shape_values import check_shapes
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
 from ovjit.execution import runner, streams
@@ -157,6 +158,7 @@ class Executable:
             if table is not None:
                 self._tables.move_to_end(shapes)
                 return table
+        check_shapes(self.inputs, shapes)
         plan = self.program.plan(shapes)
         if plan.cut is not None:
             plan.composite = self._staged(plan.cut)

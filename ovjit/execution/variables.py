@@ -13,6 +13,7 @@ from ovjit.errors import InferenceError
 from ovjit.forks import ForkLock
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
+from ovjit.graph.shapes import fits
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Executable, Job, Row
@@ -122,7 +123,13 @@ class StatefulProgram:
                 array = lowest(self.variables[i - self.public_inputs])
             part.set_input(i, array)
         part.run()
-        return _owned(part.outputs[0])
+        variable, value = self.variables[k], part.outputs[0]
+        if value.dtype != dtypes.numpy_dtype(variable.dtype) or not fits(value.shape, variable.shape):
+            raise InferenceError(
+                f"the variable {variable.name!r} of {variable.dtype} and the shape "
+                f"{shapes.text(variable.shape)} begins with {value.dtype}{list(value.shape)}"
+            )
+        return _owned(value)
 
     def _take(self, inner: Job, states: States) -> None:
         """The new values become the states; where the old ones were, the next values are written."""
@@ -185,13 +192,6 @@ class States:
 
 def inner_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != "watch"}
-
-
-def fits(shape: Sequence[int], expected: Any) -> bool:
-    return expected is None or (
-        len(shape) == len(expected)
-        and all(shapes.merge(a, b) is not None for a, b in zip(shape, expected, strict=True))
-    )
 
 
 def lowest(variable: Variable) -> np.ndarray:

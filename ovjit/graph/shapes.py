@@ -17,6 +17,9 @@ class Interval:
 
     __slots__ = ("hi", "lo")
 
+    #: Of a `Symbol`: what two dimensions have in common that are surely equal.
+    key: tuple | None = None
+
     def __init__(self, lo: int, hi: int | None):
         self.lo = lo
         self.hi = hi
@@ -61,6 +64,57 @@ class Interval:
         return dim(self.lo // other, None if self.hi is None else self.hi // other)
 
 
+class Symbol(Interval):
+    """An open dimension that is known by name: base + offset, where `base` says what it descends from.
+
+    Arithmetic gives symbols again, so that what two branches make of one dimension can be compared. It holds
+    for the ints that take the symbols' place, as long as type inference does the same to both.
+    """
+
+    __slots__ = ("base", "offset")
+
+    def __init__(self, lo: int, hi: int | None, base: tuple, offset: int = 0):
+        super().__init__(lo, hi)
+        self.base = base
+        self.offset = offset
+
+    @property
+    def key(self) -> tuple:  # type: ignore[override]
+        return self.base, self.offset
+
+    def _named(self, value: Dim, base: tuple, offset: int = 0) -> Dim:
+        return Symbol(value.lo, value.hi, base, offset) if isinstance(value, Interval) else value
+
+    def __add__(self, other: Dim) -> Dim:
+        out = super().__add__(other)
+        if isinstance(other, Symbol):
+            pair = sorted((self.base, other.base), key=repr)
+            return self._named(out, ("sum", *pair), self.offset + other.offset)
+        return out if isinstance(other, Interval) else self._named(out, self.base, self.offset + other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Dim) -> Dim:
+        out = super().__sub__(other)
+        return out if isinstance(other, Interval) else self._named(out, self.base, self.offset - other)
+
+    def __mul__(self, other: Dim) -> Dim:
+        out = super().__mul__(other)
+        if isinstance(other, Symbol):
+            return self._named(out, ("product", *sorted((self.key, other.key), key=repr)))
+        return out if isinstance(other, Interval) or other == 1 else self._named(
+            out, ("times", self.base, other), self.offset * other
+        )
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int) -> Dim:
+        if other == 1:
+            return self
+        whole, rest = divmod(self.offset, other)
+        return self._named(super().__floordiv__(other), ("part", self.base, rest, other), whole)
+
+
 Dim = int | Interval
 Shape = tuple[Dim, ...]
 
@@ -82,8 +136,25 @@ def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
     return shape is not None and all(not isinstance(d, Interval) for d in shape)
 
 
+def surely_equal(a: Dim, b: Dim) -> bool:
+    """True when the dimensions are the same number, whatever it will be."""
+    if isinstance(a, Interval) and isinstance(b, Interval):
+        return a.key is not None and a.key == b.key
+    return a == b
+
+
+def fits(shape: Sequence[int], expected: Sequence[Dim] | None) -> bool:
+    """True when the concrete `shape` is one of those that `expected` stands for."""
+    return expected is None or (
+        len(shape) == len(expected)
+        and all(d >= 0 and merge(d, e) is not None for d, e in zip(shape, expected, strict=True))
+    )
+
+
 def merge(a: Dim, b: Dim) -> Dim | None:
     """The dimensions that are both in `a` and in `b`; None when there is none."""
+    if surely_equal(a, b):
+        return a
     (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
     lo = max(alo, blo)
     hi = bhi if ahi is None else ahi if bhi is None else min(ahi, bhi)
@@ -92,7 +163,7 @@ def merge(a: Dim, b: Dim) -> Dim | None:
 
 def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
     """NumPy's rule for one pair of dimensions; None when they do not fit."""
-    if a == 1:
+    if a == 1 or surely_equal(a, b):
         return b
     if b == 1:
         return a

@@ -138,7 +138,10 @@ class Tiled(Lowering):
         self.place_operands(constants)
         matrix, arranged = self.matrix(), self.arranged()
         packed, sizes = pack_panels(matrix, self.isa, self.form)
-        at = constants.place(packed, (self, "weights")).offset
+        key: tuple = (self, "weights")
+        if arranged is not None:  # the same weights in the same arrangement are placed once
+            key = ("panels", self.form.name, id(arranged[0]), *map(tuple, arranged[1:]))
+        at = constants.place(packed, key).offset
         if arranged is not None and self.form is F32:
             weights, dims, order = arranged
             shape = (self.groups, matrix.shape[1] * matrix.shape[2], self.outs)
@@ -158,10 +161,14 @@ class Tiled(Lowering):
         view = planner.view(value)
         rank = len(self.out.shape)
         axis = self.channel_axis % max(rank, 1) - (rank - len(view.shape))
-        if kind != "scalar" and axis >= 0 and view.shape[axis] > 1 and view.strides[axis] != view.itemsize:
+        shape = planner.shape(self.out)
+        if kind != "scalar" and axis >= 0 and shape[self.channel_axis] > 1:
             order = [a for a in range(len(view.shape)) if a != axis] + [axis]
-            view = planner.copy(value, Layout(order))
-        return view.expand(planner.shape(self.out))
+            if view.shape[axis] == 1:  # an open dimension: what was to be a vector is one element
+                view = planner.repeated(value, axis, shape[self.channel_axis], Layout(order))
+            elif view.strides[axis] != view.itemsize:
+                view = planner.copy(value, Layout(order))
+        return view.expand(shape)
 
     def operand_values(
         self, planner: Planner, axes: Sequence[int | None], part: Callable[[View], View] = lambda view: view

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.op import Float, Str, TensorType, op
-from ovjit.graph.shapes import broadcast, is_static
+from ovjit.graph.shapes import Interval, broadcast, is_static
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array, reference_erf, same_type, unary
 
@@ -228,12 +228,22 @@ def align_slope(data: tuple, slope: tuple) -> tuple:
     return slope
 
 
+def slope_decided(data: tuple | None, slope: tuple | None) -> bool:
+    """True when `align_slope` gives the same answer whatever the open dimensions turn out to be."""
+    if data is None or slope is None:
+        return False
+    if len(slope) != 1 or len(data) <= 1 or slope[0] == 1:
+        return True
+    return not isinstance(data[1], Interval) and not isinstance(slope[0], Interval)
+
+
 @op(
     "PRelu",
     opset=1,
     types=NUMBERS,
     builder={"": "prelu"},
     align=lambda data, slope: (data, align_slope(data, slope)),
+    align_decided=slope_decided,
 )
 class PRelu:
     """x if x >= 0 else slope * x; the slope broadcasts to the data (see `align_slope`)."""

@@ -1,0 +1,68 @@
+"""Which open dimensions are surely equal: type inference with names for them.
+
+Two dimensions may have the same bounds and still be 1 and 5 in one inference, where one value then broadcasts
+to the other. What descends from the same dimension of the same input is the same number.
+"""
+
+from __future__ import annotations
+
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import Dim, Interval, Symbol, is_static, surely_equal
+
+
+class Symbols:
+    """The shape of each value of a graph with a name for every open dimension."""
+
+    def __init__(self, graph: Graph):
+        self._types: dict[Value, TensorType] = {}
+        for number, node in enumerate(graph.nodes):
+            if all(is_static(v.shape) for v in node.outputs):
+                continue  # as they are declared
+            for value, shape in zip(node.outputs, self._infer(node), strict=True):
+                named = None if shape is None else _name(shape, value, number)
+                self._types[value] = TensorType(value.dtype, named, value.type.value)
+
+    def type(self, value: Value) -> TensorType:
+        return self._types.get(value, value.type)
+
+    def same(self, a: Value, b: Value) -> bool:
+        """True when both have the same shape, whatever the open dimensions are."""
+        first, second = self.type(a).shape, self.type(b).shape
+        return (
+            first is not None
+            and second is not None
+            and len(first) == len(second)
+            and all(surely_equal(x, y) for x, y in zip(first, second, strict=True))
+        )
+
+    def _infer(self, node: Node) -> list[tuple[Dim, ...] | None]:
+        declared = [v.shape for v in node.outputs]
+        if not node.inputs:
+            return declared
+        try:
+            found = node.op.infer_types([self.type(v) for v in node.inputs], node.attrs)
+        except OvjitError:
+            return declared
+        shapes = [t.shape for t in found]
+        # types may be narrower where they are declared: an input of the model, a rewrite that knew more
+        known = len(shapes) == len(declared) and all(
+            a is not None and b is not None and len(a) == len(b)
+            for a, b in zip(shapes, declared, strict=True)
+        )
+        if not known:
+            return declared
+        return [
+            tuple(d if isinstance(d, int) else s for s, d in zip(a, b, strict=True))
+            for a, b in zip(shapes, declared, strict=True)
+        ]
+
+
+def _name(shape: tuple[Dim, ...], value: Value, number: int) -> tuple[Dim, ...]:
+    """`shape` with a new name for each open dimension that inference has not derived from others."""
+    return tuple(
+        d if not isinstance(d, Interval) or isinstance(d, Symbol)
+        else Symbol(d.lo, d.hi, ("value", number, value.index, axis))
+        for axis, d in enumerate(shape)
+    )  # fmt: skip
