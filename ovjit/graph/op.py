@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import ModelError
-from ovjit.graph import shapes
+from ovjit.graph import dtypes, shapes
 
 #: Attribute types, by annotation name: how an attribute is read from text and checked.
 Int = int
@@ -76,6 +76,12 @@ REQUIRED: Any = inspect.Parameter.empty
 
 #: The version of operations that no opset has (option `plugin=True`), as OpenVINO's files name it.
 PLUGIN_OPSET = "ie_internal_opset"
+
+#: Elements of the largest tensor. Bytes, and what lies around them, have to fit 63 bits with room to spare.
+MOST_ELEMENTS = 1 << 48
+
+#: What Python and NumPy raise for values that an operation does not accept. Checks of its own say more.
+REFUSED = (ArithmeticError, AssertionError, LookupError, MemoryError, ValueError)
 
 
 class Op:
@@ -175,16 +181,67 @@ class Op:
         if len(inputs) < low or (self.variadic is None and len(inputs) > high):
             wanted = str(low) if low == high else f"{low} to {high}"
             raise ModelError(f"{self.name} takes {wanted} inputs, not {len(inputs)}")
-        out = self.infer(*inputs, **attrs)
-        return (out,) if isinstance(out, TensorType) else tuple(out)
+        try:
+            out = self.infer(*inputs, **attrs)
+        except REFUSED as error:
+            raise self._refusal(error, inputs, attrs) from error
+        types = (out,) if isinstance(out, TensorType) else tuple(out)
+        for kind in types:
+            _check_size(kind)
+        return types
 
     def evaluate(self, inputs: Iterable[np.ndarray], attrs: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
-        """Run the NumPy reference. Floating-point warnings are silenced: infinities and NaNs are data."""
+        """Run the NumPy reference. Floating-point warnings are silenced: infinities and NaNs are data.
+
+        The inputs are checked as type inference checks them when it knows their values, so that constants and
+        tensors that come at run time are refused alike. Raises ModelError or InferenceError.
+        """
         if self.ref is None:
             raise ModelError(f"{self.name} has no reference")
-        with np.errstate(all="ignore"):
-            out = self.ref(*inputs, **attrs)
-        return tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
+        inputs = [np.asarray(x) for x in inputs]
+        expected = self._check_values(inputs, attrs)
+        try:
+            with np.errstate(all="ignore"):
+                out = self.ref(*inputs, **attrs)
+        except REFUSED as error:
+            raise self._refusal(error, inputs, attrs) from error
+        arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
+        for array, kind in zip(arrays, expected, strict=False):
+            if not shapes.fits(array.shape, kind.shape):
+                raise ModelError(f"{self.name} makes the shape {list(array.shape)}, not {kind}")
+        return arrays
+
+    def _check_values(
+        self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]
+    ) -> tuple[TensorType, ...]:
+        """What type inference says of these values; nothing where their element types are not to be seen."""
+        if not inputs or self.extra.get("stateful"):
+            return ()
+        try:
+            kinds = [TensorType(dtypes.from_numpy(x.dtype), x.shape, x) for x in inputs]
+        except TypeError:
+            return ()
+        return self.infer_types(kinds, attrs)
+
+    def _refusal(self, error: Exception, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> ModelError:
+        """What Python or NumPy says of inputs that no check has caught."""
+        kinds = ", ".join(
+            repr(x) if isinstance(x, TensorType) else f"{x.dtype}{list(x.shape)}" for x in inputs
+        )
+        given = "".join(f", {k}={v!r}" for k, v in attrs.items() if not isinstance(v, np.ndarray))
+        return ModelError(f"{self.name} does not accept ({kinds}{given}): {type(error).__name__}: {error}")
+
+
+def _check_size(kind: TensorType) -> None:
+    """Raise ModelError for a shape that no memory has: sizes and strides are computed in 64 bits."""
+    size = 1
+    for d in kind.shape or ():
+        low = shapes.bounds(d)[0]
+        if low < 0:
+            raise ModelError(f"the shape {shapes.text(kind.shape)} has a negative dimension")
+        size *= max(low, 1)
+    if size > MOST_ELEMENTS:
+        raise ModelError(f"a tensor of the shape {shapes.text(kind.shape)} is larger than any memory")
 
 
 #: What a class under `@op` may define, or its options name.
@@ -341,7 +398,10 @@ def _dtype(value: Any) -> str:
         name = {"bool": "boolean", "undefined": "dynamic"}.get(name.lower(), name.lower())
         if name in ELEMENT_TYPES:
             return name
-    return from_numpy(value)
+    try:
+        return from_numpy(value)
+    except SyntaxError as error:  # NumPy reads some texts as lists of dtypes
+        raise ValueError(value) from error
 
 
 _COERCE: dict[str, Callable] = {

@@ -158,7 +158,12 @@ def merge(a: Dim, b: Dim) -> Dim | None:
     (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
     lo = max(alo, blo)
     hi = bhi if ahi is None else ahi if bhi is None else min(ahi, bhi)
-    return None if hi is not None and lo > hi else dim(lo, hi)
+    if hi is not None and lo > hi:
+        return None
+    out = dim(lo, hi)
+    named = next((d for d in (a, b) if isinstance(d, Symbol)), None)
+    # both have to be the same number: either name is right
+    return out if named is None or isinstance(out, int) else Symbol(lo, hi, named.base, named.offset)
 
 
 def broadcast_dims(a: Dim, b: Dim) -> Dim | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from ovjit.errors import check
+from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import Any_, DType, TensorType, op
 
 
@@ -19,6 +23,24 @@ class Constant:
     (packed element types without one: the packed bytes, with `shape` giving the logical shape)."""
 
     def infer(*, value: Any_, element_type: DType, shape: Any_ = None):
+        kind = ELEMENT_TYPES[element_type]
+        if element_type == "string":
+            check(value.dtype.kind in "OUS", f"a constant of strings is an array of {value.dtype}")
+        elif kind.numpy is not None:
+            check(value.dtype == kind.numpy, f"a constant of {element_type} is an array of {value.dtype}")
+        if kind.numpy is None:
+            check(shape is not None, f"a constant of {element_type} needs a shape")
+            count = math.prod(shape)
+            need = -(-count * kind.bits // 8)
+            check(
+                value.dtype.itemsize == 1 and value.nbytes >= need,
+                f"a constant of {element_type}{list(shape)} has {value.nbytes} bytes, not {need}",
+            )
+        else:
+            check(
+                shape is None or tuple(shape) == value.shape,
+                f"a constant of the shape {shape} is an array of {list(value.shape)}",
+            )
         return TensorType(element_type, value.shape if shape is None else shape, value)
 
     def ref(*, value, element_type, shape=None):

@@ -128,7 +128,8 @@ class TransposedConvolution(Tiled):
         self.phases: dict[tuple, Weights] = {}
         for chosen in itertools.product(*self._tap_sets()):
             packed, sizes = pack_panels(self._taps(chosen), self.isa, self.form)
-            at = constants.place(packed, (self, chosen)).offset
+            key = ("phase", self.form.name, id(self.node.inputs[1].constant), self.groups, chosen)
+            at = constants.place(packed, key).offset
             self.phases[chosen] = Weights(self.groups, self.outs, sizes, at, *bias)
 
     def plan(self, planner: Planner) -> None:

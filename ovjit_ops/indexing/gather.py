@@ -196,6 +196,10 @@ def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, fla
 
 def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: bool) -> np.ndarray:
     batch, depth = data.shape[:batch_dims], indices.shape[-1]
+    if not math.prod((*indices.shape[:-1], *data.shape[batch_dims + depth :])):
+        indices = np.zeros_like(indices)  # nothing is read: no index counts
+        data = np.zeros([max(d, 1) if batch_dims <= a < batch_dims + depth else d
+                         for a, d in enumerate(data.shape)], data.dtype)  # fmt: skip
     places = tuple(checked_indices(indices[..., k], data.shape[batch_dims + k]) for k in range(depth))
     many = indices.ndim - 1 - batch_dims
     grids = tuple(

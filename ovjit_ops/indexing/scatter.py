@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError, check
+from ovjit.errors import check
 from ovjit.graph.op import Bool, Str, TensorType, op
-from ovjit.graph.shapes import Interval, merge, normalize_axis, text
+from ovjit.graph.shapes import Dim, Interval, bounds, merge, normalize_axis, text
 from ovjit_ops.common.values import known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather import (
@@ -22,6 +22,15 @@ from ovjit_ops.indexing.cpu_gather import (
 )
 from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
+
+
+def check_updates(updates: TensorType, *wanted: Dim) -> None:
+    """Raise ModelError unless `updates` may have the shape that data and indices ask for."""
+    fits = updates.shape is None or (
+        len(updates.shape) == len(wanted)
+        and all(merge(a, b) is not None for a, b in zip(updates.shape, wanted, strict=True))
+    )
+    check(fits, f"the updates {updates} should have the shape {text(wanted)}")
 
 
 def _infer_scatter(data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
@@ -36,13 +45,17 @@ class ScatterUpdate:
 
     def infer(data, indices, updates, axis):
         place = known_scalar(axis, "axis")
-        if place is not None and data.rank is not None:
-            normalize_axis(place, data.rank)
+        if place is not None and data.shape is not None:
+            place = normalize_axis(place, data.rank)
+            if indices.shape is not None:
+                check_updates(updates, *data.shape[:place], *indices.shape, *data.shape[place + 1 :])
         return _infer_scatter(data, indices, updates)
 
     def ref(data, indices, updates, axis):
         place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         out = data.copy()
+        if not updates.size:
+            return out
         places = checked_indices(indices, data.shape[place])
         out[(slice(None),) * place + (places,)] = updates
         return out
@@ -66,10 +79,9 @@ def _scatter_nd(
     data: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, reduction: str = "none"
 ) -> np.ndarray:
     out = data.copy()
+    if not updates.size:
+        return out
     places = tuple(checked_indices(indices[..., k], data.shape[k]) for k in range(indices.shape[-1]))
-    shape = (*indices.shape[:-1], *data.shape[indices.shape[-1] :])
-    if updates.shape != shape:
-        raise InferenceError(f"the updates have the shape {list(updates.shape)}, not {list(shape)}")
     function = ND_REDUCTIONS[reduction]
     if function is None:
         out[places] = updates
@@ -84,12 +96,7 @@ def _infer_scatter_nd(data: TensorType, indices: TensorType, updates: TensorType
         if not isinstance(indices.shape[-1], Interval):
             depth = indices.shape[-1]
             check(depth <= len(data.shape), f"{indices} names more dimensions than {data} has")
-            if updates.shape is not None:
-                shape = (*indices.shape[:-1], *data.shape[depth:])
-                fits = len(shape) == len(updates.shape) and all(
-                    merge(a, b) is not None for a, b in zip(shape, updates.shape, strict=True)
-                )
-                check(fits, f"the updates {updates} should have the shape {text(shape)}")
+            check_updates(updates, *indices.shape[:-1], *data.shape[depth:])
     return _infer_scatter(data, indices, updates)
 
 
@@ -191,6 +198,16 @@ def _infer_scatter_elements(
         normalize_axis(place, data.rank)
     ranks = {x.rank for x in (data, indices, updates)} - {None}
     check(len(ranks) <= 1, f"{data}, {indices} and {updates} differ in rank")
+    if indices.shape is not None:
+        check_updates(updates, *indices.shape)
+    if data.shape is not None and indices.shape is not None and place is not None:
+        place = normalize_axis(place, len(data.shape))
+        for a, (many, there) in enumerate(zip(indices.shape, data.shape, strict=True)):
+            most = bounds(there)[1]
+            check(
+                a == place or most is None or bounds(many)[0] <= most,
+                f"{indices} has more along dimension {a} than {data}",
+            )
     return _infer_scatter(data, indices, updates)
 
 

@@ -59,27 +59,26 @@ class Viewed(Lowering):
         planner.alias_or_copy(node.output, view)
 
 
-def cut(view: View, axis: int, index: slice) -> View:
-    """view[index] along `axis`; the slice's limits are in range."""
-    places = range(*index.indices(view.shape[axis]))
-    if not places:
-        return view.slice(axis, 0, 0)
-    return view.slice(axis, places[0], len(places), places.step)
+def cut(view: View, axis: int, named: range) -> View:
+    """The elements at the indices `named` along `axis`."""
+    if len(named) < 2:  # the step may be larger than what an address holds
+        return view.slice(axis, named[0] if named else 0, len(named))
+    return view.slice(axis, named[0], len(named), named.step)
 
 
 def slice_view(node: Node, source: View, known: Known) -> View:
-    """Slice: Python's rules along axes."""
-    from ovjit_ops.movement.slicing import _slices, python_slice
+    """Slice along axes."""
+    from ovjit_ops.movement.slicing import _slices, places
 
     cuts = _slices(len(source.shape), known(1), known(2), known(3), known(4))
     for axis, limits in cuts.items():
-        source = cut(source, axis, python_slice(source.shape[axis], *limits))
+        source = cut(source, axis, places(source.shape[axis], *limits))
     return source
 
 
 def strided_slice_view(node: Node, source: View, known: Known) -> View:
     """StridedSlice, all masks."""
-    from ovjit_ops.movement.slicing import strided_plan
+    from ovjit_ops.movement.slicing import places, strided_plan
 
     names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
     masks = {k: node.attrs[k] for k in names}
@@ -95,15 +94,10 @@ def strided_slice_view(node: Node, source: View, known: Known) -> View:
         if step[0] == "pick":
             offset += (step[2] % extent) * stride
             continue
-        by = 1
-        places = range(extent)
-        if step[0] == "cut":
-            _, _, first, last, by, begin_open, end_open = step
-            index = slice(None if begin_open else first, None if end_open else last, by)
-            places = range(*index.indices(extent))
-        shape.append(len(places))
-        strides.append(stride * by)
-        offset += places[0] * stride if places else 0
+        named = places(extent, *step[2:]) if step[0] == "cut" else range(extent)
+        shape.append(len(named))
+        strides.append(stride * named.step if len(named) > 1 else stride)
+        offset += named[0] * stride if named else 0
     return View(source.buffer, shape, strides, source.itemsize, offset)
 
 

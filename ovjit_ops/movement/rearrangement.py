@@ -150,7 +150,7 @@ def _infer_blocks(
     if rank is None or blocks is None or begin is None or end is None:
         return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
     check(
-        len(blocks) == len(begin) == len(end) == rank,
+        len(blocks) == len(begin) == len(end) == rank >= 1,
         f"the lists should have {rank} entries, one per dimension",
     )
     check(
@@ -158,6 +158,7 @@ def _infer_blocks(
         f"block_shape {blocks.tolist()} should be positive, and 1 for the batch",
     )
     check(min(begin) >= 0 and min(end) >= 0, "padding and crops should not be negative")
+    check(begin[0] == end[0] == 0, "the batch is neither padded nor cropped")
     total = math.prod(int(b) for b in blocks)
     out: list[Dim] = []
     for d, b, low, high in zip(
@@ -287,10 +288,11 @@ class ReverseSequence:
     def expand(b, node, inputs):
         """ReverseSequence(x, n) -> GatherElements(x, t < n ? n - 1 - t : t) along time
 
-        A length below 0 or above what there is names a place that GatherElements refuses.
+        A length below 0 or above what there is names a place that GatherElements refuses, where there is
+        anything to gather.
         """
         data, lengths = inputs
-        if not is_static(data.shape) or lengths.shape is None:
+        if not is_static(data.shape) or not math.prod(data.shape) or lengths.shape is None:
             return None
         rank = len(data.shape)
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
@@ -299,7 +301,7 @@ class ReverseSequence:
         per_sample = w("Reshape", long, [-1 if a == batch else 1 for a in range(rank)], special_zero=False)
         time = np.arange(data.shape[seq]).reshape([-1 if a == seq else 1 for a in range(rank)])
         source = w("Select", w("Greater", per_sample, time), w("Subtract", per_sample, time + 1), time)
-        checked = w("Add", source, w("Multiply", w("Minimum", per_sample, 0), 1 << 40))
+        checked = w("Select", w("Less", per_sample, 0), np.array(-(1 << 40)), source)
         indices = w("Broadcast", checked, data.shape, mode="numpy")
         return [w("GatherElements", data, indices, axis=seq)]
 

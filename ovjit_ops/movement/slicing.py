@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import ModelError, check
+from ovjit.errors import check
 from ovjit.graph.op import Int, Ints, TensorType, op
 from ovjit.graph.shapes import (
     ANY,
@@ -85,7 +85,7 @@ class VariadicSplit:
         lengths = known(split_lengths, "split_lengths")
         parts = length(split_lengths)
         if parts is None:
-            raise ModelError("the number of split_lengths has to be known")
+            return ()  # as OpenVINO has it: the node has outputs when it is known how many
         if place is None or lengths is None:
             shape = None if data.rank is None else (ANY,) * data.rank
             if place is not None:
@@ -118,17 +118,38 @@ class VariadicSplit:
             yield [random_array(rng, shape, dtype), np.array(axis, dtype=np.int64), ints(*lengths)], {}
 
 
+def places(
+    extent: int, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
+) -> range:
+    """The indices that extent[start:stop:step] names; `*_open` leaves a bound out.
+
+    Python's rules, but for a negative step that starts before the first element: it starts there, as in
+    OpenVINO and ONNX, where Python names nothing.
+    """
+    cut = slice(None if begin_open else start, None if end_open else stop, step)
+    first, last, step = cut.indices(extent)
+    if step < 0 and first < 0 < extent:
+        first = 0
+    return range(first, last, step)
+
+
+def as_slice(named: range) -> slice:
+    """What NumPy takes for these indices: to it -1 is the last element, not what is before the first."""
+    return slice(named.start, None if named.stop < 0 else named.stop, named.step) if named else slice(0, 0)
+
+
 def slice_extent(
     extent: Dim, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
 ) -> Dim:
-    """How many elements extent[start:stop:step] has, by Python's rules; `*_open` leaves a bound out."""
+    """How many elements extent[start:stop:step] has, see `places`."""
     lo, hi = bounds(extent)
+    limits = (start, stop, step, begin_open, end_open)
     cut = slice(None if begin_open else start, None if end_open else stop, step)
     if isinstance(extent, int):
-        return len(range(*cut.indices(extent)))
+        return len(places(extent, *limits))
     if hi is not None:
         return (
-            dim(0, max(len(range(*cut.indices(n))) for n in {lo, hi}))
+            dim(0, max(len(places(n, *limits)) for n in {lo, hi}))
             if start >= 0 and stop >= 0
             else dim(0, hi)
         )
@@ -156,15 +177,9 @@ def _slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int,
     return {a: (b, e, s) for a, b, e, s in zip(normal, start, stop, step, strict=True)}
 
 
-def python_slice(extent: int, start: int, stop: int, step: int) -> slice:
-    """The slice with its limits brought into range, so that a stop below -extent goes to the beginning."""
-    first, last, step = slice(start, stop, step).indices(extent)
-    return slice(first, None if step < 0 and last < 0 else last, step)
-
-
 @op("Slice", opset=8, types=MOVABLE, lower=lower_slice)
 class Slice:
-    """data[start:stop:step] along `axes` (all of the leading ones when not given), by Python's rules."""
+    """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
 
     def infer(data, start, stop, step, axes=None):
         limits = _slice_inputs(start, stop, step)
@@ -203,7 +218,9 @@ class Slice:
 
 def _slice(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> np.ndarray:
     cuts = _slices(data.ndim, start, stop, step, axes)
-    index = tuple(python_slice(d, *cuts[i]) if i in cuts else slice(None) for i, d in enumerate(data.shape))
+    index = tuple(
+        as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
+    )
     return np.ascontiguousarray(data[index])
 
 
@@ -334,9 +351,5 @@ def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, 
         elif step[0] == "pick":
             index.append(step[2])
         else:
-            _, axis, first, last, by, begin_open, end_open = step
-            cut = slice(None if begin_open else first, None if end_open else last, by).indices(
-                data.shape[axis]
-            )
-            index.append(slice(cut[0], None if by < 0 and cut[1] < 0 else cut[1], by))
+            index.append(as_slice(places(data.shape[step[1]], *step[2:])))
     return np.array(data[tuple(index)], order="C")

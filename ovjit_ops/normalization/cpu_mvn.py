@@ -11,6 +11,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.codegen.cpu.ir import literal
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
@@ -32,7 +33,7 @@ def mvn_kernel(dtype: str, variance: bool, inside: bool, eps: float) -> Kernel:
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     src += [f"    count = const_{dtype}(n)"]
     src += [f"    zero = const_{dtype}(0.0)", f"    one = const_{dtype}(1.0)"]
-    src += [f"    eps = const_{dtype}({float(eps)!r})"]
+    src += [f"    eps = const_{dtype}({literal(float(eps).hex(), dtype)})"]
     src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
     src += ["        a2 = row % d2", "        rest = row // d2"]
     src += ["        a1 = rest % d1", "        a0 = rest // d1"]

@@ -59,7 +59,7 @@ class Body:
             return argument
         if argument not in constants:
             _, value, dtype = argument
-            constants[argument] = (f"k{len(constants)}", f"const_{dtype}({_literal(value, dtype)})")
+            constants[argument] = (f"k{len(constants)}", f"const_{dtype}({literal(value, dtype)})")
         return constants[argument][0]
 
     def emit_ir(self, b: Any, inputs: Sequence[Any], lanes: int) -> list[Any]:
@@ -155,7 +155,8 @@ def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]
     return tuple(out), tuple(rename.get(r, r) for r in results)
 
 
-def _literal(value: Any, dtype: str) -> str:
+def literal(value: Any, dtype: str) -> str:
+    """`value` (floats as `float.hex` gives them) as it is written in kernels."""
     if isinstance(value, str):
         number = float.fromhex(value)
         if number != number:
