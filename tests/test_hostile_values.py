@@ -14,7 +14,7 @@ from ovjit.execution.job import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node
 from ovjit.graph.interp import evaluate
-from ovjit.graph.op import find_op
+from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import ANY
 
 F = np.float32
@@ -189,9 +189,15 @@ def test_attributes_that_no_kernel_can_have(case: Case) -> None:
 
 
 def test_what_no_check_has_caught_is_told_as_the_operations_refusal() -> None:
-    record = find_op("Concat")
-    with pytest.raises(OvjitError, match=r"Concat does not accept .*f32\[2\]"):
-        record.evaluate([_f(2), _f(3)], {"axis": (0, 1)})
+    def fail(x: Any) -> Any:
+        raise IndexError("there is no such place")
+
+    record = Op("Careless", 1, lambda x: x, fail)
+    with pytest.raises(OvjitError, match=r"Careless does not accept .*float32\[2\].*no such place"):
+        record.evaluate([_f(2)], {})
+    careless = Op("Careless", 1, fail, lambda x: x)
+    with pytest.raises(OvjitError, match=r"Careless does not accept .*f32\[2\].*no such place"):
+        careless.infer_types([TensorType("f32", (2,))], {})
 
 
 def test_split_lengths_of_open_length_are_accepted_by_the_builder() -> None:

@@ -104,9 +104,10 @@ def vec(elem: str, lanes: int) -> Vec:
 
 def iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
     """<lanes x i1>: lane < n."""
-    n32 = builder.trunc(n, _I32) if n.type == _I64 else n
+    if n.type == _I64:  # a row may have more elements than 32 bits count
+        n = builder.trunc(builder.select(builder.icmp_signed("<", n, _I64(lanes)), n, _I64(lanes)), _I32)
     iota = ir.Constant(ir.VectorType(_I32, lanes), list(range(lanes)))
-    return builder.icmp_signed("<", iota, broadcast(builder, n32, lanes))
+    return builder.icmp_signed("<", iota, broadcast(builder, n, lanes))
 
 
 def broadcast(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
@@ -271,16 +272,24 @@ def masked_load(
     return call_intrinsic(builder, f"llvm.masked.load.{suffix(vt)}.p0", vt, [p, _I32(align), mask, zero])
 
 
+def hidden(builder: ir.IRBuilder, n: ir.Value) -> ir.Value:
+    """`n`, of which the optimiser knows nothing; no instruction comes of it."""
+    return builder.asm(ir.FunctionType(n.type, [n.type]), "", "=r,0", [n], False)
+
+
 def store_vector(
     builder: ir.IRBuilder, address: ir.Value, v: ir.Value, elem: str, n: ir.Value | None = None
 ) -> None:
+    """Lanes of `v` to memory; with `n`, the first n and no byte besides."""
     v = to_memory(builder, v, elem)
     vt = v.type
     p = pointer(builder, address, vt)
     if n is None:
         builder.store(v, p, align=SIZE[elem])
         return
-    mask = iota_mask(builder, n, vt.count)
+    # LLVM narrows lanes and stores them in one step. Where it knows that there is one lane, it forgets the
+    # narrowing and writes the wide lane: 4 bytes for one bf16. So it is not to know.
+    mask = iota_mask(builder, hidden(builder, n), vt.count)
     call_intrinsic(
         builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), [v, p, _I32(SIZE[elem]), mask]
     )
