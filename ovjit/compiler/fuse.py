@@ -149,8 +149,7 @@ def is_elementwise(node: Node) -> bool:
 
 def is_undecided(node: Node) -> bool:
     """True when only the shapes of an inference tell how the operands of an elementwise node broadcast."""
-    decided = node.op.extra.get("align_decided")
-    return decided is not None and not decided(*(v.shape for v in node.inputs))
+    return node.op.align is not None and node.op.align(*(v.shape for v in node.inputs)) is None
 
 
 def _host_group(node: Node, group_of: dict, uses: dict, order: dict) -> Group | None:

@@ -180,7 +180,8 @@ class Aligned(Elementwise):
 
     def operands(self, planner: Planner) -> list[View]:
         node = self.group.last
-        shapes = node.op.extra["align"](*(planner.shape(v) for v in node.inputs))
+        assert node.op.align is not None
+        shapes = node.op.align(*(planner.shape(v) for v in node.inputs))
         aligned = dict(zip(node.inputs, shapes, strict=True))
         views = []
         for value in self.inputs:

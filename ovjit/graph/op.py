@@ -122,7 +122,8 @@ class Op:
         self.scalar = scalar  # elementwise body in the vocabulary of ovjit.codegen.trace
         self.expand = expand  # (builder, node, inputs) -> values of simpler operations, or None
         self.rules = tuple(rules)  # rewrite rules that come with the operation
-        self.align = align  # shapes of the inputs -> shapes that broadcast as NumPy does
+        #: shapes of the inputs -> shapes that broadcast as NumPy does; None where open dimensions decide
+        self.align = align
         self.epilogue = epilogue  # the lowering applies the elementwise body that follows
         self.stateful = stateful  # its value is not a function of its inputs: never folded
         self.runs_body = runs_body  # it runs graphs among its attributes: it may take for ever
@@ -215,7 +216,7 @@ class Op:
         self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]
     ) -> tuple[TensorType, ...]:
         """What type inference says of these values; nothing where their element types are not to be seen."""
-        if not inputs or self.extra.get("stateful"):
+        if not inputs or self.stateful or self.runs_body:
             return ()
         try:
             kinds = [TensorType(dtypes.from_numpy(x.dtype), x.shape, x) for x in inputs]

@@ -228,13 +228,14 @@ def align_slope(data: tuple, slope: tuple) -> tuple:
     return slope
 
 
-def slope_decided(data: tuple | None, slope: tuple | None) -> bool:
-    """True when `align_slope` gives the same answer whatever the open dimensions turn out to be."""
+def aligned_slope(data: tuple | None, slope: tuple | None) -> tuple[tuple, tuple] | None:
+    """Both shapes, the slope's by `align_slope`; None where open dimensions decide."""
     if data is None or slope is None:
-        return False
-    if len(slope) != 1 or len(data) <= 1 or slope[0] == 1:
-        return True
-    return not isinstance(data[1], Interval) and not isinstance(slope[0], Interval)
+        return None
+    if len(slope) == 1 < len(data) and slope[0] != 1:
+        if isinstance(data[1], Interval) or isinstance(slope[0], Interval):
+            return None
+    return data, align_slope(data, slope)
 
 
 @op(
@@ -242,8 +243,7 @@ def slope_decided(data: tuple | None, slope: tuple | None) -> bool:
     opset=1,
     types=NUMBERS,
     builder={"": "prelu"},
-    align=lambda data, slope: (data, align_slope(data, slope)),
-    align_decided=slope_decided,
+    align=aligned_slope,
 )
 class PRelu:
     """x if x >= 0 else slope * x; the slope broadcasts to the data (see `align_slope`)."""

@@ -93,10 +93,8 @@ def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
     align = node.op.align
     if align is None or not all(is_static(v.shape) for v in inputs[1:]) or inputs[0].shape is None:
         return None
-    if not node.op.extra["align_decided"](*(v.shape for v in inputs)):
-        return None
     shapes = align(*(v.shape for v in inputs))
-    if tuple(shapes[1]) == tuple(inputs[1].shape):
+    if shapes is None or tuple(shapes[1]) == tuple(inputs[1].shape):
         return None
     pattern = b.constant(np.array(shapes[1], np.int64))
     slope = b.add("Reshape", [inputs[1], pattern], {"special_zero": False}).output
