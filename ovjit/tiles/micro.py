@@ -15,9 +15,11 @@ halos), `n` the `vectors * lanes` channels of one weight panel. All loop bounds 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from typing import Any
 
+from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.tiles.formats import F32, WORD, Format
 
 #: int64 entries of one row of the address table: rows of it are input, output, pixel operands.
@@ -29,164 +31,224 @@ TABLE = 16
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 
 
-def make_tile(isa: Any, rows: int, vectors: int, epilogue: Any, form: Format = F32) -> Any:
-    """The Numba intrinsic of one tile size. `epilogue` is an `ovjit.codegen.cpu.ir.Epilogue`, which gets
-    accumulators of type `form.acc`; `k` counts words.
+def make_tile(isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Format = F32) -> Any:
+    """The Numba intrinsic of one tile size. `epilogue` gets accumulators of type `form.acc`; `k` counts
+    words.
 
-    The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands.
+    The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands. The tile
+    is a function of its own, printed as text; what depends on types is in functions that are inlined into it.
+    """
+    from ovjit.codegen.cpu import parts
+
+    name = f"tile_{rows}_{vectors}"
+    text = _Tile(isa, rows, vectors, epilogue, form).text(name)
+    count = len(ARGUMENTS) + epilogue.channel_operands
+    return parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
+
+
+@functools.lru_cache(64)
+def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
+    """The functions that tiles of all sizes share:
+
+        madd(acc, a, w) -> acc        a: one word, in all lanes
+        load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
+        epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
+
+    `_m`: of the first n lanes alone.
     """
     import llvmlite.ir as ir
-    from numba.core import types
-    from numba.core.typing.templates import signature
-    from numba.extending import intrinsic
 
     from ovjit.codegen.cpu import vector as simd
+    from ovjit.codegen.cpu.parts import inline_function
 
-    i32, i64 = ir.IntType(32), ir.IntType(64)
-    lanes = isa.lanes
-    word = simd.scalar_ir(form.acc)  # any type of 4 bytes: instructions see words
-    vt = ir.VectorType(word, lanes)
-    vector_bytes = lanes * WORD
+    lanes, i64, none = isa.lanes, ir.IntType(64), ir.VoidType()
+    word = ir.VectorType(simd.scalar_ir(form.acc), lanes)  # instructions see words
+    result = simd.vec(epilogue.out, lanes).ir
+    operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
+    out = {
+        **inline_function("madd", word, [word] * 3, lambda b, acc, a, w: form.madd(b, lanes, a, w, acc)),
+        **inline_function(
+            "epilogue", result, [word, *operands], lambda b, acc, *xs: epilogue.emit_ir(b, acc, xs, lanes)
+        ),
+        **inline_function(
+            "store", none, [i64, result], lambda b, p, v: simd.store_vector(b, p, v, epilogue.out)
+        ),
+        **inline_function(
+            "store_m",
+            none,
+            [i64, result, i64],
+            lambda b, p, v, n: simd.store_vector(b, p, v, epilogue.out, n),
+        ),
+    }
 
-    def load_address(b: ir.IRBuilder, table: ir.Value, row: int, m: int) -> ir.Value:
-        return b.load(b.gep(simd.pointer(b, table, i64), [i64(row * TABLE + m)]), align=8)
+    def splat(b: ir.IRBuilder, p: ir.Value, elem: str) -> ir.Value:
+        one = b.load(simd.pointer(b, p, simd.memory_ir(elem)), align=simd.SIZE[elem])
+        return simd.broadcast(b, simd.from_memory(b, one, elem), lanes)
 
-    def prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
-        """Into the second-level cache."""
-        p = simd.pointer(b, address, ir.IntType(8))
-        simd.call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), [p, i32(0), i32(2), i32(1)])
+    for elem in {o.dtype for o in epilogue.operands}:
+        kind = simd.vec(elem, lanes).ir
+        load = functools.partial(simd.load_vector, elem=elem, lanes=lanes)
+        out |= inline_function(f"load_{elem}", kind, [i64], load)
+        out |= inline_function(f"load_{elem}_m", kind, [i64, i64], lambda b, p, n, load=load: load(b, p, n=n))
+        out |= inline_function(f"splat_{elem}", kind, [i64], lambda b, p, elem=elem: splat(b, p, elem))
+    out["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
+    return out
 
-    def depth_step(b: ir.IRBuilder, pixels: list, off: ir.Value, w: ir.Value, acc: list) -> list:
-        """One k: acc[m][v] += a[m] * w[v]."""
-        ws = [
-            b.load(simd.pointer(b, b.add(w, i64(v * vector_bytes)), vt), align=vector_bytes)
-            for v in range(vectors)
-        ]
-        out = []
-        for m in range(rows):
-            address = b.gep(
-                b.inttoptr(pixels[m], ir.IntType(8).as_pointer()), [off],
-                source_etype=ir.IntType(8),
-            )  # fmt: skip
-            a = simd.broadcast(
-                b, b.load(b.bitcast(address, word.as_pointer()), align=simd.SIZE[form.a]), lanes
+
+class _Tile:
+    """Prints one tile. Loops are i, j and k, as in the equation; values are named by loop, pixel, vector."""
+
+    def __init__(self, isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Format):
+        from ovjit.codegen.cpu import vector as simd
+
+        self.lanes, self.rows, self.vectors, self.epilogue = isa.lanes, rows, vectors, epilogue
+        self.isa, self.form, self.size = isa, form, simd.SIZE
+        self.vector_bytes = isa.lanes * WORD
+        self.word = str(simd.scalar_ir(form.acc))
+        self.acc = f"<{isa.lanes} x {self.word}>"
+        self.kinds = {o.dtype: str(simd.vec(o.dtype, isa.lanes).ir) for o in epilogue.operands}
+        self.out = str(simd.vec(epilogue.out, isa.lanes).ir)
+        self.cells = [(m, v) for m in range(rows) for v in range(vectors)]
+        self.lines: list[str] = []
+        self.names = 0
+
+    def text(self, name: str) -> str:
+        arguments = [*ARGUMENTS, *(f"channel{i}" for i in range(self.epilogue.channel_operands))]
+        head = ", ".join(f"i64 %{argument}" for argument in arguments)
+        self.say(f"define fastcc void @{name}({head}) noinline nounwind {{", "entry:")
+        self.say("%tp = inttoptr i64 %table to ptr", "%bp = inttoptr i64 %bias to ptr")
+        self.say("%w0 = inttoptr i64 %weights to ptr", "%ahead0 = inttoptr i64 %ahead to ptr")
+        for m in range(self.rows):
+            self.say(
+                f"%xp{m} = getelementptr i64, ptr %tp, i64 {m}", f"%x{m} = load ptr, ptr %xp{m}, align 8"
             )
-            for v in range(vectors):
-                out.append(form.madd(b, lanes, a, ws[v], acc[m * vectors + v]))
-        return out
+        for v in range(self.vectors):
+            self.say(f"%bp{v} = getelementptr i8, ptr %bp, i64 {v * self.vector_bytes}")
+            self.say(f"%bias{v} = load {self.acc}, ptr %bp{v}, align {self.vector_bytes}")
+        self.say("br label %i.head")
+        self.loop("i", "n1", "s1", "entry", "w0", "ahead0", "0", lambda m, v: f"bias{v}", "j")
+        self.loop("j", "n2", "s2", "i.body", "i.w", "i.ahead", "%i.base", lambda m, v: f"i.{m}.{v}", "k")
+        self.loop("k", "k", None, "j.body", "j.w", "j.ahead", "", lambda m, v: f"j.{m}.{v}", "")
+        self.say("k.done:", "br label %j.head", "j.done:", "br label %i.head", "i.done:")
+        self.finish()
+        self.say("}")
+        return "\n".join(self.lines)
 
-    def body(b: ir.IRBuilder, args: Sequence[ir.Value]) -> None:
-        a = dict(zip(ARGUMENTS, args, strict=False))
-        operands = args[len(ARGUMENTS) :]
-        pixels = [load_address(b, a["table"], 0, m) for m in range(rows)]
-        channel = a["channel"]
-        init = [
-            b.load(simd.pointer(b, b.add(a["bias"], i64(v * vector_bytes)), vt), align=vector_bytes)
-            for v in range(vectors)
-        ]
-        acc = [init[v] for _ in range(rows) for v in range(vectors)]
+    def say(self, *lines: str) -> None:
+        self.lines += lines
 
-        # for i in range(n1): for j in range(n2): for k in range(K)
-        def loop(count: ir.Value, step: int, state: list, emit: Any) -> list:
-            """while index + step <= count; returns the state after it, index first."""
-            entry = b.block
-            head, inside, after = (b.append_basic_block(n) for n in ("head", "body", "after"))
-            b.branch(head)
-            b.position_at_end(head)
-            phis = []
-            for value in state:
-                phi = b.phi(value.type)
-                phi.add_incoming(value, entry)
-                phis.append(phi)
-            b.cbranch(b.icmp_signed("<=", b.add(phis[0], i64(step)), count), inside, after)
-            b.position_at_end(inside)
-            new = [b.add(phis[0], i64(step)), *emit(phis)]
-            for phi, value in zip(phis, new, strict=True):
-                phi.add_incoming(value, b.block)
-            b.branch(head)
-            b.position_at_end(after)
-            return phis
+    def new(self, text: str) -> str:
+        """The name of a new value."""
+        self.names += 1
+        self.say(f"%t{self.names} = {text}")
+        return f"%t{self.names}"
 
-        def over_k(base: ir.Value, state: list) -> list:
-            def emit(s: list) -> list:
-                k, w, ahead, acc = s[0], s[1], s[2], s[3:]
-                prefetch(b, ahead)
-                acc = depth_step(b, pixels, b.add(base, b.shl(k, i64(2))), w, acc)
-                return [b.add(w, i64(vectors * vector_bytes)), b.add(ahead, a["ahead_step"]), *acc]
+    def loop(
+        self, at: str, count: str, step: str | None, before: str, w: str, ahead: str, base: str, acc: Any,
+        inner: str,
+    ) -> None:  # fmt: skip
+        """The loop `at` up to where the loop `inner` begins; the innermost one is whole, without a base.
 
-            return loop(a["k"], 1, [i64(0), *state], emit)[1:]
+        It is entered from block `before` with the values `w`, `ahead`, `base` and `acc(m, v)`.
+        """
+        latch, state = (f"{inner}.done", inner) if inner else (f"{at}.body", "new")
+        self.say(f"{at}.head:", f"%{at}.i = phi i64 [ 0, %{before} ], [ %{at}.next, %{latch} ]")
+        if inner:
+            self.say(f"%{at}.base = phi i64 [ {base}, %{before} ], [ %{at}.base.next, %{latch} ]")
+        self.say(f"%{at}.w = phi ptr [ %{w}, %{before} ], [ %{state}.w, %{latch} ]")
+        self.say(f"%{at}.ahead = phi ptr [ %{ahead}, %{before} ], [ %{state}.ahead, %{latch} ]")
+        for m, v in self.cells:
+            self.say(
+                f"%{at}.{m}.{v} = phi {self.acc} [ %{acc(m, v)}, %{before} ], [ %{state}.{m}.{v}, %{latch} ]"
+            )
+        self.say(f"%{at}.more = icmp slt i64 %{at}.i, %{count}")
+        self.say(f"br i1 %{at}.more, label %{at}.body, label %{at}.done", f"{at}.body:")
+        self.say(f"%{at}.next = add i64 %{at}.i, 1")
+        if inner:
+            self.say(f"%{at}.base.next = add i64 %{at}.base, %{step}", f"br label %{inner}.head")
+        else:
+            self.depth_step()
 
-        def over_j(base: ir.Value, state: list) -> list:
-            return loop(
-                a["n2"], 1, [i64(0), base, *state],
-                lambda s: [b.add(s[1], a["s2"]), *over_k(s[1], s[2:])],
-            )[2:]  # fmt: skip
+    def depth_step(self) -> None:
+        """One k: acc[m][v] += a[m] * w[v]."""
+        zeros = f"<{self.lanes} x i32> zeroinitializer"
+        self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
+        offset = self.new(f"add i64 %j.base, {self.new(f'shl i64 %k.i, {WORD.bit_length() - 1}')}")
+        weights = []
+        for v in range(self.vectors):
+            at = self.new(f"getelementptr i8, ptr %k.w, i64 {v * self.vector_bytes}")
+            weights.append(self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}"))
+        for m in range(self.rows):
+            at = self.new(f"getelementptr i8, ptr %x{m}, i64 {offset}")
+            one = self.new(f"load {self.word}, ptr {at}, align {self.size[self.form.a]}")
+            one = self.new(f"insertelement {self.acc} undef, {self.word} {one}, i32 0")
+            a = self.new(f"shufflevector {self.acc} {one}, {self.acc} undef, {zeros}")
+            for v, w in enumerate(weights):
+                arguments = ", ".join(f"{self.acc} {x}" for x in (f"%k.{m}.{v}", a, w))
+                self.say(f"%new.{m}.{v} = call {self.acc} @madd({arguments})")
+        self.say(f"%new.w = getelementptr i8, ptr %k.w, i64 {self.vectors * self.vector_bytes}")
+        self.say("%new.ahead = getelementptr i8, ptr %k.ahead, i64 %ahead_step", "br label %k.head")
 
-        state = loop(
-            a["n1"], 1, [i64(0), i64(0), a["weights"], a["ahead"], *acc],
-            lambda s: [b.add(s[1], a["s1"]), *over_j(s[1], s[2:])],
-        )  # fmt: skip
-        acc = state[4:]
+    def finish(self) -> None:
+        """The epilogue and the stores; all lanes of all vectors, or those of valid channels.
 
-        def finish(masked: bool) -> None:
-            masks = [b.sub(a["valid"], i64(v * lanes)) if masked else None for v in range(vectors)]
-            results = []
-            shared: dict[tuple, ir.Value] = {}
-
-            def operand(position: int, m: int, v: int) -> ir.Value:
-                kind, where, elem = epilogue.operands[position]
-                if kind == "channel":
-                    key = (position, v)
-                    if key not in shared:
-                        shared[key] = at(operands[where], v, elem)
-                    return shared[key]
-                base = load_address(b, a["table"], where, m)
-                if kind == "scalar":
-                    one = b.load(simd.pointer(b, base, simd.memory_ir(elem)), align=simd.SIZE[elem])
-                    return simd.broadcast(b, simd.from_memory(b, one, elem), lanes)
-                return at(base, v, elem)
-
-            def at(base: ir.Value, v: int, elem: str) -> ir.Value:
-                scale = i64(simd.SIZE[elem])
-                address = b.add(base, b.add(b.mul(channel, scale), i64(v * lanes * simd.SIZE[elem])))
-                return simd.load_vector(b, address, elem, lanes, masks[v])
-
-            for m in range(rows):
-                for v in range(vectors):
-                    loaded = [operand(j, m, v) for j in range(len(epilogue.operands))]
-                    results.append(epilogue.emit_ir(b, acc[m * vectors + v], loaded, lanes))
-            out_size = simd.SIZE[epilogue.out]
-            for m in range(rows):
-                base = b.add(load_address(b, a["table"], 1, m), b.mul(channel, i64(out_size)))
-                for v in range(vectors):
-                    simd.store_vector(
-                        b,
-                        b.add(base, i64(v * lanes * out_size)),
-                        results[m * vectors + v],
-                        epilogue.out,
-                        masks[v],
-                    )
-
-        if vectors == 1:  # for the last channels, which seldom fill the vector
-            finish(True)
+        AVX-512 masks for nothing, so one form serves; the last channels seldom fill a vector.
+        """
+        if self.vectors == 1 or self.isa.name == "avx512":
+            self.finished(True)
             return
-        full = b.icmp_signed(">=", a["valid"], i64(vectors * lanes))
-        with b.if_else(full) as (then, otherwise):
-            with then:
-                finish(False)
-            with otherwise:
-                finish(True)
+        self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
+        self.say("br i1 %full, label %whole, label %rest", "whole:")
+        self.finished(False)
+        self.say("rest:")
+        self.finished(True)
 
-    count = len(ARGUMENTS) + epilogue.channel_operands
+    def finished(self, masked: bool) -> None:
+        suffix = "_m" if masked else ""
+        left = [
+            f", i64 {self.new(f'sub i64 %valid, {v * self.lanes}')}" if masked else ""
+            for v in range(self.vectors)
+        ]
+        sizes = {self.size[elem] for elem in (self.epilogue.out, *self.kinds)}
+        channel = {size: self.new(f"mul i64 %channel, {size}") for size in sorted(sizes)}
 
-    def define(typingctx: Any, *xs: Any) -> Any:
-        def codegen(context: Any, builder: ir.IRBuilder, s: Any, values: Any) -> Any:
-            body(builder, values)
-            return context.get_dummy_value()
+        def at(base: str, v: int, elem: str) -> str:
+            """The address of the vector `v` of a pixel's elements that begin at `base`."""
+            size = self.size[elem]
+            first = self.new(f"add i64 {base}, {channel[size]}")
+            return self.new(f"add i64 {first}, {v * self.lanes * size}") if v else first
 
-        return signature(types.void, *[types.int64] * count), codegen
+        def entry(row: int, m: int) -> str:
+            """What the address table has in `row` for pixel `m`."""
+            place = self.new(f"getelementptr i64, ptr %tp, i64 {row * TABLE + m}")
+            return self.new(f"load i64, ptr {place}, align 8")
 
-    names = ", ".join(f"a{i}" for i in range(count))
-    scope: dict[str, Any] = {"define": define}
-    exec(f"def tile(typingctx, {names}): return define(typingctx, {names})", scope)  # fixed text
-    return intrinsic(scope["tile"])
+        def load(base: str, v: int, elem: str) -> str:
+            return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}(i64 {at(base, v, elem)}{left[v]})")
+
+        shared = {
+            (o.where, v): load(f"%channel{o.where}", v, o.dtype)
+            for o in self.epilogue.operands
+            for v in range(self.vectors)
+            if o.kind == "channel"
+        }
+        results = {}
+        for m in range(self.rows):
+            bases = [entry(o.where, m) if o.kind != "channel" else "" for o in self.epilogue.operands]
+            for v in range(self.vectors):
+                arguments = [f"{self.acc} %i.{m}.{v}"]
+                for o, base in zip(self.epilogue.operands, bases, strict=True):
+                    if o.kind == "channel":
+                        value = shared[o.where, v]
+                    elif o.kind == "pixel":
+                        value = load(base, v, o.dtype)
+                    else:
+                        value = self.new(f"call {self.kinds[o.dtype]} @splat_{o.dtype}(i64 {base})")
+                    arguments.append(f"{self.kinds[o.dtype]} {value}")
+                results[m, v] = self.new(f"call {self.out} @epilogue({', '.join(arguments)})")
+        for m in range(self.rows):
+            base = entry(1, m)
+            for v in range(self.vectors):
+                place = at(base, v, self.epilogue.out)
+                self.say(f"call void @store{suffix}(i64 {place}, {self.out} {results[m, v]}{left[v]})")
+        self.say("ret void")

@@ -27,9 +27,10 @@ from numba.core.errors import NumbaError
 
 from ovjit import debug
 from ovjit.codegen.cpu import vector as simd
-from ovjit.codegen.cpu.emit import optimise, parse, target_machine
+from ovjit.codegen.cpu.emit import optimise, own, parse, target_machine
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.objects import entry
+from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.pipeline import lower_kernel
 
 log = logging.getLogger("ovjit")
@@ -121,8 +122,11 @@ def _module(
     with _lock:
         text = None if debug.flag("OVJIT_JIT") == "numba" else _direct(functions, arity)
         module = parse(text, isa) if text else _by_numba(functions, isa, arity)
-    module.name = symbol
-    optimise(module, machine)
+        parts = parts_of(extra.values())
+        if parts:
+            module.link_in(parse(parts, isa))
+    own(module, symbol, functions)
+    optimise(module, machine, bool(parts))
     return module
 
 
@@ -191,14 +195,4 @@ def _by_numba(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.Module
         for function in module.functions:
             if function.name.startswith("llvm.fma."):
                 function.name = function.name.replace("llvm.fma.", "llvm.fmuladd.")
-    # Numba's own names carry a counter of this process, and would be in the object's symbol table.
-    own = next(iter(functions))
-    for i, function in enumerate(module.functions):
-        if not function.is_declaration and function.name not in functions:
-            function.linkage = "internal"
-            function.name = f"{own}_f{i}"
-    for i, variable in enumerate(module.global_variables):
-        if not variable.is_declaration:
-            variable.linkage = "internal"
-            variable.name = f"{own}_v{i}"
     return module

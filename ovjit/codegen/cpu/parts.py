@@ -1,0 +1,70 @@
+"""Intrinsics that call functions: LLVM text which the kernel's module gets besides the kernel itself.
+
+Printing text takes a tenth of the time that llvmlite's objects take for the same instructions. Parts are
+definitions and declarations by name, so that what several intrinsics share is there once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import llvmlite.ir as ir
+from numba.core import types
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic
+
+#: name of a function -> its LLVM text
+Parts = Mapping[str, str]
+
+_I64 = ir.IntType(64)
+
+
+def inline_function(
+    name: str, result: ir.Type, arguments: Sequence[ir.Type], body: Callable[..., Any]
+) -> dict[str, str]:
+    """A function that is inlined wherever it is called; `body(builder, *arguments)` emits what it returns.
+    With it come the declarations that it needs."""
+    module = ir.Module(name)
+    function = ir.Function(module, ir.FunctionType(result, arguments), name)
+    function.linkage = "internal"
+    function.attributes.add("alwaysinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    value = body(builder, *function.args)
+    if value is None:
+        builder.ret_void()
+    else:
+        builder.ret(value)
+    return {f.name: str(f) for f in module.functions}
+
+
+def calling(name: str, count: int, parts: Parts) -> Any:
+    """An intrinsic of `count` int64s that calls the function `name`, which is among `parts`: it is external
+    there (the kernel's module makes it its own) and has the fast calling convention."""
+
+    def define(typingctx: Any, *xs: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, s: Any, values: Any) -> Any:
+            function = builder.module.globals.get(name)
+            if function is None:
+                kind = ir.FunctionType(ir.VoidType(), [_I64] * count)
+                function = ir.Function(builder.module, kind, name)
+                function.calling_convention = "fastcc"
+            builder.call(function, values, cconv="fastcc")
+            return context.get_dummy_value()
+
+        return signature(types.void, *[types.int64] * count), codegen
+
+    names = ", ".join(f"a{i}" for i in range(count))
+    scope: dict[str, Any] = {"define": define}
+    exec(f"def tile(typingctx, {names}): return define(typingctx, {names})", scope)  # fixed text
+    made = intrinsic(scope["tile"])
+    made.parts = parts
+    return made
+
+
+def parts_of(intrinsics: Iterable[Any]) -> str:
+    """The text of all parts of these intrinsics, "" when they have none."""
+    texts: dict[str, str] = {}
+    for one in intrinsics:
+        texts.update(getattr(one, "parts", {}))
+    return "\n".join(texts.values())
