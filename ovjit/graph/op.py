@@ -105,7 +105,7 @@ class Op:
         plugin: bool = False,
         absent: Mapping[str, tuple[int, float]] | None = None,
         types: Sequence[str] = ("f32",),
-        native: Sequence[str] | None = None,
+        native: Sequence[str] | Callable[[], Sequence[str]] | None = None,
         samples: Callable | None = None,
         builder: Mapping[str, str] | None = None,
         builder_dict: str = "",
@@ -131,8 +131,7 @@ class Op:
         #: optional input -> (input that it has the type of, number): for a builder that is given a later one
         self.absent = dict(absent or {})
         self.types = tuple(types)  # element types of the first input that samples are tried with
-        #: Floating-point types that the lowering or expansion computes; others are upcast to f32. None: any.
-        self.native = None if native is None else tuple(native)
+        self._native = native
         self.samples = samples
         self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
         self.doc = doc
@@ -158,6 +157,15 @@ class Op:
     def version(self) -> str:
         """What IR files call the set of operations that this one belongs to."""
         return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
+
+    @property
+    def native(self) -> tuple[str, ...] | None:
+        """The floating-point types that the lowering or expansion computes on this CPU, None: any.
+
+        Others are upcast to f32.
+        """
+        given = self._native() if callable(self._native) else self._native
+        return None if given is None else tuple(given)
 
     def check_attributes(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
         """Normalise `attrs` (types coerced, defaults filled in). Raises ModelError naming what is wrong."""

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import Isa, has_features
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.codegen.cpu.isa import Isa, has_features, host_isa
+from ovjit.graph.dtypes import FULL, numpy_dtype
 
 #: Bytes of a word.
 WORD = 4
@@ -77,6 +77,11 @@ F32 = Format("f32", "f32", "f32", "f32", 1, _fma)
 BF16 = Format("bf16", "bf16", "bf16", "f32", 2, _dot_bf16, ("avx512bf16",))
 U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",))
 FORMATS = (F32, BF16, U8I8)
+
+
+def float_types() -> tuple[str, ...]:
+    """The floating-point types of pixels and weights that this CPU has a format for, and those kept as they are."""
+    return (*FULL, *(("bf16",) if find_format("bf16", "bf16", host_isa()) else ()))
 
 
 def find_format(a: str, w: str, isa: Isa) -> Format | None:

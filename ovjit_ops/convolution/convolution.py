@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, check
-from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
+from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.common.windows import (
     check_auto_pad,
@@ -113,7 +113,7 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
 
 
-@op("Convolution", opset=1, types=NUMBERS, epilogue=True, native=FULL)
+@op("Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types)
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
 
@@ -142,7 +142,7 @@ class Convolution:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
 
 
-@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True, native=FULL)
+@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True, native=float_types)
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
 
@@ -276,7 +276,14 @@ def convolve_transposed(
     return np.ascontiguousarray(out[(...,) + cut]).astype(dtype)
 
 
-@op("ConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, native=FULL, lower=lower_transposed)
+@op(
+    "ConvolutionBackpropData",
+    opset=1,
+    types=NUMBERS,
+    epilogue=True,
+    native=float_types,
+    lower=lower_transposed,
+)
 class ConvolutionBackpropData:
     """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
 
@@ -304,7 +311,12 @@ class ConvolutionBackpropData:
 
 
 @op(
-    "GroupConvolutionBackpropData", opset=1, types=NUMBERS, epilogue=True, native=FULL, lower=lower_transposed
+    "GroupConvolutionBackpropData",
+    opset=1,
+    types=NUMBERS,
+    epilogue=True,
+    native=float_types,
+    lower=lower_transposed,
 )
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""

@@ -22,51 +22,76 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
-from ovjit.tiles.formats import F32, WORD
+from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import panel_sizes, tile_width
 
 
 @functools.cache
-def pack_kernel(isa: Isa) -> Kernel:
-    """[G, K, N] with any strides -> panels. A chunk is a range of (matrix, panel) pairs."""
+def pack_kernel(isa: Isa, form: Format) -> Kernel:
+    """[G, K, N] with any strides -> panels of words. A chunk is a range of (matrix, panel) pairs.
+
+    A word of f32 is an element; one of bf16 has two neighbours along K, the second of which is 0 behind an odd K.
+    """
     width, lanes = tile_width(isa), isa.lanes
     frame = Frame().pointers("x", "y").integers("x_g", "x_k", "x_n", "y_g", "y_panel", "k", "n", "panels")
     frame.integers("items", "per_chunk")
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    if form.group == 2:
+        src += ["    sixteen = const_u32(16)"]
     src += [
         "    item = chunk * per_chunk",
         "    stop = imin(item + per_chunk, items)",
         "    while item < stop:",
-    ]
-    src += [
         "        group = item // panels",
         "        panel = item % panels",
         f"        left = n - panel * {width}",
-    ]
-    src += [
         f"        source = x + group * x_g + panel * {width} * x_n",
         "        target = y + group * y_g + panel * y_panel",
+        "        i = 0",
     ]
-    src += ["        i = 0"]
     vectors = width // lanes
-    for condition, load in (("x_n == 4", "loadm_f32({}, {})"), ("x_n != 4", "gather_f32({}, x_n, {})")):
+    for condition, whole, load in _LOADS[form.name]:
         for wide, count in ((f"left > {lanes}", vectors), (f"left <= {lanes}", 1)):
-            src += [f"        while {condition} and {wide} and i < k:"]
+            src += [f"        while {condition} and {wide} and i {whole}:"]
             for v in range(count):
-                value = load.format(f"source + {v * lanes} * x_n", f"left - {v * lanes}")
-                src += [f"            store_f32(target + {v * lanes * 4}, {value})"]
+                value = load.format(p=f"source + {v * lanes} * x_n", n=f"left - {v * lanes}")
+                src += [f"            store_{_WORDS[form.name]}(target + {v * lanes * WORD}, {value})"]
             src += [
-                "            source += x_k",
-                f"            target += {count * lanes * 4}",
-                "            i += 1",
+                f"            source += x_k * {form.group}",
+                f"            target += {count * lanes * WORD}",
+                f"            i += {form.group}",
             ]
     src += ["        item += 1", "    return 0", ""]
-    return Kernel(f"pack_panels_f32_{width}", "\n".join(src), frame)
+    return Kernel(f"pack_panels_{form.name}_{width}", "\n".join(src), frame)
+
+
+_WORDS = {"f32": "f32", "bf16": "u32"}
+#: (condition on the strides, bound of i, a vector of words at p of which n columns are there), by format
+_LOADS = {
+    "f32": (
+        ("x_n == 4", "< k", "loadm_f32({p}, {n})"),
+        ("x_n != 4", "< k", "gather_f32({p}, x_n, {n})"),
+    ),
+    "bf16": (
+        ("x_k == 2 and x_n != 2", "+ 1 < k", "gather_u32({p}, x_n, {n})"),
+        (
+            "x_n == 2",
+            "+ 1 < k",
+            "or_(cast_u32(loadm_u16({p}, {n})), shl(cast_u32(loadm_u16({p} + x_k, {n})), sixteen))",
+        ),
+        (
+            "x_k != 2 and x_n != 2",
+            "+ 1 < k",
+            "or_(cast_u32(gather_u16({p}, x_n, {n})), shl(cast_u32(gather_u16({p} + x_k, x_n, {n})), sixteen))",
+        ),
+        ("k > 0", "< k", "cast_u32(gather_u16({p}, x_n, {n}))"),
+    ),
+}  # fmt: skip
 
 
 class Product(Tiled):
-    """MatMul of two f32 tensors with constant or computed right-hand side, any number of batch dimensions."""
+    """MatMul of two tensors with constant or computed right-hand side, any number of batch dimensions."""
 
     channel_axis = -1
 
@@ -77,7 +102,7 @@ class Product(Tiled):
         self.data, right = anchor.inputs
         self.weight_type = right.dtype
         super().__init__(group, "matmul")
-        self.packer = pack_kernel(self.isa)
+        self.packer = pack_kernel(self.isa, self.form)
         self.kernels = (self.kernel, self.packer)
 
     def _take_bias(self) -> int:
@@ -170,18 +195,25 @@ class Product(Tiled):
     def _matrix(self, planner: Planner, which: int, transpose: bool, vector_axis: int) -> View:
         """An input as [..., rows, columns], lists as a row (0) or column (-1); its depth adjacent if left."""
         value = self.node.inputs[which]
-        view = planner.view(value)
-        rank = len(view.shape)
+        rank = len(value.shape)
         if rank == 1:
-            view = planner.contiguous(value)
+            view = planner.with_layout(value, Layout((0,), [(0, self._odd(planner.shape(value)[0]))]))
+            size = view.itemsize
             shape, strides = (
-                ((1, view.shape[0]), (0, 4)) if vector_axis == 0 else ((view.shape[0], 1), (4, 4))
+                ((1, view.shape[0]), (0, size)) if vector_axis == 0 else ((view.shape[0], 1), (size, size))
             )
-            return View(view.buffer, shape, strides, view.itemsize, view.offset)
-        depth = rank - 2 if transpose else rank - 1
-        if which == 0 and view.shape[depth] > 1 and view.strides[depth] != view.itemsize:
-            view = planner.copy(value, Layout([a for a in range(rank) if a != depth] + [depth]))
+            return View(view.buffer, shape, strides, size, view.offset)
+        view = planner.view(value)
+        if which == 0:
+            depth = rank - 2 if transpose else rank - 1
+            halo = [(0, 0)] * rank
+            halo[depth] = (0, self._odd(view.shape[depth]))
+            view = planner.with_layout(value, Layout([a for a in range(rank) if a != depth] + [depth], halo))
         return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transpose else view
+
+    def _odd(self, depth: int) -> int:
+        """The elements of 0 that are missing to whole words."""
+        return -depth % self.form.group
 
 
 def _last_group(batch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
@@ -200,10 +232,10 @@ def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def lower_product(group: Group) -> Lowering | None:
-    """Native for f32 with a known rank on both sides and a known number of columns' dimension order."""
+    """Native where this CPU has a format for the types."""
     anchor = group.anchor
     assert anchor is not None
     a, b = anchor.inputs
-    if not a.shape or not b.shape or tile_format(a, b) is not F32:
+    if not a.shape or not b.shape or tile_format(a, b) is None:
         return None
     return Product(group)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, merge
+from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, common_dtype, random_array
 
@@ -28,7 +28,7 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     return left, right, (*batch, *rows, *columns)
 
 
-@op("MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=FULL)
+@op("MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=float_types)
 class MatMul:
     """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""
 

@@ -1,0 +1,152 @@
+"""The precision pass: where values of f32 are stored as bf16, and where convolutions and products compute so.
+
+In: a graph that has been expanded and cleaned. Out: the same graph with other element types. An operation plays
+one of four parts (`part_of`):
+
+| part    | which                                       | inputs            | output |
+|---------|---------------------------------------------|-------------------|--------|
+| compute | convolutions, matrix products               | lowered           | low where anybody takes it so |
+| fuse    | elementwise                                 | as they come      | low where an input is and anybody takes it so |
+| carry   | what only moves or pools elements           | all of the output's type | as the input |
+| keep    | all others: normalizations, softmax, exp, what rounds or compares, reductions | f32 | f32 |
+
+Arithmetic and accumulators are f32 everywhere; bf16 is how tensors are stored. A model's inputs and outputs keep
+their types, and so do shapes and other integers, which nothing here touches. Mixed inputs are what
+an elementwise kernel takes anyway, so no conversion is needed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
+from ovjit.graph.op import Op, TensorType
+
+#: Elementwise operations whose results hang on the last bits of what they are given.
+EXACT = frozenset(
+    "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod Sign "
+    "FakeQuantize IsFinite IsInf IsNaN Sqrt Divide SquaredDifference".split()
+)
+#: Pooling: windows of stored elements.
+POOLS = frozenset(("MaxPool", "AvgPool"))
+
+
+def part_of(op: Op) -> str:
+    """compute, fuse, carry or keep, see above."""
+    if op.epilogue:
+        return "compute"
+    if op.scalar is not None:
+        return "keep" if op.name in EXACT else "fuse"
+    moves = op.lower is not None and {"f32", "boolean"} <= set(op.types)
+    return "carry" if moves or op.name in POOLS else "keep"
+
+
+def lower_precision(graph: Graph, low: str) -> Graph:
+    """Convolution(x: f32, w) -> Convolution(Convert(x, bf16), w: bf16): bf16     and what follows from it"""
+    lowered = _choose(graph, low)
+    if not lowered:
+        return graph
+    casts: dict[tuple[Value, str], Value] = {}
+
+    def cast(b: Builder, value: Value, dtype: str) -> Value:
+        """`value` as `dtype`, converted once for all that ask."""
+        if value.dtype == dtype:
+            return value
+        known = casts.get((value, dtype))
+        if known is None:
+            if value.constant is not None:
+                known = b.constant(value.constant.astype(numpy_dtype(dtype)), dtype, name=value.node.name)
+            else:
+                attrs = {"destination_type": dtype}
+                origins = value.node.origins
+                known = b.add("Convert", [value], attrs, name=f"{value.node.name}/{dtype}", origins=origins).output
+            casts[value, dtype] = known
+        return known
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        if not any(v.dtype == "f32" for v in node.inputs) or node.op.name == "Result":
+            return None
+        part = part_of(node.op)
+        types = [_typed(v, low) if v in lowered else v.type for v in node.outputs]
+        if part == "fuse":
+            if node.outputs[0].dtype != "f32" and all(v.dtype != low for v in inputs):
+                return None
+            return b.add(
+                node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types
+            ).outputs
+        wanted = low if part == "compute" and node in computed or node.outputs[0] in lowered else "f32"
+        given = [
+            cast(b, new, wanted) if old.dtype == "f32" else new
+            for old, new in zip(node.inputs, inputs, strict=True)
+        ]
+        if wanted == "f32":
+            return copy_node(b, node, given).outputs
+        return b.add(node.op, given, node.attrs, name=node.name, origins=node.origins, types=types).outputs
+
+    computed = {n for n in graph.nodes if _computes(n, low)}
+    made = rebuild(graph, visit)
+    return _restored(made, [v.dtype for v in graph.outputs])
+
+
+def _typed(value: Value, dtype: str) -> TensorType:
+    return TensorType(dtype, value.shape)
+
+
+def _computes(node: Node, low: str) -> bool:
+    """True for what multiplies and adds in `low` on this CPU: constant or computed operands of f32."""
+    native = node.op.native
+    return (
+        part_of(node.op) == "compute"
+        and native is not None
+        and low in native
+        and node.output.dtype == "f32"
+        and node.output.shape is not None
+        and all(v.dtype == "f32" and v.shape is not None for v in node.inputs[:2])
+    )
+
+
+def _choose(graph: Graph, low: str) -> set[Value]:
+    """The values to store in `low`: what has been computed so, as long as somebody takes it so."""
+    candidates: set[Value] = set()
+    for node in graph.nodes:
+        part = part_of(node.op)
+        if part == "compute":
+            if _computes(node, low):
+                candidates.add(node.output)
+        elif part in ("fuse", "carry") and any(v in candidates for v in node.inputs):
+            candidates.update(v for v in node.outputs if v.dtype == "f32" and v.shape is not None)
+    uses = graph.uses()
+    lowered: set[Value] = set()
+    for node in reversed(graph.nodes):
+        for value in node.outputs:
+            if value in candidates and any(_takes(user, lowered, candidates) for user, _ in uses[value]):
+                lowered.add(value)
+        if part_of(node.op) == "carry" and not all(v in lowered for v in node.outputs if v.dtype == "f32"):
+            lowered.difference_update(node.outputs)  # they are stored as one
+    return lowered
+
+
+def _takes(user: Node | None, lowered: set[Value], candidates: set[Value]) -> bool:
+    if user is None:
+        return False
+    part = part_of(user.op)
+    if part == "carry":
+        return any(v in lowered for v in user.outputs)
+    return part == "compute" or (part == "fuse" and any(v in candidates for v in user.outputs))
+
+
+def _restored(graph: Graph, dtypes: Sequence[str]) -> Graph:
+    """The graph with its outputs in the types that they had."""
+    if all(v.dtype == d for v, d in zip(graph.outputs, dtypes, strict=True)):
+        return graph
+    builder = Builder()
+    new: dict[Value, Value] = {}
+    for node in graph.nodes:
+        copy = copy_node(builder, node, [new[v] for v in node.inputs])
+        new.update(zip(node.outputs, copy.outputs, strict=True))
+    outputs = [
+        new[v] if v.dtype == d else builder.add("Convert", [new[v]], {"destination_type": d}).output
+        for v, d in zip(graph.outputs, dtypes, strict=True)
+    ]
+    return builder.finish(outputs, [new[v] for v in graph.inputs])
