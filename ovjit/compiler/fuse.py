@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.trace import Recorder, Tracer, number, trace
 from ovjit.compiler.symbols import Symbols
+from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Graph, Node, Value
 
 #: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
@@ -167,6 +168,8 @@ def _host_group(node: Node, group_of: dict, uses: dict, order: dict) -> Group | 
             continue
         if group.anchor is not None and not takes_epilogue(group.anchor):
             continue
+        if rounds(value.node):
+            continue
         if not same_shape(value, node.output) or len(group.body) >= LONGEST_BODY:
             continue
         if group.anchor is None and len(group.operands) + len(node.inputs) > MOST_OPERANDS:
@@ -180,8 +183,13 @@ def _rank(group: Group, order: dict) -> tuple[bool, int]:
     return group.anchor is not None, order[group.last]
 
 
+def rounds(node: Node) -> bool:
+    """True for conversions to halves: registers hold f32, so that rounding is what storing does."""
+    return node.op.name == "Convert" and node.output.dtype in HALVES
+
+
 def takes_epilogue(node: Node) -> bool:
-    return node.op.epilogue and node.output.dtype == "f32"
+    return node.op.epilogue and node.output.dtype in ("f32", "bf16")
 
 
 def same_shape(a: Value, b: Value) -> bool:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 
 class Options(NamedTuple):
-    """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY)."""
+    """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY). `precision`: the
+    element type that convolutions and matrix products of f32 compute in (INFERENCE_PRECISION_HINT)."""
 
     exact: bool = False
+    precision: str = "f32"
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> Options:
+        """What a compilation's properties say of it."""
+        exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
+        asked = config.get("INFERENCE_PRECISION_HINT")
+        low = getattr(asked, "_name", asked) == "bf16"
+        return Options(exact, "bf16" if low else "f32")
 
 
 _DEFAULT = Options()

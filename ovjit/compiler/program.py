@@ -16,9 +16,11 @@ from ovjit.codegen import kernel as kernels
 from ovjit.codegen.transpose import turn_kernel
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.lower import Host, Lowering, copy_kernel, fill_kernel, lower_groups
+from ovjit.compiler.options import options
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
-from ovjit.compiler.passes.expand import expand_graph
+from ovjit.compiler.passes.expand import expand_graph, upcast_graph
+from ovjit.compiler.passes.precision import lower_precision
 from ovjit.compiler.plan import Constants, Plan, Planner, Tap, element_size
 from ovjit.compiler.shape_values import concrete_types
 from ovjit.compiler.views import Layout
@@ -36,6 +38,8 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
     "expand": expand_graph,
     "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
+    "precision": lambda g: lower_precision(g, options().precision),
+    "upcast": upcast_graph,
 }
 
 

@@ -92,8 +92,7 @@ def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False)
         from ovjit.execution.variables import StatefulProgram
 
         return StatefulProgram.of(graph, config)
-    exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
-    with compiling(Options(exact=exact)):
+    with compiling(Options.of(config)):
         return Program(graph, watched=watched)
 
 

@@ -13,6 +13,10 @@ import numpy as np
 
 #: Floating-point types that kernels compute in the precision they are stored in.
 FULL = ("f32", "f64")
+#: Those that are only stored: registers hold f32.
+HALVES = frozenset(("f16", "bf16"))
+#: All that vector kernels compute.
+FLOATS = (*FULL, "f16", "bf16")
 
 
 class ElementType(NamedTuple):

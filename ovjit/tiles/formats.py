@@ -13,6 +13,7 @@ tables, panels and epilogues see words alone, so a format is a row of data here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -80,8 +81,14 @@ FORMATS = (F32, BF16, U8I8)
 
 
 def float_types() -> tuple[str, ...]:
-    """The floating-point types of pixels and weights that this CPU has a format for, and those kept as they are."""
-    return (*FULL, *(("bf16",) if find_format("bf16", "bf16", host_isa()) else ()))
+    """The floating-point types that products are not upcast from: those that this CPU has a format for, and
+    those that are computed as they are."""
+    return _float_types(host_isa())
+
+
+@functools.cache
+def _float_types(isa: Isa) -> tuple[str, ...]:
+    return (*FULL, *(("bf16",) if find_format("bf16", "bf16", isa) else ()))
 
 
 def find_format(a: str, w: str, isa: Isa) -> Format | None:

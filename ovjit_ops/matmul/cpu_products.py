@@ -31,7 +31,8 @@ from ovjit.tiles.pack import panel_sizes, tile_width
 def pack_kernel(isa: Isa, form: Format) -> Kernel:
     """[G, K, N] with any strides -> panels of words. A chunk is a range of (matrix, panel) pairs.
 
-    A word of f32 is an element; one of bf16 has two neighbours along K, the second of which is 0 behind an odd K.
+    A word of f32 is an element; one of bf16 has two neighbours along K, the second of which is 0 behind an
+    odd K.
     """
     width, lanes = tile_width(isa), isa.lanes
     frame = Frame().pointers("x", "y").integers("x_g", "x_k", "x_n", "y_g", "y_panel", "k", "n", "panels")
@@ -83,7 +84,8 @@ _LOADS = {
         (
             "x_k != 2 and x_n != 2",
             "+ 1 < k",
-            "or_(cast_u32(gather_u16({p}, x_n, {n})), shl(cast_u32(gather_u16({p} + x_k, x_n, {n})), sixteen))",
+            "or_(cast_u32(gather_u16({p}, x_n, {n})), "
+            "shl(cast_u32(gather_u16({p} + x_k, x_n, {n})), sixteen))",
         ),
         ("k > 0", "< k", "cast_u32(gather_u16({p}, x_n, {n}))"),
     ),

@@ -15,6 +15,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, channels_last
+from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.graph import Value
 
 #: Windows of at most so many taps are written out.
@@ -25,7 +26,7 @@ _GEOMETRY = "x_n x_h x_w y_n y_h y_w oh ow h w c kh kw sh sw dh dw ph pw eh ew r
 
 @functools.cache
 def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
-    """kind: "max" or "avg"; dtype f32 or f64. Small windows inside are unrolled: (0, 0) for large."""
+    """kind: "max" or "avg"; dtype: any of FLOATS. Small windows inside are unrolled: (0, 0) for large."""
     frame = Frame().pointers("x", "y").integers(*_GEOMETRY)
     size = SIZE[dtype]
     first = "-float_inf" if kind == "max" else "0.0"
@@ -169,10 +170,10 @@ def _strides(view: View) -> tuple[int, int, int]:
 
 
 def lower_pooling(group: Group) -> Lowering | None:
-    """Native for f32 and f64, one or two spatial dimensions, indices unused."""
+    """Native for floating-point types, one or two spatial dimensions, indices unused."""
     anchor = group.anchor
     assert anchor is not None
     data = anchor.inputs[0]
-    if data.dtype not in ("f32", "f64") or len(data.shape) not in (3, 4) or 1 in group.used:
+    if data.dtype not in FLOATS or len(data.shape) not in (3, 4) or 1 in group.used:
         return None
     return Pooling(group, "max" if anchor.op.name == "MaxPool" else "avg")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.dtypes import FULL
+from ovjit.graph.dtypes import FLOATS, FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis
@@ -171,7 +171,7 @@ def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
 KERNEL = {"kernel": "kernel_shape"}
 
 
-@op("MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FULL)
+@op("MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS)
 class MaxPool1:
     """The largest element of each window."""
 
@@ -211,7 +211,7 @@ def _max_ref(data: np.ndarray, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
 _INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_type": "i32", "axis": 2}]
 
 
-@op("MaxPool", opset=8, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FULL)
+@op("MaxPool", opset=8, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS)
 class MaxPool8:
     """The largest element of each window, and its index over the dimensions from `axis` on."""
 
@@ -234,7 +234,7 @@ class MaxPool8:
     samples = _samples(False, True, _INDEX_VARIANTS)
 
 
-@op("MaxPool", opset=14, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FULL)
+@op("MaxPool", opset=14, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS)
 class MaxPool14:
     """MaxPool-8 with a third way of rounding, ceil_torch."""
 
@@ -261,7 +261,7 @@ AVERAGE = {**KERNEL, "data": "data_batch"}
 _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": False}]
 
 
-@op("AvgPool", opset=1, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FULL)
+@op("AvgPool", opset=1, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FLOATS)
 class AvgPool1:
     """The mean of each window (see `avg_pool` for what counts)."""
 
@@ -284,7 +284,7 @@ class AvgPool1:
     samples = _samples(False, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=14, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FULL)
+@op("AvgPool", opset=14, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FLOATS)
 class AvgPool14:
     """AvgPool-1 with a third way of rounding, ceil_torch."""
 
@@ -307,7 +307,7 @@ class AvgPool14:
     samples = _samples(True, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=16, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FULL)
+@op("AvgPool", opset=16, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FLOATS)
 class AvgPool16:
     """AvgPool-14 with dilations."""
 

@@ -13,11 +13,13 @@ from difflib import get_close_matches
 from string import hexdigits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ovjit import debug
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.errors import OvjitError
 from ovjit.execution.cores import usable_cores
+from ovjit.tiles.formats import float_types
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
@@ -218,8 +220,8 @@ ROWS = {
     )
 }  # fmt: skip
 
-#: What precision a hint leads to: all computing is done in the model's own types so far.
-COMPUTED = Type.f32
+#: In what f32 models compute where neither EXECUTION_MODE_HINT nor INFERENCE_PRECISION_HINT says.
+DEFAULT_PRECISION = "f32"
 
 _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "A", "HETERO": "H", "BATCH": "C", "": "G"}
 
@@ -339,8 +341,22 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     )  # threads of each stream
     out["given"] = dict(config)
     out["EXECUTION_MODE_SET"] = "EXECUTION_MODE_HINT" in config
-    out["INFERENCE_PRECISION_HINT"] = COMPUTED
+    out["INFERENCE_PRECISION_HINT"] = _precision(config)
     return out
+
+
+def _precision(config: Mapping[str, Any]) -> Type:
+    """What a model computes in: what was asked for, if this CPU has it; `dynamic`: the tensors' own types."""
+    asked = config.get("INFERENCE_PRECISION_HINT")
+    if asked is None:
+        if config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY:
+            return Type.dynamic
+        asked = getattr(Type, debug.flag("OVJIT_PRECISION") or DEFAULT_PRECISION)
+    if asked == Type.f16:
+        asked = Type.bf16
+    elif asked != Type.bf16 or config.get("INFERENCE_PRECISION_HINT") is not None:
+        return asked
+    return asked if "bf16" in float_types() else Type.f32
 
 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.compiler.passes.simplify import fold_constants, run_rules
+from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
-HALVES = ("f16", "bf16")
 #: How often what has been expanded is looked at again.
 ROUNDS = 4
 
@@ -49,16 +49,23 @@ class Writer:
 def expand_graph(graph: Graph) -> Graph:
     """The graph with all expansions done."""
     for _ in range(ROUNDS):
-        if not any(_matches(n) for n in graph.nodes):
+        if not any(n.op.expand is not None or _is_half(n) for n in graph.nodes):
             break
         before = len(graph.nodes)
-        graph, changed = _round(graph)
+        graph, changed = _round(graph, expand=True)
         if not changed and len(graph.nodes) == before:
             break
     return graph
 
 
-def _round(graph: Graph) -> tuple[Graph, bool]:
+def upcast_graph(graph: Graph) -> Graph:
+    """The graph with all halves upcast that operations do not compute."""
+    if not any(map(_is_half, graph.nodes)):
+        return graph
+    return run_rules(_round(graph, expand=False)[0], [fold_constants])
+
+
+def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
     changed = False
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -67,7 +74,7 @@ def _round(graph: Graph) -> tuple[Graph, bool]:
         out = None
         if _is_half(node):
             out = upcast(b, node, inputs)
-        elif node.op.expand is not None:
+        elif expand and node.op.expand is not None:
             out = node.op.expand(b, node, inputs)
         if out is None:
             return None
@@ -79,23 +86,20 @@ def _round(graph: Graph) -> tuple[Graph, bool]:
     return rebuild(graph, visit), changed
 
 
-def _matches(node: Node) -> bool:
-    return node.op.expand is not None or _is_half(node)
-
-
 def _is_half(node: Node) -> bool:
     """True where the operation computes in f32 what this node has in halves."""
-    dtype, native = node.outputs[0].dtype, node.op.native
-    return dtype in HALVES and native is not None and dtype not in native and bool(node.inputs)
+    native = node.op.native
+    return native is not None and any(
+        v.dtype in HALVES and v.dtype not in native for v in (*node.outputs, *node.inputs)
+    )
 
 
 def upcast(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
     """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end"""
     w = Writer(b, node)
-    half = node.outputs[0].dtype
-    wide = [w("Convert", v, destination_type="f32") if v.dtype == half else v for v in inputs]
+    wide = [w("Convert", v, destination_type="f32") if v.dtype in HALVES else v for v in inputs]
     made = b.add(node.op, wide, node.attrs, name=f"{node.name}/{node.op.name}", origins=node.origins)
     return [
-        w("Convert", new, destination_type=half) if old.dtype == half else new
+        w("Convert", new, destination_type=old.dtype) if old.dtype in HALVES else new
         for new, old in zip(made.outputs, node.outputs, strict=True)
     ]

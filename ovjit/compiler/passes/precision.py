@@ -1,18 +1,18 @@
 """The precision pass: where values of f32 are stored as bf16, and where convolutions and products compute so.
 
-In: a graph that has been expanded and cleaned. Out: the same graph with other element types. An operation plays
-one of four parts (`part_of`):
+In: a graph that has been expanded and cleaned. Out: the same graph with other element types. An operation
+plays one of four parts (`part_of`):
 
-| part    | which                                       | inputs            | output |
-|---------|---------------------------------------------|-------------------|--------|
-| compute | convolutions, matrix products               | lowered           | low where anybody takes it so |
-| fuse    | elementwise                                 | as they come      | low where an input is and anybody takes it so |
-| carry   | what only moves or pools elements           | all of the output's type | as the input |
-| keep    | all others: normalizations, softmax, exp, what rounds or compares, reductions | f32 | f32 |
+| part    | which                                | inputs                   | output                       |
+|---------|--------------------------------------|--------------------------|------------------------------|
+| compute | convolutions, matrix products        | lowered                  | low where anybody takes it   |
+| fuse    | elementwise                          | as they come             | as an input, if taken        |
+| carry   | what only moves or pools elements    | all of the output's type | as the input                 |
+| keep    | all others: normalizations, softmax, exp, what rounds or compares, reductions | f32 | f32     |
 
-Arithmetic and accumulators are f32 everywhere; bf16 is how tensors are stored. A model's inputs and outputs keep
-their types, and so do shapes and other integers, which nothing here touches. Mixed inputs are what
-an elementwise kernel takes anyway, so no conversion is needed there.
+Arithmetic and accumulators are f32 everywhere; bf16 is how tensors are stored. A model's inputs and outputs
+keep their types, and so do shapes and other integers, which nothing here touches. An elementwise kernel takes
+mixed inputs, so no conversion is needed there.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ovjit.graph.op import Op, TensorType
 
 #: Elementwise operations whose results hang on the last bits of what they are given.
 EXACT = frozenset(
-    "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod Sign "
-    "FakeQuantize IsFinite IsInf IsNaN Sqrt Divide SquaredDifference".split()
+    "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod "
+    "Sign FakeQuantize IsFinite IsInf IsNaN".split()
 )
 #: Pooling: windows of stored elements.
 POOLS = frozenset(("MaxPool", "AvgPool"))
@@ -44,9 +44,10 @@ def part_of(op: Op) -> str:
 
 def lower_precision(graph: Graph, low: str) -> Graph:
     """Convolution(x: f32, w) -> Convolution(Convert(x, bf16), w: bf16): bf16     and what follows from it"""
-    lowered = _choose(graph, low)
-    if not lowered:
+    computed = {n for n in graph.nodes if low != "f32" and _computes(n)}
+    if not computed:
         return graph
+    lowered = _choose(graph, computed)
     casts: dict[tuple[Value, str], Value] = {}
 
     def cast(b: Builder, value: Value, dtype: str) -> Value:
@@ -60,7 +61,9 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             else:
                 attrs = {"destination_type": dtype}
                 origins = value.node.origins
-                known = b.add("Convert", [value], attrs, name=f"{value.node.name}/{dtype}", origins=origins).output
+                known = b.add(
+                    "Convert", [value], attrs, name=f"{value.node.name}/{dtype}", origins=origins
+                ).output
             casts[value, dtype] = known
         return known
 
@@ -75,7 +78,7 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             return b.add(
                 node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types
             ).outputs
-        wanted = low if part == "compute" and node in computed or node.outputs[0] in lowered else "f32"
+        wanted = low if node in computed or node.outputs[0] in lowered else "f32"
         given = [
             cast(b, new, wanted) if old.dtype == "f32" else new
             for old, new in zip(node.inputs, inputs, strict=True)
@@ -84,7 +87,6 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             return copy_node(b, node, given).outputs
         return b.add(node.op, given, node.attrs, name=node.name, origins=node.origins, types=types).outputs
 
-    computed = {n for n in graph.nodes if _computes(n, low)}
     made = rebuild(graph, visit)
     return _restored(made, [v.dtype for v in graph.outputs])
 
@@ -93,47 +95,41 @@ def _typed(value: Value, dtype: str) -> TensorType:
     return TensorType(dtype, value.shape)
 
 
-def _computes(node: Node, low: str) -> bool:
-    """True for what multiplies and adds in `low` on this CPU: constant or computed operands of f32."""
-    native = node.op.native
+def _computes(node: Node) -> bool:
+    """True for what multiplies and adds tensors of f32. Where this CPU does not do it in the lower type, the
+    operands are rounded and upcast again afterwards."""
     return (
         part_of(node.op) == "compute"
-        and native is not None
-        and low in native
         and node.output.dtype == "f32"
         and node.output.shape is not None
         and all(v.dtype == "f32" and v.shape is not None for v in node.inputs[:2])
     )
 
 
-def _choose(graph: Graph, low: str) -> set[Value]:
+def _choose(graph: Graph, computed: set[Node]) -> set[Value]:
     """The values to store in `low`: what has been computed so, as long as somebody takes it so."""
     candidates: set[Value] = set()
     for node in graph.nodes:
-        part = part_of(node.op)
-        if part == "compute":
-            if _computes(node, low):
-                candidates.add(node.output)
-        elif part in ("fuse", "carry") and any(v in candidates for v in node.inputs):
+        if node in computed:
+            candidates.add(node.output)
+        elif part_of(node.op) in ("fuse", "carry") and any(v in candidates for v in node.inputs):
             candidates.update(v for v in node.outputs if v.dtype == "f32" and v.shape is not None)
     uses = graph.uses()
     lowered: set[Value] = set()
     for node in reversed(graph.nodes):
         for value in node.outputs:
-            if value in candidates and any(_takes(user, lowered, candidates) for user, _ in uses[value]):
+            if value in candidates and any(_takes(user, lowered) for user, _ in uses[value]):
                 lowered.add(value)
         if part_of(node.op) == "carry" and not all(v in lowered for v in node.outputs if v.dtype == "f32"):
             lowered.difference_update(node.outputs)  # they are stored as one
     return lowered
 
 
-def _takes(user: Node | None, lowered: set[Value], candidates: set[Value]) -> bool:
+def _takes(user: Node | None, lowered: set[Value]) -> bool:
+    """True where a reader would as soon have the lower type: to multiply in it, or to hand it on."""
     if user is None:
         return False
-    part = part_of(user.op)
-    if part == "carry":
-        return any(v in lowered for v in user.outputs)
-    return part == "compute" or (part == "fuse" and any(v in candidates for v in user.outputs))
+    return part_of(user.op) == "compute" or any(v in lowered for v in user.outputs)
 
 
 def _restored(graph: Graph, dtypes: Sequence[str]) -> Graph:

@@ -1,0 +1,206 @@
+"""bf16: stored as such, multiplied as such, added in f32; and f32 where f32 is asked for."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import openvino
+import pytest
+from networks import NAMES, build, error, expected, network_input, real_core
+
+import ovjit as ov
+from ovjit.compiler.options import Options, compiling
+from ovjit.compiler.passes.precision import lower_precision, part_of
+from ovjit.compiler.program import run_passes
+from ovjit.execution.job import compile_graph
+from ovjit.graph.graph import Builder
+from ovjit.graph.op import all_ops, find_op
+from ovjit.tiles.formats import float_types
+
+SEED = 20261120
+BF16 = {"INFERENCE_PRECISION_HINT": "bf16"}
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+needs_bf16 = pytest.mark.skipif("bf16" not in float_types(), reason="this CPU has no bf16 instructions")
+PADDED = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "dilations": (1, 1)}
+STEM = {"strides": (2, 2), "pads_begin": (3, 3), "pads_end": (3, 3), "dilations": (1, 1)}
+DILATED = {"strides": (2, 1), "pads_begin": (2, 2), "pads_end": (1, 3), "dilations": (2, 2)}
+ROW = {"strides": (2,), "pads_begin": (1,), "pads_end": (0,), "dilations": (1,)}
+
+CASES = [
+    *(("Convolution", ((2, c, 9, 10), (33, c, 3, 3)), True, PADDED) for c in (1, 3, 5, 16, 33)),
+    *(("Convolution", ((1, c, 15, 10), (17, c, 7, 7)), True, STEM) for c in (2, 3, 4, 7)),
+    *(("Convolution", ((1, c, 9, 10), (7, c, 3, 2)), True, DILATED) for c in (3, 6)),
+    ("Convolution", ((2, 5, 17), (8, 5, 3)), True, ROW),
+    ("GroupConvolution", ((1, 32, 9, 10), (32, 1, 1, 3, 3)), True, PADDED),
+    ("GroupConvolution", ((1, 17, 9, 10), (17, 1, 1, 3, 3)), True, PADDED),
+    ("GroupConvolution", ((1, 6, 9, 10), (2, 5, 3, 3, 3)), True, PADDED),
+    ("ConvolutionBackpropData", ((1, 5, 9, 10), (5, 7, 3, 3)), True, {"strides": (2, 2)}),
+    *(
+        (
+            "MatMul", ((2, k, 7) if ta else (2, 7, k), (50, k) if tb else (k, 50)), constant,
+            {"transpose_a": ta, "transpose_b": tb},
+        )
+        for ta in (False, True)
+        for tb in (False, True)
+        for k in (1, 16, 17, 33)
+        for constant in (False, True)
+    ),
+    ("MatMul", ((3, 7, 17), (3, 17, 40)), False, {}),
+    ("MatMul", ((17,), (17, 40)), False, {}),
+    ("MatMul", ((4, 17), (17,)), False, {}),
+    ("MatMul", ((5,), (5,)), False, {}),
+]  # fmt: skip
+
+
+@needs_bf16
+@pytest.mark.parametrize("name, shapes, constant, attrs", CASES)
+def test_products_of_bf16_are_exact_to_a_rounding(name, shapes, constant, attrs):
+    """Products of bf16 are exact in f32: what is lost is the sum's rounding and that of the result."""
+    rng = np.random.default_rng(SEED)
+    arrays = [rng.standard_normal(s).astype(ml_dtypes.bfloat16) for s in shapes]
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": shapes[0], "element_type": "bf16"}).output
+    w = (
+        b.constant(arrays[1])
+        if constant
+        else b.add("Parameter", (), {"shape": shapes[1], "element_type": "bf16"}).output
+    )
+    executable = compile_graph(b.finish([b.add(name, [x, w], attrs).output]), {})
+    assert executable.program.host_nodes() == []
+    job = executable.new_job()
+    for i, array in enumerate(arrays[: 1 if constant else 2]):
+        job.set_input(i, array)
+    job.run()
+    record = find_op(name)
+    wide = [a.astype(np.float64) for a in arrays]
+    want = record.evaluate(wide, record.check_attributes(attrs))[0]
+    size = record.evaluate([np.abs(a) for a in wide], record.check_attributes(attrs))[0]
+    got = np.asarray(job.outputs[0]).astype(np.float64)
+    assert np.all(np.abs(got - want) <= np.abs(want) * 2**-8 + size * 1e-6), f"seed {SEED}"
+
+
+def lowered(output, inputs):
+    b = Builder()
+    values = [
+        b.add("Parameter", (), {"shape": s, "element_type": "f32"}, name=f"p{i}").output
+        for i, s in enumerate(inputs)
+    ]
+    with compiling(Options(precision="bf16")):
+        return run_passes(b.finish([output(b, *values)]))
+
+
+def types_of(graph):
+    return {n.op.name: n.outputs[0].dtype for n in graph.nodes}
+
+
+def weights(b, *shape):
+    return b.constant(np.random.default_rng(SEED).standard_normal(shape).astype(np.float32))
+
+
+@needs_bf16
+def test_what_feeds_a_softmax_stays_f32_and_what_a_product_reads_does_not():
+    def build(b, x):
+        y = b.add("MatMul", [x, weights(b, 16, 16)]).output
+        y = b.add(
+            "Softmax", [b.add("Multiply", [y, b.constant(np.float32(0.25))]).output], {"axis": 1}
+        ).output
+        return b.add("MatMul", [y, weights(b, 16, 8)], name="last").output
+
+    graph = lowered(build, [(4, 16)])
+    found = [
+        (n.op.name, n.outputs[0].dtype) for n in graph.nodes if n.op.name not in ("Constant", "Parameter")
+    ]
+    assert found == [
+        ("Convert", "bf16"), ("MatMul", "f32"), ("Multiply", "f32"), ("Softmax", "f32"), ("Convert", "bf16"),
+        ("MatMul", "f32"),
+    ]  # fmt: skip
+
+
+@needs_bf16
+def test_a_chain_of_convolutions_is_stored_in_bf16_up_to_the_models_output():
+    def build(b, x):
+        y = b.add("Convolution", [x, weights(b, 8, 3, 3, 3)], PADDED).output
+        y = b.add("MaxPool", [b.add("Relu", [y]).output], {"kernel": (2, 2), "strides": (2, 2)}).output
+        return b.add("Relu", [b.add("Convolution", [y, weights(b, 4, 8, 1, 1)], name="z").output]).output
+
+    graph = lowered(build, [(1, 3, 8, 8)])
+    assert types_of(graph)["MaxPool"] == "bf16"
+    assert graph.outputs[0].dtype == "f32" and graph.outputs[0].node.op.name == "Relu"
+
+
+@needs_bf16
+def test_graphs_without_products_are_left_alone():
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (3,), "element_type": "f32"}).output
+    graph = b.finish([b.add("Exp", [b.add("Relu", [x]).output]).output])
+    assert lower_precision(graph, "bf16") is graph
+
+
+def test_every_operation_has_a_part():
+    parts = {part_of(record) for record in all_ops()}
+    assert parts == {"compute", "fuse", "carry", "keep"}
+
+
+@needs_bf16
+@pytest.mark.parametrize("name", [n for n in NAMES if n in ("squeezenet", "shufflenet")])
+def test_networks_lose_about_what_openvino_loses(name):
+    x = network_input(name)
+    mine = ov.Core().compile_model(str(build(name)), "CPU", BF16)([x])[0]
+    theirs = real_core().compile_model(build(name), "CPU", BF16)([x])[0]
+    assert error(mine, expected(name)) <= 2 * error(theirs, expected(name)) + 1e-3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"INFERENCE_PRECISION_HINT": "f32"}, {"INFERENCE_PRECISION_HINT": "bf16"},
+        {"INFERENCE_PRECISION_HINT": "f16"}, {"INFERENCE_PRECISION_HINT": "dynamic"},
+        {"EXECUTION_MODE_HINT": "ACCURACY"},
+        {"EXECUTION_MODE_HINT": "ACCURACY", "INFERENCE_PRECISION_HINT": "bf16"},
+        {"EXECUTION_MODE_HINT": "PERFORMANCE", "INFERENCE_PRECISION_HINT": "f32"},
+    ],
+)  # fmt: skip
+@needs_bf16
+def test_compiled_models_tell_the_precision_that_openvino_tells(config):
+    def told(package):
+        ops = package.opset8
+        x = ops.parameter([1, 16], np.float32)
+        w = ops.constant(np.ones((16, 16), np.float32))
+        model = package.Model([ops.matmul(x, w, False, False)], [x], "m")
+        return package.Core().compile_model(model, "CPU", config).get_property("INFERENCE_PRECISION_HINT")
+
+    assert told(ov).get_type_name() == told(openvino).get_type_name()
+
+
+@pytest.mark.parametrize("isa", ["avx2", "generic"])
+def test_bf16_is_emulated_where_the_instruction_is_missing(monkeypatch, isa):
+    monkeypatch.setenv("OVJIT_ISA", isa)
+    rng = np.random.default_rng(SEED)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((5, 33), (33, 9)))
+    ops = ov.opset8
+    p = ops.parameter(list(x.shape), np.float32)
+    model = ov.Model([ops.matmul(p, ops.constant(w), False, False)], [p], "m")
+    got = ov.Core().compile_model(model, "CPU", BF16)([x])[0]
+    rounded = [a.astype(ml_dtypes.bfloat16).astype(np.float64) for a in (x, w)]
+    want = rounded[0] @ rounded[1]
+    np.testing.assert_allclose(got, want, rtol=2**-8, atol=1e-5)
+
+
+@needs_bf16
+def test_open_shapes_are_planned_in_bf16():
+    ops = ov.opset8
+    rng = np.random.default_rng(SEED)
+    w, v = (
+        rng.standard_normal((8, 3, 3, 3)).astype(np.float32),
+        rng.standard_normal((8, 8, 3, 3)).astype(np.float32),
+    )
+    x = ops.parameter(ov.PartialShape([-1, 3, -1, -1]), np.float32)
+    one = ops.relu(ops.convolution(x, ops.constant(w), [1, 1], [1, 1], [1, 1], [1, 1]))
+    two = ops.add(ops.convolution(one, ops.constant(v), [1, 1], [1, 1], [1, 1], [1, 1]), one)
+    model = ov.Model([two], [x], "m")
+    low, full = (ov.Core().compile_model(model, "CPU", c) for c in (BF16, F32))
+    for shape in ((1, 3, 8, 8), (3, 3, 5, 9), (2, 3, 1, 1), (0, 3, 4, 4)):
+        data = rng.standard_normal(shape).astype(np.float32)
+        got, want = low([data])[0], full([data])[0]
+        assert got.dtype == np.float32 and got.shape == want.shape
+        assert not want.size or error(got, want) < 0.01, f"{shape}, seed {SEED}"
