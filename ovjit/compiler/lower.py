@@ -28,6 +28,8 @@ class Lowering:
     """What `lower` of an operation returns. `kernels` are all that its plans may call."""
 
     kernels: Sequence[Kernel] = ()
+    #: Inputs that plans may need with a halo, besides those in `wishes`.
+    pads: Sequence[Value] = ()
     #: True when it can write its output in any layout at the same cost.
     flexible = False
 
@@ -167,7 +169,6 @@ class Elementwise(Lowering):
         views = [view.expand(shape) for view in read]
         assert self.kernel is not None
         plan_elementwise(planner, self.kernel, self.modes, views, out, len(self.body.lines))
-
 
     def operands(self, planner: Planner) -> list[View]:
         """The views of `inputs`, which broadcast to the output's shape by NumPy's rule."""

@@ -102,6 +102,7 @@ class Program:
         """Element sizes of the values that may have a halo; that of f32 in any case."""
         wishes = [wish for lowering in self.lowerings for wish in lowering.wishes()]
         haloed = [v for v, layout in (*self.layouts.items(), *wishes) if any(map(any, layout.halo))]
+        haloed += [value for lowering in self.lowerings for value in lowering.pads]
         return sorted({4, *(element_size(v.dtype) for v in haloed)})
 
     def load(self, provided: Mapping[str, bytes] | None = None) -> dict[Any, int]:

@@ -7,7 +7,7 @@ to the other. What descends from the same dimension of the same input is the sam
 from __future__ import annotations
 
 from ovjit.errors import OvjitError
-from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.graph import Graph, Node, Value, infer_outputs
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, Interval, Symbol, is_static, surely_equal
 
@@ -42,7 +42,7 @@ class Symbols:
         if not node.inputs:
             return declared
         try:
-            found = node.op.infer_types([self.type(v) for v in node.inputs], node.attrs)
+            found = infer_outputs(node, [self.type(v) for v in node.inputs])
         except OvjitError:
             return declared
         shapes = [t.shape for t in found]

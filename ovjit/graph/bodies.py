@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import ModelError, OvjitError, check
-from ovjit.graph.dtypes import HALVES
-from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.graph import Graph, Node, Value, infer_outputs
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
 
@@ -186,14 +185,8 @@ def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
 
     Raises ModelError naming the node.
     """
-    stored = {t.dtype for t in inputs} & HALVES
-    if stored and (node.outputs[0].dtype == "f32" or any(t.dtype == "f32" for t in inputs)):
-        # lowered: halves are how some of these f32 tensors are stored, see `compiler.passes.precision`
-        inputs = [TensorType("f32", t.shape) if t.dtype in stored else t for t in inputs]
-        upcast = infer_values(node, inputs)
-        return [TensorType(v.dtype, t.shape) for v, t in zip(node.outputs, upcast, strict=True)]
     try:
-        outputs = node.op.infer_types(inputs, node.attrs)
+        outputs = infer_outputs(node, inputs)
         if all(o.value is not None for o in outputs) or not _computable(node, inputs, outputs):
             return list(outputs)
         values = node.op.evaluate([t.value for t in inputs], node.attrs)  # type: ignore[misc]

@@ -182,6 +182,20 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
     return builder.finish((new[v] for v in graph.outputs), (new[v] for v in graph.inputs))
 
 
+def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
+    """The types of a node's outputs for other types of its inputs. Raises ModelError.
+
+    Of a lowered node (`compiler.passes.precision`) some tensors of f32 are stored as halves, which its
+    operation need not know of.
+    """
+    stored = {t.dtype for t in inputs} & dtypes.HALVES
+    if not stored or all(v.dtype in stored for v in node.outputs) and all(t.dtype != "f32" for t in inputs):
+        return node.op.infer_types(inputs, node.attrs)
+    upcast = [TensorType("f32", t.shape, t.value) if t.dtype in stored else t for t in inputs]
+    found = node.op.infer_types(upcast, node.attrs)
+    return tuple(TensorType(v.dtype, t.shape, t.value) for v, t in zip(node.outputs, found, strict=True))
+
+
 def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
     """`node` again, on other inputs; types are inferred anew when an input's type changed."""
     same = all(

@@ -106,6 +106,7 @@ class Product(Tiled):
         super().__init__(group, "matmul")
         self.packer = pack_kernel(self.isa, self.form)
         self.kernels = (self.kernel, self.packer)
+        self.pads = (self.data, right) if self.form.group > 1 else ()
 
     def _take_bias(self) -> int:
         self.bias = None  # stays an operand: its panels are not known before the shape is
