@@ -15,7 +15,12 @@ from ovjit.version import get_version as get_version
 
 #: module -> the public names that are defined in it
 _NAMES = {
+    "ovjit.api.model.batch": "get_batch set_batch",
+    "ovjit.api.model.custom": "Extension Op OpExtension TensorVector",
     "ovjit.api.run.compiled": "CompiledModel",
+    "ovjit.api.run.remote": "RemoteContext RemoteTensor VAContext VASurfaceTensor",
+    "ovjit.tools.ovc": "convert_model",
+    "ovjit.utils.data_helpers.wrappers": "tensor_from_file",
     "ovjit.api.run.core": "Core Version compile_model read_model shutdown",
     "ovjit.api.tensors.dimension": "Dimension Symbol",
     "ovjit.api.tensors.layout": "Layout",
@@ -32,7 +37,13 @@ _NAMES = {
     "ovjit.execution.watch": "compare",
     "ovjit.frontends.ir.writer": "save_model serialize",
 }
-_MODULES = {"errors", "helpers", "op", "properties", "runtime", *(f"opset{i}" for i in range(1, 18))}
+_MODULES = {
+    "_offline_transformations", "_op_base", "_ov_api", "_pyopenvino", "errors", "exceptions", "experimental",
+    "frontend", "helpers",
+    "layout_helpers", "op", "package_utils", "passes", "preprocess", "properties", "runtime", "tools",
+    "utils",
+    *(f"opset{i}" for i in range(1, 18)),
+}  # fmt: skip
 _PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = sorted((*_PLACES, "get_version"))

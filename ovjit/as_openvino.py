@@ -8,10 +8,23 @@ imported already: two engines behind one name would be worse than none.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import ovjit
+import ovjit.tools
 from ovjit.alias import install
+from ovjit.version import openvino_version
+
+
+def _add_tools() -> None:
+    """`openvino.tools` is a package that other distributions add to: what lies in an `openvino/tools` on the
+    path, such as the benchmark_app of the real package, is found behind ovjit's own tools."""
+    for folder in sys.path:
+        tools = os.path.join(folder, "openvino", "tools")
+        if tools not in ovjit.tools.__path__ and os.path.isdir(tools):
+            ovjit.tools.__path__.append(tools)
+
 
 _real = sys.modules.get("openvino")
 if _real is not None and _real is not ovjit:
@@ -21,3 +34,7 @@ if _real is not None and _real is not ovjit:
     )
 install("openvino", "ovjit")
 sys.modules["openvino"] = ovjit
+# programs choose by OpenVINO's version; ovjit's own is in ovjit.version
+ovjit.__version__ = openvino_version()
+ovjit.get_version = openvino_version
+_add_tools()

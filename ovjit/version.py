@@ -10,6 +10,16 @@ _BUILD = "0"
 _COMMIT = "source"
 
 
+#: The release of OpenVINO whose API this is: programs that think they use it choose by its number.
+_OPENVINO = "2026.4.1"
+
+
+def openvino_version() -> str:
+    """OpenVINO's version, in its form; the commit's place says what answers."""
+    major, minor = _OPENVINO.split(".")[:2]
+    return f"{_OPENVINO}-{_BUILD}-ovjit{__version__}-releases/{major}/{minor}"
+
+
 def get_version() -> str:
     """`0.1.0-0-source-releases/0/1`, formed as OpenVINO's `2026.4.1-22982-e213a147257-releases/2026/4`."""
     major, minor = __version__.split(".")[:2]

@@ -1,5 +1,9 @@
-"""What OpenVINO keeps in `op.util`: variables, and how inputs and outputs go to bodies."""
+"""What OpenVINO keeps in `op.util`: variables, how inputs and outputs go to bodies, and kinds of operations.
 
+The kinds are there to be named; as in OpenVINO's Python, the node that a builder returns is a plain Node.
+"""
+
+from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.descriptions import (
     BodyOutputDescription,
     ConcatOutputDescription,
@@ -7,14 +11,73 @@ from ovjit.api.model.descriptions import (
     MergedInputDescription,
     SliceInputDescription,
 )
+from ovjit.api.model.node import Node
 from ovjit.api.model.variables import Variable, VariableInfo
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.api.tensors.vectors import AxisSet
+from ovjit.errors import ModelError
+
+
+class UnaryElementwiseArithmetic(Node):
+    """One input, worked on element by element."""
+
+
+class BinaryElementwiseArithmetic(Node):
+    """Two inputs, broadcast and combined element by element."""
+
+
+class BinaryElementwiseComparison(Node):
+    """Two inputs, broadcast and compared element by element."""
+
+
+class BinaryElementwiseLogical(Node):
+    """Two inputs of truth values, broadcast and combined element by element."""
+
+
+class ArithmeticReduction(Node):
+    """Sums, means and the like over axes."""
+
+    def get_reduction_axes(self) -> AxisSet:
+        """The axes, where they are constant. RuntimeError where they are not."""
+        axes = self.input_value(1).get_node()
+        if not isinstance(axes, Constant):
+            raise ModelError(f"the axes of {self!r} are computed")
+        rank = self.input_value(0).get_partial_shape().rank.get_length()
+        return AxisSet({int(axis) % rank for axis in axes.value.reshape(-1)})
+
+    def set_reduction_axes(self, reduction_axes: AxisSet) -> None:
+        """Reduce over other axes; types are inferred at the next validation."""
+        self.set_argument(1, constant_node(sorted(reduction_axes)).output(0))
+
+    reduction_axes = property(get_reduction_axes, set_reduction_axes)
+
+
+class IndexReduction(Node):
+    """Where along an axis something is found."""
+
+    def get_reduction_axis(self) -> int:
+        """The axis."""
+        return int(self.get_attributes()["axis"])
+
+    def set_reduction_axis(self, value: int) -> None:
+        """Reduce over another axis."""
+        self.set_attribute("axis", value)
+
+    def get_index_element_type(self) -> Type:
+        """The type of the indices."""
+        return TYPES[self.get_attributes()["index_element_type"]]
+
+    def set_index_element_type(self, index_element_type: Type) -> None:
+        """Give back indices of another type."""
+        self.set_attribute("index_element_type", index_element_type)
+
+    reduction_axis = property(get_reduction_axis, set_reduction_axis)
+    index_element_type = property(get_index_element_type, set_index_element_type)
+
 
 __all__ = [
-    "BodyOutputDescription",
-    "ConcatOutputDescription",
-    "InvariantInputDescription",
-    "MergedInputDescription",
-    "SliceInputDescription",
-    "Variable",
-    "VariableInfo",
-]
+    "ArithmeticReduction", "BinaryElementwiseArithmetic", "BinaryElementwiseComparison",
+    "BinaryElementwiseLogical", "BodyOutputDescription", "ConcatOutputDescription", "IndexReduction",
+    "InvariantInputDescription", "MergedInputDescription", "SliceInputDescription",
+    "UnaryElementwiseArithmetic", "Variable", "VariableInfo",
+]  # fmt: skip

@@ -11,12 +11,13 @@ from ovjit.api.run.property_values import (
     integer,
 )
 from ovjit.api.tensors.types import Type
-from ovjit.properties import device, hint, intel_auto, intel_cpu, log, streams
+from ovjit.properties import device, hint, intel_auto, intel_cpu, intel_gpu, intel_npu, log, streams
 from ovjit.properties.streams import Num as _Num
 
 auto_batch_timeout = Property("AUTO_BATCH_TIMEOUT", integer)
 available_devices = Property("AVAILABLE_DEVICES")
 cache_dir = Property("CACHE_DIR", instance_of(str))
+cache_encryption_callbacks = Property("CACHE_ENCRYPTION_CALLBACKS", instance_of(dict))
 cache_mode = Property("CACHE_MODE", instance_of(CacheMode))
 compatibility_check = Property("COMPATIBILITY_CHECK")
 compilation_num_threads = Property("COMPILATION_NUM_THREADS", integer)
@@ -45,11 +46,13 @@ workload_type = Property("WORKLOAD_TYPE", instance_of(WorkloadType))
 
 __all__ = [
     "CacheMode", "CompatibilityCheck", "WorkloadType", "auto_batch_timeout", "available_devices", "cache_dir",
-    "cache_mode", "compatibility_check", "compilation_num_threads", "device", "enable_mmap",
+    "cache_encryption_callbacks", "cache_mode", "compatibility_check", "compilation_num_threads", "device",
+    "enable_mmap",
     "enable_profiling",
     "enable_weightless", "execution_devices", "force_tbb_terminate", "hint", "inference_num_threads",
     "intel_auto",
-    "intel_cpu", "key_cache_group_size", "key_cache_precision", "loaded_from_cache", "log", "max_batch_size",
+    "intel_cpu", "intel_gpu", "intel_npu", "key_cache_group_size", "key_cache_precision",
+    "loaded_from_cache", "log", "max_batch_size",
     "model_name", "num_streams", "optimal_batch_size", "optimal_number_of_infer_requests",
     "range_for_async_infer_requests", "range_for_streams", "runtime_requirements", "streams",
     "supported_properties", "value_cache_group_size", "value_cache_precision", "weights_path",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
-from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of, type_of
+from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
@@ -216,6 +216,10 @@ class Constant(Node):
         if self._attrs["element_type"] == "u1":
             value = np.unpackbits(value, count=math.prod(self._attrs["shape"]))
         return [_value_text(v) for v in value.tolist()]
+
+    def get_shape(self) -> Shape:
+        """The shape."""
+        return shape_of(self._tensors[0]._type.shape)
 
     def get_byte_size(self) -> int:
         return int(self.data.nbytes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
@@ -66,6 +67,10 @@ def opset_functions(module: str, opset: int) -> tuple[Callable[[str], Any], Call
     def __dir__() -> list[str]:
         return sorted(builders(opset))
 
+    # in OpenVINO the builders are in a submodule `ops` of the opset's module; here both are one
+    this = sys.modules[module]
+    this.__path__ = []
+    sys.modules[f"{module}.ops"] = this
     return __getattr__, __dir__
 
 

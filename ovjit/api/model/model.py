@@ -235,15 +235,38 @@ class Model:
 
     def _walk(self) -> list[Node]:
         """All nodes, producers first, parameters before all others."""
-        ends: Iterable[Node] = dict.fromkeys((*self._parameters, *self._results, *self._sinks))
-        return list(walk(ends, lambda node: [source._node for source in node._inputs]))
+        return self._walk_from((*self._parameters, *self._results, *self._sinks))
+
+    @staticmethod
+    def _walk_from(ends: Iterable[Node]) -> list[Node]:
+        """All nodes that the given ones need, and these, producers first."""
+        return list(walk(dict.fromkeys(ends), lambda node: [source._node for source in node._inputs]))
 
     def get_ordered_ops(self) -> list[Node]:
-        """All nodes, producers first. Raises RuntimeError if there is a cycle."""
+        """All nodes, producers first: parameters, then the branches of the results, the last one's first.
+        Raises RuntimeError if there is a cycle."""
         with GRAPH_LOCK:
-            return self._walk()
+            return self._walk_from(self._ends())
 
-    get_ops = get_ordered_ops
+    def get_ops(self) -> list[Node]:
+        """All nodes: parameters, then each result before its producers, the last one's branch first."""
+        with GRAPH_LOCK:
+            pending, seen = list(reversed(self._ends())), dict[Node, None]()
+            while pending:
+                node = pending.pop()
+                if node not in seen:
+                    seen[node] = None
+                    pending += [source._node for source in node._inputs]
+            return list(seen)
+
+    def _ends(self) -> list[Node]:
+        """Parameters, sinks and results, each from the last to the first."""
+        ends = (*reversed(self._parameters), *reversed(self._sinks), *reversed(self._results))
+        return list(dict.fromkeys(ends))
+
+    def _get_raw_address(self) -> int:
+        """A number that stands for this model, as long as it lives."""
+        return id(self)
 
     def add_outputs(self, outputs: Any) -> list[Output]:
         """Make outputs of a tensor name, an (operation name, port) or an Output, or of a list of these.
@@ -494,7 +517,11 @@ class Model:
             return RTMap(self._rt)
         found, value = lookup(self._rt, rt_path(path))
         if not found:
-            raise ModelError(f"the model has no runtime information at {path!r}")
+            raise ModelError(
+                f"Cannot get runtime attribute. Path to runtime attribute is incorrect. It is {path!r}, "
+                f"and the "
+                f"model has {', '.join(sorted(self._rt)) or 'none'}"
+            )
         return OVAny(value)
 
     def has_rt_info(self, path: str | list[str]) -> bool:

@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.custom import Op
 from ovjit.api.model.node import DescriptorTensor, Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
@@ -120,10 +121,15 @@ def rt_path(path: str | list[str]) -> list[str]:
 def copy_node(
     node: Node, copies: dict[Node, Node], tensors: dict[DescriptorTensor, DescriptorTensor]
 ) -> Node:
-    copy: Node = type(node).__new__(type(node))
     inputs = [Output._of(copies[source._node], source._index) for source in node._inputs]
-    copy._setup(node._op, inputs, node._attrs, node.get_friendly_name())
-    copy._copied_from(node)
+    if isinstance(node, Op):
+        copy: Node = node._copied(inputs)
+        copy._friendly_name = node.get_friendly_name()
+        copy._tensors = []
+    else:
+        copy = type(node).__new__(type(node))
+        copy._setup(node._op, inputs, node._attrs, node.get_friendly_name())
+        copy._copied_from(node)
     if node._rt_info is not None:
         copy._rt_info = RTMap(copy_map(node._rt_info._items))
     for tensor in node._tensors:

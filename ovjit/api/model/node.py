@@ -26,7 +26,7 @@ from ovjit.api.model.node_ports import (
     shape_text,
 )
 from ovjit.api.model.rt_info import RTMap
-from ovjit.api.tensors.convert import CPP_NAMES
+from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
 from ovjit.errors import ModelError
 from ovjit.graph.op import Op, TensorType, find_op
 
@@ -48,7 +48,8 @@ class Node:
     """One operation of an editable graph. Made by the builders of `ovjit.opset1` ... and by `ovjit.op`."""
 
     __slots__ = (
-        "__weakref__", "_attrs", "_friendly_name", "_id", "_inputs", "_input_rt", "_op", "_rt_info",
+        "__dict__", "__weakref__", "_attrs", "_friendly_name", "_id", "_inputs", "_input_rt", "_op",
+        "_rt_info",
         "_tensors", "_users",
     )  # fmt: skip
     #: NumPy leaves `array + node` to the node.
@@ -80,6 +81,14 @@ class Node:
         node._set_types(node._infer() if types is None else types)
         for source in node._inputs:
             source._node._remember_user(node)
+        return node
+
+    @classmethod
+    def _unconnected(cls, record: Op, attrs: dict[str, Any]) -> Any:
+        """A node whose inputs are set later. Until then it has one output of dynamic type."""
+        node = cls.__new__(cls)
+        node._setup(record, (), attrs, None)
+        node._tensors.append(DescriptorTensor(TensorType("dynamic", None)))
         return node
 
     def _setup(self, record: Op, inputs: Sequence[Output], attrs: dict[str, Any], name: str | None) -> None:
@@ -126,6 +135,16 @@ class Node:
             self._set_types(self._infer())
 
     constructor_validate_and_infer_types = validate_and_infer_types
+
+    def set_output_size(self, size: int) -> None:
+        """For operations written in Python, see `Op`. RuntimeError for others: their inputs decide."""
+        raise ModelError(f"{self!r} has as many outputs as its inputs and attributes say")
+
+    def set_output_type(self, index: int, element_type: Any, shape: Any) -> None:
+        """Give an output a type and shape; the next validation infers them anew."""
+        tensor = self._tensors[_port_index(index, len(self._tensors), "output", self)]
+        with GRAPH_LOCK:
+            tensor._type = TensorType(element_name(element_type), dims_of(shape))
 
     # -- edges ---------------------------------------------------------------------------------------------
 
@@ -254,6 +273,11 @@ class Node:
     def get_attributes(self) -> dict[str, Any]:
         """The attributes, sequences as lists."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in self._attrs.items()}
+
+    def visit_attributes(self, visitor: Any) -> bool:
+        """Hand the attributes to `visitor.on_attributes`, as a dict."""
+        visitor.on_attributes(self.get_attributes())
+        return True
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Change an attribute; types are inferred at the next validation. An unknown name does nothing, as in

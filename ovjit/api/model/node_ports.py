@@ -60,9 +60,11 @@ class DiscreteTypeInfo:
 class DescriptorTensor:
     """What is known of a tensor in a graph: type, shape, names. A Result shares the one of its input."""
 
-    __slots__ = ("_names", "_rt_info", "_type")
+    __slots__ = ("_bounds", "_names", "_rt_info", "_symbols", "_type")
 
     def __init__(self, type: TensorType):
+        self._bounds: dict[str, Any] | None = None
+        self._symbols: list[Any] = []
         self._type = type
         self._names: set[str] = set()
         self._rt_info: RTMap | None = None
@@ -102,6 +104,35 @@ class DescriptorTensor:
             self._rt_info = RTMap()
         return self._rt_info
 
+    def get_lower_value(self) -> Any:
+        """The smallest values, as noted by `set_lower_value`. RuntimeError if there are none."""
+        return self._noted("lower")
+
+    def get_upper_value(self) -> Any:
+        """The largest values, as noted by `set_upper_value`. RuntimeError if there are none."""
+        return self._noted("upper")
+
+    def set_lower_value(self, lower_bound: Any) -> None:
+        """Note a Tensor of the smallest values."""
+        self._bounds = {**(self._bounds or {}), "lower": lower_bound}
+
+    def set_upper_value(self, upper_bound: Any) -> None:
+        """Note a Tensor of the largest values."""
+        self._bounds = {**(self._bounds or {}), "upper": upper_bound}
+
+    def _noted(self, which: str) -> Any:
+        if self._bounds is None or which not in self._bounds:
+            raise ModelError(f"Tensor was not initialized: no {which} values are noted")
+        return self._bounds[which]
+
+    def get_value_symbol(self) -> list[Any]:
+        """The Symbols of the values, as noted by `set_value_symbol`."""
+        return list(self._symbols)
+
+    def set_value_symbol(self, value_symbol: Iterable[Any]) -> None:
+        """Note a Symbol for each value."""
+        self._symbols = list(value_symbol)
+
     @property
     def size(self) -> int:
         """Bytes of the tensor. Raises RuntimeError if its shape is dynamic."""
@@ -139,6 +170,11 @@ class _Port:
         port._node = node
         port._index = index
         return port
+
+    @classmethod
+    def _from_node(cls, node: Node) -> Any:
+        """The only output of a node, or its first."""
+        return cls._of(node, 0)
 
     @property
     def _tensor(self) -> DescriptorTensor:

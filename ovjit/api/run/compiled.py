@@ -28,7 +28,8 @@ class CompiledModel:
     """
 
     __slots__ = (
-        "__weakref__", "_config", "_device", "_executable", "_first", "_free", "_input_infos", "_input_ports",
+        "__dict__", "__weakref__", "_config", "_device", "_executable", "_first", "_free", "_input_infos",
+        "_input_ports",
         "_loaded_from_cache", "_name", "_output_infos", "_output_ports",
     )  # fmt: skip
     _executable: Executable
@@ -121,6 +122,19 @@ class CompiledModel:
             self._free.append(self._further_request())
         assert self._first is not None
         return self._first
+
+    @property
+    def _infer_request(self) -> InferRequest | None:
+        """The request that calls use, None before the first call. Programs written for OpenVINO read and set
+        it."""
+        return self._first
+
+    @_infer_request.setter
+    def _infer_request(self, request: InferRequest | None) -> None:
+        self._free = [kept for kept in self._free if kept is not self._first]
+        self._first = request
+        if request is not None:
+            self._free.append(request)
 
     def create_infer_request(self) -> InferRequest:
         """A new request. It takes memory for tensors when they are first used."""

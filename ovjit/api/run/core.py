@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.api.model.custom import OpExtension, extension_records, read_extensions
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_info
@@ -98,7 +99,7 @@ def _check_model(model: Any) -> Model:
 class Core:
     """The entry: reads and compiles models. Properties set on a Core are that Core's only."""
 
-    __slots__ = ("__weakref__", "_settings")
+    __slots__ = ("__dict__", "__weakref__", "_extensions", "_settings")
 
     def __init__(self, xml_config_file: Any = ""):
         if not isinstance(xml_config_file, (str, os.PathLike)):
@@ -107,6 +108,7 @@ class Core:
             raise UnsupportedError(
                 f"ovjit has no plugins, so a plugins file is of no use: {os.fspath(xml_config_file)!r}"
             )
+        self._extensions: dict[str, type] = {}
         self._settings: dict[str, dict[str, Any]] = {
             "": {},
             "CPU": {},
@@ -146,7 +148,7 @@ class Core:
         file for what cannot be read, TypeError for another kind of object.
         """
         use_mmap = {**self._settings[""], **table.read_config(config or {}, "")}.get("ENABLE_MMAP", True)
-        return _read(model, weights, use_mmap)
+        return _read(model, weights, use_mmap, self._extensions)
 
     def compile_model(
         self,
@@ -163,7 +165,7 @@ class Core:
         device = parse_device("AUTO" if device_name is None else device_name)
         settings = self._config_for(device, config)
         if not isinstance(model, Model):
-            model = _read(model, weights, settings["ENABLE_MMAP"])
+            model = _read(model, weights, settings["ENABLE_MMAP"], self._extensions)
         return _compile(model, device, settings)
 
     def _config_for(self, device: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -246,13 +248,11 @@ class Core:
     # -- what needs plugins --------------------------------------------------------------------------------
 
     def add_extension(self, *args: Any) -> None:
-        """Always an error: a custom operation is a Python class registered with `ovjit.graph.op.op`."""
-        if not args or not isinstance(args[0], (str, os.PathLike)):
-            raise TypeError("add_extension takes the path of a library")
-        raise UnsupportedError(
-            f"Cannot add extension {os.fspath(args[0])!r}: ovjit loads no native libraries; register the "
-            "operation in Python (docs/adding_an_op.md)"
-        )
+        """Let this Core read models with an operation written in Python: a class derived from `Op`, an
+        Extension, or a list of these. RuntimeError for the path of a library, which is never loaded."""
+        for extension in read_extensions(args):
+            if isinstance(extension, OpExtension):
+                self._extensions.update(extension_records(extension))
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
         """Always a RuntimeError: there is no device with memory of its own."""
@@ -292,7 +292,7 @@ def _head(device: Any) -> str:
     return parse_device(device)
 
 
-def _read(model: Any, weights: Any, use_mmap: bool) -> Model:
+def _read(model: Any, weights: Any, use_mmap: bool, extensions: Mapping[str, type] | None = None) -> Model:
     if isinstance(model, (str, os.PathLike)):
         path = Path(os.fsdecode(model))
         if not path.exists():
@@ -309,7 +309,7 @@ def _read(model: Any, weights: Any, use_mmap: bool) -> Model:
         return _read_onnx(model, weights)
     from ovjit.frontends.ir.reader import read_ir
 
-    return read_ir(model, weights, use_mmap)
+    return read_ir(model, weights, use_mmap, extensions or {})
 
 
 def _looks_like_xml(content: Any) -> bool:

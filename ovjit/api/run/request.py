@@ -56,7 +56,8 @@ class InferRequest:
     """
 
     __slots__ = (
-        "__weakref__", "_acquire", "_again", "_bound", "_calling", "_callback", "_compiled", "_error",
+        "__dict__", "__weakref__", "_acquire", "_again", "_bound", "_calling", "_callback", "_compiled",
+        "_error",
         "_given", "_guard", "_inputs", "_job", "_mutex", "_outputs", "_pending", "_ports", "_ready",
         "_release", "_run", "_same", "_set_input", "_shown", "_started", "_tables", "_userdata",
     )  # fmt: skip
@@ -153,6 +154,9 @@ class InferRequest:
             return self._infer(share_outputs, decode_strings)
         finally:
             self._release()
+
+    def _is_single_input(self) -> bool:
+        return len(self._inputs) == 1
 
     def _assign(self, inputs: Any, share: bool) -> None:
         """Set the inputs that are given: arrays that fit at once, all else by `assign_inputs`."""

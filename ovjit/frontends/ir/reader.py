@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.custom import EXTENSION, read_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.rt_info import RTMap
@@ -35,11 +37,14 @@ PRECISIONS = {
     "bin": "u1",
     "undefined": "dynamic",
 }
+_NONE: Mapping[str, type] = {}
 _DIM = re.compile(r"\s*(\?|-1|[0-9]{1,19}|[0-9]{0,19}\.\.[0-9]{0,19})\s*")
 
 
-def read_ir(xml: Any, weights: Any = None, use_mmap: bool = True) -> Model:
-    """The Model of an IR.
+def read_ir(
+    xml: Any, weights: Any = None, use_mmap: bool = True, extensions: Mapping[str, type] = _NONE
+) -> Model:
+    """The Model of an IR. `extensions`: classes derived from Op, by the names of their operations.
 
     `xml` is a path (str or PathLike), or the file's content (bytes-like). `weights` is a path, bytes-like or
     a Tensor; None takes the file beside the xml that ends in .bin, if there is one. Raises RuntimeError
@@ -62,15 +67,15 @@ def read_ir(xml: Any, weights: Any = None, use_mmap: bool = True) -> Model:
         except TypeError:
             raise TypeError(f"a model is read from a path or bytes, not from {type(xml).__name__}") from None
     try:
-        return _build(parse_net(content), load_weights(weights, use_mmap))
+        net = parse_net(content)
+        return _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
     except ModelError as error:
         raise type(error)(f"{where}: {error}") from error
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
 
 
-def _build(net: Net, weights: np.ndarray, records: dict[tuple[str, str], Op] | None = None) -> Model:
-    records = _find_ops(net) if records is None else records
+def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op | type]) -> Model:
     made: dict[Layer, Node] = {}
     for layer in ordered_layers(net):
         inputs = [made[source].output(index) for source, index in layer.sources]
@@ -111,15 +116,17 @@ def _build(net: Net, weights: np.ndarray, records: dict[tuple[str, str], Op] | N
     return model
 
 
-def _find_ops(net: Net) -> dict[tuple[str, str], Op]:
-    """(type, version) -> record. Raises UnsupportedError that lists all that ovjit does not have."""
-    records: dict[tuple[str, str], Op] = {}
+def _find_ops(net: Net, extensions: Mapping[str, type]) -> dict[tuple[str, str], Op | type]:
+    """(type, version) -> record, or class of an operation that was added. Raises UnsupportedError that lists
+    all that ovjit does not have."""
+    records: dict[tuple[str, str], Op | type] = {}
     missing: dict[str, list[str]] = {}
     layers = [layer for part in nested_nets(net) for layer in part.layers]
     for type_name, version, name in ((layer.type, layer.version, layer.name) for layer in layers):
         key = type_name, version
         if key not in records:
-            record = _find_op(type_name, version)
+            added = extensions.get(type_name) if version == EXTENSION else None
+            record = added or _find_op(type_name, version)
             if record is not None:
                 records[key] = record
         if key not in records:
@@ -145,10 +152,12 @@ def _find_op(type_name: str, version: str) -> Op | None:
 
 
 def _make(
-    layer: Layer, records: dict[tuple[str, str], Op], inputs: list[Output], weights: np.ndarray
+    layer: Layer, records: Mapping[tuple[str, str], Op | type], inputs: list[Output], weights: np.ndarray
 ) -> Node:
     name = layer.name or None
     record = records[layer.type, layer.version]
+    if isinstance(record, type):
+        return read_node(record, inputs, layer.attrs, layer.name or None)
     if record.runs_body:
         return subgraph_node(layer, record, inputs, lambda body: _build(body, weights, records))
     if record.name == "Parameter":

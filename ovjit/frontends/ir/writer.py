@@ -21,6 +21,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
+from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, Node
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
@@ -166,7 +167,8 @@ class _Writer:
         attrs, info = _attributes(node), _layer_info(node)
         if isinstance(node, SubGraphNode):
             info += self.bodies(node)
-        layer, first = self.layer(node._op.name, node._op.version, name, attrs, inputs, outputs, more, info)
+        kind = node.get_type_info()
+        layer, first = self.layer(kind.name, kind.version_id, name, attrs, inputs, outputs, more, info)
         self.numbers[node] = layer
         for i in range(len(outputs)):
             self.ports[node, i] = layer, first + i
@@ -244,6 +246,8 @@ class _Writer:
 
 
 def _attributes(node: Node) -> dict[str, Any]:
+    if isinstance(node, Op):
+        return node.get_attributes()
     if isinstance(node, Parameter):
         return {
             "shape": str(partial_shape_of(node._attrs["shape"]))[1:-1],

@@ -1,0 +1,131 @@
+"""Rewritings of a Model that programs ask for before they save it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import GRAPH_LOCK
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.passes.base import check_model
+from ovjit.passes.folding import drop_unneeded, fold
+from ovjit.passes.low_latency import low_latency
+from ovjit.passes.precision import compress_quantized, compress_to_f16
+from ovjit.passes.stateful import make_stateful
+from ovjit.version import get_version
+
+__version__ = get_version()
+
+_SEQUENCES = ("GRUSequence", "LSTMSequence", "RNNSequence")
+
+
+def apply_moc_transformations(model: Model, cf: bool, smart_reshape: bool = False) -> None:
+    """The rewritings that need no device: nodes that do nothing are taken out, and with `cf` what is
+    constant is folded; weights stay as small as they are. `smart_reshape` has nothing to do: ovjit infers
+    every shape anew."""
+    with GRAPH_LOCK:
+        check_model(model)
+        if cf:
+            fold(model, keep_compressed=True)
+        drop_unneeded(model)
+        model.validate_nodes_and_infer_types()
+
+
+def apply_moc_legacy_transformations(model: Model, params_with_custom_types: Sequence[str]) -> None:
+    """Nothing: operations that older devices lacked are there."""
+    check_model(model)
+
+
+def apply_low_latency_transformation(model: Model, use_const_initializer: bool = True) -> None:
+    """What loops carry becomes variables, see `ovjit.passes.LowLatency2`."""
+    with GRAPH_LOCK:
+        if low_latency(check_model(model), use_const_initializer):
+            model.validate_nodes_and_infer_types()
+
+
+def apply_pruning_transformation(model: Model) -> None:
+    """Nothing: channels whose weights are all zero stay, and the model computes the same."""
+    check_model(model)
+
+
+def apply_make_stateful_transformation(
+    model: Model, param_res_names: Mapping[str, str] | None = None, *, pairs_to_replace: Any = None
+) -> None:
+    """Pairs of parameters and results, or of their tensor names, become variables. RuntimeError for a name
+    that the model does not have."""
+    pairs = param_res_names if pairs_to_replace is None else pairs_to_replace
+    if not isinstance(pairs, (Mapping, list, tuple)):
+        raise TypeError(
+            "apply_make_stateful_transformation takes a dict of names, or pairs of Parameter and Result"
+        )
+    with GRAPH_LOCK:
+        make_stateful(check_model(model), pairs)
+        model.validate_nodes_and_infer_types()
+
+
+def compress_model_transformation(model: Model) -> None:
+    """f32 and f64 constants become f16 with a Convert behind them."""
+    with GRAPH_LOCK:
+        compress_to_f16(check_model(model))
+
+
+def compress_quantize_weights_transformation(model: Model) -> None:
+    """FakeQuantize of constant weights becomes integers, a zero point and a scale."""
+    with GRAPH_LOCK:
+        compress_quantized(check_model(model))
+        model.validate_nodes_and_infer_types()
+
+
+def apply_fused_names_cleanup(model: Model) -> None:
+    """Forget which nodes a node was made of."""
+    with GRAPH_LOCK:
+        for node in check_model(model).get_ordered_ops():
+            if node._rt_info is not None:
+                node._rt_info._items.pop("fused_names_0", None)
+
+
+def convert_sequence_to_tensor_iterator_transformation(model: Model) -> None:
+    """Recurrent layers become loops. A model without them stays as it is; UnsupportedError for one with them,
+    which ovjit runs as they are."""
+    found = [node for node in check_model(model).get_ordered_ops() if node._op.name in _SEQUENCES]
+    if found:
+        raise UnsupportedError(f"{found[0]!r} is not turned into a loop: ovjit runs it as it is")
+
+
+def paged_attention_transformation(
+    model: Model,
+    use_block_indices_inputs: bool = False,
+    use_score_outputs: bool = False,
+    allow_score_aggregation: bool = False,
+    allow_cache_rotation: bool = False,
+    allow_xattention: bool = False,
+    allow_adaptive_rkv: bool = False,
+    allow_qq_bias: bool = False,
+) -> None:
+    """Attention over pages of a cache. RuntimeError for a model without state, UnsupportedError for others:
+    ovjit has no such operation."""
+    if not check_model(model).get_variables():
+        raise ModelError(
+            "Model is supposed to be stateful, cannot perform the SDPAToPagedAttention transformation"
+        )
+    raise UnsupportedError("paged attention is not implemented: use the model with its state as it is")
+
+
+def stateful_to_stateless_transformation(model: Model) -> None:
+    """Variables become inputs and outputs again. RuntimeError for a model without the input `beam_idx`, as in
+    OpenVINO."""
+    from ovjit.passes.stateless import make_stateless
+
+    with GRAPH_LOCK:
+        make_stateless(check_model(model))
+        model.validate_nodes_and_infer_types()
+
+
+__all__ = [
+    "apply_fused_names_cleanup", "apply_low_latency_transformation", "apply_make_stateful_transformation",
+    "apply_moc_legacy_transformations", "apply_moc_transformations", "apply_pruning_transformation",
+    "compress_model_transformation", "compress_quantize_weights_transformation",
+    "convert_sequence_to_tensor_iterator_transformation", "paged_attention_transformation",
+    "stateful_to_stateless_transformation",
+]  # fmt: skip

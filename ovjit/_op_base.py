@@ -1,0 +1,5 @@
+"""The base of operations written in Python, where OpenVINO keeps it."""
+
+from ovjit.api.model.custom import Op
+
+__all__ = ["Op"]

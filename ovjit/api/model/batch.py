@@ -1,0 +1,79 @@
+"""The batch of a model: the axis that the layouts of its inputs call N."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter
+from ovjit.api.model.model import Model
+from ovjit.api.tensors.dimension import Dimension, dimension_of, merge_bounds
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.errors import ModelError
+
+
+def get_batch(model: Model) -> Dimension:
+    """The batch dimension of all inputs whose layout has one, merged. RuntimeError if no layout names N or
+    the dimensions contradict each other."""
+    _check(model)
+    batch: Dimension | None = None
+    for parameter, axis in _batched(model):
+        dimension = parameter.get_partial_shape()[axis]
+        fits, merged = merge_bounds(batch._bounds if batch is not None else None, dimension._bounds)
+        batch = dimension_of(merged)
+        if not fits:
+            raise ModelError(
+                f"Get original batch size fails due to conflicting batch values for inputs: "
+                f"{_inputs_text(model)}. "
+                "Please ensure that N(Batch) dimension is set correctly for listed inputs"
+            )
+    assert batch is not None
+    return batch
+
+
+def set_batch(model: Model, batch_size: int | Dimension = -1) -> None:
+    """Give the batch axis of every input whose layout names one the size `batch_size` (-1: open), and infer
+    all shapes anew. RuntimeError as `get_batch`, and for a model that cannot take that size."""
+    _check(model)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, Dimension)):
+        raise TypeError(f"set_batch takes an int or a Dimension, not {type(batch_size).__name__}")
+    get_batch(model)
+    dimension = batch_size if isinstance(batch_size, Dimension) else Dimension(batch_size)
+    shapes: dict[Any, PartialShape] = {}
+    for parameter, axis in _batched(model):
+        shape = PartialShape(parameter.get_partial_shape())
+        shape[axis] = dimension
+        shapes[parameter.output(0)] = shape
+    model.reshape(shapes)
+
+
+def _check(model: Any) -> None:
+    if not isinstance(model, Model):
+        raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
+
+
+def _batched(model: Model) -> list[tuple[Parameter, int]]:
+    """(parameter, its batch axis) of all that have one."""
+    found = []
+    for parameter in model.get_parameters():
+        layout = parameter.get_layout()
+        if layout.has_name("N") and parameter.get_partial_shape().rank.is_static:
+            found.append((parameter, layout.get_index_by_name("N")))
+    if not found:
+        raise ModelError(
+            "Get original batch size fails due to batch is not set in any layout for any input. Available "
+            "inputs: "
+            f"{_inputs_text(model)}. Please use 'set_layout' API to set layout with batch dimension, e.g. "
+            "model.get_parameters()[index].set_layout(Layout('NCHW'))"
+        )
+    return found
+
+
+def _inputs_text(model: Model) -> str:
+    rows = []
+    for i, parameter in enumerate(model.get_parameters()):
+        layout = parameter.get_layout()
+        rows.append(
+            f"{i}: {{ name={parameter.get_friendly_name()!r}, shape={parameter.get_partial_shape()}, "
+            f"layout={layout.to_string()} }}"
+        )
+    return ", ".join(rows)

@@ -1,0 +1,360 @@
+"""Operations written in Python: `Op`, to be derived from, and the `Extension`s by which a Core learns of
+them.
+
+A derived class says what its outputs are (`validate_and_infer_types`, by `set_output_type`), what they hold
+(`evaluate`, with `has_evaluate`), and which attributes are kept in files (`visit_attributes`). In a compiled
+model such an operation is a host step.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Parameter, from_storage, to_storage
+from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, DiscreteTypeInfo, Node, Output, _outputs_of
+from ovjit.api.model.rt_info import RTMap
+from ovjit.api.tensors.convert import dims_of, element_name
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.tensor import Tensor, lend_array
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph import dtypes
+from ovjit.graph.op import Op as Record
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import bounds
+
+#: The version of every operation written in Python, as files name it.
+EXTENSION = "extension"
+
+
+class TensorVector:
+    """A list of Tensors and nothing else."""
+
+    __slots__ = ("_items",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, tensors: Iterable[Tensor] = ()):
+        self._items = [_tensor(tensor) for tensor in tensors]
+
+    def append(self, x: Tensor) -> None:
+        self._items.append(_tensor(x))
+
+    def extend(self, L: Iterable[Tensor]) -> None:
+        self._items.extend(_tensor(tensor) for tensor in L)
+
+    def insert(self, i: int, x: Tensor) -> None:
+        self._items.insert(i, _tensor(x))
+
+    def pop(self, i: int = -1) -> Tensor:
+        return self._items.pop(i)
+
+    def clear(self) -> None:
+        self._items.clear()
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._items[index]
+        return TensorVector(found) if isinstance(found, list) else found
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._items[index] = [_tensor(v) for v in value] if isinstance(index, slice) else _tensor(value)
+
+    def __delitem__(self, index: Any) -> None:
+        del self._items[index]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def __repr__(self) -> str:
+        return f"<TensorVector: {self._items!r}>"
+
+
+def _tensor(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"a TensorVector holds Tensors, not {type(value).__name__}")
+    return value
+
+
+class AttributeVisitor:
+    """Handed to `visit_attributes`: collects an operation's attributes, or gives it those read from a
+    file."""
+
+    __slots__ = ("_given", "attributes")
+
+    def __init__(self, _given: dict[str, Any] | None = None):
+        self.attributes: dict[str, Any] = {}
+        self._given = _given
+
+    def on_attributes(self, attributes: dict[str, Any]) -> None:
+        """The operation's attributes, by name. When a file is read, those that it has are set in the dict."""
+        given = self._given or {}
+        for key, value in attributes.items():
+            if key in given:
+                attributes[key] = _like(given[key], value)
+        self.attributes.update(attributes)
+
+
+def _like(text: Any, value: Any) -> Any:
+    """A file's text as the kind of value that stands there."""
+    if isinstance(value, bool):
+        return text.strip().lower() in ("true", "1", "yes")
+    if isinstance(value, (list, tuple)):
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return [_like(part, value[0] if value else "") for part in parts]
+    try:
+        return type(value)(text) if isinstance(value, (int, float)) else text
+    except ValueError as error:
+        raise ModelError(f"{text[:80]!r} is no {type(value).__name__}") from error
+
+
+class _PythonRecord(Record):
+    """The record of one node of a class derived from `Op`."""
+
+    def __init__(self, node: Op):
+        self.node = node
+        runs = node.has_evaluate()
+        super().__init__(node.get_type_info().name, 1, _any_inputs, self._run if runs else None)
+
+    def check_attributes(self, attrs: Any) -> dict[str, Any]:
+        return {}
+
+    def infer_types(self, inputs: Iterable[TensorType], attrs: Any) -> tuple[TensorType, ...]:
+        return self.node._inferred(tuple(inputs))
+
+    def _run(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        node = self.node
+        inputs = [
+            _lend(array, source._tensor._type) for array, source in zip(arrays, node._inputs, strict=True)
+        ]
+        types = node._inferred(tuple(TensorType(t.element_type._name, tuple(t.shape)) for t in inputs))
+        outputs = TensorVector(Tensor(TYPES[t.dtype], [bounds(d)[0] for d in t.shape or ()]) for t in types)
+        if not node.evaluate(outputs, TensorVector(inputs)):
+            raise ModelError(
+                f"evaluate of node {node.get_friendly_name()!r} ({self.name}) has returned False"
+            )
+        return tuple(_values(tensor) for tensor in outputs)
+
+
+def _any_inputs(*inputs: TensorType) -> Any:
+    raise NotImplementedError
+
+
+def _lend(array: np.ndarray, type: TensorType) -> Tensor:
+    name = type.dtype if type.dtype != "dynamic" else dtypes.from_numpy(array.dtype)
+    data = to_storage(array, name)
+    if name == "string":
+        return Tensor(data)
+    return lend_array(np.ascontiguousarray(data), TYPES[name], array.shape)
+
+
+def _values(tensor: Tensor) -> np.ndarray:
+    return from_storage(np.ascontiguousarray(tensor.data), tensor.element_type._name, tuple(tensor.shape))
+
+
+class Op(Node):
+    """Base of operations written in Python.
+
+    `super().__init__(self, inputs)` in the derived class's constructor; `inputs` is a list of Nodes and
+    Outputs, or a tuple of them or of such a list; None leaves them to `set_arguments`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, py_obj: Any = None, inputs: Sequence[Any] | None = None) -> None:
+        if isinstance(inputs, tuple):
+            inputs = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else list(inputs) or None
+        self._setup(_UNSET, (), {}, None)
+        if inputs is not None:
+            self.set_arguments(inputs)
+            self.constructor_validate_and_infer_types()
+
+    @property
+    def _op(self) -> Record:
+        return _PythonRecord(self)
+
+    @_op.setter
+    def _op(self, record: Record) -> None:
+        """What `Node._setup` is given is of no use: the record follows the class."""
+
+    # -- what a derived class says -------------------------------------------------------------------------
+
+    def validate_and_infer_types(self) -> None:
+        """Set the outputs' types by `set_output_type`. An Op that does not has no outputs."""
+
+    def constructor_validate_and_infer_types(self) -> None:
+        with GRAPH_LOCK:
+            self.validate_and_infer_types()
+
+    def has_evaluate(self) -> bool:
+        """Whether `evaluate` works: it does if the derived class has it."""
+        return type(self).evaluate is not Op.evaluate
+
+    def evaluate(self, output_values: Any, input_values: Any, context: Any = None) -> bool:
+        """Fill the output Tensors from the input Tensors; True if that was done."""
+        return False
+
+    def visit_attributes(self, visitor: AttributeVisitor) -> bool:
+        """Hand `visitor.on_attributes` a dict of the attributes that files keep."""
+        return True
+
+    def get_type_info(self) -> DiscreteTypeInfo:
+        found = getattr(type(self), "class_type_info", None)
+        return (
+            found if isinstance(found, DiscreteTypeInfo) else DiscreteTypeInfo(type(self).__name__, EXTENSION)
+        )
+
+    type_info = property(lambda self: self.get_type_info())
+
+    # -- what Node asks ------------------------------------------------------------------------------------
+
+    def get_attributes(self) -> dict[str, Any]:
+        visitor = AttributeVisitor()
+        self.visit_attributes(visitor)
+        return visitor.attributes
+
+    def get_type_name(self) -> str:
+        return self.get_type_info().name
+
+    def get_name(self) -> str:
+        return f"{self.get_type_name()}_{self._id}"
+
+    def set_arguments(self, sources: Sequence[Output | Node]) -> None:
+        super().set_arguments([out for source in sources for out in _outputs_of(source)])
+
+    def set_output_size(self, size: int) -> None:
+        """Have `size` outputs, new ones of dynamic type."""
+        count = operator.index(size)
+        while len(self._tensors) < count:
+            self._tensors.append(DescriptorTensor(TensorType("dynamic", None)))
+        del self._tensors[count:]
+
+    def set_output_type(self, index: int, element_type: Type, shape: PartialShape) -> None:
+        """What output `index` is; outputs before it that are not there yet are made."""
+        number = operator.index(index)
+        if number < 0 or not isinstance(element_type, Type) or not isinstance(shape, PartialShape):
+            raise TypeError("set_output_type takes the index of an output, a Type and a PartialShape")
+        if number >= len(self._tensors):
+            self.set_output_size(number + 1)
+        self._tensors[number]._type = TensorType(element_name(element_type), dims_of(shape))
+
+    def _graph_attrs(self) -> dict[str, Any]:
+        return {}
+
+    def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
+        return self._inferred(
+            tuple(source._tensor._type for source in self._inputs) if inputs is None else tuple(inputs)
+        )
+
+    def _inferred(self, types: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
+        """The outputs' types for inputs of these types. The node is as before afterwards: while
+        `validate_and_infer_types` runs, stand-ins take the place of inputs that are of other types now."""
+        if len(types) != len(self._inputs):
+            raise ModelError(
+                f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs, not {len(types)}"
+            )
+        with GRAPH_LOCK:
+            inputs, tensors = self._inputs, self._tensors
+            self._inputs = [
+                source
+                if source._tensor._type == wanted
+                else Parameter._of(wanted.dtype, wanted.shape).output(0)
+                for source, wanted in zip(inputs, types, strict=True)
+            ]
+            self._tensors = [DescriptorTensor(tensor._type) for tensor in tensors]
+            try:
+                self.validate_and_infer_types()
+                return tuple(tensor._type for tensor in self._tensors)
+            finally:
+                self._inputs, self._tensors = inputs, tensors
+
+    def _copied(self, inputs: list[Output]) -> Op:
+        """A copy with these inputs: by `clone_with_new_inputs` where the class has it, else with the same
+        notes as this one (its `__dict__`), made without calling the constructor."""
+        clone = getattr(self, "clone_with_new_inputs", None)
+        if clone is not None:
+            copy = clone(inputs)
+            if not isinstance(copy, Op):
+                raise ModelError(f"clone_with_new_inputs of {self!r} has returned {copy!r}, which is no Op")
+            return copy
+        copy = type(self).__new__(type(self))
+        copy._setup(_UNSET, (), {}, None)
+        copy.__dict__.update(self.__dict__)
+        copy.set_arguments(inputs)
+        copy.constructor_validate_and_infer_types()
+        return copy
+
+
+_UNSET: Any = None
+
+
+class Extension:
+    """What a Core can be given to know more than it does. This one is empty; see `OpExtension`."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class OpExtension(Extension):
+    """One operation written in Python, for `Core.add_extension` and `NodeFactory.add_extension`."""
+
+    def __init__(self, op_class: type) -> None:
+        if not isinstance(op_class, type):
+            raise TypeError("issubclass() arg 1 must be a class")
+        if not issubclass(op_class, Op):
+            raise TypeError(f"OpExtension takes a class derived from Op, not {op_class.__name__}")
+        self.op_class = op_class
+
+
+def extension_records(extension: OpExtension) -> dict[str, type]:
+    """type name -> class, of what an extension brings."""
+    return {type_name(extension.op_class): extension.op_class}
+
+
+def type_name(op_class: type) -> str:
+    """The name of the operation that a class derived from Op stands for."""
+    info = getattr(op_class, "class_type_info", None)
+    return info.name if isinstance(info, DiscreteTypeInfo) else op_class.__name__
+
+
+def read_extensions(given: tuple[Any, ...]) -> list[Extension]:
+    """The extensions that `Core.add_extension` is given. RuntimeError for a library's path, TypeError for
+    what is none."""
+    if len(given) != 1:
+        raise TypeError("add_extension takes an Op class, an Extension, a list of these, or a library's path")
+    if isinstance(given[0], (str, os.PathLike)):
+        raise UnsupportedError(
+            f"Cannot add extension {os.fspath(given[0])!r}: ovjit loads no native libraries; write the "
+            "operation as a Python class derived from Op, or register it (docs/adding_an_op.md)"
+        )
+    items = given[0] if isinstance(given[0], (list, tuple)) else [given[0]]
+    return [item if isinstance(item, Extension) else OpExtension(item) for item in items]
+
+
+def read_node(op_class: type, inputs: list[Output], attrs: dict[str, Any], name: str | None) -> Op:
+    """The node of an extension's class that a file describes: made without arguments, then given its inputs
+    and attributes."""
+    try:
+        node: Op = op_class()
+    except TypeError as error:
+        raise ModelError(f"{op_class.__name__} cannot be made without arguments: {error}") from error
+    node.visit_attributes(AttributeVisitor(attrs))
+    node.set_arguments(inputs)
+    node._friendly_name = name or ""
+    node.constructor_validate_and_infer_types()
+    return node
+
+
+__all__ = [
+    "AttributeVisitor", "Extension", "Op", "OpExtension", "RTMap", "TensorVector", "extension_records",
+    "read_extensions", "read_node", "type_name",
+]  # fmt: skip

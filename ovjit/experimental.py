@@ -1,0 +1,68 @@
+"""What OpenVINO calls experimental: bounds of values that are not constant, types of tensors set by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Output
+from ovjit.api.model.value_bounds import value_bounds
+from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.api.tensors.types import Type
+from ovjit.errors import ModelError
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import Interval
+
+_OPEN = np.iinfo(np.int64).max
+
+
+def evaluate_both_bounds(output: Output) -> tuple[Tensor, Tensor]:
+    """The smallest and largest values that an output can have, as far as shapes and constants say.
+
+    RuntimeError where nothing is known of it.
+    """
+    found = value_bounds(_output(output))
+    if found is None:
+        raise ModelError(f"Tensor was not initialized: no bounds are known of {output!r}")
+    lower, upper = found
+    return Tensor(np.ascontiguousarray(lower)), Tensor(np.ascontiguousarray(upper))
+
+
+def evaluate_as_partial_shape(output: Output, partial_shape: PartialShape) -> bool:
+    """Read the values of an integer vector as a shape, into `partial_shape`. False where nothing is known."""
+    if not isinstance(partial_shape, PartialShape):
+        raise TypeError(f"a PartialShape is expected, not {type(partial_shape).__name__}")
+    found = value_bounds(_output(output))
+    if found is None or found[0].ndim > 1:
+        return False
+    dims = [
+        int(low) if low == high else Interval(max(int(low), 0), None if high >= _OPEN else int(high))
+        for low, high in zip(np.atleast_1d(found[0]), np.atleast_1d(found[1]), strict=True)
+    ]
+    partial_shape._items = partial_shape_of(dims)._items
+    return True
+
+
+def set_element_type(tensor: DescriptorTensor, element_type: Type) -> None:
+    """Change the element type noted of a tensor; the next validation infers it anew."""
+    set_tensor_type(tensor, element_type, tensor.get_partial_shape())
+
+
+def set_tensor_type(tensor: DescriptorTensor, element_type: Type, partial_shape: PartialShape) -> None:
+    """Change the element type and shape noted of a tensor; the next validation infers them anew."""
+    if not isinstance(tensor, DescriptorTensor) or not isinstance(element_type, Type):
+        raise TypeError("a DescriptorTensor and a Type are expected")
+    with GRAPH_LOCK:
+        tensor._type = TensorType(element_name(element_type), dims_of(partial_shape))
+
+
+def _output(output: Any) -> Output:
+    if not isinstance(output, Output):
+        raise TypeError(f"an Output is expected, not {type(output).__name__}")
+    return output
+
+
+__all__ = ["evaluate_as_partial_shape", "evaluate_both_bounds", "set_element_type", "set_tensor_type"]

@@ -1,0 +1,155 @@
+"""What a front end can be given. Formats are read by ovjit itself; conversions of single operations are kept,
+told and, where a format's reader asks for them, used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.custom import Extension
+
+
+class ConversionExtensionBase(Extension):
+    """How an operation of another framework is converted."""
+
+    def __init__(self, op_type: str):
+        if not isinstance(op_type, str):
+            raise TypeError(f"the type of an operation is a str, not {type(op_type).__name__}")
+        self.op_type = op_type
+
+
+class ConversionExtension(ConversionExtensionBase):
+    """`converter(context)` returns the outputs, by position or by name, of an operation of type `op_type`."""
+
+    def __init__(self, op_type: str, converter: Callable[[NodeContext], Any]):
+        super().__init__(op_type)
+        if not callable(converter):
+            raise TypeError("ConversionExtension takes an operation's type and a function")
+        self.converter = converter
+
+
+_ConversionExtension = ConversionExtension
+
+
+class OpExtension(ConversionExtensionBase):
+    """An operation of another framework that is one of OpenVINO's, with attributes of other names or values.
+
+    `OpExtension([ov_type_name,] fw_type_name, [in_names_vec, out_names_vec,] attr_names_map={},
+    attr_values_map={})`.
+    """
+
+    def __init__(self, *args: Any, **named: Any):
+        texts = [arg for arg in args if isinstance(arg, str)]
+        lists = [arg for arg in args if isinstance(arg, (list, tuple))]
+        maps = [arg for arg in args if isinstance(arg, Mapping)]
+        if len(texts) + len(lists) + len(maps) != len(args) or not 0 <= len(texts) <= 2 or len(maps) > 2:
+            raise TypeError(
+                "OpExtension takes type names, names of inputs and outputs, and maps of attributes"
+            )
+        known = {
+            "ov_type_name",
+            "fw_type_name",
+            "in_names_vec",
+            "out_names_vec",
+            "attr_names_map",
+            "attr_values_map",
+        }
+        if set(named) - known:
+            raise TypeError(f"OpExtension has no argument {min(set(named) - known)!r}")
+        framework = named.get("fw_type_name", texts[-1] if texts else None)
+        super().__init__(framework)  # type: ignore[arg-type]
+        self.ov_type = named.get("ov_type_name", texts[0] if texts else framework)
+        self.inputs: Sequence[str] = named.get("in_names_vec", lists[0] if lists else ())
+        self.outputs: Sequence[str] = named.get("out_names_vec", lists[1] if len(lists) > 1 else ())
+        self.names: Mapping[str, str] = named.get("attr_names_map", maps[0] if maps else {})
+        self.values: Mapping[str, Any] = named.get("attr_values_map", maps[1] if len(maps) > 1 else {})
+
+
+class NodeContext:
+    """What a converter sees of the operation: its inputs and attributes."""
+
+    def __init__(self, op_type: str, inputs: Sequence[Any], attributes: Mapping[str, Any]):
+        self._type, self._inputs, self._attributes = op_type, list(inputs), dict(attributes)
+
+    def get_op_type(self, name: str = "") -> str:
+        """The operation's type."""
+        return self._type
+
+    def get_input(self, index: int | str, port: int = 0) -> Any:
+        """An input, by index."""
+        if isinstance(index, str):
+            raise TypeError("inputs are known by their index here")
+        return self._inputs[index]
+
+    def get_input_size(self, name: str = "") -> int:
+        """How many inputs there are."""
+        return len(self._inputs)
+
+    def has_attribute(self, name: str) -> bool:
+        """Whether the operation has the attribute."""
+        return name in self._attributes
+
+    def get_attribute(self, name: str, default_value: Any = None, dtype: Any = None) -> Any:
+        """An attribute, or the default. RuntimeError if there is neither."""
+        if name in self._attributes:
+            return self._attributes[name]
+        if default_value is None:
+            raise RuntimeError(f"{self._type} has no attribute {name!r}")
+        return default_value
+
+    def get_values_from_const_input(self, idx: int, default_value: Any = None, dtype: Any = None) -> Any:
+        """The value of a constant input, or the default."""
+        node: Any = self._inputs[idx].get_node() if idx < len(self._inputs) else None
+        return default_value if not hasattr(node, "get_data") else node.get_data()
+
+
+class DecoderTransformationExtension(Extension):
+    """A pass to be run on a model between reading and converting."""
+
+
+class ProgressReporterExtension(Extension):
+    """`callback(progress, total steps, completed steps)`: told how far a conversion is."""
+
+    def __init__(self, callback: Callable[[float, int, int], None] | None = None):
+        if callback is not None and not callable(callback):
+            raise TypeError("ProgressReporterExtension takes a function")
+        self._callback = callback
+
+    def report_progress(self, progress: float, total_steps: int, completed_steps: int) -> None:
+        """Tell it. RuntimeError for more steps than there are."""
+        if completed_steps > total_steps:
+            raise RuntimeError(f"{completed_steps} steps are done of {total_steps}")
+        if self._callback is not None:
+            self._callback(progress, total_steps, completed_steps)
+
+
+class TelemetryExtension(Extension):
+    """Functions that are told of events. ovjit sends nothing anywhere and calls none of them by itself."""
+
+    def __init__(
+        self, event_category: str, send_event: Callable, send_error: Callable, send_stack_trace: Callable
+    ):
+        self._category = event_category
+        self._functions = send_event, send_error, send_stack_trace
+
+    def send_event(self, event_action: str, event_label: str, event_value: int = 1) -> None:
+        """Call the first function."""
+        self._functions[0](self._category, event_action, event_label, event_value)
+
+    def send_error(self, error_message: str) -> None:
+        """Call the second function."""
+        self._functions[1](self._category, error_message)
+
+    def send_stack_trace(self, error_message: str) -> None:
+        """Call the third function."""
+        self._functions[2](self._category, error_message)
+
+
+class _IDecoder:
+    """Root of decoders of other frameworks' graphs."""
+
+
+__all__ = [
+    "ConversionExtension", "ConversionExtensionBase", "DecoderTransformationExtension", "NodeContext",
+    "OpExtension", "ProgressReporterExtension", "TelemetryExtension",
+]  # fmt: skip

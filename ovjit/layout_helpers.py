@@ -1,0 +1,61 @@
+"""Questions about a Layout by the meaning of its axes, and the layouts of a model's inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.node import ConstOutput, Output
+from ovjit.api.tensors.layout import Layout
+from ovjit.errors import ModelError
+
+
+def _has(axis: str, what: str) -> Callable[[Layout], bool]:
+    def has(layout: Layout) -> bool:
+        return layout.has_name(axis)
+
+    has.__name__ = has.__qualname__ = f"has_{what}"
+    has.__doc__ = f"Whether the layout names the axis {axis} ({what})."
+    return has
+
+
+def _idx(axis: str, what: str) -> Callable[[Layout], int]:
+    def idx(layout: Layout) -> int:
+        return layout.get_index_by_name(axis)
+
+    idx.__name__ = idx.__qualname__ = f"{what}_idx"
+    idx.__doc__ = (
+        f"Where the axis {axis} ({what}) is, from the back behind `...`. RuntimeError if it is not named."
+    )
+    return idx
+
+
+has_batch, batch_idx = _has("N", "batch"), _idx("N", "batch")
+has_channels, channels_idx = _has("C", "channels"), _idx("C", "channels")
+has_depth, depth_idx = _has("D", "depth"), _idx("D", "depth")
+has_height, height_idx = _has("H", "height"), _idx("H", "height")
+has_width, width_idx = _has("W", "width"), _idx("W", "width")
+
+
+def get_layout(port: Output | ConstOutput) -> Layout:
+    """The layout of a model's input or output; the layout that says nothing, for any other port."""
+    if not isinstance(port, (Output, ConstOutput)):
+        raise TypeError(f"get_layout takes an Output, not {type(port).__name__}")
+    node = port.get_node()
+    return node.get_layout() if isinstance(node, (Parameter, Result)) else Layout()
+
+
+def set_layout(port: Output, layout: Layout) -> None:
+    """Note what the axes of a model's input or output mean. RuntimeError for another port or rank."""
+    if not isinstance(port, Output):
+        raise TypeError(f"set_layout takes an Output, not {type(port).__name__}")
+    node = port.get_node()
+    if not isinstance(node, (Parameter, Result)):
+        raise ModelError("Layout can be set only for Parameter and Result operations.")
+    node.set_layout(layout)
+
+
+__all__ = [
+    "batch_idx", "channels_idx", "depth_idx", "get_layout", "has_batch", "has_channels", "has_depth",
+    "has_height", "has_width", "height_idx", "set_layout", "width_idx",
+]  # fmt: skip

@@ -1,0 +1,91 @@
+"""What packages around OpenVINO take from it to mark what is old, and to load modules late."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+
+def get_cmake_path() -> str:
+    """The folder of OpenVINO's CMake files: "", as ovjit has no C++ to build against."""
+    return ""
+
+
+def deprecation_warning(
+    function_name: str, version: str = "", message: str = "", stacklevel: int = 2
+) -> None:
+    """A DeprecationWarning that `function_name` goes away, in which version and what to use in its place."""
+    import warnings
+
+    when = f" in version {version}" if version else ""
+    text = f"{function_name} is deprecated and will be removed{when}."
+    warnings.warn(f"{text} {message}".rstrip(), DeprecationWarning, stacklevel=stacklevel + 1)
+
+
+def deprecated(
+    name: Any = None, version: str = "", message: str = "", stacklevel: int = 2
+) -> Callable[..., Any]:
+    """Decorator: every call gives a `deprecation_warning`."""
+
+    def decorator(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(wrapped)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            deprecation_warning(wrapped.__name__ if name is None else name, version, message, stacklevel)
+            return wrapped(*args, **kwargs)
+
+        return wrapper
+
+    return decorator
+
+
+class _ClassPropertyDescriptor:
+    def __init__(self, fget: Callable[[Any], Any]):
+        self.fget = fget
+
+    def __get__(self, obj: Any, cls: Any = None) -> Any:
+        return self.fget(type(obj) if cls is None else cls)
+
+
+def classproperty(func: Any) -> _ClassPropertyDescriptor:
+    """A property of the class itself: `func(cls)`."""
+    return _ClassPropertyDescriptor(func.__func__ if isinstance(func, (classmethod, staticmethod)) else func)
+
+
+def deprecatedclassproperty(
+    name: Any = None, version: str = "", message: str = "", stacklevel: int = 2
+) -> Callable[[Any], _ClassPropertyDescriptor]:
+    """Decorator: a `classproperty` that gives a `deprecation_warning` whenever it is read."""
+
+    def decorator(wrapped: Any) -> _ClassPropertyDescriptor:
+        inner = wrapped.__func__ if isinstance(wrapped, (classmethod, staticmethod)) else wrapped
+        label = inner.__name__ if name is None else name
+        return classproperty(deprecated(label, version, message, stacklevel + 1)(inner))
+
+    return decorator
+
+
+class LazyLoader:
+    """A module that is imported when something of it is first asked for."""
+
+    def __init__(self, module_name: str):
+        self.module_name = module_name
+        self._module: ModuleType | None = None
+
+    def _load_module(self) -> None:
+        if self._module is None:
+            self._module = importlib.import_module(self.module_name)
+            self.__dict__.update(self._module.__dict__)
+
+    def __getattr__(self, item: str) -> Any:
+        self._load_module()
+        return getattr(self._module, item)
+
+    def __dir__(self) -> list[str]:
+        self._load_module()
+        return dir(self._module)
+
+    def __repr__(self) -> str:
+        return f"<LazyLoader for module '{self.module_name}'>"

@@ -1,0 +1,46 @@
+"""Passes over a Model: their root, and passes over a whole Model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.errors import ModelError
+
+
+def check_model(model: Any) -> Model:
+    """TypeError for what is no Model."""
+    if not isinstance(model, Model):
+        raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
+    return model
+
+
+class PassBase:
+    """What a Manager runs. It has a name, that of its class unless another is set."""
+
+    _name = ""
+
+    def get_name(self) -> str:
+        """The name."""
+        return self._name or type(self).__name__
+
+    def set_name(self, name: str) -> None:
+        """Change the name."""
+        self._name = name
+
+    def _run(self, model: Model) -> bool:
+        raise ModelError(f"{self.get_name()} does nothing: derive from ModelPass or MatcherPass")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class ModelPass(PassBase):
+    """A pass over a whole Model: derive from it, and write `run_on_model`."""
+
+    def run_on_model(self, model: Model) -> bool:
+        """Edit the model; True if it was changed."""
+        raise NotImplementedError(f"{type(self).__name__} has no run_on_model")
+
+    def _run(self, model: Model) -> bool:
+        return bool(self.run_on_model(model))

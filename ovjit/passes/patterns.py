@@ -1,0 +1,481 @@
+"""Patterns: nodes that stand for many nodes, in graphs that are looked for in others.
+
+A pattern graph is made of the nodes here and, as in OpenVINO, of nodes of the usual builders, which stand for
+nodes of their type. Every pattern node says by `_alternatives` what an output may be to match it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.node import Node, Output
+from ovjit.api.model.node_ports import target_inputs
+from ovjit.api.tensors.dimension import Dimension, Symbol
+from ovjit.api.tensors.types import Type
+from ovjit.errors import ModelError
+from ovjit.graph.op import Op, TensorType, find_op
+from ovjit.graph.shapes import bounds, is_static
+
+#: Pattern node -> the output that it stands for.
+Found = dict[Node, Output]
+#: What symbols of a pattern stand for.
+Symbols = dict[str, "PatternSymbolValue"]
+
+
+class PatternSymbolValue:
+    """What a name in a pattern's shape stands for: a number, a Symbol, or several of these."""
+
+    __slots__ = ("_value",)
+    _value: Any
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: Any):
+        if isinstance(value, bool) or not isinstance(value, (int, float, Symbol, Sequence)):
+            raise TypeError(
+                f"a PatternSymbolValue is a number, a Symbol or a sequence, not {type(value).__name__}"
+            )
+        self._value = list(value) if isinstance(value, Sequence) else value
+
+    def is_dynamic(self) -> bool:
+        """Whether it is a Symbol, or has one in it."""
+        return isinstance(self._value, Symbol) or (
+            self.is_group() and any(v.is_dynamic() for v in self._value)
+        )
+
+    def is_static(self) -> bool:
+        """Whether it is known as a number, or as numbers."""
+        return not self.is_dynamic()
+
+    def is_group(self) -> bool:
+        """Whether it is several values."""
+        return isinstance(self._value, list)
+
+    def is_integer(self) -> bool:
+        """Whether it is a whole number."""
+        return isinstance(self._value, int)
+
+    def is_double(self) -> bool:
+        """Whether it is a number that need not be whole."""
+        return isinstance(self._value, float)
+
+    def i(self) -> int:
+        """The whole number. RuntimeError if it is none."""
+        return self._as(int)
+
+    def d(self) -> float:
+        """The number. RuntimeError if it is none."""
+        return float(self._as((int, float)))
+
+    def s(self) -> Symbol:
+        """The Symbol. RuntimeError if it is none."""
+        return self._as(Symbol)
+
+    def g(self) -> list[PatternSymbolValue]:
+        """The values. RuntimeError if it is one."""
+        return self._as(list)
+
+    def _as(self, kind: Any) -> Any:
+        if not isinstance(self._value, kind):
+            raise ModelError(f"the value of the symbol is {self._value!r}, not of the kind that is asked for")
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PatternSymbolValue) and self._value == other._value
+
+    def __repr__(self) -> str:
+        return f"<PatternSymbolValue: {self._value!r}>"
+
+
+class Predicate:
+    """A condition on an output: a function of it, or of the symbols known so far and it."""
+
+    __slots__ = ("_function", "_symbols")
+
+    def __init__(self, predicate: Callable[..., bool] | None = None):
+        if predicate is not None and not callable(predicate):
+            raise TypeError(f"a Predicate is made of a function, not of {type(predicate).__name__}")
+        self._function = predicate
+        self._symbols = predicate is not None and _takes_two(predicate)
+
+    def _holds(self, symbols: Symbols, output: Output) -> bool:
+        if self._function is None:
+            return True
+        return bool(self._function(symbols, output) if self._symbols else self._function(output))
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    import inspect
+
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    required = [
+        p
+        for p in parameters
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    return len(required) == 2
+
+
+def _predicate(given: Any) -> Predicate:
+    return given if isinstance(given, Predicate) else Predicate(given)
+
+
+class Pattern(Node):
+    """A node that stands for others. It has one output of unknown type."""
+
+    _label = "Pattern"
+
+    def _prepare(self, inputs: Sequence[Output], predicate: Any) -> None:
+        record = Op(self._label, 1, _any_type)
+        self._setup(record, inputs, {}, None)
+        self._set_types([TensorType("dynamic", None)])
+        self._predicate = _predicate(predicate)
+
+    def _alternatives(
+        self, output: Output, found: Found, symbols: Symbols
+    ) -> Iterator[tuple[Found, Symbols]]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.get_friendly_name()!r}>"
+
+
+def _any_type(*inputs: TensorType) -> TensorType:
+    return TensorType("dynamic", None)
+
+
+class AnyInput(Pattern):
+    """Any output, or any for which a predicate holds."""
+
+    _label = "AnyInput"
+
+    def __init__(self, predicate: Any = None):
+        self._prepare((), predicate)
+
+    def _alternatives(
+        self, output: Output, found: Found, symbols: Symbols
+    ) -> Iterator[tuple[Found, Symbols]]:
+        tried = dict(symbols)
+        if self._predicate._holds(tried, output):
+            yield {**found, self: output}, tried
+
+
+def _sources(args: tuple[Any, ...], named: dict[str, Any], what: str) -> tuple[list[Output] | None, Any]:
+    """(inputs or None, predicate) of a pattern's further arguments."""
+    inputs = named.pop("input", named.pop("inputs", None))
+    predicate = named.pop("predicate", named.pop("pred", None))
+    for value in args:
+        if isinstance(value, (Node, Output, list, tuple)) and inputs is None:
+            inputs = value
+        elif predicate is None and (callable(value) or isinstance(value, Predicate)):
+            predicate = value
+        else:
+            raise TypeError(f"{what} takes type names, inputs and a predicate, not {value!r}")
+    if named:
+        raise TypeError(f"{what} has no argument {min(named)!r}")
+    if inputs is None:
+        return None, predicate
+    items = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    return [item if isinstance(item, Output) else item.output(0) for item in items], predicate
+
+
+def _records(names: Any, what: str) -> list[Op]:
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(name, str) for name in listed):
+        raise TypeError(
+            f"{what} takes a type's name such as 'opset13.Relu', or a list of them, not {names!r}"
+        )
+    records = []
+    for name in listed:
+        opset, dot, kind = name.replace("::", ".").rpartition(".")
+        number = opset.removeprefix("opset")
+        if not dot or not opset.startswith("opset") or not number.isdecimal() or not 1 <= int(number) <= 17:
+            raise ModelError(f"{name!r} is no type's name: it should be like opset13.Relu")
+        records.append(find_op(kind, int(number)))
+    return records
+
+
+class WrapType(Pattern):
+    """An operation of one of some types, with inputs that match, if they are given, and a predicate."""
+
+    _label = "WrapType"
+
+    def __init__(self, type_names: Any = None, *args: Any, **named: Any):
+        if type_names is None:
+            type_names = named.pop("type_name", None)
+        self._types = _records(type_names, "WrapType")
+        inputs, predicate = _sources(args, named, "WrapType")
+        self._prepare(inputs or (), predicate)
+        self._has_inputs = inputs is not None
+
+    def _alternatives(
+        self, output: Output, found: Found, symbols: Symbols
+    ) -> Iterator[tuple[Found, Symbols]]:
+        if not any(_same_type(output._node, record) for record in self._types):
+            return
+        tried = dict(symbols)
+        if not self._predicate._holds(tried, output):
+            return
+        known = {**found, self: output}
+        if not self._has_inputs:
+            yield known, tried
+            return
+        yield from match_inputs(self._inputs, output._node, known, tried)
+
+
+class Or(Pattern):
+    """Whatever matches one of several patterns, tried in order."""
+
+    _label = "Or"
+
+    def __init__(self, inputs: Sequence[Any]):
+        if not isinstance(inputs, (list, tuple)) or not all(
+            isinstance(item, (Node, Output)) for item in inputs
+        ):
+            raise TypeError("Or takes a list of Nodes or Outputs")
+        self._prepare([item if isinstance(item, Output) else item.output(0) for item in inputs], None)
+
+    def _alternatives(
+        self, output: Output, found: Found, symbols: Symbols
+    ) -> Iterator[tuple[Found, Symbols]]:
+        for source in self._inputs:
+            for known, bound in match_output(source, output, found, symbols):
+                yield {**known, self: output}, bound
+
+
+class Optional(Pattern):
+    """An operation of one of some types, or straight what is its input. Without inputs: any input."""
+
+    _label = "Optional"
+
+    def __init__(self, type_names: Any, *args: Any, **named: Any):
+        inputs, predicate = _sources(args, named, "Optional")
+        _records(type_names, "Optional")
+        self._wrapped = (
+            WrapType(type_names, inputs, predicate=predicate)
+            if inputs
+            else WrapType(type_names, predicate=predicate)
+        )
+        self._prepare(inputs or (), None)
+
+    def _alternatives(
+        self, output: Output, found: Found, symbols: Symbols
+    ) -> Iterator[tuple[Found, Symbols]]:
+        for known, bound in self._wrapped._alternatives(output, found, symbols):
+            yield {**{k: v for k, v in known.items() if k is not self._wrapped}, self: output}, bound
+        if self._inputs:
+            yield from match_output(self._inputs[0], output, found, symbols)
+        else:
+            yield found, symbols
+
+
+# -- matching ----------------------------------------------------------------------------------------------
+
+_COMMUTATIVE = {
+    "Add", "Multiply", "Maximum", "Minimum", "Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalXor",
+    "SquaredDifference", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
+}  # fmt: skip
+
+
+def match_output(
+    pattern: Output, output: Output, found: Found, symbols: Symbols
+) -> Iterator[tuple[Found, Symbols]]:
+    """Every way in which an output matches a pattern, given what is found already."""
+    node = pattern._node
+    if node in found:
+        if found[node] == output or (not isinstance(node, Pattern) and found[node]._node is output._node):
+            yield found, symbols
+        return
+    if isinstance(node, Pattern):
+        yield from node._alternatives(output, found, symbols)
+    elif (
+        _same_type(output._node, node._op) and pattern._index == output._index and _type_fits(pattern, output)
+    ):
+        yield from match_inputs(node._inputs, output._node, {**found, node: output}, symbols)
+
+
+def match_inputs(
+    patterns: Sequence[Output], node: Node, found: Found, symbols: Symbols
+) -> Iterator[tuple[Found, Symbols]]:
+    """Every way in which a node's inputs match patterns, in either order where the operation allows it."""
+    sources = node._inputs
+    if len(patterns) != len(sources):
+        return
+    orders = [list(sources)]
+    if len(sources) == 2 and node._op.name in _COMMUTATIVE:
+        orders.append([sources[1], sources[0]])
+    for order in orders:
+        yield from _match_all(list(zip(patterns, order, strict=True)), found, symbols)
+
+
+def _match_all(
+    pairs: list[tuple[Output, Output]], found: Found, symbols: Symbols
+) -> Iterator[tuple[Found, Symbols]]:
+    if not pairs:
+        yield found, symbols
+        return
+    for known, bound in match_output(*pairs[0], found, symbols):
+        yield from _match_all(pairs[1:], known, bound)
+
+
+def _same_type(node: Node, record: Op) -> bool:
+    return (node._op.name, node._op.opset) == (record.name, record.opset)
+
+
+def _type_fits(pattern: Output, output: Output) -> bool:
+    """Whether an output is of a builder's node's type and shape, as far as those are known."""
+    wanted, given = pattern._tensor._type, output._tensor._type
+    if "dynamic" not in (wanted.dtype, given.dtype) and wanted.dtype != given.dtype:
+        return False
+    return pattern.get_partial_shape().compatible(output.get_partial_shape())
+
+
+# -- predicates --------------------------------------------------------------------------------------------
+
+
+def consumers_count(n: int) -> Predicate:
+    """That an output is taken by so many inputs."""
+    return Predicate(lambda output: len(target_inputs(output._node, output._index)) == n)
+
+
+def _shape(output: Output) -> Any:
+    return output._tensor._type.shape
+
+
+def has_static_rank() -> Predicate:
+    """That the rank is known."""
+    return Predicate(lambda output: _shape(output) is not None)
+
+
+def has_static_shape() -> Predicate:
+    """That every dimension is known."""
+    return Predicate(lambda output: is_static(_shape(output)))
+
+
+def has_static_dim(pos: int) -> Predicate:
+    """That the dimension at an index is known; a negative one counts from the back."""
+    return has_static_dims([pos])
+
+
+def has_static_dims(dims: Sequence[int]) -> Predicate:
+    """That the dimensions at these indices are known."""
+
+    def holds(output: Output) -> bool:
+        shape = _shape(output)
+        if shape is None:
+            return False
+        return all(-len(shape) <= pos < len(shape) and isinstance(shape[pos], int) for pos in dims)
+
+    return Predicate(holds)
+
+
+def rank_equals(expected_rank: int | Dimension) -> Predicate:
+    """That the rank is, or may be, of this length."""
+    wanted = expected_rank if isinstance(expected_rank, Dimension) else Dimension(expected_rank)
+    return Predicate(lambda output: output.get_partial_shape().rank == wanted)
+
+
+def rank_more_than(expected_rank: int | Dimension) -> Predicate:
+    """That the rank is known and greater."""
+    wanted = expected_rank if isinstance(expected_rank, Dimension) else Dimension(expected_rank)
+    low = wanted.get_length() if wanted.is_static else wanted.get_max_length()
+    return Predicate(lambda output: _shape(output) is not None and len(_shape(output)) > low)
+
+
+def type_matches(element_type: Type) -> Predicate:
+    """That the element type is this one."""
+    return type_matches_any([element_type])
+
+
+def type_matches_any(element_types: Sequence[Type]) -> Predicate:
+    """That the element type is one of these."""
+    names = [element_type._name for element_type in element_types]
+    return Predicate(lambda output: output._tensor._type.dtype in names)
+
+
+def attrs_match(attributes: Mapping[str, Any]) -> Predicate:
+    """That the node has these attributes with these values."""
+
+    def holds(output: Output) -> bool:
+        node = output._node
+        unknown = set(attributes) - set(node._op.attributes)
+        if unknown:
+            return False
+        given = {**node._graph_attrs(), **attributes}
+        return node._op.check_attributes(given) == node._graph_attrs()
+
+    return Predicate(holds)
+
+
+def shape_matches(shape_notation: str) -> Predicate:
+    """That the shape is as written: "[N, 3, ?, W]", "[..., 64]", "[Batches..., C]". A name stands for one
+    length everywhere in a pattern, a name with dots for any number of dimensions."""
+    text = shape_notation.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        raise ModelError(f"{shape_notation!r} is no shape: it should be like [N, 3, ?, ?]")
+    parts = [part.strip() for part in text[1:-1].split(",") if part.strip()]
+    if sum(part.endswith("...") for part in parts) > 1:
+        raise ModelError(f"{shape_notation!r}: only one part can stand for several dimensions")
+
+    def holds(symbols: Symbols, output: Output) -> bool:
+        shape = _shape(output)
+        if shape is None:
+            return False
+        wanted = _spread(parts, len(shape))
+        dims = output.get_partial_shape()
+        return wanted is not None and all(
+            _dimension_fits(part, shape[slice(*place)], [dims[i] for i in range(*place)], symbols)
+            for part, place in wanted
+        )
+
+    return Predicate(holds)
+
+
+def _spread(parts: list[str], rank: int) -> list[tuple[str, tuple[int, int]]] | None:
+    """(part, the dimensions that it stands for), or None if the rank does not fit."""
+    fixed = sum(not part.endswith("...") for part in parts)
+    if rank < fixed or (fixed == len(parts) and rank != fixed):
+        return None
+    out, at = [], 0
+    for part in parts:
+        count = rank - fixed if part.endswith("...") else 1
+        out.append((part, (at, at + count)))
+        at += count
+    return out
+
+
+def _dimension_fits(part: str, dims: Sequence[Any], shown: Sequence[Dimension], symbols: Symbols) -> bool:
+    if part.endswith("..."):
+        name = part[:-3].strip()
+        if not name:
+            return True
+        values = [_symbol_value(d, s) for d, s in zip(dims, shown, strict=True)]
+        return None not in values and _bind(name, PatternSymbolValue(values), symbols)
+    (dim,) = dims
+    if part in ("?", "-1"):
+        return True
+    if part.lstrip("-").isdecimal():
+        return dim == int(part)
+    low, dots, high = part.partition("..")
+    if dots:
+        (lo, hi) = bounds(dim)
+        return lo >= int(low or 0) and (not high or (hi is not None and hi <= int(high)))
+    value = _symbol_value(dim, shown[0])
+    return value is not None and _bind(part, value, symbols)
+
+
+def _symbol_value(dim: Any, shown: Dimension) -> PatternSymbolValue | None:
+    if isinstance(dim, int):
+        return PatternSymbolValue(dim)
+    symbol = shown.get_symbol()
+    return None if symbol is None else PatternSymbolValue(symbol)
+
+
+def _bind(name: str, value: PatternSymbolValue, symbols: Symbols) -> bool:
+    if name in symbols:
+        return symbols[name] == value
+    symbols[name] = value
+    return True

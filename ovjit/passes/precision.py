@@ -1,0 +1,127 @@
+"""Weights and types made smaller: f32 to f16, and quantised weights to integers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter, constant_node
+from ovjit.api.model.custom import Op
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, make_node
+from ovjit.api.model.rt_info import RTMap
+from ovjit.frontends.ir.writer import _fits_f16
+from ovjit.graph import dtypes
+
+#: The mark of a Convert that brings a weight back to the type it is computed with.
+DECOMPRESSION = "decompression"
+_NEAR = 1e-4
+
+
+def to_f16(model: Model) -> bool:
+    """f32 is f16 everywhere: parameters, constants, conversions. True if anything changed."""
+    changed = False
+    for node in model.get_ordered_ops():
+        if isinstance(node, Op):
+            continue
+        if isinstance(node, Constant) and node._attrs["element_type"] == "f32":
+            with np.errstate(over="ignore"):
+                half = np.clip(node.value, -65504, 65504).astype(np.float16)
+            half = np.where(np.isfinite(node.value), half, node.value.astype(np.float16))
+            made = Constant._of(half, "f16", None, node.get_friendly_name())
+            node.output(0).replace(made.output(0))
+            changed = True
+        elif isinstance(node, Parameter) and node._attrs["element_type"] == "f32":
+            node._attrs = {**node._attrs, "element_type": "f16"}
+            changed = True
+        else:
+            halves = {
+                attribute.name: "f16"
+                for attribute in node._op.attributes.values()
+                if attribute.type == "DType" and node._attrs.get(attribute.name) == "f32"
+            }
+            if halves:
+                node._attrs = {**node._attrs, **halves}
+                changed = True
+    if changed:
+        model.validate_nodes_and_infer_types()
+    return changed
+
+
+def compress_to_f16(model: Model) -> None:
+    """f32 and f64 constants become f16 with a Convert behind them, as `save_model` writes them; a constant
+    with finite values beyond f16 stays."""
+    for node in model.get_ordered_ops():
+        if not isinstance(node, Constant) or node._attrs["element_type"] not in ("f32", "f64"):
+            continue
+        if not _fits_f16(node.value):
+            continue
+        name = node.get_friendly_name()
+        half = Constant._of(node.value.astype(np.float16), "f16", None, f"{name}_compressed")
+        attrs = {"destination_type": node._attrs["element_type"]}
+        wide = make_node("Convert", [half.output(0)], attrs, name, opset=1)
+        wide._rt_info = RTMap({f"{DECOMPRESSION}_0": {}})
+        node.output(0).replace(wide.output(0))
+
+
+def compress_quantized(model: Model) -> None:
+    """FakeQuantize of constant weights becomes (Convert(integers) - zero point) * scale.
+
+    Up to 16 levels make 4 bits, up to 256 make 8; unsigned where no value is below 0. The zero point is left
+    out where it is 0, or where the integers can be moved by it within their type.
+    """
+    for node in model.get_ordered_ops():
+        if node._op.name == "FakeQuantize" and not isinstance(node, Op):
+            found = _quantized(node)
+            if found is not None:
+                _put_integers(node, *found)
+
+
+def _weight(node: Node) -> np.ndarray | None:
+    """The value of a constant, seen through a conversion from another float."""
+    if isinstance(node, Constant):
+        real = dtypes.ELEMENT_TYPES[node._attrs["element_type"]].is_real
+        return node.value.astype(np.float32) if real else None
+    if node._op.name == "Convert" and isinstance(node._inputs[0]._node, Constant):
+        return _weight(node._inputs[0]._node)
+    return None
+
+
+def _quantized(node: Node) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
+    """(integers, their type, zero point, scale) of a FakeQuantize of weights, or None."""
+    levels = int(node._attrs["levels"])
+    values = [_weight(source._node) for source in node._inputs]
+    if not 2 < levels <= 256 or any(value is None for value in values):
+        return None
+    weight, in_low, in_high, out_low, out_high = (np.asarray(v, np.float32) for v in values)
+    signed = bool((out_low < 0).any())
+    bits = 4 if levels <= 16 else 8
+    low = -(levels // 2) if signed else 0
+    high = low + levels - 1
+    with np.errstate(all="ignore"):
+        steps = (np.clip(weight, in_low, in_high) - in_low) / (in_high - in_low) * np.float32(levels - 1)
+        integers = np.rint(np.where(weight <= in_low, 0, np.where(weight > in_high, levels - 1, steps))) + low
+        scale = ((out_high - out_low) / np.float32(levels - 1)).astype(np.float32)
+        zero = np.where(scale == 0, 0, np.float32(low) - out_low / scale).astype(np.float32)
+    if not np.isfinite(integers).all() or integers.shape != tuple(node._tensors[0]._type.shape):
+        return None
+    shift = np.rint(zero)
+    if np.abs(zero - shift).max(initial=0) < _NEAR:
+        moved = integers - shift
+        bottom = -(1 << (bits - 1)) if signed else 0
+        if moved.min(initial=0) >= bottom and moved.max(initial=0) < bottom + (1 << bits):
+            integers, zero = moved, np.zeros_like(zero)
+    assert high - low < 1 << bits
+    return integers, f"{'i' if signed else 'u'}{bits}", zero, scale
+
+
+def _put_integers(node: Node, integers: np.ndarray, dtype: str, zero: np.ndarray, scale: np.ndarray) -> None:
+    real = node._tensors[0]._type.dtype
+    small = constant_node(integers.astype(np.int32), dtype)
+    out = make_node("Convert", [small.output(0)], {"destination_type": real}, opset=1)
+    if np.abs(zero).max(initial=0) >= _NEAR:
+        out = make_node("Subtract", [out.output(0), constant_node(zero, real).output(0)], {}, opset=1)
+    scaled = [out.output(0), constant_node(scale, real).output(0)]
+    out = make_node("Multiply", scaled, {}, node.get_friendly_name(), opset=1)
+    if node._rt_info is not None:
+        out._rt_info = RTMap(dict(node._rt_info._items))
+    node.output(0).replace(out.output(0))

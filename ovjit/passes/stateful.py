@@ -1,0 +1,55 @@
+"""Inputs and outputs that belong together, made into variables of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import make_node
+from ovjit.api.model.variables import variable_of
+from ovjit.errors import ModelError
+
+#: Parameter and Result, or the tensor names of both.
+Pairs = Mapping[str, str] | Sequence[tuple[Parameter, Result]]
+
+
+def make_stateful(model: Model, pairs: Pairs) -> None:
+    """Each parameter becomes a ReadValue, each result an Assign of one variable, named by both.
+
+    RuntimeError for tensor names that the model does not have.
+    """
+    for parameter, result in _found(model, pairs):
+        name = parameter.get_friendly_name() + result.get_friendly_name()
+        if isinstance(pairs, Mapping):
+            name = next(f"{p}{r}" for p, r in pairs.items() if p in parameter._tensors[0]._names)
+        attrs: dict[str, Any] = {
+            "variable_id": name,
+            "variable_type": parameter._attrs["element_type"],
+            "variable_shape": parameter._attrs["shape"],
+        }
+        read = make_node("ReadValue", [], attrs, opset=6)
+        parameter.output(0).replace(read.output(0))
+        assign = make_node("Assign", [result.input_value(0)], {"variable_id": name}, opset=6)
+        model.remove_result(result)
+        result.input_value(0)._node._forget_user(result)
+        model.remove_parameter(parameter)
+        model.add_sinks([assign])
+        model.add_variables([variable_of(read)])
+
+
+def _found(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:
+    if not isinstance(pairs, Mapping):
+        return list(pairs)
+    found = []
+    for first, second in pairs.items():
+        parameter = next((p for p in model.get_parameters() if first in p._tensors[0]._names), None)
+        result = next((r for r in model.get_results() if second in r._tensors[0]._names), None)
+        for name, node, what in ((first, parameter, "Parameters"), (second, result, "Results")):
+            if node is None:
+                raise ModelError(
+                    f"The tensor name {name} is not associated with any of {what} in the network."
+                )
+        found.append((parameter, result))
+    return found  # type: ignore[return-value]

@@ -1,0 +1,114 @@
+"""Layouts against each other: which permutation leads from one to another, and what a permutation makes of
+one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+from ovjit.api.tensors.layout import Layout
+from ovjit.errors import ModelError
+from ovjit.graph.shapes import Dim
+
+T = TypeVar("T")
+
+
+class Change(NamedTuple):
+    """From one layout to another: first so many axes of length 1 are put in front, then axes are permuted."""
+
+    added: int
+    order: tuple[int, ...]
+
+
+def axes_of(layout: Layout, rank: int) -> list[str]:
+    """The axes' names, "?" where there is none. RuntimeError if the layout cannot be of this rank."""
+    if layout._scalar:
+        names: list[str] = []
+    elif layout._open:
+        middle = rank - len(layout._left) - len(layout._right)
+        names = [*layout._left, *["?"] * max(middle, 0), *layout._right]
+    else:
+        names = list(layout._left)
+    if len(names) != rank:
+        raise ModelError(f"layout {layout.to_string()} is not compatible with {rank} dimensions")
+    return names
+
+
+def fixed_rank(layout: Layout) -> int | None:
+    """How many axes a layout has; None if it may have any number."""
+    return None if layout._open else len(layout._left)
+
+
+def find_change(source: Layout, target: Layout, rank: int | None) -> Change | None:
+    """How to come from one layout to another, for a tensor of `rank` dimensions. None: nothing is to be done.
+
+    RuntimeError where one has axes that the other does not, except that `target` may have more in front.
+    """
+    if source == target or source.empty or target.empty:
+        return None
+    if rank is None:
+        rank = fixed_rank(source)
+        if rank is None:
+            raise ModelError(
+                f"the layout {source.to_string()} can be converted to {target.to_string()} only if the "
+                f"rank is known"
+            )
+    have, want_rank = axes_of(source, rank), fixed_rank(target)
+    want = axes_of(target, rank if want_rank is None else want_rank)
+    added = len(want) - len(have)
+    if added < 0 or (added > 0 and source._open):
+        raise ModelError(
+            "Conversion is not supported for layouts with different sizes, "
+            f"{source.to_string()} <-> {target.to_string()}"
+        )
+    if added:
+        missing = [name for name in want if name != "?" and name not in have]
+        if len(missing) != added:
+            raise ModelError(
+                "Conversion is not supported for layouts with different sizes, "
+                f"{source.to_string()} <-> {target.to_string()}"
+            )
+        have = missing + have
+    for name in have:
+        if name != "?" and name not in want:
+            raise ModelError(f"Dimension name '{name}' is not found in layout: {target.to_string()}")
+    unnamed = [i for i, name in enumerate(have) if name == "?" or name not in want]
+    order = tuple(have.index(name) if name != "?" and name in have else unnamed.pop(0) for name in want)
+    # OpenVINO takes two layouts of one order for the same, whatever is in front of them
+    return None if order == tuple(range(len(order))) else Change(added, order)
+
+
+def permuted(items: Sequence[T], order: Sequence[int]) -> list[T]:
+    """`items[order[i]]` at every i."""
+    return [items[i] for i in order]
+
+
+def permuted_layout(layout: Layout, order: Sequence[int]) -> Layout:
+    """The layout of a transposed tensor. RuntimeError if `order` is no permutation of its axes."""
+    if layout.empty:
+        return layout
+    return Layout("[" + ",".join(permuted(axes_of(layout, len(order)), order)) + "]")
+
+
+def check_order(order: Sequence[int]) -> None:
+    """RuntimeError unless the numbers 0, 1, ... each occur once."""
+    seen: set[int] = set()
+    for number in order:
+        if not 0 <= number < len(order):
+            raise ModelError(
+                f"Convert layout: dimension {number} is out of range for {len(order)} dimensions"
+            )
+        if number in seen:
+            raise ModelError(
+                f"Convert layout: dimension {number} is used more than once in convert arguments"
+            )
+        seen.add(number)
+
+
+def unpermuted(shape: Sequence[Dim], order: Sequence[int], unknown: Dim) -> tuple[Dim, ...]:
+    """The shape that `order` permutes to `shape`; dimensions that it does not speak of are `unknown`."""
+    before = [unknown] * len(shape)
+    for i, source in enumerate(order):
+        if source < len(before) and i < len(shape):
+            before[source] = shape[i]
+    return tuple(before)

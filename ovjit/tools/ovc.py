@@ -1,0 +1,116 @@
+"""`convert_model`: a Model of a file, or of a model that is one already."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.api.run.core import Core
+from ovjit.api.tensors.convert import element_name
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.errors import ModelError, UnsupportedError
+
+
+def convert_model(
+    input_model: Any,
+    input: Any = None,
+    output: Any = None,
+    example_input: Any = None,
+    extension: Any = None,
+    verbose: bool = False,
+    share_weights: bool = True,
+) -> Model:
+    """A Model of a file (IR or ONNX), of its contents as BytesIO, of an onnx.ModelProto, or of a Model.
+
+    `input`: what inputs are to be, one for each in order, or for named ones: a shape, a type, a name, a
+    tuple of these, or a dict by name. `output`: names of the tensors to be the outputs. UnsupportedError, a
+    RuntimeError, for models of frameworks that ovjit does not read (PyTorch, TensorFlow, Paddle, JAX).
+    """
+    core = Core()
+    for item in extension if isinstance(extension, (list, tuple)) else [extension]:
+        if item is not None:
+            core.add_extension(item)
+    model = _read(core, input_model)
+    if output is not None:
+        _set_outputs(model, [output] if isinstance(output, (str, Output)) else list(output))
+    if input is not None:
+        _set_inputs(model, input)
+    return model
+
+
+def _read(core: Core, given: Any) -> Model:
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, (list, tuple)) and given:
+        return core.read_model(*given[:2])
+    if isinstance(given, (str, os.PathLike, io.BytesIO, bytes)):
+        return core.read_model(given)
+    if hasattr(given, "SerializeToString") and hasattr(given, "graph"):
+        return core.read_model(given.SerializeToString())
+    kind = type(given)
+    raise UnsupportedError(
+        f"convert_model reads IR and ONNX, not {kind.__module__}.{kind.__qualname__}: export the model to "
+        f"ONNX first"
+    )
+
+
+def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:
+    added = [port if isinstance(port, Output) else model.add_outputs(port)[0] for port in wanted]
+    results = [next(r for r in model.get_results() if p in (r.output(0), r.input_value(0))) for p in added]
+    for result in model.get_results():
+        if result not in results:
+            model.remove_result(result)
+
+
+def _set_inputs(model: Model, given: Any) -> None:
+    items = list(given.items()) if isinstance(given, dict) else _listed(given)
+    shapes: dict[Any, Any] = {}
+    for index, item in enumerate(items):
+        name, shape, kind = _parts(item)
+        if name is None and index >= len(model.inputs):
+            raise ModelError(f"{len(items)} inputs are described, the model has {len(model.inputs)}")
+        port = model.input(index if name is None else name)
+        if kind is not None:
+            port.get_node().set_element_type(TYPES[element_name(kind)])  # type: ignore[attr-defined]
+        if shape is not None:
+            shapes[port] = shape
+    if shapes:
+        model.reshape(shapes)
+    else:
+        model.validate_nodes_and_infer_types()
+
+
+def _listed(given: Any) -> list[Any]:
+    if isinstance(given, (str, PartialShape, Type)) or (
+        isinstance(given, (list, tuple)) and given and all(isinstance(v, int) for v in given)
+    ):
+        return [given]
+    if isinstance(given, tuple) and given and isinstance(given[0], (str, type)) and len(given) <= 3:
+        return [given]
+    return list(given)
+
+
+def _parts(item: Any) -> tuple[str | None, Any, Any]:
+    """(name, shape, element type), each None if not given."""
+    name: str | None = None
+    shape: Any = None
+    kind: Any = None
+    parts = item if isinstance(item, tuple) and not all(isinstance(v, int) for v in item) else (item,)
+    for part in parts:
+        if isinstance(part, str):
+            name = part
+        elif isinstance(part, tuple) and not all(isinstance(v, int) for v in part):
+            _, shape, kind = _parts(part)
+        elif isinstance(part, (PartialShape, list, tuple)):
+            shape = part
+        elif part is not None:
+            kind = part
+    return name, shape, kind
+
+
+__all__ = ["convert_model"]
