@@ -42,9 +42,9 @@ PARALLEL_WORK = 2_000_000
 
 
 class Step:
-    """One call of a kernel in the program, or of the host when `kernel` is None."""
+    """One call of a kernel in the program, or where `kernel` is None of the host or of bodies."""
 
-    __slots__ = ("args", "bytes", "chunks", "flops", "host", "kernel", "name", "origins", "type")
+    __slots__ = ("args", "bytes", "chunks", "control", "flops", "host", "kernel", "name", "origins", "type")
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Step:
         flops: float = 0,
         bytes: float = 0,
         host: HostCall | None = None,
+        control: ControlCall | None = None,
     ):
         self.kernel = kernel
         self.args = args
@@ -67,6 +68,19 @@ class Step:
         self.flops = flops
         self.bytes = bytes
         self.host = host
+        self.control = control
+
+
+class ControlCall:
+    """Bodies that a control step runs, see `ovjit.execution.control_steps`: which function of the runner, the
+    plans of the bodies, and how many words its record has after them."""
+
+    __slots__ = ("bodies", "function", "room")
+
+    def __init__(self, function: str, bodies: Sequence[Plan], room: int = 0):
+        self.function = function
+        self.bodies = tuple(bodies)
+        self.room = room
 
 
 class HostCall:
@@ -110,6 +124,16 @@ class Plan:
         self.types: Mapping[Value, Any] = {}
 
 
+class Strides(NamedTuple):
+    """How inputs and outputs lie, by index, where not row-major: byte strides."""
+
+    inputs: Mapping[int, Sequence[int]]
+    outputs: Mapping[int, Sequence[int]]
+
+
+NO_STRIDES = Strides({}, {})
+
+
 class Views(dict):
     """value -> view, and for each buffer the values that lie in it.
 
@@ -145,6 +169,7 @@ class Planner:
         outputs: Sequence[Value],
         layouts: Mapping[Value, Layout],
         constants: Constants,
+        strides: Strides = NO_STRIDES,
     ):
         self.types = types
         self.outputs = list(outputs)
@@ -168,14 +193,22 @@ class Planner:
         for i, value in enumerate(inputs):
             shape = types[value].shape
             size = element_size(value.dtype)
-            buffer = Buffer(product(shape) * size, FIRST_IO + i, name=f"input{i}")
-            self.views[value] = View(buffer, shape, row_major(shape, size), size)
+            steps = strides.inputs.get(i) or row_major(shape, size)
+            buffer = Buffer(_span(shape, steps, size), FIRST_IO + i, name=f"input{i}")
+            self.views[value] = View(buffer, shape, steps, size)
         first_output = FIRST_IO + len(inputs)
         self.output_buffers = [
             Buffer(product(types[v].shape) * element_size(v.dtype), first_output + i, name=f"output{i}")
             for i, v in enumerate(outputs)
         ]
         self._output_of = {v: i for i, v in reversed(list(enumerate(outputs)))}
+        self._output_strides = strides.outputs
+        for i, given in strides.outputs.items():
+            value = outputs[i]
+            self.output_buffers[i].size = _span(types[value].shape, given, element_size(value.dtype))
+            if self._output_of[value] == i and value not in self.views and types[value].value is None:
+                shape, size = types[value].shape, element_size(value.dtype)
+                self.placed[value] = View(self.output_buffers[i], shape, given, size)
 
     # --- what lowerings use
 
@@ -429,6 +462,28 @@ class Planner:
             Step(None, [], 1, node.name, node.op.name, node.origins, host=HostCall(node, inputs, outputs))
         )
 
+    def control_step(
+        self,
+        function: str,
+        args: Sequence[Any],
+        bodies: Sequence[Plan],
+        reads: Sequence[View],
+        writes: Sequence[View],
+        room: int = 0,
+        flops: float = 0,
+    ) -> None:
+        """Add a step that runs bodies. The first word of its arguments becomes the number of its record."""
+        index = len(self.steps)
+        for view in (*reads, *writes):
+            self._within(view)
+            self._touch(view.buffer, index)
+        number = sum(step.control is not None for step in self.steps)
+        group = self._group
+        call = ControlCall(function, bodies, room)
+        self.steps.append(
+            Step(None, [number, *args], 1, group.name, _type_name(group), group.origins, flops, control=call)
+        )
+
     def copy_step(self, source: View, target: View) -> None:
         from ovjit.compiler.lower import plan_copy
 
@@ -475,7 +530,8 @@ class Planner:
         plan.scratch_size = _align(self.scratch + 4096)
         plan.scratch_offset = _align(plan.arena_size)
         plan.words = [_resolve(step.args) for step in self.steps]
-        plan.parallel = sum(s.flops + s.bytes for s in self.steps) > PARALLEL_WORK
+        work = sum(s.flops + s.bytes for s in self.steps if s.control is None)  # bodies tell for themselves
+        plan.parallel = work > PARALLEL_WORK
         plan.output_shapes = [self.shape(v) for v in self.outputs]
         return plan
 
@@ -484,11 +540,12 @@ class Planner:
         for i, value in enumerate(self.outputs):
             buffer = self.output_buffers[i]
             view = self.view(value)
-            if view.buffer is buffer and view.offset == 0 and view.is_contiguous:
+            shape = self.shape(value) if is_native(value.dtype) else view.shape
+            strides = self._output_strides.get(i) or row_major(shape, view.itemsize)
+            target = View(buffer, shape, strides, view.itemsize)
+            if view.buffer is buffer and view.offset == 0 and _lies_as(view, target):
                 continue
             self._group = _OutputGroup(value)
-            shape = self.shape(value) if is_native(value.dtype) else view.shape
-            target = View(buffer, shape, row_major(shape, view.itemsize), view.itemsize)
             self.copy_step(view, target)
 
     def _within(self, view: View) -> None:
@@ -505,6 +562,19 @@ class Planner:
             if buffer.first < 0:
                 buffer.first = step
             buffer.last = step
+
+
+def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> int:
+    """Bytes from the first element of a tensor to behind its last one."""
+    if 0 in shape:
+        return 0
+    return sum((d - 1) * s for d, s in zip(shape, strides, strict=True)) + itemsize
+
+
+def _lies_as(view: View, target: View) -> bool:
+    """Whether the elements of both, of one shape and beginning, are in the same places."""
+    pairs = zip(view.shape, view.strides, target.strides, strict=True)
+    return view.count == 0 or all(d == 1 or a == b for d, a, b in pairs)
 
 
 class _OutputGroup:

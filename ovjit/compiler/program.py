@@ -21,7 +21,7 @@ from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
-from ovjit.compiler.plan import Constants, Plan, Planner, Tap, element_size
+from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.shape_values import concrete_types
 from ovjit.compiler.views import Layout
 from ovjit.graph.graph import Graph, Value, verify
@@ -114,8 +114,10 @@ class Program:
         nodes = (low.group.last for low in self.lowerings if isinstance(low, Host))
         return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
 
-    def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
-        """The plan for these input shapes. Raises ModelError when an operation does not accept them.
+    def plan(self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES) -> Plan:
+        """The plan for these input shapes; `strides`: which inputs and outputs are not row-major.
+
+        Raises ModelError when an operation does not accept the shapes.
 
         Threads may plan at once: a program and its lowerings do not change once they are made.
         """
@@ -127,7 +129,8 @@ class Program:
             plan.output_shapes = [types[v].shape for v in self.graph.outputs]
             plan.memory = self.memory
             return plan
-        planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants)
+        ends = self.graph.inputs, self.graph.outputs
+        planner = Planner(types, *ends, self.layouts, self.constants, strides)
         planner.may_turn = self.turns
         taps: list[Tap] = []
         active = [

@@ -25,6 +25,7 @@ from ovjit.compiler.shape_values import check_shapes
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
 from ovjit.execution import runner, streams
+from ovjit.execution.body_jobs import BodyJobs, error_text
 from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING, STATE
 from ovjit.forks import ForkLock
 from ovjit.graph import dtypes
@@ -58,7 +59,7 @@ class Row(NamedTuple):
 
 
 class Table:
-    """A plan made native: rows of (kernel address, argument address, chunks, flags)."""
+    """A plan made native: rows of (kernel address, argument address, chunks, next control step)."""
 
     def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
         self.plan = plan
@@ -71,7 +72,19 @@ class Table:
         for i, (step, block) in enumerate(zip(steps, blocks, strict=True)):
             if step.kernel is not None:
                 rows[i] = (addresses[step.kernel], base + offset * 8, step.chunks, 0)
+            elif step.control is not None:
+                rows[i] = (runner.address_of(step.control.function), base + offset * 8, 1, 0)
             offset += block.size
+        #: The bodies' tables, by the control step that runs them.
+        self.bodies = {
+            i: [Table(body, addresses) for body in step.control.bodies]
+            for i, step in enumerate(steps)
+            if step.control is not None
+        }
+        following = len(steps)
+        for i in reversed(range(len(steps))):
+            following = i if i in self.bodies else following
+            rows[i, runner.STEP_NEXT] = following
         self.rows = rows
         self.address = rows.ctypes.data
         self.host = [i for i, step in enumerate(steps) if step.host is not None]
@@ -209,9 +222,9 @@ class Job:
     """One inference at a time. Not thread-safe: the request that owns it is its guard."""
 
     __slots__ = (
-        "__weakref__", "_addresses", "_bases", "_bound", "_callback_running", "_counters", "_input_shapes",
-        "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "address", "error",
-        "executable", "inputs", "notes", "on_cut_short", "on_done", "outputs", "parts", "words",
+        "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_callback_running", "_counters",
+        "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "address",
+        "error", "executable", "inputs", "notes", "on_cut_short", "on_done", "outputs", "parts", "words",
     )  # fmt: skip
 
     def __init__(self, executable: Executable):
@@ -238,6 +251,7 @@ class Job:
         self._counters = np.zeros(2, np.int64)
         self._perf: np.ndarray | None = None
         self._table: Table | None = None
+        self._bodies: BodyJobs | None = None
         self._keep: list[Any] = []
         self._bound = False
 
@@ -294,12 +308,12 @@ class Job:
             words[runner.THREADS] = threads
             words[runner.SCRATCH] = plan.scratch_offset
             words[runner.SCRATCH_SIZE] = plan.scratch_size
-            words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
+            bodies = BodyJobs(table, executable, self.address, words)
             self._bases[1] = plan.memory.ctypes.data
             self._bases[2] = table.data.ctypes.data
             # last: when memory ran out or an interrupt came on the way here, all of it is done again
-            self._table, self._counters, self._perf = table, counters, perf
-        if words[runner.THREADS] > 1:
+            self._table, self._counters, self._perf, self._bodies = table, counters, perf, bodies
+        if words[runner.THREADS] > 1 or (table.bodies and self._bodies.parallel):  # type: ignore[union-attr]
             self._pool.ensure_workers(helpers_only=True)
         first = FIRST_IO + len(self.inputs)
         for i, shape in enumerate(plan.output_shapes):
@@ -325,11 +339,20 @@ class Job:
         words = self.words
         words[runner.ABORT] = 0
         words[runner.ERROR] = 0
+        if self._perf is not None:
+            self._clear_times()
         self._lead()
         if words[runner.ERROR] or words[runner.ABORT]:
             error = self._failure()
             words[runner.ABORT] = words[runner.ERROR] = 0
             raise error
+
+    def _clear_times(self) -> None:
+        """The runner adds to what is there, since a body's steps run more than once."""
+        assert self._perf is not None
+        self._perf[:] = 0
+        if self._bodies is not None:
+            self._bodies.clear_times()
 
     def _lead(self) -> None:
         """Run on this thread with an arena of the callers'."""
@@ -355,6 +378,8 @@ class Job:
         words = self.words
         words[runner.ABORT] = 0
         words[runner.ERROR] = 0
+        if self._perf is not None:
+            self._clear_times()
         self.error = None
         self._callback_running = False
         if self._table.in_python:  # type: ignore[union-attr]
@@ -448,6 +473,8 @@ class Job:
         """Stop between two steps; `wait` then raises Cancelled."""
         if self.words[runner.STATE] in (QUEUED, RUNNING):
             self.words[runner.ABORT] = 1
+            if self._bodies is not None:
+                self._bodies.abort()
             for part in list(self.parts.values()):
                 part.words[runner.ABORT] = 1
 
@@ -466,8 +493,10 @@ class Job:
         error = self.words[runner.ERROR]
         if not error:
             return Cancelled("the inference was cancelled")
-        step = self._table.plan.steps[error >> 32]  # type: ignore[union-attr]
-        text = KERNEL_ERRORS.get(error & 0xFFFFFFFF, f"error {error & 0xFFFFFFFF}")
+        table, error = self._bodies.failure(error)  # type: ignore[union-attr]
+        step = (table or self._table).plan.steps[error >> 32]  # type: ignore[union-attr]
+        code = error & 0xFFFFFFFF
+        text = KERNEL_ERRORS.get(code) or error_text(code) or f"error {code}"
         return InferenceError(f"node {step.name!r} ({step.type}): {text}")
 
     # --- what workers call
@@ -640,15 +669,29 @@ class Job:
             ]
         if table.composite is not None:
             return list(table.composite.rows(self))
-        rows = []
-        for i, step in enumerate(table.plan.steps):
-            spent = 0 if self._perf is None else int(self._perf[2 * i + 1] - self._perf[2 * i])
-            kind = step.kernel.name if step.kernel is not None else "ref_numpy"
-            status = "EXECUTED" if self._perf is not None and spent >= 0 else "NOT_RUN"
-            rows.append(
-                Row(step.name, step.type, kind, status, spent, spent, step.origins, step.flops, step.bytes)
-            )
-        return rows
+        return step_rows(table, self._perf, self._bodies)
+
+
+def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:
+    """One row for each step. The steps of bodies follow the step that runs them, with what they took in all
+    trips together, which its own row does not count again."""
+    rows = []
+    for i, step in enumerate(table.plan.steps):
+        spent = 0 if perf is None else int(perf[2 * i + 1] - perf[2 * i])
+        inner: list[Row] = []
+        if bodies is not None:
+            for body in bodies.jobs.get(i, ()):
+                inner += step_rows(body.table, body.perf, body.inner)
+        kind = "ref_numpy" if step.kernel is None else step.kernel.name
+        if step.control is not None:
+            kind = step.control.function
+            spent = max(spent - sum(row.real_ns for row in inner), 0)
+        status = "EXECUTED" if perf is not None and spent >= 0 else "NOT_RUN"
+        rows.append(
+            Row(step.name, step.type, kind, status, spent, spent, step.origins, step.flops, step.bytes)
+        )
+        rows += inner
+    return rows
 
 
 def _initial_output(value: Any) -> np.ndarray:

@@ -26,16 +26,21 @@ from typing import Any, NamedTuple
 from ovjit.codegen.cpu.objects import entry_address, function
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.kernel import addresses as load_kernels
+from ovjit.execution import control_steps
 
-#: A row of the table; its last word is free.
+#: A row of the table. STEP_NEXT: the first control step that is not before this one, see
+#: `ovjit.execution.control_steps`; their number where there is none.
 STEP_WORDS = 4
-STEP_KERNEL, STEP_ARGS, STEP_CHUNKS = range(3)
+STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_NEXT = range(4)
 
-#: A job, the block of integers that one inference is. STATE is slept on.
+#: A job, the block of integers that one inference is. STATE is slept on. FIRST and STEPS: what `lead` runs;
+#: AT and STOP_AT: the stretch of it that threads walk now; CONTROLS: addresses of the control steps' records;
+#: ROOT: the job around all bodies; NESTED: where in the arena the bodies' begins.
 (
     STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
-    WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST, OWNER, LEADS,
-) = range(24)  # fmt: skip
+    WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST, OWNER, LEADS, AT, STOP_AT,
+    CONTROLS, ROOT, NESTED,
+) = range(29)  # fmt: skip
 #: OWNER is the thread that has taken the job to bring it to its end, written in the same stroke as it is
 #: taken: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS.
 JOB_WORDS = 32
@@ -72,18 +77,18 @@ WALK = """@njit(nogil=True)
 def kernel(job, generation, scratch, leading):
     perf = ld(job, {PERF})
     # in this order: a late thread that sees a later table sees that table's counters too, and claims nothing
-    steps = aload(job + {STEPS} * 8)
+    steps = aload(job + {STOP_AT} * 8)
     table = aload(job + {TABLE} * 8)
     bases = aload(job + {BASES} * 8)
     counters = aload(job + {COUNTERS} * 8)
-    s = ld(job, {FIRST})
+    s = ld(job, {AT})
     alive = 1
     while s < steps and alive == 1:
         row = table + s * {step_bytes}
         chunks = ld(row, {STEP_CHUNKS})
         claim = counters + s * 16
         if leading == 1 and perf != 0:
-            st_i64(perf + s * 16, now())
+            st_i64(perf + s * 16, ld(perf, 2 * s) + now())
         while True:
             word = aload(claim)
             if (word >> 32) != generation:
@@ -114,68 +119,85 @@ def kernel(job, generation, scratch, leading):
             else:
                 give_way()
         if leading == 1 and perf != 0:
-            st_i64(perf + s * 16 + 8, now())
+            st_i64(perf + s * 16 + 8, ld(perf, 2 * s + 1) + now())
         s += 1
     return alive
 """
 
-#: lead(job, pool, arena, _): run the job on this thread, helpers joining when they are free.
+#: lead(job, pool, arena, _): run the job on this thread, helpers joining when free. Control steps are
+#: the leader's: it leads the jobs of the bodies in them, which helpers then find as they found this one.
 LEAD = """@njit(nogil=True)
 def kernel(job, pool, arena, unused):
     st_i64(ld(job, {BASES}), arena)
     scratch = arena + ld(job, {SCRATCH})
     st_i64(job + {STARTED} * 8, now())
     perf = ld(job, {PERF})
-    if ld(job, {THREADS}) <= 1:
-        steps = ld(job, {STEPS})
-        table = ld(job, {TABLE})
-        bases = ld(job, {BASES})
-        s = ld(job, {FIRST})
-        while s < steps:
-            row = table + s * {step_bytes}
-            chunks = ld(row, {STEP_CHUNKS})
-            kernel_address = ld(row, {STEP_KERNEL})
-            args = ld(row, {STEP_ARGS})
-            if perf != 0:
-                st_i64(perf + s * 16, now())
-            c = 0
-            while c < chunks:
-                code = call4(kernel_address, bases, args, c, scratch)
-                if code != 0:
-                    astore(job + {ERROR} * 8, code | (s << 32))
-                    astore(job + {ABORT} * 8, 1)
+    threads = ld(job, {THREADS})
+    steps = ld(job, {STEPS})
+    table = ld(job, {TABLE})
+    bases = ld(job, {BASES})
+    s = ld(job, {FIRST})
+    while s < steps:
+        stop = imin(ld(table + s * {step_bytes}, {STEP_NEXT}), steps)
+        if threads <= 1:
+            while s < stop:
+                row = table + s * {step_bytes}
+                chunks = ld(row, {STEP_CHUNKS})
+                kernel_address = ld(row, {STEP_KERNEL})
+                args = ld(row, {STEP_ARGS})
+                if perf != 0:
+                    st_i64(perf + s * 16, ld(perf, 2 * s) + now())
+                c = 0
+                while c < chunks:
+                    code = call4(kernel_address, bases, args, c, scratch)
+                    if code != 0:
+                        astore(job + {ERROR} * 8, code | (s << 32))
+                        astore(job + {ABORT} * 8, 1)
+                        break
+                    c += 1
+                if perf != 0:
+                    st_i64(perf + s * 16 + 8, ld(perf, 2 * s + 1) + now())
+                s += 1
+                if aload(job + {ABORT} * 8) != 0:
                     break
-                c += 1
+        elif s < stop:
+            generation = (ld(job, {GENERATION}) + 1) & 0x7FFFFFFF
+            counters = ld(job, {COUNTERS})
+            fresh = generation << 32
+            st_i64(job + {AT} * 8, s)
+            st_i64(job + {STOP_AT} * 8, stop)
+            while s < stop:
+                astore(counters + s * 16, fresh)
+                astore(counters + s * 16 + 8, fresh)
+                s += 1
+            astore(job + {SLOTS} * 8, fresh + 1)
+            astore(job + {GENERATION} * 8, generation)
+            slot = 0
+            while slot < {OPEN_SLOTS}:
+                if aload(pool + ({OPEN} + slot) * 8) == 0:
+                    if cas(pool + ({OPEN} + slot) * 8, 0, job) == 1:
+                        break
+                slot += 1
+            if slot < {OPEN_SLOTS}:
+                aadd(pool + {WAKE} * 8, 1)
+                if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {SPINNERS} * 8) < threads - 1:
+                    wake(pool + {WAKE} * 8, threads - 1)
+            call4(ld(pool, {WALK_AT}), job, generation, scratch, 1)
+            if slot < {OPEN_SLOTS}:
+                astore(pool + ({OPEN} + slot) * 8, 0)
+            astore(job + {GENERATION} * 8, (generation + 1) & 0x7FFFFFFF)
+        if aload(job + {ABORT} * 8) != 0:
+            break
+        if s < steps:
+            row = table + s * {step_bytes}
             if perf != 0:
-                st_i64(perf + s * 16 + 8, now())
+                st_i64(perf + s * 16, ld(perf, 2 * s) + now())
+            call4(ld(row, {STEP_KERNEL}), job, ld(row, {STEP_ARGS}), pool, s)
+            if perf != 0:
+                st_i64(perf + s * 16 + 8, ld(perf, 2 * s + 1) + now())
             s += 1
             if aload(job + {ABORT} * 8) != 0:
                 break
-    else:
-        generation = (ld(job, {GENERATION}) + 1) & 0x7FFFFFFF
-        counters = ld(job, {COUNTERS})
-        fresh = generation << 32
-        s = ld(job, {FIRST})
-        while s < ld(job, {STEPS}):
-            astore(counters + s * 16, fresh)
-            astore(counters + s * 16 + 8, fresh)
-            s += 1
-        astore(job + {SLOTS} * 8, fresh + 1)
-        astore(job + {GENERATION} * 8, generation)
-        slot = 0
-        while slot < {OPEN_SLOTS}:
-            if aload(pool + ({OPEN} + slot) * 8) == 0:
-                if cas(pool + ({OPEN} + slot) * 8, 0, job) == 1:
-                    break
-            slot += 1
-        if slot < {OPEN_SLOTS}:
-            aadd(pool + {WAKE} * 8, 1)
-            if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {SPINNERS} * 8) < ld(job, {THREADS}) - 1:
-                wake(pool + {WAKE} * 8, ld(job, {THREADS}) - 1)
-        call4(ld(pool, {WALK_AT}), job, generation, scratch, 1)
-        if slot < {OPEN_SLOTS}:
-            astore(pool + ({OPEN} + slot) * 8, 0)
-        astore(job + {GENERATION} * 8, (generation + 1) & 0x7FFFFFFF)
     st_i64(job + {ENDED} * 8, now())
     return ld(job, {ERROR})
 """
@@ -474,6 +496,7 @@ def kernel(pool, job, unused, unused2):
 TEMPLATES = {
     "walk": WALK, "lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH,
     "wake": WAKE_UP, "release": RELEASE, "take": TAKE, "kick": KICK, "steal": STEAL,
+    **control_steps.TEMPLATES,
 }  # fmt: skip
 
 
@@ -491,7 +514,7 @@ def native_kernel() -> Kernel:
         text if name == "walk" else text.replace("def kernel(", f"def {name}(")
         for name, text in TEMPLATES.items()
     ]
-    source = "\n".join(texts).format(step_bytes=STEP_WORDS * 8, **_NAMES)
+    source = "\n".join(texts).format(step_bytes=STEP_WORDS * 8, **_NAMES, **control_steps.NAMES)
     return Kernel("runner", source, Frame(), _intrinsics)
 
 
@@ -528,8 +551,15 @@ def native() -> Native:
         )
         # the short ones keep the GIL: giving it up costs more than they do
         waiting = ("walk", "lead", "work", "wait", "take")
-        _native = Native(**{n: function(a, 4, n in waiting) for n, a in native_addresses.items()})
+        made = {n: function(a, 4, n in waiting) for n, a in native_addresses.items()}
+        _native = Native(**{n: made[n] for n in Native._fields})
     return _native
+
+
+def address_of(name: str) -> int:
+    """The address of one of the runner's functions."""
+    native()
+    return native_addresses[name]
 
 
 def clock() -> int:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import ModelError, OvjitError, check
-from ovjit.graph.graph import Graph, Node, Value, infer_outputs
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outputs
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
 
@@ -173,6 +173,21 @@ def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
 def _key(type: TensorType) -> Any:
     value = None if type.value is None or type.value.dtype.hasobject else type.value.tobytes()
     return type.dtype, type.shape, value
+
+
+def retyped(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] | None = None) -> Graph:
+    """The body with parameters of these types, and with other `outputs` of its values."""
+    builder = Builder()
+    new: dict[Value, Value] = {}
+    for value, type in zip(body.inputs, types, strict=True):
+        attrs = {"shape": type.shape, "element_type": type.dtype}
+        made = builder.add("Parameter", (), attrs, name=value.node.name, origins=value.node.origins)
+        new[value] = made.output
+    for node in body.nodes:
+        if node.op.name != "Parameter":
+            copied = copy_node(builder, node, [new[v] for v in node.inputs])
+            new.update(zip(node.outputs, copied.outputs, strict=True))
+    return builder.finish(new[v] for v in (body.outputs if outputs is None else outputs))
 
 
 def over_budget() -> bool:

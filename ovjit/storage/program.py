@@ -127,6 +127,8 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
 
 def _encode_host(step: Step, data: Arrays) -> Any:
     call = step.host
+    if step.control is not None:
+        raise TypeError("bodies have no form in a blob: the compiler plans them again")
     if call is None:
         return None
     node = call.node

@@ -77,7 +77,13 @@ def check_if(count: int, then_body, else_body, then_inputs, else_inputs, then_ou
     )
 
 
-@op("If", opset=8, runs_body=True)
+def lower_if(group: Any) -> Any:
+    from ovjit_ops.control.cpu_branch import lower
+
+    return lower(group)
+
+
+@op("If", opset=8, runs_body=True, lower=lower_if)
 class If:
     """The outputs of `then_body` where the condition, one element, is true, else those of `else_body`."""
 

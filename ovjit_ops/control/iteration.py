@@ -59,8 +59,8 @@ class Ports:
     def of(self, kind: str) -> list[Port]:
         return [port for port in (*self.inputs, *self.outputs) if port.kind == kind]
 
-    def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
-        """The types of the outputs; `given` of all inputs, `trips` None where unknown.
+    def feeds(self, given: Sequence[TensorType]) -> tuple[list[TensorType], list[TensorType]]:
+        """The types of the body's parameters and of its results; `given` are those of all inputs.
 
         What goes round may change its shape: a dimension that does is open.
         """
@@ -86,7 +86,11 @@ class Ports:
                         joined = TensorType(joined.dtype, None)
                     feeds[port.inner], changed = joined, True
             if not changed:
-                break
+                return feeds, made
+
+    def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
+        """The types of the outputs; `given` of all inputs, `trips` None where unknown."""
+        feeds, made = self.feeds(given)
         out = []
         carried = {port.back: feeds[port.inner] for port in self.of(MERGED)}
         for port in self.outputs:
@@ -256,7 +260,13 @@ def loop_trips(given: Sequence[TensorType], ends: Ports) -> int | None:
     return int(count) if ends.condition == -1 or ends.always_again(*given) else None
 
 
-@op("Loop", opset=5, runs_body=True)
+def lower_repeated(group: Any) -> Any:
+    from ovjit_ops.control.cpu_repeat import lower
+
+    return lower(group)
+
+
+@op("Loop", opset=5, runs_body=True, lower=lower_repeated)
 class Loop:
     """Runs `body` at most `trip_count` times (for ever if negative), while `condition` and then the body's
     result `condition_result` are true. `iteration_parameter` is the parameter that counts from 0."""
@@ -286,7 +296,7 @@ class Loop:
         return ends.run(given, None if count < 0 else count, go_on)
 
 
-@op("TensorIterator", opset=1, runs_body=True)
+@op("TensorIterator", opset=1, runs_body=True, lower=lower_repeated)
 class TensorIterator:
     """Runs `body` once for each part of its sliced inputs; once where nothing is sliced."""
 

@@ -1,0 +1,115 @@
+"""The jobs of the bodies in a job: what control steps (`ovjit.execution.control_steps`) lead.
+
+They are made with the table that has the steps and belong to one job. None of them is ever queued: the thread
+that leads the job around them leads them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit.compiler.views import FIRST_IO
+from ovjit.execution import runner, streams
+from ovjit.execution.control_steps import IN_BODY, PAST_END
+
+if TYPE_CHECKING:
+    from ovjit.execution.job import Executable, Table
+
+ALIGNMENT = 64
+
+
+class BodyJob:
+    """The job of one body."""
+
+    __slots__ = ("_bases", "_counters", "address", "inner", "perf", "table", "words")
+
+    def __init__(self, table: Table, executable: Executable, root: int):
+        self.table = table
+        self.address, self.words = streams.take_block()
+        plan, words = table.plan, self.words
+        steps = max(len(plan.steps), 1)
+        self._bases = np.zeros(FIRST_IO + len(plan.input_shapes) + len(plan.output_shapes), np.int64)
+        self._bases[1] = plan.memory.ctypes.data
+        self._bases[2] = table.data.ctypes.data
+        self._counters = np.zeros(2 * steps, np.int64)
+        self.perf = np.zeros(2 * steps, np.int64) if executable.profiling else None
+        threads = executable.threads if plan.parallel else 1
+        words[runner.TABLE] = table.address
+        words[runner.STEPS] = len(plan.steps)
+        words[runner.BASES] = self._bases.ctypes.data
+        words[runner.COUNTERS] = self._counters.ctypes.data
+        words[runner.PERF] = 0 if self.perf is None else self.perf.ctypes.data
+        words[runner.THREADS] = threads
+        words[runner.SCRATCH] = plan.scratch_offset
+        words[runner.SCRATCH_SIZE] = plan.scratch_size
+        self.inner = BodyJobs(table, executable, root, words)
+
+    def __del__(self) -> None:
+        words = getattr(self, "words", None)
+        if words is not None and streams is not None:
+            streams.give_block(self.address, words, (self._bases, self._counters, self.perf, self.table))
+
+
+class BodyJobs:
+    """The bodies of all control steps of a table, in a job with these `words`; `root` is the address of the
+    outermost job."""
+
+    __slots__ = ("_addresses", "_records", "jobs")
+
+    def __init__(self, table: Table, executable: Executable, root: int, words: Any):
+        self.jobs = {
+            step: [BodyJob(body, executable, root) for body in bodies]
+            for step, bodies in table.bodies.items()
+        }
+        self._records = []
+        for step, bodies in self.jobs.items():
+            call = table.plan.steps[step].control
+            assert call is not None
+            self._records.append(np.array([*(b.address for b in bodies), *[0] * (call.room + 1)], np.int64))
+        self._addresses = np.array([r.ctypes.data for r in self._records] or [0], np.int64)
+        plan = table.plan
+        own = plan.scratch_offset + plan.scratch_size * words[runner.THREADS]
+        nested = -(-own // ALIGNMENT) * ALIGNMENT
+        words[runner.ROOT] = root
+        words[runner.NESTED] = nested
+        words[runner.CONTROLS] = self._addresses.ctypes.data
+        sizes = [body.words[runner.ARENA_SIZE] for body in self]
+        words[runner.ARENA_SIZE] = nested + max(sizes) if sizes else own
+
+    def __iter__(self) -> Iterator[BodyJob]:
+        """The bodies of this table, not those inside them."""
+        return (body for bodies in self.jobs.values() for body in bodies)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether a body at any depth wants more threads than one."""
+        return any(body.words[runner.THREADS] > 1 or body.inner.parallel for body in self)
+
+    def abort(self) -> None:
+        for body in self:
+            body.words[runner.ABORT] = 1
+            body.inner.abort()
+
+    def clear_times(self) -> None:
+        for body in self:
+            if body.perf is not None:
+                body.perf[:] = 0
+            body.inner.clear_times()
+
+    def failure(self, error: int) -> tuple[Table | None, int]:
+        """The table and ERROR word of the innermost body that has failed; (None, error) if none has."""
+        if error & 0xFFFFFFFF != IN_BODY:
+            return None, error
+        for body in self.jobs[error >> 32]:
+            if body.words[runner.ERROR]:
+                inner, code = body.inner.failure(body.words[runner.ERROR])
+                return inner or body.table, code
+        return None, error
+
+
+def error_text(code: int) -> str | None:
+    """What went wrong in a control step."""
+    return "a trip goes beyond the last part of a sliced input" if code == PAST_END else None

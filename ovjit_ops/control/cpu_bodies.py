@@ -1,0 +1,71 @@
+"""What lowerings of control flow share: programs of bodies, and when a body can run without Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NO_STRIDES, Plan, Planner, Strides
+from ovjit.compiler.views import View, row_major
+from ovjit.graph.bodies import retyped
+from ovjit.graph.graph import Graph, Value
+from ovjit.graph.op import TensorType
+
+
+class LoweredControl(Lowering):
+    """A node with bodies: a control step where the bodies' plans are known, else a step of the host."""
+
+    def __init__(self, group: Any):
+        super().__init__(group)
+        self.node = group.anchor
+        self.programs: list[Any] = []
+
+    def add_body(self, body: Graph, types: Sequence[TensorType], outputs: Sequence[Value]) -> None:
+        """Compile a body, once, for parameters of these types."""
+        from ovjit.compiler.passes.variables import has_state
+        from ovjit.compiler.program import Program
+
+        graph = retyped(body, types, outputs)
+        if has_state(graph):
+            raise NotPlain
+        self.programs.append(Program(graph))
+        self.kernels = tuple(dict.fromkeys((*self.kernels, *self.programs[-1].kernels)))
+
+    def pack(self, constants: Any) -> None:
+        """The bodies' programs have constants of their own."""
+
+    def on_host(self, planner: Planner) -> None:
+        inputs = [planner.contiguous(v) for v in self.node.inputs]
+        planner.host_step(self.node, inputs, [planner.output(v, None) for v in self.node.outputs])
+
+    def given(self, planner: Planner) -> list[TensorType]:
+        return [TensorType(v.dtype, *_known(planner.types[v])) for v in self.node.inputs]
+
+
+class NotPlain(Exception):
+    """A body that the native runner cannot run by itself."""
+
+
+def _known(type: Any) -> tuple[Any, Any]:
+    return type.shape, type.value
+
+
+def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES) -> Plan:
+    """The plan of a body. Raises NotPlain where a part of it needs Python."""
+    plan = program.plan([tuple(s) for s in shapes], strides)
+    if plan.cut is not None or plan.composite is not None or any(s.host is not None for s in plan.steps):
+        raise NotPlain
+    return plan
+
+
+def strides_of(view: View) -> list[int] | None:
+    """The view's strides where they are not row-major."""
+    plain = row_major(view.shape, view.itemsize)
+    same = all(d == 1 or a == b for d, a, b in zip(view.shape, view.strides, plain, strict=True))
+    return None if same or not view.count else list(view.strides)
+
+
+def work_of(plan: Plan) -> float:
+    """Floating-point operations of a plan, for the profile."""
+    return sum(step.flops for step in plan.steps)

@@ -1,0 +1,74 @@
+"""If as a control step: both branches are planned, the runner picks one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.compiler.plan import Planner, Strides
+from ovjit.compiler.views import FIRST_IO, View, plain
+from ovjit.graph.bodies import body_types
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import is_static
+from ovjit_ops.control.branch import BRANCHES, branch_inputs, branch_results, known_condition
+from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, plan_body, strides_of, work_of
+
+
+class LoweredIf(LoweredControl):
+    def __init__(self, group: Any):
+        super().__init__(group)
+        types = [TensorType(v.dtype, v.shape) for v in self.node.inputs[1:]]
+        self.sides = []
+        for branch in BRANCHES:
+            attrs = self.node.attrs
+            body, rows = attrs[f"{branch}_body"], attrs[f"{branch}_inputs"]
+            results = branch_results(attrs[f"{branch}_outputs"])
+            self.add_body(body, branch_inputs(body, rows, types), [body.outputs[i] for i in results])
+            self.sides.append((body, rows, results))
+
+    def plan(self, planner: Planner) -> None:
+        given = self.given(planner)
+        known = known_condition(given[0])
+        taken = (True, False) if known is None else (known, known)
+        sides = [(self.sides[0 if side else 1], self.programs[0 if side else 1]) for side in taken]
+        wanted = [planner.shape(v) for v in self.node.outputs]
+        for (body, rows, results), _ in sides:
+            made = body_types(body, branch_inputs(body, rows, given[1:]))
+            shapes = [made[i].shape for i in results]
+            if not all(map(is_static, shapes)) or shapes != wanted:
+                self.on_host(planner)
+                return
+        condition = planner.view(self.node.inputs[0])
+        views = [planner.view(v) for v in self.node.inputs[1:]]
+        placed = {i: planner.placed[v] for i, v in enumerate(self.node.outputs) if v in planner.placed}
+        strides = {i: s for i, view in placed.items() if (s := strides_of(view)) is not None}
+        try:
+            plans = [self._plan(side, program, views, strides) for side, program in sides]
+        except NotPlain:
+            self.on_host(planner)
+            return
+        outs = [planner.output(v, plain(len(planner.shape(v)))) for v in self.node.outputs]
+        args: list[Any] = [condition.ptr]
+        blocks: list[Any] = []
+        for side, _ in sides:
+            taken_views = branch_inputs(side[0], side[1], views)
+            ends = FIRST_IO + len(taken_views)
+            rows = [(FIRST_IO + i, view) for i, view in enumerate(taken_views)]
+            rows += [(ends + i, view) for i, view in enumerate(outs)]
+            args.append(len(rows))
+            for slot, view in rows:
+                blocks += [slot, view.ptr]
+        args += [0, *blocks]  # the rows begin at B_ROWS
+        flops = max(map(work_of, plans))
+        planner.control_step("branch", args, plans, [condition, *views], outs, flops=flops)
+
+    def _plan(self, side: Any, program: Any, views: list[View], outputs: dict[int, Any]) -> Any:
+        taken = branch_inputs(side[0], side[1], views)
+        inputs = {i: s for i, view in enumerate(taken) if (s := strides_of(view)) is not None}
+        return plan_body(program, [view.shape for view in taken], Strides(inputs, outputs))
+
+
+def lower(group: Any) -> LoweredIf | None:
+    try:
+        return LoweredIf(group)
+    except NotPlain:
+        return None

@@ -1,0 +1,257 @@
+"""Loop and TensorIterator as control steps of the runner.
+
+Where every trip's body has the same shapes, its plan is made once and the runner goes through it again and
+again. A sliced input is a view into the whole whose beginning moves on; so is a part of a concatenated
+output. A result that goes round is written to two places in turn, or straight into its slot of the
+concatenation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ovjit.compiler.plan import Planner, Strides, element_size
+from ovjit.compiler.views import FIRST_IO, Buffer, View, plain, row_major
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, axis_of, slice_bounds
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import is_static
+from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, plan_body, strides_of, work_of
+from ovjit_ops.control.iteration import Ports, loop_trips
+
+
+class Role(NamedTuple):
+    """An output of the body's program: a result, and where it is written. `port`: into the parts of that
+    concatenation; else to two places in turn with `swap`, or to one."""
+
+    result: int
+    port: Port | None
+    swap: bool
+
+
+class LoweredRepeat(LoweredControl):
+    def __init__(self, group: Any):
+        super().__init__(group)
+        node = self.node
+        attrs = node.attrs
+        self.is_loop = node.op.name == "Loop"
+        special = (attrs["iteration_parameter"], attrs["condition_result"]) if self.is_loop else (-1, -1)
+        self.ends = Ports(
+            attrs["body"], attrs["input_ports"], attrs["output_ports"], len(node.inputs), *special
+        )
+        self.inputs = [self._settled(port) for port in self.ends.inputs]
+        if any(port.kind == LAST and port.iteration != -1 for port in self.ends.outputs):
+            raise NotPlain
+        feeds, made = self.ends.feeds([TensorType(v.dtype, v.shape) for v in node.inputs])
+        if any(t.shape is None for t in (*feeds, *made)):
+            raise NotPlain
+        if special[0] != -1 and feeds[special[0]].dtype not in ("i32", "i64"):
+            raise NotPlain
+        body = self.ends.body
+        #: The result that says whether to go on, -1 where it always does.
+        self.again = self.ends.condition
+        constant = None if self.again == -1 else body.outputs[self.again].constant
+        if constant is not None and constant.all():
+            self.again = -1
+        self.roles, self.primary = self._roles(made)
+        self.add_body(body, feeds, [body.outputs[role.result] for role in self.roles])
+
+    def _settled(self, port: Port) -> Port:
+        """What goes round unchanged is the same in every trip."""
+        body = self.ends.body
+        if port.kind == MERGED and body.outputs[port.back] is body.inputs[port.inner]:
+            return port._replace(kind=INVARIANT)
+        return port
+
+    def _roles(self, made: list[TensorType]) -> tuple[list[Role], dict[int, int]]:
+        """The outputs of the program; and for each result that is read after a trip, which of them it is."""
+        ends = self.ends
+        carried = {port.back for port in self.inputs if port.kind == MERGED}
+        kept = {port.inner for port in ends.of(LAST)}
+        results = carried | kept | {port.inner for port in ends.outputs}
+        if self.again != -1:
+            results.add(self.again)
+        roles: list[Role] = []
+        primary: dict[int, int] = {}
+        for r in sorted(results):
+            parts = [port for port in ends.of(CONCAT) if port.inner == r]
+            whole = next((port for port in parts if _leads(port, made[r])), None)
+            if whole is not None or r in carried or r in kept or r == self.again:
+                primary[r] = len(roles)
+                roles.append(Role(r, whole, whole is None and r in carried))
+            roles += [Role(r, port, False) for port in parts if port is not whole]
+        return roles, primary
+
+    def plan(self, planner: Planner) -> None:
+        try:
+            self._plan(planner)
+        except NotPlain:
+            self.on_host(planner)
+
+    def trips(self, given: list[TensorType]) -> int | None:
+        if self.is_loop:
+            return loop_trips(given, self.ends)
+        parts = self.ends.slice_trips([t.shape for t in given])
+        return parts if self.ends.of(SLICED) else 1
+
+    def _plan(self, planner: Planner) -> None:
+        node, ends = self.node, self.ends
+        given = self.given(planner)
+        feeds, made = ends.feeds(given)
+        if not all(is_static(t.shape) for t in (*feeds, *made)):
+            raise NotPlain
+        trips = self.trips(given)
+        if trips is None and ends.of(CONCAT):
+            raise NotPlain
+        views: dict[int, View] = {}
+        strides: dict[int, Any] = {}
+        going_round = {port.inner for port in ends.of(MERGED)}
+        for port in self.inputs:
+            value = node.inputs[port.outer]
+            view = planner.contiguous(value) if port.inner in going_round else planner.view(value)
+            if port.kind == SLICED:
+                view = _part(port, view)
+            views[port.inner] = view
+            given_strides = strides_of(view)
+            if given_strides is not None:
+                strides[port.inner] = given_strides
+        wholes = [_row_major(planner, value) for value in node.outputs]
+        out_strides = {}
+        for k, role in enumerate(self.roles):
+            if role.port is not None:
+                slot = _slot(role.port, wholes[role.port.outer], made[role.result], 0)
+                if (slot_strides := strides_of(slot)) is not None:
+                    out_strides[k] = slot_strides
+        body = plan_body(self.programs[0], [t.shape for t in feeds], Strides(strides, out_strides))
+        outs, copies = self._outputs(planner)  # from here on it is promised
+        slots = {
+            k: _slot(role.port, outs[role.port.outer], made[role.result], trips or 0)
+            for k, role in enumerate(self.roles)
+            if role.port is not None
+        }
+        n_in = len(ends.body.inputs)
+        reads: list[View] = []
+        writes: list[View] = []
+        rows: list[Any] = []
+        carried: list[Any] = []
+        for port in self.inputs:
+            slot, view = FIRST_IO + port.inner, views[port.inner]
+            if port.kind == MERGED:
+                carried.append([slot, view.ptr, self.primary[port.back]])
+            else:
+                rows.append([slot, view.ptr, _step_of(port, view) if port.kind == SLICED else 0])
+            reads.append(view)
+        writing: list[Any] = []
+        for k, role in enumerate(self.roles):
+            slot = FIRST_IO + n_in + k
+            if role.port is not None:
+                view = slots[k]
+                axis = axis_of(role.port, view.shape)
+                step = view.strides[axis] * view.shape[axis]
+                writing.append([slot, view.ptr, -step if role.port.stride < 0 else step, -1, 0])
+                continue
+            type = made[role.result]
+            last = next((p for p in ends.of(LAST) if p.inner == role.result), None)
+            size = element_size(type.dtype)
+            here = planner.allocate(type.shape, size) if last is None else outs[last.outer]
+            writes.append(here)
+            if not role.swap:
+                writing.append([slot, here.ptr, 0, -1, 0])
+                continue
+            there = planner.allocate(type.shape, size)
+            writes.append(there)
+            if trips is not None and trips % 2 == 0:
+                here, there = there, here  # the last trip writes where the output is
+            writing.append([slot, here.ptr, 0, there.ptr])
+        lasts: list[Any] = []
+        initial = {p.back: views[p.inner] for p in ends.of(MERGED)}
+        for port in ends.of(LAST):
+            to, before = outs[port.outer], initial.get(port.inner)
+            start = [-1, 0] if before is None else [before.ptr]
+            lasts.append([self.primary[port.inner], *start, to.ptr, to.count * to.itemsize])
+        numbers = [len(rows), len(carried), len(writing), len(lasts)]
+        head, head_reads, head_writes = self._head(planner, given, trips, numbers)
+        args = [*head, *(word for row in (*rows, *carried, *writing, *lasts) for word in row)]
+        flops = work_of(body) * (trips or 1)
+        touched = [*writes, *head_writes, *outs]
+        planner.control_step("repeat", args, [body], [*reads, *head_reads], touched, len(self.roles), flops)
+        for value, view in copies:
+            planner.alias_or_copy(value, view)
+
+    def _outputs(self, planner: Planner) -> tuple[list[View], list[Any]]:
+        """Row-major memory of every output; and those that must be copied to where they were placed."""
+        outs, copies = [], []
+        for value in self.node.outputs:
+            shape = planner.shape(value)
+            if value in planner.placed:
+                view = planner.allocate(shape, element_size(value.dtype))
+                copies.append((value, view))
+            else:
+                view = planner.output(value, plain(len(shape)))
+            outs.append(view)
+        return outs, copies
+
+    def _head(
+        self, planner: Planner, given: list[TensorType], trips: int | None, rows: list[int]
+    ) -> tuple[list[Any], list[View], list[View]]:
+        """The arguments from R_COUNT to R_ROWS, `rows` of each kind following; what they read and write.
+
+        A pointer is two words.
+        """
+        ends = self.ends
+        reads: list[View] = []
+        writes: list[View] = []
+        count: list[Any] = [0, -1 if trips is None else trips, 0]
+        go: list[Any] = [-1, 0]
+        if self.is_loop and trips is None:
+            number, condition = (planner.view(v) for v in self.node.inputs[:2])
+            count, go = [number.ptr, number.itemsize], [condition.ptr]
+            reads += [number, condition]
+        parts = ends.slice_trips([t.shape for t in given])
+        limit = -1 if parts is None else parts
+        counter: list[Any] = [-1, 0, 0, 0]
+        if ends.iteration != -1:
+            size = element_size(ends.body.inputs[ends.iteration].dtype)
+            memory = planner.allocate((1,), size)
+            writes.append(memory)
+            counter = [FIRST_IO + ends.iteration, size, memory.ptr]
+        again = -1 if self.again == -1 else self.primary[self.again]
+        return [*count, *go, limit, 1, *counter, again, *rows, -1, 0, 0], reads, writes
+
+
+def _row_major(planner: Planner, value: Any) -> View:
+    """How an output will lie, in a buffer of no importance."""
+    shape, size = planner.shape(value), element_size(value.dtype)
+    return View(Buffer(0), shape, row_major(shape, size), size)
+
+
+def _leads(port: Port, type: TensorType) -> bool:
+    """Whether the parts of a concatenation lie one after the other in memory."""
+    axis = axis_of(port, type.shape)
+    return all(d == 1 for d in type.shape[:axis])
+
+
+def _part(port: Port, whole: View) -> View:
+    """The first part of a sliced input."""
+    axis = axis_of(port, whole.shape)
+    first, _, count = slice_bounds(port, whole.shape[axis])
+    return whole.slice(axis, first if count else 0, port.part_size)
+
+
+def _step_of(port: Port, part: View) -> int:
+    axis = axis_of(port, part.shape)
+    return port.stride * part.strides[axis]
+
+
+def _slot(port: Port, whole: View, part: TensorType, trips: int) -> View:
+    """Where the first trip's part of a concatenated output lies."""
+    axis = axis_of(port, whole.shape)
+    size = part.shape[axis]
+    first = (trips - 1) * size if port.stride < 0 and trips else 0
+    return whole.slice(axis, first, size)
+
+
+def lower(group: Any) -> LoweredRepeat | None:
+    try:
+        return LoweredRepeat(group)
+    except NotPlain:
+        return None
