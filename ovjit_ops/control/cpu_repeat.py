@@ -134,20 +134,20 @@ class LoweredRepeat(LoweredControl):
         rows: list[Any] = []
         carried: list[Any] = []
         for port in self.inputs:
-            slot, view = FIRST_IO + port.inner, views[port.inner]
+            place, view = FIRST_IO + port.inner, views[port.inner]
             if port.kind == MERGED:
-                carried.append([slot, view.ptr, self.primary[port.back]])
+                carried.append([place, view.ptr, self.primary[port.back]])
             else:
-                rows.append([slot, view.ptr, _step_of(port, view) if port.kind == SLICED else 0])
+                rows.append([place, view.ptr, _step_of(port, view) if port.kind == SLICED else 0])
             reads.append(view)
         writing: list[Any] = []
         for k, role in enumerate(self.roles):
-            slot = FIRST_IO + n_in + k
+            place = FIRST_IO + n_in + k
             if role.port is not None:
                 view = slots[k]
                 axis = axis_of(role.port, view.shape)
                 step = view.strides[axis] * view.shape[axis]
-                writing.append([slot, view.ptr, -step if role.port.stride < 0 else step, -1, 0])
+                writing.append([place, view.ptr, -step if role.port.stride < 0 else step, -1, 0])
                 continue
             type = made[role.result]
             last = next((p for p in ends.of(LAST) if p.inner == role.result), None)
@@ -155,13 +155,13 @@ class LoweredRepeat(LoweredControl):
             here = planner.allocate(type.shape, size) if last is None else outs[last.outer]
             writes.append(here)
             if not role.swap:
-                writing.append([slot, here.ptr, 0, -1, 0])
+                writing.append([place, here.ptr, 0, -1, 0])
                 continue
             there = planner.allocate(type.shape, size)
             writes.append(there)
             if trips is not None and trips % 2 == 0:
                 here, there = there, here  # the last trip writes where the output is
-            writing.append([slot, here.ptr, 0, there.ptr])
+            writing.append([place, here.ptr, 0, there.ptr])
         lasts: list[Any] = []
         initial = {p.back: views[p.inner] for p in ends.of(MERGED)}
         for port in ends.of(LAST):
