@@ -1,8 +1,9 @@
 """Elementwise kernels: a traced body in a loop nest over strided operands.
 
-The innermost dimension runs in vectors. Every operand has a mode there, "v" (contiguous) or "s" (one element
-for the whole row), which the planner confirms; when a shape at run time says otherwise, `general` is set and
-the same body runs on gathered lanes, right for every stride. Chunks are ranges of rows.
+The innermost dimension runs in vectors. Every operand has a mode there, "v" (contiguous), "s" (one element
+for the whole row) or "n" (one element for all, without strides), which the planner confirms; when a shape at
+run time says otherwise, `general` is set and the same body runs on gathered lanes, right for every stride.
+Chunks are ranges of rows.
 """
 
 from __future__ import annotations
@@ -24,31 +25,34 @@ def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:
     return _elementwise(name, body.text(), body, modes, outer)
 
 
-def elementwise_frame(inputs: int, outputs: int, outer: int) -> Frame:
+def elementwise_frame(modes: str, outputs: int, outer: int) -> Frame:
     """x0.. and y0.. with byte strides `x0_s0`.. (outer dimensions, then the innermost), extents, rows."""
     frame = Frame()
-    names = [f"x{i}" for i in range(inputs)] + [f"y{i}" for i in range(outputs)]
-    for name in names:
+    names = [f"x{i}" for i in range(len(modes))] + [f"y{i}" for i in range(outputs)]
+    for name, mode in zip(names, modes + "v" * outputs, strict=True):
         frame.pointers(f"{name}p")
-        frame.integers(*(f"{name}_s{d}" for d in range(outer + 1)))
+        if mode != "n":
+            frame.integers(*(f"{name}_s{d}" for d in range(outer + 1)))
     return frame.integers("general", "n", "rows", "per_chunk", *(f"d{d}" for d in range(outer)))
 
 
 @functools.lru_cache(2048)
-def _cached_frame(inputs: int, outputs: int, outer: int) -> Frame:
-    return elementwise_frame(inputs, outputs, outer)
+def _cached_frame(modes: str, outputs: int, outer: int) -> Frame:
+    return elementwise_frame(modes, outputs, outer)
 
 
 def _elementwise(name: str, text: str, body: Body, modes: str, outer: int) -> Kernel:
-    frame = _cached_frame(len(body.inputs), len(body.outputs), outer)
+    frame = _cached_frame(modes, len(body.outputs), outer)
     lines, constants = body.source("")
     results = body.result_names(constants)
-    ins = [(f"x{i}", dtype, mode) for i, (dtype, mode) in enumerate(zip(body.inputs, modes, strict=True))]
+    rows = [(f"x{i}", dtype, mode) for i, (dtype, mode) in enumerate(zip(body.inputs, modes, strict=True))]
+    numbers, ins = ([row for row in rows if (row[2] == "n") == one] for one in (True, False))
     outs = [(f"y{i}", dtype) for i, dtype in enumerate(body.outputs)]
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     src += [f"    # {line}" for line in text.splitlines()[:1]]
     src += [frame.prologue()]
     src += [f"    {k} = {expression}" for k, expression in constants.values()]
+    src += [f"    {x} = splat_{dtype}({x}p)" for x, dtype, _ in numbers]
     src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)"]
     if outer:
         src += ["    rest = row"]

@@ -7,16 +7,20 @@ the same shape; a group stands where its last node stood, so all its operands ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.trace import Recorder, Tracer, number, trace
 from ovjit.compiler.symbols import Symbols
-from ovjit.graph.dtypes import HALVES
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
 from ovjit.graph.graph import Graph, Node, Value
 
 #: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
 LONGEST_BODY = 24
+#: Instructions of one body, as traced: an activation has 15 to 40, and LLVM takes more than linear time.
+MOST_INSTRUCTIONS = 160
 #: Operands of one elementwise group.
 MOST_OPERANDS = 10
 
@@ -24,11 +28,12 @@ MOST_OPERANDS = 10
 class Group:
     """`anchor` (or None) and the elementwise `body` after it, in order. One output value."""
 
-    __slots__ = ("anchor", "body", "sure", "used")
+    __slots__ = ("anchor", "body", "instructions", "sure", "used")
 
     def __init__(self, anchor: Node | None, body: Sequence[Node] = ()):
         self.anchor = anchor
         self.body = list(body)
+        self.instructions = sum(map(instructions, self.body))
         #: Whether all its values surely have one shape. An anchor's kernel walks one only.
         self.sure = True
         self.used: frozenset[int] = frozenset()  # indices of the last node's outputs that anybody reads
@@ -49,11 +54,19 @@ class Group:
     def operands(self) -> list[Value]:
         """Values that the body reads from outside of the group, once each, in order.
 
-        Constants of one element are not among them: they are printed into the kernel.
+        Constants that are printed into the kernel are not among them, see `is_literal`.
         """
+        return self._read(self.body)
+
+    def _read(self, nodes: Sequence[Node]) -> list[Value]:
         inside = {v for n in self.nodes for v in n.outputs}
-        outside = (v for n in self.body for v in n.inputs if v not in inside)
-        return [v for v in dict.fromkeys(outside) if small_constant(v) is None]
+        uses = ((n, i, v) for n in nodes for i, v in enumerate(n.inputs) if v not in inside)
+        return list(dict.fromkeys(v for n, i, v in uses if not is_literal(n, i)))
+
+    @property
+    def tensors(self) -> list[Value]:
+        """The operands but for single numbers, which a kernel keeps in registers."""
+        return [v for v in self.operands if not is_number(v)]
 
     @property
     def name(self) -> str:
@@ -78,34 +91,65 @@ class Group:
         nodes = self.body[skip:]
         if not nodes:
             return None
-        recorder = Recorder()
-        values: dict[Value, Tracer] = {}
-        first = (self.nodes[skip] if self.anchor is not None else None) if nodes else None
-        inputs = ([first.outputs[0]] if first is not None else []) + self.operands_after(skip)
-        for i, value in enumerate(inputs):
-            values[value] = recorder.input(f"x{i}", value.dtype)
-        for node in nodes:
-            for value in node.inputs:
-                if value not in values:
-                    values[value] = number(recorder, small_constant(value), value.dtype)
-            assert node.op.scalar is not None
-            attrs = {k: v for k, v in node.attrs.items() if k != "auto_broadcast"}
-            values[node.output] = trace(node.op.scalar, [values[v] for v in node.inputs], attrs)
-        result = values[self.last.output]
-        return Body([v.dtype for v in inputs], [self.last.output.dtype], recorder.lines, [result.name])
+        first = [self.nodes[skip].outputs[0]] if self.anchor is not None else []
+        return trace_nodes(nodes, first + self.operands_after(skip))
 
     def operands_after(self, skip: int) -> list[Value]:
         """The operands that nodes after the first `skip` of the body read."""
-        read = {v for n in self.body[skip:] for v in n.inputs}
-        return [v for v in self.operands if v in read]
+        return self._read(self.body[skip:])
 
 
-def small_constant(value: Value) -> object | None:
-    """The number of a one-element constant, which is printed into the kernel; None for anything else."""
+def trace_nodes(nodes: Sequence[Node], inputs: Sequence[Value]) -> Body:
+    """The bodies of elementwise nodes, one after the other: code from `inputs` to the last node's value."""
+    recorder = Recorder()
+    values: dict[Value, Tracer] = {v: recorder.input(f"x{i}", v.dtype) for i, v in enumerate(inputs)}
+    for node in nodes:
+        assert node.op.scalar is not None
+        attrs = {k: v for k, v in node.attrs.items() if k != "auto_broadcast"}
+        arguments = [
+            number(recorder, one_number(v), v.dtype) if is_literal(node, i) else values[v]
+            for i, v in enumerate(node.inputs)
+        ]
+        values[node.output] = trace(node.op.scalar, arguments, attrs)
+    last = nodes[-1].output
+    return Body([v.dtype for v in inputs], [last.dtype], recorder.lines, [values[last].name])
+
+
+def is_number(value: Value) -> bool:
+    """True for constants of one element."""
     array = value.constant
-    if array is None or array.size != 1 or value.dtype == "string":
-        return None
-    return array.reshape(()).item()
+    return array is not None and array.size == 1 and value.dtype != "string"
+
+
+def one_number(value: Value) -> Any:
+    """The element of a constant that `is_number`."""
+    assert value.constant is not None
+    return value.constant.reshape(()).item()
+
+
+#: Operations whose kernels are made for an integer that they divide by.
+_DIVIDING = frozenset(("Divide", "Mod", "FloorMod"))
+
+
+def is_literal(node: Node, i: int) -> bool:
+    """True when input i of an elementwise node is a number that is printed into the kernel: one that many
+    models share, or an integer divisor. All others are operands, so that a kernel serves any number."""
+    value = node.inputs[i]
+    if not is_number(value):
+        return False
+    if value.dtype == "boolean":
+        return True
+    if ELEMENT_TYPES[value.dtype].kind != "f":
+        return (node.op.name in _DIVIDING and i == 1) or is_common(float(one_number(value)))
+    return is_common(float(one_number(value)))
+
+
+def is_common(number: float) -> bool:
+    """Small whole numbers, powers of two, the limits of bytes, and what is not finite."""
+    if not math.isfinite(number):
+        return True
+    size = abs(number)
+    return size in (127.0, 255.0) or (size <= 8 and size.is_integer()) or math.frexp(size)[0] == 0.5
 
 
 def fuse(graph: Graph, alone: bool = False) -> list[Group]:
@@ -129,6 +173,7 @@ def fuse(graph: Graph, alone: bool = False) -> list[Group]:
             groups.remove(host)
             host.sure = host.sure and symbols.same(host.last.output, node.output)
             host.body.append(node)
+            host.instructions += instructions(node)
         groups.append(host)
         group_of[node] = host
     for group in groups:
@@ -146,6 +191,20 @@ def is_elementwise(node: Node) -> bool:
         and all(v.shape is not None for v in (*node.inputs, *node.outputs))
         and all(v.dtype in NATIVE_TYPES for v in (*node.inputs, *node.outputs))
     )
+
+
+#: (operation, types, attributes) -> instructions of its body
+_instructions: dict[tuple, int] = {}
+
+
+def instructions(node: Node) -> int:
+    """How many instructions the body of an elementwise node has."""
+    key = (node.op.name, node.op.opset, tuple(v.dtype for v in node.inputs), repr(node.attrs))
+    known = _instructions.get(key)
+    if known is None:
+        read = [v for i, v in enumerate(node.inputs) if not is_literal(node, i)]
+        known = _instructions[key] = len(trace_nodes([node], list(dict.fromkeys(read))).lines)
+    return known
 
 
 def is_undecided(node: Node) -> bool:
@@ -172,7 +231,9 @@ def _host_group(node: Node, group_of: dict, uses: dict, order: dict) -> Group | 
             continue
         if not same_shape(value, node.output) or len(group.body) >= LONGEST_BODY:
             continue
-        if group.anchor is None and len(group.operands) + len(node.inputs) > MOST_OPERANDS:
+        if group.body and group.instructions + instructions(node) > MOST_INSTRUCTIONS:
+            continue
+        if group.anchor is None and len(group.tensors) + len(node.inputs) > MOST_OPERANDS:
             continue
         if best is None or _rank(group, order) > _rank(best, order):
             best = group

@@ -15,7 +15,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import OUTER, turn_kernel
-from ovjit.compiler.fuse import Group, is_undecided
+from ovjit.compiler.fuse import Group, is_number, is_undecided
 from ovjit.compiler.plan import Constants, Planner, ceil_div, overwritable, split
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Value
@@ -153,7 +153,9 @@ class Elementwise(Lowering):
         self.kernels = (self.kernel,)
 
     def _mode(self, value: Value) -> str:
-        """ "s" where the innermost dimension of the loop is surely one element of this operand."""
+        """ "n" for numbers, "s" where the innermost dimension is surely one element of it, else "v"."""
+        if is_number(value):
+            return "n"
         lead = self.rank - len(value.shape)
         for axis in reversed(self.order):
             extent = self.out.shape[axis]
@@ -199,7 +201,10 @@ def plan_elementwise(
     """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks."""
     if out.count == 0:
         return
-    views = [*inputs, out]
+    numbers = {f"x{i}p": v.ptr for i, (v, m) in enumerate(zip(inputs, modes, strict=True)) if m == "n"}
+    names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
+    views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), out]
+    wide = modes.replace("n", "") + "v"
     order = sorted(range(len(out.shape)), key=lambda a: (-abs(out.strides[a]), a))
     extents, strides = merge_dims(
         [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
@@ -208,7 +213,7 @@ def plan_elementwise(
     sizes = [v.itemsize for v in views]
     if not extents:
         extents, strides = [1], [[size] for size in sizes]
-    at = _innermost(extents, strides, sizes, modes)
+    at = _innermost(extents, strides, sizes, wide)
     inner = extents.pop(at)
     steps = [s.pop(at) for s in strides]
     rows = product(extents)
@@ -225,20 +230,19 @@ def plan_elementwise(
         # more dimensions than the kernel has: one step for each index of the slowest
         axis = next(a for a in order if out.shape[a] != 1)
         for i in range(out.shape[axis]):
-            parts = [v.slice(axis, i, 1) for v in views]
-            plan_elementwise(planner, kernel, modes, parts[:-1], parts[-1], operations, type)
+            parts = [v if m == "n" else v.slice(axis, i, 1) for v, m in zip(inputs, modes, strict=True)]
+            plan_elementwise(planner, kernel, modes, parts, out.slice(axis, i, 1), operations, type)
         return
     extents = [1] * (outer - len(extents)) + extents
     strides = [[0] * (outer - len(s)) + s for s in strides]
-    wanted = [{"v": size, "s": 0}[m] for m, size in zip(modes + "v", sizes, strict=True)]
+    wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
     general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
     if inner == 1:
         # a row of one element: what "v" reads is right for any stride, "s" too
         general = False
     per_chunk = split(rows, inner * work * (8 if general else 1) * 4)
-    values: dict[str, Any] = {"general": general, "n": inner, "rows": rows, "per_chunk": per_chunk}
-    for i, view in enumerate(views):
-        name = f"x{i}" if i < len(inputs) else f"y{i - len(inputs)}"
+    values: dict[str, Any] = {"general": general, "n": inner, "rows": rows, "per_chunk": per_chunk, **numbers}
+    for i, (name, view) in enumerate(zip(names, views, strict=True)):
         values[f"{name}p"] = view.ptr
         values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
     values |= {f"d{d}": e for d, e in enumerate(extents)}
@@ -246,11 +250,11 @@ def plan_elementwise(
 
 
 def _innermost(
-    extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], modes: str
+    extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], wide: str
 ) -> int:
     """The dimension that runs in vectors: the last one, unless its short rows are not contiguous anyway."""
     last = len(extents) - 1
-    wanted = [{"v": size, "s": 0}[m] for m, size in zip(modes + "v", sizes, strict=True)]
+    wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
     if extents[last] >= 16 or all(s[last] == w for s, w in zip(strides, wanted, strict=True)):
         return last
     return max(range(len(extents)), key=lambda i: (min(extents[i], 64), i))

@@ -24,7 +24,7 @@ ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
 
 @functools.lru_cache(512)
 def _frame(operands: str) -> Frame:
-    """`operands` has one letter an epilogue operand: p pixel, s scalar (both by pixel), c channel."""
+    """`operands` has one letter an epilogue operand: p by pixel, c shared by all pixels."""
     frame = Frame().pointers("x", "w", "b", "y")
     for i, kind in enumerate(operands):
         frame.pointers(f"e{i}")
@@ -39,7 +39,7 @@ def _frame(operands: str) -> Frame:
 def tile_kernel(name: str, epilogue: Epilogue, isa: Isa, form: Format = F32) -> Kernel:
     """The driver for one epilogue and format. Everything else about the problem is in its arguments."""
     rows = ROWS[isa.name]
-    letters = "".join({"pixel": "p", "scalar": "s", "channel": "c"}[o.kind] for o in epilogue.operands)
+    letters = "".join("c" if o.shared else "p" for o in epilogue.operands)
     frame = _frame(letters)
     width = tile_width(isa)
     out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
@@ -59,11 +59,11 @@ def tile_kernel(name: str, epilogue: Epilogue, isa: Isa, form: Format = F32) -> 
         "    x += group * x_g",
         "    w += group * w_g",
         "    y += group * y_g",
-        *(f"    e{n} += group * e{n}_g" for n, o in enumerate(epilogue.operands) if o.kind != "channel"),
+        *(f"    e{n} += group * e{n}_g" for n, o in enumerate(epilogue.operands) if not o.shared),
     ]
     # addresses go on by a pixel's stride and are worked out anew where a row ends
     walked = [("x", 0), ("y", 1)]
-    walked += [(f"e{n}", o.where) for n, o in enumerate(epilogue.operands) if o.kind != "channel"]
+    walked += [(f"e{n}", o.where) for n, o in enumerate(epilogue.operands) if not o.shared]
     fresh = [f"{name}_at = {name} + img * {name}_n + i * {name}_h + j * {name}_w" for name, _ in walked]
     out += ["    " + line for line in fresh]
     out += [
@@ -87,7 +87,7 @@ def tile_kernel(name: str, epilogue: Epilogue, isa: Isa, form: Format = F32) -> 
         f"            valid = outs - c * {width}",
     ]
     bias = "b + (group * panels + c) * b_step"
-    channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.kind == "channel")
+    channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.shared)
     call = (
         f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * c_g + c * {width}, valid, "
         f"ahead + c * w_panel, ahead_step{channels})"

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.fuse import Group
+from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, overwritable
 from ovjit.compiler.views import Layout, Ptr, View
@@ -104,7 +104,12 @@ class Tiled(Lowering):
         return 1
 
     def _kind(self, value: Value) -> str:
+        """How the epilogue reads `value`, see `Operand`."""
+        if is_number(value):
+            return "number"
         rank = len(self.out.shape)
+        if not rank:
+            return "scalar"
         shape = (1,) * (rank - len(value.shape)) + tuple(value.shape)
         axis = self.channel_axis % rank
         if shape[axis] == 1 and self.out.shape[axis] != 1:
@@ -159,10 +164,12 @@ class Tiled(Lowering):
     def operand_view(self, planner: Planner, value: Value, kind: str) -> View:
         """The operand broadcast to the output's shape; channels adjacent where the kernel loads vectors."""
         view = planner.view(value)
+        if kind == "number":
+            return view
         rank = len(self.out.shape)
         axis = self.channel_axis % max(rank, 1) - (rank - len(view.shape))
         shape = planner.shape(self.out)
-        if kind != "scalar" and axis >= 0 and shape[self.channel_axis] > 1:
+        if kind != "scalar" and axis >= 0 and shape and shape[self.channel_axis] > 1:
             order = [a for a in range(len(view.shape)) if a != axis] + [axis]
             if view.shape[axis] == 1:  # an open dimension: what was to be a vector is one element
                 view = planner.repeated(value, axis, shape[self.channel_axis], Layout(order))
@@ -179,7 +186,7 @@ class Tiled(Lowering):
         reads = []
         for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
             view = self.operand_view(planner, value, operand.kind)
-            if operand.kind != "channel":
+            if not operand.shared:
                 view = part(view)
                 strides = self.along(view, axes)
                 values |= {f"e{i}_{letter}": stride for letter, stride in zip("nhwg", strides, strict=False)}

@@ -27,7 +27,7 @@ TABLE = 16
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k;
 #: first channel; valid channels; what to prefetch and by how many bytes to go on there at each k; then one
-#: address for each channel operand.
+#: address for each operand that pixels share.
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 
 
@@ -42,7 +42,7 @@ def make_tile(isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Forma
 
     name = f"tile_{rows}_{vectors}"
     text = _Tile(isa, rows, vectors, epilogue, form).text(name)
-    count = len(ARGUMENTS) + epilogue.channel_operands
+    count = len(ARGUMENTS) + epilogue.shared_operands
     return parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
 
 
@@ -81,16 +81,12 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
         ),
     }
 
-    def splat(b: ir.IRBuilder, p: ir.Value, elem: str) -> ir.Value:
-        one = b.load(simd.pointer(b, p, simd.memory_ir(elem)), align=simd.SIZE[elem])
-        return simd.broadcast(b, simd.from_memory(b, one, elem), lanes)
-
     for elem in {o.dtype for o in epilogue.operands}:
         kind = simd.vec(elem, lanes).ir
         load = functools.partial(simd.load_vector, elem=elem, lanes=lanes)
         out |= inline_function(f"load_{elem}", kind, [i64], load)
         out |= inline_function(f"load_{elem}_m", kind, [i64, i64], lambda b, p, n, load=load: load(b, p, n=n))
-        out |= inline_function(f"splat_{elem}", kind, [i64], lambda b, p, elem=elem: splat(b, p, elem))
+        out |= inline_function(f"splat_{elem}", kind, [i64], lambda b, p, elem=elem: simd.splat(b, p, elem, lanes))
     out["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
     return out
 
@@ -113,7 +109,7 @@ class _Tile:
         self.names = 0
 
     def text(self, name: str) -> str:
-        arguments = [*ARGUMENTS, *(f"channel{i}" for i in range(self.epilogue.channel_operands))]
+        arguments = [*ARGUMENTS, *(f"shared{i}" for i in range(self.epilogue.shared_operands))]
         head = ", ".join(f"i64 %{argument}" for argument in arguments)
         self.say(f"define fastcc void @{name}({head}) noinline nounwind {{", "entry:")
         self.say("%tp = inttoptr i64 %table to ptr", "%bp = inttoptr i64 %bias to ptr")
@@ -226,24 +222,31 @@ class _Tile:
         def load(base: str, v: int, elem: str) -> str:
             return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}(i64 {at(base, v, elem)}{left[v]})")
 
-        shared = {
-            (o.where, v): load(f"%channel{o.where}", v, o.dtype)
-            for o in self.epilogue.operands
-            for v in range(self.vectors)
-            if o.kind == "channel"
-        }
+        def splat(base: str, elem: str) -> str:
+            return self.new(f"call {self.kinds[elem]} @splat_{elem}(i64 {base})")
+
+        shared: dict[tuple[int, int], str] = {}
+        for o in self.epilogue.operands:
+            if o.kind == "number":
+                shared |= dict.fromkeys(
+                    ((o.where, v) for v in range(self.vectors)), splat(f"%shared{o.where}", o.dtype)
+                )
+            elif o.kind == "channel":
+                shared |= {
+                    (o.where, v): load(f"%shared{o.where}", v, o.dtype) for v in range(self.vectors)
+                }
         results = {}
         for m in range(self.rows):
-            bases = [entry(o.where, m) if o.kind != "channel" else "" for o in self.epilogue.operands]
+            bases = ["" if o.shared else entry(o.where, m) for o in self.epilogue.operands]
             for v in range(self.vectors):
                 arguments = [f"{self.acc} %i.{m}.{v}"]
                 for o, base in zip(self.epilogue.operands, bases, strict=True):
-                    if o.kind == "channel":
+                    if o.shared:
                         value = shared[o.where, v]
                     elif o.kind == "pixel":
                         value = load(base, v, o.dtype)
                     else:
-                        value = self.new(f"call {self.kinds[o.dtype]} @splat_{o.dtype}(i64 {base})")
+                        value = splat(base, o.dtype)
                     arguments.append(f"{self.kinds[o.dtype]} {value}")
                 results[m, v] = self.new(f"call {self.out} @epilogue({', '.join(arguments)})")
         for m in range(self.rows):

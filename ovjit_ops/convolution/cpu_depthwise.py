@@ -31,7 +31,7 @@ def depthwise_kernel(
     frame = Frame().pointers("x", "w", "b", "y")
     for n, operand in enumerate(epilogue.operands):
         frame.pointers(f"e{n}")
-        if operand.kind != "channel":
+        if not operand.shared:
             frame.integers(f"e{n}_n", f"e{n}_h", f"e{n}_w")
     frame.integers("x_n", "x_i", "x_a", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "c", "rows", "per_chunk")
     body = epilogue.body or Body(["f32"], [epilogue.out], [], ["x0"])
@@ -40,11 +40,14 @@ def depthwise_kernel(
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     src += [f"    # {line}" for line in epilogue.text().splitlines()]
     src += [frame.prologue(), *(f"    {k} = {e}" for k, e in constants.values())]
+    for n, operand in enumerate(epilogue.operands):
+        if operand.kind == "number":
+            src += [f"    x{n + 1} = splat_{operand.dtype}(e{n})"]
     src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
     src += ["        img = row // oh", "        i = row % oh", "        source = x + img * x_n + i * x_i"]
     src += ["        target = y + img * y_n + i * y_h"]
     for n, operand in enumerate(epilogue.operands):
-        if operand.kind != "channel":
+        if not operand.shared:
             src += [f"        r{n} = e{n} + img * e{n}_n + i * e{n}_h"]
     src += ["        k = 0", "        while k < c:", "            left = c - k"]
     block = f"w + k * {kh * kw * 4}"

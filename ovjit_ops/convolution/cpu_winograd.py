@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ovjit import debug
-from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
@@ -128,7 +128,7 @@ def make_input_transform(isa: Isa, m: int) -> Any:
 
 
 def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
-    """winograd_out(table, planes, plane, bias, channel, left, channel operands...): planes -> m*m pixels.
+    """winograd_out(table, planes, plane, bias, channel, left, shared operands...): planes -> m*m pixels.
 
     The table's row 1 has the addresses of the pixels, the rows from 2 on those of pixel operands.
     """
@@ -155,17 +155,18 @@ def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
             base = b.load(b.gep(simd.pointer(b, table, i64), [i64(row * TABLE + pixel)]), align=8)
             return b.add(base, b.mul(channel, i64(simd.SIZE[elem])))
 
-        shared = {
-            o.where: simd.load_vector(
-                b, b.add(channels[o.where], b.mul(channel, i64(simd.SIZE[o.dtype]))), o.dtype, isa.lanes, left
-            )
-            for o in epilogue.operands
-            if o.kind == "channel"
-        }
+        def load_shared(o: Operand) -> Any:
+            base = channels[o.where]
+            if o.kind == "number":
+                return simd.splat(b, base, o.dtype, isa.lanes)
+            here = b.add(base, b.mul(channel, i64(simd.SIZE[o.dtype])))
+            return simd.load_vector(b, here, o.dtype, isa.lanes, left)
+
+        shared = {o.where: load_shared(o) for o in epilogue.operands if o.shared}
         for pixel in range(m * m):
             loaded = []
             for o in epilogue.operands:
-                if o.kind == "channel":
+                if o.shared:
                     loaded.append(shared[o.where])
                 elif o.kind == "pixel":
                     loaded.append(
@@ -173,13 +174,12 @@ def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
                     )
                 else:
                     base = b.load(b.gep(simd.pointer(b, table, i64), [i64(o.where * TABLE + pixel)]), align=8)
-                    one = b.load(simd.pointer(b, base, simd.memory_ir(o.dtype)), align=simd.SIZE[o.dtype])
-                    loaded.append(simd.broadcast(b, simd.from_memory(b, one, o.dtype), isa.lanes))
+                    loaded.append(simd.splat(b, base, o.dtype, isa.lanes))
             value = b.fadd(result[pixel // m][pixel % m], offset)
             value = epilogue.emit_ir(b, value, loaded, isa.lanes)
             simd.store_vector(b, address(1, pixel, epilogue.out), value, epilogue.out, left)
 
-    return _intrinsic("winograd_out", 6 + epilogue.channel_operands, body)
+    return _intrinsic("winograd_out", 6 + epilogue.shared_operands, body)
 
 
 @functools.cache
@@ -218,12 +218,12 @@ def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
     frame = Frame().pointers("v", "b", "y")
     for i, operand in enumerate(epilogue.operands):
         frame.pointers(f"e{i}")
-        if operand.kind != "channel":
+        if not operand.shared:
             frame.integers(f"e{i}_n", f"e{i}_h", f"e{i}_w")
     frame.integers(
         "y_n", "y_h", "y_w", "oh", "ow", "th", "tw", "c", "tiles", "tile_bytes", "plane", "per_chunk"
     )
-    channels = "".join(f", e{i}" for i, o in enumerate(epilogue.operands) if o.kind == "channel")
+    channels = "".join(f", e{i}" for i, o in enumerate(epilogue.operands) if o.shared)
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     src += [f"    # {line}" for line in epilogue.text().splitlines()]
     src += [frame.prologue(), f"    dump = scratch + {TABLE_BYTES}"]
@@ -245,7 +245,7 @@ def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
     src += ["                else:", "                    r = top", "                    s = left"]
     src += [f"                    st_i64(at + {TABLE * 8}, dump)"]
     for i, operand in enumerate(epilogue.operands):
-        if operand.kind != "channel":
+        if not operand.shared:
             address = f"e{i} + img * e{i}_n + r * e{i}_h + s * e{i}_w"
             src += [f"                st_i64(at + {operand.where * TABLE * 8}, {address})"]
     src += ["                j += 1", "            i += 1", "        k = 0", "        while k < c:"]

@@ -17,7 +17,7 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
-from ovjit.compiler.fuse import Group
+from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View
@@ -114,7 +114,8 @@ class Product(Tiled):
 
     def _kind(self, value: Value) -> str:
         """Where the right-hand side is a list, the output's last dimension is the rows, not the columns."""
-        return "scalar" if len(self.node.inputs[1].shape) == 1 else super()._kind(value)
+        row = len(self.node.inputs[1].shape) == 1 and not is_number(value)
+        return "scalar" if row else super()._kind(value)
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
@@ -192,7 +193,7 @@ class Product(Tiled):
 
     def _pixel_operands(self) -> list[tuple[Value, Operand]]:
         return [
-            (v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if o.kind != "channel"
+            (v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if not o.shared
         ]
 
     def _matrix(self, planner: Planner, which: int, transpose: bool, vector_axis: int) -> View:

@@ -101,14 +101,19 @@ class Body:
 class Operand(NamedTuple):
     """What an epilogue reads besides the accumulator.
 
-    kind: "pixel" (vector at a pixel's own address), "scalar" (one element at a pixel's own address) or
-    "channel" (vector at an address shared by all pixels). where: row of the address table, or index among
-    channel operands.
+    kind: "pixel" (vector at a pixel's own address), "scalar" (one element at a pixel's own address),
+    "channel" (vector at an address shared by all pixels) or "number" (one element for all). where: row of the
+    address table, or index among the shared operands.
     """
 
     kind: str
     where: int
     dtype: str
+
+    @property
+    def shared(self) -> bool:
+        """True when all pixels read it at one address."""
+        return self.kind in ("channel", "number")
 
 
 class Epilogue:
@@ -118,17 +123,17 @@ class Epilogue:
         self.body = body
         self.out = out
         self.operands: list[Operand] = []
-        rows, channels = 2, 0  # rows 0 and 1 of the table are input and output
+        rows, shared = 2, 0  # rows 0 and 1 of the table are input and output
         for i, kind in enumerate(kinds):
             dtype = body.inputs[i + 1] if body else "f32"
-            if kind == "channel":
-                self.operands.append(Operand(kind, channels, dtype))
-                channels += 1
+            if kind in ("channel", "number"):
+                self.operands.append(Operand(kind, shared, dtype))
+                shared += 1
             else:
                 self.operands.append(Operand(kind, rows, dtype))
                 rows += 1
         self.table_rows = rows
-        self.channel_operands = channels
+        self.shared_operands = shared
 
     def text(self) -> str:
         kinds = ", ".join(f"{o.kind} {o.dtype}" for o in self.operands)

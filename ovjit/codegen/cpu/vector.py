@@ -277,6 +277,11 @@ def hidden(builder: ir.IRBuilder, n: ir.Value) -> ir.Value:
     return builder.asm(ir.FunctionType(n.type, [n.type]), "", "=r,0", [n], False)
 
 
+def splat(builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int) -> ir.Value:
+    """The one element at `address` in all lanes."""
+    return broadcast(builder, _load_scalar(builder, address, elem), lanes)
+
+
 def store_vector(
     builder: ir.IRBuilder, address: ir.Value, v: ir.Value, elem: str, n: ir.Value | None = None
 ) -> None:
@@ -553,9 +558,7 @@ class Namespace(dict):
                 lambda b, p, v, n: store_vector(b, p, v, elem, n),
             )
         if operation == "splat":
-            return _make(
-                name, signature(kind, address), lambda b, p: broadcast(b, _load_scalar(b, p, elem), lanes)
-            )
+            return _make(name, signature(kind, address), lambda b, p: splat(b, p, elem, lanes))
         if operation == "spread":
             return _make(name, signature(kind, scalar), lambda b, x: broadcast(b, x, lanes))
         if operation == "gather":
