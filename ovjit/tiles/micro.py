@@ -86,7 +86,8 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
         load = functools.partial(simd.load_vector, elem=elem, lanes=lanes)
         out |= inline_function(f"load_{elem}", kind, [i64], load)
         out |= inline_function(f"load_{elem}_m", kind, [i64, i64], lambda b, p, n, load=load: load(b, p, n=n))
-        out |= inline_function(f"splat_{elem}", kind, [i64], lambda b, p, elem=elem: simd.splat(b, p, elem, lanes))
+        splat = functools.partial(simd.splat, elem=elem, lanes=lanes)
+        out |= inline_function(f"splat_{elem}", kind, [i64], splat)
     out["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
     return out
 
