@@ -51,6 +51,7 @@ SUMS = (
     "ROI",
     "PSROI",
     "Einsum",
+    "GroupedMatMul",
     "ScaledDot",
     "LSTM",
     "GRU",

@@ -72,7 +72,7 @@ def test_inference_foretells_the_reference(record):
             assert len(told) == len(outputs), where
             for kind, array in zip(told, outputs, strict=True):
                 assert fits(kind, array), f"{where}: {kind}, but {array.dtype}{array.shape}"
-                if record.name not in ("NonZero",):
+                if record.name not in DATA_SHAPED:
                     assert is_static(kind.shape), where
                 if kind.value is not None:
                     np.testing.assert_array_equal(kind.value, array, err_msg=where)
@@ -105,6 +105,13 @@ def test_inference_of_open_shapes_holds_the_reference(record):
 
 # --- the real OpenVINO
 
+
+def _empty_last_bag(inputs, attrs):
+    return (inputs[2] >= len(inputs[1])).any()
+
+
+#: Operations that make as much as the data says.
+DATA_SHAPED = ("NonZero", "Unique", "StringTensorUnpack", "SparseFillEmptyRows")
 #: (operation, why, which samples): not compared. None stands for all samples.
 DEVIATIONS = {
     "AvgPool": (
@@ -127,6 +134,18 @@ DEVIATIONS = {
         lambda inputs, attrs: len(inputs) > 2 and -1 in inputs[2],
     ),
     "IRDFT": ("refuses -1 in signal_size", lambda inputs, attrs: len(inputs) > 2 and -1 in inputs[2]),
+    "Unique": (
+        "does not see that slices along another axis than the first are equal",
+        lambda inputs, attrs: len(inputs) > 1 and inputs[0].ndim > 1 and int(inputs[1]) > 0,
+    ),
+    "SearchSorted": ("gives anything for an empty sequence", lambda inputs, attrs: not inputs[0].size),
+    "EmbeddingBagOffsets": ("reads behind the indices for a last bag that is empty", _empty_last_bag),
+    "EmbeddingBagOffsetsSum": ("reads behind the indices for a last bag that is empty", _empty_last_bag),
+    "Multinomial": (
+        "draws from a stream that is not specified",
+        lambda inputs, attrs: not attrs["with_replacement"],
+    ),
+    "ErfInv": ("is good for 4 digits where it computes vectors", lambda inputs, attrs: inputs[0].size >= 8),
     "AUGRUSequence": (
         "takes only full sequences",
         lambda inputs, attrs: (inputs[2] < inputs[0].shape[1]).any(),
@@ -147,14 +166,17 @@ def real_outputs(core, record, inputs, attrs):
     constants = {
         i for i, x in enumerate(inputs) if i > 0 and x.ndim <= 1 and x.size and _steers(record, inputs, i)
     }
+    constants |= {1} if record.name == "GroupedMatMul" else set()  # it takes no others
     parameters, ports = [], []
     for i, x in enumerate(inputs):
         if i in constants:
             ports.append(opset.constant(x).output(0))
         else:
-            parameters.append(opset.parameter(list(x.shape), dtype=x.dtype.type))
+            kind = openvino.Type.string if x.dtype == object else x.dtype.type
+            parameters.append(opset.parameter(list(x.shape), dtype=kind))
             ports.append(parameters[-1].output(0))
     values = [x for i, x in enumerate(inputs) if i not in constants]
+    values = [x.astype(str) if x.dtype == object else x for x in values]
     listed = {XML_NAMES.get(k, k): list(v) if isinstance(v, tuple) else v for k, v in attrs.items()}
     if record.plugin:
         model, values = _from_ir(core, record, inputs, attrs)
@@ -205,7 +227,7 @@ def _steers(record, inputs, i):
 @pytest.mark.parametrize("record", PUBLIC, ids=[f"{r.name}-{r.opset}" for r in PUBLIC])
 def test_reference_agrees_with_openvino(core, record):
     types = types_of(record)
-    dtype = next(t for t in ("f32", "i32", "boolean") if t in types)
+    dtype = next(t for t in ("f32", "i32", "boolean", types[0]) if t in types)
     _, skipped = DEVIATIONS.get(record.name, ("", lambda inputs, attrs: False))
     compared = 0
     for inputs, attrs in samples_of(record, dtype):
@@ -215,7 +237,10 @@ def test_reference_agrees_with_openvino(core, record):
         ours = record.evaluate(inputs, record.check_attributes(attrs))
         theirs = real_outputs(core, record, inputs, attrs)
         for mine, real in zip(ours, theirs, strict=True):
-            assert mine.shape == real.shape and mine.dtype == real.dtype, where
+            assert mine.shape == real.shape and (mine.dtype == real.dtype or real.dtype.kind == "U"), where
+            if real.dtype.kind == "U":
+                assert mine.tolist() == real.tolist(), where
+                continue
             # a transform's error is one of its largest elements: OpenVINO sums in f32
             scale = max(1.0, np.abs(real).max(initial=0)) if record.name.endswith("FT") else 1.0
             np.testing.assert_allclose(mine, real, rtol=3e-5, atol=3e-5 * scale, err_msg=where)

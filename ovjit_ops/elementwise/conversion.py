@@ -13,11 +13,11 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import check
-from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
-from ovjit.graph.op import DType, Int, Str, TensorType, op
+from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
+from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
 from ovjit.graph.shapes import broadcast
 from ovjit_ops.common.values import in_f32, propagate
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import REALS, random_array, unary
 
 CONVERTIBLE = [*"f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()]
 WIDE = frozenset(("i64", "u64", "u32"))
@@ -97,8 +97,6 @@ class ConvertLike:
         return out if like.dtype == "dynamic" else propagate(out, lambda x: convert(x, like.dtype), data)
 
     def ref(data, like):
-        from ovjit.graph.dtypes import from_numpy
-
         return convert(data, from_numpy(like.dtype))
 
     def expand(b, node, inputs):
@@ -109,6 +107,145 @@ class ConvertLike:
     def samples(rng, dtype="f32"):
         for to in ("i32", "f32", "u8", "boolean"):
             yield [random_array(rng, (2, 17), dtype, (0, 100)), random_array(rng, (3,), to)], {}
+
+
+def _identity(x: Any) -> Any:
+    return x
+
+
+unary("Identity", _identity, _identity, opset=16, types=CONVERTIBLE, builder={"node": "data"})
+
+
+def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_target: str) -> str:
+    """The element type that two of them have in common. Raises ModelError where there is no safe one."""
+    x, y = a.dtype, b.dtype
+    if "dynamic" in (x, y):
+        return "dynamic"
+    if x == y:
+        return x
+    rows = ELEMENT_TYPES[x], ELEMENT_TYPES[y]
+    for row in rows:
+        check(row.kind in "fiub", f"{row.name} cannot be promoted")
+    common = _common(rows[0], rows[1], unsafe, u64_target)
+    if scalars and a.rank is not None and b.rank is not None and (a.rank == 0) != (b.rank == 0):
+        # the scalar follows the tensor, unless it is of a higher kind: boolean, integer, float
+        level = ["b", "i", "f"]
+        kinds = ["i" if row.kind == "u" else row.kind for row in rows]
+        scalar, tensor = (0, 1) if a.rank == 0 else (1, 0)
+        if level.index(kinds[scalar]) <= level.index(kinds[tensor]):
+            target = rows[tensor].name
+        elif kinds[scalar] == "f":
+            target = rows[scalar].name
+        else:
+            target = common if common else rows[scalar].name
+        check(
+            unsafe or target == common,
+            f"the scalar of {x}, {y} cannot be promoted as PyTorch does by safe rules; set promote_unsafe",
+        )
+        return target
+    check(common is not None, f"{x} and {y} have no safe common type; set promote_unsafe")
+    return str(common)
+
+
+def _common(a: Any, b: Any, unsafe: bool, u64_target: str) -> str | None:
+    """None where only an unsafe type would do."""
+    if a.kind == "b":
+        return str(b.name)
+    if b.kind == "b":
+        return str(a.name)
+    if a.kind == b.kind == "f":
+        if {a.name, b.name} == {"bf16", "f16"}:
+            return "f32"
+        wide = a if a.bits > b.bits else b
+        return str(wide.name)
+    if "f" in (a.kind, b.kind):
+        real = a if a.kind == "f" else b
+        return str(real.name) if unsafe else None
+    if a.kind == b.kind:
+        return str((a if a.bits > b.bits else b).name)
+    unsigned, signed = (a, b) if a.kind == "u" else (b, a)
+    if signed.bits > unsigned.bits:
+        return str(signed.name)
+    if unsigned.bits < 64:
+        return f"i{max(signed.bits, unsigned.bits * 2)}" if unsafe else None
+    return u64_target if unsafe else None
+
+
+@op("ConvertPromoteTypes", opset=14, types=CONVERTIBLE)
+class ConvertPromoteTypes:
+    """Two tensors in the element type that they have in common."""
+
+    def infer(
+        left_node, right_node, *, promote_unsafe: Bool = False, pytorch_scalar_promotion: Bool = False,
+        u64_integer_promotion_target: DType = "f32",
+    ):  # fmt: skip
+        to = promoted(
+            left_node, right_node, promote_unsafe, pytorch_scalar_promotion, u64_integer_promotion_target
+        )
+        return TensorType(to, left_node.shape), TensorType(to, right_node.shape)
+
+    def ref(left, right, **attrs):
+        a, b = (TensorType(from_numpy(x.dtype), x.shape) for x in (left, right))
+        to = promoted(a, b, *(attrs[k] for k in _PROMOTION))
+        return convert(left, to), convert(right, to)
+
+    def expand(b, node, inputs):
+        """ConvertPromoteTypes(x, y) -> Convert(x), Convert(y)"""
+        attrs = {"destination_type": node.output.dtype}
+        return [b.add("Convert", [x], attrs, origins=node.origins).output for x in inputs]
+
+    def samples(rng, dtype="f32"):
+        for to, unsafe in (("f32", True), ("i32", True), ("u8", True), ("boolean", False), (dtype, False)):
+            for shape in ((7,), ()):
+                attrs = {"promote_unsafe": unsafe, "pytorch_scalar_promotion": unsafe and to == "f32",
+                         "u64_integer_promotion_target": "f32"}  # fmt: skip
+                x, y = random_array(rng, (2, 3), dtype, (0, 9)), random_array(rng, shape, to, (0, 9))
+                yield [x, y], attrs
+
+
+_PROMOTION = ("promote_unsafe", "pytorch_scalar_promotion", "u64_integer_promotion_target")
+
+
+@op("FakeConvert", opset=13, types=REALS)
+class FakeConvert:
+    """Data as an 8-bit float type would hold it, scaled, shifted, saturated, rounded (through f16) and back."""
+
+    def infer(data, scale, shift=None, *, destination_type: DType = "f8e4m3"):
+        kinds = ("f8e4m3", "f8e5m2")
+        check(
+            destination_type in kinds,
+            f"destination_type is one of {', '.join(kinds)}, not {destination_type}",
+        )
+        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        for name, x in (("scale", scale), ("shift", shift)):
+            if x is None:
+                continue
+            check(
+                x.dtype == data.dtype or "dynamic" in (x.dtype, data.dtype), f"{name} {x} differs from {data}"
+            )
+            if data.shape is not None and x.shape is not None:
+                whole = broadcast(data.shape, x.shape)
+                check(
+                    whole is not None and len(whole) == len(data.shape), f"{name} {x} is larger than {data}"
+                )
+        return TensorType(data.dtype, data.shape)
+
+    def ref(data, scale, shift=None, *, destination_type="f8e4m3"):
+        kind = numpy_dtype(destination_type)
+        high = 448.0 if destination_type == "f8e4m3" else 57344.0
+        wide = [x.astype(np.float32) if x.dtype.itemsize < 4 else x for x in (data, scale)]
+        offset = 0 if shift is None else shift.astype(wide[0].dtype)
+        moved = wide[0] * wide[1] - offset
+        held = np.clip(moved, -high, high).astype(np.float16).astype(kind).astype(wide[0].dtype)
+        return ((held + offset) / wide[1]).astype(data.dtype)
+
+    def samples(rng, dtype="f32"):
+        for shape, other in (((7,), ()), ((3, 17), (17,)), ((2, 3, 4), (3, 1)), ((1000,), (1,))):
+            for kind in ("f8e4m3", "f8e5m2"):
+                data = random_array(rng, shape, dtype, (-400, 400))
+                scale = random_array(rng, other, dtype, (0.5, 2))
+                yield [data, scale], {"destination_type": kind}
+                yield [data, scale, random_array(rng, other, dtype, (-1, 1))], {"destination_type": kind}
 
 
 def _fake_quantize(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):

@@ -37,6 +37,7 @@ binary(
 binary("LogicalAnd", np.logical_and, lambda x, y: x & y, types=BOOLEAN, result="boolean")
 binary("LogicalOr", np.logical_or, lambda x, y: x | y, types=BOOLEAN, result="boolean")
 binary("LogicalXor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean")
+binary("Xor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean", builder_since=99)
 binary("BitwiseAnd", np.bitwise_and, lambda x, y: x & y, opset=13, types=BITS)
 binary("BitwiseOr", np.bitwise_or, lambda x, y: x | y, opset=13, types=BITS)
 binary("BitwiseXor", np.bitwise_xor, lambda x, y: x ^ y, opset=13, types=BITS)

@@ -249,48 +249,86 @@ class GatherND8:
     samples = _gather_nd_samples
 
 
-@op("OneHot", opset=1, types=["i32", "i64"])
-class OneHot:
+def _infer_one_hot(indices, depth, on_value, off_value, axis):
+    check_index_type(indices)
+    check(on_value.dtype == off_value.dtype, f"{on_value} and {off_value} differ in element type")
+    count = known_scalar(depth, "depth")
+    check(count is None or count >= 1, f"depth {count} should be positive")
+    if indices.shape is None:
+        return TensorType(on_value.dtype, None)
+    place = normalize_axis(axis, len(indices.shape) + 1)
+    new = ANY if count is None else count
+    return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
+
+
+def _one_hot(indices, depth, on_value, off_value, *, axis, negative_indices_mode="ignore_negative"):
+    place = normalize_axis(axis, indices.ndim + 1)
+    count = int(depth.reshape(()))
+    check(count >= 0, f"depth {count} should not be negative")
+    if negative_indices_mode == "normalize":
+        indices = np.where(indices < 0, indices + count, indices)
+    at = np.arange(count).reshape((count,) + (1,) * (indices.ndim - place))
+    hit = np.expand_dims(indices, place) == at
+    return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
+
+
+def _expand_one_hot(b, node, inputs):
+    """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)
+
+    Where negative indices count from the end, depth is added to them first.
+    """
+    indices, depth, on, off = inputs
+    known = depth.type.value
+    if indices.shape is None or known is None or known.reshape(-1)[0] > MOST_DEPTH:
+        return None
+    count = int(known.reshape(-1)[0])
+    rank = len(indices.shape) + 1
+    place = normalize_axis(node.attrs["axis"], rank)
+    w = Writer(b, node)
+    if node.attrs.get("negative_indices_mode") == "normalize":
+        indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
+    at = np.arange(count, dtype=_INDEX[indices.dtype])
+    hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
+    return [w("Select", hit, on, off)]
+
+
+def _one_hot_samples(variants):
+    def samples(rng: np.random.Generator, dtype: str = "i64"):
+        on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
+        for variant in variants:
+            for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
+                low = -depth - 1 if len(variants) > 1 else -1
+                index = np.asarray(rng.integers(low, depth + 1, shape), dtype=_INDEX[dtype])
+                yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis, **variant}
+
+    return samples
+
+
+@op("OneHot", opset=1, types=["i32", "i64"], expand=_expand_one_hot)
+class OneHot1:
     """on_value where the new dimension's position is the index, off_value elsewhere; indices out of range
     (negative ones too) have no such position."""
 
     def infer(indices, depth, on_value, off_value, *, axis: Int):
-        check_index_type(indices)
-        check(on_value.dtype == off_value.dtype, f"{on_value} and {off_value} differ in element type")
-        count = known_scalar(depth, "depth")
-        check(count is None or count >= 1, f"depth {count} should be positive")
-        if indices.shape is None:
-            return TensorType(on_value.dtype, None)
-        place = normalize_axis(axis, len(indices.shape) + 1)
-        new = ANY if count is None else count
-        return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
+        return _infer_one_hot(indices, depth, on_value, off_value, axis)
 
-    def ref(indices, depth, on_value, off_value, *, axis):
-        place = normalize_axis(axis, indices.ndim + 1)
-        count = int(depth.reshape(()))
-        check(count >= 0, f"depth {count} should not be negative")
-        at = np.arange(count).reshape((count,) + (1,) * (indices.ndim - place))
-        hit = np.expand_dims(indices, place) == at
-        return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
+    ref = _one_hot
+    samples = _one_hot_samples([{}])
 
-    def expand(b, node, inputs):
-        """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)"""
-        indices, depth, on, off = inputs
-        count = depth.type.value
-        if indices.shape is None or count is None or count.reshape(-1)[0] > MOST_DEPTH:
-            return None
-        rank = len(indices.shape) + 1
-        place = normalize_axis(node.attrs["axis"], rank)
-        w = Writer(b, node)
-        at = np.arange(int(count.reshape(-1)[0]), dtype=_INDEX[indices.dtype])
-        hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
-        return [w("Select", hit, on, off)]
 
-    def samples(rng, dtype="i64"):
-        on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
-        for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
-            index = np.asarray(rng.integers(-1, depth + 1, shape), dtype=_INDEX[dtype])
-            yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis}
+@op("OneHot", opset=16, types=["i32", "i64"], expand=_expand_one_hot)
+class OneHot16:
+    """OneHot-1 in which negative indices may count from the end."""
+
+    def infer(
+        indices, depth, on_value, off_value, *, axis: Int, negative_indices_mode: Str = "ignore_negative"
+    ):
+        modes = ("ignore_negative", "normalize")
+        check(negative_indices_mode in modes, f"unknown negative_indices_mode {negative_indices_mode!r}")
+        return _infer_one_hot(indices, depth, on_value, off_value, axis)
+
+    ref = _one_hot
+    samples = _one_hot_samples([{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")])
 
 
 def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str, index: str):

@@ -76,6 +76,43 @@ def slice_view(node: Node, source: View, known: Known) -> View:
     return source
 
 
+class SliceScatter(Lowering):
+    """The data copied, then the updates copied over the slice of it."""
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+        limits = [planner.types[v].value for v in node.inputs[2:]]
+        if any(v is None for v in limits):
+            Host(self.group).plan(planner)
+            return
+        data, updates = planner.view(node.inputs[0]), planner.view(node.inputs[1])
+        out = planner.output(node.output)
+        if not out.count:
+            return
+        planner.copy_step(data, out)
+        part = slice_view(node, out, lambda i: limits[i - 1] if i <= len(limits) else None)
+        planner.copy_step(updates, part)
+
+
+def lower_slice_scatter(group: Group) -> Lowering:
+    return SliceScatter(group)
+
+
+def reverse_view(node: Node, source: View, known: Known) -> View:
+    """Axes turned round."""
+    from ovjit_ops.movement.rearrangement import axes_to_reverse
+
+    axes = known(1)
+    assert axes is not None
+    for axis in axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):
+        source = cut(source, axis, slice(None, None, -1))
+    return source
+
+
+def lower_reverse(group: Group) -> Lowering:
+    return Viewed(group, reverse_view)
+
+
 def strided_slice_view(node: Node, source: View, known: Known) -> View:
     """StridedSlice, all masks."""
     from ovjit_ops.movement.slicing import places, strided_plan

@@ -16,9 +16,10 @@ from ovjit.graph.shapes import (
     bounds,
     is_static,
     merge,
+    normalize_axes,
     normalize_axis,
 )
-from ovjit_ops.common.values import known, length
+from ovjit_ops.common.values import INTEGERS, known, length
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.movement.cpu_blocks import (
     expand_space_to_batch,
@@ -28,6 +29,7 @@ from ovjit_ops.movement.cpu_blocks import (
     lower_space_to_batch,
     lower_space_to_depth,
 )
+from ovjit_ops.movement.cpu_slices import lower_reverse
 from ovjit_ops.movement.shape import MOVABLE, ints
 from ovjit_ops.movement.sink_shuffle import lower_shuffle, sink_shuffle
 
@@ -255,6 +257,41 @@ class Roll:
             ((3, 4), (1, 2), (1, 1)),
         ):
             yield [random_array(rng, shape, dtype), ints(*shift), ints(*axes)], {}
+
+
+def axes_to_reverse(axes: np.ndarray, rank: int, mode: str) -> tuple[int, ...]:
+    """The axes that are turned round. Raises ModelError for ones that are none."""
+    flat = np.asarray(axes).reshape(-1)
+    if mode == "mask":
+        check(flat.size == rank, f"the mask has {flat.size} entries for rank {rank}")
+        return tuple(int(a) for a in np.flatnonzero(flat))
+    return normalize_axes([int(a) for a in flat], rank)
+
+
+@op("Reverse", opset=1, types=MOVABLE, lower=lower_reverse, builder_since=99)
+class Reverse:
+    """The data with some axes turned round; they are named, or marked by a mask."""
+
+    def infer(data, reversed_axes, *, mode: Str):
+        check(mode in ("index", "mask"), f"mode should be index or mask, not {mode!r}")
+        kinds = ("boolean",) if mode == "mask" else INTEGERS
+        check(
+            reversed_axes.dtype in (*kinds, "dynamic"),
+            f"the axes of mode {mode} should not be {reversed_axes}",
+        )
+        check(reversed_axes.rank in (None, 1), f"the axes should be a list, not {reversed_axes}")
+        if data.shape is not None and reversed_axes.value is not None:
+            axes_to_reverse(reversed_axes.value, len(data.shape), mode)
+        return TensorType(data.dtype, data.shape)
+
+    def ref(data, axes, *, mode):
+        return np.ascontiguousarray(np.flip(data, axes_to_reverse(axes, data.ndim, mode)))
+
+    def samples(rng, dtype="f32"):
+        for shape, axes in (((7,), (0,)), ((3, 17), (1,)), ((2, 3, 5), (0, 2)), ((4, 4), ())):
+            yield [random_array(rng, shape, dtype), ints(*axes)], {"mode": "index"}
+            mask = np.array([a in axes for a in range(len(shape))])
+            yield [random_array(rng, shape, dtype), mask], {"mode": "mask"}
 
 
 @op("ReverseSequence", opset=1, types=MOVABLE, builder={"data": "input"})

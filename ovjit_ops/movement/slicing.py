@@ -1,4 +1,4 @@
-"""Parts of a tensor: Split, VariadicSplit, Slice, StridedSlice."""
+"""Parts of a tensor: Split, VariadicSplit, Slice, SliceScatter, StridedSlice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import check
+from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Int, Ints, TensorType, op
 from ovjit.graph.shapes import (
     ANY,
@@ -15,11 +15,12 @@ from ovjit.graph.shapes import (
     Interval,
     bounds,
     dim,
+    merge,
     normalize_axis,
 )
 from ovjit_ops.common.values import known, known_scalar, length, propagate
 from ovjit_ops.elementwise.arithmetic import random_array
-from ovjit_ops.movement.cpu_slices import lower_slice, lower_strided_slice
+from ovjit_ops.movement.cpu_slices import lower_slice, lower_slice_scatter, lower_strided_slice
 from ovjit_ops.movement.cpu_views import lower_split
 from ovjit_ops.movement.shape import MOVABLE, ints
 
@@ -222,6 +223,55 @@ def _slice(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None)
         as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
     )
     return np.ascontiguousarray(data[index])
+
+
+def _slice_scatter(
+    data: np.ndarray, updates: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None
+) -> np.ndarray:
+    out = data.copy()
+    cuts = _slices(data.ndim, start, stop, step, axes)
+    index = tuple(python_slice(d, *cuts[i]) if i in cuts else slice(None) for i, d in enumerate(data.shape))
+    shape = out[index].shape
+    if updates.shape != shape:
+        raise InferenceError(f"the updates have the shape {list(updates.shape)}, the slice {list(shape)}")
+    out[index] = updates
+    return out
+
+
+@op("SliceScatter", opset=15, types=MOVABLE, lower=lower_slice_scatter)
+class SliceScatter:
+    """The data with data[start:stop:step] along `axes` replaced by `updates`."""
+
+    def infer(data, updates, start, stop, step, axes=None):
+        check(updates.dtype in (data.dtype, "dynamic"), f"{data} and {updates} differ in element type")
+        limits = _slice_inputs(start, stop, step)
+        places = None if axes is None else known(axes, "axes")
+        if data.shape is not None and limits is not None and (axes is None or places is not None):
+            cuts = _slices(data.rank, limits[0], limits[1], limits[2], places)
+            shape = [slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape)]
+            fits = updates.shape is None or (
+                len(updates.shape) == len(shape)
+                and all(merge(a, b) is not None for a, b in zip(updates.shape, shape, strict=True))
+            )
+            check(fits, f"the updates {updates} do not have the shape of the slice")
+        return TensorType(data.dtype, data.shape)
+
+    ref = _slice_scatter
+
+    def samples(rng, dtype="f32"):
+        for shape, start, stop, step, axes in (
+            ((10,), (1,), (8,), (1,), None),
+            ((10,), (8,), (1,), (-3,), None),
+            ((2, 17, 5), (0, 1), (2, 16), (1, 2), None),
+            ((2, 17, 5), (1,), (4,), (1,), (-1,)),
+            ((3, 4), (2,), (1,), (1,), (0,)),
+            ((1, 16, 8, 8), (4,), (12,), (1,), (1,)),
+        ):
+            more = [] if axes is None else [ints(*axes)]
+            data = random_array(rng, shape, dtype)
+            limits = [ints(*start), ints(*stop), ints(*step), *more]
+            updates = random_array(rng, _slice(data, *limits).shape, dtype)
+            yield [data, updates, *limits], {}
 
 
 def strided_plan(

@@ -101,3 +101,11 @@ def expand_batch_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]
     centred = w("Subtract", x, along_channels(w, named["mean"], rank))
     scaled = w("Multiply", centred, along_channels(w, factor, rank))
     return [w("Add", scaled, along_channels(w, named["beta"], rank))]
+
+
+def expand_rms(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]:
+    """RMS(x, gamma) -> x / sqrt(mean(x^2) + epsilon) * gamma"""
+    w, x = Writer(b, node), inputs[0]
+    mean = w("ReduceMean", w("Multiply", x, x), (-1,), keep_dims=True)
+    out = w("Multiply", w("Divide", x, w("Sqrt", w("Add", mean, node.attrs["epsilon"]))), inputs[1])
+    return [w("Convert", out, destination_type=node.output.dtype)]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
-from ovjit.graph.shapes import Dim, Interval, merge, normalize_axes, normalize_axis
-from ovjit_ops.common.values import in_f32, known
+from ovjit.graph.dtypes import FULL, numpy_dtype
+from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, op
+from ovjit.graph.shapes import Dim, Interval, broadcast, merge, normalize_axes, normalize_axis
+from ovjit_ops.common.values import in_f32, known, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
 from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.cpu_lrn import expand_lrn, lower_lrn
@@ -173,9 +173,7 @@ def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: fl
     return x / (one(bias) + one(alpha / size ** len(normal)) * squares) ** one(beta)
 
 
-@op(
-    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, native=FULL
-)
+@op("LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, native=FULL)
 class LRN:
     """data / (bias + alpha / size^n * sum of squares in a window of `size` along the n axes)^beta"""
 
@@ -346,3 +344,26 @@ class GroupNormalization:
                 [random_array(rng, s, dtype) for s in (shape, (c,), (c,))],
                 {"num_groups": groups, "epsilon": 1e-4},
             )
+
+
+@op("RMS", opset=1, types=REALS, ulp=32, plugin=True, native=FULL, expand=expand_norm.expand_rms)
+class RMS:
+    """x / sqrt(mean of x^2 along the last axis + epsilon) * gamma"""
+
+    def infer(data, gamma, *, epsilon: Float, output_type: DType = "dynamic"):
+        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        same = gamma.dtype == data.dtype or "dynamic" in (gamma.dtype, data.dtype)
+        check(same, f"{gamma} differs in element type from {data}")
+        check(data.rank is None or data.rank > 0, "takes at least one dimension")
+        out = data.dtype if output_type == "dynamic" else output_type
+        return TensorType(out, broadcast(data.shape, gamma.shape))
+
+    def ref(data, gamma, *, epsilon, output_type="dynamic"):
+        x = widened(data)
+        out = x / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(epsilon)) * widened(gamma)
+        return out.astype(data.dtype if output_type == "dynamic" else numpy_dtype(output_type))
+
+    def samples(rng, dtype="f32"):
+        for shape in ((7,), (3, 17), (2, 5, 64), (1, 1000)):
+            gamma = random_array(rng, shape[-1:], dtype, (0.5, 2))
+            yield [random_array(rng, shape, dtype), gamma], {"epsilon": 1e-5}

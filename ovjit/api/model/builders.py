@@ -35,6 +35,7 @@ ORDERS = {
     "output_padding",
     "DepthToSpace": "node mode block_size",
     "Divide": "left_node right_node auto_broadcast",
+    "Eye": "num_rows num_columns diagonal_index output_type batch_shape",
     "GroupConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations "
     "auto_pad output_padding",
     "Interpolate": "image output_shape scales_or_sizes scales mode shape_calculation_mode pads_begin "
@@ -45,6 +46,7 @@ ORDERS = {
     "MVN": "data axes across_channels normalize_variance eps eps_mode",
     "Pad": "arg pads_begin pads_end pad_mode arg_pad_value",
     "ScaledDotProductAttention": "query key value attention_mask scale causal",
+    "SearchSorted": "sorted_sequence values right_mode",
     "SpaceToDepth": "data mode block_size",
 }
 #: Operations whose builders are written out below.

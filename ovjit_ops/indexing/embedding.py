@@ -1,0 +1,312 @@
+"""Bags of embeddings: rows of a table summed, averaged or compared in segments.
+
+An index out of range is refused with InferenceError: memory outside of the table is never read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Str, TensorType, op
+from ovjit.graph.shapes import ANY, Dim
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.values import INDEX_TYPES, in_f32, known_scalar
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.indexing.gather import checked_indices
+
+REDUCTIONS = ("sum", "mean")
+
+
+def check_indices(named: dict[str, TensorType | None]) -> None:
+    """Indices are i32 or i64, all of one type. Raises ModelError."""
+    kinds = {x.dtype for x in named.values() if x is not None} - {"dynamic"}
+    for name, x in named.items():
+        if x is not None:
+            check(x.dtype in (*INDEX_TYPES, "dynamic"), f"{name} should be i32 or i64, not {x.dtype}")
+    check(len(kinds) <= 1, f"{', '.join(named)} differ in element type")
+
+
+def check_weights(table: TensorType, weights: TensorType | None) -> None:
+    if weights is not None:
+        same = weights.dtype == table.dtype or "dynamic" in (weights.dtype, table.dtype)
+        check(same, f"per_sample_weights {weights} differ in element type from {table}")
+
+
+def sum_rows(
+    table: np.ndarray,
+    indices: np.ndarray,
+    weights: np.ndarray | None,
+    bag: np.ndarray,
+    bags: int,
+    default: int | None,
+    mean: bool = False,
+) -> np.ndarray:
+    """out[bag[i]] += table[indices[i]] * weights[i]; an empty bag is the row `default`, or zeros."""
+    rows = table[checked_indices(indices, table.shape[0])]
+    if weights is not None:
+        rows = rows * weights.reshape(-1, *(1,) * (table.ndim - 1)).astype(rows.dtype)
+    out = np.zeros((bags, *table.shape[1:]), rows.dtype)
+    np.add.at(out, bag, rows)
+    count = np.bincount(bag, minlength=bags)
+    if mean:
+        divisor = np.maximum(count, 1).reshape(-1, *(1,) * (table.ndim - 1))
+        out = (out / divisor).astype(rows.dtype)
+    if default is not None and default >= 0:
+        if default >= table.shape[0]:
+            raise InferenceError(f"the default index {default} is out of range for {table.shape[0]} rows")
+        out[count == 0] = table[default]
+    return out
+
+
+def _default(x: np.ndarray | None) -> int | None:
+    return None if x is None else int(x.reshape(-1)[0])
+
+
+def offset_bags(offsets: np.ndarray, count: int) -> np.ndarray:
+    """The bag of each of `count` indices. Raises InferenceError for offsets that fall or are out of range."""
+    wide = offsets.astype(np.int64)
+    if wide.size and (wide.min() < 0 or wide.max() > count or (np.diff(wide) < 0).any()):
+        raise InferenceError(f"offsets should rise from 0 to {count}: {wide.tolist()[:8]} ...")
+    if count and (not wide.size or wide[0] != 0):
+        raise InferenceError("the first offset should be 0")
+    return np.repeat(np.arange(len(wide)), np.diff(np.append(wide, count)))
+
+
+def _infer_offsets(table, indices, offsets, default, weights, reduction):
+    check(reduction in REDUCTIONS, f"reduction should be sum or mean, not {reduction!r}")
+    check(reduction == "sum" or weights is None, "per_sample_weights go with the reduction sum only")
+    check_indices({"indices": indices, "offsets": offsets, "default_index": default})
+    check_weights(table, weights)
+    dims = Dims()
+    dims.fit("indices", indices, "N")
+    dims.fit("offsets", offsets, "B")
+    if weights is not None:
+        dims.fit("per_sample_weights", weights, "N")
+    return _bags(table, dims.shape("B")[0])
+
+
+def _bags(table: TensorType, bags: Any) -> TensorType:
+    check(table.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {table.dtype}")
+    if table.shape is None:
+        return TensorType(table.dtype, None)
+    check(table.shape, f"the table should have at least one dimension, not {table}")
+    return TensorType(table.dtype, (bags, *table.shape[1:]))
+
+
+@in_f32
+def _offsets(table, indices, offsets, default=None, weights=None, *, reduction="sum"):
+    bag = offset_bags(offsets, len(indices))
+    return sum_rows(table, indices, weights, bag, len(offsets), _default(default), reduction == "mean")
+
+
+def _offset_samples(reductions: tuple[str, ...]):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for reduction in reductions:
+            attrs = {"reduction": reduction} if len(reductions) > 1 else {}
+            for shape, cuts, n in (
+                ((5, 1), [0], 3),
+                ((7, 16), [0, 2, 2, 4], 9),
+                ((10, 17), [0, 3, 3], 3),
+                ((4, 3, 33), [0, 1], 2),
+                ((100, 8), [0, 5, 9, 9, 30], 50),
+            ):
+                table = random_array(rng, shape, dtype, (-3, 3))
+                index = rng.integers(0, shape[0], n)
+                inputs = [table, index, np.array(cuts)]
+                yield inputs, attrs
+                yield [*inputs, np.array(1)], attrs
+                if reduction == "sum":
+                    weights = random_array(rng, (n,), dtype, (-2, 2))
+                    yield [*inputs, np.array(-1 if shape[0] == 4 else 0), weights], attrs
+
+    return samples
+
+
+@op("EmbeddingBagOffsetsSum", opset=3, types=NUMBERS, absent={"default_index": (1, -1)})
+class EmbeddingBagOffsetsSum:
+    """Sums of rows of a table; bag i takes the indices from offsets[i] to the next offset."""
+
+    def infer(emb_table, indices, offsets, default_index=None, per_sample_weights=None):
+        return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, "sum")
+
+    ref = _offsets
+    samples = _offset_samples(("sum",))
+
+
+@op("EmbeddingBagOffsets", opset=15, types=NUMBERS, absent={"default_index": (1, -1)})
+class EmbeddingBagOffsets:
+    """EmbeddingBagOffsetsSum that may average."""
+
+    def infer(
+        emb_table, indices, offsets, default_index=None, per_sample_weights=None, *, reduction: Str = "sum"
+    ):
+        return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, reduction)
+
+    ref = _offsets
+    samples = _offset_samples(REDUCTIONS)
+
+
+def _infer_packed(table, indices, weights, reduction):
+    check(reduction in REDUCTIONS, f"reduction should be sum or mean, not {reduction!r}")
+    check(reduction == "sum" or weights is None, "per_sample_weights go with the reduction sum only")
+    check_indices({"indices": indices})
+    check_weights(table, weights)
+    dims = Dims()
+    dims.fit("indices", indices, "BN")
+    if weights is not None:
+        dims.fit("per_sample_weights", weights, "BN")
+    return _bags(table, dims.shape("B")[0])
+
+
+@in_f32
+def _packed(table, indices, weights=None, *, reduction="sum"):
+    bags, each = indices.shape
+    bag = np.repeat(np.arange(bags), each)
+    flat = None if weights is None else weights.reshape(-1)
+    return sum_rows(table, indices.reshape(-1), flat, bag, bags, None, reduction == "mean")
+
+
+def _packed_samples(reductions: tuple[str, ...]):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for reduction in reductions:
+            attrs = {"reduction": reduction} if len(reductions) > 1 else {}
+            for shape, many in (
+                ((5, 1), (1, 1)),
+                ((7, 16), (3, 2)),
+                ((10, 17), (4, 5)),
+                ((4, 3, 33), (2, 3)),
+            ):
+                table, index = random_array(rng, shape, dtype, (-3, 3)), rng.integers(0, shape[0], many)
+                yield [table, index], attrs
+                if reduction == "sum":
+                    yield [table, index, random_array(rng, many, dtype, (-2, 2))], attrs
+
+    return samples
+
+
+@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS)
+class EmbeddingBagPackedSum:
+    """Sums of rows of a table, as many in every bag."""
+
+    def infer(emb_table, indices, per_sample_weights=None):
+        return _infer_packed(emb_table, indices, per_sample_weights, "sum")
+
+    ref = _packed
+    samples = _packed_samples(("sum",))
+
+
+@op("EmbeddingBagPacked", opset=15, types=NUMBERS)
+class EmbeddingBagPacked:
+    """EmbeddingBagPackedSum that may average."""
+
+    def infer(emb_table, indices, per_sample_weights=None, *, reduction: Str = "sum"):
+        return _infer_packed(emb_table, indices, per_sample_weights, reduction)
+
+    ref = _packed
+    samples = _packed_samples(REDUCTIONS)
+
+
+def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.ndarray, int]:
+    """Rising segment numbers and how many segments there are. Raises InferenceError for others."""
+    wide = segment_ids.astype(np.int64).reshape(-1)
+    if wide.size and (wide[0] < 0 or (np.diff(wide) < 0).any()):
+        raise InferenceError("segment_ids should not be negative and not fall")
+    count = (int(wide[-1]) + 1 if wide.size else 0) if segments is None else segments
+    if count < 0:
+        raise InferenceError(f"num_segments {count} should not be negative")
+    return wide, count
+
+
+@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS)
+class EmbeddingSegmentsSum:
+    """Sums of rows of a table by the segment of each index."""
+
+    def infer(
+        emb_table, indices, segment_ids, num_segments=None, default_index=None, per_sample_weights=None
+    ):
+        named = {"indices": indices, "segment_ids": segment_ids, "num_segments": num_segments}
+        check_indices({**named, "default_index": default_index})
+        check_weights(emb_table, per_sample_weights)
+        dims = Dims()
+        dims.fit("indices", indices, "N")
+        dims.fit("segment_ids", segment_ids, "N")
+        if per_sample_weights is not None:
+            dims.fit("per_sample_weights", per_sample_weights, "N")
+        count = None if num_segments is None else known_scalar(num_segments, "num_segments")
+        check(count is None or count >= 0, f"num_segments {count} should not be negative")
+        return _bags(emb_table, ANY if count is None else count)
+
+    @in_f32
+    def ref(table, indices, segment_ids, num_segments=None, default_index=None, weights=None):
+        ids, count = checked_segments(segment_ids, _default(num_segments))
+        if ids.size and ids[-1] >= count:
+            raise InferenceError(f"segment {ids[-1]} is not one of {count}")
+        return sum_rows(table, indices, weights, ids, count, _default(default_index))
+
+    def samples(rng, dtype="f32"):
+        for shape, ids, count in (
+            ((5, 1), [0], 1),
+            ((7, 16), [0, 0, 2, 2], 4),
+            ((10, 17), [0, 1, 1], 2),
+            ((4, 3, 33), [1, 1], 3),
+        ):
+            table, index = random_array(rng, shape, dtype, (-3, 3)), rng.integers(0, shape[0], len(ids))
+            inputs = [table, index, np.array(ids), np.array(count)]
+            yield inputs, {}
+            yield [*inputs, np.array(1)], {}
+            yield [*inputs, np.array(2), random_array(rng, (len(ids),), dtype, (-2, 2))], {}
+
+
+@op("SegmentMax", opset=16, types=NUMBERS)
+class SegmentMax:
+    """The largest of the rows of each segment; an empty one is 0 or the lowest number there is."""
+
+    def infer(data, segment_ids, num_segments=None, *, fill_mode: Str):
+        check(
+            fill_mode.lower() in ("zero", "lowest"), f"fill_mode should be zero or lowest, not {fill_mode!r}"
+        )
+        check_indices({"segment_ids": segment_ids, "num_segments": num_segments})
+        check(data.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {data.dtype}")
+        check(segment_ids.rank in (None, 1), f"segment_ids should be a list, not {segment_ids}")
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        check(data.shape, f"the data should have at least one dimension, not {data}")
+        dims = Dims(N=data.shape[0])
+        dims.fit("segment_ids", segment_ids, "N")
+        count: Dim = ANY
+        if num_segments is not None:
+            known = known_scalar(num_segments, "num_segments")
+            count = ANY if known is None else known
+        elif segment_ids.value is not None:
+            count = checked_segments(np.asarray(segment_ids.value), None)[1]
+        return TensorType(data.dtype, (count, *data.shape[1:]))
+
+    def ref(data, segment_ids, num_segments=None, *, fill_mode):
+        ids, count = checked_segments(segment_ids, _default(num_segments))
+        shape = (count, *data.shape[1:])
+        if data.dtype.kind in "iu":
+            low = np.iinfo(data.dtype).min
+        else:
+            import ml_dtypes
+
+            low = ml_dtypes.finfo(data.dtype).min
+        out = np.full(shape, low, data.dtype)
+        kept = ids < count
+        np.maximum.at(out, ids[kept], data[kept])
+        if fill_mode.lower() == "zero":
+            out[np.bincount(ids[kept], minlength=count)[:count] == 0] = 0
+        return out
+
+    def samples(rng, dtype="f32"):
+        for shape, ids, count in (
+            ((1,), [0], None),
+            ((4, 17), [0, 0, 2, 3], None),
+            ((5, 2, 3), [0, 1, 1, 4, 4], 6),
+            ((4, 8), [0, 1, 2, 3], 2),
+        ):
+            for mode in ("zero", "lowest"):
+                more = [] if count is None else [np.array(count)]
+                yield [random_array(rng, shape, dtype), np.array(ids), *more], {"fill_mode": mode}

@@ -1,0 +1,225 @@
+"""Operations that look values up: Bucketize, SearchSorted, Unique, GatherTree."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Bool, DType, TensorType, op
+from ovjit.graph.shapes import ANY, Interval, bounds, is_static, normalize_axis
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+
+
+def _index_type(name: str, what: str) -> None:
+    check(name in INDEX_TYPES, f"{what} is i32 or i64, not {name}")
+
+
+def sorted_places(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.ndarray:
+    """Where each value would be inserted into the sorted sequence: before equals, or behind them."""
+    return np.searchsorted(sequence, values, side="right" if right else "left")
+
+
+@op("Bucketize", opset=3, types=NUMBERS)
+class Bucketize:
+    """The number of the bucket of each element; buckets are given by their bounds, in rising order."""
+
+    def infer(data, buckets, *, output_type: DType = "i64", with_right_bound: Bool = True):
+        _index_type(output_type, "output_type")
+        for x in (data, buckets):
+            check(x.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {x.dtype}")
+        check(buckets.rank in (None, 1), f"the buckets should be a list, not {buckets}")
+        return TensorType(output_type, data.shape)
+
+    def ref(data, buckets, *, output_type="i64", with_right_bound=True):
+        kind = np.result_type(data, buckets) if data.dtype.kind in "iuf" else np.float32
+        places = sorted_places(buckets.astype(kind), data.astype(kind), not with_right_bound)
+        return places.astype(np.int32 if output_type == "i32" else np.int64)
+
+    def samples(rng, dtype="f32"):
+        for shape, count in (((7,), 3), ((3, 17), 16), ((2, 3, 5), 1), ((33,), 0), ((1000,), 100)):
+            bounds_of = np.sort(random_array(rng, (count,), dtype))
+            for attrs in (
+                {"output_type": "i64", "with_right_bound": True},
+                {"output_type": "i32", "with_right_bound": False},
+            ):
+                data = random_array(rng, shape, dtype)
+                if count > 1:
+                    data.reshape(-1)[:2] = bounds_of[:2]
+                yield [data, bounds_of], attrs
+
+
+@op("SearchSorted", opset=15, types=NUMBERS)
+class SearchSorted:
+    """Where each value would be inserted into the sorted sequence of its row."""
+
+    def infer(sorted_sequence, values, *, right_mode: Bool = False, output_type: DType = "i64"):
+        _index_type(output_type, "output_type")
+        check(
+            sorted_sequence.dtype == values.dtype or "dynamic" in (sorted_sequence.dtype, values.dtype),
+            f"{sorted_sequence} and {values} differ in element type",
+        )
+        if sorted_sequence.shape is None or values.shape is None:
+            return TensorType(output_type, values.shape)
+        if len(sorted_sequence.shape) == 1:
+            return TensorType(output_type, values.shape)
+        check(
+            len(sorted_sequence.shape) == len(values.shape), f"{sorted_sequence} and {values} differ in rank"
+        )
+        dims = Dims()
+        letters = "".join(chr(ord("a") + i) for i in range(len(values.shape) - 1))
+        dims.fit("sorted_sequence", sorted_sequence, letters + "N")
+        dims.fit("values", values, letters + "M")
+        return TensorType(output_type, dims.shape(letters + "M"))
+
+    def ref(sequence, values, *, right_mode=False, output_type="i64"):
+        kind = np.int32 if output_type == "i32" else np.int64
+        if sequence.ndim == 1:
+            return sorted_places(sequence, values, right_mode).astype(kind)
+        out = np.empty(values.shape, kind)
+        for row in np.ndindex(values.shape[:-1]):
+            out[row] = sorted_places(sequence[row], values[row], right_mode)
+        return out
+
+    def samples(rng, dtype="f32"):
+        for shape, count in (
+            ((7,), (3,)),
+            ((3, 17), (3, 5)),
+            ((2, 3, 16), (2, 3, 33)),
+            ((9,), (2, 4)),
+            ((0,), (3,)),
+        ):
+            sequence = np.sort(random_array(rng, shape, dtype), -1)
+            for right in (False, True):
+                values = random_array(rng, count, dtype)
+                if sequence.size and sequence.ndim == 1:
+                    values.reshape(-1)[0] = sequence[0]
+                yield [sequence, values], {"right_mode": right}
+
+
+@op("Unique", opset=10, types=[*NUMBERS, "boolean"])
+class Unique:
+    """The different elements (or slices along `axis`), where each was first, which of them each element is,
+    and how often there is each. In rising order, or as they come first."""
+
+    def infer(
+        data,
+        axis=None,
+        *,
+        sorted: Bool = True,
+        index_element_type: DType = "i64",
+        count_element_type: DType = "i64",
+    ):
+        _index_type(index_element_type, "index_element_type")
+        _index_type(count_element_type, "count_element_type")
+        index, count = index_element_type, count_element_type
+
+        def types(shape, found, whole):
+            return (
+                TensorType(data.dtype, shape),
+                TensorType(index, (found,)),
+                TensorType(index, (whole,)),
+                TensorType(count, (found,)),
+            )
+
+        if axis is None:
+            whole = math.prod(data.shape) if is_static(data.shape) else ANY
+            found = _at_most(whole)
+            return types((found,), found, whole)
+        place = known_scalar(axis, "axis")
+        if data.shape is None or place is None:
+            return types(None if data.shape is None else (ANY,) * len(data.shape), ANY, ANY)
+        place = normalize_axis(place, len(data.shape))
+        found = _at_most(data.shape[place])
+        return types((*data.shape[:place], found, *data.shape[place + 1 :]), found, data.shape[place])
+
+    def ref(data, axis=None, *, sorted=True, index_element_type="i64", count_element_type="i64"):
+        place = None if axis is None else normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        index = np.int32 if index_element_type == "i32" else np.int64
+        counted = np.int32 if count_element_type == "i32" else np.int64
+        if place is None:
+            data, place = data.reshape(-1), 0
+        rows = np.moveaxis(data, place, 0)
+        flat = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
+        if flat.dtype.kind not in "iufb":
+            flat = flat.astype(np.float32)
+        if flat.shape[1] == 1:
+            _, first, inverse, count = np.unique(flat[:, 0], True, True, True)
+        elif not flat.shape[1] or not flat.shape[0]:
+            first = np.zeros(min(1, flat.shape[0]), np.int64)
+            inverse, count = np.zeros(flat.shape[0], np.int64), np.full(len(first), flat.shape[0])
+        else:
+            _, first, inverse, count = np.unique(flat, True, True, True, axis=0)
+        if not sorted:
+            order = np.argsort(first)
+            first, count = first[order], count[order]
+            inverse = np.argsort(order)[inverse]
+        values = np.take(data, first, place)
+        return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(counted)
+
+    def samples(rng, dtype="f32"):
+        for shape, axis in (
+            ((7,), None),
+            ((3, 17), None),
+            ((33,), 0),
+            ((5, 2), 0),
+            ((2, 9), 1),
+            ((1,), None),
+        ):
+            for order in (True, False):
+                data = random_array(rng, shape, dtype, (0, 3))
+                data = np.floor(data).astype(data.dtype) if data.dtype.kind == "f" else data
+                yield [data, *([] if axis is None else [np.array(axis)])], {"sorted": order}
+
+
+def _at_most(d):
+    """One to d, as many as there are of something that is not empty."""
+    low, high = bounds(d)
+    if high == 0:
+        return 0
+    return high if high == 1 and low == 1 else Interval(min(low, 1), high)
+
+
+@op("GatherTree", opset=1, types=["f32", "i32", "i64"])
+class GatherTree:
+    """The beams of a beam search, read back from their ends by the parents of every step."""
+
+    def infer(step_ids, parent_idx, max_seq_len, end_token):
+        dims = Dims()
+        dims.fit("step_ids", step_ids, "TBW")
+        dims.fit("parent_idx", parent_idx, "TBW")
+        dims.fit("max_seq_len", max_seq_len, "B")
+        for name, x in (("parent_idx", parent_idx), ("max_seq_len", max_seq_len), ("end_token", end_token)):
+            same = x.dtype == step_ids.dtype or "dynamic" in (x.dtype, step_ids.dtype)
+            check(same, f"{name} {x} differs in element type from {step_ids}")
+        check(step_ids.dtype in ("f32", *INTEGERS, "dynamic"), f"takes numbers, not {step_ids.dtype}")
+        check(end_token.rank in (None, 0), f"end_token should be one number, not {end_token}")
+        known = step_ids.shape is not None or parent_idx.shape is not None
+        return TensorType(step_ids.dtype, dims.shape("TBW") if known else None)
+
+    def ref(step_ids, parent_idx, max_seq_len, end_token):
+        steps, batch, width = step_ids.shape
+        out = np.full(step_ids.shape, end_token, step_ids.dtype)
+        for b in range(batch):
+            length = min(steps, int(max_seq_len[b]))
+            for beam in range(width):
+                at = beam
+                for t in range(length - 1, -1, -1):
+                    if not 0 <= at < width:
+                        raise InferenceError(f"parent {at} of step {t} is not from 0 to {width - 1}")
+                    out[t, b, beam] = step_ids[t, b, at]
+                    at = int(parent_idx[t, b, at])
+                ended = np.flatnonzero(out[:, b, beam] == end_token)
+                if ended.size:
+                    out[ended[0] :, b, beam] = end_token
+        return out
+
+    def samples(rng, dtype="f32"):
+        kind = {"f32": np.float32, "i32": np.int32, "i64": np.int64}[dtype]
+        for t, b, w in ((1, 1, 1), (5, 2, 3), (17, 3, 8), (9, 1, 16)):
+            ids, parents = rng.integers(0, 11, (t, b, w)), rng.integers(0, w, (t, b, w))
+            lengths = rng.integers(1, t + 1, b)
+            yield [ids.astype(kind), parents.astype(kind), lengths.astype(kind), np.array(10, kind)], {}

@@ -1,0 +1,67 @@
+"""Sparse tensors: SparseFillEmptyRows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.errors import InferenceError, ModelError, check
+from ovjit.graph.op import TensorType, op
+from ovjit.graph.shapes import ANY, Dim
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.values import INDEX_TYPES, known
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+
+
+def checked_rows(indices: np.ndarray, rows: int, columns: int) -> None:
+    """Raises InferenceError for an index outside of a matrix of that size."""
+    wide = indices.astype(np.int64)
+    if wide.size and (wide.min() < 0 or (wide >= [rows, columns]).any()):
+        raise InferenceError(f"an index is outside of {rows} rows and {columns} columns")
+
+
+@op("SparseFillEmptyRows", opset=16, types=NUMBERS)
+class SparseFillEmptyRows:
+    """Indices and values of a sparse matrix, by rows, with the default value at the start of each empty row;
+    and which rows those are."""
+
+    def infer(values, dense_shape, indices, default_value):
+        for name, x in (("dense_shape", dense_shape), ("indices", indices)):
+            check(x.dtype in (*INDEX_TYPES, "dynamic"), f"{name} should be i32 or i64, not {x}")
+        check(values.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {values.dtype}")
+        same = default_value.dtype == values.dtype or "dynamic" in (default_value.dtype, values.dtype)
+        check(same, f"{default_value} differs in element type from {values}")
+        check(default_value.rank in (None, 0), f"default_value should be one number, not {default_value}")
+        dims = Dims(C=2)
+        dims.fit("values", values, "N")
+        dims.fit("dense_shape", dense_shape, "C")
+        dims.fit("indices", indices, "NC")
+        shape = known(dense_shape, "dense_shape")
+        check(shape is None or (len(shape) == 2 and min(shape) >= 0), f"{shape} is no shape of a matrix")
+        rows: Dim = ANY if shape is None else int(shape[0])
+        return (
+            TensorType(indices.dtype, (ANY, 2)),
+            TensorType(values.dtype, (ANY,)),
+            TensorType("boolean", (rows,)),
+        )
+
+    def ref(values, dense_shape, indices, default_value):
+        if dense_shape.size != 2 or dense_shape.min() < 0:
+            raise ModelError(f"{dense_shape.tolist()} is no shape of a matrix")
+        rows, columns = (int(d) for d in dense_shape)
+        checked_rows(indices, rows, columns)
+        empty = np.bincount(indices[:, 0], minlength=rows) == 0 if rows else np.zeros(0, bool)
+        new = np.zeros((int(empty.sum()), 2), indices.dtype)
+        new[:, 0] = np.flatnonzero(empty)
+        everything = np.concatenate([indices, new])
+        filled = np.concatenate([values, np.full(len(new), default_value, values.dtype)])
+        order = np.lexsort((everything[:, 1], everything[:, 0]))
+        return everything[order], filled[order], empty
+
+    def samples(rng, dtype="f32"):
+        for rows, columns, at in (
+            (5, 6, [[0, 1], [0, 3], [2, 0]]),
+            (3, 2, [[0, 0], [1, 1], [2, 0]]),
+            (4, 1, [[3, 0]]),
+        ):
+            values = random_array(rng, (len(at),), dtype)
+            yield [values, np.array([rows, columns]), np.array(at), np.array(7).astype(values.dtype)], {}

@@ -1,0 +1,162 @@
+"""Matrices: the inverse, the identity, and products of groups of rows with matrices of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Bool, DType, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, merge
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.values import INDEX_TYPES, in_f32, known, known_scalar, length
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.movement.shape import ints
+
+
+@op("Inverse", opset=14, types=REALS)
+class Inverse:
+    """The inverse of each square matrix, or of its transpose; NaN where there is none, as in OpenVINO."""
+
+    def infer(data, *, adjoint: Bool = False):
+        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        check(len(data.shape) >= 2, f"takes matrices, not {data}")
+        side = merge(data.shape[-1], data.shape[-2])
+        check(side is not None, f"{data} is not square")
+        return TensorType(data.dtype, data.shape)
+
+    def ref(data, *, adjoint=False):
+        wide = data.astype(np.float64)
+        out = np.full(wide.shape, np.nan)
+        for at in np.ndindex(wide.shape[:-2]):
+            try:
+                inverse = np.linalg.inv(wide[at])
+            except np.linalg.LinAlgError:
+                continue
+            out[at] = inverse.T if adjoint else inverse
+        return out.astype(data.dtype)
+
+    def samples(rng, dtype="f32"):
+        for shape in ((1, 1), (2, 2), (3, 5, 5), (2, 2, 8, 8), (0, 3, 3)):
+            data = (
+                random_array(rng, shape, dtype, (-1, 1))
+                + np.eye(shape[-1]).astype(random_array(rng, (1,), dtype).dtype) * 3
+            )
+            for adjoint in (False, True):
+                yield [data.astype(random_array(rng, (1,), dtype).dtype)], {"adjoint": adjoint}
+
+
+EYES = "f32 f64 f16 bf16 i8 i32 i64 u8".split()
+
+
+@op("Eye", opset=9, types=["i64"])
+class Eye:
+    """Matrices of zeros with ones on one diagonal; 0 is the main one, positive ones lie above."""
+
+    def infer(num_rows, num_columns, diagonal_index, batch_shape=None, *, output_type: DType):
+        check(output_type in EYES, f"output_type is one of {', '.join(EYES)}, not {output_type}")
+        rows, columns = known_scalar(num_rows, "num_rows"), known_scalar(num_columns, "num_columns")
+        known_scalar(diagonal_index, "diagonal_index")
+        for name, n in (("num_rows", rows), ("num_columns", columns)):
+            check(n is None or n >= 0, f"{name} {n} should not be negative")
+        batch: tuple[Dim, ...] | None = ()
+        if batch_shape is not None:
+            value, rank = known(batch_shape, "batch_shape"), length(batch_shape)
+            if value is not None:
+                check(all(d >= 0 for d in value), f"a dimension of {value.tolist()} is negative")
+                batch = tuple(int(d) for d in value)
+            else:
+                batch = None if rank is None else (ANY,) * rank
+        if batch is None:
+            return TensorType(output_type, None)
+        return TensorType(
+            output_type, (*batch, ANY if rows is None else rows, ANY if columns is None else columns)
+        )
+
+    def ref(num_rows, num_columns, diagonal_index, batch_shape=None, *, output_type):
+        from ovjit.graph.dtypes import numpy_dtype
+
+        rows, columns, k = (int(x.reshape(-1)[0]) for x in (num_rows, num_columns, diagonal_index))
+        batch = () if batch_shape is None else tuple(int(d) for d in batch_shape)
+        check(min(rows, columns, *batch, 0) >= 0, f"{rows} x {columns} matrices {batch} cannot be made")
+        k = max(-rows, min(k, columns))
+        one = np.eye(rows, columns, k, dtype=np.int8).astype(numpy_dtype(output_type))
+        return np.ascontiguousarray(np.broadcast_to(one, (*batch, rows, columns)))
+
+    def samples(rng, dtype="i64"):
+        for rows, columns, k, batch, kind in (
+            (3, 4, 1, None, "f32"),
+            (5, 2, -1, (2, 3), "i32"),
+            (1, 1, 0, None, "i64"),
+            (3, 3, 7, (1,), "u8"),
+            (4, 4, -9, None, "f16"),
+        ):
+            more = [] if batch is None else [ints(*batch)]
+            inputs = [np.array(rows), np.array(columns), np.array(k)]
+            yield [*inputs, *more], {"output_type": kind}
+
+
+def checked_groups(offsets: np.ndarray, rows: int, groups: int) -> np.ndarray:
+    """Where each group of rows ends. Raises InferenceError for ends that fall or do not take in all rows."""
+    ends = offsets.astype(np.int64).reshape(-1)
+    if len(ends) != groups or (
+        len(ends) and (ends.min() < 0 or (np.diff(ends) < 0).any() or ends[-1] != rows)
+    ):
+        raise InferenceError(f"offsets {ends.tolist()[:8]} should rise to {rows} in {groups} steps")
+    return ends
+
+
+@op("GroupedMatMul", opset=17, types=NUMBERS, builder={"": "grouped_matmul"}, ulp=32)
+class GroupedMatMul:
+    """mat_a [rows, K] x mat_b [groups, N, K], each group of rows, which ends at its offset, with its own
+    matrix transposed; or matrix by matrix, mat_a [groups, rows, K]."""
+
+    def infer(mat_a, mat_b, offsets=None):
+        check(
+            mat_a.dtype == mat_b.dtype or "dynamic" in (mat_a.dtype, mat_b.dtype), "the inputs' types differ"
+        )
+        check(mat_a.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {mat_a.dtype}")
+        dims = Dims()
+        dims.fit("mat_b", mat_b, "GNK")
+        if mat_a.shape is None:
+            return TensorType(mat_a.dtype, None)
+        check(len(mat_a.shape) in (2, 3), f"mat_a should have two or three dimensions, not {mat_a}")
+        if len(mat_a.shape) == 3:
+            check(offsets is None, "groups of rows have offsets, stacks of matrices have none")
+            dims.fit("mat_a", mat_a, "GTK")
+            return TensorType(mat_a.dtype, dims.shape("GTN"))
+        check(offsets is not None, "mat_a of two dimensions needs offsets")
+        check(offsets.dtype in (*INDEX_TYPES, "dynamic"), f"offsets should be i32 or i64, not {offsets}")
+        dims.fit("mat_a", mat_a, "TK")
+        dims.fit("offsets", offsets, "G")
+        return TensorType(mat_a.dtype, dims.shape("TN"))
+
+    @in_f32
+    def ref(a, b, offsets=None):
+        turned = b.swapaxes(-1, -2)
+        if a.ndim == 3:
+            return np.matmul(a, turned)
+        out = np.zeros((a.shape[0], b.shape[1]), a.dtype)
+        start = 0
+        for group, stop in enumerate(checked_groups(offsets, a.shape[0], b.shape[0])):
+            out[start:stop] = a[start:stop] @ turned[group]
+            start = int(stop)
+        return out
+
+    def expand(b, node, inputs):
+        """GroupedMatMul(a: [G, T, K], b) -> MatMul(a, b transposed)"""
+        if len(inputs) > 2 or inputs[0].shape is None:
+            return None
+        made = b.add("MatMul", inputs, {"transpose_b": True}, name=node.name, origins=node.origins)
+        return made.outputs
+
+    def samples(rng, dtype="f32"):
+        for a, b, ends in (
+            ((7, 5), (3, 6, 5), [2, 4, 7]),
+            ((3, 17), (2, 8, 17), [0, 3]),
+            ((2, 3, 5), (2, 16, 5), None),
+            ((1, 7, 16), (1, 33, 16), None),
+        ):
+            more = [] if ends is None else [np.array(ends, np.int32)]
+            yield [random_array(rng, a, dtype, (-2, 2)), random_array(rng, b, dtype, (-2, 2)), *more], {}

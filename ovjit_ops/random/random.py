@@ -1,0 +1,197 @@
+"""RandomUniform and Multinomial, with the numbers that OpenVINO gives for the same seeds."""
+
+from __future__ import annotations
+
+import secrets
+
+import ml_dtypes
+import numpy as np
+
+from ovjit.errors import InferenceError, ModelError, check
+from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
+from ovjit.graph.shapes import ANY, Dim
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known, known_scalar, length
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.random.generators import mersenne_twister, philox
+
+OUTPUTS = ("f32", "f64", "f16", "bf16", "i32", "i64")
+_NUMPY = {
+    "f32": np.float32,
+    "f64": np.float64,
+    "f16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "i32": np.int32,
+    "i64": np.int64,
+}
+#: bits of the mantissa
+_MANTISSA = {"f32": 23, "f64": 52, "f16": 10, "bf16": 7}
+#: Most elements that a wrong shape may ask for.
+MOST = 1 << 34
+
+
+def _seeds(global_seed: int, op_seed: int) -> tuple[int, int]:
+    """The seeds; where both are 0, ones that nobody knows."""
+    return (
+        (secrets.randbits(63), secrets.randbits(63))
+        if not global_seed and not op_seed
+        else (global_seed, op_seed)
+    )
+
+
+def unit_floats(stream: np.ndarray, dtype: str, torch: bool) -> np.ndarray:
+    """Numbers from 0 to 1 by the low bits of the stream; of f64 each takes two."""
+    bits = _MANTISSA[dtype] + torch
+    if dtype == "f64":
+        pairs = stream.reshape(-1, 2).astype(np.uint64)
+        whole = (pairs[:, 0] << np.uint64(32)) + pairs[:, 1]
+    else:
+        whole = stream.astype(np.uint64)
+    # k / 2^bits, which is what setting the mantissa of a number from 1 to 2 and taking 1 away gives
+    low = whole & np.uint64((1 << bits) - 1)
+    return (low.astype(np.float64) / (1 << bits)).astype(_NUMPY[dtype])
+
+
+def uniform(count: int, dtype: str, low: np.ndarray, high: np.ndarray, seed: int, op_seed: int, torch: bool):
+    """`count` numbers from low to high, those before high."""
+    two = (
+        dtype == "f64" or (dtype == "i64" and max(int(low), int(high)) > 0xFFFFFFFF)
+        if dtype[0] == "i"
+        else (dtype == "f64")
+    )
+    two = two or (dtype == "i64" and not torch)
+    total = count * (1 + two)
+    stream = mersenne_twister(seed, total) if torch else philox(seed, op_seed, total)
+    if dtype[0] != "i":
+        unit = unit_floats(stream, dtype, torch)
+        return (unit * (high - low) + low).astype(_NUMPY[dtype])
+    span = int(high) - int(low)
+    if span <= 0:
+        raise InferenceError(f"the range from {low} to {high} has no integers")
+    if two:
+        pairs = stream.reshape(-1, 2).astype(np.uint64)
+        whole = (pairs[:, 0] << np.uint64(32)) + pairs[:, 1]
+    else:
+        whole = stream.astype(np.uint64)
+    return ((whole % np.uint64(span)).astype(np.int64) + int(low)).astype(_NUMPY[dtype])
+
+
+@op("RandomUniform", opset=8, types=["i64"], stateful=True)
+class RandomUniform:
+    """Numbers from min_val to max_val, as TensorFlow (Philox) or PyTorch (MT19937) draws them."""
+
+    def infer(
+        output_shape,
+        min_val,
+        max_val,
+        *,
+        output_type: DType,
+        global_seed: Int = 0,
+        op_seed: Int = 0,
+        alignment: Str = "tensorflow",
+    ):
+        check(output_type in OUTPUTS, f"output_type is one of {', '.join(OUTPUTS)}, not {output_type}")
+        check(alignment.lower() in ("tensorflow", "pytorch"), f"unknown alignment {alignment!r}")
+        check(global_seed >= 0 and op_seed >= 0, "seeds should not be negative")
+        for name, x in (("min_val", min_val), ("max_val", max_val)):
+            check(x.dtype in (output_type, "dynamic"), f"{name} {x} should be {output_type}")
+            check(x.rank in (None, 0, 1), f"{name} should be one number, not {x}")
+        wanted, rank = known(output_shape, "output_shape"), length(output_shape)
+        if wanted is None:
+            return TensorType(output_type, None if rank is None else (ANY,) * rank)
+        check(all(d >= 0 for d in wanted), f"a dimension of {wanted.tolist()} is negative")
+        return TensorType(output_type, tuple(int(d) for d in wanted))
+
+    def ref(output_shape, min_val, max_val, *, output_type, global_seed=0, op_seed=0, alignment="tensorflow"):
+        shape = [int(d) for d in output_shape.reshape(-1)]
+        count = int(np.prod(shape, dtype=object)) if shape else 1
+        if min(shape, default=0) < 0 or count > MOST:
+            raise ModelError(f"the shape {shape} cannot be made")
+        low, high = min_val.reshape(-1)[0], max_val.reshape(-1)[0]
+        seeds = _seeds(global_seed, op_seed)
+        return uniform(count, output_type, low, high, *seeds, alignment.lower() == "pytorch").reshape(shape)
+
+    def samples(rng, dtype="i64"):
+        for shape, kind, seeds in (
+            ((9,), "f32", (0, 10)),
+            ((2, 3), "f32", (150, 10)),
+            ((17,), "i32", (80, 100)),
+            ((3, 5), "f32", (1 << 40, 1 << 35)),
+        ):
+            for alignment in ("tensorflow", "pytorch"):
+                low, high = np.array(2, _NUMPY[kind]), np.array(1000, _NUMPY[kind])
+                attrs = {
+                    "output_type": kind,
+                    "global_seed": seeds[0],
+                    "op_seed": seeds[1],
+                    "alignment": alignment,
+                }
+                yield [np.array(shape), low, high], attrs
+
+
+@op("Multinomial", opset=13, types=REALS, stateful=True)
+class Multinomial:
+    """Classes drawn by their probabilities, with or without putting them back."""
+
+    def infer(
+        probs,
+        num_samples,
+        *,
+        convert_type: DType,
+        with_replacement: Bool,
+        log_probs: Bool,
+        global_seed: Int = 0,
+        op_seed: Int = 0,
+    ):
+        check(convert_type in INDEX_TYPES, f"convert_type is i32 or i64, not {convert_type}")
+        check(global_seed >= 0 and op_seed >= 0, "seeds should not be negative")
+        check(probs.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {probs.dtype}")
+        check(
+            num_samples.dtype in (*INTEGERS, "dynamic"), f"num_samples should be integers, not {num_samples}"
+        )
+        dims = Dims()
+        dims.fit("probs", probs, "BC")
+        count = known_scalar(num_samples, "num_samples")
+        check(count is None or count >= 0, f"num_samples {count} should not be negative")
+        classes = dims.shape("C")[0]
+        if count is not None and isinstance(classes, int) and not with_replacement:
+            check(count <= classes, f"{count} of {classes} classes cannot be drawn without putting them back")
+        many: Dim = ANY if count is None else count
+        return TensorType(convert_type, (*dims.shape("B"), many))
+
+    def ref(probs, num_samples, *, convert_type, with_replacement, log_probs, global_seed=0, op_seed=0):
+        batch, classes = probs.shape
+        count = int(num_samples.reshape(-1)[0])
+        if count < 0 or (not with_replacement and count > classes) or (count and not classes):
+            raise InferenceError(f"{count} of {classes} classes cannot be drawn")
+        seeds = _seeds(global_seed, op_seed)
+        draws = unit_floats(philox(*seeds, 2 * batch * count), "f64", False).reshape(batch, count)
+        weights = np.exp(probs.astype(np.float64)) if log_probs else probs.astype(np.float64)
+        out = np.zeros((batch, count), _NUMPY[convert_type])
+        for b in range(batch):
+            left = weights[b].copy()
+            for i in range(count):
+                cumulative = np.cumsum(left)
+                cumulative = cumulative / cumulative[-1]
+                chosen = min(int(np.searchsorted(cumulative, draws[b, i])), classes - 1)
+                out[b, i] = chosen
+                if not with_replacement:
+                    left[chosen] = 0
+        return out
+
+    def samples(rng, dtype="f32"):
+        for b, c, n in ((1, 3, 5), (2, 17, 4), (3, 8, 8)):
+            for replace in (True, False) if n <= c else (True,):
+                for logs in (False, True):
+                    probs = random_array(rng, (b, c), dtype, (0.1, 2))
+                    if replace:  # one class that is always drawn
+                        probs[:] = -200 if logs else 0
+                        probs[np.arange(b), rng.integers(0, c, b)] = 1
+                    attrs = {
+                        "convert_type": "i64" if logs else "i32",
+                        "with_replacement": replace,
+                        "log_probs": logs,
+                        "global_seed": 7,
+                        "op_seed": 3,
+                    }
+                    yield [probs, np.array(n)], attrs

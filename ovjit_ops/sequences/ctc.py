@@ -1,0 +1,255 @@
+"""Connectionist temporal classification: decoding the best path, and the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Bool, DType, TensorType, op
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.values import INDEX_TYPES, widened
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+
+def _real(x: TensorType) -> None:
+    check(x.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {x.dtype}")
+
+
+def _index(x: TensorType | None, what: str) -> None:
+    check(x is None or x.dtype in (*INDEX_TYPES, "dynamic"), f"{what} should be i32 or i64, not {x}")
+
+
+def checked_lengths(lengths: np.ndarray, most: int, what: str) -> np.ndarray:
+    """Lengths as i64. Raises InferenceError for one that is not from 0 to `most`."""
+    wide = lengths.astype(np.int64).reshape(-1)
+    if wide.size and (wide.min() < 0 or wide.max() > most):
+        raise InferenceError(f"{what} {wide.min()} .. {wide.max()} should be from 0 to {most}")
+    return wide
+
+
+def best_path(scores: np.ndarray, blank: int, merge: bool) -> list[int]:
+    """The labels of the largest score of each step [T, C], without blanks, and repeats once when `merge`."""
+    out, last = [], -1
+    for label in scores.argmax(-1).tolist():
+        if label != blank and not (merge and label == last):
+            out.append(label)
+        last = label
+    return out
+
+
+@op(
+    "CTCGreedyDecoder",
+    opset=1,
+    types=REALS,
+    builder={"": "ctc_greedy_decoder", "ctc_merge_repeated": "merge_repeated"},
+)
+class CTCGreedyDecoder:
+    """The best path of each sequence, filled up with -1; the last class is the blank, a mask says where
+    sequences end."""
+
+    def infer(data, sequence_mask, *, ctc_merge_repeated: Bool = True):
+        _real(data)
+        dims = Dims()
+        dims.fit("data", data, "TBC")
+        dims.fit("sequence_mask", sequence_mask, "TB")
+        return TensorType(data.dtype, dims.shape("BT11"))
+
+    def ref(data, mask, *, ctc_merge_repeated=True):
+        steps, batch, classes = data.shape
+        out = np.full((batch, steps, 1, 1), -1, data.dtype)
+        for b in range(batch):
+            ends = np.flatnonzero(mask[1:, b] == 0)
+            n = int(ends[0]) + 1 if ends.size else steps
+            labels = best_path(widened(data[:n, b]), classes - 1, ctc_merge_repeated)
+            out[b, : len(labels), 0, 0] = labels
+        return out
+
+    def samples(rng, dtype="f32"):
+        for t, b, c in ((1, 1, 2), (9, 2, 3), (17, 3, 5)):
+            for merge in (True, False):
+                mask = np.zeros((t, b), random_array(rng, (1,), dtype).dtype)
+                for i in range(b):
+                    mask[: rng.integers(1, t + 1), i] = 1
+                yield [random_array(rng, (t, b, c), dtype), mask], {"ctc_merge_repeated": merge}
+
+
+@op("CTCGreedyDecoderSeqLen", opset=6, types=REALS, builder={"": "ctc_greedy_decoder_seq_len"})
+class CTCGreedyDecoderSeqLen:
+    """The best path of each sequence, filled up with -1, and its length."""
+
+    def infer(
+        data,
+        sequence_length,
+        blank_index=None,
+        *,
+        merge_repeated: Bool = True,
+        classes_index_type: DType = "i32",
+        sequence_length_type: DType = "i32",
+    ):
+        _real(data)
+        _index(sequence_length, "sequence_length")
+        _index(blank_index, "blank_index")
+        for what, kind in (
+            ("classes_index_type", classes_index_type),
+            ("sequence_length_type", sequence_length_type),
+        ):
+            check(kind in INDEX_TYPES, f"{what} is i32 or i64, not {kind}")
+        dims = Dims()
+        dims.fit("data", data, "BTC")
+        dims.fit("sequence_length", sequence_length, "B")
+        return (
+            TensorType(classes_index_type, dims.shape("BT")),
+            TensorType(sequence_length_type, dims.shape("B")),
+        )
+
+    def ref(
+        data,
+        sequence_length,
+        blank_index=None,
+        *,
+        merge_repeated=True,
+        classes_index_type="i32",
+        sequence_length_type="i32",
+    ):
+        batch, steps, classes = data.shape
+        blank = classes - 1 if blank_index is None else int(blank_index.reshape(-1)[0])
+        kinds = {"i32": np.int32, "i64": np.int64}
+        out = np.full((batch, steps), -1, kinds[classes_index_type])
+        count = np.zeros(batch, kinds[sequence_length_type])
+        for b, n in enumerate(checked_lengths(sequence_length, steps, "sequence_length")):
+            labels = best_path(widened(data[b, :n]), blank, merge_repeated) if n else []
+            out[b, : len(labels)], count[b] = labels, len(labels)
+        return out, count
+
+    def samples(rng, dtype="f32"):
+        for b, t, c in ((1, 1, 2), (2, 9, 3), (3, 17, 5)):
+            for merge in (True, False):
+                lengths = rng.integers(1, t + 1, b)
+                inputs = [random_array(rng, (b, t, c), dtype), lengths]
+                yield inputs, {"merge_repeated": merge}
+                yield (
+                    [*inputs, np.array([1])],
+                    {"merge_repeated": merge, "classes_index_type": "i64", "sequence_length_type": "i64"},
+                )
+
+
+def _log_sum(*xs: float) -> float:
+    return float(np.logaddexp.reduce(xs))
+
+
+def sequence_loss(log_probs: np.ndarray, target: list[int], blank: int, merge: bool) -> float:
+    """-log of the sum over all alignments of `target` of their probabilities; log_probs [T, C]."""
+    extended = [blank]
+    for label in target:
+        extended += [label, blank]
+    n = len(extended)
+    alpha = np.full(n, -np.inf)
+    alpha[0] = 0.0
+    start = True
+    for row in log_probs:
+        new = np.full(n, -np.inf)
+        for s, label in enumerate(extended):
+            if start:
+                if s <= 1:
+                    new[s] = row[label]
+                continue
+            ways = [alpha[s - 1]] if s else []
+            if merge or label == blank:
+                ways.append(alpha[s])  # a label goes on
+            # over a blank: to another label, or to an equal one where repeats are not merged
+            if s > 1 and label != blank and (label != extended[s - 2] or not merge):
+                ways.append(alpha[s - 2])
+            new[s] = _log_sum(*ways) + row[label] if ways else -np.inf
+        alpha, start = new, False
+    if start:
+        return 0.0 if not target else np.inf
+    return -_log_sum(*alpha[-2:])
+
+
+@op("CTCLoss", opset=4, types=REALS, builder={"": "ctc_loss"})
+class CTCLoss:
+    """-log of the probability of each target sequence, summed over its alignments."""
+
+    def infer(
+        logits,
+        logit_length,
+        labels,
+        label_length,
+        blank_index=None,
+        *,
+        preprocess_collapse_repeated: Bool = False,
+        ctc_merge_repeated: Bool = True,
+        unique: Bool = False,
+    ):
+        _real(logits)
+        for what, x in (
+            ("logit_length", logit_length),
+            ("labels", labels),
+            ("label_length", label_length),
+            ("blank_index", blank_index),
+        ):
+            _index(x, what)
+        dims = Dims()
+        dims.fit("logits", logits, "NTC")
+        dims.fit("logit_length", logit_length, "N")
+        dims.fit("labels", labels, "NT")
+        dims.fit("label_length", label_length, "N")
+        return TensorType(logits.dtype, dims.shape("N"))
+
+    def ref(
+        logits,
+        logit_length,
+        labels,
+        label_length,
+        blank_index=None,
+        *,
+        preprocess_collapse_repeated=False,
+        ctc_merge_repeated=True,
+        unique=False,
+    ):
+        batch, steps, classes = logits.shape
+        blank = classes - 1 if blank_index is None else int(blank_index.reshape(-1)[0])
+        if not 0 <= blank < classes:
+            raise InferenceError(f"blank_index {blank} is not one of {classes} classes")
+        times = checked_lengths(logit_length, steps, "logit_length")
+        counts = checked_lengths(label_length, labels.shape[1], "label_length")
+        out = np.zeros(batch)
+        for b in range(batch):
+            if counts[b] > times[b]:
+                raise InferenceError(f"label_length {counts[b]} is above logit_length {times[b]}")
+            target = labels[b, : counts[b]].astype(np.int64).tolist()
+            if target and not 0 <= min(target) <= max(target) < classes:
+                raise InferenceError(f"a label is not one of {classes} classes")
+            if preprocess_collapse_repeated:
+                target = [x for i, x in enumerate(target) if i == 0 or x != target[i - 1]]
+            if unique:
+                target = list(dict.fromkeys(target))
+            x = logits[b, : times[b]].astype(np.float64)
+            x = x - x.max(-1, keepdims=True, initial=-np.inf)
+            out[b] = sequence_loss(
+                x - np.log(np.exp(x).sum(-1, keepdims=True)), target, blank, ctc_merge_repeated
+            )
+        return out.astype(logits.dtype)
+
+    def samples(rng, dtype="f32"):
+        for n, t, c in ((1, 3, 3), (2, 8, 5), (3, 6, 4)):
+            for ways in (
+                (False, True, False),
+                (False, False, False),
+                (True, True, False),
+                (False, True, True),
+            ):
+                attrs = dict(
+                    zip(("preprocess_collapse_repeated", "ctc_merge_repeated", "unique"), ways, strict=True)
+                )
+                count = rng.integers(1, t // 2 + 1, n)
+                inputs = [
+                    random_array(rng, (n, t, c), dtype, (-2, 2)),
+                    np.full(n, t),
+                    rng.integers(0, c - 1, (n, t)),
+                    count,
+                ]
+                yield inputs, attrs
+                if n == 2:
+                    labels = rng.integers(1, c, (n, t))
+                    yield [inputs[0], np.array([t, t - 2]), labels, np.minimum(count, 3), np.array(0)], attrs

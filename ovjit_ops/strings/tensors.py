@@ -1,0 +1,73 @@
+"""Strings as begins, ends and characters, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import TensorType, op
+from ovjit.graph.shapes import ANY
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.values import INDEX_TYPES
+
+
+@op("StringTensorUnpack", opset=15, types=["string"])
+class StringTensorUnpack:
+    """Where each string begins and ends among the UTF-8 bytes of all, and those bytes."""
+
+    def infer(data):
+        check(data.dtype in ("string", "dynamic"), f"takes strings, not {data.dtype}")
+        return TensorType("i32", data.shape), TensorType("i32", data.shape), TensorType("u8", (ANY,))
+
+    def ref(data):
+        parts = [x if isinstance(x, bytes) else str(x).encode() for x in data.reshape(-1)]
+        ends = np.cumsum([len(p) for p in parts], dtype=np.int64)
+        if len(ends) and ends[-1] >= 1 << 31:
+            raise InferenceError("the strings together have 2 GiB or more")
+        begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+        symbols = np.frombuffer(b"".join(parts), np.uint8).copy()
+        return begins.reshape(data.shape).astype(np.int32), ends.reshape(data.shape).astype(np.int32), symbols
+
+    def samples(rng, dtype="string"):
+        for words in (["ab", "", "xyz"], [["a", "bc"], ["def", ""]], ["über"]):
+            yield [np.array(words, dtype=object)], {}
+
+
+@op("StringTensorPack", opset=15, types=["i32", "i64"])
+class StringTensorPack:
+    """Strings from where each begins and ends among bytes of UTF-8."""
+
+    def infer(begins, ends, symbols):
+        for name, x in (("begins", begins), ("ends", ends)):
+            check(x.dtype in (*INDEX_TYPES, "dynamic"), f"{name} should be i32 or i64, not {x}")
+        check(
+            begins.dtype == ends.dtype or "dynamic" in (begins.dtype, ends.dtype),
+            "begins and ends differ in type",
+        )
+        check(symbols.dtype in ("u8", "dynamic"), f"symbols should be u8, not {symbols}")
+        check(symbols.rank in (None, 1), f"symbols should be a list, not {symbols}")
+        if begins.shape is None or ends.shape is None:
+            return TensorType("string", begins.shape or ends.shape)
+        check(len(begins.shape) == len(ends.shape), f"{begins} and {ends} differ in rank")
+        dims = Dims()
+        letters = "".join(chr(ord("A") + i) for i in range(len(begins.shape)))
+        dims.fit("begins", begins, letters)
+        dims.fit("ends", ends, letters)
+        return TensorType("string", dims.shape(letters))
+
+    def ref(begins, ends, symbols):
+        b, e = begins.astype(np.int64).reshape(-1), ends.astype(np.int64).reshape(-1)
+        if b.size and (b.min() < 0 or (e < b).any() or e.max() > symbols.size):
+            raise InferenceError(f"a string does not lie within the {symbols.size} symbols")
+        whole = symbols.tobytes()
+        out = np.empty(b.size, object)
+        out[:] = [
+            whole[i:j].decode("utf-8", "surrogateescape") for i, j in zip(b.tolist(), e.tolist(), strict=True)
+        ]
+        return out.reshape(begins.shape)
+
+    def samples(rng, dtype="i32"):
+        kind = np.int32 if dtype == "i32" else np.int64
+        symbols = np.frombuffer(b"abcdefgh", np.uint8).copy()
+        yield [np.array([0, 2, 2], kind), np.array([2, 2, 8], kind), symbols], {}
+        yield [np.array([[1], [0]], kind), np.array([[3], [8]], kind), symbols], {}
