@@ -208,7 +208,7 @@ _PROMOTION = ("promote_unsafe", "pytorch_scalar_promotion", "u64_integer_promoti
 
 @op("FakeConvert", opset=13, types=REALS)
 class FakeConvert:
-    """Data as an 8-bit float type would hold it, scaled, shifted, saturated, rounded (through f16) and back."""
+    """Data as an 8-bit float type would hold it: scaled, shifted, saturated, rounded (by f16), and back."""
 
     def infer(data, scale, shift=None, *, destination_type: DType = "f8e4m3"):
         kinds = ("f8e4m3", "f8e5m2")

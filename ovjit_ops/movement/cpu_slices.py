@@ -105,7 +105,7 @@ def reverse_view(node: Node, source: View, known: Known) -> View:
     axes = known(1)
     assert axes is not None
     for axis in axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):
-        source = cut(source, axis, slice(None, None, -1))
+        source = cut(source, axis, range(source.shape[axis] - 1, -1, -1))
     return source
 
 

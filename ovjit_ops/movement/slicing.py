@@ -230,7 +230,9 @@ def _slice_scatter(
 ) -> np.ndarray:
     out = data.copy()
     cuts = _slices(data.ndim, start, stop, step, axes)
-    index = tuple(python_slice(d, *cuts[i]) if i in cuts else slice(None) for i, d in enumerate(data.shape))
+    index = tuple(
+        as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
+    )
     shape = out[index].shape
     if updates.shape != shape:
         raise InferenceError(f"the updates have the shape {list(updates.shape)}, the slice {list(shape)}")
