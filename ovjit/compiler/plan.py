@@ -609,19 +609,27 @@ def overwritable(views: Sequence[View], others: Sequence[View] = ()) -> list[Vie
     ]
 
 
+class Filling(NamedTuple):
+    """`nbytes` of constant memory that `fill(bytes)` writes when there is memory."""
+
+    nbytes: int
+    fill: Callable[[np.ndarray], None]
+
+
 class Constants:
     """Constant memory: arrays at 64-byte aligned offsets, each once."""
 
     def __init__(self, base: int = CONSTANTS) -> None:
         self.base = base
         self.size = 0
-        self.arrays: list[tuple[int, np.ndarray]] = []
+        self.arrays: list[tuple[int, np.ndarray | Filling]] = []
         self._known: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._alive: list[Any] = []
 
-    def place(self, array: np.ndarray, key: Any = None) -> Ptr:
-        """The address of a copy of `array`; the same `key` (or array object) is placed once."""
+    def place(self, array: np.ndarray | Filling, key: Any = None) -> Ptr:
+        """The address of a copy of `array`, or of what fills itself; the same `key` (or object) is placed
+        once."""
         named = key is not None
         key = key if named else id(array)
         offset = self._known.get(key)
@@ -663,10 +671,11 @@ class Constants:
         """One aligned byte array with everything in it. The arrays are let go, the addresses stay."""
         memory = aligned_bytes(self.size)
         for offset, array in self.arrays:
-            if array.size:
-                memory[offset : offset + array.nbytes] = (
-                    np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-                )
+            place = memory[offset : offset + array.nbytes]
+            if isinstance(array, Filling):
+                array.fill(place)
+            elif array.size:
+                np.copyto(place.view(array.dtype).reshape(array.shape), array)
         self.arrays = []
         return memory
 

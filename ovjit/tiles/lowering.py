@@ -3,6 +3,7 @@ here."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -126,12 +127,15 @@ class Tiled(Lowering):
     runs = 1
 
     def matrix(self) -> np.ndarray:
-        """The weights as [G, runs, depth of a run, O]."""
+        """The weights as [G, runs..., depth of a run, O]: a view of the model's where that can be."""
         arranged = self.arranged()
         if arranged is None:
             raise NotImplementedError
         weights, dims, order = arranged
         turned = weights.reshape(dims).transpose(order)
+        whole = turned.ndim > 2 and (turned.shape[0], turned.shape[-1]) == (self.groups, self.outs)
+        if self.form.group == 1 and whole:
+            return turned  # words are elements: where runs begin does not matter
         return turned.reshape(self.groups, self.runs, -1, self.outs)
 
     def place_operands(self, constants: Constants) -> None:
@@ -149,7 +153,7 @@ class Tiled(Lowering):
         at = constants.place(packed, key).offset
         if arranged is not None and self.form is F32:
             weights, dims, order = arranged
-            shape = (self.groups, matrix.shape[1] * matrix.shape[2], self.outs)
+            shape = (self.groups, math.prod(matrix.shape[1:-1]), self.outs)
             constants.note_panels(weights, Panels(at, shape, (sizes.width, sizes.last), dims, order))
         self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants))
 

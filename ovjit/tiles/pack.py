@@ -8,12 +8,13 @@ its depth is no multiple of the format's group, zeros fill the last word.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.compiler.plan import aligned_bytes, ceil_div
+from ovjit.compiler.plan import Filling, aligned_bytes, ceil_div
 from ovjit.tiles.formats import WORD, Format
 
 
@@ -39,26 +40,40 @@ def panel_sizes(words: int, outs: int, isa: Isa) -> PanelSizes:
     return PanelSizes(width, last, words * width * WORD, words * (outs // width * width + last) * WORD)
 
 
-def pack_panels(weights: np.ndarray, isa: Isa, form: Format) -> tuple[np.ndarray, PanelSizes]:
-    """[G, runs, k, O] -> (packed words, their sizes)."""
-    groups, runs, depth, outs = weights.shape
-    if depth % form.group:
-        weights = np.pad(weights, ((0, 0), (0, 0), (0, -depth % form.group), (0, 0)))
-    words = runs * form.words(depth)
+def pack_panels(weights: np.ndarray, isa: Isa, form: Format) -> tuple[Filling, PanelSizes]:
+    """[G, runs..., k, O] -> (what writes the packed words, their sizes).
+
+    The weights are read when they are written, and not before: no copy is made of them where they are a view
+    of the model's, in whatever order.
+    """
+    groups, *runs, depth, outs = weights.shape
+    words = math.prod(runs) * form.words(depth)
     sizes = panel_sizes(words, outs, isa)
+
+    def fill(memory: np.ndarray) -> None:
+        for g, target in enumerate(memory.view(form.weight_dtype).reshape(groups, -1)):
+            _fill_group(target, weights[g], sizes, form)
+
+    return Filling(groups * sizes.group, fill), sizes
+
+
+def _fill_group(target: np.ndarray, weights: np.ndarray, sizes: PanelSizes, form: Format) -> None:
+    """The panels of one group: weights [runs..., k, O]."""
+    *runs, depth, outs = weights.shape
+    if depth % form.group:
+        weights = np.pad(weights, (*[(0, 0)] * len(runs), (0, -depth % form.group), (0, 0)))
+    each = (*runs, form.words(depth))
     width, last = sizes.width, sizes.last
     full, rest = divmod(outs, width)
-    memory = aligned_bytes(groups * sizes.group).view(form.weight_dtype)
-    for g, target in enumerate(memory.reshape(groups, -1)):
-        source = weights[g].reshape(words, form.group, outs)
-        split = words * full * width * form.group
-        body = target[:split].reshape(full, words, width, form.group)
-        body[...] = source[..., : full * width].reshape(words, form.group, full, width).transpose(2, 0, 3, 1)
-        if rest:
-            tail = target[split:].reshape(words, last, form.group)
-            tail[:, :rest] = source[..., full * width :].transpose(0, 2, 1)
-            tail[:, rest:] = 0
-    return memory, sizes
+    split = math.prod(each) * full * width * form.group
+    source = weights.reshape(*each, form.group, outs)
+    body = target[:split].reshape(full, *each, width, form.group)
+    panels = source[..., : full * width].reshape(*each, form.group, full, width)
+    np.copyto(body, np.moveaxis(panels, (-2, -1), (0, -2)))
+    if rest:
+        tail = target[split:].reshape(*each, last, form.group)
+        tail[..., :rest, :] = np.swapaxes(source[..., full * width :], -1, -2)
+        tail[..., rest:, :] = 0
 
 
 def pack_bias(bias: np.ndarray, groups: int, isa: Isa) -> np.ndarray:

@@ -27,14 +27,14 @@ from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.lowering import Weights
 from ovjit.tiles.micro import TABLE
-from ovjit.tiles.pack import pack_bias, pack_panels, tile_width
+from ovjit.tiles.pack import PanelSizes, pack_bias, panel_sizes, tile_width
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 MATRICES: dict[int, dict[str, list[list[float]]]] = {
@@ -313,17 +313,28 @@ class Winograd(TiledConvolution):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        g = np.array(MATRICES[self.m]["G"])
-        w = self.filters[0].astype(np.float64)  # O, C, 3, 3
-        planes = np.einsum("ia,ocab,jb->ijco", g, w, g, optimize=True)
-        planes = planes.reshape(-1, 1, self.channels, self.outs).astype(np.float32)
-        packed, sizes = pack_panels(planes, self.isa, self.form)
-        at = constants.place(packed, (self, "weights")).offset
+        planes = (self.m + 2) ** 2
+        sizes = panel_sizes(self.channels, self.outs, self.isa)
+        filling = Filling(planes * sizes.group, functools.partial(self._fill, sizes))
+        at = constants.place(filling, (self, "weights")).offset
         zeros = constants.place(np.zeros(tile_width(self.isa), np.float32), "zero panel").offset
         # the output transform adds the bias
-        self.weights = Weights(len(planes), self.outs, sizes, at, zeros, 0)
+        self.weights = Weights(planes, self.outs, sizes, at, zeros, 0)
         bias = self.bias if self.bias is not None else np.zeros(self.outs, np.float32)
         self.bias_at = constants.place(pack_bias(bias, 1, self.isa), (self, "bias")).offset
+
+    def _fill(self, sizes: PanelSizes, memory: np.ndarray) -> None:
+        """The transformed filters G w G' as panels, a matrix of them for each plane."""
+        g = np.array(MATRICES[self.m]["G"])
+        out = memory.view(np.float32).reshape(len(g), len(g), -1)
+        channels = self.channels
+        for first in range(0, self.outs, sizes.width):
+            some = self.filters[0][first : first + sizes.width]  # O, C, 3, 3
+            wide = sizes.width if len(some) == sizes.width else sizes.last
+            panel = np.zeros((3, 3, channels, wide))
+            panel[..., : len(some)] = some.transpose(2, 3, 1, 0)
+            half = (g @ panel.reshape(3, -1)).reshape(len(g), 3, -1)
+            out[..., channels * first : channels * (first + wide)] = g @ half
 
     def plan(self, planner: Planner) -> None:
         m, planes = self.m, (self.m + 2) ** 2
