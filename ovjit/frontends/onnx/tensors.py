@@ -1,0 +1,165 @@
+"""TensorProtos as arrays: element types, exact sizes and the one field that holds the data are checked.
+
+The package's own decoder trusts what it is given; this one is for files from anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+
+#: NumPy's limit on dimensions.
+MAX_RANK = 64
+#: A constant may have at most this many bytes when it is not stored as raw bytes, element by element.
+_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
+
+class OnnxType(NamedTuple):
+    """One of ONNX's element types: OpenVINO's name ("" where it has none), and the field of typed data."""
+
+    onnx: str
+    name: str
+    field: str
+
+
+#: TensorProto.DataType -> OnnxType.
+TYPES = {
+    1: OnnxType("FLOAT", "f32", "float_data"),
+    2: OnnxType("UINT8", "u8", "int32_data"),
+    3: OnnxType("INT8", "i8", "int32_data"),
+    4: OnnxType("UINT16", "u16", "int32_data"),
+    5: OnnxType("INT16", "i16", "int32_data"),
+    6: OnnxType("INT32", "i32", "int32_data"),
+    7: OnnxType("INT64", "i64", "int64_data"),
+    8: OnnxType("STRING", "string", "string_data"),
+    9: OnnxType("BOOL", "boolean", "int32_data"),
+    10: OnnxType("FLOAT16", "f16", "int32_data"),
+    11: OnnxType("DOUBLE", "f64", "double_data"),
+    12: OnnxType("UINT32", "u32", "uint64_data"),
+    13: OnnxType("UINT64", "u64", "uint64_data"),
+    14: OnnxType("COMPLEX64", "", "float_data"),
+    15: OnnxType("COMPLEX128", "", "double_data"),
+    16: OnnxType("BFLOAT16", "bf16", "int32_data"),
+    17: OnnxType("FLOAT8E4M3FN", "f8e4m3", "int32_data"),
+    18: OnnxType("FLOAT8E4M3FNUZ", "", "int32_data"),
+    19: OnnxType("FLOAT8E5M2", "f8e5m2", "int32_data"),
+    20: OnnxType("FLOAT8E5M2FNUZ", "", "int32_data"),
+    21: OnnxType("UINT4", "u4", "int32_data"),
+    22: OnnxType("INT4", "i4", "int32_data"),
+    23: OnnxType("FLOAT4E2M1", "f4e2m1", "int32_data"),
+    24: OnnxType("FLOAT8E8M0", "f8e8m0", "int32_data"),
+    25: OnnxType("UINT2", "u2", "int32_data"),
+    26: OnnxType("INT2", "", "int32_data"),
+}
+#: OpenVINO's name -> TensorProto.DataType.
+NUMBERS = {row.name: number for number, row in TYPES.items() if row.name}
+
+#: The bytes of a tensor's data outside the file, and nothing but these many.
+External = Callable[[Any, int], np.ndarray]
+
+
+def element_type(number: int) -> str:
+    """OpenVINO's name of an ONNX element type. Raises UnsupportedError where there is none."""
+    row = TYPES.get(number)
+    if row is None:
+        raise ModelError(f"{number} is no element type of ONNX")
+    if not row.name:
+        raise UnsupportedError(f"the element type {row.onnx} is not supported: OpenVINO's types do not have it")
+    return row.name
+
+
+def decode(tensor: Any, external: External | None = None) -> tuple[np.ndarray, str, tuple[int, ...]]:
+    """(values, element type, shape) of a TensorProto; packed types are unpacked.
+
+    `external(tensor, size)` reads data that lie in another file. Raises ModelError for dimensions below 0,
+    data in no field or in several, and any number of bytes or elements but the right one.
+    """
+    name = element_type(tensor.data_type)
+    shape = tuple(tensor.dims)
+    if any(d < 0 for d in shape) or len(shape) > MAX_RANK:
+        raise ModelError(f"the dimensions {_short(shape)} of a tensor are not valid")
+    if tensor.HasField("segment"):
+        raise ModelError("tensors in segments are not read")
+    count = math.prod(shape)
+    filled = [field for field in _FIELDS if len(getattr(tensor, field))]
+    if tensor.HasField("raw_data"):
+        filled.append("raw_data")
+    if tensor.data_location == 1:
+        if filled:
+            raise ModelError(f"a tensor has data in another file, but also in {filled[0]}")
+        filled = ["external"]
+    if len(filled) > 1:
+        raise ModelError(f"a tensor has data in several fields: {', '.join(filled)}")
+    if not filled and count:
+        raise ModelError(f"a tensor of {_short(shape)} has no data")
+    if name == "string":
+        return _strings(tensor, filled, shape, count), name, shape
+    row = ELEMENT_TYPES[name]
+    size = (count * row.bits + 7) // 8 if row.kind != "b" else count
+    if not filled:
+        return np.zeros(shape, row.numpy), name, shape
+    if filled[0] == "external":
+        if external is None:
+            raise ModelError(
+                "a tensor's data lie in another file, but the model was not given by its path: give the path, or "
+                "the contents as weights={location: bytes}"
+            )
+        data = external(tensor, size)
+    elif filled[0] == "raw_data":
+        data = np.frombuffer(tensor.raw_data, np.uint8)
+        if data.size != size:
+            raise ModelError(f"a tensor has {data.size} bytes of data, {name}{_short(shape)} needs {size}")
+    else:
+        wanted = TYPES[tensor.data_type].field
+        if filled[0] != wanted:
+            raise ModelError(f"a tensor of {name} has its data in {filled[0]}, not in {wanted}")
+        data = _typed(getattr(tensor, wanted), name, row, count, size)
+    return _values(data, row, shape), name, shape
+
+
+def _typed(field: Any, name: str, row: Any, count: int, size: int) -> np.ndarray:
+    """The bytes of the elements in a typed field."""
+    entries = size if row.is_packed else count
+    if len(field) != entries:
+        raise ModelError(f"a tensor has {len(field)} entries of data, but should have {entries}")
+    if name in ("f32", "f64", "i64", "u64"):
+        return np.array(field, row.numpy).view(np.uint8)
+    wide = np.array(field, np.int64 if row.bits < 32 or name == "i32" else np.uint64)
+    bits = 8 if row.is_packed else row.bits
+    return wide.astype({8: np.uint8, 16: np.uint16, 32: np.uint32}[bits]).view(np.uint8)
+
+
+def _values(data: np.ndarray, row: Any, shape: tuple[int, ...]) -> np.ndarray:
+    from ovjit.api.model.boundary import unpack_low_first
+
+    if row.kind == "b":
+        return (data != 0).reshape(shape)
+    if row.is_packed:
+        return unpack_low_first(data, row.bits, shape, row.numpy)
+    if data.__array_interface__["data"][0] % row.numpy.itemsize:
+        data = data.copy()
+    return data.view(row.numpy).reshape(shape)
+
+
+def _strings(tensor: Any, filled: list[str], shape: tuple[int, ...], count: int) -> np.ndarray:
+    if filled and filled[0] != "string_data":
+        raise ModelError(f"a tensor of strings has its data in {filled[0]}")
+    if len(tensor.string_data) != count:
+        raise ModelError(f"a tensor has {len(tensor.string_data)} strings, but should have {count}")
+    out = np.empty(count, object)
+    for i, text in enumerate(tensor.string_data):
+        try:
+            out[i] = text.decode()
+        except UnicodeDecodeError as error:
+            raise ModelError(f"string {i} of a tensor is no UTF-8") from error
+    return out.reshape(shape)
+
+
+def _short(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape[:8]))}{',...' if len(shape) > 8 else ''}]"
