@@ -34,7 +34,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, bounds
 
 #: A model may have at most this many nodes once its functions are inlined.
-MAX_NODES = 1_000_000
+MAX_NODES = 300_000
 #: Bodies of If, Loop and Scan may nest this deep, and calls of functions that deep.
 MAX_NESTING, MAX_CALLS = 40, 1000
 #: The oldest IR version in which a model says which operators it means.

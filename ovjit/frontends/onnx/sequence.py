@@ -1,0 +1,145 @@
+"""Sequences and optionals, which are gone when the model is read: a sequence is a list of known tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx import tensors
+from ovjit.frontends.onnx.node import EMPTY, OnnxNode, TensorList
+from ovjit.frontends.onnx.registry import onnx_op
+from ovjit.graph.shapes import Interval
+
+
+def _list(n: OnnxNode, index: int = 0) -> TensorList:
+    value = n.inputs[index] if index < len(n.inputs) else None
+    if not isinstance(value, TensorList):
+        raise ModelError(f"input {index} should be a sequence")
+    return value
+
+
+def _place(n: OnnxNode, index: int, count: int) -> int:
+    position = n.known_ints(index, "the position in a sequence")[0]
+    if not -count <= position < count:
+        raise ModelError(f"the position {position} is outside a sequence of {count}")
+    return position % count
+
+
+@onnx_op("SequenceConstruct")
+def construct(n: OnnxNode) -> Any:
+    return [TensorList(n.tensors(), n.dtype(n[0]))]
+
+
+@onnx_op("SequenceEmpty")
+def empty(n: OnnxNode) -> Any:
+    return [TensorList([], n.data_type("dtype", 1))]
+
+
+@onnx_op("SequenceInsert")
+def insert(n: OnnxNode) -> Any:
+    values = _list(n)
+    place = len(values) if not n.has(2) else _place(n, 2, len(values) + 1)
+    if n.has(2) and n.known_ints(2, "the position")[0] < 0:
+        place = n.known_ints(2, "the position")[0] + len(values)
+    return [TensorList([*values[:place], n[1], *values[place:]], n.dtype(n[1]))]
+
+
+@onnx_op("SequenceErase")
+def erase(n: OnnxNode) -> Any:
+    values = _list(n)
+    place = _place(n, 1, len(values)) if n.has(1) else len(values) - 1
+    if not values:
+        raise ModelError("nothing can be erased of an empty sequence")
+    return [TensorList([v for i, v in enumerate(values) if i != place], values.element_type)]
+
+
+@onnx_op("SequenceAt")
+def at(n: OnnxNode) -> Any:
+    values = _list(n)
+    return n("Identity", values[_place(n, 1, len(values))])
+
+
+@onnx_op("SequenceLength")
+def length(n: OnnxNode) -> Any:
+    return n.const(len(_list(n)))
+
+
+@onnx_op("ConcatFromSequence")
+def concat(n: OnnxNode) -> Any:
+    values, axis = list(_list(n)), n.required("axis")
+    if not values:
+        raise ModelError("an empty sequence cannot be joined")
+    if n.attr("new_axis", 0):
+        values = [n.unsqueeze(v, [axis]) for v in values]
+    return n("Concat", *values, axis=axis)
+
+
+@onnx_op("SplitToSequence")
+def split(n: OnnxNode) -> Any:
+    x = n[0]
+    axis = n.axis(n.attr("axis", 0), n.rank(x))
+    whole = (n.shape(x) or ())[axis]
+    if isinstance(whole, Interval):
+        raise UnsupportedError("an open dimension is split into a sequence of unknown length")
+    if not n.has(1):
+        lengths = [1] * whole
+    else:
+        value = n.known(1, "the lengths")
+        if value.ndim == 0:
+            each = int(value)
+            if each < 1:
+                raise ModelError(f"parts of {each} elements")
+            lengths = [min(each, whole - start) for start in range(0, whole, each)]
+        else:
+            lengths = [int(v) for v in value]
+    if any(v < 0 for v in lengths) or sum(lengths) != whole:
+        raise ModelError(f"lengths {lengths[:8]} do not add up to {whole}")
+    parts = n.split(x, axis, lengths) if lengths else []
+    if not n.has(1) and not n.attr("keepdims", 1):
+        parts = [n.squeeze(v, [axis]) for v in parts]
+    return [TensorList(parts, n.dtype(x))]
+
+
+@onnx_op("Optional")
+def optional(n: OnnxNode) -> Any:
+    if not n.has(0):
+        return [EMPTY]
+    value = n.inputs[0]
+    return [value if isinstance(value, TensorList) else n("Identity", n[0])]
+
+
+@onnx_op("OptionalHasElement")
+def has_element(n: OnnxNode) -> Any:
+    return n.const(bool(n.has(0) and n.inputs[0] is not EMPTY))
+
+
+@onnx_op("OptionalGetElement")
+def get_element(n: OnnxNode) -> Any:
+    value = n.inputs[0] if n.inputs else None
+    if value is None or value is EMPTY:
+        raise ModelError("an empty optional has no element")
+    if isinstance(value, TensorList):
+        return [TensorList(value, value.element_type)]
+    assert isinstance(value, Output)
+    return n("Identity", value)
+
+
+@onnx_op("SequenceMap")
+def map_(n: OnnxNode) -> Any:
+    """The body for each item; sequences beside the first are gone through with it, tensors stay the same."""
+    graph = n.required("body")
+    names = [info.name for info in graph.input]
+    values = _list(n)
+    rows: list[list[Any]] = [[] for _ in graph.output]
+    for i in range(len(values)):
+        given: dict[str, Any] = {}
+        for name, value in zip(names, n.inputs, strict=True):
+            if isinstance(value, TensorList) and len(value) != len(values):
+                raise ModelError("the sequences have different lengths")
+            given[name] = value[i] if isinstance(value, TensorList) else value
+        made, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+        for row, value in zip(rows, made, strict=True):
+            row.append(value)
+    kinds = [tensors.element_type(info.type.tensor_type.elem_type) for info in graph.output]
+    return [TensorList(row, kind) for row, kind in zip(rows, kinds, strict=True)]
