@@ -60,6 +60,15 @@ def _read_value(path: Path) -> Any:
     return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
 
 
+def input_names(case: Case) -> list[str]:
+    """The names of the inputs that a run has values for: those that are no initializers."""
+    import onnx
+
+    graph = onnx.ModelProto.FromString(case.model).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    return [info.name for info in graph.input if info.name not in constants]
+
+
 def as_arrays(value: Any) -> Any:
     """A value of the package as an array, a list of such or None; tensors of protobuf decoded."""
     if isinstance(value, (list, tuple)):

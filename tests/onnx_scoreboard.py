@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from onnx_cases import KINDS, Case, as_arrays, difference, load_cases
+from onnx_cases import KINDS, Case, as_arrays, difference, input_names, load_cases
 
 #: Seconds that one test may take.
 PATIENCE = 120
@@ -54,13 +54,18 @@ def _openvino(ov: Any, case: Case) -> list[list[Any]]:
     core = ov.Core()
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = core.compile_model(core.read_model(case.model), "CPU", config)
+    ports = {name: port for port in compiled.inputs for name in port.get_names()}
+    names = input_names(case)
     outputs = []
     for inputs, _ in case.runs:
         request = compiled.create_infer_request()
-        for i, value in enumerate(map(as_arrays, inputs)):
+        for name, value in zip(names, map(as_arrays, inputs), strict=False):
+            port = ports.get(name)
+            if port is None:
+                continue  # an input that nothing needs
             if value is None or isinstance(value, list):
                 raise RuntimeError("a sequence or an empty optional cannot be an input")
-            request.set_input_tensor(i, _tensor(ov, value, compiled.input(i).get_element_type()))
+            request.set_tensor(port, _tensor(ov, value, port.get_element_type()))
         request.infer()
         outputs.append([_array(request.get_output_tensor(i)) for i in range(len(compiled.outputs))])
     return outputs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import mmap
 import os
@@ -144,8 +143,9 @@ class Core:
     def read_model(self, model: Any, weights: Any = None, config: Mapping[str, Any] | None = None) -> Model:
         """A Model from a file (.xml with .bin beside it, or .onnx) or from its contents.
 
-        `model`: a path, bytes-like or BytesIO; `weights`: the same, or a Tensor. RuntimeError naming the
-        file for what cannot be read, TypeError for another kind of object.
+        `model`: a path, bytes-like, BytesIO or an onnx.ModelProto; `weights`: a path, bytes-like, BytesIO or a
+        Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}. RuntimeError
+        naming the file for what cannot be read, TypeError for another kind of object.
         """
         use_mmap = {**self._settings[""], **table.read_config(config or {}, "")}.get("ENABLE_MMAP", True)
         return _read(model, weights, use_mmap, self._extensions)
@@ -298,18 +298,26 @@ def _read(model: Any, weights: Any, use_mmap: bool, extensions: Mapping[str, typ
         if not path.exists():
             raise OvjitError(f"Could not open the file: {str(path)!r}: there is no such file")
         if path.suffix.lower() == ".onnx":
-            return _read_onnx(path, weights)
+            return _read_onnx(path, weights, use_mmap)
     elif isinstance(model, io.BytesIO):
         model = model.getvalue()
+    elif _is_model_proto(model):
+        return _read_onnx(model, weights, use_mmap)
     elif not isinstance(model, (bytes, bytearray, memoryview, mmap.mmap)):
         raise TypeError(f"Provided python object type {type(model)} isn't supported as 'model' argument.")
     if isinstance(weights, io.BytesIO):
         weights = weights.getvalue()
     if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
-        return _read_onnx(model, weights)
+        return _read_onnx(model, weights, use_mmap)
     from ovjit.frontends.ir.reader import read_ir
 
     return read_ir(model, weights, use_mmap, extensions or {})
+
+
+def _is_model_proto(model: Any) -> bool:
+    """Whether it is an onnx.ModelProto, which is looked for without importing onnx."""
+    kind = getattr(model, "DESCRIPTOR", None)
+    return getattr(kind, "full_name", "") == "onnx.ModelProto"
 
 
 def _looks_like_xml(content: Any) -> bool:
@@ -317,18 +325,10 @@ def _looks_like_xml(content: Any) -> bool:
     return head.startswith(b"<")
 
 
-def _read_onnx(model: Any, weights: Any) -> Model:
-    try:
-        onnx = importlib.import_module("ovjit.frontends.onnx")
-    except ModuleNotFoundError as error:
-        if error.name != "ovjit.frontends.onnx":
-            raise
-        what = f"the file {str(model)!r}" if isinstance(model, Path) else "the given model"
-        raise UnsupportedError(
-            f"Unable to read {what}: it is no OpenVINO IR (.xml), the only format that can be read"
-        ) from None
-    model_read: Model = onnx.read_onnx(model, weights)
-    return model_read
+def _read_onnx(model: Any, weights: Any, use_mmap: bool) -> Model:
+    from ovjit.frontends.onnx.reader import read_onnx
+
+    return read_onnx(model, weights, use_mmap)
 
 
 def _compile(model: Model, device: str, settings: dict[str, Any]) -> CompiledModel:

@@ -404,23 +404,18 @@ def lrn(n: OnnxNode) -> Any:
 
 
 def _rows(n: OnnxNode, function: Any) -> Output:
-    """`function` of the input as a matrix: up to opset 12 all dimensions from `axis` on count as one."""
+    """`function` of the input with all dimensions from `axis` on as one, as up to opset 12."""
     x, rank = n[0], n.rank(n[0])
     axis = n.axis(n.attr("axis", 1), rank) if rank else 0
     if axis == rank - 1:
         return function(x, axis)
-    shape = n.shape_of(x)
-    leading = [d for d in (n.shape(x) or ())[:axis] if isinstance(d, int)]
-    if len(leading) == axis:
-        rows = n.reshape(x, [math.prod(leading), -1] if math.prod(leading) else [0, 1])
-    else:
-        trailing = n.size((n.shape(x) or ())[axis:])
-        if trailing is None:
-            count = n("ReduceProd", n.slice(shape, 0, 0, axis), [0], keep_dims=True)
-            rows = n("Reshape", x, n("Concat", count, [-1], axis=0), special_zero=False)
-        else:
-            rows = n.reshape(x, [-1, trailing])
-    return n("Reshape", function(rows, 1), shape, special_zero=False)
+    trailing = list((n.shape(x) or ())[axis:])
+    open_dims = sum(isinstance(d, Interval) for d in trailing)
+    rows = function(n("Reshape", x, [0] * axis + [-1], special_zero=True), axis)
+    if open_dims > 1 or 0 in trailing:
+        return n("Reshape", rows, n.shape_of(x), special_zero=False)
+    back = [0] * axis + [-1 if isinstance(d, Interval) else d for d in trailing]
+    return n("Reshape", rows, back, special_zero=True)
 
 
 def _hardmax(n: OnnxNode):
