@@ -65,7 +65,7 @@ class CompiledModel:
         loaded_from_cache: bool = False,
     ) -> CompiledModel:
         """`config`: all properties by name, as `properties_table.resolve` returns them."""
-        for info in (*inputs, *outputs):
+        for info in inputs:
             if info.shape is None:
                 raise UnsupportedError(
                     f"{info.label!r} has no known rank: give it one by model.reshape (-1: open dimensions)"

@@ -306,3 +306,8 @@ def det(n: OnnxNode) -> Any:
         rest = n("MatMul", chosen, keep)
     assert product is not None and sign is not None
     return n.squeeze(n("Multiply", product, sign), [-2, -1])
+
+
+@onnx_op("Einsum", 12)
+def einsum(n: OnnxNode) -> Any:
+    return n("Einsum", *n.tensors(), equation=n.required("equation").replace(" ", ""))

@@ -189,9 +189,9 @@ class Reader:
         results = [self._result(info.name, scope) for info in graph.output]
         if not results:
             raise ModelError("the graph has no outputs")
-        # inputs that nothing needs are left out, as OpenVINO leaves them out
-        used = set(walk(results, lambda node: [source._node for source in node._inputs]))
-        model = Model._from_parts(results, [p for p in parameters if p in used], (), graph.name)
+        # inputs that no node reads are left out, as OpenVINO leaves them out
+        read = {name for node in graph.node for name in _reads(node)} | {info.name for info in graph.output}
+        model = Model._from_parts(results, [p for p in parameters if p._friendly_name in read], (), graph.name)
         model._rt = {"version": 11}
         for entry in self.proto.metadata_props:
             metadata = model._rt.setdefault("framework", {})

@@ -1,1 +1,196 @@
-"""To come."""
+"""LSTM, GRU and RNN as OpenVINO's sequences, their gates in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.frontends.onnx.registry import onnx_op
+
+_DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
+#: ONNX's order of gates -> OpenVINO's: which of ONNX's comes where.
+_LSTM = (2, 0, 3, 1)  # i o f c -> f i c o
+_GRU = (0, 1, 2)  # z r h in both
+
+
+class _Cell:
+    """Inputs and attributes that the three have in common."""
+
+    def __init__(self, n: OnnxNode, gates: int, functions: Sequence[str]):
+        self.n = n
+        self.hidden = n.attr("hidden_size")
+        recurrence = n.shape(n[2])
+        if self.hidden is None and recurrence is not None and isinstance(recurrence[-1], int):
+            self.hidden = recurrence[-1]
+        if not isinstance(self.hidden, int) or self.hidden < 1:
+            raise ModelError("hidden_size is missing or not positive")
+        direction = n.attr("direction").lower()
+        if direction not in _DIRECTIONS:
+            raise ModelError(f"the direction {direction[:20]!r} is not known")
+        self.direction = direction
+        self.count = _DIRECTIONS[direction]
+        self.gates = gates
+        self.batch_first = bool(n.attr("layout", 0))
+        # [sequence, batch, input] -> [batch, sequence, input]
+        self.x = n[0] if self.batch_first else n.transpose(n[0], [1, 0, 2])
+        self.functions = [f.lower() for f in n.attr("activations") or list(functions) * self.count]
+        if len(self.functions) != len(functions) * self.count:
+            raise ModelError(f"{len(self.functions)} activations for {self.count} directions")
+        if self.count == 2 and self.functions[: len(functions)] != self.functions[len(functions) :]:
+            raise UnsupportedError("other activations backwards than forwards")
+        self.functions = self.functions[: len(functions)]
+
+    def attributes(self) -> dict[str, Any]:
+        n = self.n
+        alpha, beta = list(n.attr("activation_alpha") or ()), list(n.attr("activation_beta") or ())
+        return {
+            "hidden_size": self.hidden,
+            "direction": self.direction,
+            "activations": self.functions,
+            "activations_alpha": alpha[: len(alpha) // self.count] if alpha else (),
+            "activations_beta": beta[: len(beta) // self.count] if beta else (),
+            "clip": float(n.attr("clip") or 0.0),
+        }
+
+    def lengths(self) -> Output:
+        n = self.n
+        if n.has(4):
+            return n.convert(n[4], "i32")
+        return n("Broadcast", n.convert(n.dim_of(self.x, 1), "i32"), n.dim_of(self.x, 0), mode="numpy", opset=3)
+
+    def state(self, index: int) -> Output:
+        """An initial state as [batch, directions, hidden]; zeros where it is left out."""
+        n = self.n
+        if n.has(index):
+            return n[index] if self.batch_first else n.transpose(n[index], [1, 0, 2])
+        shape = n.concat([n.dim_of(self.x, 0), n.const(np.array([self.count, self.hidden]))], 0)
+        return n("Broadcast", n.like(self.x, 0), shape, mode="numpy", opset=3)
+
+    def ordered(self, value: Output, order: Sequence[int], axis: int = 1) -> Output:
+        """The parts of the gates along `axis` in another order."""
+        if list(order) == sorted(order):
+            return value
+        size = self.hidden
+        n = self.n
+        places = np.concatenate([np.arange(size) + part * size for part in order])
+        known = n.value(value)
+        if known is not None:
+            return n.const(np.ascontiguousarray(np.take(known, places, axis)), n.dtype(value))
+        return n("Gather", value, places, axis, opset=8)
+
+    def bias(self, order: Sequence[int], parts: int) -> Output:
+        """The biases of input and recurrence added up: [directions, gates * hidden]."""
+        n = self.n
+        if not n.has(3):
+            return n.const(np.zeros((self.count, parts * self.hidden)), n.dtype(self.x))
+        w, r = n.split(n[3], 1, [self.gates * self.hidden] * 2)
+        return self.ordered(n("Add", w, r), order)
+
+    def sequences(self, y: Output) -> Output:
+        """[batch, directions, sequence, hidden] as ONNX has it."""
+        order = [0, 2, 1, 3] if self.batch_first else [2, 1, 0, 3]
+        return self.n.transpose(y, order)
+
+    def last(self, state: Output) -> Output:
+        return state if self.batch_first else self.n.transpose(state, [1, 0, 2])
+
+
+@onnx_op("LSTM")
+def lstm(n: OnnxNode) -> Any:
+    cell = _Cell(n, 4, ("sigmoid", "tanh", "tanh"))
+    if n.has(7) or n.attr("input_forget", 0):
+        return _lstm_step_by_step(n, cell)
+    w, r = (cell.ordered(n[i], _LSTM) for i in (1, 2))
+    inputs = [cell.x, cell.state(5), cell.state(6), cell.lengths(), w, r, cell.bias(_LSTM, 4)]
+    y, h, c = n.all("LSTMSequence", *inputs, **cell.attributes(), opset=5)
+    return [v for v in (cell.sequences(y) if n.wants(0) else y, cell.last(h) if n.wants(1) else h,
+                        cell.last(c) if n.wants(2) else c)]  # fmt: skip
+
+
+def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
+    """With peepholes, or with input and forget gates coupled: the steps one after the other."""
+    if n.has(4):
+        raise UnsupportedError("sequence_lens together with peepholes")
+    steps = n.static_shape(cell.x, "the sequence's length")[1] if _known_steps(n, cell) else None
+    if steps is None:
+        raise UnsupportedError("peepholes with an open sequence length")
+    size, functions = cell.hidden, cell.functions
+    clip = float(n.attr("clip") or 0.0)
+
+    def apply(name: str, value: Output) -> Output:
+        if clip:
+            value = n("Clamp", value, min=-clip, max=clip)
+        ops = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu"}
+        if name not in ops:
+            raise UnsupportedError(f"the activation {name!r} together with peepholes")
+        return n(ops[name], value)
+
+    def part(value: Output, direction: int) -> Output:
+        return n.squeeze(n.slice(value, 0, direction, direction + 1), [0])
+
+    h_all, c_all = cell.state(5), cell.state(6)
+    ys, hs, cs = [], [], []
+    for d in range(cell.count):
+        w, r = part(n[1], d), part(n[2], d)
+        both = n("Add", *n.split(part(n[3], d), 0, [4 * size] * 2)) if n.has(3) else None
+        peep = n.split(part(n[7], d), 0, [size] * 3) if n.has(7) else None
+        h, c = (n.squeeze(n.slice(s, 1, d, d + 1), [1]) for s in (h_all, c_all))
+        backwards = cell.direction == "reverse" or d == 1
+        rows: list[Output] = []
+        for t in reversed(range(steps)) if backwards else range(steps):
+            x = n.squeeze(n.slice(cell.x, 1, t, t + 1), [1])
+            total = n("Add", n("MatMul", x, w, transpose_b=True), n("MatMul", h, r, transpose_b=True))
+            if both is not None:
+                total = n("Add", total, both)
+            i, o, f, g = n.split(total, 1, [size] * 4)
+            if peep is not None:
+                i = n("Add", i, n("Multiply", peep[0], c))
+                f = n("Add", f, n("Multiply", peep[2], c))
+            i, g = apply(functions[0], i), apply(functions[1], g)
+            f = n("Subtract", n.like(i, 1), i) if n.attr("input_forget", 0) else apply(functions[0], f)
+            c = n("Add", n("Multiply", f, c), n("Multiply", i, g))
+            if peep is not None:
+                o = n("Add", o, n("Multiply", peep[1], c))
+            h = n("Multiply", apply(functions[0], o), n({"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu"}[functions[2]], c))
+            rows.append(n.unsqueeze(h, [1, 2]))
+        ys.append(n.concat(rows[::-1] if backwards else rows, 2))
+        hs.append(n.unsqueeze(h, [1]))
+        cs.append(n.unsqueeze(c, [1]))
+    y, h, c = (n.concat(v, 1) for v in (ys, hs, cs))
+    return [cell.sequences(y), cell.last(h), cell.last(c)]
+
+
+def _known_steps(n: OnnxNode, cell: _Cell) -> bool:
+    shape = n.shape(cell.x)
+    return shape is not None and all(isinstance(d, int) for d in shape)
+
+
+@onnx_op("GRU")
+def gru(n: OnnxNode) -> Any:
+    cell = _Cell(n, 3, ("sigmoid", "tanh"))
+    after = bool(n.attr("linear_before_reset"))
+    if after and n.has(3):
+        # the hidden gate's recurrent bias stays by itself: [z, r, h of the input, h of the recurrence]
+        w, r = n.split(n[3], 1, [3 * cell.hidden] * 2)
+        size = cell.hidden
+        wz, wh = n.split(w, 1, [2 * size, size])
+        rz, rh = n.split(r, 1, [2 * size, size])
+        bias = n.concat([n("Add", wz, rz), wh, rh], 1)
+    else:
+        bias = cell.bias(_GRU, 4 if after else 3)
+    inputs = [cell.x, cell.state(5), cell.lengths(), n[1], n[2], bias]
+    y, h = n.all("GRUSequence", *inputs, **cell.attributes(), linear_before_reset=after, opset=5)
+    return [cell.sequences(y) if n.wants(0) else y, cell.last(h) if n.wants(1) else h]
+
+
+@onnx_op("RNN")
+def rnn(n: OnnxNode) -> Any:
+    cell = _Cell(n, 1, ("tanh",))
+    inputs = [cell.x, cell.state(5), cell.lengths(), n[1], n[2], cell.bias((0,), 1)]
+    y, h = n.all("RNNSequence", *inputs, **cell.attributes(), opset=5)
+    return [cell.sequences(y) if n.wants(0) else y, cell.last(h) if n.wants(1) else h]

@@ -1,1 +1,106 @@
-"""To come."""
+"""Fourier transforms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.frontends.onnx.registry import onnx_op
+
+
+def _complex(n: OnnxNode, x: Output) -> Output:
+    """[..., 1] of real numbers as [..., 2] with imaginary parts of 0."""
+    return x if (n.shape(x) or (2,))[-1] == 2 else n("Concat", x, n("Multiply", x, n.like(x, 0)), axis=-1)
+
+
+def transform(n: OnnxNode, x: Output, axis: int, length: Output | None, inverse: bool, onesided: bool) -> Output:
+    """The discrete Fourier transform of [..., 1] or [..., 2] along `axis`, of `length` elements if given."""
+    rank = n.rank(x)
+    axis = n.axis(axis, rank)
+    if axis == rank - 1:
+        raise ModelError("the last dimension holds real and imaginary parts")
+    size = [] if length is None else [n.reshape(n.convert(length, "i64"), [1])]
+    if onesided and not inverse:
+        if (n.shape(x) or (1,))[-1] != 1:
+            raise ModelError("onesided takes real numbers")
+        return n("RDFT", n.squeeze(x, [-1]), [axis], *size)
+    if onesided:
+        return n.unsqueeze(n("IRDFT", _complex(n, x), [axis], *size), [-1])
+    return n("IDFT" if inverse else "DFT", _complex(n, x), [axis], *size)
+
+
+@onnx_op("DFT", 17)
+def dft_17(n: OnnxNode) -> Any:
+    return transform(n, n[0], n.attr("axis"), n.optional(1), bool(n.attr("inverse")), bool(n.attr("onesided")))
+
+
+@onnx_op("DFT", 20)
+def dft(n: OnnxNode) -> Any:
+    axis = n.known_ints(2, "the axis")[0] if n.has(2) else -2
+    return transform(n, n[0], axis, n.optional(1), bool(n.attr("inverse")), bool(n.attr("onesided")))
+
+
+@onnx_op("STFT", 17)
+def stft(n: OnnxNode) -> Any:
+    """Frames of the signal, `frame_step` apart, times the window, and each transformed."""
+    signal, window = n[0], n.optional(2)
+    step = n.known_ints(1, "frame_step")[0]
+    if n.has(3):
+        length = n.known_ints(3, "frame_length")[0]
+    elif window is not None:
+        length = n.static_shape(window, "the window's length")[0]
+    else:
+        raise ModelError("neither a window nor frame_length is given")
+    if step < 1 or length < 1:
+        raise ModelError(f"frames of {length} elements, {step} apart")
+    shape = n.shape(signal) or ()
+    if len(shape) not in (2, 3):
+        raise ModelError(f"the signal has {len(shape)} dimensions, not 3")
+    if len(shape) == 2:
+        signal = n.unsqueeze(signal, [2])
+    size = shape[1]
+    if isinstance(size, int):
+        count = (size - length) // step + 1
+        if count < 1:
+            raise ModelError(f"a signal of {size} elements has no frame of {length}")
+        places = n.const(np.arange(count)[:, None] * step + np.arange(length)[None, :])
+    else:
+        last = n("Subtract", n.squeeze(n.dim_of(signal, 1), [0]), length - 1)
+        begins = n("Range", 0, last, step, output_type="i64", opset=4)
+        places = n("Add", n.unsqueeze(begins, [1]), np.arange(length, dtype=np.int64)[None, :])
+    frames = n("Gather", signal, places, 1, opset=8)  # [batch, frames, length, 1 or 2]
+    if window is not None:
+        frames = n("Multiply", frames, n.unsqueeze(n.convert(window, n.dtype(signal)), [1]))
+    onesided = bool(n.attr("onesided")) and (n.shape(frames) or (1,))[-1] == 1
+    return transform(n, frames, 2, None, False, onesided)
+
+
+@onnx_op("MelWeightMatrix", 17)
+def mel_weight_matrix(n: OnnxNode) -> Any:
+    """[spectrogram bins, mel bins]: triangles between frequencies that are equally far apart on the mel scale."""
+    values = [n.value(n[i]) for i in range(5)]
+    kind = n.data_type("output_datatype")
+    if any(v is None for v in values):
+        raise UnsupportedError("numbers of bins that are not known when the model is read")
+    bins, length, rate, low, high = (float(np.asarray(v).reshape(-1)[0]) for v in values)
+    spectrum = int(length) // 2 + 1
+
+    def mel(hertz: float) -> float:
+        return 2595.0 * float(np.log10(1 + hertz / 700))
+
+    points = np.arange(int(bins) + 2) * ((mel(high) - mel(low)) / (int(bins) + 1)) + mel(low)
+    places = ((int(length) + 1) * (700 * (10 ** (points / 2595) - 1)) / rate).astype(int)
+    out = np.zeros((spectrum, int(bins)))
+    for i in range(int(bins)):
+        lower, centre, upper = places[i], places[i + 1], places[i + 2]
+        if centre == lower:
+            out[centre, i] = 1
+        for j in range(lower, centre + 1 if centre > lower else lower):
+            out[j, i] = (j - lower) / (centre - lower)
+        for j in range(centre, upper):
+            out[j, i] = (upper - j) / (upper - centre)
+    return n.const(out, kind)
