@@ -25,7 +25,8 @@ class Case(NamedTuple):
 
 
 def load_cases(kinds: tuple[str, ...] = KINDS) -> list[Case]:
-    """All tests of these kinds, by kind and name. Takes half a minute for "node": the package computes them."""
+    """All tests of these kinds, by kind and name. Takes half a minute for "node": the package computes them.
+    """
     from onnx.backend.test.loader import load_model_tests
 
     cases = []
@@ -45,7 +46,9 @@ def load_cases(kinds: tuple[str, ...] = KINDS) -> list[Case]:
 def _read_folder(folder: Path) -> tuple[bytes, list[tuple[list[Any], list[Any]]]]:
     runs = []
     for data in sorted(folder.glob("test_data_set_*")):
-        runs.append(tuple([_read_value(path) for path in _numbered(data, what)] for what in ("input", "output")))
+        runs.append(
+            tuple([_read_value(path) for path in _numbered(data, what)] for what in ("input", "output"))
+        )
     return (folder / "model.onnx").read_bytes(), runs
 
 
@@ -103,11 +106,11 @@ def difference(got: Any, wanted: Any, rtol: float, atol: float) -> str:
     if got.dtype != wanted.dtype and _canonical(got.dtype) != _canonical(wanted.dtype):
         return f"should be {wanted.dtype}, is {got.dtype}"
     a, b = _wide(got), _wide(wanted)
-    # float4 and 8-bit floats: the standard's own runner compares their bits; so do we
     if np.allclose(a, b, rtol=rtol, atol=atol, equal_nan=True):
         return ""
     with np.errstate(all="ignore"):
-        return f"differs by up to {np.nanmax(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0):.3g}"
+        distance = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        return f"differs by up to {np.nanmax(distance, initial=0):.3g}"
 
 
 def _canonical(dtype: np.dtype) -> str:

@@ -1,7 +1,10 @@
-"""Count the backend tests of ONNX that an engine passes: `python tests/onnx_scoreboard.py openvino [-o file]`.
+"""Count the backend tests of ONNX that an engine passes: `python tests/onnx_scoreboard.py openvino [-o
+file]`.
 
-Engines: ovjit, ovjit-reference (the same without native code), openvino, onnxruntime. Each test runs in a worker
-process, so that one that ends the process counts as a crash and the next goes on. The file gets a line for each
+Engines: ovjit, ovjit-reference (the same without native code), openvino, onnxruntime. Each test runs in a
+worker
+process, so that one that ends the process counts as a crash and the next goes on. The file gets a line for
+each
 test: kind, name, status ("pass", "refused", "wrong", "crash"), what was said.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import check
+from ovjit.errors import ModelError, check
 from ovjit.graph import interp
 from ovjit.graph.bodies import (
     LAST,
@@ -103,17 +103,27 @@ class If:
             not is_static(condition.shape) or np.prod(condition.shape, dtype=object) == 1,
             f"the condition has the shape {list(condition.shape or ())}, not one element",
         )
+        # A branch may not accept the shapes of this call, as where the two are networks for inputs of other
+        # sizes: that is an error when it is the one that runs, and no reason to refuse the other.
         made = {}
         known = known_condition(condition)
+        refused: ModelError | None = None
         for branch, body, rows, results in (
             (True, then_body, then_inputs, then_outputs),
             (False, else_body, else_inputs, else_outputs),
         ):
             if known in (None, branch):
-                types = body_types(body, branch_inputs(body, rows, inputs))
+                try:
+                    types = body_types(body, branch_inputs(body, rows, inputs))
+                except ModelError as error:
+                    refused = error
+                    continue
                 made[branch] = [types[i] for i in branch_results(results)]
-        if known is not None:
-            return tuple(made[known])
+        if not made:
+            assert refused is not None
+            raise refused
+        if len(made) == 1:
+            return tuple(next(iter(made.values())))
         return tuple(join_branches(a, b) for a, b in zip(made[True], made[False], strict=True))
 
     def ref(condition, *inputs, then_body, else_body, then_inputs=(), else_inputs=(), then_outputs=(),

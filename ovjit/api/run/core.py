@@ -143,8 +143,8 @@ class Core:
     def read_model(self, model: Any, weights: Any = None, config: Mapping[str, Any] | None = None) -> Model:
         """A Model from a file (.xml with .bin beside it, or .onnx) or from its contents.
 
-        `model`: a path, bytes-like, BytesIO or an onnx.ModelProto; `weights`: a path, bytes-like, BytesIO or a
-        Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}. RuntimeError
+        `model`: a path, bytes-like, BytesIO or an onnx.ModelProto; `weights`: a path, bytes-like, BytesIO or
+        a Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}. RuntimeError
         naming the file for what cannot be read, TypeError for another kind of object.
         """
         use_mmap = {**self._settings[""], **table.read_config(config or {}, "")}.get("ENABLE_MMAP", True)

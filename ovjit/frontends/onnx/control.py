@@ -52,7 +52,10 @@ def if_(n: OnnxNode) -> Any:
                 place = len(sources)
                 sources.append(source)
             inputs[i].append(Port(INVARIANT, place, index))
-    models = [_body(_flat(values), inner, branch.name) for (values, inner), branch in zip(read, branches, strict=True)]
+    models = [
+        _body(_flat(values), inner, branch.name)
+        for (values, inner), branch in zip(read, branches, strict=True)
+    ]
     outputs = [[Port(LAST, i, i) for i in range(len(model.get_results()))] for model in models]
     node = if_op._of_parts(find_op("If"), sources, models, inputs, outputs, n.reader.name(n.base, "If"))
     return _unflat(read[0][0], [Output._of(node, i) for i in range(len(node._tensors))])
@@ -82,7 +85,10 @@ def _form(values: Sequence[Any]) -> list[Any]:
 
 def _unflat(like: Sequence[Any], outputs: list[Output]) -> list[Any]:
     rest = iter(outputs)
-    return [TensorList([next(rest) for _ in v], v.element_type) if isinstance(v, TensorList) else next(rest) for v in like]
+    return [
+        TensorList([next(rest) for _ in v], v.element_type) if isinstance(v, TensorList) else next(rest)
+        for v in like
+    ]
 
 
 def _body(results: Sequence[Output], inner: Any, name: str, parameters: Sequence[Parameter] = ()) -> Model:
@@ -97,7 +103,9 @@ def _parameter(name: str, kind: TensorType) -> Parameter:
     return parameter
 
 
-def _settled(n: OnnxNode, graph: Any, names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[Any, ...]:
+def _settled(
+    n: OnnxNode, graph: Any, names: Sequence[str], kinds: list[TensorType], read: Any
+) -> tuple[Any, ...]:
     """(parameters, values, scope) of a body whose first results go round to the parameters of these kinds.
 
     `read(parameters)` reads the body; the first `len(kinds)` of its values go round. Where one of them comes
@@ -129,7 +137,9 @@ def loop(n: OnnxNode) -> Any:
         return _written_out(n, graph, names, carried)
     trips = n.convert(n[0], "i64") if n.has(0) else n.const(-1)
     go_on = n[1] if n.has(1) else n.const(True)
-    trips, go_on = (v if n.shape(v) in ((), (1,)) else n.reshape(v, np.zeros(0, np.int64)) for v in (trips, go_on))
+    trips, go_on = (
+        v if n.shape(v) in ((), (1,)) else n.reshape(v, np.zeros(0, np.int64)) for v in (trips, go_on)
+    )
     scalar = [TensorType("i64", ()), TensorType("boolean", ())]
     for i in (0, 1):  # some say [1]
         info = graph.input[i].type
@@ -141,7 +151,9 @@ def loop(n: OnnxNode) -> Any:
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
         given = zip(names, (counter, again, *parameters), strict=True)
-        values, inner = n.reader.subgraph(graph, n.scope, {k: Output._of(p, 0) for k, p in given}, captures=True)
+        values, inner = n.reader.subgraph(
+            graph, n.scope, {k: Output._of(p, 0) for k, p in given}, captures=True
+        )
         if len(values) < 1 + len(carried):
             raise ModelError(f"the body has {len(values)} outputs, fewer than go round")
         return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner
@@ -173,7 +185,9 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
     trips = n.value(n.optional(0))
     go_on = n.value(n.optional(1))
     if trips is None or (n.has(1) and go_on is None):
-        raise UnsupportedError("a loop over sequences whose number of trips is not known when the model is read")
+        raise UnsupportedError(
+            "a loop over sequences whose number of trips is not known when the model is read"
+        )
     number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
     if number > MAX_TRIPS:
         raise UnsupportedError(f"a loop over sequences with {number} trips; {MAX_TRIPS} are the most")
@@ -189,7 +203,9 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
             row.append(part)
         again = n.value(_tensor(made[0]))
         if again is None:
-            raise UnsupportedError("a loop over sequences whose condition is not known when the model is read")
+            raise UnsupportedError(
+                "a loop over sequences whose condition is not known when the model is read"
+            )
         if not bool(again.reshape(())):
             break
     return [*values, *(n.concat(row, 0) for row in collected)]
@@ -273,5 +289,3 @@ def _scan(
         record, sources, [model], [rows], [outputs], n.reader.name(n.base, "TensorIterator")
     )
     return [Output._of(node, i) for i in range(len(node._tensors))]
-
-

@@ -1,4 +1,5 @@
-"""Data of tensors in files beside the model: only regular files inside its folder, and only bytes that are there."""
+"""Data of tensors in files beside the model: only regular files inside its folder, and only bytes that are
+there."""
 
 from __future__ import annotations
 
@@ -56,8 +57,8 @@ class ExternalData:
             return load_weights(self._contents[location])
         if self._model is None:
             raise ModelError(
-                f"a tensor's data lie in {location[:200]!r}, but the model was not given by its path: give the "
-                "path, or the contents as weights={location: bytes}"
+                f"a tensor's data lie in {location[:200]!r}, but the model was not given by its path: give "
+                "the path, or the contents as weights={location: bytes}"
             )
         path = self._find(location)
         try:
@@ -65,12 +66,15 @@ class ExternalData:
             descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
         except (OSError, ValueError) as error:
             raise ModelError(f"the external data {location[:200]!r} cannot be opened: {error}") from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise ModelError(f"the external data {location[:200]!r} are no regular file")
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelError(f"the external data {location[:200]!r} are no regular file")
             if status.st_nlink > 1:
-                raise ModelError(f"the external data {location[:200]!r} are a hard link, which may lead anywhere")
+                raise ModelError(
+                    f"the external data {location[:200]!r} are a hard link, which may lead anywhere"
+                )
             if status.st_size < MAP_FROM or not self._use_mmap:
                 return np.frombuffer(file.read(), np.uint8)
             data = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
@@ -95,8 +99,8 @@ class ExternalData:
         homes = (os.path.realpath(folder), os.path.dirname(os.path.realpath(self._model)))
         if not any(real.startswith(home.rstrip(os.sep) + os.sep) for home in homes):
             raise ModelError(
-                f"the external data's location {location[:200]!r} is refused: it leads to {real[:200]!r}, outside "
-                f"of the model's folder {homes[0][:200]!r}"
+                f"the external data's location {location[:200]!r} is refused: it leads to {real[:200]!r}, "
+                f"outside of the model's folder {homes[0][:200]!r}"
             )
         return real
 

@@ -1,6 +1,7 @@
 """Resizing, sampling and regions of images.
 
-Resizing that Interpolate does not say (anti-aliasing, `exclude_outside`, crops, other coordinates) is a matrix for
+Resizing that Interpolate does not say (anti-aliasing, `exclude_outside`, crops, other coordinates) is a
+matrix for
 each axis: every row has the weights of one output place.
 """
 
@@ -80,7 +81,9 @@ def _interpolate(
         return _by_matrices(n, x, axes, mode, coordinates, nearest, value, scales is not None, policy)
     if value is not None:
         shape = n.shape(x) or ()
-        same = [v == 1 if scales is not None else v == shape[a] for a, v in zip(axes, value.tolist(), strict=True)]
+        same = [
+            v == 1 if scales is not None else v == shape[a] for a, v in zip(axes, value.tolist(), strict=True)
+        ]
         kept = [i for i, s in enumerate(same) if not s]
         if not kept:
             return n("Identity", x)
@@ -117,7 +120,8 @@ def _by_matrices(
     shape = n.shape(x) or ()
     if value is None or not is_static(tuple(shape[a] for a in axes)):
         raise UnsupportedError(
-            f"resizing by {coordinates!r}, with anti-aliasing or such, to sizes that are not known when the model is read"
+            f"resizing by {coordinates!r}, with anti-aliasing or such, to sizes that are not known when the "
+            "model is read"
         )
     extents = [int(shape[a]) for a in axes]  # type: ignore[arg-type]
     targets = [float(v) for v in value.tolist()]
@@ -150,9 +154,14 @@ def _by_matrices(
         if lengths[i] * extents[i] > MAX_MATRIX:
             raise UnsupportedError(f"resizing {extents[i]} to {lengths[i]} by a matrix")
         weights = weight_matrix(
-            places, extents[i], scales[i], mode, bool(n.attr("antialias", 0)), bool(n.attr("exclude_outside", 0)),
-            float(n.attr("cubic_coeff_a", -0.75)),
-        )  # fmt: skip
+            places,
+            extents[i],
+            scales[i],
+            mode,
+            antialias=bool(n.attr("antialias", 0)),
+            exclude_outside=bool(n.attr("exclude_outside", 0)),
+            a=float(n.attr("cubic_coeff_a", -0.75)),
+        )
         order = [d for d in range(n.rank(x)) if d != axis] + [axis]
         back = [order.index(d) for d in range(n.rank(x))]
         moved = n("MatMul", n.transpose(wide, order), n.like(wide, weights.T))
@@ -289,7 +298,9 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
             continue
         low_ = n("Floor", place)
         upper = n("Subtract", place, low_)
-        choices.append([(low_, n("Subtract", n.like(place, 1), upper)), (n("Add", low_, n.like(place, 1)), upper)])
+        choices.append(
+            [(low_, n("Subtract", n.like(place, 1), upper)), (n("Add", low_, n.like(place, 1)), upper)]
+        )
     total: Output | None = None
     for which in np.ndindex(*(len(c) for c in choices)):
         index: Output | None = None
@@ -297,7 +308,11 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
         inside: Output | None = None
         for i, (choice, extent) in enumerate(zip(which, extents, strict=True)):
             place, factor = choices[i][choice]
-            fits = n("LogicalAnd", n("GreaterEqual", place, n.like(place, 0)), n("Less", place, n.like(place, extent)))
+            fits = n(
+                "LogicalAnd",
+                n("GreaterEqual", place, n.like(place, 0)),
+                n("Less", place, n.like(place, extent)),
+            )
             inside = fits if inside is None else n("LogicalAnd", inside, fits)
             whole = n.convert(n("Clamp", place, min=0.0, max=float(extent - 1)), "i64")
             index = whole if index is None else n("Add", n("Multiply", index, extent), whole)
@@ -310,7 +325,13 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
         values = n("Gather", flat, rows, 2, batch_dims=0, opset=8) if batch == 1 else None
         if values is None:
             parts = [
-                n("Gather", n.slice(flat, 0, b, b + 1), n.squeeze(n.slice(rows, 0, b, b + 1), [0]), 2, opset=8)
+                n(
+                    "Gather",
+                    n.slice(flat, 0, b, b + 1),
+                    n.squeeze(n.slice(rows, 0, b, b + 1), [0]),
+                    2,
+                    opset=8,
+                )
                 for b in range(batch)
             ]
             values = n.concat(parts, 0)

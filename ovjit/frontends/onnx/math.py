@@ -24,7 +24,8 @@ SAME_UNARY = {
 }  # fmt: skip
 #: ... of two operands that broadcast.
 SAME_BINARY = {
-    "Add": "Add", "Sub": "Subtract", "Mul": "Multiply", "Equal": "Equal", "Greater": "Greater", "Less": "Less",
+    "Add": "Add", "Sub": "Subtract", "Mul": "Multiply", "Equal": "Equal", "Greater": "Greater",
+    "Less": "Less",
     "GreaterOrEqual": "GreaterEqual", "LessOrEqual": "LessEqual", "And": "LogicalAnd", "Or": "LogicalOr",
     "Xor": "LogicalXor", "BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor",
     "PRelu": "PRelu",
@@ -46,7 +47,8 @@ for _name, _op in SAME_BINARY.items():
 
 
 def legacy_operands(n: OnnxNode) -> tuple[Output, Output]:
-    """The two operands; before opset 7 the second one's dimensions may be aligned with those from `axis` on."""
+    """The two operands; before opset 7 the second one's dimensions may be aligned with those from `axis` on.
+    """
     a, b = n[0], n[1]
     if not n.attr("broadcast", 0) or "axis" not in n.attributes:
         return a, b
@@ -65,7 +67,8 @@ def div(n: OnnxNode) -> Any:
 
 @onnx_op("Pow")
 def power(n: OnnxNode) -> Any:
-    """The exponent may have another type: the power is computed in the wider one, and is of the base's type."""
+    """The exponent may have another type: the power is computed in the wider one, and is of the base's type.
+    """
     base, exponent = legacy_operands(n)
     kind = n.dtype(base)
     if n.dtype(exponent) == kind:
@@ -125,7 +128,8 @@ def clip(n: OnnxNode) -> Any:
 
 @onnx_op("Clip", 11)
 def clip_11(n: OnnxNode) -> Any:
-    """Constant bounds of an ordinary range are one Clamp; others, and those that cross, are taken one by one."""
+    """Constant bounds of an ordinary range are one Clamp; others, and those that cross, are taken one by one.
+    """
     x, low, high = n[0], n.optional(1), n.optional(2)
     if low is None and high is None:
         return n("Identity", x)
@@ -217,7 +221,9 @@ def shrink(n: OnnxNode) -> Any:
     x, lambd, bias = n[0], n.attr("lambd"), n.attr("bias")
     kind = n.dtype(x)
     wide = n.convert(x, "f32") if not ELEMENT_TYPES[kind].is_real else x
-    raised = n("Select", n("Less", wide, n.like(wide, -lambd)), n("Add", wide, n.like(wide, bias)), n.like(wide, 0))
+    raised = n(
+        "Select", n("Less", wide, n.like(wide, -lambd)), n("Add", wide, n.like(wide, bias)), n.like(wide, 0)
+    )
     lowered = n("Subtract", wide, n.like(wide, bias))
     return n.convert(n("Select", n("Greater", wide, n.like(wide, lambd)), lowered, raised), kind)
 
@@ -235,7 +241,8 @@ def bit_shift(n: OnnxNode) -> Any:
     return n("BitwiseLeftShift" if direction == "LEFT" else "BitwiseRightShift", n[0], n[1])
 
 
-#: NumPy's unsigned or other type of the same size, through which bits are seen, is found in the constant's bytes.
+#: NumPy's unsigned or other type of the same size, through which bits are seen, is found in the constant's
+#: bytes.
 @onnx_op("BitCast")
 def bit_cast(n: OnnxNode) -> Any:
     kind = n.data_type("to")
@@ -282,7 +289,9 @@ def det(n: OnnxNode) -> Any:
     for k in range(size, 0, -1):
         # the row whose first element is largest
         column = n("Gather", rest, [0], -1)
-        best = n.all("TopK", n("Abs", column), 1, axis=-2, mode="max", sort="none", index_element_type="i64", opset=3)[1]
+        best = n.all(
+            "TopK", n("Abs", column), 1, axis=-2, mode="max", sort="none", index_element_type="i64", opset=3
+        )[1]
         flat = n.squeeze(best, [-1])
         hot = n("OneHot", flat, k, n.like(x, 1), n.like(x, 0), axis=-1)
         pivot_row = n("MatMul", hot, rest)

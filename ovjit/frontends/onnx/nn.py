@@ -150,7 +150,7 @@ def deform_conv(n: OnnxNode) -> Any:
     return out if bias is None else n("Add", out, per_channel(n, bias, n.rank(w)))
 
 
-# -- pooling -----------------------------------------------------------------------------------------------------
+# -- pooling -------------------------------------------------------------------------------------------------
 
 
 def _through_f32(n: OnnxNode, x: Output, pool: Any) -> list[Output]:
@@ -281,7 +281,7 @@ def max_unpool(n: OnnxNode) -> Any:
     return n.reshape(out, wanted)
 
 
-# -- normalisation -----------------------------------------------------------------------------------------------
+# -- normalisation -------------------------------------------------------------------------------------------
 
 
 @onnx_op("BatchNormalization")
@@ -304,9 +304,21 @@ def batch_normalization(n: OnnxNode) -> Any:
     centred = n("Subtract", wide, per_channel(n, now, n.rank(x)))
     spread = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=False)
     scale, bias = n.convert(scale, kind), n.convert(bias, kind)
-    out = n("BatchNormInference", x, scale, bias, n.convert(now, kind), n.convert(spread, kind), epsilon=epsilon, opset=5)
+    out = n(
+        "BatchNormInference",
+        x,
+        scale,
+        bias,
+        n.convert(now, kind),
+        n.convert(spread, kind),
+        epsilon=epsilon,
+        opset=5,
+    )
     old, new = n.like(mean, n.attr("momentum")), n.like(mean, 1 - n.attr("momentum"))
-    running = [n("Add", n("Multiply", was, old), n("Multiply", is_, new)) for was, is_ in ((mean, now), (var, spread))]
+    running = [
+        n("Add", n("Multiply", was, old), n("Multiply", is_, new))
+        for was, is_ in ((mean, now), (var, spread))
+    ]
     return [out, *running]
 
 
@@ -314,7 +326,15 @@ def batch_normalization(n: OnnxNode) -> Any:
 def instance_normalization(n: OnnxNode) -> Any:
     x = n[0]
     rank = spatial_rank(n, x) + 2
-    out = n("MVN", x, list(range(2, rank)), eps=n.attr("epsilon"), normalize_variance=True, eps_mode="inside_sqrt", opset=6)
+    out = n(
+        "MVN",
+        x,
+        list(range(2, rank)),
+        eps=n.attr("epsilon"),
+        normalize_variance=True,
+        eps_mode="inside_sqrt",
+        opset=6,
+    )
     return n("Add", n("Multiply", out, per_channel(n, n[1], rank)), per_channel(n, n[2], rank))
 
 
@@ -324,7 +344,9 @@ def group_normalization_18(n: OnnxNode) -> Any:
     x, groups = n[0], n.required("num_groups")
     shape = n.shape_of(x)
     parts = n("Reshape", x, [0, groups, -1], special_zero=True)
-    out = n("MVN", parts, [2], eps=n.attr("epsilon"), normalize_variance=True, eps_mode="inside_sqrt", opset=6)
+    out = n(
+        "MVN", parts, [2], eps=n.attr("epsilon"), normalize_variance=True, eps_mode="inside_sqrt", opset=6
+    )
     out = n("Add", n("Multiply", out, per_channel(n, n[1], 3)), per_channel(n, n[2], 3))
     return n("Reshape", out, shape, special_zero=False)
 
@@ -332,10 +354,14 @@ def group_normalization_18(n: OnnxNode) -> Any:
 @onnx_op("GroupNormalization", 21)
 def group_normalization(n: OnnxNode) -> Any:
     """Scale and bias for each channel."""
-    return n("GroupNormalization", n[0], n[1], n[2], num_groups=n.required("num_groups"), epsilon=n.attr("epsilon"))
+    return n(
+        "GroupNormalization", n[0], n[1], n[2], num_groups=n.required("num_groups"), epsilon=n.attr("epsilon")
+    )
 
 
-def layer_norm(n: OnnxNode, x: Output, scale: Output | None, bias: Output | None, axis: int, epsilon: float) -> list[Output]:
+def layer_norm(
+    n: OnnxNode, x: Output, scale: Output | None, bias: Output | None, axis: int, epsilon: float
+) -> list[Output]:
     """(normalised and scaled, mean, inverse standard deviation) over the dimensions from `axis` on."""
     rank = n.rank(x)
     axes = list(range(n.axis(axis, rank), rank))
@@ -400,7 +426,7 @@ def lrn(n: OnnxNode) -> Any:
     return n("LRN", n[0], [1], **attrs, size=n.required("size"))
 
 
-# -- softmax and relatives ---------------------------------------------------------------------------------------
+# -- softmax and relatives -----------------------------------------------------------------------------------
 
 
 def _rows(n: OnnxNode, function: Any) -> Output:
@@ -420,7 +446,9 @@ def _rows(n: OnnxNode, function: Any) -> Output:
 
 def _hardmax(n: OnnxNode):
     def function(x: Output, axis: int) -> Output:
-        best = n.all("TopK", x, 1, axis=axis, mode="max", sort="none", index_element_type="i64", stable=True, opset=11)[1]
+        best = n.all(
+            "TopK", x, 1, axis=axis, mode="max", sort="none", index_element_type="i64", stable=True, opset=11
+        )[1]
         depth = n.squeeze(n.dim_of(x, axis), [0])
         return n("OneHot", n.squeeze(best, [axis]), depth, n.like(x, 1), n.like(x, 0), axis=axis)
 

@@ -173,7 +173,9 @@ class OnnxNode:
         """The value of an input that must follow from constants. Raises UnsupportedError otherwise."""
         value = self.value(self[index])
         if value is None:
-            raise UnsupportedError(f"{what} should be constant: its value is not known when the model is read")
+            raise UnsupportedError(
+                f"{what} should be constant: its value is not known when the model is read"
+            )
         return value
 
     def known_ints(self, index: int, what: str) -> list[int]:
@@ -182,7 +184,8 @@ class OnnxNode:
     # -- nodes of the Model ----------------------------------------------------------------------------------
 
     def __call__(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> Output:
-        """The first output of a new node. Inputs that are numbers, lists and arrays become constants: ints are
+        """The first output of a new node. Inputs that are numbers, lists and arrays become constants: ints
+        are
         i64 then, floats f32; what they should match is said by `like`."""
         return self.all(op, *inputs, opset=opset, **attrs)[0]
 
@@ -265,7 +268,8 @@ class OnnxNode:
 
     def size(self, shape: Sequence[Dim]) -> int | None:
         """The number of elements, None where a dimension is open."""
-        return math.prod(shape) if is_static(tuple(shape)) else None
+        dims = tuple(shape)
+        return math.prod(dims) if is_static(dims) else None
 
 
 def read_attribute(attribute: Any) -> Any:

@@ -1,6 +1,8 @@
-"""Quantisation: scales and zero points are arithmetic that later passes see through; integer products are exact.
+"""Quantisation: scales and zero points are arithmetic that later passes see through; integer products are
+exact.
 
-Sums of products of 8-bit integers are kept in f32 while they stay below 2^24, where f32 is exact, and in wider
+Sums of products of 8-bit integers are kept in f32 while they stay below 2^24, where f32 is exact, and in
+wider
 types beyond.
 """
 
@@ -17,7 +19,7 @@ from ovjit.frontends.onnx.nn import convolve, per_channel
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import MICROSOFT, onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import Interval, is_static
+from ovjit.graph.shapes import Interval
 
 #: f32 holds every integer up to this one.
 F32_EXACT = 1 << 24
@@ -34,7 +36,8 @@ def int_range(kind: str) -> tuple[int, int]:
 
 
 def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> Output:
-    """A scale or zero point so that it broadcasts with `x`: one for all, one for each place along `axis`, or one
+    """A scale or zero point so that it broadcasts with `x`: one for all, one for each place along `axis`, or
+    one
     for each block of `block` places."""
     shape = n.shape(value)
     if shape is None or len(shape) == 0:
@@ -58,7 +61,13 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
 
 
 def dequantize(
-    n: OnnxNode, x: Output, scale: Output, zero: Output | None, axis: int = 1, block: int = 0, kind: str | None = None
+    n: OnnxNode,
+    x: Output,
+    scale: Output,
+    zero: Output | None,
+    axis: int = 1,
+    block: int = 0,
+    kind: str | None = None,
 ) -> Output:
     """(x - zero) * scale, of type `kind`, by default that of the scale"""
     kind = kind or n.dtype(scale)
@@ -131,7 +140,7 @@ def dynamic_quantize(n: OnnxNode, x: Output) -> tuple[Output, Output, Output]:
     return quantize(n, x, safe, zero, "u8"), scale, zero
 
 
-# -- products ----------------------------------------------------------------------------------------------------
+# -- products ------------------------------------------------------------------------------------------------
 
 
 def _shifted(n: OnnxNode, x: Output, zero: Output | None, kind: str) -> Output:
@@ -161,10 +170,11 @@ def matmul_integer(n: OnnxNode) -> Any:
     return n.convert(integer_matmul(n, n[0], n[1], n.optional(2), n.optional(3)), "i32")
 
 
-def integer_convolution(n: OnnxNode, x: Output, w: Output, x_zero: Output | None, w_zero: Output | None) -> Output:
+def integer_convolution(
+    n: OnnxNode, x: Output, w: Output, x_zero: Output | None, w_zero: Output | None
+) -> Output:
     """The convolution of x - x_zero and w - w_zero, exact: f32 where that is enough, else f64"""
-    shape = n.shape(w) or ()
-    terms = int(np.prod(shape[1:])) if is_static(shape[1:]) else None
+    terms = n.size((n.shape(w) or (Interval(0, None),))[1:])
     kind = "f32" if terms is not None and terms * PRODUCT < F32_EXACT else "f64"
     if w_zero is not None and n.shape(w_zero) not in ((), (1,)):
         w_zero = n.reshape(w_zero, [-1] + [1] * (n.rank(w) - 1))
@@ -176,9 +186,13 @@ def conv_integer(n: OnnxNode) -> Any:
     return n.convert(integer_convolution(n, n[0], n[1], n.optional(2), n.optional(3)), "i32")
 
 
-def requantize(n: OnnxNode, total: Output, factor: Output, scale: Output, zero: Output | None, kind: str) -> Output:
+def requantize(
+    n: OnnxNode, total: Output, factor: Output, scale: Output, zero: Output | None, kind: str
+) -> Output:
     """An integer sum in units of `factor` as a number of type `kind` in units of `scale`"""
-    steps = n("Multiply", n.convert(total, "f32"), n("Divide", n.convert(factor, "f32"), n.convert(scale, "f32")))
+    steps = n(
+        "Multiply", n.convert(total, "f32"), n("Divide", n.convert(factor, "f32"), n.convert(scale, "f32"))
+    )
     return saturate(n, steps, zero, kind)
 
 
@@ -207,7 +221,7 @@ def qlinear_matmul(n: OnnxNode) -> Any:
     return requantize(n, total, n("Multiply", a_scale, b_scale), y_scale, y_zero, n.dtype(y_zero))
 
 
-# -- what ONNX Runtime's quantisers write ------------------------------------------------------------------------
+# -- what ONNX Runtime's quantisers write --------------------------------------------------------------------
 
 
 def _ms(name: str):
@@ -215,7 +229,8 @@ def _ms(name: str):
 
 
 def _through_f32(n: OnnxNode, function: Any, first: int = 0) -> Output:
-    """function(dequantised input), quantised again: (x, scale, zero, y scale, y zero) from input `first` on."""
+    """function(dequantised input), quantised again: (x, scale, zero, y scale, y zero) from input `first` on.
+    """
     zero = n.optional(first + 2)
     x = dequantize(n, n[first], n[first + 1], zero)
     return quantize(n, function(x), n[first + 3], n.optional(first + 4), n.dtype(n[first]))
@@ -316,7 +331,8 @@ def qlinear_where(n: OnnxNode) -> Any:
 
 @_ms("QGemm")
 def qgemm(n: OnnxNode) -> Any:
-    """(a, scale, zero, b, scale, zero, c, y scale, y zero): alpha * a @ b + c, quantised if there is a y scale"""
+    """(a, scale, zero, b, scale, zero, c, y scale, y zero): alpha * a @ b + c, quantised if there is a y
+    scale"""
     a, b = n[0], n[3]
     if n.attr("transA", 0):
         a = n.transpose(a, [1, 0])
@@ -362,7 +378,9 @@ def matmul_nbits(n: OnnxNode) -> Any:
         raise UnsupportedError("g_idx: blocks in another order")
     blocks = -(-depth // block)
     kind = {2: "u2", 4: "u4", 8: "u8"}[bits]
-    weights = n.const(_unpacked(packed.reshape(rows, -1), bits, rows, blocks * block).reshape(rows, blocks, block), kind)
+    weights = n.const(
+        _unpacked(packed.reshape(rows, -1), bits, rows, blocks * block).reshape(rows, blocks, block), kind
+    )
     real = n.dtype(a)
     wide = n.convert(weights, real)
     if n.has(3) and n.dtype(n[3]) == "u8":
@@ -389,5 +407,3 @@ def _unpacked(data: np.ndarray, bits: int, rows: int, count: int) -> np.ndarray:
     if values.shape[1] < count:
         raise ModelError(f"{values.shape[1]} packed values for {count}")
     return np.ascontiguousarray(values[:, :count])
-
-

@@ -1,6 +1,7 @@
 """Bytes of an ONNX file -> Model. Operators are read by the rules of the families, see `registry`.
 
-A model is untrusted: names that lead nowhere, cycles, functions that call each other, and sizes are checked; what a
+A model is untrusted: names that lead nowhere, cycles, functions that call each other, and sizes are checked;
+what a
 rule stumbles over becomes a ModelError with the node's name.
 """
 
@@ -48,10 +49,13 @@ def read_onnx(
 ) -> Model:
     """The Model of an ONNX file.
 
-    `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict that gives the contents of files
-    with external data by their location, for a model that is not given by its path. `shapes` gives inputs other
+    `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict that gives the contents of
+    files
+    with external data by their location, for a model that is not given by its path. `shapes` gives inputs
+    other
     (element type or None, shape or None) than the file says.
-    Raises RuntimeError that names the file and the node for whatever is not valid; UnsupportedError, one too, lists
+    Raises RuntimeError that names the file and the node for whatever is not valid; UnsupportedError, one too,
+    lists
     all operators that cannot be read.
     """
     where, path = "the given model", None
@@ -79,7 +83,7 @@ def read_onnx(
 
 
 def _parse(content: Any, where: str) -> Any:
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import ModelProto
 
     try:
@@ -96,8 +100,10 @@ def _parse(content: Any, where: str) -> Any:
 class Scope:
     """The names of one graph and their values: Outputs, TensorLists, or EMPTY.
 
-    A body's scope finds other names in the graph around it (`outer`). If it `captures`, these become Parameters of
-    the body, which `captured` lists with their sources; constants are repeated. `bindings` are the attributes of
+    A body's scope finds other names in the graph around it (`outer`). If it `captures`, these become
+    Parameters of
+    the body, which `captured` lists with their sources; constants are repeated. `bindings` are the attributes
+    of
     the function that is being inlined, `call` the (function, outer call) chain that led to it.
     """
 
@@ -118,6 +124,8 @@ class Scope:
         self.call = call
         self.depth: int = 0 if outer is None else outer.depth + 1
         self.prefix: str = outer.prefix if outer is not None else ""
+        #: How often a node's name has been given in this graph.
+        self.labels: dict[str, int] = {} if outer is None or captures else outer.labels
 
     def find(self, name: str) -> Any:
         """The value of a name, None where there is none."""
@@ -191,7 +199,9 @@ class Reader:
             raise ModelError("the graph has no outputs")
         # inputs that no node reads are left out, as OpenVINO leaves them out
         read = {name for node in graph.node for name in _reads(node)} | {info.name for info in graph.output}
-        model = Model._from_parts(results, [p for p in parameters if p._friendly_name in read], (), graph.name)
+        model = Model._from_parts(
+            results, [p for p in parameters if p._friendly_name in read], (), graph.name
+        )
         model._rt = {"version": 11}
         for entry in self.proto.metadata_props:
             metadata = model._rt.setdefault("framework", {})
@@ -236,7 +246,9 @@ class Reader:
             return self.tensor_type(info.optional_type.elem_type)
         if kind != "tensor_type":
             what = (kind or "nothing").removesuffix("_type")
-            raise UnsupportedError(f"it should be a tensor, not {what}: OpenVINO's models have no such values")
+            raise UnsupportedError(
+                f"it should be a tensor, not {what}: OpenVINO's models have no such values"
+            )
         tensor = info.tensor_type
         element_type = tensors.element_type(tensor.elem_type)
         if not tensor.HasField("shape"):
@@ -256,8 +268,8 @@ class Reader:
         if not isinstance(value, Output):
             what = "a sequence" if isinstance(value, TensorList) else "an empty optional"
             raise UnsupportedError(
-                f"the output {name[:200]!r} is {what}: OpenVINO's models have no such values; add nodes that turn "
-                "it into tensors"
+                f"the output {name[:200]!r} is {what}: OpenVINO's models have no such values; add nodes that "
+                "turn it into tensors"
             )
         node = value._node
         if not isinstance(node, Parameter):
@@ -284,7 +296,9 @@ class Reader:
         shape = tuple(sparse.dims)
         count = int(np.prod(shape, dtype=object)) if shape else 1
         if any(d < 0 for d in shape) or count * max(values.itemsize, 1) > FOLD_BUDGET:
-            raise ModelError(f"a sparse tensor of {list(shape)[:8]} is not valid or too large to be made dense")
+            raise ModelError(
+                f"a sparse tensor of {list(shape)[:8]} is not valid or too large to be made dense"
+            )
         dense = np.zeros(count, values.dtype)
         flat = indices
         if indices.ndim == 2:
@@ -319,7 +333,12 @@ class Reader:
         for source in node._inputs:
             value = source._tensor._type.value
             given.append(self._values.get((source._node, source._index)) if value is None else value)
-        fits = node._op.ref is not None and node._op.name not in ("Parameter", "Result", "ReadValue", "Assign")
+        fits = node._op.ref is not None and node._op.name not in (
+            "Parameter",
+            "Result",
+            "ReadValue",
+            "Assign",
+        )
         if not fits or not node._inputs or any(v is None for v in given) or not _small(node):
             self._open.add(node)
             return
@@ -354,7 +373,9 @@ class Reader:
             if call is not None:
                 stack.append(call)
 
-    def subgraph(self, graph: Any, scope: Scope, inputs: Mapping[str, Any], captures: bool) -> tuple[list[Any], Scope]:
+    def subgraph(
+        self, graph: Any, scope: Scope, inputs: Mapping[str, Any], captures: bool
+    ) -> tuple[list[Any], Scope]:
         """(values of the outputs, the scope) of a body; `inputs` are the values of its inputs by name."""
         inner = Scope(scope.opsets, scope, captures, scope.bindings, scope.call)
         if inner.depth > MAX_NESTING:
@@ -395,7 +416,9 @@ class Reader:
                 types = [_type_bytes(v) for v in inputs]
                 function = function_body(domain, proto.op_type, version, proto, lambda: types)
                 if function is None:
-                    raise UnsupportedError(f"No conversion rule found for operations: {_operator(proto, version)}")
+                    raise UnsupportedError(
+                        f"No conversion rule found for operations: {_operator(proto, version)}"
+                    )
                 return self._call(proto, scope, function, inputs, attributes, schema)
             values = {name: read_attribute(attribute) for name, attribute in attributes.items()}
             outputs = rule(OnnxNode(self, scope, proto, version, schema, inputs, values))
@@ -407,11 +430,17 @@ class Reader:
         return None
 
     def _bind(self, proto: Any, scope: Scope, outputs: Sequence[Any]) -> None:
-        """Give the values of a node's outputs their names, as OpenVINO gives them: the node's own name, else that
+        """Give the values of a node's outputs their names, as OpenVINO gives them: the node's own name, else
+        that
         of its last output."""
         names = list(proto.output)
         if len(names) > len(outputs) and any(names[len(outputs) :]):
             raise UnsupportedError(f"{_label(proto)}: output {len(outputs)} is not supported")
+        label = scope.prefix + proto.name if proto.name else ""
+        if label:
+            count = scope.labels.get(label, 0)
+            scope.labels[label] = count + 1
+            label = f"{label}_{count}" if count else label
         for name, value in zip(names, outputs, strict=False):
             if not name:
                 continue
@@ -422,7 +451,7 @@ class Reader:
                 if isinstance(node, Parameter):
                     tensor._names = tensor._names | {name}
                 elif not isinstance(node, Constant) or not tensor._names:
-                    node._friendly_name = scope.prefix + (proto.name or name)
+                    node._friendly_name = label or scope.prefix + name
                     tensor._names = {scope.prefix + name}
             self._define(scope, name, value)
 
@@ -444,8 +473,11 @@ class Reader:
         if schema is not None:
             bindings.update((name, row[2]) for name, row in schema.attributes.items() if row[2] is not None)
         bindings.update(attributes)
-        inner = Scope(_opsets(function.opset_import) or scope.opsets, bindings=bindings, call=(key, scope.call))
+        inner = Scope(
+            _opsets(function.opset_import) or scope.opsets, bindings=bindings, call=(key, scope.call)
+        )
         inner.depth = scope.depth
+        inner.labels = scope.labels
         inner.prefix = f"{scope.prefix}{proto.name or _first(proto.output) or function.name}/"
         if len(inputs) > len(function.input):
             raise ModelError(f"{_label(proto)}: {function.name!r} takes {len(function.input)} inputs")
@@ -459,7 +491,9 @@ class Reader:
         for name in list(frame.function.output)[: len(frame.node.output)]:
             value = frame.scope.find(name)
             if value is None:
-                raise ModelError(f"{_label(frame.node)}: the function's output {name[:200]!r} is not computed")
+                raise ModelError(
+                    f"{_label(frame.node)}: the function's output {name[:200]!r} is not computed"
+                )
             outputs.append(None if value is _MISSING else value)
         self._bind(frame.node, frame.outer, outputs)
 
@@ -532,7 +566,8 @@ def _opsets(imports: Iterable[Any]) -> dict[str, int]:
     newest = onnx_opset_version()
     if opsets.get("", 1) < 1 or opsets.get("", 1) > newest:
         raise ModelError(
-            f"the model needs opset {opsets['']} of ai.onnx; the installed package onnx knows those from 1 to {newest}"
+            f"the model needs opset {opsets['']} of ai.onnx; the installed package onnx knows those from 1 "
+            f"to {newest}"
         )
     return opsets
 
@@ -567,12 +602,16 @@ def _check_schema(schema: Schema, proto: Any, inputs: Sequence[Any], attributes:
         raise ModelError(f"it has {len(inputs)} inputs, {wanted} are right")
     outputs = len(proto.output)
     if not schema.min_outputs <= outputs <= schema.max_outputs:
-        raise ModelError(f"it has {outputs} outputs, {_range(schema.min_outputs, schema.max_outputs)} are right")
+        raise ModelError(
+            f"it has {outputs} outputs, {_range(schema.min_outputs, schema.max_outputs)} are right"
+        )
     for name, attribute in attributes.items():
         row = schema.attributes.get(name)
         if row is None:
             known = ", ".join(schema.attributes) or "none"
-            raise ModelError(f"it has the attribute {name[:80]!r}, which version {schema.since} has not ({known})")
+            raise ModelError(
+                f"it has the attribute {name[:80]!r}, which version {schema.since} has not ({known})"
+            )
         if attribute.type != row[0]:
             raise ModelError(f"the attribute {name!r} has the kind {attribute.type}, not {row[0]}")
     for name, (_, required, _default) in schema.attributes.items():
@@ -659,7 +698,8 @@ def _type_bytes(value: Any) -> bytes:
 
 
 def _label(proto: Any) -> str:
-    return f"While validating ONNX node '<Node({proto.op_type[:80]}): {(proto.name or _first(proto.output))[:200]}>'"
+    name = (proto.name or _first(proto.output))[:200]
+    return f"While validating ONNX node '<Node({proto.op_type[:80]}): {name}>'"
 
 
 def _operator(proto: Any, version: int) -> str:

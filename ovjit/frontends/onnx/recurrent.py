@@ -61,7 +61,9 @@ class _Cell:
         n = self.n
         if n.has(4):
             return n.convert(n[4], "i32")
-        return n("Broadcast", n.convert(n.dim_of(self.x, 1), "i32"), n.dim_of(self.x, 0), mode="numpy", opset=3)
+        return n(
+            "Broadcast", n.convert(n.dim_of(self.x, 1), "i32"), n.dim_of(self.x, 0), mode="numpy", opset=3
+        )
 
     def state(self, index: int) -> Output:
         """An initial state as [batch, directions, hidden]; zeros where it is left out."""
@@ -108,8 +110,7 @@ def lstm(n: OnnxNode) -> Any:
     w, r = (cell.ordered(n[i], _LSTM) for i in (1, 2))
     inputs = [cell.x, cell.state(5), cell.state(6), cell.lengths(), w, r, cell.bias(_LSTM, 4)]
     y, h, c = n.all("LSTMSequence", *inputs, **cell.attributes(), opset=5)
-    return [v for v in (cell.sequences(y) if n.wants(0) else y, cell.last(h) if n.wants(1) else h,
-                        cell.last(c) if n.wants(2) else c)]  # fmt: skip
+    return [cell.sequences(y), cell.last(h), cell.last(c)]
 
 
 def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
@@ -156,7 +157,11 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
             c = n("Add", n("Multiply", f, c), n("Multiply", i, g))
             if peep is not None:
                 o = n("Add", o, n("Multiply", peep[1], c))
-            h = n("Multiply", apply(functions[0], o), n({"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu"}[functions[2]], c))
+            h = n(
+                "Multiply",
+                apply(functions[0], o),
+                n({"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu"}[functions[2]], c),
+            )
             rows.append(n.unsqueeze(h, [1, 2]))
         ys.append(n.concat(rows[::-1] if backwards else rows, 2))
         hs.append(n.unsqueeze(h, [1]))

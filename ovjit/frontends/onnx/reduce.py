@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-
 from ovjit.api.model.node import Output
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
@@ -31,7 +30,12 @@ def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) ->
             # each element is reduced alone: what the reduction does beside adding up is still done
             shape = n("ShapeOf", x, output_type="i64")
             alone = n.unsqueeze(x, [0])
-            return n("Reshape", body(n, alone, lambda op, v: n(op, v, [0], keep_dims=True)), shape, special_zero=False)
+            return n(
+                "Reshape",
+                body(n, alone, lambda op, v: n(op, v, [0], keep_dims=True)),
+                shape,
+                special_zero=False,
+            )
         if axes is None:
             axes = list(range(n.rank(x)))
             if not axes:  # a scalar
@@ -100,4 +104,3 @@ def _extreme(op: str, logical: str) -> Callable[[OnnxNode, Output, Reduce], Outp
 
 _reduction("ReduceMax", _extreme("ReduceMax", "ReduceLogicalOr"))
 _reduction("ReduceMin", _extreme("ReduceMin", "ReduceLogicalAnd"))
-

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "control", "image", "math", "microsoft", "ml", "nn", "quant", "random", "recurrent", "reduce",
-    "sequence", "signal", "tensor", "text", "training",
+    "attention", "control", "image", "math", "microsoft", "ml", "nn", "quant", "random", "recurrent",
+    "reduce", "sequence", "signal", "tensor", "text", "training",
 )  # fmt: skip
 #: The default domain by either of its names.
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -108,5 +108,6 @@ def function_body(domain: str, name: str, version: int, node: Any, types: Any) -
 
 
 def _nearest(versions: list[int], version: int) -> int:
-    """The newest of the body's versions up to `version`, else the oldest: a body says which opset it is in."""
+    """The newest of the body's versions up to `version`, else the oldest: a body says which opset it is in.
+    """
     return max((v for v in versions if v <= version), default=min(versions))

@@ -17,7 +17,9 @@ def _complex(n: OnnxNode, x: Output) -> Output:
     return x if (n.shape(x) or (2,))[-1] == 2 else n("Concat", x, n("Multiply", x, n.like(x, 0)), axis=-1)
 
 
-def transform(n: OnnxNode, x: Output, axis: int, length: Output | None, inverse: bool, onesided: bool) -> Output:
+def transform(
+    n: OnnxNode, x: Output, axis: int, length: Output | None, inverse: bool, onesided: bool
+) -> Output:
     """The discrete Fourier transform of [..., 1] or [..., 2] along `axis`, of `length` elements if given."""
     rank = n.rank(x)
     axis = n.axis(axis, rank)
@@ -35,7 +37,9 @@ def transform(n: OnnxNode, x: Output, axis: int, length: Output | None, inverse:
 
 @onnx_op("DFT", 17)
 def dft_17(n: OnnxNode) -> Any:
-    return transform(n, n[0], n.attr("axis"), n.optional(1), bool(n.attr("inverse")), bool(n.attr("onesided")))
+    return transform(
+        n, n[0], n.attr("axis"), n.optional(1), bool(n.attr("inverse")), bool(n.attr("onesided"))
+    )
 
 
 @onnx_op("DFT", 20)
@@ -81,7 +85,8 @@ def stft(n: OnnxNode) -> Any:
 
 @onnx_op("MelWeightMatrix", 17)
 def mel_weight_matrix(n: OnnxNode) -> Any:
-    """[spectrogram bins, mel bins]: triangles between frequencies that are equally far apart on the mel scale."""
+    """[spectrogram bins, mel bins]: triangles between frequencies that are equally far apart on the mel
+    scale."""
     values = [n.value(n[i]) for i in range(5)]
     kind = n.data_type("output_datatype")
     if any(v is None for v in values):

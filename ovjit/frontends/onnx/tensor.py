@@ -17,7 +17,7 @@ from ovjit.graph.shapes import Interval, is_static
 
 _INT_MAX = (1 << 63) - 1
 
-# -- constants -------------------------------------------------------------------------------------------------
+# -- constants -----------------------------------------------------------------------------------------------
 
 
 @onnx_op("Constant")
@@ -63,13 +63,13 @@ def range_(n: OnnxNode) -> Any:
 
 def _places(n: OnnxNode, x: Output) -> Output:
     """column - row of every element of the last two dimensions, as i64 [rows, columns]"""
-    shape = n.shape(x)
-    if shape is not None and is_static(shape[-2:]):
-        rows, columns = shape[-2:]
-        return n.const(np.arange(columns)[None, :] - np.arange(rows)[:, None])
+    known = n.shape(x)
+    ends = None if known is None else known[-2:]
+    if is_static(ends):
+        return n.const(np.arange(ends[1])[None, :] - np.arange(ends[0])[:, None])
     sizes = n.shape_of(x)
-    ends = [n("Gather", sizes, i, 0) for i in (-2, -1)]
-    rows, columns = (n("Range", 0, end, 1, output_type="i64", opset=4) for end in ends)
+    last = [n("Gather", sizes, i, 0) for i in (-2, -1)]
+    rows, columns = (n("Range", 0, end, 1, output_type="i64", opset=4) for end in last)
     return n("Subtract", columns, n.unsqueeze(rows, [1]))
 
 
@@ -87,11 +87,12 @@ def trilu(n: OnnxNode) -> Any:
     return n("Select", keep, x, n.like(x, 0))
 
 
-# -- types -----------------------------------------------------------------------------------------------------
+# -- types ---------------------------------------------------------------------------------------------------
 
 
 def cast(n: OnnxNode, x: Output, kind: str) -> Output:
-    """`x` as another element type: to boolean is "not 0"; numbers beyond an 8-bit float's largest become that."""
+    """`x` as another element type: to boolean is "not 0"; numbers beyond an 8-bit float's largest become
+    that."""
     if "string" in (kind, n.dtype(x)) and kind != n.dtype(x):
         from ovjit.frontends.onnx.text import cast_text
 
@@ -111,7 +112,7 @@ def cast_like(n: OnnxNode) -> Any:
     return cast(n, n[0], n.dtype(n[1]))
 
 
-# -- shapes ----------------------------------------------------------------------------------------------------
+# -- shapes --------------------------------------------------------------------------------------------------
 
 
 @onnx_op("Shape")
@@ -262,7 +263,7 @@ def slice_around(n: OnnxNode, x: Output, axis: int) -> Output:
     return n.slice(x, axis, -1, -_INT_MAX, -1)
 
 
-# -- padding ---------------------------------------------------------------------------------------------------
+# -- padding -------------------------------------------------------------------------------------------------
 
 
 @onnx_op("Pad")
@@ -307,7 +308,9 @@ def pad(n: OnnxNode) -> Any:
 def _far(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int]) -> bool:
     """Whether more is reflected than there is."""
     shape = n.shape(x) or ()
-    return any(isinstance(d, int) and max(b, e) > max(d - 1, 0) for d, b, e in zip(shape, begin, end, strict=True))
+    return any(
+        isinstance(d, int) and max(b, e) > max(d - 1, 0) for d, b, e in zip(shape, begin, end, strict=True)
+    )
 
 
 def _pad_by_index(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int], mode: str) -> Output:
@@ -329,7 +332,7 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[in
     return x
 
 
-# -- selecting ---------------------------------------------------------------------------------------------------
+# -- selecting -----------------------------------------------------------------------------------------------
 
 
 @onnx_op("Gather")
@@ -363,7 +366,9 @@ def scatter_elements(n: OnnxNode) -> Any:
     reduction, axis = _reduction(n), n.attr("axis")
     if reduction == "none":
         return n("ScatterElementsUpdate", n[0], n[1], n[2], axis, opset=3)
-    return n("ScatterElementsUpdate", n[0], n[1], n[2], axis, reduction=reduction, use_init_val=True, opset=12)
+    return n(
+        "ScatterElementsUpdate", n[0], n[1], n[2], axis, reduction=reduction, use_init_val=True, opset=12
+    )
 
 
 @onnx_op("ScatterND")
@@ -376,7 +381,8 @@ def scatter_nd(n: OnnxNode) -> Any:
 
 @onnx_op("TensorScatter", 24)
 def tensor_scatter(n: OnnxNode) -> Any:
-    """A cache with its rows from write_indices[batch] on replaced along `axis`; "circular" goes on at the start."""
+    """A cache with its rows from write_indices[batch] on replaced along `axis`; "circular" goes on at the
+    start."""
     past, update, begin = n[0], n[1], n.optional(2)
     rank = n.rank(past)
     axis = n.axis(n.attr("axis"), rank)
@@ -462,7 +468,7 @@ def unique(n: OnnxNode) -> Any:
     return n.all("Unique", *inputs, sorted=bool(n.attr("sorted")), **attrs)
 
 
-# -- sums along an axis, blocks --------------------------------------------------------------------------------
+# -- sums along an axis, blocks ------------------------------------------------------------------------------
 
 
 @onnx_op("CumSum")
@@ -473,7 +479,8 @@ def cum_sum(n: OnnxNode) -> Any:
 
 @onnx_op("CumProd", 26)
 def cum_prod(n: OnnxNode) -> Any:
-    """By doubling: after the step for s every element is the product of up to 2s elements that end with it."""
+    """By doubling: after the step for s every element is the product of up to 2s elements that end with it.
+    """
     x = n[0]
     rank = n.rank(x)
     axis = n.axis(n.known_ints(1, "the axis")[0], rank)
@@ -531,7 +538,8 @@ def _fold(
     strides: Sequence[int],
     pads: Sequence[int],
 ) -> Output:
-    """Blocks added up into an image: a transposed convolution of one filter with a 1 for each place of a block."""
+    """Blocks added up into an image: a transposed convolution of one filter with a 1 for each place of a
+    block."""
     dims = len(shape)
     places = [
         (shape[i] + pads[i] + pads[dims + i] - (dilations[i] * (block[i] - 1) + 1)) // strides[i] + 1
@@ -546,7 +554,8 @@ def _fold(
     for i, place in enumerate(np.ndindex(*block)):
         filters[(i, 0, *place)] = 1
     reach = [
-        (places[i] - 1) * strides[i] + dilations[i] * (block[i] - 1) + 1 - pads[i] - pads[dims + i] for i in range(dims)
+        (places[i] - 1) * strides[i] + dilations[i] * (block[i] - 1) + 1 - pads[i] - pads[dims + i]
+        for i in range(dims)
     ]
     out = n(
         "ConvolutionBackpropData",

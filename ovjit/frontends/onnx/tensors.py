@@ -70,7 +70,9 @@ def element_type(number: int) -> str:
     if row is None:
         raise ModelError(f"{number} is no element type of ONNX")
     if not row.name:
-        raise UnsupportedError(f"the element type {row.onnx} is not supported: OpenVINO's types do not have it")
+        raise UnsupportedError(
+            f"the element type {row.onnx} is not supported: OpenVINO's types do not have it"
+        )
     return row.name
 
 
@@ -107,8 +109,8 @@ def decode(tensor: Any, external: External | None = None) -> tuple[np.ndarray, s
     if filled[0] == "external":
         if external is None:
             raise ModelError(
-                "a tensor's data lie in another file, but the model was not given by its path: give the path, or "
-                "the contents as weights={location: bytes}"
+                "a tensor's data lie in another file, but the model was not given by its path: give the "
+                "path, or the contents as weights={location: bytes}"
             )
         data = external(tensor, size)
     elif filled[0] == "raw_data":
