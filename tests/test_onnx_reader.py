@@ -74,7 +74,7 @@ NAMED = {
     "same names": ([node("Relu", "x", "a", "n"), node("Neg", "a", "b", "n"), node("Abs", "b", "y", "n")],
                    [("x", [2, 3])], ["y"]),
     "unused input": ([node("Relu", "x", "y", "r")], [("u", [2]), ("x", [2, 3])], ["y"]),
-    "gemm": ([node("Gemm", "x w", "a", "gemm", transB=1, alpha=0.5), node("Relu", "a", "y")],
+    "gemm": ([node("Gemm", "x w c", "a", "gemm", transB=1), node("Relu", "a", "y")],
              [("x", ["N", 3])], ["y"]),
     "input is output": ([node("Relu", "x", "y", "r")], [("x", [2, 3])], ["y", "x"]),
     "constant is output": ([node("Relu", "x", "y", "r")], [("x", [2, 3])], ["y", "w"]),
@@ -99,7 +99,7 @@ def boundary(model: Any) -> list[Any]:
 @pytest.mark.parametrize("case", NAMED)
 def test_names_are_openvinos(case: str) -> None:
     nodes, inputs, outputs = NAMED[case]
-    constants = {"w": W, "f": np.ones((2, 3, 2, 2), np.float32)}
+    constants = {"w": W, "c": W[:, 0], "f": np.ones((2, 3, 2, 2), np.float32)}
     used = {name for n in nodes for name in n.input} | set(outputs)
     data = make(
         nodes, inputs, outputs, {k: v for k, v in constants.items() if k in used}, 11

@@ -343,21 +343,3 @@ class ShapeOf3:
         return np.array(data.shape, dtype=_INDEX[output_type])
 
     samples = _shape_samples([{"output_type": "i64"}, {"output_type": "i32"}])
-
-
-@op("Identity", opset=16, types=MOVABLE)
-class Identity:
-    """The data as they are."""
-
-    def infer(data):
-        return TensorType(data.dtype, data.shape, data.value)
-
-    def ref(data):
-        return data
-
-    def expand(b, node, inputs):
-        return [inputs[0]]
-
-    def samples(rng, dtype="f32"):
-        for shape in ((), (5,), (0, 3), (2, 3, 4)):
-            yield [random_array(rng, shape, dtype)], {}
