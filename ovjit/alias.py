@@ -46,6 +46,36 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             module.__spec__ = self._own.pop(alias.name)
 
 
+    def _loader(self, fullname: str) -> Any:
+        real = self.target + fullname[len(self.prefix) :]
+        spec = importlib.util.find_spec(real)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"there is no code of {fullname!r}", name=fullname)
+        return spec.loader, real
+
+    # what `python -m` and tracebacks ask a loader for
+
+    def get_code(self, fullname: str) -> Any:
+        """The code of the module that the name stands for."""
+        loader, real = self._loader(fullname)
+        return loader.get_code(real)
+
+    def get_source(self, fullname: str) -> str | None:
+        """The text of the module that the name stands for."""
+        loader, real = self._loader(fullname)
+        return loader.get_source(real)
+
+    def get_filename(self, fullname: str) -> str:
+        """The file of the module that the name stands for."""
+        loader, real = self._loader(fullname)
+        return loader.get_filename(real)
+
+    def is_package(self, fullname: str) -> bool:
+        """Whether the module that the name stands for is a package."""
+        loader, real = self._loader(fullname)
+        return loader.is_package(real)
+
+
 def install(prefix: str, target: str) -> None:
     """Let every submodule of `target` be importable below `prefix` too. Does nothing the second time."""
     for finder in sys.meta_path:
