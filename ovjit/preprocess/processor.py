@@ -119,7 +119,6 @@ class PrePostProcessor:
             last._tensor._names = last._tensor._names | names
             source._tensor._names = set() if not isinstance(source._node, Parameter) else names
             result._connect(0, last)
-        result.set_layout(Layout())
         if info._tensor._layout is not None or not context.layout.empty:
             result.set_layout(context.layout)
 

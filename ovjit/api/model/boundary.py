@@ -20,6 +20,9 @@ from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
 
+#: The note of a tensor that holds its layout.
+LAYOUT_NOTE = "layout_0"
+
 
 class Parameter(Node):
     """An input of a model."""
@@ -397,7 +400,7 @@ def _value_text(value: Any) -> str:
 
 
 def _layout(node: Node) -> Layout:
-    noted = node.get_rt_info()._items.get("layout_0")
+    noted = node._tensors[0].get_rt_info()._items.get(LAYOUT_NOTE)
     return noted if isinstance(noted, Layout) else Layout("...")
 
 
@@ -410,4 +413,4 @@ def _set_layout(node: Node, layout: Layout | str, shape: tuple[Dim, ...] | None)
     named = len(layout._left) + len(layout._right)
     if rank is not None and not layout.empty and (rank < named or (rank != named and not layout._open)):
         raise ModelError(f"the layout {layout} does not fit the rank {rank} of {node.get_friendly_name()!r}")
-    node.get_rt_info()._items["layout_0"] = layout
+    node._tensors[0].get_rt_info()._items[LAYOUT_NOTE] = layout

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.boundary import LAYOUT_NOTE, Constant, Parameter, Result
 from ovjit.api.model.custom import EXTENSION, read_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
+from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.ir.subgraphs import subgraph_node
 from ovjit.frontends.ir.weights import constant_values, load_weights, open_regular
@@ -90,8 +91,10 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
         for tensor, port in zip(node._tensors, layer.outputs, strict=False):
             if port.names:
                 tensor._names = set(_split_names(port.names))
+            if port.rt_info:
+                tensor._rt_info = RTMap(_notes(port.rt_info))
         if layer.rt_info:
-            node._rt_info = RTMap(layer.rt_info)
+            node._rt_info = RTMap(_notes(layer.rt_info))
         made[layer] = node
     # a Result's tensor is its producer's, so its names come last
     parameters: list[Parameter] = []
@@ -221,6 +224,21 @@ def _shape(text: str) -> tuple[Dim, ...] | None:
         if any(bound.isdecimal() and int(bound) >= 1 << 63 for bound in (low, high)):
             raise ModelError(f"{part[:40]!r} is no dimension: it does not fit 64 bits")
     return dims_of(text)
+
+
+def _notes(written: dict[str, Any]) -> dict[str, Any]:
+    """Notes with their versions in their names, as OpenVINO has them; a layout as a Layout."""
+    notes: dict[str, Any] = {}
+    for key, value in written.items():
+        if isinstance(value, dict) and "version" in value:
+            key, value = f"{key}_{value['version']}", {k: v for k, v in value.items() if k != "version"}
+        if key == LAYOUT_NOTE:
+            try:
+                value = Layout(value.get("layout", ""))
+            except RuntimeError as error:
+                raise ModelError(f"a layout is not valid: {error}") from error
+        notes[key] = value
+    return notes
 
 
 def _split_names(text: str) -> list[str]:

@@ -23,9 +23,11 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import GRAPH_LOCK, Node
+from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node
+from ovjit.api.model.rt_info import RTMap
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
+from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.frontends.ir.subgraphs import port_map_lines
@@ -160,11 +162,11 @@ class _Writer:
             self.constant(node, name)
             return
         inputs = [(self.ports[s._node, s._index], s._tensor._type) for s in node._inputs]
-        outputs = [] if isinstance(node, Result) else [(t._type, t._names) for t in node._tensors]
+        outputs = [] if isinstance(node, Result) else [_described(t) for t in node._tensors]
         more = ""
         if isinstance(node, Result):
             more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
-        attrs, info = _attributes(node), _layer_info(node)
+        attrs, info = _attributes(node), _notes(node._rt_info, 3)
         if isinstance(node, SubGraphNode):
             info += self.bodies(node)
         kind = node.get_type_info()
@@ -184,7 +186,7 @@ class _Writer:
                 '\t\t\t<rt_info>\n\t\t\t\t<attribute name="decompression" version="0" />\n\t\t\t</rt_info>\n'
             )
             attrs = {"destination_type": element_type}
-            outputs = [(tensor._type, tensor._names)]
+            outputs = [_described(tensor)]
             self.ports[node, 0] = self.layer(
                 "Convert", "opset1", name, attrs, [((layer, port), half)], outputs, "", note
             )
@@ -205,7 +207,7 @@ class _Writer:
             "offset": self.places[key],
             "size": len(content),
         }
-        return self.layer("Constant", "opset1", name, attrs, [], [(type, names)])
+        return self.layer("Constant", "opset1", name, attrs, [], [(type, names, "")])
 
     def layer(
         self,
@@ -214,7 +216,7 @@ class _Writer:
         name: str,
         attrs: dict[str, Any],
         inputs: list[tuple[tuple[int, int], TensorType]],
-        outputs: list[tuple[TensorType, set[str]]],
+        outputs: list[tuple[TensorType, set[str], str]],
         more: str = "",
         info: str = "",
     ) -> tuple[int, int]:
@@ -230,11 +232,11 @@ class _Writer:
             lines.append(f"\t\t\t<data {written} />\n")
         lines.append(info)
         for kind, first, types in (
-            ("input", 0, [(t, set()) for _, t in inputs]),
+            ("input", 0, [(t, set(), "") for _, t in inputs]),
             ("output", len(inputs), outputs),
         ):
             if types:
-                ports = "".join(_port(first + i, t, names) for i, (t, names) in enumerate(types))
+                ports = "".join(_port(first + i, *row) for i, row in enumerate(types))
                 lines.append(f"\t\t\t<{kind}>\n{ports}\t\t\t</{kind}>\n")
         lines.append("\t\t</layer>\n")
         self.layers.append("".join(lines))
@@ -271,16 +273,21 @@ def _text(value: Any, key: str, name: str) -> str:
     raise UnsupportedError(f"attribute {key!r} of {name!r} cannot be written to xml: {type(value).__name__}")
 
 
-def _port(number: int, type: TensorType, names: set[str]) -> str:
+def _described(tensor: DescriptorTensor) -> tuple[TensorType, set[str], str]:
+    """What a port says of a tensor: its type, its names, and the lines of its notes."""
+    return tensor._type, tensor._names, _notes(tensor._rt_info, 5)
+
+
+def _port(number: int, type: TensorType, names: set[str], notes: str = "") -> str:
     precision = _XML_PRECISIONS.get(type.dtype, type.dtype.upper() if type.dtype != "dynamic" else "dynamic")
     named = f" names={_quoted(_names(names))}" if names else ""
     head = f'\t\t\t\t<port id="{number}" precision="{precision}"{named}'
-    if not type.shape:
+    if not type.shape and not notes:
         return head + " />\n"
-    dims = (
-        d if not isinstance(d, Interval) else -1 if bounds(d) == (0, None) else _range(d) for d in type.shape
-    )
-    return head + ">\n" + "".join(f"\t\t\t\t\t<dim>{d}</dim>\n" for d in dims) + "\t\t\t\t</port>\n"
+    shape = type.shape or ()
+    dims = (d if not isinstance(d, Interval) else -1 if bounds(d) == (0, None) else _range(d) for d in shape)
+    lines = "".join(f"\t\t\t\t\t<dim>{d}</dim>\n" for d in dims) + notes
+    return f"{head}>\n{lines}\t\t\t\t</port>\n"
 
 
 def _range(d: Interval) -> str:
@@ -325,16 +332,26 @@ def _info_text(value: Any) -> str:
     return str(value)
 
 
-def _layer_info(node: Node) -> str:
-    """Notes that are themselves maps of text, as the reader keeps them."""
-    if node._rt_info is None:
-        return ""
+def _notes(notes: RTMap | None, depth: int) -> str:
+    """The notes that files keep: maps of text under a name with a version, and layouts."""
     lines = []
-    for key, value in node._rt_info._items.items():
-        if isinstance(value, dict) and all(isinstance(v, str) and k.isidentifier() for k, v in value.items()):
+    for key, value in ({} if notes is None else notes._items).items():
+        if isinstance(value, Layout):
+            value = {} if value.empty else {"layout": value.to_string()}
+            if not value:
+                continue
+        match = re.fullmatch(r"(.+)_([0-9]+)", key)
+        if match is None or not isinstance(value, dict):
+            continue
+        if all(isinstance(v, str) and k.isidentifier() for k, v in value.items()):
             rest = "".join(f" {k}={_quoted(v)}" for k, v in value.items())
-            lines.append(f"\t\t\t\t<attribute name={_quoted(key)}{rest} />\n")
-    return f"\t\t\t<rt_info>\n{''.join(lines)}\t\t\t</rt_info>\n" if lines else ""
+            name, version = _quoted(match[1]), _quoted(match[2])
+            lines.append(f"<attribute name={name} version={version}{rest} />")
+    if not lines:
+        return ""
+    tabs = "\t" * depth
+    inner = "".join(f"{tabs}\t{line}\n" for line in lines)
+    return f"{tabs}<rt_info>\n{inner}{tabs}</rt_info>\n"
 
 
 def _fits_f16(value: np.ndarray) -> bool:

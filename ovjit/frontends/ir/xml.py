@@ -26,12 +26,14 @@ _INT = re.compile(r"[0-9]{1,19}")
 
 
 class Port(NamedTuple):
-    """A port of a layer. `names`, `precision` and `dims` are as written; None where not."""
+    """A port of a layer. `names`, `precision` and `dims` are as written; None where not. `rt_info` are
+    notes."""
 
     id: int
     names: str | None
     precision: str | None
     dims: list[str]
+    rt_info: dict[str, Any]
 
 
 class Layer:
@@ -161,7 +163,7 @@ class _Target:
         if self.info:
             self._info(tag, attrib)
         elif tag == "rt_info":
-            self.info = [frame.layer.rt_info if frame.layer else frame.net.rt_info]
+            self.info = [self._notes(frame)]
         elif frame.layer is not None:
             self._inside_layer(frame, frame.layer, tag, attrib)
         elif tag == "layer" and path[-2] == "layers":
@@ -212,7 +214,7 @@ class _Target:
         elif tag == "port":
             if frame.ports is not None:
                 port = read_int(attrib.get("id"), f"a port id of {layer!r}")
-                frame.ports.append(Port(port, attrib.get("names"), attrib.get("precision"), []))
+                frame.ports.append(Port(port, attrib.get("names"), attrib.get("precision"), [], {}))
         elif frame.map is not None:
             frame.map.append((tag, attrib))
         elif tag == "input":
@@ -231,6 +233,12 @@ class _Target:
                 raise ModelError(f"{layer!r}: bodies are nested more than {DEEPEST} deep")
             body = layer.bodies[tag] = Net("", frame.net.version)
             self.frames.append(_Frame(body, len(self.path) - 1))
+
+    def _notes(self, frame: _Frame) -> dict[str, Any]:
+        """Of what the notes are that begin here: a port, a layer or the net."""
+        if frame.layer is None:
+            return frame.net.rt_info
+        return frame.ports[-1].rt_info if frame.ports else frame.layer.rt_info
 
     def _info(self, tag: str, attrib: dict[str, str]) -> None:
         key = attrib.get("name", tag)
