@@ -1,8 +1,8 @@
 """Fusion: the graph's nodes in groups, each of which becomes one kernel.
 
 A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or nodes of
-that kind alone. An elementwise node joins the group of a producer whose value nobody else needs and that has
-the same shape; a group stands where its last node stood, so all its operands are there before it.
+that kind alone. What is between the first and the last node of a group is needed by nobody else and has the
+same shape; a group stands where its last node stood, so all its operands are there before it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,17 @@ class Group:
         #: Whether all its values surely have one shape. An anchor's kernel walks one only.
         self.sure = True
         self.used: frozenset[int] = frozenset()  # indices of the last node's outputs that anybody reads
+
+    def extend(self, nodes: Sequence[Node]) -> None:
+        """Append to the body."""
+        self.body += nodes
+        self.instructions += sum(map(instructions, nodes))
+
+    def insert(self, nodes: Sequence[Node], value: Value) -> None:
+        """Put `nodes`, which make `value`, before the first of the body that reads it."""
+        at = next(i for i, n in enumerate(self.body) if value in n.inputs)
+        self.body[at:at] = nodes
+        self.instructions += sum(map(instructions, nodes))
 
     @property
     def nodes(self) -> list[Node]:
@@ -157,28 +168,123 @@ def fuse(graph: Graph, alone: bool = False) -> list[Group]:
 
     With `alone`, every node is a group of its own: nothing is fused.
     """
-    uses = graph.uses()
-    symbols = Symbols(graph)
-    group_of: dict[Node, Group] = {}
-    order: dict[Node, int] = {n: i for i, n in enumerate(graph.nodes)}
-    groups: list[Group] = []
-    for node in graph.nodes:
-        if node.op.name in ("Parameter", "Constant"):
-            continue
-        joins = not alone and is_elementwise(node) and not is_undecided(node)
-        host = _host_group(node, group_of, uses, order) if joins else None
-        if host is None:
-            host = Group(None, [node]) if is_elementwise(node) else Group(node)
-        else:
-            groups.remove(host)
-            host.sure = host.sure and symbols.same(host.last.output, node.output)
-            host.body.append(node)
-            host.instructions += instructions(node)
-        groups.append(host)
-        group_of[node] = host
-    for group in groups:
-        group.used = frozenset(v.index for v in group.outputs if uses[v])
-    return groups
+    return _Fusion(graph).run(alone)
+
+
+class _Fusion:
+    """Grows groups: forwards as long as one value alone leaves them, then by what makes their operands.
+
+    a = relu(x); y = a + b * c                      -> relu, mul, add
+    t = conv(x); y = t * sigmoid(t)                 -> conv, sigmoid, mul
+    t = conv(x); y = relu(t + (q - 3) * 0.1)        -> conv, sub, mul, add, relu
+    """
+
+    def __init__(self, graph: Graph):
+        self.nodes = [n for n in graph.nodes if n.op.name not in ("Parameter", "Constant")]
+        self.order = {n: i for i, n in enumerate(graph.nodes)}
+        self.uses = graph.uses()
+        self.symbols = Symbols(graph)
+        self.group_of: dict[Node, Group] = {}
+
+    def run(self, alone: bool) -> list[Group]:
+        anchors = [n for n in self.nodes if not is_elementwise(n)]
+        for node in reversed(anchors):  # the latest takes a sum of two, whose other side is there by then
+            group = self.group_of[node] = Group(node)
+            if not alone and takes_epilogue(node):
+                self.grow(group)
+        for node in self.nodes:
+            if node not in self.group_of:
+                group = self.group_of[node] = Group(None, [node])
+                if not alone:
+                    self.grow(group)
+        groups = sorted(set(self.group_of.values()), key=lambda g: self.order[g.last])
+        if not alone:
+            for group in groups:
+                self.absorb(group)
+            groups = [g for g in groups if self.group_of[g.last] is g]
+        for group in groups:
+            group.used = frozenset(v.index for v in group.outputs if self.uses[v])
+        return groups
+
+    def readers(self, value: Value) -> set[Node | None]:
+        """The nodes that read `value`; None among them where the model gives it out."""
+        return {node for node, _ in self.uses[value]}
+
+    def grow(self, group: Group) -> None:
+        """Add the elementwise nodes behind `group`, up to the last one through which all of them go.
+
+        Nodes are taken in order. Where only one reader of all that was taken is left, whatever was between
+        the group and it is read by nobody else, and cannot lead to an operand of it by another way.
+        """
+        if len(group.outputs) != 1 or _ends(group.last) or is_undecided(group.last):
+            return
+        readers = self.readers(group.last.output)
+        taken: list[Node] = []
+        while readers and None not in readers:
+            node = min((n for n in readers if n is not None), key=self.order.__getitem__)
+            joined = len(readers) == 1
+            if not self.fits(group, taken, node) or (_ends(node) and not joined):
+                return
+            readers.remove(node)
+            readers |= self.readers(node.output)
+            taken.append(node)
+            if joined:
+                for member in taken:
+                    group.sure = group.sure and self.symbols.same(group.last.output, member.output)
+                    self.group_of[member] = group
+                group.extend(taken)
+                taken = []
+                if _ends(node):
+                    return
+
+    def fits(self, group: Group, taken: Sequence[Node], node: Node) -> bool:
+        """True when `node` may be computed in the loop of `group` and of the nodes `taken` for it already."""
+        if node in self.group_of or not is_elementwise(node) or is_undecided(node):
+            return False
+        if not same_shape(group.last.output, node.output):
+            return False
+        return self.small(group, [*taken, node])
+
+    def small(self, group: Group, more: Sequence[Node]) -> bool:
+        """True when `group` may have as many nodes more."""
+        if len(group.body) + len(more) > LONGEST_BODY:
+            return False
+        if group.body and group.instructions + sum(map(instructions, more)) > MOST_INSTRUCTIONS:
+            return False
+        return (
+            group.anchor is not None
+            or len(group.tensors) + sum(len(n.inputs) for n in more) <= MOST_OPERANDS + 1
+        )
+
+    def absorb(self, group: Group) -> None:
+        """Take in what makes an operand of the body element by element and for nobody else."""
+        if not group.body or (group.anchor is not None and not takes_epilogue(group.anchor)):
+            return
+        if any(map(is_undecided, group.body)):
+            return
+        for value in list(group.operands):
+            maker = self.group_of.get(value.node)
+            if maker is None or maker is group or maker.anchor is not None or _ends(value.node):
+                continue
+            inside = set(group.body)
+            if not all(reader in inside for reader in self.readers(value)):
+                continue
+            if not same_shape(value, group.last.output) or any(map(is_undecided, maker.body)):
+                continue
+            if not self.small(group, maker.body):
+                continue
+            if group.anchor is not None and (
+                len(maker.tensors) > 1 or not self.symbols.same(value, group.last.output)
+            ):
+                continue
+            group.insert(maker.body, value)
+            for member in maker.body:
+                self.group_of[member] = group
+
+
+def _ends(node: Node) -> bool:
+    """True where a group ends: registers hold f32, so that rounding to a half is what storing does."""
+    return node.op.name == "Convert" and node.output.dtype in HALVES
 
 
 def is_elementwise(node: Node) -> bool:
@@ -210,43 +316,6 @@ def instructions(node: Node) -> int:
 def is_undecided(node: Node) -> bool:
     """True when only the shapes of an inference tell how the operands of an elementwise node broadcast."""
     return node.op.align is not None and node.op.align(*(v.shape for v in node.inputs)) is None
-
-
-def _host_group(node: Node, group_of: dict, uses: dict, order: dict) -> Group | None:
-    """The group that `node` joins: of its candidates the latest, tiles before others."""
-    best: Group | None = None
-    for value in node.inputs:
-        group = group_of.get(value.node)
-        if (
-            group is None
-            or group.last is not value.node
-            or len(uses[value]) != 1
-            or len(value.node.outputs) != 1
-            or is_undecided(value.node)
-        ):
-            continue
-        if group.anchor is not None and not takes_epilogue(group.anchor):
-            continue
-        if rounds(value.node):
-            continue
-        if not same_shape(value, node.output) or len(group.body) >= LONGEST_BODY:
-            continue
-        if group.body and group.instructions + instructions(node) > MOST_INSTRUCTIONS:
-            continue
-        if group.anchor is None and len(group.tensors) + len(node.inputs) > MOST_OPERANDS:
-            continue
-        if best is None or _rank(group, order) > _rank(best, order):
-            best = group
-    return best
-
-
-def _rank(group: Group, order: dict) -> tuple[bool, int]:
-    return group.anchor is not None, order[group.last]
-
-
-def rounds(node: Node) -> bool:
-    """True for conversions to halves: registers hold f32, so that rounding is what storing does."""
-    return node.op.name == "Convert" and node.output.dtype in HALVES
 
 
 def takes_epilogue(node: Node) -> bool:

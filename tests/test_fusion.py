@@ -1,0 +1,148 @@
+"""Which nodes become one kernel, and that the kernel says what they said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ovjit.compiler.fuse import fuse
+from ovjit.compiler.program import Program, run_passes
+from ovjit.execution.job import compile_graph
+from ovjit.graph import interp
+from ovjit.graph.graph import Builder
+
+SEED = 20261120
+
+
+class Net:
+    """A graph under construction: `net.Add(a, b)` adds a node; numbers are constants of f32."""
+
+    def __init__(self, *shapes):
+        self.b = Builder()
+        self.inputs = [
+            self.b.add("Parameter", (), {"shape": s, "element_type": "f32"}, name=f"p{i}").output
+            for i, s in enumerate(shapes)
+        ]
+
+    def __getattr__(self, op):
+        def add(*inputs, **attrs):
+            values = [v if hasattr(v, "node") else self.b.constant(np.float32(v)) for v in inputs]
+            return self.b.add(op, values, attrs).output
+
+        return add
+
+    def weights(self, *shape):
+        return self.b.constant(np.random.default_rng(SEED).standard_normal(shape).astype(np.float32))
+
+
+def groups_of(graph):
+    return [[n.op.name for n in g.nodes] for g in fuse(run_passes(graph))]
+
+
+def check(graph):
+    """The compiled graph's answers beside the interpreter's."""
+    rng = np.random.default_rng(SEED)
+    arrays = [rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs]
+    job = compile_graph(graph, {}).new_job()
+    for i, array in enumerate(arrays):
+        job.set_input(i, array)
+    job.run()
+    for got, want in zip(job.outputs, interp.evaluate(graph, arrays), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=f"seed {SEED}")
+
+
+def test_two_sides_of_a_sum_are_one_kernel():
+    net = Net((5, 33), (5, 33), (5, 33))
+    a, b, c = net.inputs
+    graph = net.b.finish([net.Add(net.Relu(a), net.Multiply(b, c))])
+    assert groups_of(graph) == [["Relu", "Multiply", "Add"]]
+    check(graph)
+
+
+def test_gelu_as_exporters_write_it_is_one_kernel():
+    net = Net((7, 65))
+    (x,) = net.inputs
+    half = net.Multiply(x, 0.5)
+    graph = net.b.finish([net.Multiply(half, net.Add(net.Erf(net.Divide(x, 1.4142135)), 1.0))])
+    assert len(groups_of(graph)) == 1
+    check(graph)
+
+
+def test_a_value_read_twice_is_read_from_registers():
+    """conv -> t * sigmoid(t)"""
+    net = Net((1, 3, 8, 9))
+    (x,) = net.inputs
+    t = net.Convolution(x, net.weights(17, 3, 3, 3), pads_begin=(1, 1), pads_end=(1, 1))
+    graph = net.b.finish([net.Multiply(t, net.Sigmoid(t))])
+    assert groups_of(graph) == [["Convolution", "Sigmoid", "Multiply"]]
+    check(graph)
+
+
+def test_what_makes_a_residual_is_computed_in_the_epilogue():
+    net = Net((4, 16), (4, 20))
+    x, skip = net.inputs
+    t = net.MatMul(x, net.weights(16, 20))
+    graph = net.b.finish([net.Relu(net.Add(t, net.Multiply(net.Subtract(skip, 3.0), 0.1)))])
+    assert groups_of(graph) == [["MatMul", "Subtract", "Multiply", "Add", "Relu"]]
+    check(graph)
+
+
+def test_the_later_of_two_products_takes_their_sum():
+    net = Net((4, 16))
+    (x,) = net.inputs
+    one, two = net.MatMul(x, net.weights(16, 20)), net.MatMul(x, net.weights(16, 20))
+    graph = net.b.finish([net.Relu(net.Add(two, one))])
+    assert groups_of(graph) == [["MatMul"], ["MatMul", "Add", "Relu"]]
+    check(graph)
+
+
+def test_what_is_given_out_or_read_elsewhere_ends_a_group():
+    net = Net((4, 16))
+    (x,) = net.inputs
+    t = net.Relu(net.MatMul(x, net.weights(16, 16)))
+    graph = net.b.finish([t, net.Exp(t)])
+    assert groups_of(graph) == [["MatMul", "Relu"], ["Exp"]]
+    check(graph)
+
+
+def test_a_way_round_through_another_kernel_is_no_part_of_a_group():
+    """t + softmax(t): the sum needs the softmax, which needs t"""
+    net = Net((4, 16))
+    (x,) = net.inputs
+    t = net.Relu(x)
+    graph = net.b.finish([net.Add(net.Exp(t), net.Softmax(t, axis=1))])
+    assert ["Softmax"] in groups_of(graph) and ["Relu"] in groups_of(graph)
+    check(graph)
+
+
+def test_rounding_to_a_half_is_not_skipped():
+    net = Net((9, 33))
+    (x,) = net.inputs
+    low = net.Convert(net.Multiply(x, 1.1), destination_type="bf16")
+    graph = net.b.finish([net.Add(net.Convert(low, destination_type="f32"), 0.0)])
+    check(graph)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_elementwise_graphs(seed):
+    """Diamonds, fans and chains over a few inputs: as the interpreter has them, and every node once."""
+    rng = np.random.default_rng([SEED, seed])
+    net = Net(*[(3, 17)] * 3)
+    values = list(net.inputs)
+    for _ in range(int(rng.integers(3, 25))):
+        a, b = (values[i] for i in rng.integers(max(0, len(values) - 6), len(values), 2))
+        kind = int(rng.integers(0, 6))
+        if kind == 0:
+            values.append(net.Softmax(a, axis=1))
+        elif kind == 1:
+            values.append(net.MatMul(a, net.weights(17, 17)))
+        elif kind == 2:
+            values.append(net.Tanh(a))
+        else:
+            values.append((net.Add, net.Multiply, net.Maximum)[kind - 3](net.Tanh(a), b))
+    outputs = list(dict.fromkeys([values[-1], values[int(rng.integers(3, len(values)))]]))
+    graph = net.b.finish(outputs)
+    groups = Program(graph).lowerings
+    names = [n.name for low in groups for n in low.group.nodes]
+    assert len(names) == len(set(names)), f"seed {seed}"
+    check(graph)
