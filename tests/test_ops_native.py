@@ -57,6 +57,7 @@ SUMS = (
     "GRU",
     "AUGRU",
     "RNN",
+    "RecurrentSteps",
 )
 
 

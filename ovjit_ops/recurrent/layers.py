@@ -17,36 +17,19 @@ from ovjit.graph.op import REQUIRED, Op, TensorType, register
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INTEGERS, in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
-from ovjit_ops.recurrent.step import KINDS, checked_lengths, make_step, run_step, run_steps
-
-DIRECTIONS = ("forward", "reverse", "bidirectional")
-#: Orders of gates that LSTMCell-1 may have its weights in.
-FORMATS = ("fico", "icof", "ifco", "ifoc", "iofc")
-
-
-def directions(direction: str) -> tuple[bool, ...]:
-    """For each direction whether it runs backwards. Raises ModelError for an unknown word."""
-    word = direction.lower()
-    check(word in DIRECTIONS, f"direction should be one of {', '.join(DIRECTIONS)}, not {direction!r}")
-    return {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[word]
-
-
-def gate_rows(weights: np.ndarray, order: str) -> np.ndarray:
-    """Weights or bias of an LSTM whose gates lie in `order` along the first axis, in the order f, i, c, o."""
-    if order == "fico":
-        return weights
-    parts = np.split(weights, 4)
-    return np.concatenate([parts[order.index(gate)] for gate in "fico"])
-
-
-def split_bias(
-    bias: np.ndarray, kind: str, linear_before_reset: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The bias of the input product, and with `linear_before_reset` the one behind the reset gate."""
-    if not linear_before_reset:
-        return bias, None
-    size = bias.shape[-1] // (KINDS[kind].gates + 1)
-    return bias[..., :-size], bias[..., -size:]
+from ovjit_ops.recurrent.step import (
+    DIRECTIONS,
+    FORMATS,
+    KINDS,
+    checked_lengths,
+    directions,
+    gate_rows,
+    make_step,
+    run_step,
+    run_steps,
+    split_bias,
+)
+from ovjit_ops.recurrent.steps import expand_layer
 
 
 def layer(
@@ -97,7 +80,8 @@ def layer(
     return register(
         Op(
             name, opset, infer, ref, doc=doc, samples=layer_samples(kind, sequence), builder={"": builder},
-            types=REALS, native=("f32",), **options,
+            types=REALS, native=("f32",), ulp=64,
+            expand=expand_layer(kind, list(shapes), sequence), **options,
         )
     )  # fmt: skip
 

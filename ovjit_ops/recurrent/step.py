@@ -51,6 +51,36 @@ KINDS = {
 }
 
 
+DIRECTIONS = ("forward", "reverse", "bidirectional")
+#: Orders of gates that LSTMCell-1 may have its weights in.
+FORMATS = ("fico", "icof", "ifco", "ifoc", "iofc")
+
+
+def directions(direction: str) -> tuple[bool, ...]:
+    """For each direction whether it runs backwards. Raises ModelError for an unknown word."""
+    word = direction.lower()
+    check(word in DIRECTIONS, f"direction should be one of {', '.join(DIRECTIONS)}, not {direction!r}")
+    return {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[word]
+
+
+def gate_rows(weights: np.ndarray, order: str) -> np.ndarray:
+    """Weights or bias of an LSTM whose gates lie in `order` along the first axis, in the order f, i, c, o."""
+    if order == "fico":
+        return weights
+    parts = np.split(weights, 4)
+    return np.concatenate([parts[order.index(gate)] for gate in "fico"])
+
+
+def split_bias(
+    bias: np.ndarray, kind: str, linear_before_reset: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The bias of the input product, and with `linear_before_reset` the one behind the reset gate."""
+    if not linear_before_reset:
+        return bias, None
+    size = bias.shape[-1] // (KINDS[kind].gates + 1)
+    return bias[..., :-size], bias[..., -size:]
+
+
 class Step(NamedTuple):
     """How one step is computed: the layer's attributes, resolved."""
 

@@ -1,0 +1,149 @@
+"""RecurrentSteps: a recurrent layer whose input products are there already, and the expansion to it.
+
+    LSTMSequence(x, h, c, lengths, W, R, B) -> RecurrentSteps(x W^T + B, h, c, lengths, R)
+
+so that the products of all steps and directions are one matrix product, and what remains in steps is h R^T
+with the gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, Float, Floats, Int, Str, Strs, TensorType, op
+from ovjit_ops.common.dims import Dims
+from ovjit_ops.elementwise.arithmetic import random_array
+from ovjit_ops.recurrent.step import (
+    DIRECTIONS,
+    KINDS,
+    checked_lengths,
+    directions,
+    gate_rows,
+    make_step,
+    run_steps,
+    split_bias,
+)
+
+#: What an input is, by its letter in `roles`: x products of the inputs [batch, steps, directions x gates x
+#: hidden], h and c states, l lengths, r recurrent weights, b bias behind the reset gate, a attention.
+SHAPES = {"x": "BTQ", "h": "BDH", "c": "BDH", "l": "B", "r": "DGH", "b": "DH", "a": "BT1"}
+
+
+def _lower(group: Any) -> Any:
+    from ovjit_ops.recurrent.cpu_recurrent import lower_steps
+
+    return lower_steps(group)
+
+
+@op("RecurrentSteps", opset=1, internal=True, native=("f32",), lower=_lower, ulp=64)
+class RecurrentSteps:
+    """All steps of a recurrent layer: every h, the last h, and the last C of an LSTM."""
+
+    def infer(
+        *xs, kind: Str, roles: Str, direction: Str, hidden_size: Int, activations: Strs,
+        activations_alpha: Floats = (), activations_beta: Floats = (), clip: Float = 0.0,
+        linear_before_reset: Bool = False, input_forget: Bool = False,
+    ):  # fmt: skip
+        check(
+            kind in KINDS and len(xs) == len(roles) and set(roles) <= set(SHAPES), f"unknown {kind} {roles}"
+        )
+        turns, gates = len(directions(direction)), KINDS[kind].gates
+        dims = Dims(D=turns, H=hidden_size, G=gates * hidden_size, Q=turns * gates * hidden_size)
+        for role, x in zip(roles, xs, strict=True):
+            dims.fit(role, x, SHAPES[role])
+        made = ["BDTH", *["BDH"] * KINDS[kind].states]
+        return tuple(TensorType(xs[0].dtype, dims.shape(letters)) for letters in made)
+
+    def ref(*xs, kind, roles, direction, hidden_size, **attrs):
+        named = dict(zip(roles, xs, strict=True))
+        step = make_step(kind, attrs)
+        batch, steps = xs[0].shape[:2]
+        lengths = named.get("l")
+        lengths = np.full(batch, steps) if lengths is None else checked_lengths(lengths, steps)
+        each = np.split(named["x"], len(directions(direction)), 2)
+        made = []
+        for d, reverse in enumerate(directions(direction)):
+            c = named["c"][:, d] if "c" in named else None
+            rb = named["b"][d] if "b" in named else None
+            made.append(
+                run_steps(
+                    step, each[d], named["h"][:, d], c, lengths, reverse, named["r"][d], rb, named.get("a")
+                )
+            )
+        return tuple(np.stack(parts, 1) for parts in zip(*made, strict=True) if parts[0] is not None)
+
+    def samples(rng, dtype="f32"):
+        for i, (kind, roles) in enumerate(
+            (
+                ("LSTM", "xhclr"),
+                ("LSTM", "xhcr"),
+                ("GRU", "xhlr"),
+                ("GRU", "xhlrb"),
+                ("AUGRU", "xhra"),
+                ("RNN", "xhlr"),
+            )
+        ):
+            gates = KINDS[kind].gates
+            for j, (b, t, h) in enumerate(((1, 1, 1), (2, 5, 17), (7, 3, 33), (25, 4, 8))):
+                direction = DIRECTIONS[(i + j) % 3]
+                d = len(directions(direction))
+                shapes = {"x": (b, t, d * gates * h), "h": (b, d, h), "c": (b, d, h), "r": (d, gates * h, h),
+                          "b": (d, h), "a": (b, t, 1)}  # fmt: skip
+                inputs = [
+                    rng.integers(0, t + 1, b) if r == "l" else random_array(rng, shapes[r], dtype, (-1, 1))
+                    for r in roles
+                ]
+                attrs = {"kind": kind, "roles": roles, "direction": direction, "hidden_size": h,
+                         "activations": KINDS[kind].activations, "linear_before_reset": "b" in roles,
+                         "clip": 0.5 if j == 2 and kind != "AUGRU" else 0.0}  # fmt: skip
+                yield inputs, attrs
+
+
+def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
+    """The `expand` of a cell or sequence whose inputs have these names."""
+
+    def expand(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
+        named = dict(zip(names, inputs, strict=False))
+        attrs = dict(node.attrs)
+        order = attrs.pop("weights_format", "fico")
+        peep = named.get("P")
+        if peep is not None and (peep.constant is None or peep.constant.any()):
+            return None
+        if named["X"].dtype != "f32" or named["X"].shape is None:
+            return None
+        arrays = [named[n].constant for n in "WRB"]
+        if any(a is None for a in arrays):
+            return None
+        weights, recurrent, bias = (gate_rows(np.asarray(a), order) for a in arrays)
+        if not sequence:
+            weights, recurrent, bias = weights[None], recurrent[None], bias[None]
+        bias, rb = split_bias(bias, kind, bool(attrs.get("linear_before_reset")))
+        w = Writer(b, node)
+        flat = weights.reshape(-1, weights.shape[-1])
+        products = w("Add", w("MatMul", named["X"], flat, transpose_b=True), bias.reshape(-1))
+
+        def steps_of(x: Value | None) -> Value | None:
+            """The input of a cell as that of a sequence of one step (or of one direction)."""
+            return x if sequence or x is None else w("Unsqueeze", x, (1,))
+
+        given = {"x": steps_of(products), "h": steps_of(named["initial_hidden_state"])}
+        given["c"] = steps_of(named.get("initial_cell_state"))
+        lengths = named.get("sequence_lengths")
+        given["l"] = None if lengths is None else w("Convert", lengths, destination_type="i64")
+        given["r"] = b.constant(recurrent)
+        given["b"] = None if rb is None else b.constant(rb)
+        given["a"] = steps_of(named.get("A"))
+        used = {role: x for role, x in given.items() if x is not None}
+        attrs |= {"kind": kind, "roles": "".join(used), "direction": attrs.get("direction", "forward")}
+        made = b.add(
+            "RecurrentSteps", list(used.values()), attrs, name=f"{node.name}/steps", origins=node.origins
+        ).outputs
+        return list(made) if sequence else [w("Squeeze", x, (1,)) for x in made[1:]]
+
+    return expand
