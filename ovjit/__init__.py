@@ -34,7 +34,7 @@ _NAMES = {
     "ovjit.api.tensors.tensor": "Tensor",
     "ovjit.api.tensors.types": "Type",
     "ovjit.api.tensors.vectors": "AxisSet AxisVector Coordinate CoordinateDiff Shape Strides",
-    "ovjit.execution.watch": "compare",
+    "ovjit.tools.compare": "compare",
     "ovjit.frontends.ir.writer": "save_model serialize",
 }
 _MODULES = {

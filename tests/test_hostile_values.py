@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ovjit.errors import OvjitError
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node
 from ovjit.graph.interp import evaluate

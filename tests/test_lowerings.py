@@ -15,7 +15,8 @@ from test_ops_native import SEED, graph_of, native_ops
 
 from ovjit.compiler.program import Program
 from ovjit.errors import InferenceError
-from ovjit.execution.job import Executable, compile_graph
+from ovjit.execution.build import compile_graph
+from ovjit.execution.job import Executable
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate

@@ -16,7 +16,7 @@ from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.program import Program, run_passes
 from ovjit.compiler.symbols import Symbols
 from ovjit.compiler.views import Layout
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY, Interval, Symbol, surely_equal

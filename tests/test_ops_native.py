@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, all_ops

@@ -14,7 +14,7 @@ from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.program import Program
 from ovjit.compiler.views import Buffer, View, row_major
 from ovjit.errors import OvjitError
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType, register, unregister

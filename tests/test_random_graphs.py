@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ovjit.compiler.program import run_passes
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY

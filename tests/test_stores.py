@@ -11,7 +11,7 @@ import pytest
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel, addresses
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 
 SEED = 20261123

@@ -18,12 +18,11 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
-from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.passes.variables import public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.compiler.views import FIRST_IO, View
-from ovjit.errors import Cancelled, InferenceError, ModelError, OvjitError
+from ovjit.errors import Cancelled, InferenceError, OvjitError
 from ovjit.execution import runner, streams
 from ovjit.execution.body_jobs import BodyJobs, error_text
 from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING, STATE
@@ -96,34 +95,29 @@ class Table:
         self.data[: plan.data.size] = plan.data
 
 
-def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False) -> Any:
-    """The compiler's program of `graph`; what `config` says of algorithms is heeded."""
-    from ovjit.compiler.passes.variables import has_state
-    from ovjit.compiler.program import Program
-
-    if has_state(graph):
-        from ovjit.execution.variables import StatefulProgram
-
-        return StatefulProgram.of(graph, config)
-    with compiling(Options.of(config)):
-        return Program(graph, watched=watched)
-
-
 class Executable:
     """A compiled graph. Thread-safe."""
 
-    def __init__(self, graph: Graph | None, config: Mapping[str, Any], program: Any = None):
-        """Compile `graph`, or take `program`, an `ovjit.storage.program.StoredProgram`, as it is."""
-        began = time.perf_counter()
-        #: Called with each value and its difference from the reference, see `ovjit.execution.watch`.
-        self.watch: Callable[[Value, Any], None] | None = config.get("watch")
-        if program is None:
-            assert graph is not None
-            if self.watch is None and debug.is_on("OVJIT_COMPARE"):
-                from ovjit.execution.watch import stop_at_difference
+    def __init__(
+        self,
+        program: Any,
+        config: Mapping[str, Any],
+        graph: Graph | None,
+        *,
+        watch: Callable[[Value, Any], None] | None,
+        job: type[Job],
+        segments: Callable[[Any, Mapping[str, Any]], Any],
+        began: float,
+    ):
+        """Of a `program` made by `ovjit.execution.build`, or an `ovjit.storage.program.StoredProgram`.
 
-                self.watch = stop_at_difference
-            program = make_program(graph, config, watched=self.watch is not None)
+        `graph`: as it was given to the compiler, if it is known. `job`: the class of this executable's jobs.
+        `segments(cut, config)` makes what runs a graph that has to be cut. `began`: when compiling began.
+        """
+        #: Called with each value and its difference from the reference, see `ovjit.execution.watch`.
+        self.watch = watch
+        self._new_job = job
+        self._new_segments = segments
         self._graph = graph
         self.config = dict(config)
         self.program = program
@@ -185,16 +179,14 @@ class Executable:
 
     def _staged(self, cut: Any) -> Any:
         """What runs a graph that has to be cut. The parts of equal cuts are compiled once."""
-        from ovjit.execution.segments import StagedRun, Stages
-
         key = cut.key
         with self._lock:
             stages = self._stages.get(key)
         if stages is None:
-            stages = Stages(cut, self.config)
+            stages = self._new_segments(cut, self.config)
             with self._lock:
                 stages = self._stages.setdefault(key, stages)
-        return StagedRun(stages, cut)
+        return stages.run_for(cut)
 
     def __del__(self) -> None:
         # the arenas that this model's callers have grown may be larger than others need
@@ -202,12 +194,7 @@ class Executable:
             streams.release_arenas()
 
     def new_job(self) -> Job:
-        if self.watch is not None:
-            from ovjit.execution.watch import WatchedJob
-
-            job: Job = WatchedJob(self)
-        else:
-            job = Job(self)
+        job = self._new_job(self)
         self._jobs.add(job)
         return job
 
@@ -725,12 +712,4 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
-    """Compile `graph` for this machine. `config`: streams, threads (per stream), PERF_COUNT ..."""
-    for value in graph.inputs:
-        if value.shape is None:
-            raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
-    return Executable(graph, config)
-
-
-__all__ = ["Executable", "Job", "Row", "compile_graph"]
+__all__ = ["Executable", "Job", "Row"]

@@ -6,21 +6,22 @@ come; a part that has to be cut again is. Every job has a job for each part that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.compiler.partition import Cut
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution import runner
+from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock
 from ovjit.graph import interp
 from ovjit.graph.bodies import stopping
 from ovjit.graph.graph import Graph, Node, Value
 
-if TYPE_CHECKING:
-    from ovjit.execution.job import Executable, Job, Row
+#: Makes an executable of a graph and properties.
+Build = Callable[[Graph, Mapping[str, Any]], Executable]
 
 #: Cuts within cuts: what is left then runs on the host, because every cut compiles the rest once more.
 DEEPEST = 12
@@ -37,30 +38,32 @@ class HostTime(NamedTuple):
 class Stages:
     """The parts of one way of cutting a graph. Thread-safe."""
 
-    def __init__(self, cut: Cut, config: dict[str, Any]):
-        from ovjit.execution.job import Executable
-
+    def __init__(self, cut: Cut, config: Mapping[str, Any], build: Build):
+        """`build` makes the parts' executables."""
         self.cut = cut
+        self._build = build
         self._config = {k: v for k, v in config.items() if k != "watch"}
         self._config["stage"] = config.get("stage", 0) + 1
         self._lock = ForkLock()
         self._after: dict[tuple[int, ...], Executable | Graph] = {}
-        self.before = None if cut.before is None else Executable(cut.before, self._config)
+        self.before = None if cut.before is None else build(cut.before, self._config)
         if cut.results and all(v.shape is not None for v in cut.passed):
             self.after([len(v.shape) for v in cut.passed])
 
     def after(self, ranks: Sequence[int]) -> Executable | Graph:
         """What runs after the host, for values of these ranks: a graph where the references shall run it."""
-        from ovjit.execution.job import Executable
-
         key = tuple(ranks)
         with self._lock:
             part = self._after.get(key)
             if part is None:
                 graph = self.cut.after(ranks)
-                part = graph if self._config["stage"] > DEEPEST else Executable(graph, self._config)
+                part = graph if self._config["stage"] > DEEPEST else self._build(graph, self._config)
                 self._after[key] = part
             return part
+
+    def run_for(self, cut: Cut) -> StagedRun:
+        """What a table has in place of steps, for the input shapes of `cut`."""
+        return StagedRun(self, cut)
 
 
 class StagedRun:
@@ -131,8 +134,6 @@ class StagedRun:
 
     def rows(self, job: Job) -> list[Row]:
         """One row for each step of the parts that have run, in the order in which they did."""
-        from ovjit.execution.job import Row
-
         parts = [p for p in (self.stages.before, *self.stages._after.values()) if p in job.parts]
         rows = [row for part in parts[:1] if part is self.stages.before for row in job.parts[part].profile()]
         timed = job.executable.profiling

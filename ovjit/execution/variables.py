@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ovjit.compiler.passes.variables import Lifted, Variable, lift, public_outputs
 from ovjit.compiler.plan import Plan
 from ovjit.errors import InferenceError
+from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import fits
 
-if TYPE_CHECKING:
-    from ovjit.execution.job import Executable, Job, Row
+#: Makes an executable of a graph and properties.
+Build = Callable[[Graph, Mapping[str, Any]], Executable]
 
 
 class StatefulProgram:
@@ -24,8 +25,9 @@ class StatefulProgram:
     whose last inputs and outputs are the variables. Thread-safe."""
 
     def __init__(self, main: Executable, variables: Sequence[Variable], given: Callable[[], Graph],
-                 config: Mapping[str, Any], lifted: Lifted | None = None):  # fmt: skip
-        """`given` returns the graph with its state operations; `lifted` what `lift` makes of it, if known."""
+                 config: Mapping[str, Any], build: Build, lifted: Lifted | None = None):  # fmt: skip
+        """`given` returns the graph with its state operations; `lifted` what `lift` makes of it, if known.
+        `build` makes executables of the graphs of initial values."""
         self.main = main
         self.variables = tuple(variables)
         self.given = given
@@ -34,24 +36,21 @@ class StatefulProgram:
         self.inputs: Sequence[Any] = main.inputs[: self.public_inputs]
         self.outputs: Sequence[Any] = main.outputs[: self.public_outputs]
         self._config = config
+        self._build = build
         self._lock = ForkLock()
         self._inits: list[Any] | None = None
         if lifted is not None:
             self._inits = [self._prepared(init) for init in lifted.inits]
 
     @classmethod
-    def of(cls, graph: Graph, config: Mapping[str, Any]) -> StatefulProgram:
+    def of(cls, graph: Graph, config: Mapping[str, Any], build: Build) -> StatefulProgram:
         """Compile a graph with state operations."""
-        from ovjit.execution.job import Executable
-
         lifted = lift(graph)
         inner = inner_config(config)
-        return cls(Executable(lifted.main, inner), lifted.variables, lambda: graph, inner, lifted)
+        return cls(build(lifted.main, inner), lifted.variables, lambda: graph, inner, build, lifted)
 
     def _prepared(self, init: Any) -> Any:
-        from ovjit.execution.job import Executable
-
-        return Executable(init, self._config) if isinstance(init, Graph) else init
+        return self._build(init, self._config) if isinstance(init, Graph) else init
 
     def inits(self) -> list[Any]:
         """For each variable: an array, an executable of the inputs of `main`, or None for zeros."""

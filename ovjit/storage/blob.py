@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ovjit import debug
-from ovjit.api.model.ports import PortInfo
-from ovjit.api.run import properties_table as table
-from ovjit.api.run.compiled import CompiledModel
-from ovjit.api.tensors.types import Type
 from ovjit.compiler.passes.variables import public_outputs
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import TensorType
+from ovjit.graph.ports import PortInfo
 from ovjit.storage.container import BlobError, Container, aligned, write_container
 from ovjit.storage.graph_format import (
     Arrays,
@@ -39,6 +36,9 @@ from ovjit.storage.keys import user_key
 from ovjit.storage.panels import panel_bytes, unpack
 from ovjit.version import __version__
 
+if TYPE_CHECKING:
+    from ovjit.execution.job import Executable
+
 #: Properties that code depends on: with others than at the export, the graph is compiled anew.
 COMPILING = ("EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT")
 #: Properties of the process rather than of the model, which stay behind.
@@ -48,14 +48,31 @@ LOCAL = frozenset(
 )  # fmt: skip
 
 
-def save_blob(compiled: CompiledModel) -> bytes:
-    """The compiled model as a blob: the same bytes for the same model, versions, CPU, properties and key.
+#: All properties, of those that a blob has: over them come those that are given now.
+Merge = Callable[[Mapping[str, Any]], dict[str, Any]]
 
-    Raises BlobError for a model with something that a blob has no form for.
+
+class Imported(NamedTuple):
+    """What a blob gives back. `used`: whether its code is used; else its graph was compiled."""
+
+    executable: Executable
+    inputs: tuple[PortInfo, ...]
+    outputs: tuple[PortInfo, ...]
+    config: dict[str, Any]  # all properties, and the model's own "name"
+    used: bool
+
+
+def save_blob(
+    executable: Executable,
+    inputs: Sequence[PortInfo],
+    outputs: Sequence[PortInfo],
+    config: Mapping[str, Any],
+) -> bytes:
+    """A compiled model as a blob: the same bytes for the same model, versions, CPU, properties and key.
+
+    `config`: all properties. Raises BlobError for a model with something that a blob has no form for.
     """
-    executable = compiled._executable
     stored = getattr(executable.program, "sections", None)
-    ends = compiled._input_infos, compiled._output_infos
     try:
         if stored is None:
             sections = _encode(executable)
@@ -66,7 +83,7 @@ def save_blob(compiled: CompiledModel) -> bytes:
     except TypeError as error:
         raise BlobError(f"the model cannot be exported: {error}") from error
     return write_container(
-        {**sections, "header": header_for(source, *ends, compiled._config)}, key_of(compiled._config)
+        {**sections, "header": header_for(source, inputs, outputs, config)}, key_of(config)
     )
 
 
@@ -160,9 +177,11 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    """A property's value as JSON holds it: enumerators and element types by their names."""
     if isinstance(value, enum.Enum):
         return value.name
-    return value._name if isinstance(value, Type) else value
+    name = getattr(value, "_name", None)
+    return name if isinstance(name, str) else value
 
 
 def _encode_port(info: PortInfo) -> list[Any]:
@@ -173,24 +192,24 @@ def _encode_port(info: PortInfo) -> list[Any]:
 # --- reading
 
 
-def load_blob(data: memoryview, device: str, settings: Mapping[str, Any]) -> CompiledModel:
-    """The compiled model in a blob; `settings`: all properties, as `properties_table.resolve` returns them.
+def load_blob(data: memoryview, merge: Merge) -> Imported:
+    """What is in a blob.
 
     BlobError, a RuntimeError, for a blob that is damaged or not valid. One whose code cannot be used here is
     compiled from its graph, and the log says why.
     """
-    return load_container(Container(data), device, settings)
+    return load_container(Container(data), merge)
 
 
-def load_container(container: Container, device: str, settings: Mapping[str, Any]) -> CompiledModel:
+def load_container(container: Container, merge: Merge) -> Imported:
     """As `load_blob`, for a blob that has been taken apart."""
     header = parse(container.sections["header"], "header")
     try:
         name = header["name"]
         inputs = tuple(map(_read_port, header["inputs"]))
         outputs = tuple(map(_read_port, header["outputs"]))
-        config = _merge(header["properties"], settings, device)
-        reason = container.why_foreign(key_of(settings)) or _why_unfit(header, config)
+        config = merge({k: v for k, v in header["properties"].items() if k not in LOCAL})
+        reason = container.why_foreign(key_of(config)) or _why_unfit(header, config)
         if not isinstance(name, str):
             raise BlobError("the blob is not valid: its name is no string")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -201,30 +220,7 @@ def load_container(container: Container, device: str, settings: Mapping[str, Any
         import logging  # milliseconds that others do not pay
 
         logging.getLogger("ovjit").warning("the blob's code is not used, its model is compiled: %s", reason)
-    return CompiledModel._make(
-        make(container, inputs, outputs, config),
-        inputs,
-        outputs,
-        name=name or "Model0",
-        device=device,
-        config=config,
-        loaded_from_cache=not reason,
-    )
-
-
-def _merge(stored: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """The blob's properties, over them those given now; what this version does not know is left out."""
-    known: dict[str, Any] = {}
-    for name, value in stored.items():
-        row = table.ROWS.get(name)
-        if row is None or row.read is None or name in LOCAL:
-            continue
-        try:
-            known[name] = row.read(value)
-        except ValueError:
-            continue
-    given = settings.get("given", {})
-    return table.resolve({**known, **given}, device) if known else dict(settings)
+    return Imported(make(container, inputs, outputs, config), inputs, outputs, config, not reason)
 
 
 def _why_unfit(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -251,7 +247,7 @@ def _load(
     container: Container, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], config: Mapping[str, Any]
 ) -> Any:
     """An executable of the stored program."""
-    from ovjit.execution.job import Executable
+    from ovjit.execution.build import executable_of
     from ovjit.storage.program import StoredProgram
 
     container.verify("packed")
@@ -273,9 +269,9 @@ def _load(
         from ovjit.storage.program import stored_with_variables
 
         stateful = stored_with_variables(tables, sections, memory, types[0], types[1], read_graph, config)
-        return Executable(None, config, stateful)
+        return executable_of(stateful, config)
     program = StoredProgram(tables, sections, memory, types[0], types[1], read_graph, config)
-    return Executable(None, config, program)
+    return executable_of(program, config)
 
 
 def _compile(
@@ -299,7 +295,7 @@ def _compile(
     ):
         if [(i.dtype, i.shape) for i in infos] != [(v.dtype, v.shape) for v in values]:
             raise BlobError(f"the blob is not valid: its {what}s are not those of its graph")
-    from ovjit.execution.job import compile_graph
+    from ovjit.execution.build import compile_graph
 
     try:
         return compile_graph(graph, config)

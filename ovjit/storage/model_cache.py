@@ -13,13 +13,12 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ovjit.api.model.ports import PortInfo
-from ovjit.api.run.compiled import CompiledModel
 from ovjit.graph.graph import Graph
-from ovjit.storage.blob import header_for, load_container, save_blob
+from ovjit.graph.ports import PortInfo
+from ovjit.storage.blob import Imported, Merge, header_for, load_container, save_blob
 from ovjit.storage.cache import Entry
 from ovjit.storage.container import BlobError, Container, read_file
 from ovjit.storage.folders import Untrusted, check_owner, private_folder, write_new
@@ -40,49 +39,49 @@ def cached_model(
     graph: Graph,
     inputs: Sequence[PortInfo],
     outputs: Sequence[PortInfo],
-    device: str,
-    settings: Mapping[str, Any],
-    make: Callable[[], CompiledModel],
-) -> CompiledModel:
-    """The compiled model that `folder` has for this graph and settings, else `make`'s, which is kept."""
+    settings: dict[str, Any],
+    merge: Merge,
+    make: Callable[[], Any],
+) -> Imported:
+    """What `folder` has for this graph and all properties in `settings`, else what `make` makes, which is
+    then kept. `merge`: as for `load_blob`."""
     key = find_key(settings.get("OVJIT_KEY") or None)
+    ends = tuple(inputs), tuple(outputs)
     try:
         folder = os.path.abspath(os.path.expanduser(folder))
         private_folder(folder, ours=False)
         source = known_digest(graph, folder, key.value, key.lasting)
-        header = header_for(source, inputs, outputs, settings)
+        header = header_for(source, *ends, settings)
     except (OSError, TypeError, ValueError) as error:
         warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}")
-        return make()
+        return Imported(make(), *ends, settings, False)
     path = os.path.join(folder, hashlib.sha256(header).hexdigest()[:40] + ".blob")
-    found = _load(path, header, key.value, device, settings)
+    found = _load(path, header, key.value, merge, bool(settings["ENABLE_MMAP"]))
     if found is not None:
         return found
-    compiled = make()
+    made = Imported(make(), *ends, settings, False)
     if key.lasting:
-        _keep(path, compiled)
-    return compiled
+        _keep(path, made)
+    return made
 
 
-def _load(
-    path: str, header: bytes, key: bytes, device: str, settings: Mapping[str, Any]
-) -> CompiledModel | None:
+def _load(path: str, header: bytes, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             raise Untrusted("it is not a regular file")
         check_owner(path, status)  # who may write to it could also truncate it while it is mapped
-        container = Container(read_file(path, bool(settings["ENABLE_MMAP"])))
+        container = Container(read_file(path, use_mmap))
         if container.sections["header"] != header:
             raise BlobError("it is another model's")
         reason = container.why_foreign(key)
         if reason:
             raise BlobError(reason)
-        compiled = load_container(container, device, settings)
+        found = load_container(container, merge)
         if time.time() - status.st_mtime > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(path)
-        return compiled
+        return found
     except FileNotFoundError:
         return None
     except (OSError, BlobError, MemoryError) as error:
@@ -90,11 +89,11 @@ def _load(
         return None
 
 
-def _keep(path: str, compiled: CompiledModel) -> None:
+def _keep(path: str, made: Imported) -> None:
     folder = os.path.dirname(path)
     draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
     try:
-        write_new(draft, save_blob(compiled))
+        write_new(draft, save_blob(made.executable, made.inputs, made.outputs, made.config))
         try:
             os.replace(draft, path)
         except BaseException:

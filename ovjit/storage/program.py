@@ -27,7 +27,7 @@ from ovjit.compiler.passes.variables import Variable
 from ovjit.compiler.plan import HostCall, Plan, Step
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
-from ovjit.execution.job import make_program
+from ovjit.execution.build import build, executable_of, make_program
 from ovjit.forks import ForkLock
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
@@ -277,7 +277,6 @@ def stored_with_variables(
 ) -> Any:
     """As `StoredProgram`, for a model with state: the program around the stored one."""
     from ovjit.compiler.passes.variables import lift
-    from ovjit.execution.job import Executable
     from ovjit.execution.variables import StatefulProgram, inner_config
 
     try:
@@ -299,7 +298,7 @@ def stored_with_variables(
         lambda: lift(given()).main,
         inner,
     )
-    program: Any = StatefulProgram(Executable(None, inner, stored), variables, given, inner)
+    program: Any = StatefulProgram(executable_of(stored, inner), variables, given, inner, build)
     program.sections = sections
     return program
 

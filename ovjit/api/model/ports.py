@@ -1,30 +1,12 @@
-"""What a compiled model knows of its inputs and outputs: data, from which its ports are made."""
+"""The ports of a compiled model, and the data that they are made of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ovjit.api.model.boundary import const_port
 from ovjit.api.model.node import ConstOutput, Output
-from ovjit.graph import shapes
-
-
-class PortInfo(NamedTuple):
-    """One input or output: the node's friendly name, the tensor's names (sorted), type and dimensions."""
-
-    node: str
-    names: tuple[str, ...]
-    dtype: str
-    shape: tuple[shapes.Dim, ...] | None
-
-    @property
-    def label(self) -> str:
-        """The name by which error messages call it."""
-        return self.names[0] if self.names else self.node
-
-    def __str__(self) -> str:
-        return f"{self.dtype} of shape {shapes.text(self.shape)}"
+from ovjit.graph.ports import PortInfo
 
 
 def port_info(port: Output | ConstOutput) -> PortInfo:

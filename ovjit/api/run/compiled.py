@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.api.model.node import ConstOutput
-from ovjit.api.model.ports import PortInfo, make_ports
+from ovjit.api.model.ports import make_ports
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
 from ovjit.errors import InferenceError, UnsupportedError
 from ovjit.execution.streams import release_arenas
+from ovjit.graph.ports import PortInfo
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Executable
@@ -210,7 +211,7 @@ class CompiledModel:
         from ovjit.storage.blob import save_blob
         from ovjit.storage.container import write_in_pieces
 
-        blob = save_blob(self)
+        blob = save_blob(self._executable, self._input_infos, self._output_infos, self._config)
         if model_stream is None:
             return io.BytesIO(blob)
         write_in_pieces(model_stream, blob)

@@ -187,7 +187,8 @@ class Core:
         data = _blob_bytes(model_stream, settings["ENABLE_MMAP"])
         from ovjit.storage.blob import load_blob
 
-        return load_blob(data, device, settings)
+        found = load_blob(data, lambda stored: table.over_stored(stored, settings, device))
+        return _imported(found, found.config["name"] or "Model0", device)
 
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
@@ -339,17 +340,28 @@ def _compile(model: Model, device: str, settings: dict[str, Any]) -> CompiledMod
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
 
-    def make() -> CompiledModel:
-        from ovjit.execution.job import compile_graph  # the first import of Numba
+    def make() -> Any:
+        from ovjit.execution.build import compile_graph  # the first import of Numba
 
-        executable = compile_graph(graph, settings)
-        return CompiledModel._make(executable, inputs, outputs, name=name, device=device, config=settings)
+        return compile_graph(graph, settings)
 
     if not settings["CACHE_DIR"]:
-        return make()
+        return CompiledModel._make(make(), inputs, outputs, name=name, device=device, config=settings)
     from ovjit.storage.model_cache import cached_model
 
-    return cached_model(settings["CACHE_DIR"], graph, inputs, outputs, device, settings, make)
+    def merge(stored: Mapping[str, Any]) -> dict[str, Any]:
+        return table.over_stored(stored, settings, device)
+
+    found = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make)
+    return _imported(found, name if not found.used else found.config["name"] or "Model0", device)
+
+
+def _imported(found: Any, name: str, device: str) -> CompiledModel:
+    """The compiled model of an `ovjit.storage.blob.Imported`."""
+    executable, inputs, outputs, config, used = found
+    return CompiledModel._make(
+        executable, inputs, outputs, name=name, device=device, config=config, loaded_from_cache=used
+    )
 
 
 def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:

@@ -310,6 +310,21 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def over_stored(stored: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """All properties of a blob that is imported: over what it has `stored` those that `settings`, from
+    `resolve`, were given. What this version does not know is left out."""
+    known: dict[str, Any] = {}
+    for name, value in stored.items():
+        row = ROWS.get(name)
+        if row is None or row.read is None:
+            continue
+        try:
+            known[name] = row.read(value)
+        except ValueError:
+            continue
+    return resolve({**known, **settings.get("given", {})}, device) if known else dict(settings)
+
+
 def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     """The complete properties of a compilation: what was set, defaults, and what follows from both.
 

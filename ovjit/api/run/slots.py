@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ovjit.api.model.ports import PortInfo
 from ovjit.api.tensors.memory import NOWHERE
 from ovjit.api.tensors.tensor import Tensor, lend_array, new_tensor
 from ovjit.api.tensors.types import TYPES
 from ovjit.errors import InferenceError
 from ovjit.graph import dtypes, shapes
+from ovjit.graph.ports import PortInfo
 
 Array = NDArray[Any]
 

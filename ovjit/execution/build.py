@@ -1,0 +1,75 @@
+"""From a graph to an executable: which program, which kind of job, and what runs a graph that has to be cut.
+
+Programs of segments and of initial values are graphs too, so what makes an executable is handed on to them:
+`segments`, `variables` and `watch` know jobs, and jobs know none of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ovjit import debug
+from ovjit.compiler.options import Options, compiling
+from ovjit.compiler.passes.variables import has_state
+from ovjit.errors import ModelError
+from ovjit.execution.job import Executable, Job
+from ovjit.graph.graph import Graph
+
+
+def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
+    """Compile `graph` for this machine. `config`: streams, threads (per stream), PERF_COUNT ...
+
+    ModelError for an input of unknown rank.
+    """
+    for value in graph.inputs:
+        if value.shape is None:
+            raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
+    return build(graph, config)
+
+
+def build(graph: Graph, config: Mapping[str, Any]) -> Executable:
+    """Compile a graph whose inputs all have a rank."""
+    began = time.perf_counter()
+    watch = config.get("watch")
+    if watch is None and debug.is_on("OVJIT_COMPARE"):
+        from ovjit.execution.watch import stop_at_difference
+
+        watch = stop_at_difference
+    return _executable(make_program(graph, config, watch is not None), config, graph, watch, began)
+
+
+def executable_of(program: Any, config: Mapping[str, Any]) -> Executable:
+    """An executable of a program that was not made here, see `ovjit.storage.program`."""
+    return _executable(program, config, None, config.get("watch"), time.perf_counter())
+
+
+def _executable(
+    program: Any, config: Mapping[str, Any], graph: Graph | None, watch: Any, began: float
+) -> Executable:
+    job: type[Job] = Job
+    if watch is not None:
+        from ovjit.execution.watch import WatchedJob
+
+        job = WatchedJob
+    return Executable(program, config, graph, watch=watch, job=job, segments=_segments, began=began)
+
+
+def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False) -> Any:
+    """The compiler's program of `graph`; what `config` says of algorithms is heeded."""
+    from ovjit.compiler.program import Program
+
+    if has_state(graph):
+        from ovjit.execution.variables import StatefulProgram
+
+        return StatefulProgram.of(graph, config, build)
+    with compiling(Options.of(config)):
+        return Program(graph, watched=watched)
+
+
+def _segments(cut: Any, config: Mapping[str, Any]) -> Any:
+    """What runs a graph that has to be cut in this way."""
+    from ovjit.execution.segments import Stages
+
+    return Stages(cut, config, build)

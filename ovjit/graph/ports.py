@@ -1,0 +1,24 @@
+"""What a compiled model knows of its inputs and outputs: data, of which the API makes ports."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ovjit.graph import shapes
+
+
+class PortInfo(NamedTuple):
+    """One input or output: the node's friendly name, the tensor's names (sorted), type and dimensions."""
+
+    node: str
+    names: tuple[str, ...]
+    dtype: str
+    shape: tuple[shapes.Dim, ...] | None
+
+    @property
+    def label(self) -> str:
+        """The name by which error messages call it."""
+        return self.names[0] if self.names else self.node
+
+    def __str__(self) -> str:
+        return f"{self.dtype} of shape {shapes.text(self.shape)}"

@@ -1,0 +1,138 @@
+"""Modules import one way, late imports included: what a folder may know is what stands before it.
+
+The one exception is the plug-in hook, `load_ops` in `ovjit/graph/op.py`, which imports packages of operations by
+the names of entry points; `ovjit_ops` is one of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+#: (importing module, imported name) that the rule does not count.
+HOOK = ("ovjit.graph.op", "ovjit_ops")
+
+
+def modules() -> dict[str, pathlib.Path]:
+    found = {}
+    for package in ("ovjit", "ovjit_ops"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def is_for_types(node: ast.AST) -> bool:
+    test = getattr(node, "test", None)
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
+
+
+def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes that may run, functions' bodies among them; not what is for type checkers alone."""
+    for child in ast.iter_child_nodes(node):
+        if not is_for_types(child):
+            yield child
+            yield from run_nodes(child)
+
+
+def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> dict[str, int]:
+    """module -> line, of all that the file imports of the project, by statements or by literal names."""
+    out: dict[str, int] = {}
+
+    def add(target: str, line: int) -> None:
+        if target in known and (name, target) != HOOK:
+            out.setdefault(target, line)
+
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in run_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                add(alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")
+            base = ".".join([*above[: len(above) - node.level + 1], *filter(None, [node.module])])
+            base = base if node.level else node.module or ""
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                add(inner if inner in known else base, node.lineno)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__"):
+                add(str(node.args[0].value), node.lineno)
+    out.pop(name, None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, dict[str, int]]:
+    known = modules()
+    return {name: imports(name, path, known) for name, path in known.items()}
+
+
+def shortest_circle(graph: dict[str, dict[str, int]]) -> list[str]:
+    """The modules of a shortest circle, the first one again at the end; [] where there is none."""
+    best: list[str] = []
+    for start in graph:
+        came_from: dict[str, str] = {}
+        front = [start]
+        while front and not best or (front and len(came_from) < len(graph)):
+            behind = []
+            for name in front:
+                for target in graph[name]:
+                    if target == start:
+                        way = [name]
+                        while way[-1] != start:
+                            way.append(came_from[way[-1]])
+                        circle = [*reversed(way), start]
+                        if not best or len(circle) < len(best):
+                            best = circle
+                    elif target not in came_from:
+                        came_from[target] = name
+                        behind.append(target)
+            front = behind
+    return best
+
+
+def told(graph: dict[str, dict[str, int]], circle: list[str]) -> str:
+    steps = zip(circle, circle[1:], strict=False)
+    return "".join(f"\n  {a} imports {b} in line {graph[a][b]}" for a, b in steps)
+
+
+def test_no_circle(graph) -> None:
+    circle = shortest_circle(graph)
+    assert not circle, f"a circle of {len(circle) - 1} modules:{told(graph, circle)}"
+
+
+#: folder -> folders of which it knows nothing.
+STRANGERS = {
+    "ovjit.storage": ("ovjit.api", "ovjit.tools", "ovjit.frontends"),
+    "ovjit.execution": ("ovjit.api", "ovjit.tools", "ovjit.frontends", "ovjit.storage"),
+    "ovjit.compiler": ("ovjit.api", "ovjit.tools", "ovjit.frontends", "ovjit.storage", "ovjit.execution"),
+    "ovjit.graph": ("ovjit.api", "ovjit.compiler", "ovjit.codegen", "ovjit.execution", "ovjit.storage"),
+    "ovjit.codegen": ("ovjit.api", "ovjit.compiler", "ovjit.execution", "ovjit_ops"),
+    "ovjit_ops": ("ovjit.api", "ovjit.execution", "ovjit.storage", "ovjit.tools", "ovjit.frontends"),
+}
+
+
+@pytest.mark.parametrize("folder", STRANGERS)
+def test_folders_know_what_stands_before_them(graph, folder) -> None:
+    wrong = [
+        f"{name} imports {target} in line {line}"
+        for name, targets in graph.items()
+        if name == folder or name.startswith(folder + ".")
+        for target, line in targets.items()
+        if any(target == other or target.startswith(other + ".") for other in STRANGERS[folder])
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_a_circle_is_found_and_named() -> None:
+    made = {"a": {"b": 1, "d": 5}, "b": {"c": 2}, "c": {"a": 3}, "d": {"e": 1}, "e": {}}
+    assert sorted(shortest_circle(made)[:-1]) == ["a", "b", "c"]
+    assert "b imports c in line 2" in told(made, shortest_circle(made))
+    made["c"] = {}
+    assert shortest_circle(made) == []
