@@ -1,7 +1,7 @@
 """Modules import one way, late imports included: what a folder may know is what stands before it.
 
-The one exception is the plug-in hook, `load_ops` in `ovjit/graph/op.py`, which imports packages of operations by
-the names of entry points; `ovjit_ops` is one of them.
+The one exception is the plug-in hook, `load_ops` in `ovjit/graph/op.py`, which imports packages of operations
+by the names of entry points; `ovjit_ops` is one of them. What `ovjit.__getattr__` hands out is for users.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def modules() -> dict[str, pathlib.Path]:
 
 
 def is_for_types(node: ast.AST) -> bool:
-    test = getattr(node, "test", None)
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
 def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -77,23 +76,22 @@ def shortest_circle(graph: dict[str, dict[str, int]]) -> list[str]:
     """The modules of a shortest circle, the first one again at the end; [] where there is none."""
     best: list[str] = []
     for start in graph:
-        came_from: dict[str, str] = {}
-        front = [start]
-        while front and not best or (front and len(came_from) < len(graph)):
+        came_from = dict.fromkeys(graph[start], start)
+        front = list(came_from)
+        while front and start not in came_from:
             behind = []
             for name in front:
                 for target in graph[name]:
-                    if target == start:
-                        way = [name]
-                        while way[-1] != start:
-                            way.append(came_from[way[-1]])
-                        circle = [*reversed(way), start]
-                        if not best or len(circle) < len(best):
-                            best = circle
-                    elif target not in came_from:
+                    if target not in came_from:
                         came_from[target] = name
                         behind.append(target)
             front = behind
+        if start in came_from:
+            circle = [start]
+            while len(circle) == 1 or circle[-1] != start:
+                circle.append(came_from[circle[-1]])
+            if not best or len(circle) < len(best):
+                best = circle[::-1]
     return best
 
 

@@ -12,7 +12,7 @@ import ovjit as ov
 from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.passes.precision import lower_precision, part_of
 from ovjit.compiler.program import run_passes
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import all_ops, find_op
 from ovjit.tiles.formats import float_types

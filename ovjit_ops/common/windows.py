@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -144,3 +145,59 @@ def taps(kernel: Sequence[int], outputs: Sequence[int], strides: Sequence[int], 
                 for i, o, s, d in zip(index, outputs, strides, dilations, strict=True)
             ),
         )
+
+
+def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[str, Any]:
+    """kernel, strides, dilations, pads, auto_pad and rounding, checked, one entry per spatial dimension."""
+    kernel = tuple(attrs["kernel"])
+    check(len(kernel) == rank, f"kernel {list(kernel)} should have {rank} entries, one per spatial dimension")
+    return {
+        "kernel": full_attribute(kernel, rank, "kernel", 1, 1),
+        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1),
+        "dilations": full_attribute(attrs.get("dilations", ()), rank, "dilations", 1, 1),
+        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
+        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
+        "auto_pad": check_auto_pad(attrs["auto_pad"]),
+        "rounding": check_rounding(attrs["rounding_type"], torch),
+    }
+
+
+def transposed_pads(
+    extents: Sequence[int], kernel: Sequence[int], outputs: Sequence[int] | None, attrs: dict[str, Any]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(padding cut off at the beginning, output extents) of a transposed convolution.
+
+    `outputs` is the value of the input `output_shape`, None when it is not given. With it and
+    auto_pad=same_*, what is cut off follows from it; same_upper cuts more at the beginning.
+    """
+    rank = len(extents)
+    window = window_attributes(rank, attrs)
+    extra = full_attribute(attrs["output_padding"], rank, "output_padding", 0, 0)
+    auto_pad = window["auto_pad"]
+    explicit = auto_pad in ("explicit", "notset")
+    begins, sizes = [], []
+    for i in range(rank):
+        full = (extents[i] - 1) * window["strides"][i] + (kernel[i] - 1) * window["dilations"][i] + 1
+        begin, end = (window["pads_begin"][i], window["pads_end"][i]) if explicit else (0, 0)
+        if outputs is None:
+            size = full - begin - end + extra[i]
+        else:
+            size = outputs[i]
+            if auto_pad.startswith("same"):
+                total = max(0, full - size + extra[i])
+                begin = total - total // 2 if auto_pad == "same_upper" else total // 2
+        check(size >= 0, f"the padding leaves nothing of spatial dimension {i}")
+        begins.append(begin)
+        sizes.append(size)
+    return tuple(begins), tuple(sizes)
+
+
+def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
+    """strides, dilations, pads_begin, pads_end and auto_pad, checked, one entry per spatial dimension."""
+    return {
+        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1),
+        "dilations": full_attribute(attrs["dilations"], rank, "dilations", 1, 1),
+        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
+        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
+        "auto_pad": check_auto_pad(attrs["auto_pad"]),
+    }

@@ -28,6 +28,8 @@ from ovjit_ops.common.windows import (
     pad_spatial,
     resolve_pads,
     taps,
+    transposed_pads,
+    window_attributes,
 )
 from ovjit_ops.convolution.cpu_transposed import lower_transposed
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -83,17 +85,6 @@ def _positive_kernel(kernel: Sequence[Dim]) -> None:
     )
 
 
-def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
-    """strides, dilations, pads_begin, pads_end and auto_pad, checked, one entry per spatial dimension."""
-    return {
-        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1),
-        "dilations": full_attribute(attrs["dilations"], rank, "dilations", 1, 1),
-        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
-        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
-        "auto_pad": check_auto_pad(attrs["auto_pad"]),
-    }
-
-
 def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     """The sum over taps of w[G, O, C, tap] @ x[N, G, C, windows]; halves accumulate in f32."""
     dtype = x.dtype
@@ -133,7 +124,7 @@ class Convolution:
         return convolve(data, filters[None], attrs)
 
     def lower(group):
-        from ovjit_ops.convolution.cpu_convolution import lower_convolution
+        from ovjit_ops.convolution.cpu_choice import lower_convolution
 
         return lower_convolution(group)
 
@@ -162,43 +153,13 @@ class GroupConvolution:
         return convolve(data, filters, attrs)
 
     def lower(group):
-        from ovjit_ops.convolution.cpu_convolution import lower_convolution
+        from ovjit_ops.convolution.cpu_choice import lower_convolution
 
         return lower_convolution(group)
 
     def samples(rng, dtype="f32"):
         for data, filters, attrs in _GROUP_CASES:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
-
-
-def transposed_pads(
-    extents: Sequence[int], kernel: Sequence[int], outputs: Sequence[int] | None, attrs: dict[str, Any]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(padding cut off at the beginning, output extents) of a transposed convolution.
-
-    `outputs` is the value of the input `output_shape`, None when it is not given. With it and
-    auto_pad=same_*, what is cut off follows from it; same_upper cuts more at the beginning.
-    """
-    rank = len(extents)
-    window = window_attributes(rank, attrs)
-    extra = full_attribute(attrs["output_padding"], rank, "output_padding", 0, 0)
-    auto_pad = window["auto_pad"]
-    explicit = auto_pad in ("explicit", "notset")
-    begins, sizes = [], []
-    for i in range(rank):
-        full = (extents[i] - 1) * window["strides"][i] + (kernel[i] - 1) * window["dilations"][i] + 1
-        begin, end = (window["pads_begin"][i], window["pads_end"][i]) if explicit else (0, 0)
-        if outputs is None:
-            size = full - begin - end + extra[i]
-        else:
-            size = outputs[i]
-            if auto_pad.startswith("same"):
-                total = max(0, full - size + extra[i])
-                begin = total - total // 2 if auto_pad == "same_upper" else total // 2
-        check(size >= 0, f"the padding leaves nothing of spatial dimension {i}")
-        begins.append(begin)
-        sizes.append(size)
-    return tuple(begins), tuple(sizes)
 
 
 def _infer_transposed(

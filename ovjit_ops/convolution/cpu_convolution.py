@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
-from ovjit.tiles.lowering import Tiled, tile_format
+from ovjit.tiles.lowering import Tiled
 from ovjit_ops.common.windows import resolve_pads
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
 
@@ -161,26 +160,3 @@ class TiledConvolution(Tiled):
             planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps,
             x_group, self.weights, -ph * x_h - pw * x_w,
         )  # fmt: skip
-
-
-def lower_convolution(group: Group) -> Lowering | None:
-    """Tiled where the filters are constant and this CPU has a format for the types, in 1 or 2 dimensions."""
-    anchor = group.anchor
-    assert anchor is not None
-    data, filters = anchor.inputs
-    constant = filters.constant
-    if (
-        constant is None
-        or not constant.size
-        or len(data.shape) not in (3, 4)
-        or tile_format(data, filters) is None
-    ):
-        return None
-    from ovjit_ops.convolution.cpu_depthwise import Depthwise, is_depthwise
-
-    if is_depthwise(group):
-        return Depthwise(group)
-    from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
-
-    way = winograd_way(group)
-    return Winograd(group, way) if way else TiledConvolution(group)

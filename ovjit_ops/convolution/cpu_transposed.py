@@ -22,6 +22,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import pack_panels
+from ovjit_ops.common.windows import transposed_pads
 
 
 class Phase(NamedTuple):
@@ -80,8 +81,6 @@ class TransposedConvolution(Tiled):
 
     def _cut(self, shape: Sequence[int], out: Sequence[int]) -> tuple[int, ...]:
         """The padding at the beginning, for these extents."""
-        from ovjit_ops.convolution.convolution import transposed_pads
-
         wanted = list(out[2:]) if len(self.node.inputs) > 2 else None
         return tuple(transposed_pads(shape[2:], self.kernel_size, wanted, self.attrs)[0])
 

@@ -17,7 +17,7 @@ from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
-from ovjit_ops.detection.sampling import MOST_SAMPLES
+from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 
 _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
 
@@ -178,8 +178,6 @@ class RoiAlign(Lowering):
         return channels_last(4)
 
     def plan(self, planner: Planner) -> None:
-        from ovjit_ops.detection.roi_align import OFFSETS
-
         attrs = self.node.attrs
         x = planner.with_halo(self.data, [(0, 0)] * 4)
         rois, at = planner.view(self.rois), planner.view(self.batches)

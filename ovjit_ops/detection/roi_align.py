@@ -19,11 +19,8 @@ from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.common.values import INTEGERS, widened
 from ovjit_ops.detection.cpu_roi_align import lower_roi_align
-from ovjit_ops.detection.sampling import MOST_SAMPLES, bilinear, checked_batches, grid_size
+from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS, bilinear, checked_batches, grid_size
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
-
-#: aligned_mode -> (what is added to corners, what is added when they have been scaled)
-OFFSETS = {"asymmetric": (0.0, 0.0), "half_pixel_for_nn": (0.0, -0.5), "half_pixel": (0.5, -0.5)}
 
 
 def infer_regions(

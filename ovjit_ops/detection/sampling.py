@@ -50,3 +50,7 @@ def grid_size(length: float, bins: int, sampling_ratio: int) -> int:
     if wanted > MOST_SAMPLES:
         raise InferenceError("a region is too large")
     return int(wanted)
+
+
+#: aligned_mode -> (what is added to corners, what is added when they have been scaled)
+OFFSETS = {"asymmetric": (0.0, 0.0), "half_pixel_for_nn": (0.0, -0.5), "half_pixel": (0.5, -0.5)}

@@ -16,6 +16,7 @@ from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout
 from ovjit.graph.graph import Value
+from ovjit_ops.image.grid_settings import settings
 
 _A = -0.75
 _TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
@@ -175,8 +176,6 @@ class GridSample(Lowering):
     """Data and grid in f32, in any layout."""
 
     def __init__(self, group: Group):
-        from ovjit_ops.image.grid_sample import settings
-
         super().__init__(group)
         self.node = group.last
         self.data, self.grid = self.node.inputs

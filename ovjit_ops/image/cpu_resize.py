@@ -27,7 +27,7 @@ from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
-from ovjit_ops.image.resampling import Table
+from ovjit_ops.image.resampling import ROUNDING, Table, settings, tables
 
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 _OUTER = 3
@@ -404,8 +404,6 @@ class Resize(Lowering):
 
     def _tables(self, planner: Planner, x: View) -> Mapping[int, Table] | None:
         """None where a size is not known while planning."""
-        from ovjit_ops.image.interpolate import settings, tables
-
         attrs = settings(self.node.attrs, self.node.op.opset)
         by_size = attrs["shape_calculation_mode"] == "sizes"
         inputs = self.node.inputs
@@ -443,8 +441,6 @@ class Resize(Lowering):
 
 def lowering_kernel(mode: str, dtype: str) -> Kernel:
     """The kernel that resizes elements of this type."""
-    from ovjit_ops.image.interpolate import ROUNDING
-
     if mode == "nearest":
         return nearest_kernel(_BITS[SIZE[dtype]])
     return resize_kernel(dtype, mode in ROUNDING and dtype not in ("f32", "f16", "bf16"))

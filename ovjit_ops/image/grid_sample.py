@@ -19,18 +19,9 @@ from ovjit.graph.shapes import ANY, merge
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.image.cpu_grid_sample import lower_grid_sample
+from ovjit_ops.image.grid_settings import MODES, PADDINGS, settings
 
-MODES = ("bilinear", "bicubic", "nearest")
-PADDINGS = ("zeros", "border", "reflection")
 _A = -0.75
-
-
-def settings(attrs: dict[str, Any]) -> tuple[bool, str, str]:
-    """(align_corners, mode, padding_mode), checked."""
-    mode, padding = attrs["mode"].lower(), attrs["padding_mode"].lower()
-    check(mode in MODES, f"mode should be one of {', '.join(MODES)}, not {mode!r}")
-    check(padding in PADDINGS, f"padding_mode should be one of {', '.join(PADDINGS)}, not {padding!r}")
-    return attrs["align_corners"], mode, padding
 
 
 def place(v: np.ndarray, extent: int, align: bool) -> np.ndarray:

@@ -18,34 +18,15 @@ from typing import Any
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
-from ovjit.errors import InferenceError, check
+from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Ints, Str, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, Dim, bounds, dim, normalize_axis
+from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
 from ovjit_ops.image.cpu_resize import lower_interpolate
-from ovjit_ops.image.resampling import Table, axis_table
-
-#: What is added to a scale before a size is computed, so that 0.3 * 10 is 3.
-_EPSILON = np.float32(1e-6)
-#: Modes that round integers to the nearest one.
-ROUNDING = ("cubic", "bilinear_pillow", "bicubic_pillow")
-
-
-def settings(attrs: dict[str, Any], version: int) -> dict[str, Any]:
-    """The attributes in lower case, checked."""
-    out = {k: v.lower() if isinstance(v, str) else v for k, v in attrs.items()}
-    modes = resampling.MODES[: 4 if version == 4 else None]
-    for name, allowed in (
-        ("mode", modes),
-        ("shape_calculation_mode", ("sizes", "scales")),
-        ("coordinate_transformation_mode", resampling.COORDINATES),
-        ("nearest_mode", resampling.NEAREST),
-    ):
-        check(out[name] in allowed, f"{name} should be one of {', '.join(allowed)}, not {attrs[name]!r}")
-    return out
+from ovjit_ops.image.resampling import ROUNDING, scaled, settings, tables
 
 
 def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
@@ -53,16 +34,6 @@ def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
     check(len(pads) <= rank, f"{name} {list(pads)} has more than {rank} entries, one per dimension")
     check(all(p >= 0 for p in pads), f"{name} {list(pads)} should not be negative")
     return (*pads, *(0,) * (rank - len(pads)))
-
-
-def scaled(extent: Dim, scale: float) -> Dim:
-    """The size of a dimension times `scale`, rounded down."""
-
-    def of(n: int) -> int:
-        return int(np.floor(np.float32(n) * (np.float32(scale) + _EPSILON)))
-
-    low, high = bounds(extent)
-    return dim(of(low), None if high is None else of(high))
 
 
 def _scales(x: TensorType) -> list[float] | None:
@@ -111,41 +82,6 @@ def _infer(
         else:
             shape[axis] = ANY
     return TensorType(data.dtype, shape)
-
-
-def tables(
-    extents: Sequence[int],
-    sizes: np.ndarray | None,
-    scales: np.ndarray | None,
-    axes: np.ndarray | Sequence[int] | None,
-    attrs: dict[str, Any],
-) -> dict[int, Table]:
-    """The table of every axis that changes; `extents` are those of the padded data. Raises InferenceError for
-    sizes and scales that make no sense."""
-    rank = len(extents)
-    places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
-    values = np.ravel(sizes if scales is None else scales)  # type: ignore[arg-type]
-    if len(values) != len(places):
-        raise InferenceError(f"{len(places)} axes need as many sizes or scales, not {len(values)}")
-    wanted: list[tuple[int, int, np.float32]] = []
-    for axis, value in zip(places, values, strict=True):
-        extent = extents[axis]
-        if scales is not None:
-            if not 0 < value < np.inf:
-                raise InferenceError(f"scales {values.tolist()} should be positive")
-            size, scale = int(scaled(extent, float(value))), np.float32(value)  # type: ignore[arg-type]
-        else:
-            if value < 0:
-                raise InferenceError(f"sizes {values.tolist()} should not be negative")
-            size, scale = int(value), np.float32(value) / np.float32(max(extent, 1))
-        wanted.append((axis, size, scale))
-    smaller = any(scale < 1 for _, _, scale in wanted)
-    antialias = bool(attrs["antialias"]) and smaller
-    return {
-        axis: axis_table(size, extents[axis], scale, attrs, antialias)
-        for axis, size, scale in wanted
-        if size != extents[axis]
-    }
 
 
 def interpolate(

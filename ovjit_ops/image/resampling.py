@@ -9,11 +9,13 @@ Coordinates are computed in f32, as OpenVINO does: which element is nearest may 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.errors import check
+from ovjit.errors import InferenceError, check
+from ovjit.graph.shapes import Dim, bounds, dim, normalize_axis
 
 MODES = ("nearest", "linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow")
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")
@@ -170,3 +172,70 @@ def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
         part = np.take(x, table.start + t, axis)
         out += part * weight.reshape(shape).astype(x.dtype)
     return out
+
+
+#: What is added to a scale before a size is computed, so that 0.3 * 10 is 3.
+_EPSILON = np.float32(1e-6)
+
+
+#: Modes that round integers to the nearest one.
+ROUNDING = ("cubic", "bilinear_pillow", "bicubic_pillow")
+
+
+def settings(attrs: dict[str, Any], version: int) -> dict[str, Any]:
+    """The attributes in lower case, checked."""
+    out = {k: v.lower() if isinstance(v, str) else v for k, v in attrs.items()}
+    modes = MODES[: 4 if version == 4 else None]
+    for name, allowed in (
+        ("mode", modes),
+        ("shape_calculation_mode", ("sizes", "scales")),
+        ("coordinate_transformation_mode", COORDINATES),
+        ("nearest_mode", NEAREST),
+    ):
+        check(out[name] in allowed, f"{name} should be one of {', '.join(allowed)}, not {attrs[name]!r}")
+    return out
+
+
+def scaled(extent: Dim, scale: float) -> Dim:
+    """The size of a dimension times `scale`, rounded down."""
+
+    def of(n: int) -> int:
+        return int(np.floor(np.float32(n) * (np.float32(scale) + _EPSILON)))
+
+    low, high = bounds(extent)
+    return dim(of(low), None if high is None else of(high))
+
+
+def tables(
+    extents: Sequence[int],
+    sizes: np.ndarray | None,
+    scales: np.ndarray | None,
+    axes: np.ndarray | Sequence[int] | None,
+    attrs: dict[str, Any],
+) -> dict[int, Table]:
+    """The table of every axis that changes; `extents` are those of the padded data. Raises InferenceError for
+    sizes and scales that make no sense."""
+    rank = len(extents)
+    places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
+    values = np.ravel(sizes if scales is None else scales)  # type: ignore[arg-type]
+    if len(values) != len(places):
+        raise InferenceError(f"{len(places)} axes need as many sizes or scales, not {len(values)}")
+    wanted: list[tuple[int, int, np.float32]] = []
+    for axis, value in zip(places, values, strict=True):
+        extent = extents[axis]
+        if scales is not None:
+            if not 0 < value < np.inf:
+                raise InferenceError(f"scales {values.tolist()} should be positive")
+            size, scale = int(scaled(extent, float(value))), np.float32(value)  # type: ignore[arg-type]
+        else:
+            if value < 0:
+                raise InferenceError(f"sizes {values.tolist()} should not be negative")
+            size, scale = int(value), np.float32(value) / np.float32(max(extent, 1))
+        wanted.append((axis, size, scale))
+    smaller = any(scale < 1 for _, _, scale in wanted)
+    antialias = bool(attrs["antialias"]) and smaller
+    return {
+        axis: axis_table(size, extents[axis], scale, attrs, antialias)
+        for axis, size, scale in wanted
+        if size != extents[axis]
+    }

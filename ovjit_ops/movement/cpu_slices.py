@@ -16,6 +16,7 @@ from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
+from ovjit_ops.common.slices import axis_slices, broadcast_plan, places, strided_plan
 
 #: known(i): the value of a node's input i; None where there is no such input. Raises Unknown.
 Known = Callable[[int], "np.ndarray | None"]
@@ -68,9 +69,7 @@ def cut(view: View, axis: int, named: range) -> View:
 
 def slice_view(node: Node, source: View, known: Known) -> View:
     """Slice along axes."""
-    from ovjit_ops.movement.slicing import _slices, places
-
-    cuts = _slices(len(source.shape), known(1), known(2), known(3), known(4))
+    cuts = axis_slices(len(source.shape), known(1), known(2), known(3), known(4))
     for axis, limits in cuts.items():
         source = cut(source, axis, places(source.shape[axis], *limits))
     return source
@@ -115,8 +114,6 @@ def lower_reverse(group: Group) -> Lowering:
 
 def strided_slice_view(node: Node, source: View, known: Known) -> View:
     """StridedSlice, all masks."""
-    from ovjit_ops.movement.slicing import places, strided_plan
-
     names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
     masks = {k: node.attrs[k] for k in names}
     shape: list[int] = []
@@ -140,8 +137,6 @@ def strided_slice_view(node: Node, source: View, known: Known) -> View:
 
 def broadcast_view(node: Node, source: View, known: Known) -> View:
     """Broadcast: strides of 0."""
-    from ovjit_ops.movement.repeat_and_pad import broadcast_plan
-
     target = known(1)
     assert target is not None
     mode = node.attrs["mode"].lower()

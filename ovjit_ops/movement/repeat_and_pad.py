@@ -16,44 +16,14 @@ from ovjit.graph.shapes import (
     Interval,
     broadcast,
     is_static,
-    text,
 )
+from ovjit_ops.common.slices import broadcast_plan
 from ovjit_ops.common.values import known, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import lower_tile
 from ovjit_ops.movement.cpu_pad import lower_pad
 from ovjit_ops.movement.cpu_slices import lower_broadcast
 from ovjit_ops.movement.shape import MOVABLE, ints
-
-
-def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.ndarray) -> tuple[int, ...]:
-    """The data's shape with ones where `axes` (axes_mapping) does not name a dimension of the target."""
-    places = [int(a) for a in np.asarray(axes).reshape(-1)]
-    check(len(places) == len(shape), f"axes_mapping {places} should have {len(shape)} entries")
-    check(
-        places == sorted(set(places)) and all(0 <= p < len(target) for p in places),
-        f"axes_mapping {places} should increase and stay below {len(target)}",
-    )
-    out = [1] * len(target)
-    for d, p in zip(shape, places, strict=True):
-        out[p] = d
-    return tuple(out)
-
-
-def broadcast_plan(
-    shape: tuple[int, ...], target: Sequence[int], axes: np.ndarray | None, mode: str
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(shape to view the data as, shape of the result)."""
-    wanted = tuple(int(v) for v in target)
-    check(all(v >= 0 for v in wanted), f"target_shape {list(wanted)} should not be negative")
-    if mode == "explicit":
-        check(axes is not None, "the explicit mode needs axes_mapping")
-        view = _broadcast_axes(shape, wanted, axes)  # type: ignore[arg-type]
-    else:
-        view = shape
-    out = broadcast(view, wanted)
-    check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
-    return view, tuple(int(d) for d in out or ())  # type: ignore[arg-type]
 
 
 def _infer_broadcast(

@@ -13,11 +13,10 @@ from ovjit.graph.shapes import (
     ANY,
     Dim,
     Interval,
-    bounds,
-    dim,
     merge,
     normalize_axis,
 )
+from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
 from ovjit_ops.common.values import known, known_scalar, length, propagate
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.movement.cpu_slices import lower_slice, lower_slice_scatter, lower_strided_slice
@@ -119,63 +118,9 @@ class VariadicSplit:
             yield [random_array(rng, shape, dtype), np.array(axis, dtype=np.int64), ints(*lengths)], {}
 
 
-def places(
-    extent: int, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
-) -> range:
-    """The indices that extent[start:stop:step] names; `*_open` leaves a bound out.
-
-    Python's rules, but for a negative step that starts before the first element: it starts there, as in
-    OpenVINO and ONNX, where Python names nothing.
-    """
-    cut = slice(None if begin_open else start, None if end_open else stop, step)
-    first, last, step = cut.indices(extent)
-    if step < 0 and first < 0 < extent:
-        first = 0
-    return range(first, last, step)
-
-
-def as_slice(named: range) -> slice:
-    """What NumPy takes for these indices: to it -1 is the last element, not what is before the first."""
-    return slice(named.start, None if named.stop < 0 else named.stop, named.step) if named else slice(0, 0)
-
-
-def slice_extent(
-    extent: Dim, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
-) -> Dim:
-    """How many elements extent[start:stop:step] has, see `places`."""
-    lo, hi = bounds(extent)
-    limits = (start, stop, step, begin_open, end_open)
-    cut = slice(None if begin_open else start, None if end_open else stop, step)
-    if isinstance(extent, int):
-        return len(places(extent, *limits))
-    if hi is not None:
-        return (
-            dim(0, max(len(places(n, *limits)) for n in {lo, hi}))
-            if start >= 0 and stop >= 0
-            else dim(0, hi)
-        )
-    if cut.start in (None, 0) and cut.stop is None and step == 1:
-        return extent
-    if step > 0 and stop >= 0 and start >= 0 and not end_open:
-        return dim(0, len(range(0 if begin_open else start, stop, step)))
-    return ANY
-
-
 def _slice_inputs(*inputs: TensorType | None) -> list[np.ndarray] | None:
     values = [None if x is None else known(x, "a limit of the slice") for x in inputs]
     return None if any(v is None for v in values) else values  # type: ignore[return-value]
-
-
-def _slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int, tuple[int, int, int]]:
-    """axis -> (start, stop, step). Raises ModelError when the lists do not fit together or a step is 0."""
-    start, stop, step = ([int(v) for v in np.asarray(x).reshape(-1)] for x in (start, stop, step))
-    places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
-    check(len(start) == len(stop) == len(step) == len(places), "start, stop, step and axes differ in length")
-    check(all(step), "a step of 0 never ends")
-    normal = [normalize_axis(a, rank) for a in places]
-    check(len(set(normal)) == len(normal), f"the axes {places} name a dimension twice")
-    check(len(normal) <= rank, f"{len(normal)} slices do not fit rank {rank}")
-    return {a: (b, e, s) for a, b, e, s in zip(normal, start, stop, step, strict=True)}
 
 
 @op("Slice", opset=8, types=MOVABLE, lower=lower_slice)
@@ -194,7 +139,7 @@ class Slice:
                 touched = set(range(count))
             shape = tuple(ANY if touched is None or i in touched else d for i, d in enumerate(data.shape))
             return TensorType(data.dtype, shape)
-        cuts = _slices(data.rank, limits[0], limits[1], limits[2], places)
+        cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
         shape = tuple(slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape))
         inputs = [x for x in (data, start, stop, step, axes) if x is not None]
         return propagate(TensorType(data.dtype, shape), _slice, *inputs)
@@ -218,7 +163,7 @@ class Slice:
 
 
 def _slice(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> np.ndarray:
-    cuts = _slices(data.ndim, start, stop, step, axes)
+    cuts = axis_slices(data.ndim, start, stop, step, axes)
     index = tuple(
         as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
     )
@@ -229,7 +174,7 @@ def _slice_scatter(
     data: np.ndarray, updates: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None
 ) -> np.ndarray:
     out = data.copy()
-    cuts = _slices(data.ndim, start, stop, step, axes)
+    cuts = axis_slices(data.ndim, start, stop, step, axes)
     index = tuple(
         as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
     )
@@ -249,7 +194,7 @@ class SliceScatter:
         limits = _slice_inputs(start, stop, step)
         places = None if axes is None else known(axes, "axes")
         if data.shape is not None and limits is not None and (axes is None or places is not None):
-            cuts = _slices(data.rank, limits[0], limits[1], limits[2], places)
+            cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
             shape = [slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape)]
             fits = updates.shape is None or (
                 len(updates.shape) == len(shape)
@@ -274,51 +219,6 @@ class SliceScatter:
             limits = [ints(*start), ints(*stop), ints(*step), *more]
             updates = random_array(rng, _slice(data, *limits).shape, dtype)
             yield [data, updates, *limits], {}
-
-
-def strided_plan(
-    shape: Sequence[Dim], begin: Any, end: Any, strides: Any, masks: dict[str, Any]
-) -> list[tuple]:
-    """What StridedSlice does, per dimension of the masked index: ("new",), ("all", axis),
-    ("pick", axis, index) or ("cut", axis, start, stop, step, begin_open, end_open).
-
-    Raises ModelError for a stride of 0, too many entries or an index out of range.
-    """
-    begin, end = ([int(v) for v in np.asarray(x).reshape(-1)] for x in (begin, end))
-    strides = [1] * len(begin) if strides is None else [int(v) for v in np.asarray(strides).reshape(-1)]
-    check(len(begin) == len(end) == len(strides), "begin, end and strides differ in length")
-    check(all(strides), "a stride of 0 never ends")
-
-    def on(mask: str, i: int) -> bool:
-        return i < len(masks[mask]) and bool(masks[mask][i])
-
-    n = len(begin)
-    check(sum(on("ellipsis_mask", i) for i in range(n)) <= 1, "at most one ellipsis is possible")
-    taken = sum(not on("new_axis_mask", i) and not on("ellipsis_mask", i) for i in range(n))
-    check(taken <= len(shape), f"{taken} slices do not fit rank {len(shape)}")
-    plan: list[tuple] = []
-    axis = 0
-    for i in range(n):
-        if on("ellipsis_mask", i):
-            for _ in range(len(shape) - taken):
-                plan.append(("all", axis))
-                axis += 1
-        elif on("new_axis_mask", i):
-            plan.append(("new",))
-        elif on("shrink_axis_mask", i):
-            at = 0 if on("begin_mask", i) else begin[i]
-            extent = shape[axis]
-            check(
-                isinstance(extent, Interval) or -extent <= at < extent,
-                f"index {at} is out of range for {extent}",
-            )
-            plan.append(("pick", axis, at))
-            axis += 1
-        else:
-            plan.append(("cut", axis, begin[i], end[i], strides[i], on("begin_mask", i), on("end_mask", i)))
-            axis += 1
-    plan += [("all", a) for a in range(axis, len(shape))]
-    return plan
 
 
 @op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice)

@@ -17,6 +17,7 @@ from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.graph import Value
+from ovjit_ops.common.windows import pool_window, resolve_pads
 
 #: Windows of at most so many taps are written out.
 LARGEST_UNROLLED = 9
@@ -130,9 +131,6 @@ class Pooling(Lowering):
         return channels_last(len(self.out.shape))
 
     def plan(self, planner: Planner) -> None:
-        from ovjit_ops.common.windows import resolve_pads
-        from ovjit_ops.pooling.pooling import pool_window
-
         shape = planner.shape(self.data)
         rank = len(shape) - 2
         window = pool_window(rank, self.node.attrs, torch=True)

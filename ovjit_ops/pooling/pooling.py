@@ -16,31 +16,14 @@ from ovjit.graph.op import Bool, DType, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis
 from ovjit_ops.common.values import INDEX_TYPES, known, length, widened
 from ovjit_ops.common.windows import (
-    check_auto_pad,
-    check_rounding,
-    full_attribute,
     output_extents,
     pad_spatial,
+    pool_window,
     resolve_pads,
     taps,
 )
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.pooling.cpu_pooling import lower_pooling
-
-
-def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[str, Any]:
-    """kernel, strides, dilations, pads, auto_pad and rounding, checked, one entry per spatial dimension."""
-    kernel = tuple(attrs["kernel"])
-    check(len(kernel) == rank, f"kernel {list(kernel)} should have {rank} entries, one per spatial dimension")
-    return {
-        "kernel": full_attribute(kernel, rank, "kernel", 1, 1),
-        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1),
-        "dilations": full_attribute(attrs.get("dilations", ()), rank, "dilations", 1, 1),
-        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
-        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
-        "auto_pad": check_auto_pad(attrs["auto_pad"]),
-        "rounding": check_rounding(attrs["rounding_type"], torch),
-    }
 
 
 def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> TensorType:

@@ -1,0 +1,140 @@
+"""Slices by Python's rules with OpenVINO's exceptions, and what Broadcast does: of extents, not of data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, dim, normalize_axis, text
+
+
+def places(
+    extent: int, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
+) -> range:
+    """The indices that extent[start:stop:step] names; `*_open` leaves a bound out.
+
+    Python's rules, but for a negative step that starts before the first element: it starts there, as in
+    OpenVINO and ONNX, where Python names nothing.
+    """
+    cut = slice(None if begin_open else start, None if end_open else stop, step)
+    first, last, step = cut.indices(extent)
+    if step < 0 and first < 0 < extent:
+        first = 0
+    return range(first, last, step)
+
+
+def as_slice(named: range) -> slice:
+    """What NumPy takes for these indices: to it -1 is the last element, not what is before the first."""
+    return slice(named.start, None if named.stop < 0 else named.stop, named.step) if named else slice(0, 0)
+
+
+def slice_extent(
+    extent: Dim, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
+) -> Dim:
+    """How many elements extent[start:stop:step] has, see `places`."""
+    lo, hi = bounds(extent)
+    limits = (start, stop, step, begin_open, end_open)
+    cut = slice(None if begin_open else start, None if end_open else stop, step)
+    if isinstance(extent, int):
+        return len(places(extent, *limits))
+    if hi is not None:
+        return (
+            dim(0, max(len(places(n, *limits)) for n in {lo, hi}))
+            if start >= 0 and stop >= 0
+            else dim(0, hi)
+        )
+    if cut.start in (None, 0) and cut.stop is None and step == 1:
+        return extent
+    if step > 0 and stop >= 0 and start >= 0 and not end_open:
+        return dim(0, len(range(0 if begin_open else start, stop, step)))
+    return ANY
+
+
+def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int, tuple[int, int, int]]:
+    """axis -> (start, stop, step). Raises ModelError when the lists do not fit together or a step is 0."""
+    start, stop, step = ([int(v) for v in np.asarray(x).reshape(-1)] for x in (start, stop, step))
+    places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
+    check(len(start) == len(stop) == len(step) == len(places), "start, stop, step and axes differ in length")
+    check(all(step), "a step of 0 never ends")
+    normal = [normalize_axis(a, rank) for a in places]
+    check(len(set(normal)) == len(normal), f"the axes {places} name a dimension twice")
+    check(len(normal) <= rank, f"{len(normal)} slices do not fit rank {rank}")
+    return {a: (b, e, s) for a, b, e, s in zip(normal, start, stop, step, strict=True)}
+
+
+def strided_plan(
+    shape: Sequence[Dim], begin: Any, end: Any, strides: Any, masks: dict[str, Any]
+) -> list[tuple]:
+    """What StridedSlice does, per dimension of the masked index: ("new",), ("all", axis),
+    ("pick", axis, index) or ("cut", axis, start, stop, step, begin_open, end_open).
+
+    Raises ModelError for a stride of 0, too many entries or an index out of range.
+    """
+    begin, end = ([int(v) for v in np.asarray(x).reshape(-1)] for x in (begin, end))
+    strides = [1] * len(begin) if strides is None else [int(v) for v in np.asarray(strides).reshape(-1)]
+    check(len(begin) == len(end) == len(strides), "begin, end and strides differ in length")
+    check(all(strides), "a stride of 0 never ends")
+
+    def on(mask: str, i: int) -> bool:
+        return i < len(masks[mask]) and bool(masks[mask][i])
+
+    n = len(begin)
+    check(sum(on("ellipsis_mask", i) for i in range(n)) <= 1, "at most one ellipsis is possible")
+    taken = sum(not on("new_axis_mask", i) and not on("ellipsis_mask", i) for i in range(n))
+    check(taken <= len(shape), f"{taken} slices do not fit rank {len(shape)}")
+    plan: list[tuple] = []
+    axis = 0
+    for i in range(n):
+        if on("ellipsis_mask", i):
+            for _ in range(len(shape) - taken):
+                plan.append(("all", axis))
+                axis += 1
+        elif on("new_axis_mask", i):
+            plan.append(("new",))
+        elif on("shrink_axis_mask", i):
+            at = 0 if on("begin_mask", i) else begin[i]
+            extent = shape[axis]
+            check(
+                isinstance(extent, Interval) or -extent <= at < extent,
+                f"index {at} is out of range for {extent}",
+            )
+            plan.append(("pick", axis, at))
+            axis += 1
+        else:
+            plan.append(("cut", axis, begin[i], end[i], strides[i], on("begin_mask", i), on("end_mask", i)))
+            axis += 1
+    plan += [("all", a) for a in range(axis, len(shape))]
+    return plan
+
+
+def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.ndarray) -> tuple[int, ...]:
+    """The data's shape with ones where `axes` (axes_mapping) does not name a dimension of the target."""
+    places = [int(a) for a in np.asarray(axes).reshape(-1)]
+    check(len(places) == len(shape), f"axes_mapping {places} should have {len(shape)} entries")
+    check(
+        places == sorted(set(places)) and all(0 <= p < len(target) for p in places),
+        f"axes_mapping {places} should increase and stay below {len(target)}",
+    )
+    out = [1] * len(target)
+    for d, p in zip(shape, places, strict=True):
+        out[p] = d
+    return tuple(out)
+
+
+def broadcast_plan(
+    shape: tuple[int, ...], target: Sequence[int], axes: np.ndarray | None, mode: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(shape to view the data as, shape of the result)."""
+    wanted = tuple(int(v) for v in target)
+    check(all(v >= 0 for v in wanted), f"target_shape {list(wanted)} should not be negative")
+    if mode == "explicit":
+        check(axes is not None, "the explicit mode needs axes_mapping")
+        view = _broadcast_axes(shape, wanted, axes)  # type: ignore[arg-type]
+    else:
+        view = shape
+    out = broadcast(view, wanted)
+    check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
+    return view, tuple(int(d) for d in out or ())  # type: ignore[arg-type]

@@ -1,0 +1,29 @@
+"""Which way a convolution goes: depthwise, by Winograd, or as tiles."""
+
+from __future__ import annotations
+
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.tiles.lowering import tile_format
+from ovjit_ops.convolution.cpu_convolution import TiledConvolution
+from ovjit_ops.convolution.cpu_depthwise import Depthwise, is_depthwise
+from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
+
+
+def lower_convolution(group: Group) -> Lowering | None:
+    """Tiled where the filters are constant and this CPU has a format for the types, in 1 or 2 dimensions."""
+    anchor = group.anchor
+    assert anchor is not None
+    data, filters = anchor.inputs
+    constant = filters.constant
+    if (
+        constant is None
+        or not constant.size
+        or len(data.shape) not in (3, 4)
+        or tile_format(data, filters) is None
+    ):
+        return None
+    if is_depthwise(group):
+        return Depthwise(group)
+    way = winograd_way(group)
+    return Winograd(group, way) if way else TiledConvolution(group)

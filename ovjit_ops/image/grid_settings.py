@@ -1,0 +1,20 @@
+"""The attributes of GridSample, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.errors import check
+
+MODES = ("bilinear", "bicubic", "nearest")
+
+
+PADDINGS = ("zeros", "border", "reflection")
+
+
+def settings(attrs: dict[str, Any]) -> tuple[bool, str, str]:
+    """(align_corners, mode, padding_mode), checked."""
+    mode, padding = attrs["mode"].lower(), attrs["padding_mode"].lower()
+    check(mode in MODES, f"mode should be one of {', '.join(MODES)}, not {mode!r}")
+    check(padding in PADDINGS, f"padding_mode should be one of {', '.join(PADDINGS)}, not {padding!r}")
+    return attrs["align_corners"], mode, padding
