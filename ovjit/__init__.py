@@ -13,7 +13,7 @@ from ovjit import forks as _forks  # noqa: F401  before all that registers for f
 from ovjit.version import __version__ as __version__
 from ovjit.version import get_version as get_version
 
-#: module -> the public names that are defined in it
+#: module -> the public names that are defined in it, and what the API asks for of what stands above it
 _NAMES = {
     "ovjit.api.model.batch": "get_batch set_batch",
     "ovjit.api.model.custom": "Extension Op OpExtension TensorVector",
@@ -35,7 +35,8 @@ _NAMES = {
     "ovjit.api.tensors.types": "Type",
     "ovjit.api.tensors.vectors": "AxisSet AxisVector Coordinate CoordinateDiff Shape Strides",
     "ovjit.tools.compare": "compare",
-    "ovjit.frontends.ir.writer": "save_model serialize",
+    "ovjit.frontends.ir.reader": "_model_of",
+    "ovjit.frontends.ir.writer": "_model_bytes save_model serialize",
 }
 _MODULES = {
     "_offline_transformations", "_op_base", "_ov_api", "_pyopenvino", "errors", "exceptions", "experimental",
@@ -46,7 +47,7 @@ _MODULES = {
 }  # fmt: skip
 _PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = sorted((*_PLACES, "get_version"))
+__all__ = sorted((*(name for name in _PLACES if name[0] != "_"), "get_version"))
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ovjit.codegen import trace as t
+from ovjit.codegen import tracer as t
 
 LOG2E = 1.4426950408889634
 LN2_HI = 0.693145751953125  # 16 bits of ln 2: n * LN2_HI is exact for |n| < 256

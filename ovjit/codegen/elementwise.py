@@ -18,6 +18,8 @@ SIZE = {
     "boolean": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "f16": 2, "bf16": 2, "i32": 4, "u32": 4, "f32": 4,
     "i64": 8, "u64": 8, "f64": 8,
 }  # fmt: skip
+#: Element types that native kernels know.
+NATIVE_TYPES = frozenset(SIZE)
 
 
 def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:

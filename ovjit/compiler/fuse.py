@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.trace import Recorder, Tracer, number, trace
 from ovjit.compiler.symbols import Symbols
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
@@ -289,8 +290,6 @@ def _ends(node: Node) -> bool:
 
 def is_elementwise(node: Node) -> bool:
     """True when a fused kernel can do it: a scalar body and element types that vectors have."""
-    from ovjit.compiler.lower import NATIVE_TYPES
-
     return (
         node.op.scalar is not None
         and len(node.outputs) == 1

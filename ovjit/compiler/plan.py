@@ -15,6 +15,10 @@ import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.chunks import CHUNK_WORK as CHUNK_WORK
+from ovjit.compiler.chunks import ceil_div as ceil_div
+from ovjit.compiler.chunks import split as split
+from ovjit.compiler.copies import plan_copy, plan_fill
 from ovjit.compiler.views import (
     ARENA,
     CONSTANTS,
@@ -35,8 +39,8 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
 
 ALIGNMENT = 64
-#: A chunk should keep one core busy for about this many bytes or multiply-adds: some 10 us.
-CHUNK_WORK = 200_000
+
+
 #: Below this much work (flops + bytes) in all of a program, waking a second thread costs more than it gains.
 PARALLEL_WORK = 2_000_000
 
@@ -485,8 +489,6 @@ class Planner:
         )
 
     def copy_step(self, source: View, target: View) -> None:
-        from ovjit.compiler.lower import plan_copy
-
         if source.shape != target.shape or source.itemsize != target.itemsize:
             raise OvjitError(
                 f"internal error: {list(source.shape)} of {source.itemsize} bytes is copied to "
@@ -496,8 +498,6 @@ class Planner:
 
     def halo_step(self, view: View, layout: Layout) -> None:
         """Zero all of the buffer that is not inside: slabs before and after, dimension by dimension."""
-        from ovjit.compiler.lower import plan_fill
-
         inside = list(view.shape)
         for axis in layout.order:
             before, after = layout.halo[axis]
@@ -720,17 +720,6 @@ def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
         bisect.insort(placed, buffer, key=lambda b: b.offset)
         total = max(total, offset + size)
     return total
-
-
-def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:
-    """How many of `total` items one chunk takes, so that a chunk is worth claiming."""
-    if total <= 0:
-        return 1
-    return int(min(total, max(1, chunk_work // max(work_each, 1e-9))))
-
-
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 def _is_plain(layout: Layout, shape: Sequence[int]) -> bool:

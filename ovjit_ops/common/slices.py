@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, dim, normalize_axis, text
+from ovjit.graph.shapes import (
+    ANY,
+    Dim,
+    Interval,
+    bounds,
+    broadcast,
+    dim,
+    normalize_axes,
+    normalize_axis,
+    text,
+)
 
 
 def places(
@@ -138,3 +148,12 @@ def broadcast_plan(
     out = broadcast(view, wanted)
     check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
     return view, tuple(int(d) for d in out or ())  # type: ignore[arg-type]
+
+
+def axes_to_reverse(axes: np.ndarray, rank: int, mode: str) -> tuple[int, ...]:
+    """The axes that are turned round. Raises ModelError for ones that are none."""
+    flat = np.asarray(axes).reshape(-1)
+    if mode == "mask":
+        check(flat.size == rank, f"the mask has {flat.size} entries for rank {rank}")
+        return tuple(int(a) for a in np.flatnonzero(flat))
+    return normalize_axes([int(a) for a in flat], rank)

@@ -9,7 +9,7 @@ from ovjit.compiler.views import FIRST_IO, View, plain
 from ovjit.graph.bodies import body_types
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
-from ovjit_ops.control.branch import BRANCHES, branch_inputs, branch_results, known_condition
+from ovjit_ops.control.conditions import BRANCHES, branch_inputs, branch_results, known_condition
 from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, plan_body, strides_of, work_of
 
 

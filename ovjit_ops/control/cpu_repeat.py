@@ -16,7 +16,7 @@ from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, ax
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, plan_body, strides_of, work_of
-from ovjit_ops.control.iteration import Ports, loop_trips
+from ovjit_ops.control.ends import Ports, loop_trips
 
 
 class Role(NamedTuple):

@@ -16,7 +16,7 @@ from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
-from ovjit_ops.common.slices import axis_slices, broadcast_plan, places, strided_plan
+from ovjit_ops.common.slices import axes_to_reverse, axis_slices, broadcast_plan, places, strided_plan
 
 #: known(i): the value of a node's input i; None where there is no such input. Raises Unknown.
 Known = Callable[[int], "np.ndarray | None"]
@@ -99,8 +99,6 @@ def lower_slice_scatter(group: Group) -> Lowering:
 
 def reverse_view(node: Node, source: View, known: Known) -> View:
     """Axes turned round."""
-    from ovjit_ops.movement.rearrangement import axes_to_reverse
-
     axes = known(1)
     assert axes is not None
     for axis in axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):

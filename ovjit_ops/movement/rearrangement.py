@@ -16,9 +16,9 @@ from ovjit.graph.shapes import (
     bounds,
     is_static,
     merge,
-    normalize_axes,
     normalize_axis,
 )
+from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.movement.cpu_blocks import (
@@ -257,15 +257,6 @@ class Roll:
             ((3, 4), (1, 2), (1, 1)),
         ):
             yield [random_array(rng, shape, dtype), ints(*shift), ints(*axes)], {}
-
-
-def axes_to_reverse(axes: np.ndarray, rank: int, mode: str) -> tuple[int, ...]:
-    """The axes that are turned round. Raises ModelError for ones that are none."""
-    flat = np.asarray(axes).reshape(-1)
-    if mode == "mask":
-        check(flat.size == rank, f"the mask has {flat.size} entries for rank {rank}")
-        return tuple(int(a) for a in np.flatnonzero(flat))
-    return normalize_axes([int(a) for a in flat], rank)
 
 
 @op("Reverse", opset=1, types=MOVABLE, lower=lower_reverse, builder_since=99)

@@ -414,3 +414,23 @@ def _set_layout(node: Node, layout: Layout | str, shape: tuple[Dim, ...] | None)
     if rank is not None and not layout.empty and (rank < named or (rank != named and not layout._open)):
         raise ModelError(f"the layout {layout} does not fit the rank {rank} of {node.get_friendly_name()!r}")
     node._tensors[0].get_rt_info()._items[LAYOUT_NOTE] = layout
+
+
+def as_output(value: Any, name: str | None = None) -> Output:
+    """The output that a builder's argument stands for; numbers, lists and arrays become constants, named
+    after the node they are made for."""
+    if isinstance(value, Output):
+        return value
+    if isinstance(value, Node):
+        return value.output(0)
+    if value is None:
+        raise TypeError("an input is a Node, an Output, a number, a list or an array, not None")
+    if isinstance(value, str):
+        raise TypeError(f"an input is a Node, an Output, a number, a list or an array, not the str {value!r}")
+    made = constant_node(value)
+    if name:
+        made._friendly_name = f"{name}/{made.get_name()}"
+    return made.output(0)
+
+
+Node._constant_of = staticmethod(constant_node)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
+from ovjit.api.model.boundary import Constant, Parameter, Result, as_output, constant_node
 from ovjit.api.model.node import Node, Output
 from ovjit.api.tensors.convert import dims_of, element_name
 from ovjit.errors import ModelError
@@ -216,23 +216,6 @@ def _attributes_of(given: Any, record: Op, name: str) -> dict[str, Any]:
 
 def _value(value: Any, kind: str) -> Any:
     return element_name(value) if kind == "DType" else value
-
-
-def as_output(value: Any, name: str | None = None) -> Output:
-    """The output that a builder's argument stands for; numbers, lists and arrays become constants, named
-    after the node they are made for."""
-    if isinstance(value, Output):
-        return value
-    if isinstance(value, Node):
-        return value.output(0)
-    if value is None:
-        raise TypeError("an input is a Node, an Output, a number, a list or an array, not None")
-    if isinstance(value, str):
-        raise TypeError(f"an input is a Node, an Output, a number, a list or an array, not the str {value!r}")
-    made = constant_node(value)
-    if name:
-        made._friendly_name = f"{name}/{made.get_name()}"
-    return made.output(0)
 
 
 def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> Parameter:

@@ -449,9 +449,9 @@ class Model:
 
     def __reduce__(self) -> Any:
         """Models pickle as IR, so that other processes get them."""
-        from ovjit.frontends.ir.writer import to_bytes
+        import ovjit  # which knows files as well; they know models
 
-        return _restore, to_bytes(self)
+        return _restore, ovjit._model_bytes(self)
 
     def __copy__(self) -> Model:
         raise TypeError("Cannot copy 'ovjit.Model'. Please, use deepcopy instead.")
@@ -552,6 +552,6 @@ class Model:
 
 def _restore(xml: bytes, weights: bytes) -> Model:
     """The model that `Model.__reduce__` has taken apart."""
-    from ovjit.frontends.ir.reader import read_ir
+    import ovjit
 
-    return read_ir(xml, weights)
+    return ovjit._model_of(xml, weights)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import operator
 import weakref
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,6 +59,9 @@ class Node:
     _attrs: dict[str, Any]
     _inputs: list[Output]
     _tensors: list[DescriptorTensor]
+
+    #: Makes the Constant of a number or array; set where that class is defined.
+    _constant_of: ClassVar[Callable[[Any], Any]]
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise TypeError("ovjit.Node cannot be made directly; use the builders of ovjit.opset13 and the like")
@@ -372,15 +375,13 @@ def make_node(
 
 def _arithmetic(op_name: str, left: Any, right: Any) -> Node:
     """Node arithmetic: a number becomes an i64 or f64 constant, an array one of its own type."""
-    from ovjit.api.model.boundary import constant_node
-
     sides = []
     for side in (left, right):
         if isinstance(side, Node):
             sides.append(side.output(0))
         elif isinstance(side, (bool, int, float, np.ndarray, np.generic)):
             value = int(side) if isinstance(side, bool) else side
-            sides.append(constant_node(value).output(0))
+            sides.append(Node._constant_of(value).output(0))
         else:
             return NotImplemented
     return make_node(op_name, sides, {})

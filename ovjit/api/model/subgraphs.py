@@ -314,7 +314,7 @@ class loop(_Repeated):
         return {**super()._graph_attrs(), "iteration_parameter": counter, "condition_result": again}
 
     def _trips(self, types: list[TensorType]) -> int | None:
-        from ovjit_ops.control.iteration import Ports, loop_trips
+        from ovjit_ops.control.ends import Ports, loop_trips
 
         attrs = self._graph_attrs()
         rows = self._input_ports[0], self._output_ports[0]
@@ -342,7 +342,7 @@ class tensor_iterator(_Repeated):
         self._set_body(0, body)
 
     def _trips(self, types: list[TensorType]) -> int | None:
-        from ovjit_ops.control.iteration import Ports
+        from ovjit_ops.control.ends import Ports
 
         rows = self._input_ports[0], self._output_ports[0]
         ends = Ports(self._captured(0), *rows, len(types), -1, -1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ovjit.api.model.boundary import as_output
 from ovjit.api.model.node import Node, Output
 from ovjit.api.run.inputs import native_of
 from ovjit.api.run.slots import BITS, PACKED, pack, relation
@@ -116,8 +117,6 @@ def assign(new_value: Any, variable: Any = None, name: str = "", *, variable_id:
 
 
 def _node(op: str, inputs: list[Any], attrs: dict[str, Any], name: str | None) -> Node:
-    from ovjit.api.model.builders import as_output
-
     record = find_op(op, 6)
     sources: list[Output] = [as_output(value, name) for value in inputs]
     return Node._new(record, sources, record.check_attributes(attrs), name or None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import operator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -42,6 +43,8 @@ class CompiledModel:
     _device: str
     _config: dict[str, Any]
     _loaded_from_cache: bool
+    #: Makes a compiled model of an export and a device's name; set by `core`, which knows how to import.
+    _importer: ClassVar[Callable[[bytes, str], CompiledModel]]
     _first: InferRequest | None
     _free: list[InferRequest]
 
@@ -221,11 +224,9 @@ class CompiledModel:
     export = export_model  # its older name
 
     def __reduce__(self) -> Any:
-        from ovjit.api.run.core import _unpickle
-
         stream = self.export_model()
         assert stream is not None
-        return _unpickle, (stream.getvalue(), self._device)
+        return type(self)._importer, (stream.getvalue(), self._device)
 
     def _ports_text(self) -> str:
         inputs = ",\n".join(map(repr, self._input_ports))

@@ -390,6 +390,9 @@ def _unpickle(blob: bytes, device: str) -> CompiledModel:
     return Core().import_model(blob, f"{device}:CPU" if device == "MULTI" else device)
 
 
+CompiledModel._importer = staticmethod(_unpickle)
+
+
 def compile_model(
     model: Any, device_name: str | None = "AUTO", config: Mapping[str, Any] | None = None
 ) -> CompiledModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ovjit.codegen.trace import WIDENED
+from ovjit.codegen.tracer import WIDENED
 from ovjit.graph import dtypes
 
 _NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_", "not": "not_"}

@@ -249,3 +249,6 @@ def _split_names(text: str) -> list[str]:
 def _some(names: list[str]) -> str:
     shown = ", ".join(repr(name[:80]) for name in names[:5])
     return shown + (", ..." if len(names) > 5 else "")
+
+
+_model_of = read_ir  # the inverse of `writer._model_bytes`

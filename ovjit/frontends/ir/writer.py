@@ -72,6 +72,9 @@ def to_bytes(model: Model) -> tuple[bytes, bytes]:
     return text.encode(), data.getvalue()
 
 
+_model_bytes = to_bytes  # how a Model pickles
+
+
 def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool) -> None:
     if not isinstance(model, Model):
         raise TypeError(f"expected a Model, not {type(model).__name__}")

@@ -1,0 +1,377 @@
+"""The tracer that turns a scalar body into straight-line code, and the vocabulary of such bodies.
+
+What users of the vocabulary import is `ovjit.codegen.trace`, which has the transcendental functions as well:
+they are written in this vocabulary (`approx.py`).
+
+A scalar body such as `lambda x: maximum(x, 0)` is plain Python. The functions here run on Python
+numbers and NumPy arrays (by NumPy) and on `Tracer`s, which record one instruction per call. The
+recorded instructions, in the small set below, are what kernels are printed from.
+
+Instructions (dtype of the result):
+    arithmetic    add sub mul div neg fma min max abs sqrt floor ceil trunc rint
+    comparison    lt le gt ge eq ne (boolean)
+    bits          and or xor not shl shr (operands' type)
+    other         select, cast, trunc_int (unchecked), bits (reinterpret), libm_<name>
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import ModelError
+from ovjit.graph import dtypes
+
+__all__ = [
+    "Recorder", "Tracer", "WIDENED", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atanh",
+    "bits", "cast", "ceil", "constant", "cos", "cosh", "floor", "floor_divide", "fma",
+    "is_float", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow", "power", "round_away",
+    "round_even", "sin", "sinh", "sqrt", "tan", "to_int", "trace", "trunc", "where",
+]  # fmt: skip
+
+#: Types that are computed in f32: loads widen them, stores round them to nearest even.
+WIDENED = {"f16": "f32", "bf16": "f32"}
+
+
+_COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor", "eq", "ne"))
+
+
+class Recorder:
+    """Collects instructions as (target, operation, arguments, dtype); equal ones are shared.
+
+    Arguments are names of earlier targets, or `("const", value, dtype)`.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, tuple, str]] = []
+        self._known: dict[tuple, Tracer] = {}
+
+    def input(self, name: str, dtype: str) -> Tracer:
+        return Tracer(self, name, WIDENED.get(dtype, dtype))
+
+    def emit(self, operation: str, args: tuple, dtype: str) -> Tracer:
+        if operation in _COMMUTATIVE:  # so that a + b and b + a are one kernel
+            args = tuple(sorted(args, key=lambda a: (isinstance(a, tuple), str(a))))
+        key = (operation, args, dtype)
+        known = self._known.get(key)
+        if known is None:
+            name = f"t{len(self.lines)}"
+            self.lines.append((name, operation, args, dtype))
+            known = self._known[key] = Tracer(self, name, dtype)
+        return known
+
+
+class Tracer:
+    """A value inside a body that is being traced."""
+
+    __slots__ = ("dtype", "name", "recorder")
+    __array_priority__ = 1000
+    __array_ufunc__ = None
+
+    def __init__(self, recorder: Recorder, name: Any, dtype: str):
+        self.recorder = recorder
+        self.name = name
+        self.dtype = dtype
+
+    def __bool__(self) -> bool:
+        raise TypeError("a scalar body cannot branch on a traced value; use where(condition, a, b)")
+
+    def __add__(self, other: Any) -> Tracer:
+        return _binary("add", self, other)
+
+    def __radd__(self, other: Any) -> Tracer:
+        return _binary("add", other, self)
+
+    def __sub__(self, other: Any) -> Tracer:
+        return _binary("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Tracer:
+        return _binary("sub", other, self)
+
+    def __mul__(self, other: Any) -> Tracer:
+        return _binary("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Tracer:
+        return _binary("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Tracer:
+        return _binary("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Tracer:
+        return _binary("div", other, self)
+
+    def __floordiv__(self, other: Any) -> Tracer:
+        return floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tracer:
+        return floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> Tracer:
+        return self - floor_divide(self, other) * other
+
+    def __neg__(self) -> Tracer:
+        return self.recorder.emit("neg", (self.name,), self.dtype)
+
+    def __lt__(self, other: Any) -> Tracer:
+        return _compare("lt", self, other)
+
+    def __le__(self, other: Any) -> Tracer:
+        return _compare("le", self, other)
+
+    def __gt__(self, other: Any) -> Tracer:
+        return _compare("gt", self, other)
+
+    def __ge__(self, other: Any) -> Tracer:
+        return _compare("ge", self, other)
+
+    def __eq__(self, other: Any) -> Tracer:  # type: ignore[override]
+        return _compare("eq", self, other)
+
+    def __ne__(self, other: Any) -> Tracer:  # type: ignore[override]
+        return _compare("ne", self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __and__(self, other: Any) -> Tracer:
+        return _binary("and", self, other)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> Tracer:
+        return _binary("or", self, other)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> Tracer:
+        return _binary("xor", self, other)
+
+    __rxor__ = __xor__
+
+    def __invert__(self) -> Tracer:
+        return self.recorder.emit("not", (self.name,), self.dtype)
+
+    def __lshift__(self, other: Any) -> Tracer:
+        return _binary("shl", self, other)
+
+    def __rshift__(self, other: Any) -> Tracer:
+        return _binary("shr", self, other)
+
+
+def trace(body: Callable, arguments: list[Tracer], attrs: dict[str, Any]) -> Tracer:
+    """Run `body` on tracers; a plain number as its result becomes a constant."""
+    out = body(*arguments, **attrs)
+    return out if isinstance(out, Tracer) else constant(arguments[0], out)
+
+
+def constant(like: Tracer, value: Any, dtype: str | None = None) -> Tracer:
+    """`value` as a traced constant of `dtype` (the type of `like` if not given)."""
+    dtype = dtype or like.dtype
+    value = np.asarray(value).astype(dtypes.numpy_dtype(dtype)).item()
+    return Tracer(like.recorder, ("const", _key(value), dtype), dtype)
+
+
+def number(recorder: Recorder, value: Any, dtype: str) -> Tracer:
+    """`value` as a constant of element type `dtype`."""
+    dtype = WIDENED.get(dtype, dtype)
+    return constant(Tracer(recorder, "", dtype), value, dtype)
+
+
+def _key(value: Any) -> Any:
+    """A hashable stand-in that tells -0.0 from 0.0 and keeps NaN equal to itself."""
+    return value.hex() if isinstance(value, float) else value
+
+
+def _pair(x: Any, y: Any) -> tuple[Tracer, Tracer]:
+    if not isinstance(x, Tracer):
+        return constant(y, x), y
+    if not isinstance(y, Tracer):
+        return x, constant(x, y)
+    if x.dtype != y.dtype:
+        raise ModelError(f"a scalar body mixes {x.dtype} and {y.dtype}; use cast")
+    return x, y
+
+
+def _binary(operation: str, x: Any, y: Any) -> Tracer:
+    x, y = _pair(x, y)
+    return x.recorder.emit(operation, (x.name, y.name), x.dtype)
+
+
+def _compare(operation: str, x: Any, y: Any) -> Tracer:
+    x, y = _pair(x, y)
+    return x.recorder.emit(operation, (x.name, y.name), "boolean")
+
+
+def _traced(*xs: Any) -> bool:
+    return any(isinstance(x, Tracer) for x in xs)
+
+
+# --- questions a body may ask while it is traced; the answers are Python values
+
+
+def dtype(x: Any) -> str:
+    """The element type's name."""
+    return x.dtype if isinstance(x, Tracer) else dtypes.from_numpy(np.asarray(x).dtype)
+
+
+def is_float(x: Any) -> bool:
+    return dtypes.ELEMENT_TYPES[dtype(x)].kind == "f"
+
+
+# --- the vocabulary
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """The larger one; NaN if one is NaN."""
+    return _binary("max", x, y) if _traced(x, y) else np.maximum(x, y)
+
+
+def minimum(x: Any, y: Any) -> Any:
+    """The smaller one; NaN if one is NaN."""
+    return _binary("min", x, y) if _traced(x, y) else np.minimum(x, y)
+
+
+def _unary(
+    name: str, reference: Callable, operation: str | None = None, float_only: bool = False
+) -> Callable:
+    def function(x: Any) -> Any:
+        if not isinstance(x, Tracer):
+            return reference(x)
+        if float_only and not is_float(x):
+            return x
+        return x.recorder.emit(operation or name, (x.name,), x.dtype)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{name}(x), elementwise."
+    return function
+
+
+absolute = _unary("absolute", np.abs, "abs")
+sqrt = _unary("sqrt", np.sqrt)
+floor = _unary("floor", np.floor, float_only=True)
+ceil = _unary("ceil", np.ceil, float_only=True)
+trunc = _unary("trunc", np.trunc, float_only=True)
+round_even = _unary("round_even", np.rint, "rint", float_only=True)
+
+sin = _unary("sin", np.sin, "libm_sin")
+cos = _unary("cos", np.cos, "libm_cos")
+tan = _unary("tan", np.tan, "libm_tan")
+asin = _unary("asin", np.arcsin, "libm_asin")
+acos = _unary("acos", np.arccos, "libm_acos")
+atan = _unary("atan", np.arctan, "libm_atan")
+sinh = _unary("sinh", np.sinh, "libm_sinh")
+cosh = _unary("cosh", np.cosh, "libm_cosh")
+asinh = _unary("asinh", np.arcsinh, "libm_asinh")
+acosh = _unary("acosh", np.arccosh, "libm_acosh")
+atanh = _unary("atanh", np.arctanh, "libm_atanh")
+log1p = _unary("log1p", np.log1p, "libm_log1p")
+
+
+def round_away(x: Any) -> Any:
+    """Round half away from zero."""
+    if isinstance(x, Tracer) and not is_float(x):
+        return x
+    whole = trunc(x)
+    return where(absolute(x - whole) >= 0.5, whole + where(x < 0, -1.0 + 0 * x, 1.0 + 0 * x), whole)
+
+
+def fma(x: Any, y: Any, z: Any) -> Any:
+    """x * y + z, rounded once where the machine can."""
+    if not _traced(x, y, z):
+        return x * y + z
+    like = next(v for v in (x, y, z) if isinstance(v, Tracer))
+    x, y, z = (v if isinstance(v, Tracer) else constant(like, v) for v in (x, y, z))
+    if not is_float(x):
+        return x * y + z
+    return like.recorder.emit("fma", (x.name, y.name, z.name), like.dtype)
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """x where the condition holds, else y; both are computed."""
+    if not _traced(condition, x, y):
+        return np.where(condition, x, y)
+    if not isinstance(condition, Tracer):
+        return x if condition else y
+    if not _traced(x, y):
+        raise ModelError("where needs a traced branch; write cast(value, dtype) of one")
+    x, y = _pair(x, y)
+    return condition.recorder.emit("select", (condition.name, x.name, y.name), x.dtype)
+
+
+def cast(x: Any, to: str) -> Any:
+    """x converted to element type `to`: floats truncate and saturate, integers wrap, boolean is x != 0."""
+    if not isinstance(x, Tracer):
+        return np.asarray(x).astype(dtypes.numpy_dtype(to))
+    to = WIDENED.get(to, to)
+    if x.dtype == to:
+        return x
+    if to == "boolean":
+        return x != 0
+    if isinstance(x.name, tuple):
+        value = x.name[1]
+        return constant(x, float.fromhex(value) if isinstance(value, str) else value, to)
+    return x.recorder.emit("cast", (x.name,), to)
+
+
+def to_int(x: Any, to: str) -> Any:
+    """x truncated to the integer type `to`, which must be able to hold it; anything may come of NaN."""
+    return x.recorder.emit("trunc_int", (x.name,), to) if isinstance(x, Tracer) else cast(x, to)
+
+
+def bits(x: Tracer, to: str) -> Tracer:
+    """The bits of x read as element type `to` of the same width."""
+    return x.recorder.emit("bits", (x.name,), to)
+
+
+def isnan(x: Any) -> Any:
+    if not isinstance(x, Tracer):
+        return np.isnan(x)
+    return x != x if is_float(x) else (x != x)
+
+
+def isinf(x: Any) -> Any:
+    if not isinstance(x, Tracer):
+        return np.isinf(x)
+    return absolute(x) == math.inf if is_float(x) else (x != x)
+
+
+def floor_divide(x: Any, y: Any) -> Any:
+    """Division rounded towards minus infinity; an integer divided by 0 is 0."""
+    if not _traced(x, y):
+        return np.floor_divide(x, y)
+    x, y = _pair(x, y)
+    if is_float(x):
+        return floor(x / y)
+    quotient = x / y
+    if dtypes.ELEMENT_TYPES[x.dtype].kind == "u":
+        return quotient
+    inexact = (quotient * y != x) & ((x < 0) ^ (y < 0)) & (y != 0)
+    return where(inexact, quotient - 1, quotient)
+
+
+def power(x: Any, y: Any) -> Any:
+    """x ** y; integers wrap, a negative exponent of an integer gives what the real power truncates to."""
+    if not _traced(x, y):
+        return np.power(x, y)
+    x, y = _pair(x, y)
+    if not is_float(x):
+        return cast(
+            cast(x, "f64").recorder.emit("libm_pow", (cast(x, "f64").name, cast(y, "f64").name), "f64"),
+            x.dtype,
+        )
+    if isinstance(y.name, tuple):
+        exponent = float.fromhex(y.name[1])
+        if exponent in (1.0, 2.0, 3.0, -1.0, 0.5):
+            return {1.0: lambda: x, 2.0: lambda: x * x, 3.0: lambda: x * x * x,
+                    -1.0: lambda: 1 / x, 0.5: lambda: _sqrt_power(x)}[exponent]()  # fmt: skip
+    return x.recorder.emit("libm_pow", (x.name, y.name), x.dtype)
+
+
+def _sqrt_power(x: Tracer) -> Tracer:
+    """pow(x, 0.5): +inf for -inf and +0 for -0, where sqrt has NaN and -0."""
+    return where(x == -math.inf, constant(x, math.inf), sqrt(x) + 0)
+
+
+pow = power

@@ -1,0 +1,147 @@
+"""Steps of elementwise kernels, and of copies and fills among them: over any strides, cut into chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.elementwise import elementwise_kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.transpose import OUTER, turn_kernel
+from ovjit.compiler.chunks import ceil_div, split
+from ovjit.compiler.views import View, merge_dims, product
+
+if TYPE_CHECKING:
+    from ovjit.compiler.plan import Planner
+
+
+def plan_elementwise(
+    planner: Planner, kernel: Kernel, modes: str, inputs: Sequence[View], out: View, operations: int,
+    type: str | None = None,
+) -> None:  # fmt: skip
+    """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks."""
+    if out.count == 0:
+        return
+    numbers = {f"x{i}p": v.ptr for i, (v, m) in enumerate(zip(inputs, modes, strict=True)) if m == "n"}
+    names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
+    views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), out]
+    wide = modes.replace("n", "") + "v"
+    order = sorted(range(len(out.shape)), key=lambda a: (-abs(out.strides[a]), a))
+    extents, strides = merge_dims(
+        [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
+    )
+    outer = sum(name.startswith("d") and name[1:].isdigit() for name, _ in kernel.frame.fields)
+    sizes = [v.itemsize for v in views]
+    if not extents:
+        extents, strides = [1], [[size] for size in sizes]
+    at = _innermost(extents, strides, sizes, wide)
+    inner = extents.pop(at)
+    steps = [s.pop(at) for s in strides]
+    rows = product(extents)
+    work = 1 + operations
+    # one long row is cut so that threads can share it
+    if len(extents) < outer:
+        piece = split(inner, work * 4) // 64 * 64
+        if piece and rows * inner > 2 * piece and inner > 2 * piece and inner % piece == 0:
+            extents.append(inner // piece)
+            for s, step in zip(strides, steps, strict=True):
+                s.append(step * piece)
+            rows, inner = rows * (inner // piece), piece
+    if len(extents) > outer:
+        # more dimensions than the kernel has: one step for each index of the slowest
+        axis = next(a for a in order if out.shape[a] != 1)
+        for i in range(out.shape[axis]):
+            parts = [v if m == "n" else v.slice(axis, i, 1) for v, m in zip(inputs, modes, strict=True)]
+            plan_elementwise(planner, kernel, modes, parts, out.slice(axis, i, 1), operations, type)
+        return
+    extents = [1] * (outer - len(extents)) + extents
+    strides = [[0] * (outer - len(s)) + s for s in strides]
+    wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
+    general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
+    if inner == 1:
+        # a row of one element: what "v" reads is right for any stride, "s" too
+        general = False
+    per_chunk = split(rows, inner * work * (8 if general else 1) * 4)
+    values: dict[str, Any] = {"general": general, "n": inner, "rows": rows, "per_chunk": per_chunk, **numbers}
+    for i, (name, view) in enumerate(zip(names, views, strict=True)):
+        values[f"{name}p"] = view.ptr
+        values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
+    values |= {f"d{d}": e for d, e in enumerate(extents)}
+    planner.step(kernel, values, ceil_div(rows, per_chunk), inputs, [out], rows * inner * operations, type)
+
+
+def _innermost(
+    extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], wide: str
+) -> int:
+    """The dimension that runs in vectors: the last one, unless its short rows are not contiguous anyway."""
+    last = len(extents) - 1
+    wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
+    if extents[last] >= 16 or all(s[last] == w for s, w in zip(strides, wanted, strict=True)):
+        return last
+    return max(range(len(extents)), key=lambda i: (min(extents[i], 64), i))
+
+
+_COPY_TYPES = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
+
+
+_COPY_RANK = 5
+
+
+def copy_kernel(itemsize: int) -> Kernel:
+    """Copies elements of 1, 2, 4 or 8 bytes between any strides."""
+    dtype = _COPY_TYPES[itemsize]
+    return elementwise_kernel(f"copy_{dtype}", Body([dtype], [dtype], [], ["x0"]), "v", _COPY_RANK)
+
+
+def fill_kernel(itemsize: int) -> Kernel:
+    """Writes zeros of 1, 2, 4 or 8 bytes."""
+    dtype = _COPY_TYPES[itemsize]
+    return elementwise_kernel(f"clear_{dtype}", Body([], [dtype], [], [("const", 0, dtype)]), "", 4)
+
+
+def plan_copy(planner: Planner, source: View, target: View) -> None:
+    if not _plan_turn(planner, source, target):
+        plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], target, 1, "Reorder")
+
+
+#: Dimensions shorter than this are not worth turning in blocks.
+SHORTEST_TURN = 3
+
+
+def _plan_turn(planner: Planner, source: View, target: View) -> bool:
+    """Turn in blocks where source and target differ in the adjacent dimension; False where that can't be."""
+    if source.itemsize != 4 or not planner.may_turn or not target.count:
+        return False
+    order = sorted(range(len(target.shape)), key=lambda i: (-abs(target.strides[i]), i))
+    extents, (xs, ys) = merge_dims(
+        [target.shape[i] for i in order], [[v.strides[i] for i in order] for v in (source, target)]
+    )
+    if not extents or ys[-1] != 4 or 4 not in xs[:-1] or len(extents) > OUTER + 2:
+        return False
+    nb, x_b = extents.pop(), xs.pop()
+    ys.pop()
+    at = xs.index(4)
+    na, y_a = extents.pop(at), ys.pop(at)
+    xs.pop(at)
+    if min(na, nb) < SHORTEST_TURN or x_b == 0:
+        return False
+    lanes = host_isa().lanes
+    blocks = ceil_div(na, lanes)
+    items = product(extents) * blocks
+    per_chunk = split(items, nb * lanes * 8)
+    values: dict[str, Any] = {
+        "x": source.ptr, "y": target.ptr, "x_b": x_b, "y_a": y_a, "na": na, "nb": nb, "blocks": blocks,
+        "items": items, "per_chunk": per_chunk,
+    }  # fmt: skip
+    missing = OUTER - len(extents)
+    extents, xs, ys = [1] * missing + extents, [0] * missing + xs, [0] * missing + ys
+    for d in range(OUTER):
+        values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
+    planner.step(turn_kernel(), values, ceil_div(items, per_chunk), [source], [target], type="Reorder")
+    return True
+
+
+def plan_fill(planner: Planner, view: View) -> None:
+    plan_elementwise(planner, fill_kernel(view.itemsize), "", [], view, 1, "Reorder")

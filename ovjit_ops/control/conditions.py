@@ -1,0 +1,73 @@
+"""What goes in and out of the branches of If, and which of them is taken where that is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.errors import check
+from ovjit.graph.bodies import (
+    LAST,
+    check_body,
+    check_inputs,
+    check_outputs,
+    check_result,
+    ports,
+)
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import ANY, Dim, bounds, dim
+
+#: The two branches, by the names of their attributes.
+BRANCHES = ("then", "else")
+
+
+def branch_inputs(body: Any, rows: Any, inputs: Any) -> list[Any]:
+    """What the parameters of a branch get of the node's `inputs`, the condition not counted as one."""
+    source = {port.inner: port.outer for port in ports(rows)}
+    return [inputs[source[i] - 1] for i in range(len(body.inputs))]
+
+
+def branch_results(rows: Any) -> list[int]:
+    """The result of the body for each output of the node."""
+    return [port.inner for port in sorted(ports(rows), key=lambda port: port.outer)]
+
+
+def known_condition(condition: TensorType) -> bool | None:
+    """The condition's value where it is known before anything runs."""
+    value = condition.value
+    return None if value is None or value.size != 1 else bool(value.reshape(()))
+
+
+def join_branches(a: TensorType, b: TensorType) -> TensorType:
+    """The type of what comes out of either branch: bounds around two fixed dimensions, else open ones."""
+    check(a.dtype == b.dtype, f"an output is {a.dtype} by the one branch and {b.dtype} by the other")
+    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+        return TensorType(a.dtype, None)
+
+    def join(x: Dim, y: Dim) -> Dim:
+        if x == y:
+            return x
+        if isinstance(x, int) and isinstance(y, int):
+            return dim(min(x, y), max(x, y))
+        (low, high), (other, top) = bounds(x), bounds(y)
+        return ANY if high is None or top is None else dim(min(low, other), max(high, top))
+
+    return TensorType(a.dtype, [join(x, y) for x, y in zip(a.shape, b.shape, strict=True)])
+
+
+def check_if(count: int, then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs) -> None:
+    """Raises ModelError where ports and bodies do not fit a node of `count` inputs."""
+    rows = ((then_body, then_inputs, then_outputs), (else_body, else_inputs, else_outputs))
+    for branch, (body, inputs, outputs) in zip(BRANCHES, rows, strict=True):
+        what = f"the {branch} branch"
+        check_body(body, what)
+        check_inputs(body, ports(inputs), count, (), what)
+        check(all(port.outer > 0 for port in ports(inputs)), f"{what} takes the condition as an input")
+        made = ports(outputs)
+        check_outputs(made)
+        check(all(port.kind == LAST for port in made), f"{what} has an output that is no plain result")
+        for port in made:
+            check_result(body, port.inner, what)
+    check(
+        len(then_outputs) == len(else_outputs),
+        f"the branches make {len(then_outputs)} and {len(else_outputs)} outputs",
+    )

@@ -1,0 +1,260 @@
+"""What goes in and out of a loop: ports, slices of inputs, joined outputs, the number of trips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph import interp
+from ovjit.graph.bodies import (
+    CONCAT,
+    INVARIANT,
+    LAST,
+    MERGED,
+    SLICED,
+    Port,
+    axis_of,
+    body_types,
+    check_body,
+    check_inputs,
+    check_outputs,
+    check_result,
+    checkpoint,
+    join,
+    over_budget,
+    ports,
+    slice_bounds,
+)
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import ANY, Interval, is_static
+
+
+class Ports:
+    """The ports of a Loop or TensorIterator, checked. `iteration` and `condition`: the parameter that counts
+    trips and the result that says whether to go on, -1 for none. `given`: inputs of the node."""
+
+    def __init__(self, body: Any, inputs: Any, outputs: Any, given: int, iteration: int, condition: int):
+        check_body(body, "the body")
+        self.body = body
+        self.inputs = ports(inputs)
+        self.outputs = tuple(sorted(ports(outputs), key=lambda port: port.outer))
+        self.iteration, self.condition = iteration, condition
+        check_inputs(body, self.inputs, given, [iteration] if iteration != -1 else [])
+        check_outputs(self.outputs)
+        for port in (*self.inputs, *self.outputs):
+            if port.kind == MERGED:
+                check_result(body, port.back)
+        for port in self.outputs:
+            check(port.kind in (LAST, CONCAT), f"an output is {port.kind!r}, neither last nor concat")
+            check_result(body, port.inner)
+        for port in self.inputs:
+            check(port.kind in (INVARIANT, MERGED, SLICED), f"an input is {port.kind!r}")
+        if condition != -1:
+            check_result(body, condition)
+
+    def of(self, kind: str) -> list[Port]:
+        return [port for port in (*self.inputs, *self.outputs) if port.kind == kind]
+
+    def feeds(self, given: Sequence[TensorType]) -> tuple[list[TensorType], list[TensorType]]:
+        """The types of the body's parameters and of its results; `given` are those of all inputs.
+
+        What goes round may change its shape: a dimension that does is open.
+        """
+        feeds: list[TensorType] = [TensorType("dynamic", None)] * len(self.body.inputs)
+        for port in self.inputs:
+            source = given[port.outer]
+            if port.kind == SLICED:
+                feeds[port.inner] = TensorType(source.dtype, slice_shape(port, source.shape))
+            else:
+                feeds[port.inner] = TensorType(
+                    source.dtype, source.shape, source.value if port.kind == INVARIANT else None
+                )
+        if self.iteration != -1:
+            counter = self.body.inputs[self.iteration].type
+            feeds[self.iteration] = TensorType(counter.dtype, counter.shape)
+        while True:
+            made = body_types(self.body, feeds)
+            changed = False
+            for port in self.of(MERGED):
+                joined = join(feeds[port.inner], made[port.back])
+                if joined != feeds[port.inner]:
+                    if over_budget():
+                        joined = TensorType(joined.dtype, None)
+                    feeds[port.inner], changed = joined, True
+            if not changed:
+                return feeds, made
+
+    def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
+        """The types of the outputs; `given` of all inputs, `trips` None where unknown."""
+        feeds, made = self.feeds(given)
+        out = []
+        carried = {port.back: feeds[port.inner] for port in self.of(MERGED)}
+        for port in self.outputs:
+            result = made[port.inner]
+            shape = result.shape
+            if port.kind == CONCAT:
+                shape = concat_shape(port, shape, trips)
+            elif trips in (None, 0) and port.inner in carried:
+                shape = carried[port.inner].shape
+            out.append(TensorType(result.dtype, shape))
+        return out
+
+    def always_again(self, *given: TensorType) -> bool:
+        """Whether the body's condition is surely true: a constant, or the value of a first input."""
+        again = self.body.outputs[self.condition]
+        if again.node.op.name == "Parameter":
+            index = self.body.inputs.index(again)
+            for port in self.inputs:
+                kept = port.kind == INVARIANT or (port.kind == MERGED and port.back == self.condition)
+                if port.inner == index and kept and port.outer < len(given):
+                    value = given[port.outer].value
+                    return value is not None and bool(value.all())
+        return again.constant is not None and bool(again.constant.all())
+
+    def slice_trips(self, shapes: Sequence[Any]) -> int | None:
+        """How many parts the sliced inputs have; None if that is open or nothing is sliced.
+
+        Raises ModelError where two of them differ.
+        """
+        counts = set()
+        for port in self.of(SLICED):
+            shape = shapes[port.outer]
+            if shape is None:
+                continue
+            extent = shape[axis_of(port, shape)]
+            if isinstance(extent, int):
+                counts.add(slice_bounds(port, extent)[2])
+        check(len(counts) <= 1, f"the sliced inputs have different numbers of parts: {sorted(counts)}")
+        return counts.pop() if counts else None
+
+    def run(self, given: Sequence[np.ndarray], trips: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
+        """The reference. `trips` None: until the condition ends it."""
+        body = self.body
+        feeds: list[Any] = [None] * len(body.inputs)
+        for port in self.inputs:
+            if port.kind != SLICED:
+                feeds[port.inner] = given[port.outer]
+        kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in self.of(CONCAT)}
+        picked: dict[int, np.ndarray] = {}
+        made: list[np.ndarray] | None = None
+        done = 0
+        while go_on and (trips is None or done < trips):
+            checkpoint()
+            for port in self.of(SLICED):
+                feeds[port.inner] = part(port, given[port.outer], done)
+            if self.iteration != -1:
+                counter = body.inputs[self.iteration].type
+                shape = counter.shape if is_static(counter.shape) else ()
+                feeds[self.iteration] = np.full(shape, done, numpy_dtype(counter.dtype))
+            made = interp.evaluate(body, feeds)
+            for port in self.of(MERGED):
+                feeds[port.inner] = made[port.back]
+            for port in self.outputs:
+                if port.kind == CONCAT:
+                    kept[port.outer].append(made[port.inner])
+                elif port.iteration == done:
+                    picked[port.outer] = made[port.inner]
+            if self.condition != -1:
+                go_on = bool(one_element(made[self.condition], "the condition of a loop's body"))
+            done += 1
+        return tuple(self._outputs(given, made, kept, picked, done))
+
+    def _outputs(self, given, made, kept, picked, done) -> Iterator[np.ndarray]:
+        initial = {port.back: given[port.outer] for port in self.of(MERGED)}
+        for port in self.outputs:
+            if port.kind == CONCAT and kept[port.outer]:
+                rows = kept[port.outer]
+                axis = axis_of(port, rows[0].shape)
+                yield join_parts(rows[::-1] if port.stride < 0 else rows, axis)
+            elif port.kind == CONCAT:
+                yield self.nothing(port)
+            elif port.iteration != -1:
+                if port.outer not in picked:
+                    raise InferenceError(
+                        f"output {port.outer} is the result of trip {port.iteration}; there were {done}"
+                    )
+                yield picked[port.outer]
+            elif made is not None:
+                yield made[port.inner]
+            elif port.inner in initial:
+                yield initial[port.inner]
+            else:
+                yield self.nothing(port)
+
+    def nothing(self, port: Port) -> np.ndarray:
+        """What an output is after no trip at all: no parts, or zeros where nothing has gone round."""
+        type = self.body.outputs[port.inner].type
+        shape = [0 if isinstance(d, Interval) else d for d in type.shape or ()]
+        if port.kind == CONCAT and shape:
+            shape[axis_of(port, shape)] = 0
+        return np.zeros(shape, numpy_dtype(type.dtype))
+
+
+def slice_shape(port: Port, shape: Any) -> Any:
+    """The shape of one part of a sliced input."""
+    if shape is None:
+        return None
+    axis = axis_of(port, shape)
+    if isinstance(shape[axis], int):
+        slice_bounds(port, shape[axis])
+    return (*shape[:axis], port.part_size, *shape[axis + 1 :])
+
+
+def concat_shape(port: Port, shape: Any, trips: int | None) -> Any:
+    """The shape of a result's parts from all trips, one after the other."""
+    if shape is None:
+        return None
+    check(len(shape) > 0, "the results that are concatenated are scalars; they need an axis")
+    axis = axis_of(port, shape)
+    length = ANY if trips is None else 0 if trips == 0 else shape[axis] * trips
+    return (*shape[:axis], length, *shape[axis + 1 :])
+
+
+def part(port: Port, whole: np.ndarray, trip: int) -> np.ndarray:
+    """What a sliced input gives in trip number `trip`. Raises InferenceError behind the last part."""
+    axis = axis_of(port, whole.shape)
+    first, step, count = slice_bounds(port, whole.shape[axis])
+    if trip >= count:
+        raise InferenceError(
+            f"trip {trip} of a loop takes part {trip} of an input that has {count} along axis {axis}"
+        )
+    begin = first + trip * step
+    return whole[(slice(None),) * axis + (slice(begin, begin + port.part_size),)]
+
+
+def join_parts(rows: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    try:
+        return np.concatenate(rows, axis)
+    except ValueError as error:
+        raise InferenceError(f"the results of a loop's trips do not fit together: {error}") from error
+
+
+def one_element(array: np.ndarray, what: str) -> Any:
+    if array.size != 1:
+        raise InferenceError(f"{what} is one element, not {list(array.shape)}")
+    return array.reshape(()).item()
+
+
+def known(type: TensorType, what: str) -> Any:
+    """The one element of an input where it is known."""
+    if is_static(type.shape):
+        check(
+            np.prod(type.shape, dtype=object) == 1,
+            f"{what} has the shape {list(type.shape)}, not one element",
+        )
+    return None if type.value is None else type.value.reshape(()).item()
+
+
+def loop_trips(given: Sequence[TensorType], ends: Ports) -> int | None:
+    """The number of trips of a Loop where it is known: none may end it early."""
+    trip_count, condition = given[:2]
+    count, go_on = known(trip_count, "the trip count"), known(condition, "the condition")
+    if go_on is not None and not go_on:
+        return 0
+    if count is None or count < 0 or go_on is None:
+        return 0 if count == 0 else None
+    return int(count) if ends.condition == -1 or ends.always_again(*given) else None
