@@ -27,7 +27,7 @@ from ovjit.graph import dtypes
 
 __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atanh",
-    "bits", "cast", "ceil", "constant", "cos", "cosh", "floor", "floor_divide", "fma",
+    "bits", "cast", "ceil", "constant", "cos", "cosh", "dtype", "floor", "floor_divide", "fma",
     "is_float", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow", "power", "round_away",
     "round_even", "sin", "sinh", "sqrt", "tan", "to_int", "trace", "trunc", "where",
 ]  # fmt: skip
