@@ -53,6 +53,9 @@ def reductions(name: str, dtype: str) -> Reduction | None:
 
 
 _DIMS = 3
+#: So many elements are added up before their sum goes to the total: the error grows with the number of sums
+#: and that of elements in one, not with their product.
+_SUMMANDS = 128
 
 
 @functools.cache
@@ -79,20 +82,27 @@ def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
     src += ["        source = x + a0 * x_o0 + a1 * x_o1 + a2 * x_o2"]
     src += ["        target = y + a0 * y_o0 + a1 * y_o1 + a2 * y_o2"]
     src += ["        acc = first"]
+    parts = how.combine == "add" and ELEMENT_TYPES[dtype].kind == "f"
+    acc = "part" if parts else "acc"
     loop = ["b0 = 0", "while b0 < r0:", "    b1 = 0", "    while b1 < r1:"]
     loop += ["        p = source + b0 * x_r0 + b1 * x_r1", "        b2 = 0", "        while b2 < r2:"]
     body = []
     if inner == "keep":
-        body += [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how), f"acc = {how.combine}(acc, v)"]
+        each = [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how)]
+        each += [f"{acc} = {how.combine}({acc}, v)", "p += x_r2", "b2 += 1"]
+        body += _in_parts("b2", "r2", _SUMMANDS, each) if parts else each
     else:
-        body += ["i = 0", "while i + VL <= n:"]
-        whole = [f"v = load_{dtype}(p + i * {size})", *_before(how), f"acc = {how.combine}(acc, v)"]
-        body += ["    " + line for line in whole]
-        body += ["    i += VL", "if i < n:"]
+        whole = [f"v = load_{dtype}(p + i * {size})", *_before(how), f"{acc} = {how.combine}({acc}, v)"]
+        whole += ["i += VL"]
+        body += ["i = 0", "whole = n - n % VL", "while i < whole:"]
+        part = _in_parts("i", "whole", f"{_SUMMANDS} * VL", whole) if parts else whole
+        body += ["    " + line for line in part]
+        body += ["if i < n:"]
         body += ["    " + line for line in [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how)]]
         # lanes behind the row keep their value
         body += [f"    acc = blend_{dtype}(n - i, {how.combine}(acc, v), acc)"]
-    loop += [" " * 12 + line for line in [*body, "p += x_r2", "b2 += 1"]]
+        body += ["p += x_r2", "b2 += 1"]
+    loop += [" " * 12 + line for line in body]
     loop += ["        b1 += 1", "    b0 += 1"]
     src += [" " * 8 + line for line in loop]
     if inner == "keep":
@@ -101,10 +111,16 @@ def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
         src += [f"            storem_{dtype}(target + i * {size}, acc, n - i)"]
         src += ["        else:", f"            scatter_{dtype}(target + i * y_inner, y_inner, acc, n - i)"]
     else:
-        src += [f"        whole = spread_{dtype}({_HORIZONTAL[how.combine]}_{dtype}(acc))"]
-        src += [f"        storem_{dtype}(target, {how.after.format('whole')}, 1)"]
+        src += [f"        all_ = spread_{dtype}({_HORIZONTAL[how.combine]}_{dtype}(acc))"]
+        src += [f"        storem_{dtype}(target, {how.after.format('all_')}, 1)"]
     src += ["        item += 1", "    return 0", ""]
     return Kernel(f"{name.lower()}_{inner}_{dtype}", "\n".join(src), frame)
+
+
+def _in_parts(counter: str, end: str, most: int | str, each: list[str]) -> list[str]:
+    """Lines that go on from `counter` for at most `most`, adding up in `part`, and add that to `acc`."""
+    lines = [f"until = imin({counter} + {most}, {end})", "part = first", f"while {counter} < until:"]
+    return [*lines, *("    " + line for line in each), "acc = add(acc, part)"]
 
 
 _HORIZONTAL = {"add": "hadd", "mul": "hmul", "max_": "hmax", "min_": "hmin", "and_": "hand", "or_": "hor"}

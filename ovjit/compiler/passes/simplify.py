@@ -74,8 +74,11 @@ def _bytes(value: Value) -> int:
 
 
 def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
-    """Convert(x: T) to T -> x;  Transpose by the identity -> x;  Reshape to the same static shape -> x"""
+    """Identity(x) -> x;  Convert(x: T) to T -> x;  Transpose by the identity -> x;  Reshape to the same shape
+    -> x"""
     name = node.op.name
+    if name == "Identity":
+        return [inputs[0]]
     if name == "Convert" and inputs[0].dtype == node.output.dtype:
         return [inputs[0]]
     if name == "Transpose" and inputs[1].constant is not None and inputs[0].shape is not None:
