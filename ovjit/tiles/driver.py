@@ -36,8 +36,13 @@ def _frame(operands: str) -> Frame:
     return frame.integers("px_per", "px_blocks", "pn_per", "pn_blocks", "ahead_step", "tile_ahead")
 
 
-def tile_kernel(name: str, epilogue: Epilogue, isa: Isa, form: Format = F32) -> Kernel:
-    """The driver for one epilogue and format. Everything else about the problem is in its arguments."""
+def tile_kernel(
+    name: str, epilogue: Epilogue, isa: Isa, form: Format = F32, blocked: bool = False
+) -> Kernel:
+    """The driver for one epilogue and format. Everything else about the problem is in its arguments.
+
+    `blocked`: sums in blocks, see `make_tile`.
+    """
     rows = ROWS[isa.name]
     letters = "".join("c" if o.shared else "p" for o in epilogue.operands)
     frame = _frame(letters)
@@ -101,9 +106,10 @@ def tile_kernel(name: str, epilogue: Epilogue, isa: Isa, form: Format = F32) -> 
 
     def intrinsics(target: Isa) -> dict[str, Any]:
         return {
-            f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form)
+            f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form, blocked)
             for r in rows
             for v in (isa.tile_vectors, 1)
         }
 
-    return Kernel(name, "\n".join(out), frame, intrinsics, f"{form.name} {epilogue.text()}")
+    text = f"{form.name}{' in blocks' if blocked else ''} {epilogue.text()}"
+    return Kernel(name, "\n".join(out), frame, intrinsics, text)

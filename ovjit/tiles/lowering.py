@@ -20,7 +20,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, find_format
-from ovjit.tiles.micro import TABLE
+from ovjit.tiles.micro import BLOCK, TABLE
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
@@ -28,6 +28,8 @@ PANEL_BYTES = 384 * 1024
 #: Floating-point operations of one chunk, some 4 us.
 CHUNK_FLOPS = 1_000_000
 MOST_CHUNKS = 32
+#: Words above which a matrix product sums in blocks. Below, one chain is as good as what others do.
+LONG_SUM = 4096
 
 
 class Weights(NamedTuple):
@@ -72,6 +74,17 @@ class Tiled(Lowering):
         self.kind = kind
         self.kernel = self.make_kernel(names)
         self.kernels = (self.kernel,)
+        #: The kernel for sums of more than `LONG_SUM` words, where there may be such.
+        self.blocked: Kernel | None = None
+        if self.form.acc == "f32" and (self.sum_words is None or self.sum_words > LONG_SUM):
+            self.blocked = tile_kernel(f"{self.kernel.name}_blocks", self.epilogue, self.isa, self.form, True)
+            self.kernels = (self.blocked, *(() if self.sum_words else self.kernels))
+
+    @property
+    def sum_words(self) -> int | None:
+        """The words that a sum over one run of adjacent elements has; None where shapes tell. Windows are
+        short."""
+        return 0
 
     def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
@@ -268,6 +281,9 @@ class Tiled(Lowering):
         values |= operands
         planner.need_scratch((2 if plain else self.epilogue.table_rows) * TABLE * 8)
         kernel = self.kernel
+        if self.blocked is not None and words > LONG_SUM and not plain:
+            kernel = self.blocked
+            values |= {"n2": ceil_div(words, BLOCK), "s2": BLOCK * WORD}
         planner.step(kernel, values, px_blocks * pn_blocks * groups, [x, *more, *read], [y], flops)
         planner.steps[-1].bytes += sizes.group * groups
 

@@ -31,9 +31,16 @@ TABLE = 16
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 
 
-def make_tile(isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Format = F32) -> Any:
+#: Words of a block: see `make_tile`.
+BLOCK = 1024
+
+
+def make_tile(
+    isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Format = F32, blocked: bool = False
+) -> Any:
     """The Numba intrinsic of one tile size. `epilogue` gets accumulators of type `form.acc`; `k` counts
-    words.
+    words. `blocked`: `n2` counts blocks of `BLOCK` words of the depth k, each of which is summed by itself
+    and then added: what a sum of reals loses grows with the length of its chain.
 
     The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands. The tile
     is a function of its own, printed as text; what depends on types is in functions that are inlined into it.
@@ -41,7 +48,7 @@ def make_tile(isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Forma
     from ovjit.codegen.cpu import parts
 
     name = f"tile_{rows}_{vectors}"
-    text = _Tile(isa, rows, vectors, epilogue, form).text(name)
+    text = _Tile(isa, rows, vectors, epilogue, form, blocked).text(name)
     count = len(ARGUMENTS) + epilogue.shared_operands
     return parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
 
@@ -95,11 +102,13 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
 class _Tile:
     """Prints one tile. Loops are i, j and k, as in the equation; values are named by loop, pixel, vector."""
 
-    def __init__(self, isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Format):
+    def __init__(
+        self, isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Format, blocked: bool = False
+    ):
         from ovjit.codegen.cpu import vector as simd
 
         self.lanes, self.rows, self.vectors, self.epilogue = isa.lanes, rows, vectors, epilogue
-        self.isa, self.form, self.size = isa, form, simd.SIZE
+        self.isa, self.form, self.size, self.blocked = isa, form, simd.SIZE, blocked
         self.vector_bytes = isa.lanes * WORD
         self.word = str(simd.scalar_ir(form.acc))
         self.acc = f"<{isa.lanes} x {self.word}>"
@@ -122,14 +131,32 @@ class _Tile:
         for v in range(self.vectors):
             self.say(f"%bp{v} = getelementptr i8, ptr %bp, i64 {v * self.vector_bytes}")
             self.say(f"%bias{v} = load {self.acc}, ptr %bp{v}, align {self.vector_bytes}")
+        if self.blocked:
+            # what blocks add up to is in memory: registers are for the block, and the optimiser would spill
+            for m, v in self.cells:
+                self.say(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}")
+                self.say(
+                    f"store volatile {self.acc} %bias{v}, ptr %sum{m}.{v}, align {self.vector_bytes}"
+                )
         self.say("br label %i.head")
         self.loop("i", "n1", "s1", "entry", "w0", "ahead0", "0", lambda m, v: f"bias{v}", "j")
         self.loop("j", "n2", "s2", "i.body", "i.w", "i.ahead", "%i.base", lambda m, v: f"i.{m}.{v}", "k")
-        self.loop("k", "k", None, "j.body", "j.w", "j.ahead", "", lambda m, v: f"j.{m}.{v}", "")
-        self.say("k.done:", "br label %j.head", "j.done:", "br label %i.head", "i.done:")
+        depth = "left" if self.blocked else "k"
+        self.loop("k", depth, None, "j.body", "j.w", "j.ahead", "", lambda m, v: f"j.{m}.{v}", "")
+        self.say("k.done:")
+        if self.blocked:
+            for m, v in self.cells:
+                total = self.total(m, v)
+                sum = self.new(f"fadd {self.acc} {total}, %k.{m}.{v}")
+                self.say(f"store volatile {self.acc} {sum}, ptr %sum{m}.{v}, align {self.vector_bytes}")
+        self.say("br label %j.head", "j.done:", "br label %i.head", "i.done:")
         self.finish()
         self.say("}")
         return "\n".join(self.lines)
+
+    def total(self, m: int, v: int) -> str:
+        """What the blocks so far add up to."""
+        return self.new(f"load volatile {self.acc}, ptr %sum{m}.{v}, align {self.vector_bytes}")
 
     def say(self, *lines: str) -> None:
         self.lines += lines
@@ -154,13 +181,18 @@ class _Tile:
             self.say(f"%{at}.base = phi i64 [ {base}, %{before} ], [ %{at}.base.next, %{latch} ]")
         self.say(f"%{at}.w = phi ptr [ %{w}, %{before} ], [ %{state}.w, %{latch} ]")
         self.say(f"%{at}.ahead = phi ptr [ %{ahead}, %{before} ], [ %{state}.ahead, %{latch} ]")
-        for m, v in self.cells:
+        for m, v in self.cells if not (self.blocked and inner) else ():
+            first = "zeroinitializer" if self.blocked else f"%{acc(m, v)}"
             self.say(
-                f"%{at}.{m}.{v} = phi {self.acc} [ %{acc(m, v)}, %{before} ], [ %{state}.{m}.{v}, %{latch} ]"
+                f"%{at}.{m}.{v} = phi {self.acc} [ {first}, %{before} ], [ %{state}.{m}.{v}, %{latch} ]"
             )
         self.say(f"%{at}.more = icmp slt i64 %{at}.i, %{count}")
         self.say(f"br i1 %{at}.more, label %{at}.body, label %{at}.done", f"{at}.body:")
         self.say(f"%{at}.next = add i64 %{at}.i, 1")
+        if self.blocked and at == "j":
+            self.say(f"%j.first = mul i64 %j.i, {BLOCK}", "%j.rest = sub i64 %k, %j.first")
+            self.say(f"%j.short = icmp slt i64 %j.rest, {BLOCK}")
+            self.say(f"%left = select i1 %j.short, i64 %j.rest, i64 {BLOCK}")
         if inner:
             self.say(f"%{at}.base.next = add i64 %{at}.base, %{step}", f"br label %{inner}.head")
         else:
@@ -240,7 +272,7 @@ class _Tile:
         for m in range(self.rows):
             bases = ["" if o.shared else entry(o.where, m) for o in self.epilogue.operands]
             for v in range(self.vectors):
-                arguments = [f"{self.acc} %i.{m}.{v}"]
+                arguments = [f"{self.acc} {self.total(m, v) if self.blocked else f'%i.{m}.{v}'}"]
                 for o, base in zip(self.epilogue.operands, bases, strict=True):
                     if o.shared:
                         value = shared[o.where, v]

@@ -2,7 +2,8 @@
 
 Reals become integers as the processor converts them: truncated towards zero; what does not fit (and
 NaN) becomes the smallest integer of 32 bits, or of 64 bits for i64, u64 and u32, of which narrower
-types keep the low bits. Integers keep their low bits. Anything but zero, NaN included, is True.
+types keep the low bits. Integers keep their low bits. Anything but zero, NaN included, is True. Reals of 8
+and 4 bits are in `small_floats`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
 from ovjit.graph.shapes import broadcast
 from ovjit_ops.common.values import in_f32, propagate
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, unary
+from ovjit_ops.elementwise.small_floats import SMALL_FLOATS
 
 CONVERTIBLE = [*"f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()]
 WIDE = frozenset(("i64", "u64", "u32"))
@@ -36,6 +38,8 @@ def convert(x: np.ndarray, to: str) -> np.ndarray:
             low = _truncated(np.where(high, wide - 2.0**63, wide), np.int64).astype(np.uint64)
             return np.where(high, low + np.uint64(2**63), low)
         return _truncated(wide, np.int64 if to in WIDE else np.int32).astype(target)
+    if to in SMALL_FLOATS:
+        return source if source.dtype == target else SMALL_FLOATS[to](source)
     if ELEMENT_TYPES[to].bits < 8 and source.dtype.kind in "f":
         return _truncated(source.astype(np.float64), np.int32).astype(np.int8).astype(target)
     return source.astype(target)

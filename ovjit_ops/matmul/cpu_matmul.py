@@ -35,6 +35,10 @@ class TiledMatMul(Tiled):
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
         super().__init__(group, "matmul")
 
+    @property
+    def sum_words(self) -> int:
+        return self.form.words(self.depth)
+
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
         return self.constant, self.constant.shape[-2:], (1, 0) if self.turned else (0, 1)
 

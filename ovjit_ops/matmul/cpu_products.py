@@ -22,6 +22,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
+from ovjit.graph.shapes import Interval
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import panel_sizes, tile_width
@@ -105,8 +106,15 @@ class Product(Tiled):
         self.weight_type = right.dtype
         super().__init__(group, "matmul")
         self.packer = pack_kernel(self.isa, self.form)
-        self.kernels = (self.kernel, self.packer)
+        self.kernels = (*self.kernels, self.packer)
         self.pads = (self.data, right) if self.form.group > 1 else ()
+
+    @property
+    def sum_words(self) -> int | None:
+        shape = self.data.shape
+        turned = self.node.attrs["transpose_a"] and len(shape) > 1
+        depth = shape[-2 if turned else -1]
+        return None if isinstance(depth, Interval) else self.form.words(depth)
 
     def _take_bias(self) -> int:
         self.bias = None  # stays an operand: its panels are not known before the shape is

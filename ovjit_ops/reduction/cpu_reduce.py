@@ -53,9 +53,6 @@ def reductions(name: str, dtype: str) -> Reduction | None:
 
 
 _DIMS = 3
-#: So many elements are added up before their sum goes to the total: the error grows with the number of sums
-#: and that of elements in one, not with their product.
-_SUMMANDS = 128
 
 
 @functools.cache
@@ -82,45 +79,68 @@ def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
     src += ["        source = x + a0 * x_o0 + a1 * x_o1 + a2 * x_o2"]
     src += ["        target = y + a0 * y_o0 + a1 * y_o1 + a2 * y_o2"]
     src += ["        acc = first"]
-    parts = how.combine == "add" and ELEMENT_TYPES[dtype].kind == "f"
-    acc = "part" if parts else "acc"
     loop = ["b0 = 0", "while b0 < r0:", "    b1 = 0", "    while b1 < r1:"]
-    loop += ["        p = source + b0 * x_r0 + b1 * x_r1", "        b2 = 0", "        while b2 < r2:"]
-    body = []
+    loop += ["        p = source + b0 * x_r0 + b1 * x_r1", "        b2 = 0"]
+    in_blocks = how.combine == "add" and ELEMENT_TYPES[dtype].kind == "f"
+    flush = _FLUSH if in_blocks else []
     if inner == "keep":
-        each = [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how)]
-        each += [f"{acc} = {how.combine}({acc}, v)", "p += x_r2", "b2 += 1"]
-        body += _in_parts("b2", "r2", _SUMMANDS, each) if parts else each
+        add = [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how), f"acc = {how.combine}(acc, v)"]
+        body = _runs("b2", "r2", "1", [*add, "p += x_r2"], flush)
     else:
-        whole = [f"v = load_{dtype}(p + i * {size})", *_before(how), f"{acc} = {how.combine}({acc}, v)"]
-        whole += ["i += VL"]
-        body += ["i = 0", "whole = n - n % VL", "while i < whole:"]
-        part = _in_parts("i", "whole", f"{_SUMMANDS} * VL", whole) if parts else whole
-        body += ["    " + line for line in part]
-        body += ["if i < n:"]
-        body += ["    " + line for line in [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how)]]
+        add = [f"v = load_{dtype}(p + i * {size})", *_before(how), f"acc = {how.combine}(acc, v)"]
+        row = ["i = 0", *_runs("i", "n", "VL", add, flush), "if i < n:"]
+        row += ["    " + line for line in [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how)]]
         # lanes behind the row keep their value
-        body += [f"    acc = blend_{dtype}(n - i, {how.combine}(acc, v), acc)"]
-        body += ["p += x_r2", "b2 += 1"]
-    loop += [" " * 12 + line for line in body]
+        row += [f"    acc = blend_{dtype}(n - i, {how.combine}(acc, v), acc)"]
+        row += ["    " + line for line in (["added += 1", *flush] if in_blocks else [])]
+        body = ["while b2 < r2:", *("    " + line for line in [*row, "p += x_r2", "b2 += 1"])]
+    loop += [" " * 8 + line for line in body]
     loop += ["        b1 += 1", "    b0 += 1"]
+    if in_blocks:
+        src += ["        some = first", "        many = first", "        added = 0", "        sums = 0"]
     src += [" " * 8 + line for line in loop]
+    if in_blocks:
+        src += ["        if sums > 0:", "            acc = add(many, add(some, acc))"]
     if inner == "keep":
         src += [f"        acc = {how.after.format('acc')}"]
         src += [f"        if y_inner == {size}:"]
         src += [f"            storem_{dtype}(target + i * {size}, acc, n - i)"]
         src += ["        else:", f"            scatter_{dtype}(target + i * y_inner, y_inner, acc, n - i)"]
     else:
-        src += [f"        all_ = spread_{dtype}({_HORIZONTAL[how.combine]}_{dtype}(acc))"]
-        src += [f"        storem_{dtype}(target, {how.after.format('all_')}, 1)"]
+        src += [f"        whole = spread_{dtype}({_HORIZONTAL[how.combine]}_{dtype}(acc))"]
+        src += [f"        storem_{dtype}(target, {how.after.format('whole')}, 1)"]
     src += ["        item += 1", "    return 0", ""]
     return Kernel(f"{name.lower()}_{inner}_{dtype}", "\n".join(src), frame)
 
 
-def _in_parts(counter: str, end: str, most: int | str, each: list[str]) -> list[str]:
-    """Lines that go on from `counter` for at most `most`, adding up in `part`, and add that to `acc`."""
-    lines = [f"until = imin({counter} + {most}, {end})", "part = first", f"while {counter} < until:"]
-    return [*lines, *("    " + line for line in each), "acc = add(acc, part)"]
+#: So many numbers are added one after the other, and so many of these sums, and all of those: what a sum of
+#: reals loses grows with the length of its chain.
+BLOCK = 256
+
+
+#: After `added` additions `acc` goes to `some`, and after as many of these `some` to `many`.
+_FLUSH = [
+    f"if added >= {BLOCK}:",
+    "    some = add(some, acc)",
+    "    acc = first",
+    "    added = 0",
+    "    sums += 1",
+    f"    if sums == {BLOCK}:",
+    "        many = add(many, some)",
+    "        some = first",
+    "        sums = 0",
+]
+
+
+def _runs(at: str, end: str, step: str, body: list[str], flush: list[str]) -> list[str]:
+    """`body` for `at` up to `end` by `step`, in runs of BLOCK with `flush` after each where there is one."""
+    last = "" if step == "1" else f" + {step} - 1"
+    if not flush:
+        return [f"while {at}{last} < {end}:", *("    " + line for line in body), f"    {at} += {step}"]
+    out = [f"while {at}{last} < {end}:", f"    until = imin({at} + {BLOCK} * {step}, {end})"]
+    out += [f"    while {at}{last} < until:", *("        " + line for line in body)]
+    out += [f"        {at} += {step}", "        added += 1"]
+    return out + ["    " + line for line in flush]
 
 
 _HORIZONTAL = {"add": "hadd", "mul": "hmul", "max_": "hmax", "min_": "hmin", "and_": "hand", "or_": "hor"}

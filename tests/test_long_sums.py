@@ -1,0 +1,69 @@
+"""Sums of reals lose little with their length: they are made in blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_lowerings import run
+
+from ovjit.compiler.program import Program
+from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.shapes import ANY
+from ovjit.tiles.lowering import LONG_SUM
+
+SEED = 20261202
+
+
+def _product(k: int, constant: bool, dynamic: bool, rng: np.random.Generator) -> tuple[Graph, list[np.ndarray]]:
+    a, b = rng.random((3, k), np.float32), rng.random((k, 17), np.float32)
+    build = Builder()
+
+    def parameter(array: np.ndarray):
+        shape = (ANY,) * 2 if dynamic else array.shape
+        return build.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+
+    left = parameter(a)
+    right = build.constant(b) if constant else parameter(b)
+    y = build.add("Relu", [build.add("MatMul", [left, right]).output]).output
+    return build.finish([y]), [a] if constant else [a, b]
+
+
+@pytest.mark.parametrize("k", [LONG_SUM + 1, 8192, 100_003])
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_products_of_great_depth(k: int, constant: bool, dynamic: bool) -> None:
+    rng = np.random.default_rng(SEED)
+    graph, arrays = _product(k, constant, dynamic, rng)
+    b = graph.nodes[1].attrs["value"] if constant else arrays[1]
+    want = arrays[0].astype(np.float64) @ b.astype(np.float64)
+    (got,) = run(graph, *arrays)
+    np.testing.assert_allclose(got, want, rtol=3e-6, err_msg=f"seed {SEED}")
+
+
+def test_short_products_have_no_second_kernel() -> None:
+    rng = np.random.default_rng(SEED)
+    for k, wanted in ((64, 0), (LONG_SUM, 0), (LONG_SUM + 1, 1)):
+        for constant in (True, False):
+            graph, _ = _product(k, constant, False, rng)
+            kernels = [kernel.name for kernel in Program(graph).kernels]
+            assert sum("blocks" in name for name in kernels) == wanted, kernels
+            assert sum(name.startswith("matmul") for name in kernels) == 1, kernels
+
+
+@pytest.mark.parametrize("name", ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2"])
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((1 << 18, 3), [0]), ((3, 1 << 18), [1]), ((400, 300, 7), [0, 1]), ((7, 90_001), [0, 1]), ((70_000, 2, 5), [0])],
+    ids=str,
+)
+def test_reductions_of_many_equal_numbers(name: str, shape: tuple[int, ...], axes: list[int]) -> None:
+    """Equal numbers are the worst case: every addition rounds the same way."""
+    array = np.full(shape, 0.1, np.float32)
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (ANY,) * len(shape), "element_type": "f32"}).output
+    y = b.add(name, [x, b.constant(np.array(axes))], {"keep_dims": True}).output
+    (got,) = run(b.finish([y]), array)
+    wide = array.astype(np.float64)
+    many = int(np.prod([shape[a] for a in axes]))
+    total = {"ReduceMean": wide.flat[0], "ReduceL2": np.sqrt(wide.flat[0] ** 2 * many)}
+    np.testing.assert_allclose(got, total.get(name, wide.flat[0] * many), rtol=2e-5)

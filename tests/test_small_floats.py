@@ -1,0 +1,95 @@
+"""Conversions to floating-point types of 4 and 8 bits, to the bit as OpenVINO's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit import opset13
+from ovjit_ops.elementwise.conversion import convert
+
+SEED = 20261201
+INF, NAN = np.inf, np.nan
+
+#: As measured with OpenVINO 2026.4: numbers and the bits they become.
+KNOWN = {
+    "f4e2m1": [(0, 0), (-0.0, 8), (0.25, 0), (0.5, 1), (0.75, 2), (2.5, 4), (3.5, 6), (5, 6), (464, 7),
+               (INF, 7), (-INF, 15), (NAN, 7), (-2.5, 12)],
+    "f8e4m3": [(0, 0), (-0.0, 128), (0.1, 29), (464, 126), (449, 126), (465, 127), (INF, 127), (-INF, 255),
+               (NAN, 127), (1e-3, 1), (1e-8, 0), (-464, 254)],
+    "f8e5m2": [(0.1, 46), (449, 95), (480, 96), (6e4, 123), (61440, 124), (INF, 124), (-INF, 252),
+               (1e-3, 20)],
+    "f8e8m0": [(0, 0), (-1, 0), (0.1, 124), (0.75, 126), (1.5, 128), (2.5, 128), (6, 130), (INF, 254),
+               (-INF, 0), (NAN, 255), (5.9e-39, 0), (3e38, 254)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("to", KNOWN)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_known_numbers(to: str, dtype: type) -> None:
+    numbers, bits = zip(*KNOWN[to], strict=True)
+    with np.errstate(all="ignore"):
+        assert convert(np.array(numbers, dtype), to).view(np.uint8).tolist() == list(bits)
+
+
+def test_numbers_of_the_type_itself_stay() -> None:
+    codes = np.arange(256, dtype=np.uint8)
+    for to, kind in (("f8e4m3", ml_dtypes.float8_e4m3fn), ("f8e5m2", ml_dtypes.float8_e5m2)):
+        own = codes.view(kind)
+        assert convert(own, to).view(np.uint8).tolist() == codes.tolist()
+
+
+def test_a_compiled_model_converts_so() -> None:
+    x = np.array([v for v, _ in KNOWN["f8e4m3"]], np.float32)
+    p = opset13.parameter(list(x.shape), np.float32)
+    model = ovjit.Model([opset13.convert(p, "f8e4m3")], [p], "m")
+    out = ovjit.compile_model(model, "CPU")([x])[0]
+    assert out.view(np.uint8).tolist() == [bits for _, bits in KNOWN["f8e4m3"]]
+
+
+def _numbers(source: str) -> np.ndarray:
+    every = np.arange(1 << 16, dtype=np.uint16)
+    if source == "f16":
+        return every.view(np.float16)
+    if source == "bf16":
+        return every.view(ml_dtypes.bfloat16)
+    rng = np.random.default_rng(SEED)
+    halves = every.view(np.float16)[np.isfinite(every.view(np.float16))].astype(np.float32)
+    around = [np.nextafter(halves, np.float32(v)) for v in (INF, -INF)]
+    bits = rng.integers(0, 1 << 32, 100_000, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    usual = rng.standard_normal(50_000).astype(np.float32) * 100
+    return np.concatenate([halves, *around, bits, usual])
+
+
+def _doubled(x: np.ndarray) -> np.ndarray:
+    """What OpenVINO makes twice as large: below 2^-14 and rounded up to a power of two of f16."""
+    size = np.abs(x.astype(np.float64))
+    half = size.astype(np.float16).astype(np.float64)
+    return (size < 2.0**-14) & (size > 0) & (np.frexp(half)[1] > np.frexp(size)[1])
+
+
+@pytest.mark.parametrize("source", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("to", KNOWN)
+def test_every_number_as_openvino_has_it(to: str, source: str) -> None:
+    ov: Any = pytest.importorskip("openvino")
+    from openvino import opset13 as op
+
+    with np.errstate(all="ignore"):
+        x = _numbers(source)
+        p = op.parameter([x.size], getattr(ov.Type, source))
+        model = ov.Model([op.convert(p, getattr(ov.Type, to))], [p], "m")
+        request = ov.Core().compile_model(model, "CPU").create_infer_request()
+        plain = x.view(np.float16) if source == "bf16" else x
+        request.set_input_tensor(ov.Tensor(plain, [x.size], getattr(ov.Type, source)))
+        request.infer()
+        bits = request.get_output_tensor().data.view(np.uint8).reshape(-1)
+        if to == "f4e2m1":
+            bits = np.stack([bits & 15, bits >> 4], -1).reshape(-1)[: x.size]
+        wrong = np.flatnonzero(bits != convert(x, to).view(np.uint8))
+        if to == "f8e5m2":
+            wrong = wrong[~_doubled(x[wrong])]
+    assert not wrong.size, [(x[i], int(bits[i])) for i in wrong[:5]]
