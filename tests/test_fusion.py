@@ -7,7 +7,7 @@ import pytest
 
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.program import Program, run_passes
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph import interp
 from ovjit.graph.graph import Builder
 

@@ -7,7 +7,7 @@ import pytest
 
 from ovjit.compiler.fuse import MOST_INSTRUCTIONS, fuse, instructions, is_common
 from ovjit.compiler.program import Program
-from ovjit.execution.job import compile_graph
+from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate

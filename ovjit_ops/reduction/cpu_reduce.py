@@ -125,10 +125,9 @@ _FLUSH = [
     "    acc = first",
     "    added = 0",
     "    sums += 1",
-    f"    if sums == {BLOCK}:",
+    f"    if sums % {BLOCK} == 0:",
     "        many = add(many, some)",
     "        some = first",
-    "        sums = 0",
 ]
 
 
