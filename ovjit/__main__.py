@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ovjit.tools import profile
 
         return profile.main(arguments[1:])
+    if arguments[:1] == ["shim"]:
+        from ovjit.tools import shim
+
+        return shim.main(arguments[1:])
     options = _parser().parse_args(arguments)
     if options.command == "demo":
         from ovjit.tools import demo
@@ -38,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("demo", help="classify handwritten digits with the embedded network, and time it")
     commands.add_parser("profile", help="show what each step of a model takes", add_help=False)
     commands.add_parser("cache", help="list, prune or warm the kernel cache", add_help=False)
+    commands.add_parser("shim", help="give ovjit the name openvino in this environment", add_help=False)
     return parser
 
 

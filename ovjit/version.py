@@ -11,13 +11,13 @@ _COMMIT = "source"
 
 
 #: The release of OpenVINO whose API this is: programs that think they use it choose by its number.
-_OPENVINO = "2026.4.1"
+OPENVINO = "2026.4.1"
 
 
 def openvino_version() -> str:
     """OpenVINO's version, in its form; the commit's place says what answers."""
-    major, minor = _OPENVINO.split(".")[:2]
-    return f"{_OPENVINO}-{_BUILD}-ovjit{__version__}-releases/{major}/{minor}"
+    major, minor = OPENVINO.split(".")[:2]
+    return f"{OPENVINO}-{_BUILD}-ovjit{__version__}-releases/{major}/{minor}"
 
 
 def get_version() -> str:

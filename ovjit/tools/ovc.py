@@ -1,10 +1,13 @@
-"""`convert_model`: a Model of a file, or of a model that is one already."""
+"""`convert_model`: a Model of a file, or of a model that is one already; and `ovc`, the same as a command."""
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ovjit.api.model.model import Model
@@ -14,6 +17,8 @@ from ovjit.api.tensors.convert import element_name
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.ir.writer import save_model
+from ovjit.version import get_version
 
 
 def convert_model(
@@ -113,4 +118,30 @@ def _parts(item: Any) -> tuple[str | None, Any, Any]:
     return name, shape, kind
 
 
-__all__ = ["convert_model"]
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `ovc MODEL [--output_model FILE]`: read a model and write it as IR. The exit code."""
+    parser = argparse.ArgumentParser(prog="ovc", description="Convert a model to OpenVINO IR.")
+    parser.add_argument("input_model", nargs="+", help="the model's file, and its weights' if they are apart")
+    parser.add_argument("--output_model", help="where to write: a .xml file, or a folder")
+    parser.add_argument("--compress_to_fp16", default="True", nargs="?", const="True", help="True or False")
+    parser.add_argument("--output", help="names of the tensors to be the outputs, between commas")
+    parser.add_argument("--version", action="version", version=f"OpenVINO Model Converter {get_version()}")
+    parser.add_argument("--verbose", action="store_true", help="nothing more is said")
+    options = parser.parse_args(argv)
+    output = options.output.split(",") if options.output else None
+    given = options.input_model
+    try:
+        model = convert_model(given[0] if len(given) == 1 else given, output=output)
+        name = Path(given[0]).with_suffix(".xml").name
+        target = Path(options.output_model or name)
+        if target.is_dir() or target.suffix != ".xml":
+            target = target / name
+        save_model(model, target, options.compress_to_fp16.strip().lower() in ("true", "1", "yes"))
+    except (RuntimeError, OSError) as error:
+        print(f"ovc: {error}", file=sys.stderr)
+        return 1
+    print(f"[ SUCCESS ] XML file: {target}")
+    return 0
+
+
+__all__ = ["convert_model", "main"]
