@@ -55,7 +55,7 @@ def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -
 
 
 def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = "UNSPECIFIED") -> None:
-    """Write an IR as it is, uncompressed. `bin_path` None means beside the xml.
+    """Write an IR as it is, uncompressed. `bin_path` None or "" means beside the xml.
 
     `version` is IR_V11 or UNSPECIFIED, which is the same. Raises RuntimeError as `save_model`.
     """
@@ -79,7 +79,7 @@ def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool) -> None:
     if not isinstance(model, Model):
         raise TypeError(f"expected a Model, not {type(model).__name__}")
     xml = Path(os.fsdecode(xml_path))
-    weights = xml.with_suffix(".bin") if bin_path is None else Path(os.fsdecode(bin_path))
+    weights = xml.with_suffix(".bin") if bin_path in (None, "") else Path(os.fsdecode(bin_path))
     try:
         xml.parent.mkdir(parents=True, exist_ok=True)
         weights.parent.mkdir(parents=True, exist_ok=True)
