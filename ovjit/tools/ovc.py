@@ -29,6 +29,7 @@ def convert_model(
     extension: Any = None,
     verbose: bool = False,
     share_weights: bool = True,
+    dynamo: bool = False,
 ) -> Model:
     """A Model of a file (IR or ONNX), of its contents as BytesIO, of an onnx.ModelProto, or of a Model.
 

@@ -28,8 +28,8 @@ class PostponedConstant(Op):
             self.friendly_name = name
         self.constructor_validate_and_infer_types()
 
-    def evaluate(self, output_values: Any, input_values: Any, context: Any = None) -> bool:
-        output_values[0] = self.m_maker()
+    def evaluate(self, outputs: Any, _: Any, evaluationContext: Any = None) -> bool:
+        outputs[0] = self.m_maker()
         return True
 
     def validate_and_infer_types(self) -> None:

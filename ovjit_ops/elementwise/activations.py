@@ -114,7 +114,7 @@ def _infer_gelu(data: TensorType, *, approximation_mode: Str = "ERF") -> TensorT
     return same_type(data, REALS)
 
 
-unary("Gelu", _gelu_erf, _gelu_erf_body, opset=2, types=REALS, ulp=64, builder=DATA)
+unary("Gelu", _gelu_erf, _gelu_erf_body, opset=2, types=REALS, ulp=64)
 unary(
     "Gelu",
     lambda x, *, approximation_mode="ERF": (_gelu_tanh if _is_tanh(approximation_mode) else _gelu_erf)(x),

@@ -322,7 +322,7 @@ class Range1:
             yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
 
 
-@op("Range", opset=4, types=NUMBERS)
+@op("Range", opset=4, types=NUMBERS, builder_since=12)
 class Range4:
     """start, start + step, ... before stop, as `output_type`."""
 

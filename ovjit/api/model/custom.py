@@ -199,7 +199,7 @@ class Op(Node):
         """Whether `evaluate` works: it does if the derived class has it."""
         return type(self).evaluate is not Op.evaluate
 
-    def evaluate(self, output_values: Any, input_values: Any, context: Any = None) -> bool:
+    def evaluate(self, output_values: Any, input_values: Any, evaluationContext: Any = None) -> bool:
         """Fill the output Tensors from the input Tensors; True if that was done."""
         return False
 

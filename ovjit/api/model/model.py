@@ -27,7 +27,7 @@ from ovjit.api.model.variables import Variable, variable_of
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.compiler.passes.variables import public_outputs
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError
 from ovjit.graph.graph import Builder, Graph, Value, walk
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, is_static
@@ -178,8 +178,9 @@ class Model:
             raise TypeError(f"expected a Parameter, not {type(parameter).__name__}")
         return next((i for i, p in enumerate(self._parameters) if p is parameter), -1)
 
-    def get_result_index(self, value: Output | ConstOutput | Result) -> int:
+    def get_result_index(self, value: Any = None, *, result: Any = None) -> int:
         """The index of a Result, of its output or of the output that it takes; -1 if there is none."""
+        value = result if value is None else value
         if isinstance(value, Result):
             return next((i for i, r in enumerate(self._results) if r is value), -1)
         if not isinstance(value, (Output, ConstOutput)):
@@ -187,8 +188,11 @@ class Model:
         found = (i for i, r in enumerate(self._results) if value in (r.output(0), r.input_value(0)))
         return next(found, -1)
 
-    def get_sink_index(self, sink: Node) -> int:
-        return next((i for i, s in enumerate(self._sinks) if s is sink), -1)
+    def get_sink_index(self, value: Any = None, *, sink: Any = None) -> int:
+        """The index of a sink or of its output; -1 if it is none of this model's."""
+        given = sink if value is None else value
+        node = given._node if isinstance(given, Output) else given
+        return next((i for i, s in enumerate(self._sinks) if s is node), -1)
 
     def get_output_size(self) -> int:
         return len(self._results)
@@ -212,10 +216,10 @@ class Model:
     def get_friendly_name(self) -> str:
         return self._friendly_name or self._name
 
-    def set_friendly_name(self, friendly_name: str) -> None:
-        if not isinstance(friendly_name, str):
-            raise TypeError(f"a name is a str, not {type(friendly_name).__name__}")
-        self._friendly_name = friendly_name
+    def set_friendly_name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a name is a str, not {type(name).__name__}")
+        self._friendly_name = name
 
     def is_dynamic(self) -> bool:
         """Whether an output of any node has an open dimension."""
@@ -379,15 +383,21 @@ class Model:
                 types[node._tensors[i]] = new
         return types
 
-    def reshape(self, partial_shape: Any, variables_shapes: dict[str, Any] | None = None) -> None:
+    def reshape(
+        self,
+        partial_shape: Any = None,
+        variables_shapes: dict[str, Any] | None = None,
+        *,
+        partial_shapes: Any = None,
+    ) -> None:
         """Give the inputs other shapes and infer all types anew; if that fails, nothing changes.
 
         `partial_shape`: a PartialShape, list, tuple or str for the only input, or a dict of these by input
-        (Output, index or tensor name). Raises RuntimeError when the shapes do not fit the model or there are
+        (Output, index or tensor name); `partial_shapes` is another name of it. `variables_shapes`: shapes of
+        variables, by their names. Raises RuntimeError when the shapes do not fit the model or there are
         several inputs and no dict, IndexError for an index past the end, TypeError for other objects.
         """
-        if variables_shapes:
-            raise UnsupportedError("reshaping the variables of a model is not implemented")
+        partial_shape = partial_shapes if partial_shape is None else partial_shape
         shapes: dict[Parameter, tuple[Dim, ...] | None]
         if isinstance(partial_shape, dict):
             shapes = {self._reshaped(key): shape_dims(shape) for key, shape in partial_shape.items()}
@@ -398,17 +408,37 @@ class Model:
                 f"reshape takes a PartialShape, list, tuple, str or dict, not {type(partial_shape).__name__}"
             )
         with GRAPH_LOCK:
-            before = {parameter: parameter._attrs for parameter in shapes}
-            for parameter, shape in shapes.items():
-                parameter._attrs = {**parameter._attrs, "shape": shape}
+            variables = self._variable_shapes(variables_shapes or {})
+            changed: list[tuple[Node, str, Any]] = [(p, "shape", shape) for p, shape in shapes.items()]
+            changed += [(node, "variable_shape", shape) for node, shape in variables.items()]
+            before = {node: node._attrs for node, _, _ in changed}
+            for node, name, new_shape in changed:
+                node._attrs = {**node._attrs, name: new_shape}
             try:
                 types = self._revalidated()
             except BaseException:
-                for parameter, attrs in before.items():
-                    parameter._attrs = attrs
+                for node, attrs in before.items():
+                    node._attrs = attrs
                 raise
             for tensor, new in types.items():
                 tensor._type = new
+
+    def _variable_shapes(self, shapes: dict[str, Any]) -> dict[Node, tuple[Dim, ...] | None]:
+        """ReadValue node -> the new shape of its variable. Raises RuntimeError for an unknown variable."""
+        if not shapes:
+            return {}
+        reads = [node for node in self._walk() if node._op.name == "ReadValue"]
+        unknown = set(shapes) - {node._attrs["variable_id"] for node in reads}
+        if unknown:
+            raise ModelError(f"the model has no variable {min(unknown)!r}")
+        for variable in self.get_variables():
+            if variable.info.variable_id in shapes:
+                variable.info.data_shape = PartialShape(shapes[variable.info.variable_id])
+        return {
+            node: shape_dims(shapes[node._attrs["variable_id"]])
+            for node in reads
+            if node._attrs["variable_id"] in shapes
+        }
 
     def _reshaped(self, key: Any) -> Parameter:
         if isinstance(key, (Output, ConstOutput)):
@@ -479,7 +509,7 @@ class Model:
             return builder.finish([*results, *assigned], [values[p, 0] for p in self._parameters])
 
     def evaluate(
-        self, output_tensors: Sequence[Any], input_tensors: Sequence[Any], context: Any = None
+        self, output_tensors: Sequence[Any], input_tensors: Sequence[Any], evaluation_context: Any = None
     ) -> bool:
         """Run the model by the NumPy references of its operations, from and into Tensors.
 
@@ -527,7 +557,7 @@ class Model:
     def has_rt_info(self, path: str | list[str]) -> bool:
         return lookup(self._rt, rt_path(path))[0]
 
-    def set_rt_info(self, value: Any, path: str | list[str]) -> None:
+    def set_rt_info(self, obj: Any, path: str | list[str]) -> None:
         *folders, last = rt_path(path)
         with GRAPH_LOCK:
             place = self._rt
@@ -536,7 +566,7 @@ class Model:
                 if not isinstance(inner, dict):
                     inner = place[key] = {}
                 place = inner
-            place[last] = value._value if isinstance(value, OVAny) else value
+            place[last] = obj._value if isinstance(obj, OVAny) else obj
 
     @property
     def rt_info(self) -> RTMap:

@@ -259,10 +259,10 @@ class Node:
         """The name the user or the model gave, else that of `get_name`."""
         return self._friendly_name or self.get_name()
 
-    def set_friendly_name(self, friendly_name: str) -> None:
-        if not isinstance(friendly_name, str):
-            raise TypeError(f"a name is a str, not {type(friendly_name).__name__}")
-        self._friendly_name = friendly_name
+    def set_friendly_name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a name is a str, not {type(name).__name__}")
+        self._friendly_name = name
 
     def get_instance_id(self) -> int:
         return self._id
@@ -310,7 +310,7 @@ class Node:
     # -- values --------------------------------------------------------------------------------------------
 
     def evaluate(
-        self, output_values: Sequence[Any], input_values: Sequence[Any], context: Any = None
+        self, output_values: Sequence[Any], input_values: Sequence[Any], evaluationContext: Any = None
     ) -> bool:
         """Run this one operation on Tensors by its NumPy reference. False if it has none."""
         if self._op.ref is None:

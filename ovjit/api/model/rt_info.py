@@ -41,11 +41,11 @@ class OVAny:
         except (TypeError, ValueError) as error:
             raise RuntimeError(f"{value!r} cannot be read as {kind.__name__}") from error
 
-    def aslist(self, kind: type | None = None) -> list[Any]:
+    def aslist(self, dtype: type | None = None) -> list[Any]:
         """The value's items. Raises RuntimeError if it has none."""
         if not isinstance(self._value, (list, tuple)):
             raise RuntimeError(f"{self._value!r} is no list")
-        return [v if kind is None else kind(v) for v in self._value]
+        return [v if dtype is None else dtype(v) for v in self._value]
 
     def __eq__(self, other: object) -> bool:
         return bool(self._value == (other._value if isinstance(other, OVAny) else other))

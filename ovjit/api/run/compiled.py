@@ -180,13 +180,13 @@ class CompiledModel:
     def outputs(self) -> list[ConstOutput]:
         return list(self._output_ports)
 
-    def input(self, *key: int | str) -> ConstOutput:
+    def input(self, *key: int | str, **named: Any) -> ConstOutput:
         """An input by index or name; without either, the only one. RuntimeError if there is no such one."""
-        return _port(self._input_ports, key, "input")
+        return _port(self._input_ports, (*key, *_key(named)), "input")
 
-    def output(self, *key: int | str) -> ConstOutput:
+    def output(self, *key: int | str, **named: Any) -> ConstOutput:
         """An output by index or name; without either, the only one. RuntimeError if there is no such one."""
-        return _port(self._output_ports, key, "output")
+        return _port(self._output_ports, (*key, *_key(named)), "output")
 
     # -- properties, export --------------------------------------------------------------------------------
 
@@ -194,8 +194,9 @@ class CompiledModel:
         """A property's value. RuntimeError for an unknown name."""
         return table.compiled_property(self, property)
 
-    def set_property(self, *args: Any) -> None:
+    def set_property(self, *args: Any, **named: Any) -> None:
         """Always a RuntimeError: properties are fixed by compiling, as in OpenVINO's CPU device."""
+        args = (*args, *(named[key] for key in ("properties", "property") if key in named))
         if len(args) != 1 or not isinstance(args[0], (dict, tuple)):
             raise TypeError("set_property takes a dict of properties, or a pair of name and value")
         raise InferenceError("a compiled model's properties are fixed: pass them to compile_model")
@@ -235,6 +236,13 @@ class CompiledModel:
 
     def __repr__(self) -> str:
         return f"<CompiledModel:\n{self._ports_text()}>"
+
+
+def _key(named: dict[str, Any]) -> list[Any]:
+    """What `input(index=)` or `input(tensor_name=)` is given."""
+    if set(named) - {"index", "tensor_name"}:
+        raise TypeError(f"a port is named by index or tensor_name, not by {min(named)!r}")
+    return list(named.values())
 
 
 def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> ConstOutput:

@@ -248,10 +248,10 @@ class Core:
 
     # -- what needs plugins --------------------------------------------------------------------------------
 
-    def add_extension(self, *args: Any) -> None:
+    def add_extension(self, *args: Any, **named: Any) -> None:
         """Let this Core read models with an operation written in Python: a class derived from `Op`, an
         Extension, or a list of these. RuntimeError for the path of a library, which is never loaded."""
-        for extension in read_extensions(args):
+        for extension in read_extensions((*args, *named.values())):
             if isinstance(extension, OpExtension):
                 self._extensions.update(extension_records(extension))
 

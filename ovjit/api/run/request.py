@@ -541,24 +541,32 @@ class InferRequest:
         infos = (*self._compiled._input_infos, *self._compiled._output_infos)
         return ", ".join(repr(info.label) for info in infos)
 
-    def get_tensor(self, name_or_port: Any) -> Tensor:
-        """The tensor of an input or output, by name or port."""
+    def get_tensor(self, name_or_port: Any = None, **named: Any) -> Tensor:
+        """The tensor of an input or output, by `name` or `port`."""
         self._check_idle()
-        slot = self._slot(name_or_port)
+        slot = self._slot(_either("get_tensor", name_or_port, named))
         return self._input_tensor(slot) if isinstance(slot, InputSlot) else self._output_tensor(slot)
 
-    def set_tensor(self, name_or_port: Any, tensor: Tensor) -> None:
-        """Use the caller's tensor for an input or output, by name or port."""
+    def set_tensor(self, name_or_port: Any = None, tensor: Any = None, **named: Any) -> None:
+        """Use the caller's tensor for an input or output, by `name` or `port`."""
         self._check_idle()
-        slot = self._slot(name_or_port)
+        slot = self._slot(_either("set_tensor", name_or_port, named))
         if isinstance(slot, InputSlot):
             self._bind_input(slot, tensor)
         else:
             self._bind_output(slot, tensor)
 
-    def set_tensors(self, inputs: dict[Any, Tensor]) -> None:
-        """Set several tensors, by name, port or index of an input."""
+    def set_tensors(self, inputs: Any = None, tensors: Any = None, **named: Any) -> None:
+        """Set several tensors: a dict by name, port or index of an input; or the name or port of one input
+        and the Tensors of its batch, which are copied now."""
         self._check_idle()
+        if tensors is not None:
+            named = {"name" if key == "tensor_name" else key: value for key, value in named.items()}
+            slot = self._slot(_either("set_tensors", inputs, named))
+            if not isinstance(slot, InputSlot):
+                raise InferenceError("the tensors of a batch are those of an input")
+            self._bind_input(slot, _joined(tensors))
+            return
         for key, tensor in _mapping(inputs).items():
             if isinstance(key, int):
                 self._bind_input(_at(self._inputs, key, "Input"), tensor)
@@ -597,9 +605,14 @@ class InferRequest:
             _single(self._outputs, "output") if index is None else _at(self._outputs, index, "Output"), tensor
         )
 
-    def set_input_tensors(self, *args: Any) -> None:
-        """Set several input tensors: a dict by index, or a list of one tensor for the only input."""
+    def set_input_tensors(self, *args: Any, **named: Any) -> None:
+        """Set several input tensors: a dict by index; or the Tensors of a batch, which are copied now, for
+        the input `idx` or the only one."""
         self._check_idle()
+        args = (*args, *(named[key] for key in ("inputs", "idx", "tensors") if key in named))
+        if len(args) == 2:
+            self._bind_input(_at(self._inputs, args[0], "Input"), _joined(args[1]))
+            return
         if len(args) == 1 and isinstance(args[0], dict):
             for index, tensor in args[0].items():
                 if not isinstance(index, int):
@@ -608,12 +621,10 @@ class InferRequest:
             return
         if len(args) != 1 or not isinstance(args[0], (list, tuple)):
             raise TypeError("set_input_tensors takes a dict from index to Tensor, or a list of Tensors")
-        if len(self._inputs) != 1 or len(args[0]) != 1:
-            raise InferenceError(
-                f"a list of {len(args[0])} tensors is given: it must have one, for a model of one input "
-                f"(this one has {len(self._inputs)})"
-            )
-        self._bind_input(self._inputs[0], args[0][0])
+        if len(self._inputs) != 1:
+            raise InferenceError(f"a list of tensors is for a model of one input, this one has "
+                                 f"{len(self._inputs)}")
+        self._bind_input(self._inputs[0], _joined(args[0]))
 
     def set_output_tensors(self, outputs: dict[int, Tensor]) -> None:
         """Set several output tensors, by index."""
@@ -665,6 +676,29 @@ def _tensor(tensor: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"a Tensor is expected, not {type(tensor).__name__}: wrap an array as Tensor(array)")
     return tensor
+
+
+def _either(function: str, given: Any, named: dict[str, Any]) -> Any:
+    """What is given by position, or as `name=` or `port=`."""
+    values = [given] if given is not None else []
+    values += [named[key] for key in ("name", "port") if key in named]
+    if len(values) != 1 or set(named) - {"name", "port"}:
+        raise TypeError(f"{function} takes the name or the port of a tensor")
+    return values[0]
+
+
+def _joined(tensors: Any) -> Tensor:
+    """The Tensors of a batch as one; a single one is itself."""
+    if not isinstance(tensors, (list, tuple)) or not tensors:
+        raise TypeError("a list of Tensors is expected")
+    parts = [_tensor(tensor) for tensor in tensors]
+    if len(parts) == 1:
+        return parts[0]
+    kinds = {(part.element_type._name, tuple(part.shape)) for part in parts}
+    if len(kinds) != 1 or not parts[0].shape or parts[0].shape[0] != 1:
+        raise InferenceError("the tensors of a batch are of one type and shape, of 1 in the first dimension")
+    array = np.concatenate([part.data for part in parts])
+    return Tensor(array, [len(parts), *list(parts[0].shape)[1:]], parts[0].element_type)
 
 
 def _mapping(tensors: Any) -> dict[Any, Any]:

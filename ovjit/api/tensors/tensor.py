@@ -348,8 +348,9 @@ class Tensor:
             target_tensor.set_shape(self._shape)
         np.copyto(target_tensor._array, self._array)
 
-    def copy_from(self, source: Any) -> None:
+    def copy_from(self, source_tensor: Any = None, *, source: Any = None) -> None:
         """Copy from a Tensor, array or list of the same element type (else RuntimeError); takes its shape."""
+        source = source_tensor if source is None else source
         if not isinstance(source, Tensor):
             if not isinstance(source, (list, _ndarray)):
                 raise TypeError(f"copy_from takes a Tensor, an array or a list, not {type(source).__name__}")
