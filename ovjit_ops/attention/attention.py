@@ -119,27 +119,19 @@ class ScaledDotProductAttention:
         factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
         return attention(q, k, v, mask, factor, causal, sink)
 
+    def lower(group):
+        from ovjit_ops.attention.cpu_attention import lower_attention
+
+        return lower_attention(group)
+
     def expand(b, node, inputs):
-        """SDPA -> MatMul(Softmax(MatMul(q * scale, k^T) + mask), v)"""
-        q, k, v, *more = inputs
-        if q.dtype != "f32" or len(more) > 2 or None in (q.shape, k.shape, v.shape):
-            return None
-        width, rows, columns = q.shape[-1], q.shape[-2], k.shape[-2]
-        causal = node.attrs["causal"]
-        if (len(more) < 2 and not isinstance(width, int)) or not (isinstance(rows, int) or not causal):
-            return None
-        if causal and not isinstance(columns, int):
+        """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf))"""
+        if len(inputs) < 4 or inputs[3].dtype != "boolean" or inputs[0].dtype != "f32":
             return None
         w = Writer(b, node)
-        scaled = w("Multiply", q, w("Reshape", more[1], [], special_zero=False) if len(more) > 1
-                   else 1 / math.sqrt(width))  # fmt: skip
-        scores = w("MatMul", scaled, k, transpose_b=True)
-        if causal:
-            scores = w("Add", scores, causal_mask(rows, columns))
-        elif more and more[0].dtype == "boolean":
-            scores = w("Select", more[0], scores, np.array(-math.inf, np.float32))
-        elif more:
-            scores = w("Add", scores, more[0])
-        return [w("MatMul", w("Softmax", scores, axis=-1), v)]
+        zero, never = np.zeros((), np.float32), np.array(-math.inf, np.float32)
+        added = w("Select", inputs[3], zero, never)
+        given = [*inputs[:3], added, *inputs[4:]]
+        return b.add(node.op, given, node.attrs, name=node.name, origins=node.origins).outputs
 
     samples = _samples

@@ -1,0 +1,114 @@
+"""Attention natively, with random attributes and shapes, beside the real OpenVINO and NumPy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit
+
+SEED = 7100
+CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def expected(q, k, v, mask, scale, causal):
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    scores = q @ k.swapaxes(-1, -2) * scale
+    if causal:
+        rows, columns = scores.shape[-2:]
+        scores = np.where(np.arange(columns) <= np.arange(rows)[:, None], scores, -np.inf)
+    elif mask is not None:
+        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+    return softmax(scores) @ v
+
+
+def random_case(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray | None, float | None, bool]:
+    rank = int(rng.integers(3, 6))
+    batch = tuple(int(d) for d in rng.integers(1, 4, rank - 2))
+    rows, columns = (int(rng.choice([1, 2, 5, 6, 7, 14, 15, 29, 33, 64, 300])) for _ in range(2))
+    depth, wide = (int(rng.choice([1, 8, 16, 17, 31, 32, 33, 64, 80])) for _ in range(2))
+
+    def data(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    def shared() -> tuple[int, ...]:
+        return tuple(1 if rng.random() < 0.3 else d for d in batch)
+
+    heads = shared()
+    inputs = [data(*batch, rows, depth), data(*heads, columns, depth), data(*heads, columns, wide)]
+    mask: np.ndarray | None = None
+    kind = int(rng.integers(0, 4))
+    if kind:
+        shape = (*shared(), rows, columns) if kind > 1 else (rows, columns)
+        if kind == 3:
+            shape = (*shape[:-2], 1, columns)
+        mask = data(*shape)
+        if rng.random() < 0.4:
+            mask = mask > -1
+            mask[..., 0] = True  # a row of which all is masked is NaN
+    scale = float(rng.uniform(0.1, 1)) if rng.random() < 0.4 else None
+    return inputs, mask, scale, bool(rng.random() < 0.3)
+
+
+def run(lib, inputs, mask, scale, causal, dynamic):
+    ops = lib.opset13
+    given = [x for x in (*inputs, mask) if x is not None]
+    shapes = [lib.PartialShape([-1] * x.ndim) if dynamic else lib.PartialShape(list(x.shape)) for x in given]
+    parameters = [ops.parameter(s, lib.Type(x.dtype)) for s, x in zip(shapes, given, strict=True)]
+    factor = None if scale is None else np.float32(scale)
+    node = ops.scaled_dot_product_attention(
+        *parameters[:3], parameters[3] if mask is not None else None, factor, causal
+    )
+    model = lib.Model([node.output(0)], parameters)
+    return np.array(lib.Core().compile_model(model, "CPU", CPU)(given)[0])
+
+
+@pytest.mark.parametrize("case", range(30))
+def test_random_attention(case):
+    rng = np.random.default_rng((SEED, case))
+    inputs, mask, scale, causal = random_case(rng)
+    where = f"seed {(SEED, case)}: {[x.shape for x in inputs]} mask {None if mask is None else mask.shape}"
+    got = run(ovjit, inputs, mask, scale, causal, dynamic=case % 3 == 0)
+    factor = inputs[0].shape[-1] ** -0.5 if scale is None else scale
+    want = expected(*inputs, mask, factor, causal)
+    assert got.shape == want.shape, where
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=where)
+    if case < 8:
+        theirs = run(openvino, inputs, mask, scale, causal, dynamic=False)
+        np.testing.assert_allclose(got, theirs, rtol=1e-3, atol=1e-4, err_msg=where)
+
+
+def test_attention_is_native():
+    q = ovjit.opset13.parameter([2, 3, 40, 16], np.float32)
+    node = ovjit.opset13.scaled_dot_product_attention(q, q, q, causal=True)
+    model = ovjit.Model([node.output(0)], [q])
+    request = ovjit.Core().compile_model(model, "CPU", {"PERF_COUNT": True}).create_infer_request()
+    request.infer([np.ones((2, 3, 40, 16), np.float32)])
+    assert not [r for r in request.get_profiling_info() if r.exec_type == "ref_numpy"]
+
+
+def test_masked_first_columns_and_whole_rows():
+    """A block of columns of which all is masked must not poison what follows; a whole masked row is NaN."""
+    rng = np.random.default_rng(SEED)
+    q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (8, 700, 700))
+    mask = np.zeros((8, 700), np.float32)
+    mask[:, :600] = -np.inf
+    mask[3] = -np.inf
+    got = run(ovjit, [q, k, v], mask, None, False, False)
+    assert np.isnan(got[0, 3]).all()
+    rows = [0, 1, 2, 4, 5, 6, 7]
+    want = expected(q, k, v, mask, 0.25, False)
+    np.testing.assert_allclose(got[0, rows], want[0, rows], rtol=1e-4, atol=1e-5)
+
+
+def test_heads_that_do_not_fit_are_refused():
+    ops = ovjit.opset13
+    q, k = ops.parameter([1, 4, 5, 8], np.float32), ops.parameter([1, 3, 5, 8], np.float32)
+    with pytest.raises(RuntimeError, match="do not broadcast"):
+        ops.scaled_dot_product_attention(q, k, k)

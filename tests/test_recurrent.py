@@ -1,0 +1,114 @@
+"""Recurrent layers natively, with random attributes, beside the real OpenVINO."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit
+
+SEED = 5200
+CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+def random_layer(rng: np.random.Generator, cell: bool):
+    """(builder's name, inputs after X, keywords, X)"""
+    kind = str(rng.choice(list(GATES)))
+    batch, steps = int(rng.choice([1, 2, 5, 7, 13, 30])), int(rng.integers(1, 9))
+    size, hidden = (int(rng.choice([1, 3, 8, 16, 17, 33, 40])) for _ in range(2))
+    direction = str(rng.choice(["forward", "reverse", "bidirectional"]))
+    turns = () if cell else (2 if direction == "bidirectional" else 1,)
+    keywords = {"hidden_size": hidden}
+    if not cell:
+        keywords["direction"] = direction
+    count = {"lstm": 3, "gru": 2, "rnn": 1}[kind]
+    names = rng.choice(["sigmoid", "tanh", "relu"], count).tolist()
+    keywords["activations"] = names
+    keywords |= {"activations_alpha": [], "activations_beta": []}
+    if rng.random() < 0.4:
+        keywords["clip"] = float(rng.uniform(0.2, 1))
+    rows = GATES[kind] * hidden
+    bias = rows
+    if kind == "gru":
+        keywords["linear_before_reset"] = bool(rng.random() < 0.5)
+        bias += hidden * keywords["linear_before_reset"]
+
+    def data(*shape: int) -> np.ndarray:
+        return rng.uniform(-1, 1, shape).astype(np.float32)
+
+    state = (batch, *turns, hidden)
+    rest = [data(*state)] + ([data(*state)] if kind == "lstm" else [])
+    if not cell:
+        ragged = rng.random() < 0.6
+        rest.append(rng.integers(0 if ragged else steps, steps + 1, batch).astype(np.int64))
+    rest += [data(*turns, rows, size), data(*turns, rows, hidden), data(*turns, bias)]
+    x = data(batch, size) if cell else data(batch, steps, size)
+    return f"{kind}_{'cell' if cell else 'sequence'}", rest, keywords, x
+
+
+def run(lib, name, rest, keywords, x, dynamic=False):
+    ops = lib.opset5
+    shape = (
+        lib.PartialShape([-1] * (x.ndim - 1) + [x.shape[-1]]) if dynamic else lib.PartialShape(list(x.shape))
+    )
+    parameter = ops.parameter(shape, lib.Type(x.dtype))
+    inputs, given, parameters = [], [x], [parameter]
+    for value in rest:
+        if value.dtype == np.int64:  # lengths as an input, everything else is constant
+            parameters.append(ops.parameter(lib.PartialShape(list(value.shape)), lib.Type(value.dtype)))
+            inputs.append(parameters[-1])
+            given.append(value)
+        else:
+            inputs.append(ops.constant(value))
+    node = getattr(ops, name)(parameter, *inputs, **keywords)
+    compiled = lib.Core().compile_model(lib.Model(list(node.outputs()), parameters), "CPU", CPU)
+    results = compiled(given)
+    return [np.array(results[i]) for i in range(len(node.outputs()))]
+
+
+@pytest.mark.parametrize("case", range(24))
+def test_random_sequence(case):
+    name, rest, keywords, x = random_layer(np.random.default_rng((SEED, case)), cell=False)
+    where = f"seed {(SEED, case)}: {name} {x.shape} {keywords}"
+    got = run(ovjit, name, rest, keywords, x, dynamic=case % 2 == 1)
+    want = run(openvino, name, rest, keywords, x)
+    for mine, theirs in zip(got, want, strict=True):
+        assert mine.shape == theirs.shape, where
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=where)
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_random_cell(case):
+    name, rest, keywords, x = random_layer(np.random.default_rng((SEED, 100 + case)), cell=True)
+    where = f"seed {(SEED, 100 + case)}: {name} {x.shape} {keywords}"
+    got = run(ovjit, name, rest, keywords, x, dynamic=case % 2 == 1)
+    want = run(openvino, name, rest, keywords, x)
+    for mine, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=where)
+
+
+@pytest.mark.parametrize("bad", [-1, 9, 2**40])
+def test_lengths_out_of_range_are_refused(bad):
+    rng = np.random.default_rng(SEED)
+    data = [rng.uniform(-1, 1, s).astype(np.float32) for s in ((2, 1, 4), (1, 4, 3), (1, 4, 4), (1, 4))]
+    lengths = np.array([3, bad], np.int64)
+    rest = [data[0], lengths, *data[1:]]
+    keywords = {"hidden_size": 4, "direction": "reverse"}
+    x = rng.uniform(-1, 1, (2, 8, 3)).astype(np.float32)
+    with pytest.raises(RuntimeError, match="RNNSequence"):
+        run(ovjit, "rnn_sequence", rest, keywords, x)
+
+
+def test_sequence_is_native():
+    rng = np.random.default_rng(SEED)
+    ops = ovjit.opset5
+    x = ops.parameter([2, 5, 3], np.float32)
+    w, r, b = (rng.uniform(-1, 1, s).astype(np.float32) for s in ((2, 16, 3), (2, 16, 4), (2, 16)))
+    state = np.zeros((2, 2, 4), np.float32)
+    node = ops.lstm_sequence(x, state, state, np.array([5, 2]), w, r, b, 4, "bidirectional")
+    model = ovjit.Model(list(node.outputs()), [x])
+    request = ovjit.Core().compile_model(model, "CPU", {"PERF_COUNT": True}).create_infer_request()
+    request.infer([rng.uniform(-1, 1, (2, 5, 3)).astype(np.float32)])
+    assert not [row for row in request.get_profiling_info() if row.exec_type == "ref_numpy"]
