@@ -122,9 +122,39 @@ def cases() -> Iterator[Case]:
                 ),
             )
         )
+    yield from detection_cases(rng)
     for name, shape, inputs, build in rows:
         extra = f" {build.__defaults__[0]}" if build.__defaults__ else ""
         yield Case(name, "x".join(map(str, shape)) + extra, [normal(*shape) for _ in range(inputs)], build)
+
+
+def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
+    """Sampling of feature maps, regions, and suppression of boxes."""
+    features = rng.standard_normal((1, 256, 50, 68), np.float32)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        grid = rng.uniform(-1, 1, (1, 56, 56, 2)).astype(np.float32)
+        yield Case(
+            "GridSample", f"1x64x56x56 at 56x56 {mode}",
+            [rng.standard_normal((1, 64, 56, 56), np.float32), grid],
+            lambda ops, x, g, m=mode: ops.grid_sample(x, g, {"mode": m, "padding_mode": "zeros"}),
+        )  # fmt: skip
+    corner = rng.uniform(0, 600, (100, 2))
+    rois = np.concatenate([corner, corner + rng.uniform(30, 300, (100, 2))], 1).astype(np.float32)
+    for mode in ("avg", "max"):
+        yield Case(
+            "ROIAlign", f"100 regions 7x7 of 256x50x68 {mode}", [features, rois],
+            lambda ops, x, r, m=mode: ops.roi_align(x, r, np.zeros(100, np.int32), 7, 7, 2, 1 / 16, m),
+        )  # fmt: skip
+    middle, size = rng.uniform(0, 600, (1, 1000, 2)), rng.uniform(10, 80, (1, 1000, 2))
+    boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
+    for classes in (1, 10):
+        yield Case(
+            "NonMaxSuppression", f"1000 boxes {classes} classes",
+            [boxes, rng.random((1, classes, 1000)).astype(np.float32)],
+            lambda ops, b, s: ops.non_max_suppression(
+                b, s, np.int64(200), np.float32(0.5), np.float32(0.05)
+            ).output(0),
+        )  # fmt: skip
 
 
 def samples() -> Iterator[Case]:

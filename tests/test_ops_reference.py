@@ -26,6 +26,9 @@ from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
 
 SEED = 20260
 OPS = [record for record in all_ops() if record.samples is not None]
+#: Operations whose output shapes depend on data.
+DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "NMSRotated", "MulticlassNms", "MatrixNms", "GenerateProposals"}
+DATA_DEPENDENT |= {"FirstRows"}
 #: Operations that OpenVINO has, too.
 PUBLIC = [record for record in OPS if not record.internal]
 NAMES = [f"{record.name}-{record.opset}" for record in OPS]
@@ -125,6 +128,10 @@ DEVIATIONS = {
         ),
     ),
     "MaxPool": ("refuses an empty batch", lambda inputs, attrs: not inputs[0].size),
+    "NonMaxSuppression": (
+        "does not set the number of rows where no row may be selected",
+        lambda inputs, attrs: int(inputs[2]) == 0,
+    ),
     "ReduceMin": (
         "gives infinity or the largest number for nothing",
         lambda inputs, attrs: not inputs[0].size,

@@ -1,0 +1,76 @@
+"""Boxes: overlaps, and greedy suppression of those that overlap a better one.
+
+Computed in f32, as OpenVINO does: whether two boxes overlap enough may turn on the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+#: overlaps(box, others) -> intersection over union of one box [4] with others [n, 4]
+Overlaps = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def corners(boxes: np.ndarray, encoding: str) -> np.ndarray:
+    """Boxes [..., 4] as y1, x1, y2, x2 in order. Encodings: "corner" (any two opposite ones), "center"
+    (x, y, w, h)."""
+    if encoding == "center":
+        x, y, w, h = np.moveaxis(boxes, -1, 0)
+        half = boxes.dtype.type(0.5)
+        return np.stack([y - h * half, x - w * half, y + h * half, x + w * half], -1)
+    a, b = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([np.minimum(a, b), np.maximum(a, b)], -1)
+
+
+def overlaps(box: np.ndarray, others: np.ndarray, border: float = 0.0) -> np.ndarray:
+    """Intersection over union; 0 for boxes without an area. `border`: 1 where corners are whole pixels, which
+    belong to the box."""
+    one = box.dtype.type(border)
+    area = (box[2] - box[0] + one) * (box[3] - box[1] + one)
+    areas = (others[:, 2] - others[:, 0] + one) * (others[:, 3] - others[:, 1] + one)
+    high = np.maximum(np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0]) + one, 0)
+    wide = np.maximum(np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1]) + one, 0)
+    common = high * wide
+    with np.errstate(all="ignore"):
+        out = common / (area + areas - common)
+    return np.where((area > 0) & (areas > 0), out, box.dtype.type(0))
+
+
+def descending(scores: np.ndarray) -> np.ndarray:
+    """The order of falling scores; equal ones keep theirs."""
+    return np.argsort(-scores, kind="stable")
+
+
+def suppress(
+    boxes: np.ndarray,
+    order: np.ndarray,
+    most: int,
+    threshold: float,
+    touching: bool = True,
+    measure: Overlaps = overlaps,
+    eta: float = 1.0,
+) -> list[int]:
+    """The boxes that are kept, in `order`, at most `most`: each overlaps all that were kept before it less
+    than `threshold`. `touching`: equal to the threshold is enough to be suppressed. With eta < 1 the
+    threshold falls with every box that is kept, while it is above 0.5."""
+    kept: list[int] = []
+    limit = np.float32(threshold)
+    if eta < 1:  # the threshold of each candidate depends on how many were kept before it
+        for candidate in order:
+            if len(kept) == most:
+                break
+            share = measure(boxes[candidate], boxes[kept]) if kept else np.zeros(0, np.float32)
+            if not ((share >= limit) if touching else (share > limit)).any():
+                kept.append(int(candidate))
+                if limit > 0.5:
+                    limit = np.float32(limit * np.float32(eta))
+        return kept
+    left = np.asarray(order)
+    while len(left) and len(kept) < most:
+        best, left = left[0], left[1:]
+        kept.append(int(best))
+        share = measure(boxes[best], boxes[left])
+        left = left[~((share >= limit) if touching else (share > limit))]
+    return kept

@@ -1,0 +1,344 @@
+"""NonMaxSuppression in its five versions: of boxes that overlap, the one with the best score.
+
+    boxes [B, N, 4]  scores [B, C, N]  ->  selected rows (image, class, box) [n, 3], their scores, and n
+
+How many rows there are depends on the data: their first dimension is open, in all versions, as what
+OpenVINO's CPU device returns. The work is done natively by an internal operation with room for all rows, and
+what counts is cut off by another one, on the host. Soft suppression runs by the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, DType, Int, Str, TensorType, find_op, op
+from ovjit.graph.shapes import ANY, Dim, bounds, dim, merge
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar
+from ovjit_ops.detection.boxes import corners, descending, overlaps, suppress
+from ovjit_ops.detection.cpu_nms import lower_padded
+from ovjit_ops.elementwise.arithmetic import REALS
+
+_NUMPY = {"i32": np.int32, "i64": np.int64}
+
+
+def most_rows(boxes: TensorType, scores: TensorType, most: int | None) -> Dim:
+    """How many rows there can be."""
+    if boxes.shape is None or scores.shape is None:
+        return ANY
+    each = bounds(boxes.shape[1])[1]
+    if most is not None:
+        each = max(most, 0) if each is None else min(each, max(most, 0))
+    if each is None:
+        return ANY
+    total: int | None = each
+    for d in scores.shape[:2]:
+        high = bounds(d)[1]
+        total = None if high is None or total is None else total * high
+    return dim(0, total)
+
+
+def check_inputs(boxes: TensorType, scores: TensorType, numbers: int = 4) -> None:
+    for x, what in ((boxes, "boxes"), (scores, "scores")):
+        check(x.dtype in (*REALS, "dynamic"), f"{what} should be floats, not {x.dtype}")
+        check(x.rank in (None, 3), f"{what} should have 3 dimensions, not {x}")
+    if boxes.shape is not None:
+        check(merge(boxes.shape[2], numbers) is not None, f"boxes {boxes} should have {numbers} numbers each")
+        if scores.shape is not None:
+            check(merge(boxes.shape[0], scores.shape[0]) is not None, f"{boxes} and {scores} differ in batch")
+            check(
+                merge(boxes.shape[1], scores.shape[2]) is not None, f"{boxes} and {scores} differ in number"
+            )
+
+
+def _check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int | None:
+    for x in (most, *thresholds):
+        check(x is None or x.rank in (None, 0, 1), f"a limit should be one number, not {x}")
+    for x in thresholds:
+        check(x is None or x.dtype in (*REALS, "dynamic"), "thresholds should be floats")
+    if most is None:
+        return 0
+    if most.dtype in INTEGERS:
+        return known_scalar(most, "max_output_boxes_per_class")
+    check(
+        most.dtype in (*REALS, "dynamic"), f"max_output_boxes_per_class should be a number, not {most.dtype}"
+    )
+    return None
+
+
+def _number(x: np.ndarray | None, default: float) -> Any:
+    return default if x is None else np.asarray(x).reshape(-1)[0]
+
+
+def _soft(
+    boxes: np.ndarray, scores: np.ndarray, most: int, threshold: float, sigma: float
+) -> list[tuple[float, int]]:
+    """Soft suppression: scores fall by exp(-overlap^2 / (2 sigma)) instead."""
+    left = {int(i): np.float32(scores[i]) for i in np.flatnonzero(scores > threshold)}
+    kept: list[tuple[float, int]] = []
+    factor = np.float32(-0.5 / sigma)
+    while left and len(kept) < most:
+        best = min(left, key=lambda i: (-left[i], i))
+        kept.append((float(left.pop(best)), best))
+        rest = np.array(list(left), np.int64)
+        if len(rest):
+            share = overlaps(boxes[best], boxes[rest])
+            for i, fall in zip(rest, np.exp(factor * share * share), strict=True):
+                left[int(i)] = np.float32(left[int(i)] * fall)
+            left = {i: s for i, s in left.items() if s > threshold}
+    return kept
+
+
+def non_max_suppression(
+    boxes: np.ndarray, scores: np.ndarray, most: int, iou: float, threshold: float, sigma: float,
+    encoding: str, sort: bool,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """(rows [n, 3] of i64, scores [n, 3] of f32)"""
+    boxes, scores = corners(boxes.astype(np.float32), encoding), scores.astype(np.float32)
+    rows: list[tuple[int, int, int]] = []
+    values: list[float] = []
+    for image, classes in enumerate(scores):
+        for label, s in enumerate(classes):
+            if sigma > 0:
+                found = _soft(boxes[image], s, most, threshold, sigma)
+                rows += [(image, label, i) for _, i in found]
+                values += [v for v, _ in found]
+                continue
+            candidates = np.flatnonzero(s > np.float32(threshold))
+            order = candidates[descending(s[candidates])]
+            kept = suppress(boxes[image], order, most, iou)
+            rows += [(image, label, i) for i in kept]
+            values += [float(s[i]) for i in kept]
+    selected = np.array(rows, np.int64).reshape(-1, 3)
+    best = np.array(values, np.float32)
+    if sort:
+        order = descending(best)
+        selected, best = selected[order], best[order]
+    scored = np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
+    return selected, scored
+
+
+def _limit(x: np.ndarray | None) -> int:
+    value = float(_number(x, 0))
+    if np.isnan(value):
+        raise InferenceError("max_output_boxes_per_class is not a number")
+    return int(min(max(value, 0), 2**31 - 1))
+
+
+def _evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
+    encoding = attrs["box_encoding"].lower()
+    sort = attrs["sort_result_descending"]
+    limits = (_limit(most), float(_number(iou, 0)), float(_number(threshold, 0)), float(_number(sigma, 0)))
+    selected, scored = non_max_suppression(boxes, scores, *limits, encoding, sort)
+    kind = _NUMPY[attrs.get("output_type", "i64")]
+    return selected.astype(kind), scored.astype(boxes.dtype), np.array([len(selected)], kind)
+
+
+def _check_attributes(box_encoding: str, output_type: str) -> None:
+    check(
+        box_encoding.lower() in ("corner", "center"),
+        f"box_encoding is corner or center, not {box_encoding!r}",
+    )
+    check(output_type in INDEX_TYPES, f"output_type is i32 or i64, not {output_type}")
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """NonMaxSuppression(boxes, scores, ...) -> FirstRows(PaddedNMS(boxes, scores, ...))"""
+    boxes, scores, *limits = inputs
+    if boxes.dtype != "f32" or scores.dtype != "f32" or boxes.shape is None or scores.shape is None:
+        return None
+    sigma = limits[3] if len(limits) > 3 else None
+    if sigma is not None and (sigma.constant is None or float(sigma.constant.reshape(-1)[0]) > 0):
+        return None
+    defaults = (np.array(0, np.int64), np.array(0, np.float32), np.array(0, np.float32))
+    given = [limits[i] if i < len(limits) else b.constant(v) for i, v in enumerate(defaults)]
+    if given[0].dtype not in INDEX_TYPES or any(v.dtype != "f32" for v in given[1:]):
+        return None
+    attrs = {
+        "box_encoding": node.attrs["box_encoding"],
+        "sort_result_descending": node.attrs["sort_result_descending"],
+        "output_type": node.attrs.get("output_type", "i64"),
+        "limit": -1 if given[0].type.value is None else _limit(given[0].type.value),
+    }
+    padded = b.add(find_op("PaddedNMS"), [boxes, scores, *given], attrs, name=node.name, origins=node.origins)
+    count = padded.outputs[2]
+    outputs = []
+    for value in padded.outputs[: min(2, len(node.outputs))]:
+        first = b.add(
+            find_op("FirstRows"), [value, count], {}, name=f"{node.name}/rows", origins=node.origins
+        )
+        outputs.append(first.output)
+    return [*outputs, count][: len(node.outputs)]
+
+
+def _boxes(rng: np.random.Generator, images: int, many: int, encoding: str) -> np.ndarray:
+    middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(0.5, 5, (images, many, 2))
+    if encoding == "center":
+        return np.concatenate([middle, size], 2).astype(np.float32)
+    return np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
+
+
+def _samples(version: int):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        rows = [
+            (1, 1, 7, 3, 0.5, 0.0, "corner", True), (2, 3, 17, 5, 0.3, 0.2, "corner", False),
+            (1, 2, 40, 100, 0.6, 0.1, "center", True), (2, 1, 33, 0, 0.5, 0.0, "corner", True),
+            (1, 1, 1, 1, 0.0, 0.0, "center", False), (2, 2, 16, 4, 0.45, 0.95, "corner", True),
+            (1, 4, 100, 20, 1.0, 0.5, "corner", True), (1, 1, 64, 64, 0.2, -1.0, "center", False),
+        ]  # fmt: skip
+        for i, (images, classes, many, most, iou, threshold, encoding, sort) in enumerate(rows):
+            scores = rng.random((images, classes, many)).astype(np.float32)
+            if i == 2:
+                scores = np.round(scores, 1)  # many are equal
+            inputs = [
+                _boxes(rng, images, many, encoding), scores, np.array(most, np.int64),
+                np.array(iou, np.float32), np.array(threshold, np.float32),
+            ]  # fmt: skip
+            attrs: dict[str, Any] = {"box_encoding": encoding, "sort_result_descending": sort}
+            if version >= 3:
+                attrs["output_type"] = ("i64", "i32")[i % 2]
+            if version >= 5:
+                inputs.append(np.array(0.0 if i % 4 else 0.4, np.float32))
+            yield inputs, attrs
+
+    return samples
+
+
+def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any], outputs: int):
+    kind = attrs.get("output_type", "i64")
+    _check_attributes(attrs["box_encoding"], kind)
+    check_inputs(boxes, scores)
+    rows = most_rows(boxes, scores, _check_limits(most, iou, threshold, sigma))
+    out = (TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,)))
+    return out if outputs == 3 else out[0]
+
+
+@op("NonMaxSuppression", opset=1, samples=_samples(1), expand=_expand)
+class NonMaxSuppression1:
+    """The boxes that are selected, as rows (image, class, box)."""
+
+    def infer(
+        boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
+        box_encoding: Str = "corner", sort_result_descending: Bool = True,
+    ):  # fmt: skip
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
+        return _infer(boxes, scores, *limits, locals(), 1)
+
+    def ref(
+        boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, **attrs
+    ):
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
+        return _evaluate(boxes, scores, *limits, attrs)[0]
+
+
+def _with_type(
+    boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
+    box_encoding: Str = "corner", sort_result_descending: Bool = True, output_type: DType = "i64",
+):  # fmt: skip
+    limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
+    return _infer(boxes, scores, *limits, locals(), 1)
+
+
+def _soft_infer(boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,
+                soft_nms_sigma=None, *, box_encoding: Str = "corner", sort_result_descending: Bool = True,
+                output_type: DType = "i64"):  # fmt: skip
+    limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
+    return _infer(boxes, scores, *limits, locals(), 3)
+
+
+def _soft_ref(
+    boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,
+    soft_nms_sigma=None, **attrs,
+):  # fmt: skip
+    limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
+    return _evaluate(boxes, scores, *limits, attrs)
+
+
+for _version in (3, 4):
+
+    @op("NonMaxSuppression", opset=_version, samples=_samples(_version), expand=_expand)
+    class NonMaxSuppressionTyped:
+        """NonMaxSuppression-1 with a type of the rows."""
+
+        infer = _with_type
+        ref = NonMaxSuppression1.ref
+
+
+for _version in (5, 9):
+
+    @op("NonMaxSuppression", opset=_version, samples=_samples(_version), expand=_expand)
+    class NonMaxSuppressionSoft:
+        """With soft suppression, and the scores and number of the rows."""
+
+        infer = _soft_infer
+        ref = _soft_ref
+
+
+def _padded_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for i, (inputs, attrs) in enumerate(_samples(3)(rng, dtype)):
+        yield inputs, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
+
+
+@op("PaddedNMS", samples=_padded_samples, lower=lower_padded, internal=True)
+class PaddedNMS:
+    """NonMaxSuppression with room for all rows that there can be; those that are missing are -1.
+
+    `limit`: what is known of `most` beforehand, -1 for nothing.
+    """
+
+    def infer(
+        boxes, scores, most, iou_threshold, score_threshold, *, box_encoding: Str,
+        sort_result_descending: Bool, output_type: DType, limit: Int,
+    ):  # fmt: skip
+        _check_limits(most, iou_threshold, score_threshold)
+        check_inputs(boxes, scores)
+        rows = room(boxes, scores, limit)
+        kind = output_type
+        return TensorType(kind, (rows, 3)), TensorType("f32", (rows, 3)), TensorType(kind, (1,))
+
+    def ref(boxes, scores, most, iou_threshold, score_threshold, **attrs):
+        selected, scored, count = _evaluate(boxes, scores, most, iou_threshold, score_threshold, None, attrs)
+        rows = room(TensorType("f32", boxes.shape), TensorType("f32", scores.shape), attrs["limit"])
+        missing = ((0, int(rows) - len(selected)), (0, 0))  # type: ignore[arg-type]
+        return (
+            np.pad(selected, missing, constant_values=-1),
+            np.pad(scored.astype(np.float32), missing, constant_values=-1),
+            count,
+        )
+
+
+def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
+    """How many rows a PaddedNMS has: exactly as many as there can be, at most `limit` (-1: any) in a class."""
+    if boxes.shape is None or scores.shape is None:
+        return ANY
+    each = boxes.shape[1]
+    if limit >= 0:
+        low, high = bounds(each)
+        each = dim(min(low, limit), limit if high is None else min(high, limit))
+    rows: Dim = each
+    for d in scores.shape[:2]:
+        rows = rows * d
+    return rows
+
+
+@op("FirstRows", internal=True)
+class FirstRows:
+    """The first `count` rows of the data."""
+
+    def infer(data, count):
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        rows = dim(0, bounds(data.shape[0])[1])
+        known = known_scalar(count, "count")
+        return TensorType(data.dtype, (rows if known is None else known, *data.shape[1:]))
+
+    def ref(data, count):
+        return data[: int(count.reshape(-1)[0])]
+
+    def samples(rng, dtype="f32"):
+        for many, count in ((5, 3), (4, 0), (3, 3)):
+            yield [rng.random((many, 3)).astype(np.float32), np.array([count])], {}

@@ -1,0 +1,144 @@
+"""Operations of detection networks against the real OpenVINO's CPU device, with attributes drawn at random."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+import openvino.opset9 as real9
+import openvino.opset15 as real15
+import pytest
+
+import ovjit as ov
+from tests.oracle import assert_same
+
+SEED = 202
+
+
+def model_of(node, parameters):
+    return openvino.Model(node.outputs(), parameters)
+
+
+def boxes_of(rng, images, many, side=10.0):
+    middle, size = rng.uniform(0, side, (images, many, 2)), rng.uniform(0.3, side / 2, (images, many, 2))
+    return np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("sort", [True, False])
+def test_non_max_suppression_of_random_boxes(sort):
+    rng = np.random.default_rng(SEED)
+    for round in range(12):
+        images, classes, many = int(rng.integers(1, 3)), int(rng.integers(1, 5)), int(rng.integers(1, 150))
+        boxes = boxes_of(rng, images, many)
+        scores = rng.random((images, classes, many)).astype(np.float32)
+        if round % 3 == 0:
+            scores = np.round(scores, 1)
+        sigma = 0.5 if round % 4 == 3 else 0.0
+        limits = [
+            np.int64(rng.integers(1, 60)),
+            *(np.float32(v) for v in (rng.random(), rng.random() / 2, sigma)),
+        ]
+        parameters = [real9.parameter(list(a.shape), np.float32) for a in (boxes, scores)]
+        kind = str(rng.choice(["i32", "i64"]))
+        node = real9.non_max_suppression(
+            *parameters, *limits, sort_result_descending=sort, output_type=kind, box_encoding="corner"
+        )
+        where = f"seed {SEED} round {round}: {boxes.shape} {scores.shape} {limits}"
+        assert_same(model_of(node, parameters), [boxes, scores], where)
+
+
+def test_non_max_suppression_runs_natively():
+    """All but the cutting off; with limits that are known only when it runs, and open shapes."""
+    boxes = ov.opset9.parameter(ov.PartialShape([1, -1, 4]), np.float32)
+    scores = ov.opset9.parameter(ov.PartialShape([1, -1, -1]), np.float32)
+    most = ov.opset9.parameter([], np.int64)
+    node = ov.opset9.non_max_suppression(boxes, scores, most, np.float32(0.5), np.float32(0.1))
+    compiled = ov.Core().compile_model(
+        ov.Model(node.outputs(), [boxes, scores, most]), "CPU", {"PERF_COUNT": True}
+    )
+    request = compiled.create_infer_request()
+    rng = np.random.default_rng(SEED)
+    real = real9.non_max_suppression
+    for many, classes, limit in ((100, 2, 5), (17, 1, 100), (3, 4, 0), (0, 2, 4), (1000, 1, 200)):
+        b, s = boxes_of(rng, 1, many, 40.0), rng.random((1, classes, many)).astype(np.float32)
+        results = request.infer([b, s, np.array(limit)])
+        if not limit or not many:
+            assert [r.shape for r in results.to_tuple()] == [(0, 3), (0, 3), (1,)]
+            continue
+        parameters = [real9.parameter(list(a.shape), np.float32) for a in (b, s)]
+        made = real(*parameters, np.int64(limit), np.float32(0.5), np.float32(0.1), np.float32(0))
+        want = openvino.Core().compile_model(model_of(made, parameters), "CPU")([b, s])
+        for i in range(3):
+            np.testing.assert_allclose(results[i], want[i], rtol=1e-6)
+    kinds = {row.node_type: row.exec_type for row in request.get_profiling_info()}
+    assert kinds["PaddedNMS"] != "ref_numpy", kinds
+
+
+def test_non_max_suppression_of_hostile_values():
+    """NaN, infinities and boxes without area give rows that name boxes there are, and never crash."""
+    rng = np.random.default_rng(SEED)
+    hostile = np.array([np.nan, np.inf, -np.inf, 0, -1, 1e38, -1e38, 1], np.float32)
+    for encoding in ("corner", "center"):
+        boxes = ov.opset9.parameter([2, 50, 4], np.float32)
+        scores = ov.opset9.parameter([2, 3, 50], np.float32)
+        limits = [ov.opset9.parameter([], t) for t in (np.int64, np.float32, np.float32)]
+        node = ov.opset9.non_max_suppression(boxes, scores, *limits, box_encoding=encoding)
+        compiled = ov.Core().compile_model(ov.Model(node.outputs(), [boxes, scores, *limits]), "CPU")
+        for round in range(30):
+            b, s = rng.choice(hostile, (2, 50, 4)), rng.choice(hostile, (2, 3, 50))
+            most = np.array(rng.choice([-5, 0, 3, 2**62]))
+            thresholds = [rng.choice(hostile), rng.choice(hostile)]
+            rows = compiled([b, s, most, *map(np.array, thresholds)])[0]
+            assert ((rows >= 0) & (rows < [2, 3, 50])).all(), f"{encoding} seed {SEED} round {round}"
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_roi_align_of_random_regions(last):
+    rng = np.random.default_rng(SEED)
+    for round in range(16):
+        n, c = int(rng.integers(1, 4)), int(rng.choice([1, 3, 16, 33]))
+        h, w, many = (int(v) for v in rng.integers(2, 15, 3))
+        x = rng.standard_normal((n, h, w, c) if last else (n, c, h, w)).astype(np.float32)
+        rois = boxes_of(rng, 1, many, 20.0)[0]
+        batches = rng.integers(0, n, many).astype(np.int32)
+        parameters = [real9.parameter(list(a.shape), a.dtype) for a in (x, rois, batches)]
+        source = real9.transpose(parameters[0], np.array([0, 3, 1, 2])) if last else parameters[0]
+        attrs = [int(rng.integers(1, 6)), int(rng.integers(1, 6)), int(rng.integers(0, 4)), 0.7]
+        mode, aligned = (
+            ("avg", "max")[round % 2],
+            ("asymmetric", "half_pixel_for_nn", "half_pixel")[round % 3],
+        )
+        node = real9.roi_align(source, *parameters[1:], *attrs, mode, aligned)
+        where = f"seed {SEED} round {round}: {x.shape} {rois.tolist()} {attrs} {mode} {aligned}"
+        kinds = assert_same(model_of(node, parameters), [x, rois, batches], where, atol=2e-4, rtol=2e-4)
+        assert "ref_numpy" not in kinds
+
+
+def test_rotated_regions():
+    rng = np.random.default_rng(SEED)
+    for round in range(8):
+        x = rng.standard_normal((2, 5, 9, 11)).astype(np.float32)
+        rois = np.concatenate(
+            [rng.uniform(0, 10, (6, 2)), rng.uniform(0.5, 8, (6, 2)), rng.uniform(-7, 7, (6, 1))], 1
+        ).astype(np.float32)
+        batches = rng.integers(0, 2, 6).astype(np.int64)
+        parameters = [real15.parameter(list(a.shape), a.dtype) for a in (x, rois, batches)]
+        node = real15.roi_align_rotated(*parameters, 3, 2, round % 3, 0.8, bool(round % 2))
+        kinds = assert_same(
+            model_of(node, parameters), [x, rois, batches], f"round {round}", atol=3e-4, rtol=3e-4
+        )
+        assert "ref_numpy" not in kinds
+
+
+@pytest.mark.parametrize(("batch", "size", "message"), [(2, 1, "out of range"), (-1, 1, "out of range"),
+                                                        (0, 1e30, "too large")])  # fmt: skip
+def test_regions_out_of_range_are_refused(batch, size, message):
+    x, rois = ov.opset9.parameter([2, 3, 4, 4], np.float32), ov.opset9.parameter([1, 4], np.float32)
+    batches = ov.opset9.parameter([1], np.int32)
+    node = ov.opset9.roi_align(x, rois, batches, 2, 2, 0, 1.0, "avg")
+    compiled = ov.Core().compile_model(ov.Model([node], [x, rois, batches]), "CPU")
+    box = np.array([[0, 0, size, size]], np.float32)
+    with pytest.raises(RuntimeError, match=message):
+        compiled([np.ones((2, 3, 4, 4), np.float32), box, np.array([batch], np.int32)])
+    box = np.array([[np.nan, 0, np.inf, -np.inf]], np.float32)
+    answer = compiled([np.ones((2, 3, 4, 4), np.float32), box, np.array([1], np.int32)])[0]
+    assert np.isfinite(answer).all()
