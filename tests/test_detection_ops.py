@@ -1,4 +1,4 @@
-"""Operations of detection networks against the real OpenVINO's CPU device, with attributes drawn at random."""
+"""Operations of detection networks against the real OpenVINO, with attributes drawn at random."""
 
 from __future__ import annotations
 

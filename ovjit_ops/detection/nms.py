@@ -312,7 +312,7 @@ class PaddedNMS:
 
 
 def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
-    """How many rows a PaddedNMS has: exactly as many as there can be, at most `limit` (-1: any) in a class."""
+    """How many rows a PaddedNMS has: as many as there can be, at most `limit` (-1: any) in a class."""
     if boxes.shape is None or scores.shape is None:
         return ANY
     each = boxes.shape[1]
