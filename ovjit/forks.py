@@ -50,6 +50,20 @@ def _after_fork() -> None:
 _OURS = ("ovjit", "ovjit_ops", "numba", "llvmlite", "numpy", "ml_dtypes", "onnx")
 
 
+def _before_fork() -> None:
+    """Wait for imports. Modules that are imported ask for loggers, and `logging`, when it was imported after
+    this module, holds its lock over a fork and has taken it already: it is lent to them meanwhile."""
+    lock = getattr(sys.modules.get("logging"), "_lock", None)
+    if lock is None or not lock._is_owned():
+        _finish_imports()
+        return
+    lock.release()
+    try:
+        _finish_imports()
+    finally:
+        lock.acquire()
+
+
 def _finish_imports() -> None:
     from importlib import import_module
 
@@ -84,4 +98,4 @@ def _mine() -> set[str]:
 
 if hasattr(os, "register_at_fork"):
     # registered before all others of ovjit, and so called last, when their locks are held
-    os.register_at_fork(before=_finish_imports, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -32,7 +32,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.frontends.ir.subgraphs import port_map_lines
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Interval, bounds
+from ovjit.graph.shapes import Interval
 
 #: Constants start at multiples of this, so that a mapped file needs no copies.
 ALIGNMENT = 64
@@ -288,13 +288,9 @@ def _port(number: int, type: TensorType, names: set[str], notes: str = "") -> st
     if not type.shape and not notes:
         return head + " />\n"
     shape = type.shape or ()
-    dims = (d if not isinstance(d, Interval) else -1 if bounds(d) == (0, None) else _range(d) for d in shape)
+    dims = (-1 if isinstance(d, Interval) else d for d in shape)  # OpenVINO's reader takes no ranges here
     lines = "".join(f"\t\t\t\t\t<dim>{d}</dim>\n" for d in dims) + notes
     return f"{head}>\n{lines}\t\t\t\t</port>\n"
-
-
-def _range(d: Interval) -> str:
-    return f"{d.lo or ''}..{'' if d.hi is None else d.hi}"
 
 
 def _names(names: set[str]) -> str:
