@@ -25,7 +25,7 @@ from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, T
 from ovjit.compiler.shape_values import concrete_types
 from ovjit.compiler.views import Layout
 from ovjit.graph.graph import Graph, Value, verify
-from ovjit.graph.op import all_ops
+from ovjit.graph.op import ops_with_rules
 
 log = logging.getLogger("ovjit")
 
@@ -45,7 +45,7 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
 
 def op_rules() -> list[simplify.Rule]:
     """The rewrite rules that operations bring along (option `rules` of their records)."""
-    return [rule for record in all_ops() for rule in record.rules]
+    return [rule for record in ops_with_rules() for rule in record.rules]
 
 
 def run_passes(graph: Graph) -> Graph:

@@ -16,14 +16,16 @@ one optional) and the attributes (keyword-only, annotated with one of the attrib
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.errors import ModelError
-from ovjit.graph import dtypes, shapes
+from ovjit.graph import dtypes, op_index, shapes
 
 #: Attribute types, by annotation name: how an attribute is read from text and checked.
 Int = int
@@ -116,6 +118,7 @@ class Op:
     ):
         self.name = name
         self.opset = opset
+        self.module = ""  # where it is registered
         self.infer = infer
         self.ref = ref
         self.lower = lower  # native lowering, None: runs as a host step
@@ -258,6 +261,9 @@ _FIELDS = frozenset(inspect.signature(Op.__init__).parameters) - {"self", "name"
 
 _REGISTRY: dict[str, dict[int, Op]] = {}
 _loaded = False
+_index: op_index.Index | None = None
+_found: set[str] = set()  # names whose modules are imported
+_tried = False  # to read the index
 #: Grows with every change of the registry: what is derived from it is good for one number.
 generation = 0
 
@@ -269,8 +275,17 @@ def register(record: Op) -> Op:
     if record.opset in versions:
         raise ValueError(f"{record!r} is registered already")
     versions[record.opset] = record
+    record.module = _module_being_run()
     generation += 1
     return record
+
+
+def _module_being_run() -> str:
+    """The module whose own lines led here, "" when a function did so later."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back  # type: ignore[assignment]
+    return "" if frame is None else frame.f_globals["__name__"]
 
 
 def unregister(record: Op) -> None:
@@ -303,8 +318,11 @@ def find_op(name: str, opset: int | None = None) -> Op:
 
     Raises ModelError for an unknown one.
     """
-    load_ops()
+    _import_op(name)
     versions = _REGISTRY.get(name)
+    if not versions:
+        load_ops()
+        versions = _REGISTRY.get(name)
     if not versions:
         import difflib
 
@@ -323,19 +341,53 @@ def all_ops() -> list[Op]:
     return [v[k] for _, v in sorted(_REGISTRY.items()) for k in sorted(v)]
 
 
+def ops_with_rules() -> list[Op]:
+    """Every operation that brings rewrite rules, by name and version."""
+    index = None if _loaded else _read_index()
+    if index is not None:
+        for module in index.rules:
+            importlib.import_module(module)
+        return [v[k] for _, v in sorted(_REGISTRY.items()) for k in sorted(v) if v[k].rules]
+    return [record for record in all_ops() if record.rules]
+
+
 def load_ops() -> None:
-    """Import every package of operations (entry-point group `ovjit.ops`), once."""
+    """Import every module of operations, and every package that has some (entry-point group `ovjit.ops`)."""
     global _loaded
     if _loaded:
         return
+    index = _read_index()
+    if not importlib.import_module(f"{op_index.PACKAGE}.everything").done:
+        return  # asked by a module of operations that is being imported
     _loaded = True
-    import importlib
-    from importlib.metadata import entry_points
+    if index is not None:
+        return
+    op_index.import_other_packages()
+    op_index.write_index(v[k] for v in _REGISTRY.values() for k in v)
 
-    importlib.import_module("ovjit_ops")
-    for entry in entry_points(group="ovjit.ops"):
-        if entry.value.partition(":")[0] != "ovjit_ops":
-            entry.load()
+
+def _import_op(name: str) -> None:
+    """Import what is needed to know all versions of an operation."""
+    if _loaded or name in _found:
+        return
+    index = _read_index()
+    if index is None:
+        load_ops()
+        return
+    for module in index.modules.get(name, ()):
+        importlib.import_module(module)
+    _found.add(name)
+
+
+def _read_index() -> op_index.Index | None:
+    """The index, read once; other packages' operations are imported then."""
+    global _index, _tried
+    if not _tried:
+        _tried = True
+        _index = op_index.read_index()
+        if _index is not None:
+            op_index.import_other_packages()
+    return _index
 
 
 def _annotation(parameter: inspect.Parameter, name: str) -> str:
