@@ -21,6 +21,7 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
+from ovjit.codegen.versions import code_digest, file_digest, versions
 
 log = logging.getLogger("ovjit")
 
@@ -90,7 +91,7 @@ class Kernel:
 
     def symbol(self, isa: Isa | None = None) -> str:
         isa = isa or host_isa()
-        intrinsics = _file_digest(self._intrinsics)
+        intrinsics = file_digest(self._intrinsics)
         return "ovjit_" + _digest(self.source, self.key, isa, intrinsics, debug.flag("OVJIT_JIT"))
 
     def intrinsics(self, isa: Isa) -> Mapping[str, Any] | None:
@@ -112,54 +113,6 @@ class Kernel:
 def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
     parts = [source, key, isa.name, *target(isa), *versions(), code_digest(), intrinsics, jit]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
-
-
-def _file_digest(function: Callable | None) -> str:
-    """A hash of the file that makes a kernel's own intrinsics."""
-    return "" if function is None else _hash_file(function.__code__.co_filename)
-
-
-@functools.cache
-def _hash_file(path: str) -> str:
-    try:
-        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-    except OSError:  # made in a notebook or from a zip archive: the key has to tell
-        return path
-
-
-@functools.cache
-def versions() -> tuple[str, str]:
-    """The versions of Numba and llvmlite, without importing Numba."""
-    return _installed("numba"), _installed("llvmlite")
-
-
-def _installed(package: str) -> str:
-    """A package's version, by the name of its metadata's folder: importing importlib.metadata takes 15 ms."""
-    from importlib.util import find_spec
-
-    spec = find_spec(package)
-    if spec is not None and spec.origin is not None:
-        site = pathlib.Path(spec.origin).parent.parent
-        found = [f.name for f in site.glob(f"{package}-*.dist-info")]
-        if len(found) == 1:
-            return found[0][len(package) + 1 : -len(".dist-info")]
-    from importlib.metadata import version
-
-    return version(package)
-
-
-@functools.cache
-def code_digest() -> str:
-    """A hash of the code generators themselves: another ovjit makes other kernels from the same text.
-
-    Every module of `ovjit.codegen` and `ovjit.tiles` is in it, so that a new one cannot be forgotten.
-    """
-    here = pathlib.Path(__file__).parent
-    digest = hashlib.sha256()
-    for folder in (here, here.parent / "tiles"):
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 #: How many kernels this process has compiled and taken from the cache: {"compiled": 0, "cached": 0}.

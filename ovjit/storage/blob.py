@@ -145,7 +145,7 @@ def key_of(settings: Mapping[str, Any]) -> bytes:
 def machine() -> dict[str, str]:
     """What object code depends on: versions, code generators, the CPU, and switches that change code."""
     from ovjit.codegen.cpu.isa import host_isa, target
-    from ovjit.codegen.kernel import code_digest, versions
+    from ovjit.codegen.versions import code_digest, versions
 
     isa = host_isa()
     cpu, features = target(isa)

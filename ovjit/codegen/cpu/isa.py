@@ -6,6 +6,7 @@ The instruction set follows the host's CPU; `OVJIT_ISA` (avx512, avx2, generic) 
 from __future__ import annotations
 
 import functools
+import hashlib
 from typing import NamedTuple
 
 from ovjit import debug
@@ -31,12 +32,45 @@ ISAS = {
 
 @functools.cache
 def host_cpu() -> tuple[str, str]:
-    """LLVM's name of the CPU and its feature string ("+avx2,-avx512f,...")."""
+    """LLVM's name of the CPU and its feature string ("+avx2,-avx512f,...").
+
+    Kept in the kernel cache for this CPU and this llvmlite, which is not imported then.
+    """
+    from ovjit.storage.cache import default_cache
+
+    record = _record_name()
+    known = default_cache().get(record) if record else None
+    if known is not None:
+        name, _, text = known.decode().partition("\n")
+        return name, text
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
     text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
-    return llvm.get_host_cpu_name(), text
+    name = llvm.get_host_cpu_name()
+    if record:
+        default_cache().put(record, f"{name}\n{text}".encode(), {"name": "what LLVM says of this CPU"})
+    return name, text
+
+
+def _record_name() -> str | None:
+    """The name under which the cache keeps what LLVM says of this CPU: by all that the system says of it.
+
+    None where the system says nothing.
+    """
+    from ovjit.codegen.versions import installed
+
+    said = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            lines = file.read(1 << 14).split(b"\n\n")[0].decode().splitlines()
+    except (OSError, ValueError):
+        return None
+    cpu = {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
+    if not all(cpu.get(name) for name in said):
+        return None
+    identity = "\0".join([installed("llvmlite"), *(cpu[name] for name in said)])
+    return "cpu_" + hashlib.sha256(identity.encode()).hexdigest()[:40]
 
 
 @functools.cache

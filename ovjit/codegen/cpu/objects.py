@@ -1,11 +1,15 @@
-"""Load object code into this process and hand out addresses, with llvmlite alone."""
+"""Load object code into this process and hand out addresses: by ovjit's own loader, or llvmlite."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 from collections.abc import Callable
 
+from ovjit.codegen.cpu import elf
+
+log = logging.getLogger("ovjit")
 lock = threading.RLock()  # also held over a fork
 _engine = None
 _addresses: dict[str, int] = {}
@@ -24,7 +28,7 @@ def address_of(symbol: str) -> int | None:
 def entry_address(symbol: str, name: str) -> int:
     """The address of the function `name` in the loaded object of `symbol`."""
     with lock:
-        return _function_address(entry(symbol, name))
+        return _addresses.get(entry(symbol, name)) or _function_address(entry(symbol, name))
 
 
 def load(symbol: str, code: bytes) -> int:
@@ -36,6 +40,14 @@ def load(symbol: str, code: bytes) -> int:
         known = _addresses.get(symbol)
         if known is not None:
             return known
+        try:
+            found = elf.load_object(code)
+        except elf.Refused as reason:
+            log.debug("llvmlite loads %s: %s", symbol, reason)
+        else:
+            if symbol in found:
+                _addresses.update(found)
+                return found[symbol]
         from llvmlite import binding as llvm
 
         engine = _execution_engine()

@@ -1,0 +1,182 @@
+"""Map the object code of kernels without llvmlite: x86-64 ELF objects as LLVM makes them of ovjit's text.
+
+One mapping for each object: its sections, then a jump for each function of the C library that it calls.
+Memory is written first and executable afterwards, never both. What is not known here raises `Refused`, and
+llvmlite loads it; importing it takes as long as all the rest of a small model's warm start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import os
+import struct
+import sys
+from typing import NamedTuple
+
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_RELOCATION = struct.Struct("<QQq")
+
+_RELOCATABLE, _X86_64 = 1, 62
+_PROGBITS, _SYMTAB, _RELA, _NOBITS, _REL = 1, 2, 4, 8, 9
+_ALLOC, _WRITE, _TLS = 2, 1, 0x400
+_ABSOLUTE_64, _PC32, _PLT32 = 1, 2, 4
+_RESERVED = 0xFF00  # section numbers from here on are no sections
+_GLOBAL = 1
+_JUMP = b"\xff\x25\0\0\0\0"  # jmp *0(%rip), with the address behind it
+_JUMP_BYTES = 16
+_LARGEST = 1 << 28
+
+
+class Refused(Exception):
+    """The object has something that this loader does not know."""
+
+
+class _Section(NamedTuple):
+    name: int
+    kind: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    alignment: int
+    entry: int
+
+
+class _Symbol(NamedTuple):
+    name: int
+    info: int
+    other: int
+    section: int
+    value: int
+    size: int
+
+
+_kept: list[mmap.mmap] = []  # code is never unmapped: a plan, or a late worker, may still call it
+
+
+def load_object(code: bytes) -> dict[str, int]:
+    """The addresses of the object's global functions. Raises Refused."""
+    if not (sys.platform == "linux" and os.uname().machine == "x86_64" and sys.maxsize > 1 << 32):
+        raise Refused("another system")
+    try:
+        return _load(bytes(code))
+    except (struct.error, ArithmeticError, LookupError, ValueError, OSError) as error:
+        raise Refused(f"{type(error).__name__}: {error}") from error
+
+
+def _load(code: bytes) -> dict[str, int]:
+    sections = _sections(code)
+    place, size = _layout(sections)
+    table = next(s for s in (*sections, None) if s is None or s.kind == _SYMTAB)
+    if table is None:
+        raise Refused("no symbols")
+    symbols = [_Symbol(*fields) for fields in _SYMBOL.iter_unpack(_content(code, table))]
+    texts = _content(code, sections[table.link])
+    outside = {s.name for s in symbols[1:] if s.section == 0}
+    jumps = {name: size + _JUMP_BYTES * i for i, name in enumerate(sorted(outside))}
+    size = max(size + _JUMP_BYTES * len(jumps), 1)
+
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for number, at in place.items():
+        if sections[number].kind != _NOBITS:
+            memory[at : at + sections[number].size] = _content(code, sections[number])
+    for name, at in jumps.items():
+        jump = _JUMP + struct.pack("<Q", _external(_text(texts, name)))
+        memory[at : at + len(jump)] = jump
+
+    def address(symbol: _Symbol) -> int:
+        if symbol.section == 0:
+            return base + jumps[symbol.name]
+        return base + place[symbol.section] + symbol.value
+
+    for section in sections:
+        if section.kind == _REL:
+            raise Refused("relocations without addends")
+        if section.kind == _RELA and section.info in place:
+            for offset, info, addend in _RELOCATION.iter_unpack(_content(code, section)):
+                if not 0 <= offset <= sections[section.info].size - 4:
+                    raise Refused("a relocation outside of its section")
+                at = place[section.info] + offset
+                target = address(symbols[info >> 32]) + addend
+                kind = info & 0xFFFFFFFF
+                if kind in (_PC32, _PLT32):
+                    struct.pack_into("<i", memory, at, target - (base + at))
+                elif kind == _ABSOLUTE_64 and offset <= sections[section.info].size - 8:
+                    struct.pack_into("<Q", memory, at, target)
+                else:
+                    raise Refused(f"a relocation of kind {kind}")
+    if _libc().mprotect(base, (size + mmap.PAGESIZE - 1) & -mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise Refused("memory may not be made executable")
+    _kept.append(memory)
+    return {_text(texts, s.name): address(s) for s in symbols if s.info >> 4 == _GLOBAL and s.section}
+
+
+def _sections(code: bytes) -> list[_Section]:
+    ident, kind, machine, _, _, _, start, _, _, _, _, each, count, _ = _HEADER.unpack_from(code)
+    if ident[:6] != b"\x7fELF\x02\x01" or (kind, machine, each) != (_RELOCATABLE, _X86_64, _SECTION.size):
+        raise Refused("no x86-64 object")
+    return [_Section(*_SECTION.unpack_from(code, start + i * each)) for i in range(count)]
+
+
+def _layout(sections: list[_Section]) -> tuple[dict[int, int], int]:
+    """section number -> where it goes, and the size of all."""
+    place: dict[int, int] = {}
+    size = 0
+    for number, section in enumerate(sections):
+        # tables for unwinding are of another kind: kernels throw nothing
+        if section.flags & _ALLOC and section.size and section.kind in (_PROGBITS, _NOBITS):
+            if section.flags & (_WRITE | _TLS) or section.alignment > mmap.PAGESIZE:
+                raise Refused("a section that is written to")
+            align = max(section.alignment, 1)
+            place[number] = (size + align - 1) // align * align
+            size = place[number] + section.size
+            if size > _LARGEST:
+                raise Refused("too large")
+    return place, (size + _JUMP_BYTES - 1) & -_JUMP_BYTES
+
+
+def _content(code: bytes, section: _Section) -> bytes:
+    content = code[section.offset : section.offset + section.size]
+    if len(content) != section.size:
+        raise Refused("a section outside of the object")
+    return content
+
+
+def _text(texts: bytes, at: int) -> str:
+    return texts[at : texts.index(b"\0", at)].decode()
+
+
+@functools.cache
+def _libraries() -> tuple[ctypes.CDLL, ...]:
+    out = [ctypes.CDLL(None)]
+    try:
+        out.append(ctypes.CDLL("libm.so.6"))
+    except OSError:
+        pass  # other C libraries have its functions themselves
+    return tuple(out)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    libc = _libraries()[0]
+    libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return libc
+
+
+def _external(name: str) -> int:
+    """The address of a function of the C library."""
+    for library in _libraries():
+        try:
+            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        except AttributeError:
+            continue
+        if address:
+            return address
+    raise Refused(f"the function {name} is in no library")

@@ -1,0 +1,90 @@
+"""What machine code depends on besides a kernel's text: versions, and the code generators themselves."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pathlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+
+@functools.cache
+def versions() -> tuple[str, str]:
+    """The versions of Numba and llvmlite, without importing Numba."""
+    return installed("numba"), installed("llvmlite")
+
+
+@functools.cache
+def installed(package: str) -> str:
+    """A package's version, by the name of its metadata's folder: importing importlib.metadata takes 15 ms."""
+    spec = find_spec(package)
+    if spec is not None and spec.origin is not None:
+        site = pathlib.Path(spec.origin).parent.parent
+        found = [f.name for f in site.glob(f"{package}-*.dist-info")]
+        if len(found) == 1:
+            return found[0][len(package) + 1 : -len(".dist-info")]
+    from importlib.metadata import version
+
+    return version(package)
+
+
+
+
+@functools.cache
+def code_digest() -> str:
+    """A hash of the code generators themselves: another ovjit makes other kernels from the same text.
+
+    Every module of `ovjit.codegen` and `ovjit.tiles` is in it, so that a new one cannot be forgotten.
+    """
+    digest = hashlib.sha256()
+    for package in ("ovjit.codegen", "ovjit.tiles"):
+        for name, content in sorted(_modules(package)):
+            digest.update(name.encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+def _modules(package: str) -> Iterator[tuple[str, bytes]]:
+    """(file name, content) of every module in a package and its packages, in a zip archive as well."""
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None
+    folder = pathlib.Path(spec.origin).parent
+    if folder.is_dir():
+        for path in folder.rglob("*.py"):
+            yield path.name, path.read_bytes()
+        return
+    yield "__init__.py", _read(spec.loader, spec.origin)
+    for _, name, is_package in pkgutil.iter_modules(spec.submodule_search_locations):
+        if is_package:
+            yield from _modules(f"{package}.{name}")
+        else:
+            module = find_spec(f"{package}.{name}")
+            assert module is not None and module.origin is not None
+            yield f"{name}.py", _read(module.loader, module.origin)
+
+
+def _read(loader: Any, path: str) -> bytes:
+    if not hasattr(loader, "get_data"):
+        raise ImportError(f"{path} can't be read, so nobody can tell which kernels of the cache are its")
+    return loader.get_data(path)
+
+
+def file_digest(function: Callable | None) -> str:
+    """A hash of the file that makes a kernel's own intrinsics."""
+    if function is None:
+        return ""
+    return _hash_file(function.__code__.co_filename, function.__globals__.get("__loader__"))
+
+
+@functools.cache
+def _hash_file(path: str, loader: Any) -> str:
+    try:
+        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    except OSError:
+        pass
+    try:
+        return hashlib.sha256(_read(loader, path)).hexdigest()
+    except (OSError, ImportError):  # made in a notebook: the key has to tell
+        return path
