@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -89,12 +90,14 @@ _COPY_TYPES = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 _COPY_RANK = 5
 
 
+@functools.cache
 def copy_kernel(itemsize: int) -> Kernel:
     """Copies elements of 1, 2, 4 or 8 bytes between any strides."""
     dtype = _COPY_TYPES[itemsize]
     return elementwise_kernel(f"copy_{dtype}", Body([dtype], [dtype], [], ["x0"]), "v", _COPY_RANK)
 
 
+@functools.cache
 def fill_kernel(itemsize: int) -> Kernel:
     """Writes zeros of 1, 2, 4 or 8 bytes."""
     dtype = _COPY_TYPES[itemsize]

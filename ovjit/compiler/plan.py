@@ -53,7 +53,7 @@ class Step:
     def __init__(
         self,
         kernel: Kernel | None,
-        args: list[Any],
+        args: Sequence[Any],
         chunks: int,
         name: str,
         type: str,
@@ -530,6 +530,8 @@ class Planner:
         plan.scratch_size = _align(self.scratch + 4096)
         plan.scratch_offset = _align(plan.arena_size)
         plan.words = [_resolve(step.args) for step in self.steps]
+        for step in self.steps:
+            step.args = ()  # the words say it all; a plan is kept for every shape
         work = sum(s.flops + s.bytes for s in self.steps if s.control is None)  # bodies tell for themselves
         plan.parallel = work > PARALLEL_WORK
         plan.output_shapes = [self.shape(v) for v in self.outputs]
@@ -728,7 +730,7 @@ def _is_plain(layout: Layout, shape: Sequence[int]) -> bool:
     ]
 
 
-def _resolve(args: list[Any]) -> list[int]:
+def _resolve(args: Sequence[Any]) -> list[int]:
     out: list[int] = []
     for arg in args:
         if isinstance(arg, Ptr):

@@ -43,6 +43,13 @@ _SLICE = 100_000_000
 _FOREVER = 1 << 62
 
 
+#: The tables that a model keeps for the shapes it has met take about so much memory; the least recently used
+#: ones are made anew when they are met again.
+TABLE_BYTES = 128 << 20
+#: What a step of a plan takes beside its arguments, about.
+STEP_BYTES = 320
+
+
 class Row(NamedTuple):
     """One row of a profile. `names` are the model's nodes that the step stands for."""
 
@@ -93,6 +100,10 @@ class Table:
         self.in_python = bool(self.host) or plan.taps is not None or plan.composite is not None
         self.data = aligned_bytes(max(plan.data.size, 1))
         self.data[: plan.data.size] = plan.data
+        plan.data = self.data[: plan.data.size]
+        #: About what it keeps in memory, its plan included.
+        self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES * (1 + len(steps))
+        self.bytes += sum(table.bytes for tables in self.bodies.values() for table in tables)
 
 
 class Executable:
@@ -134,6 +145,7 @@ class Executable:
         self.pool = streams.pool_for(self.streams, self.threads * self.streams)
         self.profiling = bool(config.get("PERF_COUNT"))
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
+        self._table_bytes = 0
         self._stages: dict[bytes, Any] = {}
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
         self._lock = ForkLock()
@@ -171,10 +183,16 @@ class Executable:
         table = Table(plan, self.addresses)
         if debug.level() >= debug.PLANS:
             debug.show_plan(table.plan)
+        if not self.static:
+            plan.words = []  # for export alone, which has the plan of static shapes only
         with self._lock:
+            before = self._tables.pop(shapes, None)
             self._tables[shapes] = table
-            while len(self._tables) > self._capacity:
-                self._tables.popitem(last=False)
+            self._table_bytes += table.bytes - (0 if before is None else before.bytes)
+            while len(self._tables) > self._capacity or (
+                self._table_bytes > TABLE_BYTES and len(self._tables) > 1
+            ):
+                self._table_bytes -= self._tables.popitem(last=False)[1].bytes
         return table
 
     def _staged(self, cut: Any) -> Any:
