@@ -21,6 +21,7 @@ from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
+from ovjit.compiler.passes.quantization import quantize_graph
 from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.shape_values import concrete_types
 from ovjit.compiler.views import Layout
@@ -31,6 +32,7 @@ log = logging.getLogger("ovjit")
 
 #: name -> pass, in order.
 PIPELINE: dict[str, Callable[[Graph], Graph]] = {
+    "quantize": quantize_graph,
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),

@@ -49,7 +49,7 @@ class Node:
     `name` is the friendly name; `origins` are the friendly names of the model's nodes it stands for.
     """
 
-    __slots__ = ("attrs", "inputs", "name", "op", "origins", "outputs")
+    __slots__ = ("attrs", "inputs", "lowered", "name", "op", "origins", "outputs")
 
     def __init__(
         self,
@@ -59,7 +59,11 @@ class Node:
         name: str,
         types: Iterable[TensorType],
         origins: Iterable[str] | None = None,
+        lowered: bool = False,
     ):
+        #: True where tensors are stored in other types than the operation's record knows of: what it calls
+        #: f32 may be halves or 8-bit integers, and its outputs have the types that are given.
+        self.lowered = lowered
         self.op = op
         self.inputs = tuple(inputs)
         self.attrs = dict(attrs)
@@ -121,8 +125,10 @@ class Builder:
         name: str | None = None,
         origins: Iterable[str] | None = None,
         types: Iterable[TensorType] | None = None,
+        lowered: bool = False,
     ) -> Node:
-        """Append a node. `types` skips inference. Raises ModelError naming the node when it is invalid."""
+        """Append a node. `types` skips inference; `lowered`: see `Node`. Raises ModelError naming the node
+        when it is invalid."""
         record = find_op(op) if isinstance(op, str) else op
         name = self._unique(name or record.name)
         try:
@@ -131,7 +137,7 @@ class Builder:
                 types = record.infer_types([v.type for v in inputs], checked)
         except ModelError as error:
             raise ModelError(f"node {name!r} ({record.name}-{record.opset}): {error}") from error
-        node = Node(record, inputs, checked, name, types, origins)
+        node = Node(record, inputs, checked, name, types, origins, lowered)
         self.nodes.append(node)
         if record.name == "Parameter":
             self.inputs.append(node.output)
@@ -182,17 +188,16 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
     return builder.finish((new[v] for v in graph.outputs), (new[v] for v in graph.inputs))
 
 
-def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
-    """The types of a node's outputs for other types of its inputs. Raises ModelError.
+#: What a lowered node may have in the place of f32.
+STORED = dtypes.HALVES | {"u8", "i8"}
 
-    Of a lowered node (`compiler.passes.precision`) some tensors of f32 are stored as halves, which its
-    operation need not know of.
-    """
-    stored = {t.dtype for t in inputs} & dtypes.HALVES
-    if not stored or all(v.dtype in stored for v in node.outputs) and all(t.dtype != "f32" for t in inputs):
+
+def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
+    """The types of a node's outputs for other types of its inputs. Raises ModelError."""
+    if not node.lowered:
         return node.op.infer_types(inputs, node.attrs)
-    upcast = [TensorType("f32", t.shape, t.value) if t.dtype in stored else t for t in inputs]
-    found = node.op.infer_types(upcast, node.attrs)
+    known = [TensorType("f32", t.shape, t.value) if t.dtype in STORED else t for t in inputs]
+    found = node.op.infer_types(known, node.attrs)
     return tuple(TensorType(v.dtype, t.shape, t.value) for v, t in zip(node.outputs, found, strict=True))
 
 
@@ -201,8 +206,12 @@ def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
     same = all(
         a.type == b.type and a.type.value is b.type.value for a, b in zip(node.inputs, inputs, strict=True)
     )
-    types = [v.type for v in node.outputs] if same else None
-    return builder.add(node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types)
+    types: Iterable[TensorType] | None = [v.type for v in node.outputs] if same else None
+    if types is None and node.lowered:
+        types = infer_outputs(node, [v.type for v in inputs])
+    return builder.add(
+        node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types, lowered=node.lowered
+    )
 
 
 def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> Iterator[Any]:

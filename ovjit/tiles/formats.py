@@ -80,6 +80,11 @@ U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",))
 FORMATS = (F32, BF16, U8I8)
 
 
+def product_format(a: str, w: str) -> Format | None:
+    """The format in which this CPU multiplies elements of these types, None where it has none."""
+    return find_format(a, w, host_isa())
+
+
 def float_types() -> tuple[str, ...]:
     """The floating-point types that products are not upcast from: those that this CPU has a format for, and
     those that are computed as they are."""

@@ -19,7 +19,7 @@ from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.tiles.driver import ROWS, tile_kernel
-from ovjit.tiles.formats import F32, WORD, Format, find_format
+from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 
@@ -62,7 +62,7 @@ class Tiled(Lowering):
         super().__init__(group)
         self.isa = host_isa()
         self.out = group.last.output
-        form = find_format(self.data.dtype, self.weight_type, self.isa)
+        form = product_format(self.data.dtype, self.weight_type)
         assert form is not None  # whoever lowers has asked `tile_format`
         self.form = form
         skip = self._take_bias()
@@ -107,14 +107,15 @@ class Tiled(Lowering):
             return 0
         other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
         array = other.constant
-        if array is None or self.form.acc != "f32" or other.dtype not in ("f32", "bf16"):
+        kept = ("f32", "bf16") if self.form.acc == "f32" else (self.form.acc,)
+        if array is None or other.dtype not in kept:
             return 0
         rank = len(value.shape)
         shape = (1,) * (rank - array.ndim) + array.shape
         channels = self.groups * self.outs
         if any(d != 1 for a, d in enumerate(shape) if a != self.channel_axis % rank):
             return 0
-        self.bias = np.broadcast_to(array.reshape(-1).astype(np.float32), (channels,))
+        self.bias = np.broadcast_to(array.reshape(-1).astype(numpy_dtype(self.form.acc)), (channels,))
         return 1
 
     def _kind(self, value: Value) -> str:
@@ -290,4 +291,4 @@ class Tiled(Lowering):
 
 def tile_format(data: Value, weights: Value) -> Format | None:
     """The format in which this CPU multiplies such values, None where it has none."""
-    return find_format(data.dtype, weights.dtype, host_isa())
+    return product_format(data.dtype, weights.dtype)

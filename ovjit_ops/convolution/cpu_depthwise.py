@@ -25,7 +25,7 @@ PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
 
 
 def depthwise_kernel(
-    name: str, epilogue: Epilogue, window: tuple[int, int, int, int], pixels: int, dtype: str
+    name: str, epilogue: Epilogue, window: tuple[int, int, int, int], pixels: int, dtype: str, acc: str
 ) -> Kernel:
     kh, kw, sw, dw = window
     frame = Frame().pointers("x", "w", "b", "y")
@@ -34,7 +34,7 @@ def depthwise_kernel(
         if not operand.shared:
             frame.integers(f"e{n}_n", f"e{n}_h", f"e{n}_w")
     frame.integers("x_n", "x_i", "x_a", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "c", "rows", "per_chunk")
-    body = epilogue.body or Body(["f32"], [epilogue.out], [], ["x0"])
+    body = epilogue.body or Body([acc], [epilogue.out], [], ["x0"])
     lines, constants = body.source("")
     result = body.result_names(constants)[0]
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
@@ -66,13 +66,14 @@ def depthwise_kernel(
         step += [f"    acc{m} = first" for m in range(count)]
         for a in range(kh):
             for column in sorted({m * sw + b * dw for m in range(count) for b in range(kw)}):
-                step += [f"    v = loadm_{dtype}(p + {a} * x_a + {column} * x_w, left)"]
+                load = f"loadm_{dtype}(p + {a} * x_a + {column} * x_w, left)"
+                step += [f"    v = {load}" if acc == "f32" else f"    v = cast_f32({load})"]
                 for m in range(count):
                     b, rest = divmod(column - m * sw, dw)
                     if rest == 0 and 0 <= b < kw:
                         step += [f"    acc{m} = fma(v, w{a}_{b}, acc{m})"]
         for m in range(count):
-            step += [f"    x0 = acc{m}"]
+            step += [f"    x0 = acc{m}" if acc == "f32" else f"    x0 = trunc_int_{acc}(acc{m})"]
             for n, operand in enumerate(epilogue.operands):
                 if operand.kind == "pixel":
                     at = f"r{n} + (j + {m}) * e{n}_w + k * {SIZE[operand.dtype]}"
@@ -99,7 +100,9 @@ class Depthwise(TiledConvolution):
         sw = (self.attrs["strides"] or (1,))[-1]
         dw = (self.attrs["dilations"] or (1,))[-1]
         name = f"depthwise_{self.data.dtype}_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
-        return depthwise_kernel(name, self.epilogue, (kh, kw, sw, dw), PIXELS[self.isa.name], self.data.dtype)
+        return depthwise_kernel(
+            name, self.epilogue, (kh, kw, sw, dw), PIXELS[self.isa.name], self.data.dtype, self.form.acc
+        )
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)

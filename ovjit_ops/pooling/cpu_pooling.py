@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
+
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, channels_last
-from ovjit.graph.dtypes import FLOATS
+from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit_ops.common.windows import pool_window, resolve_pads
 
@@ -27,10 +29,12 @@ _GEOMETRY = "x_n x_h x_w y_n y_h y_w oh ow h w c kh kw sh sw dh dw ph pw eh ew r
 
 @functools.cache
 def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
-    """kind: "max" or "avg"; dtype: any of FLOATS. Small windows inside are unrolled: (0, 0) for large."""
+    """kind: "max" or "avg"; dtype: any of FLOATS, or bytes for "max". Small windows are unrolled where they
+    are inside; (0, 0) stands for large ones."""
     frame = Frame().pointers("x", "y").integers(*_GEOMETRY)
     size = SIZE[dtype]
-    first = "-float_inf" if kind == "max" else "0.0"
+    real = dtype in FLOATS
+    first = ("-float_inf" if real else str(np.iinfo(numpy_dtype(dtype)).min)) if kind == "max" else "0.0"
     combine = "max_" if kind == "max" else "add"
     scale = [] if kind == "max" else ["acc = div(acc, count)"]
     counting = [
@@ -168,10 +172,11 @@ def _strides(view: View) -> tuple[int, int, int]:
 
 
 def lower_pooling(group: Group) -> Lowering | None:
-    """Native for floating-point types, one or two spatial dimensions, indices unused."""
+    """Native for reals and the maximum of bytes, one or two spatial dimensions, indices unused."""
     anchor = group.anchor
     assert anchor is not None
     data = anchor.inputs[0]
-    if data.dtype not in FLOATS or len(data.shape) not in (3, 4) or 1 in group.used:
+    known = FLOATS if anchor.op.name == "AvgPool" else (*FLOATS, "u8", "i8")
+    if data.dtype not in known or len(data.shape) not in (3, 4) or 1 in group.used:
         return None
     return Pooling(group, "max" if anchor.op.name == "MaxPool" else "avg")

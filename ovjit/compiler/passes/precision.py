@@ -76,7 +76,7 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             if node.outputs[0].dtype != "f32" and all(v.dtype != low for v in inputs):
                 return None
             return b.add(
-                node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types
+                node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
             ).outputs
         wanted = low if node in computed or node.outputs[0] in lowered else "f32"
         given = [
@@ -85,7 +85,9 @@ def lower_precision(graph: Graph, low: str) -> Graph:
         ]
         if wanted == "f32":
             return copy_node(b, node, given).outputs
-        return b.add(node.op, given, node.attrs, name=node.name, origins=node.origins, types=types).outputs
+        return b.add(
+            node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
+        ).outputs
 
     made = rebuild(graph, visit)
     return _restored(made, [v.dtype for v in graph.outputs])

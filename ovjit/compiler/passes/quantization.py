@@ -1,0 +1,350 @@
+"""The quantization pass: graphs that say how they are quantized are computed in integers.
+
+In: the graph as it was read. FakeQuantize says between which reals, and in how many steps, a tensor is held;
+weights are integers with a scale for each output channel, or behind a FakeQuantize of their own. Out: the
+same graph, in which
+
+    Convolution(FakeQuantize(x), w)  ->  q = Quantize(x): u8;  Convolution(q, w: i8): i32;  * scale, in f32
+
+and what only moves or compares elements works on `q`. Every tensor that is quantized is known as
+`(q - zero) * scale`, which is written down as ordinary operations: whoever reads the real tensor reads them,
+in its own loop, and where nobody does they are gone. Sums of integers are exact, so that results differ from
+those of the graph as it was by the rounding of scales alone: a step of the quantization now and then.
+
+What has no exact form here stays as it is: ranges that differ by channel, more than 256 levels, zero points
+that are no whole number, weights that do not fit 8 bits. So does everything on a CPU without 8-bit dot
+products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import is_static
+from ovjit.tiles.formats import product_format
+from ovjit_ops.common.windows import resolve_pads
+
+#: How far from a whole number a zero point may be, in steps.
+NEARLY = 1e-2
+#: Operations that may read integers in the place of reals: those that give elements on as they are.
+MOVES = frozenset(
+    "Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice StridedSlice ShuffleChannels DepthToSpace "
+    "SpaceToDepth".split()
+)
+
+
+class Quantized(NamedTuple):
+    """A real tensor as (integers - zero) * scale; `zero` and `scale` are numbers."""
+
+    integers: Value
+    scale: float
+    zero: int
+
+
+class Weights(NamedTuple):
+    """Weights as integers * scale; `scale` has an element for each output channel."""
+
+    integers: np.ndarray
+    scale: np.ndarray
+
+
+def quantize_graph(graph: Graph) -> Graph:
+    """FakeQuantize, products -> Quantize, products of integers"""
+    if not any(map(_quantizes, graph.nodes)) or product_format("u8", "i8") is None:
+        return graph
+    return rebuild(graph, _Quantizer(graph).visit)
+
+
+def _quantizes(node: Node) -> bool:
+    """True for what bytes are made reals by, and for what says that reals are steps."""
+    if node.op.name == "Convert":
+        return node.output.dtype == "f32" and node.inputs[0].dtype in ("u8", "i8")
+    return node.op.name == "FakeQuantize"
+
+
+class _Quantizer:
+    """The visitor that remembers which reals are known as integers."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.uses = graph.uses()
+        self.known: dict[Value, Quantized] = {}
+
+    def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        name = node.op.name
+        if name == "FakeQuantize":
+            return self._fake_quantize(b, node, inputs)
+        if name in ("Convert", "Subtract", "Multiply"):
+            return self._arithmetic(b, node, inputs)
+        if not inputs or inputs[0] not in self.known:
+            return None
+        if name in ("Convolution", "GroupConvolution", "MatMul"):
+            return self._product(b, node, self.known[inputs[0]])
+        if name in MOVES or (name == "MaxPool" and not any(self.uses[v] for v in node.outputs[1:])):
+            return self._moved(b, node, inputs)
+        if name == "Concat":
+            return self._concat(b, node, inputs)
+        return None
+
+    def _arithmetic(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        """Convert(q), - zero, * scale: the node as it is, and what it is known as"""
+        found = self._known_as(b, node, inputs)
+        if found is None:
+            return None
+        out = copy_node(b, node, inputs).output
+        self.known[out] = found
+        return [out]
+
+    def _known_as(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Quantized | None:
+        x = inputs[0]
+        if node.output.dtype != "f32":
+            return None
+        if node.op.name == "Convert":
+            if x.constant is not None or x.shape is None:
+                return None
+            if x.dtype == "u8":
+                return Quantized(x, 1.0, 0)
+            return Quantized(_unsigned(b, node, x), 1.0, 128) if x.dtype == "i8" else None
+        if node.op.name == "Multiply" and x not in self.known:
+            x, inputs = inputs[1], inputs[::-1]
+        before, number = self.known.get(x), inputs[1].constant
+        if before is None or number is None or number.size != 1 or x.shape != node.output.shape:
+            return None
+        value = float(number.reshape(()))
+        if node.op.name == "Multiply":
+            return before._replace(scale=before.scale * value) if 0 < value < np.inf else None
+        steps = value / before.scale
+        return before._replace(zero=before.zero + round(steps)) if steps == round(steps) else None
+
+    def _fake_quantize(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        """FakeQuantize(x) -> (Quantize(x) - zero) * scale"""
+        x, levels = inputs[0], node.attrs["levels"]
+        limits = [v.constant for v in inputs[1:]]
+        if x.constant is not None or x.dtype != "f32" or x.shape is None or not 2 <= levels <= 256:
+            return None
+        if any(a is None or a.size != 1 for a in limits):
+            return None
+        low, high, out_low, out_high = (float(a.reshape(())) for a in limits if a is not None)
+        if not high > low or not out_high > out_low:
+            return None
+        scale, step = (out_high - out_low) / (levels - 1), (high - low) / (levels - 1)
+        zero, shift = -out_low / scale, -low / step
+        if abs(zero - round(zero)) > NEARLY or not 0 <= round(zero) <= levels - 1:
+            return None
+        whole = round(zero)
+        before = self.known.get(x)
+        if (
+            before is not None
+            and (before.scale, before.zero, step) == (scale, whole, scale)
+            and levels == 256
+        ):
+            return [x]  # already in these steps
+        shift = round(shift) if abs(shift - round(shift)) < NEARLY else shift
+        numbers = [b.constant(np.float32(1 / step)), b.constant(np.float32(shift))]
+        attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
+        made = b.add("Quantize", [x, *numbers], attrs, name=f"{node.name}/Quantize", origins=node.origins)
+        return [self._real(b, node, Quantized(made.output, scale, whole))]
+
+    def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
+        """(q - zero) * scale as nodes; who reads them reads the real tensor."""
+        attrs, origins = {"destination_type": "f32"}, node.origins
+        real = b.add("Convert", [quantized.integers], attrs, name=f"{node.name}/f32", origins=origins).output
+        if quantized.zero:
+            real = b.add("Subtract", [real, b.constant(np.float32(quantized.zero))], origins=origins).output
+        scale = b.constant(np.float32(quantized.scale))
+        real = b.add("Multiply", [real, scale], name=node.name, origins=origins).output
+        self.known[real] = quantized
+        return real
+
+    def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+        quantized = self.known[inputs[0]]
+        made = b.add(
+            node.op,
+            [quantized.integers, *inputs[1:]],
+            node.attrs,
+            name=f"{node.name}/u8",
+            origins=node.origins,
+        )
+        return [
+            self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v
+            for v in made.outputs
+        ]
+
+    def _concat(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        parts = [self.known.get(v) for v in inputs]
+        first = parts[0]
+        assert first is not None
+        if not all(p is not None and (p.scale, p.zero) == (first.scale, first.zero) for p in parts):
+            return None
+        integers = [p.integers for p in parts if p is not None]
+        made = b.add("Concat", integers, node.attrs, name=f"{node.name}/u8", origins=node.origins)
+        return [self._real(b, node, first._replace(integers=made.output))]
+
+    def _product(self, b: Builder, node: Node, data: Quantized) -> Sequence[Value] | None:
+        """Convolution((q - z) * s, w * t)  ->  (Convolution(q, w) - z * sum of w) * (s * t)"""
+        weights = quantized_weights(node)
+        out = node.output
+        if weights is None or out.shape is None or out.dtype != "f32":
+            return None
+        over = tuple(a for a in range(weights.integers.ndim) if a not in _output_axes(node))
+        if 255 * int(np.abs(weights.integers.astype(np.int64)).sum(axis=over).max()) >= 2**31:
+            return None  # sums might not fit
+        q, attrs, origins, name = data.integers, dict(node.attrs), node.origins, node.name
+        pads = _pads(node)
+        if pads is None:
+            return None
+        if data.zero and any(map(any, pads)):
+            if not 0 <= data.zero <= 255:
+                return None  # no byte stands for 0
+            q = _padded(b, node, data, pads)
+            attrs |= {
+                "pads_begin": (0,) * len(pads[0]),
+                "pads_end": (0,) * len(pads[0]),
+                "auto_pad": "explicit",
+            }
+        types = [TensorType("i32", out.shape)]
+        w = b.constant(weights.integers)
+        acc = b.add(
+            node.op, [q, w], attrs, name=f"{name}/i32", origins=origins, types=types, lowered=True
+        ).output
+        rank = len(out.shape)
+        axis = rank - 1 if node.op.name == "MatMul" else 1
+        shape = tuple(-1 if a == axis else 1 for a in range(rank))
+        if data.zero:
+            offset = -data.zero * weights.integers.sum(axis=over, dtype=np.int64)
+            constant = b.constant(offset.astype(np.int32).reshape(shape))
+            acc = b.add("Add", [acc, constant], name=f"{name}/zero", origins=origins).output
+        real = b.add(
+            "Convert", [acc], {"destination_type": "f32"}, name=f"{name}/f32", origins=origins
+        ).output
+        scale = (weights.scale * data.scale).astype(np.float32)
+        scales = b.constant(scale.reshape(()) if scale.size == 1 else scale.reshape(shape))
+        return b.add("Multiply", [real, scales], name=name, origins=origins).outputs
+
+
+def _unsigned(b: Builder, node: Node, x: Value) -> Value:
+    """i8 -> u8, 128 more: what the dot product of bytes takes."""
+    wide = b.add("Convert", [x], {"destination_type": "i32"}, name=f"{node.name}/i32", origins=node.origins)
+    moved = b.add("Add", [wide.output, b.constant(np.int32(128))], origins=node.origins).output
+    attrs = {"destination_type": "u8"}
+    return b.add("Convert", [moved], attrs, name=f"{node.name}/u8", origins=node.origins).output
+
+
+def _output_axes(node: Node) -> tuple[int, ...]:
+    """The axes of the weights that are output channels."""
+    if node.op.name == "MatMul":
+        rank = len(node.inputs[1].shape)
+        return (rank - 2 if node.attrs["transpose_b"] else rank - 1,)
+    return (0, 1) if node.op.name == "GroupConvolution" else (0,)
+
+
+def _pads(node: Node) -> tuple[Sequence[int], Sequence[int]] | None:
+    """The padding (begin, end) of a product; None where it hangs on a shape that is not known."""
+    if node.op.name == "MatMul":
+        return (), ()
+    extents, kernel = node.inputs[0].shape[2:], node.inputs[1].shape[-len(node.inputs[0].shape) + 2 :]
+    rank, attrs = len(extents), node.attrs
+    ones, zeros = (1,) * rank, (0,) * rank
+    if attrs["auto_pad"] in ("same_upper", "same_lower") and not is_static(extents):
+        return None
+    return resolve_pads(
+        attrs["auto_pad"], extents, kernel, attrs["strides"] or ones, attrs["dilations"] or ones,
+        attrs["pads_begin"] or zeros, attrs["pads_end"] or zeros,
+    )  # fmt: skip
+
+
+def _padded(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], Sequence[int]]) -> Value:
+    """The integers with their zero point around them: a halo holds 0."""
+    begin, end = (b.constant(np.array([0, 0, *p], np.int64)) for p in pads)
+    zero = b.constant(np.array(data.zero, np.uint8))
+    inputs, attrs = [data.integers, begin, end, zero], {"pad_mode": "constant"}
+    return b.add("Pad", inputs, attrs, name=f"{node.name}/Pad", origins=node.origins).output
+
+
+def quantized_weights(node: Node) -> Weights | None:
+    """The weights of a product as 8-bit integers with a scale for each output channel, None where they are
+    not.
+
+        [Multiply(] [Subtract(] Convert(integers) [, zero)] [, scale)]    as they are stored
+        FakeQuantize(reals, limits of each channel)                       as they are in memory
+    """
+    value = node.inputs[1]
+    if value.shape is None or (node.op.name == "MatMul" and len(value.shape) != 2):
+        return None
+    maker = value.node
+    found: tuple[np.ndarray, np.ndarray] | None = None
+    if maker.op.name == "FakeQuantize":
+        found = _from_fake_quantize(maker)
+    elif maker.op.name == "Multiply":
+        found = _from_integers(maker)
+    else:
+        whole = _integers(value)
+        found = None if whole is None else _bytes(whole, np.ones(()))
+    if found is None:
+        return None
+    integers, scale = found
+    kept = _output_axes(node)
+    each = tuple(d if a in kept else 1 for a, d in enumerate(integers.shape))
+    try:
+        full = scale if scale.size == 1 else np.broadcast_to(scale, each)
+    except ValueError:  # scales that differ within a channel
+        return None
+    return Weights(integers, full.reshape(-1).astype(np.float64))
+
+
+def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
+    x, low, high, out_low, out_high = (_constant(v) for v in maker.inputs)
+    levels = maker.attrs["levels"]
+    if x is None or low is None or high is None or out_low is None or out_high is None or levels > 256:
+        return None
+    x, low, high, out_low, out_high = (a.astype(np.float64) for a in (x, low, high, out_low, out_high))
+    if not (np.all(high > low) and np.all(out_high > out_low)):
+        return None
+    scale = (out_high - out_low) / (levels - 1)
+    zero = -out_low / scale
+    if np.any(np.abs(zero - np.rint(zero)) > NEARLY):
+        return None
+    steps = np.clip(np.rint((x - low) / ((high - low) / (levels - 1))), 0, levels - 1) - np.rint(zero)
+    return _bytes(steps, scale)
+
+
+def _from_integers(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
+    sides = [(_integers(v), _constant(w)) for v, w in (maker.inputs, maker.inputs[::-1])]
+    found = next(((i, s) for i, s in sides if i is not None and s is not None), None)
+    return None if found is None else _bytes(found[0], found[1].astype(np.float64))
+
+
+def _integers(value: Value) -> np.ndarray | None:
+    """The whole numbers of Convert(integers) or Subtract(Convert(integers), zero)."""
+    node = value.node
+    if node.op.name == "Subtract":
+        whole, zero = _integers(node.inputs[0]), _constant(node.inputs[1])
+        if whole is None or zero is None or np.any(zero != np.rint(zero.astype(np.float64))):
+            return None
+        return whole - zero.astype(np.float64)
+    if node.op.name != "Convert" or node.inputs[0].dtype not in ("i8", "u8"):
+        return None
+    stored = node.inputs[0].constant
+    return None if stored is None else stored.astype(np.float64)
+
+
+def _constant(value: Value) -> np.ndarray | None:
+    """The value of a constant, or of one that is converted."""
+    if value.node.op.name == "Convert":
+        inner = value.node.inputs[0].constant
+        packed = value.node.inputs[0].type.dtype
+        return None if inner is None or packed not in _PLAIN else inner.astype(np.float64)
+    return value.constant
+
+
+_PLAIN = frozenset("f16 bf16 f32 f64 i8 u8 i16 u16 i32 u32 i64 u64".split())
+
+
+def _bytes(steps: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    if steps.size == 0 or steps.min() < -128 or steps.max() > 127:
+        return None
+    return steps.astype(np.int8), scale

@@ -1,0 +1,243 @@
+"""Quantized graphs in integers, beside the same graphs in f32, which are what they mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit as ov
+from ovjit.tiles.formats import product_format
+
+SEED = 20261120
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+pytestmark = pytest.mark.skipif(
+    product_format("u8", "i8") is None, reason="no 8-bit dot products on this CPU"
+)
+
+
+def fake_quantize(ops, x, low, high, levels=256):
+    limits = [ops.constant(np.float32(v)) for v in (low, high, low, high)]
+    return ops.fake_quantize(x, *limits, levels)
+
+
+def stored_weights(ops, rng, shape, axes, zero=False, kind=np.int8):
+    """Integers, a scale for each output channel, perhaps a zero point."""
+    info = np.iinfo(kind)
+    integers = rng.integers(info.min + 1, info.max + 1, shape).astype(kind)
+    each = [d if a in axes else 1 for a, d in enumerate(shape)]
+    real = ops.convert(ops.constant(integers), "f32")
+    if zero:
+        real = ops.subtract(real, ops.constant(np.float32(128 if kind is np.uint8 else 0)))
+    return ops.multiply(real, ops.constant(rng.uniform(0.002, 0.01, each).astype(np.float32)))
+
+
+def faked_weights(ops, rng, shape, axes):
+    each = [d if a in axes else 1 for a, d in enumerate(shape)]
+    high = rng.uniform(0.3, 1, each).astype(np.float32)
+    reals = ops.constant((rng.uniform(-1, 1, shape) * high).astype(np.float32))
+    return ops.fake_quantize(reals, *(ops.constant(v) for v in (-high, high, -high, high)), 255)
+
+
+def steps_of(model, *arrays, monkeypatch):
+    """(answers in integers, answers in f32, kernels of the former)"""
+    low = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
+    request = low.create_infer_request()
+    got = [request.infer(list(arrays))[i].copy() for i in range(len(model.outputs))]
+    kernels = [row.exec_type for row in request.get_profiling_info()]
+    with monkeypatch.context() as patch:
+        patch.setenv("OVJIT_SKIP", "quantize")
+        full = ov.Core().compile_model(model, "CPU", {**F32, "EXECUTION_MODE_HINT": "ACCURACY"})
+        want = [full(list(arrays))[i].copy() for i in range(len(model.outputs))]
+    return got, want, kernels
+
+
+def assert_equal(got, want):
+    """Up to the rounding of sums in f32."""
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=3e-6 * np.abs(want).max())
+
+
+def assert_close(got, want, step):
+    """Equal but for a step of the quantization in a hundredth of the places."""
+    off = np.abs(got - want)
+    assert off.max() <= step * 1.01 and np.mean(off > step * 0.01) < 0.01, (
+        off.max(),
+        np.mean(off > step * 0.01),
+    )
+
+
+RANGES = [(0.0, 4.0), (-1.0, 2.984375), (-2.0, 1.984375)]
+
+
+@pytest.mark.parametrize("low, high", RANGES)
+@pytest.mark.parametrize("weights", ["stored", "faked", "u8"])
+@pytest.mark.parametrize("channels, groups", [(3, 1), (16, 1), (33, 1), (8, 2), (6, 2), (32, 32)])
+def test_convolutions(monkeypatch, low, high, weights, channels, groups):
+    """Paddings hold the zero point; bias, residual and the next quantization are in the epilogue."""
+    rng = np.random.default_rng([SEED, channels, groups])
+    ops = ov.opset8
+    outs = 32 if groups == 32 else 18
+    shape, axes = (outs, channels, 3, 3), (0,)
+    if groups > 1:
+        shape, axes = (groups, outs // groups, channels // groups, 3, 3), (0, 1)
+    x = ops.parameter([2, channels, 9, 10], np.float32)
+    q = fake_quantize(ops, x, low, high)
+    make = {"stored": stored_weights, "faked": faked_weights}.get(weights)
+    w = make(ops, rng, shape, axes) if make else stored_weights(ops, rng, shape, axes, True, np.uint8)
+    convolve = ops.group_convolution if groups > 1 else ops.convolution
+    y = convolve(q, w, [1, 1], [1, 1], [1, 1], [1, 1])
+    y = ops.add(y, ops.constant(rng.standard_normal((1, outs, 1, 1)).astype(np.float32)))
+    out = fake_quantize(ops, ops.relu(y), 0.0, 8.0)
+    model = ov.Model([out.output(0), y.output(0)], [x], "m")
+    data = rng.uniform(low - 0.5, high + 0.5, (2, channels, 9, 10)).astype(np.float32)
+    got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
+    assert any(k.startswith(("conv_u8i8", "depthwise_u8")) for k in kernels), kernels
+    assert "ref_numpy" not in kernels
+    assert_equal(got[1], want[1])
+    assert_close(got[0], want[0], 8 / 255)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 17, 64])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("low, high", RANGES)
+def test_matrix_products(monkeypatch, depth, turned, low, high):
+    rng = np.random.default_rng([SEED, depth])
+    ops = ov.opset8
+    shape, axes = ((40, depth), (0,)) if turned else ((depth, 40), (1,))
+    x = ops.parameter([3, 7, depth], np.float32)
+    y = ops.matmul(fake_quantize(ops, x, low, high), stored_weights(ops, rng, shape, axes), False, turned)
+    data = rng.uniform(low, high, (3, 7, depth)).astype(np.float32)
+    got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    assert any(k.startswith("matmul_u8i8") for k in kernels)
+    assert_equal(got[0], want[0])
+
+
+def test_pooling_concatenation_and_views_work_on_bytes(monkeypatch):
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([1, 8, 12, 12], np.float32)
+    q = fake_quantize(ops, x, -1.0, 2.984375)
+    a = ops.relu(
+        ops.convolution(q, stored_weights(ops, rng, (8, 8, 1, 1), (0,)), [1, 1], [0, 0], [0, 0], [1, 1])
+    )
+    parts = [fake_quantize(ops, v, 0.0, 4.0) for v in (a, ops.relu(x))]
+    joined = ops.concat(parts, 1)
+    pooled = ops.max_pool(joined, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2])
+    y = ops.convolution(pooled, stored_weights(ops, rng, (5, 16, 3, 3), (0,)), [1, 1], [1, 1], [1, 1], [1, 1])
+    data = rng.uniform(-2, 4, (1, 8, 12, 12)).astype(np.float32)
+    got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    assert any(k.startswith("max_pool_u8") for k in kernels), kernels
+    scale = np.abs(want[0]).max()
+    assert np.abs(got[0] - want[0]).max() < 0.02 * scale
+
+
+def test_a_residual_in_bytes_is_added_in_the_epilogue(monkeypatch):
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([1, 16, 8, 8], np.float32)
+    skip = fake_quantize(ops, x, -1.0, 2.984375)
+    one = [1, 1], [1, 1], [1, 1], [1, 1]
+    a = fake_quantize(
+        ops, ops.relu(ops.convolution(skip, stored_weights(ops, rng, (16, 16, 3, 3), (0,)), *one)), 0.0, 6.0
+    )
+    b = fake_quantize(
+        ops, ops.convolution(a, stored_weights(ops, rng, (16, 16, 3, 3), (0,)), *one), -4.0, 3.96875
+    )
+    y = fake_quantize(ops, ops.relu(ops.add(b, skip)), 0.0, 6.0)
+    z = ops.convolution(y, stored_weights(ops, rng, (4, 16, 1, 1), (0,)), [1, 1], [0, 0], [0, 0], [1, 1])
+    data = rng.uniform(-1, 3, (1, 16, 8, 8)).astype(np.float32)
+    got, want, kernels = steps_of(ov.Model([z], [x], "m"), data, monkeypatch=monkeypatch)
+    assert len([k for k in kernels if k.startswith("conv_u8i8")]) == 3
+    elementwise = ("convert", "subtract", "multiply", "add", "fakequantize")
+    assert not any(k.startswith(elementwise) for k in kernels), kernels
+    assert np.abs(got[0] - want[0]).max() < 0.02 * np.abs(want[0]).max()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+def test_quantize_and_dequantize_as_onnx_has_them(monkeypatch, kind):
+    """Convert(Clamp(Round(x / s) + z)) and (Convert(q) - z) * s around a product."""
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    info, name = np.iinfo(kind), np.dtype(kind).name.replace("uint", "u").replace("int", "i")
+    scale, zero = np.float32(0.02), np.float32(3)
+
+    def quantize(v):
+        steps = ops.add(ops.round(ops.divide(v, ops.constant(scale)), "half_to_even"), ops.constant(zero))
+        return ops.convert(ops.clamp(steps, float(info.min), float(info.max)), name)
+
+    def dequantize(q):
+        return ops.multiply(ops.subtract(ops.convert(q, "f32"), ops.constant(zero)), ops.constant(scale))
+
+    x = ops.parameter([1, 5, 9, 9], np.float32)
+    w = stored_weights(ops, rng, (8, 5, 3, 3), (0,))
+    y = ops.relu(ops.convolution(dequantize(quantize(x)), w, [1, 1], [1, 1], [1, 1], [1, 1]))
+    model = ov.Model([y.output(0), quantize(y).output(0)], [x], "m")
+    data = rng.uniform(-2, 2, (1, 5, 9, 9)).astype(np.float32)
+    got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
+    assert any(k.startswith("conv_u8i8") for k in kernels), kernels
+    assert_equal(got[0], want[0])
+    assert np.abs(got[1].astype(int) - want[1]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "why, low, high, levels",
+    [
+        ("ranges by channel", np.float32([[[[-1]], [[-2]]]]), np.float32([[[[1]], [[2]]]]), 256),
+        ("too many levels", -1.0, 1.0, 65536),
+        ("no whole zero point", -1.0, 2.2, 16),
+    ],
+)
+def test_near_misses_stay_in_f32(monkeypatch, why, low, high, levels):
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([1, 2, 6, 6], np.float32)
+    limits = [ops.constant(np.asarray(v, np.float32)) for v in (low, high, low, high)]
+    q = ops.fake_quantize(x, *limits, levels)
+    y = ops.convolution(q, stored_weights(ops, rng, (4, 2, 3, 3), (0,)), [1, 1], [0, 0], [0, 0], [1, 1])
+    data = rng.uniform(-2, 2, (1, 2, 6, 6)).astype(np.float32)
+    got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    assert not any("u8i8" in k for k in kernels), (why, kernels)
+    np.testing.assert_array_equal(got[0], want[0])
+
+
+def test_open_shapes_and_the_real_openvino(tmp_path):
+    rng = np.random.default_rng(SEED)
+
+    def build(package):
+        local = np.random.default_rng(SEED)
+        ops = package.opset8
+        x = ops.parameter(package.PartialShape([-1, 3, -1, -1]), np.float32, name="x")
+        q = fake_quantize(ops, x, -1.0, 1.0)
+        y = ops.relu(
+            ops.convolution(
+                q, stored_weights(ops, local, (16, 3, 3, 3), (0,)), [2, 2], [1, 1], [1, 1], [1, 1]
+            )
+        )
+        w = stored_weights(ops, local, (8, 16, 3, 3), (0,))
+        y = ops.convolution(fake_quantize(ops, y, 0.0, 4.0), w, [1, 1], [1, 1], [1, 1], [1, 1])
+        return package.Model([y], [x], "m")
+
+    mine = ov.Core().compile_model(build(ov), "CPU", F32)
+    theirs = openvino.Core().compile_model(build(openvino), "CPU", F32)
+    for shape in ((1, 3, 8, 8), (2, 3, 5, 11), (3, 3, 1, 1)):
+        data = rng.uniform(-1.2, 1.2, shape).astype(np.float32)
+        got, want = mine([data])[0], theirs([data])[0]
+        assert np.abs(got - want).max() <= 0.02 * np.abs(want).max() + 0.02, shape
+
+
+def test_exported_models_compute_in_integers_too(tmp_path):
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([1, 8, 6, 6], np.float32)
+    y = ops.convolution(
+        fake_quantize(ops, x, -1.0, 1.0),
+        stored_weights(ops, rng, (16, 8, 3, 3), (0,)),
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        [1, 1],
+    )
+    compiled = ov.Core().compile_model(ov.Model([y], [x], "m"), "CPU", F32)
+    data = rng.uniform(-1, 1, (1, 8, 6, 6)).astype(np.float32)
+    again = ov.Core().import_model(compiled.export_model(), "CPU")
+    np.testing.assert_array_equal(compiled([data])[0], again([data])[0])
