@@ -379,4 +379,7 @@ def _existing(model: Any, name: str) -> Path:
     return path
 
 
+#: The classes below in OpenVINO's native part; here they are one.
+FrontEndBase, FrontEndManagerBase = FrontEnd, FrontEndManager
+
 __all__ = ["FrontEnd", "FrontEndManager", "InputModel", "Place"]

@@ -3,5 +3,8 @@
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.subgraphs import if_op, loop, tensor_iterator
 from ovjit.api.model.variables import assign, read_value
+from ovjit.op import util
 
-__all__ = ["Constant", "Parameter", "Result", "assign", "if_op", "loop", "read_value", "tensor_iterator"]
+__all__ = [
+    "Constant", "Parameter", "Result", "assign", "if_op", "loop", "read_value", "tensor_iterator", "util",
+]  # fmt: skip

@@ -7,8 +7,10 @@ from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.descriptions import (
     BodyOutputDescription,
     ConcatOutputDescription,
+    InputDescription,
     InvariantInputDescription,
     MergedInputDescription,
+    OutputDescription,
     SliceInputDescription,
 )
 from ovjit.api.model.node import Node
@@ -78,6 +80,6 @@ class IndexReduction(Node):
 __all__ = [
     "ArithmeticReduction", "BinaryElementwiseArithmetic", "BinaryElementwiseComparison",
     "BinaryElementwiseLogical", "BodyOutputDescription", "ConcatOutputDescription", "IndexReduction",
-    "InvariantInputDescription", "MergedInputDescription", "SliceInputDescription",
-    "UnaryElementwiseArithmetic", "Variable", "VariableInfo",
+    "InputDescription", "InvariantInputDescription", "MergedInputDescription", "OutputDescription",
+    "SliceInputDescription", "UnaryElementwiseArithmetic", "Variable", "VariableInfo",
 ]  # fmt: skip

@@ -9,6 +9,22 @@ from ovjit.api.run.property_values import Capability, DeviceType, ListProperty, 
 Type = DeviceType
 
 
+class PCIInfo:
+    """Where a device is on the PCI bus. The CPU is not on it."""
+
+    domain = bus = device = function = 0
+
+    def __init__(self, domain: int = 0, bus: int = 0, device: int = 0, function: int = 0):
+        self.domain, self.bus, self.device, self.function = domain, bus, device, function
+
+    def __repr__(self) -> str:
+        return f"{{domain: {self.domain} bus: {self.bus} device: {self.device} function: {self.function}}}"
+
+
+class Priorities:
+    """The kind of the property `priorities`: names of devices, the first of which is preferred."""
+
+
 def _joined(names: Any) -> str:
     return "".join(instance_of(str)(name) + "," for name in names)
 
@@ -34,6 +50,6 @@ type = Property("DEVICE_TYPE")
 uuid = Property("DEVICE_UUID")
 
 __all__ = [
-    "Capability", "Type", "architecture", "capabilities", "full_name", "gops", "id", "luid", "pci_info",
-    "priorities", "properties", "thermal", "type", "uuid",
+    "Capability", "PCIInfo", "Priorities", "Type", "architecture", "capabilities", "full_name", "gops", "id",
+    "luid", "pci_info", "priorities", "properties", "thermal", "type", "uuid",
 ]  # fmt: skip
