@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, merge, normalize_axis
 from ovjit_ops.common.values import known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.movement.shape import ints
+
+
+def _lower(group: Any) -> Any:
+    from ovjit_ops.fourier.cpu_fft import lower_fourier
+
+    return lower_fourier(group)
 
 
 def to_complex(x: np.ndarray) -> np.ndarray:
@@ -140,7 +147,7 @@ def _register(kind: str, opset: int, doc: str) -> None:
     def infer(data, axes, signal_size=None):
         return _infer(kind, data, axes, signal_size)
 
-    op(kind, opset=opset, types=REALS, builder={"": kind.lower()})(
+    op(kind, opset=opset, types=REALS, native=FULL, ulp=64, lower=_lower, builder={"": kind.lower()})(
         type(kind, (), {"__doc__": doc, "infer": infer, "ref": _ref(kind), "samples": _samples(kind)})
     )
 
@@ -181,7 +188,7 @@ def _frame_inputs(data: TensorType, window: TensorType, size: TensorType, step: 
     return known_scalar(size, "frame_size"), known_scalar(step, "frame_step")
 
 
-@op("STFT", opset=15, types=REALS, builder={"": "stft", "data": "data"})
+@op("STFT", opset=15, types=REALS, native=FULL, ulp=64, lower=_lower, builder={"": "stft"})
 class STFT:
     """The transform of overlapping frames of a signal, each multiplied by the window.
 
