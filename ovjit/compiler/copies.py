@@ -12,6 +12,7 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import OUTER, turn_kernel
 from ovjit.compiler.chunks import ceil_div, split
+from ovjit.compiler.races import Operand, Rows
 from ovjit.compiler.views import View, merge_dims, product
 
 if TYPE_CHECKING:
@@ -70,7 +71,13 @@ def plan_elementwise(
         values[f"{name}p"] = view.ptr
         values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
     values |= {f"d{d}": e for d, e in enumerate(extents)}
-    planner.step(kernel, values, ceil_div(rows, per_chunk), inputs, [out], rows * inner * operations, type)
+    row = [
+        Operand(v.ptr, along, (inner,), (step,), v.itemsize)
+        for v, along, step in zip(views, strides, steps, strict=True)
+    ]
+    touches = Rows(extents, per_chunk, row[:-1], row[-1:])
+    chunks, flops = ceil_div(rows, per_chunk), rows * inner * operations
+    planner.step(kernel, values, chunks, inputs, [out], flops, type, touches)
 
 
 def _innermost(
@@ -142,7 +149,14 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     extents, xs, ys = [1] * missing + extents, [0] * missing + xs, [0] * missing + ys
     for d in range(OUTER):
         values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
-    planner.step(turn_kernel(), values, ceil_div(items, per_chunk), [source], [target], type="Reorder")
+    # an item is a block of lanes of the dimension that is adjacent in the source; the last one may be short
+    touches = Rows(
+        (*extents, na), per_chunk,
+        [Operand(source.ptr, (*xs, 4), (nb,), (x_b,), 4)], [Operand(target.ptr, (*ys, y_a), (nb,), (4,), 4)],
+        lambda item: item // blocks * na + min(item % blocks * lanes, na),
+    )  # fmt: skip
+    chunks = ceil_div(items, per_chunk)
+    planner.step(turn_kernel(), values, chunks, [source], [target], type="Reorder", touches=touches)
     return True
 
 

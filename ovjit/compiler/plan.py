@@ -19,6 +19,7 @@ from ovjit.compiler.chunks import CHUNK_WORK as CHUNK_WORK
 from ovjit.compiler.chunks import ceil_div as ceil_div
 from ovjit.compiler.chunks import split as split
 from ovjit.compiler.copies import plan_copy, plan_fill
+from ovjit.compiler.races import Touches, Trace, check_races
 from ovjit.compiler.views import (
     ARENA,
     CONSTANTS,
@@ -190,6 +191,7 @@ class Planner:
         self.may_turn = True  # False where the program does not have the kernel
         self.deferred: dict[Value, Callable[[], View]] = {}
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
+        self.trace: Trace | None = None  # what was planned, where that is checked
         self._group: Any = None
         self._copies: dict[tuple, View] = {}
         self._reserved: dict[Value, View] = {}
@@ -231,6 +233,8 @@ class Planner:
                     f"{list(want)}"
                 )
         self._group = group
+        if self.trace is not None:
+            self.trace.begin(group, self.views)
 
     def shape(self, value: Value) -> tuple[int, ...]:
         return self.types[value].shape
@@ -434,10 +438,16 @@ class Planner:
         writes: Sequence[View] = (),
         flops: float = 0,
         type: str | None = None,
+        touches: Touches | None = None,
     ) -> None:
-        """Add a call of `kernel` with `values` for its frame. Views keep their memory alive."""
+        """Add a call of `kernel` with `values` for its frame. Views keep their memory alive.
+
+        `touches`: which bytes a chunk reads and writes, for the proof that chunks do not meet.
+        """
         if chunks <= 0:
             return
+        if self.trace is not None:
+            self.trace.step(reads, writes, touches)
         index = len(self.steps)
         moved = 0
         for view in (*reads, *writes):
@@ -459,6 +469,8 @@ class Planner:
         )
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
+        if self.trace is not None:
+            self.trace.step(inputs, outputs)
         for view in (*inputs, *outputs):
             self._within(view)
             self._touch(view.buffer, len(self.steps))
@@ -478,6 +490,8 @@ class Planner:
     ) -> None:
         """Add a step that runs bodies. The first word of its arguments becomes the number of its record."""
         index = len(self.steps)
+        if self.trace is not None:
+            self.trace.step(reads, writes)
         for view in (*reads, *writes):
             self._within(view)
             self._touch(view.buffer, index)
@@ -527,6 +541,8 @@ class Planner:
         plan.steps = self.steps
         plan.data = self.data.materialize()
         plan.arena_size = assign_offsets([b for b in self.buffers if b.first >= 0], ALIGNMENT)
+        if self.trace is not None:
+            check_races(self, plan.arena_size)
         plan.scratch_size = _align(self.scratch + 4096)
         plan.scratch_offset = _align(plan.arena_size)
         plan.words = [_resolve(step.args) for step in self.steps]
@@ -547,7 +563,7 @@ class Planner:
             target = View(buffer, shape, strides, view.itemsize)
             if view.buffer is buffer and view.offset == 0 and _lies_as(view, target):
                 continue
-            self._group = _OutputGroup(value)
+            self.begin(_OutputGroup(value))
             self.copy_step(view, target)
 
     def _within(self, view: View) -> None:
@@ -584,6 +600,7 @@ class _OutputGroup:
         self.name = f"{value.node.name}/output"
         self.origins = value.node.origins
         self.nodes: list[Node] = []
+        self.anchor, self.body = None, ()
 
 
 class Panels(NamedTuple):

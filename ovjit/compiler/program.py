@@ -1,7 +1,8 @@
 """The pipeline: the passes in their order, then fusion, layouts, lowering.
 
 `PIPELINE` reads as a table of contents. Every pass is Graph -> Graph; `OVJIT_SKIP=name,...` leaves passes out
-(fusion too, as `fuse`), `OVJIT_CHECK=1` verifies the graph after each, `OVJIT_DEBUG=3` prints it.
+(fusion too, as `fuse`), `OVJIT_CHECK=1` verifies the graph after each (and plans, see `races.py`),
+`OVJIT_DEBUG=3` prints it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
 from ovjit.compiler.passes.quantization import quantize_graph
 from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
+from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import concrete_types
 from ovjit.compiler.views import Layout
 from ovjit.graph.graph import Graph, Value, verify
@@ -133,6 +135,8 @@ class Program:
             return plan
         ends = self.graph.inputs, self.graph.outputs
         planner = Planner(types, *ends, self.layouts, self.constants, strides)
+        if debug.is_on("OVJIT_CHECK"):
+            planner.trace = Trace()
         planner.may_turn = self.turns
         taps: list[Tap] = []
         active = [

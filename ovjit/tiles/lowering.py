@@ -15,6 +15,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, overwritable
+from ovjit.compiler.races import Operand, Places
 from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
@@ -285,7 +286,20 @@ class Tiled(Lowering):
         if self.blocked is not None and words > LONG_SUM and not plain:
             kernel = self.blocked
             values |= {"n2": ceil_div(words, BLOCK), "s2": BLOCK * WORD}
-        planner.step(kernel, values, px_blocks * pn_blocks * groups, [x, *more, *read], [y], flops)
+        size = y.itemsize
+
+        def touches(chunk: int) -> tuple[Places, Places]:
+            block, rest = chunk % px_blocks, chunk // px_blocks
+            panel, group = rest % pn_blocks, rest // pn_blocks
+            pixel = np.arange(block * px_per, min((block + 1) * px_per, pixels))
+            first, last = panel * pn_per * width, min((panel + 1) * pn_per * width, outs)
+            along_y = (*(values[f"y_{letter}"] for letter in "nhw"),)
+            at = y.ptr + group * (values["y_g"] + values["c_g"] * size) + first * size
+            return [], [(y.buffer, Operand(at, along_y, (last - first,), (size,), size).places(
+                np.unravel_index(pixel, (n, oh, ow))))]  # fmt: skip
+
+        reads = [x, *more, *read]
+        planner.step(kernel, values, px_blocks * pn_blocks * groups, reads, [y], flops, touches=touches)
         planner.steps[-1].bytes += sizes.group * groups
 
 

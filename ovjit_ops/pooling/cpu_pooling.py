@@ -16,6 +16,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.races import Operand, Rows
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.graph.graph import Value
@@ -159,7 +160,11 @@ class Pooling(Lowering):
             "per_chunk": per_chunk, "exclude": int(self.node.attrs.get("exclude_pad", False)),
         }  # fmt: skip
         if y.count:
-            planner.step(self.kernel, values, ceil_div(rows, per_chunk), [x], [y], float(y.count * kh * kw))
+            y_n, y_h, y_w = _strides(y)
+            row = Operand(y.ptr, (y_n, y_h), (ow, c), (y_w, y.itemsize), y.itemsize)
+            touches = Rows((n, oh), per_chunk, (), [row])
+            chunks, flops = ceil_div(rows, per_chunk), float(y.count * kh * kw)
+            planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
 
 
 def _two(values: Any, missing: int) -> tuple[int, int]:

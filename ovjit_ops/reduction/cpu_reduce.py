@@ -16,6 +16,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.races import Operand, Rows
 from ovjit.compiler.views import View, merge_dims, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
 
@@ -226,7 +227,16 @@ class Reduce(Lowering):
             work = product(red) * _lanes()
         per_chunk = split(items, work * 2)
         values |= {"items": items, "per_chunk": per_chunk}
-        planner.step(self.by_kind[inner], values, ceil_div(items, per_chunk), [x], [y], float(x.count))
+        blocks, lanes = ceil_div(n, _lanes()), _lanes()
+        if inner == "keep":  # an item is a vector of the innermost dimension; the last one may be short
+            touches = Rows(
+                (*kept, n), per_chunk, (), [Operand(y.ptr, (*ky, y_inner), (), (), y.itemsize)],
+                lambda item: item // blocks * n + min(item % blocks * lanes, n),
+            )  # fmt: skip
+        else:
+            touches = Rows(kept, per_chunk, (), [Operand(y.ptr, ky, (), (), y.itemsize)])
+        kernel, chunks = self.by_kind[inner], ceil_div(items, per_chunk)
+        planner.step(kernel, values, chunks, [x], [y], float(x.count), touches=touches)
         return True
 
 

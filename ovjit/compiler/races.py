@@ -1,0 +1,254 @@
+"""Proves of a plan that its steps and their chunks do not get in each other's way. Run under OVJIT_CHECK=1.
+
+A plan is walked once, step by step, with a map that says of every byte of the arena and of the outputs which
+step has written it last and for which buffer. It is checked that
+
+- a step reads nothing but what was written for the buffer that it names, halos among it: no other tensor has
+  been put over it meanwhile, and no byte was left out;
+- what a group reads is as it was when its producer was done: nobody has written in place over a value that is
+  still wanted;
+- no two chunks of a step write the same byte, and none reads what another one writes, where the step says
+  which bytes a chunk touches (`touches`, for most kernels a `Rows`); of other steps of several chunks, that
+  what they write over is what they read, element by element.
+
+Inputs and constants are written by nobody. OvjitError says which step and which byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ovjit.compiler.views import ARENA, FIRST_IO, Buffer, Ptr, View
+from ovjit.errors import OvjitError
+
+if TYPE_CHECKING:
+    from ovjit.compiler.plan import Planner
+    from ovjit.graph.graph import Value
+
+
+class Operand(NamedTuple):
+    """What one row touches of a tensor: the box of `shape` and byte `strides` at `ptr`, moved on by `along`
+    for each index of the rows' dimensions."""
+
+    ptr: Ptr
+    along: Sequence[int]
+    shape: Sequence[int]
+    strides: Sequence[int]
+    itemsize: int
+
+    def places(self, indices: Sequence[np.ndarray]) -> np.ndarray:
+        """The bytes, counted from the buffer's first, that the rows of these indices touch."""
+        out = np.full(1, self.ptr.offset, np.int64)
+        for index, stride in zip(indices, self.along, strict=True):
+            out = out + index * stride
+        for extent, stride in zip((*self.shape, self.itemsize), (*self.strides, 1), strict=True):
+            out = (out[:, None] + np.arange(extent) * stride).reshape(-1)
+        return out
+
+
+#: Buffers, and the bytes of each, counted from its first.
+Places = list[tuple[Buffer, np.ndarray]]
+#: chunk -> what it reads and what it writes
+Touches = Callable[[int], tuple[Places, Places]]
+
+
+class Rows:
+    """Chunks of `per_chunk` items; a row's number counts through `extents`, the last dimension fastest. An
+    item is a row, or begins with the row `row_of(item)`."""
+
+    def __init__(
+        self,
+        extents: Sequence[int],
+        per_chunk: int,
+        reads: Sequence[Operand],
+        writes: Sequence[Operand],
+        row_of: Callable[[int], int] = lambda item: item,
+    ):
+        self.extents = tuple(extents) or (1,)
+        self.per_chunk = per_chunk
+        self.reads = reads
+        self.writes = writes
+        self.row_of = row_of
+
+    def __call__(self, chunk: int) -> tuple[Places, Places]:
+        first, end = (self.row_of((chunk + i) * self.per_chunk) for i in (0, 1))
+        indices = np.unravel_index(np.arange(first, min(end, int(np.prod(self.extents)))), self.extents)
+        read, written = (
+            [(o.ptr.buffer, o.places(indices if o.along else ())) for o in operands]
+            for operands in (self.reads, self.writes)
+        )
+        return read, written
+
+
+class Trace:
+    """What a planner has planned, in the order in which it did."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Sequence[View], Sequence[View], Touches | None]] = []
+        self.groups: list[tuple[int, Any]] = []  # first step, group
+        self.done: dict[Value, int] = {}  # value -> the number of steps after which it is complete
+
+    def step(self, reads: Sequence[View], writes: Sequence[View], touches: Touches | None = None) -> None:
+        self.steps.append((tuple(reads), tuple(writes), touches))
+
+    def begin(self, group: Any, views: Mapping[Value, View]) -> None:
+        """The steps from now on are those of `group`; what has a view by now is complete."""
+        for value in views:
+            self.done.setdefault(value, len(self.steps))
+        self.groups.append((len(self.steps), group))
+
+
+class _Memory:
+    """Who wrote each byte of the arena and of every output last: the step, and the buffer it was for."""
+
+    def __init__(self, planner: Planner, arena: int):
+        sizes = {ARENA: arena} | {b.base: b.size for b in planner.output_buffers}
+        self.step = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
+        self.owner = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
+        self.numbers: dict[int, int] = {}
+
+    def number(self, buffer: Buffer) -> int:
+        return self.numbers.setdefault(id(buffer), len(self.numbers))
+
+    def window(self, array: np.ndarray, view: View, halo: bool) -> np.ndarray:
+        """The entries of `array` for the bytes of `view`."""
+        offset, shape = view.buffer.offset + view.offset, list(view.shape)
+        if halo:
+            for axis, (before, after) in enumerate(view.halo):
+                offset -= before * view.strides[axis]
+                shape[axis] += before + after
+        if not all(shape):
+            return array[:0]
+        strides = [s * array.itemsize for s in (*view.strides, 1)]
+        return np.lib.stride_tricks.as_strided(array[offset:], (*shape, view.itemsize), strides)
+
+
+def check_races(planner: Planner, arena: int) -> None:
+    """Check what a planner has planned, buffers placed in an arena of so many bytes. Raises OvjitError."""
+    trace = planner.trace
+    assert trace is not None and len(trace.steps) == len(planner.steps)
+    memory = _Memory(planner, arena)
+    groups = iter([*trace.groups, (len(trace.steps), None)])
+    following = next(groups)
+    for index, (reads, writes, touches) in enumerate(trace.steps):
+        while following[0] <= index:
+            current, following = following, next(groups)
+            if following[0] > index:
+                _check_inputs(planner, memory, current[1], following[0], index)
+        name = f"step {index} of {planner.steps[index].name!r}"
+        for view in reads:
+            _check_read(planner, memory, view, name)
+        for view in writes:
+            if view.buffer.base != ARENA and view.buffer.base < FIRST_IO + _inputs(planner):
+                raise OvjitError(f"internal error: {name} writes to an input or a constant")
+        chunks = planner.steps[index].chunks
+        told = set() if touches is None else _check_chunks(touches, chunks, reads, writes, name)
+        if chunks > 1:
+            _check_in_place([view for view in reads if id(view.buffer) not in told], writes, name)
+        for view in writes:
+            memory.window(memory.step[view.buffer.base], view, False)[...] = index
+            memory.window(memory.owner[view.buffer.base], view, False)[...] = memory.number(view.buffer)
+
+
+def _inputs(planner: Planner) -> int:
+    return planner.output_buffers[0].base - FIRST_IO if planner.output_buffers else 1 << 30
+
+
+def _check_read(planner: Planner, memory: _Memory, view: View, name: str) -> None:
+    base = view.buffer.base
+    if base not in memory.owner:
+        return
+    owners = memory.window(memory.owner[base], view, True)
+    wrong = owners != memory.number(view.buffer)
+    if wrong.any():
+        at = np.argwhere(wrong)[0]
+        step = int(memory.window(memory.step[base], view, True)[tuple(at)])
+        who = "nobody has written" if step < 0 else f"{planner.steps[step].name!r} has written for another"
+        raise OvjitError(
+            f"internal error: {name} reads what {who}: element {at[:-1].tolist()}, with its halo, of a view "
+            f"of {list(view.shape)}"
+        )
+
+
+def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first: int) -> None:
+    """Before a group's first step: its inputs are as their producers left them."""
+    trace = planner.trace
+    assert trace is not None
+    read = {id(view.buffer) for reads, _, _ in trace.steps[first:end] for view in reads}
+    own = set(group.nodes)
+    for value in {v for node in group.nodes for v in node.inputs if v.node not in own}:
+        view = planner.views.get(value)
+        if view is None or id(view.buffer) not in read or view.buffer.base not in memory.step:
+            continue
+        done = trace.done.get(value, first)
+        late = int(memory.window(memory.step[view.buffer.base], view, False).max(initial=-1))
+        if done <= first and late >= done:
+            raise OvjitError(
+                f"internal error: step {late} ({planner.steps[late].name!r}) writes over {value!r}, which "
+                f"{group.name!r} still reads"
+            )
+
+
+def _check_chunks(
+    touches: Touches, chunks: int, reads: Sequence[View], writes: Sequence[View], name: str
+) -> set[int]:
+    """No byte is written by two chunks, or read by one and written by another; and none beside the views.
+
+    Returns the ids of the buffers of which is said what a chunk reads.
+    """
+    spans = {id(b): b for view in (*reads, *writes) for b in (view.buffer,)}
+    size = dict.fromkeys(spans, 0)
+    parts = [touches(chunk) for chunk in range(chunks)]
+    for read, written in parts:
+        for buffer, places in (*read, *written):
+            if id(buffer) not in spans:
+                raise OvjitError(f"internal error: a chunk of {name} touches a tensor that it does not name")
+            if places.size:
+                if places.min() < 0:
+                    raise OvjitError(f"internal error: {name} touches bytes before its tensor")
+                size[id(buffer)] = max(size[id(buffer)], int(places.max()) + 1)
+    writer = {key: np.full(n, -1, np.int32) for key, n in size.items()}
+    for chunk, (_, written) in enumerate(parts):
+        for buffer, places in written:
+            entry = writer[id(buffer)][places]
+            other = entry[(entry >= 0) & (entry != chunk)]
+            if other.size:
+                both = f"chunks {int(other[0])} and {chunk} of {name}"
+                raise OvjitError(f"internal error: {both} write the same byte")
+            writer[id(buffer)][places] = chunk
+    for chunk, (read, _) in enumerate(parts):
+        for buffer, places in read:
+            entry = writer[id(buffer)][places]
+            other = entry[(entry >= 0) & (entry != chunk)]
+            if other.size:
+                raise OvjitError(
+                    f"internal error: chunk {chunk} of {name} reads what its chunk {int(other[0])} writes"
+                )
+    for view in writes:
+        meant = np.zeros(max(size[id(view.buffer)], view.reach[1]), bool)
+        for other_view in writes:
+            if other_view.buffer is view.buffer:
+                _mark(meant, other_view)
+        beside = (writer[id(view.buffer)] >= 0) & ~meant[: size[id(view.buffer)]]
+        if beside.any():
+            at = int(beside.argmax())
+            raise OvjitError(f"internal error: {name} writes byte {at}, beside what it should")
+    return {id(buffer) for read, _ in parts for buffer, _ in read}
+
+
+def _mark(array: np.ndarray, view: View) -> None:
+    if view.count:
+        shape, strides = (*view.shape, view.itemsize), (*view.strides, 1)
+        np.lib.stride_tricks.as_strided(array[view.offset :], shape, strides)[...] = True
+
+
+def _check_in_place(reads: Sequence[View], writes: Sequence[View], name: str) -> None:
+    for view in writes:
+        for other in reads:
+            if other.buffer is view.buffer and (other.offset, other.shape) != (view.offset, view.shape):
+                low, high = max(view.reach[0], other.reach[0]), min(view.reach[1], other.reach[1])
+                if low < high:
+                    raise OvjitError(f"internal error: chunks of {name} write over what others read")
