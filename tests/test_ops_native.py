@@ -50,6 +50,8 @@ SUMS = (
     "GridSample",
     "ROI",
     "PSROI",
+    "NV12",
+    "I420",
     "Einsum",
     "DFT",
     "IDFT",

@@ -1,0 +1,98 @@
+"""RegionYolo: the raw map of a YOLO network as places, confidences and classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
+from ovjit.graph.shapes import ANY, Interval, is_static, merge, normalize_axis
+from ovjit_ops.common.values import widened
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+
+def _regions(attrs: dict[str, Any]) -> int:
+    return attrs["num"] if attrs["do_softmax"] else len(attrs["mask"])
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """RegionYolo(x) -> Concat of Sigmoid and Softmax of slices"""
+    (x,) = inputs
+    if not is_static(x.shape) or 0 in x.shape or not is_static(node.output.shape):
+        return None
+    attrs, w = node.attrs, Writer(b, node)
+    n, _, height, width = x.shape
+    coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
+    split = w("Reshape", x, (n, regions, coords + 1 + classes, height, width), special_zero=False)
+
+    def part(first: int, last: int) -> Value:
+        return w("Slice", split, (first,), (last,), (1,), (2,))
+
+    parts = [w("Sigmoid", part(0, 2))]
+    if coords > 2:
+        parts.append(part(2, coords))
+    if attrs["do_softmax"]:
+        parts.append(w("Sigmoid", part(coords, coords + 1)))
+        parts.append(w("Softmax", part(coords + 1, coords + 1 + classes), axis=2))
+    else:
+        parts.append(w("Sigmoid", part(coords, coords + 1 + classes)))
+    return [w("Reshape", w("Concat", *parts, axis=2), node.output.shape, special_zero=False)]
+
+
+def _samples(rng: np.random.Generator, dtype: str = "f32"):
+    rows = [
+        ((1, 24, 5, 6), {"classes": 3, "num": 9, "do_softmax": False, "mask": (0, 1, 2)}),
+        ((2, 16, 4, 4), {"classes": 3, "num": 2, "do_softmax": True, "mask": ()}),
+        ((1, 21, 3, 17), {"classes": 16, "num": 3, "do_softmax": False, "mask": (2,)}),
+    ]
+    for shape, attrs in rows:
+        yield [random_array(rng, shape, dtype)], {"coords": 4, "axis": 1, "end_axis": 3, **attrs}
+
+
+@op("RegionYolo", opset=1, types=REALS, samples=_samples, expand=_expand, builder={"data": "input"}, ulp=16)
+class RegionYolo:
+    """Sigmoid of the first two coordinates and of the confidence; classes by sigmoid, or softmax."""
+
+    def infer(
+        data, *, coords: Int, classes: Int, num: Int, do_softmax: Bool = True, mask: Ints = (), axis: Int,
+        end_axis: Int, anchors: Floats = (),
+    ):  # fmt: skip
+        attrs = locals()
+        check(data.rank in (None, 4), f"the data should have 4 dimensions, not {data}")
+        check(coords >= 2 and classes >= 0 and num >= 0, "coords, classes and num do not fit a region")
+        check(_regions(attrs) > 0, "there is no region: num is 0, or mask empty")
+        n, c, h, w = data.shape or (ANY,) * 4
+        channels = (coords + 1 + classes) * _regions(attrs)
+        check(merge(c, channels) is not None, f"{_regions(attrs)} regions have {channels} channels: {data}")
+        if not do_softmax:
+            return TensorType(data.dtype, (n, channels, h, w))
+        first, last = normalize_axis(axis, 4), normalize_axis(end_axis, 4)
+        shape = (n, channels, h, w)
+        check(first <= last, f"axis {axis} is behind end_axis {end_axis}")
+        inside = shape[first : last + 1]
+        flat = ANY if any(isinstance(d, Interval) for d in inside) else math.prod(inside)
+        return TensorType(data.dtype, (*shape[:first], flat, *shape[last + 1 :]))
+
+    def ref(data, **attrs):
+        n, _, height, width = data.shape
+        coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
+        x = widened(data).reshape(n, regions, coords + 1 + classes, height, width).copy()
+        sure = slice(coords, coords + 1) if attrs["do_softmax"] else slice(coords, None)
+        for part in (slice(0, 2), sure):
+            x[:, :, part] = 1 / (1 + np.exp(-x[:, :, part]))
+        if attrs["do_softmax"]:
+            e = x[:, :, coords + 1 :]
+            e = np.exp(e - e.max(2, keepdims=True, initial=-np.inf))
+            x[:, :, coords + 1 :] = e / e.sum(2, keepdims=True)
+        x = x.astype(data.dtype)
+        if not attrs["do_softmax"]:
+            return x.reshape(n, -1, height, width)
+        first, last = normalize_axis(attrs["axis"], 4), normalize_axis(attrs["end_axis"], 4)
+        shape = (n, regions * (coords + 1 + classes), height, width)
+        return x.reshape(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])

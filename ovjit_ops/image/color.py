@@ -1,0 +1,184 @@
+"""Video pictures as RGB or BGR: NV12 and I420, in one plane or in several.
+
+    NV12   Y [N, H, W, 1], UV [N, H/2, W/2, 2]                    or both in one [N, 3H/2, W, 1]
+    I420   Y [N, H, W, 1], U [N, H/2, W/2, 1], V of the same      or all in one [N, 3H/2, W, 1]
+    ->     [N, H, W, 3]
+
+Colours are computed in f32 by the constants of BT.601, and held between 0 and 255; integers are rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.dtypes import FULL
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import TensorType, op
+from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
+from ovjit_ops.common.values import widened
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+TYPES = ["u8", *REALS]
+#: red, green, blue = WEIGHTS @ (y - 16, u - 128, v - 128)
+WEIGHTS = ((1.164, 0.0, 1.596), (1.164, -0.391, -0.813), (1.164, 2.018, 0.0))
+
+
+def _channels(x: TensorType, wanted: int, what: str) -> tuple[Dim, ...]:
+    check(x.dtype in (*TYPES, "dynamic"), f"takes {' '.join(TYPES)}, not {x.dtype}")
+    check(x.rank in (None, 4), f"{what} should have 4 dimensions, not {x}")
+    shape = x.shape or (ANY, ANY, ANY, wanted)
+    check(merge(shape[3], wanted) is not None, f"{what} {x} should have {wanted} channels")
+    return shape
+
+
+def _even(d: Dim, what: str) -> None:
+    check(isinstance(d, Interval) or d % 2 == 0, f"the {what} {d} should be even")
+
+
+def _infer(planes: Sequence[TensorType], interleaved: bool) -> TensorType:
+    first = planes[0]
+    n, height, width, _ = _channels(first, 1, "the picture" if len(planes) == 1 else "Y")
+    _even(width, "width")
+    if len(planes) == 1:
+        check(isinstance(height, Interval) or height % 3 == 0, f"the height {height} should divide by 3")
+        height = height * 2 // 3
+    _even(height, "height")
+    for plane in planes[1:]:
+        check(plane.dtype == first.dtype, f"the planes {first} and {plane} differ in type")
+        m, h, w, _ = _channels(plane, 2 if interleaved else 1, "a plane of colours")
+        for mine, theirs, factor in ((n, m, 1), (height, h, 2), (width, w, 2)):
+            fits = merge(mine, theirs * factor) is not None
+            check(fits, f"the planes {first} and {plane} do not fit together")
+    return TensorType(first.dtype, (n, height, width, 3))
+
+
+def _split(planes: Sequence[np.ndarray], interleaved: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Y [N, H, W], U and V [N, H/2, W/2]."""
+    if len(planes) > 1:
+        y = planes[0][..., 0]
+        return (
+            (y, *np.moveaxis(planes[1], 3, 0)) if interleaved else (y, planes[1][..., 0], planes[2][..., 0])
+        )
+    n, rows, width, _ = planes[0].shape
+    height = rows * 2 // 3
+    y, rest = planes[0][:, :height, :, 0], planes[0][:, height:, :, 0]
+    if interleaved:
+        return (y, *np.moveaxis(rest.reshape(n, height // 2, width // 2, 2), 3, 0))
+    return (y, *np.moveaxis(rest.reshape(n, 2, height // 2, width // 2), 1, 0))
+
+
+def _convert(planes: Sequence[np.ndarray], interleaved: bool, blue_first: bool) -> np.ndarray:
+    dtype = planes[0].dtype
+    y, u, v = (
+        widened(p.astype(np.float32) if p.dtype == np.uint8 else p) for p in _split(planes, interleaved)
+    )
+    u, v = (c.repeat(2, 1).repeat(2, 2) - 128 for c in (u, v))
+    y = y - 16
+    rows = WEIGHTS[::-1] if blue_first else WEIGHTS
+    out = np.stack([y * y.dtype.type(a) + u * y.dtype.type(b) + v * y.dtype.type(c) for a, b, c in rows], 3)
+    out = np.clip(out, 0, 255)
+    return (np.rint(out) if dtype == np.uint8 else out).astype(dtype)
+
+
+def _expand(interleaved: bool, blue_first: bool):
+    def expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        """Slices and Interpolate of the planes, then arithmetic that fuses"""
+        first = inputs[0]
+        if not all(is_static(v.shape) for v in inputs):
+            return None
+        w = Writer(b, node)
+        n, rows, width, _ = first.shape
+        height = rows if len(inputs) > 1 else rows * 2 // 3
+        if not n * height * width:
+            return None
+        small = (n, height // 2, width // 2)
+        if len(inputs) > 1:
+            y, rest = first, list(inputs[1:])
+        else:
+            y = w("Slice", first, (0,), (height,), (1,), (1,))
+            flat = w("Slice", first, (height,), (rows,), (1,), (1,))
+            if interleaved:
+                rest = [w("Reshape", flat, (*small, 2), special_zero=False)]
+            else:
+                both = w("Reshape", flat, (n, 2, *small[1:], 1), special_zero=False)
+                parts = [w("Slice", both, (i,), (i + 1,), (1,), (1,)) for i in (0, 1)]
+                rest = [w("Reshape", p, (*small, 1), special_zero=False) for p in parts]
+        if interleaved:
+            rest = [w("Slice", rest[0], (i,), (i + 1,), (1,), (3,)) for i in (0, 1)]
+        wide = [
+            w(
+                "Interpolate", c, (height, width), (1, 2), mode="nearest", shape_calculation_mode="sizes",
+                coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+            )
+            for c in rest
+        ]  # fmt: skip
+        if first.dtype not in FULL:
+            y, *wide = (w("Convert", c, destination_type="f32") for c in (y, *wide))
+        y = w("Subtract", y, 16.0)
+        u, v = (w("Subtract", c, 128.0) for c in wide)
+        colours = []
+        for a, bu, cv in WEIGHTS[::-1] if blue_first else WEIGHTS:
+            colour = w("Multiply", y, a)
+            for plane, factor in ((u, bu), (v, cv)):
+                if factor:
+                    colour = w("Add", colour, w("Multiply", plane, factor))
+            colour = w("Clamp", colour, min=0.0, max=255.0)
+            if first.dtype == "u8":
+                colour = w("Round", colour, mode="half_to_even")
+            if first.dtype not in FULL:
+                colour = w("Convert", colour, destination_type=first.dtype)
+            colours.append(colour)
+        return [w("Concat", *colours, axis=3)]
+
+    return expand
+
+
+def _samples(interleaved: bool):
+    def samples(rng: np.random.Generator, dtype: str = "u8"):
+        for n, height, width in ((1, 2, 2), (2, 4, 6), (1, 16, 34), (1, 6, 16)):
+            small = (n, height // 2, width // 2)
+            several = [(*small, 2)] if interleaved else [(*small, 1)] * 2
+            for shapes in ([(n, height * 3 // 2, width, 1)], [(n, height, width, 1), *several]):
+                yield [random_array(rng, s, dtype, (0, 255)) for s in shapes], {}
+
+    return samples
+
+
+def _nv12(name: str, blue_first: bool) -> None:
+    @op(
+        name, opset=8, types=TYPES, samples=_samples(True), expand=_expand(True, blue_first), ulp=64,
+        builder={"": name.replace("to", "_to_").lower()},
+    )  # fmt: skip
+    class Nv12:
+        """A picture in NV12 as [N, H, W, 3]."""
+
+        def infer(arg, arg_uv=None):
+            return _infer([arg] if arg_uv is None else [arg, arg_uv], True)
+
+        def ref(*planes):
+            return _convert(planes, True, blue_first)
+
+
+def _i420(name: str, blue_first: bool) -> None:
+    @op(
+        name, opset=8, types=TYPES, samples=_samples(False), expand=_expand(False, blue_first), ulp=64,
+        builder={"": name.replace("to", "_to_").lower()},
+    )  # fmt: skip
+    class I420:
+        """A picture in I420 as [N, H, W, 3]."""
+
+        def infer(arg, arg_u=None, arg_v=None):
+            check((arg_u is None) == (arg_v is None), "takes one plane or three")
+            return _infer([arg] if arg_u is None else [arg, arg_u, arg_v], False)
+
+        def ref(*planes):
+            return _convert(planes, False, blue_first)
+
+
+for _name, _blue_first in (("RGB", False), ("BGR", True)):
+    _nv12(f"NV12to{_name}", _blue_first)
+    _i420(f"I420to{_name}", _blue_first)

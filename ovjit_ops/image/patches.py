@@ -1,0 +1,232 @@
+"""Patches of pictures, and pictures of patches: ExtractImagePatches, Col2Im, ReorgYolo."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import InferenceError, check
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Ints, Str, TensorType, op
+from ovjit.graph.shapes import ANY, Interval, is_static, merge
+from ovjit_ops.common.values import known, length
+from ovjit_ops.common.windows import (
+    check_auto_pad,
+    full_attribute,
+    output_extents,
+    pad_spatial,
+    resolve_pads,
+    taps,
+)
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+
+MOST_TAPS = 64  # of a patch that are written out as slices
+
+
+def _window(attrs: dict[str, Any]) -> dict[str, Any]:
+    for name in ("sizes", "strides", "rates"):
+        check(len(attrs[name]) == 2, f"{name} {list(attrs[name])} should have 2 entries")
+        check(min(attrs[name]) > 0, f"{name} {list(attrs[name])} should be positive")
+    pad = check_auto_pad(attrs["auto_pad"])
+    check(pad in ("valid", "same_upper", "same_lower"), "auto_pad is valid, same_upper or same_lower")
+    return {
+        "auto_pad": pad,
+        "kernel": attrs["sizes"],
+        "strides": attrs["strides"],
+        "dilations": attrs["rates"],
+        "pads_begin": (0, 0),
+        "pads_end": (0, 0),
+    }
+
+
+def _expand_patches(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """ExtractImagePatches(x) -> Concat of slices of Pad(x), one for each place in a patch"""
+    (x,) = inputs
+    window = _window(node.attrs)
+    if (
+        not is_static(x.shape)
+        or math.prod(window["kernel"]) > MOST_TAPS
+        or 0 in (*x.shape, *node.output.shape)
+    ):
+        return None
+    w = Writer(b, node)
+    outputs = output_extents(extents=x.shape[2:], **window)
+    assert is_static(outputs)
+    begin, _ = resolve_pads(extents=x.shape[2:], **window)
+    end = []
+    for extent, o, k, s, d, p in zip(
+        x.shape[2:], outputs, window["kernel"], window["strides"], window["dilations"], begin, strict=True
+    ):
+        end.append(max(0, (o - 1) * s + (k - 1) * d + 1 - extent - p))
+    if any(begin) or any(end):
+        x = w("Pad", x, (0, 0, *begin), (0, 0, *end), pad_mode="constant")
+    parts = []
+    for _, (rows, columns) in taps(window["kernel"], outputs, window["strides"], window["dilations"]):
+        where = ((rows.start, columns.start), (rows.stop, columns.stop), (rows.step, columns.step))
+        parts.append(w("Slice", x, *where, (2, 3)))
+    return [parts[0] if len(parts) == 1 else w("Concat", *parts, axis=1)]
+
+
+def _patch_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, sizes, strides, rates, pad in (
+        ((1, 1, 10, 10), (3, 3), (5, 5), (1, 1), "valid"),
+        ((2, 3, 9, 8), (2, 3), (1, 2), (2, 1), "same_upper"),
+        ((1, 2, 7, 7), (4, 4), (3, 3), (1, 1), "same_lower"),
+        ((1, 17, 5, 5), (1, 1), (2, 2), (1, 1), "valid"),
+        ((1, 1, 6, 6), (3, 3), (1, 1), (2, 2), "same_upper"),
+    ):
+        attrs = {"sizes": sizes, "strides": strides, "rates": rates, "auto_pad": pad}
+        yield [random_array(rng, shape, dtype)], attrs
+
+
+@op("ExtractImagePatches", opset=3, types=NUMBERS, samples=_patch_samples, expand=_expand_patches)
+class ExtractImagePatches:
+    """Patches of a picture [N, C, H, W], each as a column of channels [N, sizes * C, OH, OW]."""
+
+    def infer(image, *, sizes: Ints, strides: Ints, rates: Ints, auto_pad: Str):
+        window = _window(locals())
+        check(image.rank in (None, 4), f"the picture should have 4 dimensions, not {image}")
+        n, c, *extents = image.shape or (ANY,) * 4
+        return TensorType(image.dtype, (n, c * math.prod(sizes), *output_extents(extents=extents, **window)))
+
+    def ref(image, **attrs):
+        window = _window(attrs)
+        outputs = output_extents(extents=image.shape[2:], **window)
+        assert is_static(outputs)
+        begin, _ = resolve_pads(extents=image.shape[2:], **window)
+        kernel, strides, rates = window["kernel"], window["strides"], window["dilations"]
+        padded = pad_spatial(image, 0, begin, outputs, kernel, strides, rates)
+        parts = [padded[(...,) + slices] for _, slices in taps(kernel, outputs, strides, rates)]
+        return np.concatenate(parts, 1)
+
+
+def _columns(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
+    """How many windows there are along each side."""
+    out = []
+    for i in range(2):
+        window = (kernel[i] - 1) * attrs["dilations"][i] + 1
+        rest = size[i] + attrs["pads_begin"][i] + attrs["pads_end"][i] - window
+        check(rest >= 0, f"the window of {window} is larger than the padded size {size[i]}")
+        out.append(rest // attrs["strides"][i] + 1)
+    return out
+
+
+def _full(attrs: dict[str, Any]) -> dict[str, Any]:
+    rows = (("strides", 1, 1), ("dilations", 1, 1), ("pads_begin", 0, 0), ("pads_end", 0, 0))
+    return {n: full_attribute(attrs[n], 2, n, default, low) for n, default, low in rows}
+
+
+def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for batch, channels, size, kernel, attrs in (
+        ((2,), 3, (5, 6), (2, 3), {}),
+        ((), 1, (8, 8), (3, 3), {"pads_begin": (1, 1), "pads_end": (1, 1)}),
+        ((1,), 17, (9, 7), (2, 2), {"strides": (2, 1), "dilations": (2, 2), "pads_begin": (0, 1)}),
+    ):
+        full = _full({"strides": (), "dilations": (), "pads_begin": (), "pads_end": (), **attrs})
+        columns = math.prod(_columns(size, kernel, full))
+        shape = (*batch, channels * math.prod(kernel), columns)
+        yield [random_array(rng, shape, dtype), np.array(size), np.array(kernel)], full
+
+
+@op("Col2Im", opset=15, types=NUMBERS, samples=_column_samples)
+class Col2Im:
+    """Columns [N, C * kernel, windows] added up to a picture [N, C, *output_size]."""
+
+    def infer(
+        data, output_size, kernel_size, *, strides: Ints = (1, 1), dilations: Ints = (1, 1),
+        pads_begin: Ints = (0, 0), pads_end: Ints = (0, 0),
+    ):  # fmt: skip
+        attrs = _full(locals())
+        size, kernel = known(output_size, "output_size"), known(kernel_size, "kernel_size")
+        for x, what in ((output_size, "output_size"), (kernel_size, "kernel_size")):
+            check(length(x) in (None, 2), f"{what} should have 2 entries, not {x}")
+        check(data.rank in (None, 2, 3), f"the data should have 2 or 3 dimensions, not {data}")
+        for values, what in ((size, "output_size"), (kernel, "kernel_size")):
+            check(values is None or min(values) > 0, f"{what} {values} should be positive")
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        channels: Any = ANY
+        rows = data.shape[-2]
+        if kernel is not None and not isinstance(rows, Interval):
+            taps_ = int(kernel[0] * kernel[1])
+            check(rows % taps_ == 0, f"{rows} rows are no multiple of the kernel's {taps_} elements")
+            channels = rows // taps_
+        if kernel is not None and size is not None:
+            windows = math.prod(_columns([int(s) for s in size], [int(k) for k in kernel], attrs))
+            check(
+                merge(data.shape[-1], windows) is not None, f"{windows} windows need as many columns: {data}"
+            )
+        spatial = [ANY, ANY] if size is None else [int(s) for s in size]
+        return TensorType(data.dtype, (*data.shape[:-2], channels, *spatial))
+
+    def ref(data, output_size, kernel_size, **attrs):
+        attrs = _full(attrs)
+        size, kernel = [int(v) for v in output_size], [int(v) for v in kernel_size]
+        if min(*size, *kernel) <= 0 or data.shape[-2] % math.prod(kernel):
+            raise InferenceError(f"a picture of {size} is not made of windows of {kernel} in {data.shape}")
+        columns = _columns(size, kernel, attrs)
+        if data.shape[-1] != math.prod(columns):
+            raise InferenceError(f"{math.prod(columns)} windows need as many columns, not {data.shape[-1]}")
+        lead, channels = data.shape[:-2], data.shape[-2] // math.prod(kernel)
+        parts = data.reshape(*lead, channels, *kernel, *columns)
+        reach = [
+            max(b + s, (o - 1) * st + (k - 1) * d + 1)
+            for b, s, o, st, k, d in zip(
+                attrs["pads_begin"], size, columns, attrs["strides"], kernel, attrs["dilations"], strict=True
+            )
+        ]
+        out = np.zeros((*lead, channels, *reach), data.dtype)
+        for (i, j), slices in taps(kernel, columns, attrs["strides"], attrs["dilations"]):
+            out[(...,) + slices] += parts[..., i, j, :, :]
+        top, left = attrs["pads_begin"]
+        return np.ascontiguousarray(out[..., top : top + size[0], left : left + size[1]])
+
+
+def _expand_reorg(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """ReorgYolo(x) -> Reshape(Transpose(Reshape(x)))"""
+    (x,) = inputs
+    if not is_static(x.shape):
+        return None
+    n, c, h, w = x.shape
+    s = node.attrs["stride"][0]
+    write = Writer(b, node)
+    split = write("Reshape", x, (n, c // (s * s), h, s, w, s), special_zero=False)
+    turned = write("Transpose", split, (0, 3, 5, 1, 2, 4))
+    return [write("Reshape", turned, (n, c * s * s, h // s, w // s), special_zero=False)]
+
+
+def _reorg_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, stride in (((1, 4, 4, 6), 2), ((2, 8, 8, 4), 2), ((1, 9, 6, 3), 3), ((1, 17, 5, 5), 1)):
+        yield [random_array(rng, shape, dtype)], {"stride": (stride,)}
+
+
+@op(
+    "ReorgYolo",
+    opset=2,
+    types=NUMBERS,
+    samples=_reorg_samples,
+    expand=_expand_reorg,
+    builder={"data": "input"},
+)
+class ReorgYolo:
+    """Elements of the space made channels as Darknet has it: [N, C * s * s, H / s, W / s]."""
+
+    def infer(data, *, stride: Ints):
+        check(len(stride) in (1, 2) and len(set(stride)) == 1, f"stride {list(stride)} should be one number")
+        (s,) = set(stride)
+        check(s > 0, f"stride {s} should be positive")
+        check(data.rank in (None, 4), f"the data should have 4 dimensions, not {data}")
+        n, c, h, w = data.shape or (ANY,) * 4
+        for d, by, what in ((c, s * s, "channels"), (h, s, "rows"), (w, s, "columns")):
+            check(isinstance(d, Interval) or d % by == 0, f"{d} {what} are no multiple of {by}")
+        return TensorType(data.dtype, (n, c * (s * s), h // s, w // s))
+
+    def ref(data, *, stride):
+        n, c, h, w = data.shape
+        s = stride[0]
+        split = data.reshape(n, c // (s * s), h, s, w, s).transpose(0, 3, 5, 1, 2, 4)
+        return np.ascontiguousarray(split).reshape(n, c * s * s, h // s, w // s)
