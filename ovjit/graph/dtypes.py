@@ -11,6 +11,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from ovjit.graph.nf4 import NF4, from_nf4, to_nf4
+
 #: Floating-point types that kernels compute in the precision they are stored in.
 FULL = ("f32", "f64")
 #: Those that are only stored: registers hold f32.
@@ -68,7 +70,7 @@ ELEMENT_TYPES: dict[str, ElementType] = dict(
         _row("u16", 16, np.uint16, "u"),
         _row("u32", 32, np.uint32, "u"),
         _row("u64", 64, np.uint64, "u"),
-        _row("nf4", 4, None, "f"),
+        _row("nf4", 4, NF4, "f"),
         _row("f8e4m3", 8, ml_dtypes.float8_e4m3fn, "f"),
         _row("f8e5m2", 8, ml_dtypes.float8_e5m2, "f"),
         _row("string", 0, np.object_, "s"),
@@ -83,7 +85,7 @@ _BY_NUMPY = {row.numpy: row.name for row in ELEMENT_TYPES.values() if row.numpy 
 def numpy_dtype(name: str) -> np.dtype:
     """The NumPy dtype that holds values of element type `name`.
 
-    Raises TypeError when there is none (u1, u3, u6, nf4, dynamic).
+    Raises TypeError when there is none (u1, u3, u6, dynamic).
     """
     dtype = ELEMENT_TYPES[name].numpy
     if dtype is None:
@@ -103,3 +105,11 @@ def from_numpy(dtype: np.dtype | type) -> str:
     if name is None:
         raise TypeError(f"no element type stands for the NumPy dtype {dtype}")
     return name
+
+
+def cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`array.astype(dtype)`, of nf4 too. Numbers and infinities that do not fit are no errors."""
+    if dtype == NF4:
+        return array if array.dtype == NF4 else to_nf4(array)
+    with np.errstate(all="ignore"):
+        return (from_nf4(array) if array.dtype == NF4 else array).astype(dtype)

@@ -61,6 +61,8 @@ class ReadValue6:
                 f"the variable {variable_id!r} has the shape {text(shape)}, its initial value "
                 f"{text(init_value.shape)}",
             )
+            if dtype == "dynamic" and shape is None:
+                shape = init_value.shape
             dtype = init_value.dtype if dtype == "dynamic" else dtype
         return TensorType(dtype, shape)
 

@@ -67,6 +67,18 @@ def widened(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32) if x.dtype.itemsize < 4 and x.dtype.kind not in "iub" else x
 
 
+def operands_as_first(b: Any, node: Any, inputs: Any, uses: Any) -> Any:
+    """f(x: T, y: U) -> f(x, Convert(y) to T)     for the operations that take operands of another type"""
+    if node.op.name not in ("FakeQuantize", "PRelu") or all(v.dtype == inputs[0].dtype for v in inputs):
+        return None
+    attrs = {"destination_type": inputs[0].dtype}
+    same = [
+        v if v.dtype == inputs[0].dtype else b.add("Convert", [v], attrs, origins=node.origins).output
+        for v in inputs
+    ]
+    return b.add(node.op, same, node.attrs, name=node.name, origins=node.origins).outputs
+
+
 def in_f32(ref: Callable[..., Any]) -> Callable[..., Any]:
     """`ref` computing half-precision arrays in f32 and rounding once, at the end; it may return a tuple."""
 

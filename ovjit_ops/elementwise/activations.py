@@ -12,7 +12,7 @@ from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.op import Float, Str, TensorType, op
 from ovjit.graph.shapes import Interval, broadcast, is_static
-from ovjit_ops.common.values import in_f32
+from ovjit_ops.common.values import in_f32, operands_as_first
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array, reference_erf, same_type, unary
 
 SQRT_HALF = math.sqrt(0.5)
@@ -244,12 +244,13 @@ def aligned_slope(data: tuple | None, slope: tuple | None) -> tuple[tuple, tuple
     types=NUMBERS,
     builder={"": "prelu"},
     align=aligned_slope,
+    rules=[operands_as_first],
 )
 class PRelu:
     """x if x >= 0 else slope * x; the slope broadcasts to the data (see `align_slope`)."""
 
     def infer(data, slope):
-        check(slope.dtype in (data.dtype, "dynamic"), f"{data} and the slope {slope} differ in element type")
+        check(slope.dtype in (*NUMBERS, "dynamic"), f"the slope {slope} is of no numbers")
         if is_static(data.shape) and is_static(slope.shape):
             out = broadcast(data.shape, align_slope(data.shape, slope.shape))
             check(out == data.shape, f"the slope {slope} does not broadcast to {data}")
@@ -257,7 +258,8 @@ class PRelu:
 
     @in_f32
     def ref(x, slope):
-        return np.where(x < 0, x * slope.reshape(align_slope(x.shape, slope.shape)), x).astype(x.dtype)
+        factor = slope.reshape(align_slope(x.shape, slope.shape)).astype(x.dtype)
+        return np.where(x < 0, x * factor, x).astype(x.dtype)
 
     def scalar(x, slope):
         return t.where(x < 0, x * slope, x)

@@ -15,9 +15,10 @@ import numpy as np
 from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
+from ovjit.graph.nf4 import NF4, from_nf4
 from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
 from ovjit.graph.shapes import broadcast
-from ovjit_ops.common.values import in_f32, propagate
+from ovjit_ops.common.values import in_f32, operands_as_first, propagate
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, unary
 from ovjit_ops.elementwise.small_floats import SMALL_FLOATS
 
@@ -29,6 +30,8 @@ def convert(x: np.ndarray, to: str) -> np.ndarray:
     """`x` as an array of element type `to`, by the rules above."""
     target = numpy_dtype(to)
     source = np.asarray(x)
+    if source.dtype == NF4 and to != "nf4":
+        source = from_nf4(source)
     if to == "boolean":
         return source != 0
     if target.kind in "iu" and source.dtype.kind not in "iub":
@@ -254,6 +257,8 @@ class FakeConvert:
 
 def _fake_quantize(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
     steps = x.dtype.type(levels - 1)
+    limits = (input_low, input_high, output_low, output_high)
+    input_low, input_high, output_low, output_high = (limit.astype(x.dtype) for limit in limits)
     scaled = np.rint((x - input_low) / (input_high - input_low) * steps)
     inner = scaled / steps * (output_high - output_low) + output_low
     below = x <= np.minimum(input_low, input_high)
@@ -261,7 +266,7 @@ def _fake_quantize(x, input_low, input_high, output_low, output_high, *, levels,
     return np.where(below, output_low, np.where(above, output_high, inner)).astype(x.dtype)
 
 
-@op("FakeQuantize", opset=1, types=REALS, ulp=16)
+@op("FakeQuantize", opset=1, types=REALS, ulp=16, rules=[operands_as_first])
 class FakeQuantize:
     """data clipped to the input range, rounded to one of `levels` there, mapped to the output range."""
 
@@ -273,7 +278,7 @@ class FakeQuantize:
         check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
         limits = (input_low, input_high, output_low, output_high)
         for limit in limits:
-            check(limit.dtype in (data.dtype, "dynamic"), f"{data} and {limit} differ in element type")
+            check(limit.dtype in (*CONVERTIBLE, "dynamic"), f"the limit {limit} is of no numbers")
         return TensorType(data.dtype, broadcast(data.shape, *(x.shape for x in limits)))
 
     ref = in_f32(_fake_quantize)

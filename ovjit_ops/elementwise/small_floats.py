@@ -6,6 +6,7 @@
             what lies below 2^-14 and is rounded up to a power of two on its way to f16; here it is not.)
     f8e8m0  the next power of two, ties to the even exponent; negative, negative NaN too: the smallest one;
             infinite: the largest
+    nf4     the nearest of 16 levels, see `ovjit.graph.nf4`
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
+
+from ovjit.graph.nf4 import to_nf4
 
 
 def _f32(x: np.ndarray) -> np.ndarray:
@@ -54,5 +57,6 @@ def to_f8e8m0(x: np.ndarray) -> np.ndarray:
 
 #: element type -> its conversion from any array of numbers
 SMALL_FLOATS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "f4e2m1": to_f4e2m1, "f8e4m3": to_f8e4m3, "f8e5m2": to_f8e5m2, "f8e8m0": to_f8e8m0
+    "f4e2m1": to_f4e2m1, "f8e4m3": to_f8e4m3, "f8e5m2": to_f8e5m2, "f8e8m0": to_f8e8m0,
+    "nf4": to_nf4,
 }  # fmt: skip

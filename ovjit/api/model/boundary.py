@@ -72,7 +72,7 @@ class Parameter(Node):
 
     def get_attributes(self) -> dict[str, Any]:
         shape = self._attrs["shape"]
-        listed = None if shape is None else [-1 if isinstance(d, Interval) else d for d in shape]
+        listed = [] if shape is None else [-1 if isinstance(d, Interval) else d for d in shape]
         return {"shape": listed, "element_type": self._attrs["element_type"]}
 
     partial_shape = property(get_partial_shape, set_partial_shape)
@@ -206,7 +206,7 @@ class Constant(Node):
         if dtype is None:
             return self.data.copy() if copy else self.data
         kind = np.dtype(dtype.to_dtype() if isinstance(dtype, Type) else dtype)
-        return self.value.astype(kind)
+        return dtypes.cast(self.value, kind)
 
     def get_vector(self) -> np.ndarray:
         """A flat copy. Raises RuntimeError for types that NumPy itself does not have."""
@@ -218,6 +218,8 @@ class Constant(Node):
         value = self.value.reshape(-1)
         if self._attrs["element_type"] == "u1":
             value = np.unpackbits(value, count=math.prod(self._attrs["shape"]))
+        if self._attrs["element_type"] == "nf4":
+            value = dtypes.cast(value, np.dtype(np.float32))
         return [_value_text(v) for v in value.tolist()]
 
     def get_shape(self) -> Shape:
@@ -284,8 +286,7 @@ def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
         dtype = dtypes.numpy_dtype(element_type)
         if dtype.kind == "V" and array.dtype.kind not in "fV":
             array = array.astype(np.float32 if dtypes.ELEMENT_TYPES[element_type].is_real else np.int32)
-        with np.errstate(all="ignore"):
-            return array.astype(dtype, order="C"), element_type
+        return np.ascontiguousarray(dtypes.cast(array, dtype)).reshape(array.shape), element_type
     if element_type == "u1":
         return np.packbits((array.reshape(-1) != 0).astype(np.uint8)), element_type
     raise ModelError(

@@ -275,7 +275,11 @@ class Node:
 
     def get_attributes(self) -> dict[str, Any]:
         """The attributes, sequences as lists."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in self._attrs.items()}
+        # a shape of unknown rank is [] there
+        return {
+            k: list(v) if isinstance(v, tuple) else [] if v is None and k.endswith("shape") else v
+            for k, v in self._attrs.items()
+        }
 
     def visit_attributes(self, visitor: Any) -> bool:
         """Hand the attributes to `visitor.on_attributes`, as a dict."""

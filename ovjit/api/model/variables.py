@@ -73,9 +73,9 @@ def variable_of(node: Node) -> Variable:
 
 
 def read_value(*args: Any, **kwargs: Any) -> Node:
-    """A node that gives a variable's value: `read_value(init_value, variable_id, variable_type,
-    variable_shape, name="")`, the same without `init_value`, `read_value(variable)` or
-    `read_value(init_value, variable)`. Raises TypeError for other arguments."""
+    """A node that gives a variable's value: `read_value(init_value, variable_id, variable_type=None,
+    variable_shape=None, name="")`, where None is what the initial value is; the same without `init_value`,
+    `read_value(variable)` or `read_value(init_value, variable)`. Raises TypeError for other arguments."""
     name = kwargs.pop("name", "")
     given = list(args)
     init = kwargs.pop("init_value", kwargs.pop("new_value", None))
@@ -89,7 +89,7 @@ def read_value(*args: Any, **kwargs: Any) -> Node:
     else:
         keys = ("variable_id", "variable_type", "variable_shape")
         facts = [given.pop(0) if given else kwargs.pop(key, None) for key in keys]
-        if None in facts[:2] or not isinstance(facts[0], str):
+        if not isinstance(facts[0], str) or (init is None and facts[1] is None):
             raise TypeError(
                 "read_value() takes [init_value,] variable_id, variable_type, variable_shape, or a Variable"
             )
@@ -99,8 +99,8 @@ def read_value(*args: Any, **kwargs: Any) -> Node:
         raise TypeError(f"read_value() does not take {(given or list(kwargs))[0]!r}")
     attrs = {
         "variable_id": facts[0],
-        "variable_type": element_name(facts[1]),
-        "variable_shape": dims_of(facts[2]),
+        "variable_type": "dynamic" if facts[1] is None else element_name(facts[1]),
+        "variable_shape": None if facts[2] is None else dims_of(facts[2]),
     }
     return _node("ReadValue", [] if init is None else [init], attrs, name)
 
