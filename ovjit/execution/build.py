@@ -14,6 +14,7 @@ from ovjit import debug
 from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.passes.variables import has_state
 from ovjit.errors import ModelError
+from ovjit.execution.control import Bodies
 from ovjit.execution.job import Executable, Job
 from ovjit.graph.graph import Graph
 
@@ -53,7 +54,16 @@ def _executable(
         from ovjit.execution.watch import WatchedJob
 
         job = WatchedJob
-    return Executable(program, config, graph, watch=watch, job=job, segments=_segments, began=began)
+    return Executable(
+        program,
+        config,
+        graph,
+        watch=watch,
+        job=job,
+        segments=_segments,
+        bodies=Bodies(config, build),
+        began=began,
+    )
 
 
 def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False) -> Any:

@@ -28,7 +28,6 @@ from ovjit.execution.body_jobs import BodyJobs, error_text
 from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING, STATE
 from ovjit.forks import ForkLock
 from ovjit.graph import dtypes
-from ovjit.graph.bodies import stopping
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import is_static
 
@@ -118,6 +117,7 @@ class Executable:
         watch: Callable[[Value, Any], None] | None,
         job: type[Job],
         segments: Callable[[Any, Mapping[str, Any]], Any],
+        bodies: Any,
         began: float,
     ):
         """Of a `program` made by `ovjit.execution.build`, or an `ovjit.storage.program.StoredProgram`.
@@ -147,6 +147,8 @@ class Executable:
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._table_bytes = 0
         self._stages: dict[bytes, Any] = {}
+        #: What evaluates nodes on the host, see `ovjit.execution.control`.
+        self.bodies = bodies
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
         self._lock = ForkLock()
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
@@ -631,8 +633,7 @@ class Job:
         began = runner.clock()
         try:
             arrays = [self._array(v, view) for v, view in zip(call.node.inputs, call.inputs, strict=True)]
-            with stopping(self.stop_if_cancelled):
-                results = call.node.op.evaluate(arrays, call.node.attrs)
+            results = self.executable.bodies.evaluate(self, call.node, arrays)
         except OvjitError as error:
             raise InferenceError(f"node {step.name!r} ({step.type}): {error}") from error
         for value, view, result in zip(call.node.outputs, call.outputs, results, strict=True):

@@ -88,8 +88,7 @@ class StagedRun:
             began = runner.clock()
             arrays = [self._value(v, have) for v in node.inputs]
             try:
-                with stopping(job.stop_if_cancelled):
-                    made = node.op.evaluate(arrays, node.attrs)
+                made = job.executable.bodies.evaluate(job, node, arrays)
             except OvjitError as error:
                 raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
             have.update(zip(node.outputs, made, strict=True))

@@ -33,15 +33,17 @@ class LoweredRepeat(LoweredControl):
         super().__init__(group)
         node = self.node
         attrs = node.attrs
-        self.is_loop = node.op.name == "Loop"
+        self.bounded = node.op.name == "BoundedLoop"
+        self.is_loop = self.bounded or node.op.name == "Loop"
+        self.given_values = node.inputs[:-1] if self.bounded else node.inputs
         special = (attrs["iteration_parameter"], attrs["condition_result"]) if self.is_loop else (-1, -1)
         self.ends = Ports(
-            attrs["body"], attrs["input_ports"], attrs["output_ports"], len(node.inputs), *special
+            attrs["body"], attrs["input_ports"], attrs["output_ports"], len(self.given_values), *special
         )
         self.inputs = [self._settled(port) for port in self.ends.inputs]
         if any(port.kind == LAST and port.iteration != -1 for port in self.ends.outputs):
             raise NotPlain
-        feeds, made = self.ends.feeds([TensorType(v.dtype, v.shape) for v in node.inputs])
+        feeds, made = self.ends.feeds([TensorType(v.dtype, v.shape) for v in self.given_values])
         if any(t.shape is None for t in (*feeds, *made)):
             raise NotPlain
         if special[0] != -1 and feeds[special[0]].dtype not in ("i32", "i64"):
@@ -95,12 +97,12 @@ class LoweredRepeat(LoweredControl):
 
     def _plan(self, planner: Planner) -> None:
         node, ends = self.node, self.ends
-        given = self.given(planner)
+        given = self.given(planner)[: len(self.given_values)]
         feeds, made = ends.feeds(given)
         if not all(is_static(t.shape) for t in (*feeds, *made)):
             raise NotPlain
         trips = self.trips(given)
-        if trips is None and ends.of(CONCAT):
+        if trips is None and ends.of(CONCAT) and not self.bounded:
             raise NotPlain
         views: dict[int, View] = {}
         strides: dict[int, Any] = {}
@@ -207,7 +209,12 @@ class LoweredRepeat(LoweredControl):
             count, go = [number.ptr, number.itemsize], [condition.ptr]
             reads += [number, condition]
         parts = ends.slice_trips([t.shape for t in given])
-        limit = -1 if parts is None else parts
+        limit, strict, done = (-1 if parts is None else parts), 1, [-1, 0]
+        if self.bounded:
+            done = [planner.view(self.node.outputs[-1]).ptr]
+            room = planner.shape(self.node.inputs[-1])[0]
+            if ends.of(CONCAT) and (parts is None or room < parts):
+                limit, strict = room, 0
         counter: list[Any] = [-1, 0, 0, 0]
         if ends.iteration != -1:
             size = element_size(ends.body.inputs[ends.iteration].dtype)
@@ -215,7 +222,7 @@ class LoweredRepeat(LoweredControl):
             writes.append(memory)
             counter = [FIRST_IO + ends.iteration, size, memory.ptr]
         again = -1 if self.again == -1 else self.primary[self.again]
-        return [*count, *go, limit, 1, *counter, again, *rows, -1, 0, 0], reads, writes
+        return [*count, *go, limit, strict, *counter, again, *rows, *done, 0], reads, writes
 
 
 def _row_major(planner: Planner, value: Any) -> View:

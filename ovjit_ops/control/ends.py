@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -161,9 +161,18 @@ class Ports:
             if self.condition != -1:
                 go_on = bool(one_element(made[self.condition], "the condition of a loop's body"))
             done += 1
-        return tuple(self._outputs(given, made, kept, picked, done))
+        return tuple(self.results(given, made, kept, picked, done))
 
-    def _outputs(self, given, made, kept, picked, done) -> Iterator[np.ndarray]:
+    def results(
+        self,
+        given: Sequence[np.ndarray],
+        made: Sequence[np.ndarray] | None,
+        kept: Mapping[int, Sequence[np.ndarray]],
+        picked: Mapping[int, np.ndarray],
+        done: int,
+    ) -> Iterator[np.ndarray]:
+        """The outputs after `done` trips: `made` by the body in the last one, `kept` of every trip for an
+        output that concatenates, `picked` from the trip that an output is about."""
         initial = {port.back: given[port.outer] for port in self.of(MERGED)}
         for port in self.outputs:
             if port.kind == CONCAT and kept[port.outer]:

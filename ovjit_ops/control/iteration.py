@@ -8,7 +8,7 @@ from ovjit.errors import check
 from ovjit.graph.bodies import (
     SLICED,
 )
-from ovjit.graph.op import Any_, Int, op
+from ovjit.graph.op import Any_, Int, Op, TensorType, op
 from ovjit_ops.control.ends import (
     Ports,
     loop_trips,
@@ -65,3 +65,17 @@ class TensorIterator:
         ends = Ports(body, input_ports, output_ports, len(inputs), -1, -1)
         trips = ends.slice_trips([a.shape for a in inputs])
         return ends.run(inputs, 1 if trips is None else trips, True)
+
+
+def _bounded_types(*inputs: Any, body: Any_, input_ports: Any_, output_ports: Any_, iteration_parameter: Int,
+                   condition_result: Int):  # fmt: skip
+    *given, room = inputs
+    ends = Ports(body, input_ports, output_ports, len(given), iteration_parameter, condition_result)
+    extent = room.shape[0]
+    made = ends.types(given, extent if isinstance(extent, int) else None)
+    return (*made, TensorType("i64", ()))
+
+
+#: A Loop whose concatenated outputs have room for as many trips as its last input has elements, which nobody
+#: reads; its last output is the number of trips. No operation of a model: `ovjit.execution.control` makes it.
+BOUNDED = Op("BoundedLoop", 1, _bounded_types, lower=lower_repeated, runs_body=True)

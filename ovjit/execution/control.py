@@ -1,0 +1,261 @@
+"""If, Loop and TensorIterator where the runner cannot lead them by itself: Python goes from trip to trip.
+
+That is so where shapes change on the way, or a body has parts for the host. The bodies are executables, one
+for each set of ranks, planned and cached by shape. A Loop whose trips are all alike, and only their number
+depends on data, is one native run nevertheless: into memory with room for as many trips as there may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit import debug
+from ovjit.errors import InferenceError, OvjitError
+from ovjit.forks import ForkLock
+from ovjit.graph import dtypes
+from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, retyped, stopping
+from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import ANY, fits, is_static
+
+if TYPE_CHECKING:
+    from ovjit.execution.job import Executable, Job
+
+#: Trips that there is room for at first where their number is not known; then four times as many, from the
+#: start.
+FIRST_ROOM = 256
+#: Bytes of concatenated outputs beyond which trips are not done in one native run.
+MOST_ROOM = 1 << 30
+
+
+class Bodies:
+    """The executables of bodies that Python leads, of one executable. Thread-safe."""
+
+    def __init__(self, config: Mapping[str, Any], build: Callable[[Graph, Mapping[str, Any]], Any]):
+        """`build` makes executables of graphs."""
+        self._build = build
+        self._config = {k: v for k, v in config.items() if k != "watch"}
+        self._lock = ForkLock()
+        self._made: dict[Any, Any] = {}
+
+    def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
+        """The body for parameters of these ranks; with open dimensions where the declared ones do not fit."""
+        shapes = []
+        for value, array in zip(body.inputs, arrays, strict=True):
+            good = value.shape is not None and fits(array.shape, value.shape)
+            shapes.append(tuple(value.shape) if good else (ANY,) * array.ndim)
+        key = body, tuple(shapes)
+        with self._lock:
+            made = self._made.get(key)
+            if made is None:
+                types = [
+                    TensorType(_dtype_of(v, a), s)
+                    for v, a, s in zip(body.inputs, arrays, shapes, strict=True)
+                ]
+                made = self._made[key] = self._build(retyped(body, types), self._config)
+            return made
+
+    def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
+        """A Loop by itself as an executable, with one more input for room; None where it is not native."""
+        key = id(node), tuple(a.shape for a in arrays)
+        with self._lock:
+            if key in self._made:
+                return self._made[key][0]
+        made = _bounded_graph(node, arrays)
+        executable = None if made is None else self._build(made, self._config)
+        with self._lock:
+            self._made[key] = executable, node  # an id is only good while its object lives
+        return executable
+
+    def evaluate(self, job: Job, node: Any, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """What a node gives on the host: by its reference, bodies by their executables.
+
+        Raises OvjitError for what the node refuses, Cancelled when the job is.
+        """
+        if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
+            return _If(job, node).run(arrays) if node.op.name == "If" else _Loop(job, node).run(arrays)
+        with stopping(job.stop_if_cancelled):
+            return node.op.evaluate(arrays, node.attrs)
+
+
+class _Control:
+    def __init__(self, job: Job, node: Any):
+        self.job = job
+        self.node = node
+        self.bodies = job.executable.bodies
+
+    def job_of(self, body: Graph, arrays: Sequence[np.ndarray]) -> Job:
+        """The job of a body after a run on these arrays."""
+        job = self.job
+        job.stop_if_cancelled()
+        part = self.bodies.executable(body, arrays)
+        inner = job.parts.get(part)
+        if inner is None:
+            inner = job.parts[part] = part.new_job()
+        for i, array in enumerate(arrays):
+            if inner.inputs[i] is not array:
+                inner.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
+        try:
+            inner.run()
+        except OvjitError as error:
+            job.stop_if_cancelled()
+            raise error
+        return inner
+
+
+class _If(_Control):
+    def run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        from ovjit_ops.control.conditions import branch_inputs, branch_results
+
+        attrs = self.node.attrs
+        if arrays[0].size != 1:
+            raise InferenceError(f"the condition of an If is one element, not {list(arrays[0].shape)}")
+        branch = "then" if arrays[0].reshape(()) else "else"
+        body = attrs[f"{branch}_body"]
+        inner = self.job_of(body, branch_inputs(body, attrs[f"{branch}_inputs"], arrays[1:]))
+        return [inner.outputs[i] for i in branch_results(attrs[f"{branch}_outputs"])]
+
+
+class _Loop(_Control):
+    def __init__(self, job: Job, node: Any):
+        from ovjit_ops.control.ends import Ports
+
+        super().__init__(job, node)
+        attrs = node.attrs
+        self.is_loop = node.op.name == "Loop"
+        special = (attrs["iteration_parameter"], attrs["condition_result"]) if self.is_loop else (-1, -1)
+        given = len(node.inputs)
+        self.ends = Ports(attrs["body"], attrs["input_ports"], attrs["output_ports"], given, *special)
+
+    def run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        from ovjit_ops.control.ends import one_element
+
+        if not self.is_loop:
+            trips = self.ends.slice_trips([a.shape for a in arrays])
+            return self._step_by_step(arrays, 1 if trips is None else trips, True)
+        count = int(one_element(arrays[0], "the trip count"))
+        go_on = bool(one_element(arrays[1], "the condition"))
+        trips = None if count < 0 else count
+        if go_on and trips != 0:
+            whole = self.bodies.bounded(self.node, arrays)
+            made = None if whole is None else self._in_one_run(whole, arrays, trips)
+            if made is not None:
+                return made
+        return self._step_by_step(arrays, trips, go_on)
+
+    def _in_one_run(
+        self, whole: Executable, arrays: Sequence[np.ndarray], trips: int | None
+    ) -> list[np.ndarray] | None:
+        """The outputs by the native loop; None where they would take too much room."""
+        job = self.job
+        inner = job.parts.get(whole)
+        if inner is None:
+            inner = job.parts[whole] = whole.new_job()
+        for i, array in enumerate(arrays):
+            inner.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
+        parts = [port for port in self.ends.outputs if port.kind == CONCAT]
+        most = FIRST_ROOM if trips is None else min(trips, 16 * FIRST_ROOM)
+        room = 1 << max(most - 1, 0).bit_length()
+        while True:
+            job.stop_if_cancelled()
+            inner.set_input(len(arrays), np.broadcast_to(np.uint8(0), (room if parts else 1,)))
+            try:
+                inner.run()
+            except OvjitError as error:
+                job.stop_if_cancelled()
+                raise error
+            done = int(inner.outputs[-1].reshape(()))
+            if not parts or done < room or done == trips:
+                break
+            room *= 4
+            if sum(inner.outputs[p.outer].nbytes for p in parts) * 4 > MOST_ROOM:
+                return None
+        out = list(inner.outputs[:-1])
+        for port in parts:
+            array = out[port.outer]
+            axis = axis_of(port, array.shape)
+            extent = array.shape[axis] // room * done
+            out[port.outer] = array[(slice(None),) * axis + (slice(0, extent),)]
+        return out
+
+    def _step_by_step(
+        self, arrays: Sequence[np.ndarray], trips: int | None, go_on: bool
+    ) -> Sequence[np.ndarray]:
+        from ovjit_ops.control.ends import one_element, part
+
+        ends, body = self.ends, self.ends.body
+        feeds: list[Any] = [None] * len(body.inputs)
+        for port in ends.inputs:
+            if port.kind != SLICED:
+                feeds[port.inner] = arrays[port.outer]
+        carried, sliced = ends.of(MERGED), ends.of(SLICED)
+        kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in ends.of(CONCAT)}
+        picked: dict[int, np.ndarray] = {}
+        copied = {port.inner for port in ends.of(CONCAT)}
+        taken = {port.back for port in carried}
+        counter = None
+        if ends.iteration != -1:
+            type = body.inputs[ends.iteration].type
+            shape = type.shape if is_static(type.shape) else ()
+            counter = feeds[ends.iteration] = np.zeros(shape, dtypes.numpy_dtype(type.dtype))
+        made: list[np.ndarray] | None = None
+        spares: dict[int, np.ndarray] = {}
+        done = 0
+        while go_on and (trips is None or done < trips):
+            for port in sliced:
+                feeds[port.inner] = np.ascontiguousarray(part(port, arrays[port.outer], done))
+            if counter is not None:
+                counter[...] = done
+            inner = self.job_of(body, feeds)
+            made = list(inner.outputs)
+            # what goes round is taken; what was taken the trip before is written to next, where nobody has it
+            for r in taken:
+                made[r] = inner.take_output(r, spares.pop(r, None))
+            for port in ends.outputs:
+                if port.kind == CONCAT:
+                    array = made[port.inner]
+                    kept[port.outer].append(array if port.inner in taken else array.copy())
+                elif port.iteration == done:
+                    picked[port.outer] = made[port.inner].copy()
+            for port in carried:
+                if done and port.back not in copied and len(taken) == len(carried):
+                    spares[port.back] = feeds[port.inner]
+                feeds[port.inner] = made[port.back]
+            if ends.condition != -1:
+                go_on = bool(one_element(made[ends.condition], "the condition of a loop's body"))
+            done += 1
+        return list(ends.results(arrays, made, kept, picked, done))
+
+
+def _dtype_of(value: Any, array: np.ndarray) -> str:
+    return dtypes.from_numpy(array.dtype) if value.dtype == "dynamic" else value.dtype
+
+
+def _bounded_graph(node: Any, arrays: Sequence[np.ndarray]) -> Graph | None:
+    """A graph of one BoundedLoop for inputs of these shapes; None where trips differ in shape."""
+    from ovjit_ops.control.ends import Ports
+    from ovjit_ops.control.iteration import BOUNDED
+
+    attrs = node.attrs
+    special = attrs["iteration_parameter"], attrs["condition_result"]
+    ends = Ports(attrs["body"], attrs["input_ports"], attrs["output_ports"], len(arrays), *special)
+    if any(port.kind == CONCAT and port.stride < 0 for port in ends.outputs):
+        return None
+    if any(port.kind == LAST and port.iteration != -1 for port in ends.outputs):
+        return None
+    types = [TensorType(_dtype_of(v, a), a.shape) for v, a in zip(node.inputs, arrays, strict=True)]
+    feeds, made = ends.feeds(types)
+    if not all(is_static(t.shape) and t.dtype != "string" for t in (*feeds, *made)):
+        return None
+    builder = Builder()
+    values = [builder.add("Parameter", (), {"shape": t.shape, "element_type": t.dtype}).output for t in types]
+    room = builder.add("Parameter", (), {"shape": (ANY,), "element_type": "u8"}).output
+    made_node = builder.add(BOUNDED, [*values, room], attrs, name=node.name, origins=_origins(node))
+    return builder.finish(made_node.outputs)
+
+
+def _origins(node: Any) -> Sequence[str]:
+    return getattr(node, "origins", (node.name,))
