@@ -57,7 +57,7 @@ def test_no_trip():
 
 def test_more_trips_than_parts():
     model = control_models.counting_loop(ovjit, opset13, None)
-    with pytest.raises(RuntimeError, match=r"part.*4"):
+    with pytest.raises(RuntimeError, match="part"):
         results(ovjit, model, [np.ones((4, 3), np.float32), np.int64(5)])
 
 

@@ -166,7 +166,8 @@ class _Loop(_Control):
                 inner.run()
             except OvjitError as error:
                 job.stop_if_cancelled()
-                raise error
+                own = f"node {whole.graph.nodes[-1].name!r} (BoundedLoop): "
+                raise type(error)(str(error).removeprefix(own)) from error
             done = int(inner.outputs[-1].reshape(()))
             if not parts or done < room or done == trips:
                 break

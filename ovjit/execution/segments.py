@@ -140,7 +140,8 @@ class StagedRun:
         for node, began, ended in times if ran is self else ():
             spent = ended - began if timed else 0
             status = "EXECUTED" if timed else "NOT_RUN"
-            rows.append(Row(node.name, node.op.name, "ref_numpy", status, spent, spent, node.origins))
+            kind = "bodies" if node.op.runs_body else "ref_numpy"
+            rows.append(Row(node.name, node.op.name, kind, status, spent, spent, node.origins))
         for part in parts:
             if part is not self.stages.before:
                 rows += job.parts[part].profile()

@@ -209,7 +209,8 @@ class LoweredRepeat(LoweredControl):
             count, go = [number.ptr, number.itemsize], [condition.ptr]
             reads += [number, condition]
         parts = ends.slice_trips([t.shape for t in given])
-        limit, strict, done = (-1 if parts is None else parts), 1, [-1, 0]
+        limit, strict = (-1 if parts is None else parts), 1
+        done: list[Any] = [-1, 0]
         if self.bounded:
             done = [planner.view(self.node.outputs[-1]).ptr]
             room = planner.shape(self.node.inputs[-1])[0]
