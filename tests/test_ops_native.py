@@ -53,6 +53,7 @@ SUMS = (
     "NV12",
     "I420",
     "Einsum",
+    "Embedding",
     "DFT",
     "IDFT",
     "RDFT",

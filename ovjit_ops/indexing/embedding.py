@@ -15,6 +15,7 @@ from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.indexing.cpu_embedding import lower_bags
 from ovjit_ops.indexing.gather import checked_indices
 
 REDUCTIONS = ("sum", "mean")
@@ -125,7 +126,14 @@ def _offset_samples(reductions: tuple[str, ...]):
     return samples
 
 
-@op("EmbeddingBagOffsetsSum", opset=3, types=NUMBERS, absent={"default_index": (1, -1)})
+@op(
+    "EmbeddingBagOffsetsSum",
+    opset=3,
+    types=NUMBERS,
+    native=("f32",),
+    lower=lower_bags,
+    absent={"default_index": (1, -1)},
+)
 class EmbeddingBagOffsetsSum:
     """Sums of rows of a table; bag i takes the indices from offsets[i] to the next offset."""
 
@@ -136,7 +144,14 @@ class EmbeddingBagOffsetsSum:
     samples = _offset_samples(("sum",))
 
 
-@op("EmbeddingBagOffsets", opset=15, types=NUMBERS, absent={"default_index": (1, -1)})
+@op(
+    "EmbeddingBagOffsets",
+    opset=15,
+    types=NUMBERS,
+    native=("f32",),
+    lower=lower_bags,
+    absent={"default_index": (1, -1)},
+)
 class EmbeddingBagOffsets:
     """EmbeddingBagOffsetsSum that may average."""
 
@@ -187,7 +202,7 @@ def _packed_samples(reductions: tuple[str, ...]):
     return samples
 
 
-@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS)
+@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=("f32",), lower=lower_bags)
 class EmbeddingBagPackedSum:
     """Sums of rows of a table, as many in every bag."""
 
@@ -198,7 +213,7 @@ class EmbeddingBagPackedSum:
     samples = _packed_samples(("sum",))
 
 
-@op("EmbeddingBagPacked", opset=15, types=NUMBERS)
+@op("EmbeddingBagPacked", opset=15, types=NUMBERS, native=("f32",), lower=lower_bags)
 class EmbeddingBagPacked:
     """EmbeddingBagPackedSum that may average."""
 
@@ -220,7 +235,7 @@ def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.
     return wide, count
 
 
-@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS)
+@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS, native=("f32",), lower=lower_bags)
 class EmbeddingSegmentsSum:
     """Sums of rows of a table by the segment of each index."""
 

@@ -12,6 +12,7 @@ from ovjit.graph.shapes import ANY, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.indexing.cpu_search import lower_search
 
 
 def _index_type(name: str, what: str) -> None:
@@ -23,7 +24,7 @@ def sorted_places(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.n
     return np.searchsorted(sequence, values, side="right" if right else "left")
 
 
-@op("Bucketize", opset=3, types=NUMBERS)
+@op("Bucketize", opset=3, types=NUMBERS, lower=lower_search)
 class Bucketize:
     """The number of the bucket of each element; buckets are given by their bounds, in rising order."""
 
@@ -52,7 +53,7 @@ class Bucketize:
                 yield [data, bounds_of], attrs
 
 
-@op("SearchSorted", opset=15, types=NUMBERS)
+@op("SearchSorted", opset=15, types=NUMBERS, lower=lower_search)
 class SearchSorted:
     """Where each value would be inserted into the sorted sequence of its row."""
 

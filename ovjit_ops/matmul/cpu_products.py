@@ -26,6 +26,7 @@ from ovjit.graph.shapes import Interval
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import panel_sizes, tile_width
+from ovjit_ops.matmul.cpu_plain import lower_plain
 
 
 @functools.cache
@@ -249,5 +250,5 @@ def lower_product(group: Group) -> Lowering | None:
     assert anchor is not None
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b) is None:
-        return None
+        return lower_plain(group)
     return Product(group)

@@ -1,0 +1,90 @@
+"""Native Bucketize and SearchSorted: a binary search for each value."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.views import product
+
+TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32".split())
+
+
+@functools.cache
+def search_kernel(dtype: str, right: bool, index: str) -> Kernel:
+    """y[i] = how many of the row's n numbers are below x[i] (not above it when `right`).
+
+    A number that is not one, NaN, stands above all others.
+    """
+    size, out = SIZE[dtype], SIZE[index]
+    frame = Frame().pointers("x", "rows", "y").integers("n", "row", "m", "items", "per_chunk")
+    stop = f"ld_{dtype}(p + middle * {size}) {'>' if right else '>='} value"
+    text = f"""@njit(nogil=True)
+def kernel(bases, args, chunk, scratch):
+{frame.prologue()}
+    item = chunk * per_chunk
+    stop = imin(item + per_chunk, items)
+    while item < stop:
+        value = ld_{dtype}(x + item * {size})
+        p = rows + item // m * row
+        low = 0
+        high = n
+        while low < high:
+            middle = (low + high) // 2
+            if {stop}:
+                high = middle
+            else:
+                low = middle + 1
+        st_{index}(y + item * {out}, low)
+        item += 1
+    return 0
+"""
+    return Kernel(f"search_{dtype}_{index}{'_right' if right else ''}", text, frame)
+
+
+class Search(Lowering):
+    """Values looked up in one sorted list, or each row of them in a list of its own."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        attrs = self.node.attrs
+        first, second = self.node.inputs
+        bucketize = self.node.op.name == "Bucketize"
+        self.values, self.sequence = (first, second) if bucketize else (second, first)
+        right = not attrs["with_right_bound"] if bucketize else attrs["right_mode"]
+        self.kernel = search_kernel(self.values.dtype, right, attrs["output_type"])
+        self.kernels = (self.kernel,)
+
+    def pack(self, constants: Constants) -> None:
+        for value in self.node.inputs:
+            if value.constant is not None:
+                constants.view(value.constant, value.dtype)
+
+    def plan(self, planner: Planner) -> None:
+        x, rows = planner.contiguous(self.values), planner.contiguous(self.sequence)
+        y = planner.allocate(x.shape, SIZE[self.node.output.dtype])
+        n = rows.shape[-1]
+        items = product(x.shape)
+        per_chunk = split(items, 10 * max(n, 2).bit_length())
+        several = len(rows.shape) > 1
+        values: dict[str, Any] = {
+            "x": x.ptr, "rows": rows.ptr, "y": y.ptr, "n": n, "row": n * rows.itemsize if several else 0,
+            "m": max(x.shape[-1], 1) if several else max(items, 1), "items": items, "per_chunk": per_chunk,
+        }  # fmt: skip
+        if items:
+            planner.step(self.kernel, values, ceil_div(items, per_chunk), [x, rows], [y])
+        planner.alias_or_copy(self.node.output, y)
+
+
+def lower_search(group: Group) -> Lowering | None:
+    """Native where both inputs have one type, f32 or f64 or integers."""
+    a, b = group.last.inputs
+    return (
+        Search(group) if a.dtype == b.dtype and a.dtype in TYPES and a.shape is not None and b.shape else None
+    )
