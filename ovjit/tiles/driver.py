@@ -13,6 +13,7 @@ from typing import Any
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.tiles.compressed import Unpack
 from ovjit.tiles.formats import F32, Format
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.pack import tile_width
@@ -23,9 +24,12 @@ ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
 
 
 @functools.lru_cache(512)
-def _frame(operands: str) -> Frame:
+def _frame(operands: str, unpack: Unpack | None) -> Frame:
     """`operands` has one letter an epilogue operand: p by pixel, c shared by all pixels."""
     frame = Frame().pointers("x", "w", "b", "y")
+    if unpack is not None:
+        pointers, integers = unpack.fields()
+        frame.pointers(*pointers).integers(*integers)
     for i, kind in enumerate(operands):
         frame.pointers(f"e{i}")
         if kind != "c":
@@ -37,19 +41,27 @@ def _frame(operands: str) -> Frame:
 
 
 def tile_kernel(
-    name: str, epilogue: Epilogue, isa: Isa, form: Format = F32, blocked: bool = False
+    name: str,
+    epilogue: Epilogue,
+    isa: Isa,
+    form: Format = F32,
+    blocked: bool = False,
+    unpack: Unpack | None = None,
 ) -> Kernel:
     """The driver for one epilogue and format. Everything else about the problem is in its arguments.
 
-    `blocked`: sums in blocks, see `make_tile`.
+    `blocked`: sums in blocks, see `make_tile`. `unpack`: how the weights are stored, where not as tiles read
+    them.
     """
     rows = ROWS[isa.name]
     letters = "".join("c" if o.shared else "p" for o in epilogue.operands)
-    frame = _frame(letters)
+    frame = _frame(letters, unpack)
     width = tile_width(isa)
     out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     out += [f"    # {line}" for line in epilogue.text().splitlines()]
     out += [frame.prologue()]
+    if unpack is not None:
+        out += ["    " + line for line in unpack.constants(form)]
     out += [
         "    px_block = chunk % px_blocks",
         "    rest = chunk // px_blocks",
@@ -66,6 +78,9 @@ def tile_kernel(
         "    y += group * y_g",
         *(f"    e{n} += group * e{n}_g" for n, o in enumerate(epilogue.operands) if not o.shared),
     ]
+    if unpack is not None:
+        tables = epilogue.table_rows * TABLE * 8
+        out += ["    " + line for line in unpack.lines(form, isa, tables)]
     # addresses go on by a pixel's stride and are worked out anew where a row ends
     walked = [("x", 0), ("y", 1)]
     walked += [(f"e{n}", o.where) for n, o in enumerate(epilogue.operands) if not o.shared]

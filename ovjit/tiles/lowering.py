@@ -180,6 +180,13 @@ class Tiled(Lowering):
         panels = pack_bias(self.bias, self.groups, self.isa)
         return constants.place(panels, (self, "bias")).offset, tile_width(self.isa) * WORD
 
+    #: Bytes of the weights where they are not stored as tiles read them.
+    stored: int | None = None
+
+    def unpacking(self, planner: Planner) -> dict[str, Any]:
+        """What the kernel is told of weights that it unpacks, see `ovjit.tiles.compressed`."""
+        return {}
+
     def operand_view(self, planner: Planner, value: Value, kind: str) -> View:
         """The operand broadcast to the output's shape; channels adjacent where the kernel loads vectors."""
         view = planner.view(value)
@@ -281,7 +288,10 @@ class Tiled(Lowering):
         values["b_step"] = weights.bias_step
         operands, read = ({}, []) if plain else self.operand_values(planner, along, part)
         values |= operands
-        planner.need_scratch((2 if plain else self.epilogue.table_rows) * TABLE * 8)
+        tables = (2 if plain else self.epilogue.table_rows) * TABLE * 8
+        unpacking = self.unpacking(planner)
+        values |= unpacking
+        planner.need_scratch(tables + (pn_per * sizes.panel if unpacking else 0))
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:
             kernel = self.blocked
@@ -300,7 +310,7 @@ class Tiled(Lowering):
 
         reads = [x, *more, *read]
         planner.step(kernel, values, px_blocks * pn_blocks * groups, reads, [y], flops, touches=touches)
-        planner.steps[-1].bytes += sizes.group * groups
+        planner.steps[-1].bytes += sizes.group * groups if self.stored is None else self.stored
 
 
 def tile_format(data: Value, weights: Value) -> Format | None:

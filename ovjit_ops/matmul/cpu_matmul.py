@@ -24,20 +24,22 @@ class TiledMatMul(Tiled):
         anchor = group.anchor
         assert anchor is not None
         self.data = anchor.inputs[0]
-        weights = anchor.inputs[1].constant
+        self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
+        self.group = group
+        self.read_weights()
+        super().__init__(group, "matmul")
+
+    def read_weights(self) -> None:
+        node = self.group.anchor
+        assert node is not None
+        weights = node.inputs[1].constant
         assert weights is not None
         self.constant = weights
-        self.turned = bool(anchor.attrs["transpose_b"])
+        self.turned = bool(node.attrs["transpose_b"])
         if self.turned:
             weights = weights.swapaxes(-1, -2)
         self.depth, self.outs = weights.shape[-2:]
-        self.weight_type = anchor.inputs[1].dtype
-        self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
-        super().__init__(group, "matmul")
-
-    @property
-    def sum_words(self) -> int:
-        return self.form.words(self.depth)
+        self.weight_type = node.inputs[1].dtype
 
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
         return self.constant, self.constant.shape[-2:], (1, 0) if self.turned else (0, 1)

@@ -80,8 +80,8 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             ).outputs
         wanted = low if node in computed or node.outputs[0] in lowered else "f32"
         given = [
-            cast(b, new, wanted) if old.dtype == "f32" else new
-            for old, new in zip(node.inputs, inputs, strict=True)
+            cast(b, new, wanted) if old.dtype == "f32" and (i < 2 or part != "compute") else new
+            for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
         ]
         if wanted == "f32":
             return copy_node(b, node, given).outputs
@@ -104,7 +104,8 @@ def _computes(node: Node) -> bool:
         part_of(node.op) == "compute"
         and node.output.dtype == "f32"
         and node.output.shape is not None
-        and all(v.dtype == "f32" and v.shape is not None for v in node.inputs[:2])
+        and node.inputs[0].dtype == "f32"
+        and all(v.dtype in ("f32", "i8", "u8") and v.shape is not None for v in node.inputs[:2])
     )
 
 

@@ -1,0 +1,142 @@
+"""Weights that are stored as integers with scales stay so, where they are large.
+
+In: a graph whose products may have right-hand sides such as
+
+    [Convert] [Reshape] Multiply([Subtract(] Convert(integers), zero)], scale)
+
+of 8-bit or 4-bit integers, by row, by column or by groups along the depth. Out: CompressedMatMul in their
+place. Small ones are left to be folded into constants, which costs little memory and nothing later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+
+#: Weights of fewer elements are not worth it.
+SMALLEST = 1 << 16
+_STORED = frozenset("i8 u8 i4 u4".split())
+
+
+class Stored(NamedTuple):
+    """integers [K, N], bytes (0 to 15 where `bits` is 4); scale and zero [groups, N]; elements of a group."""
+
+    integers: np.ndarray
+    scale: np.ndarray
+    zero: np.ndarray | None
+    bits: int
+    group: int
+
+
+def compress_graph(graph: Graph) -> Graph:
+    """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
+    if not any(v.dtype in _STORED for n in graph.nodes if n.op.name == "Convert" for v in n.inputs):
+        return graph
+    return rebuild(graph, _visit)
+
+
+def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    if node.op.name != "MatMul" or node.output.dtype != "f32" or inputs[0].constant is not None:
+        return None
+    stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]))
+    if stored is None or stored.integers.size < SMALLEST or node.inputs[0].shape is None:
+        return None
+    values = [inputs[0], b.constant(stored.integers), b.constant(stored.scale)]
+    if stored.zero is not None:
+        values.append(b.constant(stored.zero))
+    attrs = {"bits": stored.bits, "group": stored.group, "transpose_a": node.attrs["transpose_a"]}
+    return b.add("CompressedMatMul", values, attrs, name=node.name, origins=node.origins).outputs
+
+
+def stored_weights(value: Value, turned: bool) -> Stored | None:
+    """What a product's right-hand side is stored as: with `turned` the depth is its last axis, else the last
+    but one. None where it is nothing of the kind."""
+    if value.shape is None or len(value.shape) != 2 or not all(isinstance(d, int) for d in value.shape):
+        return None
+    final = tuple(value.shape)
+    node = value.node
+    while node.op.name in ("Convert", "Reshape") and node.inputs[0].node.op.name != "Constant":
+        node = node.inputs[0].node
+    if node.op.name != "Multiply":
+        return None
+    for real, factor in (node.inputs, node.inputs[::-1]):
+        scale = plain_constant(factor)
+        found = _integers(real) if scale is not None else None
+        if scale is not None and found is not None:
+            return _arranged(*found, scale, final, turned)
+    return None
+
+
+def plain_constant(value: Value) -> np.ndarray | None:
+    """A constant or a converted one, as float64."""
+    node = value.node
+    if node.op.name == "Convert":
+        value = node.inputs[0]
+    array = value.constant
+    known = array is not None and ELEMENT_TYPES[value.dtype].numpy is not None and value.dtype != "string"
+    return array.astype(np.float64) if known and array is not None else None
+
+
+def _integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] | None:
+    """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero)."""
+    node, zero = value.node, None
+    if node.op.name == "Subtract":
+        zero = plain_constant(node.inputs[1])
+        if zero is None:
+            return None
+        node = node.inputs[0].node
+    if node.op.name != "Convert" or node.inputs[0].dtype not in _STORED:
+        return None
+    array = node.inputs[0].constant
+    return None if array is None else (array, node.inputs[0].dtype, zero)
+
+
+def _arranged(
+    array: np.ndarray,
+    dtype: str,
+    zero: np.ndarray | None,
+    scale: np.ndarray,
+    final: tuple[int, ...],
+    turned: bool,
+) -> Stored | None:
+    """As [K, N], with a scale and zero for each group of K and each of N."""
+    bits = 4 if dtype in ("i4", "u4") else 8
+    whole = array.astype(np.int16)
+    if dtype == "i4":
+        whole, zero = whole + 8, (0.0 if zero is None else zero) + np.full((), 8.0)
+    depth, outs = final[::-1] if turned else final
+    if whole.size != depth * outs or whole.ndim not in (2, 3):
+        return None
+    try:
+        each = np.broadcast_to(scale, whole.shape)
+        zeros = None if zero is None else np.broadcast_to(zero, whole.shape)
+    except ValueError:
+        return None
+    along = whole.ndim - 1 if turned else 0 if whole.ndim == 2 else 1
+    if whole.ndim == 3 and (whole.shape[0] != outs if turned else whole.shape[2] != outs):
+        return None
+    size = whole.shape[along]
+    for values in (scale, zero):
+        if values is not None and values.ndim == whole.ndim and values.shape[along] != 1:
+            return None  # differs within a group
+    if scale.ndim not in (0, whole.ndim):
+        return None
+
+    def matrix(values: np.ndarray) -> np.ndarray:
+        """[K, N]"""
+        return values.reshape(outs, depth).T if turned else values.reshape(depth, outs)
+
+    first = slice(0, None, size)
+    kind = np.int8 if dtype == "i8" else np.uint8
+    return Stored(
+        np.ascontiguousarray(matrix(whole).astype(kind)),
+        np.ascontiguousarray(matrix(each)[first].astype(np.float32)),
+        None if zeros is None else np.ascontiguousarray(matrix(zeros)[first].astype(np.float32)),
+        bits,
+        size,
+    )

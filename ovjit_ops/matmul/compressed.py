@@ -1,0 +1,61 @@
+"""CompressedMatMul: a matrix product whose right-hand side stays integers with scales in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Bool, Int, TensorType, op
+from ovjit.tiles.formats import float_types
+from ovjit_ops.elementwise.arithmetic import random_array
+from ovjit_ops.matmul.matmul import matrix_shapes
+
+
+@op("CompressedMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=float_types)
+class CompressedMatMul:
+    """out[..., n] = sum over k of x[..., k] * (integers[k, n] - zero[g, n]) * scale[g, n],  g = k // group
+
+    `integers` [K, N] are bytes; with `bits` of 4 they are 0 to 15. `scale` and `zero` are [groups, N].
+    """
+
+    def infer(x, integers, scale, zero=None, *, bits: Int = 8, group: Int = 0, transpose_a: Bool = False):
+        check(bits in (4, 8), f"bits {bits} should be 4 or 8")
+        check(group > 0, f"a group of {group} elements should be positive")
+        if x.shape is None:
+            return TensorType(x.dtype, None)
+        return TensorType(x.dtype, matrix_shapes(x.shape, integers.shape, transpose_a, False)[2])
+
+    def ref(x, integers, scale, zero=None, *, bits=8, group=0, transpose_a=False):
+        each = np.arange(integers.shape[0]) // group
+        wide = np.float64 if x.dtype == np.float64 else np.float32
+        weights = integers.astype(wide)
+        if zero is not None:
+            weights = weights - zero.astype(wide)[each]
+        a = x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x
+        return np.matmul(a.astype(wide), weights * scale.astype(wide)[each]).astype(x.dtype)
+
+    def lower(group):
+        from ovjit_ops.matmul.cpu_compressed import lower_compressed
+
+        return lower_compressed(group)
+
+    def samples(rng, dtype="f32"):
+        if dtype != "f32":
+            return
+        for rows, depth, outs, size, bits in (
+            (1, 64, 40, 32, 8), (5, 33, 17, 33, 8), (17, 96, 16, 32, 4), (3, 70, 33, 35, 8), (2, 64, 5, 64,
+            4), (30, 6, 100, 2, 4),
+        ):  # fmt: skip
+            groups = -(-depth // size)
+            for kind, zero in (("i8", False), ("u8", True)):
+                if bits == 4 and kind == "i8":
+                    continue
+                low, high = (0, 15) if bits == 4 else (-127, 127) if kind == "i8" else (0, 255)
+                whole = rng.integers(low, high + 1, (depth, outs)).astype(
+                    np.int8 if kind == "i8" else np.uint8
+                )
+                scale = rng.uniform(0.001, 0.02, (groups, outs)).astype(np.float32)
+                inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), whole, scale]
+                if zero:
+                    inputs.append(rng.integers(0, high + 1, (groups, outs)).astype(np.float32))
+                yield inputs, {"bits": bits, "group": size}

@@ -1,0 +1,120 @@
+"""CompressedMatMul by the tile kernel: panels are unpacked chunk by chunk, see `ovjit.tiles.compressed`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.views import plain, product
+from ovjit.tiles.compressed import Unpack, pack_compressed, row_kernel
+from ovjit.tiles.driver import ROWS, tile_kernel
+from ovjit.tiles.formats import product_format
+from ovjit.tiles.lowering import Weights
+from ovjit.tiles.pack import panel_sizes, tile_width
+from ovjit_ops.matmul.cpu_matmul import TiledMatMul
+
+
+class CompressedProduct(TiledMatMul):
+    """Rows are pixels; the weights that tiles read are in scratch."""
+
+    def read_weights(self) -> None:
+        node = self.group.anchor
+        assert node is not None
+        constants = [v.constant for v in node.inputs[1:]]
+        whole, scale, zero = (*constants, None)[:3]
+        assert whole is not None and scale is not None
+        self.integers, self.scale, self.zero = whole, scale, zero
+        self.depth, self.outs = whole.shape
+        self.weight_type = self.data.dtype
+        self.size = int(node.attrs["group"])
+        self.unpack = Unpack(int(node.attrs["bits"]), whole.dtype.kind == "i", zero is not None)
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        name = f"rows_{self.unpack.name}_{self.data.dtype}_{self.isa.name}"
+        names = [n.op.name.lower() for n in group.body[self.bias is not None :][:4]]
+        self.by_rows = row_kernel(
+            "_".join((name, *names)), self.epilogue, self.isa, self.data.dtype, self.unpack
+        )
+        self.kernels = (*self.kernels, self.by_rows)
+
+    def make_kernel(self, names: str, blocked: bool = False) -> Kernel:
+        rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
+        name = f"matmul_{self.unpack.name}_{self.form.name}_{rows}x{width}_{self.isa.name}"
+        name += f"_{names}" if names else ""
+        return tile_kernel(name, self.epilogue, self.isa, self.form, blocked, self.unpack)
+
+    def pack(self, constants: Constants) -> None:
+        self.place_operands(constants)
+        packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack.bits, self.isa)
+        places = {"q": packed.integers, "s": packed.scales, "o": packed.offsets}
+        self.places = {
+            name: constants.place(array, (self, name)).offset
+            for name, array in places.items()
+            if array is not None
+        }
+        self.sizes = {
+            "q_panel": packed.integer_panel, "s_panel": packed.scale_panel, "g_size": self.size,
+            "depth": self.depth,
+        }  # fmt: skip
+        sizes = panel_sizes(self.form.words(self.depth), self.outs, self.isa)
+        self.weights = Weights(1, self.outs, sizes, self.places["q"], *self.pack_bias(constants))
+        self.stored: int = packed.integers.nbytes
+
+    def unpacking(self, planner: Planner) -> dict[str, Any]:
+        return {name: planner.constants.at(at) for name, at in self.places.items()} | self.sizes
+
+    def plan(self, planner: Planner) -> None:
+        shape = planner.shape(self.data)
+        rows = product(shape[:-1]) if not self.transposed else FEW_ROWS + 1
+        lead = [d for d in shape[:-1] if d != 1]
+        if rows > FEW_ROWS or len(lead) > 1 or not rows:
+            super().plan(planner)
+            return
+        x = planner.contiguous(self.data)
+        y = planner.output(self.out, plain(len(self.out.shape)))
+        panels = ceil_div(self.outs, self.weights.sizes.width)
+        per_chunk = split(panels, 32 * self.depth * rows)
+        values: dict[str, Any] = {
+            "x": x.ptr, "b": planner.constants.at(self.weights.bias), "y": y.ptr,
+            "x_w": x.shape[-1] * x.itemsize, "y_w": y.shape[-1] * y.itemsize,
+            "b_step": self.weights.bias_step, "rows": rows, "outs": self.outs, "panels": panels,
+            "per_chunk": per_chunk, **self.unpacking(planner),
+        }  # fmt: skip
+        reads = [x]
+        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
+            view = self.operand_view(planner, value, operand.kind)
+            values[f"e{i}"] = view.ptr
+            if not operand.shared:
+                values[f"e{i}_w"] = next(
+                    (s for d, s in zip(view.shape[:-1], view.strides, strict=False) if d != 1), 0
+                )
+            reads.append(view)
+        flops = 2.0 * rows * self.depth * self.outs
+        planner.step(self.by_rows, values, ceil_div(panels, per_chunk), reads, [y], flops)
+        planner.steps[-1].bytes += self.stored
+
+
+#: Rows up to which the weights go straight to registers, again for each row.
+FEW_ROWS = 2
+
+
+def lower_compressed(group: Group) -> Lowering | None:
+    """Native where the weights are constant, and x has 1 to 4 dimensions in a type that tiles multiply."""
+    anchor = group.anchor
+    assert anchor is not None
+    data = anchor.inputs[0]
+    if any(v.constant is None for v in anchor.inputs[1:]) or product_format(data.dtype, data.dtype) is None:
+        return None
+    integers = anchor.inputs[1].constant
+    assert integers is not None
+    depth, size = integers.shape[0], int(anchor.attrs["group"])
+    pairs = int(anchor.attrs["bits"]) == 4 or data.dtype == "bf16"
+    if pairs and size % 2 and size < depth:
+        return None  # two elements of depth are unpacked at a time, of one group
+    if not 1 <= len(data.shape) <= 4 or len(anchor.output.shape) != len(data.shape) or not integers.size:
+        return None
+    return CompressedProduct(group)

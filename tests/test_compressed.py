@@ -1,0 +1,148 @@
+"""Weights that stay integers in memory, beside the same products in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.compiler.passes.compression import stored_weights
+from ovjit.execution.build import compile_graph
+from ovjit.graph.graph import Builder
+from ovjit.graph.op import find_op
+from ovjit.tiles.formats import float_types
+from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
+
+SEED = 20261120
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+RECORD = find_op("CompressedMatMul")
+CASES = list(RECORD.samples(np.random.default_rng(SEED)))
+
+
+def run(arrays, attrs, dtype="f32"):
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": arrays[0].shape, "element_type": dtype}).output
+    node = b.add(RECORD, [x, *map(b.constant, arrays[1:])], attrs)
+    executable = compile_graph(b.finish([b.add("Relu", [node.output]).output]), {})
+    assert executable.program.host_nodes() == []
+    job = executable.new_job()
+    job.set_input(0, arrays[0])
+    job.run()
+    return np.asarray(job.outputs[0]).astype(np.float64)
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_products_equal_the_reference(case):
+    arrays, attrs = CASES[case]
+    got = run(arrays, attrs)
+    want = np.maximum(
+        RECORD.evaluate([arrays[0].astype(np.float64), *arrays[1:]], RECORD.check_attributes(attrs))[0], 0
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * max(1, np.abs(want).max()))
+
+
+@pytest.mark.skipif("bf16" not in float_types(), reason="this CPU has no bf16 instructions")
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_products_of_bf16_equal_the_reference_to_its_rounding(case):
+    import ml_dtypes
+
+    arrays, attrs = CASES[case]
+    if attrs["group"] % 2 and attrs["group"] < arrays[1].shape[0]:
+        pytest.skip("groups of an odd number of elements are upcast")
+    arrays = [arrays[0].astype(ml_dtypes.bfloat16), *arrays[1:]]
+    got = run(arrays, attrs, "bf16")
+    want = np.maximum(
+        RECORD.evaluate([arrays[0].astype(np.float64), *arrays[1:]], RECORD.check_attributes(attrs))[0], 0
+    )
+    np.testing.assert_allclose(got, want, rtol=0.02, atol=0.01 * max(1, np.abs(want).max()))
+
+
+def stored(ops, rng, kind, depth, outs, groups, turned, zero, wide="f32"):
+    """A right-hand side as `nncf.compress_weights` writes it, and what it stands for in float64."""
+    low, high = {"i8": (-127, 127), "u8": (0, 255), "i4": (-8, 7), "u4": (0, 15)}[kind]
+    size = depth // groups
+    whole = rng.integers(low, high + 1, (outs, groups, size) if turned else (groups, size, outs))
+    axis = 2 if turned else 1
+    each = [1 if a == axis else d for a, d in enumerate(whole.shape)]
+    scale = rng.uniform(0.001, 0.02, each).astype(np.float16).astype(np.float32)
+    zeros = rng.integers(max(low, 0), high + 1, each).astype(np.float32)
+    shape = (outs, depth) if turned else (depth, outs)
+    if groups == 1:
+        whole, scale, zeros = (
+            a.reshape([d for i, d in enumerate(a.shape) if i != (1 if turned else 0)])
+            for a in (whole, scale, zeros)
+        )
+    if kind in ("i4", "u4"):
+        constant = ops.constant(
+            whole.astype(np.int8 if kind == "i4" else np.uint8), dtype=getattr(ov.Type, kind)
+        )
+    else:
+        constant = ops.constant(
+            whole.astype(kind.replace("i", "int").replace("u", "uint").replace("uintint", "uint"))
+        )
+    real = ops.convert(constant, wide)
+    value = whole.astype(np.float64)
+    if zero:
+        real = ops.subtract(real, ops.convert(ops.constant(zeros.astype(np.uint8)), wide))
+        value = value - zeros
+    real = ops.multiply(real, ops.constant(scale.astype(np.float16 if wide == "f16" else np.float32)))
+    if groups > 1:
+        real = ops.reshape(real, ops.constant(np.array(shape, np.int64)), False)
+    value = (value * scale).reshape(shape)
+    return (ops.convert(real, "f32") if wide == "f16" else real), value.T if turned else value
+
+
+@pytest.mark.parametrize("kind, zero", [("i8", False), ("u8", True), ("i4", False), ("u4", True)])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("wide", ["f32", "f16"])
+def test_models_as_they_are_written(kind, zero, groups, turned, wide):
+    rng = np.random.default_rng([SEED, groups, turned])
+    ops = ov.opset13
+    depth, outs = 256, 264
+    w, value = stored(ops, rng, kind, depth, outs, groups, turned, zero, wide)
+    x = ops.parameter(ov.PartialShape([-1, depth]), np.float32)
+    model = ov.Model([ops.matmul(x, w, False, turned)], [x], "m")
+    compiled = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
+    for rows in (1, 3, 40):
+        data = rng.standard_normal((rows, depth)).astype(np.float32)
+        request = compiled.create_infer_request()
+        got = request.infer([data])[0]
+        kernels = [row.exec_type for row in request.get_profiling_info()]
+        stored_as = "i8" if kind == "i8" else "u8o" if kind == "u8" else "u4o"
+        name = f"{'rows' if rows <= FEW_ROWS else 'matmul'}_{stored_as}_"
+        assert [k for k in kernels if k.startswith(name)], kernels
+        want = data.astype(np.float64) @ value
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("lead", [(), (1,), (1, 1)])
+def test_bias_residual_and_activation_behind_compressed_weights(rows, lead):
+    rng = np.random.default_rng([SEED, rows])
+    ops = ov.opset13
+    w, value = stored(ops, rng, "u4", 256, 264, 4, True, True)
+    shape = (*lead, rows)
+    x, r = ops.parameter([*shape, 256], np.float32), ops.parameter([*shape, 264], np.float32)
+    bias, scale = rng.standard_normal(264).astype(np.float32), np.float32(0.3)
+    y = ops.add(ops.matmul(x, w, False, True), ops.constant(bias))
+    model = ov.Model([ops.relu(ops.add(ops.multiply(y, ops.constant(scale)), r))], [x, r], "m")
+    a, c = (rng.standard_normal((*shape, n)).astype(np.float32) for n in (256, 264))
+    got = ov.Core().compile_model(model, "CPU", F32)([a, c])[0]
+    want = np.maximum((a.astype(np.float64) @ value + bias) * 0.3 + c, 0)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
+
+
+def test_small_weights_and_near_misses_are_left_alone():
+    b = Builder()
+    whole = np.ones((256, 300), np.int8)
+
+    def made(*shape):
+        real = b.add("Convert", [b.constant(whole)], {"destination_type": "f32"}).output
+        return b.add("Multiply", [real, b.constant(np.full(shape, 0.5, np.float32))]).output
+
+    assert stored_weights(made(1, 300), False) is not None
+    assert stored_weights(made(256, 1), True) is not None
+    assert stored_weights(made(256, 1), False) is None  # a scale for each element of depth
+    assert stored_weights(made(256, 300), False) is None
+    assert stored_weights(b.constant(np.ones((256, 300), np.float32)), False) is None
