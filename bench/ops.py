@@ -123,9 +123,88 @@ def cases() -> Iterator[Case]:
             )
         )
     yield from detection_cases(rng)
+    yield from recurrent_cases(normal)
+    yield from attention_cases(normal)
+    yield from transform_cases(normal)
+    yield from table_cases(rng, normal)
     for name, shape, inputs, build in rows:
         extra = f" {build.__defaults__[0]}" if build.__defaults__ else ""
         yield Case(name, "x".join(map(str, shape)) + extra, [normal(*shape) for _ in range(inputs)], build)
+
+
+Normal = Callable[..., np.ndarray]
+
+
+def recurrent_cases(normal: Normal) -> Iterator[Case]:
+    """Sequences of recurrent layers: batch, steps, input and hidden size, direction."""
+    for op, gates, batch, steps, size, hidden, direction in (
+        ("LSTMSequence", 4, 1, 64, 128, 128, "bidirectional"),
+        ("LSTMSequence", 4, 2, 64, 128, 128, "bidirectional"),
+        ("LSTMSequence", 4, 16, 32, 128, 128, "forward"),
+        ("GRUSequence", 3, 1, 64, 128, 128, "bidirectional"),
+        ("GRUSequence", 3, 8, 50, 64, 96, "reverse"),
+        ("RNNSequence", 1, 1, 64, 128, 128, "forward"),
+    ):
+        turns = 2 if direction == "bidirectional" else 1
+        rows = gates * hidden
+        scale = np.float32(1 / np.sqrt(hidden))
+        weights = [normal(turns, rows, n) * scale for n in (size, hidden)] + [normal(turns, rows) * scale]
+        states = [np.zeros((batch, turns, hidden), np.float32)] * (2 if op == "LSTMSequence" else 1)
+        name = {"LSTMSequence": "lstm_sequence", "GRUSequence": "gru_sequence"}.get(op, "rnn_sequence")
+        lengths = np.full(batch, steps)
+        yield Case(
+            op, f"{batch}x{steps}x{size} -> {hidden} {direction}", [normal(batch, steps, size)],
+            lambda ops, x, n=name, rest=(*states, lengths, *weights), h=hidden, d=direction: getattr(ops, n)(
+                x, *rest, h, d
+            ),
+            2.0 * batch * steps * turns * rows * (size + hidden),
+        )  # fmt: skip
+
+
+def attention_cases(normal: Normal) -> Iterator[Case]:
+    """Attention: heads, rows, columns, depth."""
+    for heads, rows, columns, depth, causal in (
+        (12, 128, 128, 64, False), (8, 1024, 1024, 64, False), (12, 1024, 1024, 64, True),
+        (16, 256, 256, 72, False), (32, 1, 1024, 128, False),
+    ):  # fmt: skip
+        data = [normal(1, heads, n, depth) for n in (rows, columns, columns)]
+        shape = f"{heads}x{rows}x{columns}x{depth}{' causal' if causal else ''}"
+        yield Case(
+            "ScaledDotProductAttention", shape, data,
+            lambda ops, q, k, v, c=causal: ops.scaled_dot_product_attention(q, k, v, causal=c),
+            4.0 * heads * rows * columns * depth / (2 if causal else 1),
+        )  # fmt: skip
+
+
+def transform_cases(normal: Normal) -> Iterator[Case]:
+    """Fourier transforms along the last dimensions."""
+    for op, shape, axes in (
+        ("DFT", (64, 512, 2), [1]), ("DFT", (1, 16384, 2), [1]), ("DFT", (8, 256, 256, 2), [1, 2]),
+        ("DFT", (64, 400, 2), [1]), ("RDFT", (64, 1024), [1]), ("IRDFT", (64, 513, 2), [1]),
+    ):  # fmt: skip
+        n = float(np.prod(shape) / (2 if op != "RDFT" else 1))
+        yield Case(
+            op, "x".join(map(str, shape)), [normal(*shape)],
+            lambda ops, x, name=op, a=axes: getattr(ops, name.lower())(x, np.array(a)),
+            5.0 * n * np.log2(np.prod([shape[a] for a in axes])),
+        )  # fmt: skip
+
+
+def table_cases(rng: np.random.Generator, normal: Normal) -> Iterator[Case]:
+    """Bags of 16 rows of a table of 10,000, and searches among 100 numbers."""
+    index = rng.integers(0, 10_000, 2048)
+    yield Case(
+        "EmbeddingBagOffsetsSum", "10000x64, 128 bags of 16", [normal(10_000, 64)],
+        lambda ops, t: ops.embedding_bag_offsets_sum(t, index, np.arange(0, 2048, 16)), 2048.0 * 64,
+    )  # fmt: skip
+    yield Case(
+        "EmbeddingBagPackedSum", "10000x64, 128 bags of 16", [normal(10_000, 64)],
+        lambda ops, t: ops.embedding_bag_packed_sum(t, index.reshape(128, 16)), 2048.0 * 64,
+    )  # fmt: skip
+    buckets = np.sort(normal(100))
+    yield Case(
+        "Bucketize", "100000 among 100", [normal(100_000)], lambda ops, x: ops.bucketize(x, buckets)
+    )  # fmt: skip
 
 
 def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
