@@ -73,6 +73,7 @@ def _interpolate(
     policy = n.attr("keep_aspect_ratio_policy", "stretch")
     special = (
         coordinates not in _COORDINATES
+        or (coordinates == "align_corners" and scales is not None and _uneven(n, x, axes, value))
         or bool(n.attr("antialias", 0))
         or bool(n.attr("exclude_outside", 0))
         or (policy != "stretch" and sizes is not None)
@@ -104,6 +105,18 @@ def _interpolate(
         opset=11,
     )
     return out if exact else n.convert(out, kind)
+
+
+def _uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | None) -> bool:
+    """Whether scaled dimensions are no whole numbers: the standard aligns the corners of the unrounded ones.
+    """
+    shape = n.shape(x)
+    if scales is None:
+        return True
+    if shape is None:
+        return False
+    sizes = [(shape[a], s) for a, s in zip(axes, scales.tolist(), strict=True)]
+    return any(isinstance(d, int) and not float(d * s).is_integer() for d, s in sizes)
 
 
 def _by_matrices(
@@ -348,6 +361,8 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
 
 @onnx_op("RoiAlign", 10)
 def roi_align(n: OnnxNode) -> Any:
+    if n.attr("mode") == "max":
+        raise UnsupportedError("mode='max', the largest weighted neighbour: OpenVINO's takes interpolated values")
     half = n.version >= 16 and n.attr("coordinate_transformation_mode") == "half_pixel"
     return n(
         "ROIAlign",
@@ -359,7 +374,7 @@ def roi_align(n: OnnxNode) -> Any:
         sampling_ratio=n.attr("sampling_ratio"),
         spatial_scale=n.attr("spatial_scale"),
         mode=n.attr("mode"),
-        aligned_mode="half_pixel" if half else "asymmetric",
+        aligned_mode="half_pixel_for_nn" if half else "asymmetric",
         opset=9,
     )
 

@@ -1,1 +1,275 @@
-"""To come."""
+"""What ONNX Runtime's exporters and graph optimiser write beside quantisation and attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.attention import ms, projected_attention
+from ovjit.frontends.onnx.nn import convolve, layer_norm, max_pool, rms_norm
+from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.frontends.onnx.quant import dequantize, integer_matmul
+from ovjit.frontends.onnx.registry import find_rule, onnx_op
+
+#: Operators that com.microsoft has as ai.onnx has them, with the version that says so.
+SAME = {
+    "GridSample": 16, "Trilu": 14, "GatherND": 13, "Range": 11, "Unique": 11, "DFT": 17, "CDist": 0,
+    "MaxpoolWithMask": 0, "Resize": 13,
+}  # fmt: skip
+_ACTIVATIONS = {"Relu": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Gelu": "Gelu"}
+
+
+def _as_standard(name: str, version: int) -> None:
+    def rule(n: OnnxNode) -> Any:
+        found = find_rule("", name, version)
+        assert found is not None
+        n.version = version
+        return found(n)
+
+    ms(name)(rule)
+
+
+for _name, _version in SAME.items():
+    if _version:
+        _as_standard(_name, _version)
+
+
+@ms("Gelu")
+def gelu(n: OnnxNode) -> Any:
+    return n("Gelu", n[0], approximation_mode="ERF", opset=7)
+
+
+@ms("BiasGelu")
+def bias_gelu(n: OnnxNode) -> Any:
+    return n("Gelu", n("Add", n[0], n[1]), approximation_mode="ERF", opset=7)
+
+
+@ms("FastGelu")
+def fast_gelu(n: OnnxNode) -> Any:
+    x = n("Add", n[0], n[1]) if n.has(1) else n[0]
+    return n("Gelu", x, approximation_mode="TANH", opset=7)
+
+
+@ms("QuickGelu")
+def quick_gelu(n: OnnxNode) -> Any:
+    return n("Swish", n[0], n.like(n[0], n.attr("alpha", 1.702)))
+
+
+@ms("BiasAdd")
+def bias_add(n: OnnxNode) -> Any:
+    return n("Add", n("Add", n[0], n[1]), n[2])
+
+
+@ms("BiasSoftmax")
+def bias_softmax(n: OnnxNode) -> Any:
+    x = n("Add", n[0], n[1])
+    axis = n.axis(n.attr("axis", 1), n.rank(x))
+    if axis != n.rank(x) - 1:
+        raise UnsupportedError("a softmax over several dimensions")
+    return n("Softmax", x, axis=axis, opset=8)
+
+
+def activated(n: OnnxNode, x: Output) -> Output:
+    """The activation that a fused operator names."""
+    name = n.attr("activation")
+    if not name:
+        return x
+    params = list(n.attr("activation_params") or [])
+    if name in _ACTIVATIONS:
+        return n(_ACTIVATIONS[name], x)
+    if name == "LeakyRelu":
+        return n("PRelu", x, n.const([params[0] if params else n.attr("activation_alpha", 0.01)], n.dtype(x)))
+    if name == "Clip" and len(params) == 2:
+        return n("Clamp", x, min=params[0], max=params[1])
+    if name == "HardSigmoid":
+        alpha, beta = params if len(params) == 2 else (0.2, 0.5)
+        return n("HardSigmoid", x, n.like(x, alpha), n.like(x, beta))
+    raise UnsupportedError(f"the activation {name[:40]!r}")
+
+
+@ms("FusedMatMul")
+@ms("TransposeMatMul")
+def fused_matmul(n: OnnxNode) -> Any:
+    """alpha * op(A) @ op(B); transBatch moves the first dimension behind the others but the last."""
+    a, b = n[0], n[1]
+    for which in "AB":
+        if n.attr(f"transBatch{which}", 0):
+            x = a if which == "A" else b
+            rank = n.rank(x)
+            x = n.transpose(x, [*range(1, rank - 1), 0, rank - 1])
+            a, b = (x, b) if which == "A" else (a, x)
+    trans = [bool(n.attr(f"trans{which}", 0)) for which in "AB"]
+    out = n("MatMul", a, b, transpose_a=trans[0], transpose_b=trans[1])
+    alpha = n.attr("alpha", 1.0)
+    return out if alpha == 1 else n("Multiply", out, n.like(out, alpha))
+
+
+@ms("FusedGemm")
+def fused_gemm(n: OnnxNode) -> Any:
+    out = n(
+        "MatMul", n[0], n[1], transpose_a=bool(n.attr("transA", 0)), transpose_b=bool(n.attr("transB", 0))
+    )
+    if n.attr("alpha", 1.0) != 1:
+        out = n("Multiply", out, n.like(out, n.attr("alpha")))
+    if n.has(2):
+        c = n[2]
+        if n.attr("beta", 1.0) != 1:
+            c = n("Multiply", c, n.like(c, n.attr("beta")))
+        out = n("Add", out, c)
+    return activated(n, out)
+
+
+@ms("FusedMatMulActivation")
+def fused_matmul_activation(n: OnnxNode) -> Any:
+    return activated(n, fused_matmul(n))
+
+
+@ms("FusedConv")
+def fused_conv(n: OnnxNode) -> Any:
+    """(x, w, bias, what is added before the activation)"""
+    out = convolve(n, n[0], n[1], n.optional(2))
+    if n.has(3):
+        out = n("Add", out, n[3])
+    return activated(n, out)
+
+
+def _channels_first(n: OnnxNode, x: Output) -> Output:
+    rank = n.rank(x)
+    return n.transpose(x, [0, rank - 1, *range(1, rank - 1)])
+
+
+def _channels_last(n: OnnxNode, x: Output) -> Output:
+    rank = n.rank(x)
+    return n.transpose(x, [0, *range(2, rank), 1])
+
+
+@ms("NhwcConv")
+@ms("NhwcFusedConv")
+def nhwc_conv(n: OnnxNode) -> Any:
+    """Images with their channels last, filters [O, I, ...] as ever."""
+    out = convolve(n, _channels_first(n, n[0]), n[1], n.optional(2))
+    if n.has(3):
+        out = n("Add", out, _channels_first(n, n[3]))
+    return _channels_last(n, activated(n, out))
+
+
+@ms("NhwcMaxPool")
+def nhwc_max_pool(n: OnnxNode) -> Any:
+    n.inputs = [_channels_first(n, n[0])]
+    n.attributes = {"dilations": None, **n.attributes}
+    return _channels_last(n, max_pool(n)[0])
+
+
+# -- normalisation -------------------------------------------------------------------------------------------
+
+
+@ms("LayerNormalization")
+def layer_normalization(n: OnnxNode) -> Any:
+    return layer_norm(n, n[0], n[1], n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5))
+
+
+@onnx_op("SimplifiedLayerNormalization")
+@ms("SimplifiedLayerNormalization")
+def simplified_layer_normalization(n: OnnxNode) -> Any:
+    return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
+
+
+@ms("RMSNormalization")
+def rms_normalization(n: OnnxNode) -> Any:
+    return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
+
+
+def _skipped(n: OnnxNode, bias: int) -> Output:
+    total = n("Add", n[0], n[1])
+    return n("Add", total, n[bias]) if n.has(bias) else total
+
+
+@ms("SkipLayerNormalization")
+def skip_layer_normalization(n: OnnxNode) -> Any:
+    """(input, skip, gamma, beta, bias) -> (normalised, mean, inverse deviation, the sum)"""
+    total = _skipped(n, 4)
+    out = layer_norm(n, total, n[2], n.optional(3), -1, n.attr("epsilon", 1e-12))
+    return [*out, *[None] * (3 - len(out)), total]
+
+
+@ms("SkipSimplifiedLayerNormalization")
+def skip_simplified_layer_normalization(n: OnnxNode) -> Any:
+    """(input, skip, gamma, bias) -> (normalised, -, -, the sum)"""
+    total = _skipped(n, 3)
+    return [rms_norm(n, total, n[2], -1, n.attr("epsilon", 1e-12)), None, None, total]
+
+
+@ms("EmbedLayerNormalization")
+def embed_layer_normalization(n: OnnxNode) -> Any:
+    """(ids, segment ids, tables of words, positions and segments, gamma, beta, mask, position ids)
+    -> (normalised, length of each item, the sum)"""
+    ids = n[0]
+    words = n("Gather", n[2], ids, 0, opset=8)
+    if n.has(8):
+        positions = n("Gather", n[3], n[8], 0, opset=8)
+    else:
+        positions = n("Slice", n[3], [0], n.dim_of(ids, 1), [1], [0])
+    total = n("Add", words, positions)
+    if n.has(1) and n.has(4):
+        total = n("Add", total, n("Gather", n[4], n[1], 0, opset=8))
+    lengths: Output | None = None
+    if n.has(7):
+        lengths = n("ReduceSum", n.convert(n[7], "i32"), [1], keep_dims=False)
+    elif n.wants(1):
+        lengths = n("Broadcast", n.const(0, "i32"), n.dim_of(ids, 0), mode="numpy", opset=3)
+    out = layer_norm_only(n, total, n[5], n[6], n.attr("epsilon", 1e-12))
+    return [out, lengths, total]
+
+
+def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon: float) -> Output:
+    """Layer normalisation over the last dimension, without statistics."""
+    out = n("MVN", x, [-1], eps=epsilon, normalize_variance=True, eps_mode="inside_sqrt", opset=6)
+    return n("Add", n("Multiply", out, scale), bias)
+
+
+@ms("GroupNorm")
+def group_norm(n: OnnxNode) -> Any:
+    """Channels last unless channels_last=0; with activation=1 followed by x * sigmoid(x)."""
+    last = bool(n.attr("channels_last", 1))
+    x = _channels_first(n, n[0]) if last else n[0]
+    out = n("GroupNormalization", x, n.convert(n[1], n.dtype(x)), n.convert(n[2], n.dtype(x)),
+            num_groups=n.required("groups"), epsilon=n.attr("epsilon", 1e-5))  # fmt: skip
+    if n.required("activation"):
+        out = n("Swish", out)
+    return _channels_last(n, out) if last else out
+
+
+# -- quantised layers ----------------------------------------------------------------------------------------
+
+
+@ms("QAttention")
+def qattention(n: OnnxNode) -> Any:
+    """(input, weights, bias, input scale, weight scale, mask, input zero, weight zero, past)"""
+    total = n.convert(integer_matmul(n, n[0], n[1], n.optional(6), n.optional(7)), "f32")
+    joined = n("Add", n("Multiply", total, n("Multiply", n[3], n[4])), n[2])
+    return projected_attention(n, joined, n.optional(5), n.optional(8), None)
+
+
+@ms("DynamicQuantizeLSTM")
+def dynamic_quantize_lstm(n: OnnxNode) -> Any:
+    """(x, w, r, bias, lengths, h, c, peepholes, w scale, w zero, r scale, r zero); weights are [.., inputs,
+    gates].
+
+    The weights are taken for the real numbers that they stand for; x is not quantised.
+    """
+    from ovjit.frontends.onnx.recurrent import lstm
+
+    def real(value: Output, scale: Output, zero: Output) -> Output:
+        shapes = [n.shape(v) or () for v in (scale, zero)]
+        scale, zero = (
+            n.unsqueeze(v, [1]) if len(s) == 2 else v for v, s in zip((scale, zero), shapes, strict=True)
+        )
+        return n.transpose(dequantize(n, value, scale, zero), [0, 2, 1])
+
+    if len(n) < 12:
+        raise ModelError(f"{len(n)} inputs, 12 are needed")
+    weights, recurrence = real(n[1], n[8], n[9]), real(n[2], n[10], n[11])
+    n.inputs = [n[0], weights, recurrence, *n.inputs[3:8]]
+    n.attributes = {"direction": "forward", "layout": 0, "clip": 0.0, "input_forget": 0, **n.attributes}
+    return lstm(n)

@@ -152,6 +152,13 @@ class OnnxNode:
             raise UnsupportedError(f"{what} is not known when the model is read")
         return shape
 
+    def last_dim(self, value: Output) -> int:
+        """The last dimension. Raises UnsupportedError where it is open."""
+        shape = value._tensor._type.shape
+        if not shape or not isinstance(shape[-1], int):
+            raise UnsupportedError("the last dimension of an input is open")
+        return shape[-1]
+
     def axis(self, axis: int, rank: int, what: str = "axis") -> int:
         """`axis` counted from 0."""
         if not -rank <= axis < rank:

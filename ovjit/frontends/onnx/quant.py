@@ -18,6 +18,7 @@ from ovjit.frontends.onnx import tensors
 from ovjit.frontends.onnx.nn import convolve, per_channel
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import MICROSOFT, onnx_op
+from ovjit.frontends.onnx.tensor import LARGEST, to_float8
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import Interval
 
@@ -97,7 +98,7 @@ def saturate(n: OnnxNode, steps: Output, zero: Output | None, kind: str) -> Outp
     if ELEMENT_TYPES[kind].is_real:
         if zero is not None and not _is_zero(n, zero):
             steps = n("Add", steps, n.convert(zero, n.dtype(steps)))
-        return n.convert(steps, kind)
+        return to_float8(n, steps, kind) if kind in LARGEST else n.convert(steps, kind)
     out = n("Round", steps, mode="half_to_even")
     if zero is not None and not _is_zero(n, zero):
         out = n("Add", out, n.convert(zero, n.dtype(out)))
@@ -111,8 +112,6 @@ def quantize_linear(n: OnnxNode) -> Any:
     zero = n.optional(2)
     number = n.attr("output_dtype", 0)
     kind = n.dtype(zero) if zero is not None else tensors.element_type(number) if number else "u8"
-    if kind.startswith("f8") and not n.attr("saturate", 1):
-        raise UnsupportedError(f"a conversion to {kind} that does not saturate")
     return quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0))
 
 

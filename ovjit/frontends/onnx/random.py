@@ -1,1 +1,1 @@
-"""To come."""
+"""Random numbers: no operation of OpenVINO that ovjit has says them yet."""

@@ -414,7 +414,9 @@ class Reader:
                 _check_schema(schema, proto, inputs, attributes)
             if rule is None:
                 types = [_type_bytes(v) for v in inputs]
-                function = function_body(domain, proto.op_type, version, proto, lambda: types)
+                function = function_body(
+                    domain, proto.op_type, version, _resolved(proto, attributes), lambda: types
+                )
                 if function is None:
                     raise UnsupportedError(
                         f"No conversion rule found for operations: {_operator(proto, version)}"
@@ -487,8 +489,11 @@ class Reader:
 
     def _return(self, frame: _Frame) -> None:
         assert frame.outer is not None
-        outputs = []
-        for name in list(frame.function.output)[: len(frame.node.output)]:
+        outputs: list[Any] = []
+        for name, wanted in zip(frame.function.output, frame.node.output, strict=False):
+            if not wanted:
+                outputs.append(None)
+                continue
             value = frame.scope.find(name)
             if value is None:
                 raise ModelError(
@@ -501,6 +506,9 @@ class Reader:
 
     def _check_operators(self, graph: Any, opsets: Mapping[str, int]) -> None:
         """Raise UnsupportedError that lists all operators without a rule, wherever they stand."""
+        from onnx.defs import onnx_opset_version
+
+        newest = int(onnx_opset_version())
         missing: dict[str, list[str]] = {}
         seen: set[tuple[str, str, str]] = set()
         waiting: list[tuple[Any, Mapping[str, int]]] = [(graph, opsets)]
@@ -520,12 +528,12 @@ class Reader:
                         function = self.functions[key]
                         waiting.append((function, _opsets(function.opset_import) or imports))
                     continue
-                version = imports.get(domain, 1 if domain else 0)
-                if find_rule(domain, node.op_type, version or 1) is not None:
+                version = imports.get(domain, 1 if domain else newest)
+                if find_rule(domain, node.op_type, version) is not None:
                     continue
-                schema = find_schema(domain, node.op_type, version or 1)
+                schema = find_schema(domain, node.op_type, version)
                 if schema is None or not schema.function:
-                    label = _operator(node, version or 1)
+                    label = _operator(node, version)
                     missing.setdefault(label, []).append(node.name or _first(node.output))
         if missing:
             names = ", ".join(sorted(missing))
@@ -574,11 +582,15 @@ def _opsets(imports: Iterable[Any]) -> dict[str, int]:
 
 def _version(domain: str, scope: Scope) -> int:
     version = scope.opsets.get(domain)
-    if version is None:
-        if not domain:
-            raise ModelError("the model imports no opset of ai.onnx, so that its operators have no meaning")
+    if version is not None:
+        return version
+    if domain:
         return 1
-    return version
+    if scope.call is None and not scope.opsets:
+        raise ModelError("the model imports no opset of ai.onnx, so that its operators have no meaning")
+    from onnx.defs import onnx_opset_version
+
+    return int(onnx_opset_version())
 
 
 def _attributes(proto: Any, scope: Scope) -> dict[str, Any]:
@@ -593,6 +605,20 @@ def _attributes(proto: Any, scope: Scope) -> dict[str, Any]:
                 out[attribute.name] = bound
         else:
             out[attribute.name] = attribute
+    return out
+
+
+def _resolved(proto: Any, attributes: Mapping[str, Any]) -> Any:
+    """The node with the attributes that its function's references stand for."""
+    if not any(attribute.ref_attr_name for attribute in proto.attribute):
+        return proto
+    out = type(proto)()
+    out.CopyFrom(proto)
+    del out.attribute[:]
+    for name, attribute in attributes.items():
+        copy = out.attribute.add()
+        copy.CopyFrom(attribute)
+        copy.name = name
     return out
 
 

@@ -39,6 +39,8 @@ class _Cell:
         # [sequence, batch, input] -> [batch, sequence, input]
         self.x = n[0] if self.batch_first else n.transpose(n[0], [1, 0, 2])
         self.functions = [f.lower() for f in n.attr("activations") or list(functions) * self.count]
+        if "activations" not in n.attributes:  # the standard's default is for two directions
+            self.functions = self.functions[: len(functions) * self.count]
         if len(self.functions) != len(functions) * self.count:
             raise ModelError(f"{len(self.functions)} activations for {self.count} directions")
         if self.count == 2 and self.functions[: len(functions)] != self.functions[len(functions) :]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
@@ -97,7 +99,13 @@ _reduction("ReduceLogSumExp", _log_sum_exp)
 
 def _extreme(op: str, logical: str) -> Callable[[OnnxNode, Output, Reduce], Output]:
     def body(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
-        return reduce(logical if n.dtype(x) == "boolean" else op, x)
+        if n.dtype(x) == "boolean":
+            return reduce(logical, x)
+        if ELEMENT_TYPES[n.dtype(x)].is_real and 0 in (n.shape(x) or ()):
+            # of no elements: OpenVINO's is the largest finite number
+            nothing = -np.inf if op == "ReduceMax" else np.inf
+            return n("Add", reduce("ReduceSum", x), n.like(x, nothing))
+        return reduce(op, x)
 
     return body
 

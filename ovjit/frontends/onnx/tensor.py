@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,8 +97,33 @@ def cast(n: OnnxNode, x: Output, kind: str) -> Output:
         from ovjit.frontends.onnx.text import cast_text
 
         return cast_text(n, x, kind)
-    if kind.startswith(("f8", "f4")) and not n.attr("saturate", 1):
-        raise UnsupportedError(f"a conversion to {kind} that does not saturate")
+    return to_float8(n, x, kind) if kind in LARGEST else n("Convert", x, destination_type=kind)
+
+
+#: The largest values of the small floating-point types.
+LARGEST = {"f8e4m3": 448.0, "f8e5m2": 57344.0, "f4e2m1": 6.0, "f8e8m0": 2.0**127}
+#: The numbers from which on a value rounds to more than the largest, and what it is then.
+_BEYOND = {"f8e4m3": (464.0, np.nan), "f8e5m2": (61440.0, np.inf)}
+
+
+def to_float8(n: OnnxNode, x: Output, kind: str) -> Output:
+    """`x` in a small floating-point type. Saturating, as by default, what is larger becomes the largest
+    value;
+    otherwise NaN or infinity."""
+    if kind == n.dtype(x):
+        return n("Identity", x)
+    if kind in ("f8e8m0", "f4e2m1"):
+        raise UnsupportedError(f"a conversion to {kind}: OpenVINO's rounds otherwise")
+    if n.dtype(x) not in ("f32", "f16", "bf16", "f64"):
+        x = n.convert(x, "f32")
+    if n.attr("saturate", 1):
+        x = n("Clamp", x, min=-LARGEST[kind], max=LARGEST[kind])
+    elif kind in _BEYOND:
+        bound, beyond = _BEYOND[kind]
+        wide = n.convert(x, "f32")
+        size = n("Abs", wide)
+        over = n("Greater" if kind == "f8e4m3" else "GreaterEqual", size, n.like(wide, bound))
+        x = n("Select", over, n("Multiply", n("Sign", wide), n.like(wide, beyond)), wide)
     return n("Convert", x, destination_type=kind)
 
 
@@ -481,9 +506,25 @@ def cum_sum(n: OnnxNode) -> Any:
 def cum_prod(n: OnnxNode) -> Any:
     """By doubling: after the step for s every element is the product of up to 2s elements that end with it.
     """
+    return by_axis(n, 1, n.rank(n[0]), lambda axis: _cum_prod(n, axis))
+
+
+def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output]) -> Output:
+    """function(axis) where the axis is an input: of a computed one, that of all axes which it turns out to
+    be."""
+    value = n.value(n[index])
+    if value is not None:
+        return function(n.axis(int(value.reshape(-1)[0]), rank))
+    axis = n("FloorMod", n.convert(n.reshape(n[index], np.zeros(0, np.int64)), "i64"), rank)
+    out = function(0)
+    for i in range(1, rank):
+        out = n("Select", n("Equal", axis, i), function(i), out)
+    return out
+
+
+def _cum_prod(n: OnnxNode, axis: int) -> Output:
     x = n[0]
     rank = n.rank(x)
-    axis = n.axis(n.known_ints(1, "the axis")[0], rank)
     count = n.static_shape(x)[axis]
     backwards = bool(n.attr("reverse"))
     if backwards:
