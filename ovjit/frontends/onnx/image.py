@@ -362,7 +362,7 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
 @onnx_op("RoiAlign", 10)
 def roi_align(n: OnnxNode) -> Any:
     if n.attr("mode") == "max":
-        raise UnsupportedError("mode='max', the largest weighted neighbour: OpenVINO's takes interpolated values")
+        raise UnsupportedError("mode='max', the largest weighted neighbour: OpenVINO's interpolates first")
     half = n.version >= 16 and n.attr("coordinate_transformation_mode") == "half_pixel"
     return n(
         "ROIAlign",
@@ -399,12 +399,15 @@ def non_max_suppression(n: OnnxNode) -> Any:
         value = n.convert(n[index], kind)
         return value if n.shape(value) == () else n.reshape(value, np.zeros(0, np.int64))
 
+    # OpenVINO drops boxes that overlap as much as the threshold, the standard those that overlap more
+    threshold = n("Multiply", scalar(3, 0.0, "f32"), n.const(1 + 2.0**-23))
+    threshold = n("Add", threshold, n.const(np.float32(2.0**-126)))
     return n(
         "NonMaxSuppression",
         n[0],
         n[1],
         scalar(2, 0, "i64"),
-        scalar(3, 0.0, "f32"),
+        threshold,
         scalar(4, -math.inf, "f32"),
         box_encoding="center" if n.attr("center_point_box") else "corner",
         sort_result_descending=False,

@@ -117,8 +117,7 @@ def lstm(n: OnnxNode) -> Any:
 
 def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
     """With peepholes, or with input and forget gates coupled: the steps one after the other."""
-    if n.has(4):
-        raise UnsupportedError("sequence_lens together with peepholes")
+    lengths = n.unsqueeze(n.convert(n[4], "i64"), [1]) if n.has(4) else None
     steps = n.static_shape(cell.x, "the sequence's length")[1] if _known_steps(n, cell) else None
     if steps is None:
         raise UnsupportedError("peepholes with an open sequence length")
@@ -156,6 +155,7 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
                 f = n("Add", f, n("Multiply", peep[2], c))
             i, g = apply(functions[0], i), apply(functions[1], g)
             f = n("Subtract", n.like(i, 1), i) if n.attr("input_forget", 0) else apply(functions[0], f)
+            before = h, c
             c = n("Add", n("Multiply", f, c), n("Multiply", i, g))
             if peep is not None:
                 o = n("Add", o, n("Multiply", peep[1], c))
@@ -164,7 +164,12 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
                 apply(functions[0], o),
                 n({"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu"}[functions[2]], c),
             )
-            rows.append(n.unsqueeze(h, [1, 2]))
+            y = h
+            if lengths is not None:  # behind an item's end nothing changes, and 0 comes out
+                inside = n("Greater", lengths, t)
+                y = n("Select", inside, h, n.like(h, 0))
+                h, c = (n("Select", inside, new, old) for new, old in zip((h, c), before, strict=True))
+            rows.append(n.unsqueeze(y, [1, 2]))
         ys.append(n.concat(rows[::-1] if backwards else rows, 2))
         hs.append(n.unsqueeze(h, [1]))
         cs.append(n.unsqueeze(c, [1]))
