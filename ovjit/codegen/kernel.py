@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ovjit import debug
+from ovjit.codegen import shipped
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.versions import code_digest, file_digest, versions
@@ -98,9 +99,26 @@ class Kernel:
         return self._intrinsics(isa) if self._intrinsics else None
 
     def compile(self, isa: Isa) -> bytes:
+        """The object code, of text that came with ovjit or is printed now."""
+        symbol = self.symbol(isa)
+        text = shipped.find_text(self.text_key(isa), isa, symbol)
+        if text is not None:
+            from ovjit.codegen.cpu import emit
+
+            return emit.object_code(text, isa)
         from ovjit.codegen.cpu import jit
 
-        return jit.compile_kernel(self.source, self.symbol(isa), isa, self.intrinsics(isa))
+        return jit.compile_kernel(self.source, symbol, isa, self.intrinsics(isa))
+
+    def text_key(self, isa: Isa) -> str:
+        """The name under which its text may come with ovjit."""
+        return shipped.text_key(self.source, self.key, file_digest(self._intrinsics), isa)
+
+    def text(self, isa: Isa) -> str:
+        """The LLVM text that code is generated from, with the symbol that shipped text has."""
+        from ovjit.codegen.cpu import jit
+
+        return jit.optimised_text(self.source, shipped.SYMBOL, isa, self.intrinsics(isa))
 
     def assembly(self, isa: Isa | None = None) -> str:
         from ovjit.codegen.cpu import jit

@@ -17,8 +17,12 @@ def _initialize() -> None:
 
 
 def target_machine(isa: Isa) -> llvm.TargetMachine:
+    """What object code is made for: this CPU, or an ordinary one of a lesser instruction set."""
+    return _machine(*target(isa))
+
+
+def _machine(cpu: str, features: str) -> llvm.TargetMachine:
     _initialize()
-    cpu, features = target(isa)
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small"
     )
@@ -48,12 +52,15 @@ def own(module: llvm.ModuleRef, symbol: str, functions: Container[str]) -> None:
             variable.name = f"{symbol}_v{i}"
 
 
-def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine, inlined: bool) -> None:
-    """LLVM's passes. What is printed is meant: vectors, and how far loops are unrolled.
+def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool) -> None:
+    """LLVM's passes, which see the instruction set alone: the module is the same on every CPU that has it.
+
+    What is printed is meant: vectors, and how far loops are unrolled.
 
     `inlined`: the module has tiles, whose loops need no more than their functions put in. For others LLVM has
     to hoist what loops do not change: without it transposes lose 15 %, LRN 10 %.
     """
+    machine = _machine(isa.model, "")
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     options.loop_vectorization = False
@@ -69,3 +76,8 @@ def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine, inlined: bool)
     else:
         manager = passes.getModulePassManager()
     manager.run(module, passes)
+
+
+def object_code(text: str, isa: Isa) -> bytes:
+    """The object of an optimised module's text."""
+    return target_machine(isa).emit_object(llvm.parse_assembly(text))

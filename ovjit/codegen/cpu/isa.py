@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ovjit import debug
@@ -20,14 +21,29 @@ class Isa(NamedTuple):
     tile_rows: int
     tile_vectors: int
     cpu: str  # LLVM's name; "host" for the machine's own
+    model: str  # LLVM's name of the CPU that its passes see
     features: tuple[str, ...]  # CPU features that the host must have
 
 
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")
 ISAS = {
-    "avx512": Isa("avx512", 16, 14, 2, "host", ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")),
-    "avx2": Isa("avx2", 8, 6, 2, "haswell", ("avx2", "fma")),
-    "generic": Isa("generic", 4, 4, 2, "", ()),
+    "avx512": Isa("avx512", 16, 14, 2, "host", "x86-64-v4", _AVX512),
+    "avx2": Isa("avx2", 8, 6, 2, "haswell", "haswell", ("avx2", "fma")),
+    "generic": Isa("generic", 4, 4, 2, "", "", ()),
 }
+
+#: Features of the CPU beyond an instruction set's own that LLVM text may depend on, see `has_features`.
+EXTRA = ("avx512bf16", "avx512vnni")
+
+#: An instruction set and features that are assumed instead of this CPU's, see `assume`.
+_assumed: tuple[str, frozenset[str]] | None = None
+
+
+def assume(isa: str, extra: Collection[str]) -> None:
+    """Print text in this process as for a CPU of that instruction set with those of EXTRA, whatever the CPU
+    is. The text can be compiled, and not run."""
+    global _assumed
+    _assumed = isa, frozenset(extra)
 
 
 @functools.cache
@@ -82,6 +98,8 @@ def best_isa() -> str:
 
 def host_isa() -> Isa:
     """The instruction set to compile for. Raises ValueError for an `OVJIT_ISA` unknown or not of this CPU."""
+    if _assumed:
+        return ISAS[_assumed[0]]
     best = best_isa()
     wanted = debug.flag("OVJIT_ISA") or best
     names = list(ISAS)
@@ -95,8 +113,18 @@ def has_features(isa: Isa, features: tuple[str, ...]) -> bool:
     """True when code for `isa` may use these features of the CPU beyond the instruction set's own."""
     if not features:
         return True
+    unknown = set(features) - {*EXTRA, *isa.features}
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")
+    if _assumed:
+        return isa.cpu == "host" and _assumed[1].issuperset(set(features) & set(EXTRA))
     on = host_cpu()[1].split(",")
     return isa.cpu == "host" and all(f"+{f}" in on for f in features)
+
+
+def extra_features(isa: Isa) -> tuple[str, ...]:
+    """Those of EXTRA that code for `isa` may use."""
+    return tuple(f for f in EXTRA if has_features(isa, (f,)))
 
 
 def target(isa: Isa) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from numba.core.errors import NumbaError
 
 from ovjit import debug
 from ovjit.codegen.cpu import vector as simd
-from ovjit.codegen.cpu.emit import optimise, own, parse, target_machine
+from ovjit.codegen.cpu.emit import object_code, optimise, own, parse, target_machine
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.parts import parts_of
@@ -96,16 +96,15 @@ def compile_kernel(
     does not type, naming the line.
     """
     with _short_collections():
-        machine = target_machine(isa)
-        return machine.emit_object(_module(source, symbol, isa, extra or {}, arity, machine))
+        return object_code(_optimised(source, symbol, isa, extra or {}, arity), isa)
 
 
 def assembly(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
 ) -> str:
     """The machine code of a kernel as text, for reading."""
-    machine = target_machine(isa)
-    return machine.emit_assembly(_module(source, symbol, isa, extra or {}, arity, machine))
+    text = _optimised(source, symbol, isa, extra or {}, arity)
+    return target_machine(isa).emit_assembly(llvm.parse_assembly(text))
 
 
 def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
@@ -114,10 +113,14 @@ def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | Non
         return str(lower_kernel(_define(source, symbol, isa, extra or {}), 4))
 
 
-def _module(
-    source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int, machine: Any
-) -> llvm.ModuleRef:
-    """The optimised LLVM module of a kernel."""
+def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
+    """The LLVM module of a kernel after LLVM's passes: the same on every CPU of the instruction set."""
+    with _short_collections():
+        return _optimised(source, symbol, isa, extra or {}, 4)
+
+
+def _optimised(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int) -> str:
+    """As text, from which object code is made: it has the same bytes when the text came with ovjit."""
     functions = _define(source, symbol, isa, extra)
     with _lock:
         text = None if debug.flag("OVJIT_JIT") == "numba" else _direct(functions, arity)
@@ -126,8 +129,8 @@ def _module(
         if parts:
             module.link_in(parse(parts, isa))
     own(module, symbol, functions)
-    optimise(module, machine, bool(parts))
-    return module
+    optimise(module, isa, bool(parts))
+    return str(module)
 
 
 def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> dict[str, Any]:

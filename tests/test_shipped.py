@@ -1,0 +1,128 @@
+"""The LLVM text that comes with ovjit is what the sources give, and nothing depends on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit.codegen import shipped
+from ovjit.codegen.cpu.isa import ISAS, extra_features, has_features, host_isa
+from ovjit.data import DIGITS_XML
+from ovjit.tools import ship
+
+DATA = DIGITS_XML.parent
+AGAIN = "python -m ovjit.tools.ship"
+
+
+def shipped_texts(isa: str) -> dict[str, bytes]:
+    texts = shipped.unpack((DATA / shipped.file_name(ISAS[isa])).read_bytes())
+    assert texts is not None, f"the code generators have changed since the text was printed: {AGAIN}"
+    return texts
+
+
+def printed(isa: str, extra: tuple[str, ...], some: str) -> dict[str, bytes]:
+    """What the sources give, by a process that takes itself for another CPU; `some` picks kernels."""
+    program = (
+        f"import sys; from ovjit.tools import ship; ship.PICK = {some!r}; sys.exit(ship.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "--print", isa, *extra]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=DATA.parents[1])
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return shipped.unpack(done.stdout) or {}
+
+
+def check_equal(isa: str, extra: tuple[str, ...], some: str) -> set[str]:
+    content = (DATA / shipped.file_name(ISAS[isa])).read_bytes()
+    have, made = shipped_texts(isa), printed(isa, extra, some)
+    assert made and made.keys() <= have.keys(), AGAIN
+    if shipped.written_by(content) == f"{sys.version_info.major}.{sys.version_info.minor}":
+        for key, text in made.items():
+            assert have[key] == text, f"{isa} {extra}: {AGAIN}"
+    return set(made)
+
+
+@pytest.mark.parametrize("isa", list(ship.TARGETS))
+def test_some_text_is_what_the_sources_give(isa: str) -> None:
+    assert len(check_equal(isa, ship.TARGETS[isa][-1], "runner conv_f32 softmax_f32 relu_f32")) > 4
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("isa", list(ship.TARGETS))
+def test_all_text_is_what_the_sources_give(isa: str) -> None:
+    made = [check_equal(isa, extra, "") for extra in ship.TARGETS[isa]]
+    assert set().union(*made) == set(shipped_texts(isa))
+
+
+def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    isa = host_isa()
+    checked = 0
+    for kernel in ship.kernels()[::9]:
+        key = kernel.text_key(isa)
+        if extra_features(isa) in ship.TARGETS[isa.name]:
+            assert key in shipped_texts(isa.name)
+        monkeypatch.delenv("OVJIT_SHIPPED", raising=False)
+        one = kernel.compile(isa)
+        monkeypatch.setenv("OVJIT_SHIPPED", "0")
+        assert one == kernel.compile(isa), kernel
+        checked += 1
+    assert checked > 8
+
+
+FIRST = """
+import sys, numpy as np, ovjit as ov
+from ovjit.data import digits
+xml, images, _ = digits()
+print(np.array(ov.compile_model(xml)(images[:8])[0]).tobytes().hex(), "numba" in sys.modules)
+"""
+
+
+def first_start(tmp_path: Path, **env: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST], capture_output=True, text=True, check=False,
+        env={**os.environ, "OVJIT_CACHE": str(tmp_path / "cache"), **env}, cwd=DATA.parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()
+
+
+def test_a_first_start_needs_no_numba_and_answers_the_same(tmp_path: Path) -> None:
+    with_text, numba = first_start(tmp_path / "a")
+    assert numba == "False"
+    without, numba = first_start(tmp_path / "b", OVJIT_SHIPPED="0")
+    assert numba == "True" and with_text == without
+
+
+def test_what_others_made_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = shipped.pack({"key": "text"})
+    assert shipped.unpack(content) == {"key": b"text"}
+    assert shipped.unpack(bytes(32) + content[32:]) is None
+    monkeypatch.setattr(shipped, "installed", lambda package: "0.1")
+    shipped.generators.cache_clear()
+    try:
+        assert shipped.unpack(content) is None
+    finally:
+        monkeypatch.undo()
+        shipped.generators.cache_clear()
+
+
+def test_no_file_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "file_name", lambda isa: "no_such_file.xz")
+    shipped._texts.cache_clear()
+    try:
+        x = ovjit.opset8.parameter([5], np.float32)
+        y = ovjit.compile_model(ovjit.Model([ovjit.opset8.cosh(x)], [x], "m"))(np.zeros(5, np.float32))[0]
+        assert y.tolist() == [1] * 5
+    finally:
+        shipped._texts.cache_clear()
+
+
+def test_features_that_text_depends_on_are_told_apart() -> None:
+    with pytest.raises(ValueError, match="see EXTRA"):
+        has_features(ISAS["avx512"], ("amx-tile",))
