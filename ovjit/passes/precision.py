@@ -9,7 +9,7 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, make_node
 from ovjit.api.model.rt_info import RTMap
-from ovjit.frontends.ir.writer import _fits_f16
+from ovjit.frontends.ir.writer import compressible
 from ovjit.graph import dtypes
 
 #: The mark of a Convert that brings a weight back to the type it is computed with.
@@ -51,9 +51,7 @@ def compress_to_f16(model: Model) -> None:
     """f32 and f64 constants become f16 with a Convert behind them, as `save_model` writes them; a constant
     with finite values beyond f16 stays."""
     for node in model.get_ordered_ops():
-        if not isinstance(node, Constant) or node._attrs["element_type"] not in ("f32", "f64"):
-            continue
-        if not _fits_f16(node.value):
+        if not isinstance(node, Constant) or not compressible(node):
             continue
         name = node.get_friendly_name()
         half = Constant._of(node.value.astype(np.float16), "f16", None, f"{name}_compressed")

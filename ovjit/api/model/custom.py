@@ -289,6 +289,7 @@ class Op(Node):
         copy = type(self).__new__(type(self))
         copy._setup(_UNSET, (), {}, None)
         copy.__dict__.update(self.__dict__)
+        copy._attrs = self._attrs  # a name that derived classes like to use, too
         copy.set_arguments(inputs)
         copy.constructor_validate_and_infer_types()
         return copy

@@ -48,8 +48,8 @@ def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -
     """Write an IR to the path `output_model` (.xml) and the .bin beside it; missing folders are made.
 
     `compress_to_fp16` stores f32 and f64 constants as f16, each followed by a Convert; a constant with finite
-    values beyond f16 stays as it is. Raises RuntimeError for a model that xml cannot hold or files that
-    cannot be written.
+    values beyond f16 stays as it is, and what FakeQuantize takes. Raises RuntimeError for a model that xml
+    cannot hold or files that cannot be written.
     """
     _write(model, output_model, None, compress_to_fp16)
 
@@ -182,7 +182,7 @@ class _Writer:
         element_type = node._attrs["element_type"]
         tensor = node._tensors[0]
         value = node.value
-        if self.compress and element_type in ("f32", "f64") and _fits_f16(value):
+        if self.compress and compressible(node):
             half = TensorType("f16", tensor._type.shape)
             layer, port = self.blob(f"{name}_compressed", half, value.astype(np.float16), set())
             note = (
@@ -351,6 +351,14 @@ def _notes(notes: RTMap | None, depth: int) -> str:
     tabs = "\t" * depth
     inner = "".join(f"{tabs}\t{line}\n" for line in lines)
     return f"{tabs}<rt_info>\n{inner}{tabs}</rt_info>\n"
+
+
+def compressible(node: Constant) -> bool:
+    """Whether a constant is stored as f16 where that is asked for: a real one within f16's range, but not
+    what is quantised or says how, as in OpenVINO."""
+    if node._attrs["element_type"] not in ("f32", "f64") or not _fits_f16(node.value):
+        return False
+    return not any(user._op.name == "FakeQuantize" for user in node._users or ())
 
 
 def _fits_f16(value: np.ndarray) -> bool:
