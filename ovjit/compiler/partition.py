@@ -33,22 +33,15 @@ class Cut:
 
     def __init__(self, graph: Graph, types: Mapping[Value, Any]):
         self.graph = graph
-        self.types = types
-        self.fates = _fates(graph, types)
-        fate = dict(zip(graph.nodes, self.fates, strict=True))
+        fate = _fates(graph, types)
         self.hosts = [n for n in graph.nodes if fate[n] == HOST]
         self._later = [n for n in graph.nodes if fate[n] == LATER]
         self._repeated, self.passed = self._needs(fate)
         self.results = [v for v in dict.fromkeys(graph.outputs) if fate[v.node] == LATER]
         read = [*(v for n in self.hosts for v in n.inputs), *self.passed, *graph.outputs]
         made = (v for v in dict.fromkeys(read) if v.node.op.name != "Parameter")
-        self.kept = [v for v in made if fate[v.node] == BEFORE]
+        self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         self.before = _part(graph, self.kept) if self.kept else None
-
-    @property
-    def key(self) -> bytes:
-        """Equal for cuts of the same graph into the same parts."""
-        return bytes(self.fates)
 
     def _needs(self, fate: Mapping[Node, int]) -> tuple[list[Node], list[Value]]:
         """The nodes of known values that the later nodes read, to be worked out again there; and the values
@@ -82,8 +75,8 @@ class Cut:
         return builder.finish(new[v] for v in self.results)
 
 
-def _fates(graph: Graph, types: Mapping[Value, Any]) -> list[int]:
-    """What becomes of each node, in the graph's order."""
+def _fates(graph: Graph, types: Mapping[Value, Any]) -> dict[Node, int]:
+    """What becomes of each node."""
     fate: dict[Node, int] = {}
     for node in graph.nodes:
         texts = any(v.dtype == "string" for v in (*node.inputs, *node.outputs))
@@ -92,7 +85,7 @@ def _fates(graph: Graph, types: Mapping[Value, Any]) -> list[int]:
             fate[node] = KNOWN
         elif LATER in sources or (HOST in sources and not texts):
             fate[node] = LATER
-        elif all(types[v].value is not None for v in node.outputs):
+        elif not texts and all(types[v].value is not None for v in node.outputs):
             fate[node] = KNOWN
         elif node.op.name == "Parameter":
             fate[node] = BEFORE
@@ -100,7 +93,7 @@ def _fates(graph: Graph, types: Mapping[Value, Any]) -> list[int]:
             fate[node] = HOST
         else:
             fate[node] = BEFORE
-    return list(fate.values())
+    return fate
 
 
 def _part(graph: Graph, outputs: Iterable[Value]) -> Graph:

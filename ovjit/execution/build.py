@@ -80,6 +80,6 @@ def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False)
 
 def _segments(cut: Any, config: Mapping[str, Any]) -> Any:
     """What runs a graph that has to be cut in this way."""
-    from ovjit.execution.segments import Stages
+    from ovjit.execution.segments import Chain
 
-    return Stages(cut, config, build)
+    return Chain(cut, config, build)

@@ -146,7 +146,8 @@ class Executable:
         self.profiling = bool(config.get("PERF_COUNT"))
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._table_bytes = 0
-        self._stages: dict[bytes, Any] = {}
+        #: What runs the graph once it has turned out that it must be cut, see `ovjit.execution.segments`.
+        self._chain: Any = None
         #: What evaluates nodes on the host, see `ovjit.execution.control`.
         self.bodies = bodies
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
@@ -179,9 +180,12 @@ class Executable:
                 self._tables.move_to_end(shapes)
                 return table
         check_shapes(self.inputs, shapes)
-        plan = self.program.plan(shapes)
-        if plan.cut is not None:
-            plan.composite = self._staged(plan.cut)
+        if self._chain is not None:
+            plan = self._chain.plan(shapes, self.outputs)
+        else:
+            plan = self.program.plan(shapes)
+            if plan.cut is not None:
+                plan.composite = self._cut(plan.cut)
         table = Table(plan, self.addresses)
         if debug.level() >= debug.PLANS:
             debug.show_plan(table.plan)
@@ -197,16 +201,12 @@ class Executable:
                 self._table_bytes -= self._tables.popitem(last=False)[1].bytes
         return table
 
-    def _staged(self, cut: Any) -> Any:
-        """What runs a graph that has to be cut. The parts of equal cuts are compiled once."""
-        key = cut.key
+    def _cut(self, cut: Any) -> Any:
+        """What runs a graph that has to be cut; made once, whatever shapes come later."""
         with self._lock:
-            stages = self._stages.get(key)
-        if stages is None:
-            stages = self._new_segments(cut, self.config)
-            with self._lock:
-                stages = self._stages.setdefault(key, stages)
-        return stages.run_for(cut)
+            if self._chain is None:
+                self._chain = self._new_segments(cut, self.config)
+            return self._chain
 
     def __del__(self) -> None:
         # the arenas that this model's callers have grown may be larger than others need
@@ -479,11 +479,14 @@ class Job:
     def cancel(self) -> None:
         """Stop between two steps; `wait` then raises Cancelled."""
         if self.words[runner.STATE] in (QUEUED, RUNNING):
-            self.words[runner.ABORT] = 1
-            if self._bodies is not None:
-                self._bodies.abort()
-            for part in list(self.parts.values()):
-                part.words[runner.ABORT] = 1
+            self._abort()
+
+    def _abort(self) -> None:
+        self.words[runner.ABORT] = 1
+        if self._bodies is not None:
+            self._bodies.abort()
+        for part in list(self.parts.values()):
+            part._abort()
 
     @property
     def latency_ns(self) -> int:

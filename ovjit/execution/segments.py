@@ -1,7 +1,8 @@
-"""Running a graph that was cut: native programs with host nodes between them.
+"""Running a graph that has to be cut: native programs with host nodes between them.
 
-The parts are executables of their own, made once for each way of cutting and planned for the shapes that
-come; a part that has to be cut again is. Every job has a job for each part that it has run.
+The parts follow one another in a chain. Each is an executable of its own, made when it is first reached and
+planned for the shapes that come; which nodes are in which part is settled once. However many cuts there are,
+what stands between two of them stays native. Every job has a job for each part that it has run.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.partition import Cut
+from ovjit.compiler.partition import Cut, needs_cut
+from ovjit.compiler.plan import Plan
+from ovjit.compiler.shape_values import concrete_types
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution import runner
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock
-from ovjit.graph import interp
-from ovjit.graph.bodies import stopping
 from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.shapes import Dim, Interval
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
 
-#: Cuts within cuts: what is left then runs on the host, because every cut compiles the rest once more.
-DEEPEST = 12
+#: An open dimension's guess, when parts are made before any shape is known.
+GUESS = 3
 
 
 class HostTime(NamedTuple):
@@ -35,117 +37,148 @@ class HostTime(NamedTuple):
     ended: int
 
 
-class Stages:
-    """The parts of one way of cutting a graph. Thread-safe."""
+class Rest:
+    """What is left to run of a graph at one point of a chain: one program, or a cut and another rest.
+
+    Thread-safe. `cut` and what belongs to it is settled by the first shapes that come. For others the same
+    cut is right too: a part in which a shape turns out to depend on data is a chain itself.
+    """
+
+    def __init__(self, graph: Graph, config: Mapping[str, Any], build: Build):
+        self.graph = graph
+        self._config = config
+        self._build = build
+        self._lock = ForkLock()
+        self._following: dict[tuple[int, ...], Rest] = {}
+        self._settled = False
+        self.cut: Cut | None = None
+        self.part: Executable | None = None  # all that is left, or what comes before the hosts
+
+    def settle(self, shapes: Sequence[tuple[int, ...]], cut: Cut | None = None) -> None:
+        """Decide how to go on, by input shapes, and compile it."""
+        if self._settled:
+            return
+        with self._lock:
+            if self._settled:
+                return
+            if cut is None:
+                types = concrete_types(self.graph, shapes)
+                cut = Cut(self.graph, types) if needs_cut(types) else None
+            graph = self.graph if cut is None else cut.before
+            self.part = None if graph is None else self._build(graph, self._config)
+            self.cut = cut
+            self._settled = True
+
+    def following(self, ranks: Sequence[int]) -> Rest:
+        """What is left after the hosts, for values of these ranks."""
+        key = tuple(ranks)
+        rest = self._following.get(key)
+        if rest is None:
+            assert self.cut is not None
+            with self._lock:
+                rest = self._following.get(key)
+                if rest is None:
+                    rest = self._following[key] = Rest(self.cut.after(ranks), self._config, self._build)
+        return rest
+
+
+class Chain:
+    """What an executable has in place of a program when its graph has to be cut."""
 
     def __init__(self, cut: Cut, config: Mapping[str, Any], build: Build):
         """`build` makes the parts' executables."""
-        self.cut = cut
-        self._build = build
-        self._config = {k: v for k, v in config.items() if k != "watch"}
-        self._config["stage"] = config.get("stage", 0) + 1
-        self._lock = ForkLock()
-        self._after: dict[tuple[int, ...], Executable | Graph] = {}
-        self.before = None if cut.before is None else build(cut.before, self._config)
-        if cut.results and all(v.shape is not None for v in cut.passed):
-            self.after([len(v.shape) for v in cut.passed])
+        inner = {k: v for k, v in config.items() if k != "watch"}
+        self.first = Rest(cut.graph, inner, build)
+        self.first.settle((), cut)
+        self._settle_ahead()
 
-    def after(self, ranks: Sequence[int]) -> Executable | Graph:
-        """What runs after the host, for values of these ranks: a graph where the references shall run it."""
-        key = tuple(ranks)
-        with self._lock:
-            part = self._after.get(key)
-            if part is None:
-                graph = self.cut.after(ranks)
-                part = graph if self._config["stage"] > DEEPEST else self._build(graph, self._config)
-                self._after[key] = part
-            return part
+    def _settle_ahead(self) -> None:
+        """Make the parts before they are reached, by shapes that may be: open dimensions are guessed."""
+        rest = self.first
+        while rest.cut is not None and rest.cut.results:
+            if any(v.shape is None for v in rest.cut.passed):
+                return
+            rest = rest.following([len(v.shape) for v in rest.cut.passed])
+            try:
+                rest.settle([tuple(map(_guess, v.shape)) for v in rest.graph.inputs])
+            except OvjitError:
+                return  # dimensions that have to fit together do not: real ones will tell
 
-    def run_for(self, cut: Cut) -> StagedRun:
-        """What a table has in place of steps, for the input shapes of `cut`."""
-        return StagedRun(self, cut)
-
-
-class StagedRun:
-    """`Stages` with the types for certain input shapes: what a table has in place of steps."""
-
-    def __init__(self, stages: Stages, cut: Cut):
-        self.stages = stages
-        self._types = cut.types
+    def plan(self, shapes: Sequence[tuple[int, ...]], outputs: Sequence[Value]) -> Plan:
+        """The plan for input shapes: this chain."""
+        plan = Plan()
+        plan.composite = self
+        plan.input_shapes = tuple(tuple(s) for s in shapes)
+        plan.output_shapes = [v.shape for v in outputs]
+        return plan
 
     def run(self, job: Job) -> None:
         """Run on this thread and leave the results in `job.outputs`. Raises what went wrong."""
-        cut = self.stages.cut
-        have: dict[Value, np.ndarray] = dict(zip(cut.graph.inputs, job.inputs, strict=True))  # type: ignore[arg-type]
-        times: list[HostTime] = []
-        job.notes["times"] = self, times  # of the last run alone: every set of shapes has a run of its own
-        if self.stages.before is not None:
-            made_before = _run_part(job, self.stages.before, [have[v] for v in cut.before.inputs])  # type: ignore[union-attr]
-            have.update(zip(cut.kept, made_before, strict=True))
-        for node in cut.hosts:
+        rest = self.first
+        arrays: Sequence[np.ndarray] = job.inputs  # type: ignore[assignment]
+        places: list[list[int]] = [[i] for i in range(len(rest.graph.outputs))]
+        ran: list[HostTime | Executable] = []
+        job.notes["ran"] = self, ran  # of the last run alone
+        while True:
             if job.words[runner.ABORT]:
                 return
-            began = runner.clock()
-            arrays = [self._value(v, have) for v in node.inputs]
-            try:
-                made = job.executable.bodies.evaluate(job, node, arrays)
-            except OvjitError as error:
-                raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
-            have.update(zip(node.outputs, made, strict=True))
-            times.append(HostTime(node, began, runner.clock()))
-        if cut.results:
-            if job.words[runner.ABORT]:
+            rest.settle([a.shape for a in arrays])
+            cut = rest.cut
+            if cut is None:
+                assert rest.part is not None
+                made = _run_part(job, rest.part, arrays)
+                ran.append(rest.part)
+                for array, where in zip(made, places, strict=True):
+                    for i in where:
+                        job.give_output(i, array)
                 return
-            passed = [np.ascontiguousarray(have[v]).reshape(have[v].shape) for v in cut.passed]
-            part = self.stages.after([a.ndim for a in passed])
-            if isinstance(part, Graph):
-                with stopping(job.stop_if_cancelled):
-                    made_later = self._interpret(part, passed, times)
-            else:
-                made_later = _run_part(job, part, passed)
-            have.update(zip(cut.results, made_later, strict=True))
-        for i, value in enumerate(cut.graph.outputs):
-            job.give_output(i, self._value(value, have))
-
-    def _value(self, value: Value, have: dict[Value, np.ndarray]) -> np.ndarray:
-        found = have.get(value)
-        if found is None:
-            found = value.constant if value.constant is not None else self._types[value].value
-        assert found is not None
-        return found
-
-    def _interpret(
-        self, graph: Graph, inputs: Sequence[np.ndarray], times: list[HostTime]
-    ) -> list[np.ndarray]:
-        last = runner.clock()
-
-        def note(node: Node, outputs: Sequence[np.ndarray]) -> None:
-            nonlocal last
-            now = runner.clock()
-            if node.op.name != "Constant":
-                times.append(HostTime(node, last, now))
-            last = now
-
-        try:
-            return interp.evaluate(graph, inputs, note)
-        except OvjitError as error:
-            raise InferenceError(str(error)) from error
+            have: dict[Value, np.ndarray] = dict(zip(cut.graph.inputs, arrays, strict=True))
+            if rest.part is not None:
+                before = [have[v] for v in cut.before.inputs]  # type: ignore[union-attr]
+                have.update(zip(cut.kept, _run_part(job, rest.part, before), strict=True))
+                ran.append(rest.part)
+            for node in cut.hosts:
+                _run_host(job, node, have, ran)
+            later: dict[Value, list[int]] = {v: [] for v in cut.results}
+            for value, where in zip(cut.graph.outputs, places, strict=True):
+                if value in later:
+                    later[value] += where
+                else:
+                    for i in where:
+                        job.give_output(i, _value(value, have))
+            if not later:
+                return
+            arrays = [_contiguous(have[v]) for v in cut.passed]
+            places = list(later.values())
+            rest = rest.following([a.ndim for a in arrays])
 
     def rows(self, job: Job) -> list[Row]:
         """One row for each step of the parts that have run, in the order in which they did."""
-        parts = [p for p in (self.stages.before, *self.stages._after.values()) if p in job.parts]
-        rows = [row for part in parts[:1] if part is self.stages.before for row in job.parts[part].profile()]
         timed = job.executable.profiling
-        ran, times = job.notes.get("times", (None, ()))
-        for node, began, ended in times if ran is self else ():
-            spent = ended - began if timed else 0
-            status = "EXECUTED" if timed else "NOT_RUN"
-            kind = "bodies" if node.op.runs_body else "ref_numpy"
-            rows.append(Row(node.name, node.op.name, kind, status, spent, spent, node.origins))
-        for part in parts:
-            if part is not self.stages.before:
-                rows += job.parts[part].profile()
+        owner, ran = job.notes.get("ran", (None, ()))
+        rows: list[Row] = []
+        for item in ran if owner is self else ():
+            if isinstance(item, HostTime):
+                node, spent = item.node, item.ended - item.began if timed else 0
+                status = "EXECUTED" if timed else "NOT_RUN"
+                kind = "bodies" if node.op.runs_body else "ref_numpy"
+                rows.append(Row(node.name, node.op.name, kind, status, spent, spent, node.origins))
+            else:
+                rows += job.parts[item].profile()
         return rows
+
+
+def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any]) -> None:
+    job.stop_if_cancelled()
+    began = runner.clock()
+    arrays = [_value(v, have) for v in node.inputs]
+    try:
+        made = job.executable.bodies.evaluate(job, node, arrays)
+    except OvjitError as error:
+        job.stop_if_cancelled()
+        raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
+    have.update(zip(node.outputs, made, strict=True))
+    ran.append(HostTime(node, began, runner.clock()))
 
 
 def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -156,3 +189,21 @@ def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndar
         inner.set_input(i, array)
     inner.run()
     return inner.outputs
+
+
+def _value(value: Value, have: Mapping[Value, np.ndarray]) -> np.ndarray:
+    found = have.get(value)
+    if found is None:
+        found = value.constant
+    assert found is not None
+    return found
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _guess(d: Dim) -> int:
+    if not isinstance(d, Interval):
+        return d
+    return d.lo if d.lo >= GUESS else GUESS if d.hi is None else min(d.hi, GUESS)
