@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from ovjit.graph import interp
 from ovjit.graph.bodies import (
     body_types,
 )
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Any_, op
 from ovjit.graph.shapes import is_static
 from ovjit_ops.control.conditions import (
+    BRANCHES,
     branch_inputs,
     branch_results,
     check_if,
@@ -28,7 +31,23 @@ def lower_if(group: Any) -> Any:
     return lower(group)
 
 
-@op("If", opset=8, runs_body=True, lower=lower_if)
+def inline_branch(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
+    """If(constant, x; then, else) -> the nodes of the one branch, on x"""
+    if node.op.name != "If" or inputs[0].constant is None:
+        return None
+    branch = BRANCHES[0 if inputs[0].constant.reshape(-1)[0] else 1]
+    body, rows = node.attrs[f"{branch}_body"], node.attrs[f"{branch}_inputs"]
+    new = dict(zip(body.inputs, branch_inputs(body, rows, inputs[1:]), strict=True))
+    for inner in body.nodes:
+        if inner.op.name != "Parameter":
+            made = b.add(
+                inner.op, [new[v] for v in inner.inputs], inner.attrs, name=f"{node.name}/{inner.name}"
+            )
+            new.update(zip(inner.outputs, made.outputs, strict=True))
+    return [new[body.outputs[i]] for i in branch_results(node.attrs[f"{branch}_outputs"])]
+
+
+@op("If", opset=8, runs_body=True, lower=lower_if, rules=[inline_branch])
 class If:
     """The outputs of `then_body` where the condition, one element, is true, else those of `else_body`."""
 
