@@ -172,7 +172,8 @@ def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
 
 def _key(type: TensorType) -> Any:
     value = None if type.value is None or type.value.dtype.hasobject else type.value.tobytes()
-    return type.dtype, type.shape, value
+    partial = None if type.partial is None else tuple(type.partial.reshape(-1))
+    return type.dtype, type.shape, value, partial
 
 
 def retyped(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] | None = None) -> Graph:

@@ -42,13 +42,21 @@ Any_ = Any  # not expressible as text: arrays, subgraphs
 class TensorType:
     """Element type, shape and, where known at this point, the value of a tensor.
 
-    `shape` is a tuple of ints and Intervals, or None for unknown rank. Immutable.
+    `shape` is a tuple of ints and Intervals, or None for unknown rank. Of a value that is made of dimensions,
+    some of them open, `partial` has what is known: an object array of ints and Intervals. Immutable.
     """
 
-    __slots__ = ("dtype", "shape", "value")
+    __slots__ = ("dtype", "partial", "shape", "value")
 
-    def __init__(self, dtype: str, shape: Iterable[shapes.Dim] | None, value: np.ndarray | None = None):
+    def __init__(
+        self,
+        dtype: str,
+        shape: Iterable[shapes.Dim] | None,
+        value: np.ndarray | None = None,
+        partial: np.ndarray | None = None,
+    ):
         self.dtype = dtype
+        self.partial = partial
         self.shape: Any = None if shape is None else tuple(shape)
         self.value = value
 

@@ -6,14 +6,14 @@ shape is known. Only small values travel this way (`LIMIT` elements); the consta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import ModelError, check
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import is_static
+from ovjit.graph.shapes import Dim, Interval, is_static
 
 #: Most elements of a value that inference computes.
 LIMIT = 1024
@@ -48,10 +48,17 @@ def length(x: TensorType) -> int | None:
     return int(np.prod(x.shape, dtype=object)) if x.shape else 1
 
 
-def propagate(out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **attrs: Any) -> TensorType:
-    """`out` with its value filled in when all inputs' values are known integers and everything is small."""
+def propagate(
+    out: TensorType, ref: Callable[..., Any], *inputs: TensorType, partially: bool = False, **attrs: Any
+) -> TensorType:
+    """`out` with its value filled in when all inputs' values are known integers and everything is small.
+
+    `partially`: `ref` only moves elements, adds or multiplies them: open dimensions may be among them.
+    """
     if not is_static(out.shape) or int(np.prod(out.shape, dtype=object)) > LIMIT:
         return out
+    if partially and any(x.partial is not None for x in inputs):
+        return _propagate_dims(out, ref, inputs, attrs)
     if any(x.value is None or x.value.size > LIMIT or x.value.dtype.kind not in "iub" for x in inputs):
         return out
     try:
@@ -60,6 +67,30 @@ def propagate(out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **a
     except (ValueError, IndexError, ArithmeticError, ModelError):
         return out  # what is wrong with it is told when it runs
     return TensorType(out.dtype, out.shape, value) if value.shape == out.shape else out
+
+
+def _propagate_dims(
+    out: TensorType, ref: Callable[..., Any], inputs: Sequence[TensorType], attrs: dict[str, Any]
+) -> TensorType:
+    """`out` with a partial value: what `ref` makes of ints and Intervals."""
+    given = [x.value if x.partial is None else x.partial for x in inputs]
+    if any(v is None or v.size > LIMIT for v in given):
+        return out
+    try:
+        made = np.asarray(ref(*given, **attrs))
+    except (ValueError, IndexError, ArithmeticError, TypeError, AttributeError, ModelError):
+        return out
+    fits = made.shape == out.shape and made.dtype == object
+    if not fits or not all(isinstance(v, (int, np.integer, Interval)) for v in made.reshape(-1)):
+        return out
+    return TensorType(out.dtype, out.shape, None, made)
+
+
+def known_dims(x: TensorType) -> list[Dim] | None:
+    """What is known of a list that is a shape: ints, open dimensions; None where nothing is."""
+    if x.partial is None or x.value is not None:
+        return None
+    return [int(v) if isinstance(v, (int, np.integer)) else v for v in x.partial.reshape(-1)]
 
 
 def widened(x: np.ndarray) -> np.ndarray:

@@ -117,7 +117,7 @@ def binary(
         left_node: TensorType, right_node: TensorType, *, auto_broadcast: Str = "numpy"
     ) -> TensorType:
         out = binary_type(left_node, right_node, auto_broadcast, types, result)
-        return propagate(out, reference, left_node, right_node)
+        return propagate(out, reference, left_node, right_node, partially=name in ("Add", "Multiply"))
 
     def reference(x: np.ndarray, y: np.ndarray, auto_broadcast: str = "numpy", **attrs: Any) -> np.ndarray:
         return wide(x, y, **attrs)

@@ -77,6 +77,8 @@ class Convert:
 
     def infer(data, *, destination_type: DType):
         check(data.dtype != "string" and destination_type != "string", "strings are not converted")
+        if data.partial is not None and destination_type in ("i32", "i64"):
+            return TensorType(destination_type, data.shape, None, data.partial)
         return propagate(TensorType(destination_type, data.shape), convert, data, to=destination_type)
 
     def ref(data, *, destination_type):

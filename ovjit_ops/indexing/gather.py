@@ -80,7 +80,12 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
         lead.append(both)  # type: ignore[arg-type]
     shape = (*lead, *data.shape[batch:place], *indices.shape[batch:], *data.shape[place + 1 :])
     return propagate(
-        TensorType(data.dtype, shape), lambda d, i, a: gather(d, i, place, batch), data, indices, axis
+        TensorType(data.dtype, shape),
+        lambda d, i, a: gather(d, i, place, batch),
+        data,
+        indices,
+        axis,
+        partially=True,
     )
 
 

@@ -18,7 +18,7 @@ from ovjit.graph.shapes import (
     is_static,
 )
 from ovjit_ops.common.slices import broadcast_plan
-from ovjit_ops.common.values import known, length, propagate
+from ovjit_ops.common.values import known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import lower_tile
 from ovjit_ops.movement.cpu_pad import lower_pad
@@ -36,6 +36,10 @@ def _infer_broadcast(
     mapping = None if axes is None else known(axes, "axes_mapping")
     if target is None:
         rank = length(target_shape)
+        dims = known_dims(target_shape)
+        if dims is not None:
+            shape = broadcast(data.shape, tuple(dims)) if mode == "bidirectional" else tuple(dims)
+            return TensorType(data.dtype, shape)
         if mode == "bidirectional":
             rank = None if data.rank is None or rank is None else max(data.rank, rank)
         return TensorType(data.dtype, None if rank is None else (ANY,) * rank)

@@ -14,6 +14,7 @@ from ovjit.graph.shapes import (
     ANY,
     Dim,
     Interval,
+    Shape,
     bounds,
     dim,
     is_static,
@@ -22,7 +23,7 @@ from ovjit.graph.shapes import (
     normalize_axis,
     text,
 )
-from ovjit_ops.common.values import INDEX_TYPES, known, length, propagate
+from ovjit_ops.common.values import INDEX_TYPES, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_views import lower_concat, lower_reshape, lower_transpose
 
@@ -99,10 +100,13 @@ class Reshape:
         wanted = known(pattern, "the pattern")
         if wanted is None:
             rank = length(pattern)
+            dims = known_dims(pattern)
+            if dims is not None:
+                return TensorType(data.dtype, _reshaped_to(data.shape, dims, special_zero))
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
         shape = reshape_dims(data.shape, [int(p) for p in wanted], special_zero)
         out = TensorType(data.dtype, shape)
-        return propagate(out, lambda x: x.reshape(shape), data) if is_static(shape) else out
+        return propagate(out, lambda x: x.reshape(shape), data, partially=True) if is_static(shape) else out
 
     def ref(data, pattern, *, special_zero=False):
         return data.reshape(reshape_dims(data.shape, [int(p) for p in pattern.reshape(-1)], special_zero))
@@ -121,6 +125,20 @@ class Reshape:
         ):
             if pattern or math.prod(shape) == 1:
                 yield [random_array(rng, shape, dtype), ints(*pattern)], {"special_zero": zero}
+
+
+def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -> Shape:
+    """The shape by a pattern of which some dimensions are open."""
+    out: list[Dim] = []
+    for i, d in enumerate(dims):
+        if isinstance(d, Interval):
+            copies = special_zero and d.lo == 0  # a 0 stands for what the data has there
+            out.append(ANY if copies else d)
+        elif d > 0 or (d == 0 and not special_zero):
+            out.append(d)
+        else:
+            out.append(shape[i] if d == 0 and shape is not None and i < len(shape) else ANY)
+    return tuple(out)
 
 
 @op("Transpose", opset=1, types=MOVABLE, lower=lower_transpose)
@@ -187,7 +205,7 @@ class Concat:
                 check(both is not None, f"dimension {i} of the inputs differs: {', '.join(map(repr, args))}")
                 out[i] = both  # type: ignore[assignment]
         out[place] = total
-        return propagate(TensorType(dtype, out), lambda *xs: np.concatenate(xs, place), *args)
+        return propagate(TensorType(dtype, out), lambda *xs: np.concatenate(xs, place), *args, partially=True)
 
     def ref(*args, axis):
         return np.concatenate(args, axis)
@@ -226,7 +244,7 @@ def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> Ten
         return TensorType(data.dtype, None)
     shape = _squeezed(data.shape, None if values is None else [int(v) for v in values], skip)
     out = TensorType(data.dtype, shape)
-    return propagate(out, lambda x: x.reshape(out.shape), data)
+    return propagate(out, lambda x: x.reshape(out.shape), data, partially=True)
 
 
 def _squeeze(data: np.ndarray, axes: np.ndarray | None, skip: bool) -> np.ndarray:
@@ -290,7 +308,7 @@ class Unsqueeze:
             unknown = data.rank is None or more is None
             return TensorType(data.dtype, None if unknown else (ANY,) * (data.rank + more))
         shape = _unsqueezed(data.shape, [int(v) for v in values])
-        return propagate(TensorType(data.dtype, shape), lambda x: x.reshape(shape), data)
+        return propagate(TensorType(data.dtype, shape), lambda x: x.reshape(shape), data, partially=True)
 
     def ref(data, axes):
         return data.reshape(_unsqueezed(data.shape, axes.reshape(-1).tolist()))
@@ -303,8 +321,12 @@ class Unsqueeze:
 def _shape_of(data: TensorType, output_type: str) -> TensorType:
     check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
     shape = (ANY,) if data.rank is None else (data.rank,)
-    value = np.array(data.shape, dtype=_INDEX[output_type]) if is_static(data.shape) else None
-    return TensorType(output_type, shape, value)
+    if is_static(data.shape) or data.shape is None:
+        value = None if data.shape is None else np.array(data.shape, dtype=_INDEX[output_type])
+        return TensorType(output_type, shape, value)
+    partial = np.empty(len(data.shape), object)
+    partial[:] = data.shape
+    return TensorType(output_type, shape, None, partial)
 
 
 _INDEX: dict[str, Any] = {"i32": np.int32, "i64": np.int64}

@@ -46,7 +46,8 @@ class Split:
         )
         out = TensorType(data.dtype, (*data.shape[:place], extent // num_splits, *data.shape[place + 1 :]))
         return tuple(
-            propagate(out, lambda x, i=i: np.split(x, num_splits, place)[i], data) for i in range(num_splits)
+            propagate(out, lambda x, i=i: np.split(x, num_splits, place)[i], data, partially=True)
+            for i in range(num_splits)
         )
 
     def ref(data, axis, *, num_splits):
@@ -142,7 +143,7 @@ class Slice:
         cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
         shape = tuple(slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape))
         inputs = [x for x in (data, start, stop, step, axes) if x is not None]
-        return propagate(TensorType(data.dtype, shape), _slice, *inputs)
+        return propagate(TensorType(data.dtype, shape), _slice, *inputs, partially=True)
 
     def ref(data, start, stop, step, axes=None):
         return _slice(data, start, stop, step, axes)
@@ -262,7 +263,7 @@ class StridedSlice:
             elif step[0] == "cut":
                 shape.append(slice_extent(data.shape[step[1]], *step[2:]))
         inputs = [x for x in (data, begin, end, strides) if x is not None]
-        return propagate(TensorType(data.dtype, shape), _strided_slice, *inputs, **masks)
+        return propagate(TensorType(data.dtype, shape), _strided_slice, *inputs, partially=True, **masks)
 
     def ref(data, begin, end, strides=None, **masks):
         return _strided_slice(data, begin, end, strides, **masks)

@@ -422,6 +422,10 @@ class Model:
                 raise
             for tensor, new in types.items():
                 tensor._type = new
+            for variable in self.get_variables() if variables else ():
+                wanted = (variables_shapes or {}).get(variable.info.variable_id)
+                if wanted is not None:
+                    variable.info.data_shape = PartialShape(wanted)
 
     def _variable_shapes(self, shapes: dict[str, Any]) -> dict[Node, tuple[Dim, ...] | None]:
         """ReadValue node -> the new shape of its variable. Raises RuntimeError for an unknown variable."""
@@ -431,9 +435,6 @@ class Model:
         unknown = set(shapes) - {node._attrs["variable_id"] for node in reads}
         if unknown:
             raise ModelError(f"the model has no variable {min(unknown)!r}")
-        for variable in self.get_variables():
-            if variable.info.variable_id in shapes:
-                variable.info.data_shape = PartialShape(shapes[variable.info.variable_id])
         return {
             node: shape_dims(shapes[node._attrs["variable_id"]])
             for node in reads
