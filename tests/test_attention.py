@@ -107,6 +107,42 @@ def test_masked_first_columns_and_whole_rows():
     np.testing.assert_allclose(got[0, rows], want[0, rows], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_grouped_queries_share_their_keys(dynamic, masked):
+    """Keys and values that a model repeats for groups of heads are not repeated in memory."""
+    rng = np.random.default_rng(SEED)
+    ops = ovjit.opset13
+    q, k, v = (
+        rng.standard_normal(s).astype(np.float32) for s in ((2, 8, 20, 16), (2, 2, 30, 16), (2, 2, 30, 24))
+    )
+    mask = rng.standard_normal((2, 1, 20, 30)).astype(np.float32)
+    given = [q, k, v, mask]
+    length = -1 if dynamic else 30
+    shapes = [[-1 if dynamic else 2, 8, -1 if dynamic else 20, 16], [2, 2, length, 16], [2, 2, length, 24]]
+    parameters = [ops.parameter(ovjit.PartialShape(s), np.float32) for s in shapes]
+    parameters.append(ops.parameter(ovjit.PartialShape([2, 1, -1, length]), np.float32))
+
+    def repeated(x, width):
+        wide = ops.broadcast(ops.unsqueeze(x, 2), [1, 1, 4, 1, 1], broadcast_spec="BIDIRECTIONAL")
+        return ops.reshape(wide, [2, 8, -1, width], False)
+
+    node = ops.scaled_dot_product_attention(
+        parameters[0],
+        repeated(parameters[1], 16),
+        repeated(parameters[2], 24),
+        parameters[3] if masked else None,
+    )
+    used = parameters if masked else parameters[:3]
+    compiled = ovjit.Core().compile_model(ovjit.Model([node.output(0)], used), "CPU", {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    got = request.infer(given[: len(used)])[0]
+    want = expected(q, np.repeat(k, 4, 1), np.repeat(v, 4, 1), mask if masked else None, 0.25, False)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    if not dynamic:
+        assert not {row.node_type for row in request.get_profiling_info()} & {"Broadcast"}
+
+
 def test_heads_that_do_not_fit_are_refused():
     ops = ovjit.opset13
     q, k = ops.parameter([1, 4, 5, 8], np.float32), ops.parameter([1, 3, 5, 8], np.float32)

@@ -6,12 +6,14 @@ out = softmax(scale q k^T + mask) v        q [..., L, E], k [..., S, E], v [...,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, is_static, merge
 from ovjit_ops.common.values import in_f32
@@ -43,6 +45,51 @@ def attention(
     if sink is not None:
         total = total + np.exp(sink - top)
     return np.matmul(weights / total, v)
+
+
+def _before_repetition(value: Value) -> Value | None:
+    """[B, heads, 1, S, E] where `value` is Reshape(Broadcast(that to [B, heads, groups, S, E])) to four
+    dimensions: what models with grouped queries do to keys and values."""
+    flat, spread = value.node, value.node.inputs[0].node if value.node.inputs else None
+    if flat.op.name != "Reshape" or spread is None or spread.op.name != "Broadcast":
+        return None
+    source, wide, out = spread.inputs[0].shape, spread.output.shape, value.shape
+    if source is None or wide is None or out is None or (len(source), len(wide), len(out)) != (5, 5, 4):
+        return None
+    heads, groups = source[1], wide[2]
+    if (
+        not isinstance(heads, int)
+        or not isinstance(groups, int)
+        or source[2] != 1
+        or out[1] != heads * groups
+    ):
+        return None
+    same = wide[1] == heads and (source[0], source[3:]) == (wide[0], wide[3:]) == (out[0], out[2:])
+    return spread.inputs[0] if same else None
+
+
+def _with_shared_heads(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
+    """SDPA(q: [B, H, L, E], k and v repeated for groups of heads) -> SDPA in five dimensions, k and v as they
+    are: heads that share keys read them at the same place"""
+    q, k, v, *more = inputs
+    if q.shape is None or len(q.shape) != 4 or len(more) > 2 or not isinstance(q.shape[-1], int):
+        return None
+    keys, values = _before_repetition(k), _before_repetition(v)
+    if keys is None or values is None or keys.shape[1] != values.shape[1] or k.shape[1] != q.shape[1]:
+        return None
+    if more and more[0].shape and (len(more[0].shape) != 4 or more[0].shape[1] != 1):
+        return None
+    width = values.shape[-1]
+    if not isinstance(width, int):
+        return None
+    w = Writer(b, node)
+    heads = keys.shape[1]
+    groups = q.shape[1] // heads
+    grouped = w("Reshape", q, (0, heads, groups, -1, q.shape[-1]), special_zero=True)
+    if more and more[0].shape:
+        more[0] = w("Unsqueeze", more[0], (1,))
+    made = b.add(node.op, [grouped, keys, values, *more], node.attrs, name=node.name, origins=node.origins)
+    return [w("Reshape", made.output, (0, q.shape[1], -1, width), special_zero=True)]
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -125,13 +172,14 @@ class ScaledDotProductAttention:
         return lower_attention(group)
 
     def expand(b, node, inputs):
-        """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf))"""
-        if len(inputs) < 4 or inputs[3].dtype != "boolean" or inputs[0].dtype != "f32":
+        """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf)); shared heads as they are"""
+        if inputs[0].dtype != "f32":
             return None
-        w = Writer(b, node)
-        zero, never = np.zeros((), np.float32), np.array(-math.inf, np.float32)
-        added = w("Select", inputs[3], zero, never)
-        given = [*inputs[:3], added, *inputs[4:]]
-        return b.add(node.op, given, node.attrs, name=node.name, origins=node.origins).outputs
+        if len(inputs) > 3 and inputs[3].dtype == "boolean":
+            w = Writer(b, node)
+            zero, never = np.zeros((), np.float32), np.array(-math.inf, np.float32)
+            given = [*inputs[:3], w("Select", inputs[3], zero, never), *inputs[4:]]
+            return b.add(node.op, given, node.attrs, name=node.name, origins=node.origins).outputs
+        return _with_shared_heads(b, node, inputs)
 
     samples = _samples

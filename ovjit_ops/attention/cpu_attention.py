@@ -28,7 +28,7 @@ from ovjit.codegen.trace import Recorder, exp
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
-from ovjit.compiler.views import Layout, Ptr, View, plain, product
+from ovjit.compiler.views import Layout, Ptr, View, merge_dims, plain, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
 from ovjit.tiles.driver import ROWS
@@ -470,28 +470,26 @@ class Attention(Lowering):
         each = ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT
         packed = planner.allocate((*batch, 1, max(each // WORD, 1)), WORD)
         panels = ceil_div(n, sizes.width)
-        inner = batch[-1] if batch else 1
-        if not view.count:  # nothing will be read of it
-            return packed.slice(len(packed.shape) - 1, 0, 0), sizes.panel
-        for index in np.ndindex(batch[:-1]):
-            source = sum(i * s for i, s in zip(index, view.strides, strict=False))
-            target = sum(i * s for i, s in zip(index, packed.strides, strict=False))
-            items = inner * panels
+        if not view.count:
+            return packed, sizes.panel
+        extents, (sources, targets) = merge_dims(batch, [v.strides[: len(batch)] for v in (view, packed)])
+        groups, x_g, y_g = (extents.pop(), sources.pop(), targets.pop()) if extents else (1, 0, 0)
+        for index in np.ndindex(*extents):
+            source = sum(i * s for i, s in zip(index, sources, strict=True))
+            target = sum(i * s for i, s in zip(index, targets, strict=True))
+            items = groups * panels
             per_chunk = split(items, depth * sizes.width)
             planner.step(
                 self.packer,
-                {"x": view.ptr + source, "y": packed.ptr + target, "x_g": view.strides[-3] if batch else 0,
-                 "x_k": view.strides[-2], "x_n": view.strides[-1] if n > 1 else WORD,
-                 "y_g": packed.strides[-3] if batch else 0, "y_panel": sizes.panel, "k": depth, "n": n,
-                 "panels": panels, "items": items, "per_chunk": per_chunk},
+                {"x": view.ptr + source, "y": packed.ptr + target, "x_g": x_g, "x_k": view.strides[-2],
+                 "x_n": view.strides[-1] if n > 1 else WORD, "y_g": y_g, "y_panel": sizes.panel, "k": depth,
+                 "n": n, "panels": panels, "items": items, "per_chunk": per_chunk},
                 ceil_div(items, per_chunk), [view], [packed],
             )  # fmt: skip
         return packed, sizes.panel
 
     def _batch(self, planner: Planner, batch: Sequence[int], strides: dict[str, list[int]]) -> list[int]:
         """Batch dimensions merged to `_DIMS`; changes `strides`. The lowering sees to it that they fit."""
-        from ovjit.compiler.views import merge_dims
-
         names = list(strides)
         extents, rows = merge_dims(list(batch), [strides[n] for n in names])
         missing = _DIMS - len(extents)
