@@ -1,0 +1,349 @@
+"""Regions of feature maps in bins, by maxima, means or samples: ROIPooling and the position-sensitive ones.
+
+    data [N, C, H, W]  rois [R, 5] of (image, x1, y1, x2, y2)  ->  [R, channels, pooled, pooled]
+
+A region whose image is negative is absent, as in OpenVINO: its outputs are 0. Another image that there is not
+is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Float, Int, Ints, Str, TensorType, op
+from ovjit.graph.shapes import ANY, merge
+from ovjit_ops.common.values import widened
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+
+def check_regions(data: TensorType, rois: TensorType) -> tuple[Any, Any]:
+    """(channels, regions)"""
+    check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+    for x, rank, what in ((data, 4, "data"), (rois, 2, "rois")):
+        check(x.rank in (None, rank), f"{what} should have {rank} dimensions, not {x}")
+    if rois.shape is not None:
+        check(merge(rois.shape[1], 5) is not None, f"rois {rois} should have 5 numbers each")
+    return (ANY if data.shape is None else data.shape[1]), (ANY if rois.shape is None else rois.shape[0])
+
+
+def regions_of(rois: np.ndarray, images: int) -> list[tuple[int, int, list[float]]]:
+    """(number, image, corners) of every region that is there. Raises InferenceError for a wrong image."""
+    out = []
+    for r, (image, *corners) in enumerate(widened(rois).astype(np.float64)):
+        if not image >= 0:
+            continue
+        if image >= images:
+            raise InferenceError(f"region {r} is of image {image:g}, but there are {images} images")
+        out.append((r, int(image), [float(v) for v in corners]))
+    return out
+
+
+def _whole(x: float) -> int:
+    """Rounded, halves away from zero; what is not finite or far away is held near."""
+    if not np.isfinite(x):
+        return 0 if np.isnan(x) else int(np.copysign(1 << 30, x))
+    x = min(max(x, -(1 << 30)), 1 << 30)
+    return int(np.trunc(x + np.copysign(0.5, x)))
+
+
+def _bins(start: float, size: float, bins: int, extent: int) -> list[tuple[int, int]]:
+    """First and last element (exclusive) of each bin, held inside."""
+    out = []
+    for i in range(bins):
+        first, last = np.floor(i * size / bins + start), np.ceil((i + 1) * size / bins + start)
+        low, high = (int(np.clip(np.nan_to_num(v), 0, extent)) for v in (first, last))
+        out.append((low, high))
+    return out
+
+
+def crop(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """maps [C, H, W] at rows y and columns x between their elements -> [C, len(y), len(x)]; 0 outside."""
+    height, width = maps.shape[1:]
+    rows, columns = (y >= 0) & (y <= height - 1), (x >= 0) & (x <= width - 1)
+    y, x = np.where(rows, y, 0), np.where(columns, x, 0)
+    i, j = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
+    i1, j1 = np.minimum(i + 1, height - 1), np.minimum(j + 1, width - 1)
+    dy, dx = (y - i).astype(maps.dtype)[:, None], (x - j).astype(maps.dtype)
+    top = maps[:, i][:, :, j] * (1 - dx) + maps[:, i][:, :, j1] * dx
+    bottom = maps[:, i1][:, :, j] * (1 - dx) + maps[:, i1][:, :, j1] * dx
+    return np.where(rows[:, None] & columns, top * (1 - dy) + bottom * dy, maps.dtype.type(0))
+
+
+def _places(first: float, last: float, many: int, extent: int) -> np.ndarray:
+    """`many` places from `first` to `last`, which are parts of the extent; the middle if it is one."""
+    if many == 1:
+        return np.array([0.5 * (first + last) * (extent - 1)])
+    return np.arange(many) * ((last - first) * (extent - 1) / (many - 1)) + first * (extent - 1)
+
+
+def _rois(rng: np.random.Generator, images: int, many: int, side: float) -> np.ndarray:
+    first = rng.uniform(0, side * 0.6, (many, 2))
+    corners = np.concatenate([first, first + rng.uniform(side * 0.1, side * 0.5, (many, 2))], 1)
+    return np.concatenate([rng.integers(0, images, (many, 1)), corners], 1).astype(np.float32)
+
+
+def _roi_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, pooled, method, scale in (
+        ((2, 3, 9, 11), (2, 3), "max", 0.5),
+        ((1, 17, 6, 6), (6, 6), "max", 0.0625),
+        ((1, 1, 5, 5), (1, 1), "max", 1.0),
+        ((2, 4, 7, 8), (3, 2), "bilinear", 1.0),
+        ((1, 2, 5, 5), (1, 1), "bilinear", 1.0),
+    ):
+        rois = _rois(rng, shape[0], 6, 1.0 if method == "bilinear" else shape[3] / scale)
+        attrs = {"output_roi": pooled, "spatial_scale": scale, "method": method}
+        yield [random_array(rng, shape, dtype), rois], attrs
+
+
+@op(
+    "ROIPooling",
+    opset=2,
+    types=REALS,
+    samples=_roi_samples,
+    builder={"data": "input", "rois": "coords"},
+)
+class ROIPooling:
+    """The maximum of each bin, or one bilinear sample. `output_roi` is the size; older files call it pooled_h
+    and pooled_w."""
+
+    def infer(
+        data,
+        rois,
+        *,
+        output_roi: Ints = (),
+        spatial_scale: Float,
+        method: Str = "max",
+        output_size: Ints = (),
+        pooled_h: Int = 0,
+        pooled_w: Int = 0,
+    ):
+        pooled = _pooled(locals())
+        check(method.lower() in ("max", "bilinear"), f"method is max or bilinear, not {method!r}")
+        check(spatial_scale > 0, f"spatial_scale should be positive, not {spatial_scale}")
+        channels, regions = check_regions(data, rois)
+        return TensorType(data.dtype, (regions, channels, *pooled))
+
+    def ref(data, rois, **attrs):
+        pooled, scale = _pooled(attrs), float(np.float32(attrs["spatial_scale"]))
+        height, width = data.shape[2:]
+        out = np.zeros((len(rois), data.shape[1], *pooled), widened(data).dtype)
+        for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
+            maps = widened(data[image])
+            if attrs["method"].lower() == "bilinear":
+                y, x = _places(y1, y2, pooled[0], height), _places(x1, x2, pooled[1], width)
+                out[r] = crop(maps, y, x)
+                continue
+            left, top, right, bottom = (_whole(v * scale) for v in (x1, y1, x2, y2))
+            rows = _bins(top, max(bottom - top + 1, 1), pooled[0], height)
+            columns = _bins(left, max(right - left + 1, 1), pooled[1], width)
+            for i, (a, b) in enumerate(rows):
+                for j, (c, d) in enumerate(columns):
+                    if a < b and c < d:
+                        out[r, :, i, j] = maps[:, a:b, c:d].max((1, 2))
+        return out.astype(data.dtype)
+
+
+def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
+    given = (
+        tuple(attrs["output_roi"]) or tuple(attrs["output_size"]) or (attrs["pooled_h"], attrs["pooled_w"])
+    )
+    check(len(given) == 2 and min(given) > 0, f"output_roi should be two positive numbers, not {list(given)}")
+    return given
+
+
+def _position_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, dim, group, scale, bins, mode in (
+        ((2, 8, 7, 9), 2, 2, 0.5, (1, 1), "average"),
+        ((1, 27, 6, 5), 3, 3, 1.0, (1, 1), "average"),
+        ((1, 12, 8, 8), 2, 3, 1.0, (3, 2), "bilinear"),
+        ((2, 8, 5, 6), 2, 1, 1.0, (2, 2), "bilinear"),
+    ):
+        rois = _rois(rng, shape[0], 5, 1.0 if mode == "bilinear" else shape[3] / scale)
+        attrs = {
+            "output_dim": dim,
+            "group_size": group,
+            "spatial_scale": scale,
+            "mode": mode,
+            "spatial_bins_x": bins[0],
+            "spatial_bins_y": bins[1],
+        }
+        yield [random_array(rng, shape, dtype), rois], attrs
+
+
+@op(
+    "PSROIPooling",
+    opset=1,
+    types=REALS,
+    samples=_position_samples,
+    builder={"data": "input", "rois": "coords"},
+)
+class PSROIPooling:
+    """Every bin has channels of its own; means, or bilinear samples of every part of a region."""
+
+    def infer(
+        data,
+        rois,
+        *,
+        output_dim: Int,
+        group_size: Int = 1,
+        spatial_scale: Float,
+        spatial_bins_x: Int = 1,
+        spatial_bins_y: Int = 1,
+        mode: Str = "average",
+    ):
+        check(mode.lower() in ("average", "bilinear"), f"mode is average or bilinear, not {mode!r}")
+        check(min(output_dim, group_size, spatial_bins_x, spatial_bins_y) > 0, "sizes should be positive")
+        channels, regions = check_regions(data, rois)
+        bins = group_size**2 if mode.lower() == "average" else spatial_bins_x * spatial_bins_y
+        check(
+            merge(channels, output_dim * bins) is not None,
+            f"{output_dim} outputs of {bins} bins need as many channels: {data}",
+        )
+        return TensorType(data.dtype, (regions, output_dim, group_size, group_size))
+
+    def ref(data, rois, **attrs):
+        dim, group = attrs["output_dim"], attrs["group_size"]
+        scale = float(np.float32(attrs["spatial_scale"]))
+        height, width = data.shape[2:]
+        out = np.zeros((len(rois), dim, group, group), widened(data).dtype)
+        for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
+            maps = widened(data[image])
+            if attrs["mode"].lower() == "average":
+                left, top = _whole(x1) * scale, _whole(y1) * scale
+                right, bottom = (_whole(x2) + 1) * scale, (_whole(y2) + 1) * scale
+                rows = _bins(top, max(bottom - top, 0.1), group, height)
+                columns = _bins(left, max(right - left, 0.1), group, width)
+                by_bin = maps.reshape(dim, group, group, height, width)
+                for i, (a, b) in enumerate(rows):
+                    for j, (c, d) in enumerate(columns):
+                        if a < b and c < d:
+                            out[r, :, i, j] = by_bin[:, i, j, a:b, c:d].mean((1, 2))
+                continue
+            bins_x, bins_y = attrs["spatial_bins_x"], attrs["spatial_bins_y"]
+            x1, y1, x2, y2 = (v * scale for v in (x1, y1, x2, y2))
+            parts = maps.reshape(bins_y, bins_x, dim, height, width)
+            for v in range(bins_y):
+                first, last = (y1 + (v + k) * (y2 - y1) / bins_y for k in (0, 1))
+                y = _places(first, last, group, height)
+                for u in range(bins_x):
+                    left, right = (x1 + (u + k) * (x2 - x1) / bins_x for k in (0, 1))
+                    out[r] += crop(parts[v, u], y, _places(left, right, group, width))
+            out[r] /= bins_x * bins_y
+        return out.astype(data.dtype)
+
+
+def _deformable_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, dim, group, part, classes, bins, offsets in (
+        ((2, 8, 7, 9), 2, 2, 2, 1, 4, True),
+        ((1, 18, 6, 8), 2, 3, 3, 1, 2, False),
+        ((1, 4, 9, 9), 4, 1, 1, 2, 3, True),
+    ):
+        rois = _rois(rng, shape[0], 4, shape[3] * 2.0)
+        inputs = [random_array(rng, shape, dtype), rois]
+        if offsets:
+            inputs.append(rng.uniform(-1, 1, (4, 2 * classes, part, part)).astype(inputs[0].dtype))
+        attrs = {
+            "output_dim": dim,
+            "spatial_scale": 0.5,
+            "group_size": group,
+            "mode": "bilinear_deformable",
+            "spatial_bins_x": bins,
+            "spatial_bins_y": bins,
+            "trans_std": 0.1,
+            "part_size": part,
+        }
+        yield inputs, attrs
+
+
+@op(
+    "DeformablePSROIPooling",
+    opset=1,
+    types=REALS,
+    samples=_deformable_samples,
+    builder={"data": "feature_maps", "rois": "coords"},
+)
+class DeformablePSROIPooling:
+    """PSROIPooling whose bins are moved by offsets."""
+
+    def infer(
+        data,
+        rois,
+        offsets=None,
+        *,
+        output_dim: Int,
+        spatial_scale: Float,
+        group_size: Int = 1,
+        mode: Str = "bilinear_deformable",
+        spatial_bins_x: Int = 1,
+        spatial_bins_y: Int = 1,
+        trans_std: Float = 1.0,
+        part_size: Int = 1,
+    ):
+        sizes = (output_dim, group_size, spatial_bins_x, spatial_bins_y, part_size)
+        check(min(sizes) > 0, "sizes should be positive")
+        channels, regions = check_regions(data, rois)
+        wanted = output_dim * group_size**2
+        check(merge(channels, wanted) is not None, f"{wanted} channels are needed: {data}")
+        check(
+            offsets is None or offsets.rank in (None, 4), f"offsets should have 4 dimensions, not {offsets}"
+        )
+        return TensorType(data.dtype, (regions, output_dim, group_size, group_size))
+
+    def ref(data, rois, offsets=None, **attrs):
+        dim, group, part = attrs["output_dim"], attrs["group_size"], attrs["part_size"]
+        scale = float(np.float32(attrs["spatial_scale"]))
+        height, width = data.shape[2:]
+        out = np.zeros((len(rois), dim, group, group), widened(data).dtype)
+        classes = 1 if offsets is None else max(offsets.shape[1] // 2, 1)
+        if offsets is not None and (
+            offsets.shape[0] < len(rois)
+            or min(offsets.shape[2:]) < part
+            or dim % classes
+            or offsets.shape[1] < 2
+        ):
+            raise InferenceError(f"offsets of {offsets.shape} do not fit {len(rois)} regions of {part} parts")
+        each = dim // classes
+        for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
+            by_bin = widened(data[image]).reshape(dim, group, group, height, width)
+            left, top = _whole(x1) * scale - 0.5, _whole(y1) * scale - 0.5
+            roi_w = max((_whole(x2) + 1) * scale - 0.5 - left, 0.1)
+            roi_h = max((_whole(y2) + 1) * scale - 0.5 - top, 0.1)
+            for label in range(classes):
+                channels = slice(label * each, (label + 1) * each)
+                for i in range(group):
+                    for j in range(group):
+                        dx = dy = 0.0
+                        if offsets is not None:
+                            at = (i * part // group, j * part // group)
+                            dx, dy = (
+                                float(offsets[r, 2 * label + k][at]) * attrs["trans_std"] for k in (0, 1)
+                            )
+                        y = top + i * roi_h / group + dy * roi_h
+                        x = left + j * roi_w / group + dx * roi_w
+                        out[r, channels, i, j] = _moved_bin(
+                            by_bin[channels, i, j],
+                            y,
+                            x,
+                            roi_h / group,
+                            roi_w / group,
+                            (attrs["spatial_bins_y"], attrs["spatial_bins_x"]),
+                        )
+        return out.astype(data.dtype)
+
+
+def _moved_bin(
+    maps: np.ndarray, y: float, x: float, height: float, width: float, samples: Sequence[int]
+) -> np.ndarray:
+    """The mean of the samples of a bin that lie inside of the maps [C, H, W]."""
+    rows = y + np.arange(samples[0]) * (height / samples[0])
+    columns = x + np.arange(samples[1]) * (width / samples[1])
+    rows = rows[(rows >= -0.5) & (rows <= maps.shape[1] - 0.5)]
+    columns = columns[(columns >= -0.5) & (columns <= maps.shape[2] - 0.5)]
+    if not len(rows) or not len(columns):
+        return np.zeros(len(maps), maps.dtype)
+    inside = crop(maps, np.clip(rows, 0, maps.shape[1] - 1), np.clip(columns, 0, maps.shape[2] - 1))
+    return inside.mean((1, 2))
