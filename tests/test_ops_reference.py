@@ -129,6 +129,10 @@ DEVIATIONS = {
         ),
     ),
     "MaxPool": ("refuses an empty batch", lambda inputs, attrs: not inputs[0].size),
+    "Proposal": (
+        "does not set the scores of regions that are missing",
+        lambda inputs, attrs: attrs["post_nms_topn"] > attrs["pre_nms_topn"],
+    ),
     "NonMaxSuppression": (
         "does not set the number of rows where no row may be selected",
         lambda inputs, attrs: int(inputs[2]) == 0,
