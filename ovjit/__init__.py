@@ -35,6 +35,7 @@ _NAMES = {
     "ovjit.api.tensors.types": "Type",
     "ovjit.api.tensors.vectors": "AxisSet AxisVector Coordinate CoordinateDiff Shape Strides",
     "ovjit.tools.compare": "compare",
+    "ovjit.codegen.compiling": "progress",
     "ovjit.frontends.ir.reader": "_model_of",
     "ovjit.frontends.ir.writer": "_model_bytes save_model serialize",
 }

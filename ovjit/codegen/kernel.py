@@ -12,14 +12,13 @@ import logging
 import os
 import pathlib
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from ovjit import debug
-from ovjit.codegen import shipped
+from ovjit.codegen import compiling, shipped
+from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.versions import code_digest, file_digest, versions
@@ -133,11 +132,8 @@ def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
-#: How many kernels this process has compiled and taken from the cache: {"compiled": 0, "cached": 0}.
-counts = {"compiled": 0, "cached": 0}
 #: symbol -> object code of every kernel this process has loaded; what exports carry along.
 object_code: dict[str, bytes] = {}
-_lock = threading.RLock()
 
 
 def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = None) -> dict[Kernel, int]:
@@ -145,28 +141,27 @@ def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = 
     from ovjit.storage.cache import default_cache
 
     isa = host_isa()
-    out: dict[Kernel, int] = {}
-    for kernel in dict.fromkeys(kernels):
-        symbol = kernel.symbol(isa)
-        address = objects.address_of(symbol)
-        if address is None:
+    symbols = {kernel: kernel.symbol(isa) for kernel in kernels}
+    missing: dict[str, Kernel] = {}
+
+    def load(kernel: Kernel, symbol: str, code: bytes) -> None:
+        object_code[symbol] = code
+        objects.load(symbol, code)
+        _show(kernel, isa)
+
+    for kernel, symbol in symbols.items():
+        if objects.address_of(symbol) is None:
             code = (provided or {}).get(symbol)
             if code is None:
-                cache = default_cache()
-                code = cache.get(symbol)
+                code = default_cache().get(symbol)
                 counts["cached"] += code is not None
-                if code is None:
-                    with _lock:
-                        began = time.perf_counter()
-                        code = kernel.compile(isa)
-                        counts["compiled"] += 1
-                        log.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))
-                    cache.put(symbol, code)
-            object_code[symbol] = code
-            address = objects.load(symbol, code)
-            _show(kernel, isa)
-        out[kernel] = address
-    return out
+            if code is None:
+                missing[symbol] = kernel
+            else:
+                load(kernel, symbol, code)
+    for symbol, code in compiling.compile_all(missing, isa) if missing else ():
+        load(missing[symbol], symbol, code)
+    return {kernel: objects.loaded(symbol) for kernel, symbol in symbols.items()}
 
 
 def _show(kernel: Kernel, isa: Isa) -> None:
@@ -187,7 +182,7 @@ _held_over_fork = ExitStack()
 def _before_fork() -> None:
     """Wait until no thread compiles or loads a kernel: in the child it would for ever hold the locks of Numba
     and LLVM, some of which are not even Python's."""
-    _held_over_fork.enter_context(_lock)
+    _held_over_fork.enter_context(compiling.lock)
     _held_over_fork.enter_context(objects.lock)
     numba = sys.modules.get("numba.core.compiler_lock")
     if numba is not None:

@@ -10,6 +10,7 @@ The folder is OVJIT_CACHE, else the user's cache folder; OVJIT_CACHE=0 keeps not
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ovjit.storage import sealed
 from ovjit.storage.folders import READ, private_folder, user_folder, write_new
@@ -28,6 +29,7 @@ from ovjit.version import __version__
 MAX_BYTES = 1 << 30
 _KIND = b"OVJITKRN"
 _SUFFIX = ".kernel"
+_CLAIMS = ".ovjit-claims"  # empty; bytes of it are locked
 _DRAFT = re.compile(r"\.ovjit-[0-9a-f]+\.tmp")
 _ADDRESS = re.compile(r"[0-9A-Za-z_]{8,128}")
 _LARGEST = 256 << 20  # no kernel is; what is planted may be
@@ -61,6 +63,7 @@ class KernelCache:
         self._disabled = folder is None and self._named == "0"
         self._store: _Store | None = None
         self._tried = False
+        self._claims: int | None = None  # the descriptor of what claims lock, -1 for none
         # Processes that store little begin somewhere in the cycle, so that some of them come to its end.
         self._puts = os.getpid() % _PUTS_PER_EVICTION
         self._written = 0
@@ -110,6 +113,18 @@ class KernelCache:
         if self._puts % _PUTS_PER_EVICTION == 0 or self._written > self.max_bytes // 8:
             self._written = 0
             self._evict(self.max_bytes, self.max_bytes - self.max_bytes // 8, None)
+
+    def claim(self, key: str) -> contextlib.AbstractContextManager[Any] | None:
+        """What to hold while the code for `key` is made: None when another process holds it. Where there is
+        no folder to claim things in, everybody has everything."""
+        _check_address(key)
+        store = self._ready()
+        if store is None:
+            return contextlib.nullcontext()
+        with _lock:
+            if self._claims is None:
+                self._claims = _open_claims(store.folder)
+        return claim_byte(self._claims, int(hashlib.sha256(key.encode()).hexdigest()[:12], 16))
 
     def prune(self, max_bytes: int | None = None, max_age: float | None = None) -> int:
         """Remove what was not used for `max_age` seconds, then the least recently used beyond `max_bytes`
@@ -179,6 +194,38 @@ class KernelCache:
                 total -= size
                 freed += _remove(path, size)
         return freed
+
+
+def _open_claims(folder: str) -> int:
+    try:
+        return os.open(f"{folder}/{_CLAIMS}", os.O_RDWR | os.O_CREAT | READ, 0o600)
+    except OSError:  # a read-only folder: others cannot put anything there either
+        return -1
+
+
+@contextlib.contextmanager
+def _released(descriptor: int, byte: int) -> Iterator[None]:
+    import fcntl
+
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
+
+
+def claim_byte(descriptor: int, byte: int) -> contextlib.AbstractContextManager[Any] | None:
+    """A lock on one byte of a file, which need not be there; None when another process has it. The system
+    releases what a process held when it ends."""
+    try:
+        import fcntl
+
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+    except (BlockingIOError, PermissionError):
+        return None
+    except (ImportError, OSError, ValueError):  # another system, a folder without locks, no descriptor
+        return contextlib.nullcontext()
+    return _released(descriptor, byte)
 
 
 _lock = threading.Lock()

@@ -25,6 +25,11 @@ def address_of(symbol: str) -> int | None:
     return _addresses.get(symbol)
 
 
+def loaded(symbol: str) -> int:
+    """The address of a kernel that is loaded. KeyError for another."""
+    return _addresses[symbol]
+
+
 def entry_address(symbol: str, name: str) -> int:
     """The address of the function `name` in the loaded object of `symbol`."""
     with lock:

@@ -1,0 +1,125 @@
+"""Compile the kernels that are nowhere yet: told about as it goes on, and once for several processes.
+
+Processes that start together on an empty cache share the work: each claims a kernel before it compiles it,
+and takes from the cache what others have compiled meanwhile. A claim ends with its process; one that is only
+put off by the system is not waited for longer than PATIENCE.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from ovjit.storage.cache import default_cache
+
+if TYPE_CHECKING:
+    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.codegen.kernel import Kernel
+
+log = logging.getLogger("ovjit")
+
+#: Held while a kernel is compiled, and over a fork.
+lock = threading.RLock()
+
+#: How many kernels this process has compiled and taken from the cache: {"compiled": 0, "cached": 0}.
+counts = {"compiled": 0, "cached": 0}
+
+#: Seconds of waiting for kernels that other processes have claimed.
+PATIENCE = 20.0
+#: Seconds between looks at what they have done.
+_LOOK = 0.003
+#: Seconds after which a log line says that something is being compiled, and the seconds between two.
+_LONG = 0.5
+
+
+class Progress(NamedTuple):
+    """What a callback of `progress` is given: `done` of `total` kernels are compiled, after so many seconds;
+    `kernel` is the next one, "" after the last."""
+
+    done: int
+    total: int
+    kernel: str
+    seconds: float
+
+
+_callback: Callable[[Progress], object] | None = None
+
+
+def progress(callback: Callable[[Progress], object] | None) -> Callable[[Progress], object] | None:
+    """Call `callback(Progress)` before each kernel that `compile_model` or an inference has to compile, and
+    after the last one; None: call nothing. Returns the callback before.
+
+    Kernels that the cache has are not compiled. What the callback raises ends the compilation; what is
+    compiled by then is kept. It is called on the thread that compiles.
+    """
+    global _callback
+    before, _callback = _callback, callback
+    return before
+
+
+class _Teller:
+    """Tells the callback and the log how far `total` kernels are."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self.began = self.logged = time.perf_counter()
+        self.compiled = 0
+
+    def step(self, done: int, kernel: str) -> None:
+        now = time.perf_counter()
+        if kernel and now - self.logged > _LONG:
+            self.logged = now
+            log.info("compiling: %d of %d kernels in %.1f s", done, self.total, now - self.began)
+        if _callback is not None:
+            _callback(Progress(done, self.total, kernel, now - self.began))
+
+    def end(self) -> None:
+        self.step(self.total, "")
+        seconds = time.perf_counter() - self.began
+        if seconds > _LONG:
+            folder = default_cache().folder
+            kept = f"kept for later in {folder}" if folder else "not kept on disk"
+            log.info("compiled %d kernels in %.1f s, %s", self.compiled, seconds, kept)
+
+
+def compile_all(missing: Mapping[str, Kernel], isa: Isa) -> Iterator[tuple[str, bytes]]:
+    """The symbol and the object code of each kernel, given by symbols, as they are there."""
+    cache = default_cache()
+    teller = _Teller(len(missing))
+    waiting, done = list(missing), 0
+    limit = time.monotonic() + PATIENCE
+    while waiting:
+        others = []
+        for symbol in waiting:
+            claim = cache.claim(symbol)
+            if claim is None:
+                if time.monotonic() < limit:
+                    others.append(symbol)
+                    continue
+                claim = lock
+            with claim, lock:
+                code = cache.get(symbol)
+                if code is None:
+                    teller.step(done, missing[symbol].name)
+                    code = _compile(missing[symbol], isa)
+                    teller.compiled += 1
+                    cache.put(symbol, code)
+                else:
+                    counts["cached"] += 1
+            done += 1
+            yield symbol, code
+        if len(others) == len(waiting):
+            time.sleep(_LOOK)
+        waiting = others
+    teller.end()
+
+
+def _compile(kernel: Kernel, isa: Isa) -> bytes:
+    began = time.perf_counter()
+    code = kernel.compile(isa)
+    counts["compiled"] += 1
+    log.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))
+    return code
