@@ -122,8 +122,7 @@ def convert_type(dtype: str, after: bool = False) -> Step:
 
 
 def arithmetic(name: str, values: Sequence[float]) -> Step:
-    """ "mean": minus the values, "scale": divided by them; one for all or one for each channel."""
-    op = {"mean": "Subtract", "scale": "Divide"}[name]
+    """Minus the values for `mean`, divided by them for `scale`; one for all or one for each channel."""
 
     def apply(nodes: list[Output], context: Context) -> list[Output]:
         node = one(
@@ -136,7 +135,11 @@ def arithmetic(name: str, values: Sequence[float]) -> Step:
                 f"{name.capitalize()} preprocessing can be applied to 'float' inputs. Consider using of "
                 f"'convert_element_type' before scaling. Current type is: {dtype}"
             )
-        return [make(op, node, constant(_channelwise(values, node, context.layout), dtype))]
+        array = _channelwise(values, node, context.layout)
+        if name == "mean":
+            return [make("Subtract", node, constant(array, dtype))]
+        with np.errstate(divide="ignore"):  # a product is quicker, and what OpenVINO makes of it
+            return [make("Multiply", node, constant(1 / array.astype(dtypes.numpy_dtype(dtype)), dtype))]
 
     return Step(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", apply)
 
@@ -206,7 +209,8 @@ def crop(begin: Sequence[int], end: Sequence[int]) -> Step:
     def apply(nodes: list[Output], context: Context) -> list[Output]:
         node = one(nodes, f"Can't crop multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
         step = constant([1] * len(begin), "i32")
-        return [make("Slice", node, constant(begin, "i32"), constant(end, "i32"), step)]
+        axes = constant(list(range(len(begin))))
+        return [make("Slice", node, constant(begin, "i32"), constant(end, "i32"), step, axes)]
 
     shown = (f"[ {', '.join(map(str, numbers))} ]" for numbers in (begin, end))
     return Step(f"Crop ({','.join(shown)})", apply)

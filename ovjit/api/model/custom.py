@@ -17,8 +17,8 @@ import numpy as np
 
 from ovjit.api.model.boundary import Parameter, from_storage, to_storage
 from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, DiscreteTypeInfo, Node, Output, _outputs_of
-from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of, element_name
+from ovjit.api.tensors.dimension import Dimension
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES, Type
@@ -86,22 +86,56 @@ def _tensor(value: Any) -> Tensor:
 
 
 class AttributeVisitor:
-    """Handed to `visit_attributes`: collects an operation's attributes, or gives it those read from a
-    file."""
+    """Handed to `visit_attributes`: collects an operation's attributes, or gives it those read from a file.
 
-    __slots__ = ("_given", "attributes")
+    `attributes` is what `get_attributes` shows of them, `texts` what a file keeps where that is a text of
+    its own.
+    """
+
+    __slots__ = ("_given", "attributes", "texts")
 
     def __init__(self, _given: dict[str, Any] | None = None):
         self.attributes: dict[str, Any] = {}
+        self.texts: dict[str, str] = {}
         self._given = _given
 
     def on_attributes(self, attributes: dict[str, Any]) -> None:
-        """The operation's attributes, by name. When a file is read, those that it has are set in the dict."""
+        """The operation's attributes, by name. When a file is read, those that it has are set in the dict.
+
+        An attribute is a bool, int, float, str, a list of one of these, an array of numbers, a Dimension or a
+        PartialShape; a Model is left out. TypeError for anything else, RuntimeError for a list of several
+        types.
+        """
         given = self._given or {}
         for key, value in attributes.items():
             if key in given:
                 attributes[key] = _like(given[key], value)
-        self.attributes.update(attributes)
+        for key, value in attributes.items():
+            if isinstance(value, (Dimension, PartialShape)):
+                self.texts[key] = str(value).strip("[]")
+                if isinstance(value, PartialShape):
+                    self.attributes[key] = [-1 if d.is_dynamic else d.get_length() for d in value]
+            elif not hasattr(value, "get_ordered_ops"):
+                self.attributes[key] = _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "fiub" or value.ndim != 1:
+            raise TypeError(f"Unsupported NumPy array dtype: {value.dtype}")
+        return value.tolist()
+    if isinstance(value, (bool, int, float, str, np.floating, np.integer)):
+        return value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, list):
+        raise TypeError(f"Unsupported attribute type: {type(value)}")
+    for item in value:
+        if not isinstance(item, (bool, int, float, str)):
+            raise TypeError(f"Unsupported attribute type in provided list: {type(item)}")
+    if not value:
+        raise ModelError("Attributes list is empty.")
+    if len({type(item) for item in value}) > 1:
+        raise ModelError("Incorrect attribute. Mixed types in the container are not allowed.")
+    return list(value)
 
 
 def _like(text: Any, value: Any) -> Any:
@@ -222,6 +256,11 @@ class Op(Node):
         self.visit_attributes(visitor)
         return visitor.attributes
 
+    def _file_attributes(self) -> dict[str, Any]:
+        visitor = AttributeVisitor()
+        self.visit_attributes(visitor)
+        return {**visitor.attributes, **visitor.texts}
+
     def get_type_name(self) -> str:
         return self.get_type_info().name
 
@@ -312,19 +351,22 @@ class OpExtension(Extension):
         if not isinstance(op_class, type):
             raise TypeError("issubclass() arg 1 must be a class")
         if not issubclass(op_class, Op):
-            raise TypeError(f"OpExtension takes a class derived from Op, not {op_class.__name__}")
-        self.op_class = op_class
+            raise ModelError(f"Unsupported data type : '{op_class}' is passed as an argument.")
+        try:
+            info = op_class().get_type_info()
+        except Exception as error:
+            kind = type(error).__name__
+            raise ModelError(f"Creation of OpExtension failed: {kind}: {error}") from error
+        if not isinstance(info, DiscreteTypeInfo):
+            raise ModelError(
+                f"operation type_info must be an instance of DiscreteTypeInfo, but {type(info)} is passed."
+            )
+        self.op_class, self._type_name = op_class, info.name
 
 
 def extension_records(extension: OpExtension) -> dict[str, type]:
     """type name -> class, of what an extension brings."""
-    return {type_name(extension.op_class): extension.op_class}
-
-
-def type_name(op_class: type) -> str:
-    """The name of the operation that a class derived from Op stands for."""
-    info = getattr(op_class, "class_type_info", None)
-    return info.name if isinstance(info, DiscreteTypeInfo) else op_class.__name__
+    return {extension._type_name: extension.op_class}
 
 
 def read_extensions(given: tuple[Any, ...]) -> list[Extension]:
@@ -356,6 +398,6 @@ def read_node(op_class: type, inputs: list[Output], attrs: dict[str, Any], name:
 
 
 __all__ = [
-    "AttributeVisitor", "Extension", "Op", "OpExtension", "RTMap", "TensorVector", "extension_records",
-    "read_extensions", "read_node", "type_name",
+    "EXTENSION", "AttributeVisitor", "Extension", "Op", "OpExtension", "TensorVector", "extension_records",
+    "read_extensions", "read_node",
 ]  # fmt: skip

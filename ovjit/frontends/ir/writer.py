@@ -252,7 +252,7 @@ class _Writer:
 
 def _attributes(node: Node) -> dict[str, Any]:
     if isinstance(node, Op):
-        return node.get_attributes()
+        return node._file_attributes()
     if isinstance(node, Parameter):
         return {
             "shape": str(partial_shape_of(node._attrs["shape"]))[1:-1],
