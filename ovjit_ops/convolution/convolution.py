@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
 from ovjit.tiles.formats import float_types
@@ -104,7 +106,45 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
 
 
-@op("Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types)
+def expand_volume(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window
+
+    Where the tile cannot do all of it: groups, and a window that is spread along the last dimension.
+    """
+    data, filters = inputs
+    grouped = node.op.name == "GroupConvolution"
+    extra = 3 if grouped else 2
+    if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
+        return None
+    window = window_attributes(3, node.attrs)
+    kernel, shape = filters.shape[extra:], node.output.shape
+    if (not grouped and window["dilations"][2] == 1) or 0 in (*data.shape, *shape, *filters.shape):
+        return None
+    begin, _ = resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
+    n, c, depth, height, width = data.shape
+    stride, spread = window["strides"][0], window["dilations"][0]
+    reach = (shape[2] - 1) * stride + (kernel[0] - 1) * spread + 1
+    w = Writer(b, node)
+    x = w("Transpose", data, (0, 2, 1, 3, 4))
+    missing = max(0, reach - depth - begin[0])
+    if begin[0] or missing:
+        x = w("Pad", x, (0, begin[0], 0, 0, 0), (0, missing, 0, 0, 0), pad_mode="constant")
+    flat = {k: window[k][1:] for k in ("strides", "dilations", "pads_begin", "pads_end")}
+    total: Value | None = None
+    for k in range(kernel[0]):
+        first = k * spread
+        part = w("Slice", x, (first,), (first + (shape[2] - 1) * stride + 1,), (stride,), (1,))
+        part = w("Reshape", part, (n * shape[2], c, height, width), special_zero=False)
+        plane = w("Slice", filters, (k,), (k + 1,), (1,), (extra,))
+        plane = w("Squeeze", plane, (extra,))
+        made = w(node.op.name, part, plane, auto_pad=window["auto_pad"], **flat)
+        total = made if total is None else w("Add", made, total)
+    assert total is not None
+    split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)
+    return [w("Transpose", split, (0, 2, 1, 3, 4))]
+
+
+@op("Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, expand=expand_volume)
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
 
@@ -133,7 +173,7 @@ class Convolution:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
 
 
-@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True, native=float_types)
+@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, expand=expand_volume)
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
 
@@ -334,6 +374,8 @@ _CASES = [
     ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, pads=(1, 1), auto_pad="valid")),
     ((1, 4, 5, 6, 7), (3, 4, 3, 2, 3), _attributes(3, 1, pads=(1, 0))),
     ((0, 3, 5, 5), (2, 3, 3, 3), _attributes(2)),
+    ((2, 17, 5, 7, 6), (33, 17, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
+    ((1, 3, 6, 6, 9), (5, 3, 2, 3, 2), _attributes(3, 1, 2, pads=(1, 2))),
 ]
 _GROUP_CASES = [
     ((1, 16, 8, 9), (16, 1, 1, 3, 3), _attributes(2, pads=(1, 1))),
@@ -343,6 +385,7 @@ _GROUP_CASES = [
     ((1, 8, 7, 8), (2, 16, 4, 1, 1), _attributes(2)),
     ((1, 4, 9), (4, 2, 1, 3), _attributes(1, auto_pad="same_upper")),
     ((1, 4, 5, 6, 7), (2, 3, 2, 3, 3, 3), _attributes(3, pads=(1, 1))),
+    ((2, 16, 5, 6, 7), (16, 1, 1, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
 ]
 _TRANSPOSED_CASES = [
     ((1, 3, 5, 6), (3, 4, 3, 3), None, _attributes(2, 2, pads=(1, 1), output_padding=(1, 1))),

@@ -11,7 +11,7 @@ from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
 
 
 def lower_convolution(group: Group) -> Lowering | None:
-    """Tiled where the filters are constant and this CPU has a format for the types, in 1 or 2 dimensions."""
+    """Tiled where the filters are constant and this CPU has a format for the types, in 1 to 3 dimensions."""
     anchor = group.anchor
     assert anchor is not None
     data, filters = anchor.inputs
@@ -19,10 +19,14 @@ def lower_convolution(group: Group) -> Lowering | None:
     if (
         constant is None
         or not constant.size
-        or len(data.shape) not in (3, 4)
+        or len(data.shape) not in (3, 4, 5)
         or tile_format(data, filters) is None
     ):
         return None
+    if len(data.shape) == 5:
+        # others have been expanded, where their shapes are known
+        adjacent = anchor.op.name == "Convolution" and (anchor.attrs["dilations"] or (1,))[-1] == 1
+        return TiledConvolution(group) if adjacent else None
     if is_depthwise(group):
         return Depthwise(group)
     way = winograd_way(group)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import Layout, channels_last
+from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
 from ovjit.tiles.lowering import Tiled
@@ -22,7 +22,7 @@ PLANAR_CHANNELS = 4
 
 
 class TiledConvolution(Tiled):
-    """Convolution and GroupConvolution of one or two spatial dimensions."""
+    """Convolution of one to three spatial dimensions, GroupConvolution of one or two."""
 
     channel_axis = 1
 
@@ -133,6 +133,9 @@ class TiledConvolution(Tiled):
         x = planner.with_halo(self.data, self.halo(shape[2:]))
         size = x.itemsize
         y = planner.channels_last_output(self.out, over=self.over(planner, x))
+        if len(shape) == 5:
+            self.plan_volume(planner, x, y, strides, dilations, begin)
+            return
         if len(shape) == 3:  # one spatial dimension: a row
             kh, (kw,) = 1, self.kernel_size
             x_h, x_w = 0, x.strides[2]
@@ -160,3 +163,27 @@ class TiledConvolution(Tiled):
             planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps,
             x_group, self.weights, -ph * x_h - pw * x_w,
         )  # fmt: skip
+
+    def plan_volume(
+        self, planner: Planner, x: View, y: View, strides: Sequence[int], dilations: Sequence[int],
+        begin: Sequence[int],
+    ) -> None:  # fmt: skip
+        """Three spatial dimensions, one step for each picture: the tile has loops for two dimensions of the
+        window, and the third is part of the depth."""
+        channels = self.channels + self.odd
+        if x.strides[4] != channels * x.itemsize:
+            x = planner.copy(self.data, Layout((0, 2, 3, 4, 1), self.halo(x.shape[2:])))
+        kd, kh, kw = self.kernel_size
+        x_n, _, x_d, x_h, x_w = x.strides
+        taps = (kd, dilations[0] * x_d, kh, dilations[1] * x_h, self.form.words(kw * channels))
+        origin = -begin[0] * x_d - begin[1] * x_h - begin[2] * x_w
+        moves = (strides[0] * x_d, strides[1] * x_h, strides[2] * x_w)
+        for n in range(y.shape[0]):
+
+            def part(view: View, n: int = n) -> View:
+                return view.slice(0, n, 1)
+
+            self.emit(
+                planner, x, part(y), y.shape[2:], moves, (2, 3, 4), taps, 0, self.weights,
+                origin + n * x_n, part,
+            )  # fmt: skip

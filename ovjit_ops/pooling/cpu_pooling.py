@@ -1,13 +1,14 @@
 """Native MaxPool and AvgPool: channels last, a vector of channels at a time.
 
-A chunk is a range of output rows. Windows are clipped to the input, so no halo is needed. Two spatial
-dimensions; one is a row of height 1.
+A chunk is a range of output rows. Windows are clipped to the input, so no halo is needed. The kernel has two
+spatial dimensions; one is a row of height 1.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,8 +115,29 @@ def _taps(start: str, dilation: str, kernel: str, end: str) -> str:
     return f"imax(0, imin({kernel}, ({end} - ({start}) + {dilation} - 1) // {dilation}))"
 
 
+class Window(NamedTuple):
+    """One dimension of a pooling window: input and output extents, and how the window moves."""
+
+    extent: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+
+
+def small_window(kernel: tuple[int, int]) -> tuple[int, int]:
+    """The window that a kernel is printed for: (0, 0) where it is too large to be written out."""
+    return kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0)
+
+
 class Pooling(Lowering):
-    """One pooling window over one or two spatial dimensions."""
+    """One pooling window over one to three spatial dimensions.
+
+    Windows over three are done in two steps, over the last two dimensions and then over the first: the
+    largest of the largest, and the mean of means.
+    """
 
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
@@ -123,11 +145,12 @@ class Pooling(Lowering):
         self.node = group.anchor
         self.data: Value = self.node.inputs[0]
         self.out = self.node.outputs[0]
-        kernel = _two(self.node.attrs["kernel"], 1)
-        self.kernel = pool_kernel(
-            kind, self.out.dtype, kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0)
-        )
-        self.kernels = (self.kernel,)
+        kernel = tuple(self.node.attrs["kernel"])
+        self.kernel = pool_kernel(kind, self.out.dtype, small_window(_two(kernel[-2:], 1)))
+        self.kernels: tuple[Kernel, ...] = (self.kernel,)
+        if len(kernel) == 3:
+            self.deep = pool_kernel(kind, self.out.dtype, small_window((kernel[0], 1)))
+            self.kernels = (self.kernel, self.deep)
 
     def wishes(self) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(len(self.data.shape)))]
@@ -135,36 +158,79 @@ class Pooling(Lowering):
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
-    def plan(self, planner: Planner) -> None:
-        shape = planner.shape(self.data)
-        rank = len(shape) - 2
-        window = pool_window(rank, self.node.attrs, torch=True)
+    def windows(self, extents: Sequence[int], outputs: Sequence[int]) -> list[Window]:
+        """One for each spatial dimension."""
+        window = pool_window(len(extents), self.node.attrs, torch=True)
         del window["rounding"]
-        begin, end = resolve_pads(extents=shape[2:], **window)
+        begin, end = resolve_pads(extents=extents, **window)
+        rows = (extents, outputs, window["kernel"], window["strides"], window["dilations"], begin, end)
+        return [Window(*row) for row in zip(*rows, strict=True)]
+
+    def plan(self, planner: Planner) -> None:
+        shape, out = planner.shape(self.data), planner.shape(self.out)
         x = planner.with_halo(self.data, [(0, 0)] * len(shape))
         y = planner.channels_last_output(self.out)
-        n, oh, ow = (planner.shape(self.out)[0], *_two(planner.shape(self.out)[2:], 1))
-        c = shape[1]
-        kh, kw = _two(window["kernel"], 1)
-        values: dict[str, Any] = dict(zip(("sh", "sw"), _two(window["strides"], 1), strict=True))
-        values |= dict(zip(("dh", "dw"), _two(window["dilations"], 1), strict=True))
-        values |= dict(zip(("ph", "pw"), _two(begin, 0), strict=True))
-        values |= dict(zip(("eh", "ew"), _two(end, 0), strict=True))
-        values |= dict(zip(("h", "w"), _two(shape[2:], 1), strict=True))
+        windows = self.windows(shape[2:], out[2:])
+        if not y.count:
+            return
+        if len(windows) < 3:
+            row = Window(1, 1, 1) if len(windows) == 1 else windows[0]
+            self.pool(planner, self.kernel, x, y, shape[0], shape[1], row, windows[-1])
+            return
+        # a picture of the first step is a slice of the data; one of the second has the slices as its rows
+        depth, row, column = windows
+        between = (shape[0], shape[1], shape[2], row.outputs, column.outputs)
+        middle = planner.allocate(between, x.itemsize, channels_last(5))
+        for n in range(shape[0]):
+            a, b = x.slice(0, n, 1), middle.slice(0, n, 1)
+            a, b = (_plane(v, v.shape[2], v.strides[2], v.shape[3:], v.strides[3:]) for v in (a, b))
+            self.pool(planner, self.kernel, a, b, shape[2], shape[1], row, column)
+        flat = row.outputs * column.outputs
+        size = (flat,)
+        across = Window(flat, flat, 1)
+        for n in range(shape[0]):
+            a, b = middle.slice(0, n, 1), y.slice(0, n, 1)
+            if b.strides[3] == column.outputs * b.strides[4]:
+                a = _plane(a, 1, 0, (a.shape[2], *size), (a.strides[2], a.strides[4]))
+                b = _plane(b, 1, 0, (b.shape[2], *size), (b.strides[2], b.strides[4]))
+                self.pool(planner, self.deep, a, b, 1, shape[1], depth, across)
+                continue
+            for i in range(row.outputs):  # the output has a border
+                c, d = a.slice(3, i, 1), b.slice(3, i, 1)
+                c, d = (
+                    _plane(v, 1, 0, (v.shape[2], v.shape[4]), (v.strides[2], v.strides[4])) for v in (c, d)
+                )
+                line = Window(column.outputs, column.outputs, 1)
+                self.pool(planner, self.deep, c, d, 1, shape[1], depth, line)
+
+    def pool(
+        self, planner: Planner, kernel: Kernel, x: View, y: View, n: int, c: int, row: Window, column: Window
+    ) -> None:
+        """Add the step that pools n pictures of c adjacent channels."""
+        values: dict[str, Any] = {
+            "oh": row.outputs, "ow": column.outputs, "kh": row.kernel, "kw": column.kernel, "sh": row.stride,
+            "sw": column.stride, "dh": row.dilation, "dw": column.dilation, "ph": row.before,
+            "pw": column.before, "eh": row.after, "ew": column.after, "h": row.extent, "w": column.extent,
+        }  # fmt: skip
         values |= dict(zip(("x_n", "x_h", "x_w"), _strides(x), strict=True))
         values |= dict(zip(("y_n", "y_h", "y_w"), _strides(y), strict=True))
-        rows = n * oh
-        per_chunk = split(rows, ow * c * kh * kw)
+        rows = n * row.outputs
+        per_chunk = split(rows, column.outputs * c * row.kernel * column.kernel)
         values |= {
-            "x": x.ptr, "y": y.ptr, "oh": oh, "ow": ow, "c": c, "kh": kh, "kw": kw, "rows": rows,
-            "per_chunk": per_chunk, "exclude": int(self.node.attrs.get("exclude_pad", False)),
+            "x": x.ptr, "y": y.ptr, "c": c, "rows": rows, "per_chunk": per_chunk,
+            "exclude": int(self.node.attrs.get("exclude_pad", False)),
         }  # fmt: skip
-        if y.count:
-            y_n, y_h, y_w = _strides(y)
-            row = Operand(y.ptr, (y_n, y_h), (ow, c), (y_w, y.itemsize), y.itemsize)
-            touches = Rows((n, oh), per_chunk, (), [row])
-            chunks, flops = ceil_div(rows, per_chunk), float(y.count * kh * kw)
-            planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
+        y_n, y_h, y_w = _strides(y)
+        one = Operand(y.ptr, (y_n, y_h), (column.outputs, c), (y_w, y.itemsize), y.itemsize)
+        touches = Rows((n, row.outputs), per_chunk, (), [one])
+        flops = float(rows * column.outputs * c * row.kernel * column.kernel)
+        planner.step(kernel, values, ceil_div(rows, per_chunk), [x], [y], flops, touches=touches)
+
+
+def _plane(view: View, n: int, n_step: int, shape: Sequence[int], strides: Sequence[int]) -> View:
+    """The same memory as n pictures [n, channels, *shape]."""
+    steps = (n_step, view.strides[1], *strides)
+    return View(view.buffer, (n, view.shape[1], *shape), steps, view.itemsize, view.offset)
 
 
 def _two(values: Any, missing: int) -> tuple[int, int]:
@@ -177,11 +243,11 @@ def _strides(view: View) -> tuple[int, int, int]:
 
 
 def lower_pooling(group: Group) -> Lowering | None:
-    """Native for reals and the maximum of bytes, one or two spatial dimensions, indices unused."""
+    """Native for reals and the maximum of bytes, indices unused."""
     anchor = group.anchor
     assert anchor is not None
     data = anchor.inputs[0]
     known = FLOATS if anchor.op.name == "AvgPool" else (*FLOATS, "u8", "i8")
-    if data.dtype not in known or len(data.shape) not in (3, 4) or 1 in group.used:
+    if data.dtype not in known or len(data.shape) not in (3, 4, 5) or 1 in group.used:
         return None
     return Pooling(group, "max" if anchor.op.name == "MaxPool" else "avg")

@@ -1,0 +1,71 @@
+"""Convolution and pooling over three spatial dimensions: natively, beside the real OpenVINO."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+import openvino.opset14 as real
+import pytest
+
+from tests.oracle import assert_same
+
+SEED = 303
+
+
+def attributes(rng, kernel):
+    return (
+        [int(v) for v in rng.integers(1, 3, 3)],
+        [int(rng.integers(0, (k + 1) // 2 + 1)) for k in kernel],
+        [int(rng.integers(0, (k + 1) // 2 + 1)) for k in kernel],
+        [int(v) for v in rng.integers(1, 3, 3)],
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 2, 16])
+def test_convolution_of_random_windows(groups):
+    """With a bias, a residual that is added and an activation."""
+    rng = np.random.default_rng(SEED)
+    for round in range(5):
+        n, each, outs = int(rng.integers(1, 3)), int(rng.integers(1, 20)), int(rng.integers(1, 20))
+        if groups == 16:
+            each = outs = 1
+        kernel = [int(v) for v in rng.integers(1, 4, 3)]
+        strides, begin, end, dilations = attributes(rng, kernel)
+        extents = [int(v) for v in rng.integers(7, 11, 3)]
+        x = rng.standard_normal((n, groups * each, *extents)).astype(np.float32)
+        shape = (groups, outs, each, *kernel) if groups > 1 else (outs, each, *kernel)
+        filters = rng.standard_normal(shape).astype(np.float32)
+        parameter = real.parameter(list(x.shape), np.float32)
+        build = real.group_convolution if groups > 1 else real.convolution
+        node = build(parameter, filters, strides, begin, end, dilations)
+        other = rng.standard_normal(tuple(node.output(0).get_shape())).astype(np.float32)
+        residual = real.parameter(list(other.shape), np.float32)
+        bias = rng.standard_normal((1, groups * outs, 1, 1, 1)).astype(np.float32)
+        node = real.relu(real.add(real.add(node, bias), residual))
+        where = f"seed {SEED} round {round}: {x.shape} {shape} {strides} {begin} {end} {dilations}"
+        model = openvino.Model([node], [parameter, residual])
+        kinds = assert_same(model, [x, other], where, rtol=1e-4, atol=1e-3)
+        assert "ref_numpy" not in kinds, where
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_pooling_of_random_windows(kind):
+    """Behind a concatenation, before a convolution whose padding is a border of the output."""
+    rng = np.random.default_rng(SEED)
+    for round in range(8):
+        n, c = int(rng.integers(1, 3)), int(rng.choice([1, 3, 17]))
+        kernel = [int(v) for v in rng.integers(1, 4, 3)]
+        strides, begin, end, dilations = attributes(rng, kernel)
+        begin, end = ([min(p, k - 1, k // 2) for p, k in zip(v, kernel, strict=True)] for v in (begin, end))
+        x = rng.standard_normal((n, c, *(int(v) for v in rng.integers(7, 11, 3)))).astype(np.float32)
+        parameter = real.parameter(list(x.shape), np.float32)
+        both = real.concat([parameter, real.relu(parameter)], 1)
+        if kind == "max":
+            node = real.max_pool(both, strides, dilations, begin, end, kernel).output(0)
+        else:
+            node = real.avg_pool(both, strides, begin, end, kernel, bool(round % 2))
+        filters = rng.standard_normal((4, 2 * c, 3, 3, 3)).astype(np.float32)
+        seen = real.convolution(node, filters, [1] * 3, [1] * 3, [1] * 3, [1] * 3)
+        where = f"seed {SEED} round {round}: {x.shape} {kernel} {strides} {begin} {end} {dilations}"
+        kinds = assert_same(openvino.Model([node, seen], [parameter]), [x], where, rtol=1e-4, atol=1e-3)
+        assert "ref_numpy" not in kinds, where
