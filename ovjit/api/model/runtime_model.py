@@ -34,7 +34,8 @@ def runtime_model(compiled: CompiledModel) -> Model:
             new = Constant._of(attrs["value"], attrs["element_type"], attrs["shape"], node.name)
         else:
             types = [value.type for value in node.outputs]
-            new = Node._new(node.op, [made[v] for v in node.inputs], dict(node.attrs), node.name, types)
+            attrs = {} if node.op.runs_body else dict(node.attrs)  # what is executed has no bodies to show
+            new = Node._new(node.op, [made[v] for v in node.inputs], attrs, node.name, types)
         row = next((steps[name] for name in (node.name, *node.origins) if name in steps), None)
         _note(new, order, {"Parameter": "Input", "Constant": "Const"}.get(kind, kind), node.origins, row)
         made.update(zip(node.outputs, new.outputs(), strict=True))
