@@ -127,6 +127,7 @@ def cases() -> Iterator[Case]:
     yield from attention_cases(normal)
     yield from transform_cases(normal)
     yield from table_cases(rng, normal)
+    yield from control_cases(normal)
     for name, shape, inputs, build in rows:
         extra = f" {build.__defaults__[0]}" if build.__defaults__ else ""
         yield Case(name, "x".join(map(str, shape)) + extra, [normal(*shape) for _ in range(inputs)], build)
@@ -187,6 +188,31 @@ def transform_cases(normal: Normal) -> Iterator[Case]:
             op, "x".join(map(str, shape)), [normal(*shape)],
             lambda ops, x, name=op, a=axes: getattr(ops, name.lower())(x, np.array(a)),
             5.0 * n * np.log2(np.prod([shape[a] for a in axes])),
+        )  # fmt: skip
+
+
+def control_cases(normal: Normal) -> Iterator[Case]:
+    """A loop of 1,000 trips over three elementwise operations: its last value, and all of them."""
+
+    def loop(ops: Any, x: Any, whole: bool) -> Any:
+        import ovjit
+
+        v = ops.parameter([1, 64], np.float32)
+        step = ops.tanh(ops.add(ops.multiply(v, np.float32(0.5)), np.full((1, 64), 0.1, np.float32)))
+        true = ops.constant(np.array(True))
+        node = ops.loop(ops.constant(np.int64(1000)), ops.constant(np.array(True)))
+        node.set_function(ovjit.Model([true, step], [v]))
+        node.set_special_body_ports([-1, 0])
+        node.set_merged_input(v, x.output(0), step.output(0))
+        if whole:
+            return node.get_concatenated_slices(step.output(0), 0, 1, 1, -1, 0).get_node()
+        return node.get_iter_value(step.output(0), -1).get_node()
+
+    for whole in (False, True):
+        what = "all values" if whole else "the last value"
+        yield Case(
+            "Loop", f"1000 trips of 3 nodes on 64, {what}", [normal(1, 64)],
+            lambda ops, x, w=whole: loop(ops, x, w), 1000.0 * 64 * 3,
         )  # fmt: skip
 
 

@@ -66,6 +66,8 @@ class Bodies:
                 return self._made[key][0]
         made = _bounded_graph(node, arrays)
         executable = None if made is None else self._build(made, self._config)
+        if executable is not None and executable.table((*key[1], (1,))).in_python:
+            executable = None  # a part of the body is the host's
         with self._lock:
             self._made[key] = executable, node  # an id is only good while its object lives
         return executable
