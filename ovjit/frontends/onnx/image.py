@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
@@ -155,6 +155,8 @@ def _by_matrices(
     kind = n.dtype(x)
     wide = x if ELEMENT_TYPES[kind].is_real or mode == "nearest" else n.convert(x, "f32")
     for i, axis in enumerate(axes):
+        if not 0 <= lengths[i] * extents[i] <= MAX_MATRIX:
+            raise UnsupportedError(f"resizing {extents[i]} to {lengths[i]} by a matrix")
         region = None if roi is None or not roi.size else (float(roi[i]), float(roi[len(axes) + i]))
         places = source_places(coordinates, extents[i], lengths[i], scales[i], region)
         if coordinates == "tf_crop_and_resize":
@@ -164,8 +166,6 @@ def _by_matrices(
         if mode == "nearest":
             wide = n("Gather", wide, nearest_places(places, nearest, extents[i]), axis, opset=8)
             continue
-        if lengths[i] * extents[i] > MAX_MATRIX:
-            raise UnsupportedError(f"resizing {extents[i]} to {lengths[i]} by a matrix")
         weights = weight_matrix(
             places,
             extents[i],
@@ -233,7 +233,8 @@ def weight_matrix(
 ) -> np.ndarray:
     """[output, input] weights; the input goes on at its edges with the values there."""
     stretch = min(scale, 1.0) if antialias else 1.0
-    half = int(math.ceil((1 if mode != "cubic" else 2) / stretch))
+    # a place of the output stands for at most all of the input
+    half = int(min(math.ceil((1 if mode != "cubic" else 2) / stretch), 2 * extent + 2))
     taps = np.arange(-half + 1, half + 1)
     base = np.floor(places).astype(np.int64)
     distance = np.abs(taps[None, :] - (places - base)[:, None]) * stretch
@@ -283,6 +284,7 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
     kind = n.dtype(x)
     corners = bool(n.attr("align_corners"))
     batch, channels, extents = shape[0], shape[1], shape[2:]
+    n.limited(batch << len(extents), "samples of volumes", MOST_NODES)
     flat = n.reshape(x, [batch, channels, math.prod(extents)])
     places: list[Output] = []
     for i, extent in enumerate(extents):  # the grid's last coordinate is of the first dimension

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 #: What is folded while reading: a constant may have at most this many bytes.
 FOLD_BUDGET = 64 << 20
+#: The largest constant that a rule makes, in elements.
+MOST_ELEMENTS = 1 << 24
+#: ... and the most nodes that it writes out for one.
+MOST_NODES = 4096
 _INT_MAX = (1 << 63) - 1
 
 
@@ -272,6 +276,12 @@ class OnnxNode:
         if shape is not None and not isinstance(shape[axis], Interval):
             return self.const(np.array([shape[axis]], np.int64))
         return self("Gather", self.shape_of(value), [axis], 0)
+
+    def limited(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
+        """A number of elements or nodes that reading makes at once. Raises UnsupportedError beyond `most`."""
+        if not 0 <= count <= most:
+            raise UnsupportedError(f"{what}: {count}, of which {most} are the most")
+        return int(count)
 
     def size(self, shape: Sequence[Dim]) -> int | None:
         """The number of elements, None where a dimension is open."""

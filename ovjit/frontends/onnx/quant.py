@@ -49,7 +49,8 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
         size = (n.shape(x) or ())[axis]
         if isinstance(size, Interval):
             raise UnsupportedError("blocks along an open dimension")
-        return n("Gather", value, np.arange(size, dtype=np.int64) // block, axis, opset=8)
+        places = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
+        return n("Gather", value, places, axis, opset=8)
     if len(shape) == 1 and shape[0] == 1:
         return n.reshape(value, np.zeros(0, np.int64))
     if len(shape) != 1:

@@ -76,10 +76,15 @@ def read_onnx(
         return Reader(proto, ExternalData(path, weights, use_mmap), shapes).read()
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
-    except RecursionError:
-        raise ModelError(f"{where}: the model nests too deep") from None
     except OvjitError as error:
         raise ModelError(f"{where}: {error}") from error
+    except RecursionError:
+        raise ModelError(f"{where}: the model nests too deep") from None
+    except MemoryError as error:
+        raise ModelError(f"{where}: reading the model needs more memory than there is") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"[:500]
+        raise ModelError(f"{where}: the model is not valid ({what})") from error
 
 
 def _parse(content: Any, where: str) -> Any:

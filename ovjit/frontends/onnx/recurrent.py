@@ -9,8 +9,9 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
+from ovjit.graph.shapes import ANY
 
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 #: ONNX's order of gates -> OpenVINO's: which of ONNX's comes where.
@@ -29,6 +30,10 @@ class _Cell:
             self.hidden = recurrence[-1]
         if not isinstance(self.hidden, int) or self.hidden < 1:
             raise ModelError("hidden_size is missing or not positive")
+        n.limited(self.hidden * gates, "hidden elements", 1 << 20)
+        weights = n.shape(n[1])
+        if weights is not None and (len(weights) != 3 or weights[1] not in (gates * self.hidden, ANY)):
+            raise ModelError(f"the weights have the shape {list(weights)} for {gates} gates of {self.hidden}")
         direction = n.attr("direction").lower()
         if direction not in _DIRECTIONS:
             raise ModelError(f"the direction {direction[:20]!r} is not known")
@@ -121,6 +126,7 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
     steps = n.static_shape(cell.x, "the sequence's length")[1] if _known_steps(n, cell) else None
     if steps is None:
         raise UnsupportedError("peepholes with an open sequence length")
+    n.limited(steps, "steps with peepholes", MOST_NODES)
     size, functions = cell.hidden, cell.functions
     clip = float(n.attr("clip") or 0.0)
 

@@ -7,7 +7,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx import tensors
-from ovjit.frontends.onnx.node import EMPTY, OnnxNode, TensorList
+from ovjit.frontends.onnx.node import EMPTY, MOST_NODES, OnnxNode, TensorList
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.shapes import Interval
 
@@ -83,13 +83,14 @@ def split(n: OnnxNode) -> Any:
     if isinstance(whole, Interval):
         raise UnsupportedError("an open dimension is split into a sequence of unknown length")
     if not n.has(1):
-        lengths = [1] * whole
+        lengths = [1] * n.limited(whole, "parts of a sequence", MOST_NODES)
     else:
         value = n.known(1, "the lengths")
         if value.ndim == 0:
             each = int(value)
             if each < 1:
                 raise ModelError(f"parts of {each} elements")
+            n.limited(whole // each, "parts of a sequence", MOST_NODES)
             lengths = [min(each, whole - start) for start in range(0, whole, each)]
         else:
             lengths = [int(v) for v in value]

@@ -71,6 +71,7 @@ def stft(n: OnnxNode) -> Any:
         count = (size - length) // step + 1
         if count < 1:
             raise ModelError(f"a signal of {size} elements has no frame of {length}")
+        n.limited(count * length, "elements of frames")
         places = n.const(np.arange(count)[:, None] * step + np.arange(length)[None, :])
     else:
         last = n("Subtract", n.squeeze(n.dim_of(signal, 1), [0]), length - 1)
@@ -93,6 +94,7 @@ def mel_weight_matrix(n: OnnxNode) -> Any:
         raise UnsupportedError("numbers of bins that are not known when the model is read")
     bins, length, rate, low, high = (float(np.asarray(v).reshape(-1)[0]) for v in values)
     spectrum = int(length) // 2 + 1
+    n.limited(spectrum * int(bins), "elements of a matrix", 1 << 20)
 
     def mel(hertz: float) -> float:
         return 2595.0 * float(np.log10(1 + hertz / 700))

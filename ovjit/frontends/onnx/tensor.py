@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.frontends.onnx.node import EMPTY, OnnxNode, TensorList
+from ovjit.frontends.onnx.node import EMPTY, MOST_ELEMENTS, OnnxNode, TensorList
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import Interval, is_static
@@ -65,7 +66,7 @@ def _places(n: OnnxNode, x: Output) -> Output:
     """column - row of every element of the last two dimensions, as i64 [rows, columns]"""
     known = n.shape(x)
     ends = None if known is None else known[-2:]
-    if is_static(ends):
+    if is_static(ends) and ends[0] * ends[1] <= MOST_ELEMENTS:
         return n.const(np.arange(ends[1])[None, :] - np.arange(ends[0])[:, None])
     sizes = n.shape_of(x)
     last = [n("Gather", sizes, i, 0) for i in (-2, -1)]
@@ -346,6 +347,7 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[in
         size = (n.shape(x) or ())[axis]
         if isinstance(size, Interval) or not size:
             raise UnsupportedError(f"the mode {mode!r} along an open or empty dimension")
+        n.limited(size + before + after, "elements with padding")
         places = np.arange(-before, size + after)
         if mode == "wrap":
             places %= size
@@ -412,7 +414,7 @@ def tensor_scatter(n: OnnxNode) -> Any:
     rank = n.rank(past)
     axis = n.axis(n.attr("axis"), rank)
     shape = n.static_shape(update, "the shape of the update")
-    steps = n.const(np.arange(shape[axis]))
+    steps = n.const(np.arange(n.limited(shape[axis], "rows")))
     batch = n.unsqueeze(begin, [1]) if begin is not None else n.const(np.zeros((1, 1), np.int64))
     rows = n("Add", batch, n.unsqueeze(steps, [0]))
     if n.attr("mode") == "circular":
@@ -586,7 +588,8 @@ def _fold(
         (shape[i] + pads[i] + pads[dims + i] - (dilations[i] * (block[i] - 1) + 1)) // strides[i] + 1
         for i in range(dims)
     ]
-    size = int(np.prod(block))
+    size = n.limited(math.prod(block), "elements of a block", 4096)
+    n.limited(size * size, "elements of blocks")
     batch, rows = n.static_shape(x)[:2] if is_static((n.shape(x) or (None,))[:2]) else (None, None)  # type: ignore[arg-type]
     if batch is None or rows is None or rows % size:
         raise UnsupportedError("Col2Im of an open number of channels, or one that blocks do not divide")

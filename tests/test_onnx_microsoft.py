@@ -1,0 +1,451 @@
+"""com.microsoft's operators beside ONNX Runtime, which defines them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+import ovjit as ov
+
+MS = "com.microsoft"
+F = np.float32
+
+
+def build(
+    op: str, inputs: list, outputs: int, constants: tuple[int, ...] = (), domain: str = MS,
+    **attributes: Any,
+) -> tuple[bytes, dict[str, np.ndarray]]:  # fmt: skip
+    """(a model of one node, the values of its inputs); inputs `constants` are initializers, None is left out.
+    """
+    names = [f"x{i}" if v is not None else "" for i, v in enumerate(inputs)]
+    outs = [f"y{i}" for i in range(outputs)]
+    made = helper.make_node(op, names, outs, domain=domain, **attributes)
+    infos, initializers, given = [], [], {}
+    for i, (name, value) in enumerate(zip(names, inputs, strict=True)):
+        if value is None:
+            continue
+        if i in constants:
+            initializers.append(onnx.numpy_helper.from_array(value, name))
+        else:
+            infos.append(
+                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+            )
+            given[name] = value
+    graph = helper.make_graph(
+        [made],
+        "g",
+        infos,
+        [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in outs],
+        initializers,
+    )
+    for info in graph.output:
+        info.ClearField("type")
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(MS, 1)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString(), given
+
+
+def r(*shape: int, scale: float = 1.0) -> np.ndarray:
+    rng = np.random.default_rng(abs(hash(shape)) % 1000)
+    return (rng.standard_normal(shape) * scale).astype(F)
+
+
+def u8(*shape: int, low: int = 0, high: int = 255) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(low, high, shape).astype(np.uint8)
+
+
+def i8(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(-128, 127, shape).astype(np.int8)
+
+
+def f(value: Any) -> np.ndarray:
+    return np.array(value, F)
+
+
+def z(value: int, dtype: Any = np.uint8) -> np.ndarray:
+    return np.array(value, dtype)
+
+
+def rotary(length: int, half: int) -> list[np.ndarray]:
+    angles = np.outer(np.arange(length), 1 / 10 ** (np.arange(half) / half))
+    return [np.cos(angles).astype(F), np.sin(angles).astype(F)]
+
+
+def nbits(rows: int, depth: int, block: int, bits: int, zeros: bool) -> list[np.ndarray | None]:
+    blocks = -(-depth // block)
+    packed = u8(rows, blocks, block * bits // 8)
+    scales = r(rows * blocks, scale=0.1)
+    zero = u8(rows * -(-blocks * bits // 8)) if zeros else None
+    return [r(3, depth), packed, scales, zero]
+
+
+A = (2, 5, 8)
+ZERO = z(0, np.int8).reshape(1)
+LSTM = [
+    r(4, 2, 3),
+    i8(1, 3, 20),
+    i8(1, 5, 20),
+    r(1, 40),
+    None,
+    None,
+    None,
+    None,
+    f([0.01]),
+    ZERO,
+    f([0.02]),
+    ZERO,
+]
+
+#: name -> (operator, inputs, number of outputs, which inputs are constants, attributes, tolerance)
+CASES: dict[str, tuple[str, list[np.ndarray | None], int, tuple[int, ...], dict[str, Any], float]] = {
+    "Gelu": ("Gelu", [r(2, 17)], 1, (), {}, 1e-5),
+    "FastGelu": ("FastGelu", [r(2, 17), r(17)], 1, (1,), {}, 1e-4),
+    "FastGelu without bias": ("FastGelu", [r(2, 17)], 1, (), {}, 1e-4),
+    "BiasGelu": ("BiasGelu", [r(2, 17), r(17)], 1, (1,), {}, 1e-5),
+    "QuickGelu": ("QuickGelu", [r(2, 17)], 1, (), {"alpha": 1.5}, 1e-5),
+    "FusedMatMul": (
+        "FusedMatMul",
+        [r(2, 3, 4), r(2, 5, 3)],
+        1,
+        (),
+        {"transA": 1, "transB": 1, "alpha": 0.5},
+        1e-5,
+    ),
+    "FusedMatMul of batches": ("FusedMatMul", [r(3, 2, 4), r(2, 4, 5)], 1, (), {"transBatchA": 1}, 1e-5),
+    "FusedGemm": (
+        "FusedGemm",
+        [r(3, 4), r(4, 5), r(5)],
+        1,
+        (1, 2),
+        {"activation": "Relu", "alpha": 0.5, "beta": 2.0},
+        1e-5,
+    ),
+    "FusedConv": ("FusedConv", [r(1, 3, 8, 8), r(4, 3, 3, 3), r(4)], 1, (1, 2), {"activation": "Relu"}, 1e-4),
+    "LayerNormalization of a skip": (
+        "SkipLayerNormalization",
+        [r(*A), r(3, 5, 8)[:2], r(8), r(9)[:8], r(11)[:8]],
+        4,
+        (2, 3, 4),
+        {},
+        1e-4,
+    ),
+    "SkipSimplifiedLayerNormalization": (
+        "SkipSimplifiedLayerNormalization",
+        [r(*A), r(3, 5, 8)[:2], r(8)],
+        1,
+        (2,),
+        {},
+        1e-4,
+    ),
+    "EmbedLayerNormalization": (
+        "EmbedLayerNormalization",
+        [
+            np.array([[1, 3, 2], [0, 4, 4]], np.int32),
+            np.array([[0, 1, 1], [0, 0, 1]], np.int32),
+            r(5, 8),
+            r(6, 8),
+            r(2, 8),
+            r(8),
+            r(9)[:8],
+            np.array([[1, 1, 0], [1, 1, 1]], np.int32),
+        ],
+        2,
+        (2, 3, 4, 5, 6),
+        {},
+        1e-4,
+    ),
+    "Attention": ("Attention", [r(2, 5, 8), r(8, 24), r(24)], 1, (1, 2), {"num_heads": 2}, 1e-4),
+    "Attention, causal, masked": (
+        "Attention",
+        [r(2, 5, 8), r(8, 24), r(24), np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32)],
+        1,
+        (1, 2),
+        {"num_heads": 2, "unidirectional": 1},
+        1e-4,
+    ),
+    "Attention with lengths": (
+        "Attention",
+        [r(2, 5, 8), r(8, 24), r(24), np.array([5, 3], np.int32)],
+        1,
+        (1, 2),
+        {"num_heads": 2},
+        1e-4,
+    ),
+    "Attention with a past": (
+        "Attention",
+        [r(2, 3, 8), r(8, 24), r(24), None, r(2, 2, 2, 4, 4)],
+        2,
+        (1, 2),
+        {"num_heads": 2, "unidirectional": 1},
+        1e-4,
+    ),
+    "MultiHeadAttention": (
+        "MultiHeadAttention",
+        [r(2, 5, 8), r(2, 7, 8), r(2, 7, 8)],
+        1,
+        (),
+        {"num_heads": 2},
+        1e-4,
+    ),
+    "MultiHeadAttention with bias and mask": (
+        "MultiHeadAttention",
+        [r(2, 5, 8), r(2, 5, 8), r(2, 5, 8), r(24), np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], np.int32)],
+        1,
+        (3,),
+        {"num_heads": 2},
+        1e-4,
+    ),
+    "MultiHeadAttention with a past": (
+        "MultiHeadAttention",
+        [r(2, 3, 8), r(2, 3, 8), r(2, 3, 8), None, None, r(1, 2, 3, 7), r(2, 2, 4, 4), r(2, 2, 4, 4)],
+        3,
+        (),
+        {"num_heads": 2, "scale": 0.3},
+        1e-4,
+    ),
+    "GroupQueryAttention of a prompt": (
+        "GroupQueryAttention",
+        [
+            r(1, 6, 32),
+            r(1, 6, 16),
+            r(1, 6, 16),
+            r(1, 2, 0, 8),
+            r(1, 2, 0, 8),
+            np.array([5], np.int32),
+            np.array(6, np.int32),
+        ],
+        3,
+        (),
+        {"num_heads": 4, "kv_num_heads": 2},
+        1e-4,
+    ),
+    "GroupQueryAttention of a step": (
+        "GroupQueryAttention",
+        [
+            r(1, 1, 64),
+            r(1, 1, 32),
+            r(1, 1, 32),
+            r(1, 2, 6, 16),
+            r(1, 2, 6, 16),
+            np.array([6], np.int32),
+            np.array(7, np.int32),
+            *rotary(16, 8),
+        ],
+        3,
+        (7, 8),
+        {"num_heads": 4, "kv_num_heads": 2, "do_rotary": 1},
+        1e-4,
+    ),
+    "GroupQueryAttention, packed, windowed": (
+        "GroupQueryAttention",
+        [
+            r(1, 6, 128),
+            None,
+            None,
+            r(1, 2, 0, 16),
+            r(1, 2, 0, 16),
+            np.array([5], np.int32),
+            np.array(6, np.int32),
+            *rotary(16, 8),
+        ],
+        3,
+        (7, 8),
+        {"num_heads": 4, "kv_num_heads": 2, "do_rotary": 1, "rotary_interleaved": 1, "local_window_size": 3},
+        1e-4,
+    ),
+    "RotaryEmbedding": (
+        "RotaryEmbedding",
+        [r(2, 5, 16), np.array([[0, 1, 2, 3, 4], [2, 3, 4, 5, 6]]), *rotary(16, 4)],
+        1,
+        (2, 3),
+        {},
+        1e-5,
+    ),
+    "RotaryEmbedding from a begin, interleaved": (
+        "RotaryEmbedding",
+        [r(2, 2, 5, 8), np.array([3]), *rotary(16, 4)],
+        1,
+        (2, 3),
+        {"interleaved": 1},
+        1e-5,
+    ),
+    "MatMulNBits of 4": (
+        "MatMulNBits",
+        nbits(5, 64, 32, 4, False),
+        1,
+        (1, 2, 3),
+        {"N": 5, "K": 64, "bits": 4, "block_size": 32},
+        1e-3,
+    ),
+    "MatMulNBits with zero points": (
+        "MatMulNBits",
+        nbits(5, 96, 32, 4, True),
+        1,
+        (1, 2, 3),
+        {"N": 5, "K": 96, "bits": 4, "block_size": 32},
+        1e-3,
+    ),
+    "QLinearAdd": (
+        "QLinearAdd",
+        [u8(3, 7), f(0.1), z(3), u8(3, 7), f(0.2), z(9), f(0.25), z(5)],
+        1,
+        (1, 2, 4, 5, 6, 7),
+        {},
+        1,
+    ),
+    "QLinearMul": (
+        "QLinearMul",
+        [u8(3, 7), f(0.1), z(3), u8(3, 7), f(0.2), z(9), f(1.5), z(5)],
+        1,
+        (1, 2, 4, 5, 6, 7),
+        {},
+        1,
+    ),
+    "QLinearSigmoid": (
+        "QLinearSigmoid",
+        [u8(3, 7), f(0.1), z(120), f(1 / 256), z(0)],
+        1,
+        (1, 2, 3, 4),
+        {},
+        1,
+    ),
+    "QLinearLeakyRelu": (
+        "QLinearLeakyRelu",
+        [u8(3, 7), f(0.1), z(120), f(0.1), z(20)],
+        1,
+        (1, 2, 3, 4),
+        {"alpha": 0.1},
+        1,
+    ),
+    "QLinearGlobalAveragePool": (
+        "QLinearGlobalAveragePool",
+        [u8(1, 3, 5, 5), f(0.1), z(12), f(0.1), z(12)],
+        1,
+        (1, 2, 3, 4),
+        {},
+        1,
+    ),
+    "QLinearAveragePool": (
+        "QLinearAveragePool",
+        [u8(1, 3, 6, 6), f(0.1), z(12), f(0.1), z(12)],
+        1,
+        (1, 2, 3, 4),
+        {"kernel_shape": [2, 2], "strides": [2, 2]},
+        1,
+    ),
+    "QLinearConcat": (
+        "QLinearConcat",
+        [f(0.3), z(2), u8(2, 3), f(0.2), z(1), u8(2, 4), f(0.3), z(2)],
+        1,
+        (0, 1, 3, 4, 6, 7),
+        {"axis": 1},
+        1,
+    ),
+    "QLinearSoftmax": (
+        "QLinearSoftmax",
+        [u8(3, 7), f(0.1), z(120), f(1 / 256), z(0)],
+        1,
+        (1, 2, 3, 4),
+        {"axis": -1, "opset": 13},
+        1,
+    ),
+    "QGemm": (
+        "QGemm",
+        [
+            u8(3, 6),
+            f(0.1),
+            z(100),
+            i8(5, 6),
+            f(0.02),
+            z(0, np.int8),
+            np.arange(5, dtype=np.int32) * 30,
+            f(0.2),
+            z(7),
+        ],
+        1,
+        (1, 2, 3, 4, 5, 6, 7, 8),
+        {"transB": 1},
+        1,
+    ),
+    "QGemm to real numbers": (
+        "QGemm",
+        [u8(3, 6), f(0.1), z(100), i8(6, 5), f(0.02), z(0, np.int8), np.arange(5, dtype=np.int32) * 30],
+        1,
+        (1, 2, 3, 4, 5, 6),
+        {},
+        1e-4,
+    ),
+    "MatMulIntegerToFloat": (
+        "MatMulIntegerToFloat",
+        [u8(3, 6), i8(6, 5), f(0.1), f(0.02), z(100), z(3, np.int8), r(5)],
+        1,
+        (1, 2, 3, 4, 5, 6),
+        {},
+        1e-4,
+    ),
+    "DynamicQuantizeMatMul": (
+        "DynamicQuantizeMatMul",
+        [r(3, 6), i8(6, 5), f(0.02), z(3, np.int8), r(5)],
+        1,
+        (1, 2, 3, 4),
+        {},
+        1e-4,
+    ),
+    "QAttention": (
+        "QAttention",
+        [u8(2, 5, 8), i8(8, 24), r(24), f(0.02), f(0.02), None, z(120), z(0, np.int8)],
+        1,
+        (1, 2, 3, 4, 6, 7),
+        {"num_heads": 2},
+        1e-3,
+    ),
+    "DynamicQuantizeLSTM": ("DynamicQuantizeLSTM", LSTM, 3, tuple(range(1, 12)), {"hidden_size": 5}, 2e-2),
+}
+
+
+def both(data: bytes, given: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(ovjit's outputs, ONNX Runtime's)"""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    compiled = ov.Core().compile_model(ov.Core().read_model(data), "CPU")
+    got = compiled(
+        {name: value for name, value in given.items() if any(name in p.get_names() for p in compiled.inputs)}
+    )
+    return [got[i] for i in range(len(got))], session.run(None, given)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_onnx_runtime(name: str) -> None:
+    op, inputs, outputs, constants, attributes, tolerance = CASES[name]
+    data, given = build(op, inputs, outputs, constants, **attributes)
+    if op.startswith("Skip") and outputs == 4:  # only the sum beside the result is defined for inference
+        proto = onnx.ModelProto.FromString(data)
+        del proto.graph.output[1:3]
+        proto.graph.node[0].output[1] = proto.graph.node[0].output[2] = ""
+        data = proto.SerializeToString()
+    ours, theirs = both(data, given)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.dtype == other.dtype
+        np.testing.assert_allclose(
+            mine.astype(np.float64),
+            other.astype(np.float64),
+            rtol=0 if tolerance == 1 else tolerance,
+            atol=tolerance,
+        )
+
+
+def test_channels_last_convolution() -> None:
+    """NhwcConv has no kernel in ONNX Runtime's CPU provider; Conv of the transposed image is what it says."""
+    x, w, b = r(1, 8, 9, 3), r(4, 3, 3, 3), r(4)
+    data, _ = build("NhwcConv", [x, w, b], 1, (1, 2), pads=[1, 1, 1, 1])
+    plain, _ = build("Conv", [x.transpose(0, 3, 1, 2).copy(), w, b], 1, (1, 2), domain="", pads=[1, 1, 1, 1])
+    session = onnxruntime.InferenceSession(plain, providers=["CPUExecutionProvider"])
+    wanted = session.run(None, {"x0": x.transpose(0, 3, 1, 2).copy()})[0].transpose(0, 2, 3, 1)
+    got = ov.Core().compile_model(ov.Core().read_model(data), "CPU")(x)[0]
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
