@@ -34,6 +34,8 @@ from ovjit.compiler.views import View, product
 STAGES = 40
 #: A prime factor above this makes the transform one of the reference's, as its stage takes r^2 steps.
 LARGEST_PRIME = 1000
+#: A longer signal is the reference's too: it has a twiddle for every element.
+LONGEST = 1 << 26
 #: Signals from this length on are split in two dimensions when there are too few to fill a vector's lanes.
 SPLIT_FROM = 64
 #: And from this one on in any case: the lanes' scratch memory would outgrow the caches.
@@ -555,8 +557,8 @@ class Frames(Fourier):
 
 
 def fits(n: int) -> bool:
-    """True for lengths whose prime factors are small enough."""
-    return n > 0 and max(factors(n), default=1) <= LARGEST_PRIME
+    """True for lengths that are not too long, with prime factors that are small enough."""
+    return 0 < n <= LONGEST and max(factors(n), default=1) <= LARGEST_PRIME
 
 
 def lower_fourier(group: Group) -> Lowering | None:

@@ -134,8 +134,10 @@ class Unique:
         if data.shape is None or place is None:
             return types(None if data.shape is None else (ANY,) * len(data.shape), ANY, ANY)
         place = normalize_axis(place, len(data.shape))
-        found = _at_most(data.shape[place])
-        return types((*data.shape[:place], found, *data.shape[place + 1 :]), found, data.shape[place])
+        part = _at_most(data.shape[place])
+        # OpenVINO bounds the lists by all elements, not by the slices there are
+        found = _at_most(math.prod(data.shape)) if is_static(data.shape) else ANY
+        return types((*data.shape[:place], part, *data.shape[place + 1 :]), found, data.shape[place])
 
     def ref(data, axis=None, *, sorted=True, index_element_type="i64", count_element_type="i64"):
         place = None if axis is None else normalize_axis(int(axis.reshape(-1)[0]), data.ndim)

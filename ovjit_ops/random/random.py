@@ -52,15 +52,16 @@ def unit_floats(stream: np.ndarray, dtype: str, torch: bool) -> np.ndarray:
     return (low.astype(np.float64) / (1 << bits)).astype(_NUMPY[dtype])
 
 
-def uniform(count: int, dtype: str, low: np.ndarray, high: np.ndarray, seed: int, op_seed: int, torch: bool):
-    """`count` numbers from low to high, those before high."""
-    two = (
-        dtype == "f64" or (dtype == "i64" and max(int(low), int(high)) > 0xFFFFFFFF)
-        if dtype[0] == "i"
-        else (dtype == "f64")
-    )
-    two = two or (dtype == "i64" and not torch)
-    total = count * (1 + two)
+def uniform(
+    count: int, dtype: str, low: np.ndarray, high: np.ndarray, seed: int, op_seed: int, torch: bool
+) -> np.ndarray:
+    """`count` numbers from low to high, those before high.
+
+    An f64 takes two numbers of the stream; an i64 too, the second of them high, but for a range of 32 bits as
+    PyTorch draws it.
+    """
+    narrow = dtype != "i64" or (torch and max(int(low), int(high)) <= 0xFFFFFFFF)
+    total = count * (1 if dtype != "f64" and narrow else 2)
     stream = mersenne_twister(seed, total) if torch else philox(seed, op_seed, total)
     if dtype[0] != "i":
         unit = unit_floats(stream, dtype, torch)
@@ -68,12 +69,12 @@ def uniform(count: int, dtype: str, low: np.ndarray, high: np.ndarray, seed: int
     span = int(high) - int(low)
     if span <= 0:
         raise InferenceError(f"the range from {low} to {high} has no integers")
-    if two:
-        pairs = stream.reshape(-1, 2).astype(np.uint64)
-        whole = (pairs[:, 0] << np.uint64(32)) + pairs[:, 1]
-    else:
-        whole = stream.astype(np.uint64)
-    return ((whole % np.uint64(span)).astype(np.int64) + int(low)).astype(_NUMPY[dtype])
+    whole = stream.astype(np.uint64)
+    if not narrow:
+        first, second = (whole[1::2], whole[::2]) if not torch else (whole[::2], whole[1::2])
+        whole = (first << np.uint64(32)) + second
+    drawn = (whole % np.uint64(span)).astype(np.int64)
+    return (drawn + int(low)).astype(_NUMPY[dtype])
 
 
 @op("RandomUniform", opset=8, types=["i64"], stateful=True)
@@ -116,6 +117,8 @@ class RandomUniform:
             ((9,), "f32", (0, 10)),
             ((2, 3), "f32", (150, 10)),
             ((17,), "i32", (80, 100)),
+            ((7,), "i64", (80, 100)),
+            ((7,), "f64", (80, 100)),
             ((3, 5), "f32", (1 << 40, 1 << 35)),
         ):
             for alignment in ("tensorflow", "pytorch"):

@@ -61,9 +61,7 @@ class StringTensorPack:
             raise InferenceError(f"a string does not lie within the {symbols.size} symbols")
         whole = symbols.tobytes()
         out = np.empty(b.size, object)
-        out[:] = [
-            whole[i:j].decode("utf-8", "surrogateescape") for i, j in zip(b.tolist(), e.tolist(), strict=True)
-        ]
+        out[:] = [whole[i:j] for i, j in zip(b.tolist(), e.tolist(), strict=True)]
         return out.reshape(begins.shape)
 
     def samples(rng, dtype="i32"):
