@@ -1,6 +1,6 @@
-"""The table of operations, docs/operations.md: every one of OpenVINO's in every version, and how ovjit runs it.
+"""The table of operations, docs/operations.md: OpenVINO's, each in every version, and how ovjit runs it.
 
-    python tests/operations.py          writes the table, from the real package's library and ovjit's records
+python tests/operations.py          writes the table, from the real package's library and ovjit's records
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ is the opset that brought it. How an operation runs:
   about shapes is not known before the data is, by its reference;
 - **expanded**: as simpler operations;
 - **reference**: by NumPy, between native steps (`exec_type` is `ref_numpy`);
-- **graph**: it is no step: values, inputs and outputs.
+- **graph**: it is no step: values, inputs and outputs, and what runs bodies.
 
 | operation | versions | runs |
 |---|---|---|
 """
 #: Operations of OpenVINO's classes that no file of its has: bases, or made inside of plugins only.
 INSIDE = frozenset("PagedAttentionExtension Sink".split())
-#: Versions under which OpenVINO's library has an operation, where its files say another one.
+#: Version 0 of the library is opset 1.
 FIRST = 1
+#: What is no step of a program, or runs programs of its own.
+GRAPH = "Parameter Constant Result ReadValue Assign If Loop TensorIterator".split()
 
 
 def real_operations() -> dict[str, set[int]]:
@@ -37,18 +39,19 @@ def real_operations() -> dict[str, set[int]]:
     import openvino
 
     library = next((Path(openvino.__file__).parent / "libs").glob("libopenvino.so*"))
-    pattern = rb"N2ov2op(?:2v(\d)|3v(\d\d))(\d+)([A-Za-z0-9_]+?)(?=20get_type_info|17get_type_info|C1E|C2E|D0E|14visit)"
+    name = rb"(\d+)([A-Za-z0-9_]+?)(?=20get_type_info|17get_type_info|C1E|C2E|D0E|14visit)"
+    pattern = rb"N2ov2op(?:2v(\d)|3v(\d\d))" + name
     found: dict[str, set[int]] = {}
     for match in re.finditer(pattern, library.read_bytes()):
-        name = match.group(4).decode()
-        if len(name) == int(match.group(3)) and name not in INSIDE:
-            found.setdefault(name, set()).add(max(FIRST, int(match.group(1) or match.group(2))))
+        word = match.group(4).decode()
+        if len(word) == int(match.group(3)) and word not in INSIDE:
+            found.setdefault(word, set()).add(max(FIRST, int(match.group(1) or match.group(2))))
     return found
 
 
 def how(record: Op) -> str:
     """How an operation runs, in the words of the page."""
-    if record.name in ("Parameter", "Constant", "Result", "ReadValue", "Assign", "If", "Loop", "TensorIterator"):
+    if record.name in GRAPH:
         return "graph"
     if record.scalar is not None:
         return "fused"
