@@ -386,7 +386,7 @@ class Attention(Lowering):
             order = (*range(len(k.shape) - 2), len(k.shape) - 1, len(k.shape) - 2)
             views["k"], values["k_p"] = self._panels(planner, turned.permute(order))
             views["v"], values["v_p"] = self._panels(planner, v)
-        reads = list(views.values())
+        reads = [view for name, view in views.items() if name != "y"]
         mask = self._mask(planner, (*batch, rows, columns))
         values |= {"mask_r": 0, "mask_c": 0}
         pointers: dict[str, Any] = {name: view.ptr for name, view in views.items()}

@@ -34,7 +34,6 @@ class Quantize:
 
     def samples(rng, dtype="f32"):
         for n in (1, 7, 16, 17, 33, 0):
-            numbers = [np.array(4, dtype), np.array(3, dtype)] if dtype != "bf16" else []
+            numbers = [np.array(v, numpy_dtype(dtype)) for v in (4, 3)]
             attrs = {"low": 0, "high": 255, "element_type": "u8"}
-            if numbers:
-                yield [random_array(rng, (2, n), dtype, (-40, 80)), *numbers], attrs
+            yield [random_array(rng, (2, n), dtype, (-40, 80)), *numbers], attrs
