@@ -17,15 +17,11 @@ from ovjit.graph.op import Any_, DType, Str, TensorType, op
 from ovjit.graph.shapes import Interval, Shape, merge, text
 
 
-def covers(wide: Shape | None, narrow: Shape | None) -> bool:
-    """True when every shape of `narrow` is one of `wide`."""
-    if wide is None:
+def may_hold(wide: Shape | None, given: Shape | None) -> bool:
+    """True when some shape is both of the variable and of what it begins with; which one, a run tells."""
+    if wide is None or given is None:
         return True
-    return (
-        narrow is not None
-        and len(wide) == len(narrow)
-        and all(merge(x, y) == y for x, y in zip(wide, narrow, strict=True))
-    )
+    return len(wide) == len(given) and all(merge(a, b) is not None for a, b in zip(wide, given, strict=True))
 
 
 @op("ReadValue", opset=3, stateful=True)
@@ -57,7 +53,7 @@ class ReadValue6:
                 f"the variable {variable_id!r} is {dtype}, its initial value {init_value.dtype}",
             )
             check(
-                covers(shape, init_value.shape) or (init_value.shape is None),
+                may_hold(shape, init_value.shape),
                 f"the variable {variable_id!r} has the shape {text(shape)}, its initial value "
                 f"{text(init_value.shape)}",
             )
