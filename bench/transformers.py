@@ -27,8 +27,9 @@ class Net:
     """Builders over one opset of `package` (ovjit or the real OpenVINO), with weights from a seeded
     generator."""
 
-    def __init__(self, package: Any, name: str):
+    def __init__(self, package: Any, name: str, stored: str = "f32"):
         self.ov = package
+        self.stored = stored
         self.ops = package.opset13
         self.rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
 
@@ -46,8 +47,34 @@ class Net:
         return self.const(self.rng.standard_normal(shape, np.float32) * np.float32(gain / np.sqrt(fan)))
 
     def linear(self, x: Any, wide: int, out: int, bias: bool = True, gain: float = 1.0) -> Any:
-        y = self.ops.matmul(x, self.weights(out, wide, gain=gain), False, True)
+        y = self.ops.matmul(x, self.stored_weights(out, wide, gain), False, True)
         return self.ops.add(y, self.const(self.rng.standard_normal((out,), np.float32) * 0.02)) if bias else y
+
+    def stored_weights(self, out: int, wide: int, gain: float) -> Any:
+        """[out, wide] as `stored` says: reals, or integers of 8 or 4 bits with f16 scales, as
+        nncf.compress_weights writes them (8 bits by row with a zero point, 4 bits symmetric in groups of
+        64)."""
+        real = self.rng.standard_normal((out, wide), np.float32) * np.float32(gain / np.sqrt(wide))
+        if self.stored == "f32":
+            return self.const(real)
+        ops = self.ops
+        group = wide if self.stored == "u8" else 64
+        blocks = real.reshape(out, wide // group, group)
+        if self.stored == "u8":
+            low, high = blocks.min(2, keepdims=True), blocks.max(2, keepdims=True)
+            scale = ((high - low) / 255).astype(np.float16)
+            zero = np.clip(np.rint(-low / scale.astype(np.float32)), 0, 255).astype(np.uint8)
+            whole = np.clip(np.rint(blocks / scale.astype(np.float32)) + zero, 0, 255).astype(np.uint8)
+            made = ops.convert(ops.constant(whole), "f16")
+            made = ops.subtract(made, ops.convert(ops.constant(zero), "f16"))
+        else:
+            scale = (np.abs(blocks).max(2, keepdims=True) / 7).astype(np.float16)
+            whole = np.clip(np.rint(blocks / scale.astype(np.float32)), -8, 7).astype(np.int8).reshape(-1)
+            packed = ((whole[0::2] & 15) | (whole[1::2] << 4)).astype(np.uint8)
+            tensor = self.ov.Tensor(packed, self.ov.Shape(list(blocks.shape)), self.ov.Type.i4)
+            made = ops.convert(self.ov.op.Constant(tensor), "f16")
+        made = ops.multiply(made, ops.constant(scale))
+        return ops.convert(ops.reshape(made, self.ints(out, wide), False), "f32")
 
     def layer_norm(self, x: Any, wide: int) -> Any:
         y = self.ops.mvn(x, self.ints(-1), True, 1e-5, "INSIDE_SQRT")
@@ -448,9 +475,9 @@ MODELS: dict[str, Callable[[Net], Any]] = {
 NAMES = tuple(MODELS)
 
 
-def make(package: Any, name: str) -> Any:
-    """The Model `name`, of the classes of `package`."""
-    return MODELS[name](Net(package, name))
+def make(package: Any, name: str, stored: str = "f32") -> Any:
+    """The Model `name`, of the classes of `package`; `stored`: f32, u8 or i4 weights of its linear layers."""
+    return MODELS[name](Net(package, name, stored))
 
 
 def inputs(name: str, rows: int = 64, seed: int = SEED) -> list[np.ndarray]:
@@ -474,22 +501,22 @@ def inputs(name: str, rows: int = 64, seed: int = SEED) -> list[np.ndarray]:
     return [rng.standard_normal(shape).astype(np.float32)]
 
 
-def build(name: str, folder: Path | None = None) -> Path:
+def build(name: str, folder: Path | None = None, stored: str = "f32") -> Path:
     """The path of the model's IR, made by the real OpenVINO if it is not there yet."""
     if name not in NAMES:
         raise ValueError(f"unknown model {name!r} (there are: {', '.join(NAMES)})")
     from bench.networks import default_folder
 
     folder = Path(folder or default_folder()) / f"transformers-{VERSION}-{SEED}"
-    path = folder / f"{name}.xml"
+    path = folder / f"{name}{'' if stored == 'f32' else '-' + stored}.xml"
     if path.exists():
         return path
     import openvino
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        made = Path(scratch) / f"{name}.xml"
-        openvino.save_model(make(openvino, name), made, compress_to_fp16=False)
+        made = Path(scratch) / path.name
+        openvino.save_model(make(openvino, name, stored), made, compress_to_fp16=False)
         for suffix in (".bin", ".xml"):  # the .xml last: it says that the other is complete
             os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
     return path
