@@ -149,3 +149,53 @@ def test_an_endless_loop_can_be_cancelled():
     with pytest.raises(RuntimeError, match="cancel"):
         request.wait()
     stopper.join()
+
+
+def state_in_bodies(ov, ops, kind):
+    """A sum that a body keeps, from trip to trip and from inference to inference."""
+    info = ov.op.util.VariableInfo()
+    info.data_shape, info.data_type, info.variable_id = ov.PartialShape([1, 3]), ov.Type.f32, "sum"
+    variable = ov.op.util.Variable(info)
+    row = ops.parameter([1, 3], np.float32)
+    read = ov.op.read_value(ops.constant(np.full((1, 3), 2, np.float32)), variable)
+    new = ops.add(row, read)
+    result = ops.result(new)
+    body = ov.Model([result], [ov.op.assign(new, variable)], [row])
+    x = ops.parameter([4 if kind == "iterator" else 1, 3], np.float32)
+    if kind == "iterator":
+        node = ops.tensor_iterator()
+        node.set_body(body)
+        node.set_sliced_input(row, x.output(0), 0, 1, 1, -1, 0)
+        return ov.Model([node.get_concatenated_slices(new.output(0), 0, 1, 1, -1, 0)], [x])
+    condition, other = ops.parameter([], bool), ops.parameter([1, 3], np.float32)
+    kept = ops.result(ops.relu(other))
+    node = ops.if_op(condition.output(0))
+    node.set_then_body(body)
+    node.set_else_body(ov.Model([kept], [other]))
+    node.set_input(x.output(0), row, other)
+    return ov.Model([node.set_output(result, kept)], [condition, x])
+
+
+@pytest.mark.parametrize("kind", ["iterator", "branch"])
+def test_variables_in_bodies(kind, tmp_path):
+    mine, theirs = state_in_bodies(ovjit, opset13, kind), state_in_bodies(openvino, openvino.opset13, kind)
+    ovjit.serialize(mine, tmp_path / "mine.xml")
+    openvino.serialize(theirs, tmp_path / "theirs.xml")
+    models = [
+        (openvino, theirs),
+        (ovjit, mine),
+        (ovjit, ovjit.Core().read_model(tmp_path / "theirs.xml")),
+        (openvino, openvino.Core().read_model(tmp_path / "mine.xml")),
+    ]
+    requests = [ov.Core().compile_model(m, "CPU", SAME).create_infer_request() for ov, m in models]
+    rng = np.random.default_rng(3)
+    for step, taken in enumerate((True, True, False, True)):
+        x = rng.standard_normal((4 if kind == "iterator" else 1, 3)).astype(np.float32)
+        inputs = [x] if kind == "iterator" else [np.array(taken), x]
+        if step == 3:
+            for request in requests:
+                request.reset_state()
+        want, *others = [list(request.infer(inputs).values())[0] for request in requests]
+        for got in others:
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"{kind} step {step}")
+    assert [s.name for s in requests[1].query_state()] == ["sum"]

@@ -1,0 +1,151 @@
+"""Variables out of bodies: what a body keeps goes round its loop, and the model keeps it.
+
+    Loop(x; body: ReadValue(v), Assign(v))  ->  Loop(x, ReadValue(v); body: parameter, result), Assign(v)
+
+In an If, the branch that does not know the variable hands it through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError
+from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port, bodies_of, ports
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
+
+
+class _Kept(NamedTuple):
+    """A variable of a body: its first ReadValue's type, what it begins with, whether it is assigned."""
+
+    type: Any
+    initial: np.ndarray | None
+    assigned: bool
+
+
+def keeps_state(graph: Graph) -> bool:
+    """Whether a body right inside a node of the graph has state operations."""
+    return any(_has(body) for node in graph.nodes for body in bodies_of(node.attrs))
+
+
+def hoist(graph: Graph) -> Graph:
+    """The graph with the variables of its nodes' bodies as its own. Raises ModelError for one whose initial
+    value is computed inside its body."""
+    if not keeps_state(graph):
+        return graph
+    builder = Builder()
+    new: dict[Value, Value] = {}
+    assigned: list[Value] = []
+    for node in graph.nodes:
+        inputs = [new[v] for v in node.inputs]
+        if any(_has(body) for body in bodies_of(node.attrs)):
+            outputs, more = _hoisted(builder, node, inputs)
+            assigned += more
+        else:
+            outputs = copy_node(builder, node, inputs).outputs
+        new.update(zip(node.outputs, outputs, strict=True))
+    return builder.finish([*(new[v] for v in graph.outputs), *assigned], [new[v] for v in graph.inputs])
+
+
+def _has(body: Graph) -> bool:
+    return any(n.op.name in ("ReadValue", "Assign") for n in body.nodes)
+
+
+def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[Value], list[Value]]:
+    """The node's outputs, and the Assigns that follow it."""
+    names = ("then_body", "else_body") if node.op.name == "If" else ("body",)
+    variables: dict[str, _Kept] = {}
+    for name in names:
+        for key, kept in _variables(node, node.attrs[name]).items():
+            before = variables.get(key, kept)
+            variables[key] = kept._replace(
+                initial=before.initial if before.initial is not None else kept.initial,
+                assigned=before.assigned or kept.assigned,
+            )
+    attrs = dict(node.attrs)
+    first_input, first_output = len(inputs), len(node.outputs)
+    written = [key for key, kept in variables.items() if kept.assigned]
+    for name in names:
+        body = node.attrs[name]
+        plain = [v for v in body.outputs if v.node.op.name != "Assign"]
+        attrs[name] = _without(body, variables, plain)
+        ins, outs = (
+            ("input_ports", "output_ports")
+            if name == "body"
+            else (f"{name[:4]}_inputs", f"{name[:4]}_outputs")
+        )
+        more_in, more_out = [], []
+        for k, key in enumerate(variables):
+            inner = len(body.inputs) + k
+            if key in written and name == "body":
+                back = len(plain) + written.index(key)
+                more_in.append(Port(MERGED, first_input + k, inner, back))
+            else:
+                more_in.append(Port(INVARIANT, first_input + k, inner))
+        for j in range(len(written)):
+            more_out.append(Port(LAST, first_output + j, len(plain) + j))
+        attrs[ins] = (*ports(attrs[ins]), *more_in)
+        attrs[outs] = (*ports(attrs[outs]), *more_out)
+    reads = []
+    for key, kept in variables.items():
+        initial = [] if kept.initial is None else [b.constant(kept.initial, kept.type.dtype)]
+        about = {"variable_id": key, "variable_type": kept.type.dtype, "variable_shape": kept.type.shape}
+        reads.append(b.add("ReadValue", initial, about, name=f"{node.name}/{key}").output)
+    made = b.add(node.op, [*inputs, *reads], attrs, name=node.name, origins=node.origins)
+    assigns = [
+        b.add("Assign", [value], {"variable_id": key}, name=f"{node.name}/{key}/assign").output
+        for key, value in zip(written, made.outputs[first_output:], strict=True)
+    ]
+    return made.outputs[:first_output], assigns
+
+
+def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
+    out: dict[str, _Kept] = {}
+    for inner in body.nodes:
+        if inner.op.name == "ReadValue":
+            key = inner.attrs["variable_id"]
+            initial = inner.inputs[0].constant if inner.inputs else None
+            if inner.inputs and initial is None:
+                raise ModelError(
+                    f"node {inner.name!r} in a body of {node.name!r} computes what the variable {key!r} "
+                    "begins with; give it a constant, or read the variable outside of the body"
+                )
+            out.setdefault(key, _Kept(inner.output.type, initial, False))
+    for inner in body.nodes:
+        if inner.op.name == "Assign":
+            key = inner.attrs["variable_id"]
+            if key not in out:
+                raise ModelError(
+                    f"node {inner.name!r} assigns the variable {key!r}, which no ReadValue of its body reads"
+                )
+            out[key] = out[key]._replace(assigned=True)
+    return out
+
+
+def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Value]) -> Graph:
+    """The body with a parameter more for each variable and a result more for each that is assigned."""
+    builder = Builder()
+    new: dict[Value, Value] = {}
+    for value in body.inputs:
+        new[value] = copy_node(builder, value.node, ()).output
+    hidden = {
+        key: builder.add(
+            "Parameter", (), {"shape": kept.type.shape, "element_type": kept.type.dtype}, name=key
+        ).output
+        for key, kept in variables.items()
+    }
+    last = dict(hidden)
+    for node in body.nodes:
+        if node.op.name == "Parameter":
+            continue
+        if node.op.name == "ReadValue":
+            new[node.output] = hidden[node.attrs["variable_id"]]
+        elif node.op.name == "Assign":
+            new[node.output] = last[node.attrs["variable_id"]] = new[node.inputs[0]]
+        else:
+            copied = copy_node(builder, node, [new[v] for v in node.inputs])
+            new.update(zip(node.outputs, copied.outputs, strict=True))
+    written = [last[key] for key, kept in variables.items() if kept.assigned]
+    return builder.finish([*(new[v] for v in results), *written])
