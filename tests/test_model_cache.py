@@ -62,12 +62,19 @@ def model(tmp_path, monkeypatch) -> pathlib.Path:
     return path
 
 
-def compile_model(path: pathlib.Path, **config) -> ovjit.CompiledModel:
-    return ovjit.Core().compile_model(path, "CPU", {"CACHE_DIR": path.parent / "c", **config})
+def compile_model(path: pathlib.Path, by_file: bool = False, **config) -> ovjit.CompiledModel:
+    """`by_file`: the file's name is given, and the file perhaps not read at all."""
+    core = ovjit.Core()
+    settings = {"CACHE_DIR": path.parent / "c", **config}
+    model = path if by_file else core.read_model(path, None, {"ENABLE_MMAP": config.get("ENABLE_MMAP", True)})
+    return core.compile_model(model, "CPU", settings)
 
 
-def from_cache(path: pathlib.Path, **config) -> bool:
-    return bool(compile_model(path, **config).get_property("LOADED_FROM_CACHE"))
+def from_cache(path: pathlib.Path, by_file: bool = False, **config) -> bool:
+    return bool(compile_model(path, by_file, **config).get_property("LOADED_FROM_CACHE"))
+
+
+both_ways = pytest.mark.parametrize("by_file", [False, True])
 
 
 def sources(path: pathlib.Path) -> list[pathlib.Path]:
@@ -101,9 +108,10 @@ def test_unchanged_files_are_hashed_once(model, hashed) -> None:
     assert from_cache(model, ENABLE_MMAP=False) and len(hashed) == 1  # what was read is no file's any more
 
 
-def test_another_byte_of_weights_misses(model, hashed) -> None:
+@both_ways
+def test_another_byte_of_weights_misses(by_file, model, hashed) -> None:
     """Written in place, size, inode and even the time of the content as they were."""
-    before = compile_model(model)(X)[0].copy()
+    before = compile_model(model, by_file)(X)[0].copy()
     weights = model.with_suffix(".bin")
     status = weights.stat()
     content = bytearray(weights.read_bytes())
@@ -119,14 +127,15 @@ def test_another_byte_of_weights_misses(model, hashed) -> None:
         status.st_ino,
     )
     hashed.clear()
-    changed = compile_model(model)
+    changed = compile_model(model, by_file)
     assert not changed.get_property("LOADED_FROM_CACHE") and hashed
     after = changed(X)[0]
     assert np.abs(after[0, 0] - before[0, 0] - X[0, 0]) < 1e-4 and np.array_equal(after[:, 1:], before[:, 1:])
 
 
-def test_a_replaced_file_misses(model) -> None:
-    compile_model(model)
+@both_ways
+def test_a_replaced_file_misses(by_file, model) -> None:
+    compile_model(model, by_file)
     weights = model.with_suffix(".bin")
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
@@ -134,8 +143,8 @@ def test_a_replaced_file_misses(model) -> None:
     draft.write_bytes(content)
     settle(draft)
     os.replace(draft, weights)
-    assert not from_cache(model)
-    assert from_cache(model)
+    assert not from_cache(model, by_file)
+    assert from_cache(model, by_file)
 
 
 def test_weights_changed_between_reading_and_compiling(model, hashed) -> None:
@@ -152,8 +161,9 @@ def test_weights_changed_between_reading_and_compiling(model, hashed) -> None:
     assert not compiled.get_property("LOADED_FROM_CACHE") and hashed
 
 
+@both_ways
 @pytest.mark.parametrize("place", ["disk", "memory"])
-def test_weights_changed_through_a_mapping_miss(place, model) -> None:
+def test_weights_changed_through_a_mapping_miss(place, by_file, model) -> None:
     """Stores to a page that is mapped and dirty, or in memory, leave a file's times alone."""
     if place == "memory":
         folder = pathlib.Path(tempfile.mkdtemp(dir="/dev/shm"))
@@ -167,11 +177,11 @@ def test_weights_changed_through_a_mapping_miss(place, model) -> None:
             mapped[at : at + 4] = np.float32(SHIFT).tobytes()  # from now on the page is dirty
             settle(weights)
             time.sleep(0.02)
-            before = compile_model(model)(X)[0].copy()
+            before = compile_model(model, by_file)(X)[0].copy()
             status = weights.stat()
             mapped[at : at + 4] = np.float32(SHIFT + 1).tobytes()
             assert weights.stat().st_mtime_ns == status.st_mtime_ns
-            after = compile_model(model)(X)[0]
+            after = compile_model(model, by_file)(X)[0]
             assert np.abs(after[0, 0] - before[0, 0] - X[0, 0]) < 1e-4
     finally:
         if place == "memory":
@@ -234,6 +244,86 @@ def test_a_record_under_another_name_is_not_believed(model, hashed) -> None:
     new.write_bytes(old.read_bytes())
     hashed.clear()
     assert from_cache(model) and hashed
+
+
+# --- the blob of a file, found without reading it
+
+
+@pytest.fixture
+def unread(monkeypatch) -> list[str]:
+    """Model files that have been read."""
+    from ovjit.api.run import core
+
+    seen: list[str] = []
+    real = core._read
+
+    def reading(model, *rest):
+        seen.append(str(model))
+        return real(model, *rest)
+
+    monkeypatch.setattr(core, "_read", reading)
+    return seen
+
+
+def test_a_known_file_is_not_read(model, unread) -> None:
+    first = compile_model(model, True)
+    want = first(X)[0]
+    unread.clear()
+    again = compile_model(model, True)
+    assert unread == [] and again.get_property("LOADED_FROM_CACHE")
+    assert again(X)[0].tobytes() == want.tobytes()
+    names = [[sorted(p.get_names()) for p in ports] for ports in (first.inputs, first.outputs)]
+    assert names == [[sorted(p.get_names()) for p in ports] for ports in (again.inputs, again.outputs)]
+    assert again.get_property("NETWORK_NAME") == first.get_property("NETWORK_NAME")
+
+
+def test_another_file_or_property_is_read(model, unread) -> None:
+    compile_model(model, True)
+    unread.clear()
+    assert not from_cache(model, True, PERF_COUNT=True) and unread
+    unread.clear()
+    xml = model.read_bytes()
+    model.write_bytes(xml.replace(b'name="y"', b'name="z"'))
+    compiled = compile_model(model, True)
+    assert unread and not compiled.get_property("LOADED_FROM_CACHE")
+    model.write_bytes(xml)
+    unread.clear()
+    assert from_cache(model, True) and not unread
+
+
+def test_other_files_of_ovjit_void_it(model, unread, monkeypatch) -> None:
+    from ovjit.storage import file_models
+
+    compile_model(model, True)
+    monkeypatch.setattr(file_models, "package_state", lambda *packages: "another")
+    unread.clear()
+    assert from_cache(model, True) and unread
+    monkeypatch.setattr(file_models, "package_state", lambda *packages: None)
+    unread.clear()
+    assert from_cache(model, True) and unread
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "flipped", "text", "link", "folder", "no blob"])
+def test_planted_file_records_are_not_believed(kind: str, model, unread) -> None:
+    compile_model(model, True)
+    (record,) = (model.parent / "c").glob("*.file")
+    content = record.read_bytes()
+    if kind == "no blob":
+        for blob in (model.parent / "c").glob("*.blob"):
+            blob.unlink()
+    else:
+        record.unlink()
+        if kind == "link":
+            record.symlink_to("/etc/hostname")
+        elif kind == "folder":
+            record.mkdir()
+        else:
+            flipped = content[:-1] + bytes([content[-1] ^ 1])
+            record.write_bytes(
+                {"cut": content[:70], "empty": b"", "flipped": flipped, "text": b"0" * 40}[kind]
+            )
+    unread.clear()
+    assert from_cache(model, True) == (kind != "no blob") and unread
 
 
 # --- from outside

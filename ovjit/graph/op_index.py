@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ovjit.storage.states import source_files
+
 PACKAGE = "ovjit_ops"
 
 
@@ -40,23 +42,9 @@ def _place() -> str | None:
         return None
 
 
-def _state() -> list[tuple]:
+def _state() -> list[Any]:
     """What the index depends on: every source file of the package."""
-    spec = importlib.util.find_spec(PACKAGE)
-    assert spec is not None and spec.origin is not None
-    out: list[tuple] = [(sys.version,)]
-    top = os.path.dirname(spec.origin)
-    folders = [top]
-    while folders:
-        with os.scandir(folders.pop()) as items:
-            for item in items:
-                if item.is_dir():
-                    if item.name != "__pycache__":
-                        folders.append(item.path)
-                elif item.name.endswith(".py"):
-                    status = item.stat()
-                    out.append((item.path[len(top) :], status.st_size, status.st_mtime_ns))
-    return sorted(out, key=repr)
+    return [sys.version, source_files(PACKAGE)]
 
 
 def read_index() -> Index | None:

@@ -14,6 +14,8 @@ what cannot be read is compiled, what cannot be written is said once and forgott
     blob.py          compiled models as blobs
     model_cache.py   CACHE_DIR, one blob for every compilation
     panels.py        weights stored once, as the kernels want them
+    file_models.py   which of them came of a file, so that it need not be read
     origins.py       files whose weights need no hashing again
+    states.py        the state of ovjit's own files
     cli.py           `python -m ovjit cache`
 """

@@ -28,7 +28,7 @@ from ovjit.storage.notice import warn_once
 from ovjit.storage.origins import SUFFIX, known_digest
 
 MAX_BYTES = 16 << 30
-_NAME = re.compile(rf"[0-9a-f]{{40}}(\.blob|{re.escape(SUFFIX)})")
+_NAME = re.compile(rf"[0-9a-f]{{40}}(\.blob|\.file|{re.escape(SUFFIX)})")
 _DRAFT = re.compile(r"\.ovjit-[0-9a-f]+\.tmp")
 _DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
 _TOUCH_SECONDS = 3600
@@ -42,9 +42,10 @@ def cached_model(
     settings: dict[str, Any],
     merge: Merge,
     make: Callable[[], Any],
+    noted: Callable[[str], None] | None = None,
 ) -> Imported:
     """What `folder` has for this graph and all properties in `settings`, else what `make` makes, which is
-    then kept. `merge`: as for `load_blob`."""
+    then kept. `merge`: as for `load_blob`. `noted` is given the name of the blob that is there then."""
     key = find_key(settings.get("OVJIT_KEY") or None)
     ends = tuple(inputs), tuple(outputs)
     try:
@@ -55,24 +56,37 @@ def cached_model(
     except (OSError, TypeError, ValueError) as error:
         warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}")
         return Imported(make(), *ends, settings, False)
-    path = os.path.join(folder, hashlib.sha256(header).hexdigest()[:40] + ".blob")
+    path = os.path.join(folder, name_of(header) + ".blob")
     found = _load(path, header, key.value, merge, bool(settings["ENABLE_MMAP"]))
-    if found is not None:
-        return found
-    made = Imported(make(), *ends, settings, False)
-    if key.lasting:
-        _keep(path, made)
-    return made
+    if found is None:
+        found = Imported(make(), *ends, settings, False)
+        kept = key.lasting and _keep(path, found)
+    else:
+        kept = True
+    if kept and noted is not None:
+        noted(name_of(header))
+    return found
 
 
-def _load(path: str, header: bytes, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:
+def name_of(header: bytes) -> str:
+    """The name under which the cache keeps the blob with this header."""
+    return hashlib.sha256(header).hexdigest()[:40]
+
+
+def load_named(folder: str, name: str, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:
+    """The cached model of this name, None when it is not there or not what its name says."""
+    return _load(os.path.join(folder, name + ".blob"), None, key, merge, use_mmap)
+
+
+def _load(path: str, header: bytes | None, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             raise Untrusted("it is not a regular file")
         check_owner(path, status)  # who may write to it could also truncate it while it is mapped
         container = Container(read_file(path, use_mmap))
-        if container.sections["header"] != header:
+        there = container.sections["header"]
+        if there != header if header is not None else name_of(there) + ".blob" != os.path.basename(path):
             raise BlobError("it is another model's")
         reason = container.why_foreign(key)
         if reason:
@@ -89,7 +103,8 @@ def _load(path: str, header: bytes, key: bytes, merge: Merge, use_mmap: bool) ->
         return None
 
 
-def _keep(path: str, made: Imported) -> None:
+def _keep(path: str, made: Imported) -> bool:
+    """Put the compiled model at `path`; whether that was possible."""
     folder = os.path.dirname(path)
     draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
     try:
@@ -100,8 +115,10 @@ def _keep(path: str, made: Imported) -> None:
             os.unlink(draft)
             raise
         prune(folder, MAX_BYTES)
+        return True
     except (OSError, BlobError, MemoryError) as error:
         warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
+        return False
 
 
 def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: float | None = None) -> int:

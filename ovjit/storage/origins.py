@@ -151,16 +151,17 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
             name.update(dump([*place[0].state, place[1], array.nbytes]))
     label = name.hexdigest()[:40]
     path = os.path.join(folder, label + SUFFIX)
-    recorded = _read(path, label, key)
+    recorded = read_record(path, label, key, _KIND)
     if recorded is not None:
         return recorded
     result = digest()
     if lasting and all(file.is_settled() and file.is_unchanged() for file in files):
-        _write(path, sealed.seal(_KIND, label, result.encode(), key))
+        write_record(path, sealed.seal(_KIND, label, result.encode(), key))
     return result
 
 
-def _read(path: str, label: str, key: bytes) -> str | None:
+def read_record(path: str, label: str, key: bytes, kind: bytes) -> str | None:
+    """The content of the sealed record at `path`; None when there is none that is authentic."""
     try:
         descriptor = os.open(path, READ)
         try:
@@ -170,7 +171,7 @@ def _read(path: str, label: str, key: bytes) -> str | None:
             record = os.read(descriptor, _LARGEST)
         finally:
             os.close(descriptor)
-        content = sealed.unseal(_KIND, label, record, key).decode()
+        content = sealed.unseal(kind, label, record, key).decode()
         if time.time() - status.st_mtime > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(path)
@@ -183,7 +184,8 @@ def _read(path: str, label: str, key: bytes) -> str | None:
         return None
 
 
-def _write(path: str, record: bytes) -> None:
+def write_record(path: str, record: bytes) -> None:
+    """Put a record at `path`, whole; one warning when it can't be kept."""
     folder = os.path.dirname(path)
     draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,9 +164,12 @@ class Core:
         """
         device = parse_device("AUTO" if device_name is None else device_name)
         settings = self._config_for(device, config)
-        if not isinstance(model, Model):
-            model = _read(model, weights, settings["ENABLE_MMAP"], self._extensions)
-        return _compile(model, device, settings)
+        if isinstance(model, Model):
+            return _compile(model, device, settings)
+        by_file = isinstance(model, (str, os.PathLike)) and weights is None and not self._extensions
+        if by_file and settings["CACHE_DIR"]:
+            return _compile_file(Path(os.fsdecode(model)), device, settings)
+        return _compile(_read(model, weights, settings["ENABLE_MMAP"], self._extensions), device, settings)
 
     def _config_for(self, device: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
         given = table.read_config({} if config is None else config, device)
@@ -332,7 +335,10 @@ def _read_onnx(model: Any, weights: Any, use_mmap: bool) -> Model:
     return read_onnx(model, weights, use_mmap)
 
 
-def _compile(model: Model, device: str, settings: dict[str, Any]) -> CompiledModel:
+def _compile(
+    model: Model, device: str, settings: dict[str, Any], noted: Callable[[str], None] | None = None
+) -> CompiledModel:
+    """`noted`: as for `cached_model`."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
         inputs = tuple(map(port_info, model.inputs))
@@ -352,8 +358,30 @@ def _compile(model: Model, device: str, settings: dict[str, Any]) -> CompiledMod
     def merge(stored: Mapping[str, Any]) -> dict[str, Any]:
         return table.over_stored(stored, settings, device)
 
-    found = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make)
+    found = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make, noted)
     return _imported(found, name if not found.used else found.config["name"] or "Model0", device)
+
+
+def _compile_file(path: Path, device: str, settings: dict[str, Any]) -> CompiledModel:
+    """As `_compile`, with a cached model that is known to be this file's found without reading it."""
+    from ovjit.storage import file_models
+
+    given = dict(settings)
+    source = file_models.source_of(path, given)
+    if source is not None:
+
+        def merge(stored: Mapping[str, Any]) -> dict[str, Any]:
+            return table.over_stored(stored, settings, device)
+
+        found = file_models.find(source, given, merge)
+        if found is not None:
+            return _imported(found, found.config["name"] or "Model0", device)
+
+    def noted(blob: str) -> None:
+        if source is not None:
+            file_models.note(source, path, given, blob)
+
+    return _compile(_read(path, None, settings["ENABLE_MMAP"]), device, settings, noted)
 
 
 def _imported(found: Any, name: str, device: str) -> CompiledModel:

@@ -1,0 +1,95 @@
+"""Which cached model a model file was compiled to, so that it need not be read to find it.
+
+The model cache finds a blob by what the graph is, and for that the file has to be read: more than half of a
+warm start. Here a sealed record says which blob came of a file, under a name that derives from the file's
+bytes, those of its weights, all properties, the machine, and the files of ovjit itself. Large files are told
+by their state, as in `origins`. What has no record is read and looked up as ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ovjit.storage import sealed
+from ovjit.storage.blob import Imported, Merge, compiling, machine, portable
+from ovjit.storage.folders import READ, private_folder
+from ovjit.storage.graph_format import dump
+from ovjit.storage.keys import find_key
+from ovjit.storage.origins import WORTH_BYTES, Origin, file_state, read_record, write_record
+from ovjit.storage.states import package_state
+
+SUFFIX = ".file"
+_KIND = b"OVJITFIL"
+
+
+class Source(NamedTuple):
+    """What a file is: the name of its record, and the large files that are told by their state alone."""
+
+    label: str
+    origins: tuple[Origin, ...]
+
+
+def source_of(path: Path, settings: Mapping[str, Any]) -> Source | None:
+    """What the model file at `path` and its weights are now; None for what is not recorded: formats that may
+    name further files, and an ovjit whose own files cannot be seen."""
+    ours = package_state("ovjit", "ovjit_ops")
+    if ours is None or path.suffix.lower() != ".xml":
+        return None
+    name = hashlib.sha256(dump([ours, machine(), portable(settings), compiling(settings)]))
+    origins = []
+    try:
+        for file in (path, path.with_suffix(".bin")):
+            if file != path and not file.is_file():
+                continue
+            descriptor = os.open(file, READ)
+            try:
+                status = os.fstat(descriptor)
+                if status.st_size < WORTH_BYTES:
+                    content = os.read(descriptor, WORTH_BYTES)
+                    name.update(dump(["content", hashlib.sha256(content).hexdigest()]))
+                else:
+                    origin = Origin(os.path.abspath(file), file_state(status))
+                    origins.append(origin)
+                    name.update(dump(["state", *origin.state]))
+            finally:
+                os.close(descriptor)
+    except (OSError, ValueError, TypeError):
+        return None
+    return Source(name.hexdigest()[:40], tuple(origins))
+
+
+def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported | None:
+    """The cached model that was compiled of this file, None when none is known."""
+    from ovjit.storage.model_cache import load_named
+
+    folder, key = _folder_and_key(settings)
+    if folder is None:
+        return None
+    blob = read_record(os.path.join(folder, source.label + SUFFIX), source.label, key.value, _KIND)
+    if blob is None:
+        return None
+    return load_named(folder, blob, key.value, merge, bool(settings["ENABLE_MMAP"]))
+
+
+def note(source: Source, path: Path, settings: Mapping[str, Any], blob: str) -> None:
+    """Record that the file, if it is still what it was, was compiled to the cached model of this name."""
+    folder, key = _folder_and_key(settings)
+    if folder is None or not key.lasting or source_of(path, settings) != source:
+        return
+    if all(origin.is_settled() and origin.is_unchanged() for origin in source.origins):
+        record = sealed.seal(_KIND, source.label, blob.encode(), key.value)
+        write_record(os.path.join(folder, source.label + SUFFIX), record)
+
+
+def _folder_and_key(settings: Mapping[str, Any]) -> tuple[str | None, Any]:
+    key = find_key(settings.get("OVJIT_KEY") or None)
+    try:
+        folder = os.path.abspath(os.path.expanduser(settings["CACHE_DIR"]))
+        private_folder(folder, ours=False)
+    except (OSError, ValueError):
+        return None, key  # the model cache itself says why
+    return folder, key
