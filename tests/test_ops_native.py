@@ -50,6 +50,7 @@ SUMS = (
     "GridSample",
     "ROI",
     "PSROI",
+    "Deform",
     "NV12",
     "I420",
     "Einsum",

@@ -26,8 +26,8 @@ from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
 
 SEED = 20260
 OPS = [record for record in all_ops() if record.samples is not None]
-#: Operations that OpenVINO has, too.
-PUBLIC = [record for record in OPS if not record.internal]
+#: Operations that OpenVINO has and can run: its CPU device has lost BinaryConvolution.
+PUBLIC = [record for record in OPS if not record.internal and record.name != "BinaryConvolution"]
 NAMES = [f"{record.name}-{record.opset}" for record in OPS]
 
 

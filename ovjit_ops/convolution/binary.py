@@ -1,0 +1,121 @@
+"""BinaryConvolution: a convolution of signs.
+
+The data counts as 1 where it is positive, else as -1; so does what lies outside, by the sign of `pad_value`.
+In filters, which are bits, 0 stands for -1. It becomes a Convolution of f32. OpenVINO 2026's CPU device cannot
+run it: there is nothing to compare with but the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import InferenceError, check
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Float, Ints, Str, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, is_static, merge
+from ovjit_ops.common.windows import output_extents, resolve_pads
+from ovjit_ops.convolution.convolution import convolve, window_attributes
+from ovjit_ops.elementwise.arithmetic import NUMBERS
+
+
+def _attributes(attrs: dict[str, Any]) -> dict[str, Any]:
+    check(attrs["mode"].lower() == "xnor-popcount", f"mode is xnor-popcount, not {attrs['mode']!r}")
+    return window_attributes(2, attrs)
+
+
+def _padding(shape: Sequence[int], kernel: Sequence[int], attrs: dict[str, Any]) -> tuple[Any, Any]:
+    return resolve_pads(extents=shape[2:], kernel=kernel, **_attributes(attrs))
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """BinaryConvolution(x, bits) -> Convolution(Pad(Select(x > 0, 1, -1)), signs)"""
+    data, filters = inputs
+    if (
+        data.shape is None
+        or not is_static(data.shape[2:])
+        or filters.constant is None
+        or not is_static(filters.shape)
+    ):
+        return None
+    bits = filters.constant
+    if filters.dtype == "u1":
+        bits = np.unpackbits(bits.reshape(-1), count=int(np.prod(filters.shape))).reshape(filters.shape)
+    begin, end = _padding(data.shape, filters.shape[2:], node.attrs)
+    w = Writer(b, node)
+    wide = data if data.dtype == "f32" else w("Convert", data, destination_type="f32")
+    one, minus = (b.constant(np.array(v, np.float32)) for v in (1, -1))
+    x = w("Select", w("Greater", wide, 0.0), one, minus)
+    if any(begin) or any(end):
+        outside = b.constant(np.array(1 if node.attrs["pad_value"] > 0 else -1, np.float32))
+        x = w("Pad", x, (0, 0, *begin), (0, 0, *end), outside, pad_mode="constant")
+    signs = b.constant(np.where(bits > 0, np.float32(1), np.float32(-1)))
+    moves = {k: node.attrs[k] for k in ("strides", "dilations")}
+    out = w("Convolution", x, signs, pads_begin=(0, 0), pads_end=(0, 0), **moves)
+    return [out if data.dtype == "f32" else w("Convert", out, destination_type=data.dtype)]
+
+
+def _samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, filters, pad in (((1, 3, 5, 6), (4, 3, 3, 3), 0.0), ((2, 17, 4, 4), (8, 17, 1, 1), 1.0)):
+        attrs = {
+            "strides": (1, 1),
+            "pads_begin": (1, 0),
+            "pads_end": (1, 1),
+            "dilations": (1, 1),
+            "mode": "xnor-popcount",
+            "pad_value": pad,
+        }
+        data = rng.integers(0, 2, shape).astype(np.float32)
+        yield [data, rng.integers(0, 2, filters).astype(np.uint8)], attrs
+
+
+@op("BinaryConvolution", opset=1, samples=_samples, expand=_expand)
+class BinaryConvolution:
+    """The sum over a window of products of signs."""
+
+    def infer(
+        data,
+        filters,
+        *,
+        strides: Ints,
+        pads_begin: Ints,
+        pads_end: Ints,
+        dilations: Ints,
+        mode: Str,
+        pad_value: Float,
+        auto_pad: Str = "explicit",
+    ):
+        window = _attributes(locals())
+        check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+        check(
+            filters.dtype in ("u1", "u8", "boolean", "dynamic"),
+            f"filters should be bits, not {filters.dtype}",
+        )
+        for x, what in ((data, "data"), (filters, "filters")):
+            check(x.rank in (None, 4), f"{what} should have 4 dimensions, not {x}")
+        n, c, *extents = data.shape or (ANY,) * 4
+        weights: tuple[Dim, ...] = filters.shape or (ANY,) * 4
+        check(
+            merge(c, weights[1]) is not None, f"the data {data} and the filters {filters} differ in channels"
+        )
+        out = output_extents(extents=extents, kernel=weights[2:], **window)
+        return TensorType(data.dtype, (n, weights[0], *out))
+
+    def ref(data, filters, **attrs):
+        if filters.ndim != 4:
+            raise InferenceError("filters of packed bits should be constants, and the data's extents known")
+        begin, end = _padding(data.shape, filters.shape[2:], attrs)
+        outside = 1 if attrs["pad_value"] > 0 else -1
+        signs = np.where(data > 0, np.float32(1), np.float32(-1))
+        padded = np.pad(signs, ((0, 0), (0, 0), *zip(begin, end, strict=True)), constant_values=outside)
+        plain = {
+            "strides": attrs["strides"],
+            "dilations": attrs["dilations"],
+            "pads_begin": (),
+            "pads_end": (),
+        }
+        weights = np.where(filters > 0, np.float32(1), np.float32(-1))
+        return convolve(padded, weights[None], {**plain, "auto_pad": "explicit"}).astype(data.dtype)

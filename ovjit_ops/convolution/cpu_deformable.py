@@ -1,0 +1,168 @@
+"""Native DeformedColumns: the moved taps of a deformable convolution, read between the data's elements.
+
+Channels last, vectors of channels. A place is checked against the map before it is read, so that no offset,
+NaN included, reads anything else.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.views import Layout, channels_last
+from ovjit.graph.graph import Value
+from ovjit_ops.common.windows import resolve_pads
+
+
+@functools.cache
+def columns_kernel(masked: bool, pad: bool) -> Kernel:
+    """`pad`: zeros outside, between which one may read; else the last elements stand for them."""
+    pointers = ("x", "offsets", "y", "mask") if masked else ("x", "offsets", "y")
+    frame = Frame().pointers(*pointers)
+    frame.integers("h", "w", "kh", "kw", "sh", "sw", "dh", "dw", "ph", "pw", "oh", "ow", "run", "runs")
+    frame.integers("each", "per_group", "taps", "x_n", "x_h", "x_w", "o_n", "o_c", "o_h", "o_w")
+    frame.integers("m_n", "m_c", "m_h", "m_w", "y_n", "y_h", "y_w", "rows", "per_chunk")
+    low = "> -1.0" if pad else ">= 0.0"
+    edges = ""
+    if pad:
+        edges = """
+                        if i0 < 0:
+                            a0 = 0.0
+                        if i0 + 1 > h - 1:
+                            a1 = 0.0
+                        if j0 < 0:
+                            b0 = 0.0
+                        if j0 + 1 > w - 1:
+                            b1 = 0.0"""
+    weigh = "ld_f32(mask + img * m_n + (dg * taps + k) * m_c + i * m_h + j * m_w) * 1.0" if masked else "1.0"
+    source = f"""@njit(nogil=True)
+def kernel(bases, args, chunk, scratch):
+{frame.prologue()}
+    row = chunk * per_chunk
+    stop = imin(row + per_chunk, rows)
+    while row < stop:
+        img = row // oh
+        i = row % oh
+        j = 0
+        while j < ow:
+            target = y + img * y_n + i * y_h + j * y_w
+            k = 0
+            while k < taps:
+                ky = i * sh - ph + (k // kw) * dh
+                kx = j * sw - pw + (k % kw) * dw
+                s = 0
+                while s < runs:
+                    c = s * run
+                    dg = c // each
+                    g = c // per_group
+                    at = offsets + img * o_n + (dg * taps + k) * 2 * o_c + i * o_h + j * o_w
+                    py = ky + ld_f32(at) * 1.0
+                    px = kx + ld_f32(at + o_c) * 1.0
+                    q = target + ((g * taps + k) * per_group + c - g * per_group) * 4
+                    p = x + img * x_n + c * 4
+                    n = 0
+                    if py {low} and py < h and px {low} and px < w:
+                        fy = py // 1.0
+                        fx = px // 1.0
+                        i0 = whole(fy)
+                        j0 = whole(fx)
+                        weight = {weigh}
+                        a1 = py - fy
+                        b1 = px - fx
+                        a0 = 1.0 - a1
+                        b0 = 1.0 - b1{edges}
+                        a0 = a0 * weight
+                        a1 = a1 * weight
+                        w00 = cast_f32(spread_f64(a0 * b0))
+                        w01 = cast_f32(spread_f64(a0 * b1))
+                        w10 = cast_f32(spread_f64(a1 * b0))
+                        w11 = cast_f32(spread_f64(a1 * b1))
+                        top = p + imax(i0, 0) * x_h
+                        bottom = p + imin(i0 + 1, h - 1) * x_h
+                        left = imax(j0, 0) * x_w
+                        right = imin(j0 + 1, w - 1) * x_w
+                        while n < run:
+                            rest = run - n
+                            v = mul(loadm_f32(top + left + n * 4, rest), w00)
+                            v = fma(loadm_f32(top + right + n * 4, rest), w01, v)
+                            v = fma(loadm_f32(bottom + left + n * 4, rest), w10, v)
+                            v = fma(loadm_f32(bottom + right + n * 4, rest), w11, v)
+                            storem_f32(q + n * 4, v, rest)
+                            n += VL
+                    else:
+                        while n < run:
+                            storem_f32(q + n * 4, const_f32(0.0), run - n)
+                            n += VL
+                    s += 1
+                k += 1
+            j += 1
+        row += 1
+    return 0
+"""
+    name = f"deformed_columns{'_masked' if masked else ''}{'_zeros' if pad else ''}"
+    return Kernel(name, source, frame)
+
+
+class DeformedColumns(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.data, self.offsets, *self.mask = self.node.inputs
+        self.out = self.node.output
+        self.kernel = columns_kernel(bool(self.mask), self.node.attrs["bilinear_interpolation_pad"])
+        self.kernels = (self.kernel,)
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        return [(self.data, channels_last(4))]
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(4)
+
+    def plan(self, planner: Planner) -> None:
+        attrs = self.node.attrs
+        x = planner.with_halo(self.data, [(0, 0)] * 4)
+        offsets = planner.view(self.offsets)
+        mask = [planner.view(v) for v in self.mask]
+        if not x.count:
+            Host(self.group).plan(planner)
+            return
+        y = planner.channels_last_output(self.out)
+        if not y.count:
+            return
+        n, c, h, w = x.shape
+        kernel = attrs["kernel"]
+        pair = {k: tuple(attrs[k]) or (v, v) for k, v in (("strides", 1), ("dilations", 1))}
+        pads = [tuple(attrs[k]) or (0, 0) for k in ("pads_begin", "pads_end")]
+        begin, _ = resolve_pads(attrs["auto_pad"], (h, w), kernel, pair["strides"], pair["dilations"], *pads)
+        each, per_group = c // attrs["deformable_group"], c // attrs["group"]
+        run = math.gcd(each, per_group)
+        oh, ow = y.shape[2:]
+        taps = math.prod(kernel)
+        rows = n * oh
+        per_chunk = split(rows, ow * taps * c * 8)
+        values: dict[str, Any] = {
+            "x": x.ptr, "offsets": offsets.ptr, "y": y.ptr, "h": h, "w": w, "kh": kernel[0], "kw": kernel[1],
+            "oh": oh, "ow": ow, "run": run, "runs": c // run, "each": each, "per_group": per_group,
+            "taps": taps, "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3], "rows": rows,
+            "y_n": y.strides[0], "y_h": y.strides[2], "y_w": y.strides[3], "per_chunk": per_chunk,
+        }  # fmt: skip
+        for names, pair_of in (("sh sw", pair["strides"]), ("dh dw", pair["dilations"]), ("ph pw", begin)):
+            values |= dict(zip(names.split(), pair_of, strict=True))
+        values |= dict(zip(("o_n", "o_c", "o_h", "o_w"), offsets.strides, strict=True))
+        steps = mask[0].strides if mask else (0, 0, 0, 0)
+        values |= dict(zip(("m_n", "m_c", "m_h", "m_w"), steps, strict=True))
+        if mask:
+            values["mask"] = mask[0].ptr
+        chunks = ceil_div(rows, per_chunk)
+        planner.step(self.kernel, values, chunks, [x, offsets, *mask], [y], 8.0 * y.count)
+
+
+def lower_columns(group: Group) -> Lowering | None:
+    if any(v.dtype != "f32" or len(v.shape) != 4 for v in group.last.inputs):
+        return None
+    return DeformedColumns(group)

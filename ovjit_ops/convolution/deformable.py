@@ -1,0 +1,285 @@
+"""DeformableConvolution: a convolution whose taps are moved by offsets, and weighed by a mask.
+
+    data [N, C, H, W]  offsets [N, 2 * D * kh * kw, OH, OW] of (y, x)  filters [O, C / G, kh, kw]
+    [mask [N, D * kh * kw, OH, OW]]  ->  [N, O, OH, OW]
+
+The data's channels are in D deformable groups, which have offsets of their own, and G groups of filters. It
+is expanded into an internal operation, which reads the moved taps between the data's elements, and a 1x1
+convolution of what was read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.dtypes import FULL
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, Int, Ints, Str, TensorType, find_op, op
+from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
+from ovjit_ops.common.values import widened
+from ovjit_ops.common.windows import output_extents, resolve_pads
+from ovjit_ops.convolution.convolution import window_attributes
+from ovjit_ops.convolution.cpu_deformable import lower_columns
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+
+def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, Any]) -> tuple[Dim, ...]:
+    """The extents of the output; raises ModelError for offsets that do not fit."""
+    groups = attrs["deformable_group"]
+    check(groups > 0 and attrs["group"] > 0, "group and deformable_group should be positive")
+    for x, what in ((data, "data"), (offsets, "offsets"), (mask, "the mask")):
+        check(x is None or x.rank in (None, 4), f"{what} should have 4 dimensions, not {x}")
+        check(x is None or x.dtype in (*REALS, "dynamic"), f"{what} should be floats, not {x}")
+    window = window_attributes(2, attrs)
+    n, c, *extents = data.shape or (ANY,) * 4
+    for by in (groups, attrs["group"]):
+        check(isinstance(c, Interval) or c % by == 0, f"{c} channels do not divide into {by} groups")
+    out = output_extents(extents=extents, kernel=kernel, **window)
+    for x, each in ((offsets, 2 * groups), (mask, groups)):
+        if x is not None and x.shape is not None:
+            wanted: tuple[Dim, ...] = (n, kernel[0] * kernel[1] * each, *out)
+            fits = all(merge(a, b) is not None for a, b in zip(x.shape, wanted, strict=True))
+            check(fits, f"{x} should have the shape {list(map(str, wanted))}")
+    return out
+
+
+def columns(
+    data: np.ndarray, offsets: np.ndarray, mask: np.ndarray | None, attrs: dict[str, Any]
+) -> np.ndarray:
+    """What the moved taps read: [N, G * kh * kw * C / G, OH, OW]."""
+    wide = widened(data)
+    kernel = attrs["kernel"]
+    window = window_attributes(2, attrs)
+    n, c, height, width = data.shape
+    begin, _ = resolve_pads(extents=(height, width), kernel=kernel, **window)
+    out = output_extents(extents=(height, width), kernel=kernel, **window)
+    assert is_static(out)
+    groups, taps = attrs["deformable_group"], math.prod(kernel)
+    moved = offsets.astype(wide.dtype).reshape(n, groups, taps, 2, *out)
+    weight = None if mask is None else mask.astype(wide.dtype).reshape(n, groups, taps, *out)
+    result = np.zeros((n, taps, c, *out), wide.dtype)
+    each = c // groups
+    image = np.arange(n)[:, None, None]
+    for k, (i, j) in enumerate(np.ndindex(*kernel)):
+        y0 = np.arange(out[0]) * window["strides"][0] - begin[0] + i * window["dilations"][0]
+        x0 = np.arange(out[1]) * window["strides"][1] - begin[1] + j * window["dilations"][1]
+        for g in range(groups):
+            y = y0[:, None].astype(wide.dtype) + moved[:, g, k, 0]
+            x = x0.astype(wide.dtype) + moved[:, g, k, 1]
+            part = _read(wide[:, g * each : (g + 1) * each], image, y, x, attrs["bilinear_interpolation_pad"])
+            if weight is not None:
+                part = part * weight[:, g, k][..., None]
+            result[:, k, g * each : (g + 1) * each] = np.moveaxis(part, 3, 1)
+    filters = attrs["group"]
+    split = result.reshape(n, taps, filters, c // filters, *out).transpose(0, 2, 1, 3, 4, 5)
+    return np.ascontiguousarray(split).reshape(n, taps * c, *out).astype(data.dtype)
+
+
+def _read(maps: np.ndarray, image: np.ndarray, y: np.ndarray, x: np.ndarray, pad: bool) -> np.ndarray:
+    """maps [N, C, H, W] at places [N, OH, OW] -> [N, OH, OW, C]: 0 outside; with `pad`, elements outside are
+    zeros between which one may read, else the last ones stand for them."""
+    height, width = maps.shape[2:]
+    if pad:
+        inside = (y > -1) & (y < height) & (x > -1) & (x < width)
+    else:
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    y, x = np.where(inside, y, 0), np.where(inside, x, 0)
+    i, j = np.floor(y), np.floor(x)
+    dy, dx = y - i, x - j
+    out = np.zeros((*y.shape, maps.shape[1]), maps.dtype)
+    for di, wy in ((0, 1 - dy), (1, dy)):
+        for dj, wx in ((0, 1 - dx), (1, dx)):
+            row, column = (i + di).astype(np.int64), (j + dj).astype(np.int64)
+            weight = wy * wx
+            if pad:
+                weight = np.where((row >= 0) & (row < height) & (column >= 0) & (column < width), weight, 0)
+            held = maps[image, :, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+            out += held * weight[..., None].astype(maps.dtype)
+    return np.where(inside[..., None], out, maps.dtype.type(0))
+
+
+def _convolve(data, offsets, filters, mask, attrs: dict[str, Any]) -> np.ndarray:
+    attrs = {**attrs, "kernel": filters.shape[2:]}
+    read = widened(columns(widened(data), widened(offsets), mask, attrs))
+    groups = attrs["group"]
+    n, _, height, width = read.shape
+    outs = filters.shape[0] // groups
+    weights = widened(filters).reshape(groups, outs, filters.shape[1], -1).transpose(0, 1, 3, 2)
+    matrix = weights.reshape(groups, outs, -1)
+    out = matrix @ read.reshape(n, groups, matrix.shape[2], height * width)
+    return out.reshape(n, filters.shape[0], height, width).astype(data.dtype)
+
+
+def _infer(data, offsets, filters, mask, attrs: dict[str, Any]) -> TensorType:
+    check(filters.rank in (None, 4), f"filters should have 4 dimensions, not {filters}")
+    weights = filters.shape or (ANY,) * 4
+    out = check_inputs(data, offsets, mask, weights[2:], attrs)
+    n, c = data.shape[:2] if data.shape is not None else (ANY, ANY)
+    fits = merge(c, weights[1] * attrs["group"]) is not None
+    check(fits, f"the data {data} and the filters {filters} differ in channels")
+    outs = weights[0]
+    whole = isinstance(outs, Interval) or outs % attrs["group"] == 0
+    check(whole, f"{outs} outputs do not divide into {attrs['group']} groups")
+    return TensorType(data.dtype, (n, outs, *out))
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """DeformableConvolution(x, offsets, filters[, mask]) -> Convolution 1x1 of DeformedColumns(x, ...)"""
+    data, offsets, filters = inputs[:3]
+    mask = inputs[3:]
+    same = {v.dtype for v in inputs}
+    if same != {"f32"} or filters.constant is None or data.shape is None or offsets.shape is None:
+        return None
+    outs, each, *kernel = filters.constant.shape
+    group = node.attrs["group"]
+    attrs = {"bilinear_interpolation_pad": False, **node.attrs, "kernel": tuple(kernel)}
+    record = find_op("DeformedColumns")
+    read = b.add(record, [data, offsets, *mask], attrs, name=node.name, origins=node.origins).output
+    weights = filters.constant.reshape(group, outs // group, each, -1).transpose(0, 1, 3, 2)
+    shape = (outs // group, math.prod(kernel) * each, 1, 1)
+    plain = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}
+    w = Writer(b, node)
+    if group == 1:
+        return [w("Convolution", read, np.ascontiguousarray(weights).reshape(shape), **plain)]
+    return [w("GroupConvolution", read, np.ascontiguousarray(weights).reshape(group, *shape), **plain)]
+
+
+_CASES: list[tuple[tuple[int, ...], tuple[int, ...], int, int, dict[str, Any]]] = [
+    ((1, 4, 6, 7), (3, 4, 3, 3), 1, 1, {}),
+    ((2, 16, 5, 5), (17, 16, 3, 2), 1, 2, {"pads_begin": (1, 1), "pads_end": (1, 0), "strides": (2, 1)}),
+    ((1, 34, 6, 6), (4, 17, 2, 2), 2, 1, {"dilations": (2, 1)}),
+    ((1, 8, 7, 7), (8, 2, 3, 3), 4, 2, {"auto_pad": "same_upper"}),
+]
+
+
+def _samples(version: int):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for i, (shape, filters, group, deformable, more) in enumerate(_CASES * (2 if version == 8 else 1)):
+            attrs: dict[str, Any] = {
+                "strides": (1, 1),
+                "pads_begin": (0, 0),
+                "pads_end": (0, 0),
+                "dilations": (1, 1),
+                "auto_pad": "explicit",
+                "group": group,
+                "deformable_group": deformable,
+                **more,
+            }
+            if version == 8:
+                attrs["bilinear_interpolation_pad"] = i % 2 == 0
+            out = output_extents(extents=shape[2:], kernel=filters[2:], **window_attributes(2, attrs))
+            assert is_static(out)
+            taps = math.prod(filters[2:]) * deformable
+            inputs = [
+                random_array(rng, shape, dtype, (-2, 2)),
+                random_array(rng, (shape[0], 2 * taps, *out), dtype, (-2, 2)),
+                random_array(rng, filters, dtype, (-2, 2)),
+            ]
+            if version == 8 and i >= len(_CASES):
+                inputs.append(random_array(rng, (shape[0], taps, *out), dtype, (0, 1)))
+            yield inputs, attrs
+
+    return samples
+
+
+@op(
+    "DeformableConvolution",
+    opset=1,
+    types=REALS,
+    native=FULL,
+    samples=_samples(1),
+    expand=_expand,
+    ulp=512,
+    builder={"offsets": "deformable_values"},
+)
+class DeformableConvolution1:
+    """Taps that offsets have moved."""
+
+    def infer(
+        data,
+        offsets,
+        filters,
+        *,
+        strides: Ints,
+        pads_begin: Ints,
+        pads_end: Ints,
+        dilations: Ints,
+        auto_pad: Str = "explicit",
+        group: Int = 1,
+        deformable_group: Int = 1,
+    ):
+        return _infer(data, offsets, filters, None, locals())
+
+    def ref(data, offsets, filters, **attrs):
+        return _convolve(data, offsets, filters, None, {**attrs, "bilinear_interpolation_pad": False})
+
+
+@op(
+    "DeformableConvolution",
+    opset=8,
+    types=REALS,
+    native=FULL,
+    samples=_samples(8),
+    expand=_expand,
+    ulp=512,
+)
+class DeformableConvolution8:
+    """With weights for every tap, and another way at the border."""
+
+    def infer(
+        data,
+        offsets,
+        filters,
+        mask=None,
+        *,
+        strides: Ints,
+        pads_begin: Ints,
+        pads_end: Ints,
+        dilations: Ints,
+        auto_pad: Str = "explicit",
+        group: Int = 1,
+        deformable_group: Int = 1,
+        bilinear_interpolation_pad: Bool = False,
+    ):
+        return _infer(data, offsets, filters, mask, locals())
+
+    def ref(data, offsets, filters, mask=None, **attrs):
+        return _convolve(data, offsets, filters, mask, attrs)
+
+
+def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for (data, offsets, filters, *mask), attrs in _samples(8)(rng, dtype):
+        yield [data, offsets, *mask], {**attrs, "kernel": filters.shape[2:]}
+
+
+@op("DeformedColumns", types=["f32"], samples=_column_samples, lower=lower_columns, internal=True, ulp=512)
+class DeformedColumns:
+    """What the moved taps of a DeformableConvolution read, by group, tap and channel."""
+
+    def infer(
+        data,
+        offsets,
+        mask=None,
+        *,
+        strides: Ints,
+        pads_begin: Ints,
+        pads_end: Ints,
+        dilations: Ints,
+        auto_pad: Str = "explicit",
+        group: Int = 1,
+        deformable_group: Int = 1,
+        bilinear_interpolation_pad: Bool = False,
+        kernel: Ints,
+    ):
+        out = check_inputs(data, offsets, mask, kernel, locals())
+        n, c = data.shape[:2] if data.shape is not None else (ANY, ANY)
+        return TensorType(data.dtype, (n, c * math.prod(kernel), *out))
+
+    def ref(data, offsets, mask=None, **attrs):
+        return columns(data, offsets, mask, attrs)
