@@ -1,8 +1,8 @@
 """BinaryConvolution: a convolution of signs.
 
 The data counts as 1 where it is positive, else as -1; so does what lies outside, by the sign of `pad_value`.
-In filters, which are bits, 0 stands for -1. It becomes a Convolution of f32. OpenVINO 2026's CPU device cannot
-run it: there is nothing to compare with but the specification.
+In filters, which are bits, 0 stands for -1. It becomes a Convolution of f32. OpenVINO 2026's CPU device has
+lost it: there is nothing to compare with but the specification.
 """
 
 from __future__ import annotations
