@@ -128,7 +128,13 @@ class Tile:
         return propagate(out, np.tile, data, repeats)
 
     def ref(data, repeats):
-        return np.tile(data, tuple(int(v) for v in repeats.reshape(-1)))
+        times = [int(v) for v in repeats.reshape(-1)]
+        rank = max(len(times), data.ndim)
+        shape = (1,) * (rank - data.ndim) + data.shape
+        counts = [1] * (rank - len(times)) + times
+        if 0 in (*shape, *counts):  # NumPy repeats all other dimensions first
+            return np.zeros([d * n for d, n in zip(shape, counts, strict=True)], data.dtype)
+        return np.tile(data, counts)
 
     def samples(rng, dtype="f32"):
         for shape, repeats in (

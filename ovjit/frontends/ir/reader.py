@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,23 +166,46 @@ def _make(
     if record.name == "Parameter":
         if inputs:
             raise ModelError("a Parameter takes no inputs")
+        _known_attributes(layer, record.name, ("shape", "element_type"))
         if "shape" not in layer.attrs:
             raise ModelError("a Parameter needs a shape")
         return Parameter._of(_element_type(layer), _shape(layer.attrs["shape"]), name)
     if record.name == "Constant":
         return _constant(layer, weights, name)
     if record.name == "Result":
+        _known_attributes(layer, record.name, ())
         if len(inputs) != 1:
             raise ModelError(f"a Result takes one input, not {len(inputs)}")
         return Result._of(inputs[0], name)
-    # attributes that the operation does not know are left out, as OpenVINO leaves them out
-    attrs: dict[str, Any] = {key: value for key, value in layer.attrs.items() if key in record.attributes}
+    attrs: dict[str, Any] = _known_attributes(layer, record.name, record.attributes)
     if "variable_shape" in attrs:
         attrs["variable_shape"] = _shape(attrs["variable_shape"])
     return Node._new(record, inputs, record.check_attributes(attrs), name)
 
 
+#: operation -> attributes that files have and that say nothing which its inputs and other attributes do not.
+WITHOUT_EFFECT: dict[str, frozenset[str]] = {
+    "MVN": frozenset(("reduction_axes",)),  # what across_channels says, in version 2
+}
+
+
+def _known_attributes(layer: Layer, name: str, known: Collection[str]) -> dict[str, str]:
+    """The layer's attributes. Raises ModelError for one that the operation does not have.
+
+    What it asks for would not be done: wrong numbers without a word. (OpenVINO reads on.)
+    """
+    empty = WITHOUT_EFFECT.get(name, frozenset())
+    for key in layer.attrs:
+        if key not in known and key not in empty:
+            raise ModelError(
+                f"the attribute {key[:60]!r} is not known for {name} of {layer.version}; if it does nothing, "
+                "take it out of the file"
+            )
+    return {key: value for key, value in layer.attrs.items() if key in known}
+
+
 def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Constant:
+    _known_attributes(layer, "Constant", ("element_type", "shape", "offset", "size"))
     element_type = _element_type(layer)
     text = layer.attrs.get("shape")
     if text is None:

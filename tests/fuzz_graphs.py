@@ -1,0 +1,454 @@
+"""Random graphs of 2 to 12 operations with open dimensions, run at several shapes between inaccessible pages,
+against the interpreter."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import fuzzing
+import guard_pages
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.graph import dtypes
+from ovjit.graph.graph import Builder, Graph, Value
+from ovjit.graph.interp import evaluate
+from ovjit.graph.shapes import ANY
+
+UNARY = "Relu Sigmoid Tanh Negative Abs Gelu HSwish SoftPlus Swish Mish HSigmoid SoftSign".split()
+BINARY = "Add Multiply Subtract Maximum Minimum SquaredDifference".split()
+REDUCE = "ReduceSum ReduceMean ReduceMax ReduceMin ReduceL2".split()
+CONV = {"dilations": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1], "strides": [1, 1]}
+POOL = {"kernel": [2, 2], "strides": [1, 1], "pads_begin": [0, 0], "pads_end": [0, 0]}
+
+
+class _Maker:
+    """Grows a graph while it keeps the shapes that the values have for the first set of inputs."""
+
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng([20261203, seed])
+        self.inputs: list[dict[str, Any]] = []
+        self.nodes: list[dict[str, Any]] = []
+        self.shapes: list[tuple[int, ...] | None] = []  # by value: inputs, then nodes
+        self.kinds: list[str] = []
+        rank = int(self.rng.choice([1, 2, 3, 4, 4]))
+        sizes = [int(self.rng.choice([1, 2, 3, 5, 16, 17])) for _ in range(rank)]
+        for _ in range(int(self.rng.integers(1, 4))):
+            own = rank if self.rng.random() < 0.8 else int(self.rng.integers(0, rank + 1))
+            dims = [1 if self.rng.random() < 0.2 else d for d in sizes[rank - own :]]
+            opened = [bool(self.rng.random() < 0.6) for _ in dims]
+            self.inputs.append({"shape": dims, "open": opened})
+            self.note(tuple(dims), "f32")
+
+    def note(self, shape: tuple[int, ...] | None, kind: str) -> None:
+        self.shapes.append(shape)
+        self.kinds.append(kind)
+
+    def pick(self, *ranks: int) -> int | None:
+        """A value of one of these ranks (any), mostly what was made last."""
+        good = [
+            i for i, s in enumerate(self.shapes)
+            if s is not None and self.kinds[i] == "f32" and (not ranks or len(s) in ranks)
+        ]  # fmt: skip
+        if not good:
+            return None
+        return good[-1 - int(min(self.rng.geometric(0.5) - 1, len(good) - 1))]
+
+    def number(self, *choices: int) -> int:
+        return int(self.rng.choice(choices))
+
+    def constant(self, *shape: int) -> dict[str, Any]:
+        return {"constant": list(shape), "seed": int(self.rng.integers(1 << 30))}
+
+    def ints(self, values: Any) -> dict[str, Any]:
+        return {"ints": [int(v) for v in np.atleast_1d(values)]}
+
+    def propose(self) -> dict[str, Any] | None:
+        rng = self.rng
+        kind = rng.choice(list(MAKERS), p=WEIGHTS)
+        made = MAKERS[kind](self)
+        if made is not None and made.get("in") and any(i is None for i in made["in"]):
+            return None
+        return made
+
+    def unary(self) -> dict[str, Any]:
+        return {"op": str(self.rng.choice(UNARY)), "in": [self.pick()]}
+
+    def clamp(self) -> dict[str, Any]:
+        return {"op": "Clamp", "in": [self.pick()], "attrs": {"min": -0.3, "max": 0.7}}
+
+    def binary(self) -> dict[str, Any]:
+        first = self.pick()
+        other: Any = self.number(*range(len(self.shapes)))
+        if self.kinds[other] != "f32" or self.rng.random() < 0.4:
+            shape = self.shapes[first] if first is not None else ()
+            lead = int(self.rng.integers(0, len(shape or ()) + 1))
+            other = self.constant(*(1 if self.rng.random() < 0.4 else d for d in (shape or ())[lead:]))
+        pair = [first, other] if self.rng.random() < 0.5 else [other, first]
+        return {"op": str(self.rng.choice(BINARY)), "in": pair}
+
+    def prelu(self) -> dict[str, Any] | None:
+        at = self.pick(2, 3, 4)
+        if at is None:
+            return None
+        shape = self.shapes[at] or ()
+        return {"op": "PRelu", "in": [at, self.constant(int(self.rng.choice([shape[1], shape[-1], 1])))]}
+
+    def select(self) -> dict[str, Any]:
+        condition = {"bools": [bool(self.rng.integers(2))]}
+        return {"op": "Select", "in": [condition, self.pick(), {"numbers": [-1.1]}]}
+
+    def conv(self) -> dict[str, Any] | None:
+        at = self.pick(4)
+        if at is None:
+            return None
+        channels = (self.shapes[at] or ())[1]
+        outs = self.number(1, 5, 16, 17, 33)
+        size = self.number(1, 3)
+        pads = [size // 2] * 2
+        attrs = {**CONV, "pads_begin": pads, "pads_end": pads, "strides": [self.number(1, 1, 2)] * 2}
+        if self.rng.random() < 0.3:
+            return {"op": "GroupConvolution", "attrs": attrs,
+                    "in": [at, self.constant(channels, 1, 1, size, size)]}  # fmt: skip
+        return {"op": "Convolution", "in": [at, self.constant(outs, channels, size, size)], "attrs": attrs}
+
+    def matmul(self) -> dict[str, Any] | None:
+        at = self.pick(2, 3, 4)
+        if at is None:
+            return None
+        depth = (self.shapes[at] or ())[-1]
+        return {"op": "MatMul", "in": [at, self.constant(depth, self.number(1, 7, 16, 33, 40))]}
+
+    def product(self) -> dict[str, Any]:
+        at = self.pick(2, 3, 4)
+        return {"op": "MatMul", "in": [at, at], "attrs": {"transpose_b": True}}
+
+    def reduce(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        rank = len(self.shapes[at] or ())
+        axes = self.rng.permutation(rank)[: self.number(1, 1, 2)]
+        keep = {"keep_dims": bool(self.rng.random() < 0.8)}
+        return {"op": str(self.rng.choice(REDUCE)), "in": [at, self.ints(axes)], "attrs": keep}
+
+    def softmax(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        return {"op": "Softmax", "in": [at], "attrs": {"axis": -1 if self.rng.random() < 0.6 else 0}}
+
+    def transpose(self) -> dict[str, Any] | None:
+        at = self.pick(2, 3, 4)
+        if at is None:
+            return None
+        return {"op": "Transpose", "in": [at, self.ints(self.rng.permutation(len(self.shapes[at] or ())))]}
+
+    def slice(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        axis = self.number(*range(len(self.shapes[at] or ())))
+        limits = [
+            self.number(-9, -3, -1, 0, 1, 2, 9),
+            self.number(-9, -2, 0, 2, 5, 9),
+            self.number(-2, -1, 1, 2),
+        ]
+        return {"op": "Slice", "in": [at, *map(self.ints, limits), self.ints(axis)]}
+
+    def concat(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        rank = len(self.shapes[at] or ())
+        others = [self.pick(rank) for _ in range(self.number(1, 1, 2))]
+        return {"op": "Concat", "in": [at, *others], "attrs": {"axis": self.number(*range(rank))}}
+
+    def split(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        axis = self.number(*range(len(self.shapes[at] or ())))
+        return {"op": "VariadicSplit", "in": [at, self.ints(axis), self.ints([-1, self.number(0, 1, 2)])]}
+
+    def pad(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        rank = len(self.shapes[at] or ())
+        pads = [self.ints([self.number(0, 0, 1, 2, -1) for _ in range(rank)]) for _ in range(2)]
+        mode = str(self.rng.choice(["constant", "edge", "reflect", "symmetric"]))
+        return {"op": "Pad", "in": [at, *pads, {"numbers": [0.5]}], "attrs": {"pad_mode": mode}}
+
+    def reshape(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        rank = len(self.shapes[at] or ())
+        pattern = [[-1], [0, -1], [1, -1], [-1, 1], [0] * rank][self.number(0, 1, 2, 3, 4)]
+        return {"op": "Reshape", "in": [at, self.ints(pattern)], "attrs": {"special_zero": True}}
+
+    def unsqueeze(self) -> dict[str, Any] | None:
+        at = self.pick(0, 1, 2, 3)
+        return {"op": "Unsqueeze", "in": [at, self.ints(self.number(0, -1))]}
+
+    def pool(self) -> dict[str, Any]:
+        kind = str(self.rng.choice(["MaxPool", "AvgPool"]))
+        pads = {"pads_begin": [1, 1], "pads_end": [self.number(0, 1)] * 2} if self.rng.random() < 0.4 else {}
+        attrs = {**POOL, **pads, "kernel": [self.number(1, 2, 3), 2], "strides": [self.number(1, 2), 1]}
+        if kind == "AvgPool":
+            attrs["exclude_pad"] = bool(self.rng.integers(2))
+        else:
+            attrs["dilations"] = [1, 1]
+        return {"op": kind, "in": [self.pick(4)], "attrs": attrs}
+
+    def gather(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        axis = self.number(*range(len(self.shapes[at] or ())))
+        index = self.ints(self.rng.integers(-2, 3, self.number(1, 2, 4)))
+        return {"op": "Gather", "in": [at, index, self.ints(axis)], "attrs": {"batch_dims": 0}}
+
+    def tile(self) -> dict[str, Any] | None:
+        at = self.pick(1, 2, 3, 4)
+        if at is None:
+            return None
+        rank = len(self.shapes[at] or ())
+        return {"op": "Tile", "in": [at, self.ints([self.number(1, 1, 2, 3) for _ in range(rank)])]}
+
+    def half(self) -> dict[str, Any]:
+        kind = str(self.rng.choice(["f16", "bf16"]))
+        return {"op": "Convert", "in": [self.pick()], "attrs": {"destination_type": kind}, "back": True}
+
+    def mvn(self) -> dict[str, Any]:
+        attrs = {"normalize_variance": True, "eps": 1e-3, "eps_mode": "inside_sqrt"}
+        return {"op": "MVN", "in": [self.pick(2, 3, 4), self.ints(-1)], "attrs": attrs}
+
+    def cumsum(self) -> dict[str, Any]:
+        return {"op": "CumSum", "in": [self.pick(1, 2, 3), self.ints(0)], "attrs": {}}
+
+    def shuffle(self) -> dict[str, Any]:
+        return {
+            "op": "ShuffleChannels",
+            "in": [self.pick(4)],
+            "attrs": {"axis": 1, "group": self.number(1, 2)},
+        }
+
+
+MAKERS = {
+    name: getattr(_Maker, name)
+    for name in (
+        "unary clamp binary prelu select conv matmul product reduce softmax transpose slice concat "
+        "split pad reshape unsqueeze pool gather tile half mvn cumsum shuffle"
+    ).split()
+}
+_COUNTS = dict.fromkeys(MAKERS, 1.0) | {"unary": 4.0, "binary": 6.0, "conv": 4.0, "matmul": 2.0}
+WEIGHTS = np.array(list(_COUNTS.values())) / sum(_COUNTS.values())
+
+
+def make(seed: int) -> dict[str, Any]:
+    maker = _Maker(seed)
+    wanted = int(maker.rng.integers(2, 13))
+    tries = 0
+    while len(maker.nodes) < wanted and tries < 60:
+        tries += 1
+        node = maker.propose()
+        if node is None:
+            continue
+        found = _shape(maker, node)
+        if found is None or np.prod(found, dtype=float) > 60_000:
+            continue
+        maker.nodes.append(node)
+        maker.note(found, "f32")
+    first = [i["shape"] for i in maker.inputs]
+    sets = [first]
+    for _ in range(3):
+        by_size: dict[int, int] = {}
+        changed = []
+        for item in maker.inputs:
+            dims = []
+            for d, opened in zip(item["shape"], item["open"], strict=True):
+                new = by_size.setdefault(d, int(maker.rng.choice([1, d, d + 1, 2 * d, 7])))
+                new = int(maker.rng.choice([new, new, new, 1, 0] if maker.rng.random() < 0.3 else [new]))
+                dims.append(new if opened else d)
+            changed.append(dims)
+        sets.append(changed)
+    outputs = [int(v) for v in np.flatnonzero(maker.rng.random(len(maker.shapes)) < 0.15)]
+    outputs = [v for v in outputs if v >= len(maker.inputs)] or [len(maker.shapes) - 1]
+    last = len(maker.shapes) - 1
+    return {"inputs": maker.inputs, "nodes": maker.nodes, "outputs": sorted({*outputs, last}), "sets": sets,
+            "seed": seed}  # fmt: skip
+
+
+def _shape(maker: _Maker, node: dict[str, Any]) -> tuple[int, ...] | None:
+    """The shape that a new node has for the first set of inputs; None when it is not accepted."""
+    b = Builder()
+    values: list[Value] = []
+    for shape in maker.shapes:
+        values.append(b.add("Parameter", (), {"shape": shape or (), "element_type": "f32"}).output)
+    try:
+        shape = _add(b, values, node).shape
+    except OvjitError:
+        return None
+    return shape if shape is not None and all(isinstance(d, int) for d in shape) else None
+
+
+def _add(b: Builder, values: list[Value], node: dict[str, Any]) -> Value:
+    inputs = [values[i] if isinstance(i, int) else b.constant(_array(i)) for i in node["in"]]
+    attrs = {k: tuple(v) if isinstance(v, list) else v for k, v in node.get("attrs", {}).items()}
+    out = b.add(node["op"], inputs, attrs).output
+    return b.add("Convert", [out], {"destination_type": "f32"}).output if node.get("back") else out
+
+
+def _array(what: dict[str, Any]) -> np.ndarray:
+    if "ints" in what:
+        values = np.array(what["ints"], np.int64)
+        return values
+    if "numbers" in what:
+        return np.array(what["numbers"], np.float32).reshape(())
+    if "bools" in what:
+        return np.array(what["bools"]).reshape(())
+    rng = np.random.default_rng(what["seed"])
+    array = rng.standard_normal(what["constant"]).astype(np.float32)
+    return array / max(1.0, np.sqrt(array.size / max(array.shape[0] if array.ndim else 1, 1)))
+
+
+def graph_of(case: dict[str, Any]) -> Graph:
+    b = Builder()
+    values: list[Value] = []
+    for item in case["inputs"]:
+        shape = [ANY if o else d for d, o in zip(item["shape"], item["open"], strict=True)]
+        values.append(b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output)
+    for node in case["nodes"]:
+        values.append(_add(b, values, node))
+    return b.finish([values[i] for i in case["outputs"]])
+
+
+def arrays_of(case: dict[str, Any], number: int) -> list[np.ndarray]:
+    rng = np.random.default_rng([case["seed"], number])
+    return [rng.standard_normal(shape).astype(np.float32) for shape in case["sets"][number]]
+
+
+def check(case: dict[str, Any]) -> str:
+    _install()
+    try:
+        graph = graph_of(case)
+    except OvjitError:
+        return ""  # what is left out of a graph may make it one that is not accepted
+    halves = any(node.get("back") for node in case["nodes"])
+    for number in range(len(case["sets"])):
+        arrays = arrays_of(case, number)
+        try:
+            want: Any = evaluate(graph, arrays)
+        except OvjitError as error:
+            want = error
+        try:
+            got: Any = guard_pages.run(graph, [arrays], SIDE)[0]
+        except OvjitError as error:
+            got = error
+        except Exception as error:
+            return f"{type(error).__name__} at {case['sets'][number]}: {error}"
+        if isinstance(want, Exception) or isinstance(got, Exception):
+            if isinstance(want, Exception) != isinstance(got, Exception):
+                return f"at {case['sets'][number]}: native {_brief(got)}, interpreter {_brief(want)}"
+            if "internal error" in str(got):
+                return f"at {case['sets'][number]}: {got}"
+            continue
+        for i, (a, b) in enumerate(zip(got, want, strict=True)):
+            wrong = _difference(a, b, 3e-2 if halves else 2e-3)
+            if wrong:
+                return f"output {i} at {case['sets'][number]}: {wrong}"
+    return ""
+
+
+def _brief(x: Any) -> str:
+    return f"refuses ({x})" if isinstance(x, Exception) else f"gives {[a.shape for a in x]}"
+
+
+def _difference(got: np.ndarray, want: np.ndarray, most: float) -> str:
+    if got.shape != want.shape:
+        return f"the shape is {got.shape}, not {want.shape}"
+    assert dtypes.from_numpy(got.dtype) == dtypes.from_numpy(want.dtype)
+    x, y = got.astype(np.float64), want.astype(np.float64)
+    finite = np.abs(y[np.isfinite(y)])
+    with np.errstate(all="ignore"):
+        same = (np.abs(x - y) <= most * (1 + (finite.max() if finite.size else 0))) | (x == y)
+        same |= np.isnan(x) & np.isnan(y)
+    if same.all():
+        return ""
+    at = tuple(int(v[0]) for v in np.nonzero(~same))
+    return f"{int((~same).sum())} of {same.size} differ, {got[at]} at {list(at)} instead of {want[at]}"
+
+
+SIDE = guard_pages.BEHIND
+_installed = False
+
+
+def _install() -> None:
+    global _installed
+    if not _installed:
+        guard_pages.install(SIDE)
+        _installed = True
+
+
+def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for sets in fuzzing.without(case["sets"]):
+        if sets:
+            yield {**case, "sets": sets}
+    for i, output in enumerate(case["outputs"]):
+        if len(case["outputs"]) > 1:
+            yield {**case, "outputs": case["outputs"][:i] + case["outputs"][i + 1 :]}
+        elif output > len(case["inputs"]):
+            yield {**case, "outputs": [output - 1]}
+    first = len(case["inputs"])
+    for n in reversed(range(len(case["nodes"]))):
+        kept = _without_node(case, first + n)
+        if kept is not None:
+            yield kept
+    for i, item in enumerate(case["inputs"]):
+        for axis, opened in enumerate(item["open"]):
+            fixed = {tuple(s[i])[axis] for s in case["sets"]}
+            if opened and fixed == {item["shape"][axis]}:
+                opens = [o and a != axis for a, o in enumerate(item["open"])]
+                inputs = [{**x, "open": opens} if k == i else x for k, x in enumerate(case["inputs"])]
+                yield {**case, "inputs": inputs}
+
+
+def _without_node(case: dict[str, Any], value: int) -> dict[str, Any] | None:
+    """The case without the node that makes `value`: what it read stands for it."""
+    node = case["nodes"][value - len(case["inputs"])]
+    source = next((i for i in node["in"] if isinstance(i, int)), None)
+    if source is None or len(case["nodes"]) == 1:
+        return None
+
+    def moved(i: Any) -> Any:
+        if not isinstance(i, int):
+            return i
+        i = source if i == value else i
+        return i - (i > value)
+
+    nodes = [
+        {**n, "in": [moved(i) for i in n["in"]]}
+        for k, n in enumerate(case["nodes"])
+        if k != value - len(case["inputs"])
+    ]
+    outputs = sorted({moved(o) for o in case["outputs"]})
+    if any(o < len(case["inputs"]) for o in outputs):
+        return None
+    return {**case, "nodes": nodes, "outputs": outputs}
+
+
+def script(case: dict[str, Any]) -> str:
+    return (
+        "import json, fuzz_graphs  # in tests/\n"
+        f"case = json.loads('''{json.dumps(case)}''')\n"
+        "print(fuzz_graphs.graph_of(case))\nprint(fuzz_graphs.check(case))"
+    )
+
+
+if __name__ == "__main__":
+    fuzzing.main(sys.modules[__name__])
