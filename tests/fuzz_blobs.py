@@ -1,5 +1,5 @@
-"""Blobs of strangers with anything in their graph and header changed, all checksums right: an error of ours, or
-the interpreter's answer. Their code is never used, so the graph is all there is."""
+"""Blobs of strangers with anything in their graph and header changed, all checksums right: an error of the
+project's own, or the interpreter's answer. Their code is never used, so the graph is all there is."""
 
 from __future__ import annotations
 
