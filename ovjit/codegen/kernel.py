@@ -10,7 +10,6 @@ import functools
 import hashlib
 import logging
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -171,6 +170,8 @@ def _show(kernel: Kernel, isa: Isa) -> None:
         debug.show_kernel(kernel, isa, level)
     folder = debug.flag("OVJIT_DUMP")
     if folder:
+        import pathlib
+
         path = pathlib.Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         (path / f"{kernel.name[:80]}_{kernel.symbol(isa)[6:14]}.py").write_text(kernel.source)

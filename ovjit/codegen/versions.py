@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import pathlib
+import os
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -22,15 +22,14 @@ def installed(package: str) -> str:
     """A package's version, by the name of its metadata's folder: importing importlib.metadata takes 15 ms."""
     spec = find_spec(package)
     if spec is not None and spec.origin is not None:
-        site = pathlib.Path(spec.origin).parent.parent
-        found = [f.name for f in site.glob(f"{package}-*.dist-info")]
+        site = os.path.dirname(os.path.dirname(spec.origin))
+        names = os.listdir(site) if os.path.isdir(site) else []
+        found = [f for f in names if f.startswith(f"{package}-") and f.endswith(".dist-info")]
         if len(found) == 1:
             return found[0][len(package) + 1 : -len(".dist-info")]
     from importlib.metadata import version
 
     return version(package)
-
-
 
 
 @functools.cache
@@ -50,10 +49,13 @@ def _modules(package: str) -> Iterator[tuple[str, bytes]]:
     """(file name, content) of every module in a package and its packages, in a zip archive as well."""
     spec = find_spec(package)
     assert spec is not None and spec.origin is not None
-    folder = pathlib.Path(spec.origin).parent
-    if folder.is_dir():
-        for path in folder.rglob("*.py"):
-            yield path.name, path.read_bytes()
+    folder = os.path.dirname(spec.origin)
+    if os.path.isdir(folder):
+        for here, _, names in os.walk(folder):
+            for name in names:
+                if name.endswith(".py"):
+                    with open(os.path.join(here, name), "rb") as file:
+                        yield name, file.read()
         return
     yield "__init__.py", _read(spec.loader, spec.origin)
     for _, name, is_package in pkgutil.iter_modules(spec.submodule_search_locations):
@@ -81,7 +83,8 @@ def file_digest(function: Callable | None) -> str:
 @functools.cache
 def _hash_file(path: str, loader: Any) -> str:
     try:
-        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
     except OSError:
         pass
     try:

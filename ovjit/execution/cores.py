@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 
 
-def usable_cores(root: Path = Path("/")) -> tuple[int, str]:
+def usable_cores(root: str | os.PathLike[str] = "/") -> tuple[int, str]:
     """(cores, why): the least of the affinity mask and the cgroup quota (v2 `cpu.max`, v1 `cfs_quota_us`).
 
     `root` is the file system to read /sys and /proc from; tests give their own.
@@ -16,27 +15,27 @@ def usable_cores(root: Path = Path("/")) -> tuple[int, str]:
         count, reason = len(os.sched_getaffinity(0)), "affinity mask"
     else:
         count, reason = os.cpu_count() or 1, "cores of the machine"
-    quota = _quota(root)
+    quota = _quota(os.fspath(root))
     if quota is not None and quota < count:
         return max(1, quota), "control group quota"
     return max(1, count), reason
 
 
-def _quota(root: Path) -> int | None:
+def _quota(root: str) -> int | None:
     """Cores by quota, rounded up; the tightest along the group's path. None without one."""
     limits = []
     for folder in _groups(root):
-        limit = _read_v2(folder / "cpu.max") or _read_v1(folder)
+        limit = _read_v2(f"{folder}/cpu.max") or _read_v1(folder)
         if limit:
             limits.append(limit)
     return math.ceil(min(limits)) if limits else None
 
 
-def _groups(root: Path) -> list[Path]:
-    base = root / "sys/fs/cgroup"
-    folders = [base, base / "cpu", base / "cpu,cpuacct"]
+def _groups(root: str) -> list[str]:
+    base = os.path.join(root, "sys/fs/cgroup")
+    folders = [base, f"{base}/cpu", f"{base}/cpu,cpuacct"]
     try:
-        lines = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
+        lines = _text(os.path.join(root, "proc/self/cgroup")).splitlines()
     except OSError:
         return folders
     for line in lines:
@@ -44,21 +43,22 @@ def _groups(root: Path) -> list[Path]:
         if len(parts) != 3:
             continue
         _, controllers, path = parts
-        home = base if not controllers else base / controllers if "cpu" in controllers.split(",") else None
-        if home is None:
+        if controllers and "cpu" not in controllers.split(","):
             continue
-        here = home
-        for piece in Path(path.lstrip("/")).parts:
+        here = f"{base}/{controllers}" if controllers else base
+        for piece in path.split("/"):
             if piece == "..":
                 break
-            here = here / piece
+            if piece in ("", "."):
+                continue
+            here = f"{here}/{piece}"
             folders.append(here)
     return folders
 
 
-def _read_v2(path: Path) -> float | None:
+def _read_v2(path: str) -> float | None:
     try:
-        quota, period = path.read_text().split()
+        quota, period = _text(path).split()
         if quota == "max" or int(quota) <= 0 or int(period) <= 0:
             return None
         return int(quota) / int(period)
@@ -66,10 +66,15 @@ def _read_v2(path: Path) -> float | None:
         return None
 
 
-def _read_v1(folder: Path) -> float | None:
+def _read_v1(folder: str) -> float | None:
     try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        period = int((folder / "cpu.cfs_period_us").read_text())
+        quota = int(_text(f"{folder}/cpu.cfs_quota_us"))
+        period = int(_text(f"{folder}/cpu.cfs_period_us"))
         return quota / period if quota > 0 and period > 0 else None
     except (OSError, ValueError):
         return None
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()

@@ -17,14 +17,16 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.storage import sealed
 from ovjit.storage.folders import READ, private_folder, user_folder, write_new
 from ovjit.storage.keys import find_key
 from ovjit.storage.notice import warn_once
 from ovjit.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_BYTES = 1 << 30
 _KIND = b"OVJITKRN"
@@ -72,6 +74,8 @@ class KernelCache:
     def folder(self) -> Path | None:
         """Where the kernels are; None when they are not kept (switched off, or no folder can be trusted)."""
         store = self._ready()
+        from pathlib import Path
+
         return Path(store.folder) if store else None
 
     def get(self, key: str) -> bytes | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovjit.storage import sealed
@@ -33,17 +32,17 @@ class Source(NamedTuple):
     origins: tuple[Origin, ...]
 
 
-def source_of(path: Path, settings: Mapping[str, Any]) -> Source | None:
+def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
     """What the model file at `path` and its weights are now; None for what is not recorded: formats that may
     name further files, and an ovjit whose own files cannot be seen."""
     ours = package_state("ovjit", "ovjit_ops")
-    if ours is None or path.suffix.lower() != ".xml":
+    if ours is None or not path.lower().endswith(".xml"):
         return None
     name = hashlib.sha256(dump([ours, machine(), portable(settings), compiling(settings)]))
     origins = []
     try:
-        for file in (path, path.with_suffix(".bin")):
-            if file != path and not file.is_file():
+        for file in (path, path[:-4] + ".bin"):
+            if file != path and not os.path.isfile(file):
                 continue
             descriptor = os.open(file, READ)
             try:
@@ -75,7 +74,7 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
     return load_named(folder, blob, key.value, merge, bool(settings["ENABLE_MMAP"]))
 
 
-def note(source: Source, path: Path, settings: Mapping[str, Any], blob: str) -> None:
+def note(source: Source, path: str, settings: Mapping[str, Any], blob: str) -> None:
     """Record that the file, if it is still what it was, was compiled to the cached model of this name."""
     folder, key = _folder_and_key(settings)
     if folder is None or not key.lasting or source_of(path, settings) != source:

@@ -6,7 +6,6 @@ import io
 import mmap
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,7 +167,7 @@ class Core:
             return _compile(model, device, settings)
         by_file = isinstance(model, (str, os.PathLike)) and weights is None and not self._extensions
         if by_file and settings["CACHE_DIR"]:
-            return _compile_file(Path(os.fsdecode(model)), device, settings)
+            return _compile_file(os.fsdecode(model), device, settings)
         return _compile(_read(model, weights, settings["ENABLE_MMAP"], self._extensions), device, settings)
 
     def _config_for(self, device: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -298,6 +297,8 @@ def _head(device: Any) -> str:
 
 def _read(model: Any, weights: Any, use_mmap: bool, extensions: Mapping[str, type] | None = None) -> Model:
     if isinstance(model, (str, os.PathLike)):
+        from pathlib import Path
+
         path = Path(os.fsdecode(model))
         if not path.exists():
             raise OvjitError(f"Could not open the file: {str(path)!r}: there is no such file")
@@ -362,7 +363,7 @@ def _compile(
     return _imported(found, name if not found.used else found.config["name"] or "Model0", device)
 
 
-def _compile_file(path: Path, device: str, settings: dict[str, Any]) -> CompiledModel:
+def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledModel:
     """As `_compile`, with a cached model that is known to be this file's found without reading it."""
     from ovjit.storage import file_models
 

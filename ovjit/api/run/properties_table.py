@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
-from string import hexdigits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit import debug
@@ -57,7 +55,7 @@ def _bool(value: Any) -> bool:
 def _key(value: Any) -> str:
     """Hexadecimal digits; "" is none given. The error does not repeat what may be a secret."""
     text = value.hex() if isinstance(value, (bytes, bytearray)) else value
-    if text == "" or isinstance(text, str) and len(text) >= 64 and set(text) <= set(hexdigits):
+    if text == "" or isinstance(text, str) and len(text) >= 64 and set(text) <= set("0123456789abcdefABCDEF"):
         if len(text) % 2 == 0:
             return text
     raise PropertyError("Wrong value for the property OVJIT_KEY: expected 32 bytes or more, or hex digits")
@@ -238,6 +236,8 @@ def find_row(name: Any, letter: str, what: str) -> Row:
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(name.upper(), known, 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
