@@ -21,6 +21,7 @@ from ovjit.compiler.options import options
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.compression import compress_graph
+from ovjit.compiler.passes.decompression import decompress_graph
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
 from ovjit.compiler.passes.quantization import quantize_graph
@@ -36,6 +37,7 @@ log = logging.getLogger("ovjit")
 #: name -> pass, in order.
 PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "quantize": quantize_graph,
+    "decompress": decompress_graph,
     "compress": compress_graph,
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),

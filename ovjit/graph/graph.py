@@ -44,7 +44,7 @@ class Value:
 
 
 class Node:
-    """One operation applied to values. Never changed once it is in a graph.
+    """One operation applied to values. Never changed once it is in a graph; its builder may rename it before.
 
     `name` is the friendly name; `origins` are the friendly names of the model's nodes it stands for.
     """
@@ -115,6 +115,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.inputs: list[Value] = []
         self._names: set[str] = set()
+        self._finished = False
 
     def add(
         self,
@@ -153,9 +154,16 @@ class Builder:
             name=name,
         ).output
 
+    def rename(self, node: Node, name: str) -> None:
+        """Name a node of this builder anew, before anybody sees it in a graph; see `Node`."""
+        if self._finished or node not in self.nodes:
+            raise ModelError(f"internal error: {node.name!r} is in a graph already and cannot be renamed")
+        node.name = self._unique(name)
+
     def finish(self, outputs: Iterable[Value], inputs: Iterable[Value] | None = None) -> Graph:
         """The graph of all that the outputs need, and the Parameters (unused ones stay inputs)."""
         outputs = tuple(outputs)
+        self._finished = True
         needed = {v.node for v in outputs} | {v.node for v in self.inputs}
         for node in reversed(self.nodes):
             if node in needed:

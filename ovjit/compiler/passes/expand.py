@@ -80,7 +80,7 @@ def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
             return None
         changed = True
         if out[0].node in b.nodes[first:]:
-            out[0].node.name = b._unique(node.name)
+            b.rename(out[0].node, node.name)
         return out
 
     return rebuild(graph, visit), changed

@@ -1,0 +1,82 @@
+"""Weights stored as integers with half-precision scales: worked out in f32, however the chain is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit import opset13 as op
+from ovjit.compiler.program import run_passes
+from ovjit.errors import ModelError
+from ovjit.graph.graph import Builder
+
+SEED = 20261211
+
+
+def _model(ov: Any, op: Any, half: str, zero: bool, reshape: bool) -> tuple[Any, np.ndarray]:
+    rng = np.random.default_rng(SEED)
+    whole = rng.integers(-100, 100, (16, 32)).astype(np.int8)
+    scale = (rng.random((16, 1)) * 0.01 + 0.001).astype(np.float16)
+    zeros = rng.integers(-20, 20, (16, 1)).astype(np.int8)
+    rows = op.parameter([3], np.int64)
+    w = op.convert(op.constant(whole), half)
+    if zero:
+        w = op.subtract(w, op.convert(op.constant(zeros), half))
+    w = op.multiply(w, op.convert(op.constant(scale), half) if half == "bf16" else op.constant(scale))
+    if reshape:
+        w = op.reshape(w, op.constant(np.array([32, 16])), False)
+    y = op.gather(op.convert(w, "f32"), rows, op.constant(np.array(0)))
+    wide = scale.astype(np.float32)
+    if half == "bf16":
+        wide = (wide.view(np.uint32) + 0x7FFF + ((wide.view(np.uint32) >> 16) & 1) & 0xFFFF0000).view(
+            np.float32
+        )
+    want = (whole.astype(np.float32) - (zeros.astype(np.float32) if zero else 0)) * wide
+    return ov.Model([y], [rows], "m"), want.reshape(32, 16) if reshape else want
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("reshape", [False, True])
+def test_half_scales_are_multiplied_in_f32(zero: bool, reshape: bool) -> None:
+    model, want = _model(ovjit, op, "f16", zero, reshape)
+    rows = np.array([1, 5, 15])
+    np.testing.assert_array_equal(ovjit.compile_model(model, "CPU")([rows])[0], want[rows])
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_as_the_real_package(zero: bool) -> None:
+    ov: Any = pytest.importorskip("openvino")
+    from openvino import opset13 as real
+
+    rows = np.array([1, 5, 15])
+    theirs = ov.compile_model(_model(ov, real, "f16", zero, False)[0], "CPU")([rows])[0]
+    ours = ovjit.compile_model(_model(ovjit, op, "f16", zero, False)[0], "CPU")([rows])[0]
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_is_computed_in_halves_stays_so() -> None:
+    """Only what begins at integers is a stored weight: a product of halves is one of halves."""
+    b = Builder()
+    one, other = (b.constant(np.array([v], np.float16)) for v in (0.1, 0.3))
+    product = b.add("Multiply", [one, other]).output
+    x = b.add("Parameter", (), {"shape": (1,), "element_type": "f32"}).output
+    wide = b.add("Convert", [product], {"destination_type": "f32"}).output
+    graph = run_passes(b.finish([b.add("Add", [x, wide]).output]))
+    values = [n.attrs["value"] for n in graph.nodes if n.op.name == "Constant"]
+    assert [v.item() for v in values] == [float(np.float16(0.1) * np.float16(0.3))]
+
+
+def test_nodes_are_renamed_by_their_builder_alone_and_before_they_are_in_a_graph() -> None:
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (3,), "element_type": "f32"}).output
+    node = b.add("Relu", [x])
+    b.rename(node, "other")
+    assert node.name == "other"
+    with pytest.raises(ModelError, match="renamed"):
+        Builder().rename(node, "third")
+    b.finish([node.output])
+    with pytest.raises(ModelError, match="renamed"):
+        b.rename(node, "third")
