@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is what follows `python -m ovjit`. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["cache"]:
-        from ovjit.tools import cache as cli
-
-        return cli.main(arguments[1:])
-    if arguments[:1] == ["profile"]:
-        from ovjit.tools import profile
-
-        return profile.main(arguments[1:])
-    if arguments[:1] == ["shim"]:
-        from ovjit.tools import shim
-
-        return shim.main(arguments[1:])
+    if arguments and arguments[0] in TOOLS:
+        module, function, _ = TOOLS[arguments[0]]
+        tool: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+        return tool(arguments[1:])
     options = _parser().parse_args(arguments)
     if options.command == "demo":
         from ovjit.tools import demo
 
         return demo.main()
     return run(options.program, options.arguments, options.module)
+
+
+#: command -> (module, function of its arguments, what it does)
+TOOLS = {
+    "benchmark": ("ovjit.tools.benchmark", "main", "latency and throughput of models"),
+    "profile": ("ovjit.tools.profile", "main", "show what each step of a model takes"),
+    "compare": ("ovjit.tools.compare", "main", "every step beside the references"),
+    "inspect": ("ovjit.tools.inspect", "main", "inputs, outputs, operations, sizes; a picture of the graph"),
+    "convert": ("ovjit.tools.files", "convert_main", "an ONNX file to OpenVINO IR"),
+    "compile": ("ovjit.tools.files", "compile_main", "a model file to a compiled blob"),
+    "cache": ("ovjit.tools.cache", "main", "list, prune or warm the kernel cache"),
+    "shim": ("ovjit.tools.shim", "main", "give ovjit the name openvino in this environment"),
+}  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,9 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("program", help="a script, or with -m a module")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
     commands.add_parser("demo", help="classify handwritten digits with the embedded network, and time it")
-    commands.add_parser("profile", help="show what each step of a model takes", add_help=False)
-    commands.add_parser("cache", help="list, prune or warm the kernel cache", add_help=False)
-    commands.add_parser("shim", help="give ovjit the name openvino in this environment", add_help=False)
+    for name, (_, _, about) in TOOLS.items():
+        commands.add_parser(name, help=about, add_help=False)
     return parser
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,3 +70,61 @@ def table(rows: Sequence[Difference]) -> str:
         what = f"{row.type:18s} {row.kernel:34s} {shape:24s} {row.name}"
         lines.append(f"{mark} {row.error:8.1e} {total:>8s}  {what}")
     return "\n".join(lines)
+
+
+def beside(model: str, engine: str, arrays: Sequence[np.ndarray]) -> list[tuple[str, str, float, float]]:
+    """The outputs of a model file beside those of another installed engine, openvino or onnxruntime, in f32:
+    (name, shape, largest difference, the same as a part of the largest value)."""
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+    compiled = Core().compile_model(model, "CPU", exact)
+    mine = [np.array(a) for a in compiled(list(arrays)).values()]
+    if engine == "openvino":
+        import openvino
+
+        theirs = [
+            np.array(a) for a in openvino.Core().compile_model(model, "CPU", exact)(list(arrays)).values()
+        ]
+    else:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        names = [i.name for i in session.get_inputs()]
+        theirs = session.run(None, dict(zip(names, arrays, strict=True)))
+    rows = []
+    for port, got, want in zip(compiled.outputs, mine, theirs, strict=True):
+        error = float(np.abs(got.astype(np.float64) - want).max()) if got.size else 0.0
+        size = float(np.abs(want.astype(np.float64)).max()) if got.size else 0.0
+        names_of = port.get_names()
+        rows.append(
+            (min(names_of) if names_of else "", str(list(got.shape)), error, error / size if size else error)
+        )
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ovjit compare` with what follows these words. Returns the exit code: 1 where a limit is passed."""
+    from ovjit.tools import terminal
+    from ovjit.tools.profile import random_inputs
+
+    parser = argparse.ArgumentParser(
+        prog="ovjit compare", description="A model beside the references, step by step."
+    )
+    parser.add_argument("model", help="an IR or ONNX file")
+    parser.add_argument("--engine", choices=("references", "openvino", "onnxruntime"), default="references")
+    parser.add_argument("--seed", type=int, default=1, help="of random inputs")
+    parser.add_argument(
+        "--limit", type=float, default=1e-4, help="of the outputs, as a part of the largest value"
+    )
+    options = parser.parse_args(argv)
+    try:
+        ports = Core().read_model(options.model).inputs
+        arrays = random_inputs(ports, None, options.seed)
+        if options.engine == "references":
+            rows = compare(options.model, arrays, {"INFERENCE_PRECISION_HINT": "f32"})
+            return int(any(row.error > options.limit for row in rows if row.type == "output"))
+        found = beside(options.model, options.engine, arrays)
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
+    terminal.show_table(("output", "shape", "difference", "of the largest"), found)
+    return int(any(row[3] > options.limit for row in found))

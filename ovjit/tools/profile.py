@@ -9,10 +9,12 @@ the roof is the larger of the shares of compute and bandwidth, as in `ovjit.tool
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,6 +168,29 @@ def table(found: Profile) -> str:
     return "\n".join(out)
 
 
+def chrome_trace(found: Profile, title: str) -> dict[str, Any]:
+    """The steps of an inference in the Trace Event Format: complete events in microseconds, medians, one
+    after the other. All threads work on a step, and it ends before the next begins: there is one row for all
+    of them.
+    """
+    names = {"process_name": title, "thread_name": f"steps, by {found.roof.threads} thread(s)"}
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 1, "tid": 0, "name": what, "args": {"name": name}} for what, name in names.items()
+    ]
+    at = 0.0
+    for line in found.steps:
+        arguments = {
+            "kernel": line.kernel, "GFLOP/s": round(line.gflops, 2), "GB/s": round(line.gbytes, 2),
+            "share of the roof": round(line.roof, 3),
+        }  # fmt: skip
+        events.append({
+            "ph": "X", "pid": 1, "tid": 0, "ts": round(at, 3), "dur": round(line.us, 3), "name": line.name,
+            "cat": line.type, "args": arguments,
+        })  # fmt: skip
+        at += line.us
+    return {"traceEvents": events, "displayTimeUnit": "ns"}
+
+
 def _end(text: str, width: int) -> str:
     """The end of `text`, padded: names of layers differ at their end."""
     return (text if len(text) <= width else "..." + text[3 - width :]).ljust(width)
@@ -180,9 +205,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=RUNS, help="the median of these is shown")
     parser.add_argument("--shape", action="append", type=_shape, help="1,3,224,224: of each input, in order")
+    parser.add_argument("--html", type=Path, help="write the table as a page there")
+    parser.add_argument(
+        "--trace", type=Path, help="write one inference as a Chrome trace (chrome://tracing, Perfetto)"
+    )
     options = parser.parse_args(argv)
     try:
         found = profile(options.model, options.threads, options.runs, options.shape)
+        if options.html:
+            from ovjit.tools.report import profile_page
+
+            options.html.write_text(profile_page(Path(options.model).name, found))
+        if options.trace:
+            options.trace.write_text(json.dumps(chrome_trace(found, Path(options.model).name)))
     except (RuntimeError, ValueError, OSError) as error:
         print(f"ovjit: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,82 @@
+"""`ovjit convert` and `ovjit compile`: model files to IR, and to compiled blobs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_FAULTS = (RuntimeError, ValueError, OSError, TypeError)
+
+
+def convert_main(argv: Sequence[str] | None = None) -> int:
+    """Run `ovjit convert`: an ONNX file (or IR) to IR. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="ovjit convert", description="A model file to OpenVINO IR.")
+    parser.add_argument("model", help="an ONNX or IR file")
+    parser.add_argument("-o", "--output", type=Path, help="the .xml to write; default: beside the model")
+    parser.add_argument(
+        "--compress_to_fp16", default="True", choices=("True", "False"), help="weights as f16"
+    )
+    parser.add_argument("--input", help="shapes: name[1,3,224,224],other[1]")
+    parser.add_argument("--list", action="store_true", help="name the inputs and outputs and write nothing")
+    options = parser.parse_args(argv)
+    try:
+        import ovjit as ov
+
+        model = ov.convert_model(options.model)
+        if options.input:
+            model.reshape(_shapes(options.input))
+        if options.list:
+            for what, ports in (("input", model.inputs), ("output", model.outputs)):
+                for port in ports:
+                    print(what, ",".join(sorted(port.get_names())), port.get_element_type().get_type_name(),
+                          port.get_partial_shape())  # fmt: skip
+            return 0
+        target = options.output or Path(options.model).with_suffix(".xml")
+        ov.save_model(model, str(target), compress_to_fp16=options.compress_to_fp16 == "True")
+    except _FAULTS as error:
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
+    print(target)
+    return 0
+
+
+def _shapes(text: str) -> dict[str, list[int]]:
+    out = {}
+    for part in text.replace("],", "]\n").splitlines():
+        name, bracket, rest = part.partition("[")
+        if not bracket or not rest.endswith("]"):
+            raise ValueError(f"--input {part!r}: write name[1,3,224,224]")
+        out[name.strip()] = [int(d) for d in rest[:-1].split(",") if d.strip()]
+    return out
+
+
+def compile_main(argv: Sequence[str] | None = None) -> int:
+    """Run `ovjit compile`: a model file to a blob that `Core.import_model` loads. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="ovjit compile", description="A model file to a compiled blob.")
+    parser.add_argument("model", help="an IR or ONNX file")
+    parser.add_argument("-o", "--output", type=Path, help="the .blob to write; default: beside the model")
+    parser.add_argument(
+        "-c", "--config", action="append", default=[], metavar="NAME=VALUE", help="a property"
+    )
+    options = parser.parse_args(argv)
+    try:
+        import ovjit as ov
+
+        config = {}
+        for text in options.config:
+            name, equal, value = text.partition("=")
+            if not equal:
+                raise ValueError(f"-c {text!r}: write NAME=VALUE")
+            config[name] = value
+        core = ov.Core()
+        compiled = core.compile_model(core.read_model(options.model), "CPU", config)
+        blob = compiled.export_model()
+        target = options.output or Path(options.model).with_suffix(".blob")
+        target.write_bytes(blob.getvalue())
+    except _FAULTS as error:
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
+    print(target)
+    return 0

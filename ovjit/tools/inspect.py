@@ -1,0 +1,149 @@
+"""`ovjit inspect`: what is in a model, and how it would run.
+
+In: a model file. Out: inputs and outputs, operations by kind with how many of each run natively, sizes,
+arithmetic; with --svg a picture of the graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ovjit.tools import terminal
+
+
+class Inspection(NamedTuple):
+    """`operations`: (type, how many, natively run, elements of constants). `flops` and `arena` are None while
+    shapes are open: of one inference, and bytes of working memory."""
+
+    name: str
+    inputs: list[tuple[str, str, str]]
+    outputs: list[tuple[str, str, str]]
+    operations: list[tuple[str, int, int]]
+    host: list[str]
+    weights: int
+    flops: float | None
+    arena: int | None
+    steps: int | None
+
+
+def inspect(path: str, precision: str | None = None) -> Inspection:
+    """Look into a model file (IR or ONNX). RuntimeError where it cannot be read or compiled."""
+    import ovjit as ov
+
+    model = ov.Core().read_model(path)
+    config = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    compiled = ov.Core().compile_model(model, "CPU", config)
+    executable = compiled._executable
+    host = executable.program.host_nodes() if hasattr(executable.program, "host_nodes") else []
+    by_numpy = Counter(text.rpartition("(")[2].rstrip(")") for text in host)
+    kinds = Counter(node.get_type_name() for node in model.get_ops())
+    weights = sum(
+        node.get_output_tensor(0).size for node in model.get_ops() if node.get_type_name() == "Constant"
+    )
+    flops, arena, steps = _planned(executable)
+    return Inspection(
+        model.get_friendly_name(), [_port(p) for p in model.inputs], [_port(p) for p in model.outputs],
+        [(kind, count, count - by_numpy[kind]) for kind, count in kinds.most_common()],
+        host, weights, flops, arena, steps,
+    )  # fmt: skip
+
+
+def _port(port: Any) -> tuple[str, str, str]:
+    names = port.get_names()
+    return (
+        min(names) if names else "",
+        port.get_element_type().get_type_name(),
+        str(port.get_partial_shape()),
+    )
+
+
+def _planned(executable: Any) -> tuple[float | None, int | None, int | None]:
+    """Arithmetic, working memory and steps of the plan, where shapes are static and there is one plan."""
+    shapes = [v.shape for v in executable.graph.inputs]
+    if any(s is None or not all(isinstance(d, int) for d in s) for s in shapes):
+        return None, None, None
+    try:
+        plan = executable.program.plan([tuple(s) for s in shapes])
+    except (AttributeError, RuntimeError):
+        return None, None, None
+    return sum(s.flops for s in plan.steps), plan.arena_size, len(plan.steps)
+
+
+def picture(model: Any) -> str:
+    """The graph without its constants as SVG: nodes in rows by their distance from the inputs."""
+    nodes = [n for n in model.get_ordered_ops() if n.get_type_name() != "Constant"]
+    depth: dict[Any, int] = {}
+    rows: defaultdict[int, list[Any]] = defaultdict(list)
+    for node in nodes:
+        sources = [v.get_node() for v in node.input_values()]
+        depth[node] = 1 + max((depth[s] for s in sources if s in depth), default=-1)
+        rows[depth[node]].append(node)
+    wide, high, gap = 150, 30, 24
+    width = max(map(len, rows.values())) * (wide + gap) + gap
+    place = {
+        node: (int(width / 2 + (i - (len(row) - 1) / 2) * (wide + gap)), gap + d * (high + gap))
+        for d, row in rows.items()
+        for i, node in enumerate(row)
+    }
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {len(rows) * (high + gap) + gap}" '
+        f'font-family="sans-serif" font-size="11" text-anchor="middle">'
+    ]
+    for node in nodes:
+        x, y = place[node]
+        for value in node.input_values():
+            if value.get_node() in place:
+                a, b = place[value.get_node()]
+                out.append(f'<line x1="{a}" y1="{b + high}" x2="{x}" y2="{y}" stroke="#9aa5b1"/>')
+    for node in nodes:
+        x, y = place[node]
+        kind, name = html.escape(node.get_type_name()), html.escape(node.get_friendly_name())
+        fill = {"Parameter": "#d5e8d4", "Result": "#f8cecc"}.get(kind, "#e3ecf6")
+        shape = html.escape(str(node.get_output_partial_shape(0))) if node.get_output_size() else ""
+        box = f'x="{x - wide // 2}" y="{y}" width="{wide}" height="{high}" rx="4" fill="{fill}"'
+        below = f'<text x="{x}" y="{y + 25}" fill="#52606d">{shape[:24]}</text>'
+        out.append(
+            f'<g><title>{name} {shape}</title><rect {box} stroke="#52606d"/>'
+            f'<text x="{x}" y="{y + 13}">{kind}</text>{below}</g>'
+        )
+    return "\n".join([*out, "</svg>"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ovjit inspect` with what follows these words. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="ovjit inspect", description="What is in a model, and how it would run."
+    )
+    parser.add_argument("model", help="an IR or ONNX file")
+    parser.add_argument("--precision", help="INFERENCE_PRECISION_HINT to look at it with")
+    parser.add_argument("--svg", type=Path, help="write a picture of the graph there")
+    parser.add_argument("--json", type=Path, help="write what is found there")
+    options = parser.parse_args(argv)
+    try:
+        found = inspect(options.model, options.precision)
+        if options.svg:
+            import ovjit as ov
+
+            options.svg.write_text(picture(ov.Core().read_model(options.model)))
+        if options.json:
+            options.json.write_text(json.dumps(found._asdict(), indent=1))
+    except (RuntimeError, ValueError, OSError) as error:
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
+    for title, ports in (("inputs", found.inputs), ("outputs", found.outputs)):
+        terminal.show_table(("name", "type", "shape"), ports, title)
+    terminal.show_table(("operation", "nodes", "native"), found.operations, "operations")
+    numbers = [("elements of constants", f"{found.weights:,}")]
+    if found.flops is not None and found.arena is not None:
+        numbers += [("arithmetic of an inference", f"{found.flops / 1e6:,.2f} Mflop")]
+        numbers += [("working memory", f"{found.arena / 1e6:,.2f} MB"), ("steps", str(found.steps))]
+    numbers += [("by NumPy", ", ".join(found.host) or "nothing: all is native")]
+    terminal.show_table(("", ""), numbers)
+    return 0

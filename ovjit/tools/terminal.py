@@ -1,0 +1,68 @@
+"""Tables and progress for people: by `rich` where it is installed and somebody looks, as plain text
+elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def _console() -> Any | None:
+    """A console of `rich`; None where output is not a terminal or the package is not there."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    return Console()
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """Print rows of texts and numbers; numbers stand to the right."""
+    texts = [[_text(cell) for cell in row] for row in rows]
+    right = [
+        all(isinstance(row[i], (int, float)) or row[i] is None for row in rows) for i in range(len(columns))
+    ]
+    console = _console()
+    if console is not None:
+        from rich.table import Table
+
+        table = Table(title=title or None, title_justify="left")
+        for name, numeric in zip(columns, right, strict=True):
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        for row in texts:
+            table.add_row(*row)
+        console.print(table)
+        return
+    widths = [max(len(name), *(len(r[i]) for r in texts), 0) for i, name in enumerate(columns)]
+    lines = [title] if title else []
+    for row in ([*columns], ["-" * w for w in widths], *texts):
+        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    print("\n".join(lines))
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+@contextmanager
+def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
+    """A bar that the yielded function moves to what is done of `total`; without a terminal nothing is
+    shown."""
+    console = _console()
+    if console is None:
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn(what), BarColumn(), TimeRemainingColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,122 @@
+"""The commands of `ovjit`, on the embedded model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.__main__ import main
+from ovjit.data import DIGITS_XML
+
+MODEL = str(DIGITS_XML)
+
+
+def run(capsys, *arguments):
+    """(exit code, what was printed, what was complained of)"""
+    code = main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_benchmark_compares_configurations_in_rounds(capsys, tmp_path):
+    table, numbers = tmp_path / "b.csv", tmp_path / "b.json"
+    code, said, _ = run(
+        capsys, "benchmark", "-m", MODEL, "-infer_precision", "f32", "bf16", "-niter", 12, "--rounds", 3,
+        "-lp", 75, "--csv", table, "--json", numbers, "-pc",
+    )  # fmt: skip
+    assert code == 0
+    rows = list(csv.DictReader(table.open()))
+    assert [row["name"] for row in rows] == ["f32", "bf16"] and all(row["count"] == "12" for row in rows)
+    found = json.loads(numbers.read_text())["results"]
+    assert len(found[0]["latencies_ms"]) == 12 and found[1]["ratio"] > 0
+    for row in found:
+        assert row["min_ms"] <= row["median_ms"] <= row["p75_ms"] <= row["p90_ms"] <= row["max_ms"]
+        assert row["throughput_fps"] == pytest.approx(12 / row["seconds"])
+    assert re.search(r"Softmax +softmax_f32", said)
+
+
+def test_benchmark_asynchronously_with_files_and_shapes(capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 1, 8, 8), np.float32))
+    code, said, _ = run(
+        capsys, "benchmark", "-m", MODEL, "-hint", "throughput", "-nireq", 2, "-b", 3, "-niter", 8,
+        "-i", tmp_path / "x.npy", "-dump_config", tmp_path / "c.json", "-exec_graph_path", tmp_path / "g.xml",
+    )  # fmt: skip
+    assert code == 0 and re.search(r"async +2 +8", said)
+    assert json.loads((tmp_path / "c.json").read_text())["CPU"]["PERFORMANCE_HINT"].endswith("THROUGHPUT")
+    assert ElementTree.parse(tmp_path / "g.xml").getroot().tag == "net"
+    code, said, _ = run(capsys, "benchmark", "-m", MODEL, "-load_config", tmp_path / "c.json", "-niter", 2)
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("-m", "nowhere.xml"), "nowhere.xml"),
+        (("-m", MODEL, "-shape", "images"), "write name"),
+        (("-m", MODEL, "-shape", "[1,x]"), "whole numbers"),
+        (("-m", MODEL, "-infer_precision", "i3"), "INFERENCE_PRECISION_HINT"),
+        (("-m", MODEL, "-i", "a.npy", "b.npy"), "input files"),
+    ],
+)
+def test_benchmark_says_what_is_wrong(capsys, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.zeros((1, 1, 8, 8), np.float32))
+    code, _, complaint = run(capsys, "benchmark", *arguments, "-niter", 1)
+    assert code == 2 and words in complaint and "Traceback" not in complaint
+
+
+def test_pages_hold_all_they_need(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "b.html"
+    assert run(capsys, "benchmark", "-m", MODEL, "-niter", 20, "--html", page)[0] == 0
+    text = page.read_text()
+    assert text.count("<svg") == 3 and "<table" in text
+    assert not re.findall(r'(?:src|href)="(?!#)', text.replace("xlink:href", "href")), "nothing is fetched"
+
+
+def test_profile_as_a_page_and_as_a_trace(capsys, tmp_path):
+    page, trace = tmp_path / "p.html", tmp_path / "t.json"
+    assert run(capsys, "profile", MODEL, "--runs", 2, "--html", page, "--trace", trace)[0] == 0
+    assert "softmax_f32" in page.read_text()
+    events = json.loads(trace.read_text())["traceEvents"]
+    steps = [e for e in events if e["ph"] == "X"]
+    assert steps and all(e["dur"] >= 0 and {"pid", "tid", "ts", "name", "cat"} <= e.keys() for e in steps)
+    ends = [e["ts"] + e["dur"] for e in steps]
+    assert all(nxt["ts"] >= end - 0.01 for end, nxt in zip(ends, steps[1:], strict=False))
+
+
+def test_inspect(capsys, tmp_path):
+    picture, found = tmp_path / "g.svg", tmp_path / "i.json"
+    code, said, _ = run(capsys, "inspect", MODEL, "--svg", picture, "--json", found)
+    assert code == 0 and "images" in said and "all is native" in said
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+    operations = {kind: count for kind, count, _ in json.loads(found.read_text())["operations"]}
+    assert operations["Convolution"] == 5
+
+
+def test_convert_and_compile(capsys, tmp_path):
+    code, said, _ = run(capsys, "convert", MODEL, "-o", tmp_path / "c.xml", "--input", "images[2,1,8,8]")
+    assert code == 0 and list(ov.Core().read_model(tmp_path / "c.xml").input().shape) == [2, 1, 8, 8]
+    assert run(capsys, "convert", MODEL, "--list")[1].splitlines()[0] == "input images f32 [?,1,8,8]"
+    code, _, _ = run(
+        capsys, "compile", tmp_path / "c.xml", "-o", tmp_path / "c.blob", "-c", "INFERENCE_PRECISION_HINT=f32"
+    )
+    assert code == 0
+    compiled = ov.Core().import_model((tmp_path / "c.blob").read_bytes(), "CPU")
+    assert compiled([np.zeros((2, 1, 8, 8), np.float32)])[0].shape == (2, 10)
+    assert run(capsys, "benchmark", "-m", tmp_path / "c.blob", "-niter", 2)[0] == 0
+    assert run(capsys, "compile", MODEL, "-c", "NOTHING")[0] == 2
+
+
+def test_compare(capsys):
+    code, said, _ = run(capsys, "compare", MODEL)
+    assert code == 0 and "error against the NumPy reference" in said
+    code, said, _ = run(capsys, "compare", MODEL, "--engine", "openvino")
+    assert code == 0 and "probabilities" in said
+    assert run(capsys, "compare", MODEL, "--engine", "openvino", "--limit", "1e-12")[0] == 1
