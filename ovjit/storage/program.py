@@ -7,16 +7,19 @@ stored as well.
     {"variables": [[name, type, dimensions, whether assigned], ...] (only of a model with state),
      "kernels": [[symbol, name, offset, size], ...], "runner": [kernel, ...], "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
-      "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call], ...]}}
+      "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
+                 null or {"function", "room", "bodies": [plan with "data_at", "memory_at", "memory"]}], ...]}}
 
-`words` are the steps' argument blocks, one after the other; `data` the constants of the plan. All of it
+`words` are the steps' argument blocks, one after the other, those of bodies behind the step that runs them;
+`data` the constants of the plan, and of the bodies'. All of it
 decides where native code reads and writes, so that it is only ever used when it is authenticated.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +27,7 @@ import numpy as np
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.compiler.passes.variables import Variable
-from ovjit.compiler.plan import HostCall, Plan, Step
+from ovjit.compiler.plan import ControlCall, HostCall, Plan, Step, aligned_bytes
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
 from ovjit.execution.build import build, executable_of, make_program
@@ -71,13 +74,14 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
     if plan is not None and plan.cut is not None:
         plan = None  # the compiler will cut the graph again
     data = Arrays("data")
-    steps: list[Any] = []
+    hosts: dict[Step, Any] = {}
     used: list[Any] = list(program.kernels)
     if plan is not None:
         data.add(plan.data)
         try:
-            steps = [_encode_host(step, data) for step in plan.steps]
-            used = [step.kernel for step in plan.steps if step.kernel is not None]
+            steps = list(_all_steps(plan))
+            hosts = {step: _encode_host(step, data) for step in steps}
+            used = [step.kernel for step in steps if step.kernel is not None]
         except (TypeError, ValueError):
             plan = None  # something that has no form here: the compiler will plan again
             data = Arrays("data")
@@ -100,9 +104,28 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
     tables: dict[str, Any] = {"kernels": rows, "runner": number_of(native), "plan": None}
     if variables is not None:
         tables["variables"] = [[v.name, v.dtype, encode_dims(v.shape), v.assigned] for v in variables]
-    words = b""
-    if plan is not None:
-        tables["plan"] = {
+    words: list[int] = []
+
+    def encode_control(step: Step) -> Any:
+        call = step.control
+        if call is None:
+            return None
+        bodies = []
+        for body in call.bodies:
+            places = {"data_at": data.add(body.data)[1], "memory_at": data.add(body.memory)[1]}
+            bodies.append({**encode_plan(body), **places, "memory": body.memory.size})
+        return {"function": call.function, "room": int(call.room), "bodies": bodies}
+
+    def encode_plan(plan: Plan) -> dict[str, Any]:
+        steps = []
+        for step, block in zip(plan.steps, plan.words, strict=True):
+            words.extend(block)
+            steps.append(
+                [None if step.kernel is None else number_of(step.kernel), int(step.chunks), len(block),
+                 step.name, step.type, list(step.origins), float(step.flops), float(step.bytes), hosts[step],
+                 encode_control(step)]
+            )  # fmt: skip
+        return {
             "shapes": [list(shape) for shape in plan.input_shapes],
             "outputs": [encode_dims(shape) for shape in plan.output_shapes],
             "arena": int(plan.arena_size),
@@ -110,25 +133,29 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
             "scratch": int(plan.scratch_size),
             "parallel": bool(plan.parallel),
             "data": plan.data.size,
-            "steps": [
-                [None if step.kernel is None else number_of(step.kernel), int(step.chunks), len(block),
-                 step.name, step.type, list(step.origins), float(step.flops), float(step.bytes), host]
-                for step, block, host in zip(plan.steps, plan.words, steps, strict=True)
-            ],
-        }  # fmt: skip
-        words = np.array([w for block in plan.words for w in block], "<i8").tobytes()
+            "steps": steps,
+        }
+
+    if plan is not None:
+        tables["plan"] = encode_plan(plan)
     return {
         "program": dump(tables),
-        "words": words,
+        "words": np.array(words, "<i8").tobytes(),
         "data": data.content(),
         "code": b"".join(code for _, code in codes.values()),
     }
 
 
+def _all_steps(plan: Plan) -> Iterator[Step]:
+    """The steps of a plan, and of the plans of the bodies that they run."""
+    for step in plan.steps:
+        yield step
+        for body in step.control.bodies if step.control is not None else ():
+            yield from _all_steps(body)
+
+
 def _encode_host(step: Step, data: Arrays) -> Any:
     call = step.host
-    if step.control is not None:
-        raise TypeError("bodies have no form in a blob: the compiler plans them again")
     if call is None:
         return None
     node = call.node
@@ -185,34 +212,50 @@ class StoredProgram:
             self.kernels = [StoredKernel(str(symbol), str(name)) for symbol, name, _, _ in tables["kernels"]]
             self._places = [(offset, size) for _, _, offset, size in tables["kernels"]]
             self._needed = {tables["runner"]}
-            self._plan = None if tables["plan"] is None else self._read_plan(tables["plan"])
+            self._plan = None if tables["plan"] is None else self._read_plans(tables["plan"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
         self._addresses: dict[Any, int] = {}
 
-    def _read_plan(self, table: Mapping[str, Any]) -> Plan:
+    def _read_plans(self, table: Mapping[str, Any]) -> Plan:
+        words = iter(np.frombuffer(self.sections["words"], "<i8").tolist())
+        plan = self._read_plan(table, words, Reader({"data": self.sections["data"]}))
+        plan.data = np.frombuffer(self.sections["data"], np.uint8)[: table["data"]]
+        plan.memory = self.memory
+        if next(words, None) is not None:
+            raise ValueError("there are more words than its steps have")
+        return plan
+
+    def _read_body(self, table: Mapping[str, Any], words: Iterator[int], reader: Reader) -> Plan:
+        plan = self._read_plan(table, words, reader)
+        section = np.frombuffer(self.sections["data"], np.uint8)
+        plan.data = section[table["data_at"] : table["data_at"] + table["data"]]
+        plan.memory = aligned_bytes(table["memory"])
+        plan.memory[:] = section[table["memory_at"] : table["memory_at"] + table["memory"]]
+        return plan
+
+    def _read_plan(self, table: Mapping[str, Any], words: Iterator[int], reader: Reader) -> Plan:
         plan = Plan()
-        reader = Reader({"data": self.sections["data"]})
-        words = np.frombuffer(self.sections["words"], "<i8").tolist()
-        first = 0
-        for kernel, chunks, count, name, kind, origins, flops, moved, host in table["steps"]:
+        for kernel, chunks, count, name, kind, origins, flops, moved, host, control in table["steps"]:
+            block = list(islice(words, count))
+            if len(block) < count:
+                raise ValueError("there are fewer words than its steps have")
             call = None if host is None else _read_host(host, reader)
-            if (kernel is None) == (call is None):
+            inner = None
+            if control is not None:
+                bodies = [self._read_body(body, words, reader) for body in control["bodies"]]
+                inner = ControlCall(str(control["function"]), bodies, int(control["room"]))
+            if sum(part is not None for part in (kernel, call, inner)) != 1:
                 raise ValueError(f"the step {name!r} is neither native nor the host's")
             stored: Any = None if kernel is None else self.kernels[kernel]
-            plan.steps.append(Step(stored, [], chunks, name, kind, origins, flops, moved, call))
-            plan.words.append(words[first : first + count])
-            first += count
+            plan.steps.append(Step(stored, [], chunks, name, kind, origins, flops, moved, call, inner))
+            plan.words.append(block)
             if kernel is not None:
                 self._needed.add(kernel)
-        if first != len(words):
-            raise ValueError(f"its steps have {first} words of {len(words)}")
         plan.input_shapes = tuple(tuple(shape) for shape in table["shapes"])
         plan.output_shapes = [read_dims(shape) for shape in table["outputs"]]
         plan.arena_size, plan.scratch_offset = table["arena"], table["scratch_offset"]
         plan.scratch_size, plan.parallel = table["scratch"], table["parallel"]
-        plan.data = np.frombuffer(self.sections["data"], np.uint8)[: table["data"]]
-        plan.memory = self.memory
         return plan
 
     def load(self) -> dict[Any, int]:
