@@ -55,7 +55,7 @@ def check_inputs(boxes: TensorType, scores: TensorType, numbers: int = 4) -> Non
             )
 
 
-def _check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int | None:
+def check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int | None:
     for x in (most, *thresholds):
         check(x is None or x.rank in (None, 0, 1), f"a limit should be one number, not {x}")
     for x in thresholds:
@@ -70,7 +70,7 @@ def _check_limits(most: TensorType | None, *thresholds: TensorType | None) -> in
     return None
 
 
-def _number(x: np.ndarray | None, default: float) -> Any:
+def number_of(x: np.ndarray | None, default: float) -> Any:
     return default if x is None else np.asarray(x).reshape(-1)[0]
 
 
@@ -122,8 +122,8 @@ def non_max_suppression(
     return selected, scored
 
 
-def _limit(x: np.ndarray | None) -> int:
-    value = float(_number(x, 0))
+def limit_of(x: np.ndarray | None) -> int:
+    value = float(number_of(x, 0))
     if np.isnan(value):
         raise InferenceError("max_output_boxes_per_class is not a number")
     return int(min(max(value, 0), 2**31 - 1))
@@ -132,8 +132,8 @@ def _limit(x: np.ndarray | None) -> int:
 def _evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
     encoding = attrs["box_encoding"].lower()
     sort = attrs["sort_result_descending"]
-    limits = (_limit(most), float(_number(iou, 0)), float(_number(threshold, 0)), float(_number(sigma, 0)))
-    selected, scored = non_max_suppression(boxes, scores, *limits, encoding, sort)
+    numbers = [float(number_of(x, 0)) for x in (iou, threshold, sigma)]
+    selected, scored = non_max_suppression(boxes, scores, limit_of(most), *numbers, encoding, sort)
     kind = _NUMPY[attrs.get("output_type", "i64")]
     return selected.astype(kind), scored.astype(boxes.dtype), np.array([len(selected)], kind)
 
@@ -162,7 +162,7 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
         "box_encoding": node.attrs["box_encoding"],
         "sort_result_descending": node.attrs["sort_result_descending"],
         "output_type": node.attrs.get("output_type", "i64"),
-        "limit": -1 if given[0].type.value is None else _limit(given[0].type.value),
+        "limit": -1 if given[0].type.value is None else limit_of(given[0].type.value),
     }
     padded = b.add(find_op("PaddedNMS"), [boxes, scores, *given], attrs, name=node.name, origins=node.origins)
     count = padded.outputs[2]
@@ -212,7 +212,7 @@ def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any], ou
     kind = attrs.get("output_type", "i64")
     _check_attributes(attrs["box_encoding"], kind)
     check_inputs(boxes, scores)
-    rows = most_rows(boxes, scores, _check_limits(most, iou, threshold, sigma))
+    rows = most_rows(boxes, scores, check_limits(most, iou, threshold, sigma))
     out = (TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,)))
     return out if outputs == 3 else out[0]
 
@@ -294,7 +294,7 @@ class PaddedNMS:
         boxes, scores, most, iou_threshold, score_threshold, *, box_encoding: Str,
         sort_result_descending: Bool, output_type: DType, limit: Int,
     ):  # fmt: skip
-        _check_limits(most, iou_threshold, score_threshold)
+        check_limits(most, iou_threshold, score_threshold)
         check_inputs(boxes, scores)
         rows = room(boxes, scores, limit)
         kind = output_type

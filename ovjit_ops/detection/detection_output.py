@@ -1,0 +1,294 @@
+"""DetectionOutput: the boxes of an SSD from its predictions. It runs by the reference.
+
+    box_logits [N, P * 4 * L]  class_preds [N, P * C]  proposals [1 or N, 1 or 2, P * S]
+    [aux_class_preds [N, P * 2]  aux_box_preds [N, P * 4 * L]]
+    ->  [1, 1, rows, 7] of (image, class, score, x1, y1, x2, y2)
+
+for P priors, C classes, L = 1 (`share_location`) or C, priors of S = 4 numbers (`normalized`) or 5. Behind
+the last row comes one of image -1; the others are 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, Interval, merge
+from ovjit_ops.detection.boxes import descending, overlaps, suppress
+from ovjit_ops.detection.detectron import check_ranks, dims
+
+CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")
+
+
+def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int | None) -> TensorType:
+    check_ranks(box_logits=(boxes, 2), class_preds=(classes, 2), proposals=(priors, 3))
+    for x, what in zip(aux, ("aux_class_preds", "aux_box_preds"), strict=True):
+        check(x is None or x.rank in (None, 2), f"{what} should have 2 dimensions, not {x}")
+    check(attrs["code_type"].lower() in CODES, f"code_type {attrs['code_type']!r} is not known")
+    check(len(attrs["keep_top_k"]) > 0, "keep_top_k should not be empty")
+    images: Dim = ANY
+    for x in (boxes, classes):
+        both = merge(images, dims(x, 2)[0])
+        check(both is not None, f"box_logits {boxes} and class_preds {classes} differ in batch")
+        images = images if both is None else both
+    size = 4 if attrs["normalized"] else 5
+    length = dims(priors, 3)[2]
+    check(isinstance(length, Interval) or length % size == 0, f"priors have {size} numbers: {priors}")
+    count: Dim = length // size
+    width = dims(classes, 2)[1]
+    if not isinstance(count, Interval) and not isinstance(width, Interval):
+        check(count > 0 and width % count == 0, f"{count} priors do not fit {width} scores")
+        check(many in (None, width // count), f"{width} scores of {count} priors are not of {many} classes")
+        many = width // count
+        logits = count * 4 * (1 if attrs["share_location"] else many)
+        check(
+            merge(dims(boxes, 2)[1], logits) is not None, f"{count} priors need {logits} box logits: {boxes}"
+        )
+    rows_of = dims(priors, 3)[1]
+    wanted = 1 if attrs["variance_encoded_in_target"] else 2
+    check(merge(rows_of, wanted) is not None, f"proposals should have {wanted} rows: {priors}")
+    each: Dim
+    if attrs["keep_top_k"][0] > 0:
+        each = attrs["keep_top_k"][0]
+    elif many is None:
+        each = ANY
+    else:
+        each = (attrs["top_k"] if attrs["top_k"] > 0 else count) * many
+    return TensorType(boxes.dtype, (1, 1, images * each, 7))
+
+
+def _decoded(
+    priors: np.ndarray, variances: np.ndarray, logits: np.ndarray, attrs: dict[str, Any]
+) -> np.ndarray:
+    """Boxes [P, 4] of priors [P, 4], their variances and logits of the same shape."""
+    moved = logits * variances
+    if attrs["code_type"].lower() == CODES[0]:
+        return priors + moved
+    half = np.float32(0.5)
+    size = priors[:, 2:] - priors[:, :2]
+    middle = (priors[:, :2] + priors[:, 2:]) * half + moved[:, :2] * size
+    size = np.exp(moved[:, 2:]) * size
+    return np.concatenate([middle - size * half, middle + size * half], 1)
+
+
+def _priors(proposals: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(boxes [P, 4] in parts of the picture, variances [P, 4])"""
+    size = 4 if attrs["normalized"] else 5
+    boxes = proposals[0].reshape(-1, size)[:, size - 4 :]
+    if not attrs["normalized"]:
+        whole = (attrs["input_width"], attrs["input_height"]) * 2
+        boxes = boxes / np.array(whole, np.float32)
+    if attrs["variance_encoded_in_target"]:
+        return boxes, np.ones((len(boxes), 4), np.float32)
+    return boxes, proposals[1].reshape(-1)[: 4 * len(boxes)].reshape(-1, 4)
+
+
+def _by_class(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> list[tuple[float, int, int]]:
+    """What Caffe keeps of one image, as (score, class, prior); scores [P, C], boxes [L, P, 4]."""
+    found = []
+    limit = np.float32(attrs["confidence_threshold"])
+    for label in range(scores.shape[1]):
+        if label == attrs["background_label_id"]:
+            continue
+        s = scores[:, label]
+        candidates = np.flatnonzero(s > limit)
+        order = candidates[descending(s[candidates])]
+        if attrs["top_k"] > -1:
+            order = order[: attrs["top_k"]]
+        kept = suppress(boxes[label % len(boxes)], order, len(order), attrs["nms_threshold"], False, overlaps)
+        found += [(float(s[i]), label, i) for i in kept]
+    return found
+
+
+def _by_prior(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> list[tuple[float, int, int]]:
+    """What MXNet keeps: every prior counts for its best class only."""
+    others = scores[:, 1:]
+    label = others.argmax(1) + 1
+    best = others.max(1, initial=-np.inf)
+    candidates = np.flatnonzero(best >= np.float32(attrs["confidence_threshold"]))
+    order = candidates[descending(best[candidates])]
+    if attrs["top_k"] > -1:
+        order = order[: attrs["top_k"]]
+    found = []
+    for one in range(1, scores.shape[1]):
+        mine = order[label[order] == one]
+        kept = suppress(boxes[one % len(boxes)], mine, len(mine), attrs["nms_threshold"], False, overlaps)
+        found += [(float(best[i]), one, i) for i in kept]
+    return found
+
+
+def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: dict[str, Any]) -> np.ndarray:
+    dtype = boxes.dtype
+    size = 4 if attrs["normalized"] else 5
+    count = proposals.shape[2] // size
+    many = classes.shape[1] // max(count, 1)
+    sets = 1 if attrs["share_location"] else many
+    images = len(boxes)
+    if not count or boxes.shape[1] != count * 4 * sets or len(proposals) not in (1, images):
+        raise InferenceError(f"box_logits {boxes.shape} do not fit {count} priors and {many} classes")
+    keep = attrs["keep_top_k"][0]
+    each = keep if keep > 0 else (attrs["top_k"] if attrs["top_k"] > 0 else count) * many
+    rows = []
+    for n in range(images):
+        priors, variances = _priors(proposals[n % len(proposals)].astype(np.float32), attrs)
+        logits = boxes[n].astype(np.float32).reshape(count, sets, 4)
+        scores = classes[n].astype(np.float32).reshape(count, many)
+        if aux_classes is not None:
+            weak = aux_classes[n].astype(np.float32).reshape(count, 2)[:, 1] < attrs["objectness_score"]
+            nothing = np.zeros(many, np.float32)
+            if 0 <= attrs["background_label_id"] < many:
+                nothing[attrs["background_label_id"]] = 1
+            scores = np.where(weak[:, None], nothing, scores)
+        places = []
+        for i in range(sets):
+            base = priors
+            if aux_boxes is not None:
+                first = aux_boxes[n].astype(np.float32).reshape(count, -1, 4)
+                base = _decoded(priors, variances, first[:, i % first.shape[1]], attrs)
+            places.append(_decoded(base, variances, logits[:, i], attrs))
+        decoded = np.stack(places)
+        if attrs["clip_before_nms"]:
+            decoded = np.clip(decoded, 0, 1)
+        way = _by_prior if attrs["decrease_label_id"] else _by_class
+        found = way(scores, decoded, attrs)
+        if -1 < keep < len(found):
+            found = sorted(sorted(found, key=lambda f: -f[0])[:keep], key=lambda f: f[1])
+        for score, label, i in found:
+            box = decoded[label % sets, i]
+            if attrs["clip_after_nms"]:
+                box = np.clip(box, 0, 1)
+            rows.append((n, label - bool(attrs["decrease_label_id"]), score, *box))
+    out = np.zeros((images * each, 7), np.float32)
+    rows = rows[: len(out)]
+    if rows:
+        out[: len(rows)] = rows
+    if len(rows) < len(out):
+        out[len(rows), 0] = -1
+    return out.reshape(1, 1, -1, 7).astype(dtype)
+
+
+_BASE: dict[str, Any] = {
+    "background_label_id": 0,
+    "top_k": -1,
+    "variance_encoded_in_target": False,
+    "keep_top_k": (7,),
+    "code_type": "caffe.PriorBoxParameter.CORNER",
+    "share_location": True,
+    "nms_threshold": 0.4,
+    "confidence_threshold": 0.1,
+    "clip_after_nms": False,
+    "clip_before_nms": False,
+    "decrease_label_id": False,
+    "normalized": True,
+    "input_height": 1,
+    "input_width": 1,
+    "objectness_score": 0.0,
+}
+_SETS: list[dict[str, Any]] = [
+    {},
+    {"code_type": "caffe.PriorBoxParameter.CENTER_SIZE", "clip_before_nms": True, "top_k": 6},
+    {"share_location": False, "keep_top_k": (-1,), "top_k": 5, "clip_after_nms": True},
+    {"normalized": False, "input_height": 30, "input_width": 40, "keep_top_k": (40,)},
+    {"variance_encoded_in_target": True, "decrease_label_id": True, "keep_top_k": (5,)},
+    {"objectness_score": 0.5, "aux": True, "code_type": "caffe.PriorBoxParameter.CENTER_SIZE"},
+]
+
+
+def _samples(version: int):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        images, count, many = 2, 11, 3
+        for chosen in _SETS:
+            attrs = {**_BASE, **chosen}
+            aux = attrs.pop("aux", False)
+            if version == 1:
+                attrs["num_classes"] = many
+            sets = 1 if attrs["share_location"] else many
+            first = rng.uniform(0, 0.6, (count, 2))
+            priors = np.concatenate([first, first + rng.uniform(0.1, 0.4, (count, 2))], 1)
+            if not attrs["normalized"]:
+                priors = np.concatenate([np.zeros((count, 1)), priors * [40, 30, 40, 30]], 1)
+            rows = [priors.reshape(-1)]
+            if not attrs["variance_encoded_in_target"]:
+                rows.append(np.full(priors.size, 0.1))
+            inputs = [
+                rng.uniform(-0.5, 0.5, (images, count * 4 * sets)),
+                rng.random((images, count * many)),
+                np.stack(rows)[None],
+            ]
+            if aux:
+                inputs += [rng.random((images, count * 2)), rng.uniform(-0.5, 0.5, (images, count * 4))]
+            yield [x.astype(np.float32) for x in inputs], attrs
+
+    return samples
+
+
+@op("DetectionOutput", opset=1, samples=_samples(1), builder_dict="attrs")
+class DetectionOutput1:
+    """The best boxes of every image."""
+
+    def infer(
+        box_logits,
+        class_preds,
+        proposals,
+        aux_class_preds=None,
+        aux_box_preds=None,
+        *,
+        num_classes: Int,
+        background_label_id: Int = 0,
+        top_k: Int = -1,
+        variance_encoded_in_target: Bool = False,
+        keep_top_k: Ints,
+        code_type: Str = "caffe.PriorBoxParameter.CORNER",
+        share_location: Bool = True,
+        nms_threshold: Float,
+        confidence_threshold: Float = 0.0,
+        clip_after_nms: Bool = False,
+        clip_before_nms: Bool = False,
+        decrease_label_id: Bool = False,
+        normalized: Bool = False,
+        input_height: Int = 1,
+        input_width: Int = 1,
+        objectness_score: Float = 0.0,
+    ):
+        aux = (aux_class_preds, aux_box_preds)
+        return _infer(box_logits, class_preds, proposals, aux, locals(), num_classes)
+
+    def ref(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
+        return detection_output(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
+
+
+@op("DetectionOutput", opset=8, samples=_samples(8), builder_dict="attrs")
+class DetectionOutput8:
+    """DetectionOutput-1 that counts the classes itself."""
+
+    def infer(
+        box_logits,
+        class_preds,
+        proposals,
+        aux_class_preds=None,
+        aux_box_preds=None,
+        *,
+        background_label_id: Int = 0,
+        top_k: Int = -1,
+        variance_encoded_in_target: Bool = False,
+        keep_top_k: Ints,
+        code_type: Str = "caffe.PriorBoxParameter.CORNER",
+        share_location: Bool = True,
+        nms_threshold: Float,
+        confidence_threshold: Float = 0.0,
+        clip_after_nms: Bool = False,
+        clip_before_nms: Bool = False,
+        decrease_label_id: Bool = False,
+        normalized: Bool = False,
+        input_height: Int = 1,
+        input_width: Int = 1,
+        objectness_score: Float = 0.0,
+    ):
+        aux = (aux_class_preds, aux_box_preds)
+        return _infer(box_logits, class_preds, proposals, aux, locals(), None)
+
+    def ref(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
+        return detection_output(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)

@@ -1,0 +1,133 @@
+"""NMSRotated: non-maximum suppression of boxes that are turned. It runs by the reference.
+
+boxes [B, N, 5] of (centre x, y, width, height, angle in radians)  scores [B, C, N]
+->  rows (image, class, box) [n, 3], their scores, and n
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Bool, DType, TensorType, op
+from ovjit_ops.common.values import INDEX_TYPES
+from ovjit_ops.detection.boxes import descending, suppress
+from ovjit_ops.detection.nms import check_inputs, check_limits, limit_of, most_rows, number_of
+
+
+def polygon(box: np.ndarray) -> np.ndarray:
+    """The corners [4, 2] of a turned box, counter-clockwise."""
+    x, y, w, h, angle = (float(v) for v in box)
+    cos, sin = np.cos(angle) / 2, np.sin(angle) / 2
+    across, along = np.array([cos * w, sin * w]), np.array([-sin * h, cos * h])
+    middle = np.array([x, y])
+    return np.stack(
+        [middle - across - along, middle + across - along, middle + across + along, middle - across + along]
+    )
+
+
+def common_area(a: np.ndarray, b: np.ndarray) -> float:
+    """The area that two convex polygons share: one is cut by every side of the other."""
+    points = [tuple(p) for p in a]
+    for i in range(len(b)):
+        start, end = b[i], b[(i + 1) % len(b)]
+        edge = end - start
+        inside = [edge[0] * (y - start[1]) - edge[1] * (x - start[0]) for x, y in points]
+        left: list[tuple[float, float]] = []
+        for k, (p, d) in enumerate(zip(points, inside, strict=True)):
+            q, e = points[k - 1], inside[k - 1]
+            if (d >= 0) != (e >= 0):
+                t = e / (e - d)
+                left.append((q[0] + t * (p[0] - q[0]), q[1] + t * (p[1] - q[1])))
+            if d >= 0:
+                left.append(p)
+        points = left
+        if len(points) < 3:
+            return 0.0
+    x, y = np.array(points).T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def rotated_overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a turned box [5] with others [n, 5]; 0 where one has no area."""
+    out = np.zeros(len(others), np.float32)
+    area = float(box[2]) * float(box[3])
+    reach = np.hypot(box[2], box[3]) / 2
+    good = np.isfinite(box).all() and box[2] > 0 and box[3] > 0
+    for i, other in enumerate(others):
+        if not good or not np.isfinite(other).all() or other[2] <= 0 or other[3] <= 0:
+            continue
+        if np.hypot(*(box[:2] - other[:2])) > reach + np.hypot(other[2], other[3]) / 2:
+            continue
+        common = common_area(polygon(box), polygon(other))
+        out[i] = common / (area + float(other[2]) * float(other[3]) - common)
+    return out
+
+
+def _samples(rng: np.random.Generator, dtype: str = "f32"):
+    for i, (images, classes, many, most, iou) in enumerate(
+        ((1, 1, 9, 5, 0.3), (2, 3, 17, 4, 0.5), (1, 2, 30, 100, 0.1), (1, 1, 1, 1, 0.5))
+    ):
+        middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(1, 8, (images, many, 2))
+        boxes = np.concatenate([middle, size, rng.uniform(-4, 4, (images, many, 1))], 2).astype(np.float32)
+        yield (
+            [
+                boxes,
+                rng.random((images, classes, many)).astype(np.float32),
+                np.array(most, np.int64),
+                np.array(iou, np.float32),
+                np.array(0.05 * i, np.float32),
+            ],
+            {"sort_result_descending": i % 2 == 0, "output_type": ("i64", "i32")[i % 2], "clockwise": i < 2},
+        )
+
+
+@op("NMSRotated", opset=13, samples=_samples)
+class NMSRotated:
+    """Boxes that do not overlap a better one too much."""
+
+    def infer(
+        boxes,
+        scores,
+        max_output_boxes_per_class,
+        iou_threshold,
+        score_threshold,
+        *,
+        sort_result_descending: Bool = True,
+        output_type: DType = "i64",
+        clockwise: Bool = True,
+    ):
+        check(output_type in INDEX_TYPES, f"output_type is i32 or i64, not {output_type}")
+        check_inputs(boxes, scores, 5)
+        rows = most_rows(
+            boxes, scores, check_limits(max_output_boxes_per_class, iou_threshold, score_threshold)
+        )
+        return (
+            TensorType(output_type, (rows, 3)),
+            TensorType(boxes.dtype, (rows, 3)),
+            TensorType(output_type, (1,)),
+        )
+
+    def ref(boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold, **attrs: Any):
+        dtype = boxes.dtype
+        turn = 1 if attrs["clockwise"] else -1
+        turned = np.asarray(boxes, np.float32) * np.array([1, 1, 1, 1, turn], np.float32)
+        most, iou = limit_of(max_output_boxes_per_class), float(number_of(iou_threshold, 0))
+        limit = np.float32(number_of(score_threshold, 0))
+        rows, values = [], []
+        for image, classes in enumerate(scores.astype(np.float32)):
+            for label, s in enumerate(classes):
+                candidates = np.flatnonzero(s > limit)
+                order = candidates[descending(s[candidates])]
+                kept = suppress(turned[image], order, most, iou, True, rotated_overlaps)
+                rows += [(image, label, i) for i in kept]
+                values += [float(s[i]) for i in kept]
+        selected, best = np.array(rows, np.int64).reshape(-1, 3), np.array(values, np.float32)
+        if attrs["sort_result_descending"]:
+            order = descending(best)
+            selected, best = selected[order], best[order]
+        scored = np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
+        kind = np.int32 if attrs["output_type"] == "i32" else np.int64
+        return selected.astype(kind), scored.astype(dtype), np.array([len(selected)], kind)
