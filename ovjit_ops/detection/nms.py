@@ -132,8 +132,10 @@ def limit_of(x: np.ndarray | None) -> int:
 def _evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
     encoding = attrs["box_encoding"].lower()
     sort = attrs["sort_result_descending"]
-    numbers = [float(number_of(x, 0)) for x in (iou, threshold, sigma)]
-    selected, scored = non_max_suppression(boxes, scores, limit_of(most), *numbers, encoding, sort)
+    share, least, spread = (float(number_of(x, 0)) for x in (iou, threshold, sigma))
+    selected, scored = non_max_suppression(
+        boxes, scores, limit_of(most), share, least, spread, encoding, sort
+    )
     kind = _NUMPY[attrs.get("output_type", "i64")]
     return selected.astype(kind), scored.astype(boxes.dtype), np.array([len(selected)], kind)
 

@@ -1,0 +1,178 @@
+"""`python -m ovjit.tools.operations`: the table of operations, `docs/operations.md`, from the registry.
+
+`ovjit/data/operations.txt` lists every operation of OpenVINO's opsets 1 to 17 with the opsets in which its
+versions came; the table says for each how it runs here. With `--check`, whether the page is up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ovjit.graph.op import Op, all_ops
+
+LISTED = Path(__file__).resolve().parent.parent / "data" / "operations.txt"
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "operations.md"
+
+#: Operations that are not steps: name -> what they are.
+SPECIAL = {
+    "Parameter": "an input",
+    "Result": "an output",
+    "Constant": "data",
+    "ReadValue": "state of a request",
+    "Assign": "state of a request",
+    "If": "bodies are programs",
+    "Loop": "bodies are programs",
+    "TensorIterator": "bodies are programs",
+}
+#: What a reader of the table should know of an operation's way.
+NOTES = {
+    "NonMaxSuppression": "a kernel has room for all rows, the host cuts them off; soft: reference",
+    "Interpolate": "f64, and sums of integers of 32 bits and more: reference",
+    "GridSample": "f32 and halves; f64: reference",
+    "ROIAlign": "f32 and halves; f64: reference",
+    "ROIAlignRotated": "f32 and halves; f64: reference",
+    "DeformableConvolution": "constant filters in f32 and halves; others: reference",
+    "Convolution": "constant filters; in three dimensions groups and spread windows become sums of slices",
+    "GroupConvolution": "constant filters; in three dimensions a sum over slices",
+    "ConvolutionBackpropData": "one and two dimensions; three: reference",
+    "GroupConvolutionBackpropData": "one and two dimensions; three: reference",
+    "MaxPool": "indices, where they are used: reference",
+    "ExtractImagePatches": "patches of at most 64 elements; larger: reference",
+    "PriorBox": "worked out once, when shapes are known",
+    "PriorBoxClustered": "worked out once, when shapes are known",
+}
+#: (operation, version) -> why it is not there.
+MISSING = {
+    ("RGBtoNV12", 17): "came with opset 17, has no builder in OpenVINO's Python package; not written yet",
+    ("BGRtoNV12", 17): "came with opset 17, has no builder in OpenVINO's Python package; not written yet",
+}
+#: Where the answers differ from OpenVINO's, and why.
+DIFFERENCES = [
+    (
+        "Interpolate, linear, antialias",
+        "as specified and as `Model.evaluate` has it; the CPU device ignores `antialias` in two dimensions",
+    ),
+    (
+        "Interpolate, bicubic_pillow",
+        "as Pillow and the CPU device: a = -0.5 always; `Model.evaluate` uses `cube_coeff`",
+    ),
+    (
+        "NonMaxSuppression 1 to 4",
+        "the number of rows is open; OpenVINO says a fixed shape and returns fewer rows",
+    ),
+    (
+        "NonMaxSuppression",
+        "the number of rows is 0 where no row may be selected; OpenVINO leaves it undefined",
+    ),
+    ("Proposal 4", "the scores of regions that are missing are 0; OpenVINO leaves them undefined"),
+    (
+        "ROIAlign",
+        "a region without samples gives 0, OpenVINO NaN; an image that there is not is an error; the largest "
+        "sample counts from 0 on, as in OpenVINO",
+    ),
+    (
+        "ROIPooling, PSROIPooling, DeformablePSROIPooling",
+        "a region of an image that there is not is an error; a negative one is absent",
+    ),
+    (
+        "PriorBox",
+        "several fixed_ratio, or max_size without scale_all_sizes: all boxes count; OpenVINO counts fewer, "
+        "and crashes",
+    ),
+    (
+        "MatrixNms, sort_result_type=classid",
+        "as the CPU device: sorted by class only across the batch",
+    ),
+    ("BinaryConvolution", "as specified; OpenVINO 2026's CPU device cannot run it"),
+    (
+        "AvgPool",
+        "elements behind the padding (rounding up) never count; OpenVINO counts them when there is padding",
+    ),
+    ("GridSample", "a place that is NaN gives NaN, or element 0 for nearest; OpenVINO's answer is undefined"),
+]
+_INTRODUCTION = """# Operations
+
+Every operation of OpenVINO's opsets 1 to 17, and how it runs. The page is made by
+`python -m ovjit.tools.operations` from the registry; a test keeps it true, and compares the list with the
+installed OpenVINO.
+
+- *native*: kernels of its own. *elementwise*: a row of a kernel that is fused from its neighbours.
+- *expanded*: as simpler operations, which are native where they say so.
+- *reference*: by NumPy, as a step between native ones; the profile shows it as `ref_numpy`.
+
+A native operation runs by the reference where it meets types or shapes that its kernel does not know.
+
+| operation | since opset | family | runs | note |
+|---|---|---|---|---|
+"""
+
+
+def listed() -> dict[str, list[int]]:
+    """name -> the opsets in which versions of it came."""
+    rows = (line.split() for line in LISTED.read_text().splitlines())
+    return {name: [int(v) for v in versions] for name, *versions in rows}
+
+
+def way(record: Op) -> str:
+    """How an operation runs, in a word."""
+    if record.name in SPECIAL:
+        return SPECIAL[record.name]
+    if record.scalar is not None:
+        return "elementwise"
+    if record.lower is not None:
+        return "native"
+    return "expanded" if record.expand is not None else "reference"
+
+
+def family(record: Op) -> str:
+    """The folder of `ovjit_ops` that has its record."""
+    module = getattr(record.infer, "__module__", "").split(".")
+    return module[1] if module[0] == "ovjit_ops" and len(module) > 1 else ""
+
+
+def found(name: str, version: int) -> Op | None:
+    """The record that serves this version: the newest that is not newer, or the oldest."""
+    versions = {r.opset: r for r in all_ops() if r.name == name and not r.internal}
+    if not versions or (name, version) in MISSING:
+        return None
+    fitting = [v for v in versions if v <= version]
+    return versions[max(fitting) if fitting else min(versions)]
+
+
+def page() -> str:
+    """The text of the page."""
+    lines = [_INTRODUCTION.rstrip("\n")]
+    for name, versions in listed().items():
+        for version in versions:
+            record = found(name, version)
+            if record is None:
+                lines.append(f"| {name} | {version} | | missing | {MISSING.get((name, version), '')} |")
+                continue
+            note = NOTES.get(name, "")
+            lines.append(f"| {name} | {version} | {family(record)} | {way(record)} | {note} |")
+    lines += ["", "## Where answers differ from OpenVINO's", "", "| operation | here |", "|---|---|"]
+    lines += [f"| {name} | {text} |" for name, text in DIFFERENCES]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page, or with --check compare it. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ovjit.tools.operations", description="docs/operations.md"
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 where the page is out of date")
+    arguments = parser.parse_args(argv)
+    if arguments.check:
+        same = PAGE.read_text() == page()
+        if not same:
+            print(f"{PAGE.name} is out of date", file=sys.stderr)
+        return int(not same)
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
