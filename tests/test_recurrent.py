@@ -7,6 +7,7 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.graph.dtypes import numpy_dtype
 
 SEED = 5200
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -101,14 +102,16 @@ def test_lengths_out_of_range_are_refused(bad):
         run(ovjit, "rnn_sequence", rest, keywords, x)
 
 
-def test_sequence_is_native():
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_sequence_is_native(dtype):
     rng = np.random.default_rng(SEED)
     ops = ovjit.opset5
-    x = ops.parameter([2, 5, 3], np.float32)
-    w, r, b = (rng.uniform(-1, 1, s).astype(np.float32) for s in ((2, 16, 3), (2, 16, 4), (2, 16)))
-    state = np.zeros((2, 2, 4), np.float32)
+    kind = numpy_dtype(dtype)
+    x = ops.parameter([2, 5, 3], ovjit.Type(kind))
+    w, r, b = (rng.uniform(-1, 1, s).astype(kind) for s in ((2, 16, 3), (2, 16, 4), (2, 16)))
+    state = np.zeros((2, 2, 4), kind)
     node = ops.lstm_sequence(x, state, state, np.array([5, 2]), w, r, b, 4, "bidirectional")
     model = ovjit.Model(list(node.outputs()), [x])
     request = ovjit.Core().compile_model(model, "CPU", {"PERF_COUNT": True}).create_infer_request()
-    request.infer([rng.uniform(-1, 1, (2, 5, 3)).astype(np.float32)])
+    request.infer([ovjit.Tensor(rng.uniform(-1, 1, (2, 5, 3)).astype(kind))])
     assert not [row for row in request.get_profiling_info() if row.exec_type == "ref_numpy"]

@@ -97,7 +97,16 @@ def _is_half(node: Node) -> bool:
 def upcast(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
     """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end"""
     w = Writer(b, node)
-    wide = [w("Convert", v, destination_type="f32") if v.dtype in HALVES else v for v in inputs]
+
+    def widened(v: Value) -> Value:
+        if v.dtype not in HALVES:
+            return v
+        # constants at once: expansions that need their values come before folding
+        if v.constant is not None:
+            return b.constant(v.constant.astype(np.float32))
+        return w("Convert", v, destination_type="f32")
+
+    wide = [widened(v) for v in inputs]
     made = b.add(node.op, wide, node.attrs, name=f"{node.name}/{node.op.name}", origins=node.origins)
     return [
         w("Convert", new, destination_type=old.dtype) if old.dtype in HALVES else new
