@@ -45,6 +45,7 @@ class BodyJob:
         words[runner.THREADS] = threads
         words[runner.SCRATCH] = plan.scratch_offset
         words[runner.SCRATCH_SIZE] = plan.scratch_size
+        words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
         self.inner = BodyJobs(table, executable, root, words)
 
     def __del__(self) -> None:
@@ -70,14 +71,13 @@ class BodyJobs:
             assert call is not None
             self._records.append(np.array([*(b.address for b in bodies), *[0] * (call.room + 1)], np.int64))
         self._addresses = np.array([r.ctypes.data for r in self._records] or [0], np.int64)
-        plan = table.plan
-        own = plan.scratch_offset + plan.scratch_size * words[runner.THREADS]
-        nested = -(-own // ALIGNMENT) * ALIGNMENT
+        nested = -(-words[runner.ARENA_SIZE] // ALIGNMENT) * ALIGNMENT
         words[runner.ROOT] = root
         words[runner.NESTED] = nested
         words[runner.CONTROLS] = self._addresses.ctypes.data
         sizes = [body.words[runner.ARENA_SIZE] for body in self]
-        words[runner.ARENA_SIZE] = nested + max(sizes) if sizes else own
+        if sizes:
+            words[runner.ARENA_SIZE] = nested + max(sizes)
 
     def __iter__(self) -> Iterator[BodyJob]:
         """The bodies of this table, not those inside them."""

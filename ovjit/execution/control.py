@@ -40,14 +40,19 @@ class Bodies:
         self._config = {k: v for k, v in config.items() if k != "watch"}
         self._lock = ForkLock()
         self._made: dict[Any, Any] = {}
+        self._ends: dict[int, tuple[Any, Any]] = {}
 
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
         """The body for parameters of these ranks; with open dimensions where the declared ones do not fit."""
+        seen = body, tuple([a.shape for a in arrays])
+        made = self._made.get(seen)
+        if made is not None:
+            return made
         shapes = []
         for value, array in zip(body.inputs, arrays, strict=True):
             good = value.shape is not None and fits(array.shape, value.shape)
             shapes.append(tuple(value.shape) if good else (ANY,) * array.ndim)
-        key = body, tuple(shapes)
+        key = body, tuple(shapes), "types"
         with self._lock:
             made = self._made.get(key)
             if made is None:
@@ -56,7 +61,22 @@ class Bodies:
                     for v, a, s in zip(body.inputs, arrays, shapes, strict=True)
                 ]
                 made = self._made[key] = self._build(retyped(body, types), self._config)
+            self._made[seen] = made
             return made
+
+    def ends_of(self, node: Any) -> Any:
+        """The ports of a Loop or TensorIterator."""
+        from ovjit_ops.control.ends import Ports
+
+        known = self._ends.get(id(node))
+        if known is None:
+            attrs = node.attrs
+            loop = node.op.name == "Loop"
+            special = (attrs["iteration_parameter"], attrs["condition_result"]) if loop else (-1, -1)
+            rows = attrs["input_ports"], attrs["output_ports"]
+            # with the node: an id is only good while its object lives
+            known = self._ends[id(node)] = Ports(attrs["body"], *rows, len(node.inputs), *special), node
+        return known[0]
 
     def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
         """A Loop by itself as an executable, with one more input for room; None where it is not native."""
@@ -123,14 +143,9 @@ class _If(_Control):
 
 class _Loop(_Control):
     def __init__(self, job: Job, node: Any):
-        from ovjit_ops.control.ends import Ports
-
         super().__init__(job, node)
-        attrs = node.attrs
         self.is_loop = node.op.name == "Loop"
-        special = (attrs["iteration_parameter"], attrs["condition_result"]) if self.is_loop else (-1, -1)
-        given = len(node.inputs)
-        self.ends = Ports(attrs["body"], attrs["input_ports"], attrs["output_ports"], given, *special)
+        self.ends = self.bodies.ends_of(node)
 
     def run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         from ovjit_ops.control.ends import one_element
@@ -216,7 +231,9 @@ class _Loop(_Control):
             made = list(inner.outputs)
             # what goes round is taken; what was taken the trip before is written to next, where nobody has it
             for r in taken:
-                made[r] = inner.take_output(r, spares.pop(r, None))
+                spare = spares.pop(r, None)
+                fits = spare is not None and spare.shape == inner.outputs[r].shape
+                made[r] = inner.take_output(r, spare) if fits else inner.release_output(r)
             for port in ends.outputs:
                 if port.kind == CONCAT:
                     array = made[port.inner]

@@ -315,7 +315,8 @@ class Job:
             words[runner.THREADS] = threads
             words[runner.SCRATCH] = plan.scratch_offset
             words[runner.SCRATCH_SIZE] = plan.scratch_size
-            bodies = BodyJobs(table, executable, self.address, words)
+            words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
+            bodies = BodyJobs(table, executable, self.address, words) if table.bodies else None
             self._bases[1] = plan.memory.ctypes.data
             self._bases[2] = table.data.ctypes.data
             # last: when memory ran out or an interrupt came on the way here, all of it is done again
@@ -503,7 +504,7 @@ class Job:
         error = self.words[runner.ERROR]
         if not error:
             return Cancelled("the inference was cancelled")
-        table, error = self._bodies.failure(error)  # type: ignore[union-attr]
+        table, error = (None, error) if self._bodies is None else self._bodies.failure(error)
         step = (table or self._table).plan.steps[error >> 32]  # type: ignore[union-attr]
         code = error & 0xFFFFFFFF
         text = KERNEL_ERRORS.get(code) or error_text(code) or f"error {code}"
@@ -613,6 +614,13 @@ class Job:
             spare = _new_array(array.shape, array.dtype)
         self.outputs[i] = self._own[i] = spare
         self._bases[FIRST_IO + len(self.inputs) + i] = spare.ctypes.data
+        return array
+
+    def release_output(self, i: int) -> np.ndarray:
+        """As `take_output`; memory for the next run is found when its shapes are known."""
+        array = self.outputs[i]
+        self.outputs[i] = self._own[i] = np.empty((0,) * (array.ndim + 1), array.dtype)
+        self._bound = False
         return array
 
     def states(self) -> Any:
