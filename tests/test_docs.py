@@ -22,3 +22,15 @@ def test_adding_an_op(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    """SECURITY.md: each row of the table has tests, and each of these is there."""
+    text = (ROOT / "SECURITY.md").read_text()
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 12
+    for promise, tests in rows:
+        named = re.findall(r"`(tests/\w+\.py)::(\w+)`", tests)
+        assert named, promise
+        for file, test in named:
+            assert re.search(rf"^def {test}\(", (ROOT / file).read_text(), re.M), f"{file} has no {test}"
