@@ -9,7 +9,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph.bodies import infer_values
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import fits, is_static, text
+from ovjit.graph.shapes import Interval, fits, is_static, text
 
 
 def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
@@ -39,10 +39,15 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
 def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
     """Raise OvjitError unless each of `inputs` (anything with a shape) is given one that fits.
 
-    Else the types that are stored for static inputs would be used for other shapes.
+    Else the types that are stored for static inputs would be used for other shapes. Whatever its bounds, an
+    open dimension may be 0: so are inputs that were never set.
     """
     if len(inputs) != len(shapes):
         raise OvjitError(f"internal error: {len(shapes)} shapes are given for {len(inputs)} inputs")
     for i, (value, shape) in enumerate(zip(inputs, shapes, strict=True)):
-        if not fits(shape, value.shape):
+        expected = value.shape
+        if expected is not None and len(shape) == len(expected):
+            pairs = zip(shape, expected, strict=True)
+            expected = [0 if d == 0 and isinstance(e, Interval) else e for d, e in pairs]
+        if not fits(shape, expected):
             raise OvjitError(f"input {i} has the shape {text(value.shape)}; {list(shape)} is given")

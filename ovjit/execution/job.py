@@ -35,11 +35,14 @@ from ovjit.graph.shapes import is_static
 KERNEL_ERRORS = {1: "an index is out of range", 2: "a region is too large"}
 
 
+_get_ident = threading.get_ident
+
 #: ns. An inference that took less is run by the thread that waits for it.
 SHORT_JOB = 300_000
 #: ns after which a thread that waits lets signals through.
 _SLICE = 100_000_000
-_FOREVER = 1 << 62
+#: The same where there may be no worker.
+_MOMENT = 1_000_000
 
 
 #: The tables that a model keeps for the shapes it has met take about so much memory; the least recently used
@@ -231,7 +234,7 @@ class Job:
     __slots__ = (
         "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_callback_running", "_counters",
         "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "address",
-        "error", "executable", "inputs", "notes", "on_cut_short", "on_done", "outputs", "parts", "words",
+        "client", "error", "executable", "inputs", "notes", "outputs", "parts", "words",
     )  # fmt: skip
 
     def __init__(self, executable: Executable):
@@ -243,9 +246,9 @@ class Job:
         self.outputs: list[np.ndarray] = [_initial_output(v) for v in executable.outputs]
         self._own: list[np.ndarray | None] = list(self.outputs)
         self._targets: list[np.ndarray | None] = [None] * outputs
-        #: What `start` with `notify` calls at the end, and what Ctrl-C calls if it comes in the midst of it
-        self.on_done: Callable[[Job], None] | None = None
-        self.on_cut_short: Callable[[Job], None] | None = None
+        #: Whose `_done(job)` is called at the end of what was started with `notify`, and `_cut_short(job)`
+        #: when Ctrl-C comes in the midst of that.
+        self.client: Any = None
         self.error: BaseException | None = None
         #: Of a composite: executable -> this job's job of it, and what else it keeps for this job.
         self.parts: dict[Any, Job] = {}
@@ -379,8 +382,8 @@ class Job:
         arenas.append(arena)
 
     def start(self, notify: bool, box: int = 0) -> None:
-        """Run on a worker. With `notify`, `on_done(job)` is called when it is over, errors included: on that
-        worker, or by the thread that waits at `box` (the address of a `streams.Box`)."""
+        """Run on a worker. With `notify`, `client._done(job)` is called when it is over, errors included: on
+        it, or by the thread that waits at `box` (the address of a `streams.Box`)."""
         if not self._bound:
             self._bind()
         words = self.words
@@ -427,16 +430,16 @@ class Job:
             self.run_queued()
         wait = self._native.wait
         # short slices let signals through
-        left = _FOREVER if timeout_ms is None else timeout_ms * 1_000_000
-        piece = _SLICE
-        while not wait(self.address, min(left, piece), 0, 0):
-            if timeout_ms is not None:
-                left -= piece
+        if timeout_ms is None:
+            while not wait(self.address, _SLICE if pool.workers else _MOMENT, 0, 0):
+                self._help_out()
+        else:
+            left = timeout_ms * 1_000_000
+            while not wait(self.address, min(left, _SLICE if pool.workers else _MOMENT), 0, 0):
+                left -= _SLICE if pool.workers else _MOMENT
                 if left <= 0:
                     return False
-            if not pool.workers and words[runner.STATE] == QUEUED:
-                piece = 1_000_000
-                self.run_queued(even_long=True)  # the interpreter is ending: nobody else will
+                self._help_out()
         if words[runner.STATE] == DONE:
             pool.running.pop(self.address, None)
             if words[runner.ABORT] or words[runner.ERROR]:
@@ -447,17 +450,22 @@ class Job:
             raise error
         return True
 
+    def _help_out(self) -> None:
+        """Run the job where no worker will: the interpreter is ending, or there are no threads to be had."""
+        if not self._pool.workers and self.words[runner.STATE] == QUEUED:
+            self.run_queued(even_long=True)
+
     def run_queued(self, even_long: bool = False) -> bool:
         """Run the job on this thread, callback included, if it still waits for a worker: handing it over
         would take longer than many inferences. False when a worker has it, when all streams are in use, and,
         unless `even_long`, for what is not known to be short, since it could not be interrupted."""
-        if not even_long and (
-            not 0 < self.latency_ns < SHORT_JOB or self.words[runner.NOTIFY] == runner.IN_PYTHON
-        ):
+        words = self.words
+        latency = words[runner.ENDED] - words[runner.STARTED]
+        if not even_long and (not 0 < latency < SHORT_JOB or words[runner.NOTIFY] == runner.IN_PYTHON):
             return False
         pool = self._pool
         try:
-            if not self._native.steal(pool.address, self.address, threading.get_ident(), 0):
+            if not self._native.steal(pool.address, self.address, _get_ident(), 0):
                 return False
             self.lead_taken()
             pool.complete(self.address)
@@ -513,28 +521,27 @@ class Job:
     # --- what workers call
 
     def call_back(self) -> None:
-        """Run `on_done` on the worker. What it raises is the request's business."""
+        """Tell the client, on the worker. What that raises is the client's business."""
         words = self.words
         if words[runner.ERROR] or words[runner.ABORT]:
             self._note_failure()
         self._callback_running = True
-        if self.on_done is not None and words[runner.NOTIFY]:
-            done, cut_short = self.on_done, self.on_cut_short
-            self.on_done = self.on_cut_short = None  # they lead back to the request: no cycle stays
+        client = self.client
+        if client is not None and words[runner.NOTIFY]:
+            self.client = None  # no cycle stays
             try:
-                done(self)
+                client._done(self)
             except BaseException as error:
                 if streams.is_interrupt(error):
-                    self.on_cut_short = cut_short
+                    self.client = client
                     raise
                 self.error = error
 
     def cut_short(self) -> None:
         """Ctrl-C came during `call_back`."""
-        cut_short = self.on_cut_short
-        self.on_done = self.on_cut_short = None
-        if cut_short is not None:
-            cut_short(self)
+        client, self.client = self.client, None
+        if client is not None:
+            client._cut_short(self)
 
     def lose(self) -> None:
         """In a forked child: end a job that only the parent has a thread for."""

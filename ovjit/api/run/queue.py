@@ -96,7 +96,7 @@ class _Pool:
                     # the worker may not yet have returned from the callback that put this job back
                     _wait_quietly(job)
                     request._pending = NOTIFIED
-                    job.on_done, job.on_cut_short = self.done, self.cut_short
+                    job.client = self
                     self.running[i] = None
                     starting = True
                     # a callback that may block belongs on a worker, where it holds up nobody
@@ -148,7 +148,7 @@ class _Pool:
         while self.serve(0):
             pass
 
-    def done(self, job: Any) -> None:
+    def _done(self, job: Any) -> None:
         """After an inference, on a worker or a thread that waits: the callback, and the job is free again."""
         i = self.numbers[job]
         request = self.requests[i]
@@ -179,8 +179,8 @@ class _Pool:
         self.running.pop(i, None)
         self.put_back(i)
 
-    def cut_short(self, job: Any) -> None:
-        """Ctrl-C came on the way through `done`: the job is free again, its callback not called again."""
+    def _cut_short(self, job: Any) -> None:
+        """Ctrl-C came on the way through `_done`: the job is free again, its callback not called again."""
         i = self.numbers[job]
         self.requests[i]._cut_short(job)
         me = _get_ident()
@@ -479,6 +479,6 @@ _GUARDED.add(_Pool.start.__code__)
 _ON_THE_WAY = {
     function.__code__
     for function in (
-        AsyncInferQueue.start_async, _Pool.take, _Pool.start, _Pool.reap, _Pool.done, _Pool.put_back
+        AsyncInferQueue.start_async, _Pool.take, _Pool.start, _Pool.reap, _Pool._done, _Pool.put_back
     )  # fmt: skip
 }

@@ -33,7 +33,7 @@ from ovjit.api.run.inputs import assign_inputs, port_index
 from ovjit.api.run.profiling import ProfilingInfo, profiling_info
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
-from ovjit.api.tensors.memory import address_of, place_of
+from ovjit.api.tensors.memory import place_of
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import Busy, Cancelled, InferenceError
 from ovjit.execution.streams import is_interrupt
@@ -189,8 +189,8 @@ class InferRequest:
                     for slot, value in ready:
                         slot.target = slot.own_shape = None
                         slot.current = value
-                        slot.place = place_of(value)
-                        slot.address = address_of(value)
+                        slot.place = place = place_of(value)
+                        slot.address = place.value
                         self._set_input(slot.index, value, slot.address)
                     if slot is not None:
                         return
@@ -290,7 +290,7 @@ class InferRequest:
             self._error = None
             notify = self._callback is not None
             if notify:
-                job.on_done, job.on_cut_short = self._done, self._cut_short
+                job.client = self
             self._pending = NOTIFIED if notify else SILENT
             self._started = starting = True
             job.start(notify)

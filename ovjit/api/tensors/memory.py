@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import weakref
 from typing import Any, Final
 
 import numpy as np
@@ -44,13 +45,21 @@ address_of = _pick_address()
 
 
 class NOWHERE:
-    """The place of what cannot be looked up again cheaply: no array is there."""
+    """Where no array is."""
 
     value = -1
 
 
-def _slow_place(array: NDArray[Any]) -> Any:
-    return NOWHERE
+class _SlowPlace:
+    """The address of an array, looked up by NumPy's means each time."""
+
+    def __init__(self, array: NDArray[Any]):
+        self._array = weakref.ref(array)
+
+    @property
+    def value(self) -> int:
+        array = self._array()
+        return -1 if array is None else _slow_address(array)
 
 
 def _field_place(
@@ -62,7 +71,7 @@ def _field_place(
 
 
 #: place_of(array).value -> as address_of, a few ns each time, while the array lives: `resize` moves it
-place_of = _field_place if address_of is _field_address else _slow_place
+place_of: Any = _field_place if address_of is _field_address else _SlowPlace
 
 
 def shape_error(what: str, type_: Type, shape: tuple[int, ...]) -> RuntimeError:
