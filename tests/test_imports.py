@@ -1,7 +1,7 @@
 """Modules import one way, late imports included: what a folder may know is what stands before it.
 
-The one exception is the plug-in hook, `load_ops` in `ovjit/graph/op.py`, which imports packages of operations
-by the names of entry points; `ovjit_ops` is one of them. What `ovjit.__getattr__` hands out is for users.
+What is not counted is the plug-in hook: `ovjit/graph/op.py` imports packages of operations by the names that
+`op_index.py` and entry points give; `ovjit_ops` is one of them. What `ovjit.__getattr__` hands out is for users.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-#: (importing module, imported name) that the rule does not count.
-HOOK = ("ovjit.graph.op", "ovjit_ops")
 
 
 def modules() -> dict[str, pathlib.Path]:
@@ -43,7 +41,7 @@ def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> di
     out: dict[str, int] = {}
 
     def add(target: str, line: int) -> None:
-        if target in known and (name, target) != HOOK:
+        if target in known:
             out.setdefault(target, line)
 
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ovjit.storage.states import source_files
+from ovjit.source_files import source_files
 
 PACKAGE = "ovjit_ops"
 

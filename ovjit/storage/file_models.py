@@ -13,13 +13,13 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ovjit.source_files import package_state
 from ovjit.storage import sealed
 from ovjit.storage.blob import Imported, Merge, compiling, machine, portable
 from ovjit.storage.folders import READ, private_folder
 from ovjit.storage.graph_format import dump
 from ovjit.storage.keys import find_key
 from ovjit.storage.origins import WORTH_BYTES, Origin, file_state, read_record, write_record
-from ovjit.storage.states import package_state
 
 SUFFIX = ".file"
 _KIND = b"OVJITFIL"

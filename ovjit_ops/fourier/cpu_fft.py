@@ -29,6 +29,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import View, product
+from ovjit_ops.fourier.axes import transform_axes
 
 #: Stages of a transform at most: 2^40 elements.
 STAGES = 40
@@ -368,8 +369,6 @@ class Fourier(Lowering):
                 constants.view(value.constant, value.dtype)
 
     def plan(self, planner: Planner) -> None:
-        from ovjit_ops.fourier.transforms import transform_axes
-
         known = [planner.types[v].value for v in self.node.inputs[1:]]
         if any(k is None for k in known):
             Host(self.group).plan(planner)

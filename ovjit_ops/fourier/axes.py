@@ -1,0 +1,47 @@
+"""Which axes a transform goes along, and how long the signal is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ovjit.errors import check
+from ovjit.graph.shapes import Dim, normalize_axis
+
+
+def checked_axes(axes: Sequence[int], rank: int) -> list[int]:
+    """Axes counted from 0, in their order. Raises ModelError for one out of range or named twice."""
+    out = [normalize_axis(int(a), rank) for a in axes]
+    check(len(set(out)) == len(out), f"axes {list(axes)} name a dimension twice")
+    return out
+
+
+def checked_sizes(sizes: Sequence[int] | None, axes: Sequence[int], shape: Sequence[Dim]) -> list[Dim]:
+    """The length of the signal along each axis. Raises ModelError for sizes that are none."""
+    if sizes is None:
+        return [shape[a] for a in axes]
+    check(len(sizes) == len(axes), f"signal_size has {len(sizes)} numbers for {len(axes)} axes")
+    for size in sizes:
+        check(size == -1 or size > 0, f"signal_size {size} should be -1 or positive")
+    return [shape[a] if size == -1 else int(size) for a, size in zip(axes, sizes, strict=True)]
+
+
+def transform_axes(
+    kind: str, shape: Sequence[Dim], axes: Sequence[int], sizes: Sequence[int] | None
+) -> tuple[list[int], list[Dim], list[Dim]]:
+    """(axes from 0, length of the signal along each, dimensions of the result).
+
+    `shape` and the result are without the dimension of complex numbers. The one check of all that runs it.
+    Raises ModelError.
+    """
+    places = checked_axes(axes, len(shape))
+    signal = checked_sizes(sizes, places, shape)
+    out = list(shape)
+    for axis, n in zip(places, signal, strict=True):
+        out[axis] = n
+    if kind in ("RDFT", "IRDFT"):
+        check(places, "takes at least one axis")
+    if kind == "RDFT":
+        out[places[-1]] = signal[-1] // 2 + 1
+    if kind == "IRDFT" and (sizes is None or sizes[-1] == -1):
+        signal[-1] = out[places[-1]] = (shape[places[-1]] - 1) * 2
+    return places, signal, out
