@@ -1,7 +1,7 @@
 """Modules import one way, late imports included: what a folder may know is what stands before it.
 
 What is not counted is the plug-in hook: `ovjit/graph/op.py` imports packages of operations by the names that
-`op_index.py` and entry points give; `ovjit_ops` is one of them. What `ovjit.__getattr__` hands out is for users.
+`op_index.py` and entry points give; `ovjit_ops` is one of them. What `ovjit.__getattr__` gives is for users.
 """
 
 from __future__ import annotations

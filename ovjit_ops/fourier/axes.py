@@ -1,4 +1,4 @@
-"""Which axes a transform goes along, and how long the signal is there."""
+"""Which axes a transform goes along, how long the signal is there, and which frames it has."""
 
 from __future__ import annotations
 
@@ -45,3 +45,13 @@ def transform_axes(
     if kind == "IRDFT" and (sizes is None or sizes[-1] == -1):
         signal[-1] = out[places[-1]] = (shape[places[-1]] - 1) * 2
     return places, signal, out
+
+
+def checked_frames(size: int | None, step: int | None, window: Dim | None, signal: Dim | None) -> None:
+    """Raises ModelError for a frame or a step that is none, or frames longer than the signal."""
+    check(size is None or size > 0, f"frame_size {size} should be positive")
+    check(step is None or step > 0, f"frame_step {step} should be positive")
+    if size is not None and isinstance(window, int):
+        check(0 < window <= size, f"a window of {window} elements does not fit a frame of {size}")
+    if size is not None and isinstance(signal, int):
+        check(size <= signal, f"a frame of {size} elements is longer than the signal of {signal}")

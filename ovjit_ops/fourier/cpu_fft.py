@@ -29,7 +29,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import View, product
-from ovjit_ops.fourier.axes import transform_axes
+from ovjit_ops.fourier.axes import checked_frames, transform_axes
 
 #: Stages of a transform at most: 2^40 elements.
 STAGES = 40
@@ -519,8 +519,6 @@ class Frames(Fourier):
     """STFT: the frames are loaded where they lie in the signal, and multiplied by the window."""
 
     def plan(self, planner: Planner) -> None:
-        from ovjit_ops.fourier.transforms import checked_frames
-
         known = [planner.types[v].value for v in self.node.inputs[2:]]
         if any(k is None for k in known):
             Host(self.group).plan(planner)

@@ -16,7 +16,7 @@ from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.common.values import known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
-from ovjit_ops.fourier.axes import checked_axes, transform_axes
+from ovjit_ops.fourier.axes import checked_axes, checked_frames, transform_axes
 from ovjit_ops.movement.shape import ints
 
 
@@ -124,16 +124,6 @@ def frame_window(window: np.ndarray, size: int) -> np.ndarray:
     check(0 < window.size <= size, f"a window of {window.size} elements does not fit a frame of {size}")
     before = (size - window.size) // 2
     return np.pad(window.astype(np.float64), (before, size - window.size - before))
-
-
-def checked_frames(size: int | None, step: int | None, window: Dim | None, signal: Dim | None) -> None:
-    """Raises ModelError for a frame or a step that is none, or frames longer than the signal."""
-    check(size is None or size > 0, f"frame_size {size} should be positive")
-    check(step is None or step > 0, f"frame_step {step} should be positive")
-    if size is not None and isinstance(window, int):
-        check(0 < window <= size, f"a window of {window} elements does not fit a frame of {size}")
-    if size is not None and isinstance(signal, int):
-        check(size <= signal, f"a frame of {size} elements is longer than the signal of {signal}")
 
 
 def _one(x: np.ndarray, what: str) -> int:
