@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.compiler.fuse import MOST_INSTRUCTIONS, fuse, instructions, is_common
+from ovjit.codegen.trace import is_common
+from ovjit.compiler.fuse import MOST_INSTRUCTIONS, fuse, instructions
 from ovjit.compiler.program import Program
 from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
@@ -38,6 +39,7 @@ def _layers(anchor: str, rng: np.random.Generator) -> Graph:
         y = b.add("Relu", [y]).output if anchor == "none" else y
         low, scale = (b.constant(np.float32(rng.uniform(0.2, 0.9))) for _ in range(2))
         y = b.add("Multiply", [b.add("Maximum", [low, y]).output, scale]).output
+        y = b.add("Clamp", [y], {"min": -float(rng.uniform(3, 4)), "max": float(rng.uniform(3, 4))}).output
         y = b.add("Softmax", [y], {"axis": 1}).output  # so that layers stay apart
     return b.finish([y])
 

@@ -28,8 +28,8 @@ from ovjit.graph import dtypes
 __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atanh",
     "bits", "cast", "ceil", "constant", "cos", "cosh", "dtype", "floor", "floor_divide", "fma",
-    "is_float", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow", "power", "round_away",
-    "round_even", "sin", "sinh", "sqrt", "tan", "to_int", "trace", "trunc", "where",
+    "is_common", "is_float", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow", "power",
+    "round_away", "round_even", "sin", "sinh", "sqrt", "tan", "to_int", "trace", "trunc", "where",
 ]  # fmt: skip
 
 #: Types that are computed in f32: loads widen them, stores round them to nearest even.
@@ -171,6 +171,15 @@ def constant(like: Tracer, value: Any, dtype: str | None = None) -> Tracer:
     dtype = dtype or like.dtype
     value = np.asarray(value).astype(dtypes.numpy_dtype(dtype)).item()
     return Tracer(like.recorder, ("const", _key(value), dtype), dtype)
+
+
+def is_common(number: float) -> bool:
+    """True for numbers that many models share, so that kernels are printed with them: small whole numbers,
+    powers of two, the limits of bytes, and what is not finite."""
+    if not math.isfinite(number):
+        return True
+    size = abs(number)
+    return size in (127.0, 255.0) or (size <= 8 and size.is_integer()) or math.frexp(size)[0] == 0.5
 
 
 def number(recorder: Recorder, value: Any, dtype: str) -> Tracer:

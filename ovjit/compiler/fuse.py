@@ -7,13 +7,12 @@ same shape; a group stands where its last node stood, so all its operands are th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import NATIVE_TYPES
-from ovjit.codegen.trace import Recorder, Tracer, number, trace
+from ovjit.codegen.trace import Recorder, Tracer, is_common, number, trace
 from ovjit.compiler.symbols import Symbols
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
 from ovjit.graph.graph import Graph, Node, Value
@@ -154,14 +153,6 @@ def is_literal(node: Node, i: int) -> bool:
     if ELEMENT_TYPES[value.dtype].kind != "f":
         return (node.op.name in _DIVIDING and i == 1) or is_common(float(one_number(value)))
     return is_common(float(one_number(value)))
-
-
-def is_common(number: float) -> bool:
-    """Small whole numbers, powers of two, the limits of bytes, and what is not finite."""
-    if not math.isfinite(number):
-        return True
-    size = abs(number)
-    return size in (127.0, 255.0) or (size <= 8 and size.is_integer()) or math.frexp(size)[0] == 0.5
 
 
 def fuse(graph: Graph, alone: bool = False) -> list[Group]:

@@ -11,14 +11,16 @@ itself: no data can stop a kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen import trace as t
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Op, Str, TensorType, register
 from ovjit.graph.shapes import broadcast, merge
 from ovjit_ops.common.values import in_f32, propagate
@@ -331,11 +333,21 @@ def _clamp_body(x: Any, *, min: float, max: float) -> Any:
     return t.minimum(t.maximum(x, low), high)
 
 
+def _expand_clamp(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """Clamp(x) -> Minimum(Maximum(x, min), max)     with limits of its own, which are operands then"""
+    low, high = node.attrs["min"], node.attrs["max"]
+    if ELEMENT_TYPES[node.output.dtype].kind != "f" or (t.is_common(low) and t.is_common(high)):
+        return None
+    w = Writer(b, node)
+    return [w("Minimum", w("Maximum", inputs[0], low), high)]
+
+
 unary(
     "Clamp",
     _clamp,
     _clamp_body,
     infer=_infer_clamp,
+    expand=_expand_clamp,
     builder={"min": "min_value", "max": "max_value"},
     variants=({"min": -1.5, "max": 4.7}, {"min": 0.0, "max": 6.0}, {"min": -math.inf, "max": 2.0}),
 )
