@@ -186,10 +186,10 @@ class Constant(Node):
         if value.flags.writeable:
             value = value.view()
             value.flags.writeable = False
-        record = find_op("Constant")
+        # a model has many constants, and nothing of theirs is left to check or infer
         attrs = {"value": value, "element_type": element_type, "shape": shape}
-        self._setup(record, (), record.check_attributes(attrs), name)
-        self._set_types(self._infer())
+        self._setup(find_op("Constant"), (), attrs, name)
+        self._set_types((TensorType(element_type, value.shape if shape is None else shape, value),))
 
     @property
     def value(self) -> np.ndarray:

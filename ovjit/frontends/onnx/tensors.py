@@ -16,8 +16,10 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 
 #: NumPy's limit on dimensions.
 MAX_RANK = 64
-#: A constant may have at most this many bytes when it is not stored as raw bytes, element by element.
-_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+#: The fields that may hold a tensor's data.
+_FIELDS = frozenset(
+    ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data", "raw_data")
+)
 
 
 class OnnxType(NamedTuple):
@@ -82,17 +84,16 @@ def decode(tensor: Any, external: External | None = None) -> tuple[np.ndarray, s
     `external(tensor, size)` reads data that lie in another file. Raises ModelError for dimensions below 0,
     data in no field or in several, and any number of bytes or elements but the right one.
     """
-    name = element_type(tensor.data_type)
-    shape = tuple(tensor.dims)
-    if any(d < 0 for d in shape) or len(shape) > MAX_RANK:
+    given = {descriptor.name: value for descriptor, value in tensor.ListFields()}
+    name = element_type(given.get("data_type", 0))
+    shape = tuple(given.get("dims", ()))
+    if shape and (min(shape) < 0 or len(shape) > MAX_RANK):
         raise ModelError(f"the dimensions {_short(shape)} of a tensor are not valid")
-    if tensor.HasField("segment"):
+    if "segment" in given:
         raise ModelError("tensors in segments are not read")
     count = math.prod(shape)
-    filled = [field for field in _FIELDS if len(getattr(tensor, field))]
-    if tensor.HasField("raw_data"):
-        filled.append("raw_data")
-    if tensor.data_location == 1:
+    filled = [field for field in given if field in _FIELDS]
+    if given.get("data_location") == 1:
         if filled:
             raise ModelError(f"a tensor has data in another file, but also in {filled[0]}")
         filled = ["external"]
@@ -114,14 +115,14 @@ def decode(tensor: Any, external: External | None = None) -> tuple[np.ndarray, s
             )
         data = external(tensor, size)
     elif filled[0] == "raw_data":
-        data = np.frombuffer(tensor.raw_data, np.uint8)
+        data = np.frombuffer(given["raw_data"], np.uint8)
         if data.size != size:
             raise ModelError(f"a tensor has {data.size} bytes of data, {name}{_short(shape)} needs {size}")
     else:
         wanted = TYPES[tensor.data_type].field
         if filled[0] != wanted:
             raise ModelError(f"a tensor of {name} has its data in {filled[0]}, not in {wanted}")
-        data = _typed(getattr(tensor, wanted), name, row, count, size)
+        data = _typed(given[wanted], name, row, count, size)
     return _values(data, row, shape), name, shape
 
 
