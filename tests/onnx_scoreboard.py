@@ -101,6 +101,8 @@ def _openvino(ov: Any, case: Case) -> list[list[Any]]:
         request = compiled.create_infer_request()
         for name, value in zip(names, map(as_arrays, inputs), strict=False):
             port = ports.get(name)
+            if port is None and len(names) == len(compiled.inputs):
+                port = compiled.input(names.index(name))  # an input that goes by another name
             if port is None:
                 continue  # an input that nothing needs
             if value is None or isinstance(value, list):

@@ -80,7 +80,7 @@ def label_encoder(n: OnnxNode) -> Any:
     if keys.dtype.kind == "f" and np.isnan(keys).any():
         same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", n.unsqueeze(x, [-1])), np.isnan(keys)))
     found = n("ReduceLogicalOr", same, [-1], keep_dims=False)
-    attrs: dict[str, Any] = {"mode": "max", "sort": "none", "index_element_type": "i64", "stable": True}
+    attrs: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
     place = n.all("TopK", n.convert(same, "i32"), 1, axis=-1, **attrs, opset=11)[1]
     picked = n("Gather", n.const(values), n.squeeze(place, [-1]), 0, opset=8)
     return n("Select", found, picked, n.const(default, picked._tensor._type.dtype))

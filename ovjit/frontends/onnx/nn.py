@@ -447,7 +447,7 @@ def _rows(n: OnnxNode, function: Any) -> Output:
 def _hardmax(n: OnnxNode):
     def function(x: Output, axis: int) -> Output:
         best = n.all(
-            "TopK", x, 1, axis=axis, mode="max", sort="none", index_element_type="i64", stable=True, opset=11
+            "TopK", x, 1, axis=axis, mode="max", sort="value", index_element_type="i64", stable=True, opset=11
         )[1]
         depth = n.squeeze(n.dim_of(x, axis), [0])
         return n("OneHot", n.squeeze(best, [axis]), depth, n.like(x, 1), n.like(x, 0), axis=axis)

@@ -474,7 +474,7 @@ def _arg(mode: str):
         last = bool(n.attr("select_last_index", 0))
         if last:
             x = slice_around(n, x, axis)
-        attrs: dict[str, Any] = {"mode": mode, "sort": "none", "index_element_type": "i64", "stable": True}
+        attrs: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": "i64", "stable": True}
         out = n.all("TopK", x, 1, axis=axis, **attrs, opset=11)[1]
         if last:
             out = n("Subtract", n("Subtract", n.dim_of(x, axis), 1), out)
