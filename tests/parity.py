@@ -41,7 +41,6 @@ GAPS = {
     "*._PagedAttentionExtension": "an operation of OpenVINO's own attention pass, which ovjit does not have",
     "*.py_onnx_frontend": "a native module",
     "frontend.onnx.ConversionExtension.m_converter": "a member of the native part",
-    "frontend.onnx.ConversionExtension()": "the first argument is for the native part",
     "frontend.get_version": "an import of the module's own, as `get_version` at the top",
     "preprocess.get_version": "an import of the module's own, as `get_version` at the top",
     "*OVDict._OVDict__*": "private to the real class",
@@ -95,7 +94,7 @@ def modules() -> list[str]:
     """The modules that are walked, without the leading "openvino."; "" is the package itself."""
     for name in EXTRA:
         importlib.import_module(f"openvino.{name}")
-    found = {name[9:] for name in sys.modules if name == "openvino" or name.startswith("openvino.")}
+    found = {name[9:] for name in list(sys.modules) if name == "openvino" or name.startswith("openvino.")}
     left = tuple(LEFT_OUT)
     return sorted(n for n in found if not any(n == x or n.startswith(x + ".") for x in left))
 

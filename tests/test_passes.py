@@ -280,3 +280,52 @@ def test_the_order_of_nodes(seed):
             [[n.get_friendly_name() for n in listed()] for listed in (model.get_ops, model.get_ordered_ops)]
         )
     assert orders[1] == orders[0], f"seed {seed}"
+
+
+def looping(ov: Any, loop: bool, trips: int) -> Any:
+    """h = h / 2 + x in each trip; the last h, and all of them."""
+    o = ov.opset13
+    x, h = o.parameter([trips, 3], np.float32, name="x"), o.parameter([1, 3], np.float32, name="h")
+    one, state = (o.parameter([1, 3], np.float32, name=name) for name in ("one", "state"))
+    new = o.add(o.multiply(state, np.float32(0.5)), one)
+    if loop:
+        body = ov.Model([o.result(new), o.result(o.constant(True))], [one, state], "body")
+        node = o.loop(o.constant(np.int64(trips)), o.constant(True))
+        node.set_function(body)
+        node.set_special_body_ports([-1, 1])
+    else:
+        body = ov.Model([o.result(new)], [one, state], "body")
+        node = o.tensor_iterator()
+        node.set_body(body)
+    node.set_friendly_name("loop")
+    node.set_sliced_input(one, x.output(0), 0, 1, 1, -1, 0)
+    node.set_merged_input(state, h.output(0), new.output(0))
+    last = node.get_iter_value(new.output(0), -1)
+    every = node.get_concatenated_slices(new.output(0), 0, 1, 1, -1, 0)
+    return ov.Model([o.result(last, name="last"), o.result(every, name="every")], [x, h], "m")
+
+
+@pytest.mark.parametrize("constant", [True, False], ids=["zeros", "given"])
+@pytest.mark.parametrize("trips", [1, 4])
+@pytest.mark.parametrize("loop", [True, False], ids=["Loop", "TensorIterator"])
+def test_what_loops_carry_becomes_variables(loop, trips, constant):
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal((n, 3)).astype(np.float32) for n in (trips, 1)]
+    found = []
+    for ov in BOTH:
+        model = looping(ov, loop, trips)
+        for _ in range(2):  # the second time nothing is left to be done
+            manager = ov.passes.Manager()
+            manager.register_pass(ov.passes.LowLatency2(constant))
+            manager.run_passes(model)
+        request = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+        runs = [[value.copy() for value in request.infer(inputs).values()] for _ in range(3)]
+        names = [variable.info.variable_id for variable in model.get_variables()]
+        types = [node.get_type_name() for node in model.get_ops()]
+        loops = types.count("Loop") + types.count("TensorIterator")
+        found.append((names, len(model.get_sinks()), loops, runs))
+    real, ours = found
+    assert ours[:3] == real[:3] == (["loop/state/variable_1"], 1, int(trips > 1))
+    for first, second in zip(real[3], ours[3], strict=True):
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)

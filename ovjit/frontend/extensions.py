@@ -6,36 +6,48 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ovjit.api.model.custom import Extension
-
-
-class ConversionExtensionBase(Extension):
-    """How an operation of another framework is converted."""
-
-    def __init__(self, op_type: str):
-        if not isinstance(op_type, str):
-            raise TypeError(f"the type of an operation is a str, not {type(op_type).__name__}")
-        self.op_type = op_type
+from ovjit.api.model.custom import ConversionExtensionBase, Extension
+from ovjit.api.model.node import Node, Output, make_node
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.errors import ModelError
+from ovjit.graph.op import find_op
 
 
 class ConversionExtension(ConversionExtensionBase):
-    """`converter(context)` returns the outputs, by position or by name, of an operation of type `op_type`."""
+    """`converter(context)` returns the outputs, by position or by name, of an operator of type `op_type`.
 
-    def __init__(self, op_type: str, converter: Callable[[NodeContext], Any]):
+    `ConversionExtension(op_type, [domain,] converter)`.
+    """
+
+    def __init__(self, op_type: str, *rest: Any):
         super().__init__(op_type)
-        if not callable(converter):
-            raise TypeError("ConversionExtension takes an operation's type and a function")
-        self.converter = converter
+        if not rest or not callable(rest[-1]) or not all(isinstance(v, str) for v in rest[:-1]):
+            raise TypeError("ConversionExtension takes an operator's type and a function")
+        self.converter: Callable[[NodeContext], Any] = rest[-1]
+
+    def converted(self, node: Any) -> list[Output]:
+        found = self.converter(NodeContext(node.op_type, node.inputs, node.attributes))
+        given = list(found.values()) if isinstance(found, Mapping) else found
+        outputs: list[Output] = []
+        for item in given if isinstance(given, (list, tuple)) else [given]:
+            if isinstance(item, (list, tuple)):
+                outputs += item
+            else:
+                outputs += item.outputs() if isinstance(item, Node) else [item]
+        if not all(isinstance(output, Output) for output in outputs):
+            raise ModelError(f"the converter of {self.op_type} returns Outputs, not {found!r}")
+        return outputs
 
 
 _ConversionExtension = ConversionExtension
 
 
 class OpExtension(ConversionExtensionBase):
-    """An operation of another framework that is one of OpenVINO's, with attributes of other names or values.
+    """An operator of another framework that is an operation of OpenVINO's, with attributes of other names or
+    with values that are given.
 
     `OpExtension([ov_type_name,] fw_type_name, [in_names_vec, out_names_vec,] attr_names_map={},
-    attr_values_map={})`.
+    attr_values_map={})`; names of inputs and outputs say how many there are.
     """
 
     def __init__(self, *args: Any, **named: Any):
@@ -43,26 +55,27 @@ class OpExtension(ConversionExtensionBase):
         lists = [arg for arg in args if isinstance(arg, (list, tuple))]
         maps = [arg for arg in args if isinstance(arg, Mapping)]
         if len(texts) + len(lists) + len(maps) != len(args) or not 0 <= len(texts) <= 2 or len(maps) > 2:
-            raise TypeError(
-                "OpExtension takes type names, names of inputs and outputs, and maps of attributes"
-            )
-        known = {
-            "ov_type_name",
-            "fw_type_name",
-            "in_names_vec",
-            "out_names_vec",
-            "attr_names_map",
-            "attr_values_map",
-        }
+            raise TypeError("OpExtension takes type names, names of inputs and outputs, and maps")
+        known = {"ov_type_name", "fw_type_name", "in_names_vec", "out_names_vec"}
+        known |= {"attr_names_map", "attr_values_map"}
         if set(named) - known:
             raise TypeError(f"OpExtension has no argument {min(set(named) - known)!r}")
-        framework = named.get("fw_type_name", texts[-1] if texts else None)
-        super().__init__(framework)  # type: ignore[arg-type]
-        self.ov_type = named.get("ov_type_name", texts[0] if texts else framework)
-        self.inputs: Sequence[str] = named.get("in_names_vec", lists[0] if lists else ())
-        self.outputs: Sequence[str] = named.get("out_names_vec", lists[1] if len(lists) > 1 else ())
+        framework: Any = named.get("fw_type_name", texts[-1] if texts else None)
+        super().__init__(framework)
+        self.ov_type: str = named.get("ov_type_name", texts[0] if texts else framework)
         self.names: Mapping[str, str] = named.get("attr_names_map", maps[0] if maps else {})
         self.values: Mapping[str, Any] = named.get("attr_values_map", maps[1] if len(maps) > 1 else {})
+
+    def converted(self, node: Any) -> list[Output]:
+        opset, _, kind = self.ov_type.replace("::", ".").rpartition(".")
+        number = opset.removeprefix("opset")
+        record = find_op(kind, int(number) if number.isdecimal() else None)
+        attrs = {name: value for name, value in self.values.items() if name in record.attributes}
+        for name in record.attributes:
+            theirs = self.names.get(name, name)
+            if name not in attrs and theirs in node.attributes:
+                attrs[name] = node.attributes[theirs]
+        return make_node(kind, [v for v in node.inputs if v is not None], attrs, opset=record.opset).outputs()
 
 
 class NodeContext:
@@ -92,7 +105,7 @@ class NodeContext:
     def get_attribute(self, name: str, default_value: Any = None, dtype: Any = None) -> Any:
         """An attribute, or the default. RuntimeError if there is neither."""
         if name in self._attributes:
-            return self._attributes[name]
+            return _cast(self._attributes[name], dtype)
         if default_value is None:
             raise RuntimeError(f"{self._type} has no attribute {name!r}")
         return default_value
@@ -101,6 +114,19 @@ class NodeContext:
         """The value of a constant input, or the default."""
         node: Any = self._inputs[idx].get_node() if idx < len(self._inputs) else None
         return default_value if not hasattr(node, "get_data") else node.get_data()
+
+
+def _cast(value: Any, kind: Any) -> Any:
+    """An attribute as `kind`: a Python type, or Type for the number of an element type."""
+    if kind is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_cast(item, kind) for item in value]
+    if kind is Type:
+        from ovjit.frontends.onnx.tensors import element_type
+
+        return TYPES[element_type(value)]
+    return kind(value)
 
 
 class DecoderTransformationExtension(Extension):

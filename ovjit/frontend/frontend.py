@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
-from ovjit.api.model.custom import Extension, OpExtension
+from ovjit.api.model.custom import Extension
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.node_ports import target_inputs
@@ -23,7 +23,12 @@ from ovjit.api.run.core import Core
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.errors import OvjitError
-from ovjit.frontend.failures import GeneralFailure, InitializationFailure, NotImplementedFailure
+from ovjit.frontend.failures import (
+    GeneralFailure,
+    InitializationFailure,
+    NotImplementedFailure,
+    OpConversionFailure,
+)
 
 #: Framework -> endings of its files.
 FORMATS = {"ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt")}
@@ -298,7 +303,8 @@ class FrontEnd:
         return _existing(model, self._name).suffix.lower() in FORMATS[self._name]
 
     def load(self, path: Any, enable_mmap: bool = True) -> InputModel:
-        """Read a file. GeneralFailure for one that is not there or not valid."""
+        """Read a file. GeneralFailure for one that is not there or not valid, OpConversionFailure for one
+        with operators that nothing converts."""
         files = path if isinstance(path, (list, tuple)) else [path]
         if isinstance(files[0], (str, os.PathLike)):
             _existing(files[0], self._name)
@@ -306,7 +312,8 @@ class FrontEnd:
             config = {"ENABLE_MMAP": bool(enable_mmap)}
             model = self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
         except OvjitError as error:
-            raise GeneralFailure(str(error)) from error
+            unknown = "No conversion rule found" in str(error)
+            raise (OpConversionFailure if unknown else GeneralFailure)(str(error)) from error
         return InputModel(model)
 
     def convert(self, model: InputModel | Model) -> Model:
@@ -331,9 +338,9 @@ class FrontEnd:
     def add_extension(self, extension: Any) -> None:
         """Let models have operations written in Python. GeneralFailure for the path of a library."""
         for item in extension if isinstance(extension, (list, tuple)) else [extension]:
-            if isinstance(item, OpExtension) or (isinstance(item, type)):
+            if isinstance(item, (Extension, type)):
                 self._core.add_extension(item)
-            elif not isinstance(item, Extension):
+            else:
                 raise GeneralFailure(f"{item!r} is no extension: ovjit loads no native libraries")
 
     def __repr__(self) -> str:

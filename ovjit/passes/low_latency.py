@@ -1,19 +1,97 @@
-"""What loops carry from one trip to the next, made into variables of the model."""
+"""What loops carry from one trip to the next, made into variables of the model.
+
+Of each merged input the first value comes from a ReadValue, and the value after the last trip goes to an
+Assign. A loop of one trip is then replaced by its body.
+"""
 
 from __future__ import annotations
 
-from ovjit.api.model.model import Model
-from ovjit.errors import UnsupportedError
+from typing import Any
 
-_LOOPS = ("Loop", "TensorIterator")
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output, make_node
+from ovjit.api.model.subgraphs import _Repeated, inside_body
+from ovjit.api.model.variables import variable_of
+from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, Port
 
 
 def low_latency(model: Model, use_const_initializer: bool) -> bool:
-    """Nothing is to be done for a model without loops. True if anything changed.
+    """The variables are named `<loop>/<parameter of the body>/variable_<index of the input>`. They begin as
+    zeros if `use_const_initializer`, else with what the input was. True if anything changed."""
+    changed = False
+    for loop in model.get_ordered_ops():
+        if isinstance(loop, _Repeated) and _carry(model, loop, use_const_initializer):
+            changed = True
+            if loop.get_num_iterations() == 1 and _takes_whole_inputs(loop):
+                _put_body_in_place(loop)
+    if changed:
+        model.validate_nodes_and_infer_types()
+    return changed
 
-    UnsupportedError for one that has them.
-    """
-    loops = [node for node in model.get_ordered_ops() if node._op.name in _LOOPS]
-    if loops:
-        raise UnsupportedError(f"LowLatency2 is not implemented for {loops[0]!r}")
-    return False
+
+def _carry(model: Model, loop: _Repeated, use_const_initializer: bool) -> bool:
+    """False for a loop that carries nothing, and for one whose first values are variables already."""
+    ports = loop._input_ports[0]
+    merged = [(i, port) for i, port in enumerate(ports) if port.kind == MERGED]
+    if any(loop.input_value(port.outer)._node._op.name == "ReadValue" for _, port in merged):
+        return False
+    body = loop.get_function()
+    for i, port in merged:
+        first = loop.input_value(port.outer)
+        parameter = body._parameters[port.inner]
+        name = f"{loop.get_friendly_name()}/{parameter.get_friendly_name()}/variable_{i}"
+        attrs: dict[str, Any] = {
+            "variable_id": name,
+            "variable_type": first._tensor._type.dtype,
+            "variable_shape": first._tensor._type.shape,
+        }
+        start = _zeros_like(first) if use_const_initializer else first
+        read = make_node("ReadValue", [start], attrs, opset=6)
+        loop.set_argument(port.outer, read.output(0))
+        last = _last_value(loop, port.back)
+        assign = make_node("Assign", [last], {"variable_id": name}, opset=6)
+        model.add_sinks([assign])
+        model.add_variables([variable_of(read)])
+    return bool(merged)
+
+
+def _zeros_like(value: Output) -> Output:
+    zero = Constant(np.zeros((), value.get_element_type().to_dtype()))
+    shape = make_node("ShapeOf", [value], {"output_type": "i64"})
+    return make_node("Broadcast", [zero.output(0), shape.output(0)], {"mode": "numpy"}).output(0)
+
+
+def _last_value(loop: _Repeated, result: int) -> Output:
+    """What the body's result is after the last trip: an output of the loop, a new one if there is none."""
+    for port in loop._output_ports[0]:
+        if port.kind == LAST and port.iteration == -1 and port.inner == result:
+            return loop.output(port.outer)
+    return loop.get_iter_value(loop.get_function()._results[result].input_value(0), -1)
+
+
+def _takes_whole_inputs(loop: _Repeated) -> bool:
+    """Whether in its one trip each sliced input is what comes in, and each concatenated output the result."""
+
+    def whole(value: Output, port: Port) -> bool:
+        shape = value._tensor._type.shape
+        return shape is not None and shape[port.axis] == abs(port.part_size)
+
+    return all(
+        whole(loop.input_value(port.outer), port) for port in loop._input_ports[0] if port.kind == SLICED
+    ) and all(whole(loop.output(port.outer), port) for port in loop._output_ports[0] if port.kind == CONCAT)
+
+
+def _put_body_in_place(loop: _Repeated) -> None:
+    with inside_body():
+        body = loop.get_function().clone()
+    for port in loop._input_ports[0]:
+        body._parameters[port.inner].output(0).replace(loop.input_value(port.outer))
+    for index in loop._own_parameters():
+        counter = body._parameters[index]
+        first = Constant(np.zeros(counter.output(0).get_shape(), counter.get_element_type().to_dtype()))
+        counter.output(0).replace(first.output(0))
+    for port in loop._output_ports[0]:
+        loop.output(port.outer).replace(body._results[port.inner].input_value(0))

@@ -192,7 +192,9 @@ def _records(names: Any, what: str) -> list[Op]:
     for name in listed:
         opset, dot, kind = name.replace("::", ".").rpartition(".")
         number = opset.removeprefix("opset")
-        if not dot or not opset.startswith("opset") or not number.isdecimal() or not 1 <= int(number) <= 17:
+        if dot and opset.startswith("opset") and number.isdecimal() and not 1 <= int(number) <= 17:
+            raise ModelError(f"Unsupported opset type: {opset}; there is opset1 to opset17")
+        if not dot or not opset.startswith("opset") or not number.isdecimal():
             raise ModelError(f"{name!r} is no type's name: it should be like opset13.Relu")
         records.append(find_op(kind, int(number)))
     return records
@@ -247,7 +249,7 @@ class Or(Pattern):
 
 
 class Optional(Pattern):
-    """An operation of one of some types, or straight what is its input. Without inputs: any input."""
+    """An operation of one of some types, or straight what is its first input, if inputs are given."""
 
     _label = "Optional"
 
@@ -268,8 +270,6 @@ class Optional(Pattern):
             yield {**{k: v for k, v in known.items() if k is not self._wrapped}, self: output}, bound
         if self._inputs:
             yield from match_output(self._inputs[0], output, found, symbols)
-        else:
-            yield found, symbols
 
 
 # -- matching ----------------------------------------------------------------------------------------------
@@ -285,12 +285,11 @@ def match_output(
 ) -> Iterator[tuple[Found, Symbols]]:
     """Every way in which an output matches a pattern, given what is found already."""
     node = pattern._node
-    if node in found:
-        if found[node] == output or (not isinstance(node, Pattern) and found[node]._node is output._node):
-            yield found, symbols
-        return
     if isinstance(node, Pattern):
-        yield from node._alternatives(output, found, symbols)
+        if node not in found:
+            yield from node._alternatives(output, found, symbols)
+        elif found[node] == output:
+            yield found, symbols
     elif (
         _same_type(output._node, node._op) and pattern._index == output._index and _type_fits(pattern, output)
     ):

@@ -97,8 +97,8 @@ def _single_samples(rng: np.random.Generator, dtype: str = "f32"):
 @op(
     "ExperimentalDetectronGenerateProposalsSingleImage",
     opset=6,
+    builder_since=99,
     samples=_single_samples,
-    builder={"": "experimental_detectron_generate_proposals_single_image"},
 )
 class ExperimentalDetectronGenerateProposalsSingleImage:
     """The best regions of one picture and their scores; zeros where there are fewer."""
@@ -235,7 +235,13 @@ def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [priors, *maps], attrs
 
 
-@op("ExperimentalDetectronPriorGridGenerator", opset=6, types=["f32"], samples=_grid_samples)
+@op(
+    "ExperimentalDetectronPriorGridGenerator",
+    opset=6,
+    types=["f32"],
+    samples=_grid_samples,
+    builder_since=99,
+)
 class ExperimentalDetectronPriorGridGenerator:
     """Priors moved to every place of a map."""
 
@@ -276,8 +282,8 @@ def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
 @op(
     "ExperimentalDetectronTopKROIs",
     opset=6,
+    builder_since=99,
     samples=_topk_samples,
-    builder={"": "experimental_detectron_top_k_rois"},
 )
 class ExperimentalDetectronTopKROIs:
     """The regions of the highest probabilities; zeros where there are fewer."""
@@ -325,8 +331,8 @@ def _feature_samples(rng: np.random.Generator, dtype: str = "f32"):
 @op(
     "ExperimentalDetectronROIFeatureExtractor",
     opset=6,
+    builder_since=99,
     samples=_feature_samples,
-    builder={"": "experimental_detectron_roi_feature_extractor"},
 )
 class ExperimentalDetectronROIFeatureExtractor:
     """ROIAlign of every region on the map of a pyramid that fits its size; and the regions."""
@@ -389,7 +395,7 @@ def _detection_samples(rng: np.random.Generator, dtype: str = "f32"):
         )
 
 
-@op("ExperimentalDetectronDetectionOutput", opset=6, samples=_detection_samples)
+@op("ExperimentalDetectronDetectionOutput", opset=6, samples=_detection_samples, builder_since=99)
 class ExperimentalDetectronDetectionOutput:
     """Boxes, classes and scores of what is seen; zeros where there is less. Class 0 is the background."""
 

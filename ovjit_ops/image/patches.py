@@ -132,7 +132,7 @@ def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [random_array(rng, shape, dtype), np.array(size), np.array(kernel)], full
 
 
-@op("Col2Im", opset=15, types=NUMBERS, samples=_column_samples)
+@op("Col2Im", opset=15, types=NUMBERS, samples=_column_samples, builder={"": "col2im"})
 class Col2Im:
     """Columns [N, C * kernel, windows] added up to a picture [N, C, *output_size]."""
 

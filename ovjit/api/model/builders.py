@@ -33,6 +33,10 @@ ORDERS = {
     "BatchNormInference": "data gamma beta mean variance epsilon",
     "ConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations auto_pad "
     "output_padding",
+    "DeformableConvolution": "data deformable_values offsets filters strides pads_begin pads_end dilations "
+    "mask auto_pad group deformable_group bilinear_interpolation_pad",
+    "DeformablePSROIPooling": "feature_maps coords output_dim spatial_scale group_size mode spatial_bins_x "
+    "spatial_bins_y trans_std part_size offsets",
     "DepthToSpace": "node mode block_size",
     "Divide": "left_node right_node auto_broadcast",
     "Eye": "num_rows num_columns diagonal_index output_type batch_shape",
@@ -45,6 +49,7 @@ ORDERS = {
     "activations_beta clip",
     "MVN": "data axes across_channels normalize_variance eps eps_mode",
     "Pad": "arg pads_begin pads_end pad_mode arg_pad_value",
+    "ROIPooling": "input coords output_roi spatial_scale method",
     "ScaledDotProductAttention": "query key value attention_mask scale causal",
     "SearchSorted": "sorted_sequence values right_mode",
     "SpaceToDepth": "data mode block_size",

@@ -344,6 +344,19 @@ class Extension:
         return f"<{type(self).__name__}>"
 
 
+class ConversionExtensionBase(Extension):
+    """How an operator of another framework is converted."""
+
+    def __init__(self, op_type: str):
+        if not isinstance(op_type, str):
+            raise TypeError(f"the type of an operation is a str, not {type(op_type).__name__}")
+        self.op_type = op_type
+
+    def converted(self, node: Any) -> list[Output]:
+        """The outputs for a node that is being read (see `ovjit.frontends.onnx.node.OnnxNode`)."""
+        raise ModelError(f"{self!r} converts nothing")
+
+
 class OpExtension(Extension):
     """One operation written in Python, for `Core.add_extension` and `NodeFactory.add_extension`."""
 

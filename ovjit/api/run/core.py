@@ -10,7 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.api.model.custom import OpExtension, extension_records, read_extensions
+from ovjit.api.model.custom import (
+    ConversionExtensionBase,
+    OpExtension,
+    extension_records,
+    read_extensions,
+)
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_info
@@ -97,7 +102,7 @@ def _check_model(model: Any) -> Model:
 class Core:
     """The entry: reads and compiles models. Properties set on a Core are that Core's only."""
 
-    __slots__ = ("__dict__", "__weakref__", "_extensions", "_settings")
+    __slots__ = ("__dict__", "__weakref__", "_converters", "_extensions", "_settings")
 
     def __init__(self, xml_config_file: Any = ""):
         if not isinstance(xml_config_file, (str, os.PathLike)):
@@ -106,7 +111,8 @@ class Core:
             raise UnsupportedError(
                 f"ovjit has no plugins, so a plugins file is of no use: {os.fspath(xml_config_file)!r}"
             )
-        self._extensions: dict[str, type] = {}
+        self._extensions: dict[str, type] = {}  # operations written in Python, by their types' names
+        self._converters: dict[str, Any] = {}  # rules for operators of ONNX, by their types
         self._settings: dict[str, dict[str, Any]] = {
             "": {},
             "CPU": {},
@@ -147,7 +153,7 @@ class Core:
         naming the file for what cannot be read, TypeError for another kind of object.
         """
         use_mmap = {**self._settings[""], **table.read_config(config or {}, "")}.get("ENABLE_MMAP", True)
-        return _read(model, weights, use_mmap, self._extensions)
+        return _read(model, weights, use_mmap, self._extensions, self._converters)
 
     def compile_model(
         self,
@@ -165,10 +171,11 @@ class Core:
         settings = self._config_for(device, config)
         if isinstance(model, Model):
             return _compile(model, device, settings)
-        by_file = isinstance(model, (str, os.PathLike)) and weights is None and not self._extensions
-        if by_file and settings["CACHE_DIR"]:
+        by_file = isinstance(model, (str, os.PathLike)) and weights is None and not _is_text(model)
+        if by_file and settings["CACHE_DIR"] and not self._extensions and not self._converters:
             return _compile_file(os.fsdecode(model), device, settings)
-        return _compile(_read(model, weights, settings["ENABLE_MMAP"], self._extensions), device, settings)
+        read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
+        return _compile(read, device, settings)
 
     def _config_for(self, device: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
         given = table.read_config({} if config is None else config, device)
@@ -256,6 +263,8 @@ class Core:
         for extension in read_extensions((*args, *named.values())):
             if isinstance(extension, OpExtension):
                 self._extensions.update(extension_records(extension))
+            elif isinstance(extension, ConversionExtensionBase):
+                self._converters[extension.op_type] = extension.converted
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
         """Always a RuntimeError: there is no device with memory of its own."""
@@ -295,7 +304,20 @@ def _head(device: Any) -> str:
     return parse_device(device)
 
 
-def _read(model: Any, weights: Any, use_mmap: bool, extensions: Mapping[str, type] | None = None) -> Model:
+def _is_text(model: Any) -> bool:
+    """Whether a str is not a path but the contents of an IR."""
+    return isinstance(model, str) and model.lstrip("\ufeff \t\r\n").startswith("<")
+
+
+def _read(
+    model: Any,
+    weights: Any,
+    use_mmap: bool,
+    extensions: Mapping[str, type] | None = None,
+    converters: Mapping[str, Any] | None = None,
+) -> Model:
+    if _is_text(model):
+        model = model.encode()
     if isinstance(model, (str, os.PathLike)):
         from pathlib import Path
 
@@ -303,17 +325,17 @@ def _read(model: Any, weights: Any, use_mmap: bool, extensions: Mapping[str, typ
         if not path.exists():
             raise OvjitError(f"Could not open the file: {str(path)!r}: there is no such file")
         if path.suffix.lower() == ".onnx":
-            return _read_onnx(path, weights, use_mmap)
+            return _read_onnx(path, weights, use_mmap, converters)
     elif isinstance(model, io.BytesIO):
         model = model.getvalue()
     elif _is_model_proto(model):
-        return _read_onnx(model, weights, use_mmap)
+        return _read_onnx(model, weights, use_mmap, converters)
     elif not isinstance(model, (bytes, bytearray, memoryview, mmap.mmap)):
         raise TypeError(f"Provided python object type {type(model)} isn't supported as 'model' argument.")
     if isinstance(weights, io.BytesIO):
         weights = weights.getvalue()
     if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
-        return _read_onnx(model, weights, use_mmap)
+        return _read_onnx(model, weights, use_mmap, converters)
     from ovjit.frontends.ir.reader import read_ir
 
     return read_ir(model, weights, use_mmap, extensions or {})
@@ -330,10 +352,10 @@ def _looks_like_xml(content: Any) -> bool:
     return head.startswith(b"<")
 
 
-def _read_onnx(model: Any, weights: Any, use_mmap: bool) -> Model:
+def _read_onnx(model: Any, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None) -> Model:
     from ovjit.frontends.onnx.reader import read_onnx
 
-    return read_onnx(model, weights, use_mmap)
+    return read_onnx(model, weights, use_mmap, converters=converters)
 
 
 def _compile(

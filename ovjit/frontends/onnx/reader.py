@@ -24,6 +24,7 @@ from ovjit.frontends.onnx.external import ExternalData
 from ovjit.frontends.onnx.node import EMPTY, FOLD_BUDGET, OnnxNode, TensorList, read_attribute
 from ovjit.frontends.onnx.registry import (
     DEFAULT_DOMAINS,
+    Rule,
     Schema,
     find_rule,
     find_schema,
@@ -45,7 +46,11 @@ _LENIENT = "com.microsoft"
 
 
 def read_onnx(
-    model: Any, weights: Any = None, use_mmap: bool = True, shapes: Mapping[str, Any] | None = None
+    model: Any,
+    weights: Any = None,
+    use_mmap: bool = True,
+    shapes: Mapping[str, Any] | None = None,
+    converters: Mapping[str, Rule] | None = None,
 ) -> Model:
     """The Model of an ONNX file.
 
@@ -54,6 +59,7 @@ def read_onnx(
     with external data by their location, for a model that is not given by its path. `shapes` gives inputs
     other
     (element type or None, shape or None) than the file says.
+    `converters` are rules of the caller's, by the type of operator, before all others.
     Raises RuntimeError that names the file and the node for whatever is not valid; UnsupportedError, one too,
     lists
     all operators that cannot be read.
@@ -73,7 +79,7 @@ def read_onnx(
             "an ONNX model takes as weights a dict of the contents of its files, {location: bytes}, or none"
         )
     try:
-        return Reader(proto, ExternalData(path, weights, use_mmap), shapes).read()
+        return Reader(proto, ExternalData(path, weights, use_mmap), shapes, converters).read()
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
     except OvjitError as error:
@@ -179,7 +185,14 @@ class _Frame:
 class Reader:
     """Reads one model."""
 
-    def __init__(self, proto: Any, external: ExternalData, shapes: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        proto: Any,
+        external: ExternalData,
+        shapes: Mapping[str, Any] | None = None,
+        converters: Mapping[str, Rule] | None = None,
+    ):
+        self.converters = dict(converters or {})
         self.proto = proto
         self.external = external
         self.shapes = dict(shapes or {})
@@ -408,14 +421,15 @@ class Reader:
         while inputs and inputs[-1] is None:
             inputs.pop()
         attributes = _attributes(proto, scope)
+        own = self.converters.get(proto.op_type)
         function = self.functions.get((domain, proto.op_type, proto.overload))
-        if function is not None:
+        if function is not None and own is None:
             return self._call(proto, scope, function, inputs, attributes)
         version = _version(domain, scope)
-        rule = find_rule(domain, proto.op_type, version)
+        rule = own or find_rule(domain, proto.op_type, version)
         schema = find_schema(domain, proto.op_type, version)
         try:
-            if schema is not None:
+            if schema is not None and own is None:
                 _check_schema(schema, proto, inputs, attributes)
             if rule is None:
                 types = [_type_bytes(v) for v in inputs]
@@ -534,7 +548,7 @@ class Reader:
                         waiting.append((function, _opsets(function.opset_import) or imports))
                     continue
                 version = imports.get(domain, 1 if domain else newest)
-                if find_rule(domain, node.op_type, version) is not None:
+                if node.op_type in self.converters or find_rule(domain, node.op_type, version) is not None:
                     continue
                 schema = find_schema(domain, node.op_type, version)
                 if schema is None or not schema.function:

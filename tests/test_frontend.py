@@ -1,0 +1,99 @@
+"""Front ends and what extends them, beside OpenVINO's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+import openvino.frontend.onnx
+import pytest
+from onnx import TensorProto
+from onnx import helper as make
+
+import ovjit
+import ovjit.frontend.onnx
+
+BOTH = [openvino, ovjit]
+pytestmark = pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+X = np.array([[-1.0, 0.5, 2.0]], np.float32)
+
+
+@pytest.fixture
+def unknown(tmp_path: Path) -> Path:
+    """x + [1, 2, 3], then an operator that nobody knows."""
+    nodes = [
+        make.make_node("Add", ["x", "w"], ["y"]),
+        make.make_node("Foo", ["y"], ["z"], alpha=0.5, times=3),
+    ]
+    x, z = (make.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in "xz")
+    graph = make.make_graph(nodes, "g", [x], [z], [make.make_tensor("w", TensorProto.FLOAT, [3], [1, 2, 3])])
+    path = tmp_path / "unknown.onnx"
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 13)]), path)
+    return path
+
+
+def converted(ov: Any, path: Path, *extensions: Any) -> Any:
+    front = ov.frontend.FrontEndManager().load_by_framework("onnx")
+    for extension in extensions:
+        front.add_extension(extension)
+    return front.convert(front.load(str(path)))
+
+
+def run(ov: Any, model: Any, x: np.ndarray = X) -> np.ndarray:
+    return ov.compile_model(model, "CPU", F32)(x)[0]
+
+
+def test_an_operator_that_nothing_converts(ov, unknown):
+    with pytest.raises(
+        ov.frontend.OpConversionFailure, match="No conversion rule found for operations: .*Foo"
+    ):
+        converted(ov, unknown)
+
+
+def test_a_converter_in_python(ov, unknown):
+    seen = []
+
+    def foo(context: Any) -> Any:
+        seen.append((context.get_op_type(""), context.get_input_size(), context.has_attribute("none")))
+        seen.append((context.get_attribute("times"), context.get_attribute("none", 7)))
+        return ov.opset8.multiply(context.get_input(0), np.float32(context.get_attribute("alpha"))).outputs()
+
+    model = converted(ov, unknown, ov.frontend.onnx.ConversionExtension("Foo", foo))
+    np.testing.assert_allclose(run(ov, model), (X + [1, 2, 3]) * 0.5)
+    assert seen == [("Foo", 1, False), (3, 7)]
+    assert model.output().get_names() == {"z"}
+
+
+def test_a_converter_given_to_core(ov, unknown):
+    core = ov.Core()
+    extension = ov.frontend.onnx.ConversionExtension(
+        "Foo", lambda n: ov.opset8.relu(n.get_input(0)).outputs()
+    )
+    core.add_extension(extension)
+    np.testing.assert_allclose(run(ov, core.read_model(unknown)), np.maximum(X + [1, 2, 3], 0))
+
+
+def test_an_operation_under_another_name(ov, unknown):
+    model = converted(ov, unknown, ov.frontend.onnx.OpExtension("opset8.Elu", "Foo"))
+    y = X + [1, 2, 3]
+    np.testing.assert_allclose(run(ov, model), np.where(y < 0, 0.5 * np.expm1(y), y), rtol=1e-5)
+    model = converted(ov, unknown, ov.frontend.onnx.OpExtension("opset8.Swish", "Foo", {}, {}))
+    np.testing.assert_allclose(run(ov, model), y / (1 + np.exp(-y)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["text", "bytes"])
+def test_a_model_from_memory(ov, tmp_path, form):
+    x = ov.opset13.parameter([1, 3], np.float32, name="x")
+    model = ov.Model([ov.opset13.add(x, np.array([1, 2, 3], np.float32))], [x], "m")
+    ov.save_model(model, tmp_path / "m.xml", compress_to_fp16=False)
+    text, weights = (tmp_path / "m.xml").read_text(), (tmp_path / "m.bin").read_bytes()
+    core = ov.Core()
+    if form == "text":
+        read = core.read_model(text, ov.Tensor(np.frombuffer(weights, np.uint8)))
+    else:
+        read = core.read_model(text.encode(), weights)
+    np.testing.assert_array_equal(run(ov, read), X + [1, 2, 3])
