@@ -7,7 +7,7 @@ without an anchor, copies and fills are lowered here; a node without a native lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ovjit.codegen.elementwise import NATIVE_TYPES, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
@@ -19,6 +19,13 @@ from ovjit.compiler.fuse import Group, is_number, is_undecided
 from ovjit.compiler.plan import Constants, Planner, overwritable
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
+
+
+def place_constants(constants: Constants, values: Iterable[Value]) -> None:
+    """Place those of the values that are constants, as they are."""
+    for value in values:
+        if value.constant is not None:
+            constants.view(value.constant, value.dtype)
 
 
 class Lowering:
@@ -35,9 +42,7 @@ class Lowering:
 
     def pack(self, constants: Constants) -> None:
         """Place all constants that plans will use: by default the body's operands."""
-        for value in self.group.operands:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, self.group.operands)
 
     def choose(self, layouts: dict[Value, Layout]) -> None:
         """Layouts are settled: print the kernels that depend on them."""

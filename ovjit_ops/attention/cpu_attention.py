@@ -26,7 +26,7 @@ from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.trace import Recorder, exp
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, Ptr, View, merge_dims, plain, product
 from ovjit.graph.graph import Value
@@ -358,9 +358,7 @@ class Attention(Lowering):
         self.kernels = tuple(kernels)
 
     def pack(self, constants: Constants) -> None:
-        for value in self.node.inputs:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, self.node.inputs)
         self.zeros = constants.place(np.zeros(COLUMNS, np.float32), "attention zeros").offset
 
     def plan(self, planner: Planner) -> None:

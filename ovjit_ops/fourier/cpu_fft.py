@@ -26,7 +26,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.lower import Host, Lowering, place_constants
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import View, product
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
@@ -364,9 +364,7 @@ class Fourier(Lowering):
         ) + (fft_kernel(self.dtype, COMPLEX, self.kind == "IRDFT", False, False),)
 
     def pack(self, constants: Any) -> None:
-        for value in self.node.inputs:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         known = [planner.types[v].value for v in self.node.inputs[1:]]
@@ -405,6 +403,14 @@ class Fourier(Lowering):
         others = [a for a in range(len(view.shape) - (loading != REAL)) if a != axis]
         lanes = product([view.shape[a] for a in others])
         n_in = view.shape[axis]
+        scale = 1 / n if inverse else 1.0
+        direct = self._in_place(planner, view, axis, others, n_out, loading, real_out)
+        if direct is not None:
+            first, target, made, lanes, outer = direct
+            self._pass(
+                planner, first, target, n, n_in, n_out, lanes, outer, scale, inverse, loading, real_out
+            )
+            return made
         comps = () if loading == REAL else (len(view.shape) - 1,)
         if lanes >= host_isa().lanes // 2 or not (split_length(n) and n >= SPLIT_FROM):
             # the other dimensions adjacent, so that lanes are loaded in one piece
@@ -417,7 +423,6 @@ class Fourier(Lowering):
             per = size * (1 if loading == REAL else 2)
             first = Signals(source, per, n_in * per, (0, 0), 0, size)
         made, target = self._result(planner, view, axis, others, lanes, n_out, real_out)
-        scale = 1 / n if inverse else 1.0
         pair = split_length(n)
         long = n > SPLIT_ALWAYS or lanes < host_isa().lanes // 2
         if pair and n >= SPLIT_FROM and long and loading == COMPLEX and n_in >= n:
@@ -425,6 +430,34 @@ class Fourier(Lowering):
         else:
             self._pass(planner, first, target, n, n_in, n_out, lanes, 1, scale, inverse, loading, real_out)
         return made
+
+    def _in_place(
+        self, planner: Planner, view: View, axis: int, others: Sequence[int], n_out: int, loading: str,
+        real_out: bool,
+    ) -> tuple[Signals, Signals, View, int, int] | None:  # fmt: skip
+        """A pass that reads the view as it lies: dimensions behind the axis are lanes, those before it outer.
+
+        Gives (source, target, its view, lanes, outer); None where strides do not allow it.
+        """
+        behind = [a for a in others if a > axis]
+        before = [a for a in others if a < axis]
+        size = self.size
+        per = size if loading == REAL else 2 * size
+        lanes, outer = (product([view.shape[a] for a in part]) for part in (behind, before))
+        if lanes < host_isa().lanes or not _one_run(view, behind) or not _one_run(view, before):
+            return None
+        if view.strides[behind[-1]] != per or (loading != REAL and view.strides[-1] != size):
+            return None
+        lead, tail = [view.shape[a] for a in before], [view.shape[a] for a in behind]
+        memory = planner.allocate([*lead, n_out, *([] if real_out else [2]), *tail], size)
+        k = len(lead)
+        order = [*range(k + 1), *range(k + (1 if real_out else 2), len(memory.shape))]
+        made = memory.permute([*order, *([] if real_out else [k + 1])])
+        step = view.strides[before[-1]] if before else 0
+        source = Signals(view, view.strides[axis], per, (0, step), 0, size)
+        each = lanes * size * (1 if real_out else 2)
+        target = Signals(memory, each, size, (0, n_out * each), 0, lanes * size)
+        return source, target, made, lanes, outer
 
     def _arranged(self, planner: Planner, view: View, order: Sequence[int]) -> View:
         """The view's elements row-major in this order of dimensions; itself where they lie so."""
@@ -551,6 +584,12 @@ class Frames(Fourier):
         if len(signal.shape) == 1:
             made = View(made.buffer, made.shape[1:], made.strides[1:], size, made.offset)
         self._deliver(planner, made)
+
+
+def _one_run(view: View, axes: Sequence[int]) -> bool:
+    """True when these dimensions lie behind each other like one."""
+    pairs = zip(axes, axes[1:], strict=False)
+    return all(view.strides[a] == view.strides[b] * view.shape[b] for a, b in pairs)
 
 
 def fits(n: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, product
 
@@ -152,9 +152,7 @@ class Bags(Lowering):
         self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
-        for value in self.node.inputs:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         table, indices = (planner.contiguous(self.named[n]) for n in ("emb_table", "indices"))

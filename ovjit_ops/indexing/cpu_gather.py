@@ -17,7 +17,7 @@ import numpy as np
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, plan_copy
+from ovjit.compiler.lower import Lowering, place_constants, plan_copy
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, merge_dims, product
 from ovjit.graph.dtypes import numpy_dtype
@@ -163,9 +163,7 @@ class Indexed(Lowering):
         self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
-        for value in (self.data, self.indices):
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, (self.data, self.indices))
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         raise NotImplementedError
@@ -235,9 +233,7 @@ class Scatter(Lowering):
         self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
-        for value in (self.data, self.indices, self.updates):
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, (self.data, self.indices, self.updates))
 
     def begin(self, planner: Planner, indices: View, out: View, walk: Walk) -> None:
         """Steps before the updates, when the data has been copied."""

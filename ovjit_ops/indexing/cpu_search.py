@@ -12,7 +12,7 @@ from typing import Any
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import product
 
@@ -96,9 +96,7 @@ class Search(Lowering):
         self.kernels = (self.search, self.count)
 
     def pack(self, constants: Constants) -> None:
-        for value in self.node.inputs:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         x, rows = planner.contiguous(self.values), planner.contiguous(self.sequence)

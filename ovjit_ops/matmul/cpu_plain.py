@@ -15,7 +15,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, plain, product
 from ovjit.graph.graph import Value
@@ -94,9 +94,7 @@ class PlainProduct(Lowering):
         self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
-        for value in self.node.inputs:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         ra, rb = (len(v.shape) for v in self.node.inputs)

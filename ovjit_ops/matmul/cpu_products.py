@@ -18,7 +18,7 @@ from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group, is_number
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
@@ -128,9 +128,7 @@ class Product(Tiled):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        for value in self.node.inputs:
-            if value.constant is not None:
-                constants.view(value.constant, value.dtype)
+        place_constants(constants, self.node.inputs)
         self.zeros, _ = self.pack_bias(constants)
 
     def plan(self, planner: Planner) -> None:
