@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import weakref
-from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+# `import ovjit` imports this module, so that it registers first: threads and weak references come with locks
 
 
 class ForkLock:
@@ -24,8 +27,11 @@ class ForkLock:
     __slots__ = ("__weakref__", "_lock")
 
     def __init__(self) -> None:
+        import threading
+        import weakref
+
         self._lock = threading.RLock()
-        _locks.add(self)
+        _kept.setdefault("locks", weakref.WeakSet()).add(self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -36,14 +42,15 @@ class ForkLock:
         self._lock.release()
 
 
-_locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
+#: "locks": a WeakSet of all that there are, once there is one.
+_kept: dict[str, Any] = {}
 
 
 def _after_fork() -> None:
-    for lock in list(_locks):
+    for lock in list(_kept.get("locks", ())):
         # the thread that forked goes on with those it holds itself
-        if not lock._lock._is_owned():  # type: ignore[attr-defined]
-            lock._lock = threading.RLock()
+        if not lock._lock._is_owned():
+            lock._lock = type(lock._lock)()
 
 
 #: Whose imports a fork waits for. A user's own may wait for a lock that is held over the fork.
