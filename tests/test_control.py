@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import threading
 
 import control_models
@@ -11,6 +12,7 @@ import pytest
 
 import ovjit
 from ovjit import opset13
+from ovjit.frontends.ir.writer import to_bytes
 from ovjit.op import if_op, loop, tensor_iterator
 from ovjit.op.util import ConcatOutputDescription, MergedInputDescription, SliceInputDescription
 
@@ -110,21 +112,26 @@ def test_a_body_that_contains_itself():
         ovjit.Core().compile_model(ovjit.Model([out], [x]), "CPU")
 
 
-def test_bodies_nested_too_deep():
-    def nest(depth):
-        x = opset13.parameter([1], np.float32)
-        value = opset13.relu(x)
-        body = ovjit.Model([value], [x])
-        for _ in range(depth):
-            outer = opset13.parameter([1], np.float32)
-            node = tensor_iterator()
-            node.set_body(body)
-            node.set_invariant_input(body.get_parameters()[0], outer.output(0))
-            value = node.get_iter_value(body.get_results()[0].input_value(0))
-            body = ovjit.Model([value], [outer])
-        return body
+def nest(depth):
+    """An iterator in an iterator in an iterator ..."""
+    x = opset13.parameter([1], np.float32)
+    body = ovjit.Model([opset13.relu(x)], [x])
+    for _ in range(depth):
+        outer = opset13.parameter([1], np.float32)
+        node = tensor_iterator()
+        node.set_body(body)
+        node.set_invariant_input(body.get_parameters()[0], outer.output(0))
+        body = ovjit.Model([node.get_iter_value(body.get_results()[0].input_value(0))], [outer])
+    return body
 
+
+def test_bodies_nested_deep():
     np.testing.assert_array_equal(results(ovjit, nest(20), [np.float32([-3])])[0], [0])
+
+
+@pytest.mark.long
+def test_bodies_nested_too_deep():
+    np.testing.assert_array_equal(results(ovjit, nest(60), [np.float32([-3])])[0], [0])
     with pytest.raises(RuntimeError, match="nested more than 64 deep"):
         nest(70)
 
@@ -199,3 +206,153 @@ def test_variables_in_bodies(kind, tmp_path):
         for got in others:
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"{kind} step {step}")
     assert [s.name for s in requests[1].query_state()] == ["sum"]
+
+
+def product_loop(n=160, trips=6):
+    """A body that is worth two threads."""
+    ops = opset13
+    x, v = ops.parameter([n, n], np.float32), ops.parameter([n, n], np.float32)
+    weights = np.random.default_rng(0).standard_normal((n, n)).astype(np.float32) / 12
+    step = ops.tanh(ops.add(ops.matmul(v, ops.constant(weights), False, False), ops.multiply(v, v)))
+    node = ops.loop(ops.constant(np.int64(trips)), ops.constant(np.array(True)))
+    node.set_function(ovjit.Model([ops.constant(np.array(True)), step], [v]))
+    node.set_special_body_ports([-1, 0])
+    node.set_merged_input(v, x.output(0), step.output(0))
+    return ovjit.Model([ops.relu(node.get_iter_value(step.output(0)))], [x])
+
+
+def test_threads_and_queues_give_the_same_bits():
+    x = np.random.default_rng(1).standard_normal((160, 160)).astype(np.float32)
+    answers = set()
+    for threads in (1, 2, 3):
+        compiled = ovjit.Core().compile_model(product_loop(), "CPU", {"INFERENCE_NUM_THREADS": threads})
+        answers.update(compiled([x])[0].tobytes() for _ in range(5))
+        queue = ovjit.AsyncInferQueue(compiled, 2)
+        queue.set_callback(lambda request, _: answers.add(request.get_output_tensor(0).data.tobytes()))
+        for _ in range(10):
+            queue.start_async([x])
+        queue.wait_all()
+    assert len(answers) == 1
+
+
+def test_profile_counts_bodies():
+    compiled = ovjit.Core().compile_model(product_loop(trips=20), "CPU", {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    x = np.zeros((160, 160), np.float32)
+    for _ in range(3):
+        request.infer([x])
+        rows = request.get_profiling_info()
+        loops = [row for row in rows if row.exec_type == "repeat"]
+        inside = [row for row in rows if row.node_type == "MatMul"]
+        assert len(loops) == len(inside) == 1
+        total = sum(row.real_time.total_seconds() for row in rows) * 1e3
+        assert total <= request.latency + 0.1  # a body's steps are not counted in the loop's row again
+
+
+def test_a_loop_runs_without_the_host():
+    """Slices, concatenations, nested bodies and early ends are steps of the runner."""
+    for name in ("counting", "reverse", "branches", "nested"):
+        build, rows = control_models.CASES[name]
+        compiled = ovjit.Core().compile_model(build(ovjit, opset13), "CPU", {"PERF_COUNT": True})
+        request = compiled.create_infer_request()
+        request.infer(control_models.arrays(rows[0], 0))
+        kinds = {row.exec_type for row in request.get_profiling_info()}
+        assert not kinds & {"ref_numpy", "bodies"}, name
+        again = ovjit.Core().import_model(compiled.export_model(), "CPU")
+        assert again._executable.program._plan is not None, name  # it runs as it was stored
+
+
+def test_an_if_of_a_known_condition_is_its_branch():
+    ops = opset13
+    x, a, b = (ops.parameter([2, 3], np.float32) for _ in range(3))
+    one, two = ops.result(ops.relu(a)), ops.result(ops.reshape(b, [6], False))
+    node = ops.if_op(ops.constant(np.array(False)))
+    node.set_then_body(ovjit.Model([one], [a]))
+    node.set_else_body(ovjit.Model([two], [b]))
+    node.set_input(x.output(0), a, b)
+    model = ovjit.Model([ops.exp(node.set_output(one, two))], [x])
+    assert list(model.output(0).shape) == [6]
+    compiled = ovjit.Core().compile_model(model, "CPU")
+    assert "If" not in {
+        node.get_rt_info()["layerType"].value for node in compiled.get_runtime_model().get_ops()
+    }
+    np.testing.assert_allclose(compiled([np.ones((2, 3), np.float32)])[0], np.full(6, np.e), rtol=1e-6)
+
+
+def test_many_cuts_stay_native():
+    def build(ov, ops):
+        x = ops.parameter(ov.PartialShape([-1]), np.float32)
+        value = x
+        for i in range(20):
+            found = ops.non_zero(ops.greater(value, ops.constant(np.float32(-2 + 0.02 * i))))
+            index = ops.reshape(found, ops.constant(np.array([-1])), False)
+            value = ops.tanh(
+                ops.multiply(
+                    ops.gather(value, index, ops.constant(np.int64(0))), ops.constant(np.float32(1.5))
+                )
+            )
+        return ov.Model([value, ops.shape_of(value)], [x])
+
+    compiled = ovjit.Core().compile_model(build(ovjit, opset13), "CPU", {"PERF_COUNT": True})
+    theirs = openvino.Core().compile_model(build(openvino, openvino.opset13), "CPU", SAME)
+    request = compiled.create_infer_request()
+    for n in (60, 33, 1, 0, 60):
+        x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+        for got, want in zip(
+            request.infer([x]).to_dict().values(), theirs([x]).to_dict().values(), strict=True
+        ):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    host = [row for row in request.get_profiling_info() if row.exec_type == "ref_numpy"]
+    assert {row.node_type for row in host} == {"NonZero"} and len(host) == 20
+
+
+def test_shapes_are_known_as_far_as_openvino_knows_them():
+    def shapes(ov, ops):
+        x = ops.parameter(ov.PartialShape([-1, 4, ov.Dimension(2, 8)]), np.float32)
+        dims = ops.shape_of(x, output_type="i32")
+        first = ops.gather(dims, ops.constant(np.array([0])), ops.constant(np.int64(0)))
+        last = ops.gather(dims, ops.constant(np.int64(2)), ops.constant(np.int64(0)))
+        pattern = ops.concat(
+            [first, ops.constant(np.array([4], np.int32)), ops.unsqueeze(last, ops.constant(np.int64(0)))], 0
+        )
+        wide = ops.broadcast(ops.constant(np.float32(1)), ops.convert(pattern, np.int64))
+        flat = ops.reshape(x, ops.concat([first, ops.constant(np.array([-1], np.int32))], 0), False)
+        model = ov.Model([wide, flat], [x])
+        return [str(port.get_partial_shape()) for port in model.outputs]
+
+    mine, theirs = shapes(ovjit, opset13), shapes(openvino, openvino.opset13)
+    assert mine[0] == theirs[0] == "[?,4,2..8]"
+    assert mine[1].startswith("[?,") and theirs[1].startswith("[?,")
+
+
+def test_damaged_files_with_bodies():
+    """Numbers changed and lines lost: an error or an answer, never anything else."""
+    rng = np.random.default_rng(5)
+    texts = []
+    for name in ("nested", "reverse", "branches_differ"):
+        xml, weights = to_bytes(control_models.CASES[name][0](ovjit, opset13))
+        texts.append((xml.decode().split("\n"), weights))
+    refused = 0
+    for _ in range(120):
+        lines, weights = texts[rng.integers(len(texts))]
+        lines = list(lines)
+        for _ in range(rng.integers(1, 3)):
+            at = int(rng.integers(len(lines)))
+            if rng.random() < 0.2:
+                del lines[at]
+            else:
+                number = str(rng.choice(["-2", "-1", "0", "1", "3", "7", "1000000000"]))
+                lines[at] = re.sub(r'(?<==")-?\d+(?=")', number, lines[at])
+        try:
+            model = ovjit.Core().read_model("\n".join(lines).encode(), weights)
+            ovjit.Core().compile_model(model, "CPU")
+        except RuntimeError:
+            refused += 1
+    assert 40 < refused < 120
+
+
+def test_files_nested_too_deep():
+    head = b'<layer id="0" name="l" type="TensorIterator" version="opset1"><body><layers>'
+    text = b'<net version="11"><layers>' + head * 80 + b"</layers></body></layer>" * 80 + b"</layers></net>"
+    with pytest.raises(RuntimeError, match="nested more than 64 deep"):
+        ovjit.Core().read_model(text, b"")
