@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from importlib import import_module
+
 import numpy as np
 import openvino
 import openvino.opset9 as real9
@@ -142,3 +145,70 @@ def test_regions_out_of_range_are_refused(batch, size, message):
     box = np.array([[np.nan, 0, np.inf, -np.inf]], np.float32)
     answer = compiled([np.ones((2, 3, 4, 4), np.float32), box, np.array([1], np.int32)])[0]
     assert np.isfinite(answer).all()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_pooling_of_random_regions(last):
+    """ROIPooling by maxima and PSROIPooling by means, natively, in both layouts."""
+    rng = np.random.default_rng(SEED)
+    for round in range(12):
+        group = int(rng.integers(1, 4))
+        n, dim = int(rng.integers(1, 4)), int(rng.choice([1, 3, 17]))
+        mean = round % 2 == 1
+        c = dim * group**2 if mean else dim
+        h, w, many = (int(v) for v in rng.integers(2, 15, 3))
+        x = rng.standard_normal((n, h, w, c) if last else (n, c, h, w)).astype(np.float32)
+        corner = rng.uniform(-5, 40, (many, 2))
+        rois = np.concatenate(
+            [rng.integers(0, n, (many, 1)), corner, corner + rng.uniform(-3, 30, (many, 2))], 1
+        ).astype(np.float32)
+        parameters = [real9.parameter(list(a.shape), a.dtype) for a in (x, rois)]
+        source = real9.transpose(parameters[0], np.array([0, 3, 1, 2])) if last else parameters[0]
+        if mean:
+            node = real9.psroi_pooling(source, parameters[1], dim, group, 0.37, 1, 1, "average")
+        else:
+            node = real9.roi_pooling(source, parameters[1], [group, 2], 0.37, "max")
+        where = f"seed {SEED} round {round}: {x.shape} {rois.tolist()} {group}"
+        kinds = assert_same(model_of(node, parameters), [x, rois], where, atol=1e-4, rtol=1e-4)
+        assert "ref_numpy" not in kinds
+
+
+def test_pooling_of_hostile_regions():
+    """An image that there is not is an error, a negative one is absent; corners may be anything."""
+    hostile = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 0, 3, -1e-40], np.float32)
+    rng = np.random.default_rng(SEED)
+    x, rois = ov.opset9.parameter([2, 8, 4, 4], np.float32), ov.opset9.parameter([20, 5], np.float32)
+    for node in (
+        ov.opset9.roi_pooling(x, rois, [2, 2], 1.0, "max"),
+        ov.opset9.psroi_pooling(x, rois, 2, 2, 1.0, 1, 1, "average"),
+        ov.opset9.roi_pooling(x, rois, [2, 2], 1.0, "bilinear"),
+    ):
+        compiled = ov.Core().compile_model(ov.Model([node], [x, rois]), "CPU")
+        for _ in range(10):
+            boxes = rng.choice(hostile, (20, 5))
+            boxes[:, 0] = rng.choice([0, 1, -1, np.nan], 20)
+            answer = compiled([np.ones((2, 8, 4, 4), np.float32), boxes])[0]
+            assert ((answer == 0) | np.isclose(answer, 1)).all()
+        boxes[7, 0] = 2
+        with pytest.raises(RuntimeError):
+            compiled([np.ones((2, 8, 4, 4), np.float32), boxes])
+
+
+def arguments_of(function):
+    return [p.name for p in inspect.signature(function).parameters.values()]
+
+
+NAMES = """grid_sample roi_align roi_pooling psroi_pooling deformable_psroi_pooling non_max_suppression
+multiclass_nms matrix_nms detection_output proposal prior_box prior_box_clustered region_yolo reorg_yolo
+generate_proposals deformable_convolution binary_convolution extract_image_patches nv12_to_rgb i420_to_bgr
+nms_rotated roi_align_rotated col2im interpolate""".split()
+
+
+@pytest.mark.parametrize("opset", [1, 3, 5, 8, 9, 10, 11, 13, 15])
+def test_builders_take_openvinos_arguments(opset):
+    """By OpenVINO's names, in its order. Attributes that only files have may follow the node's name."""
+    theirs, ours = (import_module(f"{package}.opset{opset}") for package in ("openvino", "ovjit"))
+    for name in NAMES:
+        if hasattr(theirs, name):
+            wanted = arguments_of(getattr(theirs, name))
+            assert arguments_of(getattr(ours, name))[: len(wanted)] == wanted, name

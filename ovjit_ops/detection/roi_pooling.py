@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, merge
 from ovjit_ops.common.values import widened
+from ovjit_ops.detection.cpu_roi_pooling import lower_roi_pooling
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
 
@@ -103,6 +105,9 @@ def _roi_samples(rng: np.random.Generator, dtype: str = "f32"):
     "ROIPooling",
     opset=2,
     types=REALS,
+    native=FULL,
+    lower=lower_roi_pooling,
+    ulp=16,
     samples=_roi_samples,
     builder={"data": "input", "rois": "coords"},
 )
@@ -178,6 +183,9 @@ def _position_samples(rng: np.random.Generator, dtype: str = "f32"):
     "PSROIPooling",
     opset=1,
     types=REALS,
+    native=FULL,
+    lower=lower_roi_pooling,
+    ulp=16,
     samples=_position_samples,
     builder={"data": "input", "rois": "coords"},
 )
