@@ -7,6 +7,10 @@ import openvino
 import openvino.opset14 as real
 import pytest
 
+import ovjit
+import ovjit.opset14 as ours
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit_ops.convolution.convolution import convolve
 from tests.oracle import assert_same
 
 SEED = 303
@@ -70,3 +74,31 @@ def test_pooling_of_random_windows(kind):
         model = openvino.Model([node, seen.output(0)], [parameter])
         kinds = assert_same(model, [x], where, rtol=1e-4, atol=1e-3)
         assert "ref_numpy" not in kinds, where
+
+
+@pytest.mark.parametrize("dtype", ["f64", "i32", "i64", "u8", "i16"])
+def test_convolution_of_other_types_runs_natively(dtype):
+    """With what follows, in one to three dimensions, exactly as NumPy; random filters, groups and windows."""
+    rng = np.random.default_rng(SEED)
+    kind = numpy_dtype(dtype)
+    for round in range(6):
+        rank, groups = 1 + round % 3, (1, 3)[round % 2]
+        n, each, outs = int(rng.integers(1, 3)), int(rng.integers(1, 6)), int(rng.choice([1, 5, 16, 33]))
+        shape = (n, groups * each, *(int(v) for v in rng.integers(5, 9, rank)))
+        kernel = tuple(int(v) for v in rng.integers(1, 4, rank))
+        filters = (groups, outs, each, *kernel) if groups > 1 else (outs, each, *kernel)
+        x, w = (rng.integers(0 if dtype == "u8" else -9, 9, s).astype(kind) for s in (shape, filters))
+        moves = [rng.integers(*limits, rank).tolist() for limits in ((1, 3), (0, 2), (0, 2), (1, 3))]
+        parameter = ours.parameter(list(shape), kind)
+        build = ours.group_convolution if groups > 1 else ours.convolution
+        made = build(parameter, ours.constant(w), *moves)
+        node = ours.add(made, ours.constant(np.array(3, kind)))
+        compiled = ovjit.Core().compile_model(ovjit.Model([node], [parameter]), "CPU", {"PERF_COUNT": True})
+        request = compiled.create_infer_request()
+        got = request.infer([x])[0]
+        names = ("strides", "pads_begin", "pads_end", "dilations")
+        attrs = {**dict(zip(names, moves, strict=True)), "auto_pad": "explicit"}
+        want = convolve(x, w if groups > 1 else w[None], attrs) + np.array(3, kind)
+        where = f"seed {SEED} round {round}: {shape} {filters} {moves}"
+        np.testing.assert_array_equal(got, want, err_msg=where)
+        assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}

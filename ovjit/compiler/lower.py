@@ -207,7 +207,7 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
         apart: list[Lowering] = []
         if made is None or not group.sure:
             alone = group.part(0)
-            apart = [(_lower_anchor(alone) if made else None) or Host(alone)]
+            apart = [(_lower_anchor(alone) if made or group.body else None) or Host(alone)]
             apart += [Elementwise(group.part(1))] if group.body else []
         out += apart if made is None else [TwoWays(made, apart) if apart else made]
     return out

@@ -32,6 +32,8 @@ NOTES = {
     "NonMaxSuppression": "a kernel has room for all rows, the host cuts them off; soft: reference",
     "Interpolate": "f64, and sums of integers of 32 bits and more: reference",
     "GridSample": "f32 and halves; f64: reference",
+    "ROIPooling": "maxima; bilinear samples and f64: reference",
+    "PSROIPooling": "means; bilinear samples and f64: reference",
     "ROIAlign": "f32 and halves; f64: reference",
     "ROIAlignRotated": "f32 and halves; f64: reference",
     "DeformableConvolution": "constant filters in f32 and halves; others: reference",

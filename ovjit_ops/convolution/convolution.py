@@ -118,6 +118,8 @@ def expand_volume(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence
         return None
     window = window_attributes(3, node.attrs)
     kernel, shape = filters.shape[extra:], node.output.shape
+    if data.dtype not in ("f32", "f16", "bf16"):
+        return None  # those are computed directly, in any form
     if (not grouped and window["dilations"][2] == 1) or 0 in (*data.shape, *shape, *filters.shape):
         return None
     begin, _ = resolve_pads(extents=data.shape[2:], kernel=kernel, **window)

@@ -1,4 +1,4 @@
-"""Which way a convolution goes: depthwise, by Winograd, or as tiles."""
+"""Which way a convolution goes: depthwise, by Winograd, as tiles, or directly."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from ovjit.compiler.lower import Lowering
 from ovjit.tiles.lowering import tile_format
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.convolution.cpu_depthwise import Depthwise, is_depthwise
+from ovjit_ops.convolution.cpu_direct import lower_direct
 from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
 
 
 def lower_convolution(group: Group) -> Lowering | None:
-    """Tiled where the filters are constant and this CPU has a format for the types, in 1 to 3 dimensions."""
+    """Where the filters are constant: tiled if this CPU has a format for the types, else directly."""
     anchor = group.anchor
     assert anchor is not None
     data, filters = anchor.inputs
@@ -22,7 +23,7 @@ def lower_convolution(group: Group) -> Lowering | None:
         or len(data.shape) not in (3, 4, 5)
         or tile_format(data, filters) is None
     ):
-        return None
+        return lower_direct(group)
     if len(data.shape) == 5:
         # others have been expanded, where their shapes are known
         adjacent = anchor.op.name == "Convolution" and (anchor.attrs["dilations"] or (1,))[-1] == 1

@@ -1,0 +1,160 @@
+"""Convolution of element types that no tile multiplies: f64 and integers.
+
+    y[n, o, p] = sum over taps t, channels c of x[n, c, p * stride - pad + t * dilation] * w[t, c, o]
+
+Directly from the definition: vectors of output channels, elements of the data in all lanes, one to three
+spatial dimensions, any layout. Sums are made in the element type, so that integers wrap around.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.views import Layout, channels_last
+from ovjit.graph.graph import Value
+from ovjit_ops.common.windows import resolve_pads
+
+TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
+_SPACE = ("d", "h", "w")
+
+
+@functools.cache
+def direct_kernel(dtype: str) -> Kernel:
+    size = SIZE[dtype]
+    frame = Frame().pointers("x", "w", "y").integers("groups", "ins", "outs", "x_n", "x_c", "y_n", "y_c")
+    for s in _SPACE:
+        frame.integers(f"i{s}", f"o{s}", f"k{s}", f"s{s}", f"p{s}", f"t{s}", f"x_{s}", f"y_{s}")
+    frame.integers("rows", "per_chunk")
+    source = f"""@njit(nogil=True)
+def kernel(bases, args, chunk, scratch):
+{frame.prologue()}
+    row = chunk * per_chunk
+    stop = imin(row + per_chunk, rows)
+    while row < stop:
+        i = row % oh
+        rest = row // oh
+        z = rest % od
+        rest = rest // od
+        g = rest % groups
+        n = rest // groups
+        source = x + n * x_n + g * ins * x_c
+        filters = w + g * kd * kh * kw * ins * outs * {size}
+        j = 0
+        while j < ow:
+            target = y + n * y_n + g * outs * y_c + z * y_d + i * y_h + j * y_w
+            o = 0
+            while o < outs:
+                left = outs - o
+                acc = const_{dtype}(0)
+                a = 0
+                while a < kd:
+                    pz = z * sd - pd + a * td
+                    b = 0
+                    while b < kh and pz >= 0 and pz < id:
+                        py = i * sh - ph + b * th
+                        e = 0
+                        while e < kw and py >= 0 and py < ih:
+                            px = j * sw - pw + e * tw
+                            if px >= 0 and px < iw:
+                                p = source + pz * x_d + py * x_h + px * x_w
+                                q = filters + (((a * kh + b) * kw + e) * ins * outs + o) * {size}
+                                c = 0
+                                while c < ins:
+                                    acc = add(acc, mul(splat_{dtype}(p), loadm_{dtype}(q, left)))
+                                    p += x_c
+                                    q += outs * {size}
+                                    c += 1
+                            e += 1
+                        b += 1
+                    a += 1
+                if y_c == {size}:
+                    storem_{dtype}(target + o * {size}, acc, left)
+                else:
+                    scatter_{dtype}(target + o * y_c, y_c, acc, left)
+                o += VL
+            j += 1
+        row += 1
+    return 0
+"""
+    return Kernel(f"convolution_{dtype}", source, frame)
+
+
+class Direct(Lowering):
+    """Convolution or GroupConvolution with constant filters, without what follows it."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.data, filters = self.node.inputs
+        self.out = self.node.output
+        assert filters.constant is not None
+        weights = filters.constant
+        if self.node.op.name == "Convolution":
+            weights = weights[None]
+        self.kernel_size = (1,) * (6 - weights.ndim) + weights.shape[3:]
+        self.groups, self.outs, self.ins = weights.shape[:3]
+        axes = (0, *range(3, weights.ndim), 2, 1)
+        self.weights = np.ascontiguousarray(weights.transpose(axes))  # G, taps, C, O
+        self.kernel = direct_kernel(self.out.dtype)
+        self.kernels = (self.kernel,)
+
+    def pack(self, constants: Constants) -> None:
+        constants.view(self.weights, self.out.dtype)
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(len(self.out.shape))
+
+    def plan(self, planner: Planner) -> None:
+        x, y = planner.view(self.data), planner.output(self.out)
+        if not y.count:
+            return
+        rank = len(x.shape) - 2
+        attrs = self.node.attrs
+        ones, none = (1,) * rank, (0,) * rank
+        strides, dilations = attrs["strides"] or ones, attrs["dilations"] or ones
+        begin, _ = resolve_pads(
+            attrs["auto_pad"], x.shape[2:], self.kernel_size[3 - rank :], strides, dilations,
+            attrs["pads_begin"] or none, attrs["pads_end"] or none,
+        )  # fmt: skip
+        rows = y.shape[0] * self.groups
+        values: dict[str, Any] = {
+            "x": x.ptr, "w": planner.constants.view(self.weights, self.out.dtype).ptr, "y": y.ptr,
+            "groups": self.groups, "ins": self.ins, "outs": self.outs, "x_n": x.strides[0],
+            "x_c": x.strides[1], "y_n": y.strides[0], "y_c": y.strides[1],
+        }  # fmt: skip
+        for i, s in enumerate(_SPACE):
+            at = i - 3 + rank
+            names = [f"{letter}{s}" for letter in "ioksp"] + [f"t{s}", f"x_{s}", f"y_{s}"]
+            row = (1, 1, 1, 1, 0, 1, 0, 0)
+            if at >= 0:
+                row = (
+                    x.shape[2 + at], y.shape[2 + at], self.kernel_size[i], strides[at], begin[at],
+                    dilations[at], x.strides[2 + at], y.strides[2 + at],
+                )  # fmt: skip
+            values |= dict(zip(names, row, strict=True))
+        rows *= values["od"] * values["oh"]
+        depth = int(np.prod(self.kernel_size)) * self.ins
+        per_chunk = split(rows, values["ow"] * self.outs * depth)
+        values |= {"rows": rows, "per_chunk": per_chunk}
+        chunks = ceil_div(rows, per_chunk)
+        planner.step(self.kernel, values, chunks, [x], [y], 2.0 * y.count * depth)
+
+
+def lower_direct(group: Group) -> Lowering | None:
+    """Native where nothing follows: what does becomes a group of its own."""
+    anchor = group.anchor
+    assert anchor is not None
+    data, filters = anchor.inputs
+    constant = filters.constant
+    if constant is None or not constant.size or group.body or len(data.shape) not in (3, 4, 5):
+        return None
+    same = data.dtype == filters.dtype == anchor.output.dtype
+    return Direct(group) if same and data.dtype in TYPES else None
