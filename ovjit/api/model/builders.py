@@ -52,7 +52,6 @@ ORDERS = {
     "ROIPooling": "input coords output_roi spatial_scale method",
     "ScaledDotProductAttention": "query key value attention_mask scale causal",
     "SearchSorted": "sorted_sequence values right_mode",
-    "ROIPooling": "input coords output_roi spatial_scale method",
     "SpaceToDepth": "data mode block_size",
 }
 #: Operations whose builders are written out below.
