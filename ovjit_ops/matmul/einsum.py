@@ -12,11 +12,17 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Str, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, broadcast_dims, is_static
+from ovjit.graph.shapes import ANY, Dim, broadcast_dims
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
+#: What an open dimension is taken for when the order of products is chosen.
+UNKNOWN = 64
 _EQUATION = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*")
+
+
+class Open(Exception):
+    """Shapes have too many open dimensions to say how products are arranged."""
 
 
 def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], list[str]] | None:
@@ -101,10 +107,11 @@ class Einsum:
         if parsed is None or any(len(set(labels)) < len(labels) for labels in parsed[0]):
             return None
         operands, out = parsed
-        if len(inputs) > 1 and not all(is_static(v.shape) for v in inputs):
-            return None
         sizes = label_sizes(operands, [v.shape for v in inputs])
-        return [_contract(Writer(b, node), list(zip(inputs, operands, strict=True)), out, sizes)]
+        try:
+            return [_contract(Writer(b, node), list(zip(inputs, operands, strict=True)), out, sizes)]
+        except Open:
+            return None
 
     def samples(rng, dtype="f32"):
         for equation, *shapes in (
@@ -156,11 +163,25 @@ def _cheapest(terms: list[tuple[Value, list[str]]], out: list[str], sizes: dict[
 
 
 def _count(extents: Iterable[Dim]) -> int:
-    """The product of static dimensions."""
+    """The product of dimensions, open ones taken for `UNKNOWN`."""
     out = 1
     for d in extents:
-        out *= int(d)  # type: ignore[arg-type]
+        out *= d if isinstance(d, int) else UNKNOWN
     return out
+
+
+def _pattern(kept: int, groups: Iterable[Iterable[Dim]]) -> list[int]:
+    """What Reshape needs to keep the first dimensions and to give the product of each group.
+
+    Raises Open where more than one product is not known, or one is 0.
+    """
+    tail = []
+    for group in groups:
+        dims = list(group)
+        tail.append(_count(dims) if all(isinstance(d, int) for d in dims) else -1)
+    if tail.count(-1) > 1 or 0 in tail:
+        raise Open
+    return [0] * kept + tail
 
 
 def _sum_out(w: Writer, value: Value, labels: list[str], needed: set[str]) -> tuple[Value, list[str]]:
@@ -192,7 +213,7 @@ def _product(
     kept = [label for label in both if label in needed]
     own_x, own_y = [c for c in xl if c not in yl], [c for c in yl if c not in xl]
     out = [*kept, *own_x, *own_y]
-    if not summed or any(extent[c] != other[c] for c in summed):
+    if not summed or any(extent[c] != other[c] and 1 in (extent[c], other[c]) for c in summed):
         wide_x = w("Unsqueeze", _transposed(w, x, xl, [*kept, *own_x, *summed]),
                    [len(kept) + len(own_x) + i for i in range(len(own_y))]) if own_y else _transposed(
                        w, x, xl, [*kept, *own_x, *summed])  # fmt: skip
@@ -208,16 +229,14 @@ def _product(
         v = _transposed(w, v, labels, [c for g in (kept, *groups) for c in g])
         if all(len(g) == 1 for g in groups):
             return v
-        lead = [int(sizes[c]) for c in kept]  # type: ignore[arg-type]
-        tail = [_count(sizes[c] for c in g) for g in groups]
-        return w("Reshape", v, [*lead, *tail], special_zero=False)
+        pattern = _pattern(len(kept), ([sizes[c] for c in g] for g in groups))
+        return w("Reshape", v, pattern, special_zero=True)
 
     sizes_x = dict(zip(xl, x.shape, strict=True))
     left = shaped(x, xl, (own_x, summed), sizes_x)
     right = shaped(y, yl, (summed, own_y), other)
     value = w("MatMul", left, right)
     if len(own_x) != 1 or len(own_y) != 1:
-        lead = [max(int(sizes_x[c]), int(other[c])) if 0 not in (sizes_x[c], other[c]) else 0 for c in kept]
-        tail = [int(extent[c]) for c in (*own_x, *own_y)]
-        value = w("Reshape", value, [*lead, *tail], special_zero=False)
+        pattern = _pattern(len(kept), ([extent[c]] for c in (*own_x, *own_y)))
+        value = w("Reshape", value, pattern, special_zero=True)
     return value, out
