@@ -14,7 +14,7 @@ from typing import Any
 import llvmlite.ir as ir
 from numba.core import errors, types
 
-from ovjit.codegen.cpu.vector import Vec
+from ovjit.codegen.cpu.vector import Vec, call_intrinsic, suffix
 
 I1, I64, F64 = ir.IntType(1), ir.IntType(64), ir.DoubleType()
 _LOWEST = -(1 << 63)
@@ -107,6 +107,28 @@ def _divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[i
     return quotient, remainder
 
 
+def _float_divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """(x // y, x % y) of floats as Python has them; by zero what IEEE 754 says."""
+    zero, one = ir.Constant(x.type, 0.0), ir.Constant(x.type, 1.0)
+    rest = b.frem(x, y)
+    quotient = b.fdiv(b.fsub(x, rest), y)
+    negative = b.fcmp_ordered("<", y, zero)
+    uneven = b.fcmp_unordered("!=", rest, zero)
+    # the remainder has the sign of the divisor, a zero too
+    apart = b.and_(uneven, b.xor(negative, b.fcmp_ordered("<", rest, zero)))
+    nothing = b.select(negative, ir.Constant(x.type, -0.0), zero)
+    remainder = b.select(uneven, b.select(apart, b.fadd(rest, y), rest), nothing)
+    quotient = b.select(apart, b.fsub(quotient, one), quotient)
+    # the quotient is nearly whole; zero has the sign of x / y
+    floor = call_intrinsic(b, f"llvm.floor.{suffix(x.type)}", x.type, [quotient])
+    half = b.fcmp_ordered(">", b.fsub(quotient, floor), ir.Constant(x.type, 0.5))
+    whole = b.select(half, b.fadd(floor, one), floor)
+    signed_zero = b.fdiv(b.fmul(b.fmul(quotient, quotient), x), y)
+    whole = b.select(b.fcmp_unordered("!=", quotient, zero), whole, signed_zero)
+    by_zero = b.fcmp_ordered("==", y, zero)
+    return b.select(by_zero, b.fdiv(x, y), whole), b.select(by_zero, rest, remainder)
+
+
 _WHOLE: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]] = {
     operator.add: lambda b, x, y, signed: b.add(x, y),
     operator.sub: lambda b, x, y, signed: b.sub(x, y),
@@ -119,7 +141,14 @@ _WHOLE: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]] 
     operator.floordiv: lambda b, x, y, signed: _divided(b, x, y, signed)[0],
     operator.mod: lambda b, x, y, signed: _divided(b, x, y, signed)[1],
 }
-_FLOAT = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
+_FLOAT: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]] = {
+    operator.add: lambda b, x, y: b.fadd(x, y),
+    operator.sub: lambda b, x, y: b.fsub(x, y),
+    operator.mul: lambda b, x, y: b.fmul(x, y),
+    operator.truediv: lambda b, x, y: b.fdiv(x, y),
+    operator.floordiv: lambda b, x, y: _float_divided(b, x, y)[0],
+    operator.mod: lambda b, x, y: _float_divided(b, x, y)[1],
+}
 _COMPARE = {
     operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "==",
     operator.ne: "!=",
@@ -164,7 +193,7 @@ def binary(
     if is_whole(kind) and f in _WHOLE:
         return kind, _WHOLE[f](b, x, y, kind.signed)
     if not is_whole(kind) and f in _FLOAT:
-        return kind, getattr(b, _FLOAT[f])(x, y)
+        return kind, _FLOAT[f](b, x, y)
     raise Outside(f"{getattr(f, '__name__', f)} of {lt} and {rt}")
 
 
