@@ -10,8 +10,9 @@ import pytest
 import ovjit
 import ovjit.opset14 as ours
 from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import find_op
 from ovjit_ops.convolution.convolution import convolve
-from tests.oracle import assert_same
+from tests.oracle import assert_same, our_answers
 
 SEED = 303
 
@@ -102,3 +103,32 @@ def test_convolution_of_other_types_runs_natively(dtype):
         where = f"seed {SEED} round {round}: {shape} {filters} {moves}"
         np.testing.assert_array_equal(got, want, err_msg=where)
         assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_indices_of_maxima(rank):
+    """Natively, for every axis and both types, with equals and NaN, beside the reference and OpenVINO."""
+    rng = np.random.default_rng(SEED)
+    for round in range(8):
+        n, c = int(rng.integers(1, 3)), int(rng.choice([1, 3, 17]))
+        kernel = [int(v) for v in rng.integers(1, 4, rank)]
+        strides, dilations = ([int(v) for v in rng.integers(1, 3, rank)] for _ in range(2))
+        pads = [k // 2 for k in kernel]
+        x = rng.integers(0, 5, (n, c, *(int(v) for v in rng.integers(6, 11, rank)))).astype(np.float32)
+        kind, axis = ("i32", "i64")[round % 2], round % (rank + 2)
+        where = f"seed {SEED} round {round}: {x.shape} {kernel} {strides} {dilations} {kind} {axis}"
+        parameter = real.parameter(list(x.shape), np.float32)
+        node = real.max_pool(parameter, strides, dilations, pads, pads, kernel, "floor", None, kind, axis)
+        model = openvino.Model(node.outputs(), [parameter])
+        kinds = assert_same(model, [x], where)
+        assert "ref_numpy" not in kinds, where
+        x[rng.random(x.shape) < 0.1] = np.nan
+        (values, places), _ = our_answers(model, [x])
+        attrs = {
+            "kernel": kernel, "strides": strides, "dilations": dilations, "pads_begin": pads,
+            "pads_end": pads, "index_element_type": kind, "axis": axis,
+        }  # fmt: skip
+        record = find_op("MaxPool", 8)
+        want = record.evaluate([x], record.check_attributes(attrs))
+        np.testing.assert_array_equal(values, want[0], err_msg=where)
+        np.testing.assert_array_equal(places, want[1], err_msg=where)

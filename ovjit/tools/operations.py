@@ -41,7 +41,7 @@ NOTES = {
     "GroupConvolution": "constant filters; in three dimensions a sum over slices",
     "ConvolutionBackpropData": "one and two dimensions; three: reference",
     "GroupConvolutionBackpropData": "one and two dimensions; three: reference",
-    "MaxPool": "indices, where they are used: reference",
+    "MaxPool": "indices in three dimensions, and of integers: reference",
     "ExtractImagePatches": "patches of at most 64 elements; larger: reference",
     "PriorBox": "worked out once, when shapes are known",
     "PriorBoxClustered": "worked out once, when shapes are known",

@@ -22,6 +22,7 @@ from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit_ops.common.windows import pool_window, resolve_pads
+from ovjit_ops.pooling.cpu_pool_indices import lower_indices
 
 #: Windows of at most so many taps are written out.
 LARGEST_UNROLLED = 9
@@ -243,11 +244,13 @@ def _strides(view: View) -> tuple[int, int, int]:
 
 
 def lower_pooling(group: Group) -> Lowering | None:
-    """Native for reals and the maximum of bytes, indices unused."""
+    """Native for reals and the maximum of bytes; with indices, for reals in one or two dimensions."""
     anchor = group.anchor
     assert anchor is not None
     data = anchor.inputs[0]
     known = FLOATS if anchor.op.name == "AvgPool" else (*FLOATS, "u8", "i8")
-    if data.dtype not in known or len(data.shape) not in (3, 4, 5) or 1 in group.used:
+    if data.dtype not in known or len(data.shape) not in (3, 4, 5):
         return None
+    if 1 in group.used:
+        return lower_indices(group)
     return Pooling(group, "max" if anchor.op.name == "MaxPool" else "avg")
