@@ -115,7 +115,8 @@ class PoolIndices(Lowering):
         values: dict[str, Any] = {}
         for names, row, missing in (
             ("kh kw", window["kernel"], 1), ("sh sw", window["strides"], 1),
-            ("dh dw", window["dilations"], 1), ("ph pw", begin, 0), ("h w", shape[2:], 1), ("oh ow", out[2:], 1),
+            ("dh dw", window["dilations"], 1), ("ph pw", begin, 0), ("h w", shape[2:], 1),
+            ("oh ow", out[2:], 1),
             ("x_h x_w", x.strides[2:], 0), ("y_h y_w", y.strides[2:], 0), ("z_h z_w", z.strides[2:], 0),
         ):  # fmt: skip
             values |= dict(zip(names.split(), pair(row, missing), strict=True))
