@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import signal
 import threading
 
 import control_models
@@ -206,6 +207,30 @@ def test_variables_in_bodies(kind, tmp_path):
         for got in others:
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"{kind} step {step}")
     assert [s.name for s in requests[1].query_state()] == ["sum"]
+
+
+@pytest.mark.timeout(60)
+def test_an_endless_loop_can_be_cancelled_from_another_thread():
+    request = ovjit.Core().compile_model(endless(), "CPU").create_infer_request()
+    stopper = threading.Timer(0.3, request.cancel)
+    stopper.start()
+    with pytest.raises(RuntimeError, match="cancel"):
+        request.infer([np.zeros(4, np.float32)])
+    stopper.join()
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_an_endless_loop():
+    request = ovjit.Core().compile_model(endless(), "CPU").create_infer_request()
+    stopper = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt):
+        request.infer([np.zeros(4, np.float32)])
+    stopper.join()
+    with pytest.raises(RuntimeError, match="cancel"):  # the request is as good as new
+        request.start_async([np.zeros(4, np.float32)])
+        request.cancel()
+        request.wait()
 
 
 def product_loop(n=160, trips=6):

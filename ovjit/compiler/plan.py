@@ -78,14 +78,15 @@ class Step:
 
 class ControlCall:
     """Bodies that a control step runs, see `ovjit.execution.control_steps`: which function of the runner, the
-    plans of the bodies, and how many words its record has after them."""
+    plans of the bodies, how many words its record has after them, and whether it may go on for ever."""
 
-    __slots__ = ("bodies", "function", "room")
+    __slots__ = ("bodies", "endless", "function", "room")
 
-    def __init__(self, function: str, bodies: Sequence[Plan], room: int = 0):
+    def __init__(self, function: str, bodies: Sequence[Plan], room: int = 0, endless: bool = False):
         self.function = function
         self.bodies = tuple(bodies)
         self.room = room
+        self.endless = endless
 
 
 class HostCall:
@@ -487,6 +488,7 @@ class Planner:
         writes: Sequence[View],
         room: int = 0,
         flops: float = 0,
+        endless: bool = False,
     ) -> None:
         """Add a step that runs bodies. The first word of its arguments becomes the number of its record."""
         index = len(self.steps)
@@ -497,7 +499,7 @@ class Planner:
             self._touch(view.buffer, index)
         number = sum(step.control is not None for step in self.steps)
         group = self._group
-        call = ControlCall(function, bodies, room)
+        call = ControlCall(function, bodies, room, endless)
         self.steps.append(
             Step(None, [number, *args], 1, group.name, _type_name(group), group.origins, flops, control=call)
         )

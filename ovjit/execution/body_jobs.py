@@ -25,6 +25,7 @@ class BodyJob:
     """The job of one body."""
 
     __slots__ = ("_bases", "_counters", "address", "inner", "perf", "table", "words")
+    address: int
 
     def __init__(self, table: Table, executable: Executable, root: int):
         self.table = table

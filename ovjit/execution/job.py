@@ -6,6 +6,7 @@ block of integers, the addresses of its inputs and outputs, and the plan for its
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -39,6 +40,8 @@ _get_ident = threading.get_ident
 
 #: ns. An inference that took less is run by the thread that waits for it.
 SHORT_JOB = 300_000
+#: ns. Loops without a known end that took less the last time are run by the thread that asks for it.
+BRIEF_LOOP = 50_000_000
 #: ns after which a thread that waits lets signals through.
 _SLICE = 100_000_000
 #: The same where there may be no worker.
@@ -89,6 +92,10 @@ class Table:
             for i, step in enumerate(steps)
             if step.control is not None
         }
+        #: A loop of it may go on for ever.
+        self.endless: bool = any(step.control is not None and step.control.endless for step in steps) or any(
+            table.endless for tables in self.bodies.values() for table in tables
+        )
         following = len(steps)
         for i in reversed(range(len(steps))):
             following = i if i in self.bodies else following
@@ -347,6 +354,10 @@ class Job:
         """Run on this thread, with the pool's workers helping. Raises what went wrong."""
         if not self._bound:
             self._bind()
+        if self._table.endless and not 0 < self.latency_ns < BRIEF_LOOP:  # type: ignore[union-attr]
+            if _get_ident() == threading.main_thread().ident:
+                self._run_apart()
+                return
         words = self.words
         words[runner.ABORT] = 0
         words[runner.ERROR] = 0
@@ -357,6 +368,19 @@ class Job:
             error = self._failure()
             words[runner.ABORT] = words[runner.ERROR] = 0
             raise error
+
+    def _run_apart(self) -> None:
+        """Run on a worker, so that this thread, Python's main one, hears of Ctrl-C."""
+        self.words[runner.STARTED] = self.words[runner.ENDED] = 0  # it was short the last time: no matter
+        self.start(False)
+        try:
+            self.wait()
+        except BaseException:
+            while self.started:
+                self.cancel()
+                with contextlib.suppress(OvjitError):
+                    self.wait()
+            raise
 
     def _clear_times(self) -> None:
         """The runner adds to what is there, since a body's steps run more than once."""
@@ -487,7 +511,7 @@ class Job:
 
     def cancel(self) -> None:
         """Stop between two steps; `wait` then raises Cancelled."""
-        if self.words[runner.STATE] in (QUEUED, RUNNING):
+        if self.words[runner.STATE] != DONE:  # IDLE: another thread may be in `run`, which clears it at first
             self._abort()
 
     def _abort(self) -> None:

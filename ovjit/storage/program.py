@@ -8,7 +8,8 @@ stored as well.
      "kernels": [[symbol, name, offset, size], ...], "runner": [kernel, ...], "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
-                 null or {"function", "room", "bodies": [plan with "data_at", "memory_at", "memory"]}], ...]}}
+                 null or {"function", "room", "endless",
+                          "bodies": [plan with "data_at", "memory_at", "memory"]}], ...]}}
 
 `words` are the steps' argument blocks, one after the other, those of bodies behind the step that runs them;
 `data` the constants of the plan, and of the bodies'. All of it
@@ -114,7 +115,8 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
         for body in call.bodies:
             places = {"data_at": data.add(body.data)[1], "memory_at": data.add(body.memory)[1]}
             bodies.append({**encode_plan(body), **places, "memory": body.memory.size})
-        return {"function": call.function, "room": int(call.room), "bodies": bodies}
+        facts = {"function": call.function, "room": int(call.room), "endless": bool(call.endless)}
+        return {**facts, "bodies": bodies}
 
     def encode_plan(plan: Plan) -> dict[str, Any]:
         steps = []
@@ -244,7 +246,9 @@ class StoredProgram:
             inner = None
             if control is not None:
                 bodies = [self._read_body(body, words, reader) for body in control["bodies"]]
-                inner = ControlCall(str(control["function"]), bodies, int(control["room"]))
+                inner = ControlCall(
+                    str(control["function"]), bodies, int(control["room"]), bool(control["endless"])
+                )
             if sum(part is not None for part in (kernel, call, inner)) != 1:
                 raise ValueError(f"the step {name!r} is neither native nor the host's")
             stored: Any = None if kernel is None else self.kernels[kernel]

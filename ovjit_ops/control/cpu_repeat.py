@@ -18,6 +18,9 @@ from ovjit.graph.shapes import is_static
 from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, plan_body, strides_of, work_of
 from ovjit_ops.control.ends import Ports, loop_trips
 
+#: Trips beyond which a loop is run where Ctrl-C is heard.
+MANY_TRIPS = 1 << 17
+
 
 class Role(NamedTuple):
     """An output of the body's program: a result, and where it is written. `port`: into the parts of that
@@ -175,9 +178,21 @@ class LoweredRepeat(LoweredControl):
         args = [*head, *(word for row in (*rows, *carried, *writing, *lasts) for word in row)]
         flops = work_of(body) * (trips or 1)
         touched = [*writes, *head_writes, *outs]
-        planner.control_step("repeat", args, [body], [*reads, *head_reads], touched, len(self.roles), flops)
+        planner.control_step(
+            "repeat", args, [body], [*reads, *head_reads], touched, len(self.roles), flops,
+            endless=self._may_be_endless(given, trips),
+        )  # fmt: skip
         for value, view in copies:
             planner.alias_or_copy(value, view)
+
+    def _may_be_endless(self, given: list[TensorType], trips: int | None) -> bool:
+        """Whether so many trips may be made that a user wants to interrupt them."""
+        if trips is None:
+            count = given[0].value
+            trips = -1 if count is None else int(count.reshape(-1)[0])
+            if trips < 0 and self.bounded and self.ends.of(CONCAT):
+                return False  # there is not that much room
+        return not 0 <= trips <= MANY_TRIPS
 
     def _outputs(self, planner: Planner) -> tuple[list[View], list[Any]]:
         """Row-major memory of every output; and those that must be copied to where they were placed."""
