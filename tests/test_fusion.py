@@ -146,3 +146,47 @@ def test_random_elementwise_graphs(seed):
     names = [n.name for low in groups for n in low.group.nodes]
     assert len(names) == len(set(names)), f"seed {seed}"
     check(graph)
+
+
+def picture(elementwise):
+    """Bytes [N,H,W,C], through `elementwise` of (net, value), turned to [N,C,H,W], then a Relu."""
+    net = Net()
+    b = net.b
+    x = b.add("Parameter", (), {"shape": (2, 5, 7, 3), "element_type": "u8"}, name="p").output
+    y = elementwise(net, b.add("Convert", [x], {"destination_type": "f32"}).output)
+    turned = b.add("Transpose", [y, b.constant(np.array([0, 3, 1, 2]))]).output
+    return b.finish([net.Relu(turned)], [x])
+
+
+MEAN, SCALE = np.array([1, 100, 200], np.float32), np.array([0.5, 2, 3], np.float32)
+ROWS = np.arange(35, dtype=np.float32).reshape(5, 7, 1)
+
+
+@pytest.mark.parametrize(
+    "elementwise",
+    [
+        lambda net, y: net.Multiply(net.Subtract(y, net.b.constant(MEAN)), net.b.constant(SCALE)),
+        lambda net, y: net.Add(net.b.constant(ROWS), net.Divide(y, 255)),
+        lambda net, y: net.Clamp(y, min=3.0, max=90.0),
+    ],
+    ids=["mean and scale", "a picture of means", "clamp"],
+)
+def test_bytes_are_turned_before_they_become_floats(elementwise):
+    graph = picture(elementwise)
+    kernels = [group for group in groups_of(graph) if group != ["Transpose"]]
+    assert len(kernels) == 1 and kernels[0][0] == "Convert" and kernels[0][-1] == "Relu"
+    x = np.random.default_rng(SEED).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    job = compile_graph(graph, {}).new_job()
+    job.set_input(0, x)
+    job.run()
+    np.testing.assert_allclose(job.outputs[0], interp.evaluate(graph, [x])[0], rtol=1e-6)
+
+
+def test_what_others_read_is_not_turned_twice():
+    net = Net()
+    b = net.b
+    x = b.add("Parameter", (), {"shape": (4, 6), "element_type": "u8"}, name="p").output
+    y = net.Sin(b.add("Convert", [x], {"destination_type": "f32"}).output)
+    turned = b.add("Transpose", [y, b.constant(np.array([1, 0]))]).output
+    graph = run_passes(b.finish([turned, y], [x]))
+    assert [node.op.name for node in graph.nodes].count("Sin") == 1

@@ -41,6 +41,7 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "compress": compress_graph,
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
+    "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
     "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
     "ops": lambda g: simplify.run_rules(g, op_rules()),
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),

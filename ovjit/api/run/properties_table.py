@@ -383,7 +383,12 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     if row is None or not row.compiled:
         known = [r.name for r in ROWS.values() if r.compiled]
         raise PropertyError(f"Unsupported property: {name!r} of a compiled model{_nearest(name, known)}")
-    config = compiled._config
+    return _told(compiled, name, letter)
+
+
+def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
+    """A property as a model says it that was compiled for AUTO (A) or the CPU (C)."""
+    row, config = ROWS[name], compiled._config
     if name == "SUPPORTED_PROPERTIES":
         return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and (r.devices or r.shown)}
     if name == "NETWORK_NAME":
@@ -407,5 +412,5 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
 
 
 def _cpu_properties(compiled: CompiledModel) -> dict[str, Any]:
-    names = [row.name for row in ROWS.values() if "C" in row.compiled and row.read is not None]
-    return {name: compiled._config[name] for name in sorted(names)}
+    names = _told(compiled, "SUPPORTED_PROPERTIES", "C")
+    return {name: _told(compiled, name, "C") for name in sorted(names)}

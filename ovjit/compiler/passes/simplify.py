@@ -104,6 +104,58 @@ def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
     return b.add(node.op, [inputs[0], slope], node.attrs, name=node.name, origins=node.origins).outputs
 
 
+def transpose_the_narrow(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
+) -> Sequence[Value] | None:
+    """Transpose(f(Convert(x: u8 to f32), c)) -> f(Convert(Transpose(x)), Transpose(c))     of elementwise f:
+    fewer bytes are turned, and what follows fuses"""
+    if node.op.name != "Transpose" or inputs[1].constant is None:
+        return None
+    order = tuple(int(axis) % max(inputs[1].constant.size, 1) for axis in inputs[1].constant)
+    steps: list[tuple[Node, int]] = []
+    best, smallest = 0, _item_size(inputs[0])
+    old, new = node.inputs[0], inputs[0]
+    while new.node.op.scalar is not None and new.node.op is old.node.op and uses.single(old):
+        varying = [i for i, v in enumerate(new.node.inputs) if v.constant is None]
+        if len(varying) != 1 or not _broadcasts_to(new.node, varying[0], len(order)):
+            break
+        steps.append((new.node, varying[0]))
+        old, new = old.node.inputs[varying[0]], new.node.inputs[varying[0]]
+        if _item_size(new) < smallest:
+            best, smallest = len(steps), _item_size(new)
+    if not best:
+        return None
+    first, index = steps[best - 1]
+    value = b.add(node.op, [first.inputs[index], inputs[1]], node.attrs).output
+    for step, index in reversed(steps[:best]):
+        turned = [value if i == index else _turned(b, v, order) for i, v in enumerate(step.inputs)]
+        value = b.add(step.op, turned, step.attrs, name=step.name, origins=step.origins).output
+    return [value]
+
+
+def _item_size(value: Value) -> int:
+    from ovjit.graph.dtypes import numpy_dtype
+
+    return 1 << 30 if value.dtype == "string" else numpy_dtype(value.dtype).itemsize
+
+
+def _broadcasts_to(node: Node, index: int, rank: int) -> bool:
+    """Whether input `index` decides about the rank of what an elementwise operation computes."""
+    shape = node.inputs[index].shape
+    others = [v.shape for i, v in enumerate(node.inputs) if i != index]
+    numpy_like = node.attrs.get("auto_broadcast", "numpy") == "numpy"
+    return numpy_like and shape is not None and len(shape) == rank and all(len(s) <= rank for s in others)
+
+
+def _turned(b: Builder, value: Value, order: tuple[int, ...]) -> Value:
+    array = value.constant
+    assert array is not None
+    if array.size == 1:
+        return value
+    whole = array.reshape((1,) * (len(order) - array.ndim) + array.shape)
+    return b.constant(np.ascontiguousarray(whole.transpose(order)), value.dtype)
+
+
 def expand_batch_norm(
     b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
 ) -> Sequence[Value] | None:
