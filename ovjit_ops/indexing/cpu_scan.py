@@ -11,6 +11,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.races import Operand, Rows
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
@@ -102,7 +103,18 @@ class CumSum(Lowering):
         for d in range(_DIMS):
             row = (1, 0, 0) if d < missing else (extents[d - missing], xs[d - missing], ys[d - missing])
             values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}"), row, strict=True))
-        planner.step(self.kernel, values, ceil_div(items, per_chunk), [x], [y], float(y.count))
+        # an item is a vector of the rows' innermost dimension; the last one may be short
+        lanes = host_isa().lanes
+        both = [
+            Operand(start, (*along, step), (n,), (step_n,), x.itemsize)
+            for start, along, step, step_n in ((source, xs, x_m, x_n), (target, ys, y_m, y_n))
+        ]
+        touches = Rows(
+            (*extents, m), per_chunk, both[:1], both[1:],
+            lambda item: item // blocks * m + min(item % blocks * lanes, m),
+        )  # fmt: skip
+        chunks, flops = ceil_div(items, per_chunk), float(y.count)
+        planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
         return True
 
 

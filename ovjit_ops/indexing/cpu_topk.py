@@ -14,6 +14,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.races import Operand, Rows
 from ovjit.compiler.views import View, merge_dims, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import normalize_axis
@@ -211,7 +212,13 @@ class TopK(Lowering):
             row = (1, 0, 0, 0) if d < missing else (extents[d - missing], *(s[d - missing] for s in strides))
             values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}", f"z_{d}"), row, strict=True))
         planner.need_scratch(best * _ENTRY)
-        planner.step(self.kernel, values, ceil_div(rows, per_chunk), [x], [y, z], float(x.count))
+        read, *written = (
+            Operand(v.ptr, along, (v.shape[axis],), (v.strides[axis],), v.itemsize)
+            for v, along in zip((x, y, z), strides, strict=True)
+        )
+        touches = Rows(extents, per_chunk, [read], written)
+        chunks, flops = ceil_div(rows, per_chunk), float(x.count)
+        planner.step(self.kernel, values, chunks, [x], [y, z], flops, touches=touches)
         return True
 
 
