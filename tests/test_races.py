@@ -16,7 +16,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.compiler import chunks, plan
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.program import Program
-from ovjit.compiler.races import Operand, Rows, Trace
+from ovjit.compiler.races import Piece, Rows, Trace
 from ovjit.compiler.views import ARENA, Layout
 from ovjit.data import digits
 from ovjit.errors import OvjitError
@@ -280,8 +280,8 @@ def by_hand(step: Callable[[Planner, Any, Any], None]) -> None:
 def row_step(along: tuple[int, int], shift: int = 0, in_place: bool = False) -> Callable:
     def step(planner: Any, x: Any, y: Any) -> None:
         y = x if in_place else y
-        reads = [Operand(x.ptr + shift, (along[0],), (8,), (4,), 4)]
-        writes = [Operand(y.ptr, (along[1],), (8,), (4,), 4)]
+        reads = [Piece(x.ptr + shift, (along[0],), (8,), (4,), 4)]
+        writes = [Piece(y.ptr, (along[1],), (8,), (4,), 4)]
         touches = Rows((4,), 1, reads, writes)
         planner.step(planner.kernel, planner.blank, 4, [x], [y], touches=touches)
 

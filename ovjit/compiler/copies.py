@@ -12,7 +12,7 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import OUTER, turn_kernel
 from ovjit.compiler.chunks import ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, product
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def plan_elementwise(
         values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
     values |= {f"d{d}": e for d, e in enumerate(extents)}
     row = [
-        Operand(v.ptr, along, (inner,), (step,), v.itemsize)
+        Piece(v.ptr, along, (inner,), (step,), v.itemsize)
         for v, along, step in zip(views, strides, steps, strict=True)
     ]
     touches = Rows(extents, per_chunk, row[:-1], row[-1:])
@@ -152,7 +152,7 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     # an item is a block of lanes of the dimension that is adjacent in the source; the last one may be short
     touches = Rows(
         (*extents, na), per_chunk,
-        [Operand(source.ptr, (*xs, 4), (nb,), (x_b,), 4)], [Operand(target.ptr, (*ys, y_a), (nb,), (4,), 4)],
+        [Piece(source.ptr, (*xs, 4), (nb,), (x_b,), 4)], [Piece(target.ptr, (*ys, y_a), (nb,), (4,), 4)],
         lambda item: item // blocks * na + min(item % blocks * lanes, na),
     )  # fmt: skip
     chunks = ceil_div(items, per_chunk)

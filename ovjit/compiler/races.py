@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ovjit.graph.graph import Value
 
 
-class Operand(NamedTuple):
+class Piece(NamedTuple):
     """What one row touches of a tensor: the box of `shape` and byte `strides` at `ptr`, moved on by `along`
     for each index of the rows' dimensions."""
 
@@ -63,8 +63,8 @@ class Rows:
         self,
         extents: Sequence[int],
         per_chunk: int,
-        reads: Sequence[Operand],
-        writes: Sequence[Operand],
+        reads: Sequence[Piece],
+        writes: Sequence[Piece],
         row_of: Callable[[int], int] = lambda item: item,
     ):
         self.extents = tuple(extents) or (1,)

@@ -15,7 +15,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, overwritable
-from ovjit.compiler.races import Operand, Places
+from ovjit.compiler.races import Piece, Places
 from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
@@ -305,7 +305,7 @@ class Tiled(Lowering):
             first, last = panel * pn_per * width, min((panel + 1) * pn_per * width, outs)
             along_y = (*(values[f"y_{letter}"] for letter in "nhw"),)
             at = y.ptr + group * (values["y_g"] + values["c_g"] * size) + first * size
-            return [], [(y.buffer, Operand(at, along_y, (last - first,), (size,), size).places(
+            return [], [(y.buffer, Piece(at, along_y, (last - first,), (size,), size).places(
                 np.unravel_index(pixel, (n, oh, ow))))]  # fmt: skip
 
         reads = [x, *more, *read]

@@ -18,7 +18,7 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 #: Pixels of a row that are computed together.
@@ -146,7 +146,7 @@ class Depthwise(TiledConvolution):
         values |= operands
         reads = [x, *read]
         y_n, y_h, y_w = (values[name] for name in ("y_n", "y_h", "y_w"))
-        row = Operand(y.ptr, (y_n, y_h), (ow, self.groups), (y_w, y.itemsize), y.itemsize)
+        row = Piece(y.ptr, (y_n, y_h), (ow, self.groups), (y_w, y.itemsize), y.itemsize)
         touches = Rows((out[0], oh), per_chunk, (), [row])
         chunks, flops = ceil_div(rows, per_chunk), 2.0 * y.count * taps
         planner.step(self.kernel, values, chunks, reads, [y], flops, touches=touches)

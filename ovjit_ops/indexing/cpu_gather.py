@@ -19,7 +19,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants, plan_copy
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, product
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
@@ -149,7 +149,7 @@ def plan_indexed(
         values[f"extent{k}"], values[f"stride{k}"] = walk.places[k] if k < len(walk.places) else (0, 0)
     touches = None  # where a scatter writes is in its indices
     if not ordered:
-        touches = Rows(extents, per_chunk, (), [Operand(target.ptr, ys, (n,), (y_n,), target.itemsize)])
+        touches = Rows(extents, per_chunk, (), [Piece(target.ptr, ys, (n,), (y_n,), target.itemsize)])
     chunks = ceil_div(items, per_chunk)
     planner.step(kernel, values, chunks, [source, at], [target], 0.0, touches=touches)
     return True

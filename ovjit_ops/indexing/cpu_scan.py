@@ -11,7 +11,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
@@ -106,7 +106,7 @@ class CumSum(Lowering):
         # an item is a vector of the rows' innermost dimension; the last one may be short
         lanes = host_isa().lanes
         both = [
-            Operand(start, (*along, step), (n,), (step_n,), x.itemsize)
+            Piece(start, (*along, step), (n,), (step_n,), x.itemsize)
             for start, along, step, step_n in ((source, xs, x_m, x_n), (target, ys, y_m, y_n))
         ]
         touches = Rows(

@@ -14,7 +14,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import normalize_axis
@@ -213,7 +213,7 @@ class TopK(Lowering):
             values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}", f"z_{d}"), row, strict=True))
         planner.need_scratch(best * _ENTRY)
         read, *written = (
-            Operand(v.ptr, along, (v.shape[axis],), (v.strides[axis],), v.itemsize)
+            Piece(v.ptr, along, (v.shape[axis],), (v.strides[axis],), v.itemsize)
             for v, along in zip((x, y, z), strides, strict=True)
         )
         touches = Rows(extents, per_chunk, [read], written)

@@ -20,7 +20,6 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
@@ -184,7 +183,6 @@ class Product(Tiled):
             packed = planner.allocate((groups, sizes.group // WORD), WORD)
             items = groups * panels
             per_chunk = split(items, k * sizes.width)
-            panel = Operand(packed.ptr, (sizes.group, sizes.panel), (sizes.panel // WORD,), (WORD,), WORD)
             planner.step(
                 self.packer,
                 {"x": right.ptr, "y": packed.ptr, "x_g": right.strides[0], "x_k": right.strides[1],
@@ -192,7 +190,6 @@ class Product(Tiled):
                  "y_panel": sizes.panel, "k": k, "n": n, "panels": panels, "items": items,
                  "per_chunk": per_chunk},
                 ceil_div(items, per_chunk), [right], [packed],
-                touches=Rows((groups, panels), per_chunk, (), [panel]),
             )  # fmt: skip
             weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
             self.emit(

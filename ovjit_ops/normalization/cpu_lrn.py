@@ -18,7 +18,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, channels_last, merge_dims, product
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import normalize_axes
@@ -122,7 +122,7 @@ class LocalResponse(Lowering):
         for d in range(_DIMS):
             values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
         planner.need_scratch(2 * 4 * host_isa().lanes)
-        both = [Operand(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
+        both = [Piece(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
         touches = Rows(extents, per_chunk, both[:1], both[1:])
         chunks, flops = ceil_div(count, per_chunk), 20.0 * y.count
         planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)

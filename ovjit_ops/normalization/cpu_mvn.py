@@ -17,7 +17,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axes
@@ -121,7 +121,7 @@ class MeanVariance(Lowering):
         for d in range(_DIMS):
             row = (1, 0, 0) if d < missing else (extents[d - missing], xs[d - missing], ys[d - missing])
             values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}"), row, strict=True))
-        both = [Operand(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
+        both = [Piece(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
         touches = Rows(extents, per_chunk, both[:1], both[1:])
         chunks, flops = ceil_div(rows, per_chunk), 6.0 * y.count
         planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)

@@ -13,7 +13,7 @@ from ovjit.codegen.trace import Recorder, exp, log
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, merge_dims, product
 from ovjit.graph.graph import Value
 
@@ -136,7 +136,7 @@ class Softmax(Lowering):
         values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "rows": count, "per_chunk": per_chunk}
         for d in range(_DIMS):
             values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
-        row = [Operand(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
+        row = [Piece(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
         touches = Rows(extents, per_chunk, row[:1], row[1:])
         chunks, flops = ceil_div(count, per_chunk), 20.0 * y.count
         planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)

@@ -17,7 +17,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.graph.graph import Value
@@ -222,7 +222,7 @@ class Pooling(Lowering):
             "exclude": int(self.node.attrs.get("exclude_pad", False)),
         }  # fmt: skip
         y_n, y_h, y_w = _strides(y)
-        one = Operand(y.ptr, (y_n, y_h), (column.outputs, c), (y_w, y.itemsize), y.itemsize)
+        one = Piece(y.ptr, (y_n, y_h), (column.outputs, c), (y_w, y.itemsize), y.itemsize)
         touches = Rows((n, row.outputs), per_chunk, (), [one])
         flops = float(rows * column.outputs * c * row.kernel * column.kernel)
         planner.step(kernel, values, ceil_div(rows, per_chunk), [x], [y], flops, touches=touches)

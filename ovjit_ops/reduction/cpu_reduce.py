@@ -16,7 +16,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Operand, Rows
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
 
@@ -230,11 +230,11 @@ class Reduce(Lowering):
         blocks, lanes = ceil_div(n, _lanes()), _lanes()
         if inner == "keep":  # an item is a vector of the innermost dimension; the last one may be short
             touches = Rows(
-                (*kept, n), per_chunk, (), [Operand(y.ptr, (*ky, y_inner), (), (), y.itemsize)],
+                (*kept, n), per_chunk, (), [Piece(y.ptr, (*ky, y_inner), (), (), y.itemsize)],
                 lambda item: item // blocks * n + min(item % blocks * lanes, n),
             )  # fmt: skip
         else:
-            touches = Rows(kept, per_chunk, (), [Operand(y.ptr, ky, (), (), y.itemsize)])
+            touches = Rows(kept, per_chunk, (), [Piece(y.ptr, ky, (), (), y.itemsize)])
         kernel, chunks = self.by_kind[inner], ceil_div(items, per_chunk)
         planner.step(kernel, values, chunks, [x], [y], float(x.count), touches=touches)
         return True
