@@ -170,6 +170,11 @@ class Op:
         return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
 
     @property
+    def multiplies(self) -> bool:
+        """True for products: the types in which they are computed are the CPU's."""
+        return self.epilogue and callable(self._native)
+
+    @property
     def native(self) -> tuple[str, ...] | None:
         """The floating-point types that the lowering or expansion computes on this CPU, None: any.
 
@@ -231,9 +236,7 @@ class Op:
                 raise ModelError(f"{self.name} makes the shape {list(array.shape)}, not {kind}")
         return arrays
 
-    def _check_values(
-        self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]
-    ) -> tuple[TensorType, ...]:
+    def _check_values(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """What type inference says of these values; nothing where their element types are not to be seen."""
         if not inputs or self.stateful or self.runs_body:
             return ()

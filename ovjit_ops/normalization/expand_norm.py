@@ -105,7 +105,7 @@ def expand_batch_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]
 
 def expand_rms(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]:
     """RMS(x, gamma) -> x / sqrt(mean(x^2) + epsilon) * gamma"""
-    w, x = Writer(b, node), inputs[0]
-    mean = w("ReduceMean", w("Multiply", x, x), (-1,), keep_dims=True)
-    out = w("Multiply", w("Divide", x, w("Sqrt", w("Add", mean, node.attrs["epsilon"]))), inputs[1])
+    w = Writer(b, node)
+    normal = w("RootMeanSquare", inputs[0], epsilon=node.attrs["epsilon"])
+    out = w("Multiply", normal, inputs[1])
     return [w("Convert", out, destination_type=node.output.dtype)]

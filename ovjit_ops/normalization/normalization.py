@@ -15,8 +15,9 @@ from ovjit_ops.common.values import in_f32, known, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
 from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.cpu_lrn import expand_lrn, lower_lrn
-from ovjit_ops.normalization.cpu_mvn import lower_mvn
+from ovjit_ops.normalization.cpu_mvn import lower_mvn, lower_rms
 from ovjit_ops.normalization.cpu_softmax import lower_softmax
+from ovjit_ops.normalization.recognize import recognize_mvn, recognize_rms
 
 
 def _softmax(x: np.ndarray, *, axis: int = 1) -> np.ndarray:
@@ -51,7 +52,7 @@ def _axis_samples(negative: bool) -> Any:
     return samples
 
 
-@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL)
+@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True)
 class Softmax1:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which counts from the front."""
 
@@ -63,7 +64,7 @@ class Softmax1:
     samples = _axis_samples(False)
 
 
-@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax, native=FULL)
+@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True)
 class Softmax8:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`"""
 
@@ -74,7 +75,7 @@ class Softmax8:
     samples = _axis_samples(True)
 
 
-@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax, native=FULL)
+@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True)
 class LogSoftmax:
     """x - max(x) - log(sum(exp(x - max(x)))) along `axis`"""
 
@@ -209,7 +210,7 @@ def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float
 
 @op(
     "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
-    expand=expand_norm.expand_mvn2, native=FULL,
+    expand=expand_norm.expand_mvn2, native=FULL, epilogue=True,
 )  # fmt: skip
 class MVN2:
     """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
@@ -236,7 +237,7 @@ class MVN2:
 
 @op(
     "MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
-    expand=expand_norm.expand_mvn6, native=FULL,
+    expand=expand_norm.expand_mvn6, native=FULL, epilogue=True,
 )  # fmt: skip
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
@@ -367,3 +368,23 @@ class RMS:
         for shape in ((7,), (3, 17), (2, 5, 64), (1, 1000)):
             gamma = random_array(rng, shape[-1:], dtype, (0.5, 2))
             yield [random_array(rng, shape, dtype), gamma], {"epsilon": 1e-5}
+
+
+@op(
+    "RootMeanSquare", opset=1, types=REALS, ulp=32, internal=True, native=FULL, lower=lower_rms,
+    epilogue=True, rules=[recognize_mvn, recognize_rms],
+)  # fmt: skip
+class RootMeanSquare:
+    """x / sqrt(mean of x^2 along the last axis + epsilon)"""
+
+    def infer(data, *, epsilon: Float):
+        check(data.rank is None or data.rank > 0, "takes at least one dimension")
+        return same_type(data, REALS)
+
+    @in_f32
+    def ref(x, *, epsilon):
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(epsilon))
+
+    def samples(rng, dtype="f32"):
+        for shape in ((7,), (3, 17), (2, 5, 64), (1, 1000), (2, 3, 4, 33)):
+            yield [random_array(rng, shape, dtype)], {"epsilon": 1e-5}

@@ -34,7 +34,7 @@ POOLS = frozenset(("MaxPool", "AvgPool"))
 
 def part_of(op: Op) -> str:
     """compute, fuse, carry or keep, see above."""
-    if op.epilogue:
+    if op.multiplies:
         return "compute"
     if op.scalar is not None:
         return "keep" if op.name in EXACT else "fuse"

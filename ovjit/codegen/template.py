@@ -1,0 +1,391 @@
+"""Kernels as functions: the text of a kernel is the source of a Python function, wrapped in its loop nest.
+
+    @rows("n")
+    def softmax(x, y, n):
+        top = splat(-inf)
+        for i in vectors(n):
+            top = maximum(top, load(x, i))
+        ...
+
+A function says what happens to one row of `n` adjacent elements of its tensors. Its words:
+
+    load(t, i)  store(t, i, v)  finish(t, i, v)     a vector of tensor t from element i on; `finish` stores
+    what
+                                                    the elementwise body behind the operation makes of v
+    for i in vectors(n):                            whole vectors, then the rest under a mask: lanes past the
+    end
+                                                    leave variables that are older than the loop as they are
+    splat(number)  count_of(n)                      a number, an integer in all lanes
+    hadd(v) hmul(v) hmax(v) hmin(v)                 the lanes combined to a number
+    + - * /  maximum minimum fma sqrt               on vectors, numbers are spread
+    exp log tanh erf ...                            what `ovjit.codegen.trace` has, printed in place
+    if constant:                                    on a keyword-only argument, decided when the kernel is
+    made
+
+Whatever is positional and no integer is a tensor. Keyword-only arguments are constants of the kernel:
+numbers, or truth values that choose between statements. `Template.kernel` prints the text, which is the
+kernel's identity.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import operator
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen import trace
+from ovjit.codegen.cpu.ir import Body, literal
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.trace import WIDENED, Recorder
+
+#: Dimensions of rows that a kernel walks; more are merged or copied before.
+DIMS = 3
+_TRACED = ("exp", "log", "tanh", "erf", "sigmoid")
+_PLAIN = {"maximum": "max_", "minimum": "min_", "fma": "fma", "sqrt": "sqrt"}
+_OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+_ACROSS = ("hadd", "hmul", "hmax", "hmin")
+
+
+class Finish(NamedTuple):
+    """The elementwise body behind an operation, and for each of its operands "v" (elements of a row) or "s"
+    (one)."""
+
+    body: Body | None
+    modes: str
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return self.body.inputs[1:] if self.body is not None else ()
+
+
+class Template:
+    """A kernel's function. `tensors` are its tensors in order, `integers` the integers of its arguments."""
+
+    def __init__(self, function: Callable, integers: Sequence[str]):
+        self.name = function.__name__
+        self.integers = tuple(integers)
+        parameters = inspect.signature(function).parameters.values()
+        positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self.tensors = tuple(name for name in positional if name not in integers)
+        self.constants = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        definition = tree.body[0]
+        assert isinstance(definition, ast.FunctionDef)
+        self.body = [s for s in definition.body if not _is_text(s)]
+
+    def frame(self, operands: int) -> Frame:
+        names = [*self.tensors, *(f"e{k}" for k in range(operands))]
+        frame = Frame().pointers(*names).integers(*self.integers, "rows", "per_chunk")
+        return frame.integers(
+            *(f"d{d}" for d in range(DIMS)), *(f"{t}_{d}" for t in names for d in range(DIMS))
+        )
+
+    def kernel(self, types: Sequence[str], finish: Finish, names: str = "", **constants: Any) -> Kernel:
+        """The kernel for these element types of the tensors. KeyError for a constant that is missing."""
+        given = {name: constants[name] for name in self.constants}
+        printer = _Printer(self, types, finish, given)
+        frame = self.frame(len(finish.modes))
+        label = "_".join(filter(None, (self.name, types[0], names)))
+        return Kernel(label, printer.text(frame), frame)
+
+    def run(self, tensors: Sequence[np.ndarray], lanes: int = 16, **given: Any) -> None:
+        """Run the function on one row in NumPy: `tensors` are lists of its elements, `given` its integers and
+        constants. IndexError for what is read or written outside. `finish` stores, as without a body."""
+        _Runner(self, dict(zip(self.tensors, tensors, strict=True)), lanes, given).block(self.body)
+
+
+def rows(*integers: str) -> Callable[[Callable], Template]:
+    """Decorator: a function of one row becomes a template."""
+    return lambda function: Template(function, integers)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+@functools.cache
+def _traced(name: str, dtype: str) -> Body:
+    recorder = Recorder()
+    result = getattr(trace, name)(recorder.input("x0", dtype))
+    return Body([dtype], [dtype], recorder.lines, [result.name])
+
+
+class _Printer:
+    """Prints one kernel: statements to lines, expressions to texts."""
+
+    def __init__(
+        self, template: Template, types: Sequence[str], finish: Finish, constants: Mapping[str, Any]
+    ):
+        self.template = template
+        self.types = dict(zip(template.tensors, types, strict=True))
+        self.finish = finish
+        self.given = constants
+        self.dtype = WIDENED.get(types[0], types[0])  # of vectors in registers
+        self.vectors: set[str] = set()
+        self.numbers: dict[str, str] = {}  # text of a constant vector -> its name
+        self.lines: list[str] = []
+        self.rest = ""  # how many lanes there are, where not all
+        self.older: set[str] = set()  # what the loop under a mask must leave as it is
+        self.count = 0
+
+    def text(self, frame: Frame) -> str:
+        self.block(self.template.body)
+        body, operands = self.lines, []
+        for k, (mode, dtype) in enumerate(zip(self.finish.modes, self.finish.types, strict=True)):
+            if mode == "s":
+                operands.append(f"e{k}_one = splat_{dtype}(e{k}_row)")
+        names = [*self.template.tensors, *(f"e{k}" for k in range(len(self.finish.modes)))]
+        out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
+        if self.finish.body is not None:
+            out += [f"    # {line}" for line in self.finish.body.text().splitlines()]
+        out += [frame.prologue(), *(f"    {name} = {value}" for value, name in self.numbers.items())]
+        out += [
+            "    row = chunk * per_chunk",
+            "    stop = imin(row + per_chunk, rows)",
+            "    while row < stop:",
+        ]
+        out += ["        rest = row"]
+        for d in reversed(range(1, DIMS)):
+            out += [f"        a{d} = rest % d{d}", f"        rest = rest // d{d}"]
+        out += ["        a0 = rest"]
+        for name in names:
+            out += [f"        {name}_row = {name}" + "".join(f" + a{d} * {name}_{d}" for d in range(DIMS))]
+        out += [" " * 8 + line for line in (*operands, *body)]
+        return "\n".join([*out, "        row += 1", "    return 0", ""])
+
+    # --- statements
+
+    def block(self, statements: Sequence[ast.stmt]) -> None:
+        for statement in statements:
+            self.statement(statement)
+
+    def statement(self, s: ast.stmt) -> None:
+        if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name):
+            name = s.targets[0].id
+            value, is_vector = self.value(s.value)
+            if is_vector:
+                self.vectors.add(name)
+                if self.rest and name in self.older:
+                    value = f"blend_{self.dtype}({self.rest}, {value}, {name})"
+            self.lines.append(f"{name} = {value}")
+        elif isinstance(s, ast.If) and isinstance(s.test, ast.Name) and s.test.id in self.given:
+            self.block(s.body if self.given[s.test.id] else s.orelse)
+        elif isinstance(s, ast.For):
+            self.loop(s)
+        elif isinstance(s, ast.Expr) and isinstance(s.value, ast.Call):
+            self.store(s.value)
+        else:
+            raise self.unknown(s)
+
+    def loop(self, s: ast.For) -> None:
+        call = s.iter
+        known = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "vectors"
+        if not known or not isinstance(s.target, ast.Name):
+            raise self.unknown(s)
+        assert isinstance(call, ast.Call)
+        i, (n, _) = s.target.id, self.value(call.args[0])
+        before, outer = set(self.vectors), self.lines
+        self.lines = []
+        self.block(s.body)
+        outer += [f"{i} = 0", f"while {i} + VL <= {n}:", *("    " + line for line in self.lines)]
+        outer += [f"    {i} += VL", f"if {i} < {n}:"]
+        self.lines, self.rest, self.older = [], f"{n} - {i}", before
+        self.block(s.body)
+        outer += ["    " + line for line in self.lines]
+        self.lines, self.rest, self.older = outer, "", set()
+
+    def store(self, call: ast.Call) -> None:
+        assert isinstance(call.func, ast.Name)
+        if call.func.id not in ("store", "finish"):
+            raise self.unknown(call)
+        tensor, index, value = call.args
+        text, _ = self.value(value)
+        if call.func.id == "finish" and self.finish.body is not None:
+            text = self.finished(text, self.value(index)[0])
+        name = tensor.id if isinstance(tensor, ast.Name) else ""
+        self.lines.append(self.moved("store", self.types[name], self.place(name, index), text))
+
+    def finished(self, value: str, index: str) -> str:
+        """The body behind the operation on `value`, as lines; the text of its result."""
+        body = self.finish.body
+        assert body is not None
+        inputs = [value]
+        for k, (mode, dtype) in enumerate(zip(self.finish.modes, self.finish.types, strict=True)):
+            if mode == "s":
+                inputs.append(f"e{k}_one")
+            else:
+                inputs.append(self.moved("load", dtype, f"e{k}_row + {index} * {SIZE[dtype]}"))
+        return self.inlined(body, inputs)
+
+    # --- expressions
+
+    def value(self, e: ast.expr) -> tuple[str, bool]:
+        """(text, whether it is a vector)"""
+        if isinstance(e, ast.Constant):
+            return repr(e.value), False
+        if isinstance(e, ast.Name):
+            if e.id in self.given:
+                return repr(self.given[e.id]), False
+            return ("float_inf" if e.id == "inf" else e.id), e.id in self.vectors
+        if isinstance(e, ast.UnaryOp) and isinstance(e.op, ast.USub):
+            text, is_vector = self.value(e.operand)
+            return (f"neg({text})", True) if is_vector else (f"-{text}", False)
+        if isinstance(e, ast.BinOp) and type(e.op) in _OPERATORS:
+            left, right = self.value(e.left), self.value(e.right)
+            if left[1] or right[1]:
+                return f"{_OPERATORS[type(e.op)]}({self.vector(left)}, {self.vector(right)})", True
+        if isinstance(e, ast.Call) and isinstance(e.func, ast.Name):
+            return self.call(e.func.id, e.args)
+        raise self.unknown(e)
+
+    def call(self, name: str, args: Sequence[ast.expr]) -> tuple[str, bool]:
+        if name == "load" and isinstance(args[0], ast.Name):
+            tensor = args[0].id
+            return self.moved("load", self.types[tensor], self.place(tensor, args[1])), True
+        if name == "splat":
+            text, is_vector = self.value(args[0])
+            known = not is_vector and re.fullmatch(r"-?(float_inf|[0-9.e+-]+)", text)
+            return (self.number(text), True) if known else (f"spread_{self.dtype}({text})", True)
+        if name == "count_of":  # an integer in all lanes
+            return f"const_{self.dtype}({self.value(args[0])[0]})", True
+        if name in _ACROSS:
+            return f"{name}_{self.dtype}({self.value(args[0])[0]})", False
+        if name in _PLAIN:
+            return f"{_PLAIN[name]}({', '.join(self.vector(self.value(a)) for a in args)})", True
+        if name in _TRACED:
+            return self.inlined(_traced(name, self.dtype), [self.vector(self.value(args[0]))]), True
+        raise TypeError(f"{self.template.name}: a kernel has no word {name!r}")
+
+    def vector(self, value: tuple[str, bool]) -> str:
+        text, is_vector = value
+        return text if is_vector else self.number(text)
+
+    def number(self, text: str) -> str:
+        """A number in all lanes, made once before the rows."""
+        if not text.endswith("float_inf"):
+            text = literal(float(text).hex(), self.dtype)
+        return self.numbers.setdefault(f"const_{self.dtype}({text})", f"c{len(self.numbers)}")
+
+    def place(self, tensor: str, index: ast.expr) -> str:
+        return f"{tensor}_row + {self.value(index)[0]} * {SIZE[self.types[tensor]]}"
+
+    def moved(self, what: str, dtype: str, address: str, value: str = "") -> str:
+        rest = f", {self.rest}" if self.rest else ""
+        return f"{what}{'m' if self.rest else ''}_{dtype}({address}{', ' + value if value else ''}{rest})"
+
+    def inlined(self, body: Body, inputs: Sequence[str]) -> str:
+        """A traced body as lines, its names made new; the text of its result."""
+        self.count += 1
+        lines, constants = body.source("")
+        names = {
+            name: self.numbers.setdefault(value, f"c{len(self.numbers)}")
+            for name, value in constants.values()
+        }
+        for k, text in enumerate(inputs):
+            if not re.fullmatch(r"\w+", text):
+                self.lines.append(f"v{self.count}_{k} = {text}")
+                text = f"v{self.count}_{k}"
+            names[f"x{k}"] = text
+
+        def renamed(text: str) -> str:
+            return re.sub(r"\b[xkt]\d+\b", lambda m: names.get(m.group(), f"{m.group()}_{self.count}"), text)
+
+        self.lines += map(renamed, lines)
+        return renamed(body.result_names(constants)[0])
+
+    def unknown(self, node: ast.AST) -> TypeError:
+        return TypeError(f"{self.template.name}: a kernel cannot say {ast.unparse(node)!r}")
+
+
+_IN_PYTHON = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv"}
+
+
+class _Runner:
+    """The words of a kernel in NumPy, statement by statement: what its machine code is compared with."""
+
+    def __init__(
+        self, template: Template, tensors: Mapping[str, np.ndarray], lanes: int, given: Mapping[str, Any]
+    ):
+        self.tensors, self.lanes = tensors, lanes
+        self.names: dict[str, Any] = {**given, "inf": np.inf}
+        self.given = {name: given[name] for name in template.constants}
+        self.dtype = next(iter(tensors.values())).dtype
+        self.live = lanes
+        self.older: set[str] = set()
+
+    def block(self, statements: Sequence[ast.stmt]) -> None:
+        for s in statements:
+            if isinstance(s, ast.Assign):
+                assert isinstance(s.targets[0], ast.Name)
+                name, value = s.targets[0].id, self.value(s.value)
+                if name in self.older and self.live < self.lanes:
+                    value = np.where(np.arange(self.lanes) < self.live, value, self.names[name])
+                self.names[name] = value
+            elif isinstance(s, ast.If):
+                assert isinstance(s.test, ast.Name)
+                self.block(s.body if self.given[s.test.id] else s.orelse)
+            elif isinstance(s, ast.For):
+                self.loop(s)
+            else:
+                assert isinstance(s, ast.Expr)
+                self.value(s.value)
+
+    def loop(self, s: ast.For) -> None:
+        assert isinstance(s.target, ast.Name) and isinstance(s.iter, ast.Call)
+        n = self.value(s.iter.args[0])
+        self.older = set(self.names)
+        for i in range(0, n, self.lanes):
+            self.names[s.target.id], self.live = i, min(self.lanes, n - i)
+            self.block(s.body)
+        self.live, self.older = self.lanes, set()
+
+    def value(self, e: ast.expr) -> Any:
+        if isinstance(e, ast.Constant):
+            return e.value
+        if isinstance(e, ast.Name):
+            return self.names[e.id]
+        if isinstance(e, ast.UnaryOp):
+            return -self.value(e.operand)
+        if isinstance(e, ast.BinOp):
+            left, right = self.value(e.left), self.value(e.right)
+            return self.rounded(getattr(operator, _IN_PYTHON[type(e.op)])(left, right))
+        assert isinstance(e, ast.Call) and isinstance(e.func, ast.Name)
+        return self.call(e.func.id, e.args)
+
+    def call(self, name: str, arguments: Sequence[ast.expr]) -> Any:
+        if name in ("load", "store", "finish"):
+            assert isinstance(arguments[0], ast.Name)
+            place = self.elements(arguments[0].id, self.value(arguments[1]))
+            if name != "load":
+                place[...] = self.value(arguments[2])[: self.live]
+                return None
+            out = np.zeros(self.lanes, self.dtype)
+            out[: self.live] = place
+            return out
+        args = [self.value(a) for a in arguments]
+        if name in ("splat", "count_of"):
+            return np.full(self.lanes, args[0], self.dtype)
+        if name in _ACROSS:
+            return {"hadd": np.sum, "hmul": np.prod, "hmax": np.max, "hmin": np.min}[name](args[0])
+        if name == "fma":
+            return self.rounded(args[0] * args[1] + args[2])
+        known: dict[str, Any] = {"maximum": np.maximum, "minimum": np.minimum, "sqrt": np.sqrt}
+        function: Callable[..., Any] = known.get(name) or getattr(trace, name)
+        return self.rounded(function(*args))
+
+    def rounded(self, value: Any) -> Any:
+        return value.astype(self.dtype) if isinstance(value, np.ndarray) else value
+
+    def elements(self, tensor: str, start: int) -> np.ndarray:
+        array = self.tensors[tensor]
+        if not 0 <= start <= start + self.live <= len(array):
+            raise IndexError(f"elements {start} to {start + self.live} of {tensor}, which has {len(array)}")
+        return array[start : start + self.live]

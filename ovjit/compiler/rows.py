@@ -1,0 +1,121 @@
+"""Lowerings of kernels over rows (`ovjit.codegen.template`): their arguments, and where their tensors must
+lie.
+
+A row is the elements along some dimensions, adjacent and in one piece; all other dimensions are the rows'.
+What fits no kernel's nest is copied first, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.template import DIMS, Finish, Template
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.races import Piece, Rows
+from ovjit.compiler.views import Layout, View, merge_dims, product
+from ovjit.graph.graph import Value
+
+
+class RowLowering(Lowering):
+    """An operation on the rows of one tensor, and the elementwise body behind it.
+
+    `axes` are the dimensions that make a row; `work` is the arithmetic of an element. `integers(n)` are the
+    further integers of the kernel's arguments for rows of n elements.
+    """
+
+    work = 8.0
+
+    def __init__(self, group: Group, template: Template, axes: Sequence[int], **constants: Any):
+        super().__init__(group)
+        anchor = group.anchor
+        assert anchor is not None
+        self.data: Value = anchor.inputs[0]
+        self.out = group.last.output
+        self.axes = tuple(axes)
+        body = group.make_body()
+        self.operands = group.operands if body is not None else []
+        names = "_".join(n.op.name.lower() for n in group.body[:4])
+        out = self.out.dtype
+        modes = "".join(map(self._mode, self.operands))
+        if body is None and out != self.data.dtype:
+            body = Body([self.data.dtype], [out], [], ["x0"])
+        self.kernel = template.kernel((self.data.dtype, out), Finish(body, modes), names, **constants)
+        self.modes = modes
+        self.kernels = (self.kernel,)
+
+    def _mode(self, value: Value) -> str:
+        """ "s" where a row surely has one element of this operand."""
+        lead = len(self.out.shape) - len(value.shape)
+        return "s" if all(a < lead or value.shape[a - lead] == 1 for a in self.axes) else "v"
+
+    def integers(self, n: int) -> Mapping[str, int]:
+        return {"n": n}
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        layout = layouts.get(self.data)
+        if layout is None or set(layout.order[-len(self.axes) :]) != set(self.axes):
+            return None
+        return Layout(layout.order)
+
+    def plan(self, planner: Planner) -> None:
+        x = planner.view(self.data)
+        order = self._order(x)
+        y = planner.output(self.out, Layout(order))
+        operands = [planner.view(v).expand(y.shape) for v in self.operands]
+        if not y.count or self._plan(planner, order, x, y, operands):
+            return
+        # rows that are torn apart: everything row by row, the result to where it is wanted
+        order = (*(a for a in range(len(x.shape)) if a not in self.axes), *sorted(self.axes))
+        layout = Layout(order)
+        x = planner.copy(self.data, layout)
+        target, y = y, planner.allocate(y.shape, y.itemsize, layout)
+        for k, view in enumerate(operands):
+            whole = planner.allocate(view.shape, view.itemsize, layout)
+            planner.copy_step(view, whole)
+            operands[k] = whole
+        done = self._plan(planner, order, x, y, operands)
+        assert done
+        planner.copy_step(y, target)
+
+    def _order(self, x: View) -> tuple[int, ...]:
+        """The order of dimensions in which x lies, rows before what is inside of them."""
+        return tuple(sorted(range(len(x.shape)), key=lambda a: (a in self.axes, -abs(x.strides[a]), a)))
+
+    def _plan(
+        self, planner: Planner, order: Sequence[int], x: View, y: View, operands: Sequence[View]
+    ) -> bool:
+        """Add the step; False where a row is not in one piece or the rows' dimensions do not merge."""
+        views = (x, y, *operands)
+
+        def merged(axes: Sequence[int], chosen: Sequence[View]) -> tuple[list[int], list[list[int]]]:
+            return merge_dims([x.shape[a] for a in axes], [[v.strides[a] for a in axes] for v in chosen])
+
+        along = [v for v, mode in zip(views, "vv" + self.modes, strict=True) if mode == "v"]
+        inner, steps = merged([a for a in order if a in self.axes], along)
+        if len(inner) > 1 or (inner and any(s[0] != v.itemsize for s, v in zip(steps, along, strict=True))):
+            return False
+        extents, strides = merged([a for a in order if a not in self.axes], views)
+        if len(extents) > DIMS:
+            return False
+        n, rows = product(inner), product(extents)
+        per_chunk = split(rows, n * self.work)
+        values: dict[str, Any] = {"rows": rows, "per_chunk": per_chunk, **self.integers(n)}
+        names = [*("x", "y"), *(f"e{k}" for k in range(len(operands)))]
+        missing = DIMS - len(extents)
+        for d in range(DIMS):
+            values[f"d{d}"] = 1 if d < missing else extents[d - missing]
+        for name, view, outer in zip(names, views, strides, strict=True):
+            values[name] = view.ptr
+            values |= {f"{name}_{d}": 0 if d < missing else outer[d - missing] for d in range(DIMS)}
+        touched = [
+            Piece(v.ptr, outer, (n if mode == "v" else 1,), (v.itemsize,), v.itemsize)
+            for v, outer, mode in zip(views, strides, "vv" + self.modes, strict=True)
+        ]
+        touches = Rows(extents, per_chunk, [touched[0], *touched[2:]], [touched[1]])
+        chunks, flops = ceil_div(rows, per_chunk), self.work * y.count
+        planner.step(self.kernel, values, chunks, [x, *operands], [y], flops, touches=touches)
+        return True

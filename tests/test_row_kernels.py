@@ -1,0 +1,207 @@
+"""Kernels that are functions: their machine code beside their meaning in NumPy; what is fused behind them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ovjit.codegen.template import Template, rows
+from ovjit.codegen.words import exp, finish, load, splat, vectors
+from ovjit.compiler.fuse import fuse
+from ovjit.compiler.program import run_passes
+from ovjit.execution.build import compile_graph
+from ovjit.graph import interp
+from ovjit.graph.graph import Builder
+from ovjit_ops.normalization.cpu_mvn import mvn, rms
+from ovjit_ops.normalization.cpu_softmax import log_softmax, softmax
+
+SEED = 20261120
+LENGTHS = (1, 7, 15, 16, 17, 31, 32, 33, 100)
+
+
+def answers(graph, arrays):
+    job = compile_graph(graph, {}).new_job()
+    for i, array in enumerate(arrays):
+        job.set_input(i, array)
+    job.run()
+    return [np.array(a) for a in job.outputs]
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+@pytest.mark.parametrize(
+    "template, constants, want",
+    [
+        (softmax, {"keep": True}, lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
+        (softmax, {"keep": False}, lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
+        (log_softmax, {}, lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum())),
+        (
+            mvn,
+            {"variance": True, "inside": True, "eps": 1e-5},
+            lambda x: (x - x.mean()) / np.sqrt(x.var() + 1e-5),
+        ),
+        (mvn, {"variance": True, "inside": False, "eps": 1e-5}, lambda x: (x - x.mean()) / (x.std() + 1e-5)),
+        (mvn, {"variance": False, "inside": True, "eps": 1e-5}, lambda x: x - x.mean()),
+        (rms, {"eps": 1e-5}, lambda x: x / np.sqrt((x * x).mean() + 1e-5)),
+    ],
+)
+def test_functions_mean_what_they_say(template, constants, want, lanes):
+    """In NumPy, on rows around the width of a vector, touching nothing outside of them."""
+    rng = np.random.default_rng(SEED)
+    for n in LENGTHS:
+        x, y = rng.standard_normal(n) * 3, np.full(n, np.nan)
+        template.run([x, y], lanes, n=n, **constants)
+        np.testing.assert_allclose(y, want(x), rtol=1e-12, atol=1e-12, err_msg=f"{n}, seed {SEED}")
+
+
+def test_what_is_read_outside_is_an_error():
+    @rows("n")
+    def off_by_one(x, y, n):
+        for i in vectors(n):
+            finish(y, i, load(x, i + 1))
+
+    with pytest.raises(TypeError, match="cannot say 'i \\+ 1'"):
+        from ovjit.codegen.template import Finish
+
+        off_by_one.kernel(("f32", "f32"), Finish(None, ""))
+    with pytest.raises(IndexError, match="of x, which has 5"):
+        off_by_one.run([np.zeros(5), np.zeros(5)], 4, n=5)
+
+
+@pytest.mark.parametrize("word", ["while x: pass", "y = unknown(x)", "y[0] = x"])
+def test_what_a_kernel_cannot_say_is_an_error(word, tmp_path):
+    import importlib.util
+
+    from ovjit.codegen.template import Finish
+
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f"from ovjit.codegen.template import rows\n\n\n@rows('n')\ndef mine(x, y, n):\n    {word}\n"
+    )
+    spec = importlib.util.spec_from_file_location("mine", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert isinstance(module.mine, Template)
+    with pytest.raises(TypeError, match="mine: a kernel"):
+        module.mine.kernel(("f32", "f32"), Finish(None, ""))
+
+
+def test_words_are_not_called():
+    for word in (load, splat, exp):
+        with pytest.raises(TypeError, match="is a word of kernels"):
+            word(1)
+
+
+class Net:
+    def __init__(self, *shapes):
+        self.b = Builder()
+        self.inputs = [
+            self.b.add("Parameter", (), {"shape": s, "element_type": "f32"}, name=f"p{i}").output
+            for i, s in enumerate(shapes)
+        ]
+
+    def __getattr__(self, op):
+        def add(*inputs, **attrs):
+            values = [v if hasattr(v, "node") else self.b.constant(np.asarray(v)) for v in inputs]
+            return self.b.add(op, values, attrs).output
+
+        return add
+
+
+def f32(*values):
+    return np.array(values if len(values) > 1 else values[0], np.float32)
+
+
+def check(net, output, kernels):
+    graph = net.b.finish([output])
+    assert [[n.op.name for n in g.nodes] for g in fuse(run_passes(graph))] == kernels
+    rng = np.random.default_rng(SEED)
+    arrays = [rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs]
+    (want,) = interp.evaluate(graph, [a.astype(np.float32) for a in arrays])
+    np.testing.assert_allclose(answers(graph, arrays)[0], want, rtol=2e-5, atol=2e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("n", [7, 16, 33, 100])
+def test_scale_shift_residual_and_activation_are_in_the_kernel_of_a_norm(n):
+    rng = np.random.default_rng(SEED)
+    scale, shift = rng.standard_normal((2, n)).astype(np.float32)
+    net = Net((2, 5, n), (2, 5, n))
+    x, r = net.inputs
+    y = net.MVN(x, np.array([-1]), normalize_variance=True, eps=1e-5, eps_mode="INSIDE_SQRT")
+    y = net.Relu(net.Add(net.Add(net.Multiply(y, scale), shift), r))
+    check(net, y, [["MVN", "Multiply", "Add", "Add", "Relu"]])
+
+
+@pytest.mark.parametrize("shape", [(3, 17), (2, 3, 4, 33), (1, 1000), (5, 1)])
+def test_an_operand_with_one_element_a_row(shape):
+    net = Net(shape, (*shape[:-1], 1))
+    x, r = net.inputs
+    check(net, net.Multiply(net.Softmax(x, axis=-1), r), [["Softmax", "Multiply"]])
+
+
+def test_rows_that_are_torn_apart():
+    """A softmax along channels that lie apart, of a transposed tensor, into a part of a concatenation."""
+    net = Net((2, 6, 5, 4))
+    (x,) = net.inputs
+    turned = net.Transpose(x, np.array([0, 2, 1, 3]))
+    y = net.Concat(net.Multiply(net.Softmax(turned, axis=2), f32(2.0)), turned, axis=2)
+    check(net, y, [["Transpose"], ["Softmax", "Multiply"], ["Concat"]])
+
+
+def power(net, x, p):
+    return net.Power(x, f32(p))
+
+
+RMS_FORMS = {
+    "x / sqrt": lambda net, x, v: net.Divide(x, net.Sqrt(v)),
+    "x * 1 / sqrt": lambda net, x, v: net.Multiply(x, net.Divide(f32(1.0), net.Sqrt(v))),
+    "1 / sqrt * x": lambda net, x, v: net.Multiply(net.Divide(f32(1.0), net.Sqrt(v)), x),
+    "x * v^-0.5": lambda net, x, v: net.Multiply(x, power(net, v, -0.5)),
+    "x / v^0.5": lambda net, x, v: net.Divide(x, power(net, v, 0.5)),
+}
+
+
+@pytest.mark.parametrize("form", RMS_FORMS)
+@pytest.mark.parametrize("square", ["power", "product"])
+def test_rms_norms_as_exporters_write_them(form, square):
+    net = Net((3, 4, 40))
+    (x,) = net.inputs
+    twice = power(net, x, 2.0) if square == "power" else net.Multiply(x, x)
+    v = net.Add(net.ReduceMean(twice, np.array([-1]), keep_dims=True), f32(1e-6))
+    gamma = np.linspace(0.5, 2, 40).astype(np.float32)
+    check(net, net.Multiply(RMS_FORMS[form](net, x, v), gamma), [["RootMeanSquare", "Multiply"]])
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_layer_norms_as_exporters_write_them(again):
+    net = Net((3, 4, 40))
+    (x,) = net.inputs
+
+    def centred():
+        return net.Subtract(x, net.ReduceMean(x, np.array([-1]), keep_dims=True))
+
+    first = centred()
+    second = centred() if again else first
+    spread = net.Add(net.ReduceMean(power(net, second, 2.0), np.array([-1]), keep_dims=True), f32(1e-5))
+    check(net, net.Divide(first, net.Sqrt(spread)), [["MVN"]])
+
+
+def test_near_misses_are_left_alone():
+    """Another axis, another power, the mean of something else, no epsilon."""
+
+    def groups(build):
+        net = Net((3, 4, 40), (3, 4, 40))
+        graph = run_passes(net.b.finish([build(net, *net.inputs)]))
+        return {n.op.name for n in graph.nodes}
+
+    def root(net, x, axis=-1, eps=1e-6):
+        v = net.ReduceMean(x, np.array([axis]), keep_dims=True)
+        return net.Sqrt(net.Add(v, f32(eps)))
+
+    for build in (
+        lambda net, x, y: net.Divide(x, root(net, net.Multiply(x, x), 1)),
+        lambda net, x, y: net.Divide(x, root(net, power(net, x, 3.0))),
+        lambda net, x, y: net.Divide(x, root(net, net.Multiply(y, y))),
+        lambda net, x, y: net.Divide(x, root(net, net.Multiply(x, y))),
+        lambda net, x, y: net.Divide(net.Subtract(x, f32(1.0)), root(net, net.Multiply(x, x))),
+    ):
+        assert not {"RootMeanSquare", "MVN"} & groups(build)
