@@ -374,7 +374,8 @@ class _Runner:
         if name in ("splat", "count_of"):
             return np.full(self.lanes, args[0], self.dtype)
         if name in _ACROSS:
-            return {"hadd": np.sum, "hmul": np.prod, "hmax": np.max, "hmin": np.min}[name](args[0])
+            combine: dict[str, Any] = {"hadd": np.sum, "hmul": np.prod, "hmax": np.max, "hmin": np.min}
+            return combine[name](args[0])
         if name == "fma":
             return self.rounded(args[0] * args[1] + args[2])
         known: dict[str, Any] = {"maximum": np.maximum, "minimum": np.minimum, "sqrt": np.sqrt}
