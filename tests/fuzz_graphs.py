@@ -39,7 +39,8 @@ class _Maker:
         for _ in range(int(self.rng.integers(1, 4))):
             own = rank if self.rng.random() < 0.8 else int(self.rng.integers(0, rank + 1))
             dims = [1 if self.rng.random() < 0.2 else d for d in sizes[rank - own :]]
-            opened = [bool(self.rng.random() < 0.6) for _ in dims]
+            likely = [0.2 if own == 4 and axis == 1 else 0.7 for axis in range(own)]  # channels seldom
+            opened = [bool(self.rng.random() < p) for p in likely]
             self.inputs.append({"shape": dims, "open": opened})
             self.note(tuple(dims), "f32")
 
@@ -74,6 +75,21 @@ class _Maker:
             return None
         return made
 
+    def follow(self) -> dict[str, Any] | None:
+        """After a sum of products mostly what may become its epilogue: beside an input, or another value."""
+        last = len(self.shapes) - 1
+        anchors = ("Convolution", "GroupConvolution", "MatMul")
+        if not self.nodes or self.nodes[-1]["op"] not in anchors or self.rng.random() < 0.2:
+            return None
+        rank = len(self.shapes[last] or ())
+        others = [i for i, s in enumerate(self.shapes[:-1]) if s is not None and len(s) <= rank]
+        inputs = [i for i in others if i < len(self.inputs)] or others
+        if not inputs:
+            return None
+        other = self.number(*(inputs if self.rng.random() < 0.7 else others))
+        pair = [last, other] if self.rng.random() < 0.5 else [other, last]
+        return {"op": str(self.rng.choice(BINARY)), "in": pair}
+
     def unary(self) -> dict[str, Any]:
         return {"op": str(self.rng.choice(UNARY)), "in": [self.pick()]}
 
@@ -83,7 +99,9 @@ class _Maker:
     def binary(self) -> dict[str, Any]:
         first = self.pick()
         other: Any = self.number(*range(len(self.shapes)))
-        if self.kinds[other] != "f32" or self.rng.random() < 0.4:
+        if self.rng.random() < 0.3:
+            other = self.number(*range(len(self.inputs)))
+        elif self.rng.random() < 0.4:
             shape = self.shapes[first] if first is not None else ()
             lead = int(self.rng.integers(0, len(shape or ()) + 1))
             other = self.constant(*(1 if self.rng.random() < 0.4 else d for d in (shape or ())[lead:]))
@@ -106,7 +124,7 @@ class _Maker:
         if at is None:
             return None
         channels = (self.shapes[at] or ())[1]
-        outs = self.number(1, 5, 16, 17, 33)
+        outs = channels if self.rng.random() < 0.5 else self.number(1, 5, 16, 17, 33)
         size = self.number(1, 3)
         pads = [size // 2] * 2
         attrs = {**CONV, "pads_begin": pads, "pads_end": pads, "strides": [self.number(1, 1, 2)] * 2}
@@ -120,7 +138,8 @@ class _Maker:
         if at is None:
             return None
         depth = (self.shapes[at] or ())[-1]
-        return {"op": "MatMul", "in": [at, self.constant(depth, self.number(1, 7, 16, 33, 40))]}
+        outs = depth if self.rng.random() < 0.5 else self.number(1, 7, 16, 33, 40)
+        return {"op": "MatMul", "in": [at, self.constant(depth, outs)]}
 
     def product(self) -> dict[str, Any]:
         at = self.pick(2, 3, 4)
@@ -256,7 +275,7 @@ def make(seed: int) -> dict[str, Any]:
     tries = 0
     while len(maker.nodes) < wanted and tries < 60:
         tries += 1
-        node = maker.propose()
+        node = maker.follow() or maker.propose()
         if node is None:
             continue
         found = _shape(maker, node)
@@ -273,7 +292,8 @@ def make(seed: int) -> dict[str, Any]:
             dims = []
             for d, opened in zip(item["shape"], item["open"], strict=True):
                 new = by_size.setdefault(d, int(maker.rng.choice([1, d, d + 1, 2 * d, 7])))
-                new = int(maker.rng.choice([new, new, new, 1, 0] if maker.rng.random() < 0.3 else [new]))
+                if maker.rng.random() < 0.2:  # one that broadcasts, where another input's does not
+                    new = int(maker.rng.choice([1, 1, 1, 0, new + 1]))
                 dims.append(new if opened else d)
             changed.append(dims)
         sets.append(changed)

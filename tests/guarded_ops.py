@@ -2,10 +2,11 @@
 
     python guarded_ops.py behind|before FRACTION SEED [NAME...]
 
-Samples run static, with every subset of the first input's dimensions open (so many as are chosen), and all
-inputs open; with the data alone as parameters, with every input one, and with each input once the only
-constant. Of all these cases a FRACTION is chosen by the SEED. Each is printed before it is run, so that the
-last line names the one that ended the process; wrong answers and strange exceptions have lines of their own.
+Samples run in the operation's first element type, some of them in each other type too; static, with every
+subset of the first input's dimensions open (or as many as are chosen), and all inputs open; the data alone
+as a parameter, with every input one, and with each input once the only constant. Of these a FRACTION is
+chosen by the SEED. Each is printed before it is run, so that the last line names the one that ended the
+process; wrong answers and strange exceptions have lines of their own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import guard_pages
 import numpy as np
 from test_ops_native import EPSILON, is_float, tolerance
 
+from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph
@@ -34,9 +36,17 @@ def records() -> list[Op]:
     return [r for r in all_ops() if r.samples is not None and not r.internal and "string" not in r.types]
 
 
-def cases(record: Op) -> Iterator[tuple[int, tuple[int, ...], str, Sequence[np.ndarray], dict[str, Any]]]:
-    """(sample, indices of inputs that are constants, open dimensions, inputs, attributes)"""
-    dtype = "f32" if "f32" in record.types else record.types[0]
+#: (sample, indices of inputs that are constants, open dimensions, inputs, attributes)
+Case = tuple[int, tuple[int, ...], str, Sequence[np.ndarray], dict[str, Any]]
+
+
+def element_types(record: Op) -> list[str]:
+    """The type that most samples have, and all others that are native."""
+    first = "f32" if "f32" in record.types else record.types[0]
+    return [first, *(t for t in record.types if t != first and t in NATIVE_TYPES)]
+
+
+def cases(record: Op, dtype: str) -> Iterator[Case]:
     rng = np.random.default_rng(zlib.crc32(record.name.encode()))
     for sample, (inputs, attrs) in enumerate(record.samples(rng, dtype)):
         many = range(len(inputs))
@@ -110,11 +120,20 @@ def main() -> None:
     for record in records():
         if names and record.name not in names:
             continue
-        for sample, constants, opened, inputs, attrs in cases(record):
-            if rng.random() >= fraction:
-                continue
+        kinds = element_types(record)
+        # each other type on as many cases as all of them together have of the first one
+        shares = [fraction, *[fraction / len(kinds)] * (len(kinds) - 1)]
+        chosen = (
+            (kind, case)
+            for kind, share in zip(kinds, shares, strict=True)
+            for case in cases(record, kind)
+            if rng.random() < share
+        )
+        for kind, (sample, constants, opened, inputs, attrs) in chosen:
             ran += 1
-            where = f"{record.name}-{record.opset} sample {sample} constants {constants} open [{opened}]"
+            where = (
+                f"{record.name}-{record.opset} {kind} sample {sample} constants {constants} open [{opened}]"
+            )
             print("case", where, flush=True)
             want = expected(record, inputs, attrs)
             try:

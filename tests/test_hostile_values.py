@@ -116,6 +116,7 @@ def test_one_truth_about_what_is_an_error(case: Case) -> None:
     with pytest.raises(OvjitError):
         record.evaluate(inputs, record.check_attributes(attrs))
     ways = [[False] * len(inputs), [i > 0 for i in range(len(inputs))], [False, *[True] * (len(inputs) - 1)]]
+    ways += [[k == i for k in range(len(inputs))] for i in range(1, len(inputs))]
     for constants in ways:
         for open_dims in (False, True):
             with pytest.raises(OvjitError) as caught:
@@ -147,6 +148,8 @@ ACCEPTED: list[Case] = [
     ("Tile", [_f(2, 3), _i(0, 2)], {}),
     ("Tile", [_f(0, 3), _i(2, 2)], {}),
     ("Roll", [_f(0, 3), _i(2), _i(0)], {}),
+    ("Roll", [_f(2, 3), _i(), _i(1)], {}),
+    ("Roll", [_f(2, 3), _i(1), _i()], {}),
     ("ReverseSequence", [_f(2, 5), _i(0, 5)], {"batch_axis": 0, "seq_axis": 1}),
     ("Reshape", [_f(0), _i(0, 3)], {"special_zero": False}),
 ]  # fmt: skip

@@ -149,6 +149,10 @@ def _infer_blocks(
         known(x, what) for x, what in ((block_shape, "block_shape"), (first, "begin"), (last, "end"))
     )
     rank = data.rank
+    for each in (begin, end):
+        if each is not None and len(each):
+            check(min(each) >= 0, "padding and crops should not be negative")
+            check(each[0] == 0, "the batch is neither padded nor cropped")
     if rank is None or blocks is None or begin is None or end is None:
         return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
     check(
@@ -159,8 +163,6 @@ def _infer_blocks(
         min(blocks) >= 1 and blocks[0] == 1,
         f"block_shape {blocks.tolist()} should be positive, and 1 for the batch",
     )
-    check(min(begin) >= 0 and min(end) >= 0, "padding and crops should not be negative")
-    check(begin[0] == end[0] == 0, "the batch is neither padded nor cropped")
     total = math.prod(int(b) for b in blocks)
     out: list[Dim] = []
     for d, b, low, high in zip(
