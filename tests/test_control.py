@@ -381,3 +381,24 @@ def test_files_nested_too_deep():
     text = b'<net version="11"><layers>' + head * 80 + b"</layers></body></layer>" * 80 + b"</layers></net>"
     with pytest.raises(RuntimeError, match="nested more than 64 deep"):
         ovjit.Core().read_model(text, b"")
+
+
+def test_bodies_follow_when_a_model_is_reshaped():
+    def shapes(ov, ops):
+        found = []
+        for build, shape in ((control_models.branches, [5, 3]), (control_models.reverse_iterator, [3, 8, 2])):
+            model = build(ov, ops)
+            which = next(i for i, p in enumerate(model.inputs) if len(p.get_partial_shape()) == len(shape))
+            model.reshape({model.input(which): shape})
+            kinds = ("If", "TensorIterator")
+            (node,) = [n for n in model.get_ops() if n.get_type_name() in kinds]
+            bodies = (
+                [node.get_function(i) for i in (0, 1)]
+                if node.get_type_name() == "If"
+                else [node.get_function()]
+            )
+            found += [str(p.get_partial_shape()) for body in bodies for p in body.get_parameters()]
+            found += [str(r.get_output_partial_shape(0)) for body in bodies for r in body.get_results()]
+        return found
+
+    assert shapes(ovjit, opset13) == shapes(openvino, openvino.opset13)

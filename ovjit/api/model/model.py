@@ -369,8 +369,14 @@ class Model:
     def validate_nodes_and_infer_types(self) -> None:
         """Infer all types anew. Raises RuntimeError naming a node that does not fit, and changes nothing."""
         with GRAPH_LOCK:
-            for tensor, new in self._revalidated().items():
-                tensor._type = new
+            self._settle(self._revalidated())
+
+    def _settle(self, types: dict[DescriptorTensor, TensorType]) -> None:
+        """Take over types that have been inferred; bodies of nodes follow."""
+        for tensor, new in types.items():
+            tensor._type = new
+        for node in self._walk():
+            node._settle_bodies()
 
     def _revalidated(self) -> dict[DescriptorTensor, TensorType]:
         """Every tensor's type, inferred from the parameters on, leaving the old types as they are."""
@@ -421,8 +427,7 @@ class Model:
                 for node, attrs in before.items():
                     node._attrs = attrs
                 raise
-            for tensor, new in types.items():
-                tensor._type = new
+            self._settle(types)
             for variable in self.get_variables() if variables else ():
                 wanted = (variables_shapes or {}).get(variable.info.variable_id)
                 if wanted is not None:

@@ -122,6 +122,9 @@ class Node:
         """The attributes as the operation's record takes them."""
         return self._attrs
 
+    def _settle_bodies(self) -> None:
+        """The types around this node are settled: let what is inside of it follow."""
+
     def _copied_from(self, other: Node) -> None:
         """This node was made as a copy: take over what only its class knows of."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ovjit.api.model.boundary import Parameter, Result
@@ -109,6 +109,29 @@ class SubGraphNode(Node):
                     made[port.outer] = TensorType(inner.dtype, shape)
         return tuple(made.get(i, TensorType("dynamic", None)) for i in range(max(made, default=-1) + 1))
 
+    def _settle_bodies(self) -> None:
+        """Give the bodies' parameters the shapes that they get, as OpenVINO does."""
+        if not self._whole():
+            return
+        given = [source._tensor._type for source in self._inputs]
+        with inside_body():
+            for model, types in zip(self._models, self._feeds(given), strict=True):
+                assert model is not None
+                for parameter, new in zip(model._parameters, types, strict=True):
+                    if new is not None and new.shape != parameter._attrs["shape"]:
+                        parameter._attrs = {**parameter._attrs, "shape": new.shape}
+                with suppress(ModelError):  # of a branch that these shapes do not fit, and that is not taken
+                    model.validate_nodes_and_infer_types()
+
+    def _feeds(self, given: Sequence[TensorType]) -> list[list[TensorType | None]]:
+        """For each body the types of its parameters, None where the node itself feeds one."""
+        out = []
+        for model, rows in zip(self._models, self._input_ports, strict=True):
+            assert model is not None
+            source = {port.inner: given[port.outer] for port in rows}
+            out.append([source.get(i) for i in range(len(model._parameters))])
+        return out
+
     def _refresh(self) -> None:
         self._set_types(self._infer())
 
@@ -192,6 +215,17 @@ class _Repeated(SubGraphNode):
             "input_ports": tuple(self._input_ports[0]),
             "output_ports": tuple(self._output_ports[0]),
         }
+
+    def _feeds(self, given: Sequence[TensorType]) -> list[list[TensorType | None]]:
+        return [list(self._ends(given).feeds(given)[0])]
+
+    def _ends(self, given: Sequence[TensorType]) -> Any:
+        """The ports with the body as it is now, see `ovjit_ops.control.ends`."""
+        from ovjit_ops.control.ends import Ports
+
+        attrs = self._graph_attrs()
+        special = attrs.get("iteration_parameter", -1), attrs.get("condition_result", -1)
+        return Ports(attrs["body"], attrs["input_ports"], attrs["output_ports"], len(given), *special)
 
     def get_function(self) -> Model:
         """The body. Raises TypeError while there is none."""
@@ -314,12 +348,9 @@ class loop(_Repeated):
         return {**super()._graph_attrs(), "iteration_parameter": counter, "condition_result": again}
 
     def _trips(self, types: list[TensorType]) -> int | None:
-        from ovjit_ops.control.ends import Ports, loop_trips
+        from ovjit_ops.control.ends import loop_trips
 
-        attrs = self._graph_attrs()
-        rows = self._input_ports[0], self._output_ports[0]
-        ends = Ports(attrs["body"], *rows, len(types), *self._special)
-        return loop_trips(types, ends)
+        return loop_trips(types, self._ends(types))
 
     def _copied_from(self, other: Node) -> None:
         super()._copied_from(other)
@@ -342,10 +373,7 @@ class tensor_iterator(_Repeated):
         self._set_body(0, body)
 
     def _trips(self, types: list[TensorType]) -> int | None:
-        from ovjit_ops.control.ends import Ports
-
-        rows = self._input_ports[0], self._output_ports[0]
-        ends = Ports(self._captured(0), *rows, len(types), -1, -1)
+        ends = self._ends(types)
         return ends.slice_trips([t.shape for t in types]) if ends.of(SLICED) else 1
 
 
