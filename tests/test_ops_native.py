@@ -54,6 +54,7 @@ SUMS = (
     "NV12",
     "I420",
     "Einsum",
+    "RoPE",
     "Embedding",
     "DFT",
     "IDFT",

@@ -113,6 +113,7 @@ class Op:
         stateful: bool = False,
         runs_body: bool = False,
         plugin: bool = False,
+        attribute_prefix: str = "",
         absent: Mapping[str, tuple[int, float]] | None = None,
         types: Sequence[str] = ("f32",),
         native: Sequence[str] | Callable[[], Sequence[str]] | None = None,
@@ -138,6 +139,7 @@ class Op:
         self.epilogue = epilogue  # the lowering applies the elementwise body that follows
         self.stateful = stateful  # its value is not a function of its inputs: never folded
         self.runs_body = runs_body  # it runs graphs among its attributes: it may take for ever
+        self.attribute_prefix = attribute_prefix  # of the attributes' names in files
         self.plugin = plugin  # in no opset: read from and written to files, without a builder
         #: optional input -> (input that it has the type of, number): for a builder that is given a later one
         self.absent = dict(absent or {})

@@ -177,7 +177,7 @@ def _make(
         if len(inputs) != 1:
             raise ModelError(f"a Result takes one input, not {len(inputs)}")
         return Result._of(inputs[0], name)
-    attrs: dict[str, Any] = _known_attributes(layer, record.name, record.attributes)
+    attrs: dict[str, Any] = _known_attributes(layer, record.name, record.attributes, record.attribute_prefix)
     if "variable_shape" in attrs:
         attrs["variable_shape"] = _shape(attrs["variable_shape"])
     return Node._new(record, inputs, record.check_attributes(attrs), name)
@@ -189,19 +189,20 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
 }
 
 
-def _known_attributes(layer: Layer, name: str, known: Collection[str]) -> dict[str, str]:
+def _known_attributes(layer: Layer, name: str, known: Collection[str], prefix: str = "") -> dict[str, str]:
     """The layer's attributes. Raises ModelError for one that the operation does not have.
 
     What it asks for would not be done: wrong numbers without a word. (OpenVINO reads on.)
     """
     empty = WITHOUT_EFFECT.get(name, frozenset())
-    for key in layer.attrs:
+    given = {key.removeprefix(prefix): value for key, value in layer.attrs.items()}
+    for key in given:
         if key not in known and key not in empty:
             raise ModelError(
                 f"the attribute {key[:60]!r} is not known for {name} of {layer.version}; if it does nothing, "
                 "take it out of the file"
             )
-    return {key: value for key, value in layer.attrs.items() if key in known}
+    return {key: value for key, value in given.items() if key in known}
 
 
 def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Constant:

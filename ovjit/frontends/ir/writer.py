@@ -169,7 +169,9 @@ class _Writer:
         more = ""
         if isinstance(node, Result):
             more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
-        attrs, info = _attributes(node), _notes(node._rt_info, 3)
+        prefix = node._op.attribute_prefix
+        attrs = {prefix + key: value for key, value in _attributes(node).items()}
+        info = _notes(node._rt_info, 3)
         if isinstance(node, SubGraphNode):
             info += self.bodies(node)
         kind = node.get_type_info()

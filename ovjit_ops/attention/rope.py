@@ -1,0 +1,118 @@
+"""RoPE: rotary position embedding, as OpenVINO's plugins write it to files.
+
+Of each head's first `rotary_ndims` elements, one half is turned against the other:
+
+    out = x cos + [-second half, first half] sin
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import UnsupportedError, check
+from ovjit.graph.op import Bool, Int, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, broadcast
+from ovjit_ops.common.values import in_f32
+from ovjit_ops.elementwise.arithmetic import REALS, random_array
+
+#: Forms for single models, which files of those models alone have.
+OTHERS = (
+    "output_trans0213", "is_interleaved", "is_chatglm", "support_2d_rope", "support_3d_rope", "is_qwen",
+    "use_rope_cache", "is_ltx_video", "head_cnt", "head_size", "gather_position_arg_id", "order",
+)  # fmt: skip
+
+
+def _samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, rotary, attrs in (
+        ((1, 2, 5, 8), 8, {}),
+        ((2, 3, 7, 16), 4, {}),
+        ((1, 5, 2, 8), 8, {"input_trans0213": True}),
+        ((1, 2, 5, 24), 8, {"slice_start": 8, "slice_stop": 16}),
+    ):
+        length = shape[1] if attrs.get("input_trans0213") else shape[2]
+        turns = [random_array(rng, (1, 1, length, rotary), dtype, (-1, 1)) for _ in range(2)]
+        yield [random_array(rng, shape, dtype, (-2, 2)), *turns], {"rotary_ndims": rotary, **attrs}
+
+
+@op("RoPE", opset=1, types=REALS, plugin=True, builder={"": "rope"}, attribute_prefix="config.", ulp=16)
+class RoPE:
+    """x turned by the angles of its positions, whose cosines and sines are given."""
+
+    def infer(
+        data, cos, sin, *, rotary_ndims: Int, slice_start: Int = 0, slice_stop: Int = 0,
+        input_trans0213: Bool = False, output_trans0213: Bool = False, is_interleaved: Bool = False,
+        is_chatglm: Bool = False, support_2d_rope: Bool = False, support_3d_rope: Bool = False,
+        is_qwen: Bool = False, use_rope_cache: Bool = False, is_ltx_video: Bool = False, head_cnt: Int = 0,
+        head_size: Int = 0, gather_position_arg_id: Int = 0, order: Int = 0,
+    ):  # fmt: skip
+        given = (
+            output_trans0213, is_interleaved, is_chatglm, support_2d_rope, support_3d_rope, is_qwen,
+            use_rope_cache, is_ltx_video, head_cnt, head_size, gather_position_arg_id, order,
+        )  # fmt: skip
+        asked = [name for name, value in zip(OTHERS, given, strict=True) if value]
+        if asked:
+            raise UnsupportedError(
+                f"RoPE with {', '.join(asked)} is not implemented; export the model without"
+            )
+        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        for name, x in (("cos", cos), ("sin", sin)):
+            check(
+                x.dtype == data.dtype or "dynamic" in (x.dtype, data.dtype), f"{name} {x} differs from {data}"
+            )
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        check(len(data.shape) == 4, f"takes four dimensions, not {data}")
+        width: Dim = data.shape[-1]
+        if slice_stop:
+            fits = 0 <= slice_start < slice_stop and (not isinstance(width, int) or slice_stop <= width)
+            check(fits, f"the slice {slice_start}:{slice_stop} does not lie in {data}")
+            width = slice_stop - slice_start
+        check(rotary_ndims > 0 and rotary_ndims % 2 == 0, f"rotary_ndims {rotary_ndims} should be even")
+        check(
+            not isinstance(width, int) or rotary_ndims <= width,
+            f"rotary_ndims {rotary_ndims} is above {width}",
+        )
+        a, b, c, _ = data.shape
+        lead = (a, c, b) if input_trans0213 else (a, b, c)
+        if cos.shape is not None and sin.shape is not None:
+            turned = broadcast((*lead, rotary_ndims), cos.shape, sin.shape)
+            check(turned is not None and len(turned) == 4, f"{cos} and {sin} do not fit {data}")
+        return TensorType(data.dtype, (*lead, width if width is not None else ANY))
+
+    @in_f32
+    def ref(x, cos, sin, *, rotary_ndims, slice_start=0, slice_stop=0, input_trans0213=False, **others):
+        if slice_stop:
+            x = x[..., slice_start:slice_stop]
+        if input_trans0213:
+            x = x.transpose(0, 2, 1, 3)
+        turned, rest = x[..., :rotary_ndims], x[..., rotary_ndims:]
+        half = rotary_ndims // 2
+        across = np.concatenate([-turned[..., half:], turned[..., :half]], -1)
+        return np.concatenate([turned * cos + across * sin, rest], -1)
+
+    def expand(b, node, inputs):
+        """RoPE(x, cos, sin) -> Concat(x' cos + Concat(-second, first) sin, rest)"""
+        w, attrs = Writer(b, node), node.attrs
+        x, cos, sin = inputs
+        if x.shape is None:
+            return None
+
+        def part(value, start, stop):
+            return w("Slice", value, (start,), (stop,), (1,), (-1,))
+
+        if attrs["slice_stop"]:
+            x = part(x, attrs["slice_start"], attrs["slice_stop"])
+        if attrs["input_trans0213"]:
+            x = w("Transpose", x, (0, 2, 1, 3))
+        width = attrs["rotary_ndims"]
+        turned = part(x, 0, width)
+        across = w(
+            "Concat", w("Negative", part(turned, width // 2, width)), part(turned, 0, width // 2), axis=-1
+        )
+        out = w("Add", w("Multiply", turned, cos), w("Multiply", across, sin))
+        if x.shape[-1] == width:
+            return [out]
+        return [w("Concat", out, part(x, width, 1 << 30), axis=-1)]
+
+    samples = _samples
