@@ -28,7 +28,30 @@ SPECIAL = {
     "TensorIterator": "bodies are programs",
 }
 #: What a reader of the table should know of an operation's way.
+_CONSTANT_WEIGHTS = "constant weights in f32 and halves; computed ones, peepholes and f64: reference"
+_SMALL_PRIMES = "lengths whose prime factors are at most 1000, known with the shapes; others: reference"
 NOTES = {
+    "LSTMCell": _CONSTANT_WEIGHTS,
+    "LSTMSequence": _CONSTANT_WEIGHTS,
+    "GRUCell": _CONSTANT_WEIGHTS,
+    "GRUSequence": _CONSTANT_WEIGHTS,
+    "RNNCell": _CONSTANT_WEIGHTS,
+    "RNNSequence": _CONSTANT_WEIGHTS,
+    "EmbeddingBagOffsets": "f32 and halves; other types: reference",
+    "EmbeddingBagOffsetsSum": "f32 and halves; other types: reference",
+    "EmbeddingBagPacked": "f32 and halves; other types: reference",
+    "EmbeddingBagPackedSum": "f32 and halves; other types: reference",
+    "EmbeddingSegmentsSum": "f32 and halves; other types: reference",
+    "DFT": _SMALL_PRIMES,
+    "IDFT": _SMALL_PRIMES,
+    "RDFT": _SMALL_PRIMES,
+    "IRDFT": _SMALL_PRIMES,
+    "STFT": _SMALL_PRIMES,
+    "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
+    "Einsum": "at most one open product of dimensions, no letter twice in an operand; others: reference",
+    "GroupedMatMul": "stacks of matrices; groups of rows: reference",
+    "ScatterElementsUpdate": "the mean: reference",
+    "RandomUniform": "every inference draws the same numbers for seeds other than 0",
     "NonMaxSuppression": "a kernel has room for all rows, the host cuts them off; soft: reference",
     "Interpolate": "f64, and sums of integers of 32 bits and more: reference",
     "GridSample": "f32 and halves; f64: reference",
@@ -93,6 +116,18 @@ DIFFERENCES = [
         "AvgPool",
         "elements behind the padding (rounding up) never count; OpenVINO counts them when there is padding",
     ),
+    ("Unique, axis", "equal slices along any axis are one; OpenVINO sees them along the first axis alone"),
+    ("SearchSorted", "0 for a list of no numbers; OpenVINO's answer is undefined"),
+    ("EmbeddingBagOffsets", "a last bag that is empty is zeros; OpenVINO reads behind the indices"),
+    ("RDFT, IRDFT", "take -1 in signal_size, and longer signals; OpenVINO refuses both"),
+    ("AUGRUSequence", "takes sequences of different lengths; OpenVINO full ones alone"),
+    ("FakeConvert", "NaN stays NaN; OpenVINO makes the lowest number of it"),
+    (
+        "RandomUniform",
+        "the numbers of OpenVINO's specification in every type; its CPU device draws f64 and f16 as f32, i64 "
+        "as i32, and other numbers at the next inference",
+    ),
+    ("Multinomial", "draws by Philox; OpenVINO's stream is not specified"),
     ("GridSample", "a place that is NaN gives NaN, or element 0 for nearest; OpenVINO's answer is undefined"),
 ]
 _INTRODUCTION = """# Operations
