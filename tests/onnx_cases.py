@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,22 +31,26 @@ class Case(NamedTuple):
 
 
 def load_cases(kinds: tuple[str, ...] = KINDS) -> list[Case]:
-    """All tests of these kinds, by kind and name. Takes half a minute for "node": the package computes them.
-    """
+    """All tests of these kinds, by kind and name."""
+    return [case for kind in kinds for case in _load(kind)]
+
+
+@cache
+def _load(kind: str) -> list[Case]:
+    """The tests of one kind. Takes ten seconds for "node": the package computes them."""
     from onnx.backend.test.loader import load_model_tests
 
     cases = []
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        for kind in kinds:
-            for test in load_model_tests(kind=kind):
-                if test.model is not None:
-                    model, runs = test.model.SerializeToString(), test.data_sets
-                else:
-                    model, runs = _read_folder(Path(test.model_dir))
-                runs = [(list(inputs), list(outputs)) for inputs, outputs in runs]
-                cases.append(Case(kind, test.name, model, runs, test.rtol, test.atol))
-    return sorted(cases, key=lambda case: (KINDS.index(case.kind), case.name))
+        for test in load_model_tests(kind=kind):
+            if test.model is not None:
+                model, runs = test.model.SerializeToString(), test.data_sets
+            else:
+                model, runs = _read_folder(Path(test.model_dir))
+            runs = [(list(inputs), list(outputs)) for inputs, outputs in runs]
+            cases.append(Case(kind, test.name, model, runs, test.rtol, test.atol))
+    return sorted(cases, key=lambda case: case.name)
 
 
 def _read_folder(folder: Path) -> tuple[bytes, list[tuple[list[Any], list[Any]]]]:

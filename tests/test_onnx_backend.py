@@ -18,7 +18,6 @@ import ovjit as ov
 from ovjit.graph import interp
 
 
-@cache
 def cases(kind: str) -> list[Case]:
     return load_cases((kind,))
 

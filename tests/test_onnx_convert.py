@@ -66,9 +66,9 @@ def check_in_openvino(cases: list[Case], folder: Path) -> tuple[int, list[str]]:
 
 def test_openvino_reads_what_is_written(tmp_path: Path) -> None:
     cases = load_cases()
-    good, bad = check_in_openvino(cases[5::24], tmp_path)
+    good, bad = check_in_openvino(cases[5::48], tmp_path)
     assert not bad, "\n".join(bad)
-    assert good > 60
+    assert good > 25
 
 
 @pytest.mark.long
