@@ -261,7 +261,7 @@ def _check_size(kind: TensorType) -> None:
     """Raise ModelError for a shape that no memory has: sizes and strides are computed in 64 bits."""
     size = 1
     for d in kind.shape or ():
-        low = d.lo if d.__class__ is shapes.Interval else d
+        low = d.lo if isinstance(d, shapes.Interval) else d
         if low < 0:
             raise ModelError(f"the shape {shapes.text(kind.shape)} has a negative dimension")
         size *= max(low, 1)

@@ -136,7 +136,7 @@ def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
     if shape is None:
         return False
     for d in shape:  # a plain loop: planning asks this ten thousand times
-        if d.__class__ is Interval:
+        if isinstance(d, Interval):
             return False
     return True
 
