@@ -13,33 +13,26 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from typing import Any
 
 # `import ovjit` imports this module, so that it registers first: threads and weak references come with locks
 
 
 class ForkLock:
-    """A reentrant lock, to be used by `with`, that nobody holds in a forked child."""
+    """Holds a reentrant lock that nobody has in a forked child: `with fork_lock.lock: ...`.
 
-    __slots__ = ("__weakref__", "_lock")
+    It is no context manager itself: Ctrl-C may come at the end of a Python function that has taken a lock,
+    and nobody would let go of it. Between CPython's own lock and the body of a `with` it cannot.
+    """
+
+    __slots__ = ("__weakref__", "lock")
 
     def __init__(self) -> None:
         import threading
         import weakref
 
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         _kept.setdefault("locks", weakref.WeakSet()).add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
 
 #: "locks": a WeakSet of all that there are, once there is one.
@@ -47,10 +40,10 @@ _kept: dict[str, Any] = {}
 
 
 def _after_fork() -> None:
-    for lock in list(_kept.get("locks", ())):
+    for holder in list(_kept.get("locks", ())):
         # the thread that forked goes on with those it holds itself
-        if not lock._lock._is_owned():
-            lock._lock = type(lock._lock)()
+        if not holder.lock._is_owned():
+            holder.lock = type(holder.lock)()
 
 
 #: Whose imports a fork waits for. A user's own may wait for a lock that is held over the fork.

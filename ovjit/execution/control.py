@@ -53,7 +53,7 @@ class Bodies:
             good = value.shape is not None and fits(array.shape, value.shape)
             shapes.append(tuple(value.shape) if good else (ANY,) * array.ndim)
         key = body, tuple(shapes), "types"
-        with self._lock:
+        with self._lock.lock:
             made = self._made.get(key)
             if made is None:
                 types = [
@@ -81,14 +81,14 @@ class Bodies:
     def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
         """A Loop by itself as an executable, with one more input for room; None where it is not native."""
         key = id(node), tuple(a.shape for a in arrays)
-        with self._lock:
+        with self._lock.lock:
             if key in self._made:
                 return self._made[key][0]
         made = _bounded_graph(node, arrays)
         executable = None if made is None else self._build(made, self._config)
         if executable is not None and executable.table((*key[1], (1,))).in_python:
             executable = None  # a part of the body is the host's
-        with self._lock:
+        with self._lock.lock:
             self._made[key] = executable, node  # an id is only good while its object lives
         return executable
 

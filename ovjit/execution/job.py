@@ -184,7 +184,7 @@ class Executable:
 
     def table(self, shapes: tuple[tuple[int, ...], ...]) -> Table:
         """The table for these input shapes, from a least-recently-used cache."""
-        with self._lock:
+        with self._lock.lock:
             table = self._tables.get(shapes)
             if table is not None:
                 self._tables.move_to_end(shapes)
@@ -201,7 +201,7 @@ class Executable:
             debug.show_plan(table.plan)
         if not self.static:
             plan.words = []  # for export alone, which has the plan of static shapes only
-        with self._lock:
+        with self._lock.lock:
             before = self._tables.pop(shapes, None)
             self._tables[shapes] = table
             self._table_bytes += table.bytes - (0 if before is None else before.bytes)
@@ -213,7 +213,7 @@ class Executable:
 
     def _cut(self, cut: Any) -> Any:
         """What runs a graph that has to be cut; made once, whatever shapes come later."""
-        with self._lock:
+        with self._lock.lock:
             if self._chain is None:
                 self._chain = self._new_segments(cut, self.config)
             return self._chain

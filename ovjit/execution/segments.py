@@ -58,7 +58,7 @@ class Rest:
         """Decide how to go on, by input shapes, and compile it."""
         if self._settled:
             return
-        with self._lock:
+        with self._lock.lock:
             if self._settled:
                 return
             if cut is None:
@@ -75,7 +75,7 @@ class Rest:
         rest = self._following.get(key)
         if rest is None:
             assert self.cut is not None
-            with self._lock:
+            with self._lock.lock:
                 rest = self._following.get(key)
                 if rest is None:
                     rest = self._following[key] = Rest(self.cut.after(ranks), self._config, self._build)

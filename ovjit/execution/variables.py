@@ -54,7 +54,7 @@ class StatefulProgram:
 
     def inits(self) -> list[Any]:
         """For each variable: an array, an executable of the inputs of `main`, or None for zeros."""
-        with self._lock:
+        with self._lock.lock:
             if self._inits is None:  # imported: nobody has needed them so far
                 self._inits = [self._prepared(init) for init in lift(self.given()).inits]
             return self._inits

@@ -286,7 +286,7 @@ class StoredProgram:
 
     def given(self) -> Graph:
         """The graph as it was given to the compiler."""
-        with self._lock:
+        with self._lock.lock:
             if self._graph is None:
                 self._graph = self._read_graph()
             return self._graph
@@ -302,7 +302,7 @@ class StoredProgram:
 
     def compiled(self) -> Any:
         """The compiler's program, made of the graph at the first call; its kernels' code is in the blob."""
-        with self._lock:
+        with self._lock.lock:
             if self._compiled is None:
                 program = make_program(self.given(), self._config)
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
