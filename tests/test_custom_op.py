@@ -133,3 +133,15 @@ def test_evaluate_that_fails_names_the_node():
 def test_extensions_that_are_none(wrong):
     with pytest.raises((RuntimeError, TypeError)):
         ovjit.Core().add_extension(wrong)
+
+
+def test_it_is_neither_cached_nor_exported(tmp_path):
+    x = np.full((2, 3), -0.5, np.float32)
+    for _ in range(2):
+        core = ovjit.Core()
+        core.set_property({"CACHE_DIR": str(tmp_path)})
+        compiled = core.compile_model(model(ovjit), "CPU")
+        assert compiled(x)[0].tolist() == [[0.5] * 3] * 2
+        assert not compiled.get_property("LOADED_FROM_CACHE")
+    with pytest.raises(RuntimeError, match="Plus is written in Python"):
+        compiled.export_model()

@@ -293,6 +293,11 @@ def register(record: Op) -> Op:
     return record
 
 
+def is_registered(record: Op) -> bool:
+    """Whether `find_op` finds it, in any process."""
+    return _REGISTRY.get(record.name, {}).get(record.opset) is record
+
+
 def _module_being_run() -> str:
     """The module whose own lines led here, "" when a function did so later."""
     frame = sys._getframe(1)

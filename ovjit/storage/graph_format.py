@@ -30,7 +30,7 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node, Value
-from ovjit.graph.op import find_op
+from ovjit.graph.op import find_op, is_registered
 from ovjit.graph.shapes import Interval
 from ovjit.storage.container import ALIGNMENT, BlobError, write_in_pieces
 from ovjit.storage.panels import panel_bytes, unpack
@@ -107,7 +107,10 @@ def source_digest(graph: Graph) -> str:
 
 
 def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
-    """The tables of `graph`. Raises TypeError for an attribute that they cannot hold."""
+    """The tables of `graph`. Raises TypeError for an attribute or an operation that they cannot hold."""
+    for node in graph.nodes:
+        if not is_registered(node.op):
+            raise TypeError(f"a blob has no form for node {node.name!r}: {node.op.name} is written in Python")
     index = {node: i for i, node in enumerate(graph.nodes)}
 
     def reference(value: Value) -> list[int]:
