@@ -71,8 +71,8 @@ NOTES = {
 }
 #: (operation, version) -> why it is not there.
 MISSING = {
-    ("RGBtoNV12", 17): "came with opset 17, has no builder in OpenVINO's Python package; not written yet",
-    ("BGRtoNV12", 17): "came with opset 17, has no builder in OpenVINO's Python package; not written yet",
+    ("RGBtoNV12", 17): "OpenVINO 2026.4 has neither a builder for it nor a device that runs it",
+    ("BGRtoNV12", 17): "OpenVINO 2026.4 has neither a builder for it nor a device that runs it",
 }
 #: Where the answers differ from OpenVINO's, and why.
 DIFFERENCES = [
