@@ -14,7 +14,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout
+from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 from ovjit_ops.image.grid_settings import settings
 
@@ -183,10 +183,19 @@ class GridSample(Lowering):
         self.align, self.mode, self.padding = settings(self.node.attrs)
         self.kernels = tuple(grid_kernel(self.mode, self.padding, self.align, last) for last in (False, True))
 
+    @property
+    def turned(self) -> bool:
+        """True where there are surely enough channels to have them adjacent."""
+        channels = self.data.shape[1]
+        return self.mode != "nearest" and isinstance(channels, int) and channels >= host_isa().lanes // 2
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        return [(self.data, channels_last(4))] if self.turned else []
+
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As the data lies."""
         layout = layouts.get(self.data)
-        return None if layout is None else Layout(layout.order)
+        return channels_last(4) if self.turned else None if layout is None else Layout(layout.order)
 
     def plan(self, planner: Planner) -> None:
         x, grid = planner.view(self.data), planner.view(self.grid)
@@ -197,7 +206,10 @@ class GridSample(Lowering):
             Host(self.group).plan(planner)
             return
         lanes = host_isa().lanes
-        adjacent = c >= lanes // 2 and x.strides[1] == 4
+        # gathering every tap of every channel costs more than turning the data
+        adjacent = c >= lanes // 2 and (x.strides[1] == 4 or self.mode != "nearest")
+        if adjacent and x.strides[1] != 4:
+            x = planner.copy(self.data, channels_last(4))
         y = planner.channels_last_output(self.out, 1 if adjacent else 3)
         taps = _TAPS[self.mode] ** 2
         rows = n * oh
