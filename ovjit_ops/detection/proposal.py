@@ -9,6 +9,7 @@ are y before x, and not whole pixels.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -166,39 +167,9 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
         )
 
 
-@op("Proposal", opset=1, samples=_samples, builder_dict="attrs")
-class Proposal1:
-    """The best regions of every image."""
-
-    def infer(
-        class_probs,
-        bbox_deltas,
-        image_shape,
-        *,
-        base_size: Int,
-        pre_nms_topn: Int,
-        post_nms_topn: Int,
-        nms_thresh: Float,
-        feat_stride: Int,
-        min_size: Int,
-        ratio: Floats,
-        scale: Floats,
-        clip_before_nms: Bool = True,
-        clip_after_nms: Bool = False,
-        normalize: Bool = False,
-        box_size_scale: Float = 1.0,
-        box_coordinate_scale: Float = 1.0,
-        framework: Str = "",
-    ):
-        return _infer(class_probs, bbox_deltas, image_shape, locals())[0]
-
-    def ref(class_probs, bbox_deltas, image_shape, **attrs):
-        return proposal(class_probs, bbox_deltas, image_shape, attrs)[0]
-
-
 @op("Proposal", opset=4, samples=_samples, builder_dict="attrs")
 class Proposal4:
-    """Proposal-1 with the scores."""
+    """The best regions of every image, and their scores."""
 
     def infer(
         class_probs,
@@ -224,3 +195,15 @@ class Proposal4:
 
     def ref(class_probs, bbox_deltas, image_shape, **attrs):
         return proposal(class_probs, bbox_deltas, image_shape, attrs)
+
+
+@op("Proposal", opset=1, samples=_samples, builder_dict="attrs")
+class Proposal1:
+    """Proposal-4 without the scores."""
+
+    @functools.wraps(Proposal4.infer)
+    def infer(*inputs, **attrs):
+        return Proposal4.infer(*inputs, **attrs)[0]
+
+    def ref(class_probs, bbox_deltas, image_shape, **attrs):
+        return proposal(class_probs, bbox_deltas, image_shape, attrs)[0]
