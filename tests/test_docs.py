@@ -24,6 +24,19 @@ def test_adding_an_op(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_tour(tmp_path: Path) -> None:
+    """It prints a graph, groups, a kernel, a plan and a profile, and its answer is right."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "tour.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for words in ("Convolution+Add+Sigmoid+Multiply", "def kernel(bases, args, chunk, scratch):", "arena:"):
+        assert words in done.stdout
+    found = re.search(r"largest difference: (\S+)", done.stdout)
+    assert found and float(found[1]) < 1e-5
+
+
 def test_every_promise_names_tests_that_exist() -> None:
     """SECURITY.md: each row of the table has tests, and each of these is there."""
     text = (ROOT / "SECURITY.md").read_text()
