@@ -27,8 +27,8 @@ def test_adding_an_op(tmp_path: Path) -> None:
 def test_the_tour(tmp_path: Path) -> None:
     """It prints a graph, groups, a kernel, a plan and a profile, and its answer is right."""
     done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "tour.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, ROOT / "docs" / "tour.py"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for words in ("Convolution+Add+Sigmoid+Multiply", "def kernel(bases, args, chunk, scratch):", "arena:"):
