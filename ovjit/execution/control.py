@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Trips that there is room for at first where their number is not known; then four times as many, from the
 #: start.
 FIRST_ROOM = 256
+#: Sets of shapes whose executables are found at once.
+MOST_SEEN = 4096
 #: Bytes of concatenated outputs beyond which trips are not done in one native run.
 MOST_ROOM = 1 << 30
 
@@ -40,29 +42,31 @@ class Bodies:
         self._config = {k: v for k, v in config.items() if k != "watch"}
         self._lock = ForkLock()
         self._made: dict[Any, Any] = {}
+        self._seen: dict[Any, Any] = {}  # the same by the very shapes
         self._ends: dict[int, tuple[Any, Any]] = {}
 
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
         """The body for parameters of these ranks; with open dimensions where the declared ones do not fit."""
         seen = body, tuple([a.shape for a in arrays])
-        made = self._made.get(seen)
-        if made is not None:
-            return made
-        shapes = []
-        for value, array in zip(body.inputs, arrays, strict=True):
-            good = value.shape is not None and fits(array.shape, value.shape)
-            shapes.append(tuple(value.shape) if good else (ANY,) * array.ndim)
-        key = body, tuple(shapes), "types"
+        made = self._seen.get(seen)
+        if made is None:
+            types = _types(body.inputs, arrays)
+            made = self._find((body, tuple(t.shape for t in types)), lambda: retyped(body, types))
+            self._note(seen, made)
+        return made
+
+    def _find(self, key: Any, graph: Callable[[], Graph]) -> Executable:
         with self._lock.lock:
             made = self._made.get(key)
             if made is None:
-                types = [
-                    TensorType(_dtype_of(v, a), s)
-                    for v, a, s in zip(body.inputs, arrays, shapes, strict=True)
-                ]
-                made = self._made[key] = self._build(retyped(body, types), self._config)
-            self._made[seen] = made
+                made = self._made[key] = self._build(graph(), self._config)
             return made
+
+    def _note(self, key: Any, made: Executable | None) -> None:
+        """Remember what these very shapes have come to, within limits: they may never end to be new."""
+        if len(self._seen) >= MOST_SEEN:
+            self._seen = {}
+        self._seen[key] = made
 
     def ends_of(self, node: Any) -> Any:
         """The ports of a Loop or TensorIterator."""
@@ -80,17 +84,18 @@ class Bodies:
 
     def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
         """A Loop by itself as an executable, with one more input for room; None where it is not native."""
-        key = id(node), tuple(a.shape for a in arrays)
-        with self._lock.lock:
-            if key in self._made:
-                return self._made[key][0]
-        made = _bounded_graph(node, arrays)
-        executable = None if made is None else self._build(made, self._config)
-        if executable is not None and executable.table((*key[1], (1,))).in_python:
-            executable = None  # a part of the body is the host's
-        with self._lock.lock:
-            self._made[key] = executable, node  # an id is only good while its object lives
-        return executable
+        shapes = tuple([a.shape for a in arrays])
+        key = id(node), shapes  # `ends_of` keeps the node
+        if key in self._seen:
+            return self._seen[key]
+        made = None
+        if _is_uniform(self.ends_of(node), node, arrays):
+            types = _types(node.inputs, arrays)
+            made = self._find((id(node), tuple(t.shape for t in types)), lambda: _bounded_graph(node, types))
+            if made.table((*shapes, (1,))).in_python:
+                made = None  # a part of the body is the host's
+        self._note(key, made)
+        return made
 
     def evaluate(self, job: Job, node: Any, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """What a node gives on the host: by its reference, bodies by their executables.
@@ -254,27 +259,34 @@ def _dtype_of(value: Any, array: np.ndarray) -> str:
     return dtypes.from_numpy(array.dtype) if value.dtype == "dynamic" else value.dtype
 
 
-def _bounded_graph(node: Any, arrays: Sequence[np.ndarray]) -> Graph | None:
-    """A graph of one BoundedLoop for inputs of these shapes; None where trips differ in shape."""
-    from ovjit_ops.control.ends import Ports
-    from ovjit_ops.control.iteration import BOUNDED
+def _types(values: Sequence[Any], arrays: Sequence[np.ndarray]) -> list[TensorType]:
+    """The declared types where the arrays fit them, else open dimensions."""
+    out = []
+    for value, array in zip(values, arrays, strict=True):
+        good = value.shape is not None and fits(array.shape, value.shape)
+        out.append(TensorType(_dtype_of(value, array), value.shape if good else (ANY,) * array.ndim))
+    return out
 
-    attrs = node.attrs
-    special = attrs["iteration_parameter"], attrs["condition_result"]
-    ends = Ports(attrs["body"], attrs["input_ports"], attrs["output_ports"], len(arrays), *special)
-    if any(port.kind == CONCAT and port.stride < 0 for port in ends.outputs):
-        return None
-    if any(port.kind == LAST and port.iteration != -1 for port in ends.outputs):
-        return None
+
+def _is_uniform(ends: Any, node: Any, arrays: Sequence[np.ndarray]) -> bool:
+    """Whether all trips of a Loop have the same shapes, and a runner's loop can make its outputs."""
+    for port in ends.outputs:
+        if (port.kind == CONCAT and port.stride < 0) or (port.kind == LAST and port.iteration != -1):
+            return False
     types = [TensorType(_dtype_of(v, a), a.shape) for v, a in zip(node.inputs, arrays, strict=True)]
     feeds, made = ends.feeds(types)
-    if not all(is_static(t.shape) and t.dtype != "string" for t in (*feeds, *made)):
-        return None
+    return all(is_static(t.shape) and t.dtype != "string" for t in (*feeds, *made))
+
+
+def _bounded_graph(node: Any, types: Sequence[TensorType]) -> Graph:
+    """A graph of one BoundedLoop for inputs of these types."""
+    from ovjit_ops.control.iteration import BOUNDED
+
     builder = Builder()
     values = [builder.add("Parameter", (), {"shape": t.shape, "element_type": t.dtype}).output for t in types]
     room = builder.add("Parameter", (), {"shape": (ANY,), "element_type": "u8"}).output
-    made_node = builder.add(BOUNDED, [*values, room], attrs, name=node.name, origins=_origins(node))
-    return builder.finish(made_node.outputs)
+    made = builder.add(BOUNDED, [*values, room], node.attrs, name=node.name, origins=_origins(node))
+    return builder.finish(made.outputs)
 
 
 def _origins(node: Any) -> Sequence[str]:
