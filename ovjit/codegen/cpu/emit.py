@@ -52,17 +52,17 @@ def own(module: llvm.ModuleRef, symbol: str, functions: Container[str]) -> None:
             variable.name = f"{symbol}_v{i}"
 
 
-def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool) -> None:
+def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool) -> None:
     """LLVM's passes, which see the instruction set alone: the module is the same on every CPU that has it.
 
-    What is printed is meant: vectors, and how far loops are unrolled.
-
-    `inlined`: the module has tiles, whose loops need no more than their functions put in. For others LLVM has
-    to hoist what loops do not change: without it transposes lose 15 %, LRN 10 %.
+    What is printed is meant: vectors, and how far loops are unrolled. `inlined`: the module has tiles, whose
+    loops need no more than their functions put in. For others LLVM has to hoist what loops do not change:
+    without it transposes lose 15 %, LRN 10 %. Threading of jumps costs kernels with vectors as much (pooling
+    10 %), and is worth 15 % to those without (TopK).
     """
     machine = _machine(isa.model, "")
     module.data_layout = str(machine.target_data)
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    options = llvm.create_pipeline_tuning_options(speed_level=1 if vectors else 2)
     options.loop_vectorization = False
     options.slp_vectorization = False
     options.loop_unrolling = False

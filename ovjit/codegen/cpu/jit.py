@@ -14,6 +14,7 @@ import gc
 import linecache
 import logging
 import math
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,6 +70,9 @@ def _short_collections() -> Iterator[None]:
                 gc.unfreeze()
                 _frozen = False
 
+
+#: A vector type in LLVM text.
+_VECTOR = re.compile(r"<\d+ x ")
 
 #: (symbol, reason) of what Numba's ordinary pipeline had to do in this process.
 fallbacks: list[tuple[str, str]] = []
@@ -129,7 +133,8 @@ def _optimised(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], ari
         if parts:
             module.link_in(parse(parts, isa))
     own(module, symbol, functions)
-    optimise(module, isa, bool(parts))
+    vectors = _VECTOR.search(text or str(module)) is not None
+    optimise(module, isa, bool(parts), vectors)
     return str(module)
 
 
@@ -165,6 +170,11 @@ def _direct(functions: Mapping[str, Any], arity: int) -> str | None:
         return None
 
 
+def _defined(module: llvm.ModuleRef) -> set[str]:
+    """The functions that a module has the bodies of."""
+    return {function.name for function in module.functions if not function.is_declaration}
+
+
 def _by_numba(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.ModuleRef:
     """The module by Numba's ordinary pipeline, with C functions around what Numba makes."""
     flags = compiler.Flags()
@@ -182,7 +192,7 @@ def _by_numba(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.Module
         library = result.library
         module.link_in(library._final_module)
         for linked in library._linking_libraries:
-            if linked.name != "nrt":
+            if linked.name != "nrt" and not _defined(linked._final_module) & _defined(module):
                 module.link_in(linked._final_module, preserve=True)
         module.link_in(
             llvm.parse_assembly(

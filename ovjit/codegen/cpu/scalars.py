@@ -129,10 +129,12 @@ def _float_divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value,
     return b.select(by_zero, b.fdiv(x, y), whole), b.select(by_zero, rest, remainder)
 
 
+_NO_WRAP = ("nsw",)
 _WHOLE: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]] = {
-    operator.add: lambda b, x, y, signed: b.add(x, y),
-    operator.sub: lambda b, x, y, signed: b.sub(x, y),
-    operator.mul: lambda b, x, y, signed: b.mul(x, y),
+    # as Numba does: what overflows is undefined, which loops over addresses gain by
+    operator.add: lambda b, x, y, signed: b.add(x, y, flags=_NO_WRAP if signed else ()),
+    operator.sub: lambda b, x, y, signed: b.sub(x, y, flags=_NO_WRAP if signed else ()),
+    operator.mul: lambda b, x, y, signed: b.mul(x, y, flags=_NO_WRAP if signed else ()),
     operator.and_: lambda b, x, y, signed: b.and_(x, y),
     operator.or_: lambda b, x, y, signed: b.or_(x, y),
     operator.xor: lambda b, x, y, signed: b.xor(x, y),
