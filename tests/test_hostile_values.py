@@ -34,6 +34,7 @@ def _i(*values: int) -> np.ndarray:
 REFUSED: list[Case] = [
     ("Reshape", [_f(6), _i(4)], {}),
     ("Reshape", [_f(6), _i(-1, -1)], {}),
+    ("Reshape", [_f(1, 17), _i()], {}),
     ("Reshape", [_f(6), _i(-2, -3)], {}),
     ("Reshape", [_f(6), _i(0, 6)], {"special_zero": False}),
     ("Reshape", [_f(6), _i(BIG, BIG)], {}),

@@ -29,6 +29,8 @@ def known(x: TensorType, what: str) -> np.ndarray | None:
     """
     check(x.dtype in INTEGERS or x.dtype == "dynamic", f"{what} should be integers, not {x.dtype}")
     check(x.rank is None or x.rank <= 1, f"{what} should be a scalar or a list, not {x}")
+    if x.value is None and length(x) == 0:
+        return np.empty(0, np.int64)  # a list of nothing is known, wherever it comes from
     return None if x.value is None else np.asarray(x.value).astype(np.int64).reshape(-1)
 
 
