@@ -189,7 +189,8 @@ class Op:
         """Normalise `attrs` (types coerced, defaults filled in). Raises ModelError naming what is wrong."""
         out = {}
         for attribute in self.attributes.values():
-            if attribute.name in attrs:
+            absent = attribute.default is None and attrs.get(attribute.name) is None
+            if attribute.name in attrs and not absent:
                 out[attribute.name] = _coerce(attrs[attribute.name], attribute, self)
             elif attribute.default is REQUIRED:
                 raise ModelError(f"{self.name} needs the attribute {attribute.name!r}")

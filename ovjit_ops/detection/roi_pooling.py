@@ -21,6 +21,9 @@ from ovjit_ops.common.values import widened
 from ovjit_ops.detection.cpu_roi_pooling import lower_roi_pooling
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
+#: The value of an attribute that files need not have; it is not written.
+ABSENT: Any = None
+
 
 def check_regions(data: TensorType, rois: TensorType) -> tuple[Any, Any]:
     """(channels, regions)"""
@@ -123,8 +126,8 @@ class ROIPooling:
         spatial_scale: Float,
         method: Str = "max",
         output_size: Ints = (),
-        pooled_h: Int = 0,
-        pooled_w: Int = 0,
+        pooled_h: Int = ABSENT,
+        pooled_w: Int = ABSENT,
     ):
         pooled = _pooled(locals())
         check(method.lower() in ("max", "bilinear"), f"method is max or bilinear, not {method!r}")
@@ -153,9 +156,8 @@ class ROIPooling:
 
 
 def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
-    given = (
-        tuple(attrs["output_roi"]) or tuple(attrs["output_size"]) or (attrs["pooled_h"], attrs["pooled_w"])
-    )
+    older = (attrs["pooled_h"] or 0, attrs["pooled_w"] or 0)
+    given = tuple(attrs["output_roi"]) or tuple(attrs["output_size"]) or older
     check(len(given) == 2 and min(given) > 0, f"output_roi should be two positive numbers, not {list(given)}")
     return given
 
