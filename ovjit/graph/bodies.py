@@ -68,14 +68,6 @@ def bodies_of(attrs: Mapping[str, Any]) -> Iterator[Graph]:
     return (value for value in attrs.values() if isinstance(value, Graph))
 
 
-def nested_nodes(graph: Graph) -> Iterator[Node]:
-    """The nodes of a graph and of all bodies in it."""
-    for node in graph.nodes:
-        yield node
-        for body in bodies_of(node.attrs):
-            yield from nested_nodes(body)
-
-
 def check_body(body: Any, what: str) -> None:
     check(isinstance(body, Graph), f"{what} is missing; set it first")
 
