@@ -1,5 +1,4 @@
-"""Reading of ONNX files: names as OpenVINO gives them, sources of models, external data, and what is refused.
-"""
+"""Reading of ONNX files: names as OpenVINO's, sources of models, external data, and what is refused."""
 
 from __future__ import annotations
 
@@ -80,6 +79,11 @@ NAMED = {
     "constant is output": ([node("Relu", "x", "y", "r")], [("x", [2, 3])], ["y", "w"]),
     "order": ([node("Sub", "b a", "y", "s")], [("b", [2, 3]), ("a", [2, 3])], ["y"]),
     "conv": ([node("Conv", "x f", "a", "conv"), node("Relu", "a", "y")], [("x", [1, 3, "H", "W"])], ["y"]),
+    "conv with biases": (
+        [node("Conv", "x f c", "a", "conv"), node("Conv", "a g c", "b"), node("Relu", "b", "y")],
+        [("x", [1, 3, "H", "W"])],
+        ["y"],
+    ),
     "pool": ([node("MaxPool", "x", "a", "pool", kernel_shape=[2, 2]), node("Flatten", "a", "y")],
              [("x", [1, 3, 4, 4])], ["y"]),
 }  # fmt: skip
@@ -100,6 +104,7 @@ def boundary(model: Any) -> list[Any]:
 def test_names_are_openvinos(case: str) -> None:
     nodes, inputs, outputs = NAMED[case]
     constants = {"w": W, "c": W[:, 0], "f": np.ones((2, 3, 2, 2), np.float32)}
+    constants["g"] = np.ones((2, 2, 1, 1), np.float32)
     used = {name for n in nodes for name in n.input} | set(outputs)
     data = make(
         nodes, inputs, outputs, {k: v for k, v in constants.items() if k in used}, 11
@@ -113,6 +118,7 @@ def test_names_are_openvinos(case: str) -> None:
         assert mine.get_friendly_name() == other.get_friendly_name()
     # every node that stands for one of the file's, and every named tensor
     names = {n.name for n in nodes} | {o for n in nodes for o in n.output}
+    names |= {f"{name}/WithoutBiases" for name in names}
 
     def known(model: Any) -> set[Any]:
         return {

@@ -264,6 +264,7 @@ def gemm(n: OnnxNode) -> Any:
     """alpha * op(A) @ op(B) + beta * C"""
     a, b, c = n[0], n[1], n.optional(2)
     out = n("MatMul", a, b, transpose_a=bool(n.attr("transA")), transpose_b=bool(n.attr("transB")))
+    out = out if c is None else n.without_biases(out)
     alpha, beta = n.attr("alpha"), n.attr("beta")
     if alpha != 1:
         out = n("Multiply", out, n.like(out, alpha))

@@ -90,7 +90,7 @@ def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
         if shape[0] % group:
             raise ModelError(f"{shape[0]} filters do not divide into {group} groups")
         out = n("GroupConvolution", x, n.reshape(w, [group, shape[0] // group, *shape[1:]]), **attrs)
-    return out if bias is None else n("Add", out, per_channel(n, bias, rank))
+    return out if bias is None else n("Add", n.without_biases(out), per_channel(n, bias, rank))
 
 
 @onnx_op("Conv")

@@ -207,6 +207,11 @@ class OnnxNode:
         node = Node._new(record, sources, record.check_attributes(attrs), self.reader.name(self.base, op))
         return [Output._of(node, i) for i in range(len(node._tensors))]
 
+    def without_biases(self, value: Output) -> Output:
+        """The value, its node named as OpenVINO names a layer to which biases are added."""
+        value._node._friendly_name = f"{self.scope.prefix}{self.base}/WithoutBiases"
+        return value
+
     def const(self, value: Any, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Output:
         """A constant. `dtype` is OpenVINO's name; without, ints are i64 and floats f32."""
         array = np.asarray(value)
