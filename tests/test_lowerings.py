@@ -321,25 +321,29 @@ def test_shared_rows_give_the_same_bits() -> None:
 
 #: What has a lowering that does not cover all of its samples, and why.
 PARTLY = {
-    "Convolution": "three spatial dimensions",
-    "GroupConvolution": "three spatial dimensions",
-    "MaxPool": "three spatial dimensions",
-    "AvgPool": "three spatial dimensions",
     "ConvolutionBackpropData": "three spatial dimensions",
     "GroupConvolutionBackpropData": "three spatial dimensions",
     "ScatterElementsUpdate": "means",
+    "Einsum": "diagonals",
+    "GroupedMatMul": "offsets",
+    "NonMaxSuppression": "the cutting off of what is not chosen",
+    "PSROIPooling": "bilinear",
+    "ROIPooling": "bilinear",
+    "RecurrentSteps": "computed weights",
 }
 
 
 @pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
 def test_samples_have_no_host_steps(record: Op) -> None:
-    if record.name in PARTLY:
-        pytest.skip(PARTLY[record.name])
+    """But for those in PARTLY."""
     types = record.types
     dtype = "f32" if "f32" in types else types[0]
+    found = []
     for inputs, attrs in record.samples(np.random.default_rng(SEED), dtype):
         graph, _ = graph_of(record, inputs, attrs, dtype)
         if any(a.size == 0 for a in inputs):
             continue  # reductions over nothing
         steps = Program(graph).plan([v.shape for v in graph.inputs]).steps
-        assert not [s.type for s in steps if s.host], f"{record!r} {[a.shape for a in inputs]} {attrs}"
+        if any(s.host for s in steps):
+            found.append(f"{record!r} {[a.shape for a in inputs]} {attrs}")
+    assert not found or record.name in PARTLY, found
