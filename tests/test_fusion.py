@@ -4,35 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from graph_nets import SEED, Net
 
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.program import Program, run_passes
 from ovjit.execution.build import compile_graph
 from ovjit.graph import interp
-from ovjit.graph.graph import Builder
-
-SEED = 20261120
-
-
-class Net:
-    """A graph under construction: `net.Add(a, b)` adds a node; numbers are constants of f32."""
-
-    def __init__(self, *shapes):
-        self.b = Builder()
-        self.inputs = [
-            self.b.add("Parameter", (), {"shape": s, "element_type": "f32"}, name=f"p{i}").output
-            for i, s in enumerate(shapes)
-        ]
-
-    def __getattr__(self, op):
-        def add(*inputs, **attrs):
-            values = [v if hasattr(v, "node") else self.b.constant(np.float32(v)) for v in inputs]
-            return self.b.add(op, values, attrs).output
-
-        return add
-
-    def weights(self, *shape):
-        return self.b.constant(np.random.default_rng(SEED).standard_normal(shape).astype(np.float32))
 
 
 def groups_of(graph):

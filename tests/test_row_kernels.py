@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from graph_nets import SEED, Net
 
 from ovjit.codegen.template import Template, rows
 from ovjit.codegen.words import exp, finish, load, splat, vectors
@@ -11,11 +12,9 @@ from ovjit.compiler.fuse import fuse
 from ovjit.compiler.program import run_passes
 from ovjit.execution.build import compile_graph
 from ovjit.graph import interp
-from ovjit.graph.graph import Builder
 from ovjit_ops.normalization.cpu_mvn import mvn, rms
 from ovjit_ops.normalization.cpu_softmax import log_softmax, softmax
 
-SEED = 20261120
 LENGTHS = (1, 7, 15, 16, 17, 31, 32, 33, 100)
 
 
@@ -89,22 +88,6 @@ def test_words_are_not_called():
     for word in (load, splat, exp):
         with pytest.raises(TypeError, match="is a word of kernels"):
             word(1)
-
-
-class Net:
-    def __init__(self, *shapes):
-        self.b = Builder()
-        self.inputs = [
-            self.b.add("Parameter", (), {"shape": s, "element_type": "f32"}, name=f"p{i}").output
-            for i, s in enumerate(shapes)
-        ]
-
-    def __getattr__(self, op):
-        def add(*inputs, **attrs):
-            values = [v if hasattr(v, "node") else self.b.constant(np.asarray(v)) for v in inputs]
-            return self.b.add(op, values, attrs).output
-
-        return add
 
 
 def f32(*values):

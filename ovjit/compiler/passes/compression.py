@@ -66,7 +66,7 @@ def stored_weights(value: Value, turned: bool) -> Stored | None:
         return None
     for real, factor in (node.inputs, node.inputs[::-1]):
         scale = plain_constant(factor)
-        found = _integers(real) if scale is not None else None
+        found = stored_integers(real) if scale is not None else None
         if scale is not None and found is not None:
             return _arranged(*found, scale, final, turned)
     return None
@@ -82,8 +82,9 @@ def plain_constant(value: Value) -> np.ndarray | None:
     return array.astype(np.float64) if known and array is not None else None
 
 
-def _integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] | None:
-    """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero)."""
+def stored_integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] | None:
+    """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero); None for
+    another value, and for integers of more than 8 bits."""
     node, zero = value.node, None
     if node.op.name == "Subtract":
         zero = plain_constant(node.inputs[1])
@@ -121,11 +122,9 @@ def _arranged(
     if whole.ndim == 3 and (whole.shape[0] != outs if turned else whole.shape[2] != outs):
         return None
     size = whole.shape[along]
-    for values in (scale, zero):
-        if values is not None and values.ndim == whole.ndim and values.shape[along] != 1:
+    for values in (each, zeros):
+        if values is not None and size > 1 and values.strides[along]:
             return None  # differs within a group
-    if scale.ndim not in (0, whole.ndim):
-        return None
 
     def matrix(values: np.ndarray) -> np.ndarray:
         """[K, N]"""

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovjit.compiler.passes.compression import plain_constant, stored_integers
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
@@ -282,7 +283,7 @@ def quantized_weights(node: Node) -> Weights | None:
     elif maker.op.name == "Multiply":
         found = _from_integers(maker)
     else:
-        whole = _integers(value)
+        whole = _whole(value)
         found = None if whole is None else _bytes(whole, np.ones(()))
     if found is None:
         return None
@@ -297,11 +298,10 @@ def quantized_weights(node: Node) -> Weights | None:
 
 
 def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
-    x, low, high, out_low, out_high = (_constant(v) for v in maker.inputs)
+    x, low, high, out_low, out_high = map(plain_constant, maker.inputs)
     levels = maker.attrs["levels"]
     if x is None or low is None or high is None or out_low is None or out_high is None or levels > 256:
         return None
-    x, low, high, out_low, out_high = (a.astype(np.float64) for a in (x, low, high, out_low, out_high))
     if not (np.all(high > low) and np.all(out_high > out_low)):
         return None
     scale = (out_high - out_low) / (levels - 1)
@@ -313,35 +313,22 @@ def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _from_integers(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
-    sides = [(_integers(v), _constant(w)) for v, w in (maker.inputs, maker.inputs[::-1])]
-    found = next(((i, s) for i, s in sides if i is not None and s is not None), None)
-    return None if found is None else _bytes(found[0], found[1].astype(np.float64))
+    for real, factor in (maker.inputs, maker.inputs[::-1]):
+        whole, scale = _whole(real), plain_constant(factor)
+        if whole is not None and scale is not None:
+            return _bytes(whole, scale)
+    return None
 
 
-def _integers(value: Value) -> np.ndarray | None:
-    """The whole numbers of Convert(integers) or Subtract(Convert(integers), zero)."""
-    node = value.node
-    if node.op.name == "Subtract":
-        whole, zero = _integers(node.inputs[0]), _constant(node.inputs[1])
-        if whole is None or zero is None or np.any(zero != np.rint(zero.astype(np.float64))):
-            return None
-        return whole - zero.astype(np.float64)
-    if node.op.name != "Convert" or node.inputs[0].dtype not in ("i8", "u8"):
+def _whole(value: Value) -> np.ndarray | None:
+    """The numbers of Convert(integers) or Subtract(Convert(integers), zero), where they are whole."""
+    found = stored_integers(value)
+    if found is None:
         return None
-    stored = node.inputs[0].constant
-    return None if stored is None else stored.astype(np.float64)
-
-
-def _constant(value: Value) -> np.ndarray | None:
-    """The value of a constant, or of one that is converted."""
-    if value.node.op.name == "Convert":
-        inner = value.node.inputs[0].constant
-        packed = value.node.inputs[0].type.dtype
-        return None if inner is None or packed not in _PLAIN else inner.astype(np.float64)
-    return value.constant
-
-
-_PLAIN = frozenset("f16 bf16 f32 f64 i8 u8 i16 u16 i32 u32 i64 u64".split())
+    integers, _, zero = found
+    if zero is None:
+        return integers.astype(np.float64)
+    return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None
 
 
 def _bytes(steps: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
