@@ -29,6 +29,8 @@ from ovjit.graph.op import Op, all_ops
 from ovjit.graph.shapes import ANY
 
 #: Subsets of open dimensions of an input of more dimensions than these are chosen at random.
+#: Operations that cut real sums to integers: what is whole but for a rounding may be one less.
+CUT = frozenset(("Interpolate",))
 SUBSETS = 8
 
 
@@ -96,7 +98,9 @@ def compare(record: Op, got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
         if a.shape != b.shape:
             return f"output {i} has the shape {a.shape}, not {b.shape}"
-        if a.dtype.kind in "iub" or not is_float(a):
+        if record.name in CUT and a.dtype.kind in "iu":
+            same = bool((np.abs(a.astype(np.int64) - b.astype(np.int64)) <= 1).all())
+        elif a.dtype.kind in "iub" or not is_float(a):
             same = np.array_equal(a, b)
         else:
             x, y = a.astype(np.float64), b.astype(np.float64)

@@ -133,6 +133,18 @@ def test_bias_residual_and_activation_behind_compressed_weights(rows, lead):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_great_depth_is_summed_in_blocks(rows):
+    rng = np.random.default_rng(SEED)
+    depth, outs = 12000, 20
+    whole = rng.integers(0, 256, (depth, outs)).astype(np.uint8)
+    scale, zero = (rng.uniform(0.5, 1.5, (depth // 100, outs)).astype(np.float32) for _ in range(2))
+    arrays = [rng.uniform(0.5, 1, (rows, depth)).astype(np.float32), whole, scale, zero]
+    attrs = {"bits": 8, "group": 100}
+    want = RECORD.evaluate([arrays[0].astype(np.float64), *arrays[1:]], RECORD.check_attributes(attrs))[0]
+    np.testing.assert_allclose(run(arrays, attrs), want, rtol=1e-5)
+
+
 def test_small_weights_and_near_misses_are_left_alone():
     b = Builder()
     whole = np.ones((256, 300), np.int8)

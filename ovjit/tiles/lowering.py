@@ -78,7 +78,7 @@ class Tiled(Lowering):
         #: The kernel for sums of more than `LONG_SUM` words, where there may be such.
         self.blocked: Kernel | None = None
         if self.form.acc == "f32" and (self.sum_words is None or self.sum_words > LONG_SUM):
-            self.blocked = tile_kernel(f"{self.kernel.name}_blocks", self.epilogue, self.isa, self.form, True)
+            self.blocked = self.make_blocked(f"{self.kernel.name}_blocks")
             self.kernels = (self.blocked, *(() if self.sum_words else self.kernels))
 
     @property
@@ -91,6 +91,10 @@ class Tiled(Lowering):
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
         name = f"{self.kind}_{self.form.name}_{rows}x{width}_{self.isa.name}{'_' + names if names else ''}"
         return tile_kernel(name, self.epilogue, self.isa, self.form)
+
+    def make_blocked(self, name: str) -> Kernel:
+        """The kernel that sums in blocks."""
+        return tile_kernel(name, self.epilogue, self.isa, self.form, blocked=True)
 
     def along(self, view: View, axes: Sequence[int | None]) -> list[int]:
         """The byte strides of `view` for the axes that stand for N, OH, OW; None: 0."""

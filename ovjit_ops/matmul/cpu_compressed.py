@@ -41,11 +41,14 @@ class CompressedProduct(TiledMatMul):
         )
         self.kernels = (*self.kernels, self.by_rows)
 
-    def make_kernel(self, names: str, blocked: bool = False) -> Kernel:
+    def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
         name = f"matmul_{self.unpack.name}_{self.form.name}_{rows}x{width}_{self.isa.name}"
         name += f"_{names}" if names else ""
-        return tile_kernel(name, self.epilogue, self.isa, self.form, blocked, self.unpack)
+        return tile_kernel(name, self.epilogue, self.isa, self.form, unpack=self.unpack)
+
+    def make_blocked(self, name: str) -> Kernel:
+        return tile_kernel(name, self.epilogue, self.isa, self.form, True, self.unpack)
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)

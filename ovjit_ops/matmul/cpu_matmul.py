@@ -41,6 +41,10 @@ class TiledMatMul(Tiled):
         self.depth, self.outs = weights.shape[-2:]
         self.weight_type = node.inputs[1].dtype
 
+    @property
+    def sum_words(self) -> int:
+        return self.form.words(self.depth)
+
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
         return self.constant, self.constant.shape[-2:], (1, 0) if self.turned else (0, 1)
 
