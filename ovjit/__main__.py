@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 #: command -> (module, function of its arguments, what it does)
 TOOLS = {
-    "benchmark": ("ovjit.tools.benchmark", "main", "latency and throughput of models"),
+    "benchmark": ("ovjit.tools.measure", "main", "latency and throughput of models"),
     "profile": ("ovjit.tools.profile", "main", "show what each step of a model takes"),
     "compare": ("ovjit.tools.compare", "main", "every step beside the references"),
     "inspect": ("ovjit.tools.inspect", "main", "inputs, outputs, operations, sizes; a picture of the graph"),
