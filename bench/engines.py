@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,19 @@ import numpy as np
 
 #: Name -> what it is. The first is ours, the second what its speed is compared with.
 ENGINES = {
-    "ovjit": "ovjit, as it is by default (f32)",
+    "ovjit": "ovjit asked for f32",
     "openvino": "OpenVINO asked for f32",
-    "openvino-default": "OpenVINO in its default precision, bf16 where the CPU has it",
     "onnxruntime": "ONNX Runtime, CPU provider",
+    "ovjit-bf16": "ovjit asked for bf16",
+    "openvino-bf16": "OpenVINO asked for bf16, its default where the CPU has it",
+}
+#: Engine -> the one its times are divided by.
+PEERS = {
+    "ovjit": "openvino",
+    "openvino": "openvino",
+    "onnxruntime": "openvino",
+    "ovjit-bf16": "openvino-bf16",
+    "openvino-bf16": "openvino",
 }
 
 
@@ -100,20 +110,13 @@ class OnnxRuntime:
 
 def open_engine(name: str) -> Any:
     """The engine `name` of ENGINES, its package imported."""
-    if name == "ovjit":
-        import ovjit
-
-        return OpenVinoLike(ovjit, {})
-    if name == "openvino":
-        import openvino
-
-        return OpenVinoLike(openvino, {"INFERENCE_PRECISION_HINT": "f32"})
-    if name == "openvino-default":
-        import openvino
-
-        return OpenVinoLike(openvino, {})
+    package, _, precision = name.partition("-")
     if name == "onnxruntime":
         return OnnxRuntime()
+    if name in ENGINES:
+        return OpenVinoLike(
+            importlib.import_module(package), {"INFERENCE_PRECISION_HINT": precision or "f32"}
+        )
     raise ValueError(f"unknown engine {name!r} (there are: {', '.join(ENGINES)})")
 
 

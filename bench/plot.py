@@ -1,6 +1,6 @@
 """The result of `bench.calls` as a picture: microseconds an inference, ovjit beside OpenVINO, p50 and p99.
 
-    python -m bench.plot calls.json docs/calls.svg
+python -m bench.plot calls.json docs/calls.svg
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Networks side by side: ovjit, OpenVINO in f32 and in its default precision, ONNX Runtime.
+"""Networks side by side: ovjit and OpenVINO in f32 and in bf16, ONNX Runtime.
 
-    python -m bench.run [--models digits resnet50 ...] [--threads 1 2] [--rounds 15] [--json out.json]
+    python -m bench.run [--set transformers | --models digits resnet50 ...] [--precision f32 bf16]
+    [--threads 1 2] [--rounds 15] [--json out.json]
 
 For each network and number of threads: the latency in interleaved rounds (`bench.rounds`), its ratio to
-OpenVINO's in f32, what it takes to compile with empty and with filled caches, to run for the first time and
-from the start of a process to its first result, the peak memory of such a process, the difference of the
-answers, and the share of native steps.
+OpenVINO's in the same precision, what it takes to compile with empty and with filled caches, to run for the
+first time and from the start of a process to its first result, the peak memory of such a process, the
+difference of the answers to OpenVINO's in f32, and the share of native steps.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import networks, report
-from bench.engines import ENGINES, cores
+from bench import networks, report, transformers
+from bench.engines import ENGINES, PEERS, cores
 from bench.rounds import interleave, workers
 from bench.worker import Worker, WorkerError
 
@@ -32,6 +33,11 @@ COLUMNS = (
     "start_s", "peak_mb", "difference", "native_steps", "native_time", "host_ops",
 )  # fmt: skip
 BASE = "openvino"
+#: The decoder is left to `bench.generate`: an inference of it is not like the one before.
+SETS = {
+    "networks": ("digits", *networks.NAMES),
+    "transformers": tuple(name for name in transformers.NAMES if name != "llama"),
+}
 
 
 class Subject:
@@ -46,6 +52,9 @@ class Subject:
             xml, images, _ = digits()
             self.paths = {"xml": str(xml)}
             np.savez(self.inputs, images[:1])
+        elif name in transformers.NAMES:
+            self.paths = {"xml": str(transformers.build(name, folder))}
+            np.savez(self.inputs, *transformers.inputs(name))
         else:
             xml = networks.build(name, folder)
             self.paths = {"xml": str(xml), "onnx": str(xml.with_suffix(".onnx"))}
@@ -76,8 +85,9 @@ def measure(
         every = [t / 1e6 for part in measured for t in part]
         row: dict[str, Any] = {"model": subject.name, "threads": threads, "engine": engine}
         row |= {"median_ms": statistics.median(every), "p90_ms": report.quantile(every, 0.9)}
+        if PEERS[engine] in times:
+            row |= report.ratios(measured, times[PEERS[engine]])
         if BASE in times:
-            row |= report.ratios(measured, times[BASE])
             wanted = answers[BASE]
             row["difference"] = float(np.abs(answers[engine] - wanted).max() / np.abs(wanted).max())
         row["version"] = versions[engine]
@@ -106,13 +116,13 @@ def measure_starts(subject: Subject, threads: int, engine: str, repeats: int) ->
                         found.setdefault("first_ms", []).append(said["first_ms"])
                         found.setdefault("start_s", []).append(start)
                         found.setdefault("peak_mb", []).append(worker.ask("memory"))
-                        if engine == "ovjit" and not more:
+                        if engine.startswith("ovjit") and not more:
                             more = worker.ask("profile", paths=subject.paths, threads=threads)
     return {k: statistics.median(v) for k, v in found.items()} | more
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Geometric means of the ratios over the six networks, by number of threads."""
+    """Geometric means of the ratios over the models but `digits`, by number of threads."""
     lines = []
     for threads in sorted({r["threads"] for r in rows}):
         for engine in ENGINES:
@@ -121,22 +131,24 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
                 for r in rows
                 if (r["threads"], r["engine"]) == (threads, engine)
                 and "ratio" in r
-                and r["model"] in networks.NAMES
+                and r["model"] != "digits"
             ]
             if found and engine != BASE:
                 mean = math.exp(statistics.fmean(map(math.log, found)))
                 lines.append(
-                    f"{threads} thread{'s' * (threads > 1)}: {engine} / {BASE} = {mean:.3f} "
-                    f"(geometric mean of {len(found)} networks, {min(found):.3f} .. {max(found):.3f})"
+                    f"{threads} thread{'s' * (threads > 1)}: {engine} / {PEERS[engine]} = {mean:.3f} "
+                    f"(geometric mean of {len(found)} models, {min(found):.3f} .. {max(found):.3f})"
                 )
     return lines
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=(__doc__ or "").splitlines()[0])
-    models = ("digits", *networks.NAMES)
-    parser.add_argument("--models", nargs="+", choices=models, default=models, metavar="MODEL")
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
+    models = tuple(name for names in SETS.values() for name in names)
+    parser.add_argument("--set", choices=SETS, default="networks", help="which models, where none are named")
+    parser.add_argument("--models", nargs="+", choices=models, default=None, metavar="MODEL")
+    parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=None, metavar="ENGINE")
     parser.add_argument("--threads", nargs="+", type=int, default=[n for n in (1, 2) if n <= cores()])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.4, help="for one engine in one round")
@@ -144,14 +156,17 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None, help="where the networks are")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
+    engines = arguments.engines or [
+        e for e in ENGINES if e == BASE or ("bf16" if e.endswith("-bf16") else "f32") in arguments.precision
+    ]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        for name in arguments.models:
+        for name in arguments.models or SETS[arguments.set]:
             subject = Subject(name, scratch, arguments.folder)
             for threads in arguments.threads:
                 print(f"{name}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr)
-                chosen = [e for e in arguments.engines if e != "onnxruntime" or "onnx" in subject.paths]
+                chosen = [e for e in engines if e != "onnxruntime" or "onnx" in subject.paths]
                 found = measure(subject, threads, chosen, arguments.rounds, arguments.seconds, scratch)
                 for row in found if arguments.starts else ():
                     try:
