@@ -53,6 +53,19 @@ def make_tile(
     return parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
 
 
+def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:
+    """The vector of words that the format's instruction takes, and the function `madd(acc, a, w) -> acc`."""
+    import llvmlite.ir as ir
+
+    from ovjit.codegen.cpu import vector as simd
+    from ovjit.codegen.cpu.parts import inline_function
+
+    word = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes)
+    return word, inline_function(
+        "madd", word, [word] * 3, lambda b, acc, a, w: form.madd(b, isa.lanes, a, w, acc)
+    )
+
+
 @functools.lru_cache(64)
 def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
@@ -69,11 +82,11 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     from ovjit.codegen.cpu.parts import inline_function
 
     lanes, i64, none = isa.lanes, ir.IntType(64), ir.VoidType()
-    word = ir.VectorType(simd.scalar_ir(form.acc), lanes)  # instructions see words
+    word, madd = multiply_add(isa, form)
     result = simd.vec(epilogue.out, lanes).ir
     operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
     out = {
-        **inline_function("madd", word, [word] * 3, lambda b, acc, a, w: form.madd(b, lanes, a, w, acc)),
+        **madd,
         **inline_function(
             "epilogue", result, [word, *operands], lambda b, acc, *xs: epilogue.emit_ir(b, acc, xs, lanes)
         ),
@@ -135,9 +148,7 @@ class _Tile:
             # what blocks add up to is in memory: registers are for the block, and the optimiser would spill
             for m, v in self.cells:
                 self.say(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}")
-                self.say(
-                    f"store volatile {self.acc} %bias{v}, ptr %sum{m}.{v}, align {self.vector_bytes}"
-                )
+                self.say(f"store volatile {self.acc} %bias{v}, ptr %sum{m}.{v}, align {self.vector_bytes}")
         self.say("br label %i.head")
         self.loop("i", "n1", "s1", "entry", "w0", "ahead0", "0", lambda m, v: f"bias{v}", "j")
         self.loop("j", "n2", "s2", "i.body", "i.w", "i.ahead", "%i.base", lambda m, v: f"i.{m}.{v}", "k")
@@ -183,9 +194,7 @@ class _Tile:
         self.say(f"%{at}.ahead = phi ptr [ %{ahead}, %{before} ], [ %{state}.ahead, %{latch} ]")
         for m, v in self.cells if not (self.blocked and inner) else ():
             first = "zeroinitializer" if self.blocked else f"%{acc(m, v)}"
-            self.say(
-                f"%{at}.{m}.{v} = phi {self.acc} [ {first}, %{before} ], [ %{state}.{m}.{v}, %{latch} ]"
-            )
+            self.say(f"%{at}.{m}.{v} = phi {self.acc} [ {first}, %{before} ], [ %{state}.{m}.{v}, %{latch} ]")
         self.say(f"%{at}.more = icmp slt i64 %{at}.i, %{count}")
         self.say(f"br i1 %{at}.more, label %{at}.body, label %{at}.done", f"{at}.body:")
         self.say(f"%{at}.next = add i64 %{at}.i, 1")
@@ -265,9 +274,7 @@ class _Tile:
                     ((o.where, v) for v in range(self.vectors)), splat(f"%shared{o.where}", o.dtype)
                 )
             elif o.kind == "channel":
-                shared |= {
-                    (o.where, v): load(f"%shared{o.where}", v, o.dtype) for v in range(self.vectors)
-                }
+                shared |= {(o.where, v): load(f"%shared{o.where}", v, o.dtype) for v in range(self.vectors)}
         results = {}
         for m in range(self.rows):
             bases = ["" if o.shared else entry(o.where, m) for o in self.epilogue.operands]

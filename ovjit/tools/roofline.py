@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.tiles.formats import WORD, Format
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.
 ACCUMULATORS = 12
@@ -76,6 +77,40 @@ def fma_kernel() -> Kernel:
     return Kernel("roof_fma_f32", "\n".join(src), frame)
 
 
+def dot_kernel(form: Format) -> Kernel:
+    """`turns` times ACCUMULATORS independent multiply-adds of the format's words, nothing loaded or
+    stored."""
+    frame = Frame().pointers("y").integers("turns")
+    lines = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    source = "\n".join([*lines, "    spin(y, turns)", "    return 0", ""])
+    return Kernel(
+        f"roof_dot_{form.name}", source, frame, lambda isa: {"spin": _spin(isa, form)}, key=form.name
+    )
+
+
+def _spin(isa: Isa, form: Format) -> Any:
+    from ovjit.codegen.cpu import parts
+    from ovjit.tiles.micro import multiply_add
+
+    word, madd = multiply_add(isa, form)
+    size = WORD * isa.lanes
+    lines = ["define fastcc void @spin(i64 %y, i64 %turns) noinline nounwind {", "entry:"]
+    lines += ["%p = inttoptr i64 %y to ptr", f"%wp = getelementptr i8, ptr %p, i64 {size}"]
+    lines += [f"%a = load {word}, ptr %p, align 4", f"%w = load {word}, ptr %wp, align 4"]
+    lines += ["br label %head", "head:", "%i = phi i64 [ 0, %entry ], [ %next, %body ]"]
+    for m in range(ACCUMULATORS):
+        lines.append(f"%acc{m} = phi {word} [ zeroinitializer, %entry ], [ %new{m}, %body ]")
+    lines += ["%more = icmp slt i64 %i, %turns", "br i1 %more, label %body, label %done", "body:"]
+    lines.append("%next = add i64 %i, 1")
+    for m in range(ACCUMULATORS):
+        lines.append(f"%new{m} = call {word} @madd({word} %acc{m}, {word} %a, {word} %w)")
+    lines += ["br label %head", "done:"]
+    for m in range(ACCUMULATORS):
+        lines.append(f"%to{m} = getelementptr i8, ptr %p, i64 {(2 + m) * size}")
+        lines.append(f"store {word} %acc{m}, ptr %to{m}, align 4")
+    return parts.calling("spin", 2, {**madd, "spin": "\n".join([*lines, "ret void", "}"])})
+
+
 def stream_kernel() -> Kernel:
     """Sums `n` bytes (whole turns) of x, `turns` times over."""
     frame = Frame().pointers("x", "y").integers("n", "turns")
@@ -115,6 +150,18 @@ def measure(threads: int = 1) -> Roof:
         Level("memory", math.inf, _stream(stream, isa, max(MEMORY_BYTES, 4 * last) // threads, threads))
     )
     return Roof(isa.name, threads, _fma(fma, isa, threads), tuple(levels))
+
+
+def dot_peak(form: Format) -> float:
+    """Operations a second of one core by the format's instruction, by a new measurement."""
+    isa = host_isa()
+    address = next(iter(kernels.addresses((dot_kernel(form),)).values()))
+    call = objects.function(address, 4)
+
+    def start(turns: int) -> Callable[[], int]:
+        return _bound(call, [np.zeros((2 + ACCUMULATORS) * isa.lanes, np.float32)], [0, 0, turns])
+
+    return 2.0 * form.group * isa.lanes * ACCUMULATORS * _rate(start, 1)
 
 
 def fma_peak() -> float:
