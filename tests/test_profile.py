@@ -16,6 +16,7 @@ from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.data import digits
 from ovjit.execution.job import Row
+from ovjit.tiles.formats import F32
 from ovjit.tools import profile
 from ovjit.tools import roofline as roof
 
@@ -41,16 +42,16 @@ def test_the_roof_is_a_machines(measured: roof.Roof) -> None:
 def test_kernels_compute_what_is_timed() -> None:
     """The sums that they store are those of the work that is counted."""
     lanes = host_isa().lanes
-    address = kernels.addresses((roof.fma_kernel(), roof.stream_kernel()))
-    fma, stream = (objects.function(a, 4) for a in address.values())
+    address = kernels.addresses((roof.dot_kernel(F32), roof.stream_kernel()))
+    dot, stream = (objects.function(a, 4) for a in address.values())
     y = np.zeros(2 * lanes + roof.ACCUMULATORS, np.float32)
     y[:lanes], y[lanes : 2 * lanes] = 1, 2
     y[2 * lanes :] = 3
     first = [y[i : i + lanes].copy() for i in range(roof.ACCUMULATORS)]
     turns = 5
-    wanted = sum(acc * y[:lanes] ** turns + turns * y[lanes : 2 * lanes] for acc in first)
+    wanted = sum(acc + turns * y[:lanes] * y[lanes : 2 * lanes] for acc in first)
     bases, args = np.array([y.ctypes.data]), np.array([0, 0, turns])
-    assert fma(bases.ctypes.data, args.ctypes.data, 0, 0) == 0
+    assert dot(bases.ctypes.data, args.ctypes.data, 0, 0) == 0
     np.testing.assert_array_equal(y[:lanes], wanted)
 
     x = np.arange(3 * roof.STREAMS * lanes, dtype=np.float32)

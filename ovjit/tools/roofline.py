@@ -21,7 +21,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
-from ovjit.tiles.formats import WORD, Format
+from ovjit.tiles.formats import F32, WORD, Format
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.
 ACCUMULATORS = 12
@@ -62,24 +62,12 @@ class Roof(NamedTuple):
         return max(flops / self.flops, moved / self.bandwidth(moved)) / seconds
 
 
-def fma_kernel() -> Kernel:
-    """`turns` times ACCUMULATORS independent `acc = acc * a + b`, nothing to hoist; y = their sum."""
-    frame = Frame().pointers("y").integers("turns")
-    names = [f"acc{i}" for i in range(ACCUMULATORS)]
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += ["    a = load_f32(y)", "    b = load_f32(y + VL * 4)"]
-    src += [f"    {name} = load_f32(y + {i} * 4)" for i, name in enumerate(names)]
-    src += ["    i = 0", "    while i < turns:"]
-    src += [f"        {name} = fma({name}, a, b)" for name in names]
-    src += ["        i += 1", f"    total = {names[0]}"]
-    src += [f"    total = add(total, {name})" for name in names[1:]]
-    src += ["    store_f32(y, total)", "    return 0", ""]
-    return Kernel("roof_fma_f32", "\n".join(src), frame)
-
-
 def dot_kernel(form: Format) -> Kernel:
-    """`turns` times ACCUMULATORS independent multiply-adds of the format's words, nothing loaded or
-    stored."""
+    """`turns` times ACCUMULATORS independent multiply-adds of the format's words, nothing loaded or stored;
+    y = the sum of the accumulators.
+
+    They begin with different words of y, so that no compiler finds them to be one.
+    """
     frame = Frame().pointers("y").integers("turns")
     lines = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     source = "\n".join([*lines, "    spin(y, turns)", "    return 0", ""])
@@ -93,21 +81,24 @@ def _spin(isa: Isa, form: Format) -> Any:
     from ovjit.tiles.micro import multiply_add
 
     word, madd = multiply_add(isa, form)
-    size = WORD * isa.lanes
+    add = "add" if form.acc == "i32" else "fadd"
     lines = ["define fastcc void @spin(i64 %y, i64 %turns) noinline nounwind {", "entry:"]
-    lines += ["%p = inttoptr i64 %y to ptr", f"%wp = getelementptr i8, ptr %p, i64 {size}"]
-    lines += [f"%a = load {word}, ptr %p, align 4", f"%w = load {word}, ptr %wp, align 4"]
+    lines += ["%p = inttoptr i64 %y to ptr", f"%wp = getelementptr i8, ptr %p, i64 {WORD * isa.lanes}"]
+    for m in range(ACCUMULATORS):
+        lines.append(f"%from{m} = getelementptr i8, ptr %p, i64 {WORD * m}")
+        lines.append(f"%first{m} = load {word}, ptr %from{m}, align {WORD}")
+    lines += [f"%a = load {word}, ptr %p, align {WORD}", f"%w = load {word}, ptr %wp, align {WORD}"]
     lines += ["br label %head", "head:", "%i = phi i64 [ 0, %entry ], [ %next, %body ]"]
     for m in range(ACCUMULATORS):
-        lines.append(f"%acc{m} = phi {word} [ zeroinitializer, %entry ], [ %new{m}, %body ]")
+        lines.append(f"%acc{m} = phi {word} [ %first{m}, %entry ], [ %new{m}, %body ]")
     lines += ["%more = icmp slt i64 %i, %turns", "br i1 %more, label %body, label %done", "body:"]
     lines.append("%next = add i64 %i, 1")
     for m in range(ACCUMULATORS):
         lines.append(f"%new{m} = call {word} @madd({word} %acc{m}, {word} %a, {word} %w)")
     lines += ["br label %head", "done:"]
-    for m in range(ACCUMULATORS):
-        lines.append(f"%to{m} = getelementptr i8, ptr %p, i64 {(2 + m) * size}")
-        lines.append(f"store {word} %acc{m}, ptr %to{m}, align 4")
+    for m in range(1, ACCUMULATORS):
+        lines.append(f"%sum{m} = {add} {word} {f'%sum{m - 1}' if m > 1 else '%acc0'}, %acc{m}")
+    lines.append(f"store {word} %sum{ACCUMULATORS - 1}, ptr %p, align {WORD}")
     return parts.calling("spin", 2, {**madd, "spin": "\n".join([*lines, "ret void", "}"])})
 
 
@@ -135,8 +126,8 @@ def stream_kernel() -> Kernel:
 def measure(threads: int = 1) -> Roof:
     """The roof of `threads` cores for the instruction set that is compiled for, measured once."""
     isa = host_isa()
-    addresses = kernels.addresses((fma_kernel(), stream_kernel()))
-    fma, stream = (objects.function(address, 4) for address in addresses.values())
+    (address,) = kernels.addresses((stream_kernel(),)).values()
+    stream = objects.function(address, 4)
     l2, last = cache_sizes()
     sizes = [("L2", l2)] + ([("L3", last)] if last > 2 * l2 else [])
     levels = []
@@ -149,25 +140,20 @@ def measure(threads: int = 1) -> Roof:
     levels.append(
         Level("memory", math.inf, _stream(stream, isa, max(MEMORY_BYTES, 4 * last) // threads, threads))
     )
-    return Roof(isa.name, threads, _fma(fma, isa, threads), tuple(levels))
+    return Roof(isa.name, threads, dot_peak(F32, threads), tuple(levels))
 
 
-def dot_peak(form: Format) -> float:
-    """Operations a second of one core by the format's instruction, by a new measurement."""
+def dot_peak(form: Format, threads: int = 1) -> float:
+    """Operations a second of `threads` cores by the format's instruction, by a new measurement: clocks
+    change."""
     isa = host_isa()
-    address = next(iter(kernels.addresses((dot_kernel(form),)).values()))
+    (address,) = kernels.addresses((dot_kernel(form),)).values()
     call = objects.function(address, 4)
 
     def start(turns: int) -> Callable[[], int]:
-        return _bound(call, [np.zeros((2 + ACCUMULATORS) * isa.lanes, np.float32)], [0, 0, turns])
+        return _bound(call, [np.zeros(2 * isa.lanes + ACCUMULATORS, np.float32)], [0, 0, turns])
 
-    return 2.0 * form.group * isa.lanes * ACCUMULATORS * _rate(start, 1)
-
-
-def fma_peak() -> float:
-    """Floating-point operations a second of one core, by a new measurement: clocks change."""
-    address = next(iter(kernels.addresses((fma_kernel(),)).values()))
-    return _fma(objects.function(address, 4), host_isa(), 1)
+    return 2.0 * form.group * isa.lanes * ACCUMULATORS * _rate(start, threads)
 
 
 def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[int, int]:
@@ -181,15 +167,6 @@ def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tupl
     except (OSError, ValueError):
         return L2_BYTES, 0
     return found.get(2, L2_BYTES), max((size for level, size in found.items() if level > 2), default=0)
-
-
-def _fma(call: Callable[..., int], isa: Isa, threads: int) -> float:
-    def start(turns: int) -> Callable[[], int]:
-        y = np.zeros(2 * isa.lanes + ACCUMULATORS, np.float32)
-        return _bound(call, [y], [0, 0, turns])
-
-    per_turn = 2.0 * isa.lanes * ACCUMULATORS
-    return per_turn * _rate(start, threads)
 
 
 def _stream(call: Callable[..., int], isa: Isa, span: int, threads: int) -> float:
