@@ -17,7 +17,7 @@ from ovjit.compiler.copies import plan_copy as plan_copy
 from ovjit.compiler.copies import plan_elementwise as plan_elementwise
 from ovjit.compiler.fuse import Group, is_number, is_undecided
 from ovjit.compiler.plan import Constants, Planner, overwritable
-from ovjit.compiler.views import Layout, View
+from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 
 
@@ -67,6 +67,19 @@ class Lowering:
 
     def plan(self, planner: Planner) -> None:
         raise NotImplementedError
+
+
+class ChannelsLast(Lowering):
+    """One that reads `data` and writes `out` with the channels of a pixel side by side."""
+
+    data: Value
+    out: Value
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        return [(self.data, channels_last(len(self.data.shape)))]
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(len(self.out.shape))
 
 
 class Host(Lowering):

@@ -12,10 +12,8 @@ from typing import Any
 
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.lower import ChannelsLast, Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout, channels_last
-from ovjit.graph.graph import Value
 from ovjit_ops.common.windows import resolve_pads
 
 
@@ -108,7 +106,7 @@ def kernel(bases, args, chunk, scratch):
     return Kernel(name, source, frame)
 
 
-class DeformedColumns(Lowering):
+class DeformedColumns(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.node = group.last
@@ -116,12 +114,6 @@ class DeformedColumns(Lowering):
         self.out = self.node.output
         self.kernel = columns_kernel(bool(self.mask), self.node.attrs["bilinear_interpolation_pad"])
         self.kernels = (self.kernel,)
-
-    def wishes(self) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(4))]
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return channels_last(4)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs

@@ -13,10 +13,8 @@ import numpy as np
 
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.lower import ChannelsLast, Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout, channels_last
-from ovjit.graph.graph import Value
 from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 
 _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
@@ -160,7 +158,7 @@ def kernel(bases, args, chunk, scratch):
     return Kernel(f"roi_align_{mode}{'_rotated' if turned else ''}_{index}", source, frame)
 
 
-class RoiAlign(Lowering):
+class RoiAlign(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.node = group.last
@@ -170,12 +168,6 @@ class RoiAlign(Lowering):
         mode = "avg" if self.turned else self.node.attrs["mode"].lower()
         self.kernel = align_kernel(mode, self.turned, self.batches.dtype)
         self.kernels = (self.kernel,)
-
-    def wishes(self) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(4))]
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return channels_last(4)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs

@@ -12,10 +12,8 @@ import numpy as np
 
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.lower import ChannelsLast, Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout, channels_last
-from ovjit.graph.graph import Value
 
 _FAR = 1 << 30
 
@@ -120,7 +118,7 @@ def kernel(bases, args, chunk, scratch):
     return Kernel(f"roi_pooling_{'mean' if mean else 'max'}", source, frame)
 
 
-class RoiPooling(Lowering):
+class RoiPooling(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.node = group.last
@@ -129,12 +127,6 @@ class RoiPooling(Lowering):
         self.mean = self.node.op.name == "PSROIPooling"
         self.kernel = pooling_kernel(self.mean)
         self.kernels = (self.kernel,)
-
-    def wishes(self) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(4))]
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return channels_last(4)
 
     def plan(self, planner: Planner) -> None:
         x = planner.with_halo(self.data, [(0, 0)] * 4)

@@ -27,7 +27,7 @@ from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
-from ovjit_ops.image.resampling import ROUNDING, Table, settings, tables
+from ovjit_ops.image.resampling import ROUNDING, Table, given, settings, tables
 
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 _OUTER = 3
@@ -415,8 +415,7 @@ class Resize(Lowering):
         if known is None or (axes is not None and places is None):
             return None
         try:
-            sizes, scales = (known, None) if by_size else (None, known)
-            return tables(x.shape, sizes, scales, places, attrs)
+            return tables(x.shape, *given(attrs, known, known), places, attrs)
         except InferenceError as error:
             raise ModelError(str(error)) from error
 

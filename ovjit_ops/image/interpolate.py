@@ -26,7 +26,7 @@ from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
 from ovjit_ops.image.cpu_resize import lower_interpolate
-from ovjit_ops.image.resampling import ROUNDING, scaled, settings, tables
+from ovjit_ops.image.resampling import ROUNDING, given, scaled, settings, tables
 
 
 def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
@@ -302,14 +302,12 @@ class Interpolate4:
         cube_coeff: Float = -0.75,
     ):
         attrs = settings(locals(), 4)
-        by_size = attrs["shape_calculation_mode"] == "sizes"
-        by_sizes, by_scales = (sizes, None) if by_size else (None, scales)
+        by_sizes, by_scales = given(attrs, sizes, scales)
         return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
     def ref(data, sizes, scales, axes=None, **attrs):
         attrs = settings(attrs, 4)
-        by_size = attrs["shape_calculation_mode"] == "sizes"
-        by_sizes, by_scales = (sizes, None) if by_size else (None, scales)
+        by_sizes, by_scales = given(attrs, sizes, scales)
         return interpolate(data, by_sizes, by_scales, axes, attrs)
 
 
@@ -340,12 +338,10 @@ class Interpolate11:
         cube_coeff: Float = -0.75,
     ):
         attrs = settings(locals(), 11)
-        by_size = attrs["shape_calculation_mode"] == "sizes"
-        by_sizes, by_scales = (scales_or_sizes, None) if by_size else (None, scales_or_sizes)
+        by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
         return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
     def ref(data, scales_or_sizes, axes=None, **attrs):
         attrs = settings(attrs, 11)
-        by_size = attrs["shape_calculation_mode"] == "sizes"
-        by_sizes, by_scales = (scales_or_sizes, None) if by_size else (None, scales_or_sizes)
+        by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
         return interpolate(data, by_sizes, by_scales, axes, attrs)

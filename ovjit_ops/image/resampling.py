@@ -196,6 +196,11 @@ def settings(attrs: dict[str, Any], version: int) -> dict[str, Any]:
     return out
 
 
+def given(attrs: dict[str, Any], sizes: Any, scales: Any) -> tuple[Any, Any]:
+    """(sizes, None) or (None, scales): the one of them that the resize goes by."""
+    return (sizes, None) if attrs["shape_calculation_mode"] == "sizes" else (None, scales)
+
+
 def scaled(extent: Dim, scale: float) -> Dim:
     """The size of a dimension times `scale`, rounded down."""
 

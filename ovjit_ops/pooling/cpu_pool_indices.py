@@ -14,11 +14,9 @@ import numpy as np
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import ChannelsLast, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.dtypes import FLOATS
-from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.common.windows import pool_window, resolve_pads
 
@@ -83,7 +81,7 @@ def kernel(bases, args, chunk, scratch):
     return Kernel(f"max_pool_indices_{dtype}_{index}", source, frame)
 
 
-class PoolIndices(Lowering):
+class PoolIndices(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.node = group.last
@@ -91,12 +89,6 @@ class PoolIndices(Lowering):
         self.out, self.index = self.node.outputs
         self.kernel = indices_kernel(self.out.dtype, self.index.dtype)
         self.kernels = (self.kernel,)
-
-    def wishes(self) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(len(self.data.shape)))]
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return channels_last(len(self.out.shape))
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)

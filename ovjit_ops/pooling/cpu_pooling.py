@@ -15,10 +15,10 @@ import numpy as np
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import ChannelsLast, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, channels_last
+from ovjit.compiler.views import View, channels_last
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit_ops.common.windows import pool_window, resolve_pads
@@ -133,7 +133,7 @@ def small_window(kernel: tuple[int, int]) -> tuple[int, int]:
     return kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0)
 
 
-class Pooling(Lowering):
+class Pooling(ChannelsLast):
     """One pooling window over one to three spatial dimensions.
 
     Windows over three are done in two steps, over the last two dimensions and then over the first: the
@@ -152,12 +152,6 @@ class Pooling(Lowering):
         if len(kernel) == 3:
             self.deep = pool_kernel(kind, self.out.dtype, small_window((kernel[0], 1)))
             self.kernels = (self.kernel, self.deep)
-
-    def wishes(self) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(len(self.data.shape)))]
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return channels_last(len(self.out.shape))
 
     def windows(self, extents: Sequence[int], outputs: Sequence[int]) -> list[Window]:
         """One for each spatial dimension."""
