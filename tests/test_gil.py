@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from heartbeat import LONGEST, Heartbeat
+from heartbeat import ATTEMPTS, LONGEST, gives_way
 from networks import build, network_input
 
 import ovjit
@@ -41,29 +41,32 @@ def compiled(core, model):
 
 
 def run_alone(program, cache):
-    """Run `program` in a process of its own, with `cache` for kernels."""
+    """What `program` prints in a process of its own, with `cache` for kernels."""
     path = f"{TESTS}{os.pathsep}{TESTS.parent}"
     environment = {**os.environ, "OVJIT_CACHE": str(cache), "PYTHONPATH": path}
     command = [sys.executable, "-c", program]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout
 
 
 def test_the_heartbeat_notices_who_holds_the_gil():
-    data = np.random.default_rng(0).bytes(1 << 25)
-    with Heartbeat() as beat:
+    def give_way():
         began = time.process_time()
         while time.process_time() - began < 2 * LONGEST:
-            sum(range(1000))  # gives way
-    assert beat.gap < LONGEST / 2
-    with Heartbeat() as beat:
-        for _ in range(8):
-            data.count(b"\0\1\2\3\0\1\2\3")  # does not
-    assert beat.beats > 8
-    alone = beat.gap
-    with Heartbeat() as beat:
-        (data * 8).count(b"\0\1\2\3\0\1\2\3")
-    assert beat.gap > 2 * alone
+            sum(range(1000))
+
+    gives_way("a loop of Python", give_way)
+
+    data = np.random.default_rng(0).bytes(1 << 22)
+    while True:  # how long one search takes is the machine's affair
+        began = time.process_time()
+        data.count(b"\0\1\2\3\0\1\2\3")
+        if time.process_time() - began > 3 * LONGEST:
+            break
+        data *= 2
+    with pytest.raises(AssertionError, match="a search held the GIL for"):
+        gives_way("a search", lambda: data.count(b"\0\1\2\3\0\1\2\3"))
 
 
 def test_compiling_with_an_empty_cache(tmp_path):
@@ -72,7 +75,7 @@ def test_compiling_with_an_empty_cache(tmp_path):
     program = textwrap.dedent("""
         import sys
         import numpy as np
-        from heartbeat import Heartbeat
+        from heartbeat import LONGEST, Heartbeat
         import ovjit as ov
         from ovjit import opset8 as o
         rng = np.random.default_rng(0)
@@ -87,10 +90,14 @@ def test_compiling_with_an_empty_cache(tmp_path):
         with Heartbeat() as beat:
             compiled = ov.Core().compile_model(model, "CPU")
         assert compiled._executable.loaded["compiled"] >= 4, compiled._executable.loaded
-        beat.check("compile_model")
+        print(beat.gap < LONGEST, f"compile_model held the GIL for {beat.gap:.3f} s, until", beat.where)
         assert np.isfinite(compiled(rng.standard_normal((1, 8, 32, 32), dtype=np.float32))[0]).all()
     """)
-    run_alone(program, tmp_path)
+    for attempt in range(ATTEMPTS):  # each in a process of its own: the second compilation in one is none
+        said = run_alone(program, tmp_path / str(attempt))
+        if said.startswith("True"):
+            break
+    assert said.startswith("True"), said
 
 
 def test_a_frozen_heap_stays_frozen(tmp_path):
@@ -125,9 +132,7 @@ def test_reading_and_asking_about_a_model(core, model):
         "reshape": lambda: core.read_model(path).reshape([2, 3, 224, 224]),
         "get_available_devices": lambda: core.get_available_devices(),
     }.items():
-        with Heartbeat() as beat:
-            call()
-        beat.check(what)
+        gives_way(what, call)
 
 
 @pytest.fixture
@@ -140,24 +145,21 @@ def own_objects_only():
 
 
 def test_compiling_with_kernels_at_hand(core, model, compiled, own_objects_only):
-    with Heartbeat() as beat:
-        core.compile_model(model, "CPU")
-    beat.check("compile_model")
+    gives_way("compile_model", lambda: core.compile_model(model, "CPU"))
 
 
 def test_exporting_and_importing(core, compiled):
     """A hundred megabytes: a single copy of them would hold the GIL for too long."""
-    with Heartbeat() as beat:
-        blob = compiled.export_model()
-    beat.check("export_model")
-    given = io.BytesIO()
-    with Heartbeat() as beat:
-        compiled.export_model(given)
-    beat.check("export_model to a stream")
+
+    def to_a_stream():
+        stream = io.BytesIO()
+        compiled.export_model(stream)
+        return stream
+
+    blob = gives_way("export_model", compiled.export_model)
+    given = gives_way("export_model to a stream", to_a_stream)
     assert given.getvalue() == blob.getvalue()
-    with Heartbeat() as beat:
-        again = core.import_model(blob, "CPU")
-    beat.check("import_model")
+    again = gives_way("import_model", lambda: core.import_model(blob, "CPU"))
     x = network_input("resnet50")
     np.testing.assert_array_equal(again([x])[0], compiled([x])[0])
 
@@ -183,9 +185,7 @@ def test_inferring(compiled):
         "create_infer_request": lambda: compiled.create_infer_request(),
         "get_runtime_model": lambda: compiled.get_runtime_model(),
     }.items():
-        with Heartbeat() as beat:
-            call()
-        beat.check(what)
+        gives_way(what, call)
 
 
 @pytest.mark.parametrize("callback", [False, True])
@@ -194,14 +194,13 @@ def test_a_queue(compiled, callback):
     queue = ovjit.AsyncInferQueue(compiled, 2)
     if callback:
         queue.set_callback(lambda request, userdata: request.results)
-    with Heartbeat() as beat:
+
+    def start():
         for _ in range(6):
             queue.start_async([x])
             queue.is_ready()
-    beat.check("start_async")
-    with Heartbeat() as beat:
-        queue.get_idle_request_id()
-    beat.check("get_idle_request_id")
-    with Heartbeat() as beat:
-        queue.wait_all()
-    beat.check("wait_all")
+
+    gives_way("start_async", start)
+    gives_way("get_idle_request_id", queue.get_idle_request_id)
+    start()
+    gives_way("wait_all", queue.wait_all)

@@ -342,7 +342,7 @@ print(json.dumps([counts["compiled"], model.get_property("LOADED_FROM_CACHE"), v
 def run(arguments: list, **variables) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_KEY": "6b" * 32, **variables}
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=110
+        [sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

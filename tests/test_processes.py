@@ -104,7 +104,7 @@ def start(tmp_path, program, limit=50, **environment):
 def ended(process):
     """(stdout, stderr) at the end of the process; children that it leaves behind are killed."""
     try:
-        return process.communicate(timeout=60)
+        return process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         return process.communicate()
@@ -432,7 +432,7 @@ def test_the_interpreter_ends_with_inferences_running(tmp_path, end):
         request.start_async([eye])
         {end}
     """, status=3)  # fmt: skip
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("jobs", ["running", "host steps", "callbacks", "none"])
@@ -500,4 +500,4 @@ def test_sigterm_ends_a_process_with_inferences_running(tmp_path, handler):
     began = time.monotonic()
     _, err = ended(process)
     assert process.returncode == (7 if handler == "python" else -signal.SIGTERM), err[-3000:]
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50

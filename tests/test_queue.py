@@ -239,7 +239,7 @@ def test_a_busy_queue_lets_other_threads_run():
     stop.set()
     thread.join()
     assert len(gaps) > 10
-    assert sorted(gaps)[len(gaps) // 2] < 0.02
+    assert sorted(gaps)[len(gaps) // 2] < 0.1
 
 
 def test_several_threads_use_one_queue():
@@ -363,7 +363,7 @@ def test_the_interpreter_exits_with_jobs_running(end):
         for i in range(4):
             queue.start_async([x], i)
     """)
-    run = subprocess.run([sys.executable, "-c", program + end], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", program + end], capture_output=True, text=True, timeout=300)
     assert "Traceback" not in run.stderr or "ZeroDivisionError" in run.stderr
     assert run.returncode in ((0, 1) if "1 / 0" in end else (0,))
     if "1 / 0" not in end:
@@ -403,5 +403,5 @@ def test_ctrl_c_interrupts_waits():
         queue.wait_all()
         print("works")
     """)
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert run.stdout.split("\n") == ["interrupted True"] * 3 + ["works", ""], run.stderr

@@ -253,7 +253,7 @@ class Core:
             if row.name in self._settings[place]:
                 value = self._settings[place][row.name]
                 return value.copy() if isinstance(value, (dict, set, list)) else value
-        return table.default_of(row, head)
+        return table.default_of(row, head, {**self._settings[""], **self._settings[head]})
 
     # -- what needs plugins --------------------------------------------------------------------------------
 

@@ -218,8 +218,9 @@ ROWS = {
     )
 }  # fmt: skip
 
-#: In what f32 models compute where neither EXECUTION_MODE_HINT nor INFERENCE_PRECISION_HINT says.
-DEFAULT_PRECISION = "f32"
+#: In what f32 models compute where neither EXECUTION_MODE_HINT nor INFERENCE_PRECISION_HINT says, on CPUs
+#: that have it (else in f32), as in OpenVINO.
+DEFAULT_PRECISION = "bf16"
 
 _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "A", "HETERO": "H", "BATCH": "C", "": "G"}
 
@@ -280,8 +281,10 @@ def _accepted(device: str) -> str:
     return {"A": "AC", "H": "HC", "G": "GCA"}.get(letter, letter)
 
 
-def default_of(row: Row, device: str) -> Any:
-    """The value of a property that nobody set."""
+def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
+    """The value of a property that nobody set, beside those that are set (`config`)."""
+    if row.name == "INFERENCE_PRECISION_HINT":
+        return _precision(config)
     if row.name == "SUPPORTED_PROPERTIES":
         letter = _LETTERS[device]
         return {r.name: "RW" if r.read else "RO" for r in ROWS.values() if letter in r.devices and r.shown}
@@ -330,7 +333,7 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
 
     For the engine, in lower case: `streams`, and `threads` of each of them, at least 1.
     """
-    out = {row.name: default_of(row, "CPU") for row in ROWS.values() if row.read is not None}
+    out = {row.name: default_of(row, "CPU", config) for row in ROWS.values() if row.read is not None}
     out.update(config)
     if device == "MULTI" and "PERFORMANCE_HINT" not in config:
         out["PERFORMANCE_HINT"] = values.PerformanceMode.THROUGHPUT
@@ -403,7 +406,7 @@ def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
         return f"meta=1.0;ovjit={__version__};isa={platform.machine()}"
     if name in ("DEVICE_PROPERTIES", "MULTI_DEVICE_PRIORITIES"):
         return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
-    value = config.get(name, default_of(row, "CPU"))
+    value = config.get(name, default_of(row, "CPU", config))
     if letter == "C" and name in ("PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS"):
         return (
             {True: "YES", False: "NO"}[value] if name == "PERF_COUNT" else str(getattr(value, "name", value))
