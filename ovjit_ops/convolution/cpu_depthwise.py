@@ -64,6 +64,12 @@ def depthwise_kernel(
     src += ["            j = 0"]
     for count in (pixels, 1):
         step = [f"while j + {count} <= ow:", f"    p = source + j * x_step + k * {SIZE[dtype]}"]
+        # pixels are stepped to from one address: of separate products LLVM makes more sums than registers
+        step += [f"    q = target + j * y_w + k * {SIZE[epilogue.out]}"]
+        for n, operand in enumerate(epilogue.operands):
+            if operand.kind in ("pixel", "scalar"):
+                at = f" + k * {SIZE[operand.dtype]}" if operand.kind == "pixel" else ""
+                step += [f"    q{n} = r{n} + j * e{n}_w{at}"]
         step += [f"    acc{m} = first" for m in range(count)]
         for a in range(kh):
             for column in sorted({m * sw + b * dw for m in range(count) for b in range(kw)}):
@@ -77,13 +83,11 @@ def depthwise_kernel(
             step += [f"    x0 = acc{m}" if acc == "f32" else f"    x0 = trunc_int_{acc}(acc{m})"]
             for n, operand in enumerate(epilogue.operands):
                 if operand.kind == "pixel":
-                    at = f"r{n} + (j + {m}) * e{n}_w + k * {SIZE[operand.dtype]}"
-                    step += [f"    x{n + 1} = loadm_{operand.dtype}({at}, left)"]
+                    step += [f"    x{n + 1} = loadm_{operand.dtype}(q{n} + {m} * e{n}_w, left)"]
                 elif operand.kind == "scalar":
-                    step += [f"    x{n + 1} = splat_{operand.dtype}(r{n} + (j + {m}) * e{n}_w)"]
+                    step += [f"    x{n + 1} = splat_{operand.dtype}(q{n} + {m} * e{n}_w)"]
             step += ["    " + line for line in lines]
-            to = f"target + (j + {m}) * y_w + k * {SIZE[epilogue.out]}"
-            step += [f"    storem_{epilogue.out}({to}, {result}, left)"]
+            step += [f"    storem_{epilogue.out}(q + {m} * y_w, {result}, left)"]
         step += [f"    j += {count}"]
         src += [" " * 12 + line for line in step]
     src += ["            k += VL", "        row += 1", "    return 0", ""]

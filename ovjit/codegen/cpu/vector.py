@@ -273,13 +273,20 @@ def masked_load(
 
 
 def hidden(builder: ir.IRBuilder, n: ir.Value) -> ir.Value:
-    """`n`, of which the optimiser knows nothing; no instruction comes of it."""
-    return builder.asm(ir.FunctionType(n.type, [n.type]), "", "=r,0", [n], False)
+    """`n`, of which the optimiser knows nothing; no instruction comes of it. Equal ones are one."""
+    same = builder.asm(ir.FunctionType(n.type, [n.type]), "", "=r,0", [n], False)
+    same.attributes.add("readnone")
+    same.attributes.add("nounwind")
+    return same
 
 
 def splat(builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int) -> ir.Value:
     """The one element at `address` in all lanes."""
     return broadcast(builder, _load_scalar(builder, address, elem), lanes)
+
+
+#: Elements that no wider lanes are cut to when they are stored.
+_NOT_NARROWED = ("f32", "f64", "i64", "u64")
 
 
 def store_vector(
@@ -293,8 +300,8 @@ def store_vector(
         builder.store(v, p, align=SIZE[elem])
         return
     # LLVM narrows lanes and stores them in one step. Where it knows that there is one lane, it forgets the
-    # narrowing and writes the wide lane: 4 bytes for one bf16. So it is not to know.
-    mask = iota_mask(builder, hidden(builder, n), vt.count)
+    # narrowing and writes the wide lane: 4 bytes for one bf16. So it is not to know, of what may be narrowed.
+    mask = iota_mask(builder, n if elem in _NOT_NARROWED else hidden(builder, n), vt.count)
     call_intrinsic(
         builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), [v, p, _I32(SIZE[elem]), mask]
     )
