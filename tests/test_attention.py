@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import openvino
 import pytest
 
 import ovjit
+from ovjit.execution.build import compile_graph
+from ovjit.graph.graph import Builder
+from ovjit.tiles.formats import float_types
 
 SEED = 7100
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -56,7 +60,7 @@ def random_case(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray 
     return inputs, mask, scale, bool(rng.random() < 0.3)
 
 
-def run(lib, inputs, mask, scale, causal, dynamic):
+def run(lib, inputs, mask, scale, causal, dynamic, config=CPU):
     ops = lib.opset13
     given = [x for x in (*inputs, mask) if x is not None]
     shapes = [lib.PartialShape([-1] * x.ndim) if dynamic else lib.PartialShape(list(x.shape)) for x in given]
@@ -66,7 +70,7 @@ def run(lib, inputs, mask, scale, causal, dynamic):
         *parameters[:3], parameters[3] if mask is not None else None, factor, causal
     )
     model = lib.Model([node.output(0)], parameters)
-    return np.array(lib.Core().compile_model(model, "CPU", CPU)(given)[0])
+    return np.array(lib.Core().compile_model(model, "CPU", config)(given)[0])
 
 
 @pytest.mark.parametrize("case", range(30))
@@ -82,6 +86,86 @@ def test_random_attention(case):
     if case < 8:
         theirs = run(openvino, inputs, mask, scale, causal, dynamic=False)
         np.testing.assert_allclose(got, theirs, rtol=1e-3, atol=1e-4, err_msg=where)
+
+
+BF16 = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 2}
+needs_bf16 = pytest.mark.skipif("bf16" not in float_types(), reason="this CPU has no bf16 instructions")
+
+
+@needs_bf16
+@pytest.mark.parametrize("case", range(40))
+def test_random_attention_in_bf16(case):
+    """Of inputs that bf16 holds exactly: what is lost is the rounding of the weights and of the result."""
+    rng = np.random.default_rng((SEED, 1, case))
+    inputs, mask, scale, causal = random_case(rng)
+    where = f"seed {(SEED, 1, case)}: {[x.shape for x in inputs]} mask {None if mask is None else mask.shape}"
+    kind = ml_dtypes.bfloat16
+    inputs = [x.astype(kind) for x in inputs]
+    native = case % 3 == 1  # the model's own type, else f32 with the hint
+    if native and mask is not None and mask.dtype != bool:
+        mask = mask.astype(kind)
+    if native and scale is not None:
+        scale = float(np.float32(scale).astype(kind))
+    wide = [x.astype(np.float64) for x in inputs]
+    factor = inputs[0].shape[-1] ** -0.5 if scale is None else scale
+    given = None if mask is None else mask if mask.dtype == bool else mask.astype(np.float64)
+    want = expected(*wide, given, factor, causal)
+    size = expected(*wide[:2], np.abs(wide[2]), given, factor, causal)
+    if native:
+        got = run_native(inputs, mask, scale, causal)
+    else:
+        given = [x.astype(np.float32) for x in inputs]
+        got = run(ovjit, given, mask, scale, causal, dynamic=case % 3 == 0, config=BF16)
+    assert got.shape == want.shape, where
+    error = np.abs(got.astype(np.float64) - want)
+    limit = (np.abs(want) if native else 0) * 2.0**-8 + size * 2.0**-8 + 1e-6
+    assert (error <= limit).all(), f"{where}: {(error / limit).max()} of the limit"
+
+
+def run_native(inputs, mask, scale, causal):
+    """A model whose own type is that of the inputs."""
+    b = Builder()
+    given = [x for x in (*inputs, mask) if x is not None]
+    kinds = ["boolean" if x.dtype == bool else "bf16" for x in given]
+    values = [
+        b.add("Parameter", (), {"shape": x.shape, "element_type": kind}).output
+        for x, kind in zip(given, kinds, strict=True)
+    ]
+    if scale is not None:
+        if mask is None:
+            values.append(b.constant(np.zeros((), ml_dtypes.bfloat16)))
+        values.append(b.constant(np.array(scale, ml_dtypes.bfloat16)))
+    node = b.add("ScaledDotProductAttention", values, {"causal": causal})
+    executable = compile_graph(b.finish([node.output]), {})
+    assert executable.program.host_nodes() == []
+    job = executable.new_job()
+    for i, array in enumerate(given):
+        job.set_input(i, array)
+    job.run()
+    return np.asarray(job.outputs[0])
+
+
+@needs_bf16
+def test_attention_between_products_has_no_conversions():
+    """In a model that is computed in bf16, attention takes and gives bf16."""
+    ops, rng = ovjit.opset13, np.random.default_rng(SEED)
+    x = ops.parameter([1, 20, 32], np.float32)
+
+    def projected(t):
+        return ops.matmul(t, rng.standard_normal((32, 32)).astype(np.float32), False, False)
+
+    heads = [ops.transpose(ops.reshape(projected(x), [0, 0, 4, 8], True), [0, 2, 1, 3]) for _ in range(3)]
+    made = ops.transpose(ops.scaled_dot_product_attention(*heads), [0, 2, 1, 3])
+    out = projected(ops.reshape(made, [0, 0, 32], True))
+    model = ovjit.Model([out.output(0)], [x])
+    data = rng.standard_normal((1, 20, 32)).astype(np.float32)
+    compiled = ovjit.Core().compile_model(model, "CPU", {**BF16, "PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    got = request.infer([data])[0]
+    kinds = [row.node_type for row in request.get_profiling_info()]
+    assert kinds.count("Convert") == 1  # the input's
+    want = np.asarray(ovjit.Core().compile_model(model, "CPU", CPU)([data])[0])
+    assert np.abs(got - want).max() <= 0.03 * np.abs(want).max()
 
 
 def test_attention_is_native():

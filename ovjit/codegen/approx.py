@@ -29,6 +29,17 @@ def exp_f32(x: t.Tracer) -> t.Tracer:
     return p * _power_of_two(half) * _power_of_two(exponent - half)
 
 
+def exp_below_zero(x: t.Tracer) -> t.Tracer:
+    """exp(x) for x <= 0, within 3e-6 of it: for what is rounded to bf16. 0 below -87.7, denormals too."""
+    x = t.where(x < -88.0, t.constant(x, -88.0), x)
+    n = t.round_even(x * LOG2E)
+    r = t.fma(n, -math.log(2), x)
+    p: t.Tracer = t.constant(x, 1 / math.factorial(5))
+    for k in range(4, -1, -1):
+        p = t.fma(p, r, 1 / math.factorial(k))
+    return p * _power_of_two(t.to_int(n, "i32"))
+
+
 def _power_of_two(n: t.Tracer) -> t.Tracer:
     return t.bits((n + 127) << 23, "f32")
 

@@ -117,6 +117,7 @@ class Op:
         absent: Mapping[str, tuple[int, float]] | None = None,
         types: Sequence[str] = ("f32",),
         native: Sequence[str] | Callable[[], Sequence[str]] | None = None,
+        multiplied: int = 0,
         samples: Callable | None = None,
         builder: Mapping[str, str] | None = None,
         builder_dict: str = "",
@@ -145,6 +146,7 @@ class Op:
         self.absent = dict(absent or {})
         self.types = tuple(types)  # element types of the first input that samples are tried with
         self._native = native
+        self.multiplied = multiplied  # so many of its first inputs are multiplied, in types that the CPU has
         self.samples = samples
         self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
         self.doc = doc
@@ -170,11 +172,6 @@ class Op:
     def version(self) -> str:
         """What IR files call the set of operations that this one belongs to."""
         return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
-
-    @property
-    def multiplies(self) -> bool:
-        """True for products: the types in which they are computed are the CPU's."""
-        return self.epilogue and callable(self._native)
 
     @property
     def native(self) -> tuple[str, ...] | None:

@@ -13,9 +13,10 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Builder, Node, Value, infer_outputs
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, is_static, merge
+from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
@@ -88,7 +89,11 @@ def _with_shared_heads(b: Builder, node: Node, inputs: Sequence[Value]) -> Seque
     grouped = w("Reshape", q, (0, heads, groups, -1, q.shape[-1]), special_zero=True)
     if more and more[0].shape:
         more[0] = w("Unsqueeze", more[0], (1,))
-    made = b.add(node.op, [grouped, keys, values, *more], node.attrs, name=node.name, origins=node.origins)
+    given = [grouped, keys, values, *more]
+    types = infer_outputs(node, [v.type for v in given])
+    made = b.add(
+        node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=node.lowered
+    )
     return [w("Reshape", made.output, (0, q.shape[1], -1, width), special_zero=True)]
 
 
@@ -113,7 +118,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
 
 
 @op(
-    "ScaledDotProductAttention", opset=13, types=REALS, native=("f32",), ulp=16,
+    "ScaledDotProductAttention", opset=13, types=REALS, native=float_types, multiplied=3, ulp=16,
     builder={"": "scaled_dot_product_attention"}, absent={"attention_mask": (0, 0)},
 )  # fmt: skip
 class ScaledDotProductAttention:
@@ -173,13 +178,19 @@ class ScaledDotProductAttention:
 
     def expand(b, node, inputs):
         """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf)); shared heads as they are"""
-        if inputs[0].dtype != "f32":
+        if inputs[0].dtype not in ("f32", "bf16"):
             return None
-        if len(inputs) > 3 and inputs[3].dtype == "boolean":
-            w = Writer(b, node)
+        w = Writer(b, node)
+        more = list(inputs[3:])
+        if more and more[0].dtype == "boolean":
             zero, never = np.zeros((), np.float32), np.array(-math.inf, np.float32)
-            given = [*inputs[:3], w("Select", inputs[3], zero, never), *inputs[4:]]
-            return b.add(node.op, given, node.attrs, name=node.name, origins=node.origins).outputs
+            more[0] = w("Select", more[0], zero, never)
+        more = [v if v.dtype == "f32" else w("Convert", v, destination_type="f32") for v in more]
+        if any(new is not old for new, old in zip(more, inputs[3:], strict=True)):
+            return b.add(
+                node.op, [*inputs[:3], *more], node.attrs, name=node.name, origins=node.origins,
+                types=[v.type for v in node.outputs], lowered=True,
+            ).outputs  # fmt: skip
         return _with_shared_heads(b, node, inputs)
 
     samples = _samples

@@ -146,7 +146,10 @@ def expand_volume(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence
     return [w("Transpose", split, (0, 2, 1, 3, 4))]
 
 
-@op("Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, expand=expand_volume)
+@op(
+    "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
+    expand=expand_volume,
+)  # fmt: skip
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
 
@@ -175,7 +178,10 @@ class Convolution:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
 
 
-@op("GroupConvolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, expand=expand_volume)
+@op(
+    "GroupConvolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
+    expand=expand_volume,
+)  # fmt: skip
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
 
@@ -285,6 +291,7 @@ def convolve_transposed(
     types=NUMBERS,
     epilogue=True,
     native=float_types,
+    multiplied=2,
     lower=lower_transposed,
 )
 class ConvolutionBackpropData:
@@ -319,6 +326,7 @@ class ConvolutionBackpropData:
     types=NUMBERS,
     epilogue=True,
     native=float_types,
+    multiplied=2,
     lower=lower_transposed,
 )
 class GroupConvolutionBackpropData:

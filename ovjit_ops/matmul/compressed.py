@@ -11,7 +11,10 @@ from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.matmul.matmul import matrix_shapes
 
 
-@op("CompressedMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=float_types)
+@op(
+    "CompressedMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=float_types,
+    multiplied=2,
+)  # fmt: skip
 class CompressedMatMul:
     """out[..., n] = sum over k of x[..., k] * (integers[k, n] - zero[g, n]) * scale[g, n],  g = k // group
 

@@ -28,7 +28,10 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     return left, right, (*batch, *rows, *columns)
 
 
-@op("MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=float_types)
+@op(
+    "MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=float_types,
+    multiplied=2,
+)  # fmt: skip
 class MatMul:
     """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""
 

@@ -5,7 +5,7 @@ plays one of four parts (`part_of`):
 
 | part    | which                                | inputs                   | output                       |
 |---------|--------------------------------------|--------------------------|------------------------------|
-| compute | convolutions, matrix products        | lowered                  | low where anybody takes it   |
+| compute | convolutions, products, attention     | what it multiplies: low  | low where anybody takes it   |
 | fuse    | elementwise                          | as they come             | as an input, if taken        |
 | carry   | what only moves or pools elements    | all of the output's type | as the input                 |
 | keep    | all others: normalizations, softmax, exp, what rounds or compares, reductions | f32 | f32     |
@@ -34,7 +34,7 @@ POOLS = frozenset(("MaxPool", "AvgPool"))
 
 def part_of(op: Op) -> str:
     """compute, fuse, carry or keep, see above."""
-    if op.multiplies:
+    if op.multiplied:
         return "compute"
     if op.scalar is not None:
         return "keep" if op.name in EXACT else "fuse"
@@ -79,8 +79,9 @@ def lower_precision(graph: Graph, low: str) -> Graph:
                 node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
             ).outputs
         wanted = low if node in computed or node.outputs[0] in lowered else "f32"
+        taken = node.op.multiplied if part == "compute" else len(inputs)
         given = [
-            cast(b, new, wanted) if old.dtype == "f32" and (i < 2 or part != "compute") else new
+            cast(b, new, wanted) if old.dtype == "f32" and i < taken else new
             for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
         ]
         if wanted == "f32":
@@ -100,12 +101,13 @@ def _typed(value: Value, dtype: str) -> TensorType:
 def _computes(node: Node) -> bool:
     """True for what multiplies and adds tensors of f32. Where this CPU does not do it in the lower type, the
     operands are rounded and upcast again afterwards."""
+    factors = node.inputs[: node.op.multiplied]
     return (
         part_of(node.op) == "compute"
         and node.output.dtype == "f32"
         and node.output.shape is not None
         and node.inputs[0].dtype == "f32"
-        and all(v.dtype in ("f32", "i8", "u8") and v.shape is not None for v in node.inputs[:2])
+        and all(v.dtype in ("f32", "i8", "u8") and v.shape is not None for v in factors)
     )
 
 
