@@ -85,6 +85,46 @@ def layers() -> Iterator[Any]:
         yield model(
             (1, 64, 56, 56), lambda x, w=window: o.relu(o.max_pool(x, w[0], [1, 1], *w[1:]).output(0))
         )
+    # between convolutions, where a model of bf16 keeps it
+    def pool(kind: str, size: int, stride: int) -> Any:
+        window = ([stride] * 2, [size // 2] * 2, [size // 2] * 2, [size] * 2)
+        if kind == "max":
+            return lambda x: o.max_pool(x, window[0], [1, 1], *window[1:]).output(0)
+        return lambda x: o.avg_pool(x, *window, kind == "avg")
+
+    def scaled(x: Any) -> Any:
+        factor = np.full((1, 64, 1, 1), 0.5, np.float32)
+        return o.relu(o.add(o.multiply(x, factor), factor))
+
+    inner = [
+        scaled, o.relu, o.gelu, lambda x: o.concat([x, o.relu(x)], 1),
+        lambda x: o.relu(o.concat([x, pool("avg_inside", 3, 1)(x)], 1)),
+        lambda x: o.relu(o.add(x, convolution(x, 64, 64, 3))),
+        *(pool(kind, size, stride) for kind in ("max", "avg", "avg_inside")
+          for size, stride in ((2, 2), (3, 1), (3, 2))),
+        *(lambda x, s=stride, a=activations[name]: a(convolution(x, 64, 64, 3, s, groups=64))
+          for stride in (1, 2) for name in ("none", "relu", "relu6", "swish")),
+    ]  # fmt: skip
+
+    def after(x: Any) -> Any:
+        return convolution(x, 64, o.concat([x], 1).output(0).shape[1], 1)
+
+    for make in inner:
+        for side in (56, 7):
+            yield model(
+                (1, 64, side, side),
+                lambda x, m=make: after(m(convolution(x, 64, 64, 1))),
+            )
+
+    def classified(pooled: Any) -> Any:
+        row = o.reshape(pooled, np.array([1, 64]), False)
+        return o.softmax(o.add(o.matmul(row, zeros(64, 48), False, False), zeros(48)), 1)
+
+    for whole in (
+        lambda x: o.avg_pool(x, [1, 1], [0, 0], [0, 0], [7, 7], False),
+        lambda x: o.reduce_mean(x, np.array([2, 3]), True),
+    ):
+        yield model((1, 64, 7, 7), lambda x, w=whole: classified(w(convolution(x, 64, 64, 1))))
     yield model((1, 64, 7, 7), lambda x: o.reduce_mean(x, np.array([2, 3]), True))
     yield model((1, 64, 7, 7), lambda x: o.avg_pool(x, [1, 1], [0, 0], [0, 0], [7, 7], False))
     # matrix products, as of transformers
@@ -102,6 +142,7 @@ def layers() -> Iterator[Any]:
         for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
             yield ov.Model([getattr(o, name)(x, y)], [x, y], "pair")
             yield ov.Model([getattr(o, name)(x, zeros(1))], [x], "constant")
+            yield ov.Model([getattr(o, name)(x, x)], [x], "twice")
         for name in ("relu", "sigmoid", "tanh", "exp", "sqrt", "hswish", "swish"):
             yield ov.Model([getattr(o, name)(x)], [x], "single")
 
@@ -109,13 +150,18 @@ def layers() -> Iterator[Any]:
 def kernels() -> list[Kernel]:
     """The common kernels for the instruction set of this process, each once."""
     import ovjit as ov
+    from ovjit.compiler.options import Options, compiling
     from ovjit.compiler.program import Program
     from ovjit.data import DIGITS_XML
     from ovjit.execution.runner import native_kernel
+    from ovjit.tiles.formats import float_types
 
     found: dict[Kernel, None] = {native_kernel(): None}
+    precisions = [kind for kind in ("f32", "bf16") if kind in float_types()]
     for model in (ov.Core().read_model(str(DIGITS_XML)), *layers()):
-        found.update(dict.fromkeys(Program(model._graph()).kernels))
+        for precision in precisions:
+            with compiling(Options(precision=precision)):
+                found.update(dict.fromkeys(Program(model._graph()).kernels))
     return list(found)
 
 
