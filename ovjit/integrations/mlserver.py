@@ -1,0 +1,131 @@
+"""A runtime for MLServer: a model folder over the Open Inference Protocol, REST and gRPC.
+
+In `model-settings.json`: `"implementation": "ovjit.integrations.mlserver.OvjitRuntime"`, and under
+`parameters` the `uri` of a model file or folder and, in `extra`, `config` (properties for compiling) and
+`jobs` (requests of the queue; 0: as many as the model finds best). `max_batch_size` and `max_batch_time`
+are MLServer's adaptive batching.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import mlserver
+import numpy as np
+from mlserver.errors import InferenceError, MLServerError
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, ResponseOutput
+from mlserver.utils import get_model_uri
+
+from ovjit.errors import OvjitError
+from ovjit.integrations.mlserver_metrics import INFERENCE, WAITED
+from ovjit.integrations.protocol import InvalidRequest, Port, array_of, datatype_of, plain
+from ovjit.integrations.served import ServedModel
+
+
+class OvjitRuntime(mlserver.MLModel):
+    """One model. Requests run in an `AsyncInferQueue`, so that the event loop is free meanwhile."""
+
+    #: The module with OpenVINO's API that runs the model.
+    engine: Any = None
+    platform = "ovjit"
+
+    async def load(self) -> bool:
+        """Read and compile the model. MLServerError (422) says why it cannot be had."""
+        uri = await get_model_uri(self.settings)
+        parameters = self.settings.parameters
+        extra = dict((parameters.extra if parameters else None) or {})
+        unknown = sorted(extra.keys() - {"config", "jobs"})
+        if unknown:
+            text = f"model {self.name!r}: extra parameters are config and jobs, not {unknown}"
+            raise MLServerError(text, 422)
+        batches = self.settings.max_batch_size > 1 and self.settings.max_batch_time > 0
+        try:
+            self._served = await asyncio.to_thread(
+                ServedModel, uri, extra.get("config"), int(extra.get("jobs", 0)), batches, self.version,
+                self.engine,
+            )  # fmt: skip
+        except (RuntimeError, TypeError, ValueError, OSError) as error:
+            raise MLServerError(f"model {self.name!r}: {error}", 422) from error
+        self.inputs = [_metadata(port) for port in self._served.inputs]
+        self.outputs = [_metadata(port) for port in self._served.outputs]
+        self.settings.platform = self.platform
+        if self.version and not self.settings.versions:
+            self.settings.versions = [self.version]
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """The outputs that the request names, all without. Errors of the client and of the inference have the
+        status 400, as the protocol's server answers them."""
+        try:
+            wanted = [output.name for output in payload.outputs] if payload.outputs else None
+            answer = await self._served.infer(_arrays(payload), wanted)
+        except OvjitError as error:
+            raise InferenceError(f"model {self.name!r}: {error}") from error
+        labels = (self.name, self.version or "")
+        WAITED.labels(*labels).observe(answer.waited)
+        INFERENCE.labels(*labels).observe(answer.ran)
+        return InferenceResponse(
+            model_name=self.name, model_version=self.version, id=payload.id,
+            outputs=[_output(name, array) for name, array in answer.outputs.items()],
+        )  # fmt: skip
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # MLServer's adaptive batching takes the place of `predict` and fails all requests of a batch for one
+        # that is wrong: each is checked before it comes there
+        if name == "predict":
+            value = self._checked(value)
+        super().__setattr__(name, value)
+
+    def _checked(self, predict: Callable[[InferenceRequest], Any]) -> Callable[[InferenceRequest], Any]:
+        @functools.wraps(predict)
+        async def checked(payload: InferenceRequest) -> InferenceResponse:
+            try:
+                self._served.check(_arrays(payload), [o.name for o in payload.outputs or ()])
+            except OvjitError as error:
+                raise InferenceError(f"model {self.name!r}: {error}") from error
+            return await predict(payload)
+
+        return checked
+
+    async def unload(self) -> bool:
+        """Finish what runs."""
+        served = getattr(self, "_served", None)
+        if served is not None:
+            await asyncio.to_thread(served.close)
+        return True
+
+
+def _arrays(payload: InferenceRequest) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for tensor in payload.inputs:
+        if tensor.name in arrays:
+            raise InvalidRequest(f"input {tensor.name!r} is given twice")
+        arrays[tensor.name] = array_of(tensor.name, _datatype(tensor), tensor.shape, _data(tensor))
+    return arrays
+
+
+def _metadata(port: Port) -> MetadataTensor:
+    return MetadataTensor(**port.metadata())
+
+
+def _datatype(tensor: Any) -> str:
+    return str(getattr(tensor.datatype, "value", tensor.datatype))
+
+
+def _data(tensor: Any) -> Any:
+    data = getattr(tensor.data, "root", tensor.data)
+    if _datatype(tensor) == "BYTES" or isinstance(data, (bytes, bytearray)):
+        return data
+    # batches that MLServer puts together of tensors of raw bytes are a list of these
+    if isinstance(data, list) and data and isinstance(data[0], (bytes, bytearray)):
+        return b"".join(data)
+    return data
+
+
+def _output(name: str, array: np.ndarray) -> ResponseOutput:
+    return ResponseOutput(
+        name=name, datatype=datatype_of(array.dtype), shape=list(array.shape), data=plain(array)
+    )

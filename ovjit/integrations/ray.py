@@ -1,0 +1,66 @@
+"""Ray: a deployment for Ray Serve, and compiled models that reach each worker of a cluster once.
+
+`ModelDeployment` speaks the Open Inference Protocol's REST (GET: metadata and readiness, POST: inference),
+and is called by other deployments with arrays. `ship(compiled)` puts a compiled model into Ray's object
+store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from ovjit.integrations import shipping
+from ovjit.integrations.rest import RestModel
+from ovjit.integrations.served import ServedModel
+
+
+class ModelDeployment:
+    """A model for `ray.serve`: `serve.deployment(ModelDeployment).bind("model.xml", name="digits")`.
+
+    `model`: a file or folder (IR, ONNX or blob); `config` and `jobs` as of `ServedModel`.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        name: str = "model",
+        version: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        jobs: int = 0,
+    ):
+        self._served = ServedModel(model, config, jobs, version=version)
+        self._rest = RestModel(self._served, name, version)
+
+    async def infer(
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Outputs by name, for handles: `await handle.infer.remote({"images": x})`. InvalidRequest for what
+        does not fit the model."""
+        return (await self._served.infer(inputs, outputs)).outputs
+
+    async def __call__(self, request: Any) -> Any:
+        """One HTTP request, of Starlette."""
+        from starlette.responses import JSONResponse
+
+        status, content = await self._rest.answer(request.method, request.url.path, await request.body())
+        return JSONResponse(content, status)
+
+
+class _Stored:
+    """A blob in the object store: every process of a machine sees the same memory."""
+
+    def __init__(self, blob: bytes):
+        self.reference = ray.put(np.frombuffer(blob, np.uint8))
+
+    def __call__(self) -> memoryview:
+        return memoryview(ray.get(self.reference))
+
+
+def ship(compiled: Any) -> shipping.Shipped:
+    """A compiled model as an argument of tasks and actors: call it there, `model()(inputs)`. Each worker
+    loads it once; its weights stay in the object store, which all workers of a machine share."""
+    return shipping.Shipped.of(compiled, _Stored)

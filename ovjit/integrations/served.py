@@ -1,0 +1,286 @@
+"""A model as servers run it: a folder or file becomes inputs and outputs by name, requests run in a queue.
+
+In: arrays by name, from any number of threads or from an event loop. Out: a future each, with the outputs
+by name. Requests go through one `AsyncInferQueue`; those that find no free job wait in line and hold up
+nobody. Every future ends: with the outputs, with an `InvalidRequest`, or with the error of the inference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError, OvjitError
+from ovjit.integrations.protocol import Port, check_inputs, offered, output_indices, ports
+
+#: Files that may be a model, the one to take first if there are several of a name.
+SUFFIXES = (".blob", ".xml", ".onnx")
+#: Seconds between looks for inferences that have failed: a queue's callback is not called for these.
+_LOOK = 0.02
+
+
+class Answer(NamedTuple):
+    """`outputs` by name; `waited` and `ran`: seconds in line, and in the queue's job."""
+
+    outputs: dict[str, np.ndarray]
+    waited: float
+    ran: float
+
+
+def find_model(place: str | Path, version: str | None = None) -> Path:
+    """The model file at `place`: that file, or the one in that folder, or in its folder `version` (without
+    one the highest number). ModelError says what is there instead."""
+    path = Path(place)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ModelError(f"there is no model at {str(path)!r}")
+    if version and (path / version).is_dir():
+        path = path / version
+    elif not _candidates(path):
+        numbered = [p for p in path.iterdir() if p.is_dir() and p.name.isdecimal()]
+        if numbered and not version:
+            path = max(numbered, key=lambda p: int(p.name))
+    found = _candidates(path)
+    stems = {p.stem for p in found}
+    if len(stems) > 1 and "model" in stems:
+        found = [p for p in found if p.stem == "model"]
+        stems = {"model"}
+    if len(stems) != 1:
+        names = ", ".join(sorted(p.name for p in found)) or "no file that ends in .blob, .xml or .onnx"
+        raise ModelError(f"one model is expected in {str(path)!r}, there is {names}: name the file")
+    return min(found, key=lambda p: SUFFIXES.index(p.suffix.lower()))
+
+
+def _candidates(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES]
+
+
+class _Item:
+    __slots__ = ("arrays", "future", "begun", "started")
+
+    def __init__(self, arrays: list[np.ndarray]):
+        self.arrays = arrays
+        self.future: Future[tuple[list[np.ndarray], float, float]] = Future()
+        self.begun = time.perf_counter()
+        self.started = self.begun
+
+
+class ServedModel:
+    """A compiled model with a queue of `jobs` requests (0: as many as the model finds best).
+
+    `batches`: a server puts requests together along the first dimension; where that is 1, it is opened.
+    `ov` is the module with OpenVINO's API, ovjit without it. Thread-safe. It lives until `close`.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        config: Mapping[str, Any] | None = None,
+        jobs: int = 0,
+        batches: bool = False,
+        version: str | None = None,
+        ov: Any = None,
+    ):
+        if ov is None:
+            import ovjit as ov
+        self.path = find_model(model, version)
+        settings = {"PERFORMANCE_HINT": "THROUGHPUT", **(config or {})}
+        core = ov.Core()
+        if self.path.suffix.lower() == ".blob":
+            self.compiled = core.import_model(self.path.read_bytes(), "CPU", dict(config or {}))
+        else:
+            read = core.read_model(str(self.path))
+            if batches:
+                _open_batch(ov, read)
+            self.compiled = core.compile_model(read, "CPU", settings)
+        self.inputs: list[Port] = ports(self.compiled.inputs, "input")
+        self.outputs: list[Port] = ports(self.compiled.outputs, "output")
+        if batches:
+            _check_batches(self.path, self.inputs, self.outputs)
+        self._queue = ov.AsyncInferQueue(self.compiled, jobs)
+        self._queue.set_callback(self._over)
+        self.jobs = len(self._queue)
+        self._waiting: deque[_Item] = deque()
+        self._running: list[_Item | None] = [None] * self.jobs
+        self._turn = threading.Lock()  # whoever starts jobs
+        self._failures = 0  # inferences that failed, whose error the queue may still raise
+        self._wake = threading.Event()
+        self._closed = False
+        self._deep = False  # the feeding thread sleeps until it is woken
+        self._thread = threading.Thread(target=self._feed, name="ovjit-serving", daemon=True)
+        self._thread.start()
+
+    def submit(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Future[Answer]:
+        """Run the model on inputs by name; a future of the outputs that are `wanted`, all without.
+        InvalidRequest here if these do not fit the model. The arrays are not copied: leave them alone until
+        it is done."""
+        inputs, chosen = self.check(arrays, wanted)
+        item = _Item(inputs)
+        answer: Future[Answer] = Future()
+
+        def done(found: Future[tuple[list[np.ndarray], float, float]]) -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            error = found.exception()
+            if error is not None:
+                answer.set_exception(error)
+                return
+            values, waited, ran = found.result()
+            named = {self.outputs[i].name: offered(values[i], self.outputs[i]) for i in chosen}
+            answer.set_result(Answer(named, waited, ran))
+
+        item.future.add_done_callback(done)
+        if self._closed:
+            raise OvjitError(f"the model {self.path.name} has been unloaded")
+        if not self._waiting and self._turn.acquire(blocking=False):
+            try:
+                if self._queue.is_ready():
+                    self._start(item)
+                    if self._deep:
+                        self._wake.set()
+                    return answer
+            finally:
+                self._turn.release()
+        self._waiting.append(item)
+        self._wake.set()
+        return answer
+
+    def check(
+        self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None
+    ) -> tuple[list[np.ndarray], list[int]]:
+        """Inputs in their order, and which outputs are wanted. InvalidRequest where `submit` raises it."""
+        return check_inputs(arrays, self.inputs), output_indices(wanted, self.outputs)
+
+    async def infer(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Answer:
+        """As `submit`, for an event loop."""
+        return await asyncio.wrap_future(self.submit(arrays, wanted))
+
+    def __call__(
+        self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run the model and wait."""
+        return self.submit(arrays, wanted).result().outputs
+
+    def close(self) -> None:
+        """Finish what has been submitted, and end. Submitting then raises OvjitError."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join()
+
+    # -- the thread that feeds the queue, and looks after inferences that fail
+
+    def _feed(self) -> None:
+        while True:
+            self._deep = True
+            busy = bool(self._waiting) or any(self._running)
+            self._deep = not busy
+            if self._closed and not busy:
+                return
+            self._wake.wait(_LOOK if busy else None)
+            self._wake.clear()
+            while self._waiting:
+                with self._turn:
+                    self._start(self._waiting.popleft())
+            with self._turn:
+                self._find_failed()
+
+    def _start(self, item: _Item) -> None:
+        """Start it on the job that is free next. With `_turn`."""
+        while True:
+            try:
+                i = self._queue.get_idle_request_id()
+                before = self._running[i]
+                if before is not None:  # a job that is free and did not call back
+                    self._fail(i, before)
+                    if not before.future.done():
+                        before.future.set_exception(OvjitError("the inference ended without an answer"))
+                self._running[i] = item
+                item.started = time.perf_counter()
+                self._queue.start_async(item.arrays, item, share_inputs=True)
+                return
+            except Exception as error:
+                # a queue raises at the next start what went wrong in an earlier inference
+                for i, other in enumerate(self._running):
+                    if other is item:
+                        self._running[i] = None
+                self._find_failed()
+                if not self._failures:
+                    item.future.set_exception(error)
+                    return
+                self._failures -= 1
+
+    def _over(self, request: Any, item: _Item) -> None:
+        """The queue's callback."""
+        ended = time.perf_counter()
+        for i, other in enumerate(self._running):
+            if other is item:
+                self._running[i] = None
+        try:
+            tensors = [request.get_output_tensor(i) for i in range(len(self.outputs))]
+            values = [
+                tensor.bytes_data if port.datatype == "BYTES" else np.array(tensor.data)
+                for tensor, port in zip(tensors, self.outputs, strict=True)
+            ]
+        except Exception as error:
+            item.future.set_exception(error)
+            return
+        item.future.set_result((values, item.started - item.begun, ended - item.started))
+
+    def _find_failed(self) -> None:
+        for i, item in enumerate(self._running):
+            if item is not None and not item.future.done():
+                self._fail(i, item)
+
+    def _fail(self, i: int, item: _Item) -> None:
+        """Give the item its error if its inference has failed."""
+        try:
+            if self._queue[i].wait_for(0):
+                self._queue[i].wait()
+        except Exception as error:
+            if self._running[i] is item:
+                self._running[i] = None
+                self._failures += 1
+                item.future.set_exception(error)
+
+
+def _open_batch(ov: Any, model: Any) -> None:
+    """Let the first dimension of inputs be anything where it is 1."""
+    shapes = {}
+    for port in model.inputs:
+        partial = port.get_partial_shape()
+        if partial.rank.is_dynamic or len(partial) == 0:
+            continue
+        if partial[0].is_static and partial[0].get_length() == 1:
+            shapes[port] = ov.PartialShape([ov.Dimension(), *list(partial)[1:]])
+    if shapes:
+        try:
+            model.reshape(shapes)
+        except RuntimeError as error:
+            raise ModelError(f"the model's first dimension cannot be opened for batches: {error}") from error
+
+
+def _check_batches(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+    """Requests can be put together along the first dimension, and their answers taken apart. ModelError if
+    not."""
+    for what, found in (("input", inputs), ("output", outputs)):
+        for port in found:
+            if not port.shape or port.shape[0] != -1:
+                raise ModelError(
+                    f"batches are asked for, but the first dimension of {what} {port.name!r} of {path.name} "
+                    f"is not open ({port.partial}): give it a model whose first dimension is, or no batches"
+                )
+            if what == "input" and -1 in port.shape[1:]:
+                raise ModelError(
+                    f"batches are asked for, but requests to input {port.name!r} of {path.name} may "
+                    f"differ in more than the first dimension ({port.partial}): reshape the model, or ask "
+                    "for no batches"
+                )

@@ -1,0 +1,113 @@
+"""Compiled models for workers in other processes: each process loads one once, however many tasks bring it.
+
+In: a compiled model. Out: a handle of some hundred bytes that pickles; called in any process it gives the
+compiled model there. What the handle refers to (a file, an object in a cluster's store) is what ships the
+blob.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ovjit.errors import ModelError
+from ovjit.forks import ForkLock
+
+#: What this process has loaded: digest -> compiled model.
+_loaded: dict[tuple[str, str], Any] = {}
+_lock = ForkLock()
+
+
+class Shipped:
+    """`source()` gives the blob: bytes, a memoryview or a path. `digest` is of the blob's bytes."""
+
+    def __init__(self, source: Callable[[], Any], digest: str, device: str = "CPU"):
+        self.source, self.digest, self.device = source, digest, device
+
+    @classmethod
+    def of(cls, compiled: Any, store: Callable[[bytes], Callable[[], Any]]) -> Shipped:
+        """A handle on what `store` keeps of the model's blob; the model itself is what this process uses."""
+        blob = compiled.export_model().getvalue()
+        shipped = cls(store(blob), hashlib.sha256(blob).hexdigest())
+        with _lock.lock:
+            _loaded[shipped._key()] = compiled
+        return shipped
+
+    def _key(self) -> tuple[str, str]:
+        return self.digest, self.device
+
+    def __call__(self) -> Any:
+        """The compiled model in this process. ModelError where the blob is gone."""
+        found = _loaded.get(self._key())
+        if found is None:
+            with _lock.lock:
+                found = _loaded.get(self._key())
+                if found is None:
+                    import ovjit
+
+                    found = ovjit.Core().import_model(self.source(), self.device)
+                    _loaded[self._key()] = found
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Shipped {self.digest[:12]} from {self.source!r}>"
+
+
+class _File:
+    """A blob in a file that all workers can read."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __call__(self) -> str:
+        if not os.path.exists(self.path):
+            raise ModelError(
+                f"the compiled model's file {self.path!r} is not there: it lives as long as the handle in "
+                "the process that shipped it, on one machine; give ship() a folder that all workers see"
+            )
+        return self.path
+
+    def __repr__(self) -> str:
+        return repr(self.path)
+
+
+def ship(compiled: Any, folder: str | os.PathLike[str] | None = None) -> Shipped:
+    """A compiled model as an argument of tasks: pools, joblib, Dask. Call it in the worker,
+    `model()(inputs)`.
+
+    The blob is written once, into `folder` or the machine's folder for temporary files, from where every
+    worker maps it: weights are in memory once. A file outside of `folder` goes when the handle does.
+    """
+
+    def store(blob: bytes) -> _File:
+        digest = hashlib.sha256(blob).hexdigest()[:16]
+        if folder is not None:
+            target = Path(folder, f"ovjit-{digest}.blob")
+            if not target.exists():
+                part = target.with_suffix(f".{os.getpid()}.part")
+                part.write_bytes(blob)
+                os.replace(part, target)
+            return _File(str(target.resolve()))
+        descriptor, name = tempfile.mkstemp(".blob", f"ovjit-{digest}-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(blob)
+        return _File(name)
+
+    shipped = Shipped.of(compiled, store)
+    if folder is None:
+        assert isinstance(shipped.source, _File)
+        weakref.finalize(shipped, _remove, shipped.source.path, os.getpid())
+    return shipped
+
+
+def _remove(path: str, owner: int) -> None:
+    if os.getpid() == owner:  # not in a child that forked
+        try:
+            os.remove(path)
+        except OSError:
+            pass

@@ -1,0 +1,144 @@
+"""A recipe for Triton Inference Server's Python backend: a model repository that runs models by ovjit.
+
+    python -m ovjit.integrations.triton model.xml repository --name digits
+
+writes `repository/digits/config.pbtxt` with the model's inputs and outputs, `1/model.py`, and copies the
+model beside it. Triton's Python environment needs ovjit. Requests that come together run at once, in an
+`AsyncInferQueue`; instance groups and dynamic batching need not be set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.integrations.protocol import Port
+from ovjit.integrations.served import ServedModel, find_model
+
+#: What stands in a version's `model.py`.
+MODEL_PY = "from ovjit.integrations.triton import TritonPythonModel  # noqa: F401\n"
+
+
+class TritonPythonModel:
+    """What Triton's Python backend makes of `model.py`. In `config.pbtxt`, parameters may have `config`
+    (JSON of properties for compiling) and `jobs` (requests of the queue)."""
+
+    _served: ServedModel
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read and compile the model of the folder `args["model_version"]`."""
+        given = json.loads(args.get("model_config") or "{}").get("parameters", {})
+        parameters = {name: value["string_value"] for name, value in given.items()}
+        self._served = ServedModel(
+            args["model_repository"], json.loads(parameters.get("config", "{}")),
+            int(parameters.get("jobs", 0)), version=args["model_version"],
+        )  # fmt: skip
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """A response to each of the requests, in their order; all run at once."""
+        import triton_python_backend_utils as triton
+
+        asked = [
+            ({t.name(): t.as_numpy() for t in request.inputs()}, list(request.requested_output_names()))
+            for request in requests
+        ]
+        responses = []
+        for found in answers(self._served, asked):
+            if isinstance(found, OvjitError):
+                responses.append(triton.InferenceResponse([], triton.TritonError(str(found))))
+            else:
+                tensors = [triton.Tensor(name, array) for name, array in found.items()]
+                responses.append(triton.InferenceResponse(tensors))
+        return responses
+
+    def finalize(self) -> None:
+        """Finish what runs."""
+        self._served.close()
+
+
+def answers(
+    served: ServedModel, asked: Sequence[tuple[Mapping[str, np.ndarray], Sequence[str]]]
+) -> list[dict[str, np.ndarray] | OvjitError]:
+    """The outputs of each of the requests (inputs by name, names of outputs), or what is wrong with it."""
+    started: list[Any] = []
+    for arrays, wanted in asked:
+        try:
+            started.append(served.submit(arrays, wanted))
+        except OvjitError as error:
+            started.append(error)
+    out: list[dict[str, np.ndarray] | OvjitError] = []
+    for one in started:
+        try:
+            out.append(one if isinstance(one, OvjitError) else one.result().outputs)
+        except OvjitError as error:
+            out.append(error)
+    return out
+
+
+def config_text(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+    """The text of `config.pbtxt`."""
+
+    def ports(found: Sequence[Port]) -> str:
+        return ",\n".join(
+            f"  {{ name: {json.dumps(port.name)} data_type: {_type(port)} dims: {list(port.shape)} }}"
+            for port in found
+        )
+
+    return (
+        f'name: {json.dumps(name)}\nbackend: "python"\nmax_batch_size: 0\n'
+        f"input [\n{ports(inputs)}\n]\noutput [\n{ports(outputs)}\n]\n"
+    )
+
+
+def _type(port: Port) -> str:
+    return "TYPE_STRING" if port.datatype == "BYTES" else f"TYPE_{port.datatype}"
+
+
+def write_repository(model: Path, repository: Path, name: str, version: str = "1") -> Path:
+    """Write the folder of a model; returns it. OvjitError where the model cannot be served."""
+    model = find_model(model)
+    served = ServedModel(model)
+    try:
+        folder = repository / name
+        target = folder / version
+        target.mkdir(parents=True, exist_ok=True)
+        (folder / "config.pbtxt").write_text(config_text(name, served.inputs, served.outputs))
+        (target / "model.py").write_text(MODEL_PY)
+        shutil.copy(model, target / f"model{model.suffix.lower()}")
+        weights = model.with_suffix(".bin")
+        if model.suffix.lower() == ".xml" and weights.exists():
+            shutil.copy(weights, target / "model.bin")
+    finally:
+        served.close()
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with what follows its name. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ovjit.integrations.triton", description="A model's folder in a Triton repository."
+    )
+    parser.add_argument("model", type=Path, help="an IR, ONNX or blob file, or a folder with one")
+    parser.add_argument("repository", type=Path)
+    parser.add_argument("--name", help="default: the file's")
+    parser.add_argument("--version", default="1")
+    options = parser.parse_args(argv)
+    try:
+        name = options.name or find_model(options.model).stem
+        print(write_repository(options.model, options.repository, name, options.version))
+    except (RuntimeError, OSError) as error:
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
