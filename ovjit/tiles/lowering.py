@@ -63,9 +63,7 @@ class Tiled(Lowering):
         super().__init__(group)
         self.isa = host_isa()
         self.out = group.last.output
-        form = product_format(self.data.dtype, self.weight_type)
-        assert form is not None  # whoever lowers has asked `tile_format`
-        self.form = form
+        self.form = self.choose_form()
         skip = self._take_bias()
         body = group.make_body(skip)
         self.operands = group.operands_after(skip)
@@ -86,6 +84,12 @@ class Tiled(Lowering):
         """The words that a sum over one run of adjacent elements has; None where shapes tell. Windows are
         short."""
         return 0
+
+    def choose_form(self) -> Format:
+        """The format of the tiles: that of the operands' types."""
+        form = product_format(self.data.dtype, self.weight_type)
+        assert form is not None  # whoever lowers has asked `tile_format`
+        return form
 
     def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)

@@ -7,6 +7,10 @@ tile kernel, and planes back into m x m pixels with bias and epilogue. F(4x4) ne
 multiplications of the direct way, F(2x2) four ninths; their weights are 4 and 1.8 times as large, so which
 way is fastest depends on the shape: `best_way` has the model.
 
+Tensors of bf16 are read and written as such; planes and products are f32, as bf16 would lose too much in the
+sums that the transforms make. The direct way is about twice as fast in bf16 as in f32, so that fewer shapes go by
+Winograd.
+
 Accuracy, against float64 on random data, as a part of the output's scale: direct 1e-6, F(2x2) 1e-6,
 F(4x4) 1e-5; the stated bound is 1e-4. EXECUTION_MODE_HINT=ACCURACY keeps to the direct way.
 
@@ -32,7 +36,8 @@ from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.lowering import Weights
+from ovjit.tiles.formats import BF16, F32, Format
+from ovjit.tiles.lowering import Weights, tile_format
 from ovjit.tiles.micro import TABLE
 from ovjit.tiles.pack import PanelSizes, pack_bias, panel_sizes, tile_width
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
@@ -102,8 +107,9 @@ def _intrinsic(name: str, count: int, body: Callable) -> Any:
     return simd._make(name, signature(types.void, *[types.int64] * count), body)
 
 
-def make_input_transform(isa: Isa, m: int) -> Any:
-    """winograd_in(table, k, out, plane, left): n*n pixel addresses -> n*n planes, `plane` bytes apart."""
+def make_input_transform(isa: Isa, m: int, elem: str) -> Any:
+    """winograd_in(table, k, out, plane, left): n*n pixel addresses -> n*n planes of f32, `plane` bytes apart;
+    from channel k on, pixels of type `elem`."""
     from ovjit.codegen.cpu import vector as simd
 
     n = m + 2
@@ -115,11 +121,12 @@ def make_input_transform(isa: Isa, m: int) -> Any:
 
         def load(at: int) -> Any:
             address = b.load(b.gep(simd.pointer(b, table, i64), [i64(at)]), align=8)
-            return simd.load_vector(b, b.add(address, k), "f32", isa.lanes, left)
+            return simd.load_vector(b, b.add(address, from_k), elem, isa.lanes, left)
 
+        from_k = b.mul(k, i64(simd.SIZE[elem]))
         grid = [[load(i * n + j) for j in range(n)] for i in range(n)]
         result = square_transform(b, MATRICES[m]["B"], grid)
-        start = b.add(out, k)
+        start = b.add(out, b.mul(k, i64(4)))
         for i in range(n):
             for j in range(n):
                 simd.store_vector(b, b.add(start, b.mul(plane, i64(i * n + j))), result[i][j], "f32", left)
@@ -183,8 +190,8 @@ def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
 
 
 @functools.cache
-def input_kernel(m: int) -> Kernel:
-    """Chunks are ranges of tiles. Pixels outside of the image are a line of zeros."""
+def input_kernel(m: int, elem: str) -> Kernel:
+    """Chunks are ranges of tiles. Pixels outside of the image are a line of zeros. `elem`: the type of x."""
     n = m + 2
     frame = Frame().pointers("x", "v")
     frame.integers("x_n", "x_h", "x_w", "h", "w", "ph", "pw", "th", "tw", "c", "tiles", "plane", "per_chunk")
@@ -204,13 +211,14 @@ def input_kernel(m: int) -> Kernel:
     src += ["                    address = x + img * x_n + r * x_h + s * x_w"]
     src += [f"                st_i64(scratch + (i * {n} + j) * 8, address)", "                j += 1"]
     src += ["            i += 1", "        k = 0", "        while k < c:"]
-    src += ["            winograd_in(scratch, k * 4, v + tile * c * 4, plane, c - k)", "            k += VL"]
+    src += ["            winograd_in(scratch, k, v + tile * c * 4, plane, c - k)", "            k += VL"]
     src += ["        tile += 1", "    return 0", ""]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
-        return {"winograd_in": make_input_transform(isa, m)}
+        return {"winograd_in": make_input_transform(isa, m, elem)}
 
-    return Kernel(f"winograd_input_f32_{m}x{m}", "\n".join(src), frame, intrinsics, f"winograd_in {m}")
+    key = f"winograd_in {m} {elem}"
+    return Kernel(f"winograd_input_{elem}_{m}x{m}", "\n".join(src), frame, intrinsics, key)
 
 
 def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
@@ -258,28 +266,33 @@ def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
     def intrinsics(isa: Isa) -> dict[str, Any]:
         return {"winograd_out": make_output_transform(isa, m, epilogue)}
 
-    name = f"winograd_output_f32_{m}x{m}" + (f"_{names}" if names else "")
+    name = f"winograd_output_{epilogue.out}_{m}x{m}" + (f"_{names}" if names else "")
     return Kernel(name, "\n".join(src), frame, intrinsics, f"winograd_out {m} {epilogue.text()}")
 
 
-def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int) -> int:
-    """0 for the direct way, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times.
+#: Cycles for each pixel's word times a panel of two vectors, by the tile of a format.
+_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95}
 
-    In cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that; a tile of few rows waits
+
+def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32) -> int:
+    """0 for the direct way in `form`, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times.
+
+    In cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of 1.85 dot
+    products); a tile of few rows waits
     for its own results, 4 cycles a step. Weights come at 4.3 bytes a cycle, mostly in parallel with the
     products. Transforms: cycles for each vector of a tile. Measured 2026 on one Zen 5 core; the model was
     then within 15 % of what 56x56x64, 28x28x128, 14x14x256 and 7x7x512 took each way.
     """
     height = 14
 
-    def products(rows: int, depth: int, matrices: int) -> float:
+    def products(rows: int, depth: int, matrices: int, form: Format = F32) -> float:
         rest = rows % height
         steps = rows - rest + (max(rest, 4) if rest else 0)
-        compute = matrices * steps * depth * ceil_div(outs, 2 * lanes) / 0.9
+        compute = matrices * steps * depth * ceil_div(outs, 2 * lanes) * _CYCLES[form.name]
         weights = matrices * depth * outs * 4 / 4.3
         return max(compute, weights) + 0.3 * min(compute, weights)
 
-    times = {0: products(images * oh * ow, 9 * channels, 1)}
+    times = {0: products(images * oh * ow, 9 * form.words(channels), 1, form)}
     for m, cycles in ((2, 110.0), (4, 240.0)):
         tiles = images * ceil_div(oh, m) * ceil_div(ow, m)
         vectors = ceil_div(channels, lanes) + ceil_div(outs, lanes)
@@ -294,8 +307,11 @@ class Winograd(TiledConvolution):
         self.m = m
         super().__init__(group)
 
+    def choose_form(self) -> Format:
+        return F32
+
     def make_kernel(self, names: str) -> Kernel:
-        self.input_kernel = input_kernel(self.m)
+        self.input_kernel = input_kernel(self.m, self.data.dtype)
         self.output_kernel = output_kernel(self.m, self.epilogue, names)
         rows, width = self.isa.tile_rows, tile_width(self.isa)
         return tile_kernel(f"conv_f32_{rows}x{width}_{self.isa.name}", Epilogue(None), self.isa)
@@ -388,8 +404,9 @@ def winograd_way(group: Group) -> int:
     assert group.anchor is not None
     node = group.anchor
     data, filters = node.inputs[0], node.inputs[1]
+    form = tile_format(data, filters)
     if (
-        data.dtype != "f32"
+        form not in (F32, BF16)
         or node.op.name != "Convolution"
         or tuple(filters.shape[2:]) != (3, 3)
         or options().exact
@@ -405,4 +422,4 @@ def winograd_way(group: Group) -> int:
     if channels < lanes or outs < lanes:
         return 0
     n, _, oh, ow = node.output.shape
-    return best_way(n, oh, ow, channels, outs, lanes)
+    return best_way(n, oh, ow, channels, outs, lanes, form)
