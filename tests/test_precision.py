@@ -79,6 +79,42 @@ def test_products_of_bf16_are_exact_to_a_rounding(name, shapes, constant, attrs)
     assert np.all(np.abs(got - want) <= np.abs(want) * 2**-8 + size * 1e-6), f"seed {SEED}"
 
 
+@needs_bf16
+@pytest.mark.parametrize("way", ["2", "4"])
+@pytest.mark.parametrize("channels", [16, 17, 64])
+@pytest.mark.parametrize("size", [(14, 14), (9, 11)])
+def test_winograd_of_bf16_is_near_the_direct_way(monkeypatch, way, channels, size):
+    """F(4x4) has planes of f32; F(2x2) rounds the sums of its transforms to bf16, where channels are even."""
+    rng = np.random.default_rng(SEED)
+    x = rng.standard_normal((2, channels, *size)).astype(ml_dtypes.bfloat16)
+    w = rng.standard_normal((40, channels, 3, 3)).astype(ml_dtypes.bfloat16)
+    bias = rng.standard_normal((1, 40, 1, 1)).astype(ml_dtypes.bfloat16)
+    more = rng.standard_normal((2, 40, *size)).astype(ml_dtypes.bfloat16)
+    monkeypatch.setenv("OVJIT_WINOGRAD", way)
+    b = Builder()
+    data, other = (
+        b.add("Parameter", (), {"shape": a.shape, "element_type": "bf16"}).output for a in (x, more)
+    )
+    y = b.add("Convolution", [data, b.constant(w)], PADDED).output
+    y = b.add("Add", [b.add("Add", [y, b.constant(bias)]).output, other]).output
+    executable = compile_graph(b.finish([b.add("Relu", [y]).output]), {})
+    used = [kernel.name for kernel in executable.program.kernels]
+    assert any(name.startswith("winograd_input_bf16") for name in used)
+    assert any(name.startswith("conv_bf16") for name in used) == (way == "2" and channels % 2 == 0)
+    job = executable.new_job()
+    for i, array in enumerate((x, more)):
+        job.set_input(i, array)
+    job.run()
+    record = find_op("Convolution")
+    wide = [a.astype(np.float64) for a in (x, w)]
+    want = np.maximum(record.evaluate(wide, record.check_attributes(PADDED))[0] + bias + more, 0)
+    got = np.asarray(job.outputs[0]).astype(np.float64)
+    lost = np.abs(got - want) - np.abs(want) * 2**-8
+    deviation = np.sqrt(9 * channels)  # of the sums
+    rounded = way == "2" and channels % 2 == 0
+    assert lost.max() <= (2**-5 if rounded else 1e-5) * deviation, f"seed {SEED}"
+
+
 def lowered(output, inputs):
     b = Builder()
     values = [

@@ -7,11 +7,12 @@ tile kernel, and planes back into m x m pixels with bias and epilogue. F(4x4) ne
 multiplications of the direct way, F(2x2) four ninths; their weights are 4 and 1.8 times as large, so which
 way is fastest depends on the shape: `best_way` has the model.
 
-Tensors of bf16 are read and written as such; planes and products are f32, as bf16 would lose too much in the
-sums that the transforms make. The direct way is about twice as fast in bf16 as in f32, so that fewer shapes go by
-Winograd.
+Tensors of bf16 are read and written as such. F(2x2) then has its planes in bf16 too, where channels are
+even, and multiplies them by the dot instruction: sums of four elements lose a bit, which hardly shows in what
+networks answer (their errors are 0.8 - 1.2 times those of the direct way). F(4x4) would lose four bits: its
+planes are f32.
 
-Accuracy, against float64 on random data, as a part of the output's scale: direct 1e-6, F(2x2) 1e-6,
+Accuracy in f32, against float64 on random data, as a part of the output's scale: direct 1e-6, F(2x2) 1e-6,
 F(4x4) 1e-5; the stated bound is 1e-4. EXECUTION_MODE_HINT=ACCURACY keeps to the direct way.
 
 The matrices are those of Lavin and Gray (2015), for the points 0, 1, -1, (2, -2,) infinity.
@@ -31,12 +32,12 @@ from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
-from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, split
+from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size, split
 from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.formats import BF16, F32, Format
+from ovjit.tiles.formats import BF16, F32, WORD, Format
 from ovjit.tiles.lowering import Weights, tile_format
 from ovjit.tiles.micro import TABLE
 from ovjit.tiles.pack import PanelSizes, pack_bias, panel_sizes, tile_width
@@ -107,9 +108,9 @@ def _intrinsic(name: str, count: int, body: Callable) -> Any:
     return simd._make(name, signature(types.void, *[types.int64] * count), body)
 
 
-def make_input_transform(isa: Isa, m: int, elem: str) -> Any:
-    """winograd_in(table, k, out, plane, left): n*n pixel addresses -> n*n planes of f32, `plane` bytes apart;
-    from channel k on, pixels of type `elem`."""
+def make_input_transform(isa: Isa, m: int, elem: str, to: str) -> Any:
+    """winograd_in(table, k, out, plane, left): n*n pixel addresses -> n*n planes, `plane` bytes apart, from
+    channel k on. `elem`, `to`: the types of pixels and planes."""
     from ovjit.codegen.cpu import vector as simd
 
     n = m + 2
@@ -126,10 +127,10 @@ def make_input_transform(isa: Isa, m: int, elem: str) -> Any:
         from_k = b.mul(k, i64(simd.SIZE[elem]))
         grid = [[load(i * n + j) for j in range(n)] for i in range(n)]
         result = square_transform(b, MATRICES[m]["B"], grid)
-        start = b.add(out, b.mul(k, i64(4)))
+        start = b.add(out, b.mul(k, i64(simd.SIZE[to])))
         for i in range(n):
             for j in range(n):
-                simd.store_vector(b, b.add(start, b.mul(plane, i64(i * n + j))), result[i][j], "f32", left)
+                simd.store_vector(b, b.add(start, b.mul(plane, i64(i * n + j))), result[i][j], to, left)
 
     return _intrinsic("winograd_in", 5, body)
 
@@ -190,8 +191,9 @@ def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
 
 
 @functools.cache
-def input_kernel(m: int, elem: str) -> Kernel:
-    """Chunks are ranges of tiles. Pixels outside of the image are a line of zeros. `elem`: the type of x."""
+def input_kernel(m: int, elem: str, to: str) -> Kernel:
+    """Chunks are ranges of tiles. Pixels outside of the image are a line of zeros. `elem`, `to`: the types of
+    pixels and planes."""
     n = m + 2
     frame = Frame().pointers("x", "v")
     frame.integers("x_n", "x_h", "x_w", "h", "w", "ph", "pw", "th", "tw", "c", "tiles", "plane", "per_chunk")
@@ -211,14 +213,15 @@ def input_kernel(m: int, elem: str) -> Kernel:
     src += ["                    address = x + img * x_n + r * x_h + s * x_w"]
     src += [f"                st_i64(scratch + (i * {n} + j) * 8, address)", "                j += 1"]
     src += ["            i += 1", "        k = 0", "        while k < c:"]
-    src += ["            winograd_in(scratch, k, v + tile * c * 4, plane, c - k)", "            k += VL"]
+    planes = f"v + tile * c * {element_size(to)}"
+    src += [f"            winograd_in(scratch, k, {planes}, plane, c - k)", "            k += VL"]
     src += ["        tile += 1", "    return 0", ""]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
-        return {"winograd_in": make_input_transform(isa, m, elem)}
+        return {"winograd_in": make_input_transform(isa, m, elem, to)}
 
-    key = f"winograd_in {m} {elem}"
-    return Kernel(f"winograd_input_{elem}_{m}x{m}", "\n".join(src), frame, intrinsics, key)
+    key = f"winograd_in {m} {elem} {to}"
+    return Kernel(f"winograd_input_{elem}_{to}_{m}x{m}", "\n".join(src), frame, intrinsics, key)
 
 
 def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
@@ -270,18 +273,24 @@ def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
     return Kernel(name, "\n".join(src), frame, intrinsics, f"winograd_out {m} {epilogue.text()}")
 
 
+def plane_form(m: int, form: Format, channels: int) -> Format:
+    """The format in which F(m x m) multiplies planes, where the direct way would be in `form`."""
+    return form if m == 2 and channels % form.group == 0 else F32
+
+
 #: Cycles for each pixel's word times a panel of two vectors, by the tile of a format.
 _CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95}
+#: Bytes of weights that come in a cycle. That of bf16 is between what was measured at full clock and at half.
+_BYTES = {"f32": 4.3, "bf16": 5.5}
 
 
 def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32) -> int:
     """0 for the direct way in `form`, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times.
 
     In cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of 1.85 dot
-    products); a tile of few rows waits
-    for its own results, 4 cycles a step. Weights come at 4.3 bytes a cycle, mostly in parallel with the
-    products. Transforms: cycles for each vector of a tile. Measured 2026 on one Zen 5 core; the model was
-    then within 15 % of what 56x56x64, 28x28x128, 14x14x256 and 7x7x512 took each way.
+    products); a tile of few rows waits for its own results, 4 cycles a step. Weights come mostly in parallel
+    with the products. Transforms: cycles for each vector of a tile. Measured 2026 on one Zen 5 core; the
+    model was then within 15 % of what 56x56x64, 28x28x128, 14x14x256 and 7x7x512 took each way.
     """
     height = 14
 
@@ -289,14 +298,16 @@ def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int
         rest = rows % height
         steps = rows - rest + (max(rest, 4) if rest else 0)
         compute = matrices * steps * depth * ceil_div(outs, 2 * lanes) * _CYCLES[form.name]
-        weights = matrices * depth * outs * 4 / 4.3
+        weights = matrices * depth * outs * WORD / rate
         return max(compute, weights) + 0.3 * min(compute, weights)
 
+    rate = _BYTES[form.name]
     times = {0: products(images * oh * ow, 9 * form.words(channels), 1, form)}
     for m, cycles in ((2, 110.0), (4, 240.0)):
         tiles = images * ceil_div(oh, m) * ceil_div(ow, m)
         vectors = ceil_div(channels, lanes) + ceil_div(outs, lanes)
-        times[m] = products(tiles, channels, (m + 2) ** 2) + tiles * vectors * cycles
+        planes = plane_form(m, form, channels)
+        times[m] = products(tiles, planes.words(channels), (m + 2) ** 2, planes) + tiles * vectors * cycles
     return min(times, key=lambda way: times[way])
 
 
@@ -308,13 +319,14 @@ class Winograd(TiledConvolution):
         super().__init__(group)
 
     def choose_form(self) -> Format:
-        return F32
+        return plane_form(self.m, super().choose_form(), self.channels)
 
     def make_kernel(self, names: str) -> Kernel:
-        self.input_kernel = input_kernel(self.m, self.data.dtype)
+        self.input_kernel = input_kernel(self.m, self.data.dtype, self.form.a)
         self.output_kernel = output_kernel(self.m, self.epilogue, names)
         rows, width = self.isa.tile_rows, tile_width(self.isa)
-        return tile_kernel(f"conv_f32_{rows}x{width}_{self.isa.name}", Epilogue(None), self.isa)
+        name = f"conv_{self.form.name}_{rows}x{width}_{self.isa.name}"
+        return tile_kernel(name, Epilogue(None), self.isa, self.form)
 
     @property
     def kernels(self) -> Sequence[Kernel]:
@@ -330,7 +342,7 @@ class Winograd(TiledConvolution):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         planes = (self.m + 2) ** 2
-        sizes = panel_sizes(self.channels, self.outs, self.isa)
+        sizes = panel_sizes(self.form.words(self.channels), self.outs, self.isa)
         filling = Filling(planes * sizes.group, functools.partial(self._fill, sizes))
         at = constants.place(filling, (self, "weights")).offset
         zeros = constants.place(np.zeros(tile_width(self.isa), np.float32), "zero panel").offset
@@ -342,7 +354,7 @@ class Winograd(TiledConvolution):
     def _fill(self, sizes: PanelSizes, memory: np.ndarray) -> None:
         """The transformed filters G w G' as panels, a matrix of them for each plane."""
         g = np.array(MATRICES[self.m]["G"])
-        out = memory.view(np.float32).reshape(len(g), len(g), -1)
+        out = memory.view(self.form.weight_dtype).reshape(len(g), len(g), -1)
         channels = self.channels
         for first in range(0, self.outs, sizes.width):
             some = self.filters[0][first : first + sizes.width]  # O, C, 3, 3
@@ -350,7 +362,10 @@ class Winograd(TiledConvolution):
             panel = np.zeros((3, 3, channels, wide))
             panel[..., : len(some)] = some.transpose(2, 3, 1, 0)
             half = (g @ panel.reshape(3, -1)).reshape(len(g), 3, -1)
-            out[..., channels * first : channels * (first + wide)] = g @ half
+            whole = (g @ half).reshape(len(g), len(g), channels // self.form.group, self.form.group, wide)
+            out[..., channels * first : channels * (first + wide)] = whole.swapaxes(-1, -2).reshape(
+                len(g), len(g), -1
+            )
 
     def plan(self, planner: Planner) -> None:
         m, planes = self.m, (self.m + 2) ** 2
@@ -363,7 +378,8 @@ class Winograd(TiledConvolution):
         y = planner.channels_last_output(self.out, over=self.over(planner))
         if not y.count:
             return
-        v = planner.allocate((planes, tiles, c), 4)
+        size = element_size(self.form.a)
+        v = planner.allocate((planes, tiles, c), size)
         products = planner.allocate((tiles, planes, self.outs), 4)
         lanes = self.isa.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
@@ -371,7 +387,7 @@ class Winograd(TiledConvolution):
         values: dict[str, Any] = {
             "x": x.ptr, "v": v.ptr, "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3],
             "h": h, "w": w, "ph": ph, "pw": pw, "th": th, "tw": tw, "c": c, "tiles": tiles,
-            "plane": tiles * c * 4, "per_chunk": per_chunk,
+            "plane": tiles * c * size, "per_chunk": per_chunk,
         }  # fmt: skip
         planner.step(self.input_kernel, values, ceil_div(tiles, per_chunk), [x], [v], 8.0 * v.count)
         self.multiply(planner, v, products, tiles, planes)
@@ -392,10 +408,10 @@ class Winograd(TiledConvolution):
     def multiply(self, planner: Planner, v: Any, products: Any, tiles: int, planes: int) -> None:
         """One matrix product for each plane: the planes are the groups of the tile driver."""
         y = products.reshape((tiles, planes * self.outs))
-        taps = (1, 0, 1, 0, self.channels)
+        taps = (1, 0, 1, 0, self.form.words(self.channels))
         self.emit(
-            planner, v, y, (1, 1, tiles), (0, 0, self.channels * 4), (None, None, 0), taps,
-            tiles * self.channels * 4, self.weights, plain=True,
+            planner, v, y, (1, 1, tiles), (0, 0, v.strides[1]), (None, None, 0), taps,
+            v.strides[0], self.weights, plain=True,
         )  # fmt: skip
 
 
