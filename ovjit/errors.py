@@ -6,6 +6,9 @@ ValueError; ovjit's own classes derive from those, so both kinds of `except` wor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class OvjitError(RuntimeError):
     """Root of ovjit's own errors."""
@@ -35,3 +38,12 @@ def check(condition: object, message: str) -> None:
     """Raise ModelError with `message` unless `condition` holds."""
     if not condition:
         raise ModelError(message)
+
+
+@contextmanager
+def sizes_of_64_bits(node: str) -> Iterator[None]:
+    """Kernels have no other numbers: raises ModelError where a number of a node's plan is beyond."""
+    try:
+        yield
+    except OverflowError as error:
+        raise ModelError(f"node {node!r}: sizes or steps are beyond 64 bits") from error

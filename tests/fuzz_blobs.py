@@ -7,13 +7,14 @@ import copy
 import functools
 import json
 import logging
+import random
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+import fuzz_bases
 import fuzz_models
 import fuzzing
-import numpy as np
 
 import ovjit
 from ovjit.storage.container import Container, write_container
@@ -21,18 +22,27 @@ from ovjit.storage.graph_format import dump, parse
 
 FOREIGN = bytes(range(32))
 CHANGED = ("graph", "header")
+#: Neighbouring seeds that change one blob.
+BLOCK = 128
+KINDS = ("value", "value", "value", "copy", "drop", "twice", "bytes")
 
 
-@functools.cache
-def blobs() -> list[dict[str, Any]]:
-    """The sections of a blob of each model, the changed ones parsed."""
-    out = []
-    for model in fuzz_models.models():
+class Blob:
+    """The sections of a model's blob, the changed ones parsed, and the places in these."""
+
+    def __init__(self, number: tuple[int, int]):
+        model = fuzz_bases.base(number)
         content = ovjit.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1}).export_model()
         sections: dict[str, Any] = dict(Container(memoryview(content.getvalue())).sections)
         sections = {k: bytes(v) for k, v in sections.items()}
-        out.append({**sections, **{k: parse(sections[k], k) for k in CHANGED}})
-    return out
+        self.sections = {**sections, **{k: parse(sections[k], k) for k in CHANGED}}
+        self.feeds = fuzz_bases.feeds(number)
+        self.places = {k: list(_places(self.sections[k])) for k in CHANGED}
+
+
+@functools.lru_cache(64)
+def blob(number: tuple[int, int]) -> Blob:
+    return Blob(number)
 
 
 def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -44,38 +54,37 @@ def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def make(seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng([20261208, seed])
-    base = int(rng.integers(len(blobs())))
-    changes = []
-    for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
+    number = fuzz_bases.pick(random.Random(seed // BLOCK))
+    rng = random.Random(seed)
+    base = blob(number)
+    changes: list[list[Any]] = []
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
         section = "graph" if rng.random() < 0.9 else "header"
-        places = list(_places(blobs()[base][section]))
-        at = places[int(rng.integers(len(places)))]
-        kind = str(rng.choice(["value", "value", "value", "copy", "drop", "twice", "bytes"]))
+        places = base.places[section]
+        at = rng.choice(places)
+        kind = rng.choice(KINDS)
         if kind == "value":
-            new = _value(rng, _get(blobs()[base][section], at))
+            new = _value(rng, _get(base.sections[section], at))
             changes.append([kind, section, list(at), new])
         elif kind == "copy":
-            changes.append([kind, section, list(at), list(places[int(rng.integers(len(places)))])])
+            changes.append([kind, section, list(at), list(rng.choice(places))])
         elif kind == "bytes":
-            size = len(blobs()[base]["weights"])
-            changes.append(
-                [kind, "weights", int(rng.integers(max(size, 1))), rng.integers(0, 256, 8).tolist()]
-            )
+            size = len(base.sections["weights"])
+            changes.append([kind, "weights", rng.randrange(max(size, 1)), list(rng.randbytes(8))])
         else:
             changes.append([kind, section, list(at)])
-    return {"base": base, "changes": changes, "seed": seed}
+    return {"base": number, "changes": changes, "seed": seed}
 
 
-def _value(rng: np.random.Generator, old: Any) -> Any:
+def _value(rng: random.Random, old: Any) -> Any:
     other = rng.random() < 0.2
-    if isinstance(old, bool) != other and isinstance(old, bool):
+    if isinstance(old, bool) and not other:
         return not old
     if (isinstance(old, (int, float)) and not other) or (isinstance(old, str) and other):
-        return fuzz_models.NUMBERS[int(rng.integers(len(fuzz_models.NUMBERS)))]
+        return rng.choice(fuzz_models.NUMBERS)
     if isinstance(old, str) or rng.random() < 0.4:
-        return fuzz_models.TEXTS[int(rng.integers(len(fuzz_models.TEXTS)))]
-    return [[], {}, None, True, 0.5, [0], {"t": []}, {"a": []}, [[0, 0]]][int(rng.integers(9))]
+        return rng.choice(fuzz_models.TEXTS)
+    return rng.choice([[], {}, None, True, 0.5, [0], {"t": []}, {"a": []}, [[0, 0]]])
 
 
 def _get(tree: Any, path: Any) -> Any:
@@ -85,7 +94,7 @@ def _get(tree: Any, path: Any) -> Any:
 
 
 def changed(case: dict[str, Any]) -> bytes:
-    sections = dict(blobs()[case["base"]])
+    sections = dict(blob(tuple(case["base"])).sections)
     sections.update({k: copy.deepcopy(sections[k]) for k in CHANGED})
     for kind, section, at, *more in case["changes"]:
         if kind == "bytes":
@@ -109,13 +118,13 @@ def changed(case: dict[str, Any]) -> bytes:
 
 def check(case: dict[str, Any]) -> str:
     logging.getLogger("ovjit").setLevel(logging.ERROR)
-    blobs()  # before constants lie between pages
     fuzz_models.install()
     try:
         content = changed(case)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return ""  # nothing that a file can hold
-    return fuzz_models.run(lambda: ovjit.Core().import_model(content, "CPU"))
+    feeds = blob(tuple(case["base"])).feeds
+    return fuzz_models.run(lambda: ovjit.Core().import_model(content, "CPU"), feeds=feeds)
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -5,72 +5,81 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import fuzz_bases
 import fuzz_models
 import fuzzing
-import numpy as np
 
 import ovjit
+from ovjit.frontends.ir.writer import to_bytes
 
 #: Values of attributes, dimensions and other text, and sometimes the names of attributes and tags.
 _TOKEN = re.compile(r'(?<==")[^"<>]*(?=")|(?<=>)[^<>\n]+(?=<)|(?<=[ ])[a-z_-]+(?==")')
+#: Neighbouring seeds that change one model.
+BLOCK = 32
+KINDS = ("value", "value", "value", "copy", "swap", "drop", "twice", "bytes", "cut")
 
 
-@functools.cache
-def files() -> list[tuple[str, bytes]]:
-    out = []
-    with tempfile.TemporaryDirectory() as folder:
-        for model in fuzz_models.models():
-            path = Path(folder) / "model.xml"
-            ovjit.save_model(model, path, compress_to_fp16=False)
-            out.append((path.read_text(), path.with_suffix(".bin").read_bytes()))
-    return out
+class File:
+    """A model's file and where its tokens are."""
+
+    def __init__(self, number: tuple[int, int]):
+        text, self.weights = to_bytes(fuzz_bases.base(number))
+        self.text = text.decode()
+        self.feeds = fuzz_bases.feeds(number)
+        self.tokens = [m.span() for m in _TOKEN.finditer(self.text)]
+        self.lines = self.text.count("\n")
+
+
+@functools.lru_cache(64)
+def file(number: tuple[int, int]) -> File:
+    return File(number)
 
 
 def make(seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng([20261207, seed])
-    base = int(rng.integers(len(files())))
-    text, weights = files()[base]
+    number = fuzz_bases.pick(random.Random(seed // BLOCK))
+    rng = random.Random(seed)
+    base = file(number)
     changes: list[list[Any]] = []
-    for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
-        tokens = len(_TOKEN.findall(text))
-        lines = text.count("\n")
-        kind = str(rng.choice(["value", "value", "value", "copy", "swap", "drop", "twice", "bytes", "cut"]))
-        at = int(rng.integers(tokens))
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        kind = rng.choice(KINDS)
+        at = rng.randrange(len(base.tokens))
         if kind == "value":
-            old = _TOKEN.findall(text)[at]
-            number = re.fullmatch(r"-?\d+", old) and rng.random() < 0.8
-            new = str(rng.choice(np.array(fuzz_models.NUMBERS, object))) if number else str(
-                fuzz_models.TEXTS[int(rng.integers(len(fuzz_models.TEXTS)))]
-            )  # fmt: skip
-            if "," in old and rng.random() < 0.7:
-                parts = old.split(",")
-                parts[int(rng.integers(len(parts)))] = new
-                new = ",".join(parts)
-            changes.append(["value", at, new])
+            first, last = base.tokens[at]
+            changes.append(["value", at, _value(rng, base.text[first:last])])
         elif kind in ("copy", "swap"):
-            changes.append([kind, at, int(rng.integers(tokens))])
+            changes.append([kind, at, rng.randrange(len(base.tokens))])
         elif kind in ("drop", "twice"):
-            changes.append([kind, int(rng.integers(1, lines))])
-        elif kind == "bytes":
-            changes.append([kind, int(rng.integers(len(weights))), rng.integers(0, 256, 8).tolist()])
-        else:
-            changes.append([kind, int(rng.integers(len(weights)))])
-    return {"base": base, "changes": changes, "seed": seed}
+            changes.append([kind, rng.randrange(1, base.lines)])
+        elif base.weights:
+            place = rng.randrange(len(base.weights))
+            changes.append([kind, place, list(rng.randbytes(8))] if kind == "bytes" else [kind, place])
+    hint = "bf16" if rng.random() < 0.2 else "f32"
+    return {"base": number, "changes": changes, "hint": hint, "seed": seed}
+
+
+def _value(rng: random.Random, old: str) -> str:
+    number = re.fullmatch(r"-?\d+", old) and rng.random() < 0.8
+    new = str(rng.choice(fuzz_models.NUMBERS if number else fuzz_models.TEXTS))
+    if "," in old and rng.random() < 0.7:
+        parts = old.split(",")
+        parts[rng.randrange(len(parts))] = new
+        new = ",".join(parts)
+    return new
 
 
 def changed(case: dict[str, Any]) -> tuple[str, bytes]:
     """The file's text and its weights."""
-    text, weights = files()[case["base"]]
+    base = file(tuple(case["base"]))
+    text, weights, places = base.text, base.weights, base.tokens
     for kind, at, *more in case["changes"]:
-        places = [m.span() for m in _TOKEN.finditer(text)]
-        lines = text.split("\n")
+        if places is None:
+            places = [m.span() for m in _TOKEN.finditer(text)]
         if kind == "value" and at < len(places):
             first, last = places[at]
             text = text[:first] + more[0].replace("<", "").replace("&", "") + text[last:]
@@ -80,21 +89,28 @@ def changed(case: dict[str, Any]) -> tuple[str, bytes]:
                 continue
             one, two = text[a:b], text[c:d]
             text = text[:a] + two + text[b:c] + (one if kind == "swap" else two) + text[d:]
-        elif kind == "drop" and at < len(lines):
-            text = "\n".join(lines[:at] + lines[at + 1 :])
-        elif kind == "twice" and at < len(lines):
-            text = "\n".join(lines[: at + 1] + lines[at:])
+        elif kind in ("drop", "twice"):
+            lines = text.split("\n")
+            if at < len(lines):
+                lines[at : at + 1] = [] if kind == "drop" else [lines[at]] * 2
+            text = "\n".join(lines)
         elif kind == "bytes":
             weights = weights[:at] + bytes(more[0]) + weights[at + len(more[0]) :]
         elif kind == "cut":
             weights = weights[:at]
+        places = None
     return text, weights
 
 
 def check(case: dict[str, Any]) -> str:
-    fuzz_models.install()
     text, weights = changed(case)
-    return fuzz_models.run(lambda: ovjit.Core().read_model(text.encode("utf-8", "replace"), weights))
+    fuzz_models.install()
+    content = text.encode("utf-8", "replace")
+    return fuzz_models.run(
+        lambda: ovjit.Core().read_model(content, weights),
+        {"INFERENCE_PRECISION_HINT": case["hint"]},
+        file(tuple(case["base"])).feeds,
+    )
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:

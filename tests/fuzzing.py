@@ -8,14 +8,19 @@ A fuzzer is a module with
     script(case) -> str             a program that shows it, without this module where that is possible
 
 and is run as a program: `python fuzz_x.py SECONDS SEED` tries one case after the other, `python fuzz_x.py
-SECONDS SEED COUNT` at most so many, `python fuzz_x.py one FILE` the case in the file. A case is written to a
-file before it is run, so that what ended the process is known; then the next seed goes on in a new process.
+SECONDS SEED COUNT` at most so many, `python fuzz_x.py one FILE` the cases in the file up to the first that
+goes wrong. Which case is run is written to a file before, so that what ended the process is known; then the
+next seed goes on in a new process. `python fuzzing.py fuzz_x SECONDS SEED [COUNT]` goes on for hours and
+tells of every kind of finding once.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +34,10 @@ from typing import Any, NamedTuple
 SECONDS = 4.0
 #: Runs that may be spent on making one finding smaller.
 ATTEMPTS = 150
+#: Cases of one child, which gets slower and larger with all that is cached.
+LIFE = 20_000
+#: Bytes of address space that a child may have: a case that asks for more gets MemoryError.
+MEMORY = 8 << 30
 _HERE = Path(__file__).parent
 
 
@@ -56,84 +65,105 @@ def fuzz(module: ModuleType, how_long: float, seed: int, most: int = 5, count: i
     findings: list[Finding] = []
     until, ran = time.monotonic() + how_long, 0
     with tempfile.TemporaryDirectory() as folder:
-        note = Path(folder) / "case.json"
         while ran < count and (left := until - time.monotonic()) > 0 and len(findings) < most:
-            note.write_text(json.dumps({"seed": seed, "done": 0}))
-            text = [sys.executable, module.__file__, str(left), str(seed), str(count - ran), str(note)]
-            done = subprocess.run(
-                [str(t) for t in text], capture_output=True, text=True, env=_environment(), check=False
-            )
-            state = json.loads(note.read_text())
-            ran += state["done"]
-            if done.returncode == 0:
-                break
-            found, case = state["seed"], state.get("case")
-            if case is None:
-                raise RuntimeError(f"the fuzzer did not begin:\n{done.stdout}\n{done.stderr}")
-            what = state.get("what") or _death(done)
-            case, what = minimise(module, case, what, Path(folder))
-            findings.append(Finding(found, what, module.script(case)))
-            seed, ran = found + 1, ran + 1
+            done, found = child(module, left, seed, min(count - ran, LIFE), most - len(findings), folder)
+            for number, what in found:
+                case, what = minimise(module, module.make(number), what, Path(folder))
+                findings.append(Finding(number, what, module.script(case)))
+            ran += done
+            seed += done
     return Report(ran, findings)
+
+
+def child(
+    module: ModuleType, how_long: float, seed: int, count: int, most: int, folder: str
+) -> tuple[int, list[tuple[int, str]]]:
+    """(cases that were run, (seed, what is wrong) of those that went wrong) of one process."""
+    note = Path(folder) / "note.json"
+    note.unlink(missing_ok=True)
+    text = [sys.executable, module.__file__, how_long, seed, count, most, note]
+    done = subprocess.run(
+        [str(t) for t in text], capture_output=True, text=True, env=_environment(), check=False
+    )
+    if not note.exists():
+        raise RuntimeError(f"the fuzzer did not begin:\n{done.stdout}\n{done.stderr}")
+    state = json.loads(note.read_text())
+    found = [(int(n), str(what)) for n, what in state["found"]]
+    ran = state["done"]
+    if done.returncode not in (0, 1):
+        found.append((seed + ran, _death(done)))
+        ran += 1
+    elif done.returncode == 1 and not found:
+        raise RuntimeError(f"the fuzzer itself failed at seed {seed + ran}:\n{done.stdout}\n{done.stderr}")
+    return ran, found
 
 
 def minimise(module: ModuleType, case: Any, what: str, folder: Path) -> tuple[Any, str]:
     """The smallest case that still goes wrong, by leaving out as long as something can be left out."""
     left = ATTEMPTS
-    again = True
-    while again and left > 0:
-        again = False
-        for candidate in module.smaller(case):
-            left -= 1
-            if left < 0:
-                break
-            wrong = run_one(module, candidate, folder)
-            if wrong:
-                case, what, again = candidate, wrong, True
-                break
+    while left > 0:
+        candidates = [c for c, _ in zip(module.smaller(case), range(left), strict=False)]
+        tried, wrong = run_first(module, candidates, folder)
+        left -= tried
+        if not wrong:
+            break
+        case, what = candidates[tried - 1], wrong
     return case, what
 
 
-def run_one(module: ModuleType, case: Any, folder: Path) -> str:
-    """What is wrong with one case, run in a process of its own."""
-    path = folder / "one.json"
-    path.write_text(json.dumps({"case": case}))
+def run_first(module: ModuleType, cases: list[Any], folder: Path) -> tuple[int, str]:
+    """(how many were run up to the first that goes wrong, what is wrong with it), in a process of its own."""
+    if not cases:
+        return 0, ""
+    path = folder / "some.json"
+    path.write_text(json.dumps(cases))
+    reached = path.with_suffix(".at")
+    reached.write_text("0")
     done = subprocess.run(
         [sys.executable, str(module.__file__), "one", str(path)],
-        capture_output=True, text=True, env=_environment(), check=False, timeout=300,
+        capture_output=True, text=True, env=_environment(), check=False, timeout=1200,
     )  # fmt: skip
-    if done.returncode == 0:
-        return ""
-    return str(json.loads(path.read_text()).get("what") or _death(done))
+    number, _, what = reached.read_text().partition(" ")
+    return int(number) + 1, "" if done.returncode == 0 else what or _death(done)
 
 
 def main(module: ModuleType) -> None:
     """What a fuzzer does when it is run as a program."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     if sys.argv[1] == "one":
         path = Path(sys.argv[2])
-        state = json.loads(path.read_text())
-        state["what"] = module.check(state["case"])
-        path.write_text(json.dumps(state))
-        sys.exit(bool(state["what"]))
-    until, seed = time.monotonic() + float(sys.argv[1]), int(sys.argv[2])
-    most = int(sys.argv[3]) if len(sys.argv) > 3 else 1 << 60
-    note = Path(sys.argv[4]) if len(sys.argv) > 4 else None
-    done = 0
-    while time.monotonic() < until and done < most:
+        cases = json.loads(path.read_text())
+        for i, case in enumerate(cases if isinstance(cases, list) else [cases]):
+            path.with_suffix(".at").write_text(str(i))
+            what = module.check(case)
+            if what:
+                path.with_suffix(".at").write_text(f"{i} {what}")
+                print(what)
+                sys.exit(1)
+        return
+    until, first = time.monotonic() + float(sys.argv[1]), int(sys.argv[2])
+    count = int(sys.argv[3]) if len(sys.argv) > 3 else 1 << 60
+    most = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+    note = os.open(sys.argv[5] if len(sys.argv) > 5 else os.devnull, os.O_WRONLY | os.O_CREAT)
+    found: list[tuple[int, str]] = []
+    seed = first
+
+    def write() -> None:
+        text = json.dumps({"done": seed - first, "found": found})
+        os.pwrite(note, text.encode() + b" " * 16, 0)
+
+    write()
+    while time.monotonic() < until and seed - first < count and len(found) < most:
+        write()
         case = module.make(seed)
-        state = {"seed": seed, "done": done, "case": case}
-        if note is not None:
-            note.write_text(json.dumps(state))
         what = module.check(case)
         if what:
-            if note is not None:
-                note.write_text(json.dumps({**state, "what": what}))
+            found.append((seed, what))
             print(f"seed {seed}: {what}\n{module.script(case)}", flush=True)
-            sys.exit(1)
-        seed, done = seed + 1, done + 1
-    if note is not None:
-        note.write_text(json.dumps({"seed": seed, "done": done}))
-    print(done, "cases")
+        seed += 1
+    write()
+    print(seed - first, "cases")
+    sys.exit(bool(found))
 
 
 def _environment() -> dict[str, str]:
@@ -155,3 +185,31 @@ def without(items: list[Any]) -> Iterator[list[Any]]:
         for start in range(0, len(items), size):
             yield items[:start] + items[start + size :]
         size //= 2
+
+
+def kind(what: str) -> str:
+    """What findings of one cause mostly have in common: their text without numbers and names."""
+    return re.sub(r"'[^']*'|\[[^\]]*\]|[-+.\de]*\d[-+.\de]*|nan|inf", "#", what)[:90]
+
+
+def campaign(module: ModuleType, how_long: float, seed: int, count: int) -> None:
+    """Cases for hours; a line for each child, and every kind of finding once, made small."""
+    until, ran, known = time.monotonic() + how_long, 0, dict[str, int]()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        while ran < count and (left := until - time.monotonic()) > 0:
+            done, found = child(module, left, seed + ran, min(count - ran, LIFE), 200, folder)
+            ran += done
+            for number, what in found:
+                known[kind(what)] = known.get(kind(what), 0) + 1
+                if known[kind(what)] == 1:
+                    case, what = minimise(module, module.make(number), what, Path(folder))
+                    print(f"\nseed {number}: {what}\n{module.script(case)}\n", flush=True)
+            pace = ran / (time.monotonic() - began)
+            print(f"{module.__name__} from seed {seed}: {ran} cases, {pace:.0f} a second, "
+                  f"{sum(known.values())} findings of {len(known)} kinds", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    asked = importlib.import_module(sys.argv[1])
+    campaign(asked, float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 1 << 60)

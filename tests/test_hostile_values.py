@@ -86,6 +86,13 @@ REFUSED: list[Case] = [
     ("Pad", [_f(4), _i(-5), _i(0), np.array(0, F)], {"pad_mode": "constant"}),
     ("Pad", [_f(4), _i(4), _i(0), np.array(0, F)], {"pad_mode": "reflect"}),
     ("Pad", [_f(4), _i(BIG), _i(BIG), np.array(0, F)], {"pad_mode": "constant"}),
+    ("NonMaxSuppression", [_f(1, 3, 4), _f(1, 1, 3), np.array(2), _f(0), np.array(0, F)], {}),
+    ("NonMaxSuppression", [_f(1, 3, 4), _f(1, 1, 3), np.array(2), np.array(0, F), _f(2)], {}),
+    ("EmbeddingBagOffsetsSum", [_f(5, 1), _i(0, 1), _i(0, 1, 2), _i()], {}),
+    ("EmbeddingBagOffsetsSum", [_f(5, 1), _i(0, 1), _i(0, 1, 2), np.array(5)], {}),
+    ("EmbeddingSegmentsSum", [_f(5, 1), _i(0, 1), _i(0, 1), _i(), np.array(0)], {}),
+    ("EmbeddingSegmentsSum", [_f(5, 1), _i(0, 1), _i(0, 1), np.array(3), _i()], {}),
+    ("Col2Im", [_f(1, 6, 4), _i(3, 4), _i(BIG, 4)], {}),
 ]  # fmt: skip
 
 
@@ -138,6 +145,8 @@ ACCEPTED: list[Case] = [
     ("Slice", [_f(5), _i(-100), _i(0), _i(-1)], {}),
     ("Slice", [_f(5), _i(0), _i(5), _i(BIG)], {}),
     ("Slice", [_f(5), _i(BIG), _i(-BIG), _i(-BIG)], {}),
+    ("STFT", [1 + _f(4), 1 + _f(1), np.array(1), np.array(BIG)], {"transpose_frames": False}),
+    ("EmbeddingBagOffsetsSum", [_f(5, 1), _i(0, 1), _i(0, 1), np.array(9)], {}),
     ("Slice", [_f(5, 0), _i(-9, -9), _i(-20, -20), _i(-1, -1)], {}),
     ("StridedSlice", [_f(5), _i(-100), _i(-200), _i(-1)], {"begin_mask": (0,), "end_mask": (0,)}),
     ("StridedSlice", [_f(5), _i(BIG), _i(-BIG), _i(-BIG)], {"begin_mask": (0,), "end_mask": (0,)}),

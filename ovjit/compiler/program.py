@@ -29,6 +29,7 @@ from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, T
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import concrete_types
 from ovjit.compiler.views import Layout
+from ovjit.errors import sizes_of_64_bits
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import ops_with_rules
 
@@ -148,14 +149,16 @@ class Program:
             low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)
         ]
         for lowering in reversed(active):
-            lowering.prepare(planner)
+            with sizes_of_64_bits(lowering.group.last.name):
+                lowering.prepare(planner)
         if not self.watched:  # whoever compares steps looks at their inputs afterwards
             planner.last_use = last_uses(active, self.graph.outputs)
         for index, lowering in enumerate(active):
             planner.index = index
-            for way in lowering.ways(planner):
-                planner.begin(way.group)
-                way.plan(planner)
+            with sizes_of_64_bits(lowering.group.last.name):
+                for way in lowering.ways(planner):
+                    planner.begin(way.group)
+                    way.plan(planner)
             taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
         plan = planner.finish()
         if self.watched:

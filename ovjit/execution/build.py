@@ -13,9 +13,11 @@ from typing import Any
 from ovjit import debug
 from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.passes.variables import has_state
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, UnsupportedError
 from ovjit.execution.control import Bodies
 from ovjit.execution.job import Executable, Job
+from ovjit.graph.bodies import bodies_of
+from ovjit.graph.dtypes import WITHOUT_DTYPE
 from ovjit.graph.graph import Graph
 
 
@@ -24,10 +26,24 @@ def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
 
     ModelError for an input of unknown rank.
     """
+    _check_types(graph)
     for value in graph.inputs:
+        if value.dtype == "dynamic":
+            raise ModelError(f"input {value.node.name!r} has no element type; set one first")
         if value.shape is None:
             raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
     return build(graph, config)
+
+
+def _check_types(graph: Graph) -> None:
+    """UnsupportedError for values of an element type that no array has."""
+    for node in graph.nodes:
+        for value in node.outputs:
+            if node.op.name != "Constant" and value.dtype in WITHOUT_DTYPE:
+                what = f"node {node.name!r} ({node.op.name}) gives {value.dtype}"
+                raise UnsupportedError(f"{what}, of which there are only constants")
+        for body in bodies_of(node.attrs):
+            _check_types(body)
 
 
 def build(graph: Graph, config: Mapping[str, Any]) -> Executable:

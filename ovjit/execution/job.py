@@ -23,7 +23,7 @@ from ovjit.compiler.passes.variables import public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.compiler.views import FIRST_IO, View
-from ovjit.errors import Cancelled, InferenceError, OvjitError
+from ovjit.errors import Cancelled, InferenceError, OvjitError, sizes_of_64_bits
 from ovjit.execution import runner, streams
 from ovjit.execution.body_jobs import BodyJobs, error_text
 from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING, STATE
@@ -75,7 +75,10 @@ class Table:
     def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
         self.plan = plan
         steps = plan.steps
-        blocks = [np.array(w or [0], np.int64) for w in plan.words]
+        blocks = []
+        for step, words in zip(steps, plan.words, strict=True):
+            with sizes_of_64_bits(step.name):
+                blocks.append(np.array(words or [0], np.int64))
         self.args = np.concatenate(blocks) if blocks else np.zeros(1, np.int64)
         base = self.args.ctypes.data
         rows = np.zeros((max(len(steps), 1), runner.STEP_WORDS), np.int64)

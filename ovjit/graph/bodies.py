@@ -58,9 +58,13 @@ class Port(NamedTuple):
 def ports(rows: Iterable[Sequence[Any]]) -> tuple[Port, ...]:
     """Ports again of what a storage has made of them. Raises ModelError for anything else."""
     try:
-        return tuple(Port(*row) for row in rows)
+        made = tuple(Port(*row) for row in rows)
     except TypeError as error:
         raise ModelError(f"the description of a body's ports is not valid: {error}") from error
+    for kind, *numbers in made:
+        if not isinstance(kind, str) or not all(isinstance(n, (int, np.integer)) for n in numbers):
+            raise ModelError(f"the description of a body's port is not valid: {[kind, *numbers]!r}"[:200])
+    return made
 
 
 def bodies_of(attrs: Mapping[str, Any]) -> Iterator[Graph]:

@@ -80,6 +80,8 @@ ELEMENT_TYPES: dict[str, ElementType] = dict(
 )
 
 _BY_NUMPY = {row.numpy: row.name for row in ELEMENT_TYPES.values() if row.numpy is not None}
+#: Element types of values that no array of NumPy holds one by one.
+WITHOUT_DTYPE = frozenset(row.name for row in ELEMENT_TYPES.values() if row.numpy is None) - {"dynamic"}
 
 
 def numpy_dtype(name: str) -> np.dtype:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import operator
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -28,7 +29,8 @@ from ovjit.errors import ModelError
 from ovjit.graph import dtypes, op_index, shapes
 
 #: Attribute types, by annotation name: how an attribute is read from text and checked.
-Int = int
+Int = int  # of 64 bits
+UInt = int  # of 64 bits, without a sign
 Float = float
 Bool = bool
 Str = str
@@ -36,6 +38,7 @@ Ints = tuple[int, ...]
 Floats = tuple[float, ...]
 Strs = tuple[str, ...]
 DType = str  # the name of an element type
+OpenShape = Any  # known and open dimensions; None for any number of them
 Any_ = Any  # not expressible as text: arrays, subgraphs
 
 
@@ -426,6 +429,21 @@ def _coerce(value: Any, attribute: Attribute, record: Op) -> Any:
 
 
 def _int(value: Any) -> int:
+    """An integer of 64 bits: kernels have no others."""
+    number = _any_int(value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(value)
+    return number
+
+
+def _unsigned(value: Any) -> int:
+    number = _any_int(value)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(value)
+    return number
+
+
+def _any_int(value: Any) -> int:
     if isinstance(value, str):
         if not value.strip().lstrip("+-").isdecimal() or not value.isascii():
             raise ValueError(value)
@@ -433,6 +451,22 @@ def _int(value: Any) -> int:
     if isinstance(value, float) and not value.is_integer():
         raise ValueError(value)
     return int(value)
+
+
+def _shape(value: Any) -> tuple[shapes.Dim, ...] | None:
+    """Dimensions, known or open; None for any number of them."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise TypeError(value)
+    return tuple(d if isinstance(d, shapes.Interval) else _dim(d) for d in value)
+
+
+def _dim(value: Any) -> int:
+    number = operator.index(value)
+    if isinstance(value, bool) or not 0 <= number < 1 << 63:
+        raise ValueError(value)
+    return number
 
 
 def _bool(value: Any) -> bool:
@@ -485,5 +519,5 @@ _COERCE: dict[str, Callable] = {
     "Int": _int, "int": _int, "Float": float, "float": float, "Bool": _bool, "bool": _bool,
     "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(float),
     "Strs": _list_of(_word),
-    "DType": _dtype, "Any_": lambda value: value,
+    "DType": _dtype, "UInt": _unsigned, "OpenShape": _shape, "Any_": lambda value: value,
 }  # fmt: skip

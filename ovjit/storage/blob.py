@@ -185,8 +185,8 @@ def _plain(value: Any) -> Any:
 
 
 def _encode_port(info: PortInfo) -> list[Any]:
-    assert info.shape is not None
-    return [info.node, list(info.names), info.dtype, encode_dims(info.shape)]
+    shape = None if info.shape is None else encode_dims(info.shape)
+    return [info.node, list(info.names), info.dtype, shape]
 
 
 # --- reading
@@ -311,4 +311,4 @@ def _read_port(row: Any) -> PortInfo:
         raise BlobError(f"the blob is not valid: {row!r} is no port")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise BlobError(f"the blob is not valid: {names!r} are no names")
-    return PortInfo(node, tuple(names), dtype, read_dims(shape))
+    return PortInfo(node, tuple(names), dtype, None if shape is None else read_dims(shape))

@@ -17,7 +17,7 @@ from ovjit.graph.graph import Builder, Node, Value, infer_outputs
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, is_static, merge
 from ovjit.tiles.formats import float_types
-from ovjit_ops.common.values import in_f32
+from ovjit_ops.common.values import check_one, in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
 
@@ -135,8 +135,8 @@ class ScaledDotProductAttention:
             check(
                 attention_mask.dtype in kinds or dtype == "dynamic", f"the mask should be {dtype} or boolean"
             )
-        if scale is not None and is_static(scale.shape):
-            check(math.prod(scale.shape) == 1, f"scale should be one number, not {scale}")
+        if scale is not None:
+            check_one(scale, "scale")
         if query.shape is None:
             return TensorType(dtype, None)
         rank = len(query.shape)

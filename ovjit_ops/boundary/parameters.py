@@ -6,14 +6,15 @@ import math
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.op import Any_, DType, TensorType, op
+from ovjit.graph.op import Any_, DType, OpenShape, TensorType, op
+from ovjit.graph.shapes import is_static, text
 
 
 @op("Parameter", opset=1)
 class Parameter:
     """A tensor that the caller gives; `shape` may have open dimensions."""
 
-    def infer(*, shape: Any_, element_type: DType = "f32"):
+    def infer(*, shape: OpenShape, element_type: DType = "f32"):
         return TensorType(element_type, shape)
 
 
@@ -22,8 +23,9 @@ class Constant:
     """A tensor that is part of the model. `value` is a read-only array of the element type's NumPy dtype
     (packed element types without one: the packed bytes, with `shape` giving the logical shape)."""
 
-    def infer(*, value: Any_, element_type: DType, shape: Any_ = None):
+    def infer(*, value: Any_, element_type: DType, shape: OpenShape = None):
         kind = ELEMENT_TYPES[element_type]
+        check(shape is None or is_static(shape), f"a constant's shape {text(shape)} is open")
         if element_type == "string":
             check(value.dtype.kind in "OUS", f"a constant of strings is an array of {value.dtype}")
         elif kind.numpy is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Any_, DType, Str, TensorType, op
+from ovjit.graph.op import DType, OpenShape, Str, TensorType, op
 from ovjit.graph.shapes import Interval, Shape, merge, text
 
 
@@ -44,7 +44,7 @@ class ReadValue6:
         *,
         variable_id: Str,
         variable_type: DType = "dynamic",
-        variable_shape: Any_ = None,
+        variable_shape: OpenShape = None,
     ):
         dtype, shape = variable_type, variable_shape
         if init_value is not None:

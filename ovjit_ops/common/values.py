@@ -37,10 +37,13 @@ def known(x: TensorType, what: str) -> np.ndarray | None:
 def known_scalar(x: TensorType, what: str) -> int | None:
     """The value of an integer input of one element; None where it is not known yet."""
     value = known(x, what)
-    if value is None:
-        return None
-    check(value.size == 1, f"{what} should be one number, not {value.tolist()}")
-    return int(value[0])
+    check_one(x, what)
+    return None if value is None else int(value[0])
+
+
+def check_one(x: TensorType, what: str) -> None:
+    """Raise ModelError unless x has one element: kernels read it there and then."""
+    check(length(x) in (None, 1), f"{what} should be one number, not {x}")
 
 
 def length(x: TensorType) -> int | None:

@@ -28,7 +28,7 @@ from ovjit.graph.bodies import (
     ports,
     slice_bounds,
 )
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Interval, is_static
 
@@ -86,7 +86,15 @@ class Ports:
                         joined = TensorType(joined.dtype, None)
                     feeds[port.inner], changed = joined, True
             if not changed:
-                return feeds, made
+                break
+        if self.condition != -1:
+            again = made[self.condition]
+            check(
+                again.dtype in ("boolean", "dynamic")
+                and (not is_static(again.shape) or np.prod(again.shape, dtype=object) == 1),
+                f"the condition of a loop's body is {again}, not one boolean",
+            )
+        return feeds, made
 
     def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
         """The types of the outputs; `given` of all inputs, `trips` None where unknown."""
@@ -180,7 +188,7 @@ class Ports:
                 axis = axis_of(port, rows[0].shape)
                 yield join_parts(rows[::-1] if port.stride < 0 else rows, axis)
             elif port.kind == CONCAT:
-                yield self.nothing(port)
+                yield self.nothing(port, given)
             elif port.iteration != -1:
                 if port.outer not in picked:
                     raise InferenceError(
@@ -192,11 +200,13 @@ class Ports:
             elif port.inner in initial:
                 yield initial[port.inner]
             else:
-                yield self.nothing(port)
+                yield self.nothing(port, given)
 
-    def nothing(self, port: Port) -> np.ndarray:
-        """What an output is after no trip at all: no parts, or zeros where nothing has gone round."""
-        type = self.body.outputs[port.inner].type
+    def nothing(self, port: Port, given: Sequence[np.ndarray]) -> np.ndarray:
+        """What an output is after no trip at all: no parts, or zeros where nothing has gone round, of the
+        shape that it would have had."""
+        _, results = self.feeds([TensorType(from_numpy(x.dtype), x.shape) for x in given])
+        type = results[port.inner]
         shape = [0 if isinstance(d, Interval) else d for d in type.shape or ()]
         if port.kind == CONCAT and shape:
             shape[axis_of(port, shape)] = 0

@@ -18,7 +18,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Int, Str, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim, merge
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known_scalar
 from ovjit_ops.detection.boxes import corners, descending, overlaps, suppress
 from ovjit_ops.detection.cpu_nms import lower_padded
 from ovjit_ops.elementwise.arithmetic import REALS
@@ -58,6 +58,8 @@ def check_inputs(boxes: TensorType, scores: TensorType, numbers: int = 4) -> Non
 def check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int | None:
     for x in (most, *thresholds):
         check(x is None or x.rank in (None, 0, 1), f"a limit should be one number, not {x}")
+        if x is not None:
+            check_one(x, "a limit")
     for x in thresholds:
         check(x is None or x.dtype in (*REALS, "dynamic"), "thresholds should be floats")
     if most is None:

@@ -12,7 +12,7 @@ from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.op import Float, Str, TensorType, op
 from ovjit.graph.shapes import Interval, broadcast, is_static
-from ovjit_ops.common.values import in_f32, operands_as_first
+from ovjit_ops.common.values import check_one, in_f32, operands_as_first
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array, reference_erf, same_type, unary
 
 SQRT_HALF = math.sqrt(0.5)
@@ -138,12 +138,6 @@ def _real(*tensors: TensorType) -> TensorType:
     return same_type(tensors[0], REALS)
 
 
-def _number(x: TensorType, what: str) -> None:
-    """Raise ModelError unless x has one element."""
-    ok = not is_static(x.shape) or int(np.prod(x.shape, dtype=object)) == 1
-    check(ok, f"{what} should be one number, not {x}")
-
-
 def _with_numbers(*numbers: float, shape: tuple[int, ...] = ()) -> Callable:
     """Samples: data of several sizes beside fixed numbers as tensors of `shape`."""
 
@@ -163,8 +157,8 @@ class HardSigmoid:
     """max(0, min(1, alpha * x + beta))"""
 
     def infer(data, alpha, beta):
-        _number(alpha, "alpha")
-        _number(beta, "beta")
+        check_one(alpha, "alpha")
+        check_one(beta, "beta")
         return _real(data, alpha, beta)
 
     ref = in_f32(lambda x, a, b: np.clip(a.reshape(()) * x + b.reshape(()), x.dtype.type(0), x.dtype.type(1)))
@@ -185,8 +179,8 @@ class Selu:
     """lambda * (x if x > 0 else alpha * (e^x - 1))"""
 
     def infer(data, alpha, lambda_value):
-        _number(alpha, "alpha")
-        _number(lambda_value, "lambda")
+        check_one(alpha, "alpha")
+        check_one(lambda_value, "lambda")
         return _real(data, alpha, lambda_value)
 
     ref = in_f32(_selu)
@@ -208,7 +202,7 @@ class Swish:
     def infer(data, beta=None):
         if beta is None:
             return _real(data)
-        _number(beta, "beta")
+        check_one(beta, "beta")
         return _real(data, beta)
 
     ref = in_f32(_swish)

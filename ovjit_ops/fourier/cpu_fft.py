@@ -561,6 +561,7 @@ class Frames(Fourier):
         window = planner.contiguous(self.node.inputs[1])
         length = signal.shape[-1]
         checked_frames(n, step, window.shape[0], length)
+        step = min(step, length)  # one frame, however far the next would be
         if not product(planner.shape(self.out)) or not fits(n):
             Host(self.group).plan(planner)
             return

@@ -141,7 +141,10 @@ class Col2Im:
         pads_begin: Ints = (0, 0), pads_end: Ints = (0, 0),
     ):  # fmt: skip
         attrs = _full(locals())
-        size, kernel = known(output_size, "output_size"), known(kernel_size, "kernel_size")
+        size, kernel = (
+            None if values is None else [int(v) for v in values]  # numbers that do not wrap
+            for values in (known(output_size, "output_size"), known(kernel_size, "kernel_size"))
+        )
         for x, what in ((output_size, "output_size"), (kernel_size, "kernel_size")):
             check(length(x) in (None, 2), f"{what} should have 2 entries, not {x}")
         check(data.rank in (None, 2, 3), f"the data should have 2 or 3 dimensions, not {data}")
@@ -152,15 +155,15 @@ class Col2Im:
         channels: Any = ANY
         rows = data.shape[-2]
         if kernel is not None and not isinstance(rows, Interval):
-            taps_ = int(kernel[0] * kernel[1])
+            taps_ = math.prod(kernel)
             check(rows % taps_ == 0, f"{rows} rows are no multiple of the kernel's {taps_} elements")
             channels = rows // taps_
         if kernel is not None and size is not None:
-            windows = math.prod(_columns([int(s) for s in size], [int(k) for k in kernel], attrs))
+            windows = math.prod(_columns(size, kernel, attrs))
             check(
                 merge(data.shape[-1], windows) is not None, f"{windows} windows need as many columns: {data}"
             )
-        spatial = [ANY, ANY] if size is None else [int(s) for s in size]
+        spatial = [ANY, ANY] if size is None else size
         return TensorType(data.dtype, (*data.shape[:-2], channels, *spatial))
 
     def ref(data, output_size, kernel_size, **attrs):

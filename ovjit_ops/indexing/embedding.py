@@ -13,7 +13,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.dims import Dims
-from ovjit_ops.common.values import INDEX_TYPES, in_f32, known_scalar
+from ovjit_ops.common.values import INDEX_TYPES, check_one, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_embedding import lower_bags
 from ovjit_ops.indexing.gather import checked_indices
@@ -27,6 +27,10 @@ def check_indices(named: dict[str, TensorType | None]) -> None:
     for name, x in named.items():
         if x is not None:
             check(x.dtype in (*INDEX_TYPES, "dynamic"), f"{name} should be i32 or i64, not {x.dtype}")
+    for name in ("num_segments", "default_index"):
+        one = named.get(name)
+        if one is not None:
+            check_one(one, name)
     check(len(kinds) <= 1, f"{', '.join(named)} differ in element type")
 
 
@@ -55,7 +59,7 @@ def sum_rows(
     if mean:
         divisor = np.maximum(count, 1).reshape(-1, *(1,) * (table.ndim - 1))
         out = (out / divisor).astype(rows.dtype)
-    if default is not None and default >= 0:
+    if default is not None and default >= 0 and (count == 0).any():
         if default >= table.shape[0]:
             raise InferenceError(f"the default index {default} is out of range for {table.shape[0]} rows")
         out[count == 0] = table[default]

@@ -8,10 +8,10 @@ import ml_dtypes
 import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
-from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, DType, Str, TensorType, UInt, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.dims import Dims
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known, known_scalar, length
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.random.generators import mersenne_twister, philox
 
@@ -87,16 +87,15 @@ class RandomUniform:
         max_val,
         *,
         output_type: DType,
-        global_seed: Int = 0,
-        op_seed: Int = 0,
+        global_seed: UInt = 0,
+        op_seed: UInt = 0,
         alignment: Str = "tensorflow",
     ):
         check(output_type in OUTPUTS, f"output_type is one of {', '.join(OUTPUTS)}, not {output_type}")
         check(alignment.lower() in ("tensorflow", "pytorch"), f"unknown alignment {alignment!r}")
-        check(global_seed >= 0 and op_seed >= 0, "seeds should not be negative")
         for name, x in (("min_val", min_val), ("max_val", max_val)):
             check(x.dtype in (output_type, "dynamic"), f"{name} {x} should be {output_type}")
-            check(x.rank in (None, 0, 1), f"{name} should be one number, not {x}")
+            check_one(x, name)
         wanted, rank = known(output_shape, "output_shape"), length(output_shape)
         if wanted is None:
             return TensorType(output_type, None if rank is None else (ANY,) * rank)
@@ -143,8 +142,8 @@ class Multinomial:
         convert_type: DType,
         with_replacement: Bool,
         log_probs: Bool,
-        global_seed: Int = 0,
-        op_seed: Int = 0,
+        global_seed: UInt = 0,
+        op_seed: UInt = 0,
     ):
         check(convert_type in INDEX_TYPES, f"convert_type is i32 or i64, not {convert_type}")
         check(global_seed >= 0 and op_seed >= 0, "seeds should not be negative")

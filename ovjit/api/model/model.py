@@ -504,7 +504,9 @@ class Model:
             builder = Builder()
             values: dict[tuple[Node, int], Value] = {}
             for node in self._walk():
-                if isinstance(node, Result):
+                if isinstance(node, Result):  # who takes a result takes its tensor
+                    source = node._inputs[0]
+                    values[node, 0] = values[source._node, source._index]
                     continue
                 inputs = [values[source._node, source._index] for source in node._inputs]
                 made = builder.add(node._op, inputs, node._graph_attrs(), name=node.get_friendly_name())

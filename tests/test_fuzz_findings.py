@@ -1,0 +1,150 @@
+"""What the fuzzers have found, each as small as it gets; single operations' values are in
+`test_hostile_values.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit import opset13 as op
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.execution.build import compile_graph
+from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port
+from ovjit.graph.graph import Builder
+from ovjit.graph.interp import evaluate
+from ovjit.graph.op import find_op
+from ovjit.graph.shapes import ANY
+
+X = np.array([[-1, 2, -3]], np.float32)
+
+
+def _parameter(b: Builder, shape: Any, kind: str = "f32") -> Any:
+    return b.add("Parameter", (), {"shape": shape, "element_type": kind}).output
+
+
+def test_an_output_of_unknown_rank_is_exported() -> None:
+    x, axes = op.parameter([1, -1, 3], np.float32), op.parameter([-1], np.int64)
+    model = ovjit.Model([op.squeeze(x, axes)], [x, axes], "squeezed")
+    compiled = ovjit.compile_model(model, "CPU")
+    again = ovjit.Core().import_model(compiled.export_model().getvalue(), "CPU")
+    assert again.output(0).partial_shape.rank.is_dynamic
+    for feed in ([X[None], [0]], [X[None], [0, 1]]):
+        arrays = [feed[0], np.array(feed[1])]
+        np.testing.assert_array_equal(again(arrays)[0], compiled(arrays)[0])
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", 1 << 63, -(1 << 63) - 1, "-99999999999999999999"])
+def test_attributes_have_64_bits(number: Any) -> None:
+    with pytest.raises(ModelError, match="axis"):
+        find_op("Softmax").check_attributes({"axis": number})
+    seeds = find_op("RandomUniform").check_attributes({"output_type": "f32", "global_seed": (1 << 64) - 1})
+    assert seeds["global_seed"] == (1 << 64) - 1  # without a sign
+
+
+@pytest.mark.parametrize("shape", [(True,), (-1,), ("2",), (1 << 63,), "12", (2.5,)])
+def test_dimensions_are_whole_numbers(shape: Any) -> None:
+    with pytest.raises(ModelError, match="shape"):
+        find_op("Parameter").check_attributes({"shape": shape, "element_type": "f32"})
+    with pytest.raises(ModelError, match="variable_shape"):
+        find_op("ReadValue").check_attributes({"variable_id": "v", "variable_shape": shape})
+
+
+def test_element_types_without_arrays_are_refused_at_once() -> None:
+    for kind in ("u1", "u3", "u6"):
+        x = op.parameter([2, 8], getattr(ovjit.Type, kind))
+        turned = op.transpose(x, op.constant(np.array([1, 0])))
+        with pytest.raises(UnsupportedError, match=kind):
+            ovjit.compile_model(ovjit.Model([turned], [x]), "CPU")
+
+
+def test_who_takes_a_result_takes_its_tensor() -> None:
+    x = op.parameter([1, 3], np.float32, "x")
+    text, weights = ovjit._model_bytes(ovjit.Model([op.tanh(op.relu(x, name="relu"), name="tanh")], [x]))
+    edge = '<edge from-layer="1"'
+    assert text.decode().count(edge) == 1  # from Relu to Tanh
+    lines = text.decode().replace("\t", "").split("\n")
+    number = next(line for line in lines if 'type="Result"' in line).split('"')[1]
+    port = '<output><port id="1" precision="FP32"><dim>1</dim><dim>3</dim></port></output>'
+    changed = text.decode().replace("</input>\n\t\t</layer>\n\t</layers>", f"</input>{port}</layer></layers>")
+    assert changed != text.decode(), text.decode()
+    extra = (
+        f'<layer id="9" name="y" type="Result" version="opset1"><input><port id="0" precision="FP32">'
+        f"<dim>1</dim><dim>3</dim></port></input></layer></layers>"
+    )
+    edges = f'<edge from-layer="{number}" from-port="1" to-layer="9" to-port="0" /></edges>'
+    changed = changed.replace("</layers>", extra).replace("</edges>", edges)
+    compiled = ovjit.compile_model(ovjit.Core().read_model(changed.encode(), weights), "CPU")
+    first, second = compiled([X]).values()
+    np.testing.assert_array_equal(first, second)
+
+
+def _loop(condition: Any, shape: Any = (1, 5)) -> Any:
+    """A graph with a Loop whose body goes on while `condition(builder, x)` holds."""
+    inner = Builder()
+    x = _parameter(inner, shape)
+    twice = inner.add("Add", [x, x]).output
+    body = inner.finish([condition(inner, twice), twice])
+    b = Builder()
+    given = [b.constant(np.array(3)), b.constant(np.array(True)), _parameter(b, shape)]
+    attrs = {"body": body, "input_ports": [Port(MERGED, 2, 0, 1)], "output_ports": [Port(LAST, 0, 1)],
+             "condition_result": 0}  # fmt: skip
+    return b.finish([b.add("Loop", given, attrs).output])
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (ANY, ANY)])
+def test_a_loop_s_condition_is_one_boolean(shape: Any) -> None:
+    data = np.ones((1, 5), np.float32)
+    for condition in (
+        lambda b, x: b.add("Less", [x, b.constant(np.float32(3))]).output,
+        lambda b, x: b.add("ReduceSum", [x, b.constant(np.array([0, 1]))]).output,
+    ):
+        with pytest.raises(OvjitError, match="condition"):
+            evaluate(_loop(condition, shape), [data])
+        with pytest.raises(OvjitError, match="condition"):
+            job = compile_graph(_loop(condition, shape), {}).new_job()
+            job.set_input(0, data)
+            job.run()
+
+
+def test_what_a_loop_without_trips_makes_has_the_shape_that_it_would_have() -> None:
+    inner = Builder()
+    x = _parameter(inner, (ANY, 2))
+    longer = inner.add("Concat", [x, x], {"axis": 0}).output
+    body = inner.finish([inner.constant(np.array(True)), longer])
+    b = Builder()
+    given = [_parameter(b, (), "i64"), b.constant(np.array(True)), _parameter(b, (ANY, 2))]
+    attrs = {"body": body, "input_ports": [Port(INVARIANT, 2, 0)], "output_ports": [Port(LAST, 0, 1)],
+             "condition_result": 0}  # fmt: skip
+    graph = b.finish([b.add("Loop", given, attrs).output])
+    job = compile_graph(graph, {}).new_job()
+    data = np.ones((3, 2), np.float32)
+    for trips in (0, 1, 0):
+        feeds = [np.array(trips), data]
+        want = evaluate(graph, feeds)[0]
+        assert want.shape == (6, 2)
+        for i, array in enumerate(feeds):
+            job.set_input(i, array)
+        job.run()
+        np.testing.assert_array_equal(job.outputs[0], want)
+
+
+@pytest.mark.parametrize("port", [(INVARIANT, 2, [0]), (3, 2, 0), (INVARIANT, 2, "0"), (INVARIANT, 2, 0.5)])
+def test_ports_are_numbers(port: Any) -> None:
+    inner = Builder()
+    x = _parameter(inner, (2,))
+    body = inner.finish([inner.constant(np.array(True)), inner.add("Relu", [x]).output])
+    b = Builder()
+    given = [b.constant(np.array(1)), b.constant(np.array(True)), _parameter(b, (2,))]
+    attrs = {"body": body, "input_ports": [port], "output_ports": [Port(LAST, 0, 1)], "condition_result": 0}
+    with pytest.raises(ModelError, match="port"):
+        b.add("Loop", given, attrs)
+
+
+def test_sizes_beyond_64_bits_are_told() -> None:
+    from ovjit.errors import sizes_of_64_bits
+
+    with pytest.raises(ModelError, match="'conv'.*64 bits"), sizes_of_64_bits("conv"):
+        np.array([1 << 70], np.int64)
