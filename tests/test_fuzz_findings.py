@@ -71,8 +71,8 @@ def test_who_takes_a_result_takes_its_tensor() -> None:
     changed = text.decode().replace("</input>\n\t\t</layer>\n\t</layers>", f"</input>{port}</layer></layers>")
     assert changed != text.decode(), text.decode()
     extra = (
-        f'<layer id="9" name="y" type="Result" version="opset1"><input><port id="0" precision="FP32">'
-        f"<dim>1</dim><dim>3</dim></port></input></layer></layers>"
+        '<layer id="9" name="y" type="Result" version="opset1"><input><port id="0" precision="FP32">'
+        "<dim>1</dim><dim>3</dim></port></input></layer></layers>"
     )
     edges = f'<edge from-layer="{number}" from-port="1" to-layer="9" to-port="0" /></edges>'
     changed = changed.replace("</layers>", extra).replace("</edges>", edges)

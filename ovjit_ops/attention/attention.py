@@ -15,7 +15,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value, infer_outputs
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import ANY, broadcast, is_static, merge
+from ovjit.graph.shapes import ANY, broadcast, merge
 from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import check_one, in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
