@@ -37,7 +37,12 @@ FLAGS = {
         Flag("OVJIT_DUMP", "folder", "write the source of every kernel there when it is loaded"),
         Flag("OVJIT_CHECK", "1", "verify the graph after every pass, and that steps of a plan do not meet"),
         Flag("OVJIT_SKIP", "pass,pass", "leave these passes out; fuse among them: one kernel a node", True),
-        Flag("OVJIT_INTERP", "1", "no passes, no kernels: every node by its NumPy reference", True),
+        Flag(
+            "OVJIT_INTERP",
+            "1, kernels",
+            "1: every node by its NumPy reference; kernels: kernels in plain Python, with bounds checked",
+            True,
+        ),
         Flag("OVJIT_COMPARE", "1", "run every step beside the reference, stop at the first difference", True),
         Flag("OVJIT_ISA", "avx512, avx2, generic", "compile for a lesser instruction set", True),
         Flag("OVJIT_PRECISION", "f32, bf16", "what f32 models compute in where no property says", True),

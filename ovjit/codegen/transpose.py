@@ -11,6 +11,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
+
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
 
@@ -60,7 +62,17 @@ def make_turn(isa: Isa) -> Any:
             with b.if_then(b.icmp_signed("<", i64(j), na)):
                 simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, "i32", nb)
 
-    return simd._make("turn", signature(types.void, *[types.int64] * 6), body)
+    turn = simd._make("turn", signature(types.void, *[types.int64] * 6), body)
+    turn.in_python = run_turn
+    return turn
+
+
+def run_turn(words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -> None:
+    """The intrinsic `turn` on `words`, an `ovjit.execution.numpy_words.Words`."""
+    lanes = words.lanes
+    rows = [words["loadm_i32"](x + min(i, nb - 1) * x_b, na) for i in range(lanes)]
+    for j in range(min(na, lanes)):
+        words["storem_i32"](y + y_a * j, np.array([row[j] for row in rows]), nb)
 
 
 @functools.cache

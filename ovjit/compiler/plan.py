@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit import debug
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.chunks import CHUNK_WORK as CHUNK_WORK
@@ -109,7 +110,7 @@ class Plan:
 
     __slots__ = (
         "arena_size", "composite", "cut", "input_shapes", "kernels", "memory", "output_shapes", "parallel",
-        "scratch_offset", "scratch_size", "data", "steps", "taps", "types", "words",
+        "pieces", "scratch_offset", "scratch_size", "data", "steps", "taps", "types", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -128,6 +129,8 @@ class Plan:
         # of a watched program: when each group is done, and the types and known values of all values
         self.taps: list[Tap] | None = None
         self.types: Mapping[Value, Any] = {}
+        # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
+        self.pieces: list[list[tuple[int, int, int]]] | None = None
 
 
 class Strides(NamedTuple):
@@ -548,12 +551,22 @@ class Planner:
         plan.scratch_size = _align(self.scratch + 4096)
         plan.scratch_offset = _align(plan.arena_size)
         plan.words = [_resolve(step.args) for step in self.steps]
+        if debug.flag("OVJIT_INTERP") == "kernels":
+            plan.pieces = [[self._piece(a) for a in s.args if isinstance(a, Ptr)] for s in self.steps]
         for step in self.steps:
             step.args = ()  # the words say it all; a plan is kept for every shape
         work = sum(s.flops + s.bytes for s in self.steps if s.control is None)  # bodies tell for themselves
         plan.parallel = work > PARALLEL_WORK
         plan.output_shapes = [self.shape(v) for v in self.outputs]
         return plan
+
+    def _piece(self, pointer: Ptr) -> tuple[int, int, int]:
+        """(base, offset, bytes) of what a step may touch by way of this pointer."""
+        buffer = pointer.buffer
+        if buffer.base in (CONSTANTS, PLAN_DATA):
+            home = self.constants if buffer.base == CONSTANTS else self.data
+            return (buffer.base, *home.piece(buffer.offset + pointer.offset))
+        return buffer.base, buffer.offset, buffer.size
 
     def _write_outputs(self) -> None:
         """Model outputs that nobody has written in place: other layouts, inputs, constants, duplicates."""
@@ -644,6 +657,7 @@ class Constants:
         self.base = base
         self.size = 0
         self.arrays: list[tuple[int, np.ndarray | Filling]] = []
+        self.sizes: dict[int, int] = {}  # offset -> bytes
         self._known: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._alive: list[Any] = []
@@ -659,11 +673,17 @@ class Constants:
                 self._alive.append(array)  # an id is only good while its object lives
             offset = self._known[key] = self.size
             self.arrays.append((offset, array))
+            self.sizes[offset] = array.nbytes
             self.size = _align(self.size + array.nbytes)
         return self.at(offset)
 
     def at(self, offset: int) -> Ptr:
         return Ptr(Buffer(0, self.base), offset)
+
+    def piece(self, offset: int) -> tuple[int, int]:
+        """(offset, bytes) of the array in which `offset` lies."""
+        start = max((o for o in self.sizes if o <= offset), default=0)
+        return start, self.sizes.get(start, 0)
 
     def holds(self, array: np.ndarray) -> bool:
         return id(array) in self._known

@@ -70,6 +70,10 @@ def _executable(
         from ovjit.execution.watch import WatchedJob
 
         job = WatchedJob
+    elif debug.flag("OVJIT_INTERP") == "kernels":
+        from ovjit.execution.in_python import PythonJob
+
+        job = PythonJob
     return Executable(
         program,
         config,

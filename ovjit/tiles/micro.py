@@ -21,18 +21,13 @@ from typing import Any
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.tiles.formats import F32, WORD, Format
-
-#: int64 entries of one row of the address table: rows of it are input, output, pixel operands.
-TABLE = 16
+from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k;
 #: first channel; valid channels; what to prefetch and by how many bytes to go on there at each k; then one
 #: address for each operand that pixels share.
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 
-
-#: Words of a block: see `make_tile`.
-BLOCK = 1024
 
 
 def make_tile(
@@ -50,7 +45,9 @@ def make_tile(
     name = f"tile_{rows}_{vectors}"
     text = _Tile(isa, rows, vectors, epilogue, form, blocked).text(name)
     count = len(ARGUMENTS) + epilogue.shared_operands
-    return parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
+    tile = parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
+    tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
+    return tile
 
 
 def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:

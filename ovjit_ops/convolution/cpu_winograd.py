@@ -99,13 +99,22 @@ def square_transform(b: Any, matrix: Sequence[Sequence[float]], grid: list[list[
     return [transform(b, matrix, [column[i] for column in columns]) for i in range(len(matrix))]
 
 
-def _intrinsic(name: str, count: int, body: Callable) -> Any:
+def run_square_transform(matrix: Sequence[Sequence[float]], grid: np.ndarray) -> np.ndarray:
+    """The same in NumPy, for a grid [n, n, lanes] of f32."""
+    m = np.array(matrix)
+    return np.einsum("ia,abl,jb->ijl", m, grid.astype(np.float64), m).astype(np.float32)
+
+
+def _intrinsic(name: str, count: int, body: Callable, in_python: Callable) -> Any:
+    """An intrinsic of `count` int64s, and what it means: `in_python(words, arguments...)`."""
     from numba.core import types
     from numba.core.typing.templates import signature
 
     from ovjit.codegen.cpu import vector as simd
 
-    return simd._make(name, signature(types.void, *[types.int64] * count), body)
+    made = simd._make(name, signature(types.void, *[types.int64] * count), body)
+    made.in_python = in_python
+    return made
 
 
 def make_input_transform(isa: Isa, m: int, elem: str, to: str) -> Any:
@@ -132,7 +141,13 @@ def make_input_transform(isa: Isa, m: int, elem: str, to: str) -> Any:
             for j in range(n):
                 simd.store_vector(b, b.add(start, b.mul(plane, i64(i * n + j))), result[i][j], to, left)
 
-    return _intrinsic("winograd_in", 5, body)
+    def in_python(words: Any, table: int, k: int, out: int, plane: int, left: int) -> None:
+        grid = np.array([words["loadm_f32"](words["ld"](table, at) + k, left) for at in range(n * n)])
+        result = run_square_transform(MATRICES[m]["B"], grid.reshape(n, n, -1))
+        for at, value in enumerate(result.reshape(n * n, -1)):
+            words["storem_f32"](out + k + plane * at, value, left)
+
+    return _intrinsic("winograd_in", 5, body, in_python)
 
 
 def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
@@ -187,7 +202,27 @@ def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
             value = epilogue.emit_ir(b, value, loaded, isa.lanes)
             simd.store_vector(b, address(1, pixel, epilogue.out), value, epilogue.out, left)
 
-    return _intrinsic("winograd_out", 6 + epilogue.shared_operands, body)
+    def in_python(
+        words: Any, table: int, planes: int, plane: int, bias: int, channel: int, left: int, *channels: int
+    ) -> None:
+        grid = [words["loadm_f32"](planes + channel * 4 + plane * at, left) for at in range(n * n)]
+        result = run_square_transform(MATRICES[m]["A"], np.array(grid).reshape(n, n, -1))
+        offset = words["load_f32"](bias + channel * 4)
+
+        def load(o: Operand, pixel: int) -> Any:
+            base = channels[o.where] if o.shared else words["ld"](table, o.where * TABLE + pixel)
+            if o.kind in ("number", "scalar"):
+                return words[f"splat_{o.dtype}"](base)
+            return words[f"loadm_{o.dtype}"](base + channel * simd.SIZE[o.dtype], left)
+
+        for pixel, value in enumerate(result.reshape(m * m, -1)):
+            value = value + offset
+            if epilogue.body is not None:
+                value = words.body(epilogue.body, [value, *(load(o, pixel) for o in epilogue.operands)])
+            place = words["ld"](table, TABLE + pixel) + channel * simd.SIZE[epilogue.out]
+            words[f"storem_{epilogue.out}"](place, value, left)
+
+    return _intrinsic("winograd_out", 6 + epilogue.shared_operands, body, in_python)
 
 
 @functools.cache

@@ -95,7 +95,7 @@ def fft_kernel(dtype: str, loading: str, real_out: bool, windowed: bool, turned:
     frame.integers("n", "n_in", "n_out", "lanes", "blocks", "items", "per_chunk", "stages")
     frame.integers("x_n", "x_l", "x_re", "x_im", "y_n", "y_l", "y_re", "y_im")
     for d in range(2):
-        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
+        frame.integers(f"outer{d}", f"x_{d}", f"y_{d}")
     read = frame.prologue()
     slots = sum(1 + pointer for _, pointer in frame.fields)
     for i in range(STAGES):
@@ -109,8 +109,8 @@ def fft_kernel(dtype: str, loading: str, real_out: bool, windowed: bool, turned:
         "    while item < stop:",
     ]
     src += ["        j = (item % blocks) * VL", "        rest = item // blocks", "        m = lanes - j"]
-    src += ["        p = x + (rest // d1) * x_0 + (rest % d1) * x_1 + j * x_l"]
-    src += ["        q = y + (rest // d1) * y_0 + (rest % d1) * y_1 + j * y_l"]
+    src += ["        p = x + (rest // outer1) * x_0 + (rest % outer1) * x_1 + j * x_l"]
+    src += ["        q = y + (rest // outer1) * y_0 + (rest % outer1) * y_1 + j * y_l"]
     src += ["        a = scratch", "        b = scratch + n * width"]
     src += _load(dtype, loading, windowed)
     src += ["        left = n", "        parts = 1", "        i = 0", "        while i < stages:"]
@@ -533,7 +533,8 @@ class Fourier(Lowering):
             "x_re": x.im if exchanged else x.re, "x_im": x.re if exchanged else x.im, "y_n": y.n,
             "y_l": y.lane,
             "y_re": y.im if out_exchanged else y.re, "y_im": y.re if out_exchanged else y.im,
-            "d0": 1, "d1": outer, "x_0": x.outer[0], "x_1": x.outer[1], "y_0": y.outer[0], "y_1": y.outer[1],
+            "outer0": 1, "outer1": outer,
+            "x_0": x.outer[0], "x_1": x.outer[1], "y_0": y.outer[0], "y_1": y.outer[1],
         }  # fmt: skip
         reads = [x.view]
         if turns is not None:

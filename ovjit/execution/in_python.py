@@ -1,0 +1,90 @@
+"""OVJIT_INTERP=kernels: every kernel of a plan in plain Python, each address checked.
+
+The plan is the same as any other: kernels, layouts, arguments, chunks. A step may touch what its arguments
+point into (`Plan.pieces`), its thread's scratch, and nothing else: one byte too far, also into another tensor
+of the arena, is an `OutOfBounds` that names the step. Bodies of loops run natively.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.compiler.plan import Step
+from ovjit.compiler.views import ARENA, CONSTANTS, PLAN_DATA
+from ovjit.errors import InferenceError
+from ovjit.execution import runner
+from ovjit.execution.job import Job
+from ovjit.execution.numpy_words import Memory, OutOfBounds, Words, program
+from ovjit.execution.streams import Arena
+
+_BASES = {ARENA: "a tensor", CONSTANTS: "a constant", PLAN_DATA: "the plan's data"}
+
+
+class PythonJob(Job):
+    """A job whose kernels are run by Python's interpreter."""
+
+    __slots__ = ()
+
+    def _run_segments(self, arena: Arena) -> None:
+        words, table = self.words, self._table
+        assert table is not None
+        if table.composite is not None:
+            self._run_composite(table.composite)
+            return
+        steps = table.plan.steps
+        self._bases[0] = arena.address
+        words[runner.STARTED] = runner.clock()
+        try:
+            for i, step in enumerate(steps):
+                if step.host is not None:
+                    self._run_host(i)
+                elif step.kernel is None:
+                    words[runner.FIRST], words[runner.STEPS] = i, i + 1
+                    self._native.lead(self.address, self._pool.address, arena.address, 0)
+                else:
+                    words[runner.ERROR] = self._run_step(i, step, arena)
+                if words[runner.ABORT] or words[runner.ERROR]:
+                    return
+        finally:
+            words[runner.FIRST], words[runner.STEPS] = 0, len(steps)
+            words[runner.ENDED] = runner.clock()
+
+    def _run_step(self, i: int, step: Step, arena: Arena) -> int:
+        """All chunks of one step. The error as the runner writes it, 0 for none."""
+        table = self._table
+        assert table is not None and table.plan.pieces is not None and step.kernel is not None
+        plan, bases, given = table.plan, self._bases, table.plan.pieces[i]
+        args = int(table.rows[i, 1])
+        scratch = arena.address + plan.scratch_offset
+        count = sum(1 + is_pointer for _, is_pointer in step.kernel.frame.fields)
+        pieces = [(bases.ctypes.data, bases.nbytes, "the bases"), (args, 8 * count, "the arguments")]
+        pieces += [(scratch, plan.scratch_size, "scratch")]
+        for base, offset, size in given:
+            pieces.append((int(bases[base]) + offset, size, _BASES.get(base, "an input or output")))
+        isa = host_isa()
+        names = Words(isa.lanes, Memory(pieces))
+        for name, intrinsic in (step.kernel.intrinsics(isa) or {}).items():
+            names[name] = _bound(intrinsic, names)
+        kernel = program(step.kernel.source, names)
+        with np.errstate(all="ignore"):
+            for chunk in range(step.chunks):
+                try:
+                    error = kernel(bases.ctypes.data, args, chunk, scratch)
+                except OutOfBounds as found:
+                    where = f"chunk {chunk} of {step.kernel.name}"
+                    raise InferenceError(f"node {step.name!r} ({step.type}), {where}: {found}") from found
+                if error:
+                    return i << 32 | error
+        return 0
+
+
+def _bound(intrinsic: Any, words: Words) -> Any:
+    """What an intrinsic means: `in_python(words, arguments...)`."""
+
+    def call(*arguments: int) -> None:
+        intrinsic.in_python(words, *arguments)
+
+    return call

@@ -1,0 +1,191 @@
+"""Every kernel in plain Python (OVJIT_INTERP=kernels): the bytes it touches are those it was given, and the
+answer is the machine code's.
+
+All operations' samples go through it, in the operation's first element type; some of them by default, all,
+and other types, behind the marker `long`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from guarded_ops import element_types, graph_of, records
+
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import View
+from ovjit.errors import InferenceError, OvjitError
+from ovjit.execution.build import compile_graph
+from ovjit.execution.numpy_words import F32, Memory, OutOfBounds, Words, program
+from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.op import Op
+
+#: Of each operation's samples so many run by default, the largest ones not among them.
+SOME = 3
+#: Elements: what has more takes seconds.
+LARGE = 3000
+
+
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVJIT_PRECISION", "f32")
+
+
+def answer(graph: Graph, arrays: list[np.ndarray]) -> tuple[list[np.ndarray] | str, Any]:
+    """The outputs, or what the refusal says; and the plan."""
+    try:
+        job = compile_graph(graph, {"threads": 1}).new_job()
+        for i, array in enumerate(arrays):
+            job.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
+        job.run()
+    except OvjitError as error:
+        return str(error), None
+    return [np.array(output) for output in job.outputs], job._table.plan
+
+
+def check(monkeypatch: pytest.MonkeyPatch, graph: Graph, arrays: list[np.ndarray], where: str) -> set[str]:
+    """Compare the two ways; the kernels that ran in Python."""
+    monkeypatch.delenv("OVJIT_INTERP", raising=False)
+    want, _ = answer(graph, arrays)
+    monkeypatch.setenv("OVJIT_INTERP", "kernels")
+    got, plan = answer(graph, arrays)
+    if isinstance(want, str) or isinstance(got, str):
+        assert isinstance(want, str) and got == want, f"{where}: {got}"
+        return set()
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == b.shape, where
+        if a.dtype.kind in "iubSO":
+            np.testing.assert_array_equal(a, b, err_msg=where)
+            continue
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        # sums have another order here, and the C library's functions other last bits
+        limit = 1e-5 if a.dtype == np.float32 else 1e-12 if a.dtype == np.float64 else 1e-2
+        scale = np.abs(y[np.isfinite(y)]).max(initial=1e-30)
+        with np.errstate(all="ignore"):
+            same = (x == y) | (np.isnan(x) & np.isnan(y)) | (np.abs(x - y) <= limit * scale)
+        assert same.all(), f"{where}: {x[~same][:4]} where machine code has {y[~same][:4]}"
+    return {s.kernel.name for s in plan.steps if s.kernel is not None} if plan.pieces else set()
+
+
+def cases(record: Op, dtype: str) -> Iterator[tuple[int, Graph, list[np.ndarray]]]:
+    rng = np.random.default_rng(zlib.crc32(record.name.encode()))
+    for sample, (inputs, attrs) in enumerate(record.samples(rng, dtype)):
+        constants = list(range(1, len(inputs)))
+        try:
+            graph, arrays = graph_of(record, constants, "", inputs, attrs)
+        except OvjitError:
+            continue
+        if not any(isinstance(a.dtype, np.dtype) and a.dtype.hasobject for a in arrays):
+            yield sample, graph, arrays
+
+
+def chosen(record: Op, count: int) -> Iterator[tuple[str, int, Graph, list[np.ndarray]]]:
+    for dtype in element_types(record) if count > SOME else element_types(record)[:1]:
+        found = list(cases(record, dtype))
+        if count <= SOME:
+            small = [c for c in found if sum(a.size for a in c[2]) <= LARGE]
+            rng = np.random.default_rng(zlib.crc32(record.name.encode()) + record.opset)
+            order = rng.permutation(len(small))
+            found = [small[i] for i in order[:count]]
+        yield from ((dtype, *case) for case in found)
+
+
+GROUPS = 8
+
+
+def run(monkeypatch: pytest.MonkeyPatch, group: int, count: int) -> set[str]:
+    kernels: set[str] = set()
+    for record in records()[group::GROUPS]:
+        for dtype, sample, graph, arrays in chosen(record, count):
+            where = f"{record.name}-{record.opset} {dtype} sample {sample}"
+            kernels |= check(monkeypatch, graph, arrays, where)
+    return kernels
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_some_samples(monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    assert len(run(monkeypatch, group, SOME)) > 10
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_all_samples(monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    run(monkeypatch, group, 1 << 30)
+
+
+def test_a_byte_too_far_is_an_error_that_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A softmax whose output is planned an element too far, among other tensors of the arena."""
+    monkeypatch.setenv("OVJIT_INTERP", "kernels")
+    monkeypatch.setattr(Planner, "_within", lambda self, view: None)  # the check that would tell
+    planned = Planner.output
+
+    def shifted(self: Planner, value: Any, layout: Any = None, over: Any = ()) -> View:
+        view = planned(self, value, layout, over)
+        out = View(view.buffer, view.shape, view.strides, view.itemsize, view.offset + wrong)
+        self.views[value] = out
+        return out
+
+    monkeypatch.setattr(Planner, "output", shifted)
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (33,), "element_type": "f32"}).output
+    first = b.add("Softmax", [x], {"axis": 0}).output
+    y = b.add("Softmax", [first], {"axis": 0}, name="second").output
+    for wrong in (0, 4, -4):
+        got, _ = answer(b.finish([y]), [np.ones(33, np.float32)])
+        if wrong:
+            assert isinstance(got, str) and "chunk 0 of softmax_f32" in got and "of a tensor" in got, got
+        else:
+            assert not isinstance(got, str), got
+
+
+def test_words() -> None:
+    """What differs from NumPy's own meaning."""
+    data = np.arange(8, dtype=np.float32)
+    words = Words(4, Memory([(data.ctypes.data, data.nbytes, "data")]))
+    at = data.ctypes.data
+    assert words["loadm_f32"](at + 28, 1).tolist() == [7, 0, 0, 0]
+    assert words["loadm_f32"](at + 99, 0).tolist() == [0, 0, 0, 0]  # of no lanes nothing is touched
+    for touch in (
+        lambda: words["load_f32"](at + 20),
+        lambda: words["load_f32"](at - 4),
+        lambda: words["storem_f32"](at + 28, np.ones(4, np.float32), 2),
+        lambda: words["gather_f32"](at, 12, 4),
+        lambda: words["take_f32"](at, np.array([0, 1, 8, 2], np.int32)),
+        lambda: words["permute_f32"](words["load_f32"](at), np.array([0, 4, 1, 2])),
+        lambda: words["ld"](at, 4),
+    ):
+        with pytest.raises(OutOfBounds):
+            touch()
+    ints = np.array([7, -7, -(2**31), 5], np.int32)
+    assert words["div"](ints, np.array([2, 2, -1, 0], np.int32)).tolist() == [3, -3, -(2**31), 0]
+    reals = np.array([3e9, -3e9, np.nan, -1.5], np.float32)
+    assert words["cast_i32"](reals).tolist() == [2**31 - 1, -(2**31), 0, -1]
+    assert words["cast_u8"](reals).tolist() == [255, 0, 0, 0]
+    assert words["const_u32"](-1).tolist() == [2**32 - 1] * 4
+    third = F32(1) * F32(1 / 3)
+    assert third == np.float32(1 / 3) and isinstance(third, F32) and not isinstance(third * 2.0, F32)
+    text = (
+        "@njit(nogil=True)\ndef kernel(a, b, c, d):\n    a //= b\n    return a + c % d + int(1.0 / 0.0 > 5)\n"
+    )
+    assert program(text, words)(7, 0, 5, 0) == 1
+    assert program(text, words)(-7, 2, 5, 3) == -4 + 2 + 1
+
+
+def test_the_error_of_a_kernel_is_the_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVJIT_INTERP", "kernels")
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (5,), "element_type": "f32"}).output
+    i = b.add("Parameter", (), {"shape": (2,), "element_type": "i64"}).output
+    y = b.add("GatherElements", [x, i], {"axis": 0}).output
+    job = compile_graph(b.finish([y]), {"threads": 1}).new_job()
+    job.set_input(0, np.arange(5, dtype=np.float32))
+    job.set_input(1, np.array([4, 9]))
+    with pytest.raises(InferenceError, match="an index is out of range"):
+        job.run()
+    job.set_input(1, np.array([4, 1]))
+    job.run()
+    assert job.outputs[0].tolist() == [4, 1]
