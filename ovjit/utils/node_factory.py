@@ -46,11 +46,7 @@ class NodeFactory:
         """
         if arguments is None and attributes is not None:
             raise UserInputError(f'Error: cannot create "{op_type_name}" op without arguments.')
-        sources = [
-            out
-            for given in arguments or ()
-            for out in ([given] if isinstance(given, Output) else given.outputs())
-        ]
+        sources = self._arguments_as_outputs(arguments or ())
         kind = self._added.get(op_type_name)
         if kind is not None:
             return kind(sources, **attributes) if attributes else kind(sources)
@@ -60,6 +56,15 @@ class NodeFactory:
         known = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
         return Node._new(record, sources, record.check_attributes(known))
 
+    @staticmethod
+    def _arguments_as_outputs(arguments: Sequence[Node | Output]) -> list[Output]:
+        """The outputs that `create` connects: a Node stands for all of its own."""
+        return [
+            out
+            for given in arguments
+            for out in ([given] if isinstance(given, Output) else given.outputs())
+        ]
+
     def _record(self, name: str) -> Op:
         try:
             record = find_op(name, self._opset)
@@ -68,6 +73,9 @@ class NodeFactory:
         if record.opset > self._opset:
             raise ModelError(f"Couldn't create operation: {name}: opset{self._opset} does not have it yet")
         return record
+
+    def __repr__(self) -> str:
+        return "<NodeFactory>"
 
     def add_extension(self, extension: str | os.PathLike[str] | Extension | list[Extension]) -> None:
         """Add operations written in Python (`OpExtension`). RuntimeError for a path: no native library is

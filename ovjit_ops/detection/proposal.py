@@ -53,8 +53,6 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
     check(all(r > 0 for r in attrs["ratio"]), f"ratio {list(attrs['ratio'])} should be positive")
     check(min(attrs["post_nms_topn"], attrs["pre_nms_topn"]) > 0, "counts should be positive")
     a, b = dims(scores, 4), dims(deltas, 4)
-    check(merge(a[1], 2 * many) is not None, f"{many} anchors have {2 * many} scores: {scores}")
-    check(merge(b[1], 4 * many) is not None, f"{many} anchors have {4 * many} deltas: {deltas}")
     for i in (0, 2, 3):
         check(merge(a[i], b[i]) is not None, f"{scores} and {deltas} differ in dimension {i}")
     numbers = ANY if image.shape is None else image.shape[0]
@@ -89,6 +87,11 @@ def _boxes(deltas: np.ndarray, attrs: dict[str, Any], limits: np.ndarray) -> np.
 def proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, attrs: dict[str, Any]) -> tuple:
     dtype, most = scores.dtype, attrs["post_nms_topn"]
     many = len(attrs["ratio"]) * len(attrs["scale"])
+    if scores.shape[1] != 2 * many or deltas.shape[1] != 4 * many:
+        raise InferenceError(
+            f"{many} anchors have {2 * many} scores and {4 * many} deltas, not {scores.shape[1]} and "
+            f"{deltas.shape[1]}"
+        )
     info = [float(v) for v in np.ravel(image)]
     height, width, scale_h = info[:3]
     scale_w = info[3] if len(info) > 3 else scale_h

@@ -13,28 +13,34 @@ from ovjit.errors import check
 from ovjit.graph.op import Float, Str, TensorType, op
 from ovjit.graph.shapes import Interval, broadcast, is_static
 from ovjit_ops.common.values import check_one, in_f32, operands_as_first
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array, reference_erf, same_type, unary
+from ovjit_ops.elementwise.arithmetic import (
+    NUMBERS,
+    REALS,
+    function,
+    random_array,
+    reference_erf,
+    same_type,
+    unary,
+)
 
 SQRT_HALF = math.sqrt(0.5)
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 DATA = {"node": "data"}
 
 unary("Relu", lambda x: np.maximum(x, 0), lambda x: t.maximum(x, 0))
-unary("Sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (1 + t.exp(-x)), types=REALS, builder=DATA)
-unary(
+function("Sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (1 + t.exp(-x)), builder=DATA)
+function(
     "HSigmoid",
     lambda x: np.clip(x + 3, 0, 6) / 6,
     lambda x: t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6),
     opset=5,
-    types=REALS,
     builder={**DATA, "": "hsigmoid"},
 )
-unary(
+function(
     "HSwish",
     lambda x: x * (np.clip(x + 3, 0, 6) / 6),
     lambda x: x * (t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6)),
     opset=4,
-    types=REALS,
     builder={**DATA, "": "hswish"},
 )
 unary(
@@ -75,14 +81,13 @@ unary("Mish", _mish, _mish_body, opset=4, types=REALS, ulp=8, builder=DATA)
 
 
 def _infer_elu(data: TensorType, *, alpha: Float) -> TensorType:
-    return same_type(data, REALS)
+    return same_type(data, NUMBERS)
 
 
-unary(
+function(
     "Elu",
     lambda x, *, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype),
     lambda x, *, alpha: t.where(x > 0, x, alpha * (t.exp(t.minimum(x, 0)) - 1)),
-    types=REALS,
     infer=_infer_elu,
     variants=({"alpha": 1.0}, {"alpha": 0.3}),
     ulp=16,

@@ -99,6 +99,32 @@ def unary(
     )
 
 
+def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
+    """Register y = f(x), a function of reals. Integers are computed as f64 and rounded; where that is no
+    number or does not fit, they are what Convert makes of it."""
+    infer = options.pop("infer", None)
+
+    def infer_same(node: TensorType) -> TensorType:
+        return same_type(node, NUMBERS)
+
+    def whole(x: np.ndarray, **attrs: Any) -> np.ndarray:
+        if x.dtype.kind not in "iu":
+            return ref(x, **attrs)
+        between = np.int64 if x.dtype.itemsize == 8 or x.dtype == np.uint32 else np.int32
+        return np.rint(ref(x.astype(np.float64), **attrs)).astype(between).astype(x.dtype)
+
+    def expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        """f(x: integer) -> Convert(Round(f(Convert(x, f64))))"""
+        dtype = node.output.dtype
+        if ELEMENT_TYPES[dtype].kind not in "iu":
+            return None
+        w = Writer(b, node)
+        real = w(name, w("Convert", inputs[0], destination_type="f64"), **node.attrs)
+        return [w("Convert", w("Round", real), destination_type=dtype)]
+
+    return unary(name, whole, scalar, infer=infer or infer_same, expand=expand, types=REALS, **options)
+
+
 def binary(
     name: str,
     ref: Callable,
@@ -152,7 +178,8 @@ def same_type(x: TensorType, types: list[str]) -> TensorType:
 def binary_type(
     x: TensorType, y: TensorType, rule: str, types: list[str], result: str | None = None
 ) -> TensorType:
-    return TensorType(result or common_dtype(x, y, types), broadcast_types(x, y, rule))
+    dtype = common_dtype(x, y, types)
+    return TensorType(result or dtype, broadcast_types(x, y, rule))
 
 
 def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
@@ -408,19 +435,19 @@ unary(
     variants=({"mode": "half_to_even"}, {"mode": "half_away_from_zero"}),
 )
 
-unary("Sqrt", np.sqrt, lambda x: t.sqrt(x), types=REALS, domain=(0, 100))
-unary("Exp", np.exp, lambda x: t.exp(x), types=REALS)
-unary("Log", np.log, lambda x: t.log(x), types=REALS, domain=(0, 100))
-unary("Erf", reference_erf, lambda x: t.erf(x), types=REALS, domain=(-4, 4))
-unary("Sin", np.sin, lambda x: t.sin(x), types=REALS)
-unary("Cos", np.cos, lambda x: t.cos(x), types=REALS)
-unary("Tan", np.tan, lambda x: t.tan(x), types=REALS, domain=(-1.5, 1.5), ulp=8)
-unary("Asin", np.arcsin, lambda x: t.asin(x), types=REALS, domain=(-1, 1))
-unary("Acos", np.arccos, lambda x: t.acos(x), types=REALS, domain=(-1, 1))
-unary("Atan", np.arctan, lambda x: t.atan(x), types=REALS)
-unary("Sinh", np.sinh, lambda x: t.sinh(x), types=REALS)
-unary("Cosh", np.cosh, lambda x: t.cosh(x), types=REALS)
-unary("Tanh", np.tanh, lambda x: t.tanh(x), types=REALS)
-unary("Asinh", np.arcsinh, lambda x: t.asinh(x), types=REALS, opset=4)
-unary("Acosh", np.arccosh, lambda x: t.acosh(x), types=REALS, opset=4, domain=(1, 50))
-unary("Atanh", np.arctanh, lambda x: t.atanh(x), types=REALS, opset=4, domain=(-1, 1))
+function("Sqrt", np.sqrt, lambda x: t.sqrt(x), domain=(0, 100))
+function("Exp", np.exp, lambda x: t.exp(x))
+function("Log", np.log, lambda x: t.log(x), domain=(0, 100))
+function("Erf", reference_erf, lambda x: t.erf(x), domain=(-4, 4))
+function("Sin", np.sin, lambda x: t.sin(x))
+function("Cos", np.cos, lambda x: t.cos(x))
+function("Tan", np.tan, lambda x: t.tan(x), domain=(-1.5, 1.5), ulp=8)
+function("Asin", np.arcsin, lambda x: t.asin(x), domain=(-1, 1))
+function("Acos", np.arccos, lambda x: t.acos(x), domain=(-1, 1))
+function("Atan", np.arctan, lambda x: t.atan(x))
+function("Sinh", np.sinh, lambda x: t.sinh(x))
+function("Cosh", np.cosh, lambda x: t.cosh(x))
+function("Tanh", np.tanh, lambda x: t.tanh(x))
+function("Asinh", np.arcsinh, lambda x: t.asinh(x), opset=4)
+function("Acosh", np.arccosh, lambda x: t.acosh(x), opset=4, domain=(1, 50))
+function("Atanh", np.arctanh, lambda x: t.atanh(x), opset=4, domain=(-1, 1))

@@ -7,11 +7,12 @@ node is made and again by `Model.reshape` and `validate_and_infer_types`. Nodes 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -60,6 +61,8 @@ class Node:
     _inputs: list[Output]
     _tensors: list[DescriptorTensor]
 
+    #: Operations whose nodes have a class of their own, by name; filled where those classes are defined.
+    _classes: ClassVar[dict[str, type[Node]]] = {}
     #: Makes the Constant of a number or array; set where that class is defined.
     _constant_of: ClassVar[Callable[[Any], Any]]
 
@@ -79,12 +82,23 @@ class Node:
 
         Raises ModelError naming the node when inputs or attributes do not fit.
         """
-        node = cls.__new__(cls)
-        node._setup(record, inputs, attrs, name)
-        node._set_types(node._infer() if types is None else types)
-        for source in node._inputs:
-            source._node._remember_user(node)
+        kind = cls._classes.get(record.name, cls) if cls is Node else cls
+        node = kind.__new__(kind)
+        node._build(record, inputs, attrs, name, types)
         return node
+
+    def _build(
+        self,
+        record: Op,
+        inputs: Sequence[Output],
+        attrs: dict[str, Any],
+        name: str | None,
+        types: Iterable[TensorType] | None = None,
+    ) -> None:
+        self._setup(record, inputs, attrs, name)
+        self._set_types(self._infer() if types is None else types)
+        for source in self._inputs:
+            source._node._remember_user(self)
 
     @classmethod
     def _unconnected(cls, record: Op, attrs: dict[str, Any]) -> Any:
@@ -296,6 +310,17 @@ class Node:
             with GRAPH_LOCK:
                 self._attrs = self._op.check_attributes({**self._attrs, name: value})
 
+    if not TYPE_CHECKING:  # a checker would believe in any name
+
+        def __getattr__(self, name: str) -> Any:
+            """`get_axis`, `set_axis` and the like: accessors of the attributes that the operation has."""
+            kind, attribute = name[:4], name[4:]
+            if kind in ("get_", "set_") and attribute in self.get_attributes():
+                if kind == "set_":
+                    return functools.partial(self.set_attribute, attribute)
+                return lambda: self.get_attributes()[attribute]
+            raise AttributeError(f"'openvino.{type(self).__name__}' object has no attribute {name!r}")
+
     def get_rt_info(self) -> RTMap:
         if self._rt_info is None:
             self._rt_info = RTMap()
@@ -319,9 +344,17 @@ class Node:
     def evaluate(
         self, output_values: Sequence[Any], input_values: Sequence[Any], evaluationContext: Any = None
     ) -> bool:
-        """Run this one operation on Tensors by its NumPy reference. False if it has none."""
+        """Run this one operation on Tensors by its NumPy reference. False if it has none.
+
+        RuntimeError if there are not as many Tensors as inputs and outputs.
+        """
         if self._op.ref is None:
             return False
+        if len(input_values) != len(self._inputs) or len(output_values) != len(self._tensors):
+            raise ModelError(
+                f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs and "
+                f"{len(self._tensors)} outputs, not {len(input_values)} and {len(output_values)}"
+            )
         results = self._op.evaluate([t.data for t in input_values], self._graph_attrs())
         for tensor, result in zip(output_values, results, strict=True):
             tensor.shape = result.shape

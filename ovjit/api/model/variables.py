@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.api.model.boundary import as_output
-from ovjit.api.model.node import Node, Output
+from ovjit.api.model.node import Node
 from ovjit.api.run.inputs import native_of
 from ovjit.api.run.slots import BITS, PACKED, pack, relation
 from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of
@@ -72,54 +72,66 @@ def variable_of(node: Node) -> Variable:
     return Variable(info)
 
 
-def read_value(*args: Any, **kwargs: Any) -> Node:
+class read_value(Node):
     """A node that gives a variable's value: `read_value(init_value, variable_id, variable_type=None,
     variable_shape=None, name="")`, where None is what the initial value is; the same without `init_value`,
     `read_value(variable)` or `read_value(init_value, variable)`. Raises TypeError for other arguments."""
-    name = kwargs.pop("name", "")
-    given = list(args)
-    init = kwargs.pop("init_value", kwargs.pop("new_value", None))
-    if init is None and given and not isinstance(given[0], (str, Variable)):
-        init = given.pop(0)
-    variable = kwargs.pop("variable", None)
-    if variable is None and given and isinstance(given[0], Variable):
-        variable = given.pop(0)
-    if variable is not None:
-        facts = [variable.info.variable_id, variable.info.data_type, variable.info.data_shape]
-    else:
-        keys = ("variable_id", "variable_type", "variable_shape")
-        facts = [given.pop(0) if given else kwargs.pop(key, None) for key in keys]
-        if not isinstance(facts[0], str) or (init is None and facts[1] is None):
-            raise TypeError(
-                "read_value() takes [init_value,] variable_id, variable_type, variable_shape, or a Variable"
-            )
-    if given and isinstance(given[-1], str):
-        name = given.pop()
-    if given or kwargs:
-        raise TypeError(f"read_value() does not take {(given or list(kwargs))[0]!r}")
-    attrs = {
-        "variable_id": facts[0],
-        "variable_type": "dynamic" if facts[1] is None else element_name(facts[1]),
-        "variable_shape": None if facts[2] is None else dims_of(facts[2]),
-    }
-    return _node("ReadValue", [] if init is None else [init], attrs, name)
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        name = kwargs.pop("name", "")
+        given = list(args)
+        init = kwargs.pop("init_value", kwargs.pop("new_value", None))
+        if init is None and given and not isinstance(given[0], (str, Variable)):
+            init = given.pop(0)
+        variable = kwargs.pop("variable", None)
+        if variable is None and given and isinstance(given[0], Variable):
+            variable = given.pop(0)
+        if variable is not None:
+            facts = [variable.info.variable_id, variable.info.data_type, variable.info.data_shape]
+        else:
+            keys = ("variable_id", "variable_type", "variable_shape")
+            facts = [given.pop(0) if given else kwargs.pop(key, None) for key in keys]
+            if not isinstance(facts[0], str) or (init is None and facts[1] is None):
+                raise TypeError(
+                    "read_value() takes [init_value,] variable_id, variable_type, variable_shape, or Variable"
+                )
+        if given and isinstance(given[-1], str):
+            name = given.pop()
+        if given or kwargs:
+            raise TypeError(f"read_value() does not take {(given or list(kwargs))[0]!r}")
+        attrs = {
+            "variable_id": facts[0],
+            "variable_type": "dynamic" if facts[1] is None else element_name(facts[1]),
+            "variable_shape": None if facts[2] is None else dims_of(facts[2]),
+        }
+        _begin(self, "ReadValue", [] if init is None else [init], attrs, name)
 
 
-def assign(new_value: Any, variable: Any = None, name: str = "", *, variable_id: str | None = None) -> Node:
+class assign(Node):
     """A node that gives a variable (a Variable or its name) its value for the next inference: a sink."""
-    if variable is None:
-        variable = variable_id
-    if isinstance(variable, Variable):
-        variable = variable.info.variable_id
-    if not isinstance(variable, str):
-        raise TypeError(f"assign() takes a Variable or its name, not {type(variable).__name__}")
-    return _node("Assign", [new_value], {"variable_id": variable}, name)
+
+    __slots__ = ()
+
+    def __init__(
+        self, new_value: Any, variable: Any = None, name: str = "", *, variable_id: str | None = None
+    ):
+        if variable is None:
+            variable = variable_id
+        if isinstance(variable, Variable):
+            variable = variable.info.variable_id
+        if not isinstance(variable, str):
+            raise TypeError(f"assign() takes a Variable or its name, not {type(variable).__name__}")
+        _begin(self, "Assign", [new_value], {"variable_id": variable}, name)
 
 
-def _node(op: str, inputs: list[Any], attrs: dict[str, Any], name: str | None) -> Node:
+Node._classes.update(ReadValue=read_value, Assign=assign)
+
+
+def _begin(node: Node, op: str, inputs: list[Any], attrs: dict[str, Any], name: str | None) -> None:
     record = find_op(op, 6)
-    sources: list[Output] = [as_output(value, name) for value in inputs]
-    return Node._new(record, sources, record.check_attributes(attrs), name or None)
+    node._build(record, [as_output(v, name) for v in inputs], record.check_attributes(attrs), name or None)
 
 
 class VariableState:
