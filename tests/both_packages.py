@@ -24,7 +24,7 @@ class Opsets(dict):
     def __missing__(self, name: str) -> Any:
         if re.fullmatch(r"o\d+", name):
             self[name] = importlib.import_module(f"{self['ov'].__name__}.opset{name[1:]}")
-        elif name in ("op", "passes", "preprocess", "frontend", "_offline_transformations"):
+        elif name in ("op", "passes", "preprocess", "frontend", "_offline_transformations", "tools"):
             self[name] = importlib.import_module(f"{self['ov'].__name__}.{name}")
         else:
             raise KeyError(name)
@@ -34,6 +34,7 @@ class Opsets(dict):
 def names_of(package: Any) -> Opsets:
     """What a script finds."""
     names = Opsets(ov=package, np=np, words=words)
+    importlib.import_module(f"{package.__name__}.frontend.onnx")
     names["Type"], names["Shape"], names["PartialShape"] = package.Type, package.Shape, package.PartialShape
     names["Model"], names["Tensor"], names["Node"] = package.Model, package.Tensor, package.Node
 

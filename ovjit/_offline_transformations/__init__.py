@@ -12,12 +12,11 @@ from ovjit.passes.base import check_model
 from ovjit.passes.folding import drop_unneeded, fold
 from ovjit.passes.low_latency import low_latency
 from ovjit.passes.precision import compress_quantized, compress_to_f16
+from ovjit.passes.sequences import sequences_to_loops
 from ovjit.passes.stateful import make_stateful
 from ovjit.version import get_version
 
 __version__ = get_version()
-
-_SEQUENCES = ("GRUSequence", "LSTMSequence", "RNNSequence")
 
 
 def apply_moc_transformations(model: Model, cf: bool, smart_reshape: bool = False) -> None:
@@ -86,11 +85,10 @@ def apply_fused_names_cleanup(model: Model) -> None:
 
 
 def convert_sequence_to_tensor_iterator_transformation(model: Model) -> None:
-    """Recurrent layers become loops. A model without them stays as it is; UnsupportedError for one with them,
-    which ovjit runs as they are."""
-    found = [node for node in check_model(model).get_ordered_ops() if node._op.name in _SEQUENCES]
-    if found:
-        raise UnsupportedError(f"{found[0]!r} is not turned into a loop: ovjit runs it as it is")
+    """Recurrent layers of one direction become loops over their cells."""
+    with GRAPH_LOCK:
+        if sequences_to_loops(check_model(model)):
+            model.validate_nodes_and_infer_types()
 
 
 def paged_attention_transformation(

@@ -18,6 +18,7 @@ from ovjit.compiler.copies import plan_elementwise as plan_elementwise
 from ovjit.compiler.fuse import Group, is_number, is_undecided
 from ovjit.compiler.plan import Constants, Planner, overwritable
 from ovjit.compiler.views import Layout, View, channels_last
+from ovjit.errors import ModelError
 from ovjit.graph.graph import Value
 
 
@@ -83,7 +84,16 @@ class ChannelsLast(Lowering):
 
 
 class Host(Lowering):
-    """A node that runs by its NumPy reference."""
+    """A node that runs by its NumPy reference. ModelError for an operation that has none, nor a lowering."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        record = group.last.op
+        if record.ref is None and not record.runs_body:
+            raise ModelError(
+                f"node {group.last.name!r} cannot be run: {record.name} has no reference; one written "
+                "in Python needs `evaluate`"
+            )
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last

@@ -3,13 +3,17 @@ told and, where a format's reader asks for them, used."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit.api.model.custom import ConversionExtensionBase, Extension
+from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.errors import ModelError
+from ovjit.frontend.failures import GeneralFailure
 from ovjit.graph.op import find_op
 
 
@@ -46,7 +50,7 @@ class OpExtension(ConversionExtensionBase):
     """An operator of another framework that is an operation of OpenVINO's, with attributes of other names or
     with values that are given.
 
-    `OpExtension([ov_type_name,] fw_type_name, [in_names_vec, out_names_vec,] attr_names_map={},
+    `OpExtension([ov_type_name,] fw_type_name, [domain,] [in_names_vec, out_names_vec,] attr_names_map={},
     attr_values_map={})`; names of inputs and outputs say how many there are.
     """
 
@@ -54,8 +58,10 @@ class OpExtension(ConversionExtensionBase):
         texts = [arg for arg in args if isinstance(arg, str)]
         lists = [arg for arg in args if isinstance(arg, (list, tuple))]
         maps = [arg for arg in args if isinstance(arg, Mapping)]
-        if len(texts) + len(lists) + len(maps) != len(args) or not 0 <= len(texts) <= 2 or len(maps) > 2:
+        if len(texts) + len(lists) + len(maps) != len(args) or not 0 <= len(texts) <= 3 or len(maps) > 2:
             raise TypeError("OpExtension takes type names, names of inputs and outputs, and maps")
+        if len(texts) == 3:
+            self.domain = texts.pop()
         known = {"ov_type_name", "fw_type_name", "in_names_vec", "out_names_vec"}
         known |= {"attr_names_map", "attr_values_map"}
         if set(named) - known:
@@ -67,9 +73,11 @@ class OpExtension(ConversionExtensionBase):
         self.values: Mapping[str, Any] = named.get("attr_values_map", maps[1] if len(maps) > 1 else {})
 
     def converted(self, node: Any) -> list[Output]:
-        opset, _, kind = self.ov_type.replace("::", ".").rpartition(".")
-        number = opset.removeprefix("opset")
-        record = find_op(kind, int(number) if number.isdecimal() else None)
+        named = re.fullmatch(r"(?:opset(\d+)(?:\.|::))?(\w+)", self.ov_type)
+        if named is None:
+            raise ModelError(f"{self.ov_type!r} is no operation's name: it should be like opset8.Relu")
+        kind = named[2]
+        record = find_op(kind, int(named[1]) if named[1] else None)
         attrs = {name: value for name, value in self.values.items() if name in record.attributes}
         for name in record.attributes:
             theirs = self.names.get(name, name)
@@ -103,11 +111,11 @@ class NodeContext:
         return name in self._attributes
 
     def get_attribute(self, name: str, default_value: Any = None, dtype: Any = None) -> Any:
-        """An attribute, or the default. RuntimeError if there is neither."""
+        """An attribute, or the default. GeneralFailure if there is neither."""
         if name in self._attributes:
             return _cast(self._attributes[name], dtype)
         if default_value is None:
-            raise RuntimeError(f"{self._type} has no attribute {name!r}")
+            raise GeneralFailure(f"{self._type} has no attribute {name!r}")
         return default_value
 
     def get_values_from_const_input(self, idx: int, default_value: Any = None, dtype: Any = None) -> Any:
@@ -129,11 +137,27 @@ def _cast(value: Any, kind: Any) -> Any:
     return kind(value)
 
 
-class DecoderTransformationExtension(Extension):
-    """A pass to be run on a model between reading and converting."""
+class WatchingExtension(Extension):
+    """What is told of a conversion, or changes its result."""
+
+    def _converted(self, framework: str, model: Model) -> None:
+        """A model of `framework` has been converted."""
 
 
-class ProgressReporterExtension(Extension):
+class DecoderTransformationExtension(WatchingExtension):
+    """What is run on each model that is converted: a function of the model, or a pass."""
+
+    def __init__(self, transformation: Any = None):
+        self._transformation = transformation
+
+    def _converted(self, framework: str, model: Model) -> None:
+        if callable(self._transformation):
+            self._transformation(model)
+        elif self._transformation is not None:
+            self._transformation._run(model)
+
+
+class ProgressReporterExtension(WatchingExtension):
     """`callback(progress, total steps, completed steps)`: told how far a conversion is."""
 
     def __init__(self, callback: Callable[[float, int, int], None] | None = None):
@@ -148,9 +172,14 @@ class ProgressReporterExtension(Extension):
         if self._callback is not None:
             self._callback(progress, total_steps, completed_steps)
 
+    def _converted(self, framework: str, model: Model) -> None:
+        steps = len(model.get_ops())
+        self.report_progress(1.0, steps, steps)
 
-class TelemetryExtension(Extension):
-    """Functions that are told of events. ovjit sends nothing anywhere and calls none of them by itself."""
+
+class TelemetryExtension(WatchingExtension):
+    """Functions that are told of events: of each conversion, how many operations of each type there are.
+    ovjit itself sends nothing anywhere."""
 
     def __init__(
         self, event_category: str, send_event: Callable, send_error: Callable, send_stack_trace: Callable
@@ -169,6 +198,11 @@ class TelemetryExtension(Extension):
     def send_stack_trace(self, error_message: str) -> None:
         """Call the third function."""
         self._functions[2](self._category, error_message)
+
+    def _converted(self, framework: str, model: Model) -> None:
+        counts = Counter(node.get_type_name() for node in model.get_ops())
+        for kind in sorted(counts.keys() - {"Parameter", "Result"}):
+            self.send_event("op_count", f"{framework}_{kind}", counts[kind])
 
 
 class _IDecoder:

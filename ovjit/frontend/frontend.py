@@ -18,11 +18,12 @@ from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.custom import Extension
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.api.model.node_ports import target_inputs
+from ovjit.api.model.node_ports import Input, target_inputs
 from ovjit.api.run.core import Core
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
-from ovjit.errors import OvjitError
+from ovjit.errors import ModelError, OvjitError
+from ovjit.frontend.extensions import WatchingExtension
 from ovjit.frontend.failures import (
     GeneralFailure,
     InitializationFailure,
@@ -35,75 +36,150 @@ FORMATS = {"ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt")}
 
 
 class Place:
-    """A tensor or an operation of an InputModel; `None` stands for what is not there."""
+    """A tensor, an operation, or an input or output port of one, of an InputModel.
 
-    def __init__(self, output: Output | None = None, node: Node | None = None):
-        self._output = output
+    Where a place is asked for that is not there, or not the only one of its kind, the answer is None.
+    """
+
+    __slots__ = ("_index", "_kind", "_node")
+
+    def __init__(self, kind: str, node: Node, index: int = 0):
+        self._kind = kind  # "tensor", "operation", "input" or "output"
         self._node = node
+        self._index = index
+
+    @classmethod
+    def _tensor(cls, output: Output) -> Place:
+        return cls("tensor", output._node, output._index)
 
     def get_names(self) -> list[str]:
-        """A tensor's names, or that of an operation."""
-        if self._output is None:
-            return [self._node.get_friendly_name()]  # type: ignore[union-attr]
-        return sorted(self._output._tensor._names) or [self._output._node.get_friendly_name()]
+        """A tensor's names, or that of an operation. Ports have none."""
+        if self._kind == "operation":
+            return [self._node.get_friendly_name()]
+        if self._kind != "tensor":
+            return []
+        return sorted(self._data()._tensor._names) or [self._node.get_friendly_name()]
 
-    def get_producing_operation(self, input_name: Any = None, input_port_index: Any = None) -> Place:
-        """The operation that a tensor comes from, or an input of an operation."""
-        return Place(node=self._source(input_port_index)._node)
+    def get_producing_operation(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """The operation that a tensor or port comes from, or an input of an operation."""
+        source = self._source(input_name, input_port_index)
+        made = source is not None and not isinstance(source._node, (Constant, Parameter))
+        return Place("operation", source._node) if made and source is not None else None
 
-    def get_consuming_operations(self, output_name: Any = None, output_port_index: Any = None) -> list[Place]:
-        """The operations that take a tensor, or an output of an operation."""
-        targets = (t for o in self._outputs(output_port_index) for t in target_inputs(o._node, o._index))
-        return [Place(node=node) for node in dict.fromkeys(target._node for target in targets)]
+    def get_consuming_operations(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> list[Place]:
+        """The operations that take a tensor, or outputs of an operation, once for each port by which they do;
+        that of an input port is its own."""
+        if self._kind == "input":
+            return [Place("operation", self._node)]
+        targets = self._targets(output_name, output_port_index)
+        return [Place("operation", target._node) for target in targets]
 
-    def get_target_tensor(self, output_name: Any = None, output_port_index: Any = None) -> Place:
-        """The tensor that an operation makes."""
-        return Place(self._outputs(output_port_index)[0])
+    def get_target_tensor(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> Place | None:
+        """The tensor that an operation or its output port makes."""
+        outputs = self._outputs(output_name, output_port_index) if self._kind in _MAKERS else []
+        return Place._tensor(outputs[0]) if len(outputs) == 1 else None
 
-    def get_source_tensor(self, input_name: Any = None, input_port_index: Any = None) -> Place:
-        """The tensor that an operation takes."""
-        return Place(self._source(input_port_index))
+    def get_source_tensor(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """The tensor that an operation or its input port takes."""
+        source = self._source(input_name, input_port_index) if self._kind in _TAKERS else None
+        return None if source is None else Place._tensor(source)
 
-    def get_input_port(self, input_name: Any = None, input_port_index: Any = None) -> Place:
-        """The tensor that an operation takes at an index."""
-        return Place(self._source(input_port_index))
+    def get_input_port(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """An operation's input, by the name of its tensor or by index; the only one, if neither is given."""
+        index = self._input_index(input_name, input_port_index) if self._kind == "operation" else None
+        return None if index is None else Place("input", self._node, index)
 
-    def get_output_port(self, output_name: Any = None, output_port_index: Any = None) -> Place:
-        """The tensor that an operation makes at an index."""
-        return Place(self._outputs(output_port_index)[0])
+    def get_output_port(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> Place | None:
+        """An operation's output, by the name of its tensor or by index; the only one, if neither is given."""
+        outputs = self._outputs(output_name, output_port_index) if self._kind == "operation" else []
+        return Place("output", self._node, outputs[0]._index) if len(outputs) == 1 else None
 
-    def get_producing_port(self) -> Place:
-        """The tensor itself."""
-        return Place(self._source(None))
+    def get_producing_port(self) -> Place | None:
+        """The output port that a tensor or an input port comes from."""
+        if self._kind not in ("tensor", "input") or isinstance(self._data()._node, (Constant, Parameter)):
+            return None
+        return Place("output", self._data()._node, self._data()._index)
 
     def get_consuming_ports(self) -> list[Place]:
-        """The operations that take the tensor."""
-        return self.get_consuming_operations()
+        """The input ports that take a tensor or outputs."""
+        targets = [] if self._kind == "input" else self._targets(None, None)
+        return [Place("input", target._node, target._index) for target in targets]
 
     def is_input(self) -> bool:
         """Whether it is an input of the model."""
-        return self._output is not None and isinstance(self._output._node, Parameter)
+        return self._kind == "tensor" and isinstance(self._node, Parameter)
 
     def is_output(self) -> bool:
         """Whether it is an output of the model."""
-        return any(isinstance(place._node, Result) for place in self.get_consuming_operations())
+        targets = target_inputs(self._node, self._index) if self._kind == "tensor" else []
+        return any(isinstance(target._node, Result) for target in targets)
 
     def is_equal(self, other: Place) -> bool:
         """Whether two places are the same."""
-        return isinstance(other, Place) and (self._output, self._node) == (other._output, other._node)
+        return isinstance(other, Place) and self._key() == other._key()
 
-    is_equal_data = is_equal
+    def is_equal_data(self, other: Place) -> bool:
+        """Whether two places are about the same data: a tensor, the port that makes it and those that take it
+        are."""
+        if not isinstance(other, Place) or "operation" in (self._kind, other._kind):
+            return False
+        return self._data() == other._data()
 
-    def _outputs(self, index: Any) -> list[Output]:
-        if self._output is not None:
-            return [self._output]
-        outputs = self._node.outputs()  # type: ignore[union-attr]
-        return outputs if index is None else [outputs[index]]
+    def _key(self) -> tuple[str, Node, int]:
+        return self._kind, self._node, self._index
 
-    def _source(self, index: Any) -> Output:
-        if self._output is not None:
-            return self._output
-        return self._node.input_value(0 if index is None else index)  # type: ignore[union-attr]
+    def _data(self) -> Output:
+        """The output that a tensor or a port is about. GeneralFailure for an operation of several."""
+        if self._kind == "input":
+            return self._node.input_value(self._index)
+        if self._kind == "operation" and len(self._node._tensors) != 1:
+            raise GeneralFailure(f"the operation {self.get_names()[0]!r} has several outputs: give one")
+        return self._node.output(self._index)
+
+    def _outputs(self, name: str | None, index: int | None) -> list[Output]:
+        if self._kind != "operation":
+            return [self._data()]
+        outputs = self._node.outputs()
+        if name is not None:
+            return [output for output in outputs if name in output._tensor._names]
+        return outputs if index is None else outputs[index : index + 1]
+
+    def _targets(self, name: str | None, index: int | None) -> list[Input]:
+        return [
+            target
+            for output in self._outputs(name, index)
+            for target in target_inputs(output._node, output._index)
+            if not isinstance(target._node, Result)
+        ]
+
+    def _input_index(self, name: str | None, index: int | None) -> int | None:
+        sources = self._node._inputs
+        if name is not None:
+            index = next((i for i, source in enumerate(sources) if name in source._tensor._names), None)
+        elif index is None:
+            index = 0 if len(sources) == 1 else None
+        return index if index is not None and 0 <= index < len(sources) else None
+
+    def _source(self, name: str | None, index: int | None) -> Output | None:
+        if self._kind != "operation":
+            return self._data()
+        found = self._input_index(name, index)
+        return None if found is None else self._node.input_value(found)
+
+
+_MAKERS, _TAKERS = ("operation", "output"), ("operation", "input")
 
 
 class InputModel:
@@ -122,34 +198,34 @@ class InputModel:
 
     def get_inputs(self) -> list[Place]:
         """The inputs."""
-        return [Place(p.output(0)) for p in self._model.get_parameters()]
+        return [Place._tensor(p.output(0)) for p in self._model.get_parameters()]
 
     def get_outputs(self) -> list[Place]:
         """The tensors that are outputs."""
-        return [Place(r.input_value(0)) for r in self._model.get_results()]
+        return [Place._tensor(r.input_value(0)) for r in self._model.get_results()]
 
     def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
         """The tensor of a name, or None."""
-        return next((Place(o) for o in self._tensors() if tensor_name in o._tensor._names), None)
+        return next((Place._tensor(o) for o in self._tensors() if tensor_name in o._tensor._names), None)
 
     def get_place_by_operation_name(self, operation_name: str) -> Place | None:
         """The operation of a name, or None."""
         nodes = (n for n in self._model._walk() if not isinstance(n, Result))
-        return next((Place(node=n) for n in nodes if n.get_friendly_name() == operation_name), None)
+        return next((Place("operation", n) for n in nodes if n.get_friendly_name() == operation_name), None)
 
     def get_place_by_operation_name_and_input_port(
         self, operation_name: str, input_port_index: int
     ) -> Place | None:
         """An input of the operation of a name, or None."""
         place = self.get_place_by_operation_name(operation_name)
-        return None if place is None else place.get_input_port(None, input_port_index)
+        return None if place is None else place.get_input_port(input_port_index=input_port_index)
 
     def get_place_by_operation_name_and_output_port(
         self, operation_name: str, output_port_index: int
     ) -> Place | None:
         """An output of the operation of a name, or None."""
         place = self.get_place_by_operation_name(operation_name)
-        return None if place is None else place.get_output_port(None, output_port_index)
+        return None if place is None else place.get_output_port(output_port_index=output_port_index)
 
     def get_place_by_input_index(self, input_idx: int) -> Place:
         """The input at an index."""
@@ -162,7 +238,7 @@ class InputModel:
 
     def get_partial_shape(self, place: Place) -> PartialShape:
         """The shape of a tensor."""
-        return place._source(None).get_partial_shape()
+        return place._data().get_partial_shape()
 
     def set_element_type(self, place: Place, type: Type) -> None:
         """Give an input another element type."""
@@ -171,20 +247,24 @@ class InputModel:
 
     def get_element_type(self, place: Place) -> Type:
         """The element type of a tensor."""
-        return place._source(None).get_element_type()
+        return place._data().get_element_type()
 
     def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
         """Put a constant in the place of a tensor."""
-        self._replace(place._source(None), constant_node(np.asarray(value)))
+        self._replace(place._data(), constant_node(np.asarray(value)))
         self._validate()
 
     def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
         """Make a tensor an input; what it was made of goes, unless something else needs it."""
-        old = place._source(None)
+        old = place._data()
         type_ = old._tensor._type
-        parameter = Parameter._of(type_.dtype, type_.shape, new_name or None)
+        known = Place._tensor(old).get_names()[0]
+        parameter = Parameter._of(type_.dtype, type_.shape, new_name or known)
         names = {new_name} if new_name else set(old._tensor._names)
-        self._replace(old, parameter)
+        if place._kind == "input":  # this edge alone
+            place._node.input(place._index).replace_source_output(parameter.output(0))
+        else:
+            self._replace(old, parameter)
         parameter._tensors[0]._names = names
         self._model.add_parameters([parameter])
         self._drop_unused()
@@ -193,23 +273,23 @@ class InputModel:
         """Make a tensor an output, the only one that is left of what follows it."""
         self.override_all_outputs([place])
         if new_name:
-            place._source(None)._tensor._names = {new_name}
+            place._data()._tensor._names = {new_name}
 
     def add_output(self, place: Place) -> Place:
         """Make a tensor an output too."""
-        self._model.add_outputs(place._source(None))
+        self._model.add_outputs(place._data())
         return place
 
     def remove_output(self, place: Place) -> None:
         """No longer give back a tensor."""
-        wanted = place._source(None)
+        wanted = place._data()
         for result in self._model.get_results():
             if result.input_value(0) == wanted:
                 self._model.remove_result(result)
 
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
         """Let these tensors be the outputs, in this order."""
-        wanted = [place._source(None) for place in outputs]
+        wanted = [place._data() for place in outputs]
         have = {result.input_value(0): result for result in self._model.get_results()}
         for result in self._model.get_results():
             self._model.remove_result(result)
@@ -218,16 +298,23 @@ class InputModel:
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
         """Let these tensors be the inputs, in this order. GeneralFailure if the model needs others too."""
-        for place in inputs:
-            if not place.is_input():
+        given = [port for place in inputs for port in _cuts(place)]
+        chosen = []
+        for place in given:
+            parameter = place._data()._node
+            if isinstance(parameter, Parameter) and place._kind != "input":
+                chosen.append(parameter)
+            else:
                 self.cut_and_add_new_input(place)
+                chosen.append(self._model._parameters[-1])
         self._drop_unused()
-        wanted = [place.get_names() for place in inputs]
-        known = {tuple(sorted(p._tensors[0]._names)): p for p in self._model.get_parameters()}
-        chosen = [known[tuple(names)] for names in wanted if tuple(names) in known]
-        if len(chosen) != len(known):
-            raise GeneralFailure(f"the model needs {len(known)} inputs, and {len(chosen)} of them were given")
-        self._model._parameters[:] = chosen
+        needed = self._model.get_parameters()
+        if {*needed} - {*chosen}:
+            raise GeneralFailure(
+                f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, and "
+                f"{len(given)} were given"
+            )
+        self._model._parameters[:] = [p for p in dict.fromkeys(chosen) if p in needed]
 
     def extract_subgraph(self, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
         """Keep what is between these tensors."""
@@ -238,11 +325,11 @@ class InputModel:
 
     def set_name_for_tensor(self, tensor: Place, new_name: str) -> None:
         """Let a tensor have one name."""
-        tensor._source(None)._tensor.set_names({new_name})
+        tensor._data()._tensor.set_names({new_name})
 
     def add_name_for_tensor(self, tensor: Place, new_name: str) -> None:
         """Give a tensor a further name."""
-        tensor._source(None)._tensor.add_names({new_name})
+        tensor._data()._tensor.add_names({new_name})
 
     def free_name_for_tensor(self, name: str) -> None:
         """Take a name away from the tensor that has it."""
@@ -251,7 +338,7 @@ class InputModel:
 
     def set_name_for_operation(self, operation: Place, new_name: str) -> None:
         """Rename an operation."""
-        (operation._node or operation._source(None)._node).set_friendly_name(new_name)
+        operation._node.set_friendly_name(new_name)
 
     def free_name_for_operation(self, name: str) -> None:
         """Take a name away from the operation that has it."""
@@ -264,7 +351,7 @@ class InputModel:
         raise NotImplementedFailure("set_name_for_dimension is not implemented for this FrontEnd class")
 
     def _parameter(self, place: Place) -> Parameter:
-        node = place._source(None)._node
+        node = place._data()._node
         if not isinstance(node, Parameter):
             raise GeneralFailure(f"the tensor {place.get_names()} is no input of the model")
         return node
@@ -287,12 +374,20 @@ class InputModel:
         self._validate()
 
 
+def _cuts(place: Place) -> list[Place]:
+    """Where a model is cut to make a place an input: before all of an operation's inputs."""
+    if place._kind != "operation":
+        return [place]
+    return [Place("input", place._node, i) for i in range(len(place._node._inputs))]
+
+
 class FrontEnd:
     """The reader of one format."""
 
     def __init__(self, fe: FrontEnd | str):
         self._name: str = fe if isinstance(fe, str) else fe._name
         self._core: Core = Core() if isinstance(fe, str) else fe._core
+        self._watching: list[WatchingExtension] = [] if isinstance(fe, str) else fe._watching
 
     def get_name(self) -> str:
         """The format."""
@@ -322,6 +417,8 @@ class FrontEnd:
             return model
         if not isinstance(model, InputModel):
             raise TypeError(f"convert takes an InputModel or a Model, not {type(model).__name__}")
+        for extension in self._watching:
+            extension._converted(self._name, model._model)
         return model._model
 
     def convert_partially(self, model: InputModel) -> Model:
@@ -336,12 +433,14 @@ class FrontEnd:
         """Nothing: what is converted is whole."""
 
     def add_extension(self, extension: Any) -> None:
-        """Let models have operations written in Python. GeneralFailure for the path of a library."""
+        """Let models have operations written in Python. RuntimeError for the path of a library."""
         for item in extension if isinstance(extension, (list, tuple)) else [extension]:
-            if isinstance(item, (Extension, type)):
+            if isinstance(item, WatchingExtension):
+                self._watching.append(item)
+            elif isinstance(item, (Extension, type)):
                 self._core.add_extension(item)
             else:
-                raise GeneralFailure(f"{item!r} is no extension: ovjit loads no native libraries")
+                raise ModelError(f"{item!r} is no extension: ovjit loads no native libraries")
 
     def __repr__(self) -> str:
         return f"<FrontEnd {self._name!r}>"
@@ -364,6 +463,8 @@ class FrontEndManager:
 
     def load_by_model(self, model: Any) -> FrontEnd | None:
         """The front end of a file, or None. GeneralFailure if there is no such file."""
+        if not isinstance(model, (str, os.PathLike)):
+            return None
         path = _existing(model, "ir")
         return next((FrontEnd(name) for name, ends in FORMATS.items() if path.suffix.lower() in ends), None)
 

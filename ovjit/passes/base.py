@@ -21,8 +21,13 @@ class PassBase:
     _name = ""
 
     def get_name(self) -> str:
-        """The name."""
-        return self._name or type(self).__name__
+        """The name: one that was set, for passes of ovjit's own as OpenVINO calls them, else the class's."""
+        kind = type(self)
+        own = kind.__module__.startswith(__package__ or "ovjit.passes")
+        return self._name or (f"ov::pass::{kind.__name__}" if own else self._usual_name())
+
+    def _usual_name(self) -> str:
+        return type(self).__name__
 
     def set_name(self, name: str) -> None:
         """Change the name."""
@@ -40,7 +45,11 @@ class ModelPass(PassBase):
 
     def run_on_model(self, model: Model) -> bool:
         """Edit the model; True if it was changed."""
-        raise NotImplementedError(f"{type(self).__name__} has no run_on_model")
+        raise ModelError(f'Tried to call pure virtual function "ov::pass::ModelPass::run_on_model": '
+                         f"{type(self).__name__} has none")  # fmt: skip
+
+    def _usual_name(self) -> str:
+        return "PyModelPass"
 
     def _run(self, model: Model) -> bool:
         return bool(self.run_on_model(model))

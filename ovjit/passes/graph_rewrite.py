@@ -16,7 +16,9 @@ from ovjit.passes.patterns import Found, Symbols, match_output
 class Matcher:
     """A pattern and where it was found last. `node`: the last node of the pattern, or its output."""
 
-    def __init__(self, node: Node | Output | None = None, name: str = "", *, output: Output | None = None):
+    def __init__(
+        self, node: Node | Output | None = None, name: str | None = None, *, output: Output | None = None
+    ):
         pattern = output if node is None else node
         if not isinstance(pattern, (Node, Output)) or not isinstance(name, str):
             raise TypeError("Matcher takes a Node or an Output, and a name")
@@ -46,9 +48,9 @@ class Matcher:
             raise ModelError(f"the pattern {self._name!r} has matched nothing")
         return self._root
 
-    def get_match_root(self) -> Node:
-        """The node of `get_match_value`."""
-        return self.get_match_value()._node
+    def get_match_root(self) -> Node | None:
+        """The node of `get_match_value`; None if nothing has matched."""
+        return None if self._root is None else self._root._node
 
     def get_match_values(self) -> list[Output]:
         """All outputs that were matched."""
@@ -96,6 +98,10 @@ class MatcherPass(PassBase):
         assert self._matcher is not None
         return self._matcher.match(node) and bool(self._callback(self._matcher))
 
+    def _usual_name(self) -> str:
+        matcher: Matcher | None = self.__dict__.get("_matcher")
+        return "ov::pass::MatcherPass" if matcher is None else matcher.get_name()
+
     def _run(self, model: Model) -> bool:
         return GraphRewrite(self).run_on_model(model)
 
@@ -119,7 +125,11 @@ class GraphRewrite(ModelPass):
         self.passes_list.append(given)
         return given
 
+    def _usual_name(self) -> str:
+        return "ov::pass::GraphRewrite"
+
     def run_on_model(self, model: Model) -> bool:
+        """Walk over the graph. True if it was changed; RuntimeError for what a callback raises."""
         order = model.get_ordered_ops()
         pending = deque(reversed(order) if self._backward else order)
         changed = False
@@ -127,7 +137,12 @@ class GraphRewrite(ModelPass):
             node = pending.popleft()
             for one in self.passes_list:
                 one._new_nodes = []
-                applied = one.apply(node)
+                try:
+                    applied = one.apply(node)
+                except Exception as error:
+                    raise ModelError(
+                        f"[{one.get_name()}] {node!r} CALLBACK HAS THROWN: {type(error).__name__}: {error}"
+                    ) from error
                 if one._new_nodes:
                     pending.extendleft(reversed(one._new_nodes))
                 if applied:

@@ -140,7 +140,7 @@ class Pattern(Node):
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.get_friendly_name()!r}>"
+        return f"<{type(self).__name__}>"
 
 
 def _any_type(*inputs: TensorType) -> TensorType:
@@ -150,7 +150,7 @@ def _any_type(*inputs: TensorType) -> TensorType:
 class AnyInput(Pattern):
     """Any output, or any for which a predicate holds."""
 
-    _label = "AnyInput"
+    _label = "patternLabel"
 
     def __init__(self, predicate: Any = None):
         self._prepare((), predicate)
@@ -231,7 +231,7 @@ class WrapType(Pattern):
 class Or(Pattern):
     """Whatever matches one of several patterns, tried in order."""
 
-    _label = "Or"
+    _label = "patternOr"
 
     def __init__(self, inputs: Sequence[Any]):
         if not isinstance(inputs, (list, tuple)) or not all(
@@ -251,9 +251,11 @@ class Or(Pattern):
 class Optional(Pattern):
     """An operation of one of some types, or straight what is its first input, if inputs are given."""
 
-    _label = "Optional"
+    _label = "patternOptional"
 
-    def __init__(self, type_names: Any, *args: Any, **named: Any):
+    def __init__(self, type_names: Sequence[str], *args: Any, **named: Any):
+        if isinstance(type_names, str):
+            raise TypeError("Optional takes a list of types' names, not one name")
         inputs, predicate = _sources(args, named, "Optional")
         _records(type_names, "Optional")
         self._wrapped = (

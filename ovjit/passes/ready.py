@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ovjit.api.arguments import takes
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node
 from ovjit.api.run.property_values import _Choice
+from ovjit.errors import ModelError
 from ovjit.frontends.ir import writer
 from ovjit.passes.base import ModelPass
 from ovjit.passes.folding import fold
 from ovjit.passes.low_latency import low_latency
 from ovjit.passes.precision import to_f16
-from ovjit.passes.stateful import Pairs, make_stateful
+from ovjit.passes.stateful import Pairs, check_pairs, make_stateful
 
 
 class Version(_Choice):
@@ -44,6 +46,7 @@ class MakeStateful(ModelPass):
     """Pairs of parameters and results, or of their tensor names, made into variables."""
 
     def __init__(self, pairs_to_replace: Pairs):
+        check_pairs(pairs_to_replace)
         self._pairs = pairs_to_replace
 
     def run_on_model(self, model: Model) -> bool:
@@ -64,8 +67,11 @@ class LowLatency2(ModelPass):
 class Serialize(ModelPass):
     """The model written to files, as `ovjit.serialize` does."""
 
+    @takes
     def __init__(self, path_to_xml: Any, path_to_bin: Any, version: Any = None):
         self._paths = os.fspath(path_to_xml), os.fspath(path_to_bin) or None
+        if not os.fsdecode(self._paths[0]).endswith(".xml"):
+            raise ModelError(f"the path of an xml file ends with .xml: {self._paths[0]!r} does not")
         self._version = version.name if isinstance(version, Version) else version or "UNSPECIFIED"
 
     def run_on_model(self, model: Model) -> bool:

@@ -15,6 +15,15 @@ from ovjit.errors import ModelError
 Pairs = Mapping[str, str] | Sequence[tuple[Parameter, Result]]
 
 
+def check_pairs(pairs: Any) -> None:
+    """TypeError for what are no pairs of names, or of Parameter and Result."""
+    rows = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+    kinds = (str, str) if isinstance(pairs, Mapping) else (Parameter, Result)
+    for row in rows:
+        if not isinstance(row, tuple) or len(row) != 2 or not all(map(isinstance, row, kinds)):
+            raise TypeError(f"pairs of {kinds[0].__name__} and {kinds[1].__name__} are expected, not {row!r}")
+
+
 def make_stateful(model: Model, pairs: Pairs) -> None:
     """Each parameter becomes a ReadValue, each result an Assign of one variable, named by both.
 

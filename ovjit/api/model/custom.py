@@ -204,7 +204,7 @@ class Op(Node):
 
     __slots__ = ()
 
-    def __init__(self, py_obj: Any = None, inputs: Sequence[Any] | None = None) -> None:
+    def __init__(self, py_obj: Any, inputs: Sequence[Any] | None = None) -> None:
         if isinstance(inputs, tuple):
             inputs = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else list(inputs) or None
         self._setup(_UNSET, (), {}, None)
@@ -366,7 +366,7 @@ class OpExtension(Extension):
         if not issubclass(op_class, Op):
             raise ModelError(f"Unsupported data type : '{op_class}' is passed as an argument.")
         try:
-            info = op_class().get_type_info()
+            info = op_class().get_type_info()  # type: ignore[call-arg]
         except Exception as error:
             kind = type(error).__name__
             raise ModelError(f"Creation of OpExtension failed: {kind}: {error}") from error

@@ -108,22 +108,32 @@ class read_value(Node):
         }
         _begin(self, "ReadValue", [] if init is None else [init], attrs, name)
 
+    def get_variable_id(self) -> str:
+        """The name of the variable."""
+        return self._attrs["variable_id"]
+
 
 class assign(Node):
-    """A node that gives a variable (a Variable or its name) its value for the next inference: a sink."""
+    """A node that gives a variable its value for the next inference, a sink: `assign(new_value, variable,
+    name="")`, where the variable is a Variable or its name. Raises TypeError for other arguments."""
 
     __slots__ = ()
 
-    def __init__(
-        self, new_value: Any, variable: Any = None, name: str = "", *, variable_id: str | None = None
-    ):
-        if variable is None:
-            variable = variable_id
+    def __init__(self, *args: Any, **kwargs: Any):
+        given = dict(zip(("new_value", "variable", "name"), args, strict=False)) | kwargs
+        new_value, name = given.pop("new_value", None), given.pop("name", "")
+        variable = given.pop("variable", None) or given.pop("variable_id", None)
+        if new_value is None or given or len(args) > 3:
+            raise TypeError("assign() takes new_value, variable or variable_id, name")
         if isinstance(variable, Variable):
             variable = variable.info.variable_id
         if not isinstance(variable, str):
             raise TypeError(f"assign() takes a Variable or its name, not {type(variable).__name__}")
         _begin(self, "Assign", [new_value], {"variable_id": variable}, name)
+
+    def get_variable_id(self) -> str:
+        """The name of the variable."""
+        return self._attrs["variable_id"]
 
 
 Node._classes.update(ReadValue=read_value, Assign=assign)

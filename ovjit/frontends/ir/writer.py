@@ -54,14 +54,19 @@ def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -
     _write(model, output_model, None, compress_to_fp16)
 
 
+#: Versions that are written, by name.
+VERSIONS = {"UNSPECIFIED": 11, "IR_V10": 10, "IR_V11": 11}
+
+
 def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = "UNSPECIFIED") -> None:
     """Write an IR as it is, uncompressed. `bin_path` None or "" means beside the xml.
 
-    `version` is IR_V11 or UNSPECIFIED, which is the same. Raises RuntimeError as `save_model`.
+    `version` is IR_V11, UNSPECIFIED, which is the same, or IR_V10, which keeps no names of results. Raises
+    RuntimeError as `save_model`.
     """
-    if version not in ("UNSPECIFIED", "IR_V11"):
-        raise UnsupportedError(f"IR version {version!r} is not written; IR_V11 is")
-    _write(model, xml_path, bin_path, False)
+    if version not in VERSIONS:
+        raise UnsupportedError(f"IR version {version!r} is not written; {' and '.join(VERSIONS)} are")
+    _write(model, xml_path, bin_path, False, VERSIONS[version])
 
 
 def to_bytes(model: Model) -> tuple[bytes, bytes]:
@@ -75,7 +80,7 @@ def to_bytes(model: Model) -> tuple[bytes, bytes]:
 _model_bytes = to_bytes  # how a Model pickles
 
 
-def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool) -> None:
+def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool, version: int = 11) -> None:
     if not isinstance(model, Model):
         raise TypeError(f"expected a Model, not {type(model).__name__}")
     xml = Path(os.fsdecode(xml_path))
@@ -84,7 +89,7 @@ def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool) -> None:
         xml.parent.mkdir(parents=True, exist_ok=True)
         weights.parent.mkdir(parents=True, exist_ok=True)
         with GRAPH_LOCK, _replacing(weights) as data, _replacing(xml) as text:
-            writer = _Writer(data, compress)
+            writer = _Writer(data, compress, version)
             text.write(writer.net(model).encode())
     except OSError as error:
         raise ModelError(f"the model cannot be written to {str(xml)!r}: {error}") from error
@@ -111,7 +116,8 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 class _Writer:
     """Collects layers and edges while the constants go to the bin file."""
 
-    def __init__(self, data: IO[bytes], compress: bool):
+    def __init__(self, data: IO[bytes], compress: bool, version: int = 11):
+        self.version = version
         self.data = data
         self.compress = compress
         self.size = 0
@@ -128,7 +134,7 @@ class _Writer:
 
     def net(self, model: Model) -> str:
         inside = self.inside(model)
-        head = f'<net name={_quoted(model.get_friendly_name())} version="11">'
+        head = f'<net name={_quoted(model.get_friendly_name())} version="{self.version}">'
         return f'<?xml version="1.0"?>\n{head}\n{inside}</net>\n'
 
     def inside(self, model: Model) -> str:
@@ -167,7 +173,7 @@ class _Writer:
         inputs = [(self.ports[s._node, s._index], s._tensor._type) for s in node._inputs]
         outputs = [] if isinstance(node, Result) else [_described(t) for t in node._tensors]
         more = ""
-        if isinstance(node, Result):
+        if isinstance(node, Result) and self.version >= 11:
             more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
         prefix = node._op.attribute_prefix
         attrs = {prefix + key: value for key, value in _attributes(node).items()}

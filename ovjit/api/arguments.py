@@ -1,0 +1,31 @@
+"""What is said of arguments that do not fit, in the words that programs look for in OpenVINO's errors."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def told(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) -> str:
+    """The message of a TypeError for a call of `name`."""
+    given = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
+    return f"{name}(): incompatible function arguments: {why}\n\nInvoked with: {given}"
+
+
+def takes(function: Function) -> Function:
+    """A function or constructor whose TypeError for arguments that do not fit its signature says them all."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(told(function.__name__, args, kwargs, error)) from None
+        return function(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
