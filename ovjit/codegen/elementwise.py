@@ -2,8 +2,8 @@
 
 The innermost dimension runs in vectors. Every operand has a mode there, "v" (contiguous), "s" (one element
 for the whole row) or "n" (one element for all, without strides), which the planner confirms; when a shape at
-run time says otherwise, `general` is set and the same body runs on gathered lanes, right for every stride.
-Chunks are ranges of rows.
+run time says otherwise, `general` is set and the same body runs on lanes from anywhere, right for every
+stride. Chunks are ranges of rows.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ def _elementwise(name: str, text: str, body: Body, modes: str, outer: int) -> Ke
     def run(load: str, store: str, indent: str) -> list[str]:
         out = []
         for x, dtype, mode in ins:
-            if mode == "v" or load == "gather":
-                at = f"{x}r + i * {x}{lane}" if load == "gather" else f"{x}r + i * {SIZE[dtype]}"
-                extra = {"load": "", "loadm": ", n - i", "gather": f", {x}{lane}, n - i"}[load]
+            if mode == "v" or load == "strided":
+                at = f"{x}r + i * {x}{lane}" if load == "strided" else f"{x}r + i * {SIZE[dtype]}"
+                extra = {"load": "", "loadm": ", n - i", "strided": f", {x}{lane}, n - i"}[load]
                 out += [f"{indent}{x} = {load}_{dtype}({at}{extra})"]
         out += [indent + line for line in lines]
         for (y, dtype), result in zip(outs, results, strict=True):
-            at = f"{y}r + i * {y}{lane}" if store == "scatter" else f"{y}r + i * {SIZE[dtype]}"
+            at = f"{y}r + i * {y}{lane}" if store == "strided_store" else f"{y}r + i * {SIZE[dtype]}"
             arguments = {
                 "store": result,
                 "storem": f"{result}, n - i",
-                "scatter": f"{y}{lane}, {result}, n - i",
+                "strided_store": f"{y}{lane}, {result}, n - i",
             }[store]
             out += [f"{indent}{store}_{dtype}({at}, {arguments})"]
         return out
@@ -100,7 +100,7 @@ def _elementwise(name: str, text: str, body: Body, modes: str, outer: int) -> Ke
     src += [
         "        else:",
         "            while i < n:",
-        *run("gather", "scatter", " " * 16),
+        *run("strided", "strided_store", " " * 16),
         f"                i += {vl}",
     ]
     if outer:

@@ -80,13 +80,20 @@ def plan_elementwise(
     planner.step(kernel, values, chunks, inputs, [out], flops, type, touches)
 
 
+#: Rows up to this many elements are not walked one by one if a longer dimension is there.
+SHORTEST_ROW = 4
+
+
 def _innermost(
     extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], wide: str
 ) -> int:
-    """The dimension that runs in vectors: the last one, unless its short rows are not contiguous anyway."""
+    """The dimension that runs in vectors: the last one, unless its short rows are not contiguous anyway, or
+    so short that walking from one to the next costs more than to take elements from here and there."""
     last = len(extents) - 1
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-    if extents[last] >= 16 or all(s[last] == w for s, w in zip(strides, wanted, strict=True)):
+    if extents[last] >= 16:
+        return last
+    if extents[last] > SHORTEST_ROW and all(s[last] == w for s, w in zip(strides, wanted, strict=True)):
         return last
     return max(range(len(extents)), key=lambda i: (min(extents[i], 64), i))
 

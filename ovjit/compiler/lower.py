@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from ovjit.codegen.elementwise import NATIVE_TYPES, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.copies import copy_kernel as copy_kernel
@@ -195,11 +197,50 @@ class Elementwise(Lowering):
         out = planner.output(self.out, over=overwritable(read))
         views = [view.expand(shape) for view in read]
         assert self.kernel is not None
+        views = self._long_rows(planner, views, out)
         plan_elementwise(planner, self.kernel, self.modes, views, out, len(self.body.lines))
+
+    def _long_rows(self, planner: Planner, views: list[View], out: View) -> list[View]:
+        """The views, with constants of a few channels written out for a row of pixels where that makes long
+        rows of short ones: the mean of each colour, for example, in an image whose colours are adjacent."""
+        axes = sorted((a for a in range(self.rank) if out.shape[a] != 1), key=lambda a: out.strides[a])
+        if len(axes) < 2:
+            return views
+        short, long = axes[:2]
+        few, many = out.shape[short], out.shape[long]
+        if few >= FEW_CHANNELS or out.strides[long] != few * out.strides[short] or out.count < 4 * few * many:
+            return views
+        found = []
+        for value, view in zip(self.inputs, views, strict=True):
+            if view.strides[long] != few * view.strides[short] and not is_number(value):
+                known = planner.types[value].value
+                if view.strides[long] or known is None or known.size * many > LONGEST_CONSTANT:
+                    return views
+                view = _written_out(planner, known, value.dtype, out.shape, long, short)
+            found.append(view)
+        return found
 
     def operands(self, planner: Planner) -> list[View]:
         """The views of `inputs`, which broadcast to the output's shape by NumPy's rule."""
         return [planner.view(v) for v in self.inputs]
+
+
+#: Dimensions below this are worth joining to the next one.
+FEW_CHANNELS = 16
+#: Elements that a constant is written out to at most.
+LONGEST_CONSTANT = 8192
+
+
+def _written_out(
+    planner: Planner, known: np.ndarray, dtype: str, shape: Sequence[int], long: int, short: int
+) -> View:
+    """A constant as a view of `shape`, there for every index along `long`, which lies around `short`."""
+    rank = len(shape)
+    known = known.reshape((1,) * (rank - known.ndim) + known.shape)
+    full = [shape[a] if a in (long, short) else known.shape[a] for a in range(rank)]
+    order = [a for a in range(rank) if a not in (long, short)] + [long, short]
+    lying = np.ascontiguousarray(np.broadcast_to(known, full).transpose(order))
+    return planner.data.view(lying, dtype).permute([order.index(a) for a in range(rank)]).expand(shape)
 
 
 class Aligned(Elementwise):

@@ -8,6 +8,9 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     splat_T(p)                      the one element at p in all lanes
     gather_T(p, stride, n)          elements p, p + stride, ... (first n lanes)
     scatter_T(p, stride, v, n)
+    strided_T(p, stride, n)         gather_T where some strides are likelier than others: contiguous
+                                    elements, one for all lanes, and bytes or halves of 2, 3 or 4 channels
+    strided_store_T(p, stride, v, n)    scatter_T likewise, for contiguous elements
     take_T(p, i)                    elements p[i] for an i32 vector of indices: all of them must be valid
     permute_T(v, i)                 lanes i of v (f32 and i32), 0 <= i < lanes
     const_T(x)                      a compile-time number in all lanes
@@ -572,6 +575,11 @@ class Namespace(dict):
             return _make(name, signature(kind, address, integer, integer), _gather(elem, lanes))
         if operation == "scatter":
             return _make(name, signature(types.void, address, integer, kind, integer), _scatter(elem, lanes))
+        if operation == "strided":
+            return _make(name, signature(kind, address, integer, integer), _strided(elem, lanes))
+        if operation == "strided_store":
+            sig = signature(types.void, address, integer, kind, integer)
+            return _make(name, sig, _strided_store(elem, lanes))
         if operation == "take":
             return _make(name, signature(kind, address, vec("i32", lanes)), _take(elem, lanes))
         if operation == "permute":
@@ -649,6 +657,63 @@ def _scatter(elem: str, lanes: int) -> Any:
         pointers = _lane_addresses(b, p, stride, lanes, v.type.element)
         args = [v, pointers, _I32(SIZE[elem]), iota_mask(b, n, lanes)]
         call_intrinsic(b, f"llvm.masked.scatter.{suffix(v.type)}.v{lanes}p0", ir.VoidType(), args)
+
+    return body
+
+
+def _strided(elem: str, lanes: int) -> Any:
+    gather = _gather(elem, lanes)
+    # a CPU has no gather for these, and takes apart what it loads in some instructions
+    channels = (2, 3, 4) if SIZE[elem] <= 2 else ()
+
+    def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, n: ir.Value) -> ir.Value:
+        ways = [
+            (SIZE[elem], None, lambda: load_vector(b, p, elem, lanes, n)),
+            (0, None, lambda: splat(b, p, elem, lanes)),
+            *((k * SIZE[elem], lanes, lambda k=k: _every(b, p, elem, lanes, k)) for k in channels),
+        ]
+
+        def choose(at: int) -> ir.Value:
+            if at == len(ways):
+                return gather(b, p, stride, n)
+            step, least, make = ways[at]
+            here = b.icmp_signed("==", stride, ir.Constant(_I64, step))
+            if least is not None:
+                here = b.and_(here, b.icmp_signed(">=", n, ir.Constant(_I64, least)))
+            with b.if_else(here) as (then, otherwise):
+                with then:
+                    mine, mine_from = make(), b.block
+                with otherwise:
+                    other, other_from = choose(at + 1), b.block
+            out = b.phi(mine.type)
+            out.add_incoming(mine, mine_from)
+            out.add_incoming(other, other_from)
+            return out
+
+        return choose(0)
+
+    return body
+
+
+def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Value:
+    """Every k-th element from `p`; not a byte behind the last one is read."""
+    t = memory_ir(elem)
+    run = ir.VectorType(t, (lanes - 1) * k + 1)
+    whole = b.load(pointer(b, p, run), align=SIZE[elem])
+    chosen = ir.Constant(ir.VectorType(_I32, lanes), [k * i for i in range(lanes)])
+    return from_memory(b, b.shuffle_vector(whole, ir.Constant(run, ir.Undefined), chosen), elem)
+
+
+def _strided_store(elem: str, lanes: int) -> Any:
+    scatter = _scatter(elem, lanes)
+
+    def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, v: ir.Value, n: ir.Value) -> None:
+        near = b.icmp_signed("==", stride, ir.Constant(_I64, SIZE[elem]))
+        with b.if_else(near) as (then, otherwise):
+            with then:
+                store_vector(b, p, v, elem, n)
+            with otherwise:
+                scatter(b, p, stride, v, n)
 
     return body
 
