@@ -32,8 +32,8 @@ SHAPES = [
 
 
 def images(dtype: str, planar: bool, side: str) -> None:
-    """Every shape once, where `guard_pages` are installed: pixels of `dtype`, minus a mean and times a scale, as
-    planes or as they lie."""
+    """Every shape once, behind `guard_pages`: pixels of `dtype`, minus a mean and times a scale, as planes or
+    as they lie."""
     import guard_pages
 
     from ovjit.graph.graph import Builder
