@@ -271,6 +271,8 @@ class Words(dict):
         for i in range(self._count(n)):
             self.memory.at(p + i * stride, SIZE[dtype])[:] = to_memory(v[i : i + 1], dtype)
 
+    _strided, _strided_store = _gather, _scatter
+
     def _take(self, dtype: str, p: int, index: np.ndarray) -> np.ndarray:
         size = SIZE[dtype]
         rows = [self.memory.at(p + i * size, size) for i in index.tolist()]
