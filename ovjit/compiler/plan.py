@@ -39,6 +39,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
+from ovjit.graph.traced import Traced, is_traced, most
 
 ALIGNMENT = 64
 
@@ -109,8 +110,9 @@ class Plan:
     """What `Planner.finish` gives; all that a job needs to run with these shapes."""
 
     __slots__ = (
-        "arena_size", "composite", "cut", "input_shapes", "kernels", "memory", "output_shapes", "parallel",
-        "pieces", "scratch_offset", "scratch_size", "data", "steps", "taps", "types", "words",
+        "arena", "arena_size", "block", "chunks", "composite", "cut", "data", "figures", "input_shapes",
+        "kernels", "memory", "output_shapes", "parallel", "pieces", "scratch_offset", "scratch_size", "steps",
+        "taps", "trace", "types", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -131,6 +133,21 @@ class Plan:
         self.types: Mapping[Value, Any] = {}
         # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
         self.pieces: list[list[tuple[int, int, int]]] | None = None
+        # of a plan made by `ovjit.compiler.parametric`, in place of `words` and the steps' own numbers: what
+        # made it, how the arena is laid out, all argument blocks in one array, the steps' chunks, and what
+        # tells flops and bytes
+        self.trace: Any = None
+        self.arena: Any = None
+        self.block: np.ndarray | None = None
+        self.chunks: np.ndarray | None = None
+        self.figures: Callable[[int, int], int | None] | None = None
+
+    def work_of(self, index: int) -> tuple[float, float]:
+        """The flops and bytes of a step."""
+        step = self.steps[index]
+        told = (None, None) if self.figures is None else (self.figures(index, 0), self.figures(index, 1))
+        flops, moved = told
+        return step.flops if flops is None else flops, step.bytes if moved is None else moved
 
 
 class Strides(NamedTuple):
@@ -258,7 +275,9 @@ class Planner:
             if known is None:
                 raise OvjitError(f"internal error: {value!r} is used before it is planned")
             home = self.constants if self.constants.holds(known) else self.data
-            view = self.views[value] = home.view(known, value.dtype)
+            view = self.views[value] = (
+                home.traced_view(known, value.dtype) if is_traced(known) else home.view(known, value.dtype)
+            )
         return view
 
     def with_halo(self, value: Value, halo: Sequence[tuple[int, int]]) -> View:
@@ -536,16 +555,22 @@ class Planner:
                     plan_fill(self, View(view.buffer, shape, view.strides, view.itemsize, offset))
 
     def need_scratch(self, size: int) -> None:
-        self.scratch = max(self.scratch, size)
+        self.scratch = most(self.scratch, size)
 
     # --- the end
 
-    def finish(self) -> Plan:
+    def used_buffers(self) -> list[Buffer]:
+        """The buffers of the arena that some step uses."""
+        return [b for b in self.buffers if b.first >= 0]
+
+    def finish(self, lay_out: Callable[[list[Buffer]], int] | None = None) -> Plan:
+        """The plan. `lay_out` gives buffers their offsets and returns the size of the arena."""
         plan = Plan()
-        self._write_outputs()
+        self.write_outputs()
         plan.steps = self.steps
         plan.data = self.data.materialize()
-        plan.arena_size = assign_offsets([b for b in self.buffers if b.first >= 0], ALIGNMENT)
+        lay_out = lay_out or (lambda buffers: assign_offsets(buffers, ALIGNMENT))
+        plan.arena_size = lay_out(self.used_buffers())
         if self.trace is not None:
             check_races(self, plan.arena_size)
         plan.scratch_size = _align(self.scratch + 4096)
@@ -568,7 +593,7 @@ class Planner:
             return (buffer.base, *home.piece(buffer.offset + pointer.offset))
         return buffer.base, buffer.offset, buffer.size
 
-    def _write_outputs(self) -> None:
+    def write_outputs(self) -> None:
         """Model outputs that nobody has written in place: other layouts, inputs, constants, duplicates."""
         for i, value in enumerate(self.outputs):
             buffer = self.output_buffers[i]
@@ -661,6 +686,8 @@ class Constants:
         self._known: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._alive: list[Any] = []
+        #: (offset, bytes, number) of elements that are traced
+        self.traced: list[tuple[int, int, Traced]] = []
 
     def place(self, array: np.ndarray | Filling, key: Any = None) -> Ptr:
         """The address of a copy of `array`, or of what fills itself; the same `key` (or object) is placed
@@ -708,9 +735,20 @@ class Constants:
             raise OvjitError(f"internal error: a constant of {dtype} is an array of {array.dtype}")
         return View(home, array.shape, row_major(array.shape, size), size)
 
+    def traced_view(self, array: np.ndarray, dtype: str) -> View:
+        """As `view`, of an object array with traced numbers."""
+        numbers = array.reshape(-1).tolist()
+        here = [x.value if type(x) is Traced else x for x in numbers]
+        view = self.view(np.array(here, dtypes.numpy_dtype(dtype)).reshape(array.shape), dtype)
+        at, size = view.buffer.offset, view.itemsize
+        self.traced += [(at + i * size, size, x) for i, x in enumerate(numbers) if type(x) is Traced]
+        return view
+
     def materialize(self) -> np.ndarray:
         """One aligned byte array with everything in it. The arrays are let go, the addresses stay."""
         memory = aligned_bytes(self.size)
+        if self.base == PLAN_DATA:
+            memory[:] = 0  # little: what lies between the arrays is the same in every plan
         for offset, array in self.arrays:
             place = memory[offset : offset + array.nbytes]
             if isinstance(array, Filling):

@@ -25,13 +25,17 @@ from ovjit.compiler.passes.decompression import decompress_graph
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
 from ovjit.compiler.passes.quantization import quantize_graph
+from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
-from ovjit.compiler.shape_values import concrete_types
+from ovjit.compiler.shape_values import check_shapes, concrete_types
 from ovjit.compiler.views import Layout
-from ovjit.errors import sizes_of_64_bits
+from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.graph.graph import Graph, Value, verify
-from ovjit.graph.op import ops_with_rules
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import TensorType, ops_with_rules
+from ovjit.graph.shapes import is_static
+from ovjit.graph.traced import Tape, Traced, as_found, is_traced
 
 log = logging.getLogger("ovjit")
 
@@ -99,6 +103,9 @@ class Program:
         #: whether plans may turn dimensions in blocks; smaller programs do without the kernel
         self.turns = 4 in sizes and any(len(v.shape or ()) > 2 for n in self.graph.nodes for v in n.outputs)
         needed += [turn_kernel()] if self.turns else []
+        #: Plans for shapes that may be anything, None where they are static or nobody must trace.
+        self.traces = None if watched or interpreted or _is_closed(self.graph) else Traces()
+        needed += [evaluating_kernel()] if self.traces else []
         self.kernels = list(dict.fromkeys(needed))
         self.constants = Constants()
         for lowering in self.lowerings:
@@ -131,6 +138,13 @@ class Program:
 
         Threads may plan at once: a program and its lowerings do not change once they are made.
         """
+        if self.traces is not None and strides is NO_STRIDES:
+            plan = self.traces.find(shapes) or self._trace(shapes)
+            if plan is not None:
+                if debug.is_on("OVJIT_CHECK"):
+                    self._prove(plan, shapes)
+                plan.memory = self.memory
+                return plan
         types = concrete_types(self.graph, shapes)
         if needs_cut(types):
             plan = Plan()
@@ -139,11 +153,25 @@ class Program:
             plan.output_shapes = [types[v].shape for v in self.graph.outputs]
             plan.memory = self.memory
             return plan
-        ends = self.graph.inputs, self.graph.outputs
-        planner = Planner(types, *ends, self.layouts, self.constants, strides)
+        planner = self._planner(types, strides)
         if debug.is_on("OVJIT_CHECK"):
             planner.trace = Trace()
+        taps = self._plan_steps(planner)
+        plan = planner.finish()
+        if self.watched:
+            plan.taps, plan.types = taps, types
+        plan.input_shapes = tuple(tuple(s) for s in shapes)
+        plan.memory = self.memory
+        return plan
+
+    def _planner(self, types: Mapping[Value, Any], strides: Strides) -> Planner:
+        planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants, strides)
         planner.may_turn = self.turns
+        return planner
+
+    def _plan_steps(self, planner: Planner) -> list[Tap]:
+        """Add the steps of all groups whose values do not follow from shapes."""
+        types = planner.types
         taps: list[Tap] = []
         active = [
             low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)
@@ -160,12 +188,74 @@ class Program:
                     planner.begin(way.group)
                     way.plan(planner)
             taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
-        plan = planner.finish()
-        if self.watched:
-            plan.taps, plan.types = taps, types
-        plan.input_shapes = tuple(tuple(s) for s in shapes)
-        plan.memory = self.memory
-        return plan
+        return taps
+
+    def _trace(self, shapes: Sequence[tuple[int, ...]]) -> Plan | None:
+        """Plan with traced numbers, and keep what serves for other shapes too; None where that can't be."""
+        traces = self.traces
+        assert traces is not None
+        if not traces.useful:
+            return None
+        try:
+            tape, types = self._traced_types(shapes)
+            if needs_cut(types):
+                return None
+            planner = self._planner(types, NO_STRIDES)
+            self._plan_steps(planner)
+            if any(step.kernel is None for step in planner.steps):
+                return None
+            planner.write_outputs()
+            trace = Parametric(planner, tape, shapes)
+        except OvjitError:
+            return None  # planning without a tape says what is wrong, if anything is
+        except (TypeError, AttributeError, ValueError, LookupError) as error:
+            # something asked for an int and did not take a traced one: planned as ever, only not as quickly
+            traces.refused = f"{type(error).__name__}: {error}"
+            log.debug("planning is not traced: %s", traces.refused, exc_info=True)
+            if debug.is_on("OVJIT_CHECK"):
+                raise
+            return None
+        traces.add(trace)
+        return trace.at(shapes)
+
+    def _traced_types(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Tape, dict[Value, TensorType]]:
+        check_shapes(self.graph.inputs, shapes)
+        tape = Tape([d for shape in shapes for d in shape])
+        return tape, concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes))
+
+    def _prove(self, plan: Plan, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
+        types = {value: _untraced(t) for value, t in self._traced_types(shapes)[1].items()}
+        planner = self._planner(types, NO_STRIDES)
+        planner.trace = Trace()
+        self._plan_steps(planner)
+        check_plan(plan, planner.finish(plan.arena.lay_out))
+
+
+def _untraced(t: TensorType) -> TensorType:
+    """A type with plain numbers. What is not known with traced ones stays unknown."""
+    shape = tuple(d.value if type(d) is Traced else d for d in t.shape)
+    value = as_found(t.value).astype(numpy_dtype(t.dtype)) if is_traced(t.value) else t.value
+    return TensorType(t.dtype, shape, value)
+
+
+def _is_closed(graph: Graph) -> bool:
+    """Whether all inputs have static shapes."""
+    return all(is_static(v.shape) for v in graph.inputs)
+
+
+def _leaves(tape: Tape, inputs: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[tuple]:
+    """The shapes with traced numbers for open dimensions; the others are guarded."""
+    out, index = [], 0
+    for value, shape in zip(inputs, shapes, strict=True):
+        dims: list[Any] = []
+        for axis, d in enumerate(shape):
+            open_here = value.shape is None or not isinstance(value.shape[axis], int)
+            leaf = tape.leaf(index)
+            dims.append(leaf if open_here else leaf.pin())
+            index += 1
+        out.append(tuple(dims))
+    return out
 
 
 def last_uses(lowerings: Sequence[Lowering], outputs: Sequence[Value]) -> dict[Value, int]:

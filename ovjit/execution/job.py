@@ -51,6 +51,8 @@ _MOMENT = 1_000_000
 #: The tables that a model keeps for the shapes it has met take about so much memory; the least recently used
 #: ones are made anew when they are met again.
 TABLE_BYTES = 128 << 20
+#: As many tables are kept of plans that a trace has made: to make one again costs less than to keep it.
+TRACED_TABLES = 64
 #: What a step of a plan takes beside its arguments, about.
 STEP_BYTES = 320
 
@@ -72,8 +74,15 @@ class Row(NamedTuple):
 class Table:
     """A plan made native: rows of (kernel address, argument address, chunks, next control step)."""
 
+    bodies: dict[int, list[Table]]
+    endless: bool
+    host: list[int]
+
     def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
         self.plan = plan
+        if plan.block is not None:
+            self._fill(plan, addresses)
+            return
         steps = plan.steps
         blocks = []
         for step, words in zip(steps, plan.words, strict=True):
@@ -96,7 +105,7 @@ class Table:
             if step.control is not None
         }
         #: A loop of it may go on for ever.
-        self.endless: bool = any(step.control is not None and step.control.endless for step in steps) or any(
+        self.endless = any(step.control is not None and step.control.endless for step in steps) or any(
             table.endless for tables in self.bodies.values() for table in tables
         )
         following = len(steps)
@@ -117,6 +126,26 @@ class Table:
         #: About what it keeps in memory, its plan included.
         self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES * (1 + len(steps))
         self.bytes += sum(table.bytes for tables in self.bodies.values() for table in tables)
+
+    def _fill(self, plan: Plan, addresses: Mapping[Any, int]) -> None:
+        """Of a plan that is a function of its shapes: native steps alone, arguments and chunks in arrays."""
+        assert plan.block is not None and plan.chunks is not None
+        steps = len(plan.steps)
+        self.args = plan.block
+        rows = np.empty((max(steps, 1), runner.STEP_WORDS), np.int64)
+        rows[:steps, runner.STEP_KERNEL] = plan.trace.kernels(addresses)
+        rows[:steps, runner.STEP_ARGS] = plan.trace.starts
+        rows[:steps, runner.STEP_ARGS] += self.args.ctypes.data
+        rows[:steps, runner.STEP_CHUNKS] = plan.chunks
+        rows[:steps, runner.STEP_NEXT] = steps
+        self.rows = rows
+        self.address = rows.ctypes.data
+        self.bodies = {}
+        self.endless = self.in_python = False
+        self.host = []
+        self.composite = None
+        self.data = plan.data
+        self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES
 
 
 class Executable:
@@ -160,6 +189,8 @@ class Executable:
         self.profiling = bool(config.get("PERF_COUNT"))
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._table_bytes = 0
+        #: Which of them a trace has made, the oldest first.
+        self._traced_shapes: OrderedDict[tuple, None] = OrderedDict()
         #: What runs the graph once it has turned out that it must be cut, see `ovjit.execution.segments`.
         self._chain: Any = None
         #: What evaluates nodes on the host, see `ovjit.execution.control`.
@@ -193,8 +224,8 @@ class Executable:
             if table is not None:
                 self._tables.move_to_end(shapes)
                 return table
-        check_shapes(self.inputs, shapes)
         if self._chain is not None:
+            check_shapes(self.inputs, shapes)
             plan = self._chain.plan(shapes, self.outputs)
         else:
             plan = self.program.plan(shapes)
@@ -209,6 +240,11 @@ class Executable:
             before = self._tables.pop(shapes, None)
             self._tables[shapes] = table
             self._table_bytes += table.bytes - (0 if before is None else before.bytes)
+            if plan.trace is not None:
+                self._traced_shapes[shapes] = None
+                if len(self._traced_shapes) > TRACED_TABLES:
+                    oldest = self._tables.pop(self._traced_shapes.popitem(last=False)[0], None)
+                    self._table_bytes -= 0 if oldest is None else oldest.bytes
             while len(self._tables) > self._capacity or (
                 self._table_bytes > TABLE_BYTES and len(self._tables) > 1
             ):
@@ -740,7 +776,7 @@ def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) ->
             spent = max(spent - sum(row.real_ns for row in inner), 0)
         status = "EXECUTED" if perf is not None and spent >= 0 else "NOT_RUN"
         rows.append(
-            Row(step.name, step.type, kind, status, spent, spent, step.origins, step.flops, step.bytes)
+            Row(step.name, step.type, kind, status, spent, spent, step.origins, *table.plan.work_of(i))
         )
         rows += inner
     return rows

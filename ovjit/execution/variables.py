@@ -9,6 +9,7 @@ import numpy as np
 
 from ovjit.compiler.passes.variables import Lifted, Variable, lift, public_outputs
 from ovjit.compiler.plan import Plan
+from ovjit.compiler.shape_values import check_shapes
 from ovjit.errors import InferenceError
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock
@@ -73,6 +74,7 @@ class StatefulProgram:
         return self.main.program.host_nodes()
 
     def plan(self, shape_list: Sequence[tuple[int, ...]]) -> Plan:
+        check_shapes(self.inputs, shape_list)
         plan = Plan()
         plan.composite = self
         plan.input_shapes = tuple(tuple(s) for s in shape_list)

@@ -7,6 +7,7 @@ body becomes which output of the node. They are plain tuples, so that every stor
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ import numpy as np
 
 from ovjit.errors import ModelError, OvjitError, check
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outputs
-from ovjit.graph.op import TensorType
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
+from ovjit.graph.traced import Traced, as_found, is_traced, pinned
 
 #: Bodies within bodies.
 DEEPEST = 64
@@ -198,6 +201,8 @@ def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
     Raises ModelError naming the node.
     """
     try:
+        if any(is_traced(t.value) for t in inputs):
+            return traced_values(node, inputs)
         outputs = infer_outputs(node, inputs)
         if all(o.value is not None for o in outputs) or not _computable(node, inputs, outputs):
             return list(outputs)
@@ -213,7 +218,72 @@ def _computable(node: Node, inputs: Sequence[TensorType], outputs: Sequence[Tens
         return False
     if any(t.value is None or t.value.size > SMALL for t in inputs):
         return False
-    return all(not is_static(t.shape) or int(np.prod([*t.shape, 1], dtype=object)) <= SMALL for t in outputs)
+    return all(not is_static(t.shape) or _is_small(t.shape) for t in outputs)
+
+
+def _is_small(shape: Sequence[int]) -> bool:
+    return not any(type(d) is Traced for d in shape) and math.prod(shape) <= SMALL
+
+
+#: Operations whose references do with traced numbers what they do with integers.
+_TRACEABLE = frozenset(
+    """Gather Concat Add Subtract Multiply Divide FloorMod Mod Squeeze Unsqueeze Reshape Slice StridedSlice Split
+    VariadicSplit Broadcast Transpose Tile Select Minimum Maximum ReduceProd ReduceSum ReduceMin ReduceMax Equal
+    NotEqual Less LessEqual Greater GreaterEqual""".split()
+)
+_INTEGERS = frozenset("i32 i64 u32 u64".split())
+
+
+def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
+    """As `infer_values` where some inputs' values are traced. What cannot be traced is pinned, or left to be
+    computed when it runs."""
+    try:
+        outputs = infer_outputs(node, inputs)
+    except (TypeError, AttributeError):
+        return infer_values(node, [_pinned(t) for t in inputs])
+    if all(o.value is not None for o in outputs):
+        return list(outputs)
+    if any(t.value is None for t in inputs) or not may_fold(node) or node.op.ref is None:
+        return list(outputs)
+    if not all(is_static(t.shape) and _is_small(t.shape) for t in outputs):
+        return list(outputs)
+    values = _evaluate_traced(node, [t.value for t in inputs], outputs)
+    if values is None:
+        return infer_values(node, [_pinned(t) for t in inputs])
+    return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
+
+
+def _pinned(t: TensorType) -> TensorType:
+    return TensorType(t.dtype, t.shape, pinned(t.value, numpy_dtype(t.dtype))) if is_traced(t.value) else t
+
+
+def _evaluate_traced(
+    node: Node, values: Sequence[Any], outputs: Sequence[TensorType]
+) -> list[np.ndarray] | None:
+    """What the reference makes of traced numbers; None where that is not what it makes of integers."""
+    name = node.op.name
+    plain = [as_found(v) for v in values]
+    expected = node.op.evaluate(plain, node.attrs)
+    if name in ("Convert", "ConvertLike"):
+        made: Any = values[0] if outputs[0].dtype in _INTEGERS else None
+    elif name in _TRACEABLE:
+        try:
+            made = node.op.ref(*(v if is_traced(v) else p for v, p in zip(values, plain, strict=True)),
+                               **node.attrs)  # fmt: skip
+        except (*REFUSED, TypeError, AttributeError):
+            made = None
+    else:
+        made = None
+    if made is None:
+        return None
+    arrays = [np.asarray(x) for x in (made if isinstance(made, tuple) else (made,))]
+    same = all(
+        a.shape == e.shape and np.array_equal(as_found(a), e) for a, e in zip(arrays, expected, strict=True)
+    )
+    if not same:
+        return None
+    # what holds no traced number is an array like any other
+    return [a if is_traced(a) else e for a, e in zip(arrays, expected, strict=True)]
 
 
 def may_fold(node: Node) -> bool:

@@ -282,7 +282,7 @@ class StoredProgram:
         """The stored plan when it is for these input shapes, else one that the compiler makes."""
         if self._plan is not None and self._plan.input_shapes == tuple(shapes):
             return self._plan
-        return self.compiled().plan(shapes)
+        return self.compiled().plan(shapes)  # which checks them
 
     def given(self) -> Graph:
         """The graph as it was given to the compiler."""

@@ -19,6 +19,7 @@ from ovjit.compiler.races import Piece, Places
 from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
+from ovjit.graph.traced import least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
@@ -270,10 +271,10 @@ class Tiled(Lowering):
         panels = ceil_div(outs, width)
         words = taps[0] * taps[2] * taps[4]
         flops = 2.0 * pixels * words * self.form.group * outs * groups
-        pn_per = max(1, min(panels, PANEL_BYTES // max(sizes.panel, 1)))
+        pn_per = most(1, least(panels, PANEL_BYTES // most(sizes.panel, 1)))
         pn_blocks = ceil_div(panels, pn_per)
-        wanted = min(MOST_CHUNKS, max(1, flops // (CHUNK_FLOPS * self.form.group)))
-        px_blocks = max(1, min(ceil_div(pixels, rows), ceil_div(int(wanted), pn_blocks * groups)))
+        wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * self.form.group))))
+        px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * groups)))
         px_per = ceil_div(ceil_div(pixels, rows), px_blocks) * rows
         px_blocks = ceil_div(pixels, px_per)
 

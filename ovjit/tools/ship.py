@@ -151,12 +151,13 @@ def kernels() -> list[Kernel]:
     """The common kernels for the instruction set of this process, each once."""
     import ovjit as ov
     from ovjit.compiler.options import Options, compiling
+    from ovjit.compiler.parametric import evaluating_kernel
     from ovjit.compiler.program import Program
     from ovjit.data import DIGITS_XML
     from ovjit.execution.runner import native_kernel
     from ovjit.tiles.formats import float_types
 
-    found: dict[Kernel, None] = {native_kernel(): None}
+    found: dict[Kernel, None] = {native_kernel(): None, evaluating_kernel(): None}
     precisions = [kind for kind in ("f32", "bf16") if kind in float_types()]
     for model in (ov.Core().read_model(str(DIGITS_XML)), *layers()):
         for precision in precisions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,21 +19,59 @@ from ovjit.graph.shapes import (
     normalize_axis,
     text,
 )
+from ovjit.graph.traced import Traced, least, most, whole, whole_numbers
 
 
 def places(
     extent: int, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
-) -> range:
+) -> range | TracedRange:
     """The indices that extent[start:stop:step] names; `*_open` leaves a bound out.
 
     Python's rules, but for a negative step that starts before the first element: it starts there, as in
     OpenVINO and ONNX, where Python names nothing.
     """
+    if any(type(x) is Traced for x in (extent, start, stop, step)):
+        return _traced_places(extent, start, stop, whole(step), begin_open, end_open)
     cut = slice(None if begin_open else start, None if end_open else stop, step)
     first, last, step = cut.indices(extent)
     if step < 0 and first < 0 < extent:
         first = 0
     return range(first, last, step)
+
+
+class TracedRange(NamedTuple):
+    """What a `range` of traced numbers would be: `count` of them, without a length that is C's."""
+
+    start: Any
+    step: int
+    count: Any
+
+    def __getitem__(self, index: Any) -> Any:
+        assert index == 0
+        return self.start
+
+
+def _traced_places(
+    extent: Any, start: Any, stop: Any, step: int, begin_open: bool, end_open: bool
+) -> TracedRange:
+    """`places` of traced numbers."""
+
+    def inside(at: Any, low: Any, high: Any) -> Any:
+        return least(most(at + extent if at < 0 else at, low), high)
+
+    step = int(step)
+    low, high = (0, extent) if step > 0 else (-1, extent - 1)
+    first = (low if step > 0 else high) if begin_open else inside(start, low, high)
+    last = (high if step > 0 else low) if end_open else inside(stop, low, high)
+    if step < 0 and first < 0 and 0 < extent:
+        first = 0
+    span = last - first if step > 0 else first - last
+    return TracedRange(first, step, most(0, -(-span // abs(step))))
+
+
+def count_of(named: range | TracedRange) -> int:
+    """How many indices there are."""
+    return named.count if isinstance(named, TracedRange) else len(named)  # type: ignore[return-value]
 
 
 def as_slice(named: range) -> slice:
@@ -45,11 +83,11 @@ def slice_extent(
     extent: Dim, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
 ) -> Dim:
     """How many elements extent[start:stop:step] has, see `places`."""
-    lo, hi = bounds(extent)
     limits = (start, stop, step, begin_open, end_open)
-    cut = slice(None if begin_open else start, None if end_open else stop, step)
     if isinstance(extent, int):
-        return len(places(extent, *limits))
+        return count_of(places(extent, *limits))
+    lo, hi = bounds(extent)
+    cut = slice(None if begin_open else start, None if end_open else stop, step)
     if hi is not None:
         return (
             dim(0, max(len(places(n, *limits)) for n in {lo, hi}))
@@ -65,7 +103,7 @@ def slice_extent(
 
 def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int, tuple[int, int, int]]:
     """axis -> (start, stop, step). Raises ModelError when the lists do not fit together or a step is 0."""
-    start, stop, step = ([int(v) for v in np.asarray(x).reshape(-1)] for x in (start, stop, step))
+    start, stop, step = (whole_numbers(x) for x in (start, stop, step))
     places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
     check(len(start) == len(stop) == len(step) == len(places), "start, stop, step and axes differ in length")
     check(all(step), "a step of 0 never ends")
@@ -83,8 +121,8 @@ def strided_plan(
 
     Raises ModelError for a stride of 0, too many entries or an index out of range.
     """
-    begin, end = ([int(v) for v in np.asarray(x).reshape(-1)] for x in (begin, end))
-    strides = [1] * len(begin) if strides is None else [int(v) for v in np.asarray(strides).reshape(-1)]
+    begin, end = (whole_numbers(x) for x in (begin, end))
+    strides = [1] * len(begin) if strides is None else whole_numbers(strides)
     check(len(begin) == len(end) == len(strides), "begin, end and strides differ in length")
     check(all(strides), "a stride of 0 never ends")
 
@@ -138,7 +176,7 @@ def broadcast_plan(
     shape: tuple[int, ...], target: Sequence[int], axes: np.ndarray | None, mode: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(shape to view the data as, shape of the result)."""
-    wanted = tuple(int(v) for v in target)
+    wanted = tuple(whole(v) for v in target)
     check(all(v >= 0 for v in wanted), f"target_shape {list(wanted)} should not be negative")
     if mode == "explicit":
         check(axes is not None, "the explicit mode needs axes_mapping")
@@ -147,7 +185,7 @@ def broadcast_plan(
         view = shape
     out = broadcast(view, wanted)
     check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
-    return view, tuple(int(d) for d in out or ())  # type: ignore[arg-type]
+    return view, tuple(whole(d) for d in out or ())  # type: ignore[arg-type]
 
 
 def axes_to_reverse(axes: np.ndarray, rank: int, mode: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ shape is known. Only small values travel this way (`LIMIT` elements); the consta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, Interval, is_static
+from ovjit.graph.traced import Traced, is_traced, whole
 
 #: Most elements of a value that inference computes.
 LIMIT = 1024
@@ -31,14 +33,17 @@ def known(x: TensorType, what: str) -> np.ndarray | None:
     check(x.rank is None or x.rank <= 1, f"{what} should be a scalar or a list, not {x}")
     if x.value is None and length(x) == 0:
         return np.empty(0, np.int64)  # a list of nothing is known, wherever it comes from
-    return None if x.value is None else np.asarray(x.value).astype(np.int64).reshape(-1)
+    if x.value is None:
+        return None
+    value = np.asarray(x.value).reshape(-1)
+    return value if is_traced(value) else value.astype(np.int64)
 
 
 def known_scalar(x: TensorType, what: str) -> int | None:
     """The value of an integer input of one element; None where it is not known yet."""
     value = known(x, what)
     check_one(x, what)
-    return None if value is None else int(value[0])
+    return None if value is None else whole(value[0])
 
 
 def check_one(x: TensorType, what: str) -> None:
@@ -50,7 +55,7 @@ def length(x: TensorType) -> int | None:
     """How many elements a list input has; None where that is not known."""
     if not is_static(x.shape):
         return None
-    return int(np.prod(x.shape, dtype=object)) if x.shape else 1
+    return math.prod(x.shape)
 
 
 def propagate(
@@ -60,7 +65,9 @@ def propagate(
 
     `partially`: `ref` only moves elements, adds or multiplies them: open dimensions may be among them.
     """
-    if not is_static(out.shape) or int(np.prod(out.shape, dtype=object)) > LIMIT:
+    if not is_static(out.shape) or any(is_traced(x.value) for x in inputs):
+        return out  # what is traced is worked out by `ovjit.graph.bodies`
+    if any(type(d) is Traced for d in out.shape) or math.prod(out.shape) > LIMIT:
         return out
     if partially and any(x.partial is not None for x in inputs):
         return _propagate_dims(out, ref, inputs, attrs)

@@ -227,7 +227,7 @@ def tables(
         raise InferenceError(f"{len(places)} axes need as many sizes or scales, not {len(values)}")
     wanted: list[tuple[int, int, np.float32]] = []
     for axis, value in zip(places, values, strict=True):
-        extent = extents[axis]
+        extent = int(extents[axis])  # tables are NumPy's
         if scales is not None:
             if not 0 < value < np.inf:
                 raise InferenceError(f"scales {values.tolist()} should be positive")
@@ -240,7 +240,7 @@ def tables(
     smaller = any(scale < 1 for _, _, scale in wanted)
     antialias = bool(attrs["antialias"]) and smaller
     return {
-        axis: axis_table(size, extents[axis], scale, attrs, antialias)
+        axis: axis_table(size, int(extents[axis]), scale, attrs, antialias)
         for axis, size, scale in wanted
         if size != extents[axis]
     }

@@ -20,7 +20,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
-from ovjit.compiler.views import Layout, View
+from ovjit.compiler.views import Layout, View, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
 from ovjit.tiles.formats import WORD, Format
@@ -160,7 +160,7 @@ class Product(Tiled):
         views = [a, b, full(y)] + [
             full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
         ]
-        lead = [1 if len(set(batch)) == 0 else d for d in batch]
+        lead = list(batch)
         grouped = _last_group(lead, [v.strides[: len(lead)] for v in views])
         for index in _indices(lead[: len(lead) - grouped]):
 
@@ -168,7 +168,7 @@ class Product(Tiled):
                 """The matrices of this round as [groups, rows, columns]."""
                 offset = view.offset + sum(i * s for i, s in zip(index, view.strides, strict=False))
                 inner = view.shape[len(index) : -2]
-                groups = int(np.prod(inner)) if inner else 1
+                groups = product(inner)
                 stride = view.strides[len(view.shape) - 3] if inner else 0
                 return View(
                     view.buffer,

@@ -16,7 +16,16 @@ from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
-from ovjit_ops.common.slices import axes_to_reverse, axis_slices, broadcast_plan, places, strided_plan
+from ovjit.graph.traced import is_traced
+from ovjit_ops.common.slices import (
+    TracedRange,
+    axes_to_reverse,
+    axis_slices,
+    broadcast_plan,
+    count_of,
+    places,
+    strided_plan,
+)
 
 #: known(i): the value of a node's input i; None where there is no such input. Raises Unknown.
 Known = Callable[[int], "np.ndarray | None"]
@@ -60,11 +69,12 @@ class Viewed(Lowering):
         planner.alias_or_copy(node.output, view)
 
 
-def cut(view: View, axis: int, named: range) -> View:
+def cut(view: View, axis: int, named: range | TracedRange) -> View:
     """The elements at the indices `named` along `axis`."""
-    if len(named) < 2:  # the step may be larger than what an address holds
-        return view.slice(axis, named[0] if named else 0, len(named))
-    return view.slice(axis, named[0], len(named), named.step)
+    count = count_of(named)
+    if count < 2:  # the step may be larger than what an address holds
+        return view.slice(axis, named[0] if count else 0, count)
+    return view.slice(axis, named[0], count, named.step)
 
 
 def slice_view(node: Node, source: View, known: Known) -> View:
@@ -126,10 +136,15 @@ def strided_slice_view(node: Node, source: View, known: Known) -> View:
         if step[0] == "pick":
             offset += (step[2] % extent) * stride
             continue
-        named = places(extent, *step[2:]) if step[0] == "cut" else range(extent)
-        shape.append(len(named))
-        strides.append(stride * named.step if len(named) > 1 else stride)
-        offset += named[0] * stride if named else 0
+        if step[0] == "all":
+            shape.append(extent)
+            strides.append(stride)
+            continue
+        named = places(extent, *step[2:])
+        count = count_of(named)
+        shape.append(count)
+        strides.append(stride * named.step if count > 1 else stride)
+        offset += named[0] * stride if count else 0
     return View(source.buffer, shape, strides, source.itemsize, offset)
 
 
@@ -158,14 +173,24 @@ def gather_view(node: Node, source: View, known: Known) -> View:
     assert indices is not None and axes is not None
     axis = normalize_axis(int(axes.reshape(-1)[0]), len(source.shape))
     extent = source.shape[axis]
+    if is_traced(indices) and indices.size == 1:
+        at = indices.reshape(-1)[0]
+        at = at + extent if at < 0 else at
+        if not 0 <= at < extent:
+            raise Unknown
+        return _gathered(source, axis, at, 1, 1, indices.shape)
     wide = indices.astype(np.int64)
     wide = np.where(wide < 0, wide + extent, wide)
     step = even_step(wide)
     if step is None or (wide.size and not 0 <= wide.min() <= wide.max() < extent):
         raise Unknown
     first = int(wide.reshape(-1)[0]) if wide.size else 0
-    part = source.slice(axis, first, wide.size, step)
-    seen = part.reshape((*part.shape[:axis], *indices.shape, *part.shape[axis + 1 :]))
+    return _gathered(source, axis, first, wide.size, step, indices.shape)
+
+
+def _gathered(source: View, axis: int, first: int, count: int, step: int, shape: tuple[int, ...]) -> View:
+    part = source.slice(axis, first, count, step)
+    seen = part.reshape((*part.shape[:axis], *shape, *part.shape[axis + 1 :]))
     assert seen is not None
     return seen
 

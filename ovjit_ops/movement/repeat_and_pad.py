@@ -17,11 +17,13 @@ from ovjit.graph.shapes import (
     broadcast,
     is_static,
 )
+from ovjit.graph.traced import Traced, is_traced, most, whole
 from ovjit_ops.common.slices import broadcast_plan
 from ovjit_ops.common.values import known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import lower_tile
 from ovjit_ops.movement.cpu_pad import lower_pad
+from ovjit_ops.movement.cpu_range import lower_range
 from ovjit_ops.movement.cpu_slices import lower_broadcast
 from ovjit_ops.movement.shape import MOVABLE, ints
 
@@ -266,9 +268,11 @@ class Pad12:
 
 def range_length(start: Any, stop: Any, step: Any) -> int:
     """How many numbers from `start` by `step` come before `stop`. Raises InferenceError for step 0 or NaN."""
-    if not step or step != step or start != start or stop != stop or math.isinf(start) or math.isinf(stop):
+    if not step or step != step or start != start or stop != stop or math.inf in (abs(start), abs(stop)):
         raise InferenceError(f"a range from {start} to {stop} by {step} has no end")
-    return max(0, math.ceil((stop - start) / step) if isinstance(step, float) else -(-(stop - start) // step))
+    if isinstance(step, float):
+        return max(0, math.ceil((stop - start) / step))
+    return most(0, -(-(stop - start) // step))
 
 
 def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: str) -> TensorType:
@@ -285,12 +289,14 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
     out = TensorType(dtype, (count,))
     return (
         propagate(out, lambda *v: _range(v[0], v[1], v[2], dtype), start, stop, step)
-        if count <= 1024
+        if type(count) is not Traced and count <= 1024
         else out
     )
 
 
 def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, Any, Any]:
+    if any(map(is_traced, (start, stop, step))) and dtype[0] in "iu":
+        return tuple(whole(np.asarray(v).item()) for v in (start, stop, step))  # type: ignore[return-value]
     # For integers the limits are truncated first: a range from 0 to 4.7 in i64 ends before 4.
     values = [
         np.asarray(v).astype(np.float64 if np.asarray(v).dtype.kind not in "iub" else None).item()
@@ -311,7 +317,7 @@ def _range(start: np.ndarray, stop: np.ndarray, step: np.ndarray, dtype: str) ->
     return (np.arange(count, dtype=np.float64) * by + first).astype(numpy_dtype(dtype))
 
 
-@op("Range", opset=1, types=NUMBERS)
+@op("Range", opset=1, types=NUMBERS, lower=lower_range)
 class Range1:
     """start, start + step, ... before stop."""
 
@@ -332,7 +338,7 @@ class Range1:
             yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
 
 
-@op("Range", opset=4, types=NUMBERS, builder_since=12)
+@op("Range", opset=4, types=NUMBERS, builder_since=12, lower=lower_range)
 class Range4:
     """start, start + step, ... before stop, as `output_type`."""
 

@@ -23,6 +23,7 @@ from ovjit.graph.shapes import (
     normalize_axis,
     text,
 )
+from ovjit.graph.traced import Traced, whole, whole_numbers
 from ovjit_ops.common.values import INDEX_TYPES, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_views import lower_concat, lower_reshape, lower_transpose
@@ -59,13 +60,13 @@ def reshape_dims(
             )
             out.append(ANY if shape is None else shape[i])
         else:
-            out.append(int(p))
+            out.append(whole(p))
     if shape is None:
         return tuple(ANY if d == -1 else d for d in out)
     # dimensions that are copied stand on both sides and cancel, open ones and zeros too
     copied = [i for i, p in enumerate(pattern) if p == 0 and special_zero]
     before = [d for i, d in enumerate(shape) if i not in copied]
-    product_after = math.prod(int(p) for i, p in enumerate(pattern) if i not in copied and p != -1)
+    product_after = math.prod(p for i, p in enumerate(pattern) if i not in copied and p != -1)
     if -1 in pattern:
         place = list(pattern).index(-1)
         if is_static(before):
@@ -104,12 +105,12 @@ class Reshape:
             if dims is not None:
                 return TensorType(data.dtype, _reshaped_to(data.shape, dims, special_zero))
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
-        shape = reshape_dims(data.shape, [int(p) for p in wanted], special_zero)
+        shape = reshape_dims(data.shape, whole_numbers(wanted), special_zero)
         out = TensorType(data.dtype, shape)
         return propagate(out, lambda x: x.reshape(shape), data, partially=True) if is_static(shape) else out
 
     def ref(data, pattern, *, special_zero=False):
-        return data.reshape(reshape_dims(data.shape, [int(p) for p in pattern.reshape(-1)], special_zero))
+        return data.reshape(reshape_dims(data.shape, pattern.reshape(-1).tolist(), special_zero))
 
     def samples(rng, dtype="f32"):
         for shape, pattern, zero in (
@@ -322,11 +323,17 @@ def _shape_of(data: TensorType, output_type: str) -> TensorType:
     check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
     shape = (ANY,) if data.rank is None else (data.rank,)
     if is_static(data.shape) or data.shape is None:
+        if any(type(d) is Traced for d in data.shape or ()):
+            return TensorType(output_type, shape, _objects(data.shape))
         value = None if data.shape is None else np.array(data.shape, dtype=_INDEX[output_type])
         return TensorType(output_type, shape, value)
-    partial = np.empty(len(data.shape), object)
-    partial[:] = data.shape
-    return TensorType(output_type, shape, None, partial)
+    return TensorType(output_type, shape, None, _objects(data.shape))
+
+
+def _objects(dims: Sequence[Dim]) -> np.ndarray:
+    out = np.empty(len(dims), object)
+    out[:] = dims
+    return out
 
 
 _INDEX: dict[str, Any] = {"i32": np.int32, "i64": np.int64}

@@ -1,0 +1,360 @@
+"""Plans as functions of their dimensions: planned once with traced numbers, made for others in microseconds.
+
+`Parametric` has what a traced planning has left (see `ovjit.graph.traced`): the rows to compute again, and
+where their results go: into the steps' arguments, numbers of chunks, constants of the plan, shapes. Its `at`
+gives the `Plan` for given shapes, or None where a guard does not hold: the shapes would be planned otherwise.
+
+Where buffers lie in the arena is not traced. It is decided for sizes with room to spare, so that it stays as
+dimensions grow, and anew where they have grown out of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen import kernel as kernels
+from ovjit.codegen.cpu.objects import entry_address, function
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.plan import ALIGNMENT, PARALLEL_WORK, Plan, Planner, aligned_bytes, assign_offsets
+from ovjit.compiler.views import ARENA, Buffer, Ptr
+from ovjit.errors import OvjitError
+from ovjit.forks import ForkLock
+from ovjit.graph import traced
+from ovjit.graph.traced import GUARDS, LARGEST, Tape, Traced
+
+#: Traces that a program keeps for what its shapes have in common.
+MOST_TRACES = 16
+#: A program whose shapes have so little in common that this many traces have not served twice stops tracing.
+USELESS_TRACES = 8
+#: Buffers get this much more than they need, in parts of 8, where dimensions may grow.
+SPARE = 2
+#: A memory plan in which less than this part is used is made anew.
+LEAST_USED = 0.5
+
+#: evaluate(rows, their number, values, _): compute the rows; the number of the first guard that does not hold,
+#: from 1, or 0. What may not fit 64 bits is such a guard.
+EVALUATE = """@njit(nogil=True)
+def kernel(rows, count, values, unused):
+    i = 0
+    while i < count:
+        row = rows + i * 32
+        what = ld(row, 0)
+        a = ld(values, ld(row, 2))
+        b = ld(values, ld(row, 3))
+        out = 0
+        if what == {ADD}:
+            out = a + b
+        elif what == {MULTIPLY}:
+            out = a * b
+            big = imax(imax(a, -a), imax(b, -b))
+            if big >= {HALF}:
+                if a != 0:
+                    if out // a != b:
+                        return i + 1
+        elif what == {DIVIDE}:
+            if b <= 0:
+                return i + 1
+            out = a // b
+        elif what == {REMAINDER}:
+            if b <= 0:
+                return i + 1
+            out = a % b
+        elif what == {LEAST}:
+            out = imin(a, b)
+        elif what == {MOST}:
+            out = imax(a, b)
+        elif what == {EQUAL}:
+            if a != b:
+                return i + 1
+        elif what == {UNEQUAL}:
+            if a == b:
+                return i + 1
+        elif what == {LESS}:
+            if a >= b:
+                return i + 1
+        else:
+            if a < b:
+                return i + 1
+        if what < {EQUAL}:
+            if out > {LARGEST}:
+                return i + 1
+            if out < -{LARGEST}:
+                return i + 1
+            st_i64(values + ld(row, 1) * 8, out)
+        i += 1
+    return 0
+"""
+
+
+@functools.cache
+def evaluating_kernel() -> Kernel:
+    names = {name: getattr(traced, name) for name in (
+        "ADD", "MULTIPLY", "DIVIDE", "REMAINDER", "LEAST", "MOST", "EQUAL", "UNEQUAL", "LESS", "LARGEST"
+    )}  # fmt: skip
+    return Kernel("evaluate", EVALUATE.format(HALF=1 << 31, **names), Frame())
+
+
+@functools.cache
+def _evaluate() -> Callable[[int, int, int, int], int]:
+    kernel = evaluating_kernel()
+    kernels.addresses((kernel,))
+    return function(entry_address(kernel.symbol(), "kernel"), 4, False)
+
+
+class Patches:
+    """Where results go in an array of words: `places` and the values that belong there, to be added."""
+
+    __slots__ = ("nodes", "places")
+
+    def __init__(self, pairs: Sequence[tuple[int, int]]):
+        self.places = np.array([place for place, _ in pairs], np.int64)
+        self.nodes = np.array([node for _, node in pairs], np.int64)
+
+
+class Memory:
+    """One way to lay out the arena: the sizes it has room for, and the arguments with its offsets in them."""
+
+    __slots__ = ("arena_size", "offsets", "room", "words")
+
+    def __init__(self, room: np.ndarray, offsets: Sequence[int], arena_size: int, words: np.ndarray):
+        self.room = room
+        self.offsets = offsets
+        self.arena_size = arena_size
+        self.words = words
+
+    def lay_out(self, buffers: Sequence[Buffer]) -> int:
+        """Give these buffers, of a planning anew, their offsets. Raises OvjitError where they do not fit."""
+        if len(buffers) != len(self.offsets) or any(b.size > r for b, r in zip(buffers, self.room, strict=True)):
+            raise OvjitError("internal error: a plan's buffers are not those that it was traced with")
+        for buffer, offset in zip(buffers, self.offsets, strict=True):
+            buffer.offset = offset
+        return self.arena_size
+
+
+class Parametric:
+    """One traced plan. Thread-safe: what it makes is new, and its memory plans are replaced as a whole."""
+
+    def __init__(self, planner: Planner, tape: Tape, shapes: Sequence[tuple[int, ...]]):
+        self.ranks = tuple(map(len, shapes))
+        self.steps = planner.steps
+        self._collect(planner, tape)
+        self._memories: tuple[Memory, ...] = ()
+        self.served = 0
+
+    def _collect(self, planner: Planner, tape: Tape) -> None:
+        """Make arrays of what the planner has left."""
+        wanted: list[int] = []  # values that are read at the end
+
+        def place(number: Any) -> int:
+            node = number.node if type(number) is Traced else tape.constant(int(number))
+            wanted.append(node)
+            return node
+
+        words: list[int] = []
+        patches: list[tuple[int, int]] = []
+        self.pointers: list[tuple[int, int]] = []  # (word, buffer of the arena)
+        used = planner.used_buffers()
+        number_of = {buffer: i for i, buffer in enumerate(used)}
+        starts: list[int] = []
+        for step in planner.steps:
+            starts.append(len(words) * 8)
+            for arg in step.args or (0,):
+                if isinstance(arg, Ptr):
+                    words.append(arg.buffer.base)
+                    if arg.buffer.base == ARENA:
+                        self.pointers.append((len(words), number_of[arg.buffer]))
+                    arg = arg.offset + (0 if arg.buffer.base == ARENA else arg.buffer.offset)
+                if type(arg) is Traced:
+                    patches.append((len(words), place(arg)))
+                    words.append(0)
+                else:
+                    words.append(int(arg))
+        self._words = np.array(words or [0], np.int64)
+        #: Where each step's arguments begin, in bytes.
+        self.starts = np.array(starts, np.int64)
+        self._kernels: np.ndarray | None = None
+        chunks = [(i, place(s.chunks)) for i, s in enumerate(planner.steps) if type(s.chunks) is Traced]
+        self.chunks = np.array([0 if type(s.chunks) is Traced else s.chunks for s in planner.steps], np.int64)
+        self.buffers = [(b.first, b.last) for b in used]
+        sizes = [place(b.size) for b in used]
+        self.grows = np.array([type(b.size) is Traced for b in used], bool)
+        scratch = place(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
+        work = place(sum(whole_work(s.flops) + whole_work(s.bytes) for s in planner.steps))
+        self.data = planner.data.materialize()
+        data = [(at, itemsize, place(number)) for at, itemsize, number in planner.data.traced]
+        outputs = [place(d) for v in planner.outputs for d in planner.shape(v)]
+        self.output_ranks = [len(planner.shape(v)) for v in planner.outputs]
+        figures = [(i, k, place(n)) for i, s in enumerate(planner.steps)
+                   for k, n in enumerate((s.flops, s.bytes)) if type(n) is Traced]  # fmt: skip
+        self._renumber(tape, wanted)
+        new = self._new
+        self.patches = Patches([(at, new[node]) for at, node in patches])
+        self.chunk_patches = Patches([(at, new[node]) for at, node in chunks])
+        self.sizes = np.array([new[node] for node in sizes], np.int64)
+        self.scratch, self.work = new[scratch], new[work]
+        self.data_patches = [(at, itemsize, new[node]) for at, itemsize, node in data]
+        self.outputs = np.array([new[node] for node in outputs], np.int64)
+        self.figures = {(i, k): new[node] for i, k, node in figures}
+        del self._new
+        for step in planner.steps:
+            step.args = ()
+
+    def _renumber(self, tape: Tape, wanted: Sequence[int]) -> None:
+        """Keep the rows that guards and results need; leaves come first, then constants, then results."""
+        needed = set(wanted)
+        kept = []
+        for row in reversed(tape.rows):
+            if row[0] in GUARDS or row[1] in needed:
+                kept.append(row)
+                needed.update(row[2:])
+        kept.reverse()
+        order = list(range(tape.leaves))
+        order += [place for place in tape.constants.values() if place in needed]
+        order += [row[1] for row in kept if row[0] not in GUARDS]
+        self._new = new = {node: i for i, node in enumerate(order)}
+        self.values = np.zeros(len(order), np.int64)
+        for number, place in tape.constants.items():
+            if place in needed:
+                self.values[new[place]] = number
+        self.leaves = tape.leaves
+        rows = [(what, 0 if what in GUARDS else new[to], new[a], new[b]) for what, to, a, b in kept]
+        self.rows = np.array(rows, np.int64).reshape(len(rows), 4)
+
+    def kernels(self, addresses: Mapping[Kernel, int]) -> np.ndarray:
+        """The addresses of the steps' kernels."""
+        if self._kernels is None:
+            found = [addresses[step.kernel] for step in self.steps if step.kernel is not None]
+            self._kernels = np.array(found, np.int64)
+        return self._kernels
+
+    # --- for given shapes
+
+    def at(self, shapes: Sequence[tuple[int, ...]]) -> Plan | None:
+        """The plan for these input shapes; None where it is another one."""
+        if tuple(map(len, shapes)) != self.ranks:
+            return None
+        dims = [d for shape in shapes for d in shape]
+        if max(dims, default=0) >= LARGEST:
+            return None
+        values = self.values.copy()
+        values[: self.leaves] = dims
+        if _evaluate()(self.rows.ctypes.data, len(self.rows), values.ctypes.data, 0):
+            return None
+        sizes = values[self.sizes]
+        memory = next((m for m in self._memories if _serves(m, sizes)), None)
+        if memory is None:
+            memory = self._lay_out(sizes)
+        return self._plan(shapes, values, memory)
+
+    def _lay_out(self, sizes: np.ndarray) -> Memory:
+        """A memory plan with room for these sizes and for some that are larger."""
+        room = np.where(self.grows, sizes + sizes * SPARE // 8, sizes)
+        buffers = []
+        for (first, last), size in zip(self.buffers, room.tolist(), strict=True):
+            buffer = Buffer(size)
+            buffer.first, buffer.last = first, last
+            buffers.append(buffer)
+        arena = assign_offsets(list(buffers), ALIGNMENT)
+        words = self._words.copy()
+        for at, number in self.pointers:
+            words[at] += buffers[number].offset
+        memory = Memory(room, [b.offset for b in buffers], arena, words)
+        self._memories = (memory, *self._memories[:3])
+        return memory
+
+    def _plan(self, shapes: Sequence[tuple[int, ...]], values: np.ndarray, memory: Memory) -> Plan:
+        plan = Plan()
+        plan.steps = self.steps
+        block = memory.words.copy()
+        block[self.patches.places] += values[self.patches.nodes]
+        plan.block = block
+        plan.trace = self
+        plan.arena = memory
+        chunks = self.chunks.copy()
+        chunks[self.chunk_patches.places] = values[self.chunk_patches.nodes]
+        plan.chunks = chunks
+        plan.data = self.data
+        if self.data_patches:
+            plan.data = aligned_bytes(self.data.size)
+            plan.data[:] = self.data
+            for at, itemsize, node in self.data_patches:
+                plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = values[node]
+        plan.arena_size = plan.scratch_offset = memory.arena_size
+        plan.scratch_size = int(values[self.scratch])
+        plan.parallel = bool(values[self.work] > PARALLEL_WORK)
+        plan.input_shapes = tuple(shapes)
+        dims = values[self.outputs].tolist()
+        at = 0
+        for rank in self.output_ranks:
+            plan.output_shapes.append(tuple(dims[at : at + rank]))
+            at += rank
+        if self.figures:
+            plan.figures = lambda i, k: int(values[self.figures[i, k]]) if (i, k) in self.figures else None
+        return plan
+
+
+def check_plan(plan: Plan, anew: Plan) -> None:
+    """Raise OvjitError unless a plan that a trace has made is what planning `anew` makes."""
+    assert plan.block is not None and plan.chunks is not None
+    words = [word for block in anew.words for word in block or [0]] or [0]
+    differ = {
+        "arguments": plan.block.tolist() != words,
+        "chunks": plan.chunks.tolist() != [step.chunks for step in anew.steps],
+        "kernels": [s.kernel for s in plan.steps] != [s.kernel for s in anew.steps],
+        "constants": plan.data.tobytes() != anew.data.tobytes(),
+        "outputs": list(map(tuple, plan.output_shapes)) != list(map(tuple, anew.output_shapes)),
+        "scratch memory": plan.scratch_size != anew.scratch_size,
+        "threads": plan.parallel != anew.parallel,
+    }
+    wrong = [name for name, different in differ.items() if different]
+    if wrong:
+        raise OvjitError(f"internal error: a traced plan has other {', '.join(wrong)} than one made anew")
+
+
+def whole_work(number: Any) -> Any:
+    """Flops or bytes as a whole number."""
+    return number if type(number) is Traced else int(number)
+
+
+def _serves(memory: Memory, sizes: np.ndarray) -> bool:
+    """Whether the sizes fit, and use enough of what is there."""
+    return bool((sizes <= memory.room).all()) and sizes.sum() >= LEAST_USED * memory.room.sum()
+
+
+class Traces:
+    """The traced plans of one program, those that served last first. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = ForkLock()
+        self._traces: tuple[Parametric, ...] = ()
+        self.made = 0
+        self.hits = 0
+        #: Why planning could not be traced.
+        self.refused = ""
+
+    def find(self, shapes: Sequence[tuple[int, ...]]) -> Plan | None:
+        """The plan for these shapes, where one of the traces serves."""
+        for trace in self._traces:
+            plan = trace.at(shapes)
+            if plan is not None:
+                self.hits += 1
+                if self._traces[0] is not trace:
+                    with self._lock.lock:
+                        rest = tuple(t for t in self._traces if t is not trace)
+                        self._traces = (trace, *rest)
+                return plan
+        return None
+
+    @property
+    def useful(self) -> bool:
+        """Whether another trace is worth making."""
+        return not self.refused and (self.made < USELESS_TRACES or self.hits >= self.made)
+
+    def add(self, trace: Parametric) -> None:
+        with self._lock.lock:
+            self.made += 1
+            self._traces = (trace, *self._traces[: MOST_TRACES - 1])

@@ -1,0 +1,380 @@
+"""Numbers that remember how they were made, so that a plan for one shape is a function of its dimensions.
+
+Planning is arithmetic on dimensions and decisions by comparing them. Done with `Traced` numbers in the place of
+dimensions, it leaves a `Tape`: every sum and product as a row, and every decision as a *guard*, a comparison
+whose outcome was relied on. For other dimensions the rows are computed again, in microseconds; where all guards
+come out as before, planning anew would have decided the same and made the same numbers.
+
+A Traced is not an `int`, though it passes for one: whatever needs a number of C's (an index, a range, a NumPy
+array of integers, a hash) gets it by `__index__` and the like, which *pin* it: from then on the tape is for this
+number alone. So nothing can slip through; what is not written with care only makes tapes good for less.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+#: What a row of a tape does: arithmetic, and comparisons that must hold.
+ADD, MULTIPLY, DIVIDE, REMAINDER, LEAST, MOST, EQUAL, UNEQUAL, LESS, AT_LEAST = range(10)
+GUARDS = frozenset((EQUAL, UNEQUAL, LESS, AT_LEAST))
+
+#: Larger numbers are not traced: what is computed of them might not fit 64 bits.
+LARGEST = 1 << 56
+
+_NEGATED = {EQUAL: UNEQUAL, LESS: AT_LEAST}
+
+
+class Tape:
+    """Rows (what, target, left, right) over numbered values, of which the first are the leaves."""
+
+    def __init__(self, leaves: Sequence[int]):
+        self.leaves = len(leaves)
+        self.values: list[int] = list(leaves)
+        self.rows: list[tuple[int, int, int, int]] = []
+        self.constants: dict[int, int] = {}  # number -> its place among the values
+        self._made: dict[tuple[int, int, int], Traced] = {}
+        self._decided: dict[tuple[int, int, int], bool] = {}
+        #: value -> (what, left, right) of what a constant was applied to, for folding
+        self._parts: dict[int, tuple[int, int, int]] = {}
+
+    def leaf(self, index: int) -> Traced:
+        return Traced(self, index, self.values[index])
+
+    def constant(self, number: int) -> int:
+        """The place of a constant among the values."""
+        place = self.constants.get(number)
+        if place is None:
+            place = self.constants[number] = len(self.values)
+            self.values.append(number)
+        return place
+
+    def compute(self, what: int, left: int, right: int, number: int) -> Traced:
+        """`what` of two values, which is `number` here; the same again for the same."""
+        key = (what, left, right)
+        made = self._made.get(key)
+        if made is None:
+            target = len(self.values)
+            self.values.append(number)
+            self.rows.append((what, target, left, right))
+            made = self._made[key] = Traced(self, target, number)
+        return made
+
+    def apply(self, what: int, value: Traced, number: int) -> Any:
+        """`what` of a value and a constant, folded with a constant that was applied before."""
+        inner = self._parts.get(value.node)
+        if inner is not None:
+            before, node, other = inner
+            if what == before and what in (ADD, MULTIPLY):
+                source = Traced(self, node, self.values[node])
+                return source + (other + number) if what == ADD else source * (other * number)
+            if before == MULTIPLY and number > 0 and other % number == 0:
+                if what == DIVIDE:
+                    return Traced(self, node, self.values[node]) * (other // number)
+                if what == REMAINDER:
+                    return 0
+        made = self.compute(what, value.node, self.constant(number), _COMPUTE[what](value.value, number))
+        self._parts[made.node] = (what, value.node, number)
+        return made
+
+    def decide(self, what: int, left: int, right: int, outcome: bool) -> bool:
+        """Note that a comparison (EQUAL or LESS) came out like this."""
+        if left == right:
+            return outcome
+        key = (what, left, right)
+        if key not in self._decided:
+            self._decided[key] = outcome
+            self.rows.append((what if outcome else _NEGATED[what], 0, left, right))
+        return outcome
+
+
+class Traced:
+    """A number of a tape, in the place of an int."""
+
+    __slots__ = ("node", "tape", "value")
+
+    __class__ = property(lambda self: int)  # type: ignore[assignment]
+
+    def __init__(self, tape: Tape, node: int, value: int):
+        self.tape = tape
+        self.node = node
+        self.value = value
+
+    def pin(self) -> int:
+        """The number; the tape is for it alone from now on."""
+        self.tape.decide(EQUAL, self.node, self.tape.constant(self.value), True)
+        return self.value
+
+    __index__ = __int__ = __trunc__ = pin
+
+    def __float__(self) -> float:
+        return float(self.pin())
+
+    def __hash__(self) -> int:
+        return hash(self.pin())
+
+    def __bool__(self) -> bool:
+        return self != 0
+
+    def __repr__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+    def __add__(self, other: Any) -> Any:
+        if type(other) is Traced:
+            left, right = (self, other) if self.node <= other.node else (other, self)
+            return self.tape.compute(ADD, left.node, right.node, self.value + other.value)
+        number = _number(other)
+        if number is None:
+            return _beside(operator.add, self, other)
+        return self.tape.apply(ADD, self, number) if number else self
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Any:
+        return self * -1
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return self if self >= 0 else -self
+
+    def __sub__(self, other: Any) -> Any:
+        if type(other) is Traced:
+            return 0 if other.node == self.node else self + other * -1
+        number = _number(other)
+        return _beside(operator.sub, self, other) if number is None else self + -number
+
+    def __rsub__(self, other: Any) -> Any:
+        number = _number(other)
+        return _beside(operator.sub, other, self) if number is None else self * -1 + number
+
+    def __mul__(self, other: Any) -> Any:
+        if type(other) is Traced:
+            left, right = (self, other) if self.node <= other.node else (other, self)
+            return self.tape.compute(MULTIPLY, left.node, right.node, self.value * other.value)
+        number = _number(other)
+        if number is None:
+            return _beside(operator.mul, self, other)
+        if number == 1:
+            return self
+        return self.tape.apply(MULTIPLY, self, number) if number else 0
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Any) -> Any:
+        if type(other) is Traced:
+            if other.node == self.node and self > 0:
+                return 1
+            if other > 0:
+                return self.tape.compute(DIVIDE, self.node, other.node, self.value // other.value)
+            return self.pin() // other.pin()
+        number = _number(other)
+        if number is None:
+            return _beside(operator.floordiv, self, other)
+        if number == 1:
+            return self
+        return self.tape.apply(DIVIDE, self, number) if number > 0 else self.pin() // number
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        number = _number(other)
+        if number is None:
+            return _beside(operator.floordiv, other, self)
+        if self > 0:
+            return self.tape.compute(DIVIDE, self.tape.constant(number), self.node, number // self.value)
+        return number // self.pin()
+
+    def __mod__(self, other: Any) -> Any:
+        if type(other) is Traced:
+            if other.node == self.node and self > 0:
+                return 0
+            if other > 0:
+                return self.tape.compute(REMAINDER, self.node, other.node, self.value % other.value)
+            return self.pin() % other.pin()
+        number = _number(other)
+        if number is None:
+            return _beside(operator.mod, self, other)
+        if number == 1:
+            return 0
+        return self.tape.apply(REMAINDER, self, number) if number > 0 else self.pin() % number
+
+    def __rmod__(self, other: Any) -> Any:
+        number = _number(other)
+        if number is None:
+            return _beside(operator.mod, other, self)
+        if self > 0:
+            return self.tape.compute(REMAINDER, self.tape.constant(number), self.node, number % self.value)
+        return number % self.pin()
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.pin() / (other.pin() if type(other) is Traced else other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self.pin()
+
+    def __pow__(self, other: Any) -> Any:
+        return self.pin() ** (other.pin() if type(other) is Traced else other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return other ** self.pin()
+
+    def __ceil__(self) -> Any:
+        return self
+
+    def __floor__(self) -> Any:
+        return self
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        place = self._place(other)
+        if place is None:
+            return False  # a fraction, an infinity or no number
+        left, right = (self.node, place) if self.node <= place else (place, self.node)
+        return self.tape.decide(EQUAL, left, right, self.value == self.tape.values[place])
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __lt__(self, other: Any) -> bool:
+        place = self._place(other)
+        if place is None:
+            return self._beyond(operator.lt, other)
+        return self.tape.decide(LESS, self.node, place, self.value < self.tape.values[place])
+
+    def __gt__(self, other: Any) -> bool:
+        place = self._place(other)
+        if place is None:
+            return self._beyond(operator.gt, other)
+        return self.tape.decide(LESS, place, self.node, self.tape.values[place] < self.value)
+
+    def __le__(self, other: Any) -> bool:
+        return self._beyond(operator.le, other) if self._place(other) is None else not self > other
+
+    def __ge__(self, other: Any) -> bool:
+        return self._beyond(operator.ge, other) if self._place(other) is None else not self < other
+
+    def _beyond(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
+        """A comparison with what is no whole number."""
+        if not isinstance(other, float):
+            return NotImplemented
+        return compare(self.value if math.isinf(other) else self.pin(), other)
+
+    def _place(self, other: Any) -> int | None:
+        """The place of `other` among the values; None for what is no whole number."""
+        if type(other) is Traced:
+            return other.node
+        number = _number(other)
+        return None if number is None else self.tape.constant(number)
+
+    # what NumPy and others ask an int for
+
+    @property
+    def real(self) -> Any:
+        return self
+
+    def item(self) -> Any:
+        return self
+
+    def bit_length(self) -> int:
+        return self.pin().bit_length()
+
+
+_COMPUTE: dict[int, Callable[[int, int], int]] = {
+    ADD: operator.add, MULTIPLY: operator.mul, DIVIDE: operator.floordiv, REMAINDER: operator.mod,
+    LEAST: min, MOST: max,
+}  # fmt: skip
+
+
+def _number(other: Any) -> int | None:
+    """`other` as an int, whole floats too; None for anything else."""
+    kind = type(other)
+    if kind is int:
+        return other
+    if kind is float:
+        return int(other) if other.is_integer() else None
+    if isinstance(other, int) and kind is not Traced:
+        return int(other)
+    if hasattr(other, "__index__") and not hasattr(other, "__len__"):
+        return operator.index(other)
+    return None
+
+
+def _beside(what: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """`what` of numbers one of which is no whole number; NotImplemented for what is not a number."""
+    a, b = (x.pin() if type(x) is Traced else x for x in (left, right))
+    return what(a, b) if isinstance(a, (int, float)) and isinstance(b, (int, float)) else NotImplemented
+
+
+def least(first: Any, *others: Any) -> Any:
+    """`min`, without deciding between traced numbers."""
+    for other in others:
+        first = _either(LEAST, first, other)
+    return first
+
+
+def most(first: Any, *others: Any) -> Any:
+    """`max`, without deciding between traced numbers."""
+    for other in others:
+        first = _either(MOST, first, other)
+    return first
+
+
+def _either(what: int, a: Any, b: Any) -> Any:
+    traced = a if type(a) is Traced else b
+    if type(traced) is not Traced:
+        return min(a, b) if what == LEAST else max(a, b)
+    pair = []
+    for x in (a, b):
+        place = traced._place(x)
+        if place is None:
+            return _COMPUTE[what](a, b)
+        pair.append(place)
+    if pair[0] == pair[1]:
+        return a
+    numbers = [traced.tape.values[place] for place in pair]
+    return traced.tape.compute(what, min(pair), max(pair), _COMPUTE[what](*numbers))
+
+
+def whole(number: Any) -> Any:
+    """`int(number)`, a traced one as it is."""
+    return number if type(number) is Traced else int(number)
+
+
+def whole_numbers(array: Any) -> list[Any]:
+    """The elements of an array of integers as ints, traced ones as they are."""
+    return [whole(x) for x in np.asarray(array).reshape(-1).tolist()]
+
+
+def is_traced(array: Any) -> bool:
+    """Whether an array has traced numbers among its elements."""
+    if array is None or array.dtype.kind != "O":
+        return False
+    return any(type(x) is Traced for x in array.reshape(-1).tolist())
+
+
+def pinned(array: Any, dtype: Any) -> Any:
+    """An array with traced numbers as one of plain numbers; they are pinned."""
+    return array.astype(dtype)
+
+
+def as_found(array: Any) -> Any:
+    """An array as it is for the numbers that are being traced: without a trace, nothing is pinned."""
+    if not is_traced(array):
+        return array
+    numbers = [x.value if type(x) is Traced else x for x in array.reshape(-1).tolist()]
+    return np.array(numbers, np.int64).reshape(array.shape)

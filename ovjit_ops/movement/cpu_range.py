@@ -1,0 +1,62 @@
+"""Native Range of integers whose limits are known when shapes are."""
+
+from __future__ import annotations
+
+import functools
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.races import Piece, Rows
+from ovjit.graph.traced import is_traced, whole
+
+#: Element types that a range is made in here. Others run by the reference.
+TYPES = ("i32", "i64")
+
+
+@functools.cache
+def range_kernel(dtype: str) -> Kernel:
+    """y[i] = start + i * step for i < n."""
+    frame = Frame().pointers("y").integers("start", "step", "n", "per_chunk")
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    src += ["    i = chunk * per_chunk", "    stop = imin(i + per_chunk, n)", "    while i < stop:"]
+    src += [f"        st_{dtype}(y + i * {SIZE[dtype]}, start + i * step)", "        i += 1", "    return 0", ""]
+    return Kernel(f"range_{dtype}", "\n".join(src), frame)
+
+
+class Ranged(Lowering):
+    """Numbers one after the other."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.kernel = range_kernel(group.last.output.dtype)
+        self.kernels = (self.kernel,)
+
+    def plan(self, planner: Planner) -> None:
+        node = self.group.last
+        start, _, step = (planner.types[v].value for v in node.inputs)
+        if any(v is None or (v.dtype.kind not in "iu" and not is_traced(v)) for v in (start, step)):
+            Host(self.group).plan(planner)
+            return
+        out = planner.output(node.output)
+        n = out.shape[0]
+        if n == 0:
+            return
+        per_chunk = split(n, 2)
+        stride = out.strides[0]
+        if n > 1 and stride != out.itemsize:  # a part of something that is not adjacent
+            target, out = out, planner.allocate(out.shape, out.itemsize)
+        else:
+            target = out
+        first, by = (whole(v.reshape(-1)[0]) for v in (start, step))
+        values = {"y": out.ptr, "start": first, "step": by, "n": n, "per_chunk": per_chunk}
+        touches = Rows((n,), per_chunk, [], [Piece(out.ptr, (out.itemsize,), (1,), (out.itemsize,), out.itemsize)])
+        planner.step(self.kernel, values, ceil_div(n, per_chunk), [], [out], touches=touches)
+        if target is not out:
+            planner.copy_step(out, target)
+
+
+def lower_range(group: Group) -> Lowering | None:
+    return Ranged(group) if group.last.output.dtype in TYPES else None
