@@ -109,8 +109,11 @@ def test_traced_numbers_do_as_ints_do() -> None:
 
 def test_whatever_needs_an_int_pins() -> None:
     """C's functions see the number, and the trace is for it alone."""
-    for use in (range, hash, int, float, lambda n: [0] * n, lambda n: np.zeros(n), lambda n: {n: 1}, bin,
-                lambda n: np.array([n], np.int64), lambda n: n / 3, lambda n: 2**n, lambda n: n < 2.5):  # fmt: skip
+    uses: list[Any] = [
+        range, hash, int, float, bin, np.zeros, lambda n: [0] * n, lambda n: {n: 1}, lambda n: n / 3,
+        lambda n: np.array([n], np.int64), lambda n: 2**n, lambda n: n < 2.5,
+    ]  # fmt: skip
+    for use in uses:
         tape = Tape([5])
         use(tape.leaf(0))
         assert [row[0] for row in tape.rows] == [traced.EQUAL], use

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.graph.traced import Traced, least, most
+from ovjit.graph.traced import is_traced_number, least, most
 
 #: A chunk should keep one core busy for about this many bytes or multiply-adds: some 10 us.
 CHUNK_WORK = 200_000
@@ -12,7 +12,7 @@ CHUNK_WORK = 200_000
 
 def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:
     """How many of `total` items one chunk takes, so that a chunk is worth claiming."""
-    if type(total) is Traced or type(work_each) is Traced:
+    if is_traced_number(total) or is_traced_number(work_each):
         return _traced_split(total, work_each, chunk_work)
     if total <= 0:
         return 1
@@ -22,7 +22,7 @@ def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:
 def _traced_split(total: Any, work_each: Any, chunk_work: Any) -> Any:
     if total <= 0:
         return 1
-    if type(work_each) is not Traced:
+    if not is_traced_number(work_each):
         return least(total, int(max(1, chunk_work // max(work_each, 1e-9))))
     if type(chunk_work) is float and chunk_work.is_integer():
         chunk_work = int(chunk_work)

@@ -24,7 +24,7 @@ from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
 from ovjit.forks import ForkLock
 from ovjit.graph import traced
-from ovjit.graph.traced import GUARDS, LARGEST, Tape, Traced
+from ovjit.graph.traced import GUARDS, LARGEST, Tape, Traced, is_traced_number
 
 #: Traces that a program keeps for what its shapes have in common.
 MOST_TRACES = 16
@@ -35,8 +35,8 @@ SPARE = 2
 #: A memory plan in which less than this part is used is made anew.
 LEAST_USED = 0.5
 
-#: evaluate(rows, their number, values, _): compute the rows; the number of the first guard that does not hold,
-#: from 1, or 0. What may not fit 64 bits is such a guard.
+#: evaluate(rows, their number, values, _): compute the rows; the number of the first guard that does not
+#: hold, from 1, or 0. What may not fit 64 bits is such a guard.
 EVALUATE = """@njit(nogil=True)
 def kernel(rows, count, values, unused):
     i = 0
@@ -128,7 +128,8 @@ class Memory:
 
     def lay_out(self, buffers: Sequence[Buffer]) -> int:
         """Give these buffers, of a planning anew, their offsets. Raises OvjitError where they do not fit."""
-        if len(buffers) != len(self.offsets) or any(b.size > r for b, r in zip(buffers, self.room, strict=True)):
+        pairs = zip(buffers, self.room, strict=False)
+        if len(buffers) != len(self.offsets) or any(buffer.size > room for buffer, room in pairs):
             raise OvjitError("internal error: a plan's buffers are not those that it was traced with")
         for buffer, offset in zip(buffers, self.offsets, strict=True):
             buffer.offset = offset
@@ -177,11 +178,13 @@ class Parametric:
         #: Where each step's arguments begin, in bytes.
         self.starts = np.array(starts, np.int64)
         self._kernels: np.ndarray | None = None
-        chunks = [(i, place(s.chunks)) for i, s in enumerate(planner.steps) if type(s.chunks) is Traced]
-        self.chunks = np.array([0 if type(s.chunks) is Traced else s.chunks for s in planner.steps], np.int64)
+        chunks = [(i, place(s.chunks)) for i, s in enumerate(planner.steps) if is_traced_number(s.chunks)]
+        self.chunks = np.array(
+            [0 if is_traced_number(s.chunks) else s.chunks for s in planner.steps], np.int64
+        )
         self.buffers = [(b.first, b.last) for b in used]
         sizes = [place(b.size) for b in used]
-        self.grows = np.array([type(b.size) is Traced for b in used], bool)
+        self.grows = np.array([is_traced_number(b.size) for b in used], np.bool_)
         scratch = place(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
         work = place(sum(whole_work(s.flops) + whole_work(s.bytes) for s in planner.steps))
         self.data = planner.data.materialize()
@@ -189,7 +192,7 @@ class Parametric:
         outputs = [place(d) for v in planner.outputs for d in planner.shape(v)]
         self.output_ranks = [len(planner.shape(v)) for v in planner.outputs]
         figures = [(i, k, place(n)) for i, s in enumerate(planner.steps)
-                   for k, n in enumerate((s.flops, s.bytes)) if type(n) is Traced]  # fmt: skip
+                   for k, n in enumerate((s.flops, s.bytes)) if is_traced_number(n)]  # fmt: skip
         self._renumber(tape, wanted)
         new = self._new
         self.patches = Patches([(at, new[node]) for at, node in patches])

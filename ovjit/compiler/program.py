@@ -18,6 +18,7 @@ from ovjit.codegen.transpose import turn_kernel
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.lower import Host, Lowering, copy_kernel, fill_kernel, lower_groups
 from ovjit.compiler.options import options
+from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.compression import compress_graph
@@ -25,14 +26,13 @@ from ovjit.compiler.passes.decompression import decompress_graph
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
 from ovjit.compiler.passes.quantization import quantize_graph
-from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import check_shapes, concrete_types
 from ovjit.compiler.views import Layout
 from ovjit.errors import OvjitError, sizes_of_64_bits
-from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import Tape, Traced, as_found, is_traced
@@ -249,7 +249,7 @@ def _leaves(tape: Tape, inputs: Sequence[Value], shapes: Sequence[tuple[int, ...
     out, index = [], 0
     for value, shape in zip(inputs, shapes, strict=True):
         dims: list[Any] = []
-        for axis, d in enumerate(shape):
+        for axis in range(len(shape)):
             open_here = value.shape is None or not isinstance(value.shape[axis], int)
             leaf = tape.leaf(index)
             dims.append(leaf if open_here else leaf.pin())

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import ModelError, OvjitError, check
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outputs
 from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outputs
 from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
-from ovjit.graph.traced import Traced, as_found, is_traced, pinned
+from ovjit.graph.traced import as_found, is_traced, is_traced_number, pinned
 
 #: Bodies within bodies.
 DEEPEST = 64
@@ -222,14 +222,14 @@ def _computable(node: Node, inputs: Sequence[TensorType], outputs: Sequence[Tens
 
 
 def _is_small(shape: Sequence[int]) -> bool:
-    return not any(type(d) is Traced for d in shape) and math.prod(shape) <= SMALL
+    return not any(map(is_traced_number, shape)) and math.prod(shape) <= SMALL
 
 
 #: Operations whose references do with traced numbers what they do with integers.
 _TRACEABLE = frozenset(
-    """Gather Concat Add Subtract Multiply Divide FloorMod Mod Squeeze Unsqueeze Reshape Slice StridedSlice Split
-    VariadicSplit Broadcast Transpose Tile Select Minimum Maximum ReduceProd ReduceSum ReduceMin ReduceMax Equal
-    NotEqual Less LessEqual Greater GreaterEqual""".split()
+    """Gather Concat Add Subtract Multiply Divide FloorMod Mod Squeeze Unsqueeze Reshape Slice StridedSlice
+    Split VariadicSplit Broadcast Transpose Tile Select Minimum Maximum ReduceProd ReduceSum ReduceMin
+    ReduceMax Equal NotEqual Less LessEqual Greater GreaterEqual""".split()
 )
 _INTEGERS = frozenset("i32 i64 u32 u64".split())
 
@@ -264,12 +264,14 @@ def _evaluate_traced(
     name = node.op.name
     plain = [as_found(v) for v in values]
     expected = node.op.evaluate(plain, node.attrs)
+    ref = node.op.ref
+    assert ref is not None
     if name in ("Convert", "ConvertLike"):
         made: Any = values[0] if outputs[0].dtype in _INTEGERS else None
     elif name in _TRACEABLE:
         try:
-            made = node.op.ref(*(v if is_traced(v) else p for v, p in zip(values, plain, strict=True)),
-                               **node.attrs)  # fmt: skip
+            pairs = zip(values, plain, strict=True)
+            made = ref(*(v if is_traced(v) else p for v, p in pairs), **node.attrs)
         except (*REFUSED, TypeError, AttributeError):
             made = None
     else:

@@ -1,13 +1,13 @@
 """Numbers that remember how they were made, so that a plan for one shape is a function of its dimensions.
 
-Planning is arithmetic on dimensions and decisions by comparing them. Done with `Traced` numbers in the place of
-dimensions, it leaves a `Tape`: every sum and product as a row, and every decision as a *guard*, a comparison
-whose outcome was relied on. For other dimensions the rows are computed again, in microseconds; where all guards
-come out as before, planning anew would have decided the same and made the same numbers.
+Planning is arithmetic on dimensions and decisions by comparing them. Done with `Traced` numbers in the place
+of dimensions, it leaves a `Tape`: every sum and product as a row, and every decision as a *guard*, a
+comparison whose outcome was relied on. For other dimensions the rows are computed again, in microseconds;
+where all guards come out as before, planning anew would have decided the same and made the same numbers.
 
 A Traced is not an `int`, though it passes for one: whatever needs a number of C's (an index, a range, a NumPy
-array of integers, a hash) gets it by `__index__` and the like, which *pin* it: from then on the tape is for this
-number alone. So nothing can slip through; what is not written with care only makes tapes good for less.
+array of integers, a hash) gets it by `__index__` and the like, which *pin* it: from then on the tape is for
+this number alone. So nothing can slip through; what is not written with care only makes tapes good for less.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Traced:
 
     __slots__ = ("node", "tape", "value")
 
-    __class__ = property(lambda self: int)  # type: ignore[assignment]
+    __class__ = property(lambda self: int)
 
     def __init__(self, tape: Tape, node: int, value: int):
         self.tape = tape
@@ -348,6 +348,11 @@ def _either(what: int, a: Any, b: Any) -> Any:
         return a
     numbers = [traced.tape.values[place] for place in pair]
     return traced.tape.compute(what, min(pair), max(pair), _COMPUTE[what](*numbers))
+
+
+def is_traced_number(number: Any) -> bool:
+    """Whether this is a `Traced`, which `isinstance` would take for an int."""
+    return type(number) is Traced
 
 
 def whole(number: Any) -> Any:

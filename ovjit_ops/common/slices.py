@@ -19,7 +19,7 @@ from ovjit.graph.shapes import (
     normalize_axis,
     text,
 )
-from ovjit.graph.traced import Traced, least, most, whole, whole_numbers
+from ovjit.graph.traced import is_traced_number, least, most, whole, whole_numbers
 
 
 def places(
@@ -30,7 +30,7 @@ def places(
     Python's rules, but for a negative step that starts before the first element: it starts there, as in
     OpenVINO and ONNX, where Python names nothing.
     """
-    if any(type(x) is Traced for x in (extent, start, stop, step)):
+    if any(is_traced_number(x) for x in (extent, start, stop, step)):
         return _traced_places(extent, start, stop, whole(step), begin_open, end_open)
     cut = slice(None if begin_open else start, None if end_open else stop, step)
     first, last, step = cut.indices(extent)
@@ -71,11 +71,12 @@ def _traced_places(
 
 def count_of(named: range | TracedRange) -> int:
     """How many indices there are."""
-    return named.count if isinstance(named, TracedRange) else len(named)  # type: ignore[return-value]
+    return named.count if isinstance(named, TracedRange) else len(named)
 
 
-def as_slice(named: range) -> slice:
+def as_slice(named: range | TracedRange) -> slice:
     """What NumPy takes for these indices: to it -1 is the last element, not what is before the first."""
+    assert isinstance(named, range)  # arrays have dimensions that are ints
     return slice(named.start, None if named.stop < 0 else named.stop, named.step) if named else slice(0, 0)
 
 
@@ -185,7 +186,7 @@ def broadcast_plan(
         view = shape
     out = broadcast(view, wanted)
     check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
-    return view, tuple(whole(d) for d in out or ())  # type: ignore[arg-type]
+    return view, tuple(whole(d) for d in out or ())
 
 
 def axes_to_reverse(axes: np.ndarray, rank: int, mode: str) -> tuple[int, ...]:

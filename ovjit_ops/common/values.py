@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, Interval, is_static
-from ovjit.graph.traced import Traced, is_traced, whole
+from ovjit.graph.traced import is_traced, is_traced_number, whole
 
 #: Most elements of a value that inference computes.
 LIMIT = 1024
@@ -67,7 +67,7 @@ def propagate(
     """
     if not is_static(out.shape) or any(is_traced(x.value) for x in inputs):
         return out  # what is traced is worked out by `ovjit.graph.bodies`
-    if any(type(d) is Traced for d in out.shape) or math.prod(out.shape) > LIMIT:
+    if any(map(is_traced_number, out.shape)) or math.prod(out.shape) > LIMIT:
         return out
     if partially and any(x.partial is not None for x in inputs):
         return _propagate_dims(out, ref, inputs, attrs)

@@ -22,7 +22,8 @@ def range_kernel(dtype: str) -> Kernel:
     frame = Frame().pointers("y").integers("start", "step", "n", "per_chunk")
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     src += ["    i = chunk * per_chunk", "    stop = imin(i + per_chunk, n)", "    while i < stop:"]
-    src += [f"        st_{dtype}(y + i * {SIZE[dtype]}, start + i * step)", "        i += 1", "    return 0", ""]
+    src += [f"        st_{dtype}(y + i * {SIZE[dtype]}, start + i * step)", "        i += 1"]
+    src += ["    return 0", ""]
     return Kernel(f"range_{dtype}", "\n".join(src), frame)
 
 
@@ -52,7 +53,8 @@ class Ranged(Lowering):
             target = out
         first, by = (whole(v.reshape(-1)[0]) for v in (start, step))
         values = {"y": out.ptr, "start": first, "step": by, "n": n, "per_chunk": per_chunk}
-        touches = Rows((n,), per_chunk, [], [Piece(out.ptr, (out.itemsize,), (1,), (out.itemsize,), out.itemsize)])
+        size = (out.itemsize,)
+        touches = Rows((n,), per_chunk, [], [Piece(out.ptr, size, (1,), size, out.itemsize)])
         planner.step(self.kernel, values, ceil_div(n, per_chunk), [], [out], touches=touches)
         if target is not out:
             planner.copy_step(out, target)

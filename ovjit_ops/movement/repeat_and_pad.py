@@ -17,7 +17,7 @@ from ovjit.graph.shapes import (
     broadcast,
     is_static,
 )
-from ovjit.graph.traced import Traced, is_traced, most, whole
+from ovjit.graph.traced import is_traced, is_traced_number, most, whole
 from ovjit_ops.common.slices import broadcast_plan
 from ovjit_ops.common.values import known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -289,14 +289,14 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
     out = TensorType(dtype, (count,))
     return (
         propagate(out, lambda *v: _range(v[0], v[1], v[2], dtype), start, stop, step)
-        if type(count) is not Traced and count <= 1024
+        if not is_traced_number(count) and count <= 1024
         else out
     )
 
 
 def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, Any, Any]:
     if any(map(is_traced, (start, stop, step))) and dtype[0] in "iu":
-        return tuple(whole(np.asarray(v).item()) for v in (start, stop, step))  # type: ignore[return-value]
+        return tuple(whole(np.asarray(v).item()) for v in (start, stop, step))
     # For integers the limits are truncated first: a range from 0 to 4.7 in i64 ends before 4.
     values = [
         np.asarray(v).astype(np.float64 if np.asarray(v).dtype.kind not in "iub" else None).item()

@@ -23,7 +23,7 @@ from ovjit.graph.shapes import (
     normalize_axis,
     text,
 )
-from ovjit.graph.traced import Traced, whole, whole_numbers
+from ovjit.graph.traced import is_traced_number, whole, whole_numbers
 from ovjit_ops.common.values import INDEX_TYPES, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_views import lower_concat, lower_reshape, lower_transpose
@@ -323,7 +323,7 @@ def _shape_of(data: TensorType, output_type: str) -> TensorType:
     check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
     shape = (ANY,) if data.rank is None else (data.rank,)
     if is_static(data.shape) or data.shape is None:
-        if any(type(d) is Traced for d in data.shape or ()):
+        if data.shape is not None and any(map(is_traced_number, data.shape)):
             return TensorType(output_type, shape, _objects(data.shape))
         value = None if data.shape is None else np.array(data.shape, dtype=_INDEX[output_type])
         return TensorType(output_type, shape, value)
