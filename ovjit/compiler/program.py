@@ -104,7 +104,8 @@ class Program:
         self.turns = 4 in sizes and any(len(v.shape or ()) > 2 for n in self.graph.nodes for v in n.outputs)
         needed += [turn_kernel()] if self.turns else []
         #: Plans for shapes that may be anything, None where they are static or nobody must trace.
-        self.traces = None if watched or interpreted or _is_closed(self.graph) else Traces()
+        stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
+        self.traces = None if stepwise or _is_closed(self.graph) else Traces()
         needed += [evaluating_kernel()] if self.traces else []
         self.kernels = list(dict.fromkeys(needed))
         self.constants = Constants()
