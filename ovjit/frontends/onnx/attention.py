@@ -40,15 +40,24 @@ def attend(
     bias: Output | None = None,
     scale: float | None = None,
     softcap: float = 0.0,
+    sink: Output | None = None,
 ) -> Output:
-    """softmax(q @ k.T * scale + bias) @ v of [batch, heads, length, size]; by default 1 / sqrt(size)"""
-    if softcap:
-        size = n.last_dim(q)
-        factor = scale or 1 / float(np.sqrt(size))
+    """softmax(q @ k.T * scale + bias) @ v of [batch, heads, length, size]; by default 1 / sqrt(size)
+
+    `sink`, [1, heads or 1, 1, 1], is the score of a place that takes weight and has no value.
+    """
+    if softcap or sink is not None:
+        factor = scale or 1 / float(np.sqrt(n.last_dim(q)))
         scores = n("MatMul", n("Multiply", q, n.like(q, factor)), k, transpose_b=True)
-        scores = n("Multiply", n("Tanh", n("Divide", scores, n.like(q, softcap))), n.like(q, softcap))
+        if softcap:
+            scores = n("Multiply", n("Tanh", n("Divide", scores, n.like(q, softcap))), n.like(q, softcap))
         scores = scores if bias is None else n("Add", scores, bias)
-        return n("MatMul", n("Softmax", scores, axis=-1, opset=8), v)
+        if sink is None:
+            return n("MatMul", n("Softmax", scores, axis=-1, opset=8), v)
+        shape = n.concat([n.slice(n.shape_of(scores), 0, 0, 3), n.const(np.array([1]))], 0)
+        beside = n("Broadcast", sink, shape, mode="numpy", opset=3)
+        weights = n("Softmax", n("Concat", scores, beside, axis=3), axis=-1, opset=8)
+        return n("MatMul", n.slice(weights, 3, 0, -1), v)
     inputs = [q, k, v]
     if bias is not None or scale:
         inputs.append(n.like(q, 0) if bias is None else bias)
@@ -72,29 +81,37 @@ def bias_of(n: OnnxNode, keep: Output, like: Output, masked: float = MASKED) -> 
     return n("Select", keep, n.like(like, 0), n.like(like, masked))
 
 
-def causal_bias(n: OnnxNode, q: Output, k: Output, like: Output, window: int = -1) -> Output:
-    """Places up to each query's own; the last query's place is the last key's. [length of q, length of k]"""
-    rows, columns = n.dim_of(q, 2), n.dim_of(k, 2)
-    own = n("Add", n.unsqueeze(numbers(n, rows), [1]), n("Subtract", columns, rows))
-    places = n.unsqueeze(numbers(n, columns), [0])
-    keep = n("LessEqual", places, own)
-    if window > 0:
-        keep = n("LogicalAnd", keep, n("Greater", places, n("Subtract", own, window)))
-    return bias_of(n, keep, like)
+def causal_bias(n: OnnxNode, q: Output, k: Output, like: Output, past: Output | None) -> Output:
+    """Places up to each query's own, counted from the length of `past` on. [length of q, length of k]"""
+    own = n.unsqueeze(numbers(n, n.dim_of(q, 2)), [1])
+    if past is not None:
+        own = n("Add", own, n.dim_of(past, 2))
+    places = n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0])
+    return bias_of(n, n("LessEqual", places, own), like)
 
 
-def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output) -> Output:
+def padding_bias(
+    n: OnnxNode, mask: Output, k: Output, like: Output, masked: float = MASKED
+) -> Output:
     """A mask of keys: [batch] lengths, [batch, keys], [batch, queries, keys] of 0 and 1 -> a bias of four
     dimensions."""
     rank = n.rank(mask)
     if rank == 1:
-        shape = n.shape(mask) or ()
-        if shape and isinstance(shape[0], int) and n.shape(k) and isinstance((n.shape(k) or (None,))[0], int):
-            if shape[0] != (n.shape(k) or (None,))[0]:
-                raise UnsupportedError("a mask of begins and ends")
+        count, batch = (n.shape(mask) or (None,))[0], (n.shape(k) or (None,))[0]
         places = n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0])
-        keep = n("Less", places, n.unsqueeze(n.convert(mask, "i64"), [1]))
-        return bias_of(n, n.unsqueeze(keep, [1, 2]), like)
+        ends = marks = n.convert(mask, "i64")
+        if isinstance(count, int) and isinstance(batch, int) and count not in (1, batch, 2 * batch):
+            raise UnsupportedError(f"a mask of {count} numbers for a batch of {batch}")
+        begins: Output | None = None
+        if count != batch and count != 1:  # all ends, then all begins, which may be left out
+            size = n.dim_of(k, 0)
+            more = n("Concat", marks, n("Broadcast", n.const(0), size, mode="numpy", opset=3), axis=0)
+            ends = n("Slice", marks, [0], size, [1], [0])
+            begins = n("Slice", more, size, n("Multiply", size, 2), [1], [0])
+        keep = n("Less", places, n.unsqueeze(ends, [1]))
+        if begins is not None:
+            keep = n("LogicalAnd", keep, n("GreaterEqual", places, n.unsqueeze(begins, [1])))
+        return bias_of(n, n.unsqueeze(keep, [1, 2]), like, masked)
     keep = n("NotEqual", mask, n.like(mask, 0)) if n.dtype(mask) != "boolean" else mask
     if rank == 2:
         keep = n.unsqueeze(keep, [1, 2])
@@ -102,7 +119,7 @@ def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output) -> Output:
         keep = n.unsqueeze(keep, [1])
     elif rank != 4:
         raise ModelError(f"the mask has {rank} dimensions")
-    return bias_of(n, keep, like)
+    return bias_of(n, keep, like, masked)
 
 
 def repeat_heads(n: OnnxNode, x: Output, times: int) -> Output:
@@ -145,6 +162,16 @@ def rotate(
     return out if rest is None else n("Concat", out, rest, axis=3)
 
 
+def _unpacked(n: OnnxNode, x: Output, which: int) -> Output:
+    """[batch, length, heads, parts, size] -> one part as [batch, heads, length, size]"""
+    return n.transpose(n("Gather", x, which, 3, opset=8), [0, 2, 1, 3])
+
+
+def masked_of(n: OnnxNode) -> float:
+    """What the node's attribute adds to masked scores."""
+    return float(n.attr("mask_filter_value", -10000.0))
+
+
 @ms("MultiHeadAttention")
 def multi_head_attention(n: OnnxNode) -> Any:
     """(query, key, value, bias, key padding mask, attention bias, past key, past value)"""
@@ -152,30 +179,30 @@ def multi_head_attention(n: OnnxNode) -> Any:
     if not heads or heads < 1:
         raise ModelError("num_heads is missing")
     q = n[0]
-    if not n.has(1):
-        raise UnsupportedError("packed queries, keys and values")
-    k, v = n[1], n[2] if n.has(2) else None
+    if not n.has(1):  # [batch, length, heads, 3, size]
+        q, k, v = (_unpacked(n, q, i) for i in range(3))
+    elif n.has(2):
+        k, v = n[1], n[2]
+    else:  # [batch, length, heads, 2, size]
+        k, v = (_unpacked(n, n[1], i) for i in range(2))
     if n.has(3):
-        widths = [(n.shape(x) or (None,))[-1] for x in (q, k if n.rank(k) == 3 else q, v or q)]
-        if not all(isinstance(w, int) for w in widths):
-            raise UnsupportedError("an open number of channels with a bias")
-        parts = n.split(n[3], 0, [int(w) for w in widths])  # type: ignore[arg-type]
+        whole = n.last_dim(n[3])
+        own = n.last_dim(q) * (heads if n.rank(q) == 4 else 1)
+        if whole < 2 * own:
+            raise ModelError(f"a bias of {whole} elements for queries of {own}")
+        parts = n.split(n[3], 0, [own, own, whole - 2 * own])
         q = n("Add", q, parts[0])
         if n.rank(k) == 3:
             k = n("Add", k, parts[1])
         if v is not None and n.rank(v) == 3:
             v = n("Add", v, parts[2])
-    if v is None:
-        raise UnsupportedError("packed keys and values")
-    q = to_heads(n, q, heads)
-    k = to_heads(n, k, heads) if n.rank(k) == 3 else k
-    v = to_heads(n, v, heads) if n.rank(v) == 3 else v
+    q, k, v = (to_heads(n, x, heads) if n.rank(x) == 3 else x for x in (q, k, v))
     if n.has(6):
         k, v = n("Concat", n[6], k, axis=2), n("Concat", n[7], v, axis=2)
-    bias = padding_bias(n, n[4], k, q) if n.has(4) else None
+    bias = padding_bias(n, n[4], k, q, masked_of(n)) if n.has(4) else None
     bias = add_bias(n, bias, n.optional(5))
     if n.attr("unidirectional", 0):
-        bias = add_bias(n, bias, causal_bias(n, q, k, q))
+        bias = add_bias(n, bias, causal_bias(n, q, k, q, n.optional(6)))
     out = attend(n, q, k, v, bias, n.attr("scale"))
     return [from_heads(n, out), k, v]
 
@@ -204,96 +231,15 @@ def projected_attention(
             raise ModelError("the channels are no three parts")
         widths = [whole // 3] * 3
     q, k, v = (to_heads(n, part, heads) for part in n.split(joined, 2, list(widths)))
+    old_k: Output | None = None
     if past is not None:
         old_k, old_v = (n.squeeze(p, [0]) for p in n.split(past, 0, [1, 1]))
         k, v = n("Concat", old_k, k, axis=2), n("Concat", old_v, v, axis=2)
-    bias = padding_bias(n, mask, k, q) if mask is not None else None
+    bias = padding_bias(n, mask, k, q, masked_of(n)) if mask is not None else None
     bias = add_bias(n, bias, more)
     if n.attr("unidirectional", 0):
-        bias = add_bias(n, bias, causal_bias(n, q, k, q))
+        bias = add_bias(n, bias, causal_bias(n, q, k, q, old_k))
     out = from_heads(n, attend(n, q, k, v, bias, n.attr("scale")))
     if not n.wants(1):
         return [out]
     return [out, n("Concat", n.unsqueeze(k, [0]), n.unsqueeze(v, [0]), axis=0)]
-
-
-@ms("GroupQueryAttention")
-def group_query_attention(n: OnnxNode) -> Any:
-    """(query, key, value, past key, past value, last place of each item, total length, cos, sin)
-
-    Keys and values of the past that are valid come first in its buffers; the present has them and the new
-    ones,
-    and keeps what a longer buffer has behind them.
-    """
-    heads, groups = n.required("num_heads"), n.required("kv_num_heads")
-    if groups < 1 or heads % groups:
-        raise ModelError(f"{heads} heads do not divide into {groups} groups")
-    if n.has(1):
-        q, k, v = n[0], n[1], n[2]
-    else:
-        width = (n.shape(n[0]) or (None,))[-1]
-        if not isinstance(width, int) or width % (heads + 2 * groups):
-            raise ModelError("the channels are no queries, keys and values")
-        size = width // (heads + 2 * groups)
-        q, k, v = n.split(n[0], 2, [heads * size, groups * size, groups * size])
-    q, k, v = to_heads(n, q, heads), to_heads(n, k, groups), to_heads(n, v, groups)
-    total = n.reshape(n.convert(n[6], "i64"), [1])
-    length = n.dim_of(q, 2)
-    done = n("Subtract", total, length)
-    if n.attr("do_rotary", 0):
-        places = n("Add", numbers(n, length), done)
-        cos, sin = (n.unsqueeze(n("Gather", n[i], places, 0, opset=8), [0, 1]) for i in (7, 8))
-        size = n.last_dim(q)
-        turned = 2 * n.last_dim(n[7])
-        turn = bool(n.attr("rotary_interleaved", 0))
-        q, k = (rotate(n, x, cos, sin, turn, size, turned) for x in (q, k))
-    if n.has(3):
-        valid = [n("Slice", n[i], [0], done, [1], [2]) for i in (3, 4)]
-        behind = [n("Slice", n[i], total, [(1 << 63) - 1], [1], [2]) for i in (3, 4)]
-        k_all, v_all = (n("Concat", old, new, axis=2) for old, new in zip(valid, (k, v), strict=True))
-        present = [n("Concat", x, rest, axis=2) for x, rest in zip((k_all, v_all), behind, strict=True)]
-    else:
-        k_all, v_all = k, v
-        present = [k, v]
-    bias = causal_bias(n, q, k_all, q, n.attr("local_window_size", -1))
-    lengths = n("Add", n.convert(n.reshape(n[5], [-1]), "i64"), 1)
-    bias = n("Add", bias, _lengths_bias(n, lengths, k_all, q))
-    if n.has(10):
-        bias = n("Add", bias, n[10])
-    times = heads // groups
-    out = attend(
-        n,
-        q,
-        repeat_heads(n, k_all, times),
-        repeat_heads(n, v_all, times),
-        bias,
-        n.attr("scale") or None,
-        n.attr("softcap", 0.0),
-    )
-    return [from_heads(n, out), *present]
-
-
-def _lengths_bias(n: OnnxNode, lengths: Output, k: Output, like: Output) -> Output:
-    """Keys below each item's length: [batch, 1, 1, keys]"""
-    keep = n("Less", n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0]), n.unsqueeze(lengths, [1]))
-    return bias_of(n, n.unsqueeze(keep, [1, 2]), like)
-
-
-@ms("RotaryEmbedding")
-def rotary_embedding(n: OnnxNode) -> Any:
-    """(input, position ids, cos, sin): positions are one begin for all, or one for each place"""
-    x, ids, cos, sin = (n[i] for i in range(4))
-    flat = n.rank(x) == 3
-    half = n.last_dim(cos)
-    turned = n.attr("rotary_embedding_dim", 0) or 2 * half
-    heads = n.attr("num_heads", 0)
-    if flat:
-        width = n.last_dim(x)
-        heads = heads or width // turned
-        x = to_heads(n, x, heads)
-    places = ids
-    if n.rank(ids) == 1:
-        places = n.unsqueeze(n("Add", numbers(n, n.dim_of(x, 2)), ids), [0])
-    cos, sin = (n.unsqueeze(n("Gather", table, places, 0, opset=8), [1]) for table in (cos, sin))
-    out = rotate(n, x, cos, sin, bool(n.attr("interleaved", 0)), n.last_dim(x), turned)
-    return from_heads(n, out) if flat else out

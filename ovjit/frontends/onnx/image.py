@@ -17,6 +17,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
+from ovjit.frontends.onnx.resize_matrices import by_computed_matrices, to_integers
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 
@@ -35,7 +36,8 @@ def upsample(n: OnnxNode) -> Any:
 
 @onnx_op("Resize", 10)
 def resize_10(n: OnnxNode) -> Any:
-    return _interpolate(n, n.attr("mode"), "asymmetric", "floor", scales=n[1])
+    """What is made smaller takes the next place, as ONNX Runtime and OpenVINO do: OpenVINO's "simple"."""
+    return _interpolate(n, n.attr("mode"), "asymmetric", "simple", scales=n[1])
 
 
 @onnx_op("Resize", 11)
@@ -45,6 +47,8 @@ def resize(n: OnnxNode) -> Any:
         return None if value is None or 0 in (n.shape(value) or ()) else value
 
     scales, sizes = given(2), given(3)
+    if scales is not None and sizes is not None and not is_static(n.shape(scales)):
+        scales = None  # empty, when the model runs
     if (scales is None) == (sizes is None):
         raise ModelError("either scales or sizes should be given")
     return _interpolate(
@@ -79,7 +83,12 @@ def _interpolate(
         or (policy != "stretch" and sizes is not None)
     )
     if special:
-        return _by_matrices(n, x, axes, mode, coordinates, nearest, value, scales is not None, policy)
+        shape, how = n.shape(x) or (), (mode, coordinates, "floor" if nearest == "simple" else nearest)
+        roi = n.optional(1) if n.version >= 11 else None
+        crop = coordinates == "tf_crop_and_resize"
+        if value is None or not is_static(tuple(shape[a] for a in axes)) or (crop and n.value(roi) is None):
+            return by_computed_matrices(n, x, axes, *how, targets, scales is not None, policy, roi)
+        return _by_matrices(n, x, axes, *how, value, scales is not None, policy)
     if value is not None:
         shape = n.shape(x) or ()
         same = [
@@ -104,7 +113,7 @@ def _interpolate(
         cube_coeff=float(n.attr("cubic_coeff_a", -0.75)),
         opset=11,
     )
-    return out if exact else n.convert(out, kind)
+    return out if exact else to_integers(n, out, kind)
 
 
 def _uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | None) -> bool:
@@ -126,16 +135,11 @@ def _by_matrices(
     mode: str,
     coordinates: str,
     nearest: str,
-    value: np.ndarray | None,
+    value: np.ndarray,
     by_scales: bool,
     policy: str,
 ) -> Output:
     shape = n.shape(x) or ()
-    if value is None or not is_static(tuple(shape[a] for a in axes)):
-        raise UnsupportedError(
-            f"resizing by {coordinates!r}, with anti-aliasing or such, to sizes that are not known when the "
-            "model is read"
-        )
     extents = [int(shape[a]) for a in axes]  # type: ignore[arg-type]
     targets = [float(v) for v in value.tolist()]
     if by_scales:
@@ -150,7 +154,7 @@ def _by_matrices(
             lengths = [int(math.floor(e * factor + 0.5)) for e in extents]
     roi = n.value(n.optional(1)) if n.version >= 11 else None
     if coordinates == "tf_crop_and_resize" and (roi is None or roi.size != 2 * len(axes)):
-        raise UnsupportedError("a region of interest that is not known when the model is read")
+        raise ModelError(f"the region of interest should have {2 * len(axes)} numbers")
     outside: list[tuple[int, np.ndarray]] = []
     kind = n.dtype(x)
     wide = x if ELEMENT_TYPES[kind].is_real or mode == "nearest" else n.convert(x, "f32")
@@ -185,7 +189,7 @@ def _by_matrices(
             inside = inside | mask.reshape([-1 if d == axis else 1 for d in range(n.rank(x))])
         wide = n("Select", inside, n.like(wide, n.attr("extrapolation_value", 0.0)), wide)
     if n.dtype(wide) != kind:
-        wide = n.convert(n("Round", wide, mode="half_to_even"), kind)
+        wide = to_integers(n, n("Round", wide, mode="half_to_even"), kind)
     return n("Identity", wide) if wide is x else wide
 
 
@@ -379,6 +383,21 @@ def roi_align(n: OnnxNode) -> Any:
         aligned_mode="half_pixel_for_nn" if half else "asymmetric",
         opset=9,
     )
+
+
+def crop_and_resize_places(
+    n: OnnxNode, regions: Output, side: int, extent: Output, length: int, like: Output
+) -> Output:
+    """Where the rows (side 0) or columns (1) of crops lie: [regions, length]"""
+    kind = n.dtype(like)
+    begin, end = (n.unsqueeze(n("Gather", regions, i, 1, opset=8), [1]) for i in (side, side + 2))
+    reach = n.convert(n("Subtract", extent, 1), kind)
+    if length == 1:
+        middle = n("Multiply", n("Add", begin, end), n.like(like, 0.5))
+        return n("Multiply", middle, reach)
+    step = n("Divide", n("Multiply", n("Subtract", end, begin), reach), n.like(like, length - 1))
+    places = n.like(like, np.arange(length)[None, :])
+    return n("Add", n("Multiply", begin, reach), n("Multiply", step, places))
 
 
 @onnx_op("MaxRoiPool")

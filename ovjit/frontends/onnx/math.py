@@ -168,7 +168,8 @@ def is_inf(n: OnnxNode) -> Any:
 
 @onnx_op("LeakyRelu")
 def leaky_relu(n: OnnxNode) -> Any:
-    return n("PRelu", n[0], n.const(np.array([n.attr("alpha")]), n.dtype(n[0])))
+    slope = n.attr("alpha") if n.shape(n[0]) == () else [n.attr("alpha")]
+    return n("PRelu", n[0], n.like(n[0], slope))
 
 
 @onnx_op("ThresholdedRelu")

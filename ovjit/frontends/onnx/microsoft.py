@@ -10,29 +10,28 @@ from ovjit.frontends.onnx.attention import ms, projected_attention
 from ovjit.frontends.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.quant import dequantize, integer_matmul
-from ovjit.frontends.onnx.registry import find_rule, onnx_op
+from ovjit.frontends.onnx.registry import find_rule, find_schema, onnx_op
 
 #: Operators that com.microsoft has as ai.onnx has them, with the version that says so.
 SAME = {
-    "GridSample": 16, "Trilu": 14, "GatherND": 13, "Range": 11, "Unique": 11, "DFT": 17, "CDist": 0,
-    "MaxpoolWithMask": 0, "Resize": 13,
+    "GridSample": 16, "Trilu": 14, "GatherND": 13, "Range": 11, "DFT": 17, "Resize": 13, "Pad": 13,
 }  # fmt: skip
-_ACTIVATIONS = {"Relu": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Gelu": "Gelu"}
+_ACTIVATIONS = {"Relu": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Gelu": "Gelu", "Softsign": "SoftSign",
+                "Softplus": "SoftPlus"}  # fmt: skip
 
 
 def _as_standard(name: str, version: int) -> None:
     def rule(n: OnnxNode) -> Any:
         found = find_rule("", name, version)
         assert found is not None
-        n.version = version
+        n.version, n.schema = version, find_schema("", name, version)
         return found(n)
 
     ms(name)(rule)
 
 
 for _name, _version in SAME.items():
-    if _version:
-        _as_standard(_name, _version)
+    _as_standard(_name, _version)
 
 
 @ms("Gelu")
@@ -78,12 +77,18 @@ def activated(n: OnnxNode, x: Output) -> Output:
     params = list(n.attr("activation_params") or [])
     if name in _ACTIVATIONS:
         return n(_ACTIVATIONS[name], x)
+    alpha = params[0] if params else n.attr("activation_alpha")
     if name == "LeakyRelu":
-        return n("PRelu", x, n.const([params[0] if params else n.attr("activation_alpha", 0.01)], n.dtype(x)))
+        return n("PRelu", x, n.like(x, [0.01 if alpha is None else alpha]))
+    if name == "Elu":
+        return n("Elu", x, alpha=1.0 if alpha is None else alpha)
+    if name == "ThresholdedRelu":
+        return n("Select", n("Greater", x, n.like(x, 1.0 if alpha is None else alpha)), x, n.like(x, 0))
     if name == "Clip" and len(params) == 2:
         return n("Clamp", x, min=params[0], max=params[1])
     if name == "HardSigmoid":
-        alpha, beta = params if len(params) == 2 else (0.2, 0.5)
+        beta = params[1] if len(params) == 2 else n.attr("activation_beta")
+        alpha, beta = 0.2 if alpha is None else alpha, 0.5 if beta is None else beta
         return n("HardSigmoid", x, n.like(x, alpha), n.like(x, beta))
     raise UnsupportedError(f"the activation {name[:40]!r}")
 
@@ -197,29 +202,64 @@ def skip_layer_normalization(n: OnnxNode) -> Any:
 def skip_simplified_layer_normalization(n: OnnxNode) -> Any:
     """(input, skip, gamma, bias) -> (normalised, -, -, the sum)"""
     total = _skipped(n, 3)
-    return [rms_norm(n, total, n[2], -1, n.attr("epsilon", 1e-12)), None, None, total]
+    epsilon = n.attr("epsilon", 1e-12)
+    mean: Output | None = None
+    deviation: Output | None = None
+    if n.wants(1):
+        mean = n("ReduceMean", total, [-1], keep_dims=True)
+    if n.wants(2):
+        squares = n("ReduceMean", n("Multiply", total, total), [-1], keep_dims=True)
+        deviation = n("Divide", n.like(total, 1), n("Sqrt", n("Add", squares, n.like(total, epsilon))))
+    return [rms_norm(n, total, n[2], -1, epsilon), mean, deviation, total]
 
 
 @ms("EmbedLayerNormalization")
 def embed_layer_normalization(n: OnnxNode) -> Any:
     """(ids, segment ids, tables of words, positions and segments, gamma, beta, mask, position ids)
     -> (normalised, length of each item, the sum)"""
+    segments = n("Gather", n[4], n[1], 0, opset=8) if n.has(1) and n.has(4) else None
+    return _embedded(n, n[2], n[3], segments, n[5], n[6], n.optional(7), n.optional(8))
+
+
+@ms("QEmbedLayerNormalization")
+def qembed_layer_normalization(n: OnnxNode) -> Any:
+    """(ids, segment ids, tables, gamma, beta, mask, scales of the five, zero points of the five)"""
+    tables = [
+        dequantize(n, n[i], n[s], n[z]) if n.has(i) else None
+        for i, s, z in ((2, 8, 13), (3, 9, 14), (4, 10, 15), (5, 11, 16), (6, 12, 17))
+    ]
+    words, places, kinds, gamma, beta = tables
+    if words is None or places is None or gamma is None or beta is None:
+        raise ModelError("a table, gamma or beta is missing")
+    segments = n("Gather", kinds, n[1], 0, opset=8) if n.has(1) and kinds is not None else None
+    return _embedded(n, words, places, segments, gamma, beta, n.optional(7), None)[:2]
+
+
+def _embedded(
+    n: OnnxNode,
+    words: Output,
+    table: Output,
+    segments: Output | None,
+    gamma: Output,
+    beta: Output,
+    mask: Output | None,
+    places: Output | None,
+) -> list[Output | None]:
+    """(words, positions and segments added up and normalised, length of each item, the sum)"""
     ids = n[0]
-    words = n("Gather", n[2], ids, 0, opset=8)
-    if n.has(8):
-        positions = n("Gather", n[3], n[8], 0, opset=8)
+    if places is not None:
+        positions = n("Gather", table, places, 0, opset=8)
     else:
-        positions = n("Slice", n[3], [0], n.dim_of(ids, 1), [1], [0])
-    total = n("Add", words, positions)
-    if n.has(1) and n.has(4):
-        total = n("Add", total, n("Gather", n[4], n[1], 0, opset=8))
+        positions = n("Slice", table, [0], n.dim_of(ids, 1), [1], [0])
+    total = n("Add", n("Gather", words, ids, 0, opset=8), positions)
+    if segments is not None:
+        total = n("Add", total, segments)
     lengths: Output | None = None
-    if n.has(7):
-        lengths = n("ReduceSum", n.convert(n[7], "i32"), [1], keep_dims=False)
+    if mask is not None:
+        lengths = n("ReduceSum", n.convert(mask, "i32"), [1], keep_dims=False)
     elif n.wants(1):
         lengths = n("Broadcast", n.const(0, "i32"), n.dim_of(ids, 0), mode="numpy", opset=3)
-    out = layer_norm_only(n, total, n[5], n[6], n.attr("epsilon", 1e-12))
-    return [out, lengths, total]
+    return [layer_norm_only(n, total, gamma, beta, n.attr("epsilon", 1e-12)), lengths, total]
 
 
 def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon: float) -> Output:
@@ -261,10 +301,8 @@ def dynamic_quantize_lstm(n: OnnxNode) -> Any:
     from ovjit.frontends.onnx.recurrent import lstm
 
     def real(value: Output, scale: Output, zero: Output) -> Output:
-        shapes = [n.shape(v) or () for v in (scale, zero)]
-        scale, zero = (
-            n.unsqueeze(v, [1]) if len(s) == 2 else v for v, s in zip((scale, zero), shapes, strict=True)
-        )
+        whole = n.shape(value) or ()
+        scale, zero = (_by_direction(n, v, len(whole)) for v in (scale, zero))
         return n.transpose(dequantize(n, value, scale, zero), [0, 2, 1])
 
     if len(n) < 12:
@@ -273,3 +311,9 @@ def dynamic_quantize_lstm(n: OnnxNode) -> Any:
     n.inputs = [n[0], weights, recurrence, *n.inputs[3:8]]
     n.attributes = {"direction": "forward", "layout": 0, "clip": 0.0, "input_forget": 0, **n.attributes}
     return lstm(n)
+
+
+def _by_direction(n: OnnxNode, value: Output, rank: int) -> Output:
+    """A number for each direction, [D], or for each gate of it, [D, gates], beside [D, inputs, gates]."""
+    count = n.rank(value)
+    return n.unsqueeze(value, [1, 2] if count == 1 else [1]) if 0 < count < rank else value

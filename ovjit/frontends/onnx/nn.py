@@ -183,10 +183,10 @@ def max_pool(n: OnnxNode) -> Any:
         )
 
     values, indices = _through_f32(n, x, pool)
-    if not n.wants(1):
+    if not n.wants(1):  # `storage_order` is about indices
         return [values]
     if n.attr("storage_order"):
-        indices = _column_major(n, indices, n.static_shape(x)[2:])
+        indices = _column_major(n, indices, n.static_shape(x, "storage_order: the input's shape")[2:])
     return [values, indices]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError
 from ovjit.frontends.onnx import tensors
 from ovjit.frontends.onnx.nn import convolve, per_channel
 from ovjit.frontends.onnx.node import OnnxNode
@@ -48,7 +48,9 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
         axis = n.axis(axis, rank)
         size = (n.shape(x) or ())[axis]
         if isinstance(size, Interval):
-            raise UnsupportedError("blocks along an open dimension")
+            end = n.squeeze(n.dim_of(x, axis), [0])
+            open_places = n("Divide", n("Range", 0, end, 1, output_type="i64", opset=4), block)
+            return n("Gather", value, open_places, axis, opset=8)
         places = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
         return n("Gather", value, places, axis, opset=8)
     if len(shape) == 1 and shape[0] == 1:
@@ -262,11 +264,16 @@ def qlinear_leaky_relu(n: OnnxNode) -> Any:
 
 @_ms("QLinearSoftmax")
 def qlinear_softmax(n: OnnxNode) -> Any:
-    """From opset 13 on along `axis`, before over all dimensions from it on, which should be the last one."""
+    """From opset 13 on along `axis`, before over all dimensions from it on."""
     x = n[0]
     axis = n.axis(n.attr("axis", -1), n.rank(x))
     if n.attr("opset", 13) < 13 and axis != n.rank(x) - 1:
-        raise UnsupportedError("a softmax over several dimensions")
+
+        def all_from_axis(x: Output) -> Output:
+            rows = n("Reshape", x, [0] * axis + [-1], special_zero=True)
+            return n("Reshape", n("Softmax", rows, axis=axis, opset=8), n.shape_of(x), special_zero=False)
+
+        return _through_f32(n, all_from_axis)
     return _through_f32(n, lambda x: n("Softmax", x, axis=axis, opset=8))
 
 
@@ -364,46 +371,3 @@ def dynamic_quantize_matmul(n: OnnxNode) -> Any:
     total = n.convert(integer_matmul(n, a, n[1], zero, n.optional(3)), "f32")
     out = n("Multiply", total, n("Multiply", scale, n[2]))
     return n("Add", out, n[4]) if n.has(4) else out
-
-
-@_ms("MatMulNBits")
-def matmul_nbits(n: OnnxNode) -> Any:
-    """a @ dequantised(b).T: b is [N, blocks, bytes] of `bits` each, the first value in the low bits."""
-    a, packed, scales = n[0], n.known(1, "the packed weights"), n[2]
-    rows, depth, bits = n.required("N"), n.required("K"), n.attr("bits", 4)
-    block = n.required("block_size")
-    if bits not in (2, 4, 8) or block < 1 or rows < 1 or depth < 1:
-        raise UnsupportedError(f"weights of {bits} bits in blocks of {block}")
-    if n.has(4):
-        raise UnsupportedError("g_idx: blocks in another order")
-    blocks = -(-depth // block)
-    kind = {2: "u2", 4: "u4", 8: "u8"}[bits]
-    weights = n.const(
-        _unpacked(packed.reshape(rows, -1), bits, rows, blocks * block).reshape(rows, blocks, block), kind
-    )
-    real = n.dtype(a)
-    wide = n.convert(weights, real)
-    if n.has(3) and n.dtype(n[3]) == "u8":
-        zeros = _unpacked(n.known(3, "the zero points").reshape(rows, -1), bits, rows, blocks)
-        zero = n.convert(n.const(zeros.reshape(rows, blocks, 1), kind), real)
-    elif n.has(3):
-        zero = n.convert(n.reshape(n[3], [rows, blocks, 1]), real)
-    else:
-        zero = n.const(np.array([[[1 << (bits - 1)]]]), real)
-    wide = n("Multiply", n("Subtract", wide, zero), n.convert(n.reshape(scales, [rows, blocks, 1]), real))
-    wide = n.reshape(wide, [rows, blocks * block])
-    if blocks * block != depth:
-        wide = n.slice(wide, 1, 0, depth)
-    out = n("MatMul", a, wide, transpose_b=True)
-    return n("Add", out, n[5]) if n.has(5) else out
-
-
-def _unpacked(data: np.ndarray, bits: int, rows: int, count: int) -> np.ndarray:
-    """[rows, count] of values that lie `8 / bits` in a byte, rows beginning with a byte."""
-    per = 8 // bits
-    raw = np.ascontiguousarray(data).view(np.uint8)
-    values = (raw[:, :, None] >> (np.arange(per, dtype=np.uint8) * bits)) & ((1 << bits) - 1)
-    values = values.reshape(rows, -1)
-    if values.shape[1] < count:
-        raise ModelError(f"{values.shape[1]} packed values for {count}")
-    return np.ascontiguousarray(values[:, :count])

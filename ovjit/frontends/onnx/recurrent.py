@@ -19,6 +19,19 @@ _LSTM = (2, 0, 3, 1)  # i o f c -> f i c o
 _GRU = (0, 1, 2)  # z r h in both
 
 
+#: What takes an alpha or a beta, and their defaults; the attributes list values for these functions alone.
+_ALPHAS = {"affine": 1.0, "leakyrelu": 0.01, "thresholdedrelu": 1.0, "scaledtanh": 1.0, "hardsigmoid": 0.2,
+           "elu": 1.0}  # fmt: skip
+_BETAS = {"affine": 0.0, "scaledtanh": 1.0, "hardsigmoid": 0.5}
+_ACTIVATIONS = {"sigmoid", "tanh", "relu", "softsign", "softplus", *_ALPHAS}
+
+
+def _parameters(functions: Sequence[str], given: Sequence[float], defaults: dict[str, float]) -> list[float]:
+    """A parameter for each function: the next of those that are given, else the default."""
+    rest = list(given)
+    return [(rest.pop(0) if rest else defaults[f]) if f in defaults else 0.0 for f in functions]
+
+
 class _Cell:
     """Inputs and attributes that the three have in common."""
 
@@ -48,21 +61,47 @@ class _Cell:
             self.functions = self.functions[: len(functions) * self.count]
         if len(self.functions) != len(functions) * self.count:
             raise ModelError(f"{len(self.functions)} activations for {self.count} directions")
-        if self.count == 2 and self.functions[: len(functions)] != self.functions[len(functions) :]:
+        for f in self.functions:
+            if f not in _ACTIVATIONS:
+                known = ", ".join(sorted(_ACTIVATIONS))
+                raise ModelError(f"the activation {f[:20]!r} is not known; there are {known}")
+        self.alpha = _parameters(self.functions, n.attr("activation_alpha") or (), _ALPHAS)
+        self.beta = _parameters(self.functions, n.attr("activation_beta") or (), _BETAS)
+        rows = list(zip(self.functions, self.alpha, self.beta, strict=True))
+        if self.count == 2 and rows[: len(functions)] != rows[len(functions) :]:
             raise UnsupportedError("other activations backwards than forwards")
         self.functions = self.functions[: len(functions)]
+        self.alpha, self.beta = self.alpha[: len(functions)], self.beta[: len(functions)]
 
     def attributes(self) -> dict[str, Any]:
         n = self.n
-        alpha, beta = list(n.attr("activation_alpha") or ()), list(n.attr("activation_beta") or ())
         return {
             "hidden_size": self.hidden,
             "direction": self.direction,
             "activations": self.functions,
-            "activations_alpha": alpha[: len(alpha) // self.count] if alpha else (),
-            "activations_beta": beta[: len(beta) // self.count] if beta else (),
+            "activations_alpha": self.alpha if any(f in _ALPHAS for f in self.functions) else (),
+            "activations_beta": self.beta if any(f in _BETAS for f in self.functions) else (),
             "clip": float(n.attr("clip") or 0.0),
         }
+
+    def activation(self, index: int, x: Output) -> Output:
+        """The activation number `index` of x."""
+        n, name, a, b = self.n, self.functions[index], self.alpha[index], self.beta[index]
+        plain = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softsign": "SoftSign",
+                 "softplus": "SoftPlus"}  # fmt: skip
+        if name in plain:
+            return n(plain[name], x)
+        if name == "hardsigmoid":
+            return n("HardSigmoid", x, n.like(x, a), n.like(x, b))
+        if name == "leakyrelu":
+            return n("PRelu", x, n.like(x, [a]))
+        if name == "elu":
+            return n("Elu", x, alpha=a)
+        if name == "thresholdedrelu":
+            return n("Select", n("Greater", x, n.like(x, a)), x, n.like(x, 0))
+        if name == "scaledtanh":
+            return n("Multiply", n("Tanh", n("Multiply", x, n.like(x, b))), n.like(x, a))
+        return n("Add", n("Multiply", x, n.like(x, a)), n.like(x, b))
 
     def lengths(self) -> Output:
         n = self.n
@@ -127,16 +166,14 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
     if steps is None:
         raise UnsupportedError("peepholes with an open sequence length")
     n.limited(steps, "steps with peepholes", MOST_NODES)
-    size, functions = cell.hidden, cell.functions
+    size = cell.hidden
     clip = float(n.attr("clip") or 0.0)
 
-    def apply(name: str, value: Output) -> Output:
-        if clip:
-            value = n("Clamp", value, min=-clip, max=clip)
-        ops = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu"}
-        if name not in ops:
-            raise UnsupportedError(f"the activation {name!r} together with peepholes")
-        return n(ops[name], value)
+    def act(index: int, value: Output) -> Output:
+        return cell.activation(index, value)
+
+    def gate(index: int, value: Output) -> Output:
+        return act(index, n("Clamp", value, min=-clip, max=clip) if clip else value)
 
     def part(value: Output, direction: int) -> Output:
         return n.squeeze(n.slice(value, 0, direction, direction + 1), [0])
@@ -159,17 +196,13 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
             if peep is not None:
                 i = n("Add", i, n("Multiply", peep[0], c))
                 f = n("Add", f, n("Multiply", peep[2], c))
-            i, g = apply(functions[0], i), apply(functions[1], g)
-            f = n("Subtract", n.like(i, 1), i) if n.attr("input_forget", 0) else apply(functions[0], f)
+            i, g = gate(0, i), gate(1, g)
+            f = n("Subtract", n.like(i, 1), i) if n.attr("input_forget", 0) else gate(0, f)
             before = h, c
             c = n("Add", n("Multiply", f, c), n("Multiply", i, g))
             if peep is not None:
                 o = n("Add", o, n("Multiply", peep[1], c))
-            h = n(
-                "Multiply",
-                apply(functions[0], o),
-                n({"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu"}[functions[2]], c),
-            )
+            h = n("Multiply", gate(0, o), act(2, c))
             y = h
             if lengths is not None:  # behind an item's end nothing changes, and 0 comes out
                 inside = n("Greater", lengths, t)

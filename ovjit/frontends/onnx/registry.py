@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "control", "image", "math", "microsoft", "ml", "nn", "quant", "random", "recurrent",
-    "reduce", "sequence", "signal", "tensor", "text", "training",
+    "attention", "blocks", "control", "decoders", "image", "math", "microsoft", "microsoft_layers", "ml",
+    "nn", "quant", "random", "recurrent", "reduce", "sequence", "signal", "tensor", "text", "training",
+    "trees",
 )  # fmt: skip
 #: The default domain by either of its names.
 DEFAULT_DOMAINS = ("", "ai.onnx")

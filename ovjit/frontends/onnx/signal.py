@@ -10,11 +10,24 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
+from ovjit.frontends.onnx.tensor import by_axis
 
 
 def _complex(n: OnnxNode, x: Output) -> Output:
-    """[..., 1] of real numbers as [..., 2] with imaginary parts of 0."""
-    return x if (n.shape(x) or (2,))[-1] == 2 else n("Concat", x, n("Multiply", x, n.like(x, 0)), axis=-1)
+    """[..., 1] of real numbers as [..., 2] with imaginary parts of 0, which [..., 2] has already."""
+    last = (n.shape(x) or (2,))[-1]
+    if last == 2:
+        return x
+    both = n("Concat", x, n("Multiply", x, n.like(x, 0)), axis=-1)
+    return both if last == 1 else n.slice(both, n.rank(x) - 1, 0, 2)
+
+
+def _real(n: OnnxNode, x: Output) -> Output:
+    """[..., 1] of real numbers without the last dimension. Raises ModelError for complex ones."""
+    last = (n.shape(x) or (1,))[-1]
+    if isinstance(last, int) and last != 1:
+        raise ModelError("onesided takes real numbers")
+    return n("Gather", x, 0, -1, opset=8) if not isinstance(last, int) else n.squeeze(x, [-1])
 
 
 def transform(
@@ -27,9 +40,7 @@ def transform(
         raise ModelError("the last dimension holds real and imaginary parts")
     size = [] if length is None else [n.reshape(n.convert(length, "i64"), [1])]
     if onesided and not inverse:
-        if (n.shape(x) or (1,))[-1] != 1:
-            raise ModelError("onesided takes real numbers")
-        return n("RDFT", n.squeeze(x, [-1]), [axis], *size)
+        return n("RDFT", _real(n, x), [axis], *size)
     if onesided:
         return n.unsqueeze(n("IRDFT", _complex(n, x), [axis], *size), [-1])
     return n("IDFT" if inverse else "DFT", _complex(n, x), [axis], *size)
@@ -44,22 +55,31 @@ def dft_17(n: OnnxNode) -> Any:
 
 @onnx_op("DFT", 20)
 def dft(n: OnnxNode) -> Any:
-    axis = n.known_ints(2, "the axis")[0] if n.has(2) else -2
-    return transform(n, n[0], axis, n.optional(1), bool(n.attr("inverse")), bool(n.attr("onesided")))
+    inverse, onesided = bool(n.attr("inverse")), bool(n.attr("onesided"))
+    if not n.has(2):
+        return transform(n, n[0], -2, n.optional(1), inverse, onesided)
+    if n.value(n[2]) is not None or onesided or n.has(1):
+        axis = n.known_ints(2, "the axis")[0]
+        return transform(n, n[0], axis, n.optional(1), inverse, onesided)
+    # the shape is the same along every axis
+    rank = n.rank(n[0]) - 1
+    return by_axis(n, 2, rank + 1, lambda axis: transform(n, n[0], min(axis, rank - 1), None, inverse, False))
 
 
 @onnx_op("STFT", 17)
 def stft(n: OnnxNode) -> Any:
     """Frames of the signal, `frame_step` apart, times the window, and each transformed."""
     signal, window = n[0], n.optional(2)
-    step = n.known_ints(1, "frame_step")[0]
+    scalar = np.zeros(0, np.int64)
     if n.has(3):
-        length = n.known_ints(3, "frame_length")[0]
+        extent = n.reshape(n.convert(n[3], "i64"), scalar)
     elif window is not None:
-        length = n.static_shape(window, "the window's length")[0]
+        extent = n.reshape(n.dim_of(window, 0), scalar)
     else:
         raise ModelError("neither a window nor frame_length is given")
-    if step < 1 or length < 1:
+    apart = n.reshape(n.convert(n[1], "i64"), scalar)
+    step, length = (None if v is None else int(v) for v in (n.value(apart), n.value(extent)))
+    if (step is not None and step < 1) or (length is not None and length < 1):
         raise ModelError(f"frames of {length} elements, {step} apart")
     shape = n.shape(signal) or ()
     if len(shape) not in (2, 3):
@@ -67,20 +87,21 @@ def stft(n: OnnxNode) -> Any:
     if len(shape) == 2:
         signal = n.unsqueeze(signal, [2])
     size = shape[1]
-    if isinstance(size, int):
+    if isinstance(size, int) and step is not None and length is not None:
         count = (size - length) // step + 1
         if count < 1:
             raise ModelError(f"a signal of {size} elements has no frame of {length}")
         n.limited(count * length, "elements of frames")
         places = n.const(np.arange(count)[:, None] * step + np.arange(length)[None, :])
     else:
-        last = n("Subtract", n.squeeze(n.dim_of(signal, 1), [0]), length - 1)
-        begins = n("Range", 0, last, step, output_type="i64", opset=4)
-        places = n("Add", n.unsqueeze(begins, [1]), np.arange(length, dtype=np.int64)[None, :])
+        last = n("Subtract", n.squeeze(n.dim_of(signal, 1), [0]), n("Subtract", extent, 1))
+        begins = n("Range", 0, last, apart, output_type="i64", opset=4)
+        inside = n("Range", 0, extent, 1, output_type="i64", opset=4)
+        places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(inside, [0]))
     frames = n("Gather", signal, places, 1, opset=8)  # [batch, frames, length, 1 or 2]
     if window is not None:
         frames = n("Multiply", frames, n.unsqueeze(n.convert(window, n.dtype(signal)), [1]))
-    onesided = bool(n.attr("onesided")) and (n.shape(frames) or (1,))[-1] == 1
+    onesided = bool(n.attr("onesided")) and (n.shape(frames) or (1,))[-1] != 2
     return transform(n, frames, 2, None, False, onesided)
 
 
@@ -99,7 +120,7 @@ def mel_weight_matrix(n: OnnxNode) -> Any:
     def mel(hertz: float) -> float:
         return 2595.0 * float(np.log10(1 + hertz / 700))
 
-    points = np.arange(int(bins) + 2) * ((mel(high) - mel(low)) / (int(bins) + 1)) + mel(low)
+    points = np.arange(int(bins) + 2) * ((mel(high) - mel(low)) / (int(bins) + 2)) + mel(low)
     places = ((int(length) + 1) * (700 * (10 ** (points / 2595) - 1)) / rate).astype(int)
     out = np.zeros((spectrum, int(bins)))
     for i in range(int(bins)):

@@ -298,18 +298,32 @@ def pad(n: OnnxNode) -> Any:
     fill: Output | None = n.optional(2) if n.version >= 11 else n.like(x, n.attr("value", 0.0))
     rank = n.rank(x)
     axes: list[int] | None = None
+    which: Output | None = None  # axes that are not known
     if n.version >= 18 and n.has(3):
-        axes = n.axes(n.known_ints(3, "the axes"), rank)
+        known = n.value(n[3])
+        if known is None:
+            which = n.convert(n("FloorMod", n[3], n.like(n[3], rank)), "i64")
+        else:
+            axes = n.axes(known.reshape(-1).tolist(), rank)
     if n.version < 11:
         pads: list[int] | None = list(n.attr("pads") or n.attr("paddings") or ())
     else:
         value = n.value(n[1])
         pads = None if value is None else [int(v) for v in value.reshape(-1)]
-    if pads is None:
-        if axes is not None and axes != list(range(rank)):
-            raise UnsupportedError("computed pads of some axes only")
+    if pads is None or which is not None:
         given = n.convert(n[1], "i64")
-        begin, end = n.slice(given, 0, 0, rank), n.slice(given, 0, rank)
+        if axes is not None and axes != list(range(rank)):
+            which = n.const(np.array(axes, np.int64))
+        if which is None:
+            begin, end = n.slice(given, 0, 0, rank), n.slice(given, 0, rank)
+        else:
+            none = np.zeros(rank, np.int64)
+            begin, end = (
+                n("ScatterElementsUpdate", none, which, part, 0, opset=3)
+                for part in n.all("Split", given, 0, num_splits=2)
+            )
+        if mode == "wrap":
+            return _wrap(n, x, begin, end)
     else:
         count = rank if axes is None else len(axes)
         if len(pads) != 2 * count:
@@ -331,6 +345,17 @@ def pad(n: OnnxNode) -> Any:
     return n("Pad", x, begin, end, fill, pad_mode="constant", opset=12)
 
 
+def _wrap(n: OnnxNode, x: Output, begin: Output, end: Output) -> Output:
+    """Elements again and again, gathered along each axis, for pads that are computed."""
+    scalar = np.zeros(0, np.int64)
+    for axis in range(n.rank(x)):
+        before, after = (n("Gather", pads, axis, 0, opset=8) for pads in (begin, end))
+        size = n.reshape(n.dim_of(x, axis), scalar)
+        places = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
+        x = n("Gather", x, n("FloorMod", places, size), axis, opset=8)
+    return x
+
+
 def _far(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int]) -> bool:
     """Whether more is reflected than there is."""
     shape = n.shape(x) or ()
@@ -345,6 +370,8 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[in
         if not before and not after:
             continue
         size = (n.shape(x) or ())[axis]
+        if mode == "wrap" and isinstance(size, Interval):
+            return _wrap(n, x, n.const(np.array(begin, np.int64)), n.const(np.array(end, np.int64)))
         if isinstance(size, Interval) or not size:
             raise UnsupportedError(f"the mode {mode!r} along an open or empty dimension")
         n.limited(size + before + after, "elements with padding")
@@ -369,7 +396,18 @@ def gather(n: OnnxNode) -> Any:
 
 @onnx_op("GatherElements")
 def gather_elements(n: OnnxNode) -> Any:
-    return n("GatherElements", n[0], n[1], axis=n.attr("axis"))
+    """There may be fewer indices than data along the other dimensions, where OpenVINO's are equal."""
+    x, indices = n[0], n[1]
+    axis = n.axis(n.attr("axis"), n.rank(x))
+    data, wanted = n.shape(x), n.shape(indices)
+    for i in range(n.rank(x)):
+        if i == axis or data is None or wanted is None or len(wanted) != len(data):
+            continue
+        if isinstance(data[i], int) and isinstance(wanted[i], int) and data[i] != wanted[i]:
+            x = n.slice(x, i, 0, wanted[i])  # type: ignore[arg-type]
+        elif data[i] != wanted[i] and not (n.shape(x) or ())[i] == wanted[i]:
+            x = n("Slice", x, [0], n.dim_of(indices, i), [1], [i])
+    return n("GatherElements", x, indices, axis=axis)
 
 
 @onnx_op("GatherND")

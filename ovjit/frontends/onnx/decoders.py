@@ -1,0 +1,176 @@
+"""Attention of com.microsoft with a cache, and rotary embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.attention import (
+    attend,
+    bias_of,
+    from_heads,
+    ms,
+    multi_head_attention,
+    numbers,
+    repeat_heads,
+    rotate,
+    to_heads,
+)
+from ovjit.frontends.onnx.nn import rms_norm
+from ovjit.frontends.onnx.node import OnnxNode
+
+_END = (1 << 63) - 1
+
+
+@ms("GroupQueryAttention")
+def group_query_attention(n: OnnxNode) -> Any:
+    """(query, key, value, past key, past value, last place of each item, total length, cos, sin, position
+    ids, attention bias, sinks of the heads, scales of a cache, weights of norms of queries and keys)
+
+    Keys and values of the past that are valid come first in its buffers; the present has them and the new
+    ones, and keeps what a longer buffer has behind them.
+    """
+    heads, groups = n.required("num_heads"), n.required("kv_num_heads")
+    if groups < 1 or heads % groups:
+        raise ModelError(f"{heads} heads do not divide into {groups} groups")
+    if n.has(12) or n.has(13) or n.attr("sliding_window_cache", 0) or n.attr("qk_output", 0):
+        raise UnsupportedError("a quantised or sliding cache, or scores as an output")
+    q, k, v = _projections(n, heads, groups)
+    if n.has(14) or n.has(15):
+        epsilon = n.attr("qk_norm_epsilon", 1e-6)
+        q = rms_norm(n, q, n[14], -1, epsilon) if n.has(14) else q
+        k = rms_norm(n, k, n[15], -1, epsilon) if n.has(15) else k
+    total = n.reshape(n.convert(n[6], "i64"), [1])
+    length = n.dim_of(q, 2)
+    lengths = n("Add", n.convert(n.reshape(n[5], [-1]), "i64"), 1)
+    # where the new ones of each item begin; those of a prompt at 0, whatever its items are filled up with
+    prompt = n("Equal", total, length)
+    begins = n("Select", prompt, 0, n("Subtract", lengths, length))  # [batch]
+    places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(numbers(n, length), [0]))  # [batch, length]
+    if n.attr("do_rotary", 0):
+        where = n[9] if n.has(9) else places
+        cos, sin = (n.unsqueeze(n("Gather", n[i], where, 0, opset=8), [1]) for i in (7, 8))
+        turn = bool(n.attr("rotary_interleaved", 0))
+        q, k = (rotate(n, x, cos, sin, turn, n.last_dim(x), 2 * n.last_dim(n[7])) for x in (q, k))
+    if n.has(3):
+        done = n("Subtract", total, length)
+        present = [_grown(n, n[i], new, done, total, places) for i, new in ((3, k), (4, v))]
+        k_all, v_all = (n("Slice", x, [0], total, [1], [2]) for x in present)
+    else:
+        k_all, v_all = k, v
+        present = [k, v]
+    columns = n.reshape(numbers(n, n.dim_of(k_all, 2)), [1, 1, 1, -1])
+    own = n.unsqueeze(places, [1, 3])
+    keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
+    if n.attr("causal", 1):
+        keep = n("LogicalAnd", keep, n("LessEqual", columns, own))
+    window = n.attr("local_window_size", -1)
+    if window > 0:
+        keep = n("LogicalAnd", keep, n("Greater", columns, n("Subtract", own, window)))
+    bias = bias_of(n, keep, q)
+    if n.has(10):
+        bias = n("Add", bias, n[10])
+    sink: Output | None = None
+    if n.has(11):
+        sink = n.convert(n.reshape(n[11], [1, heads, 1, 1]), n.dtype(q))
+    elif n.attr("smooth_softmax", 0) > 0:
+        sink = n.const(np.zeros((1, 1, 1, 1)), n.dtype(q))
+    k_all, v_all = (repeat_heads(n, x, heads // groups) for x in (k_all, v_all))
+    out = attend(n, q, k_all, v_all, bias, n.attr("scale") or None, n.attr("softcap", 0.0), sink)
+    return [from_heads(n, out), *present]
+
+
+def _projections(n: OnnxNode, heads: int, groups: int) -> list[Output]:
+    """Queries, keys and values as [batch, heads, length, size], which may come side by side."""
+    if n.has(1):
+        parts = [n[0], n[1], n[2]]
+    else:
+        width = n.last_dim(n[0])
+        if width % (heads + 2 * groups):
+            raise ModelError("the channels are no queries, keys and values")
+        size = width // (heads + 2 * groups)
+        parts = n.split(n[0], 2, [heads * size, groups * size, groups * size])
+    counts = (heads, groups, groups)
+    return [to_heads(n, x, c) if n.rank(x) == 3 else x for x, c in zip(parts, counts, strict=True)]
+
+
+def _grown(
+    n: OnnxNode, past: Output, new: Output, done: Output, total: Output, places: Output
+) -> Output:
+    """A cache with what is new written at `places` of each item."""
+    valid = n("Slice", past, [0], done, [1], [2])
+    behind = n("Slice", past, total, [_END], [1], [2])
+    out = n("Concat", valid, new, behind, axis=2)
+    if (n.shape(places) or (None,))[0] == 1 or (n.shape(new) or (None,))[0] == 1:
+        return out
+    rows = n("Broadcast", n.unsqueeze(places, [1, 3]), n.shape_of(new), mode="numpy", opset=3)
+    return n("ScatterElementsUpdate", out, rows, new, 2, opset=3)
+
+
+@ms("DecoderMaskedMultiHeadAttention")
+def decoder_masked_multi_head_attention(n: OnnxNode) -> Any:
+    """(query, key, value, mask, attention bias, past key, past value, past length, beam width, cache
+    indirection, bias), of one new place"""
+    if n.attr("past_present_share_buffer", 0) or n.has(8) or n.has(9) or n.attr("output_qk", 0):
+        raise UnsupportedError("a cache in shared memory, or one that beams share")
+    inputs = [n.inputs[i] if n.has(i) else None for i in range(11)]
+    n.inputs = [*inputs[:3], inputs[10], *inputs[3:7]]
+    return multi_head_attention(n)
+
+
+@ms("RotaryEmbedding")
+def rotary_embedding(n: OnnxNode) -> Any:
+    """(input, position ids, cos, sin): positions are one begin for all, or one for each place"""
+    ids, cos, sin = (n[i] for i in range(1, 4))
+    x, turned, flat = _turned_heads(n, cos)
+    places = ids
+    if n.rank(ids) == 1:
+        places = n.unsqueeze(n("Add", numbers(n, n.dim_of(x, 2)), ids), [0])
+    cos, sin = (n.unsqueeze(n("Gather", table, places, 0, opset=8), [1]) for table in (cos, sin))
+    out = rotate(n, x, cos, sin, bool(n.attr("interleaved", 0)), n.last_dim(x), turned)
+    if n.attr("scale", 1.0) != 1:
+        raise UnsupportedError("a scale of rotary embedding")
+    return from_heads(n, out) if flat else out
+
+
+def _turned_heads(n: OnnxNode, cos: Output) -> tuple[Output, int, bool]:
+    """(input 0 as [batch, heads, length, size], how many elements are turned, whether it had three
+    dimensions)"""
+    x = n[0]
+    turned = n.attr("rotary_embedding_dim", 0) or 2 * n.last_dim(cos)
+    if n.rank(x) != 3:
+        return x, turned, False
+    heads = n.attr("num_heads", 0) or n.last_dim(x) // turned
+    return to_heads(n, x, heads), turned, True
+
+
+@ms("MRotaryEmbedding")
+def multimodal_rotary_embedding(n: OnnxNode) -> Any:
+    """(input, position ids [3, batch, length], cos, sin): each of `mrope_section`'s parts of the angles goes
+    by other positions; parts lie one behind the other, or with mrope_layout=1 element by element in turn."""
+    ids, cos, sin = (n[i] for i in range(1, 4))
+    x, turned, flat = _turned_heads(n, cos)
+    sections = [int(v) for v in n.required("mrope_section")]
+    half = n.last_dim(cos)
+    if len(sections) != 3 or sum(sections) != half:
+        raise ModelError(f"mrope_section {sections} are no three parts of {half}")
+    which = np.repeat(np.arange(3), sections)
+    if n.attr("mrope_layout", 0):
+        which = np.zeros(half, np.int64)
+        for i in (1, 2):
+            which[i : 3 * sections[i] : 3] = i
+    if n.attr("scale", 1.0) != 1 or n.attr("is_packed_batching", 0):
+        raise UnsupportedError("a scale of rotary embedding, or packed batches")
+
+    def chosen(table: Output) -> Output:
+        rows = n("Gather", table, ids, 0, opset=8)  # [3, batch, length, half]
+        out = n("Gather", rows, 0, 0, opset=8)
+        for i in (1, 2):
+            out = n("Select", which == i, n("Gather", rows, i, 0, opset=8), out)
+        return n.unsqueeze(out, [1])
+
+    out = rotate(n, x, chosen(cos), chosen(sin), bool(n.attr("interleaved", 0)), n.last_dim(x), turned)
+    return from_heads(n, out) if flat else out

@@ -1,0 +1,247 @@
+"""Layers of com.microsoft that are no fusions of the standard's: crops, mixtures of experts, gates ..."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.attention import ms
+from ovjit.frontends.onnx.image import crop_and_resize_places
+from ovjit.frontends.onnx.nn import conv_transpose, rms_norm
+from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.frontends.onnx.tensor import unique
+
+
+@ms("ExpandDims")
+def expand_dims(n: OnnxNode) -> Any:
+    return n("Unsqueeze", n[0], n.reshape(n.convert(n[1], "i64"), [1]))
+
+
+@ms("Unique")
+def unique_values(n: OnnxNode) -> Any:
+    """(values as they first come, where each element of the input went, how often each is there)"""
+    n.attributes = {"sorted": 0}
+    values, _, back, counts = unique(n)
+    return [values, back, counts]
+
+
+@ms("Inverse")
+def inverse(n: OnnxNode) -> Any:
+    return n("Inverse", n[0], adjoint=False)
+
+
+@ms("CDist")
+def cdist(n: OnnxNode) -> Any:
+    """The distances of all rows of one matrix from all rows of another."""
+    gaps = n("Subtract", n.unsqueeze(n[0], [1]), n.unsqueeze(n[1], [0]))
+    squares = n("ReduceSum", n("Multiply", gaps, gaps), [2], keep_dims=False)
+    return squares if n.attr("metric", "sqeuclidean") == "sqeuclidean" else n("Sqrt", squares)
+
+
+@ms("UnfoldTensor")
+def unfold_tensor(n: OnnxNode) -> Any:
+    """Windows along `dim`, as another last dimension."""
+    x, size, step = n[0], n.required("size"), n.attr("step", 1)
+    rank = n.rank(x)
+    axis = n.axis(n.attr("dim", -1), rank, "dim")
+    if size < 1 or step < 1:
+        raise ModelError(f"windows of {size}, {step} apart")
+    last = n("Subtract", n.squeeze(n.dim_of(x, axis), [0]), size - 1)
+    begins = n("Range", 0, last, step, output_type="i64", opset=4)
+    places = n("Add", n.unsqueeze(begins, [1]), np.arange(size)[None, :])
+    out = n("Gather", x, places, axis, opset=8)
+    order = [i for i in range(rank + 1) if i != axis + 1] + [axis + 1]
+    return n.transpose(out, order)
+
+
+@ms("CropAndResize")
+def crop_and_resize(n: OnnxNode) -> Any:
+    """(images, regions [y1, x1, y2, x2] of 0 to 1, which image, size of the crops)"""
+    images, regions, which = n[0], n[1], n[2]
+    height, width = n.known_ints(3, "crop_size")
+    mode = n.attr("mode", "bilinear")
+    if mode not in ("bilinear", "nearest") or height < 1 or width < 1:
+        raise ModelError(f"crops of {height} by {width} in the mode {mode[:20]!r}")
+    ends = n.shape_of(images)
+    extents = [n("Gather", ends, i, 0, opset=8) for i in (2, 3)]
+    sides = [
+        crop_and_resize_places(n, regions, i, extent, length, images)
+        for i, (extent, length) in enumerate(zip(extents, (height, width), strict=True))
+    ]
+    taken = n("Gather", images, which, 0, opset=8)  # [regions, channels, height, width]
+    inside: list[Output] = []
+    for axis, (places, extent) in zip((2, 3), zip(sides, extents, strict=True), strict=True):
+        top = n.convert(n("Subtract", extent, 1), n.dtype(images))
+        fits = n("LogicalAnd", n("GreaterEqual", places, n.like(places, 0)), n("LessEqual", places, top))
+        inside.append(n.unsqueeze(fits, [1, 5 - axis]))
+        safe = n("Minimum", n("Maximum", places, n.like(places, 0)), top)
+        low = n("Floor", safe) if mode == "bilinear" else n("Round", safe, mode="half_away_from_zero")
+        picked = _lines(n, taken, low, axis, height)
+        if mode == "bilinear":
+            far = _lines(n, taken, n("Ceiling", safe), axis, height)
+            share = n.unsqueeze(n("Subtract", safe, low), [1, 5 - axis])
+            picked = n("Add", picked, n("Multiply", n("Subtract", far, picked), share))
+        taken = picked
+    keep = n("LogicalAnd", *inside)
+    return n("Select", keep, taken, n.like(taken, n.attr("extrapolation_value", 0.0)))
+
+
+def _lines(n: OnnxNode, x: Output, places: Output, axis: int, height: int) -> Output:
+    """Rows (axis 2) or columns (3) at places [regions, length] of images [regions, channels, h, w]."""
+    index = n.unsqueeze(n.convert(places, "i64"), [1, 5 - axis])
+    sizes = n.shape_of(x)
+    beside = n("Gather", sizes, [3] if axis == 2 else [2], 0, opset=8)
+    length = n.dim_of(places, 1)
+    shape = [n.slice(sizes, 0, 0, 2), *((length, beside) if axis == 2 else (beside, length))]
+    return n("GatherElements", x, n("Broadcast", index, n.concat(shape, 0), mode="numpy", opset=3), axis=axis)
+
+
+@ms("ConvTransposeWithDynamicPads")
+def conv_transpose_with_dynamic_pads(n: OnnxNode) -> Any:
+    """(x, filters, pads, bias)"""
+    pads = n.known_ints(2, "the pads") if n.has(2) else None
+    inputs = [n.inputs[0], n.inputs[1], n.inputs[3] if n.has(3) else None]
+    n.inputs = inputs
+    given = {} if pads is None else {"pads": pads}
+    n.attributes = {"group": 1, "auto_pad": "NOTSET", **given, **n.attributes}
+    return conv_transpose(n)
+
+
+@ms("CausalConvWithState")
+def causal_conv_with_state(n: OnnxNode) -> Any:
+    """(x [batch, channels, length], filters [channels, 1, size], bias, the inputs before)
+    -> (a convolution that looks back only, the inputs for the next call)"""
+    x, w = n[0], n[1]
+    if n.attr("channels_last", 0) or n.attr("ndim", 1) != 1 or n.attr("state_window", 0) not in (0, None):
+        raise UnsupportedError("channels last, or more than one dimension")
+    spread = n.attr("dilation", 1)
+    channels, _, size = n.static_shape(w, "the shape of the filters")
+    before = (size - 1) * spread
+    if n.has(3):
+        long = n("Concat", n[3], x, axis=2)
+    else:
+        long = n("Pad", x, [0, 0, before], [0, 0, 0], n.like(x, 0), pad_mode="constant", opset=12)
+    out = n("GroupConvolution", long, n.reshape(w, [channels, 1, 1, size]), strides=[1], pads_begin=[0],
+            pads_end=[0], dilations=[spread])  # fmt: skip
+    if n.has(2):
+        out = n("Add", out, n.reshape(n[2], [1, channels, 1]))
+    state = n.slice(long, 2, -before) if before else n.slice(long, 2, 0, 0)
+    return [_gate(n, n.attr("activation", "none"), out), state]
+
+
+def _gate(n: OnnxNode, name: str, x: Output) -> Output:
+    """The activation that an attribute names."""
+    plain = {"sigmoid": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
+    if name in ("none", "identity", ""):
+        return x
+    if name in ("silu", "swish"):
+        return n("Swish", x)
+    if name == "gelu":
+        return n("Gelu", x, approximation_mode="ERF", opset=7)
+    if name not in plain:
+        raise UnsupportedError(f"the activation {name[:20]!r}")
+    return n(plain[name], x)
+
+
+@ms("GatedRMSNorm")
+def gated_rms_norm(n: OnnxNode) -> Any:
+    """(x, scale, gate): the normalised x times the gate's activation"""
+    out = rms_norm(n, n[0], n[1], -1, n.attr("epsilon", 1e-5))
+    return n("Multiply", out, _gate(n, n.attr("activation", "silu"), n[2]))
+
+
+@ms("MatMulInteger16")
+def matmul_integer_16(n: OnnxNode) -> Any:
+    return n("MatMul", *(n.convert(n[i], "i32") for i in range(2)))
+
+
+@ms("NGramRepeatBlock")
+def ngram_repeat_block(n: OnnxNode) -> Any:
+    """Scores of words that would repeat a sequence of `ngram_size` words become -inf."""
+    ids, scores, size = n.convert(n[0], "i64"), n[1], n.required("ngram_size")
+    if size < 1:
+        raise ModelError(f"ngram_size {size} should be positive")
+    last = n("Subtract", n.squeeze(n.dim_of(ids, 1), [0]), size - 1)
+    begins = n("Range", 0, n("Maximum", last, 0), 1, output_type="i64", opset=4)
+    next_words = n("Gather", ids, n("Add", begins, size - 1), 1, opset=8)  # [batch, windows]
+    same: Output | None = None
+    for i in range(size - 1):
+        one = n("Gather", ids, n("Add", begins, i), 1, opset=8)
+        tail = n.slice(ids, 1, -(size - 1) + i, (-(size - 2) + i) or None)
+        equal = n("Equal", one, tail)
+        same = equal if same is None else n("LogicalAnd", same, equal)
+    words = n("Range", 0, n.squeeze(n.dim_of(scores, 1), [0]), 1, output_type="i64", opset=4)
+    hit = n("Equal", n.unsqueeze(next_words, [2]), words)  # [batch, windows, words]
+    if same is not None:
+        hit = n("LogicalAnd", hit, n.unsqueeze(same, [2]))
+    banned = n("ReduceLogicalOr", hit, [1], keep_dims=False)
+    return n("Select", banned, n.like(scores, -np.inf), scores)
+
+
+@ms("MoE")
+def mixture_of_experts(n: OnnxNode) -> Any:
+    """(x, scores of the experts, weights and bias of two or three layers)
+
+    All experts are computed, and the best `k` of each row added up by their share.
+    """
+    weights = [n.optional(i) for i in (2, 4, 6)]
+    return experts(n, weights, [n.optional(i) for i in (3, 5, 7)])
+
+
+def experts(n: OnnxNode, weights: list[Output | None], biases: list[Output | None]) -> Output:
+    """Layers [experts, out, in] and biases [experts, out] of a mixture, the third None for two layers."""
+    if n.attr("use_sparse_mixer", 0):
+        raise UnsupportedError("use_sparse_mixer")
+    first, second, third = weights
+    if first is None or second is None:
+        raise ModelError("weights are missing")
+    x = n[0]
+    width = n.last_dim(x)
+    rows = n.reshape(x, [-1, width])
+    scores = n.reshape(n[1], [-1, n.last_dim(n[1])])
+    order: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
+    chosen = n.all("TopK", scores, n.attr("k", 1), axis=-1, **order, opset=11)
+    shares = n("Softmax", scores, axis=-1, opset=8)
+    best = n("GatherElements", shares, chosen[1], axis=1)
+    if n.attr("normalize_routing_weights", 0):
+        best = n("Divide", best, n("ReduceSum", best, [1], keep_dims=True))
+    zero = n("Multiply", scores, n.like(scores, 0))
+    share = n("ScatterElementsUpdate", zero, chosen[1], best, 1, opset=3)  # [rows, experts]
+
+    def layer(value: Output, weight: Output, bias: Output | None) -> Output:
+        out = n("MatMul", value, weight, transpose_b=True)
+        return out if bias is None else n("Add", out, n.unsqueeze(bias, [1]))
+
+    hidden = layer(n.unsqueeze(rows, [0]), first, biases[0])
+    name = n.attr("activation_type", "relu")
+    if name == "swiglu":
+        hidden = _swiglu(n, hidden, n.attr("swiglu_fusion", 0))
+    else:
+        hidden = _gate(n, name, hidden)
+    if third is not None:
+        hidden = n("Multiply", hidden, layer(n.unsqueeze(rows, [0]), third, biases[2]))
+    out = layer(hidden, second, biases[1])  # [experts, rows, width]
+    weighted = n("Multiply", out, n.unsqueeze(n.transpose(share, [1, 0]), [2]))
+    return n("Reshape", n("ReduceSum", weighted, [0], keep_dims=False), n.shape_of(x), special_zero=False)
+
+
+def _swiglu(n: OnnxNode, x: Output, fusion: int) -> Output:
+    """gate * sigmoid(alpha * gate) * (linear + beta) of two halves: with fusion=1 element by element in turn,
+    with 2 one behind the other"""
+    axis = n.rank(x) - 1
+    if fusion == 1:
+        gate, linear = n.slice(x, axis, 0, step=2), n.slice(x, axis, 1, step=2)
+    elif fusion == 2:
+        gate, linear = n.all("Split", x, axis, num_splits=2)
+    else:
+        raise UnsupportedError("swiglu of weights that are not joined")
+    limit = n.attr("swiglu_limit")
+    if limit is not None and np.isfinite(limit):
+        gate = n("Minimum", gate, n.like(gate, limit))
+        linear = n("Clamp", linear, min=-float(limit), max=float(limit))
+    alpha, beta = n.attr("activation_alpha", 1.0), n.attr("activation_beta", 0.0)
+    gate = n("Multiply", gate, n("Sigmoid", n("Multiply", gate, n.like(gate, alpha))))
+    return n("Multiply", gate, n("Add", linear, n.like(linear, beta)))
