@@ -271,14 +271,26 @@ def max_unpool(n: OnnxNode) -> Any:
     """Zeros, with the values at the flat indices of the tensor that was pooled."""
     x, indices = n[0], n[1]
     window = Window(n, None, spatial_rank(n, x))
-    shape = n.static_shape(x)
-    natural = [*shape[:2]]
-    for i, size in enumerate(shape[2:]):
-        natural.append((size - 1) * window.strides[i] + window.kernel[i] - window.begin[i] - window.end[i])
-    wanted = n.known_ints(2, "output_shape") if n.has(2) else natural
-    flat = n("Broadcast", n.like(x, 0), [math.prod(wanted)])
+    sizes = [n.dim_of(x, 0), n.dim_of(x, 1)]
+    for i, stride in enumerate(window.strides):
+        rest = window.kernel[i] - stride - window.begin[i] - window.end[i]
+        sizes.append(n("Add", n("Multiply", n.dim_of(x, i + 2), stride), rest))
+    natural = n("Concat", *sizes, axis=0)
+    known = n.value(natural)
+    if known is not None:
+        natural = n.const(known)
+        count = n.const(np.array([known.prod()], np.int64))
+    else:
+        count = n("ReduceProd", natural, [0], keep_dims=True)
+    flat = n("Broadcast", n.like(x, 0), count)
     out = n("ScatterElementsUpdate", flat, n.reshape(indices, [-1]), n.reshape(x, [-1]), 0, opset=3)
-    return n.reshape(out, wanted)
+    out = n.reshape(out, natural)
+    if not n.has(2):
+        return out
+    # what is larger than the indices are about has zeros behind
+    more = n("Subtract", n.convert(n[2], "i64"), natural)
+    zeros = np.zeros(n.rank(x), np.int64)
+    return n("Pad", out, zeros, more, n.like(x, 0), pad_mode="constant", opset=12)
 
 
 # -- normalisation -------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
-from ovjit.frontends.onnx.tensor import by_axis
 
 
 def _complex(n: OnnxNode, x: Output) -> Output:
@@ -31,19 +30,23 @@ def _real(n: OnnxNode, x: Output) -> Output:
 
 
 def transform(
-    n: OnnxNode, x: Output, axis: int, length: Output | None, inverse: bool, onesided: bool
+    n: OnnxNode, x: Output, axis: int | Output, length: Output | None, inverse: bool, onesided: bool
 ) -> Output:
-    """The discrete Fourier transform of [..., 1] or [..., 2] along `axis`, of `length` elements if given."""
+    """The discrete Fourier transform of [..., 1] or [..., 2] along `axis`, of `length` elements if given. The
+    axis may be a tensor [1]."""
     rank = n.rank(x)
-    axis = n.axis(axis, rank)
-    if axis == rank - 1:
-        raise ModelError("the last dimension holds real and imaginary parts")
+    if isinstance(axis, int):
+        if n.axis(axis, rank) == rank - 1:
+            raise ModelError("the last dimension holds real and imaginary parts")
+        axis = n.const(np.array([n.axis(axis, rank)], np.int64))
+    else:
+        axis = n("FloorMod", axis, rank)
     size = [] if length is None else [n.reshape(n.convert(length, "i64"), [1])]
     if onesided and not inverse:
-        return n("RDFT", _real(n, x), [axis], *size)
+        return n("RDFT", _real(n, x), axis, *size)
     if onesided:
-        return n.unsqueeze(n("IRDFT", _complex(n, x), [axis], *size), [-1])
-    return n("IDFT" if inverse else "DFT", _complex(n, x), [axis], *size)
+        return n.unsqueeze(n("IRDFT", _complex(n, x), axis, *size), [-1])
+    return n("IDFT" if inverse else "DFT", _complex(n, x), axis, *size)
 
 
 @onnx_op("DFT", 17)
@@ -58,12 +61,11 @@ def dft(n: OnnxNode) -> Any:
     inverse, onesided = bool(n.attr("inverse")), bool(n.attr("onesided"))
     if not n.has(2):
         return transform(n, n[0], -2, n.optional(1), inverse, onesided)
-    if n.value(n[2]) is not None or onesided or n.has(1):
-        axis = n.known_ints(2, "the axis")[0]
-        return transform(n, n[0], axis, n.optional(1), inverse, onesided)
-    # the shape is the same along every axis
-    rank = n.rank(n[0]) - 1
-    return by_axis(n, 2, rank + 1, lambda axis: transform(n, n[0], min(axis, rank - 1), None, inverse, False))
+    axis = n.value(n[2])
+    where: int | Output = n.convert(n.reshape(n[2], [1]), "i64")
+    if axis is not None:
+        where = int(axis.reshape(-1)[0])
+    return transform(n, n[0], where, n.optional(1), inverse, onesided)
 
 
 @onnx_op("STFT", 17)

@@ -603,6 +603,10 @@ def space_to_depth(n: OnnxNode) -> Any:
 
 @onnx_op("Col2Im", 18)
 def col2im(n: OnnxNode) -> Any:
+    if (n.value(n[1]) is None or n.value(n[2]) is None) and n.shape(n[1]) == (2,):
+        two: dict[str, Any] = {name: list(n.attr(name) or [1, 1]) for name in ("strides", "dilations")}
+        pads = list(n.attr("pads") or [0] * 4)
+        return n("Col2Im", n[0], n[1], n[2], **two, pads_begin=pads[:2], pads_end=pads[2:])
     shape, block = n.known_ints(1, "image_shape"), n.known_ints(2, "block_shape")
     dims = len(shape)
     dilations, strides = (list(n.attr(name) or [1] * dims) for name in ("dilations", "strides"))
