@@ -1,8 +1,8 @@
 """Random ONNX models of one node beside ONNX Runtime, and beside ONNX's own evaluator where it refuses.
 
 `python tests/fuzz_onnx.py COUNT SEED [FAMILY ...]` prints what differs; `native` among the families takes
-kernels instead of the references. The families are the functions in `FAMILIES` of `onnx_samples` and
-`onnx_samples_ms`.
+kernels instead of the references. The families are the functions in `FAMILIES` of the modules
+`onnx_samples_*`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import onnx_samples_layers
+import onnx_samples_math
+import onnx_samples_ms
+import onnx_samples_shapes
 import onnxruntime
 from onnx import helper
 from onnx_samples import Sample
@@ -19,6 +23,12 @@ from onnx_samples import Sample
 import ovjit as ov
 from ovjit.graph import interp
 
+FAMILIES = {
+    **onnx_samples_math.FAMILIES,
+    **onnx_samples_layers.FAMILIES,
+    **onnx_samples_shapes.FAMILIES,
+    **onnx_samples_ms.FAMILIES,
+}
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
 
@@ -163,11 +173,8 @@ def describe(sample: Sample) -> str:
 def main(count: int, seed: int, families: list[str]) -> None:
     import collections
 
-    import onnx_samples
-    import onnx_samples_ms
-
     native = "native" in families
-    rows = {**onnx_samples.FAMILIES, **onnx_samples_ms.FAMILIES}
+    rows = FAMILIES
     chosen = [f for f in families if f != "native"] or list(rows)
     for family in chosen:
         counts: collections.Counter[str] = collections.Counter()

@@ -642,7 +642,7 @@ def _resolved(proto: Any, attributes: Mapping[str, Any]) -> Any:
 
 
 def _check_schema(schema: Schema, proto: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
-    if not schema.min_inputs <= len(inputs) <= schema.max_inputs:
+    if len(inputs) > schema.max_inputs or len(proto.input) < schema.min_inputs:  # "": left out
         wanted = _range(schema.min_inputs, schema.max_inputs)
         raise ModelError(f"it has {len(inputs)} inputs, {wanted} are right")
     outputs = len(proto.output)
