@@ -1,9 +1,9 @@
 """A decoder that generates tokens: the time to the first one, and how many follow in a second.
 
-    python -m bench.generate [--precision f32 bf16 u8 i4] [--prompt 64 512] [--tokens 64] [--threads 1 2]
-    [--rounds 5]
+    python -m bench.generate [--models llama gpt2] [--precision f32 bf16 u8 i4] [--prompt 64 512]
+    [--tokens 64] [--threads 1 2] [--rounds 5]
 
-The model is `llama` of `bench.transformers`, with keys and values in variables as `optimum` exports them:
+The models are decoders of `bench.transformers`, with keys and values in variables as `optimum` exports them:
 for each precision ovjit and the real OpenVINO read the same file and generate greedily from the same prompt,
 in turn, round after round. f32 and bf16 are what both compute in; u8 and i4 are how weights are stored, in
 both engines' default precision. `same` counts the leading tokens on which both agree.
@@ -21,7 +21,17 @@ import numpy as np
 
 from bench import report, transformers
 
-COLUMNS = ("precision", "prompt", "threads", "first_ms", "ratio_first", "tokens_s", "ratio_token", "same")
+COLUMNS = (
+    "model",
+    "precision",
+    "prompt",
+    "threads",
+    "first_ms",
+    "ratio_first",
+    "tokens_s",
+    "ratio_token",
+    "same",
+)
 
 
 def generate(request: Any, prompt: np.ndarray, tokens: int) -> tuple[list[int], float, list[float]]:
@@ -45,14 +55,14 @@ def generate(request: Any, prompt: np.ndarray, tokens: int) -> tuple[list[int], 
 
 
 def measure(
-    precision: str, prompt: int, threads: int, tokens: int, rounds: int, folder: Path | None
+    name: str, precision: str, prompt: int, threads: int, tokens: int, rounds: int, folder: Path | None
 ) -> dict[str, Any]:
     import openvino
 
     import ovjit
 
     stored = precision if precision in ("u8", "i4") else "f32"
-    path = str(transformers.build("llama", folder, stored))
+    path = str(transformers.build(name, folder, stored))
     hints: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
     if precision in ("f32", "bf16"):
         hints["INFERENCE_PRECISION_HINT"] = precision
@@ -60,7 +70,7 @@ def measure(
         package.Core().compile_model(path, "CPU", hints).create_infer_request()
         for package in (ovjit, openvino)
     )
-    ids = transformers.inputs("llama", prompt)[0]
+    ids = transformers.inputs(name, prompt)[0]
     runs: dict[str, list[Any]] = {"mine": [], "theirs": []}
     generate(mine, ids, 2), generate(theirs, ids, 2)  # warm
     for _ in range(rounds):
@@ -71,7 +81,7 @@ def measure(
     each = {name: [statistics.median(r[2]) for r in found] for name, found in runs.items()}
     pairs = zip(runs["mine"], runs["theirs"], strict=True)
     return {
-        "precision": precision, "prompt": prompt, "threads": threads,
+        "model": name, "precision": precision, "prompt": prompt, "threads": threads,
         "first_ms": statistics.median(r[1] for r in runs["mine"]) * 1e3,
         "ratio_first": statistics.median(a[1] / b[1] for a, b in pairs),
         "tokens_s": 1 / statistics.median(each["mine"]),
@@ -83,6 +93,7 @@ def measure(
 def main() -> int:
     about = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m bench.generate", description=about)
+    parser.add_argument("--models", nargs="*", default=["llama"], choices=transformers.DECODERS)
     parser.add_argument("--precision", nargs="*", default=["f32", "bf16", "u8", "i4"])
     parser.add_argument("--prompt", nargs="*", type=int, default=[64, 512])
     parser.add_argument("--tokens", type=int, default=64)
@@ -91,7 +102,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
     rows = [
-        measure(precision, prompt, threads, arguments.tokens, arguments.rounds, arguments.folder)
+        measure(name, precision, prompt, threads, arguments.tokens, arguments.rounds, arguments.folder)
+        for name in arguments.models
         for precision in arguments.precision
         for prompt in arguments.prompt
         for threads in arguments.threads

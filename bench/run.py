@@ -36,7 +36,7 @@ BASE = "openvino"
 #: The decoder is left to `bench.generate`: an inference of it is not like the one before.
 SETS = {
     "networks": ("digits", *networks.NAMES),
-    "transformers": tuple(name for name in transformers.NAMES if name != "llama"),
+    "transformers": tuple(name for name in transformers.NAMES if name not in transformers.DECODERS),
 }
 
 

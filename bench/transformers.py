@@ -15,7 +15,7 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -181,33 +181,83 @@ def whisper(net: Net) -> Any:
     return net.model([net.layer_norm(x, wide)], [mel], "whisper")
 
 
-class Llama:
-    """Sizes of a small Llama-like decoder."""
+class Sizes(NamedTuple):
+    """Sizes of a decoder; `shared`: heads of keys and values."""
 
-    def __init__(
-        self, layers: int = 12, wide: int = 768, heads: int = 12, shared: int = 4, inner: int = 2048
-    ):
-        self.layers, self.wide, self.heads, self.shared, self.inner = layers, wide, heads, shared, inner
-        self.size, self.words = wide // heads, 32000
+    layers: int = 12
+    wide: int = 768
+    heads: int = 12
+    shared: int = 12
+    inner: int = 3072
+    words: int = 50257
+
+    @property
+    def size(self) -> int:
+        return self.wide // self.heads
 
 
-def llama(net: Net, sizes: Llama | None = None) -> Any:
-    """A stateful decoder in the form that `optimum` exports: input_ids, attention_mask, position_ids and
-    beam_idx in, logits out; keys and values in variables that grow."""
-    ops, s = net.ops, sizes or Llama()
+LLAMA = Sizes(shared=4, inner=2048, words=32000)
+GPT2 = Sizes()
+#: Positions that GPT-2's table has.
+PLACES = 1024
+
+
+class Decoder:
+    """What stateful decoders have in common in the form that `optimum` exports: input_ids, attention_mask,
+    position_ids and beam_idx in, logits out; keys and values in variables that grow."""
+
+    def __init__(self, net: Net, sizes: Sizes):
+        self.net, self.sizes, ops = net, sizes, net.ops
+        PartialShape = net.ov.PartialShape
+        self.ids = ops.parameter(PartialShape([-1, -1]), np.int64, name="input_ids")
+        self.given = ops.parameter(PartialShape([-1, -1]), np.int64, name="attention_mask")
+        self.places = ops.parameter(PartialShape([-1, -1]), np.int64, name="position_ids")
+        self.beams = ops.parameter(PartialShape([-1]), np.int32, name="beam_idx")
+        self.zero = net.const(0, np.int64)
+        self.words = net.const(net.rng.standard_normal((sizes.words, sizes.wide), np.float32))
+        self.x = ops.gather(self.words, self.ids, self.zero)
+        self.batch = ops.gather(ops.shape_of(self.ids, "i64"), net.ints(0), self.zero)
+        self.sinks: list[Any] = []
+
+    def mask(self) -> Any:
+        """0 where a new position sees one of all, else -65504: what is behind it, and what attention_mask
+        hides, it does not see."""
+        net, ops, zero = self.net, self.net.ops, self.zero
+        new = ops.gather(ops.shape_of(self.ids, "i64"), net.const(1, np.int64), zero)
+        whole = ops.gather(ops.shape_of(self.given, "i64"), net.const(1, np.int64), zero)
+        columns = ops.range(zero, whole, net.const(1, np.int64), "i64")
+        rows = ops.range(ops.subtract(whole, new), whole, net.const(1, np.int64), "i64")
+        seen = ops.less_equal(ops.unsqueeze(columns, net.ints(0)), ops.unsqueeze(rows, net.ints(1)))
+        shown = ops.unsqueeze(ops.convert(self.given, "boolean"), net.ints(1, 2))
+        both = ops.logical_and(ops.unsqueeze(seen, net.ints(0, 1)), shown)
+        return ops.select(both, net.const(0.0), net.const(-65504.0))
+
+    def cached(self, value: Any, name: str) -> Any:
+        """The values so far, in the order of the beams, with the new ones behind them."""
+        net, ops, shared, size = self.net, self.net.ops, self.sizes.shared, self.sizes.size
+        shape = net.ov.PartialShape([-1, shared, -1, size])
+        start = ops.broadcast(
+            net.const(0.0), ops.concat([self.batch, net.ints(shared), net.ints(0), net.ints(size)], 0)
+        )
+        before = ops.read_value(start, name, np.float32, shape)
+        joined = ops.concat([ops.gather(before, self.beams, self.zero), value], 2)
+        self.sinks.append(ops.assign(joined, name))
+        return joined
+
+    def model(self, logits: Any, name: str) -> Any:
+        logits.output(0).tensor.set_names({"logits"})
+        return self.net.model([logits], [self.ids, self.given, self.places, self.beams], name, self.sinks)
+
+
+def llama(net: Net, s: Sizes = LLAMA) -> Any:
+    """RMSNorm, RoPE, grouped heads, SwiGLU."""
+    decoder, ops = Decoder(net, s), net.ops
     size, wide = s.size, s.wide
-    PartialShape = net.ov.PartialShape
-    ids = ops.parameter(PartialShape([-1, -1]), np.int64, name="input_ids")
-    given = ops.parameter(PartialShape([-1, -1]), np.int64, name="attention_mask")
-    places = ops.parameter(PartialShape([-1, -1]), np.int64, name="position_ids")
-    beams = ops.parameter(PartialShape([-1]), np.int32, name="beam_idx")
-    zero = net.const(0, np.int64)
-    x = ops.gather(net.const(net.rng.standard_normal((s.words, wide), np.float32)), ids, zero)
-    batch = ops.gather(ops.shape_of(ids, "i64"), net.ints(0), zero)
+    x = decoder.x
 
     turns = net.const((10000.0 ** (-np.arange(0, size, 2) / size)).reshape(1, -1, 1))
-    angles = ops.matmul(turns, ops.unsqueeze(ops.convert(places, "f32"), net.ints(1)), False, False)
-    angles = ops.transpose(angles, net.ints(0, 2, 1))
+    places = ops.unsqueeze(ops.convert(decoder.places, "f32"), net.ints(1))
+    angles = ops.transpose(ops.matmul(turns, places, False, False), net.ints(0, 2, 1))
     angles = ops.unsqueeze(ops.concat([angles, angles], -1), net.ints(1))
     cosine, sine = ops.cos(angles), ops.sin(angles)
 
@@ -218,56 +268,52 @@ def llama(net: Net, sizes: Llama | None = None) -> Any:
         half = ops.concat([ops.multiply(high, net.const(-1.0)), low], -1)
         return ops.add(ops.multiply(x, cosine), ops.multiply(half, sine))
 
-    # the causal mask of new positions against all, and what `attention_mask` hides
-    new = ops.gather(ops.shape_of(ids, "i64"), net.const(1, np.int64), zero)
-    whole = ops.gather(ops.shape_of(given, "i64"), net.const(1, np.int64), zero)
-    columns = ops.range(zero, whole, net.const(1, np.int64), "i64")
-    rows = ops.range(ops.subtract(whole, new), whole, net.const(1, np.int64), "i64")
-    seen = ops.less_equal(ops.unsqueeze(columns, net.ints(0)), ops.unsqueeze(rows, net.ints(1)))
-    shown = ops.unsqueeze(ops.convert(given, "boolean"), net.ints(1, 2))
-    mask = ops.select(
-        ops.logical_and(ops.unsqueeze(seen, net.ints(0, 1)), shown), net.const(0.0), net.const(-65504.0)
-    )
-
-    sinks = []
-
-    def cached(value: Any, name: str) -> Any:
-        """The values so far, in the order of the beams, with the new ones behind them."""
-        shape = PartialShape([-1, s.shared, -1, size])
-        start = ops.broadcast(
-            net.const(0.0), ops.concat([batch, net.ints(s.shared), net.ints(0), net.ints(size)], 0)
-        )
-        before = ops.read_value(start, name, np.float32, shape)
-        joined = ops.concat([ops.gather(before, beams, zero), value], 2)
-        sinks.append(ops.assign(joined, name))
-        return joined
-
     def repeated(x: Any) -> Any:
         """[B, shared, L, size] -> [B, heads, L, size], as exporters write it"""
         times = s.heads // s.shared
         wider = ops.unsqueeze(x, net.ints(2))
-        length = ops.gather(ops.shape_of(x, "i64"), net.ints(2), zero)
-        target = ops.concat([batch, net.ints(s.shared, times), length, net.ints(size)], 0)
+        length = ops.gather(ops.shape_of(x, "i64"), net.ints(2), decoder.zero)
+        target = ops.concat([decoder.batch, net.ints(s.shared, times), length, net.ints(size)], 0)
         return ops.reshape(
             ops.broadcast(wider, target, "BIDIRECTIONAL"), net.ints(0, s.heads, -1, size), True
         )
 
+    mask = decoder.mask()
     for i in range(s.layers):
         y = net.rms_norm(x, wide)
         q = rotated(net.heads(net.linear(y, wide, wide, False), s.heads, size))
         k = rotated(net.heads(net.linear(y, wide, s.shared * size, False), s.shared, size))
         v = net.heads(net.linear(y, wide, s.shared * size, False), s.shared, size)
-        k, v = cached(k, f"past_key_values.{i}.key"), cached(v, f"past_key_values.{i}.value")
+        k = decoder.cached(k, f"past_key_values.{i}.key")
+        v = decoder.cached(v, f"past_key_values.{i}.value")
         z = ops.scaled_dot_product_attention(q, repeated(k), repeated(v), mask)
         x = ops.add(x, net.linear(net.merge(z, wide), wide, wide, False, gain=0.5))
         y = net.rms_norm(x, wide)
         gate = ops.swish(net.linear(y, wide, s.inner, False))
-        x = ops.add(
-            x, net.linear(ops.multiply(gate, net.linear(y, wide, s.inner, False)), s.inner, wide, False, 0.5)
-        )
-    logits = net.linear(net.rms_norm(x, wide), wide, s.words, False)
-    logits.output(0).tensor.set_names({"logits"})
-    return net.model([logits], [ids, given, places, beams], "llama", sinks)
+        up = net.linear(y, wide, s.inner, False)
+        x = ops.add(x, net.linear(ops.multiply(gate, up), s.inner, wide, False, 0.5))
+    return decoder.model(net.linear(net.rms_norm(x, wide), wide, s.words, False), "llama")
+
+
+def gpt2(net: Net, s: Sizes = GPT2) -> Any:
+    """LayerNorm, learned positions, one product for queries, keys and values, GELU by tanh; the words' table
+    makes the logits too."""
+    decoder, ops = Decoder(net, s), net.ops
+    wide = s.wide
+    places = net.const(net.rng.standard_normal((PLACES, wide), np.float32) * np.float32(0.2))
+    x = ops.add(decoder.x, ops.gather(places, decoder.places, decoder.zero))
+    mask = decoder.mask()
+    for i in range(s.layers):
+        y = net.linear(net.layer_norm(x, wide), wide, 3 * wide)
+        parts = ops.variadic_split(y, net.const(2, np.int64), net.ints(wide, wide, wide))
+        q, k, v = (net.heads(parts.output(p), s.heads, s.size) for p in range(3))
+        k = decoder.cached(k, f"past_key_values.{i}.key")
+        v = decoder.cached(v, f"past_key_values.{i}.value")
+        z = ops.scaled_dot_product_attention(q, k, v, mask)
+        x = ops.add(x, net.linear(net.merge(z, wide), wide, wide, gain=0.5))
+        y = ops.gelu(net.linear(net.layer_norm(x, wide), wide, s.inner), "tanh")
+        x = ops.add(x, net.linear(y, s.inner, wide, gain=0.5))
+    return decoder.model(ops.matmul(net.layer_norm(x, wide), decoder.words, False, True), "gpt2")
 
 
 def convnext(net: Net) -> Any:
@@ -463,6 +509,7 @@ MODELS: dict[str, Callable[[Net], Any]] = {
     "vit": vit,
     "whisper": whisper,
     "llama": llama,
+    "gpt2": gpt2,
     "convnext": convnext,
     "efficientnet": efficientnet,
     "mobilenet": mobilenet,
@@ -473,6 +520,8 @@ MODELS: dict[str, Callable[[Net], Any]] = {
     "tcn": tcn,
 }
 NAMES = tuple(MODELS)
+#: Those with a state, and how many words they know: `bench.generate` runs them.
+DECODERS = {"llama": LLAMA.words, "gpt2": GPT2.words}
 
 
 def make(package: Any, name: str, stored: str = "f32") -> Any:
@@ -486,9 +535,9 @@ def inputs(name: str, rows: int = 64, seed: int = SEED) -> list[np.ndarray]:
     if name.startswith("bert"):
         length = int(name[4:])
         return [rng.integers(0, 30522, (1, length)), np.ones((1, length), np.int64)]
-    if name == "llama":
+    if name in DECODERS:
         return [
-            rng.integers(0, 32000, (1, rows)), np.ones((1, rows), np.int64), np.arange(rows)[None],
+            rng.integers(0, DECODERS[name], (1, rows)), np.ones((1, rows), np.int64), np.arange(rows)[None],
             np.zeros(1, np.int32),
         ]  # fmt: skip
     shapes = {
