@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 
 def get_cmake_path() -> str:
-    """The folder of OpenVINO's CMake files: "", as ovjit has no C++ to build against."""
+    """The folder of OpenVINO's CMake files; "" where there are none, as ovjit has no C++ to build against."""
+    for folder, _, files in os.walk(Path(__file__).parent):
+        if "OpenVINOConfig.cmake" in files:
+            return str(folder)
     return ""
 
 
@@ -20,9 +25,12 @@ def deprecation_warning(
     """A DeprecationWarning that `function_name` goes away, in which version and what to use in its place."""
     import warnings
 
-    when = f" in version {version}" if version else ""
-    text = f"{function_name} is deprecated and will be removed{when}."
-    warnings.warn(f"{text} {message}".rstrip(), DeprecationWarning, stacklevel=stacklevel + 1)
+    text = f"{function_name} is deprecated"
+    if version:
+        text += f" and will be removed in version {version}"
+    if message:
+        text += f". {message}"
+    warnings.warn(text, DeprecationWarning, stacklevel=stacklevel + 1)
 
 
 def deprecated(

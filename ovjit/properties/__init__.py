@@ -7,6 +7,7 @@ from ovjit.api.run.property_values import (
     CompatibilityCheck,
     Property,
     WorkloadType,
+    count,
     instance_of,
     integer,
 )
@@ -14,7 +15,7 @@ from ovjit.api.tensors.types import Type
 from ovjit.properties import device, hint, intel_auto, intel_cpu, intel_gpu, intel_npu, log, streams
 from ovjit.properties.streams import Num as _Num
 
-auto_batch_timeout = Property("AUTO_BATCH_TIMEOUT", integer)
+auto_batch_timeout = Property("AUTO_BATCH_TIMEOUT", count)
 available_devices = Property("AVAILABLE_DEVICES")
 cache_dir = Property("CACHE_DIR", instance_of(str))
 cache_encryption_callbacks = Property("CACHE_ENCRYPTION_CALLBACKS", instance_of(dict))
@@ -27,7 +28,7 @@ enable_weightless = Property("ENABLE_WEIGHTLESS", instance_of(bool))
 execution_devices = Property("EXECUTION_DEVICES")
 force_tbb_terminate = Property("FORCE_TBB_TERMINATE", instance_of(bool))
 inference_num_threads = Property("INFERENCE_NUM_THREADS", integer)
-key_cache_group_size = Property("KEY_CACHE_GROUP_SIZE", integer)
+key_cache_group_size = Property("KEY_CACHE_GROUP_SIZE", count)
 key_cache_precision = Property("KEY_CACHE_PRECISION", instance_of(Type))
 loaded_from_cache = Property("LOADED_FROM_CACHE")
 max_batch_size = Property("MAX_BATCH_SIZE")
@@ -39,7 +40,7 @@ range_for_async_infer_requests = Property("RANGE_FOR_ASYNC_INFER_REQUESTS")
 range_for_streams = Property("RANGE_FOR_STREAMS")
 runtime_requirements = Property("RUNTIME_REQUIREMENTS")
 supported_properties = Property("SUPPORTED_PROPERTIES")
-value_cache_group_size = Property("VALUE_CACHE_GROUP_SIZE", integer)
+value_cache_group_size = Property("VALUE_CACHE_GROUP_SIZE", count)
 value_cache_precision = Property("VALUE_CACHE_PRECISION", instance_of(Type))
 weights_path = Property("WEIGHTS_PATH", instance_of(str))
 workload_type = Property("WORKLOAD_TYPE", instance_of(WorkloadType))

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.graph.graph import Graph
@@ -21,6 +21,7 @@ from ovjit.graph.ports import PortInfo
 from ovjit.storage.blob import Imported, Merge, header_for, load_container, save_blob
 from ovjit.storage.cache import Entry
 from ovjit.storage.container import BlobError, Container, read_file
+from ovjit.storage.encryption import MARK, PROPERTY, decrypted, encrypted
 from ovjit.storage.folders import Untrusted, check_owner, private_folder, write_new
 from ovjit.storage.graph_format import parse
 from ovjit.storage.keys import find_key
@@ -56,15 +57,17 @@ def cached_model(
     except (OSError, TypeError, ValueError) as error:
         warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}")
         return Imported(make(), *ends, settings, False)
-    path = os.path.join(folder, name_of(header) + ".blob")
-    found = _load(path, header, key.value, merge, bool(settings["ENABLE_MMAP"]))
+    # encrypted models have names of their own: they do not stand in the way of those that everybody can read
+    name = name_of(header + MARK if settings.get(PROPERTY) else header)
+    path = os.path.join(folder, name + ".blob")
+    found = _load(path, header, key.value, merge, bool(settings["ENABLE_MMAP"]), settings)
     if found is None:
         found = Imported(make(), *ends, settings, False)
         kept = key.lasting and _keep(path, found)
     else:
         kept = True
     if kept and noted is not None:
-        noted(name_of(header))
+        noted(name)
     return found
 
 
@@ -78,13 +81,20 @@ def load_named(folder: str, name: str, key: bytes, merge: Merge, use_mmap: bool)
     return _load(os.path.join(folder, name + ".blob"), None, key, merge, use_mmap)
 
 
-def _load(path: str, header: bytes | None, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:
+def _load(
+    path: str,
+    header: bytes | None,
+    key: bytes,
+    merge: Merge,
+    use_mmap: bool,
+    settings: Mapping[str, Any] | None = None,
+) -> Imported | None:
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             raise Untrusted("it is not a regular file")
         check_owner(path, status)  # who may write to it could also truncate it while it is mapped
-        container = Container(read_file(path, use_mmap))
+        container = Container(decrypted(read_file(path, use_mmap), settings or {}))
         there = container.sections["header"]
         if there != header if header is not None else name_of(there) + ".blob" != os.path.basename(path):
             raise BlobError("it is another model's")
@@ -108,7 +118,8 @@ def _keep(path: str, made: Imported) -> bool:
     folder = os.path.dirname(path)
     draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
     try:
-        write_new(draft, save_blob(made.executable, made.inputs, made.outputs, made.config))
+        blob = save_blob(made.executable, made.inputs, made.outputs, made.config)
+        write_new(draft, encrypted(blob, made.config))
         try:
             os.replace(draft, path)
         except BaseException:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ovjit.api.model.boundary import Constant
 from ovjit.api.model.custom import Op
+from ovjit.api.model.node import Node
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.api.tensors.types import Type
@@ -40,6 +42,11 @@ class PostponedConstant(Op):
 
     def has_evaluate(self) -> bool:
         return True
+
+    def _stands_for(self) -> Node:
+        made = Constant(self.m_maker(), shared_memory=True)
+        made._tensors[0]._names = set(self._tensors[0]._names)
+        return made
 
 
 def make_postponed_constant(

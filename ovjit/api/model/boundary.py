@@ -143,6 +143,10 @@ class Constant(Node):
             array = given["array"]
             if not given.get("shared_memory", False):
                 array = np.array(array, order="C")
+            elif not array.flags.c_contiguous:
+                raise ModelError(
+                    "SHARED MEMORY MODE FOR THIS CONSTANT IS NOT APPLICABLE! The array must be C contiguous."
+                )
             self._make(array, dtypes.from_numpy(array.dtype), None, None)
         elif hasattr(given.get("tensor"), "element_type"):
             self._from_tensor(given["tensor"], given.get("shared_memory", True))

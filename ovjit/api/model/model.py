@@ -162,8 +162,11 @@ class Model:
         with GRAPH_LOCK:
             known = {variable.info.variable_id for variable in self._variables}
             for node in self._walk():
-                if node._op.name in ("ReadValue", "Assign") and node._attrs["variable_id"] not in known:
-                    known.add(node._attrs["variable_id"])
+                if node._op.name not in ("ReadValue", "Assign"):
+                    continue
+                key = node._attrs["variable_id"]
+                if key and key not in known:
+                    known.add(key)
                     self._variables.append(variable_of(node))
             return list(self._variables)
 
@@ -193,6 +196,8 @@ class Model:
         """The index of a sink or of its output; -1 if it is none of this model's."""
         given = sink if value is None else value
         node = given._node if isinstance(given, Output) else given
+        if not isinstance(node, Node):
+            raise TypeError("Incorrect argument type. Sink node is expected as argument.")
         return next((i for i, s in enumerate(self._sinks) if s is node), -1)
 
     def get_output_size(self) -> int:
@@ -333,6 +338,8 @@ class Model:
         self._remove(self._sinks, sink._node if isinstance(sink, Output) else sink)
 
     def add_variables(self, variables: Sequence[Any]) -> None:
+        if any(not isinstance(variable, Variable) for variable in variables):
+            raise TypeError("add_variables takes a list of Variables")
         self._variables.extend(variables)
 
     def remove_variable(self, variable: Any) -> None:
@@ -357,6 +364,8 @@ class Model:
         if not isinstance(parameter, Parameter):
             raise TypeError(f"expected a Parameter, not {type(parameter).__name__}")
         number = operator.index(parameter_index)
+        if number < 0:
+            raise TypeError(f"parameters count from 0, not {number}")
         if not 0 <= number < len(self._parameters):
             raise ModelError(f"there is no parameter {number}: the model has {len(self._parameters)}")
         with GRAPH_LOCK:
@@ -437,6 +446,11 @@ class Model:
         """ReadValue node -> the new shape of its variable. Raises RuntimeError for an unknown variable."""
         if not shapes:
             return {}
+        for key in shapes:
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"Incorrect key type {type(key)} to reshape a model, expected values as str."
+                )
         reads = [node for node in self._walk() if node._op.name == "ReadValue"]
         unknown = set(shapes) - {node._attrs["variable_id"] for node in reads}
         if unknown:
@@ -509,7 +523,8 @@ class Model:
                     values[node, 0] = values[source._node, source._index]
                     continue
                 inputs = [values[source._node, source._index] for source in node._inputs]
-                made = builder.add(node._op, inputs, node._graph_attrs(), name=node.get_friendly_name())
+                real = node._stands_for()
+                made = builder.add(real._op, inputs, real._graph_attrs(), name=node.get_friendly_name())
                 values.update(((node, i), value) for i, value in enumerate(made.outputs))
             results = [values[s._node, s._index] for s in (r.input_value(0) for r in self._results)]
             # what is assigned comes after what is returned; as a result, it is the value that is assigned
@@ -539,6 +554,11 @@ class Model:
             name = tensor.element_type._name
             if value.dtype not in (name, "dynamic"):
                 raise ModelError(f"input {value.node.name!r} is {value.dtype}, the tensor {name}")
+            if is_static(value.shape) and value.shape != tuple(tensor.shape):
+                raise ModelError(
+                    f"Cannot evaluate model! Input {value.node.name!r} has the shape {list(value.shape)}, "
+                    f"the tensor {list(tensor.shape)}"
+                )
             arrays.append(from_storage(np.ascontiguousarray(tensor.data), name, tuple(tensor.shape)))
         for tensor, array in zip(output_tensors, evaluate(graph, arrays), strict=True):
             tensor.shape = list(array.shape)

@@ -104,9 +104,12 @@ class Node:
     def _unconnected(cls, record: Op, attrs: dict[str, Any]) -> Any:
         """A node whose inputs are set later. Until then it has one output of dynamic type."""
         node = cls.__new__(cls)
-        node._setup(record, (), attrs, None)
-        node._tensors.append(DescriptorTensor(TensorType("dynamic", None)))
+        node._leave_unconnected(record, attrs)
         return node
+
+    def _leave_unconnected(self, record: Op, attrs: dict[str, Any]) -> None:
+        self._setup(record, (), attrs, None)
+        self._tensors.append(DescriptorTensor(TensorType("dynamic", None)))
 
     def _setup(self, record: Op, inputs: Sequence[Output], attrs: dict[str, Any], name: str | None) -> None:
         self._op = record
@@ -118,6 +121,10 @@ class Node:
         self._rt_info: RTMap | None = None
         self._input_rt: dict[int, RTMap] | None = None
         self._users: weakref.WeakSet[Node] | None = None
+
+    def _stands_for(self) -> Node:
+        """The node that a graph or a file has in this one's place."""
+        return self
 
     # -- types ---------------------------------------------------------------------------------------------
 

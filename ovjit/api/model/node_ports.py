@@ -293,7 +293,7 @@ class Output(_Port):
 
 
 class ConstOutput(_Port):
-    """One input or output of a compiled model: fixed names, type and shape."""
+    """openvino.ConstOutput represents port/node output."""  # programs read these words
 
     __slots__ = ()
     names = property(_Port.get_names)

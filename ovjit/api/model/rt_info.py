@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import enum
+import re
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
+
+import numpy as np
+
+#: How a bool is spelled in a text.
+_BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
+#: How far a word is a number; no word at all is 0.
+_NUMBERS = {
+    int: re.compile(r"$|[+-]?\d+"),
+    float: re.compile(r"$|[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|inf|nan)", re.IGNORECASE),
+}
+
+
+def _first_word(text: str) -> str:
+    return next(iter(text.split()), "")
 
 
 class OVAny:
@@ -13,7 +29,7 @@ class OVAny:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, value: Any):
-        self._value: Any = value._value if isinstance(value, OVAny) else value
+        self._value: Any = _plain(value)
 
     @property
     def value(self) -> Any:
@@ -23,32 +39,49 @@ class OVAny:
         return self._value
 
     def set(self, value: Any) -> None:
-        self._value = value._value if isinstance(value, OVAny) else value
+        self._value = _plain(value)
 
     def astype(self, kind: type) -> Any:
-        """The value as `kind` (bool, int, float, str, dict). Raises RuntimeError if it cannot be that."""
+        """The value as `kind` (bool, int, float, str, dict); texts are read, every value can be a text.
+        Raises RuntimeError if it cannot be that."""
         value = self._value
-        if kind is bool and isinstance(value, str):
-            if value.strip().lower() in ("yes", "true", "1"):
-                return True
-            if value.strip().lower() in ("no", "false", "0"):
-                return False
-            raise RuntimeError(f"{value!r} is no bool")
-        if kind not in (bool, int, float, str, dict):
+        if kind is str:
+            return as_text(value)
+        if kind is dict:
+            if not isinstance(value, dict):
+                raise RuntimeError(f"{value!r} is no dict")
+            return _out(value)
+        if kind not in (bool, int, float):
             raise RuntimeError(f"a value cannot be read as {kind!r}")
-        try:
+        if kind is bool:
+            found = value if isinstance(value, bool) else None
+            if isinstance(value, str):
+                found = _BOOLS.get(_first_word(value).lower())
+            if found is None:
+                raise RuntimeError(f"Bad cast: {value!r} is no bool")
+            return found
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             return kind(value)
-        except (TypeError, ValueError) as error:
-            raise RuntimeError(f"{value!r} cannot be read as {kind.__name__}") from error
+        number = _NUMBERS[kind].match(_first_word(value)) if isinstance(value, str) else None
+        if number is None:
+            raise RuntimeError(f"Bad cast: {value!r} cannot be read as {kind.__name__}")
+        return kind(number[0] or 0)
 
     def aslist(self, dtype: type | None = None) -> list[Any]:
-        """The value's items. Raises RuntimeError if it has none."""
-        if not isinstance(self._value, (list, tuple)):
-            raise RuntimeError(f"{self._value!r} is no list")
-        return [v if dtype is None else dtype(v) for v in self._value]
+        """The value's items; those of a text are its words, read as `dtype`, and none without one.
+        Raises RuntimeError for a value that has no items."""
+        value = self._value
+        if isinstance(value, str):
+            value = value.split() if dtype is not None else []
+            return [item if dtype is str else OVAny(item).astype(dtype) for item in value if dtype]
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return list(value)
+        if dtype is None:
+            return []
+        raise RuntimeError(f"Bad cast: {value!r} is no list")
 
     def __eq__(self, other: object) -> bool:
-        return bool(self._value == (other._value if isinstance(other, OVAny) else other))
+        return _equal(self._value, _plain(other))
 
     def __getitem__(self, key: Any) -> Any:
         return self._value[key]
@@ -61,6 +94,55 @@ class OVAny:
 
     def __repr__(self) -> str:
         return "<OVAny class>"
+
+
+def _plain(value: Any) -> Any:
+    """The value that is kept: NumPy's numbers and counts of streams as Python's, bytes as text.
+    RuntimeError for a list of several kinds."""
+    if isinstance(value, OVAny):
+        return value._value
+    if isinstance(value, (int, float, str, bool)) or value is None:
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        if len({type(item) for item in value}) > 1:
+            raise RuntimeError("Incorrect attribute. Mixed types in the container are not allowed.")
+        return value
+    count = getattr(value, "to_integer", None)
+    return value if count is None else count()
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except ValueError:  # arrays, which are compared item by item
+        return False
+
+
+def as_text(value: Any) -> str:
+    """A value as OpenVINO's files spell it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "YES" if value else "NO"
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        inner = ",".join(f"{key}:{as_text(item)}" for key, item in value.items())
+        return f"{{{inner}}}" if inner else ""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return " ".join(map(as_text, value))
+    if isinstance(value, enum.Enum):
+        return value.name
+    name = getattr(value, "get_type_name", None)
+    return name() if name is not None and type(value).__name__ == "Type" else str(value)
 
 
 class RTMap:

@@ -115,11 +115,15 @@ class read_value(Node):
 
 class assign(Node):
     """A node that gives a variable its value for the next inference, a sink: `assign(new_value, variable,
-    name="")`, where the variable is a Variable or its name. Raises TypeError for other arguments."""
+    name="")`, where the variable is a Variable or its name; without arguments one that is connected later.
+    Raises TypeError for other arguments."""
 
     __slots__ = ()
 
     def __init__(self, *args: Any, **kwargs: Any):
+        if not (args or kwargs):
+            self._leave_unconnected(find_op("Assign", 6), {"variable_id": ""})
+            return
         given = dict(zip(("new_value", "variable", "name"), args, strict=False)) | kwargs
         new_value, name = given.pop("new_value", None), given.pop("name", "")
         variable = given.pop("variable", None) or given.pop("variable_id", None)

@@ -214,8 +214,10 @@ class CompiledModel:
             raise TypeError(f"export_model writes to an io.BytesIO, not to {type(model_stream).__name__}")
         from ovjit.storage.blob import save_blob
         from ovjit.storage.container import write_in_pieces
+        from ovjit.storage.encryption import encrypted
 
         blob = save_blob(self._executable, self._input_infos, self._output_infos, self._config)
+        blob = encrypted(blob, self._config)
         if model_stream is None:
             return io.BytesIO(blob)
         write_in_pieces(model_stream, blob)

@@ -23,7 +23,6 @@ from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.version import get_version
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -88,8 +87,8 @@ def _refuse(name: str, part: str) -> None:
     if kind == "CPU":
         raise DeviceError(f"There is no device {part!r}{inside}: the CPU is one device, named CPU")
     raise DeviceError(
-        f'Device with "{part}" name is not registered{inside}: available devices are {devices}'
-        f" (and AUTO, MULTI, HETERO, which choose among them)"
+        f'Device with "{part}" name is not registered in the OpenVINO Runtime{inside}: '
+        f"available devices are {devices} (and AUTO, MULTI, HETERO, which choose among them)"
     )
 
 
@@ -102,15 +101,17 @@ def _check_model(model: Any) -> Model:
 class Core:
     """The entry: reads and compiles models. Properties set on a Core are that Core's only."""
 
-    __slots__ = ("__dict__", "__weakref__", "_converters", "_extensions", "_settings")
+    __slots__ = (
+        "__dict__", "__weakref__", "_converters", "_extensions", "_plugins", "_settings", "_used",
+    )  # fmt: skip
 
     def __init__(self, xml_config_file: Any = ""):
         if not isinstance(xml_config_file, (str, os.PathLike)):
             raise TypeError(f"Core() takes the path of a plugins file, not {type(xml_config_file).__name__}")
+        self._plugins: dict[str, str] = {}  # devices of other libraries, which are never loaded
+        self._used: set[str] = set()  # devices that this Core has asked something
         if os.fspath(xml_config_file):
-            raise UnsupportedError(
-                f"ovjit has no plugins, so a plugins file is of no use: {os.fspath(xml_config_file)!r}"
-            )
+            self.register_plugins(xml_config_file)
         self._extensions: dict[str, type] = {}  # operations written in Python, by their types' names
         self._converters: dict[str, Any] = {}  # rules for operators of ONNX, by their types
         self._settings: dict[str, dict[str, Any]] = {
@@ -135,11 +136,16 @@ class Core:
         if not isinstance(device_name, str):
             raise TypeError(f"the name of a device is a str, not {type(device_name).__name__}")
         device = device_name.partition(":")[0].partition(".")[0]
+        if device in self._plugins:
+            raise self._plugin_error(device)
         if device in ABSENT:
             parse_device(device_name)
         if device not in DEVICES:
             return {}
-        version = get_version()
+        self._used.add(device)
+        import ovjit
+
+        version = ovjit.get_version()  # OpenVINO's, for a program that knows the package under that name
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
         return {device: Version(major, minor, patch, version, DEVICES[device])}
 
@@ -152,7 +158,11 @@ class Core:
         a Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}. RuntimeError
         naming the file for what cannot be read, TypeError for another kind of object.
         """
-        use_mmap = {**self._settings[""], **table.read_config(config or {}, "")}.get("ENABLE_MMAP", True)
+        known = {name: value for name, value in (config or {}).items() if name in table.ROWS}
+        settings = {**self._settings[""], **table.read_config(known, "")}
+        use_mmap = settings.get("ENABLE_MMAP", True)
+        if known.get("CACHE_DIR"):
+            os.makedirs(settings["CACHE_DIR"], exist_ok=True)
         return _read(model, weights, use_mmap, self._extensions, self._converters)
 
     def compile_model(
@@ -167,15 +177,32 @@ class Core:
 
         RuntimeError for an unknown device, property or operation; all unknown operations are named at once.
         """
-        device = parse_device("AUTO" if device_name is None else device_name)
+        device = self._device("AUTO" if device_name is None else device_name)
         settings = self._config_for(device, config)
         if isinstance(model, Model):
+            if "_parameters" not in model.__dict__:  # it was left by `with`
+                raise _no_path(None)
             return _compile(model, device, settings)
         by_file = isinstance(model, (str, os.PathLike)) and weights is None and not _is_text(model)
-        if by_file and settings["CACHE_DIR"] and not self._extensions and not self._converters:
+        if not by_file and not _is_readable(model):
+            raise _no_path(model)
+        plain = not (self._extensions or self._converters or settings["CACHE_ENCRYPTION_CALLBACKS"])
+        if by_file and settings["CACHE_DIR"] and plain:
             return _compile_file(os.fsdecode(model), device, settings)
         read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
         return _compile(read, device, settings)
+
+    def _device(self, name: Any) -> str:
+        """`parse_device` of a device that is asked something."""
+        if name in self._plugins:
+            raise self._plugin_error(name)
+        device = parse_device(name)
+        self._used.add(device)
+        return device
+
+    def _plugin_error(self, device: str) -> UnsupportedError:
+        library = self._plugins[device]
+        return UnsupportedError(f'Cannot load library "{library}": ovjit loads no native libraries')
 
     def _config_for(self, device: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
         given = table.read_config({} if config is None else config, device)
@@ -191,11 +218,13 @@ class Core:
 
         RuntimeError for a blob that is damaged or of another version, TypeError for another kind of object.
         """
-        device = parse_device(device_name)
+        device = self._device(device_name)
         settings = self._config_for(device, config)
         data = _blob_bytes(model_stream, settings["ENABLE_MMAP"])
         from ovjit.storage.blob import load_blob
+        from ovjit.storage.encryption import decrypted
 
+        data = decrypted(data, settings)
         found = load_blob(data, lambda stored: table.over_stored(stored, settings, device))
         return _imported(found, found.config["name"] or "Model0", device)
 
@@ -204,7 +233,7 @@ class Core:
     ) -> dict[str, str]:
         """friendly name -> device, of all operations that the device can run."""
         _check_model(model)
-        device = parse_device(device_name)
+        device = self._device(device_name)
         table.read_config(config or {}, device)
         return {node.get_friendly_name(): "CPU" for node in model.get_ordered_ops()}
 
@@ -225,9 +254,9 @@ class Core:
             raise TypeError("set_property takes a dict of properties, or a device's name and a dict")
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
+        if isinstance(device, str) and device.partition(".")[0] in (*ABSENT, *self._plugins):
+            return  # kept for a device that is never asked anything
         head = _head(device) if device else ""
-        if head in ABSENT:
-            parse_device(device)
         values = table.read_config(properties, head)
         self._settings[head].update(values)
 
@@ -248,6 +277,7 @@ class Core:
         if given or len(args) > 3:
             raise TypeError("get_property takes the name of a property, or a device's name and that")
         head = _head(device) if device else ""
+        self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], f"the device {head}" if head else "a Core")
         for place in ("", head) if head == "" else (head, ""):
             if row.name in self._settings[place]:
@@ -269,29 +299,55 @@ class Core:
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
         """Always a RuntimeError: there is no device with memory of its own."""
         device = parse_device(device_name)
-        raise UnsupportedError(f"create_context is not supported by {device}: available devices are CPU")
+        raise UnsupportedError(
+            f"create_context is not supported by {device} plugin! Available devices are CPU"
+        )
 
     def get_default_context(self, device_name: str) -> Any:
         """Always a RuntimeError: there is no device with memory of its own."""
         device = parse_device(device_name)
-        raise UnsupportedError(f"get_default_context is not supported by {device}: available devices are CPU")
+        raise UnsupportedError(
+            f"get_default_context is not supported by {device} plugin! Available devices are CPU"
+        )
 
     def register_plugin(self, plugin: Any, device_name: str, config: Mapping[str, Any] | None = None) -> None:
-        """Always a RuntimeError: ovjit has no plugins."""
-        raise UnsupportedError(f"ovjit has no plugins: {plugin!r} cannot be registered as {device_name!r}")
+        """Note a device of a library. The library is never loaded: whoever asks the device for something gets
+        a RuntimeError. RuntimeError for a device that there is."""
+        if device_name in DEVICES or device_name in self._plugins:
+            raise UnsupportedError(f"Device with {device_name!r} name is registered already")
+        name = os.fspath(plugin)
+        whole = name if os.path.dirname(name) or name.endswith((".so", ".dll", ".dylib")) else f"lib{name}.so"
+        self._plugins[device_name] = whole
 
     def register_plugins(self, xml_config_file: Any) -> None:
-        """Always a RuntimeError: ovjit has no plugins."""
-        raise UnsupportedError(f"ovjit has no plugins: {xml_config_file!r} is of no use")
+        """As `register_plugin`, for all devices of a plugins file. RuntimeError if it cannot be read."""
+        import xml.etree.ElementTree as ElementTree
+
+        path = os.fsdecode(os.fspath(xml_config_file))
+        try:
+            root = ElementTree.parse(path).getroot()
+        except (OSError, ElementTree.ParseError) as error:
+            raise OvjitError(f"Error loading XML file: {path!r}: {error}") from error
+        for plugin in root.iter("plugin"):
+            name, library = plugin.get("name"), plugin.get("location")
+            if not name or not library:
+                raise OvjitError(f"Error loading XML file: {path!r}: a plugin has no name or no location")
+            if name not in DEVICES:
+                self.register_plugin(library, name)
 
     def unload_plugin(self, device_name: str) -> None:
-        """Forget the device's properties."""
-        self._settings[_head(device_name)].clear()
+        """Forget the device's properties. RuntimeError for one that this Core has not been using."""
+        if device_name in self._plugins:
+            del self._plugins[device_name]
+            return
+        if device_name not in self._used:
+            _head(device_name)
+            raise DeviceError(f'Device with "{device_name}" name is not registered in the OpenVINO Runtime')
+        self._used.discard(device_name)
+        self._settings[device_name].clear()
 
-    def __copy__(self) -> Core:
-        raise TypeError("cannot pickle 'Core' object")
-
-    __deepcopy__ = __reduce__ = __copy__  # type: ignore[assignment]
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def __repr__(self) -> str:
         return f"<Core: available plugins[{', '.join(AVAILABLE)}]>"
@@ -302,6 +358,19 @@ def _head(device: Any) -> str:
     if isinstance(device, str) and device in DEVICES:
         return device
     return parse_device(device)
+
+
+def _is_readable(model: Any) -> bool:
+    """Whether `model` is of a kind that a model can be read from."""
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, mmap.mmap, io.BytesIO)
+    return isinstance(model, kinds) or _is_model_proto(model)
+
+
+def _no_path(value: Any) -> OvjitError:
+    return OvjitError(
+        f"Path: '{value}' does not exist. Please provide valid model's path either as a string, bytes or "
+        "pathlib.Path"
+    )
 
 
 def _is_text(model: Any) -> bool:
@@ -330,10 +399,12 @@ def _read(
         model = model.getvalue()
     elif _is_model_proto(model):
         return _read_onnx(model, weights, use_mmap, converters)
-    elif not isinstance(model, (bytes, bytearray, memoryview, mmap.mmap)):
+    elif not _is_readable(model):
         raise TypeError(f"Provided python object type {type(model)} isn't supported as 'model' argument.")
     if isinstance(weights, io.BytesIO):
         weights = weights.getvalue()
+    elif isinstance(weights, (int, float)):  # what is no path and no bytes is read as a path, and not there
+        raise _no_path(weights)
     if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
         return _read_onnx(model, weights, use_mmap, converters)
     from ovjit.frontends.ir.reader import read_ir

@@ -75,14 +75,18 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
         if key < 0:
             raise TypeError(f"inputs count from 0: {key} is no input")
         if key >= len(slots):
-            raise InferenceError(f"there is no input {key}, the model has {len(slots)}: {_names(request)}")
+            raise InferenceError(
+                f"Input port for index {key} was not found! The model has only {len(slots)} inputs: "
+                f"{_names(request)}"
+            )
         return slots[key]
     if isinstance(key, str):
         for slot in slots:
             if key in slot.info.names:
                 return slot
         raise InferenceError(
-            f"there is no input named {key!r}, the model has {_names(request)}{_near(request, key)}"
+            f"Port for tensor name {key} was not found. Check the name: the model has {_names(request)}"
+            f"{_near(request, key)}"
         )
     if isinstance(key, ConstOutput):
         i = port_index(request._compiled._input_ports, key)

@@ -61,6 +61,14 @@ def _key(value: Any) -> str:
     raise PropertyError("Wrong value for the property OVJIT_KEY: expected 32 bytes or more, or hex digits")
 
 
+def _callbacks(value: Any) -> tuple[Callable[[bytes], bytes], ...]:
+    """The functions that encrypt and decrypt a blob."""
+    pair = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(pair) != 2 or not all(map(callable, pair)):
+        raise ValueError("a list of two functions from bytes to bytes: to encrypt, to decrypt")
+    return pair
+
+
 def _count(value: Any) -> int:
     if isinstance(value, bool):
         raise ValueError("a number")
@@ -161,7 +169,7 @@ ROWS = {
         Row("RANGE_FOR_STREAMS", None, None),
         Row("EXECUTION_DEVICES", ["CPU"], None, "C", "CA"),
         Row("FULL_DEVICE_NAME", None, None, "CAH"),
-        Row("OPTIMIZATION_CAPABILITIES", ["FP32", "EXPORT_IMPORT"], None, "CAH"),
+        Row("OPTIMIZATION_CAPABILITIES", ["FP32", "INT8", "EXPORT_IMPORT"], None, "CAH"),
         Row("DEVICE_TYPE", values.DeviceType.INTEGRATED, None),
         Row("DEVICE_ARCHITECTURE", None, None),
         Row("NETWORK_NAME", None, None, "", "CA"),
@@ -200,6 +208,7 @@ ROWS = {
         Row("LP_TRANSFORMS_MODE", True, _bool, "C", "", False),
         Row("CACHE_DIR", "", _text, "CAHG", "", False),
         Row("OVJIT_KEY", "", _key, "CAHG", "", False),
+        Row("CACHE_ENCRYPTION_CALLBACKS", (), _callbacks, "CAHG", "", False),
         Row("CACHE_MODE", values.CacheMode.OPTIMIZE_SPEED, _choice(values.CacheMode), "CAHG", "", False),
         Row("ENABLE_MMAP", True, _bool, "CAHG", "", False),
         Row("FORCE_TBB_TERMINATE", False, _bool, "CAHG", "", False),
@@ -288,6 +297,9 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
     if row.name == "SUPPORTED_PROPERTIES":
         letter = _LETTERS[device]
         return {r.name: "RW" if r.read else "RO" for r in ROWS.values() if letter in r.devices and r.shown}
+    if row.name == "OPTIMIZATION_CAPABILITIES":
+        bf16 = ["BF16"] if "bf16" in float_types() else []
+        return ["EXPORT_IMPORT"] if device == "HETERO" else [*bf16, *row.default]
     if row.name == "RANGE_FOR_STREAMS":
         return 1, usable_cores()[0]
     if row.name == "FULL_DEVICE_NAME":

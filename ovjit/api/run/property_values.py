@@ -7,10 +7,22 @@ import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ovjit.api.model.rt_info import OVAny
 
 
-class _Choice(enum.Enum):
+class _Kind(enum.EnumMeta):
+    """Enumerations also tell their members the way that OpenVINO's do."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name == "__entries":  # name -> (member, its description, of which there are none)
+            members: dict[str, Any] = dict(cls.__members__)
+            return {key: (member, None) for key, member in members.items()}
+        return super().__getattribute__(name)
+
+
+class _Choice(enum.Enum, metaclass=_Kind):
     """A value that prints as OpenVINO's enumerations do and can be read as an int."""
 
     def __int__(self) -> int:
@@ -97,6 +109,7 @@ class DeviceType(_Choice):
 
 
 DeviceType.__name__ = DeviceType.__qualname__ = "Type"
+DeviceType.__module__ = "ovjit.properties.device"  # where it has that name
 
 
 class Capability:
@@ -154,10 +167,18 @@ class Property(str):
         if not args:
             return str(self)
         if self._check is None:
-            raise TypeError(f"{str(self)} can only be read, it takes no value")
+            raise _misfit(self, "it can only be read, and takes no value")
         if len(args) != 1:
-            raise TypeError(f"{str(self)} takes one value, not {len(args)}")
-        return str(self), OVAny(self._check(args[0]))
+            raise _misfit(self, f"it takes one value, not {len(args)}")
+        try:
+            return str(self), OVAny(self._check(args[0]))
+        except TypeError as error:
+            raise _misfit(self, str(error)) from None
+
+
+def _misfit(name: str, why: str) -> TypeError:
+    """The error for a value that a property does not take."""
+    return TypeError(f"{str(name)}(): incompatible function arguments: {why}")
 
 
 class ListProperty(Property):
@@ -171,7 +192,10 @@ class ListProperty(Property):
 
 
 def instance_of(*kinds: type) -> Callable[[Any], Any]:
-    """A check that takes instances of `kinds` and raises TypeError for anything else."""
+    """A check that takes instances of `kinds` and raises TypeError for anything else. For bool, what has a
+    truth of its own: numbers and None."""
+    if kinds == (bool,):
+        return _boolean
 
     def check(value: Any) -> Any:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -183,8 +207,21 @@ def instance_of(*kinds: type) -> Callable[[Any], Any]:
     return check
 
 
+def _boolean(value: Any) -> bool:
+    if value is None or isinstance(value, (int, float, np.generic)):
+        return bool(value)
+    raise TypeError(f"a value of type bool is expected, not {value!r}")
+
+
 def integer(value: Any) -> int:
-    return operator.index(value)
+    return int(value) if isinstance(value, np.floating) else operator.index(value)
+
+
+def count(value: Any) -> int:
+    """An integer of 0 or more."""
+    if integer(value) < 0:
+        raise TypeError(f"a number of 0 or more is expected, not {value!r}")
+    return integer(value)
 
 
 def number(value: Any) -> float:

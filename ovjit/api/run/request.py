@@ -509,6 +509,15 @@ class InferRequest:
         slot.bind(self._job, tensor)
         self._note_slots()
 
+    def _bind_batch(self, slot: InputSlot, tensors: Any) -> None:
+        if isinstance(tensors, (list, tuple)) and len(tensors) == 1:
+            self._bind_input(slot, tensors[0])
+            return
+        whole = _joined(tensors)
+        slot.check_tensor(whole)
+        slot.bind_batch(self._job, whole, list(tensors))
+        self._note_slots()
+
     def _bind_output(self, slot: OutputSlot, tensor: Tensor) -> None:
         slot.bind(self._job, _tensor(tensor))
         for slots in (self._shown, self._given):
@@ -523,7 +532,8 @@ class InferRequest:
                 if port in slot.info.names:
                     return slot
             raise InferenceError(
-                f"Port for tensor name {port} was not found: the model has {self._all_names()}"
+                f"Port for tensor name {port} was not found. Check the name: the model has "
+                f"{self._all_names()}"
             )
         if not isinstance(port, _Port):
             raise TypeError(f"a tensor is named by str or port, not by {type(port).__name__}")
@@ -558,14 +568,14 @@ class InferRequest:
 
     def set_tensors(self, inputs: Any = None, tensors: Any = None, **named: Any) -> None:
         """Set several tensors: a dict by name, port or index of an input; or the name or port of one input
-        and the Tensors of its batch, which are copied now."""
+        and the Tensors of its batch, which are read at every inference."""
         self._check_idle()
         if tensors is not None:
             named = {"name" if key == "tensor_name" else key: value for key, value in named.items()}
             slot = self._slot(_either("set_tensors", inputs, named))
             if not isinstance(slot, InputSlot):
                 raise InferenceError("the tensors of a batch are those of an input")
-            self._bind_input(slot, _joined(tensors))
+            self._bind_batch(slot, tensors)
             return
         for key, tensor in _mapping(inputs).items():
             if isinstance(key, int):
@@ -606,12 +616,12 @@ class InferRequest:
         )
 
     def set_input_tensors(self, *args: Any, **named: Any) -> None:
-        """Set several input tensors: a dict by index; or the Tensors of a batch, which are copied now, for
-        the input `idx` or the only one."""
+        """Set several input tensors: a dict by index; or the Tensors of a batch, which are read at every
+        inference, for the input `idx` or the only one."""
         self._check_idle()
         args = (*args, *(named[key] for key in ("inputs", "idx", "tensors") if key in named))
         if len(args) == 2:
-            self._bind_input(_at(self._inputs, args[0], "Input"), _joined(args[1]))
+            self._bind_batch(_at(self._inputs, args[0], "Input"), args[1])
             return
         if len(args) == 1 and isinstance(args[0], dict):
             for index, tensor in args[0].items():
@@ -624,7 +634,7 @@ class InferRequest:
         if len(self._inputs) != 1:
             raise InferenceError(f"a list of tensors is for a model of one input, this one has "
                                  f"{len(self._inputs)}")
-        self._bind_input(self._inputs[0], _joined(args[0]))
+        self._bind_batch(self._inputs[0], args[0])
 
     def set_output_tensors(self, outputs: dict[int, Tensor]) -> None:
         """Set several output tensors, by index."""
@@ -692,8 +702,6 @@ def _joined(tensors: Any) -> Tensor:
     if not isinstance(tensors, (list, tuple)) or not tensors:
         raise TypeError("a list of Tensors is expected")
     parts = [_tensor(tensor) for tensor in tensors]
-    if len(parts) == 1:
-        return parts[0]
     kinds = {(part.element_type._name, tuple(part.shape)) for part in parts}
     if len(kinds) != 1 or not parts[0].shape or parts[0].shape[0] != 1:
         raise InferenceError("the tensors of a batch are of one type and shape, of 1 in the first dimension")

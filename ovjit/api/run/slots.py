@@ -107,8 +107,8 @@ class InputSlot:
     """
 
     __slots__ = (
-        "address", "current", "dtype", "index", "info", "own", "own_shape", "place", "shape", "target",
-        "view", "way",
+        "address", "batch", "current", "dtype", "index", "info", "own", "own_shape", "place", "shape",
+        "target", "view", "way",
     )  # fmt: skip
 
     def __init__(self, index: int, info: PortInfo):
@@ -125,6 +125,7 @@ class InputSlot:
         self.shape: tuple[int, ...] | None = None
         self.target: Tensor | None = None  # the tensor that is set, when it is not a lent array
         self.view: Array | None = None  # target._array when `own` was taken from it
+        self.batch: list[Tensor] = []  # the user's tensors, whose elements `target` takes before every run
         if self.way in (SAME, BITS) and shapes.is_static(info.shape):
             self.shape = info.shape
 
@@ -156,6 +157,7 @@ class InputSlot:
     def lend(self, job: Any, array: Array) -> None:
         """Let the job read the caller's array until another one comes. It must fit."""
         self.target = self.own = self.own_shape = self.view = None
+        self.batch = []
         self.current, self.place = array, NOWHERE
         if self.way != STRING:
             self.shape = array.shape
@@ -165,16 +167,24 @@ class InputSlot:
         """Let the job read `tensor`, which also takes later copies. `private`: nobody else knows the tensor,
         so that its shape changes only here."""
         self.target = tensor
+        self.batch = []
         self.shape = self.own_shape = None
         self.refresh(job)
         if private and self.way == SAME:
             self.own_shape = tensor._shape
             self.shape = tensor._shape
 
+    def bind_batch(self, job: Any, whole: Tensor, parts: list[Tensor]) -> None:
+        """Let the job read `whole`, which takes the elements of the user's `parts` before every run."""
+        self.bind(job, whole)
+        self.batch = parts
+
     def refresh(self, job: Any) -> None:
         """Take the bound tensor's memory as it is now. Raises InferenceError if its shape no longer fits."""
         tensor = self.target
         assert tensor is not None
+        if self.batch:
+            self._gather(tensor._array.reshape(-1))
         array = tensor._array
         if array is self.view and self.way != PACKED:
             return
@@ -189,6 +199,13 @@ class InputSlot:
         self.view = tensor._array if contiguous else None
         self.current, self.place = array if contiguous else np.ascontiguousarray(array), NOWHERE
         job.set_input(self.index, self.current)
+
+    def _gather(self, whole: Array) -> None:
+        size = whole.size // len(self.batch)
+        for i, part in enumerate(self.batch):
+            if part._array.size != size:
+                raise InferenceError(f"{self.describe()}: a tensor of its batch has another shape now")
+            whole[i * size : (i + 1) * size] = part._array.reshape(-1)
 
     def copy(self, job: Any, value: Array) -> None:
         """Copy a fitting array, of whatever dtype, to the tensor that is set; make one when there is none."""
@@ -208,7 +225,12 @@ class InputSlot:
             self.refresh(job)
 
     def tensor(self, job: Any) -> Tensor:
-        """The tensor that is set, on the memory that the job reads."""
+        """The tensor that is set, on the memory that the job reads. InferenceError for a batch of them."""
+        if self.batch:
+            raise InferenceError(
+                f"{self.describe()} has a batch of tensors: get_tensor shall not be used together with "
+                "batched set_tensors/set_input_tensors"
+            )
         if self.target is None:
             if self.current is None:
                 self.clear(job)

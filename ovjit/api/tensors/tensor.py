@@ -360,9 +360,10 @@ class Tensor:
         source.copy_to(self)
 
     def __copy__(self) -> Tensor:
-        # In OpenVINO a shallow copy is a second handle on the same memory and the same shape, and follows
-        # every later change of either: no different from the tensor itself.
-        return self
+        """A second handle on the same memory and shape, which follows every later change of either."""
+        handle: _Handle = object.__new__(_Handle)
+        handle._origin = self
+        return handle
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         result = Tensor.__new__(Tensor)
@@ -432,6 +433,28 @@ def _form(given: list[Any]) -> tuple[str, ...]:
 def _kinds(given: list[Any], named: dict[str, Any]) -> str:
     shown = [type(value).__name__ for value in given]
     return "(" + ", ".join(shown + [f"{name}: {type(value).__name__}" for name, value in named.items()]) + ")"
+
+
+class _Handle(Tensor):
+    """What `copy.copy` makes of a Tensor: all that it has is its origin's."""
+
+    __slots__ = ("_origin",)
+    _origin: Tensor
+
+
+def _of_origin(name: str) -> property:
+    def read(handle: Any) -> Any:
+        return getattr(handle._origin, name)
+
+    def write(handle: Any, value: Any) -> None:
+        setattr(handle._origin, name, value)
+
+    return property(read, write)
+
+
+for _name in ("_address", "_array", "_kind", "_memory", "_shape", "_type"):
+    setattr(_Handle, _name, _of_origin(_name))
+_Handle.__name__ = _Handle.__qualname__ = "Tensor"
 
 
 def lend_array(array: NDArray[Any], type_: Type, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -24,7 +24,7 @@ from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node
-from ovjit.api.model.rt_info import RTMap
+from ovjit.api.model.rt_info import RTMap, as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
 from ovjit.api.tensors.layout import Layout
@@ -167,8 +167,10 @@ class _Writer:
 
     def node(self, node: Node) -> None:
         name = node.get_friendly_name()
-        if isinstance(node, Constant):
-            self.constant(node, name)
+        real = node._stands_for()
+        if isinstance(real, Constant):
+            self.constant(real, name)
+            self.ports[node, 0] = self.ports[real, 0]
             return
         inputs = [(self.ports[s._node, s._index], s._tensor._type) for s in node._inputs]
         outputs = [] if isinstance(node, Result) else [_described(t) for t in node._tensors]
@@ -317,7 +319,7 @@ def _rt_info(items: dict[str, Any]) -> str:
     def write(inner: dict[str, Any], depth: int) -> None:
         if depth > 32:
             raise ModelError("the model's runtime information nests deeper than 32 levels")
-        for key, value in inner.items():
+        for key, value in sorted(inner.items()):
             plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.\-]*", key)
             tag, named = (key, "") if plain else ("info", f" name={_quoted(key)}")
             if isinstance(value, dict):
@@ -325,18 +327,10 @@ def _rt_info(items: dict[str, Any]) -> str:
                 write(value, depth + 1)
                 lines.append("\t" * depth + f"</{tag}>\n")
             else:
-                lines.append("\t" * depth + f"<{tag}{named} value={_quoted(_info_text(value))} />\n")
+                lines.append("\t" * depth + f"<{tag}{named} value={_quoted(as_text(value))} />\n")
 
     write({key: value for key, value in items.items() if key != "version"}, 2)
     return "".join(lines) + "\t</rt_info>\n"
-
-
-def _info_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "True" if value else "False"
-    if isinstance(value, (list, tuple)):
-        return " ".join(_info_text(v) for v in value)
-    return str(value)
 
 
 def _notes(notes: RTMap | None, depth: int) -> str:

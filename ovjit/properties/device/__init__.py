@@ -26,13 +26,18 @@ class Priorities:
 
 
 def _joined(names: Any) -> str:
-    return "".join(instance_of(str)(name) + "," for name in names)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"Incorrect passed value: {name} , expected string values.")
+    return "".join(name + "," for name in names)
 
 
 def _per_device(values: Any) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for value in values:
-        merged.update(instance_of(dict)(value))
+        if not isinstance(value, dict):
+            raise TypeError(f"Incorrect passed value: {value}, expected a dictionary")
+        merged.update(value)
     return merged
 
 

@@ -11,8 +11,8 @@ from ovjit.api.run.property_values import (
     Priority,
     Property,
     SchedulingCoreType,
+    count,
     instance_of,
-    integer,
     number,
 )
 from ovjit.api.tensors.tensor import Tensor
@@ -28,7 +28,7 @@ def _model(value: Any) -> Any:
 activations_scale_factor = Property("ACTIVATIONS_SCALE_FACTOR", number)
 allow_auto_batching = Property("ALLOW_AUTO_BATCHING", instance_of(bool))
 compiled_blob = Property("COMPILED_BLOB", instance_of(Tensor))
-dynamic_quantization_group_size = Property("DYNAMIC_QUANTIZATION_GROUP_SIZE", integer)
+dynamic_quantization_group_size = Property("DYNAMIC_QUANTIZATION_GROUP_SIZE", count)
 enable_cpu_pinning = Property("ENABLE_CPU_PINNING", instance_of(bool))
 enable_cpu_reservation = Property("ENABLE_CPU_RESERVATION", instance_of(bool))
 enable_hyper_threading = Property("ENABLE_HYPER_THREADING", instance_of(bool))
@@ -38,7 +38,7 @@ kv_cache_precision = Property("KV_CACHE_PRECISION", instance_of(Type))
 model = Property("MODEL_PTR", _model)
 model_distribution_policy = Property("MODEL_DISTRIBUTION_POLICY", instance_of(set, frozenset))
 model_priority = Property("MODEL_PRIORITY", instance_of(Priority))
-num_requests = Property("PERFORMANCE_HINT_NUM_REQUESTS", integer)
+num_requests = Property("PERFORMANCE_HINT_NUM_REQUESTS", count)
 performance_mode = Property("PERFORMANCE_HINT", instance_of(PerformanceMode))
 scheduling_core_type = Property("SCHEDULING_CORE_TYPE", instance_of(SchedulingCoreType))
 

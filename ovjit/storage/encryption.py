@@ -1,0 +1,40 @@
+"""Blobs that the user's own functions encrypt: the property CACHE_ENCRYPTION_CALLBACKS.
+
+The functions, from bytes to bytes, are called for whole blobs. What leaves the process begins with `MARK`, so
+that a blob that somebody has to decrypt first is told from one that is damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ovjit.storage.container import BlobError
+
+MARK = b"OVJITENC"
+PROPERTY = "CACHE_ENCRYPTION_CALLBACKS"
+
+
+def encrypted(blob: bytes, settings: Mapping[str, Any]) -> bytes:
+    """The blob as it leaves the process: as it is without the property."""
+    callbacks = settings.get(PROPERTY)
+    return MARK + _called(callbacks[0], blob) if callbacks else blob
+
+
+def decrypted(data: memoryview, settings: Mapping[str, Any]) -> memoryview:
+    """The blob in `data`. BlobError if it is encrypted and the property is not given."""
+    if bytes(data[: len(MARK)]) != MARK:
+        return data
+    callbacks = settings.get(PROPERTY)
+    if not callbacks:
+        raise BlobError(f"the blob is encrypted: give {PROPERTY}, the functions that it was exported with")
+    return memoryview(_called(callbacks[1], bytes(data[len(MARK) :])))
+
+
+def _called(function: Callable[[bytes], Any], content: bytes) -> bytes:
+    result = function(content)
+    if isinstance(result, str):
+        return result.encode()
+    if not isinstance(result, (bytes, bytearray, memoryview)):
+        raise BlobError(f"a function of {PROPERTY} must return bytes, not {type(result).__name__}")
+    return bytes(result)

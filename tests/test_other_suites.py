@@ -1,0 +1,293 @@
+"""What test suites written for OpenVINO rely on besides results: kinds of errors and their words, what may be
+copied, what a device that is not there does."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import pickle
+from typing import Any
+
+import api_cases as cases
+import numpy as np
+import openvino
+import pytest
+
+import ovjit
+
+BOTH = [openvino, ovjit]
+both = pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])
+
+
+def relu(ov: Any, shape: Any = (2, 2)) -> Any:
+    p = ov.opset13.parameter(list(shape), dtype=np.float32, name="data")
+    return ov.Model([ov.opset13.relu(p)], [p], "m")
+
+
+class Named:
+    def __str__(self) -> str:
+        return "no such path"
+
+
+@both
+def test_words_of_errors(ov, tmp_path):
+    core = ov.Core()
+    compiled = core.compile_model(relu(ov), "CPU")
+    request = compiled.create_infer_request()
+    tensor = ov.Tensor(np.ones((2, 2), np.float32))
+    for words, kind, call in (
+        ("Path: 'no such path' does not exist", RuntimeError, lambda: core.compile_model(Named())),
+        ("Path: '3' does not exist", RuntimeError, lambda: ov.compile_model(3)),
+        ("isn't supported as 'model' argument", TypeError, lambda: core.read_model(3)),
+        ("is not registered in the OpenVINO Runtime", RuntimeError, lambda: core.query_model(relu(ov), "X")),
+        ("is not supported by CPU plugin!", RuntimeError, lambda: core.get_default_context("CPU")),
+        ("Check", RuntimeError, lambda: compiled.infer_new_request({"other": tensor})),
+        ("Port for tensor name other was not found", RuntimeError, lambda: request.get_tensor("other")),
+        ("Incompatible key type for input: 0.0", TypeError, lambda: request.infer({0.0: tensor})),
+        ("incompatible function arguments", TypeError, lambda: ov.properties.cache_dir(6)),
+        ("incompatible function arguments", TypeError, lambda: ov.properties.supported_properties("x")),
+        ("Incorrect passed value: 6 , expected string values.", TypeError,
+         lambda: ov.properties.device.priorities("CPU", 6)),
+        ("Sink node is expected as argument", TypeError, lambda: relu(ov).get_sink_index(0)),
+        ("Cannot evaluate model!", RuntimeError,
+         lambda: relu(ov).evaluate([tensor], [ov.Tensor(np.ones((3, 1), np.float32))])),
+        ("expected values as str.", TypeError, lambda: relu(ov).reshape({0: [1, 1]}, {0: [1, 1]})),
+        ("SHARED MEMORY MODE FOR THIS CONSTANT IS NOT APPLICABLE!", RuntimeError,
+         lambda: ov.op.Constant(array=np.asfortranarray(np.ones((2, 3))), shared_memory=True)),
+        ("cannot pickle 'Core' object", TypeError, lambda: copy.deepcopy(core)),
+    ):  # fmt: skip
+        with pytest.raises(kind) as error:
+            call()
+        assert words in str(error.value), words
+
+
+@both
+def test_a_device_of_another_library_is_only_noted(ov, tmp_path):
+    core = ov.Core()
+    core.register_plugin("some_plugin", "SOME")
+    assert core.available_devices == ["CPU"]
+    for call in (lambda: core.get_versions("SOME"), lambda: core.compile_model(relu(ov), "SOME")):
+        with pytest.raises(RuntimeError, match='Cannot load library "libsome_plugin.so"'):
+            call()
+    with pytest.raises(RuntimeError):
+        core.register_plugin("some_plugin", "SOME")
+    page = tmp_path / "plugins.xml"
+    page.write_text('<ie><plugins><plugin location="libx.so" name="X"></plugin></plugins></ie>')
+    for other in (ov.Core(), ov.Core(page)):
+        if other.available_devices and "X" not in str(other):
+            try:
+                other.register_plugins(page)
+            except RuntimeError:
+                pass  # the second has read it already
+        with pytest.raises(RuntimeError, match='Cannot load library "libx.so"'):
+            other.get_versions("X")
+    with pytest.raises(RuntimeError):
+        core.register_plugins(tmp_path / "none.xml")
+    core.set_property("GPU", {"PERF_COUNT": True})  # of use to nobody, and no error
+
+
+@both
+def test_unload_plugin(ov):
+    core = ov.Core()
+    with pytest.raises(RuntimeError):
+        core.unload_plugin("CPU")  # it has not been asked for anything
+    core.get_versions("CPU")
+    core.unload_plugin("CPU")
+    assert core.compile_model(relu(ov), "CPU")(np.ones((2, 2), np.float32))[0].sum() == 4
+
+
+@both
+def test_reading_takes_properties_of_others(ov, tmp_path):
+    core, path, cache = ov.Core(), tmp_path / "m.xml", tmp_path / "cache"
+    ov.serialize(relu(ov), path)
+    assert len(core.read_model(path, config={"NO_SUCH_PROPERTY": 1}).inputs) == 1
+    core.read_model(path, config={"CACHE_DIR": str(cache)})
+    assert cache.is_dir()
+    assert core.get_property("CACHE_DIR") == ""
+
+
+@both
+def test_encrypted_blobs(ov):
+    calls = []
+
+    def encrypt(content: bytes) -> bytes:
+        calls.append("encrypt")
+        return base64.b64encode(content)
+
+    def decrypt(content: bytes) -> bytes:
+        calls.append("decrypt")
+        return base64.b64decode(content)
+
+    config = {"CACHE_ENCRYPTION_CALLBACKS": [encrypt, decrypt]}
+    core = ov.Core()
+    blob = core.compile_model(relu(ov), "CPU", config).export_model()
+    again = core.import_model(blob, "CPU", config)
+    assert again(np.full((2, 2), -1, np.float32))[0].sum() == 0
+    assert "encrypt" in calls and "decrypt" in calls
+
+
+def test_encrypted_blobs_need_the_functions(tmp_path):
+    core = ovjit.Core()
+    config = {"CACHE_ENCRYPTION_CALLBACKS": [lambda b: b[::-1], lambda b: b[::-1]]}
+    blob = core.compile_model(relu(ovjit), "CPU", config).export_model()
+    assert b"data" not in blob.getvalue()
+    with pytest.raises(RuntimeError, match="CACHE_ENCRYPTION_CALLBACKS"):
+        core.import_model(blob, "CPU")
+    with pytest.raises(RuntimeError, match="must return bytes"):
+        core.import_model(blob, "CPU", {"CACHE_ENCRYPTION_CALLBACKS": [len, len]})
+    for wrong in (5, [len], [1, 2]):
+        with pytest.raises(RuntimeError, match="two functions"):
+            core.compile_model(relu(ovjit), "CPU", {"CACHE_ENCRYPTION_CALLBACKS": wrong})
+    plain = core.compile_model(relu(ovjit), "CPU").export_model()
+    assert core.import_model(plain, "CPU", config)(np.ones((2, 2), np.float32))[0].sum() == 4
+
+
+def test_cached_models_are_encrypted(tmp_path):
+    model, cache = relu(ovjit, (3, 5)), str(tmp_path)
+    config = {
+        "CACHE_DIR": cache, "CACHE_ENCRYPTION_CALLBACKS": [lambda b: b[::-1], lambda b: b[::-1]],
+    }  # fmt: skip
+    core = ovjit.Core()
+    assert not core.compile_model(model, "CPU", config).get_property("LOADED_FROM_CACHE")
+    (blob,) = tmp_path.glob("*.blob")
+    assert not blob.read_bytes().startswith(b"OVJITBLB")
+    assert core.compile_model(model, "CPU", config).get_property("LOADED_FROM_CACHE")
+    # without the functions it is another entry, and neither is in the other's way
+    for loaded in (False, True):
+        found = core.compile_model(model, "CPU", {"CACHE_DIR": cache})
+        assert found.get_property("LOADED_FROM_CACHE") is loaded
+
+
+@both
+def test_a_batch_of_tensors_is_read_at_every_inference(ov):
+    p = ov.opset13.parameter([3, 2], dtype=np.float32, name="data")
+    p.set_layout(ov.Layout("NC"))
+    compiled = ov.Core().compile_model(
+        ov.Model([ov.opset13.add(p, np.float32(1))], [p]), "CPU", cases.EXACT
+    )
+    request = compiled.create_infer_request()
+    buffer = np.zeros((6, 2), np.float32)
+    parts = [ov.Tensor(buffer[2 * i : 2 * i + 1], shared_memory=True) for i in range(3)]
+    request.set_input_tensors(parts)
+    with pytest.raises(RuntimeError, match="get_tensor shall not be used together with batched"):
+        request.get_tensor("data")
+    for value in (4, 7):
+        for i in range(3):
+            parts[i].data[:] = value + i
+        assert request.infer()[0].tolist() == [[value + i + 1] * 2 for i in range(3)]
+        request.start_async()
+        request.wait()
+        assert request.get_output_tensor().data[2, 1] == value + 3
+    request.set_input_tensor(ov.Tensor(np.zeros((3, 2), np.float32)))  # takes the batch's place
+    assert request.infer()[0].tolist() == [[1, 1]] * 3
+    assert request.get_tensor("data").data.sum() == 0
+
+
+def test_a_batch_whose_tensor_changes_its_shape():
+    p = ovjit.opset13.parameter([2, 2], dtype=np.float32, name="data")
+    p.set_layout(ovjit.Layout("NC"))
+    request = ovjit.compile_model(ovjit.Model([ovjit.opset13.relu(p)], [p]), "CPU").create_infer_request()
+    parts = [ovjit.Tensor(np.ones((1, 2), np.float32)) for _ in range(2)]
+    request.set_input_tensors(parts)
+    parts[1].shape = [1, 1]
+    with pytest.raises(RuntimeError, match="another shape"):
+        request.infer()
+
+
+@both
+def test_a_copied_tensor_is_another_handle(ov):
+    tensor = ov.Tensor(np.full((3, 4), 7))
+    handle = copy.copy(tensor)
+    assert handle is not tensor and isinstance(handle, ov.Tensor)
+    tensor.data[0, 0] = 100
+    tensor.shape = [2, 6]
+    assert handle.data[0, 0] == 100 and list(handle.shape) == [2, 6]
+    handle.shape = [1]
+    assert list(tensor.shape) == [1]
+    x = ov.Tensor(np.full((2, 2), -3, np.float32))
+    assert ov.compile_model(relu(ov), "CPU")(copy.copy(x))[0].sum() == 0
+
+
+@both
+def test_enumerations_of_properties(ov):
+    hint = ov.properties.hint
+    for kind in (hint.Priority, hint.PerformanceMode, ov.properties.CacheMode, ov.properties.device.Type):
+        entries = getattr(kind, "__entries")
+        assert list(entries) == list(kind.__members__)
+        for name, (member, _) in entries.items():
+            assert member == getattr(kind, name)
+            assert pickle.loads(pickle.dumps(member)) == member
+
+
+VALUES = [True, 1, 0, -5, 2.5, "a", None, np.uint32(37), np.float32(0.1), {}, [1], (1, 2)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["enable_profiling", "enable_mmap", "inference_num_threads", "auto_batch_timeout", "cache_dir",
+     "hint.num_requests", "hint.allow_auto_batching", "streams.num", "hint.activations_scale_factor"],
+)  # fmt: skip
+def test_values_that_properties_take(name):
+    def pair(ov: Any, value: Any) -> Any:
+        place = ov.properties
+        for part in name.split("."):
+            place = getattr(place, part)
+        made = place(value)
+        return made[0], made[1].value
+
+    for value in VALUES:
+        cases.check_alike(lambda ov, value=value: pair(ov, value), (name, value))
+
+
+@both
+def test_constants_made_late(ov, tmp_path):
+    made = []
+
+    def maker() -> Any:
+        made.append(1)
+        return ov.Tensor(np.full((1, 1, 2, 2), 2, np.float32))  # another shape than was said
+
+    shape = ov.Shape([1, 2, 1, 2])
+    p = ov.opset13.parameter(shape, ov.Type.f32, name="data")
+    late = ov.utils.make_postponed_constant(ov.Type.f32, shape, maker)
+    model = ov.Model([ov.opset13.add(p, late)], [p])
+    assert not made
+    ov.serialize(model, tmp_path / "m.xml")
+    assert len(made) == 1
+    compiled = ov.compile_model(model, "CPU")
+    assert len(made) == 2
+    x = np.arange(4, dtype=np.float32).reshape(1, 2, 1, 2)
+    for run in (compiled, ov.Core().compile_model(tmp_path / "m.xml", "CPU")):
+        assert run(x)[0].tolist() == (x + 2 + np.zeros((1, 1, 2, 2))).tolist()
+    assert len(made) == 2
+
+
+@both
+def test_sinks_without_inputs(ov):
+    p = ov.opset13.parameter([2], dtype=np.float32)
+    model = ov.Model([ov.opset13.relu(p)], [p])
+    sinks = [ov.opset13.assign() for _ in range(2)]
+    model.add_sinks(sinks)
+    assert [sink.get_type_name() for sink in model.sinks] == ["Assign", "Assign"]
+    assert model.get_sink_index(model.sinks[1]) == 1
+    model.remove_sink(sinks[0])
+    assert len(model.sinks) == 1
+    assert len(model.variables) == len(model.get_variables())
+
+
+@both
+def test_words_of_deprecations(ov):
+    @ov.utils.deprecated(version="2030.1", message="Use another")
+    def old() -> None:
+        pass
+
+    @ov.utils.deprecated()
+    def older() -> None:
+        pass
+
+    with pytest.warns(DeprecationWarning) as caught:
+        old()
+        older()
+    assert [str(w.message) for w in caught] == [
+        "old is deprecated and will be removed in version 2030.1. Use another", "older is deprecated",
+    ]  # fmt: skip
