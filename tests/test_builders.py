@@ -65,7 +65,8 @@ def test_every_builder_has_openvino_s_name() -> None:
         r.name for r in all_ops() if not getattr(r.infer, "__module__", "").startswith("ovjit_ops")
     }
     ours = {name for n in range(1, 18) for name in builders(n)}
-    assert not [name for name in ours - real if name not in third_party]
+    extra = {"rgb_to_nv12", "bgr_to_nv12"}  # OpenVINO has these operations, and no builders of them
+    assert not [name for name in ours - real - extra if name not in third_party]
 
 
 def test_modules_list_and_hand_out_their_builders() -> None:

@@ -201,3 +201,19 @@ def test_grid_sample_of_hostile_places(mode, padding):
         got = ov.Core().compile_model(ov.Model([node], [x, grid]), "CPU")([value, places])[0]
         finite = got[np.isfinite(got)]
         assert mode == "bicubic" or ((finite == 0) | np.isclose(finite, 1)).all()
+
+
+@pytest.mark.parametrize("name", ["RGB", "BGR"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("single_plane", [True, False])
+def test_to_nv12_and_back(name: str, dtype: type, single_plane: bool) -> None:
+    """Colours that four pixels share come back as they were, up to the rounding of integers."""
+    rng = np.random.default_rng(3)
+    colours = rng.integers(0, 256, (2, 4, 5, 3))
+    picture = colours.repeat(2, 1).repeat(2, 2).astype(dtype)
+    x = ov.opset13.parameter(picture.shape, dtype, name="x")
+    planes = getattr(ov.opset17, f"{name.lower()}_to_nv12")(x, single_plane)
+    back = getattr(ov.opset8, f"nv12_to_{name.lower()}")(*planes.outputs())
+    compiled = ov.Core().compile_model(ov.Model([back], [x], "there and back"), "CPU")
+    error = np.abs(compiled(picture)[0].astype(float) - picture)
+    assert error.max() <= (4 if dtype == np.uint8 else 0.6)

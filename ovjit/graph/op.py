@@ -125,6 +125,7 @@ class Op:
         builder: Mapping[str, str] | None = None,
         builder_dict: str = "",
         builder_since: int = 0,
+        all_or_first: bool = False,
         internal: bool = False,
         ulp: float = 4,
         doc: str = "",
@@ -156,6 +157,7 @@ class Op:
         self.builder_names = dict(builder or {})  # attribute or input name -> name in the opset builder
         self.builder_dict = builder_dict  # the builder's argument that takes all attributes as a dict
         self.builder_since = builder_since or opset  # the first opset whose builder makes this version
+        self.all_or_first = all_or_first  # the builder takes the first input alone, or all of them
         self.internal = internal  # made by expansions only: no builder, no other implementation
         parameters = inspect.signature(infer).parameters.values()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

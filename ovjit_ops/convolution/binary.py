@@ -91,7 +91,7 @@ class BinaryConvolution:
         window = _attributes(locals())
         check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
         check(
-            filters.dtype in ("u1", "u8", "boolean", "dynamic"),
+            filters.dtype in ("u1", "boolean", *NUMBERS, "dynamic"),
             f"filters should be bits, not {filters.dtype}",
         )
         for x, what in ((data, "data"), (filters, "filters")):

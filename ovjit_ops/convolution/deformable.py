@@ -26,7 +26,7 @@ from ovjit_ops.common.values import widened
 from ovjit_ops.common.windows import output_extents, resolve_pads
 from ovjit_ops.convolution.convolution import window_attributes
 from ovjit_ops.convolution.cpu_deformable import lower_columns
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
 def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, Any]) -> tuple[Dim, ...]:
@@ -35,7 +35,7 @@ def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, An
     check(groups > 0 and attrs["group"] > 0, "group and deformable_group should be positive")
     for x, what in ((data, "data"), (offsets, "offsets"), (mask, "the mask")):
         check(x is None or x.rank in (None, 4), f"{what} should have 4 dimensions, not {x}")
-        check(x is None or x.dtype in (*REALS, "dynamic"), f"{what} should be floats, not {x}")
+        check(x is None or x.dtype in (*NUMBERS, "dynamic"), f"{what} should be numbers, not {x}")
     window = window_attributes(2, attrs)
     n, c, *extents = data.shape or (ANY,) * 4
     for by in (groups, attrs["group"]):

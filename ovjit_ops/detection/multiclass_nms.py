@@ -61,8 +61,6 @@ def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = No
         most = min(most, attrs["nms_top_k"])
     high = bounds(classes)[1]
     if most is not None and high is not None:
-        if 0 <= attrs["background_class"] < high:
-            high -= 1
         most *= high
         if attrs["keep_top_k"] > -1:
             most = min(most, attrs["keep_top_k"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
-from ovjit.errors import check
+from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import ANY, Interval, is_static, merge, normalize_axis
@@ -29,6 +29,8 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     attrs, w = node.attrs, Writer(b, node)
     n, _, height, width = x.shape
     coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
+    if x.shape[1] != regions * (coords + 1 + classes):
+        return None
     split = w("Reshape", x, (n, regions, coords + 1 + classes, height, width), special_zero=False)
 
     def part(first: int, last: int) -> Value:
@@ -69,9 +71,10 @@ class RegionYolo:
         check(_regions(attrs) > 0, "there is no region: num is 0, or mask empty")
         n, c, h, w = data.shape or (ANY,) * 4
         channels = (coords + 1 + classes) * _regions(attrs)
-        check(merge(c, channels) is not None, f"{_regions(attrs)} regions have {channels} channels: {data}")
-        if not do_softmax:
+        fits = merge(c, channels) is not None
+        if not do_softmax:  # what channels there are is seen when it runs, as in OpenVINO
             return TensorType(data.dtype, (n, channels, h, w))
+        check(fits, f"{_regions(attrs)} regions have {channels} channels: {data}")
         first, last = normalize_axis(axis, 4), normalize_axis(end_axis, 4)
         shape = (n, channels, h, w)
         check(first <= last, f"axis {axis} is behind end_axis {end_axis}")
@@ -82,6 +85,9 @@ class RegionYolo:
     def ref(data, **attrs):
         n, _, height, width = data.shape
         coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
+        wanted = regions * (coords + 1 + classes)
+        if data.shape[1] != wanted:
+            raise InferenceError(f"{regions} regions have {wanted} channels, not {data.shape[1]}")
         x = widened(data).reshape(n, regions, coords + 1 + classes, height, width).copy()
         sure = slice(coords, coords + 1) if attrs["do_softmax"] else slice(coords, None)
         for part in (slice(0, 2), sure):

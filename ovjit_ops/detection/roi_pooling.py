@@ -19,15 +19,15 @@ from ovjit.graph.op import Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, merge
 from ovjit_ops.common.values import widened
 from ovjit_ops.detection.cpu_roi_pooling import lower_roi_pooling
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 #: The value of an attribute that files need not have; it is not written.
 ABSENT: Any = None
 
 
-def check_regions(data: TensorType, rois: TensorType) -> tuple[Any, Any]:
+def check_regions(data: TensorType, rois: TensorType, types: Sequence[str] = REALS) -> tuple[Any, Any]:
     """(channels, regions)"""
-    check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+    check(data.dtype in (*types, "dynamic"), f"takes {' '.join(types)}, not {data.dtype}")
     for x, rank, what in ((data, 4, "data"), (rois, 2, "rois")):
         check(x.rank in (None, rank), f"{what} should have {rank} dimensions, not {x}")
     if rois.shape is not None:
@@ -206,7 +206,8 @@ class PSROIPooling:
         mode: Str = "average",
     ):
         check(mode.lower() in ("average", "bilinear"), f"mode is average or bilinear, not {mode!r}")
-        check(min(output_dim, group_size, spatial_bins_x, spatial_bins_y) > 0, "sizes should be positive")
+        bins = min(spatial_bins_x, spatial_bins_y) if mode.lower() == "bilinear" else 1  # means have none
+        check(min(output_dim, group_size, bins) > 0, "sizes should be positive")
         channels, regions = check_regions(data, rois)
         bins = group_size**2 if mode.lower() == "average" else spatial_bins_x * spatial_bins_y
         check(
@@ -295,7 +296,7 @@ class DeformablePSROIPooling:
     ):
         sizes = (output_dim, group_size, spatial_bins_x, spatial_bins_y, part_size)
         check(min(sizes) > 0, "sizes should be positive")
-        channels, regions = check_regions(data, rois)
+        channels, regions = check_regions(data, rois, NUMBERS)
         wanted = output_dim * group_size**2
         check(merge(channels, wanted) is not None, f"{wanted} channels are needed: {data}")
         check(

@@ -213,7 +213,10 @@ class Interpolate1:
         pads_end: Ints = (),
     ):
         check(mode.lower() in MODES_1, f"mode should be one of {', '.join(MODES_1)}, not {mode!r}")
-        return _infer(data, sizes, None, axes, (pads_begin, pads_end))
+        if data.shape is not None:  # what is padded is resized: it is not seen in the shape
+            padding(pads_begin, len(data.shape), "pads_begin")
+            padding(pads_end, len(data.shape), "pads_end")
+        return _infer(data, sizes, None, axes, ((), ()))
 
     def ref(data, sizes, *, axes, **attrs):
         return interpolate(data, sizes, None, axes, _version_1(data.ndim, attrs))

@@ -8,7 +8,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, widened
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
 def _real(x: TensorType) -> None:
@@ -48,7 +48,7 @@ class CTCGreedyDecoder:
     sequences end."""
 
     def infer(data, sequence_mask, *, ctc_merge_repeated: Bool = True):
-        _real(data)
+        check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
         dims = Dims()
         dims.fit("data", data, "TBC")
         dims.fit("sequence_mask", sequence_mask, "TB")

@@ -20,6 +20,7 @@ from ovjit.api.model.boundary import Constant, Parameter, Result, as_output, con
 from ovjit.api.model.node import Node, Output
 from ovjit.api.tensors.convert import dims_of, element_name
 from ovjit.errors import ModelError
+from ovjit.exceptions import UserInputError
 from ovjit.graph import op
 from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
 
@@ -156,6 +157,8 @@ def make_builder(record: Op) -> Callable[..., Node]:
                         Node._new(find_op("ConvertLike"), [zero, sources[like]], {}, None).output(0)
                     )
                     continue
+                if later and record.all_or_first:
+                    raise _input_count(record)
                 if later:
                     raise TypeError(f"{name}() takes {later[0]!r} only together with {argument!r}")
                 break
@@ -166,6 +169,8 @@ def make_builder(record: Op) -> Callable[..., Node]:
                     sources.extend(item.outputs() if isinstance(item, Node) else [as_output(item, node_name)])
             else:
                 sources.append(as_output(value, node_name))
+        if record.all_or_first and len(sources) not in (1, len(inputs)):
+            raise _input_count(record)
         attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
                  if given.get(argument) is not None}  # fmt: skip
         if record.builder_dict:
@@ -177,6 +182,12 @@ def make_builder(record: Op) -> Callable[..., Node]:
     build.__doc__ = record.doc or f"A {record.name} node of opset {record.opset}."
     build.__signature__ = signature  # type: ignore[attr-defined]
     return build
+
+
+def _input_count(record: Op) -> UserInputError:
+    return UserInputError(
+        f"Operation {record.name} should have either one input or all {len(record.input_names)}."
+    )
 
 
 def _signature(
@@ -209,14 +220,36 @@ def _signature(
 
 
 def _attributes_of(given: Any, record: Op, name: str) -> dict[str, Any]:
-    """The attributes in the dict that a builder was given. Raises TypeError for what is no dict."""
+    """The attributes in the dict that a builder was given. Raises TypeError for what is no dict,
+    UserInputError for one that lacks an attribute or has one of another kind."""
     if not isinstance(given, dict):
         raise TypeError(f"{name}() takes its attributes as a dict, not as {type(given).__name__}")
+    for key, attribute in record.attributes.items():
+        if attribute.default is REQUIRED and given.get(key) is None:
+            raise UserInputError(
+                f'Provided dictionary is missing {record.name} operator required attribute "{key}".'
+            )
+        if given.get(key) is not None and _is_of_other_kind(given[key], attribute.type):
+            raise UserInputError(
+                f'{record.name} operator attribute "{key}" value must be of type {attribute.type}, not '
+                f"{type(given[key]).__name__}."
+            )
     return {
         key: _value(value, record.attributes[key].type) if key in record.attributes else value
         for key, value in given.items()
         if value is not None
     }
+
+
+def _is_of_other_kind(value: Any, kind: str) -> bool:
+    """Whether an attribute is certainly not what its type says: a text for a number, the reverse, or a
+    number with a fraction for an integer."""
+    array = np.asarray(value)
+    if kind in ("Str", "Strs", "DType"):
+        return array.dtype.kind in "fiub"
+    if kind in ("Int", "Ints", "Float", "Floats"):
+        return array.dtype.kind in "US" or (kind[:3] == "Int" and array.dtype.kind == "f" and array.size > 0)
+    return False
 
 
 def _value(value: Any, kind: str) -> Any:

@@ -85,7 +85,7 @@ class read_value(Node):
         init = kwargs.pop("init_value", kwargs.pop("new_value", None))
         if init is None and given and not isinstance(given[0], (str, Variable)):
             init = given.pop(0)
-        variable = kwargs.pop("variable", None)
+        variable = kwargs.pop("variable", kwargs.pop("ov_variable", None))
         if variable is None and given and isinstance(given[0], Variable):
             variable = given.pop(0)
         if variable is not None:
@@ -95,12 +95,15 @@ class read_value(Node):
             facts = [given.pop(0) if given else kwargs.pop(key, None) for key in keys]
             if not isinstance(facts[0], str) or (init is None and facts[1] is None):
                 raise TypeError(
-                    "read_value() takes [init_value,] variable_id, variable_type, variable_shape, or Variable"
+                    "The necessary overload for read_value was not found: it takes [init_value,] "
+                    "variable_id, variable_type, variable_shape, or a Variable"
                 )
         if given and isinstance(given[-1], str):
             name = given.pop()
         if given or kwargs:
             raise TypeError(f"read_value() does not take {(given or list(kwargs))[0]!r}")
+        if isinstance(facts[1], (int, str)) or (facts[2] is not None and np.ndim(facts[2]) == 0):
+            raise TypeError("The necessary overload for read_value was not found")
         attrs = {
             "variable_id": facts[0],
             "variable_type": "dynamic" if facts[1] is None else element_name(facts[1]),
