@@ -2,7 +2,8 @@
 
     y[i0, i1, i2, a, b] = x[i0, i1, i2, b, a]      a adjacent in x, b adjacent in y
 
-Blocks of lanes x lanes 4-byte elements are loaded row by row, turned in registers by log2(lanes) rounds of
+Blocks of lanes x lanes elements of 4 bytes (and with AVX-512, whose masks are for any size, of 2 and 1) are
+loaded row by row, turned in registers by log2(lanes) rounds of
 shuffles, and stored row by row. Chunks are ranges of blocks along a (times the outer dimensions).
 """
 
@@ -17,6 +18,13 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
 
 OUTER = 3
+#: What stands for an element of so many bytes.
+_ELEMENTS = {4: "i32", 2: "i16", 1: "u8"}
+
+
+def turn_sizes(isa: Isa) -> tuple[int, ...]:
+    """The bytes of elements that are turned in blocks."""
+    return (4, 2, 1) if isa.name == "avx512" else (4,)
 
 
 def turned(b: Any, rows: list[Any]) -> list[Any]:
@@ -41,7 +49,7 @@ def turned(b: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-def make_turn(isa: Isa) -> Any:
+def make_turn(isa: Isa, elem: str) -> Any:
     """turn(x, x_b, nb, y, y_a, na): one block; na, nb: how many of its rows and columns there are."""
     import llvmlite.ir as ir
     from numba.core import types
@@ -57,10 +65,10 @@ def make_turn(isa: Isa) -> Any:
         rows = []
         for i in range(lanes):
             row = b.select(b.icmp_signed("<", i64(i), last), i64(i), last)
-            rows.append(simd.load_vector(b, b.add(x, b.mul(row, x_b)), "i32", lanes, na))
+            rows.append(simd.load_vector(b, b.add(x, b.mul(row, x_b)), elem, lanes, na))
         for j, row in enumerate(turned(b, rows)):
             with b.if_then(b.icmp_signed("<", i64(j), na)):
-                simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, "i32", nb)
+                simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem, nb)
 
     turn = simd._make("turn", signature(types.void, *[types.int64] * 6), body)
     turn.in_python = run_turn
@@ -76,8 +84,9 @@ def run_turn(words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -
 
 
 @functools.cache
-def turn_kernel() -> Kernel:
-    """The kernel over whole tensors. Items are (outer index, block of a); each goes along b."""
+def turn_kernel(size: int) -> Kernel:
+    """The kernel over whole tensors of elements of `size` bytes. Items are (outer index, block of a); each
+    goes along b."""
     frame = Frame().pointers("x", "y").integers("x_b", "y_a", "na", "nb", "blocks", "items", "per_chunk")
     for d in range(OUTER):
         frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
@@ -89,16 +98,81 @@ def turn_kernel() -> Kernel:
     ]
     src += ["        a = (item % blocks) * VL", "        rest = item // blocks", "        i2 = rest % d2"]
     src += ["        rest = rest // d2", "        i1 = rest % d1", "        i0 = rest // d1"]
-    src += ["        p = x + i0 * x_0 + i1 * x_1 + i2 * x_2 + a * 4"]
+    src += [f"        p = x + i0 * x_0 + i1 * x_1 + i2 * x_2 + a * {size}"]
     src += ["        q = y + i0 * y_0 + i1 * y_1 + i2 * y_2 + a * y_a"]
     src += [
         "        k = 0",
         "        while k < nb:",
-        "            turn(p + k * x_b, x_b, nb - k, q + k * 4, y_a, na - a)",
+        f"            turn(p + k * x_b, x_b, nb - k, q + k * {size}, y_a, na - a)",
     ]
     src += ["            k += VL", "        item += 1", "    return 0", ""]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
-        return {"turn": make_turn(isa)}
+        return {"turn": make_turn(isa, elem)}
 
-    return Kernel("turn_i32", "\n".join(src), frame, intrinsics, "turn")
+    elem = _ELEMENTS[size]
+    return Kernel(f"turn_{elem}", "\n".join(src), frame, intrinsics, f"turn {elem}")
+
+
+def make_interleave(isa: Isa, elem: str, rows: int) -> Any:
+    """interleave(x, apart, y, left): y[j * rows + i] = x[i][j] for the first `left` j of a vector, with rows
+    of x `apart` bytes from each other."""
+    import llvmlite.ir as ir
+    from numba.core import types
+    from numba.core.typing.templates import signature
+
+    from ovjit.codegen.cpu import vector as simd
+
+    lanes = isa.lanes
+    i32, i64 = ir.IntType(32), ir.IntType(64)
+
+    def shuffled(b: Any, one: Any, other: Any, lanes: list[int]) -> Any:
+        return b.shuffle_vector(one, other, ir.Constant(ir.VectorType(i32, len(lanes)), lanes))
+
+    def body(b: Any, x: Any, apart: Any, y: Any, left: Any) -> None:
+        vectors = [
+            simd.load_vector(b, b.add(x, b.mul(apart, i64(i))), elem, lanes, left) for i in range(rows)
+        ]
+        # side by side, and then in their order
+        together = vectors[0]
+        for i, vector in enumerate(vectors[1:], 1):
+            wide = shuffled(b, vector, vector, [j % lanes for j in range(i * lanes)])
+            together = shuffled(b, together, wide, list(range((i + 1) * lanes)))
+        order = [j % rows * lanes + j // rows for j in range(rows * lanes)]
+        simd.store_vector(b, y, shuffled(b, together, together, order), elem, b.mul(left, i64(rows)))
+
+    return simd._make("interleave", signature(types.void, *[types.int64] * 4), body)
+
+
+@functools.cache
+def interleave_kernel(size: int, rows: int) -> Kernel:
+    """Items are pixels: `rows` rows of `n` adjacent elements of `size` bytes become n times `rows` adjacent
+    ones."""
+    elem = _ELEMENTS[size]
+    frame = Frame().pointers("x", "y").integers("apart", "n", "items", "per_chunk")
+    for d in range(OUTER):
+        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    src += [
+        "    item = chunk * per_chunk",
+        "    stop = imin(item + per_chunk, items)",
+        "    while item < stop:",
+        "        i2 = item % d2",
+        "        rest = item // d2",
+        "        i1 = rest % d1",
+        "        i0 = rest // d1",
+        "        p = x + i0 * x_0 + i1 * x_1 + i2 * x_2",
+        "        q = y + i0 * y_0 + i1 * y_1 + i2 * y_2",
+        "        j = 0",
+        "        while j < n:",
+        f"            interleave(p + j * {size}, apart, q + j * {size * rows}, n - j)",
+        "            j += VL",
+        "        item += 1",
+        "    return 0",
+        "",
+    ]
+
+    def intrinsics(isa: Isa) -> dict[str, Any]:
+        return {"interleave": make_interleave(isa, elem, rows)}
+
+    return Kernel(f"interleave_{elem}_{rows}", "\n".join(src), frame, intrinsics, f"interleave {elem} {rows}")

@@ -10,7 +10,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.transpose import OUTER, turn_kernel
+from ovjit.codegen.transpose import OUTER, interleave_kernel, turn_kernel
 from ovjit.compiler.chunks import ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, product
@@ -129,17 +129,18 @@ SHORTEST_TURN = 3
 
 def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     """Turn in blocks where source and target differ in the adjacent dimension; False where that can't be."""
-    if source.itemsize != 4 or not planner.may_turn or not target.count:
+    size = source.itemsize
+    if size not in planner.may_turn or not target.count:
         return False
     order = sorted(range(len(target.shape)), key=lambda i: (-abs(target.strides[i]), i))
     extents, (xs, ys) = merge_dims(
         [target.shape[i] for i in order], [[v.strides[i] for i in order] for v in (source, target)]
     )
-    if not extents or ys[-1] != 4 or 4 not in xs[:-1] or len(extents) > OUTER + 2:
+    if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > OUTER + 2:
         return False
     nb, x_b = extents.pop(), xs.pop()
     ys.pop()
-    at = xs.index(4)
+    at = xs.index(size)
     na, y_a = extents.pop(at), ys.pop(at)
     xs.pop(at)
     if min(na, nb) < SHORTEST_TURN or x_b == 0:
@@ -159,11 +160,41 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     # an item is a block of lanes of the dimension that is adjacent in the source; the last one may be short
     touches = Rows(
         (*extents, na), per_chunk,
-        [Piece(source.ptr, (*xs, 4), (nb,), (x_b,), 4)], [Piece(target.ptr, (*ys, y_a), (nb,), (4,), 4)],
+        [Piece(source.ptr, (*xs, size), (nb,), (x_b,), size)],
+        [Piece(target.ptr, (*ys, y_a), (nb,), (size,), size)],
         lambda item: item // blocks * na + min(item % blocks * lanes, na),
     )  # fmt: skip
     chunks = ceil_div(items, per_chunk)
-    planner.step(turn_kernel(), values, chunks, [source], [target], type="Reorder", touches=touches)
+    planner.step(turn_kernel(size), values, chunks, [source], [target], type="Reorder", touches=touches)
+    return True
+
+
+def plan_interleave(planner: Planner, source: View, target: View) -> bool:
+    """Copy [..., rows, n] to [..., n, rows], where n is adjacent in the source and all of a target's pixel
+    is, by the kernel for as many rows; False where they lie otherwise."""
+    size, (rows, n) = source.itemsize, source.shape[-2:]
+    if source.strides[-1] != size or target.strides[-2:] != (rows * size, size):
+        return False
+    extents, (xs, ys) = merge_dims(source.shape[:-2], [source.strides[:-2], target.strides[:-2]])
+    if len(extents) > OUTER:
+        return False
+    items = product(extents)
+    per_chunk = split(items, rows * n * 4)
+    apart = source.strides[-2]
+    values: dict[str, Any] = {
+        "x": source.ptr, "y": target.ptr, "apart": apart, "n": n, "items": items, "per_chunk": per_chunk,
+    }  # fmt: skip
+    touches = Rows(
+        extents, per_chunk, [Piece(source.ptr, xs, (rows, n), (apart, size), size)],
+        [Piece(target.ptr, ys, (rows * n,), (size,), size)],
+    )  # fmt: skip
+    missing = OUTER - len(extents)
+    extents, xs, ys = [1] * missing + extents, [0] * missing + xs, [0] * missing + ys
+    for d in range(OUTER):
+        values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
+    kernel = interleave_kernel(size, rows)
+    chunks = ceil_div(items, per_chunk)
+    planner.step(kernel, values, chunks, [source], [target], type="Reorder", touches=touches)
     return True
 
 

@@ -8,7 +8,7 @@ offsets in one arena by lifetime, and pointers become (base, offset) pairs.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,7 +209,7 @@ class Planner:
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self.scratch = 0
-        self.may_turn = True  # False where the program does not have the kernel
+        self.may_turn: Collection[int] = ()  # bytes of the elements for which the program has the kernel
         self.deferred: dict[Value, Callable[[], View]] = {}
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
         self.trace: Trace | None = None  # what was planned, where that is checked

@@ -14,7 +14,8 @@ from typing import Any
 
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
-from ovjit.codegen.transpose import turn_kernel
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.transpose import turn_kernel, turn_sizes
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.lower import Host, Lowering, copy_kernel, fill_kernel, lower_groups
 from ovjit.compiler.options import options
@@ -100,9 +101,11 @@ class Program:
         sizes = _item_sizes(self.graph)
         needed += [copy_kernel(size) for size in sizes]
         needed += [fill_kernel(size) for size in self._halo_sizes()]
-        #: whether plans may turn dimensions in blocks; smaller programs do without the kernel
-        self.turns = 4 in sizes and any(len(v.shape or ()) > 2 for n in self.graph.nodes for v in n.outputs)
-        needed += [turn_kernel()] if self.turns else []
+        #: bytes of the elements that plans may turn in blocks; smaller programs do without the kernels
+        deep = {element_size(v.dtype) for v in _used(self.graph) if len(v.shape or ()) > 2}
+        deep |= {4} if deep and 4 in sizes else set()
+        self.turns = [size for size in turn_sizes(host_isa()) if size in deep]
+        needed += map(turn_kernel, self.turns)
         #: Plans for shapes that may be anything, None where they are static or nobody must trace.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
         self.traces = None if stepwise or _is_closed(self.graph) else Traces()
@@ -269,10 +272,15 @@ def last_uses(lowerings: Sequence[Lowering], outputs: Sequence[Value]) -> dict[V
     return out
 
 
-def _item_sizes(graph: Graph) -> list[int]:
-    """Element sizes of the values that a plan may have to copy."""
+def _used(graph: Graph) -> list[Value]:
+    """The values that a plan may have to copy."""
     used = [v for v, uses in graph.uses().items() if uses and v.node.op.name != "Constant"]
-    return sorted({element_size(v.dtype) for v in (*used, *graph.outputs) if v.dtype != "string"})
+    return [v for v in (*used, *graph.outputs) if v.dtype != "string"]
+
+
+def _item_sizes(graph: Graph) -> list[int]:
+    """Their element sizes."""
+    return sorted({element_size(v.dtype) for v in _used(graph)})
 
 
 def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:

@@ -89,12 +89,13 @@ class Attention(Lowering):
             "y_r": y.strides[-2],
         }  # fmt: skip
         if few:
+            written = [k]
             views |= {"k": k, "v": v}
             values |= {"k_s": k.strides[-2], "v_s": v.strides[-2]}
         else:
-            views["k"], values["k_p"] = self._turned_panels(planner, k)
+            views["k"], values["k_p"], written = self._turned_panels(planner, k)
             views["v"], values["v_p"] = self._panels(planner, v)
-        reads = [view for name, view in views.items() if name != "y"]
+        reads = [q, *written, views["v"]]
         mask = self._mask(planner, (*batch, rows, columns))
         values |= {"mask_r": 0, "mask_c": 0}
         pointers: dict[str, Any] = {name: view.ptr for name, view in views.items()}
@@ -170,12 +171,14 @@ class Attention(Lowering):
             view = planner.contiguous(self.named["mask"])
         return view.expand(shape)
 
-    def _turned_panels(self, planner: Planner, view: View) -> tuple[View, int]:
-        """Matrices [..., n, depth], whose rows are whole words, as panels of their columns of words."""
+    def _turned_panels(self, planner: Planner, view: View) -> tuple[View, int, list[View]]:
+        """Matrices [..., n, depth], whose rows are whole words, as panels of their columns of words; and what
+        of the panels is written: what fills the last one up is not."""
         n, words = view.shape[-2], self.form.words(view.shape[-1])
         batch, steps = view.shape[:-2], view.strides[:-2]
         packed, sizes = self._room(planner, batch, words, n)
         whole, rest = divmod(n, sizes.width)
+        written = []
         for first, count, width, wide in (
             (0, whole, sizes.width, sizes.width), (whole, 1 if rest else 0, rest, sizes.last)
         ):  # fmt: skip
@@ -189,7 +192,8 @@ class Attention(Lowering):
             strides = (*packed.strides[: len(batch)], sizes.panel, wide * WORD, WORD)
             target = View(packed.buffer, shape, strides, WORD, packed.offset + first * sizes.panel)
             planner.copy_step(source, target)
-        return packed, sizes.panel
+            written.append(target)
+        return packed, sizes.panel, written
 
     def _room(
         self, planner: Planner, batch: Sequence[int], words: int, n: int

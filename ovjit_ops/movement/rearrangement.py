@@ -31,10 +31,10 @@ from ovjit_ops.movement.cpu_blocks import (
 )
 from ovjit_ops.movement.cpu_slices import lower_reverse
 from ovjit_ops.movement.shape import MOVABLE, ints
-from ovjit_ops.movement.sink_shuffle import lower_shuffle, sink_shuffle
+from ovjit_ops.movement.sink_shuffle import lower_shuffle, recognize_shuffle, sink_shuffle
 
 
-@op("ShuffleChannels", opset=1, types=MOVABLE, lower=lower_shuffle, rules=[sink_shuffle])
+@op("ShuffleChannels", opset=1, types=MOVABLE, lower=lower_shuffle, rules=[recognize_shuffle, sink_shuffle])
 class ShuffleChannels:
     """The dimension `axis` taken as [group, rest] and transposed."""
 

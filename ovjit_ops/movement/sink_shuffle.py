@@ -11,17 +11,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.transpose import interleave_kernel, turn_sizes
+from ovjit.compiler.copies import plan_interleave
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.simplify import Uses
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.plan import Planner, element_size
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.shapes import Interval, normalize_axis
+from ovjit.graph.shapes import Interval, is_static, normalize_axis
+
+#: Groups up to which a shuffle has a kernel of its own.
+MOST_GROUPS = 8
 
 
 class Shuffled(Lowering):
     """The copy is made when somebody asks for it: see `Planner.defer`."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        size, self.groups = element_size(group.last.output.dtype), group.last.attrs["group"]
+        #: a kernel for few groups, whose channels are woven together in registers
+        self.weaves = 1 < self.groups <= MOST_GROUPS and size in turn_sizes(host_isa())
+        self.kernels = (interleave_kernel(size, self.groups),) if self.weaves else ()
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
@@ -35,6 +48,8 @@ class Shuffled(Lowering):
             parts = (*source.shape[:axis], groups, source.shape[axis] // groups, *source.shape[axis + 1 :])
             apart = source.reshape(parts) or planner.contiguous(node.inputs[0]).reshape(parts)
             assert apart is not None
+            if self.weaves and self._woven(planner, apart, target, axis):
+                return target
             order = list(range(len(parts)))
             order[axis : axis + 2] = axis + 1, axis
             turned = apart.permute(order)
@@ -44,6 +59,18 @@ class Shuffled(Lowering):
             return target
 
         planner.defer(out, copy, node.inputs[0])
+
+    def _woven(self, planner: Planner, apart: View, target: View, axis: int) -> bool:
+        """Copy groups of adjacent channels to where their channels take turns; False where they do not lie
+        so."""
+        parts = apart.shape
+        shape = (*parts[:axis], parts[axis + 1], parts[axis], *parts[axis + 2 :])
+        seen = target.reshape(shape)
+        others = [a for a in range(len(parts)) if a not in (axis, axis + 1)]
+        if seen is None:
+            return False
+        source = apart.permute((*others, axis, axis + 1))
+        return plan_interleave(planner, source, seen.permute((*others, axis, axis + 1)))
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         return layouts.get(self.group.last.inputs[0])
@@ -59,6 +86,29 @@ def channel_shuffle(value: Value) -> int | None:
     if node.op.name != "ShuffleChannels" or value.shape is None or isinstance(value.shape[1], Interval):
         return None
     return node.attrs["group"] if normalize_axis(node.attrs["axis"], len(value.shape)) == 1 else None
+
+
+def recognize_shuffle(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
+) -> Sequence[Value] | None:
+    """Reshape(Transpose(Reshape(x, [N, groups, C / groups, ...]), [0, 2, 1, ...]), [N, C, ...])
+    -> ShuffleChannels(x), as exporters write it"""
+    if node.op.name != "Reshape" or inputs[0].node.op.name != "Transpose":
+        return None
+    turn = inputs[0].node
+    apart, order = turn.inputs[0], turn.inputs[1].constant
+    if apart.node.op.name != "Reshape" or order is None:
+        return None
+    x = apart.node.inputs[0]
+    shapes = [v.shape for v in (x, apart, node.output)]
+    if not all(shape is not None and is_static(shape) for shape in shapes) or len(shapes[1]) < 4:
+        return None
+    (batch, channels, *rest), (n, groups, each, *others), out = shapes
+    whole = out == x.shape and (n, groups * each, others) == (batch, channels, rest)
+    if not whole or order.tolist() != [0, 2, 1, *range(3, len(shapes[1]))] or groups in (1, channels):
+        return None
+    attrs = {"axis": 1, "group": groups}
+    return b.add("ShuffleChannels", [x], attrs, name=node.name, origins=node.origins).outputs
 
 
 def unshuffled(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
