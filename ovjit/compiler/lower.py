@@ -22,6 +22,7 @@ from ovjit.compiler.plan import Constants, Planner, overwritable
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.errors import ModelError
 from ovjit.graph.graph import Value
+from ovjit.graph.shapes import is_static
 
 
 def place_constants(constants: Constants, values: Iterable[Value]) -> None:
@@ -202,7 +203,10 @@ class Elementwise(Lowering):
 
     def _long_rows(self, planner: Planner, views: list[View], out: View) -> list[View]:
         """The views, with constants of a few channels written out for a row of pixels where that makes long
-        rows of short ones: the mean of each colour, for example, in an image whose colours are adjacent."""
+        rows of short ones: the mean of each colour, for example, in an image whose colours are adjacent.
+        Only where shapes are static: how often a constant is written out is no function of a plan's shapes."""
+        if not is_static(self.out.shape):
+            return views
         axes = sorted((a for a in range(self.rank) if out.shape[a] != 1), key=lambda a: out.strides[a])
         if len(axes) < 2:
             return views
