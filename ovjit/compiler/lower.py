@@ -204,7 +204,7 @@ class Elementwise(Lowering):
     def _long_rows(self, planner: Planner, views: list[View], out: View) -> list[View]:
         """The views, with constants of a few channels written out for a row of pixels where that makes long
         rows of short ones: the mean of each colour, for example, in an image whose colours are adjacent.
-        Only where shapes are static: how often a constant is written out is no function of a plan's shapes."""
+        Only where shapes are static: what a constant is written out to is no function of a plan's shapes."""
         if not is_static(self.out.shape):
             return views
         axes = sorted((a for a in range(self.rank) if out.shape[a] != 1), key=lambda a: out.strides[a])
