@@ -28,8 +28,8 @@ from ovjit.graph.op import Op
 
 #: Elements of the largest sample that is taken.
 LARGEST = 3000
-#: Samples that are taken of an operation in its other element types.
-OTHERS = 2
+#: Samples that are taken of an operation in its other element types, and in how many of the cases.
+OTHERS, SELDOM = 2, 0.2
 #: The part of the cases that changes models of several operations.
 SEVERAL = 0.12
 
@@ -71,7 +71,9 @@ def pick(rng: random.Random) -> tuple[int, int]:
     if rng.random() < SEVERAL:
         return -1, rng.randrange(len(SEVERAL_OPERATIONS))
     first = rng.randrange(len(samples()))
-    return first, rng.randrange(2 * len(samples()[first]))
+    row = samples()[first]
+    usual = sum(s.dtype == row[0].dtype for s in row)
+    return first, rng.randrange(2 * len(row) if rng.random() < SELDOM else usual)
 
 
 def base(number: tuple[int, int]) -> ovjit.Model:

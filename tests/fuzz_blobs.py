@@ -22,6 +22,8 @@ from ovjit.storage.graph_format import dump, parse
 
 FOREIGN = bytes(range(32))
 CHANGED = ("graph", "header")
+#: Sections of a stranger that nobody looks at.
+UNUSED = ("code", "program")
 #: Neighbouring seeds that change one blob.
 BLOCK = 128
 KINDS = ("value", "value", "value", "copy", "drop", "twice", "bytes")
@@ -34,10 +36,10 @@ class Blob:
         model = fuzz_bases.base(number)
         content = ovjit.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1}).export_model()
         sections: dict[str, Any] = dict(Container(memoryview(content.getvalue())).sections)
-        sections = {k: bytes(v) for k, v in sections.items()}
-        self.sections = {**sections, **{k: parse(sections[k], k) for k in CHANGED}}
+        self.sections = {k: b"" if k in UNUSED else bytes(v) for k, v in sections.items()}
         self.feeds = fuzz_bases.feeds(number)
-        self.places = {k: list(_places(self.sections[k])) for k in CHANGED}
+        self.tables = {k: parse(self.sections[k], k) for k in CHANGED}
+        self.places = {k: list(_places(self.tables[k])) for k in CHANGED}
 
 
 @functools.lru_cache(64)
@@ -64,7 +66,7 @@ def make(seed: int) -> dict[str, Any]:
         at = rng.choice(places)
         kind = rng.choice(KINDS)
         if kind == "value":
-            new = _value(rng, _get(base.sections[section], at))
+            new = _value(rng, _get(base.tables[section], at))
             changes.append([kind, section, list(at), new])
         elif kind == "copy":
             changes.append([kind, section, list(at), list(rng.choice(places))])
@@ -95,7 +97,8 @@ def _get(tree: Any, path: Any) -> Any:
 
 def changed(case: dict[str, Any]) -> bytes:
     sections = dict(blob(tuple(case["base"])).sections)
-    sections.update({k: copy.deepcopy(sections[k]) for k in CHANGED})
+    touched = {section for _, section, *_ in case["changes"]}
+    sections.update({k: json.loads(sections[k]) for k in CHANGED if k in touched})
     for kind, section, at, *more in case["changes"]:
         if kind == "bytes":
             raw = sections["weights"]
@@ -113,7 +116,8 @@ def changed(case: dict[str, Any]) -> bytes:
                 parent.insert(at[-1], copy.deepcopy(parent[at[-1]]))
         except (LookupError, TypeError):
             continue  # an earlier change has taken the place away
-    return write_container({**sections, **{k: dump(sections[k]) for k in CHANGED}}, FOREIGN)
+    dumped = {k: dump(v) if isinstance(v, dict) else v for k, v in sections.items()}
+    return write_container(dumped, FOREIGN)
 
 
 def check(case: dict[str, Any]) -> str:

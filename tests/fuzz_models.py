@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import signal
 import traceback
@@ -13,6 +14,7 @@ import guard_pages
 import numpy as np
 
 import ovjit
+from ovjit.api.run import properties_table
 from ovjit.compiler.passes.variables import has_state, lift
 from ovjit.execution import build
 from ovjit.graph.dtypes import numpy_dtype
@@ -34,6 +36,8 @@ MOST, LONGEST = 1 << 20, 40
 WILD = 1e10
 
 
+#: What gives another answer with every search where a list should be sorted and is not.
+UNDEFINED = frozenset(("Bucketize", "SearchSorted"))
 #: Trips of the longest loop that is still run.
 TRIPS = 100
 
@@ -198,10 +202,11 @@ def _compare(made: Any, graph: Graph, exact: bool, feeds: dict[str, np.ndarray])
         return ""
     if isinstance(want, Exception):
         return f"native: an answer; interpreter: {want}"
+    undefined = any(node.op.name in UNDEFINED for node in graph.nodes)
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
         if a.shape != b.shape:
             return f"output {i} has the shape {a.shape}, not {b.shape}"
-        if exact and not wild and not _alike(a, b):
+        if exact and not wild and not undefined and not _alike(a, b):
             return f"output {i} is {a.reshape(-1)[:6].tolist()}, not {b.reshape(-1)[:6].tolist()}"
     return ""
 
@@ -276,4 +281,5 @@ def install() -> None:
         warnings.filterwarnings("error", "overflow encountered in scalar")
         warnings.filterwarnings("ignore", "invalid value encountered in cast|Mean of empty")
         _remember_programs()
+        properties_table.usable_cores = functools.cache(properties_table.usable_cores)
         _installed = True

@@ -21,6 +21,8 @@ from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Graph
 
 PAGE = mmap.PAGESIZE
+#: Plans and memories that `install` keeps apart, the newest.
+KEPT = 400
 #: Where the inaccessible page is: behind the memory, or before it.
 BEHIND, BEFORE = "behind", "before"
 
@@ -147,6 +149,9 @@ def install(side: str) -> None:
         _latest.clear()
         plan = finish(self)
         arenas[id(plan)] = (plan, _latest[-1])
+        for known in (layouts, protected, arenas):  # what is not known any more lies without guards
+            while len(known) > KEPT:
+                del known[next(iter(known))]
         return plan
 
     def lead_guarded(self: Any) -> None:

@@ -148,3 +148,18 @@ def test_sizes_beyond_64_bits_are_told() -> None:
 
     with pytest.raises(ModelError, match="'conv'.*64 bits"), sizes_of_64_bits("conv"):
         np.array([1 << 70], np.int64)
+
+
+@pytest.mark.parametrize("name", ["Transpose", "ReduceSum", "Squeeze", "Reshape"])
+def test_a_list_of_nothing_that_comes_at_run_time(name: str) -> None:
+    b = Builder()
+    x, which = _parameter(b, (ANY, 1) if name != "Reshape" else (1, 1)), _parameter(b, (ANY,), "i64")
+    graph = b.finish([b.add(name, [x, which]).output])
+    job = compile_graph(graph, {}).new_job()
+    feeds = [np.ones((1, 1), np.float32), np.empty(0, np.int64)]
+    for _ in range(2):
+        for i, array in enumerate(feeds):
+            job.set_input(i, array)
+        job.run()
+        want = evaluate(graph, feeds)[0]
+        assert job.outputs[0].shape == want.shape and (job.outputs[0] == want).all()

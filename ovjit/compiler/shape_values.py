@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.errors import OvjitError
+from ovjit.graph import dtypes
 from ovjit.graph.bodies import infer_values
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
@@ -21,7 +24,7 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
     check_shapes(graph.inputs, shapes)
     types: dict[Value, TensorType] = {}
     for value, shape in zip(graph.inputs, shapes, strict=True):
-        types[value] = TensorType(value.dtype, shape)
+        types[value] = _with_nothing(TensorType(value.dtype, shape))
     static = all(is_static(v.shape) for v in graph.inputs)
     for node in graph.nodes:
         if node.op.name == "Parameter":
@@ -32,8 +35,16 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
                 continue
             if not all(types[v].value is not None for v in node.inputs):
                 continue
-        types.update(zip(node.outputs, infer_values(node, [types[v] for v in node.inputs]), strict=True))
+        made = infer_values(node, [types[v] for v in node.inputs])
+        types.update(zip(node.outputs, map(_with_nothing, made), strict=True))
     return types
+
+
+def _with_nothing(type: TensorType) -> TensorType:
+    """A list of no integers is known, wherever it comes from, as type inference has it."""
+    if type.shape != (0,) or type.value is not None or dtypes.ELEMENT_TYPES[type.dtype].kind not in "iu":
+        return type
+    return TensorType(type.dtype, type.shape, np.empty(0, dtypes.numpy_dtype(type.dtype)))
 
 
 def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
