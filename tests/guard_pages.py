@@ -189,15 +189,17 @@ def run(graph: Graph, shapes_of_inputs: Sequence[Sequence[np.ndarray]], side: st
     """The outputs of `graph` for each set of inputs, all of them between inaccessible pages."""
     executable = compile_graph(graph, {"threads": 1})
     job = executable.new_job()
-    out = []
-    for arrays in shapes_of_inputs:
-        for i, array in enumerate(arrays):
-            job.set_input(i, guarded(np.ascontiguousarray(array).reshape(array.shape), side))
-        table = executable.table(tuple(a.shape for a in arrays))
-        for i, shape in enumerate(table.plan.output_shapes):
-            known = shape is not None and all(isinstance(d, int) for d in shape)
-            if known and table.composite is None and not job.outputs[i].dtype.hasobject:
-                job.set_output(i, empty(shape, job.outputs[i].dtype, side))
-        job.run()
-        out.append([np.array(o) for o in job.outputs])
-    return out
+    return [run_job(executable, job, arrays, side) for arrays in shapes_of_inputs]
+
+
+def run_job(executable: Any, job: Any, arrays: Sequence[np.ndarray], side: str) -> list[np.ndarray]:
+    """The outputs of one run, inputs and outputs between inaccessible pages."""
+    for i, array in enumerate(arrays):
+        job.set_input(i, guarded(np.ascontiguousarray(array).reshape(array.shape), side))
+    table = executable.table(tuple(a.shape for a in arrays))
+    for i, shape in enumerate(table.plan.output_shapes[: len(job.outputs)]):
+        known = shape is not None and all(isinstance(d, int) for d in shape)
+        if known and table.composite is None and not job.outputs[i].dtype.hasobject:
+            job.set_output(i, empty(shape, job.outputs[i].dtype, side))
+    job.run()
+    return [np.array(o) for o in job.outputs]

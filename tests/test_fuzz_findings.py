@@ -163,3 +163,17 @@ def test_a_list_of_nothing_that_comes_at_run_time(name: str) -> None:
         job.run()
         want = evaluate(graph, feeds)[0]
         assert job.outputs[0].shape == want.shape and (job.outputs[0] == want).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 1)])
+def test_a_loop_s_counter_is_one_number(shape: Any) -> None:
+    inner = Builder()
+    count, x = _parameter(inner, shape, "i64"), _parameter(inner, (1, 3))
+    more = inner.add("Add", [x, inner.add("Convert", [count], {"destination_type": "f32"}).output]).output
+    body = inner.finish([inner.constant(np.array(True)), more])
+    b = Builder()
+    given = [b.constant(np.array(2)), b.constant(np.array(True)), _parameter(b, (1, 3))]
+    attrs = {"body": body, "input_ports": [Port(MERGED, 2, 1, 1)], "output_ports": [Port(LAST, 0, 1)],
+             "condition_result": 0, "iteration_parameter": 0}  # fmt: skip
+    with pytest.raises(ModelError, match="counts trips"):
+        b.add("Loop", given, attrs)

@@ -45,6 +45,10 @@ class Ports:
         self.iteration, self.condition = iteration, condition
         check_inputs(body, self.inputs, given, [iteration] if iteration != -1 else [])
         check_outputs(self.outputs)
+        if iteration != -1:
+            counter = body.inputs[iteration].type
+            one = not is_static(counter.shape) or np.prod(counter.shape, dtype=object) == 1
+            check(one, f"the parameter that counts trips is {counter}, not one number")
         for port in (*self.inputs, *self.outputs):
             if port.kind == MERGED:
                 check_result(body, port.back)
