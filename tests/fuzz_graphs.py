@@ -27,7 +27,7 @@ BINARY = "Add Multiply Subtract Maximum Minimum SquaredDifference".split()
 #: What most graphs are made of: each sequence of scalar operations is a kernel to be compiled.
 USUAL_UNARY, USUAL_BINARY, USUAL = ["Relu", "Tanh"], ["Add", "Multiply"], 0.85
 #: Passes without which a graph runs as it is.
-UNOPTIMISED, SELDOM = "fold,align,batch_norm,ops,weights,clean,fuse", 7
+UNOPTIMISED, SELDOM = "fold,batch_norm,ops,weights,clean,fuse", 7
 REDUCE = "ReduceSum ReduceMean ReduceMax ReduceMin ReduceL2".split()
 CONV = {"dilations": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1], "strides": [1, 1]}
 POOL = {"kernel": [2, 2], "strides": [1, 1], "pads_begin": [0, 0], "pads_end": [0, 0]}
@@ -510,11 +510,9 @@ class _Interpreter:
             return evaluate(self.graph, arrays)
         values = self.values
         if values is None:
-            none = [np.zeros([getattr(d, "lo", d) for d in v.shape], np.float32) for v in self.lifted.variables]
-            values = [
-                evaluate(init, [*arrays, *none])[0] if isinstance(init, Graph) else np.asarray(init)
-                for init in self.lifted.inits
-            ]
+            values = [np.zeros([getattr(d, "lo", d) for d in v.shape], "f4") for v in self.lifted.variables]
+            for i, init in enumerate(self.lifted.inits):  # each may read those before it
+                values[i] = evaluate(init, [*arrays, *values])[0] if isinstance(init, Graph) else init
         made = evaluate(self.graph, [*arrays, *values])
         count = len(self.lifted.variables)
         self.values = made[len(made) - count :]

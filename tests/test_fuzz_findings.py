@@ -12,7 +12,7 @@ import ovjit
 from ovjit import opset13 as op
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.execution.build import compile_graph
-from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
@@ -177,3 +177,19 @@ def test_a_loop_s_counter_is_one_number(shape: Any) -> None:
              "condition_result": 0, "iteration_parameter": 0}  # fmt: skip
     with pytest.raises(ModelError, match="counts trips"):
         b.add("Loop", given, attrs)
+
+
+@pytest.mark.parametrize("open_dims", [False, True])
+def test_an_iterator_over_nothing(open_dims: bool) -> None:
+    inner = Builder()
+    body = inner.finish([inner.add("Relu", [_parameter(inner, (ANY, 1, 3))]).output])
+    b = Builder()
+    data = _parameter(b, (ANY, ANY, 3) if open_dims else (7, 0, 3))
+    ports = {"input_ports": [Port(SLICED, 0, 0, axis=1)], "output_ports": [Port(CONCAT, 0, 0, axis=1)]}
+    graph = b.finish([b.add("TensorIterator", [data], {"body": body, **ports}).output])
+    job = compile_graph(graph, {}).new_job()
+    for extent in (0, 2, 0) if open_dims else (0,):
+        x = np.ones((7, extent, 3), np.float32)
+        job.set_input(0, x)
+        job.run()
+        assert job.outputs[0].shape == evaluate(graph, [x])[0].shape == (7, extent, 3)

@@ -92,6 +92,12 @@ REFUSED: list[Case] = [
     ("EmbeddingBagOffsetsSum", [_f(5, 1), _i(0, 1), _i(0, 1, 2), np.array(5)], {}),
     ("EmbeddingSegmentsSum", [_f(5, 1), _i(0, 1), _i(0, 1), _i(), np.array(0)], {}),
     ("EmbeddingSegmentsSum", [_f(5, 1), _i(0, 1), _i(0, 1), np.array(3), _i()], {}),
+    ("HardSigmoid", [_f(7), np.array(0, F), _f(1, 1)], {}),
+    ("HardSigmoid", [np.array(0, F), _f(1), np.array(0, F)], {}),
+    ("Selu", [_f(7), _f(1), _f(1, 1)], {}),
+    ("Swish", [_f(7), _f(1, 1)], {}),
+    ("GroupedMatMul", [_f(3, 7, 16), _f(1, 5, 16)], {}),
+    ("GroupedMatMul", [_f(1, 7, 16), _f(3, 5, 16)], {}),
     ("Col2Im", [_f(1, 6, 4), _i(3, 4), _i(BIG, 4)], {}),
 ]  # fmt: skip
 

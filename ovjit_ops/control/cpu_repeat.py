@@ -105,8 +105,8 @@ class LoweredRepeat(LoweredControl):
         if not all(is_static(t.shape) for t in (*feeds, *made)):
             raise NotPlain
         trips = self.trips(given)
-        if trips is None and ends.of(CONCAT) and not self.bounded:
-            raise NotPlain
+        if trips == 0 or (trips is None and ends.of(CONCAT) and not self.bounded):
+            raise NotPlain  # without trips there are no parts to lead the body to
         views: dict[int, View] = {}
         strides: dict[int, Any] = {}
         going_round = {port.inner for port in ends.of(MERGED)}

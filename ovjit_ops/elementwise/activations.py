@@ -143,6 +143,13 @@ def _real(*tensors: TensorType) -> TensorType:
     return same_type(tensors[0], REALS)
 
 
+def _number(x: TensorType, what: str, data: TensorType) -> None:
+    """Raise ModelError unless x is one number, of no more dimensions than the data: it is broadcast to them."""
+    check_one(x, what)
+    most = 1 if data.rank is None else min(data.rank, 1)
+    check(x.rank is None or x.rank <= most, f"{what} should be a scalar, not {x}")
+
+
 def _with_numbers(*numbers: float, shape: tuple[int, ...] = ()) -> Callable:
     """Samples: data of several sizes beside fixed numbers as tensors of `shape`."""
 
@@ -162,8 +169,8 @@ class HardSigmoid:
     """max(0, min(1, alpha * x + beta))"""
 
     def infer(data, alpha, beta):
-        check_one(alpha, "alpha")
-        check_one(beta, "beta")
+        _number(alpha, "alpha", data)
+        _number(beta, "beta", data)
         return _real(data, alpha, beta)
 
     ref = in_f32(lambda x, a, b: np.clip(a.reshape(()) * x + b.reshape(()), x.dtype.type(0), x.dtype.type(1)))
@@ -184,8 +191,8 @@ class Selu:
     """lambda * (x if x > 0 else alpha * (e^x - 1))"""
 
     def infer(data, alpha, lambda_value):
-        check_one(alpha, "alpha")
-        check_one(lambda_value, "lambda")
+        _number(alpha, "alpha", data)
+        _number(lambda_value, "lambda", data)
         return _real(data, alpha, lambda_value)
 
     ref = in_f32(_selu)
@@ -207,7 +214,7 @@ class Swish:
     def infer(data, beta=None):
         if beta is None:
             return _real(data)
-        check_one(beta, "beta")
+        _number(beta, "beta", data)
         return _real(data, beta)
 
     ref = in_f32(_swish)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, merge
+from ovjit.graph.shapes import ANY, Dim, merge, surely_equal
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, in_f32, known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
@@ -146,8 +146,10 @@ class GroupedMatMul:
 
     def expand(b, node, inputs):
         """GroupedMatMul(a: [G, T, K], b) -> MatMul(a, b transposed)"""
-        if len(inputs) > 2 or inputs[0].shape is None:
+        if len(inputs) > 2 or inputs[0].shape is None or inputs[1].shape is None:
             return None
+        if not surely_equal(inputs[0].shape[0], inputs[1].shape[0]):
+            return None  # a product would broadcast one matrix to several
         made = b.add("MatMul", inputs, {"transpose_b": True}, name=node.name, origins=node.origins)
         return made.outputs
 
