@@ -144,7 +144,7 @@ def _real(*tensors: TensorType) -> TensorType:
 
 
 def _number(x: TensorType, what: str, data: TensorType) -> None:
-    """Raise ModelError unless x is one number, of no more dimensions than the data: it is broadcast to them."""
+    """Raise ModelError unless x is one number and broadcasts to the data."""
     check_one(x, what)
     most = 1 if data.rank is None else min(data.rank, 1)
     check(x.rank is None or x.rank <= most, f"{what} should be a scalar, not {x}")
