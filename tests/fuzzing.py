@@ -39,6 +39,7 @@ LIFE = 20_000
 #: Bytes of address space that a child may have: a case that asks for more gets MemoryError.
 MEMORY = 8 << 30
 _HERE = Path(__file__).parent
+os.environ.setdefault("OVJIT_PRECISION", "f32")  # answers are compared closely
 
 
 class Finding(NamedTuple):

@@ -29,6 +29,8 @@ import numpy as np
 import ovjit as ov
 from ovjit import opset8 as o
 
+os.environ.setdefault("OVJIT_PRECISION", "f32")  # answers are compared closely
+
 WARM_UP = 30
 GROWTH = 1.10
 #: Samples beyond the growth that are allowed: somebody else's pages.

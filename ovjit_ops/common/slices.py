@@ -173,6 +173,12 @@ def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.nd
     return tuple(out)
 
 
+def broadcast_mode(mode: str) -> str:
+    """The attribute of Broadcast as it is meant: the real OpenVINO writes Broadcast-1's explicit as "none"."""
+    lowered = mode.lower()
+    return "explicit" if lowered == "none" else lowered
+
+
 def broadcast_plan(
     shape: tuple[int, ...], target: Sequence[int], axes: np.ndarray | None, mode: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:

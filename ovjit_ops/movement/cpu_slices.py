@@ -21,6 +21,7 @@ from ovjit_ops.common.slices import (
     TracedRange,
     axes_to_reverse,
     axis_slices,
+    broadcast_mode,
     broadcast_plan,
     count_of,
     places,
@@ -152,7 +153,7 @@ def broadcast_view(node: Node, source: View, known: Known) -> View:
     """Broadcast: strides of 0."""
     target = known(1)
     assert target is not None
-    mode = node.attrs["mode"].lower()
+    mode = broadcast_mode(node.attrs["mode"])
     axes = known(2) if mode == "explicit" else None
     shape, out = broadcast_plan(source.shape, target.reshape(-1).tolist(), axes, mode)
     seen = source.reshape(shape)

@@ -18,7 +18,7 @@ from ovjit.graph.shapes import (
     is_static,
 )
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole
-from ovjit_ops.common.slices import broadcast_plan
+from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import lower_tile
@@ -31,7 +31,7 @@ from ovjit_ops.movement.shape import MOVABLE, ints
 def _infer_broadcast(
     data: TensorType, target_shape: TensorType, axes: TensorType | None, mode: str, modes: str
 ):
-    mode = mode.lower()
+    mode = broadcast_mode(mode)
     check(mode in modes.split(), f"mode should be one of {modes}, not {mode!r}")
     check(mode != "explicit" or axes is not None, "the explicit mode needs axes_mapping")
     target = known(target_shape, "target_shape")
@@ -57,7 +57,7 @@ def _infer_broadcast(
 
 
 def _broadcast(data: np.ndarray, target: np.ndarray, axes: np.ndarray | None, mode: str) -> np.ndarray:
-    view, out = broadcast_plan(data.shape, target.reshape(-1).tolist(), axes, mode.lower())
+    view, out = broadcast_plan(data.shape, target.reshape(-1).tolist(), axes, broadcast_mode(mode))
     return np.broadcast_to(data.reshape(view), out).copy()
 
 
