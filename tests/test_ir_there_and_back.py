@@ -1,5 +1,5 @@
-"""IR that ovjit writes is read by the real OpenVINO, what that writes is read by ovjit, and both have the same
-results: over the samples of all operations, by default a part of them, all of them marked `long`."""
+"""IR that ovjit writes is read by the real OpenVINO, what that writes is read by ovjit, and all have the same
+results: over the samples of the operations, by default a part of them, all marked `long`."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.nd
 
 
 def broadcast_mode(mode: str) -> str:
-    """The attribute of Broadcast as it is meant: the real OpenVINO writes Broadcast-1's explicit as "none"."""
+    """Broadcast's attribute as it is meant: the real OpenVINO writes "none" for Broadcast-1's "explicit"."""
     lowered = mode.lower()
     return "explicit" if lowered == "none" else lowered
 
