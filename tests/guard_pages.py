@@ -157,7 +157,7 @@ def install(side: str) -> None:
     def lead_guarded(self: Any) -> None:
         plan = self._table.plan
         known = arenas.get(id(plan))
-        wanted = int(self.words[jobs.runner.ARENA_SIZE])
+        wanted = int(self.words[jobs.ARENA_SIZE])
         arena = streams.Arena.__new__(streams.Arena)
         size = _pages(wanted)
         # scratch ends at a page of its own

@@ -26,7 +26,7 @@ from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, OvjitError, sizes_of_64_bits
 from ovjit.execution import runner, streams
 from ovjit.execution.body_jobs import BodyJobs, error_text
-from ovjit.execution.runner import DONE, IDLE, QUEUED, RUNNING, STATE
+from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, IDLE, QUEUED, RUNNING, STATE
 from ovjit.forks import ForkLock
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph, Value
@@ -365,7 +365,7 @@ class Job:
             words[runner.THREADS] = threads
             words[runner.SCRATCH] = plan.scratch_offset
             words[runner.SCRATCH_SIZE] = plan.scratch_size
-            words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
+            words[ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
             bodies = BodyJobs(table, executable, self.address, words) if table.bodies else None
             self._bases[1] = plan.memory.ctypes.data
             self._bases[2] = table.data.ctypes.data
@@ -399,14 +399,14 @@ class Job:
                 self._run_apart()
                 return
         words = self.words
-        words[runner.ABORT] = 0
-        words[runner.ERROR] = 0
+        words[ABORT] = 0
+        words[ERROR] = 0
         if self._perf is not None:
             self._clear_times()
         self._lead()
-        if words[runner.ERROR] or words[runner.ABORT]:
+        if words[ERROR] or words[ABORT]:
             error = self._failure()
-            words[runner.ABORT] = words[runner.ERROR] = 0
+            words[ABORT] = words[ERROR] = 0
             raise error
 
     def _run_apart(self) -> None:
@@ -437,8 +437,8 @@ class Job:
             arena = arenas.pop()
         except IndexError:
             arena = streams.Arena()
-        if arena.size < words[runner.ARENA_SIZE]:
-            arena.reserve(words[runner.ARENA_SIZE])
+        if arena.size < words[ARENA_SIZE]:
+            arena.reserve(words[ARENA_SIZE])
         if self._table.in_python:  # type: ignore[union-attr]
             self._run_segments(arena)
         else:
@@ -451,8 +451,8 @@ class Job:
         if not self._bound:
             self._bind()
         words = self.words
-        words[runner.ABORT] = 0
-        words[runner.ERROR] = 0
+        words[ABORT] = 0
+        words[ERROR] = 0
         if self._perf is not None:
             self._clear_times()
         self.error = None
@@ -506,7 +506,7 @@ class Job:
                 self._help_out()
         if words[runner.STATE] == DONE:
             pool.running.pop(self.address, None)
-            if words[runner.ABORT] or words[runner.ERROR]:
+            if words[ABORT] or words[ERROR]:
                 self._note_failure()
             words[runner.STATE] = IDLE  # last: interrupted on the way here, the next wait does it again
         error, self.error = self.error, None
@@ -555,7 +555,7 @@ class Job:
             self._abort()
 
     def _abort(self) -> None:
-        self.words[runner.ABORT] = 1
+        self.words[ABORT] = 1
         if self._bodies is not None:
             self._bodies.abort()
         for part in list(self.parts.values()):
@@ -570,10 +570,10 @@ class Job:
         """Make what the runner has left in the job its `error`, unless it has one."""
         if self.error is None:
             self.error = self._failure()
-        self.words[runner.ABORT] = self.words[runner.ERROR] = 0
+        self.words[ABORT] = self.words[ERROR] = 0
 
     def _failure(self) -> BaseException:
-        error = self.words[runner.ERROR]
+        error = self.words[ERROR]
         if not error:
             return Cancelled("the inference was cancelled")
         table, error = (None, error) if self._bodies is None else self._bodies.failure(error)
@@ -587,7 +587,7 @@ class Job:
     def call_back(self) -> None:
         """Tell the client, on the worker. What that raises is the client's business."""
         words = self.words
-        if words[runner.ERROR] or words[runner.ABORT]:
+        if words[ERROR] or words[ABORT]:
             self._note_failure()
         self._callback_running = True
         client = self.client
@@ -610,7 +610,7 @@ class Job:
     def lose(self) -> None:
         """In a forked child: end a job that only the parent has a thread for."""
         if not self._callback_running:
-            self.words[runner.ABORT] = 1
+            self.words[ABORT] = 1
             self.error = InferenceError(
                 "the process was forked during this inference, which ends in the parent"
             )
@@ -622,7 +622,7 @@ class Job:
         """A job with host steps, led by a worker through Python."""
         try:
             self.words[runner.STATE] = RUNNING
-            arena.reserve(self.words[runner.ARENA_SIZE])
+            arena.reserve(self.words[ARENA_SIZE])
             self._run_segments(arena)
         except BaseException as error:
             self.error = error
@@ -645,7 +645,7 @@ class Job:
                     words[runner.FIRST], words[runner.STEPS] = first, stop
                     self._native.lead(self.address, self._pool.address, arena.address, 0)
                     began = began or words[runner.STARTED]
-                    if words[runner.ABORT]:
+                    if words[ABORT]:
                         return
                 self._reached(stop)
                 first = stop
@@ -731,7 +731,7 @@ class Job:
 
     def stop_if_cancelled(self) -> None:
         """Raises Cancelled after `cancel`: what runs long on the host calls it now and then."""
-        if self.words[runner.ABORT]:
+        if self.words[ABORT]:
             raise Cancelled("the inference was cancelled")
 
     def _array(self, value: Any, view: View) -> np.ndarray:
