@@ -50,18 +50,34 @@ def _after_fork() -> None:
 _OURS = ("ovjit", "ovjit_ops", "numba", "llvmlite", "numpy", "ml_dtypes", "onnx")
 
 
+#: Modules that hold a lock over a fork: a name that they have once they have said so, and the lock's.
+_HOLDING = {
+    "logging": ("LogRecord", "_lock"),
+    "concurrent.futures.thread": ("_WorkItem", "_global_shutdown_lock"),
+}
+
+
 def _before_fork() -> None:
     """Wait for imports. Modules that are imported ask for loggers, and `logging`, when it was imported after
-    this module, holds its lock over a fork and has taken it already: it is lent to them meanwhile."""
+    this module, holds its lock over a fork and has taken it already: it is lent to them meanwhile. A module
+    with such a lock that is imported only now is told of the end of this fork, not of its beginning: its
+    lock is taken for it."""
+    told = _holding()
     lock = getattr(sys.modules.get("logging"), "_lock", None)
-    if lock is None or not lock._is_owned():
-        _finish_imports()
-        return
-    lock.release()
+    lent = lock if lock is not None and lock._is_owned() else None
+    if lent is not None:
+        lent.release()
     try:
         _finish_imports()
     finally:
-        lock.acquire()
+        if lent is not None:
+            lent.acquire()
+    for name in _holding() - told:
+        getattr(sys.modules[name], _HOLDING[name][1]).acquire()
+
+
+def _holding() -> set[str]:
+    return {name for name, (mark, _) in _HOLDING.items() if hasattr(sys.modules.get(name), mark)}
 
 
 def _finish_imports() -> None:

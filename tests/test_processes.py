@@ -501,3 +501,76 @@ def test_sigterm_ends_a_process_with_inferences_running(tmp_path, handler):
     _, err = ended(process)
     assert process.returncode == (7 if handler == "python" else -signal.SIGTERM), err[-3000:]
     assert time.monotonic() - began < 50
+
+
+def test_a_fork_while_another_thread_imports_what_locks_over_forks(tmp_path):
+    """`logging` and the executors take a lock before a fork and let go of it afterwards. Imported while a fork
+    waits for our imports, they are told of its end alone: "cannot release un-acquired lock" on stderr."""
+    slow = tmp_path / "onnx"  # one of the modules whose import a fork waits for
+    slow.mkdir()
+    (slow / "__init__.py").write_text(
+        "import time\nbegan = True\ntime.sleep(0.3)\nimport logging\nimport concurrent.futures.thread\n"
+    )
+    program = """
+import faulthandler, os, sys, threading, time
+faulthandler.dump_traceback_later(60, exit=True)
+import ovjit
+assert "logging" not in sys.modules and "concurrent.futures.thread" not in sys.modules
+
+thread = threading.Thread(target=lambda: __import__("onnx"))
+thread.start()
+while not hasattr(sys.modules.get("onnx"), "began"):
+    time.sleep(0.001)
+pid = os.fork()
+import concurrent.futures, logging
+for lock in (logging._lock, concurrent.futures.thread._global_shutdown_lock):
+    assert lock.acquire(timeout=5), "held for ever"
+    lock.release()
+if pid == 0:
+    os._exit(0)
+thread.join()
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS.parent}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_install_in_a_zip_archive(tmp_path):
+    """Kernels are compiled, kept and found again, and a model is exported and imported, without a folder."""
+    import zipfile
+
+    archive = tmp_path / "packages.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for package in ("ovjit", "ovjit_ops"):
+            for path in sorted((TESTS.parent / package).rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    file.write(path, path.relative_to(TESTS.parent))
+    program = """
+import numpy as np
+import ovjit as ov
+from ovjit import opset8 as o
+assert "packages.zip" in ov.__file__
+a = o.parameter([-1, 7], np.float32, name="a")
+w = o.constant(np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32))
+rows = o.softmax(o.tanh(o.matmul(a, w, False, False)), 1)
+sums = o.cum_sum(o.multiply(o.exp(a), a), o.constant(np.array(1)))
+model = ov.Model([rows, sums], [a], "zipped")
+compiled = ov.compile_model(model, "CPU")
+x = np.linspace(-1, 1, 21, dtype=np.float32).reshape(3, 7)
+first, second = compiled([x]).values()
+np.testing.assert_allclose(first.sum(1), 1, rtol=1e-5)
+np.testing.assert_allclose(second, np.cumsum(np.exp(x) * x, 1), rtol=1e-4, atol=1e-5)
+again = ov.Core().import_model(compiled.export_model().getvalue(), "CPU")
+np.testing.assert_array_equal(again([x])[0], first)
+"""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(archive), "OVJIT_CACHE": str(tmp_path / "cache")},
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
