@@ -504,8 +504,8 @@ def test_sigterm_ends_a_process_with_inferences_running(tmp_path, handler):
 
 
 def test_a_fork_while_another_thread_imports_what_locks_over_forks(tmp_path):
-    """`logging` and the executors take a lock before a fork and let go of it afterwards. Imported while a fork
-    waits for our imports, they are told of its end alone: "cannot release un-acquired lock" on stderr."""
+    """`logging` and the executors take a lock before a fork and let go of it behind. Imported while a fork
+    waits for our imports they are told of its end alone: "cannot release un-acquired lock" on stderr."""
     slow = tmp_path / "onnx"  # one of the modules whose import a fork waits for
     slow.mkdir()
     (slow / "__init__.py").write_text(
