@@ -14,6 +14,7 @@ from ovjit.codegen.transpose import OUTER, interleave_kernel, turn_kernel
 from ovjit.compiler.chunks import ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, product
+from ovjit.graph.traced import is_traced_number
 
 if TYPE_CHECKING:
     from ovjit.compiler.plan import Planner
@@ -30,7 +31,9 @@ def plan_elementwise(
     names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
     views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), out]
     wide = modes.replace("n", "") + "v"
-    order = sorted(range(len(out.shape)), key=lambda a: (-abs(out.strides[a]), a))
+    order = sorted(
+        (a for a, d in enumerate(out.shape) if d != 1), key=lambda a: (-abs(out.strides[a]), a)
+    )
     extents, strides = merge_dims(
         [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
     )
@@ -44,7 +47,14 @@ def plan_elementwise(
     rows = product(extents)
     work = 1 + operations
     # one long row is cut so that threads can share it
-    if len(extents) < outer:
+    if planner.open:  # along its last dimension: what divides an open one is different every time
+        last = out.shape[order[-1]] if order else 1
+        if not extents and outer and not is_traced_number(last) and ROW <= last and inner != last:
+            extents.append(inner // last)
+            for s, step in zip(strides, steps, strict=True):
+                s.append(step * last)
+            rows, inner = rows * (inner // last), last
+    elif len(extents) < outer:
         piece = split(inner, work * 4) // 64 * 64
         if piece and rows * inner > 2 * piece and inner > 2 * piece and inner % piece == 0:
             extents.append(inner // piece)
@@ -53,7 +63,7 @@ def plan_elementwise(
             rows, inner = rows * (inner // piece), piece
     if len(extents) > outer:
         # more dimensions than the kernel has: one step for each index of the slowest
-        axis = next(a for a in order if out.shape[a] != 1)
+        axis = order[0]
         for i in range(out.shape[axis]):
             parts = [v if m == "n" else v.slice(axis, i, 1) for v, m in zip(inputs, modes, strict=True)]
             plan_elementwise(planner, kernel, modes, parts, out.slice(axis, i, 1), operations, type)
@@ -98,6 +108,9 @@ def _innermost(
     return max(range(len(extents)), key=lambda i: (min(extents[i], 64), i))
 
 
+#: Rows of a tensor that is one piece are not shorter than this where threads are to share it.
+ROW = 256
+
 _COPY_TYPES = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 
 
@@ -132,7 +145,9 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     size = source.itemsize
     if size not in planner.may_turn or not target.count:
         return False
-    order = sorted(range(len(target.shape)), key=lambda i: (-abs(target.strides[i]), i))
+    order = sorted(
+        (i for i, d in enumerate(target.shape) if d != 1), key=lambda i: (-abs(target.strides[i]), i)
+    )
     extents, (xs, ys) = merge_dims(
         [target.shape[i] for i in order], [[v.strides[i] for i in order] for v in (source, target)]
     )

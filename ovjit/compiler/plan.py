@@ -209,6 +209,7 @@ class Planner:
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self.scratch = 0
+        self.open = False  # True where shapes are open: plans decide nothing by what divides a dimension
         self.may_turn: Collection[int] = ()  # bytes of the elements for which the program has the kernel
         self.deferred: dict[Value, Callable[[], View]] = {}
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import is_static
-from ovjit.graph.traced import Tape, Traced, as_found, is_traced
+from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
 log = logging.getLogger("ovjit")
 
@@ -149,7 +150,7 @@ class Program:
                     self._prove(plan, shapes)
                 plan.memory = self.memory
                 return plan
-        types = concrete_types(self.graph, shapes)
+        types = self._types(shapes)
         if needs_cut(types):
             plan = Plan()
             plan.cut = Cut(self.graph, types)
@@ -171,6 +172,7 @@ class Program:
     def _planner(self, types: Mapping[Value, Any], strides: Strides) -> Planner:
         planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants, strides)
         planner.may_turn = self.turns
+        planner.open = self.traces is not None
         return planner
 
     def _plan_steps(self, planner: Planner) -> list[Tap]:
@@ -207,12 +209,13 @@ class Program:
             planner = self._planner(types, NO_STRIDES)
             self._plan_steps(planner)
             if any(step.kernel is None for step in planner.steps):
+                traces.refused = "steps of the host or of bodies are not traced"
                 return None
             planner.write_outputs()
             trace = Parametric(planner, tape, shapes)
         except OvjitError:
             return None  # planning without a tape says what is wrong, if anything is
-        except (TypeError, AttributeError, ValueError, LookupError) as error:
+        except _LEAKS as error:
             # something asked for an int and did not take a traced one: planned as ever, only not as quickly
             traces.refused = f"{type(error).__name__}: {error}"
             log.debug("planning is not traced: %s", traces.refused, exc_info=True)
@@ -227,18 +230,31 @@ class Program:
         tape = Tape([d for shape in shapes for d in shape])
         return tape, concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes))
 
+    def _types(self, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
+        """The types for these shapes. What traces leave to kernels is left to them without a trace too, so
+        that no bit depends on which plans were made before."""
+        if self.traces is not None:
+            with contextlib.suppress(*_LEAKS):
+                types = {value: _untraced(t) for value, t in self._traced_types(shapes)[1].items()}
+                if not needs_cut(types):
+                    return types
+        return concrete_types(self.graph, shapes)
+
     def _prove(self, plan: Plan, shapes: Sequence[tuple[int, ...]]) -> None:
         """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
-        types = {value: _untraced(t) for value, t in self._traced_types(shapes)[1].items()}
-        planner = self._planner(types, NO_STRIDES)
+        planner = self._planner(self._types(shapes), NO_STRIDES)
         planner.trace = Trace()
         self._plan_steps(planner)
         check_plan(plan, planner.finish(plan.arena.lay_out))
 
 
+#: What is raised where an int is asked for and a traced one is not taken.
+_LEAKS = (TypeError, AttributeError, ValueError, LookupError)
+
+
 def _untraced(t: TensorType) -> TensorType:
     """A type with plain numbers. What is not known with traced ones stays unknown."""
-    shape = tuple(d.value if type(d) is Traced else d for d in t.shape)
+    shape = None if t.shape is None else tuple(map(as_found_number, t.shape))
     value = as_found(t.value).astype(numpy_dtype(t.dtype)) if is_traced(t.value) else t.value
     return TensorType(t.dtype, shape, value)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.errors import OvjitError
+from ovjit.graph.traced import least, most
 
 #: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
 ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
@@ -81,8 +82,8 @@ class View:
             if not extent:
                 return self.offset, self.offset
             first, last = -before * stride, (extent - 1 + after) * stride
-            low += min(first, last)
-            high += max(first, last)
+            low += least(first, last)
+            high += most(first, last)
         return low, high + self.itemsize
 
     @property

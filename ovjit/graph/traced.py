@@ -360,6 +360,11 @@ def whole(number: Any) -> Any:
     return number if type(number) is Traced else int(number)
 
 
+def as_found_number(number: Any) -> Any:
+    """A traced number as it is in the trace: nothing is pinned, so a guard must tell what is made of it."""
+    return number.value if type(number) is Traced else number
+
+
 def whole_numbers(array: Any) -> list[Any]:
     """The elements of an array of integers as ints, traced ones as they are."""
     return [whole(x) for x in np.asarray(array).reshape(-1).tolist()]

@@ -36,7 +36,7 @@ def panel_sizes(words: int, outs: int, isa: Isa) -> PanelSizes:
     """The sizes of the panels for `outs` channels of `words` words of depth."""
     width = tile_width(isa)
     rest = outs % width
-    last = 0 if rest == 0 else isa.lanes if rest <= isa.lanes else width
+    last = -(-rest // isa.lanes) * isa.lanes  # of one vector, or of as many as a full panel has
     return PanelSizes(width, last, words * width * WORD, words * (outs // width * width + last) * WORD)
 
 

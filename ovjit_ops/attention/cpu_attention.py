@@ -29,6 +29,7 @@ from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, Ptr, View, merge_dims, product
 from ovjit.graph.shapes import bounds
+from ovjit.graph.traced import least, most
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.formats import WORD, product_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes
@@ -124,7 +125,7 @@ class Attention(Lowering):
     ) -> None:  # fmt: skip
         rows, columns, depth, wide = (values[n] for n in ("rows", "columns", "depth", "wide"))
         tall = ROWS[self.isa.name][0]
-        block = 1 if few else min(TILES * tall, ceil_div(rows, tall) * tall)
+        block = 1 if few else least(TILES * tall, ceil_div(rows, tall) * tall)
         parts = ceil_div(rows, block)
         values |= {"parts": parts, "block": block}
         for d in range(DIMS):
@@ -201,7 +202,7 @@ class Attention(Lowering):
         """Memory for the panels of matrices of n columns of `words` words, with a stride for each matrix."""
         sizes = panel_sizes(words, n, self.isa)
         each = ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT
-        return planner.allocate((*batch, 1, max(each // WORD, 1)), WORD), sizes
+        return planner.allocate((*batch, 1, most(each // WORD, 1)), WORD), sizes
 
     def _panels(self, planner: Planner, view: View) -> tuple[View, int]:
         """Matrices [..., depth, n] as panels: (a view with a stride for each matrix, bytes of a panel)."""

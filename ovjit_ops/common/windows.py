@@ -14,6 +14,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.shapes import Dim, bounds, dim
+from ovjit.graph.traced import least, most
 
 AUTO_PADS = ("explicit", "notset", "same_upper", "same_lower", "valid")
 ROUNDINGS = ("floor", "ceil", "ceil_torch")
@@ -64,7 +65,7 @@ def resolve_pads(
     before, after = [], []
     for extent, k, s, d in zip(extents, kernel, strides, dilations, strict=True):
         outputs = -(-extent // s)
-        total = max(0, (outputs - 1) * s + (k - 1) * d + 1 - extent)
+        total = most(0, (outputs - 1) * s + (k - 1) * d + 1 - extent)
         smaller = total // 2
         before.append(smaller if auto_pad == "same_upper" else total - smaller)
         after.append(total - before[-1])
@@ -127,8 +128,8 @@ def pad_spatial(
     source: list[slice] = [slice(None)] * x.ndim
     target: list[slice] = [slice(None)] * x.ndim
     for i, (b, o, k, s, d) in enumerate(zip(begin, outputs, kernel, strides, dilations, strict=True), lead):
-        shape[i] = max(0, (o - 1) * s + (k - 1) * d + 1)
-        used = max(0, min(x.shape[i], shape[i] - b))
+        shape[i] = most(0, (o - 1) * s + (k - 1) * d + 1)
+        used = most(0, least(x.shape[i], shape[i] - b))
         source[i], target[i] = slice(0, used), slice(b, b + used)
     out = np.full(shape, value, dtype=x.dtype)
     out[tuple(target)] = x[tuple(source)]
@@ -184,7 +185,7 @@ def transposed_pads(
         else:
             size = outputs[i]
             if auto_pad.startswith("same"):
-                total = max(0, full - size + extra[i])
+                total = most(0, full - size + extra[i])
                 begin = total - total // 2 if auto_pad == "same_upper" else total // 2
         check(size >= 0, f"the padding leaves nothing of spatial dimension {i}")
         begins.append(begin)

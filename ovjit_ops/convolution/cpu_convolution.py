@@ -13,6 +13,7 @@ from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
+from ovjit.graph.traced import whole
 from ovjit.tiles.lowering import Tiled
 from ovjit_ops.common.windows import resolve_pads
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
@@ -98,10 +99,10 @@ class TiledConvolution(Tiled):
     def halo(self, extents: Sequence[int]) -> list[tuple[int, int]]:
         """The zero border of the input: what the last window really reads may be less than the padding."""
         _, _, begin, end = self.window(extents)
-        after = [int(e) for e in end]
+        after = [whole(e) for e in end]
         if self.planar:  # a kernel's row is read in whole words
             after[-1] += -self.kernel_size[-1] % self.form.group
-        return [(0, 0), (0, self.odd), *zip(map(int, begin), after, strict=True)]
+        return [(0, 0), (0, self.odd), *zip(map(whole, begin), after, strict=True)]
 
     def wishes(self) -> list[tuple[Value, Layout]]:
         shape = self.data.shape

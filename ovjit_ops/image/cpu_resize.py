@@ -27,7 +27,7 @@ from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
-from ovjit_ops.image.resampling import ROUNDING, Table, given, settings, tables
+from ovjit_ops.image.resampling import ROUNDING, Table, given, repeats, settings, tables
 
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 _OUTER = 3
@@ -291,7 +291,7 @@ def plan_resize(
     values |= {"x": x.ptr, "y": y.ptr, "items": items, "per_chunk": per_chunk}
     if not nearest:
         planner.need_scratch((elements + (values["step"] * values["th"] + 4) * lanes) * 4)
-    planner.step(kernel, values, ceil_div(items, per_chunk), [x], [y], float(2 * work * items))
+    planner.step(kernel, values, ceil_div(items, per_chunk), [x], [y], 2 * work * items)
 
 
 def _horizontal(
@@ -402,8 +402,8 @@ class Resize(Lowering):
         layout = layouts.get(self.data)
         return None if layout is None else Layout(layout.order)
 
-    def _tables(self, planner: Planner, x: View) -> Mapping[int, Table] | None:
-        """None where a size is not known while planning."""
+    def _goal(self, planner: Planner) -> tuple[Any, Any, Any, dict[str, Any]] | None:
+        """Sizes or scales, the axes, and the settings; None where a size is not known while planning."""
         attrs = settings(self.node.attrs, self.node.op.opset)
         by_size = attrs["shape_calculation_mode"] == "sizes"
         inputs = self.node.inputs
@@ -414,14 +414,23 @@ class Resize(Lowering):
         places = None if axes is None else planner.types[axes].value
         if known is None or (axes is not None and places is None):
             return None
+        return (*given(attrs, known, known), places, attrs)
+
+    def _tables(self, x: View, goal: tuple[Any, Any, Any, dict[str, Any]]) -> Mapping[int, Table]:
         try:
-            return tables(x.shape, *given(attrs, known, known), places, attrs)
+            return tables(x.shape, *goal)
         except InferenceError as error:
             raise ModelError(str(error)) from error
 
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.data)
-        found = self._tables(planner, x)
+        goal = self._goal(planner)
+        # of open shapes: tables are for one size, and worth a little more speed where that stays
+        times = repeats(x.shape, *goal) if goal is not None and planner.open else None
+        if times and adjacent_axis(x) not in times:
+            self._repeat(planner, x, times)
+            return
+        found = None if goal is None else self._tables(x, goal)
         mode = self.node.attrs["mode"].lower()
         one_by_one = mode.endswith("pillow") and self.data.dtype != "f32"
         if found is None or (len(found) > 2 and not (self.nearest or one_by_one) and x.itemsize != 4):
@@ -436,6 +445,19 @@ class Resize(Lowering):
             inner = adjacent_axis(x)
         y = planner.channels_last_output(self.out, inner)
         plan_resample(planner, self.kernel, x, y, inner, found, self.nearest, one_by_one)
+
+
+    def _repeat(self, planner: Planner, x: View, times: Mapping[int, int]) -> None:
+        """Each element as often as `times` says along its axes: a copy of a view with strides of 0."""
+        y = planner.channels_last_output(self.out, adjacent_axis(x))
+        shape, read, written = [], [], []
+        for axis, (d, a, b) in enumerate(zip(x.shape, x.strides, y.strides, strict=True)):
+            n = times.get(axis, 1)
+            shape += [d, n]
+            read += [a, 0]
+            written += [b * n, b]
+        source = View(x.buffer, shape, read, x.itemsize, x.offset)
+        planner.copy_step(source, View(y.buffer, shape, written, y.itemsize, y.offset))
 
 
 def lowering_kernel(mode: str, dtype: str) -> Kernel:

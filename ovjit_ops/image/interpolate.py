@@ -22,6 +22,7 @@ from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Ints, Str, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
+from ovjit.graph.traced import whole
 from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
@@ -76,7 +77,7 @@ def _infer(
     for i, axis in enumerate(places):
         if wanted is not None:
             check(wanted[i] >= 0, f"sizes {wanted.tolist()} should not be negative")
-            shape[axis] = int(wanted[i])
+            shape[axis] = whole(wanted[i])
         elif factors is not None:
             shape[axis] = scaled(shape[axis], factors[i])
         else:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.shapes import Dim, bounds, dim, normalize_axis
+from ovjit.graph.traced import as_found_number, is_traced_number, whole
 
 MODES = ("nearest", "linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow")
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")
@@ -201,8 +202,49 @@ def given(attrs: dict[str, Any], sizes: Any, scales: Any) -> tuple[Any, Any]:
     return (sizes, None) if attrs["shape_calculation_mode"] == "sizes" else (None, scales)
 
 
+#: Dimensions below this one are multiplied by whole scales without an error.
+EXACT = 10_000
+
+
+def repeats(
+    shape: Sequence[int],
+    sizes: Any,
+    scales: Any,
+    axes: np.ndarray | Sequence[int] | None,
+    attrs: dict[str, Any],
+) -> dict[int, int] | None:
+    """axis -> how often each element is in the output, of a nearest resize that does just that by powers
+    of two (their quotients are exact in f32); None of any other. Axes that stay are left out."""
+    rank = len(shape)
+    places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
+    values = np.ravel(sizes if scales is None else scales).tolist()
+    if attrs["mode"] != "nearest" or len(values) != len(places):
+        return None
+    found = {}
+    for axis, value in zip(places, values, strict=True):
+        extent = shape[axis]
+        if not 0 < extent < EXACT:
+            return None
+        if scales is None:
+            times = as_found_number(value) // as_found_number(extent)
+            exact = value == extent * times
+        else:
+            times = int(value) if 1 <= value <= 64 else 0
+            exact = value == times
+        if not exact or times not in (1, 2, 4, 8, 16, 32, 64):
+            return None
+        if times > 1:
+            start = axis_table(8 * times, 8, np.float32(times), attrs, False).start
+            if start.tolist() != [i // times for i in range(8 * times)]:
+                return None
+            found[axis] = times
+    return found
+
+
 def scaled(extent: Dim, scale: float) -> Dim:
     """The size of a dimension times `scale`, rounded down."""
+    if is_traced_number(extent) and float(scale).is_integer() and 0 < extent < EXACT:  # type: ignore[operator]
+        return extent * int(scale)
 
     def of(n: int) -> int:
         return int(np.floor(np.float32(n) * (np.float32(scale) + _EPSILON)))
@@ -227,20 +269,20 @@ def tables(
         raise InferenceError(f"{len(places)} axes need as many sizes or scales, not {len(values)}")
     wanted: list[tuple[int, int, np.float32]] = []
     for axis, value in zip(places, values, strict=True):
-        extent = int(extents[axis])  # tables are NumPy's
+        extent = extents[axis]
         if scales is not None:
             if not 0 < value < np.inf:
                 raise InferenceError(f"scales {values.tolist()} should be positive")
-            size, scale = int(scaled(extent, float(value))), np.float32(value)  # type: ignore[arg-type]
+            size, scale = whole(scaled(extent, float(value))), np.float32(value)
         else:
             if value < 0:
                 raise InferenceError(f"sizes {values.tolist()} should not be negative")
-            size, scale = int(value), np.float32(value) / np.float32(max(extent, 1))
+            size, scale = whole(value), np.float32(value) / np.float32(max(extent, 1))
         wanted.append((axis, size, scale))
     smaller = any(scale < 1 for _, _, scale in wanted)
     antialias = bool(attrs["antialias"]) and smaller
     return {
-        axis: axis_table(size, int(extents[axis]), scale, attrs, antialias)
+        axis: axis_table(int(size), int(extents[axis]), scale, attrs, antialias)  # tables are NumPy's
         for axis, size, scale in wanted
         if size != extents[axis]
     }

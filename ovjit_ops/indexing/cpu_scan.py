@@ -113,7 +113,7 @@ class CumSum(Lowering):
             (*extents, m), per_chunk, both[:1], both[1:],
             lambda item: item // blocks * m + min(item % blocks * lanes, m),
         )  # fmt: skip
-        chunks, flops = ceil_div(items, per_chunk), float(y.count)
+        chunks, flops = ceil_div(items, per_chunk), y.count
         planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
         return True
 

@@ -217,7 +217,7 @@ class TopK(Lowering):
             for v, along in zip((x, y, z), strides, strict=True)
         )
         touches = Rows(extents, per_chunk, [read], written)
-        chunks, flops = ceil_div(rows, per_chunk), float(x.count)
+        chunks, flops = ceil_div(rows, per_chunk), x.count
         planner.step(self.kernel, values, chunks, [x], [y, z], flops, touches=touches)
         return True
 

@@ -123,7 +123,7 @@ class PoolIndices(ChannelsLast):
             "by_row": values["w"] if axis <= 2 else 0, "by_image": shape[1] * inside if axis == 0 else 0,
             "rows": rows, "per_chunk": per_chunk,
         }  # fmt: skip
-        flops = float(y.count * values["kh"] * values["kw"])
+        flops = y.count * values["kh"] * values["kw"]
         planner.step(self.kernel, values, ceil_div(rows, per_chunk), [x], [y, z], flops)
 
 

@@ -218,7 +218,7 @@ class Pooling(ChannelsLast):
         y_n, y_h, y_w = _strides(y)
         one = Piece(y.ptr, (y_n, y_h), (column.outputs, c), (y_w, y.itemsize), y.itemsize)
         touches = Rows((n, row.outputs), per_chunk, (), [one])
-        flops = float(rows * column.outputs * c * row.kernel * column.kernel)
+        flops = rows * column.outputs * c * row.kernel * column.kernel
         planner.step(kernel, values, ceil_div(rows, per_chunk), [x], [y], flops, touches=touches)
 
 

@@ -236,7 +236,7 @@ class Reduce(Lowering):
         else:
             touches = Rows(kept, per_chunk, (), [Piece(y.ptr, ky, (), (), y.itemsize)])
         kernel, chunks = self.by_kind[inner], ceil_div(items, per_chunk)
-        planner.step(kernel, values, chunks, [x], [y], float(x.count), touches=touches)
+        planner.step(kernel, values, chunks, [x], [y], x.count, touches=touches)
         return True
 
 
