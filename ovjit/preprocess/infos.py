@@ -174,8 +174,6 @@ class OutputTensorInfo(_Info):
 
 
 class _Steps(_Info):
-    _after = False
-
     def _setup(self) -> None:
         self._steps: list[steps.Step] = []
 
@@ -184,7 +182,7 @@ class _Steps(_Info):
         return self
 
     def _convert_type(self, type: Type) -> Any:
-        return self._add(steps.convert_type(_expect(type, Type, "type")._name, self._after))
+        return self._add(steps.convert_type(_expect(type, Type, "type")._name))
 
     def _convert_layout(self, given: Any) -> Any:
         if isinstance(given, Layout):
@@ -238,7 +236,10 @@ class PreProcessSteps(_Steps):
 
     def crop(self, begin: Sequence[int], end: Sequence[int]) -> PreProcessSteps:
         """From `begin` to before `end` of every axis; negative numbers count from the end."""
-        return self._add(steps.crop(_ints(begin, "begin"), _ints(end, "end")))
+        first, last = _ints(begin, "begin"), _ints(end, "end")
+        if len(first) != len(last):
+            raise ModelError(f"crop: begin {first} and end {last} should have as many numbers")
+        return self._add(steps.crop(first, last))
 
     def pad(
         self, pads_begin: Sequence[int], pads_end: Sequence[int], value: Any, mode: PaddingMode
@@ -262,8 +263,6 @@ class PreProcessSteps(_Steps):
 
 class PostProcessSteps(_Steps):
     """Steps from the model's output to the user's tensor, in the order in which they are added."""
-
-    _after = True
 
     def convert_element_type(self, type: Type = Type.dynamic) -> PostProcessSteps:
         """Another element type."""

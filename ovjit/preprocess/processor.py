@@ -125,6 +125,9 @@ class PrePostProcessor:
     # -- showing -------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
+        return f"<PrePostProcessor: {self}>"
+
+    def __str__(self) -> str:
         lines: list[str] = []
         for info, parameter in zip(self._inputs, self._model._parameters, strict=False):
             _show_input(info, parameter, lines)
@@ -378,7 +381,7 @@ def _show_steps(
 
 
 def _output_context(info: OutputInfo, layout: Layout, source: Output) -> steps.Context:
-    wanted_type = source._tensor._type.dtype if info._tensor._type is None else info._tensor._type
+    wanted_type = "dynamic" if info._tensor._type is None else info._tensor._type
     wanted = Layout() if info._tensor._layout is None else info._tensor._layout
     return steps.Context(layout, ColorFormat.UNDEFINED, wanted_type, wanted, None)
 

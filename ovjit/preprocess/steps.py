@@ -103,12 +103,12 @@ def _numbers(values: Sequence[Any]) -> str:
 # -- types and values ---------------------------------------------------------------------------------------
 
 
-def convert_type(dtype: str, after: bool = False) -> Step:
-    """Another element type; "dynamic" is the model's own, before the model."""
+def convert_type(dtype: str) -> Step:
+    """Another element type; "dynamic" is the model's own before the model, the user's tensor's after it."""
 
     def apply(nodes: list[Output], context: Context) -> list[Output]:
         target = context.wanted_type if dtype == "dynamic" else dtype
-        if dtype == "dynamic" and (after or target == "dynamic"):
+        if target == "dynamic":
             raise ModelError(
                 "Can't convert to dynamic/unknown element type, consider using of "
                 "InputTensorInfo::set_element_type"

@@ -206,17 +206,36 @@ class Constant(Node):
         return to_storage(self.value, self._attrs["element_type"])
 
     def get_data(self, *, dtype: Any = None, copy: bool = False) -> np.ndarray:
-        """The data, converted to `dtype` if given; types below 8 bits are unpacked then."""
-        if dtype is None:
-            return self.data.copy() if copy else self.data
+        """The data, converted to `dtype` if that is given and is not what the memory shows; types below
+        8 bits are unpacked then."""
+        data = self.data
         kind = np.dtype(dtype.to_dtype() if isinstance(dtype, Type) else dtype)
-        return dtypes.cast(self.value, kind)
+        if dtype is None or kind == data.dtype:
+            return data.copy() if copy else data.view()
+        value = self._elements()
+        if self._attrs["element_type"] == "nf4" and kind.kind in "iu":
+            value = value.view(np.uint8)  # the number in the table of values
+        return dtypes.cast(value, kind)
+
+    def _elements(self) -> np.ndarray:
+        """The values, also where they are kept as packed bytes."""
+        if self._attrs["element_type"] != "u1":
+            return self.value
+        shape = self._tensors[0]._type.shape
+        return np.unpackbits(self.value.reshape(-1), count=math.prod(shape)).reshape(shape)
 
     def get_vector(self) -> np.ndarray:
-        """A flat copy. Raises RuntimeError for types that NumPy itself does not have."""
-        if self.value.dtype.kind not in "fiubO" or not _natural(self._attrs["element_type"]):
-            raise RuntimeError(f"get_vector knows no {self._attrs['element_type']}; use get_data")
-        return self.value.reshape(-1).copy()
+        """A flat copy; unsigned ones below 8 bits and truth values as bytes. Raises RuntimeError for bf16,
+        smaller floats and i4."""
+        element_type = self._attrs["element_type"]
+        row, value = dtypes.ELEMENT_TYPES[element_type], self._elements().reshape(-1)
+        if element_type in ("bf16", "i4") or (row.kind == "f" and row.bits < 16):
+            raise RuntimeError(f"get_vector knows no {element_type}; use get_data")
+        if row.kind == "b":
+            return value.astype(np.int8)
+        if row.is_packed or element_type == "u1":
+            return value.astype(np.uint8)
+        return value.copy()
 
     def get_value_strings(self) -> list[str]:
         value = self.value.reshape(-1)

@@ -274,10 +274,18 @@ def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant
 
 
 def constant_13(
-    value: Any, dtype: Any = None, name: str | None = None, *, shared_memory: bool = False
+    value: Any = None,
+    dtype: Any = None,
+    name: str | None = None,
+    *,
+    shared_memory: bool = False,
+    tensor: Any = None,
 ) -> Constant:
-    """A constant of a number, list, array or Tensor; with `shared_memory` an array that needs no conversion
-    is not copied: later writes to it change the constant. Raises TypeError for what has no element type."""
+    """A constant of a number, list, array or Tensor, the last also as `tensor`; with `shared_memory` an array
+    that needs no conversion is not copied: later writes to it change the constant. Raises TypeError for what
+    has no element type."""
+    if tensor is not None:
+        value = tensor
     element_type = None if dtype is None else element_name(dtype)
     if hasattr(value, "element_type") and hasattr(value, "data") and not isinstance(value, np.ndarray):
         made = Constant(value, shared_memory=shared_memory)

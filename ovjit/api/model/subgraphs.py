@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.descriptions import InputDescription, OutputDescription, description_of, port_of
@@ -30,6 +30,8 @@ class SubGraphNode(Node):
     _models: list[Model | None]
     _input_ports: list[list[Port]]
     _output_ports: list[list[Port]]
+    #: What is raised for a result that is not the body's.
+    _no_result: ClassVar[type[Exception]] = IndexError
 
     def _begin(self, record: Op, sources: Sequence[Output], bodies: int) -> None:
         self._setup(record, sources, {}, None)
@@ -166,7 +168,7 @@ class SubGraphNode(Node):
         model = self._body(body)
         index = model.get_result_index(value if isinstance(value, Result) else _output(value, "a result"))
         if index < 0:
-            raise IndexError(
+            raise self._no_result(
                 f"{value!r} is no result of the body of {self.get_friendly_name()!r} ({self._op.name})"
             )
         return index
@@ -341,11 +343,25 @@ class loop(_Repeated):
         self._special = ports
 
     def _own_parameters(self) -> set[int]:
-        return {self._special[0]} - {-1}
+        return {self._counter()} - {-1}
+
+    def _counter(self) -> int:
+        """The parameter that counts trips. Where none is named, one that nothing feeds and nothing reads may
+        as well: such bodies are common, and OpenVINO takes them."""
+        model = self._models[0]
+        if self._special[0] != -1 or model is None:
+            return self._special[0]
+        fed = {port.inner for port in self._input_ports[0]}
+        for i, parameter in enumerate(model._parameters):
+            if i not in fed and not parameter._users and parameter._attrs["element_type"] in ("i32", "i64"):
+                return i
+        return -1
 
     def _graph_attrs(self) -> dict[str, Any]:
-        counter, again = self._special
-        return {**super()._graph_attrs(), "iteration_parameter": counter, "condition_result": again}
+        again = self._special[1]
+        return {
+            **super()._graph_attrs(), "iteration_parameter": self._counter(), "condition_result": again,
+        }  # fmt: skip
 
     def _trips(self, types: list[TensorType]) -> int | None:
         from ovjit_ops.control.ends import loop_trips
@@ -381,6 +397,7 @@ class if_op(SubGraphNode):
     """If: `if_op()`, or `if_op(execution_condition)` of a Node or Output."""
 
     __slots__ = ()
+    _no_result = ModelError
 
     def __init__(self, *args: Any, **kwargs: Any):
         given = _arguments(args, kwargs, ("execution_condition",), "if_op")
