@@ -31,6 +31,45 @@ SHAPES = [
     (3, 4), (3, 4), (3, 4), (1, 4), (4, 3), (12,), (3, 4, 1), (0, 4), (), (1,), (1, 1), (5, 4), (3, 5),
     (2, 3, 4),
 ]  # fmt: skip
+
+
+class Stranger(np.ndarray):
+    """An array whose views are shorter than it is."""
+
+    def __array_finalize__(self, of: Any) -> None:
+        self.extra = getattr(of, "extra", 0)
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.ndarray.__getitem__(self.view(np.ndarray), key)[:1]
+
+
+class Raising:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise ValueError("no array today")
+
+
+class Lying:
+    """Says of itself what is not so."""
+
+    shape, dtype, ndim, size, nbytes, flags = (3, 4), np.dtype("f4"), 2, 12, 48, None
+    __array_interface__ = {"shape": (1 << 40,), "typestr": "<f4", "data": (0, True), "version": 3}
+
+
+class Endless(list):
+    def __len__(self) -> int:
+        return 1 << 62
+
+
+class Released:
+    """A memoryview that is over."""
+
+    @staticmethod
+    def make() -> memoryview:
+        view = memoryview(bytearray(48))
+        view.release()
+        return view
+
+
 outcomes: collections.Counter[str] = collections.Counter()
 
 
@@ -87,7 +126,15 @@ class Case:
 
     def odd(self, array: np.ndarray) -> np.ndarray:
         """The same shape, lying otherwise."""
-        kind = self.rng.randrange(10)
+        kind = self.rng.randrange(14)
+        if kind == 8 and array.ndim == 2:
+            return array[::-1, ::-1]
+        if kind == 9 and array.ndim == 2 and len(array) > 1:  # rows that overlap
+            return np.lib.stride_tricks.as_strided(array, array.shape, (array.itemsize, array.itemsize))
+        if kind == 10:
+            return array.view(Stranger)
+        if kind == 11 and array.dtype.kind in "fiu":  # memory of another owner, who is gone
+            return np.frombuffer(bytearray(array.tobytes()), array.dtype).reshape(array.shape)
         if kind == 0 and array.ndim:
             return array[::-1]
         if kind == 1:
@@ -118,10 +165,15 @@ class Case:
 
     def anything(self) -> Any:
         rng = self.rng
-        kind = rng.randrange(14)
+        kind = rng.randrange(17)
         if kind < 8:
             return self.array()
         return [
+            lambda: rng.choice([Raising(), Lying(), Endless(), Released.make()]),
+            lambda: np.lib.stride_tricks.as_strided(
+                np.zeros(4, self.dtype), rng.choice([(0, 1 << 60), (1 << 30, 1 << 32), (3, 4)]), (0, 0)
+            ),
+            lambda: np.empty(rng.choice([(0, 4), (3, 0), (0,), (0, 0, 0), (4, 0)]), self.dtype)[::-1],
             lambda: None,
             lambda: rng.choice(["text", b"bytes", 3, 2.5, True, 1j, object(), range(4), memoryview(b"1234")]),
             lambda: rng.choice([[], [[1, 2], [3]], [1, 2, 3], [[1.0] * 4] * 3, (), {}, {"a": None}, [[]]]),

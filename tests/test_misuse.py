@@ -1,4 +1,4 @@
-"""`misuse.py` in a process of its own: seconds by default, minutes with `-m long`."""
+"""`misuse.py` and `misuse_threads.py` in processes of their own: seconds by default, minutes with `-m long`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,27 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 
 
+def misuse(program: str, seconds: int, case: Path) -> None:
+    seed = random.SystemRandom().randrange(1 << 30)
+    path = f"{TESTS.parent}{os.pathsep}{TESTS}"
+    command = [sys.executable, "-W", "ignore", str(TESTS / program), str(seconds), str(seed)]
+    environment = {**os.environ, "PYTHONPATH": path, "MISUSE_CASE": str(case), "MALLOC_CHECK_": "3"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    last = case.read_text().split() if case.exists() else []
+    again = f"python tests/{program} 1 {' '.join(last)}"
+    assert run.returncode == 0, f"status {run.returncode}: {again}\n{run.stdout[-500:]}\n{run.stderr[-4000:]}"
+    assert f"seed {seed}: " in run.stdout
+
+
 @pytest.mark.parametrize(
     "seconds", [5, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
 def test_misuse(seconds: int, tmp_path: Path) -> None:
-    seed = random.SystemRandom().randrange(1 << 30)
-    path = f"{TESTS.parent}{os.pathsep}{TESTS}"
-    case = tmp_path / "case"
-    command = [sys.executable, "-W", "ignore", str(TESTS / "misuse.py"), str(seconds), str(seed)]
-    environment = {**os.environ, "PYTHONPATH": path, "MISUSE_CASE": str(case), "MALLOC_CHECK_": "3"}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment)
-    last = case.read_text().split() if case.exists() else []
-    again = f"python tests/misuse.py 1 {' '.join(last)}"
-    assert run.returncode == 0, f"status {run.returncode}: {again}\n{run.stdout[-500:]}\n{run.stderr[-4000:]}"
-    assert f"seed {seed}: " in run.stdout
+    misuse("misuse.py", seconds, tmp_path / "case")
+
+
+@pytest.mark.parametrize(
+    "seconds", [4, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+)
+def test_misuse_by_threads(seconds: int, tmp_path: Path) -> None:
+    misuse("misuse_threads.py", seconds, tmp_path / "case")
