@@ -3,9 +3,10 @@
 python misuse_threads.py SECONDS [SEED [CASE]]
 
 A case is one thing that programs do by mistake while inferences run: one request used by several threads,
-requests, queues and models dropped in the middle, callbacks that raise, that use their own request or wait for
-themselves, tensors changed meanwhile, Ctrl-C anywhere. Who gets a result gets that of inputs which were
-set; all others an error of OpenVINO's kinds; and afterwards everything works. A case that hangs dumps its stacks.
+requests, queues and models dropped in the middle, callbacks that raise, that use their own request or wait
+for themselves, tensors changed meanwhile, Ctrl-C anywhere. Who gets a result gets that of inputs which were
+set; all others an error of OpenVINO's kinds; and afterwards everything works. A case that hangs dumps its
+stacks.
 """
 
 from __future__ import annotations

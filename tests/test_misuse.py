@@ -1,4 +1,5 @@
-"""`misuse.py` and `misuse_threads.py` in processes of their own: seconds by default, minutes with `-m long`."""
+"""`misuse.py` and `misuse_threads.py` in processes of their own: seconds by default, minutes with
+`-m long`."""
 
 from __future__ import annotations
 
