@@ -8,7 +8,7 @@ import onnx_nets_language
 import onnx_nets_quantised
 import onnx_nets_vision
 import pytest
-from fuzz_onnx import by_onnxruntime, by_ovjit
+from beside_onnxruntime import by_onnxruntime, by_ovjit
 
 NETS = {
     **onnx_nets_language.NETS,

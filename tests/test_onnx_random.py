@@ -1,10 +1,10 @@
-"""Random nodes of ai.onnx and com.microsoft beside ONNX Runtime: `tests/fuzz_onnx.py` runs more of them."""
+"""Random nodes of ai.onnx and com.microsoft beside ONNX Runtime: `tests/beside_onnxruntime.py` runs more of them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from fuzz_onnx import FAMILIES, describe, judge
+from beside_onnxruntime import FAMILIES, describe, judge
 
 #: What is refused, with the words that say so: ranks, sizes or the like are not known when the model is read.
 REFUSED = ("not known when the model is read", "an open sequence length", "of open dimensions")

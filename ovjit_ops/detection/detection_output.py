@@ -1,24 +1,28 @@
-"""DetectionOutput: the boxes of an SSD from its predictions. It runs by the reference.
+"""DetectionOutput: the boxes of an SSD from its predictions.
 
     box_logits [N, P * 4 * L]  class_preds [N, P * C]  proposals [1 or N, 1 or 2, P * S]
     [aux_class_preds [N, P * 2]  aux_box_preds [N, P * 4 * L]]
     ->  [1, 1, rows, 7] of (image, class, score, x1, y1, x2, y2)
 
 for P priors, C classes, L = 1 (`share_location`) or C, priors of S = 4 numbers (`normalized`) or 5. Behind
-the last row comes one of image -1; the others are 0.
+the last row comes one of image -1; the others are 0. The host decodes boxes and puts rows together; which
+boxes are kept is found natively (`kept_boxes.py`), but for `decrease_label_id`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, merge
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
 from ovjit_ops.detection.detectron import check_ranks, dims
+from ovjit_ops.detection.kept_boxes import KeptBoxes, best_first, gathered, kept_boxes
 
 CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")
 
@@ -86,42 +90,36 @@ def _priors(proposals: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, n
     return boxes, proposals[1].reshape(-1)[: 4 * len(boxes)].reshape(-1, 4)
 
 
-def _by_class(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> list[tuple[float, int, int]]:
-    """What Caffe keeps of one image, as (score, class, prior); scores [P, C], boxes [L, P, 4]."""
-    found = []
-    limit = np.float32(attrs["confidence_threshold"])
-    for label in range(scores.shape[1]):
-        if label == attrs["background_label_id"]:
-            continue
-        s = scores[:, label]
-        candidates = np.flatnonzero(s > limit)
-        order = candidates[descending(s[candidates])]
-        if attrs["top_k"] > -1:
-            order = order[: attrs["top_k"]]
-        kept = suppress(boxes[label % len(boxes)], order, len(order), attrs["nms_threshold"], False, overlaps)
-        found += [(float(s[i]), label, i) for i in kept]
-    return found
+def _by_class(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """What Caffe keeps of one image, as (class, prior, score); scores [C, P], boxes [L, P, 4]."""
+    choice = KeptBoxes.ref(
+        boxes[None], scores[None], np.array(2**31 - 1), np.array([attrs["nms_threshold"]]),
+        np.array(attrs["confidence_threshold"]), top=max(attrs["top_k"], -1),
+        skip=attrs["background_label_id"], corners="plain", touching=False, inclusive=False, border=False,
+        falling=False,
+    )  # fmt: skip
+    return gathered(*choice)[1:]
 
 
-def _by_prior(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> list[tuple[float, int, int]]:
+def _by_prior(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
     """What MXNet keeps: every prior counts for its best class only."""
-    others = scores[:, 1:]
-    label = others.argmax(1) + 1
-    best = others.max(1, initial=-np.inf)
-    candidates = np.flatnonzero(best >= np.float32(attrs["confidence_threshold"]))
-    order = candidates[descending(best[candidates])]
-    if attrs["top_k"] > -1:
-        order = order[: attrs["top_k"]]
-    found = []
-    for one in range(1, scores.shape[1]):
+    others = scores[1:]
+    label = others.argmax(0) + 1
+    best = others.max(0, initial=-np.inf)
+    order = best_first(best, attrs["confidence_threshold"], max(attrs["top_k"], -1), True)
+    kept: list[int] = []
+    for one in range(1, len(scores)):
         mine = order[label[order] == one]
-        kept = suppress(boxes[one % len(boxes)], mine, len(mine), attrs["nms_threshold"], False, overlaps)
-        found += [(float(best[i]), one, i) for i in kept]
-    return found
+        kept += suppress(boxes[one % len(boxes)], mine, len(mine), attrs["nms_threshold"], False, overlaps)
+    numbers = np.array(kept, np.int64)
+    return label[numbers], numbers, best[numbers]
 
 
-def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: dict[str, Any]) -> np.ndarray:
-    dtype = boxes.dtype
+def ssd_boxes(
+    boxes: np.ndarray, classes: np.ndarray, proposals: np.ndarray, aux_classes: np.ndarray | None,
+    aux_boxes: np.ndarray | None, attrs: dict[str, Any],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """(boxes [N, L, P, 4], scores [N, C, P]), decoded, in f32"""
     size = 4 if attrs["normalized"] else 5
     count = proposals.shape[2] // size
     many = classes.shape[1] // max(count, 1)
@@ -129,45 +127,75 @@ def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: d
     images = len(boxes)
     if not count or boxes.shape[1] != count * 4 * sets or len(proposals) not in (1, images):
         raise InferenceError(f"box_logits {boxes.shape} do not fit {count} priors and {many} classes")
-    keep = attrs["keep_top_k"][0]
-    each = keep if keep > 0 else (attrs["top_k"] if attrs["top_k"] > 0 else count) * many
-    rows = []
+    places = np.empty((images, sets, count, 4), np.float32)
     for n in range(images):
         priors, variances = _priors(proposals[n % len(proposals)].astype(np.float32), attrs)
         logits = boxes[n].astype(np.float32).reshape(count, sets, 4)
-        scores = classes[n].astype(np.float32).reshape(count, many)
-        if aux_classes is not None:
-            weak = aux_classes[n].astype(np.float32).reshape(count, 2)[:, 1] < attrs["objectness_score"]
-            nothing = np.zeros(many, np.float32)
-            if 0 <= attrs["background_label_id"] < many:
-                nothing[attrs["background_label_id"]] = 1
-            scores = np.where(weak[:, None], nothing, scores)
-        places = []
         for i in range(sets):
             base = priors
             if aux_boxes is not None:
                 first = aux_boxes[n].astype(np.float32).reshape(count, -1, 4)
                 base = _decoded(priors, variances, first[:, i % first.shape[1]], attrs)
-            places.append(_decoded(base, variances, logits[:, i], attrs))
-        decoded = np.stack(places)
-        if attrs["clip_before_nms"]:
-            decoded = np.clip(decoded, 0, 1)
-        way = _by_prior if attrs["decrease_label_id"] else _by_class
-        found = way(scores, decoded, attrs)
-        if -1 < keep < len(found):
-            found = sorted(sorted(found, key=lambda f: -f[0])[:keep], key=lambda f: f[1])
-        for score, label, i in found:
-            box = decoded[label % sets, i]
-            if attrs["clip_after_nms"]:
-                box = np.clip(box, 0, 1)
-            rows.append((n, label - bool(attrs["decrease_label_id"]), score, *box))
+            places[n, i] = _decoded(base, variances, logits[:, i], attrs)
+    if attrs["clip_before_nms"]:
+        places = np.clip(places, 0, 1)
+    scores = np.ascontiguousarray(classes.astype(np.float32).reshape(images, count, many).swapaxes(1, 2))
+    if aux_classes is not None:
+        weak = aux_classes.astype(np.float32).reshape(images, count, 2)[..., 1] < attrs["objectness_score"]
+        nothing = np.zeros((1, many, 1), np.float32)
+        if 0 <= attrs["background_label_id"] < many:
+            nothing[0, attrs["background_label_id"]] = 1
+        scores = np.where(weak[:, None], nothing, scores)
+    return places, scores
+
+
+def ssd_rows(
+    boxes: np.ndarray, found: list[tuple[np.ndarray, ...]], many: int, attrs: dict[str, Any]
+) -> np.ndarray:
+    """The operation's output from what is found in each image: classes, priors and scores, class by class."""
+    keep = attrs["keep_top_k"][0]
+    images, sets, count = boxes.shape[:3]
+    each = keep if keep > 0 else (attrs["top_k"] if attrs["top_k"] > 0 else count) * many
+    parts = []
+    for n, (label, prior, score) in enumerate(found):
+        if -1 < keep < len(label):
+            best = descending(score)[:keep]
+            best = best[np.argsort(label[best], kind="stable")]
+            label, prior, score = label[best], prior[best], score[best]
+        box = boxes[n, label % sets, prior]
+        if attrs["clip_after_nms"]:
+            box = np.clip(box, 0, 1)
+        which = label - bool(attrs["decrease_label_id"])
+        parts.append(np.concatenate([np.full((len(label), 1), n), which[:, None], score[:, None], box], 1))
     out = np.zeros((images * each, 7), np.float32)
-    rows = rows[: len(out)]
-    if rows:
-        out[: len(rows)] = rows
+    rows = np.concatenate(parts)[: len(out)] if parts else out[:0]
+    out[: len(rows)] = rows
     if len(rows) < len(out):
         out[len(rows), 0] = -1
-    return out.reshape(1, 1, -1, 7).astype(dtype)
+    return out.reshape(1, 1, -1, 7)
+
+
+def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: dict[str, Any]) -> np.ndarray:
+    places, scores = ssd_boxes(boxes, classes, proposals, aux_classes, aux_boxes, attrs)
+    way = _by_prior if attrs["decrease_label_id"] else _by_class
+    found = [way(s, p, attrs) for s, p in zip(scores, places, strict=True)]
+    return ssd_rows(places, found, scores.shape[1], attrs).astype(boxes.dtype)
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """DetectionOutput(...) -> SsdRows(boxes, KeptBoxes(boxes, scores)) of boxes, scores = SsdBoxes(...)"""
+    attrs = {k: v for k, v in node.attrs.items() if k != "num_classes"}
+    if any(v.dtype != "f32" for v in inputs) or attrs["decrease_label_id"] or len(inputs) == 4:
+        return None
+    named: dict[str, Any] = {"origins": node.origins}
+    made = b.add(find_op("SsdBoxes"), list(inputs), attrs, name=f"{node.name}/boxes", **named)
+    boxes, scores = made.outputs
+    choice = kept_boxes(
+        b, node, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"],
+        top=max(attrs["top_k"], -1), skip=attrs["background_label_id"],
+    )  # fmt: skip
+    rows = b.add(find_op("SsdRows"), [boxes, *choice], attrs, name=f"{node.name}/rows", **named)
+    return [rows.output]
 
 
 _BASE: dict[str, Any] = {
@@ -225,7 +253,7 @@ def _samples(version: int):
     return samples
 
 
-@op("DetectionOutput", opset=1, samples=_samples(1), builder_dict="attrs")
+@op("DetectionOutput", opset=1, samples=_samples(1), builder_dict="attrs", expand=_expand)
 class DetectionOutput1:
     """The best boxes of every image."""
 
@@ -260,7 +288,7 @@ class DetectionOutput1:
         return detection_output(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
 
 
-@op("DetectionOutput", opset=8, samples=_samples(8), builder_dict="attrs")
+@op("DetectionOutput", opset=8, samples=_samples(8), builder_dict="attrs", expand=_expand)
 class DetectionOutput8:
     """DetectionOutput-1 that counts the classes itself."""
 
@@ -292,3 +320,53 @@ class DetectionOutput8:
 
     def ref(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
         return detection_output(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
+
+
+def _geometry(classes: TensorType, priors: TensorType, attrs: dict[str, Any]) -> tuple[Dim, Dim, Dim]:
+    """(images, priors, classes)"""
+    images, width = dims(classes, 2)
+    count = dims(priors, 3)[2] // (4 if attrs["normalized"] else 5)
+    known = isinstance(count, int) and isinstance(width, int) and count > 0
+    return images, count, width // count if known else ANY  # type: ignore[operator]
+
+
+@op("SsdBoxes", internal=True)
+class SsdBoxes:
+    """Decoded boxes [N, L, P, 4] and scores [N, C, P] of a DetectionOutput, whose attributes it has."""
+
+    def infer(
+        box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, *,
+        background_label_id: Int, top_k: Int, variance_encoded_in_target: Bool, keep_top_k: Ints,
+        code_type: Str, share_location: Bool, nms_threshold: Float, confidence_threshold: Float,
+        clip_after_nms: Bool, clip_before_nms: Bool, decrease_label_id: Bool, normalized: Bool,
+        input_height: Int, input_width: Int, objectness_score: Float,
+    ):  # fmt: skip
+        images, count, many = _geometry(class_preds, proposals, locals())
+        sets = 1 if share_location else many
+        return TensorType("f32", (images, sets, count, 4)), TensorType("f32", (images, many, count))
+
+    def ref(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
+        return ssd_boxes(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
+
+
+@op("SsdRows", internal=True)
+class SsdRows:
+    """The output of a DetectionOutput from what KeptBoxes chose."""
+
+    def infer(
+        boxes, numbers, values, counts, *,
+        background_label_id: Int, top_k: Int, variance_encoded_in_target: Bool, keep_top_k: Ints,
+        code_type: Str, share_location: Bool, nms_threshold: Float, confidence_threshold: Float,
+        clip_after_nms: Bool, clip_before_nms: Bool, decrease_label_id: Bool, normalized: Bool,
+        input_height: Int, input_width: Int, objectness_score: Float,
+    ):  # fmt: skip
+        images, _, count, _ = dims(boxes, 4)
+        each: Dim = keep_top_k[0]
+        if keep_top_k[0] <= 0:
+            each = (top_k if top_k > 0 else count) * dims(counts, 2)[1]
+        return TensorType("f32", (1, 1, images * each, 7))
+
+    def ref(boxes, numbers, values, counts, **attrs):
+        image, label, prior, score = gathered(numbers, values, counts)
+        found = [(label[at], prior[at], score[at]) for at in (image == n for n in range(len(boxes)))]
+        return ssd_rows(boxes, found, counts.shape[1], attrs)

@@ -4,35 +4,42 @@
     [n, 1] among all B * N boxes, and how many each image has [B]
 
 Version 9 of MulticlassNms also takes regions that are split among images: boxes [C, R, 4], scores [C, R], and
-how many regions each image has. They run by the reference.
+how many regions each image has. Those run by the reference; otherwise the boxes of each class are chosen
+natively (`kept_boxes.py`), and the host puts the rows together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, op
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, bounds, dim, merge
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS
-from ovjit_ops.detection.boxes import descending, overlaps, suppress
+from ovjit_ops.detection.boxes import overlaps, suppress
+from ovjit_ops.detection.kept_boxes import MatrixFalls, best_first, gathered, kept_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
 
 SORTS = ("none", "classid", "score")
 _NUMPY = {"i32": np.int32, "i64": np.int64}
 
 
-class Found(NamedTuple):
-    """A selected box: its image, class, number among the image's, score, corners and place in the output."""
+class Rows(NamedTuple):
+    """Selected boxes: image, class and number [n] of each, score [n], corners [n, 4], place [n]."""
 
-    image: int
-    label: int
-    box: int
-    score: float
+    image: np.ndarray
+    label: np.ndarray
+    box: np.ndarray
+    score: np.ndarray
     corners: np.ndarray
-    place: int
+    place: np.ndarray
+
+    def taken(self, order: np.ndarray) -> Rows:
+        return Rows(*(column[order] for column in self))
 
 
 def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = None):
@@ -72,34 +79,23 @@ def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = No
     return TensorType(boxes.dtype, (rows, 6)), TensorType(kind, (rows, 1)), TensorType(kind, (images,))
 
 
-def _outputs(found: list[list[Found]], dtype: np.dtype, attrs: dict[str, Any]):
-    """Sort what was found in each image and make the outputs."""
-    if attrs["sort_result_across_batch"]:
-        rows = [f for image in found for f in image]
-        if attrs["sort_result_type"] == "score":
-            rows.sort(key=lambda f: (-f.score, f.image, f.label, f.box))
-        elif attrs["sort_result_type"] == "classid":
-            rows.sort(key=lambda f: (f.label, f.image, -f.score, f.box))
-    else:
-        rows = []
-        for image in found:
-            if attrs["sort_result_type"] == "score":
-                image = sorted(image, key=lambda f: (-f.score, f.label, f.box))
-            elif attrs["sort_result_type"] == "classid":
-                image = sorted(image, key=lambda f: (f.label, -f.score, f.box))
-            rows += image
-    selected = np.array([(f.label, f.score, *f.corners) for f in rows], np.float32).reshape(-1, 6)
+def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any]):
+    """The best of each image, sorted, as the operation's outputs."""
+    rows = rows.taken(np.lexsort((rows.box, rows.label, -rows.score, rows.image)))
+    if attrs["keep_top_k"] >= 0:
+        firsts = np.searchsorted(rows.image, np.arange(images))
+        rank = np.arange(len(rows.image)) - firsts[rows.image]
+        rows = rows.taken(np.flatnonzero(rank < attrs["keep_top_k"]))
+    key = attrs["sort_result_type"]
+    if attrs["sort_result_across_batch"] and key == "score":
+        rows = rows.taken(np.lexsort((rows.box, rows.label, rows.image, -rows.score)))
+    elif key == "classid":
+        outer = (rows.image, rows.label) if attrs["sort_result_across_batch"] else (rows.label, rows.image)
+        rows = rows.taken(np.lexsort((rows.box, -rows.score, *outer)))
     kind = _NUMPY[attrs["output_type"]]
-    places = np.array([f.place for f in rows], kind).reshape(-1, 1)
-    return selected.astype(dtype), places, np.array([len(f) for f in found], kind)
-
-
-def _top(scores: np.ndarray, threshold: float, most: int, inclusive: bool) -> np.ndarray:
-    """The boxes above the threshold, best first, at most `most` (-1: all)."""
-    limit = np.float32(threshold)
-    candidates = np.flatnonzero(scores >= limit if inclusive else scores > limit)
-    order = candidates[descending(scores[candidates])]
-    return order if most < 0 else order[:most]
+    selected = np.concatenate([rows.label[:, None], rows.score[:, None], rows.corners], 1).astype(np.float32)
+    counts = np.bincount(rows.image, minlength=images)[:images].astype(kind)
+    return selected.astype(dtype), rows.place.astype(kind).reshape(-1, 1), counts
 
 
 def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
@@ -121,75 +117,98 @@ def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
 
 
 def multiclass_nms(boxes, scores, regions, attrs: dict[str, Any]):
+    """By the reference: images and classes one by one."""
     dtype = boxes.dtype
     boxes, scores = boxes.astype(np.float32), scores.astype(np.float32)
     border = 0.0 if attrs["normalized"] else 1.0
-    found: list[list[Found]] = []
+    columns: list[list[Any]] = [[], [], [], [], [], []]
+    images = 0
     for image, (all_boxes, all_scores, places) in enumerate(_images(boxes, scores, regions)):
-        rows: list[Found] = []
+        images += 1
         for label, s in enumerate(all_scores):
             if label == attrs["background_class"]:
                 continue
             mine = all_boxes[label % len(all_boxes)]
-            order = _top(s, attrs["score_threshold"], attrs["nms_top_k"], True)
+            order = best_first(s, attrs["score_threshold"], attrs["nms_top_k"], True)
             kept = suppress(
-                mine,
-                order,
-                len(order),
-                attrs["iou_threshold"],
-                False,
-                lambda a, b: overlaps(a, b, border),
-                attrs["nms_eta"],
-            )
+                mine, order, len(order), attrs["iou_threshold"], False,
+                lambda a, b: overlaps(a, b, border), attrs["nms_eta"],
+            )  # fmt: skip
             at = places[label % len(places)]
-            rows += [Found(image, label, i, float(s[i]), mine[i], int(at[i])) for i in kept]
-        found.append(_best(rows, attrs["keep_top_k"]))
-    return _outputs(found, dtype, attrs)
+            values = ([image] * len(kept), [label] * len(kept), kept, s[kept], mine[kept], at[kept])
+            for column, more in zip(columns, values, strict=True):
+                column.extend(more)
+    kinds = (np.int64, np.int64, np.int64, np.float32, np.float32, np.int64)
+    rows = Rows(*(np.array(c, k) for c, k in zip(columns, kinds, strict=True)))
+    return _outputs(rows._replace(corners=rows.corners.reshape(-1, 4)), images, dtype, attrs)
 
 
-def _best(rows: list[Found], most: int) -> list[Found]:
-    """By falling score, at most `most` (-1: all)."""
-    rows = sorted(rows, key=lambda f: (-f.score, f.label, f.box))
-    return rows if most < 0 else rows[:most]
+def _rows_of(boxes: np.ndarray, scores: np.ndarray, choice: Sequence[np.ndarray]) -> Rows:
+    """What KeptBoxes or MatrixFalls chose among boxes [B, N, 4]; the scores are those before they fall."""
+    image, label, box, _ = gathered(*choice)
+    places = image * boxes.shape[1] + box
+    return Rows(image, label, box, scores[image, label, box], boxes[image, box], places)
 
 
-def _share(box: np.ndarray, others: np.ndarray, border: float) -> np.ndarray:
-    """`overlaps`, but 0 for boxes that only their borders join."""
-    apart = (others[:, :2] > box[2:]).any(1) | (others[:, 2:] < box[:2]).any(1)
-    return np.where(apart, np.float32(0), overlaps(box, others, border))
+def _fallen(boxes, scores, choice: Sequence[np.ndarray], attrs: dict[str, Any]):
+    """MatrixNms's outputs from what MatrixFalls gives."""
+    rows = _rows_of(boxes, scores, choice)
+    falls = gathered(*choice)[3]
+    if attrs["decay_function"] == "gaussian":
+        falls = np.exp(falls * np.float32(attrs["gaussian_sigma"]))
+    rows = rows._replace(score=falls * rows.score)
+    rows = rows.taken(np.flatnonzero(rows.score > np.float32(attrs["post_threshold"])))
+    if not attrs["sort_result_across_batch"]:
+        attrs = {**attrs, "sort_result_type": "none"}  # OpenVINO sorts by class only across images
+    return _outputs(rows, len(boxes), boxes.dtype, attrs)
 
 
 def matrix_nms(boxes, scores, attrs: dict[str, Any]):
     """Scores fall by how much better boxes of the class overlap, themselves weighed by what overlaps them."""
-    dtype = boxes.dtype
-    boxes, scores = boxes.astype(np.float32), scores.astype(np.float32)
-    border = 0.0 if attrs["normalized"] else 1.0
-    sigma = np.float32(attrs["gaussian_sigma"])
-    found: list[list[Found]] = []
-    for image, (all_boxes, all_scores, places) in enumerate(_images(boxes, scores, None)):
-        rows: list[Found] = []
-        for label, s in enumerate(all_scores):
-            if label == attrs["background_class"]:
-                continue
-            order = _top(s, attrs["score_threshold"], attrs["nms_top_k"], False)
-            worst = np.zeros(len(order), np.float32)  # the largest overlap of each box with a better one
-            for i, box in enumerate(order):
-                share = _share(all_boxes[0][box], all_boxes[0][order[:i]], border)
-                worst[i] = share.max(initial=0)
-                if attrs["decay_function"] == "gaussian":
-                    falls = np.exp((worst[:i] * worst[:i] - share * share) * sigma)
-                else:
-                    falls = (1 - share) / (1 - worst[:i])
-                score = np.float32(falls.min(initial=1) * s[box])
-                if score > np.float32(attrs["post_threshold"]):
-                    found_one = Found(
-                        image, label, int(box), float(score), all_boxes[0][box], int(places[0][box])
-                    )
-                    rows.append(found_one)
-        found.append(_best(rows, attrs["keep_top_k"]))
-    if not attrs["sort_result_across_batch"]:
-        attrs = {**attrs, "sort_result_type": "none"}  # OpenVINO sorts by class only across images
-    return _outputs(found, dtype, attrs)
+    wide, values = boxes.astype(np.float32), scores.astype(np.float32)
+    choice = MatrixFalls.ref(wide, values, np.float32(attrs["score_threshold"]), **_falls(attrs))
+    selected, places, many = _fallen(wide, values, choice, attrs)
+    return selected.astype(boxes.dtype), places, many
+
+
+def _falls(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of the MatrixFalls of a MatrixNms."""
+    return {
+        "top": attrs["nms_top_k"], "skip": attrs["background_class"], "border": not attrs["normalized"],
+        "gaussian": attrs["decay_function"] == "gaussian",
+    }  # fmt: skip
+
+
+def _simple(node: Node, inputs: tuple[Value, ...]) -> bool:
+    return len(inputs) == 2 and all(v.dtype == "f32" and v.shape is not None for v in inputs)
+
+
+def _rows(b: Builder, node: Node, name: str, inputs: Sequence[Value]) -> tuple[Value, ...]:
+    named = {"name": f"{node.name}/rows", "origins": node.origins}
+    return b.add(find_op(name), list(inputs), dict(node.attrs), **named).outputs
+
+
+def _expand_multiclass(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """MulticlassNms(boxes, scores) -> ClassRows(boxes, scores, KeptBoxes(boxes, scores))"""
+    attrs = node.attrs
+    if not _simple(node, inputs):
+        return None
+    choice = kept_boxes(
+        b, node, *inputs, attrs["iou_threshold"], attrs["score_threshold"], eta=attrs["nms_eta"],
+        inclusive=True, border=not attrs["normalized"], top=attrs["nms_top_k"],
+        skip=attrs["background_class"],
+    )  # fmt: skip
+    return _rows(b, node, "ClassRows", [*inputs, *choice])
+
+
+def _expand_matrix(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """MatrixNms(boxes, scores) -> FallenRows(boxes, scores, MatrixFalls(boxes, scores))"""
+    if not _simple(node, inputs):
+        return None
+    limit = b.constant(np.array(node.attrs["score_threshold"], np.float32))
+    made = b.add(find_op("MatrixFalls"), [*inputs, limit], _falls(node.attrs), name=f"{node.name}/falls",
+                 origins=node.origins)  # fmt: skip
+    return _rows(b, node, "FallenRows", [*inputs, *made.outputs])
 
 
 def _inputs(rng: np.random.Generator, images: int, classes: int, many: int) -> list[np.ndarray]:
@@ -230,7 +249,7 @@ def _samples(version: int):
     return samples
 
 
-@op("MulticlassNms", opset=8, samples=_samples(8))
+@op("MulticlassNms", opset=8, samples=_samples(8), expand=_expand_multiclass)
 class MulticlassNms8:
     """Suppression within classes, then the best of each image."""
 
@@ -255,7 +274,7 @@ class MulticlassNms8:
         return multiclass_nms(boxes, scores, None, attrs)
 
 
-@op("MulticlassNms", opset=9, samples=_samples(9))
+@op("MulticlassNms", opset=9, samples=_samples(9), expand=_expand_multiclass)
 class MulticlassNms9:
     """MulticlassNms-8, and regions that are split among images."""
 
@@ -293,7 +312,7 @@ def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield _inputs(rng, 2, 3, 17), full
 
 
-@op("MatrixNms", opset=8, samples=_matrix_samples)
+@op("MatrixNms", opset=8, samples=_matrix_samples, expand=_expand_matrix)
 class MatrixNms:
     """Suppression by falling scores, all boxes at once."""
 
@@ -321,3 +340,34 @@ class MatrixNms:
 
     def ref(boxes, scores, **attrs):
         return matrix_nms(boxes, scores, attrs)
+
+
+@op("ClassRows", internal=True)
+class ClassRows:
+    """The rows of a MulticlassNms from what KeptBoxes chose."""
+
+    def infer(
+        boxes, scores, chosen, values, counts, *, sort_result_type: Str, sort_result_across_batch: Bool,
+        output_type: DType, iou_threshold: Float, score_threshold: Float, nms_top_k: Int, keep_top_k: Int,
+        background_class: Int, nms_eta: Float, normalized: Bool,
+    ):  # fmt: skip
+        return _infer(boxes, scores, locals())
+
+    def ref(boxes, scores, chosen, values, counts, **attrs):
+        rows = _rows_of(boxes, scores, (chosen, values, counts))
+        return _outputs(rows, len(boxes), boxes.dtype, attrs)
+
+
+@op("FallenRows", internal=True)
+class FallenRows:
+    """The rows of a MatrixNms from what MatrixFalls gives."""
+
+    def infer(
+        boxes, scores, chosen, values, counts, *, sort_result_type: Str, sort_result_across_batch: Bool,
+        output_type: DType, score_threshold: Float, nms_top_k: Int, keep_top_k: Int, background_class: Int,
+        decay_function: Str, gaussian_sigma: Float, post_threshold: Float, normalized: Bool,
+    ):  # fmt: skip
+        return _infer(boxes, scores, locals())
+
+    def ref(boxes, scores, chosen, values, counts, **attrs):
+        return _fallen(boxes, scores, (chosen, values, counts), attrs)

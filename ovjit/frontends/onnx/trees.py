@@ -1,1 +1,264 @@
-"""Trees."""
+"""Trees and linear models of ai.onnx.ml: all rows walk down all trees at once, a level at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.ml import ml
+from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
+
+_COMPARISONS = {"BRANCH_LEQ": "LessEqual", "BRANCH_LT": "Less", "BRANCH_GTE": "GreaterEqual",
+                "BRANCH_GT": "Greater", "BRANCH_EQ": "Equal", "BRANCH_NEQ": "NotEqual"}  # fmt: skip
+
+
+class _Forest:
+    """Nodes of all trees by number: features, thresholds, comparisons, children, roots. A leaf is its own
+    child."""
+
+    def __init__(self, n: OnnxNode):
+        def column(name: str, dtype: Any) -> np.ndarray:
+            tensor = n.attr(f"{name}_as_tensor")
+            if tensor is not None:
+                return _array(n, tensor)
+            return np.asarray(n.attr(name) or [], dtype)
+
+        trees, ids = column("nodes_treeids", np.int64), column("nodes_nodeids", np.int64)
+        count = n.limited(len(trees), "nodes of trees", 1 << 22)
+        self.modes = [str(m) for m in n.required("nodes_modes")]
+        self.features, self.values = column("nodes_featureids", np.int64), column("nodes_values", np.float32)
+        numbers = {(int(t), int(i)): k for k, (t, i) in enumerate(zip(trees, ids, strict=True))}
+        self.number = numbers
+        sides = [column(f"nodes_{side}nodeids", np.int64) for side in ("false", "true")]
+        for size in (len(self.modes), *(len(row) for row in (self.features, self.values, *sides))):
+            if size != count:
+                raise ModelError(f"{size} numbers for {count} nodes of trees")
+        self.leaf = np.array([m == "LEAF" for m in self.modes])
+        own = np.arange(count)
+        self.children = np.stack([own, own], 1)
+        for k in np.flatnonzero(~self.leaf):
+            for s, side in enumerate(sides):
+                child = numbers.get((int(trees[k]), int(side[k])))
+                if child is None:
+                    where = f"the node {int(ids[k])} of the tree {int(trees[k])}"
+                    raise ModelError(f"{where} has a child that is not there")
+                self.children[k, s] = child
+        missing = column("nodes_missing_value_tracks_true", np.int64)
+        self.missing = missing.astype(bool) if len(missing) == count else np.zeros(count, bool)
+        first: dict[int, int] = {}
+        for place, tree in enumerate(trees.tolist()):
+            first.setdefault(tree, place)
+        self.roots = np.array(list(first.values()), np.int64)
+
+    def depth(self) -> int:
+        """The longest way from a root to a leaf. Raises ModelError for a circle."""
+        level, depth = self.roots, 0
+        while True:
+            level = np.unique(level[~self.leaf[level]])
+            if not level.size:
+                return depth
+            level = np.unique(self.children[level].reshape(-1))
+            depth += 1
+            if depth > len(self.leaf):
+                raise ModelError("the nodes of a tree make a circle")
+
+    def leaves(self, n: OnnxNode, x: Output) -> Output:
+        """The number of the leaf that each row comes to in each tree: [rows, trees]"""
+        depth = self.depth()
+        n.limited(depth, "levels of trees", MOST_NODES)
+        kinds = sorted(set(self.modes) - {"LEAF"})
+        if unknown := [k for k in kinds if k not in _COMPARISONS]:
+            raise UnsupportedError(f"the comparison {unknown[0][:20]!r}")
+        shape = n.concat([n.dim_of(x, 0), n.const(np.array([len(self.roots)]))], 0)
+        at = n("Broadcast", n.const(self.roots), shape, mode="numpy", opset=3)
+        features = n.const(np.where(self.leaf, 0, self.features))
+        values, children = n.const(self.values.astype(np.float32)), n.const(self.children.reshape(-1))
+        which = n.const(np.array([kinds.index(m) if m in kinds else 0 for m in self.modes], np.int64))
+        missing = n.const(self.missing)
+        for _ in range(depth):
+            mine = n("GatherElements", x, n("Gather", features, at, 0, opset=8), axis=1)
+            limit = n("Gather", values, at, 0, opset=8)
+            yes = n(_COMPARISONS[kinds[0]], mine, limit)
+            for i, kind in enumerate(kinds[1:], 1):
+                chosen = n("Equal", n("Gather", which, at, 0, opset=8), i)
+                yes = n("Select", chosen, n(_COMPARISONS[kind], mine, limit), yes)
+            if self.missing.any():
+                track = n("LogicalAnd", n("IsNaN", mine, opset=10), n("Gather", missing, at, 0, opset=8))
+                yes = n("LogicalOr", yes, track)
+            place = n("Add", n("Multiply", at, 2), n.convert(yes, "i64"))
+            at = n("Gather", children, place, 0, opset=8)
+        return at
+
+    def weights(self, n: OnnxNode, prefix: str, targets: int) -> np.ndarray:
+        """[nodes, targets]: what a leaf adds to each target"""
+        kind = "target" if prefix == "target" else "class"
+        trees, ids, which = (n.attr(f"{kind}_{name}") or [] for name in ("treeids", "nodeids", "ids"))
+        tensor = n.attr(f"{kind}_weights_as_tensor")
+        values = n.attr(f"{kind}_weights") or [] if tensor is None else _array(n, tensor).tolist()
+        n.limited(len(self.leaf) * targets, "weights of leaves")
+        table = np.zeros((len(self.leaf), targets), np.float32)
+        for tree, node, target, value in zip(trees, ids, which, values, strict=True):
+            place = self.number.get((tree, node))
+            if place is None or not 0 <= target < targets:
+                raise ModelError(f"a weight of the node {node} of the tree {tree} for {target} leads nowhere")
+            table[place, target] += value
+        return table
+
+
+def _array(n: OnnxNode, tensor: Any) -> np.ndarray:
+    value = n.value(n.reader.constant(tensor))
+    assert value is not None
+    return value.reshape(-1)
+
+
+def _features(n: OnnxNode) -> Output:
+    x = n.convert(n[0], "f32")
+    return n.unsqueeze(x, [0]) if n.rank(x) == 1 else x
+
+
+def _summed(n: OnnxNode, forest: _Forest, table: np.ndarray, how: str) -> Output:
+    """[rows, targets]: what the leaves of all trees give together"""
+    reached = n("Gather", n.const(table), forest.leaves(n, _features(n)), 0, opset=8)
+    if how not in ("SUM", "AVERAGE", "MIN", "MAX"):
+        raise UnsupportedError(f"the aggregate function {how[:20]!r}")
+    if how in ("MIN", "MAX"):
+        if table.shape[1] != 1:
+            raise UnsupportedError(f"the aggregate function {how} of several targets")
+        return n(f"Reduce{how.title()}", reached, [1], keep_dims=False)
+    total = n("ReduceSum", reached, [1], keep_dims=False)
+    return n("Divide", total, float(len(forest.roots))) if how == "AVERAGE" else total
+
+
+@ml("TreeEnsembleRegressor")
+def tree_ensemble_regressor(n: OnnxNode) -> Any:
+    forest, targets = _Forest(n), n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
+    out = _summed(n, forest, forest.weights(n, "target", targets), n.attr("aggregate_function") or "SUM")
+    base = n.attr("base_values")
+    if base:
+        out = n("Add", out, np.asarray(base, np.float32))
+    return _transformed(n, out)
+
+
+@ml("TreeEnsembleClassifier")
+def tree_ensemble_classifier(n: OnnxNode) -> Any:
+    """(class of each row, scores). With weights for one class of two the other has what is left."""
+    forest = _Forest(n)
+    labels = _labels(n)
+    table = forest.weights(n, "class", n.limited(labels.size, "classes", 1 << 16))
+    scores = _summed(n, forest, table, "SUM")
+    base = np.asarray(n.attr("base_values") or [], np.float32)
+    named = set(n.attr("class_ids") or [])
+    if labels.size == 2 and len(named) == 1:
+        one = n.slice(scores, 1, min(named), min(named) + 1)
+        if base.size:
+            one = n("Add", one, base[-1:].reshape(1, 1))
+        positive = not (np.asarray(n.attr("class_weights") or [0]) < 0).any()
+        if named == {0}:
+            return _of_two(n, one, labels, positive)
+        scores = n("Concat", n("Multiply", one, 0.0), one, axis=1)
+        above = n("Greater", one, 0.5 if positive else 0.0)
+        return [_named(n, n.squeeze(n.convert(above, "i64"), [1]), labels), _transformed(n, scores)]
+    if base.size:
+        scores = n("Add", scores, base)
+    if labels.size == 2:
+        above = n("Greater", n.slice(scores, 1, 1, 2), 0.0)
+        return [_named(n, n.squeeze(n.convert(above, "i64"), [1]), labels), _transformed(n, scores)]
+    return [_best(n, scores, labels), _transformed(n, scores)]
+
+
+def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> list[Output]:
+    """(label, scores of both classes) from the score of one: weights that are positive are a probability."""
+    above = n("Greater", one, 0.5 if positive else 0.0)
+    place = n.squeeze(n.convert(above, "i64"), [1])
+    how = n.attr("post_transform") or "NONE"
+    if positive:
+        scores = n("Concat", n("Subtract", 1.0, one), one, axis=1)
+        return [_named(n, place, labels), scores]
+    both = n("Concat", n("Negative", one), one, axis=1)
+    return [_named(n, place, labels), n("Sigmoid", both) if how == "LOGISTIC" else both]
+
+
+def _labels(n: OnnxNode) -> np.ndarray:
+    for name in ("classlabels_int64s", "classlabels_ints"):
+        if n.attr(name):
+            return np.asarray(n.attr(name), np.int64)
+    if n.attr("classlabels_strings"):
+        if n.wants(0):
+            raise UnsupportedError("classes that are named by text: OpenVINO gathers no text")
+        return np.arange(len(n.attr("classlabels_strings")))
+    raise ModelError("the labels of the classes are missing")
+
+
+def _named(n: OnnxNode, place: Output, labels: np.ndarray) -> Output:
+    return n("Gather", n.const(labels), place, 0, opset=8)
+
+
+def _best(n: OnnxNode, scores: Output, labels: np.ndarray) -> Output:
+    row: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
+    place = n.all("TopK", scores, 1, axis=1, **row, opset=11)[1]
+    return _named(n, n.squeeze(place, [1]), labels)
+
+
+def _transformed(n: OnnxNode, scores: Output) -> Output:
+    """What `post_transform` makes of scores."""
+    how = n.attr("post_transform") or "NONE"
+    if how == "NONE":
+        return scores
+    if how == "LOGISTIC":
+        return n("Sigmoid", scores)
+    if how == "SOFTMAX":
+        return n("Softmax", scores, axis=1, opset=8)
+    if how == "SOFTMAX_ZERO":
+        zero = n("Equal", scores, 0.0)
+        weights = n("Select", zero, -np.inf * np.ones((), np.float32), scores)
+        return n("Select", zero, 0.0, n("Softmax", weights, axis=1, opset=8))
+    raise UnsupportedError(f"the post_transform {how[:20]!r}")
+
+
+def _linear(n: OnnxNode, count: int) -> Output:
+    x = _features(n)
+    weights = np.asarray(n.required("coefficients"), np.float32)
+    if count < 1 or weights.size % count:
+        raise ModelError(f"{weights.size} coefficients for {count} rows")
+    out = n("MatMul", x, n.const(weights.reshape(count, -1)), transpose_b=True)
+    offset = n.attr("intercepts")
+    return n("Add", out, np.asarray(offset, np.float32)) if offset else out
+
+
+@ml("LinearRegressor")
+def linear_regressor(n: OnnxNode) -> Any:
+    return _transformed(n, _linear(n, n.attr("targets") or 1))
+
+
+@ml("LinearClassifier")
+def linear_classifier(n: OnnxNode) -> Any:
+    """(class of each row, scores)"""
+    labels = _labels(n)
+    rows = len(n.attr("intercepts") or ()) or labels.size
+    scores = _linear(n, rows)
+    if rows == 1 and labels.size == 2:
+        return _of_two(n, scores, labels, False)
+    return [_best(n, scores, labels), _transformed(n, scores)]
+
+
+@ml("FeatureVectorizer")
+def feature_vectorizer(n: OnnxNode) -> Any:
+    parts = [n.convert(x if n.rank(x) > 1 else n.unsqueeze(x, [1]), "f32") for x in n.tensors()]
+    return n.concat(parts, 1)
+
+
+@ml("OneHotEncoder")
+def one_hot_encoder(n: OnnxNode) -> Any:
+    kinds = n.attr("cats_int64s")
+    if not kinds:
+        raise UnsupportedError("categories that are text")
+    hit = n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), np.asarray(kinds, np.int64))
+    return n.convert(hit, "f32")
+
+
+@ml("ZipMap")
+def zip_map(n: OnnxNode) -> Any:
+    raise UnsupportedError("ZipMap makes a sequence of maps: export the model with zipmap=False for a tensor")

@@ -1,0 +1,155 @@
+"""What suppression keeps of each class of each image, with room for all that there can be.
+
+    boxes [B, N, 4] or [B, 1 or C, N, 4]  scores [B, C, N]
+    ->  numbers [B, C, room] of i32, values [B, C, room] of f32, counts [B, C] of i64
+
+Numbers of boxes, best first, and the score of each, or how far MatrixNms lets it fall. The first `counts` of
+a class are valid. Native operations between the host's: what decodes boxes before and what puts rows
+together behind them are NumPy's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, Int, Str, TensorType, find_op, op
+from ovjit.graph.shapes import ANY, Dim, bounds, dim
+from ovjit_ops.detection.boxes import descending, overlaps, suppress
+from ovjit_ops.detection.cpu_kept_boxes import lower_falls, lower_kept
+
+
+def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType, ...]:
+    if scores.shape is None or boxes.shape is None:
+        return TensorType("i32", (ANY,) * 3), TensorType("f32", (ANY,) * 3), TensorType("i64", (ANY,) * 2)
+    images, classes, each = scores.shape
+    room: Dim = each
+    if top >= 0:
+        low, high = bounds(each)
+        room = dim(min(low, top), top if high is None else min(high, top))
+    shape = (images, classes, room)
+    return TensorType("i32", shape), TensorType("f32", shape), TensorType("i64", (images, classes))
+
+
+def best_first(scores: np.ndarray, threshold: float, top: int, inclusive: bool) -> np.ndarray:
+    """The boxes above the threshold, best first, at most `top` (-1: all)."""
+    limit = np.float32(threshold)
+    found = np.flatnonzero(scores >= limit if inclusive else scores > limit)
+    order = found[descending(scores[found])]
+    return order if top < 0 else order[:top]
+
+
+def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: Any) -> tuple[np.ndarray, ...]:
+    """(numbers, values, counts) of one(boxes [N, 4], scores [N]) -> (numbers, values), class by class."""
+    images, classes, many = scores.shape
+    room = many if top < 0 else min(many, top)
+    chosen, falls = (np.zeros((images, classes, room), kind) for kind in (np.int32, np.float32))
+    counts = np.zeros((images, classes), np.int64)
+    sets = boxes if boxes.ndim == 4 else boxes[:, None]
+    for image, label in np.ndindex(images, classes):
+        if label != skip:
+            numbers, values = one(sets[image, label % sets.shape[1]], scores[image, label])
+            counts[image, label] = len(numbers)
+            chosen[image, label, : len(numbers)] = numbers
+            falls[image, label, : len(numbers)] = values
+    return chosen, falls, counts
+
+
+def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(image, class, number, value) of all valid rows, class by class."""
+    image, label, row = np.nonzero(np.arange(chosen.shape[2]) < counts[..., None])
+    return image, label, chosen[image, label, row], values[image, label, row]
+
+
+def kept_boxes(
+    b: Builder, node: Node, boxes: Value, scores: Value, iou: float, threshold: float, *, eta: float = 1.0,
+    **attrs: Any,
+) -> tuple[Value, ...]:  # fmt: skip
+    """A KeptBoxes with these limits: its outputs. `eta`: what the limit falls by, 1 for nothing."""
+    limit = np.array([iou, eta] if eta < 1 else [iou], np.float32)
+    most = b.constant(np.array(2**31 - 1, np.int64))
+    limits = [most, b.constant(limit), b.constant(np.array(threshold, np.float32))]
+    attrs = {"corners": "plain", "touching": False, "inclusive": False, "border": False, "top": -1,
+             "skip": -1, **attrs, "falling": eta < 1}  # fmt: skip
+    made = b.add(find_op("KeptBoxes"), [boxes, scores, *limits], attrs, name=f"{node.name}/kept",
+                 origins=node.origins)  # fmt: skip
+    return made.outputs
+
+
+def _samples(matrix: bool):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for i, (images, classes, many) in enumerate(((1, 1, 7), (2, 3, 17), (1, 2, 40), (2, 1, 64))):
+            middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(1, 6, (images, many, 2))
+            boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
+            if i == 1 and not matrix:
+                boxes = np.stack([boxes, boxes + 1, boxes * 2], 1)
+            scores = np.round(rng.random((images, classes, many)), i % 2 + 1).astype(np.float32)
+            attrs: dict[str, Any] = {"top": (-1, 5, 100, 30)[i], "skip": (-1, 1, -1, -1)[i], "border": i == 2}
+            if matrix:
+                yield [boxes, scores, np.array(0.2, np.float32)], {**attrs, "gaussian": i % 2 == 1}
+                continue
+            limit = [0.6, 0.9] if i == 3 else [0.3]
+            attrs.update(corners="plain", touching=i == 2, inclusive=i == 1, falling=i == 3)
+            limits = [np.array(50), np.array(limit, np.float32), np.array(0.2, np.float32)]
+            yield [boxes, scores, *limits], attrs
+
+    return samples
+
+
+@op("KeptBoxes", internal=True, samples=_samples(False), lower=lower_kept)
+class KeptBoxes:
+    """Greedy suppression. Attributes as in `cpu_nms.Way`; `top`: so many candidates of a class, `skip`: a
+    class that is none."""
+
+    def infer(
+        boxes, scores, most, iou, threshold, *, top: Int, skip: Int, corners: Str, touching: Bool,
+        inclusive: Bool, border: Bool, falling: Bool,
+    ):  # fmt: skip
+        return _types(boxes, scores, top)
+
+    def ref(boxes, scores, most, iou, threshold, *, top, skip, corners, touching, inclusive, border, falling):
+        limits = [float(v) for v in iou.reshape(-1)]
+
+        def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
+            order = best_first(s, float(threshold), top, inclusive)
+            kept = suppress(
+                mine, order, int(most), limits[0], touching,
+                lambda a, others: overlaps(a, others, float(border)), limits[1] if falling else 1.0,
+            )  # fmt: skip
+            return kept, s[kept]
+
+        return by_class(boxes, scores, top, skip, one)
+
+
+@op("MatrixFalls", internal=True, samples=_samples(True), lower=lower_falls)
+class MatrixFalls:
+    """How far the scores of MatrixNms fall. With o[i, j] the overlap of a box and a better one, and w[j] the
+    largest o[j, .]: the least (1 - o[i, j]) / (1 - w[j]), at most 1, or `gaussian` the least
+    w[j]^2 - o[i, j]^2, at most 0."""
+
+    def infer(boxes, scores, threshold, *, top: Int, skip: Int, border: Bool, gaussian: Bool):
+        return _types(boxes, scores, top)
+
+    def ref(boxes, scores, threshold, *, top, skip, border, gaussian):
+        def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
+            order = best_first(s, float(threshold), top, False)
+            worst, falls = (np.zeros(len(order), np.float32) for _ in range(2))
+            for i, box in enumerate(order):
+                share = _share(mine[box], mine[order[:i]], float(border))
+                worst[i] = share.max(initial=0)
+                with np.errstate(all="ignore"):
+                    if gaussian:
+                        falls[i] = (worst[:i] * worst[:i] - share * share).min(initial=0)
+                    else:
+                        falls[i] = ((1 - share) / (1 - worst[:i])).min(initial=1)
+            return order, falls
+
+        return by_class(boxes, scores, top, skip, one)
+
+
+def _share(box: np.ndarray, others: np.ndarray, border: float) -> np.ndarray:
+    """`overlaps`, but 0 for boxes that only their borders join."""
+    apart = (others[:, :2] > box[2:]).any(1) | (others[:, 2:] < box[:2]).any(1)
+    return np.where(apart, np.float32(0), overlaps(box, others, border))

@@ -1,0 +1,202 @@
+"""Random ONNX models of one node beside ONNX Runtime, and beside ONNX's own evaluator where it refuses.
+
+`python tests/beside_onnxruntime.py COUNT SEED [FAMILY ...]` prints what differs; `native` among the families takes
+kernels instead of the references. The families are the functions in `FAMILIES` of the modules
+`onnx_samples_*`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnx_samples_layers
+import onnx_samples_math
+import onnx_samples_ml
+import onnx_samples_ms
+import onnx_samples_shapes
+import onnxruntime
+from onnx import helper
+from onnx_samples import Sample
+
+import ovjit as ov
+from ovjit.graph import interp
+
+FAMILIES = {
+    **onnx_samples_math.FAMILIES,
+    **onnx_samples_layers.FAMILIES,
+    **onnx_samples_shapes.FAMILIES,
+    **onnx_samples_ms.FAMILIES,
+    **onnx_samples_ml.FAMILIES,
+}
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+
+
+class Verdict(NamedTuple):
+    status: str  # same, skipped, refused, wrong
+    said: str
+
+
+def model_of(sample: Sample, rng: np.random.Generator) -> tuple[bytes, dict[str, np.ndarray]]:
+    """(the model, values of its inputs). Dimensions are open at random, inputs are constants at random."""
+    names = [f"x{i}" if v is not None else "" for i, v in enumerate(sample.inputs)]
+    while names and not names[-1]:
+        names.pop()
+    outs = [f"y{i}" for i in range(sample.outputs)]
+    node = helper.make_node(sample.op, names, outs, "node", domain=sample.domain, **sample.attributes)
+    opened, constant = rng.random() < 0.4, rng.random()
+    infos, initializers, given = [], [], {}
+    for i, (name, value) in enumerate(zip(names, sample.inputs, strict=False)):
+        if value is None:
+            continue
+        free = i in sample.free and constant < 0.5
+        if i in sample.constants or (free and rng.random() < 0.7):
+            initializers.append(onnx.numpy_helper.from_array(value, name))
+            continue
+        loose = opened and i not in sample.constants and (i == 0 or rng.random() < 0.1)
+        known = value.ndim - 1 if sample.domain else value.ndim  # a width that is known
+        shape = [
+            f"d{i}_{j}" if loose and j < known and rng.random() < 0.6 else d
+            for j, d in enumerate(value.shape)
+        ]
+        infos.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), shape))
+        given[name] = value
+    graph = helper.make_graph(
+        [node], "g", infos, [onnx.ValueInfoProto(name=name) for name in outs], initializers
+    )
+    imports = [helper.make_opsetid("", sample.opset)]
+    if sample.domain:
+        imports.append(helper.make_opsetid(sample.domain, 1))
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    return model.SerializeToString(), given
+
+
+def by_onnxruntime(model: bytes, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    run = onnxruntime.RunOptions()
+    run.log_severity_level = 4
+    return session.run(None, given, run)
+
+
+def by_evaluator(model: bytes, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    from onnx.reference import ReferenceEvaluator
+
+    with np.errstate(all="ignore"):
+        return ReferenceEvaluator(model).run(None, given)
+
+
+def by_ovjit(model: bytes, given: dict[str, np.ndarray], native: bool) -> list[np.ndarray]:
+    read = ov.Core().read_model(model)
+    if native:
+        compiled = ov.Core().compile_model(read, "CPU", F32)
+        known = {name for port in compiled.inputs for name in port.get_names()}
+        result = compiled({k: v for k, v in given.items() if k in known})
+        return [np.array(result[i]) for i in range(len(compiled.outputs))]
+    graph = read._graph()
+    with np.errstate(all="ignore"):
+        return list(interp.evaluate(graph, [given[value.node.name] for value in graph.inputs]))
+
+
+def difference(ours: list[Any], theirs: list[Any], sample: Sample) -> str:
+    if len(ours) != len(theirs):
+        return f"{len(ours)} outputs, not {len(theirs)}"
+    for i, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        if i in sample.unchecked:
+            continue
+        mine, other = np.asarray(mine), np.asarray(other)
+        if mine.dtype != other.dtype:
+            return f"output {i} is {mine.dtype}, not {other.dtype}"
+        if mine.shape != other.shape:
+            return f"output {i} has the shape {mine.shape}, not {other.shape}"
+        if mine.dtype.kind in "biuOUS":
+            far = np.abs(mine.astype(np.int64) - other.astype(np.int64)) if mine.dtype.kind in "iu" else None
+            wrong = mine != other if far is None or not sample.steps else far > sample.steps
+        else:
+            a, b = mine.astype(np.float64), other.astype(np.float64)
+            finite = b[np.isfinite(b)]
+            scale = float(np.abs(finite).max()) if finite.size else 0.0
+            tolerance = sample.tolerance * (8e2 if mine.dtype == np.float16 else 1)
+            with np.errstate(all="ignore"):
+                wrong = ~((np.abs(a - b) <= tolerance * (np.abs(b) + 0.1 * scale + 1e-3)) | (a == b))
+                wrong &= ~(np.isnan(a) & np.isnan(b))
+        if wrong.any():
+            at = tuple(int(v[0]) for v in np.nonzero(wrong)) if wrong.ndim else ()
+            return f"output {i}: {wrong.sum()} of {wrong.size} differ, at {at} {mine[at]} for {other[at]}"
+    return ""
+
+
+def judge(sample: Sample, rng: np.random.Generator, native: bool = False) -> Verdict:
+    """How ovjit does beside ONNX Runtime; where the two differ the standard's evaluator may side with us."""
+    try:
+        model, given = model_of(sample, rng)
+    except Exception as error:  # a sample that no model says
+        return Verdict("skipped", f"no model: {error}")
+    theirs: dict[str, list[Any]] = {}
+    said = []
+    for name, run in (("onnxruntime", by_onnxruntime), ("evaluator", by_evaluator)):
+        if name == "evaluator" and (theirs or sample.domain):
+            continue
+        try:
+            theirs[name] = run(model, given)
+        except Exception as error:
+            said.append(f"{name}: {str(error)[-150:]}")
+    if not theirs:
+        return Verdict("skipped", "; ".join(said))
+    try:
+        ours = by_ovjit(model, given, native)
+    except Exception as error:
+        kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
+        return Verdict("refused", f"({next(iter(theirs))} runs it) {kind}{error}"[:500])
+    (name, values), *_ = theirs.items()
+    differs = difference(ours, values, sample)
+    if differs and name == "onnxruntime" and not sample.domain:
+        try:
+            other = difference(ours, by_evaluator(model, given), sample)
+        except Exception as error:
+            other = f"refuses: {str(error)[:80]}"
+        if not other:
+            return Verdict("same", f"as the evaluator; onnxruntime: {differs}")
+        differs += f" (evaluator: {other[:120]})"
+    return Verdict("wrong", f"{name}: {differs}") if differs else Verdict("same", "")
+
+
+def describe(sample: Sample) -> str:
+    parts = [f"{v.dtype}{list(v.shape)}" if v is not None else "-" for v in sample.inputs]
+    small = [f"x{i}={v.tolist()}" for i, v in enumerate(sample.inputs) if v is not None and v.size <= 6]
+    attributes = {k: v for k, v in sample.attributes.items() if not isinstance(v, onnx.TensorProto)}
+    return f"{sample.op}-{sample.opset}({', '.join(parts)}) {attributes} {' '.join(small)}"[:400]
+
+
+def main(count: int, seed: int, families: list[str]) -> None:
+    import collections
+
+    native = "native" in families
+    rows = FAMILIES
+    chosen = [f for f in families if f != "native"] or list(rows)
+    for family in chosen:
+        counts: collections.Counter[str] = collections.Counter()
+        shown: collections.Counter[str] = collections.Counter()
+        for i in range(seed, seed + count):
+            rng = np.random.default_rng((i, *family.encode()))
+            sample = rows[family](rng)
+            verdict = judge(sample, rng, native)
+            counts[verdict.status] += 1
+            if verdict.status == "skipped":
+                counts[f"skipped {sample.op}"] += 1
+            key = f"{sample.op} {verdict.status} {verdict.said[:30]}"
+            if verdict.status in ("refused", "wrong"):
+                shown[key] += 1
+                if shown[key] <= 2:
+                    print(f"  {family} {i}: {verdict.status} {describe(sample)}\n      {verdict.said[-420:]}")
+            elif verdict.said and "-v" in sys.argv:
+                print(f"  {family} {i}: {verdict.status} {describe(sample)}\n      {verdict.said[:300]}")
+        print(f"{family}: {dict(counts)}", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), [a for a in sys.argv[3:] if a != "-v"])
