@@ -22,7 +22,7 @@ from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, merge
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
 from ovjit_ops.detection.detectron import check_ranks, dims
-from ovjit_ops.detection.kept_boxes import KeptBoxes, best_first, gathered, kept_boxes
+from ovjit_ops.detection.kept_boxes import best_first, gathered, kept, kept_boxes
 
 CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")
 
@@ -92,11 +92,9 @@ def _priors(proposals: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, n
 
 def _by_class(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
     """What Caffe keeps of one image, as (class, prior, score); scores [C, P], boxes [L, P, 4]."""
-    choice = KeptBoxes.ref(
-        boxes[None], scores[None], np.array(2**31 - 1), np.array([attrs["nms_threshold"]]),
-        np.array(attrs["confidence_threshold"]), top=max(attrs["top_k"], -1),
-        skip=attrs["background_label_id"], corners="plain", touching=False, inclusive=False, border=False,
-        falling=False,
+    choice = kept(
+        boxes[None], scores[None], 2**31 - 1, np.array([attrs["nms_threshold"]]),
+        attrs["confidence_threshold"], top=max(attrs["top_k"], -1), skip=attrs["background_label_id"],
     )  # fmt: skip
     return gathered(*choice)[1:]
 
@@ -107,11 +105,11 @@ def _by_prior(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> t
     label = others.argmax(0) + 1
     best = others.max(0, initial=-np.inf)
     order = best_first(best, attrs["confidence_threshold"], max(attrs["top_k"], -1), True)
-    kept: list[int] = []
+    chosen: list[int] = []
     for one in range(1, len(scores)):
         mine = order[label[order] == one]
-        kept += suppress(boxes[one % len(boxes)], mine, len(mine), attrs["nms_threshold"], False, overlaps)
-    numbers = np.array(kept, np.int64)
+        chosen += suppress(boxes[one % len(boxes)], mine, len(mine), attrs["nms_threshold"], False, overlaps)
+    numbers = np.array(chosen, np.int64)
     return label[numbers], numbers, best[numbers]
 
 
@@ -150,7 +148,7 @@ def ssd_boxes(
 
 
 def ssd_rows(
-    boxes: np.ndarray, found: list[tuple[np.ndarray, ...]], many: int, attrs: dict[str, Any]
+    boxes: np.ndarray, found: Sequence[tuple[np.ndarray, ...]], many: int, attrs: dict[str, Any]
 ) -> np.ndarray:
     """The operation's output from what is found in each image: classes, priors and scores, class by class."""
     keep = attrs["keep_top_k"][0]
@@ -330,7 +328,17 @@ def _geometry(classes: TensorType, priors: TensorType, attrs: dict[str, Any]) ->
     return images, count, width // count if known else ANY  # type: ignore[operator]
 
 
-@op("SsdBoxes", internal=True)
+def _row_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for inputs, attrs in _samples(8)(rng, dtype):
+        if not attrs["decrease_label_id"]:
+            logits, classes, priors, *aux = inputs
+            aux_classes, aux_boxes = aux or (None, None)
+            boxes, scores = ssd_boxes(logits, classes, priors, aux_classes, aux_boxes, attrs)
+            choice = kept(boxes, scores, 100, np.array([0.4]), 0.1, top=max(attrs["top_k"], -1), skip=0)
+            yield [boxes, *choice], attrs
+
+
+@op("SsdBoxes", internal=True, samples=_samples(8))
 class SsdBoxes:
     """Decoded boxes [N, L, P, 4] and scores [N, C, P] of a DetectionOutput, whose attributes it has."""
 
@@ -349,7 +357,7 @@ class SsdBoxes:
         return ssd_boxes(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
 
 
-@op("SsdRows", internal=True)
+@op("SsdRows", internal=True, samples=_row_samples)
 class SsdRows:
     """The output of a DetectionOutput from what KeptBoxes chose."""
 

@@ -57,6 +57,46 @@ def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: An
     return chosen, falls, counts
 
 
+def kept(
+    boxes: np.ndarray, scores: np.ndarray, most: Any, iou: np.ndarray, threshold: Any, *, top: int, skip: int,
+    touching: bool = False, inclusive: bool = False, border: bool = False, falling: bool = False,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """KeptBoxes by the reference."""
+    limits = [float(v) for v in np.reshape(iou, -1)]
+
+    def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
+        order = best_first(s, float(threshold), top, inclusive)
+        found = suppress(
+            mine, order, int(most), limits[0], touching,
+            lambda a, others: overlaps(a, others, float(border)), limits[1] if falling else 1.0,
+        )  # fmt: skip
+        return found, s[found]
+
+    return by_class(boxes, scores, top, skip, one)
+
+
+def fallen(
+    boxes: np.ndarray, scores: np.ndarray, threshold: Any, *, top: int, skip: int, border: bool,
+    gaussian: bool,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """MatrixFalls by the reference."""
+
+    def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
+        order = best_first(s, float(threshold), top, False)
+        worst, falls = (np.zeros(len(order), np.float32) for _ in range(2))
+        for i, box in enumerate(order):
+            share = _share(mine[box], mine[order[:i]], float(border))
+            worst[i] = share.max(initial=0)
+            with np.errstate(all="ignore"):
+                if gaussian:
+                    falls[i] = (worst[:i] * worst[:i] - share * share).min(initial=0)
+                else:
+                    falls[i] = ((1 - share) / (1 - worst[:i])).min(initial=1)
+        return order, falls
+
+    return by_class(boxes, scores, top, skip, one)
+
+
 def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
     """(image, class, number, value) of all valid rows, class by class."""
     image, label, row = np.nonzero(np.arange(chosen.shape[2]) < counts[..., None])
@@ -109,18 +149,8 @@ class KeptBoxes:
     ):  # fmt: skip
         return _types(boxes, scores, top)
 
-    def ref(boxes, scores, most, iou, threshold, *, top, skip, corners, touching, inclusive, border, falling):
-        limits = [float(v) for v in iou.reshape(-1)]
-
-        def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
-            order = best_first(s, float(threshold), top, inclusive)
-            kept = suppress(
-                mine, order, int(most), limits[0], touching,
-                lambda a, others: overlaps(a, others, float(border)), limits[1] if falling else 1.0,
-            )  # fmt: skip
-            return kept, s[kept]
-
-        return by_class(boxes, scores, top, skip, one)
+    def ref(boxes, scores, most, iou, threshold, *, corners, **attrs):
+        return kept(boxes, scores, most, iou, threshold, **attrs)
 
 
 @op("MatrixFalls", internal=True, samples=_samples(True), lower=lower_falls)
@@ -132,21 +162,8 @@ class MatrixFalls:
     def infer(boxes, scores, threshold, *, top: Int, skip: Int, border: Bool, gaussian: Bool):
         return _types(boxes, scores, top)
 
-    def ref(boxes, scores, threshold, *, top, skip, border, gaussian):
-        def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
-            order = best_first(s, float(threshold), top, False)
-            worst, falls = (np.zeros(len(order), np.float32) for _ in range(2))
-            for i, box in enumerate(order):
-                share = _share(mine[box], mine[order[:i]], float(border))
-                worst[i] = share.max(initial=0)
-                with np.errstate(all="ignore"):
-                    if gaussian:
-                        falls[i] = (worst[:i] * worst[:i] - share * share).min(initial=0)
-                    else:
-                        falls[i] = ((1 - share) / (1 - worst[:i])).min(initial=1)
-            return order, falls
-
-        return by_class(boxes, scores, top, skip, one)
+    def ref(boxes, scores, threshold, **attrs):
+        return fallen(boxes, scores, threshold, **attrs)
 
 
 def _share(box: np.ndarray, others: np.ndarray, border: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, bounds, dim, merge
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS
 from ovjit_ops.detection.boxes import overlaps, suppress
-from ovjit_ops.detection.kept_boxes import MatrixFalls, best_first, gathered, kept_boxes
+from ovjit_ops.detection.kept_boxes import best_first, fallen, gathered, kept, kept_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
 
 SORTS = ("none", "classid", "score")
@@ -130,12 +130,13 @@ def multiclass_nms(boxes, scores, regions, attrs: dict[str, Any]):
                 continue
             mine = all_boxes[label % len(all_boxes)]
             order = best_first(s, attrs["score_threshold"], attrs["nms_top_k"], True)
-            kept = suppress(
+            found = suppress(
                 mine, order, len(order), attrs["iou_threshold"], False,
                 lambda a, b: overlaps(a, b, border), attrs["nms_eta"],
             )  # fmt: skip
             at = places[label % len(places)]
-            values = ([image] * len(kept), [label] * len(kept), kept, s[kept], mine[kept], at[kept])
+            count = len(found)
+            values = ([image] * count, [label] * count, found, s[found], mine[found], at[found])
             for column, more in zip(columns, values, strict=True):
                 column.extend(more)
     kinds = (np.int64, np.int64, np.int64, np.float32, np.float32, np.int64)
@@ -166,7 +167,7 @@ def _fallen(boxes, scores, choice: Sequence[np.ndarray], attrs: dict[str, Any]):
 def matrix_nms(boxes, scores, attrs: dict[str, Any]):
     """Scores fall by how much better boxes of the class overlap, themselves weighed by what overlaps them."""
     wide, values = boxes.astype(np.float32), scores.astype(np.float32)
-    choice = MatrixFalls.ref(wide, values, np.float32(attrs["score_threshold"]), **_falls(attrs))
+    choice = fallen(wide, values, np.float32(attrs["score_threshold"]), **_falls(attrs))
     selected, places, many = _fallen(wide, values, choice, attrs)
     return selected.astype(boxes.dtype), places, many
 
@@ -184,7 +185,7 @@ def _simple(node: Node, inputs: tuple[Value, ...]) -> bool:
 
 
 def _rows(b: Builder, node: Node, name: str, inputs: Sequence[Value]) -> tuple[Value, ...]:
-    named = {"name": f"{node.name}/rows", "origins": node.origins}
+    named: dict[str, Any] = {"name": f"{node.name}/rows", "origins": node.origins}
     return b.add(find_op(name), list(inputs), dict(node.attrs), **named).outputs
 
 
@@ -193,8 +194,9 @@ def _expand_multiclass(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Seq
     attrs = node.attrs
     if not _simple(node, inputs):
         return None
+    boxes, scores = inputs
     choice = kept_boxes(
-        b, node, *inputs, attrs["iou_threshold"], attrs["score_threshold"], eta=attrs["nms_eta"],
+        b, node, boxes, scores, attrs["iou_threshold"], attrs["score_threshold"], eta=attrs["nms_eta"],
         inclusive=True, border=not attrs["normalized"], top=attrs["nms_top_k"],
         skip=attrs["background_class"],
     )  # fmt: skip
@@ -342,7 +344,22 @@ class MatrixNms:
         return matrix_nms(boxes, scores, attrs)
 
 
-@op("ClassRows", internal=True)
+def _chosen_samples(matrix: bool):
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for inputs, attrs in (_matrix_samples if matrix else _samples(8))(rng, dtype):
+            boxes, scores = (x.astype(np.float32) for x in inputs)
+            if matrix:
+                choice = fallen(boxes, scores, attrs["score_threshold"], **_falls(attrs))
+            else:
+                iou, threshold = np.array([attrs["iou_threshold"]]), attrs["score_threshold"]
+                limits = {"top": attrs["nms_top_k"], "skip": attrs["background_class"]}
+                choice = kept(boxes, scores, 100, iou, threshold, **limits)
+            yield [boxes, scores, *choice], attrs
+
+    return samples
+
+
+@op("ClassRows", internal=True, samples=_chosen_samples(False))
 class ClassRows:
     """The rows of a MulticlassNms from what KeptBoxes chose."""
 
@@ -358,7 +375,7 @@ class ClassRows:
         return _outputs(rows, len(boxes), boxes.dtype, attrs)
 
 
-@op("FallenRows", internal=True)
+@op("FallenRows", internal=True, samples=_chosen_samples(True))
 class FallenRows:
     """The rows of a MatrixNms from what MatrixFalls gives."""
 
