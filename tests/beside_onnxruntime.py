@@ -1,6 +1,7 @@
 """Random ONNX models of one node beside ONNX Runtime, and beside ONNX's own evaluator where it refuses.
 
-`python tests/beside_onnxruntime.py COUNT SEED [FAMILY ...]` prints what differs; `native` among the families takes
+`python tests/beside_onnxruntime.py COUNT SEED [FAMILY ...]` prints what differs;
+`native` among the families takes
 kernels instead of the references. The families are the functions in `FAMILIES` of the modules
 `onnx_samples_*`.
 """

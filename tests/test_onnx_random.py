@@ -1,4 +1,4 @@
-"""Random nodes of ai.onnx and com.microsoft beside ONNX Runtime: `tests/beside_onnxruntime.py` runs more of them."""
+"""Random nodes of ai.onnx and com.microsoft beside ONNX Runtime; `tests/beside_onnxruntime.py` runs more."""
 
 from __future__ import annotations
 
