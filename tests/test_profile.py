@@ -16,7 +16,7 @@ from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.data import digits
 from ovjit.execution.job import Row
-from ovjit.tiles.formats import F32
+from ovjit.tiles.formats import F32, float_types
 from ovjit.tools import profile
 from ovjit.tools import roofline as roof
 
@@ -83,6 +83,20 @@ def test_share_is_the_larger_one() -> None:
     assert made.share(5, 5, 0) == 0
 
 
+def test_steps_carry_their_format(tmp_path: Path) -> None:
+    """A blob's too: its kernels are known by name, format and code alone."""
+    x = ov.opset13.parameter([8, 64], np.float32)
+    weights = np.random.default_rng(1).standard_normal((64, 32)).astype(np.float32)
+    model = ov.Model([ov.opset13.relu(ov.opset13.matmul(x, weights, False, False)).output(0)], [x])
+    core, config = ov.Core(), {"INFERENCE_PRECISION_HINT": "bf16", "PERF_COUNT": True}
+    compiled = core.compile_model(model, "CPU", config)
+    for one in (compiled, core.import_model(compiled.export_model(), "CPU", config)):
+        request = one.create_infer_request()
+        request.infer([np.ones((8, 64), np.float32)])
+        forms = {row.node_type: row.form for row in request._job.profile()}
+        assert forms["MatMul"] == ("bf16" if "bf16" in float_types() else "f32")
+
+
 def test_totals_by_kernel() -> None:
     made = roof.Roof("generic", 1, 100e9, (roof.Level("memory", math.inf, 10e9),))
     rows = [
@@ -91,6 +105,12 @@ def test_totals_by_kernel() -> None:
         Row("c", "Convolution", "conv", "EXECUTED", 0, 0, (), 20_000, 300),
         Row("d", "Reorder", "copy_i32", "EXECUTED", 0, 0, (), 500, 500),
     ]
+    low = made._replace(peaks={"bf16": 200e9})
+    shares = [
+        profile.summarise([rows[0]._replace(form=form)], [1000], 1.0, roof).steps[0].roof
+        for roof in (made, low) for form in ("f32", "bf16")
+    ]  # fmt: skip
+    assert shares == pytest.approx([0.6, 0.6, 0.6, 0.3]), "of the peak of the step's own format"
     found = profile.summarise(rows, [1000, 400, 1000, 100], 3.0, made)
     assert [line.name for line in found.steps] == ["a", "b", "c", "d"]
     assert [(line.kernel, line.name) for line in found.kernels] == [

@@ -58,12 +58,12 @@ class Frame:
 class Kernel:
     """One native function `(bases, args, chunk, scratch) -> error code`.
 
-    `name` is for people; `source` defines `kernel`, and the runner's more functions; `intrinsics(isa)` gives
-    further names for the source, wholly determined by `key` (text) and the file that defines it. Compared by
-    content.
+    `name` is for people, and so is `form`, the tile format whose instruction does its arithmetic; `source`
+    defines `kernel`, and the runner's more functions; `intrinsics(isa)` gives further names for the source,
+    wholly determined by `key` (text) and the file that defines it. Compared by content.
     """
 
-    __slots__ = ("_intrinsics", "frame", "key", "name", "source")
+    __slots__ = ("_intrinsics", "form", "frame", "key", "name", "source")
 
     def __init__(
         self,
@@ -72,8 +72,10 @@ class Kernel:
         frame: Frame,
         intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
         key: str = "",
+        form: str = "f32",
     ):
         self.name = name
+        self.form = form
         self.source = source
         self.frame = frame
         self.key = key

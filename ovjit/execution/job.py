@@ -58,7 +58,8 @@ STEP_BYTES = 320
 
 
 class Row(NamedTuple):
-    """One row of a profile. `names` are the model's nodes that the step stands for."""
+    """One row of a profile. `names` are the model's nodes that the step stands for, `form` the tile format
+    whose instruction does its arithmetic."""
 
     name: str
     node_type: str
@@ -69,6 +70,7 @@ class Row(NamedTuple):
     names: tuple[str, ...] = ()
     flops: float = 0
     bytes: float = 0
+    form: str = "f32"
 
 
 class Table:
@@ -775,9 +777,9 @@ def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) ->
             kind = step.control.function
             spent = max(spent - sum(row.real_ns for row in inner), 0)
         status = "EXECUTED" if perf is not None and spent >= 0 else "NOT_RUN"
-        rows.append(
-            Row(step.name, step.type, kind, status, spent, spent, step.origins, *table.plan.work_of(i))
-        )
+        form = "f32" if step.kernel is None else step.kernel.form
+        work = table.plan.work_of(i)
+        rows.append(Row(step.name, step.type, kind, status, spent, spent, step.origins, *work, form))
         rows += inner
     return rows
 

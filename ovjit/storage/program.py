@@ -5,7 +5,7 @@ for open shapes are made by the compiler, from the graph, when they are first ne
 stored as well.
 
     {"variables": [[name, type, dimensions, whether assigned], ...] (only of a model with state),
-     "kernels": [[symbol, name, offset, size], ...], "runner": [kernel, ...], "plan": null or
+     "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...], "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
                  null or {"function", "room", "endless",
@@ -44,6 +44,7 @@ class StoredKernel(NamedTuple):
 
     symbol: str
     name: str
+    form: str
 
 
 class StoredNode:
@@ -92,12 +93,12 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
     number: dict[tuple[str, str], int] = {}
     codes: dict[str, tuple[int, bytes]] = {}
     offset = 0
-    for symbol, name in sorted({(kernel.symbol(), kernel.name) for kernel in (*used, native)}):
+    for symbol, name, form in sorted({(k.symbol(), k.name, k.form) for k in (*used, native)}):
         if symbol not in codes:
             codes[symbol] = offset, kernels.object_code[symbol]
             offset += len(codes[symbol][1])
         number[symbol, name] = len(rows)
-        rows.append([symbol, name, codes[symbol][0], len(codes[symbol][1])])
+        rows.append([symbol, name, form, codes[symbol][0], len(codes[symbol][1])])
 
     def number_of(kernel: Any) -> int:
         return number[kernel.symbol(), kernel.name]
@@ -211,8 +212,8 @@ class StoredProgram:
         self._compiled: Any = None
         self._lock = ForkLock()
         try:
-            self.kernels = [StoredKernel(str(symbol), str(name)) for symbol, name, _, _ in tables["kernels"]]
-            self._places = [(offset, size) for _, _, offset, size in tables["kernels"]]
+            self.kernels = [StoredKernel(*map(str, row[:3])) for row in tables["kernels"]]
+            self._places = [(offset, size) for *_, offset, size in tables["kernels"]]
             self._needed = {tables["runner"]}
             self._plan = None if tables["plan"] is None else self._read_plans(tables["plan"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:

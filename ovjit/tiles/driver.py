@@ -127,4 +127,4 @@ def tile_kernel(
         }
 
     text = f"{form.name}{' in blocks' if blocked else ''} {epilogue.text()}"
-    return Kernel(name, "\n".join(out), frame, intrinsics, text)
+    return Kernel(name, "\n".join(out), frame, intrinsics, text, form.name)

@@ -3,7 +3,8 @@
 In: a model file. Out: a table with one row for each step, in the order of execution, and totals by kernel.
 A step's time is the median over the runs; its GFLOP/s and GB/s count the arithmetic it does (Winograd's own,
 not that of the convolution it stands for) and the bytes of what it reads and writes, once each. The share of
-the roof is the larger of the shares of compute and bandwidth, as in `ovjit.tools.roofline`, that it reaches.
+the roof is the larger of the shares of compute, in the format of its instruction, and bandwidth that it
+reaches, as in `ovjit.tools.roofline`.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def profile(
         rows = request._job.profile()
         times.append([row.real_ns for row in rows])
     spent = [statistics.median(column) for column in zip(*times, strict=True)]
-    return summarise(rows, spent, 1e6 * statistics.median(latencies), measure(threads))
+    roof = measure(threads, frozenset(row.form for row in rows))
+    return summarise(rows, spent, 1e6 * statistics.median(latencies), roof)
 
 
 def summarise(rows: Sequence[Row], spent: Sequence[float], latency_us: float, roof: Roof) -> Profile:
@@ -109,7 +111,7 @@ def _line(
 ) -> Line:
     ns = sum(spent)
     # the time that the roof would take, so that a kernel's share is its steps' shares weighted by time
-    least = sum(roof.share(row.flops, row.bytes, 1.0) for row in rows)
+    least = sum(roof.share(row.flops, row.bytes, 1.0, row.form) for row in rows)
     flops, moved = sum(row.flops for row in rows), sum(row.bytes for row in rows)
     if ns <= 0:
         return Line(name, type, kernel, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -159,11 +161,12 @@ def table(found: Profile) -> str:
     roof = found.roof
     levels = ", ".join(f"{level.bandwidth / 1e9:.0f} GB/s from {level.name}" for level in roof.levels)
     cores = f"{roof.threads} core{'s' * (roof.threads > 1)}"
+    peaks = "".join(f", {peak / 1e9:.1f} in {form}" for form, peak in roof.peaks.items())
     out += [
         "",
         f"steps {found.total_us:.1f} us, {found.gflops:.1f} GFLOP/s; "
         f"latency {found.latency_us:.1f} us (medians)",
-        f"roof of {cores}, {roof.isa}: {roof.flops / 1e9:.1f} GFLOP/s in f32, {levels}",
+        f"roof of {cores}, {roof.isa}: {roof.flops / 1e9:.1f} GFLOP/s in f32{peaks}, {levels}",
     ]
     return "\n".join(out)
 

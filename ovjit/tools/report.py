@@ -134,9 +134,10 @@ def profile_page(title: str, found: Any) -> str:
         )  # fmt: skip
 
     roof = found.roof
+    peaks = "".join(f", {peak / 1e9:,.0f} in {form}" for form, peak in roof.peaks.items())
     text = (
         f"<p>Steps take {found.total_us:,.1f} us, the latency is {found.latency_us:,.1f} us (medians); "
-        f"the roof of {roof.threads} core(s) is {roof.flops / 1e9:,.0f} GFLOP/s in f32.</p>"
+        f"the roof of {roof.threads} core(s) is {roof.flops / 1e9:,.0f} GFLOP/s in f32{peaks}.</p>"
     )
     kernels = ("steps", *columns[1:])
     return page(title, [

@@ -11,7 +11,7 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
-from ovjit.tiles.formats import F32, WORD, Format
+from ovjit.tiles.formats import F32, FORMATS, WORD, Format
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.
 ACCUMULATORS = 12
@@ -44,22 +44,26 @@ class Level(NamedTuple):
 
 
 class Roof(NamedTuple):
-    """What `threads` cores do together: `flops` a second in f32, and the levels, smallest first."""
+    """What `threads` cores do together: `flops` a second in f32, and the levels, smallest first. `peaks`: the
+    operations a second in other formats, by their names."""
 
     isa: str
     threads: int
     flops: float
     levels: tuple[Level, ...]
+    peaks: Mapping[str, float] = {}
 
     def bandwidth(self, moved: float) -> float:
         """Bytes a second for a step that moves `moved` bytes: of the smallest level that holds them."""
         return next(level.bandwidth for level in self.levels if moved <= level.size)
 
-    def share(self, flops: float, moved: float, seconds: float) -> float:
-        """The larger of the shares of compute and of bandwidth that a step has reached; 0 for no time."""
+    def share(self, flops: float, moved: float, seconds: float, form: str = "f32") -> float:
+        """The larger of the shares of compute, in that format, and of bandwidth that a step has reached.
+
+        0 for no time."""
         if seconds <= 0:
             return 0.0
-        return max(flops / self.flops, moved / self.bandwidth(moved)) / seconds
+        return max(flops / self.peaks.get(form, self.flops), moved / self.bandwidth(moved)) / seconds
 
 
 def dot_kernel(form: Format) -> Kernel:
@@ -123,8 +127,9 @@ def stream_kernel() -> Kernel:
 
 
 @functools.cache
-def measure(threads: int = 1) -> Roof:
-    """The roof of `threads` cores for the instruction set that is compiled for, measured once."""
+def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roof:
+    """The roof of `threads` cores for the instruction set that is compiled for, with the peaks of these
+    formats besides f32; measured once."""
     isa = host_isa()
     (address,) = kernels.addresses((stream_kernel(),)).values()
     stream = objects.function(address, 4)
@@ -140,7 +145,8 @@ def measure(threads: int = 1) -> Roof:
     levels.append(
         Level("memory", math.inf, _stream(stream, isa, max(MEMORY_BYTES, 4 * last) // threads, threads))
     )
-    return Roof(isa.name, threads, dot_peak(F32, threads), tuple(levels))
+    peaks = {f.name: dot_peak(f, threads) for f in FORMATS if f.name in formats and f is not F32}
+    return Roof(isa.name, threads, dot_peak(F32, threads), tuple(levels), peaks)
 
 
 def dot_peak(form: Format, threads: int = 1) -> float:

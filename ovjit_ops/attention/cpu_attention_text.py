@@ -209,7 +209,7 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
 
     kind = f"{form.name}{'' if out == elem else f'_{out}'}"
     name = f"attention_{kind}_{isa.name}{'_causal' if causal else ''}{'_sink' if sink else ''}"
-    return Kernel(name, "\n".join(src), frame, intrinsics, f"{form.name} {epilogue.text()}")
+    return Kernel(name, "\n".join(src), frame, intrinsics, f"{form.name} {epilogue.text()}", form.name)
 
 
 def _words(elements: str, form: Format) -> str:
