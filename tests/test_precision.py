@@ -115,6 +115,26 @@ def test_winograd_of_bf16_is_near_the_direct_way(monkeypatch, way, channels, siz
     assert lost.max() <= (2**-5 if rounded else 1e-5) * deviation, f"seed {SEED}"
 
 
+@pytest.mark.parametrize("name", ["Sigmoid", "Swish"])
+def test_activations_of_bf16_are_exact_to_their_rounding(name):
+    """They are computed with less than f32 has, and with more than shows: all bf16, infinities, NaN."""
+    x = np.arange(1 << 16, dtype=np.uint16).view(ml_dtypes.bfloat16)
+    b = Builder()
+    data = b.add("Parameter", (), {"shape": x.shape, "element_type": "bf16"}).output
+    executable = compile_graph(b.finish([b.add(name, [data]).output]), {})
+    job = executable.new_job()
+    job.set_input(0, x)
+    job.run()
+    got = np.asarray(job.outputs[0]).astype(np.float64)
+    record = find_op(name)
+    with np.errstate(all="ignore"):
+        want = record.evaluate([x.astype(np.float64)], {})[0]
+        near = np.abs(got - want) <= np.abs(want) * 2**-8 * 1.02 + 2.0**-120
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    wrong = ~(near | same)
+    assert not wrong.any(), list(zip(x[wrong][:5], got[wrong][:5], want[wrong][:5], strict=True))
+
+
 def lowered(output, inputs):
     b = Builder()
     values = [

@@ -31,7 +31,16 @@ def exp_f32(x: t.Tracer) -> t.Tracer:
 
 def exp_below_zero(x: t.Tracer) -> t.Tracer:
     """exp(x) for x <= 0, within 3e-6 of it: for what is rounded to bf16. 0 below -87.7, denormals too."""
-    x = t.where(x < -88.0, t.constant(x, -88.0), x)
+    return _exp_low(t.where(x < -88.0, t.constant(x, -88.0), x))
+
+
+def exp_rough(x: t.Tracer) -> t.Tracer:
+    """The same for any x; infinity from 88.4 on."""
+    x = t.where(x > 88.8, t.constant(x, 88.8), x)
+    return exp_below_zero(x)
+
+
+def _exp_low(x: t.Tracer) -> t.Tracer:
     n = t.round_even(x * LOG2E)
     r = t.fma(n, -math.log(2), x)
     p: t.Tracer = t.constant(x, 1 / math.factorial(5))

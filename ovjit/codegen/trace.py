@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.approx import erf_f32, exp_f32, log_f32, tanh_f32
+from ovjit.codegen.approx import erf_f32, exp_f32, exp_rough, log_f32, tanh_f32
 from ovjit.codegen.tracer import *  # noqa: F403  its __all__ is the rest of the vocabulary
 from ovjit.codegen.tracer import Tracer
 
@@ -17,6 +17,14 @@ def exp(x: Any) -> Any:
     if not isinstance(x, Tracer):
         return np.exp(x)
     return exp_f32(x) if x.dtype == "f32" else x.recorder.emit("libm_exp", (x.name,), x.dtype)
+
+
+def over_logistic(x: Any, z: Any) -> Any:
+    """x / (1 + e ** -z) for a traced x or 1."""
+    if isinstance(z, Tracer) and z.recorder.rough and z.dtype == "f32":
+        shrink = rcp(1 + exp_rough(-z))  # noqa: F405
+        return x * shrink if isinstance(x, Tracer) else shrink
+    return x / (1 + exp(-z))
 
 
 def log(x: Any) -> Any:

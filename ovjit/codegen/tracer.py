@@ -28,7 +28,7 @@ from ovjit.graph import dtypes
 __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atanh",
     "bits", "cast", "ceil", "constant", "cos", "cosh", "dtype", "floor", "floor_divide", "fma",
-    "is_common", "is_float", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow", "power",
+    "is_common", "is_float", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow", "power", "rcp",
     "round_away", "round_even", "sin", "sinh", "sqrt", "tan", "to_int", "trace", "trunc", "where",
 ]  # fmt: skip
 
@@ -42,8 +42,11 @@ _COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor", "eq", "ne"))
 class Recorder:
     """Collects instructions as (target, operation, arguments, dtype); equal ones are shared.
 
-    Arguments are names of earlier targets, or `("const", value, dtype)`.
+    Arguments are names of earlier targets, or `("const", value, dtype)`. While it is `rough`, results are
+    going to be rounded to bf16: functions may be 2**-13 off.
     """
+
+    rough = False
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, tuple, str]] = []
@@ -259,6 +262,8 @@ def _unary(
 
 absolute = _unary("absolute", np.abs, "abs")
 sqrt = _unary("sqrt", np.sqrt)
+#: About 1 / x, within 2**-14 of it; for bodies that are traced `rough`.
+rcp = _unary("rcp", np.reciprocal)
 floor = _unary("floor", np.floor, float_only=True)
 ceil = _unary("ceil", np.ceil, float_only=True)
 trunc = _unary("trunc", np.trunc, float_only=True)

@@ -121,6 +121,7 @@ def trace_nodes(nodes: Sequence[Node], inputs: Sequence[Value]) -> Body:
             number(recorder, one_number(v), v.dtype) if is_literal(node, i) else values[v]
             for i, v in enumerate(node.inputs)
         ]
+        recorder.rough = node.output.dtype == "bf16"
         values[node.output] = trace(node.op.scalar, arguments, attrs)
     last = nodes[-1].output
     return Body([v.dtype for v in inputs], [last.dtype], recorder.lines, [values[last].name])

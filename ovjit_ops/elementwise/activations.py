@@ -28,7 +28,7 @@ SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 DATA = {"node": "data"}
 
 unary("Relu", lambda x: np.maximum(x, 0), lambda x: t.maximum(x, 0))
-function("Sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (1 + t.exp(-x)), builder=DATA)
+function("Sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda x: t.over_logistic(1, x), builder=DATA)
 function(
     "HSigmoid",
     lambda x: np.clip(x + 3, 0, 6) / 6,
@@ -220,7 +220,7 @@ class Swish:
     ref = in_f32(_swish)
 
     def scalar(x, beta=None):
-        return x / (1 + t.exp(-x if beta is None else -(x * beta)))
+        return t.over_logistic(x, x if beta is None else x * beta)
 
     def samples(rng, dtype="f32"):
         yield from ((inputs[:1], {}) for inputs, _ in _with_numbers()(rng, dtype))

@@ -375,6 +375,14 @@ def _divide(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(by_zero, zero, b.select(minus_one, b.sub(zero, x), quotient))
 
 
+def _reciprocal(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
+    """About 1 / x: within 2**-14 of it by the instruction of AVX-512, elsewhere a division."""
+    if kind.lanes != 16 or str(kind.ir.element) != "float":
+        return b.fdiv(_splat_constant(kind, 1.0), x)
+    nothing, all_lanes = _splat_constant(kind, 0.0), ir.Constant(_I16, -1)
+    return call_intrinsic(b, "llvm.x86.avx512.rcp14.ps.512", kind.ir, [x, nothing, all_lanes])
+
+
 def _extreme(which: str) -> Any:
     def body(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
         if kind.is_float:
@@ -508,6 +516,7 @@ _SAME = {
     "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),
     "max_": (2, _extreme("max")), "min_": (2, _extreme("min")), "abs_": (1, _abs),
     "fma": (3, _float_intrinsic("fma")), "sqrt": (1, _float_intrinsic("sqrt")),
+    "rcp": (1, _reciprocal),
     "floor": (1, _float_intrinsic("floor")), "ceil": (1, _float_intrinsic("ceil")),
     "trunc": (1, _float_intrinsic("trunc")), "rint": (1, _float_intrinsic("rint")),
     "and_": (2, lambda b, k, x, y: b.and_(x, y)), "or_": (2, lambda b, k, x, y: b.or_(x, y)),
