@@ -22,6 +22,7 @@ BF16 = {"INFERENCE_PRECISION_HINT": "bf16"}
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 needs_bf16 = pytest.mark.skipif("bf16" not in float_types(), reason="this CPU has no bf16 instructions")
 PADDED = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "dilations": (1, 1)}
+POINT = {"strides": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0), "dilations": (1, 1)}
 STEM = {"strides": (2, 2), "pads_begin": (3, 3), "pads_end": (3, 3), "dilations": (1, 1)}
 DILATED = {"strides": (2, 1), "pads_begin": (2, 2), "pads_end": (1, 3), "dilations": (2, 2)}
 ROW = {"strides": (2,), "pads_begin": (1,), "pads_end": (0,), "dilations": (1,)}
@@ -185,6 +186,39 @@ def test_a_chain_of_convolutions_is_stored_in_bf16_up_to_the_models_output():
 
 
 @needs_bf16
+@pytest.mark.parametrize("axes", [(2, 3), (1,), (0, 2), (3,), (1, 2, 3)])
+@pytest.mark.parametrize("name", ["ReduceMean", "ReduceMax", "ReduceL2"])
+def test_reductions_read_what_is_stored_in_bf16(name, axes):
+    rng = np.random.default_rng(SEED)
+    x = rng.standard_normal((2, 16, 6, 5)).astype(np.float32)
+
+    def build(b, x):
+        y = b.add("Relu", [b.add("Convolution", [x, weights(b, 40, 16, 3, 3)], PADDED).output]).output
+        axis = b.constant(np.array(axes, np.int64))
+        gate = b.add(name, [y, axis], {"keep_dims": True}).output
+        scaled = b.add("Multiply", [y, gate]).output
+        return b.add("Convolution", [scaled, weights(b, 8, 40, 1, 1)], POINT).output
+
+    graph = lowered(build, [x.shape])
+    node = next(n for n in graph.nodes if n.op.name == name)
+    assert node.output.dtype == "f32"
+    assert node.inputs[0].dtype == "bf16" and node.inputs[0].node.op.name == "Relu"
+    b = Builder()
+    value = b.add("Parameter", (), {"shape": x.shape, "element_type": "f32"}).output
+    plain = b.finish([build(b, value)])
+    answers = []
+    for precision in ("f32", "bf16"):
+        executable = compile_graph(plain, {"INFERENCE_PRECISION_HINT": precision})
+        assert executable.program.host_nodes() == []
+        job = executable.new_job()
+        job.set_input(0, x)
+        job.run()
+        answers.append(np.array(job.outputs[0]))
+    assert not np.array_equal(*answers)
+    assert np.abs(answers[0] - answers[1]).max() <= 0.02 * np.abs(answers[0]).max(), f"seed {SEED}"
+
+
+@needs_bf16
 def test_graphs_without_products_are_left_alone():
     b = Builder()
     x = b.add("Parameter", (), {"shape": (3,), "element_type": "f32"}).output
@@ -194,7 +228,7 @@ def test_graphs_without_products_are_left_alone():
 
 def test_every_operation_has_a_part():
     parts = {part_of(record) for record in all_ops()}
-    assert parts == {"compute", "fuse", "carry", "keep"}
+    assert parts == {"compute", "fuse", "carry", "read", "keep"}
 
 
 @needs_bf16

@@ -57,7 +57,8 @@ _DIMS = 3
 
 
 @functools.cache
-def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
+def reduce_kernel(name: str, inner: str, dtype: str, out: str) -> Kernel:
+    """`dtype`, `out`: the element types of x and y; halves are added in f32."""
     how = reductions(name, dtype)
     assert how is not None
     size = SIZE[dtype]
@@ -104,14 +105,15 @@ def reduce_kernel(name: str, dtype: str, inner: str) -> Kernel:
         src += ["        if sums > 0:", "            acc = add(many, add(some, acc))"]
     if inner == "keep":
         src += [f"        acc = {how.after.format('acc')}"]
-        src += [f"        if y_inner == {size}:"]
-        src += [f"            storem_{dtype}(target + i * {size}, acc, n - i)"]
-        src += ["        else:", f"            scatter_{dtype}(target + i * y_inner, y_inner, acc, n - i)"]
+        src += [f"        if y_inner == {SIZE[out]}:"]
+        src += [f"            storem_{out}(target + i * {SIZE[out]}, acc, n - i)"]
+        src += ["        else:", f"            scatter_{out}(target + i * y_inner, y_inner, acc, n - i)"]
     else:
         src += [f"        whole = spread_{dtype}({_HORIZONTAL[how.combine]}_{dtype}(acc))"]
-        src += [f"        storem_{dtype}(target, {how.after.format('whole')}, 1)"]
+        src += [f"        storem_{out}(target, {how.after.format('whole')}, 1)"]
     src += ["        item += 1", "    return 0", ""]
-    return Kernel(f"{name.lower()}_{inner}_{dtype}", "\n".join(src), frame)
+    kind = dtype if out == dtype else f"{dtype}_{out}"
+    return Kernel(f"{name.lower()}_{inner}_{kind}", "\n".join(src), frame)
 
 
 #: So many numbers are added one after the other, and so many of these sums, and all of those: what a sum of
@@ -164,8 +166,8 @@ class Reduce(Lowering):
         assert axes.type.value is not None
         rank = len(self.data.shape)
         self.axes = sorted({int(a) % rank for a in axes.type.value.reshape(-1)}) if rank else []
-        name, dtype = self.node.op.name, self.data.dtype
-        self.by_kind = {inner: reduce_kernel(name, dtype, inner) for inner in ("keep", "reduce")}
+        name, types = self.node.op.name, (self.data.dtype, self.out.dtype)
+        self.by_kind = {inner: reduce_kernel(name, inner, *types) for inner in ("keep", "reduce")}
         self.kernels = tuple(self.by_kind.values())
 
     def plan(self, planner: Planner) -> None:

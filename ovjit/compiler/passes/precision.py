@@ -8,7 +8,8 @@ plays one of four parts (`part_of`):
 | compute | convolutions, products, attention     | what it multiplies: low  | low where anybody takes it   |
 | fuse    | elementwise                          | as they come             | as an input, if taken        |
 | carry   | what only moves or pools elements    | all of the output's type | as the input                 |
-| keep    | all others: normalizations, softmax, exp, what rounds or compares, reductions | f32 | f32     |
+| read    | reductions                            | as they come             | f32                          |
+| keep    | all others: normalizations, softmax, exp, what rounds or compares | f32 | f32                 |
 
 Arithmetic and accumulators are f32 everywhere; bf16 is how tensors are stored. A model's inputs and outputs
 keep their types, and so do shapes and other integers, which nothing here touches. An elementwise kernel takes
@@ -30,14 +31,18 @@ EXACT = frozenset(
 )
 #: Pooling: windows of stored elements.
 POOLS = frozenset(("MaxPool", "AvgPool"))
+#: What adds or compares stored elements in f32.
+REDUCTIONS = frozenset("ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2".split())
 
 
 def part_of(op: Op) -> str:
-    """compute, fuse, carry or keep, see above."""
+    """compute, fuse, carry, read or keep, see above."""
     if op.multiplied:
         return "compute"
     if op.scalar is not None:
         return "keep" if op.name in EXACT else "fuse"
+    if op.name in REDUCTIONS:
+        return "read"
     moves = op.lower is not None and {"f32", "boolean"} <= set(op.types)
     return "carry" if moves or op.name in POOLS else "keep"
 
@@ -75,6 +80,10 @@ def lower_precision(graph: Graph, low: str) -> Graph:
         if part == "fuse":
             if node.outputs[0].dtype != "f32" and all(v.dtype != low for v in inputs):
                 return None
+            return b.add(
+                node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
+            ).outputs
+        if part == "read" and inputs[0].dtype == low:
             return b.add(
                 node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
             ).outputs
