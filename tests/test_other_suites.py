@@ -291,3 +291,97 @@ def test_words_of_deprecations(ov):
     assert [str(w.message) for w in caught] == [
         "old is deprecated and will be removed in version 2030.1. Use another", "older is deprecated",
     ]  # fmt: skip
+
+
+@both
+def test_notes_of_a_compiled_port(ov):
+    port = ov.compile_model(relu(ov), "CPU").output(0)
+    with pytest.warns(DeprecationWarning, match="Setting rt_info via ConstOutput"):
+        port.get_rt_info()["key"] = "value"
+    assert port.rt_info["key"] == "value"
+    with pytest.raises(KeyError):
+        port.rt_info["other"]
+    assert list(port.rt_info) == ["key"] and isinstance(port.rt_info, ov.RTMap)
+    with pytest.warns(DeprecationWarning, match="Setting rt_info via ConstOutput"):
+        del port.rt_info["key"]
+    assert len(port.rt_info) == 0
+
+
+@both
+def test_the_node_before_an_output(ov):
+    p = ov.opset13.parameter([2], name="data")
+    compiled = ov.compile_model(ov.Model([ov.opset13.abs(p, name="made")], [p]), "CPU")
+    blob = ov.Core().import_model(compiled.export_model(), "CPU")
+    for port in (compiled.output(0), blob.output(0)):
+        assert port.get_node().inputs()[0].get_source_output().get_node().get_friendly_name() == "made"
+        assert port.__doc__ == "openvino.ConstOutput represents port/node output."
+        assert port.get_node().input(0).__doc__ == "openvino.Input wraps ov::Input<Node>"
+
+
+@both
+def test_a_shape_from_bounds(ov):
+    from importlib import import_module
+
+    experimental = import_module(f"{ov.__name__}.experimental")
+    p = ov.opset13.parameter(ov.PartialShape([(2, 5), 3, -1]))
+    shifted = ov.opset13.add(ov.opset13.shape_of(p), np.array([-9, 1, 0]))
+    lower, upper = experimental.evaluate_both_bounds(shifted.output(0))
+    assert lower.data.tolist() == [-7, 4, 0] and upper.data.tolist()[:2] == [-4, 4]
+    shape = ov.PartialShape([])
+    assert experimental.evaluate_as_partial_shape(ov.opset13.abs(shifted).output(0), shape)
+    assert str(shape) == "[4..7,4,?]"
+
+
+def test_files_of_version_10(tmp_path):
+    for split in (False, True):
+        p = openvino.opset13.parameter([1, 2], name="A")
+        r = openvino.opset13.relu(p, name="r")
+        outs = openvino.opset13.split(r, 1, 2).outputs() if split else [r.output(0)]
+        path = tmp_path / f"{split}.xml"
+        openvino.serialize(openvino.Model(outs, [p], "m"), path, "", "IR_V10")
+        read = [
+            [(n.friendly_name, [o.names for o in n.outputs()]) for n in ov.Core().read_model(path).get_ops()]
+            for ov in BOTH
+        ]
+        assert sorted(read[0], key=str) == sorted(read[1], key=str)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_which_constants_become_f16(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    pool = np.array(
+        [1e6, 1e-10, 1e-39, 6e-8, 65504, 65505, 10005, 10001, 0.1, 1.0, 1 / 3, np.inf, 2e-6, 0,
+         1.00005], np.float32,
+    )
+    constants = [rng.choice(rng.choice(pool, 2), size=rng.choice([1, 2, 3, 8, 100])) for _ in range(12)]
+    constants += [np.array([v], np.float32) for v in pool] if seed == 0 else []
+    told = []
+    for ov in BOTH:
+        p = ov.opset13.parameter([-1], name="p")
+        sums = [ov.opset13.add(p, ov.opset13.constant(c, name=f"c{i}")) for i, c in enumerate(constants)]
+        model = ov.Model(sums, [p])
+        path = tmp_path / f"{ov.__name__}.xml"
+        ov.save_model(model, path)
+        found = {}
+        for node in ov.Core().read_model(path).get_ops():
+            if node.get_type_name() == "Constant":
+                name = node.friendly_name.removesuffix("_compressed")
+                found[name] = str(node.get_element_type()), node.data.tobytes()
+        told.append(found)
+    for i, constant in enumerate(constants):
+        assert told[1][f"c{i}"][0] == told[0][f"c{i}"][0], (seed, constant)
+        dtype = np.float16 if "16" in told[0][f"c{i}"][0] else np.float32
+        kept = [np.frombuffer(t[f"c{i}"][1], dtype) for t in told]
+        np.testing.assert_array_equal(kept[1], kept[0], err_msg=str((seed, constant)))
+
+
+@both
+def test_subnormal_weights_become_zero(ov):
+    from importlib import import_module
+
+    offline = import_module(f"{ov.__name__}._offline_transformations")
+    p = ov.opset13.parameter([1, 3])
+    node = ov.opset13.add(p, np.array([[1, -2e-45, 1e-30]], np.float32))
+    model = ov.Model([node], [p])
+    offline.apply_moc_transformations(model, cf=False)
+    assert node.input_value(1).get_node().data.tolist() == [[1, 0, np.float32(1e-30)]]

@@ -11,7 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.passes.base import check_model
 from ovjit.passes.folding import drop_unneeded, fold
 from ovjit.passes.low_latency import low_latency
-from ovjit.passes.precision import compress_quantized, compress_to_f16
+from ovjit.passes.precision import compress_quantized, compress_to_f16, flush_subnormals
 from ovjit.passes.sequences import sequences_to_loops
 from ovjit.passes.stateful import make_stateful
 from ovjit.version import get_version
@@ -21,13 +21,14 @@ __version__ = get_version()
 
 def apply_moc_transformations(model: Model, cf: bool, smart_reshape: bool = False) -> None:
     """The rewritings that need no device: nodes that do nothing are taken out, and with `cf` what is
-    constant is folded; weights stay as small as they are. `smart_reshape` has nothing to do: ovjit infers
-    every shape anew."""
+    constant is folded; weights stay as small as they are, subnormal ones become 0. `smart_reshape` has
+    nothing to do: ovjit infers every shape anew."""
     with GRAPH_LOCK:
         check_model(model)
         if cf:
             fold(model, keep_compressed=True)
         drop_unneeded(model)
+        flush_subnormals(model)
         model.validate_nodes_and_infer_types()
 
 

@@ -8,12 +8,16 @@ from ovjit.graph import shapes
 
 
 class PortInfo(NamedTuple):
-    """One input or output: the node's friendly name, the tensor's names (sorted), type and dimensions."""
+    """One input or output: the node's friendly name, the tensor's names (sorted), type and dimensions.
+
+    `source`: for an output, the friendly name of the node that makes it.
+    """
 
     node: str
     names: tuple[str, ...]
     dtype: str
     shape: tuple[shapes.Dim, ...] | None
+    source: str = ""
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, make_node
 from ovjit.api.model.rt_info import RTMap
-from ovjit.frontends.ir.writer import compressible
+from ovjit.frontends.ir.writer import as_f16, compressible
 from ovjit.graph import dtypes
 
 #: The mark of a Convert that brings a weight back to the type it is computed with.
@@ -47,14 +47,25 @@ def to_f16(model: Model) -> bool:
     return changed
 
 
+def flush_subnormals(model: Model) -> None:
+    """Numbers of f32 constants too small for f32's normal ones become 0."""
+    for node in model.get_ordered_ops():
+        if not isinstance(node, Constant) or node._attrs["element_type"] != "f32":
+            continue
+        value = node.value
+        tiny = (np.abs(value) < np.finfo(np.float32).tiny) & (value != 0)
+        if tiny.any():
+            flushed = np.where(tiny, np.float32(0), value)
+            node.output(0).replace(Constant._of(flushed, "f32", None, node.get_friendly_name()).output(0))
+
+
 def compress_to_f16(model: Model) -> None:
-    """f32 and f64 constants become f16 with a Convert behind them, as `save_model` writes them; a constant
-    with finite values beyond f16 stays."""
+    """f32 and f64 constants become f16 with a Convert behind them, as `save_model` writes them."""
     for node in model.get_ordered_ops():
         if not isinstance(node, Constant) or not compressible(node):
             continue
         name = node.get_friendly_name()
-        half = Constant._of(node.value.astype(np.float16), "f16", None, f"{name}_compressed")
+        half = Constant._of(as_f16(node.value), "f16", None, f"{name}_compressed")
         attrs = {"destination_type": node._attrs["element_type"]}
         wide = make_node("Convert", [half.output(0)], attrs, name, opset=1)
         wide._rt_info = RTMap({f"{DECOMPRESSION}_0": {}})

@@ -186,7 +186,7 @@ def _plain(value: Any) -> Any:
 
 def _encode_port(info: PortInfo) -> list[Any]:
     shape = None if info.shape is None else encode_dims(info.shape)
-    return [info.node, list(info.names), info.dtype, shape]
+    return [info.node, list(info.names), info.dtype, shape, info.source]
 
 
 # --- reading
@@ -306,9 +306,9 @@ def _compile(
 
 
 def _read_port(row: Any) -> PortInfo:
-    node, names, dtype, shape = row
-    if not isinstance(node, str) or dtype not in dtypes.ELEMENT_TYPES:
+    node, names, dtype, shape, source = row
+    if not isinstance(node, str) or not isinstance(source, str) or dtype not in dtypes.ELEMENT_TYPES:
         raise BlobError(f"the blob is not valid: {row!r} is no port")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise BlobError(f"the blob is not valid: {names!r} are no names")
-    return PortInfo(node, tuple(names), dtype, None if shape is None else read_dims(shape))
+    return PortInfo(node, tuple(names), dtype, None if shape is None else read_dims(shape), source)

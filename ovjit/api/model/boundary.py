@@ -374,13 +374,19 @@ def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype:
 
 
 def const_port(
-    kind: str, friendly_name: str, element_type: str, shape: tuple[Dim, ...] | None, names: Iterable[str]
+    kind: str,
+    friendly_name: str,
+    element_type: str,
+    shape: tuple[Dim, ...] | None,
+    names: Iterable[str],
+    source_name: str = "",
 ) -> ConstOutput:
     """A port of a compiled model, on a node of its own that nothing else refers to.
 
-    `kind` is "input" (the node is a Parameter) or "output" (a Result).
+    `kind` is "input" (the node is a Parameter) or "output" (a Result, of a node of the name `source_name`).
     """
-    node: Node = _without_record(Parameter, (), {"shape": shape, "element_type": element_type}, friendly_name)
+    first = source_name or friendly_name
+    node: Node = _without_record(Parameter, (), {"shape": shape, "element_type": element_type}, first)
     tensor = DescriptorTensor(TensorType(element_type, shape))
     node._tensors = [tensor]
     if kind == "output":

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ovjit.api.model.rt_info import RTMap
+from ovjit.api.model.rt_info import FixedRTMap, RTMap
 from ovjit.api.tensors.convert import partial_shape_of, shape_of, type_of
 from ovjit.errors import ModelError
 from ovjit.graph import shapes
@@ -253,7 +253,7 @@ class _Port:
 
 
 class Output(_Port):
-    """One output of a node of an editable graph."""
+    """openvino.Output represents port/node output."""  # programs read these words
 
     __slots__ = ()
 
@@ -298,9 +298,14 @@ class ConstOutput(_Port):
     __slots__ = ()
     names = property(_Port.get_names)
 
+    def get_rt_info(self) -> RTMap:
+        return FixedRTMap(super().get_rt_info()._items)
+
+    rt_info = property(get_rt_info)
+
 
 class Input:
-    """One input of a node."""
+    """openvino.Input wraps ov::Input<Node>"""
 
     __slots__ = ("_index", "_node")
     _node: Node

@@ -196,6 +196,35 @@ class RTMap:
         return "<RTMap>"
 
 
+class FixedRTMap(RTMap):
+    """The notes of a compiled model's port: a key that is not there is a KeyError, and writing gives a
+    DeprecationWarning, as in OpenVINO."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        return _out(self._items[key])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        _warn_of_writing()
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        _warn_of_writing()
+        super().__delitem__(key)
+
+
+def _warn_of_writing() -> None:
+    from ovjit.package_utils import deprecation_warning
+
+    deprecation_warning(
+        "Setting rt_info via ConstOutput",
+        version="2027.0",
+        message="Use a non-const output to modify runtime info.",
+        stacklevel=3,
+    )
+
+
 def _out(value: Any) -> Any:
     return (
         {key: _out(inner) for key, inner in sorted(value.items())}

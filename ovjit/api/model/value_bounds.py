@@ -74,6 +74,10 @@ def _bounds(output: Output, inputs: list[Bounds | None]) -> Bounds | None:
     if not fixed:
         if name in _FALLING_IN_SECOND and (name == "Subtract" or from_zero):
             lows[1], highs[1] = highs[1], lows[1]
+        elif name == "Abs":
+            low, high = np.abs(lows[0]), np.abs(highs[0])
+            least = np.where((lows[0] < 0) & (highs[0] > 0), 0, np.minimum(low, high))
+            return least.astype(low.dtype), np.maximum(low, high)
         elif name not in _RISING and not (name in _RISING_FROM_ZERO and from_zero):
             return None
     attrs = node._graph_attrs()

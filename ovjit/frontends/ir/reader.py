@@ -111,7 +111,9 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
             if layer.output_names:
                 node._tensors[0]._names |= set(_split_names(layer.output_names))
             if net.version == 10:
-                node._tensors[0]._names |= {node._inputs[0]._node.get_friendly_name()}
+                source = node._inputs[0]
+                several = f".{source._index}" if source._node.get_output_size() > 1 else ""
+                node._tensors[0]._names |= {source._node.get_friendly_name() + several}
         elif node._op.name == "Assign":
             sinks.append(node)
     model = Model._from_parts(results, parameters, sinks, net.name)
