@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler import parametric
 from ovjit.compiler import plan as planning
 from ovjit.execution import job as jobs
 from ovjit.execution import streams
@@ -171,6 +172,29 @@ def install(side: str) -> None:
         finally:
             streams.free_arenas.clear()
 
+    memories: dict[int, tuple[Any, _Layout]] = {}
+    traced = parametric.Parametric
+    lay_out, make_plan = traced._lay_out, traced._plan
+
+    def laid_out(self: Any, sizes: np.ndarray) -> Any:
+        _latest.clear()
+        memory = lay_out(self, sizes)
+        memories[id(memory)] = (memory, _latest[-1])
+        return memory
+
+    def planned(self: Any, shapes: Any, values: np.ndarray, memory: Any) -> Any:
+        plan = make_plan(self, shapes, values, memory)
+        arenas[id(plan)] = (plan, memories[id(memory)][1])
+        if plan.data is not self.data and id(self.data) in layouts:  # numbers of these shapes are written in
+            layouts[id(plan.data)] = layouts[id(self.data)]
+            protected[id(plan.data)] = (plan.data, plan.data)
+        return plan
+
+    # every set of sizes has memory of its own, without room for larger ones
+    parametric.SPARE, parametric.LEAST_USED = 0, 1.0
+    parametric.assign_offsets = assign_offsets
+    traced._lay_out = laid_out  # type: ignore[method-assign]
+    traced._plan = planned  # type: ignore[method-assign]
     constants.place = place  # type: ignore[method-assign]
     constants.materialize = placed  # type: ignore[method-assign]
     tables.__init__ = make_table  # type: ignore[method-assign]
