@@ -54,9 +54,55 @@ def test_benchmark_asynchronously_with_files_and_shapes(capsys, tmp_path):
     assert code == 0
 
 
+def test_benchmark_takes_the_options_of_benchmark_app(capsys, tmp_path):
+    """Each of them does something that can be seen."""
+    code, said, _ = run(
+        capsys, "benchmark", "-m", MODEL, "-data_shape", "images[2,1,8,8][5,1,8,8]", "-niter", 6, "-api",
+        "async", "-nireq", 2, "-pc", "True", "-pcsort", "simple_sort", "-nstreams", "CPU:1",
+        "-infer_precision", "CPU:f32", "-report_type", "average_counters", "-report_folder", tmp_path / "r",
+        "-pin", "NO", "-no_warmup",
+    )  # fmt: skip
+    assert code == 0 and "NOT_RUN" not in said
+    times = [float(line.split()[-2]) for line in said.splitlines() if re.search(r" EXECUTED ", line)]
+    assert times == sorted(times, reverse=True) and len(times) > 3
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
+        "benchmark_average_counters_report.csv", "benchmark_report.csv"
+    ]  # fmt: skip
+    steps = list(csv.DictReader((tmp_path / "r/benchmark_average_counters_report.csv").open()))
+    assert {"node", "ms", "kernel"} <= set(steps[0])
+    code, _, _ = run(
+        capsys, "benchmark", "-m", MODEL, "-iop", "images:u8,probabilities:f16", "--mean_values", "[8]",
+        "--scale_values", "images[16]", "-layout", "[NCHW]", "-b", 4, "-niter", 2, "-inference_only", "False",
+        "-report_type", "no_counters", "-json_stats", "-report_folder", tmp_path / "j",
+        "-exec_graph_path", tmp_path / "g.xml",
+    )  # fmt: skip
+    assert code == 0
+    (row,) = json.loads((tmp_path / "j/benchmark_report.json").read_text())
+    assert row["batch"] == 4 and row["count"] == 2
+    kinds = ov.Core().read_model(tmp_path / "g.xml")
+    assert [p.get_element_type() for p in (*kinds.inputs, *kinds.outputs)] == [ov.Type.u8, ov.Type.f16]
+
+
+def test_a_rate_is_kept(capsys, tmp_path):
+    code, _, _ = run(
+        capsys, "benchmark", "-m", MODEL, "-max_irate", 200, "-niter", 20, "--rounds", 1, "--json",
+        tmp_path / "b",
+    )  # fmt: skip
+    (row,) = json.loads((tmp_path / "b").read_text())["results"]
+    assert code == 0 and row["seconds"] >= 19 / 200
+
+
+def test_benchmark_draws_how_latencies_are_spread(capsys):
+    _, said, _ = run(capsys, "benchmark", "-m", MODEL, "-niter", 30, "-infer_precision", "f32", "bf16")
+    drawn = re.findall(r"^(f32 |bf16) \|(.{50})\|$", said, re.M)
+    assert [name.strip() for name, _ in drawn] == ["f32", "bf16"] and "latency, ms" in said
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
+        (("-m", MODEL, "-data_shape", "x[1]"), "no input 'x'"),
+        (("-m", MODEL, "-iop", "x:f32"), "-iop 'x:f32'"),
         (("-m", "nowhere.xml"), "nowhere.xml"),
         (("-m", MODEL, "-shape", "images"), "write name"),
         (("-m", MODEL, "-shape", "[1,x]"), "whole numbers"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
+import importlib.util
 import multiprocessing
 import os
 import pathlib
 import pickle
-import re
 import subprocess
 import sys
+import time
 
 import cloudpickle
+import doc_pages
 import joblib
 import numpy as np
 import pytest
@@ -19,6 +22,8 @@ from distributed import Client, LocalCluster
 
 import ovjit
 from ovjit.data import digits
+from ovjit.errors import ModelError
+from ovjit.integrations import shipping
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ONE_THREAD = {"INFERENCE_NUM_THREADS": 1}
@@ -102,6 +107,47 @@ def test_dask_runs_a_partition_on_each_worker(dask, compiled, expected) -> None:
     assert len({pid for *_, pid in answers}) == 2
 
 
+def loaded(model, seconds: float) -> tuple[int, int, int]:
+    """The process, which model it has under the handle, and how many it has loaded at all."""
+    time.sleep(seconds)  # so that all workers get a task
+    return os.getpid(), id(model()), len(shipping._loaded)
+
+
+def test_a_shipped_model_is_loaded_once_for_each_worker(compiled, expected, tmp_path) -> None:
+    """A handle is small, whatever the model's size, and tasks of a worker share what it stands for."""
+    shipped = shipping.ship(compiled, tmp_path)
+    assert len(pickle.dumps(shipped)) < 1000 and pickle.loads(pickle.dumps(shipped))() is compiled
+    with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(loaded, [shipped] * 12, [0.05] * 12))
+        answers = list(pool.map(answer_of, [shipped] * len(PARTS), PARTS))
+    assert answers == expected
+    assert len({pid for pid, *_ in found}) == len({pair[:2] for pair in found}) <= 2
+    assert all(count == 1 for *_, count in found)
+    assert [p.name for p in tmp_path.iterdir()] == [f"ovjit-{shipped.digest[:16]}.blob"]
+
+
+def answer_of(model, images) -> bytes:
+    return model()(images)[0].tobytes()
+
+
+def test_a_shipped_model_goes_with_its_handle(compiled) -> None:
+    shipped = shipping.ship(compiled)
+    form, path = pickle.dumps(shipped), pathlib.Path(shipped.source())
+    assert path.stat().st_mode & 0o077 == 0
+    del shipped
+    gc.collect()
+    assert not path.exists()
+    shipping._loaded.clear()
+    with pytest.raises(ModelError, match="is not there"):
+        pickle.loads(form)()
+
+
+def test_dask_takes_handles(dask, compiled, expected) -> None:
+    shipped = shipping.ship(compiled)
+    futures = [dask.submit(answer_of, shipped, part, pure=False) for part in PARTS]
+    assert dask.gather(futures) == expected
+
+
 def compile_and_answer(model, images) -> bytes:
     return ovjit.compile_model(model, "CPU", ONE_THREAD)(images)[0].tobytes()
 
@@ -119,11 +165,13 @@ def test_dask_brings_results_and_errors_back(dask, compiled) -> None:
         dask.submit(answer, compiled, np.zeros((1, 1, 5, 5), np.float32)).result()
 
 
-PROGRAMS = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "distributed.md").read_text(), re.M | re.S)
+PROGRAMS = doc_pages.programs(ROOT / "docs" / "distributed.md")
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["processes", "joblib", "dask"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=["processes", "pool", "joblib", "dask", "ray"])
 def test_the_recipes_run(program: str, tmp_path) -> None:
+    if "import ray" in program and importlib.util.find_spec("ray") is None:
+        pytest.skip("needs ovjit[ray]")
     (tmp_path / "program.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100

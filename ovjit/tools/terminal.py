@@ -45,6 +45,29 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     print("\n".join(lines))
 
 
+def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str, width: int = 50) -> None:
+    """Print how values are spread: a line of blocks for each series, all on one axis that ends at the 99th
+    percentile of all."""
+    import numpy as np
+
+    everything = np.concatenate([np.asarray(values) for _, values in series])
+    low, high = float(everything.min()), float(np.percentile(everything, 99))
+    if not low < high:
+        return
+    blocks = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
+    try:
+        blocks.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        blocks = " .:-=+*#@"
+    names = max(len(name) for name, _ in series)
+    for name, values in series:
+        counts, _ = np.histogram(np.clip(values, low, high), width, (low, high))
+        heights = np.ceil(counts / counts.max() * (len(blocks) - 1)).astype(int)
+        print(f"{name.ljust(names)} |{''.join(blocks[h] for h in heights)}|")
+    left, right = f"{low:.4g}", f"{high:.4g}"
+    print(" " * names, f" {left}{title.center(width - len(left) - len(right))}{right}")
+
+
 def _text(cell: Any) -> str:
     if cell is None:
         return ""

@@ -1,0 +1,286 @@
+"""What `ovjit benchmark` measures: models, compiled under each combination of the options, with their data.
+
+In: parsed options. Out: subjects that are ready to run, synchronously or through a queue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.tools.benchmark_options import HINTS
+
+#: (seconds, or inferences) -> milliseconds of each, and seconds of all
+Run = Callable[[float, int], tuple[list[float], float]]
+
+
+class Subject(NamedTuple):
+    """A model under one configuration. `batch` is the images of an inference."""
+
+    name: str
+    model: str
+    api: str
+    config: dict[str, Any]
+    compiled: Any
+    requests: int
+    batch: int
+    compile_ms: float
+    first_ms: float
+    arrays: list[np.ndarray]
+    run: Run
+
+
+def counters(options: argparse.Namespace) -> bool:
+    """Whether a report has the times of steps."""
+    return options.report_type in ("average_counters", "detailed_counters")
+
+
+def subjects(options: argparse.Namespace) -> list[Subject]:
+    """One for each combination of what the options list. RuntimeError for models that do not compile."""
+    given: dict[str, Any] = {}
+    if options.load_config:
+        given = json.loads(options.load_config.read_text()).get(options.target_device, {})
+    ways = list(itertools.product(
+        options.path_to_model, options.perf_hint, options.infer_precision, options.number_streams,
+        options.number_threads,
+    ))  # fmt: skip
+    varied = [len(set(column)) > 1 for column in zip(*ways, strict=True)]
+    out = []
+    for way in ways:
+        model, hint, precision, streams, threads = way
+        config: dict[str, Any] = dict(given)
+        if HINTS[hint]:
+            config["PERFORMANCE_HINT"] = HINTS[hint]
+        if precision:
+            config["INFERENCE_PRECISION_HINT"] = precision.removeprefix(f"{options.target_device}:")
+        if streams:
+            streams = str(streams).removeprefix(f"{options.target_device}:")
+            config["NUM_STREAMS"] = int(streams) if streams.lstrip("-").isdecimal() else streams
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        if options.cache_dir:
+            config["CACHE_DIR"] = options.cache_dir
+        if options.infer_threads_pinning:
+            config["ENABLE_CPU_PINNING"] = options.infer_threads_pinning == "YES"
+        if options.perf_counts or counters(options):
+            config["PERF_COUNT"] = True
+        texts = (Path(model).name, hint, precision, f"{streams} streams", f"{threads} threads")
+        name = (
+            " ".join(str(t) for t, v, w in zip(texts, varied, way, strict=True) if v and w)
+            or Path(model).name
+        )
+        api = options.api_type or ("sync" if hint == "latency" else "async")
+        out.append(_open(name, model, api, config, options))
+    return out
+
+
+def _open(name: str, path: str, api: str, config: dict[str, Any], options: argparse.Namespace) -> Subject:
+    import ovjit as ov
+
+    core = ov.Core()
+    began = time.perf_counter()
+    if Path(path).suffix == ".blob":
+        compiled = core.import_model(Path(path).read_bytes(), options.target_device, config)
+    elif options.load_from_file:
+        compiled = core.compile_model(path, options.target_device, config)
+    else:
+        model = core.read_model(path)
+        _reshape(ov, model, options)
+        model = _preprocess(ov, model, options)
+        compiled = core.compile_model(model, options.target_device, config)
+    compile_ms = 1e3 * (time.perf_counter() - began)
+    data = _data(compiled, options)
+    preset = len(data) == 1 and options.inference_only is not False
+    batch = options.batch_size or (data[0][0].shape[0] if data[0] and data[0][0].ndim > 1 else 1)
+    queue = ov.AsyncInferQueue(compiled, options.number_infer_requests or 0) if api == "async" else None
+    requests = list(queue) if queue is not None else [compiled.create_infer_request()]
+    for request in requests:
+        for i, array in enumerate(data[0]):
+            request.set_input_tensor(i, ov.Tensor(array))
+    began = time.perf_counter()
+    requests[0].infer()
+    first_ms = 1e3 * (time.perf_counter() - began)
+    given = itertools.repeat(None) if preset else itertools.cycle(data)
+    pace = _pace(options.maximum_inference_rate)
+    run = _async(queue, given, pace) if queue is not None else _sync(requests[0], given, pace)
+    return Subject(
+        name, path, api, config, compiled, len(requests), batch, compile_ms, first_ms, data[0], run
+    )  # fmt: skip
+
+
+def _data(compiled: Any, options: argparse.Namespace) -> list[list[np.ndarray]]:
+    """Sets of arrays for the inputs: one, or as many as -data_shape has shapes for an input."""
+    from ovjit.tools.profile import random_inputs
+
+    ports = compiled.inputs
+    given = _by_port(ports, options.data_shape, "-data_shape") if options.data_shape else {}
+    count = max((len(shapes) for shapes in given.values()), default=1)
+    sets = []
+    for k in range(count):
+        shapes = None
+        if given:
+            shapes = [
+                _dims(given[i][k % len(given[i])]) if i in given
+                else [max(1, d.get_min_length()) for d in port.get_partial_shape()]
+                for i, port in enumerate(ports)
+            ]  # fmt: skip
+        sets.append(random_inputs(ports, shapes, options.seed + k))
+    for i, file in enumerate(options.paths_to_input):
+        if i >= len(ports):
+            raise ValueError(f"{len(options.paths_to_input)} input files for {len(ports)} inputs")
+        for arrays in sets:
+            arrays[i] = _input(Path(file), arrays[i])
+    return sets
+
+
+def _by_port(ports: Sequence[Any], text: str, option: str) -> dict[int, list[str]]:
+    """`"x[1,2][1,4],y[3]"` or `"[1,2]"` for all: what stands in brackets, by the input's number."""
+    given: dict[int, list[str]] = {}
+    text = text.replace(" ", "")
+    if not re.fullmatch(r"[^\[\],]*(\[[^\[\]]*\])+(,[^\[\],]+(\[[^\[\]]*\])+)*", text):
+        raise ValueError(f"{option} {text!r}: write name[...],other[...], or [...] for all inputs")
+    for name, brackets in re.findall(r"([^\[\],]*)((?:\[[^\[\]]*\])+)", text):
+        values = re.findall(r"\[([^\]]*)\]", brackets)
+        found = [
+            i for i, port in enumerate(ports)
+            if not name or name in port.get_names() or name == port.get_node().get_friendly_name()
+        ]  # fmt: skip
+        if not found:
+            raise ValueError(f"{option}: the model has no input {name!r}")
+        given.update((i, values) for i in found)
+    return given
+
+
+def _reshape(ov: Any, model: Any, options: argparse.Namespace) -> None:
+    """-shape, -layout and -b."""
+    shapes: dict[Any, Any] = {}
+    if options.shape:
+        for i, values in _by_port(model.inputs, options.shape, "-shape").items():
+            dims = _dims(values[0], open_too=True)
+            shapes[model.input(i)] = ov.PartialShape([ov.Dimension(d) for d in dims])
+        model.reshape(shapes)
+    if options.layout:
+        for i, values in _by_port(model.inputs, options.layout, "-layout").items():
+            model.get_parameters()[i].set_layout(ov.Layout(values[0]))
+    if options.batch_size and not options.shape:
+        if options.layout:
+            ov.set_batch(model, options.batch_size)
+        else:
+            model.reshape({p: [options.batch_size, *list(p.get_partial_shape())[1:]] for p in model.inputs})
+
+
+def _preprocess(ov: Any, model: Any, options: argparse.Namespace) -> Any:
+    """The model with the element types, means and scales that are asked for."""
+    types: dict[tuple[str, int], str] = {}
+    for i in range(len(model.inputs)):
+        if options.input_precision:
+            types["input", i] = options.input_precision
+    for i in range(len(model.outputs)):
+        if options.output_precision:
+            types["output", i] = options.output_precision
+    for part in filter(None, options.input_output_precision.replace(" ", "").split(",")):
+        name, _, kind = part.rpartition(":")
+        found = [("input", i) for i, p in enumerate(model.inputs) if name in p.get_names()]
+        found += [("output", i) for i, p in enumerate(model.outputs) if name in p.get_names()]
+        if not found or not kind:
+            raise ValueError(f"-iop {part!r}: write name:type, with the name of an input or output")
+        types.update((port, kind) for port in found)
+    steps = [
+        (what, i, [float(v) for v in values[0].split(",")])
+        for what, text in (("mean", options.mean_values), ("scale", options.scale_values)) if text
+        for i, values in _by_port(model.inputs, text, f"--{what}_values").items()
+    ]  # fmt: skip
+    if not types and not steps:
+        return model
+    prepared = ov.preprocess.PrePostProcessor(model)
+    for (side, i), kind in types.items():
+        info = prepared.input(i) if side == "input" else prepared.output(i)
+        info.tensor().set_element_type(_element_type(ov, kind))
+    for what, i, numbers in steps:
+        if ("input", i) in types or model.input(i).get_element_type() != ov.Type.f32:
+            prepared.input(i).preprocess().convert_element_type(ov.Type.f32)
+        getattr(prepared.input(i).preprocess(), what)(numbers if len(numbers) > 1 else numbers[0])
+    return prepared.build()
+
+
+def _element_type(ov: Any, name: str) -> Any:
+    found = getattr(ov.Type, name.lower().replace("fp", "f"), None)
+    if not isinstance(found, ov.Type):
+        raise ValueError(f"there is no element type {name!r}: f32, f16, u8, i8, ...")
+    return found
+
+
+def _dims(text: str, open_too: bool = False) -> list[Any]:
+    """Numbers; with `open_too` also `?`, -1 and ranges like 1..8, as text."""
+    out: list[Any] = []
+    for part in filter(None, text.split(",")):
+        if open_too and (part == "?" or ".." in part):
+            out.append(part)
+            continue
+        try:
+            out.append(int(part))
+        except ValueError:
+            raise ValueError(f"shape [{text}]: dimensions are whole numbers") from None
+    return out
+
+
+def _input(file: Path, like: np.ndarray) -> np.ndarray:
+    """The array of a file; raw bytes take the shape that the input has."""
+    if file.suffix == ".npy":
+        return np.load(file, allow_pickle=False).astype(like.dtype)
+    raw = np.fromfile(file, like.dtype)
+    if raw.size != like.size:
+        raise ValueError(f"{file} has {raw.size} elements of {like.dtype}, the input takes {like.size}")
+    return raw.reshape(like.shape)
+
+
+def _pace(rate: float) -> Callable[[float, int], None]:
+    """Wait until the inference of that number may start, `rate` in a second from `began` on; 0: at once."""
+
+    def wait(began: float, number: int) -> None:
+        left = began + number / rate - time.perf_counter()
+        if left > 0:
+            time.sleep(left)
+
+    return wait if rate > 0 else lambda began, number: None
+
+
+def _sync(request: Any, given: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
+    def run(seconds: float, count: int) -> tuple[list[float], float]:
+        """Inferences one after the other: their milliseconds, and the seconds of all."""
+        times: list[float] = []
+        began = now = time.perf_counter()
+        while (now - began < seconds) if not count else len(times) < count:
+            pace(began, len(times))
+            before = time.perf_counter()
+            request.infer(next(given))
+            now = time.perf_counter()
+            times.append(1e3 * (now - before))
+        return times, now - began
+
+    return run
+
+
+def _async(queue: Any, given: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
+    times: list[float] = []
+    queue.set_callback(lambda request, userdata: times.append(request.latency))
+
+    def run(seconds: float, count: int) -> tuple[list[float], float]:
+        times.clear()
+        began, started = time.perf_counter(), 0
+        while (time.perf_counter() - began < seconds) if not count else started < count:
+            pace(began, started)
+            queue.start_async(next(given))
+            started += 1
+        queue.wait_all()
+        return list(times), time.perf_counter() - began
+
+    return run
