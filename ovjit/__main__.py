@@ -13,15 +13,19 @@ from collections.abc import Callable, Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is what follows `python -m ovjit`. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in TOOLS:
-        module, function, _ = TOOLS[arguments[0]]
-        tool: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-        return tool(arguments[1:])
-    options = _parser().parse_args(arguments)
-    if options.command == "demo":
-        from ovjit.tools import demo
+    try:
+        if arguments and arguments[0] in TOOLS:
+            module, function, _ = TOOLS[arguments[0]]
+            tool: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+            return tool(arguments[1:])
+        options = _parser().parse_args(arguments)
+        if options.command == "demo":
+            from ovjit.tools import demo
 
-        return demo.main()
+            return demo.main()
+    except BrokenPipeError:  # `ovjit inspect ... | head`: nobody reads on, and nobody is told at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return run(options.program, options.arguments, options.module)
 
 

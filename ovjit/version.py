@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # OpenVINO's string is <version>-<build number>-<commit>-<branch>. ovjit is installed from its sources, which
 # know neither a build number nor a commit, and the two fields say so; programs split the string at "-".
@@ -21,6 +21,6 @@ def openvino_version() -> str:
 
 
 def get_version() -> str:
-    """`0.1.0-0-source-releases/0/1`, formed as OpenVINO's `2026.4.1-22982-e213a147257-releases/2026/4`."""
+    """`0.2.0-0-source-releases/0/2`, formed as OpenVINO's `2026.4.1-22982-e213a147257-releases/2026/4`."""
     major, minor = __version__.split(".")[:2]
     return f"{__version__}-{_BUILD}-{_COMMIT}-releases/{major}/{minor}"

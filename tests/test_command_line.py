@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -166,3 +169,76 @@ def test_compare(capsys):
     code, said, _ = run(capsys, "compare", MODEL, "--engine", "openvino")
     assert code == 0 and "probabilities" in said
     assert run(capsys, "compare", MODEL, "--engine", "openvino", "--limit", "1e-12")[0] == 1
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_compare_names_each_node_of_another_engine(capsys, tmp_path, engine):
+    path = MODEL
+    if engine == "onnxruntime":
+        onnx = pytest.importorskip("onnx")
+        helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+        rng = np.random.default_rng(2)
+        weights = onnx.numpy_helper.from_array(rng.standard_normal((8, 3, 3, 3), np.float32), "w")
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+            helper.make_node("MaxPool", ["c"], ["p"], "pool", kernel_shape=[2, 2]),
+            helper.make_node("Softmax", ["p"], ["y"], "probability", axis=1),
+        ]
+        x = helper.make_tensor_value_info("x", kind, [1, 3, 8, 8])
+        y = helper.make_tensor_value_info("y", kind, [1, 8, 7, 7])
+        graph = helper.make_graph(nodes, "g", [x], [y], [weights])
+        path = tmp_path / "m.onnx"
+        opset = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    from ovjit.tools.compare import beside
+    from ovjit.tools.profile import random_inputs
+
+    rows = beside(str(path), engine, random_inputs(ov.Core().read_model(path).inputs, None))
+    assert rows[-1].type == "output" and all(row.error < 1e-5 for row in rows)
+    assert {"Softmax"} < {row.type for row in rows} and len(rows) > 3
+    code, said, _ = run(capsys, "compare", path, "--engine", engine)
+    assert code == 0 and all(row.name in said for row in rows)
+    assert run(capsys, "compare", path, "--engine", engine, "--limit", 0)[0] == 1
+
+
+def test_inspect_lists_nodes(capsys, tmp_path):
+    code, said, _ = run(capsys, "inspect", MODEL, "--nodes", "--json", tmp_path / "i.json")
+    assert code == 0 and re.search(r"aten::softmax/Softmax +Softmax +f32\[\?,10\]", said)
+    found = json.loads((tmp_path / "i.json").read_text())
+    kinds = [kind for _, kind, *_ in found["nodes"]]
+    assert kinds.count("Convolution") == 5 and found["bytes"] > 100_000
+    ov.save_model(ov.convert_model(MODEL, input=[1, 1, 8, 8]), tmp_path / "static.xml")
+    assert run(capsys, "inspect", tmp_path / "static.xml", "--json", tmp_path / "s.json")[0] == 0
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert sum(row[4] or 0 for row in found["nodes"]) == pytest.approx(found["flops"])
+
+
+def test_nodes_by_numpy_are_marked(capsys, tmp_path):
+    from ovjit.tools.inspect import picture
+
+    model = ov.Core().read_model(MODEL)
+    name = next(n.get_friendly_name() for n in model.get_ops() if n.get_type_name() == "Softmax")
+    marked, plain = picture(model, {name}), picture(model)
+    assert f"{name}, by NumPy" in marked and "by NumPy" not in plain
+    assert ElementTree.fromstring(marked) is not None
+
+
+def test_nobody_reads_on(tmp_path):
+    """A reader that goes away ends a command, without a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "ovjit", "inspect", MODEL], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert done.returncode == 141 and done.stderr == ""
+
+
+def test_the_demo_draws_digits(capsys):
+    from ovjit.tools.demo import drawn
+
+    images = np.zeros((2, 1, 8, 8), np.float32)
+    images[0, 0, 2, 3] = images[1, 0, :, 0] = 16
+    text = drawn(images, np.array([1, 7]), np.array([1, 1])).split("\n")
+    assert len(text) == 10 and text[8].split() == ["reads", "1", "reads", "7,", "is", "1"]
+    assert text[2].index(text[2].strip()[0]) == 6 and text[0][17] == text[2].strip()[0]

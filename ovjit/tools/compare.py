@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,33 +72,108 @@ def table(rows: Sequence[Difference]) -> str:
     return "\n".join(lines)
 
 
-def beside(model: str, engine: str, arrays: Sequence[np.ndarray]) -> list[tuple[str, str, float, float]]:
-    """The outputs of a model file beside those of another installed engine, openvino or onnxruntime, in f32:
-    (name, shape, largest difference, the same as a part of the largest value)."""
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
-    compiled = Core().compile_model(model, "CPU", exact)
-    mine = [np.array(a) for a in compiled(list(arrays)).values()]
-    if engine == "openvino":
-        import openvino
+class Beside(NamedTuple):
+    """A value of ovjit's beside another engine's of the same name: the largest difference, and the same as
+    a part of the other's largest value. `type` is "output" for the model's outputs."""
 
-        theirs = [
-            np.array(a) for a in openvino.Core().compile_model(model, "CPU", exact)(list(arrays)).values()
-        ]
-    else:
-        import onnxruntime
+    name: str
+    type: str
+    kernel: str
+    shape: str
+    difference: float
+    error: float
 
-        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        names = [i.name for i in session.get_inputs()]
-        theirs = session.run(None, dict(zip(names, arrays, strict=True)))
+
+#: Both engines compute in f32.
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+
+
+def beside(path: str, engine: str, arrays: Sequence[np.ndarray]) -> list[Beside]:
+    """What every step of a model file makes beside what another installed engine, openvino or onnxruntime,
+    has under that name, then the outputs. Where the engines' graphs differ, a name may be missing there."""
+    core = Core()
+    model = core.read_model(path)
+    found: list[tuple[Value, Difference]] = []
+    watch = {"watch": lambda value, difference: found.append((value, difference))}
+    compiled = _compile(model, "CPU", {**core._config_for("CPU", EXACT), **watch})
+    request = compiled.create_infer_request()
+    request.infer(list(arrays))
+    job = request._job
+    assert isinstance(job, WatchedJob)
+    take = _openvino_values if engine == "openvino" else _onnxruntime_values
+    theirs, outputs = take(path, model, arrays)
     rows = []
-    for port, got, want in zip(compiled.outputs, mine, theirs, strict=True):
-        error = float(np.abs(got.astype(np.float64) - want).max()) if got.size else 0.0
-        size = float(np.abs(want.astype(np.float64)).max()) if got.size else 0.0
-        names_of = port.get_names()
-        rows.append(
-            (min(names_of) if names_of else "", str(list(got.shape)), error, error / size if size else error)
-        )
+    for value, row in found:
+        want = theirs.get(row.name)
+        got = job.values[value]
+        if value is value.node.outputs[0] and want is not None and want.shape == got.shape:
+            rows.append(_beside(row.name, row.type, row.kernel, got, want))
+    for port, got, want in zip(compiled.outputs, job.outputs, outputs, strict=True):
+        names = port.get_names()
+        rows.append(_beside(min(names) if names else "", "output", "", np.asarray(got), want))
     return rows
+
+
+def _beside(name: str, kind: str, kernel: str, got: np.ndarray, want: np.ndarray) -> Beside:
+    difference = size = 0.0
+    if got.size:
+        exact = want.astype(np.float64)
+        difference = float(np.abs(got.astype(np.float64) - exact).max())
+        size = float(np.abs(exact).max())
+    shape = str(list(got.shape))
+    return Beside(name, kind, kernel, shape, difference, difference / size if size else difference)
+
+
+def _openvino_values(
+    path: str, model: Model, arrays: Sequence[np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """What OpenVINO has for each node, by name, and for the outputs."""
+    import openvino
+
+    read = openvino.Core().read_model(path)
+    count = len(read.outputs)
+    kinds = {"Parameter", "Constant", "Result"}
+    nodes = [
+        node for node in read.get_ordered_ops()
+        if node.get_type_name() not in kinds and node.get_output_size()
+    ]  # fmt: skip
+    for node in nodes:
+        read.add_outputs([node.output(0)])
+    compiled = openvino.Core().compile_model(read, "CPU", EXACT)
+    values = [np.array(a) for a in compiled(list(arrays)).to_tuple()]
+    # a node that is an output already gets no second one
+    sources = [port.get_node().input_value(0) for port in read.outputs]
+    by_node = {
+        source.get_node().get_friendly_name(): value
+        for source, value in zip(sources, values, strict=True) if source.get_index() == 0
+    }  # fmt: skip
+    return by_node, values[:count]
+
+
+def _onnxruntime_values(
+    path: str, model: Model, arrays: Sequence[np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """What ONNX Runtime has for each tensor that a node of `model` is named for, and for the outputs."""
+    import onnx
+    import onnxruntime
+
+    loaded = onnx.load(path)
+    outputs = [o.name for o in loaded.graph.output]
+    tensors = {name for node in loaded.graph.node for name in node.output if name} - set(outputs)
+    loaded.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(tensors))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        loaded.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    given = dict(zip((i.name for i in session.get_inputs()), arrays, strict=True))
+    found = dict(zip((o.name for o in session.get_outputs()), session.run(None, given), strict=True))
+    by_node = {
+        node.get_friendly_name(): found[name]
+        for node in model.get_ops() if node.get_output_size()
+        for name in node.output(0).get_names() if name in found
+    }  # fmt: skip
+    return by_node, [found[name] for name in outputs]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,7 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ovjit.tools.profile import random_inputs
 
     parser = argparse.ArgumentParser(
-        prog="ovjit compare", description="A model beside the references, step by step."
+        prog="ovjit compare",
+        description="A model beside the references or another engine, step by step.",
     )
     parser.add_argument("model", help="an IR or ONNX file")
     parser.add_argument("--engine", choices=("references", "openvino", "onnxruntime"), default="references")
@@ -126,5 +202,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         print(f"ovjit: {error}", file=sys.stderr)
         return 2
-    terminal.show_table(("output", "shape", "difference", "of the largest"), found)
-    return int(any(row[3] > options.limit for row in found))
+    columns = ("node", "type", "kernel", "shape", "difference", "of the largest")
+    terminal.show_table(columns, found, f"beside {options.engine}, in f32")
+    return int(any(row.error > options.limit for row in found if row.type == "output"))

@@ -6,6 +6,7 @@ Everything goes through the public API, so that `main(openvino)` runs the same o
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from ovjit.data import digits
 CALLS = 400
 WARM_UP = 50
 PROFILED_RUNS = 20
+DRAWN = 6
 # Weights and accuracy are fixed; fewer right answers than this are a fault of the runtime.
 LEAST_ACCURACY = 0.97
 
@@ -44,6 +46,7 @@ def main(ov: Any = None) -> int:
 
     answers = compiled(images)[0].argmax(axis=1)
     right = int((answers == labels).sum())
+    print(drawn(images[:DRAWN], answers[:DRAWN], labels[:DRAWN]))
     print(f"{right} of {len(labels)} held-out digits right: accuracy {right / len(labels):.2%}\n")
 
     queued = print_latencies(ov, compiled, images)
@@ -53,6 +56,26 @@ def main(ov: Any = None) -> int:
     profiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True})
     print_layers(profiled, images)
     return 0 if right >= LEAST_ACCURACY * len(labels) else 1
+
+
+def drawn(images: np.ndarray, answers: np.ndarray, labels: np.ndarray) -> str:
+    """Digits side by side, two characters a pixel, and below each what the network reads in it."""
+    shades = " \u2591\u2592\u2593\u2588"
+    try:
+        shades.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        shades = " .:*#"
+    levels = np.clip(images[:, 0] / images.max() * len(shades), 0, len(shades) - 1).astype(int)
+    width = 2 * images.shape[-1]
+    rows = [
+        " ".join("".join(2 * shades[level] for level in digit[y]) for digit in levels).rstrip()
+        for y in range(images.shape[-2])
+    ]
+    said = [
+        f"reads {answer}" if answer == label else f"reads {answer}, is {label}"
+        for answer, label in zip(answers, labels, strict=True)
+    ]
+    return "\n".join([*rows, " ".join(text.center(width) for text in said).rstrip(), ""])
 
 
 def first_time(steps: list[Any]) -> str:

@@ -11,7 +11,7 @@ import html
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,12 @@ class Inspection(NamedTuple):
     flops: float | None
     arena: int | None
     steps: int | None
+    #: bytes of constants
+    bytes: int
+    #: (name, type, element type and shape of the first output, elements of its constants, flops of the step
+    #: that
+    #: begins with it or None, natively run)
+    nodes: list[tuple[str, str, str, int, float | None, bool]]
 
 
 def inspect(path: str, precision: str | None = None) -> Inspection:
@@ -47,12 +53,32 @@ def inspect(path: str, precision: str | None = None) -> Inspection:
     weights = sum(
         node.get_output_tensor(0).size for node in model.get_ops() if node.get_type_name() == "Constant"
     )
-    flops, arena, steps = _planned(executable)
+    stored = sum(
+        (node.get_output_tensor(0).size * node.get_output_element_type(0).bitwidth + 7) // 8
+        for node in model.get_ops() if node.get_type_name() == "Constant"
+    )  # fmt: skip
+    flops, arena, steps, by_step = _planned(executable)
     return Inspection(
         model.get_friendly_name(), [_port(p) for p in model.inputs], [_port(p) for p in model.outputs],
         [(kind, count, count - by_numpy[kind]) for kind, count in kinds.most_common()],
-        host, weights, flops, arena, steps,
+        host, weights, flops, arena, steps, stored,
+        _nodes(model, by_step, {text.rpartition(" (")[0] for text in host}),
     )  # fmt: skip
+
+
+def _nodes(model: Any, flops: dict[str, float], host: set[str]) -> list[Any]:
+    rows = []
+    for node in model.get_ordered_ops():
+        kind, name = node.get_type_name(), node.get_friendly_name()
+        if kind in ("Parameter", "Constant", "Result"):
+            continue
+        sources = [value.get_node() for value in node.input_values()]
+        count = sum(s.get_output_tensor(0).size for s in sources if s.get_type_name() == "Constant")
+        out = ""
+        if node.get_output_size():
+            out = f"{node.get_output_element_type(0).get_type_name()}{node.get_output_partial_shape(0)}"
+        rows.append((name, kind, out, count, flops.get(name), name not in host))
+    return rows
 
 
 def _port(port: Any) -> tuple[str, str, str]:
@@ -64,20 +90,26 @@ def _port(port: Any) -> tuple[str, str, str]:
     )
 
 
-def _planned(executable: Any) -> tuple[float | None, int | None, int | None]:
-    """Arithmetic, working memory and steps of the plan, where shapes are static and there is one plan."""
+def _planned(executable: Any) -> tuple[float | None, int | None, int | None, dict[str, float]]:
+    """Arithmetic, working memory and steps of the plan, where shapes are static and there is one plan; the
+    arithmetic of each step by the first node that it stands for."""
     shapes = [v.shape for v in executable.graph.inputs]
     if any(s is None or not all(isinstance(d, int) for d in s) for s in shapes):
-        return None, None, None
+        return None, None, None, {}
     try:
         plan = executable.program.plan([tuple(s) for s in shapes])
     except (AttributeError, RuntimeError):
-        return None, None, None
-    return sum(s.flops for s in plan.steps), plan.arena_size, len(plan.steps)
+        return None, None, None, {}
+    by_node: dict[str, float] = {}
+    for step in plan.steps:
+        name = step.origins[0] if step.origins else step.name
+        by_node[name] = by_node.get(name, 0.0) + step.flops
+    return sum(s.flops for s in plan.steps), plan.arena_size, len(plan.steps), by_node
 
 
-def picture(model: Any) -> str:
-    """The graph without its constants as SVG: nodes in rows by their distance from the inputs."""
+def picture(model: Any, host: Collection[str] = ()) -> str:
+    """The graph without its constants as SVG: nodes in rows by their distance from the inputs. Those that
+    `host` names are run by NumPy and marked."""
     nodes = [n for n in model.get_ordered_ops() if n.get_type_name() != "Constant"]
     depth: dict[Any, int] = {}
     rows: defaultdict[int, list[Any]] = defaultdict(list)
@@ -106,6 +138,8 @@ def picture(model: Any) -> str:
         x, y = place[node]
         kind, name = html.escape(node.get_type_name()), html.escape(node.get_friendly_name())
         fill = {"Parameter": "#d5e8d4", "Result": "#f8cecc"}.get(kind, "#e3ecf6")
+        if node.get_friendly_name() in host:
+            fill, name = "#ffe08a", f"{name}, by NumPy"
         shape = html.escape(str(node.get_output_partial_shape(0))) if node.get_output_size() else ""
         box = f'x="{x - wide // 2}" y="{y}" width="{wide}" height="{high}" rx="4" fill="{fill}"'
         below = f'<text x="{x}" y="{y + 25}" fill="#52606d">{shape[:24]}</text>'
@@ -123,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("model", help="an IR or ONNX file")
     parser.add_argument("--precision", help="INFERENCE_PRECISION_HINT to look at it with")
+    parser.add_argument("--nodes", action="store_true", help="a row for each node")
     parser.add_argument("--svg", type=Path, help="write a picture of the graph there")
     parser.add_argument("--json", type=Path, help="write what is found there")
     options = parser.parse_args(argv)
@@ -131,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.svg:
             import ovjit as ov
 
-            options.svg.write_text(picture(ov.Core().read_model(options.model)))
+            host = {text.rpartition(" (")[0] for text in found.host}
+            options.svg.write_text(picture(ov.Core().read_model(options.model), host))
         if options.json:
             options.json.write_text(json.dumps(found._asdict(), indent=1))
     except (RuntimeError, ValueError, OSError) as error:
@@ -140,7 +176,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for title, ports in (("inputs", found.inputs), ("outputs", found.outputs)):
         terminal.show_table(("name", "type", "shape"), ports, title)
     terminal.show_table(("operation", "nodes", "native"), found.operations, "operations")
-    numbers = [("elements of constants", f"{found.weights:,}")]
+    if options.nodes:
+        columns = ("node", "operation", "output", "elements of constants", "Mflop", "native")
+        rows = [
+            (*row[:4], None if row[4] is None else row[4] / 1e6, "yes" if row[5] else "by NumPy")
+            for row in found.nodes
+        ]
+        terminal.show_table(columns, rows, "nodes")
+    numbers = [("constants", f"{found.weights:,} elements, {found.bytes / 1e6:,.2f} MB")]
     if found.flops is not None and found.arena is not None:
         numbers += [("arithmetic of an inference", f"{found.flops / 1e6:,.2f} Mflop")]
         numbers += [("working memory", f"{found.arena / 1e6:,.2f} MB"), ("steps", str(found.steps))]
