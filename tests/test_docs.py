@@ -66,17 +66,14 @@ ELSEWHERE = {
     "python -m pytest": "are these tests",
     "OVJIT_FUZZ_SECONDS": "are these tests, for longer",
     "cd tests &&": "are these tests, for longer",
+    "PYTHONPATH=..:. python": "are these tests, for longer",
     "python -m bench.": "measures, for minutes",
-    "python -m docs.build": "test_site.py does",
     "mlserver start": "test_serving.py does, where it is installed",
     "curl ": "of a server that test_serving.py asks",
     "serve run": "test_serving.py does, where it is installed",
     "tritonserver": "is not to be had here",
     "git ": "is not of ovjit",
     "ruff ": "is a step of its own",
-    "mypy": "is a step of its own",
-    "python -m ovjit.tools.ship": "writes into the sources; test_shipped.py looks at what it writes",
-    "python -m ovjit shim": "changes the environment; test_shim.py does it in one of its own",
 }  # fmt: skip
 COMMANDS = [
     pytest.param(page, command, id=f"{page.stem}: {command}")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import html
 import io
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color:
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 88rem; padding: 0 1rem; color:
 #1b1f24; } h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
 tbody tr:hover { background: #f3f6fa; } svg { max-width: 100%; height: auto; }
-td.bar { min-width: 10rem; } td.bar div { background: #4878a8; height: .8rem; }
+td.bar { min-width: 7rem; }
+td.name { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; } td.bar div { background: #4878a8; height: .8rem; }
 footer { margin-top: 2rem; color: #57606a; font-size: .85rem; }
 """
 
@@ -36,19 +38,34 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], bar: str | None = None) -> str:
     """An HTML table; the column `bar` has shares of 1 and is drawn."""
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
+    texts = [any(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
+    digits = [_decimals([row[i] for row in rows]) for i in range(len(columns))]
+    head = "".join(
+        f'<th{" class=text" if text else ""}>{html.escape(c)}</th>'
+        for c, text in zip(columns, texts, strict=True)
+    )
     lines = []
     for row in rows:
         cells = []
-        for name, cell in zip(columns, row, strict=True):
+        for i, (name, cell) in enumerate(zip(columns, row, strict=True)):
             if name == bar:
                 cells.append(f'<td class="bar"><div style="width:{100 * float(cell):.1f}%"></div></td>')
             elif isinstance(cell, str):
-                cells.append(f'<td class="text">{html.escape(cell)}</td>')
+                kind = "text name" if i == 0 else "text"
+                cells.append(f'<td class="{kind}">{html.escape(cell)}</td>')
             else:
-                cells.append(f"<td>{'' if cell is None else f'{cell:,.4g}'}</td>")
+                cells.append(f"<td>{'' if cell is None else f'{cell:,.{digits[i]}f}'}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _decimals(cells: Sequence[Any]) -> int:
+    """Decimals for a column: four digits of its median number, so that the column can be scanned."""
+    numbers = sorted(abs(c) for c in cells if isinstance(c, (int, float)) and c)
+    if all(isinstance(c, int) for c in cells if c is not None) or not numbers:
+        return 0
+    middle = numbers[len(numbers) // 2]
+    return min(max(3 - math.floor(math.log10(middle)), 0), 6)
 
 
 def picture(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2) -> str:
@@ -111,6 +128,8 @@ def benchmark_page(results: Sequence[Any], rows: Sequence[dict[str, Any]]) -> st
         axes.set_xlabel("round")
         axes.set_ylabel("median latency, ms")
         axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="lower right", fontsize="small")
 
     parts = [table(columns, [[row[c] for c in columns] for row in rows])]
     parts += ["<h2>Latencies</h2>", picture(histogram)]

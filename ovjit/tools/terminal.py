@@ -71,7 +71,9 @@ def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str, wi
 def _text(cell: Any) -> str:
     if cell is None:
         return ""
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if 1e4 <= abs(cell) < 1e15 else f"{cell:.4g}"
+    return str(cell)
 
 
 @contextmanager
