@@ -16,7 +16,8 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; text-align: rig
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
 tbody tr:hover { background: #f3f6fa; } svg { max-width: 100%; height: auto; }
 td.bar { min-width: 7rem; }
-td.name { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; } td.bar div { background: #4878a8; height: .8rem; }
+td.name { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
+td.bar div { background: #4878a8; height: .8rem; }
 footer { margin-top: 2rem; color: #57606a; font-size: .85rem; }
 """
 
@@ -60,12 +61,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], bar: str | None
 
 
 def _decimals(cells: Sequence[Any]) -> int:
-    """Decimals for a column: four digits of its median number, so that the column can be scanned."""
+    """Decimals for a column: three digits of its median number, so that the column can be scanned."""
     numbers = sorted(abs(c) for c in cells if isinstance(c, (int, float)) and c)
     if all(isinstance(c, int) for c in cells if c is not None) or not numbers:
         return 0
     middle = numbers[len(numbers) // 2]
-    return min(max(3 - math.floor(math.log10(middle)), 0), 6)
+    return min(max(2 - math.floor(math.log10(middle)), 0), 6)
 
 
 def picture(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2) -> str:
@@ -158,8 +159,12 @@ def profile_page(title: str, found: Any) -> str:
         f"<p>Steps take {found.total_us:,.1f} us, the latency is {found.latency_us:,.1f} us (medians); "
         f"the roof of {roof.threads} core(s) is {roof.flops / 1e9:,.0f} GFLOP/s in f32{peaks}.</p>"
     )
-    kernels = ("steps", *columns[1:])
+    kernels = ("steps", *columns[2:])
     return page(title, [
-        text, "<h2>Kernels</h2>", table(kernels, [cells(line) for line in found.kernels], "time"),
+        text, "<h2>Kernels</h2>", table(kernels, [_without_type(cells(line)) for line in found.kernels], "time"),
         "<h2>Steps</h2>", table(columns, [cells(line) for line in found.steps], "time"),
     ])  # fmt: skip
+
+
+def _without_type(cells: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (int(cells[0]), *cells[2:])
