@@ -160,8 +160,9 @@ def profile_page(title: str, found: Any) -> str:
         f"the roof of {roof.threads} core(s) is {roof.flops / 1e9:,.0f} GFLOP/s in f32{peaks}.</p>"
     )
     kernels = ("steps", *columns[2:])
+    rows = [_without_type(cells(line)) for line in found.kernels]
     return page(title, [
-        text, "<h2>Kernels</h2>", table(kernels, [_without_type(cells(line)) for line in found.kernels], "time"),
+        text, "<h2>Kernels</h2>", table(kernels, rows, "time"),
         "<h2>Steps</h2>", table(columns, [cells(line) for line in found.steps], "time"),
     ])  # fmt: skip
 
