@@ -41,6 +41,9 @@ DType = str  # the name of an element type
 OpenShape = Any  # known and open dimensions; None for any number of them
 Any_ = Any  # not expressible as text: arrays, subgraphs
 
+#: The name in files, and in `get_attributes`, of an attribute whose own name is another.
+FILE_NAMES = {"exclude_pad": "exclude-pad"}
+
 
 class TensorType:
     """Element type, shape and, where known at this point, the value of a tensor.

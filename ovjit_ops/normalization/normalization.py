@@ -178,7 +178,7 @@ def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: fl
 class LRN:
     """data / (bias + alpha / size^n * sum of squares in a window of `size` along the n axes)^beta"""
 
-    def infer(data, axes, *, alpha: Float, beta: Float, bias: Float, size: Int):
+    def infer(data, axes, *, alpha: Float = 1.0, beta: Float = 0.5, bias: Float = 1.0, size: Int = 5):
         check(size >= 1, f"size {size} should be positive")
         _axes_of(data, axes)
         return same_type(data, REALS)

@@ -29,7 +29,7 @@ from ovjit.api.model.node_ports import (
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
 from ovjit.errors import ModelError
-from ovjit.graph.op import Op, TensorType, find_op
+from ovjit.graph.op import FILE_NAMES, Op, TensorType, find_op
 
 __all__ = [
     "GRAPH_LOCK",
@@ -265,13 +265,18 @@ class Node:
         return self.output(index).get_shape()
 
     def get_element_type(self) -> Any:
-        """The element type of the first output."""
-        return self.output(0).get_element_type()
+        """The element type of the only output. Raises RuntimeError if there are several."""
+        return self._only_output("get_element_type").get_element_type()
 
     @property
     def shape(self) -> Any:
-        """The shape of the first output. Raises RuntimeError if it is dynamic."""
-        return self.get_output_shape(0)
+        """The shape of the only output. Raises RuntimeError if it is dynamic, or there are several."""
+        return self._only_output("get_shape").get_shape()
+
+    def _only_output(self, asked: str) -> Output:
+        if len(self._tensors) != 1:
+            raise ModelError(f"{asked}() must be called on a node with exactly one output: {self!r}")
+        return self.output(0)
 
     # -- names and attributes ------------------------------------------------------------------------------
 
@@ -298,10 +303,10 @@ class Node:
         return DiscreteTypeInfo(self._op.name, self._op.version)
 
     def get_attributes(self) -> dict[str, Any]:
-        """The attributes, sequences as lists."""
+        """The attributes by their names in files, sequences as lists."""
         # a shape of unknown rank is [] there
         return {
-            k: list(v) if isinstance(v, tuple) else [] if v is None and k.endswith("shape") else v
+            FILE_NAMES.get(k, k): list(v) if isinstance(v, tuple) else [] if v is None and k.endswith("shape") else v
             for k, v in self._attrs.items()
         }
 
@@ -313,6 +318,7 @@ class Node:
     def set_attribute(self, name: str, value: Any) -> None:
         """Change an attribute; types are inferred at the next validation. An unknown name does nothing, as in
         OpenVINO. Raises RuntimeError for a value of the wrong kind."""
+        name = next((k for k, shown in FILE_NAMES.items() if shown == name), name)
         if name in self._op.attributes:
             with GRAPH_LOCK:
                 self._attrs = self._op.check_attributes({**self._attrs, name: value})
@@ -391,6 +397,9 @@ class Node:
 
     def __rtruediv__(self, other: Any) -> Node:
         return _arithmetic("Divide", other, self)
+
+    def __copy__(self) -> Node:
+        raise TypeError("cannot pickle 'openvino._pyopenvino.Node' object")
 
     def __eq__(self, other: object) -> bool:
         return self is other

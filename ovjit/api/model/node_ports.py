@@ -269,14 +269,13 @@ class Output(_Port):
     def remove_target_input(self, target_input: Input) -> None:
         """Leave a consumer out of `target_inputs`; the consumer keeps its source until it gets another.
 
-        Raises RuntimeError if it is no consumer of this output.
+        One that is no consumer of this output is left as it is.
         """
         if not isinstance(target_input, Input):
             raise TypeError(f"expected an Input, not {type(target_input).__name__}")
-        if target_input.get_source_output() != self:
-            raise ModelError(f"{target_input!r} does not take {self!r}")
-        with GRAPH_LOCK:
-            self._node._forget_user(target_input._node)
+        if target_input.get_source_output() == self:
+            with GRAPH_LOCK:
+                self._node._forget_user(target_input._node)
 
     def replace(self, replacement: Output) -> None:
         """Let every consumer take `replacement` instead; the names go over to it."""

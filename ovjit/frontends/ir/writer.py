@@ -31,7 +31,7 @@ from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.frontends.ir.subgraphs import port_map_lines
-from ovjit.graph.op import TensorType
+from ovjit.graph.op import FILE_NAMES, TensorType
 from ovjit.graph.shapes import Interval
 
 #: Constants start at multiples of this, so that a mapped file needs no copies.
@@ -39,8 +39,6 @@ ALIGNMENT = 64
 F16_MAX = 65504.0
 _XML_TYPES = {name: xml for xml, name in TYPE_NAMES.items()}
 _XML_PRECISIONS = {name: xml.upper() for xml, name in PRECISIONS.items() if xml not in ("bin", "undefined")}
-#: The xml's name of an attribute, where it is not the attribute's own.
-_XML_ATTRIBUTES = {"exclude_pad": "exclude-pad"}
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -240,7 +238,7 @@ class _Writer:
             f' version="{opset}"{more}>\n'
         ]
         if attrs:
-            texts = {_XML_ATTRIBUTES.get(key, key): _text(value, key, name) for key, value in attrs.items()}
+            texts = {FILE_NAMES.get(key, key): _text(value, key, name) for key, value in attrs.items()}
             written = " ".join(f"{key}={_quoted(text)}" for key, text in texts.items())
             lines.append(f"\t\t\t<data {written} />\n")
         lines.append(info)
