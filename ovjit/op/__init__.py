@@ -12,5 +12,7 @@ __all__ = [
 
 
 class _GroupQueryAttentionExtension(Extension):
-    """What programs give a Core before they read an IR that holds GroupQueryAttention. It is taken and changes
-    nothing: that operation is read from ONNX, and refused in an IR."""
+    """What programs give a Core before they read an IR that holds GroupQueryAttention.
+
+    It is taken and changes nothing: that operation is read from ONNX, and refused in an IR.
+    """

@@ -304,11 +304,12 @@ class Node:
 
     def get_attributes(self) -> dict[str, Any]:
         """The attributes by their names in files, sequences as lists."""
-        # a shape of unknown rank is [] there
-        return {
-            FILE_NAMES.get(k, k): list(v) if isinstance(v, tuple) else [] if v is None and k.endswith("shape") else v
-            for k, v in self._attrs.items()
-        }
+        shown: dict[str, Any] = {}
+        for name, value in self._attrs.items():
+            if isinstance(value, tuple) or (value is None and name.endswith("shape")):
+                value = list(value or ())  # a shape of unknown rank is [] there
+            shown[FILE_NAMES.get(name, name)] = value
+        return shown
 
     def visit_attributes(self, visitor: Any) -> bool:
         """Hand the attributes to `visitor.on_attributes`, as a dict."""

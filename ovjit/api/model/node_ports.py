@@ -5,6 +5,7 @@ Ports are handles: they compare by node and index. Every edit of an existing gra
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import threading
@@ -37,6 +38,7 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+@functools.total_ordering
 class DiscreteTypeInfo:
     """Name and version of an operation's type."""
 
