@@ -19,6 +19,7 @@ import numpy as np
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.objects import entry_address, function
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.growing import Room
 from ovjit.compiler.plan import ALIGNMENT, PARALLEL_WORK, Plan, Planner, aligned_bytes, assign_offsets
 from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
@@ -139,8 +140,11 @@ class Memory:
 class Parametric:
     """One traced plan. Thread-safe: what it makes is new, and its memory plans are replaced as a whole."""
 
-    def __init__(self, planner: Planner, tape: Tape, shapes: Sequence[tuple[int, ...]]):
+    def __init__(
+        self, planner: Planner, tape: Tape, shapes: Sequence[tuple[int, ...]], room: Room | None = None
+    ):
         self.ranks = tuple(map(len, shapes))
+        self.places = None if room is None else room.places
         self.steps = planner.steps
         self._collect(planner, tape)
         self._memories: tuple[Memory, ...] = ()
@@ -236,11 +240,13 @@ class Parametric:
 
     # --- for given shapes
 
-    def at(self, shapes: Sequence[tuple[int, ...]]) -> Plan | None:
+    def at(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
         """The plan for these input shapes; None where it is another one."""
-        if tuple(map(len, shapes)) != self.ranks:
+        if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
             return None
         dims = [d for shape in shapes for d in shape]
+        if room is not None:
+            dims.append(room.capacity)
         if max(dims, default=0) >= LARGEST:
             return None
         values = self.values.copy()
@@ -339,10 +345,10 @@ class Traces:
         #: Why planning could not be traced.
         self.refused = ""
 
-    def find(self, shapes: Sequence[tuple[int, ...]]) -> Plan | None:
+    def find(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
         """The plan for these shapes, where one of the traces serves."""
         for trace in self._traces:
-            plan = trace.at(shapes)
+            plan = trace.at(shapes, room)
             if plan is not None:
                 self.hits += 1
                 if self._traces[0] is not trace:

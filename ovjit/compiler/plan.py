@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,10 +152,12 @@ class Plan:
 
 
 class Strides(NamedTuple):
-    """How inputs and outputs lie, by index, where not row-major: byte strides."""
+    """How inputs and outputs lie, by index, where not row-major: byte strides. `over`: output -> the input
+    that lies at the beginning of its memory."""
 
     inputs: Mapping[int, Sequence[int]]
     outputs: Mapping[int, Sequence[int]]
+    over: Mapping[int, int] = MappingProxyType({})
 
 
 NO_STRIDES = Strides({}, {})
@@ -237,6 +240,13 @@ class Planner:
             if self._output_of[value] == i and value not in self.views and types[value].value is None:
                 shape, size = types[value].shape, element_size(value.dtype)
                 self.placed[value] = View(self.output_buffers[i], shape, given, size)
+        #: Views of inputs that lie in the memory of an output.
+        self.grown: list[View] = []
+        for output, i in strides.over.items():
+            value = inputs[i]
+            shape, size = types[value].shape, element_size(value.dtype)
+            self.views[value] = View(self.output_buffers[output], shape, strides.inputs[i], size)
+            self.grown.append(self.views[value])
 
     # --- what lowerings use
 

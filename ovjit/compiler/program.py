@@ -18,6 +18,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import turn_kernel, turn_sizes
 from ovjit.compiler.fuse import fuse
+from ovjit.compiler.growing import Outgrown, Place, Room, growing, strides_of
 from ovjit.compiler.lower import Host, Lowering, copy_kernel, fill_kernel, lower_groups
 from ovjit.compiler.options import options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
@@ -136,18 +137,25 @@ class Program:
         nodes = (low.group.last for low in self.lowerings if isinstance(low, Host))
         return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
 
-    def plan(self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES) -> Plan:
-        """The plan for these input shapes; `strides`: which inputs and outputs are not row-major.
+    def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
+        """Which of the (output, input) `pairs` can share memory with room to grow."""
+        return growing(self.graph, pairs)
 
-        Raises ModelError when an operation does not accept the shapes.
+    def plan(
+        self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None
+    ) -> Plan:
+        """The plan for these input shapes; `strides`: which inputs and outputs are not row-major; `room`:
+        which have room to grow.
+
+        Raises ModelError when an operation does not accept the shapes, Outgrown where the room is too small.
 
         Threads may plan at once: a program and its lowerings do not change once they are made.
         """
         if self.traces is not None and strides is NO_STRIDES:
-            plan = self.traces.find(shapes) or self._trace(shapes)
+            plan = self.traces.find(shapes, room) or self._trace(shapes, room)
             if plan is not None:
                 if debug.is_on("OVJIT_CHECK"):
-                    self._prove(plan, shapes)
+                    self._prove(plan, shapes, room)
                 plan.memory = self.memory
                 return plan
         types = self._types(shapes)
@@ -158,6 +166,8 @@ class Program:
             plan.output_shapes = [types[v].shape for v in self.graph.outputs]
             plan.memory = self.memory
             return plan
+        if room is not None:
+            strides = strides_of(room, self.graph, types, room.capacity)
         planner = self._planner(types, strides)
         if debug.is_on("OVJIT_CHECK"):
             planner.trace = Trace()
@@ -196,23 +206,28 @@ class Program:
             taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
         return taps
 
-    def _trace(self, shapes: Sequence[tuple[int, ...]]) -> Plan | None:
+    def _trace(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
         """Plan with traced numbers, and keep what serves for other shapes too; None where that can't be."""
         traces = self.traces
         assert traces is not None
         if not traces.useful:
             return None
         try:
-            tape, types = self._traced_types(shapes)
+            tape, types = self._traced_types(shapes, room)
             if needs_cut(types):
                 return None
-            planner = self._planner(types, NO_STRIDES)
+            strides = NO_STRIDES
+            if room is not None:
+                strides = strides_of(room, self.graph, types, tape.leaf(tape.leaves - 1))
+            planner = self._planner(types, strides)
             self._plan_steps(planner)
             if any(step.kernel is None for step in planner.steps):
                 traces.refused = "steps of the host or of bodies are not traced"
                 return None
             planner.write_outputs()
-            trace = Parametric(planner, tape, shapes)
+            trace = Parametric(planner, tape, shapes, room)
+        except Outgrown:
+            raise
         except OvjitError:
             return None  # planning without a tape says what is wrong, if anything is
         except _LEAKS as error:
@@ -223,11 +238,13 @@ class Program:
                 raise
             return None
         traces.add(trace)
-        return trace.at(shapes)
+        return trace.at(shapes, room)
 
-    def _traced_types(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Tape, dict[Value, TensorType]]:
+    def _traced_types(
+        self, shapes: Sequence[tuple[int, ...]], room: Room | None = None
+    ) -> tuple[Tape, dict[Value, TensorType]]:
         check_shapes(self.graph.inputs, shapes)
-        tape = Tape([d for shape in shapes for d in shape])
+        tape = Tape([*(d for shape in shapes for d in shape), *([] if room is None else [room.capacity])])
         return tape, concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes))
 
     def _types(self, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
@@ -240,9 +257,12 @@ class Program:
                     return types
         return concrete_types(self.graph, shapes)
 
-    def _prove(self, plan: Plan, shapes: Sequence[tuple[int, ...]]) -> None:
+    def _prove(self, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None) -> None:
         """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
-        planner = self._planner(self._types(shapes), NO_STRIDES)
+        types, strides = self._types(shapes), NO_STRIDES
+        if room is not None:
+            strides = strides_of(room, self.graph, types, room.capacity)
+        planner = self._planner(types, strides)
         planner.trace = Trace()
         self._plan_steps(planner)
         check_plan(plan, planner.finish(plan.arena.lay_out))

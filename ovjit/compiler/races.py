@@ -109,6 +109,8 @@ class _Memory:
         self.step = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.owner = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.numbers: dict[int, int] = {}
+        for view in planner.grown:  # what is there before the first step
+            self.window(self.owner[view.buffer.base], view, False)[...] = self.number(view.buffer)
 
     def number(self, buffer: Buffer) -> int:
         return self.numbers.setdefault(id(buffer), len(self.numbers))

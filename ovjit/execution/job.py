@@ -19,6 +19,7 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
+from ovjit.compiler.growing import Room
 from ovjit.compiler.passes.variables import public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
@@ -219,18 +220,19 @@ class Executable:
         """The graph as it was given to the compiler; read from the blob when the model came from one."""
         return self.program.given() if self._graph is None else self._graph
 
-    def table(self, shapes: tuple[tuple[int, ...], ...]) -> Table:
-        """The table for these input shapes, from a least-recently-used cache."""
+    def table(self, shapes: tuple[tuple[int, ...], ...], room: Room | None = None) -> Table:
+        """The table for these input shapes, and room to grow, from a least-recently-used cache."""
+        key = shapes if room is None else (*shapes, room)
         with self._lock.lock:
-            table = self._tables.get(shapes)
+            table = self._tables.get(key)
             if table is not None:
-                self._tables.move_to_end(shapes)
+                self._tables.move_to_end(key)
                 return table
         if self._chain is not None:
             check_shapes(self.inputs, shapes)
             plan = self._chain.plan(shapes, self.outputs)
         else:
-            plan = self.program.plan(shapes)
+            plan = self.program.plan(shapes) if room is None else self.program.plan(shapes, room=room)
             if plan.cut is not None:
                 plan.composite = self._cut(plan.cut)
         table = Table(plan, self.addresses)
@@ -239,11 +241,11 @@ class Executable:
         if not self.static:
             plan.words = []  # for export alone, which has the plan of static shapes only
         with self._lock.lock:
-            before = self._tables.pop(shapes, None)
-            self._tables[shapes] = table
+            before = self._tables.pop(key, None)
+            self._tables[key] = table
             self._table_bytes += table.bytes - (0 if before is None else before.bytes)
             if plan.trace is not None:
-                self._traced_shapes[shapes] = None
+                self._traced_shapes[key] = None
                 if len(self._traced_shapes) > TRACED_TABLES:
                     oldest = self._tables.pop(self._traced_shapes.popitem(last=False)[0], None)
                     self._table_bytes -= 0 if oldest is None else oldest.bytes
@@ -265,6 +267,11 @@ class Executable:
         if streams is not None:  # the interpreter may be ending
             streams.release_arenas()
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the graph has turned out to be one that must be cut."""
+        return self._chain is not None
+
     def new_job(self) -> Job:
         job = self._new_job(self)
         self._jobs.add(job)
@@ -283,7 +290,7 @@ class Job:
     __slots__ = (
         "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_callback_running", "_counters",
         "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "address",
-        "client", "error", "executable", "inputs", "notes", "outputs", "parts", "words",
+        "client", "error", "executable", "inputs", "notes", "outputs", "parts", "room", "words",
     )  # fmt: skip
 
     def __init__(self, executable: Executable):
@@ -313,6 +320,8 @@ class Job:
         self._bodies: BodyJobs | None = None
         self._keep: list[Any] = []
         self._bound = False
+        #: The room that some inputs have to grow: their outputs are written behind them, to no arrays.
+        self.room: Room | None = None
 
     def __del__(self) -> None:
         words = getattr(self, "words", None)
@@ -347,7 +356,7 @@ class Job:
             missing = next(i for i, a in enumerate(self.inputs) if a is None)
             raise InferenceError(f"input {missing} has no data yet")
         executable = self.executable
-        table = executable.table(tuple(self._input_shapes))  # type: ignore[arg-type]
+        table = executable.table(tuple(self._input_shapes), self.room)  # type: ignore[arg-type]
         plan = table.plan
         words = self.words
         if table is not self._table:
@@ -376,7 +385,11 @@ class Job:
         if words[runner.THREADS] > 1 or (table.bodies and self._bodies.parallel):  # type: ignore[union-attr]
             self._pool.ensure_workers(helpers_only=True)
         first = FIRST_IO + len(self.inputs)
+        grown = {} if self.room is None else {place.output: place.input for place in self.room.places}
         for i, shape in enumerate(plan.output_shapes):
+            if i in grown:
+                self._bases[first + i] = self._bases[FIRST_IO + grown[i]]
+                continue
             array = self.outputs[i]
             if not is_static(shape):
                 continue  # known only after its host step has run
@@ -389,6 +402,17 @@ class Job:
                 array = self.outputs[i] = self._own[i] = _new_array(shape, array.dtype)
             self._bases[first + i] = array.ctypes.data
         self._bound = True
+
+    def unbind(self) -> None:
+        """Find the table anew before the next run."""
+        self._bound = False
+
+    def bind_with(self, room: Room) -> list[tuple[int, ...]]:
+        """Find the table for the current shapes and `room`; the outputs' shapes. Raises Outgrown."""
+        self.room = room
+        self._bind()
+        assert self._table is not None
+        return self._table.plan.output_shapes
 
     # --- running
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.passes.variables import Lifted, Variable, lift, public_outputs
-from ovjit.compiler.plan import Plan
+from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.errors import InferenceError
 from ovjit.execution.job import Executable, Job, Row
@@ -98,16 +101,27 @@ class StatefulProgram:
         for i, array in enumerate(job.inputs):
             assert array is not None
             inner.set_input(i, array)
-        begun: dict[int, np.ndarray] = {}
-        for k in range(len(self.variables)):
+        in_place: dict[tuple[int, int], bool] = {}  # whether an order of so many rows changes nothing
+        current: list[np.ndarray] = []  # what the variables are before this run, in the order of the beams
+        for k, variable in enumerate(self.variables):
             value = states.values[k]
             if value is None:
-                value = begun[k] = self._initial(job, inner, k)
+                value = self._initial(job, inner, k)
+            if variable.order >= 0:
+                order = inner.inputs[variable.order]
+                assert order is not None
+                if (variable.order, len(value)) not in in_place:
+                    in_place[variable.order, len(value)] = is_in_order(order, len(value))
+                if not in_place[variable.order, len(value)]:
+                    value = in_order(value, order)
+            current.append(value)
             inner.set_input(self.public_inputs + k, value)
+        grown = self._make_room(inner, states, current)
         inner.run()
-        for k, value in begun.items():
-            states.values[k] = value
-        self._take(inner, states)
+        for k, value in enumerate(current):
+            if value is not states.values[k]:
+                states.values[k], states.memory[k], states.shown[k] = value, None, False
+        self._take(inner, states, grown)
         for i in range(self.public_outputs):
             job.give_output(i, inner.outputs[i])
 
@@ -132,13 +146,67 @@ class StatefulProgram:
             )
         return _owned(value)
 
-    def _take(self, inner: Job, states: States) -> None:
+    @functools.cached_property
+    def growing(self) -> dict[int, Place]:
+        """Variable -> where it grows in place, for those that do."""
+        assigned = [k for k, v in enumerate(self.variables) if v.assigned]
+        pairs = [(self.public_outputs + i, self.public_inputs + k) for i, k in enumerate(assigned)]
+        return {place.input - self.public_inputs: place for place in self.main.program.growing(pairs)}
+
+    def _make_room(
+        self, inner: Job, states: States, current: list[np.ndarray]
+    ) -> dict[int, tuple[np.ndarray, tuple[int, ...]]]:
+        """See that variables which grow have room for what this run appends, in memory that nobody else sees:
+        for each its memory and the shape that it will have."""
+        growing = self.growing
+        inner.room = None
+        if not growing or self.main.is_cut:
+            return {}
+        memory: dict[int, np.ndarray] = {}
+        room = states.room
+        while True:
+            for k, place in growing.items():
+                value, whole = current[k], memory.get(k)
+                if whole is None and value is states.values[k] and not states.shown[k]:
+                    whole = states.memory[k]
+                if whole is None or whole.shape[place.axis] != room:
+                    room = max(room, spacious(value.shape[place.axis]))
+                    whole = with_room(value, place.axis, room)
+                    current[k] = beginning(whole, value.shape)
+                    inner.set_input(place.input, current[k])
+                memory[k] = whole
+            if any(memory[k].shape[place.axis] != room for k, place in growing.items()):
+                continue  # one of them needs more than those before it
+            try:
+                shapes = inner.bind_with(Room(room, tuple(growing.values())))
+            except Outgrown as need:
+                room = spacious(need.length)
+                continue
+            if self.main.is_cut:  # as these first shapes have told
+                inner.room = None
+                for k, place in growing.items():
+                    current[k] = _owned(current[k])
+                    inner.set_input(place.input, current[k])
+                inner.unbind()
+                return {}
+            states.room = room
+            return {k: (memory[k], tuple(shapes[place.output])) for k, place in growing.items()}
+
+    def _take(
+        self, inner: Job, states: States, grown: Mapping[int, tuple[np.ndarray, tuple[int, ...]]]
+    ) -> None:
         """The new values become the states; where the old ones were, the next values are written."""
         i = self.public_outputs
         for k, variable in enumerate(self.variables):
             if not variable.assigned:
                 continue
             new = inner.outputs[i]
+            if k in grown:
+                whole, shape = grown[k]
+                states.values[k], states.memory[k] = beginning(whole, shape), whole
+                states.shown[k] = False
+                i += 1
+                continue
             if not fits(new.shape, variable.shape):
                 raise InferenceError(
                     f"the variable {variable.name!r} of the shape {shapes.text(variable.shape)} is assigned "
@@ -164,18 +232,24 @@ class States:
         self.values: list[np.ndarray | None] = [None] * len(self.variables)
         #: Whether somebody holds a tensor on the value's memory, which is then not written to again.
         self.shown = [False] * len(self.variables)
+        #: The memory with room that the value is the beginning of, of those that grow; for how many elements.
+        self.memory: list[np.ndarray | None] = [None] * len(self.variables)
+        self.room = 0
         for k in range(len(self.variables)):
             self.reset(k)
 
     def reset(self, k: int) -> None:
         self.values[k] = None if self._computed[k] else lowest(self.variables[k])
-        self.shown[k] = False
+        self.memory[k], self.shown[k] = None, False
 
     def show(self, k: int) -> np.ndarray:
         """The value, zeros after a reset."""
         value = self.values[k]
         if value is None:
             return lowest(self.variables[k])
+        if not value.flags.c_contiguous:  # it has room to grow: an ordinary array is in its place from now on
+            value = self.values[k] = _owned(value)
+            self.memory[k] = None
         self.shown[k] = True
         return value
 
@@ -188,7 +262,7 @@ class States:
                 f"the given tensor {list(value.shape)}"
             )
         self.values[k] = _owned(value)
-        self.shown[k] = False
+        self.memory[k], self.shown[k] = None, False
 
 
 def inner_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,6 +273,46 @@ def lowest(variable: Variable) -> np.ndarray:
     """Zeros; open dimensions are 0."""
     shape = [d if isinstance(d, int) else 0 for d in variable.shape or ()]
     return np.zeros(shape, dtypes.numpy_dtype(variable.dtype))
+
+
+def is_in_order(order: np.ndarray, rows: int) -> bool:
+    """Whether `order` names so many rows as they are."""
+    return len(order) == rows and bool((order == np.arange(rows)).all())
+
+
+def in_order(value: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The rows of `value` that `order` names, as Gather has them: zeros for those that are not there."""
+    rows = len(value)
+    places = order.astype(np.int64)
+    there = (places >= -rows) & (places < rows)
+    if there.all():
+        return value[places]
+    out = np.zeros((len(order), *value.shape[1:]), value.dtype)
+    out[there] = value[places[there]]
+    return out
+
+
+#: Room is made for this many elements more than are needed, at least, and for a quarter more.
+SPARE = 32
+
+
+def spacious(length: int) -> int:
+    """Room for `length` elements and more."""
+    return -(-(length + max(SPARE, length // 4)) // SPARE) * SPARE
+
+
+def with_room(value: np.ndarray, axis: int, room: int) -> np.ndarray:
+    """Memory with room for `room` elements along `axis`, `value` at its beginning."""
+    shape = [*value.shape]
+    shape[axis] = room
+    whole = aligned_bytes(math.prod(shape) * value.dtype.itemsize).view(value.dtype).reshape(shape)
+    beginning(whole, value.shape)[...] = value
+    return whole
+
+
+def beginning(whole: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The first elements along each dimension."""
+    return whole[tuple(slice(0, n) for n in shape)]
 
 
 def _owned(array: np.ndarray) -> np.ndarray:

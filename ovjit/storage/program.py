@@ -4,7 +4,7 @@ For static shapes the plan is stored ready to run: to import it takes neither co
 for open shapes are made by the compiler, from the graph, when they are first needed; their kernels' code is
 stored as well.
 
-    {"variables": [[name, type, dimensions, whether assigned], ...] (only of a model with state),
+    {"variables": [[name, type, dimensions, whether assigned, order], ...] (only of a model with state),
      "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...], "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
@@ -27,6 +27,7 @@ import numpy as np
 
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
+from ovjit.compiler.growing import Place, Room
 from ovjit.compiler.passes.variables import Variable
 from ovjit.compiler.plan import ControlCall, HostCall, Plan, Step, aligned_bytes
 from ovjit.compiler.views import Buffer, View
@@ -105,7 +106,9 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
 
     tables: dict[str, Any] = {"kernels": rows, "runner": number_of(native), "plan": None}
     if variables is not None:
-        tables["variables"] = [[v.name, v.dtype, encode_dims(v.shape), v.assigned] for v in variables]
+        tables["variables"] = [
+            [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order] for v in variables
+        ]
     words: list[int] = []
 
     def encode_control(step: Step) -> Any:
@@ -279,11 +282,15 @@ class StoredProgram:
         offset, size = self._places[i]
         return self.sections["code"][offset : offset + size]
 
-    def plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+    def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
+        """See `Program.growing`. A stored plan is for variables that do not grow."""
+        return () if self._plan is not None else self.compiled().growing(pairs)
+
+    def plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
         """The stored plan when it is for these input shapes, else one that the compiler makes."""
         if self._plan is not None and self._plan.input_shapes == tuple(shapes):
             return self._plan
-        return self.compiled().plan(shapes)  # which checks them
+        return self.compiled().plan(shapes, room=room)  # which checks them
 
     def given(self) -> Graph:
         """The graph as it was given to the compiler."""
@@ -329,8 +336,8 @@ def stored_with_variables(
 
     try:
         variables = [
-            Variable(str(name), dtype, read_dims(shape), bool(assigned))
-            for name, dtype, shape, assigned in tables["variables"]
+            Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order))
+            for name, dtype, shape, assigned, order in tables["variables"]
         ]
         hidden = [(v, TensorType(v.dtype, v.shape)) for v in variables]
     except (LookupError, TypeError, ValueError) as error:

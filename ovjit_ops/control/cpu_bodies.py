@@ -30,6 +30,7 @@ class LoweredControl(Lowering):
         if has_state(graph):
             raise NotPlain
         self.programs.append(Program(graph))
+        self.programs[-1].traces = None  # their plans are parts of one that is not traced
         self.kernels = tuple(dict.fromkeys((*self.kernels, *self.programs[-1].kernels)))
 
     def pack(self, constants: Any) -> None:

@@ -12,17 +12,19 @@ from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
 
 
 class Variable(NamedTuple):
-    """A state. `assigned`: whether an Assign writes it."""
+    """A state. `assigned`: whether an Assign writes it. `order`: which of the model's inputs says in which
+    order its rows are read (the beams of a search); -1: as they are."""
 
     name: str
     dtype: str
     shape: Any
     assigned: bool
+    order: int = -1
 
 
 class Lifted(NamedTuple):
-    """A graph without state operations. The inputs of `main` are the graph's, then one for each variable; its
-    outputs the graph's, then one for each variable that is assigned.
+    """A graph without state operations. The inputs of `main` are the graph's, then one for each variable, its
+    rows in the order that they are read; its outputs the graph's, then one for each that is assigned.
 
     `inits` has for each variable what it is after a reset: an array, a graph of the inputs of `main`, or None
     for zeros.
@@ -60,10 +62,15 @@ def lift(graph: Graph) -> Lifted:
         if name not in reads:
             raise ModelError(f"node {node.name!r} assigns the variable {name!r}, which no ReadValue reads")
         _check_assigned(node, reads[name][0].output)
+    uses = graph.uses()
+    ordered = {name: _ordered(graph, nodes, uses) for name, nodes in reads.items() if name in assigns}
     variables = tuple(
-        Variable(name, nodes[0].output.dtype, nodes[0].output.shape, name in assigns)
+        Variable(
+            name, nodes[0].output.dtype, nodes[0].output.shape, name in assigns,
+            -1 if ordered.get(name) is None else graph.inputs.index(ordered[name].inputs[1]),
+        )
         for name, nodes in reads.items()
-    )
+    )  # fmt: skip
     new_values = [assigns[v.name].inputs[0] for v in variables if v.assigned]
     main = _without_state(graph, variables, (*public_outputs(graph), *new_values))
     inits: list[np.ndarray | Graph | None] = []
@@ -74,6 +81,28 @@ def lift(graph: Graph) -> Lifted:
         else:
             inits.append(_without_state(graph, variables, (source,)))
     return Lifted(main, variables, tuple(inits))
+
+
+def _ordered(graph: Graph, reads: list[Node], uses: Any) -> Node | None:
+    """The Gather of rows, by an input of the model, through which alone a variable is read: decoders write it
+    for the beams of a search. Whoever keeps the value can do it, and mostly there is nothing to do."""
+    value = reads[0].output
+    if len(reads) != 1 or value in graph.outputs or len(uses[value]) != 1:
+        return None
+    node = uses[value][0][0]
+    if node is None or node.op.name != "Gather" or node.inputs[0] is not value:
+        return None
+    _, indices, axis = node.inputs
+    fits = (
+        indices in graph.inputs
+        and indices.shape is not None
+        and len(indices.shape) == 1
+        and axis.constant is not None
+        and value.shape is not None
+        and int(axis.constant.reshape(-1)[0]) in (0, -len(value.shape))
+        and not node.attrs.get("batch_dims")
+    )
+    return node if fits else None
 
 
 def _check_assigned(node: Node, read: Value) -> None:
@@ -97,6 +126,15 @@ def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple
     new: dict[Value, Value] = {}
     hidden: dict[str, Value] = {}
     shape_of = {v.name: (v.dtype, v.shape) for v in variables}
+    uses = graph.uses()
+    passed = set()  # what orders the rows of a variable
+    for variable in variables:
+        if variable.order >= 0:
+            read = next(n for n in graph.nodes if n.attrs.get("variable_id") == variable.name)
+            gather = uses[read.output][0][0]
+            assert gather is not None
+            passed.add(gather)
+            shape_of[variable.name] = variable.dtype, gather.output.shape
     for node in graph.nodes:
         if node.op.name == "Assign":
             new[node.output] = new[node.inputs[0]]
@@ -108,6 +146,8 @@ def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple
                 made = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
                 hidden[name] = made.output
             new[node.output] = hidden[name]
+        elif node in passed:
+            new[node.output] = new[node.inputs[0]]
         else:
             copied = copy_node(builder, node, [new[v] for v in node.inputs])
             new.update(zip(node.outputs, copied.outputs, strict=True))

@@ -1,0 +1,80 @@
+"""Variables that grow in place: what is appended is written behind what is there, and nothing is copied.
+
+A variable whose next value is a Concat of its value and something new lies in memory with room for more along
+that axis. The program's hidden input and output are then views of this memory, whose strides go by the room;
+the Concat finds its first part where it should be, and writes the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.compiler.plan import Strides, element_size
+from ovjit.compiler.views import row_major
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Graph, Value
+
+
+class Place(NamedTuple):
+    """Output `output` of a program is input `input` with more behind it along `axis`."""
+
+    output: int
+    input: int
+    axis: int
+
+
+class Room(NamedTuple):
+    """All of these places have room for `capacity` elements along their axes."""
+
+    capacity: int
+    places: tuple[Place, ...]
+
+
+class Outgrown(OvjitError):
+    """What is appended does not fit: there is need for room for `length`."""
+
+    def __init__(self, length: int):
+        super().__init__(f"internal error: there is no room for {length} elements")
+        self.length = length
+
+
+def growing(graph: Graph, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
+    """Those of the (output, input) `pairs` that can grow in place, of a graph as it is lowered."""
+    places = []
+    for output, given in pairs:
+        value, source = graph.outputs[output], graph.inputs[given]
+        node = value.node
+        fits = (
+            node.op.name == "Concat"
+            and node.inputs[0] is source
+            and node.inputs.count(source) == 1
+            and value.dtype in SIZE
+            and graph.outputs.count(value) == 1
+            and source not in graph.outputs
+            and value.shape is not None
+        )
+        if fits:
+            axis = int(node.attrs["axis"]) % len(value.shape)
+            if not isinstance(value.shape[axis], int):
+                places.append(Place(output, given, axis))
+    return tuple(places)
+
+
+def strides_of(room: Room, graph: Graph, types: Mapping[Value, Any], capacity: Any) -> Strides:
+    """How the inputs and outputs lie with so much room, an int or a traced one. Raises Outgrown."""
+    inputs: dict[int, Any] = {}
+    outputs: dict[int, Any] = {}
+    over: dict[int, int] = {}
+    for output, given, axis in room.places:
+        source, value = graph.inputs[given], graph.outputs[output]
+        length = types[value].shape[axis]
+        if length > capacity:
+            raise Outgrown(int(length))
+        whole = list(types[source].shape)
+        whole[axis] = capacity
+        steps = row_major(whole, element_size(source.dtype))
+        inputs[given] = outputs[output] = steps
+        over[output] = given
+    return Strides(inputs, outputs, over)

@@ -1,0 +1,181 @@
+"""Variables that grow in place: decoders' caches are what copying would make them, bit by bit, and ordinary
+tensors for whoever looks at them. Beams change their order outside of the program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit import opset13 as ops
+from ovjit.execution import variables
+from ovjit.execution.variables import in_order, is_in_order
+
+SEED = 20261120
+HEADS, SIZE = 2, 8
+
+
+def decoder(layers: int = 2, beams: bool = True, shared: bool = False) -> ov.Model:
+    """Attention to all that has been given so far, keys and values in variables, as `optimum` exports it."""
+    x = ops.parameter(ov.PartialShape([-1, -1, HEADS * SIZE]), np.float32, name="x")
+    order = ops.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx")
+    zero = ops.constant(np.int64(0))
+    batch = ops.gather(ops.shape_of(x, "i64"), ops.constant(np.array([0], np.int64)), zero)
+    sinks, outputs = [], []
+    heads = ops.transpose(
+        ops.reshape(x, ops.constant(np.array([0, 0, HEADS, SIZE], np.int64)), True),
+        ops.constant(np.array([0, 2, 1, 3], np.int64)),
+    )
+    y = heads
+    for i in range(layers):
+        joined = []
+        for kind, factor in (("key", 0.5), ("value", 2.0)):
+            sizes = [ops.constant(np.array([n], np.int64)) for n in (HEADS, 0, SIZE)]
+            start = ops.broadcast(ops.constant(np.float32(0)), ops.concat([batch, *sizes], 0))
+            name = f"past_key_values.{i}.{kind}"
+            before = ops.read_value(start, name, np.float32, ov.PartialShape([-1, HEADS, -1, SIZE]))
+            if beams:
+                before = ops.gather(before, order, zero)
+            new = ops.multiply(ops.tanh(y), ops.constant(np.float32(factor)))
+            whole = ops.concat([before, new], 2)
+            sinks.append(ops.assign(whole, name))
+            joined.append(whole)
+        if shared and i == 0:
+            outputs.append(ops.result(joined[0]))
+        y = ops.scaled_dot_product_attention(y, joined[0], joined[1])
+    length = ops.gather(ops.shape_of(joined[0], "i64"), ops.constant(np.int64(2)), zero)
+    outputs += [ops.result(y), ops.result(ops.convert(length, "f32"))]
+    return ov.Model(outputs, sinks, [x, order] if beams else [x], "decoder")
+
+
+def compiled(model: ov.Model, grows: bool = True) -> ov.CompiledModel:
+    out = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    if not grows:
+        out._executable.program.__dict__["growing"] = {}
+    return out
+
+
+def given(rng: np.random.Generator, batch: int, new: int, order: Any = None) -> dict[str, np.ndarray]:
+    order = np.arange(batch) if order is None else order
+    x = rng.standard_normal((batch, new, HEADS * SIZE)).astype(np.float32)
+    return {"x": x, "beam_idx": np.asarray(order, np.int32)}
+
+
+def answers(request: ov.InferRequest, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    request.infer({k: v for k, v in inputs.items() if k in {p.any_name for p in request.model_inputs}})
+    return [np.array(t.data) for t in request.output_tensors]
+
+
+def same(one: list[np.ndarray], other: list[np.ndarray], message: str) -> None:
+    for a, b in zip(one, other, strict=True):
+        assert a.shape == b.shape and a.tobytes() == b.tobytes(), message
+
+
+@pytest.mark.parametrize("beams", [False, True], ids=["plain", "beams"])
+@pytest.mark.parametrize("check", [False, True], ids=["", "checked"])
+def test_what_grows_is_what_is_copied(beams: bool, check: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random lengths, orders of beams, resets, looks at states and states that are set."""
+    if check:
+        monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, beams])
+    model = decoder(beams=beams)
+    one, other = compiled(model), compiled(model, grows=False)
+    assert len(one._executable.program.growing) == 4
+    a, b = one.create_infer_request(), other.create_infer_request()
+    batch = 3
+    for step in range(25 if check else 70):
+        what = rng.random()
+        if what < 0.05:
+            a.reset_state(), b.reset_state()
+            batch = int(rng.integers(1, 4))
+        elif what < 0.15:
+            k = int(rng.integers(4))
+            left, right = a.query_state()[k].state, b.query_state()[k].state
+            assert left.data.tobytes() == right.data.tobytes(), step
+            assert left.data.flags.c_contiguous
+            if rng.random() < 0.5 and left.data.size:
+                left.data[...] *= 2
+                right.data[...] *= 2
+        elif what < 0.2:
+            value = [s.state.data for s in b.query_state()]
+            for states in (a.query_state(), b.query_state()):
+                for state, array in zip(states, value, strict=True):
+                    state.state = ov.Tensor(np.ascontiguousarray(array[:, :, : array.shape[2] // 2]))
+        order = None
+        if beams and rng.random() < 0.4:
+            order = rng.integers(0, batch, batch)
+        inputs = given(rng, batch, int(rng.choice([1, 1, 1, 2, 5, 40])), order)
+        same(answers(a, inputs), answers(b, inputs), f"step {step}")
+    for left, right in zip(a.query_state(), b.query_state(), strict=True):
+        assert left.state.data.tobytes() == right.state.data.tobytes()
+
+
+def test_appending_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While there is room, the memory stays, and the program has no step that moves what is in it."""
+    request = compiled(decoder()).create_infer_request()
+    rng = np.random.default_rng(SEED)
+    states = request._job.states() if hasattr(request, "_job") else request._states()
+    answers(request, given(rng, 1, 4))
+    memory = list(states.memory)
+    made: list[Any] = []
+    monkeypatch.setattr(variables, "with_room", lambda *a: made.append(a))
+    for _ in range(20):
+        answers(request, given(rng, 1, 1))
+    assert not made
+    assert all(x is y for x, y in zip(memory, states.memory, strict=True))
+    assert states.values[0].base is not None and states.values[0].shape[2] == 24
+
+
+def test_orders() -> None:
+    value = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert is_in_order(np.arange(3), 3) and not is_in_order(np.arange(2), 3)
+    np.testing.assert_array_equal(in_order(value, np.array([2, 0])), value[[2, 0]])
+    np.testing.assert_array_equal(in_order(value, np.array([-1, 7]))[0], value[2])
+    assert not in_order(value, np.array([-1, 7]))[1].any()
+
+
+def test_beams_out_of_range_are_zeros_as_in_gather() -> None:
+    rng = np.random.default_rng(SEED)
+    model = decoder()
+    request = compiled(model).create_infer_request()
+    answers(request, given(rng, 2, 3))
+    answers(request, given(rng, 2, 1, [1, 9]))
+    state = request.query_state()[0].state.data
+    assert state[0, :, :3].any() and not state[1, :, :3].any()
+
+
+def test_a_value_that_is_an_output_too_is_copied() -> None:
+    rng = np.random.default_rng(SEED)
+    one, other = compiled(decoder(shared=True)), compiled(decoder(shared=True), grows=False)
+    assert len(one._executable.program.growing) == 3
+    a, b = one.create_infer_request(), other.create_infer_request()
+    for new in (5, 1, 1, 40, 1):
+        inputs = given(rng, 2, new)
+        same(answers(a, inputs), answers(b, inputs), f"{new} more")
+
+
+def test_a_refused_step_leaves_the_states() -> None:
+    rng = np.random.default_rng(SEED)
+    a, b = (compiled(decoder()).create_infer_request() for _ in range(2))
+    for step in range(6):
+        inputs = given(rng, 2, 2)
+        if step == 3:
+            with pytest.raises(RuntimeError):
+                a.infer({"x": inputs["x"], "beam_idx": np.arange(3, dtype=np.int32)})
+        same(answers(a, inputs), answers(b, inputs), f"step {step}")
+
+
+def test_requests_and_blobs() -> None:
+    """Requests grow apart; what is imported grows as well."""
+    rng = np.random.default_rng(SEED)
+    one = compiled(decoder())
+    other = ov.Core().import_model(one.export_model(), "CPU")
+    assert len(other._executable.program.growing) == 4
+    a, b, c = one.create_infer_request(), one.create_infer_request(), other.create_infer_request()
+    for new in (7, 1, 1, 30, 1):
+        inputs, elsewhere = given(rng, 2, new, [1, 0]), given(rng, 1, 1)
+        answers(b, elsewhere)
+        same(answers(a, inputs), answers(c, inputs), f"{new} more")
+    assert b.query_state()[0].state.data.shape == (1, HEADS, 5, SIZE)
