@@ -63,11 +63,11 @@ def lift(graph: Graph) -> Lifted:
             raise ModelError(f"node {node.name!r} assigns the variable {name!r}, which no ReadValue reads")
         _check_assigned(node, reads[name][0].output)
     uses = graph.uses()
-    ordered = {name: _ordered(graph, nodes, uses) for name, nodes in reads.items() if name in assigns}
+    ordered = {name: _order(graph, nodes, uses) for name, nodes in reads.items() if name in assigns}
     variables = tuple(
         Variable(
             name, nodes[0].output.dtype, nodes[0].output.shape, name in assigns,
-            -1 if ordered.get(name) is None else graph.inputs.index(ordered[name].inputs[1]),
+            ordered.get(name, -1),
         )
         for name, nodes in reads.items()
     )  # fmt: skip
@@ -83,15 +83,16 @@ def lift(graph: Graph) -> Lifted:
     return Lifted(main, variables, tuple(inits))
 
 
-def _ordered(graph: Graph, reads: list[Node], uses: Any) -> Node | None:
-    """The Gather of rows, by an input of the model, through which alone a variable is read: decoders write it
-    for the beams of a search. Whoever keeps the value can do it, and mostly there is nothing to do."""
+def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
+    """The input of the model by which rows are gathered, where a variable is read through that Gather alone:
+    decoders write it for the beams of a search. Whoever keeps the value can do it, and mostly there is nothing
+    to do. Else -1."""
     value = reads[0].output
     if len(reads) != 1 or value in graph.outputs or len(uses[value]) != 1:
-        return None
+        return -1
     node = uses[value][0][0]
     if node is None or node.op.name != "Gather" or node.inputs[0] is not value:
-        return None
+        return -1
     _, indices, axis = node.inputs
     fits = (
         indices in graph.inputs
@@ -102,7 +103,7 @@ def _ordered(graph: Graph, reads: list[Node], uses: Any) -> Node | None:
         and int(axis.constant.reshape(-1)[0]) in (0, -len(value.shape))
         and not node.attrs.get("batch_dims")
     )
-    return node if fits else None
+    return graph.inputs.index(indices) if fits else -1
 
 
 def _check_assigned(node: Node, read: Value) -> None:
