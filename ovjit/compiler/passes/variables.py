@@ -85,8 +85,8 @@ def lift(graph: Graph) -> Lifted:
 
 def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
     """The input of the model by which rows are gathered, where a variable is read through that Gather alone:
-    decoders write it for the beams of a search. Whoever keeps the value can do it, and mostly there is nothing
-    to do. Else -1."""
+    decoders write it for the beams of a search. Whoever keeps the value can do it, and mostly there is
+    nothing to do. Else -1."""
     value = reads[0].output
     if len(reads) != 1 or value in graph.outputs or len(uses[value]) != 1:
         return -1
