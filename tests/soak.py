@@ -4,8 +4,9 @@ python soak.py SECONDS [SEED]
 
 Rounds of calls, requests, queues, cancellations, changing shapes, models compiled and dropped, exports and
 imports, exceptions in callbacks, forks and Ctrl-C, in several threads. Every result is checked, every
-callback counted. After a warm-up of 30 rounds, medians of five rounds' memory must stay within 10 percent; in
-the end threads and files are as many as before. Prints how often each was done.
+callback counted. After a warm-up of 30 rounds, medians of five rounds' memory must stay within 10 percent of
+what the first tenth of them says, and the last third of a long run within 5 percent of the one before; in the
+end threads and files are as many as before. Prints how often each was done.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ WARM_UP = 30
 GROWTH = 1.10
 #: Samples beyond the growth that are allowed: somebody else's pages.
 OUTLIERS = 5
+#: From one third of a long run to the next, of so many medians, memory grows by less than this.
+LONG, TREND = 50, 1.05
 #: A round that takes longer hangs.
 PATIENCE = 90
 
@@ -288,11 +291,16 @@ def run(seconds: float, seed: int) -> None:
             memory.append(resident())
     faulthandler.cancel_dump_traceback_later()
     medians = [statistics.median(memory[i : i + 5]) for i in range(0, len(memory) - 4, 5)]
-    first = medians[0]
+    # what is done at random has met all there is only after a while: the first tenth says what is usual
+    first = statistics.median(medians[: max(len(medians) // 10, 1)])
     beyond = sum(m > GROWTH * first for m in medians)
     print(f"{number} rounds: {dict(done)}")
     print(f"memory at first, at most, in the end: {first:.3g} {max(medians):.3g} {medians[-1]:.3g} bytes")
     assert beyond <= OUTLIERS, f"memory grows: {medians}"
+    third = len(medians) // 3
+    if third > LONG:  # a small leak shows where everything has long been there
+        before_last, last = (statistics.median(medians[i * third : (i + 1) * third]) for i in (1, 2))
+        assert last <= TREND * before_last, f"memory grows, from {before_last} to {last}: {medians}"
     now = counted()
     assert now["files"] <= before["files"] and now["threads"] <= before["threads"], (before, now)
 
