@@ -193,3 +193,24 @@ def test_an_iterator_over_nothing(open_dims: bool) -> None:
         job.set_input(0, x)
         job.run()
         assert job.outputs[0].shape == evaluate(graph, [x])[0].shape == (7, extent, 3)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f32"])
+@pytest.mark.parametrize("kind", ["convolution", "convolution_backprop_data"])
+def test_a_halo_that_only_some_extents_need(kind: str, precision: str) -> None:
+    """Whether the last window reads a padding at the end is not known before the shape is."""
+    rng = np.random.default_rng(5)
+    x = op.parameter([1, 32, -1, -1], np.float32)
+    data = rng.standard_normal((1, 32, 9, 7)).astype(np.float32)
+    kernel = op.constant((rng.standard_normal((32, 32, 3, 3)) / 17).astype(np.float32))
+    if kind == "convolution":
+        y = op.convolution(op.relu(x), kernel, [3, 3], [0, 0], [1, 1], [1, 1])
+    else:
+        shape = op.constant(np.array([18, 14]))
+        y = op.convolution_backprop_data(op.relu(x), kernel, [2, 2], shape, auto_pad="same_lower")
+    model = ovjit.Model([y], [x])
+    compiled = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    for rows in (9, 8) if kind == "convolution" else (9,):
+        given = data[:, :, :rows]
+        got, want = compiled([given])[0], evaluate(model._graph(), [given])[0]
+        assert got.shape == want.shape and np.abs(got - want).max() < (0.1 if precision == "bf16" else 1e-4)

@@ -12,7 +12,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
-from ovjit.graph.shapes import Interval
+from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import whole
 from ovjit.tiles.lowering import Tiled
 from ovjit_ops.common.windows import resolve_pads
@@ -46,6 +46,8 @@ class TiledConvolution(Tiled):
             self.shuffle = groups
             self.data = self.data.node.inputs[0]
         super().__init__(group, "conv")
+        if not is_static(self.data.shape):  # what the last window reads depends on the extents
+            self.pads = (self.data,)
         if self.planar:
             self.runs = self.channels * kernel[0]
         else:

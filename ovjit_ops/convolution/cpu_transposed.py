@@ -19,7 +19,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
-from ovjit.graph.shapes import Interval
+from ovjit.graph.shapes import Interval, is_static
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import pack_panels
 from ovjit_ops.common.windows import transposed_pads
@@ -67,6 +67,8 @@ class TransposedConvolution(Tiled):
         self.kernel_size = kernel
         self.attrs = anchor.attrs
         super().__init__(group, "conv")
+        if not is_static(self.data.shape):  # what the last window reads depends on the extents
+            self.pads = (self.data,)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
