@@ -151,6 +151,8 @@ ACCEPTED: list[Case] = [
     ("Slice", [_f(5), _i(-100), _i(0), _i(-1)], {}),
     ("Slice", [_f(5), _i(0), _i(5), _i(BIG)], {}),
     ("Slice", [_f(5), _i(BIG), _i(-BIG), _i(-BIG)], {}),
+    ("LRN", [_f(1, 1, 2, 1) * 0, _i(1)], {"alpha": 1.0, "beta": 1.0, "bias": 1.0, "size": BIG}),
+    ("LRN", [_f(1, 1, 2, 1) * 0, _i(2, 3)], {"alpha": 1.0, "beta": 1.0, "bias": 1.0, "size": BIG}),
     ("Broadcast", [_f(3), _i(3, 2), _i(0)], {"mode": "none"}),  # as OpenVINO writes "explicit"
     ("STFT", [1 + _f(4), 1 + _f(1), np.array(1), np.array(BIG)], {"transpose_frames": False}),
     ("EmbeddingBagOffsetsSum", [_f(5, 1), _i(0, 1), _i(0, 1), np.array(9)], {}),

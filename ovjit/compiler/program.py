@@ -269,7 +269,7 @@ class Program:
 
 
 #: What is raised where an int is asked for and a traced one is not taken.
-_LEAKS = (TypeError, AttributeError, ValueError, LookupError)
+_LEAKS = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError)
 
 
 def _untraced(t: TensorType) -> TensorType:

@@ -21,7 +21,7 @@ from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, channels_last, merge_dims, product
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.shapes import normalize_axes
+from ovjit.graph.shapes import is_static, normalize_axes
 
 _DIMS = 3
 
@@ -152,6 +152,8 @@ def expand_lrn(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
         return None
     attrs, w = node.attrs, Writer(b, node)
     half = (attrs["size"] - 1) // 2
+    if is_static(x.shape):
+        half = min(half, max(*x.shape[2:], 1))  # what is farther away is nothing
     window, ones, pads = (2 * half + 1,) * rank, (1,) * rank, (half,) * rank
     mean = w(
         "AvgPool", w("Multiply", x, x), kernel=window, strides=ones, pads_begin=pads, pads_end=pads,

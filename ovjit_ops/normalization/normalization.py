@@ -163,7 +163,8 @@ def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: fl
     for axis in normal:
         total = np.zeros_like(squares)
         n = x.shape[axis]
-        for shift in range(-half, half + 1):
+        reach = max(min(half, n - 1), 0)  # what is farther away is nothing
+        for shift in range(-reach, reach + 1):
             here = [slice(None)] * x.ndim
             there = [slice(None)] * x.ndim
             here[axis] = slice(max(0, -shift), max(0, min(n, n - shift)))
