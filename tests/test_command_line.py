@@ -133,11 +133,41 @@ def test_profile_as_a_page_and_as_a_trace(capsys, tmp_path):
     page, trace = tmp_path / "p.html", tmp_path / "t.json"
     assert run(capsys, "profile", MODEL, "--runs", 2, "--html", page, "--trace", trace)[0] == 0
     assert "softmax_f32" in page.read_text()
-    events = json.loads(trace.read_text())["traceEvents"]
-    steps = [e for e in events if e["ph"] == "X"]
-    assert steps and all(e["dur"] >= 0 and {"pid", "tid", "ts", "name", "cat"} <= e.keys() for e in steps)
-    ends = [e["ts"] + e["dur"] for e in steps]
-    assert all(nxt["ts"] >= end - 0.01 for end, nxt in zip(ends, steps[1:], strict=False))
+    check_trace(json.loads(trace.read_text()), threads=1)
+
+
+def check_trace(found, threads):
+    """What the Trace Event Format asks of a trace, and that no two events of a thread overlap."""
+    assert found["displayTimeUnit"] in ("ms", "ns")
+    for event in found["traceEvents"]:
+        assert event["ph"] in ("X", "M") and isinstance(event["name"], str)
+        assert isinstance(event["pid"], int) and isinstance(event["tid"], int) and event["ts"] >= 0
+        if event["ph"] == "M":
+            assert event["name"] in ("process_name", "thread_name") and event["args"]["name"]
+        else:
+            assert event["dur"] >= 0 and event["cat"] and isinstance(event["args"], dict)
+    named = {e["tid"] for e in found["traceEvents"] if e["name"] == "thread_name"}
+    assert named == set(range(threads))
+    for tid in named:
+        steps = [e for e in found["traceEvents"] if e["ph"] == "X" and e["tid"] == tid]
+        assert steps or tid > 0
+        assert all(b["ts"] >= a["ts"] + a["dur"] - 0.01 for a, b in zip(steps, steps[1:], strict=False))
+
+
+def test_a_trace_has_a_row_for_each_thread(capsys, tmp_path):
+    """Every chunk of every step is in it once, whoever computed it."""
+    from ovjit.tools.profile import chrome_trace, profile
+
+    x = ov.opset13.parameter([1, 64, 64, 64], np.float32)
+    weights = ov.opset13.constant(np.ones((64, 64, 3, 3), np.float32))
+    y = ov.opset13.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
+    found = profile(ov.Model([ov.opset13.softmax(y, 1)], [x], "m"), threads=2, runs=5)
+    assert found.threads is not None and found.threads.shape == (len(found.steps), 2, 3)
+    assert (found.threads[:, :, 2].sum(1) >= 1).all() and found.threads[:, :, 2].sum(1).max() > 1
+    assert (found.threads[:, :, 1] >= found.threads[:, :, 0]).all() and (found.threads >= 0).all()
+    check_trace(chrome_trace(found, "m"), threads=2)
+    without = chrome_trace(found._replace(threads=None), "m")
+    check_trace(without, threads=1)
 
 
 def test_inspect(capsys, tmp_path):

@@ -43,6 +43,7 @@ class BodyJob:
         words[runner.BASES] = self._bases.ctypes.data
         words[runner.COUNTERS] = self._counters.ctypes.data
         words[runner.PERF] = 0 if self.perf is None else self.perf.ctypes.data
+        words[runner.BUSY] = 0
         words[runner.THREADS] = threads
         words[runner.SCRATCH] = plan.scratch_offset
         words[runner.SCRATCH_SIZE] = plan.scratch_size

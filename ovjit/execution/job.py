@@ -288,7 +288,7 @@ class Job:
     """One inference at a time. Not thread-safe: the request that owns it is its guard."""
 
     __slots__ = (
-        "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_callback_running", "_counters",
+        "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_busy", "_callback_running", "_counters",
         "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "address",
         "client", "error", "executable", "inputs", "notes", "outputs", "parts", "room", "words",
     )  # fmt: skip
@@ -316,6 +316,7 @@ class Job:
         self._bases = np.zeros(FIRST_IO + inputs + outputs, np.int64)
         self._counters = np.zeros(2, np.int64)
         self._perf: np.ndarray | None = None
+        self._busy: np.ndarray | None = None
         self._table: Table | None = None
         self._bodies: BodyJobs | None = None
         self._keep: list[Any] = []
@@ -362,17 +363,21 @@ class Job:
         if table is not self._table:
             counters = np.zeros(2 * max(len(plan.steps), 1), np.int64)
             perf = np.zeros(2 * max(len(plan.steps), 1), np.int64) if executable.profiling else None
+            threads = executable.threads if plan.parallel else 1
+            busy = None
+            if perf is not None and threads > 1:
+                busy = np.zeros((max(len(plan.steps), 1), threads, runner.BUSY_WORDS), np.int64)
             if not words[runner.ACTIVE]:
                 self._keep.clear()  # no late helper looks at the tables of before
-            self._keep.append((table, counters, perf))
+            self._keep.append((table, counters, perf, busy))
             # Counters first: a late helper that sees anything of the new table finds no claim of its own.
             words[runner.COUNTERS] = counters.ctypes.data
             if perf is not None:
                 words[runner.PERF] = perf.ctypes.data
+            words[runner.BUSY] = 0 if busy is None else busy.ctypes.data
             words[runner.TABLE] = table.address
             words[runner.STEPS] = len(plan.steps)
             words[runner.BASES] = self._bases.ctypes.data
-            threads = executable.threads if plan.parallel else 1
             words[runner.THREADS] = threads
             words[runner.SCRATCH] = plan.scratch_offset
             words[runner.SCRATCH_SIZE] = plan.scratch_size
@@ -382,6 +387,7 @@ class Job:
             self._bases[2] = table.data.ctypes.data
             # last: when memory ran out or an interrupt came on the way here, all of it is done again
             self._table, self._counters, self._perf, self._bodies = table, counters, perf, bodies
+            self._busy = busy
         if words[runner.THREADS] > 1 or (table.bodies and self._bodies.parallel):  # type: ignore[union-attr]
             self._pool.ensure_workers(helpers_only=True)
         first = FIRST_IO + len(self.inputs)
@@ -452,6 +458,8 @@ class Job:
         """The runner adds to what is there, since a body's steps run more than once."""
         assert self._perf is not None
         self._perf[:] = 0
+        if self._busy is not None:
+            self._busy[:] = 0
         if self._bodies is not None:
             self._bodies.clear_times()
 
@@ -784,6 +792,26 @@ class Job:
         if table.composite is not None:
             return list(table.composite.rows(self))
         return step_rows(table, self._perf, self._bodies)
+
+
+    def by_threads(self) -> np.ndarray | None:
+        """What each thread did in the last run, int64 [steps, threads, 3]: when its first chunk of the step
+        began, when its last one ended, in ns from the beginning of the run, and how many it computed. None
+        where that is not known: without profiling, and where other jobs ran in the place of steps."""
+        table = self._table
+        if table is None or self._perf is None or table.composite is not None or table.bodies:
+            return None
+        began = int(self.words[runner.STARTED])
+        if self._busy is not None:
+            found = self._busy.copy()
+        else:
+            found = np.zeros((len(table.plan.steps), 1, runner.BUSY_WORDS), np.int64)
+            found[:, 0, :2] = self._perf[: 2 * len(found)].reshape(-1, 2)
+            found[:, 0, runner.BUSY_CHUNKS] = [step.chunks for step in table.plan.steps]
+        for i in table.host:  # by Python, on the thread that leads
+            found[i, 0] = self._perf[2 * i], self._perf[2 * i + 1], 1
+        found[..., :2] -= np.where(found[..., 2:] > 0, began, 0)
+        return found
 
 
 def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:

@@ -39,10 +39,14 @@ STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_NEXT = range(4)
 (
     STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
     WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST, OWNER, LEADS, AT, STOP_AT,
-    CONTROLS, ROOT, NESTED,
-) = range(29)  # fmt: skip
+    CONTROLS, ROOT, NESTED, BUSY,
+) = range(30)  # fmt: skip
 #: OWNER is the thread that has taken the job to bring it to its end, written in the same stroke as it is
 #: taken: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS.
+#: BUSY: 0, or where threads write down what they did, for each step and then slot: when the first chunk was
+#: begun, when the last one ended (ns), how many there were.
+BUSY_FROM, BUSY_TO, BUSY_CHUNKS = range(3)
+BUSY_WORDS = 3
 JOB_WORDS = 32
 IDLE, QUEUED, RUNNING, DONE = range(4)
 
@@ -71,11 +75,13 @@ SPIN_MAIL = 4_000  # pauses of a worker that has mailed a job, until somebody co
 LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 
-#: walk(job, generation, scratch, leading): go through the table with the other threads of the job. A thread
-#: that does not lead leaves when the job is over.
+#: walk(job, generation, scratch, slot): go through the table with the other threads of the job. The thread of
+#: slot 0 leads; the others leave when the job is over.
 WALK = """@njit(nogil=True)
-def kernel(job, generation, scratch, leading):
+def kernel(job, generation, scratch, slot):
     perf = ld(job, {PERF})
+    busy = ld(job, {BUSY})
+    threads = ld(job, {THREADS})
     # in this order: a late thread that sees a later table sees that table's counters too, and claims nothing
     steps = aload(job + {STOP_AT} * 8)
     table = aload(job + {TABLE} * 8)
@@ -87,7 +93,7 @@ def kernel(job, generation, scratch, leading):
         row = table + s * {step_bytes}
         chunks = ld(row, {STEP_CHUNKS})
         claim = counters + s * 16
-        if leading == 1 and perf != 0:
+        if slot == 0 and perf != 0:
             st_i64(perf + s * 16, ld(perf, 2 * s) + now())
         while True:
             word = aload(claim)
@@ -99,7 +105,16 @@ def kernel(job, generation, scratch, leading):
                 break
             if cas(claim, word, word + 1) == 1:
                 if aload(job + {ABORT} * 8) == 0:
+                    began = 0
+                    if busy != 0:
+                        began = now()
                     code = call4(ld(row, {STEP_KERNEL}), bases, ld(row, {STEP_ARGS}), chunk, scratch)
+                    if busy != 0:  # before the chunk counts as done: afterwards the job may be over
+                        mine = busy + (s * threads + slot) * {BUSY_WORDS} * 8
+                        if ld(mine, {BUSY_FROM}) == 0:
+                            st_i64(mine + {BUSY_FROM} * 8, began)
+                        st_i64(mine + {BUSY_TO} * 8, now())
+                        st_i64(mine + {BUSY_CHUNKS} * 8, ld(mine, {BUSY_CHUNKS}) + 1)
                     if code != 0:
                         cas(job + {ERROR} * 8, 0, code | (s << 32))
                         astore(job + {ABORT} * 8, 1)
@@ -118,7 +133,7 @@ def kernel(job, generation, scratch, leading):
                 pause()
             else:
                 give_way()
-        if leading == 1 and perf != 0:
+        if slot == 0 and perf != 0:
             st_i64(perf + s * 16 + 8, ld(perf, 2 * s + 1) + now())
         s += 1
     return alive
@@ -182,7 +197,7 @@ def kernel(job, pool, arena, unused):
                 aadd(pool + {WAKE} * 8, 1)
                 if aload(pool + {SLEEPERS} * 8) > 0 and aload(pool + {SPINNERS} * 8) < threads - 1:
                     wake(pool + {WAKE} * 8, threads - 1)
-            call4(ld(pool, {WALK_AT}), job, generation, scratch, 1)
+            call4(ld(pool, {WALK_AT}), job, generation, scratch, 0)
             if slot < {OPEN_SLOTS}:
                 astore(pool + ({OPEN} + slot) * 8, 0)
             astore(job + {GENERATION} * 8, (generation + 1) & 0x7FFFFFFF)
@@ -310,7 +325,7 @@ def kernel(pool, arena, arena_size, resume):
                     scratch = ld(ld(job, {BASES}), 0) + ld(job, {SCRATCH})
                     scratch += (slots & 0xFFFFFFFF) * ld(job, {SCRATCH_SIZE})
                     helped = 1
-                    call4(ld(pool, {WALK_AT}), job, generation, scratch, 0)
+                    call4(ld(pool, {WALK_AT}), job, generation, scratch, slots & 0xFFFFFFFF)
             elif (slots >> 32) == generation:
                 crowded = 1
             aadd(job + {ACTIVE} * 8, -1)

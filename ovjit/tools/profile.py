@@ -50,6 +50,8 @@ class Profile(NamedTuple):
     latency_us: float
     gflops: float
     roof: Roof
+    #: What each thread did in the run whose latency is nearest to the median, as `Job.by_threads` gives it.
+    threads: np.ndarray | None = None
 
 
 def profile(
@@ -75,15 +77,19 @@ def profile(
     times: list[list[int]] = []
     latencies = []
     rows: list[Row] = []
+    by_threads = []
     for _ in range(runs):
         began = time.perf_counter()
         request.infer()
         latencies.append(time.perf_counter() - began)
         rows = request._job.profile()
         times.append([row.real_ns for row in rows])
+        by_threads.append(request._job.by_threads())
     spent = [statistics.median(column) for column in zip(*times, strict=True)]
     roof = measure(threads, frozenset(row.form for row in rows))
-    return summarise(rows, spent, 1e6 * statistics.median(latencies), roof)
+    found = summarise(rows, spent, 1e6 * statistics.median(latencies), roof)
+    usual = min(range(runs), key=lambda i: abs(latencies[i] - found.latency_us / 1e6))
+    return found._replace(threads=by_threads[usual])
 
 
 def summarise(rows: Sequence[Row], spent: Sequence[float], latency_us: float, roof: Roof) -> Profile:
@@ -172,25 +178,39 @@ def table(found: Profile) -> str:
 
 
 def chrome_trace(found: Profile, title: str) -> dict[str, Any]:
-    """The steps of an inference in the Trace Event Format: complete events in microseconds, medians, one
-    after the other. All threads work on a step, and it ends before the next begins: there is one row for all
-    of them.
+    """An inference in the Trace Event Format: complete events in microseconds, a row for each thread with
+    what it computed of each step, from its first chunk to the end of its last. Where that is not known, one
+    row with the steps' medians, one after the other.
     """
-    names = {"process_name": title, "thread_name": f"steps, by {found.roof.threads} thread(s)"}
-    events: list[dict[str, Any]] = [
-        {"ph": "M", "pid": 1, "tid": 0, "name": what, "args": {"name": name}} for what, name in names.items()
-    ]
-    at = 0.0
-    for line in found.steps:
+    events: list[dict[str, Any]] = []
+
+    def name(tid: int, what: str, text: str) -> None:
+        events.append({"ph": "M", "pid": 1, "tid": tid, "ts": 0, "name": what, "args": {"name": text}})
+
+    def step(tid: int, line: Line, start: float, us: float, more: dict[str, Any]) -> None:
         arguments = {
             "kernel": line.kernel, "GFLOP/s": round(line.gflops, 2), "GB/s": round(line.gbytes, 2),
-            "share of the roof": round(line.roof, 3),
+            "share of the roof": round(line.roof, 3), **more,
         }  # fmt: skip
         events.append({
-            "ph": "X", "pid": 1, "tid": 0, "ts": round(at, 3), "dur": round(line.us, 3), "name": line.name,
-            "cat": line.type, "args": arguments,
+            "ph": "X", "pid": 1, "tid": tid, "ts": round(start, 3), "dur": round(us, 3), "name": line.name,
+            "cat": line.type or "step", "args": arguments,
         })  # fmt: skip
-        at += line.us
+
+    name(0, "process_name", title)
+    if found.threads is None or len(found.threads) != len(found.steps):
+        name(0, "thread_name", f"steps, by {found.roof.threads} thread(s), medians")
+        at = 0.0
+        for line in found.steps:
+            step(0, line, at, line.us, {})
+            at += line.us
+        return {"traceEvents": events, "displayTimeUnit": "ns"}
+    for slot in range(found.threads.shape[1]):
+        name(slot, "thread_name", "leading thread" if slot == 0 else f"helper {slot}")
+        for line, (began, ended, chunks) in zip(found.steps, found.threads[:, slot].tolist(), strict=True):
+            if chunks:
+                more = {"chunks": chunks, "median of the step, us": round(line.us, 3)}
+                step(slot, line, began / 1e3, (ended - began) / 1e3, more)
     return {"traceEvents": events, "displayTimeUnit": "ns"}
 
 
