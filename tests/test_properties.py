@@ -108,6 +108,7 @@ def configs(ov):
         {"CPU_RUNTIME_CACHE_CAPACITY": 10},
         {"ENFORCE_BF16": "YES"}, {"SCHEDULING_CORE_TYPE": "PCORE_ONLY"}, {"KV_CACHE_PRECISION": "u8"},
         {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}, {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5},
+        {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 1.5}, {"EXCLUSIVE_ASYNC_REQUESTS": "YES"},
     ]  # fmt: skip
 
 
@@ -123,6 +124,28 @@ def test_compiling_with_properties(i):
         return [result.get_property(name) for name in SHOWN]
 
     cases.check_alike(compiled, configs(ovjit)[i])
+
+
+@pytest.mark.parametrize("device", ["AUTO", "AUTO:CPU", "MULTI:CPU", "HETERO:CPU"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"NOPE": 1}, {"GPU_ENABLE_LOOP_UNROLLING": "NO"}, {"EXCLUSIVE_ASYNC_REQUESTS": "YES"},
+        {"EXCLUSIVE_ASYNC_REQUESTS": "often"}, {"FULL_DEVICE_NAME": "x"}, {"": 1}, {"NUM_STREAMS": "abc"},
+        {"PERF_COUNT": "x"}, {"MODEL_PRIORITY": "HIGH"}, {"DEVICE_PROPERTIES": {"CPU": {"NOPE": 2}}},
+        {"DEVICE_PROPERTIES": {"GPU": {"NOPE": 2}}}, {"DEVICE_PROPERTIES": {"CPU": {"NUM_STREAMS": "abc"}}},
+        {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 2.0}, {"INFERENCE_NUM_THREADS": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_devices_over_the_cpu_pass_by_what_nobody_knows(device, config):
+    cases.check_alike(lambda ov: bool(ov.Core().compile_model(model(ov), device, config)), (device, config))
+
+
+@pytest.mark.parametrize("device", ["AUTO", "HETERO:CPU"])
+def test_a_misspelled_key_is_refused_everywhere(device):
+    with pytest.raises(RuntimeError, match="OVJIT_KEYS"):
+        ovjit.Core().compile_model(model(ovjit), device, {"OVJIT_KEYS": "00" * 32})
 
 
 def test_properties_of_compiled_models():
