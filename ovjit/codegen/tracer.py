@@ -11,7 +11,8 @@ Instructions (dtype of the result):
     arithmetic    add sub mul div neg fma min max abs sqrt floor ceil trunc rint
     comparison    lt le gt ge eq ne (boolean)
     bits          and or xor not shl shr (operands' type)
-    other         select, cast, trunc_int (unchecked), bits (reinterpret), libm_<name>
+    other         select, cast, trunc_int, round_int (unchecked), rcp (about 1 / x), bits (reinterpret),
+                  libm_<name>
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from ovjit.graph import dtypes
 __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atanh",
     "bits", "cast", "ceil", "constant", "cos", "cosh", "dtype", "floor", "floor_divide", "fma",
-    "is_common", "is_float", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow", "power", "rcp",
-    "round_away", "round_even", "sin", "sinh", "sqrt", "tan", "to_int", "trace", "trunc", "where",
+    "is_common", "is_float", "is_zero", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow",
+    "power", "rcp", "round_away", "round_even", "round_int", "sin", "sinh", "sqrt", "tan", "to_int", "trace",
+    "trunc", "where",
 ]  # fmt: skip
 
 #: Types that are computed in f32: loads widen them, stores round them to nearest even.
@@ -51,6 +53,8 @@ class Recorder:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, tuple, str]] = []
         self._known: dict[tuple, Tracer] = {}
+        #: what `round_int` has made -> what it was made of
+        self.rounded: dict[str, Tracer] = {}
 
     def input(self, name: str, dtype: str) -> Tracer:
         return Tracer(self, name, WIDENED.get(dtype, dtype))
@@ -191,6 +195,11 @@ def number(recorder: Recorder, value: Any, dtype: str) -> Tracer:
     return constant(Tracer(recorder, "", dtype), value, dtype)
 
 
+def is_zero(x: Any) -> bool:
+    """True for a traced constant of 0."""
+    return isinstance(x, Tracer) and isinstance(x.name, tuple) and x.name[1] in (0, (0.0).hex())
+
+
 def _key(value: Any) -> Any:
     """A hashable stand-in that tells -0.0 from 0.0 and keeps NaN equal to itself."""
     return value.hex() if isinstance(value, float) else value
@@ -326,12 +335,25 @@ def cast(x: Any, to: str) -> Any:
     if isinstance(x.name, tuple):
         value = x.name[1]
         return constant(x, float.fromhex(value) if isinstance(value, str) else value, to)
+    rounded = x.recorder.rounded.get(x.name)
+    if rounded is not None and rounded.dtype == to:
+        return round_even(rounded)
     return x.recorder.emit("cast", (x.name,), to)
 
 
 def to_int(x: Any, to: str) -> Any:
     """x truncated to the integer type `to`, which must be able to hold it; anything may come of NaN."""
     return x.recorder.emit("trunc_int", (x.name,), to) if isinstance(x, Tracer) else cast(x, to)
+
+
+def round_int(x: Any, to: str) -> Any:
+    """x rounded to the nearest integer of type `to`, which must be able to hold it, ties to even; anything
+    may come of NaN. Cast to a float again it is x rounded, without a way through the integers."""
+    if not isinstance(x, Tracer):
+        return cast(np.rint(x), to)
+    whole = x.recorder.emit("round_int", (x.name,), to)
+    x.recorder.rounded[whole.name] = x
+    return whole
 
 
 def bits(x: Tracer, to: str) -> Tracer:

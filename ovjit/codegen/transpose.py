@@ -71,16 +71,16 @@ def make_turn(isa: Isa, elem: str) -> Any:
                 simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem, nb)
 
     turn = simd._make("turn", signature(types.void, *[types.int64] * 6), body)
-    turn.in_python = run_turn
+    turn.in_python = functools.partial(run_turn, elem)
     return turn
 
 
-def run_turn(words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -> None:
+def run_turn(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -> None:
     """The intrinsic `turn` on `words`, an `ovjit.execution.numpy_words.Words`."""
     lanes = words.lanes
-    rows = [words["loadm_i32"](x + min(i, nb - 1) * x_b, na) for i in range(lanes)]
+    rows = [words[f"loadm_{elem}"](x + min(i, nb - 1) * x_b, na) for i in range(lanes)]
     for j in range(min(na, lanes)):
-        words["storem_i32"](y + y_a * j, np.array([row[j] for row in rows]), nb)
+        words[f"storem_{elem}"](y + y_a * j, np.array([row[j] for row in rows]), nb)
 
 
 @functools.cache
@@ -141,7 +141,18 @@ def make_interleave(isa: Isa, elem: str, rows: int) -> Any:
         order = [j % rows * lanes + j // rows for j in range(rows * lanes)]
         simd.store_vector(b, y, shuffled(b, together, together, order), elem, b.mul(left, i64(rows)))
 
-    return simd._make("interleave", signature(types.void, *[types.int64] * 4), body)
+    interleave = simd._make("interleave", signature(types.void, *[types.int64] * 4), body)
+    interleave.in_python = functools.partial(run_interleave, elem, rows)
+    return interleave
+
+
+def run_interleave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, left: int) -> None:
+    """The intrinsic `interleave` on `words`."""
+    lanes = words.lanes
+    loaded = np.stack([words[f"loadm_{elem}"](x + i * apart, left) for i in range(rows)], axis=1).reshape(-1)
+    size = loaded.itemsize
+    for first in range(0, rows * lanes, lanes):
+        words[f"storem_{elem}"](y + first * size, loaded[first : first + lanes], left * rows - first)
 
 
 @functools.cache

@@ -154,6 +154,7 @@ def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 _SAME: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide, "neg": np.negative,
     "max_": np.maximum, "min_": np.minimum, "abs_": np.abs, "fma": _fma, "sqrt": np.sqrt, "floor": np.floor,
+    "rcp": np.reciprocal,
     "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "and_": np.bitwise_and, "or_": np.bitwise_or,
     "xor": np.bitwise_xor, "not_": np.invert, "shl": np.left_shift, "shr": np.right_shift,
     "select": np.where, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
@@ -303,6 +304,9 @@ class Words(dict):
 
     def _trunc_int(self, dtype: str, v: np.ndarray) -> np.ndarray:
         return v.astype(register_type(dtype))
+
+    def _round_int(self, dtype: str, v: np.ndarray) -> np.ndarray:
+        return np.rint(v).astype(register_type(dtype))
 
     def _bits(self, dtype: str, v: np.ndarray) -> np.ndarray:
         return v.view(register_type(dtype))

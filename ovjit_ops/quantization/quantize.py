@@ -28,9 +28,10 @@ class Quantize:
         return np.where(y > low, np.minimum(y, high), low).astype(numpy_dtype(element_type))
 
     def scalar(x, factor, zero, *, low, high, element_type):
-        y = t.round_even(x * factor + zero)
+        # held first, as its bounds are whole: then one instruction rounds and converts
+        y = x * factor if t.is_zero(zero) else x * factor + zero
         y = t.where(y > float(low), y, float(low))
-        return t.to_int(t.where(y < float(high), y, float(high)), element_type)
+        return t.round_int(t.where(y < float(high), y, float(high)), element_type)
 
     def samples(rng, dtype="f32"):
         for n in (1, 7, 16, 17, 33, 0):

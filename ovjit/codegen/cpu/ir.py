@@ -44,7 +44,7 @@ class Body:
         for target, operation, args, dtype in self.lines:
             texts = [self._argument(a, constants) for a in args]
             name = _NAMES.get(operation, operation)
-            if operation in ("cast", "bits", "trunc_int") or operation.startswith("libm_"):
+            if operation in ("cast", "bits", "trunc_int", "round_int") or operation.startswith("libm_"):
                 name = f"{operation}_{dtype}"
             out.append(f"{indent}{target} = {name}({', '.join(texts)})")
         for result in self.results:
@@ -87,6 +87,8 @@ class Body:
                 values[target] = simd.convert(b, kind, xs[0], to)
             elif operation == "trunc_int":
                 values[target] = simd.truncate(b, xs[0], to)
+            elif operation == "round_int":
+                values[target] = simd.round_to_int(b, xs[0], to)
             elif operation == "bits":
                 values[target] = b.bitcast(xs[0], to.ir)
             elif operation.startswith("libm_"):

@@ -14,7 +14,8 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     take_T(p, i)                    elements p[i] for an i32 vector of indices: all of them must be valid
     permute_T(v, i)                 lanes i of v (f32 and i32), 0 <= i < lanes
     const_T(x)                      a compile-time number in all lanes
-    cast_T(v) trunc_int_T(v) bits_T(v)  convert (saturating, unchecked), reinterpret
+    cast_T(v) trunc_int_T(v) round_int_T(v)  convert: saturating; unchecked, towards 0 or to the nearest
+    bits_T(v)               reinterpret
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
@@ -453,6 +454,16 @@ def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     return (b.fptosi if to.is_signed else b.fptoui)(x, to.ir)
 
 
+def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
+    """f32 to the nearest integer, ties to even, for values that the integer type holds."""
+    if to.lanes == 16 and str(x.type.element) == "float" and _INTS[to.elem] <= 32:
+        wide = ir.VectorType(_I32, 16)
+        arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
+        whole = call_intrinsic(b, "llvm.x86.avx512.mask.cvtps2dq.512", wide, arguments)
+        return whole if _INTS[to.elem] == 32 else b.trunc(whole, to.ir)
+    return truncate(b, call_intrinsic(b, f"llvm.rint.{suffix(x.type)}", x.type, [x]), to)
+
+
 def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
     """Float to integer: the nearest one there is, NaN gives 0.
 
@@ -599,6 +610,8 @@ class Namespace(dict):
             return _conversion(name, kind, lambda b, source, x: convert(b, source, x, kind))
         if operation == "trunc_int":
             return _conversion(name, kind, lambda b, source, x: truncate(b, x, kind))
+        if operation == "round_int":
+            return _conversion(name, kind, lambda b, source, x: round_to_int(b, x, kind))
         if operation == "bits":
             return _conversion(name, kind, lambda b, source, x: b.bitcast(x, kind.ir))
         if operation == "blend":
