@@ -19,6 +19,8 @@ ENGINES = {
     "onnxruntime": "ONNX Runtime, CPU provider",
     "ovjit-bf16": "ovjit asked for bf16",
     "openvino-bf16": "OpenVINO asked for bf16, its default where the CPU has it",
+    "ovjit-int8": "ovjit on the network that NNCF has quantized",
+    "openvino-int8": "OpenVINO on the same",
 }
 #: Engine -> the one its times are divided by.
 PEERS = {
@@ -27,15 +29,18 @@ PEERS = {
     "onnxruntime": "openvino",
     "ovjit-bf16": "openvino-bf16",
     "openvino-bf16": "openvino",
+    "ovjit-int8": "openvino-int8",
+    "openvino-int8": "openvino",
 }
 
 
 class OpenVinoLike:
     """ovjit or the real OpenVINO: the same calls on another module."""
 
-    def __init__(self, module: Any, hints: dict[str, Any]):
+    def __init__(self, module: Any, hints: dict[str, Any], file: str = "xml"):
         self.module = module
         self.hints = hints
+        self.file = file  # which of a model's files
         self.core = module.Core()
         self.version = module.get_version()
         self.compiled: Any = None
@@ -46,7 +51,7 @@ class OpenVinoLike:
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **self.hints}
         if cache:
             config["CACHE_DIR"] = cache
-        self.compiled = self.core.compile_model(paths["xml"], "CPU", config)
+        self.compiled = self.core.compile_model(paths[self.file], "CPU", config)
         self.request = self.compiled.create_infer_request()
 
     def give(self, inputs: list[np.ndarray]) -> Callable[[], Any]:
@@ -61,7 +66,7 @@ class OpenVinoLike:
     def profile(self, paths: dict[str, str], threads: int, inputs: list[np.ndarray]) -> dict[str, Any]:
         """What share of the steps, and of their time, is native, and the operations that are not."""
         config = {"INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, **self.hints}
-        request = self.core.compile_model(paths["xml"], "CPU", config).create_infer_request()
+        request = self.core.compile_model(paths[self.file], "CPU", config).create_infer_request()
         for _ in range(2):
             request.infer(inputs)
         rows = [r for r in request.get_profiling_info() if r.status.name == "EXECUTED"]
@@ -114,9 +119,10 @@ def open_engine(name: str) -> Any:
     if name == "onnxruntime":
         return OnnxRuntime()
     if name in ENGINES:
-        return OpenVinoLike(
-            importlib.import_module(package), {"INFERENCE_PRECISION_HINT": precision or "f32"}
-        )
+        module = importlib.import_module(package)
+        if precision == "int8":  # what is not in integers is as the engine likes it
+            return OpenVinoLike(module, {}, "int8")
+        return OpenVinoLike(module, {"INFERENCE_PRECISION_HINT": precision or "f32"})
     raise ValueError(f"unknown engine {name!r} (there are: {', '.join(ENGINES)})")
 
 

@@ -1,6 +1,6 @@
-"""Networks side by side: ovjit and OpenVINO in f32 and in bf16, ONNX Runtime.
+"""Networks side by side: ovjit and OpenVINO in f32, in bf16 and quantized to int8, ONNX Runtime.
 
-    python -m bench.run [--set transformers | --models digits resnet50 ...] [--precision f32 bf16]
+    python -m bench.run [--set transformers | --models digits resnet50 ...] [--precision f32 bf16 int8]
     [--threads 1 2] [--rounds 15] [--json out.json]
 
 For each network and number of threads: the latency in interleaved rounds (`bench.rounds`), its ratio to
@@ -24,6 +24,7 @@ import numpy as np
 
 from bench import networks, report, transformers
 from bench.engines import ENGINES, PEERS, cores
+from bench.quantized import quantized
 from bench.rounds import interleave, workers
 from bench.worker import Worker, WorkerError
 
@@ -33,6 +34,7 @@ COLUMNS = (
     "start_s", "peak_mb", "difference", "native_steps", "native_time", "host_ops",
 )  # fmt: skip
 BASE = "openvino"
+PRECISIONS = ("f32", "bf16", "int8")
 #: The decoder is left to `bench.generate`: an inference of it is not like the one before.
 SETS = {
     "networks": ("digits", *networks.NAMES),
@@ -59,6 +61,10 @@ class Subject:
             xml = networks.build(name, folder)
             self.paths = {"xml": str(xml), "onnx": str(xml.with_suffix(".onnx"))}
             np.savez(self.inputs, networks.network_input(name))
+
+    def quantize(self, folder: Path | None) -> None:
+        """Add the quantized network to the files. RuntimeError where it cannot be made."""
+        self.paths["int8"] = str(quantized(self.name, folder))
 
     @property
     def files(self) -> dict[str, Any]:
@@ -121,6 +127,11 @@ def measure_starts(subject: Subject, threads: int, engine: str, repeats: int) ->
     return {k: statistics.median(v) for k, v in found.items()} | more
 
 
+def _file_of(engine: str) -> str:
+    """Which of a subject's files an engine reads."""
+    return {"onnxruntime": "onnx"}.get(engine, "int8" if engine.endswith("-int8") else "xml")
+
+
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """Geometric means of the ratios over the models but `digits`, by number of threads."""
     lines = []
@@ -147,7 +158,7 @@ def main() -> int:
     models = tuple(name for names in SETS.values() for name in names)
     parser.add_argument("--set", choices=SETS, default="networks", help="which models, where none are named")
     parser.add_argument("--models", nargs="+", choices=models, default=None, metavar="MODEL")
-    parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["f32", "bf16"])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=None, metavar="ENGINE")
     parser.add_argument("--threads", nargs="+", type=int, default=[n for n in (1, 2) if n <= cores()])
     parser.add_argument("--rounds", type=int, default=15)
@@ -157,16 +168,18 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     engines = arguments.engines or [
-        e for e in ENGINES if e == BASE or ("bf16" if e.endswith("-bf16") else "f32") in arguments.precision
+        e for e in ENGINES if e == BASE or (e.partition("-")[2] or "f32") in arguments.precision
     ]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         for name in arguments.models or SETS[arguments.set]:
             subject = Subject(name, scratch, arguments.folder)
+            if any(e.endswith("-int8") for e in engines) and name != "digits":
+                subject.quantize(arguments.folder)
             for threads in arguments.threads:
                 print(f"{name}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr)
-                chosen = [e for e in engines if e != "onnxruntime" or "onnx" in subject.paths]
+                chosen = [e for e in engines if _file_of(e) in subject.paths]
                 found = measure(subject, threads, chosen, arguments.rounds, arguments.seconds, scratch)
                 for row in found if arguments.starts else ():
                     try:
