@@ -168,6 +168,33 @@ def test_attention_between_products_has_no_conversions():
     assert np.abs(got - want).max() <= 0.03 * np.abs(want).max()
 
 
+@needs_bf16
+@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("depth", [16, 17])
+def test_a_cache_of_f32_is_read_as_it_lies(rows, depth):
+    """Keys and values that are joined to a model's inputs stay f32 in a model that is computed in bf16."""
+    ops, rng = ovjit.opset13, np.random.default_rng((SEED, rows, depth))
+    shape = [1, 2, -1, depth]
+    x = ops.parameter(ovjit.PartialShape([1, 2, -1, 24]), np.float32)
+    caches = [ops.parameter(ovjit.PartialShape(shape), np.float32) for _ in range(2)]
+    weights = [0.2 * rng.standard_normal((24, depth)).astype(np.float32) for _ in range(3)]
+    q, k, v = (ops.matmul(x, w, False, False) for w in weights)
+    keys, values = (ops.concat([old, new], 2) for old, new in zip(caches, (k, v), strict=True))
+    out = ops.scaled_dot_product_attention(q, keys, values)
+    model = ovjit.Model([out.output(0), keys.output(0), values.output(0)], [x, *caches])
+    data = [rng.standard_normal(s).astype(np.float32) for s in ((1, 2, rows, 24), *[(1, 2, 300, depth)] * 2)]
+    compiled = ovjit.Core().compile_model(model, "CPU", {**BF16, "PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    got = [np.array(t) for t in request.infer(data).values()]
+    want = [np.array(t) for t in ovjit.Core().compile_model(model, "CPU", CPU)(data).values()]
+    np.testing.assert_array_equal(got[1][:, :, :300], data[1])
+    for one, other in zip(got, want, strict=True):
+        assert np.abs(one - other).max() <= 0.03 * np.abs(other).max()
+    # q's operand, and for tiles the keys and values
+    rows_of = [row.exec_type for row in request.get_profiling_info()]
+    assert rows_of.count("convert_bf16") == (3 if rows > 5 else 1)
+
+
 def test_attention_is_native():
     q = ovjit.opset13.parameter([2, 3, 40, 16], np.float32)
     node = ovjit.opset13.scaled_dot_product_attention(q, q, q, causal=True)

@@ -22,11 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler.copies import copy_kernel
+from ovjit.codegen.elementwise import elementwise_kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.copies import copy_kernel, plan_elementwise
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, element_size, split
 from ovjit.compiler.views import Layout, Ptr, View, merge_dims, product
 from ovjit.graph.shapes import bounds
 from ovjit.graph.traced import least, most
@@ -60,12 +63,14 @@ class Attention(Lowering):
         form = product_format(elem, elem)
         assert form is not None  # `lower_attention` has asked
         self.form = form
-        self.few = few_rows_kernel(self.causal, sink, elem, out)
+        self.few = few_rows_kernel(self.causal, sink, elem, named["k"].dtype, out)
         self.many = attention_kernel(self.causal, sink, self.isa, form, out)
         self.packer = pack_kernel(self.isa, form)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
         kernels += [self.many, self.packer] if high is None or high >= FEW_ROWS else []
+        self.narrow = _convert_kernel(named["k"].dtype, elem)
+        kernels += [self.narrow] if named["k"].dtype != elem else []
         self.kernels = (*kernels, copy_kernel(WORD))
         self.pads = (named["q"], named["k"]) if form.group > 1 else ()
 
@@ -83,7 +88,9 @@ class Attention(Lowering):
         columns, wide = planner.shape(self.named["v"])[-2:]
         batch = y.shape[:-2]
         few = rows < FEW_ROWS
-        k, v = self._words(planner, "k"), self._words(planner, "v", False)
+        k, v = self._words(planner, "k", not few), self._words(planner, "v", False)
+        if not few and self.named["k"].dtype != self.form.a:
+            k, v = self._narrowed(planner, k), self._narrowed(planner, v)
         views = {"q": q, "y": y}
         values: dict[str, Any] = {
             "rows": rows, "columns": columns, "depth": depth, "wide": wide, "q_r": q.strides[-2],
@@ -237,12 +244,27 @@ class Attention(Lowering):
             strides[name] = [0] * missing + row
         return [1] * missing + extents
 
+    def _narrowed(self, planner: Planner, view: View) -> View:
+        """k or v of f32 in the tiles' element type, rows in whole words."""
+        odd = -view.shape[-1] % self.form.group
+        rank = len(view.shape)
+        layout = Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)])
+        target = planner.allocate(view.shape, element_size(self.form.a), layout)
+        plan_elementwise(planner, self.narrow, "v", [view], target, 1)
+        return target
+
     def _words(self, planner: Planner, name: str, filled: bool = True) -> View:
         """An input whose last dimension is adjacent, and in whole words where `filled`: 0 fills the last."""
         value = self.named[name]
         rank = len(value.shape)
-        odd = -planner.shape(value)[-1] % self.form.group if filled else 0
+        whole = filled and value.dtype == self.form.a
+        odd = -planner.shape(value)[-1] % self.form.group if whole else 0
         return planner.with_layout(value, Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)]))
+
+
+def _convert_kernel(source: str, to: str) -> Kernel:
+    """Stores elements as another type."""
+    return elementwise_kernel(f"convert_{to}", Body([source], [to], [], ["x0"]), "v", DIMS + 1)
 
 
 def lower_attention(group: Group) -> Lowering | None:
@@ -253,6 +275,8 @@ def lower_attention(group: Group) -> Lowering | None:
         return None
     elem = inputs[0].dtype
     fits = elem in ("f32", "bf16") and product_format(elem, elem) is not None
-    if not fits or any(v.dtype != elem for v in inputs[:3]) or any(v.dtype != "f32" for v in inputs[3:]):
+    cached = inputs[1].dtype
+    fits &= cached == inputs[2].dtype and cached in (elem, "f32")
+    if not fits or any(v.dtype != "f32" for v in inputs[3:]):
         return None
     return Attention(group)

@@ -258,10 +258,10 @@ def _tile_calls(
 
 
 @functools.lru_cache(16)
-def few_rows_kernel(causal: bool, sink: bool, elem: str = "f32", out: str = "f32") -> Kernel:
+def few_rows_kernel(causal: bool, sink: bool, elem: str, cached: str, out: str) -> Kernel:
     """Rows of a head one by one: dot products with every key, then the values summed by weight. `elem`,
-    `out`: element types of q, k and v, and of y."""
-    size = element_size(elem)
+    `cached`, `out`: element types of q, of k and v, and of y."""
+    size, each = element_size(elem), element_size(cached)
     names = ["q", "k", "v", "y", "mask", *(["sink"] if sink else [])]
     more = "parts block rows columns depth wide q_r y_r mask_r mask_c k_s v_s" + (" sink_r" if sink else "")
     frame = _frame(names, more.split())
@@ -283,8 +283,8 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str = "f32", out: str = "f32
     ]
     src += _vectors(
         "            ", "depth",
-        [f"total = fma(load_{elem}(p + j * {size}), load_{elem}(t + j * {size}), total)"],
-        [f"rest = loadm_{elem}(t + j * {size}, depth - j)",
+        [f"total = fma(load_{elem}(p + j * {size}), load_{cached}(t + j * {each}), total)"],
+        [f"rest = loadm_{cached}(t + j * {each}, depth - j)",
          f"total = fma(loadm_{elem}(p + j * {size}, depth - j), rest, total)"],
     )  # fmt: skip
     src += ["            storem_f32(scratch + s * 4, spread_f32(hadd_f32(total)), 1)", "            s += 1"]
@@ -337,9 +337,9 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str = "f32", out: str = "f32
         "            while s < end:",
         "                w = splat_f32(scratch + s * 4)",
     ]
-    src += [f"                t = v + s * v_s + j * {size}"]
+    src += [f"                t = v + s * v_s + j * {each}"]
     src += [
-        f"                a{i} = fma(w, loadm_{elem}(t + {i} * VL * {size}, wide - j - {i} * VL), a{i})"
+        f"                a{i} = fma(w, loadm_{cached}(t + {i} * VL * {each}, wide - j - {i} * VL), a{i})"
         for i in range(4)
     ]
     src += ["                s += 1"]
@@ -349,6 +349,6 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str = "f32", out: str = "f32
         for i in range(4)
     ]
     src += ["            j += 4 * VL", "        r += 1", "    return 0", ""]
-    kind = f"{elem}{'' if out == elem else f'_{out}'}"
+    kind = "_".join(dict.fromkeys((elem, cached, out)))
     name = f"attention_rows_{kind}{'_causal' if causal else ''}{'_sink' if sink else ''}"
     return Kernel(name, "\n".join(src), frame)

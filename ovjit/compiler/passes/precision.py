@@ -12,8 +12,9 @@ plays one of four parts (`part_of`):
 | keep    | all others: normalizations, softmax, exp, what rounds or compares | f32 | f32                 |
 
 Arithmetic and accumulators are f32 everywhere; bf16 is how tensors are stored. A model's inputs and outputs
-keep their types, and so do shapes and other integers, which nothing here touches. An elementwise kernel takes
-mixed inputs, so no conversion is needed there.
+keep their types, what is joined to an input has its type (a cache of keys, say, which attention reads as it
+is), and shapes and other integers are not touched. An elementwise kernel takes mixed inputs, so no conversion
+is needed there.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def lower_precision(graph: Graph, low: str) -> Graph:
     computed = {n for n in graph.nodes if low != "f32" and _computes(n)}
     if not computed:
         return graph
-    lowered = _choose(graph, computed)
+    caches = _given(graph)
+    lowered = _choose(graph, computed, caches)
     casts: dict[tuple[Value, str], Value] = {}
 
     def cast(b: Builder, value: Value, dtype: str) -> Value:
@@ -89,6 +91,8 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             ).outputs
         wanted = low if node in computed or node.outputs[0] in lowered else "f32"
         taken = node.op.multiplied if part == "compute" else len(inputs)
+        if part == "compute" and taken > 2 and caches.issuperset(node.inputs[1:taken]):
+            taken = 1  # attention reads a cache as it lies
         given = [
             cast(b, new, wanted) if old.dtype == "f32" and i < taken else new
             for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
@@ -120,13 +124,25 @@ def _computes(node: Node) -> bool:
     )
 
 
-def _choose(graph: Graph, computed: set[Node]) -> set[Value]:
+def _given(graph: Graph) -> set[Value]:
+    """Inputs, and what they are moved and joined to."""
+    found: set[Value] = set()
+    for node in graph.nodes:
+        moved = part_of(node.op) == "carry" and any(v in found for v in node.inputs)
+        if node.op.name == "Parameter" or moved:
+            found.update(v for v in node.outputs if v.dtype == "f32")
+    return found
+
+
+def _choose(graph: Graph, computed: set[Node], given: set[Value]) -> set[Value]:
     """The values to store in `low`: what has been computed so, as long as somebody takes it so."""
     candidates: set[Value] = set()
     for node in graph.nodes:
         if node in computed:
             candidates.add(node.output)
         elif part_of(node.op) in ("fuse", "carry") and any(v in candidates for v in node.inputs):
+            if part_of(node.op) == "carry" and any(v in given for v in node.inputs):
+                continue
             candidates.update(v for v in node.outputs if v.dtype == "f32" and v.shape is not None)
     uses = graph.uses()
     lowered: set[Value] = set()
