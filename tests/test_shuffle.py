@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ovjit
+from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.passes.simplify import run_rules
 from ovjit.compiler.program import op_rules
 from ovjit.graph.dtypes import numpy_dtype
@@ -19,9 +20,9 @@ def random_data(rng, shape, dtype):
     return rng.integers(0, 120, shape).astype(numpy_dtype(dtype))
 
 
-def answer(out, parameters, arrays):
+def answer(out, parameters, arrays, config=F32):
     model = ovjit.Model([out.output(0)], parameters)
-    return np.array(ovjit.Core().compile_model(model, "CPU", F32)(arrays)[0])
+    return np.array(ovjit.Core().compile_model(model, "CPU", config)(arrays)[0])
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -50,9 +51,12 @@ def test_shuffles_that_exporters_write(dtype, groups, each):
     data = random_data(rng, shape, dtype)
     more = random_data(rng, (1, shape[1], 1, 1), dtype)
     want = data.reshape(2, groups, each, 3, 5).swapaxes(1, 2).reshape(shape)
-    np.testing.assert_array_equal(answer(mixed, [x], [data]), want, err_msg=f"seed {SEED}")
+    for config in (F32, {"INFERENCE_PRECISION_HINT": "bf16"}):  # recognized in bf16 alone
+        np.testing.assert_array_equal(answer(mixed, [x], [data], config), want, err_msg=f"seed {SEED}")
     added = ops.add(mixed, ops.constant(more))
-    np.testing.assert_array_equal(answer(added, [x], [data]), want + more, err_msg=f"seed {SEED}")
+    for config in (F32, {"INFERENCE_PRECISION_HINT": "bf16"}):
+        got = answer(added, [x], [data], config)
+        np.testing.assert_array_equal(got, want + more, err_msg=f"seed {SEED}")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +74,10 @@ def test_what_is_a_shuffle(inner, order, found):
     apart = ops.reshape(x, [2, *inner, 5, 5], False)
     mixed = ops.reshape(ops.transpose(apart, list(order)), [2, 24, 5, 5], False)
     graph = ovjit.Model([mixed.output(0)], [x])._graph()
-    names = [n.op.name for n in run_rules(graph, op_rules()).nodes]
-    assert ("ShuffleChannels" in names) == found
+    for precision in ("f32", "bf16"):
+        with compiling(Options(precision=precision)):
+            names = [n.op.name for n in run_rules(graph, op_rules()).nodes]
+        assert ("ShuffleChannels" in names) == (found and precision == "bf16")
     data = np.random.default_rng(SEED).standard_normal((2, 24, 5, 5)).astype(np.float32)
     want = data.reshape(2, *inner, 5, 5).transpose(order).reshape(2, 24, 5, 5)
     np.testing.assert_array_equal(answer(mixed, [x], [data]), want)

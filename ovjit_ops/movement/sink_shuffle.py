@@ -16,6 +16,7 @@ from ovjit.codegen.transpose import interleave_kernel, turn_sizes
 from ovjit.compiler.copies import plan_interleave
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
+from ovjit.compiler.options import options
 from ovjit.compiler.passes.simplify import Uses
 from ovjit.compiler.plan import Planner, element_size
 from ovjit.compiler.views import Layout, View
@@ -92,8 +93,9 @@ def recognize_shuffle(
     b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
 ) -> Sequence[Value] | None:
     """Reshape(Transpose(Reshape(x, [N, groups, C / groups, ...]), [0, 2, 1, ...]), [N, C, ...])
-    -> ShuffleChannels(x), as exporters write it"""
-    if node.op.name != "Reshape" or inputs[0].node.op.name != "Transpose":
+    -> ShuffleChannels(x), as exporters write it; where bf16 is asked for: a convolution that takes its
+    depth in the shuffled order adds in another order"""
+    if options().precision == "f32" or node.op.name != "Reshape" or inputs[0].node.op.name != "Transpose":
         return None
     turn = inputs[0].node
     apart, order = turn.inputs[0], turn.inputs[1].constant
