@@ -59,15 +59,18 @@ def proposals(
     info: np.ndarray,
     attrs: dict[str, Any],
     border: float,
+    drop: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best boxes [n, 4] and their scores [n] of one picture; anchors, deltas [m, 4], scores [m]."""
+    """The best boxes [n, 4] and their scores [n] of one picture; anchors, deltas [m, 4], scores [m].
+    Boxes that are too small have the score 0, or are dropped from the best ones."""
     height, width = float(info[0]), float(info[1])
     scale_h, scale_w = float(info[2]), float(info[min(3, len(info) - 1)])
     boxes = clipped(refined(anchors, deltas, border), height, width, border)
     sides = boxes[:, 2:] - boxes[:, :2] + np.float32(border)
     large = (sides[:, 0] >= attrs["min_size"] * scale_w) & (sides[:, 1] >= attrs["min_size"] * scale_h)
-    scores = np.where(large, scores, np.float32(0))
+    scores = scores if drop else np.where(large, scores, np.float32(0))
     order = descending(scores)[: max(attrs["pre_nms_count"], 0)]
+    order = order[large[order]] if drop else order
     kept = suppress(
         boxes,
         order,
@@ -215,6 +218,7 @@ class GenerateProposals:
                 im_info[i],
                 attrs,
                 border,
+                drop=True,
             )
             for i in range(images)
         ]
