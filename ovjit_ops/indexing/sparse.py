@@ -27,10 +27,9 @@ class SparseFillEmptyRows:
     def infer(values, dense_shape, indices, default_value):
         for name, x in (("dense_shape", dense_shape), ("indices", indices)):
             check(x.dtype in (*INDEX_TYPES, "dynamic"), f"{name} should be i32 or i64, not {x}")
-        check(values.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {values.dtype}")
         same = default_value.dtype == values.dtype or "dynamic" in (default_value.dtype, values.dtype)
         check(same, f"{default_value} differs in element type from {values}")
-        check(default_value.rank in (None, 0), f"default_value should be one number, not {default_value}")
+        check(default_value.rank in (None, 0), f"default_value should be a scalar, not {default_value}")
         dims = Dims(C=2)
         dims.fit("values", values, "N")
         dims.fit("dense_shape", dense_shape, "C")
