@@ -132,6 +132,7 @@ def binary(
     *,
     opset: int = 1,
     types: list[str] = NUMBERS,
+    takes: list[str] | None = None,
     result: str | None = None,
     domain: tuple[float, float] = (-8, 8),
     infer: Callable | None = None,
@@ -139,12 +140,13 @@ def binary(
     ulp: float = 2,
     **options: Any,
 ) -> Op:
-    """Register z = f(x, y) with broadcasting; `result` is the element type of z where not that of x."""
+    """Register z = f(x, y) with broadcasting; `result` is the element type of z where not that of x. `takes`:
+    the element types of the operands where they are more than those that kernels have."""
 
     def infer_broadcast(
         left_node: TensorType, right_node: TensorType, *, auto_broadcast: Str = "numpy"
     ) -> TensorType:
-        out = binary_type(left_node, right_node, auto_broadcast, types, result)
+        out = binary_type(left_node, right_node, auto_broadcast, takes or types, result)
         return propagate(out, reference, left_node, right_node, partially=name in ("Add", "Multiply"))
 
     def reference(x: np.ndarray, y: np.ndarray, auto_broadcast: str = "numpy", **attrs: Any) -> np.ndarray:

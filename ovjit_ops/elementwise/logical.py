@@ -8,6 +8,7 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import check
+from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import Bool, Str, TensorType, op
 from ovjit_ops.common.values import propagate
 from ovjit_ops.elementwise.arithmetic import (
@@ -26,14 +27,15 @@ BOOLEAN = ["boolean"]
 BITS = [*INTS, "boolean"]
 
 SMALL = (-3.0, 3.0)
-binary("Equal", np.equal, lambda x, y: x == y, types=COMPARABLE, result="boolean", domain=SMALL)
-binary("NotEqual", np.not_equal, lambda x, y: x != y, types=COMPARABLE, result="boolean", domain=SMALL)
-binary("Less", np.less, lambda x, y: x < y, types=COMPARABLE, result="boolean", domain=SMALL)
-binary("LessEqual", np.less_equal, lambda x, y: x <= y, types=COMPARABLE, result="boolean", domain=SMALL)
-binary("Greater", np.greater, lambda x, y: x > y, types=COMPARABLE, result="boolean", domain=SMALL)
-binary(
-    "GreaterEqual", np.greater_equal, lambda x, y: x >= y, types=COMPARABLE, result="boolean", domain=SMALL
-)
+_COMPARISON: dict[str, Any] = {
+    "types": COMPARABLE, "takes": list(ELEMENT_TYPES), "result": "boolean", "domain": SMALL
+}  # fmt: skip
+binary("Equal", np.equal, lambda x, y: x == y, **_COMPARISON)
+binary("NotEqual", np.not_equal, lambda x, y: x != y, **_COMPARISON)
+binary("Less", np.less, lambda x, y: x < y, **_COMPARISON)
+binary("LessEqual", np.less_equal, lambda x, y: x <= y, **_COMPARISON)
+binary("Greater", np.greater, lambda x, y: x > y, **_COMPARISON)
+binary("GreaterEqual", np.greater_equal, lambda x, y: x >= y, **_COMPARISON)
 binary("LogicalAnd", np.logical_and, lambda x, y: x & y, types=BOOLEAN, result="boolean")
 binary("LogicalOr", np.logical_or, lambda x, y: x | y, types=BOOLEAN, result="boolean")
 binary("LogicalXor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean")

@@ -155,8 +155,9 @@ class Core:
         """A Model from a file (.xml with .bin beside it, or .onnx) or from its contents.
 
         `model`: a path, bytes-like, BytesIO or an onnx.ModelProto; `weights`: a path, bytes-like, BytesIO or
-        a Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}. RuntimeError
-        naming the file for what cannot be read, TypeError for another kind of object.
+        a Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}; others
+        are left aside there. RuntimeError naming the file for what cannot be read, TypeError for another kind
+        of object.
         """
         known = {name: value for name, value in (config or {}).items() if name in table.ROWS}
         settings = {**self._settings[""], **table.read_config(known, "")}

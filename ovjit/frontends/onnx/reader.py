@@ -55,14 +55,11 @@ def read_onnx(
     """The Model of an ONNX file.
 
     `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict that gives the contents of
-    files
-    with external data by their location, for a model that is not given by its path. `shapes` gives inputs
-    other
-    (element type or None, shape or None) than the file says.
-    `converters` are rules of the caller's, by the type of operator, before all others.
-    Raises RuntimeError that names the file and the node for whatever is not valid; UnsupportedError, one too,
-    lists
-    all operators that cannot be read.
+    files with external data by their location, for a model that is not given by its path; any other weights
+    are left aside, as OpenVINO does: an ONNX model holds its own. `shapes` gives inputs other (element type
+    or None, shape or None) than the file says. `converters` are rules of the caller's, by the type of
+    operator, before all others. Raises RuntimeError that names the file and the node for whatever is not
+    valid; UnsupportedError, one too, lists all operators that cannot be read.
     """
     where, path = "the given model", None
     if hasattr(model, "SerializeToString"):
@@ -74,12 +71,9 @@ def read_onnx(
             with open_regular(path, "file") as file:
                 model = file.read()
         proto = _parse(model, where)
-    if weights is not None and not isinstance(weights, Mapping):
-        raise ModelError(
-            "an ONNX model takes as weights a dict of the contents of its files, {location: bytes}, or none"
-        )
+    contents = weights if isinstance(weights, Mapping) else None
     try:
-        return Reader(proto, ExternalData(path, weights, use_mmap), shapes, converters).read()
+        return Reader(proto, ExternalData(path, contents, use_mmap), shapes, converters).read()
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
     except OvjitError as error:
