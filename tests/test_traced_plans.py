@@ -317,3 +317,21 @@ def test_one_trace_serves_growing_lengths(monkeypatch: pytest.MonkeyPatch) -> No
     assert executable.program.traces.made == 1
     others = [arrays(1, 7, 0), arrays(1, 9, 0), arrays(3, 1, 12), arrays(3, 1, 13), arrays(2, 5, 40)]
     check(_decoder(), others, "decoder")
+
+
+def test_released_memory_comes_back() -> None:
+    """Arenas are given back between shapes; what a trace makes does not know them."""
+    import ovjit as ov
+
+    rng = np.random.default_rng(SEED)
+    x = ov.opset13.parameter(ov.PartialShape([-1, 16]), np.float32)
+    w = ov.opset13.constant(rng.standard_normal((16, 16)).astype(np.float32))
+    y = ov.opset13.softmax(ov.opset13.matmul(x, w, False, False), 1)
+    compiled = ov.Core().compile_model(ov.Model([y], [x], "m"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    want = {}
+    for n in (3, 900, 5, 64, 900, 3, 2000):
+        data = np.linspace(-1, 1, n * 16, dtype=np.float32).reshape(n, 16)
+        got = np.array(compiled(data)[0])
+        want.setdefault(n, got)
+        np.testing.assert_array_equal(got, want[n])
+        compiled.release_memory()
