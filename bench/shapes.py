@@ -1,6 +1,6 @@
 """Shapes that are met for the first time: what the first inference takes beyond the ones after it.
 
-    python -m bench.shapes [--models decoder recogniser] [--precision f32] [--threads 1] [--shapes 12] [FILE.onnx]
+    python -m bench.shapes [--models decoder recogniser FILE.onnx] [--precision f32] [--shapes 12]
 
 `decoder` is `llama` of `bench.transformers`: after a prompt every token makes all its caches longer, so that
 every step is a new shape; it is compared with the same step of a second generation. `recogniser` reads lines
@@ -116,14 +116,13 @@ def measure(name: str, precision: str, threads: int, count: int) -> list[dict[st
 def main() -> int:
     about = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m bench.shapes", description=about)
-    parser.add_argument("files", nargs="*")
     parser.add_argument("--models", nargs="*", default=["decoder", "recogniser"])
     parser.add_argument("--precision", default="f32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shapes", type=int, default=12)
     arguments = parser.parse_args()
     rows = []
-    for name in (*arguments.models, *arguments.files):
+    for name in arguments.models:
         rows += measure(name, arguments.precision, arguments.threads, arguments.shapes)
     print(report.table(rows, COLUMNS))
     return 0
