@@ -16,6 +16,7 @@ from ovjit.data import digits
 from ovjit.errors import InferenceError
 from ovjit.execution import watch
 from ovjit.graph import op as registry
+from ovjit.tiles.formats import float_types
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True)
 def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in debug.FLAGS:
-        if name not in ("OVJIT_CACHE", "OVJIT_KEY"):
+        if name not in ("OVJIT_CACHE", "OVJIT_KEY", "OVJIT_PRECISION"):
             monkeypatch.delenv(name, raising=False)
 
 
@@ -163,6 +164,7 @@ def test_skipping_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flags_that_change_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OVJIT_PRECISION", raising=False)
     assert debug.program_flags() == ()
     monkeypatch.setenv("OVJIT_SKIP", "fuse,weights")
     monkeypatch.setenv("OVJIT_DEBUG", "1")
@@ -182,6 +184,17 @@ def test_compare_digits(capsys: pytest.CaptureFixture[str]) -> None:
         assert 0 <= row.error <= 1e-5 and 0 <= row.total <= 1e-5, row
         assert row.name in said and row.kernel in said
     assert any(row.error > 0 for row in rows), "native and NumPy round alike everywhere?"
+
+
+@pytest.mark.skipif("bf16" not in float_types(), reason="this CPU has no products of bf16")
+def test_compare_digits_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that read bf16 and f32 have a reference too; what they give is stored as the step stores it."""
+    monkeypatch.setenv("OVJIT_PRECISION", "bf16")
+    xml, images, _ = digits()
+    rows = ov.compare(xml, images[:5], show=None)
+    steps = [row for row in rows if row.type != "output"]
+    assert any("bf16" in row.kernel for row in steps)
+    assert all(row.error <= row.limit for row in steps), steps
 
 
 def test_compare_where_a_value_is_never_written() -> None:

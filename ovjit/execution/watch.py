@@ -17,6 +17,7 @@ from ovjit.errors import InferenceError
 from ovjit.execution.job import Job, Table
 from ovjit.execution.streams import Arena
 from ovjit.graph.graph import Node, Value
+from ovjit.graph.interp import evaluate_node
 
 #: How far a step may be from its reference, in parts of the output's largest value; integers must be equal.
 LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 1e-2, "bf16": 5e-2}
@@ -102,8 +103,8 @@ class WatchedJob(Job):
             return made[value]
 
         def run(node: Node) -> None:
-            inputs = [known(v) for v in node.inputs]
-            made.update(zip(node.outputs, node.op.evaluate(inputs, node.attrs), strict=True))
+            outputs = evaluate_node(node, [known(v) for v in node.inputs])
+            made.update(zip(node.outputs, outputs, strict=True))
 
         for node in nodes:
             if node.op.ref is None or node.op.stateful:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value
 
 
@@ -27,7 +28,7 @@ def evaluate(
         if node.op.name == "Parameter":
             continue
         try:
-            outputs = node.op.evaluate([values[v] for v in node.inputs], node.attrs)
+            outputs = evaluate_node(node, [values[v] for v in node.inputs])
         except OvjitError as error:
             raise type(error)(f"node {node.name!r} ({node.op.name}): {error}") from error
         values.update(zip(node.outputs, outputs, strict=True))
@@ -37,3 +38,13 @@ def evaluate(
             if last.get(value) is node and value not in keep:
                 del values[value]
     return [values[v] for v in graph.outputs]
+
+
+def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """A node's outputs by its operation's reference. In a graph that computes in bf16 a node may have tensors
+    of bf16 and of f32: it computes in f32, and stores its outputs as they are declared."""
+    if not {"bf16", "f32"} <= {value.dtype for value in (*node.inputs, *node.outputs)}:
+        return node.op.evaluate(inputs, node.attrs)
+    wide = [x.astype(np.float32) if v.dtype == "bf16" else x for v, x in zip(node.inputs, inputs, strict=True)]
+    made = node.op.evaluate(wide, node.attrs)
+    return [x.astype(numpy_dtype(v.dtype)) for v, x in zip(node.outputs, made, strict=True)]
