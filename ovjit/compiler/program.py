@@ -111,7 +111,9 @@ class Program:
         #: Plans for shapes that may be anything, None where they are static or nobody must trace.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
         self.traces = None if stepwise or _is_closed(self.graph) else Traces()
-        needed += [evaluating_kernel()] if self.traces else []
+        # parts that are made while a model runs, behind a shape that depends on data, trace their plans too
+        if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
+            needed.append(evaluating_kernel())
         self.kernels = list(dict.fromkeys(needed))
         self.constants = Constants()
         for lowering in self.lowerings:
