@@ -45,6 +45,7 @@ def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarr
     of bf16 and of f32: it computes in f32, and stores its outputs as they are declared."""
     if not {"bf16", "f32"} <= {value.dtype for value in (*node.inputs, *node.outputs)}:
         return node.op.evaluate(inputs, node.attrs)
-    wide = [x.astype(np.float32) if v.dtype == "bf16" else x for v, x in zip(node.inputs, inputs, strict=True)]
+    pairs = zip(node.inputs, inputs, strict=True)
+    wide = [x.astype(np.float32) if v.dtype == "bf16" else x for v, x in pairs]
     made = node.op.evaluate(wide, node.attrs)
     return [x.astype(numpy_dtype(v.dtype)) for v, x in zip(node.outputs, made, strict=True)]
