@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 import ovjit as ov
 from ovjit.__main__ import main
 from ovjit.data import DIGITS_XML
+from ovjit.tools import terminal
 
 MODEL = str(DIGITS_XML)
 
@@ -272,3 +274,14 @@ def test_the_demo_draws_digits(capsys):
     text = drawn(images, np.array([1, 7]), np.array([1, 1])).split("\n")
     assert len(text) == 10 and text[8].split() == ["reads", "1", "reads", "7,", "is", "1"]
     assert text[2].index(text[2].strip()[0]) == 6 and text[0][17] == text[2].strip()[0]
+
+
+def test_a_wide_table_stands_upright_in_a_narrow_terminal(monkeypatch):
+    """Numbers are not folded into columns of two letters."""
+    console = pytest.importorskip("rich.console", reason="needs ovjit[cli]")
+    out = io.StringIO()
+    narrow = console.Console(file=out, width=60)
+    monkeypatch.setattr(terminal, "_console", lambda: narrow)
+    columns = [f"column_{i}" for i in range(12)]
+    terminal.show_table(columns, [["first", *range(100000, 100011)], ["second", *range(200000, 200011)]])
+    assert all(f"column_{i}" in out.getvalue() for i in range(12)) and "200010" in out.getvalue()

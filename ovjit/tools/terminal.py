@@ -30,6 +30,10 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     if console is not None:
         from rich.table import Table
 
+        wide = sum(3 + max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(columns))
+        if texts and wide >= console.width and len(texts) < len(columns):  # long rows stand better upright
+            texts = [[name, *(row[i] for row in texts)] for i, name in enumerate(columns)]
+            columns, right = texts.pop(0), [False, *[True] * (len(texts[0]) - 1)]
         table = Table(title=title or None, title_justify="left")
         for name, numeric in zip(columns, right, strict=True):
             table.add_column(name, justify="right" if numeric else "left", overflow="fold")
