@@ -154,7 +154,7 @@ class _Printer:
         ]
         out += ["        rest = row"]
         for d in reversed(range(1, DIMS)):
-            out += [f"        a{d} = rest % d{d}", f"        rest = rest // d{d}"]
+            out += [f"        a{d} = urem(rest, d{d})", f"        rest = udiv(rest, d{d})"]
         out += ["        a0 = rest"]
         for name in names:
             out += [f"        {name}_row = {name}" + "".join(f" + a{d} * {name}_{d}" for d in range(DIMS))]

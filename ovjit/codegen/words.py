@@ -1,27 +1,69 @@
-"""The words of kernels that are functions (`ovjit.codegen.template`), so that editors and linters know them.
+"""The words of kernels that are functions (`function`, `template`), so that editors and linters know them.
 
-A kernel's function is never called: its source is printed as a kernel's text, or run by `Template.run`,
-which gives every word its meaning in NumPy.
+A kernel's function is never called: its source is printed as a kernel's text. What the words of the text mean
+is in `ovjit.codegen.cpu.vector` (LLVM) and `ovjit.execution.numpy_words` (NumPy).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 inf = float("inf")
 
 
-def _word(name: str) -> Callable[..., Any]:
-    def word(*arguments: Any) -> Any:
-        raise TypeError(f"{name}() is a word of kernels: the function that uses it is printed, not called")
+class Word:
+    """A word; `word[T]` is the one for an element type. `printed`: its name in a kernel's text."""
 
-    word.__name__ = word.__qualname__ = name
-    return word
+    def __init__(self, name: str, printed: str = ""):
+        self.name = name
+        self.printed = printed or name
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError(
+            f"{self.name}() is a word of kernels: the function that uses it is printed, not called"
+        )
+
+    def __getitem__(self, dtype: str) -> Any:
+        return self
 
 
-load, store, finish, vectors = map(_word, ("load", "store", "finish", "vectors"))
-splat, count_of = map(_word, ("splat", "count_of"))
-hadd, hmul, hmax, hmin = map(_word, ("hadd", "hmul", "hmax", "hmin"))
-maximum, minimum, fma, sqrt = map(_word, ("maximum", "minimum", "fma", "sqrt"))
-exp, log, tanh, erf, sigmoid = map(_word, ("exp", "log", "tanh", "erf", "sigmoid"))
+class Ptr(int):
+    """Marks a parameter that is an address."""
+
+
+#: The number of lanes of a vector, and what a kernel is called with.
+VL: Any = Word("VL")
+chunk: Any = Word("chunk")
+scratch: Any = Word("scratch")
+
+# loops
+share, static_range, vectors = (Word(name) for name in ("share", "static_range", "vectors"))
+placed, applied, registers = Word("placed"), Word("applied"), Word("registers")
+# of rows (`template`)
+store, finish, count_of = (Word(name) for name in ("store", "finish", "count_of"))
+# memory
+load, loadm, storem, gather, scatter, take = (
+    Word(name) for name in ("load", "loadm", "storem", "gather", "scatter", "take")
+)
+ld, st = Word("ld"), Word("st")
+# vectors of one number
+splat, spread, const = Word("splat"), Word("spread"), Word("const")
+# lanes
+cast, trunc_int, bits, blend, lane, permute = (
+    Word(name) for name in ("cast", "trunc_int", "bits", "blend", "lane", "permute")
+)
+hadd, hmul, hmax, hmin, hand, hor = (
+    Word(name) for name in ("hadd", "hmul", "hmax", "hmin", "hand", "hor")
+)
+# lane by lane
+maximum, minimum = Word("maximum", "max_"), Word("minimum", "min_")
+absolute = Word("absolute", "abs_")
+fma, sqrt, floor, ceil, trunc, rint = (
+    Word(name) for name in ("fma", "sqrt", "floor", "ceil", "trunc", "rint")
+)
+select, whole = Word("select"), Word("whole")
+exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))
+libm_cos, libm_sin = Word("libm_cos"), Word("libm_sin")
+
+# element types
+f32, f64, i32, i64, u32, boolean = "f32", "f64", "i32", "i64", "u32", "boolean"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.codegen.function import DIMS
 from ovjit.errors import OvjitError
 from ovjit.graph.traced import least, most
 
@@ -241,3 +242,13 @@ def product(values: Sequence[Any]) -> int:
     for v in values:
         out *= v
     return out
+
+
+def placed_values(extents: Sequence[int], dims: int = DIMS, **strides: Sequence[int]) -> dict[str, int]:
+    """The arguments that a kernel's `placed` reads: extents of rows, and for each tensor its byte strides, of
+    at most `dims` dimensions."""
+    missing = dims - len(extents)
+    values = {f"d{d}": 1 if d < missing else extents[d - missing] for d in range(dims)}
+    for name, steps in strides.items():
+        values |= {f"{name}_{d}": 0 if d < missing else steps[d - missing] for d in range(dims)}
+    return values

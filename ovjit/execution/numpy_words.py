@@ -176,6 +176,12 @@ def _libm(name: str, *xs: np.ndarray) -> np.ndarray:
     return function(*xs).astype(xs[0].dtype)
 
 
+def _udiv(x: int, y: int) -> int:
+    if x < 0 or y <= 0:
+        raise InferenceError(f"a kernel divides {x} by {y}")
+    return x // y
+
+
 def _whole(x: float) -> int:
     """Cut off; what int64 does not hold is its nearest."""
     if math.isnan(x):
@@ -192,6 +198,7 @@ class Words(dict):
     def __init__(self, lanes: int, memory: Memory):
         super().__init__(VL=lanes, float_nan=math.nan, float_inf=math.inf, njit=lambda **_: lambda f: f)
         self |= {"imin": min, "imax": max, "whole": _whole, "ld": self._ld}
+        self |= {"udiv": _udiv, "urem": lambda x, y: x - _udiv(x, y) * y}
         self |= {"__divided__": _divided, "__floored__": _floored, "__rest__": _rest}
         self.lanes = lanes
         self.memory = memory

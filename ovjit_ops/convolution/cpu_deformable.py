@@ -10,100 +10,94 @@ import functools
 import math
 from typing import Any
 
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, fma, ld, loadm, share, spread, storem, whole
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit_ops.common.windows import resolve_pads
 
 
-@functools.cache
-def columns_kernel(masked: bool, pad: bool) -> Kernel:
+@kernel
+def deformed_columns(
+    x: Ptr, offsets: Ptr, y: Ptr, mask: Ptr, h, w, kh, kw, sh, sw, dh, dw, ph, pw, oh, ow, run, runs, each,
+    per_group, taps, x_n, x_h, x_w, o_n, o_c, o_h, o_w, m_n, m_c, m_h, m_w, y_n, y_h, y_w, rows, per_chunk, *,
+    masked, pad,
+):  # fmt: skip
     """`pad`: zeros outside, between which one may read; else the last elements stand for them."""
-    pointers = ("x", "offsets", "y", "mask") if masked else ("x", "offsets", "y")
-    frame = Frame().pointers(*pointers)
-    frame.integers("h", "w", "kh", "kw", "sh", "sw", "dh", "dw", "ph", "pw", "oh", "ow", "run", "runs")
-    frame.integers("each", "per_group", "taps", "x_n", "x_h", "x_w", "o_n", "o_c", "o_h", "o_w")
-    frame.integers("m_n", "m_c", "m_h", "m_w", "y_n", "y_h", "y_w", "rows", "per_chunk")
-    low = "> -1.0" if pad else ">= 0.0"
-    edges = ""
-    if pad:
-        edges = """
-                        if i0 < 0:
-                            a0 = 0.0
-                        if i0 + 1 > h - 1:
-                            a1 = 0.0
-                        if j0 < 0:
-                            b0 = 0.0
-                        if j0 + 1 > w - 1:
-                            b1 = 0.0"""
-    weigh = "ld_f32(mask + img * m_n + (dg * taps + k) * m_c + i * m_h + j * m_w) * 1.0" if masked else "1.0"
-    source = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    row = chunk * per_chunk
-    stop = imin(row + per_chunk, rows)
-    while row < stop:
+    for row in share(rows, per_chunk):
         img = row // oh
         i = row % oh
-        j = 0
-        while j < ow:
+        for j in range(ow):
             target = y + img * y_n + i * y_h + j * y_w
-            k = 0
-            while k < taps:
+            for k in range(taps):
                 ky = i * sh - ph + (k // kw) * dh
                 kx = j * sw - pw + (k % kw) * dw
-                s = 0
-                while s < runs:
+                for s in range(runs):
                     c = s * run
                     dg = c // each
                     g = c // per_group
                     at = offsets + img * o_n + (dg * taps + k) * 2 * o_c + i * o_h + j * o_w
-                    py = ky + ld_f32(at) * 1.0
-                    px = kx + ld_f32(at + o_c) * 1.0
+                    py = ky + ld[f32](at) * 1.0
+                    px = kx + ld[f32](at + o_c) * 1.0
                     q = target + ((g * taps + k) * per_group + c - g * per_group) * 4
                     p = x + img * x_n + c * 4
                     n = 0
-                    if py {low} and py < h and px {low} and px < w:
+                    if pad:
+                        there = py > -1.0 and py < h and px > -1.0 and px < w
+                    else:
+                        there = py >= 0.0 and py < h and px >= 0.0 and px < w
+                    if there:
                         fy = py // 1.0
                         fx = px // 1.0
                         i0 = whole(fy)
                         j0 = whole(fx)
-                        weight = {weigh}
+                        weight = 1.0
+                        if masked:
+                            at = mask + img * m_n + (dg * taps + k) * m_c + i * m_h + j * m_w
+                            weight = ld[f32](at) * 1.0
                         a1 = py - fy
                         b1 = px - fx
                         a0 = 1.0 - a1
-                        b0 = 1.0 - b1{edges}
+                        b0 = 1.0 - b1
+                        if pad:
+                            if i0 < 0:
+                                a0 = 0.0
+                            if i0 + 1 > h - 1:
+                                a1 = 0.0
+                            if j0 < 0:
+                                b0 = 0.0
+                            if j0 + 1 > w - 1:
+                                b1 = 0.0
                         a0 = a0 * weight
                         a1 = a1 * weight
-                        w00 = cast_f32(spread_f64(a0 * b0))
-                        w01 = cast_f32(spread_f64(a0 * b1))
-                        w10 = cast_f32(spread_f64(a1 * b0))
-                        w11 = cast_f32(spread_f64(a1 * b1))
-                        top = p + imax(i0, 0) * x_h
-                        bottom = p + imin(i0 + 1, h - 1) * x_h
-                        left = imax(j0, 0) * x_w
-                        right = imin(j0 + 1, w - 1) * x_w
+                        w00 = cast[f32](spread[f64](a0 * b0))
+                        w01 = cast[f32](spread[f64](a0 * b1))
+                        w10 = cast[f32](spread[f64](a1 * b0))
+                        w11 = cast[f32](spread[f64](a1 * b1))
+                        top = p + max(i0, 0) * x_h
+                        bottom = p + min(i0 + 1, h - 1) * x_h
+                        left = max(j0, 0) * x_w
+                        right = min(j0 + 1, w - 1) * x_w
                         while n < run:
                             rest = run - n
-                            v = mul(loadm_f32(top + left + n * 4, rest), w00)
-                            v = fma(loadm_f32(top + right + n * 4, rest), w01, v)
-                            v = fma(loadm_f32(bottom + left + n * 4, rest), w10, v)
-                            v = fma(loadm_f32(bottom + right + n * 4, rest), w11, v)
-                            storem_f32(q + n * 4, v, rest)
+                            v = loadm[f32](top + left + n * 4, rest) * w00
+                            v = fma(loadm[f32](top + right + n * 4, rest), w01, v)
+                            v = fma(loadm[f32](bottom + left + n * 4, rest), w10, v)
+                            v = fma(loadm[f32](bottom + right + n * 4, rest), w11, v)
+                            storem[f32](q + n * 4, v, rest)
                             n += VL
                     else:
                         while n < run:
-                            storem_f32(q + n * 4, const_f32(0.0), run - n)
+                            storem[f32](q + n * 4, const[f32](0.0), run - n)
                             n += VL
-                    s += 1
-                k += 1
-            j += 1
-        row += 1
-    return 0
-"""
+
+
+@functools.cache
+def columns_kernel(masked: bool, pad: bool) -> Kernel:
     name = f"deformed_columns{'_masked' if masked else ''}{'_zeros' if pad else ''}"
-    return Kernel(name, source, frame)
+    return deformed_columns.kernel(name, left_out=() if masked else ("mask",), masked=masked, pad=pad)
 
 
 class DeformedColumns(ChannelsLast):

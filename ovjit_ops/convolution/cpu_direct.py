@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel, spaced
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, const, loadm, share, splat
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
@@ -26,19 +28,12 @@ TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 _SPACE = ("d", "h", "w")
 
 
-@functools.cache
-def direct_kernel(dtype: str) -> Kernel:
-    size = SIZE[dtype]
-    frame = Frame().pointers("x", "w", "y").integers("groups", "ins", "outs", "x_n", "x_c", "y_n", "y_c")
-    for s in _SPACE:
-        frame.integers(f"i{s}", f"o{s}", f"k{s}", f"s{s}", f"p{s}", f"t{s}", f"x_{s}", f"y_{s}")
-    frame.integers("rows", "per_chunk")
-    source = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    row = chunk * per_chunk
-    stop = imin(row + per_chunk, rows)
-    while row < stop:
+@kernel
+def direct(
+    x: Ptr, w: Ptr, y: Ptr, groups, ins, outs, x_n, x_c, y_n, y_c, id, od, kd, sd, pd, td, x_d, y_d, ih, oh,
+    kh, sh, ph, th, x_h, y_h, iw, ow, kw, sw, pw, tw, x_w, y_w, rows, per_chunk, *, T,
+):  # fmt: skip
+    for row in share(rows, per_chunk):
         i = row % oh
         rest = row // oh
         z = rest % od
@@ -46,16 +41,12 @@ def kernel(bases, args, chunk, scratch):
         g = rest % groups
         n = rest // groups
         source = x + n * x_n + g * ins * x_c
-        filters = w + g * kd * kh * kw * ins * outs * {size}
-        j = 0
-        while j < ow:
+        filters = w + g * kd * kh * kw * ins * outs * SIZE[T]
+        for j in range(ow):
             target = y + n * y_n + g * outs * y_c + z * y_d + i * y_h + j * y_w
-            o = 0
-            while o < outs:
-                left = outs - o
-                acc = const_{dtype}(0)
-                a = 0
-                while a < kd:
+            for o in range(0, outs, VL):
+                acc = const[T](0)
+                for a in range(kd):
                     pz = z * sd - pd + a * td
                     b = 0
                     while b < kh and pz >= 0 and pz < id:
@@ -65,26 +56,19 @@ def kernel(bases, args, chunk, scratch):
                             px = j * sw - pw + e * tw
                             if px >= 0 and px < iw:
                                 p = source + pz * x_d + py * x_h + px * x_w
-                                q = filters + (((a * kh + b) * kw + e) * ins * outs + o) * {size}
-                                c = 0
-                                while c < ins:
-                                    acc = add(acc, mul(splat_{dtype}(p), loadm_{dtype}(q, left)))
+                                q = filters + (((a * kh + b) * kw + e) * ins * outs + o) * SIZE[T]
+                                for _ in range(ins):
+                                    acc = acc + splat[T](p) * loadm[T](q, outs - o)
                                     p += x_c
-                                    q += outs * {size}
-                                    c += 1
+                                    q += outs * SIZE[T]
                             e += 1
                         b += 1
-                    a += 1
-                if y_c == {size}:
-                    storem_{dtype}(target + o * {size}, acc, left)
-                else:
-                    scatter_{dtype}(target + o * y_c, y_c, acc, left)
-                o += VL
-            j += 1
-        row += 1
-    return 0
-"""
-    return Kernel(f"convolution_{dtype}", source, frame)
+                spaced(target + o * y_c, y_c, acc, outs - o, T)
+
+
+@functools.cache
+def direct_kernel(dtype: str) -> Kernel:
+    return direct.kernel(f"convolution_{dtype}", T=dtype)
 
 
 class Direct(Lowering):

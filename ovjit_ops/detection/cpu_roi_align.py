@@ -11,7 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    const,
+    f32,
+    f64,
+    fma,
+    lane,
+    ld,
+    libm_cos,
+    libm_sin,
+    load,
+    loadm,
+    maximum,
+    scratch,
+    share,
+    spread,
+    store,
+    whole,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
@@ -19,72 +41,71 @@ from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 
 _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
 
-_STRAIGHT = """
-        x1 = (ld_f32(roi) + shift) * scale + after
-        y1 = (ld_f32(roi + r_k) + shift) * scale + after
-        w_roi = (ld_f32(roi + 2 * r_k) + shift) * scale + after - x1
-        h_roi = (ld_f32(roi + 3 * r_k) + shift) * scale + after - y1
-        if clamp == 1:
-            if not w_roi >= 1.0:
-                w_roi = 1.0
-            if not h_roi >= 1.0:
-                h_roi = 1.0
-        x_x = 1.0
-        x_y = 0.0
-        y_x = 0.0
-        y_y = 1.0"""
-_TURNED = """
-        w_roi = ld_f32(roi + 2 * r_k) * scale
-        h_roi = ld_f32(roi + 3 * r_k) * scale
-        angle = spread_f64(ld_f32(roi + 4 * r_k) * 1.0)
-        y_y = lane_f64(libm_cos_f64(angle), 0)
-        y_x = lane_f64(libm_sin_f64(angle), 0)
-        if clamp == 0:
-            y_x = 0.0 - y_x
-        x_x = y_y
-        x_y = 0.0 - y_x
-        # of the corner of the region, before it is turned about its centre
-        x1 = ld_f32(roi) * scale - 0.5 + (0.0 - w_roi * 0.5) * x_x + (0.0 - h_roi * 0.5) * x_y
-        y1 = ld_f32(roi + r_k) * scale - 0.5 + (0.0 - w_roi * 0.5) * y_x + (0.0 - h_roi * 0.5) * y_y"""
+@inline
+def held(x, least):
+    """x where it is at least that, else `least`, NaN included."""
+    value = x
+    if not value >= least:
+        value = least
+    return value
 
 
-@functools.cache
-def align_kernel(mode: str, turned: bool, index: str) -> Kernel:
-    """mode: avg or max of the samples. `turned`: regions have an angle. `index`: type of batch indices."""
-    frame = Frame().pointers("x", "rois", "at", "settings", "y")
-    frame.integers(
-        "images", "h", "w", "c", "x_n", "x_h", "x_w", "r_n", "r_k", "at_n", "y_n", "y_c", "y_h", "y_w"
-    )
-    frame.integers("ph", "pw", "ratio", "clamp", "rows", "per_chunk")
-    join = "fma(const_f32(1.0), v, {acc})" if mode == "avg" else "max_({acc}, v)"
-    result = "load_f32(scratch + k * 4)"
-    if mode == "avg":
-        result = f"div({result}, count)"
-    source = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    scale = ld_f64(settings)
-    shift = ld_f64(settings + 8)
-    after = ld_f64(settings + 16)
-    row = chunk * per_chunk
-    stop = imin(row + per_chunk, rows)
-    while row < stop:
+@inline
+def weight(a, b):
+    return cast[f32](spread[f64](a * b))
+
+
+@kernel
+def roi_align(
+    x: Ptr, rois: Ptr, at: Ptr, settings: Ptr, y: Ptr, images, h, w, c, x_n, x_h, x_w, r_n, r_k, at_n, y_n,
+    y_c, y_h, y_w, ph, pw, ratio, clamp, rows, per_chunk, *, mean, turned, index,
+):  # fmt: skip
+    """The mean or the maximum of the samples. `turned`: regions have an angle. `index`: type of images."""
+    scale = ld[f64](settings)
+    shift = ld[f64](settings + 8)
+    after = ld[f64](settings + 16)
+    for row in share(rows, per_chunk):
         r = row // ph
         i = row % ph
-        image = ld_{index}(at + r * at_n) + 0
+        image = ld[index](at + r * at_n) + 0
         if image < 0 or image >= images:
             return 1
-        roi = rois + r * r_n{_TURNED if turned else _STRAIGHT}
+        roi = rois + r * r_n
+        if turned:
+            w_roi = ld[f32](roi + 2 * r_k) * scale
+            h_roi = ld[f32](roi + 3 * r_k) * scale
+            angle = spread[f64](ld[f32](roi + 4 * r_k) * 1.0)
+            y_y = lane[f64](libm_cos[f64](angle), 0)
+            y_x = lane[f64](libm_sin[f64](angle), 0)
+            if clamp == 0:
+                y_x = 0.0 - y_x
+            x_x = y_y
+            x_y = 0.0 - y_x
+            # of the corner of the region, before it is turned about its centre
+            x1 = ld[f32](roi) * scale - 0.5 + (0.0 - w_roi * 0.5) * x_x + (0.0 - h_roi * 0.5) * x_y
+            y1 = ld[f32](roi + r_k) * scale - 0.5 + (0.0 - w_roi * 0.5) * y_x + (0.0 - h_roi * 0.5) * y_y
+        else:
+            x1 = (ld[f32](roi) + shift) * scale + after
+            y1 = (ld[f32](roi + r_k) + shift) * scale + after
+            w_roi = (ld[f32](roi + 2 * r_k) + shift) * scale + after - x1
+            h_roi = (ld[f32](roi + 3 * r_k) + shift) * scale + after - y1
+            if clamp == 1:
+                w_roi = held(w_roi, 1.0)
+                h_roi = held(h_roi, 1.0)
+            x_x = 1.0
+            x_y = 0.0
+            y_x = 0.0
+            y_y = 1.0
         n_y = ratio
         n_x = ratio
         if ratio == 0:
             n_y = whole(0.0 - (0.0 - h_roi / ph) // 1.0 * 1.0)
             n_x = whole(0.0 - (0.0 - w_roi / pw) // 1.0 * 1.0)
-            if n_y > {MOST_SAMPLES} or n_x > {MOST_SAMPLES}:
+            if n_y > MOST_SAMPLES or n_x > MOST_SAMPLES:
                 return 2
-            n_y = imax(n_y, 0)
-            n_x = imax(n_x, 0)
-            if n_y * n_x > {MOST_SAMPLES}:
+            n_y = max(n_y, 0)
+            n_x = max(n_x, 0)
+            if n_y * n_x > MOST_SAMPLES:
                 return 2
         step_y = 0.0
         step_x = 0.0
@@ -92,18 +113,13 @@ def kernel(bases, args, chunk, scratch):
             step_y = h_roi / ph / n_y
             step_x = w_roi / pw / n_x
         source = x + image * x_n
-        j = 0
-        while j < pw:
+        for j in range(pw):
             target = y + r * y_n + i * y_h + j * y_w
-            k = 0
-            while k < c:
-                store_f32(scratch + k * 4, const_f32(0.0))
-                k += VL
-            a = 0
-            while a < n_y:
+            for k in range(0, c, VL):
+                store[f32](scratch + k * 4, const[f32](0.0))
+            for a in range(n_y):
                 dy = (i * n_y + a + 0.5) * step_y
-                b = 0
-                while b < n_x:
+                for b in range(n_x):
                     dx = (j * n_x + b + 0.5) * step_x
                     py = y1 + dy * y_y + dx * y_x
                     px = x1 + dy * x_y + dx * x_x
@@ -112,50 +128,46 @@ def kernel(bases, args, chunk, scratch):
                             py = 0.0
                         if px < 0.0:
                             px = 0.0
-                        i0 = imin(whole(py), h - 1)
-                        j0 = imin(whole(px), w - 1)
-                        i1 = imin(i0 + 1, h - 1)
-                        j1 = imin(j0 + 1, w - 1)
+                        i0 = min(whole(py), h - 1)
+                        j0 = min(whole(px), w - 1)
+                        i1 = min(i0 + 1, h - 1)
+                        j1 = min(j0 + 1, w - 1)
                         ly = py - i0
                         lx = px - j0
                         if i1 == i0:
                             ly = 0.0
                         if j1 == j0:
                             lx = 0.0
-                        w00 = cast_f32(spread_f64((1.0 - ly) * (1.0 - lx)))
-                        w01 = cast_f32(spread_f64((1.0 - ly) * lx))
-                        w10 = cast_f32(spread_f64(ly * (1.0 - lx)))
-                        w11 = cast_f32(spread_f64(ly * lx))
+                        w00 = weight(1.0 - ly, 1.0 - lx)
+                        w01 = weight(1.0 - ly, lx)
+                        w10 = weight(ly, 1.0 - lx)
+                        w11 = weight(ly, lx)
                         p00 = source + i0 * x_h + j0 * x_w
                         p01 = source + i0 * x_h + j1 * x_w
                         p10 = source + i1 * x_h + j0 * x_w
                         p11 = source + i1 * x_h + j1 * x_w
-                        k = 0
-                        while k < c:
+                        for k in range(0, c, VL):
                             left = c - k
-                            v = mul(loadm_f32(p00 + k * 4, left), w00)
-                            v = fma(loadm_f32(p01 + k * 4, left), w01, v)
-                            v = fma(loadm_f32(p10 + k * 4, left), w10, v)
-                            v = fma(loadm_f32(p11 + k * 4, left), w11, v)
-                            acc = load_f32(scratch + k * 4)
-                            store_f32(scratch + k * 4, {join.format(acc="acc")})
-                            k += VL
-                    b += 1
-                a += 1
-            count = cast_f32(spread_f64(imax(n_y * n_x, 1) * 1.0))
-            k = 0
-            while k < c:
-                acc = {result}
-                if y_c == 4:
-                    storem_f32(target + k * 4, acc, c - k)
-                else:
-                    scatter_f32(target + k * y_c, y_c, acc, c - k)
-                k += VL
-            j += 1
-        row += 1
-    return 0
-"""
-    return Kernel(f"roi_align_{mode}{'_rotated' if turned else ''}_{index}", source, frame)
+                            v = loadm[f32](p00 + k * 4, left) * w00
+                            v = fma(loadm[f32](p01 + k * 4, left), w01, v)
+                            v = fma(loadm[f32](p10 + k * 4, left), w10, v)
+                            v = fma(loadm[f32](p11 + k * 4, left), w11, v)
+                            acc = load[f32](scratch + k * 4)
+                            acc = fma(const[f32](1.0), v, acc) if mean else maximum(acc, v)
+                            store[f32](scratch + k * 4, acc)
+            count = cast[f32](spread[f64](max(n_y * n_x, 1) * 1.0))
+            for k in range(0, c, VL):
+                acc = load[f32](scratch + k * 4)
+                if mean:
+                    acc = acc / count
+                spaced(target + k * y_c, y_c, acc, c - k, f32)
+
+
+@functools.cache
+def align_kernel(mode: str, turned: bool, index: str) -> Kernel:
+    """mode: avg or max of the samples."""
+    name = f"roi_align_{mode}{'_rotated' if turned else ''}_{index}"
+    return roi_align.kernel(name, mean=mode == "avg", turned=turned, index=index)
 
 
 class RoiAlign(ChannelsLast):

@@ -10,112 +10,121 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    const,
+    f32,
+    f64,
+    gather,
+    i64,
+    inf,
+    ld,
+    loadm,
+    maximum,
+    share,
+    spread,
+    whole,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 
-_FAR = 1 << 30
+#: Where a corner that is not finite is held.
+FAR = 1 << 30
 
 
-def _rounded(name: str, value: str) -> str:
-    """Lines that round halves away from zero; what is not finite is held near."""
-    return f"""
-        {name} = {value}
-        if {name} >= 0.0:
-            {name}_i = imin(whole({name} + 0.5), {_FAR})
-        else:
-            {name}_i = imax(whole({name} - 0.5), -{_FAR})"""
-
-
-def _edges() -> str:
-    """Lines that give the first corner and the size of the region: of maxima in whole elements."""
-    names = ("x1", "y1", "x2", "y2")
-    return "".join(_rounded(n, f"ld_f32(roi + {k} * r_k) * before") for k, n in enumerate(names, 1))
-
-
-@functools.cache
-def pooling_kernel(mean: bool) -> Kernel:
-    frame = Frame().pointers("x", "rois", "settings", "y")
-    frame.integers(
-        "images", "h", "w", "c", "step", "x_n", "x_h", "x_w", "r_n", "r_k", "y_n", "y_c", "y_h", "y_w"
-    )
-    frame.integers("ph", "pw", "rows", "per_chunk")
-    if mean:
-        size = """
-        left = x1_i * scale
-        top = y1_i * scale
-        w_roi = (x2_i + 1) * scale - left
-        h_roi = (y2_i + 1) * scale - top
-        if w_roi < 0.1:
-            w_roi = 0.1
-        if h_roi < 0.1:
-            h_roi = 0.1"""
+@inline
+def rounded(x):
+    """Halves away from zero; what is not finite is held near."""
+    if x >= 0.0:
+        near = min(whole(x + 0.5), FAR)
     else:
-        size = """
-        left = x1_i * 1.0
-        top = y1_i * 1.0
-        w_roi = imax(x2_i - x1_i + 1, 1) * 1.0
-        h_roi = imax(y2_i - y1_i + 1, 1) * 1.0"""
-    first = "const_f32(0.0)" if mean else "const_f32(-float_inf)"
-    join = "add(acc, v)" if mean else "max_(acc, v)"
-    load = "gather_f32(p, step, c - k)" if mean else "loadm_f32(p, c - k)"
-    source = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    scale = ld_f64(settings)
-    before = ld_f64(settings + 8)
-    row = chunk * per_chunk
-    stop = imin(row + per_chunk, rows)
-    while row < stop:
+        near = max(whole(x - 0.5), -FAR)
+    return near
+
+
+@inline
+def at_least(x, least):
+    """x, or `least` where it is smaller."""
+    value = x
+    if value < least:
+        value = least
+    return value
+
+
+@inline
+def bound(place, extent):
+    """A bin's first element on an axis."""
+    return min(max(whole(place // 1.0), 0), extent)
+
+
+@kernel
+def roi_pooling(
+    x: Ptr, rois: Ptr, settings: Ptr, y: Ptr, images, h, w, c, step, x_n, x_h, x_w, r_n, r_k, y_n, y_c, y_h,
+    y_w, ph, pw, rows, per_chunk, *, mean,
+):  # fmt: skip
+    scale = ld[f64](settings)
+    before = ld[f64](settings + 8)
+    for row in share(rows, per_chunk):
         r = row // ph
         i = row % ph
         roi = rois + r * r_n
-        number = ld_f32(roi) * 1.0
+        number = ld[f32](roi) * 1.0
         there = number >= 0.0
         if number >= images:
             return 1
         image = 0
         if there:
-            image = whole(number){_edges()}{size}
-        y0 = imin(imax(whole((i * h_roi / ph + top) // 1.0), 0), h)
-        y9 = imin(imax(whole(0.0 - (0.0 - ((i + 1) * h_roi / ph + top)) // 1.0), 0), h)
-        j = 0
-        while j < pw:
-            x0 = imin(imax(whole((j * w_roi / pw + left) // 1.0), 0), w)
-            x9 = imin(imax(whole(0.0 - (0.0 - ((j + 1) * w_roi / pw + left)) // 1.0), 0), w)
+            image = whole(number)
+        x1 = rounded(ld[f32](roi + r_k) * before)
+        y1 = rounded(ld[f32](roi + 2 * r_k) * before)
+        x2 = rounded(ld[f32](roi + 3 * r_k) * before)
+        y2 = rounded(ld[f32](roi + 4 * r_k) * before)
+        if mean:
+            left = x1 * scale
+            top = y1 * scale
+            w_roi = at_least((x2 + 1) * scale - left, 0.1)
+            h_roi = at_least((y2 + 1) * scale - top, 0.1)
+        else:  # of whole elements
+            left = x1 * 1.0
+            top = y1 * 1.0
+            w_roi = max(x2 - x1 + 1, 1) * 1.0
+            h_roi = max(y2 - y1 + 1, 1) * 1.0
+        y0 = bound(i * h_roi / ph + top, h)
+        y9 = min(max(whole(0.0 - (0.0 - ((i + 1) * h_roi / ph + top)) // 1.0), 0), h)
+        for j in range(pw):
+            x0 = bound(j * w_roi / pw + left, w)
+            x9 = min(max(whole(0.0 - (0.0 - ((j + 1) * w_roi / pw + left)) // 1.0), 0), w)
             many = 0
             if there:
-                many = imax(x9 - x0, 0) * imax(y9 - y0, 0)
-            source = x + image * x_n + {"(i * pw + j) * 4" if mean else "0"}
+                many = max(x9 - x0, 0) * max(y9 - y0, 0)
+            source = x + image * x_n
+            if mean:
+                source += (i * pw + j) * 4
             target = y + r * y_n + i * y_h + j * y_w
-            k = 0
-            while k < c:
-                acc = {first}
+            for k in range(0, c, VL):
+                acc = const[f32](0.0 if mean else -inf)
                 if many > 0:
-                    a = y0
-                    while a < y9:
+                    for a in range(y0, y9):
                         p = source + a * x_h + x0 * x_w + k * step
-                        b = x0
-                        while b < x9:
-                            v = {load}
-                            acc = {join}
+                        for _ in range(x0, x9):
+                            v = gather[f32](p, step, c - k) if mean else loadm[f32](p, c - k)
+                            acc = acc + v if mean else maximum(acc, v)
                             p += x_w
-                            b += 1
-                        a += 1
-                    {"acc = div(acc, cast_f32(spread_i64(many)))" if mean else "acc = acc"}
+                    if mean:
+                        acc = acc / cast[f32](spread[i64](many))
                 else:
-                    acc = const_f32(0.0)
-                if y_c == 4:
-                    storem_f32(target + k * 4, acc, c - k)
-                else:
-                    scatter_f32(target + k * y_c, y_c, acc, c - k)
-                k += VL
-            j += 1
-        row += 1
-    return 0
-"""
-    return Kernel(f"roi_pooling_{'mean' if mean else 'max'}", source, frame)
+                    acc = const[f32](0.0)
+                spaced(target + k * y_c, y_c, acc, c - k, f32)
+
+
+@functools.cache
+def pooling_kernel(mean: bool) -> Kernel:
+    return roi_pooling.kernel(f"roi_pooling_{'mean' if mean else 'max'}", mean=mean)
 
 
 class RoiPooling(ChannelsLast):

@@ -7,47 +7,48 @@ from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import DIMS, kernel, spaced
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, const, gather, loadm, placed, share
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, merge_dims, product
+from ovjit.compiler.views import Layout, View, merge_dims, placed_values, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
 
-_DIMS = 3
 
-
-@functools.cache
-def cumsum_kernel(dtype: str) -> Kernel:
+@kernel
+def cumsum(x: Ptr, y: Ptr, n, x_n, y_n, m, x_m, y_m, exclusive, items, per_chunk, blocks, *, T):
     """y[k] = x[0] + ... + x[k] for n steps along the axis, or without x[k] when `exclusive`.
 
     Lanes are another dimension, of m elements, at any stride.
     """
-    frame = Frame().pointers("x", "y").integers("n", "x_n", "y_n", "m", "x_m", "y_m", "exclusive")
-    frame.integers("items", "per_chunk", "blocks")
-    for d in range(_DIMS):
-        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
-    size = SIZE[dtype]
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += ["    item = chunk * per_chunk", "    stop = imin(item + per_chunk, items)"]
-    src += ["    while item < stop:"]
-    src += ["        j = (item % blocks) * VL", "        rest = item // blocks"]
-    src += ["        a2 = rest % d2", "        rest = rest // d2"]
-    src += ["        a1 = rest % d1", "        a0 = rest // d1"]
-    for v, p in (("p", "x"), ("q", "y")):
-        src += [f"        {v} = {p} + a0 * {p}_0 + a1 * {p}_1 + a2 * {p}_2 + j * {p}_m"]
-    src += [f"        total = const_{dtype}(0)", "        k = 0", "        while k < n:"]
-    src += [f"            if x_m == {size}:", f"                v = loadm_{dtype}(p, m - j)"]
-    src += ["            else:", f"                v = gather_{dtype}(p, x_m, m - j)"]
-    src += ["            after = add(total, v)", "            out = after"]
-    src += ["            if exclusive == 1:", "                out = total"]
-    src += [f"            if y_m == {size}:", f"                storem_{dtype}(q, out, m - j)"]
-    src += ["            else:", f"                scatter_{dtype}(q, y_m, out, m - j)"]
-    src += ["            total = after", "            p += x_n", "            q += y_n", "            k += 1"]
-    src += ["        item += 1", "    return 0", ""]
-    return Kernel(f"cumsum_{dtype}", "\n".join(src), frame)
+    for item in share(items, per_chunk):
+        j = (item % blocks) * VL
+        p, q = placed(item // blocks, x, y)
+        p += j * x_m
+        q += j * y_m
+        total = const[T](0)
+        for _ in range(n):
+            if x_m == SIZE[T]:
+                v = loadm[T](p, m - j)
+            else:
+                v = gather[T](p, x_m, m - j)
+            after = total + v
+            out = after
+            if exclusive == 1:
+                out = total
+            spaced(q, y_m, out, m - j, T)
+            total = after
+            p += x_n
+            q += y_n
+
+
+@functools.cache
+def cumsum_kernel(dtype: str) -> Kernel:
+    return cumsum.kernel(f"cumsum_{dtype}", T=dtype)
 
 
 class CumSum(Lowering):
@@ -84,7 +85,7 @@ class CumSum(Lowering):
             [x.shape[a] for a in others], [[v.strides[a] for a in others] for v in (x, y)]
         )
         m, x_m, y_m = (extents.pop(), xs.pop(), ys.pop()) if extents else (1, x.itemsize, y.itemsize)
-        if len(extents) > _DIMS:
+        if len(extents) > DIMS:
             return False
         x_n, y_n = x.strides[self.axis], y.strides[self.axis]
         source, target = x.ptr, y.ptr
@@ -99,10 +100,7 @@ class CumSum(Lowering):
             "exclusive": int(self.node.attrs["exclusive"]), "items": items, "per_chunk": per_chunk,
             "blocks": blocks,
         }  # fmt: skip
-        missing = _DIMS - len(extents)
-        for d in range(_DIMS):
-            row = (1, 0, 0) if d < missing else (extents[d - missing], xs[d - missing], ys[d - missing])
-            values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}"), row, strict=True))
+        values |= placed_values(extents, x=xs, y=ys)
         # an item is a vector of the rows' innermost dimension; the last one may be short
         lanes = host_isa().lanes
         both = [

@@ -10,7 +10,9 @@ import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, chunk, const, ld, loadm, select, share, splat, st, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
@@ -21,63 +23,54 @@ COUNTED = 256
 TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32".split())
 
 
-@functools.cache
-def search_kernel(dtype: str, right: bool, index: str) -> Kernel:
+@kernel
+def search(x: Ptr, rows: Ptr, y: Ptr, n, row, m, items, per_chunk, *, T, index, right):
     """y[i] = how many of the row's n numbers are below x[i] (not above it when `right`).
 
     A number that is not one, NaN, stands above all others.
     """
-    size, out = SIZE[dtype], SIZE[index]
-    frame = Frame().pointers("x", "rows", "y").integers("n", "row", "m", "items", "per_chunk")
-    stop = f"ld_{dtype}(p + middle * {size}) {'>' if right else '>='} value"
-    text = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    item = chunk * per_chunk
-    stop = imin(item + per_chunk, items)
-    while item < stop:
-        value = ld_{dtype}(x + item * {size})
+    for item in share(items, per_chunk):
+        value = ld[T](x + item * SIZE[T])
         p = rows + item // m * row
         low = 0
         high = n
         while low < high:
             middle = (low + high) // 2
-            if {stop}:
+            number = ld[T](p + middle * SIZE[T])
+            reached = number > value if right else number >= value
+            if reached:
                 high = middle
             else:
                 low = middle + 1
-        st_{index}(y + item * {out}, low)
-        item += 1
-    return 0
-"""
-    return Kernel(f"search_{dtype}_{index}{'_right' if right else ''}", text, frame)
+        st[index](y + item * SIZE[index], low)
+
+
+@kernel
+def count(x: Ptr, rows: Ptr, y: Ptr, n, items, per_chunk, *, T, index, right):
+    """The same for one list, by counting: the numbers are compared with vectors of values."""
+    zero = const[index](0)
+    one = const[index](1)
+    stop = min(chunk * per_chunk + per_chunk, items)
+    for item in range(chunk * per_chunk, stop, VL):
+        value = loadm[T](x + item * SIZE[T], stop - item)
+        below = zero
+        for i in range(n):
+            number = splat[T](rows + i * SIZE[T])
+            reached = number > value if right else number >= value
+            below = below + select(reached, zero, one)
+        storem[index](y + item * SIZE[index], below, stop - item)
+
+
+@functools.cache
+def search_kernel(dtype: str, right: bool, index: str) -> Kernel:
+    name = f"search_{dtype}_{index}{'_right' if right else ''}"
+    return search.kernel(name, T=dtype, index=index, right=right)
 
 
 @functools.cache
 def count_kernel(dtype: str, right: bool, index: str) -> Kernel:
-    """The same for one list, by counting: the numbers are compared with vectors of values."""
-    size, out = SIZE[dtype], SIZE[index]
-    frame = Frame().pointers("x", "rows", "y").integers("n", "items", "per_chunk")
-    text = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    zero = const_{index}(0)
-    one = const_{index}(1)
-    item = chunk * per_chunk
-    stop = imin(item + per_chunk, items)
-    while item < stop:
-        value = loadm_{dtype}(x + item * {size}, stop - item)
-        count = zero
-        i = 0
-        while i < n:
-            reached = {"gt" if right else "ge"}(splat_{dtype}(rows + i * {size}), value)
-            count = add(count, select(reached, zero, one))
-            i += 1
-        storem_{index}(y + item * {out}, count, stop - item)
-        item += VL
-    return 0
-"""
-    return Kernel(f"count_{dtype}_{index}{'_right' if right else ''}", text, frame)
+    name = f"count_{dtype}_{index}{'_right' if right else ''}"
+    return count.kernel(name, T=dtype, index=index, right=right)
 
 
 class Search(Lowering):

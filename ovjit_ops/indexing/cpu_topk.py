@@ -10,159 +10,137 @@ import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import DIMS, inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import Ptr, i64, ld, placed, scratch, share, st
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, plain, product
-from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.compiler.views import View, merge_dims, placed_values, plain, product
 from ovjit.graph.shapes import normalize_axis
 
-_DIMS = 3
 #: Bytes of a heap entry: key and index.
-_ENTRY = 16
-_INFINITY = {"f32": 0x7F800000, "f64": 0x7FF0000000000000, "f16": 0x7C00, "bf16": 0x7F80}
-_MOST = (1 << 63) - 1
+ENTRY = 16
+INFINITY = {"f32": 0x7F800000, "f64": 0x7FF0000000000000, "f16": 0x7C00, "bf16": 0x7F80}
+MOST = (1 << 63) - 1
+#: By size of an element: an integer type, all bits but the sign, and as what elements are moved.
+INTEGER = {size: f"i{8 * size}" for size in (1, 2, 4, 8)}
+LOW = {size: (1 << (8 * size - 1)) - 1 for size in (1, 2, 4, 8)}
+MOVED = {**INTEGER, 1: "u8"}
+BUILD, SCAN, TAKE = range(3)
 
 
-def _key(dtype: str, largest: bool) -> list[str]:
-    """key = the element at p, as an integer that is larger the better it is."""
-    kind, bits = ELEMENT_TYPES[dtype].kind, SIZE[dtype] * 8
-    if kind == "f":
-        mask = (1 << (bits - 1)) - 1
-        lines = [f"key = ld_i{bits}(p) + 0", f"magnitude = key & {mask}", "if magnitude == 0:", "    key = 0"]
-        lines += ["if key < 0:", f"    key = key ^ {mask}"]
-        lines += [f"if magnitude > {_INFINITY[dtype]}:", f"    key = {_MOST}"]
-    elif dtype == "u64":
-        lines = [f"key = ld_i64(p) ^ {-_MOST - 1}"]
+@inline
+def key_of(p, T, largest):
+    """The element at p, as an integer that is larger the better it is."""
+    if T in INFINITY:
+        key = ld[INTEGER[SIZE[T]]](p) + 0
+        magnitude = key & LOW[SIZE[T]]
+        if magnitude == 0:
+            key = 0
+        if key < 0:
+            key = key ^ LOW[SIZE[T]]
+        if magnitude > INFINITY[T]:
+            key = MOST
+    elif T == "u64":
+        key = ld[i64](p) ^ (-MOST - 1)
     else:
-        lines = [f"key = ld_{dtype}(p) + 0"]
-    return lines if largest else [*lines, "key = ~key"]
+        key = ld[T](p) + 0
+    if not largest:
+        key = ~key
+    return key
 
 
-#: Put (key, at) into the heap of `size` entries from the hole down; the worst is at the root.
-_SIFT = f"""
-while True:
-    child = 2 * hole + 1
-    if child >= size:
-        break
-    child_key = ld(scratch, 2 * child)
-    child_at = ld(scratch, 2 * child + 1)
-    if child + 1 < size:
-        other_key = ld(scratch, 2 * child + 2)
-        other_at = ld(scratch, 2 * child + 3)
-        if other_key < child_key or (other_key == child_key and other_at > child_at):
-            child += 1
-            child_key = other_key
-            child_at = other_at
-    if key < child_key or (key == child_key and at > child_at):
-        break
-    st_i64(scratch + hole * {_ENTRY}, child_key)
-    st_i64(scratch + hole * {_ENTRY} + 8, child_at)
-    hole = child
-st_i64(scratch + hole * {_ENTRY}, key)
-st_i64(scratch + hole * {_ENTRY} + 8, at)
-"""
+@inline
+def sift(key, at, hole, size):
+    """Put (key, at) into the heap of `size` entries from the hole down; the worst is at the root."""
+    here = hole
+    while True:
+        child = 2 * here + 1
+        if child >= size:
+            break
+        child_key = ld(scratch, 2 * child)
+        child_at = ld(scratch, 2 * child + 1)
+        if child + 1 < size:
+            other_key = ld(scratch, 2 * child + 2)
+            other_at = ld(scratch, 2 * child + 3)
+            if other_key < child_key or (other_key == child_key and other_at > child_at):
+                child += 1
+                child_key = other_key
+                child_at = other_at
+        if key < child_key or (key == child_key and at > child_at):
+            break
+        st[i64](scratch + here * ENTRY, child_key)
+        st[i64](scratch + here * ENTRY + 8, child_at)
+        here = child
+    st[i64](scratch + here * ENTRY, key)
+    st[i64](scratch + here * ENTRY + 8, at)
 
-#: One row. Each turn of the loop moves one entry to its place: BUILD makes a heap of the first elements, SCAN
-#: looks for the next one that is better than the worst kept one, TAKE writes the worst one out.
-_ROW = f"""
-p = source
-i = 0
-while i < best:
-    @key
-    st_i64(scratch + i * {_ENTRY}, key)
-    st_i64(scratch + i * {_ENTRY} + 8, i)
-    p += x_n
-    i += 1
-start = best // 2
-size = best
-state = BUILD
-after = SCAN
-while True:
-    if state == SCAN:
-        worst = ld(scratch, 0)
-        hole = -1
-        while i < n and hole < 0:
-            @key
-            # an equal comes later, and so is worse
-            if key > worst:
-                hole = 0
-                at = i
+
+@kernel
+def topk(x: Ptr, y: Ptr, z: Ptr, n, x_n, y_n, z_n, best, rows, per_chunk, *, T, index, largest, by_index):
+    """Each turn of the loop moves an entry to its place: BUILD makes a heap of the first elements, SCAN finds
+    the next one that is better than the worst kept one, TAKE writes the worst one out."""
+    for row in share(rows, per_chunk):
+        source, values, places = placed(row, x, y, z)
+        p = source
+        for i in range(best):
+            key = key_of(p, T, largest)
+            st[i64](scratch + i * ENTRY, key)
+            st[i64](scratch + i * ENTRY + 8, i)
             p += x_n
-            i += 1
-        if hole < 0:
-            @reorder
-            state = after
-            after = TAKE
-            continue
-    else:
-        if state == BUILD:
-            start -= 1
-            if start < 0:
-                state = after
-                after = TAKE
-                continue
-            hole = start
-        else:
-            size -= 1
-            found = ld(scratch, 1)
-            st_@moved(values + size * y_n, ld_@moved(source + found * x_n))
-            st_@index(places + size * z_n, found)
-            if size == 0:
-                break
-            hole = 0
-            start = size
-        key = ld(scratch, 2 * start)
-        at = ld(scratch, 2 * start + 1)
-    @sift
-"""
-
-#: The entries as a heap in which a later index is worse.
-_BY_INDEX = f"""
-i = 0
-while i < best:
-    st_i64(scratch + i * {_ENTRY}, -ld(scratch, 2 * i + 1))
-    i += 1
-start = best // 2
-after = BUILD
-"""
-
-
-def _filled(template: str, parts: dict[str, list[str]], names: dict[str, str]) -> list[str]:
-    """The template's lines: `@part` alone on a line stands for lines, names for texts."""
-    out = []
-    for line in template.strip().splitlines():
-        text = line.lstrip()
-        if text[:1] == "@":
-            out += [line[: -len(text)] + inner for inner in parts[text[1:]]]
-            continue
-        for name, by in names.items():
-            line = line.replace(name, by)
-        out.append(line)
-    return out
+        start = best // 2
+        size = best
+        state = BUILD
+        after = SCAN
+        i = best
+        while True:
+            if state == SCAN:
+                worst = ld(scratch, 0)
+                hole = -1
+                while i < n and hole < 0:
+                    key = key_of(p, T, largest)
+                    if key > worst:  # an equal comes later, and so is worse
+                        hole = 0
+                        at = i
+                    p += x_n
+                    i += 1
+                if hole < 0:
+                    if by_index:  # the entries as a heap in which a later index is worse
+                        for j in range(best):
+                            st[i64](scratch + j * ENTRY, -ld(scratch, 2 * j + 1))
+                        start = best // 2
+                        after = BUILD
+                    state = after
+                    after = TAKE
+                    continue
+            else:
+                if state == BUILD:
+                    start -= 1
+                    if start < 0:
+                        state = after
+                        after = TAKE
+                        continue
+                    hole = start
+                else:
+                    size -= 1
+                    found = ld(scratch, 1)
+                    st[MOVED[SIZE[T]]](values + size * y_n, ld[MOVED[SIZE[T]]](source + found * x_n))
+                    st[index](places + size * z_n, found)
+                    if size == 0:
+                        break
+                    hole = 0
+                    start = size
+                key = ld(scratch, 2 * start)
+                at = ld(scratch, 2 * start + 1)
+            sift(key, at, hole, size)
 
 
 @functools.cache
 def topk_kernel(dtype: str, index: str, largest: bool, by_index: bool) -> Kernel:
-    frame = Frame().pointers("x", "y", "z").integers("n", "x_n", "y_n", "z_n", "best", "rows", "per_chunk")
-    for d in range(_DIMS):
-        frame.integers(f"d{d}", f"x_{d}", f"y_{d}", f"z_{d}")
-    moved = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}[SIZE[dtype]]
-    names = {"BUILD": "0", "SCAN": "1", "TAKE": "2", "@moved": moved, "@index": index}
-    reorder = _filled(_BY_INDEX, {}, names) if by_index else []
-    parts = {"key": _key(dtype, largest), "reorder": reorder, "sift": _filled(_SIFT, {}, {})}
-    body = ["a2 = row % d2", "rest = row // d2", "a1 = rest % d1", "a0 = rest // d1"]
-    for v, p in (("source", "x"), ("values", "y"), ("places", "z")):
-        body += [f"{v} = {p} + a0 * {p}_0 + a1 * {p}_1 + a2 * {p}_2"]
-    body += _filled(_ROW, parts, names)
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
-    src += [" " * 8 + line for line in body]
-    src += ["        row += 1", "    return 0", ""]
     name = f"top{'_max' if largest else '_min'}{'_by_index' if by_index else ''}_{dtype}_{index}"
-    return Kernel(name, "\n".join(src), frame)
+    return topk.kernel(name, T=dtype, index=index, largest=largest, by_index=by_index)
 
 
 class TopK(Lowering):
@@ -199,7 +177,7 @@ class TopK(Lowering):
         extents, strides = merge_dims(
             [x.shape[a] for a in others], [[v.strides[a] for a in others] for v in (x, y, z)]
         )
-        if len(extents) > _DIMS:
+        if len(extents) > DIMS:
             return False
         n, best, rows = x.shape[axis], y.shape[axis], product(extents)
         per_chunk = split(rows, n * 8)
@@ -207,11 +185,8 @@ class TopK(Lowering):
             "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "best": best, "rows": rows, "per_chunk": per_chunk,
             "x_n": x.strides[axis], "y_n": y.strides[axis], "z_n": z.strides[axis],
         }  # fmt: skip
-        missing = _DIMS - len(extents)
-        for d in range(_DIMS):
-            row = (1, 0, 0, 0) if d < missing else (extents[d - missing], *(s[d - missing] for s in strides))
-            values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}", f"z_{d}"), row, strict=True))
-        planner.need_scratch(best * _ENTRY)
+        values |= placed_values(extents, x=strides[0], y=strides[1], z=strides[2])
+        planner.need_scratch(best * ENTRY)
         read, *written = (
             Piece(v.ptr, along, (v.shape[axis],), (v.strides[axis],), v.itemsize)
             for v, along in zip((x, y, z), strides, strict=True)

@@ -13,72 +13,91 @@ from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import DIMS, inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    const,
+    fma,
+    load,
+    loadm,
+    placed,
+    registers,
+    share,
+    splat,
+    static_range,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
-from ovjit.compiler.views import Layout, View, merge_dims, plain, product
+from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product
 from ovjit.graph.graph import Value
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
-_DIMS = 3
 #: Rows in registers for each instruction set: twice as many accumulators, each of two registers for 8 bytes.
 ROWS = {"avx512": 4, "avx2": 2, "generic": 2}
 
 
+@inline
+def multiplied(e, w, total, T):
+    return fma(e, w, total) if T == "f64" else total + e * w
+
+
+@kernel
+def plain_product(
+    a: Ptr, b: Ptr, y: Ptr, m, n, k, a_m, a_k, b_k, y_m, row_blocks, column_blocks, items, per_chunk, *, T,
+    height,
+):  # fmt: skip
+    """A chunk is a range of (matrix, block of rows, block of columns)."""
+    x = registers()
+    c = registers()
+    w = registers()
+    for item in share(items, per_chunk):
+        j = (item % column_blocks) * 2 * VL
+        block = item // column_blocks
+        i = (block % row_blocks) * height
+        pa, pb, py = placed(block // row_blocks, a, b, y)
+        pb += j * SIZE[T]
+        py += i * y_m + j * SIZE[T]
+        for r in static_range(height):
+            # rows that are not there repeat the last one, and are not stored
+            x[r] = pa + min(i + r, m - 1) * a_m
+            for v in static_range(2):
+                c[r, v] = const[T](0)
+        left = n - j
+        h = 0
+        if left >= 2 * VL:
+            while h < k:
+                for v in static_range(2):
+                    w[v] = load[T](pb + v * VL * SIZE[T])
+                for r in static_range(height):
+                    e = splat[T](x[r] + h * a_k)
+                    for v in static_range(2):
+                        c[r, v] = multiplied(e, w[v], c[r, v], T)
+                pb += b_k
+                h += 1
+        else:
+            while h < k:
+                for v in static_range(2):
+                    w[v] = loadm[T](pb + v * VL * SIZE[T], left - v * VL)
+                for r in static_range(height):
+                    e = splat[T](x[r] + h * a_k)
+                    for v in static_range(2):
+                        c[r, v] = multiplied(e, w[v], c[r, v], T)
+                pb += b_k
+                h += 1
+        for r in static_range(height):
+            if i + r < m:
+                for v in static_range(2):
+                    storem[T](py + v * VL * SIZE[T], c[r, v], left - v * VL)
+            py += y_m
+
+
 @functools.cache
 def plain_kernel(dtype: str, rows: int) -> Kernel:
-    """A chunk is a range of (matrix, block of rows, block of columns)."""
-    size = SIZE[dtype]
-    frame = Frame().pointers("a", "b", "y").integers("m", "n", "k", "a_m", "a_k", "b_k", "y_m")
-    frame.integers("row_blocks", "column_blocks", "items", "per_chunk")
-    for d in range(_DIMS):
-        frame.integers(f"d{d}", f"a_{d}", f"b_{d}", f"y_{d}")
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += [
-        f"    zero = const_{dtype}(0)",
-        "    item = chunk * per_chunk",
-        "    stop = imin(item + per_chunk, items)",
-    ]
-    src += [
-        "    while item < stop:",
-        "        j = (item % column_blocks) * 2 * VL",
-        "        rest = item // column_blocks",
-    ]
-    src += [f"        i = (rest % row_blocks) * {rows}", "        rest = rest // row_blocks"]
-    src += [
-        "        i2 = rest % d2",
-        "        rest = rest // d2",
-        "        i1 = rest % d1",
-        "        i0 = rest // d1",
-    ]
-    for name in "aby":
-        src += [f"        p{name} = {name} + i0 * {name}_0 + i1 * {name}_1 + i2 * {name}_2"]
-    src += [f"        pb += j * {size}", f"        py += i * y_m + j * {size}"]
-    # rows that are not there repeat the last one, and are not stored
-    src += [f"        x{r} = pa + imin(i + {r}, m - 1) * a_m" for r in range(rows)]
-    src += [f"        c{r}{v} = zero" for r in range(rows) for v in (0, 1)]
-    src += ["        left = n - j", "        h = 0"]
-
-    def step(loads: list[str], vectors: tuple[int, ...], indent: str) -> list[str]:
-        out = [f"{indent}{line}" for line in loads]
-        for r in range(rows):
-            out += [f"{indent}e = splat_{dtype}(x{r} + h * a_k)"]
-            for v in vectors:
-                total = f"fma(e, w{v}, c{r}{v})" if dtype == "f64" else f"add(c{r}{v}, mul(e, w{v}))"
-                out += [f"{indent}c{r}{v} = {total}"]
-        return [*out, f"{indent}pb += b_k", f"{indent}h += 1"]
-
-    src += ["        if left >= 2 * VL:", "            while h < k:"]
-    src += step([f"w0 = load_{dtype}(pb)", f"w1 = load_{dtype}(pb + VL * {size})"], (0, 1), " " * 16)
-    src += ["        else:", "            while h < k:"]
-    masked = [f"w0 = loadm_{dtype}(pb, left)", f"w1 = loadm_{dtype}(pb + VL * {size}, left - VL)"]
-    src += step(masked, (0, 1), " " * 16)
-    for r in range(rows):
-        src += [f"        if i + {r} < m:", f"            storem_{dtype}(py, c{r}0, left)"]
-        src += [f"            storem_{dtype}(py + VL * {size}, c{r}1, left - VL)", "        py += y_m"]
-    src += ["        item += 1", "    return 0", ""]
-    return Kernel(f"plain_product_{dtype}_{rows}", "\n".join(src), frame)
+    return plain_product.kernel(f"plain_product_{dtype}_{rows}", T=dtype, height=rows)
 
 
 class PlainProduct(Lowering):
@@ -115,13 +134,11 @@ class PlainProduct(Lowering):
         whole = y.reshape((*batch, m, n))
         assert whole is not None  # it has no gaps
         extents, rows = merge_dims(list(batch), [v.strides[: len(batch)] for v in (a, b, whole)])
-        missing = _DIMS - len(extents)
-        if missing < 0:  # operands without gaps merge to three dimensions at most, but for odd broadcasts
+        if len(extents) > DIMS:  # operands without gaps merge to three at most, but for odd broadcasts
             inputs = [planner.contiguous(v) for v in self.node.inputs]
             planner.host_step(self.node, inputs, [y])
             planner.alias_or_copy(self.out, y)
             return
-        extents = [1] * missing + extents
         row_blocks, column_blocks = ceil_div(m, self.rows), ceil_div(n, 2 * host_isa().lanes)
         items = product(extents) * row_blocks * column_blocks
         per_chunk = split(items, k * self.rows * 2 * host_isa().lanes)
@@ -130,10 +147,7 @@ class PlainProduct(Lowering):
             "a_k": a.strides[-1], "b_k": b.strides[-2], "y_m": n * size, "row_blocks": row_blocks,
             "column_blocks": column_blocks, "items": items, "per_chunk": per_chunk,
         }  # fmt: skip
-        for d in range(_DIMS):
-            values[f"d{d}"] = extents[d]
-            for name, row in zip("aby", rows, strict=True):
-                values[f"{name}_{d}"] = 0 if d < missing else row[d - missing]
+        values |= placed_values(extents, a=rows[0], b=rows[1], y=rows[2])
         planner.step(
             self.kernel, values, ceil_div(items, per_chunk), [a, b], [y], 2.0 * product(batch) * m * n * k
         )

@@ -12,18 +12,32 @@ from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import DIMS, kernel
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer, exp, log, sqrt
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    applied,
+    const,
+    f32,
+    fma,
+    loadm,
+    placed,
+    scratch,
+    share,
+    static_range,
+    store,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, channels_last, merge_dims, product
+from ovjit.compiler.views import Layout, channels_last, merge_dims, placed_values, product
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import is_static, normalize_axes
-
-_DIMS = 3
 
 
 def divided(x: Tracer, base: Tracer, beta: float) -> Tracer:
@@ -36,38 +50,36 @@ def divided(x: Tracer, base: Tracer, beta: float) -> Tracer:
     return x * exp(log(base) * -beta)
 
 
+@kernel
+def lrn(x: Ptr, y: Ptr, n, rows, per_chunk, *, half, body):
+    """y = body(x[c], sum of x[c + s]^2 for -half <= s <= half)"""
+    store[f32](scratch, const[f32](0.0))
+    for row in share(rows, per_chunk):
+        p, q = placed(row, x, y)
+        # channels from -VL to VL - 1; the window of the first vector reaches no further
+        store[f32](scratch + VL * 4, loadm[f32](p, n))
+        for k in range(0, n, VL):
+            v = loadm[f32](p + k * 4, n - k)
+            total = v * v
+            here = p + k * 4
+            if k == 0:
+                here = scratch + VL * 4
+            for s in static_range(1, half + 1):
+                low = loadm[f32](here - s * 4, n - k + s)
+                high = loadm[f32](p + (k + s) * 4, n - k - s)
+                total = fma(high, high, fma(low, low, total))
+            result = applied(body, v, total)
+            storem[f32](q + k * 4, result, n - k)
+
+
 @functools.cache
 def lrn_kernel(half: int, scale: float, bias: float, beta: float) -> Kernel:
-    """y = x / (bias + scale * sum of x[c + s]^2 for -half <= s <= half) ^ beta, f32."""
-    frame = Frame().pointers("x", "y").integers("n", "rows", "per_chunk")
-    for d in range(_DIMS):
-        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
+    """y = x / (bias + scale * total) ^ beta, f32."""
     recorder = Recorder()
     x, total = recorder.input("x0", "f32"), recorder.input("x1", "f32")
     result = divided(x, total * scale + bias, beta)
     body = Body(["f32", "f32"], ["f32"], recorder.lines, [result.name])
-    lines, constants = body.source("")
-    (value,) = body.result_names(constants)
-    inside = " " * 12
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += [f"    {k} = {e}" for k, e in constants.values()]
-    src += ["    zero = const_f32(0.0)", "    store_f32(scratch, zero)"]
-    src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
-    src += ["        a2 = row % d2", "        rest = row // d2"]
-    src += ["        a1 = rest % d1", "        a0 = rest // d1"]
-    src += [f"        {v} = {p} + a0 * {p}_0 + a1 * {p}_1 + a2 * {p}_2" for v, p in (("p", "x"), ("q", "y"))]
-    # channels from -VL to VL - 1; the window of the first vector reaches no further
-    src += ["        store_f32(scratch + VL * 4, loadm_f32(p, n))", "        k = 0", "        while k < n:"]
-    src += [f"{inside}x0 = loadm_f32(p + k * 4, n - k)", f"{inside}x1 = mul(x0, x0)"]
-    for s in range(1, half + 1):
-        src += [f"{inside}if k == 0:", f"{inside}    low = load_f32(scratch + (VL - {s}) * 4)"]
-        src += [f"{inside}else:", f"{inside}    low = loadm_f32(p + (k - {s}) * 4, n - k + {s})"]
-        src += [f"{inside}high = loadm_f32(p + (k + {s}) * 4, n - k - {s})"]
-        src += [f"{inside}x1 = fma(high, high, fma(low, low, x1))"]
-    src += [inside + line for line in lines]
-    src += [f"{inside}storem_f32(q + k * 4, {value}, n - k)", f"{inside}k += VL"]
-    src += ["        row += 1", "    return 0", ""]
-    return Kernel(f"lrn_{2 * half + 1}_f32", "\n".join(src), frame)
+    return lrn.kernel(f"lrn_{2 * half + 1}_f32", half=half, body=body)
 
 
 class LocalResponse(Lowering):
@@ -111,16 +123,14 @@ class LocalResponse(Lowering):
             return
         extents, (xs, ys) = merged()
         target = y
-        if len(extents) > _DIMS:
+        if len(extents) > DIMS:
             x = planner.copy(self.data, self._layout())
             y = planner.allocate(y.shape, y.itemsize, self._layout())
             extents, (xs, ys) = merged()
-        extents, xs, ys = ([f] * (_DIMS - len(v)) + v for f, v in ((1, extents), (0, xs), (0, ys)))
         n, count = x.shape[self.axis], product(extents)
         per_chunk = split(count, n * 12)
         values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "rows": count, "per_chunk": per_chunk}
-        for d in range(_DIMS):
-            values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
+        values |= placed_values(extents, x=xs, y=ys)
         planner.need_scratch(2 * 4 * host_isa().lanes)
         both = [Piece(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
         touches = Rows(extents, per_chunk, both[:1], both[1:])

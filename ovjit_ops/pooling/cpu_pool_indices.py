@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, cast, const, i64, inf, loadm, select, share, spread, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
@@ -20,65 +22,51 @@ from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.common.windows import pool_window, resolve_pads
 
-_GEOMETRY = "x_n x_h x_w y_n y_h y_w z_n z_h z_w oh ow h w c kh kw sh sw dh dw ph pw".split()
 
-
-@functools.cache
-def indices_kernel(dtype: str, index: str) -> Kernel:
-    frame = Frame().pointers("x", "y", "where", "channels").integers(*_GEOMETRY)
-    frame.integers("by_row", "by_image", "rows", "per_chunk")
-    size, step = SIZE[dtype], SIZE[index]
-    source = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    row = chunk * per_chunk
-    stop = imin(row + per_chunk, rows)
-    while row < stop:
+@kernel
+def pool_indices(
+    x: Ptr, y: Ptr, where: Ptr, channels: Ptr, x_n, x_h, x_w, y_n, y_h, y_w, z_n, z_h, z_w, oh, ow, h, w, c,
+    kh, kw, sh, sw, dh, dw, ph, pw, by_row, by_image, rows, per_chunk, *, T, index,
+):  # fmt: skip
+    for row in share(rows, per_chunk):
         img = row // oh
         oi = row % oh
         top = oi * sh - ph
-        i0 = imax(0, (dh - 1 - top) // dh)
-        i1 = imin(kh, (h - top + dh - 1) // dh)
-        oj = 0
-        while oj < ow:
+        i0 = max(0, (dh - 1 - top) // dh)
+        i1 = min(kh, (h - top + dh - 1) // dh)
+        for oj in range(ow):
             left = oj * sw - pw
-            j0 = imax(0, (dw - 1 - left) // dw)
-            j1 = imin(kw, (w - left + dw - 1) // dw)
+            j0 = max(0, (dw - 1 - left) // dw)
+            j1 = min(kw, (w - left + dw - 1) // dw)
             source = x + img * x_n + top * x_h + left * x_w
             target = y + img * y_n + oi * y_h + oj * y_w
             places = where + img * z_n + oi * z_h + oj * z_w
-            k = 0
-            while k < c:
+            for k in range(0, c, VL):
                 rest = c - k
-                best = const_{dtype}(-float_inf)
-                at = spread_i64(0)
+                best = const[T](-inf)
+                at = spread[i64](0)
                 fresh = 1
-                i = i0
-                while i < i1:
-                    j = j0
-                    while j < j1:
-                        v = loadm_{dtype}(source + i * dh * x_h + j * dw * x_w + k * {size}, rest)
-                        here = spread_i64((top + i * dh) * by_row + left + j * dw)
+                for i in range(i0, i1):
+                    for j in range(j0, j1):
+                        v = loadm[T](source + i * dh * x_h + j * dw * x_w + k * SIZE[T], rest)
+                        here = spread[i64]((top + i * dh) * by_row + left + j * dw)
                         if fresh == 1:
                             at = here
                             best = v
                             fresh = 0
                         else:
-                            better = or_(gt(v, best), and_(ne(v, v), eq(best, best)))
+                            better = (v > best) | ((v != v) & (best == best))
                             at = select(better, here, at)
                             best = select(better, v, best)
-                        j += 1
-                    i += 1
                 if fresh == 0:
-                    at = add(at, add(loadm_i64(channels + k * 8, rest), spread_i64(img * by_image)))
-                storem_{dtype}(target + k * {size}, best, rest)
-                storem_{index}(places + k * {step}, cast_{index}(at), rest)
-                k += VL
-            oj += 1
-        row += 1
-    return 0
-"""
-    return Kernel(f"max_pool_indices_{dtype}_{index}", source, frame)
+                    at = at + (loadm[i64](channels + k * 8, rest) + spread[i64](img * by_image))
+                storem[T](target + k * SIZE[T], best, rest)
+                storem[index](places + k * SIZE[index], cast[index](at), rest)
+
+
+@functools.cache
+def indices_kernel(dtype: str, index: str) -> Kernel:
+    return pool_indices.kernel(f"max_pool_indices_{dtype}_{index}", T=dtype, index=index)
 
 
 class PoolIndices(ChannelsLast):

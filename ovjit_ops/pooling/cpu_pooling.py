@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, const, loadm, maximum, share, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
@@ -27,93 +29,72 @@ from ovjit_ops.pooling.cpu_pool_indices import lower_indices
 #: Windows of at most so many taps are written out.
 LARGEST_UNROLLED = 9
 
-_GEOMETRY = "x_n x_h x_w y_n y_h y_w oh ow h w c kh kw sh sw dh dw ph pw eh ew rows per_chunk exclude".split()
+
+@inline
+def taps(start, dilation, window, end):
+    """Taps of a window from `start` on that are before `end`."""
+    return max(0, min(window, (end - start + dilation - 1) // dilation))
+
+
+@kernel
+def pool(
+    x: Ptr, y: Ptr, x_n, x_h, x_w, y_n, y_h, y_w, oh, ow, h, w, c, kh, kw, sh, sw, dh, dw, ph, pw, eh, ew,
+    rows, per_chunk, exclude, *, T, lowest, window,
+):  # fmt: skip
+    """The largest of each window, or where `lowest` is None its mean; all taps of a small `window` that is
+    inside of the input are written out."""
+    for row in share(rows, per_chunk):
+        img = row // oh
+        oi = row % oh
+        # taps i0 <= i < i1 read rows 0 <= oi * sh - ph + i * dh < h
+        top = oi * sh - ph
+        i0 = max(0, (dh - 1 - top) // dh)
+        i1 = min(kh, (h - top + dh - 1) // dh)
+        for oj in range(ow):
+            left = oj * sw - pw
+            j0 = max(0, (dw - 1 - left) // dw)
+            j1 = min(kw, (w - left + dw - 1) // dw)
+            if lowest is None:
+                if exclude == 1:
+                    number = max(i1 - i0, 0) * max(j1 - j0, 0)
+                else:  # what is inside of the padded input: rounding up may put some taps behind it
+                    number = taps(top, dh, kh, h + eh) * taps(left, dw, kw, w + ew)
+                count = const[T](max(number, 1))
+            source = x + img * x_n + top * x_h + left * x_w
+            target = y + img * y_n + oi * y_h + oj * y_w
+            k = 0
+            if window and i0 == 0 and i1 == window[0] and j0 == 0 and j1 == window[1]:
+                while k < c:
+                    p = source + k * SIZE[T]
+                    acc = loadm[T](p + 0 * dh * x_h + 0 * dw * x_w, c - k)
+                    for i, j in list(np.ndindex(*window))[1:]:
+                        v = loadm[T](p + i * dh * x_h + j * dw * x_w, c - k)
+                        acc = acc + v if lowest is None else maximum(acc, v)
+                    if lowest is None:
+                        acc = acc / count
+                    storem[T](target + k * SIZE[T], acc, c - k)
+                    k += VL
+            while k < c:
+                acc = const[T](0.0 if lowest is None else lowest)
+                for i in range(i0, i1):
+                    p = source + i * dh * x_h + j0 * dw * x_w + k * SIZE[T]
+                    for _ in range(j0, j1):
+                        v = loadm[T](p, c - k)
+                        acc = acc + v if lowest is None else maximum(acc, v)
+                        p += dw * x_w
+                if lowest is None:
+                    acc = acc / count
+                storem[T](target + k * SIZE[T], acc, c - k)
+                k += VL
 
 
 @functools.cache
 def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
-    """kind: "max" or "avg"; dtype: any of FLOATS, or bytes for "max". Small windows are unrolled where they
-    are inside; (0, 0) stands for large ones."""
-    frame = Frame().pointers("x", "y").integers(*_GEOMETRY)
-    size = SIZE[dtype]
-    real = dtype in FLOATS
-    first = ("-float_inf" if real else str(np.iinfo(numpy_dtype(dtype)).min)) if kind == "max" else "0.0"
-    combine = "max_" if kind == "max" else "add"
-    scale = [] if kind == "max" else ["acc = div(acc, count)"]
-    counting = [
-        "if exclude == 1:",
-        "    taps = imax(i1 - i0, 0) * imax(j1 - j0, 0)",
-        "else:",
-        # taps inside of the padded input: rounding up may put some behind it
-        f"    taps = {_taps('oi * sh - ph', 'dh', 'kh', 'h + eh')}"
-        f" * {_taps('oj * sw - pw', 'dw', 'kw', 'w + ew')}",
-        f"count = const_{dtype}(imax(taps, 1))",
-    ]
-    lines = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    lines += [
-        "    row = chunk * per_chunk",
-        "    stop = imin(row + per_chunk, rows)",
-        "    while row < stop:",
-        "        img = row // oh",
-        "        oi = row % oh",
-        # taps i0 <= i < i1 read rows 0 <= oi * sh - ph + i * dh < h
-        "        top = oi * sh - ph",
-        "        i0 = imax(0, (dh - 1 - top) // dh)",
-        "        i1 = imin(kh, (h - top + dh - 1) // dh)",
-        "        oj = 0",
-        "        while oj < ow:",
-        "            left = oj * sw - pw",
-        "            j0 = imax(0, (dw - 1 - left) // dw)",
-        "            j1 = imin(kw, (w - left + dw - 1) // dw)",
-        *(" " * 12 + line for line in (counting if kind == "avg" else [])),
-        "            source = x + img * x_n + top * x_h + left * x_w",
-        "            target = y + img * y_n + oi * y_h + oj * y_w",
-        *(" " * 12 + line for line in _unrolled(dtype, combine, scale, window)),
-        "            while k < c:",
-        f"                acc = const_{dtype}({first})",
-        "                i = i0",
-        "                while i < i1:",
-        f"                    p = source + i * dh * x_h + j0 * dw * x_w + k * {size}",
-        "                    j = j0",
-        "                    while j < j1:",
-        f"                        acc = {combine}(acc, loadm_{dtype}(p, c - k))",
-        "                        p += dw * x_w",
-        "                        j += 1",
-        "                    i += 1",
-        *(" " * 16 + line for line in scale),
-        f"                storem_{dtype}(target + k * {size}, acc, c - k)",
-        "                k += VL",
-        "            oj += 1",
-        "        row += 1",
-        "    return 0",
-        "",
-    ]
+    """kind: "max" or "avg"; dtype: any of FLOATS, or bytes for "max". (0, 0) stands for large windows."""
     name = f"{kind}_pool_{dtype}" + (f"_{window[0]}x{window[1]}" if window[0] else "")
-    return Kernel(name, "\n".join(lines), frame)
-
-
-def _unrolled(dtype: str, combine: str, scale: list[str], window: tuple[int, int]) -> list[str]:
-    """All taps of a window inside of the input, one vector of channels at a time."""
-    lines = ["k = 0"]
-    kh, kw = window
-    if not kh:
-        return lines
-    size = SIZE[dtype]
-    lines += [
-        f"if i0 == 0 and i1 == {kh} and j0 == 0 and j1 == {kw}:",
-        "    while k < c:",
-        "        left = c - k",
-    ]
-    lines += [f"        p = source + k * {size}"]
-    for n, (i, j) in enumerate((i, j) for i in range(kh) for j in range(kw)):
-        load = f"loadm_{dtype}(p + {i} * dh * x_h + {j} * dw * x_w, left)"
-        lines += [f"        acc = {load}" if n == 0 else f"        acc = {combine}(acc, {load})"]
-    lines += [" " * 8 + line for line in scale]
-    return lines + [f"        storem_{dtype}(target + k * {size}, acc, left)", "        k += VL"]
-
-
-def _taps(start: str, dilation: str, kernel: str, end: str) -> str:
-    return f"imax(0, imin({kernel}, ({end} - ({start}) + {dilation} - 1) // {dilation}))"
+    smallest = -np.inf if dtype in FLOATS else int(np.iinfo(numpy_dtype(dtype)).min)
+    lowest = smallest if kind == "max" else None
+    return pool.kernel(name, T=dtype, lowest=lowest, window=window if window[0] else ())
 
 
 class Window(NamedTuple):

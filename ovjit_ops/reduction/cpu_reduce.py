@@ -11,109 +11,70 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import DIMS, inline, kernel, spaced
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    absolute,
+    blend,
+    const,
+    hadd,
+    hand,
+    hmax,
+    hmin,
+    hmul,
+    hor,
+    load,
+    loadm,
+    maximum,
+    minimum,
+    placed,
+    share,
+    spread,
+    sqrt,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, plain, product
+from ovjit.compiler.views import View, merge_dims, placed_values, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.shapes import is_static
 
 
 class Reduction(NamedTuple):
-    """combine: the vector operation; first: its neutral element; before, after: for element and result."""
+    """How lanes are combined, with which neutral element, and what is done before and after."""
 
     combine: str
-    first: str
-    before: str = "{}"
-    after: str = "{}"
+    first: float
+    before: str = ""
+    after: str = ""
 
 
 def reductions(name: str, dtype: str) -> Reduction | None:
     """How to reduce `dtype`, None where the reference does it."""
     kind = ELEMENT_TYPES[dtype].kind
-    real = kind == "f"
     if kind == "b":
-        logic = {"ReduceLogicalAnd": Reduction("and_", "True"), "ReduceLogicalOr": Reduction("or_", "False")}
+        logic = {"ReduceLogicalAnd": Reduction("and", True), "ReduceLogicalOr": Reduction("or", False)}
         return logic.get(name)
     bits = SIZE[dtype] * 8
-    low = "-float_inf" if real else str(-(1 << (bits - 1))) if kind == "i" else "0"
-    high = "float_inf" if real else str((1 << (bits - 1)) - 1) if kind == "i" else str((1 << bits) - 1)
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind == "i" else (0, (1 << bits) - 1)
     table = {
-        "ReduceSum": Reduction("add", "0"),
-        "ReduceProd": Reduction("mul", "1"),
-        "ReduceMax": Reduction("max_", low),
-        "ReduceMin": Reduction("min_", high),
-        "ReduceL1": Reduction("add", "0", "abs_({})"),
+        "ReduceSum": Reduction("add", 0),
+        "ReduceProd": Reduction("mul", 1),
+        "ReduceMax": Reduction("max", -np.inf if kind == "f" else low),
+        "ReduceMin": Reduction("min", np.inf if kind == "f" else high),
+        "ReduceL1": Reduction("add", 0, "absolute"),
     }
-    if real:
-        table["ReduceMean"] = Reduction("add", "0", "{}", "div({}, count)")
-        table["ReduceL2"] = Reduction("add", "0", "square({})", "sqrt({})")
+    if kind == "f":
+        table["ReduceMean"] = Reduction("add", 0, after="mean")
+        table["ReduceL2"] = Reduction("add", 0, "square", "root")
     return table.get(name)
-
-
-_DIMS = 3
-
-
-@functools.cache
-def reduce_kernel(name: str, inner: str, dtype: str, out: str) -> Kernel:
-    """`dtype`, `out`: the element types of x and y; halves are added in f32."""
-    how = reductions(name, dtype)
-    assert how is not None
-    size = SIZE[dtype]
-    frame = Frame().pointers("x", "y").integers("n", "y_inner", "items", "per_chunk", "total")
-    for d in range(_DIMS):
-        frame.integers(f"o{d}", f"x_o{d}", f"y_o{d}", f"r{d}", f"x_r{d}")
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    if "count" in how.after:
-        src += [f"    count = const_{dtype}(total)"]
-    src += [f"    first = const_{dtype}({how.first})"]
-    src += ["    item = chunk * per_chunk", "    stop = imin(item + per_chunk, items)"]
-    # an item is one output row: a block of VL outputs ("keep") or a single output ("reduce")
-    src += ["    blocks = (n + VL - 1) // VL"] if inner == "keep" else []
-    src += ["    while item < stop:"]
-    src += ["        rest = item"]
-    if inner == "keep":
-        src += ["        i = (rest % blocks) * VL", "        rest = rest // blocks"]
-    src += ["        a2 = rest % o2", "        rest = rest // o2"]
-    src += ["        a1 = rest % o1", "        a0 = rest // o1"]
-    src += ["        source = x + a0 * x_o0 + a1 * x_o1 + a2 * x_o2"]
-    src += ["        target = y + a0 * y_o0 + a1 * y_o1 + a2 * y_o2"]
-    src += ["        acc = first"]
-    loop = ["b0 = 0", "while b0 < r0:", "    b1 = 0", "    while b1 < r1:"]
-    loop += ["        p = source + b0 * x_r0 + b1 * x_r1", "        b2 = 0"]
-    in_blocks = how.combine == "add" and ELEMENT_TYPES[dtype].kind == "f"
-    flush = _FLUSH if in_blocks else []
-    if inner == "keep":
-        add = [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how), f"acc = {how.combine}(acc, v)"]
-        body = _runs("b2", "r2", "1", [*add, "p += x_r2"], flush)
-    else:
-        add = [f"v = load_{dtype}(p + i * {size})", *_before(how), f"acc = {how.combine}(acc, v)"]
-        row = ["i = 0", *_runs("i", "n", "VL", add, flush), "if i < n:"]
-        row += ["    " + line for line in [f"v = loadm_{dtype}(p + i * {size}, n - i)", *_before(how)]]
-        # lanes behind the row keep their value
-        row += [f"    acc = blend_{dtype}(n - i, {how.combine}(acc, v), acc)"]
-        row += ["    " + line for line in (["added += 1", *flush] if in_blocks else [])]
-        body = ["while b2 < r2:", *("    " + line for line in [*row, "p += x_r2", "b2 += 1"])]
-    loop += [" " * 8 + line for line in body]
-    loop += ["        b1 += 1", "    b0 += 1"]
-    if in_blocks:
-        src += ["        some = first", "        many = first", "        added = 0", "        sums = 0"]
-    src += [" " * 8 + line for line in loop]
-    if in_blocks:
-        src += ["        if sums > 0:", "            acc = add(many, add(some, acc))"]
-    if inner == "keep":
-        src += [f"        acc = {how.after.format('acc')}"]
-        src += [f"        if y_inner == {SIZE[out]}:"]
-        src += [f"            storem_{out}(target + i * {SIZE[out]}, acc, n - i)"]
-        src += ["        else:", f"            scatter_{out}(target + i * y_inner, y_inner, acc, n - i)"]
-    else:
-        src += [f"        whole = spread_{dtype}({_HORIZONTAL[how.combine]}_{dtype}(acc))"]
-        src += [f"        storem_{out}(target, {how.after.format('whole')}, 1)"]
-    src += ["        item += 1", "    return 0", ""]
-    kind = dtype if out == dtype else f"{dtype}_{out}"
-    return Kernel(f"{name.lower()}_{inner}_{kind}", "\n".join(src), frame)
 
 
 #: So many numbers are added one after the other, and so many of these sums, and all of those: what a sum of
@@ -121,37 +82,143 @@ def reduce_kernel(name: str, inner: str, dtype: str, out: str) -> Kernel:
 BLOCK = 256
 
 
-#: After `added` additions `acc` goes to `some`, and after as many of these `some` to `many`.
-_FLUSH = [
-    f"if added >= {BLOCK}:",
-    "    some = add(some, acc)",
-    "    acc = first",
-    "    added = 0",
-    "    sums += 1",
-    f"    if sums % {BLOCK} == 0:",
-    "        many = add(many, some)",
-    "        some = first",
-]
+@inline
+def before(v, how):
+    return v * v if how == "square" else absolute(v) if how == "absolute" else v
 
 
-def _runs(at: str, end: str, step: str, body: list[str], flush: list[str]) -> list[str]:
-    """`body` for `at` up to `end` by `step`, in runs of BLOCK with `flush` after each where there is one."""
-    last = "" if step == "1" else f" + {step} - 1"
-    if not flush:
-        return [f"while {at}{last} < {end}:", *("    " + line for line in body), f"    {at} += {step}"]
-    out = [f"while {at}{last} < {end}:", f"    until = imin({at} + {BLOCK} * {step}, {end})"]
-    out += [f"    while {at}{last} < until:", *("        " + line for line in body)]
-    out += [f"        {at} += {step}", "        added += 1"]
-    return out + ["    " + line for line in flush]
+@inline
+def combined(a, b, how):
+    if how == "add":
+        both = a + b
+    elif how == "mul":
+        both = a * b
+    elif how == "max":
+        both = maximum(a, b)
+    elif how == "min":
+        both = minimum(a, b)
+    elif how == "and":
+        both = a & b
+    else:
+        both = a | b
+    return both
 
 
-_HORIZONTAL = {"add": "hadd", "mul": "hmul", "max_": "hmax", "min_": "hmin", "and_": "hand", "or_": "hor"}
+@inline
+def across(v, how, T):
+    """The lanes combined, in all lanes."""
+    if how == "add":
+        one = hadd[T](v)
+    elif how == "mul":
+        one = hmul[T](v)
+    elif how == "max":
+        one = hmax[T](v)
+    elif how == "min":
+        one = hmin[T](v)
+    elif how == "and":
+        one = hand[T](v)
+    else:
+        one = hor[T](v)
+    return spread[T](one)
 
 
-def _before(how: Reduction) -> list[str]:
-    if how.before == "{}":
-        return []
-    return ["v = mul(v, v)"] if how.before.startswith("square") else [f"v = {how.before.format('v')}"]
+@inline
+def rows_combined(acc, p, start, stop, step, left, T, how):
+    """acc with the vectors at p, `step` bytes from one to the next, from number `start` on to `stop`."""
+    total = acc
+    q = p + start * step
+    for _ in range(start, stop):
+        v = loadm[T](q, left)
+        total = combined(total, before(v, how.before), how.combine)
+        q += step
+    return total
+
+
+@inline
+def row_combined(acc, p, start, stop, T, how):
+    """acc with the adjacent elements at p from number `start` on to `stop`, whole vectors of them."""
+    total = acc
+    for j in range(start, stop, VL):
+        v = load[T](p + j * SIZE[T])
+        total = combined(total, before(v, how.before), how.combine)
+    return total
+
+
+@kernel
+def reduce(
+    x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, items, per_chunk, *, T, out,
+    how, keep, long,
+):  # fmt: skip
+    """An item is an output row: a vector of outputs where the contiguous dimension is kept, of which `run`
+    rows are combined, or one output where it is reduced, of `run` adjacent elements; and so along the other
+    reduced dimensions r0 .. r2. T, out: element types of x and y; halves are added in f32. `long`: sums may be
+    of more than BLOCK numbers."""
+    number = const[T](total)
+    first = const[T](how.first)
+    blocks = (n + VL - 1) // VL
+    block = BLOCK * (1 if keep else VL)
+    end = run if keep else run // VL * VL
+    for item in share(items, per_chunk):
+        i = 0
+        row = item
+        if keep:
+            i = (item % blocks) * VL
+            row = item // blocks
+        source, target = placed(row, x, y)
+        acc = first
+        if long:
+            some = first
+            many = first
+            added = 0
+            sums = 0
+        for b0 in range(r0):
+            for b1 in range(r1):
+                for b2 in range(r2):
+                    p = source + b0 * x_r0 + b1 * x_r1 + b2 * x_r2 + i * SIZE[T]
+                    for start in range(0, end, block) if long else (0,):
+                        stop = min(start + block, end) if long else end
+                        if keep:
+                            acc = rows_combined(acc, p, start, stop, x_run, n - i, T, how)
+                        else:
+                            acc = row_combined(acc, p, start, stop, T, how)
+                        if long:
+                            added += stop - start
+                            if added >= block:
+                                some = some + acc
+                                acc = first
+                                added = 0
+                                sums += 1
+                                if sums % BLOCK == 0:
+                                    many = many + some
+                                    some = first
+                    if not keep and end < run:  # lanes behind the row keep their value
+                        v = loadm[T](p + end * SIZE[T], run - end)
+                        v = combined(acc, before(v, how.before), how.combine)
+                        acc = blend[T](run - end, v, acc)
+        if long and sums > 0:
+            acc = many + (some + acc)
+        if not keep:
+            acc = across(acc, how.combine, T)
+        if how.after == "mean":
+            acc = acc / number
+        elif how.after == "root":
+            acc = sqrt(acc)
+        if keep:
+            spaced(target + i * y_inner, y_inner, acc, n - i, out)
+        else:
+            storem[out](target, acc, 1)
+
+
+@functools.cache
+def reduce_kernel(name: str, inner: str, dtype: str, out: str, count: int | None = None) -> Kernel:
+    """`count`: how many elements are combined at most, None where that is not known."""
+    how = reductions(name, dtype)
+    assert how is not None
+    sums = how.combine == "add" and ELEMENT_TYPES[dtype].kind == "f"
+    long = sums and (count is None or count > BLOCK)
+    kind = dtype if out == dtype else f"{dtype}_{out}"
+    label = f"{name.lower()}_{inner}_{kind}{'' if long or not sums else '_short'}"
+    return reduce.kernel(label, T=dtype, out=out, how=how, keep=inner == "keep", long=long)
 
 
 class Reduce(Lowering):
@@ -167,7 +234,10 @@ class Reduce(Lowering):
         rank = len(self.data.shape)
         self.axes = sorted({int(a) % rank for a in axes.type.value.reshape(-1)}) if rank else []
         name, types = self.node.op.name, (self.data.dtype, self.out.dtype)
-        self.by_kind = {inner: reduce_kernel(name, inner, *types) for inner in ("keep", "reduce")}
+        extents = [self.data.shape[a] for a in self.axes]
+        count = product(extents) if is_static(extents) else None
+        short = count if count is not None and count <= BLOCK else None
+        self.by_kind = {inner: reduce_kernel(name, inner, *types, short) for inner in ("keep", "reduce")}
         self.kernels = tuple(self.by_kind.values())
 
     def plan(self, planner: Planner) -> None:
@@ -214,19 +284,21 @@ class Reduce(Lowering):
             inner, n, y_inner = "reduce", 1, 0
         else:
             return False
-        if len(kept) > _DIMS or len(red) > _DIMS:
+        if len(kept) > DIMS or len(red) > DIMS:
             return False
+        work = product(red) * n
+        run, x_run = n, 0
+        if inner == "keep":
+            work = product(red) * _lanes()
+            run, x_run = (red.pop(), rx.pop()) if red else (1, 0)
         values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
-        kept, kx, ky = ([f] * (_DIMS - len(v)) + v for f, v in ((1, kept), (0, kx), (0, ky)))
-        red, rx = ([f] * (_DIMS - len(v)) + v for f, v in ((1, red), (0, rx)))
-        for d in range(_DIMS):
-            values |= {f"o{d}": kept[d], f"x_o{d}": kx[d], f"y_o{d}": ky[d]}
+        values |= {"run": run, "x_run": x_run, **placed_values(kept, x=kx, y=ky)}
+        red, rx = ([f] * (DIMS - len(v)) + v for f, v in ((1, red), (0, rx)))
+        for d in range(DIMS):
             values |= {f"r{d}": red[d], f"x_r{d}": rx[d]}
         items = product(kept)
-        work = product(red) * n
         if inner == "keep":
             items *= ceil_div(n, _lanes())
-            work = product(red) * _lanes()
         per_chunk = split(items, work * 2)
         values |= {"items": items, "per_chunk": per_chunk}
         blocks, lanes = ceil_div(n, _lanes()), _lanes()

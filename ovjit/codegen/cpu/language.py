@@ -19,6 +19,7 @@ from numba.core import ir as nir
 from numba.core import types
 
 from ovjit.codegen.cpu.scalars import F64, I1, I64, Outside, binary, cast, fits_int64, unary
+from ovjit.codegen.cpu.vector import OPERATORS, Vec, namespace
 
 _CASTS = {bool: types.boolean, int: types.int64, float: types.float64}
 
@@ -205,12 +206,15 @@ class _Walk:
             raise Outside(type(x).__name__)
         if x.op == "call":
             return self.call(x)
-        if x.op == "binop":
-            return binary(self.b, x.fn, self.read(x.lhs.name), self.read(x.rhs.name))
-        if x.op == "inplace_binop":
-            return binary(self.b, x.immutable_fn, self.read(x.lhs.name), self.read(x.rhs.name))
+        if x.op in ("binop", "inplace_binop"):
+            f = x.fn if x.op == "binop" else x.immutable_fn
+            left, right = self.read(x.lhs.name), self.read(x.rhs.name)
+            if isinstance(left[0], Vec) and isinstance(right[0], Vec):
+                return self.word(f, [left, right])
+            return binary(self.b, f, left, right)
         if x.op == "unary":
-            return unary(self.b, x.fn, self.read(x.value.name))
+            operand = self.read(x.value.name)
+            return self.word(x.fn, [operand]) if isinstance(operand[0], Vec) else unary(self.b, x.fn, operand)
         if x.op == "cast":
             return self.read(x.value.name)
         if x.op == "getiter":
@@ -238,6 +242,15 @@ class _Walk:
             return self.range(args)
         if f in _CASTS and len(args) == 1:
             return _CASTS[f], cast(self.b, args[0][1], args[0][0], _CASTS[f])
+        return self.intrinsic(f, args)
+
+    def word(self, f: Any, args: Sequence[tuple[Any, ir.Value]]) -> Any:
+        """An operator on vectors: the word that it stands for."""
+        if f not in OPERATORS:
+            raise Outside(f"{getattr(f, '__name__', f)} of vectors")
+        return self.intrinsic(namespace(args[0][0].lanes)[OPERATORS[f]], args)
+
+    def intrinsic(self, f: Any, args: Sequence[tuple[Any, ir.Value]]) -> Any:
         definition = getattr(f, "_defn", None)
         if definition is None:
             raise Outside(f"a call of {f}")

@@ -20,8 +20,10 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
     and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>
+    a + b, -a, a < b, ...           operators on vectors are these words (`OPERATORS`)
     whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
     lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
+    udiv urem(i, j)                 i // j and i % j for 0 <= i, 0 < j: half of what // and % take
 
 f16 and bf16 are f32 in registers; boolean is a mask (i1).
 """
@@ -29,12 +31,13 @@ f16 and bf16 are f32 in registers; boolean is a mask (i1).
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any
 
 import llvmlite.ir as ir
 from numba.core import types
 from numba.core.typing.templates import signature
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, models, overload, register_model
 
 from ovjit.codegen.cpu.isa import ISAS, has_features
 
@@ -566,6 +569,9 @@ class Namespace(dict):
         if name in ("imin", "imax"):
             sig, sign = signature(types.int64, types.int64, types.int64), "<" if name == "imin" else ">"
             return _make(name, sig, lambda b, x, y: b.select(b.icmp_signed(sign, x, y), x, y))
+        if name in ("udiv", "urem"):
+            sig = signature(types.int64, types.int64, types.int64)
+            return _make(name, sig, lambda b, x, y: getattr(b, name)(x, y))
         operation, _, elem = name.rpartition("_")
         if elem not in SIZE:
             raise KeyError(name)
@@ -803,6 +809,41 @@ def _conversion(name: str, to: Vec, body: Any) -> Any:
 
     define.__name__ = name
     return intrinsic(define)
+
+
+#: Operators on vectors, and the words that they stand for.
+OPERATORS = {
+    operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.truediv: "div",
+    operator.and_: "and_", operator.or_: "or_", operator.xor: "xor", operator.lshift: "shl",
+    operator.rshift: "shr", operator.lt: "lt", operator.le: "le", operator.gt: "gt", operator.ge: "ge",
+    operator.eq: "eq", operator.ne: "ne", operator.neg: "neg", operator.invert: "not_",
+}  # fmt: skip
+
+
+def _overload_operators() -> None:
+    """Numba's ordinary pipeline knows them too."""
+
+    def define(word: str, arity: int) -> Any:
+        # without annotations, which Numba would compare with those of the lambdas
+        def two(a, b):
+            if isinstance(a, Vec) and isinstance(b, Vec):
+                f = namespace(a.lanes)[word]
+                return lambda a, b: f(a, b)
+            return None
+
+        def one(a):
+            if isinstance(a, Vec):
+                f = namespace(a.lanes)[word]
+                return lambda a: f(a)
+            return None
+
+        return one if arity == 1 else two
+
+    for function, word in OPERATORS.items():
+        overload(function)(define(word, 1 if word in ("neg", "not_") else 2))
+
+
+_overload_operators()
 
 
 @functools.cache

@@ -1,0 +1,541 @@
+"""Kernels as functions: the text of a kernel is the source of a Python function with its constants folded.
+
+    @kernel
+    def scaled(x: Ptr, y: Ptr, n, rows, per_chunk, *, T):
+        for row in share(rows, per_chunk):
+            p = x + row * n * SIZE[T]
+            for i in range(0, n, VL):
+                storem[T](...)
+
+Positional parameters are the kernel's arguments, in order; `Ptr` marks addresses, all others are int64s.
+Keyword-only parameters are its constants (Triton's `constexpr`): `scaled.kernel("scaled_f32", T="f32")` folds
+them, decides `if`s and conditional expressions over them, and prints what is left. What is printed:
+
+    word[T](...)                 the word `word_<T>` of `ovjit.codegen.cpu.vector`, T an element type
+    min(i, j) max(i, j)          of int64s
+    for i in range(...)          a loop at run time; over `static_range(...)` or a constant, it is unrolled
+    for i in share(n, per_chunk) what the chunk has of n items, per_chunk at a time
+    p, q = placed(row, x, y)     the addresses of a row of tensors x and y: see DIMS
+    y = applied(body, a, b)      what an elementwise body, a constant of the kernel, makes of vectors
+    w = registers()              w[1], w[1, 2] are variables from now on: constant indices only
+    f(...)                       of `@inline def f(...)` the statements, or the expression that it returns;
+                                 `spaced` stores lanes that are apart
+
+Whatever can be worked out from constants and from names of the function's module is worked out. For a row of
+adjacent elements at a time there is `ovjit.codegen.template`, whose nest and masks come by themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.words import Ptr, Word, applied, placed, registers, scatter, share, static_range, storem
+
+#: Dimensions of rows that a kernel walks: `placed` adds the arguments d0 .. d2, their extents, and for each
+#: tensor t its byte strides t_0 .. t_2. More dimensions are merged or copied before.
+DIMS = 3
+#: Names that every kernel has.
+_GIVEN = frozenset(("bases", "args", "chunk", "scratch", "VL"))
+_PRINTED = {"min": "imin", "max": "imax"}
+_CASTS = ("int", "float", "bool")
+_NUMBERS = (bool, int, float)
+#: Operators as they are written, and how strongly they bind.
+_OPERATORS: dict[type, tuple[str, int]] = {
+    ast.Or: ("or", 1), ast.And: ("and", 2), ast.BitOr: ("|", 5), ast.BitXor: ("^", 6), ast.BitAnd: ("&", 7),
+    ast.LShift: ("<<", 8), ast.RShift: (">>", 8), ast.Add: ("+", 9), ast.Sub: ("-", 9), ast.Mult: ("*", 10),
+    ast.Div: ("/", 10), ast.FloorDiv: ("//", 10), ast.Mod: ("%", 10), ast.USub: ("-", 11),
+    ast.Invert: ("~", 11), ast.Not: ("not ", 3), ast.Lt: ("<", 4), ast.LtE: ("<=", 4), ast.Gt: (">", 4),
+    ast.GtE: (">=", 4), ast.Eq: ("==", 4), ast.NotEq: ("!=", 4),
+}  # fmt: skip
+_COMPARE, _ATOM = 4, 20
+
+
+class _Source:
+    """A function as it is written: its statements, and which names each expression has."""
+
+    def __init__(self, function: Callable[..., Any]):
+        definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        assert isinstance(definition, ast.FunctionDef)
+        self.body = [s for s in definition.body if not _is_text(s)]
+        self.names: dict[ast.AST, frozenset[str]] = {}
+        self.stored: set[str] = set()
+        self.placed: list[str] = []
+        for s in self.body:
+            self._scan(s)
+
+    def _scan(self, node: ast.AST) -> frozenset[str]:
+        found = {node.id} if isinstance(node, ast.Name) else set()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            self.stored.add(node.id)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "placed":
+            self.placed += [a.id for a in node.args[1:] if isinstance(a, ast.Name)]
+        for child in ast.iter_child_nodes(node):
+            found |= self._scan(child)
+        names = self.names[node] = frozenset(found)
+        return names
+
+
+class Inline:
+    """Statements with parameters, put wherever they are called; a `return` at the end says what they give.
+
+    Parameters are not assigned to. Variables get the function's name before their own.
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        self.parameters = tuple(inspect.signature(function).parameters)
+
+    @functools.cached_property
+    def source(self) -> _Source:
+        return _Source(self.function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError("an inline function is part of kernels: it is printed, not called")
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Decorator: a part of kernels."""
+    return Inline(function)
+
+
+@inline
+def spaced(address, step, v, count, T):
+    """Store the first lanes of v, `step` bytes from one to the next."""
+    if step == SIZE[T]:
+        storem[T](address, v, count)
+    else:
+        scatter[T](address, step, v, count)
+
+
+class FunctionKernel:
+    """A kernel's function; `kernel` makes kernels of it."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        parameters = inspect.signature(function).parameters.values()
+        # annotations are texts where the module says so
+        self.arguments = [
+            (p.name, p.annotation in ("Ptr", Ptr)) for p in parameters if p.kind is not p.KEYWORD_ONLY
+        ]
+        self.constants = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+    @functools.cached_property
+    def source(self) -> _Source:
+        return _Source(self.function)
+
+    def frame(self, left_out: Iterable[str] = ()) -> Frame:
+        """The kernel's arguments, but for those that its constants leave without use."""
+        frame = Frame()
+        for name, is_pointer in self.arguments:
+            if name not in left_out:
+                (frame.pointers if is_pointer else frame.integers)(name)
+        for d in range(DIMS if self.source.placed else 0):
+            frame.integers(f"d{d}", *(f"{name}_{d}" for name in self.source.placed))
+        return frame
+
+    def slot(self, name: str, left_out: Iterable[str] = ()) -> int:
+        """Where in the argument block a field begins."""
+        fields = self.frame(left_out).fields
+        before = fields[: [field for field, _ in fields].index(name)]
+        return sum(1 + is_pointer for _, is_pointer in before)
+
+    def kernel(
+        self,
+        name: str,
+        intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
+        key: str = "",
+        left_out: Iterable[str] = (),
+        **constants: Any,
+    ) -> Kernel:
+        """The kernel for these constants. TypeError for one that is missing or unknown."""
+        if set(constants) != set(self.constants):
+            raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
+        frame = self.frame(left_out)
+        printer = _Printer(self.function, self.source, constants, (name for name, _ in frame.fields))
+        printer.block(self.source.body)
+        head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+        return Kernel(name, "\n".join([*head, *printer.lines, "    return 0", ""]), frame, intrinsics, key)
+
+
+def kernel(function: Callable[..., Any]) -> FunctionKernel:
+    """Decorator: the function is a kernel's text."""
+    return FunctionKernel(function)
+
+
+class _RunTime:
+    """In place of a value that is known at run time only."""
+
+
+_RUN_TIME = _RunTime()
+
+
+class _Printer:
+    """Prints statements as lines; `text` and `bound` an expression, folded where it is constant."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        source: _Source,
+        constants: Mapping[str, Any],
+        arguments: Iterable[str],
+    ):
+        self.name = function.__name__
+        self.source = source
+        self.names = function.__globals__
+        if function.__closure__:
+            cells = zip(function.__code__.co_freevars, function.__closure__, strict=True)
+            self.names = {**self.names, **{name: cell.cell_contents for name, cell in cells}}
+        self.known: dict[str, Any] = dict(constants)
+        self.variables = _GIVEN | set(arguments) | source.stored
+        self.renamed: dict[str, tuple[str, int]] = {}  # of an inline function: what its names are here
+        self.lines: list[str] = []
+        self.indent = "    "
+        self.bodies = 0
+
+    # --- constants
+
+    def constant(self, e: ast.expr) -> Any:
+        """The value of an expression, _RUN_TIME where it has none yet."""
+        if isinstance(e, ast.Constant):
+            return e.value
+        if isinstance(e, ast.Name) and e.id in self.known:
+            return self.known[e.id]
+        if not all(map(self._is_known, self.source.names[e])):
+            return _RUN_TIME
+        return eval(compile(ast.Expression(e), self.name, "eval"), self.names, self.known)
+
+    def _is_known(self, name: str) -> bool:
+        if name in self.known:
+            return True
+        if name in self.variables:
+            return False
+        found = self.names.get(name, getattr(builtins, name, None))
+        return found is not None and not isinstance(found, (Word, Inline))
+
+    def known_number(self, e: ast.expr) -> Any:
+        """The value of an expression that is a constant number, else _RUN_TIME. TypeError for others."""
+        value = self.constant(e)
+        if value is not _RUN_TIME and type(value) not in _NUMBERS:
+            raise self.unknown(e)
+        return value
+
+    # --- statements
+
+    def say(self, line: str) -> None:
+        self.lines.append(self.indent + line)
+
+    def block(self, statements: Sequence[ast.stmt]) -> None:
+        for s in statements:
+            method = getattr(self, f"say_{type(s).__name__}", None)
+            if method is None:
+                raise self.unknown(s)
+            method(s)
+
+    def inner(self, statements: Sequence[ast.stmt]) -> None:
+        """A block one step further in."""
+        outer, self.indent = self.indent, self.indent + "    "
+        before = len(self.lines)
+        self.block(statements)
+        if len(self.lines) == before:
+            self.say("pass")
+        self.indent = outer
+
+    def say_Pass(self, s: ast.Pass) -> None:
+        pass
+
+    def say_Break(self, s: ast.Break) -> None:
+        self.say("break")
+
+    def say_Continue(self, s: ast.Continue) -> None:
+        self.say("continue")
+
+    def say_Return(self, s: ast.Return) -> None:
+        self.say(f"return {self.text(s.value)}" if s.value is not None else "return 0")
+
+    def say_Expr(self, s: ast.Expr) -> None:
+        part = self.part(s.value)
+        if part is not None:
+            self.put(part, s.value)  # type: ignore[arg-type]
+        elif not _is_text(s):
+            self.say(self.text(s.value))
+
+    def say_Assign(self, s: ast.Assign) -> None:
+        (target,) = s.targets
+        if self.called(s.value) is registers:
+            return
+        if self.called(s.value) is placed:
+            self.say_placed(target, s.value)  # type: ignore[arg-type]
+            return
+        part = self.part(s.value)
+        if part is not None:
+            value = self.put(part, s.value)[0]  # type: ignore[arg-type]
+        elif self.called(s.value) is applied:
+            value = self.say_body(s.value)  # type: ignore[arg-type]
+        else:
+            known = self.constant(s.value)
+            if known is not _RUN_TIME and type(known) not in _NUMBERS:
+                if not isinstance(target, ast.Name):
+                    raise self.unknown(s)
+                self.known[target.id] = known
+                return
+            value = self.text(s.value)
+        self.say(f"{self.text(target)} = {value}")
+
+    def say_AugAssign(self, s: ast.AugAssign) -> None:
+        self.say(f"{self.text(s.target)} {_OPERATORS[type(s.op)][0]}= {self.text(s.value)}")
+
+    def say_If(self, s: ast.If, word: str = "if") -> None:
+        test = self.test(s.test)
+        if isinstance(test, bool):
+            chosen = s.body if test else s.orelse
+            if word == "if":
+                self.block(chosen)
+            elif chosen:
+                self.say("else:")
+                self.inner(chosen)
+            return
+        self.say(f"{word} {test[0]}:")
+        self.inner(s.body)
+        if len(s.orelse) == 1 and isinstance(s.orelse[0], ast.If):
+            self.say_If(s.orelse[0], "elif")
+        elif s.orelse:
+            before = len(self.lines)
+            self.say("else:")
+            self.inner(s.orelse)
+            if self.lines[before + 1 :] == [self.indent + "    pass"]:
+                del self.lines[before:]
+
+    def say_While(self, s: ast.While) -> None:
+        test = self.test(s.test)
+        if test is False:
+            return
+        self.say(f"while {'True' if test is True else test[0]}:")
+        self.inner(s.body)
+
+    def say_For(self, s: ast.For) -> None:
+        while isinstance(s.iter, ast.IfExp):
+            test = self.test(s.iter.test)
+            if not isinstance(test, bool):
+                raise self.unknown(s.iter)
+            s = ast.For(s.target, s.iter.body if test else s.iter.orelse, s.body, [])
+        over, arguments = self.called(s.iter), getattr(s.iter, "args", [])
+        if over is share or over is range:
+            assert isinstance(s.target, ast.Name)
+            i = self.text(s.target)
+            if over is share:
+                items, per_chunk = (self.bound(a, 10) for a in arguments)
+                self.say(f"{i} = chunk * {per_chunk}")
+                self.say(f"stop_{i} = imin({i} + {per_chunk}, {items})")
+                stop, step = f"stop_{i}", "1"
+            else:
+                start = self.text(arguments[0]) if len(arguments) > 1 else "0"
+                stop = self.text(arguments[min(1, len(arguments) - 1)])
+                step = self.text(arguments[2]) if len(arguments) > 2 else "1"
+                self.say(f"{i} = {start}")
+            self.say(f"while {i} < {stop}:")
+            self.inner(s.body)
+            self.say(f"    {i} += {step}")
+            if self.lines[-2].endswith(" pass"):
+                del self.lines[-2]
+            return
+        if over is static_range:
+            values: Any = range(*(self.constant(a) for a in arguments))
+        else:
+            values = self.constant(s.iter)
+        if values is _RUN_TIME:
+            raise self.unknown(s.iter)
+        self.repeated(s, values)
+
+    def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
+        targets = s.target.elts if isinstance(s.target, ast.Tuple) else [s.target]
+        names = [t.id for t in targets if isinstance(t, ast.Name)]
+        for value in values:
+            self.known |= dict(zip(names, value if len(names) > 1 else [value], strict=True))
+            self.block(s.body)
+        for name in names:
+            self.known.pop(name, None)
+
+    def say_placed(self, target: ast.expr, call: ast.Call) -> None:
+        """`p, q = placed(row, x, y)`: the row's place along DIMS dimensions, its address in each tensor."""
+        targets = target.elts if isinstance(target, ast.Tuple) else [target]
+        self.say(f"rest = {self.text(call.args[0])}")
+        for d in reversed(range(1, DIMS)):
+            self.say(f"a{d} = urem(rest, d{d})")
+            self.say(f"rest = udiv(rest, d{d})")
+        for one, tensor in zip(targets, call.args[1:], strict=True):
+            name = self.text(tensor)
+            places = "".join(f" + {'rest' if d == 0 else f'a{d}'} * {name}_{d}" for d in range(DIMS))
+            self.say(f"{self.text(one)} = {name}{places}")
+
+    def say_body(self, call: ast.Call) -> str:
+        """The lines of a traced body, their names made new; the name of what it gives."""
+        body = self.constant(call.args[0])
+        self.bodies += 1
+        lines, constants = body.source("")
+        names = {name: f"{name}_{self.bodies}" for name, _ in constants.values()}
+        for i, argument in enumerate(call.args[1:]):
+            names[f"x{i}"] = text = self.text(argument)
+            if not text.isidentifier():
+                names[f"x{i}"] = f"x{i}_{self.bodies}"
+                self.say(f"x{i}_{self.bodies} = {text}")
+
+        def renamed(text: str) -> str:
+            return re.sub(
+                r"\b[xkt]\d+\b", lambda m: names.get(m.group(), f"{m.group()}_{self.bodies}"), text
+            )
+
+        for name, value in constants.values():
+            self.say(f"{names[name]} = {value}")
+        for line in lines:
+            self.say(renamed(line))
+        return renamed(body.result_names(constants)[0])
+
+    # --- parts
+
+    def called(self, e: ast.expr) -> Any:
+        """What of the module's names, or Python's, an expression calls."""
+        if isinstance(e, ast.Call) and isinstance(e.func, ast.Name) and e.func.id not in self.variables:
+            return self.names.get(e.func.id, getattr(builtins, e.func.id, None))
+        return None
+
+    def part(self, e: ast.expr) -> Inline | None:
+        found = self.called(e)
+        return found if isinstance(found, Inline) else None
+
+    def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
+        """Print the statements of an inline function; what it gives."""
+        source = part.source
+        inner = _Printer(part.function, source, {}, part.parameters)
+        for name, argument in zip(part.parameters, call.args, strict=True):
+            value = self.constant(argument)
+            if value is _RUN_TIME:
+                inner.renamed[name] = self.expression(argument)
+            else:
+                inner.known[name] = value
+        inner.renamed |= {n: (f"{part.function.__name__}_{n}", _ATOM) for n in source.stored}
+        inner.lines, inner.indent = self.lines, self.indent
+        body, last = source.body, source.body[-1]
+        if isinstance(last, ast.Return) and last.value is not None:
+            inner.block(body[:-1])
+            return inner.expression(last.value)
+        inner.block(body)
+        return "", _ATOM
+
+    # --- expressions
+
+    def text(self, e: ast.expr) -> str:
+        return self.expression(e)[0]
+
+    def bound(self, e: ast.expr, strength: int) -> str:
+        """The text of an operand, in brackets where an operator of that strength would tear it apart."""
+        text, own = self.expression(e)
+        return text if own >= strength else f"({text})"
+
+    def test(self, e: ast.expr) -> Any:
+        """A condition: True, False, or (text, strength)."""
+        if isinstance(e, ast.BoolOp):
+            ends = isinstance(e.op, ast.Or)  # what decides the whole
+            word, strength = _OPERATORS[type(e.op)]
+            left = []
+            for value in e.values:
+                one = self.test(value)
+                if one is ends:
+                    return ends
+                if not isinstance(one, bool):
+                    left.append(one)
+            if len(left) < 2:
+                return left[0] if left else not ends
+            texts = [text if own > strength else f"({text})" for text, own in left]
+            return f" {word} ".join(texts), strength
+        value = self.constant(e)
+        return self.expression(e) if value is _RUN_TIME else bool(value)
+
+    def expression(self, e: ast.expr) -> tuple[str, int]:
+        """(text, how strongly its outermost operator binds)"""
+        value = self.known_number(e)
+        if value is not _RUN_TIME:
+            return _literal(value)
+        if isinstance(e, ast.Name):
+            return self.renamed.get(e.id, (e.id, _ATOM))
+        if isinstance(e, ast.BinOp):
+            word, strength = _OPERATORS[type(e.op)]
+            return f"{self.bound(e.left, strength)} {word} {self.bound(e.right, strength + 1)}", strength
+        if isinstance(e, ast.UnaryOp):
+            word, strength = _OPERATORS[type(e.op)]
+            return f"{word}{self.bound(e.operand, strength)}", strength
+        if isinstance(e, ast.Compare):
+            words = [_OPERATORS[type(o)][0] for o in e.ops]
+            rest = "".join(
+                f" {w} {self.bound(x, _COMPARE + 1)}" for w, x in zip(words, e.comparators, strict=True)
+            )
+            return self.bound(e.left, _COMPARE + 1) + rest, _COMPARE
+        if isinstance(e, ast.BoolOp):
+            found = self.test(e)
+            return (repr(found), _ATOM) if isinstance(found, bool) else found
+        if isinstance(e, ast.IfExp):
+            test = self.test(e.test)
+            if not isinstance(test, bool):
+                raise self.unknown(e)
+            return self.expression(e.body if test else e.orelse)
+        if isinstance(e, ast.Subscript) and isinstance(e.value, ast.Name):
+            return self.subscript(e, e.value.id), _ATOM
+        if isinstance(e, ast.Call):
+            return self.call(e), _ATOM
+        raise self.unknown(e)
+
+    def subscript(self, e: ast.Subscript, name: str) -> str:
+        index = self.constant(e.slice)
+        if index is _RUN_TIME:
+            raise self.unknown(e)
+        found = self.names.get(name)
+        if isinstance(found, Word) and name not in self.variables:
+            return f"{found.printed}_{index}"
+        if name not in self.variables:
+            raise self.unknown(e)
+        return name + "_".join(map(str, index if isinstance(index, tuple) else (index,)))
+
+    def call(self, e: ast.Call) -> str:
+        part = self.part(e)
+        if part is not None:
+            if len(part.source.body) > 1:
+                raise self.unknown(e)  # statements stand where a value is assigned
+            text, strength = self.put(part, e)
+            return text if strength == _ATOM else f"({text})"
+        arguments = ", ".join(map(self.text, e.args))
+        if isinstance(e.func, ast.Subscript):
+            return f"{self.text(e.func)}({arguments})"
+        if not isinstance(e.func, ast.Name) or e.keywords:
+            raise self.unknown(e)
+        name, found = e.func.id, self.called(e)
+        if isinstance(found, Word):
+            return f"{found.printed}({arguments})"
+        if name in _PRINTED:
+            return f"{_PRINTED[name]}({arguments})"
+        if name in _CASTS or found is None:
+            return f"{name}({arguments})"  # one of the kernel's intrinsics
+        raise self.unknown(e)
+
+    def unknown(self, node: ast.AST) -> TypeError:
+        return TypeError(f"{self.name}: a kernel cannot say {ast.unparse(node)!r}")
+
+
+def _is_text(s: ast.stmt) -> bool:
+    return isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)
+
+
+def _literal(value: Any) -> tuple[str, int]:
+    if isinstance(value, float) and not math.isfinite(value):
+        text = "float_nan" if math.isnan(value) else "float_inf"
+        return (f"-{text}", 11) if value < 0 else (text, _ATOM)
+    return repr(value), 11 if not isinstance(value, bool) and value < 0 else _ATOM

@@ -1,0 +1,235 @@
+"""Kernels that are functions: what is folded, unrolled and put in place, and what a kernel cannot say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.trace import Recorder, maximum
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    applied,
+    const,
+    load,
+    loadm,
+    placed,
+    registers,
+    share,
+    splat,
+    static_range,
+    storem,
+)
+from ovjit.execution.numpy_words import Memory, Words, program
+
+TABLE = {"f32": 3, "i32": 5}
+
+
+def text(function, **constants):
+    """The lines behind the prologue."""
+    made = function.kernel("k", **constants)
+    return made.source[len("\n".join(made.source.splitlines()[:2]) + made.frame.prologue()) + 2 :]
+
+
+def test_constants_decide_and_are_folded():
+    @kernel
+    def k(x: Ptr, n, *, T, way):
+        """Not printed."""
+        size = n * SIZE[T] * TABLE[T]
+        if way == "up" and n > 0:
+            size += 2 * (3 + TABLE[T])
+        elif way == "down":
+            size = -size
+        else:
+            size = (n - size) // 2
+        if way == "up" or n == 7:
+            size = size if way else 0
+        least = const[T](-np.inf if T == "f32" else -5)
+        storem[T](x, least, size)
+        return size
+
+    assert text(k, T="f32", way="up").splitlines() == [
+        "    size = n * 4 * 3",
+        "    if n > 0:",
+        "        size += 12",
+        "    else:",
+        "        size = (n - size) // 2",
+        "    size = size",
+        "    least = const_f32(-float_inf)",
+        "    storem_f32(x, least, size)",
+        "    return size",
+        "    return 0",
+    ]
+    assert "size = -size\n    if n == 7:" in text(k, T="i32", way="down")
+    assert "const_i32(-5)" in text(k, T="i32", way="")
+    with pytest.raises(TypeError, match="k has the constants T, way"):
+        k.kernel("k", T="f32")
+
+
+def test_loops():
+    @kernel
+    def k(x: Ptr, n, per_chunk, *, taps):
+        acc = registers()
+        for i in static_range(2):
+            acc[i] = splat["f32"](x + i * 4)
+        for row in share(n, per_chunk):
+            for i, weight in taps:
+                acc[i] = acc[i] + const["f32"](weight)
+            for i in range(1, n, VL):
+                acc[1] = loadm["f32"](x + i * row, n - i)
+
+    assert text(k, taps=[(0, 0.5), (1, 2.0)]).splitlines() == [
+        "    acc0 = splat_f32(x + 0)",
+        "    acc1 = splat_f32(x + 4)",
+        "    row = chunk * per_chunk",
+        "    stop_row = imin(row + per_chunk, n)",
+        "    while row < stop_row:",
+        "        acc0 = acc0 + const_f32(0.5)",
+        "        acc1 = acc1 + const_f32(2.0)",
+        "        i = 1",
+        "        while i < n:",
+        "            acc1 = loadm_f32(x + i * row, n - i)",
+        "            i += VL",
+        "        row += 1",
+        "    return 0",
+    ]
+
+
+@inline
+def clipped(i, low, high):
+    return max(low, min(i, high))
+
+
+@inline
+def halved(i, T):
+    rest = i
+    while rest > SIZE[T]:
+        rest = rest // 2
+    return rest
+
+
+def test_inline_functions_have_names_of_their_own():
+    @kernel
+    def k(n, rest, *, T):
+        a = clipped(n + 1, 0, rest * 2) * 2
+        b = halved(rest + a, T)
+        return b
+
+    assert text(k, T="f32").splitlines() == [
+        "    a = imax(0, imin(n + 1, rest * 2)) * 2",
+        "    halved_rest = rest + a",
+        "    while halved_rest > 4:",
+        "        halved_rest = halved_rest // 2",
+        "    b = halved_rest",
+        "    return b",
+        "    return 0",
+    ]
+
+
+def test_brackets_are_where_they_are_needed():
+    @kernel
+    def k(a, b, c, *, two):
+        d = (a - b) - (b - c)
+        d = a - (b + c) * two
+        d = -(a + b) // (c * two)
+        d = (a & b) << (two + 1) | ~c
+        if not (a < b and (b < c or c == a)):
+            d = (a if two == 2 else b) % c
+        return d
+
+    env = {"ld": lambda *x: 0, "imin": min}
+    code = text(k, two=2)
+    scope: dict = dict(env)
+    exec("def f(a, b, c):\n" + code, scope)
+
+    def plain(a, b, c, two=2):
+        d = (a & b) << (two + 1) | ~c
+        if not (a < b and (b < c or c == a)):
+            d = (a if two == 2 else b) % c
+        return d
+
+    for a in range(-3, 4):
+        for b in range(-3, 4):
+            for c in (-2, -1, 1, 3):
+                assert scope["f"](a, b, c) == plain(a, b, c), (a, b, c)
+    assert "d = a - b - (b - c)" in code and "d = a - (b + c) * 2" in code
+    assert "d = -(a + b) // (c * 2)" in code
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_a_kernel_in_python(lanes):
+    """Rows of three dimensions, an elementwise body, and lanes that are apart."""
+    recorder = Recorder()
+    result = maximum(recorder.input("x0", "f32") * 2.0, recorder.input("x1", "f32"))
+    body = Body(["f32", "f32"], ["f32"], recorder.lines, [result.name])
+
+    @kernel
+    def k(x: Ptr, y: Ptr, n, step, rows, per_chunk, *, body):
+        for row in share(rows, per_chunk):
+            p, q = placed(row, x, y)
+            for i in range(0, n, VL):
+                v = loadm["f32"](p + i * 4, n - i)
+                v = applied(body, v, v * v)
+                spaced(q + i * step, step, v, n - i, "f32")
+
+    made = k.kernel("k", body=body)
+    rng = np.random.default_rng(20261120)
+    x = rng.standard_normal((2, 3, 5, 9)).astype(np.float32)
+    y = np.zeros((2, 3, 5, 9, 2), np.float32)
+    values = {"x": (0, 0), "y": (1, 0), "n": 9, "step": 8, "rows": 30, "per_chunk": 7}
+    for d in range(3):
+        values |= {f"d{d}": x.shape[d], f"x_{d}": x.strides[d], f"y_{d}": y.strides[d]}
+    bases = np.array([x.ctypes.data, y.ctypes.data], np.int64)
+    block = np.array(np.concatenate([np.atleast_1d(values[name]) for name, _ in made.frame.fields]), np.int64)
+    pieces = [(a.ctypes.data, a.nbytes, "memory") for a in (x, y, bases, block)]
+    run = program(made.source, Words(lanes, Memory(pieces)))
+    for chunk in range(5):
+        assert run(bases.ctypes.data, block.ctypes.data, chunk, 0) == 0
+    np.testing.assert_array_equal(y[..., 0], np.maximum(x * 2, x * x))
+    assert not y[..., 1].any()
+
+
+def test_what_a_kernel_cannot_say():
+    @kernel
+    def unknown(n):
+        return print(n)
+
+    @kernel
+    def index(x: Ptr, n):
+        a = registers()
+        a[n] = load["f32"](x)
+
+    @kernel
+    def choice(a, b):
+        return a if a > b else b
+
+    @kernel
+    def with_block(n):
+        with n:
+            pass
+
+    @kernel
+    def nested(n):
+        return halved(n, "f32") + 1
+
+    for function in (unknown, index, choice, with_block, nested):
+        with pytest.raises(TypeError, match="a kernel cannot say"):
+            function.kernel("k")
+    for word in (load, clipped):
+        with pytest.raises(TypeError, match="is part of kernels|is a word of kernels"):
+            word(1)
+
+
+def test_arguments_without_use_are_left_out():
+    @kernel
+    def k(x: Ptr, mask: Ptr, n, *, masked):
+        v = load["f32"](mask if masked else x)
+        storem["f32"](x, v, n)
+
+    with_mask, without = k.kernel("k", masked=True), k.kernel("k", left_out=["mask"], masked=False)
+    assert [name for name, _ in with_mask.frame.fields] == ["x", "mask", "n"]
+    assert [name for name, _ in without.frame.fields] == ["x", "n"]
+    assert k.slot("n") == 4 and k.slot("n", ["mask"]) == 2
