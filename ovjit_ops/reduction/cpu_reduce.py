@@ -151,8 +151,8 @@ def reduce(
 ):  # fmt: skip
     """An item is an output row: a vector of outputs where the contiguous dimension is kept, of which `run`
     rows are combined, or one output where it is reduced, of `run` adjacent elements; and so along the other
-    reduced dimensions r0 .. r2. T, out: element types of x and y; halves are added in f32. `long`: sums may be
-    of more than BLOCK numbers."""
+    reduced dimensions r0 .. r2. T, out: element types of x and y, halves are added in f32. `long`: sums may
+    be of more than BLOCK numbers."""
     number = const[T](total)
     first = const[T](how.first)
     blocks = (n + VL - 1) // VL
