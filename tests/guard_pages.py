@@ -40,9 +40,17 @@ def _forbid(address: int, size: int = PAGE) -> None:
         raise OSError(ctypes.get_errno(), "mprotect")
 
 
+def _mapped(size: int) -> np.ndarray:
+    """Zeros in pages of their own; MemoryError, as for any other array, where there is no room."""
+    try:
+        return np.frombuffer(mmap.mmap(-1, max(size, PAGE)), np.uint8)
+    except OSError as error:
+        raise MemoryError(f"{size} bytes") from error
+
+
 def region(size: int, guards: Sequence[int]) -> np.ndarray:
     """`size` bytes (whole pages), page-aligned, with the pages at the offsets `guards` inaccessible."""
-    raw = np.frombuffer(mmap.mmap(-1, max(size, PAGE)), np.uint8)
+    raw = _mapped(size)
     raw[:] = 0xAB
     for offset in guards:
         _forbid(raw.ctypes.data + offset)
@@ -121,7 +129,7 @@ def install(side: str) -> None:
             return plain
         known = protected[id(plain)]
         if known[1] is plain:
-            copy = np.frombuffer(mmap.mmap(-1, max(layout.size, PAGE)), np.uint8)
+            copy = _mapped(layout.size)
             copy[: plain.size] = plain
             for offset in layout.guards:
                 _forbid(copy.ctypes.data + offset)
