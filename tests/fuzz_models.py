@@ -204,6 +204,8 @@ def _compare(made: Any, graph: Graph, exact: bool, feeds: dict[str, np.ndarray])
         return f"native: an answer; interpreter: {want}"
     undefined = any(node.op.name in UNDEFINED for node in graph.nodes)
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        if b.dtype.name == "bfloat16" and a.dtype.itemsize == 2:
+            a = a.view(b.dtype)  # a tensor of bf16 shows its bits as f16
         if a.shape != b.shape:
             return f"output {i} has the shape {a.shape}, not {b.shape}"
         if exact and not wild and not undefined and not _alike(a, b):
