@@ -117,6 +117,7 @@ def _empty_last_bag(inputs, attrs):
 DATA_SHAPED = (
     "NonZero", "Unique", "StringTensorUnpack", "SparseFillEmptyRows", "NonMaxSuppression", "NMSRotated",
     "MulticlassNms", "MatrixNms", "GenerateProposals", "FirstRows", "ClassRows", "FallenRows",
+    "ProposalRows",
 )  # fmt: skip
 #: (operation, why, which samples): not compared. None stands for all samples.
 DEVIATIONS = {

@@ -56,6 +56,7 @@ NOTES = {
     "Interpolate": "f64, and sums of integers of 32 bits and more: reference",
     "MulticlassNms": "the host puts the rows together; regions split among images: reference",
     "MatrixNms": "the host puts the rows together",
+    "GenerateProposals": "the host decodes boxes and puts rows together",
     "DetectionOutput": "the host decodes boxes and puts rows together; decrease_label_id: reference",
     "GridSample": "f32 and halves; f64: reference",
     "ROIPooling": "maxima; bilinear samples and f64: reference",

@@ -1,4 +1,4 @@
-"""The layers of Detectron's networks (ExperimentalDetectron*) and GenerateProposals, run by the reference.
+"""The layers of Detectron's networks (ExperimentalDetectron*), run by the reference.
 
 Boxes are x1, y1, x2, y2. Detectron's corners are whole pixels that belong to the box, so that its sides are
 one longer than the difference (`border`).
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Bool, DType, Float, Floats, Int, Ints, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, bounds, dim, merge
-from ovjit_ops.common.values import INDEX_TYPES
+from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
 from ovjit_ops.detection.roi_align import roi_align
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
@@ -59,18 +58,16 @@ def proposals(
     info: np.ndarray,
     attrs: dict[str, Any],
     border: float,
-    drop: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best boxes [n, 4] and their scores [n] of one picture; anchors, deltas [m, 4], scores [m].
-    Boxes that are too small have the score 0, or are dropped from the best ones."""
+    Boxes that are too small have the score 0."""
     height, width = float(info[0]), float(info[1])
     scale_h, scale_w = float(info[2]), float(info[min(3, len(info) - 1)])
     boxes = clipped(refined(anchors, deltas, border), height, width, border)
     sides = boxes[:, 2:] - boxes[:, :2] + np.float32(border)
     large = (sides[:, 0] >= attrs["min_size"] * scale_w) & (sides[:, 1] >= attrs["min_size"] * scale_h)
-    scores = scores if drop else np.where(large, scores, np.float32(0))
+    scores = np.where(large, scores, np.float32(0))
     order = descending(scores)[: max(attrs["pre_nms_count"], 0)]
-    order = order[large[order]] if drop else order
     kept = suppress(
         boxes,
         order,
@@ -135,98 +132,6 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         boxes, best = proposals(anchors.astype(np.float32), moved, flat, im_info, attrs, 1.0)
         rest = attrs["post_nms_count"] - len(boxes)
         return np.pad(boxes, ((0, rest), (0, 0))).astype(dtype), np.pad(best, (0, rest)).astype(dtype)
-
-
-def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for images, anchors, height, width, normalized, eta in (
-        (2, 3, 4, 5, True, 1.0),
-        (1, 2, 3, 3, False, 1.0),
-        (2, 2, 5, 4, True, 1.0),
-    ):
-        first = rng.uniform(0, 60, (height, width, anchors, 2))
-        boxes = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 3).astype(np.float32)
-        info = np.array([[80.0, 100.0, 1.0, 1.5]] * images, np.float32)[:, : 4 if normalized else 3]
-        yield (
-            [
-                info,
-                boxes,
-                rng.uniform(-0.5, 0.5, (images, anchors * 4, height, width)).astype(np.float32),
-                rng.random((images, anchors, height, width)).astype(np.float32),
-            ],
-            {
-                "min_size": 2.0,
-                "nms_threshold": 0.6,
-                "pre_nms_count": 30,
-                "post_nms_count": 8,
-                "normalized": normalized,
-                "nms_eta": eta,
-                "roi_num_type": "i32" if normalized else "i64",
-            },
-        )
-
-
-@op("GenerateProposals", opset=9, samples=_proposal_samples)
-class GenerateProposals:
-    """The best regions of every picture, their scores, and how many each picture has."""
-
-    def infer(
-        im_info,
-        anchors,
-        deltas,
-        scores,
-        *,
-        min_size: Float,
-        nms_threshold: Float,
-        pre_nms_count: Int,
-        post_nms_count: Int,
-        normalized: Bool = True,
-        nms_eta: Float = 1.0,
-        roi_num_type: DType = "i64",
-    ):
-        check(roi_num_type in INDEX_TYPES, f"roi_num_type is i32 or i64, not {roi_num_type}")
-        check(nms_eta == 1, f"nms_eta should be 1, as in OpenVINO, not {nms_eta}")
-        check(min(post_nms_count, pre_nms_count) >= 0, "counts should not be negative")
-        check_ranks(im_info=(im_info, 2), anchors=(anchors, 4), deltas=(deltas, 4), scores=(scores, 4))
-        images = dims(im_info, 2)[0]
-        for x in (deltas, scores):
-            both = merge(images, dims(x, 4)[0])
-            check(both is not None, f"im_info {im_info} and {x} differ in batch")
-            images = images if both is None else both
-        high = bounds(images)[1]
-        rows = dim(0, None if high is None else high * post_nms_count)
-        kind = im_info.dtype
-        return TensorType(kind, (rows, 4)), TensorType(kind, (rows,)), TensorType(roi_num_type, (images,))
-
-    def ref(im_info, anchors, deltas, scores, **attrs):
-        images, many, height, width = scores.shape
-        if (
-            deltas.shape != (images, 4 * many, height, width)
-            or im_info.shape[0] != images
-            or im_info.shape[1] < 3
-            or anchors.shape != (height, width, many, 4)
-        ):
-            raise InferenceError(
-                f"scores {scores.shape}, deltas {deltas.shape} and anchors do not fit together"
-            )
-        border = 0.0 if attrs["normalized"] else 1.0
-        moved = deltas.astype(np.float32).reshape(images, many, 4, height, width).transpose(0, 3, 4, 1, 2)
-        found = [
-            proposals(
-                anchors.astype(np.float32).reshape(-1, 4),
-                moved[i].reshape(-1, 4),
-                scores[i].astype(np.float32).transpose(1, 2, 0).reshape(-1),
-                im_info[i],
-                attrs,
-                border,
-                drop=True,
-            )
-            for i in range(images)
-        ]
-        dtype = im_info.dtype
-        rois = np.concatenate([b for b, _ in found] or [np.zeros((0, 4), np.float32)])
-        best = np.concatenate([s for _, s in found] or [np.zeros(0, np.float32)])
-        kind = np.int32 if attrs["roi_num_type"] == "i32" else np.int64
-        return rois.astype(dtype), best.astype(dtype), np.array([len(b) for b, _ in found], kind)
 
 
 def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):

@@ -105,12 +105,12 @@ def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tupl
 
 def kept_boxes(
     b: Builder, node: Node, boxes: Value, scores: Value, iou: float, threshold: float, *, eta: float = 1.0,
-    **attrs: Any,
+    most: int = 2**31 - 1, **attrs: Any,
 ) -> tuple[Value, ...]:  # fmt: skip
     """A KeptBoxes with these limits: its outputs. `eta`: what the limit falls by, 1 for nothing."""
     limit = np.array([iou, eta] if eta < 1 else [iou], np.float32)
-    most = b.constant(np.array(2**31 - 1, np.int64))
-    limits = [most, b.constant(limit), b.constant(np.array(threshold, np.float32))]
+    numbers = (np.array(most, np.int64), limit, np.array(threshold, np.float32))
+    limits = [b.constant(v) for v in numbers]
     attrs = {"corners": "plain", "touching": False, "inclusive": False, "border": False, "top": -1,
              "skip": -1, **attrs, "falling": eta < 1}  # fmt: skip
     made = b.add(find_op("KeptBoxes"), [boxes, scores, *limits], attrs, name=f"{node.name}/kept",
