@@ -114,7 +114,8 @@ def show_plan(plan: Plan) -> None:
     tell(f"ovjit: plan for {sizes}: {len(plan.steps)} steps, arena of {plan.arena_size} bytes, {scratch}")
     for i, step in enumerate(plan.steps):
         kernel = step.kernel.name if step.kernel is not None else "ref_numpy"
-        work = f"{step.chunks:4d} chunks {step.flops / 1e6:9.3f} Mflop {step.bytes / 1e6:9.3f} MB"
+        flops, moved = plan.work_of(i)
+        work = f"{plan.chunks_of(i):4d} chunks {flops / 1e6:9.3f} Mflop {moved / 1e6:9.3f} MB"
         tell(f"  {i:4d} {step.type:20s} {kernel:36s} {work}  {step.name}")
 
 

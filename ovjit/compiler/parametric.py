@@ -25,7 +25,7 @@ from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
 from ovjit.forks import ForkLock
 from ovjit.graph import traced
-from ovjit.graph.traced import GUARDS, LARGEST, Tape, Traced, is_traced_number
+from ovjit.graph.traced import GUARDS, LARGEST, Tape, Traced, as_found_number, is_traced_number
 
 #: Traces that a program keeps for what its shapes have in common.
 MOST_TRACES = 16
@@ -207,8 +207,9 @@ class Parametric:
         self.outputs = np.array([new[node] for node in outputs], np.int64)
         self.figures = {(i, k): new[node] for i, k, node in figures}
         del self._new
-        for step in planner.steps:
+        for step in planner.steps:  # what stays tells of no tape
             step.args = ()
+            step.chunks, step.flops, step.bytes = map(as_found_number, (step.chunks, step.flops, step.bytes))
 
     def _renumber(self, tape: Tape, wanted: Sequence[int]) -> None:
         """Keep the rows that guards and results need; leaves come first, then constants, then results."""

@@ -143,6 +143,10 @@ class Plan:
         self.chunks: np.ndarray | None = None
         self.figures: Callable[[int, int], int | None] | None = None
 
+    def chunks_of(self, index: int) -> int:
+        """How many chunks a step has."""
+        return self.steps[index].chunks if self.chunks is None else int(self.chunks[index])
+
     def work_of(self, index: int) -> tuple[float, float]:
         """The flops and bytes of a step."""
         step = self.steps[index]

@@ -101,10 +101,10 @@ def _planned(executable: Any) -> tuple[float | None, int | None, int | None, dic
     except (AttributeError, RuntimeError):
         return None, None, None, {}
     by_node: dict[str, float] = {}
-    for step in plan.steps:
+    for i, step in enumerate(plan.steps):
         name = step.origins[0] if step.origins else step.name
-        by_node[name] = by_node.get(name, 0.0) + step.flops
-    return sum(s.flops for s in plan.steps), plan.arena_size, len(plan.steps), by_node
+        by_node[name] = by_node.get(name, 0.0) + plan.work_of(i)[0]
+    return sum(plan.work_of(i)[0] for i in range(len(plan.steps))), plan.arena_size, len(plan.steps), by_node
 
 
 def picture(model: Any, host: Collection[str] = ()) -> str:
