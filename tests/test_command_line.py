@@ -252,6 +252,7 @@ def test_nodes_by_numpy_are_marked(capsys, tmp_path):
     name = next(n.get_friendly_name() for n in model.get_ops() if n.get_type_name() == "Softmax")
     marked, plain = picture(model, {name}), picture(model)
     assert f"{name}, by NumPy" in marked and "by NumPy" not in plain
+    assert len(re.findall(r'<path d="M\d+ \d+C', plain)) == 1, "the residual passes beside the nodes"
     assert ElementTree.fromstring(marked) is not None
 
 

@@ -118,7 +118,7 @@ def picture(model: Any, host: Collection[str] = ()) -> str:
         depth[node] = 1 + max((depth[s] for s in sources if s in depth), default=-1)
         rows[depth[node]].append(node)
     wide, high, gap = 150, 30, 24
-    width = max(map(len, rows.values())) * (wide + gap) + gap
+    width = max(map(len, rows.values())) * (wide + gap) + gap + wide
     place = {
         node: (int(width / 2 + (i - (len(row) - 1) / 2) * (wide + gap)), gap + d * (high + gap))
         for d, row in rows.items()
@@ -133,7 +133,13 @@ def picture(model: Any, host: Collection[str] = ()) -> str:
         for value in node.input_values():
             if value.get_node() in place:
                 a, b = place[value.get_node()]
-                out.append(f'<line x1="{a}" y1="{b + high}" x2="{x}" y2="{y}" stroke="#9aa5b1"/>')
+                skipped = depth[node] - depth[value.get_node()] - 1
+                line = f"M{a} {b + high}L{x} {y}"
+                if skipped:  # beside the nodes that it passes, not behind them
+                    side, out_by = wide // 2, 20 + 8 * min(skipped, 10)
+                    a, b, c, d = a + side, b + high // 2, x + side, y + high // 2
+                    line = f"M{a} {b}C{a + out_by} {b} {c + out_by} {d} {c} {d}"
+                out.append(f'<path d="{line}" fill="none" stroke="#9aa5b1"/>')
     for node in nodes:
         x, y = place[node]
         kind, name = html.escape(node.get_type_name()), html.escape(node.get_friendly_name())
