@@ -214,3 +214,20 @@ def test_a_halo_that_only_some_extents_need(kind: str, precision: str) -> None:
         given = data[:, :, :rows]
         got, want = compiled([given])[0], evaluate(model._graph(), [given])[0]
         assert got.shape == want.shape and np.abs(got - want).max() < (0.1 if precision == "bf16" else 1e-4)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_body_is_given_what_lies_backwards(back: bool) -> None:
+    inner = Builder()
+    body = inner.finish([inner.add("Tanh", [_parameter(inner, (6, 3, 1, 1))]).output])
+    b = Builder()
+    cuts = [b.constant(np.array([v])) for v in (-3, 2, -2, 0)]
+    turned = b.add("Slice", [_parameter(b, (16, 3, 2, 1)), *cuts]).output
+    way = {"start": -1, "stride": -1, "end": 0} if back else {}
+    ports = {"input_ports": [Port(SLICED, 0, 0, axis=2, **way)], "output_ports": [Port(CONCAT, 0, 0, axis=2)]}
+    graph = b.finish([b.add("TensorIterator", [turned], {"body": body, **ports}).output])
+    x = np.linspace(-1, 1, 96, dtype=np.float32).reshape(16, 3, 2, 1)
+    job = compile_graph(graph, {}).new_job()
+    job.set_input(0, x)
+    job.run()
+    np.testing.assert_allclose(job.outputs[0], evaluate(graph, [x])[0], atol=1e-6)

@@ -67,6 +67,13 @@ def strides_of(view: View) -> list[int] | None:
     return None if same or not view.count else list(view.strides)
 
 
+def given_view(planner: Planner, value: Value) -> View:
+    """A value as a body may be given it: a body's input begins where its memory does."""
+    view = planner.view(value)
+    backwards = any(s < 0 and d > 1 for s, d in zip(view.strides, view.shape, strict=True))
+    return planner.contiguous(value) if backwards else view
+
+
 def work_of(plan: Plan) -> float:
     """Floating-point operations of a plan, for the profile."""
     return sum(step.flops for step in plan.steps)

@@ -10,7 +10,7 @@ from ovjit.graph.bodies import body_types
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit_ops.control.conditions import BRANCHES, branch_inputs, branch_results, known_condition
-from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, plan_body, strides_of, work_of
+from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, given_view, plan_body, strides_of, work_of
 
 
 class LoweredIf(LoweredControl):
@@ -38,7 +38,7 @@ class LoweredIf(LoweredControl):
                 self.on_host(planner)
                 return
         condition = planner.view(self.node.inputs[0])
-        views = [planner.view(v) for v in self.node.inputs[1:]]
+        views = [given_view(planner, v) for v in self.node.inputs[1:]]
         placed = {i: planner.placed[v] for i, v in enumerate(self.node.outputs) if v in planner.placed}
         strides = {i: s for i, view in placed.items() if (s := strides_of(view)) is not None}
         try:

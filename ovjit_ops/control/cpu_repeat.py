@@ -15,7 +15,7 @@ from ovjit.compiler.views import FIRST_IO, Buffer, View, plain, row_major
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, axis_of, slice_bounds
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
-from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, plan_body, strides_of, work_of
+from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, given_view, plan_body, strides_of, work_of
 from ovjit_ops.control.ends import Ports, loop_trips
 
 #: Trips beyond which a loop is run where Ctrl-C is heard.
@@ -112,7 +112,7 @@ class LoweredRepeat(LoweredControl):
         going_round = {port.inner for port in ends.of(MERGED)}
         for port in self.inputs:
             value = node.inputs[port.outer]
-            view = planner.contiguous(value) if port.inner in going_round else planner.view(value)
+            view = planner.contiguous(value) if port.inner in going_round else given_view(planner, value)
             if port.kind == SLICED:
                 view = _part(port, view)
             views[port.inner] = view
