@@ -238,9 +238,11 @@ def _pad_samples(negative: bool):
 
 
 PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
+#: A pad value of 0 is what there is without one.
+PAD_ABSENT = {"arg_pad_value": (0, 0)}
 
 
-@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, lower=lower_pad)
+@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=lower_pad)
 class Pad1:
     """The data with `pads_begin` before and `pads_end` after each dimension."""
 
@@ -253,7 +255,7 @@ class Pad1:
     samples = _pad_samples(False)
 
 
-@op("Pad", opset=12, types=NUMBERS, builder=PAD_BUILDER, lower=lower_pad)
+@op("Pad", opset=12, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=lower_pad)
 class Pad12:
     """Pad-1 in which negative pads cut off."""
 

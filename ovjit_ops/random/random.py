@@ -155,9 +155,6 @@ class Multinomial:
         dims.fit("probs", probs, "BC")
         count = known_scalar(num_samples, "num_samples")
         check(count is None or count >= 0, f"num_samples {count} should not be negative")
-        classes = dims.shape("C")[0]
-        if count is not None and isinstance(classes, int) and not with_replacement:
-            check(count <= classes, f"{count} of {classes} classes cannot be drawn without putting them back")
         many: Dim = ANY if count is None else count
         return TensorType(convert_type, (*dims.shape("B"), many))
 

@@ -135,6 +135,10 @@ def make_builder(record: Op) -> Callable[..., Node]:
     name = builder_name(record)
     signature, inputs, attributes = _signature(record)
     absent = record.absent
+    left_out = [  # what the operation needs, behind arguments that may be left out
+        argument for argument, (attribute, _) in attributes.items()
+        if record.attributes[attribute].default is REQUIRED and signature.parameters[argument].default is None
+    ]  # fmt: skip
     variadic = record.builder_names.get(record.variadic, record.variadic) if record.variadic else None
 
     def build(*args: Any, **kwargs: Any) -> Node:
@@ -142,10 +146,15 @@ def make_builder(record: Op) -> Callable[..., Node]:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{name}() {error}") from None
+        for argument in left_out:
+            if given.get(argument) is None:
+                raise ValueError(f"{argument} must be provided to {name}()")
         node_name = given.get("name")
         sources: list[Output] = []
         for argument, optional in inputs:
             value = given.get(argument)
+            if optional and isinstance(value, (int, float, np.number)) and argument == inputs[-1][0]:
+                value = None if argument in absent and value == absent[argument][1] else value
             if value is None and optional:
                 later = [
                     n for n, _ in inputs[inputs.index((argument, optional)) + 1 :] if given.get(n) is not None
