@@ -217,6 +217,16 @@ def test_enumerations_of_properties(ov):
         for name, (member, _) in entries.items():
             assert member == getattr(kind, name)
             assert pickle.loads(pickle.dumps(member)) == member
+            assert hash(member) == int(member) and member != int(member)
+            with pytest.raises(TypeError):
+                kind(name)
+        first, last = list(kind.__members__.values())[0], list(kind.__members__.values())[-1]
+        assert first < last and last >= first and max(first, last) is not first
+    with pytest.raises(TypeError):
+        assert hint.Priority.LOW < hint.PerformanceMode.LATENCY
+    status = ov.ProfilingInfo.Status
+    assert [int(s) for s in status.__members__.values()] == [0, 1, 2]
+    assert status(2) == status.EXECUTED == ov.ProfilingInfo.EXECUTED
 
 
 VALUES = [True, 1, 0, -5, 2.5, "a", None, np.uint32(37), np.float32(0.1), {}, [1], (1, 2)]

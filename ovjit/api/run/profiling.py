@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import enum
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from ovjit.api.run.property_values import _Choice
 
-class Status(enum.Enum):
+
+class Status(_Choice):
     """Whether a layer ran."""
 
     NOT_RUN = 0
     OPTIMIZED_OUT = 1
     EXECUTED = 2
-
-    def __int__(self) -> int:
-        return int(self.value)
 
 
 class ProfilingInfo:

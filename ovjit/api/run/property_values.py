@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -22,14 +23,29 @@ class _Kind(enum.EnumMeta):
         return super().__getattribute__(name)
 
 
+@functools.total_ordering
 class _Choice(enum.Enum, metaclass=_Kind):
-    """A value that prints as OpenVINO's enumerations do and can be read as an int."""
+    """A value that prints as OpenVINO's enumerations do and can be read as an int. They are in order."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        if not hasattr(value, "__index__"):
+            raise TypeError(
+                f"__init__(): incompatible constructor arguments: {cls.__name__} takes an int, not {value!r}"
+            )
+        return None
 
     def __int__(self) -> int:
         return int(self.value)
 
     def __index__(self) -> int:
         return int(self.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __lt__(self, other: object) -> bool:
+        return self.value < other.value if type(other) is type(self) else NotImplemented
 
 
 class PerformanceMode(_Choice):
