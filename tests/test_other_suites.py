@@ -395,3 +395,24 @@ def test_subnormal_weights_become_zero(ov):
     model = ov.Model([node], [p])
     offline.apply_moc_transformations(model, cf=False)
     assert node.input_value(1).get_node().data.tolist() == [[1, 0, np.float32(1e-30)]]
+
+
+@both
+def test_a_layer_is_found_by_its_name_in_the_profile(ov):
+    data = ov.opset13.parameter([1, 3, 32, 32], np.float32, name="data")
+    model = ov.Model([ov.opset13.softmax(data, 1, name="fc_out")], [data], "m")
+    request = ov.Core().compile_model(model, "CPU", {"PERF_COUNT": "YES"}).create_infer_request()
+    request.infer({0: np.ones((1, 3, 32, 32), np.float32)})
+    row = next(row for row in request.get_profiling_info() if row.node_name == "fc_out")
+    assert (row.node_type, row.status) == ("Softmax", ov.ProfilingInfo.Status.EXECUTED)
+    assert len([row for row in request.profiling_info if row.node_name == "fc_out"]) == 1
+
+
+@both
+def test_ways_to_say_that_nothing_is_given(ov, tmp_path):
+    ov.save_model(relu(ov), tmp_path / "m.xml")
+    assert len(ov.Core().read_model(str(tmp_path / "m.xml"), "").inputs) == 1
+    with pytest.raises(RuntimeError, match="Could not open the file: [\"']{2}"):
+        ov.Core().read_model("")
+    with pytest.raises(RuntimeError, match="Path: '5' does not exist. Please provide valid"):
+        ov.Core(5)

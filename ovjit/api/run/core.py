@@ -107,7 +107,7 @@ class Core:
 
     def __init__(self, xml_config_file: Any = ""):
         if not isinstance(xml_config_file, (str, os.PathLike)):
-            raise TypeError(f"Core() takes the path of a plugins file, not {type(xml_config_file).__name__}")
+            raise _no_path(xml_config_file)
         self._plugins: dict[str, str] = {}  # devices of other libraries, which are never loaded
         self._used: set[str] = set()  # devices that this Core has asked something
         if os.fspath(xml_config_file):
@@ -392,8 +392,10 @@ def _read(
         from pathlib import Path
 
         path = Path(os.fsdecode(model))
-        if not path.exists():
-            raise OvjitError(f"Could not open the file: {str(path)!r}: there is no such file")
+        if weights == "":
+            weights = None  # the file beside the model
+        if not os.fspath(model) or not path.exists():
+            raise OvjitError(f"Could not open the file: {os.fsdecode(model)!r}: there is no such file")
         if path.suffix.lower() == ".onnx":
             return _read_onnx(path, weights, use_mmap, converters)
     elif isinstance(model, io.BytesIO):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -35,6 +36,17 @@ class ProfilingInfo:
             f"<ProfilingInfo: {self.node_name!r} {self.node_type} {self.exec_type} {self.status.name} "
             f"{self.real_time.total_seconds() * 1e6:.0f} us>"
         )
+
+
+def profiling_infos(rows: Sequence[Any]) -> list[ProfilingInfo]:
+    """Of the rows of a job's profile. Of several with an operation's name it stays with those that compute: what
+    only moves elements for them is told apart, so that who looks an operation up by its name finds itself."""
+    computing = {row.name for row in rows if row.node_type != "Reorder"}
+    infos = [profiling_info(row) for row in rows]
+    for info in infos:
+        if info.node_type == "Reorder" and info.node_name in computing:
+            info.node_name += "/reorder"
+    return infos
 
 
 def profiling_info(row: Any) -> ProfilingInfo:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ovjit.api.model.node import ConstOutput, _Port
 from ovjit.api.run.inputs import assign_inputs, port_index
-from ovjit.api.run.profiling import ProfilingInfo, profiling_info
+from ovjit.api.run.profiling import ProfilingInfo, profiling_infos
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
 from ovjit.api.tensors.memory import place_of
@@ -461,7 +461,7 @@ class InferRequest:
     def get_profiling_info(self) -> list[ProfilingInfo]:
         """One entry per layer of the last inference; NOT_RUN and no times unless compiled with PERF_COUNT."""
         self._check_idle()
-        return [profiling_info(row) for row in self._job.profile()]
+        return profiling_infos(self._job.profile())
 
     profiling_info = property(get_profiling_info)
 
