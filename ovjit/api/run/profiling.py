@@ -39,8 +39,8 @@ class ProfilingInfo:
 
 
 def profiling_infos(rows: Sequence[Any]) -> list[ProfilingInfo]:
-    """Of the rows of a job's profile. Of several with an operation's name it stays with those that compute: what
-    only moves elements for them is told apart, so that who looks an operation up by its name finds itself."""
+    """Of rows of a job's profile. Of several with an operation's name those that compute keep it, and what
+    only moves elements for them gets one of its own: who looks an operation up by its name finds itself."""
     computing = {row.name for row in rows if row.node_type != "Reorder"}
     infos = [profiling_info(row) for row in rows]
     for info in infos:
