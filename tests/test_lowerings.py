@@ -325,6 +325,7 @@ PARTLY = {
     "GroupConvolutionBackpropData": "three spatial dimensions",
     "ScatterElementsUpdate": "means",
     "Einsum": "diagonals",
+    "DetectionOutput": "the decoding of boxes, and decrease_label_id",
     "GroupedMatMul": "offsets",
     "NonMaxSuppression": "the cutting off of what is not chosen",
     "PSROIPooling": "bilinear",

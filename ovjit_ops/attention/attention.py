@@ -17,6 +17,7 @@ from ovjit.graph.graph import Builder, Node, Value, infer_outputs
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, merge
 from ovjit.tiles.formats import float_types
+from ovjit_ops.attention.recognize import recognize_attention
 from ovjit_ops.common.values import check_one, in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
@@ -120,6 +121,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
 @op(
     "ScaledDotProductAttention", opset=13, types=REALS, native=float_types, multiplied=3, ulp=16,
     builder={"": "scaled_dot_product_attention"}, absent={"attention_mask": (0, 0)},
+    rules=[recognize_attention],
 )  # fmt: skip
 class ScaledDotProductAttention:
     """softmax(scale query key^T + mask) value; the scale is 1 / sqrt(E) unless given."""

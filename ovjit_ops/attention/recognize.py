@@ -1,0 +1,111 @@
+"""Attention in the forms in which exporters write it, as one operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.shapes import broadcast
+from ovjit_ops.normalization.recognize import number
+
+
+def recognize_attention(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any
+) -> Sequence[Value] | None:
+    """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
+
+    The scale may be a factor or a divisor, before the mask or on neither side of it (in q and k themselves);
+    the key may be transposed by the product, or by a Transpose before it. Left alone: weights that somebody
+    else reads, masks that may be larger than the scores, and products that transpose otherwise.
+    """
+    if node.op.name != "MatMul" or node.attrs["transpose_a"] or node.attrs["transpose_b"]:
+        return None
+    weights, v = inputs
+    if v.dtype not in ("f32", "bf16") or not _alone(weights, node.inputs[0], uses, "Softmax"):
+        return None
+    scores, old = weights.node.inputs[0], node.inputs[0].node.inputs[0]
+    if scores.shape is None or v.shape is None or not len(scores.shape) == len(v.shape) in (3, 4, 5):
+        return None
+    if weights.node.attrs["axis"] not in (-1, len(scores.shape) - 1):
+        return None
+    mask: Value | None = None
+    if _alone(scores, old, uses, "Add"):
+        terms, before = scores.node.inputs, old.node.inputs
+        for at in (0, 1):
+            if _scaled_product(terms[at], before[at], uses) is not None:
+                scores, old, mask = terms[at], before[at], terms[1 - at]
+                break
+    found = _scaled_product(scores, old, uses)
+    if found is None:
+        return None
+    product, scale = found
+    q, k = product.node.inputs
+    key = _key(b, product.node, k)
+    if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v):
+        return None
+    given = [q, key, v]
+    if mask is not None:
+        if mask.dtype != v.dtype or not _fits(mask, scores):
+            return None
+        given.append(mask)
+    else:
+        given.append(b.constant(np.zeros((), np.float32), v.dtype))
+    given.append(b.constant(np.array(scale, np.float32), v.dtype))
+    attrs = {"causal": False}
+    return b.add(
+        "ScaledDotProductAttention", given, attrs, name=node.name, origins=node.origins
+    ).outputs
+
+
+def _alone(value: Value, old: Value, uses: Any, *names: str) -> bool:
+    """Whether `value`, which was `old`, is made by an operation of these names for one reader."""
+    return value.node.op.name in names and value.node.op is old.node.op and uses.single(old)
+
+
+def _scaled_product(value: Value, old: Value, uses: Any) -> tuple[Value, float] | None:
+    """(product, scale) where `value` is a MatMul, or one times or divided by a number."""
+    if _alone(value, old, uses, "MatMul"):
+        return value, 1.0
+    if not _alone(value, old, uses, "Multiply", "Divide"):
+        return None
+    inputs, before = value.node.inputs, old.node.inputs
+    for at in (0, 1) if value.node.op.name == "Multiply" else (0,):
+        product, factor = inputs[at], inputs[1 - at]
+        scale = number(factor)
+        if scale and _alone(product, before[at], uses, "MatMul") and len(factor.shape) <= len(value.shape):
+            return product, scale if value.node.op.name == "Multiply" else 1 / scale
+    return None
+
+
+def _key(b: Builder, product: Node, k: Value) -> Value | None:
+    """k of q k^T, None where the product is another one."""
+    if product.attrs["transpose_a"] or k.shape is None or len(k.shape) < 3:
+        return None
+    if product.attrs["transpose_b"]:
+        return k
+    if k.node.op.name != "Transpose" or k.node.inputs[1].constant is None:
+        return None
+    rank = len(k.shape)
+    order = [int(axis) % rank for axis in k.node.inputs[1].constant.reshape(-1)] or [*range(rank)][::-1]
+    order[-2:] = order[:-3:-1]
+    pattern = b.constant(np.array(order, np.int64))
+    return b.add("Transpose", [k.node.inputs[0], pattern], {}).output
+
+
+def _same_rank(*values: Value) -> bool:
+    return len({None if v.shape is None else len(v.shape) for v in values}) == 1
+
+
+def _fits(mask: Value, scores: Value) -> bool:
+    """Whether the mask surely has no dimension that the scores do not have. Along the columns it needs no
+    proof: weights of more columns do not fit the values."""
+    if mask.shape is None or len(mask.shape) > len(scores.shape):
+        return False
+    lead = len(scores.shape) - len(mask.shape)
+    rows = zip(mask.shape[:-1], scores.shape[lead:-1], strict=True)
+    return all(m == 1 or (isinstance(m, int) and m == s) for m, s in rows) and broadcast(
+        mask.shape, scores.shape
+    ) is not None

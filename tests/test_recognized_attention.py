@@ -1,0 +1,164 @@
+"""Attention as exporters write it becomes one operation; what only looks like it is left alone.
+
+Oracle: NumPy in f64. `SEED` makes all the data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit import opset13 as o
+
+SEED = 20261121
+B, H, L, S, E = 2, 3, 17, 33, 8
+
+
+def data(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def attention(q: Any, k: Any, v: Any, mask: Any, scale: float) -> np.ndarray:
+    scores = np.matmul(q.astype(np.float64), k.astype(np.float64).swapaxes(-1, -2)) * scale
+    scores = scores if mask is None else scores + mask
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.matmul(weights / weights.sum(-1, keepdims=True), v.astype(np.float64))
+
+
+def is_one_operation(compiled: ov.CompiledModel, inputs: list[np.ndarray]) -> bool:
+    plan = compiled._executable.table(tuple(x.shape for x in inputs)).plan
+    return any(s.kernel is not None and "attention" in s.kernel.name for s in plan.steps)
+
+
+def compiled_of(outputs: list[Any], inputs: list[Any]) -> ov.CompiledModel:
+    return ov.Core().compile_model(ov.Model(outputs, inputs), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+#: How the scores are scaled -> what it makes of the product, and of q before it.
+SCALES = {
+    "times": lambda s: o.multiply(s, np.float32(0.25)),
+    "times, the other way": lambda s: o.multiply(o.constant(np.full((1, 1), 0.25, np.float32)), s),
+    "divided": lambda s: o.divide(s, np.float32(4)),
+    "none": lambda s: s,
+}
+#: Shapes of masks that the scores surely take.
+MASKS = {
+    "none": None, "columns": (1, 1, 1, S), "rows too": (B, 1, L, S), "all": (B, H, L, S), "vector": (S,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("turned", [False, True])
+def test_forms(mask: str, scale: str, turned: bool) -> None:
+    rng = np.random.default_rng(SEED)
+    arrays = [data(rng, B, H, L, E), data(rng, B, H, S, E), data(rng, B, H, S, E + 3)]
+    shape = MASKS[mask]
+    hidden = None if shape is None else np.where(rng.random(shape) < 0.3, -1e4, 0).astype(np.float32)
+    q, k, v = (o.parameter(list(x.shape), np.float32) for x in arrays)
+    if turned:
+        # the key comes as [B, S, H, E], and is turned so that no product needs to
+        arrays[1] = np.ascontiguousarray(arrays[1].transpose(0, 2, 1, 3))
+        k = o.parameter(list(arrays[1].shape), np.float32)
+        product = o.matmul(q, o.transpose(k, np.array([0, 2, 3, 1])), False, False)
+    else:
+        product = o.matmul(q, k, False, True)
+    scores = SCALES[scale](product)
+    if hidden is not None:
+        scores = o.add(hidden, scores) if turned else o.add(scores, hidden)
+    compiled = compiled_of([o.matmul(o.softmax(scores, -1), v, False, False)], [q, k, v])
+    assert is_one_operation(compiled, arrays)
+    key = arrays[1].transpose(0, 2, 1, 3) if turned else arrays[1]
+    want = attention(arrays[0], key, arrays[2], hidden, 1.0 if scale == "none" else 0.25)
+    np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("rank", [3, 5])
+def test_other_ranks_and_open_lengths(rank: int) -> None:
+    rng = np.random.default_rng(SEED)
+    lead = (2, 1, 3)[: rank - 2]
+    q, k, v = (o.parameter(ov.PartialShape([*lead, -1, E]), np.float32) for _ in "qkv")
+    scores = o.divide(o.matmul(q, k, False, True), np.float32(2))
+    compiled = compiled_of([o.matmul(o.softmax(scores, rank - 1), v, False, False)], [q, k, v])
+    for rows, columns in ((1, 5), (9, 4), (40, 300), (3, 1)):
+        arrays = [data(rng, *lead, n, E) for n in (rows, columns, columns)]
+        assert is_one_operation(compiled, arrays)
+        want = attention(*arrays, None, 0.5)
+        message = f"{rows} x {columns}, seed {SEED}"
+        np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=message)
+
+
+def _axis(q: Any, k: Any, v: Any) -> list[Any]:
+    return [o.matmul(o.softmax(o.matmul(q, k, False, True), 2), v, False, False)]
+
+
+def _weights_are_read(q: Any, k: Any, v: Any) -> list[Any]:
+    weights = o.softmax(o.matmul(q, k, False, True), -1)
+    return [o.matmul(weights, v, False, False), weights]
+
+
+def _scores_are_read(q: Any, k: Any, v: Any) -> list[Any]:
+    scores = o.multiply(o.matmul(q, k, False, True), np.float32(0.5))
+    return [o.matmul(o.softmax(scores, -1), v, False, False), scores]
+
+
+def _product_is_read(q: Any, k: Any, v: Any) -> list[Any]:
+    product = o.matmul(q, k, False, True)
+    return [o.matmul(o.softmax(o.multiply(product, np.float32(0.5)), -1), v, False, False), product]
+
+
+def _mask_is_larger(q: Any, k: Any, v: Any) -> list[Any]:
+    mask = np.linspace(-1, 1, 5 * S, dtype=np.float32).reshape(5, 1, 1, 1, S)
+    scores = o.add(o.matmul(q, k, False, True), mask)
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+def _scaled_by_a_tensor(q: Any, k: Any, v: Any) -> list[Any]:
+    factor = np.linspace(0.1, 1, S, dtype=np.float32)
+    scores = o.multiply(o.matmul(q, k, False, True), factor)
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+def _scaled_behind_the_mask(q: Any, k: Any, v: Any) -> list[Any]:
+    mask = np.linspace(-1, 1, S, dtype=np.float32)
+    scores = o.multiply(o.add(o.matmul(q, k, False, True), mask), np.float32(0.5))
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _axis, _weights_are_read, _scores_are_read, _product_is_read, _mask_is_larger, _scaled_by_a_tensor,
+        _scaled_behind_the_mask,
+    ],
+)  # fmt: skip
+def test_near_misses_are_left_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(SEED)
+    arrays = [data(rng, B, H, L, E), data(rng, B, H, S, E), data(rng, B, H, S, E)]
+
+    def compiled() -> ov.CompiledModel:
+        q, k, v = (o.parameter(list(x.shape), np.float32) for x in arrays)
+        return compiled_of(make(q, k, v), [q, k, v])
+
+    native = compiled()
+    assert not is_one_operation(native, arrays)
+    got = [np.array(x) for x in native(arrays).values()]
+    monkeypatch.setenv("OVJIT_INTERP", "1")
+    for mine, plain in zip(got, compiled()(arrays).values(), strict=True):
+        np.testing.assert_allclose(mine, plain, atol=2e-5, err_msg=f"seed {SEED}")
+
+
+def test_a_mask_of_unknown_rows_is_no_proof() -> None:
+    """With one query the mask's rows would make more of the scores: then they do, natively too."""
+    rng = np.random.default_rng(SEED)
+    q, k, v = (o.parameter(ov.PartialShape([1, -1, E]), np.float32) for _ in "qkv")
+    mask = o.parameter(ov.PartialShape([1, -1, -1]), np.float32)
+    scores = o.add(o.matmul(q, k, False, True), mask)
+    compiled = compiled_of([o.matmul(o.softmax(scores, -1), v, False, False)], [q, k, v, mask])
+    arrays = [data(rng, 1, 1, E), data(rng, 1, 6, E), data(rng, 1, 6, E), data(rng, 1, 4, 6)]
+    want = attention(*arrays[:3], arrays[3], 1.0)
+    assert want.shape == (1, 4, E)
+    np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=f"seed {SEED}")
