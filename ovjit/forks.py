@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # `import ovjit` imports this module, so that it registers first: threads and weak references come with locks
 
@@ -33,6 +36,24 @@ class ForkLock:
 
         self.lock = threading.RLock()
         _kept.setdefault("locks", weakref.WeakSet()).add(self)
+
+
+class made_once:
+    """A property that is computed when it is first asked for: `functools.cached_property` without the lock
+    that it has up to Python 3.11, one for all objects, which a forked child may find taken for ever.
+    Two threads that ask at once may both compute it."""
+
+    def __init__(self, make: Callable[[Any], Any]):
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        value = instance.__dict__[self._name] = self._make(instance)
+        return value
 
 
 #: "locks": a WeakSet of all that there are, once there is one.

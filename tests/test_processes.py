@@ -246,7 +246,7 @@ def test_forks_while_another_thread_makes_an_imported_models_program(tmp_path, k
             y = o.convert(o.non_zero(y), "f32")
         if kind == "stateful":
             from ovjit import opset6
-            y = opset6.assign(o.add(opset6.read_value(y, "v", "f32", ov.PartialShape([-1, 8])), y), "v")
+            y = opset6.assign(o.add(opset6.read_value(y, "v", np.float32, ov.PartialShape([-1, 8])), y), "v")
         compiled = ov.compile_model(ov.Model([y], [x]), "CPU")
         blob = compiled.export_model().getvalue()
         a = np.ones((4, 8), np.float32)
@@ -574,3 +574,15 @@ np.testing.assert_array_equal(again([x])[0], first)
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nothing_is_made_under_a_lock_that_a_fork_leaves_taken() -> None:
+    """`functools.cached_property` has one up to Python 3.11; ours, `ovjit.forks.made_once`, has none."""
+    root = Path(__file__).resolve().parents[1]
+    users = [
+        str(path.relative_to(root))
+        for package in ("ovjit", "ovjit_ops")
+        for path in sorted((root / package).rglob("*.py"))
+        if "cached_property\n" in (text := path.read_text()) or "import cached_property" in text
+    ]
+    assert not users

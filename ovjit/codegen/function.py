@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import inspect
 import math
 import re
@@ -41,6 +40,7 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.words import Ptr, Word, applied, placed, registers, scatter, share, static_range, storem
+from ovjit.forks import made_once
 
 #: Dimensions of rows that a kernel walks: `placed` adds the arguments d0 .. d2, their extents, and for each
 #: tensor t its byte strides t_0 .. t_2. More dimensions are merged or copied before.
@@ -96,7 +96,7 @@ class Inline:
         self.function = function
         self.parameters = tuple(inspect.signature(function).parameters)
 
-    @functools.cached_property
+    @made_once
     def source(self) -> _Source:
         return _Source(self.function)
 
@@ -130,7 +130,7 @@ class FunctionKernel:
         ]
         self.constants = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
-    @functools.cached_property
+    @made_once
     def source(self) -> _Source:
         return _Source(self.function)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.errors import InferenceError
 from ovjit.execution.job import Executable, Job, Row
-from ovjit.forks import ForkLock
+from ovjit.forks import ForkLock, made_once
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import fits
@@ -146,7 +145,7 @@ class StatefulProgram:
             )
         return _owned(value)
 
-    @functools.cached_property
+    @made_once
     def growing(self) -> dict[int, Place]:
         """Variable -> where it grows in place, for those that do."""
         assigned = [k for k, v in enumerate(self.variables) if v.assigned]

@@ -33,7 +33,7 @@ from ovjit.compiler.plan import ControlCall, HostCall, Plan, Step, aligned_bytes
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
 from ovjit.execution.build import build, executable_of, make_program
-from ovjit.forks import ForkLock
+from ovjit.forks import ForkLock, made_once
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.storage.container import BlobError
@@ -59,7 +59,7 @@ class StoredNode:
         self.inputs = [TensorType(dtype, None) for dtype in inputs]
         self.outputs = [TensorType(dtype, None) for dtype in outputs]
 
-    @functools.cached_property
+    @made_once
     def op(self) -> Op:
         return find_op(self._name, self._opset)
 
