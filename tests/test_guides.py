@@ -94,6 +94,8 @@ def test_command(page: Path, command: str, folder: Path) -> None:
     if words[1].startswith(("docs/", "tests/")):
         words[1] = str(ROOT / words[1])
     done = run(words[1:], folder)
+    if "pip install 'ovjit[cli]'" in done.stderr:
+        pytest.skip("pictures need matplotlib, of the extra `cli`")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -76,16 +76,19 @@ def test_forms(mask: str, scale: str, turned: bool) -> None:
     np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=f"seed {SEED}")
 
 
+@pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize("rank", [3, 5])
-def test_other_ranks_and_open_lengths(rank: int) -> None:
+def test_other_ranks_and_lengths(rank: int, is_open: bool) -> None:
+    """Open lengths are left alone."""
     rng = np.random.default_rng(SEED)
     lead = (2, 1, 3)[: rank - 2]
-    q, k, v = (o.parameter(ov.PartialShape([*lead, -1, E]), np.float32) for _ in "qkv")
-    scores = o.divide(o.matmul(q, k, False, True), np.float32(2))
-    compiled = compiled_of([o.matmul(o.softmax(scores, rank - 1), v, False, False)], [q, k, v])
     for rows, columns in ((1, 5), (9, 4), (40, 300), (3, 1)):
         arrays = [data(rng, *lead, n, E) for n in (rows, columns, columns)]
-        assert is_one_operation(compiled, arrays)
+        lengths = [-1 if is_open else n for n in (rows, columns, columns)]
+        q, k, v = (o.parameter(ov.PartialShape([*lead, n, E]), np.float32) for n in lengths)
+        scores = o.divide(o.matmul(q, k, False, True), np.float32(2))
+        compiled = compiled_of([o.matmul(o.softmax(scores, rank - 1), v, False, False)], [q, k, v])
+        assert is_one_operation(compiled, arrays) != is_open
         want = attention(*arrays, None, 0.5)
         message = f"{rows} x {columns}, seed {SEED}"
         np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=message)

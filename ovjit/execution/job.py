@@ -333,11 +333,12 @@ class Job:
 
     def set_input(self, i: int, array: np.ndarray, address: int | None = None) -> None:
         """Use `array` (C-contiguous, of the input's NumPy dtype and a fitting shape) for input i."""
-        self.inputs[i] = array
-        self._bases[FIRST_IO + i] = array.ctypes.data if address is None else address
+        self.inputs[i] = None  # Ctrl-C in between leaves no half of it: the next call sets all
         if array.shape != self._input_shapes[i]:
-            self._input_shapes[i] = array.shape
             self._bound = False
+            self._input_shapes[i] = array.shape
+        self._bases[FIRST_IO + i] = array.ctypes.data if address is None else address
+        self.inputs[i] = array
 
     def set_output(self, i: int, array: np.ndarray | None) -> None:
         """Write output i to `array` (C-contiguous) from now on; None: to memory of the job's own."""

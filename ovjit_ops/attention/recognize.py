@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.shapes import broadcast
+from ovjit.graph.shapes import broadcast, is_static
 from ovjit_ops.normalization.recognize import number
 
 
@@ -27,7 +27,8 @@ def recognize_attention(
     if v.dtype not in ("f32", "bf16") or not _alone(weights, node.inputs[0], uses, "Softmax"):
         return None
     scores, old = weights.node.inputs[0], node.inputs[0].node.inputs[0]
-    if scores.shape is None or v.shape is None or not len(scores.shape) == len(v.shape) in (3, 4, 5):
+    # of open lengths, short ones would be planned otherwise, and each such way is traced anew
+    if not is_static(scores.shape) or v.shape is None or not len(scores.shape) == len(v.shape) in (3, 4, 5):
         return None
     if weights.node.attrs["axis"] not in (-1, len(scores.shape) - 1):
         return None

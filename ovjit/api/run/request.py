@@ -187,11 +187,12 @@ class InferRequest:
                         ready.append((slot, value))
                 else:
                     for slot, value in ready:
-                        slot.target = slot.own_shape = None
-                        slot.current = value
+                        # set again unless this comes to its end: Ctrl-C may come in between
+                        slot.target = slot.own_shape = slot.current = None
                         slot.place = place = place_of(value)
                         slot.address = place.value
                         self._set_input(slot.index, value, slot.address)
+                        slot.current = value
                     if slot is not None:
                         return
             else:

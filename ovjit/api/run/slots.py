@@ -156,12 +156,13 @@ class InputSlot:
 
     def lend(self, job: Any, array: Array) -> None:
         """Let the job read the caller's array until another one comes. It must fit."""
-        self.target = self.own = self.own_shape = self.view = None
+        self.target = self.own = self.own_shape = self.view = self.current = None
         self.batch = []
-        self.current, self.place = array, NOWHERE
+        self.place = NOWHERE
         if self.way != STRING:
             self.shape = array.shape
         job.set_input(self.index, array)
+        self.current = array
 
     def bind(self, job: Any, tensor: Tensor, private: bool = False) -> None:
         """Let the job read `tensor`, which also takes later copies. `private`: nobody else knows the tensor,
@@ -196,9 +197,12 @@ class InputSlot:
         self.own = array
         # A window on another tensor has gaps: the job reads a copy, taken anew at every inference.
         contiguous = array.flags.c_contiguous
+        self.view = self.current = None  # until the job has it: Ctrl-C may come in between
+        self.place = NOWHERE
+        current = array if contiguous else np.ascontiguousarray(array)
+        job.set_input(self.index, current)
+        self.current = current
         self.view = tensor._array if contiguous else None
-        self.current, self.place = array if contiguous else np.ascontiguousarray(array), NOWHERE
-        job.set_input(self.index, self.current)
 
     def _gather(self, whole: Array) -> None:
         size = whole.size // len(self.batch)
