@@ -150,9 +150,10 @@ def check_trace(found, threads):
             assert event["dur"] >= 0 and event["cat"] and isinstance(event["args"], dict)
     named = {e["tid"] for e in found["traceEvents"] if e["name"] == "thread_name"}
     assert named == set(range(threads))
+    # on a busy machine a helper may have done all of it
+    assert any(e["ph"] == "X" for e in found["traceEvents"])
     for tid in named:
         steps = [e for e in found["traceEvents"] if e["ph"] == "X" and e["tid"] == tid]
-        assert steps or tid > 0
         assert all(b["ts"] >= a["ts"] + a["dur"] - 0.01 for a, b in zip(steps, steps[1:], strict=False))
 
 
