@@ -262,6 +262,28 @@ def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
         )  # fmt: skip
 
 
+    turned = np.concatenate([middle, size, rng.uniform(-3, 3, (1, 1000, 1))], 2).astype(np.float32)
+    for classes in (1, 10):
+        yield Case(
+            "NMSRotated", f"1000 boxes {classes} classes",
+            [turned, rng.random((1, classes, 1000)).astype(np.float32)],
+            lambda ops, b, s: ops.nms_rotated(
+                b, s, np.int64(200), np.float32(0.5), np.float32(0.05)
+            ).output(0),
+        )  # fmt: skip
+    numbered = np.concatenate([np.zeros((100, 1), np.float32), rois], 1)
+    for dim, group, part in ((8, 7, 7), (256, 1, 7)):
+        offsets = rng.uniform(-1, 1, (100, 2, part, part)).astype(np.float32)
+        maps = rng.standard_normal((1, dim * group * group, 38, 64), np.float32)
+        yield Case(
+            "DeformablePSROIPooling", f"100 regions {group}x{group} of {dim * group * group}x38x64",
+            [maps, numbered, offsets],
+            lambda ops, x, r, o, d=dim, g=group, p=part: ops.deformable_psroi_pooling(
+                x, r, d, 1 / 16, g, "bilinear_deformable", 4, 4, 0.1, p, offsets=o
+            ),
+        )  # fmt: skip
+
+
 def samples() -> Iterator[Case]:
     """Every operation of the registry that has f32, on the largest of its samples.
 

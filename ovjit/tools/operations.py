@@ -53,6 +53,8 @@ NOTES = {
     "ScatterElementsUpdate": "the mean: reference",
     "RandomUniform": "every inference draws the same numbers for seeds other than 0",
     "NonMaxSuppression": "a kernel has room for all rows, the host cuts them off; soft: reference",
+    "NMSRotated": "a kernel has room for all rows, the host cuts them off",
+    "DeformablePSROIPooling": "f32 and halves; f64: reference",
     "Interpolate": "f64, and sums of integers of 32 bits and more: reference",
     "MulticlassNms": "the host puts the rows together; regions split among images: reference",
     "MatrixNms": "the host puts the rows together",

@@ -4,99 +4,91 @@ from __future__ import annotations
 
 import functools
 
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    blend,
+    const,
+    f32,
+    hmax,
+    hmin,
+    i32,
+    i64,
+    ld,
+    load,
+    maximum,
+    minimum,
+    scratch,
+    select,
+    share,
+    splat,
+    st,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
-from ovjit_ops.detection.cpu_nms import Way, candidates, row_major_output, select_kernel, select_step
+from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, common_share, extent, remember
+from ovjit_ops.detection.cpu_nms import Way, row_major_output, select_kernel, select_step
+
+
+@kernel
+def fall(
+    boxes: Ptr, scores: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n, classes, room, b_n,
+    b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, border, gaussian,
+):  # fmt: skip
+    """Sorted candidates of one class, and how far each falls; see the operation MatrixFalls."""
+    stride = (room + VL + 1) // 2 * 8
+    zero = const[f32](0.0)
+    pixel = const[f32](1.0)
+    kept = scratch + COUNTS
+    for item in share(total, per_chunk):
+        a = kept + 6 * stride
+        image = item // classes
+        label = item % classes
+        s = scores + image * s_n + label * s_c
+        many = candidates(s, s_i, n, threshold, False, a, a + n * 8, scratch)
+        many = min(min(many, top), room)
+        if label == skip:
+            many = 0
+        for c in range(many):
+            one = ld[i64](a + c * 8) & 4294967295
+            p = boxes + image * b_n + label * b_c + one * b_i
+            y1 = splat[f32](p)
+            x1 = splat[f32](p + b_k)
+            y2 = splat[f32](p + 2 * b_k)
+            x2 = splat[f32](p + 3 * b_k)
+            area = extent(y1, y2, border) * extent(x1, x2, border)
+            largest = zero
+            least = zero if gaussian else pixel
+            for k in range(0, c, VL):
+                q = kept + k * 4
+                part = common_share(q, stride, y1, x1, y2, x2, area, border)
+                apart = (load[f32](q) > y2) | (load[f32](q + stride) > x2)
+                apart = apart | (y1 > load[f32](q + 2 * stride)) | (x1 > load[f32](q + 3 * stride))
+                part = select(apart, zero, part)
+                theirs = load[f32](q + 5 * stride)
+                drop = theirs * theirs - part * part if gaussian else (pixel - part) / (pixel - theirs)
+                largest = blend[f32](c - k, maximum(largest, part), largest)
+                least = blend[f32](c - k, minimum(least, drop), least)
+            remember(kept + c * 4, stride, y1, x1, y2, x2, area)
+            st[f32](kept + c * 4 + 5 * stride, hmax[f32](largest))
+            slot = (item * room + c) * 4
+            st[i32](chosen + slot, one)
+            st[f32](values + slot, hmin[f32](least))
+        st[i64](counts + item * 8, many)
+        for k in range(many, room, VL):
+            slot = (item * room + k) * 4
+            storem[i32](chosen + slot, const[i32](0), room - k)
+            storem[f32](values + slot, zero, room - k)
 
 
 @functools.cache
 def falls_kernel(border: bool, gaussian: bool) -> Kernel:
-    """Sorted candidates of one class, and how far each falls; see the operation MatrixFalls."""
-    frame = Frame().pointers("boxes", "scores", "threshold", "chosen", "values", "counts")
-    frame.integers("n", "classes", "room", "b_n", "b_c", "b_i", "b_k", "s_n", "s_c", "s_i", "total")
-    frame.integers("per_chunk", "top", "skip")
-    extent = "add(sub({}, {}), pixel)" if border else "sub({}, {})"
-    if gaussian:
-        first, fall = "zero", "sub(mul(theirs, theirs), mul(share, share))"
-    else:
-        first, fall = "pixel", "div(sub(pixel, share), sub(pixel, theirs))"
-    source = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    stride = room * 4 + VL * 4
-    zero = const_f32(0.0)
-    pixel = const_f32(1.0)
-    bar = splat_f32(threshold)
-    bar_one = ld_f32(threshold)
-    h = scratch
-    kept = scratch + 2048
-    item = chunk * per_chunk
-    stop = imin(item + per_chunk, total)
-    while item < stop:
-        a = kept + 6 * stride
-        b = a + n * 8
-        image = item // classes
-        label = item % classes
-        s = scores + image * s_n + label * s_c{candidates(False)}
-        many = imin(many, room)
-        if label == skip:
-            many = 0
-        c = 0
-        while c < many:
-            one = ld_i64(a + c * 8) & 4294967295
-            p = boxes + image * b_n + label * b_c + one * b_i
-            y1 = splat_f32(p)
-            x1 = splat_f32(p + b_k)
-            y2 = splat_f32(p + 2 * b_k)
-            x2 = splat_f32(p + 3 * b_k)
-            area = mul({extent.format("y2", "y1")}, {extent.format("x2", "x1")})
-            alive = gt(area, zero)
-            largest = zero
-            least = {first}
-            k = 0
-            while k < c:
-                q = kept + k * 4
-                other_y = load_f32(q)
-                other_x = load_f32(q + stride)
-                end_y = load_f32(q + 2 * stride)
-                end_x = load_f32(q + 3 * stride)
-                areas = load_f32(q + 4 * stride)
-                theirs = load_f32(q + 5 * stride)
-                high = max_({extent.format("min_(y2, end_y)", "max_(y1, other_y)")}, zero)
-                wide = max_({extent.format("min_(x2, end_x)", "max_(x1, other_x)")}, zero)
-                common = mul(high, wide)
-                share = div(common, sub(add(area, areas), common))
-                apart = or_(or_(gt(other_y, y2), gt(other_x, x2)), or_(gt(y1, end_y), gt(x1, end_x)))
-                share = select(and_(alive, gt(areas, zero)), share, zero)
-                share = select(apart, zero, share)
-                fall = {fall}
-                largest = blend_f32(c - k, max_(largest, share), largest)
-                least = blend_f32(c - k, min_(least, fall), least)
-                k += VL
-            q = kept + c * 4
-            st_f32(q, lane_f32(y1, 0))
-            st_f32(q + stride, lane_f32(x1, 0))
-            st_f32(q + 2 * stride, lane_f32(y2, 0))
-            st_f32(q + 3 * stride, lane_f32(x2, 0))
-            st_f32(q + 4 * stride, lane_f32(area, 0))
-            st_f32(q + 5 * stride, hmax_f32(largest))
-            slot = (item * room + c) * 4
-            st_i32(chosen + slot, one)
-            st_f32(values + slot, hmin_f32(least))
-            c += 1
-        st_i64(counts + item * 8, many)
-        while many < room:
-            slot = (item * room + many) * 4
-            storem_i32(chosen + slot, const_i32(0), room - many)
-            storem_f32(values + slot, zero, room - many)
-            many += VL
-        item += 1
-    return 0
-"""
     name = f"nms_falls_{'gaussian' if gaussian else 'linear'}{'_border' if border else ''}"
-    return Kernel(name, source, frame)
+    return fall.kernel(name, border=border, gaussian=gaussian)
 
 
 class LoweredChoice(Lowering):

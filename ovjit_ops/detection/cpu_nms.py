@@ -1,8 +1,7 @@
 """Native non-maximum suppression: one class of one image is a chunk, a second kernel puts them together.
 
-Candidates are sorted by score with a radix sort (stable, so that equal scores keep their order). Each is
-compared with a vector of boxes that were kept before it. Whatever boxes and scores are, NaN included, only
-what the shapes say is read and written: a NaN score is no candidate, a NaN box overlaps nothing.
+Each candidate, best first, is compared with a vector of boxes that were kept before it. Whatever boxes and
+scores are, NaN included, only what the shapes say is read and written.
 """
 
 from __future__ import annotations
@@ -12,84 +11,47 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    blend,
+    boolean,
+    const,
+    f32,
+    hor,
+    i32,
+    i64,
+    lane,
+    ld,
+    maximum,
+    minimum,
+    scratch,
+    share,
+    splat,
+    spread,
+    st,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, element_size, split
 from ovjit.compiler.views import View, plain
 from ovjit.graph.graph import Value
+from ovjit_ops.detection.cpu_candidates import (
+    COUNTS,
+    candidates,
+    common_share,
+    extent,
+    key_of,
+    remember,
+    sorted_pairs,
+)
+from ovjit_ops.detection.cpu_nms_rotated import BYTES_EACH, turned_kernel
 
-#: Sorts `many` pairs (key << 32 | number) at `a` by key, rising; `b` is as large, `h` holds 256 counts.
-_SORT = """
-shift = 32
-while shift < 64:
-    i = 0
-    while i < 256:
-        st_i64(h + i * 8, 0)
-        i += 1
-    i = 0
-    while i < many:
-        d = h + ((ld_i64(a + i * 8) >> shift) & 255) * 8
-        st_i64(d, ld_i64(d) + 1)
-        i += 1
-    before = 0
-    i = 0
-    while i < 256:
-        bin = ld_i64(h + i * 8) + 0
-        st_i64(h + i * 8, before)
-        before += bin
-        i += 1
-    i = 0
-    while i < many:
-        pair = ld_i64(a + i * 8) + 0
-        d = h + ((pair >> shift) & 255) * 8
-        bin = ld_i64(d) + 0
-        st_i64(b + bin * 8, pair)
-        st_i64(d, bin + 1)
-        i += 1
-    swap = a
-    a = b
-    b = swap
-    shift += 8
-"""
-#: `key`: rises when the f32 whose bits are at `at` falls; both zeros are one.
-_KEY = """
-key = ld_i32(AT) & 4294967295
-if key == 2147483648:
-    key = 0
-if key < 2147483648:
-    key = 2147483647 - key
-"""
-
-
-def _indented(text: str, depth: int) -> str:
-    return "\n".join(" " * depth + line for line in text.strip("\n").splitlines())
-
-
-#: How the two corners of a box are read; `p` is where it lies, its numbers are `b_k` apart.
-_CORNERS = {
-    "centre": """
-        half_w = ld_f32(p + 2 * b_k) * 0.5
-        half_h = ld_f32(p + 3 * b_k) * 0.5
-        y1 = spread_f32(ld_f32(p + b_k) - half_h)
-        x1 = spread_f32(ld_f32(p) - half_w)
-        y2 = spread_f32(ld_f32(p + b_k) + half_h)
-        x2 = spread_f32(ld_f32(p) + half_w)""",
-    "corner": """
-        ya = splat_f32(p)
-        xa = splat_f32(p + b_k)
-        yb = splat_f32(p + 2 * b_k)
-        xb = splat_f32(p + 3 * b_k)
-        y1 = min_(ya, yb)
-        y2 = max_(ya, yb)
-        x1 = min_(xa, xb)
-        x2 = max_(xa, xb)""",
-    "plain": """
-        y1 = splat_f32(p)
-        x1 = splat_f32(p + b_k)
-        y2 = splat_f32(p + 2 * b_k)
-        x2 = splat_f32(p + 3 * b_k)""",
-}
+#: Encodings of turned boxes of five numbers.
+TURNED = ("clockwise", "counterclockwise")
 
 
 class Way(NamedTuple):
@@ -109,114 +71,94 @@ class Way(NamedTuple):
         return "_".join([self.corners, self.limit, *([] if self.touching else ["apart"]), *words])
 
 
-def candidates(inclusive: bool) -> str:
-    """Text: the pairs (key, number) of the scores at `s` that pass the bar, sorted, at `a`: `many`."""
-    above, word = (">=", "ge") if inclusive else (">", "gt")
-    return f"""
-        many = 0
-        k = 0
-        while k < n:
-            if hor_boolean({word}(gather_f32(s + k * s_i, s_i, n - k), bar)):
-                one = k
-                while one < imin(k + VL, n):
-                    if ld_f32(s + one * s_i) {above} bar_one:
-{_indented(_KEY.replace("AT", "s + one * s_i"), 24)}
-                        st_i64(a + many * 8, (key << 32) | one)
-                        many += 1
-                    one += 1
-            k += VL
-{_indented(_SORT, 8)}
-        many = imin(many, top)"""
-
-
-@functools.cache
-def select_kernel(way: Way) -> Kernel:
-    """The boxes of one class of one image that are kept: their numbers and scores, and how many."""
-    frame = Frame().pointers("boxes", "scores", "most", "iou", "threshold", "chosen", "values", "counts")
-    frame.integers("n", "classes", "room", "b_n", "b_c", "b_i", "b_k", "s_n", "s_c", "s_i", "total")
-    frame.integers("per_chunk", "top", "skip")
-    extent = "add(sub({}, {}), pixel)" if way.border else "sub({}, {})"
-    fall = """
-                if lane_f32(limit, 0) > 0.5:
-                    limit = mul(limit, splat_f32(iou + 4))""" if way.falling else ""  # fmt: skip
-    source = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    stride = room * 4 + VL * 4
-    zero = const_f32(0.0)
-    pixel = const_f32(1.0)
-    bar = splat_f32(threshold)
-    bar_one = ld_f32(threshold)
-    keep = imax(imin(ld_{way.limit}(most) + 0, room), 0)
-    h = scratch
-    kept = scratch + 2048
-    item = chunk * per_chunk
-    stop = imin(item + per_chunk, total)
-    while item < stop:
-        limit = splat_f32(iou)
+@kernel
+def suppress(
+    boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
+    classes, room, b_n, b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, way,
+):  # fmt: skip
+    """The boxes of one class of one image that are kept: their numbers and scores, and how many. A box lies
+    at p, its numbers b_k apart."""
+    stride = (room + VL + 1) // 2 * 8
+    zero = const[f32](0.0)
+    keep = max(min(ld[way.limit](most) + 0, room), 0)
+    kept = scratch + COUNTS
+    for item in share(total, per_chunk):
+        limit = splat[f32](iou)
         a = kept + 5 * stride
-        b = a + n * 8
         image = item // classes
         label = item % classes
-        s = scores + image * s_n + label * s_c{candidates(way.inclusive)}
+        s = scores + image * s_n + label * s_c
+        many = candidates(s, s_i, n, threshold, way.inclusive, a, a + n * 8, scratch)
+        many = min(many, top)
         if label == skip:
             many = 0
         count = 0
         c = 0
         while c < many and count < keep:
-            one = ld_i64(a + c * 8) & 4294967295
+            one = ld[i64](a + c * 8) & 4294967295
             p = boxes + image * b_n + label * b_c + one * b_i
-{_indented(_CORNERS[way.corners], 4)}
-            area = mul({extent.format("y2", "y1")}, {extent.format("x2", "x1")})
-            alive = gt(area, zero)
+            if way.corners == "centre":
+                half_w = ld[f32](p + 2 * b_k) * 0.5
+                half_h = ld[f32](p + 3 * b_k) * 0.5
+                y1 = spread[f32](ld[f32](p + b_k) - half_h)
+                x1 = spread[f32](ld[f32](p) - half_w)
+                y2 = spread[f32](ld[f32](p + b_k) + half_h)
+                x2 = spread[f32](ld[f32](p) + half_w)
+            elif way.corners == "corner":
+                ya = splat[f32](p)
+                xa = splat[f32](p + b_k)
+                yb = splat[f32](p + 2 * b_k)
+                xb = splat[f32](p + 3 * b_k)
+                y1 = minimum(ya, yb)
+                y2 = maximum(ya, yb)
+                x1 = minimum(xa, xb)
+                x2 = maximum(xa, xb)
+            else:
+                y1 = splat[f32](p)
+                x1 = splat[f32](p + b_k)
+                y2 = splat[f32](p + 2 * b_k)
+                x2 = splat[f32](p + 3 * b_k)
+            area = extent(y1, y2, way.border) * extent(x1, x2, way.border)
             free = 1
             k = 0
             while k < count:
-                q = kept + k * 4
-                areas = load_f32(q + 4 * stride)
-                low_y = max_(y1, load_f32(q))
-                low_x = max_(x1, load_f32(q + stride))
-                high = max_({extent.format("min_(y2, load_f32(q + 2 * stride))", "low_y")}, zero)
-                wide = max_({extent.format("min_(x2, load_f32(q + 3 * stride))", "low_x")}, zero)
-                common = mul(high, wide)
-                share = div(common, sub(add(area, areas), common))
-                share = select(and_(alive, gt(areas, zero)), share, zero)
-                near = {"ge" if way.touching else "gt"}(share, limit)
-                if hor_boolean(blend_boolean(count - k, near, ne(zero, zero))):
+                part = common_share(kept + k * 4, stride, y1, x1, y2, x2, area, way.border)
+                near = part >= limit if way.touching else part > limit
+                if hor[boolean](blend[boolean](count - k, near, zero != zero)):
                     free = 0
                     k = count
                 k += VL
             if free == 1:
-                q = kept + count * 4
-                st_f32(q, lane_f32(y1, 0))
-                st_f32(q + stride, lane_f32(x1, 0))
-                st_f32(q + 2 * stride, lane_f32(y2, 0))
-                st_f32(q + 3 * stride, lane_f32(x2, 0))
-                st_f32(q + 4 * stride, lane_f32(area, 0))
+                remember(kept + count * 4, stride, y1, x1, y2, x2, area)
                 slot = (item * room + count) * 4
-                st_i32(chosen + slot, one)
-                st_f32(values + slot, ld_f32(s + one * s_i))
-                count += 1{fall}
+                st[i32](chosen + slot, one)
+                st[f32](values + slot, ld[f32](s + one * s_i))
+                count += 1
+                if way.falling:
+                    if lane[f32](limit, 0) > 0.5:
+                        limit = limit * splat[f32](iou + 4)
             c += 1
-        st_i64(counts + item * 8, count)
-        while count < room:
-            slot = (item * room + count) * 4
-            storem_i32(chosen + slot, const_i32(0), room - count)
-            storem_f32(values + slot, zero, room - count)
-            count += VL
-        item += 1
-    return 0
-"""
-    return Kernel(f"nms_select_{way.name()}", source, frame)
+        st[i64](counts + item * 8, count)
+        for k in range(count, room, VL):
+            slot = (item * room + k) * 4
+            storem[i32](chosen + slot, const[i32](0), room - k)
+            storem[f32](values + slot, zero, room - k)
+
+
+@functools.cache
+def select_kernel(way: Way) -> Kernel:
+    """The boxes of one class of one image that are kept, see `suppress`."""
+    return suppress.kernel(f"nms_select_{way.name()}", way=way)
 
 
 def select_step(
     planner: Planner, kernel: Kernel, inputs: Sequence[View], made: Sequence[View], room: int, top: int = -1,
-    skip: int = -1,
+    skip: int = -1, each: int = 24,
 ) -> None:  # fmt: skip
     """Plan `select_kernel`, or one with its arguments. inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores
     [B, C, N], and the limits; made: numbers and f32s of what is chosen, `room` for each class, and counts;
-    `top`: so many candidates are looked at, -1 for all; `skip`: a class that is none."""
+    `top`: so many candidates are looked at, -1 for all; `skip`: a class that is none; `each`: bytes of
+    scratch for each box that is kept."""
     boxes, scores, *limits = inputs
     images, classes, n = scores.shape
     total = images * classes
@@ -231,57 +173,48 @@ def select_step(
         "s_i": scores.strides[2], "total": total, "per_chunk": per_chunk, "top": n if top < 0 else top,
         "skip": skip, **{name: view.ptr for name, view in zip(names, limits, strict=True)},
     }  # fmt: skip
-    planner.need_scratch(2048 + 6 * (room * 4 + 256) + 2 * n * 8)
+    planner.need_scratch(COUNTS + each * (room + 64) + 2 * n * 8)
     planner.step(kernel, values, ceil_div(total, per_chunk), inputs, list(made), 40.0 * total * n)
 
 
-@functools.cache
-def join_kernel(sort: bool, dtype: str) -> Kernel:
+@kernel
+def join(
+    chosen: Ptr, values: Ptr, counts: Ptr, rows: Ptr, scored: Ptr, valid: Ptr, classes, room, total, size, *,
+    T, ordered,
+):  # fmt: skip
     """All rows together, by falling score or as they come; the rest is filled with -1."""
-    frame = Frame().pointers("chosen", "values", "counts", "rows", "scored", "valid")
-    frame.integers("classes", "room", "total", "size")
-    item = SIZE[dtype]
-    source = f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    h = scratch
-    a = scratch + 2048
-    b = a + size * 8
+    a = scratch + COUNTS
     many = 0
-    i = 0
-    while i < total:
-        n = ld_i64(counts + i * 8) + 0
-        k = 0
-        while k < n:
+    for i in range(total):
+        n = ld[i64](counts + i * 8) + 0
+        for k in range(n):
             slot = i * room + k
-{_indented(_KEY.replace("AT", "values + slot * 4"), 12)}
-            st_i64(a + many * 8, (key << 32) | slot)
+            key = key_of(values + slot * 4)
+            st[i64](a + many * 8, (key << 32) | slot)
             many += 1
-            k += 1
-        i += 1
-{_indented(_SORT, 4) if sort else ""}
-    i = 0
-    while i < many:
-        slot = ld_i64(a + i * 8) & 4294967295
+    if ordered:
+        sorted_pairs(a, a + size * 8, many, scratch)
+    for i in range(many):
+        slot = ld[i64](a + i * 8) & 4294967295
         which = slot // room
-        p = rows + i * {3 * item}
-        st_{dtype}(p, which // classes)
-        st_{dtype}(p + {item}, which % classes)
-        st_{dtype}(p + {2 * item}, ld_i32(chosen + slot * 4))
-        p = scored + i * 12
-        st_f32(p, which // classes)
-        st_f32(p + 4, which % classes)
-        st_f32(p + 8, ld_f32(values + slot * 4))
-        i += 1
-    k = many * 3
-    while k < size * 3:
-        storem_{dtype}(rows + k * {item}, const_{dtype}(-1), size * 3 - k)
-        storem_f32(scored + k * 4, const_f32(-1.0), size * 3 - k)
-        k += VL
-    st_{dtype}(valid, many)
-    return 0
-"""
-    return Kernel(f"nms_join_{'sorted_' if sort else ''}{dtype}", source, frame)
+        p = rows + i * (3 * SIZE[T])
+        st[T](p, which // classes)
+        st[T](p + SIZE[T], which % classes)
+        st[T](p + 2 * SIZE[T], ld[i32](chosen + slot * 4))
+        q = scored + i * 12
+        st[f32](q, which // classes)
+        st[f32](q + 4, which % classes)
+        st[f32](q + 8, ld[f32](values + slot * 4))
+    for k in range(many * 3, size * 3, VL):
+        storem[T](rows + k * SIZE[T], const[T](-1), size * 3 - k)
+        storem[f32](scored + k * 4, const[f32](-1.0), size * 3 - k)
+    st[T](valid, many)
+
+
+@functools.cache
+def join_kernel(ordered: bool, dtype: str) -> Kernel:
+    """All rows of all classes, see `join`."""
+    return join.kernel(f"nms_join_{'sorted_' if ordered else ''}{dtype}", T=dtype, ordered=ordered)
 
 
 class PaddedNms(Lowering):
@@ -291,8 +224,12 @@ class PaddedNms(Lowering):
         super().__init__(group)
         self.node = group.last
         attrs = self.node.attrs
-        corners = "centre" if attrs["box_encoding"].lower() == "center" else "corner"
-        self.select = select_kernel(Way(corners, self.node.inputs[2].dtype))
+        encoding, limit = attrs["box_encoding"].lower(), self.node.inputs[2].dtype
+        self.turned = encoding in TURNED
+        if self.turned:
+            self.select = turned_kernel(encoding == "clockwise", limit)
+        else:
+            self.select = select_kernel(Way("centre" if encoding == "center" else "corner", limit))
         self.join = join_kernel(attrs["sort_result_descending"], attrs["output_type"])
         self.kernels = (self.select, self.join)
 
@@ -306,14 +243,15 @@ class PaddedNms(Lowering):
         chosen, values_of = (planner.allocate((max(size, 1),), 4) for _ in range(2))
         counts = planner.allocate((max(total, 1),), 8)
         inputs = [boxes, scores, most, iou, threshold]
-        select_step(planner, self.select, inputs, [chosen, values_of, counts], room)
+        each = BYTES_EACH if self.turned else 24
+        select_step(planner, self.select, inputs, [chosen, values_of, counts], room, each=each)
         values: dict[str, Any] = {
             "chosen": chosen.ptr, "values": values_of.ptr, "counts": counts.ptr,
             "rows": rows.ptr, "scored": scored.ptr,
             "valid": valid.ptr, "classes": max(classes, 1), "room": max(room, 1), "total": total,
             "size": size,
         }  # fmt: skip
-        planner.need_scratch(2048 + 2 * size * 8)
+        planner.need_scratch(COUNTS + 2 * size * 8)
         planner.step(self.join, values, 1, [chosen, values_of, counts], made, 20.0 * size)
         for value, view in zip(self.node.outputs, made, strict=True):
             if value in planner.placed:

@@ -16,11 +16,10 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, DType, Int, Str, TensorType, find_op, op
+from ovjit.graph.op import Bool, DType, Str, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim, merge
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known_scalar
 from ovjit_ops.detection.boxes import corners, descending, overlaps, suppress
-from ovjit_ops.detection.cpu_nms import lower_padded
 from ovjit_ops.elementwise.arithmetic import REALS
 
 _NUMPY = {"i32": np.int32, "i64": np.int64}
@@ -131,7 +130,7 @@ def limit_of(x: np.ndarray | None) -> int:
     return int(min(max(value, 0), 2**31 - 1))
 
 
-def _evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
+def evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
     encoding = attrs["box_encoding"].lower()
     sort = attrs["sort_result_descending"]
     share, least, spread = (float(number_of(x, 0)) for x in (iou, threshold, sigma))
@@ -150,33 +149,39 @@ def _check_attributes(box_encoding: str, output_type: str) -> None:
     check(output_type in INDEX_TYPES, f"output_type is i32 or i64, not {output_type}")
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """NonMaxSuppression(boxes, scores, ...) -> FirstRows(PaddedNMS(boxes, scores, ...))"""
+def padded(b: Builder, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
+    """NonMaxSuppression(boxes, scores, ...) -> FirstRows(PaddedNMS(boxes, scores, ...)); None for types that
+    the kernel does not know."""
     boxes, scores, *limits = inputs
     if boxes.dtype != "f32" or scores.dtype != "f32" or boxes.shape is None or scores.shape is None:
-        return None
-    sigma = limits[3] if len(limits) > 3 else None
-    if sigma is not None and (sigma.constant is None or float(sigma.constant.reshape(-1)[0]) > 0):
         return None
     defaults = (np.array(0, np.int64), np.array(0, np.float32), np.array(0, np.float32))
     given = [limits[i] if i < len(limits) else b.constant(v) for i, v in enumerate(defaults)]
     if given[0].dtype not in INDEX_TYPES or any(v.dtype != "f32" for v in given[1:]):
         return None
     attrs = {
-        "box_encoding": node.attrs["box_encoding"],
+        "box_encoding": encoding,
         "sort_result_descending": node.attrs["sort_result_descending"],
         "output_type": node.attrs.get("output_type", "i64"),
         "limit": -1 if given[0].type.value is None else limit_of(given[0].type.value),
     }
-    padded = b.add(find_op("PaddedNMS"), [boxes, scores, *given], attrs, name=node.name, origins=node.origins)
-    count = padded.outputs[2]
+    made = b.add(find_op("PaddedNMS"), [boxes, scores, *given], attrs, name=node.name, origins=node.origins)
+    count = made.outputs[2]
     outputs = []
-    for value in padded.outputs[: min(2, len(node.outputs))]:
+    for value in made.outputs[: min(2, len(node.outputs))]:
         first = b.add(
             find_op("FirstRows"), [value, count], {}, name=f"{node.name}/rows", origins=node.origins
         )
         outputs.append(first.output)
     return [*outputs, count][: len(node.outputs)]
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """By `padded`, unless suppression is soft."""
+    sigma = inputs[5] if len(inputs) > 5 else None
+    if sigma is not None and (sigma.constant is None or float(sigma.constant.reshape(-1)[0]) > 0):
+        return None
+    return padded(b, node, inputs[:5], node.attrs["box_encoding"])
 
 
 def _boxes(rng: np.random.Generator, images: int, many: int, encoding: str) -> np.ndarray:
@@ -186,7 +191,7 @@ def _boxes(rng: np.random.Generator, images: int, many: int, encoding: str) -> n
     return np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
 
 
-def _samples(version: int):
+def nms_samples(version: int):
     def samples(rng: np.random.Generator, dtype: str = "f32"):
         rows = [
             (1, 1, 7, 3, 0.5, 0.0, "corner", True), (2, 3, 17, 5, 0.3, 0.2, "corner", False),
@@ -221,7 +226,7 @@ def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any], ou
     return out if outputs == 3 else out[0]
 
 
-@op("NonMaxSuppression", opset=1, samples=_samples(1), expand=_expand)
+@op("NonMaxSuppression", opset=1, samples=nms_samples(1), expand=_expand)
 class NonMaxSuppression1:
     """The boxes that are selected, as rows (image, class, box)."""
 
@@ -236,7 +241,7 @@ class NonMaxSuppression1:
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, **attrs
     ):
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
-        return _evaluate(boxes, scores, *limits, attrs)[0]
+        return evaluate(boxes, scores, *limits, attrs)[0]
 
 
 def _with_type(
@@ -259,12 +264,12 @@ def _soft_ref(
     soft_nms_sigma=None, **attrs,
 ):  # fmt: skip
     limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
-    return _evaluate(boxes, scores, *limits, attrs)
+    return evaluate(boxes, scores, *limits, attrs)
 
 
 for _version in (3, 4):
 
-    @op("NonMaxSuppression", opset=_version, samples=_samples(_version), expand=_expand)
+    @op("NonMaxSuppression", opset=_version, samples=nms_samples(_version), expand=_expand)
     class NonMaxSuppressionTyped:
         """NonMaxSuppression-1 with a type of the rows."""
 
@@ -274,75 +279,9 @@ for _version in (3, 4):
 
 for _version in (5, 9):
 
-    @op("NonMaxSuppression", opset=_version, samples=_samples(_version), expand=_expand)
+    @op("NonMaxSuppression", opset=_version, samples=nms_samples(_version), expand=_expand)
     class NonMaxSuppressionSoft:
         """With soft suppression, and the scores and number of the rows."""
 
         infer = _soft_infer
         ref = _soft_ref
-
-
-def _padded_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for i, (inputs, attrs) in enumerate(_samples(3)(rng, dtype)):
-        yield inputs, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
-
-
-@op("PaddedNMS", samples=_padded_samples, lower=lower_padded, internal=True)
-class PaddedNMS:
-    """NonMaxSuppression with room for all rows that there can be; those that are missing are -1.
-
-    `limit`: what is known of `most` beforehand, -1 for nothing.
-    """
-
-    def infer(
-        boxes, scores, most, iou_threshold, score_threshold, *, box_encoding: Str,
-        sort_result_descending: Bool, output_type: DType, limit: Int,
-    ):  # fmt: skip
-        check_limits(most, iou_threshold, score_threshold)
-        check_inputs(boxes, scores)
-        rows = room(boxes, scores, limit)
-        kind = output_type
-        return TensorType(kind, (rows, 3)), TensorType("f32", (rows, 3)), TensorType(kind, (1,))
-
-    def ref(boxes, scores, most, iou_threshold, score_threshold, **attrs):
-        selected, scored, count = _evaluate(boxes, scores, most, iou_threshold, score_threshold, None, attrs)
-        rows = room(TensorType("f32", boxes.shape), TensorType("f32", scores.shape), attrs["limit"])
-        missing = ((0, int(rows) - len(selected)), (0, 0))  # type: ignore[arg-type]
-        return (
-            np.pad(selected, missing, constant_values=-1),
-            np.pad(scored.astype(np.float32), missing, constant_values=-1),
-            count,
-        )
-
-
-def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
-    """How many rows a PaddedNMS has: as many as there can be, at most `limit` (-1: any) in a class."""
-    if boxes.shape is None or scores.shape is None:
-        return ANY
-    each = boxes.shape[1]
-    if limit >= 0:
-        low, high = bounds(each)
-        each = dim(min(low, limit), limit if high is None else min(high, limit))
-    rows: Dim = each
-    for d in scores.shape[:2]:
-        rows = rows * d
-    return rows
-
-
-@op("FirstRows", internal=True)
-class FirstRows:
-    """The first `count` rows of the data."""
-
-    def infer(data, count):
-        if data.shape is None:
-            return TensorType(data.dtype, None)
-        rows = dim(0, bounds(data.shape[0])[1])
-        known = known_scalar(count, "count")
-        return TensorType(data.dtype, (rows if known is None else known, *data.shape[1:]))
-
-    def ref(data, count):
-        return data[: int(count.reshape(-1)[0])]
-
-    def samples(rng, dtype="f32"):
-        for many, count in ((5, 3), (4, 0), (3, 3)):
-            yield [rng.random((many, 3)).astype(np.float32), np.array([count])], {}

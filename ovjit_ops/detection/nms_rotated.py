@@ -1,4 +1,4 @@
-"""NMSRotated: non-maximum suppression of boxes that are turned. It runs by the reference.
+"""NMSRotated: non-maximum suppression of boxes that are turned.
 
 boxes [B, N, 5] of (centre x, y, width, height, angle in radians)  scores [B, C, N]
 ->  rows (image, class, box) [n, 3], their scores, and n
@@ -6,15 +6,18 @@ boxes [B, N, 5] of (centre x, y, width, height, angle in radians)  scores [B, C,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import check
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.boxes import descending, suppress
-from ovjit_ops.detection.nms import check_inputs, check_limits, limit_of, most_rows, number_of
+from ovjit_ops.detection.cpu_nms import TURNED
+from ovjit_ops.detection.nms import check_inputs, check_limits, limit_of, most_rows, number_of, padded
 
 
 def polygon(box: np.ndarray) -> np.ndarray:
@@ -66,7 +69,7 @@ def rotated_overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return out
 
 
-def _samples(rng: np.random.Generator, dtype: str = "f32"):
+def rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
     for i, (images, classes, many, most, iou) in enumerate(
         ((1, 1, 9, 5, 0.3), (2, 3, 17, 4, 0.5), (1, 2, 30, 100, 0.1), (1, 1, 1, 1, 0.5))
     ):
@@ -84,7 +87,38 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
         )
 
 
-@op("NMSRotated", opset=13, samples=_samples)
+def rotated_nms(
+    boxes: np.ndarray, scores: np.ndarray, most: Any, iou_threshold: Any, score_threshold: Any,
+    attrs: dict[str, Any],
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """(rows, scores, how many), by the reference."""
+    dtype = boxes.dtype
+    turn = 1 if attrs["box_encoding"] == "clockwise" else -1
+    turned = np.asarray(boxes, np.float32) * np.array([1, 1, 1, 1, turn], np.float32)
+    limit_each, iou = limit_of(most), float(number_of(iou_threshold, 0))
+    limit = np.float32(number_of(score_threshold, 0))
+    rows, values = [], []
+    for image, classes in enumerate(scores.astype(np.float32)):
+        for label, s in enumerate(classes):
+            candidates = np.flatnonzero(s > limit)
+            order = candidates[descending(s[candidates])]
+            kept = suppress(turned[image], order, limit_each, iou, True, rotated_overlaps)
+            rows += [(image, label, i) for i in kept]
+            values += [float(s[i]) for i in kept]
+    selected, best = np.array(rows, np.int64).reshape(-1, 3), np.array(values, np.float32)
+    if attrs["sort_result_descending"]:
+        order = descending(best)
+        selected, best = selected[order], best[order]
+    scored = np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
+    kind = np.int32 if attrs["output_type"] == "i32" else np.int64
+    return selected.astype(kind), scored.astype(dtype), np.array([len(selected)], kind)
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    return padded(b, node, inputs, TURNED[not node.attrs["clockwise"]])
+
+
+@op("NMSRotated", opset=13, samples=rotated_samples, expand=_expand)
 class NMSRotated:
     """Boxes that do not overlap a better one too much."""
 
@@ -110,24 +144,7 @@ class NMSRotated:
             TensorType(output_type, (1,)),
         )
 
-    def ref(boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold, **attrs: Any):
-        dtype = boxes.dtype
-        turn = 1 if attrs["clockwise"] else -1
-        turned = np.asarray(boxes, np.float32) * np.array([1, 1, 1, 1, turn], np.float32)
-        most, iou = limit_of(max_output_boxes_per_class), float(number_of(iou_threshold, 0))
-        limit = np.float32(number_of(score_threshold, 0))
-        rows, values = [], []
-        for image, classes in enumerate(scores.astype(np.float32)):
-            for label, s in enumerate(classes):
-                candidates = np.flatnonzero(s > limit)
-                order = candidates[descending(s[candidates])]
-                kept = suppress(turned[image], order, most, iou, True, rotated_overlaps)
-                rows += [(image, label, i) for i in kept]
-                values += [float(s[i]) for i in kept]
-        selected, best = np.array(rows, np.int64).reshape(-1, 3), np.array(values, np.float32)
-        if attrs["sort_result_descending"]:
-            order = descending(best)
-            selected, best = selected[order], best[order]
-        scored = np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
-        kind = np.int32 if attrs["output_type"] == "i32" else np.int64
-        return selected.astype(kind), scored.astype(dtype), np.array([len(selected)], kind)
+    def ref(boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold, *, clockwise, **attrs):
+        attrs["box_encoding"] = TURNED[not clockwise]
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
+        return rotated_nms(boxes, scores, *limits, attrs)

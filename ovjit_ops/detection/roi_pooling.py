@@ -18,6 +18,7 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, merge
 from ovjit_ops.common.values import widened
+from ovjit_ops.detection.cpu_deformable_pooling import lower_deformable_pooling
 from ovjit_ops.detection.cpu_roi_pooling import lower_roi_pooling
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
@@ -274,6 +275,9 @@ def _deformable_samples(rng: np.random.Generator, dtype: str = "f32"):
     "DeformablePSROIPooling",
     opset=1,
     types=REALS,
+    native=FULL,
+    lower=lower_deformable_pooling,
+    ulp=16,
     samples=_deformable_samples,
     builder={"data": "feature_maps", "rois": "coords"},
 )

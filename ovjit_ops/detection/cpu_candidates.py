@@ -1,0 +1,118 @@
+"""Parts of kernels that choose among boxes: sorted candidates, and how much a box shares with VL others.
+
+Candidates are sorted by score with a radix sort (stable, so that equal scores keep their order). A NaN score
+is no candidate, a NaN box shares nothing.
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.function import inline
+from ovjit.codegen.words import (
+    VL,
+    boolean,
+    const,
+    f32,
+    gather,
+    hor,
+    i32,
+    i64,
+    lane,
+    ld,
+    load,
+    maximum,
+    minimum,
+    select,
+    st,
+)
+
+#: Bytes of the counts that `sorted_pairs` needs.
+COUNTS = 256 * 8
+
+
+@inline
+def key_of(p):
+    """An integer of 32 bits that rises when the f32 at p falls; both zeros are one."""
+    key = ld[i32](p) & 4294967295
+    if key == 2147483648:
+        key = 0
+    if key < 2147483648:
+        key = 2147483647 - key
+    return key
+
+
+@inline
+def sorted_pairs(a, b, many, counts):
+    """Sort `many` pairs (key << 32 | number) at a by key, rising. b is as large, `counts` has COUNTS
+    bytes."""
+    source = a
+    target = b
+    for shift in range(32, 64, 8):  # an even number of turns: what is sorted is at `a` again
+        for i in range(256):
+            st[i64](counts + i * 8, 0)
+        for i in range(many):
+            place = counts + ((ld[i64](source + i * 8) >> shift) & 255) * 8
+            st[i64](place, ld[i64](place) + 1)
+        before = 0
+        for i in range(256):
+            number = ld[i64](counts + i * 8) + 0
+            st[i64](counts + i * 8, before)
+            before += number
+        for i in range(many):
+            pair = ld[i64](source + i * 8) + 0
+            place = counts + ((pair >> shift) & 255) * 8
+            number = ld[i64](place) + 0
+            st[i64](target + number * 8, pair)
+            st[i64](place, number + 1)
+        swap = source
+        source = target
+        target = swap
+
+
+@inline
+def candidates(s, s_i, n, threshold, inclusive, a, b, counts):
+    """The pairs (key, number) of the n scores at s, s_i bytes apart, that pass the number at `threshold`:
+    sorted, at `a`. Returns how many."""
+    bar = ld[f32](threshold)
+    many = 0
+    for k in range(0, n, VL):
+        v = gather[f32](s + k * s_i, s_i, n - k)
+        passed = v >= const[f32](bar) if inclusive else v > const[f32](bar)
+        if hor[boolean](passed):
+            for one in range(k, min(k + VL, n)):
+                score = ld[f32](s + one * s_i)
+                good = score >= bar if inclusive else score > bar
+                if good:
+                    key = key_of(s + one * s_i)
+                    st[i64](a + many * 8, (key << 32) | one)
+                    many += 1
+    sorted_pairs(a, b, many, counts)
+    return many
+
+
+@inline
+def extent(low, high, border):
+    """A side of boxes; with a `border` corners are whole pixels, which belong to the box."""
+    return high - low + const[f32](1.0) if border else high - low
+
+
+@inline
+def remember(q, stride, y1, x1, y2, x2, area):
+    """Put the box that each lane holds behind those at q: five rows, `stride` bytes apart."""
+    st[f32](q, lane[f32](y1, 0))
+    st[f32](q + stride, lane[f32](x1, 0))
+    st[f32](q + 2 * stride, lane[f32](y2, 0))
+    st[f32](q + 3 * stride, lane[f32](x2, 0))
+    st[f32](q + 4 * stride, lane[f32](area, 0))
+
+
+@inline
+def common_share(q, stride, y1, x1, y2, x2, area, border):
+    """Intersection over union of a box with VL boxes at q; 0 where one has no area."""
+    zero = const[f32](0.0)
+    areas = load[f32](q + 4 * stride)
+    low_y = maximum(y1, load[f32](q))
+    low_x = maximum(x1, load[f32](q + stride))
+    high = maximum(extent(low_y, minimum(y2, load[f32](q + 2 * stride)), border), zero)
+    wide = maximum(extent(low_x, minimum(x2, load[f32](q + 3 * stride)), border), zero)
+    common = high * wide
+    return select((area > zero) & (areas > zero), common / (area + areas - common), zero)

@@ -1,0 +1,166 @@
+"""Native DeformablePSROIPooling in f32: channels last, vectors of channels.
+
+A chunk is a range of (region, row of bins). Where a sample lies is computed in f64 and held inside of the
+map, whatever offsets say.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, fma, gather, ld, loadm, share, spread, whole
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import ChannelsLast, Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit_ops.detection.cpu_roi_pooling import at_least, rounded
+
+
+@inline
+def held(place, extent):
+    """A place that is at most half an element outside, as the nearest one that is inside."""
+    value = place
+    if value < 0.0:
+        value = 0.0
+    if value > extent - 1.0:
+        value = extent - 1.0
+    return value
+
+
+@inline
+def several(p, step, count, adjacent):
+    """The channels of a bin at a place: every `step` bytes one."""
+    return loadm[f32](p, count) if adjacent else gather[f32](p, step, count)
+
+
+@kernel
+def deformable_pooling(
+    x: Ptr, rois: Ptr, offsets: Ptr, settings: Ptr, y: Ptr, images, h, w, classes, each, step, x_n, x_h, x_w,
+    r_n, r_k, o_n, o_c, o_h, o_w, y_n, y_c, y_h, y_w, group, part, bins_y, bins_x, rows, per_chunk, *, moved,
+    adjacent,
+):  # fmt: skip
+    """The mean of each bin's samples. `moved`: there are offsets; `adjacent`: a bin reads all channels."""
+    scale = ld[f64](settings)
+    reach = ld[f64](settings + 8)
+    one = const[f32](1.0)
+    for row in share(rows, per_chunk):
+        r = row // group
+        i = row % group
+        roi = rois + r * r_n
+        number = ld[f32](roi) * 1.0
+        there = number >= 0.0
+        if number >= images:
+            return 1
+        image = 0
+        if there:
+            image = whole(number)
+        x1 = rounded(ld[f32](roi + r_k) * 1.0)
+        y1 = rounded(ld[f32](roi + 2 * r_k) * 1.0)
+        x2 = rounded(ld[f32](roi + 3 * r_k) * 1.0)
+        y2 = rounded(ld[f32](roi + 4 * r_k) * 1.0)
+        left = x1 * scale - 0.5
+        top = y1 * scale - 0.5
+        w_roi = at_least((x2 + 1) * scale - 0.5 - left, 0.1)
+        h_roi = at_least((y2 + 1) * scale - 0.5 - top, 0.1)
+        step_y = h_roi / group / bins_y
+        step_x = w_roi / group / bins_x
+        for j in range(group):
+            for label in range(classes):
+                y0 = top + i * h_roi / group
+                x0 = left + j * w_roi / group
+                if moved:
+                    o = offsets + r * o_n + i * part // group * o_h + j * part // group * o_w
+                    x0 += ld[f32](o + 2 * label * o_c) * reach * w_roi
+                    y0 += ld[f32](o + (2 * label + 1) * o_c) * reach * h_roi
+                source = x + image * x_n + label * each * step + (i * group + j) * 4
+                target = y + r * y_n + i * y_h + j * y_w + label * each * y_c
+                for k in range(0, each, VL):
+                    acc = const[f32](0.0)
+                    many = 0
+                    for a in range(bins_y):
+                        py = y0 + a * step_y
+                        if there and py >= -0.5 and py <= h - 0.5:
+                            fy = held(py, h)
+                            i0 = whole(fy)
+                            i1 = min(i0 + 1, h - 1)
+                            dy = cast[f32](spread[f64](fy - i0))
+                            for b in range(bins_x):
+                                px = x0 + b * step_x
+                                if px >= -0.5 and px <= w - 0.5:
+                                    fx = held(px, w)
+                                    j0 = whole(fx)
+                                    j1 = min(j0 + 1, w - 1)
+                                    dx = cast[f32](spread[f64](fx - j0))
+                                    p = source + k * step
+                                    v00 = several(p + i0 * x_h + j0 * x_w, step, each - k, adjacent)
+                                    v01 = several(p + i0 * x_h + j1 * x_w, step, each - k, adjacent)
+                                    v10 = several(p + i1 * x_h + j0 * x_w, step, each - k, adjacent)
+                                    v11 = several(p + i1 * x_h + j1 * x_w, step, each - k, adjacent)
+                                    upper = fma(v01, dx, v00 * (one - dx))
+                                    lower = fma(v11, dx, v10 * (one - dx))
+                                    acc = acc + fma(lower, dy, upper * (one - dy))
+                                    many += 1
+                    acc = acc / cast[f32](spread[f64](max(many, 1) * 1.0))
+                    spaced(target + k * y_c, y_c, acc, each - k, f32)
+
+
+@functools.cache
+def deformable_kernel(moved: bool, adjacent: bool) -> Kernel:
+    name = f"deformable_roi_pooling{'_moved' if moved else ''}{'_adjacent' if adjacent else ''}"
+    return deformable_pooling.kernel(name, moved=moved, adjacent=adjacent)
+
+
+class DeformablePooling(ChannelsLast):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.data, self.rois, *self.offsets = self.node.inputs
+        self.out = self.node.output
+        self.kernel = deformable_kernel(bool(self.offsets), self.node.attrs["group_size"] == 1)
+        self.kernels = (self.kernel,)
+
+    def plan(self, planner: Planner) -> None:
+        attrs = self.node.attrs
+        dim, group, part = attrs["output_dim"], attrs["group_size"], attrs["part_size"]
+        shape = planner.shape(self.data)
+        regions = planner.shape(self.rois)[0]
+        moved = [planner.shape(v) for v in self.offsets]
+        classes = max(moved[0][1] // 2, 1) if moved else 1
+        fit = all(o[0] >= regions and min(o[2:]) >= part and o[1] >= 2 for o in moved)
+        if not fit or dim % classes or 0 in shape:
+            Host(self.group).plan(planner)
+            return
+        x = planner.with_halo(self.data, [(0, 0)] * 4)
+        rois, *offsets = read = [planner.view(v) for v in (self.rois, *self.offsets)]
+        y = planner.output(self.out)
+        if not y.count:
+            return
+        settings = np.array([np.float32(attrs["spatial_scale"]), attrs["trans_std"]], np.float64)
+        rows = regions * group
+        samples = attrs["spatial_bins_y"] * attrs["spatial_bins_x"]
+        per_chunk = split(rows, group * dim * samples * 8)
+        values: dict[str, Any] = {
+            "x": x.ptr, "rois": rois.ptr, "offsets": offsets[0].ptr if offsets else rois.ptr,
+            "settings": planner.data.view(settings, "f64").ptr, "y": y.ptr, "images": shape[0], "h": shape[2],
+            "w": shape[3], "classes": classes, "each": dim // classes, "step": group * group * 4,
+            "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3], "r_n": rois.strides[0],
+            "r_k": rois.strides[1], "group": group, "part": part, "bins_y": attrs["spatial_bins_y"],
+            "bins_x": attrs["spatial_bins_x"], "rows": rows, "per_chunk": per_chunk,
+        }  # fmt: skip
+        steps = offsets[0].strides if offsets else (0,) * 4
+        values |= dict(zip(("o_n", "o_c", "o_h", "o_w"), steps, strict=True))
+        values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
+        chunks = ceil_div(rows, per_chunk)
+        planner.step(self.kernel, values, chunks, [x, *read], [y], 8.0 * y.count * samples)
+
+
+def lower_deformable_pooling(group: Group) -> Lowering | None:
+    """Native in f32."""
+    inputs = group.last.inputs
+    if any(v.dtype != "f32" for v in inputs) or len(inputs[0].shape) != 4:
+        return None
+    return DeformablePooling(group)

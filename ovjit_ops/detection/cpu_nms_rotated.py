@@ -1,0 +1,212 @@
+"""Native suppression of turned boxes: one class of one image is a chunk.
+
+Boxes whose circles do not meet are told apart a vector at a time; of the others the common polygon is cut out
+in f64, side by side. A box that is not finite, or has no area, shares nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    blend,
+    boolean,
+    cast,
+    const,
+    f32,
+    f64,
+    hor,
+    i32,
+    i64,
+    inf,
+    lane,
+    ld,
+    libm_cos,
+    libm_sin,
+    load,
+    scratch,
+    share,
+    spread,
+    sqrt,
+    st,
+    storem,
+)
+from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
+
+#: Points that four cuts can make of four, whatever rounding does: each cut doubles them at most.
+MOST_POINTS = 64
+#: Bytes of four corners and an area.
+CORNERS = 9 * 8
+#: Bytes that are kept of a box: the middle and the reach in rows, the corners and the area.
+BYTES_EACH = 3 * 4 + CORNERS
+#: How much too far circles may reach: what rounding in f32 loses.
+SLACK = 1.00001
+
+
+@inline
+def common_polygon(a, b, points):
+    """The area that two convex polygons of four corners share: a is cut by every side of b. `points` has room
+    for two lists of MOST_POINTS."""
+    source = a
+    number = 4
+    target = points
+    for side in range(4):
+        start_x = ld[f64](b + side * 16)
+        start_y = ld[f64](b + side * 16 + 8)
+        edge_x = ld[f64](b + (side + 1) % 4 * 16) - start_x
+        edge_y = ld[f64](b + (side + 1) % 4 * 16 + 8) - start_y
+        left = 0
+        if number >= 3:
+            last_x = ld[f64](source + number * 16 - 16)
+            last_y = ld[f64](source + number * 16 - 8)
+            before = edge_x * (last_y - start_y) - edge_y * (last_x - start_x)
+            for i in range(number):
+                x = ld[f64](source + i * 16)
+                y = ld[f64](source + i * 16 + 8)
+                inside = edge_x * (y - start_y) - edge_y * (x - start_x)
+                if (inside >= 0.0) != (before >= 0.0):
+                    t = before / (before - inside)
+                    st[f64](target + left * 16, last_x + t * (x - last_x))
+                    st[f64](target + left * 16 + 8, last_y + t * (y - last_y))
+                    left += 1
+                if inside >= 0.0:
+                    st[f64](target + left * 16, x)
+                    st[f64](target + left * 16 + 8, y)
+                    left += 1
+                last_x = x
+                last_y = y
+                before = inside
+        number = left
+        source = points + side % 2 * (MOST_POINTS * 16)
+        target = points + (side + 1) % 2 * (MOST_POINTS * 16)
+    total = 0.0
+    if number >= 3:
+        last_x = ld[f64](source + number * 16 - 16)
+        last_y = ld[f64](source + number * 16 - 8)
+        for i in range(number):
+            x = ld[f64](source + i * 16)
+            y = ld[f64](source + i * 16 + 8)
+            total += last_x * y - x * last_y
+            last_x = x
+            last_y = y
+        total = total * 0.5
+        if total < 0.0:
+            total = 0.0 - total
+    return total
+
+
+@inline
+def put_corners(q, x, y, w, h, angle):
+    """The corners of a turned box at q, counter-clockwise."""
+    cos = lane[f64](libm_cos[f64](angle), 0) * 0.5
+    sin = lane[f64](libm_sin[f64](angle), 0) * 0.5
+    across_x = cos * w
+    across_y = sin * w
+    along_x = 0.0 - sin * h
+    along_y = cos * h
+    st[f64](q, x - across_x - along_x)
+    st[f64](q + 8, y - across_y - along_y)
+    st[f64](q + 16, x + across_x - along_x)
+    st[f64](q + 24, y + across_y - along_y)
+    st[f64](q + 32, x + across_x + along_x)
+    st[f64](q + 40, y + across_y + along_y)
+    st[f64](q + 48, x - across_x + along_x)
+    st[f64](q + 56, y - across_y + along_y)
+
+
+@kernel
+def suppress_turned(
+    boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
+    classes, room, b_n, b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, clockwise, limit,
+):  # fmt: skip
+    """As `suppress`, for boxes of (x, y, w, h, angle)."""
+    stride = (room + VL + 1) // 2 * 8
+    zero = const[f32](0.0)
+    keep = max(min(ld[limit](most) + 0, room), 0)
+    kept = scratch + COUNTS
+    corners = kept + 3 * stride
+    mine = corners + room * CORNERS
+    points = mine + CORNERS
+    bar = ld[f32](iou)
+    for item in share(total, per_chunk):
+        a = points + 2 * MOST_POINTS * 16
+        image = item // classes
+        label = item % classes
+        s = scores + image * s_n + label * s_c
+        many = candidates(s, s_i, n, threshold, False, a, a + n * 8, scratch)
+        many = min(many, top)
+        if label == skip:
+            many = 0
+        count = 0
+        c = 0
+        while c < many and count < keep:
+            one = ld[i64](a + c * 8) & 4294967295
+            p = boxes + image * b_n + label * b_c + one * b_i
+            x = ld[f32](p) * 1.0
+            y = ld[f32](p + b_k) * 1.0
+            w = ld[f32](p + 2 * b_k) * 1.0
+            h = ld[f32](p + 3 * b_k) * 1.0
+            angle = ld[f32](p + 4 * b_k) * (1.0 if clockwise else -1.0)
+            area = w * h
+            reach = lane[f64](sqrt(spread[f64](w * w + h * h)), 0) * (0.5 * SLACK)
+            # what is not finite is not equal to itself times 0 plus 0
+            good = w > 0.0 and h > 0.0 and (x + y + w + h + angle) * 0.0 == 0.0
+            free = 1
+            if count > 0 and bar <= 0.0:
+                free = 0
+            if good:
+                put_corners(mine, x, y, w, h, spread[f64](angle))
+            k = 0
+            while k < count and good and free == 1:
+                q = kept + k * 4
+                dx = load[f32](q) - cast[f32](spread[f64](x))
+                dy = load[f32](q + stride) - cast[f32](spread[f64](y))
+                both = load[f32](q + 2 * stride) + cast[f32](spread[f64](reach))
+                near = (dx * dx + dy * dy <= both * both) & (both > zero)
+                if hor[boolean](blend[boolean](count - k, near, zero != zero)):
+                    i = k
+                    while i < min(k + VL, count):
+                        q = corners + i * CORNERS
+                        other = ld[f64](q + 64)
+                        if other > 0.0:
+                            common = common_polygon(q, mine, points)
+                            st[f32](points, common / (area + other - common))
+                            if ld[f32](points) >= bar:
+                                free = 0
+                                i = count
+                        i += 1
+                k += VL
+            if free == 1:
+                q = kept + count * 4
+                st[f32](q, x)
+                st[f32](q + stride, y)
+                q = corners + count * CORNERS
+                if good:
+                    st[f32](kept + count * 4 + 2 * stride, reach)
+                    for i in range(0, 64, 8):
+                        st[f64](q + i, ld[f64](mine + i))
+                    st[f64](q + 64, area)
+                else:
+                    st[f32](kept + count * 4 + 2 * stride, -inf)
+                    st[f64](q + 64, 0.0)
+                slot = (item * room + count) * 4
+                st[i32](chosen + slot, one)
+                st[f32](values + slot, ld[f32](s + one * s_i))
+                count += 1
+            c += 1
+        st[i64](counts + item * 8, count)
+        for k in range(count, room, VL):
+            slot = (item * room + k) * 4
+            storem[i32](chosen + slot, const[i32](0), room - k)
+            storem[f32](values + slot, zero, room - k)
+
+
+@functools.cache
+def turned_kernel(clockwise: bool, limit: str) -> Kernel:
+    """`limit`: the type of the number of boxes."""
+    name = f"nms_select_{'' if clockwise else 'counter'}clockwise_{limit}"
+    return suppress_turned.kernel(name, clockwise=clockwise, limit=limit)

@@ -1,0 +1,89 @@
+"""What suppression of boxes expands to: an operation with room for all rows, and one that cuts them off.
+
+    boxes [B, N, 4, or 5 of turned ones]  scores [B, C, N]
+    ->  rows (image, class, box) [room, 3], their scores [room, 3], and how many of them count [1]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, bounds, dim
+from ovjit_ops.common.values import known_scalar
+from ovjit_ops.detection.cpu_nms import TURNED, lower_padded
+from ovjit_ops.detection.nms import check_inputs, check_limits, evaluate, nms_samples
+from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
+
+
+def _padded_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for i, (inputs, attrs) in enumerate(nms_samples(3)(rng, dtype)):
+        yield inputs, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
+    for inputs, attrs in rotated_samples(rng, dtype):
+        encoding = TURNED[not attrs.pop("clockwise")]
+        yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}
+
+
+@op("PaddedNMS", samples=_padded_samples, lower=lower_padded, internal=True)
+class PaddedNMS:
+    """NonMaxSuppression with room for all rows that there can be; those that are missing are -1.
+
+    `limit`: what is known of `most` beforehand, -1 for nothing.
+    """
+
+    def infer(
+        boxes, scores, most, iou_threshold, score_threshold, *, box_encoding: Str,
+        sort_result_descending: Bool, output_type: DType, limit: Int,
+    ):  # fmt: skip
+        check_limits(most, iou_threshold, score_threshold)
+        check_inputs(boxes, scores, 5 if box_encoding in TURNED else 4)
+        rows = room(boxes, scores, limit)
+        kind = output_type
+        return TensorType(kind, (rows, 3)), TensorType("f32", (rows, 3)), TensorType(kind, (1,))
+
+    def ref(boxes, scores, most, iou_threshold, score_threshold, **attrs):
+        if attrs["box_encoding"] in TURNED:
+            found = rotated_nms(boxes, scores, most, iou_threshold, score_threshold, attrs)
+        else:
+            found = evaluate(boxes, scores, most, iou_threshold, score_threshold, None, attrs)
+        selected, scored, count = found
+        rows = room(TensorType("f32", boxes.shape), TensorType("f32", scores.shape), attrs["limit"])
+        missing = ((0, int(rows) - len(selected)), (0, 0))  # type: ignore[arg-type]
+        return (
+            np.pad(selected, missing, constant_values=-1),
+            np.pad(scored.astype(np.float32), missing, constant_values=-1),
+            count,
+        )
+
+
+def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
+    """How many rows a PaddedNMS has: as many as there can be, at most `limit` (-1: any) in a class."""
+    if boxes.shape is None or scores.shape is None:
+        return ANY
+    each = boxes.shape[1]
+    if limit >= 0:
+        low, high = bounds(each)
+        each = dim(min(low, limit), limit if high is None else min(high, limit))
+    rows: Dim = each
+    for d in scores.shape[:2]:
+        rows = rows * d
+    return rows
+
+
+@op("FirstRows", internal=True)
+class FirstRows:
+    """The first `count` rows of the data."""
+
+    def infer(data, count):
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        rows = dim(0, bounds(data.shape[0])[1])
+        known = known_scalar(count, "count")
+        return TensorType(data.dtype, (rows if known is None else known, *data.shape[1:]))
+
+    def ref(data, count):
+        return data[: int(count.reshape(-1)[0])]
+
+    def samples(rng, dtype="f32"):
+        for many, count in ((5, 3), (4, 0), (3, 3)):
+            yield [rng.random((many, 3)).astype(np.float32), np.array([count])], {}
