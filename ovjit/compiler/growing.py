@@ -26,7 +26,8 @@ class Place(NamedTuple):
 
 
 class Room(NamedTuple):
-    """All of these places have room for `capacity` elements along their axes."""
+    """All of these places have room for fewer than `capacity` elements along their axes: never full, tensors
+    have gaps in all their plans, and need no others where they just fit."""
 
     capacity: int
     places: tuple[Place, ...]
@@ -70,7 +71,7 @@ def strides_of(room: Room, graph: Graph, types: Mapping[Value, Any], capacity: A
     for output, given, axis in room.places:
         source, value = graph.inputs[given], graph.outputs[output]
         length = types[value].shape[axis]
-        if length > capacity:
+        if length >= capacity:
             raise Outgrown(int(length))
         whole = list(types[source].shape)
         whole[axis] = capacity

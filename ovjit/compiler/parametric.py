@@ -19,20 +19,21 @@ import numpy as np
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.objects import entry_address, function
 from ovjit.codegen.kernel import Frame, Kernel
-from ovjit.compiler.growing import Room
+from ovjit.compiler.growing import Outgrown, Room
 from ovjit.compiler.plan import ALIGNMENT, PARALLEL_WORK, Plan, Planner, aligned_bytes, assign_offsets
 from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
 from ovjit.forks import ForkLock
 from ovjit.graph import traced
-from ovjit.graph.traced import GUARDS, LARGEST, Tape, Traced, as_found_number, is_traced_number
+from ovjit.graph.traced import GUARDS, LARGEST, LESS, Tape, Traced, as_found_number, is_traced_number
 
 #: Traces that a program keeps for what its shapes have in common.
 MOST_TRACES = 16
 #: A program whose shapes have so little in common that this many traces have not served twice stops tracing.
 USELESS_TRACES = 8
-#: Buffers get this much more than they need, in parts of 8, where dimensions may grow.
-SPARE = 2
+#: Buffers get this much more than they need, in parts of 8 and in bytes at least, where dimensions may grow.
+#: So what has a few bytes for each of a decoder's tokens is laid out once.
+SPARE, LEAST_SPARE = 2, 16384
 #: A memory plan in which less than this part is used is made anew.
 LEAST_USED = 0.5
 
@@ -147,6 +148,16 @@ class Parametric:
         self.places = None if room is None else room.places
         self.steps = planner.steps
         self._collect(planner, tape)
+        #: Guards that see that what grows fits its room: number of the row -> the value that is its length.
+        self.fits: dict[int, int] = {}
+        if room is not None:
+            new, capacity = self._new, tape.leaves - 1
+            lengths: list[Any] = [planner.shape(planner.outputs[p.output])[p.axis] for p in room.places]
+            nodes = {new.get(n.node) for n in lengths if is_traced_number(n)}
+            for i, (what, _, left, right) in enumerate(self.rows.tolist()):
+                if what == LESS and left in nodes and right == capacity:
+                    self.fits[i] = left
+        del self._new
         self._memories: tuple[Memory, ...] = ()
         self.served = 0
 
@@ -206,7 +217,6 @@ class Parametric:
         self.data_patches = [(at, itemsize, new[node]) for at, itemsize, node in data]
         self.outputs = np.array([new[node] for node in outputs], np.int64)
         self.figures = {(i, k): new[node] for i, k, node in figures}
-        del self._new
         for step in planner.steps:  # what stays tells of no tape
             step.args = ()
             step.chunks, step.flops, step.bytes = map(as_found_number, (step.chunks, step.flops, step.bytes))
@@ -242,7 +252,10 @@ class Parametric:
     # --- for given shapes
 
     def at(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
-        """The plan for these input shapes; None where it is another one."""
+        """The plan for these input shapes; None where it is another one.
+
+        Raises Outgrown where the room is too small.
+        """
         if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
             return None
         dims = [d for shape in shapes for d in shape]
@@ -252,17 +265,28 @@ class Parametric:
             return None
         values = self.values.copy()
         values[: self.leaves] = dims
-        if _evaluate()(self.rows.ctypes.data, len(self.rows), values.ctypes.data, 0):
+        failed = _evaluate()(self.rows.ctypes.data, len(self.rows), values.ctypes.data, 0)
+        if failed:
+            if failed - 1 in self.fits:
+                raise Outgrown(int(values[self.fits[failed - 1]]))
             return None
         sizes = values[self.sizes]
-        memory = next((m for m in self._memories if _serves(m, sizes)), None)
+        memory = next((m for m in self._memories if self._serves(m, sizes)), None)
         if memory is None:
             memory = self._lay_out(sizes)
         return self._plan(shapes, values, memory)
 
+    def _roomy(self, sizes: np.ndarray) -> np.ndarray:
+        return np.where(self.grows, sizes + np.maximum(sizes * SPARE // 8, LEAST_SPARE), sizes)
+
+    def _serves(self, memory: Memory, sizes: np.ndarray) -> bool:
+        """Whether the sizes fit, and would get enough of what is there if it were laid out for them."""
+        fits = bool((sizes <= memory.room).all())
+        return fits and self._roomy(sizes).sum() >= LEAST_USED * memory.room.sum()
+
     def _lay_out(self, sizes: np.ndarray) -> Memory:
         """A memory plan with room for these sizes and for some that are larger."""
-        room = np.where(self.grows, sizes + sizes * SPARE // 8, sizes)
+        room = self._roomy(sizes)
         buffers = []
         for (first, last), size in zip(self.buffers, room.tolist(), strict=True):
             buffer = Buffer(size)
@@ -328,11 +352,6 @@ def check_plan(plan: Plan, anew: Plan) -> None:
 def whole_work(number: Any) -> Any:
     """Flops or bytes as a whole number."""
     return number if type(number) is Traced else int(number)
-
-
-def _serves(memory: Memory, sizes: np.ndarray) -> bool:
-    """Whether the sizes fit, and use enough of what is there."""
-    return bool((sizes <= memory.room).all()) and sizes.sum() >= LEAST_USED * memory.room.sum()
 
 
 class Traces:

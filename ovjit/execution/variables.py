@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.compiler.growing import Outgrown, Place, Room
-from ovjit.compiler.passes.variables import Lifted, Variable, lift, public_outputs
+from ovjit.compiler.options import Options
+from ovjit.compiler.passes.variables import Lifted, Variable, keep_low, lift, public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.errors import InferenceError
@@ -48,8 +49,8 @@ class StatefulProgram:
     @classmethod
     def of(cls, graph: Graph, config: Mapping[str, Any], build: Build) -> StatefulProgram:
         """Compile a graph with state operations."""
-        lifted = lift(graph)
         inner = inner_config(config)
+        lifted = lifted_for(graph, inner)
         return cls(build(lifted.main, inner), lifted.variables, lambda: graph, inner, build, lifted)
 
     def _prepared(self, init: Any) -> Any:
@@ -106,6 +107,7 @@ class StatefulProgram:
             value = states.values[k]
             if value is None:
                 value = self._initial(job, inner, k)
+            value = as_stored(value, variable)
             if variable.order >= 0:
                 order = inner.inputs[variable.order]
                 assert order is not None
@@ -133,8 +135,12 @@ class StatefulProgram:
         if part is None:
             part = job.parts[init] = init.new_job()
         for i, array in enumerate(inner.inputs):
-            if array is None:  # a variable further on, on which this one cannot depend
-                array = lowest(self.variables[i - self.public_inputs])
+            if i >= self.public_inputs:
+                other = self.variables[i - self.public_inputs]
+                if array is None:  # a variable further on, on which this one cannot depend
+                    array = lowest(other)
+                array = array.astype(dtypes.numpy_dtype(other.dtype), copy=False)
+            assert array is not None
             part.set_input(i, array)
         part.run()
         variable, value = self.variables[k], part.outputs[0]
@@ -246,22 +252,42 @@ class States:
         value = self.values[k]
         if value is None:
             return lowest(self.variables[k])
-        if not value.flags.c_contiguous:  # it has room to grow: an ordinary array is in its place from now on
-            value = self.values[k] = _owned(value)
+        dtype = dtypes.numpy_dtype(self.variables[k].dtype)
+        if not value.flags.c_contiguous or value.dtype != dtype:
+            # it has room to grow, or is kept otherwise: an ordinary array is in its place from now on
+            value = self.values[k] = np.array(value, dtype, order="C")
             self.memory[k] = None
         self.shown[k] = True
         return value
 
     def set(self, k: int, value: np.ndarray) -> None:
-        """Take a copy of `value`, of the variable's dtype. Raises InferenceError unless the shape fits."""
+        """Take a copy of `value`, of the variable's dtype, as it is kept.
+
+        Raises InferenceError unless the shape fits.
+        """
         variable = self.variables[k]
         if not fits(value.shape, variable.shape):
             raise InferenceError(
                 f"the variable {variable.name!r} has the shape {shapes.text(variable.shape)}, "
                 f"the given tensor {list(value.shape)}"
             )
-        self.values[k] = _owned(value)
+        self.values[k] = _owned(as_stored(value, variable))
         self.memory[k], self.shown[k] = None, False
+
+
+def lifted_for(graph: Graph, config: Mapping[str, Any]) -> Lifted:
+    """`graph` without state operations, its caches stored as `config` has it: in what the model computes in,
+    unless KV_CACHE_PRECISION is f32."""
+    low = Options.of(config).precision
+    asked = config.get("KV_CACHE_PRECISION", low)
+    return keep_low(lift(graph), "f32" if getattr(asked, "_name", asked) == "f32" else low)
+
+
+def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
+    """`value` in the element type that the variable is kept in."""
+    if value.dtype == dtypes.numpy_dtype(variable.stored):
+        return value
+    return dtypes.cast(value, dtypes.numpy_dtype(variable.stored))
 
 
 def inner_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,11 +310,17 @@ def in_order(value: np.ndarray, order: np.ndarray) -> np.ndarray:
     rows = len(value)
     places = order.astype(np.int64)
     there = (places >= -rows) & (places < rows)
+    words = as_words(value)
     if there.all():
-        return value[places]
-    out = np.zeros((len(order), *value.shape[1:]), value.dtype)
-    out[there] = value[places[there]]
-    return out
+        return words[places].view(value.dtype)
+    out = np.zeros((len(order), *value.shape[1:]), words.dtype)
+    out[there] = words[places[there]]
+    return out.view(value.dtype)
+
+
+def as_words(array: np.ndarray) -> np.ndarray:
+    """Halves as integers, which NumPy moves by rows and not one by one; all else as it is."""
+    return array if array.dtype.isbuiltin != 2 else array.view(f"u{array.dtype.itemsize}")
 
 
 #: Room is made for this many elements more than are needed, at least, and for a quarter more.
@@ -305,7 +337,7 @@ def with_room(value: np.ndarray, axis: int, room: int) -> np.ndarray:
     shape = [*value.shape]
     shape[axis] = room
     whole = aligned_bytes(math.prod(shape) * value.dtype.itemsize).view(value.dtype).reshape(shape)
-    beginning(whole, value.shape)[...] = value
+    as_words(beginning(whole, value.shape))[...] = as_words(value)
     return whole
 
 

@@ -4,7 +4,7 @@ For static shapes the plan is stored ready to run: to import it takes neither co
 for open shapes are made by the compiler, from the graph, when they are first needed; their kernels' code is
 stored as well.
 
-    {"variables": [[name, type, dimensions, whether assigned, order], ...] (only of a model with state),
+    {"variables": [[name, type, dimensions, whether assigned, order, stored type], ...] (only with state),
      "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...], "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
@@ -107,7 +107,7 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
     tables: dict[str, Any] = {"kernels": rows, "runner": number_of(native), "plan": None}
     if variables is not None:
         tables["variables"] = [
-            [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order] for v in variables
+            [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored] for v in variables
         ]
     words: list[int] = []
 
@@ -331,15 +331,14 @@ def stored_with_variables(
     config: Mapping[str, Any],
 ) -> Any:
     """As `StoredProgram`, for a model with state: the program around the stored one."""
-    from ovjit.compiler.passes.variables import lift
-    from ovjit.execution.variables import StatefulProgram, inner_config
+    from ovjit.execution.variables import StatefulProgram, inner_config, lifted_for
 
     try:
         variables = [
-            Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order))
-            for name, dtype, shape, assigned, order in tables["variables"]
+            Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order), stored)
+            for name, dtype, shape, assigned, order, stored in tables["variables"]
         ]
-        hidden = [(v, TensorType(v.dtype, v.shape)) for v in variables]
+        hidden = [(v, TensorType(v.stored, v.shape)) for v in variables]
     except (LookupError, TypeError, ValueError) as error:
         raise BlobError(f"the blob's variables are not valid: {type(error).__name__}: {error}") from error
     given = functools.cache(read_graph)
@@ -350,7 +349,7 @@ def stored_with_variables(
         memory,
         [*inputs, *(t for _, t in hidden)],
         [*outputs, *(t for v, t in hidden if v.assigned)],
-        lambda: lift(given()).main,
+        lambda: lifted_for(given(), inner).main,
         inner,
     )
     program: Any = StatefulProgram(executable_of(stored, inner), variables, given, inner, build)

@@ -318,6 +318,8 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
     """The value of a property that nobody set, beside those that are set (`config`)."""
     if row.name == "INFERENCE_PRECISION_HINT":
         return _precision(config)
+    if row.name in ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"):
+        return Type.bf16 if _precision(config) == Type.bf16 and "bf16" in float_types() else Type.f32
     if row.name == "SUPPORTED_PROPERTIES":
         letter = _LETTERS[device]
         return {r.name: "RW" if r.read else "RO" for r in ROWS.values() if letter in r.devices and r.shown}

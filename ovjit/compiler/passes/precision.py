@@ -12,9 +12,10 @@ plays one of four parts (`part_of`):
 | keep    | all others: normalizations, softmax, exp, what rounds or compares | f32 | f32                 |
 
 Arithmetic and accumulators are f32 everywhere; bf16 is how tensors are stored. A model's inputs and outputs
-keep their types, what is joined to an input has its type (a cache of keys, say, which attention reads as it
-is), and shapes and other integers are not touched. An elementwise kernel takes mixed inputs, so no conversion
-is needed there.
+keep their types, what is joined to an input has its type (a cache of keys that is given to the model, say,
+which attention reads as it is; one in a variable is an input of the lower type, see `variables.keep_low`),
+and shapes and other integers are not touched. An elementwise kernel takes mixed inputs, so no conversion is
+needed there.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def lower_precision(graph: Graph, low: str) -> Graph:
     if not computed:
         return graph
     caches = _given(graph)
-    lowered = _choose(graph, computed, caches)
+    lowered = _choose(graph, computed, caches, low)
     casts: dict[tuple[Value, str], Value] = {}
 
     def cast(b: Builder, value: Value, dtype: str) -> Value:
@@ -75,10 +76,14 @@ def lower_precision(graph: Graph, low: str) -> Graph:
         return known
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        if node.op.name == "Convert" and node.output in lowered and inputs[0].dtype == low:
+            return [inputs[0]]  # it has been stored so all the time
         if not any(v.dtype == "f32" for v in node.inputs) or node.op.name == "Result":
             return None
         part = part_of(node.op)
         types = [_typed(v, low) if v in lowered else v.type for v in node.outputs]
+        if node.op.name == "Convert" and types[0].dtype == inputs[0].dtype:
+            return [inputs[0]]
         if part == "fuse":
             if node.outputs[0].dtype != "f32" and all(v.dtype != low for v in inputs):
                 return None
@@ -134,11 +139,12 @@ def _given(graph: Graph) -> set[Value]:
     return found
 
 
-def _choose(graph: Graph, computed: set[Node], given: set[Value]) -> set[Value]:
-    """The values to store in `low`: what has been computed so, as long as somebody takes it so."""
+def _choose(graph: Graph, computed: set[Node], given: set[Value], low: str) -> set[Value]:
+    """The values to store in `low`: what has been computed so, or is widened from it, as long as somebody
+    takes it so."""
     candidates: set[Value] = set()
     for node in graph.nodes:
-        if node in computed:
+        if node in computed or _widens(node, low):
             candidates.add(node.output)
         elif part_of(node.op) in ("fuse", "carry") and any(v in candidates for v in node.inputs):
             if part_of(node.op) == "carry" and any(v in given for v in node.inputs):
@@ -148,17 +154,24 @@ def _choose(graph: Graph, computed: set[Node], given: set[Value]) -> set[Value]:
     lowered: set[Value] = set()
     for node in reversed(graph.nodes):
         for value in node.outputs:
-            if value in candidates and any(_takes(user, lowered) for user, _ in uses[value]):
+            if value in candidates and any(_takes(user, lowered, low) for user, _ in uses[value]):
                 lowered.add(value)
         if part_of(node.op) == "carry" and not all(v in lowered for v in node.outputs if v.dtype == "f32"):
             lowered.difference_update(node.outputs)  # they are stored as one
     return lowered
 
 
-def _takes(user: Node | None, lowered: set[Value]) -> bool:
+def _widens(node: Node, low: str) -> bool:
+    """Whether this makes f32 of what is stored in the lower type."""
+    return node.op.name == "Convert" and (node.inputs[0].dtype, node.output.dtype) == (low, "f32")
+
+
+def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
     """True where a reader would as soon have the lower type: to multiply in it, or to hand it on."""
     if user is None:
         return False
+    if user.op.name == "Convert" and user.output.dtype == low:
+        return True
     return part_of(user.op) == "compute" or any(v in lowered for v in user.outputs)
 
 

@@ -6,20 +6,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.compiler.passes.precision import part_of
 from ovjit.errors import ModelError
 from ovjit.graph import shapes
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
+from ovjit.tiles.formats import product_format
 
 
 class Variable(NamedTuple):
     """A state. `assigned`: whether an Assign writes it. `order`: which of the model's inputs says in which
-    order its rows are read (the beams of a search); -1: as they are."""
+    order its rows are read (the beams of a search); -1: as they are. `stored`: the element type that it is
+    kept in between runs, see `keep_low`."""
 
     name: str
     dtype: str
     shape: Any
     assigned: bool
-    order: int = -1
+    order: int
+    stored: str
 
 
 class Lifted(NamedTuple):
@@ -67,7 +71,7 @@ def lift(graph: Graph) -> Lifted:
     variables = tuple(
         Variable(
             name, nodes[0].output.dtype, nodes[0].output.shape, name in assigns,
-            ordered.get(name, -1),
+            ordered.get(name, -1), nodes[0].output.dtype,
         )
         for name, nodes in reads.items()
     )  # fmt: skip
@@ -81,6 +85,75 @@ def lift(graph: Graph) -> Lifted:
         else:
             inits.append(_without_state(graph, variables, (source,)))
     return Lifted(main, variables, tuple(inits))
+
+
+def keep_low(lifted: Lifted, low: str) -> Lifted:
+    """Caches in the element type `low` that those who read them multiply: the hidden ends of `main` have it,
+    with conversions beside them, which the precision pass takes out.
+
+    A cache is a variable of f32 whose next value is its value, moved and joined, of which nothing is read but
+    its shape and what is multiplied.
+    """
+    main, count = lifted.main, len(lifted.variables)
+    if low == "f32" or product_format(low, low) is None:  # else each reader would convert all of it
+        return lifted
+    assigned = [k for k, v in enumerate(lifted.variables) if v.assigned]
+    first = len(main.outputs) - len(assigned)
+    output_of = {k: first + i for i, k in enumerate(assigned)}
+    uses = main.uses()
+    chosen: dict[int, Value] = {}  # variable -> its hidden input
+    for k, value in enumerate(main.inputs[len(main.inputs) - count :]):
+        if k in output_of and value.dtype == "f32" and _is_cache(main, value, output_of[k], uses):
+            chosen[k] = value
+    if not chosen:
+        return lifted
+    builder = Builder()
+    new: dict[Value, Value] = {}
+    hidden: dict[Value, Value] = {}
+    parameters = set(chosen.values())
+    for node in main.nodes:
+        if node.op.name == "Parameter" and node.output in parameters:
+            attrs = {**node.attrs, "element_type": low}
+            kept = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
+            hidden[node.output] = kept
+            attrs = {"destination_type": "f32"}
+            new[node.output] = builder.add("Convert", [kept], attrs, name=f"{node.name}/f32").output
+        else:
+            copied = copy_node(builder, node, [new[v] for v in node.inputs])
+            new.update(zip(node.outputs, copied.outputs, strict=True))
+    outputs = [new[v] for v in main.outputs]
+    for k in chosen:
+        at = output_of[k]
+        attrs = {"destination_type": low}
+        name = f"{main.outputs[at].node.name}/{low}"
+        outputs[at] = builder.add("Convert", [outputs[at]], attrs, name=name).output
+    made = builder.finish(outputs, [hidden.get(v) or new[v] for v in main.inputs])
+    variables = tuple(
+        v._replace(stored=low) if k in chosen else v for k, v in enumerate(lifted.variables)
+    )
+    return lifted._replace(main=made, variables=variables)
+
+
+def _is_cache(main: Graph, value: Value, output: int, uses: Any) -> bool:
+    """Whether the hidden input `value` is what `keep_low` calls a cache, output `output` its next value."""
+    found, stack, multiplied = {value}, [value], False
+    while stack:
+        at = stack.pop()
+        for user, index in uses[at]:
+            if user is None:
+                if index != output:
+                    return False
+            elif user.op.multiplied and index < user.op.multiplied:
+                multiplied = True
+            elif user.op.name == "ShapeOf":
+                continue
+            elif user.op.name == "Concat" or (part_of(user.op) == "carry" and index == 0):
+                fresh = [v for v in user.outputs if v not in found]
+                found.update(fresh)
+                stack += fresh
+            else:
+                return False
+    return multiplied and main.outputs[output] in found
 
 
 def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
