@@ -153,6 +153,73 @@ def test_a_residual_in_bytes_is_added_in_the_epilogue(monkeypatch):
     assert np.abs(got[0] - want[0]).max() < 0.02 * np.abs(want[0]).max()
 
 
+@pytest.mark.parametrize("low", [0.0, -1.0])
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("outs", [1, 2])
+def test_channels_with_ranges_of_their_own(monkeypatch, low, pad, outs):
+    """A sum that stays in a channel, or in channels of equal ranges, takes its range."""
+    rng = np.random.default_rng([SEED, pad, outs])
+    ops = ov.opset8
+    channels = 34
+    x = ops.parameter([2, channels, 7, 9], np.float32)
+    span = rng.uniform(1, 4, (1, channels, 1, 1)).astype(np.float32)
+    limits = [ops.constant(v) for v in (span * low * 127 / 128, span) * 2]
+    q = ops.fake_quantize(x, *limits, 256)
+    w = stored_weights(ops, rng, (channels, outs, 1, 3, 3), (0, 1))
+    y = ops.group_convolution(q, w, [1, 1], [pad, pad], [pad, pad], [1, 1])
+    y = ops.add(y, ops.constant(rng.standard_normal((1, channels * outs, 1, 1)).astype(np.float32)))
+    out = fake_quantize(ops, ops.clamp(y, 0.0, 6.0), 0.0, 6.0)
+    model = ov.Model([out.output(0), y.output(0)], [x], "m")
+    data = rng.uniform(-3, 4.5, (2, channels, 7, 9)).astype(np.float32)
+    got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
+    in_bytes = any(k.startswith(("conv_u8i8", "depthwise_u8")) for k in kernels)
+    assert in_bytes or (low and pad), kernels
+    step = 0.0 if in_bytes else np.abs(want[1]).max() / 50  # there an input may be rounded otherwise
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-5, atol=step + 3e-6 * np.abs(want[1]).max())
+    assert np.abs(got[0] - want[0]).max() <= 6 / 255 * 1.01 + step
+
+
+@pytest.mark.parametrize(
+    "activation, low, high, gone",
+    [
+        ("relu", 0.0, 4.0, True), ("relu", -1.0, 2.984375, False), (6.0, 0.0, 4.0, True),
+        (6.0, 0.0, 6.0, True), (3.0, 0.0, 4.0, False), ("sigmoid", 0.0, 1.0, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("residual", [False, True])
+def test_what_is_between_sums_and_bytes(monkeypatch, activation, low, high, gone, residual):
+    """Scales, bias and residual are one multiply-add each; an activation goes that cuts off what is cut off
+    anyway, and no other."""
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([1, 16, 8, 8], np.float32)
+    q = fake_quantize(ops, x, -1.0, 2.984375)
+    w = stored_weights(ops, rng, (48, 16, 3, 3), (0,))
+    y = ops.convolution(q, w, [1, 1], [1, 1], [1, 1], [1, 1])
+    y = ops.add(y, ops.constant(rng.standard_normal((1, 48, 1, 1)).astype(np.float32)))
+    if residual:  # read twice, as bytes each time
+        wide = fake_quantize(ops, ops.concat([x, x, x], 1), -2.0, 1.984375)
+        y = ops.add(ops.add(y, wide), ops.multiply(wide, ops.constant(np.float32(0.3))))
+    if activation == "relu":
+        y = ops.relu(y)
+    elif activation == "sigmoid":
+        y = ops.sigmoid(y)
+    else:
+        y = ops.clamp(y, 0.0, activation)
+    out = fake_quantize(ops, y, low, high)
+    w = stored_weights(ops, rng, (4, 48, 1, 1), (0,))
+    z = ops.convolution(out, w, [1, 1], [0, 0], [0, 0], [1, 1])
+    model = ov.Model([out, z], [x], "m")
+    data = rng.uniform(-1, 3, (1, 16, 8, 8)).astype(np.float32)
+    got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
+    assert_close(got[0], want[0], (high - low) / 255)
+    first = next(k for k in kernels if k.startswith("conv_u8i8"))
+    if not residual:  # the names of kernels have the first four operations
+        assert gone != any(word in first for word in ("relu", "clamp", "sigmoid")), kernels
+    elementwise = ("convert", "subtract", "multiply", "add", "fakequantize")
+    assert not any(k.startswith(elementwise) for k in kernels if "u8" in k), kernels
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
 def test_quantize_and_dequantize_as_onnx_has_them(monkeypatch, kind):
     """Convert(Clamp(Round(x / s) + z)) and (Convert(q) - z) * s around a product."""

@@ -337,7 +337,8 @@ def cast(x: Any, to: str) -> Any:
         return constant(x, float.fromhex(value) if isinstance(value, str) else value, to)
     rounded = x.recorder.rounded.get(x.name)
     if rounded is not None and rounded.dtype == to:
-        return round_even(rounded)
+        whole = round_even(rounded)
+        return where(whole < 255.0, whole, 255.0) if x.dtype == "u8" else whole
     return x.recorder.emit("cast", (x.name,), to)
 
 
@@ -348,9 +349,10 @@ def to_int(x: Any, to: str) -> Any:
 
 def round_int(x: Any, to: str) -> Any:
     """x rounded to the nearest integer of type `to`, which must be able to hold it, ties to even; anything
-    may come of NaN. Cast to a float again it is x rounded, without a way through the integers."""
+    may come of NaN. What is above 255 is 255 as u8, for nothing. Cast to a float again it is x rounded,
+    without a way through the integers."""
     if not isinstance(x, Tracer):
-        return cast(np.rint(x), to)
+        return cast(np.rint(np.minimum(x, 255) if to == "u8" else x), to)
     whole = x.recorder.emit("round_int", (x.name,), to)
     x.recorder.rounded[whole.name] = x
     return whole

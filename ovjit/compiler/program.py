@@ -29,6 +29,7 @@ from ovjit.compiler.passes.decompression import decompress_graph
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
 from ovjit.compiler.passes.quantization import quantize_graph
+from ovjit.compiler.passes.requantization import requantize_graph
 from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import check_shapes, concrete_types
@@ -55,6 +56,7 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
     "expand": expand_graph,
     "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
+    "requantize": requantize_graph,
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,
 }

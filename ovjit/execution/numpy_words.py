@@ -313,7 +313,7 @@ class Words(dict):
         return v.astype(register_type(dtype))
 
     def _round_int(self, dtype: str, v: np.ndarray) -> np.ndarray:
-        return np.rint(v).astype(register_type(dtype))
+        return np.rint(np.minimum(v, 255) if dtype == "u8" else v).astype(register_type(dtype))
 
     def _bits(self, dtype: str, v: np.ndarray) -> np.ndarray:
         return v.view(register_type(dtype))

@@ -1,4 +1,5 @@
-"""Quantize: what the quantization pass makes of FakeQuantize where integers are what is read of it."""
+"""Quantize: what the quantization pass makes of FakeQuantize where integers are what is read of it; and
+MultiplyAdd, in which scales and offsets before it meet."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from ovjit_ops.elementwise.arithmetic import random_array
 
 @op("Quantize", opset=1, types=("f32",), internal=True, ulp=0)
 class Quantize:
-    """round(x / scale) + zero, to the nearest even, held between `low` and `high`. NaN becomes `low`.
+    """round(x * factor + zero), to the nearest even, held between `low` and `high`. NaN becomes `low`.
 
-    `factor` is 1 / scale, a number, as `zero` is, which has the type of x.
+    `factor` is 1 / scale. All three have the type of x and are broadcast.
     """
 
     def infer(x, factor, zero, *, low: Int, high: Int, element_type: DType):
@@ -29,12 +30,39 @@ class Quantize:
 
     def scalar(x, factor, zero, *, low, high, element_type):
         # held first, as its bounds are whole: then one instruction rounds and converts
-        y = x * factor if t.is_zero(zero) else x * factor + zero
+        y = x * factor if t.is_zero(zero) else t.fma(x, factor, zero)
         y = t.where(y > float(low), y, float(low))
-        return t.round_int(t.where(y < float(high), y, float(high)), element_type)
+        if (element_type, high) != ("u8", 255):
+            y = t.where(y < float(high), y, float(high))
+        return t.round_int(y, element_type)
 
     def samples(rng, dtype="f32"):
         for n in (1, 7, 16, 17, 33, 0):
             numbers = [np.array(v, numpy_dtype(dtype)) for v in (4, 3)]
-            attrs = {"low": 0, "high": 255, "element_type": "u8"}
-            yield [random_array(rng, (2, n), dtype, (-40, 80)), *numbers], attrs
+            for high in (255, 254):
+                attrs = {"low": 0, "high": high, "element_type": "u8"}
+                yield [random_array(rng, (2, n), dtype, (-40, 80)), *numbers], attrs
+        huge = np.array([3e9, -3e9, 1e38, np.inf, -np.inf, np.nan, 255.5, 254.5, 0.5], numpy_dtype(dtype))
+        ones = [np.array(v, numpy_dtype(dtype)) for v in (1, 0)]
+        yield [huge, *ones], {"low": 0, "high": 255, "element_type": "u8"}
+
+
+@op("MultiplyAdd", opset=1, types=("f32",), internal=True, ulp=1)
+class MultiplyAdd:
+    """y = x * factor + offset, rounded once where the machine can."""
+
+    def infer(x, factor, offset):
+        check(x.dtype == factor.dtype == offset.dtype, f"{x}, {factor} and {offset} differ in element type")
+        return TensorType(x.dtype, broadcast(x.shape, factor.shape, offset.shape))
+
+    def ref(x, factor, offset):
+        return x * factor + offset
+
+    def scalar(x, factor, offset):
+        return t.fma(x, factor, offset)
+
+    def samples(rng, dtype="f32"):
+        for n in (1, 7, 16, 17, 33, 0):
+            yield [*(random_array(rng, (2, n), dtype, (1, 4)) for _ in range(3))], {}
+        channels = [random_array(rng, (1, 3, 1, 1), dtype, (1, 4)) for _ in range(2)]
+        yield [random_array(rng, (2, 3, 4, 5), dtype, (1, 4)), *channels], {}

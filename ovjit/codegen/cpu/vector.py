@@ -458,12 +458,19 @@ def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 
 
 def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
-    """f32 to the nearest integer, ties to even, for values that the integer type holds."""
+    """f32 to the nearest integer, ties to even, for values that the integer type holds; as u8, 255 where the
+    value is above. AVX-512 narrows so, and what does not fit 32 bits is a large number without a sign."""
     if to.lanes == 16 and str(x.type.element) == "float" and _INTS[to.elem] <= 32:
         wide = ir.VectorType(_I32, 16)
         arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
         whole = call_intrinsic(b, "llvm.x86.avx512.mask.cvtps2dq.512", wide, arguments)
+        if to.elem == "u8":
+            top = ir.Constant(wide, [255] * 16)
+            whole = b.select(b.icmp_unsigned("<", whole, top), whole, top)
         return whole if _INTS[to.elem] == 32 else b.trunc(whole, to.ir)
+    if to.elem == "u8":
+        top = ir.Constant(x.type, [255.0] * to.lanes)
+        x = b.select(b.fcmp_ordered("<", x, top), x, top)
     return truncate(b, call_intrinsic(b, f"llvm.rint.{suffix(x.type)}", x.type, [x]), to)
 
 

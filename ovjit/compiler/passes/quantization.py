@@ -11,8 +11,9 @@ and what only moves or compares elements works on `q`. Every tensor that is quan
 in its own loop, and where nobody does they are gone. Sums of integers are exact, so that results differ from
 those of the graph as it was by the rounding of scales alone: a step of the quantization now and then.
 
-What has no exact form here stays as it is: ranges that differ by channel, more than 256 levels, zero points
-that are no whole number, weights that do not fit 8 bits. So does everything on a CPU without 8-bit dot
+Ranges that differ by channel are taken where no sum goes over several of them (depthwise convolutions).
+What has no exact form here stays as it is: other ranges that differ by channel, more than 256 levels, zero
+points that are no whole number, weights that do not fit 8 bits. So does everything on a CPU without 8-bit dot
 products.
 """
 
@@ -40,11 +41,21 @@ MOVES = frozenset(
 
 
 class Quantized(NamedTuple):
-    """A real tensor as (integers - zero) * scale; `zero` and `scale` are numbers."""
+    """A real tensor as (integers - zero) * scale; `zero` and `scale` are numbers or have an element for each
+    index of one axis, and as many dimensions as the tensor."""
 
     integers: Value
-    scale: float
-    zero: int
+    scale: np.ndarray
+    zero: np.ndarray
+
+    @property
+    def uniform(self) -> bool:
+        """True where all elements have one scale and one zero point."""
+        return self.scale.size == self.zero.size == 1
+
+    def alike(self, other: Quantized) -> bool:
+        """True where equal integers stand for equal reals."""
+        return np.array_equal(self.scale, other.scale) and np.array_equal(self.zero, other.zero)
 
 
 class Weights(NamedTuple):
@@ -108,61 +119,77 @@ class _Quantizer:
             if x.constant is not None or x.shape is None:
                 return None
             if x.dtype == "u8":
-                return Quantized(x, 1.0, 0)
-            return Quantized(_unsigned(b, node, x), 1.0, 128) if x.dtype == "i8" else None
+                return Quantized(x, np.ones(()), np.zeros((), np.int64))
+            if x.dtype == "i8":
+                return Quantized(_unsigned(b, node, x), np.ones(()), np.array(128))
+            return None
         if node.op.name == "Multiply" and x not in self.known:
             x, inputs = inputs[1], inputs[::-1]
         before, number = self.known.get(x), inputs[1].constant
-        if before is None or number is None or number.size != 1 or x.shape != node.output.shape:
+        if before is None or number is None or x.shape != node.output.shape:
             return None
-        value = float(number.reshape(()))
+        value = _of_an_axis(number, len(x.shape))
+        if value is None:
+            return None
         if node.op.name == "Multiply":
-            return before._replace(scale=before.scale * value) if 0 < value < np.inf else None
+            fits = np.all((value > 0) & np.isfinite(value))
+            return before._replace(scale=_plain(before.scale * value)) if fits else None
         steps = value / before.scale
-        return before._replace(zero=before.zero + round(steps)) if steps == round(steps) else None
+        whole = np.rint(steps)
+        if not np.all(steps == whole):  # NaN and infinity too
+            return None
+        return before._replace(zero=_plain(before.zero + whole.astype(np.int64)))
 
     def _fake_quantize(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         """FakeQuantize(x) -> (Quantize(x) - zero) * scale"""
         x, levels = inputs[0], node.attrs["levels"]
-        limits = [v.constant for v in inputs[1:]]
         if x.constant is not None or x.dtype != "f32" or x.shape is None or not 2 <= levels <= 256:
             return None
-        if any(a is None or a.size != 1 for a in limits):
+        limits = [None if v.constant is None else _of_an_axis(v.constant, len(x.shape)) for v in inputs[1:]]
+        if any(a is None for a in limits):
             return None
-        low, high, out_low, out_high = (float(a.reshape(())) for a in limits if a is not None)
-        if not high > low or not out_high > out_low:
+        low, high, out_low, out_high = (a for a in limits if a is not None)
+        if not np.all(high > low) or not np.all(out_high > out_low):
             return None
-        scale, step = (out_high - out_low) / (levels - 1), (high - low) / (levels - 1)
-        zero, shift = -out_low / scale, -low / step
-        if abs(zero - round(zero)) > NEARLY or not 0 <= round(zero) <= levels - 1:
+        scale, step = _plain((out_high - out_low) / (levels - 1)), _plain((high - low) / (levels - 1))
+        zero, shift = _plain(-out_low / scale), _plain(-low / step)
+        whole = np.rint(zero)
+        if np.any(np.abs(zero - whole) > NEARLY) or np.any((whole < 0) | (whole > levels - 1)):
             return None
-        whole = round(zero)
+        made = Quantized(x, scale, _plain(whole.astype(np.int64)))
+        if not (made.uniform or self._by_channel(node)):
+            return None
         before = self.known.get(x)
-        if (
-            before is not None
-            and (before.scale, before.zero, step) == (scale, whole, scale)
-            and levels == 256
-        ):
+        if before is not None and before.alike(made) and np.array_equal(step, scale) and levels == 256:
             return [x]  # already in these steps
-        shift = round(shift) if abs(shift - round(shift)) < NEARLY else shift
-        numbers = [b.constant(np.float32(1 / step)), b.constant(np.float32(shift))]
+        nearest = np.rint(shift)
+        shift = np.where(np.abs(shift - nearest) < NEARLY, nearest, shift)
+        numbers = [b.constant((1 / step).astype(np.float32)), b.constant(shift.astype(np.float32))]
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
-        made = b.add("Quantize", [x, *numbers], attrs, name=f"{node.name}/Quantize", origins=node.origins)
-        return [self._real(b, node, Quantized(made.output, scale, whole))]
+        integers = b.add("Quantize", [x, *numbers], attrs, name=f"{node.name}/Quantize", origins=node.origins)
+        return [self._real(b, node, made._replace(integers=integers.output))]
+
+    def _by_channel(self, node: Node) -> bool:
+        """True where somebody reads a tensor whose channels have scales of their own as integers."""
+        readers = {user for user, _ in self.uses[node.output]}
+        return any(user is not None and user.op.name == "GroupConvolution" for user in readers)
 
     def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
         """(q - zero) * scale as nodes; who reads them reads the real tensor."""
         attrs, origins = {"destination_type": "f32"}, node.origins
         real = b.add("Convert", [quantized.integers], attrs, name=f"{node.name}/f32", origins=origins).output
-        if quantized.zero:
-            real = b.add("Subtract", [real, b.constant(np.float32(quantized.zero))], origins=origins).output
-        scale = b.constant(np.float32(quantized.scale))
+        if quantized.zero.any():
+            zero = b.constant(quantized.zero.astype(np.float32))
+            real = b.add("Subtract", [real, zero], origins=origins).output
+        scale = b.constant(quantized.scale.astype(np.float32))
         real = b.add("Multiply", [real, scale], name=node.name, origins=origins).output
         self.known[real] = quantized
         return real
 
-    def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+    def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         quantized = self.known[inputs[0]]
+        if not quantized.uniform:
+            return None
         made = b.add(
             node.op,
             [quantized.integers, *inputs[1:]],
@@ -179,7 +206,7 @@ class _Quantizer:
         parts = [self.known.get(v) for v in inputs]
         first = parts[0]
         assert first is not None
-        if not all(p is not None and (p.scale, p.zero) == (first.scale, first.zero) for p in parts):
+        if not first.uniform or not all(p is not None and p.alike(first) for p in parts):
             return None
         integers = [p.integers for p in parts if p is not None]
         made = b.add("Concat", integers, node.attrs, name=f"{node.name}/u8", origins=node.origins)
@@ -194,12 +221,14 @@ class _Quantizer:
         over = tuple(a for a in range(weights.integers.ndim) if a not in _output_axes(node))
         if 255 * int(np.abs(weights.integers.astype(np.int64)).sum(axis=over).max()) >= 2**31:
             return None  # sums might not fit
-        q, attrs, origins, name = data.integers, dict(node.attrs), node.origins, node.name
+        each = _by_group(node, data)
         pads = _pads(node)
-        if pads is None:
+        if each is None or pads is None:
             return None
-        if data.zero and any(map(any, pads)):
-            if not 0 <= data.zero <= 255:
+        data_scale, data_zero = each
+        q, attrs, origins, name = data.integers, dict(node.attrs), node.origins, node.name
+        if data.zero.any() and any(map(any, pads)):
+            if data.zero.size > 1 or not 0 <= data.zero <= 255:
                 return None  # no byte stands for 0
             q = _padded(b, node, data, pads)
             attrs |= {
@@ -215,16 +244,51 @@ class _Quantizer:
         rank = len(out.shape)
         axis = rank - 1 if node.op.name == "MatMul" else 1
         shape = tuple(-1 if a == axis else 1 for a in range(rank))
-        if data.zero:
-            offset = -data.zero * weights.integers.sum(axis=over, dtype=np.int64)
+        if data_zero.any():
+            offset = -data_zero * weights.integers.sum(axis=over, dtype=np.int64).reshape(-1)
             constant = b.constant(offset.astype(np.int32).reshape(shape))
             acc = b.add("Add", [acc, constant], name=f"{name}/zero", origins=origins).output
         real = b.add(
             "Convert", [acc], {"destination_type": "f32"}, name=f"{name}/f32", origins=origins
         ).output
-        scale = (weights.scale * data.scale).astype(np.float32)
+        scale = (weights.scale * data_scale).astype(np.float32)
         scales = b.constant(scale.reshape(()) if scale.size == 1 else scale.reshape(shape))
         return b.add("Multiply", [real, scales], name=name, origins=origins).outputs
+
+
+def _of_an_axis(number: np.ndarray, rank: int) -> np.ndarray | None:
+    """A constant as f64, if it is one number or has one axis; then it has `rank` dimensions."""
+    if number.size == 1:
+        return number.reshape(()).astype(np.float64)
+    if number.ndim > rank or sum(d != 1 for d in number.shape) != 1:
+        return None
+    return _plain(number.reshape((1,) * (rank - number.ndim) + number.shape).astype(np.float64))
+
+
+def _plain(each: np.ndarray) -> np.ndarray:
+    """One number where all elements are that number."""
+    return each.reshape(-1)[0].reshape(()) if each.size and np.all(each == each.reshape(-1)[0]) else each
+
+
+def _by_group(node: Node, data: Quantized) -> tuple[np.ndarray, np.ndarray] | None:
+    """(scale, zero point) of what each output channel of a product is the sum of: one number or one for each;
+    None where a sum has different ones."""
+    if data.uniform:
+        return data.scale, data.zero
+    if node.op.name != "GroupConvolution":
+        return None
+    groups, outs, channels = node.inputs[1].shape[:3]
+    found = []
+    for each in (data.scale, data.zero):
+        if each.size > 1:
+            if each.ndim < 2 or each.shape[1] != groups * channels:
+                return None
+            grouped = each.reshape(groups, channels)
+            if np.any(grouped != grouped[:, :1]):
+                return None
+            each = np.repeat(grouped[:, 0], outs)
+        found.append(each)
+    return found[0], found[1]
 
 
 def _unsigned(b: Builder, node: Node, x: Value) -> Value:
