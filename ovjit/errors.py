@@ -47,3 +47,21 @@ def sizes_of_64_bits(node: str) -> Iterator[None]:
         yield
     except OverflowError as error:
         raise ModelError(f"node {node!r}: sizes or steps are beyond 64 bits") from error
+
+
+def no_such_form(why: str) -> TypeError:
+    """The error of a function that is called with what it does not take."""
+    return TypeError(f"incompatible function arguments: {why}")
+
+
+def no_such_constructor(why: str) -> TypeError:
+    """The same of a class that is made of what it does not take."""
+    return TypeError(f"incompatible constructor arguments: {why}")
+
+
+def no_path(value: object) -> OvjitError:
+    """The error of a path that is neither text nor a PathLike, or that nothing is at."""
+    return OvjitError(
+        f"Path: '{value}' does not exist. Please provide valid model's path either as a string, bytes or "
+        "pathlib.Path"
+    )

@@ -106,7 +106,9 @@ def paged_attention_transformation(
     ovjit has no such operation."""
     if not check_model(model).get_variables():
         raise ModelError(
-            "Model is supposed to be stateful, cannot perform the SDPAToPagedAttention transformation"
+            "Model is supposed to be stateful, cannot perform the SDPAToPagedAttention transformation. "
+            "For proper conversion run: optimum-cli export openvino --task text-generation-with-past instead "
+            "of --task text-generation"
         )
     raise UnsupportedError("paged attention is not implemented: use the model with its state as it is")
 

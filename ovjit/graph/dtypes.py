@@ -105,7 +105,7 @@ def from_numpy(dtype: np.dtype | type) -> str:
         return "string"
     name = _BY_NUMPY.get(dtype.newbyteorder("="))
     if name is None:
-        raise TypeError(f"no element type stands for the NumPy dtype {dtype}")
+        raise TypeError(f"Unsupported data type: {dtype}")
     return name
 
 

@@ -202,7 +202,9 @@ def broadcast(*shapes: Shape | None) -> Shape | None:
         for i, d in enumerate(shape, rank - len(shape)):
             merged = broadcast_dims(out[i], d)
             if merged is None:
-                raise ModelError(f"shapes {', '.join(text(s) for s in shapes)} do not broadcast")
+                raise ModelError(
+                    f"Argument shapes are inconsistent. {', '.join(text(s) for s in shapes)} do not broadcast"
+                )
             out[i] = merged
     return tuple(out)
 
@@ -210,7 +212,9 @@ def broadcast(*shapes: Shape | None) -> Shape | None:
 def normalize_axis(axis: int, rank: int, what: str = "axis") -> int:
     """`axis` counted from 0. Raises ModelError when out of [-rank, rank)."""
     if not -rank <= axis < max(rank, 1):
-        raise ModelError(f"{what} {axis} is out of range for rank {rank}")
+        raise ModelError(
+            f"{what.capitalize()} {axis} out of the tensor rank range [-{rank}, {max(rank, 1) - 1}]."
+        )
     return axis + rank if axis < 0 else axis
 
 

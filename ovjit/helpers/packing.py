@@ -29,7 +29,10 @@ _SPLIT = {"u3": (8, 2, 1), "u6": (4, 4, 2)}  # values in a group, low bits, high
 def _name(type: Type) -> str:
     name = getattr(type, "_name", None)
     if name not in _WHOLE and name not in _SPLIT:
-        raise AssertionError(f"only u1, u2, u3, u4, u6, i4, nf4 and f4e2m1 are packed, not {type}")
+        raise AssertionError(
+            "Packing algorithm for the data types stored in 1, 2 or 4 bits, and in 3 and 6, which "
+            f"{type} is not"
+        )
     return str(name)
 
 

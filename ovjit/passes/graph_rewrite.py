@@ -8,7 +8,7 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.passes.base import ModelPass, PassBase
 from ovjit.passes.patterns import Found, Symbols, match_output
 
@@ -21,7 +21,7 @@ class Matcher:
     ):
         pattern = output if node is None else node
         if not isinstance(pattern, (Node, Output)) or not isinstance(name, str):
-            raise TypeError("Matcher takes a Node or an Output, and a name")
+            raise no_such_constructor("Matcher takes a Node or an Output, and a name")
         self._pattern = pattern if isinstance(pattern, Output) else pattern.output(0)
         self._name = name
         self._found: Found = {}
@@ -65,8 +65,8 @@ class Matcher:
         return dict(self._found)
 
     def get_symbols(self) -> dict[str, Any]:
-        """What the names in the pattern's shapes stand for."""
-        return dict(self._symbols)
+        """What the names in the pattern's shapes stand for: a number, a Symbol, or a list of these."""
+        return {name: value._plain() for name, value in self._symbols.items()}
 
 
 class MatcherPass(PassBase):
@@ -81,7 +81,7 @@ class MatcherPass(PassBase):
     def register_matcher(self, matcher: Matcher, callback: Callable[[Matcher], bool]) -> None:
         """Set the pattern and what is done with it."""
         if not isinstance(matcher, Matcher) or not callable(callback):
-            raise TypeError("register_matcher takes a Matcher and a function")
+            raise no_such_form("register_matcher takes a Matcher and a function")
         self._matcher, self._callback = matcher, callback
 
     def register_new_node(self, node: Node) -> Node:
@@ -121,7 +121,7 @@ class GraphRewrite(ModelPass):
         """Add a pattern, and return it."""
         given = named.get("pass", transformation)
         if not isinstance(given, MatcherPass):
-            raise TypeError(f"add_matcher takes a MatcherPass, not {type(given).__name__}")
+            raise no_such_form(f"add_matcher takes a MatcherPass, not {type(given).__name__}")
         self.passes_list.append(given)
         return given
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK
+from ovjit.errors import no_such_form
 from ovjit.passes.base import PassBase, check_model
 
 
@@ -20,7 +21,7 @@ class Manager:
         """Add a pass, and return it. TypeError for what is none."""
         given = [*args, *kwargs.values()]
         if len(given) != 1 or not isinstance(given[0], PassBase):
-            raise TypeError("register_pass takes one pass: a ModelPass, a MatcherPass or another PassBase")
+            raise no_such_form("register_pass takes one pass: a ModelPass, a MatcherPass or another PassBase")
         self.passes_list.append(given[0])
         return given[0]
 

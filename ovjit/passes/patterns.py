@@ -13,7 +13,7 @@ from ovjit.api.model.node import Node, Output
 from ovjit.api.model.node_ports import target_inputs
 from ovjit.api.tensors.dimension import Dimension, Symbol
 from ovjit.api.tensors.types import Type
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import bounds, is_static
 
@@ -32,7 +32,7 @@ class PatternSymbolValue:
 
     def __init__(self, value: Any):
         if isinstance(value, bool) or not isinstance(value, (int, float, Symbol, Sequence)):
-            raise TypeError(
+            raise no_such_form(
                 f"a PatternSymbolValue is a number, a Symbol or a sequence, not {type(value).__name__}"
             )
         self._value = list(value) if isinstance(value, Sequence) else value
@@ -75,6 +75,10 @@ class PatternSymbolValue:
         """The values. RuntimeError if it is one."""
         return self._as(list)
 
+    def _plain(self) -> Any:
+        """A number, a Symbol, or a list of these."""
+        return [v._plain() for v in self._value] if self.is_group() else self._value
+
     def _as(self, kind: Any) -> Any:
         if not isinstance(self._value, kind):
             raise ModelError(f"the value of the symbol is {self._value!r}, not of the kind that is asked for")
@@ -94,7 +98,7 @@ class Predicate:
 
     def __init__(self, predicate: Callable[..., bool] | None = None):
         if predicate is not None and not callable(predicate):
-            raise TypeError(f"a Predicate is made of a function, not of {type(predicate).__name__}")
+            raise no_such_constructor(f"a Predicate is made of a function, not of {type(predicate).__name__}")
         self._function = predicate
         self._symbols = predicate is not None and _takes_two(predicate)
 
@@ -173,7 +177,7 @@ def _sources(args: tuple[Any, ...], named: dict[str, Any], what: str) -> tuple[l
         elif predicate is None and (callable(value) or isinstance(value, Predicate)):
             predicate = value
         else:
-            raise TypeError(f"{what} takes type names, inputs and a predicate, not {value!r}")
+            raise no_such_constructor(f"{what} takes type names, inputs and a predicate, not {value!r}")
     if named:
         raise TypeError(f"{what} has no argument {min(named)!r}")
     if inputs is None:
@@ -185,17 +189,19 @@ def _sources(args: tuple[Any, ...], named: dict[str, Any], what: str) -> tuple[l
 def _records(names: Any, what: str) -> list[Op]:
     listed = [names] if isinstance(names, str) else names
     if not isinstance(listed, (list, tuple)) or not all(isinstance(name, str) for name in listed):
-        raise TypeError(
+        raise no_such_constructor(
             f"{what} takes a type's name such as 'opset13.Relu', or a list of them, not {names!r}"
         )
     records = []
     for name in listed:
         opset, dot, kind = name.replace("::", ".").rpartition(".")
         number = opset.removeprefix("opset")
-        if dot and opset.startswith("opset") and number.isdecimal() and not 1 <= int(number) <= 17:
-            raise ModelError(f"Unsupported opset type: {opset}; there is opset1 to opset17")
-        if not dot or not opset.startswith("opset") or not number.isdecimal():
-            raise ModelError(f"{name!r} is no type's name: it should be like opset13.Relu")
+        known = opset.startswith("opset") and number.isdecimal() and 1 <= int(number) <= 17
+        if not dot or not known:
+            raise ModelError(
+                f"Unsupported opset type: {opset or kind}; a type's name is like opset13.Relu, there is "
+                "opset1 to opset17"
+            )
         records.append(find_op(kind, int(number)))
     return records
 
@@ -237,7 +243,7 @@ class Or(Pattern):
         if not isinstance(inputs, (list, tuple)) or not all(
             isinstance(item, (Node, Output)) for item in inputs
         ):
-            raise TypeError("Or takes a list of Nodes or Outputs")
+            raise no_such_constructor("Or takes a list of Nodes or Outputs")
         self._prepare([item if isinstance(item, Output) else item.output(0) for item in inputs], None)
 
     def _alternatives(
@@ -255,7 +261,7 @@ class Optional(Pattern):
 
     def __init__(self, type_names: Sequence[str], *args: Any, **named: Any):
         if isinstance(type_names, str):
-            raise TypeError("Optional takes a list of types' names, not one name")
+            raise no_such_constructor("Optional takes a list of types' names, not one name")
         inputs, predicate = _sources(args, named, "Optional")
         _records(type_names, "Optional")
         self._wrapped = (
@@ -414,10 +420,10 @@ def attrs_match(attributes: Mapping[str, Any]) -> Predicate:
 def shape_matches(shape_notation: str) -> Predicate:
     """That the shape is as written: "[N, 3, ?, W]", "[..., 64]", "[Batches..., C]". A name stands for one
     length everywhere in a pattern, a name with dots for any number of dimensions."""
-    text = shape_notation.strip()
-    if not (text.startswith("[") and text.endswith("]")):
-        raise ModelError(f"{shape_notation!r} is no shape: it should be like [N, 3, ?, ?]")
-    parts = [part.strip() for part in text[1:-1].split(",") if part.strip()]
+    if not isinstance(shape_notation, str):
+        raise no_such_form(f"shape_matches takes a str, not {type(shape_notation).__name__}")
+    text = shape_notation.strip().removeprefix("[").removesuffix("]")  # which OpenVINO does not ask for
+    parts = [part.strip() for part in text.split(",") if part.strip()]
     if sum(part.endswith("...") for part in parts) > 1:
         raise ModelError(f"{shape_notation!r}: only one part can stand for several dimensions")
 

@@ -9,7 +9,7 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import make_node
 from ovjit.api.model.variables import variable_of
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 
 #: Parameter and Result, or the tensor names of both.
 Pairs = Mapping[str, str] | Sequence[tuple[Parameter, Result]]
@@ -21,7 +21,7 @@ def check_pairs(pairs: Any) -> None:
     kinds = (str, str) if isinstance(pairs, Mapping) else (Parameter, Result)
     for row in rows:
         if not isinstance(row, tuple) or len(row) != 2 or not all(map(isinstance, row, kinds)):
-            raise TypeError(f"pairs of {kinds[0].__name__} and {kinds[1].__name__} are expected, not {row!r}")
+            raise no_such_form(f"pairs of {kinds[0].__name__} and {kinds[1].__name__} are due, not {row!r}")
 
 
 def make_stateful(model: Model, pairs: Pairs) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.node import GRAPH_LOCK, Node, Output
 from ovjit.api.model.node_ports import target_inputs
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 
 
 def replace_node(
@@ -23,7 +23,7 @@ def replace_node(
     outputs. RuntimeError when the counts differ or `target` is a Result.
     """
     if not isinstance(target, Node):
-        raise TypeError(f"replace_node takes a Node, not {type(target).__name__}")
+        raise no_such_form(f"replace_node takes a Node, not {type(target).__name__}")
     if isinstance(replacement, Node):
         outputs = replacement.outputs()
         if outputs_order is not None:
@@ -36,7 +36,7 @@ def replace_node(
     else:
         outputs = list(replacement)
         if not all(isinstance(output, Output) for output in outputs):
-            raise TypeError("replace_node takes a Node or a sequence of Outputs as replacement")
+            raise no_such_form("replace_node takes a Node or a sequence of Outputs as replacement")
     if isinstance(target, Result):
         raise ModelError("Result nodes cannot be replaced: set their input instead")
     if isinstance(target, Parameter):
@@ -59,7 +59,7 @@ def replace_output_update_name(output: Output, target_output: Output) -> bool:
     """
     for port in (output, target_output):
         if not isinstance(port, Output):
-            raise TypeError(f"an Output is expected, not {type(port).__name__}")
+            raise no_such_form(f"an Output is expected, not {type(port).__name__}")
     with GRAPH_LOCK:
         takers = target_inputs(output._node, output._index)
         seen = any(isinstance(taker._node, Result) for taker in takers)
@@ -78,7 +78,7 @@ def replace_output_update_name(output: Output, target_output: Output) -> bool:
 def numpy_to_c(array: np.ndarray) -> Any:
     """A capsule with the address of an array's memory, which the array must outlive."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"numpy_to_c takes an array, not {type(array).__name__}")
+        raise no_such_form(f"numpy_to_c takes an array, not {type(array).__name__}")
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     return new(array.ctypes.data, None, None)

@@ -62,7 +62,11 @@ def _channels_agree(channels: Dim, wanted: Dim, groups: Dim = 1) -> None:
     check(groups > 0, "the number of groups should be positive")
     fits = merge(channels, wanted * groups) is not None
     by_groups = f" ({groups} groups of {wanted})" if groups != 1 else ""
-    check(fits, f"the data has {channels} channels, the filters take {wanted * groups}{by_groups}")
+    check(
+        fits,
+        f"Data batch channel count ({channels}) does not match filter input channel count "
+        f"({wanted * groups}){by_groups}.",
+    )
 
 
 def _infer(data: TensorType, filters: TensorType, grouped: bool, attrs: dict[str, Any]) -> TensorType:

@@ -190,7 +190,8 @@ def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
         check(operand.dtype in (*types, "dynamic"), f"takes {' '.join(types)}, not {operand.dtype}")
     check(
         x.dtype == y.dtype or "dynamic" in (x.dtype, y.dtype),
-        f"the inputs have different element types, {x.dtype} and {y.dtype}; insert a Convert",
+        "Arguments do not have the same element type "
+        f"(arg0 element type: {x.dtype}, arg1 element type: {y.dtype}). Insert a Convert",
     )
     return y.dtype if x.dtype == "dynamic" else x.dtype
 

@@ -337,7 +337,10 @@ class OneHot16:
 
 
 def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str, index: str):
-    check(mode.lower() in ("max", "min"), f"mode should be max or min, not {mode!r}")
+    check(
+        mode.lower() in ("max", "min"),
+        f'"{mode}" is not a member of enum ov::op::TopKMode: mode should be max or min',
+    )
     check(sort.lower() in ("none", "index", "value"), f"sort should be none, index or value, not {sort!r}")
     check(index in INDEX_TYPES, f"indices are i32 or i64, not {index}")
     check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")

@@ -21,7 +21,12 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     check(len(a) and len(b), "takes lists, matrices and stacks of them, not scalars")
     left = (1, *a) if len(a) == 1 else (*a[:-2], a[-1], a[-2]) if transpose_a else a
     right = (*b, 1) if len(b) == 1 else (*b[:-2], b[-1], b[-2]) if transpose_b else b
-    check(merge(left[-1], right[-2]) is not None, f"the inner dimensions {left[-1]} and {right[-2]} differ")
+    check(
+        merge(left[-1], right[-2]) is not None,
+        f"Incompatible MatMul matrix dimension. First input dimension={left[-1]} at COL_INDEX_DIM="
+        f"{len(left) - 1} doesn't match the second input dimension={right[-2]} at ROW_INDEX_DIM="
+        f"{len(right) - 2}",
+    )
     batch = broadcast(left[:-2], right[:-2]) or ()
     rows = () if len(a) == 1 else (left[-2],)
     columns = () if len(b) == 1 else (right[-1],)

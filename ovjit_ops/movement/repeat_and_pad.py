@@ -184,7 +184,8 @@ def _infer_pad(
     negative: bool,
 ) -> TensorType:
     mode = mode.lower()
-    check(mode in ("constant", "edge", "reflect", "symmetric"), f"unknown pad_mode {mode!r}")
+    spelled = mode in ("constant", "edge", "reflect", "symmetric")
+    check(spelled, f'"{mode}" is not a member of enum ov::op::PadMode')
     check(
         value is None or value.dtype in (data.dtype, "dynamic"), f"{data} is padded with another element type"
     )

@@ -81,7 +81,11 @@ def reshape_dims(
             out[place] = _at_least(math.prod(before), per)
     elif is_static(shape) and is_static(out):
         total, wanted = math.prod(shape), math.prod(out)
-        check(total == wanted, f"{text(shape)} has {total} elements, the pattern {list(pattern)} {wanted}")
+        check(
+            total == wanted,
+            f"Requested output shape [{','.join(map(str, pattern))}] is incompatible with input shape "
+            f"{text(shape)}",
+        )
     elif is_static(before):
         check(math.prod(before) == product_after, f"{text(shape)} does not fit the pattern {list(pattern)}")
     return tuple(out)
@@ -176,7 +180,8 @@ def permutation(order: np.ndarray, rank: int) -> tuple[int, ...]:
     """`order` as a tuple; the reverse if empty. Raises ModelError unless it is a permutation."""
     axes = tuple(int(a) for a in np.asarray(order).reshape(-1)) or tuple(reversed(range(rank)))
     check(
-        sorted(axes) == list(range(rank)), f"the order {list(axes)} is not a permutation of {rank} dimensions"
+        sorted(axes) == list(range(rank)),
+        f"Permutation AxisVector{{{', '.join(map(str, axes))}}} is not valid for input shape of rank {rank}",
     )
     return axes
 
@@ -191,7 +196,10 @@ class Concat:
         check(len(dtypes) <= 1, f"the inputs differ in element type: {', '.join(sorted(dtypes))}")
         dtype = dtypes.pop() if dtypes else "dynamic"
         ranks = {x.rank for x in args} - {None}
-        check(len(ranks) <= 1, f"the inputs differ in rank: {', '.join(map(repr, args))}")
+        check(
+            len(ranks) <= 1,
+            f"Argument shapes are inconsistent; they must have the same rank: {', '.join(map(repr, args))}",
+        )
         if not ranks:
             return TensorType(dtype, None)
         rank = ranks.pop()
@@ -203,7 +211,12 @@ class Concat:
             total = total + (ANY if x.shape is None else x.shape[place])
             for i, d in enumerate(x.shape or ()):
                 both = d if i == place else merge(out[i], d)
-                check(both is not None, f"dimension {i} of the inputs differs: {', '.join(map(repr, args))}")
+                check(
+                    both is not None,
+                    "Argument shapes are inconsistent; they must have the same rank, and must have equal "
+                    f"dimension everywhere except on the concatenation axis (axis {place}). "
+                    f"{', '.join(map(repr, args))}",
+                )
                 out[i] = both  # type: ignore[assignment]
         out[place] = total
         return propagate(TensorType(dtype, out), lambda *xs: np.concatenate(xs, place), *args, partially=True)

@@ -42,7 +42,8 @@ class Split:
         extent = data.shape[place]
         check(
             isinstance(extent, Interval) or extent % num_splits == 0,
-            f"{extent} does not split in {num_splits} parts",
+            f"Dimension of data input shape along 'axis': {extent} must be evenly divisible by 'num_splits' "
+            f"attribute value: {num_splits}",
         )
         out = TensorType(data.dtype, (*data.shape[:place], extent // num_splits, *data.shape[place + 1 :]))
         return tuple(
@@ -73,7 +74,10 @@ def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
     lengths = [int(v) for v in lengths]
     check(all(v >= -1 for v in lengths) and lengths.count(-1) <= 1, f"split_lengths {lengths} are not valid")
     rest = extent - sum(v for v in lengths if v >= 0)
-    check(rest >= 0 if -1 in lengths else rest == 0, f"split_lengths {lengths} do not add up to {extent}")
+    check(
+        rest >= 0 if -1 in lengths else rest == 0,
+        f"Total length of splits: {extent - rest} must match the length of the chosen axis: {extent}",
+    )
     return [rest if v == -1 else v for v in lengths]
 
 

@@ -8,7 +8,7 @@ from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.tensors.dimension import Dimension, dimension_of, merge_bounds
 from ovjit.api.tensors.shapes import PartialShape
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 
 
 def get_batch(model: Model) -> Dimension:
@@ -35,7 +35,7 @@ def set_batch(model: Model, batch_size: int | Dimension = -1) -> None:
     all shapes anew. RuntimeError as `get_batch`, and for a model that cannot take that size."""
     _check(model)
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, Dimension)):
-        raise TypeError(f"set_batch takes an int or a Dimension, not {type(batch_size).__name__}")
+        raise no_such_form(f"set_batch takes an int or a Dimension, not {type(batch_size).__name__}")
     get_batch(model)
     dimension = batch_size if isinstance(batch_size, Dimension) else Dimension(batch_size)
     shapes: dict[Any, PartialShape] = {}
@@ -61,9 +61,8 @@ def _batched(model: Model) -> list[tuple[Parameter, int]]:
     if not found:
         raise ModelError(
             "Get original batch size fails due to batch is not set in any layout for any input. Available "
-            "inputs: "
-            f"{_inputs_text(model)}. Please use 'set_layout' API to set layout with batch dimension, e.g. "
-            "model.get_parameters()[index].set_layout(Layout('NCHW'))"
+            f"inputs:\n{_inputs_text(model)}\n---\nPlease use 'set_layout' API to set layout with batch "
+            "dimension, e.g. `Model->get_parameters()[index]->set_layout(\"NCHW\");`"
         )
     return found
 
@@ -74,6 +73,6 @@ def _inputs_text(model: Model) -> str:
         layout = parameter.get_layout()
         rows.append(
             f"{i}: {{ name={parameter.get_friendly_name()!r}, shape={parameter.get_partial_shape()}, "
-            f"layout={layout.to_string()} }}"
+            f"layout={layout.to_string()}, no batch specified }}"
         )
-    return ", ".join(rows)
+    return "\n".join(rows)

@@ -10,12 +10,13 @@ import numpy as np
 
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
 from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of, shape_of, type_of
+from ovjit.api.tensors.dimension import Dimension
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, Strides
 from ovjit.api.tensors.vectors import dims_of as static_dims
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
@@ -31,8 +32,18 @@ class Parameter(Node):
 
     def __init__(self, element_type: Type, shape: Shape | PartialShape):
         if not isinstance(element_type, Type) or not isinstance(shape, (Shape, PartialShape)):
-            raise TypeError("Parameter takes a Type and a Shape or PartialShape")
+            raise no_such_constructor("Parameter takes a Type and a Shape or PartialShape")
         self._make(element_type._name, dims_of(shape), None)
+        self._keep_symbols(shape)
+
+    def _keep_symbols(self, shape: Any) -> None:
+        """Remember which dimensions of the given shape have symbols."""
+        if not isinstance(shape, PartialShape) and isinstance(shape, (list, tuple)):
+            if not any(isinstance(dim, Dimension) for dim in shape):
+                return
+            shape = PartialShape(shape)
+        if isinstance(shape, PartialShape) and shape._symbols is not None:
+            self._tensors[0]._lengths = PartialShape(shape)
 
     @classmethod
     def _of(cls, element_type: str, shape: tuple[Dim, ...] | None, name: str | None = None) -> Parameter:
@@ -46,12 +57,13 @@ class Parameter(Node):
         self._set_types(self._infer())
 
     def get_partial_shape(self) -> PartialShape:
-        return partial_shape_of(self._attrs["shape"])
+        shape, lengths = partial_shape_of(self._attrs["shape"]), self._tensors[0]._lengths
+        return PartialShape(lengths) if lengths is not None and lengths == shape else shape
 
     def set_partial_shape(self, partial_shape: PartialShape) -> None:
         """Change the shape; the graph follows at its next validation."""
         if not isinstance(partial_shape, PartialShape):
-            raise TypeError(f"expected a PartialShape, not {type(partial_shape).__name__}")
+            raise no_such_form(f"expected a PartialShape, not {type(partial_shape).__name__}")
         with GRAPH_LOCK:
             self._attrs = {**self._attrs, "shape": dims_of(partial_shape)}
 
@@ -87,7 +99,7 @@ class Result(Node):
 
     def __init__(self, output: Output):
         if not isinstance(output, Output):
-            raise TypeError(f"Result takes an Output, not {type(output).__name__}")
+            raise no_such_constructor(f"Result takes an Output, not {type(output).__name__}")
         self._make(output, None)
 
     @classmethod
@@ -136,7 +148,7 @@ class Constant(Node):
             names = ("tensor", "shared_memory")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         if len(args) > len(names) or set(given) - set(names):
-            raise TypeError(f"Constant takes {', '.join(names)}")
+            raise no_such_constructor(f"Constant takes {', '.join(names)}")
         if "element_type" in given and len(given) == 3:
             self._from_values(**given)
         elif isinstance(given.get("array"), np.ndarray):
@@ -151,14 +163,17 @@ class Constant(Node):
         elif hasattr(given.get("tensor"), "element_type"):
             self._from_tensor(given["tensor"], given.get("shared_memory", True))
         else:
-            raise TypeError("Constant takes an array, a Tensor, or a Type, a Shape and values")
+            raise no_such_constructor("Constant takes an array, a Tensor, or a Type, a Shape and values")
 
     def _from_values(self, element_type: Type, shape: Any, values: Any) -> None:
         dims = static_dims(shape)
         flat = np.asarray(values).reshape(-1)
         count = math.prod(dims)
         if flat.size not in (1, count):
-            raise ModelError(f"{flat.size} values do not fill the shape {list(dims)}")
+            raise ModelError(
+                "While validating node Constant: Did not get the expected number of literals for a constant "
+                f"of shape [{','.join(map(str, dims))}] (got {flat.size}, expected 1 or {count})."
+            )
         value, name = converted(flat, element_type._name)
         if value.size != count:
             value = np.repeat(value, count) if flat.size == 1 else value[:count]
@@ -290,7 +305,10 @@ def constant_node(
     """
     array = np.asarray(value)
     if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):
-        raise TypeError(f"a constant cannot be made of {type(value).__name__}: {value!r:.80}")
+        raise TypeError(
+            "The necessary overload for constant was not found: "
+            f"none takes {type(value).__name__}, {value!r:.80}"
+        )
     dims = array.shape
     if element_type is None or (_natural(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):
         name_of = dtypes.from_numpy(array.dtype)
@@ -434,11 +452,9 @@ def _layout(node: Node) -> Layout:
     return noted if isinstance(noted, Layout) else Layout("...")
 
 
-def _set_layout(node: Node, layout: Layout | str, shape: tuple[Dim, ...] | None) -> None:
-    if isinstance(layout, str):
-        layout = Layout(layout)
+def _set_layout(node: Node, layout: Layout, shape: tuple[Dim, ...] | None) -> None:
     if not isinstance(layout, Layout):
-        raise TypeError(f"expected a Layout, not {type(layout).__name__}")
+        raise no_such_form(f"expected a Layout, not {type(layout).__name__}")
     rank = None if shape is None else len(shape)
     named = len(layout._left) + len(layout._right)
     if rank is not None and not layout.empty and (rank < named or (rank != named and not layout._open)):
@@ -454,9 +470,9 @@ def as_output(value: Any, name: str | None = None) -> Output:
     if isinstance(value, Node):
         return value.output(0)
     if value is None:
-        raise TypeError("an input is a Node, an Output, a number, a list or an array, not None")
+        raise no_such_form("an input is a Node, an Output, a number, a list or an array, not None")
     if isinstance(value, str):
-        raise TypeError(f"an input is a Node, an Output, a number, a list or an array, not the str {value!r}")
+        raise no_such_form(f"an input is a Node, an Output, a number, a list or an array, not {value!r}")
     made = constant_node(value)
     if name:
         made._friendly_name = f"{name}/{made.get_name()}"

@@ -19,7 +19,7 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result, as_output, constant_node
 from ovjit.api.model.node import Node, Output
 from ovjit.api.tensors.convert import dims_of, element_name
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 from ovjit.exceptions import UserInputError
 from ovjit.graph import op
 from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
@@ -268,8 +268,10 @@ def _value(value: Any, kind: str) -> Any:
 def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> Parameter:
     """An input of a model: `shape` as PartialShape takes it, `dtype` a Type, NumPy dtype or scalar class."""
     if isinstance(dtype, str):
-        raise TypeError("parameter() takes a Type or a NumPy dtype, not a str")
-    return Parameter._of(element_name(dtype), dims_of(shape), name)
+        raise no_such_form("parameter() takes a Type or a NumPy dtype, not a str")
+    made = Parameter._of(element_name(dtype), dims_of(shape), name)
+    made._keep_symbols(shape)
+    return made
 
 
 def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant:
@@ -318,7 +320,7 @@ def result(data: Any, name: str | None = None) -> Result:
 def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | None = None) -> Node:
     """Where `data` is infinite. `attributes`: detect_negative and detect_positive, True unless given."""
     if attributes is not None and not isinstance(attributes, dict):
-        raise TypeError(f"is_inf() takes its attributes as a dict, not as {type(attributes).__name__}")
+        raise no_such_form(f"is_inf() takes its attributes as a dict, not as {type(attributes).__name__}")
     record = find_op("IsInf")
     attrs = record.check_attributes(attributes or {})
     return Node._new(record, [as_output(data, name)], attrs, name)

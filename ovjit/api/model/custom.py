@@ -22,7 +22,7 @@ from ovjit.api.tensors.dimension import Dimension
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType
@@ -81,7 +81,7 @@ class TensorVector:
 
 def _tensor(value: Any) -> Tensor:
     if not isinstance(value, Tensor):
-        raise TypeError(f"a TensorVector holds Tensors, not {type(value).__name__}")
+        raise no_such_form(f"a TensorVector holds Tensors, not {type(value).__name__}")
     return value
 
 
@@ -349,7 +349,7 @@ class ConversionExtensionBase(Extension):
 
     def __init__(self, op_type: str):
         if not isinstance(op_type, str):
-            raise TypeError(f"the type of an operation is a str, not {type(op_type).__name__}")
+            raise no_such_form(f"the type of an operation is a str, not {type(op_type).__name__}")
         self.op_type = op_type
 
     def converted(self, node: Any) -> list[Output]:
@@ -386,7 +386,7 @@ def read_extensions(given: tuple[Any, ...]) -> list[Extension]:
     """The extensions that `Core.add_extension` is given. RuntimeError for a library's path, TypeError for
     what is none."""
     if len(given) != 1:
-        raise TypeError("add_extension takes an Op class, an Extension, a list of these, or a library's path")
+        raise no_such_form("add_extension takes Op classes, Extensions, a list of these, or a path")
     if isinstance(given[0], (str, os.PathLike)):
         raise UnsupportedError(
             f"Cannot add extension {os.fspath(given[0])!r}: ovjit loads no native libraries; write the "

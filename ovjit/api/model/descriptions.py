@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 from ovjit.api.model.node_ports import DiscreteTypeInfo
+from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 
 
@@ -21,10 +22,10 @@ class _Description:
         names = self._fields
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         if len(args) > len(names) or set(given) - set(names):
-            raise TypeError(f"{type(self).__name__} takes {', '.join(names)}")
+            raise no_such_constructor(f"{type(self).__name__} takes {', '.join(names)}")
         missing = [n for n in names if n not in given and n not in self._defaults]
         if given and missing:
-            raise TypeError(f"{type(self).__name__} takes {', '.join(names)}; {missing[0]} is missing")
+            raise no_such_constructor(f"{type(self).__name__} takes {', '.join(names)}; no {missing[0]}")
         for name in names:
             value = given.get(name, self._defaults.get(name, 0))
             setattr(self, name, operator.index(value))
@@ -114,7 +115,7 @@ def port_of(description: Any) -> Port:
     if isinstance(d, ConcatOutputDescription):
         slices = (d.start, d.stride, d.part_size, d.end, d.axis)
         return Port(CONCAT, d.output_index, d.body_value_index, -1, *slices)
-    raise TypeError(f"expected a description of an input or output, not {type(d).__name__}")
+    raise no_such_form(f"expected a description of an input or output, not {type(d).__name__}")
 
 
 def description_of(port: Port) -> Any:

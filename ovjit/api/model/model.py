@@ -22,13 +22,13 @@ from ovjit.api.model.model_forms import (
     shape_dims,
 )
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
-from ovjit.api.model.rt_info import OVAny, RTMap, lookup
+from ovjit.api.model.rt_info import OVAny, RTMap, lookup, plain_value
 from ovjit.api.model.variables import Variable, variable_of
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.compiler.passes.hoist import hoist
 from ovjit.compiler.passes.variables import public_outputs
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 from ovjit.graph.graph import Builder, Graph, Value, walk
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, is_static
@@ -132,14 +132,20 @@ class Model:
     def _port(self, key: Any, nodes: Sequence[Node], what: str) -> int:
         if key is None:
             if len(nodes) != 1:
-                raise ModelError(f"the model has {len(nodes)} {what}s, not one; name it or give its index")
+                raise ModelError(
+                    f"{what}() must be called on a Model with exactly one "
+                    f"{'parameter' if what == 'input' else 'result'}. It has {len(nodes)}: name the one or "
+                    "give its index"
+                )
             return 0
         if isinstance(key, str):
             for i, node in enumerate(nodes):
                 if key in node._tensors[0]._names:
                     return i
             known = ", ".join(sorted(name for node in nodes for name in node._tensors[0]._names))
-            raise ModelError(f"no {what} has the tensor name {key!r}; the names are: {known or 'none'}")
+            raise ModelError(
+                f"{what.capitalize()} for tensor name {key!r} is not found. The names are: {known or 'none'}"
+            )
         return port_index(key, len(nodes), what)
 
     def get_parameters(self) -> list[Parameter]:
@@ -179,7 +185,7 @@ class Model:
     def get_parameter_index(self, parameter: Parameter) -> int:
         """The index of a parameter, -1 if it is none of this model's."""
         if not isinstance(parameter, Parameter):
-            raise TypeError(f"expected a Parameter, not {type(parameter).__name__}")
+            raise no_such_form(f"expected a Parameter, not {type(parameter).__name__}")
         return next((i for i, p in enumerate(self._parameters) if p is parameter), -1)
 
     def get_result_index(self, value: Any = None, *, result: Any = None) -> int:
@@ -188,7 +194,7 @@ class Model:
         if isinstance(value, Result):
             return next((i for i, r in enumerate(self._results) if r is value), -1)
         if not isinstance(value, (Output, ConstOutput)):
-            raise TypeError(f"expected an Output, not {type(value).__name__}")
+            raise no_such_form(f"expected an Output, not {type(value).__name__}")
         found = (i for i, r in enumerate(self._results) if value in (r.output(0), r.input_value(0)))
         return next(found, -1)
 
@@ -224,7 +230,7 @@ class Model:
 
     def set_friendly_name(self, name: str) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"a name is a str, not {type(name).__name__}")
+            raise no_such_form(f"a name is a str, not {type(name).__name__}")
         self._friendly_name = name
 
     def is_dynamic(self) -> bool:
@@ -286,7 +292,10 @@ class Model:
         """
         wanted = outputs if isinstance(outputs, list) else [outputs]
         with GRAPH_LOCK:
-            sources = [self._find_output(item) for item in wanted]
+            sources = [
+                self._find_output(item, f" at index {i}" if isinstance(outputs, list) else "")
+                for i, item in enumerate(wanted)
+            ]
             added = []
             for source in sources:
                 result = next((r for r in self._results if source in (r.input_value(0), r.output(0))), None)
@@ -297,7 +306,7 @@ class Model:
                 added.append(result.output(0))
             return added
 
-    def _find_output(self, item: Any) -> Output:
+    def _find_output(self, item: Any, where: str) -> Output:
         if isinstance(item, Output):
             return item
         if isinstance(item, str):
@@ -305,7 +314,7 @@ class Model:
                 for port, tensor in enumerate(node._tensors):
                     if item in tensor._names and not isinstance(node, Result):
                         return node.output(port)
-            raise ModelError(f"no tensor of the model is named {item!r}")
+            raise ModelError(f"Model::add_output. Tensor name {item!r} was not found.")
         if (
             isinstance(item, tuple)
             and len(item) == 2
@@ -314,45 +323,57 @@ class Model:
         ):
             for node in self._walk():
                 if node.get_friendly_name() == item[0]:
+                    if not 0 <= item[1] < len(node._tensors):
+                        raise ModelError(
+                            f"Cannot add output to port {item[1]} operation {item[0]} has only "
+                            f"{len(node._tensors)} outputs."
+                        )
                     return node.output(item[1])
-            raise ModelError(f"no operation of the model is named {item[0]!r}")
-        raise TypeError(f"an output is added by a str, (str, int) or Output, not {type(item).__name__}")
+            raise ModelError(f"Model::add_output. Operation with name {item[0]!r} was not found.")
+        raise TypeError(
+            f"Incorrect type of a value to add as output{where}. It is {type(item).__name__}, not a str, "
+            "(str, int) or Output"
+        )
 
     def add_results(self, results: Sequence[Result]) -> None:
         self._edit(self._results, results, Result)
 
     def remove_result(self, result: Result) -> None:
-        self._remove(self._results, result)
+        self._remove(self._results, result, Result)
 
     def add_parameters(self, parameters: Sequence[Parameter]) -> None:
         self._edit(self._parameters, parameters, Parameter)
 
     def remove_parameter(self, parameter: Parameter) -> None:
         """Drop an input. Nodes that need it make the model invalid until they get another source."""
-        self._remove(self._parameters, parameter)
+        self._remove(self._parameters, parameter, Parameter)
 
     def add_sinks(self, sinks: Sequence[Any]) -> None:
         self._edit(self._sinks, [s._node if isinstance(s, Output) else s for s in sinks], Node)
 
     def remove_sink(self, sink: Any) -> None:
-        self._remove(self._sinks, sink._node if isinstance(sink, Output) else sink)
+        self._remove(self._sinks, sink._node if isinstance(sink, Output) else sink, Node)
 
     def add_variables(self, variables: Sequence[Any]) -> None:
         if any(not isinstance(variable, Variable) for variable in variables):
-            raise TypeError("add_variables takes a list of Variables")
+            raise no_such_form("add_variables takes a list of Variables")
         self._variables.extend(variables)
 
     def remove_variable(self, variable: Any) -> None:
-        self._remove(self._variables, variable)
+        self._remove(self._variables, variable, Variable)
 
     def _edit(self, into: list[Any], nodes: Sequence[Any], kind: type) -> None:
+        if not isinstance(nodes, Sequence):
+            raise no_such_form(f"expected a list of {kind.__name__}, not {type(nodes).__name__}")
         for node in nodes:
             if not isinstance(node, kind):
-                raise TypeError(f"expected a {kind.__name__}, not {type(node).__name__}")
+                raise no_such_form(f"expected a {kind.__name__}, not {type(node).__name__}")
         with GRAPH_LOCK:
             into.extend(nodes)
 
-    def _remove(self, from_: list[Any], item: Any) -> None:
+    def _remove(self, from_: list[Any], item: Any, kind: type) -> None:
+        if not isinstance(item, kind):
+            raise no_such_form(f"expected a {kind.__name__}, not {type(item).__name__}")
         with GRAPH_LOCK:
             from_[:] = [other for other in from_ if other is not item]
 
@@ -362,12 +383,15 @@ class Model:
         Raises RuntimeError for an index past the end.
         """
         if not isinstance(parameter, Parameter):
-            raise TypeError(f"expected a Parameter, not {type(parameter).__name__}")
+            raise no_such_form(f"expected a Parameter, not {type(parameter).__name__}")
         number = operator.index(parameter_index)
         if number < 0:
-            raise TypeError(f"parameters count from 0, not {number}")
+            raise no_such_form(f"parameters count from 0, not {number}")
         if not 0 <= number < len(self._parameters):
-            raise ModelError(f"there is no parameter {number}: the model has {len(self._parameters)}")
+            raise ModelError(
+                f"replace_parameter(): Tried to replace parameter at index {number} but the Model only has "
+                f"{len(self._parameters)} parameters."
+            )
         with GRAPH_LOCK:
             old = self._parameters[number]
             old.output(0).replace(parameter.output(0))
@@ -420,7 +444,7 @@ class Model:
         elif isinstance(partial_shape, (PartialShape, list, tuple, str)):
             shapes = {self._parameters[self._port(None, self._parameters, "input")]: dims_of(partial_shape)}
         else:
-            raise TypeError(
+            raise no_such_form(
                 f"reshape takes a PartialShape, list, tuple, str or dict, not {type(partial_shape).__name__}"
             )
         with GRAPH_LOCK:
@@ -473,7 +497,10 @@ class Model:
             if key < 0:
                 raise ModelError(f"inputs count from 0, not {key}")
             return self._parameters[port_index(key, len(self._parameters), "input")]
-        raise TypeError(f"an input is named by an Output, int or str in reshape, not {type(key).__name__}")
+        raise TypeError(
+            f"Incorrect key type {type(key)} to reshape a model, expected keys as openvino.Output, "
+            "int or str."
+        )
 
     # -- copies and captures -------------------------------------------------------------------------------
 
@@ -549,15 +576,16 @@ class Model:
                 f"evaluate takes {len(graph.inputs)} input and {len(graph.outputs)} output tensors, "
                 f"not {len(input_tensors)} and {len(output_tensors)}"
             )
-        arrays = []
+        arrays: list[np.ndarray] = []
         for value, tensor in zip(graph.inputs, input_tensors, strict=True):
             name = tensor.element_type._name
             if value.dtype not in (name, "dynamic"):
                 raise ModelError(f"input {value.node.name!r} is {value.dtype}, the tensor {name}")
             if is_static(value.shape) and value.shape != tuple(tensor.shape):
                 raise ModelError(
-                    f"Cannot evaluate model! Input {value.node.name!r} has the shape {list(value.shape)}, "
-                    f"the tensor {list(tensor.shape)}"
+                    f"Cannot evaluate model! Tensor input shape and Parameter op with index {len(arrays)} "
+                    f"are mismatches. {value.node.name!r} has the shape {list(value.shape)}, the tensor "
+                    f"{list(tensor.shape)}"
                 )
             arrays.append(from_storage(np.ascontiguousarray(tensor.data), name, tuple(tensor.shape)))
         for tensor, array in zip(output_tensors, evaluate(graph, arrays), strict=True):
@@ -595,7 +623,7 @@ class Model:
                 if not isinstance(inner, dict):
                     inner = place[key] = {}
                 place = inner
-            place[last] = obj._value if isinstance(obj, OVAny) else obj
+            place[last] = plain_value(obj)
 
     @property
     def rt_info(self) -> RTMap:

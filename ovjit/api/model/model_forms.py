@@ -11,6 +11,7 @@ from ovjit.api.model.node import DescriptorTensor, Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.shapes import PartialShape
+from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.graph.shapes import Dim
 
 
@@ -20,7 +21,7 @@ def model_arguments(
     """Sort out the constructor's forms: (results, sinks, parameters, variables, name)."""
     known = {"results", "result", "sinks", "parameters", "variables", "name"}
     if set(kwargs) - known:
-        raise TypeError(f"Model has no argument {min(set(kwargs) - known)!r}")
+        raise no_such_constructor(f"Model has no argument {min(set(kwargs) - known)!r}")
     given = list(args)
     name = kwargs.get("name", "")
     if "name" not in kwargs and given and isinstance(given[-1], str):
@@ -34,11 +35,11 @@ def model_arguments(
     variables = _sequence(kwargs.get("variables", ()))
     if "parameters" not in kwargs:
         if not lists:
-            raise TypeError("Model takes results, parameters and a name")
+            raise no_such_constructor("Model takes results, parameters and a name")
         holds_parameters = [all(isinstance(p, Parameter) for p in items) for items in lists]
         if len(lists) >= 2 and holds_parameters[1] and (lists[1] or not lists[0] or not holds_parameters[0]):
             if lists[0] and holds_parameters[0]:
-                raise TypeError("Model's sinks are no Parameters")
+                raise no_such_constructor("Model's sinks are no Parameters")
             sinks, parameters, lists = lists[0], lists[1], lists[2:]
         else:
             parameters, lists = lists[0], lists[1:]
@@ -47,11 +48,11 @@ def model_arguments(
     if lists:
         variables, lists = lists[0], lists[1:]
     if lists or not isinstance(name, str):
-        raise TypeError("Model takes results, [sinks,] parameters, [variables,] and a name")
+        raise no_such_constructor("Model takes results, [sinks,] parameters, [variables,] and a name")
     if not all(isinstance(p, Parameter) for p in parameters):
-        raise TypeError("Model's parameters are a sequence of Parameter nodes")
+        raise no_such_constructor("Model's parameters are a sequence of Parameter nodes")
     if not all(isinstance(s, (Node, Output)) for s in sinks):
-        raise TypeError("Model's sinks are a sequence of Nodes or of Outputs")
+        raise no_such_constructor("Model's sinks are a sequence of Nodes or of Outputs")
     if isinstance(results, Node) and not isinstance(results, Result):
         results = results.outputs()
     elif isinstance(results, Result):
@@ -61,13 +62,13 @@ def model_arguments(
         if all(isinstance(r, kind) for r in results):
             break
     else:
-        raise TypeError("Model's results are a Node, or a sequence of only Nodes or only Outputs")
+        raise no_such_constructor("Model's results are a Node, or a sequence of only Nodes or only Outputs")
     return results, [s._node if isinstance(s, Output) else s for s in sinks], parameters, variables, name
 
 
 def _sequence(items: Any) -> list[Any]:
     if not isinstance(items, (list, tuple)):
-        raise TypeError(f"Model takes sequences of nodes, not {type(items).__name__}")
+        raise no_such_constructor(f"Model takes sequences of nodes, not {type(items).__name__}")
     return list(items)
 
 
@@ -87,7 +88,7 @@ def port_key(key: Any, named: dict[str, Any]) -> Any:
     if not named:
         return key
     if key is not None or set(named) - {"index", "tensor_name"} or len(named) != 1:
-        raise TypeError("a port is named by an index or by a tensor_name")
+        raise no_such_form("a port is named by an index or by a tensor_name")
     return next(iter(named.values()))
 
 
@@ -95,9 +96,9 @@ def port_index(index: Any, count: int, what: str) -> int:
     try:
         number = operator.index(index)
     except TypeError:
-        raise TypeError(f"an {what} is named by an int or a str, not {type(index).__name__}") from None
+        raise no_such_form(f"an {what} is named by an int or a str, not {type(index).__name__}") from None
     if number < 0:
-        raise TypeError(f"{what}s count from 0, not {number}")
+        raise no_such_form(f"{what}s count from 0, not {number}")
     if number >= count:
         raise IndexError(f"there is no {what} {number}: the model has {count}")
     return number
@@ -106,7 +107,8 @@ def port_index(index: Any, count: int, what: str) -> int:
 def shape_dims(shape: Any) -> tuple[Dim, ...] | None:
     if not isinstance(shape, (PartialShape, list, tuple, str)):
         raise TypeError(
-            f"reshape takes shapes as PartialShape, list, tuple or str, not {type(shape).__name__}"
+            f"Incorrect value type {type(shape)} to reshape a model, expected values as "
+            "openvino.PartialShape, str, list or tuple."
         )
     return dims_of(shape)
 
@@ -114,7 +116,7 @@ def shape_dims(shape: Any) -> tuple[Dim, ...] | None:
 def rt_path(path: str | list[str]) -> list[str]:
     keys = [path] if isinstance(path, str) else path
     if not isinstance(keys, list) or not keys or not all(isinstance(key, str) for key in keys):
-        raise TypeError(f"a path to runtime information is a str or a list of str, not {path!r}")
+        raise no_such_form(f"a path to runtime information is a str or a list of str, not {path!r}")
     return keys
 
 

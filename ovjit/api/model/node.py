@@ -28,7 +28,7 @@ from ovjit.api.model.node_ports import (
 )
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 from ovjit.graph.op import FILE_NAMES, Op, TensorType, find_op
 
 __all__ = [
@@ -136,7 +136,7 @@ class Node:
             return self._op.infer_types(inputs, self._graph_attrs())
         except ModelError as error:
             given = ", ".join(f"{t.dtype}{shape_text(t.shape)}" for t in inputs)
-            what = f"node {self.get_friendly_name()!r} ({self._op.name}-{self._op.opset})"
+            what = f"While validating node {self.get_friendly_name()!r} ({self._op.name}-{self._op.opset})"
             raise ModelError(f"{what} of inputs ({given}): {error}") from error
 
     def _graph_attrs(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class Node:
     def set_argument(self, index: int, source: Output) -> None:
         """Let input `index` take `source`; one past the end adds an input."""
         if not isinstance(source, Output):
-            raise TypeError(f"expected an Output, not {type(source).__name__}")
+            raise no_such_form(f"expected an Output, not {type(source).__name__}")
         index = _port_index(index, len(self._inputs) + 1, "input", self)
         with GRAPH_LOCK:
             if index == len(self._inputs):
@@ -275,7 +275,7 @@ class Node:
 
     def _only_output(self, asked: str) -> Output:
         if len(self._tensors) != 1:
-            raise ModelError(f"{asked}() must be called on a node with exactly one output: {self!r}")
+            raise ModelError(f"{asked}() must be called on a node with exactly one output. It is {self!r}")
         return self.output(0)
 
     # -- names and attributes ------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class Node:
 
     def set_friendly_name(self, name: str) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"a name is a str, not {type(name).__name__}")
+            raise no_such_form(f"a name is a str, not {type(name).__name__}")
         self._friendly_name = name
 
     def get_instance_id(self) -> int:
@@ -449,16 +449,19 @@ def _outputs_of(source: Any) -> list[Output]:
         return source.outputs()
     if isinstance(source, Output):
         return [source]
-    raise TypeError(f"expected an Output or a Node, not {type(source).__name__}")
+    raise no_such_form(f"expected an Output or a Node, not {type(source).__name__}")
 
 
 def _port_index(index: Any, count: int, what: str, node: Node) -> int:
     try:
         number = operator.index(index)
     except TypeError:
-        raise TypeError(f"the index of an {what} is an int, not {type(index).__name__}") from None
+        raise no_such_form(f"the index of an {what} is an int, not {type(index).__name__}") from None
     if number < 0:
-        raise TypeError(f"the index of an {what} counts from 0, not {number}")
+        raise no_such_form(f"the index of an {what} counts from 0, not {number}")
     if number >= count:
-        raise ModelError(f"node {node.get_friendly_name()!r} has no {what} {number}: it has {count}")
+        raise ModelError(
+            f"{what} index '{number}' out of range: node {node.get_friendly_name()!r} has {count} of them "
+            f"(node index is out of range)"
+        )
     return number

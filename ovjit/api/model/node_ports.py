@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.rt_info import FixedRTMap, RTMap
 from ovjit.api.tensors.convert import partial_shape_of, shape_of, type_of
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import shapes
 from ovjit.graph.op import TensorType
 
@@ -70,11 +70,12 @@ class DiscreteTypeInfo:
 class DescriptorTensor:
     """What is known of a tensor in a graph: type, shape, names. A Result shares the one of its input."""
 
-    __slots__ = ("_bounds", "_names", "_rt_info", "_symbols", "_type")
+    __slots__ = ("_bounds", "_lengths", "_names", "_rt_info", "_symbols", "_type")
 
     def __init__(self, type: TensorType):
         self._bounds: dict[str, Any] | None = None
         self._symbols: list[Any] = []
+        self._lengths: Any = None  # a PartialShape whose dimensions have symbols
         self._type = type
         self._names: set[str] = set()
         self._rt_info: RTMap | None = None
@@ -103,7 +104,10 @@ class DescriptorTensor:
         return type_of(self._type.dtype)
 
     def get_partial_shape(self) -> Any:
-        return partial_shape_of(self._type.shape)
+        shape = partial_shape_of(self._type.shape)
+        if self._lengths is not None and self._lengths == shape:
+            return type(shape)(self._lengths)  # with its symbols
+        return shape
 
     def get_shape(self) -> Any:
         """The shape. Raises RuntimeError if it is dynamic."""
@@ -274,7 +278,7 @@ class Output(_Port):
         One that is no consumer of this output is left as it is.
         """
         if not isinstance(target_input, Input):
-            raise TypeError(f"expected an Input, not {type(target_input).__name__}")
+            raise no_such_form(f"expected an Input, not {type(target_input).__name__}")
         if target_input.get_source_output() == self:
             with GRAPH_LOCK:
                 self._node._forget_user(target_input._node)
@@ -282,7 +286,7 @@ class Output(_Port):
     def replace(self, replacement: Output) -> None:
         """Let every consumer take `replacement` instead; the names go over to it."""
         if not isinstance(replacement, Output):
-            raise TypeError(f"expected an Output, not {type(replacement).__name__}")
+            raise no_such_form(f"expected an Output, not {type(replacement).__name__}")
         with GRAPH_LOCK:
             names = self._tensor._names
             for target in target_inputs(self._node, self._index):
@@ -352,7 +356,7 @@ class Input:
     def replace_source_output(self, new_source_output: Output) -> None:
         """Take `new_source_output` from now on. Types are inferred at the next validation."""
         if not isinstance(new_source_output, Output):
-            raise TypeError(f"expected an Output, not {type(new_source_output).__name__}")
+            raise no_such_form(f"expected an Output, not {type(new_source_output).__name__}")
         with GRAPH_LOCK:
             self._node._connect(self._index, new_source_output)
 
@@ -384,11 +388,11 @@ def target_inputs(node: Node, index: int) -> list[Input]:
 
 def _checked_names(names: Iterable[str]) -> set[str]:
     if isinstance(names, str):
-        raise TypeError("names are a set of str, not a str")
+        raise no_such_form("names are a set of str, not a str")
     checked = set(names)
     for name in checked:
         if not isinstance(name, str):
-            raise TypeError(f"names are str, not {type(name).__name__}")
+            raise no_such_form(f"names are str, not {type(name).__name__}")
     return checked
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.errors import no_such_form
+
 #: How a bool is spelled in a text.
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
 #: How far a word is a number; no word at all is 0.
@@ -26,10 +28,12 @@ class OVAny:
     """A value of any kind, as runtime information and properties hand it out."""
 
     __slots__ = ("_value",)
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, value: Any):
-        self._value: Any = _plain(value)
+        self._value: Any = plain_value(value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     @property
     def value(self) -> Any:
@@ -39,7 +43,7 @@ class OVAny:
         return self._value
 
     def set(self, value: Any) -> None:
-        self._value = _plain(value)
+        self._value = plain_value(value)
 
     def astype(self, kind: type) -> Any:
         """The value as `kind` (bool, int, float, str, dict); texts are read, every value can be a text.
@@ -52,7 +56,7 @@ class OVAny:
                 raise RuntimeError(f"{value!r} is no dict")
             return _out(value)
         if kind not in (bool, int, float):
-            raise RuntimeError(f"a value cannot be read as {kind!r}")
+            raise RuntimeError(f"Unsupported data type : {str(kind)!r} is passed as an argument.")
         if kind is bool:
             found = value if isinstance(value, bool) else None
             if isinstance(value, str):
@@ -81,7 +85,7 @@ class OVAny:
         raise RuntimeError(f"Bad cast: {value!r} is no list")
 
     def __eq__(self, other: object) -> bool:
-        return _equal(self._value, _plain(other))
+        return _equal(self._value, plain_value(other))
 
     def __getitem__(self, key: Any) -> Any:
         return self._value[key]
@@ -96,7 +100,7 @@ class OVAny:
         return "<OVAny class>"
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """The value that is kept: NumPy's numbers and counts of streams as Python's, bytes as text.
     RuntimeError for a list of several kinds."""
     if isinstance(value, OVAny):
@@ -108,7 +112,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain_value(inner) for key, inner in value.items()}
     if isinstance(value, list):
         if len({type(item) for item in value}) > 1:
             raise RuntimeError("Incorrect attribute. Mixed types in the container are not allowed.")
@@ -162,7 +166,7 @@ class RTMap:
 
     def __setitem__(self, key: str, value: Any) -> None:
         if not isinstance(key, str):
-            raise TypeError(f"a key is a str, not {type(key).__name__}")
+            raise no_such_form(f"a key is a str, not {type(key).__name__}")
         self._items[key] = value._value if isinstance(value, OVAny) else value
 
     def __delitem__(self, key: str) -> None:

@@ -16,7 +16,7 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.descriptions import InputDescription, OutputDescription, description_of, port_of
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, Node, Output
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 from ovjit.graph.bodies import CONCAT, DEEPEST, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
@@ -156,7 +156,7 @@ class SubGraphNode(Node):
     def _parameter(self, body: int, parameter: Any) -> int:
         model = self._body(body)
         if not isinstance(parameter, Parameter):
-            raise TypeError(f"expected a Parameter, not {type(parameter).__name__}")
+            raise no_such_form(f"expected a Parameter, not {type(parameter).__name__}")
         index = model.get_parameter_index(parameter)
         if index < 0:
             raise IndexError(
@@ -181,7 +181,7 @@ class SubGraphNode(Node):
 
     def _set_body(self, index: int, body: Any) -> None:
         if not isinstance(body, Model):
-            raise TypeError(f"a body is a Model, not {type(body).__name__}")
+            raise no_such_form(f"a body is a Model, not {type(body).__name__}")
         if not 0 <= index < len(self._models):
             raise IndexError(f"{self._op.name} has {len(self._models)} bodies, there is no body {index}")
         with GRAPH_LOCK:
@@ -333,7 +333,7 @@ class loop(_Repeated):
 
     def set_special_body_ports(self, special_body_ports: list[int]) -> None:
         if not isinstance(special_body_ports, (list, tuple)) or len(special_body_ports) != 2:
-            raise TypeError(
+            raise no_such_form(
                 "the special ports of a body are two: the index of the parameter that counts trips and that "
                 "of the result that says whether to go on"
             )
@@ -448,7 +448,7 @@ class if_op(SubGraphNode):
         """A new output: the one result or the other."""
         for result in (then_result, else_result):
             if not isinstance(result, Result):
-                raise TypeError(f"expected a Result, not {type(result).__name__}")
+                raise no_such_form(f"expected a Result, not {type(result).__name__}")
         with GRAPH_LOCK:
             made = [self._result(i, r) for i, r in enumerate((then_result, else_result))]
             number = len(self._output_ports[0])
@@ -501,12 +501,12 @@ def inside_body() -> Iterator[None]:
 
 def _arguments(args: tuple, kwargs: dict[str, Any], names: tuple[str, ...], what: str) -> list[Output]:
     if len(args) > len(names) or set(kwargs) - set(names):
-        raise TypeError(f"{what} takes {' and '.join(names)}")
+        raise no_such_form(f"{what} takes {' and '.join(names)}")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     if not given:
         return []
     if len(given) < len(names):
-        raise TypeError(f"{what} takes {' and '.join(names)}, or nothing")
+        raise no_such_form(f"{what} takes {' and '.join(names)}, or nothing")
     return [_output(given[name], name) for name in names]
 
 
@@ -514,11 +514,11 @@ def _output(value: Any, what: str) -> Output:
     if isinstance(value, Node):
         return value.output(0)
     if not isinstance(value, Output):
-        raise TypeError(f"{what} is an Output, not {type(value).__name__}")
+        raise no_such_form(f"{what} is an Output, not {type(value).__name__}")
     return value
 
 
 def _described(rows: Any, kind: type) -> list[Port]:
     if not isinstance(rows, (list, tuple)) or not all(isinstance(row, kind) for row in rows):
-        raise TypeError(f"expected a list of descriptions, each an {kind.__name__}")
+        raise no_such_form(f"expected a list of descriptions, each an {kind.__name__}")
     return [port_of(row) for row in rows]

@@ -15,7 +15,7 @@ from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.errors import InferenceError
+from ovjit.errors import InferenceError, no_such_constructor, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.op import find_op
 
@@ -45,7 +45,7 @@ class Variable:
 
     def __init__(self, info: VariableInfo):
         if not isinstance(info, VariableInfo):
-            raise TypeError(f"Variable takes a VariableInfo, not {type(info).__name__}")
+            raise no_such_constructor(f"Variable takes a VariableInfo, not {type(info).__name__}")
         self.update(info)
 
     def get_info(self) -> VariableInfo:
@@ -101,7 +101,7 @@ class read_value(Node):
         if given and isinstance(given[-1], str):
             name = given.pop()
         if given or kwargs:
-            raise TypeError(f"read_value() does not take {(given or list(kwargs))[0]!r}")
+            raise no_such_form(f"read_value() does not take {(given or list(kwargs))[0]!r}")
         if isinstance(facts[1], (int, str)) or (facts[2] is not None and np.ndim(facts[2]) == 0):
             raise TypeError("The necessary overload for read_value was not found")
         attrs = {
@@ -131,11 +131,11 @@ class assign(Node):
         new_value, name = given.pop("new_value", None), given.pop("name", "")
         variable = given.pop("variable", None) or given.pop("variable_id", None)
         if new_value is None or given or len(args) > 3:
-            raise TypeError("assign() takes new_value, variable or variable_id, name")
+            raise no_such_form("assign() takes new_value, variable or variable_id, name")
         if isinstance(variable, Variable):
             variable = variable.info.variable_id
         if not isinstance(variable, str):
-            raise TypeError(f"assign() takes a Variable or its name, not {type(variable).__name__}")
+            raise no_such_form(f"assign() takes a Variable or its name, not {type(variable).__name__}")
         _begin(self, "Assign", [new_value], {"variable_id": variable}, name)
 
     def get_variable_id(self) -> str:
@@ -181,7 +181,7 @@ class VariableState:
     def state(self, tensor: Tensor) -> None:
         """TypeError for what is no Tensor, RuntimeError for one that does not fit."""
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"a state is set from a Tensor, not from {type(tensor).__name__}")
+            raise no_such_form(f"a state is set from a Tensor, not from {type(tensor).__name__}")
         self._request._check_idle()
         variable = self._states.variables[self._index]
         value, wanted = native_of(tensor), dtypes.numpy_dtype(variable.dtype)

@@ -14,7 +14,7 @@ from ovjit.api.model.ports import make_ports
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
-from ovjit.errors import InferenceError, UnsupportedError
+from ovjit.errors import InferenceError, UnsupportedError, no_such_form
 from ovjit.execution.streams import release_arenas
 from ovjit.graph.ports import PortInfo
 
@@ -198,8 +198,11 @@ class CompiledModel:
         """Always a RuntimeError: properties are fixed by compiling, as in OpenVINO's CPU device."""
         args = (*args, *(named[key] for key in ("properties", "property") if key in named))
         if len(args) != 1 or not isinstance(args[0], (dict, tuple)):
-            raise TypeError("set_property takes a dict of properties, or a pair of name and value")
-        raise InferenceError("a compiled model's properties are fixed: pass them to compile_model")
+            raise no_such_form("set_property takes a dict of properties, or a pair of name and value")
+        raise InferenceError(
+            "Not Implemented: It's not possible to set property of an already compiled model. Set "
+            "property to Core::compile_model during compilation"
+        )
 
     def get_runtime_model(self) -> Any:
         """The model as it is executed, after all rewriting, with OpenVINO's notes on every node."""
@@ -211,7 +214,10 @@ class CompiledModel:
         """The compiled model as a blob for `import_model`: a BytesIO at position 0, or written to the BytesIO
         that is given, which is then rewound."""
         if model_stream is not None and not isinstance(model_stream, io.BytesIO):
-            raise TypeError(f"export_model writes to an io.BytesIO, not to {type(model_stream).__name__}")
+            raise TypeError(
+                "CompiledModel.export_model(model_stream) incompatible function argument: `model_stream` "
+                f"must be an io.BytesIO object but {model_stream!r:.80}` provided"
+            )
         from ovjit.storage.blob import save_blob
         from ovjit.storage.container import write_in_pieces
         from ovjit.storage.encryption import encrypted
@@ -243,7 +249,7 @@ class CompiledModel:
 def _key(named: dict[str, Any]) -> list[Any]:
     """What `input(index=)` or `input(tensor_name=)` is given."""
     if set(named) - {"index", "tensor_name"}:
-        raise TypeError(f"a port is named by index or tensor_name, not by {min(named)!r}")
+        raise no_such_form(f"a port is named by index or tensor_name, not by {min(named)!r}")
     return list(named.values())
 
 
@@ -253,7 +259,7 @@ def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> Co
             raise InferenceError(f"the model has {len(ports)} {what}s: say which one, by index or name")
         return ports[0]
     if len(key) > 1:
-        raise TypeError(f"{what}() takes one index or name")
+        raise no_such_form(f"{what}() takes one index or name")
     (name,) = key
     if isinstance(name, str):
         for port in ports:
@@ -264,10 +270,10 @@ def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> Co
             f"{what.capitalize()} for tensor name {name!r} is not found; there are: {known or 'none'}"
         )
     if not isinstance(name, (int, np.integer)):
-        raise TypeError(f"{what}s are named by index or name, not by {type(name).__name__}")
+        raise no_such_form(f"{what}s are named by index or name, not by {type(name).__name__}")
     i = operator.index(name)
     if i < 0:
-        raise TypeError(f"{what}s count from 0: there is none at {i}")
+        raise no_such_form(f"{what}s count from 0: there is none at {i}")
     if i >= len(ports):
-        raise InferenceError(f"there is no {what} {i}: the model has {len(ports)}")
+        raise InferenceError(f"Cannot get {what} for index: {i} {what}s size is {len(ports)}")
     return ports[i]

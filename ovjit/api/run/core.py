@@ -22,7 +22,7 @@ from ovjit.api.model.ports import port_info
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -60,7 +60,7 @@ def parse_device(name: Any) -> str:
     TypeError unless it is a str; DeviceError, a RuntimeError that names the devices there are, for others.
     """
     if not isinstance(name, str):
-        raise TypeError(f"the name of a device is a str, not {type(name).__name__}")
+        raise no_such_form(f"the name of a device is a str, not {type(name).__name__}")
     head, colon, rest = name.partition(":")
     if head not in DEVICES:
         _refuse(name, head)
@@ -94,7 +94,7 @@ def _refuse(name: str, part: str) -> None:
 
 def _check_model(model: Any) -> Model:
     if not isinstance(model, Model):
-        raise TypeError(f"a Model is expected, not {type(model).__name__}")
+        raise no_such_form(f"a Model is expected, not {type(model).__name__}")
     return model
 
 
@@ -107,7 +107,7 @@ class Core:
 
     def __init__(self, xml_config_file: Any = ""):
         if not isinstance(xml_config_file, (str, os.PathLike)):
-            raise _no_path(xml_config_file)
+            raise no_path(xml_config_file)
         self._plugins: dict[str, str] = {}  # devices of other libraries, which are never loaded
         self._used: set[str] = set()  # devices that this Core has asked something
         if os.fspath(xml_config_file):
@@ -134,7 +134,7 @@ class Core:
     def get_versions(self, device_name: str) -> dict[str, Version]:
         """The version of a device; {} for a name that is none. RuntimeError for one that is not there."""
         if not isinstance(device_name, str):
-            raise TypeError(f"the name of a device is a str, not {type(device_name).__name__}")
+            raise no_such_form(f"the name of a device is a str, not {type(device_name).__name__}")
         device = device_name.partition(":")[0].partition(".")[0]
         if device in self._plugins:
             raise self._plugin_error(device)
@@ -182,11 +182,11 @@ class Core:
         settings = self._config_for(device, config)
         if isinstance(model, Model):
             if "_parameters" not in model.__dict__:  # it was left by `with`
-                raise _no_path(None)
+                raise no_path(None)
             return _compile(model, device, settings)
         by_file = isinstance(model, (str, os.PathLike)) and weights is None and not _is_text(model)
         if not by_file and not _is_readable(model):
-            raise _no_path(model)
+            raise no_path(model)
         plain = not (self._extensions or self._converters or settings["CACHE_ENCRYPTION_CALLBACKS"])
         if by_file and settings["CACHE_DIR"] and plain:
             return _compile_file(os.fsdecode(model), device, settings)
@@ -252,7 +252,7 @@ class Core:
         properties = given.pop("properties", given.pop("property", None))
         device = given.pop("device_name", "")
         if given or len(args) > 2 or properties is None:
-            raise TypeError("set_property takes a dict of properties, or a device's name and a dict")
+            raise no_such_form("set_property takes a dict of properties, or a device's name and a dict")
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
         if isinstance(device, str) and device.partition(".")[0] in (*ABSENT, *self._plugins):
@@ -276,7 +276,7 @@ class Core:
         device = given.pop("device_name", "")
         given.pop("arguments", None)
         if given or len(args) > 3:
-            raise TypeError("get_property takes the name of a property, or a device's name and that")
+            raise no_such_form("get_property takes the name of a property, or a device's name and that")
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], f"the device {head}" if head else "a Core")
@@ -367,13 +367,6 @@ def _is_readable(model: Any) -> bool:
     return isinstance(model, kinds) or _is_model_proto(model)
 
 
-def _no_path(value: Any) -> OvjitError:
-    return OvjitError(
-        f"Path: '{value}' does not exist. Please provide valid model's path either as a string, bytes or "
-        "pathlib.Path"
-    )
-
-
 def _is_text(model: Any) -> bool:
     """Whether a str is not a path but the contents of an IR."""
     return isinstance(model, str) and model.lstrip("\ufeff \t\r\n").startswith("<")
@@ -395,7 +388,7 @@ def _read(
         if weights == "":
             weights = None  # the file beside the model
         if not os.fspath(model) or not path.exists():
-            raise OvjitError(f"Could not open the file: {os.fsdecode(model)!r}: there is no such file")
+            raise OvjitError(f'Could not open the file: "{os.fsdecode(model)}": there is no such file')
         if path.suffix.lower() == ".onnx":
             return _read_onnx(path, weights, use_mmap, converters)
     elif isinstance(model, io.BytesIO):
@@ -407,7 +400,7 @@ def _read(
     if isinstance(weights, io.BytesIO):
         weights = weights.getvalue()
     elif isinstance(weights, (int, float)):  # what is no path and no bytes is read as a path, and not there
-        raise _no_path(weights)
+        raise no_path(weights)
     if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
         return _read_onnx(model, weights, use_mmap, converters)
     from ovjit.frontends.ir.reader import read_ir
@@ -507,7 +500,8 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
         except OSError as error:
             raise OvjitError(f"Could not open the blob {path!r}: {error.strerror}") from error
     raise TypeError(
-        f"a blob is bytes, a BytesIO, a Tensor, a memoryview, an mmap or a path, not {type(stream).__name__}"
+        "CompiledModel.import_model(model_stream) incompatible function argument: `model_stream` must be an "
+        f"io.BytesIO object or bytes (or a Tensor, memoryview, mmap, path) but {stream!r:.80}` provided"
     )
 
 

@@ -17,7 +17,7 @@ from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, native_dtype, relation, unpack
 from ovjit.api.tensors.memory import encode_strings
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.errors import InferenceError
+from ovjit.errors import InferenceError, no_such_form
 from ovjit.graph import shapes
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
     slots = request._inputs
     if isinstance(key, int):
         if key < 0:
-            raise TypeError(f"inputs count from 0: {key} is no input")
+            raise no_such_form(f"inputs count from 0: {key} is no input")
         if key >= len(slots):
             raise InferenceError(
-                f"Input port for index {key} was not found! The model has only {len(slots)} inputs: "
+                f"Input port for index {key} was not found! The model has only {len(slots)} inputs. They are "
                 f"{_names(request)}"
             )
         return slots[key]

@@ -15,7 +15,7 @@ from ovjit import debug
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.errors import OvjitError
+from ovjit.errors import OvjitError, no_such_form
 from ovjit.execution.cores import usable_cores
 from ovjit.tiles.formats import float_types
 
@@ -49,7 +49,7 @@ def _bool(value: Any) -> bool:
         return True
     if isinstance(value, str) and value.lower() in ("no", "false", "0"):
         return False
-    raise ValueError("True or False, YES or NO")
+    raise ValueError("true/false (True, False, YES or NO)")
 
 
 def _key(value: Any) -> str:
@@ -245,11 +245,11 @@ _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "A", "HETERO": "H", "BATCH": "C", 
 def find_row(name: Any, letter: str, what: str) -> Row:
     """The row of `name` among those of a device. TypeError unless it is a str, else PropertyError."""
     if not isinstance(name, str):
-        raise TypeError(f"the name of a property is a str, not {type(name).__name__}")
+        raise no_such_form(f"the name of a property is a str, not {type(name).__name__}")
     row = ROWS.get(name)
     if row is None or letter not in row.devices:
         known = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
-        raise PropertyError(f"Unsupported property {name!r} of {what}{_nearest(name, known)}")
+        raise PropertyError(f"Unsupported property {name} of {what}{_nearest(name, known)}")
     return row
 
 
@@ -270,13 +270,15 @@ def read_value(name: Any, value: Any, letter: str, what: str) -> Any:
     try:
         return row.read(value)
     except ValueError as error:
-        raise PropertyError(f"Wrong value {value!r} for the property {row.name}: expected {error}") from None
+        raise PropertyError(
+            f"Wrong value {value} for property key {row.name}. Expected only {error}"
+        ) from None
 
 
 def read_config(config: Any, device: str) -> dict[str, Any]:
     """The values to keep for properties given as a dict of names. TypeError for anything else."""
     if not isinstance(config, Mapping):
-        raise TypeError(f"properties are given as a dict, not as {type(config).__name__}")
+        raise no_such_form(f"properties are given as a dict, not as {type(config).__name__}")
     letters, what = _accepted(device), f"the device {device}" if device else "a Core"
     lenient = device in ("AUTO", "MULTI", "HETERO")
     out: dict[str, Any] = {}
@@ -418,12 +420,12 @@ def _precision(config: Mapping[str, Any]) -> Type:
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     """What `CompiledModel.get_property` tells, in OpenVINO's types."""
     if not isinstance(name, str):
-        raise TypeError(f"the name of a property is a str, not {type(name).__name__}")
+        raise no_such_form(f"the name of a property is a str, not {type(name).__name__}")
     letter = "A" if _LETTERS[compiled._device] == "A" else "C"
     row = ROWS.get(name)
     if row is None or not row.compiled:
         known = [r.name for r in ROWS.values() if r.compiled]
-        raise PropertyError(f"Unsupported property: {name!r} of a compiled model{_nearest(name, known)}")
+        raise PropertyError(f"Unsupported property: {name} of a compiled model{_nearest(name, known)}")
     return _told(compiled, name, letter)
 
 

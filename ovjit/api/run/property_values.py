@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ovjit.api.model.rt_info import OVAny
+from ovjit.errors import no_such_form
 
 
 class _Kind(enum.EnumMeta):
@@ -30,7 +31,7 @@ class _Choice(enum.Enum, metaclass=_Kind):
     @classmethod
     def _missing_(cls, value: object) -> Any:
         if not hasattr(value, "__index__"):
-            raise TypeError(
+            raise no_such_form(
                 f"__init__(): incompatible constructor arguments: {cls.__name__} takes an int, not {value!r}"
             )
         return None
@@ -215,7 +216,7 @@ def instance_of(*kinds: type) -> Callable[[Any], Any]:
 
     def check(value: Any) -> Any:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise TypeError(
+            raise no_such_form(
                 f"a value of type {' or '.join(k.__name__ for k in kinds)} is expected, not {value!r}"
             )
         return value
@@ -226,7 +227,7 @@ def instance_of(*kinds: type) -> Callable[[Any], Any]:
 def _boolean(value: Any) -> bool:
     if value is None or isinstance(value, (int, float, np.generic)):
         return bool(value)
-    raise TypeError(f"a value of type bool is expected, not {value!r}")
+    raise no_such_form(f"a value of type bool is expected, not {value!r}")
 
 
 def integer(value: Any) -> int:
@@ -236,11 +237,11 @@ def integer(value: Any) -> int:
 def count(value: Any) -> int:
     """An integer of 0 or more."""
     if integer(value) < 0:
-        raise TypeError(f"a number of 0 or more is expected, not {value!r}")
+        raise no_such_form(f"a number of 0 or more is expected, not {value!r}")
     return integer(value)
 
 
 def number(value: Any) -> float:
     if isinstance(value, (str, bytes)):
-        raise TypeError(f"a number is expected, not {value!r}")
+        raise no_such_form(f"a number is expected, not {value!r}")
     return float(value)

@@ -26,7 +26,7 @@ from typing import Any
 
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import _GUARDED, NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly
-from ovjit.errors import Busy
+from ovjit.errors import Busy, no_such_constructor, no_such_form
 from ovjit.execution.streams import Box, is_interrupt
 
 _get_ident = threading.get_ident
@@ -379,10 +379,10 @@ class AsyncInferQueue:
 
     def __init__(self, model: CompiledModel, jobs: int = 0):
         if not isinstance(model, CompiledModel):
-            raise TypeError(f"AsyncInferQueue takes a CompiledModel, not {type(model).__name__}")
+            raise no_such_constructor(f"AsyncInferQueue takes a CompiledModel, not {type(model).__name__}")
         jobs = operator.index(jobs)
         if jobs < 0:
-            raise TypeError(f"a queue can't have {jobs} jobs")
+            raise no_such_constructor(f"a queue can't have {jobs} jobs")
         self._model = model
         count = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._pool = _Pool([model.create_infer_request() for _ in range(count)])
@@ -442,7 +442,7 @@ class AsyncInferQueue:
     def set_callback(self, callback: Callable[[InferRequest, Any], Any]) -> None:
         """Have `callback(request, userdata)` called on a worker after every inference that succeeds."""
         if not callable(callback):
-            raise TypeError(f"a callback is callable, {type(callback).__name__} is not")
+            raise no_such_form(f"a callback is callable, {type(callback).__name__} is not")
         self._pool.callback = callback
 
     @property
@@ -457,7 +457,7 @@ class AsyncInferQueue:
         """Job `i`. IndexError beyond the last, TypeError for a negative number."""
         number = operator.index(i)
         if number < 0:
-            raise TypeError(f"jobs count from 0: there is none at {number}")
+            raise no_such_form(f"jobs count from 0: there is none at {number}")
         if number >= len(self._pool.requests):
             raise IndexError(f"there is no job {number}: the queue has {len(self)}")
         return self._pool.requests[number]

@@ -35,7 +35,7 @@ from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
 from ovjit.api.tensors.memory import place_of
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.errors import Busy, Cancelled, InferenceError
+from ovjit.errors import Busy, Cancelled, InferenceError, no_such_constructor, no_such_form
 from ovjit.execution.streams import is_interrupt
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class InferRequest:
     def __new__(cls, other: InferRequest) -> InferRequest:
         """`InferRequest(request)` is that request."""
         if not isinstance(other, InferRequest):
-            raise TypeError(f"InferRequest() takes an InferRequest, not {type(other).__name__}")
+            raise no_such_constructor(f"InferRequest() takes an InferRequest, not {type(other).__name__}")
         return other
 
     @classmethod
@@ -437,7 +437,7 @@ class InferRequest:
     def set_callback(self, callback: Callable[[Any], Any], userdata: Any) -> None:
         """Have `callback(userdata)` called on a worker after every asynchronous inference that succeeds."""
         if not callable(callback):
-            raise TypeError(f"a callback is callable, {type(callback).__name__} is not")
+            raise no_such_form(f"a callback is callable, {type(callback).__name__} is not")
         self._check_idle()
         self._callback = callback
         self._userdata = userdata
@@ -537,7 +537,7 @@ class InferRequest:
                 f"{self._all_names()}"
             )
         if not isinstance(port, _Port):
-            raise TypeError(f"a tensor is named by str or port, not by {type(port).__name__}")
+            raise no_such_form(f"a tensor is named by str or port, not by {type(port).__name__}")
         i = port_index(self._compiled._output_ports, port)
         if i is not None and port in self._compiled._output_ports:
             return self._outputs[i]
@@ -627,11 +627,11 @@ class InferRequest:
         if len(args) == 1 and isinstance(args[0], dict):
             for index, tensor in args[0].items():
                 if not isinstance(index, int):
-                    raise TypeError(f"input tensors are given by index, not by {type(index).__name__}")
+                    raise no_such_form(f"input tensors are given by index, not by {type(index).__name__}")
                 self._bind_input(_at(self._inputs, index, "Input"), tensor)
             return
         if len(args) != 1 or not isinstance(args[0], (list, tuple)):
-            raise TypeError("set_input_tensors takes a dict from index to Tensor, or a list of Tensors")
+            raise no_such_form("set_input_tensors takes a dict from index to Tensor, or a list of Tensors")
         if len(self._inputs) != 1:
             raise InferenceError(f"a list of tensors is for a model of one input, this one has "
                                  f"{len(self._inputs)}")
@@ -642,7 +642,7 @@ class InferRequest:
         self._check_idle()
         for index, tensor in _mapping(outputs).items():
             if not isinstance(index, int):
-                raise TypeError(f"output tensors are given by index, not by {type(index).__name__}")
+                raise no_such_form(f"output tensors are given by index, not by {type(index).__name__}")
             self._bind_output(_at(self._outputs, index, "Output"), tensor)
 
     @property
@@ -685,7 +685,7 @@ def _callback_error(error: BaseException) -> BaseException:
 
 def _tensor(tensor: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"a Tensor is expected, not {type(tensor).__name__}: wrap an array as Tensor(array)")
+        raise no_such_form(f"a Tensor is expected, not {type(tensor).__name__}: pass Tensor(array)")
     return tensor
 
 
@@ -694,14 +694,14 @@ def _either(function: str, given: Any, named: dict[str, Any]) -> Any:
     values = [given] if given is not None else []
     values += [named[key] for key in ("name", "port") if key in named]
     if len(values) != 1 or set(named) - {"name", "port"}:
-        raise TypeError(f"{function} takes the name or the port of a tensor")
+        raise no_such_form(f"{function} takes the name or the port of a tensor")
     return values[0]
 
 
 def _joined(tensors: Any) -> Tensor:
     """The Tensors of a batch as one; a single one is itself."""
     if not isinstance(tensors, (list, tuple)) or not tensors:
-        raise TypeError("a list of Tensors is expected")
+        raise no_such_form("a list of Tensors is expected")
     parts = [_tensor(tensor) for tensor in tensors]
     kinds = {(part.element_type._name, tuple(part.shape)) for part in parts}
     if len(kinds) != 1 or not parts[0].shape or parts[0].shape[0] != 1:
@@ -712,14 +712,14 @@ def _joined(tensors: Any) -> Tensor:
 
 def _mapping(tensors: Any) -> dict[Any, Any]:
     if not isinstance(tensors, dict):
-        raise TypeError(f"a dict of Tensors is expected, not {type(tensors).__name__}")
+        raise no_such_form(f"a dict of Tensors is expected, not {type(tensors).__name__}")
     return tensors
 
 
 def _at(slots: Any, index: Any, what: str) -> Any:
     i = operator.index(index)
     if i < 0:
-        raise TypeError(f"{what.lower()}s count from 0: there is none at {i}")
+        raise no_such_form(f"{what.lower()}s count from 0: there is none at {i}")
     if i >= len(slots):
         raise InferenceError(f"{what} port for index {i} was not found! The model has {len(slots)}.")
     return slots[i]
@@ -735,5 +735,5 @@ def _index_and_tensor(function: str, args: tuple[Any, ...], named: dict[str, Any
     names = ("tensor",) if len(args) == 1 and "tensor" not in named else ("index", "tensor")
     given = dict(zip(names, args, strict=False)) | named
     if len(args) > 2 or set(given) not in ({"tensor"}, {"index", "tensor"}):
-        raise TypeError(f"{function} takes a Tensor, or an index and a Tensor")
+        raise no_such_form(f"{function} takes a Tensor, or an index and a Tensor")
     return given.get("index"), given["tensor"]

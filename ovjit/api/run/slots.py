@@ -138,7 +138,10 @@ class InputSlot:
         assert expected is not None
         if not fits(shape, expected):
             raise InferenceError(
-                f"{self.describe()} expects {self.info}, the shape of the given array is "
+                f"Can't set the input tensor with index: {self.index}, because the model input "
+                f"(shape={shapes.text(expected)}) and the tensor "
+                f"(shape=({'.'.join(map(str, shape))})) are incompatible. {self.describe()} expects "
+                f"{self.info}, the shape of the given array is "
                 f"{shapes.text(shape)}{shape_hint(shape, expected)}"
             )
 
@@ -150,7 +153,8 @@ class InputSlot:
             if self.way == SAME and tensor._type._itemsize:
                 hint = f"; a tensor is never converted: pass array.astype({self.dtype.name!r})"
             raise InferenceError(
-                f"{self.describe()} expects {self.info}, the given tensor is of type {name}{hint}"
+                f"Failed to set tensor for input with precision: {name}, since the model input tensor "
+                f"precision is: {self.info.dtype}. {self.describe()} expects {self.info}{hint}"
             )
         self.check_shape(tensor._shape)
 

@@ -14,7 +14,7 @@ from ovjit.api.tensors.shapes import PartialShape, _partial
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.api.tensors.vectors import Shape
 from ovjit.api.tensors.vectors import shape_of as _shape
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.shapes import ANY, Dim, Interval, is_static, text
 
@@ -45,7 +45,7 @@ def element_name(value: Any) -> str:
     try:
         return dtypes.from_numpy(np.dtype(value))
     except TypeError as error:
-        raise TypeError(f"an element type is expected, not {value!r}") from error
+        raise no_such_form(f"an element type is expected, not {value!r}") from error
 
 
 def partial_shape_of(shape: Sequence[Dim] | None) -> PartialShape:
@@ -58,7 +58,7 @@ def shape_of(shape: Sequence[Dim] | None) -> Shape:
     """Raises ModelError (a RuntimeError) if the shape is dynamic."""
     if not is_static(shape):
         shown = text(None if shape is None else tuple(shape))
-        raise ModelError(f"the shape {shown} is dynamic; ask for partial_shape instead")
+        raise ModelError(f"to_shape was called on a dynamic shape. It is {shown}; ask for partial_shape")
     assert shape is not None
     return _shape(d for d in shape if isinstance(d, int))
 

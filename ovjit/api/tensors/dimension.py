@@ -11,6 +11,8 @@ import operator
 import re
 from typing import Any
 
+from ovjit.errors import no_such_constructor, no_such_form
+
 #: One dimension, in its plainest form.
 Bounds = int | None | tuple[int, int | None]
 
@@ -63,7 +65,7 @@ def length_of(value: Any) -> int:
     """An int that fits 64 bits; TypeError for anything else."""
     length = operator.index(value)
     if not -(2**63) <= length < 2**63:
-        raise TypeError(f"a dimension must fit 64 bits, {length} doesn't")
+        raise no_such_form(f"a dimension must fit 64 bits, {length} doesn't")
     return length
 
 
@@ -123,7 +125,7 @@ class Dimension:
         if named:
             names = next((form for form in _FORMS if not args and set(form) == set(named)), None)
             if names is None:
-                raise TypeError(f"Dimension can't be made from {args} and {named}")
+                raise no_such_constructor(f"Dimension can't be made from {args} and {named}")
             args = tuple(named[name] for name in names)
         if not args:
             self._bounds = None
@@ -134,7 +136,7 @@ class Dimension:
         elif len(args) == 2:
             self._bounds = bounds_of_pair(length_of(args[0]), length_of(args[1]))
         else:
-            raise TypeError(f"Dimension takes at most two lengths, not {len(args)}")
+            raise no_such_constructor(f"Dimension takes at most two lengths, not {len(args)}")
 
     @staticmethod
     def dynamic() -> Dimension:
@@ -210,13 +212,13 @@ class Dimension:
 
     def set_symbol(self, symbol: Symbol | None) -> None:
         if symbol is not None and not isinstance(symbol, Symbol):
-            raise TypeError(f"an ovjit.Symbol is expected, not {type(symbol).__name__}")
+            raise no_such_form(f"an ovjit.Symbol is expected, not {type(symbol).__name__}")
         self._symbol = symbol
 
 
 def _checked(dim: Any) -> Bounds:
     if not isinstance(dim, Dimension):
-        raise TypeError(f"an ovjit.Dimension is expected, not {type(dim).__name__}")
+        raise no_such_form(f"an ovjit.Dimension is expected, not {type(dim).__name__}")
     return dim._bounds
 
 

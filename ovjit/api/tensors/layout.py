@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ovjit.errors import no_such_constructor, no_such_form
+
 #: Full names of common axes and the letters that they are kept as.
 _SHORT = {"B": "N", "BATCH": "N", "CHANNELS": "C", "CHANNEL": "C", "DEPTH": "D", "HEIGHT": "H", "WIDTH": "W"}
 _SCALAR = "**SCALAR**"
@@ -24,7 +26,7 @@ class Layout:
 
     def __init__(self, layout_str: str = "") -> None:
         if not isinstance(layout_str, str):
-            raise TypeError(f"a layout is read from a str, not {type(layout_str).__name__}")
+            raise no_such_constructor(f"a layout is read from a str, not {type(layout_str).__name__}")
         text = layout_str.strip()
         self._scalar = text == _SCALAR
         if self._scalar:
@@ -87,7 +89,7 @@ class Layout:
 
 def _kept(name: str) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"the name of a dimension is a str, not {type(name).__name__}")
+        raise no_such_form(f"the name of a dimension is a str, not {type(name).__name__}")
     capitals = name.strip().upper()
     return _SHORT.get(capitals, capitals)
 

@@ -22,6 +22,7 @@ from ovjit.api.tensors.dimension import (
     show_bounds,
 )
 from ovjit.api.tensors.vectors import Shape, shape_of
+from ovjit.errors import no_such_constructor, no_such_form
 
 
 def _element(value: Any) -> Bounds:
@@ -34,12 +35,16 @@ def _element(value: Any) -> Bounds:
         return value._bounds
     if isinstance(value, (list, tuple)):
         if len(value) != 2:
-            raise TypeError(f"a range of lengths is (lower, upper), not {len(value)} values: {value}")
+            raise TypeError(
+                "Two elements are expected in tuple(lower, upper) for dynamic dimension, but "
+                f"{len(value)} elements were given."
+            )
         if not (isinstance(value[0], int) and isinstance(value[1], int)):
-            raise TypeError(f"the bounds of a range of lengths must be ints: {value}")
+            raise TypeError(f"Incorrect pair of types for dynamic dimension, ints are expected: {value}")
         return bounds_of_pair(_fitting(value[0]), _fitting(value[1]))
     raise TypeError(
-        f"a dimension can't be {type(value).__name__}: int, str, Dimension or (lower, upper) is expected"
+        f"Incorrect type {type(value)} for dimension. Expected types are: int, str, openvino.Dimension, "
+        "list/tuple with lower and upper values for dynamic dimension."
     )
 
 
@@ -75,7 +80,7 @@ class PartialShape:
         elif isinstance(shape, str):
             self._items = _parsed(shape)
         else:
-            raise TypeError(f"PartialShape can't be made from {type(shape).__name__}")
+            raise no_such_constructor(f"PartialShape can't be made from {type(shape).__name__}")
 
     @staticmethod
     def dynamic(rank: Any = -1) -> PartialShape:
@@ -141,13 +146,13 @@ class PartialShape:
         """The dimension at an index from 0. TypeError for a negative one, RuntimeError past the end."""
         position = operator.index(index)
         if position < 0:
-            raise TypeError("get_dimension takes no negative index")
+            raise no_such_form("get_dimension takes no negative index")
         return self._dimension(position)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         position = operator.index(index)
         if position < 0:
-            raise TypeError("a dimension can't be set by a negative index")
+            raise no_such_form("a dimension can't be set by a negative index")
         bounds = value._bounds if isinstance(value, Dimension) else bounds_of_int(length_of(value))
         self._dimension(position)
         items = list(self._known())
@@ -227,7 +232,7 @@ def _partial(
 
 def _checked_shape(shape: Any) -> tuple[Bounds, ...] | None:
     if not isinstance(shape, PartialShape):
-        raise TypeError(f"an ovjit.PartialShape is expected, not {type(shape).__name__}")
+        raise no_such_form(f"an ovjit.PartialShape is expected, not {type(shape).__name__}")
     return shape._items
 
 

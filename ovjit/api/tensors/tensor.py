@@ -35,6 +35,7 @@ from ovjit.api.tensors.memory import (
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPE_OF_DTYPE, Type, type_of_dtype
 from ovjit.api.tensors.vectors import Coordinate, Shape, Strides, dims_of, shape_of
+from ovjit.errors import no_such_form
 
 OWN: Final = 0
 LENT: Final = 1
@@ -127,7 +128,7 @@ class Tensor:
             case ("array", "shape") | ("array", "shape", "type"):
                 type_ = arguments.get("type", Type.dynamic)
                 if not isinstance(type_, Type):
-                    raise TypeError(f"the element type must be an ovjit.Type, not {type(type_).__name__}")
+                    raise no_such_form(f"the element type must be an ovjit.Type, not {type(type_).__name__}")
                 self._from_memory(np.asarray(first), dims_of(arguments["shape"]), type_)
             case ("list",):
                 self._from_array(np.array(first), False)
@@ -141,7 +142,10 @@ class Tensor:
             case ("image",):
                 self._from_array(np.array(first), False)
             case _:
-                raise TypeError(f"Tensor can't be made from {_kinds(given, named)}")
+                raise TypeError(
+                    "Input argument must be a PIL.Image.Image/numpy.array/list[int, float, str] object, or "
+                    f"what Tensor's documentation says, not {_kinds(given, named)}"
+                )
 
     def _set(self, array: NDArray[Any], shape: tuple[int, ...], type_: Type, kind: int) -> None:
         self._array = self._memory = array
@@ -195,7 +199,9 @@ class Tensor:
             text = f"The array holds {held._name}, the port {type_._name}: its memory is taken as it is."
             warnings.warn(text, RuntimeWarning, stacklevel=4)
         if count > array.size:
-            raise shape_error(f"the array has only {array.size} elements", type_, shape)
+            raise shape_error(
+                f"Shape of the port exceeds shape of the array. It has {array.size} elements", type_, shape
+            )
         if count < array.size and partial.is_static:
             text = "Shape of the port is smaller than shape of the array. Passed data will be cropped."
             warnings.warn(text, RuntimeWarning, stacklevel=4)
@@ -208,7 +214,9 @@ class Tensor:
         if not all(low <= high <= dim for low, high, dim in zip(begin, end, shape, strict=True)):
             raise RuntimeError(f"the window {begin} to {end} does not lie in {other!r}")
         if not other._type._itemsize:
-            raise RuntimeError(f"there is no window on elements of less than 8 bits: {other!r}")
+            raise RuntimeError(
+                f"Could not get strides for types with bitwidths less then 8 bit: no window on {other!r}"
+            )
         view = other._array[_slices(begin, end)]
         self._set(view, view.shape, other._type, WINDOW)
 
@@ -259,7 +267,7 @@ class Tensor:
 
     def _fill(self, values: Any) -> None:
         if not isinstance(values, (list, _ndarray)):
-            raise RuntimeError(f"Invalid data to fill String Tensor: {type(values).__name__}")
+            raise RuntimeError(f"Invalid data to fill String Tensor! It is {type(values).__name__}")
         array = np.asarray(values)
         if array.size != math.prod(self._shape):
             raise RuntimeError("Passed array must have the same size (number of elements) as the Tensor!")
@@ -287,7 +295,10 @@ class Tensor:
         """Bytes between neighbours along each axis. RuntimeError for types below 8 bits, which have none."""
         step = self._type._itemsize
         if not step:
-            raise RuntimeError(f"Could not get strides for types of less than 8 bit: {self._type._name}")
+            raise RuntimeError(
+                "Could not get strides for types with bitwidths less then 8 bit. "
+                f"Tensor type: {self._type._name}"
+            )
         if self._kind == WINDOW:
             # measured in elements first: NumPy keeps a reference where OpenVINO counts a string's 32 bytes
             return Strides([stride // self._array.itemsize * step for stride in self._array.strides])
@@ -322,13 +333,13 @@ class Tensor:
         needed = math.prod(extent)
         if needed > memory.size:
             if self._kind == LENT:
-                raise shape_error("Could not set the new shape on shared memory", type_, dims)
+                raise shape_error("The check of a new size failed: shared memory cannot grow", type_, dims)
             self._allocate(type_, dims)
             return
         try:
             self._array = memory.reshape(-1)[:needed].reshape(extent)
         except ValueError as error:
-            raise shape_error("Could not set the new shape", type_, dims) from error
+            raise shape_error("Could not set new shape", type_, dims) from error
         self._shape = dims
 
     shape = property(get_shape, set_shape)
@@ -340,7 +351,7 @@ class Tensor:
     def copy_to(self, target_tensor: Tensor) -> None:
         """Copy to a tensor of the same element type (else RuntimeError), which takes this one's shape."""
         if not isinstance(target_tensor, Tensor):
-            raise TypeError(f"copy_to takes a Tensor, not {type(target_tensor).__name__}")
+            raise no_such_form(f"copy_to takes a Tensor, not {type(target_tensor).__name__}")
         if target_tensor._type is not self._type:
             src, dst = self._type._name, target_tensor._type._name
             raise RuntimeError(f"Tensor element types are not equal. (src: {src} != dst: {dst})")
@@ -353,7 +364,7 @@ class Tensor:
         source = source_tensor if source is None else source
         if not isinstance(source, Tensor):
             if not isinstance(source, (list, _ndarray)):
-                raise TypeError(f"copy_from takes a Tensor, an array or a list, not {type(source).__name__}")
+                raise no_such_form(f"copy_from takes a Tensor, an array, a list, not {type(source).__name__}")
             array = np.asarray(source)
             held = type_of_dtype(array.dtype)
             source = lend_array(encode_strings(array) if held is STRING else array, held)

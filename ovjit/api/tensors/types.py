@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ovjit.errors import no_such_form
 from ovjit.graph.dtypes import ELEMENT_TYPES, ElementType
 
 #: What `repr` says, where it isn't the name itself.
@@ -141,7 +142,7 @@ class Type:
     def merge(self, other: Type) -> Type | None:
         """The more definite of two types, or None when they exclude each other."""
         if not isinstance(other, Type):
-            raise TypeError(f"an ovjit.Type is expected, not {type(other).__name__}")
+            raise no_such_form(f"an ovjit.Type is expected, not {type(other).__name__}")
         if self is other or other is Type.dynamic:
             return self
         return other if self is Type.dynamic else None

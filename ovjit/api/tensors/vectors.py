@@ -11,6 +11,8 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
+from ovjit.errors import no_such_constructor, no_such_form
+
 _UNSIGNED = (0, 2**64 - 1)
 _SIGNED = (-(2**63), 2**63 - 1)
 
@@ -20,11 +22,11 @@ def integers(values: Any, low: int, high: int) -> tuple[int, ...]:
     if isinstance(values, (str, bytes, bytearray, Mapping)) or not (
         isinstance(values, Iterable) or hasattr(values, "__getitem__")
     ):
-        raise TypeError(f"a sequence of integers is expected, not {type(values).__name__}")
+        raise no_such_constructor(f"a sequence of integers is expected, not {type(values).__name__}")
     result = tuple(map(operator.index, values))
     for value in result:
         if not low <= value <= high:
-            raise TypeError(f"{value} is out of range: {low} to {high} are allowed")
+            raise no_such_form(f"{value} is out of range: {low} to {high} are allowed")
     return result
 
 
@@ -54,7 +56,7 @@ class IntVector:
     def _position(self, index: Any) -> int:
         position = operator.index(index)
         if position < 0:
-            raise TypeError(f"{type(self).__name__} takes no negative index")
+            raise no_such_constructor(f"{type(self).__name__} takes no negative index")
         if position >= len(self._values):
             raise IndexError(f"index {position} is out of range for {self!r}")
         return position

@@ -69,6 +69,12 @@ def read_ir(
             raise TypeError(f"a model is read from a path or bytes, not from {type(xml).__name__}") from None
     try:
         net = parse_net(content)
+    except ModelError as error:
+        raise type(error)(
+            "Unable to read the model. Please check if the model format is supported and model is correct. "
+            f"{where}: {error}"
+        ) from error
+    try:
         return _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
     except ModelError as error:
         raise type(error)(f"{where}: {error}") from error

@@ -28,7 +28,7 @@ from ovjit.api.model.rt_info import RTMap, as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
 from ovjit.api.tensors.layout import Layout
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError, no_path
 from ovjit.frontends.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.frontends.ir.subgraphs import port_map_lines
 from ovjit.graph.op import FILE_NAMES, TensorType
@@ -63,7 +63,10 @@ def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = 
     RuntimeError as `save_model`.
     """
     if version not in VERSIONS:
-        raise UnsupportedError(f"IR version {version!r} is not written; {' and '.join(VERSIONS)} are")
+        raise UnsupportedError(
+            f"Invoked with wrong version argument: {version!r}! The supported versions are: 'UNSPECIFIED'"
+            "(default), 'IR_V10', 'IR_V11'."
+        )
     _write(model, xml_path, bin_path, False, VERSIONS[version])
 
 
@@ -80,8 +83,13 @@ _model_bytes = to_bytes  # how a Model pickles
 
 def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool, version: int = 11) -> None:
     if not isinstance(model, Model):
-        raise TypeError(f"expected a Model, not {type(model).__name__}")
+        raise TypeError("Incompatible `model` argument. Please provide a valid Model instance.")
+    for given in (xml_path, bin_path):
+        if given is not None and not isinstance(given, (str, bytes, os.PathLike)):
+            raise no_path(given)
     xml = Path(os.fsdecode(xml_path))
+    if xml.suffix != ".xml":
+        raise ModelError(f"Path for xml file doesn't contains file name with 'xml' extension: \"{xml}\"")
     weights = xml.with_suffix(".bin") if bin_path in (None, "") else Path(os.fsdecode(bin_path))
     try:
         xml.parent.mkdir(parents=True, exist_ok=True)
