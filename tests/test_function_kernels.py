@@ -12,20 +12,26 @@ from ovjit.codegen.trace import Recorder, maximum
 from ovjit.codegen.words import (
     VL,
     Ptr,
+    Table,
+    Word,
     applied,
     const,
+    ld,
     load,
     loadm,
     placed,
     registers,
     share,
     splat,
+    spread,
     static_range,
     storem,
+    walked,
 )
 from ovjit.execution.numpy_words import Memory, Words, program
 
 TABLE = {"f32": 3, "i32": 5}
+SHIFTS = Table(3)
 
 
 def text(function, **constants):
@@ -190,6 +196,34 @@ def test_a_kernel_in_python(lanes):
         assert run(bases.ctypes.data, block.ctypes.data, chunk, 0) == 0
     np.testing.assert_array_equal(y[..., 0], np.maximum(x * 2, x * x))
     assert not y[..., 1].any()
+
+
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_walked_rows_a_table_and_a_word_as_a_constant(lanes):
+    @kernel
+    def k(x: Ptr, y: Ptr, rows, per_chunk, shifts=SHIFTS, *, how):
+        for p, q in walked(rows, per_chunk, x, y):
+            v = loadm["f32"](p, 2)
+            for i in range(3):
+                v = how(v, spread["f32"](ld(shifts, i) * 1.0))
+            storem["f32"](q, v, 2)
+
+    made = k.kernel("k", how=Word("add"))
+    x = np.random.default_rng(20261121).standard_normal((3, 2, 4, 3, 2)).astype(np.float32)
+    y = np.zeros((3, 4, 2, 3, 2), np.float32).transpose(0, 2, 1, 3, 4)
+    values = {"x": (0, 0), "y": (1, 0), "rows": 72, "per_chunk": 7, "shifts0": 1, "shifts1": 20, "shifts2": 3}
+    for d in range(4):
+        values |= {f"d{d}": x.shape[d], f"x_{d}": x.strides[d], f"y_{d}": y.strides[d]}
+    assert [name for name, _ in made.frame.fields][-3:] == ["shifts0", "shifts1", "shifts2"]
+    assert "shifts0" not in made.source
+    bases = np.array([x.ctypes.data, y.ctypes.data], np.int64)
+    block = np.array(np.concatenate([np.atleast_1d(values[name]) for name, _ in made.frame.fields]), np.int64)
+    pieces = [(a.ctypes.data, size, "memory") for a, size in
+              ((x, x.nbytes), (y, y.nbytes), (bases, bases.nbytes), (block, block.nbytes))]  # fmt: skip
+    run = program(made.source, Words(lanes, Memory(pieces)))
+    for chunk in range(11):
+        assert run(bases.ctypes.data, block.ctypes.data, chunk, 0) == 0
+    np.testing.assert_allclose(y, x + 24, rtol=1e-6)
 
 
 def test_what_a_kernel_cannot_say():

@@ -7,7 +7,8 @@
             for i in range(0, n, VL):
                 storem[T](...)
 
-Positional parameters are the kernel's arguments, in order; `Ptr` marks addresses, all others are int64s.
+Positional parameters are the kernel's arguments, in order; `Ptr` marks addresses, the default `Table(n)` a
+table of int64s name0, name1 ... that `ld(name, i)` reads, all others are int64s.
 Keyword-only parameters are its constants (Triton's `constexpr`): `scaled.kernel("scaled_f32", T="f32")` folds
 them, decides `if`s and conditional expressions over them, and prints what is left. What is printed:
 
@@ -16,6 +17,8 @@ them, decides `if`s and conditional expressions over them, and prints what is le
     for i in range(...)          a loop at run time; over `static_range(...)` or a constant, it is unrolled
     for i in share(n, per_chunk) what the chunk has of n items, per_chunk at a time
     p, q = placed(row, x, y)     the addresses of a row of tensors x and y: see DIMS
+    for p, q in walked(n, per_chunk, x, y)
+                                 `share` and `placed`, without a division for each row: see WALKED
     y = applied(body, a, b)      what an elementwise body, a constant of the kernel, makes of vectors
     w = registers()              w[1], w[1, 2] are variables from now on: constant indices only
     f(...)                       of `@inline def f(...)` the statements, or the expression that it returns;
@@ -39,12 +42,28 @@ from typing import Any
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
-from ovjit.codegen.words import Ptr, Word, applied, placed, registers, scatter, share, static_range, storem
+from ovjit.codegen.words import (
+    Ptr,
+    Table,
+    Word,
+    applied,
+    placed,
+    registers,
+    scatter,
+    share,
+    static_range,
+    storem,
+    walked,
+)
 from ovjit.forks import made_once
 
-#: Dimensions of rows that a kernel walks: `placed` adds the arguments d0 .. d2, their extents, and for each
+#: Dimensions of rows that a kernel finds: `placed` adds the arguments d0 .. d2, their extents, and for each
 #: tensor t its byte strides t_0 .. t_2. More dimensions are merged or copied before.
 DIMS = 3
+#: The same for `walked`, where one more costs nothing.
+WALKED = 4
+#: word -> (arguments before the tensors, dimensions)
+_PLACING = {"placed": (1, DIMS), "walked": (2, WALKED)}
 #: Names that every kernel has.
 _GIVEN = frozenset(("bases", "args", "chunk", "scratch", "VL"))
 _PRINTED = {"min": "imin", "max": "imax"}
@@ -70,7 +89,8 @@ class _Source:
         self.body = [s for s in definition.body if not _is_text(s)]
         self.names: dict[ast.AST, frozenset[str]] = {}
         self.stored: set[str] = set()
-        self.placed: list[str] = []
+        self.placed: list[str] = []  # tensors that have strides
+        self.dims = 0
         for s in self.body:
             self._scan(s)
 
@@ -78,8 +98,9 @@ class _Source:
         found = {node.id} if isinstance(node, ast.Name) else set()
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             self.stored.add(node.id)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "placed":
-            self.placed += [a.id for a in node.args[1:] if isinstance(a, ast.Name)]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _PLACING:
+            before, self.dims = _PLACING[node.func.id]
+            self.placed += [a.id for a in node.args[before:] if isinstance(a, ast.Name)]
         for child in ast.iter_child_nodes(node):
             found |= self._scan(child)
         names = self.names[node] = frozenset(found)
@@ -124,10 +145,7 @@ class FunctionKernel:
     def __init__(self, function: Callable[..., Any]):
         self.function = function
         parameters = inspect.signature(function).parameters.values()
-        # annotations are texts where the module says so
-        self.arguments = [
-            (p.name, p.annotation in ("Ptr", Ptr)) for p in parameters if p.kind is not p.KEYWORD_ONLY
-        ]
+        self.arguments = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.constants = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
     @made_once
@@ -137,11 +155,16 @@ class FunctionKernel:
     def frame(self, left_out: Iterable[str] = ()) -> Frame:
         """The kernel's arguments, but for those that its constants leave without use."""
         frame = Frame()
-        for name, is_pointer in self.arguments:
-            if name not in left_out:
-                (frame.pointers if is_pointer else frame.integers)(name)
-        for d in range(DIMS if self.source.placed else 0):
+        tables = []
+        for p in self.arguments:
+            if isinstance(p.default, Table):
+                tables.append(p)
+            elif p.name not in left_out:  # annotations are texts where the module says so
+                (frame.pointers if p.annotation in ("Ptr", Ptr) else frame.integers)(p.name)
+        for d in range(self.source.dims):
             frame.integers(f"d{d}", *(f"{name}_{d}" for name in self.source.placed))
+        for p in tables:
+            frame.table(p.name, p.default)
         return frame
 
     def slot(self, name: str, left_out: Iterable[str] = ()) -> int:
@@ -162,7 +185,8 @@ class FunctionKernel:
         if set(constants) != set(self.constants):
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
         frame = self.frame(left_out)
-        printer = _Printer(self.function, self.source, constants, (name for name, _ in frame.fields))
+        arguments = [p.name for p in self.arguments] + [name for name, _ in frame.fields]
+        printer = _Printer(self.function, self.source, constants, arguments)
         printer.block(self.source.body)
         head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
         return Kernel(name, "\n".join([*head, *printer.lines, "    return 0", ""]), frame, intrinsics, key)
@@ -330,14 +354,14 @@ class _Printer:
                 raise self.unknown(s.iter)
             s = ast.For(s.target, s.iter.body if test else s.iter.orelse, s.body, [])
         over, arguments = self.called(s.iter), getattr(s.iter, "args", [])
+        if over is walked:
+            self.say_walked(s, arguments)
+            return
         if over is share or over is range:
             assert isinstance(s.target, ast.Name)
             i = self.text(s.target)
             if over is share:
-                items, per_chunk = (self.bound(a, 10) for a in arguments)
-                self.say(f"{i} = chunk * {per_chunk}")
-                self.say(f"stop_{i} = imin({i} + {per_chunk}, {items})")
-                stop, step = f"stop_{i}", "1"
+                stop, step = self.say_share(i, arguments), "1"
             else:
                 start = self.text(arguments[0]) if len(arguments) > 1 else "0"
                 stop = self.text(arguments[min(1, len(arguments) - 1)])
@@ -357,6 +381,32 @@ class _Printer:
             raise self.unknown(s.iter)
         self.repeated(s, values)
 
+    def say_share(self, i: str, arguments: Sequence[ast.expr]) -> str:
+        """The chunk's first item and the one behind its last: the name of that one."""
+        items, per_chunk = (self.bound(a, 10) for a in arguments)
+        self.say(f"{i} = chunk * {per_chunk}")
+        self.say(f"stop_{i} = imin({i} + {per_chunk}, {items})")
+        return f"stop_{i}"
+
+    def say_walked(self, s: ast.For, arguments: Sequence[ast.expr]) -> None:
+        """The chunk's items one after the other, the place of each along WALKED dimensions in i0, i1 ..."""
+        stop = self.say_share("item", arguments[:2])
+        self.say_place("item", "i", WALKED)
+        self.say(f"while item < {stop}:")
+        outer, self.indent = self.indent, self.indent + "    "
+        self.say_addresses(s.target, arguments[2:], "i", WALKED)
+        self.block(s.body)
+        inner = self.indent
+        for d in reversed(range(1, WALKED)):
+            self.say(f"i{d} += 1")
+            self.say(f"if i{d} == d{d}:")
+            self.indent += "    "
+            self.say(f"i{d} = 0")
+        self.say("i0 += 1")
+        self.indent = inner
+        self.say("item += 1")
+        self.indent = outer
+
     def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
         targets = s.target.elts if isinstance(s.target, ast.Tuple) else [s.target]
         names = [t.id for t in targets if isinstance(t, ast.Name)]
@@ -368,14 +418,21 @@ class _Printer:
 
     def say_placed(self, target: ast.expr, call: ast.Call) -> None:
         """`p, q = placed(row, x, y)`: the row's place along DIMS dimensions, its address in each tensor."""
+        self.say_place(self.text(call.args[0]), "a", DIMS)
+        self.say_addresses(target, call.args[1:], "a", DIMS)
+
+    def say_place(self, item: str, name: str, dims: int) -> None:
+        """Where an item is along each dimension: `name`0, `name`1 ..."""
+        self.say(f"{name}0 = {item}")
+        for d in reversed(range(1, dims)):
+            self.say(f"{name}{d} = urem({name}0, d{d})")
+            self.say(f"{name}0 = udiv({name}0, d{d})")
+
+    def say_addresses(self, target: ast.expr, tensors: Sequence[ast.expr], place: str, dims: int) -> None:
         targets = target.elts if isinstance(target, ast.Tuple) else [target]
-        self.say(f"rest = {self.text(call.args[0])}")
-        for d in reversed(range(1, DIMS)):
-            self.say(f"a{d} = urem(rest, d{d})")
-            self.say(f"rest = udiv(rest, d{d})")
-        for one, tensor in zip(targets, call.args[1:], strict=True):
+        for one, tensor in zip(targets, tensors, strict=True):
             name = self.text(tensor)
-            places = "".join(f" + {'rest' if d == 0 else f'a{d}'} * {name}_{d}" for d in range(DIMS))
+            places = "".join(f" + {place}{d} * {name}_{d}" for d in range(dims))
             self.say(f"{self.text(one)} = {name}{places}")
 
     def say_body(self, call: ast.Call) -> str:
@@ -404,10 +461,13 @@ class _Printer:
     # --- parts
 
     def called(self, e: ast.expr) -> Any:
-        """What of the module's names, or Python's, an expression calls."""
-        if isinstance(e, ast.Call) and isinstance(e.func, ast.Name) and e.func.id not in self.variables:
-            return self.names.get(e.func.id, getattr(builtins, e.func.id, None))
-        return None
+        """What of the constants, the module's names, or Python's, an expression calls."""
+        if not isinstance(e, ast.Call) or not isinstance(e.func, ast.Name):
+            return None
+        name = e.func.id
+        if name in self.known or name in self.variables:
+            return self.known.get(name)
+        return self.names.get(name, getattr(builtins, name, None))
 
     def part(self, e: ast.expr) -> Inline | None:
         found = self.called(e)

@@ -30,6 +30,7 @@ class Frame:
 
     def __init__(self) -> None:
         self.fields: list[tuple[str, bool]] = []
+        self._tables: dict[str, tuple[str, bool]] = {}  # field -> its table, whether the table begins with it
 
     def pointers(self, *names: str) -> Frame:
         self.fields += [(name, True) for name in names]
@@ -39,11 +40,22 @@ class Frame:
         self.fields += [(name, False) for name in names]
         return self
 
+    def table(self, name: str, size: int) -> Frame:
+        """Integers name0, name1 ... that the source reads by their number: `ld(name, i)`."""
+        fields = [f"{name}{i}" for i in range(size)]
+        self._tables |= {field: (name, i == 0) for i, field in enumerate(fields)}
+        return self.integers(*fields)
+
     def prologue(self, indent: str = "    ") -> str:
-        """Source that reads all fields into variables of their names."""
+        """Source that reads all fields into variables of their names; of a table, where it is."""
         lines, slot = [], 0
         for name, is_pointer in self.fields:
-            if is_pointer:
+            table, begins = self._tables.get(name, ("", False))
+            if begins:
+                lines.append(f"{indent}{table} = args + {8 * slot}")
+            elif table:
+                pass
+            elif is_pointer:
                 lines.append(f"{indent}{name} = ld(bases, ld(args, {slot})) + ld(args, {slot + 1})")
             else:
                 lines.append(f"{indent}{name} = ld(args, {slot})")

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, Word, placed, share
 
-OUTER = 3
 #: What stands for an element of so many bytes.
 _ELEMENTS = {4: "i32", 2: "i16", 1: "u8"}
 
@@ -83,35 +84,28 @@ def run_turn(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a: int,
         words[f"storem_{elem}"](y + y_a * j, np.array([row[j] for row in rows]), nb)
 
 
+turn, interleave = Word("turn"), Word("interleave")
+
+
+@kernel
+def turn_blocks(x: Ptr, y: Ptr, x_b, y_a, na, nb, blocks, items, per_chunk, *, size):
+    """Items are (outer index, block of a); each goes along b."""
+    for item in share(items, per_chunk):
+        a = (item % blocks) * VL
+        p, q = placed(item // blocks, x, y)
+        for k in range(0, nb, VL):
+            turn(p + a * size + k * x_b, x_b, nb - k, q + a * y_a + k * size, y_a, na - a)
+
+
 @functools.cache
 def turn_kernel(size: int) -> Kernel:
-    """The kernel over whole tensors of elements of `size` bytes. Items are (outer index, block of a); each
-    goes along b."""
-    frame = Frame().pointers("x", "y").integers("x_b", "y_a", "na", "nb", "blocks", "items", "per_chunk")
-    for d in range(OUTER):
-        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += [
-        "    item = chunk * per_chunk",
-        "    stop = imin(item + per_chunk, items)",
-        "    while item < stop:",
-    ]
-    src += ["        a = (item % blocks) * VL", "        rest = item // blocks", "        i2 = rest % d2"]
-    src += ["        rest = rest // d2", "        i1 = rest % d1", "        i0 = rest // d1"]
-    src += [f"        p = x + i0 * x_0 + i1 * x_1 + i2 * x_2 + a * {size}"]
-    src += ["        q = y + i0 * y_0 + i1 * y_1 + i2 * y_2 + a * y_a"]
-    src += [
-        "        k = 0",
-        "        while k < nb:",
-        f"            turn(p + k * x_b, x_b, nb - k, q + k * {size}, y_a, na - a)",
-    ]
-    src += ["            k += VL", "        item += 1", "    return 0", ""]
+    """The kernel over whole tensors of elements of `size` bytes."""
+    elem = _ELEMENTS[size]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
         return {"turn": make_turn(isa, elem)}
 
-    elem = _ELEMENTS[size]
-    return Kernel(f"turn_{elem}", "\n".join(src), frame, intrinsics, f"turn {elem}")
+    return turn_blocks.kernel(f"turn_{elem}", intrinsics, f"turn {elem}", size=size)
 
 
 def make_interleave(isa: Isa, elem: str, rows: int) -> Any:
@@ -155,35 +149,22 @@ def run_interleave(elem: str, rows: int, words: Any, x: int, apart: int, y: int,
         words[f"storem_{elem}"](y + first * size, loaded[first : first + lanes], left * rows - first)
 
 
+@kernel
+def interleave_rows(x: Ptr, y: Ptr, apart, n, items, per_chunk, *, size, rows):
+    """Items are pixels: `rows` rows of `n` adjacent elements become n times `rows` adjacent ones."""
+    for item in share(items, per_chunk):
+        p, q = placed(item, x, y)
+        for j in range(0, n, VL):
+            interleave(p + j * size, apart, q + j * size * rows, n - j)
+
+
 @functools.cache
 def interleave_kernel(size: int, rows: int) -> Kernel:
-    """Items are pixels: `rows` rows of `n` adjacent elements of `size` bytes become n times `rows` adjacent
-    ones."""
+    """The kernel over elements of `size` bytes."""
     elem = _ELEMENTS[size]
-    frame = Frame().pointers("x", "y").integers("apart", "n", "items", "per_chunk")
-    for d in range(OUTER):
-        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += [
-        "    item = chunk * per_chunk",
-        "    stop = imin(item + per_chunk, items)",
-        "    while item < stop:",
-        "        i2 = item % d2",
-        "        rest = item // d2",
-        "        i1 = rest % d1",
-        "        i0 = rest // d1",
-        "        p = x + i0 * x_0 + i1 * x_1 + i2 * x_2",
-        "        q = y + i0 * y_0 + i1 * y_1 + i2 * y_2",
-        "        j = 0",
-        "        while j < n:",
-        f"            interleave(p + j * {size}, apart, q + j * {size * rows}, n - j)",
-        "            j += VL",
-        "        item += 1",
-        "    return 0",
-        "",
-    ]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
         return {"interleave": make_interleave(isa, elem, rows)}
 
-    return Kernel(f"interleave_{elem}_{rows}", "\n".join(src), frame, intrinsics, f"interleave {elem} {rows}")
+    name = f"interleave_{elem}_{rows}"
+    return interleave_rows.kernel(name, intrinsics, f"interleave {elem} {rows}", size=size, rows=rows)

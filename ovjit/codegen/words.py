@@ -31,6 +31,10 @@ class Ptr(int):
     """Marks a parameter that is an address."""
 
 
+class Table(int):
+    """How many int64s the argument block has for the parameter of which it is the default."""
+
+
 #: The number of lanes of a vector, and what a kernel is called with.
 VL: Any = Word("VL")
 chunk: Any = Word("chunk")
@@ -38,7 +42,8 @@ scratch: Any = Word("scratch")
 
 # loops
 share, static_range, vectors = (Word(name) for name in ("share", "static_range", "vectors"))
-placed, applied, registers = Word("placed"), Word("applied"), Word("registers")
+placed, walked = Word("placed"), Word("walked")
+applied, registers = Word("applied"), Word("registers")
 # of rows (`template`)
 store, finish, count_of = (Word(name) for name in ("store", "finish", "count_of"))
 # memory
@@ -62,6 +67,8 @@ fma, sqrt, floor, ceil, trunc, rint = (
     Word(name) for name in ("fma", "sqrt", "floor", "ceil", "trunc", "rint")
 )
 select, whole = Word("select"), Word("whole")
+# of int64s that are not negative: `//` and `%` in half the time
+udiv, urem = Word("udiv"), Word("urem")
 exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))
 libm_cos, libm_sin = Word("libm_cos"), Word("libm_sin")
 

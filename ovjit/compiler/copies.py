@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
+from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.transpose import OUTER, interleave_kernel, turn_kernel
+from ovjit.codegen.transpose import interleave_kernel, turn_kernel
 from ovjit.compiler.chunks import ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, product
+from ovjit.compiler.views import View, merge_dims, placed_values, product
 from ovjit.graph.traced import is_traced_number
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     extents, (xs, ys) = merge_dims(
         [target.shape[i] for i in order], [[v.strides[i] for i in order] for v in (source, target)]
     )
-    if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > OUTER + 2:
+    if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > DIMS + 2:
         return False
     nb, x_b = extents.pop(), xs.pop()
     ys.pop()
@@ -168,10 +169,7 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
         "x": source.ptr, "y": target.ptr, "x_b": x_b, "y_a": y_a, "na": na, "nb": nb, "blocks": blocks,
         "items": items, "per_chunk": per_chunk,
     }  # fmt: skip
-    missing = OUTER - len(extents)
-    extents, xs, ys = [1] * missing + extents, [0] * missing + xs, [0] * missing + ys
-    for d in range(OUTER):
-        values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
+    values |= placed_values(extents, x=xs, y=ys)
     # an item is a block of lanes of the dimension that is adjacent in the source; the last one may be short
     touches = Rows(
         (*extents, na), per_chunk,
@@ -191,7 +189,7 @@ def plan_interleave(planner: Planner, source: View, target: View) -> bool:
     if source.strides[-1] != size or target.strides[-2:] != (rows * size, size):
         return False
     extents, (xs, ys) = merge_dims(source.shape[:-2], [source.strides[:-2], target.strides[:-2]])
-    if len(extents) > OUTER:
+    if len(extents) > DIMS:
         return False
     items = product(extents)
     per_chunk = split(items, rows * n * 4)
@@ -203,10 +201,7 @@ def plan_interleave(planner: Planner, source: View, target: View) -> bool:
         extents, per_chunk, [Piece(source.ptr, xs, (rows, n), (apart, size), size)],
         [Piece(target.ptr, ys, (rows * n,), (size,), size)],
     )  # fmt: skip
-    missing = OUTER - len(extents)
-    extents, xs, ys = [1] * missing + extents, [0] * missing + xs, [0] * missing + ys
-    for d in range(OUTER):
-        values |= {f"d{d}": extents[d], f"x_{d}": xs[d], f"y_{d}": ys[d]}
+    values |= placed_values(extents, x=xs, y=ys)
     kernel = interleave_kernel(size, rows)
     chunks = ceil_div(items, per_chunk)
     planner.step(kernel, values, chunks, [source], [target], type="Reorder", touches=touches)

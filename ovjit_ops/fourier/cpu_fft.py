@@ -17,14 +17,34 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel, spaced
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    Table,
+    const,
+    fma,
+    gather,
+    ld,
+    load,
+    loadm,
+    registers,
+    scratch,
+    share,
+    splat,
+    static_range,
+    store,
+    udiv,
+    urem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering, place_constants
 from ovjit.compiler.plan import Planner, ceil_div, split
@@ -33,6 +53,7 @@ from ovjit_ops.fourier.axes import checked_frames, transform_axes
 
 #: Stages of a transform at most: 2^40 elements.
 STAGES = 40
+_STEPS = Table(2 * STAGES)
 #: A prime factor above this makes the transform one of the reference's, as its stage takes r^2 steps.
 LARGEST_PRIME = 1000
 #: A longer signal is the reference's too: it has a twiddle for every element.
@@ -86,248 +107,191 @@ def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
     return np.ascontiguousarray(table, np.float32 if dtype == "f32" else np.float64), tuple(starts)
 
 
-@functools.cache
-def fft_kernel(dtype: str, loading: str, real_out: bool, windowed: bool, turned: bool) -> Kernel:
-    """`turned`: results are multiplied by a table [n, 2, lanes] before they are stored."""
-    size = SIZE[dtype]
-    frame = Frame().pointers("x", "y", "table", "scale")
-    frame.pointers(*(["window"] if windowed else []), *(["turns"] if turned else []))
-    frame.integers("n", "n_in", "n_out", "lanes", "blocks", "items", "per_chunk", "stages")
-    frame.integers("x_n", "x_l", "x_re", "x_im", "y_n", "y_l", "y_re", "y_im")
-    for d in range(2):
-        frame.integers(f"outer{d}", f"x_{d}", f"y_{d}")
-    read = frame.prologue()
-    slots = sum(1 + pointer for _, pointer in frame.fields)
-    for i in range(STAGES):
-        frame.integers(f"radix{i}", f"start{i}")
-    pair = f"2 * VL * {size}"
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", read]
-    src += [f"    zero = const_{dtype}(0)", f"    factor = splat_{dtype}(scale)", f"    width = {pair}"]
-    src += [
-        "    item = chunk * per_chunk",
-        "    stop = imin(item + per_chunk, items)",
-        "    while item < stop:",
-    ]
-    src += ["        j = (item % blocks) * VL", "        rest = item // blocks", "        m = lanes - j"]
-    src += ["        p = x + (rest // outer1) * x_0 + (rest % outer1) * x_1 + j * x_l"]
-    src += ["        q = y + (rest // outer1) * y_0 + (rest % outer1) * y_1 + j * y_l"]
-    src += ["        a = scratch", "        b = scratch + n * width"]
-    src += _load(dtype, loading, windowed)
-    src += ["        left = n", "        parts = 1", "        i = 0", "        while i < stages:"]
-    src += [
-        f"            r = ld(args, {slots} + 2 * i)",
-        f"            tw = table + ld(args, {slots + 1} + 2 * i) * {2 * size}",
-    ]
-    src += [
-        "            each = left // r",
-        "            hop = each * parts * width",
-        "            out = parts * width",
-    ]
-    src += _stages(dtype)
-    src += ["            t = a", "            a = b", "            b = t", "            left = each"]
-    src += ["            parts = parts * r", "            i += 1"]
-    src += _store(dtype, real_out, turned)
-    src += ["        item += 1", "    return 0", ""]
-    words = [
-        loading,
-        *(["window"] if windowed else []),
-        *(["turned"] if turned else []),
-        *(["real"] if real_out else []),
-    ]
-    return Kernel(f"fft_{dtype}_{'_'.join(words)}", "\n".join(src), frame)
-
-
-def _load(dtype: str, loading: str, windowed: bool) -> list[str]:
-    """Elements into scratch, real parts then imaginary ones, zeros behind the end of the signal."""
-    size = SIZE[dtype]
-    out = [
-        "        k = 0",
-        "        while k < n:",
-        "            at = k",
-        "            re = zero",
-        "            im = zero",
-    ]
-    if loading == HALF:
-        out += ["            if k > n // 2:", "                at = n - k"]
-    out += ["            if at < n_in:", f"                if x_l == {size}:"]
-    parts = ("re",) if loading == REAL else ("re", "im")
-    out += [f"                    {part} = loadm_{dtype}(p + at * x_n + x_{part}, m)" for part in parts]
-    out += ["                else:"]
-    out += [f"                    {part} = gather_{dtype}(p + at * x_n + x_{part}, x_l, m)" for part in parts]
-    if loading == HALF:
-        out += ["            if k > n // 2:", "                im = sub(zero, im)"]
-        out += ["            t = re", "            re = im", "            im = t"]  # it is always an inverse
-    if windowed:
-        out += [f"            re = mul(re, splat_{dtype}(window + k * {size}))"]
-    out += [
-        f"            store_{dtype}(a + k * width, re)",
-        f"            store_{dtype}(a + k * width + width // 2, im)",
-    ]
-    return [*out, "            k += 1"]
-
-
-def _store(dtype: str, real_out: bool, turned: bool) -> list[str]:
-    size = SIZE[dtype]
-    out = [
-        "        k = 0",
-        "        while k < n_out:",
-        f"            re = mul(load_{dtype}(a + k * width), factor)",
-    ]
-    out += [f"            im = mul(load_{dtype}(a + k * width + width // 2), factor)"]
-    if turned:
-        out += [
-            f"            w = turns + (k * 2 * lanes + j) * {size}",
-            f"            c = loadm_{dtype}(w, m)",
-        ]
-        out += [
-            f"            s = loadm_{dtype}(w + lanes * {size}, m)",
-            "            t = sub(mul(re, c), mul(im, s))",
-        ]
-        out += ["            im = fma(re, s, mul(im, c))", "            re = t"]
-    if real_out:  # real and imaginary parts were exchanged
-        out += ["            re = im"]
-    parts = ("re",) if real_out else ("re", "im")
-    out += [f"            if y_l == {size}:"]
-    out += [f"                storem_{dtype}(q + k * y_n + y_{part}, {part}, m)" for part in parts]
-    out += ["            else:"]
-    out += [f"                scatter_{dtype}(q + k * y_n + y_{part}, y_l, {part}, m)" for part in parts]
-    return [*out, "            k += 1"]
-
-
-def _stages(dtype: str) -> list[str]:
-    """One stage: for every p and every part the butterfly of its radix."""
-    out: list[str] = []
-    for word, r in (("if", 4), ("elif", 2), ("elif", 3), ("elif", 5)):
-        out += [f"            {word} r == {r}:", *_butterfly(dtype, r)]
-    return [*out, "            else:", *_any_radix(dtype)]
-
-
-def _butterfly(dtype: str, r: int) -> list[str]:
-    """Loops over p and the parts, with the sums of radix r written out."""
-    size = SIZE[dtype]
-    out = ["k = 0", "while k < each:"]
-    for i in range(1, r):
-        at = f"tw + (k * {r - 1} + {i - 1}) * {2 * size}"
-        out += [f"    c{i} = splat_{dtype}({at})", f"    s{i} = splat_{dtype}({at} + {size})"]
-    out += [
-        "    u = a + k * parts * width",
-        f"    v = b + k * {r} * parts * width",
-        "    o = 0",
-        "    while o < parts:",
-    ]
-    for i in range(r):
-        out += [
-            f"        x{i} = load_{dtype}(u + {i} * hop)",
-            f"        y{i} = load_{dtype}(u + {i} * hop + width // 2)",
-        ]
-    out += ["        " + line for line in _SUMS[r](dtype)]
-    out += [f"        store_{dtype}(v, b0)", f"        store_{dtype}(v + width // 2, d0)"]
-    for i in range(1, r):
-        out += [f"        store_{dtype}(v + {i} * out, sub(mul(b{i}, c{i}), mul(d{i}, s{i})))"]
-        out += [f"        store_{dtype}(v + {i} * out + width // 2, fma(b{i}, s{i}, mul(d{i}, c{i})))"]
-    out += ["        u += width", "        v += width", "        o += 1", "    k += 1"]
-    return [" " * 16 + line for line in out]
-
-
-def _sums2(dtype: str) -> list[str]:
-    return ["b0 = add(x0, x1)", "d0 = add(y0, y1)", "b1 = sub(x0, x1)", "d1 = sub(y0, y1)"]
-
-
-def _sums4(dtype: str) -> list[str]:
-    """b1 = (x0 - x2) - i (x1 - x3), b3 the same with + i"""
-    return [
-        "e0 = add(x0, x2)", "f0 = add(y0, y2)", "e1 = sub(x0, x2)", "f1 = sub(y0, y2)",
-        "e2 = add(x1, x3)", "f2 = add(y1, y3)", "e3 = sub(x1, x3)", "f3 = sub(y1, y3)",
-        "b0 = add(e0, e2)", "d0 = add(f0, f2)", "b2 = sub(e0, e2)", "d2 = sub(f0, f2)",
-        "b1 = add(e1, f3)", "d1 = sub(f1, e3)", "b3 = sub(e1, f3)", "d3 = add(f1, e3)",
-    ]  # fmt: skip
-
-
-def _odd_sums(r: int, dtype: str) -> list[str]:
-    """Odd radices by the symmetry of their roots: a_j + a_(r-j) meets cosines, a_j - a_(r-j) sines."""
-    half = (r - 1) // 2
-    out = []
-    for j in range(1, half + 1):
-        out += [f"e{j} = add(x{j}, x{r - j})", f"f{j} = add(y{j}, y{r - j})"]
-        out += [f"g{j} = sub(x{j}, x{r - j})", f"h{j} = sub(y{j}, y{r - j})"]
-    for name, first, even in (("b0", "x0", "e"), ("d0", "y0", "f")):
-        out += [f"{name} = {first}", *(f"{name} = add({name}, {even}{j})" for j in range(1, half + 1))]
-    for k in range(1, half + 1):
-        out += ["re = x0", "im = y0", f"sr = const_{dtype}(0)", f"si = const_{dtype}(0)"]
-        for j in range(1, half + 1):
-            c, s = math.cos(2 * math.pi * j * k / r), math.sin(2 * math.pi * j * k / r)
-            out += [f"re = fma(const_{dtype}({c!r}), e{j}, re)", f"im = fma(const_{dtype}({c!r}), f{j}, im)"]
-            out += [f"sr = fma(const_{dtype}({s!r}), h{j}, sr)", f"si = fma(const_{dtype}({s!r}), g{j}, si)"]
-        out += [
-            f"b{k} = add(re, sr)",
-            f"d{k} = sub(im, si)",
-            f"b{r - k} = sub(re, sr)",
-            f"d{r - k} = add(im, si)",
-        ]
-    return out
-
-
-_SUMS: dict[int, Callable[[str], list[str]]] = {
-    2: _sums2,
-    3: functools.partial(_odd_sums, 3),
-    4: _sums4,
-    5: functools.partial(_odd_sums, 5),
-}
-
-
-def _any_radix(dtype: str) -> list[str]:
-    """r sums of r products each, with the roots from the table."""
-    size = SIZE[dtype]
-    text = f"""roots = tw + r * {2 * size}
-k = 0
-while k < each:
-    o = 0
-    while o < parts:
-        u = a + (k * parts + o) * width
-        v = b + (k * r * parts + o) * width
-        g = 0
-        while g < r:
+@kernel
+def fft(
+    x: Ptr, y: Ptr, table: Ptr, scale: Ptr, window: Ptr, turns: Ptr, n, n_in, n_out, lanes, blocks, items,
+    per_chunk, stages, x_n, x_l, x_o, x_re, x_im, y_n, y_l, y_o, y_re, y_im, steps=_STEPS, *, T,
+    loading, real_out, windowed, turned,
+):  # fmt: skip
+    """Items are (outer index, block of lanes). `turned`: results are multiplied by a table [n, 2, lanes]."""
+    xr, xi, er, ei, fr, fi, br, bi, c, s = registers()
+    zero = const[T](0)
+    factor = splat[T](scale)
+    width = 2 * VL * SIZE[T]
+    for item in share(items, per_chunk):
+        j = urem(item, blocks) * VL
+        m = lanes - j
+        p = x + udiv(item, blocks) * x_o + j * x_l
+        q = y + udiv(item, blocks) * y_o + j * y_l
+        a = scratch
+        b = scratch + n * width
+        for k in range(n):  # real parts then imaginary ones, zeros behind the end of the signal
+            at = k
+            if loading == HALF and k > n // 2:
+                at = n - k
             re = zero
             im = zero
-            h = 0
-            e = 0
-            t = u
-            while h < r:
-                c = splat_{dtype}(tw + e * {2 * size})
-                s = splat_{dtype}(tw + e * {2 * size} + {size})
-                xr = load_{dtype}(t)
-                xi = load_{dtype}(t + width // 2)
-                re = fma(xr, c, sub(re, mul(xi, s)))
-                im = fma(xr, s, fma(xi, c, im))
-                t += hop
-                e += g
-                if e >= r:
-                    e -= r
-                h += 1
-            if g > 0:
-                w = roots + (k * (r - 1) + g - 1) * {2 * size}
-                c = splat_{dtype}(w)
-                s = splat_{dtype}(w + {size})
-                xr = sub(mul(re, c), mul(im, s))
-                im = fma(re, s, mul(im, c))
-                re = xr
-            store_{dtype}(v, re)
-            store_{dtype}(v + width // 2, im)
-            v += out
-            g += 1
-        o += 1
-    k += 1"""
-    return [" " * 16 + line for line in text.splitlines()]
+            if at < n_in:
+                if x_l == SIZE[T]:
+                    re = loadm[T](p + at * x_n + x_re, m)
+                    if loading != REAL:
+                        im = loadm[T](p + at * x_n + x_im, m)
+                else:
+                    re = gather[T](p + at * x_n + x_re, x_l, m)
+                    if loading != REAL:
+                        im = gather[T](p + at * x_n + x_im, x_l, m)
+            if loading == HALF:  # it is always an inverse
+                if k > n // 2:
+                    im = zero - im
+                one = re
+                re = im
+                im = one
+            if windowed:
+                re = re * splat[T](window + k * SIZE[T])
+            store[T](a + k * width, re)
+            store[T](a + k * width + width // 2, im)
+        left = n
+        parts = 1
+        for i in range(stages):
+            r = ld(steps, 2 * i)
+            tw = table + ld(steps, 2 * i + 1) * (2 * SIZE[T])
+            each = left // r
+            hop = each * parts * width
+            out = parts * width
+            for radix in (4, 2, 3, 5):
+                if r == radix:
+                    for k in range(each):
+                        for g in static_range(1, radix):
+                            c[g] = splat[T](tw + (k * (radix - 1) + (g - 1)) * (2 * SIZE[T]))
+                            s[g] = splat[T](tw + (k * (radix - 1) + (g - 1)) * (2 * SIZE[T]) + SIZE[T])
+                        u = a + k * parts * width
+                        v = b + k * radix * parts * width
+                        for _o in range(parts):
+                            for g in static_range(radix):
+                                xr[g] = load[T](u + g * hop)
+                                xi[g] = load[T](u + g * hop + width // 2)
+                            if radix == 2:
+                                br[0] = xr[0] + xr[1]
+                                bi[0] = xi[0] + xi[1]
+                                br[1] = xr[0] - xr[1]
+                                bi[1] = xi[0] - xi[1]
+                            elif radix == 4:
+                                for g in static_range(2):
+                                    er[g] = xr[g] + xr[g + 2]
+                                    ei[g] = xi[g] + xi[g + 2]
+                                    fr[g] = xr[g] - xr[g + 2]
+                                    fi[g] = xi[g] - xi[g + 2]
+                                br[0] = er[0] + er[1]
+                                bi[0] = ei[0] + ei[1]
+                                br[2] = er[0] - er[1]
+                                bi[2] = ei[0] - ei[1]
+                                br[1] = fr[0] + fi[1]
+                                bi[1] = fi[0] - fr[1]
+                                br[3] = fr[0] - fi[1]
+                                bi[3] = fi[0] + fr[1]
+                            else:  # roots are symmetrical: x_g + x_(r-g) meets cosines, x_g - x_(r-g) sines
+                                br[0] = xr[0]
+                                bi[0] = xi[0]
+                                for g in static_range(1, (radix + 1) // 2):
+                                    er[g] = xr[g] + xr[radix - g]
+                                    ei[g] = xi[g] + xi[radix - g]
+                                    fr[g] = xr[g] - xr[radix - g]
+                                    fi[g] = xi[g] - xi[radix - g]
+                                    br[0] = br[0] + er[g]
+                                    bi[0] = bi[0] + ei[g]
+                                for h in static_range(1, (radix + 1) // 2):
+                                    re = xr[0]
+                                    im = xi[0]
+                                    sr = zero
+                                    si = zero
+                                    for g in static_range(1, (radix + 1) // 2):
+                                        re = fma(const[T](math.cos(2 * math.pi * g * h / radix)), er[g], re)
+                                        im = fma(const[T](math.cos(2 * math.pi * g * h / radix)), ei[g], im)
+                                        sr = fma(const[T](math.sin(2 * math.pi * g * h / radix)), fi[g], sr)
+                                        si = fma(const[T](math.sin(2 * math.pi * g * h / radix)), fr[g], si)
+                                    br[h] = re + sr
+                                    bi[h] = im - si
+                                    br[radix - h] = re - sr
+                                    bi[radix - h] = im + si
+                            store[T](v, br[0])
+                            store[T](v + width // 2, bi[0])
+                            for g in static_range(1, radix):
+                                store[T](v + g * out, br[g] * c[g] - bi[g] * s[g])
+                                store[T](v + g * out + width // 2, fma(br[g], s[g], bi[g] * c[g]))
+                            u += width
+                            v += width
+            if r > 5:  # r sums of r products each, with the roots from the table
+                for k in range(each):
+                    for o in range(parts):
+                        u = a + (k * parts + o) * width
+                        v = b + (k * r * parts + o) * width
+                        for g in range(r):
+                            re = zero
+                            im = zero
+                            e = 0
+                            t = u
+                            for _h in range(r):
+                                cos = splat[T](tw + e * (2 * SIZE[T]))
+                                sin = splat[T](tw + e * (2 * SIZE[T]) + SIZE[T])
+                                one = load[T](t)
+                                other = load[T](t + width // 2)
+                                re = fma(one, cos, re - other * sin)
+                                im = fma(one, sin, fma(other, cos, im))
+                                t += hop
+                                e += g
+                                if e >= r:
+                                    e -= r
+                            if g > 0:
+                                w = tw + (r + k * (r - 1) + g - 1) * (2 * SIZE[T])
+                                cos = splat[T](w)
+                                sin = splat[T](w + SIZE[T])
+                                one = re * cos - im * sin
+                                im = fma(re, sin, im * cos)
+                                re = one
+                            store[T](v, re)
+                            store[T](v + width // 2, im)
+                            v += out
+            t = a
+            a = b
+            b = t
+            left = each
+            parts = parts * r
+        for k in range(n_out):
+            re = load[T](a + k * width) * factor
+            im = load[T](a + k * width + width // 2) * factor
+            if turned:
+                w = turns + (k * 2 * lanes + j) * SIZE[T]
+                cos = loadm[T](w, m)
+                sin = loadm[T](w + lanes * SIZE[T], m)
+                one = re * cos - im * sin
+                im = fma(re, sin, im * cos)
+                re = one
+            if real_out:  # real and imaginary parts were exchanged
+                re = im
+            spaced(q + k * y_n + y_re, y_l, re, m, T)
+            if not real_out:
+                spaced(q + k * y_n + y_im, y_l, im, m, T)
+
+
+@functools.cache
+def fft_kernel(dtype: str, loading: str, real_out: bool, windowed: bool, turned: bool) -> Kernel:
+    said = {"window": windowed, "turned": turned, "real": real_out}
+    name = "_".join(["fft", dtype, loading, *(word for word in said if said[word])])
+    left_out = [] if windowed else ["window"]
+    left_out += [] if turned else ["turns"]
+    return fft.kernel(
+        name, left_out=left_out, T=dtype, loading=loading, real_out=real_out, windowed=windowed, turned=turned
+    )
 
 
 class Signals(NamedTuple):
     """Where a transform's elements lie: base view, byte strides of an element, of a lane, of the outer
-    dimensions, and byte offsets of real and imaginary part."""
+    dimension, and byte offsets of real and imaginary part."""
 
     view: View
     n: int
     lane: int
-    outer: tuple[int, int]
+    outer: int
     re: int
     im: int
 
@@ -417,11 +381,11 @@ class Fourier(Lowering):
             order = (axis, *comps, *others)
             source = self._arranged(planner, view, order)
             per = lanes * size
-            first = Signals(source, per * (1 if loading == REAL else 2), size, (0, 0), 0, per)
+            first = Signals(source, per * (1 if loading == REAL else 2), size, 0, 0, per)
         else:
             source = self._arranged(planner, view, (*others, axis, *comps))
             per = size * (1 if loading == REAL else 2)
-            first = Signals(source, per, n_in * per, (0, 0), 0, size)
+            first = Signals(source, per, n_in * per, 0, 0, size)
         made, target = self._result(planner, view, axis, others, lanes, n_out, real_out)
         pair = split_length(n)
         long = n > SPLIT_ALWAYS or lanes < host_isa().lanes // 2
@@ -454,9 +418,9 @@ class Fourier(Lowering):
         order = [*range(k + 1), *range(k + (1 if real_out else 2), len(memory.shape))]
         made = memory.permute([*order, *([] if real_out else [k + 1])])
         step = view.strides[before[-1]] if before else 0
-        source = Signals(view, view.strides[axis], per, (0, step), 0, size)
+        source = Signals(view, view.strides[axis], per, step, 0, size)
         each = lanes * size * (1 if real_out else 2)
-        target = Signals(memory, each, size, (0, n_out * each), 0, lanes * size)
+        target = Signals(memory, each, size, n_out * each, 0, lanes * size)
         return source, target, made, lanes, outer
 
     def _arranged(self, planner: Planner, view: View, order: Sequence[int]) -> View:
@@ -489,7 +453,7 @@ class Fourier(Lowering):
         back[axis] = 0
         made = memory.permute([*back, *([] if real else [1])])
         per = lanes * self.size
-        return made, Signals(memory, per * (1 if real else 2), self.size, (0, 0), 0, per)
+        return made, Signals(memory, per * (1 if real else 2), self.size, 0, 0, per)
 
     def _split(
         self, planner: Planner, x: Signals, y: Signals, pair: tuple[int, int], lanes: int, scale: float,
@@ -503,11 +467,11 @@ class Fourier(Lowering):
         table = np.stack([turns.real, turns.imag], 1).astype(
             np.float32 if self.dtype == "f32" else np.float64
         )
-        columns = x._replace(n=x.n * n2, lane=x.n, outer=(0, x.lane))
-        middle = Signals(between, 2 * n2 * size, size, (0, n1 * 2 * n2 * size), 0, n2 * size)
+        columns = x._replace(n=x.n * n2, lane=x.n, outer=x.lane)
+        middle = Signals(between, 2 * n2 * size, size, n1 * 2 * n2 * size, 0, n2 * size)
         self._pass(planner, columns, middle, n1, n1, n1, n2, lanes, 1.0, inverse, COMPLEX, False, table)
-        rows = Signals(between, size, 2 * n2 * size, (0, n1 * 2 * n2 * size), 0, n2 * size)
-        target = y._replace(n=y.n * n1, lane=y.n, outer=(0, y.lane))
+        rows = Signals(between, size, 2 * n2 * size, n1 * 2 * n2 * size, 0, n2 * size)
+        target = y._replace(n=y.n * n1, lane=y.n, outer=y.lane)
         self._pass(planner, rows, target, n2, n2, n2, n1, lanes, scale, inverse, COMPLEX, False)
 
     def _pass(
@@ -533,8 +497,7 @@ class Fourier(Lowering):
             "x_re": x.im if exchanged else x.re, "x_im": x.re if exchanged else x.im, "y_n": y.n,
             "y_l": y.lane,
             "y_re": y.im if out_exchanged else y.re, "y_im": y.re if out_exchanged else y.im,
-            "outer0": 1, "outer1": outer,
-            "x_0": x.outer[0], "x_1": x.outer[1], "y_0": y.outer[0], "y_1": y.outer[1],
+            "x_o": x.outer, "y_o": y.outer,
         }  # fmt: skip
         reads = [x.view]
         if turns is not None:
@@ -543,7 +506,8 @@ class Fourier(Lowering):
             values["window"] = window.ptr
             reads.append(window)
         for i in range(STAGES):
-            values[f"radix{i}"], values[f"start{i}"] = (radices[i], starts[i]) if i < len(radices) else (1, 0)
+            stage = (radices[i], starts[i]) if i < len(radices) else (1, 0)
+            values[f"steps{2 * i}"], values[f"steps{2 * i + 1}"] = stage
         planner.need_scratch(n * 4 * width * self.size)
         flops = 5.0 * n * math.log2(max(n, 2)) * lanes * outer
         planner.step(kernel, values, ceil_div(items, per_chunk), reads, [y.view], flops)
@@ -577,9 +541,9 @@ class Frames(Fourier):
         batch = product(signal.shape[:-1])
         frames, bins = 1 + (length - n) // step, n // 2 + 1
         size = self.size
-        source = Signals(signal, size, step * size, (0, length * size), 0, 0)
+        source = Signals(signal, size, step * size, length * size, 0, 0)
         memory = planner.allocate((batch, bins, 2, frames), size)
-        target = Signals(memory, 2 * frames * size, size, (0, bins * 2 * frames * size), 0, frames * size)
+        target = Signals(memory, 2 * frames * size, size, bins * 2 * frames * size, 0, frames * size)
         self._pass(planner, source, target, n, n, bins, frames, batch, 1.0, False, REAL, False, None, window)
         turned = self.node.attrs["transpose_frames"]
         made = memory.permute((0, 1, 3, 2) if turned else (0, 3, 1, 2))

@@ -10,7 +10,38 @@ import functools
 from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    const,
+    f32,
+    floor,
+    fma,
+    gather,
+    i32,
+    i64,
+    ld,
+    load,
+    loadm,
+    maximum,
+    minimum,
+    registers,
+    rint,
+    scratch,
+    select,
+    share,
+    splat,
+    spread,
+    static_range,
+    store,
+    storem,
+    take,
+    udiv,
+    urem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
@@ -24,152 +55,119 @@ _TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
 _MOST = 2**31 - 1
 
 
-def _index(name: str, extent: str, align: bool, padding: str) -> list[str]:
-    """Lines that make `name` (whole floats) a valid i32 index `{name}i`, and the mask `{name}m`."""
-    v = [f"{name}t = {name}"]
+@inline
+def index_of(x, last, align, padding):
+    """A valid index for x, whole floats; `last` is the greatest."""
+    at = x
     if padding == "reflection":
         if align:
-            v += [f"period = max_(const_f32(1.0), mul(const_f32(2.0), {extent}m1))"]
-            mirrored = f"sub(period, {name}t)"
+            period = maximum(const[f32](1.0), const[f32](2.0) * last)
         else:
-            v += [f"period = mul(const_f32(2.0), add({extent}m1, const_f32(1.0)))"]
-            mirrored = f"sub(sub(period, const_f32(1.0)), {name}t)"
-        v += [f"{name}t = sub({name}t, mul(floor(div({name}t, period)), period))"]
-        v += [f"{name}t = select(gt({name}t, {extent}m1), {mirrored}, {name}t)"]
-    if padding == "zeros":
-        v += [f"{name}m = and_(ge({name}, const_f32(0.0)), le({name}, {extent}m1))"]
-    # NaN becomes 0 when it is cast
-    v += [f"{name}t = select(gt({name}t, const_f32(0.0)), {name}t, const_f32(0.0))"]
-    v += [f"{name}i = cast_i32(min_({name}t, {extent}m1))"]
+            period = const[f32](2.0) * (last + const[f32](1.0))
+        at = at - floor(at / period) * period
+        at = select(at > last, (period if align else period - const[f32](1.0)) - at, at)
+    at = select(at > const[f32](0.0), at, const[f32](0.0))  # NaN becomes 0 when it is cast
+    return cast[i32](minimum(at, last))
+
+
+@inline
+def keys(s, outer):
+    """Keys' weight at the distance s; `outer`: from 1 to 2."""
+    if outer:
+        v = ((const[f32](_A) * s - const[f32](5 * _A)) * s + const[f32](8 * _A)) * s - const[f32](4 * _A)
+    else:
+        v = (const[f32](_A + 2) * s - const[f32](_A + 3)) * s * s + const[f32](1.0)
     return v
 
 
-def _cubic(t: str) -> list[str]:
-    """Lines that make the weights {t}w0 ... {t}w3 of the fraction `t`."""
+@inline
+def added(v, weight, acc, n, side):
+    """Tap n to those before it."""
+    return v if side == 1 else v * weight if n == 0 else fma(v, weight, acc)
 
-    def const(x: float) -> str:
-        return f"const_f32({x})"
 
-    def outer(s: str) -> str:
-        inner = f"mul(sub(mul({const(_A)}, {s}), {const(5 * _A)}), {s})"
-        return f"sub(mul(add({inner}, {const(8 * _A)}), {s}), {const(4 * _A)})"
-
-    def near(s: str) -> str:
-        return f"add(mul(mul(sub(mul({const(_A + 2)}, {s}), {const(_A + 3)}), {s}), {s}), one)"
-
-    lines = [f"one = {const(1.0)}", f"r = sub(one, {t})", f"s = add({t}, one)", "q1 = add(r, one)"]
-    weights = (outer("s"), near(t), near("r"), outer("q1"))
-    return lines + [f"{t}w{i} = {w}" for i, w in enumerate(weights)]
+@kernel
+def grid_sample(
+    x: Ptr, grid: Ptr, y: Ptr, h, w, c, ow, oh, x_n, x_c, x_h, x_w, g_n, g_h, g_w, g_k, y_n, y_c, y_h, y_w,
+    rows, per_chunk, *, side, padding, align, adjacent,
+):  # fmt: skip
+    """side x side taps; axis 0 is along rows, axis 1 across them. `adjacent`: vectors go along channels."""
+    last, spot, index, inside, f, count, p, acc = registers()
+    last[0] = cast[f32](spread[i64](w - 1))
+    last[1] = cast[f32](spread[i64](h - 1))
+    row_step = cast[i32](spread[i64](x_h // 4))
+    column_step = cast[i32](spread[i64](x_w // 4))
+    one = const[f32](1.0)
+    for row in share(rows, per_chunk):
+        for j in range(0, ow, VL):
+            left = ow - j
+            g = grid + udiv(row, oh) * g_n + urem(row, oh) * g_h + j * g_w
+            source = x + udiv(row, oh) * x_n
+            target = y + udiv(row, oh) * y_n + urem(row, oh) * y_h + j * y_w
+            for a in static_range(2):
+                place = gather[f32](g + a * g_k, g_w, left)
+                if align:
+                    place = (place + one) * (last[a] * const[f32](0.5))
+                else:
+                    place = ((place + one) * (last[a] + one) - one) * const[f32](0.5)
+                if side == 1:
+                    spot[a, 0] = rint(place)
+                else:
+                    low = floor(place)
+                    t = place - low
+                    for i in static_range(side):
+                        spot[a, i] = low + const[f32](i - side / 2 + 1)
+                if side == 2:
+                    f[a, 0] = one - t
+                    f[a, 1] = t
+                elif side == 4:
+                    for i in static_range(4):
+                        s = t + const[f32](1.0 - i) if i < 2 else const[f32](i - 1.0) - t
+                        f[a, i] = keys(s, i in (0, 3))
+                for i in static_range(side):
+                    index[a, i] = index_of(spot[a, i], last[a], align, padding)
+                    if padding == "zeros":
+                        inside[a, i] = (spot[a, i] >= const[f32](0.0)) & (spot[a, i] <= last[a])
+            for n in static_range(side**2):
+                at = index[1, n // side] * row_step + index[0, n % side] * column_step
+                if padding == "zeros":
+                    at = select(inside[1, n // side] & inside[0, n % side], at, const[i32](-1))
+                store[i32](scratch + n * VL * 4, at)
+                if side > 1:
+                    store[f32](scratch + (side**2 + n) * VL * 4, f[1, n // side] * f[0, n % side])
+            for k in () if adjacent else range(c):
+                for n in static_range(side**2):
+                    at = load[i32](scratch + n * VL * 4)
+                    if padding == "zeros":
+                        v = take[f32](source + k * x_c, maximum(at, const[i32](0)))
+                        v = select(at < const[i32](0), const[f32](0.0), v)
+                    else:
+                        v = take[f32](source + k * x_c, at)
+                    acc[0] = added(v, load[f32](scratch + (side**2 + n) * VL * 4), acc[0], n, side)
+                spaced(target + k * y_c, y_w, acc[0], left, f32)
+            for e in range(min(VL, left)) if adjacent else ():
+                for n in static_range(side**2):
+                    offset = ld[i32](scratch + (n * VL + e) * 4) + 0
+                    count[n] = c
+                    if padding == "zeros" and offset < 0:
+                        count[n] = 0
+                        offset = 0
+                    p[n] = source + offset * 4
+                    if side > 1:
+                        f[n] = splat[f32](scratch + ((side**2 + n) * VL + e) * 4)
+                for k in range(0, c, VL):
+                    for n in static_range(side**2):
+                        v = loadm[f32](p[n] + k * 4, max(count[n] - k, 0) if padding == "zeros" else c - k)
+                        acc[0] = added(v, f[n], acc[0], n, side)
+                    storem[f32](target + e * y_w + k * 4, acc[0], c - k)
 
 
 @functools.cache
 def grid_kernel(mode: str, padding: str, align: bool, adjacent: bool) -> Kernel:
-    """`adjacent`: vectors go along the channels."""
-    frame = Frame().pointers("x", "grid", "y")
-    frame.integers("h", "w", "c", "ow", "oh", "x_n", "x_c", "x_h", "x_w", "g_n", "g_h", "g_w", "g_k")
-    frame.integers("y_n", "y_c", "y_h", "y_w", "rows", "per_chunk")
-    side = _TAPS[mode]
-    place = []
-    for axis, k in (("u", 0), ("v", 1)):
-        extent = "w" if axis == "u" else "h"
-        place += [f"{axis} = gather_f32(g + {k} * g_k, g_w, left)"]
-        if align:
-            place += [f"{axis} = mul(add({axis}, const_f32(1.0)), mul({extent}m1, const_f32(0.5)))"]
-        else:
-            wide = f"mul(add({axis}, const_f32(1.0)), add({extent}m1, const_f32(1.0)))"
-            place += [f"{axis} = mul(sub({wide}, const_f32(1.0)), const_f32(0.5))"]
-        if mode == "nearest":
-            place += [f"{axis}0 = rint({axis})"]
-        else:
-            place += [f"{axis}f = floor({axis})", f"{axis}t = sub({axis}, {axis}f)"]
-            first = 1 if mode == "bicubic" else 0
-            place += [f"{axis}{i} = add({axis}f, const_f32({i - first}.0))" for i in range(side)]
-            if mode == "bilinear":
-                place += [f"{axis}tw0 = sub(const_f32(1.0), {axis}t)", f"{axis}tw1 = {axis}t"]
-            else:
-                place += _cubic(f"{axis}t")
-        for i in range(side):
-            place += _index(f"{axis}{i}", extent, align, padding)
-    taps = []
-    for i in range(side):
-        for j in range(side):
-            n = i * side + j
-            taps += [f"at = add(mul(v{i}i, row_step), mul(u{j}i, column_step))"]
-            if padding == "zeros":
-                taps += [f"at = select(and_(v{i}m, u{j}m), at, const_i32(-1))"]
-            taps += [f"store_i32(scratch + {n} * VL * 4, at)"]
-            if mode != "nearest":
-                taps += [f"store_f32(scratch + ({side * side} + {n}) * VL * 4, mul(vtw{i}, utw{j}))"]
-    body = [
-        "@njit(nogil=True)",
-        "def kernel(bases, args, chunk, scratch):",
-        frame.prologue(),
-        "    row = chunk * per_chunk",
-        "    stop = imin(row + per_chunk, rows)",
-        "    wm1 = cast_f32(spread_i64(w - 1))",
-        "    hm1 = cast_f32(spread_i64(h - 1))",
-        "    row_step = cast_i32(spread_i64(x_h // 4))",
-        "    column_step = cast_i32(spread_i64(x_w // 4))",
-        "    while row < stop:",
-        "        img = row // oh",
-        "        i = row % oh",
-        "        j = 0",
-        "        while j < ow:",
-        "            left = ow - j",
-        "            g = grid + img * g_n + i * g_h + j * g_w",
-        "            source = x + img * x_n",
-        "            target = y + img * y_n + i * y_h + j * y_w",
-        *(" " * 12 + line for line in (*place, *taps)),
-    ]
-    loop = (
-        _along_channels(side * side, mode, padding) if adjacent else _along_places(side * side, mode, padding)
-    )
-    body += [" " * 12 + line for line in loop]
-    body += ["            j += VL", "        row += 1", "    return 0", ""]
     kind = f"{mode}_{padding}{'_corners' if align else ''}{'_channels' if adjacent else ''}"
-    return Kernel(f"grid_sample_{kind}", "\n".join(body), frame)
-
-
-def _along_places(taps: int, mode: str, padding: str) -> list[str]:
-    out = ["k = 0", "while k < c:", "    p = source + k * x_c"]
-    for n in range(taps):
-        out += [f"    at = load_i32(scratch + {n} * VL * 4)"]
-        if padding == "zeros":
-            out += [
-                "    v = select(lt(at, const_i32(0)), const_f32(0.0), take_f32(p, max_(at, const_i32(0))))"
-            ]
-        else:
-            out += ["    v = take_f32(p, at)"]
-        weight = f"load_f32(scratch + {taps + n} * VL * 4)"
-        if mode == "nearest":
-            out += ["    acc = v"]
-        else:
-            out += [f"    acc = mul(v, {weight})" if n == 0 else f"    acc = fma(v, {weight}, acc)"]
-    out += ["    if y_w == 4:", "        storem_f32(target + k * y_c, acc, left)"]
-    out += ["    else:", "        scatter_f32(target + k * y_c, y_w, acc, left)", "    k += 1"]
-    return out
-
-
-def _along_channels(taps: int, mode: str, padding: str) -> list[str]:
-    out = ["one = 0", "while one < imin(VL, left):"]
-    for n in range(taps):
-        out += [f"    at{n} = ld_i32(scratch + ({n} * VL + one) * 4) + 0"]
-        if padding == "zeros":
-            out += [f"    c{n} = c", f"    if at{n} < 0:", f"        c{n} = 0", f"        at{n} = 0"]
-        out += [f"    p{n} = source + at{n} * 4"]
-        if mode != "nearest":
-            out += [f"    w{n} = splat_f32(scratch + (({taps} + {n}) * VL + one) * 4)"]
-    out += ["    q = target + one * y_w", "    k = 0", "    while k < c:"]
-    for n in range(taps):
-        count = f"c{n} - k" if padding == "zeros" else "c - k"
-        if padding == "zeros":
-            count = f"imax({count}, 0)"
-        v = f"loadm_f32(p{n} + k * 4, {count})"
-        if mode == "nearest":
-            out += [f"        acc = {v}"]
-        else:
-            out += [f"        acc = mul({v}, w{n})" if n == 0 else f"        acc = fma({v}, w{n}, acc)"]
-    return [*out, "        storem_f32(q + k * 4, acc, c - k)", "        k += VL", "    one += 1"]
+    return grid_sample.kernel(
+        f"grid_sample_{kind}", side=_TAPS[mode], padding=padding, align=align, adjacent=adjacent
+    )
 
 
 class GridSample(Lowering):

@@ -20,199 +20,164 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import DIMS, inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    f32,
+    fma,
+    i32,
+    ld,
+    load,
+    loadm,
+    permute,
+    placed,
+    rint,
+    scratch,
+    share,
+    splat,
+    st,
+    store,
+    storem,
+    take,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout, View, merge_dims, product
+from ovjit.compiler.views import Layout, View, merge_dims, placed_values, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
 from ovjit_ops.image.resampling import ROUNDING, Table, given, repeats, settings, tables
 
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
-_OUTER = 3
 #: Ways through the horizontal pass.
 VERTICAL, PERMUTED, GATHERED, CHANNELS = range(4)
-_LOOPS = "oh x_v y_v runs run_len x_run y_run ow x_h y_h c tv th step columns way items per_chunk".split()
+FLOATS = ("f32", "f16", "bf16")
 
 
-def _frame() -> Frame:
-    frame = Frame().pointers("x", "y", "vs", "vw", "hs", "hw", "rel").integers(*_LOOPS)
-    for d in range(_OUTER):
-        frame.integers(f"d{d}", f"x_{d}", f"y_{d}")
-    return frame
+@inline
+def taken(p, T, left):
+    """Elements as f32."""
+    return loadm[T](p, left) if T in FLOATS else cast[f32](loadm[T](p, left))
 
 
-def _rows(frame: Frame) -> str:
-    """The loop over rows: `p` and `q` are the addresses of its input (from the first tap on) and output."""
-    return f"""@njit(nogil=True)
-def kernel(bases, args, chunk, scratch):
-{frame.prologue()}
-    item = chunk * per_chunk
-    stop = imin(item + per_chunk, items)
-    while item < stop:
+@inline
+def put(q, v, left, T, rounded):
+    if T in FLOATS:
+        storem[T](q, v, left)
+    else:
+        storem[T](q, cast[T](rint(v) if rounded else v), left)
+
+
+@inline
+def picked(p, places, way):
+    return permute[f32](load[f32](p), places) if way == PERMUTED else take[f32](p, places)
+
+
+@kernel
+def nearest(
+    x: Ptr, y: Ptr, vs: Ptr, vw: Ptr, hs: Ptr, hw: Ptr, rel: Ptr, oh, x_v, y_v, runs, run_len, x_run, y_run,
+    ow, x_h, y_h, c, tv, th, step, columns, way, items, per_chunk, *, T,
+):  # fmt: skip
+    """Elements moved as they are."""
+    for item in share(items, per_chunk):
         j = item % oh
-        rest = item // oh
-        i2 = rest % d2
-        rest = rest // d2
-        i1 = rest % d1
-        i0 = rest // d1
-        p = x + i0 * x_0 + i1 * x_1 + i2 * x_2 + (ld_i32(vs + j * 4) + 0) * x_v
-        q = y + i0 * y_0 + i1 * y_1 + i2 * y_2 + j * y_v
-"""
+        p, q = placed(item // oh, x, y)
+        p += (ld[i32](vs + j * 4) + 0) * x_v
+        q += j * y_v
+        if way == VERTICAL:
+            for r in range(runs):
+                for i in range(0, run_len, VL):
+                    v = loadm[T](p + r * x_run + i * SIZE[T], run_len - i)
+                    storem[T](q + r * y_run + i * SIZE[T], v, run_len - i)
+        elif SIZE[T] == 4 and way == PERMUTED:
+            for k in range(0, ow, VL):
+                first = ld[i32](hs + k * 4) + 0
+                v = loadm[i32](p + first * 4, columns - first)
+                storem[i32](q + k * 4, permute[i32](v, load[i32](rel + k * 4)), ow - k)
+        elif SIZE[T] == 4 and way == GATHERED:
+            for k in range(0, ow, VL):
+                storem[i32](q + k * 4, take[i32](p, load[i32](hs + k * 4)), ow - k)
+        elif SIZE[T] != 4 and way == GATHERED:
+            for k in range(ow):
+                st[T](q + k * SIZE[T], ld[T](p + (ld[i32](hs + k * 4) + 0) * SIZE[T]))
+        else:
+            for o in range(ow):
+                s = p + (ld[i32](hs + o * 4) + 0) * x_h
+                for k in range(0, c, VL):
+                    storem[T](q + o * y_h + k * SIZE[T], loadm[T](s + k * SIZE[T], c - k), c - k)
+
+
+@kernel
+def resize(
+    x: Ptr, y: Ptr, vs: Ptr, vw: Ptr, hs: Ptr, hw: Ptr, rel: Ptr, oh, x_v, y_v, runs, run_len, x_run, y_run,
+    ow, x_h, y_h, c, tv, th, step, columns, way, items, per_chunk, *, T, rounded,
+):  # fmt: skip
+    """Weighted sums in f32; integers are rounded or cut off."""
+    for item in share(items, per_chunk):
+        j = item % oh
+        p, q = placed(item // oh, x, y)
+        p += (ld[i32](vs + j * 4) + 0) * x_v
+        q += j * y_v
+        weights = vw + j * tv * 4
+        w0 = splat[f32](weights)
+        w1 = splat[f32](weights + min(tv - 1, 1) * 4)
+        for r in range(runs):
+            for i in range(0, run_len, VL):
+                left = run_len - i
+                a = p + r * x_run + i * SIZE[T]
+                v = taken(a, T, left)
+                if tv == 2:
+                    v = fma(taken(a + x_v, T, left), w1, v * w0)
+                elif tv > 2:
+                    v = v * w0
+                    for t in range(1, tv):
+                        a += x_v
+                        v = fma(taken(a, T, left), splat[f32](weights + t * 4), v)
+                if way == VERTICAL:
+                    put(q + r * y_run + i * SIZE[T], v, left, T, rounded)
+                else:
+                    store[f32](scratch + (r * run_len + i) * 4, v)
+        for along in (PERMUTED, GATHERED):
+            if way == along:
+                for k in range(0, ow, VL):
+                    s = scratch
+                    if along == PERMUTED:
+                        s += (ld[i32](hs + k * 4) + 0) * 4
+                    places = load[i32]((rel if along == PERMUTED else hs) + k * 4)
+                    w = hw + k * 4
+                    v = picked(s, places, along) * load[f32](w)
+                    for _t in range(1, th):
+                        s += step * 4
+                        w += columns * 4
+                        v = fma(picked(s, places, along), load[f32](w), v)
+                    put(q + k * SIZE[T], v, ow - k, T, rounded)
+        if way == CHANNELS:
+            for o in range(ow):
+                s = scratch + (ld[i32](hs + o * 4) + 0) * c * 4
+                w = hw + o * th * 4
+                w0 = splat[f32](w)
+                w1 = splat[f32](w + min(th - 1, 1) * 4)
+                for k in range(0, c, VL):
+                    v = load[f32](s + k * 4) * w0
+                    if th == 2:
+                        v = fma(load[f32](s + (c + k) * 4), w1, v)
+                    else:
+                        for t in range(1, th):
+                            v = fma(load[f32](s + (t * c + k) * 4), splat[f32](w + t * 4), v)
+                    put(q + o * y_h + k * SIZE[T], v, c - k, T, rounded)
 
 
 @functools.cache
 def nearest_kernel(bits: str) -> Kernel:
-    """Elements moved as they are."""
-    size = SIZE[bits]
-    frame = _frame()
-    if size == 4:
-        row = """
-        elif way == 1:
-            k = 0
-            while k < ow:
-                first = ld_i32(hs + k * 4) + 0
-                v = loadm_i32(p + first * 4, columns - first)
-                storem_i32(q + k * 4, permute_i32(v, load_i32(rel + k * 4)), ow - k)
-                k += VL
-        elif way == 2:
-            k = 0
-            while k < ow:
-                storem_i32(q + k * 4, take_i32(p, load_i32(hs + k * 4)), ow - k)
-                k += VL"""
-    else:
-        row = f"""
-        elif way == 2:
-            k = 0
-            while k < ow:
-                st_{bits}(q + k * {size}, ld_{bits}(p + (ld_i32(hs + k * 4) + 0) * {size}))
-                k += 1"""
-    source = f"""{_rows(frame)}
-        if way == 0:
-            r = 0
-            while r < runs:
-                i = 0
-                while i < run_len:
-                    left = run_len - i
-                    v = loadm_{bits}(p + r * x_run + i * {size}, left)
-                    storem_{bits}(q + r * y_run + i * {size}, v, left)
-                    i += VL
-                r += 1{row}
-        else:
-            o = 0
-            while o < ow:
-                s = p + (ld_i32(hs + o * 4) + 0) * x_h
-                k = 0
-                while k < c:
-                    storem_{bits}(q + o * y_h + k * {size}, loadm_{bits}(s + k * {size}, c - k), c - k)
-                    k += VL
-                o += 1
-        item += 1
-    return 0
-"""
-    return Kernel(f"resize_nearest_{bits}", source, frame)
+    return nearest.kernel(f"resize_nearest_{bits}", T=bits)
 
 
 @functools.cache
 def resize_kernel(dtype: str, rounded: bool) -> Kernel:
-    """Weighted sums in f32 of elements of `dtype`; integers are rounded or cut off."""
-    size = SIZE[dtype]
-    frame = _frame()
-    half = dtype in ("f16", "bf16")
-    wide = "%s" if half or dtype == "f32" else "cast_f32(%s)"
-    if half or dtype == "f32":
-        narrow = "%s"
-    else:
-        narrow = f"cast_{dtype}(rint(%s))" if rounded else f"cast_{dtype}(%s)"
-
-    def load(address: str) -> str:
-        return wide % f"loadm_{dtype}({address}, left)"
-
-    def store(address: str, value: str, left: str) -> str:
-        return f"storem_{dtype}({address}, {narrow % value}, {left})"
-
-    source = f"""{_rows(frame)}
-        weights = vw + j * tv * 4
-        w0 = splat_f32(weights)
-        w1 = splat_f32(weights + imin(tv - 1, 1) * 4)
-        r = 0
-        while r < runs:
-            i = 0
-            row = scratch + r * run_len * 4
-            while i < run_len:
-                left = run_len - i
-                a = p + r * x_run + i * {size}
-                v = {load("a")}
-                if tv == 2:
-                    v = fma({load("a + x_v")}, w1, mul(v, w0))
-                elif tv > 2:
-                    v = mul(v, w0)
-                    t = 1
-                    while t < tv:
-                        a += x_v
-                        v = fma({load("a")}, splat_f32(weights + t * 4), v)
-                        t += 1
-                if way == 0:
-                    {store(f"q + r * y_run + i * {size}", "v", "left")}
-                else:
-                    store_f32(row + i * 4, v)
-                i += VL
-            r += 1
-        if way == 1:
-            k = 0
-            while k < ow:
-                s = scratch + (ld_i32(hs + k * 4) + 0) * 4
-                places = load_i32(rel + k * 4)
-                w = hw + k * 4
-                v = mul(permute_f32(load_f32(s), places), load_f32(w))
-                t = 1
-                while t < th:
-                    s += step * 4
-                    w += columns * 4
-                    v = fma(permute_f32(load_f32(s), places), load_f32(w), v)
-                    t += 1
-                {store(f"q + k * {size}", "v", "ow - k")}
-                k += VL
-        elif way == 2:
-            k = 0
-            while k < ow:
-                s = scratch
-                places = load_i32(hs + k * 4)
-                w = hw + k * 4
-                v = mul(take_f32(s, places), load_f32(w))
-                t = 1
-                while t < th:
-                    s += step * 4
-                    w += columns * 4
-                    v = fma(take_f32(s, places), load_f32(w), v)
-                    t += 1
-                {store(f"q + k * {size}", "v", "ow - k")}
-                k += VL
-        elif way == 3:
-            o = 0
-            while o < ow:
-                s = scratch + (ld_i32(hs + o * 4) + 0) * c * 4
-                w = hw + o * th * 4
-                w0 = splat_f32(w)
-                w1 = splat_f32(w + imin(th - 1, 1) * 4)
-                k = 0
-                while k < c:
-                    v = mul(load_f32(s + k * 4), w0)
-                    if th == 2:
-                        v = fma(load_f32(s + (c + k) * 4), w1, v)
-                    else:
-                        t = 1
-                        while t < th:
-                            v = fma(load_f32(s + (t * c + k) * 4), splat_f32(w + t * 4), v)
-                            t += 1
-                    {store(f"q + o * y_h + k * {size}", "v", "c - k")}
-                    k += VL
-                o += 1
-        item += 1
-    return 0
-"""
-    return Kernel(f"resize_{dtype}{'_rounded' if rounded else ''}", source, frame)
+    return resize.kernel(f"resize_{dtype}{'_rounded' if rounded else ''}", T=dtype, rounded=rounded)
 
 
 class Axis(NamedTuple):
@@ -273,16 +238,13 @@ def plan_resize(
     extents, (xs, ys) = merge_dims(
         [y.shape[a] for a in order], [[v.strides[a] for a in order] for v in (x, y)]
     )
-    if len(extents) > _OUTER:
+    if len(extents) > DIMS:
         axis = next(a for a in order if y.shape[a] != 1)
         for i in range(y.shape[axis]):
             a, b = x.slice(axis, i, 1), y.slice(axis, i, 1)
             plan_resize(planner, kernel, a, b, inner, vertical, horizontal, nearest)
         return
-    missing = _OUTER - len(extents)
-    for d in range(_OUTER):
-        row = (1, 0, 0) if d < missing else (extents[d - missing], xs[d - missing], ys[d - missing])
-        values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}"), row, strict=True))
+    values |= placed_values(extents, x=xs, y=ys)
     values |= {name: planner.data.view(array, "i32").ptr for name, array in tables.items()}
     elements = values["runs"] * values["run_len"]
     work = elements * values["tv"] + values["ow"] * max(values["c"], 1) * values["th"] * 2
@@ -464,7 +426,7 @@ def lowering_kernel(mode: str, dtype: str) -> Kernel:
     """The kernel that resizes elements of this type."""
     if mode == "nearest":
         return nearest_kernel(_BITS[SIZE[dtype]])
-    return resize_kernel(dtype, mode in ROUNDING and dtype not in ("f32", "f16", "bf16"))
+    return resize_kernel(dtype, mode in ROUNDING and dtype not in FLOATS)
 
 
 #: Element types whose sums are made in f32.

@@ -9,7 +9,27 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    chunk,
+    const,
+    f32,
+    fma,
+    i64,
+    ld,
+    loadm,
+    registers,
+    share,
+    splat,
+    spread,
+    static_range,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
@@ -24,115 +44,98 @@ WAYS = {
 VECTORS = 4
 
 
+@inline
+def placed_index(at, i, rows, index):
+    """Number i of the indices, from the end of the table where it is negative."""
+    place = ld[index](at + i * SIZE[index]) + 0
+    if place < 0:
+        place += rows
+    return place
+
+
+@inline
+def first_of(bags, number, count, index):
+    """Where in the rising list of `count` numbers those from `number` on begin."""
+    low = 0
+    high = count
+    while low < high:
+        middle = (low + high) // 2
+        if ld[index](bags + middle * SIZE[index]) < number:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def bags_f32(
+    table: Ptr, at: Ptr, y: Ptr, bags: Ptr, w: Ptr, other: Ptr, rows, width, row, count, many, per_chunk,
+    each, *, way, index, weighted, default, mean,
+):  # fmt: skip
+    """y[bag] = sum of table[index] * weight over the bag's indices. A chunk is a range of bags."""
+    a = registers()
+    if way == "segments" and chunk == 0:  # the first chunk sees to it that numbers do not fall
+        last = 0
+        for i in range(count):
+            number = ld[index](bags + i * SIZE[index]) + 0
+            if number < last or number >= many:
+                return 1
+            last = number
+    if way == "offsets" and chunk == 0 and count > 0 and ld[index](bags) != 0:
+        return 1
+    for bag in share(many, per_chunk):
+        if way == "packed":
+            first = bag * each
+            end = first + each
+        elif way == "segments":
+            first = first_of(bags, bag, count, index)
+            end = first_of(bags, bag + 1, count, index)
+        else:
+            first = ld[index](bags + bag * SIZE[index]) + 0
+            end = count
+            if bag + 1 < many:
+                end = ld[index](bags + (bag + 1) * SIZE[index]) + 0
+            if first < 0 or end < first or end > count:
+                return 1
+        for i in range(first, end):
+            place = placed_index(at, i, rows, index)
+            if place < 0 or place >= rows:
+                return 1
+        pick = -1
+        if default and first == end:
+            pick = ld[index](other) + 0
+            if pick >= rows:
+                return 1
+        if mean:
+            scale = const[f32](1.0)
+            if end > first:
+                scale = scale / cast[f32](spread[i64](end - first))
+        for j in range(0, width, VECTORS * VL):
+            for v in static_range(VECTORS):
+                a[v] = const[f32](0.0)
+            if pick >= 0:
+                p = table + pick * row + j * 4
+                for v in static_range(VECTORS):
+                    a[v] = loadm[f32](p + v * VL * 4, width - j - v * VL)
+            for i in range(first, end):
+                place = placed_index(at, i, rows, index)
+                p = table + place * row + j * 4
+                if weighted:
+                    f = splat[f32](w + i * 4)
+                for v in static_range(VECTORS):
+                    x = loadm[f32](p + v * VL * 4, width - j - v * VL)
+                    a[v] = fma(x, f, a[v]) if weighted else a[v] + x
+            for v in static_range(VECTORS):
+                result = a[v] * scale if mean else a[v]
+                storem[f32](y + (bag * width + j + v * VL) * 4, result, width - j - v * VL)
+
+
 @functools.cache
 def bag_kernel(way: str, index: str, weighted: bool, default: bool, mean: bool) -> Kernel:
-    """y[bag] = sum of table[index] * weight over the bag's indices. A chunk is a range of bags."""
-    frame = Frame().pointers("table", "at", "y")
-    frame.pointers(
-        *(["bags"] if way != "packed" else []), *(["w"] if weighted else []), *(["other"] if default else [])
-    )
-    frame.integers("rows", "width", "row", "count", "many", "per_chunk", "each")
-    size = 8 if index == "i64" else 4
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += [
-        "    zero = const_f32(0.0)",
-        "    bag = chunk * per_chunk",
-        "    stop = imin(bag + per_chunk, many)",
-    ]
-    if way == "segments":  # the first chunk sees to it that numbers do not fall
-        src += ["    if chunk == 0:", "        i = 0", "        last = 0", "        while i < count:"]
-        src += [
-            f"            number = ld_{index}(bags + i * {size}) + 0",
-            "            if number < last or number >= many:",
-        ]
-        src += ["                return 1", "            last = number", "            i += 1"]
-    if way == "offsets":
-        src += [
-            "    if chunk == 0 and count > 0:",
-            f"        if ld_{index}(bags) != 0:",
-            "            return 1",
-        ]
-    src += ["    while bag < stop:"]
-    src += [f"        {line}" for line in _range(way, index, size)]
-    src += [
-        "        i = first",
-        "        while i < end:",
-        f"            place = ld_{index}(at + i * {size}) + 0",
-    ]
-    src += [
-        "            if place < 0:",
-        "                place += rows",
-        "            if place < 0 or place >= rows:",
-    ]
-    src += [
-        "                return 1",
-        "            i += 1",
-        "        q = y + bag * width * 4",
-        "        pick = -1",
-    ]
-    if default:
-        src += [
-            "        if first == end:",
-            f"            pick = ld_{index}(other) + 0",
-            "            if pick >= rows:",
-        ]
-        src += ["                return 1"]
-    if mean:
-        src += ["        scale = const_f32(1.0)", "        if end > first:"]
-        src += ["            scale = div(scale, cast_f32(spread_i64(end - first)))"]
-    src += ["        j = 0", "        while j < width:", "            left = width - j"]
-    src += [f"            a{v} = zero" for v in range(VECTORS)]
-    src += ["            if pick >= 0:", "                p = table + pick * row + j * 4"]
-    src += [f"                a{v} = loadm_f32(p + {v} * VL * 4, left - {v} * VL)" for v in range(VECTORS)]
-    src += [
-        "            i = first",
-        "            while i < end:",
-        f"                place = ld_{index}(at + i * {size}) + 0",
-    ]
-    src += [
-        "                if place < 0:",
-        "                    place += rows",
-        "                p = table + place * row + j * 4",
-    ]
-    src += ["                f = splat_f32(w + i * 4)"] if weighted else []
-    for v in range(VECTORS):
-        load = f"loadm_f32(p + {v} * VL * 4, left - {v} * VL)"
-        src += [f"                a{v} = " + (f"fma({load}, f, a{v})" if weighted else f"add(a{v}, {load})")]
-    src += ["                i += 1"]
-    for v in range(VECTORS):
-        value = f"mul(a{v}, scale)" if mean else f"a{v}"
-        src += [f"            storem_f32(q + (j + {v} * VL) * 4, {value}, left - {v} * VL)"]
-    src += [f"            j += {VECTORS} * VL", "        bag += 1", "    return 0", ""]
-    words = [
-        way,
-        index,
-        *(["weighted"] if weighted else []),
-        *(["mean"] if mean else []),
-        *(["default"] if default else []),
-    ]
-    return Kernel(f"bags_f32_{'_'.join(words)}", "\n".join(src), frame)
-
-
-def _range(way: str, index: str, size: int) -> list[str]:
-    """Lines that set `first` and `end` of the bag."""
-    if way == "packed":
-        return ["first = bag * each", "end = first + each"]
-    if way == "offsets":
-        return [
-            f"first = ld_{index}(bags + bag * {size}) + 0", "end = count", "if bag + 1 < many:",
-            f"    end = ld_{index}(bags + (bag + 1) * {size}) + 0",
-            "if first < 0 or end < first or end > count:",
-            "    return 1",
-        ]  # fmt: skip
-    out = []
-    for name, number in (("first", "bag"), ("end", "bag + 1")):
-        out += [
-            f"{name} = 0", "high = count", f"while {name} < high:", f"    middle = ({name} + high) // 2",
-            f"    if ld_{index}(bags + middle * {size}) < {number}:",
-            f"        {name} = middle + 1", "    else:",
-            "        high = middle",
-        ]  # fmt: skip
-    return out
+    given: dict[str, Any] = {"weighted": weighted, "mean": mean, "default": default}
+    name = "_".join(["bags_f32", way, index, *(word for word in given if given[word])])
+    needed = {"bags": way != "packed", "w": weighted, "other": default}
+    return bags_f32.kernel(name, left_out=[n for n in needed if not needed[n]], way=way, index=index, **given)
 
 
 class Bags(Lowering):
@@ -186,9 +189,5 @@ def lower_bags(group: Group) -> Lowering | None:
     """Native for f32 and indices of one type."""
     node = group.last
     indices = {v.dtype for v in node.inputs if v.dtype != "f32"}
-    known = node.inputs[0].shape is not None
-    return (
-        Bags(group)
-        if node.output.dtype == "f32" and len(indices) == 1 and indices <= {"i32", "i64"} and known
-        else None
-    )
+    native = node.output.dtype == "f32" and indices in ({"i32"}, {"i64"})
+    return Bags(group) if native and node.inputs[0].shape is not None else None

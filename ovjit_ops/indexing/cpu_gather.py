@@ -15,85 +15,95 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import WALKED, inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    Table,
+    Word,
+    const,
+    gather,
+    ld,
+    load,
+    loadm,
+    scatter,
+    st,
+    store,
+    storem,
+    walked,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants, plan_copy
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, product
+from ovjit.compiler.views import View, merge_dims, placed_values, product
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 
-_DIMS = 4
 #: Indices that name one place.
 _DEPTH = 6
+_PLACES = Table(2 * _DEPTH)
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 #: Element types of indices that the kernel reads.
 INDICES = frozenset("i8 i16 i32 i64 u8 u16 u32".split())
 
 
+@inline
+def joined(old, v, combine):
+    """What is written where `old` was."""
+    return combine(old, v) if combine else v
+
+
+@kernel
+def indexed(
+    x: Ptr, y: Ptr, at: Ptr, n, x_n, y_n, items, per_chunk, depth, at_k, places=_PLACES, *, T,
+    index, direction, combine, zeros,
+):  # fmt: skip
+    for p, q, a in walked(items, per_chunk, x, y, at):
+        valid = 1
+        for k in range(depth):
+            place = ld[index](a + k * at_k) + 0
+            extent = ld(places, 2 * k)
+            if place < 0:
+                place += extent
+            if place < 0 or place >= extent:
+                valid = 0
+            elif direction == "gather":
+                p += place * ld(places, 2 * k + 1)
+            else:
+                q += place * ld(places, 2 * k + 1)
+        i = 0
+        if valid == 0:
+            if not zeros:
+                return 1
+            zero = const[T](0)
+            for i in range(0, n, VL):
+                scatter[T](q + i * y_n, y_n, zero, n - i)
+        elif not combine and n == 1:
+            st[T](q, ld[T](p))
+        elif x_n == SIZE[T] and y_n == SIZE[T]:
+            while i + VL <= n:
+                v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
+                store[T](q + i * SIZE[T], v)
+                i += VL
+            if i < n:
+                v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
+                storem[T](q + i * SIZE[T], v, n - i)
+        else:
+            for i in range(0, n, VL):
+                v = joined(gather[T](q + i * y_n, y_n, n - i), gather[T](p + i * x_n, x_n, n - i), combine)
+                scatter[T](q + i * y_n, y_n, v, n - i)
+
+
 @functools.cache
 def index_kernel(direction: str, index: str, dtype: str, combine: str = "", zeros: bool = False) -> Kernel:
     """`dtype` is moved as it is, or joined to what is there by the vector operation `combine`."""
-    size = SIZE[dtype]
-    frame = Frame().pointers("x", "y", "at")
-    frame.integers("n", "x_n", "y_n", "items", "per_chunk", "depth", "at_k")
-    for d in range(_DIMS):
-        frame.integers(f"d{d}", f"x_{d}", f"y_{d}", f"at_{d}")
-    read = frame.prologue()
-    # the rest is a table that the loop over places reads
-    table = sum(1 + pointer for _, pointer in frame.fields)
-    for k in range(_DEPTH):
-        frame.integers(f"extent{k}", f"stride{k}")
-    moved = "p" if direction == "gather" else "q"
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", read]
-    src += ["    item = chunk * per_chunk", "    stop = imin(item + per_chunk, items)", "    rest = item"]
-    for d in range(_DIMS - 1, 0, -1):
-        src += [f"    i{d} = rest % d{d}", f"    rest = rest // d{d}"]
-    src += ["    i0 = rest", "    while item < stop:"]
-    for v, name in (("p", "x"), ("q", "y"), ("a", "at")):
-        src += [f"        {v} = {name}" + "".join(f" + i{d} * {name}_{d}" for d in range(_DIMS))]
-    src += ["        valid = 1", "        k = 0", "        while k < depth:"]
-    src += [f"            place = ld_{index}(a + k * at_k) + 0"]
-    src += [f"            extent = ld(args, {table} + 2 * k)"]
-    src += ["            if place < 0:", "                place += extent"]
-    src += ["            if place < 0 or place >= extent:", "                valid = 0", "            else:"]
-    src += [f"                {moved} += place * ld(args, {table + 1} + 2 * k)", "            k += 1"]
-    src += ["        i = 0", "        if valid == 0:"]
-    if zeros:
-        src += [f"            zero = const_{dtype}(0)", "            while i < n:"]
-        src += [f"                scatter_{dtype}(q + i * y_n, y_n, zero, n - i)", "                i += VL"]
-    else:
-        src += ["            return 1"]
-    if not combine:
-        src += ["        elif n == 1:", f"            st_{dtype}(q, ld_{dtype}(p))"]
-    src += [f"        elif x_n == {size} and y_n == {size}:", "            while i + VL <= n:"]
-    src += _move(combine, f"load_{dtype}(%s + i * {size})", f"store_{dtype}(q + i * {size}, v)", 16)
-    src += ["                i += VL", "            if i < n:"]
-    load, store = f"loadm_{dtype}(%s + i * {size}, n - i)", f"storem_{dtype}(q + i * {size}, v, n - i)"
-    src += _move(combine, load, store, 16)
-    src += ["        else:", "            while i < n:"]
-    load = f"gather_{dtype}(%s + i * %s_n, %s_n, n - i)"
-    src += _move(combine, load, f"scatter_{dtype}(q + i * y_n, y_n, v, n - i)", 16)
-    src += ["                i += VL"]
-    indent = "        "
-    for d in range(_DIMS - 1, 0, -1):
-        src += [f"{indent}i{d} += 1", f"{indent}if i{d} == d{d}:", f"{indent}    i{d} = 0"]
-        indent += "    "
-    src += [f"{indent}i0 += 1", "        item += 1", "    return 0", ""]
-    return Kernel(f"{direction}{'_' + combine if combine else ''}_{index}_{dtype}", "\n".join(src), frame)
-
-
-def _move(combine: str, load: str, store: str, indent: int) -> list[str]:
-    def of(pointer: str, name: str) -> str:
-        return load.replace("%s", pointer, 1).replace("%s", name)
-
-    lines = [f"v = {of('p', 'x')}"]
-    if combine:
-        lines += [f"v = {combine}({of('q', 'y')}, v)"]
-    return [" " * indent + line for line in [*lines, store]]
+    name = f"{direction}{'_' + combine if combine else ''}_{index}_{dtype}"
+    how = Word(combine) if combine else None
+    return indexed.kernel(name, T=dtype, index=index, direction=direction, combine=how, zeros=zeros)
 
 
 class Walk(NamedTuple):
@@ -128,7 +138,7 @@ def plan_indexed(
     if ats and ats[-1] == 0 and ys[-1] != 0:
         ats.pop()
         n, x_n, y_n = extents.pop(), xs.pop(), ys.pop()
-    if len(extents) > _DIMS or len(walk.places) > _DEPTH:
+    if len(extents) > WALKED or len(walk.places) > _DEPTH:
         return False
     items = product(extents)
     work = n * target.itemsize * 2 + 16
@@ -137,16 +147,13 @@ def plan_indexed(
         # the first dimension may be shared out if no index depends on it
         free = extents[0] if extents and ats[0] == 0 and ys[0] != 0 else 1
         per_chunk = items // free * split(free, work * (items // free))
-    missing = _DIMS - len(extents)
     values: dict[str, Any] = {
         "x": source.ptr, "y": target.ptr, "at": at.ptr, "n": n, "x_n": x_n, "y_n": y_n, "items": items,
         "per_chunk": per_chunk, "depth": len(walk.places), "at_k": walk.at_k,
     }  # fmt: skip
-    for d in range(_DIMS):
-        row = (1, 0, 0, 0) if d < missing else tuple(v[d - missing] for v in (extents, xs, ys, ats))
-        values |= dict(zip((f"d{d}", f"x_{d}", f"y_{d}", f"at_{d}"), row, strict=True))
-    for k in range(_DEPTH):
-        values[f"extent{k}"], values[f"stride{k}"] = walk.places[k] if k < len(walk.places) else (0, 0)
+    values |= placed_values(extents, WALKED, x=xs, y=ys, at=ats)
+    for k, (extent, stride) in enumerate([*walk.places, *((0, 0),) * (_DEPTH - len(walk.places))]):
+        values |= {f"places{2 * k}": extent, f"places{2 * k + 1}": stride}
     touches = None  # where a scatter writes is in its indices
     if not ordered:
         touches = Rows(extents, per_chunk, (), [Piece(target.ptr, ys, (n,), (y_n,), target.itemsize)])
@@ -251,7 +258,7 @@ class Scatter(Lowering):
         data, indices, updates = (planner.view(v) for v in (self.data, self.indices, self.updates))
         out = planner.output(self.out)
         walk = self.walk(planner, updates, indices, out)
-        if walk is not None and len(walk.extents) <= _DIMS:
+        if walk is not None and len(walk.extents) <= WALKED:
             if out.count:
                 plan_copy(planner, data, out)
             self.begin(planner, indices, out, walk)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import Ptr, share, st
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
@@ -16,15 +18,16 @@ from ovjit.graph.traced import is_traced, whole
 TYPES = ("i32", "i64")
 
 
+@kernel
+def numbers(y: Ptr, start, step, n, per_chunk, *, T):
+    """y[i] = start + i * step for i < n."""
+    for i in share(n, per_chunk):
+        st[T](y + i * SIZE[T], start + i * step)
+
+
 @functools.cache
 def range_kernel(dtype: str) -> Kernel:
-    """y[i] = start + i * step for i < n."""
-    frame = Frame().pointers("y").integers("start", "step", "n", "per_chunk")
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += ["    i = chunk * per_chunk", "    stop = imin(i + per_chunk, n)", "    while i < stop:"]
-    src += [f"        st_{dtype}(y + i * {SIZE[dtype]}, start + i * step)", "        i += 1"]
-    src += ["    return 0", ""]
-    return Kernel(f"range_{dtype}", "\n".join(src), frame)
+    return numbers.kernel(f"range_{dtype}", T=dtype)
 
 
 class Ranged(Lowering):
