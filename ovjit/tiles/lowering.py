@@ -30,6 +30,8 @@ PANEL_BYTES = 384 * 1024
 #: Floating-point operations of one chunk, some 4 us.
 CHUNK_FLOPS = 1_000_000
 MOST_CHUNKS = 32
+#: Pixels up to which weights are not prefetched.
+FEW_PIXELS = 4
 #: Words above which a matrix product sums in blocks. Below, one chain is as good as what others do.
 LONG_SUM = 4096
 
@@ -278,8 +280,9 @@ class Tiled(Lowering):
         px_per = ceil_div(ceil_div(pixels, rows), px_blocks) * rows
         px_blocks = ceil_div(pixels, px_per)
 
-        # all tiles together prefetch each panel of the next block once
-        ahead_step = ceil_div(width * WORD, ceil_div(pixels, rows))
+        # All tiles together prefetch each panel of the next block once. A few rows read weights as fast as they
+        # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).
+        ahead_step = ceil_div(width * WORD, ceil_div(pixels, rows)) * least(1, pixels // (FEW_PIXELS + 1))
 
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
         values: dict[str, Any] = {
