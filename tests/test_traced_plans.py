@@ -319,6 +319,44 @@ def test_one_trace_serves_growing_lengths(monkeypatch: pytest.MonkeyPatch) -> No
     check(_decoder(), others, "decoder")
 
 
+@pytest.mark.parametrize("integer", ["i32", "i64"])
+def test_shapes_of_either_integer(integer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arithmetic of shapes in 32 bits, as PyTorch models have it that OpenVINO has converted."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng(SEED)
+    graph = _arithmetic((ANY, ANY, ANY), integer)
+    for shape in [(2, 3, 4), (2, 3, 5), (7, 1, 4), (9, 8, 7), (1, 1, 1)]:
+        x = [rng.standard_normal(shape).astype(np.float32)]
+        check(graph, [x], f"{integer} {shape}")
+        want = run(compile_graph(_arithmetic(shape, integer), {}), x)
+        for a, e in zip(run(compile_graph(graph, {}), x), want, strict=True):
+            assert a.dtype == e.dtype and np.array_equal(a, e), f"{integer} {shape}"
+
+
+def _arithmetic(shape: Sequence[Any], integer: str) -> Graph:
+    b = Builder()
+    numpy_type = dtypes.numpy_dtype(integer)
+
+    def ints(*values: int) -> Any:
+        return b.constant(np.array(values, numpy_type))
+
+    x = b.add("Parameter", (), {"shape": tuple(shape), "element_type": "f32"}).output
+    extents = b.add("ShapeOf", [x], {"output_type": integer}).output
+    seen: list[Any] = [extents]
+    for name in ("ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax"):
+        seen.append(b.add(name, [extents, ints(0)], {"keep_dims": True}).output)
+    for name in ("Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum", "FloorMod"):
+        seen.append(b.add(name, [seen[1], seen[2]]).output)
+    many = b.add("Greater", [seen[2], ints(20)]).output
+    seen.append(b.add("Select", [many, seen[1], ints(-7)]).output)
+    seen.append(b.add("Tile", [seen[3], ints(2)]).output)
+    joined = b.add("Concat", seen, {"axis": 0}).output
+    flat = b.add("Reshape", [x, b.add("Concat", [ints(1), seen[1]], {"axis": 0}).output]).output
+    # how many there are depends on data, so that this model is planned in parts
+    places = b.add("NonZero", [x], {"output_type": "i64"}).output
+    return b.finish([joined, flat, places])
+
+
 def test_released_memory_comes_back() -> None:
     """Arenas are given back between shapes; what a trace makes does not know them."""
     import ovjit as ov

@@ -247,7 +247,7 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         return list(outputs)
     if not all(is_static(t.shape) and _is_small(t.shape) for t in outputs):
         return list(outputs)
-    values = _evaluate_traced(node, [t.value for t in inputs], outputs)
+    values = _evaluate_traced(node, inputs, outputs)
     if values is None:
         return infer_values(node, [_pinned(t) for t in inputs])
     return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
@@ -258,11 +258,12 @@ def _pinned(t: TensorType) -> TensorType:
 
 
 def _evaluate_traced(
-    node: Node, values: Sequence[Any], outputs: Sequence[TensorType]
+    node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
 ) -> list[np.ndarray] | None:
     """What the reference makes of traced numbers; None where that is not what it makes of integers."""
     name = node.op.name
-    plain = [as_found(v) for v in values]
+    values: list[Any] = [t.value for t in inputs]
+    plain = [as_found(t.value).astype(numpy_dtype(t.dtype)) for t in inputs]
     expected = node.op.evaluate(plain, node.attrs)
     ref = node.op.ref
     assert ref is not None

@@ -280,7 +280,7 @@ class Tiled(Lowering):
         px_per = ceil_div(ceil_div(pixels, rows), px_blocks) * rows
         px_blocks = ceil_div(pixels, px_per)
 
-        # All tiles together prefetch each panel of the next block once. A few rows read weights as fast as they
+        # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
         # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).
         ahead_step = ceil_div(width * WORD, ceil_div(pixels, rows)) * least(1, pixels // (FEW_PIXELS + 1))
 
