@@ -80,6 +80,10 @@ def as_slice(named: range | TracedRange) -> slice:
     return slice(named.start, None if named.stop < 0 else named.stop, named.step) if named else slice(0, 0)
 
 
+#: What exporters write for "to the end".
+NO_END = 2**63 - 1
+
+
 def slice_extent(
     extent: Dim, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
 ) -> Dim:
@@ -97,7 +101,7 @@ def slice_extent(
         )
     if cut.start in (None, 0) and cut.stop is None and step == 1:
         return extent
-    if step > 0 and stop >= 0 and start >= 0 and not end_open:
+    if step > 0 and 0 <= stop < NO_END and start >= 0 and not end_open:
         return dim(0, len(range(0 if begin_open else start, stop, step)))
     return ANY
 

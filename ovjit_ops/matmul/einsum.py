@@ -22,7 +22,7 @@ _EQUATION = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*")
 
 
 class Open(Exception):
-    """Shapes have too many open dimensions to say how products are arranged."""
+    """Shapes have dimensions of which no product can be told from a copied one."""
 
 
 def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], list[str]] | None:
@@ -170,18 +170,31 @@ def _count(extents: Iterable[Dim]) -> int:
     return out
 
 
-def _pattern(kept: int, groups: Iterable[Iterable[Dim]]) -> list[int]:
-    """What Reshape needs to keep the first dimensions and to give the product of each group.
+def _reshaped(
+    w: Writer, value: Value, kept: int, groups: Sequence[Sequence[tuple[Dim, Value, int]]]
+) -> Value:
+    """`value` with its first `kept` dimensions, and one for the product of each group after them.
 
-    Raises Open where more than one product is not known, or one is 0.
+    A group's members are (extent, a value that has it, its axis there). Raises Open where an extent is 0.
     """
-    tail = []
-    for group in groups:
-        dims = list(group)
-        tail.append(_count(dims) if all(isinstance(d, int) for d in dims) else -1)
-    if tail.count(-1) > 1 or 0 in tail:
+    known = [_count(d for d, *_ in g) if all(isinstance(d, int) for d, *_ in g) else -1 for g in groups]
+    if 0 in known:
         raise Open
-    return [0] * kept + tail
+    if known.count(-1) <= 1:
+        return w("Reshape", value, [0] * kept + known, special_zero=True)
+
+    def extents(of: Value, axes: list[int]) -> Value:
+        return w("Gather", w("ShapeOf", of, output_type="i64"), axes, 0)
+
+    parts: list[Any] = [extents(value, list(range(kept)))] if kept else []
+    for number, group in zip(known, groups, strict=True):
+        if number != -1:
+            parts.append([number])
+            continue
+        many = [extents(of, [axis]) for _, of, axis in group]
+        all_of_them = many[0] if len(many) == 1 else w("Concat", *many, axis=0)
+        parts.append(many[0] if len(many) == 1 else w("ReduceProd", all_of_them, [0], keep_dims=True))
+    return w("Reshape", value, w("Concat", *parts, axis=0), special_zero=False)
 
 
 def _sum_out(w: Writer, value: Value, labels: list[str], needed: set[str]) -> tuple[Value, list[str]]:
@@ -229,14 +242,15 @@ def _product(
         v = _transposed(w, v, labels, [c for g in (kept, *groups) for c in g])
         if all(len(g) == 1 for g in groups):
             return v
-        pattern = _pattern(len(kept), ([sizes[c] for c in g] for g in groups))
-        return w("Reshape", v, pattern, special_zero=True)
+        places = iter(range(len(kept), len(labels)))
+        return _reshaped(w, v, len(kept), [[(sizes[c], v, next(places)) for c in g] for g in groups])
 
     sizes_x = dict(zip(xl, x.shape, strict=True))
     left = shaped(x, xl, (own_x, summed), sizes_x)
     right = shaped(y, yl, (summed, own_y), other)
     value = w("MatMul", left, right)
     if len(own_x) != 1 or len(own_y) != 1:
-        pattern = _pattern(len(kept), ([extent[c]] for c in (*own_x, *own_y)))
-        value = w("Reshape", value, pattern, special_zero=True)
+        owners = [(c, x, xl) for c in own_x] + [(c, y, yl) for c in own_y]
+        groups = [[(extent[c], v, labels.index(c))] for c, v, labels in owners]
+        value = _reshaped(w, value, len(kept), groups)
     return value, out

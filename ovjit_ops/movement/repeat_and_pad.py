@@ -15,6 +15,7 @@ from ovjit.graph.shapes import (
     Dim,
     Interval,
     broadcast,
+    dim,
     is_static,
 )
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole
@@ -40,6 +41,8 @@ def _infer_broadcast(
         rank = length(target_shape)
         dims = known_dims(target_shape)
         if dims is not None:
+            # what is worked out of open dimensions may seem to reach below 0
+            dims = [dim(max(d.lo, 0), d.hi) if isinstance(d, Interval) and d.lo < 0 else d for d in dims]
             shape = broadcast(data.shape, tuple(dims)) if mode == "bidirectional" else tuple(dims)
             return TensorType(data.dtype, shape)
         if mode == "bidirectional":

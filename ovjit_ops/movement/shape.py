@@ -137,8 +137,8 @@ def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -
     out: list[Dim] = []
     for i, d in enumerate(dims):
         if isinstance(d, Interval):
-            copies = special_zero and d.lo == 0  # a 0 stands for what the data has there
-            out.append(ANY if copies else d)
+            # a 0 may stand for what the data has there, a -1 for what is left
+            out.append(ANY if d.lo < (1 if special_zero else 0) else d)
         elif d > 0 or (d == 0 and not special_zero):
             out.append(d)
         else:
