@@ -88,6 +88,49 @@ def test_benchmark_takes_the_options_of_benchmark_app(capsys, tmp_path):
     assert [p.get_element_type() for p in (*kinds.inputs, *kinds.outputs)] == [ov.Type.u8, ov.Type.f16]
 
 
+@pytest.mark.parametrize("api", ["sync", "async"])
+def test_benchmark_tells_shapes_apart(capsys, tmp_path, api):
+    code, said, _ = run(
+        capsys, "benchmark", "-m", MODEL, "-data_shape", "images[2,1,8,8][5,1,8,8]", "-niter", 7,
+        "--rounds", 1, "-api", api, "-nireq", 2, "-pcseq", "-no_warmup", "--json",
+        tmp_path / "s.json", "--csv", tmp_path / "s.csv", "-report_type", "no_counters",
+        "-report_folder", tmp_path, "-c", "gpu.xml",
+    )  # fmt: skip
+    assert code == 0 and re.search(r"images\[5,1,8,8\] +3", said)
+    (row,) = json.loads((tmp_path / "s.json").read_text())["results"]
+    assert [(line["shapes"], line["count"]) for line in row["shapes"]] == [
+        ("images[2,1,8,8]", 4), ("images[5,1,8,8]", 3)
+    ]  # fmt: skip
+    assert "shapes" not in next(csv.DictReader((tmp_path / "s.csv").open()))
+    assert len(list(csv.DictReader((tmp_path / "benchmark_shapes_report.csv").open()))) == 2
+
+
+def test_benchmark_with_operations_in_python(capsys, tmp_path):
+    (tmp_path / "ops.py").write_text(
+        "import ovjit as ov\n"
+        "class Twice(ov.Op):\n"
+        "    def __init__(self, inputs=None):\n"
+        "        super().__init__(self, inputs)\n"
+        "    def validate_and_infer_types(self):\n"
+        "        self.set_output_type(0, self.get_input_element_type(0), self.get_input_partial_shape(0))\n"
+        "    def evaluate(self, outputs, inputs):\n"
+        "        outputs[0].data[:] = 2 * inputs[0].data\n"
+        "        return True\n"
+        "    def has_evaluate(self):\n"
+        "        return True\n"
+    )
+    space: dict = {}
+    exec((tmp_path / "ops.py").read_text(), space)
+    x = ov.opset13.parameter([2, 3], np.float32, name="x")
+    ov.serialize(ov.Model([space["Twice"]([x]).output(0)], [x], "twice"), str(tmp_path / "m.xml"))
+    model = ("benchmark", "-m", tmp_path / "m.xml", "-niter", 2)
+    assert run(capsys, *model)[0] == 2
+    assert run(capsys, *model, "-extensions", tmp_path / "ops.py")[0] == 0
+    (tmp_path / "none.py").write_text("")
+    assert "no class derived from" in run(capsys, *model, "-extensions", tmp_path / "none.py")[2]
+    assert run(capsys, *model, "-extensions", "libother.so")[0] == 2
+
+
 def test_a_rate_is_kept(capsys, tmp_path):
     code, _, _ = run(
         capsys, "benchmark", "-m", MODEL, "-max_irate", 200, "-niter", 20, "--rounds", 1, "--json",

@@ -85,10 +85,15 @@ def parser() -> argparse.ArgumentParser:
         help="f32, bf16, f16: precisions to compare",
     )
     add("-cdir", "--cache_dir", "-cache_dir", help="CACHE_DIR of the compilations")
+    add("-extensions", "--extensions", default="", metavar="FILES",
+        help="Python files, separated by commas, with operations derived from ovjit.Op")
+    add("-c", "--path_to_cldnn_config", metavar="FILE", help="kernels of GPUs: without effect on a CPU")
     add("-load_config", type=Path, help="a JSON file {device: {property: value}}")
     add("-dump_config", type=Path, help="write the properties that are in force there")
     add("-pc", "--perf_counts", type=yes, nargs="?", const=True, default=False,
         help="print the times of all steps of each subject")
+    add("-pcseq", "--pcseq", type=yes, nargs="?", const=True, default=False,
+        help="latencies for each shape of -data_shape")
     add("-pcsort", "--perf_counts_sort", choices=("no_sort", "sort", "simple_sort"), default="no_sort",
         help="the slowest first; simple_sort: only what was executed")
     add("-report_type", "--report_type", choices=("no_counters", "average_counters", "detailed_counters"),

@@ -21,15 +21,20 @@ import numpy as np
 
 from ovjit.tools import terminal
 from ovjit.tools.benchmark_options import SECONDS, parser
-from ovjit.tools.subjects import Subject, counters, subjects
+from ovjit.tools.subjects import Subject, Timed, counters, subjects
 
 
 class Result(NamedTuple):
-    """What was measured: milliseconds of each inference, and of each round inferences and seconds."""
+    """What was measured: each inference, and of each round inferences and seconds."""
 
     subject: Subject
-    latencies: list[float]
+    timed: list[Timed]
     rounds: list[tuple[int, float, float]]  # inferences, seconds, median latency
+
+    @property
+    def latencies(self) -> list[float]:
+        """The milliseconds of each inference."""
+        return [t.ms for t in self.timed]
 
     @property
     def throughput(self) -> float:
@@ -64,9 +69,9 @@ def measure(
             if count and not share:
                 continue
             for i, result in enumerate(results):
-                latencies, spent = result.subject.run(each, share)
-                result.latencies.extend(latencies)
-                result.rounds.append((len(latencies), spent, statistics.median(latencies)))
+                timed, spent = result.subject.run(each, share)
+                result.timed.extend(timed)
+                result.rounds.append((len(timed), spent, statistics.median(t.ms for t in timed)))
                 done(r * len(chosen) + i + 1)
     return results
 
@@ -92,6 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [r.summary(options.latency_percentile) for r in results]
         for row, ratio in zip(rows, ratios(results), strict=True):
             row["ratio"] = ratio
+        if options.pcseq:
+            for result, row in zip(results, rows, strict=True):
+                row["shapes"] = _by_shape(result, options.latency_percentile)
         _write(options, results, rows)
     except (RuntimeError, ValueError, OSError, ImportError, TypeError) as error:
         print(f"ovjit: {error}", file=sys.stderr)
@@ -102,10 +110,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = list(dict.fromkeys(columns + (["ratio"] if len(rows) > 1 else [])))
     terminal.show_table(columns, [[row[c] for c in columns] for row in rows])
     terminal.show_histogram([(r.subject.name, r.latencies) for r in results], "latency, ms")
+    if options.pcseq:
+        for row in rows:
+            table = row["shapes"]
+            terminal.show_table(list(table[0]), [list(line.values()) for line in table], row["name"])
     if options.perf_counts:
         for subject in chosen:
             terminal.show_table(STEPS, _steps(subject, options.perf_counts_sort), subject.name)
     return 0
+
+
+def _by_shape(result: Result, percentile: int) -> list[dict[str, Any]]:
+    """-pcseq: latencies for each set of data that was reached, named by its shapes."""
+    ports = result.subject.compiled.inputs
+    rows = []
+    for which, arrays in enumerate(result.subject.data):
+        ms = np.array([t.ms for t in result.timed if t.data == which])
+        if not len(ms):
+            continue
+        names = [port.get_any_name() if port.names else f"input {i}" for i, port in enumerate(ports)]
+        shapes = " ".join(
+            f"{name}[{','.join(map(str, a.shape))}]" for name, a in zip(names, arrays, strict=True)
+        )
+        rows.append({
+            "shapes": shapes, "count": len(ms), "median_ms": float(np.median(ms)),
+            "average_ms": float(ms.mean()), "min_ms": float(ms.min()), "max_ms": float(ms.max()),
+            f"p{percentile}_ms": float(np.percentile(ms, percentile)),
+        })  # fmt: skip
+    return rows
 
 
 STEPS = ("node", "status", "type", "kernel", "ms", "cpu_ms")
@@ -114,7 +146,7 @@ STEPS = ("node", "status", "type", "kernel", "ms", "cpu_ms")
 def _steps(subject: Subject, order: str = "no_sort") -> list[tuple[Any, ...]]:
     """The steps of one inference, as -pcsort wants them."""
     request = subject.compiled.create_infer_request()
-    request.infer(subject.arrays)
+    request.infer(subject.data[0])
     rows = [
         (
             row.node_name, row.status.name, row.node_type, row.exec_type,
@@ -132,7 +164,7 @@ def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequenc
         full = [row | {"latencies_ms": r.latencies} for row, r in zip(rows, results, strict=True)]
         options.json.write_text(json.dumps({"results": full}, indent=1))
     if options.csv:
-        _write_csv(options.csv, rows)
+        _write_csv(options.csv, _flat(rows))
     if options.report_type:
         _report(options, results, rows)
     if options.html:
@@ -154,7 +186,10 @@ def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequenc
 
 def _report(options: argparse.Namespace, results: Sequence[Result], rows: Sequence[dict[str, Any]]) -> None:
     """-report_type: the files that benchmark_app writes, by its names."""
-    tables = [("benchmark_report", list(rows))]
+    tables = [("benchmark_report", _flat(rows))]
+    if options.pcseq:
+        shapes = [{"name": row["name"], **line} for row in rows for line in row["shapes"]]
+        tables.append(("benchmark_shapes_report", shapes))
     if counters(options):
         steps = [
             {"name": r.subject.name, **dict(zip(STEPS, row, strict=True))}
@@ -167,6 +202,11 @@ def _report(options: argparse.Namespace, results: Sequence[Result], rows: Sequen
             (options.report_folder / f"{name}.json").write_text(json.dumps(table, indent=1))
         else:
             _write_csv(options.report_folder / f"{name}.csv", table)
+
+
+def _flat(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without tables of their own."""
+    return [{name: value for name, value in row.items() if name != "shapes"} for row in rows]
 
 
 def _write_csv(path: Any, rows: Sequence[dict[str, Any]]) -> None:

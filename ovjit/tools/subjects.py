@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 import re
+import runpy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,8 +19,16 @@ import numpy as np
 
 from ovjit.tools.benchmark_options import HINTS
 
-#: (seconds, or inferences) -> milliseconds of each, and seconds of all
-Run = Callable[[float, int], tuple[list[float], float]]
+
+class Timed(NamedTuple):
+    """An inference: which set of data it was given, and how long it took."""
+
+    data: int
+    ms: float
+
+
+#: (seconds, or inferences) -> the inferences, and seconds of all
+Run = Callable[[float, int], tuple[list[Timed], float]]
 
 
 class Subject(NamedTuple):
@@ -34,7 +43,7 @@ class Subject(NamedTuple):
     batch: int
     compile_ms: float
     first_ms: float
-    arrays: list[np.ndarray]
+    data: list[list[np.ndarray]]
     run: Run
 
 
@@ -86,6 +95,8 @@ def _open(name: str, path: str, api: str, config: dict[str, Any], options: argpa
     import ovjit as ov
 
     core = ov.Core()
+    if options.extensions:
+        core.add_extension([op for file in options.extensions.split(",") for op in _operations(ov, file)])
     began = time.perf_counter()
     if Path(path).suffix == ".blob":
         compiled = core.import_model(Path(path).read_bytes(), options.target_device, config)
@@ -108,12 +119,24 @@ def _open(name: str, path: str, api: str, config: dict[str, Any], options: argpa
     began = time.perf_counter()
     requests[0].infer()
     first_ms = 1e3 * (time.perf_counter() - began)
-    given = itertools.repeat(None) if preset else itertools.cycle(data)
+    given = itertools.repeat((0, None)) if preset else itertools.cycle(enumerate(data))
     pace = _pace(options.maximum_inference_rate)
     run = _async(queue, given, pace) if queue is not None else _sync(requests[0], given, pace)
     return Subject(
-        name, path, api, config, compiled, len(requests), batch, compile_ms, first_ms, data[0], run
+        name, path, api, config, compiled, len(requests), batch, compile_ms, first_ms, data, run
     )  # fmt: skip
+
+
+def _operations(ov: Any, file: str) -> list[Any]:
+    """The operations that a Python file defines. Of other files `add_extension` is to judge."""
+    if Path(file).suffix != ".py":
+        return [file]
+    found = runpy.run_path(file)
+    classes = [v for v in found.values() if isinstance(v, type)]
+    operations = [v for v in classes if issubclass(v, ov.Op) and v is not ov.Op]
+    if not operations:
+        raise ValueError(f"-extensions {file}: it defines no class derived from ovjit.Op")
+    return operations
 
 
 def _data(compiled: Any, options: argparse.Namespace) -> list[list[np.ndarray]]:
@@ -254,31 +277,33 @@ def _pace(rate: float) -> Callable[[float, int], None]:
 
 
 def _sync(request: Any, given: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
-    def run(seconds: float, count: int) -> tuple[list[float], float]:
-        """Inferences one after the other: their milliseconds, and the seconds of all."""
-        times: list[float] = []
+    def run(seconds: float, count: int) -> tuple[list[Timed], float]:
+        """Inferences one after the other, and the seconds of all."""
+        times: list[Timed] = []
         began = now = time.perf_counter()
         while (now - began < seconds) if not count else len(times) < count:
             pace(began, len(times))
+            which, arrays = next(given)
             before = time.perf_counter()
-            request.infer(next(given))
+            request.infer(arrays)
             now = time.perf_counter()
-            times.append(1e3 * (now - before))
+            times.append(Timed(which, 1e3 * (now - before)))
         return times, now - began
 
     return run
 
 
 def _async(queue: Any, given: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
-    times: list[float] = []
-    queue.set_callback(lambda request, userdata: times.append(request.latency))
+    times: list[Timed] = []
+    queue.set_callback(lambda request, which: times.append(Timed(which, request.latency)))
 
-    def run(seconds: float, count: int) -> tuple[list[float], float]:
+    def run(seconds: float, count: int) -> tuple[list[Timed], float]:
         times.clear()
         began, started = time.perf_counter(), 0
         while (time.perf_counter() - began < seconds) if not count else started < count:
             pace(began, started)
-            queue.start_async(next(given))
+            which, arrays = next(given)
+            queue.start_async(arrays, which)
             started += 1
         queue.wait_all()
         return list(times), time.perf_counter() - began
