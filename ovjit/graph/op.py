@@ -131,6 +131,8 @@ class Op:
         all_or_first: bool = False,
         internal: bool = False,
         ulp: float = 4,
+        like: Op | None = None,
+        without: Sequence[str] = (),
         doc: str = "",
     ):
         self.name = name
@@ -172,6 +174,9 @@ class Op:
             for p in parameters
             if p.kind is p.KEYWORD_ONLY
         }
+        if like is not None and any(p.kind is p.VAR_KEYWORD for p in parameters):
+            self.attributes = _with_earlier(self.attributes, like.attributes, without)
+        self.given: Mapping[str, Any] = {}  # what `@op` was told, for versions that are like this one
 
     def __repr__(self) -> str:
         return f"<op {self.name}-{self.opset}>"
@@ -276,7 +281,23 @@ def _check_size(kind: TensorType) -> None:
 
 
 #: What a class under `@op` may define, or its options name.
+def _with_earlier(
+    own: Mapping[str, Attribute], earlier: Mapping[str, Attribute], without: Iterable[str]
+) -> dict[str, Attribute]:
+    """The attributes of an earlier version with `own` among them: each new one follows the one before it in
+    `own`, or all, where that is new too."""
+    names = [name for name in earlier if name not in without]
+    place = len(names)
+    for name in own:
+        if name not in names:
+            names.insert(place, name)
+        place = names.index(name) + 1
+    return {name: own.get(name) or earlier[name] for name in names}
+
+
 _FIELDS = frozenset(inspect.signature(Op.__init__).parameters) - {"self", "name", "opset", "doc"}
+#: What a version has for itself alone.
+_OWN = ("like", "without", "builder_since")
 
 _REGISTRY: dict[str, dict[int, Op]] = {}
 _loaded = False
@@ -323,7 +344,11 @@ def unregister(record: Op) -> None:
 
 
 def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
-    """Class decorator: register the operation that the class's functions describe."""
+    """Class decorator: register the operation that the class's functions describe.
+
+    `like=Earlier` says only what differs from an earlier version: what is not given is that one's, and so are
+    the attributes that `infer` takes as `**attrs`, but for those named in `without`.
+    """
 
     def decorate(cls: type) -> Op:
         members = {k: v for k, v in vars(cls).items() if not k.startswith("__")}
@@ -331,8 +356,12 @@ def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
         if unknown:
             fields = ", ".join(sorted(_FIELDS))
             raise TypeError(f"{name} has {unknown[0]!r}, which is no field of an operation: {fields}")
-        infer = members.pop("infer")
-        return register(Op(name, opset, infer, doc=cls.__doc__ or "", **members, **options))
+        like = options.get("like")
+        inherited = {} if like is None else {k: v for k, v in like.given.items() if k not in _OWN}
+        given = {**inherited, **options, **members}
+        record = Op(name, opset, doc=cls.__doc__ or "", **given)
+        record.given = given
+        return register(record)
 
     return decorate
 

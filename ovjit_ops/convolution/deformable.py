@@ -220,34 +220,12 @@ class DeformableConvolution1:
         return _convolve(data, offsets, filters, None, {**attrs, "bilinear_interpolation_pad": False})
 
 
-@op(
-    "DeformableConvolution",
-    opset=8,
-    types=REALS,
-    native=FULL,
-    samples=_samples(8),
-    expand=_expand,
-    ulp=512,
-)
+@op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=_samples(8), builder={})
 class DeformableConvolution8:
     """With weights for every tap, and another way at the border."""
 
-    def infer(
-        data,
-        offsets,
-        filters,
-        mask=None,
-        *,
-        strides: Ints,
-        pads_begin: Ints,
-        pads_end: Ints,
-        dilations: Ints,
-        auto_pad: Str = "explicit",
-        group: Int = 1,
-        deformable_group: Int = 1,
-        bilinear_interpolation_pad: Bool = False,
-    ):
-        return _infer(data, offsets, filters, mask, locals())
+    def infer(data, offsets, filters, mask=None, *, bilinear_interpolation_pad: Bool = False, **attrs):
+        return _infer(data, offsets, filters, mask, attrs)
 
     def ref(data, offsets, filters, mask=None, **attrs):
         return _convolve(data, offsets, filters, mask, attrs)
@@ -258,26 +236,15 @@ def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [data, offsets, *mask], {**attrs, "kernel": filters.shape[2:]}
 
 
-@op("DeformedColumns", types=["f32"], samples=_column_samples, lower=lower_columns, internal=True, ulp=512)
+@op(
+    "DeformedColumns", like=DeformableConvolution8, types=["f32"], native=None, samples=_column_samples,
+    expand=None, lower=lower_columns, internal=True,
+)  # fmt: skip
 class DeformedColumns:
     """What the moved taps of a DeformableConvolution read, by group, tap and channel."""
 
-    def infer(
-        data,
-        offsets,
-        mask=None,
-        *,
-        strides: Ints,
-        pads_begin: Ints,
-        pads_end: Ints,
-        dilations: Ints,
-        auto_pad: Str = "explicit",
-        group: Int = 1,
-        deformable_group: Int = 1,
-        bilinear_interpolation_pad: Bool = False,
-        kernel: Ints,
-    ):
-        out = check_inputs(data, offsets, mask, kernel, locals())
+    def infer(data, offsets, mask=None, *, kernel: Ints, **attrs):
+        out = check_inputs(data, offsets, mask, kernel, attrs)
         n, c = data.shape[:2] if data.shape is not None else (ANY, ANY)
         return TensorType(data.dtype, (n, c * math.prod(kernel), *out))
 

@@ -315,35 +315,13 @@ class Interpolate4:
         return interpolate(data, by_sizes, by_scales, axes, attrs)
 
 
-@op(
-    "Interpolate",
-    opset=11,
-    types=NUMBERS,
-    samples=_samples(11),
-    lower=lower_interpolate,
-    expand=expand_padding,
-    builder={"data": "image"},
-)
+@op("Interpolate", opset=11, like=Interpolate4, samples=_samples(11), builder={"data": "image"})
 class Interpolate11:
     """Interpolate-4 with one input for sizes or scales, and Pillow's filters."""
 
-    def infer(
-        data,
-        scales_or_sizes,
-        axes=None,
-        *,
-        mode: Str,
-        shape_calculation_mode: Str,
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        coordinate_transformation_mode: Str = "half_pixel",
-        nearest_mode: Str = "round_prefer_floor",
-        antialias: Bool = False,
-        cube_coeff: Float = -0.75,
-    ):
-        attrs = settings(locals(), 11)
-        by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
-        return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
+    def infer(data, scales_or_sizes, axes=None, **attrs):
+        by_sizes, by_scales = given(settings(attrs, 11), scales_or_sizes, scales_or_sizes)
+        return _infer(data, by_sizes, by_scales, axes, (attrs["pads_begin"], attrs["pads_end"]))
 
     def ref(data, scales_or_sizes, axes=None, **attrs):
         attrs = settings(attrs, 11)

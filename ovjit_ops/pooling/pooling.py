@@ -217,26 +217,13 @@ class MaxPool8:
     samples = _samples(False, True, _INDEX_VARIANTS)
 
 
-@op("MaxPool", opset=14, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS)
+@op("MaxPool", opset=14, like=MaxPool8)
 class MaxPool14:
     """MaxPool-8 with a third way of rounding, ceil_torch."""
 
-    def infer(
-        data,
-        *,
-        strides: Ints = (),
-        dilations: Ints = (),
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        kernel: Ints,
-        rounding_type: Str = "floor",
-        auto_pad: Str = "explicit",
-        index_element_type: DType = "i64",
-        axis: Int = 0,
-    ):
-        return _infer_max(data, locals(), True)
+    def infer(data, **attrs):
+        return _infer_max(data, attrs, True)
 
-    ref = _max_ref
     samples = _samples(True, True, _INDEX_VARIANTS)
 
 
@@ -267,49 +254,22 @@ class AvgPool1:
     samples = _samples(False, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=14, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FLOATS)
+@op("AvgPool", opset=14, like=AvgPool1)
 class AvgPool14:
     """AvgPool-1 with a third way of rounding, ceil_torch."""
 
-    def infer(
-        data,
-        *,
-        strides: Ints = (),
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        kernel: Ints,
-        exclude_pad: Bool,
-        rounding_type: Str = "floor",
-        auto_pad: Str = "explicit",
-    ):
-        return _infer(data, locals(), True)
-
-    def ref(data, **attrs):
-        return avg_pool(data, attrs)
+    def infer(data, **attrs):
+        return _infer(data, attrs, True)
 
     samples = _samples(True, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=16, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FLOATS)
+@op("AvgPool", opset=16, like=AvgPool14)
 class AvgPool16:
     """AvgPool-14 with dilations."""
 
-    def infer(
-        data,
-        *,
-        strides: Ints = (),
-        dilations: Ints = (),
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        kernel: Ints,
-        exclude_pad: Bool,
-        rounding_type: Str = "floor",
-        auto_pad: Str = "explicit",
-    ):
-        return _infer(data, locals(), True)
-
-    def ref(data, **attrs):
-        return avg_pool(data, attrs)
+    def infer(data, *, strides: Ints = (), dilations: Ints = (), **attrs):
+        return _infer(data, {**attrs, "strides": strides, "dilations": dilations}, True)
 
     samples = _samples(True, True, _PAD_VARIANTS)
 

@@ -17,7 +17,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
-from ovjit.frontends.onnx.resize_matrices import by_computed_matrices, to_integers
+from ovjit.frontends.onnx.resize_matrices import Sampling, by_computed_matrices, to_integers
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 
@@ -83,12 +83,13 @@ def _interpolate(
         or (policy != "stretch" and sizes is not None)
     )
     if special:
-        shape, how = n.shape(x) or (), (mode, coordinates, "floor" if nearest == "simple" else nearest)
+        shape, rounding = n.shape(x) or (), "floor" if nearest == "simple" else nearest
         roi = n.optional(1) if n.version >= 11 else None
+        how = Sampling(axes, mode, coordinates, rounding, targets, scales is not None, policy, roi)
         crop = coordinates == "tf_crop_and_resize"
         if value is None or not is_static(tuple(shape[a] for a in axes)) or (crop and n.value(roi) is None):
-            return by_computed_matrices(n, x, axes, *how, targets, scales is not None, policy, roi)
-        return _by_matrices(n, x, axes, *how, value, scales is not None, policy)
+            return by_computed_matrices(n, x, how)
+        return _by_matrices(n, x, how, value)
     if value is not None:
         shape = n.shape(x) or ()
         same = [
@@ -128,17 +129,8 @@ def _uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | No
     return any(isinstance(d, int) and not float(d * s).is_integer() for d, s in sizes)
 
 
-def _by_matrices(
-    n: OnnxNode,
-    x: Output,
-    axes: Sequence[int],
-    mode: str,
-    coordinates: str,
-    nearest: str,
-    value: np.ndarray,
-    by_scales: bool,
-    policy: str,
-) -> Output:
+def _by_matrices(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray) -> Output:
+    axes, mode, coordinates, nearest, _, by_scales, policy, _ = how
     shape = n.shape(x) or ()
     extents = [int(shape[a]) for a in axes]  # type: ignore[arg-type]
     targets = [float(v) for v in value.tolist()]
@@ -152,7 +144,7 @@ def _by_matrices(
             factor = min(scales) if policy == "not_larger" else max(scales)
             scales = [factor] * len(scales)
             lengths = [int(math.floor(e * factor + 0.5)) for e in extents]
-    roi = n.value(n.optional(1)) if n.version >= 11 else None
+    roi = n.value(how.roi)
     if coordinates == "tf_crop_and_resize" and (roi is None or roi.size != 2 * len(axes)):
         raise ModelError(f"the region of interest should have {2 * len(axes)} numbers")
     outside: list[tuple[int, np.ndarray]] = []

@@ -6,6 +6,7 @@ The same as `image.source_places` and `image.weight_matrix`, said by operations 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -108,19 +109,22 @@ class _Axis:
         return n("Select", n("LessEqual", gap, 1.0), near, outer)
 
 
-def by_computed_matrices(
-    n: OnnxNode,
-    x: Output,
-    axes: Sequence[int],
-    mode: str,
-    coordinates: str,
-    nearest: str,
-    targets: Output,
-    by_scales: bool,
-    policy: str,
-    roi: Output | None,
-) -> Output:
-    """`x` resized along `axes`; `targets` and `roi` are tensors."""
+class Sampling(NamedTuple):
+    """How `x` is resized along `axes`; `targets` and `roi` are tensors."""
+
+    axes: Sequence[int]
+    mode: str
+    coordinates: str
+    nearest: str
+    targets: Output
+    by_scales: bool
+    policy: str
+    roi: Output | None
+
+
+def by_computed_matrices(n: OnnxNode, x: Output, how: Sampling) -> Output:
+    """`x` resized to what is known when the model runs."""
+    axes, mode, coordinates, nearest, targets, by_scales, policy, roi = how
     kind = n.dtype(x)
 
     def element(values: Output, i: int) -> Output:
