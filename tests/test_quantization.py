@@ -153,6 +153,93 @@ def test_a_residual_in_bytes_is_added_in_the_epilogue(monkeypatch):
     assert np.abs(got[0] - want[0]).max() < 0.02 * np.abs(want[0]).max()
 
 
+@pytest.mark.parametrize("window", [(1, 1), (3, 3), (4, 5), (5, 2), (7, 7)])
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (1, 2), (2, 3)])
+@pytest.mark.parametrize("channels, rank", [(16, 2), (19, 2), (33, 1)])
+def test_depthwise_sums_are_exact(monkeypatch, window, stride, dilation, channels, rank):
+    """Words of up to four rows: every tap is multiplied once, whatever the window; NumPy's sums in int64."""
+    rng = np.random.default_rng([SEED, *window, stride, dilation, channels])
+    ops = ov.opset8
+    window, size = window[-rank:], (23, 25)[-rank:]
+    x = ops.parameter([2, channels, *size], np.uint8)
+    w = rng.integers(-128, 128, (channels, *window)).astype(np.int8)
+    zero = 7
+    real = ops.subtract(ops.convert(x, "f32"), ops.constant(np.float32(zero)))
+    factors = ops.convert(ops.constant(w[:, None, None]), "f32")
+    pads = [1] * rank
+    y = ops.group_convolution(real, factors, [stride] * rank, pads, pads, [dilation] * rank)
+    data = rng.integers(0, 256, (2, channels, *size)).astype(np.uint8)
+    got, _, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    assert any(k.startswith("depthwise_u8") for k in kernels), kernels
+    inside = np.pad(data.astype(np.int64) - zero, [(0, 0), (0, 0), *[(1, 1)] * rank])
+    counts = [(d + 2 - (k - 1) * dilation - 1) // stride + 1 for d, k in zip(size, window, strict=True)]
+    want = np.zeros((2, channels, *counts), np.int64)
+    for tap in np.ndindex(*window):
+        at = [slice(t * dilation, t * dilation + (n - 1) * stride + 1, stride)
+              for t, n in zip(tap, counts, strict=True)]  # fmt: skip
+        want += inside[(..., *at)] * w[(slice(None), *tap)].reshape(-1, *[1] * rank)
+    np.testing.assert_array_equal(got[0], want)
+
+
+def test_zero_points_around_what_several_read(monkeypatch):
+    """Producers write into the border of zero points; others read the same bytes, with another border or
+    none, and the model gives them out."""
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([2, 5, 9, 10], np.float32)
+    q = fake_quantize(ops, x, -1.0, 2.984375)
+    first = ops.convolution(
+        q, stored_weights(ops, rng, (18, 5, 3, 3), (0,)), [1, 1], [1, 1], [1, 1], [1, 1]
+    )
+    q2 = fake_quantize(ops, first, -3.0, 2.9765625)
+    one = stored_weights(ops, rng, (7, 18, 3, 3), (0,))
+    same = ops.convolution(q2, one, [1, 1], [1, 1], [1, 1], [1, 1])
+    again = ops.convolution(q2, stored_weights(ops, rng, (7, 18, 3, 3), (0,)), [1, 1], [1, 1], [1, 1], [1, 1])
+    wider = ops.convolution(q2, stored_weights(ops, rng, (7, 18, 5, 5), (0,)), [1, 1], [2, 2], [2, 2], [1, 1])
+    pooled = ops.max_pool(q2, [1, 1], [1, 1], [1, 1], [0, 0], [3, 3])
+    ends = [same, again, wider, pooled.output(0), q2]
+    model = ov.Model([ops.add(v, ops.constant(np.float32(0))) for v in ends], [x], "m")
+    data = rng.uniform(-1.5, 3, (2, 5, 9, 10)).astype(np.float32)
+    got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
+    assert sum(k.startswith("conv_u8i8") for k in kernels) == 4
+    near = [3 * 0.01 * 7 * 9, 3 * 0.01 * 7 * 9, 3 * 0.01 * 7 * 25, 6 / 255 * 1.01, 6 / 255 * 1.01]
+    for mine, theirs, most in zip(got, want, near, strict=True):
+        off = np.abs(mine - theirs)
+        assert off.max() < most and off.mean() < 0.01 * np.abs(theirs).max(), (off.max(), most)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric"])
+def test_pads_that_producers_write_into(mode):
+    """Of reals too: a border around what an activation or a convolution makes, which others read as well."""
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([1, 3, 6, 7], np.float32)
+    y = ops.relu(x)
+    z = ops.convolution(y, ops.constant(rng.standard_normal((4, 3, 3, 3)).astype(np.float32)),
+                        [1, 1], [1, 1], [1, 1], [1, 1])  # fmt: skip
+    value = ops.constant(np.float32(1.5))
+
+    def pad(v, begin, end):
+        at = [ops.constant(np.array(p, np.int64)) for p in (begin, end)]
+        return ops.pad(v, *at, mode, *([value] if mode == "constant" else []))
+
+    ends = [pad(y, [0, 0, 1, 2], [0, 0, 3, 0]), pad(z, [0, 0, 2, 1], [0, 0, 0, 1])]
+    ends += [pad(z, [0, 1, 0, 0], [0] * 4)]
+    model = ov.Model([*(ops.exp(v) for v in ends), z], [x], "m")
+    data = rng.standard_normal((1, 3, 6, 7)).astype(np.float32)
+    got = ov.Core().compile_model(model, "CPU", F32)(data)
+    convolved = got[3]
+    options = {"constant_values": 1.5} if mode == "constant" else {}
+    relu = np.maximum(data, 0)
+    want = [
+        np.pad(relu, [(0, 0), (0, 0), (1, 3), (2, 0)], mode, **options),
+        np.pad(convolved, [(0, 0), (0, 0), (2, 0), (1, 1)], mode, **options),
+        np.pad(convolved, [(0, 0), (1, 0), (0, 0), (0, 0)], mode, **options),
+    ]
+    for mine, theirs in zip([got[i] for i in range(3)], want, strict=True):
+        np.testing.assert_allclose(mine, np.exp(theirs), rtol=1e-5)
+
+
 @pytest.mark.parametrize("low", [0.0, -1.0])
 @pytest.mark.parametrize("pad", [0, 1])
 @pytest.mark.parametrize("outs", [1, 2])

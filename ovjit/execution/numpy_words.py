@@ -146,6 +146,11 @@ def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y == 0, 0, quotient).astype(x.dtype)
 
 
+def _dot_bytes(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    fours = x.view(np.uint8).astype(np.int32) * w.view(np.int8)
+    return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
+
+
 def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Rounded once: exact products of f32 fit f64."""
     return (x.astype(np.float64) * y + z).astype(x.dtype)
@@ -153,7 +158,8 @@ def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 _SAME: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide, "neg": np.negative,
-    "max_": np.maximum, "min_": np.minimum, "abs_": np.abs, "fma": _fma, "sqrt": np.sqrt, "floor": np.floor,
+    "max_": np.maximum, "min_": np.minimum, "abs_": np.abs, "fma": _fma,
+    "dot_bytes": _dot_bytes, "sqrt": np.sqrt, "floor": np.floor,
     "rcp": np.reciprocal,
     "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "and_": np.bitwise_and, "or_": np.bitwise_or,
     "xor": np.bitwise_xor, "not_": np.invert, "shl": np.left_shift, "shr": np.right_shift,

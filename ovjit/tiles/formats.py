@@ -65,13 +65,9 @@ def _dot_bf16(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
 
 
 def _dot_bytes(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    import llvmlite.ir as ir
-
     from ovjit.codegen.cpu import vector
 
-    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
-    fours = ir.VectorType(ir.IntType(8), 4 * lanes)
-    return vector.call_intrinsic(b, name, acc.type, [acc, b.bitcast(a, fours), b.bitcast(w, fours)])
+    return vector.dot_bytes(b, vector.vec("i32", lanes), acc, a, w)
 
 
 F32 = Format("f32", "f32", "f32", "f32", 1, _fma)

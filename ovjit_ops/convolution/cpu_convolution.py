@@ -67,10 +67,14 @@ class TiledConvolution(Tiled):
 
     @staticmethod
     def _is_given(value: Value) -> bool:
-        """True for a model's input, and for one that is only converted."""
+        """True for a model's input, and for one that is only converted; as bytes, also for one that is
+        quantized and has its zero point around it."""
         node = value.node
+        if value.dtype == "u8" and node.op.name == "Pad":
+            node = node.inputs[0].node
+        converts = ("Convert", "Quantize") if value.dtype == "u8" else ("Convert",)
         return node.op.name == "Parameter" or (
-            node.op.name == "Convert" and node.inputs[0].node.op.name == "Parameter"
+            node.op.name in converts and node.inputs[0].node.op.name == "Parameter"
         )
 
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:

@@ -4,6 +4,9 @@
 
 The kernel is printed for one window (kh, kw, sw, dw), so that an input column that several pixels of a row
 read is loaded once. The input has a zero halo. A chunk is a range of output rows.
+
+Of bytes, a column of up to four rows is put together to a word for each channel, which one instruction
+multiplies by the filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 #: Pixels of a row that are computed together.
@@ -41,6 +45,7 @@ def depthwise_kernel(
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     src += [f"    # {line}" for line in epilogue.text().splitlines()]
     src += [frame.prologue(), *(f"    {k} = {e}" for k, e in constants.values())]
+    src += [f"    byte{i} = const_i32({8 * i})" for i in (1, 2, 3) if acc == "i32"]
     for n, operand in enumerate(epilogue.operands):
         if operand.kind == "number":
             src += [f"    x{n + 1} = splat_{operand.dtype}(e{n})"]
@@ -51,13 +56,14 @@ def depthwise_kernel(
         if not operand.shared:
             src += [f"        r{n} = e{n} + img * e{n}_n + i * e{n}_h"]
     src += ["        k = 0", "        while k < c:", "            left = c - k"]
-    block = f"w + k * {kh * kw * 4}"
+    words = word_rows(kh, acc)
+    block = f"w + k * {len(words) * kw * 4}"
     src += [
-        f"            w{a}_{b} = load_f32({block} + {a * kw + b} * VL * 4)"
-        for a in range(kh)
+        f"            w{a}_{b} = load_{acc}({block} + {a * kw + b} * VL * 4)"
+        for a in range(len(words))
         for b in range(kw)
     ]
-    src += ["            first = load_f32(b + k * 4)"]
+    src += [f"            first = load_{acc}(b + k * 4)"]
     for n, operand in enumerate(epilogue.operands):
         if operand.kind == "channel":
             src += [f"            x{n + 1} = loadm_{operand.dtype}(e{n} + k * {SIZE[operand.dtype]}, left)"]
@@ -71,16 +77,18 @@ def depthwise_kernel(
                 at = f" + k * {SIZE[operand.dtype]}" if operand.kind == "pixel" else ""
                 step += [f"    q{n} = r{n} + j * e{n}_w{at}"]
         step += [f"    acc{m} = first" for m in range(count)]
-        for a in range(kh):
+        for a, tap_rows in enumerate(words):
             for column in sorted({m * sw + b * dw for m in range(count) for b in range(kw)}):
-                load = f"loadm_{dtype}(p + {a} * x_a + {column} * x_w, left)"
-                step += [f"    v = {load}" if acc == "f32" else f"    v = cast_f32({load})"]
+                loads = [f"loadm_{dtype}(p + {row} * x_a + {column} * x_w, left)" for row in tap_rows]
+                step += [f"    v = {loads[0]}" if acc == "f32" else f"    v = cast_i32({loads[0]})"]
+                step += [f"    v = or_(v, shl(cast_i32({x}), byte{i}))" for i, x in enumerate(loads[1:], 1)]
                 for m in range(count):
                     b, rest = divmod(column - m * sw, dw)
                     if rest == 0 and 0 <= b < kw:
-                        step += [f"    acc{m} = fma(v, w{a}_{b}, acc{m})"]
+                        product = "fma(v, {w}, {y})" if acc == "f32" else "dot_bytes({y}, v, {w})"
+                        step += [f"    acc{m} = {product.format(w=f'w{a}_{b}', y=f'acc{m}')}"]
         for m in range(count):
-            step += [f"    x0 = acc{m}" if acc == "f32" else f"    x0 = trunc_int_{acc}(acc{m})"]
+            step += [f"    x0 = acc{m}"]
             for n, operand in enumerate(epilogue.operands):
                 if operand.kind == "pixel":
                     step += [f"    x{n + 1} = loadm_{operand.dtype}(q{n} + {m} * e{n}_w, left)"]
@@ -95,10 +103,17 @@ def depthwise_kernel(
     return Kernel(name, source, frame)
 
 
+def word_rows(kh: int, acc: str) -> list[range]:
+    """The filter's rows whose taps are in one word: one, or four bytes."""
+    each = 1 if acc == "f32" else 4
+    return [range(a, min(a + each, kh)) for a in range(0, kh, each)]
+
+
 class Depthwise(TiledConvolution):
     """GroupConvolution with one input and one output channel in each group."""
 
     channel_axis = 1
+    odd = 0  # words go along rows
 
     def make_kernel(self, names: str) -> Kernel:
         kh, kw = ([1, *self.kernel_size])[-2:]
@@ -112,15 +127,17 @@ class Depthwise(TiledConvolution):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         lanes = self.isa.lanes
-        taps = int(np.prod(self.kernel_size))
-        blocks = ceil_div(self.groups, lanes)
-        packed = aligned_bytes(blocks * taps * lanes * 4).view(np.float32).reshape(blocks, taps, lanes)
-        packed[...] = 0
-        by_channel = np.zeros((blocks * lanes, taps), np.float32)
-        by_channel[: self.groups] = self.filters.reshape(self.groups, taps)
-        packed[...] = by_channel.reshape(blocks, lanes, taps).transpose(0, 2, 1)
+        kh, kw = ([1, *self.kernel_size])[-2:]
+        blocks, words = ceil_div(self.groups, lanes), len(word_rows(kh, self.form.acc))
+        each, dtype = (4, np.int8) if self.form.acc == "i32" else (1, np.float32)
+        memory = aligned_bytes(blocks * words * kw * lanes * 4).view(dtype)
+        packed = memory.reshape(blocks, words, kw, lanes, each)
+        by_channel = np.zeros((blocks * lanes, words * each, kw), dtype)
+        by_channel[: self.groups, :kh] = self.filters.reshape(self.groups, kh, kw)
+        split_up = by_channel.reshape(blocks, lanes, words, each, kw)
+        packed[...] = split_up.transpose(0, 2, 4, 1, 3)  # block, row of words, column, channel, tap in a word
         self.weights_at = constants.place(packed, (self, "weights")).offset
-        bias = np.zeros(blocks * lanes, np.float32)
+        bias = np.zeros(blocks * lanes, numpy_dtype(self.form.acc))
         bias[: self.groups] = 0 if self.bias is None else self.bias
         self.bias_at = constants.place(bias, (self, "bias")).offset
 

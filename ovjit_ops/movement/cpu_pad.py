@@ -1,4 +1,5 @@
-"""Native Pad: the data copied inside, then the borders of one dimension after the other.
+"""Native Pad: the data written inside by who makes it, or copied, then the borders of one dimension after
+the other.
 
 A border may read what is there already: the edge (a stride of 0) or its mirror image (a negative stride).
 """
@@ -33,9 +34,13 @@ def spread_kernel(itemsize: int) -> Kernel:
 class Padded(Lowering):
     """One Pad of any mode; the reference where the pads are not known with the shapes."""
 
+    flexible = True
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.node = group.last
+        self.data = self.node.inputs[0]
+        self.apart = False
         self.mode = self.node.attrs["pad_mode"].lower()
         self.value: Value | None = self.node.inputs[3] if len(self.node.inputs) > 3 else None
         if self.mode == "constant":
@@ -50,6 +55,24 @@ class Padded(Lowering):
         if self.value is not None and self.value.constant is not None:
             constants.view(self.value.constant, self.value.dtype)
 
+    def unify(self, layouts: dict[Value, Layout]) -> None:
+        """The data lies as the result does. Where somebody reads it with a halo of zeros it stays apart."""
+        self.apart = any(map(any, layouts[self.data].halo)) if self.data in layouts else False
+
+    def prepare(self, planner: Planner) -> None:
+        pads = [planner.types[v].value for v in self.node.inputs[1:3]]
+        if self.apart or any(p is None for p in pads) or planner.is_fixed(self.data):
+            return
+        begin, end = (p.reshape(-1).tolist() for p in pads)
+        if min((*begin, *end), default=0) < 0 or not any((*begin, *end)):
+            return
+        planner.place(self.data, self._inside(planner, planner.reserve(self.node.output), begin))
+
+    def _inside(self, planner: Planner, whole: View, begin: Sequence[int]) -> View:
+        for axis, size in enumerate(planner.shape(self.data)):
+            whole = whole.slice(axis, begin[axis], size)
+        return whole
+
     def plan(self, planner: Planner) -> None:
         node = self.node
         pads = [planner.types[v].value for v in node.inputs[1:3]]
@@ -59,7 +82,10 @@ class Padded(Lowering):
         begin, end = (p.reshape(-1).tolist() for p in pads)
         source, out = planner.view(node.inputs[0]), node.output
         if min((*begin, *end), default=0) >= 0:
-            self._pad(planner, source, planner.output(out), begin)
+            whole = planner.reserve(out)
+            planner.clear_halo(whole.buffer)
+            self._pad(planner, source, whole, begin)
+            planner.views[out] = whole
             return
         # what a negative pad cuts off may be mirrored first
         grown = [d + max(b, 0) + max(e, 0) for d, b, e in zip(source.shape, begin, end, strict=True)]
@@ -76,7 +102,9 @@ class Padded(Lowering):
             inside = target
             for axis, size in enumerate(source.shape):
                 inside = inside.slice(axis, begin[axis], size)
-            plan_copy(planner, source, inside)
+            there = source.buffer is inside.buffer and source.offset == inside.offset
+            if not (there and source.strides == inside.strides):
+                plan_copy(planner, source, inside)
         constant = self._constant(planner, source.itemsize) if self.mode == "constant" else None
         for axis, n in enumerate(source.shape):
             # dimensions before this one are whole, those after it have only their inside yet

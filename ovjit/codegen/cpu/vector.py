@@ -18,7 +18,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     bits_T(v)               reinterpret
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
-    add sub mul div neg fma max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
+    add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
     and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>
     a + b, -a, a < b, ...           operators on vectors are these words (`OPERATORS`)
     whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
@@ -532,11 +532,18 @@ def _horizontal(combine: Any, kind: Vec) -> Any:
     return body
 
 
+def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of four u8 of `x` and four i8 of `w` in each lane of i32 (AVX512-VNNI)."""
+    fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * kind.lanes}"
+    return call_intrinsic(b, name, acc.type, [acc, b.bitcast(x, fours), b.bitcast(w, fours)])
+
+
 _SAME = {
     "add": (2, _float_or_int("fadd", "add")), "sub": (2, _float_or_int("fsub", "sub")),
     "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),
     "max_": (2, _extreme("max")), "min_": (2, _extreme("min")), "abs_": (1, _abs),
-    "fma": (3, _float_intrinsic("fma")), "sqrt": (1, _float_intrinsic("sqrt")),
+    "fma": (3, _float_intrinsic("fma")), "dot_bytes": (3, dot_bytes), "sqrt": (1, _float_intrinsic("sqrt")),
     "rcp": (1, _reciprocal),
     "floor": (1, _float_intrinsic("floor")), "ceil": (1, _float_intrinsic("ceil")),
     "trunc": (1, _float_intrinsic("trunc")), "rint": (1, _float_intrinsic("rint")),

@@ -85,6 +85,7 @@ class _Quantizer:
     def __init__(self, graph: Graph) -> None:
         self.uses = graph.uses()
         self.known: dict[Value, Quantized] = {}
+        self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all that read it
 
     def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         name = node.op.name
@@ -230,7 +231,10 @@ class _Quantizer:
         if data.zero.any() and any(map(any, pads)):
             if data.zero.size > 1 or not 0 <= data.zero <= 255:
                 return None  # no byte stands for 0
-            q = _padded(b, node, data, pads)
+            key = (q, int(data.zero), *map(tuple, pads))
+            if key not in self.padded:
+                self.padded[key] = _padded(b, node, data, pads)
+            q = self.padded[key]
             attrs |= {
                 "pads_begin": (0,) * len(pads[0]),
                 "pads_end": (0,) * len(pads[0]),
