@@ -174,6 +174,43 @@ def test_what_feeds_a_softmax_stays_f32_and_what_a_product_reads_does_not():
 
 
 @needs_bf16
+@pytest.mark.parametrize("last", ["Cos", "Sin"])
+def test_products_that_are_angles_stay_f32(last):
+    """Of positions and frequencies: where bf16 has steps of 4, an angle is any other one."""
+    places = np.arange(0, 1200, 37, dtype=np.float32).reshape(1, 1, -1)
+    turns = (10000.0 ** (-np.arange(0, 16, 2) / 16)).astype(np.float32).reshape(1, -1, 1)
+
+    def build(b, x):
+        angles = b.add("MatMul", [b.constant(turns), x]).output
+        angles = b.add("Transpose", [angles, b.constant(np.array([0, 2, 1], np.int64))]).output
+        angles = b.add("Concat", [angles, angles], {"axis": 2}).output
+        return b.add("MatMul", [b.add(last, [angles]).output, weights(b, 16, 8)], name="last").output
+
+    graph = lowered(build, [places.shape])
+    products = [n for n in graph.nodes if n.op.name == "MatMul"]
+    assert [n.inputs[0].dtype for n in products] == ["f32", "bf16"]
+    executable = compile_graph(graph, {})
+    job = executable.new_job()
+    job.set_input(0, places)
+    job.run()
+    rng = np.random.default_rng(SEED)
+    angles = np.matmul(turns.astype(np.float64), places).transpose(0, 2, 1)
+    angles = np.concatenate([angles, angles], 2)
+    want = (np.cos if last == "Cos" else np.sin)(angles) @ rng.standard_normal((16, 8)).astype(np.float32)
+    np.testing.assert_allclose(job.outputs[0], want, atol=0.06, err_msg=f"seed {SEED}")
+
+
+@needs_bf16
+def test_products_that_are_more_than_angles_do_not():
+    def build(b, x):
+        y = b.add("MatMul", [x, weights(b, 16, 16)]).output
+        return b.add("Add", [b.add("Sin", [y]).output, y], name="last").output
+
+    graph = lowered(build, [(4, 16)])
+    assert next(n for n in graph.nodes if n.op.name == "MatMul").inputs[0].dtype == "bf16"
+
+
+@needs_bf16
 def test_a_chain_of_convolutions_is_stored_in_bf16_up_to_the_models_output():
     def build(b, x):
         y = b.add("Convolution", [x, weights(b, 8, 3, 3, 3)], PADDED).output

@@ -31,6 +31,9 @@ EXACT = frozenset(
     "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod "
     "Sign FakeQuantize IsFinite IsInf IsNaN".split()
 )
+#: What takes an angle, of which a product with large numbers (positions, say) is not rounded: it is their absolute
+#: error that shows.
+PERIODIC = frozenset(("Sin", "Cos", "Tan"))
 #: Pooling: windows of stored elements.
 POOLS = frozenset(("MaxPool", "AvgPool"))
 #: What adds or compares stored elements in f32.
@@ -54,6 +57,7 @@ def lower_precision(graph: Graph, low: str) -> Graph:
     computed = {n for n in graph.nodes if low != "f32" and _computes(n)}
     if not computed:
         return graph
+    computed -= _angles(graph)
     caches = _given(graph)
     lowered = _choose(graph, computed, caches, low)
     casts: dict[tuple[Value, str], Value] = {}
@@ -127,6 +131,18 @@ def _computes(node: Node) -> bool:
         and node.inputs[0].dtype == "f32"
         and all(v.dtype in ("f32", "i8", "u8") and v.shape is not None for v in factors)
     )
+
+
+def _angles(graph: Graph) -> set[Node]:
+    """What makes nothing but angles, moved as they may be."""
+    uses = graph.uses()
+    found: set[Node] = set()
+    for node in reversed(graph.nodes):
+        readers = [user for value in node.outputs for user, _ in uses[value]]
+        if readers and all(u is not None and (u.op.name in PERIODIC or u in found) for u in readers):
+            if part_of(node.op) in ("compute", "carry"):
+                found.add(node)
+    return {node for node in found if part_of(node.op) == "compute"}
 
 
 def _given(graph: Graph) -> set[Value]:
