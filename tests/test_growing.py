@@ -11,7 +11,7 @@ import pytest
 import ovjit as ov
 from ovjit import opset13 as ops
 from ovjit.execution import variables
-from ovjit.execution.variables import in_order, is_in_order
+from ovjit.execution.variables import in_order, move_rows, moves_of
 
 SEED = 20261120
 HEADS, SIZE = 2, 8
@@ -130,10 +130,54 @@ def test_appending_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_orders() -> None:
     value = np.arange(12, dtype=np.float32).reshape(3, 4)
-    assert is_in_order(np.arange(3), 3) and not is_in_order(np.arange(2), 3)
+    for order in ([0, 1, 2], [2, 0, 1], [0, 0, 1], [1, 1, 1], [2, -2, 0], [-3, -1, 1]):
+        moves, rows = moves_of(np.array(order), 3), value.copy()
+        assert moves is not None and len(moves.to) == np.count_nonzero(np.array(order) % 3 != np.arange(3))
+        before = rows[moves.to]
+        move_rows(rows, moves, before)
+        np.testing.assert_array_equal(rows, value[order])
+        rows[moves.to] = before
+        np.testing.assert_array_equal(rows, value)
+    for none in ([0, 1], [0, 1, 2, 0], [0, 1, 3], [0, -4, 1]):
+        assert moves_of(np.array(none), 3) is None
     np.testing.assert_array_equal(in_order(value, np.array([2, 0])), value[[2, 0]])
     np.testing.assert_array_equal(in_order(value, np.array([-1, 7]))[0], value[2])
     assert not in_order(value, np.array([-1, 7]))[1].any()
+
+
+def test_beams_move_rows_in_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only rows that change are copied; nothing is allocated anew while there is room."""
+    rng = np.random.default_rng(SEED)
+    request = compiled(decoder()).create_infer_request()
+    answers(request, given(rng, 3, 4))
+    states = request._job.states()
+    memory = list(states.memory)
+    made: list[Any] = []
+    monkeypatch.setattr(variables, "with_room", lambda *a: made.append(a))
+    monkeypatch.setattr(variables, "in_order", lambda *a: made.append(a))
+    for order in ([0, 0, 1], [2, 1, 0], [1, 1, 1]):
+        answers(request, given(rng, 3, 1, order))
+    assert not made and all(x is y for x, y in zip(memory, states.memory, strict=True))
+
+
+def test_a_step_that_fails_leaves_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were moved are moved back where the inference does not come to its end."""
+    rng = np.random.default_rng(SEED)
+    a, b = (compiled(decoder()).create_infer_request() for _ in range(2))
+    first = given(rng, 3, 4)
+    same(answers(a, first), answers(b, first), "the prompt")
+    taken = variables.StatefulProgram._make_room
+
+    def fails(*args: Any) -> None:
+        raise RuntimeError("stopped")
+
+    inputs = given(rng, 3, 1, [1, 1, 0])
+    for _ in range(2):
+        monkeypatch.setattr(variables.StatefulProgram, "_make_room", fails)
+        with pytest.raises(RuntimeError, match="stopped"):
+            answers(a, inputs)
+        monkeypatch.setattr(variables.StatefulProgram, "_make_room", taken)
+    same(answers(a, inputs), answers(b, inputs), "after it failed")
 
 
 def test_beams_out_of_range_are_zeros_as_in_gather() -> None:

@@ -79,19 +79,56 @@ def test_forms(mask: str, scale: str, turned: bool) -> None:
 @pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize("rank", [3, 5])
 def test_other_ranks_and_lengths(rank: int, is_open: bool) -> None:
-    """Open lengths are left alone."""
     rng = np.random.default_rng(SEED)
     lead = (2, 1, 3)[: rank - 2]
-    for rows, columns in ((1, 5), (9, 4), (40, 300), (3, 1)):
+    for rows, columns in ((1, 5), (9, 4), (40, 300), (3, 1), (2, 0), (17, 0)):
         arrays = [data(rng, *lead, n, E) for n in (rows, columns, columns)]
         lengths = [-1 if is_open else n for n in (rows, columns, columns)]
         q, k, v = (o.parameter(ov.PartialShape([*lead, n, E]), np.float32) for n in lengths)
         scores = o.divide(o.matmul(q, k, False, True), np.float32(2))
         compiled = compiled_of([o.matmul(o.softmax(scores, rank - 1), v, False, False)], [q, k, v])
-        assert is_one_operation(compiled, arrays) != is_open
-        want = attention(*arrays, None, 0.5)
+        assert is_one_operation(compiled, arrays) or not columns
+        want = attention(*arrays, None, 0.5) if columns else np.zeros_like(arrays[0])
         message = f"{rows} x {columns}, seed {SEED}"
         np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=message)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_open_lengths_and_grouped_heads(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As exporters write keys and values that groups of heads share, and masks of one row: nothing is
+    repeated, and a few traces do for all lengths."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, turned])
+    groups, shared = 3, 2
+
+    def repeated(x: Any) -> Any:
+        length = o.gather(o.shape_of(x, "i64"), np.array([2], np.int64), np.int64(0))
+        sizes = (np.array([n], np.int64) for n in (1, shared, groups, E))
+        one, heads, times, size = (o.constant(n) for n in sizes)
+        wide = o.broadcast(o.unsqueeze(x, np.int64(2)), o.concat([one, heads, times, length, size], 0))
+        return o.reshape(wide, np.array([0, shared * groups, -1, E], np.int64), True)
+
+    q = o.parameter(ov.PartialShape([1, shared * groups, -1, E]), np.float32)
+    k, v = (o.parameter(ov.PartialShape([1, shared, -1, E]), np.float32) for _ in "kv")
+    mask = o.parameter(ov.PartialShape([1, 1, 1, -1]), np.float32)
+    keys = repeated(k)
+    if turned:
+        product = o.matmul(q, o.transpose(keys, np.array([0, 1, 3, 2])), False, False)
+    else:
+        product = o.matmul(q, keys, False, True)
+    scores = o.add(o.multiply(product, np.float32(0.25)), mask)
+    compiled = compiled_of([o.matmul(o.softmax(scores, -1), repeated(v), False, False)], [q, k, v, mask])
+    for length in (1, 5, 6, 7, 16, 31, 32, 33, 64, 65, 300, 288, 257):
+        arrays = [data(rng, 1, h, length, E) for h in (shared * groups, shared, shared)]
+        arrays.append(np.where(rng.random((1, 1, 1, length)) < 0.3, -1e4, 0).astype(np.float32))
+        assert is_one_operation(compiled, arrays)
+        steps = compiled._executable.table(tuple(x.shape for x in arrays)).plan.steps
+        assert not any("Broadcast" in s.type for s in steps)
+        each = [np.repeat(x, groups, 1) for x in arrays[1:3]]
+        want = attention(arrays[0], *each, arrays[3], 0.25)
+        message = f"{length} tokens, seed {SEED}"
+        np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=message)
+    assert compiled._executable.program.traces.made <= 4
 
 
 def _axis(q: Any, k: Any, v: Any) -> list[Any]:

@@ -267,6 +267,8 @@ def test_one_trace_serves_all_widths(monkeypatch: pytest.MonkeyPatch) -> None:
     sets = [[rng.standard_normal((1, 3, 32, w)).astype(np.float32)] for w in widths]
     executable = check(_recogniser(rng), sets, "recogniser")
     assert executable.program.traces.made <= 2, "small widths may be planned otherwise"
+    kernels = [s.kernel.name for s in executable.program.plan(((1, 3, 32, 320),)).steps]
+    assert any("attention" in name for name in kernels)
 
 
 def _decoder(caches: int = 2) -> Graph:

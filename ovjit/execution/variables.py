@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,7 +101,19 @@ class StatefulProgram:
         for i, array in enumerate(job.inputs):
             assert array is not None
             inner.set_input(i, array)
-        in_place: dict[tuple[int, int], bool] = {}  # whether an order of so many rows changes nothing
+        moves: dict[tuple[int, int], Moves | None] = {}  # what the order of an input does to so many rows
+        undo: list[tuple[np.ndarray, Moves, np.ndarray]] = []  # rows that were moved in their places
+        try:
+            self._run(job, inner, states, moves, undo)
+        except BaseException:
+            for rows, moved, before in undo:
+                rows[moved.to] = before
+            raise
+
+    def _run(
+        self, job: Job, inner: Job, states: States, moves: dict[tuple[int, int], Moves | None],
+        undo: list[tuple[np.ndarray, Moves, np.ndarray]],
+    ) -> None:  # fmt: skip
         current: list[np.ndarray] = []  # what the variables are before this run, in the order of the beams
         for k, variable in enumerate(self.variables):
             value = states.values[k]
@@ -111,14 +123,22 @@ class StatefulProgram:
             if variable.order >= 0:
                 order = inner.inputs[variable.order]
                 assert order is not None
-                if (variable.order, len(value)) not in in_place:
-                    in_place[variable.order, len(value)] = is_in_order(order, len(value))
-                if not in_place[variable.order, len(value)]:
+                key = variable.order, len(value)
+                if key not in moves:
+                    moves[key] = moves_of(order, len(value))
+                moved = moves[key]
+                keeps = value is states.values[k] and states.memory[k] is not None and not states.shown[k]
+                if moved is None or not (keeps or not moved.to.size):
                     value = in_order(value, order)
+                elif moved.to.size:
+                    rows = as_words(value)
+                    undo.append((rows, moved, rows[moved.to]))
+                    move_rows(*undo[-1])
             current.append(value)
             inner.set_input(self.public_inputs + k, value)
         grown = self._make_room(inner, states, current)
         inner.run()
+        undo.clear()
         for k, value in enumerate(current):
             if value is not states.values[k]:
                 states.values[k], states.memory[k], states.shown[k] = value, None, False
@@ -300,9 +320,30 @@ def lowest(variable: Variable) -> np.ndarray:
     return np.zeros(shape, dtypes.numpy_dtype(variable.dtype))
 
 
-def is_in_order(order: np.ndarray, rows: int) -> bool:
-    """Whether `order` names so many rows as they are."""
-    return len(order) == rows and bool((order == np.arange(rows)).all())
+class Moves(NamedTuple):
+    """Rows that others take the places of: row `source[i]` goes to the place `to[i]`. `at[i]`: which of `to`
+    that source is, -1 for one that stays."""
+
+    to: np.ndarray
+    source: np.ndarray
+    at: np.ndarray
+
+
+def moves_of(order: np.ndarray, rows: int) -> Moves | None:
+    """What puts so many rows into `order`; None unless it names as many rows, all of them there."""
+    if len(order) != rows or ((order < -rows) | (order >= rows)).any():
+        return None
+    places = np.where(order < 0, order + rows, order).astype(np.int64)
+    to = np.flatnonzero(places != np.arange(rows))
+    at = np.full(rows, -1, np.int64)
+    at[to] = np.arange(to.size)
+    return Moves(to, places[to], at[places[to]])
+
+
+def move_rows(rows: np.ndarray, moves: Moves, before: np.ndarray) -> None:
+    """Put rows into order in their places; `before` is what is in the places that change."""
+    for to, source, at in zip(*(m.tolist() for m in moves), strict=True):
+        rows[to] = rows[source] if at < 0 else before[at]
 
 
 def in_order(value: np.ndarray, order: np.ndarray) -> np.ndarray:

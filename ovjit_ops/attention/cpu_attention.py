@@ -17,7 +17,7 @@ q, k and v are f32 or bf16; scores, softmax and sums are f32 in both (`cpu_atten
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.copies import copy_kernel, plan_elementwise
+from ovjit.compiler.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, element_size, split
@@ -35,8 +35,14 @@ from ovjit.graph.shapes import bounds
 from ovjit.graph.traced import least, most
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.formats import WORD, product_format
-from ovjit.tiles.pack import PanelSizes, panel_sizes
-from ovjit_ops.attention.cpu_attention_text import DIMS, TABLE_BYTES, attention_kernel, few_rows_kernel
+from ovjit.tiles.pack import panel_sizes
+from ovjit_ops.attention.cpu_attention_text import (
+    DIMS,
+    TABLE_BYTES,
+    attention_kernel,
+    few_rows_kernel,
+    turned_panels_kernel,
+)
 from ovjit_ops.matmul.cpu_products import pack_kernel
 
 #: Columns of a block: scores of some rows and the block's keys stay in a core's caches.
@@ -65,12 +71,13 @@ class Attention(Lowering):
         self.form = form
         self.few = few_rows_kernel(self.causal, sink, elem, named["k"].dtype, out)
         self.many = attention_kernel(self.causal, sink, self.isa, form, out)
-        self.packer = pack_kernel(self.isa, form)
+        self.packer, self.turner = pack_kernel(self.isa, form), turned_panels_kernel(self.isa)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
-        kernels += [self.many, self.packer] if high is None or high >= FEW_ROWS else []
+        kernels += [self.many, self.packer, self.turner] if high is None or high >= FEW_ROWS else []
         self.narrow = _convert_kernel(named["k"].dtype, elem)
         kernels += [self.narrow] if named["k"].dtype != elem else []
+        kernels += [fill_kernel(element_size(out))] if not bounds(named["v"].shape[-2])[0] else []
         self.kernels = (*kernels, copy_kernel(WORD))
         self.pads = (named["q"], named["k"]) if form.group > 1 else ()
 
@@ -86,6 +93,9 @@ class Attention(Lowering):
         q = self._words(planner, "q")
         rows, depth = q.shape[-2:]
         columns, wide = planner.shape(self.named["v"])[-2:]
+        if not columns:  # sums of nothing
+            plan_fill(planner, y)
+            return
         batch = y.shape[:-2]
         few = rows < FEW_ROWS
         k, v = self._words(planner, "k", not few), self._words(planner, "v", False)
@@ -97,13 +107,12 @@ class Attention(Lowering):
             "y_r": y.strides[-2],
         }  # fmt: skip
         if few:
-            written = [k]
             views |= {"k": k, "v": v}
             values |= {"k_s": k.strides[-2], "v_s": v.strides[-2]}
         else:
-            views["k"], values["k_p"], written = self._turned_panels(planner, k)
+            views["k"], values["k_p"] = self._turned_panels(planner, k)
             views["v"], values["v_p"] = self._panels(planner, v)
-        reads = [q, *written, views["v"]]
+        reads = [q, views["k"], views["v"]]
         mask = self._mask(planner, (*batch, rows, columns))
         values |= {"mask_r": 0, "mask_c": 0}
         pointers: dict[str, Any] = {name: view.ptr for name, view in views.items()}
@@ -179,58 +188,42 @@ class Attention(Lowering):
             view = planner.contiguous(self.named["mask"])
         return view.expand(shape)
 
-    def _turned_panels(self, planner: Planner, view: View) -> tuple[View, int, list[View]]:
-        """Matrices [..., n, depth], whose rows are whole words, as panels of their columns of words; and what
-        of the panels is written: what fills the last one up is not."""
-        n, words = view.shape[-2], self.form.words(view.shape[-1])
-        batch, steps = view.shape[:-2], view.strides[:-2]
-        packed, sizes = self._room(planner, batch, words, n)
-        whole, rest = divmod(n, sizes.width)
-        written = []
-        for first, count, width, wide in (
-            (0, whole, sizes.width, sizes.width), (whole, 1 if rest else 0, rest, sizes.last)
-        ):  # fmt: skip
-            if not count or not view.count:
-                continue
-            shape = (*batch, count, words, width)
-            row, at = view.strides[-2], first * sizes.width * view.strides[-2]
-            source = View(
-                view.buffer, shape, (*steps, sizes.width * row, WORD, row), WORD, view.offset + at
-            )
-            strides = (*packed.strides[: len(batch)], sizes.panel, wide * WORD, WORD)
-            target = View(packed.buffer, shape, strides, WORD, packed.offset + first * sizes.panel)
-            planner.copy_step(source, target)
-            written.append(target)
-        return packed, sizes.panel, written
-
-    def _room(
-        self, planner: Planner, batch: Sequence[int], words: int, n: int
-    ) -> tuple[View, PanelSizes]:
-        """Memory for the panels of matrices of n columns of `words` words, with a stride for each matrix."""
-        sizes = panel_sizes(words, n, self.isa)
-        each = ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT
-        return planner.allocate((*batch, 1, most(each // WORD, 1)), WORD), sizes
+    def _turned_panels(self, planner: Planner, view: View) -> tuple[View, int]:
+        """Matrices [..., n, depth], whose rows are whole words, as panels of their columns of words: (a view
+        with a stride for each matrix, bytes of a panel)."""
+        words = self.form.words(view.shape[-1])
+        values = {"x_n": view.strides[-2], "words": words}
+        return self._packed(planner, view, self.turner, words, view.shape[-2], values)
 
     def _panels(self, planner: Planner, view: View) -> tuple[View, int]:
-        """Matrices [..., depth, n] as panels: (a view with a stride for each matrix, bytes of a panel)."""
+        """Matrices [..., depth, n] as panels."""
         depth, n = view.shape[-2:]
-        batch = view.shape[:-2]
-        packed, sizes = self._room(planner, batch, self.form.words(depth), n)
-        panels = ceil_div(n, sizes.width)
+        step = view.strides[-1] if n > 1 else view.itemsize
+        values = {"x_k": view.strides[-2], "x_n": step, "k": depth}
+        return self._packed(planner, view, self.packer, self.form.words(depth), n, values)
+
+    def _packed(
+        self, planner: Planner, view: View, kernel: Kernel, words: int, n: int, values: Mapping[str, Any]
+    ) -> tuple[View, int]:
+        """Panels of matrices of n columns of `words` words, by a kernel whose items are panels."""
+        sizes, batch = panel_sizes(words, n, self.isa), view.shape[:-2]
+        each = ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT
+        packed = planner.allocate((*batch, 1, most(each // WORD, 1)), WORD)
         if not view.count:
             return packed, sizes.panel
+        panels = ceil_div(n, sizes.width)
         extents, (sources, targets) = merge_dims(batch, [v.strides[: len(batch)] for v in (view, packed)])
         groups, x_g, y_g = (extents.pop(), sources.pop(), targets.pop()) if extents else (1, 0, 0)
         for index in np.ndindex(*extents):
             source = sum(i * s for i, s in zip(index, sources, strict=True))
             target = sum(i * s for i, s in zip(index, targets, strict=True))
             items = groups * panels
-            per_chunk = split(items, depth * sizes.width)
+            per_chunk = split(items, words * self.form.group * sizes.width)
             planner.step(
-                self.packer,
-                {"x": view.ptr + source, "y": packed.ptr + target, "x_g": x_g, "x_k": view.strides[-2],
-                 "x_n": view.strides[-1] if n > 1 else view.itemsize, "y_g": y_g, "y_panel": sizes.panel,
-                 "k": depth, "n": n, "panels": panels, "items": items, "per_chunk": per_chunk},
+                kernel,
+                {"x": view.ptr + source, "y": packed.ptr + target, "x_g": x_g, "y_g": y_g,
+                 "y_panel": sizes.panel, "n": n, "panels": panels, "items": items, "per_chunk": per_chunk,
+                 **values},
                 ceil_div(items, per_chunk), [view], [packed],
             )  # fmt: skip
         return packed, sizes.panel

@@ -19,9 +19,10 @@ from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.trace import Recorder, exp
+from ovjit.codegen.transpose import make_turn
 from ovjit.compiler.plan import element_size
 from ovjit.tiles.driver import ROWS
-from ovjit.tiles.formats import F32, Format
+from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.pack import tile_width
 
@@ -255,6 +256,47 @@ def _tile_calls(
             out += [f"                    {test}"]
             out += [f"                        tile_{size}_{vectors}(table, {weights}, {arguments})"]
     return [*out, f"                r += {rows[0]}"]
+
+
+@functools.cache
+def turned_panels_kernel(isa: Isa) -> Kernel:
+    """[G, n, words], words adjacent -> panels of the n rows as columns. A chunk is a range of (matrix, panel)
+    pairs; what fills the last panel up is not written."""
+    width, lanes = tile_width(isa), isa.lanes
+    frame = Frame().pointers("x", "y").integers("x_g", "x_n", "y_g", "y_panel", "words", "n", "panels")
+    frame.integers("items", "per_chunk")
+    src = [
+        "@njit(nogil=True)",
+        "def kernel(bases, args, chunk, scratch):",
+        frame.prologue(),
+        "    item = chunk * per_chunk",
+        "    stop = imin(item + per_chunk, items)",
+        "    while item < stop:",
+        "        group = item // panels",
+        "        panel = item % panels",
+        f"        left = n - panel * {width}",
+        f"        source = x + group * x_g + panel * {width} * x_n",
+        "        target = y + group * y_g + panel * y_panel",
+        f"        step = {width * WORD}",
+        f"        if left <= {lanes}:",
+        f"            step = {lanes * WORD}",
+        "        v = 0",
+        f"        while v < imin(left, {width}):",
+        "            k = 0",
+        "            while k < words:",
+        f"                turn(source + v * x_n + k * {WORD}, x_n, left - v,",
+        f"                     target + k * step + v * {WORD}, step, words - k)",
+        "                k += VL",
+        "            v += VL",
+        "        item += 1",
+        "    return 0",
+        "",
+    ]
+
+    def intrinsics(target: Isa) -> dict[str, Any]:
+        return {"turn": make_turn(target, "i32")}
+
+    return Kernel(f"turn_panels_{width}", "\n".join(src), frame, intrinsics, "turn i32")
 
 
 @functools.lru_cache(16)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.shapes import broadcast, is_static
+from ovjit.graph.shapes import broadcast
 from ovjit_ops.normalization.recognize import number
 
 
@@ -27,8 +27,7 @@ def recognize_attention(
     if v.dtype not in ("f32", "bf16") or not _alone(weights, node.inputs[0], uses, "Softmax"):
         return None
     scores, old = weights.node.inputs[0], node.inputs[0].node.inputs[0]
-    # of open lengths, short ones would be planned otherwise, and each such way is traced anew
-    if not is_static(scores.shape) or v.shape is None or not len(scores.shape) == len(v.shape) in (3, 4, 5):
+    if scores.shape is None or v.shape is None or not len(scores.shape) == len(v.shape) in (3, 4, 5):
         return None
     if weights.node.attrs["axis"] not in (-1, len(scores.shape) - 1):
         return None
@@ -92,6 +91,8 @@ def _key(b: Builder, product: Node, k: Value) -> Value | None:
     rank = len(k.shape)
     order = [int(axis) % rank for axis in k.node.inputs[1].constant.reshape(-1)] or [*range(rank)][::-1]
     order[-2:] = order[:-3:-1]
+    if order == [*range(rank)]:
+        return k.node.inputs[0]
     pattern = b.constant(np.array(order, np.int64))
     return b.add("Transpose", [k.node.inputs[0], pattern], {}).output
 

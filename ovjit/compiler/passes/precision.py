@@ -31,8 +31,7 @@ EXACT = frozenset(
     "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod "
     "Sign FakeQuantize IsFinite IsInf IsNaN".split()
 )
-#: What takes an angle, of which a product with large numbers (positions, say) is not rounded: it is their absolute
-#: error that shows.
+#: What takes an angle, which is not rounded: of large ones (of positions, say) the absolute error shows.
 PERIODIC = frozenset(("Sin", "Cos", "Tan"))
 #: Pooling: windows of stored elements.
 POOLS = frozenset(("MaxPool", "AvgPool"))
