@@ -227,6 +227,16 @@ def table_cases(rng: np.random.Generator, normal: Normal) -> Iterator[Case]:
         "EmbeddingBagPackedSum", "10000x64, 128 bags of 16", [normal(10_000, 64)],
         lambda ops, t: ops.embedding_bag_packed_sum(t, index.reshape(128, 16)), 2048.0 * 64,
     )  # fmt: skip
+    for shape, part in (((1, 64, 56, 56), 0.5), ((1, 64, 56, 56), 0.02), ((1, 25_200), 0.05)):
+        mask = np.where(rng.random(shape) < part, normal(*shape), np.float32(0))
+        yield Case(
+            "NonZero", f"{'x'.join(map(str, shape))}, {part:.0%}", [mask], lambda ops, x: ops.non_zero(x, "i64")
+        )  # fmt: skip
+    for many, kinds in ((100, 10), (10_000, 500), (10_000, 10_000)):
+        yield Case(
+            "Unique", f"{many} of {kinds}", [rng.integers(0, kinds, many).astype(np.float32)],
+            lambda ops, x: ops.unique(x).output(0),
+        )  # fmt: skip
     buckets = np.sort(normal(100))
     yield Case(
         "Bucketize", "100000 among 100", [normal(100_000)], lambda ops, x: ops.bucketize(x, buckets)

@@ -30,8 +30,9 @@ from ovjit.codegen.words import (
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
+from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, common_share, extent, remember
-from ovjit_ops.detection.cpu_nms import Way, row_major_output, select_kernel, select_step
+from ovjit_ops.detection.cpu_nms import Way, select_kernel, select_step
 
 
 @kernel
@@ -101,12 +102,10 @@ class LoweredChoice(Lowering):
 
     def plan(self, planner: Planner) -> None:
         inputs = [planner.view(v) for v in self.node.inputs]
-        made = [row_major_output(planner, v) for v in self.node.outputs]
+        made = row_major_outputs(planner, self.node)
         attrs = self.node.attrs
         select_step(planner, self.kernels[0], inputs, made, made[0].shape[2], attrs["top"], attrs["skip"])
-        for value, view in zip(self.node.outputs, made, strict=True):
-            if value in planner.placed:
-                planner.alias_or_copy(value, view)
+        put_outputs(planner, self.node, made)
 
 
 def _plain(group: Group) -> bool:

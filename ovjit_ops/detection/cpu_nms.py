@@ -36,9 +36,9 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, element_size, split
-from ovjit.compiler.views import View, plain
-from ovjit.graph.graph import Value
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.views import View
+from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
     candidates,
@@ -235,7 +235,7 @@ class PaddedNms(Lowering):
 
     def plan(self, planner: Planner) -> None:
         boxes, scores, most, iou, threshold = (planner.view(v) for v in self.node.inputs)
-        rows, scored, valid = made = [row_major_output(planner, v) for v in self.node.outputs]
+        rows, scored, valid = made = row_major_outputs(planner, self.node)
         images, classes, _ = scores.shape
         total = images * classes
         size = rows.shape[0]
@@ -253,17 +253,7 @@ class PaddedNms(Lowering):
         }  # fmt: skip
         planner.need_scratch(COUNTS + 2 * size * 8)
         planner.step(self.join, values, 1, [chosen, values_of, counts], made, 20.0 * size)
-        for value, view in zip(self.node.outputs, made, strict=True):
-            if value in planner.placed:
-                planner.alias_or_copy(value, view)
-
-
-def row_major_output(planner: Planner, value: Value) -> View:
-    """Where `value` is written row by row; to be copied by `alias_or_copy` where it has a place elsewhere."""
-    shape = planner.shape(value)
-    if value in planner.placed:
-        return planner.allocate(shape, element_size(value.dtype))
-    return planner.output(value, plain(len(shape)))
+        put_outputs(planner, self.node, made)
 
 
 def lower_padded(group: Group) -> Lowering | None:

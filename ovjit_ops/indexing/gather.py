@@ -14,7 +14,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, Interval, dim, is_static, merge, normalize_axis
+from ovjit.graph.shapes import ANY, Dim, Interval, dim, merge, normalize_axis
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather import lower_gather, lower_gather_elements, lower_gather_nd
@@ -463,22 +463,3 @@ class CumSum:
                         [random_array(rng, shape, dtype), np.array(axis)],
                         {"exclusive": exclusive, "reverse": reverse},
                     )
-
-
-@op("NonZero", opset=3, types=MOVABLE)
-class NonZero:
-    """The positions of all elements that are not zero, [rank, how many], in order."""
-
-    def infer(data, *, output_type: DType = "i64"):
-        check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
-        most = math.prod(data.shape) if is_static(data.shape) else None
-        return TensorType(output_type, (ANY if data.rank is None else data.rank, dim(0, most)))
-
-    def ref(data, *, output_type="i64"):
-        places = np.nonzero(data.reshape(1) if data.ndim == 0 else data)
-        return np.stack(places[: data.ndim] or [places[0][:0]]).astype(_INDEX[output_type])[: data.ndim]
-
-    def samples(rng, dtype="f32"):
-        for shape in ((7,), (3, 17), (2, 3, 4), (0, 3)):
-            data = random_array(rng, shape, dtype)
-            yield [np.where(rng.random(shape) < 0.5, data, 0).astype(data.dtype)], {"output_type": "i64"}

@@ -1,0 +1,95 @@
+"""NonZero: where the elements are that are not zero.
+
+How many there are depends on the data: an internal operation with room for all finds them natively, and
+another one cuts off what counts, on the host.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import DType, Int, TensorType, find_op, op
+from ovjit.graph.shapes import ANY, bounds, dim, is_static
+from ovjit_ops.common.values import INDEX_TYPES, known_scalar
+from ovjit_ops.elementwise.arithmetic import random_array
+from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, lower_positions
+from ovjit_ops.movement.shape import MOVABLE
+
+_INDEX = {"i32": np.int32, "i64": np.int64}
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """NonZero(x) -> FirstColumns(PaddedNonZero(x))"""
+    (data,) = inputs
+    if data.dtype == "string" or data.shape is None or not 0 < len(data.shape) <= MOST_DIMS:
+        return None
+    padded = b.add(
+        find_op("PaddedNonZero"), [data], dict(node.attrs), name=f"{node.name}/found", origins=node.origins
+    )
+    attrs = {"rows": len(data.shape)}
+    first = b.add(find_op("FirstColumns"), padded.outputs, attrs, name=node.name, origins=node.origins)
+    return first.outputs
+
+
+def _samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape in ((7,), (3, 17), (2, 3, 4), (0, 3), (2, 0), (5000,), (2, 1, 3, 2)):
+        data = random_array(rng, shape, dtype)
+        yield [np.where(rng.random(shape) < 0.5, data, 0).astype(data.dtype)], {"output_type": "i64"}
+    yield [np.zeros((2, 3), data.dtype)], {"output_type": "i32"}
+
+
+@op("NonZero", opset=3, types=MOVABLE, samples=_samples, expand=_expand)
+class NonZero:
+    """The positions of all elements that are not zero, [rank, how many], in order."""
+
+    def infer(data, *, output_type: DType = "i64"):
+        check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
+        most = math.prod(data.shape) if is_static(data.shape) else None
+        return TensorType(output_type, (ANY if data.rank is None else data.rank, dim(0, most)))
+
+    def ref(data, *, output_type="i64"):
+        places = np.nonzero(data.reshape(1) if data.ndim == 0 else data)
+        return np.stack(places[: data.ndim] or [places[0][:0]]).astype(_INDEX[output_type])[: data.ndim]
+
+
+@op("PaddedNonZero", internal=True, types=MOVABLE, lower=lower_positions)
+class PaddedNonZero:
+    """The positions [rank, how many] in a row, with room for all that there can be, and how many."""
+
+    def infer(data, *, output_type: DType):
+        room = ANY
+        if data.shape is not None:
+            room = len(data.shape)
+            for d in data.shape:
+                room = room * d
+        return TensorType(output_type, (room,)), TensorType("i64", (1,))
+
+    def ref(data, *, output_type):
+        places = np.stack(np.nonzero(data)).astype(_INDEX[output_type])
+        padded = np.zeros(data.ndim * data.size, places.dtype)
+        padded[: places.size] = places.reshape(-1)
+        return padded, np.array([places.shape[1]])
+
+
+def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for rows, many, count in ((2, 5, 3), (1, 4, 0), (3, 3, 3)):
+        yield [random_array(rng, (rows * many,), dtype), np.array([count])], {"rows": rows}
+
+
+@op("FirstColumns", internal=True, samples=_column_samples)
+class FirstColumns:
+    """[rows, count] of elements that lie one after the other at the beginning of the data."""
+
+    def infer(data, count, *, rows: Int):
+        high = None if data.shape is None else bounds(data.shape[0])[1]
+        known = known_scalar(count, "count")
+        most = dim(0, None if high is None else high // rows)
+        return TensorType(data.dtype, (rows, most if known is None else known))
+
+    def ref(data, count, *, rows):
+        return data[: rows * int(count[0])].reshape(rows, -1 if count[0] else 0)
