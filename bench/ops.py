@@ -14,7 +14,7 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,7 +230,8 @@ def table_cases(rng: np.random.Generator, normal: Normal) -> Iterator[Case]:
     for shape, part in (((1, 64, 56, 56), 0.5), ((1, 64, 56, 56), 0.02), ((1, 25_200), 0.05)):
         mask = np.where(rng.random(shape) < part, normal(*shape), np.float32(0))
         yield Case(
-            "NonZero", f"{'x'.join(map(str, shape))}, {part:.0%}", [mask], lambda ops, x: ops.non_zero(x, "i64")
+            "NonZero", f"{'x'.join(map(str, shape))}, {part:.0%}", [mask],
+            lambda ops, x: ops.non_zero(x, "i64"),
         )  # fmt: skip
     for many, kinds in ((100, 10), (10_000, 500), (10_000, 10_000)):
         yield Case(
@@ -260,6 +261,12 @@ def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
             "ROIAlign", f"100 regions 7x7 of 256x50x68 {mode}", [features, rois],
             lambda ops, x, r, m=mode: ops.roi_align(x, r, np.zeros(100, np.int32), 7, 7, 2, 1 / 16, m),
         )  # fmt: skip
+    pyramid = [rng.standard_normal((1, 256, 200 >> i, 272 >> i), np.float32) for i in range(4)]
+    settings = {"output_size": 7, "sampling_ratio": 2, "pyramid_scales": (4, 8, 16, 32), "aligned": False}
+    yield Case(
+        "ExperimentalDetectronROIFeatureExtractor", "100 regions 7x7 of 256 channels", [rois, *pyramid],
+        lambda ops, *x: plain("ExperimentalDetectronROIFeatureExtractor", x, settings),
+    )  # fmt: skip
     middle, size = rng.uniform(0, 600, (1, 1000, 2)), rng.uniform(10, 80, (1, 1000, 2))
     boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
     for classes in (1, 10):
@@ -294,14 +301,22 @@ def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
         )  # fmt: skip
 
 
+def plain(record: Any, inputs: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    """A node of any operation, by its record or its name: not all have builders."""
+    from ovjit.api.model.builders import as_output
+    from ovjit.api.model.node import Node
+    from ovjit.graph.op import find_op
+
+    record = find_op(record) if isinstance(record, str) else record
+    return Node._new(record, [as_output(x) for x in inputs], record.check_attributes(attrs), None)
+
+
 def samples() -> Iterator[Case]:
     """Every operation of the registry that has f32, on the largest of its samples.
 
     Inputs of other types, single numbers, and all but the first of operations that are not elementwise, are
     constants.
     """
-    from ovjit.api.model.builders import as_output
-    from ovjit.api.model.node import Node
     from ovjit.graph.op import all_ops
 
     for record in all_ops():
@@ -325,8 +340,7 @@ def samples() -> Iterator[Case]:
             given: Any = given,
         ) -> Any:
             parameters = dict(zip(given, values, strict=True))
-            sources = [as_output(parameters.get(i, a)) for i, a in enumerate(inputs)]
-            return Node._new(record, sources, record.check_attributes(attrs), None)
+            return plain(record, [parameters.get(i, a) for i, a in enumerate(inputs)], attrs)
 
         size = " ".join("x".join(map(str, a.shape)) or "1" for a in inputs)
         yield Case(

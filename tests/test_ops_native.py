@@ -49,6 +49,8 @@ SUMS = (
     "Interpolate",
     "GridSample",
     "ROI",
+    "Pyramid",
+    "ExperimentalDetectronROI",
     "PSROI",
     "Deform",
     "NV12",

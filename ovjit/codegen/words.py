@@ -70,7 +70,9 @@ select, whole = Word("select"), Word("whole")
 # of int64s that are not negative: `//` and `%` in half the time
 udiv, urem = Word("udiv"), Word("urem")
 exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))
-libm_cos, libm_sin = Word("libm_cos"), Word("libm_sin")
+libm_cos, libm_sin, libm_exp, libm_log = (
+    Word(name) for name in ("libm_cos", "libm_sin", "libm_exp", "libm_log")
+)
 
 # element types
 f32, f64, i32, i64, u32, boolean = "f32", "f64", "i32", "i64", "u32", "boolean"

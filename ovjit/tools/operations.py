@@ -54,6 +54,8 @@ NOTES = {
     "RandomUniform": "every inference draws the same numbers for seeds other than 0",
     "NonMaxSuppression": "a kernel has room for all rows, the host cuts them off; soft: reference",
     "NMSRotated": "a kernel has room for all rows, the host cuts them off",
+    "NonZero": "a kernel has room for all positions, the host cuts them off",
+    "ExperimentalDetectronROIFeatureExtractor": "f32 and halves; f64: reference",
     "DeformablePSROIPooling": "f32 and halves; f64: reference",
     "Interpolate": "f64, and sums of integers of 32 bits and more: reference",
     "MulticlassNms": "the host puts the rows together; regions split among images: reference",

@@ -59,8 +59,10 @@ def weight(a, b):
 def roi_align(
     x: Ptr, rois: Ptr, at: Ptr, settings: Ptr, y: Ptr, images, h, w, c, x_n, x_h, x_w, r_n, r_k, at_n, y_n,
     y_c, y_h, y_w, ph, pw, ratio, clamp, rows, per_chunk, *, mean, turned, index,
+    partial,
 ):  # fmt: skip
-    """The mean or the maximum of the samples. `turned`: regions have an angle. `index`: type of images."""
+    """The mean or the maximum of the samples. `turned`: regions have an angle. `index`: type of images.
+    `partial`: regions of negative images are left out."""
     scale = ld[f64](settings)
     shift = ld[f64](settings + 8)
     after = ld[f64](settings + 16)
@@ -68,8 +70,14 @@ def roi_align(
         r = row // ph
         i = row % ph
         image = ld[index](at + r * at_n) + 0
-        if image < 0 or image >= images:
+        if image >= images:
             return 1
+        bins = pw
+        if image < 0:
+            if partial:
+                bins = 0
+            else:
+                return 1
         roi = rois + r * r_n
         if turned:
             w_roi = ld[f32](roi + 2 * r_k) * scale
@@ -98,7 +106,7 @@ def roi_align(
             y_y = 1.0
         n_y = ratio
         n_x = ratio
-        if ratio == 0:
+        if ratio == 0 and bins > 0:
             n_y = whole(0.0 - (0.0 - h_roi / ph) // 1.0 * 1.0)
             n_x = whole(0.0 - (0.0 - w_roi / pw) // 1.0 * 1.0)
             if n_y > MOST_SAMPLES or n_x > MOST_SAMPLES:
@@ -113,7 +121,7 @@ def roi_align(
             step_y = h_roi / ph / n_y
             step_x = w_roi / pw / n_x
         source = x + image * x_n
-        for j in range(pw):
+        for j in range(bins):
             target = y + r * y_n + i * y_h + j * y_w
             for k in range(0, c, VL):
                 store[f32](scratch + k * 4, const[f32](0.0))
@@ -164,10 +172,10 @@ def roi_align(
 
 
 @functools.cache
-def align_kernel(mode: str, turned: bool, index: str) -> Kernel:
+def align_kernel(mode: str, turned: bool, index: str, partial: bool = False) -> Kernel:
     """mode: avg or max of the samples."""
-    name = f"roi_align_{mode}{'_rotated' if turned else ''}_{index}"
-    return roi_align.kernel(name, mean=mode == "avg", turned=turned, index=index)
+    name = f"roi_align_{mode}{'_rotated' if turned else ''}{'_partial' if partial else ''}_{index}"
+    return roi_align.kernel(name, mean=mode == "avg", turned=turned, index=index, partial=partial)
 
 
 class RoiAlign(ChannelsLast):

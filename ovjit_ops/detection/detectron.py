@@ -1,4 +1,4 @@
-"""The layers of Detectron's networks (ExperimentalDetectron*), run by the reference.
+"""The layers of Detectron's networks (ExperimentalDetectron*).
 
 Boxes are x1, y1, x2, y2. Detectron's corners are whole pixels that belong to the box, so that its sides are
 one longer than the difference (`border`).
@@ -6,14 +6,18 @@ one longer than the difference (`border`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, op
+from ovjit.graph.dtypes import FULL
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
+from ovjit_ops.detection.cpu_pyramid import lower_pyramid
 from ovjit_ops.detection.roi_align import roi_align
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
@@ -237,11 +241,34 @@ def _feature_samples(rng: np.random.Generator, dtype: str = "f32"):
         )
 
 
+def _expand_features(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """ExperimentalDetectronROIFeatureExtractor(rois, ...) -> PyramidAlign(rois, ...), rois"""
+    if any(v.dtype != "f32" or v.shape is None for v in inputs):
+        return None
+    made = b.add(find_op("PyramidAlign"), inputs, dict(node.attrs), name=node.name, origins=node.origins)
+    return [made.output, inputs[0]]
+
+
+@op("PyramidAlign", internal=True, samples=_feature_samples, lower=lower_pyramid, ulp=64)
+class PyramidAlign:
+    """What an ExperimentalDetectronROIFeatureExtractor makes of its maps."""
+
+    def infer(rois, *features, output_size: Int, sampling_ratio: Int, pyramid_scales: Ints, aligned: Bool):
+        channels = dims(features[0], 4)[1]
+        return TensorType(rois.dtype, (dims(rois, 2)[0], channels, output_size, output_size))
+
+    def ref(rois, *features, **attrs):
+        return ExperimentalDetectronROIFeatureExtractor.ref(rois, *features, **attrs)[0]
+
+
 @op(
     "ExperimentalDetectronROIFeatureExtractor",
     opset=6,
     builder_since=99,
     samples=_feature_samples,
+    native=FULL,
+    expand=_expand_features,
+    ulp=64,
 )
 class ExperimentalDetectronROIFeatureExtractor:
     """ROIAlign of every region on the map of a pyramid that fits its size; and the regions."""

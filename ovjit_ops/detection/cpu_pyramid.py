@@ -1,0 +1,122 @@
+"""Native PyramidAlign in f32: which map serves each region, and then ROIAlign on every map of its regions."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    const,
+    f32,
+    f64,
+    floor,
+    gather,
+    i32,
+    libm_log,
+    maximum,
+    minimum,
+    select,
+    sqrt,
+    storem,
+)
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.views import Layout, channels_last
+from ovjit.graph.graph import Value
+from ovjit_ops.detection.cpu_roi_align import align_kernel
+from ovjit_ops.detection.sampling import OFFSETS
+
+
+@kernel
+def pyramid_levels(rois: Ptr, at: Ptr, r_n, r_k, regions, *, many):
+    """at[level, r] = 0 where that map serves the region, else -1. 224 pixels square are level 2."""
+    for r in range(0, regions, VL):
+        left = regions - r
+        p = rois + r * r_n
+        w = gather[f32](p + 2 * r_k, r_n, left) - gather[f32](p, r_n, left)
+        h = gather[f32](p + 3 * r_k, r_n, left) - gather[f32](p + r_k, r_n, left)
+        area = w * h
+        side = sqrt(maximum(area, const[f32](0.0))) / const[f32](224.0) + const[f32](1e-6)
+        # through f64, so that the logarithm is rounded once
+        height = cast[f32](libm_log[f64](cast[f64](side)) * const[f64](1 / math.log(2.0)))
+        level = floor(const[f32](2.0) + height)
+        known = (area > const[f32](0.0)) & (level - level == const[f32](0.0))
+        level = select(known, level, const[f32](0.0))
+        level = minimum(maximum(level, const[f32](0.0)), const[f32](many - 1.0))
+        for k in range(many):
+            mine = select(level == const[f32](k * 1.0), const[i32](0), const[i32](-1))
+            storem[i32](at + (k * regions + r) * 4, mine, left)
+
+
+@functools.cache
+def levels_kernel(many: int) -> Kernel:
+    return pyramid_levels.kernel(f"pyramid_levels_{many}", many=many)
+
+
+class PyramidAlign(Lowering):
+    """A step that sorts out regions, and one for each map."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.rois, *self.maps = self.node.inputs
+        self.out = self.node.output
+        self.levels = levels_kernel(len(self.maps))
+        self.kernel = align_kernel("avg", False, "i32", True)
+        self.kernels = (self.levels, self.kernel)
+
+    def wishes(self) -> list[tuple[Value, Layout]]:
+        return [(v, channels_last(4)) for v in self.maps]
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(4)
+
+    def plan(self, planner: Planner) -> None:
+        attrs = self.node.attrs
+        if any(0 in planner.shape(v) for v in self.maps):
+            Host(self.group).plan(planner)
+            return
+        maps = [planner.with_halo(v, [(0, 0)] * 4) for v in self.maps]
+        rois = planner.view(self.rois)
+        y = planner.output(self.out)
+        if not y.count:
+            return
+        regions, channels, size, _ = y.shape
+        at = planner.allocate((len(maps), regions), 4)
+        values: dict[str, Any] = {
+            "rois": rois.ptr, "at": at.ptr, "r_n": rois.strides[0], "r_k": rois.strides[1],
+            "regions": regions,
+        }  # fmt: skip
+        planner.step(self.levels, values, 1, [rois], [at], 100.0 * regions)
+        shift, after = OFFSETS["half_pixel_for_nn" if attrs["aligned"] else "asymmetric"]
+        rows = regions * size
+        samples = max(attrs["sampling_ratio"], 1) ** 2
+        per_chunk = split(rows, size * samples * channels * 8 / len(maps))
+        for i, (x, scale) in enumerate(zip(maps, attrs["pyramid_scales"], strict=True)):
+            settings = np.array([float(np.float32(1 / scale)), shift, after])
+            values = {
+                "x": x.ptr, "rois": rois.ptr, "at": at.ptr + i * regions * 4, "y": y.ptr,
+                "images": x.shape[0], "c": channels, "h": x.shape[2], "w": x.shape[3], "x_n": x.strides[0],
+                "x_h": x.strides[2], "x_w": x.strides[3], "r_n": rois.strides[0], "r_k": rois.strides[1],
+                "at_n": 4, "ph": size, "pw": size, "ratio": attrs["sampling_ratio"],
+                "clamp": int(not attrs["aligned"]), "rows": rows, "per_chunk": per_chunk,
+                "settings": planner.data.view(settings, "f64").ptr,
+            }  # fmt: skip
+            values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
+            flops = 8.0 * y.count * samples / len(maps)
+            planner.step(self.kernel, values, ceil_div(rows, per_chunk), [x, rois, at], [y], flops)
+        planner.need_scratch((channels + 64) * 4)
+
+
+def lower_pyramid(group: Group) -> Lowering | None:
+    """Native in f32."""
+    return PyramidAlign(group) if all(v.dtype == "f32" for v in group.last.inputs) else None
