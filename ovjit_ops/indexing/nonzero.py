@@ -14,7 +14,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import DType, Int, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, bounds, dim, is_static
+from ovjit.graph.shapes import ANY, Dim, bounds, dim, is_static
 from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, lower_positions
@@ -62,7 +62,7 @@ class PaddedNonZero:
     """The positions [rank, how many] in a row, with room for all that there can be, and how many."""
 
     def infer(data, *, output_type: DType):
-        room = ANY
+        room: Dim = ANY
         if data.shape is not None:
             room = len(data.shape)
             for d in data.shape:
