@@ -301,6 +301,42 @@ def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
         )  # fmt: skip
 
 
+    attrs: dict[str, Any] = {
+        "base_size": 16, "pre_nms_topn": 6000, "post_nms_topn": 300, "nms_thresh": 0.7, "feat_stride": 16,
+        "min_size": 16, "ratio": (0.5, 1.0, 2.0), "scale": (8.0, 16.0, 32.0),
+    }  # fmt: skip
+    scores = rng.random((1, 18, 38, 50)).astype(np.float32)
+    moves = (rng.standard_normal((1, 36, 38, 50)) * 0.3).astype(np.float32)
+    yield Case(
+        "Proposal", "9 anchors at 38x50, 6000 -> 300", [scores, moves],
+        lambda ops, s, d: plain("Proposal", [s, d, np.array([600.0, 800.0, 1.0], np.float32)], attrs),
+    )  # fmt: skip
+    anchors = np.concatenate([corner, corner + 100], 1)[rng.integers(0, 100, 3 * 50 * 68)].astype(np.float32)
+    moves = (rng.standard_normal((12, 50, 68)) * 0.3).astype(np.float32)
+    single = {"min_size": 0.0, "nms_threshold": 0.7, "pre_nms_count": 1000, "post_nms_count": 1000}
+    yield Case(
+        "ExperimentalDetectronGenerateProposalsSingleImage", "3 anchors at 50x68, 1000 -> 1000",
+        [anchors, moves, rng.random((3, 50, 68)).astype(np.float32)],
+        lambda ops, *x: plain(
+            "ExperimentalDetectronGenerateProposalsSingleImage",
+            [np.array([800.0, 1088.0, 1.0], np.float32), *x], single,
+        ),
+    )  # fmt: skip
+    found = {
+        "score_threshold": 0.05, "nms_threshold": 0.5, "num_classes": 81, "post_nms_count": 2000,
+        "max_detections_per_image": 100, "max_delta_log_wh": 4.135, "deltas_weights": (10.0, 10.0, 5.0, 5.0),
+    }  # fmt: skip
+    chances = rng.dirichlet(np.full(81, 0.05), 1000).astype(np.float32)
+    moves = (rng.standard_normal((1000, 324)) * 0.3).astype(np.float32)
+    thousand = np.repeat(rois, 10, 0) + rng.uniform(-9, 9, (1000, 4)).astype(np.float32)
+    yield Case(
+        "ExperimentalDetectronDetectionOutput", "1000 regions of 81 classes", [thousand, moves, chances],
+        lambda ops, *x: plain(
+            "ExperimentalDetectronDetectionOutput", [*x, np.array([[800.0, 1088.0, 1.0]], np.float32)], found
+        ),
+    )  # fmt: skip
+
+
 def plain(record: Any, inputs: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """A node of any operation, by its record or its name: not all have builders."""
     from ovjit.api.model.builders import as_output

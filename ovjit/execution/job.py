@@ -34,7 +34,11 @@ from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import is_static
 
 #: Error codes that kernels return; the text is what went wrong.
-KERNEL_ERRORS = {1: "an index is out of range", 2: "a region is too large"}
+KERNEL_ERRORS = {
+    1: "an index is out of range",
+    2: "a region is too large",
+    3: "the picture should be at least one pixel large and its scales positive",
+}
 
 
 _get_ident = threading.get_ident

@@ -21,8 +21,9 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, merge
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
-from ovjit_ops.detection.detectron import check_ranks, dims
+from ovjit_ops.detection.detectron import check_ranks
 from ovjit_ops.detection.kept_boxes import best_first, gathered, kept, kept_boxes
+from ovjit_ops.detection.proposal_parts import dims
 
 CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")
 

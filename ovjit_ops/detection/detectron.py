@@ -11,18 +11,26 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, Dim, merge
-from ovjit_ops.detection.boxes import descending, overlaps, suppress
+from ovjit.graph.shapes import ANY, Dim, is_static, merge
+from ovjit_ops.detection.cpu_proposals import lower_best
 from ovjit_ops.detection.cpu_pyramid import lower_pyramid
+from ovjit_ops.detection.kept_boxes import best_first, kept, kept_boxes
+from ovjit_ops.detection.proposal_parts import (
+    PLAIN,
+    anchor_grid,
+    check_maps,
+    detection_table,
+    dims,
+    moved_anchors,
+    proposal_table,
+)
 from ovjit_ops.detection.roi_align import roi_align
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
-
-#: The largest growth of a side that a network may predict, as a logarithm.
-MOST_LOG = float(np.log(1000.0 / 16.0))
 
 
 def check_ranks(**ranks: tuple[TensorType, int]) -> None:
@@ -32,55 +40,53 @@ def check_ranks(**ranks: tuple[TensorType, int]) -> None:
         check(x.rank in (None, rank), f"{name} should have {rank} dimensions, not {x}")
 
 
-def dims(x: TensorType, rank: int) -> tuple[Dim, ...]:
-    return (ANY,) * rank if x.shape is None else x.shape
-
-
-def refined(boxes: np.ndarray, deltas: np.ndarray, border: float, most: float = MOST_LOG) -> np.ndarray:
-    """Boxes [..., 4] moved and stretched by deltas [..., 4] of (x, y, log w, log h)."""
-    one = np.float32(border)
-    w = boxes[..., 2] - boxes[..., 0] + one
-    h = boxes[..., 3] - boxes[..., 1] + one
-    half = np.float32(0.5)
-    x = boxes[..., 0] + half * w + deltas[..., 0] * w
-    y = boxes[..., 1] + half * h + deltas[..., 1] * h
-    w = np.exp(np.minimum(deltas[..., 2], np.float32(most))) * w
-    h = np.exp(np.minimum(deltas[..., 3], np.float32(most))) * h
-    return np.stack([x - half * w, y - half * h, x + half * w - one, y + half * h - one], -1)
-
-
-def clipped(boxes: np.ndarray, height: float, width: float, border: float) -> np.ndarray:
-    """Boxes held inside of a picture."""
-    limits = np.array([width, height, width, height], np.float32) - np.float32(border)
-    return np.maximum(np.minimum(boxes, limits), 0)
-
-
-def proposals(
-    anchors: np.ndarray,
-    deltas: np.ndarray,
-    scores: np.ndarray,
-    info: np.ndarray,
-    attrs: dict[str, Any],
-    border: float,
+def single_image(
+    im_info: np.ndarray, anchors: np.ndarray, deltas: np.ndarray, scores: np.ndarray, attrs: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best boxes [n, 4] and their scores [n] of one picture; anchors, deltas [m, 4], scores [m].
-    Boxes that are too small have the score 0."""
-    height, width = float(info[0]), float(info[1])
-    scale_h, scale_w = float(info[2]), float(info[min(3, len(info) - 1)])
-    boxes = clipped(refined(anchors, deltas, border), height, width, border)
-    sides = boxes[:, 2:] - boxes[:, :2] + np.float32(border)
-    large = (sides[:, 0] >= attrs["min_size"] * scale_w) & (sides[:, 1] >= attrs["min_size"] * scale_h)
-    scores = np.where(large, scores, np.float32(0))
-    order = descending(scores)[: max(attrs["pre_nms_count"], 0)]
-    kept = suppress(
-        boxes,
-        order,
-        max(attrs["post_nms_count"], 0),
-        attrs["nms_threshold"],
-        False,
-        lambda a, b: overlaps(a, b, border),
-    )
-    return boxes[kept], scores[kept]
+    """The regions of one picture [post_nms_count, 4] and their scores, by the references of the parts."""
+    many, height, width = scores.shape
+    if len(anchors) != many * height * width:
+        raise InferenceError(f"{len(anchors)} anchors are not {many} at each of {height} x {width} places")
+    grid = anchors.reshape(height, width, many, 4)
+    info = np.reshape(im_info, (1, -1))
+    ways = {**PLAIN, "min_size": attrs["min_size"]}
+    boxes, values = moved_anchors(info, grid, deltas[None], scores[None], ways)
+    choice = kept(
+        boxes, values, attrs["post_nms_count"], np.array([attrs["nms_threshold"]]), -np.inf,
+        top=attrs["pre_nms_count"], skip=-1, inclusive=True,
+    )  # fmt: skip
+    rows = {"rows": attrs["post_nms_count"], **_TABLE}
+    return proposal_table(boxes, *choice, info, rows)
+
+
+#: A ProposalTable of plain regions.
+_TABLE = {"numbered": False, "swapped": False, "clipped": False, "normalized": False}
+
+
+def _expand_single(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """The operation -> ProposalTable(KeptBoxes(MovedAnchors(...)))"""
+    attrs = node.attrs
+    info, anchors, deltas, scores = inputs
+    if any(v.dtype != "f32" or v.shape is None for v in inputs) or not is_static(scores.shape):
+        return None
+    many, height, width = scores.shape
+    if not is_static(anchors.shape) or anchors.shape[0] != many * height * width or 0 in scores.shape:
+        return None
+    w = Writer(b, node)
+    info = w("Reshape", info, (1, -1), special_zero=False)
+    grid = w("Reshape", anchors, (height, width, many, 4), special_zero=False)
+    maps = [w("Unsqueeze", v, (0,)) for v in (deltas, scores)]
+    ways = {**PLAIN, "min_size": attrs["min_size"]}
+    moved = b.add(find_op("MovedAnchors"), [info, grid, *maps], ways, name=f"{node.name}/boxes",
+                  origins=node.origins)  # fmt: skip
+    choice = kept_boxes(
+        b, node, *moved.outputs, attrs["nms_threshold"], -np.inf, inclusive=True,
+        top=attrs["pre_nms_count"], most=attrs["post_nms_count"],
+    )  # fmt: skip
+    rows = {"rows": attrs["post_nms_count"], **_TABLE}
+    made = b.add(find_op("ProposalTable"), [moved.outputs[0], *choice, info], rows, name=f"{node.name}/rows",
+                 origins=node.origins)  # fmt: skip
+    return made.outputs
 
 
 def _single_samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -103,6 +109,8 @@ def _single_samples(rng: np.random.Generator, dtype: str = "f32"):
     opset=6,
     builder_since=99,
     samples=_single_samples,
+    native=FULL,
+    expand=_expand_single,
 )
 class ExperimentalDetectronGenerateProposalsSingleImage:
     """The best regions of one picture and their scores; zeros where there are fewer."""
@@ -121,21 +129,12 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         check(min(post_nms_count, pre_nms_count) >= 0, "counts should not be negative")
         check_ranks(im_info=(im_info, 1), anchors=(anchors, 2), deltas=(deltas, 3), scores=(scores, 3))
         check(merge(dims(anchors, 2)[1], 4) is not None, f"anchors {anchors} should have 4 numbers each")
-        for i in (1, 2):
-            fits = merge(dims(deltas, 3)[i], dims(scores, 3)[i]) is not None
-            check(fits, f"the maps of {deltas} and {scores} differ")
+        check_maps(deltas, scores, (1, 2))
         return TensorType(im_info.dtype, (post_nms_count, 4)), TensorType(im_info.dtype, (post_nms_count,))
 
     def ref(im_info, anchors, deltas, scores, **attrs):
-        dtype = im_info.dtype
-        many, height, width = scores.shape
-        if deltas.shape[0] != 4 * many or len(anchors) != many * height * width or len(im_info) < 3:
-            raise InferenceError(f"{many} scores need {4 * many} deltas at each place, and an anchor each")
-        moved = deltas.astype(np.float32).reshape(many, 4, height, width).transpose(2, 3, 0, 1).reshape(-1, 4)
-        flat = scores.astype(np.float32).transpose(1, 2, 0).reshape(-1)
-        boxes, best = proposals(anchors.astype(np.float32), moved, flat, im_info, attrs, 1.0)
-        rest = attrs["post_nms_count"] - len(boxes)
-        return np.pad(boxes, ((0, rest), (0, 0))).astype(dtype), np.pad(best, (0, rest)).astype(dtype)
+        made = single_image(im_info, anchors, deltas, scores, attrs)
+        return tuple(x.astype(im_info.dtype) for x in made)
 
 
 def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -148,11 +147,25 @@ def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [priors, *maps], attrs
 
 
+def _expand_grid(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """ExperimentalDetectronPriorGridGenerator(...) -> AnchorGrid(...), flat or not"""
+    if any(v.dtype != "f32" or v.shape is None for v in inputs):
+        return None
+    attrs = {k: v for k, v in node.attrs.items() if k != "flatten"}
+    made = b.add(find_op("AnchorGrid"), inputs, {**attrs, "middle": 0.5, "swapped": False},
+                 name=f"{node.name}/grid", origins=node.origins)  # fmt: skip
+    if not node.attrs["flatten"]:
+        return made.outputs
+    return [Writer(b, node)("Reshape", made.output, (-1, 4), special_zero=False)]
+
+
 @op(
     "ExperimentalDetectronPriorGridGenerator",
     opset=6,
     types=["f32"],
     samples=_grid_samples,
+    native=FULL,
+    expand=_expand_grid,
     builder_since=99,
 )
 class ExperimentalDetectronPriorGridGenerator:
@@ -178,12 +191,8 @@ class ExperimentalDetectronPriorGridGenerator:
         return TensorType(priors.dtype, shape)
 
     def ref(priors, feature_map, im_data, *, flatten, h, w, stride_x, stride_y):
-        rows, columns = h or feature_map.shape[2], w or feature_map.shape[3]
-        step_x = stride_x or im_data.shape[3] / max(columns, 1)
-        step_y = stride_y or im_data.shape[2] / max(rows, 1)
-        x = np.broadcast_to((np.arange(columns) + 0.5) * step_x, (rows, columns))
-        y = np.broadcast_to(((np.arange(rows) + 0.5) * step_y)[:, None], (rows, columns))
-        out = priors + np.stack([x, y, x, y], -1)[:, :, None].astype(priors.dtype)
+        attrs = {"h": h, "w": w, "stride_x": stride_x, "stride_y": stride_y}
+        out = anchor_grid(priors, feature_map.shape, im_data.shape, middle=0.5, swapped=False, **attrs)
         return out.reshape(-1, 4) if flatten else out
 
 
@@ -197,6 +206,8 @@ def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
     opset=6,
     builder_since=99,
     samples=_topk_samples,
+    native=FULL,
+    lower=lower_best,
 )
 class ExperimentalDetectronTopKROIs:
     """The regions of the highest probabilities; zeros where there are fewer."""
@@ -212,7 +223,7 @@ class ExperimentalDetectronTopKROIs:
         return TensorType(input_rois.dtype, (max_rois, 4))
 
     def ref(input_rois, rois_probs, *, max_rois):
-        best = input_rois[descending(rois_probs)[:max_rois]]
+        best = input_rois[best_first(rois_probs, -np.inf, max_rois, True)]
         return np.pad(best, ((0, max_rois - len(best)), (0, 0)))
 
 
@@ -331,7 +342,44 @@ def _detection_samples(rng: np.random.Generator, dtype: str = "f32"):
         )
 
 
-@op("ExperimentalDetectronDetectionOutput", opset=6, samples=_detection_samples, builder_since=99)
+def _decoding(attrs: dict[str, Any]) -> dict[str, Any]:
+    """What MovedAnchors does for an ExperimentalDetectronDetectionOutput."""
+    weights = tuple(attrs["deltas_weights"])
+    # boxes begin inside of the picture, but may end outside of it, as OpenVINO's do
+    return {**PLAIN, "inset": -np.inf, "most": attrs["max_delta_log_wh"], "weights": weights}
+
+
+def _expand_detections(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """The operation -> DetectionTable(KeptBoxes(MovedAnchors(...)))"""
+    rois, deltas, scores, info = inputs
+    if any(v.dtype != "f32" or v.shape is None for v in inputs) or not isinstance(deltas.shape[1], int):
+        return None
+    attrs, w = node.attrs, Writer(b, node)
+    sets = deltas.shape[1] // 4
+    info = w("Reshape", info, (1, -1), special_zero=False)
+    parts = w("Transpose", w("Reshape", deltas, (0, sets, 4), special_zero=True), (1, 2, 0))
+    inside = [info, w("Unsqueeze", rois, (0, 2)), w("Unsqueeze", parts, (2,))]
+    moved = b.add(find_op("MovedAnchors"), inside, _decoding(attrs), name=f"{node.name}/boxes",
+                  origins=node.origins)  # fmt: skip
+    by_class = w("Unsqueeze", w("Transpose", scores, (1, 0)), (0,))
+    choice = kept_boxes(
+        b, node, moved.output, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
+        skip=0, most=max(attrs["post_nms_count"], 0),
+    )  # fmt: skip
+    rows = {"rows": attrs["max_detections_per_image"]}
+    made = b.add(find_op("DetectionTable"), [moved.output, *choice], rows, name=f"{node.name}/rows",
+                 origins=node.origins)  # fmt: skip
+    return made.outputs
+
+
+@op(
+    "ExperimentalDetectronDetectionOutput",
+    opset=6,
+    samples=_detection_samples,
+    native=FULL,
+    expand=_expand_detections,
+    builder_since=99,
+)
 class ExperimentalDetectronDetectionOutput:
     """Boxes, classes and scores of what is seen; zeros where there is less. Class 0 is the background."""
 
@@ -366,32 +414,16 @@ class ExperimentalDetectronDetectionOutput:
         return TensorType(kind, (most, 4)), TensorType("i32", (most,)), TensorType(kind, (most,))
 
     def ref(rois, deltas, scores, im_info, **attrs):
-        dtype, classes, most = rois.dtype, attrs["num_classes"], attrs["max_detections_per_image"]
+        dtype = rois.dtype
         info = np.ravel(im_info)
         if not len(rois) == len(deltas) == len(scores) or len(info) < 2:
             raise InferenceError("there should be deltas and scores for every region, and a size")
-        moved = deltas.astype(np.float32).reshape(len(rois), deltas.shape[1] // 4, 4)
-        moved = moved / np.array(attrs["deltas_weights"], np.float32)
-        boxes = refined(rois.astype(np.float32)[:, None], moved, 1.0, attrs["max_delta_log_wh"])
-        boxes = clipped(boxes, float(info[0]), float(info[1]), 0.0)
-        found = []
-        for label in range(1, classes):
-            mine, s = boxes[:, label % boxes.shape[1]], scores[:, label].astype(np.float32)
-            candidates = np.flatnonzero(s > np.float32(attrs["score_threshold"]))
-            order = candidates[descending(s[candidates])]
-            kept = suppress(
-                mine,
-                order,
-                max(attrs["post_nms_count"], 0),
-                attrs["nms_threshold"],
-                False,
-                lambda a, b: overlaps(a, b, 1.0),
-            )
-            found += [(float(s[i]), label, mine[i]) for i in kept]
-        if len(found) > most:
-            found = sorted(found, key=lambda f: -f[0])[:most]
-        out = np.zeros((most, 4), np.float32)
-        labels, best = np.zeros(most, np.int32), np.zeros(most, np.float32)
-        for i, (score, label, box) in enumerate(found):
-            out[i], labels[i], best[i] = box, label, score
-        return out.astype(dtype), labels, best.astype(dtype)
+        parts = deltas.reshape(len(rois), deltas.shape[1] // 4, 4).transpose(1, 2, 0)[:, :, None]
+        boxes, _ = moved_anchors(info[None], rois[None, :, None], parts, None, _decoding(attrs))
+        boxes = boxes.reshape(1, len(boxes), -1, 4)
+        choice = kept(
+            boxes, scores.T[None].astype(np.float32), max(attrs["post_nms_count"], 0),
+            np.array([attrs["nms_threshold"]]), attrs["score_threshold"], top=-1, skip=0, border=True,
+        )  # fmt: skip
+        found, labels, best = detection_table(boxes, *choice, attrs["max_detections_per_image"])
+        return found.astype(dtype), labels, best.astype(dtype)

@@ -20,8 +20,9 @@ from ovjit.graph.op import Bool, DType, Float, Int, TensorType, find_op, op
 from ovjit.graph.shapes import bounds, dim, merge
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.boxes import descending
-from ovjit_ops.detection.detectron import check_ranks, clipped, dims, refined
+from ovjit_ops.detection.detectron import check_ranks
 from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes
+from ovjit_ops.detection.proposal_parts import check_maps, clipped, dims, refined
 
 
 def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -90,6 +91,7 @@ class GenerateProposals:
         check(nms_eta == 1, f"nms_eta should be 1, as in OpenVINO, not {nms_eta}")
         check(min(post_nms_count, pre_nms_count) >= 0, "counts should not be negative")
         check_ranks(im_info=(im_info, 2), anchors=(anchors, 4), deltas=(deltas, 4), scores=(scores, 4))
+        check_maps(deltas, scores, (0, 2, 3))
         images = dims(im_info, 2)[0]
         for x in (deltas, scores):
             both = merge(images, dims(x, 4)[0])

@@ -1,4 +1,4 @@
-"""Proposal: regions that a Faster R-CNN's first part holds for objects. It runs by the reference.
+"""Proposal: regions that a Faster R-CNN's first part holds for objects.
 
     scores [N, 2 * A, H, W]  deltas [N, 4 * A, H, W]  image_shape [3 or 4] of (height, width, scales)
     ->  regions [N * post_nms_topn, 5] of (image, x1, y1, x2, y2), and in version 4 their scores
@@ -10,15 +10,27 @@ are y before x, and not whole pixels.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, op
-from ovjit.graph.shapes import ANY, Interval, merge
-from ovjit_ops.detection.boxes import descending, overlaps, suppress
-from ovjit_ops.detection.detectron import check_ranks, dims
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import check
+from ovjit.graph.dtypes import FULL
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, find_op, op
+from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit_ops.detection.detectron import check_ranks
+from ovjit_ops.detection.kept_boxes import kept, kept_boxes
+from ovjit_ops.detection.proposal_parts import (
+    PLAIN,
+    anchor_grid,
+    check_maps,
+    dims,
+    moved_anchors,
+    proposal_table,
+)
 
 
 def anchors(attrs: dict[str, Any]) -> np.ndarray:
@@ -52,82 +64,73 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
     check(many > 0, "ratio and scale should not be empty")
     check(all(r > 0 for r in attrs["ratio"]), f"ratio {list(attrs['ratio'])} should be positive")
     check(min(attrs["post_nms_topn"], attrs["pre_nms_topn"]) > 0, "counts should be positive")
-    a, b = dims(scores, 4), dims(deltas, 4)
-    for i in (0, 2, 3):
-        check(merge(a[i], b[i]) is not None, f"{scores} and {deltas} differ in dimension {i}")
+    check_maps(scores, deltas, (0, 2, 3))
     numbers = ANY if image.shape is None else image.shape[0]
     check(isinstance(numbers, Interval) or numbers in (3, 4), f"image_shape has 3 or 4 numbers, not {image}")
-    rows = a[0] * attrs["post_nms_topn"]
+    rows = dims(scores, 4)[0] * attrs["post_nms_topn"]
     return TensorType(scores.dtype, (rows, 5)), TensorType(scores.dtype, (rows,))
 
 
-def _boxes(deltas: np.ndarray, attrs: dict[str, Any], limits: np.ndarray) -> np.ndarray:
-    """The moved anchors [H, W, A, 4]; deltas [A, 4, H, W]."""
-    tensorflow = attrs["framework"].lower() == "tensorflow"
-    one, half = np.float32(0 if tensorflow else 1), np.float32(0.5)
-    rows, columns = deltas.shape[2:]
-    base, stride = anchors(attrs), np.float32(attrs["feat_stride"])
-    x0, y0, x1, y1 = (v[None, None] for v in base.T)
-    y = (np.arange(rows, dtype=np.float32) * stride)[:, None, None]
-    x = (np.arange(columns, dtype=np.float32) * stride)[None, :, None]
-    if tensorflow:
-        x, y = y, x
-    d = deltas.transpose(1, 2, 3, 0) / np.float32(attrs["box_coordinate_scale"])
-    x0, x1, y0, y1 = x0 + x, x1 + x, y0 + y, y1 + y
-    if tensorflow:  # anchors end where the picture does
-        x0, x1 = (np.clip(v, 0, np.float32(limits[0])) for v in (x0, x1))
-        y0, y1 = (np.clip(v, 0, np.float32(limits[1])) for v in (y0, y1))
-    w, h = x1 - x0 + one, y1 - y0 + one
-    cx, cy = x0 + half * w + d[0] * w, y0 + half * h + d[1] * h
-    size = np.float32(attrs["box_coordinate_scale"]) / np.float32(attrs["box_size_scale"])
-    pw, ph = np.exp(d[2] * size) * w, np.exp(d[3] * size) * h
-    return np.stack([cx - half * pw, cy - half * ph, cx + half * pw, cy + half * ph], -1)
+def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
+    """What MovedAnchors does for a Proposal."""
+    border = 0.0 if attrs["framework"].lower() == "tensorflow" else 1.0
+    return {
+        **PLAIN, "border": border, "outer": 0.0, "inset": border, "most": np.inf,
+        "size": float(np.float32(attrs["box_coordinate_scale"]) / np.float32(attrs["box_size_scale"])),
+        "weights": (attrs["box_coordinate_scale"],) * 4, "min_size": float(attrs["min_size"]),
+        "swapped": not border, "clipped": attrs["clip_before_nms"], "checked": True, "second": True,
+    }  # fmt: skip
+
+
+def _grid(attrs: dict[str, Any]) -> dict[str, Any]:
+    stride, swapped = float(attrs["feat_stride"]), attrs["framework"].lower() == "tensorflow"
+    return {"h": 0, "w": 0, "stride_x": stride, "stride_y": stride, "middle": 0.0, "swapped": swapped}
+
+
+def _table(attrs: dict[str, Any]) -> dict[str, Any]:
+    swapped = attrs["framework"].lower() == "tensorflow"
+    return {
+        "rows": attrs["post_nms_topn"], "numbered": True, "swapped": swapped,
+        "clipped": attrs["clip_after_nms"], "normalized": attrs["normalize"],
+    }  # fmt: skip
 
 
 def proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, attrs: dict[str, Any]) -> tuple:
-    dtype, most = scores.dtype, attrs["post_nms_topn"]
-    many = len(attrs["ratio"]) * len(attrs["scale"])
-    if scores.shape[1] != 2 * many or deltas.shape[1] != 4 * many:
-        raise InferenceError(
-            f"{many} anchors have {2 * many} scores and {4 * many} deltas, not {scores.shape[1]} and "
-            f"{deltas.shape[1]}"
-        )
-    info = [float(v) for v in np.ravel(image)]
-    height, width, scale_h = info[:3]
-    scale_w = info[3] if len(info) > 3 else scale_h
-    if not (height >= 1 and width >= 1 and scale_h > 0 and scale_w > 0):
-        raise InferenceError(
-            f"the picture should be at least one pixel large and its scales positive: {info}"
-        )
-    border = 0.0 if attrs["framework"].lower() == "tensorflow" else 1.0
-    sides_of = [width, height, width, height] if border else [height, width, height, width]
-    whole = np.array(sides_of, np.float32)
-    regions, best = np.zeros((len(scores) * most, 5), np.float32), np.zeros(len(scores) * most, np.float32)
-    for n in range(len(scores)):
-        boxes = _boxes(deltas[n].astype(np.float32).reshape(many, 4, *deltas.shape[2:]), attrs, whole)
-        boxes = boxes.reshape(-1, 4)
-        probability = scores[n, many:].astype(np.float32).transpose(1, 2, 0).reshape(-1)
-        if attrs["clip_before_nms"]:
-            boxes = np.maximum(np.minimum(boxes, whole - np.float32(border)), 0)
-        sides = boxes[:, 2:] - boxes[:, :2] + np.float32(border)
-        least = (attrs["min_size"] * scale_w, attrs["min_size"] * scale_h)
-        probability = np.where(
-            (sides[:, 0] >= least[0]) & (sides[:, 1] >= least[1]), probability, np.float32(0)
-        )
-        order = descending(probability)[: attrs["pre_nms_topn"]]
-        kept = suppress(boxes, order, most, attrs["nms_thresh"], False, lambda a, b: overlaps(a, b, border))
-        rows = boxes[kept]
-        if attrs["clip_after_nms"]:
-            rows = np.maximum(np.minimum(rows, whole), 0)
-        if attrs["normalize"]:
-            rows = rows / whole
-        first = n * most
-        regions[first : first + len(kept), 0] = n
-        regions[first : first + len(kept), 1:] = rows
-        best[first : first + len(kept)] = probability[kept]
-        if len(kept) < most:
-            regions[first + len(kept), 0] = -1
-    return regions.astype(dtype), best.astype(dtype)
+    """(regions, scores), by the references of the parts."""
+    ways, info = _ways(attrs), np.reshape(image, (1, -1))
+    grid = anchor_grid(anchors(attrs), scores.shape, (0, 0, 0, 0), **_grid(attrs))
+    boxes, values = moved_anchors(info, grid, deltas, scores, ways)
+    choice = kept(
+        boxes, values, attrs["post_nms_topn"], np.array([attrs["nms_thresh"]]), -np.inf,
+        top=attrs["pre_nms_topn"], skip=-1, inclusive=True, border=ways["border"] > 0,
+    )  # fmt: skip
+    return tuple(x.astype(scores.dtype) for x in proposal_table(boxes, *choice, info, _table(attrs)))
+
+
+def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """Proposal(...) -> ProposalTable(KeptBoxes(MovedAnchors(..., AnchorGrid(...))))"""
+    scores, deltas, image = inputs
+    attrs = node.attrs
+    if any(v.dtype != "f32" or v.shape is None for v in inputs) or attrs["feat_stride"] <= 0:
+        return None
+    named: dict[str, Any] = {"origins": node.origins}
+    base, grid = anchors(attrs), _grid(attrs)
+    if is_static(scores.shape):
+        places = b.constant(anchor_grid(base, scores.shape, scores.shape, **grid))
+    else:
+        around = [b.constant(base), scores, scores]
+        places = b.add(find_op("AnchorGrid"), around, grid, name=f"{node.name}/grid", **named).output
+    info = Writer(b, node)("Reshape", image, (1, -1), special_zero=False)
+    ways = _ways(attrs)
+    inside = [info, places, deltas, scores]
+    moved = b.add(find_op("MovedAnchors"), inside, ways, name=f"{node.name}/boxes", **named)
+    choice = kept_boxes(
+        b, node, *moved.outputs, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
+        top=attrs["pre_nms_topn"], most=attrs["post_nms_topn"],
+    )  # fmt: skip
+    rows = [moved.outputs[0], *choice, info]
+    made = b.add(find_op("ProposalTable"), rows, _table(attrs), name=f"{node.name}/rows", **named)
+    return made.outputs[: len(node.outputs)]
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -170,7 +173,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
         )
 
 
-@op("Proposal", opset=4, samples=_samples, builder_dict="attrs")
+@op("Proposal", opset=4, samples=_samples, native=FULL, expand=_expand, builder_dict="attrs")
 class Proposal4:
     """The best regions of every image, and their scores."""
 
@@ -200,7 +203,7 @@ class Proposal4:
         return proposal(class_probs, bbox_deltas, image_shape, attrs)
 
 
-@op("Proposal", opset=1, samples=_samples, builder_dict="attrs")
+@op("Proposal", opset=1, samples=_samples, native=FULL, expand=_expand, builder_dict="attrs")
 class Proposal1:
     """Proposal-4 without the scores."""
 

@@ -57,7 +57,13 @@ class NonZero:
         return np.stack(places[: data.ndim] or [places[0][:0]]).astype(_INDEX[output_type])[: data.ndim]
 
 
-@op("PaddedNonZero", internal=True, types=MOVABLE, lower=lower_positions)
+def _full_samples(rng: np.random.Generator, dtype: str = "f32"):
+    """Nothing is zero: what lies behind the positions is not defined."""
+    for shape in ((7,), (2, 3, 5), (0, 3)):
+        yield [np.ones(shape, random_array(rng, (1,), dtype).dtype)], {"output_type": "i64"}
+
+
+@op("PaddedNonZero", internal=True, types=MOVABLE, samples=_full_samples, lower=lower_positions)
 class PaddedNonZero:
     """The positions [rank, how many] in a row, with room for all that there can be, and how many."""
 

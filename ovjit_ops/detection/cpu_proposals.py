@@ -1,0 +1,407 @@
+"""Native parts of what proposes regions: grids of anchors, boxes moved by deltas, and tables of those kept.
+
+Boxes are computed a vector of columns of a map at a time, in f32 as the references do.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    const,
+    f32,
+    f64,
+    gather,
+    i32,
+    i64,
+    ld,
+    libm_exp,
+    loadm,
+    maximum,
+    minimum,
+    scatter,
+    scratch,
+    select,
+    share,
+    spread,
+    st,
+    storem,
+)
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, key_of, sorted_pairs
+
+
+@kernel
+def anchor_grid(
+    priors: Ptr, settings: Ptr, y: Ptr, rows, columns, many, high, wide, p_n, p_k, total, per_chunk, *,
+    swapped,
+):  # fmt: skip
+    """y[i, j, a] = priors[a] moved to the place (i, j) of a map; see the operation AnchorGrid."""
+    middle = ld[f64](settings)
+    step_x = ld[f64](settings + 8)
+    step_y = ld[f64](settings + 16)
+    if step_x == 0.0:
+        step_x = wide / max(columns, 1)
+    if step_y == 0.0:
+        step_y = high / max(rows, 1)
+    for place in share(total, per_chunk):
+        down = (place // columns + middle) * step_y
+        right = (place % columns + middle) * step_x
+        for k in range(4):
+            here = right
+            if k % 2 == (0 if swapped else 1):
+                here = down
+            move = spread[f32](here)
+            q = y + place * many * 16 + k * 4
+            for a in range(0, many, VL):
+                v = gather[f32](priors + a * p_n + k * p_k, p_n, many - a) + move
+                scatter[f32](q + a * 16, 16, v, many - a)
+
+
+@inline
+def number(settings, i):
+    """A setting, in all lanes."""
+    return spread[f32](ld[f64](settings + i * 8))
+
+
+@kernel
+def decode(
+    info: Ptr, anchors: Ptr, deltas: Ptr, scores: Ptr, settings: Ptr, boxes: Ptr, values: Ptr, many, h, w,
+    i_n, i_k, last, a_h, a_w, a_a, a_k, d_n, d_c, d_a, d_h, d_w, s_n, s_c, s_h, s_w, total, per_chunk, *,
+    swapped, scored, clipped, checked,
+):  # fmt: skip
+    """Boxes of all anchors of all images, and their scores; see the operation MovedAnchors. d_c is from one
+    delta of an anchor to the next, d_a from one anchor to the next."""
+    zero = const[f32](0.0)
+    half = const[f32](0.5)
+    border = number(settings, 0)
+    outer = number(settings, 1)
+    inset = number(settings, 2)
+    most = number(settings, 3)
+    size = number(settings, 4)
+    for item in share(total, per_chunk):
+        a = item % many
+        i = item // many % h
+        n = item // many // h
+        picture = info + n * i_n
+        high = ld[f32](picture) * 1.0
+        wide = ld[f32](picture + i_k) * 1.0
+        if scored:
+            scale_y = ld[f32](picture + 2 * i_k) * 1.0
+            scale_x = ld[f32](picture + last * i_k) * 1.0
+            if checked:
+                good = high >= 1.0 and wide >= 1.0 and scale_y > 0.0 and scale_x > 0.0
+                if not good:
+                    return 3
+            least_x = spread[f32](ld[f64](settings + 72) * scale_x)
+            least_y = spread[f32](ld[f64](settings + 72) * scale_y)
+        end_x = spread[f32](high if swapped else wide)
+        end_y = spread[f32](wide if swapped else high)
+        for j in range(0, w, VL):
+            left = w - j
+            p = anchors + i * a_h + j * a_w + a * a_a
+            x1 = gather[f32](p, a_w, left)
+            y1 = gather[f32](p + a_k, a_w, left)
+            x2 = gather[f32](p + 2 * a_k, a_w, left)
+            y2 = gather[f32](p + 3 * a_k, a_w, left)
+            if swapped:  # anchors end where the picture does
+                x1 = minimum(maximum(x1, zero), end_x)
+                y1 = minimum(maximum(y1, zero), end_y)
+                x2 = minimum(maximum(x2, zero), end_x)
+                y2 = minimum(maximum(y2, zero), end_y)
+            side_x = x2 - x1 + border
+            side_y = y2 - y1 + border
+            d = deltas + n * d_n + a * d_a + i * d_h + j * d_w
+            x = x1 + half * side_x + gather[f32](d, d_w, left) / number(settings, 5) * side_x
+            y = y1 + half * side_y + gather[f32](d + d_c, d_w, left) / number(settings, 6) * side_y
+            grow_x = gather[f32](d + 2 * d_c, d_w, left) / number(settings, 7) * size
+            grow_y = gather[f32](d + 3 * d_c, d_w, left) / number(settings, 8) * size
+            half_x = half * (libm_exp[f32](minimum(grow_x, most)) * side_x)
+            half_y = half * (libm_exp[f32](minimum(grow_y, most)) * side_y)
+            x1 = x - half_x
+            y1 = y - half_y
+            x2 = x + half_x - outer
+            y2 = y + half_y - outer
+            if clipped:
+                x1 = maximum(minimum(x1, end_x - inset), zero)
+                y1 = maximum(minimum(y1, end_y - inset), zero)
+                x2 = maximum(minimum(x2, end_x - inset), zero)
+                y2 = maximum(minimum(y2, end_y - inset), zero)
+            place = ((n * h + i) * w + j) * many + a
+            q = boxes + place * 16
+            scatter[f32](q, many * 16, x1, left)
+            scatter[f32](q + 4, many * 16, y1, left)
+            scatter[f32](q + 8, many * 16, x2, left)
+            scatter[f32](q + 12, many * 16, y2, left)
+            if scored:
+                large = (x2 - x1 + border >= least_x) & (y2 - y1 + border >= least_y)
+                v = gather[f32](scores + n * s_n + a * s_c + i * s_h + j * s_w, s_w, left)
+                scatter[f32](values + place * 4, many * 4, select(large, v, zero), left)
+
+
+@kernel
+def table(
+    boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, info: Ptr, regions: Ptr, best: Ptr, anchors, room,
+    rows, lead, i_k, images, *, swapped, clipped, normalized,
+):  # fmt: skip
+    """What is kept of each image, in `rows` rows; see the operation ProposalTable. `lead`: 1 where rows begin
+    with the image's number."""
+    high = ld[f32](info) * 1.0
+    wide = ld[f32](info + i_k) * 1.0
+    for k in range(2):
+        st[f32](scratch + k * 8, high if swapped else wide)
+        st[f32](scratch + k * 8 + 4, wide if swapped else high)
+    whole = loadm[f32](scratch, 4)
+    for n in share(images, 1):
+        many = min(ld[i64](counts + n * 8) + 0, rows)
+        for r in range(rows):
+            q = regions + (n * rows + r) * (4 + lead) * 4
+            v = const[f32](0.0)
+            score = const[f32](0.0)
+            if r < many:
+                slot = (n * room + r) * 4
+                v = loadm[f32](boxes + (n * anchors + ld[i32](numbers + slot)) * 16, 4)
+                if clipped:
+                    v = maximum(minimum(v, whole), const[f32](0.0))
+                if normalized:
+                    v = v / whole
+                score = loadm[f32](values + slot, 1)
+            if lead == 1:
+                if r < many:
+                    st[f32](q, n)
+                elif r == many:
+                    st[f32](q, -1.0)
+                else:
+                    st[f32](q, 0.0)
+            storem[f32](q + lead * 4, v, 4)
+            storem[f32](best + (n * rows + r) * 4, score, 1)
+
+
+@kernel
+def detections(
+    boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, found: Ptr, labels: Ptr, best: Ptr, regions, classes,
+    sets, room, rows, size,
+):  # fmt: skip
+    """The best `rows` of what is kept of all classes; see the operation DetectionTable."""
+    a = scratch + COUNTS
+    many = 0
+    for label in range(classes):
+        for r in range(ld[i64](counts + label * 8) + 0):
+            slot = label * room + r
+            key = key_of(values + slot * 4)
+            st[i64](a + many * 8, (key << 32) | slot)
+            many += 1
+    if many > rows:
+        sorted_pairs(a, a + size * 8, many, scratch)
+    for r in range(rows):
+        v = const[f32](0.0)
+        score = const[f32](0.0)
+        label = 0
+        if r < many:
+            slot = ld[i64](a + r * 8) & 4294967295
+            label = slot // room
+            v = loadm[f32](boxes + (label % sets * regions + ld[i32](numbers + slot * 4)) * 16, 4)
+            score = loadm[f32](values + slot * 4, 1)
+        storem[f32](found + r * 16, v, 4)
+        st[i32](labels + r * 4, label)
+        storem[f32](best + r * 4, score, 1)
+
+
+@kernel
+def best_regions(rois: Ptr, scores: Ptr, threshold: Ptr, y: Ptr, n, r_n, r_k, s_n, rows):
+    """The regions of the highest scores, zeros where there are fewer."""
+    a = scratch + COUNTS
+    many = candidates(scores, s_n, n, threshold, True, a, a + n * 8, scratch)
+    for r in range(rows):
+        v = const[f32](0.0)
+        if r < many:
+            v = gather[f32](rois + (ld[i64](a + r * 8) & 4294967295) * r_n, r_k, 4)
+        storem[f32](y + r * 16, v, 4)
+
+
+@functools.cache
+def grid_kernel(swapped: bool) -> Kernel:
+    return anchor_grid.kernel(f"anchor_grid{'_swapped' if swapped else ''}", swapped=swapped)
+
+
+@functools.cache
+def decode_kernel(swapped: bool, scored: bool, clipped: bool, checked: bool) -> Kernel:
+    ways = {"swapped": swapped, "scored": scored, "clipped": clipped, "checked": checked}
+    name = "_".join(["moved_anchors", *(word for word, is_so in ways.items() if is_so)])
+    left_out = [] if scored else ["scores", "values", "last", "s_n", "s_c", "s_h", "s_w"]
+    return decode.kernel(name, left_out=left_out, **ways)
+
+
+@functools.cache
+def table_kernel(swapped: bool, clipped: bool, normalized: bool) -> Kernel:
+    ways = {"swapped": swapped, "clipped": clipped, "normalized": normalized}
+    name = "_".join(["proposal_table", *(word for word, is_so in ways.items() if is_so)])
+    return table.kernel(name, **ways)
+
+
+@functools.cache
+def detections_kernel() -> Kernel:
+    return detections.kernel("detection_table")
+
+
+@functools.cache
+def best_kernel() -> Kernel:
+    return best_regions.kernel("best_regions")
+
+
+class AnchorGrid(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.kernels = (grid_kernel(self.node.attrs["swapped"]),)
+
+    def plan(self, planner: Planner) -> None:
+        attrs = self.node.attrs
+        priors, maps, image = self.node.inputs
+        rows, columns = (attrs[n] or d for n, d in zip("hw", planner.shape(maps)[2:], strict=True))
+        high, wide = planner.shape(image)[2:]
+        p = planner.view(priors)
+        (y,) = made = row_major_outputs(planner, self.node)
+        settings = np.array([attrs["middle"], attrs["stride_x"], attrs["stride_y"]], np.float64)
+        total = rows * columns
+        per_chunk = split(total, 16 * p.shape[0])
+        values: dict[str, Any] = {
+            "priors": p.ptr, "settings": planner.data.view(settings, "f64").ptr, "y": y.ptr, "rows": rows,
+            "columns": columns, "many": p.shape[0], "high": high, "wide": wide, "p_n": p.strides[0],
+            "p_k": p.strides[1], "total": total, "per_chunk": per_chunk,
+        }  # fmt: skip
+        if y.count:
+            planner.step(self.kernels[0], values, ceil_div(total, per_chunk), [p], made, y.count)
+        put_outputs(planner, self.node, made)
+
+
+class MovedAnchors(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        attrs = self.node.attrs
+        self.scored = len(self.node.inputs) > 3
+        self.kernels = (decode_kernel(attrs["swapped"], self.scored, attrs["clipped"], attrs["checked"]),)
+
+    def plan(self, planner: Planner) -> None:
+        attrs = self.node.attrs
+        info, anchors, deltas, *scores = read = [planner.view(v) for v in self.node.inputs]
+        images, channels, h, w = deltas.shape
+        many = channels // 4
+        fit = channels == 4 * many and anchors.shape == (h, w, many, 4) and info.shape[0] in (1, images)
+        fit = fit and info.shape[1] >= (3 if self.scored else 2)
+        if not fit or any(s.shape != (images, (1 + attrs["second"]) * many, h, w) for s in scores):
+            Host(self.group).plan(planner)  # says what does not fit
+            return
+        made = row_major_outputs(planner, self.node)
+        settings = [attrs["border"], attrs["outer"], attrs["inset"], attrs["most"], attrs["size"]]
+        table_of = np.array([*settings, *attrs["weights"], attrs["min_size"]], np.float64)
+        total = images * h * many
+        per_chunk = split(total, w * 40)
+        values: dict[str, Any] = {
+            "info": info.ptr, "anchors": anchors.ptr, "deltas": deltas.ptr,
+            "settings": planner.data.view(table_of, "f64").ptr, "boxes": made[0].ptr, "many": many, "h": h,
+            "w": w, "i_n": info.strides[0] if info.shape[0] > 1 else 0, "i_k": info.strides[1],
+            "d_a": 4 * deltas.strides[1], "total": total, "per_chunk": per_chunk,
+        }  # fmt: skip
+        values |= dict(zip(("a_h", "a_w", "a_a", "a_k"), anchors.strides, strict=True))
+        values |= dict(zip(("d_n", "d_c", "d_h", "d_w"), deltas.strides, strict=True))
+        if self.scored:
+            s = scores[0]
+            values |= dict(zip(("s_n", "s_c", "s_h", "s_w"), s.strides, strict=True))
+            first = many * s.strides[1] if attrs["second"] else 0
+            values |= {"scores": s.ptr + first, "values": made[1].ptr, "last": min(3, info.shape[1] - 1)}
+        if total * w:
+            planner.step(self.kernels[0], values, ceil_div(total, per_chunk), read, made, 40.0 * total * w)
+        put_outputs(planner, self.node, made)
+
+
+class ProposalTable(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        attrs = self.node.attrs
+        self.kernels = (table_kernel(attrs["swapped"], attrs["clipped"], attrs["normalized"]),)
+
+    def plan(self, planner: Planner) -> None:
+        attrs = self.node.attrs
+        boxes, numbers, values_of, counts, info = read = [planner.contiguous(v) for v in self.node.inputs]
+        made = row_major_outputs(planner, self.node)
+        images, _, anchors, _ = boxes.shape
+        values: dict[str, Any] = {
+            "boxes": boxes.ptr, "numbers": numbers.ptr, "values": values_of.ptr, "counts": counts.ptr,
+            "info": info.ptr, "regions": made[0].ptr, "best": made[1].ptr, "anchors": anchors,
+            "room": numbers.shape[2], "rows": attrs["rows"], "lead": int(attrs["numbered"]),
+            "i_k": info.strides[1], "images": images,
+        }  # fmt: skip
+        planner.need_scratch(64)
+        if made[0].count:
+            planner.step(self.kernels[0], values, images, read, made, made[0].count)
+        put_outputs(planner, self.node, made)
+
+
+class DetectionTable(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.kernels = (detections_kernel(),)
+
+    def plan(self, planner: Planner) -> None:
+        boxes, numbers, values_of, counts = read = [planner.contiguous(v) for v in self.node.inputs]
+        made = row_major_outputs(planner, self.node)
+        _, classes, room = numbers.shape
+        size = classes * room
+        values: dict[str, Any] = {
+            "boxes": boxes.ptr, "numbers": numbers.ptr, "values": values_of.ptr, "counts": counts.ptr,
+            "regions": boxes.shape[2], "classes": classes, "sets": max(boxes.shape[1], 1),
+            "room": max(room, 1), "rows": self.node.attrs["rows"], "size": size,
+        }  # fmt: skip
+        values |= {name: view.ptr for name, view in zip(("found", "labels", "best"), made, strict=True)}
+        planner.need_scratch(COUNTS + 2 * size * 8)
+        planner.step(self.kernels[0], values, 1, read, made, 20.0 * size)
+        put_outputs(planner, self.node, made)
+
+
+class BestRegions(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.kernels = (best_kernel(),)
+
+    def plan(self, planner: Planner) -> None:
+        rois, scores = read = [planner.view(v) for v in self.node.inputs]
+        made = row_major_outputs(planner, self.node)
+        n = rois.shape[0]
+        if scores.shape[0] != n:
+            Host(self.group).plan(planner)
+            return
+        values: dict[str, Any] = {
+            "rois": rois.ptr, "scores": scores.ptr, "y": made[0].ptr, "n": n, "r_n": rois.strides[0],
+            "r_k": rois.strides[1], "s_n": scores.strides[0], "rows": self.node.attrs["max_rois"],
+            "threshold": planner.data.view(np.array([-np.inf], np.float32), "f32").ptr,
+        }  # fmt: skip
+        planner.need_scratch(COUNTS + 2 * n * 8)
+        planner.step(self.kernels[0], values, 1, read, made, 20.0 * n)
+        put_outputs(planner, self.node, made)
+
+
+def lower_parts(group: Group) -> Lowering | None:
+    """Native in f32."""
+    made = {c.__name__: c for c in (AnchorGrid, MovedAnchors, ProposalTable, DetectionTable)}
+    floats = (v.dtype in ("f32", "i32", "i64") for v in group.last.inputs)
+    return made[group.last.op.name](group) if all(floats) else None
+
+
+def lower_best(group: Group) -> Lowering | None:
+    """Native in f32."""
+    return BestRegions(group) if all(v.dtype == "f32" for v in group.last.inputs) else None

@@ -1,0 +1,282 @@
+"""Parts of the operations that propose regions: what their expansions are made of, and their references too.
+
+    AnchorGrid       priors at all places of a map
+    MovedAnchors     boxes that deltas make of anchors, and their scores
+    (KeptBoxes)      which of them are kept
+    ProposalTable    those of each image in so many rows
+    DetectionTable   the best of those of all classes in so many rows
+
+Boxes are x1, y1, x2, y2 in f32, in OpenVINO's order: places row by row, at each all anchors. `swapped`: they
+are y1, x1, y2, x2, and end where the picture does before they are moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, merge
+from ovjit_ops.detection.boxes import descending
+from ovjit_ops.detection.cpu_proposals import lower_parts
+from ovjit_ops.detection.kept_boxes import gathered
+
+#: The largest growth of a side that a network may predict, as a logarithm.
+MOST_LOG = float(np.log(1000.0 / 16.0))
+#: What MovedAnchors does where nothing else is said; see its words.
+PLAIN: dict[str, Any] = {
+    "border": 1.0, "outer": 1.0, "inset": 1.0, "most": MOST_LOG, "size": 1.0, "weights": (1.0,) * 4,
+    "min_size": 0.0, "swapped": False, "clipped": True, "checked": False, "second": False,
+}  # fmt: skip
+
+
+def dims(x: TensorType, rank: int) -> tuple[Dim, ...]:
+    return (ANY,) * rank if x.shape is None else x.shape
+
+
+def check_maps(one: TensorType, other: TensorType, axes: Sequence[int]) -> None:
+    """Raise ModelError where dimensions of two maps that have to be equal are not."""
+    if one.shape is not None and other.shape is not None:
+        for i in axes:
+            fits = merge(one.shape[i], other.shape[i]) is not None
+            check(fits, f"{one} and {other} differ in dimension {i}")
+
+
+def refined(
+    boxes: np.ndarray, deltas: np.ndarray, border: float, most: float = MOST_LOG, outer: float | None = None,
+    size: float = 1.0,
+) -> np.ndarray:  # fmt: skip
+    """Boxes [..., 4] moved and stretched by deltas [..., 4] of (x, y, log w, log h). `outer`: by how much
+    sides are longer than differences afterwards, None: `border`."""
+    one = np.float32(border)
+    last = one if outer is None else np.float32(outer)
+    w = boxes[..., 2] - boxes[..., 0] + one
+    h = boxes[..., 3] - boxes[..., 1] + one
+    half = np.float32(0.5)
+    x = boxes[..., 0] + half * w + deltas[..., 0] * w
+    y = boxes[..., 1] + half * h + deltas[..., 1] * h
+    w = np.exp(np.minimum(deltas[..., 2] * np.float32(size), np.float32(most))) * w
+    h = np.exp(np.minimum(deltas[..., 3] * np.float32(size), np.float32(most))) * h
+    return np.stack([x - half * w, y - half * h, x + half * w - last, y + half * h - last], -1)
+
+
+def clipped(boxes: np.ndarray, height: float, width: float, border: float) -> np.ndarray:
+    """Boxes held inside of a picture."""
+    limits = np.array([width, height, width, height], np.float32) - np.float32(border)
+    return np.maximum(np.minimum(boxes, limits), 0)
+
+
+def anchor_grid(
+    priors: np.ndarray, maps: tuple[int, ...], image: tuple[int, ...], *, middle: float, stride_x: float,
+    stride_y: float, swapped: bool, h: int = 0, w: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """AnchorGrid by the reference, for the shapes of a map and a picture."""
+    rows, columns = h or maps[2], w or maps[3]
+    x = (np.arange(columns) + middle) * (stride_x or image[3] / max(columns, 1))
+    y = (np.arange(rows) + middle) * (stride_y or image[2] / max(rows, 1))
+    right, down = np.broadcast_arrays(x, y[:, None])
+    one, other = (down, right) if swapped else (right, down)
+    return priors + np.stack([one, other, one, other], -1)[:, :, None].astype(priors.dtype)
+
+
+def moved_anchors(
+    info: np.ndarray, anchors: np.ndarray, deltas: np.ndarray, scores: np.ndarray | None,
+    attrs: dict[str, Any],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """MovedAnchors by the reference: boxes [N, 1, M, 4] and scores [N, 1, M], zeros where there are none."""
+    images, channels, height, width = deltas.shape
+    many = channels // 4
+    fit = channels == 4 * many and anchors.shape == (height, width, many, 4)
+    if scores is not None:
+        fit = fit and scores.shape == (images, (1 + attrs["second"]) * many, height, width)
+    if not fit or info.shape[0] not in (1, images) or info.shape[1] < (2 if scores is None else 3):
+        given = "" if scores is None else f", scores {scores.shape}"
+        raise InferenceError(
+            f"deltas {deltas.shape}{given}, anchors {anchors.shape} and sizes {info.shape} do not fit"
+        )
+    boxes = np.empty((images, 1, height * width * many, 4), np.float32)
+    values = np.zeros(boxes.shape[:3], np.float32)
+    for n in range(images):
+        high, wide, *scales = (float(v) for v in info[n % len(info)].astype(np.float32))
+        if attrs["checked"] and not (high >= 1 and wide >= 1 and scales[0] > 0 and scales[-1] > 0):
+            raise InferenceError(
+                "the picture should be at least one pixel large and its scales positive: "
+                f"{info[n % len(info)]}"
+            )
+        if attrs["swapped"]:
+            high, wide = wide, high
+        base = anchors.astype(np.float32)
+        if attrs["swapped"]:
+            base = clipped(base, high, wide, 0.0)
+        moved = deltas[n].astype(np.float32).reshape(many, 4, height, width).transpose(2, 3, 0, 1)
+        moved = moved / np.array(attrs["weights"], np.float32)
+        mine = refined(base, moved, attrs["border"], attrs["most"], attrs["outer"], attrs["size"])
+        if attrs["clipped"]:
+            mine = clipped(mine, high, wide, attrs["inset"])
+        mine = boxes[n, 0] = mine.reshape(-1, 4)
+        if scores is not None:
+            first = many if attrs["second"] else 0
+            given = scores[n, first:].astype(np.float32).transpose(1, 2, 0).reshape(-1)
+            sides = mine[:, 2:] - mine[:, :2] + np.float32(attrs["border"])
+            least = [attrs["min_size"] * scales[i] for i in (min(1, len(scales) - 1), 0)]
+            large = (sides[:, 0] >= least[0]) & (sides[:, 1] >= least[1])
+            values[n, 0] = np.where(large, given, np.float32(0))
+    return boxes, values
+
+
+def proposal_table(
+    boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, info: np.ndarray,
+    attrs: dict[str, Any],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """ProposalTable by the reference."""
+    rows, lead = attrs["rows"], int(attrs["numbered"])
+    high, wide = (np.float32(v) for v in np.ravel(info)[:2])
+    whole = np.array([high, wide] * 2 if attrs["swapped"] else [wide, high] * 2, np.float32)
+    regions = np.zeros((len(boxes), rows, 4 + lead), np.float32)
+    best = np.zeros((len(boxes), rows), np.float32)
+    for n in range(len(boxes)):
+        many = min(int(counts[n, 0]), rows)
+        mine = boxes[n, 0, numbers[n, 0, :many]]
+        if attrs["clipped"]:
+            mine = np.maximum(np.minimum(mine, whole), 0)
+        if attrs["normalized"]:
+            mine = mine / whole
+        regions[n, :many, lead:], best[n, :many] = mine, values[n, 0, :many]
+        if lead:
+            regions[n, :many, 0] = n
+            regions[n, many : many + 1, 0] = -1
+    return regions.reshape(-1, 4 + lead), best.reshape(-1)
+
+
+def detection_table(
+    boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, rows: int
+) -> tuple[np.ndarray, ...]:
+    """DetectionTable by the reference."""
+    _, label, number, score = gathered(numbers, values, counts)
+    if len(label) > rows:
+        order = descending(score)[:rows]
+        label, number, score = label[order], number[order], score[order]
+    found, best = np.zeros((rows, 4), np.float32), np.zeros(rows, np.float32)
+    labels = np.zeros(rows, np.int32)
+    many = len(label)
+    found[:many] = boxes[0, label % boxes.shape[1], number]
+    labels[:many], best[:many] = label, score
+    return found, labels, best
+
+
+def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
+    priors, image = rng.uniform(-9, 9, (3, 4)).astype(np.float32), np.zeros((1, 3, 64, 90), np.float32)
+    for shape, h, stride, middle, swapped in (
+        ((1, 2, 4, 5), 0, 0.0, 0.5, False),
+        ((1, 1, 2, 9), 3, 4.0, 0.0, True),
+    ):
+        attrs = {"h": h, "w": 0, "stride_x": stride, "stride_y": stride, "middle": middle, "swapped": swapped}
+        yield [priors, np.zeros(shape, np.float32), image], attrs
+
+
+def _moved_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for i, (images, many, h, w) in enumerate(((2, 3, 4, 5), (1, 2, 3, 17), (3, 1, 1, 8))):
+        first = rng.uniform(0, 60, (h, w, many, 2))
+        anchors = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 3).astype(np.float32)
+        inputs = [
+            np.array([[80.0, 100.0, 1.0, 1.5]], np.float32)[:, : 3 + i % 2], anchors,
+            rng.uniform(-0.5, 0.5, (images, 4 * many, h, w)).astype(np.float32),
+            rng.random((images, (1 + i % 2) * many, h, w)).astype(np.float32),
+        ]  # fmt: skip
+        more = {"min_size": 9.0, "second": i % 2 == 1, "swapped": i == 1, "checked": i == 1}
+        yield inputs[: 4 - i // 2], {**PLAIN, **more, "weights": (1.0, 2.0, 3.0, 4.0), "clipped": i < 2}
+
+
+def _chosen(rng: np.random.Generator, images: int, classes: int) -> list[np.ndarray]:
+    """Boxes of 9 regions, and 5 chosen numbers at most."""
+    boxes = rng.uniform(0, 90, (images, classes, 9, 4)).astype(np.float32)
+    counts = rng.integers(0, 6, (images, classes))
+    numbers = rng.integers(0, 9, (images, classes, 5)).astype(np.int32)
+    return [boxes, numbers, rng.random((images, classes, 5)).astype(np.float32), counts]
+
+
+def _table_samples(rng: np.random.Generator, dtype: str = "f32"):
+    info = np.array([[70.0, 60.0, 1.0]], np.float32)
+    for i, rows in enumerate((3, 8, 5, 0)):
+        ways = {"numbered": i != 1, "swapped": i == 2, "clipped": i > 0, "normalized": i == 2}
+        yield [*_chosen(rng, 2, 1), info], {"rows": rows, **ways}
+
+
+def _detection_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for rows in (4, 40):
+        yield _chosen(rng, 1, 3), {"rows": rows}
+        yield [a[:, :1] if a.ndim == 4 else a for a in _chosen(rng, 1, 3)], {"rows": rows}
+
+
+@op("AnchorGrid", internal=True, samples=_grid_samples, lower=lower_parts)
+class AnchorGrid:
+    """priors [A, 4] moved to all places of a map: [H, W, A, 4]. The map has the last two dimensions of
+    `maps`, or h and w. Places are (i + middle) * stride, a stride of 0 is that of the image on the map."""
+
+    def infer(
+        priors, maps, image, *, h: Int, w: Int, stride_x: Float, stride_y: Float, middle: Float, swapped: Bool
+    ):
+        rows, columns = (given or d for given, d in zip((h, w), dims(maps, 4)[2:], strict=True))
+        return TensorType(priors.dtype, (rows, columns, dims(priors, 2)[0], 4))
+
+    def ref(priors, maps, image, **attrs):
+        return anchor_grid(priors, maps.shape, image.shape, **attrs)
+
+
+@op("MovedAnchors", internal=True, samples=_moved_samples, lower=lower_parts)
+class MovedAnchors:
+    """Boxes of anchors [H, W, A, 4] and deltas [N, 4 A, H, W]: [N, 1, M, 4], and of scores [N, A, H, W] (or
+    the `second` half of their channels) the scores [N, 1, M]. Without scores, boxes [1, N, M, 4] alone.
+
+    Differences of corners are `border` less than sides, and `outer` less afterwards; deltas are divided by
+    `weights`, logarithms multiplied by `size` and at most `most`; `clipped` boxes end `inset` before the
+    picture does. What is smaller than `min_size` times the picture's scale has the score 0. `info` [N or 1,
+    2, 3 or 4] has height, width and scales; `checked` pictures have at least one pixel.
+    """
+
+    def infer(
+        info, anchors, deltas, scores=None, *, border: Float, outer: Float, inset: Float, most: Float,
+        size: Float, weights: Floats, min_size: Float, swapped: Bool, clipped: Bool, checked: Bool,
+        second: Bool,
+    ):  # fmt: skip
+        images, (height, width, many, _) = dims(deltas, 4)[0], dims(anchors, 4)
+        each = height * width * many
+        if scores is None:
+            return TensorType("f32", (1, images, each, 4))
+        return TensorType("f32", (images, 1, each, 4)), TensorType("f32", (images, 1, each))
+
+    def ref(info, anchors, deltas, scores=None, **attrs):
+        boxes, values = moved_anchors(info, anchors, deltas, scores, attrs)
+        return boxes.reshape(1, len(boxes), -1, 4) if scores is None else (boxes, values)
+
+
+@op("ProposalTable", internal=True, samples=_table_samples, lower=lower_parts)
+class ProposalTable:
+    """`rows` regions [N * rows, 4] and scores [N * rows] of what KeptBoxes chose of each image; zeros where
+    there are fewer. `numbered`: the image comes first, and -1 in the first row that is missing. `clipped`
+    regions end where the picture does, `normalized` ones are parts of it."""
+
+    def infer(
+        boxes, numbers, values, counts, info, *, rows: Int, numbered: Bool, swapped: Bool, clipped: Bool,
+        normalized: Bool,
+    ):  # fmt: skip
+        high = dims(boxes, 4)[0] * rows
+        return TensorType("f32", (high, 4 + numbered)), TensorType("f32", (high,))
+
+    def ref(boxes, numbers, values, counts, info, **attrs):
+        return proposal_table(boxes, numbers, values, counts, info, attrs)
+
+
+@op("DetectionTable", internal=True, samples=_detection_samples, lower=lower_parts)
+class DetectionTable:
+    """The best `rows` of what KeptBoxes chose of all classes, or all by class where they are not more:
+    regions [rows, 4], classes [rows] and scores [rows]."""
+
+    def infer(boxes, numbers, values, counts, *, rows: Int):
+        return TensorType("f32", (rows, 4)), TensorType("i32", (rows,)), TensorType("f32", (rows,))
+
+    def ref(boxes, numbers, values, counts, *, rows):
+        return detection_table(boxes, numbers, values, counts, rows)
