@@ -236,7 +236,7 @@ def grid_kernel(swapped: bool) -> Kernel:
 
 @functools.cache
 def decode_kernel(swapped: bool, scored: bool, clipped: bool, checked: bool) -> Kernel:
-    ways = {"swapped": swapped, "scored": scored, "clipped": clipped, "checked": checked}
+    ways: dict[str, Any] = {"swapped": swapped, "scored": scored, "clipped": clipped, "checked": checked}
     name = "_".join(["moved_anchors", *(word for word, is_so in ways.items() if is_so)])
     left_out = [] if scored else ["scores", "values", "last", "s_n", "s_c", "s_h", "s_w"]
     return decode.kernel(name, left_out=left_out, **ways)
@@ -244,7 +244,7 @@ def decode_kernel(swapped: bool, scored: bool, clipped: bool, checked: bool) -> 
 
 @functools.cache
 def table_kernel(swapped: bool, clipped: bool, normalized: bool) -> Kernel:
-    ways = {"swapped": swapped, "clipped": clipped, "normalized": normalized}
+    ways: dict[str, Any] = {"swapped": swapped, "clipped": clipped, "normalized": normalized}
     name = "_".join(["proposal_table", *(word for word, is_so in ways.items() if is_so)])
     return table.kernel(name, **ways)
 

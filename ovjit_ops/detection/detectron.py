@@ -56,7 +56,7 @@ def single_image(
         top=attrs["pre_nms_count"], skip=-1, inclusive=True,
     )  # fmt: skip
     rows = {"rows": attrs["post_nms_count"], **_TABLE}
-    return proposal_table(boxes, *choice, info, rows)
+    return proposal_table(boxes, choice, info, rows)
 
 
 #: A ProposalTable of plain regions.
@@ -79,12 +79,13 @@ def _expand_single(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequenc
     ways = {**PLAIN, "min_size": attrs["min_size"]}
     moved = b.add(find_op("MovedAnchors"), [info, grid, *maps], ways, name=f"{node.name}/boxes",
                   origins=node.origins)  # fmt: skip
+    boxes, values = moved.outputs
     choice = kept_boxes(
-        b, node, *moved.outputs, attrs["nms_threshold"], -np.inf, inclusive=True,
+        b, node, boxes, values, attrs["nms_threshold"], -np.inf, inclusive=True,
         top=attrs["pre_nms_count"], most=attrs["post_nms_count"],
     )  # fmt: skip
     rows = {"rows": attrs["post_nms_count"], **_TABLE}
-    made = b.add(find_op("ProposalTable"), [moved.outputs[0], *choice, info], rows, name=f"{node.name}/rows",
+    made = b.add(find_op("ProposalTable"), [boxes, *choice, info], rows, name=f"{node.name}/rows",
                  origins=node.origins)  # fmt: skip
     return made.outputs
 
@@ -425,5 +426,5 @@ class ExperimentalDetectronDetectionOutput:
             boxes, scores.T[None].astype(np.float32), max(attrs["post_nms_count"], 0),
             np.array([attrs["nms_threshold"]]), attrs["score_threshold"], top=-1, skip=0, border=True,
         )  # fmt: skip
-        found, labels, best = detection_table(boxes, *choice, attrs["max_detections_per_image"])
+        found, labels, best = detection_table(boxes, choice, attrs["max_detections_per_image"])
         return found.astype(dtype), labels, best.astype(dtype)

@@ -104,7 +104,7 @@ def proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, attrs: d
         boxes, values, attrs["post_nms_topn"], np.array([attrs["nms_thresh"]]), -np.inf,
         top=attrs["pre_nms_topn"], skip=-1, inclusive=True, border=ways["border"] > 0,
     )  # fmt: skip
-    return tuple(x.astype(scores.dtype) for x in proposal_table(boxes, *choice, info, _table(attrs)))
+    return tuple(x.astype(scores.dtype) for x in proposal_table(boxes, choice, info, _table(attrs)))
 
 
 def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -124,11 +124,12 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     ways = _ways(attrs)
     inside = [info, places, deltas, scores]
     moved = b.add(find_op("MovedAnchors"), inside, ways, name=f"{node.name}/boxes", **named)
+    boxes, values = moved.outputs
     choice = kept_boxes(
-        b, node, *moved.outputs, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
+        b, node, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
         top=attrs["pre_nms_topn"], most=attrs["post_nms_topn"],
     )  # fmt: skip
-    rows = [moved.outputs[0], *choice, info]
+    rows = [boxes, *choice, info]
     made = b.add(find_op("ProposalTable"), rows, _table(attrs), name=f"{node.name}/rows", **named)
     return made.outputs[: len(node.outputs)]
 

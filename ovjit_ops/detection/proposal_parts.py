@@ -119,19 +119,19 @@ def moved_anchors(
         mine = boxes[n, 0] = mine.reshape(-1, 4)
         if scores is not None:
             first = many if attrs["second"] else 0
-            given = scores[n, first:].astype(np.float32).transpose(1, 2, 0).reshape(-1)
+            mine_of = scores[n, first:].astype(np.float32).transpose(1, 2, 0).reshape(-1)
             sides = mine[:, 2:] - mine[:, :2] + np.float32(attrs["border"])
             least = [attrs["min_size"] * scales[i] for i in (min(1, len(scales) - 1), 0)]
             large = (sides[:, 0] >= least[0]) & (sides[:, 1] >= least[1])
-            values[n, 0] = np.where(large, given, np.float32(0))
+            values[n, 0] = np.where(large, mine_of, np.float32(0))
     return boxes, values
 
 
 def proposal_table(
-    boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, info: np.ndarray,
-    attrs: dict[str, Any],
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """ProposalTable by the reference."""
+    boxes: np.ndarray, choice: Sequence[np.ndarray], info: np.ndarray, attrs: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """ProposalTable by the reference. `choice`: numbers, values and counts of KeptBoxes."""
+    numbers, values, counts = choice
     rows, lead = attrs["rows"], int(attrs["numbered"])
     high, wide = (np.float32(v) for v in np.ravel(info)[:2])
     whole = np.array([high, wide] * 2 if attrs["swapped"] else [wide, high] * 2, np.float32)
@@ -152,10 +152,10 @@ def proposal_table(
 
 
 def detection_table(
-    boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, rows: int
+    boxes: np.ndarray, choice: Sequence[np.ndarray], rows: int
 ) -> tuple[np.ndarray, ...]:
-    """DetectionTable by the reference."""
-    _, label, number, score = gathered(numbers, values, counts)
+    """DetectionTable by the reference. `choice`: numbers, values and counts of KeptBoxes."""
+    _, label, number, score = gathered(*choice)
     if len(label) > rows:
         order = descending(score)[:rows]
         label, number, score = label[order], number[order], score[order]
@@ -267,7 +267,7 @@ class ProposalTable:
         return TensorType("f32", (high, 4 + numbered)), TensorType("f32", (high,))
 
     def ref(boxes, numbers, values, counts, info, **attrs):
-        return proposal_table(boxes, numbers, values, counts, info, attrs)
+        return proposal_table(boxes, (numbers, values, counts), info, attrs)
 
 
 @op("DetectionTable", internal=True, samples=_detection_samples, lower=lower_parts)
@@ -279,4 +279,4 @@ class DetectionTable:
         return TensorType("f32", (rows, 4)), TensorType("i32", (rows,)), TensorType("f32", (rows,))
 
     def ref(boxes, numbers, values, counts, *, rows):
-        return detection_table(boxes, numbers, values, counts, rows)
+        return detection_table(boxes, (numbers, values, counts), rows)
