@@ -7,19 +7,17 @@ put off by the system is not waited for longer than PATIENCE.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from ovjit import logs
 from ovjit.storage.cache import default_cache
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.isa import Isa
     from ovjit.codegen.kernel import Kernel
-
-log = logging.getLogger("ovjit")
 
 #: Held while a kernel is compiled, and over a fork.
 lock = threading.RLock()
@@ -72,7 +70,7 @@ class _Teller:
         now = time.perf_counter()
         if kernel and now - self.logged > _LONG:
             self.logged = now
-            log.info("compiling: %d of %d kernels in %.1f s", done, self.total, now - self.began)
+            logs.info("compiling: %d of %d kernels in %.1f s", done, self.total, now - self.began)
         if _callback is not None:
             _callback(Progress(done, self.total, kernel, now - self.began))
 
@@ -82,7 +80,7 @@ class _Teller:
         if seconds > _LONG:
             folder = default_cache().folder
             kept = f"kept for later in {folder}" if folder else "not kept on disk"
-            log.info("compiled %d kernels in %.1f s, %s", self.compiled, seconds, kept)
+            logs.info("compiled %d kernels in %.1f s, %s", self.compiled, seconds, kept)
 
 
 def compile_all(missing: Mapping[str, Kernel], isa: Isa) -> Iterator[tuple[str, bytes]]:
@@ -121,5 +119,5 @@ def _compile(kernel: Kernel, isa: Isa) -> bytes:
     began = time.perf_counter()
     code = kernel.compile(isa)
     counts["compiled"] += 1
-    log.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))
+    logs.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))
     return code

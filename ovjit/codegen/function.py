@@ -32,16 +32,15 @@ from __future__ import annotations
 
 import ast
 import builtins
-import inspect
 import math
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.words import (
     Ptr,
     Table,
@@ -84,9 +83,7 @@ class _Source:
     """A function as it is written: its statements, and which names each expression has."""
 
     def __init__(self, function: Callable[..., Any]):
-        definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-        assert isinstance(definition, ast.FunctionDef)
-        self.body = [s for s in definition.body if not _is_text(s)]
+        self.body = [s for s in definition(function).body if not _is_text(s)]
         self.names: dict[ast.AST, frozenset[str]] = {}
         self.stored: set[str] = set()
         self.placed: list[str] = []  # tensors that have strides
@@ -115,7 +112,7 @@ class Inline:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
-        self.parameters = tuple(inspect.signature(function).parameters)
+        self.parameters = tuple(p.name for p in parameters(function))
 
     @made_once
     def source(self) -> _Source:
@@ -144,9 +141,9 @@ class FunctionKernel:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
-        parameters = inspect.signature(function).parameters.values()
-        self.arguments = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        self.constants = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        known = parameters(function)
+        self.arguments = [p for p in known if not p.keyword_only]
+        self.constants = tuple(p.name for p in known if p.keyword_only)
 
     @made_once
     def source(self) -> _Source:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -21,8 +20,6 @@ from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.versions import code_digest, file_digest, versions
-
-log = logging.getLogger("ovjit")
 
 
 class Frame:

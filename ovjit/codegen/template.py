@@ -31,10 +31,8 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
 import operator
 import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -44,7 +42,9 @@ from ovjit.codegen import trace
 from ovjit.codegen.cpu.ir import Body, literal
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.trace import WIDENED, Recorder
+from ovjit.forks import made_once
 
 #: Dimensions of rows that a kernel walks; more are merged or copied before.
 DIMS = 3
@@ -72,14 +72,14 @@ class Template:
     def __init__(self, function: Callable, integers: Sequence[str]):
         self.name = function.__name__
         self.integers = tuple(integers)
-        parameters = inspect.signature(function).parameters.values()
-        positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        self.tensors = tuple(name for name in positional if name not in integers)
-        self.constants = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-        definition = tree.body[0]
-        assert isinstance(definition, ast.FunctionDef)
-        self.body = [s for s in definition.body if not _is_text(s)]
+        self.function = function
+        known = parameters(function)
+        self.tensors = tuple(p.name for p in known if not p.keyword_only and p.name not in integers)
+        self.constants = tuple(p.name for p in known if p.keyword_only)
+
+    @made_once
+    def body(self) -> list[ast.stmt]:
+        return [s for s in definition(self.function).body if not _is_text(s)]
 
     def frame(self, operands: int) -> Frame:
         names = [*self.tensors, *(f"e{k}" for k in range(operands))]

@@ -8,12 +8,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ovjit import debug
+from ovjit import debug, logs
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import turn_kernel, turn_sizes
@@ -41,8 +40,6 @@ from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
-log = logging.getLogger("ovjit")
-
 #: name -> pass, in order.
 PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "quantize": quantize_graph,
@@ -52,7 +49,7 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
     "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
-    "ops": lambda g: simplify.run_rules(g, op_rules()),
+    "ops": lambda g: simplify.run_rules(g, op_rules(g)),
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
     "expand": expand_graph,
     "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
@@ -62,9 +59,13 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
 }
 
 
-def op_rules() -> list[simplify.Rule]:
-    """The rewrite rules that operations bring along (option `rules` of their records)."""
-    return [rule for record in ops_with_rules() for rule in record.rules]
+def op_rules(graph: Graph | None = None) -> list[simplify.Rule]:
+    """The rewrite rules that operations bring along (option `rules` of their records), but for those that
+    `graph` gives nothing to do."""
+    names = None if graph is None else {node.op.name for node in graph.nodes}
+    if graph is not None and any(node.op.runs_body for node in graph.nodes):
+        names = None  # what bodies have may become part of the graph
+    return [rule for record in ops_with_rules(names) for rule in record.rules]
 
 
 def run_passes(graph: Graph) -> Graph:
@@ -237,7 +238,7 @@ class Program:
         except _LEAKS as error:
             # something asked for an int and did not take a traced one: planned as ever, only not as quickly
             traces.refused = f"{type(error).__name__}: {error}"
-            log.debug("planning is not traced: %s", traces.refused, exc_info=True)
+            logs.debug("planning is not traced: %s", traces.refused, exc_info=True)
             if debug.is_on("OVJIT_CHECK"):
                 raise
             return None

@@ -8,20 +8,18 @@ needed and sleep when there is nothing to do.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ovjit import logs
 from ovjit.execution import runner
 from ovjit.execution.runner import JOB_WORDS, LEADS, NOTIFY, OWNER, POOL_WORDS, STATE, STOP, STREAMS, WAKE
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Job
-
-log = logging.getLogger("ovjit")
 
 
 class Arena:
@@ -95,7 +93,7 @@ class Pool:
                 except RuntimeError as error:
                     if not self._short_of_threads:
                         self._short_of_threads = True
-                        log.warning("inferences run on %d of %d threads: %s", i, count, error)
+                        logs.warning("inferences run on %d of %d threads: %s", i, count, error)
                     return
                 self.workers = [*self.workers, worker]
 

@@ -6,6 +6,7 @@ A pass is `Graph -> Graph`: it walks the old nodes with a `Builder` that infers 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -115,6 +116,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.inputs: list[Value] = []
         self._names: set[str] = set()
+        self._kept: set[Node] = set()  # nodes that are in another graph as well
         self._finished = False
 
     def add(
@@ -138,9 +140,25 @@ class Builder:
                 types = record.infer_types([v.type for v in inputs], checked)
         except ModelError as error:
             raise ModelError(f"node {name!r} ({record.name}-{record.opset}): {error}") from error
-        node = Node(record, inputs, checked, name, types, origins, lowered)
+        return self._append(Node(record, inputs, checked, name, types, origins, lowered))
+
+    def copy(self, node: Node, inputs: Sequence[Value], types: Iterable[TensorType] | None) -> Node:
+        """Append `node` on other inputs: itself where they are its own. Its attributes are good already.
+
+        `types` None infers its outputs' anew. Raises ModelError naming the node when they do not fit."""
+        name = self._unique(node.name)
+        if name == node.name and all(map(operator.is_, node.inputs, inputs)):
+            self._kept.add(node)
+            return self._append(node)
+        try:
+            types = node.op.infer_types([v.type for v in inputs], node.attrs) if types is None else types
+        except ModelError as error:
+            raise ModelError(f"node {name!r} ({node.op.name}-{node.op.opset}): {error}") from error
+        return self._append(Node(node.op, inputs, node.attrs, name, types, node.origins, node.lowered))
+
+    def _append(self, node: Node) -> Node:
         self.nodes.append(node)
-        if record.name == "Parameter":
+        if node.op.name == "Parameter":
             self.inputs.append(node.output)
         return node
 
@@ -156,7 +174,7 @@ class Builder:
 
     def rename(self, node: Node, name: str) -> None:
         """Name a node of this builder anew, before anybody sees it in a graph; see `Node`."""
-        if self._finished or node not in self.nodes:
+        if self._finished or node in self._kept or node not in self.nodes:
             raise ModelError(f"internal error: {node.name!r} is in a graph already and cannot be renamed")
         node.name = self._unique(name)
 
@@ -184,7 +202,8 @@ Visit = Callable[[Builder, Node, tuple[Value, ...]], "Sequence[Value] | None"]
 
 
 def rebuild(graph: Graph, visit: Visit) -> Graph:
-    """A copy of `graph` in which `visit` replaces nodes. Dead nodes fall away."""
+    """`graph` with the nodes that `visit` replaces: new nodes from there on, its own before. Dead nodes fall
+    away."""
     builder = Builder()
     new: dict[Value, Value] = {}
     for node in graph.nodes:
@@ -210,16 +229,16 @@ def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType,
 
 
 def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
-    """`node` again, on other inputs; types are inferred anew when an input's type changed."""
+    """`node` again, on other inputs, or itself on its own; types are inferred anew when an input's type
+    changed."""
     same = all(
-        a.type == b.type and a.type.value is b.type.value for a, b in zip(node.inputs, inputs, strict=True)
+        a is b or (a.type == b.type and a.type.value is b.type.value)
+        for a, b in zip(node.inputs, inputs, strict=True)
     )
     types: Iterable[TensorType] | None = [v.type for v in node.outputs] if same else None
     if types is None and node.lowered:
         types = infer_outputs(node, [v.type for v in inputs])
-    return builder.add(
-        node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types, lowered=node.lowered
-    )
+    return builder.copy(node, inputs, types)
 
 
 def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> Iterator[Any]:

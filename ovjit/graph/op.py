@@ -20,7 +20,7 @@ import importlib
 import inspect
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,6 +114,7 @@ class Op:
         scalar: Callable | None = None,
         expand: Callable | None = None,
         rules: Sequence[Callable] = (),
+        rules_for: Sequence[str] = (),
         align: Callable | None = None,
         epilogue: bool = False,
         stateful: bool = False,
@@ -144,6 +145,7 @@ class Op:
         self.scalar = scalar  # elementwise body in the vocabulary of ovjit.codegen.trace
         self.expand = expand  # (builder, node, inputs) -> values of simpler operations, or None
         self.rules = tuple(rules)  # rewrite rules that come with the operation
+        self.rules_for = tuple(rules_for)  # a graph without all of these gives the rules nothing to do
         #: shapes of the inputs -> shapes that broadcast as NumPy does; None where open dimensions decide
         self.align = align
         self.epilogue = epilogue  # the lowering applies the elementwise body that follows
@@ -394,14 +396,20 @@ def all_ops() -> list[Op]:
     return [v[k] for _, v in sorted(_REGISTRY.items()) for k in sorted(v)]
 
 
-def ops_with_rules() -> list[Op]:
-    """Every operation that brings rewrite rules, by name and version."""
+def ops_with_rules(names: Collection[str] | None = None) -> list[Op]:
+    """Every operation that brings rewrite rules, by name and version: those that may match in a graph with
+    the operations `names`, None for all."""
     index = None if _loaded else _read_index()
     if index is not None:
-        for module in index.rules:
-            importlib.import_module(module)
-        return [v[k] for _, v in sorted(_REGISTRY.items()) for k in sorted(v) if v[k].rules]
-    return [record for record in all_ops() if record.rules]
+        for module, wanted in index.rules.items():
+            if names is None or not wanted or any(name in names for name in wanted):
+                importlib.import_module(module)
+        found = [v[k] for _, v in sorted(_REGISTRY.items()) for k in sorted(v) if v[k].rules]
+    else:
+        found = [record for record in all_ops() if record.rules]
+    if names is None:
+        return found
+    return [r for r in found if not r.rules_for or any(name in names for name in r.rules_for)]
 
 
 def load_ops() -> None:

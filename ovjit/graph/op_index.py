@@ -24,10 +24,11 @@ PACKAGE = "ovjit_ops"
 
 
 class Index(NamedTuple):
-    """name of an operation -> modules of its versions; the modules that bring rewrite rules."""
+    """name of an operation -> modules of its versions; module that brings rewrite rules -> the operations one
+    of which a graph must have for them, none for any graph."""
 
     modules: dict[str, list[str]]
-    rules: list[str]
+    rules: dict[str, list[str]]
 
 
 def _place() -> str | None:
@@ -78,15 +79,18 @@ def write_index(records: Iterable[Any]) -> None:
 def make_index(records: Iterable[Any]) -> Index:
     """The index of these records, each of which knows its module; those of other packages are left out."""
     modules: dict[str, list[str]] = {}
-    rules: set[str] = set()
+    rules: dict[str, set[str]] = {}
+    always: set[str] = set()
     for record in records:
         if record.module.startswith(f"{PACKAGE}."):
             homes = modules.setdefault(record.name, [])
             if record.module not in homes:
                 homes.append(record.module)
             if record.rules:
-                rules.add(record.module)
-    return Index(modules, sorted(rules))
+                rules.setdefault(record.module, set()).update(record.rules_for)
+            if record.rules and not record.rules_for:
+                always.add(record.module)
+    return Index(modules, {m: [] if m in always else sorted(names) for m, names in sorted(rules.items())})
 
 
 def import_other_packages() -> None:

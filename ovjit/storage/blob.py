@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ovjit import debug
+from ovjit import debug, logs
 from ovjit.compiler.passes.variables import public_outputs
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
@@ -217,9 +217,7 @@ def load_container(container: Container, merge: Merge) -> Imported:
     config["name"] = name
     make = _compile if reason else _load
     if reason:
-        import logging  # milliseconds that others do not pay
-
-        logging.getLogger("ovjit").warning("the blob's code is not used, its model is compiled: %s", reason)
+        logs.warning("the blob's code is not used, its model is compiled: %s", reason)
     return Imported(make(container, inputs, outputs, config), inputs, outputs, config, not reason)
 
 

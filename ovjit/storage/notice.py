@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ovjit import logs
+
 _said: set[str] = set()
 
 
@@ -10,6 +12,4 @@ def warn_once(topic: str, message: str) -> None:
     if topic in _said:
         return
     _said.add(topic)
-    import logging  # milliseconds that a process without trouble does not pay
-
-    logging.getLogger("ovjit").warning("%s", message)
+    logs.warning("%s", message)

@@ -122,6 +122,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
     "ScaledDotProductAttention", opset=13, types=REALS, native=float_types, multiplied=3, ulp=16,
     builder={"": "scaled_dot_product_attention"}, absent={"attention_mask": (0, 0)},
     rules=[recognize_attention],
+    rules_for=["Softmax"],
 )  # fmt: skip
 class ScaledDotProductAttention:
     """softmax(scale query key^T + mask) value; the scale is 1 / sqrt(E) unless given."""

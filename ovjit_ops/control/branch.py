@@ -47,7 +47,7 @@ def inline_branch(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) 
     return [new[body.outputs[i]] for i in branch_results(node.attrs[f"{branch}_outputs"])]
 
 
-@op("If", opset=8, runs_body=True, lower=lower_if, rules=[inline_branch])
+@op("If", opset=8, runs_body=True, lower=lower_if, rules=[inline_branch], rules_for=["If"])
 class If:
     """The outputs of `then_body` where the condition, one element, is true, else those of `else_body`."""
 

@@ -251,6 +251,7 @@ def aligned_slope(data: tuple | None, slope: tuple | None) -> tuple[tuple, tuple
     builder={"": "prelu"},
     align=aligned_slope,
     rules=[operands_as_first],
+    rules_for=["PRelu"],
 )
 class PRelu:
     """x if x >= 0 else slope * x; the slope broadcasts to the data (see `align_slope`)."""

@@ -268,7 +268,7 @@ def _fake_quantize(x, input_low, input_high, output_low, output_high, *, levels,
     return np.where(below, output_low, np.where(above, output_high, inner)).astype(x.dtype)
 
 
-@op("FakeQuantize", opset=1, types=REALS, ulp=16, rules=[operands_as_first])
+@op("FakeQuantize", opset=1, types=REALS, ulp=16, rules=[operands_as_first], rules_for=["FakeQuantize"])
 class FakeQuantize:
     """data clipped to the input range, rounded to one of `levels` there, mapped to the output range."""
 

@@ -34,7 +34,10 @@ from ovjit_ops.movement.shape import MOVABLE, ints
 from ovjit_ops.movement.sink_shuffle import lower_shuffle, recognize_shuffle, sink_shuffle
 
 
-@op("ShuffleChannels", opset=1, types=MOVABLE, lower=lower_shuffle, rules=[recognize_shuffle, sink_shuffle])
+@op(
+    "ShuffleChannels", opset=1, types=MOVABLE, lower=lower_shuffle,
+    rules=[recognize_shuffle, sink_shuffle], rules_for=["ShuffleChannels", "Transpose"],
+)  # fmt: skip
 class ShuffleChannels:
     """The dimension `axis` taken as [group, rest] and transposed."""
 

@@ -373,7 +373,7 @@ class RMS:
 
 @op(
     "RootMeanSquare", opset=1, types=REALS, ulp=32, internal=True, native=FULL, lower=lower_rms,
-    epilogue=True, rules=[recognize_mvn, recognize_rms],
+    epilogue=True, rules=[recognize_mvn, recognize_rms], rules_for=["ReduceMean"],
 )  # fmt: skip
 class RootMeanSquare:
     """x / sqrt(mean of x^2 along the last axis + epsilon)"""

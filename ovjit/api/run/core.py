@@ -382,15 +382,15 @@ def _read(
     if _is_text(model):
         model = model.encode()
     if isinstance(model, (str, os.PathLike)):
-        from pathlib import Path
-
-        path = Path(os.fsdecode(model))
+        path = os.fsdecode(model)
         if weights == "":
             weights = None  # the file beside the model
-        if not os.fspath(model) or not path.exists():
-            raise OvjitError(f'Could not open the file: "{os.fsdecode(model)}": there is no such file')
-        if path.suffix.lower() == ".onnx":
-            return _read_onnx(path, weights, use_mmap, converters)
+        if not path or not os.path.exists(path):
+            raise OvjitError(f'Could not open the file: "{path}": there is no such file')
+        if os.path.splitext(path)[1].lower() == ".onnx":
+            from pathlib import Path  # milliseconds that others do not pay
+
+            return _read_onnx(Path(path), weights, use_mmap, converters)
     elif isinstance(model, io.BytesIO):
         model = model.getvalue()
     elif _is_model_proto(model):

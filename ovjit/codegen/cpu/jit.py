@@ -12,7 +12,6 @@ from __future__ import annotations
 import builtins
 import gc
 import linecache
-import logging
 import math
 import re
 import threading
@@ -26,15 +25,13 @@ from numba.core import compiler, registry, types
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
-from ovjit import debug
+from ovjit import debug, logs
 from ovjit.codegen.cpu import vector as simd
 from ovjit.codegen.cpu.emit import object_code, optimise, own, parse, target_machine
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.pipeline import lower_kernel
-
-log = logging.getLogger("ovjit")
 
 #: Numba's compiler is not re-entrant; its own lock also guards its typing caches.
 _lock = threading.RLock()
@@ -166,7 +163,7 @@ def _direct(functions: Mapping[str, Any], arity: int) -> str | None:
     except NumbaError as error:
         symbol = next(iter(functions))
         fallbacks.append((symbol, str(error)))
-        log.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
+        logs.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
         return None
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import threading
 from collections.abc import Callable
 
+from ovjit import logs
 from ovjit.codegen.cpu import elf
 
-log = logging.getLogger("ovjit")
 lock = threading.RLock()  # also held over a fork
 _engine = None
 _addresses: dict[str, int] = {}
@@ -48,7 +47,7 @@ def load(symbol: str, code: bytes) -> int:
         try:
             found = elf.load_object(code)
         except elf.Refused as reason:
-            log.debug("llvmlite loads %s: %s", symbol, reason)
+            logs.debug("llvmlite loads %s: %s", symbol, reason)
         else:
             if symbol in found:
                 _addresses.update(found)

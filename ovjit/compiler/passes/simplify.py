@@ -32,6 +32,8 @@ class Uses:
 
 def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
     """One pass over the graph with all rules; the first that matches a node replaces it."""
+    if not rules:
+        return graph
     uses = Uses(graph)
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:

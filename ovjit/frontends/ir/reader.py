@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,12 +53,12 @@ def read_ir(
     """
     where = "the given xml"
     if isinstance(xml, (str, os.PathLike)):
-        path = Path(os.fsdecode(xml))
-        where = str(path)
-        with open_regular(path, "file") as file:
+        where = os.fsdecode(xml)
+        with open_regular(where, "file") as file:
             content = file.read()
-        if weights is None and path.with_suffix(".bin").is_file():
-            weights = path.with_suffix(".bin")
+        beside = os.path.splitext(where)[0] + ".bin"
+        if weights is None and os.path.isfile(beside):
+            weights = beside
     elif hasattr(xml, "getvalue"):
         content = xml.getvalue()
     else:

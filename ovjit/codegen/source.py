@@ -1,0 +1,69 @@
+"""What a function is in its file: its definition as a syntax tree, and its parameters.
+
+`inspect` can tell both and takes longer: it splits the rest of the file into tokens to find where a function
+ends, and makes objects of whatever a signature may have.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+
+class Parameter(NamedTuple):
+    """A parameter; its annotation and default are None where it has none, and the annotation is a text where
+    the module says so."""
+
+    name: str
+    annotation: Any
+    keyword_only: bool
+    default: Any
+
+
+def parameters(function: Callable[..., Any]) -> list[Parameter]:
+    """The parameters of a function without *args and **options, in order."""
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    notes, defaults = function.__annotations__, function.__defaults__ or ()
+    given = dict(zip(names[code.co_argcount - len(defaults) :], defaults, strict=False))
+    given.update(function.__kwdefaults__ or {})
+    return [
+        Parameter(name, notes.get(name), i >= code.co_argcount, given.get(name))
+        for i, name in enumerate(names)
+    ]
+
+
+def definition(function: Callable[..., Any]) -> ast.FunctionDef:
+    """The function as it is written. OSError where its file cannot be read."""
+    code = function.__code__
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    try:
+        tree = ast.parse(textwrap.dedent("".join(_block(lines, code.co_firstlineno - 1))))
+        found = tree.body[0]
+    except (SyntaxError, LookupError):  # a text or a bracket that goes on further to the left
+        found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    assert isinstance(found, ast.FunctionDef)
+    return found
+
+
+def _block(lines: Sequence[str], first: int) -> Sequence[str]:
+    """The lines of the function whose first decorator or `def` is in line `first`.
+
+    It ends before the first line behind its `def` that stands as far to the left as that does, and neither
+    is a comment nor closes a bracket. Where that is in the middle of a statement, the lines before are no
+    valid text.
+    """
+    margin = len(lines[first]) - len(lines[first].lstrip())
+    inside = False
+    for at in range(first, len(lines)):
+        text = lines[at].lstrip()
+        if not text or text[0] in "#)]}" or len(lines[at]) - len(text) > margin:
+            continue
+        if inside:
+            return lines[first:at]
+        inside = text.startswith("def ")
+    return lines[first:]
