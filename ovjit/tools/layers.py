@@ -1,0 +1,313 @@
+"""The layers that most networks are made of, as small models: what text is shipped for (`ovjit.tools.ship`).
+
+Only what a kernel depends on matters: kinds of layers and what follows them, element types, the sizes of
+windows, and whether a tensor is a model's input or computed. Weights are zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import ovjit as ov
+
+o = ov.opset13
+Layer = Callable[[Any], Any]
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def model(shape: Sequence[int], make: Layer) -> Any:
+    x = o.parameter(list(shape), np.float32)
+    return ov.Model([make(x)], [x], "layer")
+
+
+def bias(channels: int, x: Any) -> Any:
+    return o.add(x, zeros(1, channels, 1, 1))
+
+
+def convolution(x: Any, outs: int, channels: int, size: int, stride: int = 1, groups: int = 1) -> Any:
+    pads = [size // 2] * 2
+    window = ([stride] * 2, pads, pads, [1, 1])
+    if groups == 1:
+        return bias(outs, o.convolution(x, zeros(outs, channels, size, size), *window))
+    weights = zeros(groups, outs // groups, channels // groups, size, size)
+    return bias(outs, o.group_convolution(x, weights, *window))
+
+
+ACTIVATIONS: dict[str, Layer] = {
+    "none": lambda x: x, "relu": o.relu, "relu6": lambda x: o.clamp(x, 0.0, 6.0), "swish": o.swish,
+    "hswish": o.hswish, "sigmoid": o.sigmoid, "leaky": lambda x: o.prelu(x, zeros(1)),
+}  # fmt: skip
+
+
+def _plain() -> Iterator[Any]:
+    """Single layers, and what stands between two convolutions."""
+    # (channels, pixels of a side, outputs, size, stride): the direct way and Winograd's two
+    for channels, side, outs, size, stride in (
+        (3, 64, 32, 3, 2), (3, 64, 64, 7, 2), (64, 56, 64, 1, 1), (64, 56, 64, 3, 1), (256, 14, 256, 3, 1),
+        (512, 7, 512, 3, 1), (128, 56, 128, 3, 2),
+    ):  # fmt: skip
+        for name in ("none", "relu", "relu6", "swish"):
+            if name in ("none", "relu") or (size, stride) == (1, 1):
+                activate = ACTIVATIONS[name]
+                yield model(
+                    (1, channels, side, side),
+                    lambda x, a=activate, c=channels, n=outs, k=size, s=stride: a(convolution(x, n, c, k, s)),
+                )
+    for size in (1, 3):
+        yield model((1, 64, 56, 56), lambda x, k=size: o.relu(o.add(convolution(x, 64, 64, k), x)))
+    yield model((1, 64, 56, 56), lambda x: o.add(convolution(x, 64, 64, 1), x))
+    for name in ("none", "relu", "relu6", "hswish", "swish"):
+        for stride in (1, 2):
+            yield model(
+                (1, 32, 28, 28),
+                lambda x, a=ACTIVATIONS[name], s=stride: a(convolution(x, 32, 32, 3, s, groups=32)),
+            )
+    for size, stride in ((2, 2), (3, 2)):
+        window = ([stride] * 2, [size // 2] * 2, [size // 2] * 2, [size] * 2)
+        yield model(
+            (1, 64, 56, 56), lambda x, w=window: o.relu(o.max_pool(x, w[0], [1, 1], *w[1:]).output(0))
+        )
+    # between convolutions, where a model of bf16 keeps it
+    def pool(kind: str, size: int, stride: int) -> Any:
+        window = ([stride] * 2, [size // 2] * 2, [size // 2] * 2, [size] * 2)
+        if kind == "max":
+            return lambda x: o.max_pool(x, window[0], [1, 1], *window[1:]).output(0)
+        return lambda x: o.avg_pool(x, *window, kind == "avg")
+
+    def scaled(x: Any) -> Any:
+        factor = np.full((1, 64, 1, 1), 0.5, np.float32)
+        return o.relu(o.add(o.multiply(x, factor), factor))
+
+    inner = [
+        scaled, o.relu, o.gelu, lambda x: o.concat([x, o.relu(x)], 1),
+        lambda x: o.relu(o.concat([x, pool("avg_inside", 3, 1)(x)], 1)),
+        lambda x: o.relu(o.add(x, convolution(x, 64, 64, 3))),
+        *(pool(kind, size, stride) for kind in ("max", "avg", "avg_inside")
+          for size, stride in ((2, 2), (3, 1), (3, 2))),
+        *(lambda x, s=stride, a=ACTIVATIONS[name]: a(convolution(x, 64, 64, 3, s, groups=64))
+          for stride in (1, 2) for name in ("none", "relu", "relu6", "swish")),
+    ]  # fmt: skip
+
+    for make in inner:
+        yield from between(make)
+
+    def classified(pooled: Any) -> Any:
+        row = o.reshape(pooled, np.array([1, 64]), False)
+        return o.softmax(o.add(o.matmul(row, zeros(64, 48), False, False), zeros(48)), 1)
+
+    for whole in (
+        lambda x: o.avg_pool(x, [1, 1], [0, 0], [0, 0], [7, 7], False),
+        lambda x: o.reduce_mean(x, np.array([2, 3]), True),
+    ):
+        yield model((1, 64, 7, 7), lambda x, w=whole: classified(w(convolution(x, 64, 64, 1))))
+    yield model((1, 64, 7, 7), lambda x: o.reduce_mean(x, np.array([2, 3]), True))
+    yield model((1, 64, 7, 7), lambda x: o.avg_pool(x, [1, 1], [0, 0], [0, 0], [7, 7], False))
+    # matrix products, as of transformers
+    for rows in ((1, 128), (1, 16, 128)):
+        wide = zeros(128, 256)
+        yield model(rows, lambda x, w=wide: o.matmul(x, w, False, False))
+        for name in (o.relu, o.gelu if hasattr(o, "gelu") else o.relu):
+            yield model(rows, lambda x, w=wide, a=name: a(o.add(o.matmul(x, w, False, False), zeros(256))))
+        yield model(rows, lambda x, w=wide: o.add(o.matmul(x, w, False, False), zeros(256)))
+        yield model(rows, lambda x: o.softmax(x, -1))
+        yield model(rows, lambda x: o.mvn(x, np.array([-1]), True, 1e-5, "INSIDE_SQRT"))
+    # elementwise
+    for shape in ((8,), (1, 8), (1, 16, 128), (1, 16, 8, 8)):
+        x, y = (o.parameter(list(shape), np.float32) for _ in "xy")
+        for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
+            yield ov.Model([getattr(o, name)(x, y)], [x, y], "pair")
+            yield ov.Model([getattr(o, name)(x, zeros(1))], [x], "constant")
+            yield ov.Model([getattr(o, name)(x, x)], [x], "twice")
+        for name in ("relu", "sigmoid", "tanh", "exp", "sqrt", "hswish", "swish"):
+            yield ov.Model([getattr(o, name)(x)], [x], "single")
+
+
+def between(make: Layer, sides: Sequence[int] = (56, 7), channels: int = 64) -> Iterator[Any]:
+    """Models with a layer between two convolutions, where one of bf16 keeps bf16."""
+
+    def inside(x: Any) -> Any:
+        y = o.concat([make(convolution(x, channels, channels, 1))], 1)
+        return convolution(y, channels, y.output(0).shape[1], 1)
+
+    for side in sides:
+        yield model((1, channels, side, side), inside)
+
+
+def _squeezed(gate: Layer) -> Layer:
+    """x times a gate for each channel, made of its mean: squeeze and excitation."""
+
+    def layer(x: Any) -> Any:
+        few = o.relu(convolution(o.reduce_mean(x, np.array([2, 3]), True), 16, 64, 1))
+        return o.multiply(x, gate(convolution(few, 64, 16, 1)))
+
+    return layer
+
+
+def _paddle_hswish(x: Any) -> Any:
+    return o.divide(o.multiply(x, o.clamp(o.add(x, np.float32(3)), 0.0, 6.0)), np.float32(6))
+
+
+def _nearest(x: Any) -> Any:
+    return o.interpolate(
+        x, np.array([2, 2], np.float32), "nearest", "scales", axes=np.array([2, 3]),
+        coordinate_transformation_mode="asymmetric",
+    )  # fmt: skip
+
+
+def _convolutional() -> Iterator[Any]:
+    """Convolutional networks of the last ten years."""
+
+    def hard(x: Any) -> Any:
+        return o.hard_sigmoid(x, np.float32(1 / 6), np.float32(0.5))
+
+    def deep(size: int, act: Layer, stride: int = 1) -> Layer:
+        return lambda x: act(convolution(x, 64, 64, size, stride, groups=64))
+
+    def joined(x: Any) -> Any:  # a normalization that no weights can take
+        factor = np.full((1, 128, 1, 1), 0.5, np.float32)
+        return o.relu(o.add(o.multiply(o.concat([x, o.relu(x)], 1), factor), factor))
+
+    none, relu, swish = (ACTIVATIONS[name] for name in ("none", "relu", "swish"))
+    for channels, side in ((64, 56), (512, 7)):  # Winograd's two
+
+        def square(x: Any, n: int = channels) -> Any:
+            return convolution(x, n, n, 3)
+
+        for act in (none, relu, swish):
+            yield from between(lambda x, f=square, a=act: a(f(x)), (side,), channels)
+        yield from between(lambda x, f=square: o.add(x, swish(f(x))), (side,), channels)
+        yield from between(lambda x, f=square: o.relu(o.add(x, f(x))), (side,), channels)
+    for act in (swish, hard, o.sigmoid, o.hswish, _paddle_hswish):
+        yield from between(lambda x, a=act: a(convolution(x, 64, 64, 1)), (7,))
+    yield from between(lambda x: o.add(x, convolution(x, 64, 64, 1)), (7,))
+    for gate in (hard, o.sigmoid):
+        yield from between(_squeezed(gate))
+    for size, act in ((3, _paddle_hswish), (5, none), (5, relu), (5, swish), (5, o.hswish),
+                      (5, _paddle_hswish), (7, none)):  # fmt: skip
+        yield from between(deep(size, act), (7,))
+    yield from between(deep(5, swish, 2), (7,))
+    yield from between(joined, (7,))
+    yield from between(lambda x: o.lrn(x, np.array([1]), 1e-4, 0.75, 1.0, 5), (7,))
+    for groups in (2, 4):
+        yield from between(lambda x, g=groups: o.relu(o.shuffle_channels(x, 1, g)), (7,))
+    yield from between(_nearest, (7,))
+    yield from between(lambda x: o.max_pool(x, [1, 1], [1, 1], [2, 2], [2, 2], [5, 5]).output(0), (7,))
+    yield model((1, 64, 7, 7), lambda x: o.sigmoid(convolution(x, 8, 64, 1)))
+
+
+def _transformers() -> Iterator[Any]:
+    """An encoder with a table of words and a mask, in the order of BERT and in that of ViT."""
+    wide, heads, length = 64, 2, 16
+
+    def linear(x: Any, wide: int, outs: int) -> Any:
+        return o.add(o.matmul(x, zeros(outs, wide), False, True), zeros(outs))
+
+    def norm(x: Any) -> Any:
+        y = o.mvn(x, np.array([-1]), True, 1e-5, "INSIDE_SQRT")
+        return o.add(o.multiply(y, np.full(wide, 0.5, np.float32)), np.full(wide, 0.5, np.float32))
+
+    def split(x: Any) -> Any:
+        apart = o.reshape(x, np.array([0, 0, heads, wide // heads]), True)
+        return o.transpose(apart, np.array([0, 2, 1, 3]))
+
+    def block(x: Any, mask: Any, before: bool) -> Any:
+        y = norm(x) if before else x
+        q, k, v = (split(linear(y, wide, wide)) for _ in range(3))
+        if mask is None:
+            z = o.scaled_dot_product_attention(q, k, v)
+        else:
+            scores = o.add(o.divide(o.matmul(q, k, False, True), np.float32(4)), mask)
+            z = o.matmul(o.softmax(scores, -1), v, False, False)
+        whole = o.reshape(o.transpose(z, np.array([0, 2, 1, 3])), np.array([0, 0, wide]), True)
+        x = o.add(x, linear(whole, wide, wide))
+        x = x if before else norm(x)
+        y = norm(x) if before else x
+        x = o.add(x, linear(o.gelu(linear(y, wide, 2 * wide)), 2 * wide, wide))
+        return x if before else norm(x)
+
+    for kind in (np.int64, np.int32):
+        ids, given = (o.parameter([1, length], kind) for _ in "ab")
+        x = o.add(o.gather(zeros(32, wide), ids, np.int64(0)), zeros(1, length, wide))
+        shown = o.unsqueeze(o.convert(given, "f32"), np.array([1, 2]))
+        mask = o.multiply(o.subtract(np.float32(1), shown), np.float32(-10000))
+        x = block(norm(x), mask, False)
+        first = o.gather(x, np.int64(0), np.int64(1))
+        yield ov.Model([x, o.tanh(linear(first, wide, wide))], [ids, given], "encoder")
+    for act in ("erf", "tanh"):
+        yield model(
+            (1, length, wide), lambda x, a=act: linear(o.gelu(linear(x, wide, 2 * wide), a), 2 * wide, wide)
+        )
+    yield model((1, length, wide), lambda x: norm(block(block(x, None, True), None, True)))
+
+
+def _recurrent() -> Iterator[Any]:
+    """Sequences of LSTM and GRU cells."""
+    size, length = 32, 4
+    for kind, gates in (("lstm", 4), ("gru", 3)):
+        x = o.parameter([1, length, size], np.float32)
+        state = [zeros(1, 1, size)] * (2 if kind == "lstm" else 1)
+        weights = [zeros(1, gates * size, size)] * 2
+        given = [x, *state, np.array([length]), *weights, zeros(1, gates * size), size, "forward"]
+        yield ov.Model([getattr(o, f"{kind}_sequence")(*given).output(0)], [x], "recurrent")
+
+
+def _moves() -> Iterator[Any]:
+    """Integers, truth values and bytes between them."""
+    shape = [2, 3, 8]
+    for kind in (np.int64, np.int32, np.uint8, np.bool_, np.float32):
+        x = o.parameter(shape, kind)
+        yield ov.Model([o.transpose(x, np.array([1, 0, 2]))], [x], "turned")
+        for other in ("f32", "i64", "i32", "boolean"):
+            yield ov.Model([o.convert(x, other)], [x], "converted")
+    x = o.parameter(shape, np.int64)
+    yield ov.Model([o.equal(x, np.int64(0))], [x], "compared")
+
+
+def _quantized() -> Iterator[Any]:
+    """Convolutions in 8-bit integers, as NNCF writes them: unsigned after a rectifier, signed elsewhere.
+
+    The ends of ranges are numbers that no two models share, so that kernels read them.
+    """
+
+    def ranged(x: Any, low: float = 0.0, high: float = 2.37) -> Any:
+        ends = [np.full((), end, np.float32) for end in (low, high)]
+        return o.fake_quantize(x, *ends, *ends, 256)
+
+    def weights(*shape: int) -> Any:
+        ends = [np.full((shape[0], *[1] * (len(shape) - 1)), end, np.float32) for end in (-1.27, 1.27)]
+        return o.fake_quantize(np.ones(shape, np.float32), *ends, *ends, 255)
+
+    def layer(x: Any, size: int, stride: int = 1, ins: int = 64) -> Any:
+        pads = [size // 2] * 2
+        return bias(64, o.convolution(x, weights(64, ins, size, size), [stride] * 2, pads, pads, [1, 1]))
+
+    def signed(x: Any) -> Any:
+        return ranged(x, -2.118, 2.64)
+
+    def pooled(x: Any) -> Any:
+        return o.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+
+    def network(x: Any) -> Any:
+        x = ranged(o.relu(pooled(ranged(o.relu(layer(signed(x), 7, 2, 3))))))
+        for stride in (1, 2):
+            y = signed(layer(ranged(o.relu(layer(x, 3, stride))), 1))
+            beside = x if stride == 1 else signed(layer(x, 1, 2))
+            x = ranged(o.relu(o.add(y, beside)))
+        mean = ranged(o.reduce_mean(x, np.array([2, 3]), False))
+        return o.softmax(o.add(o.matmul(mean, weights(48, 64), False, True), zeros(48)), 1)
+
+    yield model((1, 3, 56, 56), network)
+    for act in (o.relu, ACTIVATIONS["relu6"]):
+        yield model((1, 3, 56, 56), lambda x, a=act: a(layer(ranged(a(layer(signed(x), 3, 2, 3))), 1)))
+
+
+def layers() -> Iterator[Any]:
+    """All of them."""
+    for some in (_plain, _convolutional, _transformers, _recurrent, _moves, _quantized):
+        yield from some()
