@@ -21,9 +21,10 @@ AGAIN = "python -m ovjit.tools.ship"
 
 
 def shipped_texts(isa: str) -> dict[str, bytes]:
-    texts = shipped.unpack((DATA / shipped.file_name(ISAS[isa])).read_bytes())
-    assert texts is not None, f"the code generators have changed since the text was printed: {AGAIN}"
-    return texts
+    try:
+        return shipped.Texts((DATA / shipped.file_name(ISAS[isa])).read_bytes()).all()
+    except ValueError:
+        raise AssertionError(f"the code generators have changed since: {AGAIN}") from None
 
 
 def printed(isa: str, extra: tuple[str, ...], some: str) -> dict[str, bytes]:
@@ -32,16 +33,16 @@ def printed(isa: str, extra: tuple[str, ...], some: str) -> dict[str, bytes]:
         f"import sys; from ovjit.tools import ship; ship.PICK = {some!r}; sys.exit(ship.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "--print", isa, *extra]
-    done = subprocess.run(command, capture_output=True, check=False, cwd=DATA.parents[1])
+    done = subprocess.run(command, input=b"", capture_output=True, check=False, cwd=DATA.parents[1])
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return shipped.unpack(done.stdout) or {}
+    return shipped.Texts(done.stdout).all()
 
 
 def check_equal(isa: str, extra: tuple[str, ...], some: str) -> set[str]:
     content = (DATA / shipped.file_name(ISAS[isa])).read_bytes()
     have, made = shipped_texts(isa), printed(isa, extra, some)
     assert made and made.keys() <= have.keys(), AGAIN
-    if shipped.written_by(content) == f"{sys.version_info.major}.{sys.version_info.minor}":
+    if shipped.Texts(content).python == f"{sys.version_info.major}.{sys.version_info.minor}":
         for key, text in made.items():
             assert have[key] == text, f"{isa} {extra}: {AGAIN}"
     return set(made)
@@ -101,15 +102,34 @@ def test_a_first_start_needs_no_numba_and_answers_the_same(tmp_path: Path) -> No
 
 def test_what_others_made_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     content = shipped.pack({"key": "text"})
-    assert shipped.unpack(content) == {"key": b"text"}
-    assert shipped.unpack(bytes(32) + content[32:]) is None
+    assert shipped.Texts(content).all() == {"key": b"text"}
+    with pytest.raises(ValueError, match="other code generators"):
+        shipped.Texts(bytes(32) + content[32:])
     monkeypatch.setattr(shipped, "installed", lambda package: "0.1")
     shipped.generators.cache_clear()
     try:
-        assert shipped.unpack(content) is None
+        with pytest.raises(ValueError, match="other code generators"):
+            shipped.Texts(content)
     finally:
         monkeypatch.undo()
         shipped.generators.cache_clear()
+
+
+def test_texts_are_unpacked_as_far_as_somebody_asks() -> None:
+    rng = np.random.default_rng(7)
+    texts = {f"key{i}": rng.bytes(100_000 * (i + 1)).hex() for i in range(6)}
+    texts |= {"same": texts["key2"], "short": "", "wide": "\u00e4" * 9}
+    content = shipped.pack(texts)
+    found = shipped.Texts(content)
+    assert found.find("no such key") is None
+    assert (found.find("key0") or b"").decode() == texts["key0"]
+    assert len(found._have) < sum(map(len, texts.values())) // 4
+    for key in ("wide", "key3", "short", "same"):
+        text = found.find(key)
+        assert text is not None and text.decode() == texts[key], key
+    assert {key: text.decode() for key, text in found.all().items()} == texts
+    with pytest.raises(EOFError):
+        shipped.Texts(content[: len(content) // 2]).all()
 
 
 def test_no_file_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

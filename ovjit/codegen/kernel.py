@@ -121,7 +121,7 @@ class Kernel:
 
     def text_key(self, isa: Isa) -> str:
         """The name under which its text may come with ovjit."""
-        return shipped.text_key(self.source, self.key, file_digest(self._intrinsics), isa)
+        return shipped.text_key(self.source, self.key, self.form, file_digest(self._intrinsics), isa)
 
     def text(self, isa: Isa) -> str:
         """The LLVM text that code is generated from, with the symbol that shipped text has."""

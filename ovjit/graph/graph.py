@@ -231,9 +231,10 @@ def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType,
 def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
     """`node` again, on other inputs, or itself on its own; types are inferred anew when an input's type
     changed."""
+    if len(inputs) == len(node.inputs) and all(map(operator.is_, node.inputs, inputs)):
+        return builder.copy(node, inputs, [v.type for v in node.outputs])
     same = all(
-        a is b or (a.type == b.type and a.type.value is b.type.value)
-        for a, b in zip(node.inputs, inputs, strict=True)
+        a.type == b.type and a.type.value is b.type.value for a, b in zip(node.inputs, inputs, strict=True)
     )
     types: Iterable[TensorType] | None = [v.type for v in node.outputs] if same else None
     if types is None and node.lowered:

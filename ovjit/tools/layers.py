@@ -6,7 +6,7 @@ windows, and whether a tensor is a model's input or computed. Weights are zeros.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 import ovjit as ov
 
 o = ov.opset13
-Layer = Callable[[Any], Any]
+#: A function of a layer's input; mypy finds no type for lambdas with defaults.
+Layer = Any
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -43,6 +44,18 @@ ACTIVATIONS: dict[str, Layer] = {
     "none": lambda x: x, "relu": o.relu, "relu6": lambda x: o.clamp(x, 0.0, 6.0), "swish": o.swish,
     "hswish": o.hswish, "sigmoid": o.sigmoid, "leaky": lambda x: o.prelu(x, zeros(1)),
 }  # fmt: skip
+
+
+def _elementwise() -> Iterator[Any]:
+    """Single operations on numbers."""
+    for shape in ((8,), (1, 8), (1, 16, 128), (1, 16, 8, 8)):
+        x, y = (o.parameter(list(shape), np.float32) for _ in "xy")
+        for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
+            yield ov.Model([getattr(o, name)(x, y)], [x, y], "pair")
+            yield ov.Model([getattr(o, name)(x, zeros(1))], [x], "constant")
+            yield ov.Model([getattr(o, name)(x, x)], [x], "twice")
+        for name in ("relu", "sigmoid", "tanh", "exp", "sqrt", "hswish", "swish"):
+            yield ov.Model([getattr(o, name)(x)], [x], "single")
 
 
 def _plain() -> Iterator[Any]:
@@ -117,15 +130,6 @@ def _plain() -> Iterator[Any]:
         yield model(rows, lambda x, w=wide: o.add(o.matmul(x, w, False, False), zeros(256)))
         yield model(rows, lambda x: o.softmax(x, -1))
         yield model(rows, lambda x: o.mvn(x, np.array([-1]), True, 1e-5, "INSIDE_SQRT"))
-    # elementwise
-    for shape in ((8,), (1, 8), (1, 16, 128), (1, 16, 8, 8)):
-        x, y = (o.parameter(list(shape), np.float32) for _ in "xy")
-        for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
-            yield ov.Model([getattr(o, name)(x, y)], [x, y], "pair")
-            yield ov.Model([getattr(o, name)(x, zeros(1))], [x], "constant")
-            yield ov.Model([getattr(o, name)(x, x)], [x], "twice")
-        for name in ("relu", "sigmoid", "tanh", "exp", "sqrt", "hswish", "swish"):
-            yield ov.Model([getattr(o, name)(x)], [x], "single")
 
 
 def between(make: Layer, sides: Sequence[int] = (56, 7), channels: int = 64) -> Iterator[Any]:
@@ -308,6 +312,6 @@ def _quantized() -> Iterator[Any]:
 
 
 def layers() -> Iterator[Any]:
-    """All of them."""
-    for some in (_plain, _convolutional, _transformers, _recurrent, _moves, _quantized):
+    """All of them, the commonest first."""
+    for some in (_elementwise, _plain, _convolutional, _transformers, _recurrent, _moves, _quantized):
         yield from some()

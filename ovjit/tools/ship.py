@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def kernels_of(model: Any) -> dict[str, list[Kernel]]:
     from ovjit.compiler.program import Program
     from ovjit.tiles.formats import float_types
 
-    found = {}
+    found: dict[str, list[Kernel]] = {}
     for precision in [kind for kind in ("f32", "bf16") if kind in float_types()]:
         with compiling(Options(precision=precision)):
             found[precision] = Program(model._graph()).kernels
@@ -70,13 +70,16 @@ def show_missing(paths: Sequence[str]) -> None:
             print(f"{path} {precision}: {len(missing)} of {len(needed)} missing", *sorted(missing))
 
 
-def texts(isa: str, extra: Sequence[str]) -> dict[str, str]:
-    """The texts by their keys, for an instruction set and what a CPU has besides. Once in a process."""
+def texts(isa: str, extra: Sequence[str], known: Collection[str] = ()) -> dict[str, str]:
+    """The texts by their keys, but for the keys `known`, for an instruction set and what a CPU has besides.
+
+    Once in a process."""
     from ovjit.codegen.cpu.isa import ISAS, assume
 
     assume(isa, extra)
     chosen = [k for k in kernels() if not PICK or k.name.startswith(tuple(PICK.split()))]
-    return {kernel.text_key(ISAS[isa]): kernel.text(ISAS[isa]) for kernel in chosen}
+    keys = {kernel.text_key(ISAS[isa]): kernel for kernel in chosen}
+    return {key: kernel.text(ISAS[isa]) for key, kernel in keys.items() if key not in known}
 
 
 def write(folder: Path, isa: str) -> Path:
@@ -87,8 +90,8 @@ def write(folder: Path, isa: str) -> Path:
     found: dict[str, str] = {}
     for extra in TARGETS[isa]:
         command = [sys.executable, "-m", "ovjit.tools.ship", "--print", isa, *extra]
-        done = subprocess.run(command, capture_output=True, check=True)
-        found |= {k: v.decode() for k, v in (shipped.unpack(done.stdout) or {}).items()}
+        done = subprocess.run(command, input=" ".join(found).encode(), stdout=subprocess.PIPE, check=True)
+        found |= {key: text.decode() for key, text in shipped.Texts(done.stdout).all().items()}
     path = folder / shipped.file_name(ISAS[isa])
     path.write_bytes(shipped.pack(found))
     return path
@@ -111,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.print:
         from ovjit.codegen import shipped
 
-        sys.stdout.buffer.write(shipped.pack(texts(options.print[0], options.print[1:])))
+        isa, *extra = options.print
+        sys.stdout.buffer.write(shipped.pack(texts(isa, extra, sys.stdin.read().split())))
         return 0
     for isa in options.isa:
         path = write(options.folder, isa)

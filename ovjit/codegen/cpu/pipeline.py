@@ -7,11 +7,32 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
-from numba.core import compiler, types
-from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
-from numba.core.untyped_passes import FixupArgs, TranslateByteCode
+from numba.core import compiler, interpreter, types
+from numba.core.compiler_machinery import FunctionPass, LoweringPass, PassManager, register_pass
+from numba.core.untyped_passes import FixupArgs
 
 from ovjit.codegen.cpu.language import lower
+
+
+class _Interpreter(interpreter.Interpreter):
+    """Numba's, without the repair of lists, dicts and `with`, which are outside of the language."""
+
+    def post_process(self, peepholes: Any, func_ir: Any) -> Any:
+        return func_ir
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class ReadBytecode(FunctionPass):
+    """Numba's IR of the bytecode."""
+
+    _name = "ovjit_read_bytecode"
+
+    def __init__(self) -> None:
+        FunctionPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        state.func_ir = _Interpreter(state.func_id).interpret(state.bc)
+        return True
 
 
 @register_pass(mutates_CFG=False, analysis_only=True)
@@ -39,7 +60,7 @@ class KernelCompiler(compiler.CompilerBase):
 
     def define_pipelines(self) -> list[PassManager]:
         passes = _Passes("ovjit kernel")
-        passes.add_pass(TranslateByteCode, "analyse the bytecode")
+        passes.add_pass(ReadBytecode, "analyse the bytecode")
         passes.add_pass(FixupArgs, "check the arguments")
         passes.add_pass(LowerKernel, "types and LLVM of the kernels' language")
         passes.finalize()
