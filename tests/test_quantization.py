@@ -181,6 +181,34 @@ def test_depthwise_sums_are_exact(monkeypatch, window, stride, dilation, channel
     np.testing.assert_array_equal(got[0], want)
 
 
+@pytest.mark.parametrize("pads", [0, 1])
+@pytest.mark.parametrize("low, high", RANGES)
+@pytest.mark.parametrize("pooled", [False, True])
+def test_what_is_quantized_after_it_is_joined_or_pooled(monkeypatch, low, high, pooled, pads):
+    """Concat of parts in steps of their own, and MaxPool of reals: the same bytes as behind them, exactly."""
+    rng = np.random.default_rng([SEED, pads])
+    ops = ov.opset8
+    x = ops.parameter([2, 6, 9, 10], np.float32)
+    q = fake_quantize(ops, x, -1.0, 2.984375)
+    one = [1, 1], [0, 0], [0, 0], [1, 1]
+    a = ops.convolution(q, stored_weights(ops, rng, (18, 6, 1, 1), (0,)), *one)
+    b = fake_quantize(ops, ops.relu(x), 0.0, 3.0)
+    c = fake_quantize(ops, ops.negative(x), low, high)
+    y = ops.max_pool(a, [2, 2], [1, 1], [pads] * 2, [0, 0], [3, 3]).output(0)
+    y = y if pooled else ops.concat([a, b, c], 1)
+    out = fake_quantize(ops, y, low, high)
+    z = ops.convolution(out, stored_weights(ops, rng, (4, 18 if pooled else 30, 1, 1), (0,)), *one)
+    model = ov.Model([z], [x], "m")
+    data = rng.uniform(-2, 4, (2, 6, 9, 10)).astype(np.float32)
+    got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
+    if pooled:
+        assert any(k.startswith("max_pool_u8") for k in kernels), kernels
+    elementwise = ("convert", "subtract", "multiply", "add", "fakequantize")
+    assert not any(k.startswith(elementwise) for k in kernels), kernels
+    off = np.abs(got[0] - want[0])
+    assert off.max() < (high - low) / 255 * 1.3 * 3 and off.mean() < 1e-2 * np.abs(want[0]).max(), off.max()
+
+
 def test_zero_points_around_what_several_read(monkeypatch):
     """Producers write into the border of zero points; others read the same bytes, with another border or
     none, and the model gives them out."""

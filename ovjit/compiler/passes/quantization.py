@@ -19,7 +19,7 @@ products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -167,8 +167,39 @@ class _Quantizer:
         shift = np.where(np.abs(shift - nearest) < NEARLY, nearest, shift)
         numbers = [b.constant((1 / step).astype(np.float32)), b.constant(shift.astype(np.float32))]
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
-        integers = b.add("Quantize", [x, *numbers], attrs, name=f"{node.name}/Quantize", origins=node.origins)
-        return [self._real(b, node, made._replace(integers=integers.output))]
+
+        def quantize(x: Value, name: str) -> Value:
+            known = self.known.get(x)
+            if known is not None and known.alike(made) and np.array_equal(step, scale) and levels == 256:
+                return known.integers
+            return b.add("Quantize", [x, *numbers], attrs, name=name, origins=node.origins).output
+
+        integers = self._before(b, node, x, quantize) if made.uniform else None
+        if integers is None:
+            integers = quantize(x, f"{node.name}/Quantize")
+        return [self._real(b, node, made._replace(integers=integers))]
+
+    def _before(
+        self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value]
+    ) -> Value | None:
+        """Quantize(Concat(a, b)) -> Concat(Quantize(a), Quantize(b))     and MaxPool: where what is quantized
+        only joins or compares elements and nobody else reads it, its parts are written as bytes"""
+        maker = x.node
+        if x in self.known or len(self.uses[node.inputs[0]]) != 1 or x.index:
+            return None
+        if maker.op.name == "MaxPool" and not any(self.uses[v] for v in node.inputs[0].node.outputs[1:]):
+            taken = 1
+        elif maker.op.name == "Concat":
+            taken = len(maker.inputs)
+        else:
+            return None
+        parts = maker.inputs[:taken]
+        if any(v.constant is not None or v.shape is None for v in parts):
+            return None
+        bytes_ = [quantize(v, f"{node.name}/Quantize{i}") for i, v in enumerate(parts)]
+        given = [*bytes_, *maker.inputs[taken:]]
+        name = f"{maker.name}/u8"
+        return b.add(maker.op, given, maker.attrs, name=name, origins=maker.origins).outputs[0]
 
     def _by_channel(self, node: Node) -> bool:
         """True where somebody reads a tensor whose channels have scales of their own as integers."""
