@@ -13,6 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def told(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) -> str:
     """The message of a TypeError for a call of `name`."""
     given = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
+    why = str(why).removeprefix("incompatible function arguments: ")
     return f"{name}(): incompatible function arguments: {why}\n\nInvoked with: {given}"
 
 

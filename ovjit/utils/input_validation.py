@@ -29,10 +29,13 @@ def _check_value(
 ) -> bool:
     if not np.issubdtype(type(value), val_type):
         raise UserInputError(
-            f'the attribute "{attr_key}" of {op_name} is to be of type {val_type}, not {value!r}'
+            f'{op_name} operator attribute "{attr_key}" value must by of type {val_type}. It is {value!r}'
         )
     if cond is not None and not cond(value):
-        raise UserInputError(f'the attribute "{attr_key}" of {op_name} cannot be {value!r}')
+        raise UserInputError(
+            f'{op_name} operator attribute "{attr_key}" value does not satisfy provided condition. '
+            f"It is {value!r}"
+        )
     return True
 
 
@@ -49,7 +52,7 @@ def check_valid_attribute(
     if attr_key not in attr_dict:
         if required:
             raise UserInputError(
-                f'{op_name} needs the attribute "{attr_key}", which is not in the given dict'
+                f'Provided dictionary is missing {op_name} operator required attribute "{attr_key}"'
             )
         return True
     value = attr_dict[attr_key]

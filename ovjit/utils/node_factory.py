@@ -23,7 +23,7 @@ class NodeFactory:
         """`opset_version`: "opset1" to "opset17". RuntimeError for others."""
         if opset_version not in _OPSETS:
             raise ModelError(
-                f"Unsupported opset version requested: {opset_version!r}; there is opset1 to opset17"
+                f"Unsupported opset version requested. It is {opset_version!r}; there is opset1 to opset17"
             )
         self._opset = _OPSETS[opset_version]
         self._added: dict[str, type] = {}

@@ -111,7 +111,7 @@ def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[
     start, stop, step = (whole_numbers(x) for x in (start, stop, step))
     places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
     check(len(start) == len(stop) == len(step) == len(places), "start, stop, step and axes differ in length")
-    check(all(step), "a step of 0 never ends")
+    check(all(step), "Step must be non-zero")
     normal = [normalize_axis(a, rank) for a in places]
     check(len(set(normal)) == len(normal), f"the axes {places} name a dimension twice")
     check(len(normal) <= rank, f"{len(normal)} slices do not fit rank {rank}")

@@ -43,7 +43,11 @@ def check_rounding(rounding_type: str, torch: bool) -> str:
     """`rounding_type` in lower case. Raises ModelError for an unknown one."""
     allowed = ROUNDINGS if torch else ROUNDINGS[:2]
     rounding = rounding_type.lower()
-    check(rounding in allowed, f"rounding_type should be one of {', '.join(allowed)}, not {rounding_type!r}")
+    check(
+        rounding in allowed,
+        f'"{rounding_type.upper()}" is not a member of enum ov::op::RoundingType: it is one of '
+        f"{', '.join(allowed)}",
+    )
     return rounding
 
 

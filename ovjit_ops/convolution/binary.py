@@ -23,7 +23,10 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS
 
 
 def _attributes(attrs: dict[str, Any]) -> dict[str, Any]:
-    check(attrs["mode"].lower() == "xnor-popcount", f"mode is xnor-popcount, not {attrs['mode']!r}")
+    check(
+        attrs["mode"].lower() == "xnor-popcount",
+        f'"{attrs["mode"]}" is not a member of enum op::v1::BinaryConvolution::BinaryConvolutionMode',
+    )
     return window_attributes(2, attrs)
 
 

@@ -115,7 +115,10 @@ def _is_tanh(mode: str) -> bool:
 
 
 def _infer_gelu(data: TensorType, *, approximation_mode: Str = "ERF") -> TensorType:
-    check(approximation_mode.lower() in ("erf", "tanh"), f"unknown approximation_mode {approximation_mode!r}")
+    check(
+        approximation_mode.lower() in ("erf", "tanh"),
+        f'"{approximation_mode}" is not a member of enum op::GeluApproximationMode',
+    )
     return same_type(data, REALS)
 
 

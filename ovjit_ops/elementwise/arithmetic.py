@@ -343,7 +343,7 @@ def integer_bounds(dtype: str, low: float, high: float) -> tuple[int, int]:
 
 
 def _infer_clamp(data: TensorType, *, min: Float, max: Float) -> TensorType:
-    check(min <= max, f"min {min} should not be above max {max}")
+    check(min <= max, f"Attribute 'min' must be less or equal than 'max'. Got: {min} and {max}")
     return same_type(data, NUMBERS)
 
 

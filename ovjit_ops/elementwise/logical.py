@@ -152,7 +152,10 @@ class Select:
     """then_node where cond holds, else else_node; all three broadcast."""
 
     def infer(cond, then_node, else_node, *, auto_broadcast: Str = "numpy"):
-        check(cond.dtype in ("boolean", "dynamic"), f"the condition should be boolean, not {cond.dtype}")
+        check(
+            cond.dtype in ("boolean", "dynamic"),
+            f"Argument 0 must have boolean element type (element type: {cond.dtype}).",
+        )
         dtype = common_dtype(then_node, else_node, [*COMPARABLE, "string"])
         branches = TensorType(dtype, broadcast_types(then_node, else_node, auto_broadcast))
         out = TensorType(dtype, broadcast_types(cond, branches, auto_broadcast))

@@ -285,7 +285,7 @@ class SegmentMax:
 
     def infer(data, segment_ids, num_segments=None, *, fill_mode: Str):
         check(
-            fill_mode.lower() in ("zero", "lowest"), f"fill_mode should be zero or lowest, not {fill_mode!r}"
+            fill_mode.lower() in ("zero", "lowest"), f'"{fill_mode}" is not a member of enum ov::op::FillMode'
         )
         check_indices({"segment_ids": segment_ids, "num_segments": num_segments})
         check(data.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {data.dtype}")

@@ -156,7 +156,7 @@ class GatherElements:
     def infer(data, indices, *, axis: Int = 0):
         check_index_type(indices)
         ranks = {x.rank for x in (data, indices)} - {None}
-        check(len(ranks) <= 1, f"{data} and {indices} differ in rank")
+        check(len(ranks) <= 1, f"data and indices rank must be equal. {data} and {indices} differ")
         if data.shape is not None and indices.shape is not None:
             place = normalize_axis(axis, len(data.shape))
             fits = all(
@@ -258,7 +258,10 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
     check_index_type(indices)
     check(on_value.dtype == off_value.dtype, f"{on_value} and {off_value} differ in element type")
     count = known_scalar(depth, "depth")
-    check(count is None or count >= 1, f"depth {count} should be positive")
+    check(
+        count is None or count >= 1,
+        f"OneHot depth value can't be negative. It is {count}, and should be positive",
+    )
     if indices.shape is None:
         return TensorType(on_value.dtype, None)
     place = normalize_axis(axis, len(indices.shape) + 1)

@@ -48,7 +48,7 @@ class NonZero:
     """The positions of all elements that are not zero, [rank, how many], in order."""
 
     def infer(data, *, output_type: DType = "i64"):
-        check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
+        check(output_type in INDEX_TYPES, f"Output type must be i32 or i64, not {output_type}")
         most = math.prod(data.shape) if is_static(data.shape) else None
         return TensorType(output_type, (ANY if data.rank is None else data.rank, dim(0, most)))
 

@@ -95,7 +95,11 @@ def _infer_scatter_nd(data: TensorType, indices: TensorType, updates: TensorType
         check(indices.shape, f"indices should have at least one dimension, not {indices}")
         if not isinstance(indices.shape[-1], Interval):
             depth = indices.shape[-1]
-            check(depth <= len(data.shape), f"{indices} names more dimensions than {data} has")
+            check(
+                depth <= len(data.shape),
+                "Last dimension of indices can be at most the rank of inputs. "
+                f"{indices} names more dimensions than {data} has",
+            )
             check_updates(updates, *indices.shape[:-1], *data.shape[depth:])
     return _infer_scatter(data, indices, updates)
 
@@ -197,7 +201,10 @@ def _infer_scatter_elements(
     if place is not None and data.rank is not None:
         normalize_axis(place, data.rank)
     ranks = {x.rank for x in (data, indices, updates)} - {None}
-    check(len(ranks) <= 1, f"{data}, {indices} and {updates} differ in rank")
+    check(
+        len(ranks) <= 1,
+        f"Indices rank and data rank are required to be equal. They are {data}, {indices}, {updates}",
+    )
     if indices.shape is not None:
         check_updates(updates, *indices.shape)
     if data.shape is not None and indices.shape is not None and place is not None:

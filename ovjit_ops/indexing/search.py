@@ -32,7 +32,7 @@ class Bucketize:
         _index_type(output_type, "output_type")
         for x in (data, buckets):
             check(x.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {x.dtype}")
-        check(buckets.rank in (None, 1), f"the buckets should be a list, not {buckets}")
+        check(buckets.rank in (None, 1), f"Buckets input must be a 1D tensor. Got: {buckets}")
         return TensorType(output_type, data.shape)
 
     def ref(data, buckets, *, output_type="i64", with_right_bound=True):

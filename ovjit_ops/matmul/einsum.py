@@ -43,7 +43,11 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
     for part, rank in zip(parts, ranks, strict=True):
         letters = part.replace("...", "")
         rest = int(rank or 0) - len(letters)
-        check(rest == 0 or (rest > 0 and "..." in part), f"{part!r} does not name {rank} dimensions")
+        check(
+            rest == 0 or (rest > 0 and "..." in part),
+            "Input rank must be greater or equal to a number of labels in the corresponding input subscript. "
+            f"{part!r} does not name {rank} dimensions",
+        )
         widest = max(widest, rest)
         before, _, after = part.partition("...")
         operands.append([*before, *(f"...{i}" for i in reversed(range(rest))), *after])
@@ -64,7 +68,11 @@ def label_sizes(operands: Sequence[Sequence[str]], shapes: Sequence[Sequence[Dim
     for labels, shape in zip(operands, shapes, strict=True):
         for label, d in zip(labels, shape, strict=True):
             both = broadcast_dims(sizes.get(label, d), d)
-            check(both is not None, f"the dimensions of {label!r} differ: {sizes.get(label)} and {d}")
+            check(
+                both is not None,
+                "Different input dimensions indicated by the same labels for Einsum must be broadcastable. "
+                f"Those of {label!r} are {sizes.get(label)} and {d}",
+            )
             sizes[label] = both if both is not None else d
     return sizes
 

@@ -23,7 +23,7 @@ class Inverse:
             return TensorType(data.dtype, None)
         check(len(data.shape) >= 2, f"takes matrices, not {data}")
         side = merge(data.shape[-1], data.shape[-2])
-        check(side is not None, f"{data} is not square")
+        check(side is not None, f"Input must contain square matrices of the same shape. {data} does not")
         return TensorType(data.dtype, data.shape)
 
     def ref(data, *, adjoint=False):

@@ -18,7 +18,7 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     A list `a` is a row, a list `b` a column, whose added dimension the result does not have; transposing
     does nothing to them. Raises ModelError when the inner dimensions differ or the others do not broadcast.
     """
-    check(len(a) and len(b), "takes lists, matrices and stacks of them, not scalars")
+    check(len(a) and len(b), "Scalars are not supported as MatMul inputs.")
     left = (1, *a) if len(a) == 1 else (*a[:-2], a[-1], a[-2]) if transpose_a else a
     right = (*b, 1) if len(b) == 1 else (*b[:-2], b[-1], b[-2]) if transpose_b else b
     check(

@@ -47,6 +47,7 @@ class ShuffleChannels:
             extent = data.shape[normalize_axis(axis, len(data.shape))]
             check(
                 isinstance(extent, Interval) or extent % group == 0,
+                "The channel dimension size has to be a multiple of the groups parameter value. "
                 f"{extent} channels do not form {group} groups",
             )
         return TensorType(data.dtype, data.shape)
@@ -75,7 +76,10 @@ def _block_attributes(block_size: int, mode: str) -> None:
 
 
 def _divided(extent: Dim, by: int, what: str) -> Dim:
-    check(isinstance(extent, Interval) or extent % by == 0, f"{what} {extent} is no multiple of {by}")
+    check(
+        isinstance(extent, Interval) or extent % by == 0,
+        f"Dimension value: [ {extent}, {extent}] must be a multiple of divisor: {by} ({what})",
+    )
     return extent // by
 
 

@@ -33,7 +33,10 @@ def _infer_broadcast(
     data: TensorType, target_shape: TensorType, axes: TensorType | None, mode: str, modes: str
 ):
     mode = broadcast_mode(mode)
-    check(mode in modes.split(), f"mode should be one of {modes}, not {mode!r}")
+    check(
+        mode in modes.split(),
+        f'"{mode.upper()}" is not a member of enum ov::op::BroadcastType: it is one of {modes}',
+    )
     check(mode != "explicit" or axes is not None, "the explicit mode needs axes_mapping")
     target = known(target_shape, "target_shape")
     mapping = None if axes is None else known(axes, "axes_mapping")
@@ -197,8 +200,11 @@ def _infer_pad(
     rank = data.rank if data.rank is not None else (length(pads_begin) or length(pads_end))
     if rank is None:
         return TensorType(data.dtype, None)
-    for pads in (pads_begin, pads_end):
-        check(length(pads) in (None, rank), f"the pads should have {rank} entries, not {length(pads)}")
+    for pads, name in ((pads_begin, "pads_begin"), (pads_end, "pads_end")):
+        check(
+            length(pads) in (None, rank),
+            f"length of {name} mismatches with rank of input, expect {rank}, but got {length(pads)}",
+        )
     if begin is None or end is None or data.shape is None:
         return TensorType(data.dtype, (ANY,) * rank)
     check(
@@ -287,7 +293,7 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
         check(ok and x.dtype in (*NUMBERS, "dynamic"), f"the limits of a range are single numbers, not {x}")
     if start.value is None or stop.value is None or step.value is None:
         return TensorType(dtype, (ANY,))
-    check(step.value.item() != 0, "the step of a range should not be 0")
+    check(step.value.item() != 0, "'step' cannot be zero, nan, or infinite.")
     try:
         count = range_length(*_range_limits(start.value, stop.value, step.value, dtype))
     except InferenceError as error:

@@ -193,7 +193,7 @@ class Concat:
     def infer(*args, axis: Int):
         check(args, "takes at least one input")
         dtypes = {x.dtype for x in args} - {"dynamic"}
-        check(len(dtypes) <= 1, f"the inputs differ in element type: {', '.join(sorted(dtypes))}")
+        check(len(dtypes) <= 1, f"Argument element types are inconsistent. {', '.join(sorted(dtypes))}")
         dtype = dtypes.pop() if dtypes else "dynamic"
         ranks = {x.rank for x in args} - {None}
         check(
@@ -333,7 +333,7 @@ class Unsqueeze:
 
 
 def _shape_of(data: TensorType, output_type: str) -> TensorType:
-    check(output_type in INDEX_TYPES, f"output_type should be i32 or i64, not {output_type}")
+    check(output_type in INDEX_TYPES, f"Output type must be i32 or i64, not {output_type}")
     shape = (ANY,) if data.rank is None else (data.rank,)
     if is_static(data.shape) or data.shape is None:
         if data.shape is not None and any(map(is_traced_number, data.shape)):

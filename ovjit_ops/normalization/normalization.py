@@ -245,7 +245,10 @@ class MVN6:
 
     def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Str = "inside_sqrt"):
         check(eps > 0, f"eps {eps} should be positive")
-        check(eps_mode.lower() in ("inside_sqrt", "outside_sqrt"), f"unknown eps_mode {eps_mode!r}")
+        check(
+            eps_mode.lower() in ("inside_sqrt", "outside_sqrt"),
+            f'"{eps_mode}" is not a member of enum op::MVNEpsMode',
+        )
         _axes_of(data, axes)
         return same_type(data, REALS)
 

@@ -59,7 +59,11 @@ FORMATS = ("fico", "icof", "ifco", "ifoc", "iofc")
 def directions(direction: str) -> tuple[bool, ...]:
     """For each direction whether it runs backwards. Raises ModelError for an unknown word."""
     word = direction.lower()
-    check(word in DIRECTIONS, f"direction should be one of {', '.join(DIRECTIONS)}, not {direction!r}")
+    check(
+        word in DIRECTIONS,
+        f'"{direction}" is not a member of enum ov::op::RecurrentSequenceDirection: it is one of '
+        f"{', '.join(DIRECTIONS)}",
+    )
     return {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[word]
 
 

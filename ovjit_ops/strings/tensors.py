@@ -16,7 +16,10 @@ class StringTensorUnpack:
     """Where each string begins and ends among the UTF-8 bytes of all, and those bytes."""
 
     def infer(data):
-        check(data.dtype in ("string", "dynamic"), f"takes strings, not {data.dtype}")
+        check(
+            data.dtype in ("string", "dynamic"),
+            f"StringTensorUnpack expects a tensor with string elements. Got: {data.dtype}",
+        )
         return TensorType("i32", data.shape), TensorType("i32", data.shape), TensorType("u8", (ANY,))
 
     def ref(data):

@@ -458,7 +458,10 @@ def _set_layout(node: Node, layout: Layout, shape: tuple[Dim, ...] | None) -> No
     rank = None if shape is None else len(shape)
     named = len(layout._left) + len(layout._right)
     if rank is not None and not layout.empty and (rank < named or (rank != named and not layout._open)):
-        raise ModelError(f"the layout {layout} does not fit the rank {rank} of {node.get_friendly_name()!r}")
+        raise ModelError(
+            f"Can't set layout for Parameter/Result {node.get_friendly_name()!r}: layout {layout} is not "
+            f"compatible with shape {partial_shape_of(shape)}"
+        )
     node._tensors[0].get_rt_info()._items[LAYOUT_NOTE] = layout
 
 

@@ -197,7 +197,9 @@ def _prepared_list(slot: InputSlot, value: list[Any]) -> Step:
     name = tensor._type._name
     if name != slot.info.dtype:
         raise InferenceError(
-            f"{slot.describe()} expects {slot.info}, a list gives {name}: "
+            f"ParameterMismatch: Failed to set tensor for input with precision: {name}, since the model "
+            f"input tensor precision is: {slot.info.dtype}. {slot.describe()} expects {slot.info}, "
+            f"a list gives {name}: "
             f"pass np.array(..., {slot.dtype.name!r})"
         )
     slot.check_shape(tensor._shape)

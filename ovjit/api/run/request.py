@@ -412,7 +412,7 @@ class InferRequest:
         RuntimeError for a negative timeout, and as `wait`."""
         timeout = operator.index(timeout)
         if timeout < 0:
-            raise InferenceError(f"a timeout can't be less than 0 ms: {timeout}")
+            raise InferenceError(f"Timeout can't be less than 0 for InferRequest::wait(). It is {timeout} ms")
         if not self._started and self._job.latency_ns == 0:
             return False
         return self._wait(timeout)
@@ -655,7 +655,7 @@ class InferRequest:
         self._check_idle()
         return [self._output_tensor(slot) for slot in self._outputs]
 
-    def __copy__(self) -> InferRequest:
+    def __copy__(self, memory: Any = None) -> InferRequest:
         raise TypeError("cannot pickle 'InferRequest' object")
 
     __deepcopy__ = __reduce__ = __copy__  # type: ignore[assignment]
@@ -721,13 +721,18 @@ def _at(slots: Any, index: Any, what: str) -> Any:
     if i < 0:
         raise no_such_form(f"{what.lower()}s count from 0: there is none at {i}")
     if i >= len(slots):
-        raise InferenceError(f"{what} port for index {i} was not found! The model has {len(slots)}.")
+        raise InferenceError(
+            f"{what} port for index {i} was not found! The model has only {len(slots)} {what.lower()}s."
+        )
     return slots[i]
 
 
 def _single(slots: Any, what: str) -> Any:
     if len(slots) != 1:
-        raise InferenceError(f"the model has {len(slots)} {what}s: say which one, by index")
+        raise InferenceError(
+            f"{what}_tensor() must be called on a function with exactly one parameter. The model has "
+            f"{len(slots)} {what}s: say which one, by index"
+        )
     return slots[0]
 
 

@@ -153,8 +153,9 @@ class InputSlot:
             if self.way == SAME and tensor._type._itemsize:
                 hint = f"; a tensor is never converted: pass array.astype({self.dtype.name!r})"
             raise InferenceError(
-                f"Failed to set tensor for input with precision: {name}, since the model input tensor "
-                f"precision is: {self.info.dtype}. {self.describe()} expects {self.info}{hint}"
+                f"ParameterMismatch: Failed to set tensor for input with precision: {name}, since the "
+                f"model input tensor precision is: {self.info.dtype}. {self.describe()} expects "
+                f"{self.info}{hint}"
             )
         self.check_shape(tensor._shape)
 
@@ -307,13 +308,15 @@ class OutputSlot:
         """Let results be written to the user's tensor. Raises InferenceError unless type and shape fit."""
         if tensor._type is not self.type:
             raise InferenceError(
-                f"{self.describe()} is of type {self.info.dtype}, the given tensor {tensor._type._name}"
+                f"Failed to set tensor for output with precision: {tensor._type._name}, if model output "
+                f"tensor precision is: {self.info.dtype}. It is {self.describe()}"
             )
         assert self.info.shape is not None
         if not fits(tensor._shape, self.info.shape) and 0 not in tensor._shape:
             raise InferenceError(
-                f"{self.describe()} has the shape {shapes.text(self.info.shape)}, "
-                f"the given tensor {shapes.text(tensor._shape)}"
+                f"Can't set the output tensor with index: {self.index}, because the model output tensor "
+                f"(shape={shapes.text(self.info.shape)}) and the current tensor "
+                f"(shape=({'.'.join(map(str, tensor._shape))})) are incompatible. It is {self.describe()}"
             )
         self.target = tensor
         self.given = True

@@ -77,11 +77,11 @@ def bounds_of_pair(low: int, high: int) -> Bounds:
     return bounds_of(low, UNBOUNDED if high == -1 else high)
 
 
-def _parsed_bound(text: str, missing: int) -> int:
+def _parsed_bound(text: str, missing: int, what: str = "dimension") -> int:
     if not text:
         return missing
     if not re.fullmatch(r"-?[0-9]+", text) or abs(int(text)) > UNBOUNDED:
-        raise RuntimeError(f'Cannot parse dimension: "{text}"')
+        raise RuntimeError(f'Cannot parse {what}: "{text}"')
     return int(text)
 
 
@@ -94,7 +94,7 @@ def bounds_of_text(text: str) -> Bounds:
     if not dots:
         length = _parsed_bound(text, 0)
         return bounds_of(length, length)
-    return bounds_of(_parsed_bound(low, 0), _parsed_bound(high, UNBOUNDED))
+    return bounds_of(_parsed_bound(low, 0, "min bound"), _parsed_bound(high, UNBOUNDED, "max bound"))
 
 
 class Symbol:

@@ -40,7 +40,10 @@ def _element(value: Any) -> Bounds:
                 f"{len(value)} elements were given."
             )
         if not (isinstance(value[0], int) and isinstance(value[1], int)):
-            raise TypeError(f"Incorrect pair of types for dynamic dimension, ints are expected: {value}")
+            raise TypeError(
+                f"Incorrect pair of types ({type(value[0])}, {type(value[1])}) for dynamic dimension, ints "
+                "are expected."
+            )
         return bounds_of_pair(_fitting(value[0]), _fitting(value[1]))
     raise TypeError(
         f"Incorrect type {type(value)} for dimension. Expected types are: int, str, openvino.Dimension, "
