@@ -26,6 +26,10 @@ UNARY = "Relu Sigmoid Tanh Negative Abs Gelu HSwish SoftPlus Swish Mish HSigmoid
 BINARY = "Add Multiply Subtract Maximum Minimum SquaredDifference".split()
 #: What most graphs are made of: each sequence of scalar operations is a kernel to be compiled.
 USUAL_UNARY, USUAL_BINARY, USUAL = ["Relu", "Tanh"], ["Add", "Multiply"], 0.85
+#: Neighbouring seeds whose graphs are of the same operations.
+BLOCK = 64
+#: Cases of one process, which keeps their kernels.
+LIFE = 4000
 #: Passes without which a graph runs as it is.
 UNOPTIMISED, SELDOM = "fold,batch_norm,ops,weights,clean,fuse", 7
 REDUCE = "ReduceSum ReduceMean ReduceMax ReduceMin ReduceL2".split()
@@ -34,21 +38,26 @@ POOL = {"kernel": [2, 2], "strides": [1, 1], "pads_begin": [0, 0], "pads_end": [
 
 
 class _Maker:
-    """Grows a graph while it keeps the shapes that the values have for the first set of inputs."""
+    """Grows a graph while it keeps the shapes that the values have for the first set of inputs.
+
+    Which operations there are and what they read is drawn for a block of seeds, all else for each: kernels
+    depend on the former, and to compile them is what a case would cost most."""
 
     def __init__(self, seed: int):
         self.rng = np.random.default_rng([20261203, seed])
+        self.block = seed // BLOCK
+        self.plan = np.random.default_rng([20261205, self.block])
         self.inputs: list[dict[str, Any]] = []
         self.nodes: list[dict[str, Any]] = []
         self.shapes: list[tuple[int, ...] | None] = []  # by value: inputs, then nodes
         self.kinds: list[str] = []
-        usual = self.rng.random() < USUAL
+        usual = self.plan.random() < USUAL
         self.unary_names = USUAL_UNARY if usual else UNARY
         self.binary_names = USUAL_BINARY if usual else BINARY
-        rank = int(self.rng.choice([1, 2, 3, 4, 4]))
+        rank = int(self.plan.choice([1, 2, 3, 4, 4]))
         sizes = [int(self.rng.choice([1, 2, 3, 5, 16, 17])) for _ in range(rank)]
-        for _ in range(int(self.rng.integers(1, 4))):
-            own = rank if self.rng.random() < 0.8 else int(self.rng.integers(0, rank + 1))
+        for _ in range(int(self.plan.integers(1, 4))):
+            own = rank if self.plan.random() < 0.8 else int(self.plan.integers(0, rank + 1))
             dims = [1 if self.rng.random() < 0.2 else d for d in sizes[rank - own :]]
             likely = [0.2 if own == 4 and axis == 1 else 0.7 for axis in range(own)]  # channels seldom
             opened = [bool(self.rng.random() < p) for p in likely]
@@ -67,10 +76,18 @@ class _Maker:
         ]  # fmt: skip
         if not good:
             return None
-        return good[-1 - int(min(self.rng.geometric(0.5) - 1, len(good) - 1))]
+        return good[-1 - int(min(self.plan.geometric(0.5) - 1, len(good) - 1))]
 
     def number(self, *choices: int) -> int:
         return int(self.rng.choice(choices))
+
+    def planned(self, *choices: int) -> int:
+        """One that is the same for the whole block, as far as the choices are."""
+        return int(self.plan.choice(choices))
+
+    def begin(self) -> None:
+        """What the next operation is does not depend on how often others were refused."""
+        self.plan = np.random.default_rng([20261204, self.block, len(self.nodes)])
 
     def constant(self, *shape: int) -> dict[str, Any]:
         return {"constant": list(shape), "seed": int(self.rng.integers(1 << 30))}
@@ -79,8 +96,7 @@ class _Maker:
         return {"ints": [int(v) for v in np.atleast_1d(values)]}
 
     def propose(self) -> dict[str, Any] | None:
-        rng = self.rng
-        kind = rng.choice(list(MAKERS), p=WEIGHTS)
+        kind = self.plan.choice(list(MAKERS), p=WEIGHTS)
         made = MAKERS[kind](self)
         if made is not None and made.get("in") and any(i is None for i in made["in"]):
             return None
@@ -90,34 +106,34 @@ class _Maker:
         """After a sum of products mostly what may become its epilogue: beside an input, or another value."""
         last = len(self.shapes) - 1
         anchors = ("Convolution", "GroupConvolution", "MatMul")
-        if not self.nodes or self.nodes[-1]["op"] not in anchors or self.rng.random() < 0.2:
+        if not self.nodes or self.nodes[-1]["op"] not in anchors or self.plan.random() < 0.2:
             return None
         rank = len(self.shapes[last] or ())
         others = [i for i, s in enumerate(self.shapes[:-1]) if s is not None and len(s) <= rank]
         inputs = [i for i in others if i < len(self.inputs)] or others
         if not inputs:
             return None
-        other = self.number(*(inputs if self.rng.random() < 0.7 else others))
-        pair = [last, other] if self.rng.random() < 0.5 else [other, last]
-        return {"op": str(self.rng.choice(self.binary_names)), "in": pair}
+        other = self.planned(*(inputs if self.plan.random() < 0.7 else others))
+        pair = [last, other] if self.plan.random() < 0.5 else [other, last]
+        return {"op": str(self.plan.choice(self.binary_names)), "in": pair}
 
     def unary(self) -> dict[str, Any]:
-        return {"op": str(self.rng.choice(self.unary_names)), "in": [self.pick()]}
+        return {"op": str(self.plan.choice(self.unary_names)), "in": [self.pick()]}
 
     def clamp(self) -> dict[str, Any]:
         return {"op": "Clamp", "in": [self.pick()], "attrs": {"min": -0.3, "max": 0.7}}
 
     def binary(self) -> dict[str, Any]:
         first = self.pick()
-        other: Any = self.number(*range(len(self.shapes)))
-        if self.rng.random() < 0.3:
-            other = self.number(*range(len(self.inputs)))
-        elif self.rng.random() < 0.4:
+        other: Any = self.planned(*range(len(self.shapes)))
+        if self.plan.random() < 0.3:
+            other = self.planned(*range(len(self.inputs)))
+        elif self.plan.random() < 0.4:
             shape = self.shapes[first] if first is not None else ()
             lead = int(self.rng.integers(0, len(shape or ()) + 1))
             other = self.constant(*(1 if self.rng.random() < 0.4 else d for d in (shape or ())[lead:]))
-        pair = [first, other] if self.rng.random() < 0.5 else [other, first]
-        return {"op": str(self.rng.choice(self.binary_names)), "in": pair}
+        pair = [first, other] if self.plan.random() < 0.5 else [other, first]
+        return {"op": str(self.plan.choice(self.binary_names)), "in": pair}
 
     def prelu(self) -> dict[str, Any] | None:
         at = self.pick(2, 3, 4)
@@ -139,7 +155,7 @@ class _Maker:
         size = self.number(1, 3)
         pads = [size // 2] * 2
         attrs = {**CONV, "pads_begin": pads, "pads_end": pads, "strides": [self.number(1, 1, 2)] * 2}
-        if self.rng.random() < 0.3:
+        if self.plan.random() < 0.3:
             return {"op": "GroupConvolution", "attrs": attrs,
                     "in": [at, self.constant(channels, 1, 1, size, size)]}  # fmt: skip
         return {"op": "Convolution", "in": [at, self.constant(outs, channels, size, size)], "attrs": attrs}
@@ -161,9 +177,9 @@ class _Maker:
         if at is None:
             return None
         rank = len(self.shapes[at] or ())
-        axes = self.rng.permutation(rank)[: self.number(1, 1, 2)]
-        keep = {"keep_dims": bool(self.rng.random() < 0.8)}
-        return {"op": str(self.rng.choice(REDUCE)), "in": [at, self.ints(axes)], "attrs": keep}
+        axes = self.rng.permutation(rank)[: self.planned(1, 1, 2)]
+        keep = {"keep_dims": bool(self.plan.random() < 0.8)}
+        return {"op": str(self.plan.choice(REDUCE)), "in": [at, self.ints(axes)], "attrs": keep}
 
     def softmax(self) -> dict[str, Any] | None:
         at = self.pick(1, 2, 3, 4)
@@ -194,7 +210,7 @@ class _Maker:
         if at is None:
             return None
         rank = len(self.shapes[at] or ())
-        others = [self.pick(rank) for _ in range(self.number(1, 1, 2))]
+        others = [self.pick(rank) for _ in range(self.planned(1, 1, 2))]
         return {"op": "Concat", "in": [at, *others], "attrs": {"axis": self.number(*range(rank))}}
 
     def split(self) -> dict[str, Any] | None:
@@ -210,7 +226,7 @@ class _Maker:
             return None
         rank = len(self.shapes[at] or ())
         pads = [self.ints([self.number(0, 0, 1, 2, -1) for _ in range(rank)]) for _ in range(2)]
-        mode = str(self.rng.choice(["constant", "edge", "reflect", "symmetric"]))
+        mode = str(self.plan.choice(["constant", "edge", "reflect", "symmetric"]))
         return {"op": "Pad", "in": [at, *pads, {"numbers": [0.5]}], "attrs": {"pad_mode": mode}}
 
     def reshape(self) -> dict[str, Any] | None:
@@ -218,7 +234,7 @@ class _Maker:
         if at is None:
             return None
         rank = len(self.shapes[at] or ())
-        pattern = [[-1], [0, -1], [1, -1], [-1, 1], [0] * rank][self.number(0, 1, 2, 3, 4)]
+        pattern = [[-1], [0, -1], [1, -1], [-1, 1], [0] * rank][self.planned(0, 1, 2, 3, 4)]
         return {"op": "Reshape", "in": [at, self.ints(pattern)], "attrs": {"special_zero": True}}
 
     def unsqueeze(self) -> dict[str, Any] | None:
@@ -226,7 +242,7 @@ class _Maker:
         return {"op": "Unsqueeze", "in": [at, self.ints(self.number(0, -1))]}
 
     def pool(self) -> dict[str, Any]:
-        kind = str(self.rng.choice(["MaxPool", "AvgPool"]))
+        kind = str(self.plan.choice(["MaxPool", "AvgPool"]))
         pads = {"pads_begin": [1, 1], "pads_end": [self.number(0, 1)] * 2} if self.rng.random() < 0.4 else {}
         attrs = {**POOL, **pads, "kernel": [self.number(1, 2, 3), 2], "strides": [self.number(1, 2), 1]}
         if kind == "AvgPool":
@@ -251,7 +267,7 @@ class _Maker:
         return {"op": "Tile", "in": [at, self.ints([self.number(1, 1, 2, 3) for _ in range(rank)])]}
 
     def half(self) -> dict[str, Any]:
-        kind = str(self.rng.choice(["f16", "bf16"]))
+        kind = str(self.plan.choice(["f16", "bf16"]))
         return {"op": "Convert", "in": [self.pick()], "attrs": {"destination_type": kind}, "back": True}
 
     # --- graphs within
@@ -259,14 +275,14 @@ class _Maker:
     def body(self, count: int) -> list[dict[str, Any]]:
         """Elementwise nodes on values 0 to `count` - 1."""
         nodes: list[dict[str, Any]] = []
-        for _ in range(self.number(1, 1, 2, 3)):
+        for _ in range(self.planned(1, 1, 2, 3)):
             known = count + len(nodes)
-            kind = self.rng.random()
+            kind = self.plan.random()
             if kind < 0.5:
-                nodes.append({"op": str(self.rng.choice(self.unary_names)), "in": [known - 1]})
+                nodes.append({"op": str(self.plan.choice(self.unary_names)), "in": [known - 1]})
             else:
-                other: Any = self.number(*range(known)) if kind < 0.8 else {"numbers": [0.5]}
-                nodes.append({"op": str(self.rng.choice(self.binary_names)), "in": [known - 1, other]})
+                other: Any = self.planned(*range(known)) if kind < 0.8 else {"numbers": [0.5]}
+                nodes.append({"op": str(self.plan.choice(self.binary_names)), "in": [known - 1, other]})
         return nodes
 
     def branch(self) -> dict[str, Any]:
@@ -274,7 +290,7 @@ class _Maker:
         at = self.pick()
         bodies = [self.body(1), self.body(1)]
         rank = len(self.shapes[at] or ()) if at is not None else 0
-        if rank and self.rng.random() < 0.2:
+        if rank and self.plan.random() < 0.2:
             for nodes, count in zip(bodies, (1, self.number(1, 2)), strict=True):
                 nodes.append({"op": "Concat", "in": [len(nodes)] * count, "attrs": {"axis": 0}})
         return {"op": "If", "in": [self.pick(), at], "bodies": bodies, "limit": self.number(-1, 0, 3)}
@@ -283,7 +299,7 @@ class _Maker:
         """A value that goes round; how often may depend on data, and so may its end."""
         at = self.pick(1, 2, 3, 4)
         return {
-            "op": "Loop", "in": [at, at if self.rng.random() < 0.5 else self.pick()],
+            "op": "Loop", "in": [at, at if self.plan.random() < 0.5 else self.pick()],
             "bodies": [[*(nodes := self.body(2)), {"op": "Tanh", "in": [1 + len(nodes)]}]],
             "trips": self.number(0, 1, 2, 3, 4), "by_data": bool(self.rng.random() < 0.3),
             "limit": self.number(-1, 1, 4) if self.rng.random() < 0.3 else None,
@@ -331,10 +347,13 @@ WEIGHTS = np.array(list(_COUNTS.values())) / sum(_COUNTS.values())
 
 def make(seed: int) -> dict[str, Any]:
     maker = _Maker(seed)
-    wanted = 2 + min(int(maker.rng.geometric(0.3)) - 1, 10)
-    tries = 0
+    wanted = 2 + min(int(maker.plan.geometric(0.3)) - 1, 10)
+    tries, begun = 0, -1
     while len(maker.nodes) < wanted and tries < 60:
         tries += 1
+        if len(maker.nodes) > begun:
+            begun = len(maker.nodes)
+            maker.begin()
         node = maker.follow() or maker.propose()
         if node is None:
             continue
@@ -357,7 +376,8 @@ def make(seed: int) -> dict[str, Any]:
                 dims.append(new if opened else d)
             changed.append(dims)
         sets.append(changed)
-    outputs = [int(v) for v in np.flatnonzero(maker.rng.random(len(maker.shapes)) < 0.15)]
+    maker.begin()
+    outputs = [int(v) for v in np.flatnonzero(maker.plan.random(len(maker.shapes)) < 0.15)]
     outputs = [v for v in outputs if v >= len(maker.inputs)] or [len(maker.shapes) - 1]
     last = len(maker.shapes) - 1
     return {"inputs": maker.inputs, "nodes": maker.nodes, "outputs": sorted({*outputs, last}), "sets": sets,

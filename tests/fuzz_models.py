@@ -201,6 +201,8 @@ def _compare(made: Any, graph: Graph, exact: bool, feeds: dict[str, np.ndarray])
             return f"native: {error}; interpreter: {want if isinstance(want, Exception) else 'an answer'}"
         return ""
     if isinstance(want, Exception):
+        if "MemoryError" in str(want):
+            return ""  # NumPy makes more of it than kernels do
         return f"native: an answer; interpreter: {want}"
     undefined = any(node.op.name in UNDEFINED for node in graph.nodes)
     for i, (a, b) in enumerate(zip(got, want, strict=True)):

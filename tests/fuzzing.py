@@ -21,6 +21,7 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,10 +35,12 @@ from typing import Any, NamedTuple
 SECONDS = 4.0
 #: Runs that may be spent on making one finding smaller.
 ATTEMPTS = 150
-#: Cases of one child, which gets slower and larger with all that is cached.
+#: Cases of one child, which gets slower and larger with all that is cached; a fuzzer's own LIFE goes before.
 LIFE = 20_000
+#: Seconds of computing after which a case has taken too long: its process ends.
+PATIENCE = 60.0
 #: Bytes of address space that a child may have: a case that asks for more gets MemoryError.
-MEMORY = 8 << 30
+MEMORY = 3 << 30
 _HERE = Path(__file__).parent
 os.environ.setdefault("OVJIT_PRECISION", "f32")  # answers are compared closely
 
@@ -64,10 +67,10 @@ def seconds() -> float:
 def fuzz(module: ModuleType, how_long: float, seed: int, most: int = 5, count: int = 1 << 60) -> Report:
     """Run a fuzzer's cases from `seed` on for some seconds in children; stops after `most` findings."""
     findings: list[Finding] = []
-    until, ran = time.monotonic() + how_long, 0
+    until, ran, life = time.monotonic() + how_long, 0, getattr(module, "LIFE", LIFE)
     with tempfile.TemporaryDirectory() as folder:
         while ran < count and (left := until - time.monotonic()) > 0 and len(findings) < most:
-            done, found = child(module, left, seed, min(count - ran, LIFE), most - len(findings), folder)
+            done, found = child(module, left, seed, min(count - ran, life), most - len(findings), folder)
             for number, what in found:
                 case, what = minimise(module, module.make(number), what, Path(folder))
                 findings.append(Finding(number, what, module.script(case)))
@@ -136,6 +139,7 @@ def main(module: ModuleType) -> None:
         cases = json.loads(path.read_text())
         for i, case in enumerate(cases if isinstance(cases, list) else [cases]):
             path.with_suffix(".at").write_text(str(i))
+            signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
             what = module.check(case)
             if what:
                 path.with_suffix(".at").write_text(f"{i} {what}")
@@ -156,6 +160,7 @@ def main(module: ModuleType) -> None:
     write()
     while time.monotonic() < until and seed - first < count and len(found) < most:
         write()
+        signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)  # what kernels do, no handler interrupts
         case = module.make(seed)
         what = module.check(case)
         if what:
@@ -174,6 +179,8 @@ def _environment() -> dict[str, str]:
 
 def _death(done: Any) -> str:
     last = (done.stderr.strip().splitlines() or [""])[-1]
+    if done.returncode == -signal.SIGVTALRM:
+        return "it computes without end"
     if done.returncode < 0:
         return f"the process died of signal {-done.returncode}: {last}"
     return f"the process ended with {done.returncode}: {last}"
@@ -196,10 +203,10 @@ def kind(what: str) -> str:
 def campaign(module: ModuleType, how_long: float, seed: int, count: int) -> None:
     """Cases for hours; a line for each child, and every kind of finding once, made small."""
     until, ran, known = time.monotonic() + how_long, 0, dict[str, int]()
-    began = time.monotonic()
+    began, life = time.monotonic(), getattr(module, "LIFE", LIFE)
     with tempfile.TemporaryDirectory() as folder:
         while ran < count and (left := until - time.monotonic()) > 0:
-            done, found = child(module, left, seed + ran, min(count - ran, LIFE), 200, folder)
+            done, found = child(module, left, seed + ran, min(count - ran, life), 200, folder)
             ran += done
             for number, what in found:
                 known[kind(what)] = known.get(kind(what), 0) + 1

@@ -13,10 +13,11 @@ from ovjit import opset13 as op
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.execution.build import compile_graph
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
-from ovjit.graph.graph import Builder
+from ovjit.graph.graph import Builder, rebuild
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from ovjit_ops.convolution.cpu_transposed import phases, tap_sets
 
 X = np.array([[-1, 2, -3]], np.float32)
 
@@ -231,3 +232,73 @@ def test_a_body_is_given_what_lies_backwards(back: bool) -> None:
     job.set_input(0, x)
     job.run()
     np.testing.assert_allclose(job.outputs[0], evaluate(graph, [x])[0], atol=1e-6)
+
+
+def test_samples_of_a_region_are_bounded() -> None:
+    """A number of them that a file names would keep a kernel busy for ever."""
+    data, rois, images = np.ones((1, 1, 4, 4), np.float32), np.ones((1, 4), np.float32), np.zeros(1, np.int32)
+    attrs = {"pooled_h": 2, "pooled_w": 2, "spatial_scale": 1.0, "mode": "avg"}
+    for ratio in (-1, 2049, (1 << 62) - 1, (1 << 63) - 1):
+        b = Builder()
+        given = [_parameter(b, (1, 1, 4, ANY)), b.constant(rois), b.constant(images)]
+        with pytest.raises(ModelError, match="sampling_ratio"):
+            b.add("ROIAlign", given, {**attrs, "sampling_ratio": ratio})
+    b = Builder()
+    given = [_parameter(b, data.shape), b.constant(rois), b.constant(images)]
+    assert b.add("ROIAlign", given, {**attrs, "sampling_ratio": 2048}).output.shape == (1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("name", ["Split", "VariadicSplit"])
+def test_a_scalar_is_not_split(name: str) -> None:
+    b = Builder()
+    given = [_parameter(b, ()), _parameter(b, (), "i64")]
+    given += [b.constant(np.array([1]))] if name == "VariadicSplit" else []
+    with pytest.raises(ModelError, match="scalar"):
+        b.add(name, given, {"num_splits": 1} if name == "Split" else {})
+
+
+def test_what_is_not_resized_is_not_padded() -> None:
+    b = Builder()
+    given = [_parameter(b, (1, 3, 4, 5)), b.constant(np.array([8, 10]))]
+    attrs = {"axes": (2, 3), "mode": "nearest"}
+    with pytest.raises(ModelError, match="pads_begin"):
+        b.add(find_op("Interpolate", 1), given, {**attrs, "pads_begin": (1,)})
+    b.add(find_op("Interpolate", 1), given, {**attrs, "pads_begin": (0, 0, 1)})
+
+
+def test_what_stands_for_a_node_has_its_shape() -> None:
+    b = Builder()
+    x = _parameter(b, (2, ANY))
+    graph = b.finish([b.add("Relu", [x]).output])
+
+    def longer(builder: Any, node: Any, inputs: Any) -> Any:
+        if node.op.name != "Relu":
+            return None
+        return builder.add("Concat", [inputs[0]] * 2, {"axis": 0}).outputs
+
+    with pytest.raises(ModelError, match=r"makes .*4"):
+        rebuild(graph, longer)
+
+
+def test_strides_of_transposed_convolutions_may_be_any_number() -> None:
+    for stride in (1 << 32, 1 << 40):
+        b = Builder()
+        x = _parameter(b, (1, 3, 1, 1))
+        filters = b.constant(np.ones((3, 4, 2, 2), np.float32))
+        attrs = {"strides": (1, stride), "pads_begin": (0, 0), "pads_end": (0, 0), "dilations": (1, 1)}
+        graph = b.finish([b.add("ConvolutionBackpropData", [x, filters], attrs).output])
+        job = compile_graph(graph, {}).new_job()
+        data = np.ones((1, 3, 1, 1), np.float32)
+        job.set_input(0, data)
+        job.run()
+        np.testing.assert_array_equal(job.outputs[0], evaluate(graph, [data])[0])
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 4])
+@pytest.mark.parametrize("stride", [1, 2, 3, 6])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_the_taps_of_all_phases_are_packed(kernel: int, stride: int, dilation: int) -> None:
+    sets = tap_sets(kernel, stride, dilation)
+    assert len(set(sets)) == len(sets)
+    for pad in range(7):
+        assert {p.taps for p in phases(20, kernel, stride, dilation, pad)} == set(sets)

@@ -15,6 +15,7 @@ import numpy as np
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op, TensorType, find_op
+from ovjit.graph.shapes import merge
 
 
 class Value:
@@ -211,8 +212,20 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
         outputs = visit(builder, node, inputs)
         if outputs is None:
             outputs = copy_node(builder, node, inputs).outputs
+        else:
+            _check_replaced(node, outputs)
         new.update(zip(node.outputs, outputs, strict=True))
     return builder.finish((new[v] for v in graph.outputs), (new[v] for v in graph.inputs))
+
+
+def _check_replaced(node: Node, outputs: Sequence[Value]) -> None:
+    """Raise ModelError unless what stands for a node can have the shapes that the node has."""
+    for old, new in zip(node.outputs, outputs, strict=True):
+        a, b = old.shape, new.shape
+        if a is None or b is None or a == b:
+            continue
+        if len(a) != len(b) or any(merge(x, y) is None for x, y in zip(a, b, strict=True)):
+            raise ModelError(f"node {node.name!r} ({node.op.name}): it makes {new.type}, not {old.type}")
 
 
 #: What a lowered node may have in the place of f32.

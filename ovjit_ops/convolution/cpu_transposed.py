@@ -49,6 +49,16 @@ def phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> li
     return out
 
 
+def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
+    """The sets of taps that the phases of one dimension may have. A stride may be any number: most of the
+    phases of a large one have no taps."""
+    by_phase: dict[int, list[int]] = {}
+    for k in range(kernel):
+        by_phase.setdefault(k * dilation % stride, []).append(k)
+    found = sorted(map(tuple, by_phase.values()))
+    return [(), *found] if len(found) < stride else found
+
+
 class TransposedConvolution(Tiled):
     """ConvolutionBackpropData and GroupConvolutionBackpropData of one or two spatial dimensions."""
 
@@ -118,10 +128,7 @@ class TransposedConvolution(Tiled):
     def _tap_sets(self) -> list[list[tuple[int, ...]]]:
         """The sets of taps that phases may have, by dimension: independent of padding and extents."""
         strides, dilations = self.window()
-        return [
-            sorted({p.taps for p in phases(s, k, s, d, 0)})
-            for s, k, d in zip(strides, self.kernel_size, dilations, strict=True)
-        ]
+        return [tap_sets(*row) for row in zip(self.kernel_size, strides, dilations, strict=True)]
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)

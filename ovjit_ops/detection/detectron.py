@@ -30,6 +30,7 @@ from ovjit_ops.detection.proposal_parts import (
     proposal_table,
 )
 from ovjit_ops.detection.roi_align import roi_align
+from ovjit_ops.detection.sampling import check_ratio
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
 
@@ -290,7 +291,8 @@ class ExperimentalDetectronROIFeatureExtractor:
     ):
         check(features, "takes at least one feature map")
         check(len(features) == len(pyramid_scales), "there should be a scale for every feature map")
-        check(output_size > 0 and sampling_ratio >= 0, "output_size should be positive")
+        check(output_size > 0, f"output_size should be positive, not {output_size}")
+        check_ratio(sampling_ratio)
         check(all(s > 0 for s in pyramid_scales), f"pyramid_scales {list(pyramid_scales)} should be positive")
         check_ranks(rois=(rois, 2), **{f"map {i}": (x, 4) for i, x in enumerate(features)})
         channels: Dim = ANY

@@ -19,7 +19,14 @@ from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.common.values import INTEGERS, widened
 from ovjit_ops.detection.cpu_roi_align import lower_roi_align
-from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS, bilinear, checked_batches, grid_size
+from ovjit_ops.detection.sampling import (
+    MOST_SAMPLES,
+    OFFSETS,
+    bilinear,
+    check_ratio,
+    checked_batches,
+    grid_size,
+)
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
 
@@ -33,7 +40,7 @@ def infer_regions(
         check(x.rank in (None, rank), f"{what} should have {rank} dimensions, not {x}")
     for name in ("pooled_h", "pooled_w"):
         check(attrs[name] > 0, f"{name} should be positive, not {attrs[name]}")
-    check(attrs["sampling_ratio"] >= 0, f"sampling_ratio should not be negative: {attrs['sampling_ratio']}")
+    check_ratio(attrs["sampling_ratio"])
     regions: Dim = ANY
     if rois.shape is not None:
         check(merge(rois.shape[1], numbers) is not None, f"rois {rois} should have {numbers} numbers each")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from ovjit.errors import InferenceError
+from ovjit.errors import InferenceError, check
 
 #: A region is cut into at most so many samples.
 MOST_SAMPLES = 1 << 22
@@ -38,6 +40,14 @@ def checked_batches(batches: np.ndarray, images: int) -> np.ndarray:
             f"a region is of image {whole.min()} .. {whole.max()}, but there are {images} images"
         )
     return whole
+
+
+def check_ratio(sampling_ratio: int) -> None:
+    """Raises ModelError where this is no number of samples along a side of a bin; 0: as many as fit."""
+    check(
+        0 <= sampling_ratio and sampling_ratio**2 <= MOST_SAMPLES,
+        f"sampling_ratio should be 0 to {math.isqrt(MOST_SAMPLES)}, not {sampling_ratio}",
+    )
 
 
 def grid_size(length: float, bins: int, sampling_ratio: int) -> int:

@@ -217,6 +217,10 @@ class Interpolate1:
         if data.shape is not None:  # what is padded is resized: it is not seen in the shape
             padding(pads_begin, len(data.shape), "pads_begin")
             padding(pads_end, len(data.shape), "pads_end")
+            resized = {int(a) % max(len(data.shape), 1) for a in axes}
+            for name, pads in (("pads_begin", pads_begin), ("pads_end", pads_end)):
+                fine = all(i in resized for i, pad in enumerate(pads) if pad)
+                check(fine, f"{name} {list(pads)} are of dimensions that are not among axes {list(axes)}")
         return _infer(data, sizes, None, axes, ((), ()))
 
     def ref(data, sizes, *, axes, **attrs):

@@ -26,6 +26,7 @@ from ovjit_ops.movement.shape import MOVABLE, ints
 
 def _split_axis(data: TensorType, axis: TensorType) -> int | None:
     value = known_scalar(axis, "axis")
+    check(data.rank != 0, "a scalar has no axis to be split along")
     return None if value is None or data.rank is None else normalize_axis(value, data.rank)
 
 
