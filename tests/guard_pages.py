@@ -231,6 +231,7 @@ def run_job(executable: Any, job: Any, arrays: Sequence[np.ndarray], side: str) 
     table = executable.table(tuple(a.shape for a in arrays))
     for i, shape in enumerate(table.plan.output_shapes[: len(job.outputs)]):
         known = shape is not None and all(isinstance(d, int) for d in shape)
+        job.set_output(i, None)
         if known and table.composite is None and not job.outputs[i].dtype.hasobject:
             job.set_output(i, empty(shape, job.outputs[i].dtype, side))
     job.run()

@@ -302,3 +302,62 @@ def test_the_taps_of_all_phases_are_packed(kernel: int, stride: int, dilation: i
     assert len(set(sets)) == len(sets)
     for pad in range(7):
         assert {p.taps for p in phases(20, kernel, stride, dilation, pad)} == set(sets)
+
+
+def test_a_loop_s_body_takes_its_inputs_though_it_does_not_run() -> None:
+    inner = Builder()
+    x, y = _parameter(inner, (ANY, 2)), _parameter(inner, (ANY, 2))
+    body = inner.finish([inner.constant(np.array(True)), inner.add("Add", [x, y]).output])
+    b = Builder()
+    given = [b.constant(np.array(0)), b.constant(np.array(True))]
+    given += [_parameter(b, (ANY, 2)), _parameter(b, (ANY, 2))]
+    ports = [Port(MERGED, 2, 0, 1), Port(INVARIANT, 3, 1)]
+    attrs = {"body": body, "input_ports": ports, "output_ports": [Port(LAST, 0, 1)], "condition_result": 0}
+    graph = b.finish([b.add("Loop", given, attrs).output])
+    for rows, fine in ((1, True), (3, True), (4, False)):
+        feeds = [np.ones((3, 2), np.float32), np.ones((rows, 2), np.float32)]
+        job = compile_graph(graph, {}).new_job()
+        for i, array in enumerate(feeds):
+            job.set_input(i, array)
+        if fine:
+            job.run()
+            np.testing.assert_array_equal(job.outputs[0], evaluate(graph, feeds)[0])
+            continue
+        for run in (job.run, lambda feeds=feeds: evaluate(graph, feeds)):
+            with pytest.raises(OvjitError, match="broadcast"):
+                run()
+
+
+@pytest.mark.parametrize("name", ["ScatterUpdate", "ScatterElementsUpdate", "GatherElements"])
+def test_a_scalar_has_no_axis(name: str) -> None:
+    b = Builder()
+    x, many = _parameter(b, ()), () if name != "ScatterUpdate" else (3,)
+    given = [x, _parameter(b, many, "i64")]
+    if name != "GatherElements":
+        given += [_parameter(b, many), b.constant(np.array(0))]
+    with pytest.raises(ModelError, match="scalar"):
+        b.add(name, given, {"axis": 0} if name == "GatherElements" else {})
+
+
+def test_columns_are_numbers() -> None:
+    b = Builder()
+    given = [_parameter(b, (1, 4, 4), "nf4"), b.constant(np.array([3, 3])), b.constant(np.array([2, 2]))]
+    with pytest.raises(ModelError, match="numbers"):
+        b.add("Col2Im", given, {})
+
+
+@pytest.mark.parametrize("name", ["EmbeddingBagPackedSum", "EmbeddingBagOffsetsSum"])
+def test_where_nothing_is_made_no_index_counts(name: str) -> None:
+    for table, bags in (((0, 0, 17), 2), ((3, 0), 2), ((3, 4), 0)):
+        b = Builder()
+        packed = name == "EmbeddingBagPackedSum"
+        index = np.full((bags, 2) if packed else (5,), 9)
+        feeds = [np.ones(table, np.float32), index, *([] if packed else [np.full(bags, 7)])]
+        given = [_parameter(b, (ANY,) * a.ndim, "f32" if i == 0 else "i64") for i, a in enumerate(feeds)]
+        graph = b.finish([b.add(name, given, {}).output])
+        job = compile_graph(graph, {}).new_job()
+        for i, array in enumerate(feeds):
+            job.set_input(i, array)
+        job.run()
+        want = evaluate(graph, feeds)[0]
+        assert job.outputs[0].shape == want.shape == (bags, *table[1:])

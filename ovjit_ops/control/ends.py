@@ -173,7 +173,12 @@ class Ports:
             if self.condition != -1:
                 go_on = bool(one_element(made[self.condition], "the condition of a loop's body"))
             done += 1
+        if made is None:  # a body that does not take its inputs is refused though it has not run
+            self._feeds_of(given)
         return tuple(self.results(given, made, kept, picked, done))
+
+    def _feeds_of(self, given: Sequence[np.ndarray]) -> tuple[list[TensorType], list[TensorType]]:
+        return self.feeds([TensorType(from_numpy(x.dtype), x.shape) for x in given])
 
     def results(
         self,
@@ -209,7 +214,7 @@ class Ports:
     def nothing(self, port: Port, given: Sequence[np.ndarray]) -> np.ndarray:
         """What an output is after no trip at all: no parts, or zeros where nothing has gone round, of the
         shape that it would have had."""
-        _, results = self.feeds([TensorType(from_numpy(x.dtype), x.shape) for x in given])
+        _, results = self._feeds_of(given)
         type = results[port.inner]
         shape = [0 if isinstance(d, Interval) else d for d in type.shape or ()]
         if port.kind == CONCAT and shape:

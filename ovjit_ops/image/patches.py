@@ -140,6 +140,7 @@ class Col2Im:
         data, output_size, kernel_size, *, strides: Ints = (1, 1), dilations: Ints = (1, 1),
         pads_begin: Ints = (0, 0), pads_end: Ints = (0, 0),
     ):  # fmt: skip
+        check(data.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {data.dtype}")
         attrs = _full(locals())
         size, kernel = (
             None if values is None else [int(v) for v in values]  # numbers that do not wrap

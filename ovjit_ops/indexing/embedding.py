@@ -5,6 +5,7 @@ An index out of range is refused with InferenceError: memory outside of the tabl
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,8 @@ def _bags(table: TensorType, bags: Any) -> TensorType:
 
 @in_f32
 def _offsets(table, indices, offsets, default=None, weights=None, *, reduction="sum"):
+    if not len(offsets) * math.prod(table.shape[1:]):  # nothing is made: no index counts
+        return np.zeros((len(offsets), *table.shape[1:]), table.dtype)
     bag = offset_bags(offsets, len(indices))
     return sum_rows(table, indices, weights, bag, len(offsets), _default(default), reduction == "mean")
 
@@ -183,6 +186,8 @@ def _infer_packed(table, indices, weights, reduction):
 @in_f32
 def _packed(table, indices, weights=None, *, reduction="sum"):
     bags, each = indices.shape
+    if not bags * math.prod(table.shape[1:]):
+        return np.zeros((bags, *table.shape[1:]), table.dtype)
     bag = np.repeat(np.arange(bags), each)
     flat = None if weights is None else weights.reshape(-1)
     return sum_rows(table, indices.reshape(-1), flat, bag, bags, None, reduction == "mean")

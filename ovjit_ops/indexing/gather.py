@@ -158,6 +158,7 @@ class GatherElements:
         ranks = {x.rank for x in (data, indices)} - {None}
         check(len(ranks) <= 1, f"data and indices rank must be equal. {data} and {indices} differ")
         if data.shape is not None and indices.shape is not None:
+            check(data.shape, "a scalar has no axis to be gathered along")
             place = normalize_axis(axis, len(data.shape))
             fits = all(
                 i == place or merge(a, b) is not None

@@ -46,6 +46,7 @@ class ScatterUpdate:
     def infer(data, indices, updates, axis):
         place = known_scalar(axis, "axis")
         if place is not None and data.shape is not None:
+            check(data.rank, "a scalar has no slices to be replaced")
             place = normalize_axis(place, data.rank)
             if indices.shape is not None:
                 check_updates(updates, *data.shape[:place], *indices.shape, *data.shape[place + 1 :])
@@ -199,6 +200,7 @@ def _infer_scatter_elements(
 ) -> TensorType:
     place = known_scalar(axis, "axis")
     if place is not None and data.rank is not None:
+        check(data.rank, "a scalar has no elements to be named along an axis")
         normalize_axis(place, data.rank)
     ranks = {x.rank for x in (data, indices, updates)} - {None}
     check(
