@@ -361,3 +361,27 @@ def test_where_nothing_is_made_no_index_counts(name: str) -> None:
         job.run()
         want = evaluate(graph, feeds)[0]
         assert job.outputs[0].shape == want.shape == (bags, *table[1:])
+
+
+@pytest.mark.parametrize("name", ["BatchNormInference", "GroupNormalization"])
+@pytest.mark.parametrize("constant", [True, False])
+def test_channels_that_do_not_fit_are_refused(name: str, constant: bool) -> None:
+    """The arithmetic that stands for a normalization broadcasts: 3 statistics over 1 channel are no error."""
+    lists = [np.ones(3, np.float32)] * (4 if name == "BatchNormInference" else 2)
+    attrs = {"epsilon": 1e-3} if name == "BatchNormInference" else {"num_groups": 1, "epsilon": 1e-3}
+    b = Builder()
+    x = _parameter(b, (ANY, ANY, ANY))
+    given = [b.constant(v) if constant else _parameter(b, v.shape) for v in lists]
+    graph = b.finish([b.add(name, [x, *given], attrs).output])
+    for channels in (3, 1, 2):
+        feeds = [np.ones((2, channels, 4), np.float32), *([] if constant else lists)]
+        job = compile_graph(graph, {}).new_job()
+        for i, array in enumerate(feeds):
+            job.set_input(i, array)
+        if channels == 3:
+            job.run()
+            np.testing.assert_allclose(job.outputs[0], evaluate(graph, feeds)[0], atol=1e-5)
+            continue
+        for run in (job.run, lambda feeds=feeds: evaluate(graph, feeds)):
+            with pytest.raises(OvjitError):
+                run()

@@ -99,6 +99,7 @@ class BinaryConvolution:
         )
         for x, what in ((data, "data"), (filters, "filters")):
             check(x.rank in (None, 4), f"{what} should have 4 dimensions, not {x}")
+        check(filters.shape is None or 0 not in filters.shape[2:], f"the kernel of {filters} is empty")
         n, c, *extents = data.shape or (ANY,) * 4
         weights: tuple[Dim, ...] = filters.shape or (ANY,) * 4
         check(

@@ -78,16 +78,30 @@ def expand_grn(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]:
 
 def expand_group_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
     """GroupNormalization(x, scale, bias) -> MVN(x as [N, groups, rest]) * scale + bias"""
-    x, scale, bias = inputs
-    if x.shape is None:
-        return None
     w = Writer(b, node)
+    x, scale, bias = inputs
+    fitted = None if x.shape is None else with_channels(w, x, [scale, bias])
+    if fitted is None:
+        return None
+    x = fitted
     groups = w("Reshape", x, (0, node.attrs["num_groups"], -1), special_zero=True)
     normal = w("MVN", groups, (2,), eps=node.attrs["epsilon"], normalize_variance=True)
     shape = np.array(x.shape, np.int64) if is_static(x.shape) else w("ShapeOf", x, output_type="i64")
     back = w("Reshape", normal, shape, special_zero=False)
     scaled = w("Multiply", back, along_channels(w, scale, len(x.shape)))
     return [w("Add", scaled, along_channels(w, bias, len(x.shape)))]
+
+
+def with_channels(w: Writer, x: Value, lists: Sequence[Value]) -> Value | None:
+    """`x` with as many channels as there are elements in each of `lists`, or refused when it runs; None where
+    that can't be said. The arithmetic that stands for a normalization broadcasts: it would take any one."""
+    many = {None if v.shape is None else v.shape[0] for v in lists}
+    count = next(iter(many))
+    if len(many) != 1 or not isinstance(count, int):
+        return None
+    if x.shape[1] == count:
+        return x
+    return w("Reshape", x, [0, count, *[0] * (len(x.shape) - 2)], special_zero=True)
 
 
 def expand_batch_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
@@ -97,6 +111,10 @@ def expand_batch_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]
     if x.shape is None:
         return None
     w, rank = Writer(b, node), len(x.shape)
+    fitted = with_channels(w, x, [v for k, v in named.items() if k != "data"])
+    if fitted is None:
+        return None
+    x = fitted
     factor = w("Divide", named["gamma"], w("Sqrt", w("Add", named["variance"], node.attrs["epsilon"])))
     centred = w("Subtract", x, along_channels(w, named["mean"], rank))
     scaled = w("Multiply", centred, along_channels(w, factor, rank))

@@ -168,6 +168,8 @@ def expand_batch_norm(
     x = named.pop("data")
     if any(v.constant is None for v in named.values()) or x.shape is None:
         return None
+    if len({x.shape[1], *(v.shape[0] for v in named.values())}) != 1:
+        return None  # the operation's own expansion sees to a number of channels that is open
     c = {k: v.constant.astype(np.float64) for k, v in named.items()}  # type: ignore[union-attr]
     scale = c["gamma"] / np.sqrt(c["variance"] + node.attrs["epsilon"])
     shift = c["beta"] - c["mean"] * scale
