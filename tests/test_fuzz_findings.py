@@ -385,3 +385,17 @@ def test_channels_that_do_not_fit_are_refused(name: str, constant: bool) -> None
         for run in (job.run, lambda feeds=feeds: evaluate(graph, feeds)):
             with pytest.raises(OvjitError):
                 run()
+
+
+@pytest.mark.parametrize("name", ["ReduceL1", "ReduceL2", "ReduceSum", "ReduceMean", "ReduceMax"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_scalar_is_reduced_to_itself(name: str, keep: bool) -> None:
+    b = Builder()
+    given = [_parameter(b, ()), b.constant(np.array([0]))]
+    graph = b.finish([b.add(name, given, {"keep_dims": keep}).output])
+    job = compile_graph(graph, {}).new_job()
+    data = np.array(3, np.float32)
+    job.set_input(0, data)
+    job.run()
+    want = evaluate(graph, [data])[0]
+    assert want.shape == job.outputs[0].shape == () and want == job.outputs[0] == 3

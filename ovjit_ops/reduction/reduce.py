@@ -50,6 +50,7 @@ def reduction(name: str, ref: Callable, *, opset: int = 1, types: list[str] = NU
 
     def reference(node: np.ndarray, reduction_axes: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
         axes = normalize_axes((int(a) for a in reduction_axes.reshape(-1)), node.ndim, "reduction axis")
+        axes = axes if node.ndim else ()  # a scalar may be reduced along the axis that it has not
         return np.asarray(ref(widened(node), axes, keep_dims)).astype(node.dtype)
 
     return register(
