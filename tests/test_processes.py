@@ -566,7 +566,19 @@ np.testing.assert_allclose(first.sum(1), 1, rtol=1e-5)
 np.testing.assert_allclose(second, np.cumsum(np.exp(x) * x, 1), rtol=1e-4, atol=1e-5)
 again = ov.Core().import_model(compiled.export_model().getvalue(), "CPU")
 np.testing.assert_array_equal(again([x])[0], first)
+from ovjit.data import digits
+xml, images, labels = digits()
+assert digits()[0] == xml and sorted(p.suffix for p in xml.parent.iterdir()) == [".bin", ".npz", ".xml"]
+shares = ov.compile_model(xml, "CPU")([images[:50]])[0]
+assert (shares.argmax(1) == labels[:50]).mean() > 0.9
+import os
+if os.fork() == 0:
+    sys.exit(0)
+os.wait()
+assert xml.is_file()
+open("digits", "w").write(str(xml.parent))
 """
+    program = f"import sys\n{program}"
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", program],
@@ -574,6 +586,7 @@ np.testing.assert_array_equal(again([x])[0], first)
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
+        assert not Path((tmp_path / "digits").read_text()).exists()
 
 
 def test_nothing_is_made_under_a_lock_that_a_fork_leaves_taken() -> None:
