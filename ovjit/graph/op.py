@@ -95,6 +95,8 @@ PLUGIN_OPSET = "ie_internal_opset"
 
 #: Elements of the largest tensor. Bytes, and what lies around them, have to fit 63 bits with room to spare.
 MOST_ELEMENTS = 1 << 48
+#: NumPy's limit.
+MOST_DIMENSIONS = 64
 
 #: What Python and NumPy raise for values that an operation does not accept. Checks of its own say more.
 REFUSED = (ArithmeticError, AssertionError, LookupError, MemoryError, ValueError)
@@ -273,6 +275,8 @@ class Op:
 def _check_size(kind: TensorType) -> None:
     """Raise ModelError for a shape that no memory has: sizes and strides are computed in 64 bits."""
     size = 1
+    if kind.rank is not None and kind.rank > MOST_DIMENSIONS:
+        raise ModelError(f"a tensor has at most {MOST_DIMENSIONS} dimensions, not {kind.rank}")
     for d in kind.shape or ():
         low = d.lo if isinstance(d, shapes.Interval) else d
         if low < 0:

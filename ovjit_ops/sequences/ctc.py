@@ -49,6 +49,8 @@ class CTCGreedyDecoder:
 
     def infer(data, sequence_mask, *, ctc_merge_repeated: Bool = True):
         check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+        mask = sequence_mask.dtype
+        check(mask in (*NUMBERS, "boolean", "dynamic"), f"sequence_mask should be numbers, not {mask}")
         dims = Dims()
         dims.fit("data", data, "TBC")
         dims.fit("sequence_mask", sequence_mask, "TB")
