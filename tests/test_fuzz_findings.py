@@ -399,3 +399,51 @@ def test_a_scalar_is_reduced_to_itself(name: str, keep: bool) -> None:
     job.run()
     want = evaluate(graph, [data])[0]
     assert want.shape == job.outputs[0].shape == () and want == job.outputs[0] == 3
+
+
+_SCALARS = {
+    "Gather": [(np.int64, [0, 0]), (np.int64, 0)], "Reverse": [(np.int64, [0])],
+    "Roll": [(np.int64, [1]), (np.int64, [0])],
+    "Transpose": [(np.int64, [0])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _SCALARS)
+def test_a_scalar_has_no_axis_that_moves(name: str) -> None:
+    b = Builder()
+    rest = [b.constant(np.array(value, dtype)) for dtype, value in _SCALARS[name]]
+    with pytest.raises(ModelError):
+        b.add(name, [_parameter(b, ()), *rest], {"mode": "index"} if name == "Reverse" else {})
+    b = Builder()
+    if name == "Transpose":
+        with pytest.raises(ModelError, match="scalar"):
+            b.add(name, [_parameter(b, ()), _parameter(b, (1,), "i64")], {})
+        b = Builder()
+        graph = b.finish([b.add(name, [_parameter(b, ()), _parameter(b, (ANY,), "i64")], {}).output])
+        job = compile_graph(graph, {}).new_job()
+        job.set_input(0, np.array(5, np.float32))
+        job.set_input(1, np.zeros(0, np.int64))
+        job.run()
+        assert job.outputs[0] == 5
+
+
+@pytest.mark.parametrize(("name", "shapes", "attrs"), [
+    ("ReverseSequence", [("f32", (2, 3)), ("nf4", (2,))], {}),
+    ("CTCGreedyDecoder", [("f32", (2, 1, 3)), ("nf4", (2, 1))], {}),
+    ("RegionYolo", [("boolean", (1, 14, 2, 2))],
+     {"coords": 4, "classes": 2, "num": 2, "do_softmax": False, "mask": (0, 1), "axis": 1, "end_axis": 3}),
+])  # fmt: skip
+def test_what_is_no_number_is_none(name: str, shapes: Any, attrs: Any) -> None:
+    b = Builder()
+    given = [_parameter(b, shape, kind) for kind, shape in shapes]
+    with pytest.raises(ModelError, match="nf4|boolean"):
+        b.add(name, given, attrs)
+
+
+def test_tensors_have_64_dimensions_at_most() -> None:
+    b = Builder()
+    x = _parameter(b, (1,) * 64)
+    with pytest.raises(ModelError, match="64 dimensions"):
+        b.add("Unsqueeze", [x, b.constant(np.array([0]))], {})
+    with pytest.raises(ModelError, match="64 dimensions"):
+        _parameter(b, (1,) * 65)

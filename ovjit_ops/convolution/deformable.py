@@ -141,7 +141,7 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     attrs = {"bilinear_interpolation_pad": False, **node.attrs, "kernel": tuple(kernel)}
     record = find_op("DeformedColumns")
     read = b.add(record, [data, offsets, *mask], attrs, name=node.name, origins=node.origins).output
-    weights = filters.constant.reshape(group, outs // group, each, -1).transpose(0, 1, 3, 2)
+    weights = filters.constant.reshape(group, outs // group, each, math.prod(kernel)).transpose(0, 1, 3, 2)
     shape = (outs // group, math.prod(kernel) * each, 1, 1)
     plain = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}
     w = Writer(b, node)

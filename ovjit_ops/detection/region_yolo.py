@@ -14,7 +14,7 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import ANY, Interval, is_static, merge, normalize_axis
 from ovjit_ops.common.values import widened
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
 def _regions(attrs: dict[str, Any]) -> int:
@@ -66,6 +66,7 @@ class RegionYolo:
         end_axis: Int, anchors: Floats = (),
     ):  # fmt: skip
         attrs = locals()
+        check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
         check(data.rank in (None, 4), f"the data should have 4 dimensions, not {data}")
         check(coords >= 2 and classes >= 0 and num >= 0, "coords, classes and num do not fit a region")
         check(_regions(attrs) > 0, "there is no region: num is 0, or mask empty")

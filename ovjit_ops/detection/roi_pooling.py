@@ -303,6 +303,8 @@ class DeformablePSROIPooling:
         channels, regions = check_regions(data, rois, NUMBERS)
         wanted = output_dim * group_size**2
         check(merge(channels, wanted) is not None, f"{wanted} channels are needed: {data}")
+        kind = None if offsets is None else offsets.dtype
+        check(kind in (None, "dynamic", *NUMBERS), f"offsets should be numbers, not {kind}")
         check(
             offsets is None or offsets.rank in (None, 4), f"offsets should have 4 dimensions, not {offsets}"
         )

@@ -68,6 +68,7 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
         return TensorType(data.dtype, None)
     batch = batch_dims + len(indices.shape) if batch_dims < 0 else batch_dims
     check(0 <= batch <= len(indices.shape), f"batch_dims {batch_dims} is out of range for {indices}")
+    check(data.shape, "a scalar has no axis to be gathered along")
     rank = len(data.shape) + len(indices.shape) - 1 - batch
     if place is None:
         return TensorType(data.dtype, (ANY,) * rank)

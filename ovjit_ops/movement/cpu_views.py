@@ -44,7 +44,8 @@ class Transposed(Lowering):
     def plan(self, planner: Planner) -> None:
         node = self.group.last
         view = planner.view(node.inputs[0])
-        order = planner.types[node.inputs[1]].value.reshape(-1).tolist() if len(node.inputs) > 1 else []
+        known = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and view.shape else None
+        order = [] if known is None else known.reshape(-1).tolist()
         planner.alias_or_copy(node.output, view.permute(order or range(len(view.shape))[::-1]))
 
 

@@ -20,7 +20,7 @@ from ovjit.graph.shapes import (
 )
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
-from ovjit_ops.elementwise.arithmetic import random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import (
     expand_space_to_batch,
     lower_batch_to_space,
@@ -241,6 +241,7 @@ class Roll:
         known(shift, "shift")
         places = known(axes, "axes")
         if places is not None and data.rank is not None:
+            check(data.rank or not len(places), "a scalar has no axes to be rolled along")
             for a in places:
                 normalize_axis(int(a), data.rank)
         one = 1 in (length(shift), length(axes))
@@ -281,7 +282,8 @@ class Reverse:
         )
         check(reversed_axes.rank in (None, 1), f"the axes should be a list, not {reversed_axes}")
         if data.shape is not None and reversed_axes.value is not None:
-            axes_to_reverse(reversed_axes.value, len(data.shape), mode)
+            axes = axes_to_reverse(reversed_axes.value, len(data.shape), mode)
+            check(data.shape or not axes, "a scalar has no axes to be turned round")
         return TensorType(data.dtype, data.shape)
 
     def ref(data, axes, *, mode):
@@ -299,6 +301,8 @@ class ReverseSequence:
     """Of each sample, the first `seq_lengths` elements along `seq_axis` in reverse order."""
 
     def infer(data, seq_lengths, *, batch_axis: Int = 0, seq_axis: Int = 1):
+        kind = seq_lengths.dtype
+        check(kind in (*NUMBERS, "dynamic"), f"seq_lengths should be numbers, not {kind}")
         check(seq_lengths.rank in (None, 1), f"seq_lengths should be a list, not {seq_lengths}")
         if data.shape is not None:
             batch, seq = normalize_axis(batch_axis, data.rank), normalize_axis(seq_axis, data.rank)

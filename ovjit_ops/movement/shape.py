@@ -152,6 +152,8 @@ class Transpose:
 
     def infer(data, input_order):
         order = known(input_order, "input_order")
+        if order is None and data.rank == 0:
+            check(length(input_order) in (None, 0), f"a scalar has no dimensions: {input_order}")
         if data.shape is None or order is None:
             rank = data.rank if data.rank is not None else (length(input_order) or None)
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
