@@ -14,7 +14,7 @@ from ovjit.tiles.formats import float_types
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
 
 SEED = 20261120
-F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 RECORD = find_op("CompressedMatMul")
 CASES = list(RECORD.samples(np.random.default_rng(SEED)))
 

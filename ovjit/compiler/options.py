@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 class Options(NamedTuple):
     """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY). `precision`: the
-    element type that convolutions and matrix products of f32 compute in (INFERENCE_PRECISION_HINT)."""
+    element type that convolutions and matrix products of f32 compute in (INFERENCE_PRECISION_HINT).
+    `dynamic`: elements of the groups in which rows are quantized before they are multiplied with compressed
+    weights (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0: they are not."""
 
     exact: bool = False
     precision: str = "f32"
+    dynamic: int = 0
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Options:
@@ -21,7 +24,8 @@ class Options(NamedTuple):
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
         asked = config.get("INFERENCE_PRECISION_HINT")
         low = getattr(asked, "_name", asked) == "bf16"
-        return Options(exact, "bf16" if low else "f32")
+        dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
+        return Options(exact, "bf16" if low else "f32", dynamic)
 
 
 _DEFAULT = Options()

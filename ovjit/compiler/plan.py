@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import Traced, is_traced, most
 
 ALIGNMENT = 64
+Made = TypeVar("Made")
 
 
 #: Below this much work (flops + bytes) in all of a program, waking a second thread costs more than it gains.
@@ -223,6 +224,7 @@ class Planner:
         self.trace: Trace | None = None  # what was planned, where that is checked
         self._group: Any = None
         self._copies: dict[tuple, View] = {}
+        self._shared: dict[tuple, Any] = {}
         self._reserved: dict[Value, View] = {}
         self._unclear: dict[Buffer, tuple[View, Layout]] = {}
         for i, value in enumerate(inputs):
@@ -340,6 +342,14 @@ class Planner:
             known = self._copies[key] = self.allocate(shape, source.itemsize, layout)
             self.copy_step(source.expand(shape), known)
         return known
+
+    def shared(self, key: tuple, make: Callable[[], Made]) -> Made:
+        """What `make` plans, once for all lowerings that ask by this key."""
+        known = self._shared.get(key)
+        if known is None:
+            known = self._shared[key] = make()
+        made: Made = known
+        return made
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
         """A new arena tensor. A halo is cleared by a step of its own."""

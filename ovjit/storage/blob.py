@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from ovjit.execution.job import Executable
 
 #: Properties that code depends on: with others than at the export, the graph is compiled anew.
-COMPILING = ("EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION")
+COMPILING = (
+    "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE",
+)  # fmt: skip
 #: Properties of the process rather than of the model, which stay behind.
 LOCAL = frozenset(
     ("CACHE_DIR", "CACHE_ENCRYPTION_CALLBACKS", "CACHE_MODE", "DEVICE_PROPERTIES", "ENABLE_MMAP",

@@ -11,6 +11,14 @@ from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.matmul.matmul import matrix_shapes
 
 
+def quantized(x: np.ndarray, size: int) -> np.ndarray:
+    """x with each group of `size` elements of the last axis rounded to 127 steps up to its greatest."""
+    starts = np.arange(0, x.shape[-1], size)
+    each = np.arange(x.shape[-1]) // size
+    scale = (np.maximum.reduceat(np.abs(x), starts, axis=-1) / 127)[..., each]
+    return np.rint(x / np.where(scale > 0, scale, 1)) * scale
+
+
 @op(
     "CompressedMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=float_types,
     multiplied=2,
@@ -19,23 +27,29 @@ class CompressedMatMul:
     """out[..., n] = sum over k of x[..., k] * (integers[k, n] - zero[g, n]) * scale[g, n],  g = k // group
 
     `integers` [K, N] are bytes; with `bits` of 4 they are 0 to 15. `scale` and `zero` are [groups, N].
+    `dynamic`: x is quantized to 8 bits in groups of so many elements of K first; 0: it is not.
     """
 
-    def infer(x, integers, scale, zero=None, *, bits: Int = 8, group: Int = 0, transpose_a: Bool = False):
+    def infer(
+        x, integers, scale, zero=None, *,
+        bits: Int = 8, group: Int = 0, transpose_a: Bool = False, dynamic: Int = 0,
+    ):  # fmt: skip
         check(bits in (4, 8), f"bits {bits} should be 4 or 8")
         check(group > 0, f"a group of {group} elements should be positive")
         if x.shape is None:
             return TensorType(x.dtype, None)
         return TensorType(x.dtype, matrix_shapes(x.shape, integers.shape, transpose_a, False)[2])
 
-    def ref(x, integers, scale, zero=None, *, bits=8, group=0, transpose_a=False):
+    def ref(x, integers, scale, zero=None, *, bits=8, group=0, transpose_a=False, dynamic=0):
         each = np.arange(integers.shape[0]) // group
         wide = np.float64 if x.dtype == np.float64 else np.float32
         weights = integers.astype(wide)
         if zero is not None:
             weights = weights - zero.astype(wide)[each]
-        a = x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x
-        return np.matmul(a.astype(wide), weights * scale.astype(wide)[each]).astype(x.dtype)
+        a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(wide)
+        if dynamic:
+            a = quantized(a, dynamic)
+        return np.matmul(a, weights * scale.astype(wide)[each]).astype(x.dtype)
 
     def lower(group):
         from ovjit_ops.matmul.cpu_compressed import lower_compressed
@@ -62,3 +76,18 @@ class CompressedMatMul:
                 if zero:
                     inputs.append(rng.integers(0, high + 1, (groups, outs)).astype(np.float32))
                 yield inputs, {"bits": bits, "group": size}
+        for rows, depth, outs, size, bits, dynamic in (
+            (1, 64, 40, 64, 8, 32), (8, 96, 33, 32, 4, 32), (10, 50, 16, 50, 8, 16), (7, 128, 70, 64, 4, 16),
+            (3, 100, 20, 100, 4, 48),
+        ):  # fmt: skip
+            for kind, zero in (("i8", False), ("u8", True)):
+                if bits == 4 and kind == "i8":
+                    continue
+                low, high = (0, 15) if bits == 4 else (-127, 127) if kind == "i8" else (0, 255)
+                whole = rng.integers(low, high + 1, (depth, outs)).astype(f"{'u' * zero}int8")
+                shape = (-(-depth // size), outs)
+                inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), whole]
+                inputs.append(rng.uniform(0.001, 0.02, shape).astype(np.float32))
+                if zero:
+                    inputs.append(rng.integers(0, high + 1, shape).astype(np.float32))
+                yield inputs, {"bits": bits, "group": size, "dynamic": dynamic}

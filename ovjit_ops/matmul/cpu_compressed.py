@@ -14,6 +14,7 @@ from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
 from ovjit.tiles.pack import panel_sizes, tile_width
+from ovjit_ops.matmul.cpu_dynamic import DynamicProduct
 from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 
 
@@ -116,8 +117,10 @@ def lower_compressed(group: Group) -> Lowering | None:
     assert integers is not None
     depth, size = integers.shape[0], int(anchor.attrs["group"])
     pairs = int(anchor.attrs["bits"]) == 4 or data.dtype == "bf16"
-    if pairs and size % 2 and size < depth:
+    if not anchor.attrs["dynamic"] and pairs and size % 2 and size < depth:
         return None  # two elements of depth are unpacked at a time, of one group
     if not 1 <= len(data.shape) <= 4 or len(anchor.output.shape) != len(data.shape) or not integers.size:
         return None
+    if anchor.attrs["dynamic"]:
+        return DynamicProduct(group)
     return CompressedProduct(group)

@@ -322,6 +322,8 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
         return _precision(config)
     if row.name in ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"):
         return Type.bf16 if _precision(config) == Type.bf16 and "bf16" in float_types() else Type.f32
+    if row.name == "DYNAMIC_QUANTIZATION_GROUP_SIZE":
+        return _dynamic_group(config)
     if row.name == "SUPPORTED_PROPERTIES":
         letter = _LETTERS[device]
         return {r.name: "RW" if r.read else "RO" for r in ROWS.values() if letter in r.devices and r.shown}
@@ -400,7 +402,15 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     out["given"] = dict(config)
     out["EXECUTION_MODE_SET"] = "EXECUTION_MODE_HINT" in config
     out["INFERENCE_PRECISION_HINT"] = _precision(config)
+    out["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _dynamic_group(config)
     return out
+
+
+def _dynamic_group(config: Mapping[str, Any]) -> int:
+    """Elements of a group in which activations are quantized: 0 by default where accuracy is asked for."""
+    row = ROWS["DYNAMIC_QUANTIZATION_GROUP_SIZE"]
+    exact = config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY
+    return int(config.get(row.name, 0 if exact else row.default))
 
 
 def _precision(config: Mapping[str, Any]) -> Type:

@@ -15,8 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.isa import has_features, host_isa
+from ovjit.compiler.options import options
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.tiles.dynamic import FEATURES, GROUP_STEP, how_stored
 
 #: Weights of fewer elements are not worth it.
 SMALLEST = 1 << 16
@@ -24,13 +27,31 @@ _STORED = frozenset("i8 u8 i4 u4".split())
 
 
 class Stored(NamedTuple):
-    """integers [K, N], bytes (0 to 15 where `bits` is 4); scale and zero [groups, N]; elements of a group."""
+    """integers [K, N], bytes (0 to 15 where `bits` is 4); scale and zero [groups, N]; elements of a group;
+    the type that they are stored in."""
 
     integers: np.ndarray
     scale: np.ndarray
     zero: np.ndarray | None
     bits: int
     group: int
+    dtype: str
+    shifted: bool
+
+    def dynamic(self, size: int) -> int:
+        """`size` where rows are to be quantized in groups of it before they are multiplied, else 0: as in
+        OpenVINO for groups that lie within those of the weights, if integers with a sign have no zero."""
+        depth = self.integers.shape[0]
+        within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
+        plain = self.dtype in ("u8", "u4") or not self.shifted
+        fits = within and size % GROUP_STEP == 0 and plain and has_features(host_isa(), FEATURES)
+        if not fits or host_isa().lanes != GROUP_STEP:
+            return 0
+        try:
+            how_stored(self.integers, self.scale, self.zero, self.bits)
+        except ValueError:
+            return 0
+        return size
 
 
 def compress_graph(graph: Graph) -> Graph:
@@ -50,6 +71,7 @@ def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
     if stored.zero is not None:
         values.append(b.constant(stored.zero))
     attrs = {"bits": stored.bits, "group": stored.group, "transpose_a": node.attrs["transpose_a"]}
+    attrs["dynamic"] = 0 if node.attrs["transpose_a"] else stored.dynamic(options().dynamic)
     return b.add("CompressedMatMul", values, attrs, name=node.name, origins=node.origins).outputs
 
 
@@ -107,7 +129,7 @@ def _arranged(
 ) -> Stored | None:
     """As [K, N], with a scale and zero for each group of K and each of N."""
     bits = 4 if dtype in ("i4", "u4") else 8
-    whole = array.astype(np.int16)
+    whole, given = array.astype(np.int16), zero
     if dtype == "i4":
         whole, zero = whole + 8, (0.0 if zero is None else zero) + np.full((), 8.0)
     depth, outs = final[::-1] if turned else final
@@ -138,4 +160,6 @@ def _arranged(
         None if zeros is None else np.ascontiguousarray(matrix(zeros)[first].astype(np.float32)),
         bits,
         size,
+        dtype,
+        given is not None,
     )

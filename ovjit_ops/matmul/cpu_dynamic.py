@@ -1,0 +1,146 @@
+"""CompressedMatMul of rows that are quantized in groups first: two steps, see `ovjit.tiles.dynamic`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.views import View, plain, product
+from ovjit.graph.traced import least, most
+from ovjit.tiles.dynamic import HEIGHTS, how_stored, pack_dynamic, product_kernel, quantize_kernel
+from ovjit.tiles.pack import tile_width
+from ovjit_ops.matmul.cpu_matmul import TiledMatMul
+
+#: Bytes of quantized rows that a chunk goes through for each panel.
+ROW_BYTES = 256 * 1024
+#: Dot products of four bytes that a chunk does, some 10 us.
+CHUNK_DOTS = 1_500_000
+
+
+class DynamicProduct(TiledMatMul):
+    """Rows are made integers by a step of their own, which all products of the same rows share."""
+
+    @property
+    def sum_words(self) -> int:
+        return 0  # sums are those of groups
+
+    def read_weights(self) -> None:
+        node = self.group.anchor
+        assert node is not None
+        constants = [v.constant for v in node.inputs[1:]]
+        whole, scale, zero = (*constants, None)[:3]
+        assert whole is not None and scale is not None
+        self.integers, self.scale, self.zero = whole, scale, zero
+        self.depth, self.outs = whole.shape
+        self.weight_type = self.data.dtype
+        self.size = int(node.attrs["dynamic"])
+        self.groups_of_rows = ceil_div(self.depth, self.size)
+        self.ratio = ceil_div(int(node.attrs["group"]), self.size)
+        self.how = how_stored(whole, scale, zero, int(node.attrs["bits"]))
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.quantize = quantize_kernel(self.data.dtype)
+        self.kernels = (self.quantize, *self.kernels)
+
+    def make_kernel(self, names: str) -> Kernel:
+        name = f"matmul_i8_{self.how.name}_{self.isa.name}{'_' + names if names else ''}"
+        return product_kernel(name, self.epilogue, self.isa, self.how)
+
+    def pack(self, constants: Constants) -> None:
+        self.place_operands(constants)
+        packed = pack_dynamic(self.integers, self.scale, self.zero, self.how, self.size, self.isa)
+        places = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
+        self.places = {
+            name: constants.place(array, (self, name)).offset
+            for name, array in places.items()
+            if array is not None
+        }
+        self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}
+        self.bias_at = self.pack_bias(constants)
+        self.stored: int = sum(a.nbytes for a in places.values() if a is not None)
+
+    def quantized(self, planner: Planner) -> tuple[View, View]:
+        """The rows in integers, and scale and sum of each group."""
+
+        def make() -> tuple[View, View]:
+            x = planner.contiguous(self.data)
+            rows = product(x.shape[:-1])
+            q = planner.allocate((rows, self.groups_of_rows * self.size), 1)
+            p = planner.allocate((rows, self.groups_of_rows * 2), 4)
+            per_chunk = split(rows, 4 * self.depth)
+            values = {
+                "x": x.ptr, "q": q.ptr, "p": p.ptr, "rows": rows, "depth": self.depth, "size": self.size,
+                "groups": self.groups_of_rows, "per_chunk": per_chunk,
+            }  # fmt: skip
+            planner.step(self.quantize, values, ceil_div(rows, per_chunk), [x], [q, p], 4.0 * x.count)
+            return q, p
+
+        return planner.shared(("quantized", self.data, self.size), make)
+
+    def operand_rows(self, planner: Planner) -> tuple[dict[str, Any], list[View]]:
+        """Addresses of the epilogue's operands, and the bytes from row to row of those that have rows."""
+        values: dict[str, Any] = {}
+        reads = []
+        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
+            view = self.operand_view(planner, value, operand.kind)
+            if not operand.shared:
+                step = row_step(view)
+                if step is None:
+                    flat = planner.allocate(view.shape, view.itemsize)
+                    planner.copy_step(view, flat)
+                    view, step = flat, flat.shape[-1] * flat.itemsize
+                values[f"e{i}_w"] = step
+            values[f"e{i}"] = view.ptr
+            reads.append(view)
+        return values, reads
+
+    def plan(self, planner: Planner) -> None:
+        rows = product(planner.shape(self.data)[:-1])
+        y = planner.output(self.out, plain(len(self.out.shape)))
+        if not rows:
+            return
+        q, p = self.quantized(planner)
+        operands, reads = self.operand_rows(planner)
+        if not y.is_contiguous:  # a concatenation has placed it
+            final, y = y, planner.allocate(y.shape, y.itemsize)
+        else:
+            final = y
+        panels = ceil_div(self.outs, tile_width(self.isa))
+        wide = q.shape[1]
+        height = HEIGHTS[0]
+        rows_per = least(ceil_div(rows, height), most(1, ROW_BYTES // (wide * height))) * height
+        row_blocks = ceil_div(rows, rows_per)
+        per_chunk = split(panels, least(rows, rows_per) * wide * (tile_width(self.isa) // 4), CHUNK_DOTS)
+        values: dict[str, Any] = {
+            "x": q.ptr, "p": p.ptr, "y": y.ptr, "b": planner.constants.at(self.bias_at[0]),
+            "b_step": self.bias_at[1], "x_w": wide, "p_w": p.shape[1] * 4, "y_w": self.outs * y.itemsize,
+            "words": self.size // 4, "groups": self.groups_of_rows, "ratio": self.ratio, "rows": rows,
+            "rows_per": rows_per, "row_blocks": row_blocks, "outs": self.outs, "panels": panels,
+            "per_chunk": per_chunk, **self.panels, **operands,
+        }  # fmt: skip
+        values |= {name: planner.constants.at(at) for name, at in self.places.items()}
+        planner.need_scratch(height * tile_width(self.isa) * 4)
+        chunks = ceil_div(panels, per_chunk) * row_blocks
+        flops = 2.0 * rows * self.depth * self.outs
+        planner.step(self.kernel, values, chunks, [q, p, *reads], [y], flops)
+        planner.steps[-1].bytes += self.stored
+        if final is not y:
+            planner.copy_step(y, final)
+
+
+def row_step(view: View) -> int | None:
+    """The bytes from a row of the last dimension to the next, None where they are not the same everywhere."""
+    step: int | None = None
+    whole = 0  # the bytes that all dimensions so far go over
+    for extent, stride in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
+        if extent == 1:
+            continue
+        if step is None:
+            step = stride
+        elif stride != whole:
+            return None
+        whole = stride * extent
+    return 0 if step is None else step
