@@ -25,6 +25,7 @@ from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.compression import compress_graph
 from ovjit.compiler.passes.decompression import decompress_graph
+from ovjit.compiler.passes.embeddings import gather_compressed
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
 from ovjit.compiler.passes.quantization import quantize_graph
@@ -45,6 +46,7 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "quantize": quantize_graph,
     "decompress": decompress_graph,
     "compress": compress_graph,
+    "embeddings": gather_compressed,
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),

@@ -6,6 +6,8 @@ them.
     integers [panel][k][width] of 8 bits, or [panel][k / 2][width] of two times 4, the even k in the low half
     scales, offsets [panel][group][width] of f32
 
+In the place of integers there may be numbers of 4 bits that stand for `LEVELS`, floats of 8 bits, and f16.
+
 A panel that has been unpacked fits the second-level cache: memory is read as it is stored, once for all rows.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Body, Epilogue
@@ -20,26 +23,66 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.plan import aligned_bytes, ceil_div
+from ovjit.graph.nf4 import LEVELS as NF4_LEVELS
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.pack import tile_width
+
+#: Element types of 4 bits -> what their codes stand for.
+LEVELS = {
+    "nf4": NF4_LEVELS,
+    "f4e2m1": np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32),
+}
+#: Floats of 8 bits -> how far exponent and mantissa are shifted to be those of an f32, and what makes up for
+#: the other bias. Infinities and NaN come out as numbers: who packs has none.
+_SHIFTED = {"f8e4m3": (20, 2.0**120), "f8e5m2": (21, 2.0**112)}
+#: The element types besides integers that can be stored, and their bits.
+FLOAT_BITS = {**dict.fromkeys(LEVELS, 4), **dict.fromkeys(_SHIFTED, 8), "f16": 16}
 
 
 class Unpack(NamedTuple):
     """How panels are stored: `bits` of an integer (8 or 4), whether bytes are signed, whether there are
-    offsets."""
+    offsets; `kind`: the type of what are no integers, see `FLOAT_BITS`."""
 
     bits: int
     signed: bool
     offsets: bool
+    kind: str = ""
 
     @property
     def name(self) -> str:
-        kind = "i8" if self.signed else "u8" if self.bits == 8 else "u4"
-        return kind + ("o" if self.offsets else "")
+        kind = self.kind or ("i8" if self.signed else "u8" if self.bits == 8 else "u4")
+        return ("l4" if kind in LEVELS else kind) + ("o" if self.offsets else "")
 
     def fields(self) -> tuple[list[str], list[str]]:
         """(pointers, integers) that the kernel's arguments have for this."""
-        return ["q", "s", "o"] if self.offsets else ["q", "s"], ["q_panel", "s_panel", "g_size", "depth"]
+        pointers = ["q", "s", *(["o"] if self.offsets else []), *(["lv"] if self.kind in LEVELS else [])]
+        return pointers, ["q_panel", "s_panel", "g_size", "depth"]
+
+    def load(self, at: str) -> str:
+        """What is stored at an address: bytes, or f16 as f32."""
+        return f"load_{'f16' if self.bits == 16 else 'i8' if self.signed else 'u8'}({at})"
+
+    def real(self, whole: str, isa: Isa) -> str:
+        """What has been loaded as f32."""
+        if self.kind in LEVELS:
+            codes = f"cast_i32({whole})"
+            return f"permute_f32(levels, {codes})" if isa.lanes == 16 else f"take_f32(lv, {codes})"
+        if self.kind in _SHIFTED:
+            wide = f"cast_i32({whole})"
+            moved = f"or_(shl(and_({wide}, size_bits), up), shl(and_({wide}, sign_bit), sign_up))"
+            return f"mul(bits_f32({moved}), bias)"
+        return whole if self.bits == 16 else f"cast_f32({whole})"
+
+    def decoding(self, isa: Isa) -> list[str]:
+        """Source of what `real` uses, and of what takes two numbers of 4 bits apart."""
+        out = ["low_half = const_u8(15)", "four = const_u8(4)"] if self.bits == 4 else []
+        if self.kind in LEVELS and isa.lanes == 16:
+            out += ["levels = load_f32(lv)"]
+        if self.kind in _SHIFTED:
+            up, bias = _SHIFTED[self.kind]
+            out += ["size_bits = const_i32(127)", "sign_bit = const_i32(128)", f"up = const_i32({up})"]
+            out += ["sign_up = const_i32(24)", f"bias = const_f32({bias!r})"]
+        return out
 
     def lines(self, form: Format, isa: Isa, tables: int) -> list[str]:
         """Source that unpacks the chunk's panels behind the tables in scratch and lets `w` point there."""
@@ -65,25 +108,25 @@ class Unpack(NamedTuple):
         for wide, count in ((f"valid > {lanes}", vectors), (f"valid <= {lanes}", 1)):
             step = 2 if self.bits == 4 or form.group == 2 else 1
             out += [f"        while {wide} and e < stop_e:"]
-            out += ["            " + line for line in self._step(form, width, lanes, count, step)]
+            out += ["            " + line for line in self._step(form, isa, width, count, step)]
         out += [f"        s_at += {width * 4}"]
         out += [f"        o_at += {width * 4}"] if self.offsets else []
         return [*out, "    c += 1", "w = unpacked - first_panel * w_panel"]
 
-    def _step(self, form: Format, width: int, lanes: int, count: int, step: int) -> list[str]:
+    def _step(self, form: Format, isa: Isa, width: int, count: int, step: int) -> list[str]:
         """`step` elements of depth, `count` vectors each."""
         out = []
+        lanes, item = isa.lanes, max(1, self.bits // 8)
         rows = 1 if self.bits == 4 else step
         for v in range(count):
             for i in range(rows):
-                at = f"q_at + {i * width + v * lanes}"
-                out += [f"b{i}_{v} = load_{'i8' if self.signed else 'u8'}({at})"]
+                out += [f"b{i}_{v} = {self.load(f'q_at + {(i * width + v * lanes) * item}')}"]
             for i in range(step):
                 if self.bits == 4:
                     whole = f"and_(b0_{v}, low_half)" if i == 0 else f"shr(b0_{v}, four)"
                 else:
                     whole = f"b{i}_{v}"
-                real = f"cast_f32({whole})"
+                real = self.real(whole, isa)
                 real = f"fma({real}, s{v}, o{v})" if self.offsets else f"mul({real}, s{v})"
                 if form.group == 1:
                     out += [f"store_f32(t + {(i * count + v) * lanes * WORD}, {real})"]
@@ -93,11 +136,12 @@ class Unpack(NamedTuple):
                 word = "or_(shr(r0, sixteen), and_(r1, high))"
                 out += [f"store_u32(t + {v * lanes * WORD}, {word})"]
         words = step if form.group == 1 else 1
-        return [*out, f"q_at += {rows * width}", f"t += {words * count * lanes * WORD}", f"e += {step}"]
+        out += [f"q_at += {rows * width * item}", f"t += {words * count * lanes * WORD}"]
+        return [*out, f"e += {step}"]
 
-    def constants(self, form: Format) -> list[str]:
+    def constants(self, form: Format, isa: Isa) -> list[str]:
         """Source of the vectors that `lines` uses."""
-        out = ["low_half = const_u8(15)", "four = const_u8(4)"] if self.bits == 4 else []
+        out = self.decoding(isa)
         if form.group == 2:
             out += ["half = const_u32(32768)", "sixteen = const_u32(16)", "high = const_u32(4294901760)"]
         return out
@@ -127,7 +171,7 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     src += [f"    # {line}" for line in epilogue.text().splitlines()]
     src += [frame.prologue(), *(f"    {k} = {e}" for k, e in constants.values())]
-    src += ["    low_half = const_u8(15)", "    four = const_u8(4)"] if unpack.bits == 4 else []
+    src += ["    " + line for line in unpack.decoding(isa)]
     src += [
         "    c = chunk * per_chunk",
         "    stop = imin(c + per_chunk, panels)",
@@ -145,9 +189,9 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
         *(f"                a{i}_{v} = const_f32(0.0)" for i in range(2) for v in range(vectors)),
         *(["                total = const_f32(0.0)"] if unpack.offsets else []),
         "                while e + 1 < stop_e:",
-        *(" " * 20 + line for line in _row_step(unpack, dtype, size, width, lanes, vectors, 2)),
+        *(" " * 20 + line for line in _row_step(unpack, isa, dtype, size, 2)),
         "                while e < stop_e:",
-        *(" " * 20 + line for line in _row_step(unpack, dtype, size, width, lanes, vectors, 1)),
+        *(" " * 20 + line for line in _row_step(unpack, isa, dtype, size, 1)),
     ]
     for v in range(vectors):
         at = v * lanes * 4
@@ -173,25 +217,24 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
     return Kernel(name, "\n".join(src), frame)
 
 
-def _row_step(
-    unpack: Unpack, dtype: str, size: int, width: int, lanes: int, vectors: int, step: int
-) -> list[str]:
+def _row_step(unpack: Unpack, isa: Isa, dtype: str, size: int, step: int) -> list[str]:
     """`step` elements of depth; a single one only comes last, where 4-bit integers have an empty half."""
     out = [f"x{i}_ = splat_{dtype}(x_at + (e + {i}) * {size})" for i in range(step)]
-    load = "load_i8" if unpack.signed else "load_u8"
-    for v in range(vectors):
+    width, lanes, item = tile_width(isa), isa.lanes, max(1, unpack.bits // 8)
+    for v in range(width // lanes):
         for i in range(step):
             if unpack.bits == 4:
                 if i == 0:
-                    out += [f"both = {load}(q_at + {v * lanes})"]
+                    out += [f"both = {unpack.load(f'q_at + {v * lanes}')}"]
                 whole = "and_(both, low_half)" if i == 0 else "shr(both, four)"
             else:
-                whole = f"{load}(q_at + {i * width + v * lanes})"
-            out += [f"a{i}_{v} = fma(cast_f32({whole}), x{i}_, a{i}_{v})"]
+                out += [f"whole = {unpack.load(f'q_at + {(i * width + v * lanes) * item}')}"]
+                whole = "whole"
+            out += [f"a{i}_{v} = fma({unpack.real(whole, isa)}, x{i}_, a{i}_{v})"]
     if unpack.offsets:
         out += ["total = add(total, add(x0_, x1_))" if step == 2 else "total = add(total, x0_)"]
     rows = 1 if unpack.bits == 4 else step
-    return [*out, f"q_at += {rows * width}", f"e += {step}"]
+    return [*out, f"q_at += {rows * width * item}", f"e += {step}"]
 
 
 class Compressed(NamedTuple):
@@ -207,7 +250,7 @@ class Compressed(NamedTuple):
 def pack_compressed(
     integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, bits: int, isa: Isa
 ) -> Compressed:
-    """integers [K, N] (8 bits, or 0 to 15), scale and zero [groups, N] -> panels."""
+    """integers [K, N] (8 or 16 bits, or 0 to 15), scale and zero [groups, N] -> panels."""
     depth, outs = integers.shape
     width = tile_width(isa)
     panels = ceil_div(outs, width)
@@ -217,7 +260,7 @@ def pack_compressed(
     by_panel = padded.reshape(rows, panels, width).transpose(1, 0, 2)
     if bits == 4:
         by_panel = by_panel[:, 0::2] | (by_panel[:, 1::2] << 4)
-    whole = aligned_bytes(by_panel.size).view(integers.dtype).reshape(by_panel.shape)
+    whole = aligned_bytes(by_panel.nbytes).view(integers.dtype).reshape(by_panel.shape)
     whole[...] = by_panel
 
     def spread(values: np.ndarray) -> np.ndarray:
@@ -230,4 +273,4 @@ def pack_compressed(
 
     offsets = None if zero is None else spread(-zero.astype(np.float64) * scale)
     groups = scale.shape[0]
-    return Compressed(whole, spread(scale), offsets, by_panel[0].size, groups * width * 4)
+    return Compressed(whole, spread(scale), offsets, by_panel[0].nbytes, groups * width * 4)

@@ -61,7 +61,7 @@ def tile_kernel(
     out += [f"    # {line}" for line in epilogue.text().splitlines()]
     out += [frame.prologue()]
     if unpack is not None:
-        out += ["    " + line for line in unpack.constants(form)]
+        out += ["    " + line for line in unpack.constants(form, isa)]
     out += [
         "    px_block = chunk % px_blocks",
         "    rest = chunk // px_blocks",

@@ -5,10 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.op import Bool, Int, TensorType, op
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import Bool, Int, Str, TensorType, op
+from ovjit.tiles.compressed import FLOAT_BITS, LEVELS
 from ovjit.tiles.formats import float_types
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.matmul.matmul import matrix_shapes
+
+
+def decoded(codes: np.ndarray, kind: str) -> np.ndarray:
+    """The numbers that codes of this type stand for."""
+    if kind in LEVELS:
+        return LEVELS[kind][codes]
+    return codes.view(numpy_dtype(kind)) if kind else codes
 
 
 def quantized(x: np.ndarray, size: int) -> np.ndarray:
@@ -27,23 +36,26 @@ class CompressedMatMul:
     """out[..., n] = sum over k of x[..., k] * (integers[k, n] - zero[g, n]) * scale[g, n],  g = k // group
 
     `integers` [K, N] are bytes; with `bits` of 4 they are 0 to 15. `scale` and `zero` are [groups, N].
+    `kind`: the type whose bits `integers` are instead (nf4, f4e2m1, f8e4m3, f8e5m2, f16); then no zero.
     `dynamic`: x is quantized to 8 bits in groups of so many elements of K first; 0: it is not.
     """
 
     def infer(
         x, integers, scale, zero=None, *,
-        bits: Int = 8, group: Int = 0, transpose_a: Bool = False, dynamic: Int = 0,
+        bits: Int = 8, group: Int = 0, transpose_a: Bool = False, dynamic: Int = 0, kind: Str = "",
     ):  # fmt: skip
-        check(bits in (4, 8), f"bits {bits} should be 4 or 8")
+        check(bits == FLOAT_BITS[kind] if kind in FLOAT_BITS else not kind and bits in (4, 8),
+              f"bits {bits} should be 4 or 8, or those of the kind {kind!r}")  # fmt: skip
+        check(not kind or zero is None, f"weights of the kind {kind!r} have no zero")
         check(group > 0, f"a group of {group} elements should be positive")
         if x.shape is None:
             return TensorType(x.dtype, None)
         return TensorType(x.dtype, matrix_shapes(x.shape, integers.shape, transpose_a, False)[2])
 
-    def ref(x, integers, scale, zero=None, *, bits=8, group=0, transpose_a=False, dynamic=0):
+    def ref(x, integers, scale, zero=None, *, bits=8, group=0, transpose_a=False, dynamic=0, kind=""):
         each = np.arange(integers.shape[0]) // group
         wide = np.float64 if x.dtype == np.float64 else np.float32
-        weights = integers.astype(wide)
+        weights = decoded(integers, kind).astype(wide)
         if zero is not None:
             weights = weights - zero.astype(wide)[each]
         a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(wide)
@@ -91,3 +103,15 @@ class CompressedMatMul:
                 if zero:
                     inputs.append(rng.integers(0, high + 1, shape).astype(np.float32))
                 yield inputs, {"bits": bits, "group": size, "dynamic": dynamic}
+        for kind, bits in FLOAT_BITS.items():
+            sizes = ((1, 64, 40, 32), (2, 33, 17, 33), (19, 70, 33, 70), (3, 64, 5, 16))
+            for rows, depth, outs, size in sizes:
+                codes = rng.integers(0, 1 << min(bits, 8), (depth, outs)).astype(np.uint8)
+                if bits == 8:
+                    codes &= 0xFB if kind == "f8e5m2" else 0xF7  # neither infinite nor NaN
+                if bits == 16:
+                    codes = random_array(rng, (depth, outs), "f16", (-2, 2)).view(np.uint16)
+                shape = (-(-depth // size), outs)
+                scale = rng.uniform(1e-4, 1e-3, shape).astype(np.float32)
+                inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), codes, scale]
+                yield inputs, {"bits": bits, "group": size, "kind": kind}

@@ -9,7 +9,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import plain, product
-from ovjit.tiles.compressed import Unpack, pack_compressed, row_kernel
+from ovjit.tiles.compressed import LEVELS, Unpack, pack_compressed, row_kernel
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
@@ -31,7 +31,8 @@ class CompressedProduct(TiledMatMul):
         self.depth, self.outs = whole.shape
         self.weight_type = self.data.dtype
         self.size = int(node.attrs["group"])
-        self.unpack = Unpack(int(node.attrs["bits"]), whole.dtype.kind == "i", zero is not None)
+        bits, signed = int(node.attrs["bits"]), whole.dtype.kind == "i"
+        self.unpack = Unpack(bits, signed, zero is not None, node.attrs["kind"])
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -55,6 +56,7 @@ class CompressedProduct(TiledMatMul):
         self.place_operands(constants)
         packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack.bits, self.isa)
         places = {"q": packed.integers, "s": packed.scales, "o": packed.offsets}
+        places["lv"] = LEVELS.get(self.unpack.kind)
         self.places = {
             name: constants.place(array, (self, name)).offset
             for name, array in places.items()

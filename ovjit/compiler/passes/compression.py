@@ -1,11 +1,12 @@
-"""Weights that are stored as integers with scales stay so, where they are large.
+"""Weights that are stored as small numbers with scales stay so, where they are large.
 
 In: a graph whose products may have right-hand sides such as
 
     [Convert] [Reshape] Multiply([Subtract(] Convert(integers), zero)], scale)
 
-of 8-bit or 4-bit integers, by row, by column or by groups along the depth. Out: CompressedMatMul in their
-place. Small ones are left to be folded into constants, which costs little memory and nothing later.
+of integers or floats of 8 or 4 bits, by row, by column or by groups along the depth, or Convert(x: f16). Out:
+CompressedMatMul in their place. Small ones are left to be folded into constants, which costs little memory
+and nothing later.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.options import options
-from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.dtypes import ELEMENT_TYPES, cast
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.tiles.compressed import FLOAT_BITS
 from ovjit.tiles.dynamic import FEATURES, GROUP_STEP, how_stored
 
 #: Weights of fewer elements are not worth it.
 SMALLEST = 1 << 16
-_STORED = frozenset("i8 u8 i4 u4".split())
+#: f16 is unpacked for each call: of fewer elements f32 stays in the caches, and is faster.
+SMALLEST_F16 = 1 << 20
+#: Elements of f16 that are summed as one group.
+F16_GROUP = 1024
+INTEGERS = frozenset("i8 u8 i4 u4".split())
+_STORED = INTEGERS | set(FLOAT_BITS) - {"f16"}
 
 
 class Stored(NamedTuple):
-    """integers [K, N], bytes (0 to 15 where `bits` is 4); scale and zero [groups, N]; elements of a group;
-    the type that they are stored in."""
+    """integers [K, N], bytes (0 to 15 where `bits` is 4) or the bits of floats; scale and zero [groups, N];
+    elements of a group; the type that they are stored in."""
 
     integers: np.ndarray
     scale: np.ndarray
@@ -38,12 +45,17 @@ class Stored(NamedTuple):
     dtype: str
     shifted: bool
 
+    @property
+    def kind(self) -> str:
+        """The type of floats, "" of integers."""
+        return self.dtype if self.dtype in FLOAT_BITS else ""
+
     def dynamic(self, size: int) -> int:
         """`size` where rows are to be quantized in groups of it before they are multiplied, else 0: as in
         OpenVINO for groups that lie within those of the weights, if integers with a sign have no zero."""
         depth = self.integers.shape[0]
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
-        plain = self.dtype in ("u8", "u4") or not self.shifted
+        plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
         fits = within and size % GROUP_STEP == 0 and plain and has_features(host_isa(), FEATURES)
         if not fits or host_isa().lanes != GROUP_STEP:
             return 0
@@ -56,7 +68,8 @@ class Stored(NamedTuple):
 
 def compress_graph(graph: Graph) -> Graph:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
-    if not any(v.dtype in _STORED for n in graph.nodes if n.op.name == "Convert" for v in n.inputs):
+    converted = (v.dtype for n in graph.nodes if n.op.name == "Convert" for v in n.inputs)
+    if not any(dtype in _STORED or dtype == "f16" for dtype in converted):
         return graph
     return rebuild(graph, _visit)
 
@@ -65,12 +78,14 @@ def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
     if node.op.name != "MatMul" or node.output.dtype != "f32" or inputs[0].constant is not None:
         return None
     stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]))
-    if stored is None or stored.integers.size < SMALLEST or node.inputs[0].shape is None:
+    least = SMALLEST_F16 if stored is not None and stored.kind == "f16" else SMALLEST
+    if stored is None or stored.integers.size < least or node.inputs[0].shape is None:
         return None
     values = [inputs[0], b.constant(stored.integers), b.constant(stored.scale)]
     if stored.zero is not None:
         values.append(b.constant(stored.zero))
     attrs = {"bits": stored.bits, "group": stored.group, "transpose_a": node.attrs["transpose_a"]}
+    attrs["kind"] = stored.kind
     attrs["dynamic"] = 0 if node.attrs["transpose_a"] else stored.dynamic(options().dynamic)
     return b.add("CompressedMatMul", values, attrs, name=node.name, origins=node.origins).outputs
 
@@ -82,6 +97,8 @@ def stored_weights(value: Value, turned: bool) -> Stored | None:
         return None
     final = tuple(value.shape)
     node = value.node
+    if node.op.name == "Convert" and node.inputs[0].dtype == "f16":
+        return _halves(node.inputs[0].constant, turned)
     while node.op.name in ("Convert", "Reshape") and node.inputs[0].node.op.name != "Constant":
         node = node.inputs[0].node
     if node.op.name != "Multiply":
@@ -94,6 +111,16 @@ def stored_weights(value: Value, turned: bool) -> Stored | None:
     return None
 
 
+def _halves(array: np.ndarray | None, turned: bool) -> Stored | None:
+    """A matrix of f16, with scales of 1; None where products are in bf16, whose weights take no more room."""
+    if array is None or options().precision != "f32":
+        return None
+    bits = np.ascontiguousarray(array.T if turned else array).view(np.uint16)
+    groups = -(-bits.shape[0] // F16_GROUP)
+    scale = np.ones((groups, bits.shape[1]), np.float32)
+    return Stored(bits, scale, None, 16, F16_GROUP, "f16", False)
+
+
 def plain_constant(value: Value) -> np.ndarray | None:
     """A constant or a converted one, as float64."""
     node = value.node
@@ -101,12 +128,12 @@ def plain_constant(value: Value) -> np.ndarray | None:
         value = node.inputs[0]
     array = value.constant
     known = array is not None and ELEMENT_TYPES[value.dtype].numpy is not None and value.dtype != "string"
-    return array.astype(np.float64) if known and array is not None else None
+    return cast(array, np.dtype(np.float64)) if known and array is not None else None
 
 
 def stored_integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] | None:
     """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero); None for
-    another value, and for integers of more than 8 bits."""
+    another value, and for integers of more than 8 bits. Of floats the codes."""
     node, zero = value.node, None
     if node.op.name == "Subtract":
         zero = plain_constant(node.inputs[1])
@@ -115,8 +142,13 @@ def stored_integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] |
         node = node.inputs[0].node
     if node.op.name != "Convert" or node.inputs[0].dtype not in _STORED:
         return None
-    array = node.inputs[0].constant
-    return None if array is None else (array, node.inputs[0].dtype, zero)
+    array, dtype = node.inputs[0].constant, node.inputs[0].dtype
+    if array is None or dtype in INTEGERS:
+        return None if array is None else (array, dtype, zero)
+    if zero is not None or (FLOAT_BITS[dtype] == 8 and not np.isfinite(array.astype(np.float32)).all()):
+        return None
+    codes = np.ascontiguousarray(array).view(np.uint8).reshape(array.shape)
+    return codes & 15 if FLOAT_BITS[dtype] == 4 else codes, dtype, None
 
 
 def _arranged(
@@ -128,7 +160,7 @@ def _arranged(
     turned: bool,
 ) -> Stored | None:
     """As [K, N], with a scale and zero for each group of K and each of N."""
-    bits = 4 if dtype in ("i4", "u4") else 8
+    bits = 4 if dtype in ("i4", "u4") else FLOAT_BITS.get(dtype, 8)
     whole, given = array.astype(np.int16), zero
     if dtype == "i4":
         whole, zero = whole + 8, (0.0 if zero is None else zero) + np.full((), 8.0)

@@ -1,4 +1,4 @@
-"""Weights stored as small integers with half-precision scales are worked out in f32, as OpenVINO does.
+"""Weights stored as small numbers with half-precision scales are worked out in f32, as OpenVINO does.
 
     Convert([Reshape] Multiply([Subtract(] Convert(integers, f16), zero: f16)], scale: f16), f32)
     -> [Reshape] Multiply([Subtract(] Convert(integers, f32), zero: f32)], scale: f32)
@@ -25,7 +25,8 @@ def decompress_graph(graph: Graph) -> Graph:
 
 
 def _ends_chain(node: Node) -> bool:
-    """True for a conversion of a half to f32 that begins at integers and constants alone."""
+    """True for a conversion of a half to f32 that begins at integers, or floats of 8 or 4 bits, and constants
+    alone."""
     if node.op.name != "Convert" or node.output.dtype != "f32" or node.inputs[0].dtype not in HALVES:
         return False
     stored = _stored(node.inputs[0])
@@ -33,12 +34,13 @@ def _ends_chain(node: Node) -> bool:
 
 
 def _stored(value: Value) -> bool | None:
-    """Whether a chain has integers at its beginning; None where it is no such chain."""
+    """Whether a chain has such numbers at its beginning; None where it is no such chain."""
     node = value.node
     if node.op.name == "Constant":
         return False
     if node.op.name == "Convert" and node.inputs[0].node.op.name == "Constant":
-        return ELEMENT_TYPES[node.inputs[0].dtype].kind in "iu"
+        stored = ELEMENT_TYPES[node.inputs[0].dtype]
+        return stored.kind in "iu" or stored.bits <= 8
     if node.op.name in _MOVES and all(v.constant is not None for v in node.inputs[1:]):
         return _stored(node.inputs[0])
     if node.op.name not in _ARITHMETIC or value.dtype not in HALVES:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.passes.compression import plain_constant, stored_integers
+from ovjit.compiler.passes.compression import INTEGERS, plain_constant, stored_integers
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
@@ -424,7 +424,9 @@ def _whole(value: Value) -> np.ndarray | None:
     found = stored_integers(value)
     if found is None:
         return None
-    integers, _, zero = found
+    integers, dtype, zero = found
+    if dtype not in INTEGERS:
+        return None
     if zero is None:
         return integers.astype(np.float64)
     return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None

@@ -1,0 +1,144 @@
+"""Rows of compressed tables are taken first and worked out then, so that no table is ever there in f32.
+
+    Gather([Reshape] Multiply([Subtract(] Convert(integers), zero)], scale), indices)     along the first axis
+    -> [Reshape] Multiply([Subtract(] Convert(Gather(integers)), Gather(zero))], Gather(scale))
+    Gather(Convert(x: f16), indices) -> Convert(Gather(x, indices))
+
+Numbers of 4 bits lie two in a byte, the first half of a row in the low halves. Floats of 8 or 4 bits are
+looked up among all that there are. An index out of range gives zeros as before: its scale is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.compiler.passes.compression import INTEGERS, SMALLEST, plain_constant, stored_integers
+from ovjit.compiler.passes.expand import Writer
+from ovjit.graph.dtypes import HALVES, numpy_dtype
+from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.shapes import normalize_axis
+from ovjit.tiles.compressed import LEVELS
+
+
+def gather_compressed(graph: Graph) -> Graph:
+    """The graph with rows of large compressed tables taken as they are stored."""
+    return rebuild(graph, _visit) if any(n.op.name == "Gather" for n in graph.nodes) else graph
+
+
+def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    if node.op.name != "Gather" or node.output.dtype != "f32" or node.attrs.get("batch_dims", 0):
+        return None
+    table, indices, axis = node.inputs
+    place = axis.constant
+    shape = table.shape
+    if shape is None or place is None or indices.shape is None or indices.constant is not None:
+        return None
+    if not all(isinstance(d, int) for d in shape) or int(np.prod(shape, dtype=np.int64)) < SMALLEST:
+        return None
+    if normalize_axis(int(place.reshape(-1)[0]), len(shape)):
+        return None
+    made = _halves(b, node, inputs) or _numbers(b, node, inputs)
+    if made is None:
+        return None
+    b.rename(made.node, node.name)
+    return [made]
+
+
+def _halves(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+    """Rows of f16 or bf16, converted."""
+    source = node.inputs[0].node
+    if source.op.name != "Convert" or source.inputs[0].dtype not in HALVES:
+        return None
+    array, dtype = source.inputs[0].constant, source.inputs[0].dtype
+    if array is None:
+        return None
+    taken = b.add(node.op, [b.constant(array, dtype), *inputs[1:]], node.attrs, origins=node.origins).output
+    return Writer(b, node)("Convert", taken, destination_type="f32")
+
+
+def _numbers(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+    """Rows of integers, or of floats of 8 or 4 bits, with their scales."""
+    value, shape = node.inputs[0], node.inputs[0].shape
+    source = value.node
+    while source.op.name in ("Convert", "Reshape") and source.inputs[0].node.op.name != "Constant":
+        source = source.inputs[0].node
+    if source.op.name != "Multiply" or shape is None:
+        return None
+    for real, factor in (source.inputs, source.inputs[::-1]):
+        scale = plain_constant(factor)
+        found = stored_integers(real) if scale is not None else None
+        if scale is None or found is None:
+            continue
+        array, dtype, zero = found
+        rows = array.shape[0] if array.ndim else 0
+        parts = [v for v in (scale, zero) if v is not None]
+        if rows != shape[0] or array.ndim < 2 or any(v.ndim > array.ndim for v in parts):
+            continue
+        if any(v.ndim == array.ndim and v.shape[0] not in (1, rows) for v in parts):
+            continue
+        return _worked_out(_Rows(b, node, inputs, rows), array, dtype, zero, scale, shape)
+    return None
+
+
+class _Rows:
+    """Takes rows of constants by the indices of `node`."""
+
+    def __init__(self, b: Builder, node: Node, inputs: tuple[Value, ...], rows: int):
+        self.b = b
+        self.w = Writer(b, node)
+        self.node = node
+        self.rest = inputs[1:]
+        self.rows = rows
+
+    def __call__(self, array: np.ndarray, rank: int) -> Value:
+        """The rows of `array`, which broadcasts to a table of `rank` dimensions; all of it where it has none
+        of its own."""
+        whole = self.b.constant(array)
+        if array.ndim < rank:
+            return whole
+        if array.shape[0] != self.rows:
+            return self.b.constant(array[0])
+        node = self.node
+        return self.b.add(node.op, [whole, *self.rest], node.attrs, origins=node.origins).output
+
+
+def _worked_out(
+    rows: _Rows,
+    array: np.ndarray,
+    dtype: str,
+    zero: np.ndarray | None,
+    scale: np.ndarray,
+    shape: Sequence[int],
+) -> Value:
+    w, rank = rows.w, array.ndim
+    packed = dtype in ("i4", "u4", *LEVELS) and array.shape[-1] % 2 == 0
+    if dtype == "i4":
+        array, zero = array.astype(np.int8) + np.int8(8), (np.zeros(()) if zero is None else zero) + 8.0
+    codes = array.astype(np.int8 if dtype == "i8" else np.uint8)
+    if packed:
+        half = codes.shape[-1] // 2
+        taken = rows(codes[..., :half] | (codes[..., half:] << 4), rank)
+        low = w("BitwiseAnd", taken, 15, auto_broadcast="numpy")
+        high = w("BitwiseRightShift", taken, 4, auto_broadcast="numpy")
+        taken = w("Concat", low, high, axis=-1)
+    else:
+        taken = rows(codes, rank)
+    if dtype in INTEGERS:
+        real = w("Convert", taken, destination_type="f32")
+    else:
+        all_codes = np.arange(256, dtype=np.uint8)
+        known = LEVELS.get(dtype)
+        levels = all_codes.view(numpy_dtype(dtype)).astype(np.float32) if known is None else known
+        wide = w("Convert", taken, destination_type="i32")
+        first = rows.b.constant(np.array(0))
+        table = rows.b.constant(np.ascontiguousarray(levels))
+        real = rows.b.add("Gather", [table, wide, first], {"batch_dims": 0}, origins=rows.node.origins).output
+    if zero is not None:
+        real = w("Subtract", real, rows(zero.astype(np.float32), rank), auto_broadcast="numpy")
+    real = w("Multiply", real, rows(scale.astype(np.float32), rank), auto_broadcast="numpy")
+    if tuple(array.shape) == tuple(shape):
+        return real
+    lead = len(rows.node.inputs[1].shape or ())
+    return w("Reshape", real, [*[0] * lead, *shape[1:]], special_zero=True)

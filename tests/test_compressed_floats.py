@@ -1,0 +1,189 @@
+"""Weights of nf4, of floats of 8 and 4 bits and of f16, and tables of all compressed types: kept as they are
+stored, beside the same in float64 and beside the real OpenVINO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.graph.nf4 import LEVELS
+
+SEED = 20261120
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+FLOATS = {
+    "f4e2m1": ml_dtypes.float4_e2m1fn, "f8e4m3": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2,
+}  # fmt: skip
+KINDS = ("nf4", *FLOATS)
+
+
+class Weights:
+    """[outs, depth] of a type in groups with scales of f16, or of f8e8m0 as mxfp4 has them; what they are."""
+
+    def __init__(self, rng: Any, kind: str, depth: int, outs: int, size: int, scale: str = "f16"):
+        self.kind, self.shape, self.scale_type = kind, (outs, depth), scale
+        self.blocks = (outs, depth // size, size)
+        one = (outs, depth // size, 1)
+        zero: Any = 0
+        self.zeros = None
+        if kind in FLOATS:
+            whole = rng.standard_normal(self.blocks).astype(np.float32).astype(FLOATS[kind])
+            self.codes, real = whole.view(np.uint8), whole.astype(np.float64)
+        elif kind == "nf4":
+            self.codes = rng.integers(0, 16, self.blocks).astype(np.uint8)
+            real = LEVELS[self.codes].astype(np.float64)
+        else:
+            low, high = {"i8": (-128, 127), "u8": (0, 255), "i4": (-8, 7), "u4": (0, 15)}[kind]
+            integers = rng.integers(low, high + 1, self.blocks)
+            self.codes, real = integers.astype(np.uint8), integers.astype(np.float64)
+            if kind[0] == "u":
+                zero = rng.integers(low, high + 1, one)
+                self.zeros = zero.astype(np.uint8)
+        self.bits = 4 if kind in ("nf4", "f4e2m1", "i4", "u4") else 8
+        if scale == "f16":
+            self.scale = rng.uniform(0.001, 0.02, one).astype(np.float16)
+        else:
+            self.scale = (2.0 ** rng.integers(-9, -4, one)).astype(ml_dtypes.float8_e8m0fnu)
+        self.real = ((real - zero) * self.scale.astype(np.float64)).reshape(outs, depth)
+        self.kept: list[Any] = []
+
+    def constant(self, package: Any, codes: np.ndarray, kind: str, bits: int) -> Any:
+        flat = codes.reshape(-1)
+        if bits == 4:
+            flat = np.concatenate([flat, np.zeros(flat.size % 2, np.uint8)]) & 15
+            flat = (flat[0::2] | (flat[1::2] << 4)).astype(np.uint8)
+        self.kept.append(flat)
+        tensor = package.Tensor(flat, package.Shape(list(codes.shape)), getattr(package.Type, kind))
+        return package.op.Constant(tensor)
+
+    def node(self, package: Any, wide: str = "f16") -> Any:
+        ops = package.opset13
+        made = ops.convert(self.constant(package, self.codes, self.kind, self.bits), wide)
+        if self.zeros is not None:
+            zeros = self.constant(package, self.zeros, self.kind, self.bits)
+            made = ops.subtract(made, ops.convert(zeros, wide))
+        if self.scale_type == "f16":
+            scale = ops.convert(ops.constant(self.scale), wide) if wide == "f32" else ops.constant(self.scale)
+        else:
+            raw = np.ascontiguousarray(self.scale).view(np.uint8)
+            scale = ops.convert(self.constant(package, raw, "f8e8m0", 8), wide)
+        made = ops.reshape(ops.multiply(made, scale), ops.constant(np.array(self.shape)), False)
+        return ops.convert(made, "f32") if wide == "f16" else made
+
+
+def kept(request: Any) -> set[str]:
+    return {row.exec_type for row in request.get_profiling_info()}
+
+
+def held(compiled: Any) -> int:
+    """Bytes of the constants that a compiled model keeps."""
+    return int(compiled._executable.program.memory.nbytes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size, scale", [(64, "f16"), (32, "f8e8m0"), (256, "f16")])
+def test_products_with_small_floats(kind, size, scale):
+    rng = np.random.default_rng([SEED, size])
+    weights = Weights(rng, kind, 256, 300, size, scale)
+    ops = ov.opset13
+    bias = rng.standard_normal(300).astype(np.float32)
+    x = ops.parameter(ov.PartialShape([-1, 256]), np.float32)
+    y = ops.relu(ops.add(ops.matmul(x, weights.node(ov), False, True), ops.constant(bias)))
+    model = ov.Model([y], [x], "m")
+    compiled = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
+    assert held(compiled) < weights.real.size * (1.0 if weights.bits == 4 else 1.5)
+    low = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    for rows in (1, 2, 3, 40):
+        data = rng.standard_normal((rows, 256)).astype(np.float32)
+        want = np.maximum(data.astype(np.float64) @ weights.real.T + bias, 0)
+        request = compiled.create_infer_request()
+        got = request.infer([data])[0]
+        name = "l4" if weights.bits == 4 else kind
+        assert any(name in k for k in kept(request)), kept(request)
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max(), err_msg=f"{rows} rows")
+        np.testing.assert_allclose(low([data])[0], want, rtol=0, atol=0.01 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_as_the_real_package(kind):
+    real: Any = pytest.importorskip("openvino")
+    rng = np.random.default_rng([SEED, 1])
+    weights = Weights(rng, kind, 512, 200, 32, "f8e8m0" if kind == "f4e2m1" else "f16")
+    data = rng.standard_normal((3, 512)).astype(np.float32)
+    answers = []
+    for package in (ov, real):
+        x = package.opset13.parameter([3, 512], np.float32)
+        y = package.opset13.matmul(x, weights.node(package), False, True)
+        model = package.Model([y], [x], "m")
+        compiled = package.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        answers.append(compiled([data])[0])
+    np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=2e-6 * np.abs(answers[1]).max())
+
+
+def test_floats_that_are_infinite_or_nan_stay_so():
+    rng = np.random.default_rng([SEED, 2])
+    weights = Weights(rng, "f8e5m2", 256, 300, 64)
+    weights.codes[7, 0, 3] = 0x7C  # infinite
+    x = ov.opset13.parameter([1, 256], np.float32)
+    model = ov.Model([ov.opset13.matmul(x, weights.node(ov), False, True)], [x], "m")
+    got = ov.compile_model(model, "CPU", F32)([np.ones((1, 256), np.float32)])[0]
+    assert np.isinf(got[0, 7]) and np.isfinite(got[0, :7]).all() and np.isfinite(got[0, 8:]).all()
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_f16_weights_stay_f16_where_f32_is_asked_for(turned):
+    rng = np.random.default_rng([SEED, 3])
+    depth, outs = 1500, 720
+    half = rng.standard_normal((outs, depth) if turned else (depth, outs)).astype(np.float16)
+    ops = ov.opset13
+    x = ops.parameter(ov.PartialShape([-1, depth]), np.float32)
+    model = ov.Model([ops.matmul(x, ops.convert(ops.constant(half), "f32"), False, turned)], [x], "m")
+    compiled = ov.compile_model(model, "CPU", F32)
+    assert held(compiled) < half.size * 2.2
+    weights = half.astype(np.float64).T if turned else half.astype(np.float64)
+    for rows in (1, 2, 5, 33):
+        data = rng.standard_normal((rows, depth)).astype(np.float32)
+        want = data @ weights
+        np.testing.assert_allclose(compiled([data])[0], want, rtol=0, atol=2e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("kind", ["i8", "u8", "i4", "u4", *KINDS])
+@pytest.mark.parametrize("size", [64, 256, 37])
+@pytest.mark.parametrize("wide", ["f16", "f32"])
+def test_rows_of_compressed_tables(kind, size, wide):
+    """The table is not there in f32, and what is taken of it is what it stands for."""
+    rng = np.random.default_rng([SEED, 4, size])
+    depth = 4 * size if size < 256 else size
+    rows = (1 << 16) // depth + 9
+    weights = Weights(rng, kind, depth, rows, size)
+    ops = ov.opset13
+    ids = ops.parameter(ov.PartialShape([-1, -1]), np.int64)
+    y = ops.gather(weights.node(ov, wide), ids, ops.constant(np.array(0)))
+    compiled = ov.compile_model(ov.Model([y], [ids], "m"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    packed = weights.bits == 4 and size % 2 == 0
+    assert held(compiled) < weights.real.size * (1.0 if packed else 1.5) + 8192
+    for shape in ((1, 1), (2, 5)):
+        places = rng.integers(-rows, rows, shape)
+        want = weights.real[places]
+        got = compiled([places])[0]
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7 * np.abs(weights.real).max())
+    outside = compiled([np.array([[rows, -rows - 1, 1]])])[0]
+    assert (outside[0, :2] == 0).all()
+    near = 1e-7 * np.abs(weights.real).max()
+    np.testing.assert_allclose(outside[0, 2], weights.real[1], rtol=1e-6, atol=near)
+
+
+def test_a_table_of_f16_stays_so_and_is_exact():
+    rng = np.random.default_rng([SEED, 5])
+    table = rng.standard_normal((700, 128)).astype(np.float16)
+    ops = ov.opset13
+    ids = ops.parameter(ov.PartialShape([-1]), np.int32)
+    y = ops.gather(ops.convert(ops.constant(table), "f32"), ids, ops.constant(np.array(0)))
+    for config in ({}, {"INFERENCE_PRECISION_HINT": "f32"}):
+        compiled = ov.compile_model(ov.Model([y], [ids], "m"), "CPU", config)
+        assert held(compiled) < table.nbytes * 1.2
+        places = rng.integers(0, 700, 9).astype(np.int32)
+        np.testing.assert_array_equal(compiled([places])[0], table[places].astype(np.float32))
