@@ -161,9 +161,9 @@ def _arranged(
 ) -> Stored | None:
     """As [K, N], with a scale and zero for each group of K and each of N."""
     bits = 4 if dtype in ("i4", "u4") else FLOAT_BITS.get(dtype, 8)
-    whole, given = array.astype(np.int16), zero
+    whole, given = array, zero
     if dtype == "i4":
-        whole, zero = whole + 8, (0.0 if zero is None else zero) + np.full((), 8.0)
+        whole, zero = array.astype(np.int8) + np.int8(8), (0.0 if zero is None else zero) + np.full((), 8.0)
     depth, outs = final[::-1] if turned else final
     if whole.size != depth * outs or whole.ndim not in (2, 3):
         return None
@@ -187,7 +187,7 @@ def _arranged(
     first = slice(0, None, size)
     kind = np.int8 if dtype == "i8" else np.uint8
     return Stored(
-        np.ascontiguousarray(matrix(whole).astype(kind)),
+        np.ascontiguousarray(matrix(whole).astype(kind, copy=False)),
         np.ascontiguousarray(matrix(each)[first].astype(np.float32)),
         None if zeros is None else np.ascontiguousarray(matrix(zeros)[first].astype(np.float32)),
         bits,
