@@ -12,16 +12,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
 from ovjit import debug
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.chunks import CHUNK_WORK as CHUNK_WORK
 from ovjit.compiler.chunks import ceil_div as ceil_div
 from ovjit.compiler.chunks import split as split
+from ovjit.compiler.constants import ALIGNMENT as ALIGNMENT
+from ovjit.compiler.constants import Constants as Constants
+from ovjit.compiler.constants import Filling as Filling
+from ovjit.compiler.constants import Panels as Panels
+from ovjit.compiler.constants import aligned, is_native
+from ovjit.compiler.constants import aligned_bytes as aligned_bytes
+from ovjit.compiler.constants import element_size as element_size
 from ovjit.compiler.copies import plan_copy, plan_fill
 from ovjit.compiler.races import Touches, Trace, check_races
+from ovjit.compiler.steps import ControlCall as ControlCall
+from ovjit.compiler.steps import HostCall as HostCall
+from ovjit.compiler.steps import Plan as Plan
+from ovjit.compiler.steps import Step as Step
+from ovjit.compiler.steps import Tap as Tap
 from ovjit.compiler.views import (
     ARENA,
     CONSTANTS,
@@ -37,123 +47,15 @@ from ovjit.compiler.views import (
     row_major,
 )
 from ovjit.errors import OvjitError
-from ovjit.graph import dtypes
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
-from ovjit.graph.traced import Traced, is_traced, most
+from ovjit.graph.traced import is_traced, most
 
-ALIGNMENT = 64
 Made = TypeVar("Made")
 
 
 #: Below this much work (flops + bytes) in all of a program, waking a second thread costs more than it gains.
 PARALLEL_WORK = 2_000_000
-
-
-class Step:
-    """One call of a kernel in the program, or where `kernel` is None of the host or of bodies."""
-
-    __slots__ = ("args", "bytes", "chunks", "control", "flops", "host", "kernel", "name", "origins", "type")
-
-    def __init__(
-        self,
-        kernel: Kernel | None,
-        args: Sequence[Any],
-        chunks: int,
-        name: str,
-        type: str,
-        origins: Sequence[str],
-        flops: float = 0,
-        bytes: float = 0,
-        host: HostCall | None = None,
-        control: ControlCall | None = None,
-    ):
-        self.kernel = kernel
-        self.args = args
-        self.chunks = chunks
-        self.name = name
-        self.type = type
-        self.origins = tuple(origins)
-        self.flops = flops
-        self.bytes = bytes
-        self.host = host
-        self.control = control
-
-
-class ControlCall:
-    """Bodies that a control step runs, see `ovjit.execution.control_steps`: which function of the runner, the
-    plans of the bodies, how many words its record has after them, and whether it may go on for ever."""
-
-    __slots__ = ("bodies", "endless", "function", "room")
-
-    def __init__(self, function: str, bodies: Sequence[Plan], room: int = 0, endless: bool = False):
-        self.function = function
-        self.bodies = tuple(bodies)
-        self.room = room
-        self.endless = endless
-
-
-class HostCall:
-    """A node evaluated by its reference between native steps: input views in, output views out."""
-
-    __slots__ = ("inputs", "node", "outputs")
-
-    def __init__(self, node: Node, inputs: list[View], outputs: list[View]):
-        self.node = node
-        self.inputs = inputs
-        self.outputs = outputs
-
-
-#: A number of steps, the group that is complete after them, and where its values lie then.
-Tap = tuple[int, Any, list[tuple[Value, View]]]
-
-
-class Plan:
-    """What `Planner.finish` gives; all that a job needs to run with these shapes."""
-
-    __slots__ = (
-        "arena", "arena_size", "block", "chunks", "composite", "cut", "data", "figures", "input_shapes",
-        "kernels", "memory", "output_shapes", "parallel", "pieces", "scratch_offset", "scratch_size", "steps",
-        "taps", "trace", "types", "words",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.words: list[list[int]] = []  # argument block of each step
-        self.data = np.empty(0, np.uint8)  # constants of this plan
-        self.memory = self.data  # the model's constants
-        self.arena_size = 0  # without scratch
-        self.scratch_offset = 0
-        self.scratch_size = 0  # per thread
-        self.parallel = False
-        self.input_shapes: tuple[tuple[int, ...], ...] = ()
-        self.output_shapes: list[tuple[int, ...]] = []
-        self.cut: Any = None  # how the graph is cut (`compiler/partition.py`) when it cannot run in one piece
-        self.composite: Any = None  # what runs in place of steps
-        # of a watched program: when each group is done, and the types and known values of all values
-        self.taps: list[Tap] | None = None
-        self.types: Mapping[Value, Any] = {}
-        # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
-        self.pieces: list[list[tuple[int, int, int]]] | None = None
-        # of a plan made by `ovjit.compiler.parametric`, in place of `words` and the steps' own numbers: what
-        # made it, how the arena is laid out, all argument blocks in one array, the steps' chunks, and what
-        # tells flops and bytes
-        self.trace: Any = None
-        self.arena: Any = None
-        self.block: np.ndarray | None = None
-        self.chunks: np.ndarray | None = None
-        self.figures: Callable[[int, int], int | None] | None = None
-
-    def chunks_of(self, index: int) -> int:
-        """How many chunks a step has."""
-        return self.steps[index].chunks if self.chunks is None else int(self.chunks[index])
-
-    def work_of(self, index: int) -> tuple[float, float]:
-        """The flops and bytes of a step."""
-        step = self.steps[index]
-        told = (None, None) if self.figures is None else (self.figures(index, 0), self.figures(index, 1))
-        flops, moved = told
-        return step.flops if flops is None else flops, step.bytes if moved is None else moved
 
 
 class Strides(NamedTuple):
@@ -598,8 +500,8 @@ class Planner:
         plan.arena_size = lay_out(self.used_buffers())
         if self.trace is not None:
             check_races(self, plan.arena_size)
-        plan.scratch_size = _align(self.scratch + 4096)
-        plan.scratch_offset = _align(plan.arena_size)
+        plan.scratch_size = aligned(self.scratch + 4096)
+        plan.scratch_offset = aligned(plan.arena_size)
         plan.words = [_resolve(step.args) for step in self.steps]
         if debug.flag("OVJIT_INTERP") == "kernels":
             plan.pieces = [[self._piece(a) for a in s.args if isinstance(a, Ptr)] for s in self.steps]
@@ -668,19 +570,6 @@ class _OutputGroup:
         self.anchor, self.body = None, ()
 
 
-class Panels(NamedTuple):
-    """Where and how a constant lies rearranged for the tile kernel: at `offset` for each of G groups panels
-    of `widths[0]` outputs, [depth, width] each, the last of `widths[1]` (0: none). Seen as [G, depth, O] the
-    constant is `reshape(dims).transpose(order).reshape(matrix)`.
-    """
-
-    offset: int
-    matrix: Sequence[int]
-    widths: tuple[int, int]
-    dims: Sequence[int]
-    order: Sequence[int]
-
-
 def overwritable(views: Sequence[View], others: Sequence[View] = ()) -> list[View]:
     """Those of `views` whose memory no other operand reads elsewhere."""
 
@@ -693,118 +582,6 @@ def overwritable(views: Sequence[View], others: Sequence[View] = ()) -> list[Vie
     ]
 
 
-class Filling(NamedTuple):
-    """`nbytes` of constant memory that `fill(bytes)` writes when there is memory."""
-
-    nbytes: int
-    fill: Callable[[np.ndarray], None]
-
-
-class Constants:
-    """Constant memory: arrays at 64-byte aligned offsets, each once."""
-
-    def __init__(self, base: int = CONSTANTS) -> None:
-        self.base = base
-        self.size = 0
-        self.arrays: list[tuple[int, np.ndarray | Filling]] = []
-        self.sizes: dict[int, int] = {}  # offset -> bytes
-        self._known: dict[Any, int] = {}
-        self._panels: dict[int, Panels] = {}
-        self._alive: list[Any] = []
-        #: (offset, bytes, number) of elements that are traced
-        self.traced: list[tuple[int, int, Traced]] = []
-
-    def place(self, array: np.ndarray | Filling, key: Any = None) -> Ptr:
-        """The address of a copy of `array`, or of what fills itself; the same `key` (or object) is placed
-        once."""
-        named = key is not None
-        key = key if named else id(array)
-        offset = self._known.get(key)
-        if offset is None:
-            if not named:
-                self._alive.append(array)  # an id is only good while its object lives
-            offset = self._known[key] = self.size
-            self.arrays.append((offset, array))
-            self.sizes[offset] = array.nbytes
-            self.size = _align(self.size + array.nbytes)
-        return self.at(offset)
-
-    def at(self, offset: int) -> Ptr:
-        return Ptr(Buffer(0, self.base), offset)
-
-    def piece(self, offset: int) -> tuple[int, int]:
-        """(offset, bytes) of the array in which `offset` lies."""
-        start = max((o for o in self.sizes if o <= offset), default=0)
-        return start, self.sizes.get(start, 0)
-
-    def holds(self, array: np.ndarray) -> bool:
-        return id(array) in self._known
-
-    def offset_of(self, array: np.ndarray) -> int | None:
-        """Where a copy of `array` as it is has been placed, None if none has."""
-        return self._known.get(id(array))
-
-    def note_panels(self, array: np.ndarray, panels: Panels) -> None:
-        """`array` lies in this memory as `panels`, so that a blob need not hold it twice."""
-        self._panels[id(array)] = panels
-        self._alive.append(array)
-
-    def panels_of(self, array: np.ndarray) -> Panels | None:
-        return self._panels.get(id(array))
-
-    def view(self, array: np.ndarray, dtype: str) -> View:
-        offset = self.place(array).offset
-        size = SIZE.get(dtype, array.itemsize)
-        home = Buffer(array.size * size, self.base, offset)
-        if home.size != array.nbytes:
-            raise OvjitError(f"internal error: a constant of {dtype} is an array of {array.dtype}")
-        return View(home, array.shape, row_major(array.shape, size), size)
-
-    def traced_view(self, array: np.ndarray, dtype: str) -> View:
-        """As `view`, of an object array with traced numbers."""
-        numbers = array.reshape(-1).tolist()
-        here = [x.value if type(x) is Traced else x for x in numbers]
-        view = self.view(np.array(here, dtypes.numpy_dtype(dtype)).reshape(array.shape), dtype)
-        at, size = view.buffer.offset, view.itemsize
-        self.traced += [(at + i * size, size, x) for i, x in enumerate(numbers) if type(x) is Traced]
-        return view
-
-    def materialize(self) -> np.ndarray:
-        """One aligned byte array with everything in it. The arrays are let go, the addresses stay."""
-        memory = aligned_bytes(self.size)
-        if self.base == PLAN_DATA:
-            memory[:] = 0  # little: what lies between the arrays is the same in every plan
-        for offset, array in self.arrays:
-            place = memory[offset : offset + array.nbytes]
-            if isinstance(array, Filling):
-                array.fill(place)
-            elif array.size:
-                np.copyto(place.view(array.dtype).reshape(array.shape), array)
-        self.arrays = []
-        return memory
-
-
-def is_native(dtype: str) -> bool:
-    """True for element types that kernels know; all others are only seen by host steps."""
-    return dtype in SIZE
-
-
-def element_size(dtype: str) -> int:
-    """Bytes of an element as it lies in memory; elements of packed types have a byte each."""
-    size = SIZE.get(dtype)
-    if size is None:
-        natural = dtypes.ELEMENT_TYPES[dtype].numpy
-        size = 1 if natural is None else natural.itemsize
-    return size
-
-
-def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> np.ndarray:
-    """Uninitialised bytes that start at a multiple of `alignment`."""
-    raw = np.empty(size + alignment, np.uint8)
-    start = -raw.ctypes.data % alignment
-    return raw[start : start + size]
-
-
 def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
     """Give every buffer an offset so that those alive at the same step do not overlap; the total size.
 
@@ -813,13 +590,13 @@ def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
     placed: list[Buffer] = []
     total = 0
     for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
-        size = _align(max(buffer.size, 1), alignment)
+        size = aligned(max(buffer.size, 1), alignment)
         offset = 0
         for other in placed:  # sorted by offset
             if other.first <= buffer.last and buffer.first <= other.last:
                 if other.offset - offset >= size:
                     break
-                offset = max(offset, _align(other.offset + max(other.size, 1), alignment))
+                offset = max(offset, aligned(other.offset + max(other.size, 1), alignment))
         buffer.offset = offset
         bisect.insort(placed, buffer, key=lambda b: b.offset)
         total = max(total, offset + size)
@@ -840,10 +617,6 @@ def _resolve(args: Sequence[Any]) -> list[int]:
         else:
             out.append(int(arg))
     return out
-
-
-def _align(n: int, alignment: int = ALIGNMENT) -> int:
-    return (n + alignment - 1) // alignment * alignment
 
 
 def _type_name(group: Any) -> str:

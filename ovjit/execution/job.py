@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +21,16 @@ from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.compiler.growing import Room
 from ovjit.compiler.passes.variables import public_outputs
-from ovjit.compiler.plan import Plan, aligned_bytes
+from ovjit.compiler.plan import aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.compiler.views import FIRST_IO, View
-from ovjit.errors import Cancelled, InferenceError, OvjitError, sizes_of_64_bits
+from ovjit.errors import Cancelled, InferenceError, OvjitError
 from ovjit.execution import runner, streams
 from ovjit.execution.body_jobs import BodyJobs, error_text
 from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, IDLE, QUEUED, RUNNING, STATE
+from ovjit.execution.table import Row as Row
+from ovjit.execution.table import Table as Table
+from ovjit.execution.table import step_rows as step_rows
 from ovjit.forks import ForkLock
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph, Value
@@ -58,103 +61,6 @@ _MOMENT = 1_000_000
 TABLE_BYTES = 128 << 20
 #: As many tables are kept of plans that a trace has made: to make one again costs less than to keep it.
 TRACED_TABLES = 64
-#: What a step of a plan takes beside its arguments, about.
-STEP_BYTES = 320
-
-
-class Row(NamedTuple):
-    """One row of a profile. `names` are the model's nodes that the step stands for, `form` the tile format
-    whose instruction does its arithmetic."""
-
-    name: str
-    node_type: str
-    exec_type: str
-    status: str
-    real_ns: int
-    cpu_ns: int
-    names: tuple[str, ...] = ()
-    flops: float = 0
-    bytes: float = 0
-    form: str = "f32"
-
-
-class Table:
-    """A plan made native: rows of (kernel address, argument address, chunks, next control step)."""
-
-    bodies: dict[int, list[Table]]
-    endless: bool
-    host: list[int]
-
-    def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
-        self.plan = plan
-        if plan.block is not None:
-            self._fill(plan, addresses)
-            return
-        steps = plan.steps
-        blocks = []
-        for step, words in zip(steps, plan.words, strict=True):
-            with sizes_of_64_bits(step.name):
-                blocks.append(np.array(words or [0], np.int64))
-        self.args = np.concatenate(blocks) if blocks else np.zeros(1, np.int64)
-        base = self.args.ctypes.data
-        rows = np.zeros((max(len(steps), 1), runner.STEP_WORDS), np.int64)
-        offset = 0
-        for i, (step, block) in enumerate(zip(steps, blocks, strict=True)):
-            if step.kernel is not None:
-                rows[i] = (addresses[step.kernel], base + offset * 8, step.chunks, 0)
-            elif step.control is not None:
-                rows[i] = (runner.address_of(step.control.function), base + offset * 8, 1, 0)
-            offset += block.size
-        #: The bodies' tables, by the control step that runs them.
-        self.bodies = {
-            i: [Table(body, addresses) for body in step.control.bodies]
-            for i, step in enumerate(steps)
-            if step.control is not None
-        }
-        #: A loop of it may go on for ever.
-        self.endless = any(step.control is not None and step.control.endless for step in steps) or any(
-            table.endless for tables in self.bodies.values() for table in tables
-        )
-        following = len(steps)
-        for i in reversed(range(len(steps))):
-            following = i if i in self.bodies else following
-            rows[i, runner.STEP_NEXT] = following
-        self.rows = rows
-        self.address = rows.ctypes.data
-        self.host = [i for i, step in enumerate(steps) if step.host is not None]
-        #: What runs in place of steps, see `ovjit.execution.segments`: has `run(job)` and `rows(job)`.
-        self.composite = plan.composite
-        #: Led by Python and not by the runner alone.
-        self.in_python = bool(self.host) or plan.composite is not None
-        self.in_python |= plan.taps is not None or plan.pieces is not None
-        self.data = aligned_bytes(max(plan.data.size, 1))
-        self.data[: plan.data.size] = plan.data
-        plan.data = self.data[: plan.data.size]
-        #: About what it keeps in memory, its plan included.
-        self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES * (1 + len(steps))
-        self.bytes += sum(table.bytes for tables in self.bodies.values() for table in tables)
-
-    def _fill(self, plan: Plan, addresses: Mapping[Any, int]) -> None:
-        """Of a plan that is a function of its shapes: native steps alone, arguments and chunks in arrays."""
-        assert plan.block is not None and plan.chunks is not None
-        steps = len(plan.steps)
-        self.args = plan.block
-        rows = np.empty((max(steps, 1), runner.STEP_WORDS), np.int64)
-        rows[:steps, runner.STEP_KERNEL] = plan.trace.kernels(addresses)
-        rows[:steps, runner.STEP_ARGS] = plan.trace.starts
-        rows[:steps, runner.STEP_ARGS] += self.args.ctypes.data
-        rows[:steps, runner.STEP_CHUNKS] = plan.chunks
-        rows[:steps, runner.STEP_NEXT] = steps
-        self.rows = rows
-        self.address = rows.ctypes.data
-        self.bodies = {}
-        self.endless = self.in_python = False
-        self.host = []
-        self.composite = None
-        self.data = plan.data
-        self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES
-
-
 class Executable:
     """A compiled graph. Thread-safe."""
 
@@ -817,28 +723,6 @@ class Job:
             found[i, 0] = self._perf[2 * i], self._perf[2 * i + 1], 1
         found[..., :2] -= np.where(found[..., 2:] > 0, began, 0)
         return found
-
-
-def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:
-    """One row for each step. The steps of bodies follow the step that runs them, with what they took in all
-    trips together, which its own row does not count again."""
-    rows = []
-    for i, step in enumerate(table.plan.steps):
-        spent = 0 if perf is None else int(perf[2 * i + 1] - perf[2 * i])
-        inner: list[Row] = []
-        if bodies is not None:
-            for body in bodies.jobs.get(i, ()):
-                inner += step_rows(body.table, body.perf, body.inner)
-        kind = "ref_numpy" if step.kernel is None else step.kernel.name
-        if step.control is not None:
-            kind = step.control.function
-            spent = max(spent - sum(row.real_ns for row in inner), 0)
-        status = "EXECUTED" if perf is not None and spent >= 0 else "NOT_RUN"
-        form = "f32" if step.kernel is None else step.kernel.form
-        work = table.plan.work_of(i)
-        rows.append(Row(step.name, step.type, kind, status, spent, spent, step.origins, *work, form))
-        rows += inner
-    return rows
 
 
 def _initial_output(value: Any) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""Constant memory: of a model, what its kernels read as it is or packed; of a plan, tables for its shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.compiler.views import CONSTANTS, PLAN_DATA, Buffer, Ptr, View, row_major
+from ovjit.errors import OvjitError
+from ovjit.graph import dtypes
+from ovjit.graph.traced import Traced
+
+ALIGNMENT = 64
+
+
+class Panels(NamedTuple):
+    """Where and how a constant lies rearranged for the tile kernel: at `offset` for each of G groups panels
+    of `widths[0]` outputs, [depth, width] each, the last of `widths[1]` (0: none). Seen as [G, depth, O] the
+    constant is `reshape(dims).transpose(order).reshape(matrix)`.
+    """
+
+    offset: int
+    matrix: Sequence[int]
+    widths: tuple[int, int]
+    dims: Sequence[int]
+    order: Sequence[int]
+
+
+class Filling(NamedTuple):
+    """`nbytes` of constant memory that `fill(bytes)` writes when there is memory."""
+
+    nbytes: int
+    fill: Callable[[np.ndarray], None]
+
+
+class Constants:
+    """Constant memory: arrays at 64-byte aligned offsets, each once."""
+
+    def __init__(self, base: int = CONSTANTS) -> None:
+        self.base = base
+        self.size = 0
+        self.arrays: list[tuple[int, np.ndarray | Filling]] = []
+        self.sizes: dict[int, int] = {}  # offset -> bytes
+        self._known: dict[Any, int] = {}
+        self._panels: dict[int, Panels] = {}
+        self._alive: list[Any] = []
+        #: (offset, bytes, number) of elements that are traced
+        self.traced: list[tuple[int, int, Traced]] = []
+
+    def place(self, array: np.ndarray | Filling, key: Any = None) -> Ptr:
+        """The address of a copy of `array`, or of what fills itself; the same `key` (or object) is placed
+        once."""
+        named = key is not None
+        key = key if named else id(array)
+        offset = self._known.get(key)
+        if offset is None:
+            if not named:
+                self._alive.append(array)  # an id is only good while its object lives
+            offset = self._known[key] = self.size
+            self.arrays.append((offset, array))
+            self.sizes[offset] = array.nbytes
+            self.size = aligned(self.size + array.nbytes)
+        return self.at(offset)
+
+    def at(self, offset: int) -> Ptr:
+        return Ptr(Buffer(0, self.base), offset)
+
+    def piece(self, offset: int) -> tuple[int, int]:
+        """(offset, bytes) of the array in which `offset` lies."""
+        start = max((o for o in self.sizes if o <= offset), default=0)
+        return start, self.sizes.get(start, 0)
+
+    def holds(self, array: np.ndarray) -> bool:
+        return id(array) in self._known
+
+    def offset_of(self, array: np.ndarray) -> int | None:
+        """Where a copy of `array` as it is has been placed, None if none has."""
+        return self._known.get(id(array))
+
+    def note_panels(self, array: np.ndarray, panels: Panels) -> None:
+        """`array` lies in this memory as `panels`, so that a blob need not hold it twice."""
+        self._panels[id(array)] = panels
+        self._alive.append(array)
+
+    def panels_of(self, array: np.ndarray) -> Panels | None:
+        return self._panels.get(id(array))
+
+    def view(self, array: np.ndarray, dtype: str) -> View:
+        offset = self.place(array).offset
+        size = SIZE.get(dtype, array.itemsize)
+        home = Buffer(array.size * size, self.base, offset)
+        if home.size != array.nbytes:
+            raise OvjitError(f"internal error: a constant of {dtype} is an array of {array.dtype}")
+        return View(home, array.shape, row_major(array.shape, size), size)
+
+    def traced_view(self, array: np.ndarray, dtype: str) -> View:
+        """As `view`, of an object array with traced numbers."""
+        numbers = array.reshape(-1).tolist()
+        here = [x.value if type(x) is Traced else x for x in numbers]
+        view = self.view(np.array(here, dtypes.numpy_dtype(dtype)).reshape(array.shape), dtype)
+        at, size = view.buffer.offset, view.itemsize
+        self.traced += [(at + i * size, size, x) for i, x in enumerate(numbers) if type(x) is Traced]
+        return view
+
+    def materialize(self) -> np.ndarray:
+        """One aligned byte array with everything in it. The arrays are let go, the addresses stay."""
+        memory = aligned_bytes(self.size)
+        if self.base == PLAN_DATA:
+            memory[:] = 0  # little: what lies between the arrays is the same in every plan
+        for offset, array in self.arrays:
+            place = memory[offset : offset + array.nbytes]
+            if isinstance(array, Filling):
+                array.fill(place)
+            elif array.size:
+                np.copyto(place.view(array.dtype).reshape(array.shape), array)
+        self.arrays = []
+        return memory
+
+
+def is_native(dtype: str) -> bool:
+    """True for element types that kernels know; all others are only seen by host steps."""
+    return dtype in SIZE
+
+
+def element_size(dtype: str) -> int:
+    """Bytes of an element as it lies in memory; elements of packed types have a byte each."""
+    size = SIZE.get(dtype)
+    if size is None:
+        natural = dtypes.ELEMENT_TYPES[dtype].numpy
+        size = 1 if natural is None else natural.itemsize
+    return size
+
+
+def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> np.ndarray:
+    """Uninitialised bytes that start at a multiple of `alignment`."""
+    raw = np.empty(size + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + size]
+
+
+def aligned(n: int, alignment: int = ALIGNMENT) -> int:
+    return (n + alignment - 1) // alignment * alignment

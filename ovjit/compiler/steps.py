@@ -1,0 +1,118 @@
+"""What a plan consists of: steps, which call kernels, references or bodies, and what a job needs beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.views import View
+from ovjit.graph.graph import Node, Value
+
+
+class Step:
+    """One call of a kernel in the program, or where `kernel` is None of the host or of bodies."""
+
+    __slots__ = ("args", "bytes", "chunks", "control", "flops", "host", "kernel", "name", "origins", "type")
+
+    def __init__(
+        self,
+        kernel: Kernel | None,
+        args: Sequence[Any],
+        chunks: int,
+        name: str,
+        type: str,
+        origins: Sequence[str],
+        flops: float = 0,
+        bytes: float = 0,
+        host: HostCall | None = None,
+        control: ControlCall | None = None,
+    ):
+        self.kernel = kernel
+        self.args = args
+        self.chunks = chunks
+        self.name = name
+        self.type = type
+        self.origins = tuple(origins)
+        self.flops = flops
+        self.bytes = bytes
+        self.host = host
+        self.control = control
+
+
+class ControlCall:
+    """Bodies that a control step runs, see `ovjit.execution.control_steps`: which function of the runner, the
+    plans of the bodies, how many words its record has after them, and whether it may go on for ever."""
+
+    __slots__ = ("bodies", "endless", "function", "room")
+
+    def __init__(self, function: str, bodies: Sequence[Plan], room: int = 0, endless: bool = False):
+        self.function = function
+        self.bodies = tuple(bodies)
+        self.room = room
+        self.endless = endless
+
+
+class HostCall:
+    """A node evaluated by its reference between native steps: input views in, output views out."""
+
+    __slots__ = ("inputs", "node", "outputs")
+
+    def __init__(self, node: Node, inputs: list[View], outputs: list[View]):
+        self.node = node
+        self.inputs = inputs
+        self.outputs = outputs
+
+
+#: A number of steps, the group that is complete after them, and where its values lie then.
+Tap = tuple[int, Any, list[tuple[Value, View]]]
+
+
+class Plan:
+    """What `Planner.finish` gives; all that a job needs to run with these shapes."""
+
+    __slots__ = (
+        "arena", "arena_size", "block", "chunks", "composite", "cut", "data", "figures", "input_shapes",
+        "kernels", "memory", "output_shapes", "parallel", "pieces", "scratch_offset", "scratch_size", "steps",
+        "taps", "trace", "types", "words",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.words: list[list[int]] = []  # argument block of each step
+        self.data = np.empty(0, np.uint8)  # constants of this plan
+        self.memory = self.data  # the model's constants
+        self.arena_size = 0  # without scratch
+        self.scratch_offset = 0
+        self.scratch_size = 0  # per thread
+        self.parallel = False
+        self.input_shapes: tuple[tuple[int, ...], ...] = ()
+        self.output_shapes: list[tuple[int, ...]] = []
+        self.cut: Any = None  # how the graph is cut (`compiler/partition.py`) when it cannot run in one piece
+        self.composite: Any = None  # what runs in place of steps
+        # of a watched program: when each group is done, and the types and known values of all values
+        self.taps: list[Tap] | None = None
+        self.types: Mapping[Value, Any] = {}
+        # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
+        self.pieces: list[list[tuple[int, int, int]]] | None = None
+        # of a plan made by `ovjit.compiler.parametric`, in place of `words` and the steps' own numbers: what
+        # made it, how the arena is laid out, all argument blocks in one array, the steps' chunks, and what
+        # tells flops and bytes
+        self.trace: Any = None
+        self.arena: Any = None
+        self.block: np.ndarray | None = None
+        self.chunks: np.ndarray | None = None
+        self.figures: Callable[[int, int], int | None] | None = None
+
+    def chunks_of(self, index: int) -> int:
+        """How many chunks a step has."""
+        return self.steps[index].chunks if self.chunks is None else int(self.chunks[index])
+
+    def work_of(self, index: int) -> tuple[float, float]:
+        """The flops and bytes of a step."""
+        step = self.steps[index]
+        told = (None, None) if self.figures is None else (self.figures(index, 0), self.figures(index, 1))
+        flops, moved = told
+        return step.flops if flops is None else flops, step.bytes if moved is None else moved

@@ -1,0 +1,134 @@
+"""A plan made native, and what a run of it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ovjit.compiler.constants import aligned_bytes
+from ovjit.compiler.steps import Plan
+from ovjit.errors import sizes_of_64_bits
+from ovjit.execution import runner
+
+if TYPE_CHECKING:
+    from ovjit.execution.body_jobs import BodyJobs
+
+#: What a step of a plan takes beside its arguments, about.
+STEP_BYTES = 320
+
+
+class Row(NamedTuple):
+    """One row of a profile. `names` are the model's nodes that the step stands for, `form` the tile format
+    whose instruction does its arithmetic."""
+
+    name: str
+    node_type: str
+    exec_type: str
+    status: str
+    real_ns: int
+    cpu_ns: int
+    names: tuple[str, ...] = ()
+    flops: float = 0
+    bytes: float = 0
+    form: str = "f32"
+
+
+class Table:
+    """A plan made native: rows of (kernel address, argument address, chunks, next control step)."""
+
+    bodies: dict[int, list[Table]]
+    endless: bool
+    host: list[int]
+
+    def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
+        self.plan = plan
+        if plan.block is not None:
+            self._fill(plan, addresses)
+            return
+        steps = plan.steps
+        blocks = []
+        for step, words in zip(steps, plan.words, strict=True):
+            with sizes_of_64_bits(step.name):
+                blocks.append(np.array(words or [0], np.int64))
+        self.args = np.concatenate(blocks) if blocks else np.zeros(1, np.int64)
+        base = self.args.ctypes.data
+        rows = np.zeros((max(len(steps), 1), runner.STEP_WORDS), np.int64)
+        offset = 0
+        for i, (step, block) in enumerate(zip(steps, blocks, strict=True)):
+            if step.kernel is not None:
+                rows[i] = (addresses[step.kernel], base + offset * 8, step.chunks, 0)
+            elif step.control is not None:
+                rows[i] = (runner.address_of(step.control.function), base + offset * 8, 1, 0)
+            offset += block.size
+        #: The bodies' tables, by the control step that runs them.
+        self.bodies = {
+            i: [Table(body, addresses) for body in step.control.bodies]
+            for i, step in enumerate(steps)
+            if step.control is not None
+        }
+        #: A loop of it may go on for ever.
+        self.endless = any(step.control is not None and step.control.endless for step in steps) or any(
+            table.endless for tables in self.bodies.values() for table in tables
+        )
+        following = len(steps)
+        for i in reversed(range(len(steps))):
+            following = i if i in self.bodies else following
+            rows[i, runner.STEP_NEXT] = following
+        self.rows = rows
+        self.address = rows.ctypes.data
+        self.host = [i for i, step in enumerate(steps) if step.host is not None]
+        #: What runs in place of steps, see `ovjit.execution.segments`: has `run(job)` and `rows(job)`.
+        self.composite = plan.composite
+        #: Led by Python and not by the runner alone.
+        self.in_python = bool(self.host) or plan.composite is not None
+        self.in_python |= plan.taps is not None or plan.pieces is not None
+        self.data = aligned_bytes(max(plan.data.size, 1))
+        self.data[: plan.data.size] = plan.data
+        plan.data = self.data[: plan.data.size]
+        #: About what it keeps in memory, its plan included.
+        self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES * (1 + len(steps))
+        self.bytes += sum(table.bytes for tables in self.bodies.values() for table in tables)
+
+    def _fill(self, plan: Plan, addresses: Mapping[Any, int]) -> None:
+        """Of a plan that is a function of its shapes: native steps alone, arguments and chunks in arrays."""
+        assert plan.block is not None and plan.chunks is not None
+        steps = len(plan.steps)
+        self.args = plan.block
+        rows = np.empty((max(steps, 1), runner.STEP_WORDS), np.int64)
+        rows[:steps, runner.STEP_KERNEL] = plan.trace.kernels(addresses)
+        rows[:steps, runner.STEP_ARGS] = plan.trace.starts
+        rows[:steps, runner.STEP_ARGS] += self.args.ctypes.data
+        rows[:steps, runner.STEP_CHUNKS] = plan.chunks
+        rows[:steps, runner.STEP_NEXT] = steps
+        self.rows = rows
+        self.address = rows.ctypes.data
+        self.bodies = {}
+        self.endless = self.in_python = False
+        self.host = []
+        self.composite = None
+        self.data = plan.data
+        self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES
+
+
+def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:
+    """One row for each step. The steps of bodies follow the step that runs them, with what they took in all
+    trips together, which its own row does not count again."""
+    rows = []
+    for i, step in enumerate(table.plan.steps):
+        spent = 0 if perf is None else int(perf[2 * i + 1] - perf[2 * i])
+        inner: list[Row] = []
+        if bodies is not None:
+            for body in bodies.jobs.get(i, ()):
+                inner += step_rows(body.table, body.perf, body.inner)
+        kind = "ref_numpy" if step.kernel is None else step.kernel.name
+        if step.control is not None:
+            kind = step.control.function
+            spent = max(spent - sum(row.real_ns for row in inner), 0)
+        status = "EXECUTED" if perf is not None and spent >= 0 else "NOT_RUN"
+        form = "f32" if step.kernel is None else step.kernel.form
+        work = table.plan.work_of(i)
+        rows.append(Row(step.name, step.type, kind, status, spent, spent, step.origins, *work, form))
+        rows += inner
+    return rows
