@@ -182,32 +182,15 @@ class Convolution:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
 
 
-@op(
-    "GroupConvolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
-    expand=expand_volume,
-)  # fmt: skip
+@op("GroupConvolution", opset=1, like=Convolution)
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
 
-    def infer(
-        data,
-        filters,
-        *,
-        strides: Ints = (),
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        dilations: Ints = (),
-        auto_pad: Str = "explicit",
-    ):
-        return _infer(data, filters, True, locals())
+    def infer(data, filters, **attrs):
+        return _infer(data, filters, True, attrs)
 
     def ref(data, filters, **attrs):
         return convolve(data, filters, attrs)
-
-    def lower(group):
-        from ovjit_ops.convolution.cpu_choice import lower_convolution
-
-        return lower_convolution(group)
 
     def samples(rng, dtype="f32"):
         for data, filters, attrs in _GROUP_CASES:
@@ -324,31 +307,12 @@ class ConvolutionBackpropData:
             yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
 
 
-@op(
-    "GroupConvolutionBackpropData",
-    opset=1,
-    types=NUMBERS,
-    epilogue=True,
-    native=float_types,
-    multiplied=2,
-    lower=lower_transposed,
-)
+@op("GroupConvolutionBackpropData", opset=1, like=ConvolutionBackpropData)
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
 
-    def infer(
-        data,
-        filters,
-        output_shape=None,
-        *,
-        strides: Ints = (),
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        dilations: Ints = (),
-        auto_pad: Str = "explicit",
-        output_padding: Ints = (),
-    ):
-        return _infer_transposed(data, filters, output_shape, True, locals())
+    def infer(data, filters, output_shape=None, **attrs):
+        return _infer_transposed(data, filters, output_shape, True, attrs)
 
     def ref(data, filters, output_shape=None, **attrs):
         return convolve_transposed(data, filters, output_shape, attrs)

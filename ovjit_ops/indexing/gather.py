@@ -139,14 +139,10 @@ class Gather7:
     samples = _gather_samples(7)
 
 
-@op("Gather", opset=8, types=MOVABLE, lower=lower_gather)
+@op("Gather", opset=8, like=Gather7)
 class Gather8:
     """Gather-7 with negative indices, and zeros for those out of range."""
 
-    def infer(data, indices, axis, *, batch_dims: Int = 0):
-        return _infer_gather(data, indices, axis, batch_dims)
-
-    ref = _gather
     samples = _gather_samples(8)
 
 
@@ -415,28 +411,17 @@ class TopK1:
     samples = _topk_samples
 
 
-@op("TopK", opset=3, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
+@op("TopK", opset=3, like=TopK1)
 class TopK3:
     """The k largest or smallest elements along `axis`, and their positions."""
 
-    def infer(data, k, *, axis: Int, mode: Str, sort: Str, index_element_type: DType = "i32"):
-        return _infer_topk(data, k, axis, mode, sort, index_element_type)
 
-    ref = _topk
-    samples = _topk_samples
-
-
-@op("TopK", opset=11, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
+@op("TopK", opset=11, like=TopK3)
 class TopK11:
     """TopK-3; ours is always stable."""
 
-    def infer(
-        data, k, *, axis: Int, mode: Str, sort: Str, index_element_type: DType = "i32", stable: Bool = False
-    ):
-        return _infer_topk(data, k, axis, mode, sort, index_element_type)
-
-    ref = _topk
-    samples = _topk_samples
+    def infer(data, k, *, stable: Bool = False, **attrs):
+        return _infer_topk(data, k, *(attrs[a] for a in ("axis", "mode", "sort", "index_element_type")))
 
 
 @op("CumSum", opset=3, types=NUMBERS, lower=lower_cumsum)
