@@ -84,7 +84,7 @@ def reshape_dims(
         check(
             total == wanted,
             f"Requested output shape [{','.join(map(str, pattern))}] is incompatible with input shape "
-            f"{text(shape)}",
+            f"{text(shape)}: it has {total} elements, the pattern {wanted}",
         )
     elif is_static(before):
         check(math.prod(before) == product_after, f"{text(shape)} does not fit the pattern {list(pattern)}")
