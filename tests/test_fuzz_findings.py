@@ -447,3 +447,13 @@ def test_tensors_have_64_dimensions_at_most() -> None:
         b.add("Unsqueeze", [x, b.constant(np.array([0]))], {})
     with pytest.raises(ModelError, match="64 dimensions"):
         _parameter(b, (1,) * 65)
+
+
+def test_samples_of_moved_bins_are_bounded() -> None:
+    b = Builder()
+    given = [_parameter(b, (1, 4, ANY, ANY)), _parameter(b, (4, 5)), _parameter(b, (4, 4, 1, 1))]
+    attrs = {"output_dim": 4, "spatial_scale": 0.5, "group_size": 1, "spatial_bins_x": 3, "spatial_bins_y": 3}
+    assert b.add("DeformablePSROIPooling", given, attrs).output.shape == (4, 4, 1, 1)
+    for bins in (1 << 21, 1 << 32, (1 << 63) - 1):
+        with pytest.raises(ModelError, match="spatial_bins_y"):
+            b.add("DeformablePSROIPooling", given, {**attrs, "spatial_bins_y": bins})

@@ -20,6 +20,7 @@ from ovjit.graph.shapes import ANY, merge
 from ovjit_ops.common.values import widened
 from ovjit_ops.detection.cpu_deformable_pooling import lower_deformable_pooling
 from ovjit_ops.detection.cpu_roi_pooling import lower_roi_pooling
+from ovjit_ops.detection.sampling import MOST_SAMPLES
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 #: The value of an attribute that files need not have; it is not written.
@@ -300,6 +301,8 @@ class DeformablePSROIPooling:
     ):
         sizes = (output_dim, group_size, spatial_bins_x, spatial_bins_y, part_size)
         check(min(sizes) > 0, "sizes should be positive")
+        samples = spatial_bins_x * spatial_bins_y
+        check(samples <= MOST_SAMPLES, f"spatial_bins_x by spatial_bins_y is above {MOST_SAMPLES}: {samples}")
         channels, regions = check_regions(data, rois, NUMBERS)
         wanted = output_dim * group_size**2
         check(merge(channels, wanted) is not None, f"{wanted} channels are needed: {data}")
