@@ -238,6 +238,17 @@ def table_cases(rng: np.random.Generator, normal: Normal) -> Iterator[Case]:
             "Unique", f"{many} of {kinds}", [rng.integers(0, kinds, many).astype(np.float32)],
             lambda ops, x: ops.unique(x).output(0),
         )  # fmt: skip
+    ids = rng.integers(0, 1000, (50, 8, 4)).astype(np.float32)
+    parents = rng.integers(0, 4, (50, 8, 4)).astype(np.float32)
+    yield Case(
+        "GatherTree", "50 steps of 8 x 4 beams", [ids, parents],
+        lambda ops, i, p: ops.gather_tree(i, p, np.full(8, 50, np.float32), np.float32(1)),
+    )  # fmt: skip
+    for batch, steps, classes in ((1, 88, 71), (8, 100, 6000)):
+        yield Case(
+            "CTCGreedyDecoderSeqLen", f"{batch}x{steps}x{classes}", [normal(batch, steps, classes)],
+            lambda ops, x, b=batch, t=steps: ops.ctc_greedy_decoder_seq_len(x, np.full(b, t)).output(0),
+        )  # fmt: skip
     buckets = np.sort(normal(100))
     yield Case(
         "Bucketize", "100000 among 100", [normal(100_000)], lambda ops, x: ops.bucketize(x, buckets)

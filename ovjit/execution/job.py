@@ -40,6 +40,7 @@ from ovjit.graph.shapes import is_static
 KERNEL_ERRORS = {
     1: "an index is out of range",
     2: "a region is too large",
+    4: "a length is out of range",
     3: "the picture should be at least one pixel large and its scales positive",
 }
 

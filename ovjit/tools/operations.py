@@ -60,6 +60,8 @@ NOTES = {
     "Proposal": "f32 and halves; f64: reference",
     "ExperimentalDetectronDetectionOutput": "f32 and halves; f64: reference",
     "ExperimentalDetectronTopKROIs": "f32 and halves; f64: reference",
+    "CTCGreedyDecoder": "floats with a mask of floats; others: reference",
+    "GatherTree": "f32, halves, i32 and i64; others: reference",
     "DeformablePSROIPooling": "f32 and halves; f64: reference",
     "Interpolate": "f64, and sums of integers of 32 bits and more: reference",
     "MulticlassNms": "the host puts the rows together; regions split among images: reference",

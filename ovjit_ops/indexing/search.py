@@ -10,8 +10,9 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.dims import Dims
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar
+from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.indexing.cpu_gather_tree import lower_gather_tree
 from ovjit_ops.indexing.cpu_search import lower_search
 
 
@@ -186,7 +187,7 @@ def _at_most(d):
     return high if high == 1 and low == 1 else Interval(min(low, 1), high)
 
 
-@op("GatherTree", opset=1, types=["f32", "i32", "i64"])
+@op("GatherTree", opset=1, types=["f32", "i32", "i64"], native=("f32",), lower=lower_gather_tree)
 class GatherTree:
     """The beams of a beam search, read back from their ends by the parents of every step."""
 
@@ -198,7 +199,7 @@ class GatherTree:
         for name, x in (("parent_idx", parent_idx), ("max_seq_len", max_seq_len), ("end_token", end_token)):
             same = x.dtype == step_ids.dtype or "dynamic" in (x.dtype, step_ids.dtype)
             check(same, f"{name} {x} differs in element type from {step_ids}")
-        check(step_ids.dtype in ("f32", *INTEGERS, "dynamic"), f"takes numbers, not {step_ids.dtype}")
+        check(step_ids.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {step_ids.dtype}")
         check(end_token.rank in (None, 0), f"end_token should be one number, not {end_token}")
         known = step_ids.shape is not None or parent_idx.shape is not None
         return TensorType(step_ids.dtype, dims.shape("TBW") if known else None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.sequences.cpu_greedy import lower_greedy
 
 
 def _real(x: TensorType) -> None:
@@ -41,6 +43,8 @@ def best_path(scores: np.ndarray, blank: int, merge: bool) -> list[int]:
     "CTCGreedyDecoder",
     opset=1,
     types=REALS,
+    native=FULL,
+    lower=lower_greedy,
     builder={"": "ctc_greedy_decoder", "ctc_merge_repeated": "merge_repeated"},
 )
 class CTCGreedyDecoder:
@@ -75,7 +79,14 @@ class CTCGreedyDecoder:
                 yield [random_array(rng, (t, b, c), dtype), mask], {"ctc_merge_repeated": merge}
 
 
-@op("CTCGreedyDecoderSeqLen", opset=6, types=REALS, builder={"": "ctc_greedy_decoder_seq_len"})
+@op(
+    "CTCGreedyDecoderSeqLen",
+    opset=6,
+    types=REALS,
+    native=FULL,
+    lower=lower_greedy,
+    builder={"": "ctc_greedy_decoder_seq_len"},
+)
 class CTCGreedyDecoderSeqLen:
     """The best path of each sequence, filled up with -1, and its length."""
 

@@ -1,0 +1,90 @@
+"""Native GatherTree: a chunk is a range of beams, of which each is read back from its end."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import Ptr, ld, share, st, whole
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+
+
+@kernel
+def gather_tree(
+    ids: Ptr, parents: Ptr, lengths: Ptr, end: Ptr, y: Ptr, steps, batch, width, total, per_chunk, *, T
+):
+    """The ids of a beam by the parents of every step; behind the first end all are ends."""
+    stop = ld[T](end)
+    for item in share(total, per_chunk):
+        beam = item % width
+        row = item - beam
+        number = ld[T](lengths + item // width * SIZE[T])
+        if number != number:
+            return 1
+        if T == "f32":
+            length = min(whole(number * 1.0), steps)
+        else:
+            length = min(number + 0, steps)
+        at = beam
+        t = length - 1
+        while t >= 0:
+            if at < 0 or at >= width:
+                return 1
+            place = (t * total + row + at) * SIZE[T]
+            st[T](y + (t * total + item) * SIZE[T], ld[T](ids + place))
+            parent = ld[T](parents + place)
+            if T == "f32":
+                at = whole(parent * 1.0)
+                if parent != parent:
+                    at = -1
+            else:
+                at = parent + 0
+            t -= 1
+        ended = 0
+        for t in range(steps):
+            q = y + (t * total + item) * SIZE[T]
+            if t >= length:
+                ended = 1
+            if ended == 1:
+                st[T](q, stop)
+            elif ld[T](q) == stop:
+                ended = 1
+
+
+@functools.cache
+def tree_kernel(dtype: str) -> Kernel:
+    return gather_tree.kernel(f"gather_tree_{dtype}", T=dtype)
+
+
+class GatherTree(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        self.kernels = (tree_kernel(self.node.output.dtype),)
+
+    def plan(self, planner: Planner) -> None:
+        ids, parents, lengths, end = read = [planner.contiguous(v) for v in self.node.inputs]
+        steps, batch, width = ids.shape
+        if not ids.count or parents.shape != ids.shape or lengths.shape != (batch,):
+            Host(self.group).plan(planner)
+            return
+        made = row_major_outputs(planner, self.node)
+        total = batch * width
+        per_chunk = split(total, steps * 16)
+        values: dict[str, Any] = {
+            "ids": ids.ptr, "parents": parents.ptr, "lengths": lengths.ptr, "end": end.ptr, "y": made[0].ptr,
+            "steps": steps, "batch": batch, "width": width, "total": total, "per_chunk": per_chunk,
+        }  # fmt: skip
+        planner.step(self.kernels[0], values, ceil_div(total, per_chunk), read, made, 4.0 * ids.count)
+        put_outputs(planner, self.node, made)
+
+
+def lower_gather_tree(group: Group) -> Lowering | None:
+    """Native in f32, i32 and i64."""
+    return GatherTree(group) if all(v.dtype in ("f32", "i32", "i64") for v in group.last.inputs) else None

@@ -1,0 +1,114 @@
+"""Native CTCGreedyDecoder and CTCGreedyDecoderSeqLen: a chunk is a range of sequences."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import Ptr, ld, share, st
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+
+
+@kernel
+def greedy(
+    x: Ptr, ends: Ptr, blanks: Ptr, y: Ptr, counts: Ptr, steps, classes, batch, x_t, x_b, per_chunk, *, T, E,
+    B, Y, N, merge,
+):  # fmt: skip
+    """The labels of the largest score of each step, of the first of equals, filled up with -1. `ends` has the
+    lengths of sequences and `counts` those of labels, of the type N; or N is None, and `ends` a mask that is
+    0 where a sequence has ended. B: the type of the blank, None for the last class."""
+    for b in share(batch, per_chunk):
+        n = steps
+        if N is None:
+            t = 1
+            while t < n:
+                if ld[E](ends + (t * batch + b) * SIZE[E]) == 0:
+                    n = t
+                t += 1
+        else:
+            n = ld[E](ends + b * SIZE[E]) + 0
+            if n < 0 or n > steps:
+                return 4
+        blank = classes - 1
+        if B is not None:
+            blank = ld[B](blanks) + 0
+        last = -1
+        k = 0
+        for t in range(n):
+            p = x + t * x_t + b * x_b
+            best = ld[T](p) * 1.0
+            label = 0
+            for c in range(1, classes):
+                v = ld[T](p + c * SIZE[T]) * 1.0
+                if v > best or (v != v and best == best):
+                    best = v
+                    label = c
+            told = label != blank
+            if merge:
+                told = label != blank and label != last
+            if told:
+                st[Y](y + (b * steps + k) * SIZE[Y], label)
+                k += 1
+            last = label
+        for j in range(k, steps):
+            st[Y](y + (b * steps + j) * SIZE[Y], -1)
+        if N is not None:
+            st[N](counts + b * SIZE[N], k)
+
+
+@functools.cache
+def greedy_kernel(T: str, E: str, B: str | None, Y: str, N: str | None, merge: bool) -> Kernel:
+    words = [T, E, *([B] if B else []), Y, *([N] if N else []), *(["merged"] if merge else [])]
+    left_out = [*([] if B else ["blanks"]), *([] if N else ["counts"])]
+    name = f"ctc_greedy_{'_'.join(words)}"
+    return greedy.kernel(name, left_out=left_out, T=T, E=E, B=B, Y=Y, N=N, merge=merge)
+
+
+class Greedy(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        types = [v.dtype for v in self.node.inputs]
+        attrs = self.node.attrs
+        self.lengths = len(self.node.outputs) > 1
+        merge = attrs["merge_repeated" if self.lengths else "ctc_merge_repeated"]
+        made = [v.dtype for v in self.node.outputs]
+        self.kernel = greedy_kernel(
+            types[0], types[1], types[2] if len(types) > 2 else None, made[0],
+            made[1] if self.lengths else None, merge,
+        )  # fmt: skip
+        self.kernels = (self.kernel,)
+
+    def plan(self, planner: Planner) -> None:
+        x, ends, *blank = read = [planner.contiguous(v) for v in self.node.inputs]
+        time, batch = (1, 0) if self.lengths else (0, 1)
+        steps, sequences, classes = x.shape[time], x.shape[batch], x.shape[2]
+        fit = ends.shape[0] == sequences if self.lengths else ends.shape == (steps, sequences)
+        if not x.count or not fit:
+            Host(self.group).plan(planner)
+            return
+        made = row_major_outputs(planner, self.node)
+        per_chunk = split(sequences, steps * classes * 4)
+        values: dict[str, Any] = {
+            "x": x.ptr, "ends": ends.ptr, "y": made[0].ptr, "steps": steps, "classes": classes,
+            "batch": sequences, "x_t": x.strides[time], "x_b": x.strides[batch], "per_chunk": per_chunk,
+        }  # fmt: skip
+        if blank:
+            values["blanks"] = blank[0].ptr
+        if self.lengths:
+            values["counts"] = made[1].ptr
+        planner.step(self.kernel, values, ceil_div(sequences, per_chunk), read, made, 4.0 * x.count)
+        put_outputs(planner, self.node, made)
+
+
+def lower_greedy(group: Group) -> Lowering | None:
+    """Native for scores in f32 and f64, with masks of them."""
+    data, ends = group.last.inputs[:2]
+    known = ("i32", "i64") if len(group.last.outputs) > 1 else ("f32", "f64")
+    return Greedy(group) if data.dtype in ("f32", "f64") and ends.dtype in known else None

@@ -1,0 +1,72 @@
+"""GatherTree and greedy decoding natively, beside the references: ties, NaN, no steps, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.api.model.builders import as_output
+from ovjit.api.model.node import Node
+from ovjit.graph.op import find_op
+
+SEED = 20261120
+
+
+def infer(name: str, inputs: list[np.ndarray], attrs: dict[str, Any]) -> list[np.ndarray]:
+    """The outputs of the operation alone, which has to run natively."""
+    record = find_op(name)
+    parameters = [ov.opset8.parameter(list(a.shape), a.dtype) for a in inputs]
+    node = Node._new(record, [as_output(p) for p in parameters], record.check_attributes(attrs), None)
+    compiled = ov.compile_model(ov.Model(node.outputs(), parameters, "one"), "CPU", {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    outputs = list(request.infer(inputs).to_tuple())
+    assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}
+    return outputs
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_greedy_decoding(merge: bool, masked: bool) -> None:
+    rng = np.random.default_rng(SEED)
+    for round in range(12):
+        batch, steps, classes = (int(v) for v in rng.integers(1, 12, 3))
+        data = np.round(rng.standard_normal((batch, steps, classes)), 1).astype(np.float32)
+        data[rng.random(data.shape) < 0.05] = np.nan
+        lengths = rng.integers(not masked, steps + 1, batch)
+        if masked:
+            name, data = "CTCGreedyDecoder", data.transpose(1, 0, 2).copy()
+            mask = (np.arange(steps)[:, None] < lengths).astype(np.float32)
+            inputs, attrs = [data, mask], {"ctc_merge_repeated": merge}
+        else:
+            name, attrs = "CTCGreedyDecoderSeqLen", {"merge_repeated": merge, "classes_index_type": "i64"}
+            inputs = [data, lengths, *([np.array([round % classes])] if round % 2 else [])]
+        record = find_op(name)
+        wanted = record.evaluate(inputs, record.check_attributes(attrs))
+        for got, want in zip(infer(name, inputs, attrs), wanted, strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=f"{name}, seed {SEED}, round {round}")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32, np.int64])
+def test_gather_tree(kind: type) -> None:
+    rng = np.random.default_rng(SEED)
+    for round in range(12):
+        shape = tuple(int(v) for v in rng.integers(1, 9, 3))
+        ids, parents = rng.integers(0, 6, shape), rng.integers(0, shape[2], shape)
+        lengths = rng.integers(-1, shape[0] + 3, shape[1])
+        inputs = [np.asarray(a).astype(kind) for a in (ids, parents, lengths, 5)]
+        (wanted,) = find_op("GatherTree").evaluate(inputs, {})
+        (got,) = infer("GatherTree", inputs, {})
+        np.testing.assert_array_equal(got, wanted, err_msg=f"seed {SEED}, round {round}")
+
+
+def test_what_is_out_of_range_is_refused() -> None:
+    ids = np.zeros((3, 1, 2), np.int32)
+    for parent in (2, -1):
+        with pytest.raises(RuntimeError, match="out of range"):
+            infer("GatherTree", [ids, np.full_like(ids, parent), np.array([3], np.int32), np.int32(1)], {})
+    for length in (-1, 4):
+        with pytest.raises(RuntimeError, match="length is out of range"):
+            infer("CTCGreedyDecoderSeqLen", [np.zeros((1, 3, 2), np.float32), np.array([length])], {})
