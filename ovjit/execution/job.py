@@ -237,7 +237,7 @@ class Job:
 
     def __del__(self) -> None:
         words = getattr(self, "words", None)
-        if words is not None:
+        if words is not None and streams is not None:  # the interpreter may be ending
             streams.give_block(self.address, words, (self._bases, self._counters, self._table, self._keep))
 
     # --- inputs and outputs

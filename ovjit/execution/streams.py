@@ -206,6 +206,8 @@ class Box:
             self.address, self._memory = _free_boxes.pop() if _free_boxes else _new_box()
 
     def __del__(self) -> None:
+        if _blocks_lock is None:  # the interpreter is ending
+            return
         with _blocks_lock:
             _free_boxes.append((self.address, self._memory))
 
