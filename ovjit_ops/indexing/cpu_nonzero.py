@@ -39,6 +39,8 @@ from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 
 #: Elements of a row that are looked at together.
 BLOCK = 4096
+#: Types that are read as others, in which the same elements are zero.
+SAME_BITS = {"boolean": "u8", "u64": "i64"}
 #: Dimensions that are told one by one.
 MOST_DIMS = 8
 
@@ -118,7 +120,7 @@ class Positions(Lowering):
         super().__init__(group)
         self.node = group.last
         (self.data,) = self.node.inputs
-        dtype = "u8" if self.data.dtype == "boolean" else self.data.dtype
+        dtype = SAME_BITS.get(self.data.dtype, self.data.dtype)
         self.count = count_kernel(dtype)
         self.list = list_kernel(dtype, self.node.outputs[0].dtype, len(self.data.shape))
         self.kernels = (self.count, self.list)
