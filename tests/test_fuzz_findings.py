@@ -261,9 +261,13 @@ def test_what_is_not_resized_is_not_padded() -> None:
     b = Builder()
     given = [_parameter(b, (1, 3, 4, 5)), b.constant(np.array([8, 10]))]
     attrs = {"axes": (2, 3), "mode": "nearest"}
+    fine = b.add(find_op("Interpolate", 1), given, {**attrs, "pads_begin": (0, 0, 1)}).output
+    compile_graph(b.finish([fine]), {})
+    graph = b.finish([b.add(find_op("Interpolate", 1), given, {**attrs, "pads_begin": (1,)}).output])
     with pytest.raises(ModelError, match="pads_begin"):
-        b.add(find_op("Interpolate", 1), given, {**attrs, "pads_begin": (1,)})
-    b.add(find_op("Interpolate", 1), given, {**attrs, "pads_begin": (0, 0, 1)})
+        compile_graph(graph, {})
+    with pytest.raises(ModelError, match="pads_begin"):
+        evaluate(graph, [np.zeros((1, 3, 4, 5), np.float32)])
 
 
 def test_what_stands_for_a_node_has_its_shape() -> None:

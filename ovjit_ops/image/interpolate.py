@@ -12,7 +12,7 @@ do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,8 +124,16 @@ def _narrow(x: np.ndarray, dtype: np.dtype, rounded: bool) -> np.ndarray:
     return x.astype(dtype)
 
 
-def _version_1(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
-    """The attributes that Interpolate-4 has for an Interpolate-1."""
+def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that Interpolate-4 has for an Interpolate-1.
+
+    Raises ModelError for pads of what is not resized: they are in no shape that type inference gives. A model
+    may have them, as in OpenVINO, but nothing computes it.
+    """
+    resized = {int(a) % max(rank, 1) for a in attrs["axes"]}
+    for name in ("pads_begin", "pads_end"):
+        fine = all(i in resized for i, pad in enumerate(attrs[name]) if pad)
+        check(fine, f"{name} {list(attrs[name])} are of dimensions that are not among axes {attrs['axes']}")
     mode = attrs["mode"].lower()
     align = "align_corners" if attrs["align_corners"] else "asymmetric"
     if mode == "linear" and rank == 4:
@@ -217,14 +225,10 @@ class Interpolate1:
         if data.shape is not None:  # what is padded is resized: it is not seen in the shape
             padding(pads_begin, len(data.shape), "pads_begin")
             padding(pads_end, len(data.shape), "pads_end")
-            resized = {int(a) % max(len(data.shape), 1) for a in axes}
-            for name, pads in (("pads_begin", pads_begin), ("pads_end", pads_end)):
-                fine = all(i in resized for i, pad in enumerate(pads) if pad)
-                check(fine, f"{name} {list(pads)} are of dimensions that are not among axes {list(axes)}")
         return _infer(data, sizes, None, axes, ((), ()))
 
-    def ref(data, sizes, *, axes, **attrs):
-        return interpolate(data, sizes, None, axes, _version_1(data.ndim, attrs))
+    def ref(data, sizes, **attrs):
+        return interpolate(data, sizes, None, attrs["axes"], _version_1(data.ndim, attrs))
 
 
 #: (shape, axes, sizes, scales): growing and shrinking, whole and broken factors, around the vector width.
