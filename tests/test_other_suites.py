@@ -83,6 +83,10 @@ def test_a_device_of_another_library_is_only_noted(ov, tmp_path):
             other.get_versions("X")
     with pytest.raises(RuntimeError):
         core.register_plugins(tmp_path / "none.xml")
+    page.write_text('<!DOCTYPE ie [<!ENTITY a "b">]><ie><plugins>&a;</plugins></ie>')
+    if ov is ovjit:
+        with pytest.raises(RuntimeError, match="Error loading XML file"):
+            core.register_plugins(page)
     core.set_property("GPU", {"PERF_COUNT": True})  # of use to nobody, and no error
 
 

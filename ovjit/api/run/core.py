@@ -322,12 +322,13 @@ class Core:
 
     def register_plugins(self, xml_config_file: Any) -> None:
         """As `register_plugin`, for all devices of a plugins file. RuntimeError if it cannot be read."""
-        import xml.etree.ElementTree as ElementTree
+        from defusedxml import ElementTree
+        from defusedxml.common import DefusedXmlException
 
         path = os.fsdecode(os.fspath(xml_config_file))
         try:
             root = ElementTree.parse(path).getroot()
-        except (OSError, ElementTree.ParseError) as error:
+        except (OSError, ElementTree.ParseError, DefusedXmlException) as error:
             raise OvjitError(f"Error loading XML file: {path!r}: {error}") from error
         for plugin in root.iter("plugin"):
             name, library = plugin.get("name"), plugin.get("location")

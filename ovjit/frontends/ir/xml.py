@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple, NoReturn
-from xml.parsers import expat
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import ParseError
 
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import DEEPEST
@@ -99,23 +99,21 @@ def parse_net(xml: bytes) -> Net:
 
     Raises ModelError for xml that is malformed, not IR v10 or v11, or refers to what is not there.
     """
+    # pays for defusedxml only when a file is read
+    from defusedxml.common import DefusedXmlException
+    from defusedxml.ElementTree import DefusedXMLParser
+
     if len(xml) > MAX_BYTES:
         raise ModelError(f"the xml has {len(xml)} bytes; more than {MAX_BYTES} are not read")
     target = _Target()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = target.start
-    parser.EndElementHandler = target.end
-    parser.CharacterDataHandler = target.data
-    # entities and whatever is outside of the file can only be declared in a document type
-    parser.StartDoctypeDeclHandler = _refuse
-    parser.EntityDeclHandler = _refuse
-    parser.UnparsedEntityDeclHandler = _refuse
-    parser.ExternalEntityRefHandler = _refuse
+    parser = DefusedXMLParser(target=target, forbid_dtd=True, forbid_entities=True, forbid_external=True)
     try:
         # in one piece: expat rescans a long token with every further piece
-        parser.Parse(xml, True)
-    except expat.ExpatError as error:
+        parser.feed(xml)
+        parser.close()
+    except DefusedXmlException as error:
+        raise ModelError(f"the xml has a document type or entities, which are refused: {error}") from error
+    except ParseError as error:
         raise ModelError(f"the xml is malformed: {error}") from error
     except (ValueError, LookupError) as error:
         raise ModelError(f"the xml cannot be decoded: {error}") from error
@@ -124,11 +122,6 @@ def parse_net(xml: bytes) -> Net:
     for net in nested_nets(target.net):
         _connect(net)
     return target.net
-
-
-def _refuse(name: str | None, *_: Any) -> NoReturn:
-    shown = (name or "")[:40]
-    raise ModelError(f"the xml has a document type or entities, which are refused: {shown!r}")
 
 
 class _Frame:
@@ -202,6 +195,9 @@ class _Target:
     def data(self, text: str) -> None:
         if self.text is not None:
             self.text.append(text)
+
+    def close(self) -> None:
+        return None
 
     def _net(self, tag: str, attrib: dict[str, str]) -> None:
         if tag != "net":
