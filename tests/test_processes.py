@@ -463,7 +463,7 @@ def test_waits_after_our_own_atexit_handler(tmp_path, jobs):
                 for i in range(5):
                     queue.start_async([eye], i)
                 queue.wait_all()
-            assert seen[-5:] == [0, 1, 2, 3, 4], seen
+            assert sorted(seen[-5:]) == [0, 1, 2, 3, 4], seen  # two requests take turns as they like
             print("late", flush=True)
         atexit.unregister(late)
         import ovjit.execution.streams as streams
