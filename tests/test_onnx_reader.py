@@ -455,3 +455,32 @@ def test_a_chain_of_many_functions() -> None:
     functions.append(function("F400", [node("Relu", "a", "c")]))
     x = np.array([[-4, 0, 2], [1, -1, 8]], np.float32)
     np.testing.assert_array_equal(run(ov.Core().read_model(call_model(functions)), x)[0], np.maximum(x, 0))
+
+
+def beside_onnxruntime(proto: onnx.ModelProto, x: np.ndarray) -> None:
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    want = session.run(None, {"x": x})[0]
+    got = run(ov.Core().read_model(proto), x)[0]
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_filters_whose_shape_comes_through_identity() -> None:
+    """As PyTorch writes standardised weights: what is shared is an Identity of it."""
+    rng = np.random.default_rng(1)
+    nodes = [
+        node("Identity", "dims", "same"),
+        node("Reshape", "w same", "filters"),
+        node("Conv", "x filters", "y"),
+    ]
+    constants = {"dims": np.array([4, 3, 3, 3]), "w": rng.standard_normal((4, 27)).astype(np.float32)}
+    proto = make(nodes, [("x", ["n", 3, 8, 8])], ["y"], constants)
+    beside_onnxruntime(proto, rng.standard_normal((2, 3, 8, 8)).astype(np.float32))
+
+
+@pytest.mark.parametrize("batch", ["n", 2])
+def test_col2im_of_any_batch(batch: Any) -> None:
+    nodes = [node("Col2Im", "x image block", "y", strides=[2, 2], pads=[1, 1, 1, 1])]
+    constants = {"image": np.array([9, 8]), "block": np.array([3, 3])}
+    proto = make(nodes, [("x", [batch, 18, 20])], ["y"], constants, opset=18)
+    beside_onnxruntime(proto, np.random.default_rng(2).standard_normal((2, 18, 20)).astype(np.float32))

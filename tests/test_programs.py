@@ -23,14 +23,16 @@ PROGRAMS = Path(__file__).parent / "programs"
 OURS = ("-m", "ovjit", "run")
 
 
-def run(python: Any, *arguments: Any, folder: Any = None) -> subprocess.CompletedProcess[str]:
+def run(
+    python: Any, *arguments: Any, folder: Any = None, seconds: int = 600
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [str(python), *map(str, arguments)]
     return subprocess.run(
         command,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=seconds,
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -209,3 +211,53 @@ def test_silero_vad(python):
     real, ours = both(python, "speech.py", where)
     for name, probabilities in real.items():
         np.testing.assert_allclose(ours[name], probabilities, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
+def test_exported_models(python, tmp_path):
+    """What PyTorch exports, beside ONNX Runtime; what OpenVINO converts, beside OpenVINO; bf16 no worse than
+    there. All of it natively."""
+    install(python, "torch", "transformers", "onnxscript")
+    files = last_line(run(python, PROGRAMS / "exported.py", tmp_path, seconds=1800))
+    assert len(files) == 41
+    for name in files:
+        check_exported(tmp_path / name)
+
+
+def check_exported(path: Path) -> None:
+    import onnxruntime
+    import openvino
+
+    import ovjit
+
+    with np.load(path.parent / f"{path.name.split('.')[0]}.npz") as arrays:
+        given = dict(arrays)
+
+    def results(ov: Any, **config: Any) -> tuple[list[np.ndarray], Any]:
+        model = ov.Core().compile_model(path, "CPU", config)
+        request = model.create_infer_request()
+        kinds = [port.get_element_type().to_dtype() for port in model.inputs]
+        if path.suffix == ".onnx":
+            chosen = [given[port.get_any_name()] for port in model.inputs]
+        else:
+            chosen = list(given.values())[: len(kinds)]
+        request.infer([a.astype(kind) for a, kind in zip(chosen, kinds, strict=True)])
+        return [request.get_output_tensor(i).data.copy() for i in range(len(model.outputs))], request
+
+    ours, request = results(ovjit, INFERENCE_PRECISION_HINT="f32", PERF_COUNT=True)
+    assert {row.node_type for row in request.profiling_info if row.exec_type == "ref_numpy"} <= {"Eye"}, path
+    if path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(path)
+        theirs = session.run(None, {port.name: given[port.name] for port in session.get_inputs()})
+    else:
+        theirs = results(openvino, INFERENCE_PRECISION_HINT="f32")[0]
+        exact = [a.astype(np.float64) for a in ours]
+        low = [results(ov)[0] for ov in (ovjit, openvino)]
+        for a, *both in zip(exact, *low, strict=True):
+            mine, real = (float(np.sqrt(np.mean((b - a) ** 2))) for b in both)
+            assert mine <= 1.2 * real + 1e-3 * float(np.sqrt(np.mean(a**2))), f"{path.name} in bf16"
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype, path.name
+        limit = 1e-4 * max(float(np.abs(b).max()), 1e-9)
+        np.testing.assert_allclose(a, b, rtol=0, atol=limit, err_msg=path.name)

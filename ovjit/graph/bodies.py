@@ -229,7 +229,7 @@ def _is_small(shape: Sequence[int]) -> bool:
 _TRACEABLE = frozenset(
     """Gather Concat Add Subtract Multiply Divide FloorMod Mod Squeeze Unsqueeze Reshape Slice StridedSlice
     Split VariadicSplit Broadcast Transpose Tile Select Minimum Maximum ReduceProd ReduceSum ReduceMin
-    ReduceMax Equal NotEqual Less LessEqual Greater GreaterEqual""".split()
+    ReduceMax Equal NotEqual Less LessEqual Greater GreaterEqual Identity""".split()
 )
 _INTEGERS = frozenset("i32 i64 u32 u64".split())
 

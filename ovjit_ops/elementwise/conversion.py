@@ -19,7 +19,7 @@ from ovjit.graph.nf4 import NF4, from_nf4
 from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
 from ovjit.graph.shapes import broadcast
 from ovjit_ops.common.values import in_f32, operands_as_first, propagate
-from ovjit_ops.elementwise.arithmetic import REALS, random_array, unary
+from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type, unary
 from ovjit_ops.elementwise.small_floats import SMALL_FLOATS
 
 CONVERTIBLE = [*"f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()]
@@ -122,7 +122,19 @@ def _identity(x: Any) -> Any:
     return x
 
 
-unary("Identity", _identity, _identity, opset=16, types=CONVERTIBLE, builder={"node": "data"})
+def _infer_identity(data: TensorType) -> TensorType:
+    return propagate(same_type(data, CONVERTIBLE), _identity, data, partially=True)
+
+
+unary(
+    "Identity",
+    _identity,
+    _identity,
+    opset=16,
+    types=CONVERTIBLE,
+    infer=_infer_identity,
+    builder={"data": "data"},
+)
 
 
 def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_target: str) -> str:

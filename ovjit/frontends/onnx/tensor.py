@@ -14,7 +14,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import EMPTY, MOST_ELEMENTS, OnnxNode, TensorList
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import Interval, is_static
+from ovjit.graph.shapes import ANY, Interval, is_static
 
 _INT_MAX = (1 << 63) - 1
 
@@ -632,10 +632,12 @@ def _fold(
     ]
     size = n.limited(math.prod(block), "elements of a block", 4096)
     n.limited(size * size, "elements of blocks")
-    batch, rows = n.static_shape(x)[:2] if is_static((n.shape(x) or (None,))[:2]) else (None, None)  # type: ignore[arg-type]
-    if batch is None or rows is None or rows % size:
+    given = n.shape(x) or (ANY, ANY)
+    rows = given[1] if len(given) > 1 else ANY
+    if not isinstance(rows, int) or rows % size:
         raise UnsupportedError("Col2Im of an open number of channels, or one that blocks do not divide")
-    images = n.reshape(x, [batch * (rows // size), size, *places])
+    batch = given[0] if isinstance(given[0], int) else -1
+    images = n.reshape(x, [-1 if batch == -1 else batch * (rows // size), size, *places])
     filters = np.zeros((size, 1, *block), np.float32)
     for i, place in enumerate(np.ndindex(*block)):
         filters[(i, 0, *place)] = 1
