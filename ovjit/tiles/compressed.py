@@ -18,7 +18,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from ovjit.codegen.cpu.ir import Body, Epilogue
+from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
@@ -26,6 +26,7 @@ from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.graph.nf4 import LEVELS as NF4_LEVELS
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.pack import tile_width
+from ovjit.tiles.rows import RowEpilogue
 
 #: Element types of 4 bits -> what their codes stand for.
 LEVELS = {
@@ -160,17 +161,10 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
     frame = Frame().pointers("x", "b", "y")
     pointers, integers = unpack.fields()
     frame.pointers(*pointers).integers(*integers)
-    for n, operand in enumerate(epilogue.operands):
-        frame.pointers(f"e{n}")
-        if not operand.shared:
-            frame.integers(f"e{n}_w")
+    finish = RowEpilogue(epilogue)
+    finish.add_fields(frame)
     frame.integers("x_w", "y_w", "b_step", "rows", "outs", "panels", "per_chunk")
-    body = epilogue.body or Body(["f32"], [epilogue.out], [], ["x0"])
-    lines, constants = body.source("")
-    result = body.result_names(constants)[0]
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-    src += [f"    # {line}" for line in epilogue.text().splitlines()]
-    src += [frame.prologue(), *(f"    {k} = {e}" for k, e in constants.values())]
+    src = finish.head(frame)
     src += ["    " + line for line in unpack.decoding(isa)]
     src += [
         "    c = chunk * per_chunk",
@@ -200,19 +194,8 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
             src += [f"                y{v} = fma(total, load_f32(o_at + {at}), y{v})"]
     src += [f"                s_at += {width * 4}"]
     src += [f"                o_at += {width * 4}"] if unpack.offsets else []
-    for v in range(vectors):
-        src += [f"            k = c * {width} + {v * lanes}", "            left = outs - k"]
-        src += ["            if left > 0:"]
-        inner = []
-        for n, operand in enumerate(epilogue.operands):
-            base = f"e{n}" if operand.shared else f"e{n} + row * e{n}_w"
-            if operand.kind in ("scalar", "number"):
-                inner += [f"x{n + 1} = splat_{operand.dtype}({base})"]
-            else:
-                inner += [f"x{n + 1} = loadm_{operand.dtype}({base} + k * {SIZE[operand.dtype]}, left)"]
-        inner += [f"x0 = y{v}", *lines]
-        inner += [f"storem_{epilogue.out}(y + row * y_w + k * {SIZE[epilogue.out]}, {result}, left)"]
-        src += [" " * 16 + line for line in inner]
+    values = [f"y{v}" for v in range(vectors)]
+    src += [" " * 12 + line for line in finish.applied(values, "row", width, lanes)]
     src += ["            row += 1", "        c += 1", "    return 0", ""]
     return Kernel(name, "\n".join(src), frame)
 

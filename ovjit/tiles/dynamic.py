@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.ir import Body, Epilogue
+from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
@@ -44,6 +44,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.tiles.pack import tile_width
+from ovjit.tiles.rows import RowEpilogue
 
 #: What a CPU needs for it.
 FEATURES = ("avx512vnni",)
@@ -106,18 +107,11 @@ def product_kernel(name: str, epilogue: Epilogue, isa: Isa, stored: Stored) -> K
     if stored.zero is None:
         frame.pointers("z")
     frame.pointers("b", "y")
-    for n, operand in enumerate(epilogue.operands):
-        frame.pointers(f"e{n}")
-        if not operand.shared:
-            frame.integers(f"e{n}_w")
+    finish = RowEpilogue(epilogue)
+    finish.add_fields(frame)
     frame.integers("x_w", "p_w", "y_w", "w_panel", "s_panel", "z_panel", "b_step", "words", "groups", "ratio")
     frame.integers("rows", "rows_per", "row_blocks", "outs", "panels", "per_chunk")
-    body = epilogue.body or Body(["f32"], [epilogue.out], [], ["x0"])
-    lines, constants = body.source("")
-    result = body.result_names(constants)[0]
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-    src += [f"    # {line}" for line in epilogue.text().splitlines()]
-    src += [frame.prologue(), *(f"    {k} = {e}" for k, e in constants.values())]
+    src = finish.head(frame)
     src += ["    low_half = const_i32(252645135)", "    four = const_i32(4)"] if stored.bits == 4 else []
     src += [f"    minus_zero = const_f32({-stored.zero}.0)"] if stored.zero else []
     src += [
@@ -134,20 +128,10 @@ def product_kernel(name: str, epilogue: Epilogue, isa: Isa, stored: Stored) -> K
         src += [f"            {test}"]
         src += [" " * 16 + line for line in _tile(height, width, lanes, stored)]
     src += ["            r = 0", "            while r < height:"]
-    for v in range(width // lanes):
-        src += [f"                k = c * {width} + {v * lanes}", "                left = outs - k"]
-        src += ["                if left > 0:"]
-        inner = []
-        for n, operand in enumerate(epilogue.operands):
-            base = f"e{n}" if operand.shared else f"e{n} + (row + r) * e{n}_w"
-            if operand.kind in ("scalar", "number"):
-                inner += [f"x{n + 1} = splat_{operand.dtype}({base})"]
-            else:
-                inner += [f"x{n + 1} = loadm_{operand.dtype}({base} + k * {SIZE[operand.dtype]}, left)"]
-        inner += [f"x0 = load_f32(scratch + r * {width * 4} + {v * lanes * 4})", *lines]
-        out = f"y + (row + r) * y_w + k * {SIZE[epilogue.out]}"
-        inner += [f"storem_{epilogue.out}({out}, {result}, left)"]
-        src += [" " * 20 + line for line in inner]
+    values = [
+        f"load_f32(scratch + r * {width * 4} + {v * lanes * 4})" for v in range(width // lanes)
+    ]
+    src += [" " * 16 + line for line in finish.applied(values, "(row + r)", width, lanes)]
     src += ["                r += 1", "            row += height", "        c += 1", "    return 0", ""]
     return Kernel(name, "\n".join(src), frame)
 

@@ -24,7 +24,7 @@ from ovjit.compiler.plan import element_size
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
-from ovjit.tiles.pack import tile_width
+from ovjit.tiles.pack import each_panel, tile_width
 
 #: Batch dimensions of the kernels; more are merged where strides allow, else there is a copy.
 DIMS = 3
@@ -269,14 +269,7 @@ def turned_panels_kernel(isa: Isa) -> Kernel:
         "@njit(nogil=True)",
         "def kernel(bases, args, chunk, scratch):",
         frame.prologue(),
-        "    item = chunk * per_chunk",
-        "    stop = imin(item + per_chunk, items)",
-        "    while item < stop:",
-        "        group = item // panels",
-        "        panel = item % panels",
-        f"        left = n - panel * {width}",
-        f"        source = x + group * x_g + panel * {width} * x_n",
-        "        target = y + group * y_g + panel * y_panel",
+        *each_panel(width),
         f"        step = {width * WORD}",
         f"        if left <= {lanes}:",
         f"            step = {lanes * WORD}",

@@ -15,24 +15,19 @@ from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_dynamic import DynamicProduct
-from ovjit_ops.matmul.cpu_matmul import TiledMatMul
+from ovjit_ops.matmul.cpu_stored import StoredWeights
 
 
-class CompressedProduct(TiledMatMul):
+class CompressedProduct(StoredWeights):
     """Rows are pixels; the weights that tiles read are in scratch."""
 
     def read_weights(self) -> None:
-        node = self.group.anchor
-        assert node is not None
-        constants = [v.constant for v in node.inputs[1:]]
-        whole, scale, zero = (*constants, None)[:3]
-        assert whole is not None and scale is not None
-        self.integers, self.scale, self.zero = whole, scale, zero
-        self.depth, self.outs = whole.shape
-        self.weight_type = self.data.dtype
-        self.size = int(node.attrs["group"])
-        bits, signed = int(node.attrs["bits"]), whole.dtype.kind == "i"
-        self.unpack = Unpack(bits, signed, zero is not None, node.attrs["kind"])
+        super().read_weights()
+        assert self.group.anchor is not None
+        attrs = self.group.anchor.attrs
+        self.size = int(attrs["group"])
+        bits, signed = int(attrs["bits"]), self.integers.dtype.kind == "i"
+        self.unpack = Unpack(bits, signed, self.zero is not None, attrs["kind"])
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -55,13 +50,10 @@ class CompressedProduct(TiledMatMul):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack.bits, self.isa)
-        places = {"q": packed.integers, "s": packed.scales, "o": packed.offsets}
-        places["lv"] = LEVELS.get(self.unpack.kind)
-        self.places = {
-            name: constants.place(array, (self, name)).offset
-            for name, array in places.items()
-            if array is not None
-        }
+        levels = LEVELS.get(self.unpack.kind)
+        self.place(
+            constants, {"q": packed.integers, "s": packed.scales, "o": packed.offsets, "lv": levels}
+        )
         self.sizes = {
             "q_panel": packed.integer_panel, "s_panel": packed.scale_panel, "g_size": self.size,
             "depth": self.depth,
@@ -71,7 +63,7 @@ class CompressedProduct(TiledMatMul):
         self.stored: int = packed.integers.nbytes
 
     def unpacking(self, planner: Planner) -> dict[str, Any]:
-        return {name: planner.constants.at(at) for name, at in self.places.items()} | self.sizes
+        return self.placed(planner) | self.sizes
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.data)
@@ -90,17 +82,10 @@ class CompressedProduct(TiledMatMul):
             "b_step": self.weights.bias_step, "rows": rows, "outs": self.outs, "panels": panels,
             "per_chunk": per_chunk, **self.unpacking(planner),
         }  # fmt: skip
-        reads = [x]
-        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
-            view = self.operand_view(planner, value, operand.kind)
-            values[f"e{i}"] = view.ptr
-            if not operand.shared:
-                values[f"e{i}_w"] = next(
-                    (s for d, s in zip(view.shape[:-1], view.strides, strict=False) if d != 1), 0
-                )
-            reads.append(view)
+        operands, reads = self.operand_rows(planner)
         flops = 2.0 * rows * self.depth * self.outs
-        planner.step(self.by_rows, values, ceil_div(panels, per_chunk), reads, [y], flops)
+        chunks = ceil_div(panels, per_chunk)
+        planner.step(self.by_rows, values | operands, chunks, [x, *reads], [y], flops)
         planner.steps[-1].bytes += self.stored
 
 

@@ -11,7 +11,7 @@ from ovjit.compiler.views import View, plain, product
 from ovjit.graph.traced import least, most
 from ovjit.tiles.dynamic import HEIGHTS, how_stored, pack_dynamic, product_kernel, quantize_kernel
 from ovjit.tiles.pack import tile_width
-from ovjit_ops.matmul.cpu_matmul import TiledMatMul
+from ovjit_ops.matmul.cpu_stored import StoredWeights
 
 #: Bytes of quantized rows that a chunk goes through for each panel.
 ROW_BYTES = 256 * 1024
@@ -19,7 +19,7 @@ ROW_BYTES = 256 * 1024
 CHUNK_DOTS = 1_500_000
 
 
-class DynamicProduct(TiledMatMul):
+class DynamicProduct(StoredWeights):
     """Rows are made integers by a step of their own, which all products of the same rows share."""
 
     @property
@@ -27,18 +27,13 @@ class DynamicProduct(TiledMatMul):
         return 0  # sums are those of groups
 
     def read_weights(self) -> None:
-        node = self.group.anchor
-        assert node is not None
-        constants = [v.constant for v in node.inputs[1:]]
-        whole, scale, zero = (*constants, None)[:3]
-        assert whole is not None and scale is not None
-        self.integers, self.scale, self.zero = whole, scale, zero
-        self.depth, self.outs = whole.shape
-        self.weight_type = self.data.dtype
-        self.size = int(node.attrs["dynamic"])
+        super().read_weights()
+        assert self.group.anchor is not None
+        attrs = self.group.anchor.attrs
+        self.size = int(attrs["dynamic"])
         self.groups_of_rows = ceil_div(self.depth, self.size)
-        self.ratio = ceil_div(int(node.attrs["group"]), self.size)
-        self.how = how_stored(whole, scale, zero, int(node.attrs["bits"]))
+        self.ratio = ceil_div(int(attrs["group"]), self.size)
+        self.how = how_stored(self.integers, self.scale, self.zero, int(attrs["bits"]))
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -52,15 +47,11 @@ class DynamicProduct(TiledMatMul):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         packed = pack_dynamic(self.integers, self.scale, self.zero, self.how, self.size, self.isa)
-        places = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
-        self.places = {
-            name: constants.place(array, (self, name)).offset
-            for name, array in places.items()
-            if array is not None
-        }
+        arrays = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
+        self.place(constants, arrays)
         self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}
         self.bias_at = self.pack_bias(constants)
-        self.stored: int = sum(a.nbytes for a in places.values() if a is not None)
+        self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
 
     def quantized(self, planner: Planner) -> tuple[View, View]:
         """The rows in integers, and scale and sum of each group."""
@@ -79,23 +70,6 @@ class DynamicProduct(TiledMatMul):
             return q, p
 
         return planner.shared(("quantized", self.data, self.size), make)
-
-    def operand_rows(self, planner: Planner) -> tuple[dict[str, Any], list[View]]:
-        """Addresses of the epilogue's operands, and the bytes from row to row of those that have rows."""
-        values: dict[str, Any] = {}
-        reads = []
-        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
-            view = self.operand_view(planner, value, operand.kind)
-            if not operand.shared:
-                step = row_step(view)
-                if step is None:
-                    flat = planner.allocate(view.shape, view.itemsize)
-                    planner.copy_step(view, flat)
-                    view, step = flat, flat.shape[-1] * flat.itemsize
-                values[f"e{i}_w"] = step
-            values[f"e{i}"] = view.ptr
-            reads.append(view)
-        return values, reads
 
     def plan(self, planner: Planner) -> None:
         rows = product(planner.shape(self.data)[:-1])
@@ -121,7 +95,7 @@ class DynamicProduct(TiledMatMul):
             "rows_per": rows_per, "row_blocks": row_blocks, "outs": self.outs, "panels": panels,
             "per_chunk": per_chunk, **self.panels, **operands,
         }  # fmt: skip
-        values |= {name: planner.constants.at(at) for name, at in self.places.items()}
+        values |= self.placed(planner)
         planner.need_scratch(height * tile_width(self.isa) * 4)
         chunks = ceil_div(panels, per_chunk) * row_blocks
         flops = 2.0 * rows * self.depth * self.outs
@@ -129,18 +103,3 @@ class DynamicProduct(TiledMatMul):
         planner.steps[-1].bytes += self.stored
         if final is not y:
             planner.copy_step(y, final)
-
-
-def row_step(view: View) -> int | None:
-    """The bytes from a row of the last dimension to the next, None where they are not the same everywhere."""
-    step: int | None = None
-    whole = 0  # the bytes that all dimensions so far go over
-    for extent, stride in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
-        if extent == 1:
-            continue
-        if step is None:
-            step = stride
-        elif stride != whole:
-            return None
-        whole = stride * extent
-    return 0 if step is None else step

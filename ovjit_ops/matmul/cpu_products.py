@@ -25,7 +25,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
-from ovjit.tiles.pack import panel_sizes, tile_width
+from ovjit.tiles.pack import each_panel, panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_plain import lower_plain
 
 
@@ -42,17 +42,7 @@ def pack_kernel(isa: Isa, form: Format) -> Kernel:
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     if form.group == 2:
         src += ["    sixteen = const_u32(16)"]
-    src += [
-        "    item = chunk * per_chunk",
-        "    stop = imin(item + per_chunk, items)",
-        "    while item < stop:",
-        "        group = item // panels",
-        "        panel = item % panels",
-        f"        left = n - panel * {width}",
-        f"        source = x + group * x_g + panel * {width} * x_n",
-        "        target = y + group * y_g + panel * y_panel",
-        "        i = 0",
-    ]
+    src += [*each_panel(width), "        i = 0"]
     vectors = width // lanes
     for condition, whole, load in _LOADS[form.name]:
         for wide, count in ((f"left > {lanes}", vectors), (f"left <= {lanes}", 1)):

@@ -200,8 +200,9 @@ def _reshaped(
             parts.append([number])
             continue
         many = [extents(of, [axis]) for _, of, axis in group]
-        all_of_them = many[0] if len(many) == 1 else w("Concat", *many, axis=0)
-        parts.append(many[0] if len(many) == 1 else w("ReduceProd", all_of_them, [0], keep_dims=True))
+        if len(many) > 1:
+            many = [w("ReduceProd", w("Concat", *many, axis=0), [0], keep_dims=True)]
+        parts += many
     return w("Reshape", value, w("Concat", *parts, axis=0), special_zero=False)
 
 
