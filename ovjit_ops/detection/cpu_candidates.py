@@ -23,6 +23,7 @@ from ovjit.codegen.words import (
     minimum,
     select,
     st,
+    storem,
 )
 
 #: Bytes of the counts that `sorted_pairs` needs.
@@ -116,3 +117,13 @@ def common_share(q, stride, y1, x1, y2, x2, area, border):
     wide = maximum(extent(low_x, minimum(x2, load[f32](q + 3 * stride)), border), zero)
     common = high * wide
     return select((area > zero) & (areas > zero), common / (area + areas - common), zero)
+
+
+@inline
+def closed(chosen, values, counts, item, count, room):
+    """How many boxes were chosen, and zeros in the places behind them."""
+    st[i64](counts + item * 8, count)
+    for k in range(count, room, VL):
+        slot = (item * room + k) * 4
+        storem[i32](chosen + slot, const[i32](0), room - k)
+        storem[f32](values + slot, const[f32](0.0), room - k)

@@ -25,13 +25,19 @@ from ovjit.codegen.words import (
     share,
     splat,
     st,
-    storem,
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
-from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, common_share, extent, remember
+from ovjit_ops.detection.cpu_candidates import (
+    COUNTS,
+    candidates,
+    closed,
+    common_share,
+    extent,
+    remember,
+)
 from ovjit_ops.detection.cpu_nms import Way, select_kernel, select_step
 
 
@@ -79,11 +85,7 @@ def fall(
             slot = (item * room + c) * 4
             st[i32](chosen + slot, one)
             st[f32](values + slot, hmin[f32](least))
-        st[i64](counts + item * 8, many)
-        for k in range(many, room, VL):
-            slot = (item * room + k) * 4
-            storem[i32](chosen + slot, const[i32](0), room - k)
-            storem[f32](values + slot, zero, room - k)
+        closed(chosen, values, counts, item, many, room)
 
 
 @functools.cache

@@ -42,6 +42,7 @@ from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
     candidates,
+    closed,
     common_share,
     extent,
     key_of,
@@ -138,11 +139,7 @@ def suppress(
                     if lane[f32](limit, 0) > 0.5:
                         limit = limit * splat[f32](iou + 4)
             c += 1
-        st[i64](counts + item * 8, count)
-        for k in range(count, room, VL):
-            slot = (item * room + k) * 4
-            storem[i32](chosen + slot, const[i32](0), room - k)
-            storem[f32](values + slot, zero, room - k)
+        closed(chosen, values, counts, item, count, room)
 
 
 @functools.cache

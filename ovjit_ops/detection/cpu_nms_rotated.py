@@ -33,9 +33,8 @@ from ovjit.codegen.words import (
     spread,
     sqrt,
     st,
-    storem,
 )
-from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
+from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, closed
 
 #: Points that four cuts can make of four, whatever rounding does: each cut doubles them at most.
 MOST_POINTS = 64
@@ -198,11 +197,7 @@ def suppress_turned(
                 st[f32](values + slot, ld[f32](s + one * s_i))
                 count += 1
             c += 1
-        st[i64](counts + item * 8, count)
-        for k in range(count, room, VL):
-            slot = (item * room + k) * 4
-            storem[i32](chosen + slot, const[i32](0), room - k)
-            storem[f32](values + slot, zero, room - k)
+        closed(chosen, values, counts, item, count, room)
 
 
 @functools.cache
