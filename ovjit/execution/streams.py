@@ -91,6 +91,9 @@ class Pool:
                 try:
                     worker.start()
                 except RuntimeError as error:
+                    # Ctrl-C while a thread starts may come as an error of the lock that it was waiting for
+                    if isinstance(error.__context__, KeyboardInterrupt):
+                        raise error.__context__ from None
                     if not self._short_of_threads:
                         self._short_of_threads = True
                         logs.warning("inferences run on %d of %d threads: %s", i, count, error)
