@@ -101,10 +101,12 @@ def tile_row(request: Any) -> Any:
 
 
 def measure(found: Counter[Shape], form: str, rounds: int) -> list[dict[str, Any]]:
-    from ovjit.tiles.formats import FORMATS
+    from ovjit.tiles.formats import available_formats
     from ovjit.tools.roofline import dot_peak
 
-    words = next(f for f in FORMATS if f.name == form)
+    words = next((f for f in available_formats() if f.name == form), None)
+    if words is None:
+        raise SystemExit(f"this CPU has no {form}")
     requests = {shape: request_of(shape, form) for shape in found}
     times: dict[Shape, list[float]] = {shape: [] for shape in found}
     peaks: dict[Shape, list[float]] = {shape: [] for shape in found}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import openvino
 import pytest
@@ -21,10 +24,11 @@ def fake_quantize(ops, x, low, high, levels=256):
     return ops.fake_quantize(x, *limits, levels)
 
 
-def stored_weights(ops, rng, shape, axes, zero=False, kind=np.int8):
-    """Integers, a scale for each output channel, perhaps a zero point."""
+def stored_weights(ops, rng, shape, axes, zero=False, kind=np.int8, most=255):
+    """Integers, at most so far from 0, a scale for each output channel, perhaps a zero point."""
     info = np.iinfo(kind)
-    integers = rng.integers(info.min + 1, info.max + 1, shape).astype(kind)
+    low, high = max(info.min + 1, -most), min(info.max, most)
+    integers = rng.integers(low, high + 1, shape).astype(kind)
     each = [d if a in axes else 1 for a, d in enumerate(shape)]
     real = ops.convert(ops.constant(integers), "f32")
     if zero:
@@ -383,6 +387,7 @@ def test_near_misses_stay_in_f32(monkeypatch, why, low, high, levels):
 
 
 def test_open_shapes_and_the_real_openvino(tmp_path):
+    """Weights are small: without VNNI, OpenVINO cuts sums of two products off at 16 bits."""
     rng = np.random.default_rng(SEED)
 
     def build(package):
@@ -392,10 +397,10 @@ def test_open_shapes_and_the_real_openvino(tmp_path):
         q = fake_quantize(ops, x, -1.0, 1.0)
         y = ops.relu(
             ops.convolution(
-                q, stored_weights(ops, local, (16, 3, 3, 3), (0,)), [2, 2], [1, 1], [1, 1], [1, 1]
+                q, stored_weights(ops, local, (16, 3, 3, 3), (0,), most=63), [2, 2], [1, 1], [1, 1], [1, 1]
             )
         )
-        w = stored_weights(ops, local, (8, 16, 3, 3), (0,))
+        w = stored_weights(ops, local, (8, 16, 3, 3), (0,), most=63)
         y = ops.convolution(fake_quantize(ops, y, 0.0, 4.0), w, [1, 1], [1, 1], [1, 1], [1, 1])
         return package.Model([y], [x], "m")
 
@@ -423,3 +428,46 @@ def test_exported_models_compute_in_integers_too(tmp_path):
     data = rng.uniform(-1, 1, (1, 8, 6, 6)).astype(np.float32)
     again = ov.Core().import_model(compiled.export_model(), "CPU")
     np.testing.assert_array_equal(compiled([data])[0], again([data])[0])
+
+
+@pytest.mark.parametrize("groups", [1, 32])
+def test_sums_of_the_largest_products_are_exact(groups):
+    """255 times 127 or -128, everywhere: sums of two do not fit 16 bits."""
+    ops = ov.opset8
+    x = ops.parameter([1, 32, 5, 6], np.float32)
+    shape = (32, 1, 1, 4, 4) if groups > 1 else (24, 32, 4, 4)
+    each = np.where(np.arange(shape[0]) % 2, 127, -128).reshape(-1, *[1] * (len(shape) - 1))
+    integers = np.broadcast_to(each, shape).astype(np.int8)
+    convolve = ops.group_convolution if groups > 1 else ops.convolution
+    y = convolve(
+        fake_quantize(ops, x, 0.0, 255.0), ops.convert(ops.constant(integers), "f32"),
+        [1, 1], [0, 0], [0, 0], [1, 1],
+    )  # fmt: skip
+    compiled = ov.Core().compile_model(ov.Model([y], [x], "m"), "CPU", F32)
+    got = compiled([np.full((1, 32, 5, 6), 300, np.float32)])[0]
+    want = 255 * integers[0].size * each.reshape(1, -1, 1, 1)
+    np.testing.assert_array_equal(got, np.broadcast_to(want.astype(np.float32), got.shape))
+
+
+INSTRUCTIONS = """
+from ovjit.codegen.cpu import isa
+from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.tiles.driver import tile_kernel
+from ovjit.tiles.formats import product_format
+
+for name, *extra in (("avx512", "avx512vnni"), ("avx512",), ("avx2", "avxvnni"), ("avx2",), ("generic",)):
+    isa.assume(name, extra)
+    form = product_format("u8", "i8")
+    if form is None:
+        print("none")
+        continue
+    text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), form).text(isa.host_isa())
+    print(*(word for word in ("vpdpbusd.512", "vpdpbusd.256", "pmaddw.d.512", "pmadd.wd") if word in text))
+"""
+
+
+def test_each_instruction_set_has_its_instruction():
+    ran = subprocess.run(
+        [sys.executable, "-c", INSTRUCTIONS], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ran.stdout.split() == ["vpdpbusd.512", "pmaddw.d.512", "vpdpbusd.256", "pmadd.wd", "none"]

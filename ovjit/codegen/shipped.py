@@ -45,7 +45,7 @@ def text_key(source: str, key: str, form: str, intrinsics: str, isa: Isa) -> str
     """The name of a kernel's text: a hash of its source, key and intrinsics' file.
 
     And of what the CPU has, where the text depends on it: to multiply in other formats, to round to bf16."""
-    plain = form == "f32" and "bf16" not in source and "bf16" not in key
+    plain = form == "f32" and not any(word in source for word in ("bf16", "dot_bytes")) and "bf16" not in key
     parts = (source, key, intrinsics, isa.name, *(() if plain else extra_features(isa)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 

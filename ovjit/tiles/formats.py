@@ -8,7 +8,8 @@ tables, panels and epilogues see words alone, so a format is a row of data here.
 |--------|-------|---------|-------------|-----------------|-------------|
 | f32    | f32   | f32     | f32         | 1               | vfmadd      |
 | bf16   | bf16  | bf16    | f32         | 2               | vdpbf16ps (AVX512-BF16) |
-| u8i8   | u8    | i8      | i32         | 4               | vpdpbusd (AVX512-VNNI) |
+| u8i8   | u8    | i8      | i32         | 4               | vpdpbusd (AVX512-VNNI, AVX-VNNI) |
+| u8i8   | u8    | i8      | i32         | 4               | vpmaddwd, twice |
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import Isa, has_features, host_isa
+from ovjit.codegen.cpu.isa import ISAS, Isa, has_features, host_isa
 from ovjit.graph.dtypes import FULL, numpy_dtype
 
 #: Bytes of a word.
@@ -29,8 +30,8 @@ WORD = 4
 class Format(NamedTuple):
     """`a`, `w`, `acc`: element types of pixels, weights and accumulators; `group` of them make a word.
 
-    `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words; `features` are what the CPU
-    needs.
+    `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, in `products` instructions that
+    multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Format(NamedTuple):
     group: int
     madd: Callable[..., Any]
     features: tuple[str, ...] = ()
+    isas: tuple[str, ...] = tuple(ISAS)
+    products: int = 1
 
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""
@@ -71,9 +74,12 @@ def _dot_bytes(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
 
 
 F32 = Format("f32", "f32", "f32", "f32", 1, _fma)
-BF16 = Format("bf16", "bf16", "bf16", "f32", 2, _dot_bf16, ("avx512bf16",))
-U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",))
-FORMATS = (F32, BF16, U8I8)
+BF16 = Format("bf16", "bf16", "bf16", "f32", 2, _dot_bf16, ("avx512bf16",), ("avx512",))
+U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",), ("avx512",))
+_SHORT = U8I8._replace(features=("avxvnni",), isas=("avx2",))
+_WIDENED = U8I8._replace(features=(), isas=("avx512", "avx2"), products=2)
+#: The first that fits is taken.
+FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED)
 
 
 def product_format(a: str, w: str) -> Format | None:
@@ -94,5 +100,11 @@ def _float_types(isa: Isa) -> tuple[str, ...]:
 
 def find_format(a: str, w: str, isa: Isa) -> Format | None:
     """The format for pixels of type `a` and weights of type `w`, None where this instruction set has none."""
-    fitting = (f for f in FORMATS if (f.a, f.w) == (a, w))
+    fitting = (f for f in FORMATS if (f.a, f.w) == (a, w) and isa.name in f.isas)
     return next((f for f in fitting if has_features(isa, f.features)), None)
+
+
+def available_formats() -> tuple[Format, ...]:
+    """The formats that this CPU has, one of each name."""
+    found = (find_format(f.a, f.w, host_isa()) for f in FORMATS)
+    return tuple(dict.fromkeys(f for f in found if f is not None))

@@ -21,7 +21,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
-from ovjit.tiles.formats import F32, FORMATS, WORD, Format
+from ovjit.tiles.formats import F32, WORD, Format, available_formats
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.
 ACCUMULATORS = 12
@@ -92,18 +92,32 @@ def _spin(isa: Isa, form: Format) -> Any:
         lines.append(f"%from{m} = getelementptr i8, ptr %p, i64 {WORD * m}")
         lines.append(f"%first{m} = load {word}, ptr %from{m}, align {WORD}")
     lines += [f"%a = load {word}, ptr %p, align {WORD}", f"%w = load {word}, ptr %wp, align {WORD}"]
+    lines += [f"%w{v} = {_other(word, '%w')}" for v in range(isa.tile_vectors)]
     lines += ["br label %head", "head:", "%i = phi i64 [ 0, %entry ], [ %next, %body ]"]
     for m in range(ACCUMULATORS):
         lines.append(f"%acc{m} = phi {word} [ %first{m}, %entry ], [ %new{m}, %body ]")
     lines += ["%more = icmp slt i64 %i, %turns", "br i1 %more, label %body, label %done", "body:"]
     lines.append("%next = add i64 %i, 1")
     for m in range(ACCUMULATORS):
-        lines.append(f"%new{m} = call {word} @madd({word} %acc{m}, {word} %a, {word} %w)")
+        a, w = "%a", "%w"
+        if form.products > 1:
+            # The optimiser is to think of all operands as different, or it multiplies once for all sums.
+            # As in a tile, a word is taken apart once for `tile_vectors` of them.
+            row, v = divmod(m, isa.tile_vectors)
+            a, w = f"%a{row}", f"%w{v}"
+            if not v:
+                lines.append(f"{a} = {_other(word, '%a')}")
+        lines.append(f"%new{m} = call {word} @madd({word} %acc{m}, {word} {a}, {word} {w})")
     lines += ["br label %head", "done:"]
     for m in range(1, ACCUMULATORS):
         lines.append(f"%sum{m} = {add} {word} {f'%sum{m - 1}' if m > 1 else '%acc0'}, %acc{m}")
     lines.append(f"store {word} %sum{ACCUMULATORS - 1}, ptr %p, align {WORD}")
     return parts.calling("spin", 2, {**madd, "spin": "\n".join([*lines, "ret void", "}"])})
+
+
+def _other(word: Any, name: str) -> str:
+    """LLVM text: the same value, which the optimiser does not know to be the same."""
+    return f'call {word} asm sideeffect "", "=x,0"({word} {name})'
 
 
 def stream_kernel() -> Kernel:
@@ -145,7 +159,7 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roof:
     levels.append(
         Level("memory", math.inf, _stream(stream, isa, max(MEMORY_BYTES, 4 * last) // threads, threads))
     )
-    peaks = {f.name: dot_peak(f, threads) for f in FORMATS if f.name in formats and f is not F32}
+    peaks = {f.name: dot_peak(f, threads) for f in available_formats() if f.name in formats and f is not F32}
     return Roof(isa.name, threads, dot_peak(F32, threads), tuple(levels), peaks)
 
 

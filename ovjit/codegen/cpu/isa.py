@@ -32,8 +32,9 @@ ISAS = {
     "generic": Isa("generic", 4, 4, 2, "", "", ()),
 }
 
-#: Features of the CPU beyond an instruction set's own that LLVM text may depend on, see `has_features`.
-EXTRA = ("avx512bf16", "avx512vnni")
+#: Features of the CPU beyond an instruction set's own that LLVM text may depend on, see `has_features`, and
+#: the instruction set whose code they are for.
+EXTRA = {"avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2"}
 
 #: An instruction set and features that are assumed instead of this CPU's, see `assume`.
 _assumed: tuple[str, frozenset[str]] | None = None
@@ -116,10 +117,13 @@ def has_features(isa: Isa, features: tuple[str, ...]) -> bool:
     unknown = set(features) - {*EXTRA, *isa.features}
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")
+    beyond = set(features) & set(EXTRA)
+    if any(EXTRA[f] != isa.name for f in beyond):
+        return False
     if _assumed:
-        return isa.cpu == "host" and _assumed[1].issuperset(set(features) & set(EXTRA))
+        return _assumed[1].issuperset(beyond)
     on = host_cpu()[1].split(",")
-    return isa.cpu == "host" and all(f"+{f}" in on for f in features)
+    return all(f"+{f}" in on for f in features)
 
 
 def extra_features(isa: Isa) -> tuple[str, ...]:
@@ -129,4 +133,6 @@ def extra_features(isa: Isa) -> tuple[str, ...]:
 
 def target(isa: Isa) -> tuple[str, str]:
     """(cpu, features) for LLVM."""
-    return host_cpu() if isa.cpu == "host" else (isa.cpu, "")
+    if isa.cpu == "host":
+        return host_cpu()
+    return isa.cpu, ",".join(f"+{f}" for f in extra_features(isa))

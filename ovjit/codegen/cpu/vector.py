@@ -533,10 +533,24 @@ def _horizontal(combine: Any, kind: Vec) -> Any:
 
 
 def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of four u8 of `x` and four i8 of `w` in each lane of i32 (AVX512-VNNI)."""
-    fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
-    name = f"llvm.x86.avx512.vpdpbusd.{32 * kind.lanes}"
-    return call_intrinsic(b, name, acc.type, [acc, b.bitcast(x, fours), b.bitcast(w, fours)])
+    """acc + the products of four u8 of `x` and four i8 of `w` in each lane of i32: exactly, and in one
+    instruction where the CPU has it (AVX512-VNNI, AVX-VNNI)."""
+    isa = next(isa for isa in ISAS.values() if isa.lanes == kind.lanes)
+    if any(has_features(isa, (feature,)) for feature in ("avx512vnni", "avxvnni")):
+        fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * kind.lanes}"
+        return call_intrinsic(b, name, acc.type, [acc, b.bitcast(x, fours), b.bitcast(w, fours)])
+    # Bytes are widened to i16: `vpmaddubsw`, which takes them as they are, cuts sums of two products off at
+    # 32767.
+    pairs = ir.VectorType(_I16, 2 * kind.lanes)
+    eight, low = (ir.Constant(pairs, [_I16(n)] * pairs.count) for n in (8, 0xFF))
+    x, w = b.bitcast(x, pairs), b.bitcast(w, pairs)
+    even = [b.and_(x, low), b.ashr(b.shl(w, eight), eight)]
+    odd = [b.lshr(x, eight), b.ashr(w, eight)]
+    name = "llvm.x86.avx512.pmaddw.d.512" if kind.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
+    for two in (even, odd):
+        acc = b.add(acc, call_intrinsic(b, name, acc.type, two))
+    return acc
 
 
 _SAME = {
