@@ -47,8 +47,8 @@ applied, registers = Word("applied"), Word("registers")
 # of rows (`template`)
 store, finish, count_of = (Word(name) for name in ("store", "finish", "count_of"))
 # memory
-load, loadm, storem, gather, scatter, take = (
-    Word(name) for name in ("load", "loadm", "storem", "gather", "scatter", "take")
+load, loadm, storem, gather, scatter, take, evens = (
+    Word(name) for name in ("load", "loadm", "storem", "gather", "scatter", "take", "evens")
 )
 ld, st = Word("ld"), Word("st")
 # vectors of one number

@@ -287,6 +287,10 @@ class Words(dict):
 
     _strided, _strided_store = _gather, _scatter
 
+    def _evens(self, dtype: str, p: int) -> np.ndarray:
+        size = 2 * self.lanes * SIZE[dtype]
+        return from_memory(self.memory.at(p, size), dtype)[::2]
+
     def _take(self, dtype: str, p: int, index: np.ndarray) -> np.ndarray:
         size = SIZE[dtype]
         rows = [self.memory.at(p + i * size, size) for i in index.tolist()]

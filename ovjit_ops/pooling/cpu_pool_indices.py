@@ -7,7 +7,6 @@ to the input, over one or two spatial dimensions.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,14 @@ from ovjit.compiler.lower import ChannelsLast, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
-from ovjit_ops.common.windows import pool_window, resolve_pads
+from ovjit_ops.pooling.cpu_windows import (
+    first_tap,
+    picture_strides,
+    row_and_column,
+    taps,
+    window_values,
+    windows_of,
+)
 
 
 @kernel
@@ -32,12 +38,12 @@ def pool_indices(
         img = row // oh
         oi = row % oh
         top = oi * sh - ph
-        i0 = max(0, (dh - 1 - top) // dh)
-        i1 = min(kh, (h - top + dh - 1) // dh)
+        i0 = first_tap(top, dh)
+        i1 = taps(top, dh, kh, h)
         for oj in range(ow):
             left = oj * sw - pw
-            j0 = max(0, (dw - 1 - left) // dw)
-            j1 = min(kw, (w - left + dw - 1) // dw)
+            j0 = first_tap(left, dw)
+            j1 = taps(left, dw, kw, w)
             source = x + img * x_n + top * x_h + left * x_w
             target = y + img * y_n + oi * y_h + oj * y_w
             places = where + img * z_n + oi * z_h + oj * z_w
@@ -80,38 +86,25 @@ class PoolIndices(ChannelsLast):
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
-        rank = len(shape) - 2
-        window = pool_window(rank, self.node.attrs, torch=True)
-        del window["rounding"]
-        begin, _ = resolve_pads(extents=shape[2:], **window)
         x = planner.with_halo(self.data, [(0, 0)] * len(shape))
         y, z = planner.channels_last_output(self.out), planner.channels_last_output(self.index)
         if not y.count:
             return
-
-        def pair(values: Any, missing: int) -> tuple[int, int]:
-            return (missing, values[0]) if rank == 1 else (values[0], values[1])
-
-        values: dict[str, Any] = {}
-        for names, row, missing in (
-            ("kh kw", window["kernel"], 1), ("sh sw", window["strides"], 1),
-            ("dh dw", window["dilations"], 1), ("ph pw", begin, 0), ("h w", shape[2:], 1),
-            ("oh ow", out[2:], 1),
-            ("x_h x_w", x.strides[2:], 0), ("y_h y_w", y.strides[2:], 0), ("z_h z_w", z.strides[2:], 0),
-        ):  # fmt: skip
-            values |= dict(zip(names.split(), pair(row, missing), strict=True))
+        row, column = row_and_column(windows_of(self.node, shape[2:], out[2:]))
+        values = window_values(row, column)
+        for name, view in (("x", x), ("y", y), ("z", z)):
+            values |= dict(zip((f"{name}_n", f"{name}_h", f"{name}_w"), picture_strides(view), strict=True))
         axis = normalize_axis(self.node.attrs["axis"], len(shape))
-        inside = values["h"] * values["w"]
+        inside = row.extent * column.extent
         channels = np.arange(shape[1], dtype=np.int64) * (inside if axis <= 1 else 0)
-        rows = out[0] * values["oh"]
-        per_chunk = split(rows, values["ow"] * shape[1] * values["kh"] * values["kw"] * 3)
+        rows = out[0] * row.outputs
+        per_chunk = split(rows, column.outputs * shape[1] * row.kernel * column.kernel * 3)
         values |= {
             "x": x.ptr, "y": y.ptr, "where": z.ptr, "channels": planner.data.view(channels, "i64").ptr,
-            "x_n": x.strides[0], "y_n": y.strides[0], "z_n": z.strides[0], "c": shape[1],
-            "by_row": values["w"] if axis <= 2 else 0, "by_image": shape[1] * inside if axis == 0 else 0,
-            "rows": rows, "per_chunk": per_chunk,
+            "c": shape[1], "by_row": column.extent if axis <= 2 else 0,
+            "by_image": shape[1] * inside if axis == 0 else 0, "rows": rows, "per_chunk": per_chunk,
         }  # fmt: skip
-        flops = y.count * values["kh"] * values["kw"]
+        flops = y.count * row.kernel * column.kernel
         planner.step(self.kernel, values, ceil_div(rows, per_chunk), [x], [y, z], flops)
 
 

@@ -1,39 +1,70 @@
-"""Native MaxPool and AvgPool: channels last, a vector of channels at a time.
+"""Native MaxPool and AvgPool, as the data lies: a vector of channels at a time, or of columns.
 
-A chunk is a range of output rows. Windows are clipped to the input, so no halo is needed. The kernel has two
-spatial dimensions; one is a row of height 1.
+A chunk is a range of output rows. Windows are clipped to the input, so no halo is needed. The kernels have
+two spatial dimensions, of which the first may be 1.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import VL, Ptr, const, loadm, maximum, share, storem
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    blend,
+    chunk,
+    const,
+    evens,
+    gather,
+    load,
+    loadm,
+    maximum,
+    placed,
+    scratch,
+    share,
+    spread,
+    st,
+    static_range,
+    store,
+    storem,
+)
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Lowering
+from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, channels_last
-from ovjit.graph.dtypes import FLOATS, numpy_dtype
+from ovjit.compiler.views import Layout, View, channels_last, placed_values, plain
+from ovjit.graph.dtypes import FLOATS, HALVES, numpy_dtype
 from ovjit.graph.graph import Value
-from ovjit_ops.common.windows import pool_window, resolve_pads
+from ovjit.graph.traced import least, most
+from ovjit_ops.common.windows import pool_window
 from ovjit_ops.pooling.cpu_pool_indices import lower_indices
+from ovjit_ops.pooling.cpu_windows import (
+    Window,
+    first_tap,
+    picture_strides,
+    row_and_column,
+    taps,
+    window_values,
+    windows_of,
+    within,
+)
 
+#: Output rows that are put together before the columns of the first are.
+LINES = 8
 #: Windows of at most so many taps are written out.
 LARGEST_UNROLLED = 9
 
 
 @inline
-def taps(start, dilation, window, end):
-    """Taps of a window from `start` on that are before `end`."""
-    return max(0, min(window, (end - start + dilation - 1) // dilation))
+def some(p, n, T, part):
+    """A vector, or a `part` of one: n elements."""
+    return loadm[T](p, n) if part else load[T](p)
 
 
 @kernel
@@ -48,65 +79,141 @@ def pool(
         oi = row % oh
         # taps i0 <= i < i1 read rows 0 <= oi * sh - ph + i * dh < h
         top = oi * sh - ph
-        i0 = max(0, (dh - 1 - top) // dh)
-        i1 = min(kh, (h - top + dh - 1) // dh)
+        i0 = first_tap(top, dh)
+        i1 = taps(top, dh, kh, h)
+        if lowest is None:
+            high = within(top, dh, kh, h, eh, exclude)
         for oj in range(ow):
             left = oj * sw - pw
-            j0 = max(0, (dw - 1 - left) // dw)
-            j1 = min(kw, (w - left + dw - 1) // dw)
+            j0 = first_tap(left, dw)
+            j1 = taps(left, dw, kw, w)
             if lowest is None:
-                if exclude == 1:
-                    number = max(i1 - i0, 0) * max(j1 - j0, 0)
-                else:  # what is inside of the padded input: rounding up may put some taps behind it
-                    number = taps(top, dh, kh, h + eh) * taps(left, dw, kw, w + ew)
-                count = const[T](max(number, 1))
+                wide = within(left, dw, kw, w, ew, exclude)
+                count = const[T](max(high * wide, 1))
             source = x + img * x_n + top * x_h + left * x_w
             target = y + img * y_n + oi * y_h + oj * y_w
             k = 0
-            if window and i0 == 0 and i1 == window[0] and j0 == 0 and j1 == window[1]:
-                while k < c:
+            for part in static_range(2):  # whole vectors, then the rest
+                while k < c - (0 if part else VL - 1):
                     p = source + k * SIZE[T]
-                    acc = loadm[T](p + 0 * dh * x_h + 0 * dw * x_w, c - k)
-                    for i, j in list(np.ndindex(*window))[1:]:
-                        v = loadm[T](p + i * dh * x_h + j * dw * x_w, c - k)
-                        acc = acc + v if lowest is None else maximum(acc, v)
+                    if window and i0 == 0 and i1 == window[0] and j0 == 0 and j1 == window[1]:
+                        acc = some(p + 0 * dh * x_h + 0 * dw * x_w, c - k, T, part)
+                        for i, j in list(np.ndindex(*window))[1:]:
+                            v = some(p + i * dh * x_h + j * dw * x_w, c - k, T, part)
+                            acc = acc + v if lowest is None else maximum(acc, v)
+                    else:
+                        acc = const[T](0.0 if lowest is None else lowest)
+                        for i in range(i0, i1):
+                            q = p + i * dh * x_h + j0 * dw * x_w
+                            for _ in range(j0, j1):
+                                v = some(q, c - k, T, part)
+                                acc = acc + v if lowest is None else maximum(acc, v)
+                                q += dw * x_w
                     if lowest is None:
                         acc = acc / count
-                    storem[T](target + k * SIZE[T], acc, c - k)
+                    if part:
+                        storem[T](target + k * SIZE[T], acc, c - k)
+                    else:
+                        store[T](target + k * SIZE[T], acc)
                     k += VL
-            while k < c:
-                acc = const[T](0.0 if lowest is None else lowest)
-                for i in range(i0, i1):
-                    p = source + i * dh * x_h + j0 * dw * x_w + k * SIZE[T]
-                    for _ in range(j0, j1):
-                        v = loadm[T](p, c - k)
-                        acc = acc + v if lowest is None else maximum(acc, v)
-                        p += dw * x_w
-                if lowest is None:
-                    acc = acc / count
-                storem[T](target + k * SIZE[T], acc, c - k)
-                k += VL
+
+
+@kernel
+def pool_planes(
+    x: Ptr, y: Ptr, x_h, y_h, oh, ow, h, w, kh, kw, sh, sw, dh, dw, ph, pw, eh, ew, used, rows, per_chunk,
+    exclude, *, T, A, lowest, window, step,
+):  # fmt: skip
+    """`pool` where columns are adjacent: rows of a window are put together column by column, in a line that
+    has the padding on both sides, then the columns of that line are. `used`: columns of the input that
+    windows touch; `step`: the stride 1 or 2, 0 for any."""
+    start = 0.0 if lowest is None else lowest
+    span = ((ow - 1) * sw + (kw - 1) * dw + 2 * VL * (sw + 1)) // VL * VL
+    for k in range(0, LINES * span, VL):
+        store[A](scratch + k * SIZE[A], const[A](start))
+    numbers = scratch + LINES * span * SIZE[A]
+    if lowest is None:
+        for oj in range(ow):
+            number = within(oj * sw - pw, dw, kw, w, ew, exclude)
+            st[A](numbers + oj * SIZE[A], number)
+    row = chunk * per_chunk
+    end = min(row + per_chunk, rows)
+    while row < end:
+        plane = row // oh
+        source, target = placed(plane, x, y)
+        oi = row - plane * oh
+        many = min(min(end - row, oh - oi), LINES)
+        for r in range(many):
+            top = (oi + r) * sh - ph
+            i0 = first_tap(top, dh)
+            i1 = taps(top, dh, kh, h)
+            line = scratch + (r * span + pw) * SIZE[A]
+            k = 0
+            for part in static_range(2):  # whole vectors, then the rest
+                while k < used - (0 if part else VL - 1):
+                    p = source + (top + i0 * dh) * x_h + k * SIZE[T]
+                    if window and i0 == 0 and i1 == window[0]:
+                        acc = some(p, used - k, T, part)
+                        for i in static_range(1, window[0]):
+                            v = some(p + i * dh * x_h, used - k, T, part)
+                            acc = acc + v if lowest is None else maximum(acc, v)
+                    else:
+                        acc = const[T](start)
+                        for _ in range(i0, i1):
+                            v = some(p, used - k, T, part)
+                            acc = acc + v if lowest is None else maximum(acc, v)
+                            p += dh * x_h
+                    store[A](line + k * SIZE[A], blend[A](used - k, acc, const[A](start)) if part else acc)
+                    k += VL
+        for r in range(many):  # what was just written, and lies otherwise, is slow to read
+            line = scratch + r * span * SIZE[A]
+            goal = target + (oi + r) * y_h
+            if lowest is None:
+                high = within((oi + r) * sh - ph, dh, kh, h, eh, exclude)
+            k = 0
+            for part in static_range(2):
+                while k < ow - (0 if part else VL - 1):
+                    p = line + k * sw * SIZE[A]
+                    if window:
+                        best = column_of(p, sw, ow - k, A, step)
+                        for j in static_range(1, window[1]):
+                            v = column_of(p + j * dw * SIZE[A], sw, ow - k, A, step)
+                            best = best + v if lowest is None else maximum(best, v)
+                    else:
+                        best = const[A](start)
+                        for _ in range(kw):
+                            v = column_of(p, sw, ow - k, A, step)
+                            best = best + v if lowest is None else maximum(best, v)
+                            p += dw * SIZE[A]
+                    if lowest is None:
+                        count = load[A](numbers + k * SIZE[A]) * spread[A](high)
+                        best = best / maximum(count, const[A](1.0))
+                    if part:
+                        storem[T](goal + k * SIZE[T], best, ow - k)
+                    else:
+                        store[T](goal + k * SIZE[T], best)
+                    k += VL
+        row += many
+
+
+@inline
+def column_of(p, stride, n, A, step):
+    """A vector of a line's columns, `stride` apart."""
+    return load[A](p) if step == 1 else evens[A](p) if step == 2 else gather[A](p, stride * SIZE[A], n)
 
 
 @functools.cache
-def pool_kernel(kind: str, dtype: str, window: tuple[int, int]) -> Kernel:
-    """kind: "max" or "avg"; dtype: any of FLOATS, or bytes for "max". (0, 0) stands for large windows."""
+def pool_kernel(kind: str, dtype: str, window: tuple[int, int], step: int = -1) -> Kernel:
+    """kind: "max" or "avg"; dtype: any of FLOATS, or bytes for "max". (0, 0) stands for large windows.
+    `step`: of `pool_planes`, -1 for channels that are adjacent."""
     name = f"{kind}_pool_{dtype}" + (f"_{window[0]}x{window[1]}" if window[0] else "")
     smallest = -np.inf if dtype in FLOATS else int(np.iinfo(numpy_dtype(dtype)).min)
     lowest = smallest if kind == "max" else None
-    return pool.kernel(name, T=dtype, lowest=lowest, window=window if window[0] else ())
-
-
-class Window(NamedTuple):
-    """One dimension of a pooling window: input and output extents, and how the window moves."""
-
-    extent: int
-    outputs: int
-    kernel: int
-    stride: int = 1
-    dilation: int = 1
-    before: int = 0
-    after: int = 0
+    taps_of = window if window[0] else ()
+    if step < 0:
+        return pool.kernel(name, T=dtype, lowest=lowest, window=taps_of)
+    line = "f32" if dtype in HALVES else dtype
+    name += f"_planes_{step or 'any'}"
+    return pool_planes.kernel(name, T=dtype, A=line, lowest=lowest, window=taps_of, step=step)
 
 
 def small_window(kernel: tuple[int, int]) -> tuple[int, int]:
@@ -114,8 +221,8 @@ def small_window(kernel: tuple[int, int]) -> tuple[int, int]:
     return kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0)
 
 
-class Pooling(ChannelsLast):
-    """One pooling window over one to three spatial dimensions.
+class Pooling(Lowering):
+    """One pooling window over one to three spatial dimensions, in planes or with adjacent channels.
 
     Windows over three are done in two steps, over the last two dimensions and then over the first: the
     largest of the largest, and the mean of means.
@@ -124,98 +231,111 @@ class Pooling(ChannelsLast):
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
         assert group.anchor is not None
+        self.kind = kind
         self.node = group.anchor
         self.data: Value = self.node.inputs[0]
         self.out = self.node.outputs[0]
-        kernel = tuple(self.node.attrs["kernel"])
-        self.kernel = pool_kernel(kind, self.out.dtype, small_window(_two(kernel[-2:], 1)))
-        self.kernels: tuple[Kernel, ...] = (self.kernel,)
-        if len(kernel) == 3:
-            self.deep = pool_kernel(kind, self.out.dtype, small_window((kernel[0], 1)))
-            self.kernels = (self.kernel, self.deep)
+        self.turned = False
 
-    def windows(self, extents: Sequence[int], outputs: Sequence[int]) -> list[Window]:
-        """One for each spatial dimension."""
-        window = pool_window(len(extents), self.node.attrs, torch=True)
-        del window["rounding"]
-        begin, end = resolve_pads(extents=extents, **window)
-        rows = (extents, outputs, window["kernel"], window["strides"], window["dilations"], begin, end)
-        return [Window(*row) for row in zip(*rows, strict=True)]
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        """As the data lies."""
+        return channels_last(len(self.out.shape)) if self._adjacent(layouts) else None
+
+    def _adjacent(self, layouts: dict[Value, Layout]) -> bool:
+        have = layouts.get(self.data)
+        return have is not None and have.order == channels_last(len(self.data.shape)).order
+
+    def choose(self, layouts: dict[Value, Layout]) -> None:
+        self.turned = self._adjacent(layouts)
+        window = pool_window(len(self.data.shape) - 2, self.node.attrs, torch=True)
+        sizes, strides = window["kernel"], window["strides"]
+        flat = [((1, *sizes)[-2:], strides[-1])]  # what each step does: its window, and how columns move on
+        if len(sizes) == 3:
+            flat.append(((sizes[0], 1), 1))
+        self.kernels = [
+            pool_kernel(
+                self.kind, self.out.dtype, small_window(size), -1 if self.turned else step if step < 3 else 0
+            )
+            for size, step in flat
+        ]
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
-        x = planner.with_halo(self.data, [(0, 0)] * len(shape))
-        y = planner.channels_last_output(self.out)
-        windows = self.windows(shape[2:], out[2:])
+        rank = len(shape)
+        order = channels_last(rank) if self.turned else plain(rank)
+        inner = order.order[-1]
+        x = planner.with_layout(self.data, order)
+        y = planner.channels_last_output(self.out, inner)
+        windows = windows_of(self.node, shape[2:], out[2:])
         if not y.count:
             return
-        if len(windows) < 3:
-            row = Window(1, 1, 1) if len(windows) == 1 else windows[0]
-            self.pool(planner, self.kernel, x, y, shape[0], shape[1], row, windows[-1])
+        if rank < 5:
+            self.pool(planner, self.kernels[0], x, y, *row_and_column(windows))
             return
-        # a picture of the first step is a slice of the data; one of the second has the slices as its rows
+        # the first step does slices of the data as pictures; the second has slices as its rows
         depth, row, column = windows
-        between = (shape[0], shape[1], shape[2], row.outputs, column.outputs)
-        middle = planner.allocate(between, x.itemsize, channels_last(5))
-        for n in range(shape[0]):
-            a, b = x.slice(0, n, 1), middle.slice(0, n, 1)
-            a, b = (_plane(v, v.shape[2], v.strides[2], v.shape[3:], v.strides[3:]) for v in (a, b))
-            self.pool(planner, self.kernel, a, b, shape[2], shape[1], row, column)
+        between = (*shape[:3], row.outputs, column.outputs)
+        middle = planner.allocate(between, x.itemsize, order)
+        for a, b in zip(_parts(x, 0), _parts(middle, 0), strict=True):
+            self.pool(planner, self.kernels[0], _slices(a), _slices(b), row, column)
         flat = row.outputs * column.outputs
-        size = (flat,)
-        across = Window(flat, flat, 1)
-        for n in range(shape[0]):
-            a, b = middle.slice(0, n, 1), y.slice(0, n, 1)
-            if b.strides[3] == column.outputs * b.strides[4]:
-                a = _plane(a, 1, 0, (a.shape[2], *size), (a.strides[2], a.strides[4]))
-                b = _plane(b, 1, 0, (b.shape[2], *size), (b.strides[2], b.strides[4]))
-                self.pool(planner, self.deep, a, b, 1, shape[1], depth, across)
-                continue
-            for i in range(row.outputs):  # the output has a border
-                c, d = a.slice(3, i, 1), b.slice(3, i, 1)
-                c, d = (
-                    _plane(v, 1, 0, (v.shape[2], v.shape[4]), (v.strides[2], v.strides[4])) for v in (c, d)
-                )
-                line = Window(column.outputs, column.outputs, 1)
-                self.pool(planner, self.deep, c, d, 1, shape[1], depth, line)
+        if y.strides[3] == column.outputs * y.strides[4]:
+            line = Window(flat, flat, 1)
+            self.pool(planner, self.kernels[1], _flat(middle, flat), _flat(y, flat), depth, line)
+            return
+        line = Window(column.outputs, column.outputs, 1)
+        for a, b in zip(_parts(middle, 3), _parts(y, 3), strict=True):  # the output has a border
+            a, b = _flat(a, column.outputs), _flat(b, column.outputs)
+            self.pool(planner, self.kernels[1], a, b, depth, line)
 
     def pool(
-        self, planner: Planner, kernel: Kernel, x: View, y: View, n: int, c: int, row: Window, column: Window
+        self, planner: Planner, kernel: Kernel, x: View, y: View, row: Window, column: Window
     ) -> None:
-        """Add the step that pools n pictures of c adjacent channels."""
-        values: dict[str, Any] = {
-            "oh": row.outputs, "ow": column.outputs, "kh": row.kernel, "kw": column.kernel, "sh": row.stride,
-            "sw": column.stride, "dh": row.dilation, "dw": column.dilation, "ph": row.before,
-            "pw": column.before, "eh": row.after, "ew": column.after, "h": row.extent, "w": column.extent,
-        }  # fmt: skip
-        values |= dict(zip(("x_n", "x_h", "x_w"), _strides(x), strict=True))
-        values |= dict(zip(("y_n", "y_h", "y_w"), _strides(y), strict=True))
-        rows = n * row.outputs
-        per_chunk = split(rows, column.outputs * c * row.kernel * column.kernel)
-        values |= {
-            "x": x.ptr, "y": y.ptr, "c": c, "rows": rows, "per_chunk": per_chunk,
+        """Add the step that pools pictures [N, C, H, W] or [N, C, W]."""
+        n, c = x.shape[:2]
+        x_n, x_h, x_w = picture_strides(x)
+        y_n, y_h, y_w = picture_strides(y)
+        values = window_values(row, column) | {
+            "x": x.ptr, "y": y.ptr, "x_h": x_h, "y_h": y_h, "eh": row.after, "ew": column.after,
             "exclude": int(self.node.attrs.get("exclude_pad", False)),
         }  # fmt: skip
-        y_n, y_h, y_w = _strides(y)
-        one = Piece(y.ptr, (y_n, y_h), (column.outputs, c), (y_w, y.itemsize), y.itemsize)
-        touches = Rows((n, row.outputs), per_chunk, (), [one])
-        flops = rows * column.outputs * c * row.kernel * column.kernel
-        planner.step(kernel, values, ceil_div(rows, per_chunk), [x], [y], flops, touches=touches)
+        cost = column.outputs * row.kernel * column.kernel
+        if self.turned:
+            rows = n * row.outputs
+            per_chunk = split(rows, cost * c)
+            values |= {"c": c, "x_n": x_n, "x_w": x_w, "y_n": y_n, "y_w": y_w}
+            one = Piece(y.ptr, (y_n, y_h), (column.outputs, c), (y_w, y.itemsize), y.itemsize)
+            touches = Rows((n, row.outputs), per_chunk, (), [one])
+        else:
+            rows = n * c * row.outputs
+            per_chunk = split(rows, cost)
+            values |= placed_values((n, c), x=x.strides[:2], y=y.strides[:2])
+            reach = (column.outputs - 1) * column.stride + (column.kernel - 1) * column.dilation + 1
+            values["used"] = least(column.extent, most(reach - column.before, 0))
+            one = Piece(y.ptr, (*y.strides[:2], y_h), (column.outputs,), (y_w,), y.itemsize)
+            touches = Rows((n, c, row.outputs), per_chunk, (), [one])
+            lanes = host_isa().lanes
+            span = reach + 2 * lanes * (column.stride + 1)
+            planner.need_scratch((LINES * span + column.outputs + lanes) * max(x.itemsize, 4))
+        values |= {"rows": rows, "per_chunk": per_chunk}
+        planner.step(kernel, values, ceil_div(rows, per_chunk), [x], [y], rows * cost, touches=touches)
 
 
-def _plane(view: View, n: int, n_step: int, shape: Sequence[int], strides: Sequence[int]) -> View:
-    """The same memory as n pictures [n, channels, *shape]."""
-    steps = (n_step, view.strides[1], *strides)
-    return View(view.buffer, (n, view.shape[1], *shape), steps, view.itemsize, view.offset)
+def _parts(view: View, axis: int) -> list[View]:
+    return [view.slice(axis, i, 1) for i in range(view.shape[axis])]
 
 
-def _two(values: Any, missing: int) -> tuple[int, int]:
-    values = tuple(int(v) for v in values)
-    return values if len(values) == 2 else (missing, values[0])
+def _slices(view: View) -> View:
+    """One volume [1, C, D, H, W] as pictures [D, C, H, W]."""
+    _, c, d, *picture = view.shape
+    _, c_step, d_step, *steps = view.strides
+    return View(view.buffer, (d, c, *picture), (d_step, c_step, *steps), view.itemsize, view.offset)
 
 
-def _strides(view: View) -> tuple[int, int, int]:
-    return (view.strides[0], *((0, view.strides[2]) if len(view.shape) == 3 else view.strides[2:]))  # type: ignore[return-value]
+def _flat(view: View, many: int) -> View:
+    """[N, C, D, H, W] as pictures [N, C, D, many]."""
+    steps = (*view.strides[:3], view.strides[4])
+    return View(view.buffer, (*view.shape[:3], many), steps, view.itemsize, view.offset)
 
 
 def lower_pooling(group: Group) -> Lowering | None:

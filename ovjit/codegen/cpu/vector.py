@@ -12,6 +12,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
                                     elements, one for all lanes, and bytes or halves of 2, 3 or 4 channels
     strided_store_T(p, stride, v, n)    scatter_T likewise, for contiguous elements
     take_T(p, i)                    elements p[i] for an i32 vector of indices: all of them must be valid
+    evens_T(p)                      every other one of the 2 VL elements at p, from the first on
     permute_T(v, i)                 lanes i of v (f32 and i32), 0 <= i < lanes
     const_T(x)                      a compile-time number in all lanes
     cast_T(v) trunc_int_T(v) round_int_T(v)  convert: saturating; unchecked, towards 0 or to the nearest
@@ -636,6 +637,8 @@ class Namespace(dict):
             return _make(name, sig, _strided_store(elem, lanes))
         if operation == "take":
             return _make(name, signature(kind, address, vec("i32", lanes)), _take(elem, lanes))
+        if operation == "evens":
+            return _make(name, signature(kind, address), lambda b, p: _evens(b, p, elem, lanes))
         if operation == "permute":
             return _make(name, signature(kind, kind, vec("i32", lanes)), _permute(lanes))
         if operation == "const":
@@ -758,6 +761,15 @@ def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Va
     whole = b.load(pointer(b, p, run), align=SIZE[elem])
     chosen = ir.Constant(ir.VectorType(_I32, lanes), [k * i for i in range(lanes)])
     return from_memory(b, b.shuffle_vector(whole, ir.Constant(run, ir.Undefined), chosen), elem)
+
+
+def _evens(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
+    """Two vectors, of which each CPU has an instruction or two that keep every other lane."""
+    t = ir.VectorType(memory_ir(elem), lanes)
+    low = pointer(b, p, t)
+    parts = [b.load(at, align=SIZE[elem]) for at in (low, b.gep(low, [_I32(1)], source_etype=t))]
+    chosen = ir.Constant(ir.VectorType(_I32, lanes), [2 * i for i in range(lanes)])
+    return from_memory(b, b.shuffle_vector(*parts, chosen), elem)
 
 
 def _strided_store(elem: str, lanes: int) -> Any:

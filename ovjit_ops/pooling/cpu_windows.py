@@ -1,0 +1,81 @@
+"""How windows move over the input, for all kernels of pooling: over two dimensions, the first may be 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ovjit.codegen.function import inline
+from ovjit.compiler.views import View
+from ovjit.graph.graph import Node
+from ovjit_ops.common.windows import pool_window, resolve_pads
+
+
+@inline
+def first_tap(start, dilation):
+    """The first tap of a window from `start` on that is not before the input."""
+    first = 0
+    if start < 0:  # a division takes as long as a small window
+        first = (dilation - 1 - start) // dilation
+    return first
+
+
+@inline
+def taps(start, dilation, window, end):
+    """Taps of a window from `start` on that are before `end`."""
+    number = window
+    if start + (window - 1) * dilation >= end:
+        number = max(0, (end - start + dilation - 1) // dilation)
+    return number
+
+
+@inline
+def within(start, dilation, window, extent, after, exclude):
+    """Taps that count in a mean: those inside of the input, or also of its padding. Rounding up may put some
+    behind that."""
+    number = taps(start, dilation, window, extent + after * (1 - exclude))
+    if exclude == 1:
+        first = first_tap(start, dilation)
+        number = max(number - first, 0)
+    return number
+
+
+class Window(NamedTuple):
+    """One dimension of a pooling window: input and output extents, and how the window moves."""
+
+    extent: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+
+
+def windows_of(node: Node, extents: Sequence[int], outputs: Sequence[int]) -> list[Window]:
+    """One for each spatial dimension of a MaxPool or AvgPool."""
+    window = pool_window(len(extents), node.attrs, torch=True)
+    del window["rounding"]
+    begin, end = resolve_pads(extents=extents, **window)
+    rows = (extents, outputs, window["kernel"], window["strides"], window["dilations"], begin, end)
+    return [Window(*row) for row in zip(*rows, strict=True)]
+
+
+def row_and_column(windows: Sequence[Window]) -> tuple[Window, Window]:
+    """Those of two dimensions."""
+    return (Window(1, 1, 1) if len(windows) == 1 else windows[0]), windows[-1]
+
+
+def window_values(row: Window, column: Window) -> dict[str, Any]:
+    """The arguments of kernels that say how a window moves."""
+    return {
+        "oh": row.outputs, "ow": column.outputs, "kh": row.kernel, "kw": column.kernel, "sh": row.stride,
+        "sw": column.stride, "dh": row.dilation, "dw": column.dilation, "ph": row.before,
+        "pw": column.before, "h": row.extent, "w": column.extent,
+    }  # fmt: skip
+
+
+def picture_strides(view: View) -> tuple[int, int, int]:
+    """Of pictures, rows and columns of [N, C, H, W] or [N, C, W]."""
+    row = 0 if len(view.shape) == 3 else view.strides[2]
+    return view.strides[0], row, view.strides[-1]
