@@ -94,7 +94,7 @@ FEW_ROWS = 2
 
 
 def lower_compressed(group: Group) -> Lowering | None:
-    """Native where the weights are constant, and x has 1 to 4 dimensions in a type that tiles multiply."""
+    """Native where the weights are constant, and x has dimensions and a type that tiles multiply."""
     anchor = group.anchor
     assert anchor is not None
     data = anchor.inputs[0]
@@ -106,7 +106,7 @@ def lower_compressed(group: Group) -> Lowering | None:
     pairs = int(anchor.attrs["bits"]) == 4 or data.dtype == "bf16"
     if not anchor.attrs["dynamic"] and pairs and size % 2 and size < depth:
         return None  # two elements of depth are unpacked at a time, of one group
-    if not 1 <= len(data.shape) <= 4 or len(anchor.output.shape) != len(data.shape) or not integers.size:
+    if not data.shape or not integers.size:
         return None
     if anchor.attrs["dynamic"]:
         return DynamicProduct(group)

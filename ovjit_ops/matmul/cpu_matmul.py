@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import Layout
+from ovjit.compiler.views import Layout, View, row_major
 from ovjit.graph.graph import Value
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit_ops.matmul.cpu_products import lower_product
 
 
+class Walk(NamedTuple):
+    """Neighbouring dimensions that are walked as one: the last of them, and the extent of all."""
+
+    axis: int
+    extent: int
+
+
+#: No dimension.
+_NONE = Walk(-1, 1)
+#: Dimensions of rows that a step walks: N, OH and OW of a convolution.
+_IMAGES = 3
+
+
 class TiledMatMul(Tiled):
-    """MatMul with a constant right-hand matrix: every row of the left one is a pixel."""
+    """MatMul with constant right-hand matrices: a row of the left one is a pixel, a right one a group."""
 
     channel_axis = -1
 
@@ -26,6 +41,8 @@ class TiledMatMul(Tiled):
         self.data = anchor.inputs[0]
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
         self.group = group
+        #: Dimensions of the right-hand side before those of its matrices.
+        self.batch: tuple[int, ...] = ()
         self.read_weights()
         super().__init__(group, "matmul")
 
@@ -38,7 +55,8 @@ class TiledMatMul(Tiled):
         self.turned = bool(node.attrs["transpose_b"])
         if self.turned:
             weights = weights.swapaxes(-1, -2)
-        self.depth, self.outs = weights.shape[-2:]
+        *batch, self.depth, self.outs = weights.shape
+        self.batch, self.groups = tuple(batch), math.prod(batch)
         self.weight_type = node.inputs[1].dtype
 
     @property
@@ -46,7 +64,16 @@ class TiledMatMul(Tiled):
         return self.form.words(self.depth)
 
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
-        return self.constant, self.constant.shape[-2:], (1, 0) if self.turned else (0, 1)
+        matrix, order = self.constant.shape[-2:], (1, 0) if self.turned else (0, 1)
+        if self.groups == 1:
+            return self.constant, matrix, order
+        return self.constant, (self.groups, *matrix), (0, *(a + 1 for a in order))
+
+    def _take_bias(self) -> int:
+        if self.groups == 1:
+            return super()._take_bias()
+        self.bias = None  # one for all matrices: an operand
+        return 0
 
     def rows(self) -> Layout:
         """The left-hand side with adjacent elements along the depth, in whole words."""
@@ -61,33 +88,108 @@ class TiledMatMul(Tiled):
 
     def plan(self, planner: Planner) -> None:
         x = planner.with_layout(self.data, self.rows())
-        if self.transposed:
-            rank = len(x.shape)
-            x = x.permute((*range(rank - 2), rank - 1, rank - 2))
-        lead = x.shape[:-1]
-        y = planner.channels_last_output(self.out, -1)
-        missing = 3 - len(lead)  # the leading dimensions stand for N, OH, OW
-        images = (1,) * missing + tuple(lead)
-        strides = (0,) * missing + x.strides[: len(lead)]
-        axes = (None,) * missing + tuple(range(len(lead)))
-        taps = (1, 0, 1, 0, self.form.words(self.depth))
-        self.emit(planner, x, y, images, strides, axes, taps, 0, self.weights)
+        y = self._full(planner.channels_last_output(self.out, -1))
+        operands = zip(self.operands, self.epilogue.operands, strict=True)
+        views = [y, *(self._full(self.operand_view(planner, v, o.kind)) for v, o in operands if not o.shared)]
+        lead = y.shape[:-1]
+        left = self._left(x, lead)
+        outer, images, groups = self._walks(lead, [left, *views])
+        if outer and not x.is_contiguous:
+            flat = View(x.buffer, x.shape, self._flat_strides(x), x.itemsize)
+            if len(self._walks(lead, [self._left(flat, lead), *views])[0]) < len(outer):
+                left = self._left(planner.copy(self.data, self.rows()), lead)
+                outer, images, groups = self._walks(lead, [left, *views])
+        seen = [*groups, *[_NONE] * (1 + _IMAGES - len(groups) - len(images)), *images]
+        matrices = self._matrices(planner, lead)
+        for index in np.ndindex(*(w.extent for w in outer)):
+
+            def part(view: View, index: Sequence[int] = index) -> View:
+                """What this step sees of a view with the output's leading dimensions: [G, N, OH, OW, ...]"""
+                offset = sum(i * view.strides[w.axis] for i, w in zip(index, outer, strict=True))
+                shape = (*(w.extent for w in seen), view.shape[-1])
+                strides = (*(0 if w is _NONE else view.strides[w.axis] for w in seen), view.strides[-1])
+                return View(view.buffer, shape, strides, view.itemsize, view.offset + offset)
+
+            rows, right = part(left), part(matrices)
+            self.emit(
+                planner, rows, part(y), rows.shape[1:-1], rows.strides[1:-1], (1, 2, 3),
+                (1, 0, 1, 0, self.form.words(self.depth)), rows.strides[0],
+                self.weights._replace(groups=rows.shape[0], at=right.ptr),
+                part=lambda view: part(self._full(view)), group_axis=0,
+            )  # fmt: skip
+
+    def _full(self, view: View) -> View:
+        """The output or an operand as [..., rows, columns]."""
+        if len(self.data.shape) > 1:
+            return view
+        shape, strides = [*view.shape[:-1], 1, view.shape[-1]], [*view.strides[:-1], 0, view.strides[-1]]
+        return View(view.buffer, shape, strides, view.itemsize, view.offset)
+
+    def _left(self, x: View, lead: Sequence[int]) -> View:
+        """The left-hand side as [*lead, depth], where it lies."""
+        shape, strides = list(x.shape), list(x.strides)
+        if len(shape) == 1:
+            shape, strides = [1, *shape], [0, *strides]
+        elif self.transposed:
+            shape[-2:], strides[-2:] = shape[:-3:-1], strides[:-3:-1]
+        missing = len(lead) + 1 - len(shape)
+        shape, strides = [1] * missing + shape, [0] * missing + strides
+        for axis, extent in enumerate(self._batch(lead)):
+            if extent != 1 and shape[axis] == 1:
+                strides[axis] = 0
+        return View(x.buffer, (*lead, shape[-1]), strides, x.itemsize, x.offset)
+
+    def _flat_strides(self, x: View) -> list[int]:
+        """The strides of a copy of x as `rows` has it."""
+        return self.rows().allocate(x.shape, x.itemsize)[1]
+
+    def _batch(self, lead: Sequence[int]) -> tuple[int, ...]:
+        """The extents of the right-hand side along `lead` but for its last, the rows."""
+        return (1,) * (len(lead) - 1 - len(self.batch)) + self.batch
+
+    def _matrices(self, planner: Planner, lead: Sequence[int]) -> View:
+        """Where the panels of each matrix begin, as a view of [*lead, 1]."""
+        at = planner.constants.at(self.weights.at) if isinstance(self.weights.at, int) else self.weights.at
+        batch = self._batch(lead)
+        steps = row_major(batch, self.weights.sizes.group)
+        strides = [0 if d == 1 else step for d, step in zip(batch, steps, strict=True)]
+        return View(at.buffer, (*lead, 1), (*strides, 0, 0), 1, at.offset)
+
+    def _walks(
+        self, lead: Sequence[int], views: Sequence[View]
+    ) -> tuple[list[Walk], list[Walk], list[Walk]]:
+        """The leading dimensions that steps are repeated for, those that stand for pixels, and for groups.
+        Neighbours are merged where all views walk them as one, if else there were too many."""
+        batch = (*self._batch(lead), 1)
+        surely = self.out.shape[: len(lead)] if len(self.data.shape) > 1 else (*self.out.shape[:-1], 1)
+        kept = [Walk(a, d) for a, d in enumerate(lead) if surely[a] != 1]  # whatever a trace's numbers are
+
+        def sorted_out(walks: Sequence[Walk]) -> tuple[list[Walk], list[Walk], list[Walk]]:
+            images = [w for w in walks if batch[w.axis] == 1]
+            groups = [w for w in walks if batch[w.axis] != 1]
+            many = max(0, len(images) - _IMAGES)
+            return [*images[:many], *groups[:-1]], images[many:], groups[-1:]
+
+        found = sorted_out(kept)
+        if not found[0]:
+            return found
+        merged: list[Walk] = []
+        for axis, extent in kept:
+            last = merged[-1] if merged else None
+            together = last is not None and (batch[last.axis] == 1) == (batch[axis] == 1)
+            if last and together and all(v.strides[last.axis] == v.strides[axis] * extent for v in views):
+                merged[-1] = Walk(axis, last.extent * extent)
+            else:
+                merged.append(Walk(axis, extent))
+        return sorted_out(merged)
 
 
 def lower_matmul(group: Group) -> Lowering | None:
-    """Tiled where the right-hand side is one constant matrix and the left-hand side has 1 to 4 dimensions;
-    else packed while running."""
+    """With panels of constant right-hand matrices, where they are such; else packed while running."""
     anchor = group.anchor
     assert anchor is not None
     data, weights = anchor.inputs
     b = weights.constant
-    rank = len(data.shape)
-    one_matrix = b is not None and b.ndim >= 2 and b.size and b.size == b.shape[-1] * b.shape[-2]
-    if (
-        not one_matrix
-        or not 1 <= rank <= 4
-        or len(anchor.output.shape) != rank
-        or not tile_format(data, weights)
-    ):
+    if b is None or b.ndim < 2 or not b.size or not data.shape or not tile_format(data, weights):
         return lower_product(group)
     return TiledMatMul(group)
