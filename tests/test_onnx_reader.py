@@ -387,6 +387,22 @@ def test_what_is_no_onnx(data: bytes, tmp_path: Path) -> None:
             ov.Core().read_model(source)
 
 
+def test_what_a_body_takes_comes_before_it() -> None:
+    """ONNX Runtime's quantiser writes such files; a body's own `a` is none of the graph's."""
+    inner = [node("Add", "x late", "a"), node("Abs", "a", "b")]
+    branch = helper.make_graph(inner, "body", [], [helper.make_tensor_value_info("b", FLOAT, None)])
+    nodes = [
+        node("If", "flag", "out", then_branch=branch, else_branch=branch),
+        node("Neg", "x", "late"),
+        node("Exp", "out", "y"),
+    ]
+    model = make(nodes, [("x", [3])], ["y"], opset=17)
+    model.graph.input.append(helper.make_tensor_value_info("flag", TensorProto.BOOL, []))
+    x = np.array([1, -2, 3], np.float32)
+    got = ov.compile_model(model, "CPU")({"x": x, "flag": np.array(True)})[0]
+    np.testing.assert_array_equal(got, np.ones(3, np.float32))
+
+
 def test_nodes_out_of_order_are_sorted() -> None:
     proto = make([node("Neg", "b", "y"), node("Abs", "a", "b"), node("Relu", "x", "a")], [("x", [3])], ["y"])
     x = np.array([-1, 0, 2], np.float32)

@@ -31,13 +31,13 @@ MAX_MATRIX = 1 << 24
 @onnx_op("Upsample")
 def upsample(n: OnnxNode) -> Any:
     scales = n[1] if n.has(1) else n.const(np.array(n.required("scales"), np.float32))
-    return _interpolate(n, n.attr("mode", "nearest"), "asymmetric", "floor", scales=scales)
+    return interpolate(n, n.attr("mode", "nearest"), "asymmetric", "floor", scales=scales)
 
 
 @onnx_op("Resize", 10)
 def resize_10(n: OnnxNode) -> Any:
     """What is made smaller takes the next place, as ONNX Runtime and OpenVINO do: OpenVINO's "simple"."""
-    return _interpolate(n, n.attr("mode"), "asymmetric", "simple", scales=n[1])
+    return interpolate(n, n.attr("mode"), "asymmetric", "simple", scales=n[1])
 
 
 @onnx_op("Resize", 11)
@@ -51,12 +51,12 @@ def resize(n: OnnxNode) -> Any:
         scales = None  # empty, when the model runs
     if (scales is None) == (sizes is None):
         raise ModelError("either scales or sizes should be given")
-    return _interpolate(
+    return interpolate(
         n, n.attr("mode"), n.attr("coordinate_transformation_mode"), n.attr("nearest_mode"), scales, sizes
     )
 
 
-def _interpolate(
+def interpolate(
     n: OnnxNode,
     mode: str,
     coordinates: str,

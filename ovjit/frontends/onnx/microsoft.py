@@ -10,7 +10,7 @@ from ovjit.frontends.onnx.attention import ms, projected_attention
 from ovjit.frontends.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.quant import dequantize, integer_matmul
-from ovjit.frontends.onnx.registry import find_rule, find_schema, onnx_op
+from ovjit.frontends.onnx.registry import MICROSOFT, find_rule, find_schema, onnx_op
 
 #: Operators that com.microsoft has as ai.onnx has them, with the version that says so.
 SAME = {
@@ -20,18 +20,20 @@ _ACTIVATIONS = {"Relu": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Gelu": "G
                 "Softplus": "SoftPlus"}  # fmt: skip
 
 
-def _as_standard(name: str, version: int) -> None:
+def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
+    """Have an operator of another domain read as ai.onnx has it in a version."""
+
     def rule(n: OnnxNode) -> Any:
         found = find_rule("", name, version)
         assert found is not None
         n.version, n.schema = version, find_schema("", name, version)
         return found(n)
 
-    ms(name)(rule)
+    onnx_op(name, domain=domain)(rule)
 
 
 for _name, _version in SAME.items():
-    _as_standard(_name, _version)
+    as_standard(_name, _version)
 
 
 @ms("Gelu")
@@ -139,12 +141,12 @@ def fused_conv(n: OnnxNode) -> Any:
     return activated(n, out)
 
 
-def _channels_first(n: OnnxNode, x: Output) -> Output:
+def channels_first(n: OnnxNode, x: Output) -> Output:
     rank = n.rank(x)
     return n.transpose(x, [0, rank - 1, *range(1, rank - 1)])
 
 
-def _channels_last(n: OnnxNode, x: Output) -> Output:
+def channels_last(n: OnnxNode, x: Output) -> Output:
     rank = n.rank(x)
     return n.transpose(x, [0, *range(2, rank), 1])
 
@@ -153,17 +155,17 @@ def _channels_last(n: OnnxNode, x: Output) -> Output:
 @ms("NhwcFusedConv")
 def nhwc_conv(n: OnnxNode) -> Any:
     """Images with their channels last, filters [O, I, ...] as ever."""
-    out = convolve(n, _channels_first(n, n[0]), n[1], n.optional(2))
+    out = convolve(n, channels_first(n, n[0]), n[1], n.optional(2))
     if n.has(3):
-        out = n("Add", out, _channels_first(n, n[3]))
-    return _channels_last(n, activated(n, out))
+        out = n("Add", out, channels_first(n, n[3]))
+    return channels_last(n, activated(n, out))
 
 
 @ms("NhwcMaxPool")
 def nhwc_max_pool(n: OnnxNode) -> Any:
-    n.inputs = [_channels_first(n, n[0])]
+    n.inputs = [channels_first(n, n[0])]
     n.attributes = {"dilations": None, **n.attributes}
-    return _channels_last(n, max_pool(n)[0])
+    return channels_last(n, max_pool(n)[0])
 
 
 # -- normalisation -------------------------------------------------------------------------------------------
@@ -272,12 +274,12 @@ def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon
 def group_norm(n: OnnxNode) -> Any:
     """Channels last unless channels_last=0; with activation=1 followed by x * sigmoid(x)."""
     last = bool(n.attr("channels_last", 1))
-    x = _channels_first(n, n[0]) if last else n[0]
+    x = channels_first(n, n[0]) if last else n[0]
     out = n("GroupNormalization", x, n.convert(n[1], n.dtype(x)), n.convert(n[2], n.dtype(x)),
             num_groups=n.required("groups"), epsilon=n.attr("epsilon", 1e-5))  # fmt: skip
     if n.required("activation"):
         out = n("Swish", out)
-    return _channels_last(n, out) if last else out
+    return channels_last(n, out) if last else out
 
 
 # -- quantised layers ----------------------------------------------------------------------------------------

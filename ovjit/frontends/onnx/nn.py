@@ -393,9 +393,10 @@ def layer_norm(
     return [out, mean, n("Divide", n.like(wide, 1), deviation)]
 
 
-@onnx_op("LayerNormalization", 17)
+@onnx_op("LayerNormalization")
 def layer_normalization(n: OnnxNode) -> Any:
-    return layer_norm(n, n[0], n.optional(1), n.optional(2), n.attr("axis"), n.attr("epsilon"))
+    """The standard has it from 17 on; ONNX Runtime's optimiser writes it into models of any opset."""
+    return layer_norm(n, n[0], n.optional(1), n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5))
 
 
 def rms_norm(n: OnnxNode, x: Output, scale: Output | None, axis: int, epsilon: float) -> Output:

@@ -23,6 +23,7 @@ from ovjit.frontends.onnx import tensors
 from ovjit.frontends.onnx.external import ExternalData
 from ovjit.frontends.onnx.node import EMPTY, FOLD_BUDGET, OnnxNode, TensorList, read_attribute
 from ovjit.frontends.onnx.registry import (
+    BLOCKED_IMAGES,
     DEFAULT_DOMAINS,
     Rule,
     Schema,
@@ -194,6 +195,8 @@ class Reader:
         self.nodes = 0
         self._names: dict[str, int] = {}
         self._values: dict[tuple[Node, int], np.ndarray] = {}
+        #: What rules have found out about the model as a whole, by a name of theirs.
+        self.memo: dict[str, Any] = {}
         self._open: set[Node] = set()  # nodes whose values do not follow from constants
 
     def read(self) -> Model:
@@ -369,7 +372,12 @@ class Reader:
 
     def run(self, graph: Any, scope: Scope) -> None:
         """Read the nodes of a graph (or function) into its scope. Calls of functions are read in place."""
-        stack = [_Frame(iter(_in_order(graph.node, scope)), scope)]
+        nodes = _in_order(graph.node)
+        if BLOCKED_IMAGES in scope.opsets:
+            from ovjit.frontends.onnx.nchwc import in_domain
+
+            nodes = in_domain(nodes)
+        stack = [_Frame(iter(nodes), scope)]
         while stack:
             frame = stack[-1]
             node = next(frame.nodes, None)
@@ -498,7 +506,7 @@ class Reader:
             raise ModelError(f"{_label(proto)}: {function.name!r} takes {len(function.input)} inputs")
         for i, name in enumerate(function.input):
             inner.values[name] = inputs[i] if i < len(inputs) and inputs[i] is not None else _MISSING
-        return _Frame(iter(_in_order(function.node, inner)), inner, proto, function, scope)
+        return _Frame(iter(_in_order(function.node)), inner, proto, function, scope)
 
     def _return(self, frame: _Frame) -> None:
         assert frame.outer is not None
@@ -662,16 +670,16 @@ def _range(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} to {high}" if high < 1 << 30 else f"{low} or more"
 
 
-def _in_order(nodes: Sequence[Any], scope: Scope) -> Iterable[Any]:
+def _in_order(nodes: Sequence[Any]) -> Iterable[Any]:
     """The nodes, producers first: as they stand if that is so, else sorted. Raises ModelError for a cycle."""
+    producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     made: set[str] = set()
     for node in nodes:
-        if any(name and name not in made and scope.find(name) is None for name in node.input):
+        if any(name in producers and name not in made for name in _reads(node)):
             break
         made.update(node.output)
     else:
         return nodes
-    producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
 
     def sources(i: int) -> list[int]:
         return [producers[name] for name in _reads(nodes[i]) if name in producers]
@@ -685,15 +693,16 @@ def _in_order(nodes: Sequence[Any], scope: Scope) -> Iterable[Any]:
 
 
 def _reads(node: Any) -> Iterator[str]:
-    """The names that a node reads, its bodies included."""
-    waiting = [node]
-    while waiting:
-        part = waiting.pop()
-        yield from (name for name in part.input if name)
-        for attribute in part.attribute:
-            if attribute.type == 5:
-                waiting.extend(attribute.g.node)
-                yield from (info.name for info in attribute.g.output)
+    """The names that a node reads: its inputs, and what its bodies take from the graph around it."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        if attribute.type == 5:
+            graph = attribute.g
+            own = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
+            own.update(sparse.values.name for sparse in graph.sparse_initializer)
+            own.update(name for inner in graph.node for name in inner.output)
+            yield from (name for inner in graph.node for name in _reads(inner) if name not in own)
+            yield from (info.name for info in graph.output if info.name not in own)
 
 
 def _small(node: Node) -> bool:

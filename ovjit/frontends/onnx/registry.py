@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
     "attention", "blocks", "control", "decoders", "image", "math", "microsoft", "microsoft_layers", "ml",
-    "nn", "quant", "random", "recurrent", "reduce", "sequence", "signal", "tensor", "text", "training",
-    "trees",
+    "nchwc", "nn", "quant", "random", "recurrent", "reduce", "sequence", "signal", "tensor", "text",
+    "training", "trees",
 )  # fmt: skip
 #: The default domain by either of its names.
 DEFAULT_DOMAINS = ("", "ai.onnx")
-MICROSOFT = "com.microsoft"
+MICROSOFT, BLOCKED_IMAGES = "com.microsoft", "com.microsoft.nchwc"
 
 #: Reads one node: takes an `OnnxNode`, returns its outputs (one, or a list in the operator's order).
 Rule = Callable[[Any], Any]
