@@ -34,6 +34,7 @@ UInt = int  # of 64 bits, without a sign
 Float = float
 Bool = bool
 Str = str
+Word = str  # of an enumeration: case does not matter, and is lost
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
 Strs = tuple[str, ...]
@@ -128,6 +129,7 @@ class Op:
         native: Sequence[str] | Callable[[], Sequence[str]] | None = None,
         multiplied: int = 0,
         samples: Callable | None = None,
+        shown: Callable | None = None,
         builder: Mapping[str, str] | None = None,
         builder_dict: str = "",
         builder_since: int = 0,
@@ -163,6 +165,8 @@ class Op:
         self.samples = samples
         self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
         self.doc = doc
+        #: attributes, types of the inputs -> those that inference settles, as `get_attributes` shows them
+        self.shown = shown
         self.builder_names = dict(builder or {})  # attribute or input name -> name in the opset builder
         self.builder_dict = builder_dict  # the builder's argument that takes all attributes as a dict
         self.builder_since = builder_since or opset  # the first opset whose builder makes this version
@@ -547,6 +551,16 @@ def _word(value: Any) -> str:
     return _str(value).strip()
 
 
+#: Members of enumerations that are not written small.
+_CAPITALS = frozenset(("ERF", "TANH", "INSIDE_SQRT", "OUTSIDE_SQRT"))
+
+
+def _enumerated(value: Any) -> str:
+    """A member of an enumeration as OpenVINO writes it, however it was given."""
+    text = _str(value)
+    return text.upper() if text.upper() in _CAPITALS else text.lower()
+
+
 def _dtype(value: Any) -> str:
     from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 
@@ -564,6 +578,6 @@ def _dtype(value: Any) -> str:
 _COERCE: dict[str, Callable] = {
     "Int": _int, "int": _int, "Float": float, "float": float, "Bool": _bool, "bool": _bool,
     "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(float),
-    "Strs": _list_of(_word),
+    "Strs": _list_of(_word), "Word": _enumerated,
     "DType": _dtype, "UInt": _unsigned, "OpenShape": _shape, "Any_": lambda value: value,
 }  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Float, Ints, Str, TensorType, op
+from ovjit.graph.op import Float, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, is_static, merge
 from ovjit_ops.common.windows import output_extents, resolve_pads
 from ovjit_ops.convolution.convolution import convolve, window_attributes
@@ -87,9 +87,9 @@ class BinaryConvolution:
         pads_begin: Ints,
         pads_end: Ints,
         dilations: Ints,
-        mode: Str,
+        mode: Word,
         pad_value: Float,
-        auto_pad: Str = "explicit",
+        auto_pad: Word = "explicit",
     ):
         window = _attributes(locals())
         check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")

@@ -19,7 +19,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Ints, Str, TensorType, op
+from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
 from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import known, length, widened
@@ -83,6 +83,16 @@ def _infer(data: TensorType, filters: TensorType, grouped: bool, attrs: dict[str
     outputs = weights[0] * weights[1] if grouped else weights[0]
     _positive_kernel(weights[extra:])
     return TensorType(dtype, (n, outputs, *output_extents(extents=extents, kernel=weights[extra:], **window)))
+
+
+def shown_window(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
+    """The lists that were left out, as inference fills them in: one entry per spatial dimension."""
+    if inputs[0].rank is None:
+        return {}
+    ones, zeros = (1,) * (inputs[0].rank - 2), (0,) * (inputs[0].rank - 2)
+    usual = {"strides": ones, "dilations": ones}
+    usual |= dict.fromkeys(("pads_begin", "pads_end", "output_padding"), zeros)
+    return {name: usual[name] for name, value in attrs.items() if name in usual and not value}
 
 
 def _positive_kernel(kernel: Sequence[Dim]) -> None:
@@ -165,9 +175,11 @@ class Convolution:
         pads_begin: Ints = (),
         pads_end: Ints = (),
         dilations: Ints = (),
-        auto_pad: Str = "explicit",
+        auto_pad: Word = "explicit",
     ):
         return _infer(data, filters, False, locals())
+
+    shown = shown_window
 
     def ref(data, filters, **attrs):
         return convolve(data, filters[None], attrs)
@@ -293,10 +305,12 @@ class ConvolutionBackpropData:
         pads_begin: Ints = (),
         pads_end: Ints = (),
         dilations: Ints = (),
-        auto_pad: Str = "explicit",
+        auto_pad: Word = "explicit",
         output_padding: Ints = (),
     ):
         return _infer_transposed(data, filters, output_shape, False, locals())
+
+    shown = shown_window
 
     def ref(data, filters, output_shape=None, **attrs):
         return convolve_transposed(data, filters[None], output_shape, attrs)

@@ -20,7 +20,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Int, Ints, Str, TensorType, find_op, op
+from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
 from ovjit_ops.common.values import widened
 from ovjit_ops.common.windows import output_extents, resolve_pads
@@ -210,7 +210,7 @@ class DeformableConvolution1:
         pads_begin: Ints,
         pads_end: Ints,
         dilations: Ints,
-        auto_pad: Str = "explicit",
+        auto_pad: Word = "explicit",
         group: Int = 1,
         deformable_group: Int = 1,
     ):

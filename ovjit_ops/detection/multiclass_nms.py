@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, find_op, op
+from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, bounds, dim, merge
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS
 from ovjit_ops.detection.boxes import overlaps, suppress
@@ -259,7 +259,7 @@ class MulticlassNms8:
         boxes,
         scores,
         *,
-        sort_result_type: Str = "none",
+        sort_result_type: Word = "none",
         sort_result_across_batch: Bool = False,
         output_type: DType = "i64",
         iou_threshold: Float = 0.0,
@@ -285,7 +285,7 @@ class MulticlassNms9:
         scores,
         roisnum=None,
         *,
-        sort_result_type: Str = "none",
+        sort_result_type: Word = "none",
         sort_result_across_batch: Bool = False,
         output_type: DType = "i64",
         iou_threshold: Float = 0.0,
@@ -322,14 +322,14 @@ class MatrixNms:
         boxes,
         scores,
         *,
-        sort_result_type: Str = "none",
+        sort_result_type: Word = "none",
         sort_result_across_batch: Bool = False,
         output_type: DType = "i64",
         score_threshold: Float = 0.0,
         nms_top_k: Int = -1,
         keep_top_k: Int = -1,
         background_class: Int = -1,
-        decay_function: Str = "linear",
+        decay_function: Word = "linear",
         gaussian_sigma: Float = 2.0,
         post_threshold: Float = 0.0,
         normalized: Bool = True,
@@ -364,7 +364,7 @@ class ClassRows:
     """The rows of a MulticlassNms from what KeptBoxes chose."""
 
     def infer(
-        boxes, scores, chosen, values, counts, *, sort_result_type: Str, sort_result_across_batch: Bool,
+        boxes, scores, chosen, values, counts, *, sort_result_type: Word, sort_result_across_batch: Bool,
         output_type: DType, iou_threshold: Float, score_threshold: Float, nms_top_k: Int, keep_top_k: Int,
         background_class: Int, nms_eta: Float, normalized: Bool,
     ):  # fmt: skip
@@ -380,9 +380,9 @@ class FallenRows:
     """The rows of a MatrixNms from what MatrixFalls gives."""
 
     def infer(
-        boxes, scores, chosen, values, counts, *, sort_result_type: Str, sort_result_across_batch: Bool,
+        boxes, scores, chosen, values, counts, *, sort_result_type: Word, sort_result_across_batch: Bool,
         output_type: DType, score_threshold: Float, nms_top_k: Int, keep_top_k: Int, background_class: Int,
-        decay_function: Str, gaussian_sigma: Float, post_threshold: Float, normalized: Bool,
+        decay_function: Word, gaussian_sigma: Float, post_threshold: Float, normalized: Bool,
     ):  # fmt: skip
         return _infer(boxes, scores, locals())
 

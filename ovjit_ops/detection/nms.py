@@ -16,7 +16,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, DType, Str, TensorType, find_op, op
+from ovjit.graph.op import Bool, DType, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim, merge
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known_scalar
 from ovjit_ops.detection.boxes import corners, descending, overlaps, suppress
@@ -232,7 +232,7 @@ class NonMaxSuppression1:
 
     def infer(
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
-        box_encoding: Str = "corner", sort_result_descending: Bool = True,
+        box_encoding: Word = "corner", sort_result_descending: Bool = True,
     ):  # fmt: skip
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
         return _infer(boxes, scores, *limits, locals(), 1)
@@ -246,14 +246,14 @@ class NonMaxSuppression1:
 
 def _with_type(
     boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
-    box_encoding: Str = "corner", sort_result_descending: Bool = True, output_type: DType = "i64",
+    box_encoding: Word = "corner", sort_result_descending: Bool = True, output_type: DType = "i64",
 ):  # fmt: skip
     limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
     return _infer(boxes, scores, *limits, locals(), 1)
 
 
 def _soft_infer(boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,
-                soft_nms_sigma=None, *, box_encoding: Str = "corner", sort_result_descending: Bool = True,
+                soft_nms_sigma=None, *, box_encoding: Word = "corner", sort_result_descending: Bool = True,
                 output_type: DType = "i64"):  # fmt: skip
     limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
     return _infer(boxes, scores, *limits, locals(), 3)

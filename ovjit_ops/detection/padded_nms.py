@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.common.values import known_scalar
 from ovjit_ops.detection.cpu_nms import TURNED, lower_padded
@@ -32,7 +32,7 @@ class PaddedNMS:
     """
 
     def infer(
-        boxes, scores, most, iou_threshold, score_threshold, *, box_encoding: Str,
+        boxes, scores, most, iou_threshold, score_threshold, *, box_encoding: Word,
         sort_result_descending: Bool, output_type: DType, limit: Int,
     ):  # fmt: skip
         check_limits(most, iou_threshold, score_threshold)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Float, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, Float, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.common.values import INTEGERS, widened
 from ovjit_ops.detection.cpu_roi_align import lower_roi_align
@@ -114,7 +114,7 @@ class ROIAlign3:
 
     def infer(
         data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
-        mode: Str,
+        mode: Word,
     ):  # fmt: skip
         _mode(mode)
         return infer_regions(data, rois, batch_indices, 4, locals())
@@ -137,7 +137,7 @@ class ROIAlign9:
 
     def infer(
         data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
-        mode: Str, aligned_mode: Str = "asymmetric",
+        mode: Word, aligned_mode: Word = "asymmetric",
     ):  # fmt: skip
         _mode(mode)
         check(

@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Float, Int, Ints, Str, TensorType, op
+from ovjit.graph.op import Float, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, merge
 from ovjit_ops.common.values import widened
 from ovjit_ops.detection.cpu_deformable_pooling import lower_deformable_pooling
@@ -126,7 +126,7 @@ class ROIPooling:
         *,
         output_roi: Ints = (),
         spatial_scale: Float,
-        method: Str = "max",
+        method: Word = "max",
         output_size: Ints = (),
         pooled_h: Int = ABSENT,
         pooled_w: Int = ABSENT,
@@ -205,7 +205,7 @@ class PSROIPooling:
         spatial_scale: Float,
         spatial_bins_x: Int = 1,
         spatial_bins_y: Int = 1,
-        mode: Str = "average",
+        mode: Word = "average",
     ):
         check(mode.lower() in ("average", "bilinear"), f"mode is average or bilinear, not {mode!r}")
         bins = min(spatial_bins_x, spatial_bins_y) if mode.lower() == "bilinear" else 1  # means have none
@@ -293,7 +293,7 @@ class DeformablePSROIPooling:
         output_dim: Int,
         spatial_scale: Float,
         group_size: Int = 1,
-        mode: Str = "bilinear_deformable",
+        mode: Word = "bilinear_deformable",
         spatial_bins_x: Int = 1,
         spatial_bins_y: Int = 1,
         trans_std: Float = 1.0,

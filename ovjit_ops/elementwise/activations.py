@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import check
-from ovjit.graph.op import Float, Str, TensorType, op
+from ovjit.graph.op import Float, TensorType, Word, op
 from ovjit.graph.shapes import Interval, broadcast, is_static
 from ovjit_ops.common.values import check_one, in_f32, operands_as_first
 from ovjit_ops.elementwise.arithmetic import (
@@ -114,7 +114,7 @@ def _is_tanh(mode: str) -> bool:
     return mode.lower() == "tanh"
 
 
-def _infer_gelu(data: TensorType, *, approximation_mode: Str = "ERF") -> TensorType:
+def _infer_gelu(data: TensorType, *, approximation_mode: Word = "ERF") -> TensorType:
     check(
         approximation_mode.lower() in ("erf", "tanh"),
         f'"{approximation_mode}" is not a member of enum op::GeluApproximationMode',

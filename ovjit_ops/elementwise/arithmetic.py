@@ -21,7 +21,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Float, Op, Str, TensorType, register
+from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
 from ovjit.graph.shapes import broadcast, merge
 from ovjit_ops.common.values import in_f32, propagate
 
@@ -144,7 +144,7 @@ def binary(
     the element types of the operands where they are more than those that kernels have."""
 
     def infer_broadcast(
-        left_node: TensorType, right_node: TensorType, *, auto_broadcast: Str = "numpy"
+        left_node: TensorType, right_node: TensorType, *, auto_broadcast: Word = "numpy"
     ) -> TensorType:
         out = binary_type(left_node, right_node, auto_broadcast, takes or types, result)
         return propagate(out, reference, left_node, right_node, partially=name in ("Add", "Multiply"))
@@ -309,7 +309,7 @@ def _power_body(x: Any, y: Any) -> Any:
 
 
 def _infer_divide(
-    left_node: TensorType, right_node: TensorType, *, auto_broadcast: Str = "numpy", m_pythondiv: Bool = True
+    left_node: TensorType, right_node: TensorType, *, auto_broadcast: Word = "numpy", m_pythondiv: Bool = True
 ) -> TensorType:
     out = binary_type(left_node, right_node, auto_broadcast, NUMBERS)
     return propagate(out, _divide, left_node, right_node, m_pythondiv=m_pythondiv)
@@ -396,7 +396,7 @@ def round_half_away(x: np.ndarray) -> np.ndarray:
     return np.where(np.abs(x - whole) >= 0.5, whole + np.sign(x), whole).astype(x.dtype)
 
 
-def _infer_round(data: TensorType, *, mode: Str = "half_to_even") -> TensorType:
+def _infer_round(data: TensorType, *, mode: Word = "half_to_even") -> TensorType:
     check(mode.lower() in ("half_to_even", "half_away_from_zero"), f"unknown rounding mode {mode!r}")
     return same_type(data, NUMBERS)
 

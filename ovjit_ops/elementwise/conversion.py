@@ -16,7 +16,7 @@ from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
 from ovjit.graph.nf4 import NF4, from_nf4
-from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import broadcast
 from ovjit_ops.common.values import in_f32, operands_as_first, propagate
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type, unary
@@ -285,7 +285,7 @@ class FakeQuantize:
     """data clipped to the input range, rounded to one of `levels` there, mapped to the output range."""
 
     def infer(
-        data, input_low, input_high, output_low, output_high, *, levels: Int, auto_broadcast: Str = "numpy"
+        data, input_low, input_high, output_low, output_high, *, levels: Int, auto_broadcast: Word = "numpy"
     ):
         check(levels >= 2, f"levels {levels} should be at least 2")
         check(auto_broadcast.lower() in ("numpy", "none"), f"unknown auto_broadcast {auto_broadcast!r}")

@@ -9,7 +9,7 @@ import numpy as np
 from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.op import Bool, Str, TensorType, op
+from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit_ops.common.values import propagate
 from ovjit_ops.elementwise.arithmetic import (
     INTS,
@@ -151,7 +151,7 @@ unary(
 class Select:
     """then_node where cond holds, else else_node; all three broadcast."""
 
-    def infer(cond, then_node, else_node, *, auto_broadcast: Str = "numpy"):
+    def infer(cond, then_node, else_node, *, auto_broadcast: Word = "numpy"):
         check(
             cond.dtype in ("boolean", "dynamic"),
             f"Argument 0 must have boolean element type (element type: {cond.dtype}).",

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Str, TensorType, op
+from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import ANY, merge
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
@@ -125,7 +125,7 @@ class GridSample:
     """The data at the places of the grid."""
 
     def infer(
-        data, grid, *, align_corners: Bool = False, mode: Str = "bilinear", padding_mode: Str = "zeros"
+        data, grid, *, align_corners: Bool = False, mode: Word = "bilinear", padding_mode: Word = "zeros"
     ):
         settings(locals())
         check(grid.dtype in (*REALS, "dynamic"), f"the grid should be floats, not {grid.dtype}")

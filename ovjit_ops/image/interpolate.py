@@ -20,7 +20,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Float, Ints, Str, TensorType, find_op, op
+from ovjit.graph.op import Bool, Float, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit.graph.traced import whole
 from ovjit_ops.common.values import known, length, widened
@@ -215,7 +215,7 @@ class Interpolate1:
         sizes,
         *,
         axes: Ints,
-        mode: Str,
+        mode: Word,
         align_corners: Bool = True,
         antialias: Bool = False,
         pads_begin: Ints = (),
@@ -304,12 +304,12 @@ class Interpolate4:
         scales,
         axes=None,
         *,
-        mode: Str,
-        shape_calculation_mode: Str,
+        mode: Word,
+        shape_calculation_mode: Word,
         pads_begin: Ints = (),
         pads_end: Ints = (),
-        coordinate_transformation_mode: Str = "half_pixel",
-        nearest_mode: Str = "round_prefer_floor",
+        coordinate_transformation_mode: Word = "half_pixel",
+        nearest_mode: Word = "round_prefer_floor",
         antialias: Bool = False,
         cube_coeff: Float = -0.75,
     ):

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Ints, Str, TensorType, op
+from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Interval, is_static, merge
 from ovjit_ops.common.values import known, length
 from ovjit_ops.common.windows import (
@@ -87,7 +87,7 @@ def _patch_samples(rng: np.random.Generator, dtype: str = "f32"):
 class ExtractImagePatches:
     """Patches of a picture [N, C, H, W], each as a column of channels [N, sizes * C, OH, OW]."""
 
-    def infer(image, *, sizes: Ints, strides: Ints, rates: Ints, auto_pad: Str):
+    def infer(image, *, sizes: Ints, strides: Ints, rates: Ints, auto_pad: Word):
         window = _window(locals())
         check(image.rank in (None, 4), f"the picture should have 4 dimensions, not {image}")
         n, c, *extents = image.shape or (ANY,) * 4

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Str, TensorType, op
+from ovjit.graph.op import TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, check_one, in_f32, known_scalar
@@ -163,7 +163,7 @@ class EmbeddingBagOffsets:
     """EmbeddingBagOffsetsSum that may average."""
 
     def infer(
-        emb_table, indices, offsets, default_index=None, per_sample_weights=None, *, reduction: Str = "sum"
+        emb_table, indices, offsets, default_index=None, per_sample_weights=None, *, reduction: Word = "sum"
     ):
         return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, reduction)
 
@@ -226,7 +226,7 @@ class EmbeddingBagPackedSum:
 class EmbeddingBagPacked:
     """EmbeddingBagPackedSum that may average."""
 
-    def infer(emb_table, indices, per_sample_weights=None, *, reduction: Str = "sum"):
+    def infer(emb_table, indices, per_sample_weights=None, *, reduction: Word = "sum"):
         return _infer_packed(emb_table, indices, per_sample_weights, reduction)
 
     ref = _packed
@@ -288,7 +288,7 @@ class EmbeddingSegmentsSum:
 class SegmentMax:
     """The largest of the rows of each segment; an empty one is 0 or the lowest number there is."""
 
-    def infer(data, segment_ids, num_segments=None, *, fill_mode: Str):
+    def infer(data, segment_ids, num_segments=None, *, fill_mode: Word):
         check(
             fill_mode.lower() in ("zero", "lowest"), f'"{fill_mode}" is not a member of enum ov::op::FillMode'
         )

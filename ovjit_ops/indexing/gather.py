@@ -7,13 +7,14 @@ A negative index counts from the end. An index out of range gives zeros where an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Bool, DType, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, dim, merge, normalize_axis
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -310,6 +311,11 @@ def _one_hot_samples(variants):
     return samples
 
 
+def _shown_one_hot(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
+    rank = inputs[0].rank
+    return {} if rank is None else {"axis": normalize_axis(attrs["axis"], rank + 1)}
+
+
 @op("OneHot", opset=1, types=["i32", "i64"], expand=_expand_one_hot)
 class OneHot1:
     """on_value where the new dimension's position is the index, off_value elsewhere; indices out of range
@@ -319,6 +325,7 @@ class OneHot1:
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
 
     ref = _one_hot
+    shown = _shown_one_hot
     samples = _one_hot_samples([{}])
 
 
@@ -327,13 +334,14 @@ class OneHot16:
     """OneHot-1 in which negative indices may count from the end."""
 
     def infer(
-        indices, depth, on_value, off_value, *, axis: Int, negative_indices_mode: Str = "ignore_negative"
+        indices, depth, on_value, off_value, *, axis: Int, negative_indices_mode: Word = "ignore_negative"
     ):
         modes = ("ignore_negative", "normalize")
         check(negative_indices_mode in modes, f"unknown negative_indices_mode {negative_indices_mode!r}")
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
 
     ref = _one_hot
+    shown = _shown_one_hot
     samples = _one_hot_samples([{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")])
 
 
@@ -404,7 +412,7 @@ def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
 class TopK1:
     """The k largest or smallest elements along `axis`, and their positions as i32."""
 
-    def infer(data, k, *, axis: Int, mode: Str, sort: Str, index_element_type: DType = "i32"):
+    def infer(data, k, *, axis: Int, mode: Word, sort: Word, index_element_type: DType = "i32"):
         return _infer_topk(data, k, axis, mode, sort, index_element_type)
 
     ref = _topk

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.op import Bool, Str, TensorType, op
+from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, bounds, merge, normalize_axis, text
 from ovjit_ops.common.values import known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -144,7 +144,7 @@ class ScatterNDUpdate4:
 class ScatterNDUpdate15:
     """ScatterNDUpdate-4 that may add, subtract, multiply or compare instead of replacing."""
 
-    def infer(data, indices, updates, *, reduction: Str = "none"):
+    def infer(data, indices, updates, *, reduction: Word = "none"):
         check(
             reduction in ND_REDUCTIONS, f"reduction is one of {', '.join(ND_REDUCTIONS)}, not {reduction!r}"
         )
@@ -258,7 +258,7 @@ class ScatterElementsUpdate3:
 class ScatterElementsUpdate12:
     """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
 
-    def infer(data, indices, updates, axis, *, reduction: Str = "none", use_init_val: Bool = True):
+    def infer(data, indices, updates, axis, *, reduction: Word = "none", use_init_val: Bool = True):
         check(reduction.lower() in REDUCTIONS, f"unknown reduction {reduction!r}")
         return _infer_scatter_elements(data, indices, updates, axis)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.op import Int, Str, TensorType, op
+from ovjit.graph.op import Int, TensorType, Word, op
 from ovjit.graph.shapes import (
     ANY,
     Dim,
@@ -101,7 +101,7 @@ def _block_samples(depth: bool):
 class DepthToSpace:
     """Blocks of channels laid out as `block_size`-sized squares of pixels."""
 
-    def infer(data, *, block_size: Int = 1, mode: Str):
+    def infer(data, *, block_size: Int = 1, mode: Word):
         _block_attributes(block_size, mode)
         if data.shape is None:
             return TensorType(data.dtype, None)
@@ -129,7 +129,7 @@ class DepthToSpace:
 class SpaceToDepth:
     """Squares of pixels of `block_size` laid out as blocks of channels."""
 
-    def infer(data, *, block_size: Int = 1, mode: Str):
+    def infer(data, *, block_size: Int = 1, mode: Word):
         _block_attributes(block_size, mode)
         if data.shape is None:
             return TensorType(data.dtype, None)
@@ -273,7 +273,7 @@ class Roll:
 class Reverse:
     """The data with some axes turned round; they are named, or marked by a mask."""
 
-    def infer(data, reversed_axes, *, mode: Str):
+    def infer(data, reversed_axes, *, mode: Word):
         check(mode in ("index", "mask"), f"mode should be index or mask, not {mode!r}")
         kinds = ("boolean",) if mode == "mask" else INTEGERS
         check(

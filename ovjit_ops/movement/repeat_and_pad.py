@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
-from ovjit.graph.op import DType, Str, TensorType, op
+from ovjit.graph.op import DType, TensorType, Word, op
 from ovjit.graph.shapes import (
     ANY,
     Dim,
@@ -96,7 +96,7 @@ def _broadcast_samples(bidirectional: bool):
 class Broadcast1:
     """The data repeated to `target_shape`, by NumPy's rule or along the named dimensions."""
 
-    def infer(data, target_shape, axes_mapping=None, *, mode: Str = "numpy"):
+    def infer(data, target_shape, axes_mapping=None, *, mode: Word = "numpy"):
         return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit")
 
     def ref(data, target_shape, axes_mapping=None, *, mode="numpy"):
@@ -109,7 +109,7 @@ class Broadcast1:
 class Broadcast3:
     """Broadcast-1, or both the data and the target broadcast to each other (bidirectional)."""
 
-    def infer(data, target_shape, axes_mapping=None, *, mode: Str = "numpy"):
+    def infer(data, target_shape, axes_mapping=None, *, mode: Word = "numpy"):
         return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit bidirectional")
 
     def ref(data, target_shape, axes_mapping=None, *, mode="numpy"):
@@ -256,7 +256,7 @@ PAD_ABSENT = {"arg_pad_value": (0, 0)}
 class Pad1:
     """The data with `pads_begin` before and `pads_end` after each dimension."""
 
-    def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Str):
+    def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Word):
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, False)
 
     def ref(data, pads_begin, pads_end, pad_value=None, *, pad_mode):
@@ -269,7 +269,7 @@ class Pad1:
 class Pad12:
     """Pad-1 in which negative pads cut off."""
 
-    def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Str):
+    def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Word):
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, True)
 
     def ref(data, pads_begin, pads_end, pad_value=None, *, pad_mode):

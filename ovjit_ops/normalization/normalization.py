@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
-from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, broadcast, merge, normalize_axes, normalize_axis
 from ovjit_ops.common.values import in_f32, known, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
@@ -243,7 +243,7 @@ class MVN2:
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
 
-    def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Str = "inside_sqrt"):
+    def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
         check(eps > 0, f"eps {eps} should be positive")
         check(
             eps_mode.lower() in ("inside_sqrt", "outside_sqrt"),
@@ -276,7 +276,7 @@ class MVN6:
 class NormalizeL2:
     """data / sqrt(sum of squares over `axes` + eps), or with the larger of the two (eps_mode max)."""
 
-    def infer(data, axes, *, eps: Float, eps_mode: Str = "add"):
+    def infer(data, axes, *, eps: Float, eps_mode: Word = "add"):
         check(eps_mode.lower() in ("add", "max"), f"unknown eps_mode {eps_mode!r}")
         check(eps >= 0, f"eps {eps} should not be negative")
         _axes_of(data, axes)

@@ -12,7 +12,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FLOATS, FULL
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, DType, Int, Ints, Str, TensorType, op
+from ovjit.graph.op import Bool, DType, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis
 from ovjit_ops.common.values import INDEX_TYPES, known, length, widened
 from ovjit_ops.common.windows import (
@@ -165,8 +165,8 @@ class MaxPool1:
         pads_begin: Ints = (),
         pads_end: Ints = (),
         kernel: Ints,
-        rounding_type: Str = "floor",
-        auto_pad: Str = "explicit",
+        rounding_type: Word = "floor",
+        auto_pad: Word = "explicit",
     ):
         return _infer(data, locals())
 
@@ -206,8 +206,8 @@ class MaxPool8:
         pads_begin: Ints = (),
         pads_end: Ints = (),
         kernel: Ints,
-        rounding_type: Str = "floor",
-        auto_pad: Str = "explicit",
+        rounding_type: Word = "floor",
+        auto_pad: Word = "explicit",
         index_element_type: DType = "i64",
         axis: Int = 0,
     ):
@@ -243,8 +243,8 @@ class AvgPool1:
         pads_end: Ints = (),
         kernel: Ints,
         exclude_pad: Bool,
-        rounding_type: Str = "floor",
-        auto_pad: Str = "explicit",
+        rounding_type: Word = "floor",
+        auto_pad: Word = "explicit",
     ):
         return _infer(data, locals())
 

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
-from ovjit.graph.op import Bool, DType, Str, TensorType, UInt, op
+from ovjit.graph.op import Bool, DType, TensorType, UInt, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known, known_scalar, length
@@ -89,7 +89,7 @@ class RandomUniform:
         output_type: DType,
         global_seed: UInt = 0,
         op_seed: UInt = 0,
-        alignment: Str = "tensorflow",
+        alignment: Word = "tensorflow",
     ):
         check(output_type in OUTPUTS, f"output_type is one of {', '.join(OUTPUTS)}, not {output_type}")
         check(alignment.lower() in ("tensorflow", "pytorch"), f"unknown alignment {alignment!r}")

@@ -49,7 +49,7 @@ def layer(
     if letters:
         shapes["A"] = letters
     attributes: list[tuple[str, str, Any]] = [("hidden_size", "Int", REQUIRED)]
-    attributes += [("direction", "Str", REQUIRED)] if sequence else []
+    attributes += [("direction", "Word", REQUIRED)] if sequence else []
     attributes += [("activations", "Strs", KINDS[kind].activations), ("activations_alpha", "Floats", ())]
     attributes += [("activations_beta", "Floats", ()), ("clip", "Float", 0.0)]
     attributes += [("linear_before_reset", "Bool", False)] if "GRU" in kind else []

@@ -16,7 +16,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Float, Floats, Int, Str, Strs, TensorType, op
+from ovjit.graph.op import Bool, Float, Floats, Int, Str, Strs, TensorType, Word, op
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.recurrent.step import (
@@ -46,7 +46,7 @@ class RecurrentSteps:
     """All steps of a recurrent layer: every h, the last h, and the last C of an LSTM."""
 
     def infer(
-        *xs, kind: Str, roles: Str, direction: Str, hidden_size: Int, activations: Strs,
+        *xs, kind: Str, roles: Str, direction: Word, hidden_size: Int, activations: Strs,
         activations_alpha: Floats = (), activations_beta: Floats = (), clip: Float = 0.0,
         linear_before_reset: Bool = False, input_forget: Bool = False,
     ):  # fmt: skip

@@ -254,7 +254,7 @@ def _is_of_other_kind(value: Any, kind: str) -> bool:
     """Whether an attribute is certainly not what its type says: a text for a number, the reverse, or a
     number with a fraction for an integer."""
     array = np.asarray(value)
-    if kind in ("Str", "Strs", "DType"):
+    if kind in ("Str", "Strs", "Word", "DType"):
         return array.dtype.kind in "fiub"
     if kind in ("Int", "Ints", "Float", "Floats"):
         return array.dtype.kind in "US" or (kind[:3] == "Int" and array.dtype.kind == "f" and array.size > 0)

@@ -467,7 +467,7 @@ class Model:
                     variable.info.data_shape = PartialShape(wanted)
 
     def _variable_shapes(self, shapes: dict[str, Any]) -> dict[Node, tuple[Dim, ...] | None]:
-        """ReadValue node -> the new shape of its variable. Raises RuntimeError for an unknown variable."""
+        """ReadValue node -> the new shape of its variable. A variable that is not there is passed over."""
         if not shapes:
             return {}
         for key in shapes:
@@ -476,9 +476,6 @@ class Model:
                     f"Incorrect key type {type(key)} to reshape a model, expected values as str."
                 )
         reads = [node for node in self._walk() if node._op.name == "ReadValue"]
-        unknown = set(shapes) - {node._attrs["variable_id"] for node in reads}
-        if unknown:
-            raise ModelError(f"the model has no variable {min(unknown)!r}")
         return {
             node: shape_dims(shapes[node._attrs["variable_id"]])
             for node in reads

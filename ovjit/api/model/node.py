@@ -305,7 +305,10 @@ class Node:
     def get_attributes(self) -> dict[str, Any]:
         """The attributes by their names in files, sequences as lists."""
         shown: dict[str, Any] = {}
-        for name, value in self._attrs.items():
+        attrs = self._attrs
+        if self._op.shown is not None:
+            attrs = {**attrs, **self._op.shown(attrs, [source._tensor._type for source in self._inputs])}
+        for name, value in attrs.items():
             if isinstance(value, tuple) or (value is None and name.endswith("shape")):
                 value = list(value or ())  # a shape of unknown rank is [] there
             shown[FILE_NAMES.get(name, name)] = value

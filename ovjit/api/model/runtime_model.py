@@ -1,26 +1,49 @@
 """`get_runtime_model`: the graph as it is executed, as a Model with notes on every node.
 
 The notes have OpenVINO's keys: `layerType`, `originalLayersNames` (what the node stands for), `execOrder`,
-`outputPrecisions`, `runtimePrecision`, `primitiveType` (the kernel; "" for what needs none) and
-`execTimeMcs`, microseconds of the last run of the request that calls use, "not_executed" without PERF_COUNT.
+`outputLayouts` (dimensions from the slowest to the fastest, as letters), `outputPrecisions`,
+`runtimePrecision`, `primitiveType` (the kernel; "" for what needs none) and `execTimeMcs`, microseconds of
+the last run of the request that calls use, "not_executed" without PERF_COUNT. What is no input or output of
+the model is an ExecutionNode: `layerType` says what it does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.api.model.node_ports import DiscreteTypeInfo
 from ovjit.graph.graph import Value
+from ovjit.graph.op import Op, TensorType
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
 
 
+def _any_inputs(*inputs: TensorType) -> tuple[TensorType, ...]:
+    return inputs
+
+
+class ExecutionNode(Node):
+    """One thing that a compiled model executes. Its outputs are what they are."""
+
+    _RECORD = Op("ExecutionNode", 1, _any_inputs, internal=True)
+
+    def get_type_info(self) -> DiscreteTypeInfo:
+        return DiscreteTypeInfo("ExecutionNode", "extension")
+
+    type_info = property(get_type_info)
+
+    def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
+        return tuple(tensor._type for tensor in self._tensors)
+
+
 def runtime_model(compiled: CompiledModel) -> Model:
     """The Model of what a compiled model runs. Nothing of it is shared with the model that was compiled."""
-    graph = compiled._executable.program.graph
+    graph, layouts = compiled._executable.program.graph, compiled._executable.program.layouts
     steps = {name: row for row in compiled._kept_request()._job.profile() for name in row.names}
     made: dict[Value, Output] = {}
     parameters: dict[Value, Parameter] = {}
@@ -29,25 +52,33 @@ def runtime_model(compiled: CompiledModel) -> Model:
         if kind == "Parameter":
             new: Any = Parameter._of(node.output.dtype, node.output.shape, node.name)
             parameters[node.output] = new
-        elif kind == "Constant":
-            attrs = node.attrs
-            new = Constant._of(attrs["value"], attrs["element_type"], attrs["shape"], node.name)
         else:
             types = [value.type for value in node.outputs]
-            attrs = {} if node.op.runs_body else dict(node.attrs)  # what is executed has no bodies to show
-            new = Node._new(node.op, [made[v] for v in node.inputs], attrs, node.name, types)
+            new = ExecutionNode._new(
+                ExecutionNode._RECORD, [made[v] for v in node.inputs], {}, node.name, types
+            )
         row = next((steps[name] for name in (node.name, *node.origins) if name in steps), None)
-        _note(new, order, {"Parameter": "Input", "Constant": "Const"}.get(kind, kind), node.origins, row)
+        orders = ",".join(_letters(layouts.get(value), value.type) for value in node.outputs)
+        origins = node.origins or (node.name,)
+        _note(new, order, {"Parameter": "Input", "Constant": "Const"}.get(kind, kind), origins, orders, row)
         made.update(zip(node.outputs, new.outputs(), strict=True))
     results = []
     for i, value in enumerate(graph.outputs):
         result = Result._of(made[value], compiled._output_infos[i].node)
-        _note(result, len(graph.nodes) + i, "Output", (result.get_friendly_name(),), None)
+        _note(result, len(graph.nodes) + i, "Output", (result.get_friendly_name(),), "undef", None)
         results.append(result)
     return Model._from_parts(results, [parameters[v] for v in graph.inputs], (), compiled._name)
 
 
-def _note(node: Node, order: int, kind: str, origins: tuple[str, ...], row: Any) -> None:
+def _letters(layout: Any, type: TensorType) -> str:
+    """A layout as letters, "acdb" for channels last; what no kernel wished otherwise is in its own order."""
+    if type.rank is None:
+        return "undef"
+    order = range(type.rank) if layout is None else layout.order
+    return "".join(chr(ord("a") + axis) for axis in order) or "a"
+
+
+def _note(node: Node, order: int, kind: str, origins: Sequence[str], orders: str, row: Any) -> None:
     executed = row is not None and row.status == "EXECUTED"
     types = [port.get_element_type().to_string() for port in node.outputs()]
     notes = {
@@ -55,6 +86,7 @@ def _note(node: Node, order: int, kind: str, origins: tuple[str, ...], row: Any)
         "originalLayersNames": ",".join(origins),
         "execOrder": str(order),
         "execTimeMcs": str(row.real_ns // 1000) if executed else "not_executed",
+        "outputLayouts": orders,
         "outputPrecisions": ",".join(types),
         "runtimePrecision": types[0] if types else "",
         "primitiveType": "" if row is None else row.exec_type,

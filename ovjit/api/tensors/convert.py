@@ -40,8 +40,8 @@ def element_name(value: Any) -> str:
         return value._name
     if value is int or value is float:
         return "i32" if value is int else "f32"
-    if isinstance(value, str) and value in dtypes.ELEMENT_TYPES:
-        return value
+    if isinstance(value, str) and value.lower() in dtypes.ELEMENT_TYPES:
+        return value.lower()
     try:
         return dtypes.from_numpy(np.dtype(value))
     except TypeError as error:

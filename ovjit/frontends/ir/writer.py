@@ -126,6 +126,7 @@ class _Writer:
         self.version = version
         self.data = data
         self.compress = compress
+        self.executed = False  # a model of what is executed: layers are of the type that their notes say
         self.size = 0
         self.places: dict[
             tuple[bytes, int], int
@@ -139,6 +140,7 @@ class _Writer:
         self.numbers: dict[Node, int] = {}
 
     def net(self, model: Model) -> str:
+        self.executed = all("layerType" in (n._rt_info or ()) for n in model._walk())
         inside = self.inside(model)
         head = f'<net name={_quoted(model.get_friendly_name())} version="{self.version}">'
         return f'<?xml version="1.0"?>\n{head}\n{inside}</net>\n'
@@ -189,7 +191,12 @@ class _Writer:
         if isinstance(node, SubGraphNode):
             info += self.bodies(node)
         kind = node.get_type_info()
-        layer, first = self.layer(kind.name, kind.version_id, name, attrs, inputs, outputs, more, info)
+        op, version = kind.name, kind.version_id
+        if self.executed:
+            notes = {key: str(note.value) for key, note in node.get_rt_info().items()}
+            op, version, more = notes.pop("layerType"), "", ""
+            attrs = {**attrs, **dict(sorted(notes.items()))}
+        layer, first = self.layer(op, version, name, attrs, inputs, outputs, more, info)
         self.numbers[node] = layer
         for i in range(len(outputs)):
             self.ports[node, i] = layer, first + i
@@ -243,7 +250,7 @@ class _Writer:
         number = len(self.layers)
         lines = [
             f'\t\t<layer id="{number}" name={_quoted(name)} type="{_XML_TYPES.get(op, op)}"'
-            f' version="{opset}"{more}>\n'
+            f"{f' version={_quoted(opset)}' if opset else ''}{more}>\n"
         ]
         if attrs:
             texts = {FILE_NAMES.get(key, key): _text(value, key, name) for key, value in attrs.items()}
