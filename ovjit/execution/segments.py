@@ -186,7 +186,8 @@ def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndar
     if inner is None:
         inner = job.parts[part] = part.new_job()
     for i, array in enumerate(inputs):
-        inner.set_input(i, array)
+        if inner.inputs[i] is not array:
+            inner.set_input(i, array)
     inner.run()
     return inner.outputs
 

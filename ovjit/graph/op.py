@@ -135,6 +135,7 @@ class Op:
         builder_since: int = 0,
         all_or_first: bool = False,
         internal: bool = False,
+        checked: bool = True,
         ulp: float = 4,
         like: Op | None = None,
         without: Sequence[str] = (),
@@ -172,6 +173,7 @@ class Op:
         self.builder_since = builder_since or opset  # the first opset whose builder makes this version
         self.all_or_first = all_or_first  # the builder takes the first input alone, or all of them
         self.internal = internal  # made by expansions only: no builder, no other implementation
+        self.checked = checked  # `evaluate` asks type inference what fits; that takes longer than a view
         parameters = inspect.signature(infer).parameters.values()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self.input_names = tuple(p.name for p in positional)
@@ -244,6 +246,8 @@ class Op:
         """
         if self.ref is None:
             raise ModelError(f"{self.name} has no reference")
+        if not self.checked:
+            return (self.ref(*inputs, **attrs),)
         inputs = [np.asarray(x) for x in inputs]
         expected = self._check_values(inputs, attrs)
         try:

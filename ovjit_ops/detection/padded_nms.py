@@ -70,7 +70,7 @@ def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
     return rows
 
 
-@op("FirstRows", internal=True)
+@op("FirstRows", internal=True, checked=False)
 class FirstRows:
     """The first `count` rows of the data."""
 
