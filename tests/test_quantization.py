@@ -185,6 +185,73 @@ def test_depthwise_sums_are_exact(monkeypatch, window, stride, dilation, channel
     np.testing.assert_array_equal(got[0], want)
 
 
+def _means(ops, q):
+    return {
+        "AvgPool": lambda: ops.avg_pool(q, [2, 2], [1, 1], [1, 1], [3, 3], True),
+        "AvgPool, border counted": lambda: ops.avg_pool(q, [1, 1], [1, 1], [1, 1], [3, 3], False),
+        "AvgPool, large": lambda: ops.avg_pool(q, [1, 1], [0, 0], [0, 0], [11, 12], True),
+        "ReduceMean": lambda: ops.reduce_mean(q, ops.constant(np.array([2, 3], np.int64)), True),
+        "ReduceMean, inner": lambda: ops.reduce_mean(q, ops.constant(np.array([3], np.int64)), False),
+        "ReduceMean, channels": lambda: ops.reduce_mean(q, ops.constant(np.array([1], np.int64)), True),
+    }
+
+
+@pytest.mark.parametrize("low, high", RANGES)
+@pytest.mark.parametrize("kind", list(_means(None, None)))
+@pytest.mark.parametrize("channels", [3, 24])
+def test_means_read_bytes(monkeypatch, kind, low, high, channels):
+    """Sums are exact; a border that counts is zeros, which bytes are only where the zero point is 0."""
+    rng = np.random.default_rng([SEED, channels])
+    ops = ov.opset8
+    x = ops.parameter([2, channels, 11, 12], np.float32)
+    w = stored_weights(ops, rng, (channels, channels, 1, 1), (0,))
+    q = fake_quantize(ops, ops.convolution(x, w, [1, 1], [0, 0], [0, 0], [1, 1]), low, high)
+    y = _means(ops, q)[kind]()
+    z = fake_quantize(ops, y, 0.0, 0.77 * high)  # no step lies halfway between two of q
+    data = rng.uniform(-1, 1, (2, channels, 11, 12)).astype(np.float32)
+    got, want, kernels = steps_of(
+        ov.Model([y.output(0), z.output(0)], [x], "m"), data, monkeypatch=monkeypatch
+    )
+    counted = kind == "AvgPool, border counted" and low < 0
+    read = [k for k in kernels if k.startswith(("avg_pool_u8", "reducemean_")) and "u8" in k]
+    assert counted or read, kernels
+    assert_close(got[0], want[0], (high - low) / 255)
+    assert_close(got[1], want[1], 0.77 * high / 255)
+
+
+@pytest.mark.parametrize("low, high", RANGES)
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric", "nearest"])
+def test_bytes_are_padded_and_repeated(monkeypatch, mode, low, high):
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([1, 8, 5, 6], np.float32)
+    q = fake_quantize(ops, x, low, high)
+    if mode == "nearest":
+        sizes, axes = (ops.constant(np.array(v)) for v in ([10, 12], [2, 3]))
+        q = ov.opset11.interpolate(q, sizes, mode, "sizes", axes=axes)
+    else:
+        begin, end = (ops.constant(np.array(p)) for p in ([0, 0, 1, 2], [0, 0, 2, 0]))
+        q = ops.pad(q, begin, end, mode, ops.constant(np.float32(high if mode == "constant" else 0)))
+    y = ops.convolution(q, stored_weights(ops, rng, (16, 8, 3, 3), (0,)), [1, 1], [1, 1], [1, 1], [1, 1])
+    data = rng.uniform(low, high, (1, 8, 5, 6)).astype(np.float32)
+    got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    assert any(k.startswith("conv_u8i8") for k in kernels), kernels
+    assert_equal(got[0], want[0])
+
+
+@pytest.mark.parametrize("mode", ["constant"])
+def test_what_is_no_byte_is_not_padded_with(monkeypatch, mode):
+    ops = ov.opset8
+    x = ops.parameter([1, 8, 5, 6], np.float32)
+    pads = ops.constant(np.array([0, 0, 1, 1]))
+    q = ops.pad(fake_quantize(ops, x, 0.0, 255.0), pads, pads, mode, ops.constant(np.float32(0.5)))
+    w = stored_weights(ops, np.random.default_rng(SEED), (16, 8, 3, 3), (0,))
+    y = ops.convolution(q, w, [1, 1], [0, 0], [0, 0], [1, 1])
+    data = np.full((1, 8, 5, 6), 7, np.float32)
+    got, want, _ = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    assert_equal(got[0], want[0])
+
+
 @pytest.mark.parametrize("pads", [0, 1])
 @pytest.mark.parametrize("low, high", RANGES)
 @pytest.mark.parametrize("pooled", [False, True])

@@ -41,11 +41,13 @@ def evaluate(
 
 
 def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """A node's outputs by its operation's reference. In a graph that computes in bf16 a node may have tensors
-    of bf16 and of f32: it computes in f32, and stores its outputs as they are declared."""
-    if not {"bf16", "f32"} <= {value.dtype for value in (*node.inputs, *node.outputs)}:
+    """A node's outputs by its operation's reference. In a graph that computes in lower types a node may have
+    tensors of them and of f32: it computes in f32, and stores its outputs as they are declared."""
+    low = {"bf16", "u8", "i8"} if node.lowered else {"bf16"}
+    here = {value.dtype for value in (*node.inputs, *node.outputs)}
+    if "f32" not in here or not low & here:
         return node.op.evaluate(inputs, node.attrs)
     pairs = zip(node.inputs, inputs, strict=True)
-    wide = [x.astype(np.float32) if v.dtype == "bf16" else x for v, x in pairs]
+    wide = [x.astype(np.float32) if v.dtype in low else x for v, x in pairs]
     made = node.op.evaluate(wide, node.attrs)
     return [x.astype(numpy_dtype(v.dtype)) for v, x in zip(node.outputs, made, strict=True)]

@@ -18,9 +18,11 @@ from ovjit.codegen.words import (
     VL,
     Ptr,
     blend,
+    cast,
     chunk,
     const,
     evens,
+    f32,
     gather,
     load,
     loadm,
@@ -62,18 +64,19 @@ LARGEST_UNROLLED = 9
 
 
 @inline
-def some(p, n, T, part):
-    """A vector, or a `part` of one: n elements."""
-    return loadm[T](p, n) if part else load[T](p)
+def some(p, n, T, R, part):
+    """A vector, or a `part` of one: n elements of type T, as R."""
+    v = loadm[T](p, n) if part else load[T](p)
+    return v if T == R else cast[f32](v)
 
 
 @kernel
 def pool(
     x: Ptr, y: Ptr, x_n, x_h, x_w, y_n, y_h, y_w, oh, ow, h, w, c, kh, kw, sh, sw, dh, dw, ph, pw, eh, ew,
-    rows, per_chunk, exclude, *, T, lowest, window,
+    rows, per_chunk, exclude, *, T, R, lowest, window,
 ):  # fmt: skip
     """The largest of each window, or where `lowest` is None its mean; all taps of a small `window` that is
-    inside of the input are written out."""
+    inside of the input are written out. T, R: element types of x and y; the mean of bytes is f32."""
     for row in share(rows, per_chunk):
         img = row // oh
         oi = row % oh
@@ -89,7 +92,7 @@ def pool(
             j1 = taps(left, dw, kw, w)
             if lowest is None:
                 wide = within(left, dw, kw, w, ew, exclude)
-                count = const[T](max(high * wide, 1))
+                count = const[R](max(high * wide, 1))
             source = x + img * x_n + top * x_h + left * x_w
             target = y + img * y_n + oi * y_h + oj * y_w
             k = 0
@@ -97,31 +100,31 @@ def pool(
                 while k < c - (0 if part else VL - 1):
                     p = source + k * SIZE[T]
                     if window and i0 == 0 and i1 == window[0] and j0 == 0 and j1 == window[1]:
-                        acc = some(p + 0 * dh * x_h + 0 * dw * x_w, c - k, T, part)
+                        acc = some(p + 0 * dh * x_h + 0 * dw * x_w, c - k, T, R, part)
                         for i, j in list(np.ndindex(*window))[1:]:
-                            v = some(p + i * dh * x_h + j * dw * x_w, c - k, T, part)
+                            v = some(p + i * dh * x_h + j * dw * x_w, c - k, T, R, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
                     else:
-                        acc = const[T](0.0 if lowest is None else lowest)
+                        acc = const[R](0.0 if lowest is None else lowest)
                         for i in range(i0, i1):
                             q = p + i * dh * x_h + j0 * dw * x_w
                             for _ in range(j0, j1):
-                                v = some(q, c - k, T, part)
+                                v = some(q, c - k, T, R, part)
                                 acc = acc + v if lowest is None else maximum(acc, v)
                                 q += dw * x_w
                     if lowest is None:
                         acc = acc / count
                     if part:
-                        storem[T](target + k * SIZE[T], acc, c - k)
+                        storem[R](target + k * SIZE[R], acc, c - k)
                     else:
-                        store[T](target + k * SIZE[T], acc)
+                        store[R](target + k * SIZE[R], acc)
                     k += VL
 
 
 @kernel
 def pool_planes(
     x: Ptr, y: Ptr, x_h, y_h, oh, ow, h, w, kh, kw, sh, sw, dh, dw, ph, pw, eh, ew, used, rows, per_chunk,
-    exclude, *, T, A, lowest, window, step,
+    exclude, *, T, R, A, lowest, window, step,
 ):  # fmt: skip
     """`pool` where columns are adjacent: rows of a window are put together column by column, in a line that
     has the padding on both sides, then the columns of that line are. `used`: columns of the input that
@@ -152,14 +155,14 @@ def pool_planes(
                 while k < used - (0 if part else VL - 1):
                     p = source + (top + i0 * dh) * x_h + k * SIZE[T]
                     if window and i0 == 0 and i1 == window[0]:
-                        acc = some(p, used - k, T, part)
+                        acc = some(p, used - k, T, R, part)
                         for i in static_range(1, window[0]):
-                            v = some(p + i * dh * x_h, used - k, T, part)
+                            v = some(p + i * dh * x_h, used - k, T, R, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
                     else:
-                        acc = const[T](start)
+                        acc = const[R](start)
                         for _ in range(i0, i1):
-                            v = some(p, used - k, T, part)
+                            v = some(p, used - k, T, R, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
                             p += dh * x_h
                     store[A](line + k * SIZE[A], blend[A](used - k, acc, const[A](start)) if part else acc)
@@ -188,9 +191,9 @@ def pool_planes(
                         count = load[A](numbers + k * SIZE[A]) * spread[A](high)
                         best = best / maximum(count, const[A](1.0))
                     if part:
-                        storem[T](goal + k * SIZE[T], best, ow - k)
+                        storem[R](goal + k * SIZE[R], best, ow - k)
                     else:
-                        store[T](goal + k * SIZE[T], best)
+                        store[R](goal + k * SIZE[R], best)
                     k += VL
         row += many
 
@@ -202,18 +205,18 @@ def column_of(p, stride, n, A, step):
 
 
 @functools.cache
-def pool_kernel(kind: str, dtype: str, window: tuple[int, int], step: int = -1) -> Kernel:
-    """kind: "max" or "avg"; dtype: any of FLOATS, or bytes for "max". (0, 0) stands for large windows.
-    `step`: of `pool_planes`, -1 for channels that are adjacent."""
+def pool_kernel(kind: str, dtype: str, out: str, window: tuple[int, int], step: int = -1) -> Kernel:
+    """kind: "max" or "avg"; dtype: any of FLOATS, or bytes for "max" and where `out`, the type of the result,
+    is f32. (0, 0) stands for large windows. `step`: of `pool_planes`, -1 for channels that are adjacent."""
     name = f"{kind}_pool_{dtype}" + (f"_{window[0]}x{window[1]}" if window[0] else "")
     smallest = -np.inf if dtype in FLOATS else int(np.iinfo(numpy_dtype(dtype)).min)
     lowest = smallest if kind == "max" else None
     taps_of = window if window[0] else ()
     if step < 0:
-        return pool.kernel(name, T=dtype, lowest=lowest, window=taps_of)
-    line = "f32" if dtype in HALVES else dtype
+        return pool.kernel(name, T=dtype, R=out, lowest=lowest, window=taps_of)
+    line = "f32" if out in HALVES else out
     name += f"_planes_{step or 'any'}"
-    return pool_planes.kernel(name, T=dtype, A=line, lowest=lowest, window=taps_of, step=step)
+    return pool_planes.kernel(name, T=dtype, R=out, A=line, lowest=lowest, window=taps_of, step=step)
 
 
 def small_window(kernel: tuple[int, int]) -> tuple[int, int]:
@@ -254,8 +257,9 @@ class Pooling(Lowering):
             flat.append(((sizes[0], 1), 1))
         self.kernels = [
             pool_kernel(
-                self.kind, self.out.dtype, small_window(size), -1 if self.turned else step if step < 3 else 0
-            )
+                self.kind, self.data.dtype, self.out.dtype, small_window(size),
+                -1 if self.turned else step if step < 3 else 0,
+            )  # fmt: skip
             for size, step in flat
         ]
 
@@ -343,7 +347,8 @@ def lower_pooling(group: Group) -> Lowering | None:
     anchor = group.anchor
     assert anchor is not None
     data = anchor.inputs[0]
-    known = FLOATS if anchor.op.name == "AvgPool" else (*FLOATS, "u8", "i8")
+    flat = anchor.lowered and len(data.shape) < 5  # what is between two steps is of the data's type
+    known = (*FLOATS, "u8", "i8") if anchor.op.name == "MaxPool" or flat else FLOATS
     if data.dtype not in known or len(data.shape) not in (3, 4, 5):
         return None
     if 1 in group.used:

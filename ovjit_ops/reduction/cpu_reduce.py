@@ -21,7 +21,9 @@ from ovjit.codegen.words import (
     Ptr,
     absolute,
     blend,
+    cast,
     const,
+    f32,
     hadd,
     hand,
     hmax,
@@ -83,6 +85,12 @@ BLOCK = 256
 
 
 @inline
+def wide(v, T, R):
+    """Elements of type T as R."""
+    return v if T == R else cast[f32](v)
+
+
+@inline
 def before(v, how):
     return v * v if how == "square" else absolute(v) if how == "absolute" else v
 
@@ -123,38 +131,38 @@ def across(v, how, T):
 
 
 @inline
-def rows_combined(acc, p, start, stop, step, left, T, how):
+def rows_combined(acc, p, start, stop, step, left, T, R, how):
     """acc with the vectors at p, `step` bytes from one to the next, from number `start` on to `stop`."""
     total = acc
     q = p + start * step
     for _ in range(start, stop):
-        v = loadm[T](q, left)
+        v = wide(loadm[T](q, left), T, R)
         total = combined(total, before(v, how.before), how.combine)
         q += step
     return total
 
 
 @inline
-def row_combined(acc, p, start, stop, T, how):
+def row_combined(acc, p, start, stop, T, R, how):
     """acc with the adjacent elements at p from number `start` on to `stop`, whole vectors of them."""
     total = acc
     for j in range(start, stop, VL):
-        v = load[T](p + j * SIZE[T])
+        v = wide(load[T](p + j * SIZE[T]), T, R)
         total = combined(total, before(v, how.before), how.combine)
     return total
 
 
 @kernel
 def reduce(
-    x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, items, per_chunk, *, T, out,
-    how, keep, long,
+    x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, items, per_chunk, *, T, R,
+    out, how, keep, long,
 ):  # fmt: skip
     """An item is an output row: a vector of outputs where the contiguous dimension is kept, of which `run`
     rows are combined, or one output where it is reduced, of `run` adjacent elements; and so along the other
-    reduced dimensions r0 .. r2. T, out: element types of x and y, halves are added in f32. `long`: sums may
-    be of more than BLOCK numbers."""
-    number = const[T](total)
-    first = const[T](how.first)
+    reduced dimensions r0 .. r2. T, R, out: element types of x, of sums and of y; halves are added in f32.
+    `long`: sums may be of more than BLOCK numbers."""
+    number = const[R](total)
+    first = const[R](how.first)
     blocks = (n + VL - 1) // VL
     block = BLOCK * (1 if keep else VL)
     end = run if keep else run // VL * VL
@@ -178,9 +186,9 @@ def reduce(
                     for start in range(0, end, block) if long else (0,):
                         stop = min(start + block, end) if long else end
                         if keep:
-                            acc = rows_combined(acc, p, start, stop, x_run, n - i, T, how)
+                            acc = rows_combined(acc, p, start, stop, x_run, n - i, T, R, how)
                         else:
-                            acc = row_combined(acc, p, start, stop, T, how)
+                            acc = row_combined(acc, p, start, stop, T, R, how)
                         if long:
                             added += stop - start
                             if added >= block:
@@ -192,13 +200,13 @@ def reduce(
                                     many = many + some
                                     some = first
                     if not keep and end < run:  # lanes behind the row keep their value
-                        v = loadm[T](p + end * SIZE[T], run - end)
+                        v = wide(loadm[T](p + end * SIZE[T], run - end), T, R)
                         v = combined(acc, before(v, how.before), how.combine)
-                        acc = blend[T](run - end, v, acc)
+                        acc = blend[R](run - end, v, acc)
         if long and sums > 0:
             acc = many + (some + acc)
         if not keep:
-            acc = across(acc, how.combine, T)
+            acc = across(acc, how.combine, R)
         if how.after == "mean":
             acc = acc / number
         elif how.after == "root":
@@ -209,16 +217,22 @@ def reduce(
             storem[out](target, acc, 1)
 
 
+def sum_type(dtype: str, out: str) -> str:
+    """The element type in which `dtype` is reduced to `out`: bytes to f32 in f32, all others in their own."""
+    return "f32" if dtype in ("u8", "i8") and out == "f32" else dtype
+
+
 @functools.cache
 def reduce_kernel(name: str, inner: str, dtype: str, out: str, count: int | None = None) -> Kernel:
     """`count`: how many elements are combined at most, None where that is not known."""
-    how = reductions(name, dtype)
+    inside = sum_type(dtype, out)
+    how = reductions(name, inside)
     assert how is not None
-    sums = how.combine == "add" and ELEMENT_TYPES[dtype].kind == "f"
+    sums = how.combine == "add" and ELEMENT_TYPES[inside].kind == "f"
     long = sums and (count is None or count > BLOCK)
     kind = dtype if out == dtype else f"{dtype}_{out}"
     label = f"{name.lower()}_{inner}_{kind}{'' if long or not sums else '_short'}"
-    return reduce.kernel(label, T=dtype, out=out, how=how, keep=inner == "keep", long=long)
+    return reduce.kernel(label, T=dtype, R=inside, out=out, how=how, keep=inner == "keep", long=long)
 
 
 class Reduce(Lowering):
@@ -324,6 +338,7 @@ def lower_reduce(group: Group) -> Lowering | None:
     """Native where the axes are known and the element type has the vector operation."""
     anchor = group.anchor
     assert anchor is not None
-    if anchor.inputs[1].type.value is None or reductions(anchor.op.name, anchor.inputs[0].dtype) is None:
+    inside = sum_type(anchor.inputs[0].dtype, anchor.output.dtype)
+    if anchor.inputs[1].type.value is None or reductions(anchor.op.name, inside) is None:
         return None
     return Reduce(group)

@@ -38,6 +38,8 @@ MOVES = frozenset(
     "Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice StridedSlice ShuffleChannels DepthToSpace "
     "SpaceToDepth".split()
 )
+#: Operations that give weighted means of elements: of integers they are reals.
+MEANS = frozenset(("AvgPool", "ReduceMean"))
 
 
 class Quantized(NamedTuple):
@@ -99,6 +101,13 @@ class _Quantizer:
             return self._product(b, node, self.known[inputs[0]])
         if name in MOVES or (name == "MaxPool" and not any(self.uses[v] for v in node.outputs[1:])):
             return self._moved(b, node, inputs)
+        if name == "Interpolate" and node.attrs["mode"].lower() == "nearest":
+            bordered = any(node.attrs["pads_begin"]) or any(node.attrs["pads_end"])
+            return None if bordered else self._moved(b, node, inputs)
+        if name == "Pad":
+            return self._pad(b, node, inputs)
+        if name in MEANS:
+            return self._mean(b, node, inputs)
         if name == "Concat":
             return self._concat(b, node, inputs)
         return None
@@ -209,14 +218,18 @@ class _Quantizer:
     def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
         """(q - zero) * scale as nodes; who reads them reads the real tensor."""
         attrs, origins = {"destination_type": "f32"}, node.origins
-        real = b.add("Convert", [quantized.integers], attrs, name=f"{node.name}/f32", origins=origins).output
-        if quantized.zero.any():
-            zero = b.constant(quantized.zero.astype(np.float32))
-            real = b.add("Subtract", [real, zero], origins=origins).output
-        scale = b.constant(quantized.scale.astype(np.float32))
-        real = b.add("Multiply", [real, scale], name=node.name, origins=origins).output
+        wide = b.add("Convert", [quantized.integers], attrs, name=f"{node.name}/f32", origins=origins).output
+        real = self._shifted(b, node, wide, quantized)
         self.known[real] = quantized
         return real
+
+    def _shifted(self, b: Builder, node: Node, steps: Value, quantized: Quantized) -> Value:
+        """(steps - zero) * scale, in f32"""
+        if quantized.zero.any():
+            zero = b.constant(quantized.zero.astype(np.float32))
+            steps = b.add("Subtract", [steps, zero], origins=node.origins).output
+        scale = b.constant(quantized.scale.astype(np.float32))
+        return b.add("Multiply", [steps, scale], name=node.name, origins=node.origins).output
 
     def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         quantized = self.known[inputs[0]]
@@ -233,6 +246,37 @@ class _Quantizer:
             self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v
             for v in made.outputs
         ]
+
+    def _pad(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        """Pad((q - z) * s, value)  ->  (Pad(q, value / s + z) - z) * s     where that is a byte"""
+        data = self.known[inputs[0]]
+        if node.attrs["pad_mode"].lower() == "constant" and data.uniform:
+            value = inputs[3].constant if len(inputs) > 3 else np.zeros(1)
+            if value is None or value.size != 1:
+                return None
+            step = float(value.reshape(-1)[0] / data.scale + data.zero)
+            if not (0 <= step <= 255 and step == np.rint(step)):
+                return None
+            return self._moved(b, node, (*inputs[:3], b.constant(np.array(step, np.uint8))))
+        return self._moved(b, node, inputs[:3])
+
+    def _mean(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        """AvgPool((q - z) * s)  ->  (AvgPool(q) - z) * s     in f32, of bytes; and ReduceMean"""
+        data, out, attrs = self.known[inputs[0]], node.output, node.attrs
+        shape = data.integers.shape
+        if not data.uniform or not is_static(shape) or 0 in shape or len(shape) > 4:
+            return None
+        if node.op.name == "AvgPool":
+            pads = (*attrs["pads_begin"], *attrs["pads_end"], attrs["auto_pad"].startswith("same"))
+            if data.zero.any() and any(pads) and not attrs["exclude_pad"]:
+                return None  # a border is zeros, and they are counted
+        elif inputs[1].constant is None:
+            return None
+        types = [TensorType("f32", out.shape)]
+        given = [data.integers, *inputs[1:]]
+        name = f"{node.name}/u8"
+        mean = b.add(node.op, given, node.attrs, name=name, origins=node.origins, types=types, lowered=True)
+        return [self._shifted(b, node, mean.output, data)]
 
     def _concat(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         parts = [self.known.get(v) for v in inputs]
