@@ -19,7 +19,7 @@ from ovjit.graph.shapes import ANY
 
 F = np.float32
 BIG = 1 << 62
-Case = tuple[str, Sequence[Any], dict[str, Any]]
+Case = tuple[str | Op, Sequence[Any], dict[str, Any]]
 
 
 def _f(*shape: int) -> np.ndarray:
@@ -99,12 +99,30 @@ REFUSED: list[Case] = [
     ("GroupedMatMul", [_f(3, 7, 16), _f(1, 5, 16)], {}),
     ("GroupedMatMul", [_f(1, 7, 16), _f(3, 5, 16)], {}),
     ("Col2Im", [_f(1, 6, 4), _i(3, 4), _i(BIG, 4)], {}),
+    ("RoPE", [_f(1, 5, 2, 1), _f(1, 1, 5, 8), _f(1, 1, 5, 8)], {"rotary_ndims": 8, "input_trans0213": True}),
+    ("RoPE", [_f(1, 2, 5, 6), _f(1, 1, 5, 8), _f(1, 1, 5, 8)], {"rotary_ndims": 8}),
+    ("CTCGreedyDecoderSeqLen", [_f(2, 9, 3), _i(9, 4), _i()], {}),
+    ("CTCGreedyDecoderSeqLen", [_f(2, 9, 3), _i(9, 4), _i(0, 1)], {}),
+    ("Einsum", [_f(3, 4), _f(3)], {"equation": "ab,b"}),
+    ("ExperimentalDetectronPriorGridGenerator", [_f(3, 1), _f(1, 2, 4, 5), _f(1, 3, 64, 90)],
+     {"flatten": True, "h": 0, "w": 0, "stride_x": 0.0, "stride_y": 0.0}),
+    ("ExperimentalDetectronROIFeatureExtractor", [_f(5, 0), _f(1, 3, 8, 8), _f(1, 3, 4, 4)],
+     {"output_size": 3, "sampling_ratio": 2, "pyramid_scales": (4, 8), "aligned": False}),
+    ("ExperimentalDetectronROIFeatureExtractor", [_f(5, 4), _f(1, 3, 8, 8), _f(1, 1, 4, 4)],
+     {"output_size": 3, "sampling_ratio": 2, "pyramid_scales": (4, 8), "aligned": False}),
+    ("ExperimentalDetectronDetectionOutput", [_f(6, 4), _f(6, 8), _f(0, 2), _f(1, 3)],
+     {"score_threshold": 0.05, "nms_threshold": 0.5, "num_classes": 2, "post_nms_count": 10,
+      "max_detections_per_image": 5, "max_delta_log_wh": 4.0, "deltas_weights": (1.0, 1.0, 1.0, 1.0)}),
+    ("RandomUniform", [np.array([[3]]), np.array(0, F), np.array(1, F)], {"output_type": "f32"}),
+    ("AvgPool", [_f(1, 1, 3, 4)],
+     {"kernel": (2, BIG), "auto_pad": "same_lower", "strides": (1, 1), "pads_begin": (0, 0),
+      "pads_end": (0, 0), "exclude_pad": True}),
 ]  # fmt: skip
 
 
 def _graph(case: Case, constants: Sequence[bool], open_dims: bool) -> tuple[Graph, list[np.ndarray]]:
-    name, inputs, attrs = case
-    b = Builder()
+    op, inputs, attrs = case
+    b, name = Builder(), op if isinstance(op, str) else op.name
     values, arrays = [], []
     for array, constant in zip(inputs, constants, strict=True):
         if constant:
@@ -115,7 +133,7 @@ def _graph(case: Case, constants: Sequence[bool], open_dims: bool) -> tuple[Grap
         kind = {"shape": shape, "element_type": dtypes.from_numpy(array.dtype)}
         values.append(b.add("Parameter", (), kind).output)
         arrays.append(array)
-    node: Node = b.add(name, values, attrs)
+    node: Node = b.add(op, values, attrs)
     return b.finish(node.outputs), arrays
 
 
@@ -171,6 +189,9 @@ ACCEPTED: list[Case] = [
     ("Roll", [_f(2, 3), _i(1), _i()], {}),
     ("ReverseSequence", [_f(2, 5), _i(0, 5)], {"batch_axis": 0, "seq_axis": 1}),
     ("Reshape", [_f(0), _i(0, 3)], {"special_zero": False}),
+    ("Einsum", [_f(3, 4), _f(1)], {"equation": "ab,b"}),  # a dimension of 1 is as long as the other is
+    ("Einsum", [_f(2, 3, 5, 1), _f(2, 7, 3, 8)], {"equation": "bhqk,bkhd->bqhd"}),
+    ("Einsum", [_f(2, 3, 1, 2), _f(3, 5, 1, 4)], {"equation": "aikl,ijkm->ajlm"}),
 ]  # fmt: skip
 
 
@@ -228,3 +249,17 @@ def test_split_lengths_of_open_length_are_accepted_by_the_builder() -> None:
 
     x, lengths = op.parameter([-1], F), op.parameter([-1], np.int64)
     assert op.variadic_split(x, op.constant(np.array(0)), lengths).get_output_size() == 0
+
+
+@pytest.mark.parametrize("scores", [22, 44, 0])
+def test_classes_that_detections_do_not_have(scores: int) -> None:
+    """A graph that says three, of eleven priors, and finds other scores at run time."""
+    record = find_op("DetectionOutput", 1)
+    (boxes, _, priors), attrs = next(iter(record.samples(np.random.default_rng(1), "f32")))
+    arrays = [boxes, np.zeros((2, scores), F), priors]
+    with pytest.raises(OvjitError, match="DetectionOutput"):
+        graph, given = _graph((record, arrays, attrs), [False] * 3, True)
+        job = compile_graph(graph, {}).new_job()
+        for i, array in enumerate(given):
+            job.set_input(i, array)
+        job.run()

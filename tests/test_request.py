@@ -839,3 +839,28 @@ def test_other_types_pass_through(name):
     result = identity(ovjit, name, (3,))(value)[0]
     assert result.dtype == dtype
     np.testing.assert_array_equal(result, value)
+
+
+@pytest.mark.parametrize("ov", [openvino, ovjit], ids=["openvino", "ovjit"])
+def test_tensors_that_get_another_shape_after_they_were_set(ov) -> None:
+    x = np.arange(16, dtype=np.float32)
+    compiled = cases.unary(ov, (16,))
+    for new in ([4], [0], [2, 8], [20]):
+        request, tensor = compiled.create_infer_request(), ov.Tensor(ov.Type.f32, [16])
+        request.set_output_tensor(tensor)
+        tensor.shape = new
+        got = str(new).replace(" ", "")
+        with pytest.raises(RuntimeError, match="output tensor size is not equal to the model out") as error:
+            request.infer([x])
+        assert f"got {got} expecting [16]" in str(error.value)
+        tensor.shape = [16]
+        request.infer([x])
+        np.testing.assert_array_equal(tensor.data, np.maximum(x, 0))
+        request, tensor = compiled.create_infer_request(), ov.Tensor(ov.Type.f32, [16])
+        request.set_input_tensor(tensor)
+        tensor.shape = new
+        with pytest.raises(RuntimeError, match="input tensor size is not equal to the model input") as error:
+            request.infer()
+        assert f"got {got} expecting [16]" in str(error.value)
+    with pytest.raises(RuntimeError, match="the model output size = 16 and the currernt tensor size = 0"):
+        compiled.create_infer_request().set_output_tensor(ov.Tensor(ov.Type.f32, [0]))

@@ -263,7 +263,7 @@ class Op:
 
     def _check_values(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """What type inference says of these values; nothing where their element types are not to be seen."""
-        if not inputs or self.stateful or self.runs_body:
+        if not inputs or self.runs_body:
             return ()
         try:
             kinds = [TensorType(dtypes.from_numpy(x.dtype), x.shape, x) for x in inputs]

@@ -95,8 +95,8 @@ class RoPE:
         """RoPE(x, cos, sin) -> Concat(x' cos + Concat(-second, first) sin, rest)"""
         w, attrs = Writer(b, node), node.attrs
         x, cos, sin = inputs
-        if x.shape is None:
-            return None
+        if x.shape is None or not isinstance(x.shape[-1], int):
+            return None  # slices take what is there, and would not refuse a width that is too small
 
         def part(value, start, stop):
             return w("Slice", value, (start,), (stop,), (1,), (-1,))

@@ -18,16 +18,19 @@ from ovjit.graph.traced import least, most
 
 AUTO_PADS = ("explicit", "notset", "same_upper", "same_lower", "valid")
 ROUNDINGS = ("floor", "ceil", "ceil_torch")
+#: Kernels compute places in 64 bits: factors of 31 bits leave room for their products.
+LARGEST = (1 << 31) - 1
 
 
 def full_attribute(value: Sequence[int], rank: int, name: str, default: int, low: int) -> tuple[int, ...]:
     """`value` with one entry per spatial dimension; an empty one means `default` everywhere.
 
-    Raises ModelError when the length is wrong or an entry is below `low`.
+    Raises ModelError when the length is wrong or an entry is below `low` or above `LARGEST`.
     """
     value = tuple(value) or (default,) * rank
     check(len(value) == rank, f"{name} {list(value)} should have {rank} entries, one per spatial dimension")
     check(all(v >= low for v in value), f"{name} {list(value)} should not be below {low}")
+    check(all(v <= LARGEST for v in value), f"{name} {list(value)} should not be above {LARGEST}")
     return value
 
 

@@ -184,10 +184,12 @@ def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: d
 def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """DetectionOutput(...) -> SsdRows(boxes, KeptBoxes(boxes, scores)) of boxes, scores = SsdBoxes(...)"""
     attrs = {k: v for k, v in node.attrs.items() if k != "num_classes"}
+    many = node.attrs.get("num_classes", 0)
     if any(v.dtype != "f32" for v in inputs) or attrs["decrease_label_id"] or len(inputs) == 4:
         return None
     named: dict[str, Any] = {"origins": node.origins}
-    made = b.add(find_op("SsdBoxes"), list(inputs), attrs, name=f"{node.name}/boxes", **named)
+    counted = {**attrs, "num_classes": many}
+    made = b.add(find_op("SsdBoxes"), list(inputs), counted, name=f"{node.name}/boxes", **named)
     boxes, scores = made.outputs
     choice = kept_boxes(
         b, node, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"],
@@ -341,16 +343,20 @@ def _row_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 @op("SsdBoxes", internal=True, samples=_samples(8))
 class SsdBoxes:
-    """Decoded boxes [N, L, P, 4] and scores [N, C, P] of a DetectionOutput, whose attributes it has."""
+    """Decoded boxes [N, L, P, 4] and scores [N, C, P] of a DetectionOutput, whose attributes it has; one that
+    does not say how many classes there are has a `num_classes` of 0."""
 
     def infer(
         box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, *,
+        num_classes: Int = 0,
         background_label_id: Int, top_k: Int, variance_encoded_in_target: Bool, keep_top_k: Ints,
         code_type: Str, share_location: Bool, nms_threshold: Float, confidence_threshold: Float,
         clip_after_nms: Bool, clip_before_nms: Bool, decrease_label_id: Bool, normalized: Bool,
         input_height: Int, input_width: Int, objectness_score: Float,
     ):  # fmt: skip
-        images, count, many = _geometry(class_preds, proposals, locals())
+        attrs, aux = locals(), (aux_class_preds, aux_box_preds)
+        _infer(box_logits, class_preds, proposals, aux, attrs, num_classes or None)
+        images, count, many = _geometry(class_preds, proposals, attrs)
         sets = 1 if share_location else many
         return TensorType("f32", (images, sets, count, 4)), TensorType("f32", (images, many, count))
 

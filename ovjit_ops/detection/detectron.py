@@ -151,7 +151,7 @@ def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 def _expand_grid(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """ExperimentalDetectronPriorGridGenerator(...) -> AnchorGrid(...), flat or not"""
-    if any(v.dtype != "f32" or v.shape is None for v in inputs):
+    if any(v.dtype != "f32" or v.shape is None for v in inputs) or inputs[0].shape[1:] != (4,):
         return None
     attrs = {k: v for k, v in node.attrs.items() if k != "flatten"}
     made = b.add(find_op("AnchorGrid"), inputs, {**attrs, "middle": 0.5, "swapped": False},
@@ -262,13 +262,23 @@ def _expand_features(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Seque
     return [made.output, inputs[0]]
 
 
+def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> TensorType:
+    """What is made of the maps, which have the same channels."""
+    check(merge(dims(rois, 2)[1], 4) is not None, f"regions have 4 numbers each: {rois}")
+    channels: Dim = ANY
+    for x in features:
+        both = merge(channels, dims(x, 4)[1])
+        check(both is not None, f"the maps differ in channels: {x}")
+        channels = channels if both is None else both
+    return TensorType(rois.dtype, (dims(rois, 2)[0], channels, size, size))
+
+
 @op("PyramidAlign", internal=True, samples=_feature_samples, lower=lower_pyramid, ulp=64)
 class PyramidAlign:
     """What an ExperimentalDetectronROIFeatureExtractor makes of its maps."""
 
     def infer(rois, *features, output_size: Int, sampling_ratio: Int, pyramid_scales: Ints, aligned: Bool):
-        channels = dims(features[0], 4)[1]
-        return TensorType(rois.dtype, (dims(rois, 2)[0], channels, output_size, output_size))
+        return _regions(rois, features, output_size)
 
     def ref(rois, *features, **attrs):
         return ExperimentalDetectronROIFeatureExtractor.ref(rois, *features, **attrs)[0]
@@ -295,14 +305,7 @@ class ExperimentalDetectronROIFeatureExtractor:
         check_ratio(sampling_ratio)
         check(all(s > 0 for s in pyramid_scales), f"pyramid_scales {list(pyramid_scales)} should be positive")
         check_ranks(rois=(rois, 2), **{f"map {i}": (x, 4) for i, x in enumerate(features)})
-        channels: Dim = ANY
-        for x in features:
-            both = merge(channels, dims(x, 4)[1])
-            check(both is not None, f"the maps differ in channels: {x}")
-            channels = channels if both is None else both
-        many = dims(rois, 2)[0]
-        kind = rois.dtype
-        return TensorType(kind, (many, channels, output_size, output_size)), TensorType(kind, (many, 4))
+        return _regions(rois, features, output_size), TensorType(rois.dtype, (dims(rois, 2)[0], 4))
 
     def ref(rois, *features, output_size, sampling_ratio, pyramid_scales, aligned):
         out = np.zeros((len(rois), features[0].shape[1], output_size, output_size), features[0].dtype)
@@ -410,6 +413,11 @@ class ExperimentalDetectronDetectionOutput:
         check(
             merge(dims(scores, 2)[1], num_classes) is not None, f"scores {scores} for {num_classes} classes"
         )
+        regions: Dim = ANY
+        for x in (rois, deltas, scores):
+            both = merge(regions, dims(x, 2)[0])
+            check(both is not None, f"there should be deltas and scores for every region of {rois}: {x}")
+            regions = regions if both is None else both
         wide = dims(deltas, 2)[1]
         check(any(merge(wide, 4 * n) is not None for n in {sets, num_classes}), f"deltas {deltas} do not fit")
         most = max_detections_per_image

@@ -113,6 +113,8 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     attrs = node.attrs
     if any(v.dtype != "f32" or v.shape is None for v in inputs) or attrs["feat_stride"] <= 0:
         return None
+    if not isinstance(image.shape[0], int):
+        return None  # it may have another number of numbers than 3 or 4
     named: dict[str, Any] = {"origins": node.origins}
     base, grid = anchors(attrs), _grid(attrs)
     if is_static(scores.shape):

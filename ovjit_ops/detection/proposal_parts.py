@@ -19,7 +19,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, merge
+from ovjit.graph.shapes import ANY, Dim, bounds, merge
 from ovjit_ops.detection.boxes import descending
 from ovjit_ops.detection.cpu_proposals import lower_parts
 from ovjit_ops.detection.kept_boxes import gathered
@@ -219,6 +219,7 @@ class AnchorGrid:
     def infer(
         priors, maps, image, *, h: Int, w: Int, stride_x: Float, stride_y: Float, middle: Float, swapped: Bool
     ):
+        check(merge(dims(priors, 2)[1], 4) is not None, f"priors have 4 numbers each: {priors}")
         rows, columns = (given or d for given, d in zip((h, w), dims(maps, 4)[2:], strict=True))
         return TensorType(priors.dtype, (rows, columns, dims(priors, 2)[0], 4))
 
@@ -242,7 +243,14 @@ class MovedAnchors:
         size: Float, weights: Floats, min_size: Float, swapped: Bool, clipped: Bool, checked: Bool,
         second: Bool,
     ):  # fmt: skip
-        images, (height, width, many, _) = dims(deltas, 4)[0], dims(anchors, 4)
+        images, (height, width, many, numbers) = dims(deltas, 4)[0], dims(anchors, 4)
+        few, high = bounds(dims(info, 2)[1])
+        check(merge(numbers, 4) is not None, f"anchors have 4 numbers each: {anchors}")
+        check(few <= 4 and (high is None or high >= 2), f"a picture has 2 to 4 numbers: {info}")
+        for x, channels in ((deltas, 4 * many), (scores, many * (2 if second else 1))):
+            wanted = (images, channels, height, width)
+            fits = x is None or all(merge(a, b) is not None for a, b in zip(dims(x, 4), wanted, strict=True))
+            check(fits, f"anchors {anchors} and deltas {deltas} do not fit: {x}")
         each = height * width * many
         if scores is None:
             return TensorType("f32", (1, images, each, 4))

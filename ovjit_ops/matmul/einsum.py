@@ -220,6 +220,16 @@ def _transposed(w: Writer, value: Value, labels: list[str], order: list[str]) ->
     return w("Transpose", value, [labels.index(x) for x in order])
 
 
+def _widened(
+    w: Writer, x: Value, xl: list[str], like: Value, yl: list[str], labels: Sequence[str]
+) -> Value:
+    """`x` with the extents that `like` has at the labels, where its own are 1: a MatMul does not broadcast
+    what it sums over. It is a view, and where the extents are the same, `x` itself."""
+    extents = w("Gather", w("ShapeOf", like, output_type="i64"), [yl.index(c) for c in labels], 0)
+    target = w("ScatterUpdate", [1] * len(xl), [xl.index(c) for c in labels], extents, 0)
+    return w("Broadcast", x, target, mode="bidirectional")
+
+
 def _product(
     w: Writer, a: tuple[Value, list[str]], b: tuple[Value, list[str]], needed: set[str]
 ) -> tuple[Value, list[str]]:
@@ -234,6 +244,9 @@ def _product(
     summed = [label for label in both if label not in needed]
     kept = [label for label in both if label in needed]
     own_x, own_y = [c for c in xl if c not in yl], [c for c in yl if c not in xl]
+    maybe_one = [c for c in summed if not (isinstance(extent[c], int) and isinstance(other[c], int))]
+    if maybe_one:
+        x, y = _widened(w, x, xl, y, yl, maybe_one), _widened(w, y, yl, x, xl, maybe_one)
     out = [*kept, *own_x, *own_y]
     if not summed or any(extent[c] != other[c] and 1 in (extent[c], other[c]) for c in summed):
         wide_x = w("Unsqueeze", _transposed(w, x, xl, [*kept, *own_x, *summed]),

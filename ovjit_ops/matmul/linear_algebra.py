@@ -78,7 +78,7 @@ class Eye:
         from ovjit.graph.dtypes import numpy_dtype
 
         rows, columns, k = (int(x.reshape(-1)[0]) for x in (num_rows, num_columns, diagonal_index))
-        batch = () if batch_shape is None else tuple(int(d) for d in batch_shape)
+        batch = () if batch_shape is None else tuple(int(d) for d in batch_shape.reshape(-1))
         check(min(rows, columns, *batch, 0) >= 0, f"{rows} x {columns} matrices {batch} cannot be made")
         k = max(-rows, min(k, columns))
         one = np.eye(rows, columns, k, dtype=np.int8).astype(numpy_dtype(output_type))

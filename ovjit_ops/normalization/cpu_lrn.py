@@ -37,7 +37,8 @@ from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, channels_last, merge_dims, placed_values, product
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.shapes import is_static, normalize_axes
+from ovjit.graph.shapes import bounds, is_static, normalize_axes
+from ovjit_ops.common.windows import LARGEST
 
 
 def divided(x: Tracer, base: Tracer, beta: float) -> Tracer:
@@ -164,6 +165,8 @@ def expand_lrn(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     half = (attrs["size"] - 1) // 2
     if is_static(x.shape):
         half = min(half, max(*x.shape[2:], 1))  # what is farther away is nothing
+    if 2 * half >= LARGEST or any(bounds(d)[0] < 1 for d in x.shape[2:]):
+        return None  # AvgPool refuses a picture without pixels, LRN does not
     window, ones, pads = (2 * half + 1,) * rank, (1,) * rank, (half,) * rank
     mean = w(
         "AvgPool", w("Multiply", x, x), kernel=window, strides=ones, pads_begin=pads, pads_end=pads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import InferenceError, check
+from ovjit.graph import shapes
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.dims import Dims
@@ -19,6 +20,13 @@ def _real(x: TensorType) -> None:
 
 def _index(x: TensorType | None, what: str) -> None:
     check(x is None or x.dtype in (*INDEX_TYPES, "dynamic"), f"{what} should be i32 or i64, not {x}")
+
+
+def _one(x: TensorType | None, what: str) -> None:
+    _index(x, what)
+    if x is not None and x.shape is not None:
+        one = len(x.shape) <= 1 and all(shapes.merge(d, 1) is not None for d in x.shape)
+        check(one, f"Expected 0D or 1D tensor for the '{what}' input. Got: {shapes.text(x.shape)}")
 
 
 def checked_lengths(lengths: np.ndarray, most: int, what: str) -> np.ndarray:
@@ -101,7 +109,7 @@ class CTCGreedyDecoderSeqLen:
     ):
         _real(data)
         _index(sequence_length, "sequence_length")
-        _index(blank_index, "blank_index")
+        _one(blank_index, "blank_index")
         for what, kind in (
             ("classes_index_type", classes_index_type),
             ("sequence_length_type", sequence_length_type),

@@ -99,6 +99,15 @@ def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
     return ""
 
 
+def _resized(kind: str, tensor: Tensor, info: PortInfo, where: str) -> str:
+    """What is wrong with a tensor that was set and has been given another shape since; OpenVINO's words."""
+    assert info.shape is not None
+    return (
+        f"The {kind} tensor size is not equal to the model {kind} type: got {shapes.text(tensor._shape)} "
+        f"expecting {shapes.text(info.shape)}. The tensor of {where} has got another shape since"
+    )
+
+
 class InputSlot:
     """One input of a request.
 
@@ -194,6 +203,8 @@ class InputSlot:
         array = tensor._array
         if array is self.view and self.way != PACKED:
             return
+        if shapes.is_static(self.info.shape) and tensor._shape != self.info.shape:
+            raise InferenceError(_resized("input", tensor, self.info, self.describe()))
         self.check_shape(tensor._shape)
         if self.way == PACKED:
             array = unpack(np.ascontiguousarray(array), self.info.dtype, tensor._shape)
@@ -312,6 +323,12 @@ class OutputSlot:
                 f"tensor precision is: {self.info.dtype}. It is {self.describe()}"
             )
         assert self.info.shape is not None
+        if self.fixed and 0 in tensor._shape and tensor._shape != self.info.shape:
+            raise InferenceError(
+                f"Can't set the output tensor with index: {self.index}, because the model output size = "
+                f"{math.prod(self.info.shape)} and the currernt tensor size = 0 are different. "
+                f"It is {self.describe()}"
+            )
         if not fits(tensor._shape, self.info.shape) and 0 not in tensor._shape:
             raise InferenceError(
                 f"Can't set the output tensor with index: {self.index}, because the model output tensor "
@@ -324,17 +341,15 @@ class OutputSlot:
         self.aim(job)
 
     def aim(self, job: Any) -> None:
-        """Before a run: let the job write straight to the user's memory where that is possible."""
+        """Before a run: let the job write straight to the user's memory where that is possible. Raises
+        InferenceError if the user has given the tensor a shape that the output cannot have."""
         tensor = self.target
         if not self.given or tensor is None or tensor._array is self.seen:
             return
         array = tensor._array
-        direct = (
-            self.fixed
-            and self.way in (SAME, BITS)
-            and array.flags.carray
-            and tensor._shape == self.info.shape
-        )
+        if self.fixed and tensor._shape != self.info.shape:
+            raise InferenceError(_resized("output", tensor, self.info, self.describe()))
+        direct = self.fixed and self.way in (SAME, BITS) and array.flags.carray
         job.set_output(self.index, array.view(native_dtype(self.info.dtype)) if direct else None)
         self.seen = array if direct else None
 
