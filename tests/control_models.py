@@ -125,6 +125,23 @@ def nested(ov, ops):
 
 
 #: name -> (builder, inputs)
+def retyped_rounds(ov, ops, begins, again):
+    """What the body makes is of another element type than what goes round begins with."""
+    x, trips = ops.parameter([1, 2], begins, "x"), ops.parameter([], np.int64, "trips")
+    v = ops.parameter([1, 2], begins)
+    total = ops.add(ops.convert(v, "f32"), scalar(ops, 2, F32))
+    narrowed = ops.convert(total, again)
+    node = ops.loop(trips.output(0), scalar(ops, True, bool).output(0))
+    node.set_function(ov.Model([scalar(ops, True, bool), narrowed, total], [v]))
+    node.set_special_body_ports([-1, 0])
+    node.set_merged_input(v, x.output(0), narrowed.output(0))
+    outs = [
+        node.get_iter_value(narrowed.output(0), -1),
+        node.get_concatenated_slices(total.output(0), 0, 1, 1, -1, 0),
+    ]
+    return ov.Model(outs, [x, trips])
+
+
 CASES = {
     "counting": (counting_loop, [[(4, 3)]]),
     "counting_open": (lambda ov, ops: counting_loop(ov, ops, 3, True), [[(4, 3)], [(3, 3)]]),
@@ -142,6 +159,13 @@ CASES = {
     ),
     "growing": (growing, [[(3, 2), np.int64(n)] for n in (1, 3, 0)]),
     "nested": (nested, [[(4, 3)]]),
+    **{
+        f"{begins.__name__}_then_{again}": (
+            lambda ov, ops, begins=begins, again=again: retyped_rounds(ov, ops, begins, again),
+            [[np.array([[3, 100]], begins), np.int64(n)] for n in (1, 4)],
+        )
+        for begins, again in ((np.int64, "i32"), (np.int32, "i64"), (F32, "f16"))
+    },
 }
 
 

@@ -190,6 +190,26 @@ def retyped(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] |
     return builder.finish(new[v] for v in (body.outputs if outputs is None else outputs))
 
 
+def taking(body: Graph, given: Mapping[int, str]) -> Graph:
+    """The body with other element types for the parameters of these indices, which it converts to its own."""
+    builder = Builder()
+    parameters: dict[int, Value] = {}
+    new: dict[Value, Value] = {}
+    for node in body.nodes:
+        index = body.inputs.index(node.output) if node.op.name == "Parameter" else -1
+        if index in given:
+            attrs = {"shape": node.output.shape, "element_type": given[index]}
+            made = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
+            to_own = {"destination_type": node.output.dtype}
+            parameters[index] = made.output
+            new[node.output] = builder.add("Convert", [made.output], to_own, origins=node.origins).output
+            continue
+        copied = copy_node(builder, node, [new[v] for v in node.inputs])
+        new.update(zip(node.outputs, copied.outputs, strict=True))
+    inputs = (parameters.get(i, new[v]) for i, v in enumerate(body.inputs))
+    return builder.finish((new[v] for v in body.outputs), inputs)
+
+
 def over_budget() -> bool:
     """True when the current inference should come to an end, with coarser types."""
     return _session.depth > 0 and _session.looked_at > BUDGET

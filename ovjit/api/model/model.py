@@ -548,7 +548,8 @@ class Model:
                     continue
                 inputs = [values[source._node, source._index] for source in node._inputs]
                 real = node._stands_for()
-                made = builder.add(real._op, inputs, real._graph_attrs(), name=node.get_friendly_name())
+                taken = real._graph_inputs(builder, inputs)
+                made = builder.add(real._op, taken, real._graph_attrs(), name=node.get_friendly_name())
                 values.update(((node, i), value) for i, value in enumerate(made.outputs))
             results = [values[s._node, s._index] for s in (r.input_value(0) for r in self._results)]
             # what is assigned comes after what is returned; as a result, it is the value that is assigned

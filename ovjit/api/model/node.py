@@ -29,6 +29,7 @@ from ovjit.api.model.node_ports import (
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
 from ovjit.errors import ModelError, no_such_form
+from ovjit.graph.graph import Builder, Value
 from ovjit.graph.op import FILE_NAMES, Op, TensorType, find_op
 
 __all__ = [
@@ -138,6 +139,10 @@ class Node:
             given = ", ".join(f"{t.dtype}{shape_text(t.shape)}" for t in inputs)
             what = f"While validating node {self.get_friendly_name()!r} ({self._op.name}-{self._op.opset})"
             raise ModelError(f"{what} of inputs ({given}): {error}") from error
+
+    def _graph_inputs(self, builder: Builder, inputs: Sequence[Value]) -> Sequence[Value]:
+        """The inputs as the operation's record takes them, `inputs` being the sources' values."""
+        return inputs
 
     def _graph_attrs(self) -> dict[str, Any]:
         """The attributes as the operation's record takes them."""

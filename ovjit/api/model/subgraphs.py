@@ -17,8 +17,9 @@ from ovjit.api.model.descriptions import InputDescription, OutputDescription, de
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, Node, Output
 from ovjit.errors import ModelError, no_such_form
-from ovjit.graph.bodies import CONCAT, DEEPEST, INVARIANT, LAST, MERGED, SLICED, Port
-from ovjit.graph.graph import Graph
+from ovjit.graph.bodies import CONCAT, DEEPEST, INVARIANT, LAST, MERGED, SLICED, Port, taking
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import ANY
 
@@ -211,15 +212,57 @@ class _Repeated(SubGraphNode):
 
     __slots__ = ()
 
+    def _rounds(self) -> dict[int, str]:
+        """The inputs that begin with one element type and go round with another, as index -> the latter.
+
+        OpenVINO's plugin lets them: what begins is converted to what the body makes, and each trip converts
+        that to what the body takes. Between floats and integers it would take the bits of one for the
+        other: that is an error here.
+        """
+        model = self._models[0]
+        assert model is not None
+        out = {}
+        for port in self._input_ports[0]:
+            if port.kind != MERGED or not 0 <= port.back < len(model._results):
+                continue
+            begins = self._inputs[port.outer]._tensor._type.dtype
+            again = model._results[port.back]._tensors[0]._type.dtype
+            a, b = (ELEMENT_TYPES.get(name) for name in (begins, again))
+            kinds = {a.kind, b.kind} if a and b else {"?"}
+            if begins != again and (kinds == {"f"} or kinds <= {"i", "u"}):
+                out[port.outer] = again
+        return out
+
+    def _begun(self, given: Sequence[TensorType]) -> list[TensorType]:
+        """The types of the inputs as the operation's record gets them."""
+        rounds = self._rounds()
+        return [TensorType(rounds[i], t.shape) if i in rounds else t for i, t in enumerate(given)]
+
+    def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
+        if self._whole():
+            inputs = self._begun([s._tensor._type for s in self._inputs] if inputs is None else inputs)
+        return super()._infer(inputs)
+
+    def _graph_inputs(self, builder: Builder, inputs: Sequence[Value]) -> list[Value]:
+        rounds = self._rounds()
+        return [
+            builder.add("Convert", [value], {"destination_type": rounds[i]}).output if i in rounds else value
+            for i, value in enumerate(inputs)
+        ]
+
     def _graph_attrs(self) -> dict[str, Any]:
+        body, rounds = self._captured(0), self._rounds()
+        if rounds:
+            ports = (port for port in self._input_ports[0] if port.outer in rounds)
+            body = taking(body, {port.inner: rounds[port.outer] for port in ports})
         return {
-            "body": self._captured(0),
+            "body": body,
             "input_ports": tuple(self._input_ports[0]),
             "output_ports": tuple(self._output_ports[0]),
         }
 
     def _feeds(self, given: Sequence[TensorType]) -> list[list[TensorType | None]]:
-        return [list(self._ends(given).feeds(given)[0])]
+        return [list(self._ends(given).feeds(self._begun(given))[0])]
 
     def _ends(self, given: Sequence[TensorType]) -> Any:
         """The ports with the body as it is now, see `ovjit_ops.control.ends`."""
@@ -366,7 +409,7 @@ class loop(_Repeated):
     def _trips(self, types: list[TensorType]) -> int | None:
         from ovjit_ops.control.ends import loop_trips
 
-        return loop_trips(types, self._ends(types))
+        return loop_trips(self._begun(types), self._ends(types))
 
     def _copied_from(self, other: Node) -> None:
         super()._copied_from(other)
