@@ -14,7 +14,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.cpu.objects import function, load
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.program import Program, run_passes
-from ovjit.execution.runner import native_kernel
+from ovjit.execution.runner import native_kernels
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op
 
@@ -60,9 +60,10 @@ _SEEN: set[Kernel] = set()
 
 
 def test_the_runner_is_in_the_language() -> None:
-    text = lowered(native_kernel())
-    for name in ("", "_lead", "_work", "_kick"):
-        assert f'@"{native_kernel().symbol()}{name}"' in text
+    for kernel, names in zip(native_kernels(), (("", "_lead"), ("", "_kick"), ("", "_branch")), strict=True):
+        text = lowered(kernel)
+        for name in names:
+            assert f'@"{kernel.symbol()}{name}"' in text
 
 
 def same_bits(record: Op, monkeypatch: pytest.MonkeyPatch, every: int = 1) -> None:
@@ -274,5 +275,5 @@ def test_what_is_outside_goes_through_numba() -> None:
 
 
 def test_the_same_source_has_the_same_machine_code() -> None:
-    kernel = native_kernel()
+    kernel = native_kernels()[0]
     assert kernel.compile(host_isa()) == kernel.compile(host_isa())

@@ -148,7 +148,7 @@ for streams in (1, 2):
     threads = [threading.Thread(target=work) for _ in range(3)]
     [t.start() for t in threads]; [t.join() for t in threads]
     assert len(done) == 150
-text = runner.native_kernel().assembly(host_isa())
+text = runner.native_kernel("runner_queues").assembly(host_isa())
 print("usleep" in text, "syscall" in text)
 """
 

@@ -174,6 +174,20 @@ def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = 
     return {kernel: objects.loaded(symbol) for kernel, symbol in symbols.items()}
 
 
+class Loaded(dict[Any, int]):
+    """kernel -> address of those that are loaded; `need` loads more, as `addresses` does."""
+
+    def __init__(self, kernels: Iterable[Kernel] = (), provided: Mapping[str, bytes] | None = None):
+        self.provided = provided
+        self.need(kernels)
+
+    def need(self, kernels: Iterable[Kernel]) -> None:
+        """Have the addresses of these kernels, compiling at once those that are nowhere."""
+        missing = dict.fromkeys(kernel for kernel in kernels if kernel not in self)
+        if missing:
+            self.update(addresses(missing, self.provided))
+
+
 def _show(kernel: Kernel, isa: Isa) -> None:
     """OVJIT_DUMP=folder: the source of every kernel that is loaded. OVJIT_DEBUG=4: the same on stderr."""
     level = debug.level()

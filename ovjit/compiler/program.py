@@ -135,9 +135,13 @@ class Program:
         haloed += [value for lowering in self.lowerings for value in lowering.pads]
         return sorted({4, *(element_size(v.dtype) for v in haloed)})
 
-    def load(self, provided: Mapping[str, bytes] | None = None) -> dict[Any, int]:
-        """Kernel -> address, compiled where neither `provided` nor the cache has it."""
-        return kernels.addresses(self.kernels, provided)
+    def load(self, provided: Mapping[str, bytes] | None = None) -> kernels.Loaded:
+        """Kernel -> address, compiled where neither `provided` nor the cache has it.
+
+        Of a static model nothing yet: its plan is made at once and knows which kernels have a step. Models
+        with open shapes load all that any plan may need, so that no inference compiles.
+        """
+        return kernels.Loaded(() if _is_closed(self.graph) else self.kernels, provided)
 
     def host_nodes(self) -> list[str]:
         """The nodes without a native lowering that plans may have to run, as "name (type)"."""

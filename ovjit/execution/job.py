@@ -94,9 +94,7 @@ class Executable:
         self.outputs: Sequence[Any] = program.outputs if graph is None else public_outputs(graph)
         before = dict(kernels.counts)
         self.addresses = self.program.load()
-        #: How many kernels had to be compiled and how many came from the cache; all others were loaded.
-        self.loaded = {key: count - before[key] for key, count in kernels.counts.items()}
-        runner.native()
+        runner.native("runner")
         self.streams = int(config.get("streams", 1))
         self.threads = int(config.get("threads", 1))
         self.pool = streams.pool_for(self.streams, self.threads * self.streams)
@@ -115,6 +113,10 @@ class Executable:
         _executables.add(self)
         self.static = all(is_static(v.shape) for v in self.inputs)
         table = self.table(tuple(tuple(v.shape) for v in self.inputs)) if self.static else None
+        if self.threads > 1 and (table is None or table.plan.parallel):
+            runner.native("runner_queues")  # the first inference does not wait for it
+        #: How many kernels had to be compiled and how many came from the cache; all others were loaded.
+        self.loaded = {key: count - before[key] for key, count in kernels.counts.items()}
         if debug.level() >= debug.MODELS:
             self._show(time.perf_counter() - began, table)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.cpu.objects import entry_address, function
 from ovjit.codegen.kernel import Frame, Kernel
@@ -508,11 +508,17 @@ def kernel(pool, job, unused, unused2):
     return 0
 """
 
+#: The runner's functions by the kernel that has them: what every inference needs, what queues and threads
+#: need, and what control flow needs. A process compiles or loads those that it comes to.
 TEMPLATES = {
-    "walk": WALK, "lead": LEAD, "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH,
-    "wake": WAKE_UP, "release": RELEASE, "take": TAKE, "kick": KICK, "steal": STEAL,
-    **control_steps.TEMPLATES,
+    "runner": {"walk": WALK, "lead": LEAD},
+    "runner_queues": {
+        "work": WORK, "submit": SUBMIT, "wait": WAIT, "finish": FINISH, "wake": WAKE_UP, "release": RELEASE,
+        "take": TAKE, "kick": KICK, "steal": STEAL,
+    },
+    "runner_control": control_steps.TEMPLATES,
 }  # fmt: skip
+_HOME = {function: kernel for kernel, functions in TEMPLATES.items() for function in functions}
 
 
 def _intrinsics(isa: Any) -> dict[str, Any]:
@@ -522,19 +528,24 @@ def _intrinsics(isa: Any) -> dict[str, Any]:
 
 
 @functools.cache
-def native_kernel() -> Kernel:
-    """The runner as one kernel with several functions: compiled once ever, cached and loaded like all others.
-    `walk` is its `kernel`."""
+def native_kernel(name: str = "runner") -> Kernel:
+    """One of the runner's kernels, with several functions: compiled once ever, cached and loaded like all
+    others. The first function is its `kernel`."""
     texts = [
-        text if name == "walk" else text.replace("def kernel(", f"def {name}(")
-        for name, text in TEMPLATES.items()
+        text if i == 0 else text.replace("def kernel(", f"def {function}(")
+        for i, (function, text) in enumerate(TEMPLATES[name].items())
     ]
     source = "\n".join(texts).format(step_bytes=STEP_WORDS * 8, **_NAMES, **control_steps.NAMES)
-    return Kernel("runner", source, Frame(), _intrinsics)
+    return Kernel(name, source, Frame(), _intrinsics)
 
 
-class Native(NamedTuple):
-    """The runner's functions as Python callables that release the GIL."""
+def native_kernels() -> tuple[Kernel, ...]:
+    """All kernels of the runner."""
+    return tuple(map(native_kernel, TEMPLATES))
+
+
+class Native:
+    """The runner's functions as Python callables, each loaded with its kernel when it is first asked for."""
 
     walk: Callable[[int, int, int, int], int]
     lead: Callable[[int, int, int, int], int]
@@ -548,33 +559,38 @@ class Native(NamedTuple):
     kick: Callable[[int, int, int, int], int]
     steal: Callable[[int, int, int, int], int]
 
-
-_native: Native | None = None
-#: name -> address of the runner's functions, once loaded
-native_addresses: dict[str, int] = {}
-
-
-def native() -> Native:
-    """Load the runner. The first call in a process may compile it."""
-    global _native
-    if _native is None:
-        kernel = native_kernel()
-        load_kernels((kernel,))
-        symbol = kernel.symbol()
-        native_addresses.update(
-            (name, entry_address(symbol, "kernel" if name == "walk" else name)) for name in TEMPLATES
-        )
+    def __getattr__(self, name: str) -> Callable[[int, int, int, int], int]:
+        if name not in _HOME:
+            raise AttributeError(name)
         # the short ones keep the GIL: giving it up costs more than they do
-        waiting = ("walk", "lead", "work", "wait", "take")
-        made = {n: function(a, 4, n in waiting) for n, a in native_addresses.items()}
-        _native = Native(**{n: made[n] for n in Native._fields})
+        made = function(address_of(name), 4, name in ("walk", "lead", "work", "wait", "take"))
+        setattr(self, name, made)
+        return made
+
+
+_native = Native()
+#: name -> address of the runner's functions that are loaded
+_addresses: dict[str, int] = {}
+
+
+def native(*needed: str) -> Native:
+    """The runner, those of its kernels loaded that are needed. The first call ever may compile them."""
+    for name in needed:
+        if next(iter(TEMPLATES[name])) not in _addresses:
+            kernel = native_kernel(name)
+            load_kernels((kernel,))
+            symbol = kernel.symbol()
+            _addresses.update(
+                (function, entry_address(symbol, function if i else "kernel"))
+                for i, function in enumerate(TEMPLATES[name])
+            )
     return _native
 
 
 def address_of(name: str) -> int:
     """The address of one of the runner's functions."""
-    native()
-    return native_addresses[name]
+    native(_HOME[name])
+    return _addresses[name]
 
 
 def clock() -> int:

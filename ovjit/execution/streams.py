@@ -68,9 +68,8 @@ class Pool:
         self.words = self.memory.data[skip:]
         self.address = self.memory.ctypes.data + skip * 8
         self.words[STREAMS] = self.streams
-        runner.native()
-        self.words[runner.LEAD_AT] = runner.native_addresses["lead"]
-        self.words[runner.WALK_AT] = runner.native_addresses["walk"]
+        self.words[runner.LEAD_AT] = runner.address_of("lead")
+        self.words[runner.WALK_AT] = runner.address_of("walk")
         self.workers: list[threading.Thread] = []
         self.running.clear()
         self.lock = threading.Lock()
@@ -85,7 +84,7 @@ class Pool:
         if len(self.workers) >= count or self.words[STOP]:
             return
         with self.lock:
-            runner.native()
+            runner.native("runner_queues")
             for i in range(len(self.workers), count):
                 worker = threading.Thread(target=_work, args=(self,), name=f"ovjit-{i}", daemon=True)
                 try:

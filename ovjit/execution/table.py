@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.kernel import Loaded
 from ovjit.compiler.constants import aligned_bytes
 from ovjit.compiler.steps import Plan
 from ovjit.errors import sizes_of_64_bits
@@ -42,8 +42,9 @@ class Table:
     endless: bool
     host: list[int]
 
-    def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
+    def __init__(self, plan: Plan, addresses: Loaded):
         self.plan = plan
+        addresses.need(step.kernel for step in plan.steps if step.kernel is not None)
         if plan.block is not None:
             self._fill(plan, addresses)
             return
@@ -91,7 +92,7 @@ class Table:
         self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES * (1 + len(steps))
         self.bytes += sum(table.bytes for tables in self.bodies.values() for table in tables)
 
-    def _fill(self, plan: Plan, addresses: Mapping[Any, int]) -> None:
+    def _fill(self, plan: Plan, addresses: Loaded) -> None:
         """Of a plan that is a function of its shapes: native steps alone, arguments and chunks in arrays."""
         assert plan.block is not None and plan.chunks is not None
         steps = len(plan.steps)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.kernel import Loaded
 from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.options import Options
 from ovjit.compiler.passes.variables import Lifted, Variable, keep_low, lift, public_outputs
@@ -70,8 +71,8 @@ class StatefulProgram:
         graph = self.given()
         return Graph(graph.inputs, graph.nodes, public_outputs(graph))
 
-    def load(self) -> dict[Any, int]:
-        return {}
+    def load(self) -> Loaded:
+        return Loaded()
 
     def host_nodes(self) -> list[str]:
         return self.main.program.host_nodes()

@@ -88,13 +88,15 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
         except (TypeError, ValueError):
             plan = None  # something that has no form here: the compiler will plan again
             data = Arrays("data")
-    native = runner.native_kernel()
+    runners = runner.native_kernels()
+    # a static model's kernels are loaded when a plan has steps of them
+    kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners))
     # equal kernels may have several names, as what a profile shows, and then one code
     rows: list[list[Any]] = []
     number: dict[tuple[str, str], int] = {}
     codes: dict[str, tuple[int, bytes]] = {}
     offset = 0
-    for symbol, name, form in sorted({(k.symbol(), k.name, k.form) for k in (*used, native)}):
+    for symbol, name, form in sorted({(k.symbol(), k.name, k.form) for k in (*used, *runners)}):
         if symbol not in codes:
             codes[symbol] = offset, kernels.object_code[symbol]
             offset += len(codes[symbol][1])
@@ -104,7 +106,7 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
     def number_of(kernel: Any) -> int:
         return number[kernel.symbol(), kernel.name]
 
-    tables: dict[str, Any] = {"kernels": rows, "runner": number_of(native), "plan": None}
+    tables: dict[str, Any] = {"kernels": rows, "runner": [number_of(k) for k in runners], "plan": None}
     if variables is not None:
         tables["variables"] = [
             [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored] for v in variables
@@ -217,11 +219,11 @@ class StoredProgram:
         try:
             self.kernels = [StoredKernel(*map(str, row[:3])) for row in tables["kernels"]]
             self._places = [(offset, size) for *_, offset, size in tables["kernels"]]
-            self._needed = {tables["runner"]}
+            self._needed = set(tables["runner"])
             self._plan = None if tables["plan"] is None else self._read_plans(tables["plan"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
-        self._addresses: dict[Any, int] = {}
+        self._addresses = kernels.Loaded()
 
     def _read_plans(self, table: Mapping[str, Any]) -> Plan:
         words = iter(np.frombuffer(self.sections["words"], "<i8").tolist())
@@ -266,7 +268,7 @@ class StoredProgram:
         plan.scratch_size, plan.parallel = table["scratch"], table["parallel"]
         return plan
 
-    def load(self) -> dict[Any, int]:
+    def load(self) -> kernels.Loaded:
         """Load the code of the runner and of the stored plan: kernel -> address, to which later plans add."""
         for i in sorted(self._needed):
             kernel = self.kernels[i]
@@ -314,6 +316,7 @@ class StoredProgram:
             if self._compiled is None:
                 program = make_program(self.given(), self._config)
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
+                self._addresses.provided = codes
                 self._addresses.update(program.load(codes))
                 if np.array_equal(program.memory, self.memory):
                     program.memory = self.memory  # one copy is enough, and this one other processes share

@@ -34,10 +34,10 @@ def kernels() -> list[Kernel]:
     import ovjit as ov
     from ovjit.compiler.parametric import evaluating_kernel
     from ovjit.data import DIGITS_XML
-    from ovjit.execution.runner import native_kernel
+    from ovjit.execution.runner import native_kernels
     from ovjit.tools.layers import layers
 
-    found: dict[Kernel, None] = {native_kernel(): None, evaluating_kernel(): None}
+    found: dict[Kernel, None] = dict.fromkeys((*native_kernels(), evaluating_kernel()))
     for model in (ov.Core().read_model(str(DIGITS_XML)), *layers()):
         for some in kernels_of(model).values():
             found.update(dict.fromkeys(some))
