@@ -164,6 +164,9 @@ class ScaledDotProductAttention:
                 check(fits, f"the mask {attention_mask} is larger than the scores")
         if sink is not None and sink.shape is not None:
             check(len(sink.shape) == rank, f"sink {sink} differs in rank from {query}")
+            rows = (*batch, query.shape[-2], 1)
+            fits = all(merge(a, b) is not None or a == 1 for a, b in zip(sink.shape, rows, strict=True))
+            check(fits, f"sink {sink} does not fit {query}")
         last = ANY if value.shape is None else value.shape[-1]
         if key.shape is None or value.shape is None:
             batch = (ANY,) * (rank - 2)

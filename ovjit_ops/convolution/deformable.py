@@ -110,8 +110,9 @@ def _convolve(data, offsets, filters, mask, attrs: dict[str, Any]) -> np.ndarray
     groups = attrs["group"]
     n, _, height, width = read.shape
     outs = filters.shape[0] // groups
-    weights = widened(filters).reshape(groups, outs, filters.shape[1], -1).transpose(0, 1, 3, 2)
-    matrix = weights.reshape(groups, outs, -1)
+    each, taps = filters.shape[1], math.prod(filters.shape[2:])
+    weights = widened(filters).reshape(groups, outs, each, taps).transpose(0, 1, 3, 2)
+    matrix = weights.reshape(groups, outs, taps * each)
     out = matrix @ read.reshape(n, groups, matrix.shape[2], height * width)
     return out.reshape(n, filters.shape[0], height, width).astype(data.dtype)
 

@@ -339,7 +339,8 @@ class ReverseSequence:
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
         w = Writer(b, node)
         long = w("Convert", lengths, destination_type="i64")
-        per_sample = w("Reshape", long, [-1 if a == batch else 1 for a in range(rank)], special_zero=False)
+        own = [data.shape[a] if a == batch else 1 for a in range(rank)]  # refuses another number of lengths
+        per_sample = w("Reshape", long, own, special_zero=False)
         time = np.arange(data.shape[seq]).reshape([-1 if a == seq else 1 for a in range(rank)])
         source = w("Select", w("Greater", per_sample, time), w("Subtract", per_sample, time + 1), time)
         checked = w("Select", w("Less", per_sample, 0), np.array(-(1 << 40)), source)
