@@ -6,6 +6,7 @@
 operation of the registry on its own samples, which are small: what a step costs at least. Each case is a
 model of one operation, written as an IR, compiled by both engines, timed in interleaved rounds.
 GFLOP/s and GB/s count the operation's own arithmetic and the bytes of its inputs, weights and output once.
+Below are the geometric means of the ratios of each family of `ovjit_ops`.
 """
 
 from __future__ import annotations
@@ -128,6 +129,10 @@ def cases() -> Iterator[Case]:
     yield from transform_cases(normal)
     yield from table_cases(rng, normal)
     yield from control_cases(normal)
+    yield from volume_cases(normal)
+    yield from movement_cases(rng, normal)
+    yield from index_cases(rng, normal)
+    yield from region_cases(rng, normal)
     for name, shape, inputs, build in rows:
         extra = f" {build.__defaults__[0]}" if build.__defaults__ else ""
         yield Case(name, "x".join(map(str, shape)) + extra, [normal(*shape) for _ in range(inputs)], build)
@@ -348,6 +353,196 @@ def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
     )  # fmt: skip
 
 
+def volume_cases(normal: Normal) -> Iterator[Case]:
+    """Three dimensions, deformed windows, and products of other types."""
+    weights = normal(32, 32, 3, 3, 3) / 30
+    none, one, two = [0] * 3, [1] * 3, [2] * 3
+    yield Case(
+        "Convolution", "32x16x28x28 3x3x3 -> 32", [normal(1, 32, 16, 28, 28)],
+        lambda ops, x: ops.convolution(x, weights, one, one, one, one), 2.0 * 16 * 28 * 28 * 32 * 32 * 27,
+    )  # fmt: skip
+    yield Case(
+        "MaxPool", "32x16x56x56 2x2x2/2", [normal(1, 32, 16, 56, 56)],
+        lambda ops, x: ops.max_pool(x, two, one, none, none, two).output(0),
+    )  # fmt: skip
+    yield Case(
+        "AvgPool", "32x16x56x56 3x3x3/2", [normal(1, 32, 16, 56, 56)],
+        lambda ops, x: ops.avg_pool(x, two, one, one, [3] * 3, True),
+    )  # fmt: skip
+    filters = normal(64, 64, 3, 3) / 24
+    yield Case(
+        "DeformableConvolution", "64x56x56 3x3 -> 64", [normal(1, 64, 56, 56), normal(1, 18, 56, 56)],
+        lambda ops, x, o: ops.deformable_convolution(
+            x, o, filters, [1, 1], [1, 1], [1, 1], [1, 1], bilinear_interpolation_pad=True
+        ),
+        2.0 * 56 * 56 * 64 * 64 * 9,
+    )  # fmt: skip
+    up = normal(64, 32, 2, 2) / 16
+    yield Case(
+        "ConvolutionBackpropData", "64x56x56 2x2/2 -> 32", [normal(1, 64, 56, 56)],
+        lambda ops, x: ops.convolution_backprop_data(x, up, [2, 2], None, [0, 0], [0, 0], [1, 1]),
+        2.0 * 56 * 56 * 64 * 32 * 4,
+    )  # fmt: skip
+    for kind in (np.int32, np.float64):
+        left, right = ((normal(n, n) * 4).astype(kind) for n in (256, 256))
+        yield Case(
+            "MatMul", f"256x256 @ 256x256 {np.dtype(kind).name}", [left],
+            lambda ops, x, w=right: ops.matmul(x, w, False, False), 2.0 * 256**3,
+        )  # fmt: skip
+    yield Case(
+        "Einsum", "abcd,acde->abe", [normal(4, 8, 16, 16), normal(4, 16, 16, 32)],
+        lambda ops, x, y: ops.einsum([x, y], "abcd,acde->abe"), 2.0 * 4 * 8 * 16 * 16 * 32,
+    )  # fmt: skip
+
+
+def movement_cases(rng: np.random.Generator, normal: Normal) -> Iterator[Case]:
+    """What moves elements, and norms over other dimensions than the last."""
+    image = (1, 64, 56, 56)
+    lengths = rng.integers(1, 65, 8)
+    for op, what, shape, build in (
+        ("Pad", "1 around, constant", image,
+         lambda ops, x: ops.pad(x, [0, 0, 1, 1], [0, 0, 1, 1], "constant", np.float32(0))),
+        ("Pad", "3 around, reflect", image, lambda ops, x: ops.pad(x, [0, 0, 3, 3], [0, 0, 3, 3], "reflect")),
+        ("Tile", "1x1x2x2", image, lambda ops, x: ops.tile(x, np.array([1, 1, 2, 2]))),
+        ("SpaceToDepth", "2", image, lambda ops, x: ops.space_to_depth(x, "blocks_first", 2)),
+        ("DepthToSpace", "2", image, lambda ops, x: ops.depth_to_space(x, "blocks_first", 2)),
+        ("SpaceToBatch", "2x2", image,
+         lambda ops, x: ops.space_to_batch(x, [1, 1, 2, 2], [0, 0, 0, 0], [0, 0, 0, 0])),
+        ("StridedSlice", "every other row and column", image,
+         lambda ops, x: ops.slice(x, [0, 0], [56, 56], [2, 2], [2, 3])),
+        ("Split", "4 parts", image, lambda ops, x: ops.split(x, 1, 4).output(1)),
+        ("Roll", "2 axes", image, lambda ops, x: ops.roll(x, [3, 5], [2, 3])),
+        ("Broadcast", "to 64x56x56", (1, 64, 1, 1), lambda ops, x: ops.broadcast(x, list(image))),
+        ("ReverseSequence", "8x64x128", (8, 64, 128),
+         lambda ops, x: ops.reverse_sequence(x, lengths, 0, 1)),
+        ("NormalizeL2", "over channels", image,
+         lambda ops, x: ops.normalize_l2(x, np.array([1]), 1e-6, "add")),
+        ("GroupNormalization", "8 groups", image,
+         lambda ops, x: ops.group_normalization(
+             x, np.ones(64, np.float32), np.zeros(64, np.float32), 8, 1e-5)),
+        ("ReduceMax", "over channels", image, lambda ops, x: ops.reduce_max(x, np.array([1]), False)),
+        ("ReduceProd", "over all", image, lambda ops, x: ops.reduce_prod(x, np.arange(4), False)),
+    ):  # fmt: skip
+        yield Case(op, f"{'x'.join(map(str, shape))} {what}", [normal(*shape)], build)
+
+
+def index_cases(rng: np.random.Generator, normal: Normal) -> Iterator[Case]:
+    """Elements by index, sorted, summed up, and decoded."""
+    table, rows = normal(10_000, 256), rng.integers(0, 10_000, 512)
+    yield Case("Gather", "512 rows of 10000x256", [table], lambda ops, x: ops.gather(x, rows, 0))
+    places = rng.integers(0, 1000, (64, 100))
+    yield Case(
+        "GatherElements", "64x100 of 64x1000", [normal(64, 1000)],
+        lambda ops, x: ops.gather_elements(x, places, 1),
+    )  # fmt: skip
+    points = rng.integers(0, 56, (1000, 2))
+    yield Case("GatherND", "1000 of 56x56x64", [normal(56, 56, 64)], lambda ops, x: ops.gather_nd(x, points))
+    some = rng.permutation(1000)[:200]
+    new = normal(200, 64)
+    yield Case(
+        "ScatterUpdate", "200 rows of 1000x64", [normal(1000, 64)],
+        lambda ops, x: ops.scatter_update(x, some, new, 0),
+    )  # fmt: skip
+    yield Case(
+        "ScatterNDUpdate", "200 rows of 1000x64", [normal(1000, 64)],
+        lambda ops, x: ops.scatter_nd_update(x, some[:, None], new),
+    )  # fmt: skip
+    moved = normal(64, 100)
+    yield Case(
+        "ScatterElementsUpdate", "64x100 into 64x1000", [normal(64, 1000)],
+        lambda ops, x: ops.scatter_elements_update(x, places, moved, 1),
+    )  # fmt: skip
+    for many, k, axis in (((1, 1000), 5, 1), ((1, 25_200), 300, 1), ((64, 1000), 10, 1), ((100, 1000), 1, 0)):
+        yield Case(
+            "TopK", f"{k} of {'x'.join(map(str, many))} along {axis}", [normal(*many)],
+            lambda ops, x, k=k, a=axis: ops.topk(x, np.int64(k), a, "max", "value").output(0),
+        )  # fmt: skip
+    yield Case("CumSum", "64x1000 along 1", [normal(64, 1000)], lambda ops, x: ops.cum_sum(x, np.int64(1)))
+    yield Case("CumSum", "1000x64 along 0", [normal(1000, 64)], lambda ops, x: ops.cum_sum(x, np.int64(0)))
+    labels = rng.integers(0, 100, (32, 128))
+    yield Case(
+        "OneHot", "32x128 of 100", [normal(1, 1, 1)],
+        lambda ops, x: ops.one_hot(
+            ops.add(ops.convert(x, "i64"), labels), np.int64(100), np.float32(1), np.float32(0), -1
+        ),
+    )  # fmt: skip
+    index, bags = rng.integers(0, 10_000, 2048), np.repeat(np.arange(128), 16)
+    yield Case(
+        "EmbeddingSegmentsSum", "10000x64, 128 bags of 16", [normal(10_000, 64)],
+        lambda ops, t: ops.embedding_segments_sum(t, index, bags, np.int64(128)), 2048.0 * 64,
+    )  # fmt: skip
+    steps, batch, classes = 88, 2, 71
+    yield Case(
+        "CTCGreedyDecoder", f"{steps}x{batch}x{classes}", [normal(steps, batch, classes)],
+        lambda ops, x: ops.ctc_greedy_decoder(x, np.ones((steps, batch), np.float32), True),
+    )  # fmt: skip
+    letters = rng.integers(0, classes - 1, (batch, steps))
+    yield Case(
+        "CTCLoss", f"{batch}x{steps}x{classes}, 20 letters", [normal(batch, steps, classes)],
+        lambda ops, x: ops.ctc_loss(
+            x, np.full(batch, steps), letters, np.full(batch, 20), np.int64(classes - 1)
+        ),
+    )  # fmt: skip
+    groups = np.sort(rng.integers(0, 100, 1000))
+    yield Case(
+        "SegmentMax", "1000x64 in 100", [normal(1000, 64)],
+        lambda ops, x: plain("SegmentMax", [x, groups, np.int64(100)], {"fill_mode": "ZERO"}),
+    )  # fmt: skip
+    yield Case(
+        "AdaptiveMaxPool", "1x64x56x56 to 7x7", [normal(1, 64, 56, 56)],
+        lambda ops, x: ops.adaptive_max_pool(x, np.array([7, 7])).output(0),
+    )  # fmt: skip
+    yield Case(
+        "Col2Im", "1x576x3136 3x3 to 56x56", [normal(1, 576, 3136)],
+        lambda ops, x: plain(
+            "Col2Im", [x, np.array([56, 56]), np.array([3, 3])], {"pads_begin": [1, 1], "pads_end": [1, 1]}
+        ),
+    )  # fmt: skip
+    yield Case("Inverse", "16x32x32", [normal(16, 32, 32)], lambda ops, x: plain("Inverse", [x], {}))
+
+
+def region_cases(rng: np.random.Generator, normal: Normal) -> Iterator[Case]:
+    """Regions that are pooled, and detections that are put together."""
+    corner = rng.uniform(0, 600, (100, 2))
+    numbered = np.concatenate(
+        [np.zeros((100, 1)), corner, corner + rng.uniform(30, 300, (100, 2))], 1
+    ).astype(np.float32)
+    for mode in ("max", "bilinear"):
+        regions = numbered if mode == "max" else numbered / np.array([1, *[1000] * 4], np.float32)
+        yield Case(
+            "ROIPooling", f"100 regions 7x7 of 256x50x68 {mode}", [normal(1, 256, 50, 68), regions],
+            lambda ops, x, r, m=mode: ops.roi_pooling(x, r, [7, 7], np.float32(1 / 16), m),
+        )  # fmt: skip
+    yield Case(
+        "PSROIPooling", "100 regions 7x7 of 392x38x64", [normal(1, 392, 38, 64), numbered],
+        lambda ops, x, r: ops.psroi_pooling(x, r, 8, 7, 1 / 16, 1, 1, "average"),
+    )  # fmt: skip
+    middle, size = rng.uniform(0, 600, (1, 1000, 2)), rng.uniform(10, 80, (1, 1000, 2))
+    boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
+    scores = rng.random((1, 10, 1000)).astype(np.float32)
+    limits: dict[str, Any] = {
+        "nms_top_k": 400, "keep_top_k": 100, "background_class": -1, "score_threshold": 0.05,
+    }  # fmt: skip
+    for op, more in (("MulticlassNms", {"iou_threshold": 0.5}), ("MatrixNms", {"post_threshold": 0.05})):
+        yield Case(
+            op, "1000 boxes 10 classes", [boxes, scores],
+            lambda ops, *x, o=op, m=more: plain(o, x, limits | m).output(0),
+        )  # fmt: skip
+    priors = rng.uniform(0, 0.8, (1917, 2))
+    priors = np.concatenate([priors, priors + rng.uniform(0.02, 0.2, (1917, 2))], 1).astype(np.float32)
+    ways = np.stack([priors.reshape(-1), np.tile(np.float32([0.1, 0.1, 0.2, 0.2]), 1917)])[None]
+    found = {
+        "background_label_id": 0, "top_k": 100, "keep_top_k": (100,), "nms_threshold": 0.5,
+        "confidence_threshold": 0.3, "code_type": "caffe.PriorBoxParameter.CENTER_SIZE",
+        "share_location": True, "normalized": True,
+    }  # fmt: skip
+    yield Case(
+        "DetectionOutput", "1917 priors of 91 classes",
+        [normal(1, 1917 * 4), rng.dirichlet(np.full(91, 0.05), 1917).astype(np.float32).reshape(1, -1)],
+        lambda ops, move, chance: plain("DetectionOutput", [move, chance, ways], found),
+    )  # fmt: skip
+
+
 def plain(record: Any, inputs: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """A node of any operation, by its record or its name: not all have builders."""
     from ovjit.api.model.builders import as_output
@@ -441,6 +636,23 @@ def measure(case: Case, threads: int, rounds: int, seconds: float, scratch: Path
     return rows
 
 
+def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The geometric mean of the ratios of each family and number of threads, and of all."""
+    from ovjit.graph.op import find_op
+    from ovjit.tools.operations import family
+
+    found: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        if row["engine"] == ENGINES[0] and "ratio" in row:
+            for name in (family(find_op(row["op"].partition("-")[0])), "all"):
+                found.setdefault((name, row["threads"]), []).append(row["ratio"])
+    return [
+        {"family": name, "threads": threads, "cases": len(ratios),
+         "mean": statistics.geometric_mean(ratios), "largest": max(ratios)}
+        for (name, threads), ratios in sorted(found.items(), key=lambda item: (item[0][0] == "all", item[0]))
+    ]  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ops", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name", help="operations; default: all")
@@ -468,6 +680,7 @@ def main() -> int:
                 except (WorkerError, RuntimeError, TypeError, ValueError) as error:
                     print(f"  left out: {error}", file=sys.stderr)
     print(report.table(rows, COLUMNS))
+    print("\n" + report.table(means(rows), ("family", "threads", "cases", "mean", "largest")))
     if arguments.json:
         report.write(arguments.json, "ops", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
     return 0
