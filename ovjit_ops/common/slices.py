@@ -110,10 +110,17 @@ def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[
     """axis -> (start, stop, step). Raises ModelError when the lists do not fit together or a step is 0."""
     start, stop, step = (whole_numbers(x) for x in (start, stop, step))
     places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
-    check(len(start) == len(stop) == len(step) == len(places), "start, stop, step and axes differ in length")
+    check(
+        len(start) == len(stop) == len(step),
+        "Slice `start`, `stop`, `step` inputs must have compatible shapes.",
+    )
+    check(
+        len(start) == len(places),
+        "Slice `axes` input must have compatible shape with `start`, `stop`, `step` inputs.",
+    )
     check(all(step), "Step must be non-zero")
     normal = [normalize_axis(a, rank) for a in places]
-    check(len(set(normal)) == len(normal), f"the axes {places} name a dimension twice")
+    check(len(set(normal)) == len(normal), f"Slice values in `axes` input must be unique. They are {places}")
     check(len(normal) <= rank, f"{len(normal)} slices do not fit rank {rank}")
     return {a: (b, e, s) for a, b, e, s in zip(normal, start, stop, step, strict=True)}
 
@@ -128,8 +135,9 @@ def strided_plan(
     """
     begin, end = (whole_numbers(x) for x in (begin, end))
     strides = [1] * len(begin) if strides is None else whole_numbers(strides)
-    check(len(begin) == len(end) == len(strides), "begin, end and strides differ in length")
-    check(all(strides), "a stride of 0 never ends")
+    check(len(begin) == len(end), "Begin and end need to have same number of values.")
+    check(len(begin) == len(strides), "begin, end and strides differ in length")
+    check(all(strides), "Stride must be non-zero")
 
     def on(mask: str, i: int) -> bool:
         return i < len(masks[mask]) and bool(masks[mask][i])
@@ -137,7 +145,11 @@ def strided_plan(
     n = len(begin)
     check(sum(on("ellipsis_mask", i) for i in range(n)) <= 1, "at most one ellipsis is possible")
     taken = sum(not on("new_axis_mask", i) and not on("ellipsis_mask", i) for i in range(n))
-    check(taken <= len(shape), f"{taken} slices do not fit rank {len(shape)}")
+    check(
+        taken <= len(shape),
+        "Input rank plus number of new axis has to be at least the size of Lower and Upper bounds vector. "
+        f"{taken} slices do not fit rank {len(shape)}",
+    )
     plan: list[tuple] = []
     axis = 0
     for i in range(n):
@@ -166,13 +178,19 @@ def strided_plan(
 def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.ndarray) -> tuple[int, ...]:
     """The data's shape with ones where `axes` (axes_mapping) does not name a dimension of the target."""
     places = [int(a) for a in np.asarray(axes).reshape(-1)]
-    check(len(places) == len(shape), f"axes_mapping {places} should have {len(shape)} entries")
     check(
-        places == sorted(set(places)) and all(0 <= p < len(target) for p in places),
-        f"axes_mapping {places} should increase and stay below {len(target)}",
+        len(places) == len(shape),
+        f"Broadcast axes_mapping shape [{len(places)}] doesn't match rank of input tensor {len(shape)}",
+    )
+    check(
+        places == sorted(set(places)),
+        f"Broadcast doesn't permit transposes. axes_mapping AxisVector{{{', '.join(map(str, places))}}} not "
+        "in sorted order",
     )
     out = [1] * len(target)
-    for d, p in zip(shape, places, strict=True):
+    for i, (d, p) in enumerate(zip(shape, places, strict=True)):
+        check(0 <= p < len(target), f"Broadcast axes_mapping[{i}]: {p} exceeds target rank {len(target)}")
+        check(d in (1, target[p]), f"Broadcast target[axes_mapping[{i}]] Expected {d}. Got {target[p]}")
         out[p] = d
     return tuple(out)
 
@@ -194,6 +212,17 @@ def broadcast_plan(
         view = _broadcast_axes(shape, wanted, axes)  # type: ignore[arg-type]
     else:
         view = shape
+        check(
+            mode == "bidirectional" or len(shape) <= len(wanted),
+            f"Broadcast target_shape has smaller rank {len(wanted)} than arg shape {len(shape)}",
+        )
+        for d, t in zip(reversed(shape), reversed(wanted), strict=False):
+            if mode == "bidirectional":
+                says = f"Broadcast incorrect target shape. Expecting either 1 or {d}. Got {t}"
+                check(d == t or 1 in (d, t), says)
+            else:
+                says = f"Input shape dimension equal {d} cannot be broadcasted (numpy mode) to {t}."
+                check(d in (1, t), f"{says} Allowed input dimension value would be 1 or {t}")
     out = broadcast(view, wanted)
     check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
     return view, tuple(whole(d) for d in out or ())

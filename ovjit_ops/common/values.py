@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.errors import ModelError, check
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Dim, Interval, is_static
+from ovjit.graph.shapes import Dim, Interval, is_static, text
 from ovjit.graph.traced import is_traced, is_traced_number, whole
 
 #: Most elements of a value that inference computes.
@@ -24,13 +24,15 @@ INTEGERS = frozenset("i8 i16 i32 i64 u8 u16 u32 u64".split())
 INDEX_TYPES = frozenset(("i32", "i64"))
 
 
-def known(x: TensorType, what: str) -> np.ndarray | None:
+def known(x: TensorType, what: str, integral: str = "", flat: str = "") -> np.ndarray | None:
     """The value of an integer input as i64, flat; None where it is not known yet.
 
-    Raises ModelError when its type is not integral or its rank is above 1.
+    Raises ModelError when its type is not integral or its rank is above 1. `integral` and `flat` are what
+    OpenVINO says then: `{type}`, `{shape}` and `{rank}` in them are the input's.
     """
-    check(x.dtype in INTEGERS or x.dtype == "dynamic", f"{what} should be integers, not {x.dtype}")
-    check(x.rank is None or x.rank <= 1, f"{what} should be a scalar or a list, not {x}")
+    fits = x.dtype in INTEGERS or x.dtype == "dynamic"
+    check(fits, f"{_said(integral, x)}{what} should be integers, not {x.dtype}")
+    check(x.rank is None or x.rank <= 1, f"{_said(flat, x)}{what} should be a scalar or a list, not {x}")
     if x.value is None and length(x) == 0:
         return np.empty(0, np.int64)  # a list of nothing is known, wherever it comes from
     if x.value is None:
@@ -39,16 +41,21 @@ def known(x: TensorType, what: str) -> np.ndarray | None:
     return value if is_traced(value) else value.astype(np.int64)
 
 
-def known_scalar(x: TensorType, what: str) -> int | None:
-    """The value of an integer input of one element; None where it is not known yet."""
-    value = known(x, what)
-    check_one(x, what)
+def known_scalar(x: TensorType, what: str, integral: str = "", one: str = "") -> int | None:
+    """The value of an integer input of one element; None where it is not known yet. `integral` and `one` are
+    what OpenVINO says of others, see `known`."""
+    value = known(x, what, integral, one)
+    check_one(x, what, one)
     return None if value is None else whole(value[0])
 
 
-def check_one(x: TensorType, what: str) -> None:
+def check_one(x: TensorType, what: str, one: str = "") -> None:
     """Raise ModelError unless x has one element: kernels read it there and then."""
-    check(length(x) in (None, 1), f"{what} should be one number, not {x}")
+    check(length(x) in (None, 1), f"{_said(one, x)}{what} should be one number, not {x}")
+
+
+def _said(sentence: str, x: TensorType) -> str:
+    return sentence.format(type=x.dtype, shape=text(x.shape), rank=x.rank) + " " if sentence else ""
 
 
 def length(x: TensorType) -> int | None:

@@ -22,14 +22,34 @@ ROUNDINGS = ("floor", "ceil", "ceil_torch")
 LARGEST = (1 << 31) - 1
 
 
-def full_attribute(value: Sequence[int], rank: int, name: str, default: int, low: int) -> tuple[int, ...]:
+#: What OpenVINO says of an attribute of a convolution whose length is not the number of spatial dimensions.
+_ALL_AND_ONLY = {
+    "strides": "Strides", "dilations": "Dilations", "output_padding": "Output padding",
+    "pads_begin": "Pads begin and end", "pads_end": "Pads begin and end",
+}  # fmt: skip
+
+
+def full_attribute(
+    value: Sequence[int], rank: int, name: str, default: int, low: int, pool: bool = False
+) -> tuple[int, ...]:
     """`value` with one entry per spatial dimension; an empty one means `default` everywhere.
 
-    Raises ModelError when the length is wrong or an entry is below `low` or above `LARGEST`.
+    Raises ModelError when the length is wrong or an entry is below `low` or above `LARGEST`, in
+    OpenVINO's words for convolutions, or for pooling.
     """
     value = tuple(value) or (default,) * rank
-    check(len(value) == rank, f"{name} {list(value)} should have {rank} entries, one per spatial dimension")
-    check(all(v >= low for v in value), f"{name} {list(value)} should not be below {low}")
+    if pool:
+        whose = "kernel size" if name == "dilations" else "input size - 2"
+        says = f"Expected {name} size to be equal to {whose}. Got: {len(value)}"
+    else:
+        says = f"{_ALL_AND_ONLY[name]} should be defined for all and only spatial dimensions."
+    given = f"{name} {list(value)}"
+    check(len(value) == rank, f"{says} {given} should have {rank} entries, one per spatial dimension")
+    zero = ""
+    if 0 in value and name in ("strides", "dilations"):
+        kind = "Strides" if name == "strides" else "Kernel dilations" if pool else "Filter dilations"
+        zero = f"{kind} has zero dimension(s). Strides{{{', '.join(map(str, value))}}} "
+    check(all(v >= low for v in value), f"{zero}{name} {list(value)} should not be below {low}")
     check(all(v <= LARGEST for v in value), f"{name} {list(value)} should not be above {LARGEST}")
     return value
 
@@ -37,7 +57,8 @@ def full_attribute(value: Sequence[int], rank: int, name: str, default: int, low
 def check_auto_pad(auto_pad: str) -> str:
     """`auto_pad` in lower case. Raises ModelError for an unknown one."""
     check(
-        auto_pad.lower() in AUTO_PADS, f"auto_pad should be one of {', '.join(AUTO_PADS)}, not {auto_pad!r}"
+        auto_pad.lower() in AUTO_PADS,
+        f'"{auto_pad}" is not a member of enum ov::op::PadType: it is one of {", ".join(AUTO_PADS)}',
     )
     return auto_pad.lower()
 
@@ -107,7 +128,8 @@ def output_extents(
         largest = bounds(padded)[1]
         check(
             largest is None or bounds(window)[0] <= largest,
-            f"the window of {window} is larger than the padded extent {padded} of spatial dimension {i}",
+            f"Kernel after dilation has size (dim: {window}) larger than the data shape after padding (dim: "
+            f"{padded}) at axis {i}.",
         )
         steps = padded - window
         if rounding != "floor":
@@ -159,12 +181,13 @@ def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[s
     """kernel, strides, dilations, pads, auto_pad and rounding, checked, one entry per spatial dimension."""
     kernel = tuple(attrs["kernel"])
     check(len(kernel) == rank, f"kernel {list(kernel)} should have {rank} entries, one per spatial dimension")
+    check(min(kernel, default=1) > 0, f"kernel {list(kernel)} should not be below 1")
     return {
-        "kernel": full_attribute(kernel, rank, "kernel", 1, 1),
-        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1),
-        "dilations": full_attribute(attrs.get("dilations", ()), rank, "dilations", 1, 1),
-        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
-        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
+        "kernel": kernel,
+        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1, pool=True),
+        "dilations": full_attribute(attrs.get("dilations", ()), rank, "dilations", 1, 1, pool=True),
+        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0, pool=True),
+        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0, pool=True),
         "auto_pad": check_auto_pad(attrs["auto_pad"]),
         "rounding": check_rounding(attrs["rounding_type"], torch),
     }

@@ -103,7 +103,8 @@ class BinaryConvolution:
         n, c, *extents = data.shape or (ANY,) * 4
         weights: tuple[Dim, ...] = filters.shape or (ANY,) * 4
         check(
-            merge(c, weights[1]) is not None, f"the data {data} and the filters {filters} differ in channels"
+            merge(c, weights[1]) is not None,
+            f"Data batch channel count ({c}) does not match filter input channel count ({weights[1]}).",
         )
         out = output_extents(extents=extents, kernel=weights[2:], **window)
         return TensorType(data.dtype, (n, weights[0], *out))

@@ -20,7 +20,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
+from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge, text
 from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.common.windows import (
@@ -44,15 +44,20 @@ def spatial_rank(data: TensorType, filters: TensorType, extra: int) -> int | Non
     """
     check(
         data.dtype == filters.dtype or "dynamic" in (data.dtype, filters.dtype),
-        f"the data {data} and the filters {filters} differ in element type",
+        "Element types for data batch and filters do not match (data batch element type: "
+        f"{data.dtype}, filters element type: {filters.dtype}).",
     )
-    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    check(data.dtype in (*NUMBERS, "dynamic"), f"Element types must be numeric. Got: {data.dtype}")
     ranks = {r - e for r, e in ((data.rank, 2), (filters.rank, extra)) if r is not None}
-    check(len(ranks) <= 1, f"the data {data} and the filters {filters} do not fit together in rank")
+    check(
+        len(ranks) <= 1,
+        f"Data batch and filters rank do not match (data batch shape: {text(data.shape)}, filters shape: "
+        f"{text(filters.shape)}).",
+    )
     if not ranks:
         return None
     rank = ranks.pop()
-    check(1 <= rank <= 3, f"a convolution has 1 to 3 spatial dimensions, not {rank}")
+    check(1 <= rank <= 3, f"Expected a 3D, 4D or 5D tensor for the input. Got: {text(data.shape)}")
     return rank
 
 
@@ -61,11 +66,12 @@ def _channels_agree(channels: Dim, wanted: Dim, groups: Dim = 1) -> None:
         return
     check(groups > 0, "the number of groups should be positive")
     fits = merge(channels, wanted * groups) is not None
-    by_groups = f" ({groups} groups of {wanted})" if groups != 1 else ""
+    says = "Input channels dimension of data batch is incompatible with filter groups or input channels."
+    says = f"{says} {groups} groups of {wanted}: " if groups != 1 else ""
     check(
         fits,
-        f"Data batch channel count ({channels}) does not match filter input channel count "
-        f"({wanted * groups}){by_groups}.",
+        f"{says}Data batch channel count ({channels}) does not match filter input channel count "
+        f"({wanted * groups}).",
     )
 
 
@@ -234,8 +240,12 @@ def _infer_transposed(
     outputs = weights[0] * weights[2] if grouped else weights[1]
     spatial: list[Dim] = []
     if output_shape is not None:
-        sizes = known(output_shape, "output_shape")
-        check(length(output_shape) in (None, rank), f"output_shape should have {rank} entries")
+        says = "Element type for output shape should be of integer type (output_shape element type: {type})."
+        sizes = known(output_shape, "output_shape", says)
+        check(
+            length(output_shape) in (None, rank),
+            f"Output shape should be defined for all and only spatial dimensions. There are {rank}",
+        )
         check(sizes is None or min(sizes) >= 0, f"output_shape {sizes} should not be negative")
         spatial = [ANY] * rank if sizes is None else [int(v) for v in sizes]
     else:

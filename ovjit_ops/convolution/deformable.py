@@ -34,12 +34,15 @@ def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, An
     groups = attrs["deformable_group"]
     check(groups > 0 and attrs["group"] > 0, "group and deformable_group should be positive")
     for x, what in ((data, "data"), (offsets, "offsets"), (mask, "the mask")):
-        check(x is None or x.rank in (None, 4), f"{what} should have 4 dimensions, not {x}")
+        check(x is None or x.rank in (None, 4), f"Input must be of rank 4. Got: {x and x.rank}: {what}")
         check(x is None or x.dtype in (*NUMBERS, "dynamic"), f"{what} should be numbers, not {x}")
     window = window_attributes(2, attrs)
     n, c, *extents = data.shape or (ANY,) * 4
     for by in (groups, attrs["group"]):
-        check(isinstance(c, Interval) or c % by == 0, f"{c} channels do not divide into {by} groups")
+        check(
+            isinstance(c, Interval) or c % by == 0,
+            f"Input channels dimension ({c}) must be evenly divisible by the 'group': {by}",
+        )
     out = output_extents(extents=extents, kernel=kernel, **window)
     for x, each in ((offsets, 2 * groups), (mask, groups)):
         if x is not None and x.shape is not None:
@@ -118,12 +121,12 @@ def _convolve(data, offsets, filters, mask, attrs: dict[str, Any]) -> np.ndarray
 
 
 def _infer(data, offsets, filters, mask, attrs: dict[str, Any]) -> TensorType:
-    check(filters.rank in (None, 4), f"filters should have 4 dimensions, not {filters}")
+    check(filters.rank in (None, 4), f"Input must be of rank 4. Got: {filters.rank}: filters")
     weights = filters.shape or (ANY,) * 4
     out = check_inputs(data, offsets, mask, weights[2:], attrs)
     n, c = data.shape[:2] if data.shape is not None else (ANY, ANY)
     fits = merge(c, weights[1] * attrs["group"]) is not None
-    check(fits, f"the data {data} and the filters {filters} differ in channels")
+    check(fits, f"Data batch channel count ({c}) does not match filter input channel count ({weights[1]})")
     outs = weights[0]
     whole = isinstance(outs, Interval) or outs % attrs["group"] == 0
     check(whole, f"{outs} outputs do not divide into {attrs['group']} groups")

@@ -171,9 +171,26 @@ def binary(
     )
 
 
+def _check_type(x: TensorType, types: list[str], what: str) -> None:
+    """Raise ModelError, with what OpenVINO says, unless x is of one of `types`."""
+    if x.dtype in types or x.dtype == "dynamic":
+        return
+    if types == ["boolean"]:
+        says = "Operands for logical operators must have boolean element type but have element type "
+        says += f"{x.dtype}."
+    elif "f32" not in types:
+        says = f"The element type of the input tensor must be integer {'or boolean' * ('boolean' in types)}"
+        says = says.rstrip() + ("." if "boolean" in types else " number.")
+    elif "i32" in types:
+        says = f"This operation does not support {what} with element type: {x.dtype}."
+    else:
+        says = "The element type of the input tensor must be a floating point number."
+    raise ModelError(f"{says} It takes {' '.join(types)}, not {x.dtype}")
+
+
 def same_type(x: TensorType, types: list[str]) -> TensorType:
     """The type of x, checked to be one of `types`."""
-    check(x.dtype in types or x.dtype == "dynamic", f"takes {' '.join(types)}, not {x.dtype}")
+    _check_type(x, types, "input")
     return TensorType(x.dtype, x.shape)
 
 
@@ -186,13 +203,13 @@ def binary_type(
 
 def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
     """The element type that `x` and `y` share. Raises ModelError when they differ."""
-    for operand in (x, y):
-        check(operand.dtype in (*types, "dynamic"), f"takes {' '.join(types)}, not {operand.dtype}")
     check(
         x.dtype == y.dtype or "dynamic" in (x.dtype, y.dtype),
         "Arguments do not have the same element type "
         f"(arg0 element type: {x.dtype}, arg1 element type: {y.dtype}). Insert a Convert",
     )
+    for operand in (x, y):
+        _check_type(operand, types, "inputs")
     return y.dtype if x.dtype == "dynamic" else x.dtype
 
 
@@ -200,7 +217,10 @@ def broadcast_types(x: TensorType, y: TensorType, rule: str) -> Any:
     """The shape of an elementwise result. Raises ModelError when the operands do not fit together."""
     rule = rule.lower()
     if rule not in ("none", "numpy"):
-        raise ModelError(f"auto_broadcast should be numpy or none, not {rule!r}")
+        raise ModelError(
+            f'"{rule.upper()}" is not a member of enum ov::op::AutoBroadcastType that is implemented: it is '
+            "numpy or none"
+        )
     if rule == "numpy":
         return broadcast(x.shape, y.shape)
     if x.shape is None or y.shape is None:
@@ -210,7 +230,8 @@ def broadcast_types(x: TensorType, y: TensorType, rule: str) -> Any:
         if len(x.shape) == len(y.shape)
         else [None]
     )
-    check(None not in merged, f"shapes {x} and {y} differ and auto_broadcast is none")
+    says = f"Argument shapes are inconsistent. {x} and {y} differ and auto_broadcast is none"
+    check(None not in merged, says)
     return tuple(merged)
 
 
@@ -343,7 +364,7 @@ def integer_bounds(dtype: str, low: float, high: float) -> tuple[int, int]:
 
 
 def _infer_clamp(data: TensorType, *, min: Float, max: Float) -> TensorType:
-    check(min <= max, f"Attribute 'min' must be less or equal than 'max'. Got: {min} and {max}")
+    check(min <= max, f"Attribute 'min' must be less or equal than 'max'. Got: {min:g} and {max:g}")
     return same_type(data, NUMBERS)
 
 
@@ -397,7 +418,10 @@ def round_half_away(x: np.ndarray) -> np.ndarray:
 
 
 def _infer_round(data: TensorType, *, mode: Word = "half_to_even") -> TensorType:
-    check(mode.lower() in ("half_to_even", "half_away_from_zero"), f"unknown rounding mode {mode!r}")
+    check(
+        mode in ("half_to_even", "half_away_from_zero"),
+        f'"{mode.upper()}" is not a member of enum op::v5::Round::RoundMode',
+    )
     return same_type(data, NUMBERS)
 
 

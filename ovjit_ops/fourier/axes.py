@@ -19,7 +19,7 @@ def checked_sizes(sizes: Sequence[int] | None, axes: Sequence[int], shape: Seque
     """The length of the signal along each axis. Raises ModelError for sizes that are none."""
     if sizes is None:
         return [shape[a] for a in axes]
-    check(len(sizes) == len(axes), f"signal_size has {len(sizes)} numbers for {len(axes)} axes")
+    check(len(sizes) == len(axes), "Sizes of inputs 'axes' and 'signal_size' must be equal.")
     for size in sizes:
         check(size == -1 or size > 0, f"signal_size {size} should be -1 or positive")
     return [shape[a] if size == -1 else int(size) for a, size in zip(axes, sizes, strict=True)]

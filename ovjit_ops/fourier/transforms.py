@@ -43,7 +43,7 @@ def _infer(kind: str, data: TensorType, axes: TensorType, sizes: TensorType | No
         return TensorType(data.dtype, None)
     shape = list(data.shape)
     if kind != "RDFT":
-        check(shape and merge(shape[-1], 2) is not None, f"the last dimension of {data} should be 2")
+        check(shape and merge(shape[-1], 2) is not None, "The last dimension of input data must be 2.")
         shape = shape[:-1]
     check(shape, f"{data} has no dimension to transform")
     count = length(axes)

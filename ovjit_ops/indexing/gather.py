@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, dim, merge, normalize_axis
+from ovjit.graph.shapes import ANY, Dim, Interval, dim, merge, normalize_axis, text
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather import lower_gather, lower_gather_elements, lower_gather_nd
@@ -28,8 +28,10 @@ MOST_DEPTH = 1 << 20
 _INDEX: dict[str, Any] = {"i32": np.int32, "i64": np.int64}
 
 
-def check_index_type(indices: TensorType) -> None:
-    check(indices.dtype in (*INTEGERS, "dynamic"), f"indices should be integers, not {indices.dtype}")
+def check_index_type(indices: TensorType, says: str = "") -> None:
+    """Raise ModelError, behind what OpenVINO `says`, for indices that are no integers."""
+    integral = indices.dtype in (*INTEGERS, "dynamic")
+    check(integral, f"{says} indices should be integers, not {indices.dtype}".lstrip())
 
 
 def checked_indices(indices: np.ndarray, extent: int) -> np.ndarray:
@@ -63,8 +65,10 @@ def gather(data: np.ndarray, indices: np.ndarray, axis: int, batch_dims: int = 0
 
 
 def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch_dims: int) -> TensorType:
-    check_index_type(indices)
-    place = known_scalar(axis, "axis")
+    check_index_type(indices, "Indices element type must be of an integral number type.")
+    integral = "Axis element type must be of an integral number type."
+    one = "Axis input must be scalar or have 1 element. But instead got axis_shape = {shape}"
+    place = known_scalar(axis, "axis", integral, one)
     if data.shape is None or indices.shape is None:
         return TensorType(data.dtype, None)
     batch = batch_dims + len(indices.shape) if batch_dims < 0 else batch_dims
@@ -74,11 +78,19 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
     if place is None:
         return TensorType(data.dtype, (ANY,) * rank)
     place = normalize_axis(place, len(data.shape))
-    check(batch <= place, f"batch_dims {batch_dims} should not be above the axis {place}")
+    check(
+        batch <= place,
+        "After normalization batch_dims must be <= axis. But instead got: batch_dims = "
+        f"{batch}, axis = {place}",
+    )
     lead: list[Dim] = []
     for d, i in zip(data.shape[:batch], indices.shape[:batch], strict=True):
         both = merge(d, i)
-        check(both is not None, f"the batch dimensions of {data} and {indices} differ")
+        check(
+            both is not None,
+            f"Shapes {text(data.shape)} and {text(indices.shape)} are not consistent. data and indices must "
+            "have equal or intersecting sizes until batch_dims",
+        )
         lead.append(both)  # type: ignore[arg-type]
     shape = (*lead, *data.shape[batch:place], *indices.shape[batch:], *data.shape[place + 1 :])
     return propagate(
@@ -152,17 +164,25 @@ class GatherElements:
     """out[i, j, k] = data[indices[i, j, k], j, k] for axis 0, and so on."""
 
     def infer(data, indices, *, axis: Int = 0):
-        check_index_type(indices)
-        ranks = {x.rank for x in (data, indices)} - {None}
-        check(len(ranks) <= 1, f"data and indices rank must be equal. {data} and {indices} differ")
+        says = f"indices must be of int32 or int64 type. But instead got: {indices.dtype}."
+        check_index_type(indices, says)
+        check(
+            None in (data.rank, indices.rank) or data.rank == indices.rank,
+            f"data and indices rank must be equal. But instead got: {data.rank} and {indices.rank}",
+        )
         if data.shape is not None and indices.shape is not None:
-            check(data.shape, "a scalar has no axis to be gathered along")
+            check(data.shape, "indices rank must be >= 1.")
             place = normalize_axis(axis, len(data.shape))
             fits = all(
                 i == place or merge(a, b) is not None
                 for i, (a, b) in enumerate(zip(data.shape, indices.shape, strict=True))
             )
-            check(fits, f"{data} and {indices} differ beside axis {axis}")
+            check(
+                fits,
+                f"Shapes {text(data.shape)} and {text(indices.shape)} are not consistent, `data` and "
+                "`indices` must have equal or intersecting dimensions, except for the dimension at axis "
+                f"index.{axis}",
+            )
         return TensorType(data.dtype, indices.shape)
 
     def ref(data, indices, *, axis=0):
@@ -181,17 +201,24 @@ class GatherElements:
 
 
 def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, flatten: bool) -> TensorType:
-    check_index_type(indices)
+    check_index_type(indices, f"The indices type is expected to be an integer type. Got: {indices.dtype}.")
     check(batch_dims >= 0, f"batch_dims {batch_dims} should not be negative")
     if data.shape is None or indices.shape is None:
         return TensorType(data.dtype, None)
-    check(batch_dims < min(len(data.shape), len(indices.shape)), f"batch_dims {batch_dims} is too large")
+    check(data.shape, "Data rank must be at least 1.")
+    check(indices.shape, "Indices rank must be at least 1.")
+    for shape, name in ((data.shape, "data"), (indices.shape, "indices")):
+        check(batch_dims < len(shape), f"Number of batch dimensions must not exceed a rank of {name}.")
     depth = indices.shape[-1]
     for d, i in zip(data.shape[:batch_dims], indices.shape[:batch_dims], strict=True):
-        check(merge(d, i) is not None, f"the batch dimensions of {data} and {indices} differ")
+        check(merge(d, i) is not None, "Batch dimensions of data and indices must be the same.")
     if isinstance(depth, Interval):
         return TensorType(data.dtype, None)
-    check(1 <= depth <= len(data.shape) - batch_dims, f"{indices} names {depth} of the dimensions of {data}")
+    check(
+        1 <= depth <= len(data.shape) - batch_dims,
+        "Length of a tuple with indices must not exceed a rank of data tensor excluding batch dimensions. "
+        f"{indices} names {depth} of the dimensions of {data}",
+    )
     batch: tuple[Dim, ...] = indices.shape[:batch_dims]
     if flatten and batch_dims > 1:
         batch = (math.prod(batch),)
@@ -254,9 +281,13 @@ class GatherND8:
 
 
 def _infer_one_hot(indices, depth, on_value, off_value, axis):
-    check_index_type(indices)
-    check(on_value.dtype == off_value.dtype, f"{on_value} and {off_value} differ in element type")
-    count = known_scalar(depth, "depth")
+    check_index_type(indices, "Indices must be integral element type.")
+    check(
+        on_value.dtype == off_value.dtype,
+        "on_value element type must be compatible with off_value element type. They are "
+        f"{on_value.dtype} and {off_value.dtype}",
+    )
+    count = known_scalar(depth, "depth", "Depth must be integral element type.")
     check(
         count is None or count >= 1,
         f"OneHot depth value can't be negative. It is {count}, and should be positive",
@@ -351,10 +382,13 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str
         f'"{mode}" is not a member of enum ov::op::TopKMode: mode should be max or min',
     )
     check(sort.lower() in ("none", "index", "value"), f"sort should be none, index or value, not {sort!r}")
-    check(index in INDEX_TYPES, f"indices are i32 or i64, not {index}")
+    check(index in INDEX_TYPES, f"Index element type attribute should be either 'i32' or 'i64'. Got: {index}")
     check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
-    count = known_scalar(k, "k")
-    check(count is None or count >= 0, f"k {count} should not be negative")
+    says = "K input has to be an integer type, which does match the provided one:{type}"
+    count = known_scalar(k, "k", says)
+    check(
+        count is None or count >= 0, f"The value of 'K' must be greater or equal to zero. (got {count})."
+    )
     if data.shape is None:
         return TensorType(data.dtype, None), TensorType(index, None)
     place = normalize_axis(axis, len(data.shape))
@@ -437,7 +471,8 @@ class CumSum:
     """Sums of all elements up to each one along `axis`, itself included unless `exclusive`."""
 
     def infer(arg, axis, *, exclusive: Bool = False, reverse: Bool = False):
-        place = known_scalar(axis, "axis")
+        says = "axis element type must be either int64_t or int32_t but got ({type})."
+        place = known_scalar(axis, "axis", says)
         if place is not None and arg.rank is not None:
             normalize_axis(place, arg.rank)
         check(arg.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {arg.dtype}")

@@ -24,18 +24,22 @@ from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
 
 
-def check_updates(updates: TensorType, *wanted: Dim) -> None:
+def check_updates(updates: TensorType, *wanted: Dim, says: str = "") -> None:
     """Raise ModelError unless `updates` may have the shape that data and indices ask for."""
     fits = updates.shape is None or (
         len(updates.shape) == len(wanted)
         and all(merge(a, b) is not None for a, b in zip(updates.shape, wanted, strict=True))
     )
-    check(fits, f"the updates {updates} should have the shape {text(wanted)}")
+    check(fits, f"{says}the updates {updates} should have the shape {text(wanted)}")
 
 
-def _infer_scatter(data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
-    check_index_type(indices)
-    check(updates.dtype in (data.dtype, "dynamic"), f"{data} and {updates} differ in element type")
+def _infer_scatter(
+    data: TensorType, indices: TensorType, updates: TensorType, integral: str, same: str
+) -> TensorType:
+    """The data's type. `integral` and `same` are what OpenVINO says of the types of indices and updates."""
+    check_index_type(indices, integral)
+    says = f"{same} {data} and {updates} differ in element type"
+    check(updates.dtype in (data.dtype, "dynamic"), says)
     return TensorType(data.dtype, data.shape)
 
 
@@ -44,13 +48,32 @@ class ScatterUpdate:
     """The data with the slices that `indices` name along `axis` replaced by `updates`."""
 
     def infer(data, indices, updates, axis):
-        place = known_scalar(axis, "axis")
+        place = known_scalar(axis, "axis", "Axis element type must be of an integral number type.")
         if place is not None and data.shape is not None:
             check(data.rank, "a scalar has no slices to be replaced")
             place = normalize_axis(place, data.rank)
             if indices.shape is not None:
-                check_updates(updates, *data.shape[:place], *indices.shape, *data.shape[place + 1 :])
-        return _infer_scatter(data, indices, updates)
+                wanted = (*data.shape[:place], *indices.shape, *data.shape[place + 1 :])
+                rank = f"Got: rank(data) = {data.rank}, rank(indices) = {indices.rank}, rank(updates) = "
+                check(
+                    updates.rank in (None, len(wanted)),
+                    f"Updates rank is expected to be rank(indices) + rank(data) - 1. {rank}{updates.rank}",
+                )
+                check_updates(
+                    updates,
+                    *wanted,
+                    says="Updates shape must have appropriate dimensions equal to indices and data "
+                    f"dimensions. Updates shape:{text(updates.shape)}, data shape: {text(data.shape)}, "
+                    f"indices_shape: {text(indices.shape)}, axis: {place}. ",
+                )
+        return _infer_scatter(
+            data,
+            indices,
+            updates,
+            "Indices element type must be of an integral number type.",
+            "Element types for input data and updates do not match (data element type: "
+            f"{data.dtype}, updates element type: {updates.dtype}).",
+        )
 
     def ref(data, indices, updates, axis):
         place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
@@ -101,8 +124,16 @@ def _infer_scatter_nd(data: TensorType, indices: TensorType, updates: TensorType
                 "Last dimension of indices can be at most the rank of inputs. "
                 f"{indices} names more dimensions than {data} has",
             )
-            check_updates(updates, *indices.shape[:-1], *data.shape[depth:])
-    return _infer_scatter(data, indices, updates)
+            wanted = (*indices.shape[:-1], *data.shape[depth:])
+            check(
+                updates.rank in (None, len(wanted)),
+                "Rank of updates must be rank of inputs + rank of indices - last dimension of indices - 1",
+            )
+            says = "updates_shape[indices_rank-1:] shape must be input_shape[indices_shape[-1]:]: "
+            check_updates(updates, *wanted, says=says)
+    integral = "Indices element type must be i64 or i32:"
+    same = "Updates element type must be the same as inputs:"
+    return _infer_scatter(data, indices, updates, integral, same)
 
 
 #: reduction -> how an update is joined to what is there
@@ -146,7 +177,9 @@ class ScatterNDUpdate15:
 
     def infer(data, indices, updates, *, reduction: Word = "none"):
         check(
-            reduction in ND_REDUCTIONS, f"reduction is one of {', '.join(ND_REDUCTIONS)}, not {reduction!r}"
+            reduction in ND_REDUCTIONS,
+            f'"{reduction}" is not a member of enum op::v15::ScatterNDUpdate::Reduction: it is one of '
+            f"{', '.join(ND_REDUCTIONS)}",
         )
         return _infer_scatter_nd(data, indices, updates)
 
@@ -198,17 +231,18 @@ def scatter_elements(
 def _infer_scatter_elements(
     data: TensorType, indices: TensorType, updates: TensorType, axis: TensorType
 ) -> TensorType:
-    place = known_scalar(axis, "axis")
+    place = known_scalar(axis, "axis", "Axis element type must be integral_number, but is: {type}")
     if place is not None and data.rank is not None:
         check(data.rank, "a scalar has no elements to be named along an axis")
         normalize_axis(place, data.rank)
-    ranks = {x.rank for x in (data, indices, updates)} - {None}
     check(
-        len(ranks) <= 1,
-        f"Indices rank and data rank are required to be equal. They are {data}, {indices}, {updates}",
+        None in (data.rank, indices.rank) or data.rank == indices.rank,
+        f"Indices rank and data rank are required to be equal. Got: {indices.rank} and: {data.rank}",
     )
     if indices.shape is not None:
-        check_updates(updates, *indices.shape)
+        says = "Indices and updates input shapes are required to be equal. Got: "
+        says += f"{text(indices.shape)} and: {text(updates.shape)} "
+        check_updates(updates, *indices.shape, says=says)
     if data.shape is not None and indices.shape is not None and place is not None:
         place = normalize_axis(place, len(data.shape))
         for a, (many, there) in enumerate(zip(indices.shape, data.shape, strict=True)):
@@ -217,7 +251,9 @@ def _infer_scatter_elements(
                 a == place or most is None or bounds(many)[0] <= most,
                 f"{indices} has more along dimension {a} than {data}",
             )
-    return _infer_scatter(data, indices, updates)
+    integral = f"Indices element type must be integral_number, but is: {indices.dtype}"
+    same = f"Data type and updates type are required to be the same. Got: {data.dtype} and: {updates.dtype}"
+    return _infer_scatter(data, indices, updates, integral, same)
 
 
 def _scatter_elements_samples(attrs: list[dict[str, Any]]):
@@ -259,7 +295,10 @@ class ScatterElementsUpdate12:
     """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
 
     def infer(data, indices, updates, axis, *, reduction: Word = "none", use_init_val: Bool = True):
-        check(reduction.lower() in REDUCTIONS, f"unknown reduction {reduction!r}")
+        check(
+            reduction in REDUCTIONS,
+            f'"{reduction}" is not a member of enum op::v12::ScatterElementsUpdate::Reduction',
+        )
         return _infer_scatter_elements(data, indices, updates, axis)
 
     def ref(data, indices, updates, axis, *, reduction="none", use_init_val=True):

@@ -25,6 +25,9 @@ class Open(Exception):
     """Shapes have dimensions of which no product can be told from a copied one."""
 
 
+_COUNT = "Equation must contain a number of subscripts equal to a number of Einsum inputs."
+
+
 def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], list[str]] | None:
     """(labels of each operand, labels of the result); None where a rank that matters is unknown.
 
@@ -34,9 +37,11 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
     parts = left.split(",")
-    check(len(parts) == len(ranks), f"{equation!r} is about {len(parts)} inputs, not {len(ranks)}")
+    check(len(parts) == len(ranks), f"{_COUNT} {equation!r} is about {len(parts)} inputs, not {len(ranks)}")
     for part in (*parts, right):
-        check(_EQUATION.fullmatch(part), f"{part[:40]!r} in the equation {equation!r} is no list of letters")
+        says = f"{'Output' if part is right else 'Input'} subscript of Einsum equation must consist of "
+        says += "either only alphabetic letters or alphabetic letters with one ellipsis."
+        check(_EQUATION.fullmatch(part), f"{says} {part[:40]!r} in {equation!r} is none")
     if any(rank is None for rank in ranks):
         return None
     operands, widest = [], 0
@@ -56,7 +61,8 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
         once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
         return operands, [*dots, *once]
     check(len(set(right.replace("...", ""))) == len(right.replace("...", "")), f"{right!r} repeats a letter")
-    check(set(right) <= set(left) | {"."}, f"{right!r} has letters that no input has")
+    says = "Label in output subscript of Einsum equation must enter at least one input subscript."
+    check(set(right) <= set(left) | {"."}, f"{says} {right!r} has others")
     check("..." in right or not dots, f"the result of {equation!r} leaves out the ellipsis")
     before, _, after = right.partition("...")
     return operands, [*before, *(dots if "..." in right else []), *after]
@@ -92,7 +98,8 @@ class Einsum:
 
     def infer(*xs, equation: Str):
         dtypes = {x.dtype for x in xs} - {"dynamic"}
-        check(len(dtypes) <= 1, f"the inputs have different element types: {sorted(dtypes)}")
+        says = "Inputs to Einsum operation must have the same type."
+        check(len(dtypes) <= 1, f"{says} They are {sorted(dtypes)}")
         dtype = min(dtypes, default="dynamic")
         check(dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {dtype}")
         check(xs, "takes at least one input")

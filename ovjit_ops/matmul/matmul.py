@@ -6,7 +6,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import Dim, broadcast, merge
+from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, merge
 from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, common_dtype, random_array
@@ -27,7 +27,14 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
         f"{len(left) - 1} doesn't match the second input dimension={right[-2]} at ROW_INDEX_DIM="
         f"{len(right) - 2}",
     )
-    batch = broadcast(left[:-2], right[:-2]) or ()
+    one, other = left[:-2], right[:-2]
+    for i in range(1, min(len(one), len(other)) + 1):
+        check(
+            broadcast_dims(one[-i], other[-i]) is not None,
+            f"Incompatible MatMul batch dimension. Can't merge first input dimension={one[-i]} with second "
+            f"input dimension={other[-i]} at index={max(len(one), len(other)) - i}",
+        )
+    batch = broadcast(one, other) or ()
     rows = () if len(a) == 1 else (left[-2],)
     columns = () if len(b) == 1 else (right[-1],)
     return left, right, (*batch, *rows, *columns)

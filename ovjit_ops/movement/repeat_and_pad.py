@@ -38,7 +38,8 @@ def _infer_broadcast(
         f'"{mode.upper()}" is not a member of enum ov::op::BroadcastType: it is one of {modes}',
     )
     check(mode != "explicit" or axes is not None, "the explicit mode needs axes_mapping")
-    target = known(target_shape, "target_shape")
+    integral = "Broadcast shape must be an integral number, but is: {type}"
+    target = known(target_shape, "target_shape", integral, "Broadcast shape rank must be 1, but has {rank}")
     mapping = None if axes is None else known(axes, "axes_mapping")
     if target is None:
         rank = length(target_shape)
@@ -123,7 +124,8 @@ class Tile:
     """The data repeated `repeats` times along each dimension, aligned from the last one."""
 
     def infer(data, repeats):
-        times = known(repeats, "repeats")
+        integral = "Tile repeats must have any integer element type, but has {type}"
+        times = known(repeats, "repeats", integral, "Tile repeats must be of rank 1")
         if times is None or data.shape is None:
             count = length(repeats)
             rank = None if data.rank is None or count is None else max(data.rank, count)
@@ -178,7 +180,12 @@ def check_pad(extent: int, begin: int, end: int, mode: str) -> None:
         "symmetric": extent,
     }[mode]
     check(extent + begin + end >= 0, f"padding by {begin} and {end} cuts more than the {extent} there are")
-    check(most is None or max(begin, end) <= most, f"{mode} padding of {extent} elements adds at most {most}")
+    if mode == "edge":
+        says = "EDGE padding mode requires an input of dimension of at least 1 at each spatial axis."
+    else:
+        says = f"{mode.upper()} padding mode requires that 'pads_begin[D]' and 'pads_end[D]' must be not "
+        says += f"greater than 'data_shape[D]{' - 1' if mode == 'reflect' else ''}'."
+    check(most is None or max(begin, end) <= most, f"{says} {extent} elements take {most} more at most")
 
 
 def _infer_pad(
@@ -191,12 +198,22 @@ def _infer_pad(
 ) -> TensorType:
     mode = mode.lower()
     spelled = mode in ("constant", "edge", "reflect", "symmetric")
-    check(spelled, f'"{mode}" is not a member of enum ov::op::PadMode')
+    check(spelled, f'"{mode.upper()}" is not a member of enum ov::op::PadMode')
     check(
-        value is None or value.dtype in (data.dtype, "dynamic"), f"{data} is padded with another element type"
+        value is None or value.dtype in (data.dtype, "dynamic"),
+        f"Argument element types do not match (input arg element type: {data.dtype}, arg_pad element type: "
+        f"{value and value.dtype}).",
     )
     check(value is None or value.rank in (None, 0), f"the pad value {value} should be a scalar")
-    begin, end = known(pads_begin, "pads_begin"), known(pads_end, "pads_end")
+    begin, end = (
+        known(
+            pads,
+            name,
+            f"{name} must be an integral number, but is: {{type}}).",
+            f"Argument for {name} is not 1D.",
+        )
+        for pads, name in ((pads_begin, "pads_begin"), (pads_end, "pads_end"))
+    )
     rank = data.rank if data.rank is not None else (length(pads_begin) or length(pads_end))
     if rank is None:
         return TensorType(data.dtype, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import check
+from ovjit.errors import ModelError, check
 from ovjit.graph.op import Bool, DType, Int, TensorType, op
 from ovjit.graph.shapes import (
     ANY,
@@ -49,14 +49,16 @@ def reshape_dims(
 
     Raises ModelError when the elements do not come out even.
     """
-    check(all(p >= -1 for p in pattern), f"the pattern {list(pattern)} should not go below -1")
-    check(list(pattern).count(-1) <= 1, f"the pattern {list(pattern)} should have at most one -1")
+    low = next((i for i, p in enumerate(pattern) if p < -1), None)
+    if low is not None:
+        raise ModelError(f"Output pattern dim[{low}] has invalid bounds: {pattern[low]},{pattern[low]}")
+    check(list(pattern).count(-1) <= 1, f"More than one dimension has size of -1: {list(pattern)}")
     out: list[Dim] = []
     for i, p in enumerate(pattern):
         if p == 0 and special_zero:
             check(
                 shape is None or i < len(shape),
-                f"the pattern {list(pattern)} copies dimension {i}, which is not there",
+                f"'0' dimension is out of range: the pattern {list(pattern)} copies dimension {i}",
             )
             out.append(ANY if shape is None else shape[i])
         else:
@@ -73,7 +75,8 @@ def reshape_dims(
             total = math.prod(before)
             check(
                 product_after == 0 and total == 0 or product_after and total % product_after == 0,
-                f"{text(shape)} has {total} elements, which does not fit the pattern {list(pattern)}",
+                f"Non-'-1' output dimensions do not evenly divide the input dimensions: {text(shape)} has "
+                f"{total} elements, the pattern is {list(pattern)}",
             )
             out[place] = total // product_after if product_after else 0
         else:
@@ -102,7 +105,8 @@ class Reshape:
     """The same elements in another shape."""
 
     def infer(data, pattern, *, special_zero: Bool = False):
-        wanted = known(pattern, "the pattern")
+        integral = "PartialShape pattern must be an integral number."
+        wanted = known(pattern, "the pattern", integral, "Pattern shape must have rank 1")
         if wanted is None:
             rank = length(pattern)
             dims = known_dims(pattern)
@@ -151,13 +155,20 @@ class Transpose:
     """out[i...] = data[i permuted]; an empty order reverses the dimensions."""
 
     def infer(data, input_order):
-        order = known(input_order, "input_order")
+        integral = "Input order must have an integral number element type."
+        order = known(input_order, "input_order", integral, "Input order must be a vector.")
+        count = length(input_order)
+        check(
+            count in (None, 0) or data.rank in (None, count),
+            "Input order must have shape [n], where n is the rank of arg. It has "
+            f"{count} elements for {data}",
+        )
         if order is None and data.rank == 0:
-            check(length(input_order) in (None, 0), f"a scalar has no dimensions: {input_order}")
+            check(count in (None, 0), f"a scalar has no dimensions: {input_order}")
         if data.shape is None or order is None:
             rank = data.rank if data.rank is not None else (length(input_order) or None)
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
-        axes = permutation(order, len(data.shape))
+        axes = permutation(order, len(data.shape), text(data.shape))
         out = TensorType(data.dtype, tuple(data.shape[a] for a in axes))
         return propagate(out, lambda x: x.transpose(axes), data)
 
@@ -178,12 +189,14 @@ class Transpose:
             yield [random_array(rng, shape, dtype), ints(*order)], {}
 
 
-def permutation(order: np.ndarray, rank: int) -> tuple[int, ...]:
-    """`order` as a tuple; the reverse if empty. Raises ModelError unless it is a permutation."""
+def permutation(order: np.ndarray, rank: int, shape: str = "") -> tuple[int, ...]:
+    """`order` as a tuple; the reverse if empty. Raises ModelError, with `shape` in it, unless it is a
+    permutation."""
     axes = tuple(int(a) for a in np.asarray(order).reshape(-1)) or tuple(reversed(range(rank)))
     check(
         sorted(axes) == list(range(rank)),
-        f"Permutation AxisVector{{{', '.join(map(str, axes))}}} is not valid for input shape of rank {rank}",
+        f"Permutation AxisVector{{{', '.join(map(str, axes))}}} is not valid for input shape "
+        f"{shape or f'of rank {rank}'}",
     )
     return axes
 
@@ -200,12 +213,13 @@ class Concat:
         ranks = {x.rank for x in args} - {None}
         check(
             len(ranks) <= 1,
-            f"Argument shapes are inconsistent; they must have the same rank: {', '.join(map(repr, args))}",
+            "Argument shapes are inconsistent; they must have the same rank, and must have equal dimension "
+            f"everywhere except on the concatenation axis (axis {axis}). {', '.join(map(repr, args))}",
         )
         if not ranks:
             return TensorType(dtype, None)
         rank = ranks.pop()
-        check(rank, "scalars cannot be joined")
+        check(rank, "Accessing out-of-range dimension: scalars cannot be joined")
         place = normalize_axis(axis, rank)
         out: list[Dim] = [ANY] * rank
         total: Dim = 0
@@ -254,8 +268,12 @@ def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) ->
     return tuple(d for i, d in enumerate(shape) if i not in normal)
 
 
+#: What OpenVINO says of axes of Squeeze and Unsqueeze that are no list.
+_NOT_HIGHER = "Second input (axes) should not be of rank higher than 1. Got: {rank}"
+
+
 def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> TensorType:
-    values = None if axes is None else known(axes, "axes")
+    values = None if axes is None else known(axes, "axes", flat=_NOT_HIGHER)
     if data.shape is None or (axes is not None and values is None):
         return TensorType(data.dtype, None)
     shape = _squeezed(data.shape, None if values is None else [int(v) for v in values], skip)
@@ -318,7 +336,8 @@ class Unsqueeze:
     """The data with new dimensions of 1 at `axes` of the result."""
 
     def infer(data, axes):
-        values = known(axes, "axes")
+        values = known(axes, "axes", flat=_NOT_HIGHER)
+        check(values is None or values.size, "'axes' input is mandatory")
         if data.shape is None or values is None:
             more = length(axes)
             unknown = data.rank is None or more is None

@@ -24,9 +24,9 @@ from ovjit_ops.movement.cpu_views import lower_split
 from ovjit_ops.movement.shape import MOVABLE, ints
 
 
-def _split_axis(data: TensorType, axis: TensorType) -> int | None:
-    value = known_scalar(axis, "axis")
-    check(data.rank != 0, "a scalar has no axis to be split along")
+def _split_axis(data: TensorType, axis: TensorType, one: str) -> int | None:
+    value = known_scalar(axis, "axis", "Element type of 'axis' input must be integer. Got: {type}", one)
+    check(data.rank != 0, "Accessing out-of-range dimension: a scalar has no axis to be split along")
     return None if value is None or data.rank is None else normalize_axis(value, data.rank)
 
 
@@ -35,8 +35,10 @@ class Split:
     """The data cut along `axis` into `num_splits` equal parts."""
 
     def infer(data, axis, *, num_splits: Int):
-        check(1 <= num_splits <= 1 << 20, f"num_splits {num_splits} should be at least 1")
-        place = _split_axis(data, axis)
+        check(
+            1 <= num_splits <= 1 << 20, f"Attribute 'num_splits' must be greater than zero. Got: {num_splits}"
+        )
+        place = _split_axis(data, axis, "'axis' input must be a scalar. Got: {shape}")
         if place is None:
             shape = None if data.rank is None else (ANY,) * data.rank
             return (TensorType(data.dtype, shape),) * num_splits
@@ -73,7 +75,13 @@ class Split:
 def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
     """`lengths` with a -1 replaced by what is left. Raises ModelError when they do not add up."""
     lengths = [int(v) for v in lengths]
-    check(all(v >= -1 for v in lengths) and lengths.count(-1) <= 1, f"split_lengths {lengths} are not valid")
+    low = min(lengths, default=0)
+    check(low >= -1, f"Invalid value {low} in split lengths input. Should be >= -1.")
+    rest_of = [i for i, v in enumerate(lengths) if v == -1]
+    check(
+        len(rest_of) <= 1,
+        f"Cannot infer split with multiple -1 values at {' and '.join(map(str, rest_of[:2]))}",
+    )
     rest = extent - sum(v for v in lengths if v >= 0)
     check(
         rest >= 0 if -1 in lengths else rest == 0,
@@ -87,8 +95,9 @@ class VariadicSplit:
     """The data cut along `axis` into parts of the given lengths; one may be -1, what is left."""
 
     def infer(data, axis, split_lengths):
-        place = _split_axis(data, axis)
-        lengths = known(split_lengths, "split_lengths")
+        place = _split_axis(data, axis, "Axis should be a scalar or of shape [1]. Got {shape} instead.")
+        flat = "Split lengths should be a 1-D tensor. Got {rank} instead."
+        lengths = known(split_lengths, "split_lengths", flat=flat)
         parts = length(split_lengths)
         if parts is None:
             return ()  # as OpenVINO has it: the node has outputs when it is known how many
@@ -124,9 +133,27 @@ class VariadicSplit:
             yield [random_array(rng, shape, dtype), np.array(axis, dtype=np.int64), ints(*lengths)], {}
 
 
-def _slice_inputs(*inputs: TensorType | None) -> list[np.ndarray] | None:
-    values = [None if x is None else known(x, "a limit of the slice") for x in inputs]
+#: What OpenVINO says of limits of StridedSlice, by their number.
+_STRIDED = ("Begin", "End", "Strides")
+
+
+def _slice_inputs(*inputs: TensorType | None, strided: bool = False) -> list[np.ndarray] | None:
+    values = []
+    for i, x in enumerate(inputs):
+        if strided:
+            integral = f"{_STRIDED[i]} mask must be an integral number, but is: {{type}}"
+            flat = f"{_STRIDED[i]} input must be 1D (has rank: {{rank}})"
+        else:
+            name = ("start", "stop", "step", "axes")[i]
+            integral = f"Slice `{name}` input type must be integer."
+            flat = f"Slice `{name}` input must be a 1D tensor. Got rank: {{rank}}"
+        values.append(None if x is None else known(x, "a limit of the slice", integral, flat))
     return None if any(v is None for v in values) else values  # type: ignore[return-value]
+
+
+def _slice_places(axes: TensorType) -> np.ndarray | None:
+    flat = "Slice `axes` input must be a 1D tensor."
+    return known(axes, "axes", "Slice `axes` input type must be integer.", flat)
 
 
 @op("Slice", opset=8, types=MOVABLE, lower=lower_slice)
@@ -135,12 +162,18 @@ class Slice:
 
     def infer(data, start, stop, step, axes=None):
         limits = _slice_inputs(start, stop, step)
-        places = None if axes is None else known(axes, "axes")
+        places = None if axes is None else _slice_places(axes)
+        check(data.rank != 0, "Slice `data` input can't be a scalar.")
+        count = length(start)
+        check(
+            count is None or data.rank is None or count <= data.rank,
+            "Slice `start` input dim size can't be bigger than `data` rank. "
+            f"{count} is more than {data.rank}",
+        )
         if data.shape is None:
             return TensorType(data.dtype, None)
         if limits is None or (axes is not None and places is None):
             touched = {normalize_axis(int(a), data.rank) for a in places} if places is not None else None
-            count = length(start)
             if axes is None and count is not None:
                 touched = set(range(count))
             shape = tuple(ANY if touched is None or i in touched else d for i, d in enumerate(data.shape))
@@ -246,8 +279,12 @@ class StridedSlice:
     ):
         masks = {k: v for k, v in locals().items() if k.endswith("_mask")}
         for name, mask in masks.items():
-            check(all(v in (0, 1) for v in mask), f"{name} {list(mask)} should be of zeros and ones")
-        limits = _slice_inputs(begin, end) if strides is None else _slice_inputs(begin, end, strides)
+            says = "All masks of StridedSlice must have be 0 or 1:"
+            check(all(v in (0, 1) for v in mask), f"{says} {name} {list(mask)}")
+        given = (begin, end) if strides is None else (begin, end, strides)
+        limits = _slice_inputs(*given, strided=True)
+        counts = {length(x) for x in (begin, end)} - {None}
+        check(len(counts) <= 1, "Begin and end need to have same number of values.")
         if data.shape is None:
             return TensorType(data.dtype, None)
         if limits is None:

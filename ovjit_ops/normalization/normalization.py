@@ -10,7 +10,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
-from ovjit.graph.shapes import Dim, Interval, broadcast, merge, normalize_axes, normalize_axis
+from ovjit.graph.shapes import Dim, Interval, broadcast, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.values import in_f32, known, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
 from ovjit_ops.normalization import expand_norm
@@ -90,14 +90,30 @@ def _channels(data: TensorType, *others: TensorType) -> None:
     """Raise ModelError unless the others are lists as long as dimension 1 of the data."""
     channels: Dim | None = None
     if data.shape is not None:
-        check(len(data.shape) >= 2, f"the data {data} should have at least 2 dimensions")
+        check(
+            len(data.shape) >= 2,
+            f"Input argument must have rank of at least 2 (input argument shape: {text(data.shape)}).",
+        )
         channels = data.shape[1]
     for x in others:
-        check(x.dtype in (data.dtype, "dynamic"), f"{data} and {x} differ in element type")
-        check(x.rank in (None, 1), f"{x} should be a list with one entry per channel")
+        check(
+            x.dtype in (data.dtype, "dynamic"),
+            f"Input element types do not match. {data} and {x} differ in element type",
+        )
+        check(
+            x.rank in (None, 1),
+            f"Shapes for gamma/beta/mean/variance do not match. {x} should be a list, one entry per channel",
+        )
+        for other in others:
+            check(
+                None in (x.shape, other.shape) or merge(x.shape[0], other.shape[0]) is not None,
+                "Shapes for gamma/beta/mean/variance do not match.",
+            )
         if x.shape is not None and channels is not None:
             check(
-                merge(x.shape[0], channels) is not None, f"{x} does not fit the {channels} channels of {data}"
+                merge(x.shape[0], channels) is not None,
+                f"Input channel dimension ({channels}) does not match shape for gamma/beta/mean/variance "
+                f"({text(x.shape)}).",
             )
 
 
@@ -109,7 +125,7 @@ def _batch_norm(x, gamma, beta, mean, variance, *, epsilon):
 
 
 def _infer_batch_norm(data: TensorType, others: tuple[TensorType, ...], epsilon: float) -> TensorType:
-    check(epsilon >= 0, f"epsilon {epsilon} should not be negative")
+    check(epsilon >= 0, f"Attribute 'epsilon' must be non negative value. Got: {epsilon:g}")
     _channels(data, *others)
     return same_type(data, REALS)
 
@@ -325,13 +341,21 @@ class GroupNormalization:
     """Each of `num_groups` groups of channels normalized, then scaled and shifted per channel."""
 
     def infer(data, scale, bias, *, num_groups: Int, epsilon: Float):
-        check(num_groups >= 1, f"num_groups {num_groups} should be positive")
+        says = "The number of groups needs to be a positive integer value"
+        check(num_groups >= 1, f"{says}, not {num_groups}")
         check(epsilon > 0, f"epsilon {epsilon} should be positive")
+        check(data.rank is None or data.rank >= 2, "The input tensor is required to be at least 2D")
+        for x, what in ((scale, "scale"), (bias, "bias")):
+            check(x.rank in (None, 1), f"The {what} input is required to be 1D")
+            fits = None in (data.shape, x.shape) or merge(x.shape[0], data.shape[1]) is not None
+            says = f"The {what} input shape needs to match the channel dimension in the data input"
+            check(fits, f"{says}: {x} and {data}")
         _channels(data, scale, bias)
         if data.shape is not None and not isinstance(data.shape[1], Interval):
             check(
                 data.shape[1] % num_groups == 0,
-                f"{data.shape[1]} channels do not split in {num_groups} groups",
+                "The number of channels is required to be evenly divisible by the number of groups: "
+                f"{data.shape[1]} and {num_groups}",
             )
         return same_type(data, REALS)
 

@@ -13,7 +13,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FLOATS, FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Int, Ints, TensorType, Word, op
-from ovjit.graph.shapes import ANY, is_static, normalize_axis
+from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
 from ovjit_ops.common.values import INDEX_TYPES, known, length, widened
 from ovjit_ops.common.windows import (
     output_extents,
@@ -29,6 +29,10 @@ from ovjit_ops.pooling.cpu_pooling import lower_pooling
 def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> TensorType:
     check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
     rank = len(attrs["kernel"])
+    check(
+        data.rank is None or 3 <= data.rank <= 5,
+        f"Expected a 3D, 4D or 5D tensor for the input. Got: {text(data.shape)}",
+    )
     check(1 <= rank <= 3, f"a window has 1 to 3 spatial dimensions, not {rank}")
     window = pool_window(rank, attrs, torch)
     check(
@@ -285,8 +289,12 @@ def _infer_adaptive(data: TensorType, output_shape: TensorType) -> TensorType:
     rank = data.rank - 2 if data.rank is not None else length(output_shape)
     if rank is None:
         return TensorType(data.dtype, None)
-    check(1 <= rank <= 3, f"takes 1 to 3 spatial dimensions, not {rank}")
-    check(length(output_shape) in (None, rank), f"output_shape should have {rank} entries")
+    check(1 <= rank <= 3, f"Expected a 3D, 4D or 5D tensor for the input. Got: {text(data.shape)}")
+    check(
+        length(output_shape) in (None, rank),
+        "Output shape for spatial dimension not compatible with data shape. It should have "
+        f"{rank} entries",
+    )
     check(sizes is None or min(sizes) >= 0, f"output_shape {sizes} should not be negative")
     lead = data.shape[:2] if data.shape is not None else (ANY, ANY)
     return TensorType(data.dtype, (*lead, *([ANY] * rank if sizes is None else map(int, sizes))))
@@ -377,7 +385,7 @@ class AdaptiveMaxPool:
     """The maximum over windows that split each spatial dimension, and its index within the channel."""
 
     def infer(data, output_shape, *, index_element_type: DType = "i64"):
-        check(index_element_type in INDEX_TYPES, f"indices are i32 or i64, not {index_element_type}")
+        check(index_element_type in INDEX_TYPES, "Index element type must be i32 or i64")
         out = _infer_adaptive(data, output_shape)
         return out, TensorType(index_element_type, out.shape)
 

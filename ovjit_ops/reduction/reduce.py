@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Op, TensorType, register
-from ovjit.graph.shapes import ANY, Dim, normalize_axes
+from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit_ops.common.values import known, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.reduction.cpu_reduce import lower_reduce
@@ -31,14 +31,25 @@ def infer_reduction(
     node: TensorType, reduction_axes: TensorType, keep_dims: bool, types: list[str]
 ) -> TensorType:
     """The type of a reduction. Raises ModelError for axes out of range or named twice."""
-    check(node.dtype in (*types, "dynamic"), f"takes {' '.join(types)}, not {node.dtype}")
-    axes = known(reduction_axes, "reduction_axes")
+    says = "be boolean." if list(types) == ["boolean"] else f"be numeric. Got: {node.dtype}"
+    check(node.dtype in (*types, "dynamic"), f"Element type of data input must {says}")
+    axes = known(
+        reduction_axes,
+        "reduction_axes",
+        "Element type of axes input must be integer. Got: {type}",
+        "Axes input must be a scalar or 1D input. Got: {shape}",
+    )
     if node.shape is None:
         return TensorType(node.dtype, None)
     if axes is None:
         return TensorType(node.dtype, (ANY,) * len(node.shape) if keep_dims else None)
-    normal = normalize_axes((int(a) for a in axes), len(node.shape), "reduction axis")
+    normal = _axes(axes, len(node.shape))
     return TensorType(node.dtype, reduced_shape(node.shape, normal, keep_dims))
+
+
+def _axes(axes: np.ndarray, rank: int) -> tuple[int, ...]:
+    """The axes from 0 on, sorted: one that is named twice is meant once."""
+    return tuple(sorted({normalize_axis(int(a), rank) for a in axes}))
 
 
 def reduction(name: str, ref: Callable, *, opset: int = 1, types: list[str] = NUMBERS, ulp: float = 16) -> Op:
@@ -49,7 +60,7 @@ def reduction(name: str, ref: Callable, *, opset: int = 1, types: list[str] = NU
         return propagate(out, reference, node, reduction_axes, keep_dims=keep_dims)
 
     def reference(node: np.ndarray, reduction_axes: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
-        axes = normalize_axes((int(a) for a in reduction_axes.reshape(-1)), node.ndim, "reduction axis")
+        axes = _axes(reduction_axes.reshape(-1), node.ndim)
         axes = axes if node.ndim else ()  # a scalar may be reduced along the axis that it has not
         return np.asarray(ref(widened(node), axes, keep_dims)).astype(node.dtype)
 
