@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -408,6 +409,42 @@ CASES: dict[str, tuple[str, list[np.ndarray | None], int, tuple[int, ...], dict[
 }
 
 
+def qmoe(bits: int, block: int, zeros: bool, fused: int, mixing: bool) -> list[np.ndarray | None]:
+    """Inputs of a mixture of four experts with two layers of packed weights."""
+    rng = np.random.default_rng(bits + block)
+
+    def layer(out: int, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+        packed = rng.integers(0, 256, (4, out, depth * bits // 8)).astype(np.uint8)
+        scales = rng.uniform(0.01, 0.03, (4, out, depth // block) if block else (4, out)).astype(F)
+        lines = (4, out, -(-(depth // block) * bits // 8)) if block else (4, -(-out * bits // 8))
+        zero = rng.integers(0, 256, lines).astype(np.uint8) if zeros else None
+        return packed, scales, r(4, out), zero
+
+    (w1, s1, b1, z1), (w2, s2, b2, z2) = layer(64 * (1 + fused), 32), layer(32, 64)
+    inputs = [r(5, 32), r(5, 4), w1, s1, b1, w2, s2, b2, None, None, None, z1, z2, None]
+    inputs.append(np.abs(r(6, 4)[:5]) if mixing else None)
+    while inputs[-1] is None:
+        inputs.pop()
+    return inputs
+
+
+SWIGLU = {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.7, "activation_beta": 1.0,
+          "swiglu_limit": 7.0}  # fmt: skip
+for _bits, _block, _zeros, _more in (
+    (4, 0, False, {}), (4, 16, True, {}), (8, 0, True, {}), (2, 0, False, {"activation_type": "silu"}),
+    (4, 16, False, SWIGLU), (4, 0, False, {"mixing": 1}),
+):  # fmt: skip
+    _given = qmoe(_bits, _block, _zeros, int("swiglu_fusion" in _more), "mixing" in _more)
+    _attributes = {"k": 2, "expert_weight_bits": _bits, **({"block_size": _block} if _block else {}),
+                   **{k: v for k, v in _more.items() if k != "mixing"}}  # fmt: skip
+    CASES[f"QMoE of {_bits} in {_block}, {_zeros}, {list(_more)}"] = (
+        "QMoE", _given, 1, tuple(range(2, 14)), _attributes, 1e-4,
+    )  # fmt: skip
+CASES["ScaledSiLU"] = ("ScaledSiLU", [r(3, 4)], 1, (), {"alpha": 1.3}, 1e-5)
+CASES["ScaledSiLU by an input"] = ("ScaledSiLU", [r(3, 4), f(0.7)], 1, (), {}, 1e-5)
+CASES["GatedAdd"] = ("GatedAdd", [r(2, 3, 4), r(2, 3, 5)[..., :4].copy(), r(2, 3, 1)], 1, (), {}, 1e-6)
+
+
 def both(data: bytes, given: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(ovjit's outputs, ONNX Runtime's)"""
     options = onnxruntime.SessionOptions()
@@ -439,6 +476,32 @@ def test_as_onnx_runtime(name: str) -> None:
             rtol=0 if tolerance == 1 else tolerance,
             atol=tolerance,
         )
+
+
+@pytest.mark.parametrize("op", ["Affine", "ScaledTanh", "ParametricSoftplus"])
+def test_first_operators(op: str) -> None:
+    """Operators that the standard has dropped, and ONNX Runtime runs in models of before."""
+    data, given = build(op, [r(3, 4)], 1, (), domain="", alpha=2.0, beta=0.5)
+    proto = onnx.ModelProto.FromString(data)
+    proto.opset_import[0].version = 9
+    (ours,), (theirs,) = both(proto.SerializeToString(), given)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["BiasSplitGelu", "GemmFastGelu"])
+def test_fusions_for_other_devices(op: str) -> None:
+    """ONNX Runtime has them on GPUs alone: what they stand for, in NumPy."""
+    x, w, bias = r(2, 3, 8), r(8, 6), r(9)[:8]
+    if op == "BiasSplitGelu":
+        data, given = build(op, [x, bias], 1, (1,))
+        left, right = np.split((x + bias).astype(np.float64), 2, -1)
+        wanted = left * 0.5 * right * (1 + np.vectorize(math.erf)(right / 2**0.5))
+    else:
+        data, given = build(op, [x, w, bias[:6]], 1, (1, 2))
+        y = x.astype(np.float64) @ w + bias[:6]
+        wanted = 0.5 * y * (1 + np.tanh((2 / np.pi) ** 0.5 * (y + 0.044715 * y**3)))
+    got = ov.Core().compile_model(ov.Core().read_model(data), "CPU")(given["x0"])[0]
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_channels_last_convolution() -> None:

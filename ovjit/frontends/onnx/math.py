@@ -244,6 +244,25 @@ def bit_shift(n: OnnxNode) -> Any:
 
 #: NumPy's unsigned or other type of the same size, through which bits are seen, is found in the constant's
 #: bytes.
+@onnx_op("Affine")
+def affine(n: OnnxNode) -> Any:
+    """Of the first version, as this and the next two; ONNX Runtime runs them still."""
+    scaled = n("Multiply", n[0], n.like(n[0], n.attr("alpha", 1.0)))
+    return n("Add", scaled, n.like(n[0], n.attr("beta", 0.0)))
+
+
+@onnx_op("ScaledTanh")
+def scaled_tanh(n: OnnxNode) -> Any:
+    x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
+    return n("Multiply", n("Tanh", x), n.like(x, n.attr("alpha", 1.0)))
+
+
+@onnx_op("ParametricSoftplus")
+def parametric_softplus(n: OnnxNode) -> Any:
+    x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
+    return n("Multiply", n("SoftPlus", x), n.like(x, n.attr("alpha", 1.0)))
+
+
 @onnx_op("BitCast")
 def bit_cast(n: OnnxNode) -> Any:
     kind = n.data_type("to")
@@ -252,6 +271,15 @@ def bit_cast(n: OnnxNode) -> Any:
     value = n.value(n[0])
     if value is not None and ELEMENT_TYPES[kind].bits == ELEMENT_TYPES[n.dtype(n[0])].bits:
         return n.const(np.ascontiguousarray(value).view(numpy_dtype(kind)).reshape(value.shape), kind)
+    old, new = ELEMENT_TYPES[n.dtype(n[0])], ELEMENT_TYPES[kind]
+    if n.dtype(n[0]) == "boolean" and new.bits == 8 and not new.is_real:
+        return n.convert(n[0], kind)
+    if {old.kind, new.kind} == {"i", "u"} and old.bits == new.bits < 64:
+        whole = n.const(1 << old.bits)
+        wide = n("FloorMod", n.convert(n[0], "i64"), whole)
+        if new.kind == "i":
+            wide = n("Select", n("GreaterEqual", wide, 1 << (old.bits - 1)), n("Subtract", wide, whole), wide)
+        return n.convert(wide, kind)
     raise UnsupportedError("the bits of computed values as another type: no operation of OpenVINO says it")
 
 

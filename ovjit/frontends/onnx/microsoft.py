@@ -57,6 +57,30 @@ def quick_gelu(n: OnnxNode) -> Any:
     return n("Swish", n[0], n.like(n[0], n.attr("alpha", 1.702)))
 
 
+@ms("BiasSplitGelu")
+def bias_split_gelu(n: OnnxNode) -> Any:
+    """The left half times the Gelu of the right."""
+    x = n("Add", n[0], n[1])
+    left, right = n.all("Split", x, n.rank(x) - 1, num_splits=2)
+    return n("Multiply", left, n("Gelu", right, approximation_mode="ERF", opset=7))
+
+
+@ms("GemmFastGelu")
+def gemm_fast_gelu(n: OnnxNode) -> Any:
+    x = n("MatMul", n[0], n[1])
+    return n("Gelu", n("Add", x, n[2]) if n.has(2) else x, approximation_mode="TANH", opset=7)
+
+
+@ms("ScaledSiLU")
+def scaled_silu(n: OnnxNode) -> Any:
+    return n("Swish", n("Multiply", n[0], n[1] if n.has(1) else n.like(n[0], n.attr("alpha", 1.0))))
+
+
+@ms("GatedAdd")
+def gated_add(n: OnnxNode) -> Any:
+    return n("Add", n[0], n("Multiply", n[1], n[2]))
+
+
 @ms("BiasAdd")
 def bias_add(n: OnnxNode) -> Any:
     return n("Add", n("Add", n[0], n[1]), n[2])

@@ -9,6 +9,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.attention import ms
+from ovjit.frontends.onnx.blocks import unpacked
 from ovjit.frontends.onnx.image import crop_and_resize_places
 from ovjit.frontends.onnx.nn import conv_transpose, rms_norm
 from ovjit.frontends.onnx.node import OnnxNode
@@ -191,8 +192,51 @@ def mixture_of_experts(n: OnnxNode) -> Any:
     return experts(n, weights, [n.optional(i) for i in (3, 5, 7)])
 
 
-def experts(n: OnnxNode, weights: list[Output | None], biases: list[Output | None]) -> Output:
-    """Layers [experts, out, in] and biases [experts, out] of a mixture, the third None for two layers."""
+@ms("QMoE")
+def quantised_mixture_of_experts(n: OnnxNode) -> Any:
+    """(x, scores, then weights, scales and bias of each of three layers, three zero points, shares)"""
+    if n.attr("quant_type", "int") != "int" or n.attr("weights_prepacked", 0) == 1:
+        raise UnsupportedError("experts in floats of few bits, or in an order of ONNX Runtime's own")
+    places = ((2, 3, 11), (5, 6, 12), (8, 9, 13))
+    weights = [_expert_weights(n, i, *row) if n.has(row[0]) else None for i, row in enumerate(places, 1)]
+    if not n.has(14):  # shares of the best alone
+        n.attributes["normalize_routing_weights"] = 1
+    return experts(n, weights, [n.optional(i) for i in (4, 7, 10)], n.optional(14))
+
+
+def _expert_weights(n: OnnxNode, layer: int, weights: int, scales: int, zeros: int) -> Output:
+    """Weights [experts, out, in], of bytes in which the first value has the low bits."""
+    bits = n.attr(f"fc{layer}_expert_weight_bits") or n.attr("expert_weight_bits", 4)
+    packed, real = n.known(weights, "the packed weights"), n.dtype(n[0])
+    if bits not in (2, 4, 8) or packed.ndim != 3:
+        raise UnsupportedError(f"experts of {bits} bits")
+    count, rows, width = packed.shape
+    depth, kind = width * 8 // bits, {2: "u2", 4: "u4", 8: "u8"}[bits]
+    scale = n.static_shape(n[scales], "the shape of the scales")
+    blocks = scale[2] if len(scale) == 3 else 1
+    if blocks < 1 or depth % blocks:
+        raise ModelError(f"{depth} values in {blocks} blocks")
+    values = unpacked(packed.reshape(count * rows, width), bits, count * rows, depth)
+    wide = n.convert(n.const(values.reshape(count, rows, blocks, depth // blocks), kind), real)
+    if n.has(zeros):
+        given = n.known(zeros, "the zero points")
+        per = blocks if given.ndim == 3 else rows
+        lines = given.size * (8 // bits) // max(-(-per * bits // 8) * (8 // bits), 1)
+        zero = unpacked(given.reshape(lines, -1), bits, lines, per).reshape(count, rows, blocks, 1)
+        middle = n.convert(n.const(zero, kind), real)
+    else:
+        middle = n.const(1 << (bits - 1), real)
+    factor = n.reshape(n.convert(n[scales], real), [count, rows, blocks, 1])
+    return n.reshape(n("Multiply", n("Subtract", wide, middle), factor), [count, rows, depth])
+
+
+def experts(
+    n: OnnxNode, weights: list[Output | None], biases: list[Output | None], mixing: Output | None = None
+) -> Output:
+    """Layers [experts, out, in] and biases [experts, out] of a mixture, the third None for two layers.
+
+    `mixing` are the experts' shares where the scores only choose them.
+    """
     if n.attr("use_sparse_mixer", 0):
         raise UnsupportedError("use_sparse_mixer")
     first, second, third = weights
@@ -205,6 +249,8 @@ def experts(n: OnnxNode, weights: list[Output | None], biases: list[Output | Non
     order: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
     chosen = n.all("TopK", scores, n.attr("k", 1), axis=-1, **order, opset=11)
     shares = n("Softmax", scores, axis=-1, opset=8)
+    if mixing is not None:
+        shares = n.reshape(mixing, [-1, n.last_dim(mixing)])
     best = n("GatherElements", shares, chosen[1], axis=1)
     if n.attr("normalize_routing_weights", 0):
         best = n("Divide", best, n("ReduceSum", best, [1], keep_dims=True))

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
+from ovjit.frontends.onnx.text import place_of, same_text, text_at
 
 DOMAIN = "ai.onnx.ml"
 
@@ -68,22 +69,39 @@ def imputer(n: OnnxNode) -> Any:
 
 @ml("LabelEncoder", 2)
 def label_encoder(n: OnnxNode) -> Any:
-    """Each key's value, the default for others: where(x == key, value, ...) for numbers."""
+    """Each key's value, the default for others: the first of the keys that is equal."""
     x = n[0]
     keys, values = _column(n, "keys"), _column(n, "values")
+    if keys.size != values.size or not keys.size:
+        raise ModelError(f"{keys.size} keys and {values.size} values")
+    if (keys.dtype.kind in "OUS") != (n.dtype(x) == "string"):
+        raise ModelError(f"keys of another type than the input, which is {n.dtype(x)}")
+    if n.dtype(x) == "string":
+        same = same_text(n, x, keys.tolist())
+    else:
+        same = n("Equal", n.unsqueeze(x, [-1]), n.like(x, keys))
+        if keys.dtype.kind == "f" and np.isnan(keys).any():
+            same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", n.unsqueeze(x, [-1])), np.isnan(keys)))
+    found, place = place_of(n, same)
     default = _default(n, values)
-    if keys.dtype.kind in "OUS" or values.dtype.kind in "OUS" or n.dtype(x) == "string":
-        raise UnsupportedError("labels that are strings: no operation of OpenVINO says it")
-    if keys.size != values.size:
-        raise UnsupportedError(f"{keys.size} keys and {values.size} values")
-    same = n("Equal", n.unsqueeze(x, [-1]), n.like(x, keys))
-    if keys.dtype.kind == "f" and np.isnan(keys).any():
-        same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", n.unsqueeze(x, [-1])), np.isnan(keys)))
-    found = n("ReduceLogicalOr", same, [-1], keep_dims=False)
-    attrs: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
-    place = n.all("TopK", n.convert(same, "i32"), 1, axis=-1, **attrs, opset=11)[1]
-    picked = n("Gather", n.const(values), n.squeeze(place, [-1]), 0, opset=8)
+    if values.dtype.kind in "OUS":
+        return text_at(n, [*values.tolist(), default], n("Select", found, place, values.size))
+    picked = n("Gather", n.const(values), place, 0, opset=8)
     return n("Select", found, picked, n.const(default, picked._tensor._type.dtype))
+
+
+@ml("CategoryMapper")
+def category_mapper(n: OnnxNode) -> Any:
+    """The number of a text, or the text of a number."""
+    texts, numbers = n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64)
+    if len(texts) != numbers.size or not texts:
+        raise ModelError(f"{len(texts)} texts and {numbers.size} numbers")
+    if n.dtype(n[0]) == "string":
+        found, place = place_of(n, same_text(n, n[0], texts))
+        picked = n("Gather", n.const(numbers), place, 0, opset=8)
+        return n("Select", found, picked, n.attr("default_int64"))
+    found, place = place_of(n, n("Equal", n.unsqueeze(n[0], [-1]), numbers))
+    return text_at(n, [*texts, n.attr("default_string")], n("Select", found, place, numbers.size))
 
 
 def _column(n: OnnxNode, what: str) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.frontends.onnx.random import dropped
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import Interval
@@ -500,12 +501,11 @@ def hardmax(n: OnnxNode) -> Any:
 
 @onnx_op("Dropout")
 def dropout(n: OnnxNode) -> Any:
-    """Nothing is dropped when a model runs; the mask is true everywhere."""
-    training = n.value(n.optional(2)) if n.version >= 12 else None
-    ratio = n.value(n.optional(1)) if n.version >= 12 else None
-    dropping = ratio is None or float(np.asarray(ratio).reshape(-1)[0]) != 0 if n.has(1) else True
-    if n.version >= 12 and n.has(2) and (training is None or bool(np.asarray(training).any())) and dropping:
-        raise UnsupportedError("a Dropout that is being trained: what it drops is random")
+    """Nothing is dropped, and the mask is true everywhere, unless a model is being trained."""
+    if n.version >= 12 and n.has(2):
+        training, ratio = n.value(n[2]), n.value(n.optional(1))
+        if (training is None or training.any()) and (ratio is None or ratio.any() or not n.has(1)):
+            return dropped(n, n[0], n[1] if n.has(1) else n.const(0.5), n[2])
     if not n.wants(1):
         return [n[0]]
     kind = "boolean" if n.version >= 10 else n.dtype(n[0])

@@ -81,6 +81,18 @@ def bernoulli(n: OnnxNode) -> Any:
     return n.convert(n("Greater", chance, drawn), kind if n.attr("dtype") is None else n.data_type("dtype"))
 
 
+def dropped(n: OnnxNode, x: Output, ratio: Output, training: Output) -> list[Output]:
+    """(x with a share of its elements 0 and the others larger, which are kept); all if not `training`"""
+    seed = int(n.attr("seed", 0)) & 0xFFFFFFFF
+    idle = n("LogicalNot", training)
+    share = n.convert(ratio, "f32")
+    drawn = _uniform(n, n.shape_of(x), "f32", 0.0, 1.0, seed)
+    kept = n("LogicalOr", n("GreaterEqual", drawn, share), idle)
+    factor = n("Select", idle, 1.0, n("Divide", 1.0, n("Subtract", 1.0, share)))
+    zero = n.like(x, 0)
+    return [n("Select", kept, n("Multiply", x, n.convert(factor, n.dtype(x))), zero), kept]
+
+
 @onnx_op("Multinomial")
 def multinomial(n: OnnxNode) -> Any:
     attrs = {"with_replacement": True, "log_probs": True, "global_seed": _seed(n)}

@@ -1,12 +1,227 @@
-"""Strings, which no kernel computes with."""
+"""Strings: tables of texts, and which text of a table a string is.
+
+Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, StringTensorPack takes them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
 from ovjit.api.model.node import Output
-from ovjit.errors import UnsupportedError
-from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
+from ovjit.frontends.onnx.registry import onnx_op
 
 
 def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
     """Numbers as text, or text as numbers."""
     raise UnsupportedError("a conversion from or to strings: no operation of OpenVINO says it")
+
+
+def _encoded(texts: Sequence[Any]) -> list[bytes]:
+    return [text if isinstance(text, bytes) else str(text).encode() for text in texts]
+
+
+def text_at(n: OnnxNode, texts: Sequence[Any], place: Output) -> Output:
+    """Strings: texts[place]."""
+    data = _encoded(texts)
+    ends = np.cumsum([len(text) for text in data])
+    begins = ends - [len(text) for text in data]
+    sides = [n("Gather", n.const(v.astype(np.int32)), place, 0, opset=8) for v in (begins, ends)]
+    return n("StringTensorPack", *sides, np.frombuffer(b"".join(data), np.uint8))
+
+
+def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
+    """Whether strings are these texts: [..., texts]"""
+    data = _encoded(texts)
+    width = max(map(len, data), default=0)
+    n.limited(len(data) * width, "bytes of texts")
+    table = np.zeros((len(data), width), np.uint8)
+    lengths = np.array([len(text) for text in data], np.int32)
+    for row, text in zip(table, data, strict=True):
+        row[: len(text)] = np.frombuffer(text, np.uint8)
+    begins, ends, letters = n.all("StringTensorUnpack", x)
+    rank = n.rank(x)
+    found = n("Equal", n.unsqueeze(n("Subtract", ends, begins), [rank]), lengths)
+    if not width:
+        return found
+    letters = n("Concat", letters, np.zeros(1, np.uint8), axis=0)
+    last = n.convert(n("Subtract", n.dim_of(letters, 0), 1), "i32")
+    places = n("Add", n.unsqueeze(begins, [rank]), np.arange(width, dtype=np.int32))
+    mine = n("Gather", letters, n("Minimum", places, last), 0, opset=8)
+    equal = n("Equal", n.unsqueeze(mine, [rank]), table)
+    beyond = np.arange(width) >= lengths[:, None]
+    all_equal = n("ReduceLogicalAnd", n("LogicalOr", equal, beyond), [rank + 1], keep_dims=False)
+    return n("LogicalAnd", found, all_equal)
+
+
+def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
+    """(whether one of the last dimension is true, the place of the first that is), without that dimension"""
+    found = n("ReduceLogicalOr", same, [-1], keep_dims=False)
+    row: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
+    place = n.all("TopK", n.convert(same, "i32"), 1, axis=-1, **row, opset=11)[1]
+    return found, n.squeeze(place, [n.rank(same) - 1])
+
+
+@onnx_op("TfIdfVectorizer", 9)
+def tf_idf_vectorizer(n: OnnxNode) -> Any:
+    """How often each n-gram is there, of neighbours and of such that are up to `max_skip_count` apart."""
+    x, flat, pool = n[0], n.rank(n[0]) == 1, n.attr("pool_int64s")
+    if pool is None:
+        texts = n.required("pool_strings")
+        words = sorted(set(texts))
+        found, place = place_of(n, same_text(n, x, words))
+        x, pool = n("Select", found, place, -1), [words.index(text) for text in texts]
+    x = n.unsqueeze(n.convert(x, "i64"), [0] if flat else [])
+    columns, weights = np.asarray(n.required("ngram_indexes"), np.int64), n.attr("weights")
+    width = n.limited(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
+    if columns.min(initial=0) < 0 or len(set(columns.tolist())) != columns.size:
+        raise UnsupportedError("n-grams that share a number")
+    counts = _counts(n, x, pool)
+    if sum(n.last_dim(v) for v in counts) != columns.size:
+        raise ModelError(f"{columns.size} numbers for the n-grams of {len(pool)} words")
+    out = n.convert(n("Concat", *counts, _none(n, x, 1), axis=1), "f32")
+    mode = n.required("mode")
+    if mode not in ("TF", "IDF", "TFIDF"):
+        raise ModelError(f"the mode {mode[:20]!r} is not known")
+    if mode == "IDF":
+        out = n("Minimum", out, 1.0)
+    if mode != "TF" and weights:
+        if len(weights) != columns.size:
+            raise ModelError(f"{len(weights)} weights for {columns.size} n-grams")
+        out = n("Multiply", out, np.asarray([*weights, 0], np.float32))
+    which = np.full(width, columns.size, np.int64)
+    which[columns] = np.arange(columns.size)
+    out = n("Gather", out, which, 1, opset=8)
+    return n.squeeze(out, [0]) if flat else out
+
+
+def _none(n: OnnxNode, x: Output, count: int) -> Output:
+    """Zeros, `count` for each row."""
+    return n("Broadcast", n.const(0), n("Concat", n.dim_of(x, 0), [count], axis=0), mode="numpy", opset=3)
+
+
+def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
+    """For each length of n-grams, how often each of the pool is in each row: [rows, n-grams]"""
+    starts = [*n.required("ngram_counts"), len(pool)]
+    out = []
+    for size, (start, end) in enumerate(zip(starts, starts[1:], strict=False), 1):
+        if not 0 <= start <= end <= len(pool) or (end - start) % size:
+            raise ModelError(f"ngram_counts {starts[:8]} of {len(pool)} words")
+        grams = np.asarray(pool[start:end], np.int64).reshape(-1, size)
+        total = _none(n, x, len(grams))
+        wanted = n.required("min_gram_length") <= size <= n.required("max_gram_length")
+        # words that are farther apart make no other n-grams of one word
+        steps = (n.limited(n.required("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1
+        for step in range(1, steps + 1 if wanted and len(grams) else 1):
+            hits = []
+            for i in range(size):
+                word = n.slice(x, 1, i * step, -(size - 1 - i) * step or None)  # [rows, windows]
+                hits.append(n("Equal", n.unsqueeze(word, [2]), grams[:, i]))
+            hit = hits[0]
+            for more in hits[1:]:
+                hit = n("LogicalAnd", hit, more)
+            total = n("Add", total, n("ReduceSum", n.convert(hit, "i64"), [1], keep_dims=False))
+        out.append(total)
+    return out
+
+
+@onnx_op("StringConcat", 20)
+def string_concat(n: OnnxNode) -> Any:
+    """Texts one behind the other: new letters are a row for each, as wide as the longest."""
+    begins, ends, letters = n.all("StringTensorUnpack", n[0])
+    begins_2, ends_2, letters_2 = n.all("StringTensorUnpack", n[1])
+    first, second = n("Subtract", ends, begins), n("Subtract", ends_2, begins_2)
+    lengths = n("Add", first, second)
+    shape = n.shape_of(lengths)
+
+    def column(value: Output) -> Output:
+        return n.reshape(n("Broadcast", value, shape, mode="numpy", opset=3), [-1, 1])
+
+    flat = column(lengths)
+    longest = n("Maximum", n("ReduceMax", flat, [0, 1], keep_dims=False), n.const(0, "i32"))
+    width = n("Add", longest, n.const(1, "i32"))
+    zero, one = n.const(0, "i32"), n.const(1, "i32")
+    places = n.unsqueeze(n("Range", zero, width, one, output_type="i32", opset=4), [0])
+    size = n.squeeze(n.convert(n.dim_of(letters, 0), "i32"), [0])
+    behind = n("Subtract", n("Add", begins_2, size), first)
+    source = n("Select", n("Less", places, column(first)), n("Add", column(begins), places),
+               n("Add", column(behind), places))  # fmt: skip
+    both = n("Concat", letters, letters_2, np.zeros(1, np.uint8), axis=0)
+    last = n.convert(n("Subtract", n.dim_of(both, 0), 1), "i32")
+    rows = n("Gather", both, n("Minimum", source, last), 0, opset=8)
+    count = n.squeeze(n.convert(n.dim_of(flat, 0), "i32"), [0])
+    numbers = n("Range", zero, count, one, output_type="i32", opset=4)
+    starts = n.reshape(n("Multiply", numbers, width), shape)
+    return n("StringTensorPack", starts, n("Add", starts, lengths), n.reshape(rows, [-1]))
+
+
+def _cased(n: OnnxNode, letters: Output, upper: bool) -> Output:
+    """UTF-8 with its letters in the other case, those of up to three bytes whose two cases are as long."""
+    table = _case_table(upper)
+    padded = n("Concat", np.zeros(2, np.int32), n.convert(letters, "i32"), np.zeros(2, np.int32), axis=0)
+    around = [n.slice(padded, 0, i, i - 4 or None) for i in range(5)]  # two before each byte ... two behind
+    low = [n("BitwiseAnd", byte, n.const(63, "i32")) for byte in around]
+
+    def letter(at: int, size: int) -> Output:
+        """The letter of `size` bytes that begins at `around[at]`, in the other case."""
+        code = n("BitwiseAnd", around[at], n.const((127, 31, 15)[size - 1], "i32"))
+        for i in range(1, size):
+            code = n("Add", n("Multiply", code, n.const(64, "i32")), low[at + i])
+        return n("Gather", n.const(table), code, 0, opset=8)
+
+    def leads(at: int, size: int) -> Output:
+        least, most = ((0, 0x80), (0xC0, 0xE0), (0xE0, 0xF0))[size - 1]
+        above = n("GreaterEqual", around[at], n.const(least, "i32"))
+        return n("LogicalAnd", above, n("Less", around[at], n.const(most, "i32")))
+
+    out = around[2]
+    for size, mark in ((1, 0), (2, 0xC0), (3, 0xE0)):
+        for place in range(size):  # of this byte in its letter
+            code, shift = letter(2 - place, size), 64 ** (size - 1 - place)
+            part = n("Divide", code, n.const(shift, "i32"))
+            part = n("Add", part, n.const(mark, "i32")) if place == 0 else (
+                n("Add", n("BitwiseAnd", part, n.const(63, "i32")), n.const(0x80, "i32")))
+            out = n("Select", leads(2 - place, size), part, out)
+    return n.convert(out, "u8")
+
+
+@cache
+def _case_table(upper: bool) -> np.ndarray:
+    """Letter -> letter in the other case, by their numbers."""
+    table = np.arange(1 << 16, dtype=np.int32)
+    for code in range(1 << 16):
+        letter = chr(code)
+        other = letter.upper() if upper else letter.lower()
+        if other != letter and len(other) == 1 and len(other.encode()) == len(letter.encode()):
+            table[code] = ord(other)
+    return table
+
+
+@onnx_op("StringNormalizer", 10)
+def string_normalizer(n: OnnxNode) -> Any:
+    """Texts but those of a list, in another case; an empty text if none is left. Of [C] or [1, C]."""
+    action, rank, stop = n.attr("case_change_action"), n.rank(n[0]), n.attr("stopwords") or []
+    if action not in ("NONE", "LOWER", "UPPER") or rank not in (1, 2):
+        raise ModelError(f"case_change_action {action[:20]!r} of {rank} dimensions")
+    x = n.reshape(n[0], [-1]) if rank == 2 else n[0]
+    begins, ends, letters = n.all("StringTensorUnpack", x)
+    if stop:
+        if not n.attr("is_case_sensitive"):
+            x = n("StringTensorPack", begins, ends, _cased(n, letters, upper=False))
+            stop = [word.lower() for word in stop]
+        found = n("ReduceLogicalOr", same_text(n, x, stop), [-1], keep_dims=False)
+        kept = n.reshape(n("NonZero", n("LogicalNot", found), output_type="i64"), [-1])
+        begins, ends = (n("Gather", v, kept, 0, opset=8) for v in (begins, ends))
+    count = n("Maximum", n.dim_of(begins, 0), 1)
+    none = np.zeros(1, np.int32)
+    begins, ends = (n("Slice", n("Concat", v, none, axis=0), [0], count, [1], [0]) for v in (begins, ends))
+    if action != "NONE":
+        letters = _cased(n, letters, action == "UPPER")
+    if rank == 2:
+        begins, ends = (n.unsqueeze(v, [0]) for v in (begins, ends))
+    return n("StringTensorPack", begins, ends, letters)

@@ -10,14 +10,74 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.ml import ml
 from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
+from ovjit.frontends.onnx.text import text_at
 
 _COMPARISONS = {"BRANCH_LEQ": "LessEqual", "BRANCH_LT": "Less", "BRANCH_GTE": "GreaterEqual",
                 "BRANCH_GT": "Greater", "BRANCH_EQ": "Equal", "BRANCH_NEQ": "NotEqual"}  # fmt: skip
+_MEMBER = "BRANCH_MEMBER"
 
 
 class _Forest:
     """Nodes of all trees by number: features, thresholds, comparisons, children, roots. A leaf is its own
-    child."""
+    child. `members` are the numbers of which a feature may be one, [nodes, most of them], NaN behind."""
+
+    modes: list[str]
+    features: np.ndarray
+    values: np.ndarray
+    leaf: np.ndarray
+    children: np.ndarray
+    roots: np.ndarray
+    missing: np.ndarray
+    members: np.ndarray | None = None
+
+    def depth(self) -> int:
+        """The longest way from a root to a leaf. Raises ModelError for a circle."""
+        level, depth = self.roots, 0
+        while True:
+            level = np.unique(level[~self.leaf[level]])
+            if not level.size:
+                return depth
+            level = np.unique(self.children[level].reshape(-1))
+            depth += 1
+            if depth > len(self.leaf):
+                raise ModelError("the nodes of a tree make a circle")
+
+    def leaves(self, n: OnnxNode, x: Output) -> Output:
+        """The number of the leaf that each row comes to in each tree: [rows, trees]"""
+        depth = self.depth()
+        n.limited(depth, "levels of trees", MOST_NODES)
+        kinds = sorted(set(self.modes) - {"LEAF"})
+        if unknown := [k for k in kinds if k not in (*_COMPARISONS, _MEMBER)]:
+            raise UnsupportedError(f"the comparison {unknown[0][:20]!r}")
+        shape = n.concat([n.dim_of(x, 0), n.const(np.array([len(self.roots)]))], 0)
+        at = n("Broadcast", n.const(self.roots), shape, mode="numpy", opset=3)
+        features = n.const(np.where(self.leaf, 0, self.features))
+        values, children = n.like(x, self.values), n.const(self.children.reshape(-1))
+        which = n.const(np.array([kinds.index(m) if m in kinds else 0 for m in self.modes], np.int64))
+        missing = n.const(self.missing)
+        for _ in range(depth):
+            mine = n("GatherElements", x, n("Gather", features, at, 0, opset=8), axis=1)
+            limit = n("Gather", values, at, 0, opset=8)
+            yes: Output | None = None
+            for i, kind in enumerate(kinds):
+                if kind == _MEMBER:
+                    rows = n("Gather", n.like(x, self.members), at, 0, opset=8)
+                    own = n("ReduceLogicalOr", n("Equal", n.unsqueeze(mine, [2]), rows), [2], keep_dims=False)
+                else:
+                    own = n(_COMPARISONS[kind], mine, limit)
+                chosen = n("Equal", n("Gather", which, at, 0, opset=8), i)
+                yes = own if yes is None else n("Select", chosen, own, yes)
+            assert yes is not None
+            if self.missing.any():
+                track = n("LogicalAnd", n("IsNaN", mine, opset=10), n("Gather", missing, at, 0, opset=8))
+                yes = n("LogicalOr", yes, track)
+            place = n("Add", n("Multiply", at, 2), n.convert(yes, "i64"))
+            at = n("Gather", children, place, 0, opset=8)
+        return at
+
+
+class _ForestByIds(_Forest):
+    """Nodes that name their children by the ids of trees and nodes."""
 
     def __init__(self, n: OnnxNode):
         def column(name: str, dtype: Any) -> np.ndarray:
@@ -53,45 +113,6 @@ class _Forest:
             first.setdefault(tree, place)
         self.roots = np.array(list(first.values()), np.int64)
 
-    def depth(self) -> int:
-        """The longest way from a root to a leaf. Raises ModelError for a circle."""
-        level, depth = self.roots, 0
-        while True:
-            level = np.unique(level[~self.leaf[level]])
-            if not level.size:
-                return depth
-            level = np.unique(self.children[level].reshape(-1))
-            depth += 1
-            if depth > len(self.leaf):
-                raise ModelError("the nodes of a tree make a circle")
-
-    def leaves(self, n: OnnxNode, x: Output) -> Output:
-        """The number of the leaf that each row comes to in each tree: [rows, trees]"""
-        depth = self.depth()
-        n.limited(depth, "levels of trees", MOST_NODES)
-        kinds = sorted(set(self.modes) - {"LEAF"})
-        if unknown := [k for k in kinds if k not in _COMPARISONS]:
-            raise UnsupportedError(f"the comparison {unknown[0][:20]!r}")
-        shape = n.concat([n.dim_of(x, 0), n.const(np.array([len(self.roots)]))], 0)
-        at = n("Broadcast", n.const(self.roots), shape, mode="numpy", opset=3)
-        features = n.const(np.where(self.leaf, 0, self.features))
-        values, children = n.const(self.values.astype(np.float32)), n.const(self.children.reshape(-1))
-        which = n.const(np.array([kinds.index(m) if m in kinds else 0 for m in self.modes], np.int64))
-        missing = n.const(self.missing)
-        for _ in range(depth):
-            mine = n("GatherElements", x, n("Gather", features, at, 0, opset=8), axis=1)
-            limit = n("Gather", values, at, 0, opset=8)
-            yes = n(_COMPARISONS[kinds[0]], mine, limit)
-            for i, kind in enumerate(kinds[1:], 1):
-                chosen = n("Equal", n("Gather", which, at, 0, opset=8), i)
-                yes = n("Select", chosen, n(_COMPARISONS[kind], mine, limit), yes)
-            if self.missing.any():
-                track = n("LogicalAnd", n("IsNaN", mine, opset=10), n("Gather", missing, at, 0, opset=8))
-                yes = n("LogicalOr", yes, track)
-            place = n("Add", n("Multiply", at, 2), n.convert(yes, "i64"))
-            at = n("Gather", children, place, 0, opset=8)
-        return at
-
     def weights(self, n: OnnxNode, prefix: str, targets: int) -> np.ndarray:
         """[nodes, targets]: what a leaf adds to each target"""
         kind = "target" if prefix == "target" else "class"
@@ -108,6 +129,69 @@ class _Forest:
         return table
 
 
+class _ForestByPlaces(_Forest):
+    """Nodes that name their children by their places, leaves being a list of their own behind them."""
+
+    def __init__(self, n: OnnxNode):
+        features = np.asarray(n.required("nodes_featureids"), np.int64)
+        inner = n.limited(features.size, "nodes of trees", 1 << 22)
+        self.weights = _array(n, n.required("leaf_weights"))
+        self.targets = np.asarray(n.required("leaf_targetids"), np.int64)
+        leaves = n.limited(self.weights.size, "leaves of trees", 1 << 22)
+        kinds, self.values = _array(n, n.required("nodes_modes")), _array(n, n.required("nodes_splits"))
+        names = [*_COMPARISONS, _MEMBER]
+        if (kinds >= len(names)).any() or kinds.size != inner or self.targets.size != leaves:
+            raise ModelError("the nodes of trees are not as many as they should be, or compare otherwise")
+        self.modes = [names[int(kind)] for kind in kinds] + ["LEAF"] * leaves
+        self.features = np.concatenate([features, np.zeros(leaves, np.int64)])
+        self.values = np.concatenate([self.values, np.zeros(leaves, self.values.dtype)])
+        self.leaf = np.arange(inner + leaves) >= inner
+        own = np.arange(inner + leaves)
+        self.children = np.stack([own, own], 1)
+        for s, side in enumerate(("false", "true")):
+            place = np.asarray(n.required(f"nodes_{side}nodeids"), np.int64)
+            is_leaf = np.asarray(n.required(f"nodes_{side}leafs"), np.int64) != 0
+            if place.size != inner or is_leaf.size != inner or (place < 0).any():
+                raise ModelError(f"{place.size} children for {inner} nodes of trees")
+            if (place >= np.where(is_leaf, leaves, inner)).any():
+                raise ModelError("a node of a tree has a child that is not there")
+            self.children[:inner, s] = place + np.where(is_leaf, inner, 0)
+        missing = n.attr("nodes_missing_value_tracks_true") or [0] * inner
+        self.missing = np.zeros(inner + leaves, bool)
+        self.missing[:inner] = missing
+        self.roots = np.asarray(n.required("tree_roots"), np.int64)
+        if not self.roots.size or ((self.roots < 0) | (self.roots >= inner)).any():
+            raise ModelError("a tree's root is not there")
+        if _MEMBER in self.modes:
+            self._read_members(_array(n, n.required("membership_values")))
+
+    def _read_members(self, values: np.ndarray) -> None:
+        """Lists of members, each with a NaN behind it, for the nodes that ask for them in their order."""
+        lists = np.split(values, np.flatnonzero(np.isnan(values)) + 1)
+        nodes = [i for i, mode in enumerate(self.modes) if mode == _MEMBER]
+        if len(lists) < len(nodes):
+            raise ModelError(f"{len(lists)} lists of members for {len(nodes)} nodes")
+        most = max(1, *(len(row) for row in lists))
+        self.members = np.full((len(self.modes), most), np.nan, values.dtype)
+        for node, row in zip(nodes, lists, strict=False):
+            self.members[node, : len(row)] = row
+
+
+@ml("TreeEnsemble", 5)
+def tree_ensemble(n: OnnxNode) -> Any:
+    forest, targets = _ForestByPlaces(n), n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
+    if ((forest.targets < 0) | (forest.targets >= targets)).any():
+        raise ModelError("a leaf is for a target that is not there")
+    n.limited(len(forest.modes) * targets, "weights of leaves")
+    table = np.zeros((len(forest.modes), targets), forest.weights.dtype)
+    table[np.flatnonzero(forest.leaf), forest.targets] = forest.weights
+    hows, ends = ("AVERAGE", "SUM", "MIN", "MAX"), ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+    how, end = n.attr("aggregate_function", 1), n.attr("post_transform", 0)
+    if not 0 <= how < len(hows) or not 0 <= end < len(ends):
+        raise ModelError(f"the aggregate function {how} or the post_transform {end} is not known")
+    return _transformed(n, _summed(n, n[0], forest, table, hows[how]), ends[end])
+
+
 def _array(n: OnnxNode, tensor: Any) -> np.ndarray:
     value = n.value(n.reader.constant(tensor))
     assert value is not None
@@ -119,9 +203,9 @@ def _features(n: OnnxNode) -> Output:
     return n.unsqueeze(x, [0]) if n.rank(x) == 1 else x
 
 
-def _summed(n: OnnxNode, forest: _Forest, table: np.ndarray, how: str) -> Output:
+def _summed(n: OnnxNode, x: Output, forest: _Forest, table: np.ndarray, how: str) -> Output:
     """[rows, targets]: what the leaves of all trees give together"""
-    reached = n("Gather", n.const(table), forest.leaves(n, _features(n)), 0, opset=8)
+    reached = n("Gather", n.like(x, table), forest.leaves(n, x), 0, opset=8)
     if how not in ("SUM", "AVERAGE", "MIN", "MAX"):
         raise UnsupportedError(f"the aggregate function {how[:20]!r}")
     if how in ("MIN", "MAX"):
@@ -129,13 +213,15 @@ def _summed(n: OnnxNode, forest: _Forest, table: np.ndarray, how: str) -> Output
             raise UnsupportedError(f"the aggregate function {how} of several targets")
         return n(f"Reduce{how.title()}", reached, [1], keep_dims=False)
     total = n("ReduceSum", reached, [1], keep_dims=False)
-    return n("Divide", total, float(len(forest.roots))) if how == "AVERAGE" else total
+    return n("Divide", total, n.like(x, len(forest.roots))) if how == "AVERAGE" else total
 
 
 @ml("TreeEnsembleRegressor")
 def tree_ensemble_regressor(n: OnnxNode) -> Any:
-    forest, targets = _Forest(n), n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
-    out = _summed(n, forest, forest.weights(n, "target", targets), n.attr("aggregate_function") or "SUM")
+    forest, targets = _ForestByIds(n), n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
+    out = _summed(
+        n, _features(n), forest, forest.weights(n, "target", targets), n.attr("aggregate_function") or "SUM"
+    )
     base = n.attr("base_values")
     if base:
         out = n("Add", out, np.asarray(base, np.float32))
@@ -145,10 +231,10 @@ def tree_ensemble_regressor(n: OnnxNode) -> Any:
 @ml("TreeEnsembleClassifier")
 def tree_ensemble_classifier(n: OnnxNode) -> Any:
     """(class of each row, scores). With weights for one class of two the other has what is left."""
-    forest = _Forest(n)
+    forest = _ForestByIds(n)
     labels = _labels(n)
     table = forest.weights(n, "class", n.limited(labels.size, "classes", 1 << 16))
-    scores = _summed(n, forest, table, "SUM")
+    scores = _summed(n, _features(n), forest, table, "SUM")
     base = np.asarray(n.attr("base_values") or [], np.float32)
     named = set(n.attr("class_ids") or [])
     if labels.size == 2 and len(named) == 1:
@@ -182,17 +268,18 @@ def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> lis
 
 
 def _labels(n: OnnxNode) -> np.ndarray:
+    """The names of classes, numbers or texts."""
     for name in ("classlabels_int64s", "classlabels_ints"):
         if n.attr(name):
             return np.asarray(n.attr(name), np.int64)
     if n.attr("classlabels_strings"):
-        if n.wants(0):
-            raise UnsupportedError("classes that are named by text: OpenVINO gathers no text")
-        return np.arange(len(n.attr("classlabels_strings")))
+        return np.asarray(n.attr("classlabels_strings"), object)
     raise ModelError("the labels of the classes are missing")
 
 
 def _named(n: OnnxNode, place: Output, labels: np.ndarray) -> Output:
+    if labels.dtype == object:
+        return text_at(n, labels.tolist(), place)
     return n("Gather", n.const(labels), place, 0, opset=8)
 
 
@@ -202,9 +289,9 @@ def _best(n: OnnxNode, scores: Output, labels: np.ndarray) -> Output:
     return _named(n, n.squeeze(place, [1]), labels)
 
 
-def _transformed(n: OnnxNode, scores: Output) -> Output:
+def _transformed(n: OnnxNode, scores: Output, how: str | None = None) -> Output:
     """What `post_transform` makes of scores."""
-    how = n.attr("post_transform") or "NONE"
+    how = how or n.attr("post_transform") or "NONE"
     if how == "NONE":
         return scores
     if how == "LOGISTIC":
@@ -212,9 +299,9 @@ def _transformed(n: OnnxNode, scores: Output) -> Output:
     if how == "SOFTMAX":
         return n("Softmax", scores, axis=1, opset=8)
     if how == "SOFTMAX_ZERO":
-        zero = n("Equal", scores, 0.0)
-        weights = n("Select", zero, -np.inf * np.ones((), np.float32), scores)
-        return n("Select", zero, 0.0, n("Softmax", weights, axis=1, opset=8))
+        zero = n("Equal", scores, n.like(scores, 0))
+        weights = n("Select", zero, n.like(scores, -np.inf), scores)
+        return n("Select", zero, n.like(scores, 0), n("Softmax", weights, axis=1, opset=8))
     raise UnsupportedError(f"the post_transform {how[:20]!r}")
 
 
@@ -262,3 +349,41 @@ def one_hot_encoder(n: OnnxNode) -> Any:
 @ml("ZipMap")
 def zip_map(n: OnnxNode) -> Any:
     raise UnsupportedError("ZipMap makes a sequence of maps: export the model with zipmap=False for a tensor")
+
+
+@ml("SVMRegressor")
+def svm_regressor(n: OnnxNode) -> Any:
+    """Kernels of a row and each support vector, weighted; without vectors a linear model."""
+    x = _features(n)
+    weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
+    count = n.attr("n_supports") or 0
+    if count:
+        vectors = np.asarray(n.required("support_vectors"), np.float32)
+        if weights.size != count or vectors.size % count:
+            raise ModelError(f"{weights.size} coefficients and {vectors.size} elements for {count} vectors")
+        kernels = _kernels(n, x, vectors.reshape(count, -1))
+    else:
+        kernels = x
+    out = n("Add", n("MatMul", kernels, n.const(weights.reshape(-1, 1))), rho[:1])
+    if n.attr("one_class"):
+        return n("Select", n("Greater", out, 0.0), 1.0, -1.0)
+    return _transformed(n, out)
+
+
+def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
+    """What the kernel of a support vector machine says of each row and vector: [rows, vectors]"""
+    gamma, offset, degree = [*(n.attr("kernel_params") or []), 0.0, 0.0, 0.0][:3]
+    how = n.attr("kernel_type")
+    if how == "RBF":
+        gap = n("Subtract", n.unsqueeze(x, [1]), vectors[None])
+        far = n("ReduceSum", n("Multiply", gap, gap), [2], keep_dims=False)
+        return n("Exp", n("Multiply", far, -float(gamma)))
+    out = n("MatMul", x, n.const(vectors), transpose_b=True)
+    if how == "LINEAR":
+        return out
+    out = n("Add", n("Multiply", out, float(gamma)), float(offset))
+    if how == "POLY":
+        return n("Power", out, float(degree))
+    if how == "SIGMOID":
+        return n("Tanh", out)
+    raise UnsupportedError(f"the kernel {how[:20]!r}")
