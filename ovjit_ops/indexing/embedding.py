@@ -17,6 +17,7 @@ from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, check_one, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_embedding import lower_bags
+from ovjit_ops.indexing.cpu_segments import lower_segments
 from ovjit_ops.indexing.gather import checked_indices
 
 REDUCTIONS = ("sum", "mean")
@@ -284,7 +285,7 @@ class EmbeddingSegmentsSum:
             yield [*inputs, np.array(2), random_array(rng, (len(ids),), dtype, (-2, 2))], {}
 
 
-@op("SegmentMax", opset=16, types=NUMBERS)
+@op("SegmentMax", opset=16, types=NUMBERS, lower=lower_segments)
 class SegmentMax:
     """The largest of the rows of each segment; an empty one is 0 or the lowest number there is."""
 

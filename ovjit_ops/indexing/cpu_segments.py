@@ -1,0 +1,92 @@
+"""Native SegmentMax: the rows of a segment are found by a binary search and compared in registers.
+
+Segments are shared out. Numbers that fall, or are negative, are error code 1.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import ml_dtypes
+import numpy as np
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, chunk, const, ld, loadm, maximum, share, storem
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering, place_constants
+from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.views import product
+from ovjit.graph.dtypes import FLOATS, numpy_dtype
+from ovjit_ops.indexing.cpu_embedding import first_of
+
+TYPES = frozenset((*FLOATS, "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"))
+
+
+@kernel
+def segment_max(x: Ptr, ids: Ptr, y: Ptr, count, width, many, per_chunk, *, T, index, lowest, empty):
+    """y[s] = the largest of the rows whose number is s, `empty` where there are none."""
+    if chunk == 0:  # the first chunk sees to it that numbers do not fall
+        last = 0
+        for i in range(count):
+            number = ld[index](ids + i * SIZE[index]) + 0
+            if number < last:
+                return 1
+            last = number
+    for s in share(many, per_chunk):
+        first = first_of(ids, s, count, index)
+        end = first_of(ids, s + 1, count, index)
+        for j in range(0, width, VL):
+            best = const[T](lowest)
+            if end <= first:
+                best = const[T](empty)
+            for i in range(first, end):
+                best = maximum(best, loadm[T](x + (i * width + j) * SIZE[T], width - j))
+            storem[T](y + (s * width + j) * SIZE[T], best, width - j)
+
+
+@functools.cache
+def segment_kernel(dtype: str, index: str, zero: bool) -> Kernel:
+    if dtype in FLOATS:
+        lowest = float(ml_dtypes.finfo(numpy_dtype(dtype)).min)
+    else:
+        lowest = int(np.iinfo(numpy_dtype(dtype)).min)
+    name = f"segment_max_{dtype}_{index}{'_zero' if zero else ''}"
+    empty = type(lowest)(0) if zero else lowest
+    return segment_max.kernel(name, T=dtype, index=index, lowest=lowest, empty=empty)
+
+
+class Segments(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        data, ids = self.node.inputs[:2]
+        zero = self.node.attrs["fill_mode"].lower() == "zero"
+        self.kernels = (segment_kernel(data.dtype, ids.dtype, zero),)
+
+    def pack(self, constants: Constants) -> None:
+        place_constants(constants, self.node.inputs)
+
+    def plan(self, planner: Planner) -> None:
+        x, ids = (planner.contiguous(v) for v in self.node.inputs[:2])
+        out = self.node.output
+        y = planner.allocate(planner.shape(out), x.itemsize)
+        many, width = y.shape[0], product(y.shape[1:])
+        cost = width * max(1, ids.count // max(many, 1))
+        per_chunk = split(many, cost)
+        values = {
+            "x": x.ptr, "ids": ids.ptr, "y": y.ptr, "count": ids.count, "width": width, "many": many,
+            "per_chunk": per_chunk,
+        }  # fmt: skip
+        # without segments, too, the numbers are looked at
+        planner.step(self.kernels[0], values, max(ceil_div(many, per_chunk), 1), [x, ids], [y], x.count)
+        planner.alias_or_copy(out, y)
+
+
+def lower_segments(group: Group) -> Lowering | None:
+    """Native where the number of segments is known when the plan is made."""
+    data, ids = group.last.inputs[:2]
+    if data.dtype not in TYPES or ids.dtype not in ("i32", "i64") or data.shape is None:
+        return None
+    return Segments(group)
