@@ -54,6 +54,8 @@ NOTES = {
     "RandomUniform": "every inference draws the same numbers for seeds other than 0",
     "NonMaxSuppression": "a kernel has room for all rows, the host cuts them off; soft: reference",
     "NMSRotated": "a kernel has room for all rows, the host cuts them off",
+    "Unique": "elements: a kernel has room for all, the host cuts them off; slices: reference",
+    "SegmentMax": "a number of segments that is known with the shapes; others: reference",
     "NonZero": "a kernel has room for all positions, the host cuts them off",
     "ExperimentalDetectronROIFeatureExtractor": "f32 and halves; f64: reference",
     "ExperimentalDetectronGenerateProposalsSingleImage": "known shapes, f32 and halves; others: reference",

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Bool, DType, TensorType, op
-from ovjit.graph.shapes import ANY, Interval, bounds, is_static, normalize_axis
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.op import Bool, DType, TensorType, find_op, op
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather_tree import lower_gather_tree
 from ovjit_ops.indexing.cpu_search import lower_search
+from ovjit_ops.indexing.cpu_unique import lower_unique
+
+#: Element types whose different elements are found natively.
+UNIQUE = frozenset((*NUMBERS, "boolean"))
 
 
 def _index_type(name: str, what: str) -> None:
@@ -102,7 +108,26 @@ class SearchSorted:
                 yield [sequence, values], {"right_mode": right}
 
 
-@op("Unique", opset=10, types=[*NUMBERS, "boolean"])
+def _expand_unique(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """Unique(x) -> the first rows of PaddedUnique(x), which all lists but that of all elements are cut to."""
+    data, axes = inputs[0], inputs[1:]
+    if data.shape is None or data.dtype not in UNIQUE or (axes and len(data.shape) != 1):
+        return None
+    if any(v.type.value is None for v in axes) or any(bounds(d)[1] == 0 for d in data.shape):
+        return None
+    padded = b.add(
+        find_op("PaddedUnique"), [data], dict(node.attrs), name=f"{node.name}/found", origins=node.origins
+    )
+    values, first, inverse, counts, number = padded.outputs
+
+    def cut(value: Value) -> Value:
+        rows = find_op("FirstRows")
+        return b.add(rows, [value, number], {}, name=f"{node.name}/rows", origins=node.origins).output
+
+    return [cut(values), cut(first), inverse, cut(counts)]
+
+
+@op("Unique", opset=10, types=[*NUMBERS, "boolean"], expand=_expand_unique)
 class Unique:
     """The different elements (or slices along `axis`), where each was first, which of them each element is,
     and how often there is each. In rising order, or as they come first."""
@@ -177,6 +202,32 @@ class Unique:
                 data = random_array(rng, shape, dtype, (0, 3))
                 data = np.floor(data).astype(data.dtype) if data.dtype.kind == "f" else data
                 yield [data, *([] if axis is None else [np.array(axis)])], {"sorted": order}
+
+
+def _all_samples(rng: np.random.Generator, dtype: str = "f32"):
+    """Nothing is there twice: what lies behind what was found is not defined."""
+    for shape in ((1,), (7,), (3, 17)):
+        data = rng.permutation(math.prod(shape)).astype(random_array(rng, (1,), dtype).dtype).reshape(shape)
+        for order in (True, False):
+            yield [data], {"sorted": order, "index_element_type": "i64", "count_element_type": "i32"}
+
+
+@op("PaddedUnique", internal=True, types=NUMBERS, samples=_all_samples, lower=lower_unique)
+class PaddedUnique:
+    """The results of Unique with room for as many as there are elements, and how many there are."""
+
+    def infer(data, *, sorted: Bool, index_element_type: DType, count_element_type: DType):
+        room: Dim = ANY if data.shape is None else 1
+        for d in data.shape or ():
+            room = room * d
+        kinds = (data.dtype, index_element_type, index_element_type, count_element_type)
+        return (*(TensorType(kind, (room,)) for kind in kinds), TensorType("i64", (1,)))
+
+    def ref(data, **attrs):
+        values, first, inverse, counts = Unique.ref(data, **attrs)
+        missing = (0, data.size - len(values))
+        cut = (np.pad(values, missing), np.pad(first, missing), inverse, np.pad(counts, missing))
+        return (*cut, np.array([len(values)]))
 
 
 def _at_most(d):

@@ -1,0 +1,89 @@
+"""Unique and SegmentMax natively: numbers that are none, both zeros, open lengths, segments that fall."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_lowerings import add, parameter, run
+from test_ops_native import SEED
+
+from ovjit.errors import InferenceError
+from ovjit.execution.build import compile_graph
+from ovjit.graph.graph import Builder
+from ovjit.graph.interp import evaluate
+from ovjit.graph.shapes import ANY
+
+KINDS = [np.float32, np.float64, np.float16, np.int8, np.int32, np.int64, np.uint32, np.uint64, np.bool_]
+
+
+def numbers(rng: np.random.Generator, kind: type, many: int) -> np.ndarray:
+    x = rng.integers(0, 2 if kind is np.bool_ else 50, many).astype(kind)
+    if x.dtype.kind == "f":
+        x -= kind(20)
+        for value in (np.nan, -0.0, np.inf, -np.inf):
+            x[rng.random(many) < 0.1] = value
+    if x.dtype.kind == "i":
+        x -= kind(20)
+    if x.dtype.kind in "iu":  # far apart, so that all bits count
+        x *= kind(np.iinfo(kind).max // 64)
+    return x
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unique_of_special_numbers(kind: type) -> None:
+    """Beside NumPy's, at lengths that are open: all four lists, in rising order and as they come."""
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    x = parameter(b, np.zeros(1, kind), (ANY,))
+    made = [
+        b.add("Unique", (x,), {"sorted": order, "index_element_type": "i32", "count_element_type": "i64"})
+        for order in (True, False)
+    ]
+    graph = b.finish(v for node in made for v in node.outputs)
+    executable = compile_graph(graph, {"threads": 1})
+    for many in (1, 5, 0, 33, 400):
+        data = numbers(rng, kind, many)
+        expected = evaluate(graph, [data])
+        for i, (got, want) in enumerate(zip(run(executable, data), expected, strict=True)):
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: output {i} of {many}")
+
+
+def test_unique_is_native() -> None:
+    b = Builder()
+    graph = b.finish([add(b, "Unique", parameter(b, np.ones(9, np.float32)))])
+    job = compile_graph(graph, {"threads": 1, "profiling": True}).new_job()
+    job.set_input(0, np.ones(9, np.float32))
+    job.run()
+    assert any(row.exec_type.startswith("unique_f32") for row in job.profile())
+
+
+def segments(ids: list[int], many: int, data: np.ndarray, mode: str = "lowest") -> np.ndarray:
+    b = Builder()
+    x, numbers = parameter(b, data), np.array(ids, np.int32)
+    given = parameter(b, numbers)
+    graph = b.finish([add(b, "SegmentMax", x, given, np.int32(many), fill_mode=mode)])
+    executable = compile_graph(graph, {"threads": 2})
+    assert not executable.table((data.shape, numbers.shape)).host
+    (got,) = run(executable, data, numbers)
+    np.testing.assert_array_equal(got, evaluate(graph, [data, numbers])[0], err_msg=f"{ids} {many} {mode}")
+    return got
+
+
+def test_segments_at_their_edges() -> None:
+    rng = np.random.default_rng(SEED)
+    data = rng.standard_normal((6, 19)).astype(np.float32)
+    data[1, 3], data[2, 4], data[:, 5] = np.nan, np.inf, -np.inf
+    for mode in ("zero", "lowest"):
+        assert np.isnan(segments([0, 0, 0, 2, 2, 5], 6, data, mode)[0, 3])
+        segments([0, 0, 3, 4, 9, 9], 4, data, mode)  # what lies behind the last one counts for nothing
+        segments([2, 2, 2, 2, 2, 2], 9, data, mode)
+        assert segments([0, 1, 2, 3, 4, 5], 0, data, mode).shape == (0, 19)
+        segments([], 3, data[:0], mode)
+
+
+@pytest.mark.parametrize("ids", [[0, 2, 1], [-1, 0, 1]])
+@pytest.mark.parametrize("many", [0, 3])
+def test_segments_that_fall_are_an_error(ids: list[int], many: int) -> None:
+    with pytest.raises(InferenceError):
+        segments(ids, many, np.ones((3, 4), np.float32))
