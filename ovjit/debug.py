@@ -68,9 +68,14 @@ def is_on(name: str) -> bool:
     return flag(name) == "1"
 
 
+def skipped() -> list[str]:
+    """The passes that OVJIT_SKIP names."""
+    return flag("OVJIT_SKIP").split(",")
+
+
 def skips(name: str) -> bool:
     """True when OVJIT_SKIP names this pass."""
-    return name in flag("OVJIT_SKIP").split(",")
+    return name in skipped()
 
 
 def level() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -97,3 +98,9 @@ def test_other_packages_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_unknown_names_are_told() -> None:
     with pytest.raises(Exception, match="did you mean Softmax"):
         op.find_op("Softmaks")
+
+
+def test_signatures_are_what_inspect_says() -> None:
+    for record in op.all_ops():
+        assert op._signature(record.infer) == op._inspected(record.infer), record
+    assert op._signature(functools.partial(lambda x, y, *, n: x, n=1)).inputs == ("x", "y")

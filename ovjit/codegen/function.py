@@ -77,6 +77,9 @@ _OPERATORS: dict[type, tuple[str, int]] = {
     ast.GtE: (">=", 4), ast.Eq: ("==", 4), ast.NotEq: ("!=", 4),
 }  # fmt: skip
 _COMPARE, _ATOM = 4, 20
+#: What of a syntax tree may have names in it.
+_WITH_NAMES = (ast.expr, ast.stmt, ast.comprehension, ast.keyword)
+_NO_NAMES: frozenset[str] = frozenset()
 
 
 class _Source:
@@ -92,16 +95,25 @@ class _Source:
             self._scan(s)
 
     def _scan(self, node: ast.AST) -> frozenset[str]:
-        found = {node.id} if isinstance(node, ast.Name) else set()
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            self.stored.add(node.id)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _PLACING:
-            before, self.dims = _PLACING[node.func.id]
-            self.placed += [a.id for a in node.args[before:] if isinstance(a, ast.Name)]
-        for child in ast.iter_child_nodes(node):
-            found |= self._scan(child)
-        names = self.names[node] = frozenset(found)
-        return names
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                self.stored.add(node.id)
+            found = frozenset((node.id,))
+        elif isinstance(node, ast.Constant):
+            found = _NO_NAMES
+        else:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _PLACING:
+                before, self.dims = _PLACING[node.func.id]
+                self.placed += [a.id for a in node.args[before:] if isinstance(a, ast.Name)]
+            parts = set()
+            for field in node._fields:
+                inner = getattr(node, field)
+                for part in inner if type(inner) is list else (inner,):
+                    if isinstance(part, _WITH_NAMES):  # operators and contexts have none
+                        parts.add(self._scan(part))
+            found = next(iter(parts)) if len(parts) == 1 else _NO_NAMES.union(*parts)
+        self.names[node] = found
+        return found
 
 
 class Inline:

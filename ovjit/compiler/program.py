@@ -72,17 +72,18 @@ def op_rules(graph: Graph | None = None) -> list[simplify.Rule]:
 
 def run_passes(graph: Graph) -> Graph:
     """The graph after all passes that `OVJIT_SKIP` does not name."""
-    showing = debug.level() >= debug.GRAPHS
+    showing, checking = debug.level() >= debug.GRAPHS, debug.is_on("OVJIT_CHECK")
     if showing:
         debug.show_pass("the graph as it is given", graph, None, 0)
+    skipped = debug.skipped()
     for name, run in PIPELINE.items():
-        if debug.skips(name):
+        if name in skipped:
             continue
         before, began = graph, time.perf_counter()
         graph = run(graph)
         if showing:
             debug.show_pass(name, graph, before, time.perf_counter() - began)
-        if debug.is_on("OVJIT_CHECK"):
+        if checking:
             verify(graph)
     return graph
 

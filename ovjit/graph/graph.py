@@ -143,14 +143,22 @@ class Builder:
             raise ModelError(f"node {name!r} ({record.name}-{record.opset}): {error}") from error
         return self._append(Node(record, inputs, checked, name, types, origins, lowered))
 
+    def keep(self, node: Node) -> bool:
+        """Append `node` itself; False, and nothing is done, where its name is taken."""
+        if node.name in self._names:
+            return False
+        self._names.add(node.name)
+        self._kept.add(node)
+        self._append(node)
+        return True
+
     def copy(self, node: Node, inputs: Sequence[Value], types: Iterable[TensorType] | None) -> Node:
         """Append `node` on other inputs: itself where they are its own. Its attributes are good already.
 
         `types` None infers its outputs' anew. Raises ModelError naming the node when they do not fit."""
+        if all(map(operator.is_, node.inputs, inputs)) and self.keep(node):
+            return node
         name = self._unique(node.name)
-        if name == node.name and all(map(operator.is_, node.inputs, inputs)):
-            self._kept.add(node)
-            return self._append(node)
         try:
             types = node.op.infer_types([v.type for v in inputs], node.attrs) if types is None else types
         except ModelError as error:
@@ -206,16 +214,20 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
     """`graph` with the nodes that `visit` replaces: new nodes from there on, its own before. Dead nodes fall
     away."""
     builder = Builder()
-    new: dict[Value, Value] = {}
+    new: dict[Value, Value] = {}  # of those values alone that are not themselves any more
     for node in graph.nodes:
-        inputs = tuple(new[v] for v in node.inputs)
+        inputs = node.inputs
+        if new and not new.keys().isdisjoint(inputs):
+            inputs = tuple(new.get(v, v) for v in inputs)
         outputs = visit(builder, node, inputs)
         if outputs is None:
+            if inputs is node.inputs and builder.keep(node):
+                continue
             outputs = copy_node(builder, node, inputs).outputs
         else:
             _check_replaced(node, outputs)
-        new.update(zip(node.outputs, outputs, strict=True))
-    return builder.finish((new[v] for v in graph.outputs), (new[v] for v in graph.inputs))
+        new.update((old, now) for old, now in zip(node.outputs, outputs, strict=True) if old is not now)
+    return builder.finish((new.get(v, v) for v in graph.outputs), (new.get(v, v) for v in graph.inputs))
 
 
 def _check_replaced(node: Node, outputs: Sequence[Value]) -> None:

@@ -223,13 +223,13 @@ def sum_type(dtype: str, out: str) -> str:
 
 
 @functools.cache
-def reduce_kernel(name: str, inner: str, dtype: str, out: str, count: int | None = None) -> Kernel:
-    """`count`: how many elements are combined at most, None where that is not known."""
+def reduce_kernel(name: str, inner: str, dtype: str, out: str, short: bool = False) -> Kernel:
+    """`short`: no more than BLOCK elements are combined."""
     inside = sum_type(dtype, out)
     how = reductions(name, inside)
     assert how is not None
     sums = how.combine == "add" and ELEMENT_TYPES[inside].kind == "f"
-    long = sums and (count is None or count > BLOCK)
+    long = sums and not short
     kind = dtype if out == dtype else f"{dtype}_{out}"
     label = f"{name.lower()}_{inner}_{kind}{'' if long or not sums else '_short'}"
     return reduce.kernel(label, T=dtype, R=inside, out=out, how=how, keep=inner == "keep", long=long)
@@ -250,7 +250,7 @@ class Reduce(Lowering):
         name, types = self.node.op.name, (self.data.dtype, self.out.dtype)
         extents = [self.data.shape[a] for a in self.axes]
         count = product(extents) if is_static(extents) else None
-        short = count if count is not None and count <= BLOCK else None
+        short = count is not None and count <= BLOCK
         self.by_kind = {inner: reduce_kernel(name, inner, *types, short) for inner in ("keep", "reduce")}
         self.kernels = tuple(self.by_kind.values())
 
