@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,10 +31,12 @@ class Panels(NamedTuple):
 
 
 class Filling(NamedTuple):
-    """`nbytes` of constant memory that `fill(bytes)` writes when there is memory."""
+    """`nbytes` of constant memory that `fill(bytes)` writes when there is memory, from `source` if that is
+    one array."""
 
     nbytes: int
     fill: Callable[[np.ndarray], None]
+    source: np.ndarray | None = None
 
 
 class Constants:
@@ -106,7 +109,8 @@ class Constants:
         return view
 
     def materialize(self) -> np.ndarray:
-        """One aligned byte array with everything in it. The arrays are let go, the addresses stay."""
+        """One aligned byte array with everything in it. The arrays are let go, the addresses stay; what has
+        been read of a mapped file is not counted among this process's memory any longer."""
         memory = aligned_bytes(self.size)
         if self.base == PLAN_DATA:
             memory[:] = 0  # little: what lies between the arrays is the same in every plan
@@ -116,8 +120,28 @@ class Constants:
                 array.fill(place)
             elif array.size:
                 np.copyto(place.view(array.dtype).reshape(array.shape), array)
+            source = array.source if isinstance(array, Filling) else array
+            if source is not None:
+                release_pages(source)
         self.arrays = []
         return memory
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Give the pages of a mapped file back that an array alone lies on; who reads it again finds them in the
+    system's cache. Arrays in other memory stay as they are."""
+    home: Any = array
+    while isinstance(home, np.ndarray):
+        home = home.base
+    home = home.obj if isinstance(home, memoryview) else home
+    if not isinstance(home, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
+        return
+    low, high = np.lib.array_utils.byte_bounds(array)
+    begin = np.frombuffer(home, np.uint8, 1).ctypes.data
+    first = -(-(low - begin) // mmap.PAGESIZE) * mmap.PAGESIZE
+    behind = (high - begin) // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < behind:
+        home.madvise(mmap.MADV_DONTNEED, first, behind - first)
 
 
 def is_native(dtype: str) -> bool:

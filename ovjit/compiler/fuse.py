@@ -129,7 +129,7 @@ def trace_nodes(nodes: Sequence[Node], inputs: Sequence[Value]) -> Body:
 
 def is_number(value: Value) -> bool:
     """True for constants of one element."""
-    array = value.constant
+    array = value.stored
     return array is not None and array.size == 1 and value.dtype != "string"
 
 

@@ -192,6 +192,8 @@ class Planner:
         if view is None:
             known = self.types[value].value
             if known is None:
+                known = value.constant
+            if known is None:
                 raise OvjitError(f"internal error: {value!r} is used before it is planned")
             home = self.constants if self.constants.holds(known) else self.data
             view = self.views[value] = (

@@ -14,6 +14,7 @@ import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
+from ovjit.graph.converted import Converted
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import merge
 
@@ -39,6 +40,12 @@ class Value:
     @property
     def constant(self) -> np.ndarray | None:
         """The value of a Constant; None for every other node."""
+        stored = self.stored
+        return stored.array() if isinstance(stored, Converted) else stored
+
+    @property
+    def stored(self) -> np.ndarray | Converted | None:
+        """The value of a Constant as the graph has it: perhaps as a conversion that nobody has made yet."""
         return self.node.attrs["value"] if self.node.op.name == "Constant" else None
 
     def __repr__(self) -> str:
@@ -173,7 +180,7 @@ class Builder:
 
     def constant(self, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
         """A Constant; `dtype` where the array's own does not tell (packed types)."""
-        value = np.asarray(value)
+        value = value if isinstance(value, Converted) else np.asarray(value)
         return self.add(
             "Constant",
             (),
@@ -310,6 +317,7 @@ def verify(graph: Graph) -> None:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | Converted):
+        value = value if isinstance(value, np.ndarray) or value.size > 8 else value.array()
         return f"<{value.dtype}{list(value.shape)}>" if value.size > 8 else str(value.tolist())
     return repr(value)

@@ -17,6 +17,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, overwritable
 from ovjit.compiler.races import Piece, Places
 from ovjit.compiler.views import Layout, Ptr, View
+from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least, most, whole
@@ -144,7 +145,7 @@ class Tiled(Lowering):
         others = [d for a, d in enumerate(shape) if a != axis]
         return "channel" if all(d == 1 for d in others) else "pixel"
 
-    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]] | None:
+    def arranged(self) -> tuple[np.ndarray | Converted, Sequence[int], Sequence[int]] | None:
         """The model's constant that holds the weights, the dimensions to see it in, and their order in
         `matrix`; None where the matrix is not a mere rearrangement."""
         return None
@@ -153,12 +154,14 @@ class Tiled(Lowering):
     runs = 1
 
     def matrix(self) -> np.ndarray:
-        """The weights as [G, runs..., depth of a run, O]: a view of the model's where that can be."""
+        """The weights as [G, runs..., depth of a run, O]: a view of the model's where that can be, not yet
+        converted."""
         arranged = self.arranged()
         if arranged is None:
             raise NotImplementedError
         weights, dims, order = arranged
-        turned = weights.reshape(dims).transpose(order)
+        given: np.ndarray = weights.source if isinstance(weights, Converted) else weights
+        turned = given.reshape(dims).transpose(order)
         whole = turned.ndim > 2 and (turned.shape[0], turned.shape[-1]) == (self.groups, self.outs)
         if self.form.group == 1 and whole:
             return turned  # words are elements: where runs begin does not matter
@@ -172,13 +175,16 @@ class Tiled(Lowering):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         matrix, arranged = self.matrix(), self.arranged()
-        packed, sizes = pack_panels(matrix, self.isa, self.form)
+        weights = None if arranged is None else arranged[0]
+        convert = weights.convert if isinstance(weights, Converted) else None
+        packed, sizes = pack_panels(matrix, self.isa, self.form, convert)
         key: tuple = (self, "weights")
         if arranged is not None:  # the same weights in the same arrangement are placed once
-            key = ("panels", self.form.name, id(arranged[0]), *map(tuple, arranged[1:]))
+            source = (id(weights.source), *weights.through) if isinstance(weights, Converted) else id(weights)
+            key = ("panels", self.form.name, source, *map(tuple, arranged[1:]))
         at = constants.place(packed, key).offset
-        if arranged is not None and self.form is F32:
-            weights, dims, order = arranged
+        if arranged is not None and self.form is F32 and isinstance(weights, np.ndarray):
+            _, dims, order = arranged
             shape = (self.groups, math.prod(matrix.shape[1:-1]), self.outs)
             constants.note_panels(weights, Panels(at, shape, (sizes.width, sizes.last), dims, order))
         self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants))

@@ -9,6 +9,7 @@ its depth is no multiple of the format's group, zeros fill the last word.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -40,11 +41,13 @@ def panel_sizes(words: int, outs: int, isa: Isa) -> PanelSizes:
     return PanelSizes(width, last, words * width * WORD, words * (outs // width * width + last) * WORD)
 
 
-def pack_panels(weights: np.ndarray, isa: Isa, form: Format) -> tuple[Filling, PanelSizes]:
+def pack_panels(
+    weights: np.ndarray, isa: Isa, form: Format, convert: Callable[[np.ndarray], np.ndarray] | None = None
+) -> tuple[Filling, PanelSizes]:
     """[G, runs..., k, O] -> (what writes the packed words, their sizes).
 
     The weights are read when they are written, and not before: no copy is made of them where they are a view
-    of the model's, in whatever order.
+    of the model's, in whatever order. `convert`: what makes a group of them the format's type then.
     """
     groups, *runs, depth, outs = weights.shape
     words = math.prod(runs) * form.words(depth)
@@ -52,9 +55,9 @@ def pack_panels(weights: np.ndarray, isa: Isa, form: Format) -> tuple[Filling, P
 
     def fill(memory: np.ndarray) -> None:
         for g, target in enumerate(memory.view(form.weight_dtype).reshape(groups, -1)):
-            _fill_group(target, weights[g], sizes, form)
+            _fill_group(target, convert(weights[g]) if convert else weights[g], sizes, form)
 
-    return Filling(groups * sizes.group, fill), sizes
+    return Filling(groups * sizes.group, fill, weights), sizes
 
 
 def _fill_group(target: np.ndarray, weights: np.ndarray, sizes: PanelSizes, form: Format) -> None:

@@ -12,6 +12,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, View, row_major
+from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Value
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit_ops.matmul.cpu_products import lower_product
@@ -49,13 +50,12 @@ class TiledMatMul(Tiled):
     def read_weights(self) -> None:
         node = self.group.anchor
         assert node is not None
-        weights = node.inputs[1].constant
+        weights = node.inputs[1].stored
         assert weights is not None
         self.constant = weights
         self.turned = bool(node.attrs["transpose_b"])
-        if self.turned:
-            weights = weights.swapaxes(-1, -2)
-        *batch, self.depth, self.outs = weights.shape
+        *batch, rows, columns = weights.shape
+        self.depth, self.outs = (columns, rows) if self.turned else (rows, columns)
         self.batch, self.groups = tuple(batch), math.prod(batch)
         self.weight_type = node.inputs[1].dtype
 
@@ -63,7 +63,7 @@ class TiledMatMul(Tiled):
     def sum_words(self) -> int:
         return self.form.words(self.depth)
 
-    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
+    def arranged(self) -> tuple[np.ndarray | Converted, Sequence[int], Sequence[int]]:
         matrix, order = self.constant.shape[-2:], (1, 0) if self.turned else (0, 1)
         if self.groups == 1:
             return self.constant, matrix, order
@@ -189,7 +189,7 @@ def lower_matmul(group: Group) -> Lowering | None:
     anchor = group.anchor
     assert anchor is not None
     data, weights = anchor.inputs
-    b = weights.constant
+    b = weights.stored
     if b is None or b.ndim < 2 or not b.size or not data.shape or not tile_format(data, weights):
         return lower_product(group)
     return TiledMatMul(group)

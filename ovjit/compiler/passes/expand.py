@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.compiler.passes.simplify import fold_constants, run_rules
+from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
@@ -102,8 +103,10 @@ def upcast(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
         if v.dtype not in HALVES:
             return v
         # constants at once: expansions that need their values come before folding
-        if v.constant is not None:
-            return b.constant(v.constant.astype(np.float32))
+        if isinstance(v.stored, Converted):
+            return b.constant(Converted(v.stored, [np.dtype(np.float32)]))
+        if v.stored is not None:
+            return b.constant(v.stored.astype(np.float32))
         return w("Convert", v, destination_type="f32")
 
     wide = [widened(v) for v in inputs]

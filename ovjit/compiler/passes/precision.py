@@ -22,10 +22,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from ovjit.graph.converted import Converted, stays
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
 
+#: Constants of fewer elements are converted at once.
+SMALLEST = 1 << 14
 #: Elementwise operations whose results hang on the last bits of what they are given.
 EXACT = frozenset(
     "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod "
@@ -67,8 +72,9 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             return value
         known = casts.get((value, dtype))
         if known is None:
-            if value.constant is not None:
-                known = b.constant(value.constant.astype(numpy_dtype(dtype)), dtype, name=value.node.name)
+            stored = value.stored
+            if stored is not None:
+                known = b.constant(_cast_constant(stored, dtype), dtype, name=value.node.name)
             else:
                 attrs = {"destination_type": dtype}
                 origins = value.node.origins
@@ -113,6 +119,13 @@ def lower_precision(graph: Graph, low: str) -> Graph:
 
     made = rebuild(graph, visit)
     return _restored(made, [v.dtype for v in graph.outputs])
+
+
+def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Converted:
+    """In another type: where the array stays in memory whatever comes of it, when it is asked for."""
+    if isinstance(array, np.ndarray) and (array.size < SMALLEST or not stays(array)):
+        return array.astype(numpy_dtype(dtype))
+    return Converted(array, [numpy_dtype(dtype)])
 
 
 def _typed(value: Value, dtype: str) -> TensorType:

@@ -50,19 +50,19 @@ def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
     """op(constants) -> constant     when the result is not a bomb"""
     if not inputs or node.op.ref is None or not may_fold(node):
         return None
-    arrays = [v.type.value if v.constant is None else v.constant for v in inputs]
+    stored = [v.type.value if v.stored is None else v.stored for v in inputs]
     known = [v.type.value for v in node.outputs]
-    if all(k is not None for k in known) and all(v.constant is None for v in inputs):
+    if all(k is not None for k in known) and all(v.stored is None for v in inputs):
         return [b.constant(k, v.dtype) for k, v in zip(known, node.outputs, strict=True)]
-    given = [a for a in arrays if a is not None]
-    if len(given) < len(arrays) or any(not is_static(v.shape) for v in node.outputs):
+    given = [a for a in stored if a is not None]
+    if len(given) < len(stored) or any(not is_static(v.shape) for v in node.outputs):
         return None
     if any(v.dtype == "string" for v in (*inputs, *node.outputs)):
         return None
     grown = sum(_bytes(v) for v in node.outputs) - sum(a.nbytes for a in given)
     if grown > FOLD_BUDGET:
         return None
-    values = node.op.evaluate(given, node.attrs)
+    values = node.op.evaluate(map(np.asarray, given), node.attrs)
     return [b.constant(v, o.dtype, name=node.name) for v, o in zip(values, node.outputs, strict=True)]
 
 
