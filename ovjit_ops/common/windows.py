@@ -182,6 +182,7 @@ def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[s
     kernel = tuple(attrs["kernel"])
     check(len(kernel) == rank, f"kernel {list(kernel)} should have {rank} entries, one per spatial dimension")
     check(min(kernel, default=1) > 0, f"kernel {list(kernel)} should not be below 1")
+    check(max(kernel, default=1) <= LARGEST, f"kernel {list(kernel)} should not be above {LARGEST}")
     return {
         "kernel": kernel,
         "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1, pool=True),

@@ -20,6 +20,7 @@ from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
+from ovjit.helpers.packing import pack_data, unpack_data
 
 #: The note of a tensor that holds its layout.
 LAYOUT_NOTE = "layout_0"
@@ -186,6 +187,18 @@ class Constant(Node):
         value = from_storage(data, name, dims)
         self._make(value, name, None if _natural(name) else dims, None)
 
+    def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
+        return self._op.infer_types((), self._attrs)
+
+    def _graph_attrs(self) -> dict[str, Any]:
+        """Graphs have a byte for each value of 3 or 6 bits: what packs them in two parts is for files."""
+        kind = self._attrs["element_type"]
+        if kind not in ("u3", "u6"):
+            return self._attrs
+        value = unpack_data(self._attrs["value"], type_of(kind), Shape(self._attrs["shape"]))
+        value.flags.writeable = False
+        return {"value": value, "element_type": "u8", "shape": None}
+
     @classmethod
     def _of(
         cls,
@@ -322,7 +335,13 @@ def constant_node(
 
 
 def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
-    """(`array` as the values of an element type, its name); packed bytes where NumPy has no such values."""
+    """(`array` as the values of an element type, its name); packed bytes where NumPy has no such values.
+
+    Integers are codes of nf4, not its values. ModelError for values that a type of few bits does not have.
+    """
+    _check_range(array, element_type)
+    if element_type == "nf4" and array.dtype.kind in "iub":
+        return array.astype(np.uint8).view(dtypes.numpy_dtype(element_type)), element_type
     if _natural(element_type):
         dtype = dtypes.numpy_dtype(element_type)
         if dtype.kind == "V" and array.dtype.kind not in "fV":
@@ -330,9 +349,20 @@ def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
         return np.ascontiguousarray(dtypes.cast(array, dtype)).reshape(array.shape), element_type
     if element_type == "u1":
         return np.packbits((array.reshape(-1) != 0).astype(np.uint8)), element_type
-    raise ModelError(
-        f"a constant of {element_type} cannot be made from values; give a Tensor of packed bytes"
-    )
+    return pack_data(array.astype(np.uint8), type_of(element_type)), element_type
+
+
+def _check_range(array: np.ndarray, element_type: str) -> None:
+    row = dtypes.ELEMENT_TYPES[element_type]
+    if row.bits in (1, 8) or row.bits > 8 or array.dtype.kind not in "iubf" or not array.size:
+        return
+    if row.kind == "f" and (element_type != "nf4" or array.dtype.kind == "f"):
+        return
+    count = 1 << row.bits
+    low, high = (-count // 2, count // 2 - 1) if row.kind == "i" else (0, count - 1)
+    if not (array.min() > low - 1 and array.max() < high + 1):
+        worst = array.max() if array.max() >= high + 1 else array.min()
+        raise ModelError(f"{worst} assigned value out of range for {element_type}: {low} to {high}")
 
 
 def _natural(element_type: str) -> bool:
