@@ -20,6 +20,7 @@ from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.options import options
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.shapes import is_static
 from ovjit.tiles.compressed import FLOAT_BITS
 from ovjit.tiles.dynamic import FEATURES, GROUP_STEP, how_stored
 
@@ -121,14 +122,31 @@ def _halves(array: np.ndarray | None, turned: bool) -> Stored | None:
     return Stored(bits, scale, None, 16, F16_GROUP, "f16", False)
 
 
+_RESHAPES = frozenset(("Reshape", "Unsqueeze", "Squeeze"))
+
+
 def plain_constant(value: Value) -> np.ndarray | None:
-    """A constant or a converted one, as float64."""
+    """A constant or a converted or reshaped one, as float64."""
     node = value.node
+    if node.op.name in _RESHAPES:
+        inner = plain_constant(node.inputs[0])
+        return None if inner is None or not is_static(value.shape) else inner.reshape(value.shape)
     if node.op.name == "Convert":
         value = node.inputs[0]
+        if value.node.op.name in _RESHAPES:
+            return plain_constant(value)
     array = value.constant
     known = array is not None and ELEMENT_TYPES[value.dtype].numpy is not None and value.dtype != "string"
     return cast(array, np.dtype(np.float64)) if known and array is not None else None
+
+
+def _turned_constant(value: Value) -> np.ndarray | None:
+    """A constant, or a transposed one."""
+    node = value.node
+    if node.op.name != "Transpose":
+        return value.constant
+    inner, order = node.inputs[0].constant, node.inputs[1].constant
+    return None if inner is None or order is None else inner.transpose([int(a) for a in order] or None)
 
 
 def stored_integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] | None:
@@ -142,7 +160,7 @@ def stored_integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] |
         node = node.inputs[0].node
     if node.op.name != "Convert" or node.inputs[0].dtype not in _STORED:
         return None
-    array, dtype = node.inputs[0].constant, node.inputs[0].dtype
+    array, dtype = _turned_constant(node.inputs[0]), node.inputs[0].dtype
     if array is None or dtype in INTEGERS:
         return None if array is None else (array, dtype, zero)
     if zero is not None or (FLOAT_BITS[dtype] == 8 and not np.isfinite(array.astype(np.float32)).all()):

@@ -11,6 +11,9 @@ and what only moves or compares elements works on `q`. Every tensor that is quan
 in its own loop, and where nobody does they are gone. Sums of integers are exact, so that results differ from
 those of the graph as it was by the rounding of scales alone: a step of the quantization now and then.
 
+Weights whose zero point leaves no room in 8 signed bits are moved by an offset; the sums of the data that it
+is to be multiplied with are a product with ones. A zero point that only a run knows is subtracted likewise.
+
 Ranges that differ by channel are taken where no sum goes over several of them (depthwise convolutions).
 What has no exact form here stays as it is: other ranges that differ by channel, more than 256 levels, zero
 points that are no whole number, weights that do not fit 8 bits. So does everything on a CPU without 8-bit dot
@@ -25,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.compiler.passes.compression import INTEGERS, plain_constant, stored_integers
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
@@ -38,17 +42,21 @@ MOVES = frozenset(
     "Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice StridedSlice ShuffleChannels DepthToSpace "
     "SpaceToDepth".split()
 )
+#: Types that bytes are computed in where a graph spells sums of integers out.
+WIDE = ("f32", "f64", "i32")
 #: Operations that give weighted means of elements: of integers they are reals.
 MEANS = frozenset(("AvgPool", "ReduceMean"))
 
 
 class Quantized(NamedTuple):
-    """A real tensor as (integers - zero) * scale; `zero` and `scale` are numbers or have an element for each
-    index of one axis, and as many dimensions as the tensor."""
+    """A tensor as (integers - zero) * scale; `zero` and `scale` are numbers or have an element for each index
+    of one axis, and as many dimensions as the tensor. Where `given` is not None, it is a byte that only a run
+    knows, and is subtracted too."""
 
     integers: Value
     scale: np.ndarray
     zero: np.ndarray
+    given: Value | None = None
 
     @property
     def uniform(self) -> bool:
@@ -57,14 +65,18 @@ class Quantized(NamedTuple):
 
     def alike(self, other: Quantized) -> bool:
         """True where equal integers stand for equal reals."""
+        if self.given is not other.given:
+            return False
         return np.array_equal(self.scale, other.scale) and np.array_equal(self.zero, other.zero)
 
 
 class Weights(NamedTuple):
-    """Weights as integers * scale; `scale` has an element for each output channel."""
+    """Weights as (integers + offset) * scale; `scale` and `offset` have an element for each output channel.
+    Without an offset, that is None."""
 
     integers: np.ndarray
     scale: np.ndarray
+    offset: np.ndarray | None = None
 
 
 def quantize_graph(graph: Graph) -> Graph:
@@ -77,7 +89,7 @@ def quantize_graph(graph: Graph) -> Graph:
 def _quantizes(node: Node) -> bool:
     """True for what bytes are made reals by, and for what says that reals are steps."""
     if node.op.name == "Convert":
-        return node.output.dtype == "f32" and node.inputs[0].dtype in ("u8", "i8")
+        return node.output.dtype in WIDE and node.inputs[0].dtype in ("u8", "i8")
     return node.op.name == "FakeQuantize"
 
 
@@ -99,6 +111,8 @@ class _Quantizer:
             return None
         if name in ("Convolution", "GroupConvolution", "MatMul"):
             return self._product(b, node, self.known[inputs[0]])
+        if inputs[0].dtype != "f32" or self.known[inputs[0]].given is not None:
+            return None
         if name in MOVES or (name == "MaxPool" and not any(self.uses[v] for v in node.outputs[1:])):
             return self._moved(b, node, inputs)
         if name == "Interpolate" and node.attrs["mode"].lower() == "nearest":
@@ -123,7 +137,7 @@ class _Quantizer:
 
     def _known_as(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Quantized | None:
         x = inputs[0]
-        if node.output.dtype != "f32":
+        if node.output.dtype not in WIDE:
             return None
         if node.op.name == "Convert":
             if x.constant is not None or x.shape is None:
@@ -135,9 +149,11 @@ class _Quantizer:
             return None
         if node.op.name == "Multiply" and x not in self.known:
             x, inputs = inputs[1], inputs[::-1]
-        before, number = self.known.get(x), inputs[1].constant
-        if before is None or number is None or x.shape != node.output.shape:
+        before, number = self.known.get(x), plain_constant(inputs[1])
+        if before is None or x.shape != node.output.shape:
             return None
+        if number is None:
+            return self._less_a_byte(node, before, inputs[1])
         value = _of_an_axis(number, len(x.shape))
         if value is None:
             return None
@@ -149,6 +165,17 @@ class _Quantizer:
         if not np.all(steps == whole):  # NaN and infinity too
             return None
         return before._replace(zero=_plain(before.zero + whole.astype(np.int64)))
+
+    def _less_a_byte(self, node: Node, before: Quantized, zero: Value) -> Quantized | None:
+        """q - Convert(a zero point that is computed), as DynamicQuantizeLinear has it"""
+        maker = zero.node
+        if node.op.name != "Subtract" or maker.op.name != "Convert" or before.given is not None:
+            return None
+        byte = maker.inputs[0]
+        alone = byte.shape is not None and all(d == 1 for d in byte.shape)
+        if byte.dtype != "u8" or not alone or before.zero.any() or before.scale.size > 1 or before.scale != 1:
+            return None
+        return before._replace(given=byte)
 
     def _fake_quantize(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         """FakeQuantize(x) -> (Quantize(x) - zero) * scale"""
@@ -289,13 +316,17 @@ class _Quantizer:
         return [self._real(b, node, first._replace(integers=made.output))]
 
     def _product(self, b: Builder, node: Node, data: Quantized) -> Sequence[Value] | None:
-        """Convolution((q - z) * s, w * t)  ->  (Convolution(q, w) - z * sum of w) * (s * t)"""
+        """Convolution((q - z) * s, (w + o) * t)
+        ->  (Convolution(q, w) + o * Convolution(q, 1) - z * sum of (w + o)) * (s * t)"""
         weights = quantized_weights(node)
         out = node.output
-        if weights is None or out.shape is None or out.dtype != "f32":
+        if weights is None or out.shape is None or out.dtype not in WIDE:
             return None
         over = tuple(a for a in range(weights.integers.ndim) if a not in _output_axes(node))
-        if 255 * int(np.abs(weights.integers.astype(np.int64)).sum(axis=over).max()) >= 2**31:
+        whole = weights.integers.astype(np.int64)
+        if weights.offset is not None:
+            whole = whole + weights.offset
+        if 255 * int(np.abs(whole).sum(axis=over).max()) >= 2**31:
             return None  # sums might not fit
         each = _by_group(node, data)
         pads = _pads(node)
@@ -303,10 +334,10 @@ class _Quantizer:
             return None
         data_scale, data_zero = each
         q, attrs, origins, name = data.integers, dict(node.attrs), node.origins, node.name
-        if data.zero.any() and any(map(any, pads)):
+        if (data.zero.any() or data.given is not None) and any(map(any, pads)):
             if data.zero.size > 1 or not 0 <= data.zero <= 255:
                 return None  # no byte stands for 0
-            key = (q, int(data.zero), *map(tuple, pads))
+            key = (q, int(data.zero), data.given, *map(tuple, pads))
             if key not in self.padded:
                 self.padded[key] = _padded(b, node, data, pads)
             q = self.padded[key]
@@ -315,22 +346,48 @@ class _Quantizer:
                 "pads_end": (0,) * len(pads[0]),
                 "auto_pad": "explicit",
             }
-        types = [TensorType("i32", out.shape)]
-        w = b.constant(weights.integers)
-        acc = b.add(
-            node.op, [q, w], attrs, name=f"{name}/i32", origins=origins, types=types, lowered=True
-        ).output
+
+        def product(w: np.ndarray, shape: tuple, name: str) -> Value:
+            types = [TensorType("i32", shape)]
+            made = [q, b.constant(w)]
+            return b.add(node.op, made, attrs, name=name, origins=origins, types=types, lowered=True).output
+
+        acc = product(weights.integers, out.shape, f"{name}/i32")
         rank = len(out.shape)
         axis = rank - 1 if node.op.name == "MatMul" else 1
         shape = tuple(-1 if a == axis else 1 for a in range(rank))
+        sums = whole.sum(axis=over, dtype=np.int64).reshape(-1)
+        more: Value | None = None  # what is added to the sums of products
         if data_zero.any():
-            offset = -data_zero * weights.integers.sum(axis=over, dtype=np.int64).reshape(-1)
-            constant = b.constant(offset.astype(np.int32).reshape(shape))
-            acc = b.add("Add", [acc, constant], name=f"{name}/zero", origins=origins).output
-        real = b.add(
-            "Convert", [acc], {"destination_type": "f32"}, name=f"{name}/f32", origins=origins
-        ).output
-        scale = (weights.scale * data_scale).astype(np.float32)
+            more = b.constant((-data_zero * sums).astype(np.int32).reshape(shape))
+        if data.given is not None:
+            wide = b.add("Convert", [data.given], {"destination_type": "i32"}, origins=origins).output
+            ones = b.constant(np.ones(rank, np.int64))
+            flat = b.add("Reshape", [wide, ones], {"special_zero": False}, origins=origins).output
+            factors = b.constant((-sums).astype(np.int32).reshape(shape))
+            more = b.add("Multiply", [flat, factors], origins=origins).output
+        if weights.offset is not None:
+            counting, form = _ones(node, weights.integers, out.shape)
+            if counting is None:
+                return None
+            total = product(counting, form, f"{name}/ones")
+            offset = b.constant(weights.offset.reshape(-1).astype(np.int32).reshape(shape))
+            part = b.add("Multiply", [total, offset], origins=origins).output
+            more = part if more is None else b.add("Add", [part, more], origins=origins).output
+        if more is not None:
+            acc = b.add("Add", [acc, more], name=f"{name}/zero", origins=origins).output
+        scale = weights.scale * data_scale
+        plain = bool(np.all(scale == 1))
+        real = acc
+        if out.dtype != "i32":
+            convert = {"destination_type": out.dtype}
+            label = name if plain else f"{name}/{out.dtype}"
+            real = b.add("Convert", [acc], convert, name=label, origins=origins).output
+        if plain:
+            return [real]
+        if out.dtype == "i32":
+            return None
+        scale = scale.astype(numpy_dtype(out.dtype))
         scales = b.constant(scale.reshape(()) if scale.size == 1 else scale.reshape(shape))
         return b.add("Multiply", [real, scales], name=name, origins=origins).outputs
 
@@ -405,13 +462,27 @@ def _padded(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], 
     """The integers with their zero point around them: a halo holds 0."""
     begin, end = (b.constant(np.array([0, 0, *p], np.int64)) for p in pads)
     zero = b.constant(np.array(data.zero, np.uint8))
+    if data.given is not None:
+        none = b.constant(np.zeros(0, np.int64))
+        zero = b.add("Reshape", [data.given, none], {"special_zero": False}, origins=node.origins).output
     inputs, attrs = [data.integers, begin, end, zero], {"pad_mode": "constant"}
     return b.add("Pad", inputs, attrs, name=f"{node.name}/Pad", origins=node.origins).output
 
 
+def _ones(node: Node, weights: np.ndarray, out: tuple) -> tuple[np.ndarray | None, tuple]:
+    """Weights of 1 that sum up what each output is made of, and the shape of that; None where groups have
+    several outputs."""
+    if node.op.name == "GroupConvolution":
+        return (np.ones_like(weights), out) if weights.shape[1] == 1 else (None, out)
+    axis = len(out) - 1 if node.op.name == "MatMul" else 1
+    (kept,) = _output_axes(node)
+    ones = np.ones([1 if a == kept else d for a, d in enumerate(weights.shape)], np.int8)
+    return ones, tuple(1 if a == axis else d for a, d in enumerate(out))
+
+
 def quantized_weights(node: Node) -> Weights | None:
     """The weights of a product as 8-bit integers with a scale for each output channel, None where they are
-    not.
+    not. They may be reshaped or transposed.
 
         [Multiply(] [Subtract(] Convert(integers) [, zero)] [, scale)]    as they are stored
         FakeQuantize(reals, limits of each channel)                       as they are in memory
@@ -419,25 +490,51 @@ def quantized_weights(node: Node) -> Weights | None:
     value = node.inputs[1]
     if value.shape is None or (node.op.name == "MatMul" and len(value.shape) != 2):
         return None
-    maker = value.node
-    found: tuple[np.ndarray, np.ndarray] | None = None
-    if maker.op.name == "FakeQuantize":
-        found = _from_fake_quantize(maker)
-    elif maker.op.name == "Multiply":
-        found = _from_integers(maker)
-    else:
-        whole = _whole(value)
-        found = None if whole is None else _bytes(whole, np.ones(()))
-    if found is None:
+    found = _steps(value)
+    if found is None or not found[0].size:
         return None
-    integers, scale = found
+    steps, scale = found
     kept = _output_axes(node)
-    each = tuple(d if a in kept else 1 for a, d in enumerate(integers.shape))
-    try:
-        full = scale if scale.size == 1 else np.broadcast_to(scale, each)
-    except ValueError:  # scales that differ within a channel
+    over = tuple(a for a in range(steps.ndim) if a not in kept)
+    first = tuple(slice(None) if a in kept else slice(1) for a in range(steps.ndim))
+    if scale.size > 1:
+        full = np.broadcast_to(scale, steps.shape)
+        scale = full[first]
+        if np.any(full != scale):
+            return None  # differs within a channel
+    low, high = steps.min(axis=over, keepdims=True), steps.max(axis=over, keepdims=True)
+    if np.any(high - low > 255):
         return None
-    return Weights(integers, full.reshape(-1).astype(np.float64))
+    scale = scale.reshape(-1).astype(np.float64)
+    if low.min() >= -128 and high.max() <= 127:
+        return Weights(steps.astype(np.int8), scale)
+    offset = low + 128
+    return Weights((steps - offset).astype(np.int8), scale, offset.astype(np.int64))
+
+
+def _steps(value: Value) -> tuple[np.ndarray, np.ndarray] | None:
+    """Whole numbers and the scale that makes `value` of them, as float64."""
+    maker = value.node
+    if maker.op.name in ("Reshape", "Transpose"):
+        found = _steps(maker.inputs[0])
+        if found is None or not is_static(value.shape):
+            return None
+        steps, scale = found
+        if scale.size > 1:
+            scale = np.broadcast_to(scale, steps.shape)
+        if maker.op.name == "Reshape":
+            return steps.reshape(value.shape), scale.reshape(value.shape) if scale.size > 1 else scale
+        order = maker.inputs[1].constant
+        if order is None:
+            return None
+        axes = [int(a) for a in order] or None
+        return steps.transpose(axes), scale.transpose(axes) if scale.size > 1 else scale
+    if maker.op.name == "FakeQuantize":
+        return _from_fake_quantize(maker)
+    if maker.op.name == "Multiply":
+        return _from_integers(maker)
+    whole = _whole(value)
+    return None if whole is None else (whole, np.ones(()))
 
 
 def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
@@ -452,14 +549,14 @@ def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
     if np.any(np.abs(zero - np.rint(zero)) > NEARLY):
         return None
     steps = np.clip(np.rint((x - low) / ((high - low) / (levels - 1))), 0, levels - 1) - np.rint(zero)
-    return _bytes(steps, scale)
+    return steps, scale
 
 
 def _from_integers(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
     for real, factor in (maker.inputs, maker.inputs[::-1]):
         whole, scale = _whole(real), plain_constant(factor)
         if whole is not None and scale is not None:
-            return _bytes(whole, scale)
+            return whole, scale
     return None
 
 
@@ -474,9 +571,3 @@ def _whole(value: Value) -> np.ndarray | None:
     if zero is None:
         return integers.astype(np.float64)
     return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None
-
-
-def _bytes(steps: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    if steps.size == 0 or steps.min() < -128 or steps.max() > 127:
-        return None
-    return steps.astype(np.int8), scale
