@@ -10,6 +10,7 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.tiles.formats import float_types
 
 MODULES = ("", ".hint", ".device", ".streams", ".log", ".intel_cpu", ".intel_auto")
 
@@ -260,3 +261,26 @@ def test_threads_follow_what_the_process_may_use(monkeypatch):
     assert resolved["INFERENCE_NUM_THREADS_REASON"] == "INFERENCE_NUM_THREADS of 2"
     resolved = table.resolve({"PERFORMANCE_HINT_NUM_REQUESTS": 2, "NUM_STREAMS": -1}, "CPU")
     assert resolved["NUM_STREAMS"] == 2
+
+
+@pytest.mark.parametrize("name", ["KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"])
+def test_what_caches_may_be_stored_in(name):
+    """The values that are taken, as there; a compiled model tells what is in force."""
+    for value in ("u8", "i8", "u4", "i4", "u3", "f16", "bf16", "f32", "f64", "nf4", "dynamic", "undefined"):
+        taken = []
+        for package in (ovjit, openvino):
+            core = package.Core()
+            core.get_property("CPU", "FULL_DEVICE_NAME")  # values are read from then on
+            try:
+                core.set_property("CPU", {name: value})
+                taken.append(True)
+            except RuntimeError:
+                taken.append(False)
+        assert taken[0] == taken[1], (value, taken)
+    for hint in ("f32", "bf16"):
+        asked = {name: "u8", "INFERENCE_PRECISION_HINT": hint}
+        stored = "bf16" if hint == "bf16" and "bf16" in float_types() else "f32"
+        for value, want in (("u8", stored), ("f16", stored), ("f32", "f32")):
+            compiled = ovjit.Core().compile_model(model(ovjit), "CPU", asked | {name: value})
+            for told in ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"):
+                assert compiled.get_property(told) == getattr(ovjit.Type, want), (hint, value, told)

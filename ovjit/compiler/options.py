@@ -28,6 +28,15 @@ class Options(NamedTuple):
         return Options(exact, "bf16" if low else "f32", dynamic)
 
 
+#: Properties that say how caches of keys and values are stored.
+CACHES = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
+
+
+def caches_in_full(config: Mapping[str, Any]) -> bool:
+    """True where f32 is asked for of any cache: all are kept so then."""
+    return any(getattr(asked, "_name", asked) == "f32" for asked in map(config.get, CACHES))
+
+
 _DEFAULT = Options()
 _current: contextvars.ContextVar[Options] = contextvars.ContextVar("ovjit_options", default=_DEFAULT)
 

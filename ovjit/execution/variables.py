@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.codegen.kernel import Loaded
 from ovjit.compiler.growing import Outgrown, Place, Room
-from ovjit.compiler.options import Options
+from ovjit.compiler.options import Options, caches_in_full
 from ovjit.compiler.passes.variables import Lifted, Variable, keep_low, lift, public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
@@ -298,10 +298,8 @@ class States:
 
 def lifted_for(graph: Graph, config: Mapping[str, Any]) -> Lifted:
     """`graph` without state operations, its caches stored as `config` has it: in what the model computes in,
-    unless KV_CACHE_PRECISION is f32."""
-    low = Options.of(config).precision
-    asked = config.get("KV_CACHE_PRECISION", low)
-    return keep_low(lift(graph), "f32" if getattr(asked, "_name", asked) == "f32" else low)
+    unless f32 is asked for."""
+    return keep_low(lift(graph), "f32" if caches_in_full(config) else Options.of(config).precision)
 
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ovjit import debug, logs
+from ovjit.compiler.options import CACHES
 from ovjit.compiler.passes.variables import public_outputs
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 
 #: Properties that code depends on: with others than at the export, the graph is compiled anew.
 COMPILING = (
-    "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION",
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE",
+    "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE", *CACHES,
 )  # fmt: skip
 #: Properties of the process rather than of the model, which stay behind.
 LOCAL = frozenset(

@@ -15,6 +15,7 @@ from ovjit import debug
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
+from ovjit.compiler.options import CACHES, caches_in_full
 from ovjit.errors import OvjitError, no_such_form
 from ovjit.execution.cores import usable_cores
 from ovjit.tiles.formats import float_types
@@ -159,7 +160,8 @@ def _device_id(value: Any) -> str:
 
 
 _PRECISIONS = _element_type("bf16", "f16", "f32", "dynamic")
-_CACHE_PRECISION = _element_type("u8", "u4", "i8", "f16", "bf16", "f32", "dynamic")
+_CACHE_PRECISION = _element_type("u8", "u4", "u3", "bf16", "f16", "f32")
+_KEY_PRECISION = _element_type("u3", "u4", "u8", "i8", "bf16", "f16", "f32")
 _MODES = _choice(values.ExecutionMode)
 _CORE_TYPES = _choice(values.SchedulingCoreType)
 _LEVELS = {
@@ -204,7 +206,7 @@ ROWS = {
         Row("TBB_PARTITIONER", values.TbbPartitioner.STATIC, _choice(values.TbbPartitioner), "C", "C"),
         Row("DYNAMIC_QUANTIZATION_GROUP_SIZE", 32, _count, "C", "C"),
         Row("KV_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
-        Row("KEY_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
+        Row("KEY_CACHE_PRECISION", Type.f32, _KEY_PRECISION, "C", "C"),
         Row("VALUE_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
         Row("KEY_CACHE_GROUP_SIZE", 0, _count, "C", "C"),
         Row("VALUE_CACHE_GROUP_SIZE", 0, _count, "C", "C"),
@@ -320,8 +322,8 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
     """The value of a property that nobody set, beside those that are set (`config`)."""
     if row.name == "INFERENCE_PRECISION_HINT":
         return _precision(config)
-    if row.name in ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"):
-        return Type.bf16 if _precision(config) == Type.bf16 and "bf16" in float_types() else Type.f32
+    if row.name in CACHES:
+        return _cache_type(config)
     if row.name == "DYNAMIC_QUANTIZATION_GROUP_SIZE":
         return _dynamic_group(config)
     if row.name == "SUPPORTED_PROPERTIES":
@@ -427,6 +429,12 @@ def _precision(config: Mapping[str, Any]) -> Type:
     return asked if "bf16" in float_types() else Type.f32
 
 
+def _cache_type(config: Mapping[str, Any]) -> Type:
+    """The element type in which caches of keys and values are stored, whatever smaller one is asked for."""
+    low = _precision(config) == Type.bf16 and "bf16" in float_types() and not caches_in_full(config)
+    return Type.bf16 if low else Type.f32
+
+
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     """What `CompiledModel.get_property` tells, in OpenVINO's types."""
     if not isinstance(name, str):
@@ -456,6 +464,8 @@ def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
         return f"meta=1.0;ovjit={__version__};isa={platform.machine()}"
     if name in ("DEVICE_PROPERTIES", "MULTI_DEVICE_PRIORITIES"):
         return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
+    if name in CACHES:
+        return _cache_type(config)  # what is in force, whatever was asked for
     value = config.get(name, default_of(row, "CPU", config))
     if letter == "C" and name in ("PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS"):
         return (
