@@ -120,6 +120,17 @@ def test_whatever_needs_an_int_pins() -> None:
         assert [row[0] for row in tape.rows] == [traced.EQUAL], use
 
 
+def test_factors_of_no_small_number_are_not_traced() -> None:
+    """-2^63 has no positive counterpart: its product with an even number would be 0 in 64 bits, unseen."""
+    for number in (-(1 << 63), 1 << 62, (1 << 56) + 1):
+        tape = Tape([5])
+        assert tape.leaf(0) * number == 5 * number
+        assert [row[0] for row in tape.rows] == [traced.EQUAL]
+        tape = Tape([5])
+        assert tape.leaf(0) * (1 << 40) * (1 << 23) == 5 << 63  # nor what two factors come to
+        assert traced.EQUAL in [row[0] for row in tape.rows]
+
+
 def test_overflow_is_no_plan() -> None:
     """Dimensions whose product does not fit are planned, and refused, without a trace."""
     b = Builder()

@@ -66,6 +66,8 @@ class Tape:
 
     def apply(self, what: int, value: Traced, number: int) -> Any:
         """`what` of a value and a constant, folded with a constant that was applied before."""
+        if what == MULTIPLY and abs(number) > LARGEST:
+            return value.pin() * number  # the product of other values might not fit 64 bits, unseen
         inner = self._parts.get(value.node)
         if inner is not None:
             before, node, other = inner
