@@ -71,7 +71,7 @@ ELSEWHERE = {
     "mlserver start": "test_serving.py does, where it is installed",
     "curl ": "of a server that test_serving.py asks",
     "serve run": "test_serving.py does, where it is installed",
-    "tritonserver": "is not to be had here",
+    "tritonserver": "is no Python package",
     "git ": "is not of ovjit",
     "ruff ": "is a step of its own",
 }  # fmt: skip
