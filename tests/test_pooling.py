@@ -7,9 +7,11 @@ import pytest
 from test_lowerings import add, parameter, run
 from test_ops_native import SEED
 
+from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
+from ovjit.graph.shapes import ANY
 from ovjit_ops.elementwise.arithmetic import random_array
 
 LIMITS = {"f32": 1e-5, "f64": 1e-12, "f16": 2e-3, "u8": 0}
@@ -76,3 +78,24 @@ def test_planes_keep_nan_and_infinities(columns: int) -> None:
             wanted = evaluate(graph, [data])
         for got, want in zip(run(compile_graph(graph, {"threads": 1}), data), wanted, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"stride {stride}")
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "f16"])
+def test_adaptive_maxima_natively(dtype: str) -> None:
+    """At lengths that are open, more windows than elements and fewer; the first of equals, and NaN."""
+    rng = np.random.default_rng(SEED)
+    for sizes in ((3,), (4, 7), (9, 1)):
+        b = Builder()
+        shape = (2, 19, *rng.integers(4, 12, len(sizes)).tolist())
+        data = np.round(random_array(rng, shape, dtype))
+        data[rng.random(shape) < 0.02] = np.nan
+        x = parameter(b, data, (ANY,) * data.ndim)
+        node = b.add("AdaptiveMaxPool", (x, b.constant(np.array(sizes))), {"index_element_type": "i32"})
+        graph = b.finish(node.outputs)
+        executable = compile_graph(graph, {"threads": 2})
+        where = f"seed {SEED}: {shape} to {sizes}"
+        assert not executable.table((shape,)).host, where
+        for got, want in zip(run(executable, data), evaluate(graph, [data]), strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=where)
+        with pytest.raises(OvjitError):
+            run(executable, data[..., :0])

@@ -56,6 +56,7 @@ NOTES = {
     "NMSRotated": "a kernel has room for all rows, the host cuts them off",
     "Unique": "elements: a kernel has room for all, the host cuts them off; slices: reference",
     "SegmentMax": "a number of segments that is known with the shapes; others: reference",
+    "AdaptiveMaxPool": "three dimensions, and integers: reference",
     "NonZero": "a kernel has room for all positions, the host cuts them off",
     "ExperimentalDetectronROIFeatureExtractor": "f32 and halves; f64: reference",
     "ExperimentalDetectronGenerateProposalsSingleImage": "known shapes, f32 and halves; others: reference",

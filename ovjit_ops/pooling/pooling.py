@@ -23,6 +23,7 @@ from ovjit_ops.common.windows import (
     taps,
 )
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.pooling.cpu_pool_indices import lower_indices
 from ovjit_ops.pooling.cpu_pooling import lower_pooling
 
 
@@ -380,7 +381,7 @@ class AdaptiveAvgPool:
     samples = _adaptive_samples({})
 
 
-@op("AdaptiveMaxPool", opset=8, types=NUMBERS)
+@op("AdaptiveMaxPool", opset=8, types=NUMBERS, native=FLOATS, lower=lower_indices)
 class AdaptiveMaxPool:
     """The maximum over windows that split each spatial dimension, and its index within the channel."""
 
