@@ -308,6 +308,26 @@ def test_64_bit_integers_against_python(name):
         assert body.dtype == x.dtype and np.array_equal(body, got), (name, dtype)
 
 
+ALONG = {
+    "CumSum": lambda ops, x, axis: ops.cumsum(x, ops.constant(np.array(axis))),
+    "ReduceSum": lambda ops, x, axis: ops.reduce_sum(x, ops.constant(np.array(axis))),
+    "Squeeze": lambda ops, x, axis: ops.squeeze(x, ops.constant(np.array(axis))),
+    "LogSoftmax": lambda ops, x, axis: ops.log_softmax(x, axis),
+}
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("name", ALONG)
+def test_a_single_number_has_one_axis(name, axis):
+    answers = []
+    for ov in (openvino, ovjit):
+        x = ov.opset13.parameter([], np.float32)
+        model = ov.Model([ALONG[name](ov.opset13, x, axis)], [x])
+        answers.append(ov.compile_model(model, "CPU")([np.float32(2)])[0])
+    assert answers[0].shape == answers[1].shape == ()
+    np.testing.assert_array_equal(*answers)
+
+
 def test_division_rounds_as_asked():
     x, y = np.array([7, -7, 7, -7, 5], dtype=np.int32), np.array([2, 2, -2, -2, 0], dtype=np.int32)
     divide = find_op("Divide")

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ovjit.execution.build import compile_graph
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
+from ovjit.graph.shapes import ANY
 
 SEED = 20261122
 
@@ -56,6 +58,27 @@ def test_product_with_epilogue(case, flags) -> None:
     one = run(b, [out], inputs)
     two = run(b, [out], inputs, 2)
     np.testing.assert_array_equal(one[0], two[0])
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i32", "i64", "u8", "f64"])
+@pytest.mark.parametrize("rows", [2, ANY], ids=["static", "open"])
+def test_product_of_integers_before_floats(dtype, rows) -> None:
+    """Sums by a stored matrix are scaled as floats, by a factor for each row and each column, as quantized
+    layers do: with a step of its own behind the product."""
+    rng = np.random.default_rng(SEED)
+    low = 0 if dtype == "u8" else -2
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (rows, 8), "element_type": dtype}).output
+    scale = parameter(b, (rows, 1))
+    stored = rng.integers(low, 3, (8, 16)).astype(numpy_dtype(dtype))
+    product = b.add("MatMul", [x, b.constant(stored, dtype)]).output
+    wide = b.add("Convert", [product], {"destination_type": "f32"}).output
+    by = b.add("Multiply", [scale, b.constant(np.full(16, 0.5, np.float32))]).output
+    out = b.add("Divide", [wide, by]).output
+    inputs = [rng.integers(low, 3, (2, 8)).astype(stored.dtype), np.array([[2], [3]], np.float32)]
+    (got,) = run(b, [out], inputs)
+    want = inputs[0].astype(np.float64) @ stored.astype(np.float64) / (inputs[1] * 0.5)
+    np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"seed {SEED}")
 
 
 def test_attention() -> None:

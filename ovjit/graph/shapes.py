@@ -210,11 +210,11 @@ def broadcast(*shapes: Shape | None) -> Shape | None:
 
 
 def normalize_axis(axis: int, rank: int, what: str = "axis") -> int:
-    """`axis` counted from 0. Raises ModelError when out of [-rank, rank)."""
-    if not -rank <= axis < max(rank, 1):
-        raise ModelError(
-            f"{what.capitalize()} {axis} out of the tensor rank range [-{rank}, {max(rank, 1) - 1}]."
-        )
+    """`axis` counted from 0; of a single number, 0 and -1 are one. Raises ModelError when out of
+    [-rank, rank)."""
+    rank = max(rank, 1)
+    if not -rank <= axis < rank:
+        raise ModelError(f"{what.capitalize()} {axis} out of the tensor rank range [-{rank}, {rank - 1}].")
     return axis + rank if axis < 0 else axis
 
 

@@ -480,13 +480,14 @@ class CumSum:
 
     def ref(arg, axis, *, exclusive=False, reverse=False):
         place = normalize_axis(int(axis.reshape(-1)[0]), arg.ndim)
-        x = widened(np.flip(arg, place) if reverse else arg)
+        lines = np.atleast_1d(arg)
+        x = widened(np.flip(lines, place) if reverse else lines)
         out = np.cumsum(x, place, dtype=x.dtype)
         if exclusive:
             out = np.roll(out, 1, place)
             first = (slice(None),) * place + (slice(0, 1),)
             out[first] = 0
-        return np.ascontiguousarray(np.flip(out, place) if reverse else out).astype(arg.dtype)
+        return (np.flip(out, place) if reverse else out).astype(arg.dtype).reshape(arg.shape)
 
     def samples(rng, dtype="f32"):
         for shape, axis in (((7,), 0), ((3, 17), 1), ((16, 3), 0), ((2, 3, 5), -1)):

@@ -128,7 +128,7 @@ class Rolled(Copies):
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         shifts, axes = values
         moves: dict[int, int] = {}
-        many = max(len(shifts), len(axes)) if shifts and axes else 0
+        many = max(len(shifts), len(axes)) if shifts and axes and source.shape else 0
         for i in range(many):
             axis = normalize_axis(axes[i % len(axes)], len(source.shape))
             moves[axis] = moves.get(axis, 0) + shifts[i % len(shifts)]

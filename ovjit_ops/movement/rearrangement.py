@@ -241,7 +241,6 @@ class Roll:
         known(shift, "shift")
         places = known(axes, "axes")
         if places is not None and data.rank is not None:
-            check(data.rank or not len(places), "a scalar has no axes to be rolled along")
             for a in places:
                 normalize_axis(int(a), data.rank)
         one = 1 in (length(shift), length(axes))
@@ -256,7 +255,7 @@ class Roll:
         shifts, places = np.broadcast_arrays(shifts, places)
         for s, a in zip(shifts.tolist(), places.tolist(), strict=True):
             axis = normalize_axis(a, data.ndim)
-            data = np.roll(data, s % max(1, data.shape[axis]), axis)
+            data = np.roll(data, s % max(1, data.shape[axis]), axis) if data.ndim else data
         return data
 
     def samples(rng, dtype="f32"):
@@ -265,6 +264,7 @@ class Roll:
             ((3, 16), (-2, 5), (0, 1)),
             ((2, 3, 5), (4,), (-1,)),
             ((3, 4), (1, 2), (1, 1)),
+            ((), (1,), (-1,)),
         ):
             yield [random_array(rng, shape, dtype), ints(*shift), ints(*axes)], {}
 

@@ -257,6 +257,8 @@ def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) ->
     if not axes:  # an empty list means the same as none
         return None if not is_static(shape) else tuple(d for d in shape if d != 1)
     normal = {normalize_axis(int(a), len(shape)) for a in axes}
+    if not shape:
+        return shape
     if skip:
         if any(isinstance(shape[a], Interval) for a in normal):
             return None
@@ -294,6 +296,8 @@ def _squeeze_samples(rng: np.random.Generator, dtype: str = "f32"):
         ((1, 5, 1, 7), (2,)),
         ((1,), (0,)),
         ((1, 0), (0,)),
+        ((), (0,)),
+        ((), (-1,)),
     ):
         yield [random_array(rng, shape, dtype), ints(*axes)], {}
     yield [random_array(rng, (1, 5, 1), dtype)], {}

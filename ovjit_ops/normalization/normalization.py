@@ -45,7 +45,7 @@ def _axis_samples(negative: bool) -> Any:
     def samples(rng: np.random.Generator, dtype: str = "f32"):
         cases: list[tuple[tuple[int, ...], int]] = [((3, n), 1) for n in (1, 7, 8, 15, 16, 17, 33, 1000)]
         cases += [((17,), 0), ((5, 17), 0), ((2, 5, 3, 7), 1), ((2, 5, 3, 7), 3), ((0, 3), 1)]
-        cases += [((2, 5, 3, 7), -2), ((3, 16), -1)] if negative else []
+        cases += [((2, 5, 3, 7), -2), ((3, 16), -1), ((), -1)] if negative else []
         for shape, axis in cases:
             yield [random_array(rng, shape, dtype)], {"axis": axis}
 

@@ -84,6 +84,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
         ((2, 3, 4), [0, 1, 2], False),
         ((2, 3, 4), [], False),
         ((2, 3), 1, False),
+        ((), [-1], False),
         ((0, 3), [0], False),
         ((0, 3), [1], True),
     ]
