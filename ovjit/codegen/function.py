@@ -37,6 +37,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ovjit.codegen import printed
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
@@ -123,7 +124,7 @@ class Inline:
     """
 
     def __init__(self, function: Callable[..., Any]):
-        self.function = function
+        self.function = self.inlined = function
         self.parameters = tuple(p.name for p in parameters(function))
 
     @made_once
@@ -193,12 +194,25 @@ class FunctionKernel:
         """The kernel for these constants. TypeError for one that is missing or unknown."""
         if set(constants) != set(self.constants):
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
-        frame = self.frame(left_out)
+        left_out = tuple(left_out)
+        place = printed.place(self.function, constants, left_out)
+        known = None if place is None else printed.find(place)
+        if known is None:
+            frame = self.frame(left_out)
+            text = self._print(frame, constants)
+            if place is not None:
+                printed.keep(place, (text, frame.fields, frame.tables), self.function)
+        else:
+            text, fields, tables = known
+            frame = Frame(fields, tables)
+        return Kernel(name, text, frame, intrinsics, key)
+
+    def _print(self, frame: Frame, constants: Mapping[str, Any]) -> str:
         arguments = [p.name for p in self.arguments] + [name for name, _ in frame.fields]
         printer = _Printer(self.function, self.source, constants, arguments)
         printer.block(self.source.body)
         head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-        return Kernel(name, "\n".join([*head, *printer.lines, "    return 0", ""]), frame, intrinsics, key)
+        return "\n".join([*head, *printer.lines, "    return 0", ""])
 
 
 def kernel(function: Callable[..., Any]) -> FunctionKernel:

@@ -25,9 +25,13 @@ from ovjit.codegen.versions import code_digest, file_digest, versions
 class Frame:
     """Names the integers of an argument block, in order; a pointer takes two (base, byte offset)."""
 
-    def __init__(self) -> None:
-        self.fields: list[tuple[str, bool]] = []
-        self._tables: dict[str, tuple[str, bool]] = {}  # field -> its table, whether the table begins with it
+    def __init__(
+        self,
+        fields: Iterable[tuple[str, bool]] = (),
+        tables: Mapping[str, tuple[str, bool]] | None = None,
+    ) -> None:
+        self.fields = list(fields)
+        self.tables = dict(tables or {})  # field -> its table, whether the table begins with it
 
     def pointers(self, *names: str) -> Frame:
         self.fields += [(name, True) for name in names]
@@ -40,14 +44,14 @@ class Frame:
     def table(self, name: str, size: int) -> Frame:
         """Integers name0, name1 ... that the source reads by their number: `ld(name, i)`."""
         fields = [f"{name}{i}" for i in range(size)]
-        self._tables |= {field: (name, i == 0) for i, field in enumerate(fields)}
+        self.tables |= {field: (name, i == 0) for i, field in enumerate(fields)}
         return self.integers(*fields)
 
     def prologue(self, indent: str = "    ") -> str:
         """Source that reads all fields into variables of their names; of a table, where it is."""
         lines, slot = [], 0
         for name, is_pointer in self.fields:
-            table, begins = self._tables.get(name, ("", False))
+            table, begins = self.tables.get(name, ("", False))
             if begins:
                 lines.append(f"{indent}{table} = args + {8 * slot}")
             elif table:

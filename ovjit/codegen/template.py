@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen import trace
+from ovjit.codegen import printed, trace
 from ovjit.codegen.cpu.ir import Body, literal
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
@@ -91,10 +91,14 @@ class Template:
     def kernel(self, types: Sequence[str], finish: Finish, names: str = "", **constants: Any) -> Kernel:
         """The kernel for these element types of the tensors. KeyError for a constant that is missing."""
         given = {name: constants[name] for name in self.constants}
-        printer = _Printer(self, types, finish, given)
         frame = self.frame(len(finish.modes))
+        place = printed.place(self.function, given, tuple(types), *finish)
+        known = None if place is None else printed.find(place)
+        text = _Printer(self, types, finish, given).text(frame) if known is None else known[0]
+        if place is not None and known is None:
+            printed.keep(place, (text, frame.fields, frame.tables), self.function)
         label = "_".join(filter(None, (self.name, types[0], names)))
-        return Kernel(label, printer.text(frame), frame)
+        return Kernel(label, text, frame)
 
     def run(self, tensors: Sequence[np.ndarray], lanes: int = 16, **given: Any) -> None:
         """Run the function on one row in NumPy: `tensors` are lists of its elements, `given` its integers and

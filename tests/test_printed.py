@@ -1,0 +1,99 @@
+"""Texts of kernels that are kept: what is found is what would be printed, and nothing else is kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ovjit.codegen import printed
+from ovjit.codegen.function import kernel
+from ovjit.codegen.template import Finish
+from ovjit.storage import cache
+from ovjit_ops.movement import cpu_range
+from ovjit_ops.normalization import cpu_softmax
+from ovjit_ops.pooling import cpu_pooling
+from ovjit_ops.reduction import cpu_reduce
+
+PROGRAM = """
+import sys
+import ovjit as ov
+from ovjit.codegen import function
+from ovjit.data import DIGITS_XML
+prints = []
+scan = function._Source.__init__
+def counted(self, f):
+    prints.append(f.__qualname__)
+    scan(self, f)
+function._Source.__init__ = counted
+executable = ov.compile_model(str(DIGITS_XML), "CPU")._executable
+kernels = sorted(executable.program.kernels, key=lambda k: k.name)
+print(len(prints), *(k.symbol() for k in kernels), *(repr(k.frame.fields) for k in kernels))
+"""
+
+
+def start(folder: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False,
+        env={**os.environ, "OVJIT_CACHE": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split(" ", 1)
+
+
+def test_the_second_start_reads_no_function(tmp_path: Path) -> None:
+    first, second, without = start(tmp_path / "kept"), start(tmp_path / "kept"), start(Path("0"))
+    assert int(first[0]) > 0 == int(second[0])
+    assert int(without[0]) == int(first[0])
+    assert first[1] == second[1] == without[1]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cache.KernelCache:
+    own = cache.KernelCache(tmp_path / "own")
+    monkeypatch.setattr(cache, "_default", own)
+    return own
+
+
+def names(kept: cache.KernelCache) -> list[str]:
+    return [entry.key for entry in kept.entries() if entry.key.startswith("printed_")]
+
+
+def test_a_kernel_that_is_found_is_the_one_that_was_printed(kept: cache.KernelCache) -> None:
+    for make in (
+        lambda: cpu_range.numbers.kernel("range_i64", T="i64"),
+        lambda: cpu_reduce.reduce_kernel.__wrapped__("ReduceMax", "keep", "f32", "f32"),
+        lambda: cpu_reduce.reduce_kernel.__wrapped__("ReduceMin", "keep", "f32", "f32"),
+        lambda: cpu_softmax.softmax.kernel(("f32", "f32"), Finish(None, ""), keep=True),
+    ):
+        before = len(names(kept))
+        one = make()
+        assert len(names(kept)) == before + 1
+        two = make()
+        assert len(names(kept)) == before + 1
+        assert one == two and one.name == two.name
+        assert one.frame.fields == two.frame.fields and one.frame.tables == two.frame.tables
+
+
+def test_values_of_the_module_are_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    function, constants = cpu_reduce.reduce.function, {"T": "f32"}
+    before = printed.place(function, constants)
+    assert before is not None and before == printed.place(function, constants)
+    assert before != printed.place(function, {"T": "i32"})
+    assert before != printed.place(function, constants, ())
+    monkeypatch.setattr(cpu_reduce, "BLOCK", cpu_reduce.BLOCK + 1)
+    assert before != printed.place(function, constants)
+
+
+def test_other_functions_and_constants_are_printed_each_time(kept: cache.KernelCache) -> None:
+    @kernel
+    def nothing(n, *, T):
+        pass
+
+    assert nothing.kernel("nothing", T="f32") == nothing.kernel("nothing", T="f32")
+    assert printed.place(cpu_pooling.pool.function, {"T": object()}) is None
+    assert printed.place(cpu_pooling.pool.function, {"T": ("f32", [1])}) is None
+    assert names(kept) == []
