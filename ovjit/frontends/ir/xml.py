@@ -98,23 +98,22 @@ def parse_net(xml: bytes) -> Net:
 
     Raises ModelError for xml that is malformed, not IR v10 or v11, or refers to what is not there.
     """
-    # expat alone: the standard library's trees, and what refuses entities for them, take as long as the model
     from xml.parsers import expat
+
+    from defusedxml.common import DefusedXmlException
 
     if len(xml) > MAX_BYTES:
         raise ModelError(f"the xml has {len(xml)} bytes; more than {MAX_BYTES} are not read")
     target = _Target()
-    parser = expat.ParserCreate(namespace_separator="}")
-    parser.buffer_text = True
+    parser = _defused_parser()
     parser.StartElementHandler = target.start
     parser.EndElementHandler = target.end
     parser.CharacterDataHandler = target.data
-    parser.StartDoctypeDeclHandler = _refuse_doctype
-    parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler = _refuse_entity
-    parser.ExternalEntityRefHandler = _refuse_entity
     try:
         # in one piece: expat rescans a long token with every further piece
         parser.Parse(xml, True)
+    except DefusedXmlException as error:
+        raise ModelError(f"the xml has a document type or entities, which are refused: {error}") from error
     except expat.ExpatError as error:
         raise ModelError(f"the xml is malformed: {error}") from error
     except (ValueError, LookupError) as error:
@@ -126,12 +125,26 @@ def parse_net(xml: bytes) -> Net:
     return target.net
 
 
-def _refuse_doctype(name: str, *_: Any) -> Any:
-    raise ModelError(f"the xml has a document type or entities, which are refused: the document type {name}")
+#: What a builder of documents listens to besides, and nothing does here.
+_UNHEARD = (
+    "ProcessingInstructionHandler", "CommentHandler", "XmlDeclHandler", "NotationDeclHandler",
+    "ElementDeclHandler", "AttlistDeclHandler", "StartCdataSectionHandler", "EndCdataSectionHandler",
+)  # fmt: skip
 
 
-def _refuse_entity(name: str, *_: Any) -> Any:
-    raise ModelError(f"the xml has a document type or entities, which are refused: the entity {name}")
+def _defused_parser() -> Any:
+    """A parser without trees that refuses document types and entities by defusedxml's handlers. Importing its
+    parser of trees takes longer than a small model takes to compile."""
+    from xml.parsers import expat
+
+    from defusedxml.expatbuilder import DefusedExpatBuilder
+
+    parser = expat.ParserCreate(namespace_separator="}")
+    DefusedExpatBuilder(forbid_dtd=True, forbid_entities=True, forbid_external=True).install(parser)
+    for name in _UNHEARD:
+        setattr(parser, name, None)
+    parser.buffer_text = True
+    return parser
 
 
 class _Frame:
