@@ -311,7 +311,63 @@ def _quantized() -> Iterator[Any]:
         yield model((1, 3, 56, 56), lambda x, a=act: a(layer(ranged(a(layer(signed(x), 3, 2, 3))), 1)))
 
 
+#: What libraries of array functions compile one at a time, by the types that they are defined for.
+NUMBERS = ("f32", "i32", "i64")
+PAIRS = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "floor_mod", "mod")
+COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+SINGLE = ("abs", "negative", "sign", "relu")
+SINGLE_F32 = (
+    "log", "sin", "cos", "tan", "erf", "floor", "ceiling", "asin", "acos", "atan", "sinh", "cosh", "asinh",
+    "acosh", "atanh", "softplus", "mish", "hsigmoid",
+)  # fmt: skip
+REDUCTIONS = ("sum", "mean", "max", "min", "prod", "l2")
+
+
+def _functions() -> Iterator[Any]:
+    """Models of one operation, as array libraries make them of each function."""
+
+    def alone(make: Layer, *types: str) -> Any:
+        given = [o.parameter([2, 3], getattr(ov.Type, t)) for t in types]
+        return ov.Model([make(*given)], given, "function")
+
+    for name in SINGLE_F32:
+        yield alone(getattr(o, name), "f32")
+    yield alone(lambda x: o.gelu(x, "erf"), "f32")
+    yield alone(lambda x: o.elu(x, 1.0), "f32")
+    yield alone(lambda x: o.round(x, "half_to_even"), "f32")
+    yield alone(lambda x: o.log_softmax(x, -1), "f32")
+    for t in NUMBERS:
+        for name in (*PAIRS, "squared_difference"):
+            yield alone(getattr(o, name), t, t)
+        for name in SINGLE:
+            yield alone(getattr(o, name), t)
+        for name in REDUCTIONS:
+            for axis in (0, 1):
+                yield alone(lambda x, n=name, a=axis: getattr(o, f"reduce_{n}")(x, np.array([a]), False), t)
+        yield alone(lambda x: o.clamp(x, 0.0, 1.0), t)
+        yield alone(lambda x: o.cum_sum(x, np.int64(0)), t)
+        yield alone(lambda x: o.topk(x, np.int64(1), -1, "max", "value").output(0), t)
+    for name in ("logical_and", "logical_or", "logical_xor"):
+        yield alone(getattr(o, name), "boolean", "boolean")
+    yield alone(o.logical_not, "boolean")
+    for name in ("and", "or"):
+        yield alone(lambda x, n=name: getattr(o, f"reduce_logical_{n}")(x, np.array([1]), False), "boolean")
+    for t in (*NUMBERS, "boolean"):
+        for name in COMPARISONS:
+            yield alone(getattr(o, name), t, t)
+        for other in (*NUMBERS, "boolean"):
+            if other != t:
+                yield alone(lambda x, to=other: o.convert(x, to), t)
+        yield alone(o.select, "boolean", t, t)
+        yield alone(lambda x: o.pad(x, np.array([1, 1]), np.array([1, 1]), "constant"), t)
+        yield alone(lambda x, i: o.gather(x, i, np.int64(0)), t, "i64")
+        yield alone(lambda x, i, u: o.scatter_elements_update(x, i, u, np.int64(0)), t, "i64", t)
+
+
 def layers() -> Iterator[Any]:
     """All of them, the commonest first."""
-    for some in (_elementwise, _plain, _convolutional, _transformers, _recurrent, _moves, _quantized):
+    kinds = (
+        _elementwise, _plain, _convolutional, _transformers, _recurrent, _moves, _quantized, _functions,
+    )  # fmt: skip
+    for some in kinds:
         yield from some()
