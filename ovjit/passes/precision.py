@@ -11,6 +11,7 @@ from ovjit.api.model.node import Node, make_node
 from ovjit.api.model.rt_info import RTMap
 from ovjit.frontends.ir.writer import as_f16, compressible
 from ovjit.graph import dtypes
+from ovjit.graph.op import find_op
 
 #: The mark of a Convert that brings a weight back to the type it is computed with.
 DECOMPRESSION = "decompression"
@@ -73,16 +74,17 @@ def compress_to_f16(model: Model) -> None:
 
 
 def compress_quantized(model: Model) -> None:
-    """FakeQuantize of constant weights becomes (Convert(integers) - zero point) * scale.
+    """FakeQuantize and FakeConvert of constant weights become (Convert(small numbers) - zero point) * scale.
 
     Up to 16 levels make 4 bits, up to 256 make 8; unsigned where no value is below 0. The zero point is left
     out where it is 0, or where the integers can be moved by it within their type.
     """
+    kinds = {"FakeQuantize": _quantized, "FakeConvert": _converted}
     for node in model.get_ordered_ops():
-        if node._op.name == "FakeQuantize" and not isinstance(node, Op):
-            found = _quantized(node)
+        if node._op.name in kinds and not isinstance(node, Op):
+            found = kinds[node._op.name](node)
             if found is not None:
-                _put_integers(node, *found)
+                _put_small(node, *found)
 
 
 def _weight(node: Node) -> np.ndarray | None:
@@ -123,9 +125,22 @@ def _quantized(node: Node) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | N
     return integers, f"{'i' if signed else 'u'}{bits}", zero, scale
 
 
-def _put_integers(node: Node, integers: np.ndarray, dtype: str, zero: np.ndarray, scale: np.ndarray) -> None:
+def _converted(node: Node) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
+    """(values, their type of 8 bits, zero point, scale) of a FakeConvert of weights, or None."""
+    values = [_weight(source._node) for source in node._inputs]
+    if any(value is None for value in values):
+        return None
+    weight, scale, *shifts = (np.asarray(v, np.float32) for v in values)
+    shift = shifts[0] if shifts else np.zeros_like(scale)
+    dtype = node._attrs["destination_type"]
+    with np.errstate(all="ignore"):
+        small = find_op("Convert").evaluate([weight * scale - shift], {"destination_type": dtype})[0]
+        return small, dtype, -shift, np.float32(1) / scale
+
+
+def _put_small(node: Node, values: np.ndarray, dtype: str, zero: np.ndarray, scale: np.ndarray) -> None:
     real = node._tensors[0]._type.dtype
-    small = constant_node(integers.astype(np.int32), dtype)
+    small = constant_node(values.astype(np.int32) if values.dtype.kind == "f" else values, dtype)
     out = make_node("Convert", [small.output(0)], {"destination_type": real}, opset=1)
     if np.abs(zero).max(initial=0) >= _NEAR:
         out = make_node("Subtract", [out.output(0), constant_node(zero, real).output(0)], {}, opset=1)

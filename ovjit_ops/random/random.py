@@ -94,7 +94,8 @@ class RandomUniform:
         check(output_type in OUTPUTS, f"output_type is one of {', '.join(OUTPUTS)}, not {output_type}")
         check(alignment.lower() in ("tensorflow", "pytorch"), f"unknown alignment {alignment!r}")
         for name, x in (("min_val", min_val), ("max_val", max_val)):
-            check(x.dtype in (output_type, "dynamic"), f"{name} {x} should be {output_type}")
+            says = "'min_val' and 'max_val' should have the same type as 'out_type' attribute."
+            check(x.dtype in (output_type, "dynamic"), f"{says} {name} {x} should be {output_type}")
             check_one(x, name)
         wanted, rank = known(output_shape, "output_shape"), length(output_shape)
         if wanted is None:

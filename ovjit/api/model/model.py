@@ -569,10 +569,15 @@ class Model:
 
         graph = self._graph()
         graph = Graph(graph.inputs, graph.nodes, public_outputs(graph))
-        if len(input_tensors) != len(graph.inputs) or len(output_tensors) != len(graph.outputs):
+        if len(input_tensors) != len(graph.inputs):
             raise ModelError(
-                f"evaluate takes {len(graph.inputs)} input and {len(graph.outputs)} output tensors, "
-                f"not {len(input_tensors)} and {len(output_tensors)}"
+                f"Cannot evaluate model! Number of tensors ({len(input_tensors)}) is not equal to number of "
+                f"parameters ({len(graph.inputs)})."
+            )
+        if len(output_tensors) != len(graph.outputs):
+            raise ModelError(
+                f"evaluate takes {len(graph.outputs)} output tensors, one for each result, not "
+                f"{len(output_tensors)}"
             )
         arrays: list[np.ndarray] = []
         for value, tensor in zip(graph.inputs, input_tensors, strict=True):

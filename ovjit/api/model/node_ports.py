@@ -97,7 +97,7 @@ class DescriptorTensor:
     def get_any_name(self) -> str:
         """One of the names, always the same. Raises RuntimeError if there is none."""
         if not self._names:
-            raise ModelError("this tensor has no names; look it up by its index")
+            raise ModelError("Attempt to get a name for a Tensor without names; look it up by its index")
         return min(self._names)
 
     def get_element_type(self) -> Any:

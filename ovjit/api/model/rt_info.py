@@ -56,7 +56,7 @@ class OVAny:
                 raise RuntimeError(f"{value!r} is no dict")
             return _out(value)
         if kind not in (bool, int, float):
-            raise RuntimeError(f"Unsupported data type : {str(kind)!r} is passed as an argument.")
+            raise RuntimeError(f"Unsupported data type : '{kind}' is passed as an argument.")
         if kind is bool:
             found = value if isinstance(value, bool) else None
             if isinstance(value, str):

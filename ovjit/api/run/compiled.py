@@ -267,7 +267,7 @@ def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> Co
                 return port
         known = ", ".join(repr(n) for port in ports for n in sorted(port.get_names()))
         raise InferenceError(
-            f"{what.capitalize()} for tensor name {name!r} is not found; there are: {known or 'none'}"
+            f"{what.capitalize()} for tensor name {name!r} is not found. There are: {known or 'none'}"
         )
     if not isinstance(name, (int, np.integer)):
         raise no_such_form(f"{what}s are named by index or name, not by {type(name).__name__}")

@@ -41,7 +41,8 @@ class Layout:
         self._left, self._right = tuple(axes[:cut]), tuple(axes[cut + 1 :])
         named = [axis for axis in self._left + self._right if axis != "?"]
         if len(named) != len(set(named)):
-            raise RuntimeError(f'a dimension is named more than once in the layout "{layout_str}"')
+            twice = next(axis for axis in named if named.count(axis) > 1)
+            raise RuntimeError(f"Dimension ({twice}) is defined multiple times in layout: {layout_str!r}")
 
     @staticmethod
     def scalar() -> Layout:
@@ -101,10 +102,12 @@ def _split(text: str) -> list[str]:
     else:
         fields = re.findall(r"\.\.\.|.", text)
     if fields.count("...") > 1:
-        raise RuntimeError(f'"..." can stand only once in a layout: "{text}"')
+        raise RuntimeError(f"Multiple ... are not allowed: {text!r}")
     for field in fields:
         if field in ("?", "..."):
             continue
         if not re.fullmatch(r"[A-Za-z0-9_]*[A-Za-z0-9][A-Za-z0-9_]*", field):
-            raise RuntimeError(f'Layout name is invalid ("{field}" in "{text}"): only letters, digits and _')
+            raise RuntimeError(
+                f"Layout name is invalid ({field}). Only english letters, digits and _ is allowed: {text!r}"
+            )
     return [field if field in ("?", "...") else _kept(field) for field in fields]

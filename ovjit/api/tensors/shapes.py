@@ -119,10 +119,14 @@ class PartialShape:
     def to_shape(self) -> Shape:
         """The Shape that this is. Raises RuntimeError when it is dynamic."""
         if not self.is_static:
-            raise RuntimeError(f"to_shape was called on a dynamic shape: {self}")
+            raise RuntimeError(f"to_shape was called on a dynamic shape. It is {self}")
         return shape_of(self._items)  # type: ignore[arg-type]
 
-    get_shape = to_shape
+    def get_shape(self) -> Shape:
+        """The Shape that this is. Raises RuntimeError when it is dynamic."""
+        if not self.is_static:
+            raise RuntimeError(f"get_shape() must be called on a static shape. It is {self}")
+        return self.to_shape()
 
     def get_min_shape(self) -> Shape:
         """The lower bounds; [] for an unknown rank."""
