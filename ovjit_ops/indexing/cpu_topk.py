@@ -1,5 +1,6 @@
 """Native TopK: a heap of the k best so far walks along each row, and is then taken apart in order.
 
+One alone along a dimension that is not the last is found for vectors of neighbours.
 Elements become 64-bit integers in the same order, so that one comparison serves all types: NaN is above all
 numbers, zeros are equal. Of equals the first comes first. Rows are shared out.
 """
@@ -9,10 +10,27 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import Ptr, i64, ld, placed, scratch, share, st
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    i64,
+    ld,
+    loadm,
+    placed,
+    registers,
+    scratch,
+    select,
+    share,
+    spread,
+    st,
+    static_range,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
@@ -29,6 +47,8 @@ INTEGER = {size: f"i{8 * size}" for size in (1, 2, 4, 8)}
 LOW = {size: (1 << (8 * size - 1)) - 1 for size in (1, 2, 4, 8)}
 MOVED = {**INTEGER, 1: "u8"}
 BUILD, SCAN, TAKE = range(3)
+#: Vectors of neighbours whose single best elements are found at a time.
+VECTORS = 4
 
 
 @inline
@@ -143,6 +163,45 @@ def topk_kernel(dtype: str, index: str, largest: bool, by_index: bool) -> Kernel
     return topk.kernel(name, T=dtype, index=index, largest=largest, by_index=by_index)
 
 
+@kernel
+def best_of(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T, index, largest):
+    """The best of n elements that lie x_n bytes apart, for `width` neighbours at a time: the same order as
+    `key_of` has."""
+    best = registers()
+    at = registers()
+    for item in share(items, per_chunk):
+        row = item // blocks
+        source, values, places = placed(row, x, y, z)
+        first = item % blocks * (VECTORS * VL)
+        rest = width - first
+        p = source + first * SIZE[T]
+        for v in static_range(VECTORS):
+            best[v] = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+            at[v] = spread[i64](0)
+        for i in range(1, n):
+            p += x_n
+            here = spread[i64](i)
+            for v in static_range(VECTORS):
+                one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+                better = one > best[v] if largest else one < best[v]
+                if T in INFINITY:  # a NaN is above all numbers
+                    mine = one != one if largest else one == one
+                    other = best[v] == best[v] if largest else best[v] != best[v]
+                    better = better | (mine & other)
+                at[v] = select(better, here, at[v])
+                best[v] = select(better, one, best[v])
+        for v in static_range(VECTORS):
+            k = first + v * VL
+            storem[T](values + k * SIZE[T], best[v], width - k)
+            storem[index](places + k * SIZE[index], cast[index](at[v]), width - k)
+
+
+@functools.cache
+def best_kernel(dtype: str, index: str, largest: bool) -> Kernel:
+    name = f"top_1_{'max' if largest else 'min'}_{dtype}_{index}"
+    return best_of.kernel(name, T=dtype, index=index, largest=largest)
+
+
 class TopK(Lowering):
     """The k best of every row along one axis, and where they were."""
 
@@ -150,11 +209,15 @@ class TopK(Lowering):
         super().__init__(group)
         self.node = group.last
         attrs = self.node.attrs
-        self.kernel = topk_kernel(
-            self.node.inputs[0].dtype, self.node.outputs[1].dtype, attrs["mode"].lower() == "max",
-            attrs["sort"].lower() == "index",
-        )  # fmt: skip
-        self.kernels = (self.kernel,)
+        kinds = self.node.inputs[0].dtype, self.node.outputs[1].dtype, attrs["mode"].lower() == "max"
+        self.kernel = topk_kernel(*kinds, attrs["sort"].lower() == "index")
+        self.kernels: tuple[Kernel, ...] = (self.kernel,)
+        rank, many = len(self.node.inputs[0].shape), self.node.inputs[1].type.value
+        one = many is None or many.item() == 1
+        self.beside = one and normalize_axis(attrs["axis"], rank) < rank - 1
+        if self.beside:
+            self.best = best_kernel(*kinds)
+            self.kernels = (self.kernel, self.best)
 
     def plan(self, planner: Planner) -> None:
         node = self.node
@@ -174,18 +237,35 @@ class TopK(Lowering):
         """False when there are too many dimensions that do not merge."""
         axis = normalize_axis(self.node.attrs["axis"], len(x.shape))
         others = [a for a in range(len(x.shape)) if a != axis]
+        inner: int | None = None
+        if self.beside and y.shape[axis] == 1:
+            if all(v.strides[others[-1]] == v.itemsize for v in (x, y, z)):
+                inner = others.pop()
         extents, strides = merge_dims(
             [x.shape[a] for a in others], [[v.strides[a] for a in others] for v in (x, y, z)]
         )
         if len(extents) > DIMS:
             return False
         n, best, rows = x.shape[axis], y.shape[axis], product(extents)
+        places = placed_values(extents, x=strides[0], y=strides[1], z=strides[2])
+        if inner is not None:
+            width = x.shape[inner]
+            block = VECTORS * host_isa().lanes
+            blocks = ceil_div(width, block)
+            items = rows * blocks
+            per_chunk = split(items, n * block * 2)
+            told = {
+                "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "width": width, "x_n": x.strides[axis],
+                "blocks": blocks, "items": items, "per_chunk": per_chunk, **places,
+            }  # fmt: skip
+            planner.step(self.best, told, ceil_div(items, per_chunk), [x], [y, z], x.count)
+            return True
         per_chunk = split(rows, n * 8)
         values: dict[str, Any] = {
             "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "best": best, "rows": rows, "per_chunk": per_chunk,
             "x_n": x.strides[axis], "y_n": y.strides[axis], "z_n": z.strides[axis],
         }  # fmt: skip
-        values |= placed_values(extents, x=strides[0], y=strides[1], z=strides[2])
+        values |= places
         planner.need_scratch(best * ENTRY)
         read, *written = (
             Piece(v.ptr, along, (v.shape[axis],), (v.strides[axis],), v.itemsize)
