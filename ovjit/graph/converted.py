@@ -65,6 +65,15 @@ class Converted:
         return f"<{self.dtype}{list(self.shape)} of {self.source.dtype}>"
 
 
+#: Constants of fewer elements are converted at once.
+SMALLEST = 1 << 14
+
+
+def is_worth(array: np.ndarray | Converted) -> bool:
+    """Whether not to convert an array at once saves memory."""
+    return isinstance(array, Converted) or (array.size >= SMALLEST and stays(array))
+
+
 def stays(array: np.ndarray) -> bool:
     """Whether the memory of an array is a file's or somebody else's, and so is there in any case."""
     base: Any = array

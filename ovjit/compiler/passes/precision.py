@@ -24,13 +24,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.graph.converted import Converted, stays
+from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
 
-#: Constants of fewer elements are converted at once.
-SMALLEST = 1 << 14
 #: Elementwise operations whose results hang on the last bits of what they are given.
 EXACT = frozenset(
     "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod "
@@ -123,9 +121,10 @@ def lower_precision(graph: Graph, low: str) -> Graph:
 
 def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Converted:
     """In another type: where the array stays in memory whatever comes of it, when it is asked for."""
-    if isinstance(array, np.ndarray) and (array.size < SMALLEST or not stays(array)):
-        return array.astype(numpy_dtype(dtype))
-    return Converted(array, [numpy_dtype(dtype)])
+    if is_worth(array):
+        return Converted(array, [numpy_dtype(dtype)])
+    assert isinstance(array, np.ndarray)
+    return array.astype(numpy_dtype(dtype))
 
 
 def _typed(value: Value, dtype: str) -> TensorType:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ovjit.graph.bodies import may_fold
+from ovjit.graph.converted import Converted, is_worth
+from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
 
@@ -21,13 +23,19 @@ Rule = Callable[[Builder, Node, tuple[Value, ...], "Uses"], "Sequence[Value] | N
 
 
 class Uses:
-    """How often each value of the old graph is used."""
+    """How each value of the old graph is used."""
 
     def __init__(self, graph: Graph):
-        self._counts = {v: len(u) for v, u in graph.uses().items()}
+        self._uses = graph.uses()
 
     def single(self, value: Value) -> bool:
-        return self._counts.get(value, 0) == 1
+        return len(self._uses.get(value, ())) == 1
+
+    def only_weights(self, value: Value) -> bool:
+        """Whether nobody reads it but matrix products, as the right-hand side that they pack."""
+        return all(
+            user is not None and user.op.name == "MatMul" and i == 1 for user, i in self._uses.get(value, ())
+        )
 
 
 def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
@@ -59,6 +67,9 @@ def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
         return None
     if any(v.dtype == "string" for v in (*inputs, *node.outputs)):
         return None
+    halves = node.op.name == "Convert" and inputs[0].dtype in HALVES and node.output.dtype == "f32"
+    if halves and is_worth(given[0]) and uses.only_weights(node.output):
+        return [b.constant(Converted(given[0], [np.dtype(np.float32)]), name=node.name)]
     grown = sum(_bytes(v) for v in node.outputs) - sum(a.nbytes for a in given)
     if grown > FOLD_BUDGET:
         return None
@@ -118,7 +129,7 @@ def transpose_the_narrow(
     best, smallest = 0, _item_size(inputs[0])
     old, new = node.inputs[0], inputs[0]
     while new.node.op.scalar is not None and new.node.op is old.node.op and uses.single(old):
-        varying = [i for i, v in enumerate(new.node.inputs) if v.constant is None]
+        varying = [i for i, v in enumerate(new.node.inputs) if v.stored is None]
         if len(varying) != 1 or not _broadcasts_to(new.node, varying[0], len(order)):
             break
         steps.append((new.node, varying[0]))
