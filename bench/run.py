@@ -1,7 +1,7 @@
 """Networks side by side: ovjit and OpenVINO in f32, in bf16 and quantized to int8, ONNX Runtime.
 
-    python -m bench.run [--set transformers | --models digits resnet50 ...] [--precision f32 bf16 int8]
-    [--threads 1 2] [--rounds 15] [--json out.json]
+    python -m bench.run [--set transformers | --set wheels --folder DIR | --models digits resnet50 ...]
+    [--precision f32 bf16 int8] [--threads 1 2] [--rounds 15] [--json out.json]
 
 For each network and number of threads: the latency in interleaved rounds (`bench.rounds`), its ratio to
 OpenVINO's in the same precision, what it takes to compile with empty and with filled caches, to run for the
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import networks, report, transformers
+from bench import networks, report, transformers, wheels
 from bench.engines import ENGINES, PEERS, cores
 from bench.quantized import quantized
 from bench.rounds import interleave, workers
@@ -39,6 +39,7 @@ PRECISIONS = ("f32", "bf16", "int8")
 SETS = {
     "networks": ("digits", *networks.NAMES),
     "transformers": tuple(name for name in transformers.NAMES if name not in transformers.DECODERS),
+    "wheels": wheels.NAMES,
 }
 
 
@@ -57,6 +58,12 @@ class Subject:
         elif name in transformers.NAMES:
             self.paths = {"xml": str(transformers.build(name, folder))}
             np.savez(self.inputs, *transformers.inputs(name))
+        elif name in wheels.NAMES:
+            if folder is None:
+                raise SystemExit(f"{name}: --folder should name the folder with the wheels")
+            path = str(wheels.build(name, folder))
+            self.paths = {"xml": path, "onnx": path}  # an engine that reads IR reads ONNX, too
+            np.savez(self.inputs, *wheels.inputs(name))
         else:
             xml = networks.build(name, folder)
             self.paths = {"xml": str(xml), "onnx": str(xml.with_suffix(".onnx"))}
