@@ -63,7 +63,12 @@ checked = nncf.quantize_with_accuracy_control(
 )
 shown["control"] = [sum(n.get_type_name() == "FakeQuantize" for n in checked.get_ops()), 0.0]
 inputs = rng.standard_normal((5, 64)).astype(np.float32)
-for mode in ("INT8_ASYM", "INT8_SYM", "INT4_SYM", "INT4_ASYM", "NF4", "FP8_E4M3", "MXFP4", "MXFP8_E4M3"):
+small = nncf.quantize(
+    network(), nncf.Dataset(data), subset_size=20, mode=nncf.QuantizationMode.FP8_E4M3
+)
+shown["fp8"] = [sum(n.get_type_name() == "FakeConvert" for n in small.get_ops()), 0.0]
+MODES = "INT8_ASYM INT8_SYM INT4_SYM INT4_ASYM INT3_SYM INT2_SYM CB4 NF4 FP8_E4M3 MXFP4 MXFP8_E4M3"
+for mode in MODES.split():
     model = layers()
     want = ov.compile_model(model.clone(), "CPU", PRECISE)(inputs)[0]
     options = {} if mode.startswith("INT8") else {"group_size": 32, "ratio": 1.0, "all_layers": True}
