@@ -1,0 +1,28 @@
+"""Plans and kernels of low precision for CPUs that have it, run where they need not be had."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = Path(__file__).with_name("assumed_cpu.py")
+
+
+def test_bf16_and_bytes_of_avx512() -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in ("OVJIT_PRECISION", "OVJIT_ISA")}
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM)], capture_output=True, text=True, timeout=600, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines()]
+    assert len(rows) == 13, done.stdout
+    for name, error, kernels in rows:
+        if name == "quantized":
+            assert "conv_u8i8" in kernels and "depthwise_u8" in kernels, kernels
+            assert float(error) < 1e-6, name
+            continue
+        # a sum of products of bf16 is right within some of its steps of 2^-8, and f32 would be far nearer
+        assert "bf16" in kernels, f"{name}: {kernels}"
+        assert 1e-4 < float(error) < 1e-2, f"{name}: {error}"
