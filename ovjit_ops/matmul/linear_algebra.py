@@ -47,7 +47,7 @@ class Inverse:
                 yield [data.astype(random_array(rng, (1,), dtype).dtype)], {"adjoint": adjoint}
 
 
-EYES = "f32 f64 f16 bf16 i8 i32 i64 u8".split()
+EYES = (*NUMBERS, "boolean")
 
 
 @op("Eye", opset=9, types=["i64"])
@@ -90,6 +90,8 @@ class Eye:
             (5, 2, -1, (2, 3), "i32"),
             (1, 1, 0, None, "i64"),
             (3, 3, 7, (1,), "u8"),
+            (2, 3, 1, (2,), "u16"),
+            (3, 2, 0, None, "boolean"),
             (4, 4, -9, None, "f16"),
         ):
             more = [] if batch is None else [ints(*batch)]
