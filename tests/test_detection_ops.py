@@ -12,7 +12,8 @@ import openvino.opset15 as real15
 import pytest
 
 import ovjit as ov
-from tests.oracle import assert_same
+from ovjit.graph.op import find_op
+from tests.oracle import assert_same, our_answers
 
 SEED = 202
 
@@ -173,22 +174,64 @@ def test_pooling_of_random_regions(last):
         assert "ref_numpy" not in kinds
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_bilinear_pooling_of_random_regions(last):
+    """Bilinear samples of ROIPooling and PSROIPooling, natively, in both layouts; beside OpenVINO and f64."""
+    rng = np.random.default_rng(SEED)
+    for round in range(12):
+        n, dim = int(rng.integers(1, 4)), int(rng.choice([1, 3, 17]))
+        bins = tuple(int(v) for v in rng.integers(1, 4, 2)) if round % 2 else (1, 1)
+        pooled = [int(v) for v in rng.integers(1, 5, 2)]
+        c = dim * bins[0] * bins[1]
+        h, w, many = (int(v) for v in rng.integers(1, 15, 3))
+        if round == 2:  # 25 times a 25th of 7 is more than 7
+            h, w, pooled = 8, 8, [26, 26]
+        x = rng.standard_normal((n, h, w, c) if last else (n, c, h, w)).astype(np.float32)
+        corner = rng.uniform(-0.1, 0.8, (many, 2))
+        other = corner + rng.uniform(-0.3, 0.6, (many, 2))
+        rois = np.concatenate([rng.integers(0, n, (many, 1)), corner, other], 1).astype(np.float32)
+        rois[0, 1:] = 0, 0, 1, 1
+        rois[many // 2 + 1 :, 0] = -1  # absent
+        parameters = [real9.parameter(list(a.shape), a.dtype) for a in (x, rois)]
+        source = real9.transpose(parameters[0], np.array([0, 3, 1, 2])) if last else parameters[0]
+        if round % 2:
+            name, attrs = "PSROIPooling", {
+                "output_dim": dim, "group_size": pooled[0], "spatial_scale": 0.75, "spatial_bins_x": bins[1],
+                "spatial_bins_y": bins[0], "mode": "bilinear",
+            }  # fmt: skip
+            node = real9.psroi_pooling(source, parameters[1], dim, pooled[0], 0.75, *bins[::-1], "bilinear")
+        else:
+            name = "ROIPooling"
+            attrs = {"output_roi": tuple(pooled), "spatial_scale": 0.75, "method": "bilinear"}
+            node = real9.roi_pooling(source, parameters[1], pooled, 0.75, "bilinear")
+        where = f"{name}, seed {SEED} round {round}: {x.shape} {rois.tolist()} {pooled} {bins}"
+        model = model_of(node, parameters)
+        assert "ref_numpy" not in assert_same(model, [x, rois], where, atol=1e-4, rtol=1e-4)
+        record = find_op(name)
+        planes = (x.transpose(0, 3, 1, 2) if last else x).astype(np.float64)
+        (wanted,) = record.evaluate([planes, rois], record.check_attributes(attrs))
+        got = our_answers(model, [x, rois])[0][0]
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5, err_msg=where)
+
+
 def test_pooling_of_hostile_regions():
     """An image that there is not is an error, a negative one is absent; corners may be anything."""
     hostile = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 0, 3, -1e-40], np.float32)
     rng = np.random.default_rng(SEED)
     x, rois = ov.opset9.parameter([2, 8, 4, 4], np.float32), ov.opset9.parameter([20, 5], np.float32)
-    for node in (
-        ov.opset9.roi_pooling(x, rois, [2, 2], 1.0, "max"),
-        ov.opset9.psroi_pooling(x, rois, 2, 2, 1.0, 1, 1, "average"),
-        ov.opset9.roi_pooling(x, rois, [2, 2], 1.0, "bilinear"),
+    for parts, node in (
+        (1, ov.opset9.roi_pooling(x, rois, [2, 2], 1.0, "max")),
+        (1, ov.opset9.psroi_pooling(x, rois, 2, 2, 1.0, 1, 1, "average")),
+        (1, ov.opset9.roi_pooling(x, rois, [2, 2], 1.0, "bilinear")),
+        (8, ov.opset9.psroi_pooling(x, rois, 1, 2, 1.0, 2, 4, "bilinear")),
     ):
         compiled = ov.Core().compile_model(ov.Model([node], [x, rois]), "CPU")
         for _ in range(10):
             boxes = rng.choice(hostile, (20, 5))
             boxes[:, 0] = rng.choice([0, 1, -1, np.nan], 20)
             answer = compiled([np.ones((2, 8, 4, 4), np.float32), boxes])[0]
-            assert ((answer == 0) | np.isclose(answer, 1)).all()
+            inside = np.round(answer * parts)
+            assert ((inside >= 0) & (inside <= parts) & np.isclose(answer * parts, inside)).all()
         boxes[7, 0] = 2
         with pytest.raises(RuntimeError):
             compiled([np.ones((2, 8, 4, 4), np.float32), boxes])

@@ -328,8 +328,6 @@ PARTLY = {
     "DetectionOutput": "the decoding of boxes, and decrease_label_id",
     "GroupedMatMul": "offsets",
     "NonMaxSuppression": "the cutting off of what is not chosen",
-    "PSROIPooling": "bilinear",
-    "ROIPooling": "bilinear",
     "RecurrentSteps": "computed weights",
 }
 

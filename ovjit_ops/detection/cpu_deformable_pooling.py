@@ -13,11 +13,11 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, fma, gather, ld, loadm, share, spread, whole
+from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, gather, ld, loadm, share, spread, whole
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit_ops.detection.cpu_roi_pooling import at_least, rounded
+from ovjit_ops.detection.cpu_roi_pooling import at_least, image_of, interpolated, rounded
 
 
 @inline
@@ -46,18 +46,13 @@ def deformable_pooling(
     """The mean of each bin's samples. `moved`: there are offsets; `adjacent`: a bin reads all channels."""
     scale = ld[f64](settings)
     reach = ld[f64](settings + 8)
-    one = const[f32](1.0)
     for row in share(rows, per_chunk):
         r = row // group
         i = row % group
         roi = rois + r * r_n
-        number = ld[f32](roi) * 1.0
-        there = number >= 0.0
-        if number >= images:
+        image = image_of(roi, images)
+        if image >= images:
             return 1
-        image = 0
-        if there:
-            image = whole(number)
         x1 = rounded(ld[f32](roi + r_k) * 1.0)
         y1 = rounded(ld[f32](roi + 2 * r_k) * 1.0)
         x2 = rounded(ld[f32](roi + 3 * r_k) * 1.0)
@@ -76,14 +71,14 @@ def deformable_pooling(
                     o = offsets + r * o_n + i * part // group * o_h + j * part // group * o_w
                     x0 += ld[f32](o + 2 * label * o_c) * reach * w_roi
                     y0 += ld[f32](o + (2 * label + 1) * o_c) * reach * h_roi
-                source = x + image * x_n + label * each * step + (i * group + j) * 4
+                source = x + max(image, 0) * x_n + label * each * step + (i * group + j) * 4
                 target = y + r * y_n + i * y_h + j * y_w + label * each * y_c
                 for k in range(0, each, VL):
                     acc = const[f32](0.0)
                     many = 0
                     for a in range(bins_y):
                         py = y0 + a * step_y
-                        if there and py >= -0.5 and py <= h - 0.5:
+                        if image >= 0 and py >= -0.5 and py <= h - 0.5:
                             fy = held(py, h)
                             i0 = whole(fy)
                             i1 = min(i0 + 1, h - 1)
@@ -100,9 +95,8 @@ def deformable_pooling(
                                     v01 = several(p + i0 * x_h + j1 * x_w, step, each - k, adjacent)
                                     v10 = several(p + i1 * x_h + j0 * x_w, step, each - k, adjacent)
                                     v11 = several(p + i1 * x_h + j1 * x_w, step, each - k, adjacent)
-                                    upper = fma(v01, dx, v00 * (one - dx))
-                                    lower = fma(v11, dx, v10 * (one - dx))
-                                    acc = acc + fma(lower, dy, upper * (one - dy))
+                                    sample = interpolated(v00, v01, v10, v11, dx, dy)
+                                    acc = acc + sample
                                     many += 1
                     acc = acc / cast[f32](spread[f64](max(many, 1) * 1.0))
                     spaced(target + k * y_c, y_c, acc, each - k, f32)

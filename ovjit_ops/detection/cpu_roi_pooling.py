@@ -1,6 +1,7 @@
-"""Native ROIPooling by maxima and PSROIPooling by means, in f32: channels last, vectors of channels.
+"""Native ROIPooling and PSROIPooling in f32: channels last, vectors of channels.
 
-A chunk is a range of (region, row of bins). Bounds of bins are computed in f64 and held inside of the map.
+A chunk is a range of (region, row of bins). Bounds of bins are computed in f64 and held inside of the map,
+places of bilinear samples are computed in f64 and compared with it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from ovjit.codegen.words import (
     const,
     f32,
     f64,
+    fma,
     gather,
     i64,
     inf,
     ld,
+    load,
     loadm,
     maximum,
+    scratch,
     share,
     spread,
+    store,
     whole,
 )
 from ovjit.compiler.fuse import Group
@@ -35,6 +40,27 @@ from ovjit.compiler.plan import Planner, ceil_div, split
 
 #: Where a corner that is not finite is held.
 FAR = 1 << 30
+
+
+@inline
+def image_of(roi, images):
+    """The image of a region: -1 of one that is absent, `images` where there is no such image."""
+    number = ld[f32](roi) * 1.0
+    image = -1
+    if number >= 0.0:
+        image = images
+        if number < images:
+            image = whole(number)
+    return image
+
+
+@inline
+def interpolated(v00, v01, v10, v11, dx, dy):
+    """What lies dy of the way from the row v00, v01 to the next one, and dx of the way along them."""
+    one = const[f32](1.0)
+    upper = fma(v01, dx, v00 * (one - dx))
+    lower = fma(v11, dx, v10 * (one - dx))
+    return fma(lower, dy, upper * (one - dy))
 
 
 @inline
@@ -73,13 +99,9 @@ def roi_pooling(
         r = row // ph
         i = row % ph
         roi = rois + r * r_n
-        number = ld[f32](roi) * 1.0
-        there = number >= 0.0
-        if number >= images:
+        image = image_of(roi, images)
+        if image >= images:
             return 1
-        image = 0
-        if there:
-            image = whole(number)
         x1 = rounded(ld[f32](roi + r_k) * before)
         y1 = rounded(ld[f32](roi + 2 * r_k) * before)
         x2 = rounded(ld[f32](roi + 3 * r_k) * before)
@@ -100,9 +122,9 @@ def roi_pooling(
             x0 = bound(j * w_roi / pw + left, w)
             x9 = min(max(whole(0.0 - (0.0 - ((j + 1) * w_roi / pw + left)) // 1.0), 0), w)
             many = 0
-            if there:
+            if image >= 0:
                 many = max(x9 - x0, 0) * max(y9 - y0, 0)
-            source = x + image * x_n
+            source = x + max(image, 0) * x_n
             if mean:
                 source += (i * pw + j) * 4
             target = y + r * y_n + i * y_h + j * y_w
@@ -122,9 +144,81 @@ def roi_pooling(
                 spaced(target + k * y_c, y_c, acc, c - k, f32)
 
 
+@inline
+def place(first, last, i, many, extent):
+    """The i-th of `many` places from `first` to `last`, which are parts of the extent; the middle of one."""
+    at = 0.5 * (first + last) * (extent - 1)
+    if many > 1:
+        at = i * ((last - first) * (extent - 1) / (many - 1)) + first * (extent - 1)
+    if many > 1 and i == many - 1:  # rounding must not put it outside
+        at = last * (extent - 1)
+    return at
+
+
+@kernel
+def roi_samples(
+    x: Ptr, rois: Ptr, settings: Ptr, y: Ptr, images, h, w, c, bins_y, bins_x, x_n, x_h, x_w, r_n, r_k, y_n,
+    y_c, y_h, y_w, ph, pw, rows, per_chunk, *, parts,
+):  # fmt: skip
+    """Bilinear samples; outside of the map they are 0. `parts`: the mean of those of bins_y by bins_x parts
+    of the region, each of which has channels of its own."""
+    scale = ld[f64](settings)
+    for row in share(rows, per_chunk):
+        r = row // ph
+        i = row % ph
+        roi = rois + r * r_n
+        image = image_of(roi, images)
+        if image >= images:
+            return 1
+        x1 = ld[f32](roi + r_k) * scale
+        y1 = ld[f32](roi + 2 * r_k) * scale
+        x2 = ld[f32](roi + 3 * r_k) * scale
+        y2 = ld[f32](roi + 4 * r_k) * scale
+        source = x + max(image, 0) * x_n
+        for j in range(pw):
+            for k in range(0, c, VL):
+                store[f32](scratch + k * 4, const[f32](0.0))
+            for v in range(bins_y):
+                if parts:
+                    py = place(y1 + v * (y2 - y1) / bins_y, y1 + (v + 1) * (y2 - y1) / bins_y, i, ph, h)
+                else:  # whose corners are not to be rounded
+                    py = place(y1, y2, i, ph, h)
+                for u in range(bins_x):
+                    if parts:
+                        px = place(x1 + u * (x2 - x1) / bins_x, x1 + (u + 1) * (x2 - x1) / bins_x, j, pw, w)
+                    else:
+                        px = place(x1, x2, j, pw, w)
+                    if image >= 0 and py >= 0.0 and py <= h - 1.0 and px >= 0.0 and px <= w - 1.0:
+                        i0 = whole(py)
+                        j0 = whole(px)
+                        dy = cast[f32](spread[f64](py - i0))
+                        dx = cast[f32](spread[f64](px - j0))
+                        p = source + (v * bins_x + u) * c * 4 + i0 * x_h + j0 * x_w
+                        right = (min(j0 + 1, w - 1) - j0) * x_w
+                        below = (min(i0 + 1, h - 1) - i0) * x_h
+                        for k in range(0, c, VL):
+                            q = p + k * 4
+                            v00 = loadm[f32](q, c - k)
+                            v01 = loadm[f32](q + right, c - k)
+                            v10 = loadm[f32](q + below, c - k)
+                            v11 = loadm[f32](q + below + right, c - k)
+                            sample = interpolated(v00, v01, v10, v11, dx, dy)
+                            store[f32](scratch + k * 4, load[f32](scratch + k * 4) + sample)
+            target = y + r * y_n + i * y_h + j * y_w
+            for k in range(0, c, VL):
+                acc = load[f32](scratch + k * 4)
+                if parts:
+                    acc = acc / cast[f32](spread[i64](bins_y * bins_x))
+                spaced(target + k * y_c, y_c, acc, c - k, f32)
+
+
 @functools.cache
-def pooling_kernel(mean: bool) -> Kernel:
-    return roi_pooling.kernel(f"roi_pooling_{'mean' if mean else 'max'}", mean=mean)
+def pooling_kernel(way: str, sensitive: bool) -> Kernel:
+    """way: max, average or bilinear. `sensitive`: PSROIPooling's."""
+    if way == "bilinear":
+        name = f"roi_samples{'_of_parts' if sensitive else ''}"
+        return roi_samples.kernel(name, parts=sensitive)
+    return roi_pooling.kernel(f"roi_pooling_{'mean' if sensitive else 'max'}", mean=sensitive)
 
 
 class RoiPooling(ChannelsLast):
@@ -133,8 +227,9 @@ class RoiPooling(ChannelsLast):
         self.node = group.last
         self.data, self.rois = self.node.inputs
         self.out = self.node.output
-        self.mean = self.node.op.name == "PSROIPooling"
-        self.kernel = pooling_kernel(self.mean)
+        self.sensitive = self.node.op.name == "PSROIPooling"
+        self.way = self.node.attrs["mode" if self.sensitive else "method"].lower()
+        self.kernel = pooling_kernel(self.way, self.sensitive)
         self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
@@ -146,28 +241,37 @@ class RoiPooling(ChannelsLast):
         y = planner.output(self.out)
         if not y.count:
             return
+        attrs = self.node.attrs
         ph, pw = y.shape[2:]
-        scale = float(np.float32(self.node.attrs["spatial_scale"]))
-        settings = np.array([scale, 1.0 if self.mean else scale])
         rows = y.shape[0] * ph
-        area = x.shape[2] * x.shape[3] / (ph * pw)  # of a bin, if a region is the map
-        per_chunk = split(rows, pw * y.shape[1] * area)
+        scale = float(np.float32(attrs["spatial_scale"]))
         values: dict[str, Any] = {
-            "x": x.ptr, "rois": rois.ptr, "settings": planner.data.view(settings, "f64").ptr, "y": y.ptr,
-            "images": x.shape[0], "h": x.shape[2], "w": x.shape[3], "c": y.shape[1],
-            "step": ph * pw * 4 if self.mean else 4, "x_n": x.strides[0], "x_h": x.strides[2],
-            "x_w": x.strides[3], "r_n": rois.strides[0], "r_k": rois.strides[1], "ph": ph, "pw": pw,
-            "rows": rows, "per_chunk": per_chunk,
+            "x": x.ptr, "rois": rois.ptr, "y": y.ptr, "images": x.shape[0], "h": x.shape[2], "w": x.shape[3],
+            "c": y.shape[1], "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3],
+            "r_n": rois.strides[0], "r_k": rois.strides[1], "ph": ph, "pw": pw, "rows": rows,
         }  # fmt: skip
+        work: Any  # of an element
+        if self.way == "bilinear":
+            bins = (attrs["spatial_bins_y"], attrs["spatial_bins_x"]) if self.sensitive else (1, 1)
+            settings = [scale if self.sensitive else 1.0]  # ROIPooling's corners are parts of the map
+            values |= dict(zip(("bins_y", "bins_x"), bins, strict=True))
+            work = 8 * bins[0] * bins[1]
+            planner.need_scratch((y.shape[1] + 64) * 4)
+        else:
+            settings = [scale, 1.0 if self.sensitive else scale]
+            values["step"] = ph * pw * 4 if self.sensitive else 4
+            work = x.shape[2] * x.shape[3] / (ph * pw)  # of a bin, if a region is the map
+        per_chunk = split(rows, pw * y.shape[1] * work)
         values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
+        values["settings"] = planner.data.view(np.array(settings), "f64").ptr
+        values["per_chunk"] = per_chunk
         chunks = ceil_div(rows, per_chunk)
-        planner.step(self.kernel, values, chunks, [x, rois], [y], float(y.count * area))
+        planner.step(self.kernel, values, chunks, [x, rois], [y], float(y.count * work))
 
 
 def lower_roi_pooling(group: Group) -> Lowering | None:
-    """Native in f32, without bilinear samples."""
+    """Native in f32."""
     data, rois = group.last.inputs
-    way = group.last.attrs.get("method") or group.last.attrs["mode"]
-    if data.dtype != "f32" or rois.dtype != "f32" or len(data.shape) != 4 or way.lower() == "bilinear":
+    if data.dtype != "f32" or rois.dtype != "f32" or len(data.shape) != 4:
         return None
     return RoiPooling(group)

@@ -84,7 +84,9 @@ def _places(first: float, last: float, many: int, extent: int) -> np.ndarray:
     """`many` places from `first` to `last`, which are parts of the extent; the middle if it is one."""
     if many == 1:
         return np.array([0.5 * (first + last) * (extent - 1)])
-    return np.arange(many) * ((last - first) * (extent - 1) / (many - 1)) + first * (extent - 1)
+    out = np.arange(many) * ((last - first) * (extent - 1) / (many - 1)) + first * (extent - 1)
+    out[-1] = last * (extent - 1)  # rounding must not put it outside
+    return out
 
 
 def _rois(rng: np.random.Generator, images: int, many: int, side: float) -> np.ndarray:
