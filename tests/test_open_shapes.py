@@ -3,6 +3,7 @@ dimensions with the same bounds are the same number."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from ovjit.compiler.views import Layout
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
-from ovjit.graph.shapes import ANY, Interval, Symbol, surely_equal
+from ovjit.graph.shapes import ANY, Dim, Interval, Symbol, bounds, broadcast_dims, dim, surely_equal
 
 SEED = 20261128
 CONV: dict[str, Any] = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
@@ -209,3 +210,22 @@ def test_halos_of_any_element_size_are_cleared_to_the_byte(itemsize: int) -> Non
     assert (inside == 0xAB).all(), "the inside is left alone"
     assert int(arena[:size].sum()) == int(inside.sum()), "the halo is zero"
     assert (arena[size:] == 0xAB).all(), "nothing behind the buffer is touched"
+
+
+def test_every_broadcast_of_two_dimensions() -> None:
+    """What an open dimension can be beside another, counted out; 0 beside 1 is 0."""
+    ends = [(low, high) for low in range(4) for high in (None, 1, 2, 4) if high is None or high > low]
+    many = [0, 1, 2, 5, *(dim(*each) for each in ends)]
+
+    def members(d: Dim) -> set[int]:
+        low, high = bounds(d)
+        return set(range(low, (9 if high is None else high) + 1))
+
+    for a, b in itertools.product(many, many):
+        wanted = {y if x == 1 else x for x in members(a) for y in members(b) if x == y or 1 in (x, y)}
+        found = broadcast_dims(a, b)
+        if not wanted:
+            assert found is None, f"{a} and {b}"
+            continue
+        assert found is not None and wanted <= members(found), f"{a} and {b}: {found}"
+        assert min(wanted) == bounds(found)[0], f"{a} and {b}: {found}"

@@ -184,8 +184,14 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
         return a if 1 in b or a in b else None  # type: ignore[operator]
     if b_int:
         return b if 1 in a or b in a else None  # type: ignore[operator]
-    (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
-    return dim(max(alo, blo), None if ahi is None or bhi is None else max(ahi, bhi))
+    # what is there is b where a is 1, a where b is 1, or what both can be; 0 beside 1 is 0
+    ways = [bounds(other) for one, other in ((a, b), (b, a)) if 1 in one]  # type: ignore[operator]
+    both = merge(a, b)
+    ways += [] if both is None else [bounds(both)]
+    if not ways:
+        return None
+    highs = [high for _, high in ways if high is not None]
+    return dim(min(low for low, _ in ways), max(highs) if len(highs) == len(ways) else None)
 
 
 def broadcast(*shapes: Shape | None) -> Shape | None:
