@@ -318,6 +318,8 @@ class StoredProgram:
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
                 self._addresses.provided = codes
                 self._addresses.update(program.load(codes))
+                if self._plan is None:  # it will be cut, and its parts find loaded what the blob has
+                    self._addresses.need(program.kernels)
                 if np.array_equal(program.memory, self.memory):
                     program.memory = self.memory  # one copy is enough, and this one other processes share
                 self._compiled = program
