@@ -339,7 +339,7 @@ def test_a_scalar_has_no_axis(name: str) -> None:
     given = [x, _parameter(b, many, "i64")]
     if name != "GatherElements":
         given += [_parameter(b, many), b.constant(np.array(0))]
-    with pytest.raises(ModelError, match="scalar"):
+    with pytest.raises(ModelError, match="scalar|rank must be >= 1"):
         b.add(name, given, {"axis": 0} if name == "GatherElements" else {})
 
 
@@ -407,7 +407,7 @@ def test_a_scalar_is_reduced_to_itself(name: str, keep: bool) -> None:
 
 _SCALARS = {
     "Gather": [(np.int64, [0, 0]), (np.int64, 0)], "Reverse": [(np.int64, [0])],
-    "Roll": [(np.int64, [1]), (np.int64, [0])],
+    "Roll": [(np.int64, [1]), (np.int64, [1])],
     "Transpose": [(np.int64, [0])],
 }  # fmt: skip
 
@@ -420,7 +420,7 @@ def test_a_scalar_has_no_axis_that_moves(name: str) -> None:
         b.add(name, [_parameter(b, ()), *rest], {"mode": "index"} if name == "Reverse" else {})
     b = Builder()
     if name == "Transpose":
-        with pytest.raises(ModelError, match="scalar"):
+        with pytest.raises(ModelError, match="rank of arg"):
             b.add(name, [_parameter(b, ()), _parameter(b, (1,), "i64")], {})
         b = Builder()
         graph = b.finish([b.add(name, [_parameter(b, ()), _parameter(b, (ANY,), "i64")], {}).output])

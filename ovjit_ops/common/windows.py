@@ -18,7 +18,7 @@ from ovjit.graph.traced import least, most
 
 AUTO_PADS = ("explicit", "notset", "same_upper", "same_lower", "valid")
 ROUNDINGS = ("floor", "ceil", "ceil_torch")
-#: Kernels compute places in 64 bits: factors of 31 bits leave room for their products.
+#: The longest side of a window that is given as a number: a reference walks along it.
 LARGEST = (1 << 31) - 1
 
 
@@ -34,8 +34,8 @@ def full_attribute(
 ) -> tuple[int, ...]:
     """`value` with one entry per spatial dimension; an empty one means `default` everywhere.
 
-    Raises ModelError when the length is wrong or an entry is below `low` or above `LARGEST`, in
-    OpenVINO's words for convolutions, or for pooling.
+    Raises ModelError when the length is wrong or an entry is below `low`, in OpenVINO's words for
+    convolutions, or for pooling.
     """
     value = tuple(value) or (default,) * rank
     if pool:
@@ -50,7 +50,6 @@ def full_attribute(
         kind = "Strides" if name == "strides" else "Kernel dilations" if pool else "Filter dilations"
         zero = f"{kind} has zero dimension(s). Strides{{{', '.join(map(str, value))}}} "
     check(all(v >= low for v in value), f"{zero}{name} {list(value)} should not be below {low}")
-    check(all(v <= LARGEST for v in value), f"{name} {list(value)} should not be above {LARGEST}")
     return value
 
 
@@ -180,6 +179,7 @@ def taps(kernel: Sequence[int], outputs: Sequence[int], strides: Sequence[int], 
 def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[str, Any]:
     """kernel, strides, dilations, pads, auto_pad and rounding, checked, one entry per spatial dimension."""
     kernel = tuple(attrs["kernel"])
+    check(max(kernel, default=1) <= LARGEST, f"kernel {list(kernel)} should not be above {LARGEST}")
     check(len(kernel) == rank, f"kernel {list(kernel)} should have {rank} entries, one per spatial dimension")
     check(min(kernel, default=1) > 0, f"kernel {list(kernel)} should not be below 1")
     check(max(kernel, default=1) <= LARGEST, f"kernel {list(kernel)} should not be above {LARGEST}")
