@@ -1,16 +1,19 @@
-"""GatherTree and greedy decoding natively, beside the references: ties, NaN, no steps, what is refused."""
+"""GatherTree, greedy decoding, CTCLoss natively, beside references: ties, NaN, no steps, what is refused."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import openvino
+import openvino.opset4
 import pytest
 
 import ovjit as ov
 from ovjit.api.model.builders import as_output
 from ovjit.api.model.node import Node
 from ovjit.graph.op import find_op
+from tests.oracle import real_answers
 
 SEED = 20261120
 
@@ -70,3 +73,48 @@ def test_what_is_out_of_range_is_refused() -> None:
     for length in (-1, 4):
         with pytest.raises(RuntimeError, match="length is out of range"):
             infer("CTCGreedyDecoderSeqLen", [np.zeros((1, 3, 2), np.float32), np.array([length])], {})
+
+@pytest.mark.parametrize("ways", range(8))
+def test_ctc_loss(ways: int) -> None:
+    """Beside the reference in f64, with repeated labels, blanks among them, none, and what cannot be; beside
+    OpenVINO in whole sequences without blanks among the labels."""
+    rng = np.random.default_rng(SEED + ways)
+    attrs = {
+        "preprocess_collapse_repeated": bool(ways & 1), "ctc_merge_repeated": bool(ways & 2),
+        "unique": bool(ways & 4),
+    }  # fmt: skip
+    for round in range(6):
+        batch, steps, classes = (int(v) for v in rng.integers(1, (5, 40, 20)))
+        data = (rng.standard_normal((batch, steps, classes)) * rng.choice([1, 8])).astype(np.float32)
+        times = rng.integers(1, steps + 1, batch)
+        counts = np.minimum(rng.integers(0, steps + 1, batch) // 2, times)
+        labels = rng.integers(0, classes, (batch, steps))
+        blank = [np.array(int(rng.integers(classes)))] if round % 2 else []
+        kind = np.int32 if round % 3 else np.int64
+        inputs = [data, *(a.astype(kind) for a in (times, labels, counts, *blank))]
+        record = find_op("CTCLoss")
+        exact = [data.astype(np.float64), *inputs[1:]]
+        (wanted,) = record.evaluate(exact, record.check_attributes(attrs))
+        (got,) = infer("CTCLoss", inputs, attrs)
+        where = f"seed {SEED + ways}, round {round}"
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6, err_msg=where)
+        if classes == 1:
+            continue
+        labels, times = rng.integers(0, classes - 1, (batch, steps)), np.full(batch, steps)
+        counts = rng.integers(1, steps // 2 + 2, batch)  # OpenVINO may crash where one is 0
+        inputs = [data, *(np.asarray(a, np.int32) for a in (times, labels, counts, classes - 1))]
+        given = [openvino.opset4.parameter(list(a.shape), a.dtype) for a in inputs]
+        node = openvino.opset4.ctc_loss(*given, *attrs.values())
+        (wanted,) = real_answers(openvino.Model(node.outputs(), given), inputs)
+        (got,) = infer("CTCLoss", inputs, attrs)
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4, err_msg=where)
+
+
+def test_ctc_loss_refuses() -> None:
+    good = [np.zeros((1, 3, 2), np.float32), *(np.array(v) for v in ([3], [[0, 0, 0]], [2], 1))]
+    assert np.isfinite(infer("CTCLoss", good, {})[0]).all()
+    lengths = ((1, [4]), (1, [-1]), (1, [1]), (3, [4]), (3, [-1]))
+    for place, value in (*lengths, (2, [[0, 2, 0]]), (2, [[-1, 0, 0]]), (4, 2), (4, -1)):
+        bad = [np.array(value) if i == place else a for i, a in enumerate(good)]
+        with pytest.raises(RuntimeError, match="out of range"):
+            infer("CTCLoss", bad, {})

@@ -64,6 +64,7 @@ NOTES = {
     "ExperimentalDetectronDetectionOutput": "f32 and halves; f64: reference",
     "ExperimentalDetectronTopKROIs": "f32 and halves; f64: reference",
     "CTCGreedyDecoder": "floats with a mask of floats; others: reference",
+    "CTCLoss": "f32 and halves; f64: reference",
     "GatherTree": "f32, halves, i32 and i64; others: reference",
     "DeformablePSROIPooling": "f32 and halves; f64: reference",
     "Interpolate": "f64, and sums of integers of 32 bits and more: reference",

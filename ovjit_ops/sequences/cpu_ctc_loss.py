@@ -1,0 +1,214 @@
+"""Native CTCLoss of f32: the forward recursion along time in logarithms, vectors of places in the target.
+
+A chunk is a range of sequences. Sums are in f64. Lengths, labels and the blank are compared with the shapes
+before anything is read by them.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    const,
+    f32,
+    f64,
+    hadd,
+    hmax,
+    i64,
+    inf,
+    lane,
+    ld,
+    libm_exp,
+    libm_log,
+    load,
+    loadm,
+    maximum,
+    scratch,
+    share,
+    spread,
+    st,
+    store,
+    storem,
+)
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+
+#: The logarithm of nothing: finite, so that differences of two are no NaN, and infinite in f32.
+NEVER = -1e300
+#: The exponential of anything below is no part of a sum whose largest term is 1.
+LEAST = -700.0
+#: Elements of a place in scratch beyond what a sequence needs: two before, and a vector behind.
+MARGIN = 72
+
+
+@inline
+def log_sum(a, b, c):
+    m = maximum(maximum(a, b), c)
+    least = const[f64](LEAST)
+    total = libm_exp[f64](maximum(a - m, least)) + libm_exp[f64](maximum(b - m, least))
+    total = total + libm_exp[f64](maximum(c - m, least))
+    return m + libm_log[f64](total)
+
+
+@kernel
+def ctc_loss(
+    x: Ptr, times: Ptr, labels: Ptr, counts: Ptr, blanks: Ptr, y: Ptr, steps, classes, most, batch, room,
+    per_chunk, *, E, L, N, B, merge, collapse, unique,
+):  # fmt: skip
+    """`alpha` has the logarithm of the probability of all alignments that have come to a place of the target
+    with blanks around its labels. E, L, N, B: types of lengths, labels, their numbers and the blank (None:
+    the last class). `room`: bytes of a place in scratch."""
+    alpha = scratch + 16
+    stay = alpha + room  # 0 where a place may go on, else NEVER
+    skip = stay + room  # the same for coming from two places before
+    here = skip + room
+    target = here + room
+    line = target + room
+    blank = classes - 1
+    if B is not None:
+        blank = ld[B](blanks) + 0
+    if blank < 0 or blank >= classes:
+        return 1
+    never = const[f64](NEVER)
+    for b in share(batch, per_chunk):
+        time = ld[E](times + b * SIZE[E]) + 0
+        count = ld[N](counts + b * SIZE[N]) + 0
+        if time < 0 or time > steps or count < 0 or count > most or count > time:
+            return 4
+        many = 0
+        last = -1
+        for i in range(count):
+            label = ld[L](labels + (b * most + i) * SIZE[L]) + 0
+            if label < 0 or label >= classes:
+                return 1
+            told = 1
+            if collapse and label == last:
+                told = 0
+            if unique:
+                for k in range(many):
+                    if ld[i64](target + k * 8) == label:
+                        told = 0
+            if told == 1:
+                st[i64](target + many * 8, label)
+                many += 1
+            last = label
+        n = 2 * many + 1
+        storem[f64](alpha - 16, never, 2)
+        for s in range(0, n, VL):
+            store[f64](alpha + s * 8, never)
+            store[f64](here + s * 8, const[f64](0.0))
+            store[f64](stay + s * 8, const[f64](0.0))
+            store[f64](skip + s * 8, never)
+        before = blank
+        for i in range(many):
+            label = ld[i64](target + i * 8) + 0
+            s = 2 * i + 1
+            if label != blank:
+                if not merge:
+                    storem[f64](stay + s * 8, never, 1)
+                    if i > 0:
+                        storem[f64](skip + s * 8, const[f64](0.0), 1)
+                elif i > 0 and label != before:
+                    storem[f64](skip + s * 8, const[f64](0.0), 1)
+            before = label
+        for t in range(time):
+            p = x + (b * steps + t) * classes * 4
+            tops = const[f32](-inf)
+            for k in range(0, classes, VL):
+                store[f32](line + k * 4, const[f32](-inf))
+                storem[f32](line + k * 4, loadm[f32](p + k * 4, classes - k), classes - k)
+                tops = maximum(tops, load[f32](line + k * 4))
+            top = hmax[f32](tops) * 1.0
+            total = const[f64](0.0)
+            for k in range(0, classes, VL):
+                below = cast[f64](load[f32](line + k * 4)) - spread[f64](top)
+                total = total + libm_exp[f64](maximum(below, const[f64](LEAST)))
+            norm = spread[f64](top) + libm_log[f64](spread[f64](hadd[f64](total)))
+            at_blank = ld[f32](line + blank * 4) * 1.0
+            for i in range(many):
+                st[f64](here + 16 * i, at_blank)
+                st[f64](here + 16 * i + 8, ld[f32](line + ld[i64](target + i * 8) * 4) * 1.0)
+            st[f64](here + 16 * many, at_blank)
+            if t == 0:
+                first = min(n, 2)
+                storem[f64](alpha, maximum(loadm[f64](here, first) - norm, never), first)
+            else:
+                vectors = (n + VL - 1) // VL
+                for k in range(vectors):  # from the last one: each reads what is before it
+                    s = (vectors - 1 - k) * VL * 8
+                    gone = load[f64](alpha + s) + load[f64](stay + s)
+                    leapt = load[f64](alpha + s - 16) + load[f64](skip + s)
+                    came = log_sum(gone, load[f64](alpha + s - 8), leapt)
+                    store[f64](alpha + s, came + maximum(load[f64](here + s) - norm, never))
+        end = log_sum(load[f64](alpha + n * 8 - 8), load[f64](alpha + n * 8 - 16), never)
+        loss = 0.0 - lane[f64](end, 0)
+        if time == 0:
+            loss = 0.0
+        if loss > 1e200:
+            storem[f32](y + b * 4, const[f32](inf), 1)
+        else:
+            storem[f32](y + b * 4, cast[f32](spread[f64](loss)), 1)
+
+
+@functools.cache
+def ctc_loss_kernel(
+    E: str, L: str, N: str, B: str | None, merge: bool, collapse: bool, unique: bool
+) -> Kernel:
+    ways = {"merged": merge, "collapsed": collapse, "unique": unique}
+    name = "_".join(("ctc_loss", E, L, N, *([B] if B else []), *(w for w, on in ways.items() if on)))
+    left_out = [] if B else ["blanks"]
+    return ctc_loss.kernel(
+        name, left_out=left_out, E=E, L=L, N=N, B=B, merge=merge, collapse=collapse, unique=unique
+    )
+
+
+class CTCLosses(Lowering):
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.node = group.last
+        attrs = self.node.attrs
+        _, E, L, N, *B = (v.dtype for v in self.node.inputs)
+        self.kernel = ctc_loss_kernel(
+            E, L, N, B[0] if B else None, attrs["ctc_merge_repeated"], attrs["preprocess_collapse_repeated"],
+            attrs["unique"],
+        )  # fmt: skip
+        self.kernels = (self.kernel,)
+
+    def plan(self, planner: Planner) -> None:
+        x, times, labels, counts, *blank = read = [planner.contiguous(v) for v in self.node.inputs]
+        batch, steps, classes = x.shape
+        fit = times.shape == counts.shape == (batch,) and labels.shape[0] == batch
+        if not x.count or not fit or (blank and blank[0].count != 1):
+            Host(self.group).plan(planner)
+            return
+        made = row_major_outputs(planner, self.node)
+        most = labels.shape[1]
+        room = (2 * most + 1 + MARGIN) * 8
+        planner.need_scratch(5 * room + (classes + MARGIN) * 4)
+        work = steps * (classes * 8 + most * 64)
+        per_chunk = split(batch, work)
+        values: dict[str, Any] = {
+            "x": x.ptr, "times": times.ptr, "labels": labels.ptr, "counts": counts.ptr, "y": made[0].ptr,
+            "steps": steps, "classes": classes, "most": most, "batch": batch, "room": room,
+            "per_chunk": per_chunk,
+        }  # fmt: skip
+        if blank:
+            values["blanks"] = blank[0].ptr
+        planner.step(self.kernel, values, ceil_div(batch, per_chunk), read, made, float(batch * work))
+        put_outputs(planner, self.node, made)
+
+
+def lower_ctc_loss(group: Group) -> Lowering | None:
+    """Native in f32."""
+    data, *indices = group.last.inputs
+    known = data.dtype == "f32" and all(v.dtype in ("i32", "i64") for v in indices)
+    return CTCLosses(group) if known else None
