@@ -209,7 +209,9 @@ class TopK(Lowering):
         super().__init__(group)
         self.node = group.last
         attrs = self.node.attrs
-        kinds = self.node.inputs[0].dtype, self.node.outputs[1].dtype, attrs["mode"].lower() == "max"
+        dtype = self.node.inputs[0].dtype
+        moved = "u8" if dtype == "boolean" else dtype  # a truth value is a byte of 0 or 1
+        kinds = moved, self.node.outputs[1].dtype, attrs["mode"].lower() == "max"
         self.kernel = topk_kernel(*kinds, attrs["sort"].lower() == "index")
         self.kernels: tuple[Kernel, ...] = (self.kernel,)
         rank, many = len(self.node.inputs[0].shape), self.node.inputs[1].type.value

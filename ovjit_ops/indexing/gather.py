@@ -376,6 +376,9 @@ class OneHot16:
     samples = _one_hot_samples([{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")])
 
 
+TOPK = (*NUMBERS, "boolean")
+
+
 def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str, index: str):
     check(
         mode.lower() in ("max", "min"),
@@ -383,7 +386,7 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str
     )
     check(sort.lower() in ("none", "index", "value"), f"sort should be none, index or value, not {sort!r}")
     check(index in INDEX_TYPES, f"Index element type attribute should be either 'i32' or 'i64'. Got: {index}")
-    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    check(data.dtype in (*TOPK, "dynamic"), f"takes {' '.join(TOPK)}, not {data.dtype}")
     says = "K input has to be an integer type, which does match the provided one:{type}"
     count = known_scalar(k, "k", says)
     check(
@@ -442,7 +445,7 @@ def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
                 yield [data, np.array(k, dtype=np.int64)], {"axis": axis, "mode": mode, "sort": sort}
 
 
-@op("TopK", opset=1, types=NUMBERS, builder={"": "topk"}, lower=lower_topk)
+@op("TopK", opset=1, types=TOPK, builder={"": "topk"}, lower=lower_topk)
 class TopK1:
     """The k largest or smallest elements along `axis`, and their positions as i32."""
 
