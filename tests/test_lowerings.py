@@ -321,6 +321,9 @@ def test_shared_rows_give_the_same_bits() -> None:
 
 #: What has a lowering that does not cover all of its samples, and why.
 PARTLY = {
+    "AdaptiveMaxPool": "three spatial dimensions",
+    "Softmax": "a single number",
+    "LogSoftmax": "a single number",
     "ConvolutionBackpropData": "three spatial dimensions",
     "GroupConvolutionBackpropData": "three spatial dimensions",
     "ScatterElementsUpdate": "means",

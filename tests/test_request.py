@@ -864,3 +864,45 @@ def test_tensors_that_get_another_shape_after_they_were_set(ov) -> None:
         assert f"got {got} expecting [16]" in str(error.value)
     with pytest.raises(RuntimeError, match="the model output size = 16 and the currernt tensor size = 0"):
         compiled.create_infer_request().set_output_tensor(ov.Tensor(ov.Type.f32, [0]))
+
+
+def test_an_output_over_an_input() -> None:
+    """Memory that the caller gives for both: the answer is right wherever one begins in the other."""
+    compiled = cases.unary(ovjit, (64,))
+    for shift in (0, 1, 3, 8, 9, 31, 63):
+        memory = np.linspace(-1, 1, 160, dtype=np.float32)
+        for begin, end in ((0, shift), (shift, 0)):
+            request = compiled.create_infer_request()
+            x, y = memory[begin : begin + 64], memory[end : end + 64]
+            request.set_input_tensor(ovjit.Tensor(x, shared_memory=True))
+            request.set_output_tensor(ovjit.Tensor(y, shared_memory=True))
+            for _ in range(2):
+                memory[:] = np.random.default_rng(shift).standard_normal(160)
+                want = np.maximum(x, 0)
+                request.infer()
+                np.testing.assert_array_equal(y, want)
+            other = np.ones(64, np.float32)
+            request.set_input_tensor(ovjit.Tensor(other, shared_memory=True))
+            request.infer()
+            np.testing.assert_array_equal(y, other)
+
+
+@pytest.mark.parametrize("way", ["tensor", "shared result"])
+def test_an_output_that_is_the_next_input(way: str) -> None:
+    from ovjit import opset13 as op
+
+    x = op.parameter([5, 7], np.float32, name="x")
+    y = op.reshape(op.transpose(x, op.constant(np.array([1, 0]))), op.constant(np.array([5, 7])), False)
+    compiled = ovjit.compile_model(ovjit.Model([y], [x], "m"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    start = np.arange(35, dtype=np.float32).reshape(5, 7)
+    request, want = compiled.create_infer_request(), start
+    found = request.infer([start], share_outputs=True)[0]
+    for _ in range(4):
+        want = want.T.reshape(5, 7)
+        np.testing.assert_array_equal(found, want)
+        if way == "tensor":
+            request.set_input_tensor(request.get_output_tensor())
+            request.infer()
+            found = request.get_output_tensor().data
+        else:
+            found = request.infer([found], share_inputs=True, share_outputs=True)[0]

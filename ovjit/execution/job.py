@@ -265,6 +265,29 @@ class Job:
             self.outputs[i] = array
         self._bound = False
 
+    def reads(self, address: int, size: int) -> bool:
+        """True where an input lies in these bytes, or in some of them."""
+        end = address + size
+        for i, array in enumerate(self.inputs, FIRST_IO):
+            begin = self._bases.item(i)
+            if array is not None and begin < end and address < begin + array.nbytes:
+                return True
+        return False
+
+    def leave(self, array: np.ndarray) -> None:
+        """Write no output to memory of the job's own in which `array` lies: it is read from there."""
+        begin = array.ctypes.data
+        end = begin + array.nbytes
+        for i, own in enumerate(self._own):
+            if own is not None and own.ctypes.data < end and begin < own.ctypes.data + own.nbytes:
+                self.set_output(i, None)
+
+    def leave_results(self, base: Any) -> None:
+        """`leave` for a view of `base`, which is that memory itself where a result was shared."""
+        for i, own in enumerate(self._own):
+            if own is base:
+                self.set_output(i, None)
+
     def _bind(self) -> None:
         """Find the table for the current shapes, give outputs memory, write all addresses."""
         if any(a is None for a in self.inputs):

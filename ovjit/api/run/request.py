@@ -189,6 +189,8 @@ class InferRequest:
                     for slot, value in ready:
                         # set again unless this comes to its end: Ctrl-C may come in between
                         slot.target = slot.own_shape = slot.current = None
+                        if value.base is not None:
+                            self._job.leave_results(value.base)
                         slot.place = place = place_of(value)
                         slot.address = place.value
                         self._set_input(slot.index, value, slot.address)

@@ -175,6 +175,8 @@ class InputSlot:
         self.place = NOWHERE
         if self.way != STRING:
             self.shape = array.shape
+        if array.base is not None:
+            job.leave_results(array.base)
         job.set_input(self.index, array)
         self.current = array
 
@@ -216,6 +218,7 @@ class InputSlot:
         self.view = self.current = None  # until the job has it: Ctrl-C may come in between
         self.place = NOWHERE
         current = array if contiguous else np.ascontiguousarray(array)
+        job.leave(current)
         job.set_input(self.index, current)
         self.current = current
         self.view = tensor._array if contiguous else None
@@ -286,7 +289,7 @@ class InputSlot:
 class OutputSlot:
     """One output of a request: the tensor that was set for it or handed out, if any."""
 
-    __slots__ = ("fixed", "given", "index", "info", "seen", "target", "type", "way")
+    __slots__ = ("aimed", "fixed", "given", "index", "info", "place", "seen", "target", "type", "way")
 
     def __init__(self, index: int, info: PortInfo):
         self.index = index
@@ -297,6 +300,9 @@ class OutputSlot:
         self.target: Tensor | None = None
         self.given = False  # the user's own tensor: results are written to its memory
         self.seen: Array | None = None  # the array that `target` shows, or that the job was told to write
+        #: The array that `aim` has looked at, and whether an input lay in it; where its memory begins.
+        self.aimed: tuple[Array | None, bool] = (None, False)
+        self.place = 0
 
     def describe(self) -> str:
         return f"output {self.info.label!r} (index {self.index})"
@@ -337,21 +343,29 @@ class OutputSlot:
             )
         self.target = tensor
         self.given = True
-        self.seen = None
+        self.seen, self.aimed = None, (None, False)
         self.aim(job)
 
     def aim(self, job: Any) -> None:
-        """Before a run: let the job write straight to the user's memory where that is possible. Raises
-        InferenceError if the user has given the tensor a shape that the output cannot have."""
+        """Before a run: let the job write straight to the user's memory where that is possible, as long as no
+        input lies there. Raises InferenceError if the user has given the tensor a shape that the output
+        cannot have."""
         tensor = self.target
-        if not self.given or tensor is None or tensor._array is self.seen:
+        if not self.given or tensor is None:
             return
         array = tensor._array
+        before, met = self.aimed
+        if before is not array:
+            self.place = array.ctypes.data
+        meets = job.reads(self.place, array.nbytes)
+        if before is array and met == meets:
+            return
         if self.fixed and tensor._shape != self.info.shape:
             raise InferenceError(_resized("output", tensor, self.info, self.describe()))
-        direct = self.fixed and self.way in (SAME, BITS) and array.flags.carray
+        direct = self.fixed and self.way in (SAME, BITS) and array.flags.carray and not meets
         job.set_output(self.index, array.view(native_dtype(self.info.dtype)) if direct else None)
         self.seen = array if direct else None
+        self.aimed = array, meets
 
     def finish(self, job: Any) -> None:
         """After a run: let the tensor show the result."""
