@@ -285,7 +285,7 @@ class Job:
     def leave_results(self, base: Any) -> None:
         """`leave` for a view of `base`, which is that memory itself where a result was shared."""
         for i, own in enumerate(self._own):
-            if own is base:
+            if own is not None and (own is base or own.base is base):
                 self.set_output(i, None)
 
     def _bind(self) -> None:
