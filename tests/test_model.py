@@ -202,7 +202,7 @@ def test_evaluate_as_openvino() -> None:
         assert g.m.evaluate(out, [ov.Tensor(x), ov.Tensor(x + 1)]) is True
         answers.append([t.data.copy() for t in out])
     np.testing.assert_array_equal(answers[0], answers[1])
-    with pytest.raises(RuntimeError, match="takes 2 input"):
+    with pytest.raises(RuntimeError, match="is not equal to number of parameters .2."):
         two_inputs(ovjit).m.evaluate([], [])
 
 
@@ -230,7 +230,7 @@ def test_names_are_given_once() -> None:
     named = ovjit.opset8.relu(g.a)
     named.output(0).set_names({"n"})
     assert ovjit.Model(named, [g.a]).output(0).names == {"n"}
-    with pytest.raises(RuntimeError, match="no names"):
+    with pytest.raises(RuntimeError, match="without names"):
         ovjit.opset8.relu(g.a).output(0).any_name  # noqa: B018
 
 

@@ -420,3 +420,21 @@ def test_ways_to_say_that_nothing_is_given(ov, tmp_path):
         ov.Core().read_model("")
     with pytest.raises(RuntimeError, match="Path: '5' does not exist. Please provide valid"):
         ov.Core(5)
+
+
+@pytest.mark.parametrize("how", ["compiled", "imported", "with state"])
+def test_runtime_models_of_every_program(how: str) -> None:
+    op = ovjit.opset13
+    x = op.parameter([1, 3, 8, 8], np.float32, name="x")
+    y = op.convolution(x, op.constant(np.ones((16, 3, 3, 3), np.float32)), [1, 1], [1, 1], [1, 1], [1, 1])
+    sinks = []
+    if how == "with state":
+        y = op.add(y, op.read_value(op.constant(np.zeros((1, 16, 8, 8), np.float32)), "v"))
+        sinks = [op.assign(y, "v")]
+    compiled = ovjit.compile_model(ovjit.Model([op.relu(y)], sinks, [x], "m"), "CPU")
+    if how == "imported":
+        compiled = ovjit.Core().import_model(compiled.export_model().getvalue(), "CPU")
+    model = compiled.get_runtime_model()
+    info = [node.get_rt_info() for node in model.get_ordered_ops()]
+    assert all("outputLayouts" in one and "execOrder" in one for one in info)
+    assert model.get_results()[0].get_output_partial_shape(0) == ovjit.PartialShape([1, 16, 8, 8])

@@ -67,6 +67,11 @@ class StatefulProgram:
     # --- what an executable asks a program for
 
     @property
+    def layouts(self) -> Mapping[Any, Any]:
+        """Of the values of `graph`, which are not those that the compiler laid out, none is known."""
+        return {}
+
+    @property
     def graph(self) -> Graph:
         graph = self.given()
         return Graph(graph.inputs, graph.nodes, public_outputs(graph))

@@ -306,6 +306,11 @@ class StoredProgram:
         """The graph after all passes."""
         return self.compiled().graph
 
+    @property
+    def layouts(self) -> Mapping[Any, Any]:
+        """How the values of `graph` lie in memory, where not in their own order."""
+        return self.compiled().layouts
+
     def host_nodes(self) -> list[str]:
         """The nodes without a native lowering, see `Program.host_nodes`."""
         return self.compiled().host_nodes()
