@@ -228,3 +228,24 @@ def test_callbacks_that_all_want_another_job(wish) -> None:
         queue.start_async([X])
     queue.wait_all()
     assert sorted(queue._pool.idle) == [0, 1] and not queue._pool.blocked
+
+
+def test_an_array_moved_by_resize_is_read_where_it_lies_by_all_parts() -> None:
+    """A graph that is cut hands the caller's array from part to part."""
+    x = ovjit.opset13.parameter([-1, 4], np.float32, name="x")
+    op = ovjit.opset13
+    places = op.transpose(op.non_zero(op.relu(x)), op.constant(np.array([1, 0])))
+    found = op.add(op.gather_nd(x, places), op.constant(np.float32(1)))
+    model = ovjit.Model([found, op.multiply(x, op.constant(np.float32(3)))], [x], "m")
+    request = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    for value in range(2, 8):
+        array = np.ones((3000, 4), np.float32)
+        request.infer([array], share_inputs=True)
+        array.resize((90000, 40), refcheck=False)
+        others = [np.full((3000, 4), 7, np.float32) for _ in range(4)]  # where it was
+        array.resize((3000, 4), refcheck=False)
+        array[...] = value
+        got = request.infer([array], share_inputs=True)
+        np.testing.assert_array_equal(got[0], np.full(12000, value + 1, np.float32))
+        np.testing.assert_array_equal(got[1], array * 3)
+        del others

@@ -186,8 +186,7 @@ def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndar
     if inner is None:
         inner = job.parts[part] = part.new_job()
     for i, array in enumerate(inputs):
-        if inner.inputs[i] is not array:
-            inner.set_input(i, array)
+        inner.set_input(i, array)  # also one that it had: an array of the caller's may lie elsewhere now
     inner.run()
     return inner.outputs
 
