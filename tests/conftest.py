@@ -5,9 +5,23 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a test compares with NumPy it compares in f32, on CPUs that would compute in bf16 too. Low precision is
 # asked for by name; the default itself is in tests/test_default_precision.py.
 os.environ.setdefault("OVJIT_PRECISION", "f32")
+
+
+@pytest.fixture
+def no_workers(monkeypatch):
+    """Models compiled in this test share no pool with earlier ones: no worker has been started."""
+    from ovjit.execution import streams
+
+    pools: dict[tuple[int, int], streams.Pool] = {}
+    monkeypatch.setattr(streams, "_pools", pools)
+    yield
+    for pool in pools.values():
+        pool.stop()

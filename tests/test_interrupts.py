@@ -223,9 +223,9 @@ def test_an_interrupt_in_a_callback_is_raised_and_kept_nowhere(compiled):
     assert sorted(queue._pool.idle) == [0, 1]
 
 
-def test_ctrl_c_while_a_worker_starts(monkeypatch, caplog) -> None:
+def test_ctrl_c_while_a_worker_starts(monkeypatch, caplog, no_workers) -> None:
     """CPython's lock may tell of it as RuntimeError: that is no lack of threads, the next call has all."""
-    compiled = cases.unary(ovjit, (1 << 20,), NUM_STREAMS=3, INFERENCE_NUM_THREADS=6)  # a pool of its own
+    compiled = cases.unary(ovjit, (1 << 20,), NUM_STREAMS=3, INFERENCE_NUM_THREADS=6)
     x = np.linspace(-1, 1, 1 << 20, dtype=np.float32)
     request = compiled.create_infer_request()
 

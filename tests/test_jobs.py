@@ -159,7 +159,7 @@ def test_an_array_moved_by_resize_is_read_where_it_lies() -> None:
 # --- threads
 
 
-def test_without_threads_the_caller_does_the_work(monkeypatch, caplog) -> None:
+def test_without_threads_the_caller_does_the_work(monkeypatch, caplog, no_workers) -> None:
     """The process may have no more threads: inferences of every kind go on, on fewer."""
     started: list[int] = []
 
@@ -167,8 +167,7 @@ def test_without_threads_the_caller_does_the_work(monkeypatch, caplog) -> None:
         started.append(1)
         raise RuntimeError("can't start new thread")
 
-    # a pool of its own: none of its workers has been started
-    compiled = cases.unary(ovjit, (1 << 20,), NUM_STREAMS=3, INFERENCE_NUM_THREADS=7)
+    compiled = cases.unary(ovjit, (1 << 20,), NUM_STREAMS=3, INFERENCE_NUM_THREADS=6)
     x = np.linspace(-1, 1, 1 << 20, dtype=np.float32)
     want = np.maximum(x, 0)
     with monkeypatch.context() as patch:
