@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import sys
 from pathlib import Path
 
@@ -121,6 +122,23 @@ def test_pages_of_other_memory_stay() -> None:
         before = array.copy()
         release_pages(array)
         np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize("kind", ["private", "shared", "anonymous"])
+def test_what_was_written_to_a_mapping_stays(kind, tmp_path) -> None:
+    """The only copy of what was written to a private mapping are its pages."""
+    square = np.random.default_rng(SEED).standard_normal((256, 256), np.float32)
+    if kind == "anonymous":
+        mapped = np.frombuffer(mmap.mmap(-1, square.nbytes), np.float32).reshape(square.shape)
+    else:
+        np.zeros_like(square).tofile(tmp_path / "weights")
+        mode = {"private": "c", "shared": "r+"}[kind]
+        mapped = np.memmap(tmp_path / "weights", np.float32, mode, shape=square.shape)
+    mapped[:] = square
+    x = ops.parameter([2, 256], np.float32)
+    product = ops.matmul(x, ops.constant(mapped, shared_memory=True), False, False)
+    ov.compile_model(ov.Model([product], [x]), "CPU")
+    np.testing.assert_array_equal(mapped, square, err_msg=f"seed {SEED}")
 
 
 def test_panels_of_bf16_are_the_same_bytes() -> None:

@@ -129,12 +129,15 @@ class Constants:
 
 def release_pages(array: np.ndarray) -> None:
     """Give the pages of a mapped file back that an array alone lies on; who reads it again finds them in the
-    system's cache. Arrays in other memory stay as they are."""
+    system's cache. Arrays in other memory stay as they are, and mappings that can be written to: what was
+    written to a private one is nowhere else."""
     home: Any = array
     while isinstance(home, np.ndarray):
         home = home.base
     home = home.obj if isinstance(home, memoryview) else home
     if not isinstance(home, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
+        return
+    if not memoryview(home).readonly:
         return
     low, high = np.lib.array_utils.byte_bounds(array)
     begin = np.frombuffer(home, np.uint8, 1).ctypes.data
