@@ -214,6 +214,8 @@ def _compare(made: Any, graph: Graph, exact: bool, feeds: dict[str, np.ndarray])
         if a.shape != b.shape:
             return f"output {i} has the shape {a.shape}, not {b.shape}"
         if exact and not wild and not undefined and not _alike(a, b):
+            if _is_as_far(a, b, graph, arrays, i):
+                continue
             return f"output {i} is {a.reshape(-1)[:6].tolist()}, not {b.reshape(-1)[:6].tolist()}"
     return ""
 
@@ -255,6 +257,24 @@ def _alike(a: np.ndarray, b: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         same = (np.abs(x - y) <= limit) | (x == y) | ~np.isfinite(x) | ~np.isfinite(y)
     return bool(same.all())
+
+
+def _is_as_far(a: np.ndarray, b: np.ndarray, graph: Graph, arrays: list[np.ndarray], i: int) -> bool:
+    """True where the interpreter's own result moves as far when every step of it rounds otherwise."""
+    if b.dtype.kind not in "fV":
+        return False
+    rng = np.random.default_rng(1)
+
+    def round_otherwise(node: Any, outputs: Any) -> None:
+        for o in outputs:
+            if o.dtype.kind == "f" and o.flags.writeable:
+                o[...] = np.nextafter(o, rng.choice([-np.inf, np.inf], o.shape).astype(o.dtype))
+
+    with np.errstate(all="ignore"):
+        exact = b.astype(np.float64)
+        others = (_interpreted(graph, arrays, round_otherwise)[i] for _ in range(4))
+        moved = max(np.nanmax(np.abs(other.astype(np.float64) - exact), initial=0) for other in others)
+        return bool(np.nanmax(np.abs(a.astype(np.float64) - exact), initial=0) <= 4 * moved)
 
 
 def _strings(array: np.ndarray) -> list[bytes]:
