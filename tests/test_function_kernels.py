@@ -11,6 +11,7 @@ from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.trace import Recorder, maximum
 from ovjit.codegen.words import (
     VL,
+    Each,
     Ptr,
     Table,
     Word,
@@ -267,3 +268,95 @@ def test_arguments_without_use_are_left_out():
     assert [name for name, _ in with_mask.frame.fields] == ["x", "mask", "n"]
     assert [name for name, _ in without.frame.fields] == ["x", "n"]
     assert k.slot("n") == 4 and k.slot("n", ["mask"]) == 2
+
+
+def test_arguments_for_each_item_of_a_constant():
+    class Item(str):
+        @property
+        def shared(self):
+            return self.isupper()
+
+    operands, counts = Each("items", "h w", unless="shared"), Each("items", pointers=False)
+
+    @kernel
+    def k(x: Ptr, left, e=operands, n=counts, *, items):
+        for i, item in enumerate(items):
+            if item == "a":
+                left += n[i]
+            x += e[i] if item.shared else e[i] + left * e[i, "w"]
+
+    made = k.kernel("k", left_out=["left"], items=(Item("a"), Item("B")))
+    assert made.frame.fields == [
+        ("x", True), ("e0", True), ("e0_h", False), ("e0_w", False), ("e1", True), ("n0", False),
+        ("n1", False),
+    ]  # fmt: skip
+    assert text(k, items=(Item("a"), Item("B"))).splitlines() == [
+        "    left += n0",
+        "    x += e0 + left * e0_w",
+        "    x += e1",
+        "    return 0",
+    ]
+
+
+def test_break_in_a_loop_that_is_unrolled():
+    @kernel
+    def k(n, m, *, heights):
+        for i, height in enumerate(heights):
+            if height == heights[-1] or n > heights[i + 1]:
+                m += height
+                break
+        m += 1
+
+    assert text(k, heights=(6, 3, 1)).splitlines() == [
+        "    if n > 3:",
+        "        m += 6",
+        "    else:",
+        "        if n > 1:",
+        "            m += 3",
+        "        else:",
+        "            m += 1",
+        "    m += 1",
+        "    return 0",
+    ]
+    assert text(k, heights=(1,)).splitlines() == ["    m += 1", "    m += 1", "    return 0"]
+
+    @kernel
+    def none(n, m, *, heights):
+        for height in heights:
+            if n > height:
+                m += height
+                break
+
+    assert text(none, heights=(2,)).splitlines()[2:] == ["    else:", "        pass", "    return 0"]
+
+
+def test_results_of_a_body_are_registers():
+    recorder = Recorder()
+    a, b = (recorder.input(name, "f32") for name in ("x0", "x1"))
+    sums = Body(["f32"] * 2, ["f32"] * 2, recorder.lines, [(a + b).name, maximum(a, 0.5).name])
+
+    @kernel
+    def k(x: Ptr, y: Ptr, *, body):
+        v, made = registers()
+        for i in static_range(2):
+            v[i] = load["f32"](x + i * 4)
+        made = applied(body, *v)
+        made = applied(body, load["f32"](y), *v)
+        storem["f32"](y, made[1], 1)
+
+    assert text(k, body=sums).splitlines() == [
+        "    number0 = const_f32(0.5)",
+        "    v0 = load_f32(x + 0)",
+        "    v1 = load_f32(x + 4)",
+        "    t0_1 = add(v0, v1)",
+        "    t1_1 = max_(v0, number0)",
+        "    made0 = t0_1",
+        "    made1 = t1_1",
+        "    x0_2 = load_f32(y)",
+        "    t0_2 = add(x0_2, v1)",
+        "    t1_2 = max_(x0_2, number0)",
+        "    made0 = t0_2",
+        "    made1 = t1_2",
+        "    storem_f32(y, made1, 1)",
+        "    return 0",
+    ]

@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 
 from ovjit.codegen import printed
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.template import Finish
 from ovjit.storage import cache
 from ovjit_ops.movement import cpu_range
 from ovjit_ops.normalization import cpu_softmax
 from ovjit_ops.pooling import cpu_pooling
+from ovjit_ops.recurrent import cpu_recurrent
+from ovjit_ops.recurrent.step import make_step
 from ovjit_ops.reduction import cpu_reduce
+
+GRU = {"activations": (), "activations_alpha": (), "activations_beta": (), "clip": 0.0}
+CUT = GRU | {"clip": 2.0}
 
 PROGRAM = """
 import sys
@@ -68,6 +74,8 @@ def test_a_kernel_that_is_found_is_the_one_that_was_printed(kept: cache.KernelCa
         lambda: cpu_reduce.reduce_kernel.__wrapped__("ReduceMax", "keep", "f32", "f32"),
         lambda: cpu_reduce.reduce_kernel.__wrapped__("ReduceMin", "keep", "f32", "f32"),
         lambda: cpu_softmax.softmax.kernel(("f32", "f32"), Finish(None, ""), keep=True),
+        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", GRU), False, host_isa()),
+        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", CUT), False, host_isa()),
     ):
         before = len(names(kept))
         one = make()

@@ -8,19 +8,22 @@
                 storem[T](...)
 
 Positional parameters are the kernel's arguments, in order; `Ptr` marks addresses, the default `Table(n)` a
-table of int64s name0, name1 ... that `ld(name, i)` reads, all others are int64s.
+table of int64s name0, name1 ... that `ld(name, i)` reads, all others are int64s; the default `Each("items")`
+arguments name[i] for each item of a constant.
 Keyword-only parameters are its constants (Triton's `constexpr`): `scaled.kernel("scaled_f32", T="f32")` folds
 them, decides `if`s and conditional expressions over them, and prints what is left. What is printed:
 
     word[T](...)                 the word `word_<T>` of `ovjit.codegen.cpu.vector`, T an element type
     min(i, j) max(i, j)          of int64s
-    for i in range(...)          a loop at run time; over `static_range(...)` or a constant, it is unrolled
+    for i in range(...)          a loop at run time; over `static_range(...)` or a constant, it is unrolled;
+                                 there `break` may end an `if` at the loop's end: the rest is its `else`
     for i in share(n, per_chunk) what the chunk has of n items, per_chunk at a time
     p, q = placed(row, x, y)     the addresses of a row of tensors x and y: see DIMS
     for p, q in walked(n, per_chunk, x, y)
                                  `share` and `placed`, without a division for each row: see WALKED
-    y = applied(body, a, b)      what an elementwise body, a constant of the kernel, makes of vectors
     w = registers()              w[1], w[1, 2] are variables from now on: constant indices only
+    y = applied(body, a, *w)     what an elementwise body, a constant of the kernel, makes of vectors, here of
+                                 a, w[1] and so on; where y are registers, its results are y[0], y[1] ...
     f(...)                       of `@inline def f(...)` the statements, or the expression that it returns;
                                  `spaced` stores lanes that are apart
 
@@ -34,7 +37,7 @@ import ast
 import builtins
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.codegen import printed
@@ -43,6 +46,7 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.words import (
+    Each,
     Ptr,
     Table,
     Word,
@@ -162,15 +166,18 @@ class FunctionKernel:
     def source(self) -> _Source:
         return _Source(self.function)
 
-    def frame(self, left_out: Iterable[str] = ()) -> Frame:
+    def frame(self, left_out: Iterable[str] = (), constants: Mapping[str, Any] | None = None) -> Frame:
         """The kernel's arguments, but for those that its constants leave without use."""
         frame = Frame()
         tables = []
         for p in self.arguments:
+            is_pointer = p.annotation in ("Ptr", Ptr)  # annotations are texts where the module says so
             if isinstance(p.default, Table):
                 tables.append(p)
-            elif p.name not in left_out:  # annotations are texts where the module says so
-                (frame.pointers if p.annotation in ("Ptr", Ptr) else frame.integers)(p.name)
+            elif isinstance(p.default, Each):
+                frame.fields += p.default.fields(p.name, (constants or {})[p.default.constant])
+            elif p.name not in left_out:
+                frame.fields.append((p.name, is_pointer))
         for d in range(self.source.dims):
             frame.integers(f"d{d}", *(f"{name}_{d}" for name in self.source.placed))
         for p in tables:
@@ -198,7 +205,7 @@ class FunctionKernel:
         place = printed.place(self.function, constants, left_out)
         known = None if place is None else printed.find(place)
         if known is None:
-            frame = self.frame(left_out)
+            frame = self.frame(left_out, constants)
             text = self._print(frame, constants)
             if place is not None:
                 printed.keep(place, (text, frame.fields, frame.tables), self.function)
@@ -212,7 +219,8 @@ class FunctionKernel:
         printer = _Printer(self.function, self.source, constants, arguments)
         printer.block(self.source.body)
         head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-        return "\n".join([*head, *printer.lines, "    return 0", ""])
+        numbers = [f"    {number} = {value}" for value, number in printer.numbers.items()]
+        return "\n".join([*head, *numbers, *printer.lines, "    return 0", ""])
 
 
 def kernel(function: Callable[..., Any]) -> FunctionKernel:
@@ -246,9 +254,11 @@ class _Printer:
         self.known: dict[str, Any] = dict(constants)
         self.variables = _GIVEN | set(arguments) | source.stored
         self.renamed: dict[str, tuple[str, int]] = {}  # of an inline function: what its names are here
+        self.several: set[str] = set()  # variables that are `registers()`
         self.lines: list[str] = []
         self.indent = "    "
-        self.bodies = 0
+        self.numbers: dict[str, str] = {}  # what bodies have as constants -> the name of it
+        self.bodies = [0]  # counted, also in inline functions
 
     # --- constants
 
@@ -320,6 +330,7 @@ class _Printer:
     def say_Assign(self, s: ast.Assign) -> None:
         (target,) = s.targets
         if self.called(s.value) is registers:
+            self.several.update(t.id for t in getattr(target, "elts", [target]))
             return
         if self.called(s.value) is placed:
             self.say_placed(target, s.value)  # type: ignore[arg-type]
@@ -328,7 +339,12 @@ class _Printer:
         if part is not None:
             value = self.put(part, s.value)[0]  # type: ignore[arg-type]
         elif self.called(s.value) is applied:
-            value = self.say_body(s.value)  # type: ignore[arg-type]
+            made = self.say_body(s.value)  # type: ignore[arg-type]
+            if isinstance(target, ast.Name) and target.id in self.several:
+                for i, value in enumerate(made):
+                    self.say(f"{target.id}{i} = {value}")
+                return
+            (value,) = made
         else:
             known = self.constant(s.value)
             if known is not _RUN_TIME and type(known) not in _NUMBERS:
@@ -431,11 +447,30 @@ class _Printer:
         self.indent = outer
 
     def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
-        targets = s.target.elts if isinstance(s.target, ast.Tuple) else [s.target]
-        names = [t.id for t in targets if isinstance(t, ast.Name)]
+        """`for` over constants. Where an `if` with `break` is last, what follows is its `else`."""
+        body, last, outer = s.body, s.body[-1], self.indent
+        leaves = isinstance(last, ast.If) and isinstance(last.body[-1], ast.Break)
+        names: dict[str, Any] = {}
         for value in values:
-            self.known |= dict(zip(names, value if len(names) > 1 else [value], strict=True))
-            self.block(s.body)
+            names |= dict(_bound(s.target, value))
+            self.known |= names
+            if not leaves:
+                self.block(body)
+                continue
+            assert isinstance(last, ast.If)
+            self.block(body[:-1])
+            test = self.test(last.test)
+            if test is True:
+                self.block(last.body[:-1])
+                break
+            if test is not False:
+                self.say(f"if {test[0]}:")
+                self.inner(last.body[:-1])
+                self.say("else:")
+                self.indent += "    "
+        if self.lines and self.lines[-1].endswith("else:"):
+            self.say("pass")
+        self.indent = outer
         for name in names:
             self.known.pop(name, None)
 
@@ -458,28 +493,33 @@ class _Printer:
             places = "".join(f" + {place}{d} * {name}_{d}" for d in range(dims))
             self.say(f"{self.text(one)} = {name}{places}")
 
-    def say_body(self, call: ast.Call) -> str:
-        """The lines of a traced body, their names made new; the name of what it gives."""
+    def say_body(self, call: ast.Call) -> list[str]:
+        """The lines of a traced body, their names made new; the names of what it gives."""
         body = self.constant(call.args[0])
-        self.bodies += 1
+        self.bodies[0] += 1
+        own = f"_{self.bodies[0]}"
         lines, constants = body.source("")
-        names = {name: f"{name}_{self.bodies}" for name, _ in constants.values()}
-        for i, argument in enumerate(call.args[1:]):
-            names[f"x{i}"] = text = self.text(argument)
+        given: list[str] = []
+        for argument in call.args[1:]:
+            if isinstance(argument, ast.Starred):
+                given += [f"{self.text(argument.value)}{i}" for i in range(len(given), len(body.inputs))]
+            else:
+                given.append(self.text(argument))
+        names = {}
+        for i, text in enumerate(given):
+            names[f"x{i}"] = text
             if not text.isidentifier():
-                names[f"x{i}"] = f"x{i}_{self.bodies}"
-                self.say(f"x{i}_{self.bodies} = {text}")
+                names[f"x{i}"] = f"x{i}{own}"
+                self.say(f"x{i}{own} = {text}")
+        for name, value in constants.values():
+            names[name] = self.numbers.setdefault(value, f"number{len(self.numbers)}")
 
         def renamed(text: str) -> str:
-            return re.sub(
-                r"\b[xkt]\d+\b", lambda m: names.get(m.group(), f"{m.group()}_{self.bodies}"), text
-            )
+            return re.sub(r"\b[xkt]\d+\b", lambda m: names.get(m.group(), m.group() + own), text)
 
-        for name, value in constants.values():
-            self.say(f"{names[name]} = {value}")
         for line in lines:
             self.say(renamed(line))
-        return renamed(body.result_names(constants)[0])
+        return [renamed(result) for result in body.result_names(constants)]
 
     # --- parts
 
@@ -508,6 +548,7 @@ class _Printer:
                 inner.known[name] = value
         inner.renamed |= {n: (f"{part.function.__name__}_{n}", _ATOM) for n in source.stored}
         inner.lines, inner.indent = self.lines, self.indent
+        inner.numbers, inner.bodies = self.numbers, self.bodies
         body, last = source.body, source.body[-1]
         if isinstance(last, ast.Return) and last.value is not None:
             inner.block(body[:-1])
@@ -611,6 +652,15 @@ class _Printer:
 
     def unknown(self, node: ast.AST) -> TypeError:
         return TypeError(f"{self.name}: a kernel cannot say {ast.unparse(node)!r}")
+
+
+def _bound(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what a loop's target takes."""
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, ast.Tuple):
+        for one, part in zip(target.elts, value, strict=True):
+            yield from _bound(one, part)
 
 
 def _is_text(s: ast.stmt) -> bool:

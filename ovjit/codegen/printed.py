@@ -14,6 +14,7 @@ from types import CodeType
 from typing import Any
 
 from ovjit import debug
+from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import extra_features, host_isa
 from ovjit.source_files import package_state
 
@@ -69,7 +70,7 @@ def keep(name: str, printed: Printed, function: Callable[..., Any]) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    return type(value) in _PLAIN or (isinstance(value, tuple) and all(map(_is_plain, value)))
+    return type(value) in (*_PLAIN, Body) or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
 def _found(function: Callable[..., Any], seen: set[Any]) -> Iterator[tuple[str, str, str]]:

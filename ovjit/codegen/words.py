@@ -6,7 +6,8 @@ is in `ovjit.codegen.cpu.vector` (LLVM) and `ovjit.execution.numpy_words` (NumPy
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 inf = float("inf")
 
@@ -33,6 +34,23 @@ class Ptr(int):
 
 class Table(int):
     """How many int64s the argument block has for the parameter of which it is the default."""
+
+
+class Each(NamedTuple):
+    """Of a parameter `e` of which it is the default: an argument e[i] for each item i of a constant of the
+    kernel's, and int64s e[i, name] for each name in `more`, but of items whose attribute `unless` is true."""
+
+    constant: str
+    more: str = ""
+    unless: str = ""
+    pointers: bool = True
+
+    def fields(self, name: str, items: Iterable[Any]) -> Iterator[tuple[str, bool]]:
+        """(argument, whether it is a pointer) of the parameter `name`."""
+        for i, item in enumerate(items):
+            yield f"{name}{i}", self.pointers
+            if not (self.unless and getattr(item, self.unless)):
+                yield from ((f"{name}{i}_{more}", False) for more in self.more.split())
 
 
 #: The number of lanes of a vector, and what a kernel is called with.

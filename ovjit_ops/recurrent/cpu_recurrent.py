@@ -16,16 +16,35 @@ the reverse direction, go side by side. A length that is not from 0 to the numbe
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa, host_isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
+from ovjit.codegen.words import (
+    VL,
+    Each,
+    Ptr,
+    Word,
+    applied,
+    chunk,
+    const,
+    f32,
+    i64,
+    ld,
+    loadm,
+    registers,
+    scratch,
+    splat,
+    st,
+    static_range,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div
@@ -40,61 +59,57 @@ VECTORS = 4
 MOST_TILES = 4
 _TABLES = MOST_TILES * 2 * TABLE * 8
 
+tile = Word("tile")
+#: Of each phase: panels, with the bytes to the next direction and to the next panel; a number.
+PANELS: Any = Each("phases", "d p")
+EACH: Any = Each("phases", pointers=False)
 
-class Phase:
+
+class Phase(NamedTuple):
     """One product and what follows: rows `first` to `stop` of the recurrent weights (in units of the hidden
     size), and the gates as a traced body.
 
-    `inputs` says what the body reads: "s2" the sum at hidden size x 2 of the row, "x2" the product there,
-    "h", "c" states, "a" attention. `outputs` where its results go: "h", "c", or "s1" to the sums; "m" the
+    `inputs` says what the body reads: "s", 2 the sum at hidden size x 2 of the row, "x", 2 the product there,
+    "h", "c" states, "a" attention. `outputs` where its results go: "h", "c", or "s", 1 to the sums; "m" the
     row that the next product reads.
     """
 
-    def __init__(
-        self, first: int, stop: int, inputs: Sequence[str], outputs: Sequence[str], function: Callable
-    ):
-        self.first, self.stop = first, stop
-        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
-        recorder = Recorder()
-        given = [recorder.input(f"x{i}", "f32") for i in range(len(self.inputs))]
-        made: tuple[Tracer, ...] = function(*given)
-        self.body = Body(
-            ["f32"] * len(given), ["f32"] * len(made), recorder.lines, [value.name for value in made]
-        )
-
-    def lines(self, prefix: str) -> tuple[list[str], list[tuple[str, str]], list[str]]:
-        """(instructions, constants as (name, expression), results), with names that begin with `prefix`."""
-        lines, constants = self.body.source("")
-        results = self.body.result_names(constants)
-
-        def own(text: str) -> str:
-            return re.sub(r"\b([txk]\d+)\b", rf"{prefix}\1", text)
-
-        return (
-            [own(x) for x in lines],
-            [(own(k), e) for k, e in constants.values()],
-            [own(r) for r in results],
-        )
+    first: int
+    stop: int
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
+    body: Body
 
 
-def phases_of(step: Step) -> list[Phase]:
+def make_phase(
+    first: int, stop: int, inputs: str, outputs: str, function: Callable[..., tuple[Tracer, ...]]
+) -> Phase:
+    """`inputs`, `outputs`: names such as s2."""
+    read, written = (tuple((n[0], int(n[1:] or 0)) for n in names.split()) for names in (inputs, outputs))
+    recorder = Recorder()
+    made = function(*(recorder.input(f"x{i}", "f32") for i in range(len(read))))
+    types = ["f32"] * len(read), ["f32"] * len(made)
+    return Phase(first, stop, read, written, Body(*types, recorder.lines, [value.name for value in made]))
+
+
+def phases_of(step: Step) -> tuple[Phase, ...]:
     """The products of a step and the gates behind each."""
     if step.kind == "RNN":
-        return [Phase(0, 1, ["s0", "x0"], ["h"], lambda s, x: (step.gate(0, s + x),))]
+        return (make_phase(0, 1, "s0 x0", "h", lambda s, x: (step.gate(0, s + x),)),)
     if step.kind == "LSTM":
 
         def lstm(f: Any, xf: Any, i: Any, xi: Any, c: Any, xc: Any, o: Any, xo: Any, old: Any) -> tuple:
             return step.lstm(f + xf, i + xi, c + xc, o + xo, old)
 
-        return [Phase(0, 4, ["s0", "x0", "s1", "x1", "s2", "x2", "s3", "x3", "c"], ["h", "c"], lstm)]
-    more = ["a"] if step.kind == "AUGRU" else []
+        return (make_phase(0, 4, "s0 x0 s1 x1 s2 x2 s3 x3 c", "h c", lstm),)
+    more = " a" if step.kind == "AUGRU" else ""
     if step.linear_before_reset:
 
         def reset_after(z: Any, xz: Any, r: Any, xr: Any, n: Any, xn: Any, h: Any, *a: Any) -> tuple:
             reset = step.gate(0, r + xr)
             return (step.mix(step.gate(0, z + xz), step.gate(1, xn + reset * n), h, *a),)
 
-        return [Phase(0, 3, ["s0", "x0", "s1", "x1", "s2", "x2", "h", *more], ["h"], reset_after)]
+        return (make_phase(0, 3, f"s0 x0 s1 x1 s2 x2 h{more}", "h", reset_after),)
 
     def reset_before(z: Any, xz: Any, r: Any, xr: Any, h: Any) -> tuple:
         return step.gate(0, z + xz), step.gate(0, r + xr) * h
@@ -102,10 +117,10 @@ def phases_of(step: Step) -> list[Phase]:
     def mixed(n: Any, xn: Any, z: Any, h: Any, *a: Any) -> tuple:
         return (step.mix(z, step.gate(1, n + xn), h, *a),)
 
-    return [
-        Phase(0, 2, ["s0", "x0", "s1", "x1", "h"], ["s0", "m"], reset_before),
-        Phase(2, 3, ["s2", "x2", "s0", "h", *more], ["h"], mixed),
-    ]
+    return (
+        make_phase(0, 2, "s0 x0 s1 x1 h", "s0 m", reset_before),
+        make_phase(2, 3, f"s2 x2 s0 h{more}", "h", mixed),
+    )
 
 
 def panel_width(isa: Isa) -> int:
@@ -124,149 +139,131 @@ def pack_recurrent(weights: np.ndarray, isa: Isa) -> np.ndarray:
     return memory
 
 
+@inline
+def keep(first, last, count, hidden):
+    """The last state of a sequence is its first, 0 where it has no steps."""
+    for j in range(0, hidden, VL):
+        old = loadm[f32](first + j * 4, hidden - j)
+        if count == 0:
+            old = const[f32](0.0)
+        storem[f32](last + j * 4, old, hidden - j)
+
+
+@kernel
+def all_steps(
+    xp: Ptr, h0: Ptr, y: Ptr, ho: Ptr, x_b, x_t, x_d, h0_b, h0_d, y_b, y_d, y_t, ho_b, ho_d, c0: Ptr, co: Ptr,
+    c0_b, c0_d, co_b, co_d, att: Ptr, a_b, a_t, lengths: Ptr, l_b, steps, hidden, batch, block, blocks,
+    reversed, sums_at, sums, mid_at, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases,
+    has_c, ragged, heights, width,
+):  # fmt: skip
+    """All steps of a block of sequences. Of each phase: weights, bias, how many panels and how many sums it
+    makes, and where these begin among all sums."""
+    d = chunk // blocks
+    first = (chunk % blocks) * block
+    stop = min(first + block, batch)
+    back = (reversed >> d) & 1
+    xp += d * x_d
+    h0 += d * h0_d
+    y += d * y_d
+    ho += d * ho_d
+    if has_c:
+        c0 += d * c0_d
+        co += d * co_d
+    for i in static_range(len(phases)):
+        w[i] += d * w[i, "d"]
+        b[i] += d * b[i, "d"]
+    longest = 0
+    for row in range(first, stop):
+        count = steps
+        if ragged:
+            count = ld[i64](lengths + row * l_b)
+            if count < 0 or count > steps:
+                return 1
+        longest = max(longest, count)
+        for n in range(count, steps):  # behind the end of the sequence
+            for j in range(0, hidden, VL):
+                storem[f32](y + row * y_b + n * y_t + j * 4, const[f32](0.0), hidden - j)
+        keep(h0 + row * h0_b, ho + row * ho_b, count, hidden)
+        if has_c:
+            keep(c0 + row * c0_b, co + row * co_b, count, hidden)
+    x, p, made = registers()
+    for n in range(longest):
+        for i, phase in enumerate(phases):
+            # the sums: addresses of all rows into the tables, then panel after panel over the tiles
+            row = first
+            while row < stop:
+                table = scratch + (row - first) // heights[0] * (2 * TABLE * 8)
+                for m in range(heights[0]):
+                    if i and ("m", 0) in phases[i - 1].outputs:
+                        st[i64](table + m * 8, scratch + mid_at + (row - first) * hidden * 4)
+                    else:
+                        st[i64](table + m * 8, ho + row * ho_b)
+                    target = scratch + sums_at + (row - first) * sums + first_sum[i]
+                    st[i64](table + TABLE * 8 + m * 8, target)
+                    if row + 1 < stop and m + 1 < heights[0]:
+                        row += 1
+                row += 1
+            for panel in range(panels[i]):
+                table = scratch
+                for row in range(first, stop, heights[0]):
+                    left = min(heights[0], stop - row)
+                    weights = w[i] + panel * w[i, "p"]
+                    bias = b[i] + panel * b[i, "p"]
+                    channel = panel * width
+                    valid = outs[i] - channel
+                    for k, height in enumerate(heights):
+                        if height == heights[-1] or left > heights[k + 1]:
+                            tile[height](
+                                table, weights, bias, 1, 0, 1, 0, hidden, channel, valid, weights, 0
+                            )
+                            break
+                    table += 2 * TABLE * 8
+            # the gates, for every sequence that still goes on
+            for row in range(first, stop):
+                count = steps
+                if ragged:
+                    count = ld[i64](lengths + row * l_b)
+                if n < count:
+                    t = n
+                    if back == 1:
+                        t = count - 1 - n
+                    py = y + row * y_b + t * y_t
+                    p["x"] = xp + row * x_b + t * x_t
+                    p["s"] = scratch + sums_at + (row - first) * sums
+                    p["m"] = scratch + mid_at + (row - first) * hidden * 4
+                    p["h"] = ho + row * ho_b
+                    if has_c:
+                        p["c"] = co + row * co_b
+                    for k, given in enumerate(phase.inputs):
+                        if given[0] == "a":
+                            x[k] = splat[f32](att + row * a_b + t * a_t)
+                    for j in range(0, hidden, VL):
+                        for k, (name, at) in enumerate(phase.inputs):
+                            if name != "a":
+                                x[k] = loadm[f32](p[name] + hidden * (4 * at) + j * 4, hidden - j)
+                        made = applied(phase.body, *x)
+                        for k, (name, at) in enumerate(phase.outputs):
+                            storem[f32](p[name] + hidden * (4 * at) + j * 4, made[k], hidden - j)
+                            if name == "h":
+                                storem[f32](py + j * 4, made[k], hidden - j)
+
+
 @functools.lru_cache(64)
 def steps_kernel(step: Step, ragged: bool, isa: Isa) -> Kernel:
     """The kernel of one kind of layer with its activations; sizes and directions are arguments."""
-    phases = phases_of(step)
-    has_c, attention = KINDS[step.kind].states == 2, step.kind == "AUGRU"
-    frame = Frame().pointers("xp", "h0", "y", "ho")
-    frame.pointers(*(f"w{i}" for i in range(len(phases))), *(f"b{i}" for i in range(len(phases))))
-    frame.integers("x_b", "x_t", "x_d", "h0_b", "h0_d", "y_b", "y_d", "y_t", "ho_b", "ho_d")
-    if has_c:
-        frame.pointers("c0", "co").integers("c0_b", "c0_d", "co_b", "co_d")
-    if attention:
-        frame.pointers("att").integers("a_b", "a_t")
-    if ragged:
-        frame.pointers("lengths").integers("l_b")
-    frame.integers("steps", "hidden", "batch", "block", "blocks", "reversed", "sums_at", "sums", "mid_at")
-    for i in range(len(phases)):
-        frame.integers(f"w{i}_d", f"w{i}_p", f"p{i}", f"o{i}", f"b{i}_d", f"b{i}_p", f"f{i}")
-    rows, width = ROWS[isa.name], panel_width(isa)
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    inlined = [phase.lines(f"p{i}_") for i, phase in enumerate(phases)]
-    src += [f"    {name} = {text}" for _, constants, _ in inlined for name, text in constants]
-    src += [
-        "    zero = const_f32(0.0)",
-        "    d = chunk // blocks",
-        "    first = (chunk % blocks) * block",
-        "    stop = imin(first + block, batch)",
-        "    back = (reversed >> d) & 1",
-        "    xp += d * x_d",
-        "    h0 += d * h0_d",
-        "    y += d * y_d",
-        "    ho += d * ho_d",
-    ]
-    src += ["    c0 += d * c0_d", "    co += d * co_d"] if has_c else []
-    for i in range(len(phases)):
-        src += [f"    w{i} += d * w{i}_d", f"    b{i} += d * b{i}_d"]
-    # what is behind the end of each sequence, and its states when it has no steps
-    src += ["    b = first", "    longest = 0", "    while b < stop:", "        count = steps"]
-    if ragged:
-        src += ["        count = ld_i64(lengths + b * l_b)"]
-        src += ["        if count < 0 or count > steps:", "            return 1"]
-    src += ["        longest = imax(longest, count)", "        n = count", "        while n < steps:"]
-    src += _row("            ", ["storem_f32(y + b * y_b + n * y_t + j * 4, zero, hidden - j)"])
-    src += ["            n += 1"]
-    keep = ["old = loadm_f32(h0 + b * h0_b + j * 4, hidden - j)"]
-    keep += ["if count == 0:", "    old = zero", "storem_f32(ho + b * ho_b + j * 4, old, hidden - j)"]
-    if has_c:
-        keep += ["old = loadm_f32(c0 + b * c0_b + j * 4, hidden - j)"]
-        keep += ["if count == 0:", "    old = zero", "storem_f32(co + b * co_b + j * 4, old, hidden - j)"]
-    src += _row("        ", keep) + ["        b += 1"]
-    src += ["    n = 0", "    while n < longest:"]
-    for i, (phase, (lines, _, results)) in enumerate(zip(phases, inlined, strict=True)):
-        src += _product(i, "m" in phases[i - 1].outputs if i else False, rows, width)
-        src += _gates(phase, lines, results, f"p{i}_", ragged)
-    src += ["        n += 1", "    return 0", ""]
+    has_c, heights = KINDS[step.kind].states == 2, ROWS[isa.name]
+    left_out = [] if has_c else ["c0", "co", "c0_b", "c0_d", "co_b", "co_d"]
+    left_out += [] if step.kind == "AUGRU" else ["att", "a_b", "a_t"]
+    left_out += [] if ragged else ["lengths", "l_b"]
 
     def intrinsics(target: Isa) -> dict[str, Any]:
-        tall = ROWS[target.name]
-        return {f"tile_{r}": make_tile(target, r, VECTORS, Epilogue(None)) for r in tall}
+        return {f"tile_{r}": make_tile(target, r, VECTORS, Epilogue(None)) for r in ROWS[target.name]}
 
-    name = f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}"
-    return Kernel(name, "\n".join(src), frame, intrinsics, f"tiles {rows} x {VECTORS}")
-
-
-def _row(indent: str, lines: Sequence[str]) -> list[str]:
-    """The lines for every vector j along the hidden dimension."""
-    return [
-        f"{indent}j = 0",
-        f"{indent}while j < hidden:",
-        *(f"{indent}    {x}" for x in lines),
-        f"{indent}    j += VL",
-    ]
-
-
-def _product(i: int, middle: bool, rows: Sequence[int], width: int) -> list[str]:
-    """Sums of phase i: addresses of all rows into the tables, then panel after panel over the tiles."""
-    source = "scratch + mid_at + (b - first) * hidden * 4" if middle else "ho + b * ho_b"
-    out = ["        b = first", "        while b < stop:", f"            tile = (b - first) // {rows[0]}"]
-    out += ["            table = scratch + tile * " + str(2 * TABLE * 8), "            m = 0"]
-    out += [f"            while m < {rows[0]}:", f"                st_i64(table + m * 8, {source})"]
-    out += [
-        f"                st_i64(table + {TABLE * 8} + m * 8, scratch + sums_at + (b - first) * sums + f{i})"
-    ]
-    out += [
-        "                m += 1",
-        "                if b + 1 < stop:",
-        f"                    if m < {rows[0]}:",
-    ]
-    out += ["                        b += 1", "            b += 1"]
-    out += [
-        "        panel = 0",
-        f"        while panel < p{i}:",
-        "            b = first",
-        "            table = scratch",
-    ]
-    out += ["            while b < stop:", f"                left = imin({rows[0]}, stop - b)"]
-    call = (f"(table, w{i} + panel * w{i}_p, b{i} + panel * b{i}_p, 1, 0, 1, 0, hidden, panel * {width}, "
-            f"o{i} - panel * {width}, w{i} + panel * w{i}_p, 0)")  # fmt: skip
-    for n, size in enumerate(rows):
-        last = n == len(rows) - 1
-        test = "else:" if last else f"{'if' if n == 0 else 'elif'} left > {rows[n + 1]}:"
-        out += [f"                {test}", f"                    tile_{size}{call}"]
-    out += [
-        f"                b += {rows[0]}",
-        f"                table += {2 * TABLE * 8}",
-        "            panel += 1",
-    ]
-    return out
-
-
-def _gates(
-    phase: Phase, lines: Sequence[str], results: Sequence[str], prefix: str, ragged: bool
-) -> list[str]:
-    """The body of a phase for every sequence of the block that still goes on."""
-    out = ["        b = first", "        while b < stop:", "            count = steps"]
-    out += ["            count = ld_i64(lengths + b * l_b)"] if ragged else []
-    out += ["            if n < count:", "                t = n", "                if back == 1:"]
-    out += ["                    t = count - 1 - n"]
-    out += ["                px = xp + b * x_b + t * x_t", "                py = y + b * y_b + t * y_t"]
-    out += [
-        "                ps = scratch + sums_at + (b - first) * sums",
-        "                ph = ho + b * ho_b",
-    ]
-    out += ["                pc = co + b * co_b"] if "c" in phase.inputs else []
-    if "m" in phase.outputs:
-        out += ["                pm = scratch + mid_at + (b - first) * hidden * 4"]
-    body = []
-    for k, name in enumerate(phase.inputs):
-        target = f"{prefix}x{k}"
-        if name == "a":
-            out += [f"                {target} = splat_f32(att + b * a_b + t * a_t)"]
-            continue
-        body += [f"{target} = loadm_f32({_place(name)} + j * 4, hidden - j)"]
-    body += lines
-    for name, result in zip(phase.outputs, results, strict=True):
-        body += [f"storem_f32({_place(name)} + j * 4, {result}, hidden - j)"]
-        body += [f"storem_f32(py + j * 4, {result}, hidden - j)"] if name == "h" else []
-    return [*out, *_row("                ", body), "            b += 1"]
-
-
-def _place(name: str) -> str:
-    if name in ("h", "c", "m"):
-        return f"p{name}"
-    return f"p{name[0]} + hidden * {4 * int(name[1:])}"
+    return all_steps.kernel(
+        f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}", intrinsics,
+        f"tiles {heights} x {VECTORS}", left_out, phases=phases_of(step), has_c=has_c, ragged=ragged,
+        heights=heights, width=panel_width(isa),
+    )  # fmt: skip
 
 
 class RecurrentSteps(Lowering):
@@ -346,9 +343,9 @@ class RecurrentSteps(Lowering):
             weights, bias = self.places[i]
             values |= {
                 f"w{i}": planner.constants.at(weights), f"b{i}": planner.constants.at(bias),
-                f"w{i}_d": panels * hidden * width * 4, f"w{i}_p": hidden * width * 4, f"p{i}": panels,
-                f"o{i}": count, f"b{i}_d": panels * width * 4, f"b{i}_p": width * 4,
-                f"f{i}": phase.first * hidden * 4,
+                f"w{i}_d": panels * hidden * width * 4, f"w{i}_p": hidden * width * 4, f"panels{i}": panels,
+                f"outs{i}": count, f"b{i}_d": panels * width * 4, f"b{i}_p": width * 4,
+                f"first_sum{i}": phase.first * hidden * 4,
             }  # fmt: skip
         flops = 2.0 * batch * steps * turns * gates * hidden * hidden
         planner.step(self.kernel, values, turns * blocks, reads, outs, flops)

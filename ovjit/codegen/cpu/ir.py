@@ -27,6 +27,9 @@ class Body:
         self.register = {f"x{i}": WIDENED.get(d, d) for i, d in enumerate(self.inputs)}
         self.register |= {target: dtype for target, _, _, dtype in self.lines}
 
+    def __repr__(self) -> str:
+        return self.text()
+
     def text(self) -> str:
         """The body as readable source, also its identity."""
         lines, constants = self.source("")
@@ -140,6 +143,10 @@ class Epilogue:
     def text(self) -> str:
         kinds = ", ".join(f"{o.kind} {o.dtype}" for o in self.operands)
         return f"epilogue [{kinds}] -> {self.out}\n" + (self.body.text() if self.body else "return x0")
+
+    def whole(self, acc: str) -> Body:
+        """The body, also where nothing is done with accumulators of the type `acc`."""
+        return self.body or Body([acc], [self.out], [], ["x0"])
 
     def emit_ir(self, b: Any, acc: Any, operands: Sequence[Any], lanes: int) -> Any:
         return acc if self.body is None else self.body.emit_ir(b, [acc, *operands], lanes)[0]
