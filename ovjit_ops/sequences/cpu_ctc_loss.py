@@ -112,13 +112,13 @@ def ctc_loss(
         for i in range(many):
             label = ld[i64](target + i * 8) + 0
             s = 2 * i + 1
-            if label != blank:
-                if not merge:
+            if not merge:
+                if label != blank:
                     storem[f64](stay + s * 8, never, 1)
-                    if i > 0:
-                        storem[f64](skip + s * 8, const[f64](0.0), 1)
-                elif i > 0 and label != before:
+                if before != blank:
                     storem[f64](skip + s * 8, const[f64](0.0), 1)
+            elif before != blank and label != before:
+                storem[f64](skip + s * 8, const[f64](0.0), 1)
             before = label
         for t in range(time):
             p = x + (b * steps + t) * classes * 4

@@ -178,8 +178,9 @@ def sequence_loss(log_probs: np.ndarray, target: list[int], blank: int, merge: b
             ways = [alpha[s - 1]] if s else []
             if merge or label == blank:
                 ways.append(alpha[s])  # a label goes on
-            # over a blank: to another label, or to an equal one where repeats are not merged
-            if s > 1 and label != blank and (label != extended[s - 2] or not merge):
+            # over a blank: from a label to another, or to an equal one where repeats are not merged. A label
+            # that is the blank is left like a blank, but may be leapt to.
+            if s > 1 and extended[s - 2] != blank and (label != extended[s - 2] or not merge):
                 ways.append(alpha[s - 2])
             new[s] = _log_sum(*ways) + row[label] if ways else -np.inf
         alpha, start = new, False
