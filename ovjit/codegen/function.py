@@ -38,6 +38,7 @@ import builtins
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 from ovjit.codegen import printed
@@ -93,6 +94,7 @@ class _Source:
     def __init__(self, function: Callable[..., Any]):
         self.body = [s for s in definition(function).body if not _is_text(s)]
         self.names: dict[ast.AST, frozenset[str]] = {}
+        self.code: dict[ast.expr, CodeType] = {}  # of expressions that have been constant
         self.stored: set[str] = set()
         self.placed: list[str] = []  # tensors that have strides
         self.dims = 0
@@ -254,6 +256,7 @@ class _Printer:
         self.known: dict[str, Any] = dict(constants)
         self.variables = _GIVEN | set(arguments) | source.stored
         self.renamed: dict[str, tuple[str, int]] = {}  # of an inline function: what its names are here
+        self.fixed: dict[str, bool] = {}
         self.several: set[str] = set()  # variables that are `registers()`
         self.lines: list[str] = []
         self.indent = "    "
@@ -268,17 +271,21 @@ class _Printer:
             return e.value
         if isinstance(e, ast.Name) and e.id in self.known:
             return self.known[e.id]
-        if not all(map(self._is_known, self.source.names[e])):
-            return _RUN_TIME
-        return eval(compile(ast.Expression(e), self.name, "eval"), self.names, self.known)
+        for name in self.source.names[e]:
+            if name not in self.known and not self._is_fixed(name):
+                return _RUN_TIME
+        code = self.source.code.get(e)
+        if code is None:
+            code = self.source.code[e] = compile(ast.Expression(e), self.name, "eval")
+        return eval(code, self.names, self.known)
 
-    def _is_known(self, name: str) -> bool:
-        if name in self.known:
-            return True
-        if name in self.variables:
-            return False
-        found = self.names.get(name, getattr(builtins, name, None))
-        return found is not None and not isinstance(found, (Word, Inline))
+    def _is_fixed(self, name: str) -> bool:
+        """True for a name of the function's module, or Python's, that stands for no part of kernels."""
+        fixed = self.fixed.get(name)
+        if fixed is None:
+            found = None if name in self.variables else self.names.get(name, getattr(builtins, name, None))
+            fixed = self.fixed[name] = found is not None and not isinstance(found, (Word, Inline))
+        return fixed
 
     def known_number(self, e: ast.expr) -> Any:
         """The value of an expression that is a constant number, else _RUN_TIME. TypeError for others."""
@@ -590,33 +597,45 @@ class _Printer:
         value = self.known_number(e)
         if value is not _RUN_TIME:
             return _literal(value)
-        if isinstance(e, ast.Name):
-            return self.renamed.get(e.id, (e.id, _ATOM))
-        if isinstance(e, ast.BinOp):
-            word, strength = _OPERATORS[type(e.op)]
-            return f"{self.bound(e.left, strength)} {word} {self.bound(e.right, strength + 1)}", strength
-        if isinstance(e, ast.UnaryOp):
-            word, strength = _OPERATORS[type(e.op)]
-            return f"{word}{self.bound(e.operand, strength)}", strength
-        if isinstance(e, ast.Compare):
-            words = [_OPERATORS[type(o)][0] for o in e.ops]
-            rest = "".join(
-                f" {w} {self.bound(x, _COMPARE + 1)}" for w, x in zip(words, e.comparators, strict=True)
-            )
-            return self.bound(e.left, _COMPARE + 1) + rest, _COMPARE
-        if isinstance(e, ast.BoolOp):
-            found = self.test(e)
-            return (repr(found), _ATOM) if isinstance(found, bool) else found
-        if isinstance(e, ast.IfExp):
-            test = self.test(e.test)
-            if not isinstance(test, bool):
-                raise self.unknown(e)
-            return self.expression(e.body if test else e.orelse)
-        if isinstance(e, ast.Subscript) and isinstance(e.value, ast.Name):
-            return self.subscript(e, e.value.id), _ATOM
-        if isinstance(e, ast.Call):
-            return self.call(e), _ATOM
-        raise self.unknown(e)
+        method = getattr(self, f"as_{type(e).__name__}", None)
+        if method is None:
+            raise self.unknown(e)
+        found: tuple[str, int] = method(e)
+        return found
+
+    def as_Name(self, e: ast.Name) -> tuple[str, int]:
+        return self.renamed.get(e.id, (e.id, _ATOM))
+
+    def as_BinOp(self, e: ast.BinOp) -> tuple[str, int]:
+        word, strength = _OPERATORS[type(e.op)]
+        return f"{self.bound(e.left, strength)} {word} {self.bound(e.right, strength + 1)}", strength
+
+    def as_UnaryOp(self, e: ast.UnaryOp) -> tuple[str, int]:
+        word, strength = _OPERATORS[type(e.op)]
+        return f"{word}{self.bound(e.operand, strength)}", strength
+
+    def as_Compare(self, e: ast.Compare) -> tuple[str, int]:
+        words = [_OPERATORS[type(o)][0] for o in e.ops]
+        rest = [f" {w} {self.bound(x, _COMPARE + 1)}" for w, x in zip(words, e.comparators, strict=True)]
+        return self.bound(e.left, _COMPARE + 1) + "".join(rest), _COMPARE
+
+    def as_BoolOp(self, e: ast.BoolOp) -> tuple[str, int]:
+        found = self.test(e)
+        return (repr(found), _ATOM) if isinstance(found, bool) else found
+
+    def as_IfExp(self, e: ast.IfExp) -> tuple[str, int]:
+        test = self.test(e.test)
+        if not isinstance(test, bool):
+            raise self.unknown(e)
+        return self.expression(e.body if test else e.orelse)
+
+    def as_Subscript(self, e: ast.Subscript) -> tuple[str, int]:
+        if not isinstance(e.value, ast.Name):
+            raise self.unknown(e)
+        return self.subscript(e, e.value.id), _ATOM
+
+    def as_Call(self, e: ast.Call) -> tuple[str, int]:
+        return self.call(e), _ATOM
 
     def subscript(self, e: ast.Subscript, name: str) -> str:
         index = self.constant(e.slice)

@@ -85,6 +85,7 @@ fma, sqrt, floor, ceil, trunc, rint = (
     Word(name) for name in ("fma", "sqrt", "floor", "ceil", "trunc", "rint")
 )
 select, whole = Word("select"), Word("whole")
+dot_bytes = Word("dot_bytes")
 # of int64s that are not negative: `//` and `%` in half the time
 udiv, urem = Word("udiv"), Word("urem")
 exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))

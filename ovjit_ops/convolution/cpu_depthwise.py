@@ -15,10 +15,27 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Each,
+    Ptr,
+    applied,
+    cast,
+    const,
+    dot_bytes,
+    fma,
+    load,
+    loadm,
+    registers,
+    share,
+    splat,
+    static_range,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
@@ -27,86 +44,87 @@ from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 #: Pixels of a row that are computed together.
 PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
-
-
-def depthwise_kernel(
-    name: str, epilogue: Epilogue, window: tuple[int, int, int, int], pixels: int, dtype: str, acc: str
-) -> Kernel:
-    kh, kw, sw, dw = window
-    frame = Frame().pointers("x", "w", "b", "y")
-    for n, operand in enumerate(epilogue.operands):
-        frame.pointers(f"e{n}")
-        if not operand.shared:
-            frame.integers(f"e{n}_n", f"e{n}_h", f"e{n}_w")
-    frame.integers("x_n", "x_i", "x_a", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "c", "rows", "per_chunk")
-    body = epilogue.body or Body([acc], [epilogue.out], [], ["x0"])
-    lines, constants = body.source("")
-    result = body.result_names(constants)[0]
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-    src += [f"    # {line}" for line in epilogue.text().splitlines()]
-    src += [frame.prologue(), *(f"    {k} = {e}" for k, e in constants.values())]
-    src += [f"    byte{i} = const_i32({8 * i})" for i in (1, 2, 3) if acc == "i32"]
-    for n, operand in enumerate(epilogue.operands):
-        if operand.kind == "number":
-            src += [f"    x{n + 1} = splat_{operand.dtype}(e{n})"]
-    src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)", "    while row < stop:"]
-    src += ["        img = row // oh", "        i = row % oh", "        source = x + img * x_n + i * x_i"]
-    src += ["        target = y + img * y_n + i * y_h"]
-    for n, operand in enumerate(epilogue.operands):
-        if not operand.shared:
-            src += [f"        r{n} = e{n} + img * e{n}_n + i * e{n}_h"]
-    src += ["        k = 0", "        while k < c:", "            left = c - k"]
-    words = word_rows(kh, acc)
-    block = f"w + k * {len(words) * kw * 4}"
-    src += [
-        f"            w{a}_{b} = load_{acc}({block} + {a * kw + b} * VL * 4)"
-        for a in range(len(words))
-        for b in range(kw)
-    ]
-    src += [f"            first = load_{acc}(b + k * 4)"]
-    for n, operand in enumerate(epilogue.operands):
-        if operand.kind == "channel":
-            src += [f"            x{n + 1} = loadm_{operand.dtype}(e{n} + k * {SIZE[operand.dtype]}, left)"]
-    src += ["            j = 0"]
-    for count in (pixels, 1):
-        step = [f"while j + {count} <= ow:", f"    p = source + j * x_step + k * {SIZE[dtype]}"]
-        # pixels are stepped to from one address: of separate products LLVM makes more sums than registers
-        step += [f"    q = target + j * y_w + k * {SIZE[epilogue.out]}"]
-        for n, operand in enumerate(epilogue.operands):
-            if operand.kind in ("pixel", "scalar"):
-                at = f" + k * {SIZE[operand.dtype]}" if operand.kind == "pixel" else ""
-                step += [f"    q{n} = r{n} + j * e{n}_w{at}"]
-        step += [f"    acc{m} = first" for m in range(count)]
-        for a, tap_rows in enumerate(words):
-            for column in sorted({m * sw + b * dw for m in range(count) for b in range(kw)}):
-                loads = [f"loadm_{dtype}(p + {row} * x_a + {column} * x_w, left)" for row in tap_rows]
-                step += [f"    v = {loads[0]}" if acc == "f32" else f"    v = cast_i32({loads[0]})"]
-                step += [f"    v = or_(v, shl(cast_i32({x}), byte{i}))" for i, x in enumerate(loads[1:], 1)]
-                for m in range(count):
-                    b, rest = divmod(column - m * sw, dw)
-                    if rest == 0 and 0 <= b < kw:
-                        product = "fma(v, {w}, {y})" if acc == "f32" else "dot_bytes({y}, v, {w})"
-                        step += [f"    acc{m} = {product.format(w=f'w{a}_{b}', y=f'acc{m}')}"]
-        for m in range(count):
-            step += [f"    x0 = acc{m}"]
-            for n, operand in enumerate(epilogue.operands):
-                if operand.kind == "pixel":
-                    step += [f"    x{n + 1} = loadm_{operand.dtype}(q{n} + {m} * e{n}_w, left)"]
-                elif operand.kind == "scalar":
-                    step += [f"    x{n + 1} = splat_{operand.dtype}(q{n} + {m} * e{n}_w)"]
-            step += ["    " + line for line in lines]
-            step += [f"    storem_{epilogue.out}(q + {m} * y_w, {result}, left)"]
-        step += [f"    j += {count}"]
-        src += [" " * 12 + line for line in step]
-    src += ["            k += VL", "        row += 1", "    return 0", ""]
-    source = "\n".join(src).replace("x_step", f"({sw} * x_w)")
-    return Kernel(name, source, frame)
+#: Operands of the epilogue, with the bytes from image to image, row to row and column to column.
+OPERANDS: Any = Each("operands", "n h w", unless="shared")
 
 
 def word_rows(kh: int, acc: str) -> list[range]:
     """The filter's rows whose taps are in one word: one, or four bytes."""
     each = 1 if acc == "f32" else 4
     return [range(a, min(a + each, kh)) for a in range(0, kh, each)]
+
+
+def columns(pixels: int, kw: int, sw: int, dw: int) -> list[tuple[int, list[tuple[int, int]]]]:
+    """The input's columns that neighbouring pixels read, with the (pixel, tap) that each is for."""
+    reads = [(m * sw + t * dw, (m, t)) for m in range(pixels) for t in range(kw)]
+    return [(column, [by for at, by in reads if at == column]) for column in sorted({at for at, _ in reads})]
+
+
+@kernel
+def depthwise(
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, rows, per_chunk, e=OPERANDS,
+    *, T, acc, out, operands, body, kh, kw, sw, dw, pixels,
+):  # fmt: skip
+    """T, acc, out: element types of x, of sums and of y."""
+    o, at, tap, total = registers()
+    for n, operand in enumerate(operands, 1):
+        if operand.kind == "number":
+            o[n] = splat[operand.dtype](e[n - 1])
+    for row in share(rows, per_chunk):
+        img = row // oh
+        i = row % oh
+        source = x + img * x_n + i * x_i
+        target = y + img * y_n + i * y_h
+        for n, operand in enumerate(operands):
+            if not operand.shared:
+                at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
+        for k in range(0, c, VL):
+            left = c - k
+            block = w + k * (len(word_rows(kh, acc)) * kw * 4)
+            for a, t in np.ndindex(len(word_rows(kh, acc)), kw):
+                tap[a, t] = load[acc](block + (a * kw + t) * VL * 4)
+            first = load[acc](b + k * 4)
+            for n, operand in enumerate(operands, 1):
+                if operand.kind == "channel":
+                    o[n] = loadm[operand.dtype](e[n - 1] + k * SIZE[operand.dtype], left)
+            j = 0
+            for count in (pixels, 1):
+                while j + count <= ow:
+                    p = source + j * (sw * x_w) + k * SIZE[T]
+                    # pixels are stepped to from one address: of separate products LLVM makes more sums than
+                    # registers
+                    q = target + j * y_w + k * SIZE[out]
+                    for n, operand in enumerate(operands):
+                        if operand.kind == "pixel":
+                            at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
+                        elif operand.kind == "scalar":
+                            at[n, "j"] = at[n] + j * e[n, "w"]
+                    for m in static_range(count):
+                        total[m] = first
+                    for a, together in enumerate(word_rows(kh, acc)):
+                        for column, readers in columns(count, kw, sw, dw):
+                            for byte, line in enumerate(together):
+                                u = loadm[T](p + line * x_a + column * x_w, left)
+                                if acc == "f32":
+                                    v = u
+                                elif byte == 0:
+                                    v = cast[acc](u)
+                                else:
+                                    v = v | (cast[acc](u) << const[acc](8 * byte))
+                            for m, t in readers:
+                                if acc == "f32":
+                                    total[m] = fma(v, tap[a, t], total[m])
+                                else:
+                                    total[m] = dot_bytes(total[m], v, tap[a, t])
+                    for m in static_range(count):
+                        for n, operand in enumerate(operands, 1):
+                            if operand.kind == "pixel":
+                                o[n] = loadm[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"], left)
+                            elif operand.kind == "scalar":
+                                o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
+                        result = applied(body, total[m], *o)
+                        storem[out](q + m * y_w, result, left)
+                    j += count
 
 
 class Depthwise(TiledConvolution):
@@ -120,9 +138,10 @@ class Depthwise(TiledConvolution):
         sw = (self.attrs["strides"] or (1,))[-1]
         dw = (self.attrs["dilations"] or (1,))[-1]
         name = f"depthwise_{self.data.dtype}_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
-        return depthwise_kernel(
-            name, self.epilogue, (kh, kw, sw, dw), PIXELS[self.isa.name], self.data.dtype, self.form.acc
-        )
+        return depthwise.kernel(
+            name, T=self.data.dtype, acc=self.form.acc, kh=kh, kw=kw, sw=sw, dw=dw,
+            pixels=PIXELS[self.isa.name], **self.epilogue.constants(self.form.acc),
+        )  # fmt: skip
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)

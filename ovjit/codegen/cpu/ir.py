@@ -144,9 +144,11 @@ class Epilogue:
         kinds = ", ".join(f"{o.kind} {o.dtype}" for o in self.operands)
         return f"epilogue [{kinds}] -> {self.out}\n" + (self.body.text() if self.body else "return x0")
 
-    def whole(self, acc: str) -> Body:
-        """The body, also where nothing is done with accumulators of the type `acc`."""
-        return self.body or Body([acc], [self.out], [], ["x0"])
+    def constants(self, acc: str) -> dict[str, Any]:
+        """What a kernel that applies it to values of the type `acc` is told: its operands, its body, and the
+        type of what comes out."""
+        body = self.body or Body([acc], [self.out], [], ["x0"])
+        return {"operands": tuple(self.operands), "body": body, "out": self.out}
 
     def emit_ir(self, b: Any, acc: Any, operands: Sequence[Any], lanes: int) -> Any:
         return acc if self.body is None else self.body.emit_ir(b, [acc, *operands], lanes)[0]
