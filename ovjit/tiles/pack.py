@@ -91,7 +91,8 @@ def pack_bias(bias: np.ndarray, groups: int, isa: Isa) -> np.ndarray:
 
 def each_panel(width: int) -> list[str]:
     """The first lines of a kernel that makes panels of matrices while it runs: a chunk is a range of (matrix,
-    panel) pairs. They end inside the loop, which `item += 1` is to close."""
+    panel) pairs. Matrices are read with a stride `x_g`, every `inner` of them with a stride `x_o`, and lie
+    `y_g` apart. The lines end inside the loop, which `item += 1` is to close."""
     return [
         "    item = chunk * per_chunk",
         "    stop = imin(item + per_chunk, items)",
@@ -99,6 +100,7 @@ def each_panel(width: int) -> list[str]:
         "        group = item // panels",
         "        panel = item % panels",
         f"        left = n - panel * {width}",
-        f"        source = x + group * x_g + panel * {width} * x_n",
+        "        source = x + group // inner * x_o + group % inner * x_g",
+        f"        source += panel * {width} * x_n",
         "        target = y + group * y_g + panel * y_panel",
     ]

@@ -63,6 +63,8 @@ class Attention(Lowering):
         self.out = self.node.output
         self.causal = bool(self.node.attrs["causal"])
         named = dict(zip(("q", "k", "v", "mask", "scale", "sink"), self.node.inputs, strict=False))
+        if "mask" in named and _is_zero(named["mask"].constant):
+            del named["mask"]  # there because a scale follows it
         self.named = named
         self.isa = host_isa()
         elem, out, sink = named["q"].dtype, self.out.dtype, "sink" in named
@@ -213,7 +215,11 @@ class Attention(Lowering):
             return packed, sizes.panel
         panels = ceil_div(n, sizes.width)
         extents, (sources, targets) = merge_dims(batch, [v.strides[: len(batch)] for v in (view, packed)])
-        groups, x_g, y_g = (extents.pop(), sources.pop(), targets.pop()) if extents else (1, 0, 0)
+        inner, x_g, y_g = (extents.pop(), sources.pop(), targets.pop()) if extents else (1, 0, 0)
+        groups, x_o = inner, 0
+        if extents and targets[-1] == inner * y_g:  # so that no number of steps depends on a batch
+            groups, x_o = inner * extents.pop(), sources.pop()
+            targets.pop()
         for index in np.ndindex(*extents):
             source = sum(i * s for i, s in zip(index, sources, strict=True))
             target = sum(i * s for i, s in zip(index, targets, strict=True))
@@ -222,8 +228,8 @@ class Attention(Lowering):
             planner.step(
                 kernel,
                 {"x": view.ptr + source, "y": packed.ptr + target, "x_g": x_g, "y_g": y_g,
-                 "y_panel": sizes.panel, "n": n, "panels": panels, "items": items, "per_chunk": per_chunk,
-                 **values},
+                 "y_panel": sizes.panel, "n": n, "panels": panels, "inner": inner, "x_o": x_o, "items": items,
+                 "per_chunk": per_chunk, **values},
                 ceil_div(items, per_chunk), [view], [packed],
             )  # fmt: skip
         return packed, sizes.panel
@@ -253,6 +259,11 @@ class Attention(Lowering):
         whole = filled and value.dtype == self.form.a
         odd = -planner.shape(value)[-1] % self.form.group if whole else 0
         return planner.with_layout(value, Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)]))
+
+
+def _is_zero(constant: np.ndarray | None) -> bool:
+    """Whether this is one number, 0, which does nothing where it is added."""
+    return constant is not None and constant.size == 1 and not constant.any()
 
 
 def _convert_kernel(source: str, to: str) -> Kernel:

@@ -264,7 +264,7 @@ def turned_panels_kernel(isa: Isa) -> Kernel:
     pairs; what fills the last panel up is not written."""
     width, lanes = tile_width(isa), isa.lanes
     frame = Frame().pointers("x", "y").integers("x_g", "x_n", "y_g", "y_panel", "words", "n", "panels")
-    frame.integers("items", "per_chunk")
+    frame.integers("inner", "x_o", "items", "per_chunk")
     src = [
         "@njit(nogil=True)",
         "def kernel(bases, args, chunk, scratch):",

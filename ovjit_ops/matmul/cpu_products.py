@@ -38,7 +38,7 @@ def pack_kernel(isa: Isa, form: Format) -> Kernel:
     """
     width, lanes = tile_width(isa), isa.lanes
     frame = Frame().pointers("x", "y").integers("x_g", "x_k", "x_n", "y_g", "y_panel", "k", "n", "panels")
-    frame.integers("items", "per_chunk")
+    frame.integers("inner", "x_o", "items", "per_chunk")
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     if form.group == 2:
         src += ["    sixteen = const_u32(16)"]
@@ -177,8 +177,8 @@ class Product(Tiled):
                 self.packer,
                 {"x": right.ptr, "y": packed.ptr, "x_g": right.strides[0], "x_k": right.strides[1],
                  "x_n": right.strides[2] if n > 1 else right.itemsize, "y_g": sizes.group,
-                 "y_panel": sizes.panel, "k": k, "n": n, "panels": panels, "items": items,
-                 "per_chunk": per_chunk},
+                 "y_panel": sizes.panel, "k": k, "n": n, "panels": panels, "inner": groups,
+                 "x_o": 0, "items": items, "per_chunk": per_chunk},
                 ceil_div(items, per_chunk), [right], [packed],
             )  # fmt: skip
             weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
