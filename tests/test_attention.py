@@ -204,6 +204,33 @@ def test_attention_is_native():
     assert not [r for r in request.get_profiling_info() if r.exec_type == "ref_numpy"]
 
 
+@pytest.mark.parametrize("rows", [5, 3000])
+def test_small_weights_are_exact(rows):
+    """Scores 0 and x: the weight of x has the relative error of the exponential, and is 0 far below."""
+    x = np.linspace(-87, 0, rows, dtype=np.float32)
+    q = np.stack([x, np.zeros_like(x)], -1)[None]
+    k, v = np.array([[[0, 1], [1, 0]]], np.float32), np.array([[[0], [1]]], np.float32)
+    got = run(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0]
+    exact = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(got, exact / (1 + exact), rtol=6e-7)
+    for far, want in ((-100.0, 0.0), (-3e38, 0.0), (np.nan, np.nan)):
+        q[0, :, 0] = far
+        np.testing.assert_array_equal(run(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0], want)
+
+
+@pytest.mark.parametrize("rows", [5, 40])
+@pytest.mark.parametrize("column", [0, 13, 299])
+def test_a_score_that_is_nan_makes_its_row_nan(rows, column):
+    rng = np.random.default_rng((SEED, rows, column))
+    q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (rows, 300, 300))
+    mask = np.zeros((rows, 300), np.float32)
+    mask[3, column] = np.nan
+    got = run(ovjit, [q, k, v], mask, None, False, False)[0]
+    assert np.isnan(got[3]).all()
+    np.testing.assert_allclose(np.delete(got, 3, 0), np.delete(expected(q, k, v, None, 0.25, False)[0], 3, 0),
+                               rtol=1e-4, atol=2e-5)
+
+
 def test_masked_first_columns_and_whole_rows():
     """A block of columns of which all is masked must not poison what follows; a whole masked row is NaN."""
     rng = np.random.default_rng(SEED)

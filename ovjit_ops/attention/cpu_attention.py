@@ -45,8 +45,8 @@ from ovjit_ops.attention.cpu_attention_text import (
 )
 from ovjit_ops.matmul.cpu_products import pack_kernel
 
-#: Columns of a block: scores of some rows and the block's keys stay in a core's caches.
-COLUMNS = 256
+#: Columns of a block: the scores of a chunk's rows take 24 to 28 KB of a core's nearest cache.
+COLUMNS = {"avx512": 256, "avx2": 512, "generic": 512}
 #: Tiles of a chunk's rows.
 TILES = 2
 #: With fewer rows than this, dot products are used.
@@ -85,7 +85,8 @@ class Attention(Lowering):
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
-        self.zeros = constants.place(np.zeros(COLUMNS, np.float32), "attention zeros").offset
+        self.per_block = COLUMNS[self.isa.name]
+        self.zeros = constants.place(np.zeros(self.per_block, np.float32), "attention zeros").offset
         self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
 
     def plan(self, planner: Planner) -> None:
@@ -155,9 +156,9 @@ class Attention(Lowering):
             planner.need_scratch(ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT)
             planner.step(self.few, values, heads * parts, reads, [y], flops)
             return
-        sizes = [("q", depth), ("s", COLUMNS), ("o", wide)]
+        sizes = [("q", depth), ("s", self.per_block), ("o", wide)]
         at = ceil_div(block, tall) * TABLE_BYTES
-        values["columns_per"] = COLUMNS
+        values["columns_per"] = self.per_block
         for name, n in sizes:
             row = ceil_div(n * 4, ALIGNMENT) * ALIGNMENT
             values |= {f"{name}_at": at, f"{name}_row": row}

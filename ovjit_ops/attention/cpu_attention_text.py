@@ -18,7 +18,7 @@ from ovjit.codegen.approx import exp_below_zero
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
-from ovjit.codegen.trace import Recorder, exp
+from ovjit.codegen.trace import Recorder
 from ovjit.codegen.transpose import make_turn
 from ovjit.compiler.plan import element_size
 from ovjit.tiles.driver import ROWS
@@ -90,7 +90,7 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
     )
     more += " s_at s_row m_at l_at" + (" sink_r" if sink else "")
     frame = _frame(names, more.split()).pointers("zeros", *([] if whole else ["ones"]))
-    lines, constants, result = _exp_body(exp if whole else exp_below_zero)
+    lines, constants, result = _exp_body(exp_below_zero)
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue(), *_head(names)]
     src += [f"    {name} = {text}" for name, text in constants]
     src += ["    zero = const_f32(0.0)", "    one = const_f32(1.0)", "    lowest = const_f32(-float_inf)"]
@@ -141,7 +141,7 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
     src += ["            live = imin(n, first + r + 1 - at)"] if causal else []
     src += ["            top = lowest"]
     src += _vectors(
-        "            ", "live", ["top = max_(top, load_f32(t + j * 4))"],
+        "            ", "live", ["x0 = load_f32(t + j * 4)", "top = select(gt(x0, top), x0, top)"],
         ["top = blend_f32(live - j, max_(top, loadm_f32(t + j * 4, live - j)), top)"],
     )  # fmt: skip
     src += ["            old = splat_f32(scratch + m_at + r * 4)"]
@@ -300,7 +300,7 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str, cached: str, out: str) 
     names = ["q", "k", "v", "y", "mask", *(["sink"] if sink else [])]
     more = "parts block rows columns depth wide q_r y_r mask_r mask_c k_s v_s" + (" sink_r" if sink else "")
     frame = _frame(names, more.split())
-    lines, constants, result = _exp_body(exp)
+    lines, constants, result = _exp_body(exp_below_zero)
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue(), *_head(names)]
     src += [f"    {name} = {text}" for name, text in constants]
     src += [
