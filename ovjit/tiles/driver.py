@@ -14,8 +14,9 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.tiles.compressed import Unpack
-from ovjit.tiles.formats import F32, Format
+from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
+from ovjit.tiles.narrow import BIN
 from ovjit.tiles.pack import tile_width
 
 #: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height
@@ -24,9 +25,12 @@ ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
 
 
 @functools.lru_cache(512)
-def _frame(operands: str, unpack: Unpack | None) -> Frame:
-    """`operands` has one letter an epilogue operand: p by pixel, c shared by all pixels."""
+def _frame(operands: str, unpack: Unpack | None, narrow: bool) -> Frame:
+    """`operands` has one letter an epilogue operand: p by pixel, c shared by all pixels. `narrow`: there is a
+    rest of the weights, see `ovjit.tiles.narrow`."""
     frame = Frame().pointers("x", "w", "b", "y")
+    if narrow:
+        frame.pointers("rest_words", "rest_places", "rest_firsts")
     if unpack is not None:
         pointers, integers = unpack.fields()
         frame.pointers(*pointers).integers(*integers)
@@ -55,7 +59,7 @@ def tile_kernel(
     """
     rows = ROWS[isa.name]
     letters = "".join("c" if o.shared else "p" for o in epilogue.operands)
-    frame = _frame(letters, unpack)
+    frame = _frame(letters, unpack, bool(form.span))
     width = tile_width(isa)
     out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     out += [f"    # {line}" for line in epilogue.text().splitlines()]
@@ -81,6 +85,9 @@ def tile_kernel(
     if unpack is not None:
         tables = epilogue.table_rows * TABLE * 8
         out += ["    " + line for line in unpack.lines(form, isa, tables)]
+    if form.span:
+        tables = epilogue.table_rows * TABLE * 8
+        out += ["    " + line for line in _rest_offsets(isa.tile_vectors, tables)]
     # addresses go on by a pixel's stride and are worked out anew where a row ends
     walked = [("x", 0), ("y", 1)]
     walked += [(f"e{n}", o.where) for n, o in enumerate(epilogue.operands) if not o.shared]
@@ -103,14 +110,24 @@ def tile_kernel(
             f"        ahead = w + pn_per * w_panel + (p // {rows[0]}) * tile_ahead"]  # fmt: skip
     out += [
         "        c = first_panel",
+        *(["        firsts = chunk_firsts"] if form.span else []),
         "        while c < stop_panel:",
         f"            valid = outs - c * {width}",
     ]
     bias = "b + (group * panels + c) * b_step"
     channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.shared)
+    rest = ""
+    if form.span:
+        counts = [f"bins{v}" for v in range(isa.tile_vectors)]
+        out += ["            at = ld(firsts, 0)"]
+        each = enumerate(counts)
+        out += [f"            {name} = ld(firsts, {v + 1}) - ld(firsts, {v})" for v, name in each]
+        out += [f"            firsts += {8 * isa.tile_vectors}"]
+        one = BIN * isa.lanes * WORD
+        rest = f", rest_words + at * {one}, places + (at - first_bin) * {BIN * 8}, {', '.join(counts)}"
     call = (
         f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * c_g + c * {width}, valid, "
-        f"ahead + c * w_panel, ahead_step{channels})"
+        f"ahead + c * w_panel, ahead_step{rest}{channels})"
     )
     for vectors, condition in ((isa.tile_vectors, f"if valid > {isa.lanes}:"), (1, "else:")):
         out += [f"            {condition}"]
@@ -126,5 +143,36 @@ def tile_kernel(
             for v in (isa.tile_vectors, 1)
         }
 
-    text = f"{form.name}{' in blocks' if blocked else ''} {epilogue.text()}"
+    how = (" in blocks" if blocked else "") + (f" by {form.span} in 16 bits" if form.span else "")
+    text = f"{form.name}{how} {epilogue.text()}"
     return Kernel(name, "\n".join(out), frame, intrinsics, text, form.name)
+
+
+def _rest_offsets(vectors: int, tables: int) -> list[str]:
+    """Lines that write the byte offset of each word of the rest for the panels of a chunk: words are counted
+    over runs, whose strides belong to the plan."""
+    return [
+        f"places = scratch + {tables}",
+        f"chunk_firsts = rest_firsts + (group * panels + first_panel) * {8 * vectors}",
+        "first_bin = ld(chunk_firsts, 0)",
+        f"words = (ld(chunk_firsts, (stop_panel - first_panel) * {vectors}) - first_bin) * {BIN}",
+        f"rest_places += first_bin * {BIN * 8}",
+        "n = 0",
+        "begin = 0",
+        "run_i = 0",
+        "run_j = 0",
+        "while n < words:",
+        "    word = ld(rest_places, n)",
+        "    if word < begin:  # of another vector",
+        "        begin = 0",
+        "        run_i = 0",
+        "        run_j = 0",
+        "    while word >= begin + k:",
+        "        begin += k",
+        "        run_j += 1",
+        "        if run_j == n2:",
+        "            run_j = 0",
+        "            run_i += 1",
+        f"    st_i64(places + n * 8, run_i * s1 + run_j * s2 + (word - begin) * {WORD})",
+        "    n += 1",
+    ]

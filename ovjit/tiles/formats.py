@@ -9,6 +9,7 @@ tables, panels and epilogues see words alone, so a format is a row of data here.
 | f32    | f32   | f32     | f32         | 1               | vfmadd      |
 | bf16   | bf16  | bf16    | f32         | 2               | vdpbf16ps (AVX512-BF16) |
 | u8i8   | u8    | i8      | i32         | 4               | vpdpbusd (AVX512-VNNI, AVX-VNNI) |
+| u8i8   | u8    | i8      | i32         | 4               | vpmaddubsw, vpmaddwd: see `ovjit.tiles.narrow` |
 | u8i8   | u8    | i8      | i32         | 4               | vpmaddwd, twice |
 """
 
@@ -31,7 +32,8 @@ class Format(NamedTuple):
     """`a`, `w`, `acc`: element types of pixels, weights and accumulators; `group` of them make a word.
 
     `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, in `products` instructions that
-    multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for.
+    multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `span`: how
+    many words are added in 16 bits, 0 for none.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Format(NamedTuple):
     features: tuple[str, ...] = ()
     isas: tuple[str, ...] = tuple(ISAS)
     products: int = 1
+    span: int = 0
 
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""

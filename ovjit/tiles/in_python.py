@@ -10,6 +10,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.elementwise import SIZE
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.tiles.formats import WORD, Format
+from ovjit.tiles.narrow import BIN
 
 #: int64 entries of one row of the address table: rows of it are input, output, pixel operands.
 TABLE = 16
@@ -20,11 +21,12 @@ BLOCK = 1024
 def run_tile(
     rows: int, vectors: int, epilogue: Epilogue, form: Format, blocked: bool, words: Any,
     table: int, weights: int, bias: int, n1: int, s1: int, n2: int, s2: int, k: int, channel: int,
-    valid: int, ahead: int, ahead_step: int, *shared: int,
+    valid: int, ahead: int, ahead_step: int, *more: int,
 ) -> None:  # fmt: skip
     """The intrinsic `tile_<rows>_<vectors>` on `words`, an `ovjit.execution.numpy_words.Words`."""
     lanes, memory = words.lanes, words.memory
     width = vectors * lanes
+    shared = more[len(more) - epilogue.shared_operands :]
 
     def entry(row: int, m: int) -> int:
         return int(memory.at(table + (row * TABLE + m) * 8, 8).view(np.int64)[0])
@@ -49,6 +51,17 @@ def run_tile(
                 x = elements(pixel + i * s1 + j * s2, depth, form.a, SIZE[form.a]).reshape(depth, form.group)
                 acc[m] += np.einsum("kg,kng->n", x, w)
             at += depth * width * WORD
+    if form.span:
+        rest, places, *bins = more[: 2 + vectors]
+        for v, count in enumerate(bins):
+            for _ in range(count * BIN):
+                few = elements(rest, lanes, form.w, lanes * WORD).reshape(lanes, form.group)
+                (offset,) = memory.at(places, 8, 8).view(np.int64)
+                for m, pixel in enumerate(pixels):
+                    x = elements(pixel + int(offset), 1, form.a, SIZE[form.a])
+                    acc[m, v * lanes : (v + 1) * lanes] += few @ x
+                rest += lanes * WORD
+                places += 8
     sums = acc.astype(numpy_dtype(form.acc))
     results = []  # stored behind all reads: rows may be repeated
     for m in range(rows):

@@ -24,6 +24,7 @@ from ovjit.graph.traced import least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
+from ovjit.tiles.narrow import BIN, best_span, split_panels
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
@@ -47,6 +48,16 @@ class Weights(NamedTuple):
     at: int | Ptr
     bias: int
     bias_step: int
+    rest: RestPlaces | None = None
+
+
+class RestPlaces(NamedTuple):
+    """Where the three arrays of a `narrow.Rest` are among the constants, and the most bins of a panel."""
+
+    words: int
+    places: int
+    firsts: int
+    most: int
 
 
 class Tiled(Lowering):
@@ -68,6 +79,8 @@ class Tiled(Lowering):
         self.isa = host_isa()
         self.out = group.last.output
         self.form = self.choose_form()
+        if self.form.products > 1:
+            self.form = self.form._replace(span=self.choose_span())
         skip = self._take_bias()
         body = group.make_body(skip)
         self.operands = group.operands_after(skip)
@@ -94,6 +107,13 @@ class Tiled(Lowering):
         form = product_format(self.data.dtype, self.weight_type)
         assert form is not None  # whoever lowers has asked `tile_format`
         return form
+
+    def choose_span(self) -> int:
+        """How many words of bytes are added in 16 bits, see `narrow`."""
+        arranged = self.arranged()
+        if arranged is None or not isinstance(arranged[0], np.ndarray):
+            return 0
+        return best_span(self.matrix(), self.isa, self.form)
 
     def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
@@ -175,6 +195,9 @@ class Tiled(Lowering):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         matrix, arranged = self.matrix(), self.arranged()
+        if self.form.span:
+            self.pack_narrow(constants, matrix)
+            return
         weights = None if arranged is None else arranged[0]
         convert = weights.convert if isinstance(weights, Converted) else None
         packed, sizes = pack_panels(matrix, self.isa, self.form, convert)
@@ -188,6 +211,16 @@ class Tiled(Lowering):
             shape = (self.groups, math.prod(matrix.shape[1:-1]), self.outs)
             constants.note_panels(weights, Panels(at, shape, (sizes.width, sizes.last), dims, order))
         self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants))
+
+    def pack_narrow(self, constants: Constants, matrix: np.ndarray) -> None:
+        """The weights in two parts, see `narrow`."""
+        _, sizes = pack_panels(matrix, self.isa, self.form)
+        kept, rest = split_panels(matrix, self.isa, self.form, self.form.span)
+        at = constants.place(kept, (self, "weights")).offset
+        names = ("words", "places", "firsts")
+        parts = {name: constants.place(getattr(rest, name), (self, name)).offset for name in names}
+        places = RestPlaces(**parts, most=rest.most(self.isa.tile_vectors))
+        self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants), places)
 
     def pack_bias(self, constants: Constants) -> tuple[int, int]:
         """The bias as panels (offset, bytes of one); without one, a panel of zeros that all panels share."""
@@ -306,10 +339,17 @@ class Tiled(Lowering):
         values["b_step"] = weights.bias_step
         operands, read = ({}, []) if plain else self.operand_values(planner, along, part)
         values |= operands
-        tables = (2 if plain else self.epilogue.table_rows) * TABLE * 8
+        scratch = (2 if plain else self.epilogue.table_rows) * TABLE * 8
         unpacking = self.unpacking(planner)
         values |= unpacking
-        planner.need_scratch(tables + (pn_per * sizes.panel if unpacking else 0))
+        if unpacking:
+            scratch += pn_per * sizes.panel
+        if weights.rest is not None:
+            *parts, bins = weights.rest
+            names = ("rest_words", "rest_places", "rest_firsts")
+            values |= {name: planner.constants.at(at) for name, at in zip(names, parts, strict=True)}
+            scratch += pn_per * bins * BIN * 8
+        planner.need_scratch(scratch)
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:
             kernel = self.blocked

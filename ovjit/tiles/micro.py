@@ -22,12 +22,21 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
+from ovjit.tiles.narrow import BIN
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k;
 #: first channel; valid channels; what to prefetch and by how many bytes to go on there at each k; then one
 #: address for each operand that pixels share.
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
+#: What follows them where sums are made in 16 bits (`ovjit.tiles.narrow`): the panel's first bin of the rest,
+#: where the offsets of its words are, and the bins of each vector of a full panel.
+REST_ARGUMENTS = ("over", "places")
 
+
+def arguments(isa: Isa, form: Format) -> list[str]:
+    """The names of the arguments that all tiles of a format have."""
+    counts = [f"bins{v}" for v in range(isa.tile_vectors)]
+    return [*ARGUMENTS, *((*REST_ARGUMENTS, *counts) if form.span else ())]
 
 
 def make_tile(
@@ -44,7 +53,7 @@ def make_tile(
 
     name = f"tile_{rows}_{vectors}"
     text = _Tile(isa, rows, vectors, epilogue, form, blocked).text(name)
-    count = len(ARGUMENTS) + epilogue.shared_operands
+    count = len(arguments(isa, form)) + epilogue.shared_operands
     tile = parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
     tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
     return tile
@@ -68,6 +77,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
 
         madd(acc, a, w) -> acc        a: one word, in all lanes
+        dots<n>(acc, a0, w0, ...) -> acc        of n words, added in 16 bits
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
 
@@ -80,6 +90,13 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
 
     lanes, i64, none = isa.lanes, ir.IntType(64), ir.VoidType()
     word, madd = multiply_add(isa, form)
+    for count in {form.span, BIN} if form.span else ():
+        madd |= inline_function(
+            f"dots{count}",
+            word,
+            [word] * (1 + 2 * count),
+            lambda b, acc, *words: simd.dot_bytes_narrow(b, simd.vec(form.acc, lanes), acc, *words),
+        )
     result = simd.vec(epilogue.out, lanes).ir
     operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
     out = {
@@ -129,8 +146,9 @@ class _Tile:
         self.names = 0
 
     def text(self, name: str) -> str:
-        arguments = [*ARGUMENTS, *(f"shared{i}" for i in range(self.epilogue.shared_operands))]
-        head = ", ".join(f"i64 %{argument}" for argument in arguments)
+        shared = (f"shared{i}" for i in range(self.epilogue.shared_operands))
+        given = [*arguments(self.isa, self.form), *shared]
+        head = ", ".join(f"i64 %{argument}" for argument in given)
         self.say(f"define fastcc void @{name}({head}) noinline nounwind {{", "entry:")
         self.say("%tp = inttoptr i64 %table to ptr", "%bp = inttoptr i64 %bias to ptr")
         self.say("%w0 = inttoptr i64 %weights to ptr", "%ahead0 = inttoptr i64 %ahead to ptr")
@@ -141,30 +159,38 @@ class _Tile:
         for v in range(self.vectors):
             self.say(f"%bp{v} = getelementptr i8, ptr %bp, i64 {v * self.vector_bytes}")
             self.say(f"%bias{v} = load {self.acc}, ptr %bp{v}, align {self.vector_bytes}")
+        if self.blocked or self.form.span:
+            # what blocks add up to, or what waits for its rest, is in memory: registers are for what is being
+            # added, and the optimiser would spill
+            self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
         if self.blocked:
-            # what blocks add up to is in memory: registers are for the block, and the optimiser would spill
             for m, v in self.cells:
-                self.say(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}")
-                self.say(f"store volatile {self.acc} %bias{v}, ptr %sum{m}.{v}, align {self.vector_bytes}")
+                self.store_total(m, v, f"%bias{v}")
+        if self.form.span > 1:
+            self.say(f"%steps = lshr exact i64 %k, {self.form.span.bit_length() - 1}")
         self.say("br label %i.head")
         self.loop("i", "n1", "s1", "entry", "w0", "ahead0", "0", lambda m, v: f"bias{v}", "j")
         self.loop("j", "n2", "s2", "i.body", "i.w", "i.ahead", "%i.base", lambda m, v: f"i.{m}.{v}", "k")
-        depth = "left" if self.blocked else "k"
+        depth = "left" if self.blocked else "steps" if self.form.span > 1 else "k"
         self.loop("k", depth, None, "j.body", "j.w", "j.ahead", "", lambda m, v: f"j.{m}.{v}", "")
         self.say("k.done:")
         if self.blocked:
             for m, v in self.cells:
                 total = self.total(m, v)
-                sum = self.new(f"fadd {self.acc} {total}, %k.{m}.{v}")
-                self.say(f"store volatile {self.acc} {sum}, ptr %sum{m}.{v}, align {self.vector_bytes}")
+                self.store_total(m, v, self.new(f"fadd {self.acc} {total}, %k.{m}.{v}"))
         self.say("br label %j.head", "j.done:", "br label %i.head", "i.done:")
+        if self.form.span:
+            self.add_rest()
         self.finish()
         self.say("}")
         return "\n".join(self.lines)
 
     def total(self, m: int, v: int) -> str:
-        """What the blocks so far add up to."""
+        """What has been added up so far."""
         return self.new(f"load volatile {self.acc}, ptr %sum{m}.{v}, align {self.vector_bytes}")
+
+    def store_total(self, m: int, v: int, sum: str) -> None:
+        self.say(f"store volatile {self.acc} {sum}, ptr %sum{m}.{v}, align {self.vector_bytes}")
 
     def say(self, *lines: str) -> None:
         self.lines += lines
@@ -205,24 +231,104 @@ class _Tile:
             self.depth_step()
 
     def depth_step(self) -> None:
-        """One k: acc[m][v] += a[m] * w[v]."""
-        zeros = f"<{self.lanes} x i32> zeroinitializer"
-        self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
-        offset = self.new(f"add i64 %j.base, {self.new(f'shl i64 %k.i, {WORD.bit_length() - 1}')}")
-        weights = []
+        """One k, or `span` of them: acc[m][v] += a[m] * w[v]."""
+        words = max(1, self.form.span)
+        add = f"dots{self.form.span}" if self.form.span else "madd"
+        first = self.new(f"add i64 %j.base, {self.new(f'shl i64 %k.i, {(words * WORD).bit_length() - 1}')}")
+        offsets, weights = [first], []
+        ahead = "%k.ahead"
+        for word in range(words):
+            self.say(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 2, i32 1)")
+            if word:
+                offsets.append(self.new(f"add i64 {first}, {word * WORD}"))
+            name = "%new.ahead" if word == words - 1 else ""
+            ahead = self.value(f"getelementptr i8, ptr {ahead}, i64 %ahead_step", name)
         for v in range(self.vectors):
-            at = self.new(f"getelementptr i8, ptr %k.w, i64 {v * self.vector_bytes}")
-            weights.append(self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}"))
+            places = (v + word * self.vectors for word in range(words))
+            weights.append([self.weights("%k.w", place) for place in places])
         for m in range(self.rows):
-            at = self.new(f"getelementptr i8, ptr %x{m}, i64 {offset}")
-            one = self.new(f"load {self.word}, ptr {at}, align {self.size[self.form.a]}")
-            one = self.new(f"insertelement {self.acc} undef, {self.word} {one}, i32 0")
-            a = self.new(f"shufflevector {self.acc} {one}, {self.acc} undef, {zeros}")
-            for v, w in enumerate(weights):
-                arguments = ", ".join(f"{self.acc} {x}" for x in (f"%k.{m}.{v}", a, w))
-                self.say(f"%new.{m}.{v} = call {self.acc} @madd({arguments})")
-        self.say(f"%new.w = getelementptr i8, ptr %k.w, i64 {self.vectors * self.vector_bytes}")
-        self.say("%new.ahead = getelementptr i8, ptr %k.ahead, i64 %ahead_step", "br label %k.head")
+            pixel = [self.splat(m, offset) for offset in offsets]
+            for v, of_vector in enumerate(weights):
+                self.call(f"%new.{m}.{v}", add, f"%k.{m}.{v}", pixel, of_vector)
+        step = words * self.vectors * self.vector_bytes
+        self.say(f"%new.w = getelementptr i8, ptr %k.w, i64 {step}", "br label %k.head")
+
+    def value(self, text: str, name: str = "") -> str:
+        """The value `text`, of that name or a new one."""
+        if not name:
+            return self.new(text)
+        self.say(f"{name} = {text}")
+        return name
+
+    def weights(self, base: str, place: int) -> str:
+        """The vector of weights `place` vectors behind `base`."""
+        at = self.new(f"getelementptr i8, ptr {base}, i64 {place * self.vector_bytes}")
+        return self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}")
+
+    def splat(self, m: int, offset: str) -> str:
+        """The word of pixel `m` at a byte offset, in all lanes."""
+        zeros = f"<{self.lanes} x i32> zeroinitializer"
+        at = self.new(f"getelementptr i8, ptr %x{m}, i64 {offset}")
+        one = self.new(f"load {self.word}, ptr {at}, align {self.size[self.form.a]}")
+        one = self.new(f"insertelement {self.acc} undef, {self.word} {one}, i32 0")
+        return self.new(f"shufflevector {self.acc} {one}, {self.acc} undef, {zeros}")
+
+    def call(self, name: str, add: str, acc: str, pixel: list[str], weights: list[str]) -> None:
+        """name = acc + the products of words."""
+        pairs = (word for pair in zip(pixel, weights, strict=True) for word in pair)
+        given = ", ".join(f"{self.acc} {x}" for x in (acc, *pairs))
+        self.say(f"{name} = call {self.acc} @{add}({given})")
+
+    def add_rest(self) -> None:
+        """The bins of each vector: acc[m] += the words at `places` * the rest. Sums are then %sum.m.v."""
+        some = "%bins0"
+        for v in range(1, self.vectors):
+            some = self.new(f"or i64 {some}, %bins{v}")
+        self.say(f"%some = icmp ne i64 {some}, 0", "br i1 %some, label %bins, label %added", "bins:")
+        self.say("%over0 = inttoptr i64 %over to ptr", "%places0 = inttoptr i64 %places to ptr")
+        for m, v in self.cells:
+            if v:
+                self.store_total(m, v, f"%i.{m}.{v}")
+        before, w, places = "bins", "%over0", "%places0"
+        sums = [f"%i.{m}.0" for m in range(self.rows)]
+        for v in range(self.vectors):
+            self.say(f"br label %r{v}.head")
+            self.bins_of(v, before, w, places, sums)
+            w, places, before = f"%r{v}.w", f"%r{v}.p", f"r{v}.done"
+            if v + 1 < self.vectors:
+                for m in range(self.rows):
+                    self.store_total(m, v, f"%r{v}.{m}")
+                sums = [self.total(m, v + 1) for m in range(self.rows)]
+        last = self.vectors - 1
+        found = {(m, v): f"%r{v}.{m}" if v == last else self.total(m, v) for m, v in self.cells}
+        self.say("br label %added", "added:")
+        for m, v in self.cells:
+            self.say(
+                f"%sum.{m}.{v} = phi {self.acc} [ %i.{m}.{v}, %i.done ], [ {found[m, v]}, %{before} ]"
+            )
+
+    def bins_of(self, v: int, before: str, w: str, places: str, sums: list[str]) -> None:
+        """The loop over the bins of vector `v`, entered from block `before`; sums are then %r<v>.<m>."""
+        at = f"r{v}"
+        self.say(f"{at}.head:", f"%{at}.i = phi i64 [ 0, %{before} ], [ %{at}.next, %{at}.body ]")
+        self.say(f"%{at}.w = phi ptr [ {w}, %{before} ], [ %{at}.w.next, %{at}.body ]")
+        self.say(f"%{at}.p = phi ptr [ {places}, %{before} ], [ %{at}.p.next, %{at}.body ]")
+        for m, sum in enumerate(sums):
+            self.say(f"%{at}.{m} = phi {self.acc} [ {sum}, %{before} ], [ %{at}.new.{m}, %{at}.body ]")
+        self.say(f"%{at}.more = icmp slt i64 %{at}.i, %bins{v}")
+        self.say(f"br i1 %{at}.more, label %{at}.body, label %{at}.done", f"{at}.body:")
+        offsets = []
+        for word in range(BIN):
+            place = self.new(f"getelementptr i64, ptr %{at}.p, i64 {word}")
+            offsets.append(self.new(f"load i64, ptr {place}, align 8"))
+        weights = [self.weights(f"%{at}.w", word) for word in range(BIN)]
+        for m in range(self.rows):
+            pixel = [self.splat(m, offset) for offset in offsets]
+            self.call(f"%{at}.new.{m}", f"dots{BIN}", f"%{at}.{m}", pixel, weights)
+        self.say(f"%{at}.next = add i64 %{at}.i, 1")
+        self.say(f"%{at}.w.next = getelementptr i8, ptr %{at}.w, i64 {BIN * self.vector_bytes}")
+        self.say(f"%{at}.p.next = getelementptr i64, ptr %{at}.p, i64 {BIN}")
+        self.say(f"br label %{at}.head", f"{at}.done:")
 
     def finish(self) -> None:
         """The epilogue and the stores; all lanes of all vectors, or those of valid channels.
@@ -273,10 +379,11 @@ class _Tile:
             elif o.kind == "channel":
                 shared |= {(o.where, v): load(f"%shared{o.where}", v, o.dtype) for v in range(self.vectors)}
         results = {}
+        sums = "sum" if self.form.span else "i"
         for m in range(self.rows):
             bases = ["" if o.shared else entry(o.where, m) for o in self.epilogue.operands]
             for v in range(self.vectors):
-                arguments = [f"{self.acc} {self.total(m, v) if self.blocked else f'%i.{m}.{v}'}"]
+                arguments = [f"{self.acc} {self.total(m, v) if self.blocked else f'%{sums}.{m}.{v}'}"]
                 for o, base in zip(self.epilogue.operands, bases, strict=True):
                     if o.shared:
                         value = shared[o.where, v]

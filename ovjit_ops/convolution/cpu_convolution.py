@@ -45,13 +45,13 @@ class TiledConvolution(Tiled):
         if groups and set(kernel) == {1} and self.channels % groups == 0:
             self.shuffle = groups
             self.data = self.data.node.inputs[0]
-        super().__init__(group, "conv")
-        if not is_static(self.data.shape):  # what the last window reads depends on the extents
-            self.pads = (self.data,)
         if self.planar:
             self.runs = self.channels * kernel[0]
         else:
             self.runs = self.shuffle or math.prod(kernel)
+        super().__init__(group, "conv")
+        if not is_static(self.data.shape):  # what the last window reads depends on the extents
+            self.pads = (self.data,)
 
     @property
     def planar(self) -> bool:

@@ -69,6 +69,9 @@ class TiledMatMul(Tiled):
             return self.constant, matrix, order
         return self.constant, (self.groups, *matrix), (0, *(a + 1 for a in order))
 
+    def choose_span(self) -> int:
+        return super().choose_span() if self.groups == 1 else 0
+
     def _take_bias(self) -> int:
         if self.groups == 1:
             return super()._take_bias()

@@ -554,6 +554,22 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
     return acc
 
 
+def dot_bytes_narrow(b: ir.IRBuilder, kind: Vec, acc: ir.Value, *words: ir.Value) -> ir.Value:
+    """acc + the products of `words` x0, w0, x1, w1 ..., as `dot_bytes`, of which all fit 16 bits: those of
+    each pair of bytes and their sum over the words."""
+    fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
+    pairs = ir.VectorType(_I16, 2 * kind.lanes)
+    wide = kind.lanes == 16
+    name = "llvm.x86.avx512.pmaddubs.w.512" if wide else "llvm.x86.avx2.pmadd.ub.sw"
+    total = None
+    for x, w in zip(words[::2], words[1::2], strict=True):
+        product = call_intrinsic(b, name, pairs, [b.bitcast(x, fours), b.bitcast(w, fours)])
+        total = product if total is None else b.add(total, product)
+    ones = ir.Constant(pairs, [_I16(1)] * pairs.count)
+    name = "llvm.x86.avx512.pmaddw.d.512" if wide else "llvm.x86.avx2.pmadd.wd"
+    return b.add(acc, call_intrinsic(b, name, acc.type, [total, ones]))
+
+
 _SAME = {
     "add": (2, _float_or_int("fadd", "add")), "sub": (2, _float_or_int("fsub", "sub")),
     "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),

@@ -1,0 +1,182 @@
+"""Weights of 8 bits taken apart so that sums of their products fit 16 bits, for CPUs without VNNI.
+
+`vpmaddubsw` multiplies bytes and adds pairs of products, cut off at 16 bits. A sum of products with data of 0
+to 255 fits where its positive weights add up to no more than `MOST`, and its negative ones likewise. So
+
+    weights = kept + rest
+
+where every such sum of `kept` fits. Panels hold what is kept; `span` adjacent words of a pixel are added in
+16 bits before they are widened to 32. The rest, mostly little and seldom, is a list of words for each vector
+of channels. Of it, too, as many words as fit are added in 16 bits: `BIN`, of any places.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.tiles.formats import WORD, Format
+from ovjit.tiles.pack import PanelSizes, pack_panels, tile_width
+
+#: The weights of one sign in a sum of 16 bits: 255 times as much fits.
+MOST = 128
+#: Words of the rest that are added in 16 bits.
+BIN = 4
+#: Panels that tell what a format costs.
+SAMPLED = 3
+#: Words of each that are looked at.
+SAMPLED_WORDS = 256
+#: span -> the time of a word for one vector of channels, in halves of a multiply-add of f32; 0: bytes that
+#: are widened. And that of a bin. (Zen 3, one thread: the loops alone, operands in the first-level cache.)
+TIMES = {0: 3.0, 1: 2.0, 2: 1.6}
+BIN_TIME = 8.5
+
+
+class Rest(NamedTuple):
+    """What is added to panels.
+
+    `words`: int8 [bins, BIN, lanes, 4]. `places`: the word of a pixel that each is multiplied with, counted
+    over the runs. `firsts`: the first bin of each vector of each panel, and the end.
+    """
+
+    words: np.ndarray
+    places: np.ndarray
+    firsts: np.ndarray
+
+    def most(self, vectors: int) -> int:
+        """The bins of one panel, at most."""
+        ends = self.firsts[::vectors]
+        return int((ends[1:] - ends[:-1]).max(initial=0))
+
+
+def best_span(weights: np.ndarray, isa: Isa, form: Format) -> int:
+    """The words that should be added in 16 bits for weights [G, runs..., depth, O]; 0: bytes are widened."""
+    width, (depth, outs) = tile_width(isa), weights.shape[-2:]
+    panels = max(1, outs // width)
+    chosen = np.unique(np.linspace(0, panels - 1, SAMPLED).astype(int))
+    columns = (chosen[:, None] * width + np.arange(width)).reshape(-1)
+    deep = weights[:1].reshape(1, -1, depth, outs)[:, : -(-SAMPLED_WORDS // form.words(depth))]
+    sample = deep[:, :, : SAMPLED_WORDS * form.group].take(columns[columns < outs], -1)
+    times = dict(TIMES)
+    for span in (1, 2):
+        if form.words(depth) % span:
+            del times[span]
+            continue
+        memory, rest = split_panels(sample, isa, form, span)
+        times[span] += BIN_TIME * len(rest.words) * isa.lanes * WORD / memory.size
+    return min(times, key=lambda span: times[span])
+
+
+def split_panels(weights: np.ndarray, isa: Isa, form: Format, span: int) -> tuple[np.ndarray, Rest]:
+    """[G, runs..., depth, O] -> (the panels that are kept, as `pack_panels` makes them, the rest)."""
+    filling, sizes = pack_panels(weights, isa, form)
+    memory = np.zeros(filling.nbytes, np.int8)
+    filling.fill(memory)
+    words = form.words(weights.shape[-2]) * int(np.prod(weights.shape[1:-2]))
+    found = []
+    for number, panels in _panels(memory, words, weights.shape, sizes, isa):
+        left = np.zeros_like(panels)
+        _cut(panels, left, span)
+        vectors = np.moveaxis(left, 2, 1)  # panel, vector, word, lanes, 4
+        panel, vector, word = np.nonzero(vectors.any((-2, -1)))
+        section = (number + panel) * isa.tile_vectors + vector
+        found.append((section, word, vectors[panel, vector, word]))
+    section, place, entries = (np.concatenate(part) for part in zip(*found, strict=True))
+    groups, panels_each = weights.shape[0], -(-weights.shape[-1] // sizes.width)
+    return memory, _binned(section, place, entries, groups * panels_each * isa.tile_vectors)
+
+
+def _panels(memory: np.ndarray, words: int, shape: tuple, sizes: PanelSizes, isa: Isa) -> list:
+    """Views [panels, words, vectors, lanes, 4] of the packed memory, with the number of the first panel."""
+    full, rest = divmod(shape[-1], sizes.width)
+    found = []
+    for g, group in enumerate(memory.reshape(shape[0], -1)):
+        first = g * (full + bool(rest))
+        split = full * sizes.panel
+        for at, count, width, part in (
+            (first, full, sizes.width, group[:split]), (first + full, 1, sizes.last, group[split:])
+        ):  # fmt: skip
+            if part.size:
+                found.append((at, part.reshape(count, words, width // isa.lanes, isa.lanes, WORD)))
+    return found
+
+
+def _cut(kept: np.ndarray, left: np.ndarray, span: int) -> None:
+    """Move to `left` [..., words, vectors, lanes, 4] what sums over `span` words and pairs of bytes have too
+    much; `left` is 0 before."""
+    lead, (words, *each) = kept.shape[:-4], kept.shape[-4:]
+    shape = (*lead, words // span, span, *each[:-1], 2, 2)
+    kept, left = kept.reshape(shape), left.reshape(shape)
+    axis = len(lead) + 1
+    for sign in (1, -1):
+        size = np.maximum(kept, 0) if sign > 0 else -np.minimum(kept, 0)  # of -128: 128 as u8
+        halves = size.view(np.uint16)[..., 0]
+        sums = ((halves & 255) + (halves >> 8)).sum(axis, dtype=np.uint16)
+        where = np.nonzero(sums > MOST)
+        over = sums[where].astype(np.int16) - MOST
+        for word in reversed(range(span)):
+            for byte in (1, 0):
+                at = (*where[:axis], word, *where[axis:], byte)
+                taken = np.minimum(over, size.view(np.uint8)[at])
+                left[at] += (sign * taken).astype(np.int8)
+                kept[at] -= (sign * taken).astype(np.int8)
+                over -= taken
+
+
+def _binned(section: np.ndarray, place: np.ndarray, entries: np.ndarray, sections: int) -> Rest:
+    """Words [n, lanes, 4] of `section`s in bins."""
+    parts = []
+    while len(section):  # a word of the rest may itself have too much
+        more = np.zeros_like(entries)
+        _cut(entries[:, None, None], more[:, None, None], 1)
+        parts.append((section, place, entries))
+        again = more.any((1, 2))
+        section, place, entries = section[again], place[again], more[again]
+    if parts:
+        section, place, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(section, kind="stable")
+    bins = _filled(section[order], place[order], entries[order], BIN)
+    done = []
+    size = BIN
+    while True:
+        fits = _fits(bins[2])
+        done.append([part[fits] for part in bins])
+        if fits.all():
+            break
+        size //= 2
+        section, place, entries = (part[~fits] for part in bins)
+        used = entries.any((2, 3))
+        section = np.repeat(section, BIN).reshape(used.shape)[used]
+        bins = _filled(section, place[used], entries[used], size)
+    section, place, entries = (np.concatenate(part) for part in zip(*done, strict=True))
+    order = np.argsort(section, kind="stable")
+    firsts = np.searchsorted(section[order], np.arange(sections + 1))
+    return Rest(entries[order], place[order].astype(np.int64), firsts.astype(np.int64))
+
+
+def _filled(section: np.ndarray, place: np.ndarray, entries: np.ndarray, size: int) -> list[np.ndarray]:
+    """Bins of `BIN` words of which `size` are taken in order from entries, sorted by section; the others
+    are 0, at the place of the first."""
+    counts = np.unique(section, return_counts=True)[1]
+    bins = -(-counts // size)
+    within = np.arange(len(section)) - np.repeat(np.cumsum(counts) - counts, counts)
+    number = np.repeat(np.cumsum(bins) - bins, counts) + within // size
+    total = int(bins.sum())
+    sections, places = np.zeros(total, section.dtype), np.zeros((total, BIN), place.dtype)
+    words = np.zeros((total, BIN, *entries.shape[1:]), np.int8)
+    first = within % size == 0
+    sections[number] = section
+    places[number[first]] = place[first][:, None]
+    places[number, within % size] = place
+    words[number, within % size] = entries
+    return [sections, places, words]
+
+
+def _fits(bins: np.ndarray) -> np.ndarray:
+    """Whether the sums of bins [n, BIN, lanes, 4] fit."""
+    pairs = bins.astype(np.int16).reshape(*bins.shape[:-1], 2, 2)
+    sums = [np.maximum(pairs * sign, 0).sum((1, -1)) for sign in (1, -1)]
+    return np.all((sums[0] <= MOST) & (sums[1] <= MOST), axis=(1, 2))
+
