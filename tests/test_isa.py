@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding
 import numpy as np
 import pytest
 from isa_answers import OPS
 from networks import EXACT, NAMES, error, expected, real_core
 
-from ovjit.codegen.cpu.isa import ISAS, best_isa
+from ovjit.codegen.cpu import isa as cpu
+from ovjit.codegen.cpu.isa import EXTRA, ISAS, best_isa
 from ovjit.data import digits
 
 #: Of the output's largest value.
@@ -39,6 +41,32 @@ def wanted(name: str) -> np.ndarray:
         return expected(name)
     xml, images, _ = digits()
     return np.array(real_core().compile_model(str(xml), "CPU", EXACT)(images)[0])
+
+
+def test_linux_and_llvm_say_the_same_of_this_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = llvmlite.binding.get_host_cpu_features()
+    named = {*EXTRA, *(f for isa in ISAS.values() for f in isa.features)}
+    wanted = {f for f in named if host.get(f)}
+    assert cpu._said() is None or cpu._features() == wanted
+    monkeypatch.setattr(cpu, "_said", lambda: None)
+    cpu._features.cache_clear()
+    try:
+        assert cpu._features() == wanted
+    finally:
+        cpu._features.cache_clear()
+
+
+def test_names_of_features_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = "sse2 avx avx2 fma avx512f avx512dq avx512bw avx512vl avx512_vnni avx512_bf16 avx_vnni"
+    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
+    cpu._features.cache_clear()
+    try:
+        assert cpu._features() == {*ISAS["avx512"].features, "avx2", *EXTRA}
+        monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags.replace("avx512", "no")))
+        cpu._features.cache_clear()
+        assert cpu._features() == {"avx2", "fma", "avxvnni"}
+    finally:
+        cpu._features.cache_clear()
 
 
 def test_there_are_lesser_ones() -> None:

@@ -9,7 +9,7 @@ import pytest
 from isa_answers import OPS
 from test_ops_native import SEED, graph_of, native_answer, native_ops
 
-from ovjit.codegen.cpu import jit
+from ovjit.codegen.cpu import emit, jit
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.cpu.objects import function, load
 from ovjit.codegen.kernel import Kernel
@@ -101,6 +101,10 @@ def test_same_bits_of_all(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
 INTEGERS = [-(1 << 63), -(1 << 40) - 3, -17, -2, -1, 0, 1, 2, 3, 16, 1 << 40, (1 << 63) - 1]
 
 
+def object_code(source: str, symbol: str) -> bytes:
+    return emit.object_code(jit.optimised_text(source, symbol, host_isa()), host_isa())
+
+
 def compiled(body: str, symbol: str):
     """A Python callable for `kernel(a, b, c, p)`; every one is compiled both ways and must agree."""
     source = (
@@ -108,13 +112,12 @@ def compiled(body: str, symbol: str):
         + "\n".join(f"    {x}" for x in body.splitlines())
         + "\n"
     )
-    isa = host_isa()
     before = len(jit.fallbacks)
-    direct = function(load(symbol, jit.compile_kernel(source, symbol, isa)), 4)
+    direct = function(load(symbol, object_code(source, symbol)), 4)
     assert jit.fallbacks[before:] == [], body
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OVJIT_JIT", "numba")
-        numbas = function(load(symbol + "_numba", jit.compile_kernel(source, symbol + "_numba", isa)), 4)
+        numbas = function(load(symbol + "_numba", object_code(source, symbol + "_numba")), 4)
 
     def both(*args: int) -> int:
         got, wanted = direct(*args), numbas(*args)
@@ -264,13 +267,13 @@ def test_what_is_outside_goes_through_numba() -> None:
 
     source = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n    t = (a, b, c)\n    return t[0] + len(t)\n"
     before = len(jit.fallbacks)
-    code = jit.compile_kernel(source, "test_jit_tuple", host_isa())
+    code = object_code(source, "test_jit_tuple")
     assert function(load("test_jit_tuple", code), 4)(39, 0, 0, 0) == 42
     ((symbol, reason),) = jit.fallbacks[before:]
     assert symbol == "test_jit_tuple" and "build_tuple" in reason and "(3)" in reason
     wrong = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n    return load_f32(a) + 'x'\n"
     with pytest.raises(NumbaError, match="line 3"):
-        jit.compile_kernel(wrong, "test_jit_wrong", host_isa())
+        object_code(wrong, "test_jit_wrong")
     del jit.fallbacks[before:]
 
 

@@ -1,4 +1,4 @@
-"""The LLVM text that comes with ovjit is what the sources give, and nothing depends on it."""
+"""The object code and LLVM text that come with ovjit are what the sources give, and nothing depends on it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 import ovjit
 from ovjit.codegen import shipped
+from ovjit.codegen.cpu import emit
 from ovjit.codegen.cpu.isa import ISAS, extra_features, has_features, host_isa
 from ovjit.data import DIGITS_XML
 from ovjit.tools import ship
@@ -20,14 +21,14 @@ DATA = DIGITS_XML.parent
 AGAIN = "python -m ovjit.tools.ship"
 
 
-def shipped_texts(isa: str) -> dict[str, bytes]:
+def all_shipped(isa: str) -> dict[str, bytes]:
     try:
-        return shipped.Texts((DATA / shipped.file_name(ISAS[isa])).read_bytes()).all()
+        return shipped.Archive((DATA / shipped.file_name(ISAS[isa])).read_bytes()).all()
     except ValueError:
         raise AssertionError(f"the code generators have changed since: {AGAIN}") from None
 
 
-def printed(isa: str, extra: tuple[str, ...], some: str) -> dict[str, bytes]:
+def made_again(isa: str, extra: tuple[str, ...], some: str) -> dict[str, bytes]:
     """What the sources give, by a process that takes itself for another CPU; `some` picks kernels."""
     program = (
         f"import sys; from ovjit.tools import ship; ship.PICK = {some!r}; sys.exit(ship.main(sys.argv[1:]))"
@@ -35,30 +36,30 @@ def printed(isa: str, extra: tuple[str, ...], some: str) -> dict[str, bytes]:
     command = [sys.executable, "-c", program, "--print", isa, *extra]
     done = subprocess.run(command, input=b"", capture_output=True, check=False, cwd=DATA.parents[1])
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return shipped.Texts(done.stdout).all()
+    return shipped.Archive(done.stdout).all()
 
 
 def check_equal(isa: str, extra: tuple[str, ...], some: str) -> set[str]:
-    content = (DATA / shipped.file_name(ISAS[isa])).read_bytes()
-    have, made = shipped_texts(isa), printed(isa, extra, some)
+    packed = (DATA / shipped.file_name(ISAS[isa])).read_bytes()
+    have, made = all_shipped(isa), made_again(isa, extra, some)
     assert made and made.keys() <= have.keys(), AGAIN
-    if shipped.Texts(content).python == f"{sys.version_info.major}.{sys.version_info.minor}":
-        for key, text in made.items():
-            assert have[key] == text, f"{isa} {extra}: {AGAIN}"
+    if shipped.Archive(packed).python == f"{sys.version_info.major}.{sys.version_info.minor}":
+        for key, content in made.items():
+            assert have[key] == content, f"{isa} {extra}: {AGAIN}"
     return set(made)
 
 
 @pytest.mark.parametrize("isa", list(ship.TARGETS))
-def test_some_text_is_what_the_sources_give(isa: str) -> None:
+def test_some_of_it_is_what_the_sources_give(isa: str) -> None:
     assert len(check_equal(isa, ship.TARGETS[isa][-1], "runner conv_f32 softmax_f32 relu_f32")) > 4
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("isa", list(ship.TARGETS))
-def test_all_text_is_what_the_sources_give(isa: str) -> None:
+def test_all_of_it_is_what_the_sources_give(isa: str) -> None:
     made = [check_equal(isa, extra, "") for extra in ship.TARGETS[isa]]
-    assert set().union(*made) == set(shipped_texts(isa))
+    assert set().union(*made) == set(all_shipped(isa))
 
 
 def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,7 @@ def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     for kernel in ship.kernels()[::9]:
         key = kernel.text_key(isa)
         if extra_features(isa) in ship.TARGETS[isa.name]:
-            assert key in shipped_texts(isa.name)
+            assert key in all_shipped(isa.name)
         monkeypatch.delenv("OVJIT_SHIPPED", raising=False)
         one = kernel.compile(isa)
         monkeypatch.setenv("OVJIT_SHIPPED", "0")
@@ -76,11 +77,23 @@ def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checked > 8
 
 
+def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> None:
+    # text that speaks of no further feature has one key whatever the CPU has, and so one object
+    isa = ISAS["avx2"]
+    assert shipped.holds_objects(isa) and not shipped.holds_objects(ISAS["avx512"])
+    picked = {k.name.partition("_")[0]: k for k in ship.kernels() if k.form == "f32"}
+    for kernel in list(picked.values())[::8]:
+        text = kernel.text(isa)
+        more = emit._machine(isa.cpu, "+avxvnni").emit_object(emit.parse(text, isa))
+        assert more == emit.object_code(text, isa), kernel
+
+
 FIRST = """
 import sys, numpy as np, ovjit as ov
 from ovjit.data import digits
 xml, images, _ = digits()
-print(np.array(ov.compile_model(xml)(images[:8])[0]).tobytes().hex(), "numba" in sys.modules)
+print(np.array(ov.compile_model(xml)(images[:8])[0]).tobytes().hex(),
+      *(name in sys.modules for name in ("numba", "llvmlite")))
 """
 
 
@@ -93,54 +106,53 @@ def first_start(tmp_path: Path, **env: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_a_first_start_needs_no_numba_and_answers_the_same(tmp_path: Path) -> None:
-    with_text, numba = first_start(tmp_path / "a")
-    assert numba == "False"
-    without, numba = first_start(tmp_path / "b", OVJIT_SHIPPED="0")
-    assert numba == "True" and with_text == without
+def test_a_first_start_compiles_little_and_answers_the_same(tmp_path: Path) -> None:
+    again, *loaded = first_start(tmp_path / "a")
+    assert loaded == ["False", str(not shipped.holds_objects(host_isa()))]
+    without, *loaded = first_start(tmp_path / "b", OVJIT_SHIPPED="0")
+    assert loaded == ["True", "True"] and again == without
 
 
 def test_what_others_made_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = shipped.pack({"key": "text"})
-    assert shipped.Texts(content).all() == {"key": b"text"}
+    content = shipped.pack({"key": b"text"})
+    assert shipped.Archive(content).all() == {"key": b"text"}
     with pytest.raises(ValueError, match="other code generators"):
-        shipped.Texts(bytes(32) + content[32:])
+        shipped.Archive(bytes(32) + content[32:])
     monkeypatch.setattr(shipped, "installed", lambda package: "0.1")
     shipped.generators.cache_clear()
     try:
         with pytest.raises(ValueError, match="other code generators"):
-            shipped.Texts(content)
+            shipped.Archive(content)
     finally:
         monkeypatch.undo()
         shipped.generators.cache_clear()
 
 
-def test_texts_are_unpacked_as_far_as_somebody_asks() -> None:
+def test_contents_are_unpacked_as_far_as_somebody_asks() -> None:
     rng = np.random.default_rng(7)
-    texts = {f"key{i}": rng.bytes(100_000 * (i + 1)).hex() for i in range(6)}
-    texts |= {"same": texts["key2"], "short": "", "wide": "\u00e4" * 9}
-    content = shipped.pack(texts)
-    found = shipped.Texts(content)
+    contents = {f"key{i}": rng.bytes(200_000 * (i + 1)) for i in range(6)}
+    contents |= {"same": contents["key2"], "short": b"", "wide": "\u00e4".encode() * 9}
+    packed = shipped.pack(contents)
+    found = shipped.Archive(packed)
     assert found.find("no such key") is None
-    assert (found.find("key0") or b"").decode() == texts["key0"]
-    assert len(found._have) < sum(map(len, texts.values())) // 4
+    assert found.find("key0") == contents["key0"]
+    assert len(found._have) < sum(map(len, contents.values())) // 4
     for key in ("wide", "key3", "short", "same"):
-        text = found.find(key)
-        assert text is not None and text.decode() == texts[key], key
-    assert {key: text.decode() for key, text in found.all().items()} == texts
+        assert found.find(key) == contents[key], key
+    assert found.all() == contents
     with pytest.raises(EOFError):
-        shipped.Texts(content[: len(content) // 2]).all()
+        shipped.Archive(packed[: len(packed) // 2]).all()
 
 
 def test_no_file_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipped, "file_name", lambda isa: "no_such_file.xz")
-    shipped._texts.cache_clear()
+    shipped._archive.cache_clear()
     try:
         x = ovjit.opset8.parameter([5], np.float32)
         y = ovjit.compile_model(ovjit.Model([ovjit.opset8.cosh(x)], [x], "m"))(np.zeros(5, np.float32))[0]
         assert y.tolist() == [1] * 5
     finally:
-        shipped._texts.cache_clear()
+        shipped._archive.cache_clear()
 
 
 def test_features_that_text_depends_on_are_told_apart() -> None:

@@ -112,26 +112,25 @@ class Kernel:
         return self._intrinsics(isa) if self._intrinsics else None
 
     def compile(self, isa: Isa) -> bytes:
-        """The object code, of text that came with ovjit or is printed now."""
-        symbol = self.symbol(isa)
-        text = shipped.find_text(self.text_key(isa), isa, symbol)
-        if text is not None:
+        """The object code: as it came with ovjit, or of text that came or is printed now."""
+        code = shipped.find(self.text_key(isa), isa)
+        if code is None or not shipped.holds_objects(isa):
             from ovjit.codegen.cpu import emit
 
-            return emit.object_code(text, isa)
-        from ovjit.codegen.cpu import jit
-
-        return jit.compile_kernel(self.source, symbol, isa, self.intrinsics(isa))
+            code = emit.object_code(self.text(isa) if code is None else code.decode(), isa)
+        return code.replace(shipped.SYMBOL.encode(), self.symbol(isa).encode())
 
     def text_key(self, isa: Isa) -> str:
-        """The name under which its text may come with ovjit."""
+        """The name under which it may come with ovjit."""
         return shipped.text_key(self.source, self.key, self.form, file_digest(self._intrinsics), isa)
 
     def text(self, isa: Isa) -> str:
-        """The LLVM text that code is generated from, with the symbol that shipped text has."""
+        """The LLVM text that code is generated from, with the symbol of all shipped kernels."""
         from ovjit.codegen.cpu import jit
 
-        return jit.optimised_text(self.source, shipped.SYMBOL, isa, self.intrinsics(isa))
+        symbol = self.symbol(isa)
+        text = jit.optimised_text(self.source, symbol, isa, self.intrinsics(isa))
+        return text.replace(symbol, shipped.SYMBOL)
 
     def assembly(self, isa: Isa | None = None) -> str:
         from ovjit.codegen.cpu import jit

@@ -1,13 +1,15 @@
-"""LLVM text of common kernels that comes with ovjit, so that a first start does not print it.
+"""Common kernels that come with ovjit, so that a first start does not compile them.
 
-`ovjit/data/kernels_<isa>.xz` holds text as LLVM's passes leave it, which depends on the instruction set
-and not on the CPU; code generation is left to do. `python -m ovjit.tools.ship` writes the files. They are
-part of the package and trusted as such; a file that other sources or another llvmlite made is not looked at.
-With no file, or OVJIT_SHIPPED=0, everything works as before.
+`ovjit/data/kernels_<isa>.xz` holds object code where an instruction set names the CPU that code is made for,
+so that it is the same on all of them. Code for AVX-512 is made for the CPU that is there: its file holds text
+as LLVM's passes leave it, which depends on the instruction set alone, and code generation is left to do.
+`python -m ovjit.tools.ship` writes the files. They are part of the package and trusted as such; a file that
+other sources or another llvmlite made is not looked at. With no file, or OVJIT_SHIPPED=0, everything works as
+before.
 
 A file is the 32 bytes of `generators()`, then an xz stream: the length of a JSON object that says where each
-kernel's text is (little-endian, 4 bytes), the object, the texts, common ones first. In them the kernel's
-symbol is `SYMBOL`.
+kernel's content is (little-endian, 4 bytes), the object, the contents, common ones first. In them the
+kernel's symbol is `SYMBOL`.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ from ovjit import debug
 from ovjit.codegen.cpu.isa import Isa, extra_features
 from ovjit.codegen.versions import code_digest, installed
 
-SYMBOL = "ovjit_shipped"
+#: As long as the symbols of kernels: LLVM lays an object out by its names, and renamed to another of its
+#: length it is the same bytes whoever made it.
+SYMBOL = "ovjit_" + "shipped_kernel_".ljust(40, "0")
 _LENGTH = struct.Struct("<I")
-_PIECE = 1 << 18  # unpacked at least at a time
+_PIECE = 1 << 17  # unpacked at least at a time
 
 
 @functools.cache
 def generators() -> bytes:
-    """32 bytes that name what makes the text: ovjit's code generators, LLVM, and the system."""
+    """32 bytes that name what makes the contents: ovjit's code generators, LLVM, and the system."""
     parts = (
         code_digest(),
         installed("llvmlite"),
@@ -42,7 +46,7 @@ def generators() -> bytes:
 
 
 def text_key(source: str, key: str, form: str, intrinsics: str, isa: Isa) -> str:
-    """The name of a kernel's text: a hash of its source, key and intrinsics' file.
+    """The name of a kernel's content: a hash of its source, key and intrinsics' file.
 
     And of what the CPU has, where the text depends on it: to multiply in other formats, to round to bf16."""
     plain = form == "f32" and not any(word in source for word in ("bf16", "dot_bytes")) and "bf16" not in key
@@ -54,27 +58,31 @@ def file_name(isa: Isa) -> str:
     return f"kernels_{isa.name}.xz"
 
 
-def pack(texts: Mapping[str, str]) -> bytes:
-    """The file with these texts by their keys, in this order; equal texts are there once."""
+def holds_objects(isa: Isa) -> bool:
+    """True where code is made for one CPU by its name, whatever CPU is there."""
+    return isa.cpu != "host"
+
+
+def pack(contents: Mapping[str, bytes]) -> bytes:
+    """The file with these contents by their keys, in this order; equal ones are there once."""
     import json
     import lzma
 
-    places: dict[str, tuple[int, int]] = {}
+    places: dict[bytes, tuple[int, int]] = {}
     index: dict[str, tuple[int, int]] = {}
     size = 0
-    for key, text in texts.items():
-        if text not in places:
-            length = len(text.encode())
-            places[text] = size, length
-            size += length
-        index[key] = places[text]
-    head = json.dumps({"python": _python(), "texts": index}).encode()
-    body = "".join(places).encode()
+    for key, content in contents.items():
+        if content not in places:
+            places[content] = size, len(content)
+            size += len(content)
+        index[key] = places[content]
+    head = json.dumps({"python": _python(), "kernels": index}).encode()
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
-    return generators() + lzma.compress(_LENGTH.pack(len(head)) + head + body, filters=filters)
+    body = _LENGTH.pack(len(head)) + head + b"".join(places)
+    return generators() + lzma.compress(body, filters=filters)
 
 
-class Texts:
+class Archive:
     """What a file has. Unpacked as far as somebody asks, as most of a start's kernels stand at its beginning:
     to be asked by one thread at a time."""
 
@@ -93,7 +101,7 @@ class Texts:
         self._start = _LENGTH.size + length
         self._unpack(self._start)
         head = json.loads(self._have[_LENGTH.size : self._start])
-        self._places: dict[str, tuple[int, int]] = head["texts"]
+        self._places: dict[str, tuple[int, int]] = head["kernels"]
         #: The Python whose bytecode Numba read: others may number blocks differently, to the same effect.
         self.python: str = head["python"]
 
@@ -102,11 +110,11 @@ class Texts:
             more = self._decoder.decompress(self._rest, max(size - len(self._have), _PIECE))
             self._rest = b""
             if not more and self._decoder.needs_input:
-                raise EOFError("the file ends within its texts")
+                raise EOFError("the file ends within a kernel")
             self._have += more
 
     def find(self, key: str) -> bytes | None:
-        """The text under a key; None when there is none."""
+        """The content under a key; None when there is none."""
         if key not in self._places:
             return None
         at, size = self._places[key]
@@ -115,7 +123,7 @@ class Texts:
         return bytes(self._have[begin : begin + size])
 
     def all(self) -> dict[str, bytes]:
-        """All texts by their keys."""
+        """All contents by their keys."""
         return {key: self.find(key) or b"" for key in self._places}
 
 
@@ -124,18 +132,17 @@ def _python() -> str:
 
 
 @functools.cache
-def _texts(isa: Isa) -> Texts | None:
+def _archive(isa: Isa) -> Archive | None:
     try:
         content = pkgutil.get_data("ovjit.data", file_name(isa))
-        return Texts(content) if content else None
+        return Archive(content) if content else None
     except (OSError, ImportError, ValueError):  # not there, or a Python without lzma
         return None
 
 
-def find_text(key: str, isa: Isa, symbol: str) -> str | None:
-    """The optimised LLVM text of a kernel under its symbol, None when none came with ovjit."""
+def find(key: str, isa: Isa) -> bytes | None:
+    """What came with ovjit under that key, None when nothing did."""
     if debug.flag("OVJIT_SHIPPED") == "0" or debug.flag("OVJIT_JIT"):
         return None
-    texts = _texts(isa)
-    text = texts.find(key) if texts else None
-    return None if text is None else text.decode().replace(SYMBOL, symbol)
+    archive = _archive(isa)
+    return archive.find(key) if archive else None

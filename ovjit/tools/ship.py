@@ -1,4 +1,4 @@
-"""`python -m ovjit.tools.ship`: LLVM text of common kernels into the package (`codegen/shipped.py`).
+"""`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`).
 
 Common are the kernels of the layers that most networks are made of, and of the embedded model. What is
 written depends on the sources alone: not on this CPU, and not on the order of things. To be run when the code
@@ -58,7 +58,7 @@ def kernels_of(model: Any) -> dict[str, list[Kernel]]:
 
 
 def show_missing(paths: Sequence[str]) -> None:
-    """Print which kernels of these models the package has no text of, on this CPU."""
+    """Print which kernels of these models the package does not have, for this CPU."""
     import ovjit as ov
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.isa import host_isa
@@ -66,20 +66,26 @@ def show_missing(paths: Sequence[str]) -> None:
     isa = host_isa()
     for path in paths:
         for precision, needed in kernels_of(ov.Core().read_model(path)).items():
-            missing = [k.name for k in needed if shipped.find_text(k.text_key(isa), isa, "kernel") is None]
+            missing = [k.name for k in needed if shipped.find(k.text_key(isa), isa) is None]
             print(f"{path} {precision}: {len(missing)} of {len(needed)} missing", *sorted(missing))
 
 
-def texts(isa: str, extra: Sequence[str], known: Collection[str] = ()) -> dict[str, str]:
-    """The texts by their keys, but for the keys `known`, for an instruction set and what a CPU has besides.
+def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> dict[str, bytes]:
+    """What is shipped by keys, but for the keys `known`, for an instruction set and what a CPU has besides.
 
     Once in a process."""
+    from ovjit.codegen import shipped
+    from ovjit.codegen.cpu import emit
     from ovjit.codegen.cpu.isa import ISAS, assume
 
-    assume(isa, extra)
+    assume(name, extra)
+    isa = ISAS[name]
     chosen = [k for k in kernels() if not PICK or k.name.startswith(tuple(PICK.split()))]
-    keys = {kernel.text_key(ISAS[isa]): kernel for kernel in chosen}
-    return {key: kernel.text(ISAS[isa]) for key, kernel in keys.items() if key not in known}
+    keys = {kernel.text_key(isa): kernel for kernel in chosen}
+    texts = {key: kernel.text(isa) for key, kernel in keys.items() if key not in known}
+    if shipped.holds_objects(isa):
+        return {key: emit.object_code(text, isa) for key, text in texts.items()}
+    return {key: text.encode() for key, text in texts.items()}
 
 
 def write(folder: Path, isa: str) -> Path:
@@ -87,11 +93,11 @@ def write(folder: Path, isa: str) -> Path:
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.isa import ISAS
 
-    found: dict[str, str] = {}
+    found: dict[str, bytes] = {}
     for extra in TARGETS[isa]:
         command = [sys.executable, "-m", "ovjit.tools.ship", "--print", isa, *extra]
         done = subprocess.run(command, input=" ".join(found).encode(), stdout=subprocess.PIPE, check=True)
-        found |= {key: text.decode() for key, text in shipped.Texts(done.stdout).all().items()}
+        found |= shipped.Archive(done.stdout).all()
     path = folder / shipped.file_name(ISAS[isa])
     path.write_bytes(shipped.pack(found))
     return path
@@ -115,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ovjit.codegen import shipped
 
         isa, *extra = options.print
-        sys.stdout.buffer.write(shipped.pack(texts(isa, extra, sys.stdin.read().split())))
+        sys.stdout.buffer.write(shipped.pack(contents(isa, extra, sys.stdin.read().split())))
         return 0
     for isa in options.isa:
         path = write(options.folder, isa)

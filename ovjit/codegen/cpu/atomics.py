@@ -98,7 +98,7 @@ def _wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
 
 
 def intrinsics() -> dict[str, Any]:
-    """name -> Numba intrinsic, to be given to `jit.compile_kernel` as extra names."""
+    """name -> Numba intrinsic, to be given to `jit.optimised_text` as extra names."""
     i, void = types.int64, types.void
 
     def load(b: ir.IRBuilder, p: Any) -> Any:

@@ -36,6 +36,9 @@ ISAS = {
 #: the instruction set whose code they are for.
 EXTRA = {"avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2"}
 
+#: What Linux calls features that LLVM calls otherwise.
+_LINUX = {"avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni"}
+
 #: An instruction set and features that are assumed instead of this CPU's, see `assume`.
 _assumed: tuple[str, frozenset[str]] | None = None
 
@@ -77,6 +80,16 @@ def _record_name() -> str | None:
     """
     from ovjit.codegen.versions import installed
 
+    said = _said()
+    if said is None:
+        return None
+    identity = "\0".join([installed("llvmlite"), *said])
+    return "cpu_" + hashlib.sha256(identity.encode()).hexdigest()[:40]
+
+
+@functools.cache
+def _said() -> tuple[str, ...] | None:
+    """What Linux says of this CPU, its flags last; None where that is not all there."""
     said = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
     try:
         with open("/proc/cpuinfo", "rb") as file:
@@ -84,17 +97,28 @@ def _record_name() -> str | None:
     except (OSError, ValueError):
         return None
     cpu = {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
-    if not all(cpu.get(name) for name in said):
-        return None
-    identity = "\0".join([installed("llvmlite"), *(cpu[name] for name in said)])
-    return "cpu_" + hashlib.sha256(identity.encode()).hexdigest()[:40]
+    return tuple(cpu[name] for name in said) if all(cpu.get(name) for name in said) else None
+
+
+@functools.cache
+def _features() -> frozenset[str]:
+    """Those features of this CPU that ISAS and EXTRA name.
+
+    Linux lists those that it lets programs use; to ask LLVM, llvmlite would have to be imported.
+    """
+    named = {*EXTRA, *(f for isa in ISAS.values() for f in isa.features)}
+    said = _said()
+    if said is None:
+        flags = host_cpu()[1].split(",")
+        return frozenset(f for f in named if f"+{f}" in flags)
+    flags = said[-1].split()
+    return frozenset(f for f in named if _LINUX.get(f, f) in flags)
 
 
 @functools.cache
 def best_isa() -> str:
     """The widest instruction set that this CPU has."""
-    features = host_cpu()[1].split(",")
-    return next(n for n, isa in ISAS.items() if all(f"+{f}" in features for f in isa.features))
+    return next(n for n, isa in ISAS.items() if _features().issuperset(isa.features))
 
 
 def host_isa() -> Isa:
@@ -122,8 +146,7 @@ def has_features(isa: Isa, features: tuple[str, ...]) -> bool:
         return False
     if _assumed:
         return _assumed[1].issuperset(beyond)
-    on = host_cpu()[1].split(",")
-    return all(f"+{f}" in on for f in features)
+    return _features().issuperset(features)
 
 
 def extra_features(isa: Isa) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from numba.core.errors import NumbaError
 
 from ovjit import debug, logs
 from ovjit.codegen.cpu import vector as simd
-from ovjit.codegen.cpu.emit import object_code, optimise, own, parse, target_machine
+from ovjit.codegen.cpu.emit import optimise, own, parse, target_machine
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.parts import parts_of
@@ -87,19 +87,6 @@ define i64 @"{symbol}"({types}) {{
 """
 
 
-def compile_kernel(
-    source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
-) -> bytes:
-    """Object code with the external function `symbol`: int64 x arity -> int64.
-
-    `source` defines `kernel`, and perhaps more functions, with symbols `entry(symbol, name)`; `extra` adds
-    intrinsics to the names of `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError for source that
-    does not type, naming the line.
-    """
-    with _short_collections():
-        return object_code(_optimised(source, symbol, isa, extra or {}, arity), isa)
-
-
 def assembly(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
 ) -> str:
@@ -115,7 +102,13 @@ def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | Non
 
 
 def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
-    """The LLVM module of a kernel after LLVM's passes: the same on every CPU of the instruction set."""
+    """The LLVM module of a kernel after LLVM's passes: the same on every CPU of the instruction set.
+
+    It has the external function `symbol`: int64 x 4 -> int64. `source` defines `kernel`, and perhaps more
+    functions, with symbols `entry(symbol, name)`; `extra` adds intrinsics to the names of
+    `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError for source that does not type, naming the
+    line.
+    """
     with _short_collections():
         return _optimised(source, symbol, isa, extra or {}, 4)
 
