@@ -37,7 +37,7 @@ class Add(Subject):
 
         self.name = "add"
         path = scratch / "add.xml"
-        left, right = (openvino.opset8.parameter([8], np.float32, name) for name in ("left", "right"))
+        left, right = (openvino.opset8.parameter([8], np.float32, name=name) for name in ("left", "right"))
         model = openvino.Model([openvino.opset8.add(left, right)], [left, right], "add")
         openvino.save_model(model, path, compress_to_fp16=False)
         self.paths = {"xml": str(path)}

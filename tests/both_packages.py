@@ -39,7 +39,7 @@ def names_of(package: Any) -> Opsets:
     names["Model"], names["Tensor"], names["Node"] = package.Model, package.Tensor, package.Node
 
     def parameter(shape: Any, dtype: Any = np.float32, name: str = "p") -> Any:
-        return names["o13"].parameter(shape, dtype, name)
+        return names["o13"].parameter(shape, dtype, name=name)
 
     def run(node: Any, parameters: Any, arrays: Any) -> Any:
         nodes = node if isinstance(node, list) else [node]

@@ -13,11 +13,11 @@ def scalar(ops, value, dtype):
 
 def counting_loop(ov, ops, trips=4, open_dim=False):
     """Sliced input, carried sum, counter, last and concatenated outputs."""
-    x = ops.parameter(ov.PartialShape([-1, 3]) if open_dim else [4, 3], F32, "x")
+    x = ops.parameter(ov.PartialShape([-1, 3]) if open_dim else [4, 3], F32, name="x")
     row, total, i = (ops.parameter(s, t) for s, t in (([1, 3], F32), ([1, 3], F32), ([], np.int64)))
     s = ops.add(ops.add(row, total), ops.convert(i, F32))
     body = ov.Model([scalar(ops, True, bool), s], [i, row, total])
-    count = ops.parameter([], np.int64, "n") if trips is None else scalar(ops, trips, np.int64)
+    count = ops.parameter([], np.int64, name="n") if trips is None else scalar(ops, trips, np.int64)
     node = ops.loop(count.output(0), scalar(ops, True, bool).output(0))
     node.set_function(body)
     node.set_special_body_ports([0, 0])
@@ -29,7 +29,7 @@ def counting_loop(ov, ops, trips=4, open_dim=False):
 
 def early_exit(ov, ops):
     """The body's condition ends the loop: doubled until the sum is over a limit that is an input."""
-    x, limit = ops.parameter([1, 5], F32, "x"), ops.parameter([], F32, "limit")
+    x, limit = ops.parameter([1, 5], F32, name="x"), ops.parameter([], F32, name="limit")
     v, top = ops.parameter([1, 5], F32), ops.parameter([], F32)
     twice = ops.multiply(v, scalar(ops, 2, F32))
     total = ops.reduce_sum(ops.abs(twice), scalar(ops, [0, 1], np.int64), False)
@@ -49,8 +49,8 @@ def early_exit(ov, ops):
 
 def reverse_iterator(ov, ops, open_dim=False):
     """A TensorIterator from the end to the beginning, parts of two."""
-    x = ops.parameter(ov.PartialShape([3, -1, 2]) if open_dim else [3, 6, 2], F32, "x")
-    k = ops.parameter([3, 1, 2], F32, "k")
+    x = ops.parameter(ov.PartialShape([3, -1, 2]) if open_dim else [3, 6, 2], F32, name="x")
+    k = ops.parameter([3, 1, 2], F32, name="k")
     row, state, factor = (ops.parameter(s, F32) for s in ([3, 2, 2], [3, 2, 2], [3, 1, 2]))
     s = ops.tanh(ops.add(ops.multiply(row, factor), state))
     node = ops.tensor_iterator()
@@ -68,7 +68,7 @@ def reverse_iterator(ov, ops, open_dim=False):
 
 def branches(ov, ops, same=True):
     """If whose branches differ in shape unless `same`."""
-    c, x = ops.parameter([], bool, "c"), ops.parameter([2, 3], F32, "x")
+    c, x = ops.parameter([], bool, name="c"), ops.parameter([2, 3], F32, name="x")
     a, b = ops.parameter([2, 3], F32), ops.parameter([2, 3], F32)
     r1 = ops.result(ops.multiply(a, scalar(ops, 3, F32)))
     r2 = ops.result(ops.relu(b) if same else ops.concat([b, b], 0))
@@ -82,8 +82,8 @@ def branches(ov, ops, same=True):
 
 def growing(ov, ops):
     """What goes round gets longer with every trip."""
-    x = ops.parameter(ov.PartialShape([-1, 2]), F32, "x")
-    n = ops.parameter([], np.int64, "n")
+    x = ops.parameter(ov.PartialShape([-1, 2]), F32, name="x")
+    n = ops.parameter([], np.int64, name="n")
     v = ops.parameter(ov.PartialShape([-1, 2]), F32)
     longer = ops.concat([v, ops.multiply(v, scalar(ops, 0.5, F32))], 0)
     node = ops.loop(n.output(0), scalar(ops, True, bool).output(0))
@@ -95,7 +95,7 @@ def growing(ov, ops):
 
 def nested(ov, ops):
     """A loop over rows, in it an If by the counter, in that a TensorIterator over columns."""
-    x = ops.parameter([4, 3], F32, "x")
+    x = ops.parameter([4, 3], F32, name="x")
     i, row, total = (ops.parameter(s, t) for s, t in (([], np.int64), ([1, 3], F32), ([1, 3], F32)))
     s = ops.add(row, total)
     odd = ops.less(ops.mod(i, scalar(ops, 2, np.int64)), scalar(ops, 1, np.int64))
@@ -127,7 +127,7 @@ def nested(ov, ops):
 #: name -> (builder, inputs)
 def retyped_rounds(ov, ops, begins, again):
     """What the body makes is of another element type than what goes round begins with."""
-    x, trips = ops.parameter([1, 2], begins, "x"), ops.parameter([], np.int64, "trips")
+    x, trips = ops.parameter([1, 2], begins, name="x"), ops.parameter([], np.int64, name="trips")
     v = ops.parameter([1, 2], begins)
     total = ops.add(ops.convert(v, "f32"), scalar(ops, 2, F32))
     narrowed = ops.convert(total, again)

@@ -79,7 +79,7 @@ def models() -> list[tuple[Any, np.dtype, bool]]:
     out = []
     for name, rows in (("f4", 3), ("f4", -1), ("i8", 3), ("i4", -1), ("u1", 3), ("f2", -1)):
         dtype = np.dtype(name)
-        a, b = (o.parameter([rows, 4], dtype, n) for n in "ab")
+        a, b = (o.parameter([rows, 4], dtype, name=n) for n in "ab")
         first = a if dtype.kind == "u" else o.relu(a)
         model = ov.Model([o.add(first, b)], [a, b], "misuse")
         out.append((ov.Core().compile_model(model, "CPU", {"NUM_STREAMS": 1}), dtype, rows < 0))

@@ -36,7 +36,7 @@ outcomes: collections.Counter[str] = collections.Counter()
 
 def chain(size: int, layers: int, **config: Any) -> Any:
     """x times itself so many times: the identity stays itself, times k it is k^(layers + 1)."""
-    x = o.parameter([size, size], np.float32, "x")
+    x = o.parameter([size, size], np.float32, name="x")
     y = x
     for _ in range(layers):
         y = o.matmul(y, x, False, False)

@@ -57,7 +57,7 @@ def counted() -> dict[str, int]:
 
 def network(rng: random.Random, open_rows: bool = True) -> ov.Model:
     weights = np.random.default_rng(7).standard_normal((24, 24)).astype(np.float32)
-    x = o.parameter([-1 if open_rows else rng.randint(1, 9), 24], np.float32, "x")
+    x = o.parameter([-1 if open_rows else rng.randint(1, 9), 24], np.float32, name="x")
     y = o.relu(o.matmul(x, o.constant(weights), False, False))
     return ov.Model([o.add(o.softmax(y, 1), o.relu(x))], [x], "soak")
 
@@ -81,13 +81,13 @@ class Soak:
         data = np.random.default_rng(seed)
         self.inputs = [data.standard_normal((n, 24)).astype(np.float32) for n in range(1, 41)]
         self.answers = [want(x) for x in self.inputs]
-        big = o.parameter([256, 256], np.float32, "x")
+        big = o.parameter([256, 256], np.float32, name="x")
         y = big
         for _ in range(12):
             y = o.matmul(y, big, False, False)
         self.long = self.core.compile_model(ov.Model([y], [big], "long"), "CPU")
         self.eye = np.eye(256, dtype=np.float32)
-        cut = o.parameter([-1, 4], np.float32, "x")
+        cut = o.parameter([-1, 4], np.float32, name="x")
         found = o.convert(o.non_zero(o.relu(cut)), "f32")
         self.cut = self.core.compile_model(ov.Model([found], [cut], "cut"), "CPU")
 

@@ -109,6 +109,13 @@ o10.is_inf(a, {'detect_negative': False}).get_attributes() | o13.constant(ov.Ten
 o8.constant(2.5, name='n') | o8.add(a, b).get_type_info().version_id
 o8.softmax(a, 1).get_type_info().version_id | o1.softmax(a, 1).get_type_info().version_id
 o13.constant(np.zeros((0, 3))) | o8.depth_to_space(deep, 'blocks_first', 2)
+o8.relu(a, 'n').friendly_name == 'n' | o8.relu(a, name='n').friendly_name == 'n' | o8.squeeze(a, [])
+o8.squeeze(image, [0.]) | ov.opset15.squeeze(image, [])
+o8.parameter([2], np.float32, 'n').friendly_name == 'n' | o8.result(a, 'n').friendly_name == 'n'
+o8.constant(2.5, np.float32, 'n').friendly_name == 'n' | o1.topk(a, 1, 1, 'max', 'value', 'n')
+o10.is_inf(a, {}, 'n').friendly_name == 'n' | o8.assign(a, 'v', 'n').friendly_name == 'n'
+o8.read_value(a, 'v', np.float32, [2, 3], 'n').friendly_name == 'n'
+o8.non_zero(o8.parameter([], np.float32)) | o8.non_zero(a)
 """.replace("\n", "|").split("|")  # fmt: skip
 
 

@@ -86,6 +86,17 @@ def test_like_openvino(case):
             assert tuple(ours.get_output_tensor(i).shape) == expected[i].shape
 
 
+@pytest.mark.parametrize("value", (0, 2))
+def test_positions_in_a_scalar(value: int) -> None:
+    answers = []
+    for ov in (ovjit, openvino):
+        x = ov.opset8.parameter([], np.float32)
+        compiled = ov.Core().compile_model(ov.Model([ov.opset8.non_zero(x)], [x], "scalar"), "CPU", EXACT)
+        answers.append(np.array(compiled([np.float32(value)])[0]))
+    assert answers[0].shape == answers[1].shape == (1, int(value != 0))
+    np.testing.assert_array_equal(*answers)
+
+
 def test_what_need_not_run_on_the_host_does_not():
     request = ovjit.compile_model(positions(ovjit), "CPU", {"PERF_COUNT": True}).create_infer_request()
     request.infer([data(np.random.default_rng(1), 3, 5)])

@@ -62,7 +62,7 @@ def test_element_types_without_arrays_are_refused_at_once() -> None:
 
 
 def test_who_takes_a_result_takes_its_tensor() -> None:
-    x = op.parameter([1, 3], np.float32, "x")
+    x = op.parameter([1, 3], np.float32, name="x")
     text, weights = ovjit._model_bytes(ovjit.Model([op.tanh(op.relu(x, name="relu"), name="tanh")], [x]))
     edge = '<edge from-layer="1"'
     assert text.decode().count(edge) == 1  # from Relu to Tanh

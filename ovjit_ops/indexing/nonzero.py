@@ -41,20 +41,23 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
         data = random_array(rng, shape, dtype)
         yield [np.where(rng.random(shape) < 0.5, data, 0).astype(data.dtype)], {"output_type": "i64"}
     yield [np.zeros((2, 3), data.dtype)], {"output_type": "i32"}
+    yield [np.array(1, data.dtype)], {"output_type": "i64"}
 
 
 @op("NonZero", opset=3, types=MOVABLE, samples=_samples, expand=_expand)
 class NonZero:
-    """The positions of all elements that are not zero, [rank, how many], in order."""
+    """The positions of all elements that are not zero, [rank, how many], in order. A scalar is taken as a
+    vector of one element."""
 
     def infer(data, *, output_type: DType = "i64"):
         check(output_type in INDEX_TYPES, f"Output type must be i32 or i64, not {output_type}")
         most = math.prod(data.shape) if is_static(data.shape) else None
-        return TensorType(output_type, (ANY if data.rank is None else data.rank, dim(0, most)))
+        if not data.rank:  # of unknown rank, or a scalar, of which OpenVINO does not tell the shape
+            return TensorType(output_type, (ANY, dim(0, most) if data.rank is None else ANY))
+        return TensorType(output_type, (data.rank, dim(0, most)))
 
     def ref(data, *, output_type="i64"):
-        places = np.nonzero(data.reshape(1) if data.ndim == 0 else data)
-        return np.stack(places[: data.ndim] or [places[0][:0]]).astype(_INDEX[output_type])[: data.ndim]
+        return np.stack(np.nonzero(np.atleast_1d(data))).astype(_INDEX[output_type])
 
 
 def _full_samples(rng: np.random.Generator, dtype: str = "f32"):

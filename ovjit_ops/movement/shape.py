@@ -25,7 +25,7 @@ from ovjit.graph.shapes import (
 )
 from ovjit.graph.traced import is_traced_number, whole, whole_numbers
 from ovjit_ops.common.values import INDEX_TYPES, known, known_dims, length, propagate
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.movement.cpu_views import lower_concat, lower_reshape, lower_transpose
 
 MOVABLE = [*NUMBERS, "boolean"]
@@ -275,6 +275,9 @@ _NOT_HIGHER = "Second input (axes) should not be of rank higher than 1. Got: {ra
 
 
 def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> TensorType:
+    if axes is not None and axes.dtype in REALS:  # as OpenVINO takes them: Python's empty list is f64
+        value = None if axes.value is None else np.asarray(axes.value).astype(np.int64)
+        axes = TensorType("i64", axes.shape, value)
     values = None if axes is None else known(axes, "axes", flat=_NOT_HIGHER)
     if data.shape is None or (axes is not None and values is None):
         return TensorType(data.dtype, None)
@@ -284,7 +287,7 @@ def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> Ten
 
 
 def _squeeze(data: np.ndarray, axes: np.ndarray | None, skip: bool) -> np.ndarray:
-    shape = _squeezed(data.shape, None if axes is None else axes.reshape(-1).tolist(), skip)
+    shape = _squeezed(data.shape, None if axes is None else axes.reshape(-1).astype(np.int64).tolist(), skip)
     assert is_static(shape)
     return data.reshape(shape)
 

@@ -2,7 +2,8 @@
 
 Inputs come first, then the attributes in the order of the record, then `name`; where the record says so
 (`builder=`) an argument or the function has another name than in the IR. An input may be a Node, an Output or
-anything that makes a constant: a number, list or array.
+anything that makes a constant: a number, list or array. As in OpenVINO a name counts where it is given by
+keyword: one that stands in its place among the arguments is taken and left unused.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
 
 #: Second names that OpenVINO has for a builder.
 ALIASES = {"abs": "absolute", "ceil": "ceiling", "cumsum": "cum_sum"}
-#: The arguments of builders that OpenVINO orders otherwise than inputs, then attributes. Arguments that are
+#: The arguments of builders that OpenVINO orders otherwise than inputs, then attributes, for an operation or
+#: for the version of it that came with one opset. Arguments that are
 #: not listed come after `name`; listed ones that a version of the operation does not have are skipped.
 ORDERS = {
     "AvgPool": "data_batch strides pads_begin pads_end kernel_shape exclude_pad rounding_type auto_pad "
@@ -54,6 +56,7 @@ ORDERS = {
     "ScaledDotProductAttention": "query key value attention_mask scale causal",
     "SearchSorted": "sorted_sequence values right_mode",
     "SpaceToDepth": "data mode block_size",
+    "TopK-1": "data k axis mode sort",
 }
 #: Operations whose builders are written out below.
 _WRITTEN = ("Parameter", "Constant", "Result", "If", "Loop", "TensorIterator")
@@ -149,7 +152,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
         for argument in left_out:
             if given.get(argument) is None:
                 raise ValueError(f"{argument} must be provided to {name}()")
-        node_name = given.get("name")
+        node_name = kwargs.get("name")
         sources: list[Output] = []
         for argument, optional in inputs:
             value = given.get(argument)
@@ -216,7 +219,8 @@ def _signature(
         rows = list(defaults.items())
         rows.insert(record.required_inputs, (record.builder_dict, REQUIRED))
         defaults = dict(rows)
-    order = None if record.builder_dict else ORDERS.get(record.name)
+    order = ORDERS.get(f"{record.name}-{record.opset}", ORDERS.get(record.name))
+    order = None if record.builder_dict else order
     listed = list(defaults) if order is None else [n for n in order.split() if n in defaults]
     names = [*listed, "name", *(n for n in defaults if n not in listed)]
     parameters: list[inspect.Parameter] = []
@@ -265,6 +269,20 @@ def _value(value: Any, kind: str) -> Any:
     return element_name(value) if kind == "DType" else value
 
 
+def _named_by_keyword(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, whose `name` counts only where it is given by keyword."""
+    place = list(inspect.signature(function).parameters).index("name")
+
+    @wraps(function)
+    def build(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > place:
+            args = (*args[:place], None, *args[place + 1 :])
+        return function(*args, **kwargs)
+
+    return build
+
+
+@_named_by_keyword
 def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> Parameter:
     """An input of a model: `shape` as PartialShape takes it, `dtype` a Type, NumPy dtype or scalar class."""
     if isinstance(dtype, str):
@@ -274,6 +292,7 @@ def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> P
     return made
 
 
+@_named_by_keyword
 def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant:
     """A constant of a number, list or array. A bare int is i64, a float f64.
 
@@ -284,6 +303,7 @@ def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant
     return constant_node(value, None if dtype is None else element_name(dtype), name)
 
 
+@_named_by_keyword
 def constant_13(
     value: Any = None,
     dtype: Any = None,
@@ -310,6 +330,7 @@ def constant_13(
 constant_13.__name__ = constant_13.__qualname__ = "constant"
 
 
+@_named_by_keyword
 def result(data: Any, name: str | None = None) -> Result:
     """An output of a model."""
     if isinstance(data, Node) and len(data.outputs()) != 1:
@@ -317,6 +338,7 @@ def result(data: Any, name: str | None = None) -> Result:
     return Result._of(as_output(data), name)
 
 
+@_named_by_keyword
 def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | None = None) -> Node:
     """Where `data` is infinite. `attributes`: detect_negative and detect_positive, True unless given."""
     if attributes is not None and not isinstance(attributes, dict):

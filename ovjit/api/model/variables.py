@@ -99,7 +99,7 @@ class read_value(Node):
                     "variable_id, variable_type, variable_shape, or a Variable"
                 )
         if given and isinstance(given[-1], str):
-            name = given.pop()
+            given.pop()  # a name counts only where it is given by keyword
         if given or kwargs:
             raise no_such_form(f"read_value() does not take {(given or list(kwargs))[0]!r}")
         if isinstance(facts[1], (int, str)) or (facts[2] is not None and np.ndim(facts[2]) == 0):
@@ -127,8 +127,9 @@ class assign(Node):
         if not (args or kwargs):
             self._leave_unconnected(find_op("Assign", 6), {"variable_id": ""})
             return
-        given = dict(zip(("new_value", "variable", "name"), args, strict=False)) | kwargs
-        new_value, name = given.pop("new_value", None), given.pop("name", "")
+        name = kwargs.pop("name", "")  # as in other builders it counts only where it is given by keyword
+        given = dict(zip(("new_value", "variable"), args, strict=False)) | kwargs
+        new_value = given.pop("new_value", None)
         variable = given.pop("variable", None) or given.pop("variable_id", None)
         if new_value is None or given or len(args) > 3:
             raise no_such_form("assign() takes new_value, variable or variable_id, name")
