@@ -319,6 +319,26 @@ def test_shared_rows_give_the_same_bits() -> None:
         np.testing.assert_allclose(a, want, rtol=1e-5, atol=1e-5)
 
 
+def test_lrn_of_planes() -> None:
+    """Planes longer and shorter than a block: columns adjacent, apart, or of a last dimension of 1."""
+    rng = np.random.default_rng(SEED)
+    cases = ((2, 7, 5, 120), 1, 5), ((3, 2, 9), 1, 5), ((4, 300), 0, 3), ((2, 3, 5, 4), 2, 7)
+    for shape, axis, size in cases:
+        data = rng.uniform(-2, 2, shape).astype(np.float32)
+        b = Builder()
+        x = parameter(b, data)
+        rank, last = len(shape), len(shape) - 1
+        thin = add(b, "Slice", x, [0], [1], [1], [last])
+        spaced = add(b, "Slice", x, [0], [99], [2], [last])
+        alone = add(b, "Unsqueeze", spaced, [rank])
+        settings: dict[str, Any] = {"alpha": 1.0, "beta": 0.75, "bias": 1.0, "size": size}
+        graph = b.finish([add(b, "LRN", v, [axis], **settings) for v in (x, thin, spaced, alone)])
+        for name, got, want in zip(
+            ("x", "thin", "spaced", "alone"), native(graph, data), evaluate(graph, [data]), strict=True
+        ):
+            np.testing.assert_allclose(got, want, rtol=2e-5, err_msg=f"{name} of {shape} along {axis}")
+
+
 #: What has a lowering that does not cover all of its samples, and why.
 PARTLY = {
     "AdaptiveMaxPool": "three spatial dimensions",

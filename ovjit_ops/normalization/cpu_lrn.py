@@ -1,7 +1,8 @@
-"""Native LRN along one axis, which lies contiguous; over space it is an average pooling of squares.
+"""Native LRN along one axis, as the data lies; over space it is an average pooling of squares.
 
-A row is one pixel's channels. The window's sum for a vector of channels is a sum of shifted loads: masked at
-the row's end, from a small zero-bordered copy of the row's first vector at its beginning.
+Where the axis is adjacent, a row is one pixel's channels. The window's sum for a vector of channels is a sum
+of shifted loads: masked at the row's end, from a small zero-bordered copy of the row's first vector at its
+beginning. Otherwise vectors are along the dimensions behind the axis, and the window's planes are added up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.function import DIMS, kernel
+from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer, exp, log, sqrt
 from ovjit.codegen.words import (
@@ -22,6 +23,7 @@ from ovjit.codegen.words import (
     const,
     f32,
     fma,
+    load,
     loadm,
     placed,
     scratch,
@@ -35,10 +37,14 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, channels_last, merge_dims, placed_values, product
+from ovjit.compiler.views import Layout, merge_dims, placed_values, plain, product
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
+from ovjit.graph.traced import least
 from ovjit_ops.common.windows import LARGEST
+
+#: Columns of a plane that are made before those of the next.
+BLOCK = 256
 
 
 def divided(x: Tracer, base: Tracer, beta: float) -> Tracer:
@@ -73,14 +79,55 @@ def lrn(x: Ptr, y: Ptr, n, rows, per_chunk, *, half, body):
             storem[f32](q + k * 4, result, n - k)
 
 
+@inline
+def some(p, n, part):
+    """A vector, or a `part` of one: n elements."""
+    return loadm[f32](p, n) if part else load[f32](p)
+
+
+@kernel
+def lrn_planes(x: Ptr, y: Ptr, n, x_c, y_c, width, blocks, items, per_chunk, *, half, body):
+    """The same where `width` elements of each of the n planes are adjacent. A chunk is a range of (row, block
+    of columns), so that the blocks of a window's planes stay in the first-level cache."""
+    for item in share(items, per_chunk):
+        p, q = placed(item // blocks, x, y)
+        first = item % blocks * BLOCK
+        count = min(width - first, BLOCK)
+        p += first * 4
+        q += first * 4
+        for k in range(n):
+            i = 0
+            for part in static_range(2):  # whole vectors, then the rest
+                while i < count - (0 if part else VL - 1):
+                    here = p + i * 4
+                    v = some(here, count - i, part)
+                    total = v * v
+                    for s in static_range(1, half + 1):
+                        if k >= s:
+                            low = some(here - s * x_c, count - i, part)
+                            total = fma(low, low, total)
+                        if k + s < n:
+                            high = some(here + s * x_c, count - i, part)
+                            total = fma(high, high, total)
+                    result = applied(body, v, total)
+                    if part:
+                        storem[f32](q + i * 4, result, count - i)
+                    else:
+                        store[f32](q + i * 4, result)
+                    i += VL
+            p += x_c
+            q += y_c
+
+
 @functools.cache
-def lrn_kernel(half: int, scale: float, bias: float, beta: float) -> Kernel:
+def lrn_kernel(half: int, scale: float, bias: float, beta: float, planes: bool) -> Kernel:
     """y = x / (bias + scale * total) ^ beta, f32."""
     recorder = Recorder()
     x, total = recorder.input("x0", "f32"), recorder.input("x1", "f32")
     result = divided(x, total * scale + bias, beta)
     body = Body(["f32", "f32"], ["f32"], recorder.lines, [result.name])
-    return lrn.kernel(f"lrn_{2 * half + 1}_f32", half=half, body=body)
+    way = lrn_planes if planes else lrn
+    return way.kernel(f"{way.function.__name__}_{2 * half + 1}_f32", half=half, body=body)
 
 
 class LocalResponse(Lowering):
@@ -93,49 +140,69 @@ class LocalResponse(Lowering):
         self.data: Value = node.inputs[0]
         self.out = node.output
         self.axis = axis
-        attrs = node.attrs
-        half = (attrs["size"] - 1) // 2
-        self.kernel = lrn_kernel(half, attrs["alpha"] / attrs["size"], attrs["bias"], attrs["beta"])
-        self.kernels = (self.kernel,)
-
-    def wishes(self) -> list[tuple[Value, Layout]]:
-        return [(self.data, self._layout())]
+        rank = len(self.data.shape)
+        self.layout = Layout((*(a for a in range(rank) if a != axis), axis))  # in which the axis is adjacent
+        self.turned = True
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return self._layout()
+        """As the data lies."""
+        return self.layout if self._adjacent(layouts) else None
 
-    def _layout(self) -> Layout:
-        rank = len(self.data.shape)
-        if self.axis == 1 and rank > 2:
-            return channels_last(rank)
-        return Layout((*(a for a in range(rank) if a != self.axis), self.axis))
+    def _adjacent(self, layouts: dict[Value, Layout]) -> bool:
+        have = layouts.get(self.data)
+        return (plain(len(self.data.shape)) if have is None else have).order == self.layout.order
+
+    def choose(self, layouts: dict[Value, Layout]) -> None:
+        self.turned = self._adjacent(layouts)
+        assert self.group.anchor is not None
+        attrs = self.group.anchor.attrs
+        half = (attrs["size"] - 1) // 2
+        scale = attrs["alpha"] / attrs["size"]
+        self.kernel = lrn_kernel(half, scale, attrs["bias"], attrs["beta"], not self.turned)
+        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
-        x = planner.view(self.data)
-        if x.shape[self.axis] > 1 and x.strides[self.axis] != x.itemsize:
-            x = planner.copy(self.data, self._layout())
-        y = planner.channels_last_output(self.out, self.axis)
-        rows = [a for a in range(len(x.shape)) if a != self.axis]
-
-        def merged() -> tuple[list[int], list[list[int]]]:
-            return merge_dims([x.shape[a] for a in rows], [[v.strides[a] for a in rows] for v in (x, y)])
-
+        order = self.layout if self.turned else plain(len(self.data.shape))
+        x = planner.with_layout(self.data, order)
+        y = planner.channels_last_output(self.out, order.order[-1])
         if not y.count:
             return
-        extents, (xs, ys) = merged()
+        apart = [a for a in range(len(x.shape)) if a != self.axis]
+
+        def merged() -> tuple[list[int], list[list[int]], int]:
+            """Extents and strides of what is placed, and how many elements are adjacent."""
+            strides = [[v.strides[a] for a in apart] for v in (x, y)]
+            extents, steps = merge_dims([x.shape[a] for a in apart], strides)
+            if self.turned or not extents or any(s[-1] != x.itemsize for s in steps):
+                return extents, steps, 1
+            return extents[:-1], [s[:-1] for s in steps], extents[-1]
+
+        extents, (xs, ys), width = merged()
         target = y
         if len(extents) > DIMS:
-            x = planner.copy(self.data, self._layout())
-            y = planner.allocate(y.shape, y.itemsize, self._layout())
-            extents, (xs, ys) = merged()
-        n, count = x.shape[self.axis], product(extents)
-        per_chunk = split(count, n * 12)
-        values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "rows": count, "per_chunk": per_chunk}
-        values |= placed_values(extents, x=xs, y=ys)
-        planner.need_scratch(2 * 4 * host_isa().lanes)
-        both = [Piece(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
-        touches = Rows(extents, per_chunk, both[:1], both[1:])
-        chunks, flops = ceil_div(count, per_chunk), 20.0 * y.count
+            x = planner.copy(self.data, order)
+            y = planner.allocate(y.shape, y.itemsize, order)
+            extents, (xs, ys), width = merged()
+        n = x.shape[self.axis]
+        values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n}
+        touches = None
+        if self.turned:
+            items = product(extents)
+            per_chunk = split(items, n * 12)
+            values["rows"] = items
+            planner.need_scratch(2 * 4 * host_isa().lanes)
+            both = [Piece(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
+            touches = Rows(extents, per_chunk, both[:1], both[1:])
+        else:
+            blocks = ceil_div(width, BLOCK)
+            items = product(extents) * blocks
+            per_chunk = split(items, n * 12 * least(width, BLOCK))
+            values |= {
+                "x_c": x.strides[self.axis], "y_c": y.strides[self.axis], "width": width, "blocks": blocks,
+                "items": items,
+            }  # fmt: skip
+        values |= placed_values(extents, x=xs, y=ys) | {"per_chunk": per_chunk}
+        chunks, flops = ceil_div(items, per_chunk), 20.0 * y.count
         planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
         if target is not y:
             planner.copy_step(y, target)
