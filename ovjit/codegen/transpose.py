@@ -4,7 +4,7 @@
 
 Blocks of lanes x lanes elements of 4 bytes (and with AVX-512, whose masks are for any size, of 2 and 1) are
 loaded row by row, turned in registers by log2(lanes) rounds of
-shuffles, and stored row by row. Chunks are ranges of blocks along a (times the outer dimensions).
+shuffles, and stored row by row. Chunks are ranges of lines of the cache along a (times the outer dimensions).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def turned(b: Any, rows: list[Any]) -> list[Any]:
 
 
 def make_turn(isa: Isa, elem: str) -> Any:
-    """turn(x, x_b, nb, y, y_a, na): one block; na, nb: how many of its rows and columns there are."""
+    """turn(x, x_b, nb, y, y_a, na): one block of at most na rows and nb columns."""
     import llvmlite.ir as ir
     from numba.core import types
     from numba.core.typing.templates import signature
@@ -62,14 +62,23 @@ def make_turn(isa: Isa, elem: str) -> Any:
     i64 = ir.IntType(64)
 
     def body(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
-        last = b.sub(nb, i64(1))
-        rows = []
-        for i in range(lanes):
-            row = b.select(b.icmp_signed("<", i64(i), last), i64(i), last)
-            rows.append(simd.load_vector(b, b.add(x, b.mul(row, x_b)), elem, lanes, na))
-        for j, row in enumerate(turned(b, rows)):
-            with b.if_then(b.icmp_signed("<", i64(j), na)):
-                simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem, nb)
+        fewer = b.select(b.icmp_signed("<", na, nb), na, nb)
+        with b.if_else(b.icmp_signed(">=", fewer, i64(lanes))) as (whole, part):
+            with whole:
+                rows = [
+                    simd.load_vector(b, b.add(x, b.mul(i64(i), x_b)), elem, lanes) for i in range(lanes)
+                ]
+                for j, row in enumerate(turned(b, rows)):
+                    simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem)
+            with part:
+                last = b.sub(nb, i64(1))
+                rows = []
+                for i in range(lanes):
+                    row = b.select(b.icmp_signed("<", i64(i), last), i64(i), last)
+                    rows.append(simd.load_vector(b, b.add(x, b.mul(row, x_b)), elem, lanes, na))
+                for j, row in enumerate(turned(b, rows)):
+                    with b.if_then(b.icmp_signed("<", i64(j), na)):
+                        simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem, nb)
 
     turn = simd._make("turn", signature(types.void, *[types.int64] * 6), body)
     turn.in_python = functools.partial(run_turn, elem)
@@ -88,13 +97,16 @@ turn, interleave = Word("turn"), Word("interleave")
 
 
 @kernel
-def turn_blocks(x: Ptr, y: Ptr, x_b, y_a, na, nb, blocks, items, per_chunk, *, size):
-    """Items are (outer index, block of a); each goes along b."""
+def turn_blocks(x: Ptr, y: Ptr, x_b, y_a, na, nb, blocks, side, items, per_chunk, *, size):
+    """Items are (outer index, `side` of a); each goes along b, and is turned in squares of that side: what
+    a line of the cache has is read, and written, together."""
     for item in share(items, per_chunk):
-        a = (item % blocks) * VL
+        first = item % blocks * side
         p, q = placed(item // blocks, x, y)
-        for k in range(0, nb, VL):
-            turn(p + a * size + k * x_b, x_b, nb - k, q + a * y_a + k * size, y_a, na - a)
+        for k0 in range(0, nb, side):
+            for a in range(first, min(first + side, na), VL):
+                for k in range(k0, min(k0 + side, nb), VL):
+                    turn(p + a * size + k * x_b, x_b, nb - k, q + a * y_a + k * size, y_a, na - a)
 
 
 @functools.cache

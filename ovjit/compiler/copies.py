@@ -137,6 +137,9 @@ def plan_copy(planner: Planner, source: View, target: View) -> None:
         plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], target, 1, "Reorder")
 
 
+#: Bytes.
+CACHE_LINE = 64
+
 #: Dimensions shorter than this are not worth turning in blocks.
 SHORTEST_TURN = 3
 
@@ -161,21 +164,21 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     xs.pop(at)
     if min(na, nb) < SHORTEST_TURN or x_b == 0:
         return False
-    lanes = host_isa().lanes
-    blocks = ceil_div(na, lanes)
+    side = max(host_isa().lanes, CACHE_LINE // size)
+    blocks = ceil_div(na, side)
     items = product(extents) * blocks
-    per_chunk = split(items, nb * lanes * 8)
+    per_chunk = split(items, nb * side * 8)
     values: dict[str, Any] = {
         "x": source.ptr, "y": target.ptr, "x_b": x_b, "y_a": y_a, "na": na, "nb": nb, "blocks": blocks,
-        "items": items, "per_chunk": per_chunk,
+        "side": side, "items": items, "per_chunk": per_chunk,
     }  # fmt: skip
     values |= placed_values(extents, x=xs, y=ys)
-    # an item is a block of lanes of the dimension that is adjacent in the source; the last one may be short
+    # an item is a side of the dimension that is adjacent in the source; the last one may be short
     touches = Rows(
         (*extents, na), per_chunk,
         [Piece(source.ptr, (*xs, size), (nb,), (x_b,), size)],
         [Piece(target.ptr, (*ys, y_a), (nb,), (size,), size)],
-        lambda item: item // blocks * na + min(item % blocks * lanes, na),
+        lambda item: item // blocks * na + min(item % blocks * side, na),
     )  # fmt: skip
     chunks = ceil_div(items, per_chunk)
     planner.step(turn_kernel(size), values, chunks, [source], [target], type="Reorder", touches=touches)

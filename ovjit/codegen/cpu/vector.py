@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.ir as ir
@@ -264,11 +265,44 @@ def load_vector(
     """`lanes` elements at `address`; with `n`, only the first n are touched, the rest are 0."""
     vt = ir.VectorType(memory_ir(elem), lanes)
     p = pointer(builder, address, vt)
+
+    def masked() -> ir.Value:
+        return masked_load(builder, p, vt, SIZE[elem], iota_mask(builder, n, lanes))
+
+    def whole() -> ir.Value:
+        return builder.load(p, align=SIZE[elem])
+
     if n is None:
-        v = builder.load(p, align=SIZE[elem])
+        v = whole()
+    elif lanes >= _MASKED_LANES or SIZE[elem] >= 4:
+        v = masked()
     else:
-        v = masked_load(builder, p, vt, SIZE[elem], iota_mask(builder, n, lanes))
+        v = _if_whole(builder, n, lanes, whole, masked)
     return from_memory(builder, v, elem)
+
+
+#: Vectors of so many lanes are AVX-512's, whose masks cost nothing. Without them a masked store is some ten
+#: times as slow as a whole one on some CPUs, and a masked load of elements of 1 and 2 bytes is a branch for
+#: each lane.
+_MASKED_LANES = 16
+
+
+def _if_whole(
+    builder: ir.IRBuilder, n: ir.Value, lanes: int, whole: Callable[[], Any], masked: Callable[[], Any]
+) -> Any:
+    """What `whole` makes where n lanes are all there are, else what `masked` does; for both, the value."""
+    found = []
+    with builder.if_else(builder.icmp_signed(">=", n, n.type(lanes))) as ways:
+        for way, make in zip(ways, (whole, masked), strict=True):
+            with way:
+                value = make()
+                found.append((value, builder.block))
+    if found[0][0] is None:
+        return None
+    phi = builder.phi(found[0][0].type)
+    for value, block in found:
+        phi.add_incoming(value, block)
+    return phi
 
 
 def masked_load(
@@ -304,15 +338,24 @@ def store_vector(
     v = to_memory(builder, v, elem)
     vt = v.type
     p = pointer(builder, address, vt)
-    if n is None:
+
+    def whole() -> None:
         builder.store(v, p, align=SIZE[elem])
-        return
-    # LLVM narrows lanes and stores them in one step. Where it knows that there is one lane, it forgets the
-    # narrowing and writes the wide lane: 4 bytes for one bf16. So it is not to know, of what may be narrowed.
-    mask = iota_mask(builder, n if elem in _NOT_NARROWED else hidden(builder, n), vt.count)
-    call_intrinsic(
-        builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), [v, p, _I32(SIZE[elem]), mask]
-    )
+
+    def masked() -> None:
+        # LLVM narrows lanes and stores them in one step. Where it knows that there is one lane, it forgets
+        # the narrowing and writes the wide lane: 4 bytes for one bf16. So it is not to know, of what may be
+        # narrowed.
+        mask = iota_mask(builder, n if elem in _NOT_NARROWED else hidden(builder, n), vt.count)
+        arguments = [v, p, _I32(SIZE[elem]), mask]
+        call_intrinsic(builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), arguments)
+
+    if n is None:
+        whole()
+    elif vt.count >= _MASKED_LANES:
+        masked()
+    else:
+        _if_whole(builder, n, vt.count, whole, masked)
 
 
 # --- the namespace of generated code
