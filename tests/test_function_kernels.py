@@ -342,21 +342,22 @@ def test_results_of_a_body_are_registers():
             v[i] = load["f32"](x + i * 4)
         made = applied(body, *v)
         made = applied(body, load["f32"](y), *v)
+        v = applied(body, *v)
         storem["f32"](y, made[1], 1)
 
     assert text(k, body=sums).splitlines() == [
         "    number0 = const_f32(0.5)",
         "    v0 = load_f32(x + 0)",
         "    v1 = load_f32(x + 4)",
-        "    t0_1 = add(v0, v1)",
-        "    t1_1 = max_(v0, number0)",
-        "    made0 = t0_1",
-        "    made1 = t1_1",
+        "    made0 = add(v0, v1)",
+        "    made1 = max_(v0, number0)",
         "    x0_2 = load_f32(y)",
-        "    t0_2 = add(x0_2, v1)",
-        "    t1_2 = max_(x0_2, number0)",
-        "    made0 = t0_2",
-        "    made1 = t1_2",
+        "    made0 = add(x0_2, v1)",
+        "    made1 = max_(x0_2, number0)",
+        "    t0_3 = add(v0, v1)",
+        "    t1_3 = max_(v0, number0)",
+        "    v0 = t0_3",
+        "    v1 = t1_3",
         "    storem_f32(y, made1, 1)",
         "    return 0",
     ]

@@ -346,12 +346,11 @@ class _Printer:
         if part is not None:
             value = self.put(part, s.value)[0]  # type: ignore[arg-type]
         elif self.called(s.value) is applied:
-            made = self.say_body(s.value)  # type: ignore[arg-type]
-            if isinstance(target, ast.Name) and target.id in self.several:
-                for i, value in enumerate(made):
-                    self.say(f"{target.id}{i} = {value}")
-                return
-            (value,) = made
+            several = isinstance(target, ast.Name) and target.id in self.several
+            made = self.say_body(s.value, self.text(target), several)  # type: ignore[arg-type]
+            for name, value in made:
+                self.say(f"{name} = {value}")
+            return
         else:
             known = self.constant(s.value)
             if known is not _RUN_TIME and type(known) not in _NUMBERS:
@@ -500,8 +499,9 @@ class _Printer:
             places = "".join(f" + {place}{d} * {name}_{d}" for d in range(dims))
             self.say(f"{self.text(one)} = {name}{places}")
 
-    def say_body(self, call: ast.Call) -> list[str]:
-        """The lines of a traced body, their names made new; the names of what it gives."""
+    def say_body(self, call: ast.Call, target: str, several: bool) -> list[tuple[str, str]]:
+        """The lines of a traced body, their names made new. (variable, value) of results that are none of its
+        lines: inputs, constants, what another result is as well."""
         body = self.constant(call.args[0])
         self.bodies[0] += 1
         own = f"_{self.bodies[0]}"
@@ -520,13 +520,20 @@ class _Printer:
                 self.say(f"x{i}{own} = {text}")
         for name, value in constants.values():
             names[name] = self.numbers.setdefault(value, f"number{len(self.numbers)}")
+        left = []
+        for i, result in enumerate(body.result_names(constants)):
+            variable = f"{target}{i}" if several else target
+            if result in names or variable in given:
+                left.append((variable, result))
+            else:
+                names[result] = variable
 
         def renamed(text: str) -> str:
-            return re.sub(r"\b[xkt]\d+\b", lambda m: names.get(m.group(), m.group() + own), text)
+            return re.sub(r"\b[xkt]\d+\b", lambda m: names.get(m.group()) or m.group() + own, text)
 
         for line in lines:
             self.say(renamed(line))
-        return [renamed(result) for result in body.result_names(constants)]
+        return [(variable, renamed(result)) for variable, result in left]
 
     # --- parts
 

@@ -12,6 +12,7 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import Each
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, overwritable
@@ -36,6 +37,9 @@ MOST_CHUNKS = 32
 FEW_PIXELS = 4
 #: Words above which a matrix product sums in blocks. Below, one chain is as good as what others do.
 LONG_SUM = 4096
+#: A kernel's parameter for the epilogue's operands: addresses, and the bytes from image to image, row to row
+#: and column to column, as `Tiled.operand_values` gives them.
+OPERANDS: Any = Each("operands", "n h w", unless="shared")
 
 
 class Weights(NamedTuple):

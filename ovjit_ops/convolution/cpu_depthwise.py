@@ -21,7 +21,6 @@ from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
-    Each,
     Ptr,
     applied,
     cast,
@@ -40,12 +39,11 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.graph.dtypes import numpy_dtype
+from ovjit.tiles.lowering import OPERANDS
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 #: Pixels of a row that are computed together.
 PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
-#: Operands of the epilogue, with the bytes from image to image, row to row and column to column.
-OPERANDS: Any = Each("operands", "n h w", unless="shared")
 
 
 def word_rows(kh: int, acc: str) -> list[range]:

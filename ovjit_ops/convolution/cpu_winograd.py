@@ -21,15 +21,38 @@ The matrices are those of Lavin and Gray (2015), for the points 0, 1, -1, (2, -2
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit import debug
-from ovjit.codegen.cpu.ir import Epilogue, Operand
-from ovjit.codegen.cpu.isa import Isa, host_isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen import trace as t
+from ovjit.codegen.cpu.ir import Body, Epilogue
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.trace import Recorder, Tracer
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    applied,
+    const,
+    f32,
+    i64,
+    ld,
+    load,
+    loadm,
+    registers,
+    scratch,
+    share,
+    splat,
+    st,
+    static_range,
+    store,
+    storem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
 from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size, split
@@ -38,7 +61,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.formats import BF16, F32, WORD, Format
-from ovjit.tiles.lowering import Weights, tile_format
+from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
 from ovjit.tiles.micro import TABLE
 from ovjit.tiles.pack import PanelSizes, pack_bias, panel_sizes, tile_width
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
@@ -66,246 +89,133 @@ MATRICES: dict[int, dict[str, list[list[float]]]] = {
 TABLE_BYTES = 2048
 
 
-def transform(b: Any, rows: Sequence[Sequence[float]], values: Sequence[Any]) -> list[Any]:
-    """LLVM vectors: each row's combination of `values`."""
-    import llvmlite.ir as ir
-
-    from ovjit.codegen.cpu import vector as simd
-
-    vt = values[0].type
+def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list[Tracer]:
+    """Each row's combination of `values`."""
     out = []
     for row in rows:
-        total = None
+        total: Any = None
         for factor, value in sorted(zip(row, values, strict=True), key=lambda p: abs(p[0]) != 1):
             if factor == 0:
                 continue
             if total is None:
-                one = ir.Constant(vt, [float(factor)] * vt.count)
-                total = value if factor == 1 else b.fneg(value) if factor == -1 else b.fmul(value, one)
-            elif factor == 1:
-                total = b.fadd(total, value)
-            elif factor == -1:
-                total = b.fsub(total, value)
+                total = value if factor == 1 else -value if factor == -1 else value * factor
+            elif abs(factor) == 1:
+                total = total + value if factor == 1 else total - value
             else:
-                one = ir.Constant(vt, [float(factor)] * vt.count)
-                total = simd.call_intrinsic(b, f"llvm.fma.{simd.suffix(vt)}", vt, [value, one, total])
+                total = t.fma(value, factor, total)
         out.append(total)
     return out
 
 
-def square_transform(b: Any, matrix: Sequence[Sequence[float]], grid: list[list[Any]]) -> list[list[Any]]:
-    """matrix @ grid @ matrix.T of a grid of vectors."""
-    columns = [transform(b, matrix, [row[j] for row in grid]) for j in range(len(grid[0]))]
-    return [transform(b, matrix, [column[i] for column in columns]) for i in range(len(matrix))]
+@functools.cache
+def square_transform(m: int, name: str) -> Body:
+    """matrix @ grid @ matrix.T of a grid of (m + 2) x (m + 2) numbers."""
+    matrix, n = MATRICES[m][name], m + 2
+    recorder = Recorder()
+    grid = [[recorder.input(f"x{i * n + j}", "f32") for j in range(n)] for i in range(n)]
+    columns = [transform(matrix, [row[j] for row in grid]) for j in range(n)]
+    made = [v for i in range(len(matrix)) for v in transform(matrix, [column[i] for column in columns])]
+    return Body(["f32"] * n * n, ["f32"] * len(made), recorder.lines, [v.name for v in made])
 
 
-def run_square_transform(matrix: Sequence[Sequence[float]], grid: np.ndarray) -> np.ndarray:
-    """The same in NumPy, for a grid [n, n, lanes] of f32."""
-    m = np.array(matrix)
-    return np.einsum("ia,abl,jb->ijl", m, grid.astype(np.float64), m).astype(np.float32)
-
-
-def _intrinsic(name: str, count: int, body: Callable, in_python: Callable) -> Any:
-    """An intrinsic of `count` int64s, and what it means: `in_python(words, arguments...)`."""
-    from numba.core import types
-    from numba.core.typing.templates import signature
-
-    from ovjit.codegen.cpu import vector as simd
-
-    made = simd._make(name, signature(types.void, *[types.int64] * count), body)
-    made.in_python = in_python
-    return made
-
-
-def make_input_transform(isa: Isa, m: int, elem: str, to: str) -> Any:
-    """winograd_in(table, k, out, plane, left): n*n pixel addresses -> n*n planes, `plane` bytes apart, from
-    channel k on. `elem`, `to`: the types of pixels and planes."""
-    from ovjit.codegen.cpu import vector as simd
-
-    n = m + 2
-
-    def body(b: Any, table: Any, k: Any, out: Any, plane: Any, left: Any) -> None:
-        import llvmlite.ir as ir
-
-        i64 = ir.IntType(64)
-
-        def load(at: int) -> Any:
-            address = b.load(b.gep(simd.pointer(b, table, i64), [i64(at)]), align=8)
-            return simd.load_vector(b, b.add(address, from_k), elem, isa.lanes, left)
-
-        from_k = b.mul(k, i64(simd.SIZE[elem]))
-        grid = [[load(i * n + j) for j in range(n)] for i in range(n)]
-        result = square_transform(b, MATRICES[m]["B"], grid)
-        start = b.add(out, b.mul(k, i64(simd.SIZE[to])))
+@kernel
+def into_planes(
+    x: Ptr, v: Ptr, x_n, x_h, x_w, h, w, ph, pw, th, tw, c, tiles, plane, per_chunk, *, T, to, m, n, transform
+):
+    """n * n planes of the tiles of x. Chunks are ranges of tiles. Pixels outside of the image are a line of
+    zeros. T, to: the types of pixels and planes."""
+    pixel, made = registers()
+    zeros = scratch + TABLE_BYTES
+    for k in range(0, c, VL):
+        store[f32](zeros + k * 4, const[f32](0.0))
+    for tile in share(tiles, per_chunk):
+        img = tile // (th * tw)
+        rest = tile % (th * tw)
+        top = (rest // tw) * m - ph
+        left = (rest % tw) * m - pw
         for i in range(n):
             for j in range(n):
-                simd.store_vector(b, b.add(start, b.mul(plane, i64(i * n + j))), result[i][j], to, left)
+                r = top + i
+                s = left + j
+                address = zeros
+                if r >= 0 and r < h and s >= 0 and s < w:
+                    address = x + img * x_n + r * x_h + s * x_w
+                st[i64](scratch + (i * n + j) * 8, address)
+        for k in range(0, c, VL):
+            valid = c - k
+            behind = k * SIZE[T]
+            for at in static_range(n * n):
+                pixel[at] = loadm[T](ld(scratch, at) + behind, valid)
+            made = applied(transform, *pixel)
+            target = v + tile * c * SIZE[to] + k * SIZE[to]
+            for at in static_range(n * n):
+                storem[to](target, made[at], valid)
+                target += plane
 
-    def in_python(words: Any, table: int, k: int, out: int, plane: int, left: int) -> None:
-        grid = np.array([words["loadm_f32"](words["ld"](table, at) + k, left) for at in range(n * n)])
-        result = run_square_transform(MATRICES[m]["B"], grid.reshape(n, n, -1))
-        for at, value in enumerate(result.reshape(n * n, -1)):
-            words["storem_f32"](out + k + plane * at, value, left)
 
-    return _intrinsic("winograd_in", 5, body, in_python)
-
-
-def make_output_transform(isa: Isa, m: int, epilogue: Epilogue) -> Any:
-    """winograd_out(table, planes, plane, bias, channel, left, shared operands...): planes -> m*m pixels.
-
-    The table's row 1 has the addresses of the pixels, the rows from 2 on those of pixel operands.
-    """
-    from ovjit.codegen.cpu import vector as simd
-
-    n = m + 2
-
-    def body(
-        b: Any, table: Any, planes: Any, plane: Any, bias: Any, channel: Any, left: Any, *channels: Any
-    ) -> None:
-        import llvmlite.ir as ir
-
-        i64 = ir.IntType(64)
-        start = b.add(planes, b.mul(channel, i64(4)))
-
-        def load(at: int) -> Any:
-            return simd.load_vector(b, b.add(start, b.mul(plane, i64(at))), "f32", isa.lanes, left)
-
-        grid = [[load(i * n + j) for j in range(n)] for i in range(n)]
-        result = square_transform(b, MATRICES[m]["A"], grid)
-        offset = simd.load_vector(b, b.add(bias, b.mul(channel, i64(4))), "f32", isa.lanes)
-
-        def address(row: int, pixel: int, elem: str) -> Any:
-            base = b.load(b.gep(simd.pointer(b, table, i64), [i64(row * TABLE + pixel)]), align=8)
-            return b.add(base, b.mul(channel, i64(simd.SIZE[elem])))
-
-        def load_shared(o: Operand) -> Any:
-            base = channels[o.where]
-            if o.kind == "number":
-                return simd.splat(b, base, o.dtype, isa.lanes)
-            here = b.add(base, b.mul(channel, i64(simd.SIZE[o.dtype])))
-            return simd.load_vector(b, here, o.dtype, isa.lanes, left)
-
-        shared = {o.where: load_shared(o) for o in epilogue.operands if o.shared}
-        for pixel in range(m * m):
-            loaded = []
-            for o in epilogue.operands:
-                if o.shared:
-                    loaded.append(shared[o.where])
-                elif o.kind == "pixel":
-                    loaded.append(
-                        simd.load_vector(b, address(o.where, pixel, o.dtype), o.dtype, isa.lanes, left)
-                    )
+@kernel
+def into_pixels(
+    v: Ptr, b: Ptr, y: Ptr, y_n, y_h, y_w, oh, ow, th, tw, c, tiles, tile_bytes, plane, per_chunk, e=OPERANDS,
+    *, m, n, transform, operands, body, out,
+):  # fmt: skip
+    """m * m pixels of y for each tile of planes. Chunks are ranges of tiles. Pixels outside of the image go
+    to a dump. The table's row 1 has the addresses of pixels, the rows from 2 on those of operands."""
+    total, made, o = registers()
+    dump = scratch + TABLE_BYTES
+    for tile in share(tiles, per_chunk):
+        img = tile // (th * tw)
+        rest = tile % (th * tw)
+        top = (rest // tw) * m
+        left = (rest % tw) * m
+        for i in range(m):
+            for j in range(m):
+                r = top + i
+                s = left + j
+                table = scratch + (i * m + j) * 8
+                if r < oh and s < ow:
+                    st[i64](table + TABLE * 8, y + img * y_n + r * y_h + s * y_w)
                 else:
-                    base = b.load(b.gep(simd.pointer(b, table, i64), [i64(o.where * TABLE + pixel)]), align=8)
-                    loaded.append(simd.splat(b, base, o.dtype, isa.lanes))
-            value = b.fadd(result[pixel // m][pixel % m], offset)
-            value = epilogue.emit_ir(b, value, loaded, isa.lanes)
-            simd.store_vector(b, address(1, pixel, epilogue.out), value, epilogue.out, left)
-
-    def in_python(
-        words: Any, table: int, planes: int, plane: int, bias: int, channel: int, left: int, *channels: int
-    ) -> None:
-        grid = [words["loadm_f32"](planes + channel * 4 + plane * at, left) for at in range(n * n)]
-        result = run_square_transform(MATRICES[m]["A"], np.array(grid).reshape(n, n, -1))
-        offset = words["load_f32"](bias + channel * 4)
-
-        def load(o: Operand, pixel: int) -> Any:
-            base = channels[o.where] if o.shared else words["ld"](table, o.where * TABLE + pixel)
-            if o.kind in ("number", "scalar"):
-                return words[f"splat_{o.dtype}"](base)
-            return words[f"loadm_{o.dtype}"](base + channel * simd.SIZE[o.dtype], left)
-
-        for pixel, value in enumerate(result.reshape(m * m, -1)):
-            value = value + offset
-            if epilogue.body is not None:
-                value = words.body(epilogue.body, [value, *(load(o, pixel) for o in epilogue.operands)])
-            place = words["ld"](table, TABLE + pixel) + channel * simd.SIZE[epilogue.out]
-            words[f"storem_{epilogue.out}"](place, value, left)
-
-    return _intrinsic("winograd_out", 6 + epilogue.shared_operands, body, in_python)
+                    r = top
+                    s = left
+                    st[i64](table + TABLE * 8, dump)
+                for number, operand in enumerate(operands):
+                    if not operand.shared:
+                        base = e[number] + img * e[number, "n"] + r * e[number, "h"] + s * e[number, "w"]
+                        st[i64](table + operand.where * TABLE * 8, base)
+        for k in range(0, c, VL):
+            valid = c - k
+            source = v + tile * tile_bytes + k * 4
+            for at in static_range(n * n):
+                total[at] = loadm[f32](source, valid)
+                source += plane
+            made = applied(transform, *total)
+            offset = load[f32](b + k * 4)
+            for number, operand in enumerate(operands, 1):
+                if operand.kind == "number":
+                    o[number] = splat[operand.dtype](e[number - 1])
+                elif operand.kind == "channel":
+                    o[number] = loadm[operand.dtype](e[number - 1] + k * SIZE[operand.dtype], valid)
+            for pixel in static_range(m * m):
+                for number, operand in enumerate(operands, 1):
+                    if operand.kind == "scalar":
+                        o[number] = splat[operand.dtype](ld(scratch, operand.where * TABLE + pixel))
+                    elif operand.kind == "pixel":
+                        base = ld(scratch, operand.where * TABLE + pixel) + k * SIZE[operand.dtype]
+                        o[number] = loadm[operand.dtype](base, valid)
+                result = applied(body, made[pixel] + offset, *o)
+                storem[out](ld(scratch, TABLE + pixel) + k * SIZE[out], result, valid)
 
 
 @functools.cache
 def input_kernel(m: int, elem: str, to: str) -> Kernel:
-    """Chunks are ranges of tiles. Pixels outside of the image are a line of zeros. `elem`, `to`: the types of
-    pixels and planes."""
-    n = m + 2
-    frame = Frame().pointers("x", "v")
-    frame.integers("x_n", "x_h", "x_w", "h", "w", "ph", "pw", "th", "tw", "c", "tiles", "plane", "per_chunk")
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    src += [f"    zeros = scratch + {TABLE_BYTES}", "    nothing = const_f32(0.0)", "    k = 0"]
-    src += ["    while k < c:", "        store_f32(zeros + k * 4, nothing)", "        k += VL"]
-    src += [
-        "    tile = chunk * per_chunk",
-        "    stop = imin(tile + per_chunk, tiles)",
-        "    while tile < stop:",
-    ]
-    src += ["        img = tile // (th * tw)", "        rest = tile % (th * tw)"]
-    src += [f"        top = (rest // tw) * {m} - ph", f"        left = (rest % tw) * {m} - pw"]
-    src += ["        i = 0", f"        while i < {n}:", "            j = 0", f"            while j < {n}:"]
-    src += ["                r = top + i", "                s = left + j", "                address = zeros"]
-    src += ["                if r >= 0 and r < h and s >= 0 and s < w:"]
-    src += ["                    address = x + img * x_n + r * x_h + s * x_w"]
-    src += [f"                st_i64(scratch + (i * {n} + j) * 8, address)", "                j += 1"]
-    src += ["            i += 1", "        k = 0", "        while k < c:"]
-    planes = f"v + tile * c * {element_size(to)}"
-    src += [f"            winograd_in(scratch, k, {planes}, plane, c - k)", "            k += VL"]
-    src += ["        tile += 1", "    return 0", ""]
-
-    def intrinsics(isa: Isa) -> dict[str, Any]:
-        return {"winograd_in": make_input_transform(isa, m, elem, to)}
-
-    key = f"winograd_in {m} {elem} {to}"
-    return Kernel(f"winograd_input_{elem}_{to}_{m}x{m}", "\n".join(src), frame, intrinsics, key)
+    name = f"winograd_input_{elem}_{to}_{m}x{m}"
+    return into_planes.kernel(name, T=elem, to=to, m=m, n=m + 2, transform=square_transform(m, "B"))
 
 
 def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
-    """Chunks are ranges of tiles. Pixels outside of the image go to a dump."""
-    frame = Frame().pointers("v", "b", "y")
-    for i, operand in enumerate(epilogue.operands):
-        frame.pointers(f"e{i}")
-        if not operand.shared:
-            frame.integers(f"e{i}_n", f"e{i}_h", f"e{i}_w")
-    frame.integers(
-        "y_n", "y_h", "y_w", "oh", "ow", "th", "tw", "c", "tiles", "tile_bytes", "plane", "per_chunk"
-    )
-    channels = "".join(f", e{i}" for i, o in enumerate(epilogue.operands) if o.shared)
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-    src += [f"    # {line}" for line in epilogue.text().splitlines()]
-    src += [frame.prologue(), f"    dump = scratch + {TABLE_BYTES}"]
-    src += [
-        "    tile = chunk * per_chunk",
-        "    stop = imin(tile + per_chunk, tiles)",
-        "    while tile < stop:",
-    ]
-    src += ["        img = tile // (th * tw)", "        rest = tile % (th * tw)"]
-    src += [f"        top = (rest // tw) * {m}", f"        left = (rest % tw) * {m}"]
-    src += ["        i = 0", f"        while i < {m}:", "            j = 0", f"            while j < {m}:"]
-    src += [
-        "                r = top + i",
-        "                s = left + j",
-        f"                at = scratch + (i * {m} + j) * 8",
-    ]
-    src += ["                if r < oh and s < ow:"]
-    src += [f"                    st_i64(at + {TABLE * 8}, y + img * y_n + r * y_h + s * y_w)"]
-    src += ["                else:", "                    r = top", "                    s = left"]
-    src += [f"                    st_i64(at + {TABLE * 8}, dump)"]
-    for i, operand in enumerate(epilogue.operands):
-        if not operand.shared:
-            address = f"e{i} + img * e{i}_n + r * e{i}_h + s * e{i}_w"
-            src += [f"                st_i64(at + {operand.where * TABLE * 8}, {address})"]
-    src += ["                j += 1", "            i += 1", "        k = 0", "        while k < c:"]
-    src += [
-        f"            winograd_out(scratch, v + tile * tile_bytes, plane, b, k, c - k{channels})",
-        "            k += VL",
-    ]
-    src += ["        tile += 1", "    return 0", ""]
-
-    def intrinsics(isa: Isa) -> dict[str, Any]:
-        return {"winograd_out": make_output_transform(isa, m, epilogue)}
-
     name = f"winograd_output_{epilogue.out}_{m}x{m}" + (f"_{names}" if names else "")
-    return Kernel(name, "\n".join(src), frame, intrinsics, f"winograd_out {m} {epilogue.text()}")
+    constants = epilogue.constants("f32")
+    return into_pixels.kernel(name, m=m, n=m + 2, transform=square_transform(m, "A"), **constants)
 
 
 def plane_form(m: int, form: Format, channels: int) -> Format:

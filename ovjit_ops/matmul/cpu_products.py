@@ -16,7 +16,9 @@ import numpy as np
 
 from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import Ptr, cast, const, gather, loadm, share, static_range, store, u16, u32
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
@@ -25,63 +27,81 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
-from ovjit.tiles.pack import each_panel, panel_sizes, tile_width
+from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_plain import lower_plain
 
+#: How words are read, by the format: columns that are adjacent, or rows that are ("below"), or neither; and
+#: what of two bf16 an odd K leaves.
+WAYS = {"f32": ("near", "apart"), "bf16": ("below", "near", "apart", "last")}
 
-@functools.cache
-def pack_kernel(isa: Isa, form: Format) -> Kernel:
-    """[G, K, N] with any strides -> panels of words. A chunk is a range of (matrix, panel) pairs.
+
+@inline
+def suits(way, x_k, x_n, size):
+    """True where words may be read that way."""
+    return (
+        x_n == size if way == "near"
+        else x_k == size and x_n != size if way == "below"
+        else (size == 4 or x_k != size) and x_n != size if way == "apart"
+        else True
+    )  # fmt: skip
+
+
+@inline
+def pair(low, high):
+    return cast[u32](low) | (cast[u32](high) << const[u32](16))
+
+
+@inline
+def words(p, x_k, x_n, left, T, way):
+    """A vector of words from p on, of which `left` columns are there."""
+    return (
+        (loadm[T](p, left) if way == "near" else gather[T](p, x_n, left)) if T == "f32"
+        else gather[u32](p, x_n, left) if way == "below"
+        else pair(loadm[u16](p, left), loadm[u16](p + x_k, left)) if way == "near"
+        else pair(gather[u16](p, x_n, left), gather[u16](p + x_k, x_n, left)) if way == "apart"
+        else cast[u32](gather[u16](p, x_n, left))
+    )  # fmt: skip
+
+
+@kernel
+def pack_panels(
+    x: Ptr, y: Ptr, x_g, x_k, x_n, y_g, y_panel, k, n, panels, inner, x_o, items, per_chunk, *, T, group,
+    width, lanes,
+):  # fmt: skip
+    """[G, K, N] with any strides -> panels of words. A chunk is a range of (matrix, panel) pairs. Matrices
+    are read with a stride `x_g`, every `inner` of them with a stride `x_o`, and lie `y_g` apart.
 
     A word of f32 is an element; one of bf16 has two neighbours along K, the second of which is 0 behind an
     odd K.
     """
-    width, lanes = tile_width(isa), isa.lanes
-    frame = Frame().pointers("x", "y").integers("x_g", "x_k", "x_n", "y_g", "y_panel", "k", "n", "panels")
-    frame.integers("inner", "x_o", "items", "per_chunk")
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
-    if form.group == 2:
-        src += ["    sixteen = const_u32(16)"]
-    src += [*each_panel(width), "        i = 0"]
-    vectors = width // lanes
-    for condition, whole, load in _LOADS[form.name]:
-        for wide, count in ((f"left > {lanes}", vectors), (f"left <= {lanes}", 1)):
-            src += [f"        while {condition} and {wide} and i {whole}:"]
-            for v in range(count):
-                value = load.format(p=f"source + {v * lanes} * x_n", n=f"left - {v * lanes}")
-                src += [f"            store_{_WORDS[form.name]}(target + {v * lanes * WORD}, {value})"]
-            src += [
-                f"            source += x_k * {form.group}",
-                f"            target += {count * lanes * WORD}",
-                f"            i += {form.group}",
-            ]
-    src += ["        item += 1", "    return 0", ""]
-    return Kernel(f"pack_panels_{form.name}_{width}", "\n".join(src), frame)
+    for item in share(items, per_chunk):
+        matrix = item // panels
+        panel = item % panels
+        left = n - panel * width
+        source = x + matrix // inner * x_o + matrix % inner * x_g + panel * width * x_n
+        target = y + matrix * y_g + panel * y_panel
+        i = 0
+        for way in WAYS[T]:
+            for wide in (True, False):
+                while (
+                    suits(way, x_k, x_n, WORD // group)
+                    and (left > lanes if wide else left <= lanes)
+                    and i + (0 if way == "last" else group - 1) < k
+                ):
+                    for v in static_range(0, width if wide else lanes, lanes):
+                        word = words(source + v * x_n, x_k, x_n, left - v, T, way)
+                        store["f32" if T == "f32" else u32](target + v * WORD, word)
+                    source += x_k * group
+                    target += (width if wide else lanes) * WORD
+                    i += group
 
 
-_WORDS = {"f32": "f32", "bf16": "u32"}
-#: (condition on the strides, bound of i, a vector of words at p of which n columns are there), by format
-_LOADS = {
-    "f32": (
-        ("x_n == 4", "< k", "loadm_f32({p}, {n})"),
-        ("x_n != 4", "< k", "gather_f32({p}, x_n, {n})"),
-    ),
-    "bf16": (
-        ("x_k == 2 and x_n != 2", "+ 1 < k", "gather_u32({p}, x_n, {n})"),
-        (
-            "x_n == 2",
-            "+ 1 < k",
-            "or_(cast_u32(loadm_u16({p}, {n})), shl(cast_u32(loadm_u16({p} + x_k, {n})), sixteen))",
-        ),
-        (
-            "x_k != 2 and x_n != 2",
-            "+ 1 < k",
-            "or_(cast_u32(gather_u16({p}, x_n, {n})), "
-            "shl(cast_u32(gather_u16({p} + x_k, x_n, {n})), sixteen))",
-        ),
-        ("k > 0", "< k", "cast_u32(gather_u16({p}, x_n, {n}))"),
-    ),
-}  # fmt: skip
+@functools.cache
+def pack_kernel(isa: Isa, form: Format) -> Kernel:
+    """Its kernel for panels of a format."""
+    width = tile_width(isa)
+    name = f"pack_panels_{form.name}_{width}"
+    return pack_panels.kernel(name, T=form.a, group=form.group, width=width, lanes=isa.lanes)
 
 
 class Product(Tiled):
