@@ -168,11 +168,18 @@ def _scaled_behind_the_mask(q: Any, k: Any, v: Any) -> list[Any]:
     return [o.matmul(o.softmax(scores, -1), v, False, False)]
 
 
+def _mask_has_more_heads(q: Any, k: Any, v: Any) -> list[Any]:
+    mask = np.linspace(-1, 1, H * S, dtype=np.float32).reshape(1, H, 1, S)
+    one, other = (o.reduce_mean(x, np.array([1]), True) for x in (q, k))
+    scores = o.add(o.matmul(one, other, False, True), mask)
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
 @pytest.mark.parametrize(
     "make",
     [
         _axis, _weights_are_read, _scores_are_read, _product_is_read, _mask_is_larger, _scaled_by_a_tensor,
-        _scaled_behind_the_mask,
+        _scaled_behind_the_mask, _mask_has_more_heads,
     ],
 )  # fmt: skip
 def test_near_misses_are_left_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +196,29 @@ def test_near_misses_are_left_alone(make: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OVJIT_INTERP", "1")
     for mine, plain in zip(got, compiled()(arrays).values(), strict=True):
         np.testing.assert_allclose(mine, plain, atol=2e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("lead", [4, 2])
+def test_masks_of_open_shape(lead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All extents open, as exporters of decoders leave them: the mask may have fewer, as many, or more of
+    each than the scores, which then have more, too."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, lead])
+    q, k, v = (o.parameter(ov.PartialShape([-1, -1, -1, E]), np.float32) for _ in "qkv")
+    mask = o.parameter(ov.PartialShape([-1] * lead), np.float32)
+    scores = o.add(o.multiply(o.matmul(q, k, False, True), np.float32(0.25)), mask)
+    compiled = compiled_of([o.matmul(o.softmax(scores, -1), v, False, False)], [q, k, v, mask])
+    for batch, heads, rows, given in (
+        (B, H, L, (B, H, L, S)), (B, H, L, (1, 1, L, S)), (B, H, L, (B, 1, 1, S)), (B, H, L, (1, 1, 1, 1)),
+        (1, H, L, (B, 1, L, S)), (B, 1, L, (1, H, 1, S)), (B, H, 1, (B, 1, L, S)), (B, H, 1, (1, 1, 1, S)),
+    ):  # fmt: skip
+        arrays = [data(rng, batch, heads, n, E) for n in (rows, S, S)]
+        arrays.append(np.where(rng.random(given[-lead:]) < 0.3, -1e4, 0).astype(np.float32))
+        assert is_one_operation(compiled, arrays)
+        want = attention(*arrays[:3], arrays[3], 0.25)
+        got, message = compiled(arrays)[0], f"{batch, heads, rows} beside {given[-lead:]}, seed {SEED}"
+        assert got.shape == want.shape, message
+        np.testing.assert_allclose(got, want, atol=2e-5, err_msg=message)
 
 
 def test_a_mask_of_unknown_rows_is_no_proof() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import broadcast
 from ovjit_ops.normalization.recognize import number
@@ -18,8 +19,9 @@ def recognize_attention(
     """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
     The scale may be a factor or a divisor, before the mask or on neither side of it (in q and k themselves);
-    the key may be transposed by the product, or by a Transpose before it. Left alone: weights that somebody
-    else reads, masks that may be larger than the scores, and products that transpose otherwise.
+    the key may be transposed by the product, or by a Transpose before it. Where a mask of open shape may be
+    larger than the scores, q is broadcast to its rows, which is a view. Left alone: weights that somebody
+    else reads, masks that are larger, and products that transpose otherwise.
     """
     if node.op.name != "MatMul" or node.attrs["transpose_a"] or node.attrs["transpose_b"]:
         return None
@@ -48,8 +50,10 @@ def recognize_attention(
         return None
     given = [q, key, v]
     if mask is not None:
-        if mask.dtype != v.dtype or not _fits(mask, scores):
+        if mask.dtype != v.dtype or not _may_fit(mask, scores):
             return None
+        if not _fits(mask, scores):
+            given[0] = _with_rows_of(Writer(b, node), q, mask)
         given.append(mask)
     else:
         given.append(b.constant(np.zeros((), np.float32), v.dtype))
@@ -104,10 +108,25 @@ def _same_rank(*values: Value) -> bool:
 def _fits(mask: Value, scores: Value) -> bool:
     """Whether the mask surely has no dimension that the scores do not have. Along the columns it needs no
     proof: weights of more columns do not fit the values."""
-    if mask.shape is None or len(mask.shape) > len(scores.shape):
-        return False
     lead = len(scores.shape) - len(mask.shape)
     rows = zip(mask.shape[:-1], scores.shape[lead:-1], strict=True)
-    return all(m == 1 or (isinstance(m, int) and m == s) for m, s in rows) and broadcast(
-        mask.shape, scores.shape
-    ) is not None
+    return all(m == 1 or (isinstance(m, int) and m == s) for m, s in rows)
+
+
+def _may_fit(mask: Value, scores: Value) -> bool:
+    """Whether the mask is not surely larger than the scores: then exporters have meant a mask."""
+    if mask.shape is None or len(mask.shape) > len(scores.shape):
+        return False
+    whole = broadcast(mask.shape, scores.shape)
+    if whole is None:
+        return False
+    return all(
+        not isinstance(size, int) or not isinstance(s, int) or size == s
+        for size, s in zip(whole, scores.shape, strict=True)
+    )
+
+
+def _with_rows_of(w: Writer, q: Value, mask: Value) -> Value:
+    """q broadcast with all dimensions of the mask but its columns."""
+    rows = w("Slice", w("ShapeOf", mask, output_type="i64"), [0], [-1], [1])
+    return w("Broadcast", q, w("Concat", rows, np.ones(1, np.int64), axis=0), mode="bidirectional")
