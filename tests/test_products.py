@@ -81,6 +81,40 @@ def test_product_of_integers_before_floats(dtype, rows) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"seed {SEED}")
 
 
+@pytest.mark.parametrize("dtype", ["i8", "i32", "i64", "u16", "f64"])
+def test_products_in_their_own_type(dtype) -> None:
+    """Blocks of rows that share columns, few rows, short columns and a broadcast batch, turned or not:
+    integers wrap around as NumPy's, f64 is f64."""
+    rng = np.random.default_rng(SEED)
+    b, arrays, outputs, wanted = Builder(), [], [], []
+    for left, right in (
+        ((1, 7), (7, 9)), ((5, 30), (30, 33)), ((130, 70), (70, 50)), ((3, 2, 31, 20), (2, 20, 45)),
+    ):  # fmt: skip
+        one, other = ((rng.standard_normal(s) * 99).astype(numpy_dtype(dtype)) for s in (left, right))
+        for turned in (False, True):
+            held = np.ascontiguousarray(other.swapaxes(-1, -2)) if turned else other
+            ports = []
+            for array in (one, held):
+                arrays.append(array)
+                attrs = {"shape": array.shape, "element_type": dtype}
+                ports.append(b.add("Parameter", (), attrs).output)
+            outputs.append(b.add("MatMul", ports, {"transpose_b": turned}).output)
+            wanted.append(one @ other)
+    graph = b.finish(outputs)
+    for threads in (1, 2):
+        job = compile_graph(graph, {"threads": threads}).new_job()
+        for i, array in enumerate(arrays):
+            job.set_input(i, array)
+        job.run()
+        assert all(row.exec_type != "ref_numpy" for row in job.profile()), "a step ran on the host"
+        for got, want in zip(job.outputs, wanted, strict=True):
+            message = f"{dtype} {want.shape} on {threads} threads, seed {SEED}"
+            if dtype == "f64":
+                np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-9, err_msg=message)
+            else:
+                np.testing.assert_array_equal(got, want, err_msg=message)
+
+
 def test_attention() -> None:
     """softmax(q k') v on heads that are views of one tensor [batch, tokens, 3, heads, width]."""
     rng = np.random.default_rng(SEED)

@@ -28,9 +28,11 @@ from ovjit.codegen.words import (
     load,
     loadm,
     maximum,
+    registers,
     scratch,
     share,
     spread,
+    static_range,
     store,
     whole,
 )
@@ -91,8 +93,10 @@ def bound(place, extent):
 @kernel
 def roi_pooling(
     x: Ptr, rois: Ptr, settings: Ptr, y: Ptr, images, h, w, c, step, x_n, x_h, x_w, r_n, r_k, y_n, y_c, y_h,
-    y_w, ph, pw, rows, per_chunk, *, mean,
+    y_w, ph, pw, rows, per_chunk, *, mean, wide,
 ):  # fmt: skip
+    """The mean or the maximum of each bin, of `wide` vectors of channels at a time."""
+    acc = registers()
     scale = ld[f64](settings)
     before = ld[f64](settings + 8)
     for row in share(rows, per_chunk):
@@ -128,20 +132,28 @@ def roi_pooling(
             if mean:
                 source += (i * pw + j) * 4
             target = y + r * y_n + i * y_h + j * y_w
-            for k in range(0, c, VL):
-                acc = const[f32](0.0 if mean else -inf)
+            for k in range(0, c, VL * wide):
+                for v in static_range(wide):
+                    acc[v] = const[f32](0.0 if mean else -inf)
                 if many > 0:
                     for a in range(y0, y9):
                         p = source + a * x_h + x0 * x_w + k * step
                         for _ in range(x0, x9):
-                            v = gather[f32](p, step, c - k) if mean else loadm[f32](p, c - k)
-                            acc = acc + v if mean else maximum(acc, v)
+                            for v in static_range(wide):
+                                if mean:
+                                    acc[v] = acc[v] + gather[f32](p + v * VL * step, step, c - k - v * VL)
+                                else:
+                                    acc[v] = maximum(acc[v], loadm[f32](p + v * VL * 4, c - k - v * VL))
                             p += x_w
-                    if mean:
-                        acc = acc / cast[f32](spread[i64](many))
-                else:
-                    acc = const[f32](0.0)
-                spaced(target + k * y_c, y_c, acc, c - k, f32)
+                for v in static_range(wide):
+                    best = acc[v]
+                    if many == 0:
+                        best = const[f32](0.0)
+                    elif mean:
+                        best = best / cast[f32](spread[i64](many))
+                    left = c - k - v * VL
+                    if left > 0:
+                        spaced(target + (k + v * VL) * y_c, y_c, best, left, f32)
 
 
 @inline
@@ -218,7 +230,8 @@ def pooling_kernel(way: str, sensitive: bool) -> Kernel:
     if way == "bilinear":
         name = f"roi_samples{'_of_parts' if sensitive else ''}"
         return roi_samples.kernel(name, parts=sensitive)
-    return roi_pooling.kernel(f"roi_pooling_{'mean' if sensitive else 'max'}", mean=sensitive)
+    wide = 1 if sensitive else 4
+    return roi_pooling.kernel(f"roi_pooling_{'mean' if sensitive else 'max'}", mean=sensitive, wide=wide)
 
 
 class RoiPooling(ChannelsLast):

@@ -2,8 +2,9 @@
 
     y[m, n] = sum over k of a[m, k] b[k, n]
 
-A block of `ROWS` rows and two vectors of columns is in registers; a's elements come from any place, b's
-columns are adjacent. There is no packing: what is slow about such products is their type.
+A block of rows and of columns is in registers; a's elements come from any place, b's columns are adjacent.
+Where several blocks of rows read the same columns, those are put together first: their rows may be so far
+apart that caches keep few of them.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from ovjit.codegen.words import (
     loadm,
     placed,
     registers,
+    scratch,
     share,
     splat,
     static_range,
+    store,
     storem,
 )
 from ovjit.compiler.fuse import Group
@@ -34,10 +37,18 @@ from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product
 from ovjit.graph.graph import Value
+from ovjit.graph.traced import least
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
-#: Rows in registers for each instruction set: twice as many accumulators, each of two registers for 8 bytes.
-ROWS = {"avx512": 4, "avx2": 2, "generic": 2}
+#: Rows in registers for each instruction set, where there are as many: with `wide` vectors of columns there
+#: are as many accumulators as registers leave room for.
+ROWS = {"avx512": 12, "avx2": 6, "generic": 2}
+#: Few rows, and elements whose products take registers of their own.
+FEW = 2
+#: Bytes of a panel of the right-hand side that is put together: it stays in the second-level cache.
+PANEL = 1 << 18
+#: Blocks of rows for which that pays.
+SEVERAL = 4
 
 
 @inline
@@ -47,57 +58,69 @@ def multiplied(e, w, total, T):
 
 @kernel
 def plain_product(
-    a: Ptr, b: Ptr, y: Ptr, m, n, k, a_m, a_k, b_k, y_m, row_blocks, column_blocks, items, per_chunk, *, T,
-    height,
+    a: Ptr, b: Ptr, y: Ptr, m, n, k, a_m, a_k, b_k, y_m, row_blocks, column_blocks, packed, items, per_chunk,
+    *, T, height, wide,
 ):  # fmt: skip
-    """A chunk is a range of (matrix, block of rows, block of columns)."""
+    """A chunk is a range of (matrix, block of columns, block of rows). `packed`: the rows of a block of
+    columns are put together in scratch, for all blocks of rows that follow."""
     x = registers()
     c = registers()
     w = registers()
+    panel = -1
     for item in share(items, per_chunk):
-        j = (item % column_blocks) * 2 * VL
-        block = item // column_blocks
-        i = (block % row_blocks) * height
-        pa, pb, py = placed(block // row_blocks, a, b, y)
+        i = (item % row_blocks) * height
+        column = item // row_blocks
+        j = (column % column_blocks) * wide * VL
+        pa, pb, py = placed(column // column_blocks, a, b, y)
         pb += j * SIZE[T]
         py += i * y_m + j * SIZE[T]
+        left = n - j
+        step = b_k
+        if packed == 1:
+            if column != panel:
+                panel = column
+                for h in range(k):
+                    for v in static_range(wide):
+                        part = loadm[T](pb + h * b_k + v * VL * SIZE[T], left - v * VL)
+                        store[T](scratch + (h * wide + v) * VL * SIZE[T], part)
+            pb = scratch
+            step = wide * VL * SIZE[T]
         for r in static_range(height):
             # rows that are not there repeat the last one, and are not stored
             x[r] = pa + min(i + r, m - 1) * a_m
-            for v in static_range(2):
+            for v in static_range(wide):
                 c[r, v] = const[T](0)
-        left = n - j
         h = 0
-        if left >= 2 * VL:
+        if packed == 1 or left >= wide * VL:
             while h < k:
-                for v in static_range(2):
+                for v in static_range(wide):
                     w[v] = load[T](pb + v * VL * SIZE[T])
                 for r in static_range(height):
                     e = splat[T](x[r] + h * a_k)
-                    for v in static_range(2):
+                    for v in static_range(wide):
                         c[r, v] = multiplied(e, w[v], c[r, v], T)
-                pb += b_k
+                pb += step
                 h += 1
         else:
             while h < k:
-                for v in static_range(2):
+                for v in static_range(wide):
                     w[v] = loadm[T](pb + v * VL * SIZE[T], left - v * VL)
                 for r in static_range(height):
                     e = splat[T](x[r] + h * a_k)
-                    for v in static_range(2):
+                    for v in static_range(wide):
                         c[r, v] = multiplied(e, w[v], c[r, v], T)
-                pb += b_k
+                pb += step
                 h += 1
         for r in static_range(height):
             if i + r < m:
-                for v in static_range(2):
+                for v in static_range(wide):
                     storem[T](py + v * VL * SIZE[T], c[r, v], left - v * VL)
             py += y_m
 
 
 @functools.cache
-def plain_kernel(dtype: str, rows: int) -> Kernel:
-    return plain_product.kernel(f"plain_product_{dtype}_{rows}", T=dtype, height=rows)
+def plain_kernel(dtype: str, rows: int, wide: int) -> Kernel:
+    return plain_product.kernel(f"plain_product_{dtype}_{rows}", T=dtype, height=rows, wide=wide)
 
 
 class PlainProduct(Lowering):
@@ -108,9 +131,11 @@ class PlainProduct(Lowering):
         assert group.anchor is not None
         self.node = group.anchor
         self.out = self.node.output
-        self.rows = ROWS[host_isa().name]
-        self.kernel = plain_kernel(self.out.dtype, self.rows)
-        self.kernels = (self.kernel,)
+        dtype, isa = self.out.dtype, host_isa()
+        self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
+        rows = ROWS[isa.name] if dtype not in ("i64", "u64") or isa.name == "avx512" else 4
+        self.heights = (FEW, rows)
+        self.kernels = [plain_kernel(dtype, height, self.wide) for height in self.heights]
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
@@ -139,18 +164,23 @@ class PlainProduct(Lowering):
             planner.host_step(self.node, inputs, [y])
             planner.alias_or_copy(self.out, y)
             return
-        row_blocks, column_blocks = ceil_div(m, self.rows), ceil_div(n, 2 * host_isa().lanes)
+        tall = m > 2 * FEW
+        height, width = self.heights[tall], self.wide * host_isa().lanes
+        row_blocks, column_blocks = ceil_div(m, height), ceil_div(n, width)
         items = product(extents) * row_blocks * column_blocks
-        per_chunk = split(items, k * self.rows * 2 * host_isa().lanes)
+        per_chunk = split(items, k * height * width)
+        panel = k * width * size
+        packed = panel <= PANEL and least(row_blocks, per_chunk) >= SEVERAL
+        if packed:
+            planner.need_scratch(panel)
         values: dict[str, Any] = {
             "a": a.ptr, "b": b.ptr, "y": whole.ptr, "m": m, "n": n, "k": k, "a_m": a.strides[-2],
             "a_k": a.strides[-1], "b_k": b.strides[-2], "y_m": n * size, "row_blocks": row_blocks,
-            "column_blocks": column_blocks, "items": items, "per_chunk": per_chunk,
+            "column_blocks": column_blocks, "packed": int(packed), "items": items, "per_chunk": per_chunk,
         }  # fmt: skip
         values |= placed_values(extents, a=rows[0], b=rows[1], y=rows[2])
-        planner.step(
-            self.kernel, values, ceil_div(items, per_chunk), [a, b], [y], 2.0 * product(batch) * m * n * k
-        )
+        flops = 2.0 * product(batch) * m * n * k
+        planner.step(self.kernels[tall], values, ceil_div(items, per_chunk), [a, b], [y], flops)
         planner.alias_or_copy(self.out, y)
 
     def _right(self, planner: Planner, value: Value, rank: int) -> View:
