@@ -33,6 +33,7 @@ from ovjit.codegen.words import (
     share,
     splat,
     static_range,
+    store,
     storem,
 )
 from ovjit.compiler.fuse import Group
@@ -64,7 +65,7 @@ def depthwise(
     *, T, acc, out, operands, body, kh, kw, sw, dw, pixels,
 ):  # fmt: skip
     """T, acc, out: element types of x, of sums and of y."""
-    o, at, tap, total = registers()
+    o, at, tap, total, result = registers()
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
@@ -120,8 +121,14 @@ def depthwise(
                                 o[n] = loadm[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"], left)
                             elif operand.kind == "scalar":
                                 o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
-                        result = applied(body, total[m], *o)
-                        storem[out](q + m * y_w, result, left)
+                        result[m] = applied(body, total[m], *o)
+                    # AVX2 stores under a mask in a dozen cycles, so whole vectors are stored as such
+                    if left >= VL:
+                        for m in static_range(count):
+                            store[out](q + m * y_w, result[m])
+                    else:
+                        for m in static_range(count):
+                            storem[out](q + m * y_w, result[m], left)
                     j += count
 
 
