@@ -101,6 +101,27 @@ def test_convolutions(monkeypatch, low, high, weights, channels, groups):
     assert_close(got[0], want[0], 8 / 255)
 
 
+@pytest.mark.parametrize("channels, stride", [(8, 1), (21, 1), (21, 2), (37, 1)])
+def test_depthwise_with_a_residual(monkeypatch, channels, stride):
+    """Whole vectors of channels and what is left of them; the residual is bytes too."""
+    rng = np.random.default_rng([SEED, channels, stride])
+    ops = ov.opset8
+    x = ops.parameter([2, channels, 9, 11], np.float32)
+    q = fake_quantize(ops, x, 0.0, 4.0)
+    w = stored_weights(ops, rng, (channels, 1, 1, 3, 3), (0, 1))
+    y = ops.group_convolution(q, w, [stride] * 2, [1, 1], [1, 1], [1, 1])
+    if stride == 1:
+        y = ops.add(y, q)
+    out = fake_quantize(ops, ops.relu(y), 0.0, 8.0)
+    data = rng.uniform(-0.5, 4.5, (2, channels, 9, 11)).astype(np.float32)
+    got, want, kernels = steps_of(
+        ov.Model([out.output(0), y.output(0)], [x], "m"), data, monkeypatch=monkeypatch
+    )
+    assert any(k.startswith("depthwise_u8") for k in kernels), kernels
+    assert_equal(got[1], want[1])
+    assert_close(got[0], want[0], 8 / 255)
+
+
 @pytest.mark.parametrize("depth", [1, 4, 17, 64])
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("low, high", RANGES)

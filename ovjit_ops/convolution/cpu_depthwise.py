@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
@@ -53,6 +53,14 @@ def word_rows(kh: int, acc: str) -> list[range]:
     return [range(a, min(a + each, kh)) for a in range(0, kh, each)]
 
 
+def passes(isa: Isa, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
+    """All vectors of channels masked; where masks are slow, as of bytes without AVX-512, the last alone."""
+    counts = (PIXELS[isa.name], 1)
+    if isa.name == "avx512" or all(SIZE[one] >= 4 for one in types):
+        return ((True, counts),)
+    return ((False, counts), (True, (1,)))
+
+
 def columns(pixels: int, kw: int, sw: int, dw: int) -> list[tuple[int, list[tuple[int, int]]]]:
     """The input's columns that neighbouring pixels read, with the (pixel, tap) that each is for."""
     reads = [(m * sw + t * dw, (m, t)) for m in range(pixels) for t in range(kw)]
@@ -62,9 +70,10 @@ def columns(pixels: int, kw: int, sw: int, dw: int) -> list[tuple[int, list[tupl
 @kernel
 def depthwise(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, rows, per_chunk, e=OPERANDS,
-    *, T, acc, out, operands, body, kh, kw, sw, dw, pixels,
+    *, T, acc, out, operands, body, kh, kw, sw, dw, passes,
 ):  # fmt: skip
-    """T, acc, out: element types of x, of sums and of y."""
+    """T, acc, out: element types of x, of sums and of y. `passes`: whether vectors are masked, and the pixels
+    that are computed together."""
     o, at, tap, total, result = registers()
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
@@ -77,59 +86,69 @@ def depthwise(
         for n, operand in enumerate(operands):
             if not operand.shared:
                 at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
-        for k in range(0, c, VL):
-            left = c - k
-            block = w + k * (len(word_rows(kh, acc)) * kw * 4)
-            for a, t in np.ndindex(len(word_rows(kh, acc)), kw):
-                tap[a, t] = load[acc](block + (a * kw + t) * VL * 4)
-            first = load[acc](b + k * 4)
-            for n, operand in enumerate(operands, 1):
-                if operand.kind == "channel":
-                    o[n] = loadm[operand.dtype](e[n - 1] + k * SIZE[operand.dtype], left)
-            j = 0
-            for count in (pixels, 1):
-                while j + count <= ow:
-                    p = source + j * (sw * x_w) + k * SIZE[T]
-                    # pixels are stepped to from one address: of separate products LLVM makes more sums than
-                    # registers
-                    q = target + j * y_w + k * SIZE[out]
-                    for n, operand in enumerate(operands):
-                        if operand.kind == "pixel":
-                            at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
-                        elif operand.kind == "scalar":
-                            at[n, "j"] = at[n] + j * e[n, "w"]
-                    for m in static_range(count):
-                        total[m] = first
-                    for a, together in enumerate(word_rows(kh, acc)):
-                        for column, readers in columns(count, kw, sw, dw):
-                            for byte, line in enumerate(together):
-                                u = loadm[T](p + line * x_a + column * x_w, left)
-                                if acc == "f32":
-                                    v = u
-                                elif byte == 0:
-                                    v = cast[acc](u)
-                                else:
-                                    v = v | (cast[acc](u) << const[acc](8 * byte))
-                            for m, t in readers:
-                                if acc == "f32":
-                                    total[m] = fma(v, tap[a, t], total[m])
-                                else:
-                                    total[m] = dot_bytes(total[m], v, tap[a, t])
-                    for m in static_range(count):
-                        for n, operand in enumerate(operands, 1):
+        begin = 0
+        for masked, counts in passes:
+            end = c if masked else c // VL * VL
+            for k in range(begin, end, VL):
+                left = c - k
+                block = w + k * (len(word_rows(kh, acc)) * kw * 4)
+                for a, t in np.ndindex(len(word_rows(kh, acc)), kw):
+                    tap[a, t] = load[acc](block + (a * kw + t) * VL * 4)
+                first = load[acc](b + k * 4)
+                for n, operand in enumerate(operands, 1):
+                    if operand.kind == "channel":
+                        place = e[n - 1] + k * SIZE[operand.dtype]
+                        o[n] = loadm[operand.dtype](place, left) if masked else load[operand.dtype](place)
+                j = 0
+                for count in counts:
+                    while j + count <= ow:
+                        p = source + j * (sw * x_w) + k * SIZE[T]
+                        # pixels are stepped to from one address: of separate products LLVM makes more sums
+                        # than registers
+                        q = target + j * y_w + k * SIZE[out]
+                        for n, operand in enumerate(operands):
                             if operand.kind == "pixel":
-                                o[n] = loadm[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"], left)
+                                at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
                             elif operand.kind == "scalar":
-                                o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
-                        result[m] = applied(body, total[m], *o)
-                    # AVX2 stores under a mask in a dozen cycles, so whole vectors are stored as such
-                    if left >= VL:
+                                at[n, "j"] = at[n] + j * e[n, "w"]
                         for m in static_range(count):
-                            store[out](q + m * y_w, result[m])
-                    else:
+                            total[m] = first
+                        for a, together in enumerate(word_rows(kh, acc)):
+                            for column, readers in columns(count, kw, sw, dw):
+                                for byte, line in enumerate(together):
+                                    place = p + line * x_a + column * x_w
+                                    u = loadm[T](place, left) if masked else load[T](place)
+                                    if acc == "f32":
+                                        v = u
+                                    elif byte == 0:
+                                        v = cast[acc](u)
+                                    else:
+                                        v = v | (cast[acc](u) << const[acc](8 * byte))
+                                for m, t in readers:
+                                    if acc == "f32":
+                                        total[m] = fma(v, tap[a, t], total[m])
+                                    else:
+                                        total[m] = dot_bytes(total[m], v, tap[a, t])
                         for m in static_range(count):
-                            storem[out](q + m * y_w, result[m], left)
-                    j += count
+                            for n, operand in enumerate(operands, 1):
+                                if operand.kind == "pixel":
+                                    place = at[n - 1, "j"] + m * e[n - 1, "w"]
+                                    if masked:
+                                        o[n] = loadm[operand.dtype](place, left)
+                                    else:
+                                        o[n] = load[operand.dtype](place)
+                                elif operand.kind == "scalar":
+                                    o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
+                            result[m] = applied(body, total[m], *o)
+                        # AVX2 stores under a mask in a dozen cycles, so whole vectors are stored as such
+                        if not masked or left >= VL:
+                            for m in static_range(count):
+                                store[out](q + m * y_w, result[m])
+                        else:
+                            for m in static_range(count):
+                                storem[out](q + m * y_w, result[m], left)
+                        j += count
+            begin = end
 
 
 class Depthwise(TiledConvolution):
@@ -148,7 +167,8 @@ class Depthwise(TiledConvolution):
         name = f"depthwise_{self.data.dtype}_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
         return depthwise.kernel(
             name, T=self.data.dtype, acc=self.form.acc, kh=kh, kw=kw, sw=sw, dw=dw,
-            pixels=PIXELS[self.isa.name], **self.epilogue.constants(self.form.acc),
+            passes=passes(self.isa, self.data.dtype, self.out.dtype, *(v.dtype for v in self.operands)),
+            **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
     def pack(self, constants: Constants) -> None:
