@@ -62,6 +62,8 @@ REFUSED: list[Case] = [
     ("ShuffleChannels", [_f(1, 5, 2)], {"axis": 1, "group": 2}),
     ("ReverseSequence", [_f(2, 5), _i(1, 6)], {"batch_axis": 0, "seq_axis": 1}),
     ("ReverseSequence", [_f(2, 5), _i(-1, 5)], {"batch_axis": 0, "seq_axis": 1}),
+    ("ReverseSequence", [_f(2, 5, 3), _i(1, 6)], {"batch_axis": 0, "seq_axis": 1}),
+    ("ReverseSequence", [_f(5, 2, 3), _i(-1, 5)], {"batch_axis": 1, "seq_axis": 0}),
     ("ReverseSequence", [_f(2, 5), _i(-(1 << 63), 5)], {"batch_axis": 0, "seq_axis": 1}),
     ("ReverseSequence", [_f(2, 5), _i(1, 1, 1)], {"batch_axis": 0, "seq_axis": 1}),
     ("ScatterUpdate", [_f(4, 3), _i(4), _f(1, 3), np.array(0)], {}),

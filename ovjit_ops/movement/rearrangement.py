@@ -296,6 +296,10 @@ class Reverse:
             yield [random_array(rng, shape, dtype), mask], {"mode": "mask"}
 
 
+#: Indices of one place that GatherND's kernel reads.
+MOST_PLACES = 6
+
+
 @op("ReverseSequence", opset=1, types=MOVABLE, builder={"data": "input"})
 class ReverseSequence:
     """Of each sample, the first `seq_lengths` elements along `seq_axis` in reverse order."""
@@ -327,10 +331,11 @@ class ReverseSequence:
         return np.take_along_axis(data, source.reshape(shape), seq)
 
     def expand(b, node, inputs):
-        """ReverseSequence(x, n) -> GatherElements(x, t < n ? n - 1 - t : t) along time
+        """ReverseSequence(x, n) -> GatherND(x, places) with t < n ? n - 1 - t : t as the place in time, or
+        GatherElements along time where no dimension is behind both
 
-        A length below 0 or above what there is names a place that GatherElements refuses, where there is
-        anything to gather.
+        A length below 0 or above what there is names a place that both refuse, where there is anything to
+        gather.
         """
         data, lengths = inputs
         if not is_static(data.shape) or not math.prod(data.shape) or lengths.shape is None:
@@ -339,19 +344,32 @@ class ReverseSequence:
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
         w = Writer(b, node)
         long = w("Convert", lengths, destination_type="i64")
-        own = [data.shape[a] if a == batch else 1 for a in range(rank)]  # refuses another number of lengths
+        lead = rank if rank > MOST_PLACES or max(batch, seq) == rank - 1 else max(batch, seq) + 1
+        own = [data.shape[a] if a == batch else 1 for a in range(lead)]  # refuses another number of lengths
         per_sample = w("Reshape", long, own, special_zero=False)
-        time = np.arange(data.shape[seq]).reshape([-1 if a == seq else 1 for a in range(rank)])
+        grid = [
+            np.arange(data.shape[a]).reshape([-1 if i == a else 1 for i in range(lead)]) for a in range(lead)
+        ]
+        time = grid[seq]
         source = w("Select", w("Greater", per_sample, time), w("Subtract", per_sample, time + 1), time)
         checked = w("Select", w("Less", per_sample, 0), np.array(-(1 << 40)), source)
-        indices = w("Broadcast", checked, data.shape, mode="numpy")
-        return [w("GatherElements", data, indices, axis=seq)]
+        if lead == rank:
+            indices = w("Broadcast", checked, data.shape, mode="numpy")
+            return [w("GatherElements", data, indices, axis=seq)]
+        shape = (*data.shape[:lead], 1)
+        moved = w("Broadcast", w("Unsqueeze", checked, [lead]), shape, mode="numpy")
+        places = [
+            moved if a == seq else np.ascontiguousarray(np.broadcast_to(grid[a][..., None], shape))
+            for a in range(lead)
+        ]
+        return [w("GatherND", data, w("Concat", *places, axis=lead), batch_dims=0)]
 
     def samples(rng, dtype="f32"):
         for shape, lengths, batch, seq in (
             ((3, 7), (1, 7, 4), 0, 1),
             ((5, 2, 3), (5, 3), 1, 0),
             ((2, 3, 17), (9, 16), 0, 2),
+            ((2, 2, 4, 9), (3, 4), 1, 2),
         ):
             yield [random_array(rng, shape, dtype), ints(*lengths)], {"batch_axis": batch, "seq_axis": seq}
 

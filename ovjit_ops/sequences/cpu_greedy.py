@@ -8,11 +8,27 @@ from typing import Any
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import Ptr, ld, share, st
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    blend,
+    const,
+    hmax,
+    inf,
+    ld,
+    load,
+    loadm,
+    maximum,
+    share,
+    st,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+
+#: Scores whose largest is found in vectors before it is looked for one by one.
+BLOCK = 256
 
 
 @kernel
@@ -44,11 +60,24 @@ def greedy(
             p = x + t * x_t + b * x_b
             best = ld[T](p) * 1.0
             label = 0
-            for c in range(1, classes):
-                v = ld[T](p + c * SIZE[T]) * 1.0
+            for first in range(0, classes, BLOCK):
+                behind = min(first + BLOCK, classes)
+                largest = const[T](-inf)
+                c = first
+                while c + VL <= behind:
+                    largest = maximum(largest, load[T](p + c * SIZE[T]))
+                    c += VL
+                if c < behind:
+                    some = loadm[T](p + c * SIZE[T], behind - c)
+                    largest = maximum(largest, blend[T](behind - c, some, const[T](-inf)))
+                v = hmax[T](largest) * 1.0
                 if v > best or (v != v and best == best):
                     best = v
-                    label = c
+                    label = first
+            at = ld[T](p + label * SIZE[T]) * 1.0
+            while at != best and at == at and label + 1 < classes:  # the first of its block
+                label += 1
+                at = ld[T](p + label * SIZE[T]) * 1.0
             told = label != blank
             if merge:
                 told = label != blank and label != last
