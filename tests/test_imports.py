@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import pathlib
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -132,3 +134,17 @@ def test_a_circle_is_found_and_named() -> None:
     assert "b imports c in line 2" in told(made, shortest_circle(made))
     made["c"] = {}
     assert shortest_circle(made) == []
+
+
+PLAIN = """
+import sys, ovjit
+from ovjit.data import DIGITS_XML
+ovjit.compile_model(str(DIGITS_XML))
+print(sorted({"ovjit.compiler.passes.quantization", "ovjit.compiler.passes.compression", "xml.dom.minidom",
+              "ovjit.frontends.ir.subgraphs", "ovjit_ops.convolution.cpu_transposed"} & set(sys.modules)))
+"""
+
+
+def test_a_network_of_floats_does_without_the_modules_of_others() -> None:
+    done = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -8,6 +8,7 @@ finds in its module. What has other constants, or stands elsewhere, is printed e
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
@@ -50,23 +51,15 @@ def find(name: str) -> Printed | None:
     content = default_cache().get(name)
     if content is None:
         return None
-    import json
-
-    text, fields, tables = json.loads(content)
-    return (
-        text,
-        [(field, pointer) for field, pointer in fields],
-        {field: (table, begins) for field, (table, begins) in tables.items()},
-    )
+    text, fields, tables = ast.literal_eval(content.decode())
+    return text, fields, tables
 
 
 def keep(name: str, printed: Printed, function: Callable[..., Any]) -> None:
-    import json
-
     from ovjit.storage.cache import default_cache
 
     about = {"name": f"the text of {function.__qualname__}"}
-    default_cache().put(name, json.dumps(printed).encode(), about)
+    default_cache().put(name, repr(printed).encode(), about)
 
 
 def _is_plain(value: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from ovjit import debug, logs
@@ -23,13 +24,8 @@ from ovjit.compiler.options import options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
-from ovjit.compiler.passes.compression import compress_graph
-from ovjit.compiler.passes.decompression import decompress_graph
-from ovjit.compiler.passes.embeddings import gather_compressed
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision
-from ovjit.compiler.passes.quantization import quantize_graph
-from ovjit.compiler.passes.requantization import requantize_graph
 from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import check_shapes, concrete_types
@@ -41,12 +37,28 @@ from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
+Pass = Callable[[Graph], Graph]
+
+
+def _with(operations: str, find: Callable[[], Pass]) -> Pass:
+    """The pass that `find` imports, for graphs that have one of these operations: others start without it, as
+    it leaves them as they are."""
+    names = frozenset(operations.split())
+    return lambda graph: find()(graph) if any(n.op.name in names for n in graph.nodes) else graph
+
+
 #: name -> pass, in order.
-PIPELINE: dict[str, Callable[[Graph], Graph]] = {
-    "quantize": quantize_graph,
-    "decompress": decompress_graph,
-    "compress": compress_graph,
-    "embeddings": gather_compressed,
+PIPELINE: dict[str, Pass] = {
+    "quantize": _with(
+        "Convert FakeQuantize", lambda: import_module("ovjit.compiler.passes.quantization").quantize_graph
+    ),
+    "decompress": _with(
+        "Convert", lambda: import_module("ovjit.compiler.passes.decompression").decompress_graph
+    ),
+    "compress": _with("Convert", lambda: import_module("ovjit.compiler.passes.compression").compress_graph),
+    "embeddings": _with(
+        "Gather", lambda: import_module("ovjit.compiler.passes.embeddings").gather_compressed
+    ),
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
@@ -55,7 +67,9 @@ PIPELINE: dict[str, Callable[[Graph], Graph]] = {
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
     "expand": expand_graph,
     "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
-    "requantize": requantize_graph,
+    "requantize": _with(
+        "Convert", lambda: import_module("ovjit.compiler.passes.requantization").requantize_graph
+    ),
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,
 }

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -42,11 +41,15 @@ LARGEST_DIM = 2**63 - 1
 
 def dump(tables: Any) -> bytes:
     """JSON, the same bytes for the same tables."""
+    import json
+
     return json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()
 
 
 def parse(content: bytes, what: str) -> Any:
     """The tables in `content`. Raises BlobError for what is not JSON."""
+    import json
+
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import signal
 import stat
 import time
 import weakref
@@ -65,6 +64,7 @@ class Origin(NamedTuple):
         if _file_system(self.state[0]) not in _TELLING:
             return False
         import fcntl
+        import signal
 
         try:
             descriptor = os.open(self.path, READ)

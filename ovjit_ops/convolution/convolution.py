@@ -33,7 +33,6 @@ from ovjit_ops.common.windows import (
     transposed_pads,
     window_attributes,
 )
-from ovjit_ops.convolution.cpu_transposed import lower_transposed
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
 
@@ -301,7 +300,6 @@ def convolve_transposed(
     epilogue=True,
     native=float_types,
     multiplied=2,
-    lower=lower_transposed,
 )
 class ConvolutionBackpropData:
     """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
@@ -324,6 +322,11 @@ class ConvolutionBackpropData:
 
     def ref(data, filters, output_shape=None, **attrs):
         return convolve_transposed(data, filters[None], output_shape, attrs)
+
+    def lower(group):
+        from ovjit_ops.convolution.cpu_transposed import lower_transposed
+
+        return lower_transposed(group)
 
     def samples(rng, dtype="f32"):
         for data, filters, sizes, attrs in _TRANSPOSED_CASES:

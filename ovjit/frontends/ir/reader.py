@@ -17,7 +17,6 @@ from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.frontends.ir.subgraphs import subgraph_node
 from ovjit.frontends.ir.weights import constant_values, load_weights, open_regular
 from ovjit.frontends.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -169,6 +168,8 @@ def _make(
     if isinstance(record, type):
         return read_node(record, inputs, layer.attrs, layer.name or None)
     if record.runs_body:
+        from ovjit.frontends.ir.subgraphs import subgraph_node
+
         return subgraph_node(layer, record, inputs, lambda body: _build(body, weights, records))
     if record.name == "Parameter":
         if inputs:
