@@ -49,6 +49,7 @@ SUMS = (
     "Interpolate",
     "GridSample",
     "ROI",
+    "GuardedAttention",
     "Pyramid",
     "ExperimentalDetectron",
     "Proposal",

@@ -131,6 +131,33 @@ def test_open_lengths_and_grouped_heads(turned: bool, monkeypatch: pytest.Monkey
     assert compiled._executable.program.traces.made <= 4
 
 
+@pytest.mark.parametrize("rows", [L, 4])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_guarded_weights_and_scaled_keys(rows: int, is_open: bool) -> None:
+    """As PyTorch's exporter writes its attention: q and the turned key are scaled, and rows without weights,
+    masked altogether or with a score that is NaN, are 0."""
+    rng = np.random.default_rng([SEED, rows, is_open])
+    arrays = [data(rng, B, H, n, E) for n in (rows, S, S)]
+    mask = np.where(rng.random((B, 1, rows, S)) < 0.3, -np.inf, 0).astype(np.float32)
+    mask[0, 0, 2], mask[1, 0, 3, 7] = -np.inf, np.nan
+    shapes = [[-1, -1, -1, E]] * 3 + [[-1] * 4] if is_open else [list(x.shape) for x in (*arrays, mask)]
+    q, k, v, added = (o.parameter(ov.PartialShape(s), np.float32) for s in shapes)
+    root = np.float32(0.6)
+    turned = o.multiply(o.transpose(k, np.array([0, 1, 3, 2])), root)
+    scores = o.add(o.matmul(o.multiply(q, root), turned, False, False), added)
+    weights = o.softmax(scores, -1)
+    guarded = o.select(o.is_nan(weights), np.float32(0), weights)
+    compiled = compiled_of([o.matmul(guarded, v, False, False)], [q, k, v, added])
+    assert is_one_operation(compiled, [*arrays, mask])
+    missing = np.zeros((B, rows), bool)
+    missing[0, 2] = missing[1, 3] = True
+    want = attention(*arrays, np.where(missing[:, None, :, None], 0, mask), 0.36)
+    want = np.where(missing[:, None, :, None], 0, want)
+    got = compiled([*arrays, mask])[0]
+    np.testing.assert_allclose(got, want, atol=2e-5, err_msg=f"seed {SEED}")
+    assert not got[np.broadcast_to(missing[:, None], (B, H, rows))].any()
+
+
 def _axis(q: Any, k: Any, v: Any) -> list[Any]:
     return [o.matmul(o.softmax(o.matmul(q, k, False, True), 2), v, False, False)]
 
@@ -168,6 +195,27 @@ def _scaled_behind_the_mask(q: Any, k: Any, v: Any) -> list[Any]:
     return [o.matmul(o.softmax(scores, -1), v, False, False)]
 
 
+def _guard_puts_ones(q: Any, k: Any, v: Any) -> list[Any]:
+    weights = o.softmax(o.matmul(q, k, False, True), -1)
+    return [o.matmul(o.select(o.is_nan(weights), np.float32(1), weights), v, False, False)]
+
+
+def _guard_asks_the_scores(q: Any, k: Any, v: Any) -> list[Any]:
+    scores = o.matmul(q, k, False, True)
+    weights = o.softmax(scores, -1)
+    return [o.matmul(o.select(o.is_nan(scores), np.float32(0), weights), v, False, False)]
+
+
+def _guarded_weights_are_read(q: Any, k: Any, v: Any) -> list[Any]:
+    weights = o.softmax(o.matmul(q, k, False, True), -1)
+    return [o.matmul(o.select(o.is_nan(weights), np.float32(0), weights), v, False, False), weights]
+
+
+def _key_is_scaled_by_a_tensor(q: Any, k: Any, v: Any) -> list[Any]:
+    key = o.multiply(o.transpose(k, np.array([0, 1, 3, 2])), np.linspace(0.1, 1, S, dtype=np.float32))
+    return [o.matmul(o.softmax(o.matmul(q, key, False, False), -1), v, False, False)]
+
+
 def _mask_has_more_heads(q: Any, k: Any, v: Any) -> list[Any]:
     mask = np.linspace(-1, 1, H * S, dtype=np.float32).reshape(1, H, 1, S)
     one, other = (o.reduce_mean(x, np.array([1]), True) for x in (q, k))
@@ -179,7 +227,8 @@ def _mask_has_more_heads(q: Any, k: Any, v: Any) -> list[Any]:
     "make",
     [
         _axis, _weights_are_read, _scores_are_read, _product_is_read, _mask_is_larger, _scaled_by_a_tensor,
-        _scaled_behind_the_mask, _mask_has_more_heads,
+        _scaled_behind_the_mask, _mask_has_more_heads, _guard_puts_ones, _guard_asks_the_scores,
+        _guarded_weights_are_read, _key_is_scaled_by_a_tensor,
     ],
 )  # fmt: skip
 def test_near_misses_are_left_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

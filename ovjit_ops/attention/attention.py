@@ -30,10 +30,11 @@ def causal_mask(rows: int, columns: int, dtype: Any = np.float32) -> np.ndarray:
 
 def attention(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, scale: float, causal: bool,
-    sink: np.ndarray | None = None,
+    sink: np.ndarray | None = None, guarded: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """softmax(scale q k^T + mask) v; `causal` takes the place of the mask. A sink is one more logit in the
-    denominator of each row. A row of which everything is masked is NaN, as in OpenVINO."""
+    denominator of each row. A row of which everything is masked is NaN, as in OpenVINO; `guarded`: weights
+    that are NaN are 0."""
     scores = np.matmul(q, k.swapaxes(-1, -2)) * scale
     if causal:
         scores = scores + causal_mask(scores.shape[-2], scores.shape[-1], scores.dtype)
@@ -46,7 +47,8 @@ def attention(
     total = weights.sum(-1, keepdims=True)
     if sink is not None:
         total = total + np.exp(sink - top)
-    return np.matmul(weights / total, v)
+    weights = weights / total
+    return np.matmul(np.where(np.isnan(weights), 0, weights) if guarded else weights, v)
 
 
 def _before_repetition(value: Value) -> Value | None:
@@ -200,3 +202,25 @@ class ScaledDotProductAttention:
         return _with_shared_heads(b, node, inputs)
 
     samples = _samples
+
+
+def _guarded_samples(rng: np.random.Generator, dtype: str = "f32"):
+    yield from _samples(rng, dtype)
+    q, k, v = (random_array(rng, (2, n, 8), dtype, (-2, 2)) for n in (9, 5, 5))
+    mask = np.where(rng.random((2, 9, 5)) < 0.3, -math.inf, 0).astype(q.dtype)
+    mask[0, 3], mask[1, 7] = -math.inf, math.nan
+    yield [q, k, v, mask], {"causal": False}
+    yield [q[:, :4], k, v, mask[:, :4]], {"causal": False}
+
+
+@op("GuardedAttention", like=ScaledDotProductAttention, internal=True, builder=None, rules=[], rules_for=[])
+class GuardedAttention:
+    """ScaledDotProductAttention with weights of 0 where the softmax is NaN: in rows that are masked
+    altogether."""
+
+    @in_f32
+    def ref(q, k, v, mask=None, scale=None, sink=None, *, causal=False):
+        factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
+        return attention(q, k, v, mask, factor, causal, sink, guarded=True)
+
+    samples = _guarded_samples

@@ -62,6 +62,7 @@ class Attention(Lowering):
         self.node = group.anchor
         self.out = self.node.output
         self.causal = bool(self.node.attrs["causal"])
+        self.guarded = self.node.op.name == "GuardedAttention"
         named = dict(zip(("q", "k", "v", "mask", "scale", "sink"), self.node.inputs, strict=False))
         if "mask" in named and _is_zero(named["mask"].constant):
             del named["mask"]  # there because a scale follows it
@@ -88,6 +89,8 @@ class Attention(Lowering):
         self.per_block = COLUMNS[self.isa.name]
         self.zeros = constants.place(np.zeros(self.per_block, np.float32), "attention zeros").offset
         self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
+        unseen = np.full(1, 0 if self.guarded else np.nan, np.float32)
+        self.unseen = constants.place(unseen, "rows without weights").offset
 
     def plan(self, planner: Planner) -> None:
         y = planner.channels_last_output(self.out, -1)
@@ -146,7 +149,7 @@ class Attention(Lowering):
         tall = ROWS[self.isa.name][0]
         block = 1 if few else least(TILES * tall, ceil_div(rows, tall) * tall)
         parts = ceil_div(rows, block)
-        values |= {"parts": parts, "block": block}
+        values |= {"parts": parts, "block": block, "unseen": planner.constants.at(self.unseen)}
         for d in range(DIMS):
             values[f"d{d}"] = extents[d]
             values |= {f"{name}_{d}": each[d] for name, each in strides.items()}

@@ -56,8 +56,9 @@ def _scaling() -> Epilogue:
 
 
 def _frame(names: Sequence[str], more: Sequence[str]) -> Frame:
-    """Pointers with a stride for each batch dimension, then integers."""
-    frame = Frame().pointers(*names, "scale")
+    """Pointers with a stride for each batch dimension, then integers. `unseen`: what a row is that has no sum
+    of weights."""
+    frame = Frame().pointers(*names, "scale", "unseen")
     frame.integers(*(f"{name}_{d}" for name in names for d in range(DIMS)))
     return frame.integers(*(f"d{d}" for d in range(DIMS)), *more)
 
@@ -94,6 +95,7 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue(), *_head(names)]
     src += [f"    {name} = {text}" for name, text in constants]
     src += ["    zero = const_f32(0.0)", "    one = const_f32(1.0)", "    lowest = const_f32(-float_inf)"]
+    src += ["    otherwise = splat_f32(unseen)"]
     src += ["    factor = splat_f32(scale)"] if whole else []
     src += ["    r = 0", "    while r < count:"]
     if whole:
@@ -192,11 +194,13 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
     src += [
         "    r = 0",
         "    while r < count:",
-        "        scaled = div(one, splat_f32(scratch + l_at + r * 4))",
+        "        total = splat_f32(scratch + l_at + r * 4)",
+        "        seen = gt(total, zero)",
+        "        scaled = div(one, total)",
     ]
     src += ["        t = scratch + o_at + r * o_row", "        p = y + (first + r) * y_r", "        j = 0"]
     src += ["        while j < wide:"]
-    stored = "mul(loadm_f32(t + j * 4, wide - j), scaled)"
+    stored = "select(seen, mul(loadm_f32(t + j * 4, wide - j), scaled), otherwise)"
     src += [f"            storem_{out}(p + j * {element_size(out)}, {stored}, wide - j)"]
     src += ["            j += VL", "        r += 1", "    return 0", ""]
     epilogue = _adding() if whole else _scaling()
@@ -307,6 +311,7 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str, cached: str, out: str) 
         "    zero = const_f32(0.0)",
         "    lowest = const_f32(-float_inf)",
         "    factor = splat_f32(scale)",
+        "    otherwise = splat_f32(unseen)",
     ]
     src += ["    r = 0", "    while r < count:", "        p = q + (first + r) * q_r", "        end = columns"]
     src += ["        end = imin(columns, first + r + 1)"] if causal else []
@@ -356,6 +361,7 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str, cached: str, out: str) 
             f"        total = add(total, {result})",
         ]
     src += [
+        "        seen = gt(total, zero)",
         "        scaled = div(const_f32(1.0), total)",
         "        p = y + (first + r) * y_r",
         "        j = 0",
@@ -379,8 +385,8 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str, cached: str, out: str) 
     ]
     src += ["                s += 1"]
     src += [
-        f"            storem_{out}(p + (j + {i} * VL) * {element_size(out)}, mul(a{i}, scaled), "
-        f"wide - j - {i} * VL)"
+        f"            storem_{out}(p + (j + {i} * VL) * {element_size(out)}, "
+        f"select(seen, mul(a{i}, scaled), otherwise), wide - j - {i} * VL)"
         for i in range(4)
     ]
     src += ["            j += 4 * VL", "        r += 1", "    return 0", ""]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,23 @@ def recognize_attention(
 ) -> Sequence[Value] | None:
     """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
-    The scale may be a factor or a divisor, before the mask or on neither side of it (in q and k themselves);
-    the key may be transposed by the product, or by a Transpose before it. Where a mask of open shape may be
-    larger than the scores, q is broadcast to its rows, which is a view. Left alone: weights that somebody
-    else reads, masks that are larger, and products that transpose otherwise.
+    The scale may be a factor or a divisor, of the scores before the mask or of the key; the key may be
+    transposed by the product, or by a Transpose before it. Where a mask of open shape may be larger than the
+    scores, q is broadcast to its rows, which is a view. Weights may be guarded, as
+    Select(IsNaN(weights), 0, weights): then it is GuardedAttention. Left alone: weights that somebody else
+    reads, masks that are larger, and products that transpose otherwise.
     """
     if node.op.name != "MatMul" or node.attrs["transpose_a"] or node.attrs["transpose_b"]:
         return None
-    weights, v = inputs
-    if v.dtype not in ("f32", "bf16") or not _alone(weights, node.inputs[0], uses, "Softmax"):
+    (weights, v), old = inputs, node.inputs[0]
+    unguarded = _unguarded(weights, old, uses)
+    if unguarded is not None:
+        weights, old = unguarded
+    elif not _alone(weights, old, uses, "Softmax"):
         return None
-    scores, old = weights.node.inputs[0], node.inputs[0].node.inputs[0]
+    if v.dtype not in ("f32", "bf16"):
+        return None
+    scores, old = weights.node.inputs[0], old.node.inputs[0]
     if scores.shape is None or v.shape is None or not len(scores.shape) == len(v.shape) in (3, 4, 5):
         return None
     if weights.node.attrs["axis"] not in (-1, len(scores.shape) - 1):
@@ -45,6 +51,10 @@ def recognize_attention(
         return None
     product, scale = found
     q, k = product.node.inputs
+    if not product.node.attrs["transpose_b"] and k.node.op.name in ("Multiply", "Divide"):
+        for at, each in _by_a_number(k):  # a scaled key may be turned before it is scaled
+            k, scale = k.node.inputs[at], scale * each
+            break
     key = _key(b, product.node, k)
     if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v):
         return None
@@ -59,9 +69,21 @@ def recognize_attention(
         given.append(b.constant(np.zeros((), np.float32), v.dtype))
     given.append(b.constant(np.array(scale, np.float32), v.dtype))
     attrs = {"causal": False}
-    return b.add(
-        "ScaledDotProductAttention", given, attrs, name=node.name, origins=node.origins
-    ).outputs
+    name = "ScaledDotProductAttention" if unguarded is None else "GuardedAttention"
+    return b.add(name, given, attrs, name=node.name, origins=node.origins).outputs
+
+
+def _unguarded(value: Value, old: Value, uses: Any) -> tuple[Value, Value] | None:
+    """(weights, what they were) where `value`, which was `old`, is Select(IsNaN(weights), 0, weights) of a
+    Softmax that nobody else reads."""
+    if not _alone(value, old, uses, "Select"):
+        return None
+    (is_nan, zero, weights), (asked, _, before) = value.node.inputs, old.node.inputs
+    if number(zero) != 0 or len(zero.shape) > len(weights.shape) or weights.node.op.name != "Softmax":
+        return None
+    if not _alone(is_nan, asked, uses, "IsNaN") or is_nan.node.inputs[0] is not weights:
+        return None
+    return (weights, before) if weights.node.op is before.node.op and uses.times(before) == 2 else None
 
 
 def _alone(value: Value, old: Value, uses: Any, *names: str) -> bool:
@@ -75,13 +97,21 @@ def _scaled_product(value: Value, old: Value, uses: Any) -> tuple[Value, float] 
         return value, 1.0
     if not _alone(value, old, uses, "Multiply", "Divide"):
         return None
-    inputs, before = value.node.inputs, old.node.inputs
-    for at in (0, 1) if value.node.op.name == "Multiply" else (0,):
-        product, factor = inputs[at], inputs[1 - at]
-        scale = number(factor)
-        if scale and _alone(product, before[at], uses, "MatMul") and len(factor.shape) <= len(value.shape):
-            return product, scale if value.node.op.name == "Multiply" else 1 / scale
+    for at, scale in _by_a_number(value):
+        product = value.node.inputs[at]
+        if _alone(product, old.node.inputs[at], uses, "MatMul"):
+            return product, scale
     return None
+
+
+def _by_a_number(value: Value) -> Iterator[tuple[int, float]]:
+    """(which input, factor) where `value` is a product or quotient of that input and a number."""
+    inputs, divides = value.node.inputs, value.node.op.name == "Divide"
+    for at in (0,) if divides else (0, 1):
+        factor = inputs[1 - at]
+        scale = number(factor)
+        if scale and len(factor.shape) <= len(value.shape):
+            yield at, 1 / scale if divides else scale
 
 
 def _key(b: Builder, product: Node, k: Value) -> Value | None:

@@ -28,8 +28,11 @@ class Uses:
     def __init__(self, graph: Graph):
         self._uses = graph.uses()
 
+    def times(self, value: Value) -> int:
+        return len(self._uses.get(value, ()))
+
     def single(self, value: Value) -> bool:
-        return len(self._uses.get(value, ())) == 1
+        return self.times(value) == 1
 
     def only_weights(self, value: Value) -> bool:
         """Whether nobody reads it but matrix products, as the right-hand side that they pack."""
