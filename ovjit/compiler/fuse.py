@@ -54,6 +54,11 @@ class Group:
         return ([self.anchor] if self.anchor is not None else []) + self.body
 
     @property
+    def node(self) -> Node:
+        """The anchor, where there is one: the node that is lowered."""
+        return self.nodes[0]
+
+    @property
     def last(self) -> Node:
         return self.nodes[-1]
 

@@ -43,6 +43,7 @@ class Lowering:
 
     def __init__(self, group: Group):
         self.group = group
+        self.node = group.node
 
     def pack(self, constants: Constants) -> None:
         """Place all constants that plans will use: by default the body's operands."""
@@ -137,8 +138,7 @@ class TwoWays(Lowering):
         self.fused.unify(layouts)
 
     def ways(self, planner: Planner) -> Sequence[Lowering]:
-        anchor = self.group.anchor
-        assert anchor is not None
+        anchor = self.node
         same = planner.shape(anchor.output) == planner.shape(self.group.last.output)
         return (self.fused,) if same else self.apart
 
@@ -282,13 +282,11 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
 
 
 def _lower_anchor(group: Group) -> Lowering | None:
-    assert group.anchor is not None
-    lower = group.anchor.op.lower
+    lower = group.node.op.lower
     return lower(group) if lower is not None and _native_values(group) else None
 
 
 def _native_values(group: Group) -> bool:
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     values = (*anchor.inputs, *anchor.outputs)
     return all(v.dtype in NATIVE_TYPES and v.shape is not None for v in values)

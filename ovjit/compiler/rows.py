@@ -31,8 +31,7 @@ class RowLowering(Lowering):
 
     def __init__(self, group: Group, template: Template, axes: Sequence[int], **constants: Any):
         super().__init__(group)
-        anchor = group.anchor
-        assert anchor is not None
+        anchor = group.node
         self.data: Value = anchor.inputs[0]
         self.out = group.last.output
         self.axes = tuple(axes)

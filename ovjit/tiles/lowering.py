@@ -135,8 +135,7 @@ class Tiled(Lowering):
     def _take_bias(self) -> int:
         """A constant added first, one per channel, starts the accumulators. Returns how many nodes."""
         self.bias: np.ndarray | None = None
-        assert self.group.anchor is not None
-        value = self.group.anchor.outputs[0]
+        value = self.node.outputs[0]
         if not self.group.body or self.group.body[0].op.name != "Add":
             return 0
         node = self.group.body[0]

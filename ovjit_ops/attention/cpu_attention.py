@@ -58,8 +58,6 @@ class Attention(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        assert group.anchor is not None
-        self.node = group.anchor
         self.out = self.node.output
         self.causal = bool(self.node.attrs["causal"])
         self.guarded = self.node.op.name == "GuardedAttention"
@@ -277,8 +275,7 @@ def _convert_kernel(source: str, to: str) -> Kernel:
 
 def lower_attention(group: Group) -> Lowering | None:
     """Native for f32, and for bf16 where this CPU multiplies it, with up to three batch dimensions."""
-    assert group.anchor is not None
-    inputs = group.anchor.inputs
+    inputs = group.node.inputs
     if any(v.shape is None for v in inputs) or len(inputs[0].shape) > DIMS + 2:
         return None
     elem = inputs[0].dtype

@@ -18,7 +18,6 @@ class LoweredControl(Lowering):
 
     def __init__(self, group: Any):
         super().__init__(group)
-        self.node = group.anchor
         self.programs: list[Any] = []
 
     def add_body(self, body: Graph, types: Sequence[TensorType], outputs: Sequence[Value]) -> None:

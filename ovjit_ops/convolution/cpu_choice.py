@@ -13,8 +13,7 @@ from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
 
 def lower_convolution(group: Group) -> Lowering | None:
     """Where the filters are constant: tiled if this CPU has a format for the types, else directly."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     data, filters = anchor.inputs
     constant = filters.constant
     if (

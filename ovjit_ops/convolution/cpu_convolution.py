@@ -28,8 +28,7 @@ class TiledConvolution(Tiled):
     channel_axis = 1
 
     def __init__(self, group: Group):
-        anchor = group.anchor
-        assert anchor is not None
+        anchor = group.node
         self.data = anchor.inputs[0]
         weights = anchor.inputs[1].constant
         assert weights is not None

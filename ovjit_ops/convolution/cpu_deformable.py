@@ -103,7 +103,6 @@ def columns_kernel(masked: bool, pad: bool) -> Kernel:
 class DeformedColumns(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data, self.offsets, *self.mask = self.node.inputs
         self.out = self.node.output
         self.kernel = columns_kernel(bool(self.mask), self.node.attrs["bilinear_interpolation_pad"])

@@ -222,10 +222,9 @@ class Depthwise(TiledConvolution):
 
 def is_depthwise(group: Group) -> bool:
     """True for [G, 1, 1, ...] filters of at most 49 taps: more would not be registers but code."""
-    assert group.anchor is not None
-    shape = group.anchor.inputs[1].shape
+    shape = group.node.inputs[1].shape
     return (
-        group.anchor.op.name == "GroupConvolution"
+        group.node.op.name == "GroupConvolution"
         and tuple(shape[1:3]) == (1, 1)
         and int(np.prod(shape[3:])) <= 49
         and shape[0] >= host_isa().lanes // 2

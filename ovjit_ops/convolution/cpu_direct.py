@@ -76,7 +76,6 @@ class Direct(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data, filters = self.node.inputs
         self.out = self.node.output
         assert filters.constant is not None
@@ -134,8 +133,7 @@ class Direct(Lowering):
 
 def lower_direct(group: Group) -> Lowering | None:
     """Native where nothing follows: what does becomes a group of its own."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     data, filters = anchor.inputs
     constant = filters.constant
     if constant is None or not constant.size or group.body or len(data.shape) not in (3, 4, 5):

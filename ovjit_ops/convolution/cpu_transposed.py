@@ -65,9 +65,7 @@ class TransposedConvolution(Tiled):
     channel_axis = 1
 
     def __init__(self, group: Group):
-        anchor = group.anchor
-        assert anchor is not None
-        self.node = anchor
+        anchor = group.node
         self.data = anchor.inputs[0]
         weights = anchor.inputs[1].constant
         assert weights is not None
@@ -173,8 +171,7 @@ class TransposedConvolution(Tiled):
 
 def lower_transposed(group: Group) -> Lowering | None:
     """Native with constant filters, one or two spatial dimensions."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     data, filters = anchor.inputs[:2]
     constant = filters.constant
     if (

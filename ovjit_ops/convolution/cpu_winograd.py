@@ -384,8 +384,7 @@ class Winograd(TiledConvolution):
 
 def winograd_way(group: Group) -> int:
     """Which way suits the group's convolution: 0 (direct), 2 or 4."""
-    assert group.anchor is not None
-    node = group.anchor
+    node = group.node
     data, filters = node.inputs[0], node.inputs[1]
     form = tile_format(data, filters)
     if (

@@ -111,7 +111,6 @@ def deformable_kernel(moved: bool, adjacent: bool) -> Kernel:
 class DeformablePooling(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data, self.rois, *self.offsets = self.node.inputs
         self.out = self.node.output
         self.kernel = deformable_kernel(bool(self.offsets), self.node.attrs["group_size"] == 1)

@@ -99,7 +99,6 @@ class LoweredChoice(Lowering):
 
     def __init__(self, group: Group, kernel: Kernel):
         super().__init__(group)
-        self.node = group.last
         self.kernels = (kernel,)
 
     def plan(self, planner: Planner) -> None:

@@ -219,7 +219,6 @@ class PaddedNms(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         attrs = self.node.attrs
         encoding, limit = attrs["box_encoding"].lower(), self.node.inputs[2].dtype
         self.turned = encoding in TURNED

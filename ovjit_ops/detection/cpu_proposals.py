@@ -262,7 +262,6 @@ def best_kernel() -> Kernel:
 class AnchorGrid(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.kernels = (grid_kernel(self.node.attrs["swapped"]),)
 
     def plan(self, planner: Planner) -> None:
@@ -288,7 +287,6 @@ class AnchorGrid(Lowering):
 class MovedAnchors(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         attrs = self.node.attrs
         self.scored = len(self.node.inputs) > 3
         self.kernels = (decode_kernel(attrs["swapped"], self.scored, attrs["clipped"], attrs["checked"]),)
@@ -329,7 +327,6 @@ class MovedAnchors(Lowering):
 class ProposalTable(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         attrs = self.node.attrs
         self.kernels = (table_kernel(attrs["swapped"], attrs["clipped"], attrs["normalized"]),)
 
@@ -353,7 +350,6 @@ class ProposalTable(Lowering):
 class DetectionTable(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.kernels = (detections_kernel(),)
 
     def plan(self, planner: Planner) -> None:
@@ -375,7 +371,6 @@ class DetectionTable(Lowering):
 class BestRegions(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.kernels = (best_kernel(),)
 
     def plan(self, planner: Planner) -> None:

@@ -67,7 +67,6 @@ class PyramidAlign(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.rois, *self.maps = self.node.inputs
         self.out = self.node.output
         self.levels = levels_kernel(len(self.maps))

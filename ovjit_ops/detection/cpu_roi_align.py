@@ -181,7 +181,6 @@ def align_kernel(mode: str, turned: bool, index: str, partial: bool = False) -> 
 class RoiAlign(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data, self.rois, self.batches = self.node.inputs
         self.out = self.node.output
         self.turned = self.node.op.name == "ROIAlignRotated"

@@ -237,7 +237,6 @@ def pooling_kernel(way: str, sensitive: bool) -> Kernel:
 class RoiPooling(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data, self.rois = self.node.inputs
         self.out = self.node.output
         self.sensitive = self.node.op.name == "PSROIPooling"

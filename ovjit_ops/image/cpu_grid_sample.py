@@ -175,7 +175,6 @@ class GridSample(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data, self.grid = self.node.inputs
         self.out = self.node.output
         self.align, self.mode, self.padding = settings(self.node.attrs)

@@ -353,7 +353,6 @@ class Resize(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data, self.out = self.node.inputs[0], self.node.output
         self.nearest = self.node.attrs["mode"].lower() == "nearest"
         self.kernel = lowering_kernel(self.node.attrs["mode"].lower(), self.data.dtype)

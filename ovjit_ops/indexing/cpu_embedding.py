@@ -143,7 +143,6 @@ class Bags(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.way = WAYS[self.node.op.name]
         names = self.node.op.input_names
         self.named = dict(zip(names, self.node.inputs, strict=False))

@@ -167,8 +167,6 @@ class Indexed(Lowering):
 
     def __init__(self, group: Group, zeros: bool):
         super().__init__(group)
-        assert group.anchor is not None
-        self.node = group.anchor
         self.data, self.indices = self.node.inputs[:2]
         self.out = self.node.output
         self.kernel = index_kernel("gather", self.indices.dtype, _BITS[SIZE[self.out.dtype]], zeros=zeros)
@@ -236,8 +234,6 @@ class Scatter(Lowering):
 
     def __init__(self, group: Group, combine: str = ""):
         super().__init__(group)
-        assert group.anchor is not None
-        self.node = group.anchor
         self.data, self.indices, self.updates = self.node.inputs[:3]
         self.out = self.node.output
         dtype = self.out.dtype if combine else _BITS[SIZE[self.out.dtype]]

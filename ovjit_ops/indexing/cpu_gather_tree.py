@@ -65,7 +65,6 @@ def tree_kernel(dtype: str) -> Kernel:
 class GatherTree(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.kernels = (tree_kernel(self.node.output.dtype),)
 
     def plan(self, planner: Planner) -> None:

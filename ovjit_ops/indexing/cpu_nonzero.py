@@ -118,7 +118,6 @@ class Positions(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         (self.data,) = self.node.inputs
         dtype = SAME_BITS.get(self.data.dtype, self.data.dtype)
         self.count = count_kernel(dtype)

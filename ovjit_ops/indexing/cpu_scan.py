@@ -56,7 +56,6 @@ class CumSum(Lowering):
 
     def __init__(self, group: Group, axis: int):
         super().__init__(group)
-        self.node = group.last
         self.data: Value = self.node.inputs[0]
         self.out = self.node.output
         self.axis = axis

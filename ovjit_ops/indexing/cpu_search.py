@@ -78,7 +78,6 @@ class Search(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         attrs = self.node.attrs
         first, second = self.node.inputs
         bucketize = self.node.op.name == "Bucketize"

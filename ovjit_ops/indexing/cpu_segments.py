@@ -60,7 +60,6 @@ def segment_kernel(dtype: str, index: str, zero: bool) -> Kernel:
 class Segments(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         data, ids = self.node.inputs[:2]
         zero = self.node.attrs["fill_mode"].lower() == "zero"
         self.kernels = (segment_kernel(data.dtype, ids.dtype, zero),)

@@ -207,7 +207,6 @@ class TopK(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         attrs = self.node.attrs
         dtype = self.node.inputs[0].dtype
         moved = "u8" if dtype == "boolean" else dtype  # a truth value is a byte of 0 or 1

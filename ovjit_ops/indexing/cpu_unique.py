@@ -91,7 +91,6 @@ def unique_kernel(dtype: str, index: str, count: str, rising: bool) -> Kernel:
 class LoweredUnique(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         (data,) = self.node.inputs
         attrs = self.node.attrs
         dtype = BITS.get(data.dtype, data.dtype)

@@ -23,8 +23,7 @@ class CompressedProduct(StoredWeights):
 
     def read_weights(self) -> None:
         super().read_weights()
-        assert self.group.anchor is not None
-        attrs = self.group.anchor.attrs
+        attrs = self.node.attrs
         self.size = int(attrs["group"])
         bits, signed = int(attrs["bits"]), self.integers.dtype.kind == "i"
         self.unpack = Unpack(bits, signed, self.zero is not None, attrs["kind"])
@@ -95,8 +94,7 @@ FEW_ROWS = 2
 
 def lower_compressed(group: Group) -> Lowering | None:
     """Native where the weights are constant, and x has dimensions and a type that tiles multiply."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     data = anchor.inputs[0]
     if any(v.constant is None for v in anchor.inputs[1:]) or product_format(data.dtype, data.dtype) is None:
         return None

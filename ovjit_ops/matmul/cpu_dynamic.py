@@ -28,8 +28,7 @@ class DynamicProduct(StoredWeights):
 
     def read_weights(self) -> None:
         super().read_weights()
-        assert self.group.anchor is not None
-        attrs = self.group.anchor.attrs
+        attrs = self.node.attrs
         self.size = int(attrs["dynamic"])
         self.groups_of_rows = ceil_div(self.depth, self.size)
         self.ratio = ceil_div(int(attrs["group"]), self.size)

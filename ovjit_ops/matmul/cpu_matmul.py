@@ -37,19 +37,17 @@ class TiledMatMul(Tiled):
     channel_axis = -1
 
     def __init__(self, group: Group):
-        anchor = group.anchor
-        assert anchor is not None
+        anchor = group.node
         self.data = anchor.inputs[0]
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
-        self.group = group
+        self.group, self.node = group, anchor
         #: Dimensions of the right-hand side before those of its matrices.
         self.batch: tuple[int, ...] = ()
         self.read_weights()
         super().__init__(group, "matmul")
 
     def read_weights(self) -> None:
-        node = self.group.anchor
-        assert node is not None
+        node = self.node
         weights = node.inputs[1].stored
         assert weights is not None
         self.constant = weights
@@ -189,8 +187,7 @@ class TiledMatMul(Tiled):
 
 def lower_matmul(group: Group) -> Lowering | None:
     """With panels of constant right-hand matrices, where they are such; else packed while running."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     data, weights = anchor.inputs
     b = weights.stored
     if b is None or b.ndim < 2 or not b.size or not data.shape or not tile_format(data, weights):

@@ -110,9 +110,7 @@ class Product(Tiled):
     channel_axis = -1
 
     def __init__(self, group: Group):
-        anchor = group.anchor
-        assert anchor is not None
-        self.node = anchor
+        anchor = group.node
         self.data, right = anchor.inputs
         self.weight_type = right.dtype
         super().__init__(group, "matmul")
@@ -254,8 +252,7 @@ def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 def lower_product(group: Group) -> Lowering | None:
     """Native where this CPU has a format for the types."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b) is None:
         return lower_plain(group)

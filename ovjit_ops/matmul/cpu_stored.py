@@ -17,8 +17,7 @@ class StoredWeights(TiledMatMul):
     """CompressedMatMul: integers or other codes [depth, outs], their scales, and perhaps zero points."""
 
     def read_weights(self) -> None:
-        assert self.group.anchor is not None
-        constants = [v.constant for v in self.group.anchor.inputs[1:]]
+        constants = [v.constant for v in self.node.inputs[1:]]
         whole, scale, zero = (*constants, None)[:3]
         assert whole is not None and scale is not None
         self.integers, self.scale, self.zero = whole, scale, zero

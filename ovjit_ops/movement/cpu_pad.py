@@ -38,7 +38,6 @@ class Padded(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data = self.node.inputs[0]
         self.apart = False
         self.mode = self.node.attrs["pad_mode"].lower()

@@ -90,7 +90,6 @@ class Concatenated(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.axis = int(self.node.attrs["axis"]) % len(self.node.output.shape)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:

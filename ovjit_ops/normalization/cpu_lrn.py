@@ -135,8 +135,7 @@ class LocalResponse(Lowering):
 
     def __init__(self, group: Group, axis: int):
         super().__init__(group)
-        node = group.anchor
-        assert node is not None
+        node = group.node
         self.data: Value = node.inputs[0]
         self.out = node.output
         self.axis = axis
@@ -154,8 +153,7 @@ class LocalResponse(Lowering):
 
     def choose(self, layouts: dict[Value, Layout]) -> None:
         self.turned = self._adjacent(layouts)
-        assert self.group.anchor is not None
-        attrs = self.group.anchor.attrs
+        attrs = self.node.attrs
         half = (attrs["size"] - 1) // 2
         scale = attrs["alpha"] / attrs["size"]
         self.kernel = lrn_kernel(half, scale, attrs["bias"], attrs["beta"], not self.turned)
@@ -210,8 +208,7 @@ class LocalResponse(Lowering):
 
 def lower_lrn(group: Group) -> Lowering | None:
     """Native for f32 along one axis, with a window that a vector's neighbours cover."""
-    node = group.anchor
-    assert node is not None
+    node = group.node
     axes = node.inputs[1].type.value
     if axes is None or axes.size != 1 or node.output.dtype != "f32":
         return None

@@ -69,8 +69,7 @@ def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
 
 
 def lower_mvn(group: Group) -> Lowering | None:
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     axes = mvn_axes(anchor, anchor.inputs)
     if axes is None:
         return None
@@ -82,8 +81,7 @@ def lower_mvn(group: Group) -> Lowering | None:
 
 def lower_rms(group: Group) -> Lowering | None:
     """Along the last axis, for what is computed as it is stored."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     data = anchor.inputs[0]
     if data.dtype not in FULL or not data.shape:
         return None

@@ -52,8 +52,7 @@ class Softmax(RowLowering):
 
 def lower_softmax(group: Group) -> Lowering | None:
     """Native for f32 and f64; rank 0 has no axis."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     data = anchor.inputs[0]
     if data.dtype not in FULL or not data.shape:
         return None

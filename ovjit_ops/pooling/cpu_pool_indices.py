@@ -102,7 +102,6 @@ def indices_kernel(dtype: str, index: str, adaptive: bool) -> Kernel:
 class PoolIndices(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         self.data = self.node.inputs[0]
         self.out, self.index = self.node.outputs
         self.adaptive = self.node.op.name == "AdaptiveMaxPool"

@@ -233,9 +233,7 @@ class Pooling(Lowering):
 
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
-        assert group.anchor is not None
         self.kind = kind
-        self.node = group.anchor
         self.data: Value = self.node.inputs[0]
         self.out = self.node.outputs[0]
         self.turned = False
@@ -344,8 +342,7 @@ def _flat(view: View, many: int) -> View:
 
 def lower_pooling(group: Group) -> Lowering | None:
     """Native for reals and the maximum of bytes; with indices, for reals in one or two dimensions."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     data = anchor.inputs[0]
     flat = anchor.lowered and len(data.shape) < 5  # what is between two steps is of the data's type
     known = (*FLOATS, "u8", "i8") if anchor.op.name == "MaxPool" or flat else FLOATS

@@ -271,8 +271,6 @@ class RecurrentSteps(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        assert group.anchor is not None
-        self.node = group.anchor
         attrs = self.node.attrs
         self.step = make_step(attrs["kind"], attrs)
         self.turns = directions(attrs["direction"])
@@ -368,8 +366,7 @@ class RecurrentSteps(Lowering):
 
 def lower_steps(group: Group) -> Lowering | None:
     """Native for f32 where the recurrent weights are constants and lengths are i64."""
-    assert group.anchor is not None
-    node = group.anchor
+    node = group.node
     named = dict(zip(node.attrs["roles"], node.inputs, strict=True))
     constant = all(named[role].constant is not None for role in "rb" if role in named)
     lengths = named.get("l")

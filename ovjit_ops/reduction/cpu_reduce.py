@@ -240,8 +240,6 @@ class Reduce(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        assert group.anchor is not None
-        self.node = group.anchor
         self.data, axes = self.node.inputs
         self.out = self.node.output
         assert axes.type.value is not None
@@ -336,8 +334,7 @@ def _lanes() -> int:
 
 def lower_reduce(group: Group) -> Lowering | None:
     """Native where the axes are known and the element type has the vector operation."""
-    anchor = group.anchor
-    assert anchor is not None
+    anchor = group.node
     inside = sum_type(anchor.inputs[0].dtype, anchor.output.dtype)
     if anchor.inputs[1].type.value is None or reductions(anchor.op.name, inside) is None:
         return None

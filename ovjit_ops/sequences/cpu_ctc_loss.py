@@ -174,7 +174,6 @@ def ctc_loss_kernel(
 class CTCLosses(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         attrs = self.node.attrs
         _, E, L, N, *B = (v.dtype for v in self.node.inputs)
         self.kernel = ctc_loss_kernel(

@@ -102,7 +102,6 @@ def greedy_kernel(T: str, E: str, B: str | None, Y: str, N: str | None, merge: b
 class Greedy(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.node = group.last
         types = [v.dtype for v in self.node.inputs]
         attrs = self.node.attrs
         self.lengths = len(self.node.outputs) > 1
