@@ -68,7 +68,7 @@ def length(x: TensorType) -> int | None:
 def propagate(
     out: TensorType, ref: Callable[..., Any], *inputs: TensorType, partially: bool = False, **attrs: Any
 ) -> TensorType:
-    """`out` with its value filled in when all inputs' values are known integers and everything is small.
+    """`out` with its value filled in when all inputs' values are known numbers and everything is small.
 
     `partially`: `ref` only moves elements, adds or multiplies them: open dimensions may be among them.
     """
@@ -78,7 +78,7 @@ def propagate(
         return out
     if partially and any(x.partial is not None for x in inputs):
         return _propagate_dims(out, ref, inputs, attrs)
-    if any(x.value is None or x.value.size > LIMIT or x.value.dtype.kind not in "iub" for x in inputs):
+    if any(x.value is None or x.value.size > LIMIT or x.value.dtype.kind not in "iubf" for x in inputs):
         return out
     try:
         with np.errstate(all="ignore"):

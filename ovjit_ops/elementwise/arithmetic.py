@@ -81,15 +81,17 @@ def unary(
 ) -> Op:
     """Register y = f(x); `infer` names the attributes where there are some."""
 
+    reference = in_f32(ref)
+
     def infer_same(node: TensorType) -> TensorType:
-        return same_type(node, types)
+        return propagate(same_type(node, types), reference, node)
 
     return register(
         Op(
             name,
             opset,
             infer or infer_same,
-            in_f32(ref),
+            reference,
             scalar=scalar,
             samples=samples_for(1, domain, variants),
             ulp=ulp,
@@ -105,13 +107,15 @@ def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
     infer = options.pop("infer", None)
 
     def infer_same(node: TensorType) -> TensorType:
-        return same_type(node, NUMBERS)
+        return propagate(same_type(node, NUMBERS), reference, node)
 
     def whole(x: np.ndarray, **attrs: Any) -> np.ndarray:
         if x.dtype.kind not in "iu":
             return ref(x, **attrs)
         between = np.int64 if x.dtype.itemsize == 8 or x.dtype == np.uint32 else np.int32
         return np.rint(ref(x.astype(np.float64), **attrs)).astype(between).astype(x.dtype)
+
+    reference = in_f32(whole)
 
     def expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         """f(x: integer) -> Convert(Round(f(Convert(x, f64))))"""
@@ -365,7 +369,7 @@ def integer_bounds(dtype: str, low: float, high: float) -> tuple[int, int]:
 
 def _infer_clamp(data: TensorType, *, min: Float, max: Float) -> TensorType:
     check(min <= max, f"Attribute 'min' must be less or equal than 'max'. Got: {min:g} and {max:g}")
-    return same_type(data, NUMBERS)
+    return propagate(same_type(data, NUMBERS), in_f32(_clamp), data, min=min, max=max)
 
 
 def _clamp(x: np.ndarray, *, min: float, max: float) -> np.ndarray:
@@ -422,7 +426,7 @@ def _infer_round(data: TensorType, *, mode: Word = "half_to_even") -> TensorType
         mode in ("half_to_even", "half_away_from_zero"),
         f'"{mode.upper()}" is not a member of enum op::v5::Round::RoundMode',
     )
-    return same_type(data, NUMBERS)
+    return propagate(same_type(data, NUMBERS), in_f32(_round), data, mode=mode)
 
 
 def _round(x: np.ndarray, *, mode: str = "half_to_even") -> np.ndarray:
