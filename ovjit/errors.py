@@ -6,6 +6,7 @@ ValueError; ovjit's own classes derive from those, so both kinds of `except` wor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -64,4 +65,16 @@ def no_path(value: object) -> OvjitError:
     return OvjitError(
         f"Path: '{value}' does not exist. Please provide valid model's path either as a string, bytes or "
         "pathlib.Path"
+    )
+
+
+def unreadable(path: str | None, why: str) -> str:
+    """What is said of a model's file, or of contents without one (None), that is none, and why."""
+    if path is None:
+        what = "Unable to read the model. Please check if the model format is supported and model is correct."
+        return f"{what} {why}"
+    ending = os.path.splitext(path)[1]
+    return (
+        f'Unable to read the model: "{path}" Please check that model format: "{ending}" is supported and the '
+        f"model is correct. {why}"
     )

@@ -29,6 +29,16 @@ class Named:
         return "no such path"
 
 
+def closed(ov):
+    with relu(ov) as model:
+        return model
+
+
+def written(path):
+    path.write_text("nonsense")
+    return path
+
+
 @both
 def test_words_of_errors(ov, tmp_path):
     core = ov.Core()
@@ -54,6 +64,25 @@ def test_words_of_errors(ov, tmp_path):
         ("expected values as str.", TypeError, lambda: relu(ov).reshape({0: [1, 1]}, {0: [1, 1]})),
         ("SHARED MEMORY MODE FOR THIS CONSTANT IS NOT APPLICABLE!", RuntimeError,
          lambda: ov.op.Constant(array=np.asfortranarray(np.ones((2, 3))), shared_memory=True)),
+        ("NOT APPLICABLE! Passed numpy array must be C contiguous.", RuntimeError,
+         lambda: ov.opset13.constant(np.ones((4, 4))[::2], shared_memory=True)),
+        ("'Model' object has no attribute 'inputs' or attribute is no longer accessible.", AttributeError,
+         lambda: closed(ov).inputs),
+        ("'int' object has no attribute '__getitem__'", AttributeError, lambda: ov.OVAny(1)[0]),
+        ("'int' object has no attribute '__len__'", AttributeError, lambda: len(ov.OVAny(1))),
+        ("incompatible constructor arguments", TypeError, lambda: ov.Dimension(0.5)),
+        ("incompatible constructor arguments", TypeError, lambda: ov.Shape([1.5])),
+        ("Please check that model format: \".xml\" is supported and the model is correct.", RuntimeError,
+         lambda: core.read_model(written(tmp_path / "bad.xml"))),
+        ("Please check that model format: \".onnx\" is supported and the model is correct.", RuntimeError,
+         lambda: core.read_model(written(tmp_path / "bad.onnx"))),
+        ("Please check if the model format is supported and model is correct.", RuntimeError,
+         lambda: core.read_model(b"nonsense")),
+        ("missing 2 required positional arguments: 'nodes' and 'axis'", TypeError,
+         lambda: ov.opset13.concat()),
+        ("relu() missing 1 required positional argument", TypeError, lambda: ov.opset13.relu()),
+        ("clamp() takes from 3 to 4 positional arguments but 5 were given", TypeError,
+         lambda: ov.opset13.clamp(1.0, 0, 1, None, 3)),
         ("cannot pickle 'Core' object", TypeError, lambda: copy.deepcopy(core)),
     ):  # fmt: skip
         with pytest.raises(kind) as error:

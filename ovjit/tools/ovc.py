@@ -16,7 +16,7 @@ from ovjit.api.run.core import Core
 from ovjit.api.tensors.convert import element_name
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.frontends.ir.writer import save_model
 from ovjit.version import get_version
 
@@ -54,14 +54,19 @@ def _read(core: Core, given: Any) -> Model:
         return given
     if isinstance(given, (list, tuple)) and given:
         return core.read_model(*given[:2])
+    if isinstance(given, (str, os.PathLike)) and not os.path.exists(given):
+        raise OvjitError(
+            f'The value for parameter "input_model" must be existing file/directory, but "{given}" does not '
+            "exist."
+        )
     if isinstance(given, (str, os.PathLike, io.BytesIO, bytes)):
         return core.read_model(given)
     if hasattr(given, "SerializeToString") and hasattr(given, "graph"):
         return core.read_model(given.SerializeToString())
     kind = type(given)
     raise UnsupportedError(
-        f"convert_model reads IR and ONNX, not {kind.__module__}.{kind.__qualname__}: export the model to "
-        f"ONNX first"
+        f"Unknown model type: {kind}. convert_model reads IR and ONNX, not "
+        f"{kind.__module__}.{kind.__qualname__}: export the model to ONNX first"
     )
 
 

@@ -156,10 +156,8 @@ class Constant(Node):
             array = given["array"]
             if not given.get("shared_memory", False):
                 array = np.array(array, order="C")
-            elif not array.flags.c_contiguous:
-                raise ModelError(
-                    "SHARED MEMORY MODE FOR THIS CONSTANT IS NOT APPLICABLE! The array must be C contiguous."
-                )
+            else:
+                _check_shared(array)
             self._make(array, dtypes.from_numpy(array.dtype), None, None)
         elif hasattr(given.get("tensor"), "element_type"):
             self._from_tensor(given["tensor"], given.get("shared_memory", True))
@@ -327,11 +325,20 @@ def constant_node(
         name_of = dtypes.from_numpy(array.dtype)
         if name_of == "string":
             array = array.astype(object)
-        elif not (share and isinstance(value, np.ndarray) and array.flags.c_contiguous):
+        elif share and isinstance(value, np.ndarray):
+            _check_shared(array)
+        else:
             array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
         return Constant._of(array, name_of, None, name)
     new, name_of = converted(array, element_type)
     return Constant._of(new, name_of, None if _natural(name_of) else dims, name)
+
+
+def _check_shared(array: np.ndarray) -> None:
+    if not array.flags.c_contiguous:
+        raise ModelError(
+            "SHARED MEMORY MODE FOR THIS CONSTANT IS NOT APPLICABLE! Passed numpy array must be C contiguous."
+        )
 
 
 def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:

@@ -148,7 +148,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
-            raise TypeError(f"{name}() {error}") from None
+            raise TypeError(f"{name}() {_in_python_s_words(signature, args, kwargs, error)}") from None
         for argument in left_out:
             if given.get(argument) is None:
                 raise ValueError(f"{argument} must be provided to {name}()")
@@ -194,6 +194,24 @@ def make_builder(record: Op) -> Callable[..., Node]:
     build.__doc__ = record.doc or f"A {record.name} node of opset {record.opset}."
     build.__signature__ = signature  # type: ignore[attr-defined]
     return build
+
+
+def _in_python_s_words(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError
+) -> str:
+    """What Python says of a function that is called like that, which `inspect` says otherwise."""
+    names = list(signature.parameters)
+    needed = [n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty]
+    if len(args) > len(names):
+        least = f"from {len(needed)} to " if len(needed) < len(names) else ""
+        return f"takes {least}{len(names)} positional arguments but {len(args)} were given"
+    missing = [repr(n) for n in needed if n not in kwargs and n not in names[: len(args)]]
+    if missing and not set(kwargs) - set(names[len(args) :]):
+        last = f"{',' if len(missing) > 2 else ''} and {missing[-1]}" if len(missing) > 1 else missing[0]
+        listed = ", ".join(missing[:-1]) + last
+        plural = "s" if len(missing) > 1 else ""
+        return f"missing {len(missing)} required positional argument{plural}: {listed}"
+    return str(error)
 
 
 def _input_count(record: Op) -> UserInputError:

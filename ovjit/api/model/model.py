@@ -99,7 +99,9 @@ class Model:
             raise ModelError(f"Model references undeclared parameters: {', '.join(map(repr, missing))}")
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"'Model' object has no attribute {name!r} or it is no longer accessible")
+        raise AttributeError(
+            f"'Model' object has no attribute {name!r} or attribute is no longer accessible."
+        )
 
     def __enter__(self) -> Model:
         return self

@@ -87,14 +87,15 @@ class OVAny:
     def __eq__(self, other: object) -> bool:
         return _equal(self._value, plain_value(other))
 
+    # a value without items has no such method, and that is what OpenVINO says: AttributeError, not TypeError
     def __getitem__(self, key: Any) -> Any:
-        return self._value[key]
+        return self._value.__getitem__(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._value[key] = value
 
     def __len__(self) -> int:
-        return len(self._value)
+        return self._value.__len__()
 
     def __repr__(self) -> str:
         return "<OVAny class>"

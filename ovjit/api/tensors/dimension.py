@@ -63,7 +63,10 @@ def contains(outer: Bounds, inner: Bounds) -> bool:
 
 def length_of(value: Any) -> int:
     """An int that fits 64 bits; TypeError for anything else."""
-    length = operator.index(value)
+    try:
+        length = operator.index(value)
+    except TypeError as error:
+        raise no_such_constructor(str(error)) from None
     if not -(2**63) <= length < 2**63:
         raise no_such_form(f"a dimension must fit 64 bits, {length} doesn't")
     return length

@@ -23,7 +23,10 @@ def integers(values: Any, low: int, high: int) -> tuple[int, ...]:
         isinstance(values, Iterable) or hasattr(values, "__getitem__")
     ):
         raise no_such_constructor(f"a sequence of integers is expected, not {type(values).__name__}")
-    result = tuple(map(operator.index, values))
+    try:
+        result = tuple(map(operator.index, values))
+    except TypeError as error:
+        raise no_such_constructor(str(error)) from None
     for value in result:
         if not low <= value <= high:
             raise no_such_form(f"{value} is out of range: {low} to {high} are allowed")

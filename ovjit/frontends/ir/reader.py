@@ -16,7 +16,7 @@ from ovjit.api.model.node import Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.frontends.ir.weights import constant_values, load_weights, open_regular
 from ovjit.frontends.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -68,10 +68,8 @@ def read_ir(
     try:
         net = parse_net(content)
     except ModelError as error:
-        raise type(error)(
-            "Unable to read the model. Please check if the model format is supported and model is correct. "
-            f"{where}: {error}"
-        ) from error
+        path = where if isinstance(xml, (str, os.PathLike)) else None
+        raise type(error)(unreadable(path, f"{where}: {error}")) from error
     try:
         return _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
     except ModelError as error:

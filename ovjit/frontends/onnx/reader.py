@@ -17,7 +17,7 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.frontends.ir.weights import open_regular
 from ovjit.frontends.onnx import tensors
 from ovjit.frontends.onnx.external import ExternalData
@@ -71,7 +71,7 @@ def read_onnx(
             where = str(path)
             with open_regular(path, "file") as file:
                 model = file.read()
-        proto = _parse(model, where)
+        proto = _parse(model, where, None if path is None else str(path))
     contents = weights if isinstance(weights, Mapping) else None
     try:
         return Reader(proto, ExternalData(path, contents, use_mmap), shapes, converters).read()
@@ -88,18 +88,16 @@ def read_onnx(
         raise ModelError(f"{where}: the model is not valid ({what})") from error
 
 
-def _parse(content: Any, where: str) -> Any:
+def _parse(content: Any, where: str, path: str | None) -> Any:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import ModelProto
 
     try:
         proto = ModelProto.FromString(bytes(content))
     except DecodeError as error:
-        raise ModelError(
-            f"Unable to read the model: {where} is no ONNX file, or a damaged one ({error})"
-        ) from None
+        raise ModelError(unreadable(path, f"{where} is no ONNX file, or a damaged one ({error})")) from None
     if not proto.HasField("graph"):
-        raise ModelError(f"Unable to read the model: {where} is no ONNX file, or one without a graph")
+        raise ModelError(unreadable(path, f"{where} is no ONNX file, or one without a graph"))
     return proto
 
 
