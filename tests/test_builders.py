@@ -143,6 +143,29 @@ def test_constants_are_named_after_their_node() -> None:
         assert node.input_value(1).get_node().friendly_name.startswith("plus/Constant_")
 
 
+REALS = """
+o.convert(f, 'i32') | o.convert(o.floor(o.divide(f, seven)), 'i32') | o.convert(o.sqrt(f), 'i32')
+o.convert(o.ceiling(o.multiply(f, part)), 'i32') | o.convert(o.round(f), 'i32') | o.clamp(h, 0, 7) | o.abs(h)
+o.negative(o.negative(h)) | o.convert(o.exp(o.log(f)), 'i32') | o.convert(o.relu(f), 'i32')
+""".replace("\n", "|").split("|")  # fmt: skip
+
+
+@pytest.mark.parametrize("chain", [c.strip() for c in REALS if c.strip()])
+def test_shapes_that_come_through_real_numbers(chain: str) -> None:
+    """Half of a height, for one: known with the shape, as OpenVINO knows it."""
+    told = []
+    for ov in (ovjit, openvino):
+        o = ov.opset13
+        x = o.parameter([60, 50, 3], np.float32)
+        h = o.gather(o.shape_of(x, "i32"), o.constant(np.array([0], np.int32)), o.constant(np.int32(0)))
+        names = {"o": o, "h": h, "f": o.convert(h, "f32"), "seven": o.constant(np.float32(7))}
+        pattern = eval(chain, {**names, "part": o.constant(np.float32(0.3))})
+        rest = o.constant(np.array([-1], np.int32))
+        whole = o.reshape(o.parameter([-1]), o.concat([pattern, rest], 0), False)
+        told.append(str(whole.output(0).partial_shape))
+    assert told[0] == told[1] != "[?,?]"
+
+
 def test_optional_inputs_have_no_gaps() -> None:
     """An input that is left out before one that is given would shift the rest."""
 
