@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from ovjit.execution.build import compile_graph
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
+from ovjit.graph.interp import evaluate
 
 SEED = 20261123
 
@@ -28,6 +30,31 @@ def test_transposes_are_exact(order: tuple[int, ...], dtype: str) -> None:
         job.set_input(0, array)
         job.run()
         np.testing.assert_array_equal(job.outputs[0], array.transpose(order), err_msg=f"{shape} seed {SEED}")
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i64", "i8"])
+@pytest.mark.parametrize("mode", ["blocks_first", "depth_first"])
+def test_blocks_of_columns_are_woven(mode: str, dtype: str) -> None:
+    """DepthToSpace and SpaceToDepth of blocks that have a kernel and of one that has none, of a plain input
+    and of a part of one, on two threads."""
+    rng = np.random.default_rng(SEED)
+    b, arrays, outputs = Builder(), [], []
+    for block, spatial in ((2, (3, 17)), (3, (2, 8)), (8, (2, 9)), (9, (1, 3)), (2, (33,)), (2, (3, 2, 7))):
+        many = block ** len(spatial)
+        wide = (2, 3, *(d * block for d in spatial))
+        for name, shape in (("DepthToSpace", (2, 3 * many, *spatial)), ("SpaceToDepth", wide)):
+            array = rng.integers(-100, 100, shape).astype(numpy_dtype(dtype))
+            arrays.append(array)
+            x = b.add("Parameter", (), {"shape": shape, "element_type": dtype}).output
+            half = b.add("Slice", [x, *(b.constant(np.array([v], np.int64)) for v in (1, 2, 1, 0))]).output
+            outputs += [b.add(name, [v], {"block_size": block, "mode": mode}).output for v in (x, half)]
+    graph = b.finish(outputs)
+    job = compile_graph(graph, {"threads": 2}).new_job()
+    for i, array in enumerate(arrays):
+        job.set_input(i, array)
+    job.run()
+    for i, (got, want) in enumerate(zip(job.outputs, evaluate(graph, arrays), strict=True)):
+        np.testing.assert_array_equal(got, want, err_msg=f"output {i}, seed {SEED}")
 
 
 def _open():

@@ -120,9 +120,9 @@ def turn_kernel(size: int) -> Kernel:
     return turn_blocks.kernel(f"turn_{elem}", intrinsics, f"turn {elem}", size=size)
 
 
-def make_interleave(isa: Isa, elem: str, rows: int) -> Any:
+def make_interleave(isa: Isa, elem: str, rows: int, back: bool) -> Any:
     """interleave(x, apart, y, left): y[j * rows + i] = x[i][j] for the first `left` j of a vector, with rows
-    of x `apart` bytes from each other."""
+    of x `apart` bytes from each other; `back`: the other way, x[i][j] = y[j * rows + i]."""
     import llvmlite.ir as ir
     from numba.core import types
     from numba.core.typing.templates import signature
@@ -135,20 +135,34 @@ def make_interleave(isa: Isa, elem: str, rows: int) -> Any:
     def shuffled(b: Any, one: Any, other: Any, lanes: list[int]) -> Any:
         return b.shuffle_vector(one, other, ir.Constant(ir.VectorType(i32, len(lanes)), lanes))
 
-    def body(b: Any, x: Any, apart: Any, y: Any, left: Any) -> None:
-        vectors = [
-            simd.load_vector(b, b.add(x, b.mul(apart, i64(i))), elem, lanes, left) for i in range(rows)
-        ]
-        # side by side, and then in their order
+    def joined(b: Any, vectors: list[Any]) -> Any:
+        """Side by side."""
         together = vectors[0]
         for i, vector in enumerate(vectors[1:], 1):
             wide = shuffled(b, vector, vector, [j % lanes for j in range(i * lanes)])
             together = shuffled(b, together, wide, list(range((i + 1) * lanes)))
+        return together
+
+    def weave(b: Any, x: Any, apart: Any, y: Any, left: Any) -> None:
+        together = joined(b, [
+            simd.load_vector(b, b.add(x, b.mul(apart, i64(i))), elem, lanes, left) for i in range(rows)
+        ])  # fmt: skip
         order = [j % rows * lanes + j // rows for j in range(rows * lanes)]
         simd.store_vector(b, y, shuffled(b, together, together, order), elem, b.mul(left, i64(rows)))
 
-    interleave = simd._make("interleave", signature(types.void, *[types.int64] * 4), body)
-    interleave.in_python = functools.partial(run_interleave, elem, rows)
+    def unweave(b: Any, x: Any, apart: Any, y: Any, left: Any) -> None:
+        several, size = b.mul(left, i64(rows)), simd.SIZE[elem]
+        together = joined(b, [
+            simd.load_vector(b, b.add(y, i64(first * size)), elem, lanes, b.sub(several, i64(first)))
+            for first in range(0, rows * lanes, lanes)
+        ])  # fmt: skip
+        for i in range(rows):
+            row = shuffled(b, together, together, [j * rows + i for j in range(lanes)])
+            simd.store_vector(b, b.add(x, b.mul(apart, i64(i))), row, elem, left)
+
+    how = unweave if back else weave
+    interleave = simd._make("interleave", signature(types.void, *[types.int64] * 4), how)
+    interleave.in_python = functools.partial(run_unweave if back else run_interleave, elem, rows)
     return interleave
 
 
@@ -161,9 +175,20 @@ def run_interleave(elem: str, rows: int, words: Any, x: int, apart: int, y: int,
         words[f"storem_{elem}"](y + first * size, loaded[first : first + lanes], left * rows - first)
 
 
+def run_unweave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, left: int) -> None:
+    """The intrinsic `interleave`, back, on `words`."""
+    lanes, size = words.lanes, {element: size for size, element in _ELEMENTS.items()}[elem]
+    firsts = range(0, rows * lanes, lanes)
+    loaded = np.concatenate(
+        [words[f"loadm_{elem}"](y + first * size, left * rows - first) for first in firsts]
+    )
+    for i in range(rows):
+        words[f"storem_{elem}"](x + i * apart, loaded[i::rows], left)
+
+
 @kernel
 def interleave_rows(x: Ptr, y: Ptr, apart, n, items, per_chunk, *, size, rows):
-    """Items are pixels: `rows` rows of `n` adjacent elements become n times `rows` adjacent ones."""
+    """Items are pixels: `rows` rows of `n` adjacent elements become n times `rows` adjacent ones, or back."""
     for item in share(items, per_chunk):
         p, q = placed(item, x, y)
         for j in range(0, n, VL):
@@ -171,12 +196,12 @@ def interleave_rows(x: Ptr, y: Ptr, apart, n, items, per_chunk, *, size, rows):
 
 
 @functools.cache
-def interleave_kernel(size: int, rows: int) -> Kernel:
+def interleave_kernel(size: int, rows: int, back: bool = False) -> Kernel:
     """The kernel over elements of `size` bytes."""
     elem = _ELEMENTS[size]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
-        return {"interleave": make_interleave(isa, elem, rows)}
+        return {"interleave": make_interleave(isa, elem, rows, back)}
 
-    name = f"interleave_{elem}_{rows}"
-    return interleave_rows.kernel(name, intrinsics, f"interleave {elem} {rows}", size=size, rows=rows)
+    name = f"{'unweave' if back else 'interleave'}_{elem}_{rows}"
+    return interleave_rows.kernel(name, intrinsics, name.replace("_", " "), size=size, rows=rows)

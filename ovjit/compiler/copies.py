@@ -140,6 +140,9 @@ def plan_copy(planner: Planner, source: View, target: View) -> None:
 #: Bytes.
 CACHE_LINE = 64
 
+#: Rows up to which they are woven together, or apart, in registers.
+MOST_WOVEN = 8
+
 #: Dimensions shorter than this are not worth turning in blocks.
 SHORTEST_TURN = 3
 
@@ -185,9 +188,9 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     return True
 
 
-def plan_interleave(planner: Planner, source: View, target: View) -> bool:
+def plan_interleave(planner: Planner, source: View, target: View, back: bool = False) -> bool:
     """Copy [..., rows, n] to [..., n, rows], where n is adjacent in the source and all of a target's pixel
-    is, by the kernel for as many rows; False where they lie otherwise."""
+    is, by the kernel for as many rows; False where they lie otherwise. `back`: from target to source."""
     size, (rows, n) = source.itemsize, source.shape[-2:]
     if source.strides[-1] != size or target.strides[-2:] != (rows * size, size):
         return False
@@ -200,14 +203,17 @@ def plan_interleave(planner: Planner, source: View, target: View) -> bool:
     values: dict[str, Any] = {
         "x": source.ptr, "y": target.ptr, "apart": apart, "n": n, "items": items, "per_chunk": per_chunk,
     }  # fmt: skip
-    touches = Rows(
-        extents, per_chunk, [Piece(source.ptr, xs, (rows, n), (apart, size), size)],
+    pieces = [
+        [Piece(source.ptr, xs, (rows, n), (apart, size), size)],
         [Piece(target.ptr, ys, (rows * n,), (size,), size)],
-    )  # fmt: skip
+    ]
+    read, written = reversed(pieces) if back else pieces
     values |= placed_values(extents, x=xs, y=ys)
-    kernel = interleave_kernel(size, rows)
+    kernel = interleave_kernel(size, rows, back)
     chunks = ceil_div(items, per_chunk)
-    planner.step(kernel, values, chunks, [source], [target], type="Reorder", touches=touches)
+    views = ([target], [source]) if back else ([source], [target])
+    touches = Rows(extents, per_chunk, read, written)
+    planner.step(kernel, values, chunks, *views, type="Reorder", touches=touches)
     return True
 
 

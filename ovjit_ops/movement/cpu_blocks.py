@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.transpose import interleave_kernel, turn_sizes
+from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering, plan_copy
 from ovjit.compiler.passes.expand import Writer
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.plan import Planner, element_size
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import normalize_axis
@@ -32,13 +35,18 @@ def split_view(view: View, shape: Sequence[int]) -> View:
 
 
 class Rearranged(Lowering):
-    """Dimensions split, permuted and joined again: one copy."""
+    """Dimensions split, permuted and joined again: one copy. Columns of small blocks are woven together, or
+    apart, in registers. `back`: apart, as the source has columns of blocks for its last dimension."""
 
     flexible = True
 
-    def __init__(self, group: Group, how: Shuffle):
+    def __init__(self, group: Group, how: Shuffle, back: bool):
         super().__init__(group)
         self.how = how
+        self.back = back
+        size, block = element_size(group.last.output.dtype), group.last.attrs["block_size"]
+        self.weaves = 1 < block <= MOST_WOVEN and size in turn_sizes(host_isa())
+        self.kernels = (interleave_kernel(size, block, back),) if self.weaves else ()
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As the input lies: channels last stay last."""
@@ -50,8 +58,16 @@ class Rearranged(Lowering):
         parts, order = self.how(node, source.shape)
         if not target.count:
             return
-        turned = split_view(source, parts).permute(order)
-        plan_copy(planner, turned, split_view(target, turned.shape))
+        whole = split_view(source, parts)
+        turned = whole.permute(order)
+        seen = split_view(target, turned.shape)
+        if self.weaves:
+            # the side whose last two dimensions are a row's blocks and their columns, and the other one
+            woven, apart = (whole, seen.permute(np.argsort(order).tolist())) if self.back else (seen, turned)
+            across = (*range(len(parts) - 2), len(parts) - 1, len(parts) - 2)
+            if plan_interleave(planner, apart.permute(across), woven, self.back):
+                return
+        plan_copy(planner, turned, seen)
 
 
 def same_order(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
@@ -83,11 +99,11 @@ def space_to_depth(node: Node, shape: Sequence[int]) -> tuple[Sequence[int], Seq
 
 
 def lower_depth_to_space(group: Group) -> Lowering:
-    return Rearranged(group, depth_to_space)
+    return Rearranged(group, depth_to_space, False)
 
 
 def lower_space_to_depth(group: Group) -> Lowering:
-    return Rearranged(group, space_to_depth)
+    return Rearranged(group, space_to_depth, True)
 
 
 class Copies(Lowering):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import interleave_kernel, turn_sizes
-from ovjit.compiler.copies import plan_interleave
+from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.options import options
@@ -23,9 +23,6 @@ from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Interval, is_static, normalize_axis
 
-#: Groups up to which a shuffle has a kernel of its own.
-MOST_GROUPS = 8
-
 
 class Shuffled(Lowering):
     """The copy is made when somebody asks for it: see `Planner.defer`."""
@@ -34,7 +31,7 @@ class Shuffled(Lowering):
         super().__init__(group)
         size, self.groups = element_size(group.last.output.dtype), group.last.attrs["group"]
         #: a kernel for few groups, whose channels are woven together in registers
-        self.weaves = 1 < self.groups <= MOST_GROUPS and size in turn_sizes(host_isa())
+        self.weaves = 1 < self.groups <= MOST_WOVEN and size in turn_sizes(host_isa())
         self.kernels = (interleave_kernel(size, self.groups),) if self.weaves else ()
 
     def plan(self, planner: Planner) -> None:
