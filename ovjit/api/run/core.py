@@ -279,7 +279,7 @@ class Core:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
         head = _head(device) if device else ""
         self._used.add(head)
-        row = table.find_row(name, table._LETTERS[head], f"the device {head}" if head else "a Core")
+        row = table.find_row(name, table._LETTERS[head], head)
         for place in ("", head) if head == "" else (head, ""):
             if row.name in self._settings[place]:
                 value = self._settings[place][row.name]

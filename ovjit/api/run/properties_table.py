@@ -244,29 +244,38 @@ DEFAULT_PRECISION = "bf16"
 _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "A", "HETERO": "H", "BATCH": "C", "": "G"}
 
 
-def find_row(name: Any, letter: str, what: str) -> Row:
-    """The row of `name` among those of a device. TypeError unless it is a str, else PropertyError."""
+def find_row(name: Any, letter: str, device: str) -> Row:
+    """The row of `name` among those of a device ("": a Core). TypeError unless it is a str, else
+    PropertyError."""
     if not isinstance(name, str):
         raise no_such_form(f"the name of a property is a str, not {type(name).__name__}")
     row = ROWS.get(name)
     if row is None or letter not in row.devices:
         known = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
-        raise PropertyError(f"Unsupported property {name} of {what}{_nearest(name, known)}")
+        raise PropertyError(f"{_unsupported(name, device)}{_nearest(name, known)}")
     return row
+
+
+def _unsupported(name: str, device: str) -> str:
+    if device in ("AUTO", "MULTI"):
+        return f"property: {name}: not supported"
+    if device:
+        return f"NotFound: Unsupported property {name} by {device} plugin."
+    return f"Exception is thrown while trying to call get_property with unsupported property: '{name}'"
 
 
 def _nearest(name: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name.upper(), known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f" Or did you mean {near[0]!r}?" if near else ""
 
 
-def read_value(name: Any, value: Any, letter: str, what: str) -> Any:
+def read_value(name: Any, value: Any, letter: str, device: str) -> Any:
     """The value to keep for a property that is set. PropertyError for an unknown name or a wrong value."""
-    row = find_row(name, letter, what)
+    row = find_row(name, letter, device)
     if row.read is None:
-        raise PropertyError(f"the property {row.name!r} of {what} can only be read")
+        raise PropertyError(f"{_unsupported(row.name, device)} It can only be read")
     if isinstance(value, OVAny):
         value = value.value
     try:
@@ -281,7 +290,7 @@ def read_config(config: Any, device: str) -> dict[str, Any]:
     """The values to keep for properties given as a dict of names. TypeError for anything else."""
     if not isinstance(config, Mapping):
         raise no_such_form(f"properties are given as a dict, not as {type(config).__name__}")
-    letters, what = _accepted(device), f"the device {device}" if device else "a Core"
+    letters = _accepted(device)
     lenient = device in ("AUTO", "MULTI", "HETERO")
     out: dict[str, Any] = {}
     for name, value in config.items():
@@ -291,7 +300,7 @@ def read_config(config: Any, device: str) -> dict[str, Any]:
             (c for c in letters if isinstance(name, str) and name in ROWS and c in ROWS[name].devices),
             letters[0],
         )
-        out[str(name) if isinstance(name, str) else name] = read_value(name, value, letter, what)
+        out[str(name) if isinstance(name, str) else name] = read_value(name, value, letter, device)
     inner = out.pop("DEVICE_PROPERTIES", None)
     for key, nested in (inner or {}).items():
         if key == "CPU":
@@ -443,7 +452,7 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     row = ROWS.get(name)
     if row is None or not row.compiled:
         known = [r.name for r in ROWS.values() if r.compiled]
-        raise PropertyError(f"Unsupported property: {name} of a compiled model{_nearest(name, known)}")
+        raise PropertyError(f"Unsupported property: {name}.{_nearest(name, known)}")
     return _told(compiled, name, letter)
 
 
