@@ -71,7 +71,8 @@ NOTES = {
     "MulticlassNms": "the host puts the rows together; regions split among images: reference",
     "MatrixNms": "the host puts the rows together",
     "GenerateProposals": "the host decodes boxes and puts rows together",
-    "DetectionOutput": "the host decodes boxes and puts rows together; decrease_label_id: reference",
+    "DetectionOutput": "the host puts rows together, for open shapes or auxiliary inputs it decodes boxes "
+    "too; decrease_label_id: reference",
     "GridSample": "f32 and halves; f64: reference",
     "ROIPooling": "f32 and halves; f64: reference",
     "PSROIPooling": "f32 and halves; f64: reference",

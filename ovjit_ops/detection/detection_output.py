@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, Dim, Interval, merge
+from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
 from ovjit_ops.detection.detectron import check_ranks
 from ovjit_ops.detection.kept_boxes import best_first, gathered, kept, kept_boxes
@@ -181,16 +182,70 @@ def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: d
     return ssd_rows(places, found, scores.shape[1], attrs).astype(boxes.dtype)
 
 
+def _native_boxes(b: Builder, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, Value] | None:
+    """What SsdBoxes gives, by simpler operations: for known shapes that fit, without auxiliary inputs."""
+    attrs = node.attrs
+    if len(inputs) != 3 or not all(is_static(v.shape) for v in inputs):
+        return None
+    logits, classes, proposals = inputs
+    images, width = logits.shape
+    sources, rows, length = proposals.shape
+    size = 4 if attrs["normalized"] else 5
+    count = length // size
+    many = classes.shape[1] // max(count, 1)
+    sets = 1 if attrs["share_location"] else many
+    alone = bool(attrs["variance_encoded_in_target"])
+    if 0 in (images, count, sets) or length != count * size or rows < 2 - alone:
+        return None
+    if width != count * 4 * sets or classes.shape != (images, count * many) or sources not in (1, images):
+        return None
+    w = Writer(b, node)
+
+    def part(x: Value, first: int, end: int, axis: int) -> Value:
+        return w("Slice", x, (first,), (end,), (1,), (axis,))
+
+    def reshaped(x: Value, *shape: int) -> Value:
+        return w("Reshape", x, shape, special_zero=False)
+
+    def turned(x: Value, *order: int) -> Value:
+        return w("Transpose", x, order)
+
+    priors = reshaped(part(proposals, 0, 1, 1), sources, 1, count, size)
+    if not attrs["normalized"]:
+        whole = np.array((attrs["input_width"], attrs["input_height"]) * 2, np.float32)
+        priors = w("Divide", part(priors, 1, 5, 3), whole)
+    moved = turned(reshaped(logits, images, count, sets, 4), 0, 2, 1, 3)
+    if not alone:
+        variances = part(part(proposals, 1, 2, 1), 0, 4 * count, 2)
+        moved = w("Multiply", moved, reshaped(variances, sources, 1, count, 4))
+    if attrs["code_type"].lower() == CODES[0]:
+        boxes = w("Add", priors, moved)
+    else:
+        first, last = part(priors, 0, 2, 3), part(priors, 2, 4, 3)
+        extent = w("Subtract", last, first)
+        shift = w("Multiply", part(moved, 0, 2, 3), extent)
+        middle = w("Add", w("Multiply", w("Add", first, last), np.float32(0.5)), shift)
+        half = w("Multiply", w("Multiply", w("Exp", part(moved, 2, 4, 3)), extent), np.float32(0.5))
+        boxes = w("Concat", w("Subtract", middle, half), w("Add", middle, half), axis=3)
+    if attrs["clip_before_nms"]:
+        boxes = w("Clamp", boxes, min=0.0, max=1.0)
+    return boxes, turned(reshaped(classes, images, count, many), 0, 2, 1)
+
+
 def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """DetectionOutput(...) -> SsdRows(boxes, KeptBoxes(boxes, scores)) of boxes, scores = SsdBoxes(...)"""
+    """DetectionOutput(...) -> SsdRows(boxes, KeptBoxes(boxes, scores)) of boxes, scores = SsdBoxes(...), or
+    of what computes the same natively"""
     attrs = {k: v for k, v in node.attrs.items() if k != "num_classes"}
     many = node.attrs.get("num_classes", 0)
     if any(v.dtype != "f32" for v in inputs) or attrs["decrease_label_id"] or len(inputs) == 4:
         return None
     named: dict[str, Any] = {"origins": node.origins}
-    counted = {**attrs, "num_classes": many}
-    made = b.add(find_op("SsdBoxes"), list(inputs), counted, name=f"{node.name}/boxes", **named)
-    boxes, scores = made.outputs
+    decoded = _native_boxes(b, node, inputs)
+    if decoded is None:
+        counted = {**attrs, "num_classes": many}
+        made = b.add(find_op("SsdBoxes"), list(inputs), counted, name=f"{node.name}/boxes", **named)
+        decoded = made.outputs[0], made.outputs[1]
+    boxes, scores = decoded
     choice = kept_boxes(
         b, node, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"],
         top=max(attrs["top_k"], -1), skip=attrs["background_label_id"],
