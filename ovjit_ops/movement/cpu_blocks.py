@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -98,14 +99,6 @@ def space_to_depth(node: Node, shape: Sequence[int]) -> tuple[Sequence[int], Seq
     return parts, [0, *blocks, 1, *pixels] if first else [0, 1, *blocks, *pixels]
 
 
-def lower_depth_to_space(group: Group) -> Lowering:
-    return Rearranged(group, depth_to_space, False)
-
-
-def lower_space_to_depth(group: Group) -> Lowering:
-    return Rearranged(group, space_to_depth, True)
-
-
 class Copies(Lowering):
     """Copies that depend on inputs 1, 2 ...; the reference where these are not known with the shapes."""
 
@@ -164,14 +157,6 @@ class Rolled(Copies):
             plan_copy(planner, part, place)
 
 
-def lower_tile(group: Group) -> Lowering:
-    return Tiled(group)
-
-
-def lower_roll(group: Group) -> Lowering:
-    return Rolled(group)
-
-
 def space_to_batch(shape: Sequence[int], blocks: Sequence[int]) -> tuple[list[int], list[int]]:
     """How [N, D...] splits in [N, D/b, b, ...] and becomes [b..., N, D/b...]."""
     k = len(blocks)
@@ -214,10 +199,6 @@ def lower_space_to_batch(group: Group) -> Lowering | None:
     return SpaceToBatch(group) if all(p is not None and not p.any() for p in pads) else None
 
 
-def lower_batch_to_space(group: Group) -> Lowering:
-    return BatchToSpace(group)
-
-
 def expand_space_to_batch(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """SpaceToBatch(x, blocks, begin, end) -> SpaceToBatch(Pad(x, begin, end), blocks, 0, 0)"""
     x, blocks, begin, end = inputs
@@ -227,3 +208,10 @@ def expand_space_to_batch(b: Builder, node: Node, inputs: tuple[Value, ...]) -> 
     w = Writer(b, node)
     none = np.zeros_like(first)
     return [w("SpaceToBatch", w("Pad", x, begin, end, pad_mode="constant"), blocks, none, none)]
+
+
+lower_depth_to_space = partial(Rearranged, how=depth_to_space, back=False)
+lower_space_to_depth = partial(Rearranged, how=space_to_depth, back=True)
+lower_tile = Tiled
+lower_roll = Rolled
+lower_batch_to_space = BatchToSpace

@@ -138,5 +138,4 @@ class Padded(Lowering):
         return View(zero.buffer, (), (), itemsize, zero.offset)
 
 
-def lower_pad(group: Group) -> Lowering:
-    return Padded(group)
+lower_pad = Padded

@@ -7,6 +7,7 @@ runs by the reference.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -104,10 +105,6 @@ class SliceScatter(Lowering):
         planner.copy_step(updates, part)
 
 
-def lower_slice_scatter(group: Group) -> Lowering:
-    return SliceScatter(group)
-
-
 def reverse_view(node: Node, source: View, known: Known) -> View:
     """Axes turned round."""
     axes = known(1)
@@ -115,10 +112,6 @@ def reverse_view(node: Node, source: View, known: Known) -> View:
     for axis in axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):
         source = cut(source, axis, range(source.shape[axis] - 1, -1, -1))
     return source
-
-
-def lower_reverse(group: Group) -> Lowering:
-    return Viewed(group, reverse_view)
 
 
 def strided_slice_view(node: Node, source: View, known: Known) -> View:
@@ -196,13 +189,8 @@ def _gathered(source: View, axis: int, first: int, count: int, step: int, shape:
     return seen
 
 
-def lower_slice(group: Group) -> Lowering:
-    return Viewed(group, slice_view)
-
-
-def lower_strided_slice(group: Group) -> Lowering:
-    return Viewed(group, strided_slice_view)
-
-
-def lower_broadcast(group: Group) -> Lowering:
-    return Viewed(group, broadcast_view)
+lower_slice_scatter = SliceScatter
+lower_reverse = partial(Viewed, view=reverse_view)
+lower_slice = partial(Viewed, view=slice_view)
+lower_strided_slice = partial(Viewed, view=strided_slice_view)
+lower_broadcast = partial(Viewed, view=broadcast_view)

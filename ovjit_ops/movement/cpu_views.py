@@ -6,6 +6,7 @@ Reshape, Squeeze, Unsqueeze, Transpose, Split, VariadicSplit and Concat; slices 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
@@ -133,17 +134,7 @@ class Concatenated(Lowering):
         planner.views[self.node.output] = whole
 
 
-def lower_reshape(group: Group) -> Lowering:
-    return Reshaped(group)
-
-
-def lower_transpose(group: Group) -> Lowering:
-    return Transposed(group)
-
-
-def lower_split(group: Group) -> Lowering:
-    return Sliced(group, split_parts)
-
-
-def lower_concat(group: Group) -> Lowering | None:
-    return Concatenated(group)
+lower_reshape = Reshaped
+lower_transpose = Transposed
+lower_split = partial(Sliced, parts=split_parts)
+lower_concat = Concatenated

@@ -106,15 +106,12 @@ class Broadcast1:
     samples = _broadcast_samples(False)
 
 
-@op("Broadcast", opset=3, types=MOVABLE, builder={"mode": "broadcast_spec"}, lower=lower_broadcast)
+@op("Broadcast", opset=3, builder={"mode": "broadcast_spec"}, like=Broadcast1)
 class Broadcast3:
     """Broadcast-1, or both the data and the target broadcast to each other (bidirectional)."""
 
     def infer(data, target_shape, axes_mapping=None, *, mode: Word = "numpy"):
         return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit bidirectional")
-
-    def ref(data, target_shape, axes_mapping=None, *, mode="numpy"):
-        return _broadcast(data, target_shape, axes_mapping, mode)
 
     samples = _broadcast_samples(True)
 
@@ -282,15 +279,12 @@ class Pad1:
     samples = _pad_samples(False)
 
 
-@op("Pad", opset=12, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=lower_pad)
+@op("Pad", opset=12, like=Pad1)
 class Pad12:
     """Pad-1 in which negative pads cut off."""
 
     def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Word):
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, True)
-
-    def ref(data, pads_begin, pads_end, pad_value=None, *, pad_mode):
-        return _pad(data, pads_begin, pads_end, pad_value, pad_mode)
 
     samples = _pad_samples(True)
 

@@ -74,10 +74,6 @@ class Shuffled(Lowering):
         return layouts.get(self.group.last.inputs[0])
 
 
-def lower_shuffle(group: Group) -> Lowering:
-    return Shuffled(group)
-
-
 def channel_shuffle(value: Value) -> int | None:
     """The number of groups when `value` is a shuffle of dimension 1 with known channels; None otherwise."""
     node = value.node
@@ -151,3 +147,6 @@ def sink_shuffle(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) 
     return b.add(
         shuffled.node.op, [inner.output], attrs, name=shuffled.node.name, origins=shuffled.node.origins
     ).outputs
+
+
+lower_shuffle = Shuffled

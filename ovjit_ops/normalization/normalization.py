@@ -64,26 +64,21 @@ class Softmax1:
     samples = _axis_samples(False)
 
 
-@op("Softmax", opset=8, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True)
+@op("Softmax", opset=8, like=Softmax1)
 class Softmax8:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`"""
 
     def infer(data, *, axis: Int = 1):
         return _along(data, axis)
 
-    ref = in_f32(_softmax)
     samples = _axis_samples(True)
 
 
-@op("LogSoftmax", opset=5, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True)
+@op("LogSoftmax", opset=5, like=Softmax8)
 class LogSoftmax:
     """x - max(x) - log(sum(exp(x - max(x)))) along `axis`"""
 
-    def infer(data, *, axis: Int = 1):
-        return _along(data, axis)
-
     ref = in_f32(_log_softmax)
-    samples = _axis_samples(True)
 
 
 def _channels(data: TensorType, *others: TensorType) -> None:
