@@ -162,6 +162,27 @@ def test_support_vectors(kernel: str) -> None:
     compare("SVMRegressor", [rng.standard_normal((4, 3)).astype(np.float32)], attributes, 1, ML, kernel)
 
 
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_classes_between_support_vectors(kernel: str, classes: int) -> None:
+    rng, where = np.random.default_rng(classes), f"{kernel}, {classes} classes"
+    each = [int(count) for count in rng.integers(1, 4, classes)]
+    for transform in ("NONE", "LOGISTIC", *(["SOFTMAX"] if classes > 2 else [])):
+        attributes: dict[str, Any] = {
+            "kernel_type": kernel,
+            "kernel_params": [0.3, 0.5, 2.0],
+            "support_vectors": rng.standard_normal(3 * sum(each)).tolist(),
+            "coefficients": rng.standard_normal((classes - 1) * sum(each)).tolist(),
+            "rho": rng.standard_normal(classes * (classes - 1) // 2).tolist(),
+            "vectors_per_class": each,
+            "post_transform": transform,
+        }
+        numbers: dict[str, Any] = {"classlabels_ints": list(range(7, 7 + classes))}
+        for labels in (numbers, {"classlabels_strings": WORDS[:classes]}):
+            x = rng.standard_normal((9, 3)).astype(np.float32)
+            compare("SVMClassifier", [x], {**attributes, **labels}, 2, ML, f"{where}, {transform}")
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_trees_by_places(dtype: Any) -> None:
     """Leaves behind the nodes, a comparison with a list of members, missing numbers."""

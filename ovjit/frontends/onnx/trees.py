@@ -370,6 +370,55 @@ def svm_regressor(n: OnnxNode) -> Any:
     return _transformed(n, out)
 
 
+#: Elements of a matrix that tells which vectors speak for which pair of classes.
+MOST_WEIGHTS = 1 << 24
+
+
+@ml("SVMClassifier")
+def svm_classifier(n: OnnxNode) -> Any:
+    """(class of each row, what is decided between each two classes): the class with the most votes.
+
+    Support vectors are ordered by class; row k of the coefficients has a vector's weights against the k-th of
+    the other classes.
+    """
+    if n.attr("prob_a") or n.attr("prob_b"):
+        raise UnsupportedError("probabilities of classes, which are found by iteration")
+    labels, each = _labels(n), [int(count) for count in n.required("vectors_per_class")]
+    classes, count = len(each), sum(each)
+    vectors, weights, rho = (
+        np.asarray(n.required(name), np.float32) for name in ("support_vectors", "coefficients", "rho")
+    )
+    fits = labels.size == classes > 1 and min(each) >= 0 < count <= vectors.size and vectors.size % count == 0
+    if not fits or weights.size != (classes - 1) * count or rho.size != classes * (classes - 1) // 2:
+        raise ModelError(
+            f"{vectors.size} elements of vectors, {weights.size} coefficients and {rho.size} offsets for "
+            f"{labels.size} labels and vectors by class {each[:8]}"
+        )
+    if rho.size * max(count, classes) > MOST_WEIGHTS:
+        raise UnsupportedError(f"{count} vectors between {rho.size} pairs of classes")
+    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
+    weights = weights.reshape(classes - 1, count)
+    of_class = np.repeat(np.arange(classes), each)
+    against = np.stack(
+        [
+            np.where(of_class == i, weights[j - 1], 0) + np.where(of_class == j, weights[i], 0)
+            for i, j in pairs
+        ]
+    )
+    kernels = _kernels(n, _features(n), vectors.reshape(count, -1))
+    scores = n("Add", n("MatMul", kernels, n.const(against.astype(np.float32)), transpose_b=True), rho)
+    first, second = (np.eye(classes, dtype=np.float32)[[pair[at] for pair in pairs]] for at in (0, 1))
+    won = n.convert(n("Greater", scores, 0.0), "f32")
+    votes = n("MatMul", won, n.const(first - second))
+    best = _best(n, n("Add", votes, second.sum(0)), labels)
+    if classes > 2:
+        return [best, _transformed(n, scores)]
+    how = n.attr("post_transform") or "NONE"
+    if how not in ("NONE", "LOGISTIC"):
+        raise UnsupportedError(f"the post_transform {how[:20]!r} of two classes")
+    return [best, _transformed(n, n("Concat", n("Negative", scores), scores, axis=1))]
+
+
 def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
     """What the kernel of a support vector machine says of each row and vector: [rows, vectors]"""
     gamma, offset, degree = [*(n.attr("kernel_params") or []), 0.0, 0.0, 0.0][:3]
