@@ -87,20 +87,3 @@ def pack_bias(bias: np.ndarray, groups: int, isa: Isa) -> np.ndarray:
     memory[...] = 0
     memory[:, :outs] = bias.reshape(groups, outs)
     return memory.reshape(-1)
-
-
-def each_panel(width: int) -> list[str]:
-    """The first lines of a kernel that makes panels of matrices while it runs: a chunk is a range of (matrix,
-    panel) pairs. Matrices are read with a stride `x_g`, every `inner` of them with a stride `x_o`, and lie
-    `y_g` apart. The lines end inside the loop, which `item += 1` is to close."""
-    return [
-        "    item = chunk * per_chunk",
-        "    stop = imin(item + per_chunk, items)",
-        "    while item < stop:",
-        "        group = item // panels",
-        "        panel = item % panels",
-        f"        left = n - panel * {width}",
-        "        source = x + group // inner * x_o + group % inner * x_g",
-        f"        source += panel * {width} * x_n",
-        "        target = y + group * y_g + panel * y_panel",
-    ]

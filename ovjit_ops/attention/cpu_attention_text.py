@@ -17,14 +17,16 @@ from typing import Any
 from ovjit.codegen.approx import exp_below_zero
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.trace import Recorder
-from ovjit.codegen.transpose import make_turn
+from ovjit.codegen.transpose import make_turn, turn
+from ovjit.codegen.words import VL, Ptr, share
 from ovjit.compiler.plan import element_size
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
-from ovjit.tiles.pack import each_panel, tile_width
+from ovjit.tiles.pack import tile_width
 
 #: Batch dimensions of the kernels; more are merged where strides allow, else there is a copy.
 DIMS = 3
@@ -262,38 +264,36 @@ def _tile_calls(
     return [*out, f"                r += {rows[0]}"]
 
 
+@kernel
+def turn_panels(
+    x: Ptr, y: Ptr, x_g, x_n, y_g, y_panel, words, n, panels, inner, x_o, items, per_chunk, *, width, lanes
+):
+    """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them; what
+    fills the last panel up is not written."""
+    for item in share(items, per_chunk):
+        matrix = item // panels
+        panel = item % panels
+        left = n - panel * width
+        source = x + matrix // inner * x_o + matrix % inner * x_g + panel * width * x_n
+        target = y + matrix * y_g + panel * y_panel
+        step = width * WORD
+        if left <= lanes:
+            step = lanes * WORD
+        for v in range(0, min(left, width), VL):
+            for k in range(0, words, VL):
+                into = target + k * step + v * WORD
+                turn(source + v * x_n + k * WORD, x_n, left - v, into, step, words - k)
+
+
 @functools.cache
 def turned_panels_kernel(isa: Isa) -> Kernel:
-    """[G, n, words], words adjacent -> panels of the n rows as columns. A chunk is a range of (matrix, panel)
-    pairs; what fills the last panel up is not written."""
-    width, lanes = tile_width(isa), isa.lanes
-    frame = Frame().pointers("x", "y").integers("x_g", "x_n", "y_g", "y_panel", "words", "n", "panels")
-    frame.integers("inner", "x_o", "items", "per_chunk")
-    src = [
-        "@njit(nogil=True)",
-        "def kernel(bases, args, chunk, scratch):",
-        frame.prologue(),
-        *each_panel(width),
-        f"        step = {width * WORD}",
-        f"        if left <= {lanes}:",
-        f"            step = {lanes * WORD}",
-        "        v = 0",
-        f"        while v < imin(left, {width}):",
-        "            k = 0",
-        "            while k < words:",
-        f"                turn(source + v * x_n + k * {WORD}, x_n, left - v,",
-        f"                     target + k * step + v * {WORD}, step, words - k)",
-        "                k += VL",
-        "            v += VL",
-        "        item += 1",
-        "    return 0",
-        "",
-    ]
+    """Its kernel for panels of this width."""
+    width = tile_width(isa)
 
     def intrinsics(target: Isa) -> dict[str, Any]:
         return {"turn": make_turn(target, "i32")}
 
-    return Kernel(f"turn_panels_{width}", "\n".join(src), frame, intrinsics, "turn i32")
+    return turn_panels.kernel(f"turn_panels_{width}", intrinsics, "turn i32", width=width, lanes=isa.lanes)
 
 
 @functools.lru_cache(16)
