@@ -60,14 +60,15 @@ class Unpack(NamedTuple):
         return pointers, ["q_panel", "s_panel", "g_size", "depth"]
 
     def load(self, at: str) -> str:
-        """What is stored at an address: bytes, or f16 as f32."""
+        """What is stored at an address: bytes, two numbers of 4 bits in each as i32, or f16 as f32."""
+        if self.bits == 4:  # bytes are widened once for both; x86 shifts none
+            return f"cast_i32(load_u8({at}))"
         return f"load_{'f16' if self.bits == 16 else 'i8' if self.signed else 'u8'}({at})"
 
     def real(self, whole: str, isa: Isa) -> str:
         """What has been loaded as f32."""
         if self.kind in LEVELS:
-            codes = f"cast_i32({whole})"
-            return f"permute_f32(levels, {codes})" if isa.lanes == 16 else f"take_f32(lv, {codes})"
+            return f"permute_f32(levels, {whole})" if isa.lanes == 16 else f"take_f32(lv, {whole})"
         if self.kind in _SHIFTED:
             wide = f"cast_i32({whole})"
             moved = f"or_(shl(and_({wide}, size_bits), up), shl(and_({wide}, sign_bit), sign_up))"
@@ -76,7 +77,7 @@ class Unpack(NamedTuple):
 
     def decoding(self, isa: Isa) -> list[str]:
         """Source of what `real` uses, and of what takes two numbers of 4 bits apart."""
-        out = ["low_half = const_u8(15)", "four = const_u8(4)"] if self.bits == 4 else []
+        out = ["low_half = const_i32(15)", "four = const_i32(4)"] if self.bits == 4 else []
         if self.kind in LEVELS and isa.lanes == 16:
             out += ["levels = load_f32(lv)"]
         if self.kind in _SHIFTED:

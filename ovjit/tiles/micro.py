@@ -72,6 +72,22 @@ def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:
     )
 
 
+def narrow_sums(isa: Isa, form: Format, count: int) -> dict[str, str]:
+    """The function `dots<count>(acc, a0, w0, ...) -> acc` of words that are added in 16 bits."""
+    import llvmlite.ir as ir
+
+    from ovjit.codegen.cpu import vector as simd
+    from ovjit.codegen.cpu.parts import inline_function
+
+    word, kind = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes), simd.vec(form.acc, isa.lanes)
+    return inline_function(
+        f"dots{count}",
+        word,
+        [word] * (1 + 2 * count),
+        lambda b, acc, *words: simd.dot_bytes_narrow(b, kind, acc, *words),
+    )
+
+
 @functools.lru_cache(64)
 def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
@@ -91,12 +107,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     lanes, i64, none = isa.lanes, ir.IntType(64), ir.VoidType()
     word, madd = multiply_add(isa, form)
     for count in {form.span, BIN} if form.span else ():
-        madd |= inline_function(
-            f"dots{count}",
-            word,
-            [word] * (1 + 2 * count),
-            lambda b, acc, *words: simd.dot_bytes_narrow(b, simd.vec(form.acc, lanes), acc, *words),
-        )
+        madd |= narrow_sums(isa, form, count)
     result = simd.vec(epilogue.out, lanes).ir
     operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
     out = {
