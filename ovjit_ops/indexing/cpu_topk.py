@@ -18,6 +18,7 @@ from ovjit.codegen.words import (
     VL,
     Ptr,
     cast,
+    i32,
     i64,
     ld,
     loadm,
@@ -165,8 +166,8 @@ def topk_kernel(dtype: str, index: str, largest: bool, by_index: bool) -> Kernel
 
 @kernel
 def best_of(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T, index, largest):
-    """The best of n elements that lie x_n bytes apart, for `width` neighbours at a time: the same order as
-    `key_of` has."""
+    """The best of n elements (32 bits count them) that lie x_n bytes apart, for `width` neighbours at a time:
+    the same order as `key_of` has."""
     best = registers()
     at = registers()
     for item in share(items, per_chunk):
@@ -177,17 +178,18 @@ def best_of(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, 
         p = source + first * SIZE[T]
         for v in static_range(VECTORS):
             best[v] = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
-            at[v] = spread[i64](0)
+            at[v] = spread[i32](0)
         for i in range(1, n):
             p += x_n
-            here = spread[i64](i)
+            here = spread[i32](i)
             for v in static_range(VECTORS):
                 one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
-                better = one > best[v] if largest else one < best[v]
-                if T in INFINITY:  # a NaN is above all numbers
-                    mine = one != one if largest else one == one
-                    other = best[v] == best[v] if largest else best[v] != best[v]
-                    better = better | (mine & other)
+                if T in INFINITY:  # a NaN is above all numbers, and not below any
+                    worse = one <= best[v] if largest else one >= best[v]
+                    number = best[v] == best[v] if largest else one == one
+                    better = ~worse & number
+                else:
+                    better = one > best[v] if largest else one < best[v]
                 at[v] = select(better, here, at[v])
                 best[v] = select(better, one, best[v])
         for v in static_range(VECTORS):
@@ -239,7 +241,7 @@ class TopK(Lowering):
         axis = normalize_axis(self.node.attrs["axis"], len(x.shape))
         others = [a for a in range(len(x.shape)) if a != axis]
         inner: int | None = None
-        if self.beside and y.shape[axis] == 1:
+        if self.beside and y.shape[axis] == 1 and x.shape[axis] < 1 << 31:
             if all(v.strides[others[-1]] == v.itemsize for v in (x, y, z)):
                 inner = others.pop()
         extents, strides = merge_dims(
