@@ -281,8 +281,9 @@ def turn_panels(
             step = lanes * WORD
         for v in range(0, min(left, width), VL):
             for k in range(0, words, VL):
-                into = target + k * step + v * WORD
-                turn(source + v * x_n + k * WORD, x_n, left - v, into, step, words - k)
+                turn(
+                    source + v * x_n + k * WORD, x_n, left - v, target + k * step + v * WORD, step, words - k
+                )  # fmt: skip
 
 
 @functools.cache
