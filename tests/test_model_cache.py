@@ -14,6 +14,7 @@ import tempfile
 import time
 
 import numpy as np
+import onnx
 import pytest
 
 import ovjit
@@ -277,6 +278,33 @@ def test_a_known_file_is_not_read(model, unread) -> None:
     assert again.get_property("NETWORK_NAME") == first.get_property("NETWORK_NAME")
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_known_onnx_file_is_not_read_if_its_data_are_in_it(elsewhere: bool, tmp_path, unread) -> None:
+    w = onnx.numpy_helper.from_array(np.arange(256, dtype=np.float32), "w")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [256]) for name in "xy"]
+    add = onnx.helper.make_node("Add", ["x", "w"], ["y"])
+    path = tmp_path / "model.onnx"
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph([add], "g", ends[:1], ends[1:], [w])), str(path),
+        save_as_external_data=elsewhere, location="model.data", size_threshold=0,
+    )  # fmt: skip
+    core = ovjit.Core()
+    core.set_property({"CACHE_DIR": str(tmp_path / "c")})
+    x = np.ones(256, np.float32)
+    assert not core.compile_model(str(path)).get_property("LOADED_FROM_CACHE")
+    unread.clear()
+    again = core.compile_model(str(path))
+    assert again.get_property("LOADED_FROM_CACHE") and bool(unread) == elsewhere
+    assert again(x)[0].tolist() == (np.arange(256) + 1).tolist()
+    if elsewhere:
+        (tmp_path / "model.data").write_bytes(np.zeros(256, np.float32).tobytes())
+    else:
+        path.write_bytes(path.read_bytes().replace(b"Add", b"Sub"))
+    changed = core.compile_model(str(path))
+    assert not changed.get_property("LOADED_FROM_CACHE")
+    assert changed(x)[0].tolist() == ([1] * 256 if elsewhere else (1 - np.arange(256)).tolist())
+
+
 def test_another_file_or_property_is_read(model, unread) -> None:
     compile_model(model, True)
     unread.clear()
@@ -331,6 +359,7 @@ def test_planted_file_records_are_not_believed(kind: str, model, unread) -> None
 COUNT = """
 import sys, json, ovjit
 import numpy as np
+import onnx
 config = {"CACHE_DIR": sys.argv[3]} if len(sys.argv) > 3 else {}
 model = ovjit.Core().compile_model(sys.argv[1], "CPU", config)
 values = [v.tobytes().hex() for v in model(np.load(sys.argv[2])).values()]

@@ -3,7 +3,8 @@
 The model cache finds a blob by what the graph is, and for that the file has to be read: more than half of a
 warm start. Here a sealed record says which blob came of a file, under a name that derives from the file's
 bytes, those of its weights, all properties, the machine, and the files of ovjit itself. Large files are told
-by their state, as in `origins`. What has no record is read and looked up as ever.
+by their state, as in `origins`. What has no record is read and looked up as ever: so are ONNX files that have
+data in further files, for which none is made.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ovjit.codegen.versions import installed
 from ovjit.source_files import package_state
 from ovjit.storage import sealed
 from ovjit.storage.blob import Imported, Merge, compiling, machine, portable
@@ -33,16 +35,18 @@ class Source(NamedTuple):
 
 
 def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
-    """What the model file at `path` and its weights are now; None for what is not recorded: formats that may
-    name further files, and an ovjit whose own files cannot be seen."""
+    """What the model file at `path` and its weights are now; None for what is not recorded: other formats,
+    and an ovjit whose own files cannot be seen."""
     ours = package_state("ovjit", "ovjit_ops")
-    if ours is None or not path.lower().endswith(".xml"):
+    ending = os.path.splitext(path)[1].lower()
+    if ours is None or ending not in (".xml", ".onnx"):
         return None
-    name = hashlib.sha256(dump([ours, machine(), portable(settings), compiling(settings)]))
     origins = []
     try:
+        reader = installed("onnx") if ending == ".onnx" else ""  # it has the bodies of functions
+        name = hashlib.sha256(dump([ours, reader, machine(), portable(settings), compiling(settings)]))
         for file in (path, path[:-4] + ".bin"):
-            if file != path and not os.path.isfile(file):
+            if file != path and (ending != ".xml" or not os.path.isfile(file)):
                 continue
             descriptor = os.open(file, READ)
             try:
@@ -56,7 +60,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
                     name.update(dump(["state", *origin.state]))
             finally:
                 os.close(descriptor)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, ImportError):
         return None
     return Source(name.hexdigest()[:40], tuple(origins))
 

@@ -50,6 +50,9 @@ class Model:
     _sinks: list[Node]
     _variables: list[Any]
 
+    #: False where the file that it was read from named others, whose data it has.
+    _of_one_file = True
+
     def __init__(self, *args: Any, **kwargs: Any):
         if isinstance(kwargs.get("other", args[0] if args else None), Model) and len(args) + len(kwargs) == 1:
             other: Model = kwargs.get("other") or args[0]

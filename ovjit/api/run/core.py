@@ -472,7 +472,8 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
         if source is not None:
             file_models.note(source, path, given, blob)
 
-    return _compile(_read(path, None, settings["ENABLE_MMAP"]), device, settings, noted)
+    read = _read(path, None, settings["ENABLE_MMAP"])
+    return _compile(read, device, settings, noted if read._of_one_file else None)
 
 
 def _imported(found: Any, name: str, device: str) -> CompiledModel:

@@ -35,6 +35,11 @@ class ExternalData:
         self._use_mmap = use_mmap
         self._files: dict[str, np.ndarray] = {}
 
+    @property
+    def used(self) -> bool:
+        """True when data of other files have been read."""
+        return bool(self._files)
+
     def __call__(self, tensor: Any, size: int) -> np.ndarray:
         """The `size` bytes of a tensor's data, read-only. Raises ModelError for whatever does not fit."""
         entries = read_entries(tensor)

@@ -73,8 +73,11 @@ def read_onnx(
                 model = file.read()
         proto = _parse(model, where, None if path is None else str(path))
     contents = weights if isinstance(weights, Mapping) else None
+    external = ExternalData(path, contents, use_mmap)
     try:
-        return Reader(proto, ExternalData(path, contents, use_mmap), shapes, converters).read()
+        model = Reader(proto, external, shapes, converters).read()
+        model._of_one_file = not external.used
+        return model
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
     except OvjitError as error:
