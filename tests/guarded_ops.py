@@ -29,9 +29,9 @@ from ovjit.graph.op import Op, all_ops
 from ovjit.graph.shapes import ANY
 
 #: Subsets of open dimensions of an input of more dimensions than these are chosen at random.
+SUBSETS = 8
 #: Operations that cut real sums to integers: what is whole but for a rounding may be one less.
 CUT = frozenset(("Interpolate",))
-SUBSETS = 8
 
 
 def records() -> list[Op]:
