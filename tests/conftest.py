@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -13,6 +14,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a test compares with NumPy it compares in f32, on CPUs that would compute in bf16 too. Low precision is
 # asked for by name; the default itself is in tests/test_default_precision.py.
 os.environ.setdefault("OVJIT_PRECISION", "f32")
+
+
+def pytest_collection_finish() -> None:
+    """What modules and tests are made of stays: collections, which tests often ask for, pass it over."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
