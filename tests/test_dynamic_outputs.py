@@ -141,17 +141,24 @@ def test_errors_name_the_node_and_the_request_lives_on():
     assert compiled([x, np.array([4, 3])])[0].shape == (4, 3)
 
 
-def test_many_in_a_row_end_on_the_host():
-    """Far more cuts than are compiled: the rest runs by the references."""
-    ops = ovjit.opset8
-    x = ops.parameter([3], np.float32, name="x")
+def test_many_in_a_row_are_all_compiled():
+    """However many cuts there are, what is between them runs in kernels; only the cuts have a host step."""
+    ops, many = ovjit.opset8, 20
+    x = ops.parameter([64], np.float32, name="x")
     y: Any = x
-    for _ in range(30):
-        last = ops.gather(ops.shape_of(ops.non_zero(y)), ops.constant(1), ops.constant(0))
-        line = ovjit.opset1.range(ops.constant(np.int64(0)), last, ops.constant(np.int64(1)))
-        y = ops.add(line, ops.constant(np.int64(1)))
-    compiled = ovjit.compile_model(ovjit.Model([y], [x], "long"), "CPU")
-    np.testing.assert_array_equal(compiled([np.array([1, 0, 3], np.float32)])[0], [1, 2])
+    least = np.linspace(-3, 1, many, dtype=np.float32)
+    for bound in least:
+        found = ops.reshape(ops.non_zero(ops.greater(y, bound)), ops.constant(np.array([-1])), False)
+        y = ops.add(ops.gather(y, found, ops.constant(0)), np.float32(0.25))
+    compiled = ovjit.compile_model(ovjit.Model([y], [x], "long"), "CPU", {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    want = array = data(np.random.default_rng(3), 64)
+    for bound in least:
+        want = want[want > bound] + np.float32(0.25)
+    np.testing.assert_array_equal(request.infer([array])[0], want)
+    kinds = [row.exec_type for row in request.get_profiling_info()]
+    assert kinds.count("add_f32") == many
+    assert kinds.count("ref_numpy") <= many
 
 
 def test_export_and_import():
