@@ -151,9 +151,9 @@ def roi_pooling(
                         best = const[f32](0.0)
                     elif mean:
                         best = best / cast[f32](spread[i64](many))
-                    left = c - k - v * VL
-                    if left > 0:
-                        spaced(target + (k + v * VL) * y_c, y_c, best, left, f32)
+                    rest = c - k - v * VL
+                    if rest > 0:
+                        spaced(target + (k + v * VL) * y_c, y_c, best, rest, f32)
 
 
 @inline
