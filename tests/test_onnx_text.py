@@ -162,6 +162,24 @@ def test_support_vectors(kernel: str) -> None:
     compare("SVMRegressor", [rng.standard_normal((4, 3)).astype(np.float32)], attributes, 1, ML, kernel)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"support_vectors": []}, {"coefficients": []}, {"rho": []}, {"n_supports": 4}, {"n_supports": -1}],
+    ids=str,
+)
+def test_support_vectors_that_do_not_fit(wrong: dict[str, Any]) -> None:
+    attributes = {"support_vectors": [1.0] * 15, "coefficients": [1.0] * 5, "rho": [0.25], "n_supports": 5}
+    node = helper.make_node("SVMRegressor", ["x"], ["y"], domain=ML)
+    for name, value in {**attributes, **wrong}.items():
+        kind = onnx.AttributeProto.INT if name == "n_supports" else onnx.AttributeProto.FLOATS
+        node.attribute.append(helper.make_attribute(name, value, attr_type=kind))
+    infos = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 3]) for name in "xy"]
+    graph = helper.make_graph([node], "g", infos[:1], infos[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(ML, 3), helper.make_opsetid("", 17)])
+    with pytest.raises(RuntimeError, match="coefficients"):
+        ov.Core().read_model(model)
+
+
 @pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_classes_between_support_vectors(kernel: str, classes: int) -> None:

@@ -357,9 +357,11 @@ def svm_regressor(n: OnnxNode) -> Any:
     x = _features(n)
     weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
     count = n.attr("n_supports") or 0
+    if not rho.size or not weights.size:
+        raise ModelError(f"{weights.size} coefficients and {rho.size} offsets; there should be some")
     if count:
         vectors = np.asarray(n.required("support_vectors"), np.float32)
-        if weights.size != count or vectors.size % count:
+        if weights.size != count or not vectors.size or vectors.size % count:
             raise ModelError(f"{weights.size} coefficients and {vectors.size} elements for {count} vectors")
         kernels = _kernels(n, x, vectors.reshape(count, -1))
     else:
