@@ -103,7 +103,7 @@ def one_operation(sample: Sample, seed: int = 0) -> ovjit.Model:
     for i, array in enumerate(sample.inputs):
         kind = dtypes.from_numpy(array.dtype)
         if i and rng.random() < 0.7:
-            inputs.append(Constant._of(array, kind, None, None).output(0))
+            inputs.append(Constant._of(np.asarray(array), kind, None, None).output(0))
             continue
         shape = [-1 if rng.random() < 0.3 else d for d in array.shape]
         parameter = Parameter._of(kind, dims_of(",".join(map(str, shape))), f"in{i}")

@@ -461,3 +461,35 @@ def test_samples_of_moved_bins_are_bounded() -> None:
     for bins in (1 << 21, 1 << 32, (1 << 63) - 1):
         with pytest.raises(ModelError, match="spatial_bins_y"):
             b.add("DeformablePSROIPooling", given, {**attrs, "spatial_bins_y": bins})
+
+
+def test_nothing_may_be_repeated_without_end() -> None:
+    """What is known of an empty result is worked out without what NumPy would repeat on the way to it."""
+    for repeats, shape in (
+        ([1, 1, 1 << 40, 0], (1, 4, 1, 1)),
+        ([1 << 31, 0, 1], (1, 1, 1)),
+        ([1 << 40, 0], (1,)),
+    ):
+        b = Builder()
+        data = b.constant(np.ones(shape, np.float32))
+        out = b.add("Tile", [data, b.constant(np.array(repeats))], {}).output
+        assert out.type.value.size == 0
+        assert evaluate(b.finish([out]), [])[0].shape == out.shape
+
+
+def test_nothing_may_be_shuffled_in_many_groups() -> None:
+    b = Builder()
+    x = _parameter(b, (0, 3))
+    graph = b.finish([b.add("ShuffleChannels", [x], {"axis": 0, "group": 1 << 62}).output])
+    empty = np.zeros((0, 3), np.float32)
+    assert evaluate(graph, [empty])[0].shape == (0, 3)
+    job = compile_graph(graph, {}).new_job()
+    job.set_input(0, empty)
+    job.run()
+    assert job.outputs[0].shape == (0, 3)
+
+
+def test_an_order_is_a_list() -> None:
+    b = Builder()
+    with pytest.raises(ModelError, match="Input order must be a vector"):
+        b.add("Transpose", [_parameter(b, (4,)), b.constant(np.array(0))], {})

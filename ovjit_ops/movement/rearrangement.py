@@ -54,6 +54,8 @@ class ShuffleChannels:
 
     def ref(data, *, axis=1, group=1):
         axis = normalize_axis(axis, data.ndim)
+        if not data.size:  # of nothing there may be more groups than NumPy can count
+            return data.copy()
         split = data.reshape(*data.shape[:axis], group, data.shape[axis] // group, *data.shape[axis + 1 :])
         return split.swapaxes(axis, axis + 1).reshape(data.shape)
 

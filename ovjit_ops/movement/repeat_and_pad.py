@@ -116,6 +116,16 @@ class Broadcast3:
     samples = _broadcast_samples(True)
 
 
+def _tile(data: np.ndarray, repeats: np.ndarray) -> np.ndarray:
+    times = [int(v) for v in repeats.reshape(-1)]
+    rank = max(len(times), data.ndim)
+    shape = (1,) * (rank - data.ndim) + data.shape
+    counts = [1] * (rank - len(times)) + times
+    if 0 in (*shape, *counts):  # NumPy repeats all other dimensions first
+        return np.zeros([d * n for d, n in zip(shape, counts, strict=True)], data.dtype)
+    return np.tile(data, counts)
+
+
 @op("Tile", opset=1, types=MOVABLE, lower=lower_tile)
 class Tile:
     """The data repeated `repeats` times along each dimension, aligned from the last one."""
@@ -132,16 +142,9 @@ class Tile:
         shape = (1,) * (rank - len(data.shape)) + data.shape
         counts = [1] * (rank - len(times)) + [int(v) for v in times]
         out = TensorType(data.dtype, tuple(d * n for d, n in zip(shape, counts, strict=True)))
-        return propagate(out, np.tile, data, repeats)
+        return propagate(out, _tile, data, repeats)
 
-    def ref(data, repeats):
-        times = [int(v) for v in repeats.reshape(-1)]
-        rank = max(len(times), data.ndim)
-        shape = (1,) * (rank - data.ndim) + data.shape
-        counts = [1] * (rank - len(times)) + times
-        if 0 in (*shape, *counts):  # NumPy repeats all other dimensions first
-            return np.zeros([d * n for d, n in zip(shape, counts, strict=True)], data.dtype)
-        return np.tile(data, counts)
+    ref = _tile
 
     def samples(rng, dtype="f32"):
         for shape, repeats in (

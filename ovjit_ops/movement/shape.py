@@ -157,6 +157,7 @@ class Transpose:
     def infer(data, input_order):
         integral = "Input order must have an integral number element type."
         order = known(input_order, "input_order", integral, "Input order must be a vector.")
+        check(input_order.rank != 0, f"Input order must be a vector. It is {input_order}")
         count = length(input_order)
         check(
             count in (None, 0) or data.rank in (None, count),
