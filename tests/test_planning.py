@@ -98,3 +98,17 @@ def test_plans_are_made_in_parallel(models, monkeypatch) -> None:
         job.run()
         assert job._table is table
         np.testing.assert_allclose(job.outputs[0], np.tile(np.maximum(a, 0) @ a.T, 2), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 112, 112), (3, 128, 768), (7, 4096, 5), (2, 1 << 18)])
+def test_long_rows_are_shared_out(shape) -> None:
+    """Whatever the extents: a row that merges to one is cut into parts that threads claim."""
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+    job = compile_graph(b.finish([b.add("Sigmoid", [x], {}).output]), {}).new_job()
+    data = np.random.default_rng(5).standard_normal(shape, np.float32)
+    job.set_input(0, data)
+    job.run()
+    np.testing.assert_allclose(job.outputs[0], 1 / (1 + np.exp(-data)), rtol=1e-5, err_msg="seed 5")
+    (step,) = job._table.plan.steps
+    assert step.chunks > 4

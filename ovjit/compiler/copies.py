@@ -56,8 +56,8 @@ def plan_elementwise(
                 s.append(step * last)
             rows, inner = rows * (inner // last), last
     elif len(extents) < outer:
-        piece = split(inner, work * 4) // 64 * 64
-        if piece and rows * inner > 2 * piece and inner > 2 * piece and inner % piece == 0:
+        piece = _piece(inner, max(split(inner, work * 4), SHORTEST_PIECE))
+        if piece:
             extents.append(inner // piece)
             for s, step in zip(strides, steps, strict=True):
                 s.append(step * piece)
@@ -91,6 +91,22 @@ def plan_elementwise(
     planner.step(kernel, values, chunks, inputs, [out], flops, type, touches)
 
 
+def _piece(row: int, most: int) -> int:
+    """The longest part of a row, of whole cache lines and at most `most` elements, that it is a multiple of;
+    0 where it is not worth cutting."""
+    parts = ceil_div(row, max(most, 1))
+    if parts < 2:
+        return 0
+    for number in range(parts, 4 * parts + 1):
+        if row % (number * PIECE) == 0:
+            return row // number
+    return 0
+
+
+#: Parts of rows are multiples of this many elements: cache lines, whatever the type.
+PIECE = 64
+#: Nor is a row cut into parts of fewer.
+SHORTEST_PIECE = 4096
 #: Rows up to this many elements are not walked one by one if a longer dimension is there.
 SHORTEST_ROW = 4
 

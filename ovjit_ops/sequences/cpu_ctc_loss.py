@@ -193,7 +193,7 @@ class CTCLosses(Lowering):
         most = labels.shape[1]
         room = (2 * most + 1 + MARGIN) * 8
         planner.need_scratch(5 * room + (classes + MARGIN) * 4)
-        work = steps * (classes * 8 + most * 64)
+        work = steps * (classes * 64 + most * 512)  # exponentials and logarithms in f64
         per_chunk = split(batch, work)
         values: dict[str, Any] = {
             "x": x.ptr, "times": times.ptr, "labels": labels.ptr, "counts": counts.ptr, "y": made[0].ptr,
