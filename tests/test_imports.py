@@ -140,7 +140,7 @@ PLAIN = """
 import sys, ovjit
 from ovjit.data import DIGITS_XML
 ovjit.compile_model(str(DIGITS_XML))
-print(sorted({"ovjit.compiler.passes.quantization", "ovjit.compiler.passes.compression", "xml.dom.minidom",
+print(sorted({"ovjit.compiler.passes.quantization", "ovjit.compiler.passes.compression",
               "ovjit.frontends.ir.subgraphs", "ovjit_ops.convolution.cpu_transposed"} & set(sys.modules)))
 """
 
