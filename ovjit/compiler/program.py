@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from ovjit import debug, logs
@@ -47,18 +46,42 @@ def _with(operations: str, find: Callable[[], Pass]) -> Pass:
     return lambda graph: find()(graph) if any(n.op.name in names for n in graph.nodes) else graph
 
 
+def _quantize() -> Pass:
+    from ovjit.compiler.passes.quantization import quantize_graph
+
+    return quantize_graph
+
+
+def _decompress() -> Pass:
+    from ovjit.compiler.passes.decompression import decompress_graph
+
+    return decompress_graph
+
+
+def _compress() -> Pass:
+    from ovjit.compiler.passes.compression import compress_graph
+
+    return compress_graph
+
+
+def _embeddings() -> Pass:
+    from ovjit.compiler.passes.embeddings import gather_compressed
+
+    return gather_compressed
+
+
+def _requantize() -> Pass:
+    from ovjit.compiler.passes.requantization import requantize_graph
+
+    return requantize_graph
+
+
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
-    "quantize": _with(
-        "Convert FakeQuantize", lambda: import_module("ovjit.compiler.passes.quantization").quantize_graph
-    ),
-    "decompress": _with(
-        "Convert", lambda: import_module("ovjit.compiler.passes.decompression").decompress_graph
-    ),
-    "compress": _with("Convert", lambda: import_module("ovjit.compiler.passes.compression").compress_graph),
-    "embeddings": _with(
-        "Gather", lambda: import_module("ovjit.compiler.passes.embeddings").gather_compressed
-    ),
+    "quantize": _with("Convert FakeQuantize", _quantize),
+    "decompress": _with("Convert", _decompress),
+    "compress": _with("Convert", _compress),
+    "embeddings": _with("Gather", _embeddings),
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
@@ -67,9 +90,7 @@ PIPELINE: dict[str, Pass] = {
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
     "expand": expand_graph,
     "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
-    "requantize": _with(
-        "Convert", lambda: import_module("ovjit.compiler.passes.requantization").requantize_graph
-    ),
+    "requantize": _with("Convert", _requantize),
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,
 }
