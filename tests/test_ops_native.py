@@ -142,7 +142,7 @@ def test_other_types(record: Op) -> None:
             continue
         rng = np.random.default_rng(SEED)
         for i, (inputs, attrs) in enumerate(record.samples(rng, dtype)):
-            if i in (4, 8, 11):
+            if i in (4, 11):
                 check(record, inputs, attrs, dtype, f"{record!r} {dtype} sample {i} {attrs} seed {SEED}")
 
 

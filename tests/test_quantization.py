@@ -179,7 +179,7 @@ def test_a_residual_in_bytes_is_added_in_the_epilogue(monkeypatch):
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (4, 5), (5, 2), (7, 7)])
-@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (1, 2), (2, 3)])
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("channels, rank", [(16, 2), (19, 2), (33, 1)])
 def test_depthwise_sums_are_exact(monkeypatch, window, stride, dilation, channels, rank):
     """Words of up to four rows: every tap is multiplied once, whatever the window; NumPy's sums in int64."""
