@@ -559,3 +559,30 @@ def test_each_instruction_set_has_its_instruction():
         [sys.executable, "-c", INSTRUCTIONS], capture_output=True, text=True, check=True, timeout=120
     )
     assert ran.stdout.split() == ["vpdpbusd.512", "pmaddw.d.512", "vpdpbusd.256", "pmadd.wd", "none"]
+
+
+STORES = """
+import re
+import numpy as np
+import ovjit as ov
+from ovjit import opset13 as op
+from ovjit.codegen.cpu import isa
+from ovjit.tools.ship import kernels_of
+
+for name in ("avx512", "avx2"):
+    isa.assume(name, ())
+    x = op.parameter([1, 40, 9, 20], np.float32)
+    weights = op.constant(np.ones((40, 1, 1, 3, 3), np.float32))
+    y = op.group_convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
+    (one,) = (k for k in kernels_of(ov.Model([y], [x]))["f32"] if k.name.startswith("depthwise"))
+    text = one.text(isa.host_isa())
+    print(len(re.findall("call void @llvm.masked.store", text)), len(re.findall(r"store <\\d+ x", text)))
+"""
+
+
+def test_depthwise_convolutions_branch_over_masks_only_where_they_cost():
+    ran = subprocess.run(
+        [sys.executable, "-c", STORES], capture_output=True, text=True, check=True, timeout=120
+    )
+    # pixels that are computed together, and the last ones: under a mask, and whole
+    assert [line.split() for line in ran.stdout.splitlines()] == [["7", "0"], ["5", "5"]]

@@ -70,10 +70,11 @@ def columns(pixels: int, kw: int, sw: int, dw: int) -> list[tuple[int, list[tupl
 @kernel
 def depthwise(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, rows, per_chunk, e=OPERANDS,
-    *, T, acc, out, operands, body, kh, kw, sw, dw, passes,
+    *, T, acc, out, operands, body, kh, kw, sw, dw, passes, free,
 ):  # fmt: skip
     """T, acc, out: element types of x, of sums and of y. `passes`: whether vectors are masked, and the pixels
-    that are computed together."""
+    that are computed together. `free`: masks cost nothing, as AVX-512's; AVX2 stores under one in a dozen
+    cycles."""
     o, at, tap, total, result = registers()
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
@@ -140,13 +141,15 @@ def depthwise(
                                 elif operand.kind == "scalar":
                                     o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
                             result[m] = applied(body, total[m], *o)
-                        # AVX2 stores under a mask in a dozen cycles, so whole vectors are stored as such
-                        if not masked or left >= VL:
-                            for m in static_range(count):
-                                store[out](q + m * y_w, result[m])
-                        else:
-                            for m in static_range(count):
+                            if free:
                                 storem[out](q + m * y_w, result[m], left)
+                        if not free:  # whole vectors are stored as such, once all are there
+                            if not masked or left >= VL:
+                                for m in static_range(count):
+                                    store[out](q + m * y_w, result[m])
+                            else:
+                                for m in static_range(count):
+                                    storem[out](q + m * y_w, result[m], left)
                         j += count
             begin = end
 
@@ -168,6 +171,7 @@ class Depthwise(TiledConvolution):
         return depthwise.kernel(
             name, T=self.data.dtype, acc=self.form.acc, kh=kh, kw=kw, sw=sw, dw=dw,
             passes=passes(self.isa, self.data.dtype, self.out.dtype, *(v.dtype for v in self.operands)),
+            free=self.isa.name == "avx512",
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
