@@ -171,6 +171,16 @@ def merge(a: Dim, b: Dim) -> Dim | None:
     return out if named is None or isinstance(out, int) else Symbol(lo, hi, named.base, named.offset)
 
 
+def compatible(a: Dim, b: Dim) -> bool:
+    """True when the dimensions may be the same number."""
+    return merge(a, b) is not None
+
+
+def compatible_shapes(a: Sequence[Dim] | None, b: Sequence[Dim] | None) -> bool:
+    """True when the shapes may be the same one."""
+    return a is None or b is None or (len(a) == len(b) and all(map(compatible, a, b)))
+
+
 def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
     """NumPy's rule for one pair of dimensions; None when they do not fit."""
     if a == 1 or surely_equal(a, b):

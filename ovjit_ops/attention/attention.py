@@ -15,9 +15,10 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value, infer_outputs
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import ANY, broadcast, merge
+from ovjit.graph.shapes import ANY, broadcast, compatible
 from ovjit.tiles.formats import float_types
 from ovjit_ops.attention.recognize import recognize_attention
+from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import check_one, in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
@@ -131,10 +132,9 @@ class ScaledDotProductAttention:
 
     def infer(query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False):
         dtype = query.dtype
-        check(dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {dtype}")
+        check_type(query, REALS)
         for name, x in (("key", key), ("value", value), ("scale", scale), ("sink", sink)):
-            if x is not None:
-                check(x.dtype == dtype or "dynamic" in (x.dtype, dtype), f"{name} {x} differs from {query}")
+            check_same_type(x, query, name)
         if attention_mask is not None:
             kinds = (dtype, "boolean", "dynamic")
             check(
@@ -151,9 +151,9 @@ class ScaledDotProductAttention:
         batch = broadcast(*(x.shape[:-2] for x in (query, key, value) if x.shape is not None))
         assert batch is not None
         if key.shape is not None:
-            check(merge(query.shape[-1], key.shape[-1]) is not None, f"{query} and {key} differ in the last")
+            check(compatible(query.shape[-1], key.shape[-1]), f"{query} and {key} differ in the last")
         if key.shape is not None and value.shape is not None:
-            check(merge(key.shape[-2], value.shape[-2]) is not None, f"{key} and {value} differ in length")
+            check(compatible(key.shape[-2], value.shape[-2]), f"{key} and {value} differ in length")
             if attention_mask is not None and not causal:
                 scores = (*batch, query.shape[-2], key.shape[-2])
                 whole = broadcast(attention_mask.shape, scores)
@@ -161,13 +161,13 @@ class ScaledDotProductAttention:
                     whole is None or len(whole) == rank, f"the mask {attention_mask} has too many dimensions"
                 )
                 fits = whole is None or all(
-                    merge(a, b) is not None for a, b in zip(whole, scores, strict=True)
+                    compatible(a, b) for a, b in zip(whole, scores, strict=True)
                 )
                 check(fits, f"the mask {attention_mask} is larger than the scores")
         if sink is not None and sink.shape is not None:
             check(len(sink.shape) == rank, f"sink {sink} differs in rank from {query}")
             rows = (*batch, query.shape[-2], 1)
-            fits = all(merge(a, b) is not None or a == 1 for a, b in zip(sink.shape, rows, strict=True))
+            fits = all(compatible(a, b) or a == 1 for a, b in zip(sink.shape, rows, strict=True))
             check(fits, f"sink {sink} does not fit {query}")
         last = ANY if value.shape is None else value.shape[-1]
         if key.shape is None or value.shape is None:

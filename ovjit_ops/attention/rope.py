@@ -13,6 +13,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import UnsupportedError, check
 from ovjit.graph.op import Bool, Int, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, broadcast
+from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
@@ -55,11 +56,9 @@ class RoPE:
             raise UnsupportedError(
                 f"RoPE with {', '.join(asked)} is not implemented; export the model without"
             )
-        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        check_type(data, REALS)
         for name, x in (("cos", cos), ("sin", sin)):
-            check(
-                x.dtype == data.dtype or "dynamic" in (x.dtype, data.dtype), f"{name} {x} differs from {data}"
-            )
+            check_same_type(x, data, name)
         if data.shape is None:
             return TensorType(data.dtype, None)
         check(len(data.shape) == 4, f"takes four dimensions, not {data}")

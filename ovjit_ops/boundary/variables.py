@@ -14,14 +14,12 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import DType, OpenShape, Str, TensorType, op
-from ovjit.graph.shapes import Interval, Shape, merge, text
+from ovjit.graph.shapes import Interval, Shape, compatible_shapes, text
 
 
 def may_hold(wide: Shape | None, given: Shape | None) -> bool:
     """True when some shape is both of the variable and of what it begins with; which one, a run tells."""
-    if wide is None or given is None:
-        return True
-    return len(wide) == len(given) and all(merge(a, b) is not None for a, b in zip(wide, given, strict=True))
+    return compatible_shapes(wide, given)
 
 
 @op("ReadValue", opset=3, stateful=True)

@@ -16,7 +16,8 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Float, Ints, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, is_static, merge
+from ovjit.graph.shapes import compatible, is_static
+from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.windows import output_extents, resolve_pads
 from ovjit_ops.convolution.convolution import convolve, window_attributes
 from ovjit_ops.elementwise.arithmetic import NUMBERS
@@ -92,18 +93,12 @@ class BinaryConvolution:
         auto_pad: Word = "explicit",
     ):
         window = _attributes(locals())
-        check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+        check_type(data, NUMBERS)
+        check_type(filters, ("u1", "boolean", *NUMBERS), "filters")
+        (n, c, *extents), weights = dims(data, 4, "data"), dims(filters, 4, "filters")
+        check(0 not in weights[2:], f"the kernel of {filters} is empty")
         check(
-            filters.dtype in ("u1", "boolean", *NUMBERS, "dynamic"),
-            f"filters should be bits, not {filters.dtype}",
-        )
-        for x, what in ((data, "data"), (filters, "filters")):
-            check(x.rank in (None, 4), f"{what} should have 4 dimensions, not {x}")
-        check(filters.shape is None or 0 not in filters.shape[2:], f"the kernel of {filters} is empty")
-        n, c, *extents = data.shape or (ANY,) * 4
-        weights: tuple[Dim, ...] = filters.shape or (ANY,) * 4
-        check(
-            merge(c, weights[1]) is not None,
+            compatible(c, weights[1]),
             f"Data batch channel count ({c}) does not match filter input channel count ({weights[1]}).",
         )
         out = output_extents(extents=extents, kernel=weights[2:], **window)

@@ -20,7 +20,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge, text
+from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
 from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.common.windows import (
@@ -64,7 +64,7 @@ def _channels_agree(channels: Dim, wanted: Dim, groups: Dim = 1) -> None:
     if isinstance(wanted, Interval) or isinstance(groups, Interval):
         return
     check(groups > 0, "the number of groups should be positive")
-    fits = merge(channels, wanted * groups) is not None
+    fits = compatible(channels, wanted * groups)
     says = "Input channels dimension of data batch is incompatible with filter groups or input channels."
     says = f"{says} {groups} groups of {wanted}: " if groups != 1 else ""
     check(

@@ -21,7 +21,8 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, find_op, op
-from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
+from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_static
+from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
 from ovjit_ops.common.windows import output_extents, resolve_pads
 from ovjit_ops.convolution.convolution import window_attributes
@@ -35,9 +36,9 @@ def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, An
     check(groups > 0 and attrs["group"] > 0, "group and deformable_group should be positive")
     for x, what in ((data, "data"), (offsets, "offsets"), (mask, "the mask")):
         check(x is None or x.rank in (None, 4), f"Input must be of rank 4. Got: {x and x.rank}: {what}")
-        check(x is None or x.dtype in (*NUMBERS, "dynamic"), f"{what} should be numbers, not {x}")
+        check_type(x, NUMBERS, what)
     window = window_attributes(2, attrs)
-    n, c, *extents = data.shape or (ANY,) * 4
+    n, c, *extents = dims(data, 4)
     for by in (groups, attrs["group"]):
         check(
             isinstance(c, Interval) or c % by == 0,
@@ -47,8 +48,7 @@ def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, An
     for x, each in ((offsets, 2 * groups), (mask, groups)):
         if x is not None and x.shape is not None:
             wanted: tuple[Dim, ...] = (n, kernel[0] * kernel[1] * each, *out)
-            fits = all(merge(a, b) is not None for a, b in zip(x.shape, wanted, strict=True))
-            check(fits, f"{x} should have the shape {list(map(str, wanted))}")
+            check(compatible_shapes(x.shape, wanted), f"{x} should have the shape {list(map(str, wanted))}")
     return out
 
 
@@ -122,10 +122,10 @@ def _convolve(data, offsets, filters, mask, attrs: dict[str, Any]) -> np.ndarray
 
 def _infer(data, offsets, filters, mask, attrs: dict[str, Any]) -> TensorType:
     check(filters.rank in (None, 4), f"Input must be of rank 4. Got: {filters.rank}: filters")
-    weights = filters.shape or (ANY,) * 4
+    weights = dims(filters, 4)
     out = check_inputs(data, offsets, mask, weights[2:], attrs)
-    n, c = data.shape[:2] if data.shape is not None else (ANY, ANY)
-    fits = merge(c, weights[1] * attrs["group"]) is not None
+    n, c, *_ = dims(data, 4)
+    fits = compatible(c, weights[1] * attrs["group"])
     check(fits, f"Data batch channel count ({c}) does not match filter input channel count ({weights[1]})")
     outs = weights[0]
     whole = isinstance(outs, Interval) or outs % attrs["group"] == 0
@@ -249,7 +249,7 @@ class DeformedColumns:
 
     def infer(data, offsets, mask=None, *, kernel: Ints, **attrs):
         out = check_inputs(data, offsets, mask, kernel, attrs)
-        n, c = data.shape[:2] if data.shape is not None else (ANY, ANY)
+        n, c, *_ = dims(data, 4)
         return TensorType(data.dtype, (n, c * math.prod(kernel), *out))
 
     def ref(data, offsets, mask=None, **attrs):

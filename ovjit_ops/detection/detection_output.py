@@ -20,42 +20,35 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
+from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
+from ovjit_ops.common.checks import check_rank, dims
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
-from ovjit_ops.detection.detectron import check_ranks
 from ovjit_ops.detection.kept_boxes import best_first, gathered, kept, kept_boxes
-from ovjit_ops.detection.proposal_parts import dims
+from ovjit_ops.elementwise.arithmetic import REALS
 
 CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")
 
 
 def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int | None) -> TensorType:
-    check_ranks(box_logits=(boxes, 2), class_preds=(classes, 2), proposals=(priors, 3))
+    rows_of = 1 if attrs["variance_encoded_in_target"] else 2
+    known = fitted(
+        REALS, box_logits=(boxes, "NL"), class_preds=(classes, "NW"), proposals=(priors, f".{rows_of}S")
+    )
     for x, what in zip(aux, ("aux_class_preds", "aux_box_preds"), strict=True):
-        check(x is None or x.rank in (None, 2), f"{what} should have 2 dimensions, not {x}")
+        check_rank(x, 2, what)
     check(attrs["code_type"].lower() in CODES, f"code_type {attrs['code_type']!r} is not known")
     check(len(attrs["keep_top_k"]) > 0, "keep_top_k should not be empty")
-    images: Dim = ANY
-    for x in (boxes, classes):
-        both = merge(images, dims(x, 2)[0])
-        check(both is not None, f"box_logits {boxes} and class_preds {classes} differ in batch")
-        images = images if both is None else both
+    images, length, width = known.shape("NSW")
     size = 4 if attrs["normalized"] else 5
-    length = dims(priors, 3)[2]
     check(isinstance(length, Interval) or length % size == 0, f"priors have {size} numbers: {priors}")
     count: Dim = length // size
-    width = dims(classes, 2)[1]
     if not isinstance(count, Interval) and not isinstance(width, Interval):
         check(count > 0 and width % count == 0, f"{count} priors do not fit {width} scores")
         check(many in (None, width // count), f"{width} scores of {count} priors are not of {many} classes")
         many = width // count
         logits = count * 4 * (1 if attrs["share_location"] else many)
-        check(
-            merge(dims(boxes, 2)[1], logits) is not None, f"{count} priors need {logits} box logits: {boxes}"
-        )
-    rows_of = dims(priors, 3)[1]
-    wanted = 1 if attrs["variance_encoded_in_target"] else 2
-    check(merge(rows_of, wanted) is not None, f"proposals should have {wanted} rows: {priors}")
+        check(compatible(known["L"], logits), f"{count} priors need {logits} box logits: {boxes}")
     each: Dim
     if attrs["keep_top_k"][0] > 0:
         each = attrs["keep_top_k"][0]

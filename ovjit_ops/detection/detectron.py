@@ -16,29 +16,21 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, Dim, is_static, merge
+from ovjit.graph.shapes import compatible, is_static
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.cpu_proposals import lower_best
 from ovjit_ops.detection.cpu_pyramid import lower_pyramid
 from ovjit_ops.detection.kept_boxes import best_first, kept, kept_boxes
 from ovjit_ops.detection.proposal_parts import (
     PLAIN,
     anchor_grid,
-    check_maps,
     detection_table,
-    dims,
     moved_anchors,
     proposal_table,
 )
 from ovjit_ops.detection.roi_align import roi_align
 from ovjit_ops.detection.sampling import check_ratio
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
-
-
-def check_ranks(**ranks: tuple[TensorType, int]) -> None:
-    """Raise ModelError for an input that has another rank, or is no float."""
-    for name, (x, rank) in ranks.items():
-        check(x.dtype in (*REALS, "dynamic"), f"{name} should be floats, not {x.dtype}")
-        check(x.rank in (None, rank), f"{name} should have {rank} dimensions, not {x}")
 
 
 def single_image(
@@ -129,9 +121,10 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         pre_nms_count: Int,
     ):
         check(min(post_nms_count, pre_nms_count) >= 0, "counts should not be negative")
-        check_ranks(im_info=(im_info, 1), anchors=(anchors, 2), deltas=(deltas, 3), scores=(scores, 3))
-        check(merge(dims(anchors, 2)[1], 4) is not None, f"anchors {anchors} should have 4 numbers each")
-        check_maps(deltas, scores, (1, 2))
+        fitted(
+            REALS, im_info=(im_info, "."), anchors=(anchors, ".4"), deltas=(deltas, ".HW"),
+            scores=(scores, ".HW"),
+        )  # fmt: skip
         return TensorType(im_info.dtype, (post_nms_count, 4)), TensorType(im_info.dtype, (post_nms_count,))
 
     def ref(im_info, anchors, deltas, scores, **attrs):
@@ -184,11 +177,11 @@ class ExperimentalDetectronPriorGridGenerator:
         stride_x: Float = 0.0,
         stride_y: Float = 0.0,
     ):
-        check_ranks(priors=(priors, 2), feature_map=(feature_map, 4), im_data=(im_data, 4))
-        check(merge(dims(priors, 2)[1], 4) is not None, f"priors {priors} should have 4 numbers each")
+        dims = fitted(
+            REALS, priors=(priors, "P4"), feature_map=(feature_map, "..HW"), im_data=(im_data, "....")
+        )
         check(min(h, w) >= 0 and min(stride_x, stride_y) >= 0, "sizes and strides should not be negative")
-        many, (rows, columns) = dims(priors, 2)[0], dims(feature_map, 4)[2:]
-        rows, columns = h or rows, w or columns
+        many, rows, columns = dims["P"], h or dims["H"], w or dims["W"]
         shape = (rows * columns * many, 4) if flatten else (rows, columns, many, 4)
         return TensorType(priors.dtype, shape)
 
@@ -215,13 +208,8 @@ class ExperimentalDetectronTopKROIs:
     """The regions of the highest probabilities; zeros where there are fewer."""
 
     def infer(input_rois, rois_probs, *, max_rois: Int):
-        check_ranks(input_rois=(input_rois, 2), rois_probs=(rois_probs, 1))
+        fitted(REALS, input_rois=(input_rois, "N4"), rois_probs=(rois_probs, "N"))
         check(max_rois >= 0, f"max_rois should not be negative: {max_rois}")
-        check(
-            merge(dims(input_rois, 2)[1], 4) is not None, f"regions {input_rois} should have 4 numbers each"
-        )
-        pair = merge(dims(input_rois, 2)[0], dims(rois_probs, 1)[0])
-        check(pair is not None, f"{input_rois} and {rois_probs} differ in number")
         return TensorType(input_rois.dtype, (max_rois, 4))
 
     def ref(input_rois, rois_probs, *, max_rois):
@@ -262,15 +250,10 @@ def _expand_features(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Seque
     return [made.output, inputs[0]]
 
 
-def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> TensorType:
-    """What is made of the maps, which have the same channels."""
-    check(merge(dims(rois, 2)[1], 4) is not None, f"regions have 4 numbers each: {rois}")
-    channels: Dim = ANY
-    for x in features:
-        both = merge(channels, dims(x, 4)[1])
-        check(both is not None, f"the maps differ in channels: {x}")
-        channels = channels if both is None else both
-    return TensorType(rois.dtype, (dims(rois, 2)[0], channels, size, size))
+def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> tuple[TensorType, TensorType]:
+    """What is made of the maps, which have the same channels; and the regions."""
+    dims = fitted(REALS, rois=(rois, "R4"), **{f"map {i}": (x, ".C..") for i, x in enumerate(features)})
+    return TensorType(rois.dtype, (*dims.shape("RC"), size, size)), TensorType(rois.dtype, dims.shape("R4"))
 
 
 @op("PyramidAlign", internal=True, samples=_feature_samples, lower=lower_pyramid, ulp=64)
@@ -278,7 +261,7 @@ class PyramidAlign:
     """What an ExperimentalDetectronROIFeatureExtractor makes of its maps."""
 
     def infer(rois, *features, output_size: Int, sampling_ratio: Int, pyramid_scales: Ints, aligned: Bool):
-        return _regions(rois, features, output_size)
+        return _regions(rois, features, output_size)[0]
 
     def ref(rois, *features, **attrs):
         return ExperimentalDetectronROIFeatureExtractor.ref(rois, *features, **attrs)[0]
@@ -304,8 +287,7 @@ class ExperimentalDetectronROIFeatureExtractor:
         check(output_size > 0, f"output_size should be positive, not {output_size}")
         check_ratio(sampling_ratio)
         check(all(s > 0 for s in pyramid_scales), f"pyramid_scales {list(pyramid_scales)} should be positive")
-        check_ranks(rois=(rois, 2), **{f"map {i}": (x, 4) for i, x in enumerate(features)})
-        return _regions(rois, features, output_size), TensorType(rois.dtype, (dims(rois, 2)[0], 4))
+        return _regions(rois, features, output_size)
 
     def ref(rois, *features, output_size, sampling_ratio, pyramid_scales, aligned):
         out = np.zeros((len(rois), features[0].shape[1], output_size, output_size), features[0].dtype)
@@ -404,22 +386,16 @@ class ExperimentalDetectronDetectionOutput:
         max_delta_log_wh: Float,
         deltas_weights: Floats,
     ):
-        check_ranks(rois=(rois, 2), deltas=(deltas, 2), scores=(scores, 2), im_info=(im_info, 2))
+        known = fitted(
+            REALS, rois=(rois, "R."), deltas=(deltas, "RD"), scores=(scores, "RC"), im_info=(im_info, "..")
+        )
         check(
             len(deltas_weights) == 4 and all(w != 0 for w in deltas_weights), "deltas_weights are 4 numbers"
         )
         check(num_classes > 0 and max_detections_per_image >= 0, "num_classes should be positive")
         sets = 1 if class_agnostic_box_regression else num_classes
-        check(
-            merge(dims(scores, 2)[1], num_classes) is not None, f"scores {scores} for {num_classes} classes"
-        )
-        regions: Dim = ANY
-        for x in (rois, deltas, scores):
-            both = merge(regions, dims(x, 2)[0])
-            check(both is not None, f"there should be deltas and scores for every region of {rois}: {x}")
-            regions = regions if both is None else both
-        wide = dims(deltas, 2)[1]
-        check(any(merge(wide, 4 * n) is not None for n in {sets, num_classes}), f"deltas {deltas} do not fit")
+        check(compatible(known["C"], num_classes), f"scores {scores} for {num_classes} classes")
+        check(any(compatible(known["D"], 4 * n) for n in {sets, num_classes}), f"deltas {deltas} do not fit")
         most = max_detections_per_image
         kind = rois.dtype
         return TensorType(kind, (most, 4)), TensorType("i32", (most,)), TensorType(kind, (most,))

@@ -17,12 +17,14 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, find_op, op
-from ovjit.graph.shapes import bounds, dim, merge
+from ovjit.graph.shapes import bounds, dim
+from ovjit_ops.common.checks import dims
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.boxes import descending
-from ovjit_ops.detection.detectron import check_ranks
 from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes
-from ovjit_ops.detection.proposal_parts import check_maps, clipped, dims, refined
+from ovjit_ops.detection.proposal_parts import clipped, refined
+from ovjit_ops.elementwise.arithmetic import REALS
 
 
 def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -90,13 +92,10 @@ class GenerateProposals:
         check(roi_num_type in INDEX_TYPES, f"roi_num_type is i32 or i64, not {roi_num_type}")
         check(nms_eta == 1, f"nms_eta should be 1, as in OpenVINO, not {nms_eta}")
         check(min(post_nms_count, pre_nms_count) >= 0, "counts should not be negative")
-        check_ranks(im_info=(im_info, 2), anchors=(anchors, 4), deltas=(deltas, 4), scores=(scores, 4))
-        check_maps(deltas, scores, (0, 2, 3))
-        images = dims(im_info, 2)[0]
-        for x in (deltas, scores):
-            both = merge(images, dims(x, 4)[0])
-            check(both is not None, f"im_info {im_info} and {x} differ in batch")
-            images = images if both is None else both
+        images = fitted(
+            REALS, im_info=(im_info, "N."), anchors=(anchors, "...."), deltas=(deltas, "N.HW"),
+            scores=(scores, "N.HW"),
+        )["N"]  # fmt: skip
         high = bounds(images)[1]
         rows = dim(0, None if high is None else high * post_nms_count)
         kind = im_info.dtype

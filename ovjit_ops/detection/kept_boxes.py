@@ -17,7 +17,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Int, Str, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, Dim, bounds, dim, merge
+from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
 from ovjit_ops.detection.cpu_kept_boxes import lower_falls, lower_kept
 
@@ -28,9 +28,9 @@ def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType,
     images, classes, each = scores.shape
     check(len(boxes.shape) in (3, 4), f"boxes have 3 or 4 dimensions, not {boxes}")
     sets = boxes.shape[1] if len(boxes.shape) == 4 else 1
-    fits = merge(sets, classes) is not None or merge(sets, 1) is not None
-    check(fits and merge(boxes.shape[0], images) is not None, f"boxes {boxes} do not fit scores {scores}")
-    check(merge(boxes.shape[-2], each) is not None, f"every box has a score: {boxes}, {scores}")
+    fits = compatible(sets, classes) or compatible(sets, 1)
+    check(fits and compatible(boxes.shape[0], images), f"boxes {boxes} do not fit scores {scores}")
+    check(compatible(boxes.shape[-2], each), f"every box has a score: {boxes}, {scores}")
     room: Dim = each
     if top >= 0:
         low, high = bounds(each)

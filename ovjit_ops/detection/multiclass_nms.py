@@ -18,7 +18,9 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, find_op, op
-from ovjit.graph.shapes import ANY, bounds, dim, merge
+from ovjit.graph.shapes import bounds, dim
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS
 from ovjit_ops.detection.boxes import overlaps, suppress
 from ovjit_ops.detection.kept_boxes import best_first, fallen, gathered, kept, kept_boxes
@@ -47,22 +49,11 @@ def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = No
         check(attrs[name] in allowed, f"{name} should be one of {', '.join(allowed)}, not {attrs[name]!r}")
     for name in ("nms_top_k", "keep_top_k", "background_class"):
         check(attrs[name] >= -1, f"{name} should not be below -1: {attrs[name]}")
-    for x, rank, what in ((boxes, 3, "boxes"), (scores, 3 if regions is None else 2, "scores")):
-        check(x.dtype in (*REALS, "dynamic"), f"{what} should be floats, not {x.dtype}")
-        check(x.rank in (None, rank), f"{what} should have {rank} dimensions, not {x}")
-    images, each, classes = ANY, ANY, ANY
-    if boxes.shape is not None:
-        check(merge(boxes.shape[2], 4) is not None, f"boxes {boxes} should have 4 numbers each")
-        images, each = boxes.shape[:2]
-    if scores.shape is not None:
-        classes = scores.shape[-2]
-    if boxes.shape is not None and scores.shape is not None:
-        pairs = [(each, scores.shape[-1]), (images, scores.shape[0])]
-        check(all(merge(a, b) is not None for a, b in pairs), f"boxes {boxes} and scores {scores} do not fit")
-    if regions is not None:
-        check(regions.dtype in (*INTEGERS, "dynamic"), f"roisnum should be integers, not {regions.dtype}")
-        check(regions.rank in (None, 1), f"roisnum should be a list, not {regions}")
-        images = ANY if regions.shape is None else regions.shape[0]
+    ends = ("NB4", "NCB") if regions is None else ("CB4", "CB")
+    dims = fitted(REALS, boxes=(boxes, ends[0]), scores=(scores, ends[1]))
+    check_type(regions, INTEGERS, "roisnum")
+    dims.fit("roisnum", regions, "N")
+    images, each, classes = dims.shape("NBC")
     most = bounds(each)[1]
     if most is not None and attrs["nms_top_k"] > -1:
         most = min(most, attrs["nms_top_k"])

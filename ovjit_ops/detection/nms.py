@@ -17,7 +17,9 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, Word, find_op, op
-from ovjit.graph.shapes import ANY, Dim, bounds, dim, merge
+from ovjit.graph.shapes import ANY, Dim, bounds, dim
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known_scalar
 from ovjit_ops.detection.boxes import corners, descending, overlaps, suppress
 from ovjit_ops.elementwise.arithmetic import REALS
@@ -42,16 +44,7 @@ def most_rows(boxes: TensorType, scores: TensorType, most: int | None) -> Dim:
 
 
 def check_inputs(boxes: TensorType, scores: TensorType, numbers: int = 4) -> None:
-    for x, what in ((boxes, "boxes"), (scores, "scores")):
-        check(x.dtype in (*REALS, "dynamic"), f"{what} should be floats, not {x.dtype}")
-        check(x.rank in (None, 3), f"{what} should have 3 dimensions, not {x}")
-    if boxes.shape is not None:
-        check(merge(boxes.shape[2], numbers) is not None, f"boxes {boxes} should have {numbers} numbers each")
-        if scores.shape is not None:
-            check(merge(boxes.shape[0], scores.shape[0]) is not None, f"{boxes} and {scores} differ in batch")
-            check(
-                merge(boxes.shape[1], scores.shape[2]) is not None, f"{boxes} and {scores} differ in number"
-            )
+    fitted(REALS, boxes=(boxes, f"NB{numbers}"), scores=(scores, "NCB"))
 
 
 def check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int | None:
@@ -60,14 +53,12 @@ def check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int
         if x is not None:
             check_one(x, "a limit")
     for x in thresholds:
-        check(x is None or x.dtype in (*REALS, "dynamic"), "thresholds should be floats")
+        check_type(x, REALS, "a threshold")
     if most is None:
         return 0
     if most.dtype in INTEGERS:
         return known_scalar(most, "max_output_boxes_per_class")
-    check(
-        most.dtype in (*REALS, "dynamic"), f"max_output_boxes_per_class should be a number, not {most.dtype}"
-    )
+    check_type(most, REALS, "max_output_boxes_per_class")
     return None
 
 

@@ -20,17 +20,16 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, find_op, op
-from ovjit.graph.shapes import ANY, Interval, is_static
-from ovjit_ops.detection.detectron import check_ranks
+from ovjit.graph.shapes import Interval, is_static
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.kept_boxes import kept, kept_boxes
 from ovjit_ops.detection.proposal_parts import (
     PLAIN,
     anchor_grid,
-    check_maps,
-    dims,
     moved_anchors,
     proposal_table,
 )
+from ovjit_ops.elementwise.arithmetic import REALS
 
 
 def anchors(attrs: dict[str, Any]) -> np.ndarray:
@@ -59,15 +58,16 @@ def _round(x: np.float32) -> np.float32:
 
 
 def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dict[str, Any]) -> tuple:
-    check_ranks(class_probs=(scores, 4), bbox_deltas=(deltas, 4), image_shape=(image, 1))
+    dims = fitted(
+        REALS, class_probs=(scores, "N.HW"), bbox_deltas=(deltas, "N.HW"), image_shape=(image, "S")
+    )
     many = len(attrs["ratio"]) * len(attrs["scale"])
     check(many > 0, "ratio and scale should not be empty")
     check(all(r > 0 for r in attrs["ratio"]), f"ratio {list(attrs['ratio'])} should be positive")
     check(min(attrs["post_nms_topn"], attrs["pre_nms_topn"]) > 0, "counts should be positive")
-    check_maps(scores, deltas, (0, 2, 3))
-    numbers = ANY if image.shape is None else image.shape[0]
-    check(isinstance(numbers, Interval) or numbers in (3, 4), f"image_shape has 3 or 4 numbers, not {image}")
-    rows = dims(scores, 4)[0] * attrs["post_nms_topn"]
+    fits = isinstance(dims["S"], Interval) or dims["S"] in (3, 4)
+    check(fits, f"image_shape has 3 or 4 numbers, not {image}")
+    rows = dims["N"] * attrs["post_nms_topn"]
     return TensorType(scores.dtype, (rows, 5)), TensorType(scores.dtype, (rows,))
 
 

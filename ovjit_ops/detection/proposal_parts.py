@@ -19,7 +19,8 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, bounds, merge
+from ovjit.graph.shapes import bounds, compatible, compatible_shapes
+from ovjit_ops.common.checks import dims
 from ovjit_ops.detection.boxes import descending
 from ovjit_ops.detection.cpu_proposals import lower_parts
 from ovjit_ops.detection.kept_boxes import gathered
@@ -31,18 +32,6 @@ PLAIN: dict[str, Any] = {
     "border": 1.0, "outer": 1.0, "inset": 1.0, "most": MOST_LOG, "size": 1.0, "weights": (1.0,) * 4,
     "min_size": 0.0, "swapped": False, "clipped": True, "checked": False, "second": False,
 }  # fmt: skip
-
-
-def dims(x: TensorType, rank: int) -> tuple[Dim, ...]:
-    return (ANY,) * rank if x.shape is None else x.shape
-
-
-def check_maps(one: TensorType, other: TensorType, axes: Sequence[int]) -> None:
-    """Raise ModelError where dimensions of two maps that have to be equal are not."""
-    if one.shape is not None and other.shape is not None:
-        for i in axes:
-            fits = merge(one.shape[i], other.shape[i]) is not None
-            check(fits, f"{one} and {other} differ in dimension {i}")
 
 
 def refined(
@@ -219,7 +208,7 @@ class AnchorGrid:
     def infer(
         priors, maps, image, *, h: Int, w: Int, stride_x: Float, stride_y: Float, middle: Float, swapped: Bool
     ):
-        check(merge(dims(priors, 2)[1], 4) is not None, f"priors have 4 numbers each: {priors}")
+        check(compatible(dims(priors, 2)[1], 4), f"priors have 4 numbers each: {priors}")
         rows, columns = (given or d for given, d in zip((h, w), dims(maps, 4)[2:], strict=True))
         return TensorType(priors.dtype, (rows, columns, dims(priors, 2)[0], 4))
 
@@ -245,11 +234,11 @@ class MovedAnchors:
     ):  # fmt: skip
         images, (height, width, many, numbers) = dims(deltas, 4)[0], dims(anchors, 4)
         high = bounds(dims(info, 2)[1])[1]
-        check(merge(numbers, 4) is not None, f"anchors have 4 numbers each: {anchors}")
+        check(compatible(numbers, 4), f"anchors have 4 numbers each: {anchors}")
         check(high is None or high >= 2, f"a picture has two numbers at least: {info}")
         for x, channels in ((deltas, 4 * many), (scores, many * (2 if second else 1))):
             wanted = (images, channels, height, width)
-            fits = x is None or all(merge(a, b) is not None for a, b in zip(dims(x, 4), wanted, strict=True))
+            fits = x is None or compatible_shapes(x.shape, wanted)
             check(fits, f"anchors {anchors} and deltas {deltas} do not fit: {x}")
         each = height * width * many
         if scores is None:

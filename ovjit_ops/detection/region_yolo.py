@@ -12,7 +12,8 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
-from ovjit.graph.shapes import ANY, Interval, is_static, merge, normalize_axis
+from ovjit.graph.shapes import ANY, Interval, compatible, is_static, normalize_axis
+from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
@@ -66,13 +67,12 @@ class RegionYolo:
         end_axis: Int, anchors: Floats = (),
     ):  # fmt: skip
         attrs = locals()
-        check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
-        check(data.rank in (None, 4), f"the data should have 4 dimensions, not {data}")
+        check_type(data, NUMBERS)
         check(coords >= 2 and classes >= 0 and num >= 0, "coords, classes and num do not fit a region")
         check(_regions(attrs) > 0, "there is no region: num is 0, or mask empty")
-        n, c, h, w = data.shape or (ANY,) * 4
+        n, c, h, w = dims(data, 4, "the data")
         channels = (coords + 1 + classes) * _regions(attrs)
-        fits = merge(c, channels) is not None
+        fits = compatible(c, channels)
         if not do_softmax:  # what channels there are is seen when it runs, as in OpenVINO
             return TensorType(data.dtype, (n, channels, h, w))
         check(fits, f"{_regions(attrs)} regions have {channels} channels: {data}")

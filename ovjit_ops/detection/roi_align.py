@@ -16,7 +16,8 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Float, Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, merge
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, widened
 from ovjit_ops.detection.cpu_roi_align import lower_roi_align
 from ovjit_ops.detection.sampling import (
@@ -34,23 +35,13 @@ def infer_regions(
     data: TensorType, rois: TensorType, batches: TensorType, numbers: int, attrs: dict[str, Any]
 ):
     """[R, C, pooled_h, pooled_w]"""
-    check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
-    check(batches.dtype in (*INTEGERS, "dynamic"), f"batch_indices should be integers, not {batches.dtype}")
-    for x, rank, what in ((data, 4, "data"), (rois, 2, "rois"), (batches, 1, "batch_indices")):
-        check(x.rank in (None, rank), f"{what} should have {rank} dimensions, not {x}")
+    check_type(data, REALS)
+    check_type(batches, INTEGERS, "batch_indices")
     for name in ("pooled_h", "pooled_w"):
         check(attrs[name] > 0, f"{name} should be positive, not {attrs[name]}")
     check_ratio(attrs["sampling_ratio"])
-    regions: Dim = ANY
-    if rois.shape is not None:
-        check(merge(rois.shape[1], numbers) is not None, f"rois {rois} should have {numbers} numbers each")
-        regions = rois.shape[0]
-    if batches.shape is not None:
-        both = merge(regions, batches.shape[0])
-        check(both is not None, f"rois {rois} and batch_indices {batches} differ in number")
-        regions = batches.shape[0] if both is None else both
-    channels = ANY if data.shape is None else data.shape[1]
-    return TensorType(data.dtype, (regions, channels, attrs["pooled_h"], attrs["pooled_w"]))
+    dims = fitted(data=(data, ".C.."), rois=(rois, f"R{numbers}"), batch_indices=(batches, "R"))
+    return TensorType(data.dtype, (*dims.shape("RC"), attrs["pooled_h"], attrs["pooled_w"]))
 
 
 def roi_align(

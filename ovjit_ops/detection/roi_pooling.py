@@ -16,7 +16,9 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Float, Int, Ints, TensorType, Word, op
-from ovjit.graph.shapes import ANY, merge
+from ovjit.graph.shapes import compatible
+from ovjit_ops.common.checks import check_rank, check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import widened
 from ovjit_ops.detection.cpu_deformable_pooling import lower_deformable_pooling
 from ovjit_ops.detection.cpu_roi_pooling import lower_roi_pooling
@@ -27,14 +29,10 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 ABSENT: Any = None
 
 
-def check_regions(data: TensorType, rois: TensorType, types: Sequence[str] = REALS) -> tuple[Any, Any]:
+def check_regions(data: TensorType, rois: TensorType, types: Sequence[str] = REALS) -> tuple[Any, ...]:
     """(channels, regions)"""
-    check(data.dtype in (*types, "dynamic"), f"takes {' '.join(types)}, not {data.dtype}")
-    for x, rank, what in ((data, 4, "data"), (rois, 2, "rois")):
-        check(x.rank in (None, rank), f"{what} should have {rank} dimensions, not {x}")
-    if rois.shape is not None:
-        check(merge(rois.shape[1], 5) is not None, f"rois {rois} should have 5 numbers each")
-    return (ANY if data.shape is None else data.shape[1]), (ANY if rois.shape is None else rois.shape[0])
+    check_type(data, types)
+    return fitted(data=(data, ".C.."), rois=(rois, "R5")).shape("CR")
 
 
 def regions_of(rois: np.ndarray, images: int) -> list[tuple[int, int, list[float]]]:
@@ -215,7 +213,7 @@ class PSROIPooling:
         channels, regions = check_regions(data, rois)
         bins = group_size**2 if mode.lower() == "average" else spatial_bins_x * spatial_bins_y
         check(
-            merge(channels, output_dim * bins) is not None,
+            compatible(channels, output_dim * bins),
             f"{output_dim} outputs of {bins} bins need as many channels: {data}",
         )
         return TensorType(data.dtype, (regions, output_dim, group_size, group_size))
@@ -307,12 +305,9 @@ class DeformablePSROIPooling:
         check(samples <= MOST_SAMPLES, f"spatial_bins_x by spatial_bins_y is above {MOST_SAMPLES}: {samples}")
         channels, regions = check_regions(data, rois, NUMBERS)
         wanted = output_dim * group_size**2
-        check(merge(channels, wanted) is not None, f"{wanted} channels are needed: {data}")
-        kind = None if offsets is None else offsets.dtype
-        check(kind in (None, "dynamic", *NUMBERS), f"offsets should be numbers, not {kind}")
-        check(
-            offsets is None or offsets.rank in (None, 4), f"offsets should have 4 dimensions, not {offsets}"
-        )
+        check(compatible(channels, wanted), f"{wanted} channels are needed: {data}")
+        check_type(offsets, NUMBERS, "offsets")
+        check_rank(offsets, 4, "offsets")
         return TensorType(data.dtype, (regions, output_dim, group_size, group_size))
 
     def ref(data, rois, offsets=None, **attrs):

@@ -12,6 +12,7 @@ from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.op import Float, TensorType, Word, op
 from ovjit.graph.shapes import Interval, broadcast, is_static
+from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.values import check_one, in_f32, operands_as_first
 from ovjit_ops.elementwise.arithmetic import (
     NUMBERS,
@@ -140,9 +141,7 @@ unary(
 def _real(*tensors: TensorType) -> TensorType:
     """The type of the first, checked to be real and the same for all."""
     for other in tensors[1:]:
-        check(
-            other.dtype in (tensors[0].dtype, "dynamic"), f"{tensors[0]} and {other} differ in element type"
-        )
+        check_same_type(other, tensors[0], "an input")
     return same_type(tensors[0], REALS)
 
 

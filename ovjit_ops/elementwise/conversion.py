@@ -18,6 +18,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
 from ovjit.graph.nf4 import NF4, from_nf4
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import broadcast
+from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, operands_as_first, propagate
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type, unary
 from ovjit_ops.elementwise.small_floats import SMALL_FLOATS
@@ -237,14 +238,10 @@ class FakeConvert:
             destination_type in kinds,
             f"destination_type is one of {', '.join(kinds)}, not {destination_type}",
         )
-        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        check_type(data, REALS)
         for name, x in (("scale", scale), ("shift", shift)):
-            if x is None:
-                continue
-            check(
-                x.dtype == data.dtype or "dynamic" in (x.dtype, data.dtype), f"{name} {x} differs from {data}"
-            )
-            if data.shape is not None and x.shape is not None:
+            check_same_type(x, data, name)
+            if x is not None and None not in (data.shape, x.shape):
                 whole = broadcast(data.shape, x.shape)
                 check(
                     whole is not None and len(whole) == len(data.shape), f"{name} {x} is larger than {data}"
@@ -289,7 +286,7 @@ class FakeQuantize:
     ):
         check(levels >= 2, f"levels {levels} should be at least 2")
         check(auto_broadcast.lower() in ("numpy", "none"), f"unknown auto_broadcast {auto_broadcast!r}")
-        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        check_type(data, REALS)
         limits = (input_low, input_high, output_low, output_high)
         for limit in limits:
             check(limit.dtype in (*CONVERTIBLE, "dynamic"), f"the limit {limit} is of no numbers")

@@ -10,6 +10,7 @@ from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import Bool, TensorType, Word, op
+from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import propagate
 from ovjit_ops.elementwise.arithmetic import (
     INTS,
@@ -100,7 +101,7 @@ binary(
 
 
 def _boolean_of(x: TensorType) -> TensorType:
-    check(x.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {x.dtype}")
+    check_type(x, REALS)
     return TensorType("boolean", x.shape)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, merge
+from ovjit.graph.shapes import ANY, Dim, compatible
+from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.fourier.axes import checked_axes, checked_frames, transform_axes
@@ -37,13 +38,13 @@ def from_complex(z: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _infer(kind: str, data: TensorType, axes: TensorType, sizes: TensorType | None) -> TensorType:
-    check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+    check_type(data, REALS)
     named, wanted = known(axes, "axes"), None if sizes is None else known(sizes, "signal_size")
     if data.shape is None:
         return TensorType(data.dtype, None)
     shape = list(data.shape)
     if kind != "RDFT":
-        check(shape and merge(shape[-1], 2) is not None, "The last dimension of input data must be 2.")
+        check(shape and compatible(shape[-1], 2), "The last dimension of input data must be 2.")
         shape = shape[:-1]
     check(shape, f"{data} has no dimension to transform")
     count = length(axes)
@@ -135,8 +136,8 @@ def _one(x: np.ndarray, what: str) -> int:
 
 
 def _frame_inputs(data: TensorType, window: TensorType, size: TensorType, step: TensorType):
-    check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
-    check(window.dtype == data.dtype or "dynamic" in (window.dtype, data.dtype), "the window's type differs")
+    check_type(data, REALS)
+    check_same_type(window, data, "the window")
     check(window.shape is None or len(window.shape) == 1, f"the window should be a list, not {window}")
     return known_scalar(size, "frame_size"), known_scalar(step, "frame_step")
 
@@ -188,10 +189,10 @@ class ISTFT:
         if data.shape is None:
             return TensorType(data.dtype, None)
         check(len(data.shape) in (3, 4), f"takes [batch, bins, frames, 2], not {data}")
-        check(merge(data.shape[-1], 2) is not None, f"the last dimension of {data} should be 2")
+        check(compatible(data.shape[-1], 2), f"the last dimension of {data} should be 2")
         checked_frames(size, step, window.shape[0] if window.shape else None, None)
         if size is not None:
-            check(merge(data.shape[-3], size // 2 + 1) is not None, f"{data} has not the bins of {size}")
+            check(compatible(data.shape[-3], size // 2 + 1), f"{data} has not the bins of {size}")
         n: Dim = ANY
         if wanted is not None:
             check(wanted >= 0, f"signal_length {wanted} should not be negative")

@@ -20,7 +20,9 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, Interval, is_static, merge
+from ovjit.graph.shapes import Dim, Interval, compatible, is_static
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
@@ -34,11 +36,8 @@ OFFSETS = (16.0, 128.0, 128.0)
 
 
 def _channels(x: TensorType, wanted: int, what: str) -> tuple[Dim, ...]:
-    check(x.dtype in (*TYPES, "dynamic"), f"takes {' '.join(TYPES)}, not {x.dtype}")
-    check(x.rank in (None, 4), f"{what} should have 4 dimensions, not {x}")
-    shape = x.shape or (ANY, ANY, ANY, wanted)
-    check(merge(shape[3], wanted) is not None, f"{what} {x} should have {wanted} channels")
-    return shape
+    check_type(x, TYPES)
+    return fitted(**{what: (x, f"NHW{wanted}")}).shape("NHW")
 
 
 def _even(d: Dim, what: str) -> None:
@@ -47,7 +46,7 @@ def _even(d: Dim, what: str) -> None:
 
 def _infer(planes: Sequence[TensorType], interleaved: bool) -> TensorType:
     first = planes[0]
-    n, height, width, _ = _channels(first, 1, "the picture" if len(planes) == 1 else "Y")
+    n, height, width = _channels(first, 1, "the picture" if len(planes) == 1 else "Y")
     _even(width, "width")
     if len(planes) == 1:
         check(isinstance(height, Interval) or height % 3 == 0, f"the height {height} should divide by 3")
@@ -55,10 +54,9 @@ def _infer(planes: Sequence[TensorType], interleaved: bool) -> TensorType:
     _even(height, "height")
     for plane in planes[1:]:
         check(plane.dtype == first.dtype, f"the planes {first} and {plane} differ in type")
-        m, h, w, _ = _channels(plane, 2 if interleaved else 1, "a plane of colours")
+        m, h, w = _channels(plane, 2 if interleaved else 1, "a plane of colours")
         for mine, theirs, factor in ((n, m, 1), (height, h, 2), (width, w, 2)):
-            fits = merge(mine, theirs * factor) is not None
-            check(fits, f"the planes {first} and {plane} do not fit together")
+            check(compatible(mine, theirs * factor), f"the planes {first} and {plane} do not fit together")
     return TensorType(first.dtype, (n, height, width, 3))
 
 
@@ -192,7 +190,7 @@ def _forward(blue_first: bool) -> np.ndarray:
 
 
 def _infer_to(arg: TensorType, single_plane: bool) -> TensorType | tuple[TensorType, ...]:
-    n, height, width, _ = _channels(arg, 3, "the picture")
+    n, height, width = _channels(arg, 3, "the picture")
     _even(height, "height")
     _even(width, "width")
     if single_plane:

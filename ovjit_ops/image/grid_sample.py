@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, TensorType, Word, op
-from ovjit.graph.shapes import ANY, merge
+from ovjit.graph.shapes import ANY, compatible, merge
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.image.cpu_grid_sample import lower_grid_sample
@@ -137,7 +137,7 @@ class GridSample:
         size = grid.shape[1:3] if grid.shape is not None else (ANY, ANY)
         if grid.shape is not None:
             says = "The last dimension of grid tensor's shape has to be equal to 2."
-            check(merge(grid.shape[3], 2) is not None, f"{says} It is {grid}")
+            check(compatible(grid.shape[3], 2), f"{says} It is {grid}")
             both = merge(many, grid.shape[0])
             says = "The batch dimension in the input data tensor's shape doesn't match the batch dimension "
             check(both is not None, f"{says}in the grid tensor's shape. They are {data} and {grid}")

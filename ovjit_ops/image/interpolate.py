@@ -23,6 +23,7 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit.graph.traced import whole
+from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
@@ -54,7 +55,7 @@ def _infer(
     axes: TensorType | Sequence[int] | None,
     pads: tuple[Sequence[int], Sequence[int]],
 ) -> TensorType:
-    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    check_type(data, NUMBERS)
     wanted = None if sizes is None else known(sizes, "sizes")
     factors = None if scales is None else _scales(scales)
     given = known(axes, "axes") if isinstance(axes, TensorType) else axes

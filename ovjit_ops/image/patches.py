@@ -12,7 +12,8 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Interval, is_static, merge
+from ovjit.graph.shapes import ANY, Interval, compatible, is_static
+from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import known, length
 from ovjit_ops.common.windows import (
     check_auto_pad,
@@ -89,8 +90,7 @@ class ExtractImagePatches:
 
     def infer(image, *, sizes: Ints, strides: Ints, rates: Ints, auto_pad: Word):
         window = _window(locals())
-        check(image.rank in (None, 4), f"the picture should have 4 dimensions, not {image}")
-        n, c, *extents = image.shape or (ANY,) * 4
+        n, c, *extents = dims(image, 4, "the picture")
         return TensorType(image.dtype, (n, c * math.prod(sizes), *output_extents(extents=extents, **window)))
 
     def ref(image, **attrs):
@@ -140,7 +140,7 @@ class Col2Im:
         data, output_size, kernel_size, *, strides: Ints = (1, 1), dilations: Ints = (1, 1),
         pads_begin: Ints = (0, 0), pads_end: Ints = (0, 0),
     ):  # fmt: skip
-        check(data.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {data.dtype}")
+        check_type(data, NUMBERS)
         attrs = _full(locals())
         size, kernel = (
             None if values is None else [int(v) for v in values]  # numbers that do not wrap
@@ -162,7 +162,7 @@ class Col2Im:
         if kernel is not None and size is not None:
             windows = math.prod(_columns(size, kernel, attrs))
             check(
-                merge(data.shape[-1], windows) is not None, f"{windows} windows need as many columns: {data}"
+                compatible(data.shape[-1], windows), f"{windows} windows need as many columns: {data}"
             )
         spatial = [ANY, ANY] if size is None else size
         return TensorType(data.dtype, (*data.shape[:-2], channels, *spatial))
@@ -223,8 +223,7 @@ class ReorgYolo:
         check(len(stride) in (1, 2) and len(set(stride)) == 1, f"stride {list(stride)} should be one number")
         (s,) = set(stride)
         check(s > 0, f"stride {s} should be positive")
-        check(data.rank in (None, 4), f"the data should have 4 dimensions, not {data}")
-        n, c, h, w = data.shape or (ANY,) * 4
+        n, c, h, w = dims(data, 4, "the data")
         for d, by, what in ((c, s * s, "channels"), (h, s, "rows"), (w, s, "columns")):
             check(isinstance(d, Interval) or d % by == 0, f"{d} {what} are no multiple of {by}")
         return TensorType(data.dtype, (n, c * (s * s), h // s, w // s))

@@ -13,7 +13,8 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim
-from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.checks import check_rank, check_same_type, check_type
+from ovjit_ops.common.dims import Dims, fitted
 from ovjit_ops.common.values import INDEX_TYPES, check_one, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_embedding import lower_bags
@@ -27,8 +28,7 @@ def check_indices(named: dict[str, TensorType | None]) -> None:
     """Indices are i32 or i64, all of one type. Raises ModelError."""
     kinds = {x.dtype for x in named.values() if x is not None} - {"dynamic"}
     for name, x in named.items():
-        if x is not None:
-            check(x.dtype in (*INDEX_TYPES, "dynamic"), f"{name} should be i32 or i64, not {x.dtype}")
+        check_type(x, INDEX_TYPES, name)
     for name in ("num_segments", "default_index"):
         one = named.get(name)
         if one is not None:
@@ -36,10 +36,10 @@ def check_indices(named: dict[str, TensorType | None]) -> None:
     check(len(kinds) <= 1, f"{', '.join(named)} differ in element type")
 
 
-def check_weights(table: TensorType, weights: TensorType | None) -> None:
-    if weights is not None:
-        same = weights.dtype == table.dtype or "dynamic" in (weights.dtype, table.dtype)
-        check(same, f"per_sample_weights {weights} differ in element type from {table}")
+def check_weights(table: TensorType, weights: TensorType | None, reduction: str = "sum") -> None:
+    check(reduction in REDUCTIONS, f"reduction should be sum or mean, not {reduction!r}")
+    check(reduction == "sum" or weights is None, "per_sample_weights go with the reduction sum only")
+    check_same_type(weights, table, "per_sample_weights")
 
 
 def sum_rows(
@@ -83,20 +83,14 @@ def offset_bags(offsets: np.ndarray, count: int) -> np.ndarray:
 
 
 def _infer_offsets(table, indices, offsets, default, weights, reduction):
-    check(reduction in REDUCTIONS, f"reduction should be sum or mean, not {reduction!r}")
-    check(reduction == "sum" or weights is None, "per_sample_weights go with the reduction sum only")
+    check_weights(table, weights, reduction)
     check_indices({"indices": indices, "offsets": offsets, "default_index": default})
-    check_weights(table, weights)
-    dims = Dims()
-    dims.fit("indices", indices, "N")
-    dims.fit("offsets", offsets, "B")
-    if weights is not None:
-        dims.fit("per_sample_weights", weights, "N")
-    return _bags(table, dims.shape("B")[0])
+    dims = fitted(indices=(indices, "N"), offsets=(offsets, "B"), per_sample_weights=(weights, "N"))
+    return _bags(table, dims["B"])
 
 
 def _bags(table: TensorType, bags: Any) -> TensorType:
-    check(table.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {table.dtype}")
+    check_type(table, NUMBERS)
     if table.shape is None:
         return TensorType(table.dtype, None)
     check(table.shape, f"the table should have at least one dimension, not {table}")
@@ -173,15 +167,9 @@ class EmbeddingBagOffsets:
 
 
 def _infer_packed(table, indices, weights, reduction):
-    check(reduction in REDUCTIONS, f"reduction should be sum or mean, not {reduction!r}")
-    check(reduction == "sum" or weights is None, "per_sample_weights go with the reduction sum only")
+    check_weights(table, weights, reduction)
     check_indices({"indices": indices})
-    check_weights(table, weights)
-    dims = Dims()
-    dims.fit("indices", indices, "BN")
-    if weights is not None:
-        dims.fit("per_sample_weights", weights, "BN")
-    return _bags(table, dims.shape("B")[0])
+    return _bags(table, fitted(indices=(indices, "BN"), per_sample_weights=(weights, "BN"))["B"])
 
 
 @in_f32
@@ -255,11 +243,10 @@ class EmbeddingSegmentsSum:
         named = {"indices": indices, "segment_ids": segment_ids, "num_segments": num_segments}
         check_indices({**named, "default_index": default_index})
         check_weights(emb_table, per_sample_weights)
-        dims = Dims()
-        dims.fit("indices", indices, "N")
-        dims.fit("segment_ids", segment_ids, "N")
-        if per_sample_weights is not None:
-            dims.fit("per_sample_weights", per_sample_weights, "N")
+        fitted(
+            indices=(indices, "N"), segment_ids=(segment_ids, "N"),
+            per_sample_weights=(per_sample_weights, "N"),
+        )  # fmt: skip
         count = None if num_segments is None else known_scalar(num_segments, "num_segments")
         check(count is None or count >= 0, f"num_segments {count} should not be negative")
         return _bags(emb_table, ANY if count is None else count)
@@ -294,8 +281,8 @@ class SegmentMax:
             fill_mode.lower() in ("zero", "lowest"), f'"{fill_mode}" is not a member of enum ov::op::FillMode'
         )
         check_indices({"segment_ids": segment_ids, "num_segments": num_segments})
-        check(data.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {data.dtype}")
-        check(segment_ids.rank in (None, 1), f"segment_ids should be a list, not {segment_ids}")
+        check_type(data, NUMBERS)
+        check_rank(segment_ids, 1, "segment_ids")
         if data.shape is None:
             return TensorType(data.dtype, None)
         check(data.shape, f"the data should have at least one dimension, not {data}")

@@ -15,7 +15,8 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, dim, merge, normalize_axis, text
+from ovjit.graph.shapes import ANY, Dim, Interval, compatible, dim, merge, normalize_axis, text
+from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather import lower_gather, lower_gather_elements, lower_gather_nd
@@ -174,7 +175,7 @@ class GatherElements:
             check(data.shape, "indices rank must be >= 1.")
             place = normalize_axis(axis, len(data.shape))
             fits = all(
-                i == place or merge(a, b) is not None
+                i == place or compatible(a, b)
                 for i, (a, b) in enumerate(zip(data.shape, indices.shape, strict=True))
             )
             check(
@@ -211,7 +212,7 @@ def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, fla
         check(batch_dims < len(shape), f"Number of batch dimensions must not exceed a rank of {name}.")
     depth = indices.shape[-1]
     for d, i in zip(data.shape[:batch_dims], indices.shape[:batch_dims], strict=True):
-        check(merge(d, i) is not None, "Batch dimensions of data and indices must be the same.")
+        check(compatible(d, i), "Batch dimensions of data and indices must be the same.")
     if isinstance(depth, Interval):
         return TensorType(data.dtype, None)
     check(
@@ -386,7 +387,7 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str
     )
     check(sort.lower() in ("none", "index", "value"), f"sort should be none, index or value, not {sort!r}")
     check(index in INDEX_TYPES, f"Index element type attribute should be either 'i32' or 'i64'. Got: {index}")
-    check(data.dtype in (*TOPK, "dynamic"), f"takes {' '.join(TOPK)}, not {data.dtype}")
+    check_type(data, TOPK)
     says = "K input has to be an integer type, which does match the provided one:{type}"
     count = known_scalar(k, "k", says)
     check(
@@ -478,7 +479,7 @@ class CumSum:
         place = known_scalar(axis, "axis", says)
         if place is not None and arg.rank is not None:
             normalize_axis(place, arg.rank)
-        check(arg.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {arg.dtype}")
+        check_type(arg, NUMBERS)
         return TensorType(arg.dtype, arg.shape)
 
     def ref(arg, axis, *, exclusive=False, reverse=False):

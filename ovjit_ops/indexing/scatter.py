@@ -12,7 +12,8 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, Word, op
-from ovjit.graph.shapes import Dim, Interval, bounds, merge, normalize_axis, text
+from ovjit.graph.shapes import Dim, Interval, bounds, compatible, normalize_axis, text
+from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.values import known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather import (
@@ -28,7 +29,7 @@ def check_updates(updates: TensorType, *wanted: Dim, says: str = "") -> None:
     """Raise ModelError unless `updates` may have the shape that data and indices ask for."""
     fits = updates.shape is None or (
         len(updates.shape) == len(wanted)
-        and all(merge(a, b) is not None for a, b in zip(updates.shape, wanted, strict=True))
+        and all(compatible(a, b) for a, b in zip(updates.shape, wanted, strict=True))
     )
     check(fits, f"{says}the updates {updates} should have the shape {text(wanted)}")
 
@@ -38,8 +39,7 @@ def _infer_scatter(
 ) -> TensorType:
     """The data's type. `integral` and `same` are what OpenVINO says of the types of indices and updates."""
     check_index_type(indices, integral)
-    says = f"{same} {data} and {updates} differ in element type"
-    check(updates.dtype in (data.dtype, "dynamic"), says)
+    check_same_type(updates, data, "updates", same)
     return TensorType(data.dtype, data.shape)
 
 

@@ -11,7 +11,8 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
-from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.checks import check_same_type, check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather_tree import lower_gather_tree
@@ -38,7 +39,7 @@ class Bucketize:
     def infer(data, buckets, *, output_type: DType = "i64", with_right_bound: Bool = True):
         _index_type(output_type, "output_type")
         for x in (data, buckets):
-            check(x.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {x.dtype}")
+            check_type(x, NUMBERS)
         check(buckets.rank in (None, 1), f"Buckets input must be a 1D tensor. Got: {buckets}")
         return TensorType(output_type, data.shape)
 
@@ -66,10 +67,7 @@ class SearchSorted:
 
     def infer(sorted_sequence, values, *, right_mode: Bool = False, output_type: DType = "i64"):
         _index_type(output_type, "output_type")
-        check(
-            sorted_sequence.dtype == values.dtype or "dynamic" in (sorted_sequence.dtype, values.dtype),
-            f"{sorted_sequence} and {values} differ in element type",
-        )
+        check_same_type(sorted_sequence, values, "sorted_sequence")
         if sorted_sequence.shape is None or values.shape is None:
             return TensorType(output_type, values.shape)
         if len(sorted_sequence.shape) == 1:
@@ -77,11 +75,9 @@ class SearchSorted:
         check(
             len(sorted_sequence.shape) == len(values.shape), f"{sorted_sequence} and {values} differ in rank"
         )
-        dims = Dims()
-        letters = "".join(chr(ord("a") + i) for i in range(len(values.shape) - 1))
-        dims.fit("sorted_sequence", sorted_sequence, letters + "N")
-        dims.fit("values", values, letters + "M")
-        return TensorType(output_type, dims.shape(letters + "M"))
+        lead = "".join(chr(ord("a") + i) for i in range(len(values.shape) - 1))
+        dims = fitted(sorted_sequence=(sorted_sequence, lead + "N"), values=(values, lead + "M"))
+        return TensorType(output_type, dims.shape(lead + "M"))
 
     def ref(sequence, values, *, right_mode=False, output_type="i64"):
         kind = np.int32 if output_type == "i32" else np.int64
@@ -243,15 +239,13 @@ class GatherTree:
     """The beams of a beam search, read back from their ends by the parents of every step."""
 
     def infer(step_ids, parent_idx, max_seq_len, end_token):
-        dims = Dims()
-        dims.fit("step_ids", step_ids, "TBW")
-        dims.fit("parent_idx", parent_idx, "TBW")
-        dims.fit("max_seq_len", max_seq_len, "B")
+        dims = fitted(
+            step_ids=(step_ids, "TBW"), parent_idx=(parent_idx, "TBW"), max_seq_len=(max_seq_len, "B"),
+            end_token=(end_token, ""),
+        )  # fmt: skip
         for name, x in (("parent_idx", parent_idx), ("max_seq_len", max_seq_len), ("end_token", end_token)):
-            same = x.dtype == step_ids.dtype or "dynamic" in (x.dtype, step_ids.dtype)
-            check(same, f"{name} {x} differs in element type from {step_ids}")
-        check(step_ids.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {step_ids.dtype}")
-        check(end_token.rank in (None, 0), f"end_token should be one number, not {end_token}")
+            check_same_type(x, step_ids, name)
+        check_type(step_ids, NUMBERS)
         known = step_ids.shape is not None or parent_idx.shape is not None
         return TensorType(step_ids.dtype, dims.shape("TBW") if known else None)
 

@@ -7,7 +7,8 @@ import numpy as np
 from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.op import TensorType, op
 from ovjit.graph.shapes import ANY, Dim
-from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.checks import check_rank, check_same_type, check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, known
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
@@ -26,14 +27,10 @@ class SparseFillEmptyRows:
 
     def infer(values, dense_shape, indices, default_value):
         for name, x in (("dense_shape", dense_shape), ("indices", indices)):
-            check(x.dtype in (*INDEX_TYPES, "dynamic"), f"{name} should be i32 or i64, not {x}")
-        same = default_value.dtype == values.dtype or "dynamic" in (default_value.dtype, values.dtype)
-        check(same, f"{default_value} differs in element type from {values}")
-        check(default_value.rank in (None, 0), f"default_value should be a scalar, not {default_value}")
-        dims = Dims(C=2)
-        dims.fit("values", values, "N")
-        dims.fit("dense_shape", dense_shape, "C")
-        dims.fit("indices", indices, "NC")
+            check_type(x, INDEX_TYPES, name)
+        check_same_type(default_value, values, "default_value")
+        check_rank(default_value, 0, "default_value")
+        fitted(values=(values, "N"), dense_shape=(dense_shape, "2"), indices=(indices, "N2"))
         shape = known(dense_shape, "dense_shape")
         check(shape is None or (len(shape) == 2 and min(shape) >= 0), f"{shape} is no shape of a matrix")
         rows: Dim = ANY if shape is None else int(shape[0])

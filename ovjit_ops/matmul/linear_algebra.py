@@ -7,7 +7,8 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, merge, surely_equal
-from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.checks import check_same_type, check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, in_f32, known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.movement.shape import ints
@@ -18,7 +19,7 @@ class Inverse:
     """The inverse of each square matrix, or of its transpose; NaN where there is none, as in OpenVINO."""
 
     def infer(data, *, adjoint: Bool = False):
-        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
+        check_type(data, REALS)
         if data.shape is None:
             return TensorType(data.dtype, None)
         check(len(data.shape) >= 2, f"takes matrices, not {data}")
@@ -115,12 +116,9 @@ class GroupedMatMul:
     matrix transposed; or matrix by matrix, mat_a [groups, rows, K]."""
 
     def infer(mat_a, mat_b, offsets=None):
-        check(
-            mat_a.dtype == mat_b.dtype or "dynamic" in (mat_a.dtype, mat_b.dtype), "the inputs' types differ"
-        )
-        check(mat_a.dtype in (*NUMBERS, "dynamic"), f"takes numbers, not {mat_a.dtype}")
-        dims = Dims()
-        dims.fit("mat_b", mat_b, "GNK")
+        check_same_type(mat_a, mat_b, "mat_a")
+        check_type(mat_a, NUMBERS)
+        dims = fitted(mat_b=(mat_b, "GNK"))
         if mat_a.shape is None:
             return TensorType(mat_a.dtype, None)
         check(len(mat_a.shape) in (2, 3), f"mat_a should have two or three dimensions, not {mat_a}")
@@ -129,7 +127,7 @@ class GroupedMatMul:
             dims.fit("mat_a", mat_a, "GTK")
             return TensorType(mat_a.dtype, dims.shape("GTN"))
         check(offsets is not None, "mat_a of two dimensions needs offsets")
-        check(offsets.dtype in (*INDEX_TYPES, "dynamic"), f"offsets should be i32 or i64, not {offsets}")
+        check_type(offsets, INDEX_TYPES, "offsets")
         dims.fit("mat_a", mat_a, "TK")
         dims.fit("offsets", offsets, "G")
         return TensorType(mat_a.dtype, dims.shape("TN"))

@@ -6,7 +6,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, merge
+from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
 from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, common_dtype, random_array
@@ -22,7 +22,7 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     left = (1, *a) if len(a) == 1 else (*a[:-2], a[-1], a[-2]) if transpose_a else a
     right = (*b, 1) if len(b) == 1 else (*b[:-2], b[-1], b[-2]) if transpose_b else b
     check(
-        merge(left[-1], right[-2]) is not None,
+        compatible(left[-1], right[-2]),
         f"Incompatible MatMul matrix dimension. First input dimension={left[-1]} at COL_INDEX_DIM="
         f"{len(left) - 1} doesn't match the second input dimension={right[-2]} at ROW_INDEX_DIM="
         f"{len(right) - 2}",

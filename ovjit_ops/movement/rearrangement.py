@@ -14,10 +14,11 @@ from ovjit.graph.shapes import (
     Dim,
     Interval,
     bounds,
+    compatible,
     is_static,
-    merge,
     normalize_axis,
 )
+from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -282,7 +283,7 @@ class Reverse:
             reversed_axes.dtype in (*kinds, "dynamic"),
             f"the axes of mode {mode} should not be {reversed_axes}",
         )
-        check(reversed_axes.rank in (None, 1), f"the axes should be a list, not {reversed_axes}")
+        check_rank(reversed_axes, 1, "the axes")
         if data.shape is not None and reversed_axes.value is not None:
             axes = axes_to_reverse(reversed_axes.value, len(data.shape), mode)
             check(data.shape or not axes, "a scalar has no axes to be turned round")
@@ -309,12 +310,12 @@ class ReverseSequence:
     def infer(data, seq_lengths, *, batch_axis: Int = 0, seq_axis: Int = 1):
         kind = seq_lengths.dtype
         check(kind in (*NUMBERS, "dynamic"), f"seq_lengths should be numbers, not {kind}")
-        check(seq_lengths.rank in (None, 1), f"seq_lengths should be a list, not {seq_lengths}")
+        check_rank(seq_lengths, 1, "seq_lengths")
         if data.shape is not None:
             batch, seq = normalize_axis(batch_axis, data.rank), normalize_axis(seq_axis, data.rank)
             if seq_lengths.shape is not None:
                 check(
-                    merge(seq_lengths.shape[0], data.shape[batch]) is not None,
+                    compatible(seq_lengths.shape[0], data.shape[batch]),
                     "one length per sample is needed",
                 )
             if seq_lengths.value is not None and not isinstance(data.shape[seq], Interval):

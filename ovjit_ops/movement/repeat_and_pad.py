@@ -19,6 +19,7 @@ from ovjit.graph.shapes import (
     is_static,
 )
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole
+from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -349,7 +350,7 @@ class Range1:
 
     def infer(start, stop, step):
         for x in (stop, step):
-            check(x.dtype in (start.dtype, "dynamic"), "the limits differ in element type")
+            check_same_type(x, start, "the limit")
         return _infer_range(start, stop, step, start.dtype)
 
     def ref(start, stop, step):

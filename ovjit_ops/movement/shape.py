@@ -16,6 +16,7 @@ from ovjit.graph.shapes import (
     Interval,
     Shape,
     bounds,
+    compatible,
     dim,
     is_static,
     merge,
@@ -266,7 +267,7 @@ def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) ->
         return tuple(d for i, d in enumerate(shape) if i not in normal or d != 1)
     for a in normal:
         check(
-            merge(shape[a], 1) is not None, f"dimension {a} of {text(shape)} is not 1 and cannot be squeezed"
+            compatible(shape[a], 1), f"dimension {a} of {text(shape)} is not 1 and cannot be squeezed"
         )
     return tuple(d for i, d in enumerate(shape) if i not in normal)
 

@@ -13,9 +13,10 @@ from ovjit.graph.shapes import (
     ANY,
     Dim,
     Interval,
-    merge,
+    compatible_shapes,
     normalize_axis,
 )
+from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
 from ovjit_ops.common.values import known, known_scalar, length, propagate
 from ovjit_ops.elementwise.arithmetic import random_array
@@ -229,16 +230,13 @@ class SliceScatter:
     """The data with data[start:stop:step] along `axes` replaced by `updates`."""
 
     def infer(data, updates, start, stop, step, axes=None):
-        check(updates.dtype in (data.dtype, "dynamic"), f"{data} and {updates} differ in element type")
+        check_same_type(updates, data, "updates")
         limits = _slice_inputs(start, stop, step)
         places = None if axes is None else known(axes, "axes")
         if data.shape is not None and limits is not None and (axes is None or places is not None):
             cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
             shape = [slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape)]
-            fits = updates.shape is None or (
-                len(updates.shape) == len(shape)
-                and all(merge(a, b) is not None for a, b in zip(updates.shape, shape, strict=True))
-            )
+            fits = compatible_shapes(updates.shape, shape)
             check(fits, f"the updates {updates} do not have the shape of the slice")
         return TensorType(data.dtype, data.shape)
 

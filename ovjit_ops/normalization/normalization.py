@@ -10,7 +10,16 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
-from ovjit.graph.shapes import Dim, Interval, broadcast, merge, normalize_axes, normalize_axis, text
+from ovjit.graph.shapes import (
+    Dim,
+    Interval,
+    broadcast,
+    compatible,
+    normalize_axes,
+    normalize_axis,
+    text,
+)
+from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, known, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
 from ovjit_ops.normalization import expand_norm
@@ -91,22 +100,19 @@ def _channels(data: TensorType, *others: TensorType) -> None:
         )
         channels = data.shape[1]
     for x in others:
-        check(
-            x.dtype in (data.dtype, "dynamic"),
-            f"Input element types do not match. {data} and {x} differ in element type",
-        )
+        check_same_type(x, data, "an input", "Input element types do not match.")
         check(
             x.rank in (None, 1),
             f"Shapes for gamma/beta/mean/variance do not match. {x} should be a list, one entry per channel",
         )
         for other in others:
             check(
-                None in (x.shape, other.shape) or merge(x.shape[0], other.shape[0]) is not None,
+                None in (x.shape, other.shape) or compatible(x.shape[0], other.shape[0]),
                 "Shapes for gamma/beta/mean/variance do not match.",
             )
         if x.shape is not None and channels is not None:
             check(
-                merge(x.shape[0], channels) is not None,
+                compatible(x.shape[0], channels),
                 f"Input channel dimension ({channels}) does not match shape for gamma/beta/mean/variance "
                 f"({text(x.shape)}).",
             )
@@ -342,7 +348,7 @@ class GroupNormalization:
         check(data.rank is None or data.rank >= 2, "The input tensor is required to be at least 2D")
         for x, what in ((scale, "scale"), (bias, "bias")):
             check(x.rank in (None, 1), f"The {what} input is required to be 1D")
-            fits = None in (data.shape, x.shape) or merge(x.shape[0], data.shape[1]) is not None
+            fits = None in (data.shape, x.shape) or compatible(x.shape[0], data.shape[1])
             says = f"The {what} input shape needs to match the channel dimension in the data input"
             check(fits, f"{says}: {x} and {data}")
         _channels(data, scale, bias)
@@ -375,9 +381,8 @@ class RMS:
     """x / sqrt(mean of x^2 along the last axis + epsilon) * gamma"""
 
     def infer(data, gamma, *, epsilon: Float, output_type: DType = "dynamic"):
-        check(data.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {data.dtype}")
-        same = gamma.dtype == data.dtype or "dynamic" in (gamma.dtype, data.dtype)
-        check(same, f"{gamma} differs in element type from {data}")
+        check_type(data, REALS)
+        check_same_type(gamma, data, "gamma")
         check(data.rank is None or data.rank > 0, "takes at least one dimension")
         out = data.dtype if output_type == "dynamic" else output_type
         return TensorType(out, broadcast(data.shape, gamma.shape))

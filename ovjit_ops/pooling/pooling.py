@@ -14,6 +14,7 @@ from ovjit.graph.dtypes import FLOATS, FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
+from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import INDEX_TYPES, known, length, widened
 from ovjit_ops.common.windows import (
     output_extents,
@@ -28,7 +29,7 @@ from ovjit_ops.pooling.cpu_pooling import lower_pooling
 
 
 def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> TensorType:
-    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    check_type(data, NUMBERS)
     rank = len(attrs["kernel"])
     check(
         data.rank is None or 3 <= data.rank <= 5,
@@ -285,7 +286,7 @@ def adaptive_bounds(extent: int, outputs: int) -> list[tuple[int, int]]:
 
 
 def _infer_adaptive(data: TensorType, output_shape: TensorType) -> TensorType:
-    check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
+    check_type(data, NUMBERS)
     sizes = known(output_shape, "output_shape")
     rank = data.rank - 2 if data.rank is not None else length(output_shape)
     if rank is None:

@@ -10,7 +10,8 @@ import numpy as np
 from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.op import Bool, DType, TensorType, UInt, Word, op
 from ovjit.graph.shapes import ANY, Dim
-from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.random.generators import mersenne_twister, philox
@@ -148,12 +149,9 @@ class Multinomial:
     ):
         check(convert_type in INDEX_TYPES, f"convert_type is i32 or i64, not {convert_type}")
         check(global_seed >= 0 and op_seed >= 0, "seeds should not be negative")
-        check(probs.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {probs.dtype}")
-        check(
-            num_samples.dtype in (*INTEGERS, "dynamic"), f"num_samples should be integers, not {num_samples}"
-        )
-        dims = Dims()
-        dims.fit("probs", probs, "BC")
+        check_type(probs, REALS)
+        check_type(num_samples, INTEGERS, "num_samples")
+        dims = fitted(probs=(probs, "BC"))
         count = known_scalar(num_samples, "num_samples")
         check(count is None or count >= 0, f"num_samples {count} should not be negative")
         many: Dim = ANY if count is None else count

@@ -14,6 +14,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.op import REQUIRED, Op, TensorType, register
+from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INTEGERS, in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
@@ -106,13 +107,10 @@ def infer_dims(
         if given is None or x is None:
             continue
         if name == "sequence_lengths":
-            check(given.dtype in (*INTEGERS, "dynamic"), f"{name} should be integers, not {given.dtype}")
+            check_type(given, INTEGERS, name)
         else:
-            check(given.dtype in (*REALS, "dynamic"), f"{name} should be one of {REALS}, not {given.dtype}")
-            check(
-                "dynamic" in (given.dtype, x.dtype) or given.dtype == x.dtype,
-                f"{name} differs in type from X",
-            )
+            check_type(given, REALS, name)
+            check_same_type(given, x, name)
         dims.fit(name, given, shapes[name])
     peep = named.get("P")
     if peep is not None and peep.shape is not None:

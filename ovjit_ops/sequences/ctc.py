@@ -8,25 +8,18 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph import shapes
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, DType, TensorType, op
-from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.sequences.cpu_ctc_loss import lower_ctc_loss
 from ovjit_ops.sequences.cpu_greedy import lower_greedy
 
 
-def _real(x: TensorType) -> None:
-    check(x.dtype in (*REALS, "dynamic"), f"takes {' '.join(REALS)}, not {x.dtype}")
-
-
-def _index(x: TensorType | None, what: str) -> None:
-    check(x is None or x.dtype in (*INDEX_TYPES, "dynamic"), f"{what} should be i32 or i64, not {x}")
-
-
 def _one(x: TensorType | None, what: str) -> None:
-    _index(x, what)
+    check_type(x, INDEX_TYPES, what)
     if x is not None and x.shape is not None:
-        one = len(x.shape) <= 1 and all(shapes.merge(d, 1) is not None for d in x.shape)
+        one = len(x.shape) <= 1 and all(shapes.compatible(d, 1) for d in x.shape)
         check(one, f"Expected 0D or 1D tensor for the '{what}' input. Got: {shapes.text(x.shape)}")
 
 
@@ -61,12 +54,9 @@ class CTCGreedyDecoder:
     sequences end."""
 
     def infer(data, sequence_mask, *, ctc_merge_repeated: Bool = True):
-        check(data.dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {data.dtype}")
-        mask = sequence_mask.dtype
-        check(mask in (*NUMBERS, "boolean", "dynamic"), f"sequence_mask should be numbers, not {mask}")
-        dims = Dims()
-        dims.fit("data", data, "TBC")
-        dims.fit("sequence_mask", sequence_mask, "TB")
+        check_type(data, NUMBERS)
+        check_type(sequence_mask, (*NUMBERS, "boolean"), "sequence_mask")
+        dims = fitted(data=(data, "TBC"), sequence_mask=(sequence_mask, "TB"))
         return TensorType(data.dtype, dims.shape("BT11"))
 
     def ref(data, mask, *, ctc_merge_repeated=True):
@@ -108,17 +98,15 @@ class CTCGreedyDecoderSeqLen:
         classes_index_type: DType = "i32",
         sequence_length_type: DType = "i32",
     ):
-        _real(data)
-        _index(sequence_length, "sequence_length")
+        check_type(data, REALS)
+        check_type(sequence_length, INDEX_TYPES, "sequence_length")
         _one(blank_index, "blank_index")
         for what, kind in (
             ("classes_index_type", classes_index_type),
             ("sequence_length_type", sequence_length_type),
         ):
             check(kind in INDEX_TYPES, f"{what} is i32 or i64, not {kind}")
-        dims = Dims()
-        dims.fit("data", data, "BTC")
-        dims.fit("sequence_length", sequence_length, "B")
+        dims = fitted(data=(data, "BTC"), sequence_length=(sequence_length, "B"))
         return (
             TensorType(classes_index_type, dims.shape("BT")),
             TensorType(sequence_length_type, dims.shape("B")),
@@ -204,19 +192,13 @@ class CTCLoss:
         ctc_merge_repeated: Bool = True,
         unique: Bool = False,
     ):
-        _real(logits)
-        for what, x in (
-            ("logit_length", logit_length),
-            ("labels", labels),
-            ("label_length", label_length),
-            ("blank_index", blank_index),
-        ):
-            _index(x, what)
-        dims = Dims()
+        check_type(logits, REALS)
+        check_type(blank_index, INDEX_TYPES, "blank_index")
+        dims = fitted(
+            INDEX_TYPES, logit_length=(logit_length, "N"), labels=(labels, "NT"),
+            label_length=(label_length, "N"),
+        )  # fmt: skip
         dims.fit("logits", logits, "NTC")
-        dims.fit("logit_length", logit_length, "N")
-        dims.fit("labels", labels, "NT")
-        dims.fit("label_length", label_length, "N")
         return TensorType(logits.dtype, dims.shape("N"))
 
     def ref(

@@ -7,7 +7,8 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import TensorType, op
 from ovjit.graph.shapes import ANY
-from ovjit_ops.common.dims import Dims
+from ovjit_ops.common.checks import check_rank, check_same_type, check_type
+from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES
 
 
@@ -42,21 +43,15 @@ class StringTensorPack:
 
     def infer(begins, ends, symbols):
         for name, x in (("begins", begins), ("ends", ends)):
-            check(x.dtype in (*INDEX_TYPES, "dynamic"), f"{name} should be i32 or i64, not {x}")
-        check(
-            begins.dtype == ends.dtype or "dynamic" in (begins.dtype, ends.dtype),
-            "begins and ends differ in type",
-        )
-        check(symbols.dtype in ("u8", "dynamic"), f"symbols should be u8, not {symbols}")
-        check(symbols.rank in (None, 1), f"symbols should be a list, not {symbols}")
+            check_type(x, INDEX_TYPES, name)
+        check_same_type(begins, ends, "begins")
+        check_type(symbols, ("u8",), "symbols")
+        check_rank(symbols, 1, "symbols")
         if begins.shape is None or ends.shape is None:
             return TensorType("string", begins.shape or ends.shape)
         check(len(begins.shape) == len(ends.shape), f"{begins} and {ends} differ in rank")
-        dims = Dims()
         letters = "".join(chr(ord("A") + i) for i in range(len(begins.shape)))
-        dims.fit("begins", begins, letters)
-        dims.fit("ends", ends, letters)
-        return TensorType("string", dims.shape(letters))
+        return TensorType("string", fitted(begins=(begins, letters), ends=(ends, letters)).shape(letters))
 
     def ref(begins, ends, symbols):
         b, e = begins.astype(np.int64).reshape(-1), ends.astype(np.int64).reshape(-1)
