@@ -100,15 +100,37 @@ def test_plans_are_made_in_parallel(models, monkeypatch) -> None:
         np.testing.assert_allclose(job.outputs[0], np.tile(np.maximum(a, 0) @ a.T, 2), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1, 64, 112, 112), (3, 128, 768), (7, 4096, 5), (2, 1 << 18)])
-def test_long_rows_are_shared_out(shape) -> None:
-    """Whatever the extents: a row that merges to one is cut into parts that threads claim."""
+@pytest.mark.parametrize("open_shape", [False, True])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 64, 112, 112), (3, 128, 768), (7, 4096, 5), (2, 1 << 18), (1 << 19,), (300_007,), (100_003, 3)],
+)
+def test_long_rows_are_shared_out(shape, open_shape) -> None:
+    """Whatever the extents, and if they are lists: a row that merges to one is cut into parts that threads
+    claim. What parts of 64 elements leave is a step of its own."""
     b = Builder()
-    x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+    declared = (ANY, *shape[1:]) if open_shape else shape
+    x = b.add("Parameter", (), {"shape": declared, "element_type": "f32"}).output
     job = compile_graph(b.finish([b.add("Sigmoid", [x], {}).output]), {}).new_job()
     data = np.random.default_rng(5).standard_normal(shape, np.float32)
     job.set_input(0, data)
     job.run()
     np.testing.assert_allclose(job.outputs[0], 1 / (1 + np.exp(-data)), rtol=1e-5, err_msg="seed 5")
-    (step,) = job._table.plan.steps
-    assert step.chunks > 4
+    step, *rest = job._table.plan.steps
+    assert step.chunks > 4 and [s.chunks for s in rest] in ([], [1])
+
+
+@pytest.mark.parametrize("dims", [(4, ANY), (ANY, ANY), (ANY,), (ANY, 64), (ANY, 768)])
+def test_open_rows_are_cut_alike_by_traces(dims, monkeypatch) -> None:
+    """Plans that a trace makes cut rows as those made anew do, whatever dimension is open."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": dims, "element_type": "f32"}).output
+    job = compile_graph(b.finish([b.add("Sigmoid", [x], {}).output]), {}).new_job()
+    for extents in ((3, 100), (5, 300), (1, 300), (7, 5000), (31, 8191), (2, 70_001)):
+        wanted = extents[-len(dims) :]
+        shape = tuple(d if isinstance(d, int) else e for d, e in zip(dims, wanted, strict=True))
+        data = np.random.default_rng(6).standard_normal(shape, np.float32)
+        job.set_input(0, data)
+        job.run()
+        np.testing.assert_allclose(job.outputs[0], 1 / (1 + np.exp(-data)), rtol=1e-5, err_msg=f"{shape}")

@@ -12,10 +12,9 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, turn_kernel
-from ovjit.compiler.chunks import ceil_div, split
+from ovjit.compiler.chunks import CHUNK_WORK, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, placed_values, product
-from ovjit.graph.traced import is_traced_number
 
 if TYPE_CHECKING:
     from ovjit.compiler.plan import Planner
@@ -45,68 +44,90 @@ def plan_elementwise(
     at = _innermost(extents, strides, sizes, wide)
     inner = extents.pop(at)
     steps = [s.pop(at) for s in strides]
-    rows = product(extents)
     work = 1 + operations
-    # one long row is cut so that threads can share it
-    if planner.open:  # along its last dimension: what divides an open one is different every time
-        last = out.shape[order[-1]] if order else 1
-        if not extents and outer and not is_traced_number(last) and ROW <= last and inner != last:
-            extents.append(inner // last)
-            for s, step in zip(strides, steps, strict=True):
-                s.append(step * last)
-            rows, inner = rows * (inner // last), last
-    elif len(extents) < outer:
-        piece = _piece(inner, max(split(inner, work * 4), SHORTEST_PIECE))
-        if piece:
-            extents.append(inner // piece)
-            for s, step in zip(strides, steps, strict=True):
-                s.append(step * piece)
-            rows, inner = rows * (inner // piece), piece
+    parts, piece, leaves = 0, inner, False
+    if len(extents) < outer:  # one long row is cut so that threads can share it
+        most = max(CHUNK_WORK // (work * 4), SHORTEST_PIECE)
+        if not planner.open:
+            parts, piece, leaves = _cut(inner, most, bool(extents))
+        elif not extents:
+            parts, piece, leaves = _cut_open(planner, out, order, inner, most)
     if len(extents) > outer:
         # more dimensions than the kernel has: one step for each index of the slowest
         axis = order[0]
         for i in range(out.shape[axis]):
-            parts = [v if m == "n" else v.slice(axis, i, 1) for v, m in zip(inputs, modes, strict=True)]
-            plan_elementwise(planner, kernel, modes, parts, out.slice(axis, i, 1), operations, type)
+            some = [v if m == "n" else v.slice(axis, i, 1) for v, m in zip(inputs, modes, strict=True)]
+            plan_elementwise(planner, kernel, modes, some, out.slice(axis, i, 1), operations, type)
         return
-    extents = [1] * (outer - len(extents)) + extents
-    strides = [[0] * (outer - len(s)) + s for s in strides]
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-    general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
-    if inner == 1:
-        # a row of one element: what "v" reads is right for any stride, "s" too
-        general = False
-    per_chunk = split(rows, inner * work * (8 if general else 1) * 4)
-    values: dict[str, Any] = {"general": general, "n": inner, "rows": rows, "per_chunk": per_chunk, **numbers}
-    for i, (name, view) in enumerate(zip(names, views, strict=True)):
-        values[f"{name}p"] = view.ptr
-        values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
-    values |= {f"d{d}": e for d, e in enumerate(extents)}
-    row = [
-        Piece(v.ptr, along, (inner,), (step,), v.itemsize)
-        for v, along, step in zip(views, strides, steps, strict=True)
-    ]
-    touches = Rows(extents, per_chunk, row[:-1], row[-1:])
-    chunks, flops = ceil_div(rows, per_chunk), rows * inner * operations
-    planner.step(kernel, values, chunks, inputs, [out], flops, type, touches)
+
+    def emit(extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int) -> None:
+        """The step for rows of `inner` elements, of which each begins at its element `first`."""
+        rows = product(extents)
+        extents = [1] * (outer - len(extents)) + list(extents)
+        strides = [[0] * (outer - len(s)) + list(s) for s in strides]
+        # of a row of one element what "v" reads is right for any stride, "s" too
+        general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
+        per_chunk = split(rows, inner * work * (8 if general else 1) * 4)
+        values: dict[str, Any] = {
+            "general": general, "n": inner, "rows": rows, "per_chunk": per_chunk, **numbers
+        }  # fmt: skip
+        starts = [v.ptr + first * step for v, step in zip(views, steps, strict=True)]
+        for i, (name, start) in enumerate(zip(names, starts, strict=True)):
+            values[f"{name}p"] = start
+            values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
+        values |= {f"d{d}": e for d, e in enumerate(extents)}
+        row = [
+            Piece(start, along, (inner,), (step,), v.itemsize)
+            for v, start, along, step in zip(views, starts, strides, steps, strict=True)
+        ]
+        touches = Rows(extents, per_chunk, row[:-1], row[-1:])
+        chunks, flops = ceil_div(rows, per_chunk), rows * inner * operations
+        planner.step(kernel, values, chunks, inputs, [out], flops, type, touches)
+
+    if not parts:
+        emit(extents, strides, 0, inner)
+        return
+    cut = [[*s, step * piece] for s, step in zip(strides, steps, strict=True)]
+    emit([*extents, parts], cut, 0, piece)
+    if leaves:
+        emit(extents, strides, parts * piece, inner - parts * piece)
 
 
-def _piece(row: int, most: int) -> int:
-    """The longest part of a row, of whole cache lines and at most `most` elements, that it is a multiple of;
-    0 where it is not worth cutting."""
-    parts = ceil_div(row, max(most, 1))
+def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
+    """(number, length) of the parts of at most `most` elements that a row is cut into, and whether they leave
+    elements behind them. The number is 0 where none are made. `several`: there are other rows, of which
+    nothing may be left."""
+    parts = ceil_div(row, most)
     if parts < 2:
-        return 0
+        return 0, row, False
     for number in range(parts, 4 * parts + 1):
         if row % (number * PIECE) == 0:
-            return row // number
-    return 0
+            return number, row // number, False
+    return (0, row, False) if several else (parts, row // parts // PIECE * PIECE, True)
+
+
+def _cut_open(
+    planner: Planner, out: View, order: Sequence[int], row: int, most: int
+) -> tuple[int, int, bool]:
+    """The same for all elements of a tensor of an open shape: along its last dimension where that is known,
+    else into parts of one length. What a row divides by is different every time."""
+    if not planner.last_is_open:
+        last = out.shape[order[-1]] if order else 1
+        if ROW <= last < OPEN_ROW and row != last:
+            return product([out.shape[a] for a in order[:-1]]), last, False
+    if row < OPEN_ROW:
+        return 0, row, False
+    piece = most // PIECE * PIECE
+    return (row - 1) // piece, piece, True
 
 
 #: Parts of rows are multiples of this many elements: cache lines, whatever the type.
 PIECE = 64
 #: Nor is a row cut into parts of fewer.
 SHORTEST_PIECE = 4096
+#: Rows of open extents are cut from so many elements on, whatever is done with them: one guard for all.
+OPEN_ROW = 1 << 16
 #: Rows up to this many elements are not walked one by one if a longer dimension is there.
 SHORTEST_ROW = 4
 

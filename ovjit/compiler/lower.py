@@ -177,7 +177,8 @@ class Elementwise(Lowering):
         layout = layouts.get(self.out)
         self.order = layout.order if layout else tuple(range(self.rank))
         self.modes = "".join(self._mode(v) for v in self.inputs)
-        self.kernel = elementwise_kernel(self.name, self.body, self.modes, max(self.rank - 1, 0))
+        outer = max(self.rank - 1, min(self.rank, 1))  # a list has rows too: threads share its parts
+        self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer)
         self.kernels = (self.kernel,)
 
     def _mode(self, value: Value) -> str:

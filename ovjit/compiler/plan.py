@@ -48,7 +48,7 @@ from ovjit.compiler.views import (
 )
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.shapes import is_static
+from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import is_traced, most
 
 Made = TypeVar("Made")
@@ -157,6 +157,12 @@ class Planner:
             self.grown.append(self.views[value])
 
     # --- what lowerings use
+
+    @property
+    def last_is_open(self) -> bool:
+        """True where a result of the group that is being planned has an open last dimension."""
+        outputs = self._group.outputs if self._group else ()
+        return any(isinstance(d, Interval) for v in outputs for d in (v.shape or ())[-1:])
 
     def begin(self, group: Any) -> None:
         """Steps added from now on belong to `group` (has name, origins and nodes).
