@@ -28,7 +28,6 @@ LEFT_OUT = {
     "frontend.paddle": "Paddle is not read",
     "frontend.pytorch": "PyTorch is not read: export the model to ONNX",
     "frontend.tensorflow": "TensorFlow is not read: export the model to ONNX",
-    "preprocess.torchvision": "needs torch and torchvision",
     "tools.benchmark": "served by the real package's files where they are on the path",
     "tools.ovc": "`convert_model` and `ovc` are there; what is below them serves frameworks that are not "
     "read",
