@@ -19,16 +19,18 @@ def prune(
     """Remove what was unused for `max_age` (seconds, or a timedelta), then the least recently used until
     `max_bytes` remain. Returns the bytes freed.
 
-    `cache_dir` None: kernels (`max_bytes` None: 1 GiB), and times of last use are kept to the day. Else the
-    compiled models in that CACHE_DIR (16 GiB, to the hour). Safe while other processes use the cache: what
-    they miss they compile again. Raises ValueError for negative bounds, OSError for a CACHE_DIR that cannot
-    be listed.
+    `cache_dir` None: kernels (`max_bytes` None: 1 GiB), and times of last use are kept to the day; and of the
+    small models that are kept beside them as much (256 MiB, to the hour). Else the compiled models in that
+    CACHE_DIR (16 GiB, to the hour). Safe while other processes use the cache: what they miss they compile
+    again. Raises ValueError for negative bounds, OSError for a CACHE_DIR that cannot be listed.
     """
     age = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
     if (max_bytes is not None and max_bytes < 0) or (age is not None and age < 0):
         raise ValueError("the bounds of a cache can't be negative")
     if cache_dir is None:
-        return default_cache().prune(max_bytes, age)
+        from ovjit.storage import kept_models
+
+        return default_cache().prune(max_bytes, age) + kept_models.prune(max_bytes, age)
     from ovjit.storage import model_cache
 
     limit = model_cache.MAX_BYTES if max_bytes is None else max_bytes

@@ -51,6 +51,9 @@ LOCAL = frozenset(
 )  # fmt: skip
 
 
+#: What stands in the header of a model that `kept_models` keeps before the name of its file's record.
+KEPT = "file:"
+
 #: All properties, of those that a blob has: over them come those that are given now.
 Merge = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -76,21 +79,36 @@ def save_blob(
     `config`: all properties. Raises BlobError for a model with something that a blob has no form for.
     """
     stored = getattr(executable.program, "sections", None)
-    try:
-        if stored is None:
-            sections = _encode(executable)
-            source = source_digest(executable.graph)
-        else:
-            sections = stored
-            source = parse(stored["header"], "header")["source"]
-    except TypeError as error:
-        raise BlobError(f"the model cannot be exported: {error}") from error
+    if stored is not None:
+        source = parse(stored["header"], "header")["source"]
+        if is_kept(source):  # it has what a start needs, and not what every other may
+            from ovjit.execution.build import compile_graph
+
+            stored, executable = None, compile_graph(executable.graph, executable.config)
+    if stored is None:
+        stored = sections_of(executable)
+        source = source_digest(executable.graph)
+    sections = stored
     return write_container(
         {**sections, "header": header_for(source, inputs, outputs, config)}, key_of(config)
     )
 
 
-def _encode(executable: Any) -> dict[str, Any]:
+def sections_of(executable: Any, kept: bool = False) -> dict[str, Any]:
+    """All sections but the header. `kept`: for `kept_models`, of what is loaded, so that nothing is compiled
+    for it. Raises BlobError for a model with something that a blob has no form for."""
+    try:
+        return _encode(executable, kept)
+    except TypeError as error:
+        raise BlobError(f"the model cannot be exported: {error}") from error
+
+
+def is_kept(source: str) -> bool:
+    """True for what stands in the header of a kept model for the digest of the graph."""
+    return source.startswith(KEPT)
+
+
+def _encode(executable: Any, kept: bool) -> dict[str, Any]:
     from ovjit.storage.program import encode_program
 
     # of a model with variables, the program without them, and their names and types beside it
@@ -117,7 +135,8 @@ def _encode(executable: Any) -> dict[str, Any]:
 
     arrays = Arrays("weights", among_packed)
     graph = dump(encode_graph(executable.graph, arrays))
-    return {"graph": graph, "weights": arrays.content(), "packed": packed, **encode_program(inner, variables)}
+    rest = encode_program(inner, variables, kept)
+    return {"graph": graph, "weights": arrays.content(), "packed": packed, **rest}
 
 
 def header_for(

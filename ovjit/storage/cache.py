@@ -73,10 +73,16 @@ class KernelCache:
     @property
     def folder(self) -> Path | None:
         """Where the kernels are; None when they are not kept (switched off, or no folder can be trusted)."""
-        store = self._ready()
+        path = self.path
         from pathlib import Path
 
-        return Path(store.folder) if store else None
+        return Path(path) if path else None
+
+    @property
+    def path(self) -> str | None:
+        """`folder` as text, which takes no import."""
+        store = self._ready()
+        return store.folder if store else None
 
     def get(self, key: str) -> bytes | None:
         """The object code put under `key`, None when there is none that is whole and authentic."""

@@ -14,6 +14,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ovjit.codegen.versions import installed
 from ovjit.source_files import package_state
 from ovjit.storage import sealed
@@ -36,7 +38,7 @@ class Source(NamedTuple):
 
 def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
     """What the model file at `path` and its weights are now; None for what is not recorded: other formats,
-    and an ovjit whose own files cannot be seen."""
+    and an ovjit whose own files cannot be seen. NumPy is in the name too: it folds constants."""
     ours = package_state("ovjit", "ovjit_ops")
     ending = os.path.splitext(path)[1].lower()
     if ours is None or ending not in (".xml", ".onnx"):
@@ -44,7 +46,8 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
     origins = []
     try:
         reader = installed("onnx") if ending == ".onnx" else ""  # it has the bodies of functions
-        name = hashlib.sha256(dump([ours, reader, machine(), portable(settings), compiling(settings)]))
+        versions = [ours, reader, np.__version__]
+        name = hashlib.sha256(dump([*versions, machine(), portable(settings), compiling(settings)]))
         for file in (path, path[:-4] + ".bin"):
             if file != path and (ending != ".xml" or not os.path.isfile(file)):
                 continue

@@ -60,7 +60,8 @@ def cached_model(
     # encrypted models have names of their own: they do not stand in the way of those that everybody can read
     name = name_of(header + MARK if settings.get(PROPERTY) else header)
     path = os.path.join(folder, name + ".blob")
-    found = _load(path, header, key.value, merge, bool(settings["ENABLE_MMAP"]), settings)
+    mapped = bool(settings["ENABLE_MMAP"])
+    found = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
     if found is None:
         found = Imported(make(), *ends, settings, False)
         kept = key.lasting and _keep(path, found)
@@ -78,25 +79,27 @@ def name_of(header: bytes) -> str:
 
 def load_named(folder: str, name: str, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:
     """The cached model of this name, None when it is not there or not what its name says."""
-    return _load(os.path.join(folder, name + ".blob"), None, key, merge, use_mmap)
+    path = os.path.join(folder, name + ".blob")
+    return load_checked(path, lambda there: name_of(there) == name, key, merge, use_mmap)
 
 
-def _load(
+def load_checked(
     path: str,
-    header: bytes | None,
+    is_its: Callable[[bytes], bool],
     key: bytes,
     merge: Merge,
     use_mmap: bool,
     settings: Mapping[str, Any] | None = None,
 ) -> Imported | None:
+    """The cached model at `path`, None when it is not there, not this user's, or has a header that is not the
+    one looked for, as `is_its(header)` says."""
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             raise Untrusted("it is not a regular file")
         check_owner(path, status)  # who may write to it could also truncate it while it is mapped
         container = Container(decrypted(read_file(path, use_mmap), settings or {}))
-        there = container.sections["header"]
-        if there != header if header is not None else name_of(there) + ".blob" != os.path.basename(path):
+        if not is_its(container.sections["header"]):
             raise BlobError("it is another model's")
         reason = container.why_foreign(key)
         if reason:
@@ -116,20 +119,25 @@ def _load(
 def _keep(path: str, made: Imported) -> bool:
     """Put the compiled model at `path`; whether that was possible."""
     folder = os.path.dirname(path)
-    draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
     try:
         blob = save_blob(made.executable, made.inputs, made.outputs, made.config)
-        write_new(draft, encrypted(blob, made.config))
-        try:
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
+        put(path, encrypted(blob, made.config))
         prune(folder, MAX_BYTES)
         return True
     except (OSError, BlobError, MemoryError) as error:
         warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
         return False
+
+
+def put(path: str, content: bytes) -> None:
+    """Put a file at `path`, whole or not at all."""
+    draft = os.path.join(os.path.dirname(path), f".ovjit-{os.urandom(8).hex()}.tmp")
+    write_new(draft, content)
+    try:
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
 
 
 def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: float | None = None) -> int:

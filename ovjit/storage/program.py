@@ -67,9 +67,12 @@ class StoredNode:
 # --- to tables
 
 
-def encode_program(executable: Any, variables: Sequence[Variable] | None = None) -> dict[str, bytes]:
+def encode_program(
+    executable: Any, variables: Sequence[Variable] | None = None, loaded: bool = False
+) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
-    outputs are `variables`."""
+    outputs are `variables`. `loaded`: with no more code than this process has loaded; TypeError where that
+    is not enough to run it."""
     program = executable.program
     plan = (
         executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
@@ -89,6 +92,10 @@ def encode_program(executable: Any, variables: Sequence[Variable] | None = None)
             plan = None  # something that has no form here: the compiler will plan again
             data = Arrays("data")
     runners = runner.native_kernels()
+    if loaded:
+        if executable.static and plan is None:
+            raise TypeError("its plan has no form in a blob")
+        runners = tuple(k for k in runners if objects.address_of(k.symbol()) is not None)
     # a static model's kernels are loaded when a plan has steps of them
     kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners))
     # equal kernels may have several names, as what a profile shows, and then one code

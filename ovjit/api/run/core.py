@@ -188,7 +188,7 @@ class Core:
         if not by_file and not _is_readable(model):
             raise no_path(model)
         plain = not (self._extensions or self._converters or settings["CACHE_ENCRYPTION_CALLBACKS"])
-        if by_file and settings["CACHE_DIR"] and plain:
+        if by_file and plain:
             return _compile_file(os.fsdecode(model), device, settings)
         read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
         return _compile(read, device, settings)
@@ -427,9 +427,13 @@ def _read_onnx(model: Any, weights: Any, use_mmap: bool, converters: Mapping[str
 
 
 def _compile(
-    model: Model, device: str, settings: dict[str, Any], noted: Callable[[str], None] | None = None
+    model: Model,
+    device: str,
+    settings: dict[str, Any],
+    noted: Callable[[str], None] | None = None,
+    keep: Callable[[Any], None] | None = None,
 ) -> CompiledModel:
-    """`noted`: as for `cached_model`."""
+    """`noted`: as for `cached_model`. `keep` is given the Imported of what was compiled with no CACHE_DIR."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
         inputs = tuple(map(port_info, model.inputs))
@@ -443,7 +447,12 @@ def _compile(
         return compile_graph(graph, settings)
 
     if not settings["CACHE_DIR"]:
-        return CompiledModel._make(make(), inputs, outputs, name=name, device=device, config=settings)
+        executable = make()
+        if keep is not None:
+            from ovjit.storage.blob import Imported
+
+            keep(Imported(executable, inputs, outputs, settings, False))
+        return CompiledModel._make(executable, inputs, outputs, name=name, device=device, config=settings)
     from ovjit.storage.model_cache import cached_model
 
     def merge(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -454,26 +463,36 @@ def _compile(
 
 
 def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledModel:
-    """As `_compile`, with a cached model that is known to be this file's found without reading it."""
-    from ovjit.storage import file_models
+    """As `_compile`, with a cached model that is known to be this file's found without reading it: in
+    CACHE_DIR, or among those that are kept unasked."""
+    from ovjit.storage import file_models, kept_models
 
     given = dict(settings)
-    source = file_models.source_of(path, given)
+    in_folder = bool(given["CACHE_DIR"])
+    source = file_models.source_of(path, given) if in_folder or kept_models.folder() else None
     if source is not None:
 
         def merge(stored: Mapping[str, Any]) -> dict[str, Any]:
             return table.over_stored(stored, settings, device)
 
-        found = file_models.find(source, given, merge)
+        found = (file_models if in_folder else kept_models).find(source, given, merge)
         if found is not None:
-            return _imported(found, found.config["name"] or "Model0", device)
+            # LOADED_FROM_CACHE is about the folder that the user has named
+            name = found.config["name"] or "Model0"
+            return _imported(found._replace(used=found.used and in_folder), name, device)
 
     def noted(blob: str) -> None:
         if source is not None:
             file_models.note(source, path, given, blob)
 
+    def keep(made: Any) -> None:
+        if source is not None:
+            kept_models.keep(source, lambda: file_models.source_of(path, given), made)
+
     read = _read(path, None, settings["ENABLE_MMAP"])
-    return _compile(read, device, settings, noted if read._of_one_file else None)
+    if not read._of_one_file:
+        return _compile(read, device, settings)
+    return _compile(read, device, settings, noted, keep)
 
 
 def _imported(found: Any, name: str, device: str) -> CompiledModel:

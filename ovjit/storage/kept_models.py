@@ -1,0 +1,104 @@
+"""Compiled models of files, kept beside the kernels unasked, so that a second start need not compile them.
+
+What CACHE_DIR does where the user names a folder, this does in the folder of the kernel cache for small
+models that are given by their file's name: a blob under a name that derives from the file's bytes, those of
+its weights (or the state of a large file, as in `origins`), all properties, the machine, and the files of
+ovjit: see `file_models.Source`. The header says the same name under the user's key, so that no file can stand
+in for another. What is not found there, or not what its name says, is compiled as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ovjit import debug
+from ovjit.storage.cache import default_cache
+from ovjit.storage.folders import private_folder
+from ovjit.storage.keys import find_key
+from ovjit.storage.notice import warn_once
+
+if TYPE_CHECKING:
+    from ovjit.storage.blob import Imported, Merge
+    from ovjit.storage.file_models import Source
+
+#: All kept models together: the least recently used are removed beyond it.
+MAX_BYTES = 256 << 20
+#: Larger blobs are not kept: what they would save is little beside the reading of their weights.
+LARGEST = 32 << 20
+_FOLDER = "models"
+_WATCHING = ("OVJIT_DEBUG", "OVJIT_DUMP", "OVJIT_CHECK", "OVJIT_COMPARE", "OVJIT_INTERP")
+
+
+def folder() -> str | None:
+    """Where models are kept; None where none are: with the kernel cache off, and for who wants to see models
+    compiled."""
+    kernels = default_cache().path
+    if kernels is None or any(map(debug.flag, _WATCHING)):
+        return None
+    return os.path.join(kernels, _FOLDER)
+
+
+def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported | None:
+    """The model that was compiled of this file with these properties; None when none is kept."""
+    from ovjit.storage.blob import KEPT
+    from ovjit.storage.graph_format import parse
+    from ovjit.storage.model_cache import load_checked
+
+    where, key = folder(), find_key(settings.get("OVJIT_KEY") or None)
+    if where is None or not key.lasting:
+        return None
+
+    def is_its(header: bytes) -> bool:
+        return parse(header, "header")["source"] == KEPT + source.label
+
+    path = os.path.join(where, source.label + ".blob")
+    return load_checked(path, is_its, key.value, merge, bool(settings["ENABLE_MMAP"]))
+
+
+def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> None:
+    """Keep what was compiled of the file, if it is small, and if the file is still what it was: `again` looks
+    at it. Nothing is said where that cannot be done: nobody asked for it."""
+    from ovjit.storage import model_cache
+    from ovjit.storage.blob import KEPT, header_for, sections_of
+    from ovjit.storage.container import BlobError, write_container
+
+    where, key = folder(), find_key(made.config.get("OVJIT_KEY") or None)
+    if where is None or not key.lasting or not _is_small(made.executable):
+        return
+    try:
+        sections = sections_of(made.executable, kept=True)
+        header = header_for(KEPT + source.label, made.inputs, made.outputs, made.config)
+        blob = write_container({**sections, "header": header}, key.value)
+        settled = all(origin.is_settled() and origin.is_unchanged() for origin in source.origins)
+        if len(blob) > LARGEST or not settled or again() != source:
+            return
+        private_folder(where, ours=True)
+        model_cache.put(os.path.join(where, source.label + ".blob"), blob)
+        model_cache.prune(where, MAX_BYTES)
+    except (BlobError, MemoryError):  # what a blob has no form for
+        pass
+    except OSError as error:
+        warn_once(f"write {where}", f"compiled models are not kept in {where}: {error}")
+
+
+def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
+    """As `model_cache.prune`, of the kept models."""
+    from ovjit.storage import model_cache
+
+    kernels = default_cache().path
+    if kernels is None:
+        return 0
+    with contextlib.suppress(OSError):  # none was ever kept
+        limit = MAX_BYTES if max_bytes is None else max_bytes
+        return model_cache.prune(os.path.join(kernels, _FOLDER), limit, max_age)
+    return 0
+
+
+def _is_small(executable: Any) -> bool:
+    """Whether the blob may be: its constants are not too large. And whether it would save much: models that
+    are cut, and those with state, are put together of several programs when they run."""
+    memory = getattr(executable.program, "memory", None)
+    return memory is not None and memory.nbytes <= LARGEST and not executable.is_cut

@@ -1,0 +1,273 @@
+"""Small models are kept compiled beside the kernels: found again by their files alone, and never wrongly."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+
+import numpy as np
+import pytest
+
+import ovjit
+import ovjit.cache
+from ovjit import opset8
+from ovjit.frontends.ir.writer import to_bytes
+from ovjit.storage import cache as storage
+from ovjit.storage import file_models, kept_models, notice, origins
+from ovjit.storage.model_cache import prune
+
+X = np.random.default_rng(5).normal(size=(1, 64)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path) -> pathlib.Path:
+    """Where models are kept in this test."""
+    monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
+    monkeypatch.setattr(notice, "_said", set())
+    monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
+    for name in kept_models._WATCHING:
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "cache" / "models"
+
+
+@pytest.fixture
+def unread(monkeypatch) -> list[str]:
+    """Model files that have been read."""
+    from ovjit.api.run import core
+
+    seen: list[str] = []
+    real = core._read
+
+    def reading(model, *rest):
+        seen.append(str(model))
+        return real(model, *rest)
+
+    monkeypatch.setattr(core, "_read", reading)
+    return seen
+
+
+def write(path: pathlib.Path, outs: int = 64, seed: int = 4) -> np.ndarray:
+    """A product with a matrix, which is returned."""
+    w = np.random.default_rng(seed).normal(size=(64, outs)).astype(np.float32)
+    a = opset8.parameter([1, 64], np.float32, name="a")
+    xml, weights = to_bytes(ovjit.Model([opset8.matmul(a, opset8.constant(w), False, False, name="y")], [a]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(weights)
+    return w
+
+
+def answer(path: pathlib.Path, **config) -> np.ndarray:
+    return ovjit.Core().compile_model(path, "CPU", config)(X)[0]
+
+
+def right(result: np.ndarray, w: np.ndarray) -> bool:
+    return bool(np.abs(result - X.astype(np.float64) @ w).max() < 1e-4)
+
+
+def test_a_known_file_is_not_read(folder, tmp_path, unread) -> None:
+    w = write(tmp_path / "m.xml")
+    first = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
+    want = first(X)[0]
+    assert right(want, w) and len(list(folder.glob("*.blob"))) == 1 and unread
+    unread.clear()
+    again = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
+    assert unread == [] and again(X)[0].tobytes() == want.tobytes()
+    assert not again.get_property("LOADED_FROM_CACHE")  # which is about CACHE_DIR
+    assert again.get_property("NETWORK_NAME") == first.get_property("NETWORK_NAME")
+    assert [p.get_names() for p in again.outputs] == [p.get_names() for p in first.outputs]
+    ops = [[n.get_type_name() for n in c.get_runtime_model().get_ordered_ops()] for c in (first, again)]
+    assert ops[0] == ops[1]
+
+
+def test_what_is_exported_is_the_same(folder, tmp_path, unread) -> None:
+    """A kept model has no more than a start needs; its export has all."""
+    write(tmp_path / "m.xml")
+    blobs = [ovjit.Core().compile_model(tmp_path / "m.xml", "CPU").export_model().getvalue() for _ in "ab"]
+    assert len(unread) == 1 and blobs[0] == blobs[1]
+
+
+def changed_weights(path: pathlib.Path) -> None:
+    write(path, seed=5)
+
+
+def changed_in_place(path: pathlib.Path) -> None:
+    """The same inode and size, and the times of the content as they were."""
+    path = path.with_suffix(".bin")
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(256)
+        file.write(np.float32(100).tobytes())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    now = path.stat()
+    assert (now.st_mtime_ns, now.st_size, now.st_ino) == (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def changed_text(path: pathlib.Path) -> None:
+    content = path.read_bytes()
+    changed = content.replace(b'name="y"', b'name="z"')
+    assert changed != content
+    path.write_bytes(changed)
+
+
+@pytest.mark.parametrize("outs", [64, 8192])  # known by its bytes, and by the state of a large file
+@pytest.mark.parametrize("change", [changed_weights, changed_in_place, changed_text])
+def test_a_changed_file_is_read(change, outs: int, folder, tmp_path, unread) -> None:
+    path = tmp_path / "m.xml"
+    write(path, outs)
+    time.sleep(0.02)
+    before = answer(path)
+    unread.clear()
+    assert np.array_equal(answer(path), before) and not unread
+    if change is changed_weights:
+        write(path, outs, seed=5)
+    else:
+        change(path)
+    after = answer(path)
+    assert unread
+    content = np.frombuffer(path.with_suffix(".bin").read_bytes(), np.float32)
+    assert right(after, content[: 64 * outs].reshape(64, outs))
+
+
+def another_property(path: pathlib.Path, monkeypatch) -> dict:
+    return {"PERF_COUNT": True}
+
+
+def other_sources(path: pathlib.Path, monkeypatch) -> dict:
+    monkeypatch.setattr(file_models, "package_state", lambda *packages: "another")
+    return {}
+
+
+def another_version(path: pathlib.Path, monkeypatch) -> dict:
+    real = file_models.machine
+    monkeypatch.setattr(file_models, "machine", lambda: {**real(), "ovjit": "0.0.1"})
+    return {}
+
+
+def another_numpy(path: pathlib.Path, monkeypatch) -> dict:
+    monkeypatch.setattr(np, "__version__", "0.1")
+    return {}
+
+
+def another_switch(path: pathlib.Path, monkeypatch) -> dict:
+    monkeypatch.setenv("OVJIT_SKIP", "fuse")
+    return {}
+
+
+def another_key(path: pathlib.Path, monkeypatch) -> dict:
+    return {"OVJIT_KEY": "6b" * 32}
+
+
+@pytest.mark.parametrize(
+    "change", [another_property, other_sources, another_version, another_numpy, another_switch, another_key]
+)
+def test_anything_else_changed_is_compiled(change, folder, tmp_path, unread, monkeypatch) -> None:
+    path = tmp_path / "m.xml"
+    w = write(path)
+    answer(path)
+    unread.clear()
+    config = change(path, monkeypatch)
+    assert right(answer(path, **config), w) and unread
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "flipped", "another model's", "link", "folder", "open"])
+def test_planted_blobs_are_not_believed(kind: str, folder, tmp_path, unread) -> None:
+    path = tmp_path / "m.xml"
+    w = write(path)
+    answer(path)
+    (blob,) = folder.glob("*.blob")
+    content = blob.read_bytes()
+    if kind == "open":
+        blob.chmod(0o666)
+    else:
+        blob.unlink()
+    if kind == "another model's":
+        write(tmp_path / "n.xml", seed=9)
+        answer(tmp_path / "n.xml")
+        (other,) = folder.glob("*.blob")
+        other.rename(blob)
+    elif kind == "link":
+        (tmp_path / "elsewhere").write_bytes(content)
+        blob.symlink_to(tmp_path / "elsewhere")
+    elif kind == "folder":
+        blob.mkdir()
+    elif kind != "open":
+        at = content.index(b"matmul") if b"matmul" in content else 100
+        flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        blob.write_bytes({"cut": content[:70], "empty": b"", "flipped": flipped}[kind])
+    unread.clear()
+    assert right(answer(path), w) and unread
+
+
+def test_a_file_of_just_now_is_not_kept(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(origins, "SETTLED_SECONDS", 60.0)
+    write(tmp_path / "m.xml", 8192)
+    answer(tmp_path / "m.xml")
+    assert not list(folder.glob("*"))
+
+
+def test_a_file_changed_meanwhile_is_not_kept(folder, tmp_path, monkeypatch) -> None:
+    from ovjit.api.run import core
+
+    write(tmp_path / "m.xml")
+    real = core._compile
+
+    def changing(*given):
+        write(tmp_path / "m.xml", seed=7)
+        return real(*given)
+
+    monkeypatch.setattr(core, "_compile", changing)
+    answer(tmp_path / "m.xml")
+    assert not list(folder.glob("*"))
+
+
+def test_they_are_bounded(folder, tmp_path, monkeypatch, unread) -> None:
+    for seed in range(4):
+        write(tmp_path / f"{seed}.xml", seed=seed)
+        answer(tmp_path / f"{seed}.xml")
+        for age, blob in enumerate(sorted(folder.glob("*.blob"), key=os.path.getmtime)[::-1]):
+            os.utime(blob, (time.time() - 10 * age - 1,) * 2)
+    blobs = list(folder.glob("*.blob"))
+    size = max(blob.stat().st_size for blob in blobs)
+    assert len(blobs) == 4
+    monkeypatch.setattr(kept_models, "MAX_BYTES", 2 * size + 1)
+    write(tmp_path / "4.xml", seed=4)
+    answer(tmp_path / "4.xml")
+    assert len(list(folder.glob("*.blob"))) == 2
+    unread.clear()
+    answer(tmp_path / "4.xml")
+    assert not unread  # the last one stays
+    monkeypatch.setattr(kept_models, "LARGEST", size // 2)
+    write(tmp_path / "5.xml", seed=5)
+    answer(tmp_path / "5.xml")
+    assert len(list(folder.glob("*.blob"))) == 2
+    ovjit.cache.prune(max_bytes=0)
+    assert not list(folder.glob("*.blob")) and prune(folder, 0) == 0
+
+
+@pytest.mark.parametrize("name", ["OVJIT_CHECK", "OVJIT_DEBUG", "OVJIT_COMPARE"])
+def test_who_watches_compiling_sees_it(name: str, folder, tmp_path, monkeypatch, unread) -> None:
+    w = write(tmp_path / "m.xml")
+    answer(tmp_path / "m.xml")
+    monkeypatch.setenv(name, "1")
+    unread.clear()
+    assert right(answer(tmp_path / "m.xml"), w) and unread
+
+
+def test_none_is_kept_without_a_cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OVJIT_CACHE", "0")
+    monkeypatch.setattr(storage, "_default", storage.KernelCache())
+    w = write(tmp_path / "m.xml")
+    assert right(answer(tmp_path / "m.xml"), w) and kept_models.folder() is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.bin", "m.xml"]
+
+
+def test_states_and_cuts_are_compiled_each_time(folder, tmp_path, unread) -> None:
+    """What is made of several programs is not kept, and runs."""
+    a = opset8.parameter([4], np.float32, name="a")
+    found = opset8.non_zero(a)
+    ovjit.save_model(ovjit.Model([found], [a]), tmp_path / "cut.xml", False)
+    for _ in range(2):
+        compiled = ovjit.Core().compile_model(tmp_path / "cut.xml", "CPU")
+        assert compiled(np.array([0, 1, 0, 2], np.float32))[0].tolist() == [[1, 3]]
+    assert len(unread) == 2
