@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 
 import api_cases as cases
@@ -24,6 +25,22 @@ def test_an_arena_that_cannot_grow_is_none() -> None:
     with pytest.raises(MemoryError):
         arena.reserve(1 << 60)
     assert (arena.address, arena.size, arena.memory) == (0, 0, None)
+    arena.reserve(100)
+    assert arena.size == 100 and arena.address
+
+
+@pytest.mark.skipif(not streams._REMAPS, reason="mappings of memory do not grow here")
+def test_a_large_arena_grows_with_its_pages() -> None:
+    """Pages that have been touched are not cleared again: what is in them is there."""
+    arena = streams.Arena(3 << 20)
+    ctypes.memset(arena.address, 77, 3 << 20)
+    for size in (5 << 20, 40 << 20):
+        arena.reserve(size)
+        assert arena.size >= size and arena.address % 64 == 0
+        assert ctypes.string_at(arena.address, 3 << 20) == b"M" * (3 << 20)
+        ctypes.memset(arena.address + size - 1, 1, 1)
+    with pytest.raises(MemoryError):
+        arena.reserve(1 << 60)
     arena.reserve(100)
     assert arena.size == 100 and arena.address
 

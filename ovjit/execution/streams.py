@@ -8,7 +8,10 @@ needed and sleep when there is nothing to do.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import mmap
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,24 +25,55 @@ if TYPE_CHECKING:
     from ovjit.execution.job import Job
 
 
+#: Arenas from this size on are mapped in pages of 2 MiB, which the system may clear at once.
+HUGE_PAGE = 2 << 20
+
+
 class Arena:
-    """Aligned working memory of a thread that leads jobs. Grows, never shrinks; use touches its pages."""
+    """Aligned working memory of a thread that leads jobs. Grows, never shrinks; use touches its pages.
+
+    Where the system can, a large arena grows by mapping more pages: those that have been touched stay, and
+    only the new ones cost a page fault each.
+    """
 
     __slots__ = ("address", "memory", "size")
 
     def __init__(self, size: int = 0):
         self.address = self.size = 0
-        self.memory: np.ndarray | None = None
+        self.memory: np.ndarray | mmap.mmap | None = None
         self.reserve(size)
 
     def reserve(self, size: int) -> None:
-        if size > self.size:
-            self.memory = None  # let go before asking again
-            self.address = self.size = 0  # should there not be that much, this is an arena of nothing
-            self.memory = np.empty(size + 64, np.uint8)
-            self.address = (self.memory.ctypes.data + 63) // 64 * 64
-            self.size = size
+        """Make it `size` bytes at least. What it held is undefined then. Raises MemoryError."""
+        if size <= self.size:
+            return
+        if size >= HUGE_PAGE and _REMAPS:
+            self._map(-(-size // HUGE_PAGE) * HUGE_PAGE)
+            return
+        self.memory = None  # let go before asking again
+        self.address = self.size = 0  # should there not be that much, this is an arena of nothing
+        memory = np.empty(size + 64, np.uint8)
+        self.address = (memory.ctypes.data + 63) // 64 * 64
+        self.memory, self.size = memory, size
 
+    def _map(self, size: int) -> None:
+        memory, self.memory = self.memory, None
+        self.address = self.size = 0
+        try:
+            if isinstance(memory, mmap.mmap):
+                memory.resize(size)
+            else:
+                memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError, ValueError) as error:
+            raise MemoryError(f"an arena of {size} bytes: {error}") from error
+        with contextlib.suppress(OSError):  # a system without pages of that size
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        self.address = np.frombuffer(memory, np.uint8).ctypes.data
+        self.memory, self.size = memory, size
+
+
+#: Whether mappings of memory can grow where they are, or move with their pages.
+_REMAPS = sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE")
 
 #: Arenas of callers that run inferences on their own thread, free ones.
 free_arenas: list[Arena] = []
