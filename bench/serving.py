@@ -37,6 +37,8 @@ RUNTIMES = {
     "ovjit": "ovjit.integrations.mlserver.OvjitRuntime",
     "openvino": "bench.serving_openvino.OpenVINORuntime",
 }
+#: REST with JSON, REST with raw tensors, gRPC.
+PROTOCOLS = ("rest", "binary", "grpc")
 #: Largest difference of an answer from what is expected; two inputs' answers differ by more than 10 times
 #: that.
 LIMIT = 1e-3
@@ -129,17 +131,17 @@ def load(protocol: str, address: str, model: str, path: str, clients: int, count
     def client(number: int) -> None:
         nonlocal answered
         rng = np.random.default_rng(number)
-        if protocol == "rest":
-            import tritonclient.http as triton
-        else:
+        if protocol == "grpc":
             import tritonclient.grpc as triton
+        else:
+            import tritonclient.http as triton
         service = triton.InferenceServerClient(address)
         outputs = service.get_model_metadata(model)
-        output = outputs["outputs"][0]["name"] if protocol == "rest" else outputs.outputs[0].name
+        output = outputs["outputs"][0]["name"] if protocol != "grpc" else outputs.outputs[0].name
 
         def one(i: int, identity: str) -> Any:
             given = triton.InferInput(name, x[i].shape, "FP32")
-            more = {} if protocol == "grpc" else {"binary_data": False}
+            more = {} if protocol == "grpc" else {"binary_data": protocol == "binary"}
             given.set_data_from_numpy(x[i], **more)
             asked = triton.InferRequestedOutput(output, **more)
             return service.infer(model, [given], outputs=[asked], request_id=identity)
@@ -156,7 +158,7 @@ def load(protocol: str, address: str, model: str, path: str, clients: int, count
                 spent = time.perf_counter() - began
                 found = result.as_numpy(output)
                 said = result.get_response()
-                identity = said["id"] if protocol == "rest" else said.id
+                identity = said["id"] if protocol != "grpc" else said.id
                 wrong = identity != str(k) or found.shape != y[i].shape or np.abs(found - y[i]).max() > LIMIT
                 with lock:
                     answered += 1
@@ -172,16 +174,16 @@ def load(protocol: str, address: str, model: str, path: str, clients: int, count
     for thread in threads:
         thread.start()
     ready.wait(120)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     go.set()
     for thread in threads:
         thread.join(3600)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (0.0, 0.0)
     print(json.dumps({
         "seconds": seconds, "per_second": answered / seconds, "p50_ms": float(p50), "p99_ms": float(p99),
         "lost": count - answered, "wrong": len(faults) - (count - answered), "faults": faults[:5],
-        "inputs": len(x),
+        "inputs": len(x), "client_cpu_ms": 1e3 * cpu / count,
     }))  # fmt: skip
 
 
@@ -189,8 +191,8 @@ def load(protocol: str, address: str, model: str, path: str, clients: int, count
 
 
 @contextlib.contextmanager
-def server(path: Path, engines: Sequence[str]) -> Iterator[dict[str, str]]:
-    """MLServer with the model for each engine; the addresses by protocol."""
+def server(path: Path, engines: Sequence[str]) -> Iterator[tuple[dict[str, str], int]]:
+    """MLServer with the model for each engine; the addresses by protocol, and the process's number."""
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
         for one in sockets:
@@ -224,10 +226,21 @@ def server(path: Path, engines: Sequence[str]) -> Iterator[dict[str, str]]:
                 if process.poll() is not None:
                     raise RuntimeError((folder / "log").read_text())
                 time.sleep(0.2)
-            yield {"rest": f"127.0.0.1:{rest}", "grpc": f"127.0.0.1:{grpc}"}
+            addresses = {"rest": f"127.0.0.1:{rest}", "grpc": f"127.0.0.1:{grpc}"}
+            yield {**addresses, "binary": f"127.0.0.1:{rest}/binary"}, process.pid
         finally:
             process.terminate()
             process.wait(60)
+
+
+def loop_seconds(process: int) -> float:
+    """CPU time of the thread that has the server's event loop, the first one; 0 where /proc does not tell."""
+    try:
+        told = Path(f"/proc/{process}/task/{process}/stat").read_text()
+    except OSError:
+        return 0.0
+    user, system = told.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _environment() -> dict[str, str]:
@@ -256,7 +269,7 @@ def main() -> int:
     parser.add_argument("--model", choices=("digits", "tower"), default="digits")
     parser.add_argument("--requests", type=int, default=2000, help="of each measurement")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--protocols", nargs="+", choices=("rest", "grpc"), default=["rest", "grpc"])
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
     parser.add_argument("--engines", nargs="+", choices=tuple(RUNTIMES), default=list(RUNTIMES))
     parser.add_argument("--seconds", type=float, default=4.0, help="of the queue alone")
     parser.add_argument("--json", type=Path)
@@ -264,23 +277,27 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         path = make_model(options.model, Path(place))
-        with server(path, options.engines) as addresses:
+        with server(path, options.engines) as (addresses, process):
             for protocol in options.protocols:
                 for clients in options.clients:
                     for engine in options.engines:  # in turn, and each beside its queue
                         queue = _alone("queue", engine, path, options.seconds)
+                        before = loop_seconds(process)
                         found = _alone(
                             "load", protocol, addresses[protocol], engine, path, clients, options.requests
                         )
+                        loop_ms = 1e3 * (loop_seconds(process) - before) / options.requests
                         rows.append({
                             "model": options.model, "engine": engine, "protocol": protocol,
                             "clients": clients, "requests": options.requests, "queue_per_second": queue,
+                            "loop_cpu_ms": loop_ms,
                             **found,
                         })  # fmt: skip
                         print(
                             f"{engine:9s} {protocol:5s} {clients:3d} clients {found['per_second']:8.1f}/s "
                             f"= {found['per_second'] / queue:5.2f} of the queue's {queue:8.1f}/s   "
                             f"p50 {found['p50_ms']:7.2f} p99 {found['p99_ms']:7.2f} ms   "
+                            f"CPU: loop {loop_ms:5.2f} client {found['client_cpu_ms']:5.2f} ms   "
                             f"{found['lost']} lost, {found['wrong']} wrong of {options.requests}",
                             *found["faults"], flush=True,
                         )  # fmt: skip

@@ -34,8 +34,11 @@ from ovjit.integrations.protocol import (
     datatype_of,
     plain,
     ports,
+    raw_bytes,
+    read_body,
     read_request,
     response,
+    response_body,
 )
 from ovjit.integrations.rest import RestModel
 from ovjit.integrations.served import ServedModel, find_model
@@ -186,6 +189,73 @@ def test_requests_that_make_no_sense(content) -> None:
 # --- models
 
 
+def raw_request(arrays: dict[str, np.ndarray], **more) -> tuple[bytes, int]:
+    """A body with tensors as raw bytes behind its JSON, and the length of that."""
+    raw = {name: raw_bytes(x) for name, x in arrays.items()}
+    head = json.dumps({"inputs": [
+        {"name": name, "datatype": datatype_of(x.dtype), "shape": list(x.shape),
+         "parameters": {"binary_data_size": len(raw[name])}}
+        for name, x in arrays.items()
+    ], **more}).encode()  # fmt: skip
+    return head + b"".join(raw.values()), len(head)
+
+
+def test_raw_tensors_come_back_as_they_were_sent() -> None:
+    """All types in one body, so that most lie where their type would not be aligned."""
+    rng = np.random.default_rng(11)
+    sent = {"odd": rng.random(3) < 0.5}
+    for kind in NUMBERS[1:]:
+        dtype = {"FP16": "f2", "FP32": "f4", "FP64": "f8"}.get(kind) or kind.lower()
+        sent[kind] = (100 * rng.random((2, 3))).astype(dtype)
+    sent["strings"] = array_of("s", "BYTES", [3], ["a", "\u00e9t\u00e9", b"\xff\0"])
+    body, length = raw_request(sent)
+    found = read_body(body, str(length)).arrays
+    assert list(found) == list(sent)
+    for name, x in sent.items():
+        assert found[name].dtype == x.dtype and found[name].flags.aligned, name
+        assert np.array_equal(found[name], x), name
+    # and out again, of which one as JSON
+    asked = read_request({
+        "inputs": [], "parameters": {"binary_data_output": True},
+        "outputs": [{"name": name} for name in sent if name != "FP32"]
+        + [{"name": "FP32", "parameters": {"binary_data": False}}],
+    })  # fmt: skip
+    body, length = response_body("m", None, asked, sent)
+    about = json.loads(body[:length])["outputs"]
+    for tensor in about:
+        tensor["parameters"] = tensor.get("parameters", {})
+    assert "data" in about[list(sent).index("FP32")] and sum("data" in tensor for tensor in about) == 1
+    again = read_request({"inputs": about}, body[length:]).arrays
+    assert all(np.array_equal(again[name], x) for name, x in sent.items())
+
+
+def test_raw_truths_are_0_and_1() -> None:
+    assert array_of("b", "BOOL", [4], b"\0\1\2\xff").view(np.uint8).tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda body, n: (body, "many"), "Inference-Header-Content-Length is 'many'"),
+        (lambda body, n: (body, str(len(body) + 1)), "should be the length of the JSON"),
+        (lambda body, n: (body, "-1"), "should be the length of the JSON"),
+        (lambda body, n: (body, str(n - 1)), "no JSON"),
+        (lambda body, n: (body[:-1], str(n)), "binary_data_size is 8, 7 bytes are left"),
+        (lambda body, n: (body + b"x", str(n)), "1 bytes follow the JSON that belong to no input"),
+        (lambda body, n: (body[:n], None), "binary_data_size is 8, 0 bytes are left"),
+        (lambda body, n: (body.replace(b"[2]", b"[3]"), str(n)), "has 3 elements, the data have 2"),
+        (lambda body, n: (body.replace(b"FP32", b"FP64"), str(n)), "has 2 elements, the data have 1"),
+        (lambda body, n: (body.replace(b"FP32", b"BYTES"), str(n + 1)), "end within a string"),
+        (lambda body, n: (b"[" * 100000, None), "no JSON"),
+    ],
+)
+def test_raw_requests_that_make_no_sense(change, words) -> None:
+    body, length = raw_request({"x": np.float32([1, 2])})
+    assert read_body(body, str(length)).arrays["x"].tolist() == [1, 2]
+    with pytest.raises(InvalidRequest, match=words):
+        read_body(*change(body, length))
+
+
 def test_models_are_found_in_folders(tmp_path) -> None:
     with pytest.raises(ModelError, match="there is no model"):
         find_model(tmp_path / "nowhere")
@@ -272,6 +342,33 @@ def test_event_loops_are_not_held_up(serve) -> None:
         served({"images": IMAGES[:50]})["probabilities"].argmax(1).tolist()
     )
     assert all(a.waited >= 0 and a.ran > 0 for a in answers)
+
+
+def test_who_does_not_wait_any_more_harms_nobody(serve) -> None:
+    """Of 60 requests half are cancelled while they are in line or run, and then the loop goes."""
+    served = serve(DIGITS_XML, F32, jobs=2)
+    expected = served({"images": IMAGES[:60]})["probabilities"]
+
+    async def some() -> list:
+        tasks = [asyncio.ensure_future(served.infer({"images": IMAGES[i : i + 1]})) for i in range(60)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(some())
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in found[::2])
+    for answer, y in zip(found[1::2], expected[1::2], strict=True):
+        np.testing.assert_allclose(answer.outputs["probabilities"][0], y, rtol=1e-4, atol=1e-6)
+
+    async def leave() -> None:
+        tasks = [asyncio.ensure_future(served.infer({"images": IMAGES})) for _ in range(20)]
+        await asyncio.sleep(0)
+        assert not all(task.done() for task in tasks)
+
+    asyncio.run(leave())
+    y = served.submit({"images": IMAGES[:60]}).result(60).outputs["probabilities"]
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_close_finishes_what_runs() -> None:
@@ -366,6 +463,35 @@ def test_rest_says_what_is_wrong(serve) -> None:
     ):
         found, answer = ask(model, method, path, content)
         assert found == status and words in answer["error"], (method, path, answer)
+
+
+def test_rest_with_raw_tensors(serve) -> None:
+    """In both directions, each by itself; and what is wrong is JSON."""
+    seen = []
+    model = RestModel(serve(DIGITS_XML, F32), "digits", "3", seen.append)
+    raw_out = {"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]}
+    for raw_in in (True, False):
+        for more in ({}, raw_out, {"parameters": {"binary_data_output": True}}):
+            if raw_in:
+                body, length = raw_request({"images": IMAGES[:4]}, id="a", **more)
+                headers = {"inference-header-content-length": str(length)}
+            else:
+                body, headers = json.dumps(request_of(IMAGES[:4], id="a", **more)).encode(), {}
+            reply = asyncio.run(model.reply("POST", "/v2/models/digits/infer", body, headers))
+            assert reply.status == 200, reply
+            end = int(reply.headers.get("Inference-Header-Content-Length", len(reply.body)))
+            found = json.loads(reply.body[:end])
+            assert (found["id"], found["model_version"]) == ("a", "3")
+            assert ("data" in found["outputs"][0]) == (not more)
+            (array,) = read_request({"inputs": found["outputs"]}, reply.body[end:]).arrays.values()
+            assert array.shape == (4, 10) and array.argmax(1).tolist() == LABELS[:4].tolist()
+    assert len(seen) == 6 and all(answer.ran > 0 for answer in seen)
+    body, length = raw_request({"images": IMAGES[:1].astype(np.float64)})
+    headers = {"Inference-Header-Content-Length": str(length)}
+    reply = asyncio.run(model.reply("POST", "/v2/models/digits/infer", body, headers))
+    assert reply.status == 400 and "is FP64, the model takes FP32" in json.loads(reply.body)["error"]
+    reply = asyncio.run(model.reply("GET", "/v2/models/other"))
+    assert reply.status == 404 and "digits" in json.loads(reply.body)["error"]
 
 
 # --- Triton's Python backend
@@ -481,6 +607,32 @@ def test_mlserver_rest(mlserver) -> None:
     assert 'ovjit_inference_seconds_count{model="digits",version="v1"}' in text
 
 
+def test_mlserver_with_raw_tensors(mlserver) -> None:
+    """Below /binary there is what MLServer's own route cannot read."""
+    address = f"http://{mlserver[0]}/binary/v2/models/digits"
+    about = json.load(urllib.request.urlopen(f"{address}/versions/v1", timeout=60))
+    assert about["name"] == "digits" and about["versions"] == ["v1"]
+    more = {"parameters": {"binary_data_output": True}}
+
+    def one(i: int) -> tuple[str, int]:
+        body, length = raw_request({"images": IMAGES[i : i + 1]}, id=str(i), **more)
+        headers = {"Inference-Header-Content-Length": str(length)}
+        path = f"{address}/versions/v1/infer" if i % 2 else f"{address}/infer"
+        answer = urllib.request.urlopen(urllib.request.Request(path, body, headers), timeout=60)
+        end = int(answer.headers["Inference-Header-Content-Length"])
+        content = answer.read()
+        found = json.loads(content[:end])
+        return found["id"], int(np.frombuffer(content[end:], np.float32).argmax())
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(80))) == [(str(i), LABELS[i]) for i in range(80)]
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        body, length = raw_request({"images": IMAGES[:1, :, :7]})
+        headers = {"Inference-Header-Content-Length": str(length)}
+        urllib.request.urlopen(urllib.request.Request(f"{address}/infer", body, headers), timeout=60)
+    assert caught.value.code == 400 and "[1, 1, 7, 8]" in json.load(caught.value)["error"]
+
+
 @pytest.mark.parametrize("model", ["digits", "batched"])
 def test_mlserver_says_what_is_wrong(mlserver, model) -> None:
     """With the protocol's status; and who asked at the same time for something sensible gets it."""
@@ -538,6 +690,12 @@ def test_ray_serve() -> None:
         assert out["probabilities"].argmax(1).tolist() == LABELS[:20].tolist()
         answer = post(f"127.0.0.1:{port}", "digits", request_of(IMAGES[:3], id="x"))
         assert answer["id"] == "x" and answer["outputs"][0]["shape"] == [3, 10]
+        body, length = raw_request({"images": IMAGES[:3]}, parameters={"binary_data_output": True})
+        headers = {"Inference-Header-Content-Length": str(length)}
+        url = f"http://127.0.0.1:{port}/v2/models/digits/infer"
+        raw = urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60)
+        content = raw.read()[int(raw.headers["Inference-Header-Content-Length"]) :]
+        assert np.frombuffer(content, np.float32).reshape(3, 10).argmax(1).tolist() == LABELS[:3].tolist()
         with pytest.raises(urllib.error.HTTPError) as caught:
             post(f"127.0.0.1:{port}", "digits", request_of(IMAGES[:1, :, :7]))
         assert caught.value.code == 400 and "[1, 1, 7, 8]" in json.load(caught.value)["error"]

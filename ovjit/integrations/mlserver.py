@@ -3,7 +3,7 @@
 In `model-settings.json`: `"implementation": "ovjit.integrations.mlserver.OvjitRuntime"`, and under
 `parameters` the `uri` of a model file or folder and, in `extra`, `config` (properties for compiling) and
 `jobs` (requests of the queue; 0: as many as the model finds best). `max_batch_size` and `max_batch_time`
-are MLServer's adaptive batching.
+are MLServer's adaptive batching. Clients that send tensors as raw bytes find the model below `/binary`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from typing import Any
 import mlserver
 import numpy as np
 from mlserver.errors import InferenceError, MLServerError
+from mlserver.handlers.custom import CustomHandler, register_custom_handler
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, ResponseOutput
 from mlserver.utils import get_model_uri
+from starlette.requests import Request
+from starlette.responses import Response
 
 from ovjit.errors import OvjitError
 from ovjit.integrations.mlserver_metrics import INFERENCE, WAITED
 from ovjit.integrations.protocol import InvalidRequest, Port, array_of, datatype_of, plain
-from ovjit.integrations.served import ServedModel
+from ovjit.integrations.rest import RestModel
+from ovjit.integrations.served import Answer, ServedModel
 
 
 class OvjitRuntime(mlserver.MLModel):
@@ -31,6 +35,28 @@ class OvjitRuntime(mlserver.MLModel):
     #: The module with OpenVINO's API that runs the model.
     engine: Any = None
     platform = "ovjit"
+
+    def __init__(self, settings: Any):
+        super().__init__(settings)
+        self._rest: RestModel | None = None
+        # MLServer's own routes hold tensors as lists and cannot read raw ones. These can, at addresses of
+        # their own, which MLServer asks for before it loads the model.
+        ends = [("GET", ""), ("GET", "/ready"), ("POST", "/infer")]
+        for version in ["", f"/versions/{self.version}"][: 2 if self.version else 1]:
+            for method, end in ends:
+                self._add_handler(method, f"/binary/v2/models/{self.name}{version}{end}")
+
+    def _add_handler(self, method: str, path: str) -> None:
+        async def handler(request: Request) -> Response:
+            if self._rest is None:
+                return Response(b'{"error": "the model is being loaded"}', 503)
+            body = await request.body()
+            status, content, headers = await self._rest.reply(method, request.url.path, body, request.headers)
+            return Response(content, status, headers)
+
+        handler.__name__ = f"_{method}_{path}"
+        register_custom_handler(CustomHandler(rest_path=path, rest_method=method), handler)
+        setattr(self, handler.__name__, handler)
 
     async def load(self) -> bool:
         """Read and compile the model. MLServerError (422) says why it cannot be had."""
@@ -49,6 +75,7 @@ class OvjitRuntime(mlserver.MLModel):
             )  # fmt: skip
         except (RuntimeError, TypeError, ValueError, OSError) as error:
             raise MLServerError(f"model {self.name!r}: {error}", 422) from error
+        self._rest = RestModel(self._served, self.name, self.version, self._observe)
         self.inputs = [_metadata(port) for port in self._served.inputs]
         self.outputs = [_metadata(port) for port in self._served.outputs]
         self.settings.platform = self.platform
@@ -64,13 +91,16 @@ class OvjitRuntime(mlserver.MLModel):
             answer = await self._served.infer(_arrays(payload), wanted)
         except OvjitError as error:
             raise InferenceError(f"model {self.name!r}: {error}") from error
-        labels = (self.name, self.version or "")
-        WAITED.labels(*labels).observe(answer.waited)
-        INFERENCE.labels(*labels).observe(answer.ran)
+        self._observe(answer)
         return InferenceResponse(
             model_name=self.name, model_version=self.version, id=payload.id,
             outputs=[_output(name, array) for name, array in answer.outputs.items()],
         )  # fmt: skip
+
+    def _observe(self, answer: Answer) -> None:
+        labels = (self.name, self.version or "")
+        WAITED.labels(*labels).observe(answer.waited)
+        INFERENCE.labels(*labels).observe(answer.ran)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # MLServer's adaptive batching takes the place of `predict` and fails all requests of a batch for one

@@ -1,4 +1,5 @@
-"""The tensors of the Open Inference Protocol (KServe v2), without any server: names, datatypes, shapes, JSON.
+"""The tensors of the Open Inference Protocol (KServe v2), without any server: names, datatypes, shapes, JSON,
+and the raw bytes of the protocol's binary extension.
 
 In: what a request says of a tensor (name, datatype, shape, data). Out: an array of exactly that type and
 shape; and the other way round. What a client did wrong is an `InvalidRequest` whose text is meant for him.
@@ -6,6 +7,7 @@ shape; and the other way round. What a client did wrong is an `InvalidRequest` w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +27,9 @@ DATATYPES: dict[str, tuple[str, Any]] = {
     "string": ("BYTES", np.object_),
 }  # fmt: skip
 _NUMPY = dict(DATATYPES.values())
+#: datatype -> the array type of its elements, little endian as raw bytes have them; and back.
+_ELEMENTS = {name: np.dtype(kind).newbyteorder("<") for name, kind in _NUMPY.items()}
+_NAMES = {np.dtype(kind): name for name, kind in _NUMPY.items()}
 
 
 class InvalidRequest(OvjitError, ValueError):
@@ -40,6 +45,8 @@ class Port(NamedTuple):
     names: frozenset[str]
     partial: Any  # the PartialShape, whose dimensions may have bounds
     kind: str  # OpenVINO's name of the element type
+    #: The least and the greatest length of each dimension, a greatest below 0 for none; None: any rank.
+    bounds: tuple[tuple[int, int], ...] | None
 
     def metadata(self) -> dict[str, Any]:
         """As the protocol's metadata say it."""
@@ -59,13 +66,14 @@ def ports(found: Sequence[Any], what: str) -> list[Port]:
                 "the model, by PrePostProcessor"
             )
         partial = port.get_partial_shape()
-        shape = (-1,) if partial.rank.is_dynamic else tuple(
-            d.get_length() if d.is_static else -1 for d in partial
+        bounds = None if partial.rank.is_dynamic else tuple(
+            (d.get_min_length(), d.get_max_length()) for d in partial
         )  # fmt: skip
+        shape = (-1,) if bounds is None else tuple(low if low == high else -1 for low, high in bounds)
         name = min(names)
         if any(name == other.name for other in out):
             name = f"{what}_{i}"
-        out.append(Port(name, DATATYPES[kind][0], shape, names | {name}, partial, kind))
+        out.append(Port(name, DATATYPES[kind][0], shape, names | {name}, partial, kind, bounds))
     return out
 
 
@@ -82,7 +90,11 @@ def array_of(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.nd
         if datatype == "BYTES":
             array = _strings(data)
         elif isinstance(data, (bytes, bytearray, memoryview)):
-            array = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+            array = np.frombuffer(data, _ELEMENTS[datatype]).astype(dtype, copy=False)
+            if datatype == "BOOL":  # any byte but 0 is true, and kernels count on 0 and 1
+                array = array.view(np.uint8) != 0
+            elif not array.flags.aligned:  # where they lie in a body is the client's to choose
+                array = array.copy()
         else:
             array = _numbers(data, dtype)
     except (ValueError, TypeError, OverflowError) as error:
@@ -153,7 +165,7 @@ def check_inputs(given: Mapping[str, np.ndarray], wanted: Sequence[Port]) -> lis
             raise InvalidRequest(
                 f"input {name!r} is {datatype or array.dtype}, the model takes {port.datatype}"
             )
-        if not _fits(array.shape, port.partial):
+        if not _fits(array.shape, port.bounds):
             raise InvalidRequest(
                 f"input {name!r} has the shape {list(array.shape)}, the model takes {port.partial}"
             )
@@ -171,17 +183,13 @@ def _named(found: Sequence[Port]) -> str:
 def datatype_of(dtype: Any) -> str:
     """The protocol's name of a NumPy type; "" where it has none."""
     dtype = np.dtype(dtype)
-    if dtype.kind in "OSU":
-        return "BYTES"
-    return next((name for name, kind in _NUMPY.items() if np.dtype(kind) == dtype), "")
+    return "BYTES" if dtype.kind in "OSU" else _NAMES.get(dtype, "")
 
 
-def _fits(shape: Sequence[int], partial: Any) -> bool:
-    if partial.rank.is_dynamic:
-        return True
-    return len(shape) == len(partial) and all(
-        d.get_min_length() <= n and (d.get_max_length() < 0 or n <= d.get_max_length())
-        for n, d in zip(shape, partial, strict=True)
+def _fits(shape: Sequence[int], bounds: tuple[tuple[int, int], ...] | None) -> bool:
+    return bounds is None or (
+        len(shape) == len(bounds)
+        and all(low <= n and (high < 0 or n <= high) for n, (low, high) in zip(shape, bounds, strict=True))
     )
 
 
@@ -231,44 +239,154 @@ def _text(value: Any) -> Any:
         return value
 
 
-def read_request(content: Any) -> tuple[dict[str, np.ndarray], list[str] | None, str | None]:
-    """A request of the protocol's JSON, parsed: inputs by name, the outputs it asks for, its id."""
+class Request(NamedTuple):
+    """Inputs by name; the outputs that are asked for, None for all; the request's id; and which of the
+    outputs shall come as raw bytes, by name, or all that are not named (`raw_unless_named`)."""
+
+    arrays: dict[str, np.ndarray]
+    wanted: list[str] | None
+    identity: str | None
+    raw: Mapping[str, bool]
+    raw_unless_named: bool
+
+    def is_raw(self, name: str) -> bool:
+        """Whether that output is sent as bytes behind the JSON."""
+        return self.raw.get(name, self.raw_unless_named)
+
+
+def read_body(body: bytes, header_length: str | None = None) -> Request:
+    """A request of the protocol: JSON, of `header_length` bytes where raw tensors follow it (the header
+    Inference-Header-Content-Length of the protocol's binary extension)."""
+    view = memoryview(body)
+    split = len(view)
+    if header_length is not None:
+        try:
+            split = int(header_length)
+        except ValueError:
+            split = -1
+        if not 0 <= split <= len(view):
+            raise InvalidRequest(
+                f"Inference-Header-Content-Length is {header_length!r}, and should be the length of the JSON "
+                f"at the beginning of the {len(view)} bytes"
+            )
+    try:
+        content = json.loads(bytes(view[:split]))
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the request is no JSON: {error}") from None
+    return read_request(content, view[split:])
+
+
+def read_request(content: Any, raw: bytes | memoryview = b"") -> Request:
+    """A request of the protocol's JSON, parsed, and the raw tensors that follow it."""
     if not isinstance(content, Mapping) or not isinstance(content.get("inputs"), list):
         raise InvalidRequest('a request is a JSON object with a list "inputs"')
     arrays: dict[str, np.ndarray] = {}
+    at = 0
     for tensor in content["inputs"]:
-        fields = ("name", "datatype", "shape", "data")
-        if not isinstance(tensor, Mapping) or any(f not in tensor for f in fields):
+        if not isinstance(tensor, Mapping) or any(f not in tensor for f in ("name", "datatype", "shape")):
             raise InvalidRequest("each of the inputs is an object with name, datatype, shape and data")
-        name, datatype, shape, data = (tensor[f] for f in fields)
+        name, datatype, shape = tensor["name"], str(tensor["datatype"]), tensor["shape"]
         if not isinstance(name, str) or not isinstance(shape, list):
             raise InvalidRequest("an input's name is a string, its shape a list")
         if name in arrays:
             raise InvalidRequest(f"input {name!r} is given twice")
-        arrays[name] = array_of(name, str(datatype), shape, data)
+        size = _parameter(tensor, "binary_data_size")
+        if size is None:
+            if "data" not in tensor:
+                raise InvalidRequest("each of the inputs is an object with name, datatype, shape and data")
+            data = tensor["data"]
+        else:
+            if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw) - at:
+                raise InvalidRequest(
+                    f"input {name!r}: binary_data_size is {size!r}, {len(raw) - at} bytes are left of those "
+                    "that follow the JSON"
+                )
+            data = raw[at : at + size]
+            at += size
+            if datatype == "BYTES":
+                data = _unpacked(name, bytes(data))
+        arrays[name] = array_of(name, datatype, shape, data)
+    if at != len(raw):
+        raise InvalidRequest(f"{len(raw) - at} bytes follow the JSON that belong to no input")
     asked = content.get("outputs")
     try:
         wanted = [str(tensor["name"]) for tensor in asked] if asked else None
+        chosen = {str(tensor["name"]): _parameter(tensor, "binary_data") for tensor in asked or ()}
     except (TypeError, KeyError):
         raise InvalidRequest("each of the outputs is an object with a name") from None
     identity = content.get("id")
-    return arrays, wanted, None if identity is None else str(identity)
+    return Request(
+        arrays, wanted, None if identity is None else str(identity),
+        {name: bool(value) for name, value in chosen.items() if value is not None},
+        bool(_parameter(content, "binary_data_output")),
+    )  # fmt: skip
+
+
+def _parameter(content: Any, name: str) -> Any:
+    found = content.get("parameters") if isinstance(content, Mapping) else None
+    return found.get(name) if isinstance(found, Mapping) else None
+
+
+def _unpacked(name: str, raw: bytes) -> list[bytes]:
+    """Strings, each behind its length in four bytes."""
+    out: list[bytes] = []
+    at = 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if at + 4 > len(raw) or end > len(raw):
+            raise InvalidRequest(f"input {name!r}: its bytes end within a string")
+        out.append(raw[at + 4 : end])
+        at = end
+    return out
+
+
+def raw_bytes(array: np.ndarray) -> bytes:
+    """The elements as the binary extension has them: little endian, strings behind their lengths."""
+    if array.dtype.kind in "OSU":
+        strings = [x.encode() if isinstance(x, str) else bytes(x) for x in array.reshape(-1).tolist()]
+        return b"".join(len(x).to_bytes(4, "little") + x for x in strings)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def response(
     name: str, version: str | None, identity: str | None, outputs: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """A response as the protocol's JSON has it, NaN and infinities as null."""
-    tensors = []
+    return _response(name, version, identity, [_as_json(key, array) for key, array in outputs.items()])
+
+
+def response_body(
+    name: str, version: str | None, request: Request, outputs: Mapping[str, np.ndarray]
+) -> tuple[bytes, int | None]:
+    """A response's body, and the length of its JSON where raw tensors follow it, else None."""
+    tensors: list[dict[str, Any]] = []
+    raw: list[bytes] = []
     for key, array in outputs.items():
-        data = plain(array)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            data = [x if np.isfinite(x) else None for x in data]
-        if array.dtype.kind in "OSU" and any(isinstance(x, bytes) for x in data):
-            raise InvalidRequest(f"output {key!r} has strings that are not UTF-8: JSON cannot carry them")
-        tensors.append(
-            {"name": key, "datatype": datatype_of(array.dtype), "shape": list(array.shape), "data": data}
-        )
+        if request.is_raw(key):
+            raw.append(raw_bytes(array))
+            tensors.append({**_about(key, array), "parameters": {"binary_data_size": len(raw[-1])}})
+        else:
+            tensors.append(_as_json(key, array))
+    head = json.dumps(_response(name, version, request.identity, tensors)).encode()
+    return (b"".join([head, *raw]), len(head)) if raw else (head, None)
+
+
+def _about(key: str, array: np.ndarray) -> dict[str, Any]:
+    return {"name": key, "datatype": datatype_of(array.dtype), "shape": list(array.shape)}
+
+
+def _as_json(key: str, array: np.ndarray) -> dict[str, Any]:
+    data = plain(array)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        data = [x if np.isfinite(x) else None for x in data]
+    if array.dtype.kind in "OSU" and any(isinstance(x, bytes) for x in data):
+        raise InvalidRequest(f"output {key!r} has strings that are not UTF-8: JSON cannot carry them")
+    return {**_about(key, array), "data": data}
+
+
+def _response(
+    name: str, version: str | None, identity: str | None, tensors: list[dict[str, Any]]
+) -> dict[str, Any]:
     out: dict[str, Any] = {"model_name": name, "outputs": tensors}
     if version:
         out["model_version"] = version

@@ -44,10 +44,13 @@ class ModelDeployment:
 
     async def __call__(self, request: Any) -> Any:
         """One HTTP request, of Starlette."""
-        from starlette.responses import JSONResponse
+        from starlette.responses import Response
 
-        status, content = await self._rest.answer(request.method, request.url.path, await request.body())
-        return JSONResponse(content, status)
+        body = await request.body()
+        status, content, headers = await self._rest.reply(
+            request.method, request.url.path, body, request.headers
+        )
+        return Response(content, status, headers)
 
 
 class _Stored:

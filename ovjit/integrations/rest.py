@@ -1,27 +1,92 @@
-"""The Open Inference Protocol's REST for one model, without a server: a request's method, path and body
-become a status and the JSON of an answer."""
+"""The Open Inference Protocol's REST for one model, without a server: a request's method, path, body and
+headers become a status, a body and headers, or the JSON of an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ovjit.errors import OvjitError
-from ovjit.integrations.protocol import InvalidRequest, read_request, response
-from ovjit.integrations.served import ServedModel
+from ovjit.integrations.protocol import Request, read_body, response, response_body
+from ovjit.integrations.served import Answer, ServedModel
 from ovjit.version import __version__
+
+#: Says of a body how much of it is JSON, where raw tensors follow: the protocol's binary extension.
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+class Reply(NamedTuple):
+    """An answer as it goes over the wire."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
 
 
 class RestModel:
-    """`served` under a name and a version (None: it has none). Its address is /v2/models/<name>."""
+    """`served` under a name and a version (None: it has none). Its address is /v2/models/<name>. `observe` is
+    called with each answer of the model."""
 
-    def __init__(self, served: ServedModel, name: str, version: str | None = None):
-        self.served, self.name, self.version = served, name, version
+    def __init__(
+        self,
+        served: ServedModel,
+        name: str,
+        version: str | None = None,
+        observe: Callable[[Answer], object] | None = None,
+    ):
+        self.served, self.name, self.version, self._observe = served, name, version, observe
 
     async def answer(self, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
         """Status and JSON. 400 for what does not fit the model, 404 for what is not here; `path` may have a
         prefix before /v2."""
+        found = self._look_up(method, path)
+        if found is not None:
+            return found
+        try:
+            request, outputs = await self._infer(body, None)
+            return 200, await asyncio.to_thread(response, self.name, self.version, request.identity, outputs)
+        except OvjitError as error:
+            return self._wrong(error)
+
+    async def reply(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """As `answer`, ready to be sent, with tensors as raw bytes behind the JSON where the request has or
+        wants them so. `headers` are the request's; their names may be in any case."""
+        found = self._look_up(method, path)
+        if found is None:
+            try:
+                return await self._infer_bytes(body, headers or {})
+            except OvjitError as error:
+                found = self._wrong(error)
+        return Reply(found[0], json.dumps(found[1]).encode(), {"Content-Type": "application/json"})
+
+    async def _infer_bytes(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+        said = next((v for k, v in headers.items() if k.lower() == HEADER_LENGTH.lower()), None)
+        request, outputs = await self._infer(body, said)
+        args = (self.name, self.version, request, outputs)
+        if all(request.is_raw(name) for name in outputs):
+            content, length = response_body(*args)
+        else:  # numbers become text slowly
+            content, length = await asyncio.to_thread(response_body, *args)
+        if length is None:
+            return Reply(200, content, {"Content-Type": "application/json"})
+        return Reply(200, content, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(length)})
+
+    async def _infer(self, body: bytes, header_length: str | None) -> tuple[Request, dict[str, Any]]:
+        request = read_body(body, header_length)
+        found = await self.served.infer(request.arrays, request.wanted)
+        if self._observe is not None:
+            self._observe(found)
+        return request, found.outputs
+
+    def _wrong(self, error: OvjitError) -> tuple[int, dict[str, Any]]:
+        return 400, {"error": f"model {self.name!r}: {error}"}
+
+    def _look_up(self, method: str, path: str) -> tuple[int, dict[str, Any]] | None:
+        """What is known without an inference; None for one."""
         parts = [p for p in path.split("/") if p]
         if "v2" not in parts:
             return 404, {"error": f"there is nothing at {path!r}; the model is at /v2/models/{self.name}"}
@@ -29,7 +94,7 @@ class RestModel:
         if method == "GET" and parts in (["health", "live"], ["health", "ready"]):
             return 200, {}
         if method == "GET" and not parts:
-            return 200, {"name": "ovjit", "version": __version__, "extensions": []}
+            return 200, {"name": "ovjit", "version": __version__, "extensions": ["binary_tensor_data"]}
         if parts[:2] != ["models", self.name]:
             return 404, {"error": f"there is nothing at {path!r}; the model is at /v2/models/{self.name}"}
         rest = parts[2:]
@@ -43,17 +108,7 @@ class RestModel:
             return 200, {"name": self.name, "ready": True}
         if method != "POST" or rest != ["infer"]:
             return 404, {"error": f"there is no {method} of {path!r}"}
-        try:
-            try:
-                content = json.loads(body)
-            except ValueError as error:
-                raise InvalidRequest(f"the request is no JSON: {error}") from None
-            arrays, wanted, identity = read_request(content)
-            found = await self.served.infer(arrays, wanted)
-            made = await asyncio.to_thread(response, self.name, self.version, identity, found.outputs)
-            return 200, made
-        except OvjitError as error:
-            return 400, {"error": f"model {self.name!r}: {error}"}
+        return None
 
     def metadata(self) -> dict[str, Any]:
         """The model's metadata."""

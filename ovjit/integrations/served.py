@@ -8,13 +8,14 @@ nobody. Every future ends: with the outputs, with an `InvalidRequest`, or with t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from ovjit.integrations.protocol import Port, check_inputs, offered, output_indi
 
 #: Files that may be a model, the one to take first if there are several of a name.
 SUFFIXES = (".blob", ".xml", ".onnx")
+_Settle = Callable[[Any, "BaseException | None"], None]
 #: Seconds between looks for inferences that have failed: a queue's callback is not called for these.
 _LOOK = 0.02
 
@@ -65,13 +67,18 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 class _Item:
-    __slots__ = ("arrays", "future", "begun", "started")
+    """A request: its inputs, the outputs that are wanted, and who gets them or an error, in any thread."""
 
-    def __init__(self, arrays: list[np.ndarray]):
-        self.arrays = arrays
-        self.future: Future[tuple[list[np.ndarray], float, float]] = Future()
-        self.begun = time.perf_counter()
-        self.started = self.begun
+    __slots__ = ("arrays", "begun", "chosen", "over", "settle", "started")
+
+    def __init__(self, arrays: list[np.ndarray], chosen: list[int], settle: _Settle):
+        self.arrays, self.chosen, self.settle = arrays, chosen, settle
+        self.begun = self.started = time.perf_counter()
+        self.over = False
+
+    def end(self, answer: Answer | None, error: BaseException | None = None) -> None:
+        self.over = True
+        self.settle(answer, error)
 
 
 class ServedModel:
@@ -123,22 +130,21 @@ class ServedModel:
         """Run the model on inputs by name; a future of the outputs that are `wanted`, all without.
         InvalidRequest here if these do not fit the model. The arrays are not copied: leave them alone until
         it is done."""
-        inputs, chosen = self.check(arrays, wanted)
-        item = _Item(inputs)
         answer: Future[Answer] = Future()
 
-        def done(found: Future[tuple[list[np.ndarray], float, float]]) -> None:
+        def settle(found: Answer | None, error: BaseException | None) -> None:
             if not answer.set_running_or_notify_cancel():
                 return
-            error = found.exception()
             if error is not None:
                 answer.set_exception(error)
-                return
-            values, waited, ran = found.result()
-            named = {self.outputs[i].name: offered(values[i], self.outputs[i]) for i in chosen}
-            answer.set_result(Answer(named, waited, ran))
+            else:
+                answer.set_result(cast(Answer, found))
 
-        item.future.add_done_callback(done)
+        self._enter(_Item(*self.check(arrays, wanted), settle))
+        return answer
+
+    def _enter(self, item: _Item) -> None:
+        """Start it where a job is free, else put it in line."""
         if self._closed:
             raise OvjitError(f"the model {self.path.name} has been unloaded")
         if not self._waiting and self._turn.acquire(blocking=False):
@@ -147,12 +153,11 @@ class ServedModel:
                     self._start(item)
                     if self._deep:
                         self._wake.set()
-                    return answer
+                    return
             finally:
                 self._turn.release()
         self._waiting.append(item)
         self._wake.set()
-        return answer
 
     def check(
         self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None
@@ -162,7 +167,23 @@ class ServedModel:
 
     async def infer(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Answer:
         """As `submit`, for an event loop."""
-        return await asyncio.wrap_future(self.submit(arrays, wanted))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+
+        def deliver(found: Answer | None, error: BaseException | None) -> None:
+            if answer.done():  # cancelled
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(cast(Answer, found))
+
+        def settle(found: Answer | None, error: BaseException | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                loop.call_soon_threadsafe(deliver, found, error)
+
+        self._enter(_Item(*self.check(arrays, wanted), settle))
+        return await answer
 
     def __call__(
         self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None
@@ -201,8 +222,8 @@ class ServedModel:
                 before = self._running[i]
                 if before is not None:  # a job that is free and did not call back
                     self._fail(i, before)
-                    if not before.future.done():
-                        before.future.set_exception(OvjitError("the inference ended without an answer"))
+                    if not before.over:
+                        before.end(None, OvjitError("the inference ended without an answer"))
                 self._running[i] = item
                 item.started = time.perf_counter()
                 self._queue.start_async(item.arrays, item, share_inputs=True)
@@ -214,7 +235,7 @@ class ServedModel:
                         self._running[i] = None
                 self._find_failed()
                 if not self._failures:
-                    item.future.set_exception(error)
+                    item.end(None, error)
                     return
                 self._failures -= 1
 
@@ -225,19 +246,19 @@ class ServedModel:
             if other is item:
                 self._running[i] = None
         try:
-            tensors = [request.get_output_tensor(i) for i in range(len(self.outputs))]
-            values = [
-                tensor.bytes_data if port.datatype == "BYTES" else np.array(tensor.data)
-                for tensor, port in zip(tensors, self.outputs, strict=True)
-            ]
+            outputs = {}
+            for i in item.chosen:
+                tensor, port = request.get_output_tensor(i), self.outputs[i]
+                values = tensor.bytes_data if port.datatype == "BYTES" else np.array(tensor.data)
+                outputs[port.name] = offered(values, port)
         except Exception as error:
-            item.future.set_exception(error)
+            item.end(None, error)
             return
-        item.future.set_result((values, item.started - item.begun, ended - item.started))
+        item.end(Answer(outputs, item.started - item.begun, ended - item.started))
 
     def _find_failed(self) -> None:
         for i, item in enumerate(self._running):
-            if item is not None and not item.future.done():
+            if item is not None and not item.over:
                 self._fail(i, item)
 
     def _fail(self, i: int, item: _Item) -> None:
@@ -249,7 +270,7 @@ class ServedModel:
             if self._running[i] is item:
                 self._running[i] = None
                 self._failures += 1
-                item.future.set_exception(error)
+                item.end(None, error)
 
 
 def _open_batch(ov: Any, model: Any) -> None:
