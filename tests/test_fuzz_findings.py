@@ -493,3 +493,27 @@ def test_an_order_is_a_list() -> None:
     b = Builder()
     with pytest.raises(ModelError, match="Input order must be a vector"):
         b.add("Transpose", [_parameter(b, (4,)), b.constant(np.array(0))], {})
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_angles_may_repeat_what_is_turned_whole(opened: bool) -> None:
+    """RoPE of one batch by sines of two; what stays unturned cannot be repeated."""
+    rng = np.random.default_rng(5)
+    shapes = ((1, 5, 2, 8), (1, 1, 5, 8), (2, 1, 5, 8))
+    x, cos, sin = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    b = Builder()
+    declared = (*shapes[:2], (ANY if opened else 2, 1, 5, 8))
+    inputs = [_parameter(b, shape) for shape in declared]
+    out = b.add("RoPE", inputs, {"rotary_ndims": 8, "input_trans0213": True}).output
+    data = x.transpose(0, 2, 1, 3)
+    want = data * cos + np.concatenate([-data[..., 4:], data[..., :4]], -1) * sin
+    graph = b.finish([out])
+    job = compile_graph(graph, {}).new_job()
+    for i, array in enumerate((x, cos, sin)):
+        job.set_input(i, array)
+    job.run()
+    for got in (job.outputs[0], evaluate(graph, [x, cos, sin])[0]):
+        np.testing.assert_allclose(got, want, atol=1e-6)
+    with pytest.raises(ModelError, match="not turned whole"):
+        angles = [_parameter(b, (n, 1, 5, 6)) for n in (1, 2)]
+        b.add("RoPE", [inputs[0], *angles], {"rotary_ndims": 6, "input_trans0213": True})

@@ -12,7 +12,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import UnsupportedError, check
 from ovjit.graph.op import Bool, Int, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, broadcast
+from ovjit.graph.shapes import ANY, Dim, broadcast, compatible
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
@@ -73,10 +73,17 @@ class RoPE:
             f"rotary_ndims {rotary_ndims} is above {width}",
         )
         a, b, c, _ = data.shape
-        lead = (a, c, b) if input_trans0213 else (a, b, c)
+        lead: tuple[Dim, ...] = (a, c, b) if input_trans0213 else (a, b, c)
         if cos.shape is not None and sin.shape is not None:
-            turned = broadcast((*lead, rotary_ndims), cos.shape, sin.shape)
-            check(turned is not None and len(turned) == 4, f"{cos} and {sin} do not fit {data}")
+            turned = broadcast((*lead, rotary_ndims), cos.shape, sin.shape) or ()
+            check(len(turned) == 4, f"{cos} and {sin} do not fit {data}")
+            if width == rotary_ndims:
+                lead = turned[:3]
+            else:  # the rest is not repeated
+                same = all(compatible(d, e) for d, e in zip(turned[:3], lead, strict=True))
+                check(same, f"{cos} and {sin} repeat {data}, which is not turned whole")
+        elif width == rotary_ndims:
+            lead = (ANY, ANY, ANY)
         return TensorType(data.dtype, (*lead, width if width is not None else ANY))
 
     @in_f32
@@ -88,7 +95,8 @@ class RoPE:
         turned, rest = x[..., :rotary_ndims], x[..., rotary_ndims:]
         half = rotary_ndims // 2
         across = np.concatenate([-turned[..., half:], turned[..., :half]], -1)
-        return np.concatenate([turned * cos + across * sin, rest], -1)
+        turned = turned * cos + across * sin
+        return np.concatenate([turned, rest], -1) if rest.shape[-1] else turned
 
     def expand(b, node, inputs):
         """RoPE(x, cos, sin) -> Concat(x' cos + Concat(-second, first) sin, rest)"""
