@@ -575,6 +575,7 @@ class _OutputGroup:
         self.name = f"{value.node.name}/output"
         self.origins = value.node.origins
         self.nodes: list[Node] = []
+        self.outputs = (value,)
         self.anchor, self.body = None, ()
 
 
