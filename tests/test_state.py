@@ -273,3 +273,62 @@ def test_seen_from_outside():
     assert len(made.outputs) == 1
     (last,) = [row for row in ovjit.compare(model, [X], show=None) if row.type == "output"]
     assert last.error == 0
+
+
+def cached_attention(ov: Any, boolean: bool, grouped: bool) -> Any:
+    """Attention over keys and values in variables, in the order of beams; a mask is given. `grouped`: two
+    heads share their keys."""
+    ops, shape = ov.opset13, ov.PartialShape([-1, 2, -1, 8])
+    shared = ov.PartialShape([-1, 1, -1, 8]) if grouped else shape
+    q, k, v = (ops.parameter(s, np.float32, name=n) for n, s in (("q", shape), ("k", shared), ("v", shared)))
+    beams = ops.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx")
+    mask = ops.parameter(ov.PartialShape([-1, 1, -1, -1]), np.bool_ if boolean else np.float32, name="mask")
+    zero = ops.constant(np.int64(0))
+    batch = ops.gather(ops.shape_of(q, "i64"), ops.constant(np.array([0])), zero)
+    heads = 1 if grouped else 2
+    sinks, wholes = [], []
+    for name, new in (("key", k), ("value", v)):
+        rest = (ops.constant(np.array([n])) for n in (heads, 0, 8))
+        start = ops.broadcast(ops.constant(np.float32(0)), ops.concat([batch, *rest], 0))
+        before = ops.read_value(start, name, np.float32, shared)
+        whole = ops.concat([ops.gather(before, beams, zero), new], 2)
+        sinks.append(ops.assign(whole, name))
+        if grouped:
+            length = ops.gather(ops.shape_of(whole, "i64"), ops.constant(np.array([2])), zero)
+            one, two, size = (ops.constant(np.array([n])) for n in (1, 2, 8))
+            wide = ops.broadcast(ops.unsqueeze(whole, ops.constant(np.int64(2))),
+                                 ops.concat([batch, one, two, length, size], 0))  # fmt: skip
+            whole = ops.reshape(wide, ops.constant(np.array([0, 2, -1, 8])), True)
+        wholes.append(whole)
+    y = ops.scaled_dot_product_attention(q, *wholes, mask)
+    return ov.Model([ops.result(y)], sinks, [q, k, v, beams, mask], "cached attention")
+
+
+@pytest.mark.parametrize("boolean", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_rows_of_padding_are_numbers(boolean, grouped):
+    """A batch that is padded at its left has tokens that see nothing: over a cache they are the mean of all
+    values, or 0, and not NaN, which the next layer would carry to every token that has one behind it."""
+    rng = np.random.default_rng([20261121, boolean, grouped])
+    config = {**EXACT, "KV_CACHE_PRECISION": "f32"}
+    requests = [
+        package.Core().compile_model(cached_attention(package, boolean, grouped), "CPU", config)
+        .create_infer_request()
+        for package in (openvino, ovjit)
+    ]  # fmt: skip
+    past = 0
+    for new in (9, 1, 7, 3):
+        heads = {"q": 2, "k": 2 - grouped, "v": 2 - grouped}
+        given = {n: rng.standard_normal((3, h, new, 8)).astype(np.float32) for n, h in heads.items()}
+        first = np.array([0, 4, 2])[:, None, None, None]
+        seen = np.broadcast_to(np.arange(past + new) >= first, (3, 1, new, past + new)).copy()
+        seen &= np.arange(past + new) <= np.arange(past, past + new)[:, None]
+        seen[2, 0, -1] = False
+        given["mask"] = seen if boolean else np.where(seen, 0, -np.inf).astype(np.float32)
+        given["beam_idx"] = np.array([1, 0, 2] if past == 10 else [0, 1, 2], np.int32)
+        past += new
+        theirs, mine = (np.array(r.infer(given)[0]) for r in requests)
+        assert np.isfinite(mine).all()
+        known = np.isfinite(theirs)  # OpenVINO has NaN where it does not see that grouped heads are a cache
+        assert known.all() or (grouped and known.mean() > 0.5)
+        np.testing.assert_allclose(mine[known], theirs[known], atol=2e-5, err_msg=f"{new} new tokens")

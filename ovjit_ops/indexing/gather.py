@@ -470,17 +470,27 @@ class TopK11:
         return _infer_topk(data, k, *(attrs[a] for a in ("axis", "mode", "sort", "index_element_type")))
 
 
-@op("CumSum", opset=3, types=NUMBERS, lower=lower_cumsum)
+@op("CumSum", opset=3, types=(*NUMBERS, "boolean"), lower=lower_cumsum)
 class CumSum:
-    """Sums of all elements up to each one along `axis`, itself included unless `exclusive`."""
+    """Sums of all elements up to each one along `axis`, itself included unless `exclusive`. A sum of booleans
+    tells whether any of them is true."""
 
     def infer(arg, axis, *, exclusive: Bool = False, reverse: Bool = False):
         says = "axis element type must be either int64_t or int32_t but got ({type})."
         place = known_scalar(axis, "axis", says)
         if place is not None and arg.rank is not None:
             normalize_axis(place, arg.rank)
-        check_type(arg, NUMBERS)
+        check_type(arg, (*NUMBERS, "boolean"))
         return TensorType(arg.dtype, arg.shape)
+
+    def expand(b, node, inputs):
+        """CumSum(x: boolean) -> NotEqual(CumSum(Convert(x, i32)), 0)"""
+        arg, axis = inputs
+        if arg.dtype != "boolean":
+            return None
+        w = Writer(b, node)
+        numbers = w("Convert", arg, destination_type="i32")
+        return [w("NotEqual", w("CumSum", numbers, axis, **node.attrs), 0)]
 
     def ref(arg, axis, *, exclusive=False, reverse=False):
         place = normalize_axis(int(axis.reshape(-1)[0]), arg.ndim)

@@ -9,6 +9,7 @@ import numpy as np
 from ovjit.compiler.passes.precision import part_of
 from ovjit.errors import ModelError
 from ovjit.graph import shapes
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
 from ovjit.tiles.formats import product_format
 
@@ -194,9 +195,23 @@ def _check_assigned(node: Node, read: Value) -> None:
         )
 
 
+def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
+    """Attention over keys and values in the order of beams: as OpenVINO computes it there, a row of which all
+    is masked is the mean of the values where the mask is boolean, else 0. Elsewhere it is NaN, which the next
+    layer would carry from the padding of a batch to all of its tokens."""
+    if len(inputs) > 3 and inputs[3].dtype == "boolean" and not node.attrs["causal"]:
+        dtype = numpy_dtype(inputs[0].dtype)
+        numbers = (0, np.finfo(dtype if dtype.kind == "f" else np.float32).min)
+        seen, hidden = (b.constant(np.array(x).astype(dtype), inputs[0].dtype) for x in numbers)
+        name = f"{node.name}/mask"
+        inputs[3] = b.add("Select", [inputs[3], seen, hidden], {}, name=name, origins=node.origins).output
+    return b.add("GuardedAttention", inputs, node.attrs, name=node.name, origins=node.origins).output
+
+
 def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple[Value, ...]) -> Graph:
     """The part of `graph` that `outputs` need, the variables being inputs after the graph's own."""
     builder = Builder()
+    cached: set[Value] = set()  # what is read of keys and values in the order of beams
     new: dict[Value, Value] = {}
     hidden: dict[str, Value] = {}
     shape_of = {v.name: (v.dtype, v.shape) for v in variables}
@@ -222,8 +237,13 @@ def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple
             new[node.output] = hidden[name]
         elif node in passed:
             new[node.output] = new[node.inputs[0]]
+            cached.add(node.output)
+        elif node.op.name == "ScaledDotProductAttention" and cached.issuperset(node.inputs[1:3]):
+            new[node.output] = _cached_attention(builder, node, [new[v] for v in node.inputs])
         else:
             copied = copy_node(builder, node, [new[v] for v in node.inputs])
             new.update(zip(node.outputs, copied.outputs, strict=True))
+            if (node.op.name == "Concat" or part_of(node.op) == "carry") and cached.intersection(node.inputs):
+                cached.update(node.outputs)
     inputs = [*(new[v] for v in graph.inputs), *(hidden[v.name] for v in variables)]
     return builder.finish((new[v] for v in outputs), inputs)
