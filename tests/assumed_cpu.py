@@ -101,12 +101,27 @@ class Nets:
             "encoder": self.encoder(),
             "given in bf16": self.given_in_bf16(),
             "quantized": self.quantized(),
+            "cached": self.cached(),
         }
+
+    def cached(self) -> Any:
+        """Attention to what variables have and what is appended to them, which `answer` stores in f16."""
+        x = op.parameter([1, 2, 3, 32], np.float32)
+        product = op.matmul(x, self.weights(32, 32), False, False)
+        joined, sinks = [], []
+        for name in ("key", "value"):
+            start = op.constant(ov.Tensor(np.zeros((1, 2, 0, 32), np.float32)))
+            before = op.read_value(start, name, np.float32, ov.PartialShape([1, 2, -1, 32]))
+            joined.append(op.concat([before, op.matmul(x, self.weights(32, 32), False, False)], 2))
+            sinks.append(op.assign(joined[-1], name))
+        y = op.scaled_dot_product_attention(product, *joined)
+        return ov.Model([op.result(y)], sinks, [x], "cached")
 
 
 def answer(model: Any, given: Any, precision: str) -> tuple[np.ndarray, str]:
     """The result, and the kernels of the steps."""
     config = {"INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True, "INFERENCE_PRECISION_HINT": precision}
+    config["KV_CACHE_PRECISION"] = "f32" if precision == "f32" else "f16"
     request = ov.compile_model(model, "CPU", config).create_infer_request()
     request.infer([given])
     kernels = " ".join(row.exec_type for row in request.get_profiling_info())

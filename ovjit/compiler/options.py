@@ -7,34 +7,59 @@ import contextvars
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ovjit.tiles.formats import float_types
+
 
 class Options(NamedTuple):
     """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY). `precision`: the
     element type that convolutions and matrix products of f32 compute in (INFERENCE_PRECISION_HINT).
-    `dynamic`: elements of the groups in which rows are quantized before they are multiplied with compressed
-    weights (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0: they are not."""
+    `caches`: the halves that caches of keys and values are stored in where that is another type, "": none
+    (KV_CACHE_PRECISION). `dynamic`: elements of the groups in which rows are quantized before they are
+    multiplied with compressed weights (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0: they are not."""
 
     exact: bool = False
     precision: str = "f32"
     dynamic: int = 0
+    caches: str = ""
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Options:
         """What a compilation's properties say of it."""
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
-        asked = config.get("INFERENCE_PRECISION_HINT")
-        low = getattr(asked, "_name", asked) == "bf16"
+        precision = _precision(config)
         dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
-        return Options(exact, "bf16" if low else "f32", dynamic)
+        caches = cache_type(config)
+        return Options(exact, precision, dynamic, "" if caches in ("f32", precision) else caches)
 
 
 #: Properties that say how caches of keys and values are stored.
 CACHES = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
 
 
-def caches_in_full(config: Mapping[str, Any]) -> bool:
-    """True where f32 is asked for of any cache: all are kept so then."""
-    return any(getattr(asked, "_name", asked) == "f32" for asked in map(config.get, CACHES))
+def _precision(config: Mapping[str, Any]) -> str:
+    return "bf16" if _name(config.get("INFERENCE_PRECISION_HINT")) == "bf16" else "f32"
+
+
+def _name(asked: Any) -> Any:
+    """What an element type is called, however it is given."""
+    return getattr(asked, "_name", asked)
+
+
+def cache_type(config: Mapping[str, Any]) -> str:
+    """The element type that caches of keys and values are stored in: what the model computes in unless
+    something is asked for, and halves in the place of integers, which are not stored. One for both: where
+    they are to differ, f32 holds either."""
+    computed = _precision(config)
+    default = computed if computed in float_types() else "f32"
+    both, *each = (_name(config.get(name)) for name in CACHES)
+    halves = {"f16", "bf16"}
+    stored = {
+        default if asked is None
+        else asked if asked in ("f32", *halves)
+        else default if default in halves else "f16"
+        for asked in (one if one is not None else both for one in each)
+    }  # fmt: skip
+    return stored.pop() if len(stored) == 1 else "f32"
 
 
 _DEFAULT = Options()

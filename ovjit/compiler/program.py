@@ -24,7 +24,7 @@ from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
-from ovjit.compiler.passes.precision import lower_precision
+from ovjit.compiler.passes.precision import lower_precision, store_caches
 from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import check_shapes, concrete_types
@@ -93,6 +93,7 @@ PIPELINE: dict[str, Pass] = {
     "requantize": _with("Convert", _requantize),
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,
+    "caches": lambda g: store_caches(g, options().caches),
 }
 
 

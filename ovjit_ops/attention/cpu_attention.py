@@ -54,7 +54,8 @@ FEW_ROWS = 6
 
 
 class Attention(Lowering):
-    """Attention of f32 or bf16 tensors; the mask, if there is one, is f32 and added."""
+    """Attention of f32 or bf16 tensors, keys and values of these or f16; the mask, if there is one, is f32
+    and added."""
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -246,7 +247,7 @@ class Attention(Lowering):
         return [1] * missing + extents
 
     def _narrowed(self, planner: Planner, view: View) -> View:
-        """k or v of f32 in the tiles' element type, rows in whole words."""
+        """k or v of another type in the tiles', rows in whole words."""
         odd = -view.shape[-1] % self.form.group
         rank = len(view.shape)
         layout = Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)])
@@ -274,14 +275,15 @@ def _convert_kernel(source: str, to: str) -> Kernel:
 
 
 def lower_attention(group: Group) -> Lowering | None:
-    """Native for f32, and for bf16 where this CPU multiplies it, with up to three batch dimensions."""
+    """Native for f32, and for bf16 where this CPU multiplies it, with up to three batch dimensions; keys and
+    values may be stored in another type."""
     inputs = group.node.inputs
     if any(v.shape is None for v in inputs) or len(inputs[0].shape) > DIMS + 2:
         return None
     elem = inputs[0].dtype
     fits = elem in ("f32", "bf16") and product_format(elem, elem) is not None
     cached = inputs[1].dtype
-    fits &= cached == inputs[2].dtype and cached in (elem, "f32")
+    fits &= cached == inputs[2].dtype and cached in ("f32", "bf16", "f16")
     if not fits or any(v.dtype != "f32" for v in inputs[3:]):
         return None
     return Attention(group)

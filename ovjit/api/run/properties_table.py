@@ -15,7 +15,7 @@ from ovjit import debug
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.compiler.options import CACHES, caches_in_full
+from ovjit.compiler.options import CACHES, cache_type
 from ovjit.errors import OvjitError, no_such_form
 from ovjit.execution.cores import usable_cores
 from ovjit.tiles.formats import float_types
@@ -439,9 +439,8 @@ def _precision(config: Mapping[str, Any]) -> Type:
 
 
 def _cache_type(config: Mapping[str, Any]) -> Type:
-    """The element type in which caches of keys and values are stored, whatever smaller one is asked for."""
-    low = _precision(config) == Type.bf16 and "bf16" in float_types() and not caches_in_full(config)
-    return Type.bf16 if low else Type.f32
+    """The element type in which caches of keys and values are stored, whatever is asked for."""
+    return getattr(Type, cache_type({**config, "INFERENCE_PRECISION_HINT": _precision(config)}))
 
 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.compiler.options import options
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
@@ -157,11 +158,11 @@ def _angles(graph: Graph) -> set[Node]:
 
 
 def _given(graph: Graph) -> set[Value]:
-    """Inputs, and what they are moved and joined to."""
+    """Inputs, caches in a type of their own as f32, and what they are moved and joined to."""
     found: set[Value] = set()
     for node in graph.nodes:
         moved = part_of(node.op) == "carry" and any(v in found for v in node.inputs)
-        if node.op.name == "Parameter" or moved:
+        if node.op.name == "Parameter" or moved or _widens_input(node, options().caches):
             found.update(v for v in node.outputs if v.dtype == "f32")
     return found
 
@@ -193,6 +194,11 @@ def _widens(node: Node, low: str) -> bool:
     return node.op.name == "Convert" and (node.inputs[0].dtype, node.output.dtype) == (low, "f32")
 
 
+def _widens_input(node: Node, dtype: str) -> bool:
+    """Whether this makes f32 of an input of that type."""
+    return _widens(node, dtype) and node.inputs[0].node.op.name == "Parameter"
+
+
 def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
     """True where a reader would as soon have the lower type: to multiply in it, or to hand it on."""
     if user is None:
@@ -200,6 +206,67 @@ def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
     if user.op.name == "Convert" and user.output.dtype == low:
         return True
     return part_of(user.op) == "compute" or any(v in lowered for v in user.outputs)
+
+
+def store_caches(graph: Graph, low: str) -> Graph:
+    """Concat(Convert(x: low, f32), new) -> Concat(x, Convert(new, low))     where attention reads it, and the
+    graph hands it on, in that type"""
+    handed_on = _handed_on(graph, low) if low else set()
+    if not handed_on:
+        return graph
+    stored: dict[Value, Value] = {}  # f32 in the graph that is made -> the same in the lower type
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        if not inputs:
+            return None
+        if node.op.name == "Convert" and node.output.dtype == low and inputs[0] in stored:
+            return [stored[inputs[0]]]
+        if node.op.multiplied > 2 and all(v in stored for v in inputs[1:3]):
+            given = [inputs[0], *(stored[v] for v in inputs[1:3]), *inputs[3:]]
+            return b.add(
+                node.op, given, node.attrs, name=node.name, origins=node.origins,
+                types=[v.type for v in node.outputs], lowered=True,
+            ).outputs  # fmt: skip
+        if node.output not in handed_on:
+            return None
+        if _widens_input(node, low):
+            stored[node.output] = inputs[0]
+            return None
+        given = [_stored(b, v, stored, low) for v in inputs]
+        types = [_typed(v, low) for v in node.outputs]
+        made = b.add(
+            node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
+        )
+        wide = b.add("Convert", [made.output], {"destination_type": "f32"}, name=f"{node.name}/f32").output
+        stored[wide] = made.output
+        return [wide]
+
+    return rebuild(graph, visit)
+
+
+def _stored(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> Value:
+    """`value` in the lower type; what is no f32 as it is."""
+    if value.dtype != "f32" or value in stored:
+        return stored.get(value, value)
+    return b.add("Convert", [value], {"destination_type": low}, name=f"{value.node.name}/{low}").output
+
+
+def _handed_on(graph: Graph, low: str) -> set[Value]:
+    """Values of f32 that inputs of the lower type are moved and joined to, of those inputs that come out
+    again in it."""
+    of: dict[Value, set[Value]] = {}  # value -> the inputs that are in it
+    for node in graph.nodes:
+        if _widens_input(node, low):
+            of[node.output] = {node.inputs[0]}
+        elif part_of(node.op) == "carry" and len(node.outputs) == 1 and node.output.dtype == "f32":
+            inputs = set().union(*(of.get(v, ()) for v in node.inputs))
+            if inputs:
+                of[node.output] = inputs
+    again: set[Value] = set()
+    for value in graph.outputs:
+        if value.dtype == low and value.node.op.name == "Convert":
+            again |= of.get(value.node.inputs[0], set())
+    return {value for value, inputs in of.items() if inputs <= again}
 
 
 def _restored(graph: Graph, dtypes: Sequence[str]) -> Graph:

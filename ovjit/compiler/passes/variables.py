@@ -11,7 +11,6 @@ from ovjit.errors import ModelError
 from ovjit.graph import shapes
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
-from ovjit.tiles.formats import product_format
 
 
 class Variable(NamedTuple):
@@ -90,13 +89,14 @@ def lift(graph: Graph) -> Lifted:
 
 def keep_low(lifted: Lifted, low: str) -> Lifted:
     """Caches in the element type `low` that those who read them multiply: the hidden ends of `main` have it,
-    with conversions beside them, which the precision pass takes out.
+    with conversions beside them, which the precision pass takes out, or `store_caches` where the model
+    computes in another type.
 
     A cache is a variable of f32 whose next value is its value, moved and joined, of which nothing is read but
     its shape and what is multiplied.
     """
     main, count = lifted.main, len(lifted.variables)
-    if low == "f32" or product_format(low, low) is None:  # else each reader would convert all of it
+    if low == "f32":
         return lifted
     assigned = [k for k, v in enumerate(lifted.variables) if v.assigned]
     first = len(main.outputs) - len(assigned)
