@@ -294,7 +294,6 @@ def _check_size(kind: TensorType) -> None:
         raise ModelError(f"a tensor of the shape {shapes.text(kind.shape)} is larger than any memory")
 
 
-#: What a class under `@op` may define, or its options name.
 def _with_earlier(
     own: Mapping[str, Attribute], earlier: Mapping[str, Attribute], without: Iterable[str]
 ) -> dict[str, Attribute]:
@@ -309,6 +308,7 @@ def _with_earlier(
     return {name: own.get(name) or earlier[name] for name in names}
 
 
+#: What a class under `@op` may define, or its options name.
 _FIELDS = frozenset(inspect.signature(Op.__init__).parameters) - {"self", "name", "opset", "doc"}
 #: What a version has for itself alone.
 _OWN = ("like", "without", "builder_since")

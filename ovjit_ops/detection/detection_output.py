@@ -337,38 +337,12 @@ class DetectionOutput1:
         return detection_output(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
 
 
-@op("DetectionOutput", opset=8, samples=_samples(8), builder_dict="attrs", expand=_expand)
+@op("DetectionOutput", opset=8, like=DetectionOutput1, without=("num_classes",), samples=_samples(8))
 class DetectionOutput8:
     """DetectionOutput-1 that counts the classes itself."""
 
-    def infer(
-        box_logits,
-        class_preds,
-        proposals,
-        aux_class_preds=None,
-        aux_box_preds=None,
-        *,
-        background_label_id: Int = 0,
-        top_k: Int = -1,
-        variance_encoded_in_target: Bool = False,
-        keep_top_k: Ints,
-        code_type: Str = "caffe.PriorBoxParameter.CORNER",
-        share_location: Bool = True,
-        nms_threshold: Float,
-        confidence_threshold: Float = 0.0,
-        clip_after_nms: Bool = False,
-        clip_before_nms: Bool = False,
-        decrease_label_id: Bool = False,
-        normalized: Bool = False,
-        input_height: Int = 1,
-        input_width: Int = 1,
-        objectness_score: Float = 0.0,
-    ):
-        aux = (aux_class_preds, aux_box_preds)
-        return _infer(box_logits, class_preds, proposals, aux, locals(), None)
-
-    def ref(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
-        return detection_output(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
+    def infer(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
+        return _infer(box_logits, class_preds, proposals, (aux_class_preds, aux_box_preds), attrs, None)
 
 
 def _geometry(classes: TensorType, priors: TensorType, attrs: dict[str, Any]) -> tuple[Dim, Dim, Dim]:
@@ -389,40 +363,31 @@ def _row_samples(rng: np.random.Generator, dtype: str = "f32"):
             yield [boxes, *choice], attrs
 
 
-@op("SsdBoxes", internal=True, samples=_samples(8))
+@op("SsdBoxes", like=DetectionOutput1, internal=True, expand=None, samples=_samples(8))
 class SsdBoxes:
     """Decoded boxes [N, L, P, 4] and scores [N, C, P] of a DetectionOutput, whose attributes it has; one that
     does not say how many classes there are has a `num_classes` of 0."""
 
     def infer(
         box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, *,
-        num_classes: Int = 0,
-        background_label_id: Int, top_k: Int, variance_encoded_in_target: Bool, keep_top_k: Ints,
-        code_type: Str, share_location: Bool, nms_threshold: Float, confidence_threshold: Float,
-        clip_after_nms: Bool, clip_before_nms: Bool, decrease_label_id: Bool, normalized: Bool,
-        input_height: Int, input_width: Int, objectness_score: Float,
+        num_classes: Int = 0, **attrs,
     ):  # fmt: skip
-        attrs, aux = locals(), (aux_class_preds, aux_box_preds)
+        aux = (aux_class_preds, aux_box_preds)
         _infer(box_logits, class_preds, proposals, aux, attrs, num_classes or None)
         images, count, many = _geometry(class_preds, proposals, attrs)
-        sets = 1 if share_location else many
+        sets = 1 if attrs["share_location"] else many
         return TensorType("f32", (images, sets, count, 4)), TensorType("f32", (images, many, count))
 
     def ref(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
         return ssd_boxes(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
 
 
-@op("SsdRows", internal=True, samples=_row_samples)
+@op("SsdRows", like=DetectionOutput8, internal=True, expand=None, samples=_row_samples)
 class SsdRows:
     """The output of a DetectionOutput from what KeptBoxes chose."""
 
-    def infer(
-        boxes, numbers, values, counts, *,
-        background_label_id: Int, top_k: Int, variance_encoded_in_target: Bool, keep_top_k: Ints,
-        code_type: Str, share_location: Bool, nms_threshold: Float, confidence_threshold: Float,
-        clip_after_nms: Bool, clip_before_nms: Bool, decrease_label_id: Bool, normalized: Bool,
-        input_height: Int, input_width: Int, objectness_score: Float,
-    ):  # fmt: skip
+    def infer(boxes, numbers, values, counts, **attrs):
+        top_k, keep_top_k = attrs["top_k"], attrs["keep_top_k"]
         images, _, count, _ = dims(boxes, 4)
         each: Dim = keep_top_k[0]
         if keep_top_k[0] <= 0:

@@ -17,7 +17,7 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, find_op, op
-from ovjit.graph.shapes import bounds, dim
+from ovjit.graph.shapes import Dim, bounds, dim
 from ovjit_ops.common.checks import dims
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES
@@ -71,6 +71,14 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     return rows.outputs
 
 
+def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
+    """Regions, their scores and how many each picture has."""
+    high = bounds(images)[1]
+    rows = dim(0, None if high is None else high * attrs["post_nms_count"])
+    many = TensorType(attrs["roi_num_type"], (images,))
+    return TensorType(kind, (rows, 4)), TensorType(kind, (rows,)), many
+
+
 @op("GenerateProposals", opset=9, samples=_proposal_samples, expand=_expand)
 class GenerateProposals:
     """The best regions of every picture, their scores, and how many each picture has."""
@@ -89,6 +97,7 @@ class GenerateProposals:
         nms_eta: Float = 1.0,
         roi_num_type: DType = "i64",
     ):
+        attrs = locals()
         check(roi_num_type in INDEX_TYPES, f"roi_num_type is i32 or i64, not {roi_num_type}")
         check(nms_eta == 1, f"nms_eta should be 1, as in OpenVINO, not {nms_eta}")
         check(min(post_nms_count, pre_nms_count) >= 0, "counts should not be negative")
@@ -96,10 +105,7 @@ class GenerateProposals:
             REALS, im_info=(im_info, "N."), anchors=(anchors, "...."), deltas=(deltas, "N.HW"),
             scores=(scores, "N.HW"),
         )["N"]  # fmt: skip
-        high = bounds(images)[1]
-        rows = dim(0, None if high is None else high * post_nms_count)
-        kind = im_info.dtype
-        return TensorType(kind, (rows, 4)), TensorType(kind, (rows,)), TensorType(roi_num_type, (images,))
+        return _rows(im_info.dtype, images, attrs)
 
     def ref(im_info, anchors, deltas, scores, **attrs):
         boxes, best = proposal_boxes(im_info, anchors, deltas, scores, attrs)
@@ -156,35 +162,27 @@ def _row_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [boxes, *kept(boxes, best, 5, limit, -np.inf, top=-1, skip=-1, inclusive=True)], attrs
 
 
-@op("ProposalBoxes", internal=True, samples=_proposal_samples)
+@op("ProposalBoxes", like=GenerateProposals, internal=True, expand=None)
 class ProposalBoxes:
     """What a GenerateProposals chooses from: boxes [N, 1, K, 4] and scores [N, 1, K]."""
 
-    def infer(
-        im_info, anchors, deltas, scores, *, min_size: Float, nms_threshold: Float, pre_nms_count: Int,
-        post_nms_count: Int, normalized: Bool, nms_eta: Float, roi_num_type: DType,
-    ):  # fmt: skip
+    def infer(im_info, anchors, deltas, scores, **attrs):
+        most = attrs["pre_nms_count"]
         images, many, height, width = dims(scores, 4)
         low, high = bounds(many * height * width)
-        count = dim(min(low, pre_nms_count), pre_nms_count if high is None else min(high, pre_nms_count))
+        count = dim(min(low, most), most if high is None else min(high, most))
         return TensorType("f32", (images, 1, count, 4)), TensorType("f32", (images, 1, count))
 
     def ref(im_info, anchors, deltas, scores, **attrs):
         return proposal_boxes(im_info, anchors, deltas, scores, attrs)
 
 
-@op("ProposalRows", internal=True, samples=_row_samples)
+@op("ProposalRows", like=GenerateProposals, internal=True, expand=None, samples=_row_samples)
 class ProposalRows:
     """The outputs of a GenerateProposals from what KeptBoxes chose."""
 
-    def infer(
-        boxes, numbers, values, counts, *, min_size: Float, nms_threshold: Float, pre_nms_count: Int,
-        post_nms_count: Int, normalized: Bool, nms_eta: Float, roi_num_type: DType,
-    ):  # fmt: skip
-        images = dims(boxes, 4)[0]
-        high = bounds(images)[1]
-        rows = dim(0, None if high is None else high * post_nms_count)
-        return TensorType("f32", (rows, 4)), TensorType("f32", (rows,)), TensorType(roi_num_type, (images,))
+    def infer(boxes, numbers, values, counts, **attrs):
+        return _rows("f32", dims(boxes, 4)[0], attrs)
 
     def ref(boxes, numbers, values, counts, **attrs):
         return proposal_rows(boxes, (numbers, values, counts), attrs)

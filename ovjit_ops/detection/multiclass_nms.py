@@ -267,27 +267,12 @@ class MulticlassNms8:
         return multiclass_nms(boxes, scores, None, attrs)
 
 
-@op("MulticlassNms", opset=9, samples=_samples(9), expand=_expand_multiclass)
+@op("MulticlassNms", opset=9, like=MulticlassNms8, samples=_samples(9))
 class MulticlassNms9:
     """MulticlassNms-8, and regions that are split among images."""
 
-    def infer(
-        boxes,
-        scores,
-        roisnum=None,
-        *,
-        sort_result_type: Word = "none",
-        sort_result_across_batch: Bool = False,
-        output_type: DType = "i64",
-        iou_threshold: Float = 0.0,
-        score_threshold: Float = 0.0,
-        nms_top_k: Int = -1,
-        keep_top_k: Int = -1,
-        background_class: Int = -1,
-        nms_eta: Float = 1.0,
-        normalized: Bool = True,
-    ):
-        return _infer(boxes, scores, locals(), roisnum)
+    def infer(boxes, scores, roisnum=None, **attrs):
+        return _infer(boxes, scores, attrs, roisnum)
 
     def ref(boxes, scores, roisnum=None, **attrs):
         return multiclass_nms(boxes, scores, roisnum, attrs)
@@ -350,32 +335,24 @@ def _chosen_samples(matrix: bool):
     return samples
 
 
-@op("ClassRows", internal=True, samples=_chosen_samples(False))
+@op("ClassRows", like=MulticlassNms8, internal=True, expand=None, samples=_chosen_samples(False))
 class ClassRows:
     """The rows of a MulticlassNms from what KeptBoxes chose."""
 
-    def infer(
-        boxes, scores, chosen, values, counts, *, sort_result_type: Word, sort_result_across_batch: Bool,
-        output_type: DType, iou_threshold: Float, score_threshold: Float, nms_top_k: Int, keep_top_k: Int,
-        background_class: Int, nms_eta: Float, normalized: Bool,
-    ):  # fmt: skip
-        return _infer(boxes, scores, locals())
+    def infer(boxes, scores, chosen, values, counts, **attrs):
+        return _infer(boxes, scores, attrs)
 
     def ref(boxes, scores, chosen, values, counts, **attrs):
         rows = _rows_of(boxes, scores, (chosen, values, counts))
         return _outputs(rows, len(boxes), boxes.dtype, attrs)
 
 
-@op("FallenRows", internal=True, samples=_chosen_samples(True))
+@op("FallenRows", like=MatrixNms, internal=True, expand=None, samples=_chosen_samples(True))
 class FallenRows:
     """The rows of a MatrixNms from what MatrixFalls gives."""
 
-    def infer(
-        boxes, scores, chosen, values, counts, *, sort_result_type: Word, sort_result_across_batch: Bool,
-        output_type: DType, score_threshold: Float, nms_top_k: Int, keep_top_k: Int, background_class: Int,
-        decay_function: Word, gaussian_sigma: Float, post_threshold: Float, normalized: Bool,
-    ):  # fmt: skip
-        return _infer(boxes, scores, locals())
+    def infer(boxes, scores, chosen, values, counts, **attrs):
+        return _infer(boxes, scores, attrs)
 
     def ref(boxes, scores, chosen, values, counts, **attrs):
         return _fallen(boxes, scores, (chosen, values, counts), attrs)

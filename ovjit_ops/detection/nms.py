@@ -208,13 +208,12 @@ def nms_samples(version: int):
     return samples
 
 
-def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any], outputs: int):
+def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
     kind = attrs.get("output_type", "i64")
     _check_attributes(attrs["box_encoding"], kind)
     check_inputs(boxes, scores)
     rows = most_rows(boxes, scores, check_limits(most, iou, threshold, sigma))
-    out = (TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,)))
-    return out if outputs == 3 else out[0]
+    return TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,))
 
 
 @op("NonMaxSuppression", opset=1, samples=nms_samples(1), expand=_expand)
@@ -226,7 +225,7 @@ class NonMaxSuppression1:
         box_encoding: Word = "corner", sort_result_descending: Bool = True,
     ):  # fmt: skip
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
-        return _infer(boxes, scores, *limits, locals(), 1)
+        return _infer(boxes, scores, *limits, locals())[0]
 
     def ref(
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, **attrs
@@ -235,44 +234,42 @@ class NonMaxSuppression1:
         return evaluate(boxes, scores, *limits, attrs)[0]
 
 
-def _with_type(
-    boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
-    box_encoding: Word = "corner", sort_result_descending: Bool = True, output_type: DType = "i64",
-):  # fmt: skip
-    limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
-    return _infer(boxes, scores, *limits, locals(), 1)
+@op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=nms_samples(3))
+class NonMaxSuppression3:
+    """NonMaxSuppression-1 with a type of the rows."""
+
+    def infer(
+        boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
+        output_type: DType = "i64", **attrs,
+    ):  # fmt: skip
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
+        return _infer(boxes, scores, *limits, {**attrs, "output_type": output_type})[0]
 
 
-def _soft_infer(boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,
-                soft_nms_sigma=None, *, box_encoding: Word = "corner", sort_result_descending: Bool = True,
-                output_type: DType = "i64"):  # fmt: skip
-    limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
-    return _infer(boxes, scores, *limits, locals(), 3)
+@op("NonMaxSuppression", opset=4, like=NonMaxSuppression3)
+class NonMaxSuppression4:
+    """NonMaxSuppression-3."""
 
 
-def _soft_ref(
-    boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,
-    soft_nms_sigma=None, **attrs,
-):  # fmt: skip
-    limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
-    return evaluate(boxes, scores, *limits, attrs)
+@op("NonMaxSuppression", opset=5, like=NonMaxSuppression3, samples=nms_samples(5))
+class NonMaxSuppression5:
+    """With soft suppression, and the scores and number of the rows."""
+
+    def infer(
+        boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,
+        soft_nms_sigma=None, **attrs,
+    ):  # fmt: skip
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
+        return _infer(boxes, scores, *limits, attrs)
+
+    def ref(
+        boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,
+        soft_nms_sigma=None, **attrs,
+    ):  # fmt: skip
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
+        return evaluate(boxes, scores, *limits, attrs)
 
 
-for _version in (3, 4):
-
-    @op("NonMaxSuppression", opset=_version, samples=nms_samples(_version), expand=_expand)
-    class NonMaxSuppressionTyped:
-        """NonMaxSuppression-1 with a type of the rows."""
-
-        infer = _with_type
-        ref = NonMaxSuppression1.ref
-
-
-for _version in (5, 9):
-
-    @op("NonMaxSuppression", opset=_version, samples=nms_samples(_version), expand=_expand)
-    class NonMaxSuppressionSoft:
-        """With soft suppression, and the scores and number of the rows."""
-
-        infer = _soft_infer
-        ref = _soft_ref
+@op("NonMaxSuppression", opset=9, like=NonMaxSuppression5)
+class NonMaxSuppression9:
+    """NonMaxSuppression-5."""

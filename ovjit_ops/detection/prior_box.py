@@ -127,7 +127,7 @@ def _shape(layer: TensorType, image: TensorType, many: int) -> TensorType:
     return TensorType("f32", (2, 4 * int(value[0]) * int(value[1]) * many))
 
 
-def _check(attrs: dict[str, Any]) -> None:
+def _boxes(layer: TensorType, image: TensorType, attrs: dict[str, Any]) -> TensorType:
     check(len(attrs["variance"]) in (0, 1, 4), "variance should have 0, 1 or 4 entries")
     check(all(v > 0 for v in attrs["variance"]), "variance should be positive")
     check(all(int(d) > 0 for d in attrs["density"]), "density should be positive")
@@ -135,6 +135,7 @@ def _check(attrs: dict[str, Any]) -> None:
         len(attrs["density"]) <= len(attrs["fixed_size"]) or not attrs["density"],
         "density needs a fixed_size each",
     )
+    return _shape(layer, image, number_of_priors(attrs))
 
 
 _BOXES: list[dict[str, Any]] = [
@@ -172,30 +173,18 @@ class PriorBox1:
         flip: Bool = False, clip: Bool = False, step: Float = 0.0, offset: Float, variance: Floats = (),
         scale_all_sizes: Bool = True, fixed_ratio: Floats = (), fixed_size: Floats = (), density: Floats = (),
     ):  # fmt: skip
-        attrs = locals()
-        _check(attrs)
-        return _shape(layer, image, number_of_priors(attrs))
+        return _boxes(layer, image, locals())
 
     def ref(layer, image, **attrs):
         return prior_box(layer, image, {**attrs, "min_max_aspect_ratios_order": True})
 
 
-@op(
-    "PriorBox", opset=8, types=["i64"], samples=_samples(8), builder_dict="attrs",
-    builder={"layer": "layer_shape", "image": "image_shape"},
-)  # fmt: skip
+@op("PriorBox", opset=8, like=PriorBox1, samples=_samples(8))
 class PriorBox8:
     """PriorBox-1 with a choice of order."""
 
-    def infer(
-        layer, image, *, min_size: Floats = (), max_size: Floats = (), aspect_ratio: Floats = (),
-        flip: Bool = False, clip: Bool = False, step: Float = 0.0, offset: Float, variance: Floats = (),
-        scale_all_sizes: Bool = True, fixed_ratio: Floats = (), fixed_size: Floats = (), density: Floats = (),
-        min_max_aspect_ratios_order: Bool = True,
-    ):  # fmt: skip
-        attrs = locals()
-        _check(attrs)
-        return _shape(layer, image, number_of_priors(attrs))
+    def infer(layer, image, *, density: Floats = (), min_max_aspect_ratios_order: Bool = True, **attrs):
+        return _boxes(layer, image, {**attrs, "density": density})
 
     def ref(layer, image, **attrs):
         return prior_box(layer, image, attrs)

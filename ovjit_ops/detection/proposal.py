@@ -9,7 +9,6 @@ are y before x, and not whole pixels.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -206,13 +205,12 @@ class Proposal4:
         return proposal(class_probs, bbox_deltas, image_shape, attrs)
 
 
-@op("Proposal", opset=1, samples=_samples, native=FULL, expand=_expand, builder_dict="attrs")
+@op("Proposal", opset=1, like=Proposal4)
 class Proposal1:
     """Proposal-4 without the scores."""
 
-    @functools.wraps(Proposal4.infer)
-    def infer(*inputs, **attrs):
-        return Proposal4.infer(*inputs, **attrs)[0]
+    def infer(class_probs, bbox_deltas, image_shape, **attrs):
+        return _infer(class_probs, bbox_deltas, image_shape, attrs)[0]
 
     def ref(class_probs, bbox_deltas, image_shape, **attrs):
         return proposal(class_probs, bbox_deltas, image_shape, attrs)[0]

@@ -95,10 +95,6 @@ def _samples(aligned: tuple[str, ...]):
     return samples
 
 
-def _mode(mode: str) -> None:
-    check(mode.lower() in ("avg", "max"), f"mode should be avg or max, not {mode!r}")
-
-
 @op("ROIAlign", opset=3, types=REALS, native=FULL, samples=_samples(()), lower=lower_roi_align, ulp=64)
 class ROIAlign3:
     """Regions are at least one element wide."""
@@ -107,35 +103,23 @@ class ROIAlign3:
         data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
         mode: Word,
     ):  # fmt: skip
-        _mode(mode)
+        check(mode.lower() in ("avg", "max"), f"mode should be avg or max, not {mode!r}")
         return infer_regions(data, rois, batch_indices, 4, locals())
 
     def ref(data, rois, batch_indices, **attrs):
         return roi_align(data, rois, batch_indices, attrs, "asymmetric")
 
 
-@op(
-    "ROIAlign",
-    opset=9,
-    types=REALS,
-    native=FULL,
-    samples=_samples(tuple(OFFSETS)),
-    lower=lower_roi_align,
-    ulp=64,
-)
+@op("ROIAlign", opset=9, like=ROIAlign3, samples=_samples(tuple(OFFSETS)))
 class ROIAlign9:
     """ROIAlign-3 with three ways to count pixels. Opset 14 has the same."""
 
-    def infer(
-        data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
-        mode: Word, aligned_mode: Word = "asymmetric",
-    ):  # fmt: skip
-        _mode(mode)
+    def infer(data, rois, batch_indices, *, mode: Word, aligned_mode: Word = "asymmetric", **attrs):
         check(
             aligned_mode.lower() in OFFSETS,
             f"aligned_mode should be one of {', '.join(OFFSETS)}, not {aligned_mode!r}",
         )
-        return infer_regions(data, rois, batch_indices, 4, locals())
+        return ROIAlign3.infer(data, rois, batch_indices, mode=mode, **attrs)
 
     def ref(data, rois, batch_indices, **attrs):
         return roi_align(data, rois, batch_indices, attrs, attrs["aligned_mode"].lower())
