@@ -14,7 +14,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.template import DIMS, Finish, Template
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, merge_dims, product
 from ovjit.graph.graph import Value
@@ -101,8 +101,7 @@ class RowLowering(Lowering):
         if len(extents) > DIMS:
             return False
         n, rows = product(inner), product(extents)
-        per_chunk = split(rows, n * self.work)
-        values: dict[str, Any] = {"rows": rows, "per_chunk": per_chunk, **self.integers(n)}
+        values: dict[str, Any] = {"rows": rows, **self.integers(n)}
         names = [*("x", "y"), *(f"e{k}" for k in range(len(operands)))]
         missing = DIMS - len(extents)
         for d in range(DIMS):
@@ -110,11 +109,14 @@ class RowLowering(Lowering):
         for name, view, outer in zip(names, views, strides, strict=True):
             values[name] = view.ptr
             values |= {f"{name}_{d}": 0 if d < missing else outer[d - missing] for d in range(DIMS)}
-        touched = [
-            Piece(v.ptr, outer, (n if mode == "v" else 1,), (v.itemsize,), v.itemsize)
-            for v, outer, mode in zip(views, strides, "vv" + self.modes, strict=True)
-        ]
-        touches = Rows(extents, per_chunk, [touched[0], *touched[2:]], [touched[1]])
-        chunks, flops = ceil_div(rows, per_chunk), self.work * y.count
-        planner.step(self.kernel, values, chunks, [x, *operands], [y], flops, touches=touches)
+
+        def touches(each: int) -> Rows:
+            read, written, *more = (
+                Piece(v.ptr, outer, (n if mode == "v" else 1,), (v.itemsize,), v.itemsize)
+                for v, outer, mode in zip(views, strides, "vv" + self.modes, strict=True)
+            )
+            return Rows(extents, each, [read, *more], [written])
+
+        work, flops = n * self.work, self.work * y.count
+        planner.share_step(self.kernel, values, rows, work, [x, *operands], [y], flops, touches)
         return True

@@ -15,7 +15,8 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, fma, ld, loadm, share, spread, storem, whole
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import named_strides
 from ovjit_ops.common.windows import resolve_pads
 
 
@@ -129,22 +130,18 @@ class DeformedColumns(ChannelsLast):
         oh, ow = y.shape[2:]
         taps = math.prod(kernel)
         rows = n * oh
-        per_chunk = split(rows, ow * taps * c * 8)
         values: dict[str, Any] = {
             "x": x.ptr, "offsets": offsets.ptr, "y": y.ptr, "h": h, "w": w, "kh": kernel[0], "kw": kernel[1],
             "oh": oh, "ow": ow, "run": run, "runs": c // run, "each": each, "per_group": per_group,
-            "taps": taps, "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3], "rows": rows,
-            "y_n": y.strides[0], "y_h": y.strides[2], "y_w": y.strides[3], "per_chunk": per_chunk,
+            "taps": taps, "rows": rows, **named_strides(x=(x, "n-hw"), y=(y, "n-hw"), o=(offsets, "nchw")),
         }  # fmt: skip
         for names, pair_of in (("sh sw", pair["strides"]), ("dh dw", pair["dilations"]), ("ph pw", begin)):
             values |= dict(zip(names.split(), pair_of, strict=True))
-        values |= dict(zip(("o_n", "o_c", "o_h", "o_w"), offsets.strides, strict=True))
-        steps = mask[0].strides if mask else (0, 0, 0, 0)
-        values |= dict(zip(("m_n", "m_c", "m_h", "m_w"), steps, strict=True))
+        values |= {"m_n": 0, "m_c": 0, "m_h": 0, "m_w": 0}
         if mask:
-            values["mask"] = mask[0].ptr
-        chunks = ceil_div(rows, per_chunk)
-        planner.step(self.kernel, values, chunks, [x, offsets, *mask], [y], 8.0 * y.count)
+            values |= {"mask": mask[0].ptr, **named_strides(m=(mask[0], "nchw"))}
+        work = ow * taps * c * 8
+        planner.share_step(self.kernel, values, rows, work, [x, offsets, *mask], [y], 8.0 * y.count)
 
 
 def lower_columns(group: Group) -> Lowering | None:

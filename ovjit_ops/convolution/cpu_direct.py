@@ -19,7 +19,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, const, loadm, share, splat
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 from ovjit_ops.common.windows import resolve_pads
@@ -125,10 +125,9 @@ class Direct(Lowering):
             values |= dict(zip(names, row, strict=True))
         rows *= values["od"] * values["oh"]
         depth = int(np.prod(self.kernel_size)) * self.ins
-        per_chunk = split(rows, values["ow"] * self.outs * depth)
-        values |= {"rows": rows, "per_chunk": per_chunk}
-        chunks = ceil_div(rows, per_chunk)
-        planner.step(self.kernel, values, chunks, [x], [y], 2.0 * y.count * depth)
+        values["rows"] = rows
+        work, flops = values["ow"] * self.outs * depth, 2.0 * y.count * depth
+        planner.share_step(self.kernel, values, rows, work, [x], [y], flops)
 
 
 def lower_direct(group: Group) -> Lowering | None:

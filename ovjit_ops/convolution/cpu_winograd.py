@@ -55,8 +55,8 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
-from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size, split
-from ovjit.compiler.views import Layout, channels_last
+from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size
+from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.tiles.driver import tile_kernel
@@ -350,27 +350,24 @@ class Winograd(TiledConvolution):
         products = planner.allocate((tiles, planes, self.outs), 4)
         lanes = self.isa.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
-        per_chunk = split(tiles, c * planes * 2)
         values: dict[str, Any] = {
-            "x": x.ptr, "v": v.ptr, "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3],
-            "h": h, "w": w, "ph": ph, "pw": pw, "th": th, "tw": tw, "c": c, "tiles": tiles,
-            "plane": tiles * c * size, "per_chunk": per_chunk,
+            "x": x.ptr, "v": v.ptr, "h": h, "w": w, "ph": ph, "pw": pw, "th": th, "tw": tw, "c": c,
+            "tiles": tiles, "plane": tiles * c * size, **named_strides(x=(x, "n-hw")),
         }  # fmt: skip
-        planner.step(self.input_kernel, values, ceil_div(tiles, per_chunk), [x], [v], 8.0 * v.count)
+        planner.share_step(self.input_kernel, values, tiles, c * planes * 2, [x], [v], 8.0 * v.count)
         self.multiply(planner, v, products, tiles, planes)
-        per_chunk = split(tiles, self.outs * planes * 2)
         values = {
             "v": products.ptr, "b": planner.constants.at(self.bias_at), "y": y.ptr,
             "oh": oh, "ow": ow, "th": th, "tw": tw, "c": self.outs, "tiles": tiles,
-            "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4, "per_chunk": per_chunk,
+            "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4,
         }  # fmt: skip
         axes = (0, 2, 3)
         values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
         operands, read = self.operand_values(planner, axes)
         values |= operands
-        reads = [products, *read]
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
-        planner.step(self.output_kernel, values, ceil_div(tiles, per_chunk), reads, [y], 8.0 * products.count)
+        work, flops = self.outs * planes * 2, 8.0 * products.count
+        planner.share_step(self.output_kernel, values, tiles, work, [products, *read], [y], flops)
 
     def multiply(self, planner: Planner, v: Any, products: Any, tiles: int, planes: int) -> None:
         """One matrix product for each plane: the planes are the groups of the tile driver."""

@@ -16,7 +16,8 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, gather, ld, loadm, share, spread, whole
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import named_strides
 from ovjit_ops.detection.cpu_roi_pooling import at_least, image_of, interpolated, rounded
 
 
@@ -135,20 +136,18 @@ class DeformablePooling(ChannelsLast):
         settings = np.array([np.float32(attrs["spatial_scale"]), attrs["trans_std"]], np.float64)
         rows = regions * group
         samples = attrs["spatial_bins_y"] * attrs["spatial_bins_x"]
-        per_chunk = split(rows, group * dim * samples * 8)
         values: dict[str, Any] = {
             "x": x.ptr, "rois": rois.ptr, "offsets": offsets[0].ptr if offsets else rois.ptr,
             "settings": planner.data.view(settings, "f64").ptr, "y": y.ptr, "images": shape[0], "h": shape[2],
             "w": shape[3], "classes": classes, "each": dim // classes, "step": group * group * 4,
-            "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3], "r_n": rois.strides[0],
-            "r_k": rois.strides[1], "group": group, "part": part, "bins_y": attrs["spatial_bins_y"],
-            "bins_x": attrs["spatial_bins_x"], "rows": rows, "per_chunk": per_chunk,
+            "group": group, "part": part, "bins_y": attrs["spatial_bins_y"],
+            "bins_x": attrs["spatial_bins_x"], "rows": rows, "o_n": 0, "o_c": 0, "o_h": 0, "o_w": 0,
+            **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk")),
         }  # fmt: skip
-        steps = offsets[0].strides if offsets else (0,) * 4
-        values |= dict(zip(("o_n", "o_c", "o_h", "o_w"), steps, strict=True))
-        values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
-        chunks = ceil_div(rows, per_chunk)
-        planner.step(self.kernel, values, chunks, [x, *read], [y], 8.0 * y.count * samples)
+        if offsets:
+            values |= named_strides(o=(offsets[0], "nchw"))
+        work = group * dim * samples * 8
+        planner.share_step(self.kernel, values, rows, work, [x, *read], [y], 8.0 * y.count * samples)
 
 
 def lower_deformable_pooling(group: Group) -> Lowering | None:

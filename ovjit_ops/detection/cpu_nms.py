@@ -36,8 +36,8 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import View
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import View, named_strides
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
@@ -159,19 +159,18 @@ def select_step(
     boxes, scores, *limits = inputs
     images, classes, n = scores.shape
     total = images * classes
-    per_chunk = split(total, n * 40)
     b_c = boxes.strides[1] if len(boxes.shape) == 4 and boxes.shape[1] > 1 else 0
     names = ("most", "iou", "threshold")[-len(limits) :]
     values: dict[str, Any] = {
         "boxes": boxes.ptr, "scores": scores.ptr, "n": n,
         **{name: view.ptr for name, view in zip(("chosen", "values", "counts"), made, strict=True)},
         "classes": classes, "room": room, "b_n": boxes.strides[0], "b_c": b_c, "b_i": boxes.strides[-2],
-        "b_k": boxes.strides[-1], "s_n": scores.strides[0], "s_c": scores.strides[1],
-        "s_i": scores.strides[2], "total": total, "per_chunk": per_chunk, "top": n if top < 0 else top,
-        "skip": skip, **{name: view.ptr for name, view in zip(names, limits, strict=True)},
+        "b_k": boxes.strides[-1], "total": total, "top": n if top < 0 else top, "skip": skip,
+        **{name: view.ptr for name, view in zip(names, limits, strict=True)},
+        **named_strides(s=(scores, "nci")),
     }  # fmt: skip
     planner.need_scratch(COUNTS + each * (room + 64) + 2 * n * 8)
-    planner.step(kernel, values, ceil_div(total, per_chunk), inputs, list(made), 40.0 * total * n)
+    planner.share_step(kernel, values, total, n * 40, inputs, made, 40.0 * total * n)
 
 
 @kernel

@@ -36,7 +36,8 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import named_strides
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, key_of, sorted_pairs
 
@@ -273,14 +274,13 @@ class AnchorGrid(Lowering):
         (y,) = made = row_major_outputs(planner, self.node)
         settings = np.array([attrs["middle"], attrs["stride_x"], attrs["stride_y"]], np.float64)
         total = rows * columns
-        per_chunk = split(total, 16 * p.shape[0])
         values: dict[str, Any] = {
             "priors": p.ptr, "settings": planner.data.view(settings, "f64").ptr, "y": y.ptr, "rows": rows,
-            "columns": columns, "many": p.shape[0], "high": high, "wide": wide, "p_n": p.strides[0],
-            "p_k": p.strides[1], "total": total, "per_chunk": per_chunk,
+            "columns": columns, "many": p.shape[0], "high": high, "wide": wide, "total": total,
+            **named_strides(p=(p, "nk")),
         }  # fmt: skip
         if y.count:
-            planner.step(self.kernels[0], values, ceil_div(total, per_chunk), [p], made, y.count)
+            planner.share_step(self.kernels[0], values, total, 16 * p.shape[0], [p], made, y.count)
         put_outputs(planner, self.node, made)
 
 
@@ -305,22 +305,20 @@ class MovedAnchors(Lowering):
         settings = [attrs["border"], attrs["outer"], attrs["inset"], attrs["most"], attrs["size"]]
         table_of = np.array([*settings, *attrs["weights"], attrs["min_size"]], np.float64)
         total = images * h * many
-        per_chunk = split(total, w * 40)
         values: dict[str, Any] = {
             "info": info.ptr, "anchors": anchors.ptr, "deltas": deltas.ptr,
             "settings": planner.data.view(table_of, "f64").ptr, "boxes": made[0].ptr, "many": many, "h": h,
             "w": w, "i_n": info.strides[0] if info.shape[0] > 1 else 0, "i_k": info.strides[1],
-            "d_a": 4 * deltas.strides[1], "total": total, "per_chunk": per_chunk,
+            "d_a": 4 * deltas.strides[1], "total": total,
+            **named_strides(a=(anchors, "hwak"), d=(deltas, "nchw")),
         }  # fmt: skip
-        values |= dict(zip(("a_h", "a_w", "a_a", "a_k"), anchors.strides, strict=True))
-        values |= dict(zip(("d_n", "d_c", "d_h", "d_w"), deltas.strides, strict=True))
         if self.scored:
             s = scores[0]
-            values |= dict(zip(("s_n", "s_c", "s_h", "s_w"), s.strides, strict=True))
+            values |= named_strides(s=(s, "nchw"))
             first = many * s.strides[1] if attrs["second"] else 0
             values |= {"scores": s.ptr + first, "values": made[1].ptr, "last": min(3, info.shape[1] - 1)}
         if total * w:
-            planner.step(self.kernels[0], values, ceil_div(total, per_chunk), read, made, 40.0 * total * w)
+            planner.share_step(self.kernels[0], values, total, w * 40, read, made, 40.0 * total * w)
         put_outputs(planner, self.node, made)
 
 
@@ -381,8 +379,8 @@ class BestRegions(Lowering):
             Host(self.group).plan(planner)
             return
         values: dict[str, Any] = {
-            "rois": rois.ptr, "scores": scores.ptr, "y": made[0].ptr, "n": n, "r_n": rois.strides[0],
-            "r_k": rois.strides[1], "s_n": scores.strides[0], "rows": self.node.attrs["max_rois"],
+            "rois": rois.ptr, "scores": scores.ptr, "y": made[0].ptr, "n": n,
+            "rows": self.node.attrs["max_rois"], **named_strides(r=(rois, "nk"), s=(scores, "n")),
             "threshold": planner.data.view(np.array([-np.inf], np.float32), "f32").ptr,
         }  # fmt: skip
         planner.need_scratch(COUNTS + 2 * n * 8)

@@ -29,8 +29,8 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout, channels_last
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
 from ovjit_ops.detection.cpu_roi_align import align_kernel
 from ovjit_ops.detection.sampling import OFFSETS
@@ -92,27 +92,25 @@ class PyramidAlign(Lowering):
         regions, channels, size, _ = y.shape
         at = planner.allocate((len(maps), regions), 4)
         values: dict[str, Any] = {
-            "rois": rois.ptr, "at": at.ptr, "r_n": rois.strides[0], "r_k": rois.strides[1],
-            "regions": regions,
-        }  # fmt: skip
+            "rois": rois.ptr, "at": at.ptr, "regions": regions, **named_strides(r=(rois, "nk"))
+        }
         planner.step(self.levels, values, 1, [rois], [at], 100.0 * regions)
         shift, after = OFFSETS["half_pixel_for_nn" if attrs["aligned"] else "asymmetric"]
         rows = regions * size
         samples = max(attrs["sampling_ratio"], 1) ** 2
-        per_chunk = split(rows, size * samples * channels * 8 / len(maps))
+        work = size * samples * channels * 8 / len(maps)
         for i, (x, scale) in enumerate(zip(maps, attrs["pyramid_scales"], strict=True)):
             settings = np.array([float(np.float32(1 / scale)), shift, after])
             values = {
                 "x": x.ptr, "rois": rois.ptr, "at": at.ptr + i * regions * 4, "y": y.ptr,
-                "images": x.shape[0], "c": channels, "h": x.shape[2], "w": x.shape[3], "x_n": x.strides[0],
-                "x_h": x.strides[2], "x_w": x.strides[3], "r_n": rois.strides[0], "r_k": rois.strides[1],
+                "images": x.shape[0], "c": channels, "h": x.shape[2], "w": x.shape[3],
                 "at_n": 4, "ph": size, "pw": size, "ratio": attrs["sampling_ratio"],
-                "clamp": int(not attrs["aligned"]), "rows": rows, "per_chunk": per_chunk,
+                "clamp": int(not attrs["aligned"]), "rows": rows,
                 "settings": planner.data.view(settings, "f64").ptr,
+                **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk")),
             }  # fmt: skip
-            values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
             flops = 8.0 * y.count * samples / len(maps)
-            planner.step(self.kernel, values, ceil_div(rows, per_chunk), [x, rois, at], [y], flops)
+            planner.share_step(self.kernel, values, rows, work, [x, rois, at], [y], flops)
         planner.need_scratch((channels + 64) * 4)
 
 

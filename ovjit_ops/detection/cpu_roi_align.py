@@ -36,7 +36,8 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import named_strides
 from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 
 _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
@@ -201,21 +202,18 @@ class RoiAlign(ChannelsLast):
         shift, after = OFFSETS[aligned]
         rows = y.shape[0] * ph
         samples = max(attrs["sampling_ratio"], 1) ** 2
-        per_chunk = split(rows, pw * samples * x.shape[1] * 8)
         clamp = attrs["clockwise_mode"] if self.turned else aligned == "asymmetric"
         settings = np.array([float(np.float32(attrs["spatial_scale"])), shift, after])
         values: dict[str, Any] = {
             "x": x.ptr, "rois": rois.ptr, "at": at.ptr, "y": y.ptr, "images": x.shape[0], "c": x.shape[1],
-            "h": x.shape[2], "w": x.shape[3], "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3],
-            "r_n": rois.strides[0], "r_k": rois.strides[1], "at_n": at.strides[0], "ph": ph, "pw": pw,
-            "ratio": attrs["sampling_ratio"], "clamp": int(clamp), "rows": rows, "per_chunk": per_chunk,
-            "settings": planner.data.view(settings, "f64").ptr,
+            "h": x.shape[2], "w": x.shape[3], "ph": ph, "pw": pw, "ratio": attrs["sampling_ratio"],
+            "clamp": int(clamp), "rows": rows, "settings": planner.data.view(settings, "f64").ptr,
+            **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk"), at=(at, "n")),
         }  # fmt: skip
-        values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
         planner.need_scratch((x.shape[1] + 64) * 4)
         if y.count:
-            chunks = ceil_div(rows, per_chunk)
-            planner.step(self.kernel, values, chunks, [x, rois, at], [y], 8.0 * y.count * samples)
+            work, flops = pw * samples * x.shape[1] * 8, 8.0 * y.count * samples
+            planner.share_step(self.kernel, values, rows, work, [x, rois, at], [y], flops)
 
 
 def lower_roi_align(group: Group) -> Lowering | None:

@@ -38,7 +38,8 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import named_strides
 
 #: Where a corner that is not finite is held.
 FAR = 1 << 30
@@ -259,8 +260,8 @@ class RoiPooling(ChannelsLast):
         scale = float(np.float32(attrs["spatial_scale"]))
         values: dict[str, Any] = {
             "x": x.ptr, "rois": rois.ptr, "y": y.ptr, "images": x.shape[0], "h": x.shape[2], "w": x.shape[3],
-            "c": y.shape[1], "x_n": x.strides[0], "x_h": x.strides[2], "x_w": x.strides[3],
-            "r_n": rois.strides[0], "r_k": rois.strides[1], "ph": ph, "pw": pw, "rows": rows,
+            "c": y.shape[1], "ph": ph, "pw": pw, "rows": rows,
+            **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk")),
         }  # fmt: skip
         work: Any  # of an element
         if self.way == "bilinear":
@@ -273,12 +274,9 @@ class RoiPooling(ChannelsLast):
             settings = [scale, 1.0 if self.sensitive else scale]
             values["step"] = ph * pw * 4 if self.sensitive else 4
             work = x.shape[2] * x.shape[3] / (ph * pw)  # of a bin, if a region is the map
-        per_chunk = split(rows, pw * y.shape[1] * work)
-        values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
         values["settings"] = planner.data.view(np.array(settings), "f64").ptr
-        values["per_chunk"] = per_chunk
-        chunks = ceil_div(rows, per_chunk)
-        planner.step(self.kernel, values, chunks, [x, rois], [y], float(y.count * work))
+        each, flops = pw * y.shape[1] * work, float(y.count * work)
+        planner.share_step(self.kernel, values, rows, each, [x, rois], [y], flops)
 
 
 def lower_roi_pooling(group: Group) -> Lowering | None:

@@ -47,7 +47,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering, place_constants
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.views import View, product
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
 
@@ -486,13 +486,13 @@ class Fourier(Lowering):
         width = host_isa().lanes
         blocks = ceil_div(lanes, width)
         items = blocks * outer
-        per_chunk = split(items, n * width * (8 + 4 * len(radices)))
+        work = n * width * (8 + 4 * len(radices))
         exchanged = inverse and loading == COMPLEX
         out_exchanged = inverse and not real_out
         values: dict[str, Any] = {
             "x": x.view.ptr, "y": y.view.ptr, "table": twiddles.ptr, "scale": numbers.ptr, "n": n,
             "n_in": min(n_in, n), "n_out": n_out, "lanes": lanes, "blocks": blocks, "items": items,
-            "per_chunk": per_chunk, "stages": len(radices), "x_n": x.n, "x_l": x.lane,
+            "stages": len(radices), "x_n": x.n, "x_l": x.lane,
             "x_re": x.im if exchanged else x.re, "x_im": x.re if exchanged else x.im, "y_n": y.n,
             "y_l": y.lane,
             "y_re": y.im if out_exchanged else y.re, "y_im": y.re if out_exchanged else y.im,
@@ -509,7 +509,7 @@ class Fourier(Lowering):
             values[f"steps{2 * i}"], values[f"steps{2 * i + 1}"] = stage
         planner.need_scratch(n * 4 * width * self.size)
         flops = 5.0 * n * math.log2(max(n, 2)) * lanes * outer
-        planner.step(kernel, values, ceil_div(items, per_chunk), reads, [y.view], flops)
+        planner.share_step(kernel, values, items, work, reads, [y.view], flops)
 
 
 class Frames(Fourier):

@@ -44,8 +44,8 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import Layout, channels_last
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
 from ovjit_ops.image.grid_settings import settings
 
@@ -210,18 +210,14 @@ class GridSample(Lowering):
         y = planner.channels_last_output(self.out, 1 if adjacent else 3)
         taps = _TAPS[self.mode] ** 2
         rows = n * oh
-        per_chunk = split(rows, ow * c * taps * 2)
         values: dict[str, Any] = {
             "x": x.ptr, "grid": grid.ptr, "y": y.ptr, "h": h, "w": w, "c": c, "ow": ow, "oh": oh,
-            "rows": rows, "per_chunk": per_chunk,
+            "rows": rows, **named_strides(x=(x, "nchw"), y=(y, "nchw"), g=(grid, "nhwk")),
         }  # fmt: skip
-        values |= dict(zip(("x_n", "x_c", "x_h", "x_w"), x.strides, strict=True))
-        values |= dict(zip(("y_n", "y_c", "y_h", "y_w"), y.strides, strict=True))
-        values |= dict(zip(("g_n", "g_h", "g_w", "g_k"), grid.strides, strict=True))
         planner.need_scratch(2 * taps * lanes * 4)
         if y.count:
-            chunks = ceil_div(rows, per_chunk)
-            planner.step(self.kernels[adjacent], values, chunks, [x, grid], [y], 2.0 * y.count * taps)
+            work, flops = ow * c * taps * 2, 2.0 * y.count * taps
+            planner.share_step(self.kernels[adjacent], values, rows, work, [x, grid], [y], flops)
 
 
 def lower_grid_sample(group: Group) -> Lowering | None:

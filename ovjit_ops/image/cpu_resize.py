@@ -45,7 +45,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
@@ -249,11 +249,10 @@ def plan_resize(
     elements = values["runs"] * values["run_len"]
     work = elements * values["tv"] + values["ow"] * max(values["c"], 1) * values["th"] * 2
     items = product(extents) * values["oh"]
-    per_chunk = split(items, 2 * work)
-    values |= {"x": x.ptr, "y": y.ptr, "items": items, "per_chunk": per_chunk}
+    values |= {"x": x.ptr, "y": y.ptr, "items": items}
     if not nearest:
         planner.need_scratch((elements + (values["step"] * values["th"] + 4) * lanes) * 4)
-    planner.step(kernel, values, ceil_div(items, per_chunk), [x], [y], 2 * work * items)
+    planner.share_step(kernel, values, items, 2 * work, [x], [y], 2 * work * items)
 
 
 def _horizontal(

@@ -32,7 +32,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import View, product
 
 #: operation -> how its bags are given
@@ -167,10 +167,9 @@ class Bags(Lowering):
         width = product(y.shape[1:])
         count = indices.count
         per_bag = max(1, count // many)
-        per_chunk = split(many, width * per_bag * 4)
         values: dict[str, Any] = {
             "table": table.ptr, "at": indices.ptr, "y": y.ptr, "rows": table.shape[0], "width": width,
-            "row": width * 4, "count": count, "many": many, "per_chunk": per_chunk,
+            "row": width * 4, "count": count, "many": many,
             "each": indices.shape[-1] if self.way == "packed" else 0,
         }  # fmt: skip
         reads: list[View] = [table, indices]
@@ -180,7 +179,9 @@ class Bags(Lowering):
                 view = planner.contiguous(self.named[name])
                 values[key] = view.ptr
                 reads.append(view)
-        planner.step(self.kernel, values, ceil_div(many, per_chunk), reads, [y], 2.0 * count * width)
+        planner.share_step(
+            self.kernel, values, many, width * per_bag * 4, reads, [y], 2.0 * count * width
+        )
         planner.alias_or_copy(out, y)
 
 

@@ -11,7 +11,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Ptr, ld, share, st, whole
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 
 
@@ -75,12 +75,11 @@ class GatherTree(Lowering):
             return
         made = row_major_outputs(planner, self.node)
         total = batch * width
-        per_chunk = split(total, steps * 16)
         values: dict[str, Any] = {
             "ids": ids.ptr, "parents": parents.ptr, "lengths": lengths.ptr, "end": end.ptr, "y": made[0].ptr,
-            "steps": steps, "batch": batch, "width": width, "total": total, "per_chunk": per_chunk,
+            "steps": steps, "batch": batch, "width": width, "total": total,
         }  # fmt: skip
-        planner.step(self.kernels[0], values, ceil_div(total, per_chunk), read, made, 4.0 * ids.count)
+        planner.share_step(self.kernels[0], values, total, steps * 16, read, made, 4.0 * ids.count)
         put_outputs(planner, self.node, made)
 
 

@@ -12,7 +12,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, const, gather, loadm, placed, share
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, product
 from ovjit.graph.graph import Value
@@ -93,11 +93,9 @@ class CumSum(Lowering):
             x_n, y_n = -x_n, -y_n
         blocks = ceil_div(m, host_isa().lanes)
         items = product(extents) * blocks
-        per_chunk = split(items, n * 64)
         values: dict[str, Any] = {
             "x": source, "y": target, "n": n, "x_n": x_n, "y_n": y_n, "m": m, "x_m": x_m, "y_m": y_m,
-            "exclusive": int(self.node.attrs["exclusive"]), "items": items, "per_chunk": per_chunk,
-            "blocks": blocks,
+            "exclusive": int(self.node.attrs["exclusive"]), "items": items, "blocks": blocks,
         }  # fmt: skip
         values |= placed_values(extents, x=xs, y=ys)
         # an item is a vector of the rows' innermost dimension; the last one may be short
@@ -106,12 +104,13 @@ class CumSum(Lowering):
             Piece(start, (*along, step), (n,), (step_n,), x.itemsize)
             for start, along, step, step_n in ((source, xs, x_m, x_n), (target, ys, y_m, y_n))
         ]
-        touches = Rows(
-            (*extents, m), per_chunk, both[:1], both[1:],
-            lambda item: item // blocks * m + min(item % blocks * lanes, m),
+        planner.share_step(
+            self.kernel, values, items, n * 64, [x], [y], y.count,
+            lambda each: Rows(
+                (*extents, m), each, both[:1], both[1:],
+                lambda item: item // blocks * m + min(item % blocks * lanes, m),
+            ),
         )  # fmt: skip
-        chunks, flops = ceil_div(items, per_chunk), y.count
-        planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
         return True
 
 

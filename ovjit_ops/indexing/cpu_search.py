@@ -15,7 +15,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, chunk, const, ld, loadm, select, share, splat, st, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import product
 
 #: Longest list that is compared with number by number.
@@ -97,14 +97,13 @@ class Search(Lowering):
         items = product(x.shape)
         several = len(rows.shape) > 1
         counted = n <= COUNTED and not several
-        per_chunk = split(items, n / 4 if counted else 40 * max(n, 2).bit_length())
         values: dict[str, Any] = {
             "x": x.ptr, "rows": rows.ptr, "y": y.ptr, "n": n, "row": n * rows.itemsize if several else 0,
-            "m": max(x.shape[-1], 1) if several else max(items, 1), "items": items, "per_chunk": per_chunk,
+            "m": max(x.shape[-1], 1) if several else max(items, 1), "items": items,
         }  # fmt: skip
-        if items:
-            kernel = self.count if counted else self.search
-            planner.step(kernel, values, ceil_div(items, per_chunk), [x, rows], [y])
+        kernel = self.count if counted else self.search
+        work = n / 4 if counted else 40 * max(n, 2).bit_length()
+        planner.share_step(kernel, values, items, work, [x, rows], [y])
         planner.alias_or_copy(self.node.output, y)
 
 

@@ -34,7 +34,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, placed_values, plain, product
 from ovjit.graph.shapes import normalize_axis
@@ -256,16 +256,14 @@ class TopK(Lowering):
             block = VECTORS * host_isa().lanes
             blocks = ceil_div(width, block)
             items = rows * blocks
-            per_chunk = split(items, n * block * 2)
             told = {
                 "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "width": width, "x_n": x.strides[axis],
-                "blocks": blocks, "items": items, "per_chunk": per_chunk, **places,
+                "blocks": blocks, "items": items, **places,
             }  # fmt: skip
-            planner.step(self.best, told, ceil_div(items, per_chunk), [x], [y, z], x.count)
+            planner.share_step(self.best, told, items, n * block * 2, [x], [y, z], x.count)
             return True
-        per_chunk = split(rows, n * 8)
         values: dict[str, Any] = {
-            "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "best": best, "rows": rows, "per_chunk": per_chunk,
+            "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "best": best, "rows": rows,
             "x_n": x.strides[axis], "y_n": y.strides[axis], "z_n": z.strides[axis],
         }  # fmt: skip
         values |= places
@@ -274,9 +272,10 @@ class TopK(Lowering):
             Piece(v.ptr, along, (v.shape[axis],), (v.strides[axis],), v.itemsize)
             for v, along in zip((x, y, z), strides, strict=True)
         )
-        touches = Rows(extents, per_chunk, [read], written)
-        chunks, flops = ceil_div(rows, per_chunk), x.count
-        planner.step(self.kernel, values, chunks, [x], [y, z], flops, touches=touches)
+        planner.share_step(
+            self.kernel, values, rows, n * 8, [x], [y, z], x.count,
+            lambda each: Rows(extents, each, [read], written),
+        )  # fmt: skip
         return True
 
 

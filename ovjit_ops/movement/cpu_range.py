@@ -10,7 +10,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Ptr, share, st
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
 from ovjit.graph.traced import is_traced, whole
 
@@ -48,17 +48,18 @@ class Ranged(Lowering):
         n = out.shape[0]
         if n == 0:
             return
-        per_chunk = split(n, 2)
         stride = out.strides[0]
         if n > 1 and stride != out.itemsize:  # a part of something that is not adjacent
             target, out = out, planner.allocate(out.shape, out.itemsize)
         else:
             target = out
         first, by = (whole(v.reshape(-1)[0]) for v in (start, step))
-        values = {"y": out.ptr, "start": first, "step": by, "n": n, "per_chunk": per_chunk}
+        values = {"y": out.ptr, "start": first, "step": by, "n": n}
         size = (out.itemsize,)
-        touches = Rows((n,), per_chunk, [], [Piece(out.ptr, size, (1,), size, out.itemsize)])
-        planner.step(self.kernel, values, ceil_div(n, per_chunk), [], [out], touches=touches)
+        written = [Piece(out.ptr, size, (1,), size, out.itemsize)]
+        planner.share_step(
+            self.kernel, values, n, 2, [], [out], touches=lambda each: Rows((n,), each, [], written)
+        )
         if target is not out:
             planner.copy_step(out, target)
 

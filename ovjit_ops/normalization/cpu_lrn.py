@@ -35,7 +35,7 @@ from ovjit.codegen.words import (
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.expand import Writer
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, merge_dims, placed_values, plain, product
 from ovjit.graph.graph import Builder, Node, Value
@@ -183,25 +183,25 @@ class LocalResponse(Lowering):
             extents, (xs, ys), width = merged()
         n = x.shape[self.axis]
         values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n}
-        touches = None
         if self.turned:
-            items = product(extents)
-            per_chunk = split(items, n * 12)
+            items, work = product(extents), n * 12
             values["rows"] = items
             planner.need_scratch(2 * 4 * host_isa().lanes)
-            both = [Piece(v.ptr, along, (n,), (v.itemsize,), v.itemsize) for v, along in ((x, xs), (y, ys))]
-            touches = Rows(extents, per_chunk, both[:1], both[1:])
         else:
             blocks = ceil_div(width, BLOCK)
-            items = product(extents) * blocks
-            per_chunk = split(items, n * 12 * least(width, BLOCK))
+            items, work = product(extents) * blocks, n * 12 * least(width, BLOCK)
             values |= {
                 "x_c": x.strides[self.axis], "y_c": y.strides[self.axis], "width": width, "blocks": blocks,
                 "items": items,
             }  # fmt: skip
-        values |= placed_values(extents, x=xs, y=ys) | {"per_chunk": per_chunk}
-        chunks, flops = ceil_div(items, per_chunk), 20.0 * y.count
-        planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
+        values |= placed_values(extents, x=xs, y=ys)
+
+        def touches(each: int) -> Rows:
+            read, written = (Piece(v.ptr, s, (n,), (v.itemsize,), v.itemsize) for v, s in ((x, xs), (y, ys)))
+            return Rows(extents, each, [read], [written])
+
+        flops, places = 20.0 * y.count, touches if self.turned else None
+        planner.share_step(self.kernel, values, items, work, [x], [y], flops, places)
         if target is not y:
             planner.copy_step(y, target)
 

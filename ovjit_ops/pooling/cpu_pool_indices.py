@@ -16,7 +16,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, i64, inf, loadm, select, share, spread, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.pooling.cpu_windows import (
@@ -129,14 +129,14 @@ class PoolIndices(ChannelsLast):
         inside = row.extent * column.extent
         channels = np.arange(shape[1], dtype=np.int64) * (inside if axis <= 1 else 0)
         rows = out[0] * row.outputs
-        per_chunk = split(rows, column.outputs * shape[1] * row.kernel * column.kernel * 3)
         values |= {
             "x": x.ptr, "y": y.ptr, "where": z.ptr, "channels": planner.data.view(channels, "i64").ptr,
             "c": shape[1], "by_row": column.extent if axis <= 2 else 0,
-            "by_image": shape[1] * inside if axis == 0 else 0, "rows": rows, "per_chunk": per_chunk,
+            "by_image": shape[1] * inside if axis == 0 else 0, "rows": rows,
         }  # fmt: skip
-        flops = y.count * row.kernel * column.kernel
-        planner.step(self.kernel, values, ceil_div(rows, per_chunk), [x], [y, z], flops)
+        taps = row.kernel * column.kernel
+        work = column.outputs * shape[1] * taps * 3
+        planner.share_step(self.kernel, values, rows, work, [x], [y, z], y.count * taps)
 
 
 def lower_indices(group: Group) -> Lowering | None:

@@ -38,9 +38,9 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, channels_last, placed_values, plain
+from ovjit.compiler.views import Layout, View, channels_last, placed_values, plain, product
 from ovjit.graph.dtypes import FLOATS, HALVES, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least, most
@@ -303,24 +303,23 @@ class Pooling(Lowering):
         }  # fmt: skip
         cost = column.outputs * row.kernel * column.kernel
         if self.turned:
-            rows = n * row.outputs
-            per_chunk = split(rows, cost * c)
+            extents, inside = [n, row.outputs], c
             values |= {"c": c, "x_n": x_n, "x_w": x_w, "y_n": y_n, "y_w": y_w}
             one = Piece(y.ptr, (y_n, y_h), (column.outputs, c), (y_w, y.itemsize), y.itemsize)
-            touches = Rows((n, row.outputs), per_chunk, (), [one])
         else:
-            rows = n * c * row.outputs
-            per_chunk = split(rows, cost)
+            extents, inside = [n, c, row.outputs], 1
             values |= placed_values((n, c), x=x.strides[:2], y=y.strides[:2])
             reach = (column.outputs - 1) * column.stride + (column.kernel - 1) * column.dilation + 1
             values["used"] = least(column.extent, most(reach - column.before, 0))
             one = Piece(y.ptr, (*y.strides[:2], y_h), (column.outputs,), (y_w,), y.itemsize)
-            touches = Rows((n, c, row.outputs), per_chunk, (), [one])
             lanes = host_isa().lanes
             span = reach + 2 * lanes * (column.stride + 1)
             planner.need_scratch((LINES * span + column.outputs + lanes) * max(x.itemsize, 4))
-        values |= {"rows": rows, "per_chunk": per_chunk}
-        planner.step(kernel, values, ceil_div(rows, per_chunk), [x], [y], rows * cost, touches=touches)
+        values["rows"] = rows = product(extents)
+        planner.share_step(
+            kernel, values, rows, cost * inside, [x], [y], rows * cost,
+            lambda each: Rows(extents, each, (), [one]),
+        )  # fmt: skip
 
 
 def _parts(view: View, axis: int) -> list[View]:

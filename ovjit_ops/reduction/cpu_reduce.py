@@ -42,7 +42,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, placed_values, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -311,18 +311,18 @@ class Reduce(Lowering):
         items = product(kept)
         if inner == "keep":
             items *= ceil_div(n, _lanes())
-        per_chunk = split(items, work * 2)
-        values |= {"items": items, "per_chunk": per_chunk}
+        values["items"] = items
         blocks, lanes = ceil_div(n, _lanes()), _lanes()
-        if inner == "keep":  # an item is a vector of the innermost dimension; the last one may be short
-            touches = Rows(
-                (*kept, n), per_chunk, (), [Piece(y.ptr, (*ky, y_inner), (), (), y.itemsize)],
+
+        def touches(each: int) -> Rows:
+            if inner != "keep":
+                return Rows(kept, each, (), [Piece(y.ptr, ky, (), (), y.itemsize)])
+            return Rows(  # an item is a vector of the innermost dimension; the last one may be short
+                (*kept, n), each, (), [Piece(y.ptr, (*ky, y_inner), (), (), y.itemsize)],
                 lambda item: item // blocks * n + min(item % blocks * lanes, n),
             )  # fmt: skip
-        else:
-            touches = Rows(kept, per_chunk, (), [Piece(y.ptr, ky, (), (), y.itemsize)])
-        kernel, chunks = self.by_kind[inner], ceil_div(items, per_chunk)
-        planner.step(kernel, values, chunks, [x], [y], x.count, touches=touches)
+
+        planner.share_step(self.by_kind[inner], values, items, work * 2, [x], [y], x.count, touches)
         return True
 
 

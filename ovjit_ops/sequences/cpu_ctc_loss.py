@@ -39,7 +39,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 
 #: The logarithm of nothing: finite, so that differences of two are no NaN, and infinite in f32.
@@ -194,15 +194,13 @@ class CTCLosses(Lowering):
         room = (2 * most + 1 + MARGIN) * 8
         planner.need_scratch(5 * room + (classes + MARGIN) * 4)
         work = steps * (classes * 64 + most * 512)  # exponentials and logarithms in f64
-        per_chunk = split(batch, work)
         values: dict[str, Any] = {
             "x": x.ptr, "times": times.ptr, "labels": labels.ptr, "counts": counts.ptr, "y": made[0].ptr,
             "steps": steps, "classes": classes, "most": most, "batch": batch, "room": room,
-            "per_chunk": per_chunk,
         }  # fmt: skip
         if blank:
             values["blanks"] = blank[0].ptr
-        planner.step(self.kernel, values, ceil_div(batch, per_chunk), read, made, float(batch * work))
+        planner.share_step(self.kernel, values, batch, work, read, made, float(batch * work))
         put_outputs(planner, self.node, made)
 
 

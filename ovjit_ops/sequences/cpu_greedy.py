@@ -24,7 +24,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
+from ovjit.compiler.plan import Planner
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 
 #: Scores whose largest is found in vectors before it is looked for one by one.
@@ -122,16 +122,15 @@ class Greedy(Lowering):
             Host(self.group).plan(planner)
             return
         made = row_major_outputs(planner, self.node)
-        per_chunk = split(sequences, steps * classes * 4)
         values: dict[str, Any] = {
             "x": x.ptr, "ends": ends.ptr, "y": made[0].ptr, "steps": steps, "classes": classes,
-            "batch": sequences, "x_t": x.strides[time], "x_b": x.strides[batch], "per_chunk": per_chunk,
+            "batch": sequences, "x_t": x.strides[time], "x_b": x.strides[batch],
         }  # fmt: skip
         if blank:
             values["blanks"] = blank[0].ptr
         if self.lengths:
             values["counts"] = made[1].ptr
-        planner.step(self.kernel, values, ceil_div(sequences, per_chunk), read, made, 4.0 * x.count)
+        planner.share_step(self.kernel, values, sequences, steps * classes * 4, read, made, 4.0 * x.count)
         put_outputs(planner, self.node, made)
 
 
