@@ -112,17 +112,20 @@ class Kernel:
         return self._intrinsics(isa) if self._intrinsics else None
 
     def compile(self, isa: Isa) -> bytes:
-        """The object code: as it came with ovjit, or of text that came or is printed now."""
-        code = shipped.find(self.text_key(isa), isa)
-        if code is None or not shipped.holds_objects(isa):
-            from ovjit.codegen.cpu import emit
-
-            code = emit.object_code(self.text(isa) if code is None else code.decode(), isa)
+        """The object code, as it came with ovjit or is made now."""
+        code = shipped.find(self.content_key(isa), isa) or self.content(isa)
         return code.replace(shipped.SYMBOL.encode(), self.symbol(isa).encode())
 
-    def text_key(self, isa: Isa) -> str:
+    def content_key(self, isa: Isa) -> str:
         """The name under which it may come with ovjit."""
-        return shipped.text_key(self.source, self.key, self.form, file_digest(self._intrinsics), isa)
+        return shipped.content_key(self.source, self.key, self.form, file_digest(self._intrinsics), isa)
+
+    def content(self, isa: Isa) -> bytes:
+        """The object code, with the symbol of all shipped kernels."""
+        from ovjit.codegen.cpu import emit
+
+        plain = shipped.is_plain(self.source, self.key, self.form)
+        return emit.object_code(self.text(isa), isa, plain)
 
     def text(self, isa: Isa) -> str:
         """The LLVM text that code is generated from, with the symbol of all shipped kernels."""

@@ -1,11 +1,10 @@
 """Common kernels that come with ovjit, so that a first start does not compile them.
 
-`ovjit/data/kernels_<isa>.xz` holds object code where an instruction set names the CPU that code is made for,
-so that it is the same on all of them. Code for AVX-512 is made for the CPU that is there: its file holds text
-as LLVM's passes leave it, which depends on the instruction set alone, and code generation is left to do.
-`python -m ovjit.tools.ship` writes the files. They are part of the package and trusted as such; a file that
-other sources or another llvmlite made is not looked at. With no file, or OVJIT_SHIPPED=0, everything works as
-before.
+`ovjit/data/kernels_<isa>.xz` holds their object code: for each instruction set it is made for one CPU by its
+name, and is the same on all of them. What multiplies in further formats or rounds to bf16 is there for each
+set of features that such CPUs have. `python -m ovjit.tools.ship` writes the files. They are part of the
+package and trusted as such; a file that other sources or another llvmlite made is not looked at. With no
+file, or OVJIT_SHIPPED=0, everything works as before.
 
 A file is the 32 bytes of `generators()`, then an xz stream: the length of a JSON object that says where each
 kernel's content is (little-endian, 4 bytes), the object, the contents, common ones first. In them the
@@ -45,22 +44,22 @@ def generators() -> bytes:
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
-def text_key(source: str, key: str, form: str, intrinsics: str, isa: Isa) -> str:
-    """The name of a kernel's content: a hash of its source, key and intrinsics' file.
+def is_plain(source: str, key: str, form: str) -> bool:
+    """True for a kernel whose code is the same on every CPU of an instruction set, whatever a CPU has
+    besides: others multiply in further formats, or round to bf16."""
+    return form == "f32" and not any(word in source for word in ("bf16", "dot_bytes")) and "bf16" not in key
 
-    And of what the CPU has, where the text depends on it: to multiply in other formats, to round to bf16."""
-    plain = form == "f32" and not any(word in source for word in ("bf16", "dot_bytes")) and "bf16" not in key
-    parts = (source, key, intrinsics, isa.name, *(() if plain else extra_features(isa)))
+
+def content_key(source: str, key: str, form: str, intrinsics: str, isa: Isa) -> str:
+    """The name of a kernel's content: a hash of its source, key and intrinsics' file, and of what the CPU
+    has, where the code depends on it."""
+    extra = () if is_plain(source, key, form) else extra_features(isa)
+    parts = (source, key, intrinsics, isa.name, *extra)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
 def file_name(isa: Isa) -> str:
     return f"kernels_{isa.name}.xz"
-
-
-def holds_objects(isa: Isa) -> bool:
-    """True where code is made for one CPU by its name, whatever CPU is there."""
-    return isa.cpu != "host"
 
 
 def pack(contents: Mapping[str, bytes]) -> bytes:

@@ -1,8 +1,8 @@
 """`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`).
 
 Common are the kernels of the layers that most networks are made of, and of the embedded model. What is
-written depends on the sources alone: not on this CPU, and not on the order of things. To be run when the code
-generators have changed; files that are no longer theirs are not used.
+written is object code, and depends on the sources alone: not on this CPU, and not on the order of things. To
+be run when the code generators have changed; files that are no longer theirs are not used.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def show_missing(paths: Sequence[str]) -> None:
     isa = host_isa()
     for path in paths:
         for precision, needed in kernels_of(ov.Core().read_model(path)).items():
-            missing = [k.name for k in needed if shipped.find(k.text_key(isa), isa) is None]
+            missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
             print(f"{path} {precision}: {len(missing)} of {len(needed)} missing", *sorted(missing))
 
 
@@ -74,18 +74,13 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> di
     """What is shipped by keys, but for the keys `known`, for an instruction set and what a CPU has besides.
 
     Once in a process."""
-    from ovjit.codegen import shipped
-    from ovjit.codegen.cpu import emit
     from ovjit.codegen.cpu.isa import ISAS, assume
 
     assume(name, extra)
     isa = ISAS[name]
     chosen = [k for k in kernels() if not PICK or k.name.startswith(tuple(PICK.split()))]
-    keys = {kernel.text_key(isa): kernel for kernel in chosen}
-    texts = {key: kernel.text(isa) for key, kernel in keys.items() if key not in known}
-    if shipped.holds_objects(isa):
-        return {key: emit.object_code(text, isa) for key, text in texts.items()}
-    return {key: text.encode() for key, text in texts.items()}
+    keys = {kernel.content_key(isa): kernel for kernel in chosen}
+    return {key: kernel.content(isa) for key, kernel in keys.items() if key not in known}
 
 
 def write(folder: Path, isa: str) -> Path:

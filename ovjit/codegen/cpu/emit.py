@@ -16,9 +16,11 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
-def target_machine(isa: Isa) -> llvm.TargetMachine:
-    """What object code is made for: this CPU, or an ordinary one of a lesser instruction set."""
-    return _machine(*target(isa))
+def target_machine(isa: Isa, plain: bool = False) -> llvm.TargetMachine:
+    """What object code is made for: a CPU with all that code for `isa` may use here, or with no more than the
+    instruction set has (`plain`)."""
+    cpu, features = target(isa)
+    return _machine(cpu, "" if plain else features)
 
 
 def _machine(cpu: str, features: str) -> llvm.TargetMachine:
@@ -60,7 +62,7 @@ def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool) -> 
     without it transposes lose 15 %, LRN 10 %. Threading of jumps costs kernels with vectors as much (pooling
     10 %), and is worth 15 % to those without (TopK).
     """
-    machine = _machine(isa.model, "")
+    machine = _machine(isa.cpu, "")
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=1 if vectors else 2)
     options.loop_vectorization = False
@@ -78,6 +80,6 @@ def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool) -> 
     manager.run(module, passes)
 
 
-def object_code(text: str, isa: Isa) -> bytes:
-    """The object of an optimised module's text."""
-    return target_machine(isa).emit_object(llvm.parse_assembly(text))
+def object_code(text: str, isa: Isa, plain: bool = False) -> bytes:
+    """The object of an optimised module's text; `plain`: for every CPU of the instruction set."""
+    return target_machine(isa, plain).emit_object(llvm.parse_assembly(text))
