@@ -17,8 +17,10 @@ def native_ops() -> list[Op]:
     return [o for o in all_ops() if o.samples is not None and (o.scalar or o.lower or o.expand)]
 
 
-def graph_of(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str) -> tuple[Graph, list[np.ndarray]]:
-    """The operation alone: data as Parameters; indices, shapes and weights as Constants."""
+def graph_of(
+    record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str, most: int = 1
+) -> tuple[Graph, list[np.ndarray]]:
+    """The operation alone, of `most` outputs: data as Parameters; indices, shapes, weights as Constants."""
     b = Builder()
     values, data = [], []
     for i, array in enumerate(inputs):
@@ -31,7 +33,7 @@ def graph_of(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str) -> t
         else:
             values.append(b.constant(array, element))
     node = b.add(record, values, attrs)
-    return b.finish(node.outputs[:1]), data
+    return b.finish(node.outputs[:most]), data
 
 
 EPSILON = {"f32": 2.0**-23, "f64": 2.0**-52, "f16": 2.0**-10, "bf16": 2.0**-7}
@@ -93,23 +95,39 @@ def tolerance(record: Op, expected: np.ndarray, result: str) -> np.ndarray:
 
 
 def native_answer(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str) -> np.ndarray:
-    graph, data = graph_of(record, inputs, attrs, dtype)
+    """The first output, of which alone is asked: kernels may then leave out the others."""
+    return native_answers(record, inputs, attrs, dtype, 1)[0]
+
+
+def native_answers(
+    record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str, most: int
+) -> list[np.ndarray]:
+    graph, data = graph_of(record, inputs, attrs, dtype, most)
     executable = compile_graph(graph, {"threads": 1})
     job = executable.new_job()
     for i, array in enumerate(data):
         job.set_input(i, np.asarray(array, order="C"))
     job.run()
-    return job.outputs[0]
+    return job.outputs
 
 
 def check(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str, where: str) -> None:
-    got = native_answer(record, inputs, attrs, dtype)
     checked = record.check_attributes(attrs)
-    exact = not is_float(got) or any(a.size == 0 for a in inputs) or record.name in ELEMENTS
-    wide = [a.astype(np.float64) if is_float(a) and not exact else a for a in inputs]
-    expected = record.evaluate(wide, checked)[0]
+    got = native_answer(record, inputs, attrs, dtype)
+    exact = any(a.size == 0 for a in inputs) or record.name in ELEMENTS
+    widen = is_float(got) and not exact
+    wide = [a.astype(np.float64) if is_float(a) and widen else a for a in inputs]
+    expected = record.evaluate(wide, checked)
+    compare(record, got, expected[0], exact, where)
+    if len(expected) > 1:
+        every = native_answers(record, inputs, attrs, dtype, len(expected))
+        for i, (one, want) in enumerate(zip(every, expected, strict=True)):
+            compare(record, one, want, exact, f"{where}, output {i} of all")
+
+
+def compare(record: Op, got: np.ndarray, expected: np.ndarray, exact: bool, where: str) -> None:
     assert got.shape == expected.shape, where
-    if exact:
+    if exact or not is_float(got):
         np.testing.assert_array_equal(got, expected, err_msg=where)
         return
     with np.errstate(all="ignore"):

@@ -633,7 +633,8 @@ class _Printer:
     def as_IfExp(self, e: ast.IfExp) -> tuple[str, int]:
         test = self.test(e.test)
         if not isinstance(test, bool):
-            raise self.unknown(e)
+            why = "its condition is known only when it runs: write an `if` statement, or `select` for vectors"
+            raise self.unknown(e, why)
         return self.expression(e.body if test else e.orelse)
 
     def as_Subscript(self, e: ast.Subscript) -> tuple[str, int]:
@@ -676,8 +677,8 @@ class _Printer:
             return f"{name}({arguments})"  # one of the kernel's intrinsics
         raise self.unknown(e)
 
-    def unknown(self, node: ast.AST) -> TypeError:
-        return TypeError(f"{self.name}: a kernel cannot say {ast.unparse(node)!r}")
+    def unknown(self, node: ast.AST, why: str = "") -> TypeError:
+        return TypeError(f"{self.name}: a kernel cannot say {ast.unparse(node)!r}{why and ': ' + why}")
 
 
 def _bound(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:

@@ -34,6 +34,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import View, product
+from ovjit_ops.common.outputs import put_outputs, row_major_output
 
 #: operation -> how its bags are given
 WAYS = {
@@ -158,11 +159,9 @@ class Bags(Lowering):
 
     def plan(self, planner: Planner) -> None:
         table, indices = (planner.contiguous(self.named[n]) for n in ("emb_table", "indices"))
-        out = self.node.output
-        y = planner.allocate(planner.shape(out), 4)
+        y = row_major_output(planner, self.node.output)
         many = y.shape[0]
         if not y.count:
-            planner.alias_or_copy(out, y)
             return
         width = product(y.shape[1:])
         count = indices.count
@@ -182,7 +181,7 @@ class Bags(Lowering):
         planner.share_step(
             self.kernel, values, many, width * per_bag * 4, reads, [y], 2.0 * count * width
         )
-        planner.alias_or_copy(out, y)
+        put_outputs(planner, self.node, [y])
 
 
 def lower_bags(group: Group) -> Lowering | None:

@@ -17,6 +17,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import product
+from ovjit_ops.common.outputs import put_outputs, row_major_output
 
 #: Longest list that is compared with number by number.
 COUNTED = 256
@@ -92,7 +93,7 @@ class Search(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x, rows = planner.contiguous(self.values), planner.contiguous(self.sequence)
-        y = planner.allocate(x.shape, SIZE[self.node.output.dtype])
+        y = row_major_output(planner, self.node.output)
         n = rows.shape[-1]
         items = product(x.shape)
         several = len(rows.shape) > 1
@@ -104,7 +105,7 @@ class Search(Lowering):
         kernel = self.count if counted else self.search
         work = n / 4 if counted else 40 * max(n, 2).bit_length()
         planner.share_step(kernel, values, items, work, [x, rows], [y])
-        planner.alias_or_copy(self.node.output, y)
+        put_outputs(planner, self.node, [y])
 
 
 def lower_search(group: Group) -> Lowering | None:

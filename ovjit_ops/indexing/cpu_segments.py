@@ -19,6 +19,7 @@ from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import product
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
+from ovjit_ops.common.outputs import put_outputs, row_major_output
 from ovjit_ops.indexing.cpu_embedding import first_of
 
 TYPES = frozenset((*FLOATS, "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"))
@@ -69,8 +70,7 @@ class Segments(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x, ids = (planner.contiguous(v) for v in self.node.inputs[:2])
-        out = self.node.output
-        y = planner.allocate(planner.shape(out), x.itemsize)
+        y = row_major_output(planner, self.node.output)
         many, width = y.shape[0], product(y.shape[1:])
         cost = width * max(1, ids.count // max(many, 1))
         per_chunk = split(many, cost)
@@ -80,7 +80,7 @@ class Segments(Lowering):
         }  # fmt: skip
         # without segments, too, the numbers are looked at
         planner.step(self.kernels[0], values, max(ceil_div(many, per_chunk), 1), [x, ids], [y], x.count)
-        planner.alias_or_copy(out, y)
+        put_outputs(planner, self.node, [y])
 
 
 def lower_segments(group: Group) -> Lowering | None:

@@ -38,6 +38,7 @@ from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least
+from ovjit_ops.common.outputs import put_outputs, row_major_output
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 #: Rows in registers for each instruction set, where there are as many: with `wide` vectors of columns there
@@ -147,9 +148,8 @@ class PlainProduct(Lowering):
         elif self.node.attrs["transpose_a"]:
             a = a.permute((*range(ra - 2), ra - 1, ra - 2))
         b = self._right(planner, self.node.inputs[1], rb)
-        y = planner.allocate(planner.shape(self.out), size)
+        y = row_major_output(planner, self.out)
         if not y.count:
-            planner.alias_or_copy(self.out, y)
             return
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
@@ -160,26 +160,26 @@ class PlainProduct(Lowering):
         if len(extents) > DIMS:  # operands without gaps merge to three at most, but for odd broadcasts
             inputs = [planner.contiguous(v) for v in self.node.inputs]
             planner.host_step(self.node, inputs, [y])
-            planner.alias_or_copy(self.out, y)
+            put_outputs(planner, self.node, [y])
             return
         tall = m > 2 * FEW
         height, width = self.heights[tall], self.wide * host_isa().lanes
         row_blocks, column_blocks = ceil_div(m, height), ceil_div(n, width)
         items = product(extents) * row_blocks * column_blocks
-        per_chunk = split(items, k * height * width)
+        work = k * height * width
         panel = k * width * size
-        packed = panel <= PANEL and least(row_blocks, per_chunk) >= SEVERAL
+        packed = panel <= PANEL and least(row_blocks, split(items, work)) >= SEVERAL
         if packed:
             planner.need_scratch(panel)
         values: dict[str, Any] = {
             "a": a.ptr, "b": b.ptr, "y": whole.ptr, "m": m, "n": n, "k": k, "a_m": a.strides[-2],
             "a_k": a.strides[-1], "b_k": b.strides[-2], "y_m": n * size, "row_blocks": row_blocks,
-            "column_blocks": column_blocks, "packed": int(packed), "items": items, "per_chunk": per_chunk,
+            "column_blocks": column_blocks, "packed": int(packed), "items": items,
         }  # fmt: skip
         values |= placed_values(extents, a=rows[0], b=rows[1], y=rows[2])
         flops = 2.0 * product(batch) * m * n * k
-        planner.step(self.kernels[tall], values, ceil_div(items, per_chunk), [a, b], [y], flops)
-        planner.alias_or_copy(self.out, y)
+        planner.share_step(self.kernels[tall], values, items, work, [a, b], [y], flops)
+        put_outputs(planner, self.node, [y])
 
     def _right(self, planner: Planner, value: Value, rank: int) -> View:
         """The right-hand side as [..., k, n] with adjacent columns."""
