@@ -369,3 +369,43 @@ def test_samples_have_no_host_steps(record: Op) -> None:
         if any(s.host for s in steps):
             found.append(f"{record!r} {[a.shape for a in inputs]} {attrs}")
     assert not found or record.name in PARTLY, found
+
+
+@pytest.mark.parametrize("name", ["GatherElements", "Gather", "ScatterElementsUpdate", "sum", "GatherND"])
+@pytest.mark.parametrize("open_shape", [False, True])
+def test_runs_of_single_elements(name: str, open_shape: bool) -> None:
+    """Where every element has an index, many are taken at a time: 5,003 of them in a row, and few of many
+    rows, from both ends. One index out of range, wherever it is, is an error, or 0 where the operation says
+    so."""
+    rng = np.random.default_rng(SEED)
+    for extent, many in (((9000,), (5003,)), ((40, 300), (40, 7)), ((3, 2, 90), (3, 2, 33))):
+        data = rng.standard_normal(extent).astype(np.float32)
+        axis = len(extent) - 1
+        index = rng.integers(-extent[-1], extent[-1], many if name != "Gather" else many[-1:])
+        if name == "GatherND":
+            index = np.stack([rng.integers(-e, e, many) for e in extent], -1)
+        update = rng.standard_normal(many).astype(np.float32)
+        b = Builder()
+        arrays = [data, index] + ([update] if name in ("ScatterElementsUpdate", "sum") else [])
+        x, i, *u = (parameter(b, a, (ANY,) * a.ndim if open_shape else None) for a in arrays)
+        if u:
+            how = {"reduction": "sum"} if name == "sum" else {}
+            y = add(b, "ScatterElementsUpdate", x, i, *u, axis, **how)
+        elif name == "Gather":
+            y = add(b, "Gather", x, i, axis)
+        else:
+            y = add(b, name, x, i, **({"axis": axis} if name == "GatherElements" else {}))
+        graph = b.finish([y])
+        executable = compile_graph(graph, {})
+        got = run(executable, *arrays)[0]
+        want = evaluate(graph, arrays)[0]
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6, err_msg=f"seed {SEED}")
+        for at in (0, -1):
+            wrong = index.copy()
+            wrong.reshape(-1)[at] = 10 * max(extent)
+            if name == "Gather":
+                rows = run(executable, data, wrong)[0]
+                np.testing.assert_array_equal(rows, evaluate(graph, [data, wrong])[0])
+            else:
+                with pytest.raises(InferenceError):
+                    run(executable, data, wrong, *arrays[2:])

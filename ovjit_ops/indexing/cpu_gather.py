@@ -2,8 +2,8 @@
 
 One kernel walks up to four dimensions of items. An item reads `depth` indices, which name a place in the
 data, and copies a row of n elements from there to the output ("gather") or from the updates to there
-("scatter"). Every index is checked before it is used: one out of range gives zeros where the operation says
-so, else error code 1.
+("scatter"); where every element has an index of its own, an item is a run of n of them. Every index is
+checked before it is used: one out of range gives zeros where the operation says so, else error code 1.
 """
 
 from __future__ import annotations
@@ -59,43 +59,79 @@ def joined(old, v, combine):
 
 @kernel
 def indexed(
-    x: Ptr, y: Ptr, at: Ptr, n, x_n, y_n, items, per_chunk, depth, at_k, places=_PLACES, *, T,
+    x: Ptr, y: Ptr, at: Ptr, n, x_n, y_n, at_n, items, per_chunk, depth, at_k, places=_PLACES, *, T,
     index, direction, combine, zeros,
 ):  # fmt: skip
     for p, q, a in walked(items, per_chunk, x, y, at):
-        valid = 1
-        for k in range(depth):
-            place = ld[index](a + k * at_k) + 0
-            extent = ld(places, 2 * k)
-            if place < 0:
-                place += extent
-            if place < 0 or place >= extent:
-                valid = 0
-            elif direction == "gather":
-                p += place * ld(places, 2 * k + 1)
-            else:
-                q += place * ld(places, 2 * k + 1)
-        i = 0
-        if valid == 0:
-            if not zeros:
-                return 1
-            zero = const[T](0)
-            for i in range(0, n, VL):
-                scatter[T](q + i * y_n, y_n, zero, n - i)
-        elif not combine and n == 1:
-            st[T](q, ld[T](p))
-        elif x_n == SIZE[T] and y_n == SIZE[T]:
-            while i + VL <= n:
-                v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
-                store[T](q + i * SIZE[T], v)
-                i += VL
-            if i < n:
-                v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
-                storem[T](q + i * SIZE[T], v, n - i)
+        if at_n != 0:
+            # n single elements, each with an index of its own
+            extent = ld(places, 0)
+            stride = ld(places, 1)
+            for _ in range(n):
+                place = ld[index](a) + 0
+                if place < 0:
+                    place += extent
+                inside = 1
+                if place < 0 or place >= extent:
+                    inside = 0
+                away = place * stride
+                for k in range(1, depth):
+                    place = ld[index](a + k * at_k) + 0
+                    extent_k = ld(places, 2 * k)
+                    if place < 0:
+                        place += extent_k
+                    if place < 0 or place >= extent_k:
+                        inside = 0
+                    away += place * ld(places, 2 * k + 1)
+                if inside == 0:
+                    if not zeros:
+                        return 1
+                    st[T](q, 0)
+                elif combine:
+                    v = combine(loadm[T](q + away, 1), loadm[T](p, 1))
+                    storem[T](q + away, v, 1)
+                elif direction == "gather":
+                    st[T](q, ld[T](p + away))
+                else:
+                    st[T](q + away, ld[T](p))
+                p += x_n
+                q += y_n
+                a += at_n
         else:
-            for i in range(0, n, VL):
-                v = joined(gather[T](q + i * y_n, y_n, n - i), gather[T](p + i * x_n, x_n, n - i), combine)
-                scatter[T](q + i * y_n, y_n, v, n - i)
+            valid = 1
+            for k in range(depth):
+                place = ld[index](a + k * at_k) + 0
+                extent = ld(places, 2 * k)
+                if place < 0:
+                    place += extent
+                if place < 0 or place >= extent:
+                    valid = 0
+                elif direction == "gather":
+                    p += place * ld(places, 2 * k + 1)
+                else:
+                    q += place * ld(places, 2 * k + 1)
+            i = 0
+            if valid == 0:
+                if not zeros:
+                    return 1
+                zero = const[T](0)
+                for i in range(0, n, VL):
+                    scatter[T](q + i * y_n, y_n, zero, n - i)
+            elif not combine and n == 1:  # a row of one element
+                st[T](q, ld[T](p))
+            elif x_n == SIZE[T] and y_n == SIZE[T]:
+                while i + VL <= n:
+                    v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
+                    store[T](q + i * SIZE[T], v)
+                    i += VL
+                if i < n:
+                    v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
+                    storem[T](q + i * SIZE[T], v, n - i)
+            else:
+                for i in range(0, n, VL):
+                    left = n - i
+                    v = joined(gather[T](q + i * y_n, y_n, left), gather[T](p + i * x_n, x_n, left), combine)
+                    scatter[T](q + i * y_n, y_n, v, left)
 
 
 @functools.cache
@@ -134,32 +170,54 @@ def plan_indexed(
         [walk.extents[a] for a in order],
         [[s[a] for a in order] for s in (walk.source, walk.target, walk.indices)],
     )
-    n, x_n, y_n = 1, target.itemsize, target.itemsize
+    n, x_n, y_n, at_n = 1, target.itemsize, target.itemsize, 0
     if ats and ats[-1] == 0 and ys[-1] != 0:
         ats.pop()
         n, x_n, y_n = extents.pop(), xs.pop(), ys.pop()
+    elif ats and ats[-1] != 0:  # single elements, a run of them at a time
+        n, x_n, y_n, at_n = extents.pop(), xs.pop(), ys.pop(), ats.pop()
+    cut = bool(at_n) and not ordered and len(extents) < WALKED and n > 2 * RUN
     if len(extents) > WALKED or len(walk.places) > _DEPTH:
         return False
-    items = product(extents)
-    work = n * target.itemsize * 2 + 16
-    per_chunk = split(items, work)
-    if ordered:
-        # the first dimension may be shared out if no index depends on it
-        free = extents[0] if extents and ats[0] == 0 and ys[0] != 0 else 1
-        per_chunk = items // free * split(free, work * (items // free))
-    values: dict[str, Any] = {
-        "x": source.ptr, "y": target.ptr, "at": at.ptr, "n": n, "x_n": x_n, "y_n": y_n, "items": items,
-        "per_chunk": per_chunk, "depth": len(walk.places), "at_k": walk.at_k,
-    }  # fmt: skip
-    values |= placed_values(extents, WALKED, x=xs, y=ys, at=ats)
-    for k, (extent, stride) in enumerate([*walk.places, *((0, 0),) * (_DEPTH - len(walk.places))]):
-        values |= {f"places{2 * k}": extent, f"places{2 * k + 1}": stride}
-    touches = None  # where a scatter writes is in its indices
-    if not ordered:
-        touches = Rows(extents, per_chunk, (), [Piece(target.ptr, ys, (n,), (y_n,), target.itemsize)])
-    chunks = ceil_div(items, per_chunk)
-    planner.step(kernel, values, chunks, [source, at], [target], 0.0, touches=touches)
+    places = [*walk.places, *((0, 0),) * (_DEPTH - len(walk.places))]
+    ends = {f"places{2 * k + j}": v for k, place in enumerate(places) for j, v in enumerate(place)}
+
+    def emit(extents: Sequence[int], steps: Sequence[Sequence[int]], first: int, n: int) -> None:
+        """The step for rows of n elements, from their element `first` on."""
+        xs, ys, ats = steps
+        items = product(extents)
+        work = n * (target.itemsize * 2 + (16 if at_n else 0)) + 16
+        per_chunk = split(items, work)
+        if ordered:
+            # the first dimension may be shared out if no index depends on it
+            free = extents[0] if extents and ats[0] == 0 and ys[0] != 0 else 1
+            per_chunk = items // free * split(free, work * (items // free))
+        goal = target.ptr + first * y_n
+        values: dict[str, Any] = {
+            "x": source.ptr + first * x_n, "y": goal, "at": at.ptr + first * at_n, "n": n, "x_n": x_n,
+            "y_n": y_n, "at_n": at_n, "items": items, "per_chunk": per_chunk, "depth": len(walk.places),
+            "at_k": walk.at_k, **ends,
+        }  # fmt: skip
+        values |= placed_values(extents, WALKED, x=xs, y=ys, at=ats)
+        touches = None  # where a scatter writes is in its indices
+        if not ordered:
+            touches = Rows(extents, per_chunk, (), [Piece(goal, ys, (n,), (y_n,), target.itemsize)])
+        chunks = ceil_div(items, per_chunk)
+        planner.step(kernel, values, chunks, [source, at], [target], 0.0, touches=touches)
+
+    if not cut:
+        emit(extents, (xs, ys, ats), 0, n)
+        return True
+    runs, last = n // RUN, n % RUN
+    along = [[*s, step * RUN] for s, step in zip((xs, ys, ats), (x_n, y_n, at_n), strict=True)]
+    emit([*extents, runs], along, 0, RUN)
+    if last:
+        emit(extents, (xs, ys, ats), runs * RUN, last)
     return True
+
+
+#: Single elements that one item takes, where there are many.
+RUN = 1024
 
 
 class Indexed(Lowering):
