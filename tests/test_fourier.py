@@ -150,3 +150,34 @@ def test_nonsense_is_refused():
     ):
         with pytest.raises(RuntimeError):
             wrong()
+
+
+@pytest.mark.parametrize("open_shape", [False, True])
+def test_istft_runs_natively_beside_openvino(open_shape) -> None:
+    """Lengths that are asked for, frames that do not overlap or leave nothing, and no signal."""
+    openvino = pytest.importorskip("openvino")
+    rng = np.random.default_rng(SEED)
+    for batch, size, step, frames, window, center, normalized, length in (
+        (1, 1024, 256, 20, 1024, True, False, None), (2, 16, 4, 33, 12, True, False, None),
+        (3, 15, 4, 9, 15, False, True, None), (2, 16, 20, 9, 9, False, True, 50),
+        (2, 16, 4, 1, 16, True, True, 5), (2, 16, 4, 1, 16, True, False, None),
+        (2, 16, 4, 3, 16, False, False, 70), (0, 16, 4, 3, 16, False, True, None),
+    ):  # fmt: skip
+        data = rng.standard_normal((batch, size // 2 + 1, frames, 2)).astype(np.float32)
+        wave = np.hanning(window + 2)[1:-1].astype(np.float32)
+        declared = [-1, size // 2 + 1, -1, 2] if open_shape and length is None else list(data.shape)
+        answers = []
+        for package in (ovjit, openvino):
+            ops = package.opset16
+            x = ops.parameter(declared, np.float32)
+            more = {} if length is None else {"signal_length": ops.constant(np.int64(length))}
+            numbers = [ops.constant(v) for v in (wave, np.int64(size), np.int64(step))]
+            node = ops.istft(x, *numbers, center=center, normalized=normalized, **more)
+            model = package.Model([node.output(0)], [x], "istft")
+            compiled = package.Core().compile_model(model, "CPU", {"PERF_COUNT": True})
+            request = compiled.create_infer_request()
+            answers.append(request.infer([data])[0].copy())
+            if package is ovjit and batch:
+                steps = [row.exec_type for row in request.get_profiling_info()]
+                assert "ref_numpy" not in steps, steps
+        np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-5, err_msg=f"{data.shape} seed {SEED}")

@@ -14,7 +14,7 @@ import pytest
 from test_ops_native import SEED, graph_of, native_ops
 
 from ovjit.compiler.program import Program
-from ovjit.errors import InferenceError
+from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph import dtypes
@@ -22,6 +22,7 @@ from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
 from ovjit.graph.shapes import ANY
+from ovjit_ops.image.columns import window_counts
 
 
 def parameter(b: Builder, array: np.ndarray, shape: Sequence[Any] | None = None) -> Value:
@@ -409,3 +410,32 @@ def test_runs_of_single_elements(name: str, open_shape: bool) -> None:
             else:
                 with pytest.raises(InferenceError):
                     run(executable, data, wrong, *arrays[2:])
+
+
+@pytest.mark.parametrize("open_shape", [False, True])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i32", "u8"])
+def test_windows_are_added_up(open_shape: bool, dtype: str) -> None:
+    """Col2Im of windows that overlap, leave gaps, or lie outside of the picture; of turned data, of none."""
+    rng = np.random.default_rng(SEED)
+    for lead, size, kernel, attrs in (
+        ((2, 3), (17, 19), (3, 2), {"strides": (1, 1), "pads_begin": (1, 3), "pads_end": (2, 0)}),
+        ((1, 2), (20, 33), (2, 17), {"strides": (3, 4)}),
+        ((2, 1), (9, 8), (2, 3), {"strides": (2, 1), "dilations": (3, 2), "pads_end": (0, 40)}),
+        ((0, 2), (5, 5), (2, 2), {}),
+    ):
+        full = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0), **attrs}
+        counts = window_counts(size, kernel, full)
+        shape = (lead[0], lead[1] * kernel[0] * kernel[1], counts[0] * counts[1])
+        data = (rng.standard_normal(shape) * 9).astype(dtypes.numpy_dtype(dtype))
+        for turned in (False, True):
+            given = data.transpose(0, 2, 1).copy() if turned else data
+            b = Builder()
+            x = parameter(b, given, (ANY,) * 3 if open_shape else None)
+            y = add(b, "Transpose", x, [0, 2, 1]) if turned else x
+            graph = b.finish([add(b, "Col2Im", y, np.array(size), np.array(kernel), **full)])
+            got = native(graph, given)[0]
+            want = evaluate(graph, [given])[0]
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4, err_msg=f"{shape} seed {SEED}")
+            if open_shape:
+                with pytest.raises(OvjitError):
+                    native(graph, np.concatenate([given, given], 1 + (not turned)))

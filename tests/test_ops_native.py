@@ -68,6 +68,8 @@ SUMS = (
     "RDFT",
     "IRDFT",
     "STFT",
+    "ISTFT",
+    "Col2Im",
     "GroupedMatMul",
     "ScaledDot",
     "LSTM",

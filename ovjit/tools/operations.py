@@ -47,6 +47,8 @@ NOTES = {
     "RDFT": _SMALL_PRIMES,
     "IRDFT": _SMALL_PRIMES,
     "STFT": _SMALL_PRIMES,
+    "ISTFT": "frames of known size; no signal_length where the number of frames is open; others: reference",
+    "Col2Im": "windows of known size; others: reference",
     "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
     "Einsum": "at most one open product of dimensions, no letter twice in an operand; others: reference",
     "GroupedMatMul": "stacks of matrices; groups of rows: reference",

@@ -10,6 +10,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Interval, compatible, is_static
@@ -17,13 +18,14 @@ from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import known, length
 from ovjit_ops.common.windows import (
     check_auto_pad,
-    full_attribute,
     output_extents,
     pad_spatial,
     resolve_pads,
     taps,
 )
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.image.columns import full_settings, window_counts
+from ovjit_ops.image.cpu_columns import lower_columns
 
 MOST_TAPS = 64  # of a patch that are written out as slices
 
@@ -104,35 +106,22 @@ class ExtractImagePatches:
         return np.concatenate(parts, 1)
 
 
-def _columns(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
-    """How many windows there are along each side."""
-    out = []
-    for i in range(2):
-        window = (kernel[i] - 1) * attrs["dilations"][i] + 1
-        rest = size[i] + attrs["pads_begin"][i] + attrs["pads_end"][i] - window
-        check(rest >= 0, f"the window of {window} is larger than the padded size {size[i]}")
-        out.append(rest // attrs["strides"][i] + 1)
-    return out
-
-
-def _full(attrs: dict[str, Any]) -> dict[str, Any]:
-    rows = (("strides", 1, 1), ("dilations", 1, 1), ("pads_begin", 0, 0), ("pads_end", 0, 0))
-    return {n: full_attribute(attrs[n], 2, n, default, low) for n, default, low in rows}
-
-
 def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
     for batch, channels, size, kernel, attrs in (
         ((2,), 3, (5, 6), (2, 3), {}),
         ((), 1, (8, 8), (3, 3), {"pads_begin": (1, 1), "pads_end": (1, 1)}),
         ((1,), 17, (9, 7), (2, 2), {"strides": (2, 1), "dilations": (2, 2), "pads_begin": (0, 1)}),
     ):
-        full = _full({"strides": (), "dilations": (), "pads_begin": (), "pads_end": (), **attrs})
-        columns = math.prod(_columns(size, kernel, full))
+        full = full_settings({"strides": (), "dilations": (), "pads_begin": (), "pads_end": (), **attrs})
+        columns = math.prod(window_counts(size, kernel, full))
         shape = (*batch, channels * math.prod(kernel), columns)
         yield [random_array(rng, shape, dtype), np.array(size), np.array(kernel)], full
 
 
-@op("Col2Im", opset=15, types=NUMBERS, samples=_column_samples, builder={"": "col2im"})
+@op(
+    "Col2Im", opset=15, types=NUMBERS, native=FULL, samples=_column_samples, lower=lower_columns,
+    builder={"": "col2im"},
+)  # fmt: skip
 class Col2Im:
     """Columns [N, C * kernel, windows] added up to a picture [N, C, *output_size]."""
 
@@ -141,7 +130,7 @@ class Col2Im:
         pads_begin: Ints = (0, 0), pads_end: Ints = (0, 0),
     ):  # fmt: skip
         check_type(data, NUMBERS)
-        attrs = _full(locals())
+        attrs = full_settings(locals())
         size, kernel = (
             None if values is None else [int(v) for v in values]  # numbers that do not wrap
             for values in (known(output_size, "output_size"), known(kernel_size, "kernel_size"))
@@ -160,7 +149,7 @@ class Col2Im:
             check(rows % taps_ == 0, f"{rows} rows are no multiple of the kernel's {taps_} elements")
             channels = rows // taps_
         if kernel is not None and size is not None:
-            windows = math.prod(_columns(size, kernel, attrs))
+            windows = math.prod(window_counts(size, kernel, attrs))
             check(
                 compatible(data.shape[-1], windows), f"{windows} windows need as many columns: {data}"
             )
@@ -168,11 +157,11 @@ class Col2Im:
         return TensorType(data.dtype, (*data.shape[:-2], channels, *spatial))
 
     def ref(data, output_size, kernel_size, **attrs):
-        attrs = _full(attrs)
+        attrs = full_settings(attrs)
         size, kernel = [int(v) for v in output_size], [int(v) for v in kernel_size]
         if min(*size, *kernel) <= 0 or data.shape[-2] % math.prod(kernel):
             raise InferenceError(f"a picture of {size} is not made of windows of {kernel} in {data.shape}")
-        columns = _columns(size, kernel, attrs)
+        columns = window_counts(size, kernel, attrs)
         if data.shape[-1] != math.prod(columns):
             raise InferenceError(f"{math.prod(columns)} windows need as many columns, not {data.shape[-1]}")
         lead, channels = data.shape[:-2], data.shape[-2] // math.prod(kernel)

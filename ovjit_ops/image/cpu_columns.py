@@ -1,0 +1,129 @@
+"""Native Col2Im: what windows hold is added up where they lay."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.elementwise import NATIVE_TYPES, SIZE
+from ovjit.codegen.function import kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import VL, Ptr, const, gather, load, loadm, placed, scatter, share, store, storem
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering, place_constants
+from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.races import Piece, Rows
+from ovjit.compiler.views import placed_values, product, row_major
+from ovjit.errors import check
+from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+from ovjit_ops.image.columns import full_settings, window_counts
+
+HALVES = ("f16", "bf16")
+
+
+@kernel
+def add_columns(
+    x: Ptr, y: Ptr, h, w, taps, windows, down, down_tap, up, x_tap, x_window, outer, inner, outer_step,
+    inner_step, left, x_outer, x_inner, items, per_chunk, *, T,
+):  # fmt: skip
+    """A chunk is a range of planes [h, w], of which `taps` * `windows` rows are added to: row window * down +
+    tap * down_tap - up. Along a row the same for what is `inner` and `outer`: windows and taps, or the other
+    way round, whichever lie side by side."""
+    for item in share(items, per_chunk):
+        p = placed(item, x)
+        plane = y + item * (h * w * SIZE[T])
+        zero = const[T](0)
+        for i in range(0, h * w, VL):
+            storem[T](plane + i * SIZE[T], zero, h * w - i)
+        for tap in range(taps):
+            for window in range(windows):
+                row = window * down + tap * down_tap - up
+                if row >= 0 and row < h:
+                    source = p + tap * x_tap + window * x_window
+                    target = plane + row * (w * SIZE[T])
+                    for k in range(outer):
+                        begin = k * outer_step - left
+                        first = 0
+                        if begin < 0:
+                            first = (inner_step - 1 - begin) // inner_step
+                        end = min(inner, (w - begin + inner_step - 1) // inner_step)
+                        s = source + k * x_outer
+                        q = target + begin * SIZE[T]
+                        i = first
+                        if x_inner == SIZE[T] and inner_step == 1:
+                            while i + VL <= end:
+                                v = load[T](q + i * SIZE[T]) + load[T](s + i * SIZE[T])
+                                store[T](q + i * SIZE[T], v)
+                                i += VL
+                            if i < end:
+                                v = loadm[T](q + i * SIZE[T], end - i) + loadm[T](s + i * SIZE[T], end - i)
+                                storem[T](q + i * SIZE[T], v, end - i)
+                        else:
+                            y_inner = inner_step * SIZE[T]
+                            while i < end:
+                                v = gather[T](q + i * y_inner, y_inner, end - i)
+                                v = v + gather[T](s + i * x_inner, x_inner, end - i)
+                                scatter[T](q + i * y_inner, y_inner, v, end - i)
+                                i += VL
+
+
+@functools.cache
+def columns_kernel(dtype: str) -> Kernel:
+    return add_columns.kernel(f"add_columns_{dtype}", T=dtype)
+
+
+class Columns(Lowering):
+    """Col2Im for windows of known size."""
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.out = self.node.output
+        self.kernels = (columns_kernel(self.out.dtype),)
+
+    def pack(self, constants: Constants) -> None:
+        place_constants(constants, self.node.inputs[:1])
+
+    def plan(self, planner: Planner) -> None:
+        attrs = full_settings(self.node.attrs)
+        known = self.node.inputs[2].type.value
+        assert known is not None
+        kh, kw = kernel_size = [int(v) for v in known.reshape(-1)]
+        (sh, sw), (dh, dw), (top, left) = (attrs[name] for name in ("strides", "dilations", "pads_begin"))
+        x = planner.view(self.node.inputs[0])
+        (y,) = made = row_major_outputs(planner, self.node)
+        h, w = y.shape[-2:]
+        rows, columns = window_counts((h, w), kernel_size, attrs)
+        check(x.shape[-2] == y.shape[-3] * (kh * kw), f"{x.shape} are no windows of {kh}x{kw} of {y.shape}")
+        check(x.shape[-1] == rows * columns, f"{y.shape} has {rows}x{columns} windows, not {x.shape[-1]}")
+        if y.count:
+            s_r, s_c = x.strides[-2:]
+            extents, along = list(y.shape[:-2]), [*x.strides[:-2], s_r * (kh * kw)]
+            taps, windows = (kw, dw, s_r), (columns, sw, s_c)
+            # what lies side by side in both is walked in vectors
+            inner, outer = (taps, windows) if s_r == x.itemsize and dw == 1 else (windows, taps)
+            items = product(extents)
+            per_chunk = split(items, kh * kw * rows * columns * x.itemsize + h * w)
+            values: dict[str, Any] = {
+                "x": x.ptr, "y": y.ptr, "h": h, "w": w, "taps": kh, "windows": rows, "down": sh,
+                "down_tap": dh, "up": top, "x_tap": s_r * kw, "x_window": s_c * columns, "outer": outer[0],
+                "inner": inner[0], "outer_step": outer[1], "inner_step": inner[1], "left": left,
+                "x_outer": outer[2], "x_inner": inner[2], "items": items, "per_chunk": per_chunk,
+            }  # fmt: skip
+            values |= placed_values(extents, x=along)
+            plane = h * w * y.itemsize
+            touches = Rows(
+                extents, per_chunk,
+                [Piece(x.ptr, along, (kh * kw, x.shape[-1]), (s_r, s_c), x.itemsize)],
+                [Piece(y.ptr, row_major(extents, plane), (h * w,), (y.itemsize,), y.itemsize)],
+            )  # fmt: skip
+            chunks, flops = ceil_div(items, per_chunk), product(x.shape)
+            planner.step(self.kernels[0], values, chunks, [x], [y], flops, touches=touches)
+        put_outputs(planner, self.node, made)
+
+
+def lower_columns(group: Group) -> Lowering | None:
+    """Native for windows of known size."""
+    data, _, size = group.last.inputs
+    if data.dtype not in NATIVE_TYPES or data.dtype in HALVES or not data.shape or size.type.value is None:
+        return None
+    return Columns(group)
