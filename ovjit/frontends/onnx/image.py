@@ -24,8 +24,29 @@ from ovjit.graph.shapes import is_static
 _MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx", "cubic": "cubic"}
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")
 _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
+_END = (1 << 63) - 1
 #: The largest matrix that is made for resizing along an axis, in elements.
 MAX_MATRIX = 1 << 24
+
+
+@onnx_op("ImageScaler")
+def image_scaler(n: OnnxNode) -> Any:
+    """An operator of the first versions: x * scale, and a number added to each channel."""
+    x = n[0]
+    bias = np.asarray(n.required("bias"), np.float32).reshape(1, -1, 1, 1)
+    return n("Add", n("Multiply", x, n.like(x, n.attr("scale", 1.0))), n.like(x, bias))
+
+
+@onnx_op("Crop")
+def crop(n: OnnxNode) -> Any:
+    """An operator of the first versions: without the borders (left, top, right, bottom), or what of `scale`
+    (height, width) lies behind the first two."""
+    x, border, size = n[0], n.required("border"), n.attr("scale")
+    if len(border) != 4 or min(border) < 0 or (size and len(size) != 2):
+        raise ModelError(f"the border {border[:8]} or the scale {(size or [])[:8]} of a crop")
+    left, top, right, bottom = border
+    ends = [top + size[0], left + size[1]] if size else [-bottom or _END, -right or _END]
+    return n("Slice", x, [top, left], ends, [1, 1], [2, 3])
 
 
 @onnx_op("Upsample")

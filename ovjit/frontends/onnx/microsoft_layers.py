@@ -265,6 +265,8 @@ def experts(
     name = n.attr("activation_type", "relu")
     if name == "swiglu":
         hidden = _swiglu(n, hidden, n.attr("swiglu_fusion", 0))
+    elif name == "gelu":
+        hidden = n("Gelu", hidden, approximation_mode="TANH", opset=7)
     else:
         hidden = _gate(n, name, hidden)
     if third is not None:

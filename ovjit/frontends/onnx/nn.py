@@ -14,7 +14,7 @@ from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.random import dropped
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import Interval
+from ovjit.graph.shapes import ANY, Interval, is_static
 
 _AUTO_PADS = {"NOTSET": "explicit", "": "explicit", "VALID": "valid", "SAME_UPPER": "same_upper",
               "SAME_LOWER": "same_lower"}  # fmt: skip
@@ -26,6 +26,8 @@ class Window:
     def __init__(self, n: OnnxNode, kernel: Sequence[int] | None, dims: int):
         given = n.attr("kernel_shape")
         self.kernel = list(given if given is not None else kernel or ())
+        if not self.kernel and dims:
+            raise ModelError("the attribute kernel_shape is missing")
         if len(self.kernel) != dims:
             raise ModelError(f"kernel_shape should have {dims} dimensions, not {len(self.kernel)}")
         self.strides = self._ints(n, "strides", 1)
@@ -78,8 +80,9 @@ def per_channel(n: OnnxNode, value: Output, rank: int) -> Output:
 
 def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
     rank = n.rank(w, "the rank of the filters")
-    kernel = [d for d in (n.shape(w) or ())[2:] if isinstance(d, int)]
-    window = Window(n, kernel if len(kernel) == rank - 2 else None, rank - 2)
+    # filters of open sizes are taken as they come: what else there is does not ask for the kernel
+    kernel = [d if isinstance(d, int) else 1 for d in (n.shape(w) or ())[2:]]
+    window = Window(n, kernel, rank - 2)
     attrs = {**window.attributes(), "dilations": window.dilations}
     group = n.attr("group", 1)
     if group < 1:
@@ -107,15 +110,16 @@ def conv_transpose(n: OnnxNode) -> Any:
     window = Window(n, shape[2:], dims)
     extra = list(n.attr("output_padding") or [0] * dims)
     wanted = n.attr("output_shape")
-    if wanted is not None or window.auto_pad.startswith("same"):
-        upper = window.auto_pad == "same_upper"
+    cut = wanted is not None and not is_static((n.shape(x) or (ANY,) * (dims + 2))[2:])
+    upper = window.auto_pad == "same_upper"
+    if cut:  # the whole, from which what is wanted is taken
+        window.auto_pad, window.begin, window.end = "explicit", [0] * dims, [0] * dims
+    elif wanted is not None or window.auto_pad.startswith("same"):
         for i in range(dims):
             if wanted is None:  # every pixel of the input stands for `stride` pixels
                 total = window.extent(i) + extra[i] - window.strides[i]
             else:
-                size = (n.shape(x) or (Interval(0, None),) * (dims + 2))[2 + i]
-                if isinstance(size, Interval):
-                    raise UnsupportedError("output_shape with an input of open dimensions")
+                size = int((n.shape(x) or ())[2 + i])  # type: ignore[arg-type]
                 total = window.strides[i] * (size - 1) + extra[i] + window.extent(i) - list(wanted)[-dims:][i]
             extra[i] += max(-total, 0)
             total = max(total, 0)
@@ -131,7 +135,24 @@ def conv_transpose(n: OnnxNode) -> Any:
             raise ModelError(f"{shape[0]} channels do not divide into {group} groups")
         filters = n.reshape(w, [group, shape[0] // group, *shape[1:]])
         out = n("GroupConvolutionBackpropData", x, filters, **attrs)
+    if cut:
+        out = _middle(n, out, list(wanted)[-dims:], upper)
     return out if bias is None else n("Add", out, per_channel(n, bias, dims + 2))
+
+
+def _middle(n: OnnxNode, x: Output, wanted: Sequence[int], upper: bool) -> Output:
+    """`wanted` pixels of images of open sizes: what is too much is taken from both sides, what an odd number
+    leaves from the end if `upper`; what is missing is 0 behind the end."""
+    dims, goal = len(wanted), np.array(wanted, np.int64)
+    sizes = n.slice(n.shape_of(x), 0, 2)
+    more = n("Maximum", n("Subtract", sizes, goal), 0)
+    begin = n("Divide", more, 2)
+    if not upper:
+        begin = n("Subtract", more, begin)
+    x = n("Slice", x, begin, n("Add", begin, goal), [1] * dims, list(range(2, dims + 2)))
+    behind = n("Concat", [0, 0], n("Maximum", n("Subtract", goal, sizes), 0), axis=0)
+    x = n("Pad", x, [0] * (dims + 2), behind, n.like(x, 0), pad_mode="constant", opset=12)
+    return n("Reshape", x, [0, 0, *wanted], special_zero=True)
 
 
 @onnx_op("DeformConv", 19)

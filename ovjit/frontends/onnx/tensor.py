@@ -113,11 +113,13 @@ def to_float8(n: OnnxNode, x: Output, kind: str) -> Output:
     otherwise NaN or infinity."""
     if kind == n.dtype(x):
         return n("Identity", x)
-    if kind in ("f8e8m0", "f4e2m1"):
-        raise UnsupportedError(f"a conversion to {kind}: OpenVINO's rounds otherwise")
+    if kind == "f8e8m0":
+        return _to_powers(n, n.convert(x, "f32"))
     if n.dtype(x) not in ("f32", "f16", "bf16", "f64"):
         x = n.convert(x, "f32")
-    if n.attr("saturate", 1):
+    if kind == "f4e2m1":  # saturates by itself, and what is no number would be the largest
+        x = n("Select", n("IsNaN", x, opset=10), n.like(x, -0.0), x)
+    elif n.attr("saturate", 1):
         x = n("Clamp", x, min=-LARGEST[kind], max=LARGEST[kind])
     elif kind in _BEYOND:
         bound, beyond = _BEYOND[kind]
@@ -126,6 +128,31 @@ def to_float8(n: OnnxNode, x: Output, kind: str) -> Output:
         over = n("Greater" if kind == "f8e4m3" else "GreaterEqual", size, n.like(wide, bound))
         x = n("Select", over, n("Multiply", n("Sign", wide), n.like(wide, beyond)), wide)
     return n("Convert", x, destination_type=kind)
+
+
+def _to_powers(n: OnnxNode, x: Output) -> Output:
+    """Sizes of f32 numbers as powers of two, f8e8m0. OpenVINO rounds ties otherwise, and negative numbers;
+    so powers are looked up, and converted as they are. What is not finite becomes NaN."""
+    how = n.attr("round_mode", "up")
+    least, most = -126, 127  # of what is not subnormal
+    powers = np.exp2(np.arange(least - 1, most + 1)).astype(np.float32)
+    if how == "up":
+        bounds = np.concatenate([np.zeros(1, np.float32), powers[1:]])
+    elif how == "down":
+        bounds = powers[1:]
+    elif how == "nearest":
+        bounds = powers * np.float32(1.5)
+        bounds[0] = np.nextafter(powers[0], np.float32(1))  # among subnormals a tie goes down
+    else:
+        raise ModelError(f"the round_mode {how[:20]!r} is not known")
+    if n.attr("saturate", 1):
+        bounds = bounds[: len(powers) - 1]
+    table = np.append(powers, np.float32(np.nan))
+    size = n("Abs", x)
+    place = n("Bucketize", size, bounds, output_type="i32", with_right_bound=how == "up")
+    finite = n("Less", size, n.const(np.float32(np.inf)))
+    place = n("Select", finite, place, n.const(len(powers), "i32"))
+    return n.convert(n("Gather", table, place, 0, opset=8), "f8e8m0")
 
 
 @onnx_op("Cast")
@@ -347,13 +374,15 @@ def pad(n: OnnxNode) -> Any:
 
 def _wrap(n: OnnxNode, x: Output, begin: Output, end: Output) -> Output:
     """Elements again and again, gathered along each axis, for pads that are computed."""
-    scalar = np.zeros(0, np.int64)
     for axis in range(n.rank(x)):
-        before, after = (n("Gather", pads, axis, 0, opset=8) for pads in (begin, end))
-        size = n.reshape(n.dim_of(x, axis), scalar)
-        places = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
-        x = n("Gather", x, n("FloorMod", places, size), axis, opset=8)
+        x = _wrapped(n, x, axis, *(n("Gather", pads, axis, 0, opset=8) for pads in (begin, end)))
     return x
+
+
+def _wrapped(n: OnnxNode, x: Output, axis: int, before: Output, after: Output) -> Output:
+    size = n.reshape(n.dim_of(x, axis), np.zeros(0, np.int64))
+    places = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
+    return n("Gather", x, n("FloorMod", places, size), axis, opset=8)
 
 
 def _far(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int]) -> bool:
@@ -371,7 +400,8 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[in
             continue
         size = (n.shape(x) or ())[axis]
         if mode == "wrap" and isinstance(size, Interval):
-            return _wrap(n, x, n.const(np.array(begin, np.int64)), n.const(np.array(end, np.int64)))
+            x = _wrapped(n, x, axis, n.const(before), n.const(after))
+            continue
         if isinstance(size, Interval) or not size:
             raise UnsupportedError(f"the mode {mode!r} along an open or empty dimension")
         n.limited(size + before + after, "elements with padding")
@@ -384,6 +414,22 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[in
             places = np.where(places < size, places, period - places)
         x = n("Gather", x, places.astype(np.int64), axis, opset=8)
     return x
+
+
+@onnx_op("CenterCropPad", 18)
+def center_crop_pad(n: OnnxNode) -> Any:
+    """What is too long loses its ends, what is too short gets zeros at both: an odd one goes to the end."""
+    x = n[0]
+    rank = n.rank(x)
+    axes = n.axes(n.attr("axes") or range(rank), rank)
+    goal = n.convert(n[1], "i64")
+    gap = n("Subtract", goal, n("Gather", n.shape_of(x), axes, 0, opset=8))
+    more, less = (n("Divide", n("Maximum", v, 0), 2) for v in (gap, n("Negative", gap)))
+    begin = n("Subtract", more, less)
+    none = np.zeros(rank, np.int64)
+    sides = begin, n("Subtract", gap, begin)
+    pads = [n("ScatterElementsUpdate", none, axes, side, 0, opset=3) for side in sides]
+    return n("Pad", x, *pads, n.like(x, 0), pad_mode="constant", opset=12)
 
 
 # -- selecting -----------------------------------------------------------------------------------------------

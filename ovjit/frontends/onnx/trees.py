@@ -260,7 +260,7 @@ def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> lis
     above = n("Greater", one, 0.5 if positive else 0.0)
     place = n.squeeze(n.convert(above, "i64"), [1])
     how = n.attr("post_transform") or "NONE"
-    if positive:
+    if positive and how != "LOGISTIC":
         scores = n("Concat", n("Subtract", 1.0, one), one, axis=1)
         return [_named(n, place, labels), scores]
     both = n("Concat", n("Negative", one), one, axis=1)

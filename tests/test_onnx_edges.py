@@ -1,0 +1,157 @@
+"""ONNX operators where shapes are open, types are small or attributes meet: beside ONNX Runtime, or beside
+ONNX's own evaluator where that runs them in few types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from beside_onnxruntime import by_evaluator, by_onnxruntime, by_ovjit
+from onnx import TensorProto, helper
+
+import ovjit
+
+SEED = 20261121
+
+
+def one_node(
+    op: str, inputs: dict[str, Any], shapes: dict[str, Any], outputs: int = 1, opset: int = 21,
+    domain: str = "", constants: dict[str, np.ndarray] | None = None, ir: int = 10, **attributes: Any,
+) -> bytes:  # fmt: skip
+    """A model of one node; dimensions that are None in `shapes` are open."""
+    constants = constants or {}
+    names = [*inputs, *constants]
+    node = helper.make_node(op, names, [f"y{i}" for i in range(outputs)], domain=domain, **attributes)
+    infos = [
+        helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), shapes.get(k, v.shape))
+        for k, v in inputs.items()
+    ]
+    graph = helper.make_graph(
+        [node], "g", infos, [onnx.ValueInfoProto(name=f"y{i}") for i in range(outputs)],
+        [onnx.numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )  # fmt: skip
+    imports = [helper.make_opsetid("", opset)] + [helper.make_opsetid(domain, 1)] * bool(domain)
+    return helper.make_model(graph, opset_imports=imports, ir_version=ir).SerializeToString()
+
+
+def same(model: bytes, inputs: dict[str, Any], other: Any = by_onnxruntime, rtol: float = 1e-5) -> None:
+    for native in (False, True):
+        mine, theirs = by_ovjit(model, inputs, native), other(model, inputs)
+        assert len(mine) == len(theirs)
+        for a, b in zip(mine, theirs, strict=True):
+            assert a.shape == b.shape and a.dtype == b.dtype, f"seed {SEED}"
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6, err_msg=f"seed {SEED}, native={native}")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(SEED)
+
+
+def test_wrapped_pads_where_some_dimensions_are_open() -> None:
+    x = np.arange(6, dtype=np.int64).reshape(2, 3)
+    pads = np.array([0, 1, 1, 2], np.int64)
+    model = one_node("Pad", {"x": x}, {"x": [2, None]}, constants={"pads": pads}, mode="wrap")
+    same(model, {"x": x})
+
+
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("wanted", [[8, 9], [13, 11], [9, 12]])
+def test_transposed_convolutions_of_open_images_have_their_output_shape(
+    auto_pad: str, wanted: list[int], rng: np.random.Generator
+) -> None:
+    x = rng.standard_normal((2, 4, 5, 4)).astype(np.float32)
+    w = rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    constants = {"w": w, "b": rng.standard_normal(6).astype(np.float32)}
+    attrs = {"strides": [2, 3], "group": 2, "output_shape": wanted, "auto_pad": auto_pad}
+    open_shape = {"x": [None, 4, None, None]}
+    closed = one_node("ConvTranspose", {"x": x}, {}, constants=constants, **attrs)
+    if wanted != [13, 11]:  # of what is missing ONNX Runtime makes nothing
+        same(closed, {"x": x}, rtol=1e-4)
+    model = one_node("ConvTranspose", {"x": x}, open_shape, constants=constants, **attrs)
+    np.testing.assert_allclose(
+        by_ovjit(model, {"x": x}, True)[0], by_ovjit(closed, {"x": x}, False)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_filters_of_open_sizes(rng: np.random.Generator) -> None:
+    given = {"x": rng.standard_normal((1, 2, 6, 7)).astype(np.float32),
+             "w": rng.standard_normal((3, 2, 3, 2)).astype(np.float32)}  # fmt: skip
+    model = one_node("Conv", given, {"w": [None, 2, None, None]}, dilations=[1, 2])
+    same(model, given, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_centers_by_both_kinds_of_sizes(kind: Any, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((5, 6, 3)).astype(np.float16)
+    given = {"x": x, "shape": np.array([8, 3], kind)}
+    model = one_node("CenterCropPad", given, {"x": [None, 6, None]}, axes=[0, -2])
+    same(model, given, by_evaluator)
+
+
+def test_experts_with_gelu_take_its_tangent_form(rng: np.random.Generator) -> None:
+    given = {"x": rng.standard_normal((4, 4)).astype(np.float32) * 2,
+             "scores": rng.standard_normal((4, 3)).astype(np.float32)}  # fmt: skip
+    w1, w2 = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 8, 4), (3, 4, 8)))
+    bias = np.zeros((3, 8), np.float32)
+    model = one_node("MoE", given, {}, domain="com.microsoft", constants={"w1": w1, "b1": bias, "w2": w2},
+                     k=2, activation_type="gelu")  # fmt: skip
+    same(model, given)
+
+
+@pytest.mark.parametrize("post", ["NONE", "LOGISTIC"])
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_trees_with_weights_for_one_of_two_classes(post: str, which: int, sign: int) -> None:
+    x = np.array([[-1.0], [2.0]], np.float32)
+    model = one_node(
+        "TreeEnsembleClassifier", {"x": x}, {}, 2, domain="ai.onnx.ml", post_transform=post,
+        nodes_treeids=[0] * 3, nodes_nodeids=[0, 1, 2], nodes_featureids=[0] * 3,
+        nodes_values=[0.5, 0.0, 0.0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"], nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0],
+        class_treeids=[0, 0], class_nodeids=[1, 2], class_ids=[which] * 2,
+        class_weights=[0.3 * sign, 1.7], classlabels_int64s=[4, 7],
+    )  # fmt: skip
+    same(model, {"x": x})
+
+
+@pytest.mark.parametrize(
+    "op, attrs",
+    [("ImageScaler", {"scale": 0.25, "bias": [0.1, 0.2, 0.3]}), ("Crop", {"border": [1, 2, 0, 1]}),
+     ("Crop", {"border": [1, 0, 3, 1], "scale": [3, 2]})],
+)  # fmt: skip
+def test_operators_of_the_first_versions(op: str, attrs: dict[str, Any], rng: np.random.Generator) -> None:
+    given = {"x": rng.standard_normal((2, 3, 7, 6)).astype(np.float32)}
+    same(one_node(op, given, {}, opset=6, ir=4, **attrs), given)
+
+
+@pytest.mark.parametrize("saturate", [0, 1])
+@pytest.mark.parametrize("how", ["up", "down", "nearest"])
+def test_scales_of_8_bits_are_powers_of_two(how: str, saturate: int, rng: np.random.Generator) -> None:
+    from onnx.numpy_helper import to_float8e8m0
+
+    x = np.exp2(rng.uniform(-126, 128, 300)).astype(np.float32) * rng.choice([-1, 1], 300)
+    x = np.concatenate([x, np.exp2(np.arange(-126, 128)), 1.5 * np.exp2(np.arange(-126, 127)),
+                        [0, np.nan, np.inf, -np.inf, 3e38, -3e38]]).astype(np.float32)  # fmt: skip
+    to = TensorProto.FLOAT8E8M0
+    model = one_node("Cast", {"x": x}, {}, opset=24, ir=12, to=to, round_mode=how, saturate=saturate)
+    compiled = ovjit.Core().compile_model(model, "CPU")
+    got = compiled(x)[0].view(ml_dtypes.float8_e8m0fnu)
+    want = to_float8e8m0(x, bool(saturate), how)
+    np.testing.assert_array_equal(got.view(np.uint8), want.view(np.uint8), err_msg=f"seed {SEED}")
+
+
+def test_floats_of_4_bits_of_no_number_are_0() -> None:
+    x = np.array([np.nan, np.inf, -np.inf, 7, -7, 0.25, 0.75, 5, -5, -0.3], np.float32)
+    cast = helper.make_node("Cast", ["x"], ["small"], to=TensorProto.FLOAT4E2M1)
+    back = helper.make_node("Cast", ["small"], ["y"], to=TensorProto.FLOAT)
+    info = [helper.make_tensor_value_info(k, TensorProto.FLOAT, x.shape) for k in "xy"]
+    graph = helper.make_graph([cast, back], "g", info[:1], info[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+    want = x.astype(ml_dtypes.float4_e2m1fn).astype(np.float32)
+    np.testing.assert_array_equal(ovjit.Core().compile_model(model, "CPU")(x)[0], want)
+
+
