@@ -67,6 +67,15 @@ def columns(pixels: int, kw: int, sw: int, dw: int) -> list[tuple[int, list[tupl
     return [(column, [by for at, by in reads if at == column]) for column in sorted({at for at, _ in reads})]
 
 
+def together(read: list[Any], free: bool, acc: str, kh: int, kw: int, pixels: int) -> list[list[Any]]:
+    """Which of the columns `read` are read row by row. LLVM steps from one to the next then; of bytes column
+    by column, whose rows make a word, it keeps an address in memory for each. The words have to fit AVX-512's
+    registers beside filter and sums, with 8 for all else."""
+    if free and acc == "i32" and len(read) + len(word_rows(kh, acc)) * kw + pixels <= 24:
+        return [read]
+    return [[column] for column in read]
+
+
 @kernel
 def depthwise(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, rows, per_chunk, e=OPERANDS,
@@ -75,7 +84,7 @@ def depthwise(
     """T, acc, out: element types of x, of sums and of y. `passes`: whether vectors are masked, and the pixels
     that are computed together. `free`: masks cost nothing, as AVX-512's; AVX2 stores under one in a dozen
     cycles."""
-    o, at, tap, total, result = registers()
+    o, at, tap, total, result, v = registers()
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
@@ -114,22 +123,24 @@ def depthwise(
                                 at[n, "j"] = at[n] + j * e[n, "w"]
                         for m in static_range(count):
                             total[m] = first
-                        for a, together in enumerate(word_rows(kh, acc)):
-                            for column, readers in columns(count, kw, sw, dw):
-                                for byte, line in enumerate(together):
-                                    place = p + line * x_a + column * x_w
-                                    u = loadm[T](place, left) if masked else load[T](place)
-                                    if acc == "f32":
-                                        v = u
-                                    elif byte == 0:
-                                        v = cast[acc](u)
-                                    else:
-                                        v = v | (cast[acc](u) << const[acc](8 * byte))
-                                for m, t in readers:
-                                    if acc == "f32":
-                                        total[m] = fma(v, tap[a, t], total[m])
-                                    else:
-                                        total[m] = dot_bytes(total[m], v, tap[a, t])
+                        for a, lines in enumerate(word_rows(kh, acc)):
+                            for some in together(columns(count, kw, sw, dw), free, acc, kh, kw, count):
+                                for byte, line in enumerate(lines):
+                                    for column, _ in some:
+                                        place = p + line * x_a + column * x_w
+                                        u = loadm[T](place, left) if masked else load[T](place)
+                                        if acc == "f32":
+                                            v[column] = u
+                                        elif byte == 0:
+                                            v[column] = cast[acc](u)
+                                        else:
+                                            v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
+                                for column, readers in some:
+                                    for m, t in readers:
+                                        if acc == "f32":
+                                            total[m] = fma(v[column], tap[a, t], total[m])
+                                        else:
+                                            total[m] = dot_bytes(total[m], v[column], tap[a, t])
                         for m in static_range(count):
                             for n, operand in enumerate(operands, 1):
                                 if operand.kind == "pixel":
