@@ -51,6 +51,7 @@ SUMS = (
     "Interpolate",
     "GridSample",
     "ROI",
+    "CappedAttention",
     "GuardedAttention",
     "Pyramid",
     "ExperimentalDetectron",

@@ -21,8 +21,9 @@ def data(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def attention(q: Any, k: Any, v: Any, mask: Any, scale: float) -> np.ndarray:
+def attention(q: Any, k: Any, v: Any, mask: Any, scale: Any, cap: float = 0) -> np.ndarray:
     scores = np.matmul(q.astype(np.float64), k.astype(np.float64).swapaxes(-1, -2)) * scale
+    scores = np.tanh(scores / cap) * cap if cap else scores
     scores = scores if mask is None else scores + mask
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return np.matmul(weights / weights.sum(-1, keepdims=True), v.astype(np.float64))
@@ -158,6 +159,58 @@ def test_guarded_weights_and_scaled_keys(rows: int, is_open: bool) -> None:
     assert not got[np.broadcast_to(missing[:, None], (B, H, rows))].any()
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 33), (5, 8), (6, 7), (19, 513), (40, 1200)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_capped_scores(sizes: tuple[int, int], is_open: bool, masked: bool) -> None:
+    """Scores that a tanh keeps below a limit, before the mask: a few rows, many, and several blocks of
+    columns."""
+    rows, columns = sizes
+    rng = np.random.default_rng([SEED, rows, is_open, masked])
+    arrays = [data(rng, B, H, n, E) * 3 for n in (rows, columns, columns)]
+    shapes = [[B, H, -1 if is_open else n, E] for n in (rows, columns, columns)]
+    hidden = np.where(rng.random((B, 1, rows, columns)) < 0.3, np.finfo(np.float32).min, 0).astype(np.float32)
+    q, k, v = inputs = [o.parameter(ov.PartialShape(s), np.float32) for s in shapes]
+    scores = o.divide(o.multiply(o.matmul(q, k, False, True), np.float32(0.25)), np.float32(5))
+    scores = o.multiply(o.tanh(scores), np.float32(5))
+    if masked:
+        inputs.append(o.parameter(ov.PartialShape([B, 1, -1, -1] if is_open else hidden.shape), np.float32))
+        scores = o.add(scores, inputs[-1])
+        arrays.append(hidden)
+    compiled = compiled_of([o.matmul(o.softmax(scores, -1), v, False, False)], inputs)
+    assert is_one_operation(compiled, arrays)
+    want = attention(*arrays[:3], hidden if masked else None, 0.25, 5)
+    np.testing.assert_allclose(compiled(arrays)[0], want, atol=3e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("rows", [3, L])
+def test_several_masks_and_factors_by_head(rows: int) -> None:
+    """A bias of relative positions beside a mask, and scores scaled for each head, in two layers that have
+    the same bias and mask: their sum is there once."""
+    rng = np.random.default_rng([SEED, rows])
+    arrays = [data(rng, B, H, rows, E), data(rng, B, H, S, E), data(rng, B, H, S, E)]
+    bias = data(rng, 1, H, rows, S)
+    mask = np.where(rng.random((B, 1, 1, S)) < 0.3, -1e4, 0).astype(np.float32)
+    by_head = np.linspace(0.2, 0.9, H, dtype=np.float32).reshape(H, 1, 1)
+    q, k, v, added, hidden = inputs = [
+        o.parameter(list(x.shape), np.float32) for x in (*arrays, bias, mask)
+    ]  # fmt: skip
+    outputs = []
+    for factor in (by_head, by_head[:1] * 2):
+        scores = o.multiply(o.matmul(q, k, False, True), factor)
+        scores = o.add(o.add(scores, added), hidden)
+        outputs.append(o.matmul(o.softmax(scores, -1), v, False, False))
+    compiled = compiled_of(outputs, inputs)
+    plan = compiled._executable.table(tuple(x.shape for x in (*arrays, bias, mask))).plan
+    assert sum(s.kernel is not None and s.type == "ScaledDotProductAttention" for s in plan.steps) >= 2
+    assert not any(s.type == "Softmax" for s in plan.steps)
+    assert sum(s.type == "Add" for s in plan.steps) == 1
+    got = compiled([*arrays, bias, mask])
+    for i, factor in enumerate((by_head, by_head[:1] * 2)):
+        want = attention(*arrays, bias + mask, factor)
+        np.testing.assert_allclose(got[i], want, atol=2e-5, err_msg=f"seed {SEED}")
+
+
 def _axis(q: Any, k: Any, v: Any) -> list[Any]:
     return [o.matmul(o.softmax(o.matmul(q, k, False, True), 2), v, False, False)]
 
@@ -223,12 +276,40 @@ def _mask_has_more_heads(q: Any, k: Any, v: Any) -> list[Any]:
     return [o.matmul(o.softmax(scores, -1), v, False, False)]
 
 
+def _capped_by_a_tensor(q: Any, k: Any, v: Any) -> list[Any]:
+    caps = np.linspace(1, 2, S, dtype=np.float32)
+    scores = o.multiply(o.tanh(o.divide(o.matmul(q, k, False, True), caps)), caps)
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+def _capped_scores_are_read(q: Any, k: Any, v: Any) -> list[Any]:
+    scores = o.tanh(o.matmul(q, k, False, True))
+    return [o.matmul(o.softmax(o.multiply(scores, np.float32(5)), -1), v, False, False), scores]
+
+
+def _capped_by_another_function(q: Any, k: Any, v: Any) -> list[Any]:
+    scores = o.multiply(o.sigmoid(o.matmul(q, k, False, True)), np.float32(5))
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+def _scaled_by_row(q: Any, k: Any, v: Any) -> list[Any]:
+    scores = o.multiply(o.matmul(q, k, False, True), np.linspace(0.1, 1, L, dtype=np.float32)[:, None])
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+def _inner_sum_is_read(q: Any, k: Any, v: Any) -> list[Any]:
+    masks = np.linspace(-1, 1, 2 * S, dtype=np.float32).reshape(2, S)
+    scores = o.add(o.matmul(q, k, False, True), masks[0])
+    return [o.matmul(o.softmax(o.add(scores, masks[1]), -1), v, False, False), scores]
+
+
 @pytest.mark.parametrize(
     "make",
     [
-        _axis, _weights_are_read, _scores_are_read, _product_is_read, _mask_is_larger, _scaled_by_a_tensor,
-        _scaled_behind_the_mask, _mask_has_more_heads, _guard_puts_ones, _guard_asks_the_scores,
-        _guarded_weights_are_read, _key_is_scaled_by_a_tensor,
+        _capped_by_a_tensor, _capped_scores_are_read, _capped_by_another_function, _scaled_by_row,
+        _inner_sum_is_read, _axis, _weights_are_read, _scores_are_read, _product_is_read, _mask_is_larger,
+        _scaled_by_a_tensor, _scaled_behind_the_mask, _mask_has_more_heads, _guard_puts_ones,
+        _guard_asks_the_scores, _guarded_weights_are_read, _key_is_scaled_by_a_tensor,
     ],
 )  # fmt: skip
 def test_near_misses_are_left_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

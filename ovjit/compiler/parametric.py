@@ -11,7 +11,7 @@ dimensions grow, and anew where they have grown out of it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -242,11 +242,12 @@ class Parametric:
         rows = [(what, 0 if what in GUARDS else new[to], new[a], new[b]) for what, to, a, b in kept]
         self.rows = np.array(rows, np.int64).reshape(len(rows), 4)
 
-    def kernels(self, addresses: Mapping[Kernel, int]) -> np.ndarray:
-        """The addresses of the steps' kernels."""
+    def kernels(self, addresses: kernels.Loaded) -> np.ndarray:
+        """The addresses of the steps' kernels, which are loaded for the first plan and stay."""
         if self._kernels is None:
-            found = [addresses[step.kernel] for step in self.steps if step.kernel is not None]
-            self._kernels = np.array(found, np.int64)
+            needed = [step.kernel for step in self.steps if step.kernel is not None]
+            addresses.need(needed)
+            self._kernels = np.array([addresses[kernel] for kernel in needed], np.int64)
         return self._kernels
 
     # --- for given shapes

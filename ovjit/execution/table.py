@@ -44,10 +44,10 @@ class Table:
 
     def __init__(self, plan: Plan, addresses: Loaded):
         self.plan = plan
-        addresses.need(step.kernel for step in plan.steps if step.kernel is not None)
         if plan.block is not None:
             self._fill(plan, addresses)
             return
+        addresses.need(step.kernel for step in plan.steps if step.kernel is not None)
         steps = plan.steps
         blocks = []
         for step, words in zip(steps, plan.words, strict=True):

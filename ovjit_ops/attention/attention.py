@@ -14,7 +14,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value, infer_outputs
-from ovjit.graph.op import Bool, TensorType, op
+from ovjit.graph.op import Bool, Float, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, compatible
 from ovjit.tiles.formats import float_types
 from ovjit_ops.attention.recognize import recognize_attention
@@ -31,12 +31,14 @@ def causal_mask(rows: int, columns: int, dtype: Any = np.float32) -> np.ndarray:
 
 def attention(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, scale: float, causal: bool,
-    sink: np.ndarray | None = None, guarded: bool = False,
+    sink: np.ndarray | None = None, guarded: bool = False, cap: float = 0,
 ) -> np.ndarray:  # fmt: skip
     """softmax(scale q k^T + mask) v; `causal` takes the place of the mask. A sink is one more logit in the
     denominator of each row. A row of which everything is masked is NaN, as in OpenVINO; `guarded`: weights
-    that are NaN are 0."""
+    that are NaN are 0. `cap`: the scores are cap tanh(scale q k^T) + mask."""
     scores = np.matmul(q, k.swapaxes(-1, -2)) * scale
+    if cap:
+        scores = np.tanh(scores) * np.asarray(cap, scores.dtype)
     if causal:
         scores = scores + causal_mask(scores.shape[-2], scores.shape[-1], scores.dtype)
     elif mask is not None:
@@ -121,6 +123,52 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
     yield [q, k, v, np.zeros((), half.dtype), half, data(1, 4, 1, 1)], {"causal": False}
 
 
+def _infer(query, key, value, attention_mask, scale, sink, causal):
+    """The type of attention of these types."""
+    dtype = query.dtype
+    check_type(query, REALS)
+    for name, x in (("key", key), ("value", value), ("scale", scale), ("sink", sink)):
+        check_same_type(x, query, name)
+    if attention_mask is not None:
+        kinds = (dtype, "boolean", "dynamic")
+        check(
+            attention_mask.dtype in kinds or dtype == "dynamic", f"the mask should be {dtype} or boolean"
+        )
+    if scale is not None:
+        check_one(scale, "scale")
+    if query.shape is None:
+        return TensorType(dtype, None)
+    rank = len(query.shape)
+    check(rank >= 3, f"query should have at least 3 dimensions, not {query}")
+    for name, x in (("key", key), ("value", value)):
+        check(x.shape is None or len(x.shape) == rank, f"{name} {x} differs in rank from {query}")
+    batch = broadcast(*(x.shape[:-2] for x in (query, key, value) if x.shape is not None))
+    assert batch is not None
+    if key.shape is not None:
+        check(compatible(query.shape[-1], key.shape[-1]), f"{query} and {key} differ in the last")
+    if key.shape is not None and value.shape is not None:
+        check(compatible(key.shape[-2], value.shape[-2]), f"{key} and {value} differ in length")
+        if attention_mask is not None and not causal:
+            scores = (*batch, query.shape[-2], key.shape[-2])
+            whole = broadcast(attention_mask.shape, scores)
+            check(
+                whole is None or len(whole) == rank, f"the mask {attention_mask} has too many dimensions"
+            )
+            fits = whole is None or all(
+                compatible(a, b) for a, b in zip(whole, scores, strict=True)
+            )
+            check(fits, f"the mask {attention_mask} is larger than the scores")
+    if sink is not None and sink.shape is not None:
+        check(len(sink.shape) == rank, f"sink {sink} differs in rank from {query}")
+        rows = (*batch, query.shape[-2], 1)
+        fits = all(compatible(a, b) or a == 1 for a, b in zip(sink.shape, rows, strict=True))
+        check(fits, f"sink {sink} does not fit {query}")
+    last = ANY if value.shape is None else value.shape[-1]
+    if key.shape is None or value.shape is None:
+        batch = (ANY,) * (rank - 2)
+    return TensorType(dtype, (*batch, query.shape[-2], last))
+
+
 @op(
     "ScaledDotProductAttention", opset=13, types=REALS, native=float_types, multiplied=3, ulp=16,
     builder={"": "scaled_dot_product_attention"}, absent={"attention_mask": (0, 0)},
@@ -131,48 +179,7 @@ class ScaledDotProductAttention:
     """softmax(scale query key^T + mask) value; the scale is 1 / sqrt(E) unless given."""
 
     def infer(query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False):
-        dtype = query.dtype
-        check_type(query, REALS)
-        for name, x in (("key", key), ("value", value), ("scale", scale), ("sink", sink)):
-            check_same_type(x, query, name)
-        if attention_mask is not None:
-            kinds = (dtype, "boolean", "dynamic")
-            check(
-                attention_mask.dtype in kinds or dtype == "dynamic", f"the mask should be {dtype} or boolean"
-            )
-        if scale is not None:
-            check_one(scale, "scale")
-        if query.shape is None:
-            return TensorType(dtype, None)
-        rank = len(query.shape)
-        check(rank >= 3, f"query should have at least 3 dimensions, not {query}")
-        for name, x in (("key", key), ("value", value)):
-            check(x.shape is None or len(x.shape) == rank, f"{name} {x} differs in rank from {query}")
-        batch = broadcast(*(x.shape[:-2] for x in (query, key, value) if x.shape is not None))
-        assert batch is not None
-        if key.shape is not None:
-            check(compatible(query.shape[-1], key.shape[-1]), f"{query} and {key} differ in the last")
-        if key.shape is not None and value.shape is not None:
-            check(compatible(key.shape[-2], value.shape[-2]), f"{key} and {value} differ in length")
-            if attention_mask is not None and not causal:
-                scores = (*batch, query.shape[-2], key.shape[-2])
-                whole = broadcast(attention_mask.shape, scores)
-                check(
-                    whole is None or len(whole) == rank, f"the mask {attention_mask} has too many dimensions"
-                )
-                fits = whole is None or all(
-                    compatible(a, b) for a, b in zip(whole, scores, strict=True)
-                )
-                check(fits, f"the mask {attention_mask} is larger than the scores")
-        if sink is not None and sink.shape is not None:
-            check(len(sink.shape) == rank, f"sink {sink} differs in rank from {query}")
-            rows = (*batch, query.shape[-2], 1)
-            fits = all(compatible(a, b) or a == 1 for a, b in zip(sink.shape, rows, strict=True))
-            check(fits, f"sink {sink} does not fit {query}")
-        last = ANY if value.shape is None else value.shape[-1]
-        if key.shape is None or value.shape is None:
-            batch = (ANY,) * (rank - 2)
-        return TensorType(dtype, (*batch, query.shape[-2], last))
+        return _infer(query, key, value, attention_mask, scale, sink, causal)
 
     @in_f32
     def ref(q, k, v, mask=None, scale=None, sink=None, *, causal=False):
@@ -224,3 +231,25 @@ class GuardedAttention:
         return attention(q, k, v, mask, factor, causal, sink, guarded=True)
 
     samples = _guarded_samples
+
+
+def _capped_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for inputs, attrs in _samples(rng, dtype):
+        yield inputs, {**attrs, "cap": 1.5}
+
+
+@op("CappedAttention", like=ScaledDotProductAttention, internal=True, builder=None, rules=[], rules_for=[])
+class CappedAttention:
+    """softmax(cap tanh(scale query key^T) + mask) value."""
+
+    def infer(
+        query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False, cap: Float
+    ):  # fmt: skip
+        return _infer(query, key, value, attention_mask, scale, sink, causal)
+
+    @in_f32
+    def ref(q, k, v, mask=None, scale=None, sink=None, *, causal=False, cap):
+        factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
+        return attention(q, k, v, mask, factor, causal, sink, cap=cap)
+
+    samples = _capped_samples

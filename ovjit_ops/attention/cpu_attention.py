@@ -62,6 +62,7 @@ class Attention(Lowering):
         self.out = self.node.output
         self.causal = bool(self.node.attrs["causal"])
         self.guarded = self.node.op.name == "GuardedAttention"
+        self.cap = self.node.attrs.get("cap")
         named = dict(zip(("q", "k", "v", "mask", "scale", "sink"), self.node.inputs, strict=False))
         if "mask" in named and _is_zero(named["mask"].constant):
             del named["mask"]  # there because a scale follows it
@@ -71,8 +72,8 @@ class Attention(Lowering):
         form = product_format(elem, elem)
         assert form is not None  # `lower_attention` has asked
         self.form = form
-        self.few = few_rows_kernel(self.causal, sink, elem, named["k"].dtype, out)
-        self.many = attention_kernel(self.causal, sink, self.isa, form, out)
+        self.few = few_rows_kernel(self.causal, sink, elem, named["k"].dtype, out, self.cap is not None)
+        self.many = attention_kernel(self.causal, sink, self.isa, form, out, self.cap is not None)
         self.packer, self.turner = pack_kernel(self.isa, form), turned_panels_kernel(self.isa)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
@@ -90,6 +91,8 @@ class Attention(Lowering):
         self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
         unseen = np.full(1, 0 if self.guarded else np.nan, np.float32)
         self.unseen = constants.place(unseen, "rows without weights").offset
+        if self.cap is not None:
+            self.cap_at = constants.place(np.full(1, self.cap, np.float32), "cap of scores").offset
 
     def plan(self, planner: Planner) -> None:
         y = planner.channels_last_output(self.out, -1)
@@ -149,6 +152,8 @@ class Attention(Lowering):
         block = 1 if few else least(TILES * tall, ceil_div(rows, tall) * tall)
         parts = ceil_div(rows, block)
         values |= {"parts": parts, "block": block, "unseen": planner.constants.at(self.unseen)}
+        if self.cap is not None:
+            values["cap"] = planner.constants.at(self.cap_at)
         for d in range(DIMS):
             values[f"d{d}"] = extents[d]
             values |= {f"{name}_{d}": each[d] for name, each in strides.items()}

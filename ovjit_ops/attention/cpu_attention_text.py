@@ -11,10 +11,11 @@ scores that it is of.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ovjit.codegen.approx import exp_below_zero
+from ovjit.codegen.approx import exp_below_zero, tanh_f32
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import kernel
@@ -34,13 +35,17 @@ DIMS = 3
 TABLE_BYTES = 3 * TABLE * 8
 
 
-def _exp_body(function: Callable) -> tuple[list[str], list[tuple[str, str]], str]:
-    """function(x0) as lines of kernel source, its constants, and the name of its result."""
+def _body(function: Callable, constant: str = "k") -> tuple[list[str], list[tuple[str, str]], str]:
+    """function(x0) as lines of kernel source, its constants, and the name of its result. Names of constants
+    begin with `constant`."""
     recorder = Recorder()
     made = function(recorder.input("x0", "f32"))
     body = Body(["f32"], ["f32"], recorder.lines, [made.name])
     lines, constants = body.source("")
-    return lines, list(constants.values()), body.result_names(constants)[0]
+    result = body.result_names(constants)[0]
+    named = [re.sub(r"\bk(?=\d)", constant, text) for text in (*lines, result)]
+    values = [(name.replace("k", constant), text) for name, text in constants.values()]
+    return named[:-1], values, named[-1]
 
 
 def _adding() -> Epilogue:
@@ -55,6 +60,13 @@ def _scaling() -> Epilogue:
     recorder = Recorder()
     total = recorder.input("x0", "f32") * recorder.input("x1", "f32") + recorder.input("x2", "f32")
     return Epilogue(Body(["f32"] * 3, ["f32"], recorder.lines, [total.name]), ["number", "pixel"])
+
+
+def _capped_lines() -> tuple[list[str], list[str]]:
+    """(what comes before rows, what makes cap * tanh(x0) of x0) as lines of kernel source."""
+    lines, constants, result = _body(tanh_f32, "c")
+    before = [*(f"{name} = {text}" for name, text in constants), "most = splat_f32(cap)"]
+    return before, [*lines, f"x0 = mul({result}, most)"]
 
 
 def _frame(names: Sequence[str], more: Sequence[str]) -> Frame:
@@ -83,8 +95,11 @@ def _vectors(indent: str, stop: str, whole: Sequence[str], rest: Sequence[str]) 
 
 
 @functools.lru_cache(32)
-def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out: str = "f32") -> Kernel:
-    """Rows of a head by tiles. k and v are panels of the format's words, `out` the element type of y."""
+def attention_kernel(
+    causal: bool, sink: bool, isa: Isa, form: Format = F32, out: str = "f32", capped: bool = False
+) -> Kernel:
+    """Rows of a head by tiles. k and v are panels of the format's words, `out` the element type of y;
+    `capped`: scores are cap tanh(...), bent and masked where they lie."""
     rows, width, lanes, elem = ROWS[isa.name], tile_width(isa), isa.lanes, form.a
     whole = form is F32
     names = ["q", "k", "v", "y", "mask", *(["sink"] if sink else [])]
@@ -93,11 +108,14 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
     )
     more += " s_at s_row m_at l_at" + (" sink_r" if sink else "")
     frame = _frame(names, more.split()).pointers("zeros", *([] if whole else ["ones"]))
-    lines, constants, result = _exp_body(exp_below_zero)
+    frame.pointers(*(["cap"] if capped else []))
+    lines, constants, result = _body(exp_below_zero)
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue(), *_head(names)]
     src += [f"    {name} = {text}" for name, text in constants]
     src += ["    zero = const_f32(0.0)", "    one = const_f32(1.0)", "    lowest = const_f32(-float_inf)"]
     src += ["    otherwise = splat_f32(unseen)"]
+    before, bend = _capped_lines() if capped else ([], [])
+    src += [f"    {x}" for x in before]
     src += ["    factor = splat_f32(scale)"] if whole else []
     src += ["    r = 0", "    while r < count:"]
     if whole:
@@ -128,7 +146,7 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
     # scores
     source = "scratch + q_at + m * q_row" if whole else "q + (first + m) * q_r"
     src += _tables(rows, source, "scratch + s_at + m * s_row",
-                   "mask + (first + m) * mask_r + at * mask_c")  # fmt: skip
+                   "zeros" if capped else "mask + (first + m) * mask_r + at * mask_c")  # fmt: skip
     src += [f"        c = at // {width}", f"        while c * {width} < at + n:"]
     src += _tile_calls(
         rows, lanes, "k + c * k_p", _words("depth", form), f"c * {width} - at", f"at + n - c * {width}",
@@ -143,6 +161,14 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
         "            live = n",
     ]
     src += ["            live = imin(n, first + r + 1 - at)"] if causal else []
+    if capped:
+        src += ["            p = mask + (first + r) * mask_r + at * mask_c"]
+        src += _vectors(
+            "            ", "live",
+            ["x0 = load_f32(t + j * 4)", *bend, "store_f32(t + j * 4, add(x0, load_f32(p + j * 4)))"],
+            ["x0 = loadm_f32(t + j * 4, live - j)", *bend,
+             "storem_f32(t + j * 4, add(x0, loadm_f32(p + j * 4, live - j)), live - j)"],
+        )  # fmt: skip
     src += ["            top = lowest"]
     src += _vectors(
         "            ", "live", ["x0 = load_f32(t + j * 4)", "top = select(gt(x0, top), x0, top)"],
@@ -215,8 +241,12 @@ def attention_kernel(causal: bool, sink: bool, isa: Isa, form: Format = F32, out
         }
 
     kind = f"{form.name}{'' if out == elem else f'_{out}'}"
-    name = f"attention_{kind}_{isa.name}{'_causal' if causal else ''}{'_sink' if sink else ''}"
+    name = f"attention_{kind}_{isa.name}{_said(causal, sink, capped)}"
     return Kernel(name, "\n".join(src), frame, intrinsics, f"{form.name} {epilogue.text()}", form.name)
+
+
+def _said(causal: bool, sink: bool, capped: bool) -> str:
+    return f"{'_causal' if causal else ''}{'_sink' if sink else ''}{'_capped' if capped else ''}"
 
 
 def _words(elements: str, form: Format) -> str:
@@ -298,16 +328,21 @@ def turned_panels_kernel(isa: Isa) -> Kernel:
 
 
 @functools.lru_cache(16)
-def few_rows_kernel(causal: bool, sink: bool, elem: str, cached: str, out: str) -> Kernel:
+def few_rows_kernel(
+    causal: bool, sink: bool, elem: str, cached: str, out: str, capped: bool = False
+) -> Kernel:
     """Rows of a head one by one: dot products with every key, then the values summed by weight. `elem`,
-    `cached`, `out`: element types of q, of k and v, and of y."""
+    `cached`, `out`: element types of q, of k and v, and of y; `capped`: scores are cap tanh(...)."""
     size, each = element_size(elem), element_size(cached)
     names = ["q", "k", "v", "y", "mask", *(["sink"] if sink else [])]
     more = "parts block rows columns depth wide q_r y_r mask_r mask_c k_s v_s" + (" sink_r" if sink else "")
     frame = _frame(names, more.split())
-    lines, constants, result = _exp_body(exp_below_zero)
+    frame.pointers(*(["cap"] if capped else []))
+    before, bend = _capped_lines() if capped else ([], [])
+    lines, constants, result = _body(exp_below_zero)
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue(), *_head(names)]
     src += [f"    {name} = {text}" for name, text in constants]
+    src += [f"    {x}" for x in before]
     src += [
         "    zero = const_f32(0.0)",
         "    lowest = const_f32(-float_inf)",
@@ -335,7 +370,8 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str, cached: str, out: str) 
         "        j = 0",
         "        while j < end:",
     ]
-    src += ["            x0 = mul(loadm_f32(scratch + j * 4, end - j), factor)", "            if mask_c > 0:"]
+    src += ["            x0 = mul(loadm_f32(scratch + j * 4, end - j), factor)"]
+    src += [*(f"            {x}" for x in bend), "            if mask_c > 0:"]
     src += ["                x0 = add(x0, loadm_f32(t + j * 4, end - j))"]
     src += [
         "            storem_f32(scratch + j * 4, x0, end - j)",
@@ -392,5 +428,5 @@ def few_rows_kernel(causal: bool, sink: bool, elem: str, cached: str, out: str) 
     ]
     src += ["            j += 4 * VL", "        r += 1", "    return 0", ""]
     kind = "_".join(dict.fromkeys((elem, cached, out)))
-    name = f"attention_rows_{kind}{'_causal' if causal else ''}{'_sink' if sink else ''}"
+    name = f"attention_rows_{kind}{_said(causal, sink, capped)}"
     return Kernel(name, "\n".join(src), frame)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,10 @@ def recognize_attention(
 ) -> Sequence[Value] | None:
     """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
-    The scale may be a factor or a divisor, of the scores before the mask or of the key; the key may be
-    transposed by the product, or by a Transpose before it. Where a mask of open shape may be larger than the
+    The scale may be factors and divisors, of the scores before the mask or of the key, and one for each head;
+    the key may be transposed by the product, or by a Transpose before it. Several masks, such as a bias of
+    relative positions, are added first. cap * tanh(scale * ...) in the place of the scaled product makes
+    CappedAttention. Where a mask of open shape may be larger than the
     scores, q is broadcast to its rows, which is a view. Weights may be guarded, as
     Select(IsNaN(weights), 0, weights): then it is GuardedAttention. Left alone: weights that somebody else
     reads, masks that are larger, and products that transpose otherwise.
@@ -39,17 +41,10 @@ def recognize_attention(
         return None
     if weights.node.attrs["axis"] not in (-1, len(scores.shape) - 1):
         return None
-    mask: Value | None = None
-    if _alone(scores, old, uses, "Add"):
-        terms, before = scores.node.inputs, old.node.inputs
-        for at in (0, 1):
-            if _scaled_product(terms[at], before[at], uses) is not None:
-                scores, old, mask = terms[at], before[at], terms[1 - at]
-                break
-    found = _scaled_product(scores, old, uses)
-    if found is None:
+    found = _scores(scores, old, uses)
+    if found is None or (found.cap and unguarded is not None):
         return None
-    product, scale = found
+    product, scale = found.product, found.scale
     q, k = product.node.inputs
     if not product.node.attrs["transpose_b"] and k.node.op.name in ("Multiply", "Divide"):
         for at, each in _by_a_number(k):  # a scaled key may be turned before it is scaled
@@ -58,18 +53,28 @@ def recognize_attention(
     key = _key(b, product.node, k)
     if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v):
         return None
-    given = [q, key, v]
-    if mask is not None:
-        if mask.dtype != v.dtype or not _may_fit(mask, scores):
+    w = Writer(b, node)
+    for factor in found.factors:
+        if factor.dtype != q.dtype or not _keeps(factor, q):
             return None
-        if not _fits(mask, scores):
-            given[0] = _with_rows_of(Writer(b, node), q, mask)
+    for mask in found.masks:
+        if mask.dtype != v.dtype or not _may_fit(mask, product):
+            return None
+    for factor in found.factors:
+        q = w("Multiply", q, factor)
+    given = [q, key, v]
+    if found.masks:
+        mask = _sum(w, found.masks)
+        if not _fits(mask, product):
+            given[0] = _with_rows_of(w, q, mask)
         given.append(mask)
     else:
         given.append(b.constant(np.zeros((), np.float32), v.dtype))
     given.append(b.constant(np.array(scale, np.float32), v.dtype))
-    attrs = {"causal": False}
+    attrs: dict[str, Any] = {"causal": False}
     name = "ScaledDotProductAttention" if unguarded is None else "GuardedAttention"
+    if found.cap:
+        name, attrs["cap"] = "CappedAttention", found.cap
     return b.add(name, given, attrs, name=node.name, origins=node.origins).outputs
 
 
@@ -91,17 +96,60 @@ def _alone(value: Value, old: Value, uses: Any, *names: str) -> bool:
     return value.node.op.name in names and value.node.op is old.node.op and uses.single(old)
 
 
-def _scaled_product(value: Value, old: Value, uses: Any) -> tuple[Value, float] | None:
-    """(product, scale) where `value` is a MatMul, or one times or divided by a number."""
-    if _alone(value, old, uses, "MatMul"):
-        return value, 1.0
+class Scores(NamedTuple):
+    """cap tanh(scale factors q k^T) + masks, and without `cap` what is in the brackets + masks; `product` is
+    the MatMul of q and k."""
+
+    product: Value
+    scale: float
+    factors: tuple[Value, ...] = ()
+    cap: float = 0.0
+    masks: tuple[Value, ...] = ()
+
+
+def _scores(value: Value, old: Value, uses: Any) -> Scores | None:
+    """What `value`, which was `old`, is made of; None where it is no scores."""
+    found = _scaled_product(value, old, uses) or _capped(value, old, uses)
+    if found is not None or not _alone(value, old, uses, "Add"):
+        return found
+    terms, before = value.node.inputs, old.node.inputs
+    for at in (0, 1):
+        found = _scores(terms[at], before[at], uses)
+        if found is not None:
+            return found._replace(masks=(*found.masks, terms[1 - at]))
+    return None
+
+
+def _capped(value: Value, old: Value, uses: Any) -> Scores | None:
+    """Where `value` is a tanh of scores times a number."""
     if not _alone(value, old, uses, "Multiply", "Divide"):
         return None
-    for at, scale in _by_a_number(value):
-        product = value.node.inputs[at]
-        if _alone(product, old.node.inputs[at], uses, "MatMul"):
-            return product, scale
+    for at, cap in _by_a_number(value):
+        bent, before = value.node.inputs[at], old.node.inputs[at]
+        if _alone(bent, before, uses, "Tanh"):
+            found = _scaled_product(bent.node.inputs[0], before.node.inputs[0], uses)
+            return None if found is None else found._replace(cap=cap)
     return None
+
+
+def _scaled_product(value: Value, old: Value, uses: Any) -> Scores | None:
+    """Where `value` is a MatMul, times or divided by numbers, and times what is a number for each matrix."""
+    scale = 1.0
+    factors: list[Value] = []
+    while not _alone(value, old, uses, "MatMul"):
+        if not _alone(value, old, uses, "Multiply", "Divide"):
+            return None
+        at, each = next(_by_a_number(value), (None, 1.0))
+        if at is None:
+            terms = value.node.inputs
+            sides = (0, 1) if value.node.op.name == "Multiply" else ()
+            at = next((i for i in sides if (terms[1 - i].shape or ())[-2:] == (1, 1)), None)
+            if at is None:
+                return None
+            factors.append(terms[1 - at])
+        scale *= each
+        value, old = value.node.inputs[at], old.node.inputs[at]
+    return Scores(value, scale, tuple(factors))
 
 
 def _by_a_number(value: Value) -> Iterator[tuple[int, float]]:
@@ -154,6 +202,24 @@ def _may_fit(mask: Value, scores: Value) -> bool:
         not isinstance(size, int) or not isinstance(s, int) or size == s
         for size, s in zip(whole, scores.shape, strict=True)
     )
+
+
+def _keeps(factor: Value, q: Value) -> bool:
+    """Whether `q` times `factor` surely has the shape of `q`."""
+    if factor.shape is None or q.shape is None or len(factor.shape) > len(q.shape):
+        return False
+    pairs = zip(reversed(factor.shape), reversed(q.shape), strict=False)
+    return all(f == 1 or (isinstance(f, int) and f == n) for f, n in pairs)
+
+
+def _sum(w: Writer, masks: Sequence[Value]) -> Value:
+    """All masks as one. Layers that have the same share their sum."""
+    total = masks[0]
+    for mask in masks[1:]:
+        same = (n for n in reversed(w.b.nodes) if n.op.name == "Add" and set(n.inputs) == {total, mask})
+        made = next(same, None)
+        total = w("Add", total, mask) if made is None else made.output
+    return total
 
 
 def _with_rows_of(w: Writer, q: Value, mask: Value) -> Value:
