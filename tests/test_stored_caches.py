@@ -115,3 +115,16 @@ def test_what_is_in_force():
         assert stored(told) == [want, want], config
         assert {told.get_property(name) for name in NAMES} == {getattr(ovjit.Type, want)}, config
     assert Options.of(f32 | {NAMES[0]: "f16"}).caches == "f16" and Options.of(f32).caches == ""
+
+
+def test_windows_of_convolutions_are_no_caches():
+    """What is asked for of keys and values does not round what a convolution reads."""
+    x = op.parameter([1, 8, 4], np.float32, name="x")
+    start = op.constant(np.zeros((1, 8, 2), np.float32))
+    before = op.read_value(start, "w", np.float32, ovjit.PartialShape([1, 8, 2]))
+    whole = op.concat([before, x], 2)
+    weights = op.constant(np.random.default_rng(SEED).standard_normal((5, 8, 3)).astype(np.float32))
+    y = op.convolution(whole, weights, [1], [0], [0], [1])
+    bounds = [op.constant(np.array([n])) for n in (-2, 2**62, 1, 2)]
+    model = ovjit.Model([op.result(y)], [op.assign(op.slice(whole, *bounds), "w")], [x], "window")
+    assert stored(compiled(model, KV_CACHE_PRECISION="u8")) == ["f32"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.codegen.kernel import Loaded
 from ovjit.compiler.growing import Outgrown, Place, Room
-from ovjit.compiler.options import cache_type
+from ovjit.compiler.options import Options, cache_type
 from ovjit.compiler.passes.variables import Lifted, Variable, keep_low, lift, public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
@@ -303,7 +303,7 @@ class States:
 
 def lifted_for(graph: Graph, config: Mapping[str, Any]) -> Lifted:
     """`graph` without state operations, its caches stored as `config` has it."""
-    return keep_low(lift(graph), cache_type(config))
+    return keep_low(lift(graph), cache_type(config), Options.of(config).precision)
 
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:

@@ -87,13 +87,14 @@ def lift(graph: Graph) -> Lifted:
     return Lifted(main, variables, tuple(inits))
 
 
-def keep_low(lifted: Lifted, low: str) -> Lifted:
+def keep_low(lifted: Lifted, low: str, computed: str) -> Lifted:
     """Caches in the element type `low` that those who read them multiply: the hidden ends of `main` have it,
     with conversions beside them, which the precision pass takes out, or `store_caches` where the model
     computes in another type.
 
     A cache is a variable of f32 whose next value is its value, moved and joined, of which nothing is read but
-    its shape and what is multiplied.
+    its shape and what is multiplied: of attention and matrices, where the model computes in another type,
+    `computed`.
     """
     main, count = lifted.main, len(lifted.variables)
     if low == "f32":
@@ -102,10 +103,12 @@ def keep_low(lifted: Lifted, low: str) -> Lifted:
     first = len(main.outputs) - len(assigned)
     output_of = {k: first + i for i, k in enumerate(assigned)}
     uses = main.uses()
+    readers = None if low == computed else ATTENTION
     chosen: dict[int, Value] = {}  # variable -> its hidden input
     for k, value in enumerate(main.inputs[len(main.inputs) - count :]):
-        if k in output_of and value.dtype == "f32" and _is_cache(main, value, output_of[k], uses):
-            chosen[k] = value
+        if k in output_of and value.dtype == "f32":
+            if _is_cache(main, value, output_of[k], uses, readers):
+                chosen[k] = value
     if not chosen:
         return lifted
     builder = Builder()
@@ -135,8 +138,15 @@ def keep_low(lifted: Lifted, low: str) -> Lifted:
     return lifted._replace(main=made, variables=variables)
 
 
-def _is_cache(main: Graph, value: Value, output: int, uses: Any) -> bool:
-    """Whether the hidden input `value` is what `keep_low` calls a cache, output `output` its next value."""
+#: What reads keys and values, before attention is recognized in products and after.
+ATTENTION = frozenset(("MatMul", "ScaledDotProductAttention", "GuardedAttention"))
+
+
+def _is_cache(
+    main: Graph, value: Value, output: int, uses: Any, readers: frozenset[str] | None = None
+) -> bool:
+    """Whether the hidden input `value` is what `keep_low` calls a cache, output `output` its next value.
+    `readers`: which operations may multiply it, None: all that multiply."""
     found, stack, multiplied = {value}, [value], False
     while stack:
         at = stack.pop()
@@ -144,7 +154,7 @@ def _is_cache(main: Graph, value: Value, output: int, uses: Any) -> bool:
             if user is None:
                 if index != output:
                     return False
-            elif user.op.multiplied and index < user.op.multiplied:
+            elif index < user.op.multiplied and (readers is None or user.op.name in readers):
                 multiplied = True
             elif user.op.name == "ShapeOf":
                 continue
