@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ovjit.compiler.plan import Planner, Strides, element_size
-from ovjit.compiler.views import FIRST_IO, Buffer, View, plain, row_major
+from ovjit.compiler.views import FIRST_IO, Buffer, View, row_major
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, axis_of, slice_bounds
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
+from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, given_view, plan_body, strides_of, work_of
 from ovjit_ops.control.ends import Ports, loop_trips
 
@@ -107,66 +108,21 @@ class LoweredRepeat(LoweredControl):
         trips = self.trips(given)
         if trips == 0 or (trips is None and ends.of(CONCAT) and not self.bounded):
             raise NotPlain  # without trips there are no parts to lead the body to
-        views: dict[int, View] = {}
-        strides: dict[int, Any] = {}
-        going_round = {port.inner for port in ends.of(MERGED)}
-        for port in self.inputs:
-            value = node.inputs[port.outer]
-            view = planner.contiguous(value) if port.inner in going_round else given_view(planner, value)
-            if port.kind == SLICED:
-                view = _part(port, view)
-            views[port.inner] = view
-            given_strides = strides_of(view)
-            if given_strides is not None:
-                strides[port.inner] = given_strides
-        wholes = [_row_major(planner, value) for value in node.outputs]
-        out_strides = {}
-        for k, role in enumerate(self.roles):
-            if role.port is not None:
-                slot = _slot(role.port, wholes[role.port.outer], made[role.result], 0)
-                if (slot_strides := strides_of(slot)) is not None:
-                    out_strides[k] = slot_strides
-        body = plan_body(self.programs[0], [t.shape for t in feeds], Strides(strides, out_strides))
-        outs, copies = self._outputs(planner)  # from here on it is promised
-        slots = {
-            k: _slot(role.port, outs[role.port.outer], made[role.result], trips or 0)
-            for k, role in enumerate(self.roles)
-            if role.port is not None
-        }
-        n_in = len(ends.body.inputs)
-        reads: list[View] = []
-        writes: list[View] = []
-        rows: list[Any] = []
-        carried: list[Any] = []
-        for port in self.inputs:
-            place, view = FIRST_IO + port.inner, views[port.inner]
-            if port.kind == MERGED:
-                carried.append([place, view.ptr, self.primary[port.back]])
-            else:
-                rows.append([place, view.ptr, _step_of(port, view) if port.kind == SLICED else 0])
-            reads.append(view)
-        writing: list[Any] = []
-        for k, role in enumerate(self.roles):
-            place = FIRST_IO + n_in + k
-            if role.port is not None:
-                view = slots[k]
-                axis = axis_of(role.port, view.shape)
-                step = view.strides[axis] * view.shape[axis]
-                writing.append([place, view.ptr, -step if role.port.stride < 0 else step, -1, 0])
-                continue
-            type = made[role.result]
-            last = next((p for p in ends.of(LAST) if p.inner == role.result), None)
-            size = element_size(type.dtype)
-            here = planner.allocate(type.shape, size) if last is None else outs[last.outer]
-            writes.append(here)
-            if not role.swap:
-                writing.append([place, here.ptr, 0, -1, 0])
-                continue
-            there = planner.allocate(type.shape, size)
-            writes.append(there)
-            if trips is not None and trips % 2 == 0:
-                here, there = there, here  # the last trip writes where the output is
-            writing.append([place, here.ptr, 0, there.ptr])
+        views, strides = self._inputs(planner)
+        part_strides = self._part_strides(planner, made)
+        body = plan_body(self.programs[0], [t.shape for t in feeds], Strides(strides, part_strides))
+        outs = row_major_outputs(planner, node)  # from here on it is promised
+        rows = [
+            [FIRST_IO + p.inner, views[p.inner].ptr, _step_of(p, views[p.inner]) if p.kind == SLICED else 0]
+            for p in self.inputs
+            if p.kind != MERGED
+        ]
+        carried = [
+            [FIRST_IO + p.inner, views[p.inner].ptr, self.primary[p.back]]
+            for p in self.inputs
+            if p.kind == MERGED
+        ]
+        writing, writes = self._writing(planner, outs, made, trips)
         lasts: list[Any] = []
         initial = {p.back: views[p.inner] for p in ends.of(MERGED)}
         for port in ends.of(LAST):
@@ -177,13 +133,68 @@ class LoweredRepeat(LoweredControl):
         head, head_reads, head_writes = self._head(planner, given, trips, numbers)
         args = [*head, *(word for row in (*rows, *carried, *writing, *lasts) for word in row)]
         flops = work_of(body) * (trips or 1)
-        touched = [*writes, *head_writes, *outs]
+        reads, touched = [*views.values(), *head_reads], [*writes, *head_writes, *outs]
         planner.control_step(
-            "repeat", args, [body], [*reads, *head_reads], touched, len(self.roles), flops,
+            "repeat", args, [body], reads, touched, len(self.roles), flops,
             endless=self._may_be_endless(given, trips),
         )  # fmt: skip
-        for value, view in copies:
-            planner.alias_or_copy(value, view)
+        put_outputs(planner, node, outs)
+
+    def _inputs(self, planner: Planner) -> tuple[dict[int, View], dict[int, Any]]:
+        """What the body's inputs read, of a sliced one the first part; and the strides of those that have
+        others than a tensor of its own."""
+        views: dict[int, View] = {}
+        strides: dict[int, Any] = {}
+        going_round = {port.inner for port in self.ends.of(MERGED)}
+        for port in self.inputs:
+            value = self.node.inputs[port.outer]
+            view = planner.contiguous(value) if port.inner in going_round else given_view(planner, value)
+            if port.kind == SLICED:
+                view = _part(port, view)
+            views[port.inner] = view
+            if (own := strides_of(view)) is not None:
+                strides[port.inner] = own
+        return views, strides
+
+    def _part_strides(self, planner: Planner, made: list[TensorType]) -> dict[int, Any]:
+        """The strides of those results that are parts of a concatenated output."""
+        wholes = [_row_major(planner, value) for value in self.node.outputs]
+        found = {}
+        for k, role in enumerate(self.roles):
+            if role.port is not None:
+                own = strides_of(_slot(role.port, wholes[role.port.outer], made[role.result], 0))
+                if own is not None:
+                    found[k] = own
+        return found
+
+    def _writing(
+        self, planner: Planner, outs: list[View], made: list[TensorType], trips: int | None
+    ) -> tuple[list[Any], list[View]]:
+        """Where each result of the body is written, and the memory made for it: a part of an output that
+        moves on, one place, or two in turn."""
+        writing: list[Any] = []
+        writes: list[View] = []
+        lasts = {p.inner: outs[p.outer] for p in reversed(self.ends.of(LAST))}
+        for place, role in enumerate(self.roles, FIRST_IO + len(self.ends.body.inputs)):
+            type = made[role.result]
+            if role.port is not None:
+                view = _slot(role.port, outs[role.port.outer], type, trips or 0)
+                axis = axis_of(role.port, view.shape)
+                step = view.strides[axis] * view.shape[axis]
+                writing.append([place, view.ptr, -step if role.port.stride < 0 else step, -1, 0])
+                continue
+            size = element_size(type.dtype)
+            here = lasts[role.result] if role.result in lasts else planner.allocate(type.shape, size)
+            writes.append(here)
+            if not role.swap:
+                writing.append([place, here.ptr, 0, -1, 0])
+                continue
+            there = planner.allocate(type.shape, size)
+            writes.append(there)
+            if trips is not None and trips % 2 == 0:
+                here, there = there, here  # the last trip writes where the output is
+            writing.append([place, here.ptr, 0, there.ptr])
+        return writing, writes
 
     def _may_be_endless(self, given: list[TensorType], trips: int | None) -> bool:
         """Whether so many trips may be made that a user wants to interrupt them."""
@@ -193,19 +204,6 @@ class LoweredRepeat(LoweredControl):
             if trips < 0 and self.bounded and self.ends.of(CONCAT):
                 return False  # there is not that much room
         return not 0 <= trips <= MANY_TRIPS
-
-    def _outputs(self, planner: Planner) -> tuple[list[View], list[Any]]:
-        """Row-major memory of every output; and those that must be copied to where they were placed."""
-        outs, copies = [], []
-        for value in self.node.outputs:
-            shape = planner.shape(value)
-            if value in planner.placed:
-                view = planner.allocate(shape, element_size(value.dtype))
-                copies.append((value, view))
-            else:
-                view = planner.output(value, plain(len(shape)))
-            outs.append(view)
-        return outs, copies
 
     def _head(
         self, planner: Planner, given: list[TensorType], trips: int | None, rows: list[int]

@@ -42,6 +42,7 @@ from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 
 _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
 
+
 @inline
 def held(x, least):
     """x where it is at least that, else `least`, NaN included."""
