@@ -79,40 +79,22 @@ def _shift(ufunc: Any) -> Any:
     return ref
 
 
-SHIFT = {"left_node": "arg0", "right_node": "arg1"}
-binary(
-    "BitwiseLeftShift",
-    _shift(np.left_shift),
-    _shift_body(True),
-    opset=15,
-    types=INTS,
-    domain=(0, 7),
-    builder=SHIFT,
-)
-binary(
-    "BitwiseRightShift",
-    _shift(np.right_shift),
-    _shift_body(False),
-    opset=15,
-    types=INTS,
-    domain=(0, 7),
-    builder=SHIFT,
-)
-
-
-def _boolean_of(x: TensorType) -> TensorType:
-    check_type(x, REALS)
-    return TensorType("boolean", x.shape)
+_SHIFTS: dict[str, Any] = {
+    "opset": 15, "types": INTS, "domain": (0, 7), "builder": {"left_node": "arg0", "right_node": "arg1"},
+}  # fmt: skip
+binary("BitwiseLeftShift", _shift(np.left_shift), _shift_body(True), **_SHIFTS)
+binary("BitwiseRightShift", _shift(np.right_shift), _shift_body(False), **_SHIFTS)
 
 
 def _infer_test(data: TensorType) -> TensorType:
-    return _boolean_of(data)
+    check_type(data, REALS)
+    return TensorType("boolean", data.shape)
 
 
 def _infer_isinf(
     data: TensorType, *, detect_negative: Bool = True, detect_positive: Bool = True
 ) -> TensorType:
-    return _boolean_of(data)
+    return _infer_test(data)
 
 
 def _isinf(x: np.ndarray, *, detect_negative: bool = True, detect_positive: bool = True) -> np.ndarray:
@@ -122,13 +104,9 @@ def _isinf(x: np.ndarray, *, detect_negative: bool = True, detect_positive: bool
 def _isinf_body(x: Any, *, detect_negative: bool = True, detect_positive: bool = True) -> Any:
     if detect_negative and detect_positive:
         return t.isinf(x)
-    return (
-        x == float("-inf")
-        if detect_negative
-        else (x == float("inf"))
-        if detect_positive
-        else x < float("-inf")
-    )
+    if detect_negative:
+        return x == float("-inf")
+    return x == float("inf") if detect_positive else x < float("-inf")
 
 
 unary(

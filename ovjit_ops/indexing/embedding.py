@@ -146,14 +146,7 @@ class EmbeddingBagOffsetsSum:
     samples = _offset_samples(("sum",))
 
 
-@op(
-    "EmbeddingBagOffsets",
-    opset=15,
-    types=NUMBERS,
-    native=("f32",),
-    lower=lower_bags,
-    absent={"default_index": (1, -1)},
-)
+@op("EmbeddingBagOffsets", opset=15, like=EmbeddingBagOffsetsSum)
 class EmbeddingBagOffsets:
     """EmbeddingBagOffsetsSum that may average."""
 

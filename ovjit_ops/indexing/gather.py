@@ -268,7 +268,7 @@ class GatherND5:
     samples = _gather_nd_samples
 
 
-@op("GatherND", opset=8, types=MOVABLE, builder={"": "gather_nd"}, lower=lower_gather_nd)
+@op("GatherND", opset=8, like=GatherND5)
 class GatherND8:
     """The parts of the data that the rows of `indices` name."""
 
@@ -277,8 +277,6 @@ class GatherND8:
 
     def ref(data, indices, *, batch_dims=0):
         return _gather_nd(data, indices, batch_dims, False)
-
-    samples = _gather_nd_samples
 
 
 def _infer_one_hot(indices, depth, on_value, off_value, axis):
