@@ -21,7 +21,7 @@ from ovjit.frontends.ir.writer import to_bytes
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType, all_ops, find_op
 from ovjit.graph.shapes import ANY, Interval, is_static
-from ovjit_ops.common.windows import output_extents, resolve_pads
+from ovjit.graph.windows import output_extents, resolve_pads
 from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
 
 SEED = 20260

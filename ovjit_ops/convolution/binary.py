@@ -17,8 +17,8 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Float, Ints, TensorType, Word, op
 from ovjit.graph.shapes import compatible, is_static
+from ovjit.graph.windows import output_extents, resolve_pads
 from ovjit_ops.common.checks import check_type, dims
-from ovjit_ops.common.windows import output_extents, resolve_pads
 from ovjit_ops.convolution.convolution import convolve, window_attributes
 from ovjit_ops.elementwise.arithmetic import NUMBERS
 

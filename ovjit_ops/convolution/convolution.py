@@ -21,9 +21,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
-from ovjit.tiles.formats import float_types
-from ovjit_ops.common.values import known, length, widened
-from ovjit_ops.common.windows import (
+from ovjit.graph.windows import (
     check_auto_pad,
     full_attribute,
     output_extents,
@@ -33,6 +31,8 @@ from ovjit_ops.common.windows import (
     transposed_pads,
     window_attributes,
 )
+from ovjit.tiles.formats import float_types
+from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
 

@@ -14,8 +14,8 @@ from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import whole
+from ovjit.graph.windows import resolve_pads
 from ovjit.tiles.lowering import Tiled
-from ovjit_ops.common.windows import resolve_pads
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
 
 #: Inputs of at most so many channels are read plane by plane, which saves turning them.

@@ -17,7 +17,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import named_strides
-from ovjit_ops.common.windows import resolve_pads
+from ovjit.graph.windows import resolve_pads
 
 
 @kernel

@@ -22,7 +22,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
-from ovjit_ops.common.windows import resolve_pads
+from ovjit.graph.windows import resolve_pads
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 _SPACE = ("d", "h", "w")

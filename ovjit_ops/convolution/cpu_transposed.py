@@ -20,9 +20,9 @@ from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
+from ovjit.graph.windows import transposed_pads
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import pack_panels
-from ovjit_ops.common.windows import transposed_pads
 
 
 class Phase(NamedTuple):

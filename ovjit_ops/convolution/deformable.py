@@ -22,9 +22,9 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_static
+from ovjit.graph.windows import output_extents, resolve_pads
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
-from ovjit_ops.common.windows import output_extents, resolve_pads
 from ovjit_ops.convolution.convolution import window_attributes
 from ovjit_ops.convolution.cpu_deformable import lower_columns
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array

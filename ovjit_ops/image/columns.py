@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.errors import check
-from ovjit_ops.common.windows import full_attribute
+from ovjit.graph.windows import full_attribute
 
 
 def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:

@@ -41,7 +41,7 @@ from ovjit.compiler.views import Layout, merge_dims, placed_values, plain, produ
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.traced import least
-from ovjit_ops.common.windows import LARGEST
+from ovjit.graph.windows import LARGEST
 
 #: Columns of a plane that are made before those of the next.
 BLOCK = 256

@@ -44,7 +44,7 @@ from ovjit.compiler.views import Layout, View, channels_last, placed_values, pla
 from ovjit.graph.dtypes import FLOATS, HALVES, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least, most
-from ovjit_ops.common.windows import pool_window
+from ovjit.graph.windows import pool_window
 from ovjit_ops.pooling.cpu_pool_indices import lower_indices
 from ovjit_ops.pooling.cpu_windows import (
     Window,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ovjit.codegen.function import inline
 from ovjit.compiler.views import View
 from ovjit.graph.graph import Node
-from ovjit_ops.common.windows import pool_window, resolve_pads
+from ovjit.graph.windows import pool_window, resolve_pads
 
 
 @inline

@@ -32,8 +32,8 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
+from ovjit.graph.windows import resolve_pads
 from ovjit.tiles.formats import product_format
-from ovjit_ops.common.windows import resolve_pads
 
 #: How far from a whole number a zero point may be, in steps.
 NEARLY = 1e-2
