@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from beside_onnxruntime import by_evaluator, by_onnxruntime, by_ovjit
 from onnx import TensorProto, helper
@@ -155,3 +156,56 @@ def test_floats_of_4_bits_of_no_number_are_0() -> None:
     np.testing.assert_array_equal(ovjit.Core().compile_model(model, "CPU")(x)[0], want)
 
 
+
+
+LOOP = """<ir_version: 8, opset_import: ["" : 17]>
+g (int64 n, float[2,3] x, float[2,K] first, int64 k) =>
+  (float[2,A] side, int64 count, float[2,B,3] between, float[2,3] one, float[2,3] last, float[C,2,3] rows) {
+    begin = SequenceConstruct(first)
+    none = SequenceEmpty()
+    go = Constant<value = bool {1}>()
+    a, b, last, rows = Loop(n, go, begin, none, x)<body = body
+      (int64 i, bool on, seq(float[2,3]) s, seq(float[2,3]) t, float[2,3] u) =>
+      (bool again, seq(float[2,3]) s2, seq(float[2,3]) t2, float[2,3] v, float[2,3] row) {
+        f = Cast<to = 1>(i)
+        w = Mul(x, f)
+        v = Add(u, w)
+        row = Neg(v)
+        s2 = SequenceInsert(s, w)
+        t2 = SequenceInsert(t, row)
+        top = ReduceMax<keepdims = 0>(v)
+        limit = Constant<value = float {9.0}>()
+        again = Less(top, limit)
+    }>
+    side = ConcatFromSequence<axis = -1>(a)
+    count = SequenceLength(a)
+    between = ConcatFromSequence<axis = 1, new_axis = 1>(b)
+    one = SequenceAt(b, k)
+}"""
+
+
+def test_a_loop_of_unknown_length_adds_to_sequences(rng: np.random.Generator) -> None:
+    model = onnx.parser.parse_model(LOOP).SerializeToString()
+    for trips, place in ((1, 0), (4, -2), (30, 1)):
+        given = {"n": np.array(trips), "x": np.abs(rng.standard_normal((2, 3))).astype(np.float32),
+                 "first": np.ones((2, 2), np.float32), "k": np.array(place)}  # fmt: skip
+        same(model, given)
+
+
+def test_an_item_of_a_sequence_is_picked_by_number(rng: np.random.Generator) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2,N] x, float[2,N] z, int64 k) => (float[2,N] y) {
+            s = SequenceConstruct(x, z)
+            y = SequenceAt(s, k)
+        }"""
+    ).SerializeToString()
+    x, z = rng.standard_normal((2, 2, 3)).astype(np.float32)
+    for place in (0, 1, -1, -2):
+        same(model, {"x": x, "z": z, "k": np.array(place)})
+
+
+def test_what_a_loop_collects_is_not_changed() -> None:
+    text = LOOP.replace("one = SequenceAt(b, k)", "c = SequenceErase(b) one = SequenceAt(c, k)")
+    with pytest.raises(RuntimeError, match="SequenceErase.*as many tensors as a loop had trips"):
+        ovjit.Core().read_model(onnx.parser.parse_model(text).SerializeToString())

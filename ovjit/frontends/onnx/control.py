@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.frontends.onnx.node import OnnxNode, TensorList
+from ovjit.frontends.onnx.node import OnnxNode, Rows, TensorList, reads
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
 from ovjit.graph.op import TensorType, find_op
@@ -134,7 +135,12 @@ def loop(n: OnnxNode) -> Any:
     if len(names) != 2 + len(carried):
         raise ModelError(f"the body has {len(names)} inputs for {len(carried)} values that go round")
     if any(not isinstance(v, Output) for v in carried):
-        return _written_out(n, graph, names, carried)
+        try:
+            return _written_out(n, graph, names, carried)
+        except UnsupportedError:
+            if not (added := _added(graph, names, carried)):
+                raise
+            return _collected(n, graph, added)
     trips = n.convert(n[0], "i64") if n.has(0) else n.const(-1)
     go_on = n[1] if n.has(1) else n.const(True)
     trips, go_on = (
@@ -178,6 +184,50 @@ def _tensor(value: Any) -> Output:
     if not isinstance(value, Output):
         raise UnsupportedError(f"a body collects {value!r}")
     return value
+
+
+def _added(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int, Any]:
+    """The sequences that go round, by their numbers, each with the node that adds a tensor at its end; none
+    if a body does anything else with them."""
+    out: dict[int, Any] = {}
+    used = Counter(name for node in graph.node for name in reads(node))
+    used.update(info.name for info in graph.output)
+    for i, value in enumerate(carried):
+        if isinstance(value, Output):
+            continue
+        ends = graph.output[1 + i].name
+        nodes = [node for node in graph.node if ends in node.output]
+        fits = nodes and nodes[0].op_type == "SequenceInsert" and isinstance(value, TensorList)
+        if not fits or list(nodes[0].input)[::2] not in ([names[2 + i]], [names[2 + i], ""]):
+            return {}
+        if used[names[2 + i]] != 1 or used[ends] != 1:
+            return {}
+        out[i] = nodes[0]
+    return out
+
+
+def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
+    """The loop with what is added to sequences as outputs that are collected."""
+    body = type(graph)()
+    body.CopyFrom(graph)
+    made = {node.output[0] for node in added.values()}
+    nodes = [node for node in graph.node if not (node.output and node.output[0] in made)]
+    inputs = [info for i, info in enumerate(graph.input) if i - 2 not in added]
+    outputs = [info for i, info in enumerate(graph.output) if i - 1 not in added]
+    for field, rows in (("node", nodes), ("input", inputs), ("output", outputs)):
+        body.ClearField(field)
+        getattr(body, field).extend(rows)
+    for node in added.values():
+        body.output.add().name = node.input[1]
+    first = {i: n.inputs[2 + i] for i in added}
+    count = len(n.inputs) - 2
+    n.attributes = {**n.attributes, "body": body}
+    n.inputs = [v for i, v in enumerate(n.inputs) if i - 2 not in added]
+    values = loop(n)
+    collected = dict(zip(added, values[len(values) - len(added) :], strict=True))
+    rest = iter(values[: len(values) - len(added)])
+    states = [Rows(first[i], collected[i]) if i in added else next(rest) for i in range(count)]
+    return [*states, *rest]
 
 
 def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,17 @@ class TensorList(list):
     def __init__(self, items: Iterable[Any] = (), element_type: str | None = None):
         super().__init__(items)
         self.element_type = element_type
+
+
+class Rows:
+    """A sequence to which a loop adds a tensor on each trip: these are the rows of one tensor, [trips, ...].
+
+    `first` are the tensors that it began with.
+    """
+
+    def __init__(self, first: TensorList, rows: Output):
+        self.first = first
+        self.rows = rows
 
 
 class _Empty:
@@ -92,7 +103,7 @@ class OnnxNode:
         value = self.inputs[index] if index < len(self.inputs) else None
         if value is None or isinstance(value, Output):
             return value
-        what = "a sequence" if isinstance(value, TensorList) else "an empty optional"
+        what = "an empty optional" if value is EMPTY else "a sequence"
         raise ModelError(f"input {index} should be a tensor, not {what}")
 
     def tensors(self) -> list[Output]:
@@ -329,3 +340,16 @@ def _text(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise ModelError(f"the text {data[:40]!r} of an attribute is no UTF-8") from error
+
+
+def reads(node: Any) -> Iterator[str]:
+    """The names that a node reads: its inputs, and what its bodies take from the graph around it."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        if attribute.type == 5:
+            graph = attribute.g
+            own = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
+            own.update(sparse.values.name for sparse in graph.sparse_initializer)
+            own.update(name for inner in graph.node for name in inner.output)
+            yield from (name for inner in graph.node for name in reads(inner) if name not in own)
+            yield from (info.name for info in graph.output if info.name not in own)

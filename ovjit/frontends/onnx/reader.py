@@ -21,7 +21,7 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.frontends.ir.weights import open_regular
 from ovjit.frontends.onnx import tensors
 from ovjit.frontends.onnx.external import ExternalData
-from ovjit.frontends.onnx.node import EMPTY, FOLD_BUDGET, OnnxNode, TensorList, read_attribute
+from ovjit.frontends.onnx.node import EMPTY, FOLD_BUDGET, OnnxNode, Rows, TensorList, read_attribute, reads
 from ovjit.frontends.onnx.registry import (
     BLOCKED_IMAGES,
     DEFAULT_DOMAINS,
@@ -143,6 +143,9 @@ class Scope:
             return value
         if isinstance(value, TensorList):
             value = TensorList([self._capture(v) for v in value], value.element_type)
+        elif isinstance(value, Rows):
+            first = TensorList([self._capture(v) for v in value.first], value.first.element_type)
+            value = Rows(first, self._capture(value.rows))
         elif isinstance(value, Output):
             value = self._capture(value)
         self.values[name] = value
@@ -214,7 +217,7 @@ class Reader:
         if not results:
             raise ModelError("the graph has no outputs")
         # inputs that no node reads are left out, as OpenVINO leaves them out
-        read = {name for node in graph.node for name in _reads(node)} | {info.name for info in graph.output}
+        read = {name for node in graph.node for name in reads(node)} | {info.name for info in graph.output}
         model = Model._from_parts(
             results, [p for p in parameters if p._friendly_name in read], (), graph.name
         )
@@ -282,7 +285,7 @@ class Reader:
         if value is None:
             raise ModelError(f"the output {name[:200]!r} is computed by no node")
         if not isinstance(value, Output):
-            what = "a sequence" if isinstance(value, TensorList) else "an empty optional"
+            what = "an empty optional" if value is EMPTY else "a sequence"
             raise UnsupportedError(
                 f"the output {name[:200]!r} is {what}: OpenVINO's models have no such values; add nodes that "
                 "turn it into tensors"
@@ -676,14 +679,14 @@ def _in_order(nodes: Sequence[Any]) -> Iterable[Any]:
     producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     made: set[str] = set()
     for node in nodes:
-        if any(name in producers and name not in made for name in _reads(node)):
+        if any(name in producers and name not in made for name in reads(node)):
             break
         made.update(node.output)
     else:
         return nodes
 
     def sources(i: int) -> list[int]:
-        return [producers[name] for name in _reads(nodes[i]) if name in producers]
+        return [producers[name] for name in reads(nodes[i]) if name in producers]
 
     try:
         return [nodes[i] for i in walk(range(len(nodes)), sources)]
@@ -691,19 +694,6 @@ def _in_order(nodes: Sequence[Any]) -> Iterable[Any]:
         place = next((w for w in str(error).split() if w.isdecimal()), "")
         label = _label(nodes[int(place)]) if place else "a node"
         raise ModelError(f"the graph has a cycle through {label}") from error
-
-
-def _reads(node: Any) -> Iterator[str]:
-    """The names that a node reads: its inputs, and what its bodies take from the graph around it."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        if attribute.type == 5:
-            graph = attribute.g
-            own = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
-            own.update(sparse.values.name for sparse in graph.sparse_initializer)
-            own.update(name for inner in graph.node for name in inner.output)
-            yield from (name for inner in graph.node for name in _reads(inner) if name not in own)
-            yield from (info.name for info in graph.output if info.name not in own)
 
 
 def _small(node: Node) -> bool:

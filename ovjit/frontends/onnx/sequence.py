@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx import tensors
-from ovjit.frontends.onnx.node import EMPTY, MOST_NODES, OnnxNode, TensorList
+from ovjit.frontends.onnx.node import EMPTY, MOST_NODES, OnnxNode, Rows, TensorList
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.shapes import Interval
 
 
 def _list(n: OnnxNode, index: int = 0) -> TensorList:
     value = n.inputs[index] if index < len(n.inputs) else None
+    if isinstance(value, Rows):
+        raise UnsupportedError("a sequence that has as many tensors as a loop had trips")
     if not isinstance(value, TensorList):
         raise ModelError(f"input {index} should be a sequence")
     return value
+
+
+def _stacked(n: OnnxNode, value: TensorList | Rows) -> Output:
+    """All tensors of a sequence as rows of one: [tensors, ...]. They must have one shape."""
+    first = value.first if isinstance(value, Rows) else value
+    parts = [n.unsqueeze(v, [0]) for v in first]
+    return n.concat([*parts, value.rows] if isinstance(value, Rows) else parts, 0)
 
 
 def _place(n: OnnxNode, index: int, count: int) -> int:
@@ -56,23 +67,47 @@ def erase(n: OnnxNode) -> Any:
 
 @onnx_op("SequenceAt")
 def at(n: OnnxNode) -> Any:
+    given = n.inputs[0]
+    if isinstance(given, Rows) or (isinstance(given, TensorList) and given and n.value(n[1]) is None):
+        place = n.reshape(n[1], np.zeros(0, np.int64))
+        return n("Gather", _stacked(n, given), place, 0, opset=8)
     values = _list(n)
     return n("Identity", values[_place(n, 1, len(values))])
 
 
 @onnx_op("SequenceLength")
 def length(n: OnnxNode) -> Any:
+    given = n.inputs[0]
+    if isinstance(given, Rows):
+        return n("Add", n.squeeze(n.dim_of(given.rows, 0), [0]), len(given.first))
     return n.const(len(_list(n)))
 
 
 @onnx_op("ConcatFromSequence")
 def concat(n: OnnxNode) -> Any:
-    values, axis = list(_list(n)), n.required("axis")
+    axis = n.required("axis")
+    if isinstance(n.inputs[0], Rows):
+        return _joined(n, n.inputs[0], axis)
+    values = list(_list(n))
     if not values:
         raise ModelError("an empty sequence cannot be joined")
     if n.attr("new_axis", 0):
         values = [n.unsqueeze(v, [axis]) for v in values]
     return n("Concat", *values, axis=axis)
+
+
+def _joined(n: OnnxNode, sequence: Rows, axis: int) -> Output:
+    """The rows side by side along a dimension of theirs, or along a new one, behind what came first."""
+    rows, first, rank = sequence.rows, list(sequence.first), n.rank(sequence.rows) - 1
+    if n.attr("new_axis", 0):
+        axis = n.axis(axis, rank + 1)
+        rows = n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, rank + 1)])
+        return n.concat([*(n.unsqueeze(v, [axis]) for v in first), rows], axis)
+    axis = n.axis(axis, rank)
+    rows = n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, rank + 1)])
+    sizes = [n.dim_of(rows, i) for i in range(rank + 1)]
+    sizes[axis : axis + 2] = [n("Multiply", sizes[axis], sizes[axis + 1])]
+    return n.concat([*first, n.reshape(rows, n.concat(sizes, 0))], axis)
 
 
 @onnx_op("SplitToSequence")
