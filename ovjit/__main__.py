@@ -9,6 +9,8 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 
+from ovjit.version import __version__
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is what follows `python -m ovjit`. Returns the exit code."""
@@ -26,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `ovjit inspect ... | head`: nobody reads on, and nobody is told at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except KeyboardInterrupt:  # nobody needs to be told where
+        print("ovjit: interrupted", file=sys.stderr)
+        return 130
     return run(options.program, options.arguments, options.module)
 
 
@@ -43,7 +48,8 @@ TOOLS = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ovjit", description="OpenVINO's Python API on Numba.")
+    parser = argparse.ArgumentParser(prog="ovjit", description="OpenVINO's Python API on Numba.")
+    parser.add_argument("--version", action="version", version=f"ovjit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     command = commands.add_parser("run", help="run a program with ovjit in the place of openvino")
     command.add_argument("-m", dest="module", action="store_true", help="the program is a module's name")

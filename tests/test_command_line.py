@@ -7,8 +7,10 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -158,6 +160,9 @@ def test_benchmark_draws_how_latencies_are_spread(capsys):
         (("-m", MODEL, "-shape", "[1,x]"), "whole numbers"),
         (("-m", MODEL, "-infer_precision", "i3"), "INFERENCE_PRECISION_HINT"),
         (("-m", MODEL, "-i", "a.npy", "b.npy"), "input files"),
+        (("-m", MODEL, "-i", "nowhere.npy"), "there is no file 'nowhere.npy'"),
+        (("-m", MODEL, "--json", "nowhere/b.json"), "'nowhere' does not exist"),
+        (("-m", MODEL, "--html", "a.npy/b.html"), "'a.npy' is no folder"),
     ],
 )
 def test_benchmark_says_what_is_wrong(capsys, arguments, words, tmp_path, monkeypatch):
@@ -302,6 +307,67 @@ def test_nodes_by_numpy_are_marked(capsys, tmp_path):
     assert ElementTree.fromstring(marked) is not None
 
 
+@pytest.mark.parametrize("command", ["inspect", "convert", "compile", "compare", "profile"])
+def test_blobs_have_no_graph_to_read(capsys, tmp_path, command):
+    """What cannot be done with one is said, and with what it can be done."""
+    code, _, complaint = run(capsys, command, tmp_path / "model.blob")
+    assert code == 2 and "is a compiled blob" in complaint and "IR or ONNX" in complaint
+
+
+def test_an_engine_that_is_missing_is_named(capsys, monkeypatch):
+    for engine, packages in (("openvino", "openvino"), ("onnxruntime", "onnxruntime onnx")):
+        monkeypatch.setitem(sys.modules, engine, None)
+        code, _, complaint = run(capsys, "compare", MODEL, "--engine", engine)
+        assert code == 2 and f"--engine {engine} needs: pip install {packages}" in complaint
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("benchmark", "-m", MODEL, "-t", "0"), "0 should be above 0"),
+        (("benchmark", "-m", MODEL, "-t", "-1"), "should be above 0"),
+        (("benchmark",), "usage: ovjit benchmark -m MODEL"),
+        (("profile", MODEL, "--shape", "1,x"), "write whole numbers, 1,3,224,224"),
+        (("profile", MODEL, "--runs", "0"), "0 should be at least 1"),
+        (("nothing",), "usage: ovjit"),
+    ],
+)
+def test_misuse_is_told_shortly(capsys, arguments, words):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    complaint = capsys.readouterr().err
+    assert ended.value.code == 2 and words in complaint and len(complaint.splitlines()) < 8, complaint
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"ovjit {ov.__version__}\n"
+
+
+def test_ctrl_c_is_one_line(tmp_path):
+    """While it measures, in a process of its own."""
+    code = (
+        "import sys\nfrom ovjit.tools import measure\nfrom ovjit.__main__ import main\n"
+        "inner = measure.measure\n"
+        "def told(*a):\n    print('measuring', flush=True)\n    return inner(*a)\n"
+        "measure.measure = told\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "benchmark", "-m", MODEL, "-t", "60"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "measuring\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, complaint) == (130, "ovjit: interrupted\n")
+
+
 def test_nobody_reads_on(tmp_path):
     """A reader that goes away ends a command, without a traceback."""
     read, write = os.pipe()
@@ -321,6 +387,15 @@ def test_the_demo_draws_digits(capsys):
     text = drawn(images, np.array([1, 7]), np.array([1, 1])).split("\n")
     assert len(text) == 10 and text[8].split() == ["reads", "1", "reads", "7,", "is", "1"]
     assert text[2].index(text[2].strip()[0]) == 6 and text[0][17] == text[2].strip()[0]
+
+
+def test_names_are_no_markup(monkeypatch):
+    """Brackets in names and shapes are shown as they are."""
+    console = pytest.importorskip("rich.console", reason="needs ovjit[cli]")
+    out = io.StringIO()
+    monkeypatch.setattr(terminal, "_console", lambda: console.Console(file=out, width=80))
+    terminal.show_table(("[bold]", "b"), [("[red]x", "[/a]"), ("f32[n,2]", "[?,1]")], "[b]")
+    assert all(text in out.getvalue() for text in ("[bold]", "[red]x", "[/a]", "f32[n,2]", "[b]"))
 
 
 def test_a_wide_table_stands_upright_in_a_narrow_terminal(monkeypatch):

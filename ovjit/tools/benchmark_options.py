@@ -17,6 +17,7 @@ HINTS = {
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="ovjit benchmark",
+        usage="ovjit benchmark -m MODEL [MODEL ...] [options]   (ovjit benchmark -h lists them)",
         description="Latency and throughput of models, compared in interleaved rounds.",
         allow_abbrev=False,
     )
@@ -37,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["latency"],
         choices=sorted(HINTS),
-        help="latency, throughput, none",
+        metavar="HINT",
+        help="latency (default), throughput or tput, cumulative_throughput or ctput, none",
     )
     add("-api", "--api_type", choices=("sync", "async"), help="default: sync for latency, else async")
     add(
@@ -46,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "-t",
         "--time",
-        type=float,
+        type=_seconds,
         metavar="SECONDS",
         help=f"time for all subjects together; default {SECONDS:.0f} each",
     )
@@ -102,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     add("-json_stats", "--json_stats", type=yes, nargs="?", const=True, default=False,
         help="reports as JSON and not as CSV")
     add("-lp", "-latency_percentile", "--latency_percentile", type=int, default=50, choices=range(1, 101),
-        metavar="1..100")
+        metavar="1..100", help="a percentile of latencies for the table; default 50")
     add("-exec_graph_path", type=Path, help="write the runtime model of the first subject there (IR)")
     add("--rounds", type=positive, default=ROUNDS, help="every subject is measured so many times, in turn")
     add("--seed", type=int, default=1, help="of random inputs")
@@ -120,6 +122,13 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} should be at least 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} should be above 0")
     return value
 
 

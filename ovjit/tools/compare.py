@@ -16,6 +16,7 @@ from ovjit.execution.job import Executable
 from ovjit.execution.watch import Difference, WatchedJob, largest_error
 from ovjit.graph import interp
 from ovjit.graph.graph import Graph, Node, Value
+from ovjit.tools.files import graph_file
 
 
 def compare(
@@ -186,19 +187,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="A model beside the references or another engine, step by step.",
     )
     parser.add_argument("model", help="an IR or ONNX file")
-    parser.add_argument("--engine", choices=("references", "openvino", "onnxruntime"), default="references")
+    parser.add_argument(
+        "--engine", choices=("references", "openvino", "onnxruntime"), default="references",
+        help="what to compare with; default: the references in NumPy",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of random inputs")
     parser.add_argument(
-        "--limit", type=float, default=1e-4, help="of the outputs, as a part of the largest value"
+        "--limit", type=float, default=1e-4,
+        help="the largest difference of outputs, as a part of their largest value; default 1e-4",
     )
     options = parser.parse_args(argv)
     try:
-        ports = Core().read_model(options.model).inputs
+        ports = Core().read_model(graph_file(options.model)).inputs
         arrays = random_inputs(ports, None, options.seed)
         if options.engine == "references":
             rows = compare(options.model, arrays, {"INFERENCE_PRECISION_HINT": "f32"})
             return int(any(row.error > options.limit for row in rows if row.type == "output"))
         found = beside(options.model, options.engine, arrays)
+    except ModuleNotFoundError as error:
+        package = {"onnxruntime": "onnxruntime onnx"}.get(options.engine, options.engine)
+        print(f"ovjit: {error}; --engine {options.engine} needs: pip install {package}", file=sys.stderr)
+        return 2
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         print(f"ovjit: {error}", file=sys.stderr)
         return 2

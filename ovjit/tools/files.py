@@ -10,6 +10,16 @@ from pathlib import Path
 _FAULTS = (RuntimeError, ValueError, OSError, TypeError)
 
 
+def graph_file(path: str) -> str:
+    """`path` if it may be of a model whose graph can be read. ValueError for a blob, which has none."""
+    if Path(path).suffix.lower() == ".blob":
+        raise ValueError(
+            f"{path!r} is a compiled blob, which has no graph to read: give the IR or ONNX file that it was "
+            "made of (`ovjit benchmark` takes blobs)"
+        )
+    return path
+
+
 def convert_main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit convert`: an ONNX file (or IR) to IR. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="ovjit convert", description="A model file to OpenVINO IR.")
@@ -24,7 +34,7 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
     try:
         import ovjit as ov
 
-        model = ov.convert_model(options.model)
+        model = ov.convert_model(graph_file(options.model))
         if options.input:
             model.reshape(_shapes(options.input))
         if options.list:
@@ -71,7 +81,7 @@ def compile_main(argv: Sequence[str] | None = None) -> int:
                 raise ValueError(f"-c {text!r}: write NAME=VALUE")
             config[name] = value
         core = ov.Core()
-        compiled = core.compile_model(core.read_model(options.model), "CPU", config)
+        compiled = core.compile_model(core.read_model(graph_file(options.model)), "CPU", config)
         blob = compiled.export_model()
         target = options.output or Path(options.model).with_suffix(".blob")
         target.write_bytes(blob.getvalue())

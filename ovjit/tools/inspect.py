@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ovjit.tools import terminal
+from ovjit.tools.files import graph_file
 
 
 class Inspection(NamedTuple):
@@ -168,12 +169,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write what is found there")
     options = parser.parse_args(argv)
     try:
-        found = inspect(options.model, options.precision)
+        found = inspect(graph_file(options.model), options.precision)
         if options.svg:
             import ovjit as ov
 
             host = {text.rpartition(" (")[0] for text in found.host}
-            options.svg.write_text(picture(ov.Core().read_model(options.model), host))
+            options.svg.write_text(picture(ov.Core().read_model(options.model), host), "utf-8")
         if options.json:
             options.json.write_text(json.dumps(found._asdict(), indent=1))
     except (RuntimeError, ValueError, OSError) as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit benchmark` with what follows these words. Returns the exit code."""
     options = parser().parse_args(argv)
     try:
+        _check_targets(options)
         chosen = subjects(options)
         count = options.number_iterations or 0
         seconds = options.time if options.time else SECONDS * len(chosen)
@@ -159,6 +161,19 @@ def _steps(subject: Subject, order: str = "no_sort") -> list[tuple[Any, ...]]:
     return rows if order == "no_sort" else sorted(rows, key=lambda row: -row[4])
 
 
+def _check_targets(options: argparse.Namespace) -> None:
+    """What would otherwise be found out after the measurement: files that cannot be written, and pages that
+    cannot be drawn."""
+    for path in (options.json, options.csv, options.html, options.dump_config, options.exec_graph_path):
+        if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            what = "is no folder that can be written to" if path.parent.exists() else "does not exist"
+            raise ValueError(f"{str(path)!r} cannot be written: {str(path.parent)!r} {what}")
+    if options.html:
+        from ovjit.tools.report import needs_pictures
+
+        needs_pictures()
+
+
 def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequence[dict[str, Any]]) -> None:
     if options.json:
         full = [row | {"latencies_ms": r.latencies} for row, r in zip(rows, results, strict=True)]
@@ -170,7 +185,7 @@ def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequenc
     if options.html:
         from ovjit.tools.report import benchmark_page
 
-        options.html.write_text(benchmark_page(results, rows))
+        options.html.write_text(benchmark_page(results, rows), "utf-8")
     if options.dump_config:
         names = (
             "PERFORMANCE_HINT NUM_STREAMS INFERENCE_NUM_THREADS INFERENCE_PRECISION_HINT EXECUTION_MODE_HINT"
@@ -212,7 +227,7 @@ def _flat(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _write_csv(path: Any, rows: Sequence[dict[str, Any]]) -> None:
     import csv
 
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

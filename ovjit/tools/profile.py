@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.execution.job import Row
+from ovjit.tools.benchmark_options import positive
+from ovjit.tools.files import graph_file
 from ovjit.tools.roofline import Roof, measure
 
 WARM_UP = 3
@@ -222,11 +224,13 @@ def _end(text: str, width: int) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the profile of one model; `argv` is what follows the word `profile`. Returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m ovjit profile", description="What each step of a model takes."
+        prog="ovjit profile", description="What each step of a model takes."
     )
     parser.add_argument("model", help="a model file")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=RUNS, help="the median of these is shown")
+    parser.add_argument("--threads", type=positive, default=1, help="default: 1")
+    parser.add_argument(
+        "--runs", type=positive, default=RUNS, help=f"the median of so many is shown; default {RUNS}"
+    )
     parser.add_argument("--shape", action="append", type=_shape, help="1,3,224,224: of each input, in order")
     parser.add_argument("--html", type=Path, help="write the table as a page there")
     parser.add_argument(
@@ -234,11 +238,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     try:
-        found = profile(options.model, options.threads, options.runs, options.shape)
+        found = profile(graph_file(options.model), options.threads, options.runs, options.shape)
         if options.html:
             from ovjit.tools.report import profile_page
 
-            options.html.write_text(profile_page(Path(options.model).name, found))
+            options.html.write_text(profile_page(Path(options.model).name, found), "utf-8")
         if options.trace:
             options.trace.write_text(json.dumps(chrome_trace(found, Path(options.model).name)))
     except (RuntimeError, ValueError, OSError) as error:
@@ -249,4 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    return tuple(int(d) for d in text.split(",") if d.strip())
+    try:
+        return tuple(int(d) for d in text.split(",") if d.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write whole numbers, 1,3,224,224") from None

@@ -69,12 +69,19 @@ def _decimals(cells: Sequence[Any]) -> int:
     return min(max(2 - math.floor(math.log10(middle)), 0), 6)
 
 
-def picture(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2) -> str:
-    """What `draw` puts on the axes, as SVG. ImportError that names the extra where matplotlib is missing."""
+def needs_pictures() -> None:
+    """ImportError that names the extra where matplotlib is missing."""
     try:
-        import matplotlib
+        import matplotlib  # noqa: F401
     except ImportError:
         raise ImportError("pictures need matplotlib: pip install 'ovjit[cli]'") from None
+
+
+def picture(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2) -> str:
+    """What `draw` puts on the axes, as SVG. ImportError that names the extra where matplotlib is missing."""
+    needs_pictures()
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 

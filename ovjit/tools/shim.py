@@ -66,7 +66,7 @@ class ShimError(OvjitError):
 
 def main(argv: Sequence[str]) -> int:
     """`install` or `remove`; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ovjit shim", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="ovjit shim", description=__doc__.partition("\n")[0])
     parser.add_argument("action", choices=("install", "remove"))
     action = parser.parse_args(list(argv)).action
     try:

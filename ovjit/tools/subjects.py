@@ -257,6 +257,8 @@ def _dims(text: str, open_too: bool = False) -> list[Any]:
 
 def _input(file: Path, like: np.ndarray) -> np.ndarray:
     """The array of a file; raw bytes take the shape that the input has."""
+    if not file.is_file():
+        raise ValueError(f"-i: there is no file {str(file)!r}")
     if file.suffix == ".npy":
         return np.load(file, allow_pickle=False).astype(like.dtype)
     raw = np.fromfile(file, like.dtype)

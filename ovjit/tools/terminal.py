@@ -29,16 +29,17 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     console = _console()
     if console is not None:
         from rich.table import Table
+        from rich.text import Text
 
         wide = sum(3 + max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(columns))
         if texts and wide >= console.width and len(texts) < len(columns):  # long rows stand better upright
             texts = [[name, *(row[i] for row in texts)] for i, name in enumerate(columns)]
             columns, right = texts.pop(0), [False, *[True] * (len(texts[0]) - 1)]
-        table = Table(title=title or None, title_justify="left")
+        table = Table(title=Text(title) if title else None, title_justify="left")
         for name, numeric in zip(columns, right, strict=True):
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
         for row in texts:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # names may look like markup
         console.print(table)
         return
     widths = [max(len(name), *(len(r[i]) for r in texts), 0) for i, name in enumerate(columns)]
