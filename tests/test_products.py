@@ -115,6 +115,34 @@ def test_products_in_their_own_type(dtype) -> None:
                 np.testing.assert_array_equal(got, want, err_msg=message)
 
 
+@pytest.mark.parametrize("open_shape", [False, True])
+def test_products_of_i32_are_exact_whatever_their_size(open_shape) -> None:
+    """Small elements are multiplied as floats, where no sum can pass 2^24: neither a sum at that bound nor
+    one behind it is rounded, and what wraps around still does."""
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    attrs = {"shape": (ANY, ANY, ANY) if open_shape else (2, 60, 64), "element_type": "i32"}
+    right = {"shape": (ANY, ANY) if open_shape else (64, 40), "element_type": "i32"}
+    ports = [b.add("Parameter", (), a).output for a in (attrs, right)]
+    job = compile_graph(b.finish([b.add("MatMul", ports, {}).output]), {"threads": 2}).new_job()
+    lowest = -(2**31)
+    bounds = ((9, 9), (512, -511), (512, 512), (513, 513), (513, -513), (lowest, 1), (1, lowest))
+    for most, other in bounds:
+        for alone in (False, True):  # the largest is the last element, or nearly all are
+            if alone:
+                arrays = [rng.integers(-2, 3, shape).astype(np.int32) for shape in ((2, 60, 64), (64, 40))]
+                arrays[0][-1, -1, -1], arrays[1][-1, -1] = most, other
+            else:
+                arrays = [np.full((2, 60, 64), most, np.int32), np.full((64, 40), other, np.int32)]
+                arrays[0][0, 0, 0], arrays[1][0] = 512, 512
+            for i, array in enumerate(arrays):
+                job.set_input(i, array)
+            job.run()
+            message = f"{most} {other} seed {SEED}"
+            np.testing.assert_array_equal(job.outputs[0], arrays[0] @ arrays[1], err_msg=message)
+    assert any(row.exec_type == "magnitude_i32" for row in job.profile())
+
+
 def test_attention() -> None:
     """softmax(q k') v on heads that are views of one tensor [batch, tokens, 3, heads, width]."""
     rng = np.random.default_rng(SEED)

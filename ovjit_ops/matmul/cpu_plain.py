@@ -5,6 +5,9 @@
 A block of rows and of columns is in registers; a's elements come from any place, b's columns are adjacent.
 Where several blocks of rows read the same columns, those are put together first: their rows may be so far
 apart that caches keep few of them.
+
+Products of i32 are exact in f32 where the largest elements of both sides and the depth are such that no sum
+can pass 2^24: then a multiplication and an addition are one instruction. Elements are looked at before.
 """
 
 from __future__ import annotations
@@ -19,18 +22,28 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
+    cast,
+    chunk,
     const,
     fma,
+    hmax,
+    hmin,
+    i64,
+    ld,
     load,
     loadm,
+    maximum,
+    minimum,
     placed,
     registers,
     scratch,
     share,
     splat,
+    st,
     static_range,
     store,
     storem,
+    trunc_int,
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
@@ -38,6 +51,7 @@ from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least
+from ovjit.graph.traced import most as most_of
 from ovjit_ops.common.outputs import put_outputs, row_major_output
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
@@ -50,6 +64,12 @@ FEW = 2
 PANEL = 1 << 18
 #: Blocks of rows for which that pays.
 SEVERAL = 4
+#: Types of whose elements a float of the same size may hold the sums, and what all whole numbers below are
+#: exact in it.
+REAL = {"i32": "f32"}
+EXACT = 1 << 24
+#: Most parts in which elements are looked at.
+PARTS = 32
 
 
 @inline
@@ -58,16 +78,50 @@ def multiplied(e, w, total, T):
 
 
 @kernel
+def magnitude(x: Ptr, y: Ptr, floats: Ptr, kept, count, per_chunk, *, T, real):
+    """y[chunk]: the largest absolute value of a chunk's elements, an int64. `kept`: they are written as
+    floats too."""
+    low = const[T](0)
+    high = const[T](0)
+    end = min(count, (chunk + 1) * per_chunk)
+    for i in range(chunk * per_chunk, end, VL):
+        v = loadm[T](x + i * SIZE[T], end - i)
+        low = minimum(low, v)
+        high = maximum(high, v)
+        if kept == 1:
+            storem[real](floats + i * SIZE[T], cast[real](v), end - i)
+    most = hmax[T](high) + 0
+    least_ = hmin[T](low) + 0
+    st[i64](y + chunk * 8, max(most, 0 - least_))
+
+
+@kernel
 def plain_product(
-    a: Ptr, b: Ptr, y: Ptr, m, n, k, a_m, a_k, b_k, y_m, row_blocks, column_blocks, packed, items, per_chunk,
-    *, T, height, wide,
+    a: Ptr, b: Ptr, y: Ptr, floats: Ptr, left_most: Ptr, right_most: Ptr, lefts, rights, m, n, k, a_m, a_k,
+    b_k, y_m, row_blocks, column_blocks, packed, items, per_chunk, *, T, height, wide, real,
 ):  # fmt: skip
     """A chunk is a range of (matrix, block of columns, block of rows). `packed`: the rows of a block of
-    columns are put together in scratch, for all blocks of rows that follow."""
+    columns are put together in scratch, for all blocks of rows that follow. `left_most` and `right_most`
+    have `lefts` and `rights` parts of what `magnitude` finds, where sums may be exact in the type `real`, and
+    `floats` the elements of a in it."""
     x = registers()
     c = registers()
     w = registers()
+    s = registers()
+    u = registers()
     panel = -1
+    exact = 0
+    if real:
+        left_size = 0
+        for i in range(lefts):
+            left_size = max(left_size, ld[i64](left_most + i * 8))
+        right_size = 0
+        for i in range(rights):
+            right_size = max(right_size, ld[i64](right_most + i * 8))
+        if lefts > 0 and left_size < EXACT and right_size < EXACT:
+            if left_size * right_size < EXACT and left_size * right_size * k < EXACT:
+                exact = 1
+        moved = exact * (floats - a)
     for item in share(items, per_chunk):
         i = (item % row_blocks) * height
         column = item // row_blocks
@@ -83,16 +137,37 @@ def plain_product(
                 for h in range(k):
                     for v in static_range(wide):
                         part = loadm[T](pb + h * b_k + v * VL * SIZE[T], left - v * VL)
-                        store[T](scratch + (h * wide + v) * VL * SIZE[T], part)
+                        if real and exact == 1:
+                            store[real](scratch + (h * wide + v) * VL * SIZE[T], cast[real](part))
+                        else:
+                            store[T](scratch + (h * wide + v) * VL * SIZE[T], part)
             pb = scratch
             step = wide * VL * SIZE[T]
         for r in static_range(height):
             # rows that are not there repeat the last one, and are not stored
             x[r] = pa + min(i + r, m - 1) * a_m
+            if real:
+                x[r] += moved
             for v in static_range(wide):
                 c[r, v] = const[T](0)
         h = 0
-        if packed == 1 or left >= wide * VL:
+        if real and exact == 1:
+            for r in static_range(height):
+                for v in static_range(wide):
+                    s[r, v] = const[real](0)
+            while h < k:
+                for v in static_range(wide):
+                    u[v] = load[real](pb + v * VL * SIZE[T])
+                for r in static_range(height):
+                    d = splat[real](x[r] + h * a_k)
+                    for v in static_range(wide):
+                        s[r, v] = fma(d, u[v], s[r, v])
+                pb += step
+                h += 1
+            for r in static_range(height):
+                for v in static_range(wide):
+                    c[r, v] = trunc_int[T](s[r, v])
+        elif packed == 1 or left >= wide * VL:
             while h < k:
                 for v in static_range(wide):
                     w[v] = load[T](pb + v * VL * SIZE[T])
@@ -121,7 +196,14 @@ def plain_product(
 
 @functools.cache
 def plain_kernel(dtype: str, rows: int, wide: int) -> Kernel:
-    return plain_product.kernel(f"plain_product_{dtype}_{rows}", T=dtype, height=rows, wide=wide)
+    # blocks of few rows do not read a panel often enough for a second form of it
+    real = REAL.get(dtype, "") if rows > FEW else ""
+    return plain_product.kernel(f"plain_product_{dtype}_{rows}", T=dtype, height=rows, wide=wide, real=real)
+
+
+@functools.cache
+def magnitude_kernel(dtype: str) -> Kernel:
+    return magnitude.kernel(f"magnitude_{dtype}", T=dtype, real=REAL[dtype])
 
 
 class PlainProduct(Lowering):
@@ -134,7 +216,8 @@ class PlainProduct(Lowering):
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         rows = ROWS[isa.name] if dtype not in ("i64", "u64") or isa.name == "avx512" else 4
         self.heights = (FEW, rows)
-        self.kernels = [plain_kernel(dtype, height, self.wide) for height in self.heights]
+        self.products = [plain_kernel(dtype, height, self.wide) for height in self.heights]
+        self.kernels = [*self.products, *([magnitude_kernel(dtype)] if dtype in REAL else ())]
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
@@ -177,9 +260,33 @@ class PlainProduct(Lowering):
             "column_blocks": column_blocks, "packed": int(packed), "items": items,
         }  # fmt: skip
         values |= placed_values(extents, a=rows[0], b=rows[1], y=rows[2])
+        most = self._magnitudes(planner) if packed else []
+        for name, view in zip(("left_most", "right_most", "floats"), most or (None,) * 3, strict=True):
+            values[name] = (view or y).ptr
+        values |= {"lefts": most[0].count if most else 0, "rights": most[1].count if most else 0}
         flops = 2.0 * product(batch) * m * n * k
-        planner.share_step(self.kernels[tall], values, items, work, [a, b], [y], flops)
+        planner.share_step(self.products[tall], values, items, work, [a, b, *most], [y], flops)
         put_outputs(planner, self.node, [y])
+
+    def _magnitudes(self, planner: Planner) -> list[View]:
+        """The largest absolute values of both sides, in parts, and the left one as floats; none where a float
+        is no help, or an operand has gaps."""
+        views = [planner.view(v) for v in self.node.inputs]
+        if self.out.dtype not in REAL or not all(v.is_contiguous for v in views):
+            return []
+        floats = planner.allocate((views[0].count,), views[0].itemsize)
+        found: list[View] = []
+        for view in views:
+            count, kept = view.count, not found
+            per_chunk = most_of(split(count, view.itemsize), ceil_div(count, PARTS))
+            chunks = ceil_div(count, per_chunk)
+            sizes = planner.allocate((chunks,), 8)
+            values = {"x": view.ptr, "y": sizes.ptr, "floats": floats.ptr, "kept": int(kept), "count": count,
+                      "per_chunk": per_chunk}  # fmt: skip
+            made = [sizes, floats] if kept else [sizes]
+            planner.step(self.kernels[-1], values, chunks, [view], made)
+            found.append(sizes)
+        return [*found, floats]
 
     def _right(self, planner: Planner, value: Value, rank: int) -> View:
         """The right-hand side as [..., k, n] with adjacent columns."""
