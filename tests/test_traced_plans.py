@@ -359,6 +359,23 @@ def test_shapes_of_either_integer(integer: str, monkeypatch: pytest.MonkeyPatch)
             assert a.dtype == e.dtype and np.array_equal(a, e), f"{integer} {shape}"
 
 
+@pytest.mark.parametrize("name", ["ScatterUpdate", "ScatterElementsUpdate", "ScatterNDUpdate"])
+def test_one_trace_serves_what_is_scattered_into_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A length that is written into a pattern, as converters of einsum do, stays a function of the length."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (ANY, 4), "element_type": "f32"}).output
+    length = b.add("Gather", [b.add("ShapeOf", [x]).output, *map(b.constant, (np.array([0]), np.array(0)))])
+    rest = [] if name == "ScatterNDUpdate" else [b.constant(np.array(0))]
+    at = b.constant(np.array([1]) if rest else np.array([[1]]))
+    wide = b.add(name, [b.constant(np.array([3, 1, 1])), at, length.output, *rest], {}).output
+    out = b.add("Broadcast", [x, wide], {"mode": "bidirectional"})
+    rng = np.random.default_rng(SEED)
+    steps = [[rng.standard_normal((n, 4)).astype(np.float32)] for n in (20, 21, 35, 40, 77)]
+    executable = check(b.finish(out.outputs), steps, name)
+    assert executable.program.traces.made == 1
+
+
 def _arithmetic(shape: Sequence[Any], integer: str) -> Graph:
     b = Builder()
     numpy_type = dtypes.numpy_dtype(integer)
@@ -376,6 +393,9 @@ def _arithmetic(shape: Sequence[Any], integer: str) -> Graph:
     many = b.add("Greater", [seen[2], ints(20)]).output
     seen.append(b.add("Select", [many, seen[1], ints(-7)]).output)
     seen.append(b.add("Tile", [seen[3], ints(2)]).output)
+    ones = b.constant(np.ones(3, numpy_type))
+    seen.append(b.add("ScatterUpdate", [ones, ints(1), seen[1], ints(0)]).output)
+    seen.append(b.add("ScatterElementsUpdate", [ones, ints(2), seen[1], ints(0)], {}).output)
     joined = b.add("Concat", seen, {"axis": 0}).output
     flat = b.add("Reshape", [x, b.add("Concat", [ints(1), seen[1]], {"axis": 0}).output]).output
     # how many there are depends on data, so that this model is planned in parts

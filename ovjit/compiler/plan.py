@@ -601,8 +601,9 @@ def overwritable(views: Sequence[View], others: Sequence[View] = ()) -> list[Vie
     """Those of `views` whose memory no other operand reads elsewhere."""
 
     def apart(view: View, other: View) -> bool:
-        same = (view.offset, view.strides, view.shape) == (other.offset, other.strides, other.shape)
-        return other.buffer is not view.buffer or same
+        if other.buffer is not view.buffer:
+            return True  # and no trace is for strides that happen to be equal
+        return (view.offset, view.strides, view.shape) == (other.offset, other.strides, other.shape)
 
     return [
         v for v in views if all(apart(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)

@@ -7,7 +7,6 @@ from typing import Any
 
 from ovjit.codegen.function import DIMS
 from ovjit.errors import OvjitError
-from ovjit.graph.traced import least, most
 
 #: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
 ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
@@ -83,8 +82,10 @@ class View:
             if not extent:
                 return self.offset, self.offset
             first, last = -before * stride, (extent - 1 + after) * stride
-            low += least(first, last)
-            high += most(first, last)
+            if stride < 0:
+                first, last = last, first
+            low += first
+            high += last
         return low, high + self.itemsize
 
     @property

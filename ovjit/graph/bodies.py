@@ -249,7 +249,8 @@ def _is_small(shape: Sequence[int]) -> bool:
 _TRACEABLE = frozenset(
     """Gather Concat Add Subtract Multiply Divide FloorMod Mod Squeeze Unsqueeze Reshape Slice StridedSlice
     Split VariadicSplit Broadcast Transpose Tile Select Minimum Maximum ReduceProd ReduceSum ReduceMin
-    ReduceMax Equal NotEqual Less LessEqual Greater GreaterEqual Identity""".split()
+    ReduceMax Equal NotEqual Less LessEqual Greater GreaterEqual Identity ScatterUpdate ScatterElementsUpdate
+    ScatterNDUpdate""".split()
 )
 _INTEGERS = frozenset("i32 i64 u32 u64".split())
 
@@ -291,8 +292,10 @@ def _evaluate_traced(
         made: Any = values[0] if outputs[0].dtype in _INTEGERS else None
     elif name in _TRACEABLE:
         try:
-            pairs = zip(values, plain, strict=True)
-            made = ref(*(v if is_traced(v) else p for v, p in pairs), **node.attrs)
+            given = [v if is_traced(v) else p for v, p in zip(values, plain, strict=True)]
+            if name.startswith("Scatter") and given[0] is plain[0]:
+                given[0] = plain[0].astype(object)  # traced numbers are written into it
+            made = ref(*given, **node.attrs)
         except (*REFUSED, TypeError, AttributeError):
             made = None
     else:
