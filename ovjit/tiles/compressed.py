@@ -152,7 +152,8 @@ class Unpack(NamedTuple):
 def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpack) -> Kernel:
     """A few rows times compressed weights, which go from memory to registers: one row after the other.
 
-    A chunk is a range of panels. Sums of a group are scaled once:
+    A chunk is a range of panels. Sums of a group are scaled once; those of x, which all panels need, are made
+    first and kept in scratch:
 
         y[n] = bias[n] + sum over groups g of  scale[g, n] * sum of x[k] * integers[k, n] + offset[g, n] *
         sum of x[k]
@@ -167,10 +168,12 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
     frame.integers("x_w", "y_w", "b_step", "rows", "outs", "panels", "per_chunk")
     src = finish.head(frame)
     src += ["    " + line for line in unpack.decoding(isa)]
+    src += _sums_of_groups(dtype, size) if unpack.offsets else []
     src += [
         "    c = chunk * per_chunk",
         "    stop = imin(c + per_chunk, panels)",
         "    while c < stop:",
+        "        sum_at = scratch",
         "        row = 0",
         "        while row < rows:",
         "            x_at = x + row * x_w",
@@ -182,7 +185,6 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
         "            while e < depth:",
         "                stop_e = imin(e + g_size, depth)",
         *(f"                a{i}_{v} = const_f32(0.0)" for i in range(2) for v in range(vectors)),
-        *(["                total = const_f32(0.0)"] if unpack.offsets else []),
         "                while e + 1 < stop_e:",
         *(" " * 20 + line for line in _row_step(unpack, isa, dtype, size, 2)),
         "                while e < stop_e:",
@@ -192,13 +194,34 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
         at = v * lanes * 4
         src += [f"                y{v} = fma(add(a0_{v}, a1_{v}), load_f32(s_at + {at}), y{v})"]
         if unpack.offsets:
-            src += [f"                y{v} = fma(total, load_f32(o_at + {at}), y{v})"]
+            src += [f"                y{v} = fma(splat_f32(sum_at), load_f32(o_at + {at}), y{v})"]
+    src += ["                sum_at += 4"] if unpack.offsets else []
     src += [f"                s_at += {width * 4}"]
     src += [f"                o_at += {width * 4}"] if unpack.offsets else []
     values = [f"y{v}" for v in range(vectors)]
     src += [" " * 12 + line for line in finish.applied(values, "row", width, lanes)]
     src += ["            row += 1", "        c += 1", "    return 0", ""]
     return Kernel(name, "\n".join(src), frame)
+
+
+def _sums_of_groups(dtype: str, size: int) -> list[str]:
+    """Lines that write the sum of each group of each row of x to scratch."""
+    return [
+        "    sum_at = scratch",
+        "    row = 0",
+        "    while row < rows:",
+        "        e = 0",
+        "        while e < depth:",
+        "            stop_e = imin(e + g_size, depth)",
+        "            total = const_f32(0.0)",
+        "            while e < stop_e:",
+        f"                total = add(total, loadm_{dtype}(x + row * x_w + e * {size}, stop_e - e))",
+        "                e += VL",
+        "            e = stop_e",
+        "            storem_f32(sum_at, spread_f32(hadd_f32(total)), 1)",
+        "            sum_at += 4",
+        "        row += 1",
+    ]
 
 
 def _row_step(unpack: Unpack, isa: Isa, dtype: str, size: int, step: int) -> list[str]:
@@ -215,8 +238,6 @@ def _row_step(unpack: Unpack, isa: Isa, dtype: str, size: int, step: int) -> lis
                 out += [f"whole = {unpack.load(f'q_at + {(i * width + v * lanes) * item}')}"]
                 whole = "whole"
             out += [f"a{i}_{v} = fma({unpack.real(whole, isa)}, x{i}_, a{i}_{v})"]
-    if unpack.offsets:
-        out += ["total = add(total, add(x0_, x1_))" if step == 2 else "total = add(total, x0_)"]
     rows = 1 if unpack.bits == 4 else step
     return [*out, f"q_at += {rows * width * item}", f"e += {step}"]
 

@@ -84,6 +84,8 @@ class CompressedProduct(StoredWeights):
         operands, reads = self.operand_rows(planner)
         flops = 2.0 * rows * self.depth * self.outs
         chunks = ceil_div(panels, per_chunk)
+        if self.unpack.offsets:
+            planner.need_scratch(rows * ceil_div(self.depth, self.size) * 4)
         planner.step(self.by_rows, values | operands, chunks, [x, *reads], [y], flops)
         planner.steps[-1].bytes += self.stored
 
