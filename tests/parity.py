@@ -26,7 +26,8 @@ EXTRA = ("_offline_transformations", "exceptions", "frontend.onnx", "op.util", "
 LEFT_OUT = {
     "frontend.jax": "JAX is not read",
     "frontend.paddle": "Paddle is not read",
-    "frontend.pytorch": "PyTorch is not read: export the model to ONNX",
+    "frontend.pytorch": "`convert_model` traces modules by PyTorch's own exporter; the front end's decoders "
+    "and extensions are not there",
     "frontend.tensorflow": "TensorFlow is not read: export the model to ONNX",
     "tools.benchmark": "served by the real package's files where they are on the path",
     "tools.ovc": "`convert_model` and `ovc` are there; what is below them serves frameworks that are not "

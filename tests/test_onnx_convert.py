@@ -117,6 +117,16 @@ def test_convert_model_as_openvino(options: dict[str, Any], tmp_path: Path) -> N
     assert converted(ov) == converted(openvino), options
 
 
+def test_torch_modules_that_are_not_traced() -> None:
+    """The others are in `programs/torch_modules.py`: PyTorch is not installed for these tests."""
+    from ovjit.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with pytest.raises(RuntimeError, match="module_extensions are not supported"):
+        TorchScriptPythonDecoder(object(), example_input=1, module_extensions={"layer": object()})
+    with pytest.raises(RuntimeError, match=r"Unknown model type: <class 'object'>.*PyTorch modules"):
+        ov.convert_model(object())
+
+
 def test_convert_model_of_what_is_a_model() -> None:
     model = ov.Core().read_model(MODEL)
     assert boundary(ov.convert_model(model)) == boundary(model)

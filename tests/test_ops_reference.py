@@ -489,9 +489,7 @@ WRONG = [
     ("Split", [f32(5), number(0)], {"num_splits": 2}),
     ("Split", [f32(5), number(0)], {"num_splits": 0}),
     ("VariadicSplit", [f32(5), number(0), i64(2, 4)], {}),
-    ("Squeeze", [f32(2, 3), i64(0)], {}),
     ("Unsqueeze", [f32(2, 3), i64(5)], {}),
-    ("Unsqueeze", [f32(2, 3), i64(0, 0)], {}),
     ("StridedSlice", [f32(5), i64(0), i64(5), i64(0)], {"begin_mask": (0,), "end_mask": (0,)}),
     (
         "StridedSlice",

@@ -472,3 +472,28 @@ def test_runtime_models_of_every_program(how: str) -> None:
     info = [node.get_rt_info() for node in model.get_ordered_ops()]
     assert all("outputLayouts" in one and "execOrder" in one for one in info)
     assert model.get_results()[0].get_output_partial_shape(0) == ovjit.PartialShape([1, 16, 8, 8])
+
+
+@both
+def test_axes_that_do_not_fit_are_taken_as_openvino_takes_them(ov):
+    """Squeeze keeps what is known not to be 1; an axis that Unsqueeze is given twice is one dimension."""
+    o, p = ov.opset13, lambda *shape: ov.opset13.parameter(ov.PartialShape(list(shape)), dtype=np.float32)
+    for made, shape in (
+        (lambda: o.squeeze(p(1, 3, 1), np.array([0, 1])), "[3,1]"),
+        (lambda: o.squeeze(p(1, ov.Dimension(2, 5), 1), np.array([0, 1])), "[2..5,1]"),
+        (lambda: o.squeeze(p(1, -1, 1), np.array([0, 1])), "[1]"),
+        (lambda: ov.opset15.squeeze(p(1, 3, 1), np.array([1]), False), "[1,3,1]"),
+        (lambda: o.unsqueeze(p(3, 4), np.array([0, 0])), "[1,3,4]"),
+        (lambda: o.unsqueeze(p(3, 4), np.array([0, -4])), "[1,3,4]"),
+        (lambda: o.unsqueeze(p(3, 4), np.array([1, 1, 0])), "[1,1,3,4]"),
+    ):
+        assert str(made().get_output_partial_shape(0)) == shape
+    data = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    x = p(1, 3, 4)
+    y = o.unsqueeze(o.squeeze(x, np.array([0, 1])), np.array([0, 0]))
+    np.testing.assert_array_equal(ov.compile_model(ov.Model([y], [x]), "CPU")(data)[0], data)
+    x = p(1, -1, 1)  # one dimension is what the model was told; three is an error when it runs
+    compiled = ov.compile_model(ov.Model([o.relu(o.squeeze(x, np.array([0, 1])))], [x]), "CPU")
+    assert compiled(np.ones((1, 1, 1), np.float32))[0].shape == (1,)
+    with pytest.raises(RuntimeError):
+        compiled(np.ones((1, 3, 1), np.float32))

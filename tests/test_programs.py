@@ -213,6 +213,27 @@ def test_silero_vad(python):
         np.testing.assert_allclose(ours[name], probabilities, atol=2e-4, err_msg=name)
 
 
+#: Inputs of scripts and of nested arguments, and results of exported programs, have other names in OpenVINO.
+CALLED_OTHERWISE = {"scripted", "branching", "nested", "exported"}
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(1200)
+def test_torch_modules(python):
+    install(python, "torch", "onnx")
+    real, ours = both(python, "torch_modules.py")
+    assert len(real) == 24 and ours.pop("still in training") is real.pop("still in training") is False
+    assert [name for name, told in real.items() if "error" in told] == ["wrong", "unknown"]
+    for name, told in real.items():
+        values, mine = told.pop("values", []), ours[name].pop("values", [])
+        for a, b in zip(mine, values, strict=True):
+            np.testing.assert_allclose(a, b, atol={"half": 2e-3, "bf16": 2e-2}.get(name, 1e-5), err_msg=name)
+        if name in CALLED_OTHERWISE:
+            for port in (*told["inputs"], *told["outputs"], *ours[name]["inputs"], *ours[name]["outputs"]):
+                port[0] = None
+        assert ours[name] == told, name
+
+
 @pytest.mark.pypi
 @pytest.mark.timeout(3600)
 def test_exported_models(python, tmp_path):

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.frontends.ir.writer import save_model
+from ovjit.frontends.torch_modules import export, is_torch
 from ovjit.version import get_version
 
 
@@ -31,17 +33,23 @@ def convert_model(
     share_weights: bool = True,
     dynamo: bool = False,
 ) -> Model:
-    """A Model of a file (IR or ONNX), of its contents as BytesIO, of an onnx.ModelProto, or of a Model.
+    """A Model of a file (IR or ONNX), of its contents as BytesIO, of an onnx.ModelProto, of a PyTorch module,
+    or of a Model.
 
-    `input`: what inputs are to be, one for each in order, or for named ones: a shape, a type, a name, a
-    tuple of these, or a dict by name. `output`: names of the tensors to be the outputs. UnsupportedError, a
-    RuntimeError, for models of frameworks that ovjit does not read (PyTorch, TensorFlow, Paddle, JAX).
+    A PyTorch module (or script, or what torch.export made) is traced with `example_input`: a tensor, a tuple
+    or a dict of them. `input`: what inputs are to be, one for each in order, or for named ones: a shape, a
+    type, a name, a tuple of these, or a dict by name. `output`: names of the tensors to be the outputs.
+    UnsupportedError, a RuntimeError, for models of frameworks that ovjit does not read (TensorFlow, Paddle,
+    JAX).
     """
     core = Core()
     for item in extension if isinstance(extension, (list, tuple)) else [extension]:
         if item is not None:
             core.add_extension(item)
-    model = _read(core, input_model)
+    if is_torch(input_model):
+        model = _read_torch(core, input_model, example_input, input)
+    else:
+        model = _read(core, input_model)
     if output is not None:
         _set_outputs(model, [output] if isinstance(output, (str, Output)) else list(output))
     if input is not None:
@@ -65,9 +73,23 @@ def _read(core: Core, given: Any) -> Model:
         return core.read_model(given.SerializeToString())
     kind = type(given)
     raise UnsupportedError(
-        f"Unknown model type: {kind}. convert_model reads IR and ONNX, not "
+        f"Unknown model type: {kind}. convert_model reads IR, ONNX and PyTorch modules, not "
         f"{kind.__module__}.{kind.__qualname__}: export the model to ONNX first"
     )
+
+
+def _read_torch(core: Core, given: Any, example: Any, described: Any) -> Model:
+    items = list(described.items()) if isinstance(described, dict) else _listed(described or [])
+    inputs = []
+    for name, shape, kind in map(_parts, items):
+        dtype = None if kind is None else TYPES[element_name(kind)].to_dtype()
+        inputs.append((name, None if shape is None else list(PartialShape(shape)), dtype))
+    with tempfile.TemporaryDirectory() as folder:
+        made = export(given, example, inputs, folder)
+        model = core.read_model(made.file)
+    for port, name in zip(model.outputs, made.outputs, strict=True):
+        port.get_tensor().set_names(set() if name is None else {name})
+    return model
 
 
 def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:

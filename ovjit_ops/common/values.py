@@ -54,6 +54,12 @@ def check_one(x: TensorType, what: str, one: str = "") -> None:
     check(length(x) in (None, 1), f"{_said(one, x)}{what} should be one number, not {x}")
 
 
+def check_scalar(x: TensorType, says: str) -> None:
+    """Raise ModelError, with what OpenVINO says (see `known`), unless x is a scalar or of unknown rank."""
+    if x.rank not in (None, 0):
+        raise ModelError(f"{_said(says, x)}It is {x}")
+
+
 def _said(sentence: str, x: TensorType) -> str:
     return sentence.format(type=x.dtype, shape=text(x.shape), rank=x.rank) + " " if sentence else ""
 

@@ -13,7 +13,7 @@ from ovjit.errors import check
 from ovjit.graph.op import Float, TensorType, Word, op
 from ovjit.graph.shapes import Interval, broadcast, is_static
 from ovjit_ops.common.checks import check_same_type
-from ovjit_ops.common.values import check_one, in_f32, operands_as_first
+from ovjit_ops.common.values import check_one, check_scalar, in_f32, operands_as_first
 from ovjit_ops.elementwise.arithmetic import (
     NUMBERS,
     REALS,
@@ -171,8 +171,8 @@ class HardSigmoid:
     """max(0, min(1, alpha * x + beta))"""
 
     def infer(data, alpha, beta):
-        _number(alpha, "alpha", data)
-        _number(beta, "beta", data)
+        for name, x in (("alpha", alpha), ("beta", beta)):
+            check_scalar(x, f"A scalar is expected for the '{name}' input. Got: {{shape}}")
         return _real(data, alpha, beta)
 
     ref = in_f32(lambda x, a, b: np.clip(a.reshape(()) * x + b.reshape(()), x.dtype.type(0), x.dtype.type(1)))
@@ -216,7 +216,7 @@ class Swish:
     def infer(data, beta=None):
         if beta is None:
             return _real(data)
-        _number(beta, "beta", data)
+        check_scalar(beta, "Swish input with beta must be scalar but it has rank: {rank}")
         return _real(data, beta)
 
     ref = in_f32(_swish)

@@ -15,7 +15,7 @@ from ovjit.graph.op import TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import Dims, fitted
-from ovjit_ops.common.values import INDEX_TYPES, check_one, in_f32, known_scalar
+from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_embedding import lower_bags
 from ovjit_ops.indexing.cpu_segments import lower_segments
@@ -284,6 +284,7 @@ class SegmentMax:
         count: Dim = ANY
         if num_segments is not None:
             known = known_scalar(num_segments, "num_segments")
+            check_scalar(num_segments, "num_segments must be a scalar input. Got: {shape}")
             count = ANY if known is None else known
         elif segment_ids.value is not None:
             count = checked_segments(np.asarray(segment_ids.value), None)[1]

@@ -17,7 +17,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, dim, merge, normalize_axis, text
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, known_scalar, propagate, widened
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_scalar, known_scalar, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_gather import lower_gather, lower_gather_elements, lower_gather_nd
 from ovjit_ops.indexing.cpu_scan import lower_cumsum
@@ -287,6 +287,8 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
         f"{on_value.dtype} and {off_value.dtype}",
     )
     count = known_scalar(depth, "depth", "Depth must be integral element type.")
+    for name, x in (("depth", depth), ("on_value", on_value), ("off_value", off_value)):
+        check_scalar(x, f"{name} input must be scalar.")
     check(
         count is None or count >= 1,
         f"OneHot depth value can't be negative. It is {count}, and should be positive",
@@ -388,6 +390,7 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str
     check_type(data, TOPK)
     says = "K input has to be an integer type, which does match the provided one:{type}"
     count = known_scalar(k, "k", says)
+    check_scalar(k, "The 'K' input must be a scalar.")
     check(
         count is None or count >= 0, f"The value of 'K' must be greater or equal to zero. (got {count})."
     )
@@ -465,6 +468,9 @@ class TopK11:
     """TopK-3; ours is always stable."""
 
     def infer(data, k, *, stable: Bool = False, **attrs):
+        sort = attrs["sort"].lower()
+        says = "Stable sort can only be used when TopK's sorting mode is set to 'VALUE' or 'INDEX'."
+        check(not stable or sort != "none", f"{says}{sort}")
         return _infer_topk(data, k, *(attrs[a] for a in ("axis", "mode", "sort", "index_element_type")))
 
 

@@ -17,6 +17,7 @@ from ovjit.graph.shapes import (
     compatible,
     is_static,
     normalize_axis,
+    text,
 )
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
@@ -246,10 +247,10 @@ class Roll:
         if places is not None and data.rank is not None:
             for a in places:
                 normalize_axis(int(a), data.rank)
-        one = 1 in (length(shift), length(axes))
+        fits = shift.rank in (None, 0) or None in (length(shift), length(axes))
         check(
-            one or None in (length(shift), length(axes)) or length(shift) == length(axes),
-            "shift and axes differ in length",
+            fits or (axes.rank == 1 and length(shift) == length(axes)),
+            f"If shift is a 1D vector, axes must be a 1D tensor of the same size. {shift} and {axes}",
         )
         return TensorType(data.dtype, data.shape)
 
@@ -311,6 +312,8 @@ class ReverseSequence:
         kind = seq_lengths.dtype
         check(kind in (*NUMBERS, "dynamic"), f"seq_lengths should be numbers, not {kind}")
         check_rank(seq_lengths, 1, "seq_lengths")
+        says = "Data input rank should be equal or greater than 2. Got: "
+        check(data.rank is None or data.rank >= 2, f"{says}{text(data.shape)}")
         if data.shape is not None:
             batch, seq = normalize_axis(batch_axis, data.rank), normalize_axis(seq_axis, data.rank)
             if seq_lengths.shape is not None:

@@ -21,7 +21,7 @@ from ovjit.graph.shapes import (
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
-from ovjit_ops.common.values import known, known_dims, length, propagate
+from ovjit_ops.common.values import check_scalar, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import lower_tile
 from ovjit_ops.movement.cpu_pad import lower_pad
@@ -303,7 +303,8 @@ def range_length(start: Any, stop: Any, step: Any) -> int:
 
 
 def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: str) -> TensorType:
-    for x in (start, stop, step):
+    for name, x in (("start", start), ("stop", stop), ("step", step)):
+        check_scalar(x, f"'{name}' input is not a scalar")
         ok = not is_static(x.shape) or math.prod(x.shape) == 1
         check(ok and x.dtype in (*NUMBERS, "dynamic"), f"the limits of a range are single numbers, not {x}")
     if start.value is None or stop.value is None or step.value is None:

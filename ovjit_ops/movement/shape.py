@@ -20,7 +20,6 @@ from ovjit.graph.shapes import (
     dim,
     is_static,
     merge,
-    normalize_axes,
     normalize_axis,
     text,
 )
@@ -265,11 +264,8 @@ def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) ->
         if any(isinstance(shape[a], Interval) for a in normal):
             return None
         return tuple(d for i, d in enumerate(shape) if i not in normal or d != 1)
-    for a in normal:
-        check(
-            compatible(shape[a], 1), f"dimension {a} of {text(shape)} is not 1 and cannot be squeezed"
-        )
-    return tuple(d for i, d in enumerate(shape) if i not in normal)
+    # as OpenVINO has it: what is known not to be 1 stays
+    return tuple(d for i, d in enumerate(shape) if i not in normal or not compatible(d, 1))
 
 
 #: What OpenVINO says of axes of Squeeze and Unsqueeze that are no list.
@@ -335,9 +331,9 @@ class Squeeze15:
 
 
 def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
-    normal = set(normalize_axes(axes, len(shape) + len(axes)))
-    rest = iter(shape)
-    return tuple(1 if i in normal else next(rest) for i in range(len(shape) + len(axes)))
+    normal = {normalize_axis(a, len(shape) + len(axes)) for a in axes}
+    rest = iter(shape)  # an axis that is named twice is one new dimension
+    return tuple(1 if i in normal else next(rest) for i in range(len(shape) + len(normal)))
 
 
 @op("Unsqueeze", opset=1, types=MOVABLE, lower=lower_reshape)

@@ -18,7 +18,7 @@ from ovjit.graph.shapes import (
 )
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
-from ovjit_ops.common.values import known, known_scalar, length, propagate
+from ovjit_ops.common.values import check_scalar, known, known_scalar, length, propagate
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.movement.cpu_slices import lower_slice, lower_slice_scatter, lower_strided_slice
 from ovjit_ops.movement.cpu_views import lower_split
@@ -39,7 +39,9 @@ class Split:
         check(
             1 <= num_splits <= 1 << 20, f"Attribute 'num_splits' must be greater than zero. Got: {num_splits}"
         )
-        place = _split_axis(data, axis, "'axis' input must be a scalar. Got: {shape}")
+        says = "'axis' input must be a scalar. Got: {shape}"
+        place = _split_axis(data, axis, says)
+        check_scalar(axis, says)
         if place is None:
             shape = None if data.rank is None else (ANY,) * data.rank
             return (TensorType(data.dtype, shape),) * num_splits
@@ -99,6 +101,7 @@ class VariadicSplit:
         place = _split_axis(data, axis, "Axis should be a scalar or of shape [1]. Got {shape} instead.")
         flat = "Split lengths should be a 1-D tensor. Got {rank} instead."
         lengths = known(split_lengths, "split_lengths", flat=flat)
+        check(split_lengths.rank != 0, "Split lengths should be a 1-D tensor. Got 0 instead.")
         parts = length(split_lengths)
         if parts is None:
             return ()  # as OpenVINO has it: the node has outputs when it is known how many
