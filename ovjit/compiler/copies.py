@@ -12,7 +12,7 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, turn_kernel
-from ovjit.compiler.chunks import CHUNK_WORK, ceil_div, split
+from ovjit.compiler.chunks import CHUNK_WORK, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, placed_values, product
 
@@ -68,22 +68,22 @@ def plan_elementwise(
         strides = [[0] * (outer - len(s)) + list(s) for s in strides]
         # of a row of one element what "v" reads is right for any stride, "s" too
         general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
-        per_chunk = split(rows, inner * work * (8 if general else 1) * 4)
-        values: dict[str, Any] = {
-            "general": general, "n": inner, "rows": rows, "per_chunk": per_chunk, **numbers
-        }  # fmt: skip
+        values: dict[str, Any] = {"general": general, "n": inner, "rows": rows, **numbers}
         starts = [v.ptr + first * step for v, step in zip(views, steps, strict=True)]
         for i, (name, start) in enumerate(zip(names, starts, strict=True)):
             values[f"{name}p"] = start
             values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
         values |= {f"d{d}": e for d, e in enumerate(extents)}
-        row = [
-            Piece(start, along, (inner,), (step,), v.itemsize)
-            for v, start, along, step in zip(views, starts, strides, steps, strict=True)
-        ]
-        touches = Rows(extents, per_chunk, row[:-1], row[-1:])
-        chunks, flops = ceil_div(rows, per_chunk), rows * inner * operations
-        planner.step(kernel, values, chunks, inputs, [out], flops, type, touches)
+
+        def touches(each: int) -> Rows:
+            row = [
+                Piece(start, along, (inner,), (step,), v.itemsize)
+                for v, start, along, step in zip(views, starts, strides, steps, strict=True)
+            ]
+            return Rows(extents, each, row[:-1], row[-1:])
+
+        cost, flops = inner * work * (8 if general else 1) * 4, rows * inner * operations
+        planner.share_step(kernel, values, rows, cost, inputs, [out], flops, touches, type)
 
     if not parts:
         emit(extents, strides, 0, inner)
@@ -207,21 +207,22 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     side = max(host_isa().lanes, CACHE_LINE // size)
     blocks = ceil_div(na, side)
     items = product(extents) * blocks
-    per_chunk = split(items, nb * side * 8)
     values: dict[str, Any] = {
         "x": source.ptr, "y": target.ptr, "x_b": x_b, "y_a": y_a, "na": na, "nb": nb, "blocks": blocks,
-        "side": side, "items": items, "per_chunk": per_chunk,
+        "side": side, "items": items,
     }  # fmt: skip
     values |= placed_values(extents, x=xs, y=ys)
-    # an item is a side of the dimension that is adjacent in the source; the last one may be short
-    touches = Rows(
-        (*extents, na), per_chunk,
-        [Piece(source.ptr, (*xs, size), (nb,), (x_b,), size)],
-        [Piece(target.ptr, (*ys, y_a), (nb,), (size,), size)],
-        lambda item: item // blocks * na + min(item % blocks * side, na),
-    )  # fmt: skip
-    chunks = ceil_div(items, per_chunk)
-    planner.step(turn_kernel(size), values, chunks, [source], [target], type="Reorder", touches=touches)
+
+    def touches(each: int) -> Rows:
+        return Rows(  # an item is a side of the dimension adjacent in the source; the last one may be short
+            (*extents, na), each,
+            [Piece(source.ptr, (*xs, size), (nb,), (x_b,), size)],
+            [Piece(target.ptr, (*ys, y_a), (nb,), (size,), size)],
+            lambda item: item // blocks * na + min(item % blocks * side, na),
+        )  # fmt: skip
+
+    kernel, cost = turn_kernel(size), nb * side * 8
+    planner.share_step(kernel, values, items, cost, [source], [target], 0, touches, "Reorder")
     return True
 
 
@@ -235,22 +236,21 @@ def plan_interleave(planner: Planner, source: View, target: View, back: bool = F
     if len(extents) > DIMS:
         return False
     items = product(extents)
-    per_chunk = split(items, rows * n * 4)
     apart = source.strides[-2]
-    values: dict[str, Any] = {
-        "x": source.ptr, "y": target.ptr, "apart": apart, "n": n, "items": items, "per_chunk": per_chunk,
-    }  # fmt: skip
-    pieces = [
-        [Piece(source.ptr, xs, (rows, n), (apart, size), size)],
-        [Piece(target.ptr, ys, (rows * n,), (size,), size)],
-    ]
-    read, written = reversed(pieces) if back else pieces
+    values: dict[str, Any] = {"x": source.ptr, "y": target.ptr, "apart": apart, "n": n, "items": items}
     values |= placed_values(extents, x=xs, y=ys)
-    kernel = interleave_kernel(size, rows, back)
-    chunks = ceil_div(items, per_chunk)
-    views = ([target], [source]) if back else ([source], [target])
-    touches = Rows(extents, per_chunk, read, written)
-    planner.step(kernel, values, chunks, *views, type="Reorder", touches=touches)
+
+    def touches(each: int) -> Rows:
+        pieces = [
+            [Piece(source.ptr, xs, (rows, n), (apart, size), size)],
+            [Piece(target.ptr, ys, (rows * n,), (size,), size)],
+        ]
+        read, written = reversed(pieces) if back else pieces
+        return Rows(extents, each, read, written)
+
+    kernel, cost = interleave_kernel(size, rows, back), rows * n * 4
+    reads, writes = ([target], [source]) if back else ([source], [target])
+    planner.share_step(kernel, values, items, cost, reads, writes, 0, touches, "Reorder")
     return True
 
 

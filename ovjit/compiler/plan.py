@@ -436,13 +436,14 @@ class Planner:
         writes: Sequence[View],
         flops: float = 0,
         touches: Callable[[int], Touches] | None = None,
+        type: str | None = None,
     ) -> None:
         """Add a call of a kernel whose chunks `share(items, per_chunk)`. `work`: multiply-adds, or bytes, of
         one item; `touches`: that of `step`, given how many items a chunk takes."""
         per_chunk = split(items, work)
         places = touches(per_chunk) if touches and self.trace else None
         values = {**values, "per_chunk": per_chunk}
-        self.step(kernel, values, ceil_div(items, per_chunk), reads, writes, flops, touches=places)
+        self.step(kernel, values, ceil_div(items, per_chunk), reads, writes, flops, type, places)
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
         if self.trace is not None:

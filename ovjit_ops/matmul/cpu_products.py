@@ -21,7 +21,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Ptr, cast, const, gather, loadm, share, static_range, store, u16, u32
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div
 from ovjit.compiler.views import Layout, View, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
@@ -190,14 +190,13 @@ class Product(Tiled):
             groups = left.shape[0]
             packed = planner.allocate((groups, sizes.group // WORD), WORD)
             items = groups * panels
-            per_chunk = split(items, k * sizes.width)
-            planner.step(
+            planner.share_step(
                 self.packer,
                 {"x": right.ptr, "y": packed.ptr, "x_g": right.strides[0], "x_k": right.strides[1],
                  "x_n": right.strides[2] if n > 1 else right.itemsize, "y_g": sizes.group,
                  "y_panel": sizes.panel, "k": k, "n": n, "panels": panels, "inner": groups,
-                 "x_o": 0, "items": items, "per_chunk": per_chunk},
-                ceil_div(items, per_chunk), [right], [packed],
+                 "x_o": 0, "items": items},
+                items, k * sizes.width, [right], [packed],
             )  # fmt: skip
             weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
             self.emit(
