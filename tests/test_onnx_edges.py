@@ -209,3 +209,25 @@ def test_what_a_loop_collects_is_not_changed() -> None:
     text = LOOP.replace("one = SequenceAt(b, k)", "c = SequenceErase(b) one = SequenceAt(c, k)")
     with pytest.raises(RuntimeError, match="SequenceErase.*as many tensors as a loop had trips"):
         ovjit.Core().read_model(onnx.parser.parse_model(text).SerializeToString())
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("keep", [0, 1])
+def test_an_open_dimension_is_split_into_a_sequence(axis: int, keep: int, rng: np.random.Generator) -> None:
+    item = "A,B,C" if keep else "A,B"
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,M,P] x, int64 k) => (float[{item}] y, float[{item},D] z, int64 count, float[{item}] one) {{
+            s = SplitToSequence<axis = {axis}, keepdims = {keep}>(x)
+            y = ConcatFromSequence<axis = {axis if keep else 0}>(s)
+            z = ConcatFromSequence<axis = 1, new_axis = 1>(s)
+            count = SequenceLength(s)
+            one = SequenceAt(s, k)
+        }}"""
+    ).SerializeToString()
+    same(model, {"x": rng.standard_normal((3, 4, 2)).astype(np.float32), "k": np.array(1)})
+
+
+def test_as_many_parts_as_outputs_whatever_lengths_there_are(rng: np.random.Generator) -> None:
+    given = {"x": rng.standard_normal((2, 5)).astype(np.float32), "lengths": np.array([1, 4], np.int64)}
+    same(one_node("Split", given, {"lengths": [None]}, 2, opset=13, axis=-1), given)

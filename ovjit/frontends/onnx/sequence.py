@@ -116,7 +116,12 @@ def split(n: OnnxNode) -> Any:
     axis = n.axis(n.attr("axis", 0), n.rank(x))
     whole = (n.shape(x) or ())[axis]
     if isinstance(whole, Interval):
-        raise UnsupportedError("an open dimension is split into a sequence of unknown length")
+        given = None if not n.has(1) else n.value(n[1])
+        if n.has(1) and (given is None or given.ndim or int(given) != 1):
+            raise UnsupportedError("an open dimension is split into parts that are not known to be equal")
+        keep = n.has(1) or n.attr("keepdims", 1)
+        rows = n.transpose(x, [axis, *(i for i in range(n.rank(x)) if i != axis)])
+        return [Rows(TensorList([], n.dtype(x)), n.unsqueeze(rows, [axis + 1] if keep else []))]
     if not n.has(1):
         lengths = [1] * n.limited(whole, "parts of a sequence", MOST_NODES)
     else:

@@ -271,7 +271,8 @@ def split(n: OnnxNode) -> Any:
         if value is not None and value.size != count:
             raise ModelError(f"{value.size} lengths are given for {count} outputs")
         if isinstance(lengths, Output):
-            return n.all("VariadicSplit", x, axis, lengths)
+            known_count = is_static(n.shape(lengths))
+            return n.all("VariadicSplit", x, axis, lengths if known_count else n.reshape(lengths, [count]))
         return n.split(x, axis, [int(v) for v in lengths])
     if n.attr("num_outputs") not in (None, count):
         raise ModelError(f"num_outputs is {n.attr('num_outputs')}, but there are {count} outputs")
