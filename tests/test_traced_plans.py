@@ -376,6 +376,27 @@ def test_one_trace_serves_what_is_scattered_into_shapes(name: str, monkeypatch: 
     assert executable.program.traces.made == 1
 
 
+def test_one_trace_serves_products_that_are_walked_in_two_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch dimensions that no operand's strides merge: the open one does not make the number of steps."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (ANY, 3, 17, 4), "element_type": "f32"}).output
+    y = b.add("Parameter", (), {"shape": (3, ANY, 4, 6), "element_type": "f32"}).output
+    turned = b.add("Transpose", [y, b.constant(np.array([1, 0, 2, 3]))]).output
+    product = b.add("MatMul", [x, turned], {"transpose_a": False, "transpose_b": False}).output
+    graph = b.finish([b.add("Relu", [product]).output])
+    rng = np.random.default_rng(SEED)
+    steps = []
+    for n in (16, 20, 21, 47, 64):
+        shapes = (n, 3, 17, 4), (3, n, 4, 6)
+        steps.append([rng.standard_normal(s).astype(np.float32) for s in shapes])
+    executable = check(graph, steps, "products")
+    assert executable.program.traces.made == 1
+    for one, other in steps:
+        want = np.maximum(one.astype(np.float64) @ other.transpose(1, 0, 2, 3), 0)
+        np.testing.assert_allclose(run(executable, [one, other])[0], want, atol=1e-5, err_msg=f"seed {SEED}")
+
+
 def _arithmetic(shape: Sequence[Any], integer: str) -> Graph:
     b = Builder()
     numpy_type = dtypes.numpy_dtype(integer)

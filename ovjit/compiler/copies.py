@@ -15,6 +15,7 @@ from ovjit.codegen.transpose import interleave_kernel, turn_kernel
 from ovjit.compiler.chunks import CHUNK_WORK, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, placed_values, product
+from ovjit.graph.traced import least
 
 if TYPE_CHECKING:
     from ovjit.compiler.plan import Planner
@@ -143,7 +144,11 @@ def _innermost(
         return last
     if extents[last] > SHORTEST_ROW and all(s[last] == w for s, w in zip(strides, wanted, strict=True)):
         return last
-    return max(range(len(extents)), key=lambda i: (min(extents[i], 64), i))
+    best = 0
+    for i in range(1, len(extents)):  # the last of the longest; one comparison each, as a trace keeps them
+        if least(extents[i], 64) >= least(extents[best], 64):
+            best = i
+    return best
 
 
 #: Rows of a tensor that is one piece are not shorter than this where threads are to share it.

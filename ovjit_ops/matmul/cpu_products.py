@@ -150,8 +150,10 @@ class Product(Tiled):
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
         missing = ([-2] if ra == 1 else []) + ([-1] if rb == 1 else [])
 
+        order = [*range(len(batch))]
+
         def full(view: View) -> View:
-            """y or an operand as [batch..., m, n]."""
+            """y or an operand as [batch..., m, n], the batch in `order`."""
             shape, strides = list(view.shape), list(view.strides)
             if -1 in missing:
                 shape.append(1)
@@ -159,7 +161,10 @@ class Product(Tiled):
             if -2 in missing:
                 shape.insert(len(shape) - 1, 1)
                 strides.insert(len(strides) - 1, 0)
-            return View(view.buffer, shape, strides, view.itemsize, view.offset)
+            return ordered(View(view.buffer, shape, strides, view.itemsize, view.offset))
+
+        def ordered(view: View) -> View:
+            return view.permute((*order, *range(len(order), len(view.shape))))
 
         a, b = a.expand((*batch, m, k)), b.expand((*batch, k, n))
         sizes = panel_sizes(self.form.words(k), n, self.isa)
@@ -168,8 +173,8 @@ class Product(Tiled):
         views = [a, b, full(y)] + [
             full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
         ]
-        lead = list(batch)
-        grouped = _last_group(lead, [v.strides[: len(lead)] for v in views])
+        order, grouped = self._walk(batch, [v.strides[: len(batch)] for v in views])
+        a, b, lead = ordered(a), ordered(b), [batch[i] for i in order]
         for index in _indices(lead[: len(lead) - grouped]):
 
             def pick(view: View, index: Sequence[int] = index) -> View:
@@ -204,6 +209,26 @@ class Product(Tiled):
                 (1, 0, 1, 0, self.form.words(k)), left.strides[0], weights, 0,
                 lambda v: pick(full(v)), 0, [packed],
             )  # fmt: skip
+
+    def _walk(self, batch: Sequence[int], strides: list[Sequence[int]]) -> tuple[list[int], int]:
+        """(order of the batch dimensions, how many of the last ones all operands walk as one).
+
+        There is a step for each index of the others. Open dimensions come last where no more steps are made
+        then: their number depends on none of them, or on fewer.
+        """
+        plain = [*range(len(batch))]
+        grouped = _last_group(batch, strides)
+        opened = [i for i in plain if isinstance(self.out.shape[i], Interval)]
+        outer = plain[: len(batch) - grouped]
+        if set(opened).isdisjoint(outer):
+            return plain, grouped
+        order = [i for i in plain if i not in opened] + opened
+        turned = _last_group([batch[i] for i in order], [[s[i] for i in order] for s in strides])
+        rest = order[: len(batch) - turned]
+        more = product([batch[i] for i in rest]) - product([batch[i] for i in outer])
+        if more > 0 or (more == 0 and not set(opened).isdisjoint(rest)):
+            return plain, grouped
+        return order, turned
 
     def _pixel_operands(self) -> list[tuple[Value, Operand]]:
         return [
