@@ -517,3 +517,39 @@ def test_angles_may_repeat_what_is_turned_whole(opened: bool) -> None:
     with pytest.raises(ModelError, match="not turned whole"):
         angles = [_parameter(b, (n, 1, 5, 6)) for n in (1, 2)]
         b.add("RoPE", [inputs[0], *angles], {"rotary_ndims": 6, "input_trans0213": True})
+
+
+def test_a_stride_beyond_everything_is_no_reason_to_read_ahead() -> None:
+    """Strides of 2^63 - 1 and 2^40 move one window nowhere, along rows and along columns."""
+    data = np.random.default_rng(3).standard_normal((1, 2, 5, 7)).astype(np.float32)
+    for strides in ([1, (1 << 63) - 1], [1 << 40, 1], [1 << 20, 1 << 62]):
+        for shape in (data.shape, (1, 2, ANY, ANY)):
+            b = Builder()
+            attrs = {"strides": strides, "pads_begin": [0, 0], "pads_end": [0, 0], "kernel": [3, 3]}
+            out = b.add("MaxPool", [_parameter(b, shape)], attrs).output
+            job = compile_graph(b.finish([out]), {}).new_job()
+            job.set_input(0, data)
+            job.run()
+            rows = range(3) if strides[0] == 1 else range(1)
+            columns = range(5) if strides[1] == 1 else range(1)
+            want = [[data[0, :, r : r + 3, c : c + 3].max((1, 2)) for c in columns] for r in rows]
+            np.testing.assert_array_equal(job.outputs[0][0], np.array(want).transpose(2, 0, 1))
+
+
+def test_cells_may_have_inputs_of_nothing() -> None:
+    rng = np.random.default_rng(4)
+    x = op.parameter([-1, 0], np.float32)
+    arrays = [rng.standard_normal(s).astype(np.float32) for s in ((2, 4), (2, 4), (16, 0), (16, 4), (16,))]
+    model = ovjit.Model([op.lstm_cell(x, *map(op.constant, arrays), 4).output(0)], [x])
+    got = ovjit.compile_model(model, "CPU")(np.zeros((2, 0), np.float32))[0]
+    h, c, _, r, bias = (a.astype(np.float64) for a in arrays)
+    f, i, g, o = np.split(h @ r.T + bias, 4, 1)
+    f, i, o = (1 / (1 + np.exp(-v)) for v in (f, i, o))
+    np.testing.assert_allclose(got, o * np.tanh(f * c + i * np.tanh(g)), atol=1e-6)
+
+
+def test_nothing_is_converted_to_no_type() -> None:
+    node = op.convert(op.constant(np.ones(3, np.float32)), "dynamic")
+    assert node.get_element_type() == ovjit.Type.dynamic
+    with pytest.raises(UnsupportedError, match="converts to no element type"):
+        ovjit.compile_model(ovjit.Model([node], []), "CPU")

@@ -36,8 +36,11 @@ def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
 
 
 def _check_types(graph: Graph) -> None:
-    """UnsupportedError for values of an element type that no array has."""
+    """UnsupportedError for values of an element type that no array has, or that no run will tell."""
     for node in graph.nodes:
+        if node.attrs.get("destination_type") == "dynamic":
+            what = f"node {node.name!r} ({node.op.name})"
+            raise UnsupportedError(f"{what} converts to no element type (dynamic)")
         for value in node.outputs:
             if node.op.name != "Constant" and value.dtype in WITHOUT_DTYPE:
                 what = f"node {node.name!r} ({node.op.name}) gives {value.dtype}"

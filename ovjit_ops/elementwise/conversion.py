@@ -80,7 +80,10 @@ class Convert:
         check(data.dtype != "string" and destination_type != "string", "strings are not converted")
         if data.partial is not None and destination_type in ("i32", "i64"):
             return TensorType(destination_type, data.shape, None, data.partial)
-        return propagate(TensorType(destination_type, data.shape), convert, data, to=destination_type)
+        out = TensorType(destination_type, data.shape)
+        if destination_type == "dynamic":  # a node may say so; what is compiled may not
+            return out
+        return propagate(out, convert, data, to=destination_type)
 
     def ref(data, *, destination_type):
         return convert(data, destination_type)

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 from ovjit.codegen.function import inline
 from ovjit.compiler.views import View
 from ovjit.graph.graph import Node
+from ovjit.graph.traced import least
 from ovjit.graph.windows import pool_window, resolve_pads
+
+#: Shorter strides are taken as they are, whatever the extents.
+LONG_STRIDE = 1 << 16
 
 
 @inline
@@ -57,8 +61,14 @@ def windows_of(node: Node, extents: Sequence[int], outputs: Sequence[int]) -> li
     window = pool_window(len(extents), node.attrs, torch=True)
     del window["rounding"]
     begin, end = resolve_pads(extents=extents, **window)
+    window["strides"] = tuple(map(_stride, window["strides"], extents, begin, end))
     rows = (extents, outputs, window["kernel"], window["strides"], window["dilations"], begin, end)
     return [Window(*row) for row in zip(*rows, strict=True)]
+
+
+def _stride(stride: int, extent: int, begin: int, end: int) -> int:
+    """The stride, or as much as leads behind all else: what is read ahead goes by it."""
+    return stride if stride < LONG_STRIDE else least(stride, extent + begin + end)
 
 
 def row_and_column(windows: Sequence[Window]) -> tuple[Window, Window]:

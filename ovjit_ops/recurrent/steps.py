@@ -125,7 +125,7 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
             weights, recurrent, bias = weights[None], recurrent[None], bias[None]
         bias, rb = split_bias(bias, kind, bool(attrs.get("linear_before_reset")))
         w = Writer(b, node)
-        flat = weights.reshape(-1, weights.shape[-1])
+        flat = weights.reshape(weights.shape[0] * weights.shape[1], weights.shape[2])
         products = w("Add", w("MatMul", named["X"], flat, transpose_b=True), bias.reshape(-1))
 
         def steps_of(x: Value | None) -> Value | None:
