@@ -19,7 +19,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, find_op, op
+from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit_ops.common.checks import check_rank, dims
 from ovjit_ops.common.dims import fitted
@@ -232,19 +232,15 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     many = node.attrs.get("num_classes", 0)
     if any(v.dtype != "f32" for v in inputs) or attrs["decrease_label_id"] or len(inputs) == 4:
         return None
-    named: dict[str, Any] = {"origins": node.origins}
-    decoded = _native_boxes(b, node, inputs)
-    if decoded is None:
-        counted = {**attrs, "num_classes": many}
-        made = b.add(find_op("SsdBoxes"), list(inputs), counted, name=f"{node.name}/boxes", **named)
-        decoded = made.outputs[0], made.outputs[1]
-    boxes, scores = decoded
+    w = Writer(b, node)
+    boxes, scores = _native_boxes(b, node, inputs) or w.outputs(
+        "SsdBoxes", *inputs, num_classes=many, **attrs
+    )
     choice = kept_boxes(
         b, node, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"],
         top=max(attrs["top_k"], -1), skip=attrs["background_label_id"],
     )  # fmt: skip
-    rows = b.add(find_op("SsdRows"), [boxes, *choice], attrs, name=f"{node.name}/rows", **named)
-    return [rows.output]
+    return w.outputs("SsdRows", boxes, *choice, **attrs)
 
 
 _BASE: dict[str, Any] = {

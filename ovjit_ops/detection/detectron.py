@@ -70,17 +70,13 @@ def _expand_single(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequenc
     grid = w("Reshape", anchors, (height, width, many, 4), special_zero=False)
     maps = [w("Unsqueeze", v, (0,)) for v in (deltas, scores)]
     ways = {**PLAIN, "min_size": attrs["min_size"]}
-    moved = b.add(find_op("MovedAnchors"), [info, grid, *maps], ways, name=f"{node.name}/boxes",
-                  origins=node.origins)  # fmt: skip
-    boxes, values = moved.outputs
+    boxes, values = w.outputs("MovedAnchors", info, grid, *maps, **ways)
     choice = kept_boxes(
         b, node, boxes, values, attrs["nms_threshold"], -np.inf, inclusive=True,
         top=attrs["pre_nms_count"], most=attrs["post_nms_count"],
     )  # fmt: skip
     rows = {"rows": attrs["post_nms_count"], **_TABLE}
-    made = b.add(find_op("ProposalTable"), [boxes, *choice, info], rows, name=f"{node.name}/rows",
-                 origins=node.origins)  # fmt: skip
-    return made.outputs
+    return w.outputs("ProposalTable", boxes, *choice, info, **rows)
 
 
 def _single_samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -347,17 +343,14 @@ def _expand_detections(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Seq
     info = w("Reshape", info, (1, -1), special_zero=False)
     parts = w("Transpose", w("Reshape", deltas, (0, sets, 4), special_zero=True), (1, 2, 0))
     inside = [info, w("Unsqueeze", rois, (0, 2)), w("Unsqueeze", parts, (2,))]
-    moved = b.add(find_op("MovedAnchors"), inside, _decoding(attrs), name=f"{node.name}/boxes",
-                  origins=node.origins)  # fmt: skip
+    moved = w("MovedAnchors", *inside, **_decoding(attrs))
     by_class = w("Unsqueeze", w("Transpose", scores, (1, 0)), (0,))
     choice = kept_boxes(
-        b, node, moved.output, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
+        b, node, moved, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
         skip=0, most=max(attrs["post_nms_count"], 0),
     )  # fmt: skip
     rows = {"rows": attrs["max_detections_per_image"]}
-    made = b.add(find_op("DetectionTable"), [moved.output, *choice], rows, name=f"{node.name}/rows",
-                 origins=node.origins)  # fmt: skip
-    return made.outputs
+    return w.outputs("DetectionTable", moved, *choice, **rows)
 
 
 @op(

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, DType, Float, Int, TensorType, find_op, op
+from ovjit.graph.op import Bool, DType, Float, Int, TensorType, op
 from ovjit.graph.shapes import Dim, bounds, dim
 from ovjit_ops.common.checks import dims
 from ovjit_ops.common.dims import fitted
@@ -60,15 +61,13 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     attrs = node.attrs
     if any(v.dtype != "f32" for v in inputs):
         return None
-    named: dict[str, Any] = {"origins": node.origins}
-    made = b.add(find_op("ProposalBoxes"), list(inputs), dict(attrs), name=f"{node.name}/boxes", **named)
-    boxes, scores = made.outputs
+    w = Writer(b, node)
+    boxes, scores = w.outputs("ProposalBoxes", *inputs, **attrs)
     choice = kept_boxes(
         b, node, boxes, scores, attrs["nms_threshold"], -np.inf, inclusive=True,
         border=not attrs["normalized"], most=max(attrs["post_nms_count"], 0),
     )  # fmt: skip
-    rows = b.add(find_op("ProposalRows"), [boxes, *choice], dict(attrs), name=f"{node.name}/rows", **named)
-    return rows.outputs
+    return w.outputs("ProposalRows", boxes, *choice, **attrs)
 
 
 def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ...]:

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Int, Str, TensorType, find_op, op
+from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
 from ovjit_ops.detection.boxes import descending, overlaps, suppress
 from ovjit_ops.detection.cpu_kept_boxes import lower_falls, lower_kept
@@ -115,13 +116,10 @@ def kept_boxes(
 ) -> tuple[Value, ...]:  # fmt: skip
     """A KeptBoxes with these limits: its outputs. `eta`: what the limit falls by, 1 for nothing."""
     limit = np.array([iou, eta] if eta < 1 else [iou], np.float32)
-    numbers = (np.array(most, np.int64), limit, np.array(threshold, np.float32))
-    limits = [b.constant(v) for v in numbers]
+    limits = (np.array(most, np.int64), limit, np.array(threshold, np.float32))
     attrs = {"corners": "plain", "touching": False, "inclusive": False, "border": False, "top": -1,
              "skip": -1, **attrs, "falling": eta < 1}  # fmt: skip
-    made = b.add(find_op("KeptBoxes"), [boxes, scores, *limits], attrs, name=f"{node.name}/kept",
-                 origins=node.origins)  # fmt: skip
-    return made.outputs
+    return Writer(b, node).outputs("KeptBoxes", boxes, scores, *limits, **attrs)
 
 
 def _samples(matrix: bool):

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, find_op, op
+from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
@@ -175,11 +176,6 @@ def _simple(node: Node, inputs: tuple[Value, ...]) -> bool:
     return len(inputs) == 2 and all(v.dtype == "f32" and v.shape is not None for v in inputs)
 
 
-def _rows(b: Builder, node: Node, name: str, inputs: Sequence[Value]) -> tuple[Value, ...]:
-    named: dict[str, Any] = {"name": f"{node.name}/rows", "origins": node.origins}
-    return b.add(find_op(name), list(inputs), dict(node.attrs), **named).outputs
-
-
 def _expand_multiclass(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """MulticlassNms(boxes, scores) -> ClassRows(boxes, scores, KeptBoxes(boxes, scores))"""
     attrs = node.attrs
@@ -191,17 +187,16 @@ def _expand_multiclass(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Seq
         inclusive=True, border=not attrs["normalized"], top=attrs["nms_top_k"],
         skip=attrs["background_class"],
     )  # fmt: skip
-    return _rows(b, node, "ClassRows", [*inputs, *choice])
+    return Writer(b, node).outputs("ClassRows", *inputs, *choice, **attrs)
 
 
 def _expand_matrix(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """MatrixNms(boxes, scores) -> FallenRows(boxes, scores, MatrixFalls(boxes, scores))"""
     if not _simple(node, inputs):
         return None
-    limit = b.constant(np.array(node.attrs["score_threshold"], np.float32))
-    made = b.add(find_op("MatrixFalls"), [*inputs, limit], _falls(node.attrs), name=f"{node.name}/falls",
-                 origins=node.origins)  # fmt: skip
-    return _rows(b, node, "FallenRows", [*inputs, *made.outputs])
+    w, limit = Writer(b, node), np.array(node.attrs["score_threshold"], np.float32)
+    fallen = w.outputs("MatrixFalls", *inputs, limit, **_falls(node.attrs))
+    return w.outputs("FallenRows", *inputs, *fallen, **node.attrs)
 
 
 def _inputs(rng: np.random.Generator, images: int, classes: int, many: int) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, find_op, op
+from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, op
 from ovjit.graph.shapes import Interval, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.kept_boxes import kept, kept_boxes
@@ -114,25 +114,20 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
         return None
     if not isinstance(image.shape[0], int):
         return None  # it may have another number of numbers than 3 or 4
-    named: dict[str, Any] = {"origins": node.origins}
+    w = Writer(b, node)
     base, grid = anchors(attrs), _grid(attrs)
     if is_static(scores.shape):
         places = b.constant(anchor_grid(base, scores.shape, scores.shape, **grid))
     else:
-        around = [b.constant(base), scores, scores]
-        places = b.add(find_op("AnchorGrid"), around, grid, name=f"{node.name}/grid", **named).output
-    info = Writer(b, node)("Reshape", image, (1, -1), special_zero=False)
+        places = w("AnchorGrid", base, scores, scores, **grid)
+    info = w("Reshape", image, (1, -1), special_zero=False)
     ways = _ways(attrs)
-    inside = [info, places, deltas, scores]
-    moved = b.add(find_op("MovedAnchors"), inside, ways, name=f"{node.name}/boxes", **named)
-    boxes, values = moved.outputs
+    boxes, values = w.outputs("MovedAnchors", info, places, deltas, scores, **ways)
     choice = kept_boxes(
         b, node, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
         top=attrs["pre_nms_topn"], most=attrs["post_nms_topn"],
     )  # fmt: skip
-    rows = [boxes, *choice, info]
-    made = b.add(find_op("ProposalTable"), rows, _table(attrs), name=f"{node.name}/rows", **named)
-    return made.outputs[: len(node.outputs)]
+    return w.outputs("ProposalTable", boxes, *choice, info, **_table(attrs))[: len(node.outputs)]
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):

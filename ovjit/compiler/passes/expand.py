@@ -32,10 +32,14 @@ class Writer:
         self.node = node
 
     def __call__(self, op: str, *inputs: Any, **attrs: Any) -> Value:
+        return self.outputs(op, *inputs, **attrs)[0]
+
+    def outputs(self, op: str, *inputs: Any, **attrs: Any) -> tuple[Value, ...]:
+        """All outputs of a node."""
         like = next(v for v in inputs if isinstance(v, Value))
         values = [self._value(v, like.dtype) for v in inputs]
-        made = self.b.add(op, values, attrs, name=f"{self.node.name}/{op}", origins=self.node.origins)
-        return made.output
+        name = f"{self.node.name}/{op}"
+        return self.b.add(op, values, attrs, name=name, origins=self.node.origins).outputs
 
     def _value(self, x: Any, dtype: str) -> Value:
         if isinstance(x, Value):
