@@ -439,3 +439,32 @@ def test_windows_are_added_up(open_shape: bool, dtype: str) -> None:
             if open_shape:
                 with pytest.raises(OvjitError):
                     native(graph, np.concatenate([given, given], 1 + (not turned)))
+
+
+@pytest.mark.parametrize("open_shape", [False, True])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_inverses(open_shape: bool, dtype: str) -> None:
+    """Pivots that have to be looked for; matrices that have no inverse (NaN, as in OpenVINO), that are
+    turned, that stand in many dimensions; and none."""
+    rng = np.random.default_rng(SEED)
+    for shape in ((1, 1), (4, 4), (33, 33), (2, 3, 2, 17, 17), (0, 3, 3), (70, 3, 3)):
+        data = rng.standard_normal(shape).astype(dtypes.numpy_dtype(dtype))
+        if shape == (4, 4):
+            data[0, 0] = 0
+            data = data[[2, 0, 3, 1]]
+        if shape[0] == 70:
+            data[3] = 0
+            data[41:50, :, 2] = 0
+            data[50:60, 1] = 0
+            data[69, 2, 2] = np.nan
+        for adjoint in (False, True):
+            b = Builder()
+            x = parameter(b, data, (ANY,) * data.ndim if open_shape else None)
+            order = [*range(data.ndim - 2), data.ndim - 1, data.ndim - 2]
+            graph = b.finish([add(b, "Inverse", add(b, "Transpose", x, order), adjoint=adjoint)])
+            (got,) = native(graph, data)
+            want = evaluate(graph, [data.astype(np.float64)] if dtype == "f64" else [data])[0]
+            assert np.array_equal(np.isnan(got).all((-1, -2)), np.isnan(want).all((-1, -2))), f"seed {SEED}"
+            scale = np.abs(np.nan_to_num(want)).max(initial=1)
+            limit = 1e-6 if dtype == "f32" else 1e-12
+            np.testing.assert_allclose(got, want, atol=limit * scale, err_msg=f"{shape} seed {SEED}")

@@ -70,6 +70,7 @@ SUMS = (
     "IRDFT",
     "STFT",
     "ISTFT",
+    "Inverse",
     "Col2Im",
     "GroupedMatMul",
     "ScaledDot",
