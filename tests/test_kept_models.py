@@ -80,11 +80,71 @@ def test_a_known_file_is_not_read(folder, tmp_path, unread) -> None:
     assert ops[0] == ops[1]
 
 
-def test_what_is_exported_is_the_same(folder, tmp_path, unread) -> None:
+@pytest.mark.parametrize("outs", [64, 8192])
+def test_what_is_exported_is_the_same(outs: int, folder, tmp_path, unread) -> None:
     """A kept model has no more than a start needs; its export has all."""
-    write(tmp_path / "m.xml")
+    write(tmp_path / "m.xml", outs)
+    time.sleep(0.02)
     blobs = [ovjit.Core().compile_model(tmp_path / "m.xml", "CPU").export_model().getvalue() for _ in "ab"]
     assert len(unread) == 1 and blobs[0] == blobs[1]
+
+
+def write_convolutions(path: pathlib.Path) -> None:
+    """Weights of 1.6 MB: by Winograd, grouped, of a stride, a matrix as it is and turned, an operand."""
+    rng = np.random.default_rng(6)
+
+    def weights(*shape: int) -> ovjit.Node:
+        return opset8.constant(rng.normal(size=shape).astype(np.float32) / 30)
+
+    ends = [1, 1], [1, 1], [1, 1]
+    a = opset8.parameter([1, 64, 28, 28], np.float32, name="a")
+    x = opset8.relu(opset8.convolution(a, weights(128, 64, 3, 3), *ends))
+    x = opset8.convolution(x, weights(130, 128, 3, 3), [2, 2], [1, 1], [1, 1], [1, 1])
+    x = opset8.group_convolution(x, weights(2, 37, 65, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
+    x = opset8.add(x, weights(1, 74, 14, 14))
+    x = opset8.reshape(x, np.array([74, 196]), False)
+    x = opset8.matmul(opset8.matmul(x, weights(196, 200), False, False), weights(300, 200), False, True)
+    xml, content = to_bytes(ovjit.Model([x], [a]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(content)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_weights_stay_in_their_file(precision: str, folder, tmp_path, unread) -> None:
+    path = tmp_path / "m.xml"
+    write_convolutions(path)
+    time.sleep(0.02)
+    x = np.random.default_rng(8).normal(size=(1, 64, 28, 28)).astype(np.float32)
+    config = {"INFERENCE_PRECISION_HINT": precision}
+    first, again = (ovjit.Core().compile_model(path, "CPU", config) for _ in "ab")
+    (blob,) = folder.glob("*.blob")
+    assert len(unread) == 1
+    if precision == "f32":
+        assert blob.stat().st_size < path.with_suffix(".bin").stat().st_size / 2
+    assert again(x)[0].tobytes() == first(x)[0].tobytes()
+    read = ovjit.Core().compile_model(path, "CPU", {**config, "ENABLE_MMAP": False})
+    assert len(unread) == 2  # nothing may be mapped
+    assert read(x)[0].tobytes() == first(x)[0].tobytes()
+    assert again.export_model().getvalue() == first.export_model().getvalue()
+
+
+def test_a_file_that_is_not_there_any_more_is_missed(folder, tmp_path, monkeypatch, unread) -> None:
+    """Changed between the look at its state and its opening."""
+    path = tmp_path / "m.xml"
+    write(path, 8192)
+    time.sleep(0.02)
+    answer(path)
+    unread.clear()
+    real = kept_models._map
+
+    def changing(origin):
+        write(path, 8192, seed=11)
+        return real(origin)
+
+    monkeypatch.setattr(kept_models, "_map", changing)
+    got = answer(path)
+    content = np.frombuffer(path.with_suffix(".bin").read_bytes(), np.float32)
+    assert unread and right(got, content[: 64 * 8192].reshape(64, 8192))
 
 
 def changed_weights(path: pathlib.Path) -> None:

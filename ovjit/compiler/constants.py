@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.compiler.views import CONSTANTS, PLAN_DATA, Buffer, Ptr, View, row_major
+from ovjit.compiler.views import CONSTANTS, Buffer, Ptr, View, row_major
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.traced import Traced
@@ -30,13 +31,33 @@ class Panels(NamedTuple):
     order: Sequence[int]
 
 
+class Recipe(NamedTuple):
+    """How memory is filled, as what can be stored: `function(bytes, source, **arguments)`, with arguments
+    that JSON holds; see `ovjit.storage.by_file` for those that are known by name."""
+
+    function: Callable[..., None]
+    arguments: Mapping[str, Any]
+
+
 class Filling(NamedTuple):
     """`nbytes` of constant memory that `fill(bytes)` writes when there is memory, from `source` if that is
-    one array."""
+    one array, and as `recipe` says if there is one."""
 
     nbytes: int
     fill: Callable[[np.ndarray], None]
     source: np.ndarray | None = None
+    recipe: Recipe | None = None
+
+    @classmethod
+    def by(cls, nbytes: int, source: np.ndarray, function: Callable[..., None], **arguments: Any) -> Filling:
+        """What `function(bytes, source, **arguments)` fills."""
+        fill = functools.partial(function, source=source, **arguments)
+        return cls(nbytes, fill, source, Recipe(function, arguments))
+
+
+def fill_copy(memory: np.ndarray, source: np.ndarray) -> None:
+    """A copy of `source`, row-major."""
+    np.copyto(memory.view(source.dtype).reshape(source.shape), source)
 
 
 class Constants:
@@ -50,6 +71,8 @@ class Constants:
         self._known: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._alive: list[Any] = []
+        #: (offset, bytes, array, recipe) of what was made of arrays in mapped files, for `kept_models`
+        self.of_files: list[tuple[int, int, np.ndarray, Recipe]] = []
         #: (offset, bytes, number) of elements that are traced
         self.traced: list[tuple[int, int, Traced]] = []
 
@@ -112,30 +135,43 @@ class Constants:
         """One aligned byte array with everything in it. The arrays are let go, the addresses stay; what has
         been read of a mapped file is not counted among this process's memory any longer."""
         memory = aligned_bytes(self.size)
-        if self.base == PLAN_DATA:
-            memory[:] = 0  # little: what lies between the arrays is the same in every plan
         for offset, array in self.arrays:
             place = memory[offset : offset + array.nbytes]
+            memory[offset + array.nbytes : aligned(offset + array.nbytes)] = 0  # the same in every process
             if isinstance(array, Filling):
                 array.fill(place)
             elif array.size:
-                np.copyto(place.view(array.dtype).reshape(array.shape), array)
+                fill_copy(place, array)
             source = array.source if isinstance(array, Filling) else array
-            if source is not None:
+            if source is not None and is_mapped(source):
                 release_pages(source)
+                recipe = array.recipe if isinstance(array, Filling) else Recipe(fill_copy, {})
+                if recipe is not None:
+                    self.of_files.append((offset, array.nbytes, source, recipe))
         self.arrays = []
         return memory
+
+
+def _mapping(array: np.ndarray) -> Any:
+    """The mapped file that an array's memory is of, None for other memory."""
+    home: Any = array
+    while isinstance(home, np.ndarray):
+        home = home.base
+    home = home.obj if isinstance(home, memoryview) else home
+    return home if isinstance(home, mmap.mmap) else None
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """True for an array in a mapped file."""
+    return _mapping(array) is not None
 
 
 def release_pages(array: np.ndarray) -> None:
     """Give the pages of a mapped file back that an array alone lies on; who reads it again finds them in the
     system's cache. Arrays in other memory stay as they are, and mappings that can be written to: what was
     written to a private one is nowhere else."""
-    home: Any = array
-    while isinstance(home, np.ndarray):
-        home = home.base
-    home = home.obj if isinstance(home, memoryview) else home
-    if not isinstance(home, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
+    home = _mapping(array)
+    if home is None or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
         return
     if not memoryview(home).readonly:
         return

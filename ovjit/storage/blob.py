@@ -94,11 +94,10 @@ def save_blob(
     )
 
 
-def sections_of(executable: Any, kept: bool = False) -> dict[str, Any]:
-    """All sections but the header. `kept`: for `kept_models`, of what is loaded, so that nothing is compiled
-    for it. Raises BlobError for a model with something that a blob has no form for."""
+def sections_of(executable: Any) -> dict[str, Any]:
+    """All sections but the header. BlobError for a model with something that a blob has no form for."""
     try:
-        return _encode(executable, kept)
+        return _encode(executable)
     except TypeError as error:
         raise BlobError(f"the model cannot be exported: {error}") from error
 
@@ -108,7 +107,7 @@ def is_kept(source: str) -> bool:
     return source.startswith(KEPT)
 
 
-def _encode(executable: Any, kept: bool) -> dict[str, Any]:
+def _encode(executable: Any) -> dict[str, Any]:
     from ovjit.storage.program import encode_program
 
     # of a model with variables, the program without them, and their names and types beside it
@@ -135,7 +134,7 @@ def _encode(executable: Any, kept: bool) -> dict[str, Any]:
 
     arrays = Arrays("weights", among_packed)
     graph = dump(encode_graph(executable.graph, arrays))
-    rest = encode_program(inner, variables, kept)
+    rest = encode_program(inner, variables)
     return {"graph": graph, "weights": arrays.content(), "packed": packed, **rest}
 
 
@@ -223,8 +222,9 @@ def load_blob(data: memoryview, merge: Merge) -> Imported:
     return load_container(Container(data), merge)
 
 
-def load_container(container: Container, merge: Merge) -> Imported:
-    """As `load_blob`, for a blob that has been taken apart."""
+def load_container(container: Container, merge: Merge, file: np.ndarray | None = None) -> Imported:
+    """As `load_blob`, for a blob that has been taken apart. `file`: the bytes of the weights' file, of a blob
+    that leaves them there, see `kept_models`."""
     header = parse(container.sections["header"], "header")
     try:
         name = header["name"]
@@ -237,10 +237,10 @@ def load_container(container: Container, merge: Merge) -> Imported:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BlobError(f"the blob's header is not valid: {type(error).__name__}: {error}") from error
     config["name"] = name
-    make = _compile if reason else _load
     if reason:
         logs.warning("the blob's code is not used, its model is compiled: %s", reason)
-    return Imported(make(container, inputs, outputs, config), inputs, outputs, config, not reason)
+        return Imported(_compile(container, inputs, outputs, config), inputs, outputs, config, False)
+    return Imported(_load(container, inputs, outputs, config, file), inputs, outputs, config, True)
 
 
 def _why_unfit(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -264,7 +264,11 @@ def _difference(there: str, here: str) -> str:
 
 
 def _load(
-    container: Container, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], config: Mapping[str, Any]
+    container: Container,
+    inputs: Sequence[PortInfo],
+    outputs: Sequence[PortInfo],
+    config: Mapping[str, Any],
+    file: np.ndarray | None,
 ) -> Any:
     """An executable of the stored program."""
     from ovjit.execution.build import executable_of
@@ -274,16 +278,23 @@ def _load(
     sections = container.sections
     if not sections["weights"].readonly:
         sections["weights"] = memoryview(bytes(sections["weights"]))
-    memory = aligned(sections["packed"])
-    sections["packed"] = memory.data.toreadonly()
+    tables = parse(sections["program"], "program")
+    places: dict[str, Any] = {"weights": sections["weights"]}
+    if "memory" in tables:
+        from ovjit.storage.by_file import filled
+
+        if file is None:
+            raise BlobError("the blob leaves its weights in a file")
+        memory = filled(tables["memory"], sections["packed"], file)
+        places["file"] = file
+    else:
+        memory = aligned(sections["packed"])
+    sections["packed"] = places["packed"] = memory.data.toreadonly()
 
     def read_graph() -> Graph:
         container.verify("weights")
-        return Reader({"weights": sections["weights"], "packed": memory}).graph(
-            parse(sections["graph"], "graph")
-        )
+        return Reader(places).graph(parse(sections["graph"], "graph"))
 
-    tables = parse(sections["program"], "program")
     types = [[TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs)]
     if tables.get("variables") is not None:
         from ovjit.storage.program import stored_with_variables

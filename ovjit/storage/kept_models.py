@@ -1,24 +1,29 @@
 """Compiled models of files, kept beside the kernels unasked, so that a second start need not compile them.
 
-What CACHE_DIR does where the user names a folder, this does in the folder of the kernel cache for small
-models that are given by their file's name: a blob under a name that derives from the file's bytes, those of
-its weights (or the state of a large file, as in `origins`), all properties, the machine, and the files of
-ovjit: see `file_models.Source`. The header says the same name under the user's key, so that no file can stand
-in for another. What is not found there, or not what its name says, is compiled as ever.
+What CACHE_DIR does where the user names a folder, this does in the folder of the kernel cache for models that
+are given by their file's name: a blob under a name that derives from the file's bytes, those of its weights
+(or the state of a large file, as in `origins`), all properties, the machine, and the files of ovjit: see
+`file_models.Source`. The header says the same name under the user's key, so that no file can stand in for
+another. Weights of mapped files stay in their files (`by_file`). What is not found, or not what its name
+says, is compiled as ever.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ovjit import debug
 from ovjit.storage.cache import default_cache
-from ovjit.storage.folders import private_folder
+from ovjit.storage.folders import READ, private_folder
 from ovjit.storage.keys import find_key
 from ovjit.storage.notice import warn_once
+from ovjit.storage.origins import Origin, file_state, remember_origin
 
 if TYPE_CHECKING:
     from ovjit.storage.blob import Imported, Merge
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
 
 #: All kept models together: the least recently used are removed beyond it.
 MAX_BYTES = 256 << 20
-#: Larger blobs are not kept: what they would save is little beside the reading of their weights.
+#: Larger blobs are not kept.
 LARGEST = 32 << 20
 _FOLDER = "models"
 _WATCHING = ("OVJIT_DEBUG", "OVJIT_DUMP", "OVJIT_CHECK", "OVJIT_COMPARE", "OVJIT_INTERP")
@@ -55,21 +60,28 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
         return parse(header, "header")["source"] == KEPT + source.label
 
     path = os.path.join(where, source.label + ".blob")
-    return load_checked(path, is_its, key.value, merge, bool(settings["ENABLE_MMAP"]))
+    if not os.path.exists(path):
+        return None
+    mapped = bool(settings["ENABLE_MMAP"])
+    weights = _weights(source)
+    file = np.zeros(0, np.uint8) if weights is None else _map(weights) if mapped else None
+    if file is None:  # it is another one by now, or nothing may be mapped
+        return None
+    return load_checked(path, is_its, key.value, merge, mapped, None, file)
 
 
 def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> None:
     """Keep what was compiled of the file, if it is small, and if the file is still what it was: `again` looks
     at it. Nothing is said where that cannot be done: nobody asked for it."""
-    from ovjit.storage import model_cache
-    from ovjit.storage.blob import KEPT, header_for, sections_of
+    from ovjit.storage import by_file, model_cache
+    from ovjit.storage.blob import KEPT, header_for
     from ovjit.storage.container import BlobError, write_container
 
     where, key = folder(), find_key(made.config.get("OVJIT_KEY") or None)
     if where is None or not key.lasting or not _is_small(made.executable):
         return
     try:
-        sections = sections_of(made.executable, kept=True)
+        sections = by_file.sections(made.executable, _weights(source))
         header = header_for(KEPT + source.label, made.inputs, made.outputs, made.config)
         blob = write_container({**sections, "header": header}, key.value)
         settled = all(origin.is_settled() and origin.is_unchanged() for origin in source.origins)
@@ -78,7 +90,7 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
         private_folder(where, ours=True)
         model_cache.put(os.path.join(where, source.label + ".blob"), blob)
         model_cache.prune(where, MAX_BYTES)
-    except (BlobError, MemoryError):  # what a blob has no form for
+    except (BlobError, TypeError, MemoryError):  # what a blob has no form for
         pass
     except OSError as error:
         warn_once(f"write {where}", f"compiled models are not kept in {where}: {error}")
@@ -98,7 +110,31 @@ def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
 
 
 def _is_small(executable: Any) -> bool:
-    """Whether the blob may be: its constants are not too large. And whether it would save much: models that
-    are cut, and those with state, are put together of several programs when they run."""
-    memory = getattr(executable.program, "memory", None)
-    return memory is not None and memory.nbytes <= LARGEST and not executable.is_cut
+    """Whether the blob may be: of its constants not too much is in no file. And whether it would save much:
+    models that are cut, and those with state, are put together of several programs when they run."""
+    constants = getattr(executable.program, "constants", None)
+    if constants is None or executable.is_cut:
+        return False
+    return constants.size - sum(size for _, size, *_ in constants.of_files) <= LARGEST
+
+
+def _weights(source: Source) -> Origin | None:
+    """The large file of weights, which stay there."""
+    return next((origin for origin in source.origins if origin.path.endswith(".bin")), None)
+
+
+def _map(origin: Origin) -> np.ndarray | None:
+    """The bytes of a file, None if it is not any longer what it was."""
+    try:
+        descriptor = os.open(origin.path, READ)
+        try:
+            status = os.fstat(descriptor)
+            if file_state(status) != origin.state:
+                return None
+            weights = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):
+        return None
+    remember_origin(weights, origin.path, status)
+    return weights

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.graph.graph import Graph
 from ovjit.graph.ports import PortInfo
 from ovjit.storage.blob import Imported, Merge, header_for, load_container, save_blob
@@ -90,9 +92,10 @@ def load_checked(
     merge: Merge,
     use_mmap: bool,
     settings: Mapping[str, Any] | None = None,
+    file: np.ndarray | None = None,
 ) -> Imported | None:
     """The cached model at `path`, None when it is not there, not this user's, or has a header that is not the
-    one looked for, as `is_its(header)` says."""
+    one looked for, as `is_its(header)` says. `file`: as for `load_container`."""
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -104,7 +107,7 @@ def load_checked(
         reason = container.why_foreign(key)
         if reason:
             raise BlobError(reason)
-        found = load_container(container, merge)
+        found = load_container(container, merge, file)
         if time.time() - status.st_mtime > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(path)

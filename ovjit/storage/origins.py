@@ -124,6 +124,16 @@ def origin_of(array: np.ndarray) -> tuple[Origin, int] | None:
     return known[1], array.ctypes.data - base.ctypes.data
 
 
+def place_in(array: np.ndarray, origin: Origin) -> int | None:
+    """Where in the file the first element of an array lies that is a view of it, in whatever order; None for
+    memory of its own, and for another file's."""
+    known = _origins.get(id(array.base))
+    if known is None or known[0]() is not array.base or known[1] != origin:
+        return None
+    assert isinstance(array.base, np.ndarray)
+    return array.ctypes.data - array.base.ctypes.data
+
+
 def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
     """`source_digest(graph)`, from a record in `folder` where files are as they were when it was made.
 

@@ -68,11 +68,14 @@ class StoredNode:
 
 
 def encode_program(
-    executable: Any, variables: Sequence[Variable] | None = None, loaded: bool = False
+    executable: Any,
+    variables: Sequence[Variable] | None = None,
+    loaded: bool = False,
+    memory: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
     outputs are `variables`. `loaded`: with no more code than this process has loaded; TypeError where that
-    is not enough to run it."""
+    is not enough to run it. `memory`: what is said of the packed constants, see `by_file`."""
     program = executable.program
     plan = (
         executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
@@ -114,6 +117,8 @@ def encode_program(
         return number[kernel.symbol(), kernel.name]
 
     tables: dict[str, Any] = {"kernels": rows, "runner": [number_of(k) for k in runners], "plan": None}
+    if memory is not None:
+        tables["memory"] = memory
     if variables is not None:
         tables["variables"] = [
             [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored] for v in variables

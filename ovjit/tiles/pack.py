@@ -16,6 +16,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.compiler.plan import Filling, aligned_bytes, ceil_div
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.tiles.formats import WORD, Format
 
 
@@ -53,28 +54,39 @@ def pack_panels(
     words = math.prod(runs) * form.words(depth)
     sizes = panel_sizes(words, outs, isa)
 
+    order = {"width": sizes.width, "last": sizes.last, "group": form.group}
+    if convert is None:
+        return Filling.by(groups * sizes.group, weights, fill_panels, kind=form.w, **order), sizes
+
     def fill(memory: np.ndarray) -> None:
         for g, target in enumerate(memory.view(form.weight_dtype).reshape(groups, -1)):
-            _fill_group(target, convert(weights[g]) if convert else weights[g], sizes, form)
+            _fill_group(target, convert(weights[g]), **order)
 
     return Filling(groups * sizes.group, fill, weights), sizes
 
 
-def _fill_group(target: np.ndarray, weights: np.ndarray, sizes: PanelSizes, form: Format) -> None:
-    """The panels of one group: weights [runs..., k, O]."""
+def fill_panels(
+    memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int
+) -> None:
+    """The panels of all groups, of type `kind`: source [G, runs..., k, O]."""
+    for target, weights in zip(memory.view(numpy_dtype(kind)).reshape(len(source), -1), source, strict=True):
+        _fill_group(target, weights, width, last, group)
+
+
+def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, group: int) -> None:
+    """The panels of one group: weights [runs..., k, O]; `group` of the depth make a word."""
     *runs, depth, outs = weights.shape
-    if depth % form.group:
-        weights = np.pad(weights, (*[(0, 0)] * len(runs), (0, -depth % form.group), (0, 0)))
-    each = (*runs, form.words(depth))
-    width, last = sizes.width, sizes.last
+    if depth % group:
+        weights = np.pad(weights, (*[(0, 0)] * len(runs), (0, -depth % group), (0, 0)))
+    each = (*runs, -(-depth // group))
     full, rest = divmod(outs, width)
-    split = math.prod(each) * full * width * form.group
-    source = weights.reshape(*each, form.group, outs)
-    body = target[:split].reshape(full, *each, width, form.group)
-    panels = source[..., : full * width].reshape(*each, form.group, full, width)
+    split = math.prod(each) * full * width * group
+    source = weights.reshape(*each, group, outs)
+    body = target[:split].reshape(full, *each, width, group)
+    panels = source[..., : full * width].reshape(*each, group, full, width)
     np.copyto(body, np.moveaxis(panels, (-2, -1), (0, -2)))
     if rest:
-        tail = target[split:].reshape(*each, last, form.group)
+        tail = target[split:].reshape(*each, last, group)
         tail[..., :rest, :] = np.swapaxes(source[..., full * width :], -1, -2)
         tail[..., rest:, :] = 0
 

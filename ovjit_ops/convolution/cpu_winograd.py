@@ -63,27 +63,9 @@ from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.formats import BF16, F32, WORD, Format
 from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
 from ovjit.tiles.micro import TABLE
-from ovjit.tiles.pack import PanelSizes, pack_bias, panel_sizes, tile_width
+from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
+from ovjit.tiles.winograd import MATRICES, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
-
-MATRICES: dict[int, dict[str, list[list[float]]]] = {
-    2: {
-        "B": [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-        "G": [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]],
-        "A": [[1, 1, 1, 0], [0, 1, -1, -1]],
-    },
-    4: {
-        "B": [
-            [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
-            [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1],
-        ],
-        "G": [
-            [1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-            [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1],
-        ],
-        "A": [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
-    },
-}  # fmt: skip
 
 #: Where a thread's scratch holds its tables, and the line of zeros (or the dump) behind them.
 TABLE_BYTES = 2048
@@ -271,11 +253,6 @@ def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int
     return min(times, key=lambda way: times[way])
 
 
-#: Channels of filters that are transformed at once: more do not stay in the second-level cache, and take five
-#: times as long.
-_FILLED = 32
-
-
 class Winograd(TiledConvolution):
     """A 3x3 convolution by F(m x m)."""
 
@@ -308,31 +285,16 @@ class Winograd(TiledConvolution):
         self.place_operands(constants)
         planes = (self.m + 2) ** 2
         sizes = panel_sizes(self.form.words(self.channels), self.outs, self.isa)
-        filling = Filling(planes * sizes.group, functools.partial(self._fill, sizes))
+        filling = Filling.by(
+            planes * sizes.group, self.filters[0], fill_planes, m=self.m,
+            kind=self.form.w, group=self.form.group, width=sizes.width, last=sizes.last,
+        )  # fmt: skip
         at = constants.place(filling, (self, "weights")).offset
         zeros = constants.place(np.zeros(tile_width(self.isa), np.float32), "zero panel").offset
         # the output transform adds the bias
         self.weights = Weights(planes, self.outs, sizes, at, zeros, 0)
         bias = self.bias if self.bias is not None else np.zeros(self.outs, np.float32)
         self.bias_at = constants.place(pack_bias(bias, 1, self.isa), (self, "bias")).offset
-
-    def _fill(self, sizes: PanelSizes, memory: np.ndarray) -> None:
-        """The transformed filters G w G' as panels, a matrix of them for each plane."""
-        g = np.array(MATRICES[self.m]["G"])
-        out = memory.view(self.form.weight_dtype).reshape(len(g), len(g), -1)
-        n, channels, group = len(g), self.channels, self.form.group
-        for first in range(0, self.outs, sizes.width):
-            some = self.filters[0][first : first + sizes.width]  # O, C, 3, 3
-            wide = sizes.width if len(some) == sizes.width else sizes.last
-            for c in range(0, channels, _FILLED):
-                part = some[:, c : c + _FILLED]
-                depth = part.shape[1]
-                panel = np.zeros((3, 3, depth, wide))
-                panel[..., : len(part)] = part.transpose(2, 3, 1, 0)
-                half = (g @ panel.reshape(3, -1)).reshape(n, 3, -1)
-                whole = (g @ half).reshape(n, n, depth // group, group, wide)
-                at = channels * first + c * wide
-                out[..., at : at + depth * wide] = whole.swapaxes(-1, -2).reshape(n, n, -1)
 
     def plan(self, planner: Planner) -> None:
         m, planes = self.m, (self.m + 2) ** 2

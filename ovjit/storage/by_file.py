@@ -1,0 +1,80 @@
+"""Programs whose weights stay in the model's file: what a blob says of constant memory in their place.
+
+    {"size": bytes, "literal": [[offset, bytes, offset in `packed`], ...],
+     "filled": [[offset, bytes, [function, arguments], [offset in the file, type, shape, strides]], ...]}
+
+Packed constants that were made of a mapped file (`Constants.of_files`) are made of it again, by the function
+that made them first, one of `_FUNCTIONS`; all others are in the section `packed`. Arrays of the graph are
+places in the file. They decide what is read and written, so that they are only ever used when they are
+authenticated, and with the very bytes that they were made for: `file_models.Source` says when a file is the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.constants import aligned_bytes, fill_copy, release_pages
+from ovjit.graph import dtypes
+from ovjit.storage.container import BlobError
+from ovjit.storage.graph_format import Arrays, dump, encode_graph
+from ovjit.storage.origins import Origin, origin_of, place_in
+from ovjit.storage.program import encode_program
+from ovjit.tiles.pack import fill_panels
+from ovjit.tiles.winograd import fill_planes
+
+#: Smaller arrays of the graph lie in the blob.
+_SMALLEST = 4096
+_FUNCTIONS: dict[str, Callable[..., None]] = {"copy": fill_copy, "panels": fill_panels, "planes": fill_planes}
+_NAMES = {function: name for name, function in _FUNCTIONS.items()}
+
+
+def sections(executable: Any, origin: Origin | None) -> dict[str, Any]:
+    """The sections of a blob but for the header, of what this process has loaded, without the bytes that are
+    those of the file `origin`. TypeError for a model with something that has no form here."""
+    program = executable.program
+    rows: list[Any] = []
+    literal: list[Any] = []
+    packed = Arrays("packed")
+    made = {offset: found for offset, _, *found in program.constants.of_files}
+    # for open shapes the compiler makes it again, with the plans
+    sizes = sorted(program.constants.sizes.items()) if executable.static else []
+    for offset, size in sizes:
+        array, recipe = made.get(offset, (None, None))
+        at = None if array is None or origin is None else place_in(array, origin)
+        if at is None or recipe.function not in _NAMES:
+            literal.append([offset, size, packed.add(program.memory[offset : offset + size])[1]])
+            continue
+        function = [_NAMES[recipe.function], dict(recipe.arguments)]
+        view = [at, dtypes.from_numpy(array.dtype), list(array.shape), list(array.strides)]
+        rows.append([offset, size, function, view])
+
+    def in_file(array: np.ndarray) -> Sequence[Any] | None:
+        found = origin_of(array) if array.nbytes >= _SMALLEST else None
+        return None if found is None or found[0] != origin else ("file", found[1])
+
+    weights = Arrays("weights", in_file)
+    graph = dump(encode_graph(executable.graph, weights))
+    size = int(program.memory.size) if executable.static else 0
+    memory = {"size": size, "literal": literal, "filled": rows}
+    rest = encode_program(executable, None, True, memory)
+    return {"graph": graph, "weights": weights.content(), "packed": packed.content(), **rest}
+
+
+def filled(tables: Mapping[str, Any], packed: Any, file: np.ndarray) -> np.ndarray:
+    """Constant memory, made of authenticated tables. BlobError where they are not what they should be."""
+    try:
+        memory = aligned_bytes(tables["size"])
+        pieces = np.frombuffer(packed, np.uint8)
+        for offset, size, at in tables["literal"]:
+            memory[offset : offset + size] = pieces[at : at + size]
+        for offset, size, (name, arguments), (at, kind, shape, strides) in tables["filled"]:
+            source: np.ndarray = np.ndarray(shape, dtypes.numpy_dtype(kind), file, at, strides)
+            _FUNCTIONS[name](memory[offset : offset + size], source, **arguments)
+            release_pages(source)
+        return memory
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BlobError(f"the blob's memory is not valid: {type(error).__name__}: {error}") from error
