@@ -284,6 +284,49 @@ def test_compare_names_each_node_of_another_engine(capsys, tmp_path, engine):
     assert run(capsys, "compare", path, "--engine", engine, "--limit", 0)[0] == 1
 
 
+def test_arithmetic_is_that_of_pencil_and_paper(tmp_path):
+    """A product and its sum are two. Clearing the padding counts a little."""
+    from ovjit.tools.inspect import inspect
+
+    op, rng = ov.opset13, np.random.default_rng(2)
+
+    def given(*shape):
+        return op.parameter(list(shape), np.float32)
+
+    def filters(*shape):
+        return op.constant(rng.standard_normal(shape).astype(np.float32))
+
+    image, grouped, rows = given(2, 16, 20, 20), given(1, 16, 20, 20), given(8, 64)
+    left, right, queries, keys = given(3, 8, 64), given(3, 64, 48), given(1, 4, 32, 16), given(1, 4, 40, 16)
+    x, h, c = given(2, 7, 16), given(2, 1, 24), given(2, 1, 24)
+    lengths = op.constant(np.full(2, 7, np.int32))
+    window = [2, 2], [1, 1], [1, 1], [1, 1]
+    made = {
+        "convolution": (op.convolution(image, filters(32, 16, 3, 3), *window), 2 * 32 * 2 * 100 * 16 * 9),
+        "grouped": (op.group_convolution(grouped, filters(4, 8, 4, 3, 3), *window), 2 * 32 * 100 * 4 * 9),
+        "depthwise": (op.group_convolution(grouped, filters(16, 1, 1, 3, 3), *window), 2 * 16 * 100 * 9),
+        "matrices": (op.matmul(rows, filters(64, 48), False, False), 2 * 8 * 64 * 48),
+        "products": (op.matmul(left, right, False, False), 2 * 3 * 8 * 64 * 48),
+        "lstm": (
+            op.lstm_sequence(
+                x, h, c, lengths, filters(1, 96, 16), filters(1, 96, 24), filters(1, 96), 24, "forward"
+            ),
+            2 * 2 * 7 * 96 * (16 + 24),
+        ),
+        "attention": (op.scaled_dot_product_attention(queries, keys, keys), 4 * 4 * 32 * 40 * 16),
+    }
+    for name, (node, _) in made.items():
+        node.set_friendly_name(name)
+    outputs = [node.output(0) for node, _ in made.values()]
+    inputs = [image, grouped, rows, left, right, queries, keys, x, h, c]
+    ov.save_model(ov.Model(outputs, inputs), tmp_path / "all.xml", compress_to_fp16=False)
+    found = inspect(str(tmp_path / "all.xml"), "f32")
+    by_name = {row[0]: row[4] for row in found.nodes}
+    for name, (_, flops) in made.items():
+        assert by_name[name] == pytest.approx(flops, rel=0.02), name
+    assert found.flops == pytest.approx(sum(flops for _, flops in made.values()), rel=0.02)
+
+
 def test_inspect_lists_nodes(capsys, tmp_path):
     code, said, _ = run(capsys, "inspect", MODEL, "--nodes", "--json", tmp_path / "i.json")
     assert code == 0 and re.search(r"aten::softmax/Softmax +Softmax +f32\[\?,10\]", said)
