@@ -96,7 +96,8 @@ def _with_shared_heads(b: Builder, node: Node, inputs: Sequence[Value]) -> Seque
     if more and more[0].shape:
         more[0] = w("Unsqueeze", more[0], (1,))
     given = [grouped, keys, values, *more]
-    types = infer_outputs(node, [v.type for v in given])
+    # five dimensions, which the node that it stands for does not have
+    types = infer_outputs(node, [v.type for v in given]) if node.lowered else None
     made = b.add(
         node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=node.lowered
     )
