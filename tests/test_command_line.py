@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -90,6 +91,17 @@ def test_benchmark_takes_the_options_of_benchmark_app(capsys, tmp_path):
     ends = {layer.get("type"): layer for layer in layers}
     assert ends["Input"].find("output/port").get("precision") == "U8"
     assert ends["Output"].find("input/port").get("precision") == "FP16"
+
+
+def test_benchmark_has_every_option_of_benchmark_app():
+    """By all of their names."""
+    from openvino.tools.benchmark import parameters
+
+    from ovjit.tools.benchmark_options import parser
+
+    theirs = set(re.findall(r"""['"](--?\w+)['"]""", inspect.getsource(parameters)))
+    assert len(theirs) > 50
+    assert not theirs - set(parser()._option_string_actions)
 
 
 @pytest.mark.parametrize("api", ["sync", "async"])
@@ -286,7 +298,7 @@ def test_compare_names_each_node_of_another_engine(capsys, tmp_path, engine):
 
 def test_arithmetic_is_that_of_pencil_and_paper(tmp_path):
     """A product and its sum are two. Clearing the padding counts a little."""
-    from ovjit.tools.inspect import inspect
+    from ovjit.tools.inspect import inspect as look
 
     op, rng = ov.opset13, np.random.default_rng(2)
 
@@ -320,7 +332,7 @@ def test_arithmetic_is_that_of_pencil_and_paper(tmp_path):
     outputs = [node.output(0) for node, _ in made.values()]
     inputs = [image, grouped, rows, left, right, queries, keys, x, h, c]
     ov.save_model(ov.Model(outputs, inputs), tmp_path / "all.xml", compress_to_fp16=False)
-    found = inspect(str(tmp_path / "all.xml"), "f32")
+    found = look(str(tmp_path / "all.xml"), "f32")
     by_name = {row[0]: row[4] for row in found.nodes}
     for name, (_, flops) in made.items():
         assert by_name[name] == pytest.approx(flops, rel=0.02), name

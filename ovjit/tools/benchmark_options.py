@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add("-iop", "--input_output_precision", default="", help='"input:f16,output:u8"')
     add("--mean_values", default="", metavar="[R,G,B]", help="subtracted from inputs: [..] or name[..]")
     add("--scale_values", default="", metavar="[R,G,B]", help="inputs are divided by these")
-    add("-inference_only", type=yes, nargs="?", const=True, default=None,
+    add("-inference_only", "--inference_only", type=yes, nargs="?", const=True, default=None,
         help="False: give the inputs to every inference; default: True with one set of data")
     add("-no_warmup", action="store_true", help="count the first inferences as well")
     add("-lfile", "--load_from_file", action="store_true", help="compile the file without reading it first")
@@ -105,7 +105,8 @@ def parser() -> argparse.ArgumentParser:
         help="reports as JSON and not as CSV")
     add("-lp", "-latency_percentile", "--latency_percentile", type=int, default=50, choices=range(1, 101),
         metavar="1..100", help="a percentile of latencies for the table; default 50")
-    add("-exec_graph_path", type=Path, help="write the runtime model of the first subject there (IR)")
+    add("-exec_graph_path", "--exec_graph_path", type=Path,
+        help="write the runtime model of the first subject there (IR)")
     add("--rounds", type=positive, default=ROUNDS, help="every subject is measured so many times, in turn")
     add("--seed", type=int, default=1, help="of random inputs")
     add("--json", type=Path, help="write all numbers there")
