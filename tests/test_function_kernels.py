@@ -250,7 +250,26 @@ def test_what_a_kernel_cannot_say():
     def nested(n):
         return halved(n, "f32") + 1
 
-    for function in (unknown, index, choice, with_block, nested):
+    @kernel
+    def passed_over(n):
+        a = 0
+        for i in range(n):
+            if i == 3:
+                continue
+            a += i
+        return a
+
+    @kernel
+    def unrolled(n):
+        for i in static_range(3):
+            while n < i:
+                n += 1
+                continue  # goes on with the loop that it is in
+            if n == i:
+                continue
+        return n
+
+    for function in (unknown, index, choice, with_block, nested, passed_over, unrolled):
         with pytest.raises(TypeError, match="a kernel cannot say"):
             function.kernel("k")
     for word in (load, clipped):

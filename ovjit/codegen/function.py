@@ -393,6 +393,8 @@ class _Printer:
         self.inner(s.body)
 
     def say_For(self, s: ast.For) -> None:
+        if any(map(_continues, s.body)):  # what steps on stands at the end of the printed loop, or is copied
+            raise self.unknown(s, "a `continue` would pass over the step: put what follows it under an `if`")
         while isinstance(s.iter, ast.IfExp):
             test = self.test(s.iter.test)
             if not isinstance(test, bool):
@@ -679,6 +681,15 @@ class _Printer:
 
     def unknown(self, node: ast.AST, why: str = "") -> TypeError:
         return TypeError(f"{self.name}: a kernel cannot say {ast.unparse(node)!r}{why and ': ' + why}")
+
+
+def _continues(statement: ast.stmt) -> bool:
+    """Whether a `continue` in it goes on with the loop around it."""
+    if isinstance(statement, (ast.For, ast.While)):
+        return any(map(_continues, statement.orelse))
+    return isinstance(statement, ast.Continue) or any(
+        _continues(child) for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)
+    )
 
 
 def _bound(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:
