@@ -72,6 +72,19 @@ def test_names_of_features_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -
         cpu._features.cache_clear()
 
 
+@pytest.mark.parametrize("hidden", ["fma", "bmi1", "bmi2", "f16c", "abm", "movbe"])
+def test_code_uses_nothing_that_a_machine_hides(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    flags = [f for f in ("sse2", "avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe") if f != hidden]
+    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", " ".join(flags)))
+    for function in (cpu._features, cpu.best_isa):
+        function.cache_clear()
+    try:
+        assert cpu.best_isa() == "generic"
+    finally:
+        for function in (cpu._features, cpu.best_isa):
+            function.cache_clear()
+
+
 def test_there_are_lesser_ones() -> None:
     assert "generic" in LESSER
 
