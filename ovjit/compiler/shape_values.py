@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import OvjitError
+from ovjit.errors import ModelError, OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.bodies import infer_values
-from ovjit.graph.graph import Graph, Value
+from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval, fits, is_static, text
 
@@ -36,8 +36,17 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
             if not all(types[v].value is not None for v in node.inputs):
                 continue
         made = infer_values(node, [types[v] for v in node.inputs])
+        _check_ranks(node, made)
         types.update(zip(node.outputs, map(_with_nothing, made), strict=True))
     return types
+
+
+def _check_ranks(node: Node, found: Sequence[TensorType]) -> None:
+    """ModelError for an output of another rank than the graph has, for which its readers are made: a Squeeze
+    of an open dimension that turns out not to be 1."""
+    for value, type in zip(node.outputs, found, strict=True):
+        if type.rank != value.type.rank and None not in (type.rank, value.type.rank):
+            raise ModelError(f"node {node.name!r} ({node.op.name}): it makes {type}, not {value.type}")
 
 
 def _with_nothing(type: TensorType) -> TensorType:

@@ -215,14 +215,6 @@ def over_budget() -> bool:
     return _session.depth > 0 and _session.looked_at > BUDGET
 
 
-def _as_declared(node: Node, outputs: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
-    """`outputs`, of the ranks that the graph has: a Squeeze of what is open may turn out to have another."""
-    for value, found in zip(node.outputs, outputs, strict=True):
-        if found.rank != value.type.rank and None not in (found.rank, value.type.rank):
-            raise ModelError(f"it makes {found}, not {value.type}")
-    return outputs
-
-
 def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
     """The types of a node's outputs for these input types, with their values where all inputs are known.
 
@@ -231,7 +223,7 @@ def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
     try:
         if any(is_traced(t.value) for t in inputs):
             return traced_values(node, inputs)
-        outputs = _as_declared(node, infer_outputs(node, inputs))
+        outputs = infer_outputs(node, inputs)
         if all(o.value is not None for o in outputs) or not _computable(node, inputs, outputs):
             return list(outputs)
         values = node.op.evaluate([t.value for t in inputs], node.attrs)  # type: ignore[misc]
@@ -267,7 +259,7 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
     """As `infer_values` where some inputs' values are traced. What cannot be traced is pinned, or left to be
     computed when it runs."""
     try:
-        outputs = _as_declared(node, infer_outputs(node, inputs))
+        outputs = infer_outputs(node, inputs)
     except (TypeError, AttributeError):
         return infer_values(node, [_pinned(t) for t in inputs])
     if all(o.value is not None for o in outputs):
