@@ -12,7 +12,7 @@ import fuzzing
 import guard_pages
 import numpy as np
 
-from ovjit.errors import OvjitError
+from ovjit.errors import ModelError, OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op, TensorType, find_op
@@ -288,6 +288,11 @@ def check(case: dict[str, Any]) -> str:
     return disagreement(find_op(case["op"]), arrays, attrs, case["constants"], case["open"])
 
 
+#: Operations whose result has another rank where an open dimension is not 1. Then a graph refuses, as OpenVINO
+#: does: it has the rank of the usual case.
+RANKS_BY_VALUES = frozenset(("Squeeze",))
+
+
 def disagreement(
     record: Op,
     arrays: Sequence[np.ndarray],
@@ -322,6 +327,9 @@ def disagreement(
         graph = b.finish(node.outputs)
         if not graph.outputs:
             return ""
+        if record.name in RANKS_BY_VALUES and not isinstance(want, Exception):
+            if node.output.type.rank not in (None, want[0].ndim):
+                want = ModelError("its readers are made for another rank")
         got: Any = guard_pages.run(graph, [given], guard_pages.BEHIND)[0]
     except OvjitError as error:
         got = error

@@ -196,6 +196,8 @@ def _expand_istft(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence
     frames, first = data.shape[-2], size // 2 if node.attrs["center"] else 0
     if not isinstance(frames, Interval) and not frames or wanted and isinstance(frames, Interval):
         return None
+    if isinstance(data.shape[-3], Interval):  # IRDFT would fill up bins that are missing
+        return None
     w = Writer(b, node)
     lead = tuple(range(rank - 3))
     spectra = w("Transpose", data, (*lead, rank - 2, rank - 3, rank - 1))

@@ -331,9 +331,12 @@ class Squeeze15:
 
 
 def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
-    normal = {normalize_axis(a, len(shape) + len(axes)) for a in axes}
-    rest = iter(shape)  # an axis that is named twice is one new dimension
-    return tuple(1 if i in normal else next(rest) for i in range(len(shape) + len(normal)))
+    named = set(axes)  # an axis that is named twice is one new dimension, by the same number or by two
+    normal = {normalize_axis(a, len(shape) + len(named)) for a in named}
+    rank = len(shape) + len(normal)
+    check(max(normal) < rank, f"axes {sorted(named)} lie beyond the {rank} dimensions of the result")
+    rest = iter(shape)
+    return tuple(1 if i in normal else next(rest) for i in range(rank))
 
 
 @op("Unsqueeze", opset=1, types=MOVABLE, lower=lower_reshape)
