@@ -288,8 +288,8 @@ def check(case: dict[str, Any]) -> str:
     return disagreement(find_op(case["op"]), arrays, attrs, case["constants"], case["open"])
 
 
-#: Operations whose result has another rank where an open dimension is not 1. Then a graph refuses, as OpenVINO
-#: does: it has the rank of the usual case.
+#: Operations whose result has another rank where an open dimension is not 1. Then a graph refuses, as
+#: OpenVINO does: it has the rank of the usual case.
 RANKS_BY_VALUES = frozenset(("Squeeze",))
 
 

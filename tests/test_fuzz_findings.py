@@ -553,3 +553,50 @@ def test_nothing_is_converted_to_no_type() -> None:
     assert node.get_element_type() == ovjit.Type.dynamic
     with pytest.raises(UnsupportedError, match="converts to no element type"):
         ovjit.compile_model(ovjit.Model([node], []), "CPU")
+
+
+@pytest.mark.parametrize(
+    "shape, axes, wanted",
+    [
+        ((3,), [1, 1], (3, 1)),
+        ((3, 4), [0, -4], (1, 3, 4)),
+        ((3,), [2, 0, 2], (1, 3, 1)),
+        ((3,), [2, 2], None),
+        ((3,), [2, -1], None),  # OpenVINO writes beyond its list
+    ],
+)
+def test_new_axes_count_once(shape: tuple[int, ...], axes: list[int], wanted: tuple[int, ...] | None) -> None:
+    data, b = np.ones(shape, np.float32), Builder()
+    if wanted is None:
+        with pytest.raises(ModelError, match=r"out of the tensor rank range|lie beyond"):
+            b.add("Unsqueeze", [_parameter(b, shape), b.constant(np.array(axes))], {})
+        with pytest.raises(ModelError, match=r"out of the tensor rank range|lie beyond"):
+            find_op("Unsqueeze").evaluate([data, np.array(axes)], {})
+        return
+    out = b.add("Unsqueeze", [_parameter(b, shape), b.constant(np.array(axes))], {}).output
+    assert out.shape == wanted
+    assert find_op("Unsqueeze").evaluate([data, np.array(axes)], {})[0].shape == wanted
+
+
+def test_readers_of_a_squeezed_dimension_are_made_for_the_rank() -> None:
+    """An open dimension that turns out not to be 1 would stay, which is told, as OpenVINO tells it."""
+    b = Builder()
+    graph = b.finish([b.add("Squeeze", [_parameter(b, (ANY, ANY)), b.constant(np.array([0]))], {}).output])
+    job = compile_graph(graph, {}).new_job()
+    job.set_input(0, np.ones((1, 3), np.float32))
+    job.run()
+    assert job.outputs[0].shape == (3,)
+    job.set_input(0, np.ones((2, 3), np.float32))
+    with pytest.raises(ModelError, match="it makes"):
+        job.run()
+
+
+def test_bins_of_open_shape_are_counted() -> None:
+    b = Builder()
+    numbers = [b.constant(np.ones(12, np.float32)), b.constant(np.array(12)), b.constant(np.array(3))]
+    attrs = {"center": False, "normalized": False}
+    graph = b.finish([b.add("ISTFT", [_parameter(b, (3, ANY, 4, 2)), *numbers], attrs).output])
+    job = compile_graph(graph, {}).new_job()
+    job.set_input(0, np.ones((3, 5, 4, 2), np.float32))
+    with pytest.raises(OvjitError, match="bins"):
+        job.run()
