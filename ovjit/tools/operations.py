@@ -96,6 +96,12 @@ NOTES = {
 MISSING: dict[tuple[str, int], str] = {}
 #: Where the answers differ from OpenVINO's, and why.
 DIFFERENCES = [
+    ("f64, i64, u64", "computed as such; the CPU device computes f64 as f32, and 64-bit integers as i32"),
+    (
+        "Divide of integers",
+        "rounds down unless `m_pythondiv` is false, as specified; the CPU device cuts off whatever it says",
+    ),
+    ("MatMul of integers", "exact; the CPU device adds in f32, which is not beyond 2^24"),
     (
         "Interpolate, linear, antialias",
         "as specified and as `Model.evaluate` has it; the CPU device ignores `antialias` in two dimensions",
