@@ -32,3 +32,19 @@ def no_workers(monkeypatch):
     yield
     for pool in pools.values():
         pool.stop()
+
+
+@pytest.fixture
+def unread(monkeypatch) -> list[str]:
+    """Model files that have been read."""
+    from ovjit.api.run import core
+
+    seen: list[str] = []
+    real = core._read
+
+    def reading(model, *rest):
+        seen.append(str(model))
+        return real(model, *rest)
+
+    monkeypatch.setattr(core, "_read", reading)
+    return seen

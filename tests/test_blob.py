@@ -31,7 +31,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.frontends.ir.writer import to_bytes
 from ovjit.storage import blob as blob_module
 from ovjit.storage import container as container_module
-from ovjit.storage import keys, model_cache, notice
+from ovjit.storage import folders, keys, model_cache, notice
 from ovjit.storage.container import (
     _BODY,
     _ENTRY,
@@ -742,7 +742,7 @@ def test_folders_that_cannot_be_used_cost_a_warning(tmp_path, caplog, monkeypatc
     def full(path: str, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_cache, "write_new", full)
+    monkeypatch.setattr(folders, "write_new", full)
     caplog.clear()
     with caplog.at_level(logging.WARNING, "ovjit"):
         assert bits(cached(small_model(), tmp_path / "full"), X) == answer

@@ -31,22 +31,6 @@ def folder(monkeypatch, tmp_path) -> pathlib.Path:
     return tmp_path / "cache" / "models"
 
 
-@pytest.fixture
-def unread(monkeypatch) -> list[str]:
-    """Model files that have been read."""
-    from ovjit.api.run import core
-
-    seen: list[str] = []
-    real = core._read
-
-    def reading(model, *rest):
-        seen.append(str(model))
-        return real(model, *rest)
-
-    monkeypatch.setattr(core, "_read", reading)
-    return seen
-
-
 def write(path: pathlib.Path, outs: int = 64, seed: int = 4) -> np.ndarray:
     """A product with a matrix, which is returned."""
     w = np.random.default_rng(seed).normal(size=(64, outs)).astype(np.float32)

@@ -250,22 +250,6 @@ def test_a_record_under_another_name_is_not_believed(model, hashed) -> None:
 # --- the blob of a file, found without reading it
 
 
-@pytest.fixture
-def unread(monkeypatch) -> list[str]:
-    """Model files that have been read."""
-    from ovjit.api.run import core
-
-    seen: list[str] = []
-    real = core._read
-
-    def reading(model, *rest):
-        seen.append(str(model))
-        return real(model, *rest)
-
-    monkeypatch.setattr(core, "_read", reading)
-    return seen
-
-
 def test_a_known_file_is_not_read(model, unread) -> None:
     first = compile_model(model, True)
     want = first(X)[0]

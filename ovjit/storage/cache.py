@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.storage import sealed
-from ovjit.storage.folders import READ, private_folder, user_folder, write_new
+from ovjit.storage.folders import READ, private_folder, user_folder, write_whole
 from ovjit.storage.keys import find_key
 from ovjit.storage.notice import warn_once
 from ovjit.version import __version__
@@ -114,7 +114,7 @@ class KernelCache:
         record = sealed.seal(_KIND, key, code, store.key, text)
         try:
             private_folder(store.folder, ours=self._named is None)  # it may have been removed, or swapped
-            _write_entry(store.folder, f"{key}{_SUFFIX}", record)
+            write_whole(os.path.join(store.folder, f"{key}{_SUFFIX}"), record)
         except (OSError, MemoryError) as error:
             warn_once(f"write {store.folder}", f"compiled kernels are not kept in {store.folder}: {error}")
             return
@@ -272,16 +272,6 @@ def _read_entry(path: str) -> bytes:
     finally:
         os.close(descriptor)
     return record
-
-
-def _write_entry(folder: str, name: str, record: bytes) -> None:
-    draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
-    write_new(draft, record)
-    try:
-        os.replace(draft, os.path.join(folder, name))
-    except BaseException:
-        _remove(draft, 0)
-        raise
 
 
 def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:

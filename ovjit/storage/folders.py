@@ -7,6 +7,7 @@ still swap it for another one; what is read is therefore authenticated as well (
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -106,6 +107,19 @@ def write_new(path: str, content: bytes) -> None:
             os.close(descriptor)
     except BaseException:
         os.unlink(path)
+        raise
+
+
+def write_whole(path: str, content: bytes) -> None:
+    """Put a file at `path`, as `write_new` does, in the place of what is there: whole or not at all. Raises
+    OSError."""
+    draft = os.path.join(os.path.dirname(path), f".ovjit-{os.urandom(8).hex()}.tmp")
+    write_new(draft, content)
+    try:
+        os.replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
         raise
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.storage.cache import default_cache
-from ovjit.storage.folders import READ, private_folder
+from ovjit.storage.folders import READ, private_folder, write_whole
 from ovjit.storage.keys import find_key
 from ovjit.storage.notice import warn_once
 from ovjit.storage.origins import Origin, file_state, remember_origin
@@ -88,7 +88,7 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
         if len(blob) > LARGEST or not settled or again() != source:
             return
         private_folder(where, ours=True)
-        model_cache.put(os.path.join(where, source.label + ".blob"), blob)
+        write_whole(os.path.join(where, source.label + ".blob"), blob)
         model_cache.prune(where, MAX_BYTES)
     except (BlobError, TypeError, MemoryError):  # what a blob has no form for
         pass

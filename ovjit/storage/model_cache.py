@@ -24,7 +24,7 @@ from ovjit.storage.blob import Imported, Merge, header_for, load_container, save
 from ovjit.storage.cache import Entry
 from ovjit.storage.container import BlobError, Container, read_file
 from ovjit.storage.encryption import MARK, PROPERTY, decrypted, encrypted
-from ovjit.storage.folders import Untrusted, check_owner, private_folder, write_new
+from ovjit.storage.folders import Untrusted, check_owner, private_folder, write_whole
 from ovjit.storage.graph_format import parse
 from ovjit.storage.keys import find_key
 from ovjit.storage.notice import warn_once
@@ -124,23 +124,12 @@ def _keep(path: str, made: Imported) -> bool:
     folder = os.path.dirname(path)
     try:
         blob = save_blob(made.executable, made.inputs, made.outputs, made.config)
-        put(path, encrypted(blob, made.config))
+        write_whole(path, encrypted(blob, made.config))
         prune(folder, MAX_BYTES)
         return True
     except (OSError, BlobError, MemoryError) as error:
         warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
         return False
-
-
-def put(path: str, content: bytes) -> None:
-    """Put a file at `path`, whole or not at all."""
-    draft = os.path.join(os.path.dirname(path), f".ovjit-{os.urandom(8).hex()}.tmp")
-    write_new(draft, content)
-    try:
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
 
 
 def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: float | None = None) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 
 from ovjit.graph.graph import Graph
 from ovjit.storage import sealed
-from ovjit.storage.folders import READ, write_new
+from ovjit.storage.folders import READ, write_whole
 from ovjit.storage.graph_format import Arrays, dump, encode_graph, raw_bytes
 from ovjit.storage.notice import warn_once
 
@@ -197,13 +197,7 @@ def read_record(path: str, label: str, key: bytes, kind: bytes) -> str | None:
 def write_record(path: str, record: bytes) -> None:
     """Put a record at `path`, whole; one warning when it can't be kept."""
     folder = os.path.dirname(path)
-    draft = os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
     try:
-        write_new(draft, record)
-        try:
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
+        write_whole(path, record)
     except OSError as error:
         warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
