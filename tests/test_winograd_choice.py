@@ -1,13 +1,21 @@
 """Which way 3x3 convolutions go: shapes of which one way was clearly the fastest where it was measured, with
-everything in the caches and with nothing there."""
+everything in the caches and with nothing there. And that large images go through Winograd's steps in bands.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from ovjit.execution.build import compile_graph
+from ovjit.execution.job import Executable
+from ovjit.graph.graph import Builder
+from ovjit.graph.interp import evaluate
 from ovjit.tiles.formats import BF16, F32, Format
+from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.cpu_winograd import best_way
 
+SEED = 20261121
 LANES = 16
 #: (format, channels, height, width, outs), and the ways that were not slower than any other.
 CASES = [
@@ -38,3 +46,43 @@ def test_any_extents_have_a_way(form: Format) -> None:
     for size in (0, 1, 2, 1 << 20, 1 << 40):
         for channels, outs in ((16, 16), (17, 1 << 30), (1 << 30, 31)):
             assert best_way(size, size, size, channels, outs, LANES, form) in (0, 2, 4)
+
+
+@pytest.mark.parametrize("way", [2, 4])
+@pytest.mark.parametrize("pads", [(1, 1), (0, 2)])
+@pytest.mark.parametrize("images", [1, 2])
+def test_bands_of_an_image_are_the_image(
+    monkeypatch: pytest.MonkeyPatch, way: int, pads: tuple[int, int], images: int
+) -> None:
+    """Residuals are added to convolutions of what they are, of which later bands still read rows."""
+    monkeypatch.setenv("OVJIT_WINOGRAD", str(way))
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, way, *pads, images])
+    x = rng.standard_normal((images, 16, 43, 19), np.float32)
+    b = Builder()
+    data = b.add("Parameter", (), {"shape": x.shape, "element_type": "f32"}).output
+    windows = {
+        "strides": (1, 1), "dilations": (1, 1), "pads_begin": (pads[0], 1), "pads_end": (pads[1], 1),
+    }  # fmt: skip
+    y = b.add("Sigmoid", [data]).output
+    for _ in range(2):
+        filters = b.constant(rng.standard_normal((16, 16, 3, 3), np.float32) / 12)
+        more = b.constant(rng.standard_normal((1, 1, 43, 1), np.float32))
+        made = b.add("Convolution", [y, filters], windows).output
+        y = b.add("Relu", [b.add("Add", [b.add("Multiply", [made, more]).output, y]).output]).output
+    graph = b.finish([y])
+
+    def run(band: int) -> tuple[np.ndarray, Executable]:
+        monkeypatch.setattr(cpu_winograd, "BAND", band)
+        executable = compile_graph(graph, {"threads": 1})
+        job = executable.new_job()
+        job.set_input(0, x)
+        job.run()
+        return np.array(job.outputs[0]), executable
+
+    whole, one = run(1 << 40)
+    banded, several = run(60_000)
+    np.testing.assert_array_equal(banded, whole, err_msg=f"seed {SEED}")
+    np.testing.assert_allclose(banded, evaluate(graph, [x])[0], rtol=1e-4, atol=1e-4, err_msg=f"seed {SEED}")
+    before, after = (e.table((x.shape,)).plan for e in (one, several))
+    assert len(after.steps) > len(before.steps) and after.arena_size < before.arena_size

@@ -3,7 +3,8 @@
     y = A' [ (G w G') * (B' x B) ] A      for tiles of m x m outputs, n = m + 2, * elementwise
 
 as three steps: input tiles into n*n planes [plane][tile][channel], one matrix product for each plane by the
-tile kernel, and planes back into m x m pixels with bias and epilogue. F(4x4) needs a quarter of the
+tile kernel, and planes back into m x m pixels with bias and epilogue. Large images go through the three in
+bands of rows, which take turns in the memory of the planes of one. F(4x4) needs a quarter of the
 multiplications of the direct way, F(2x2) four ninths; their weights are 4 and 1.8 times as large, so which
 way is fastest depends on the shape: `best_way` has the model.
 
@@ -56,7 +57,7 @@ from ovjit.codegen.words import (
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
 from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size
-from ovjit.compiler.views import Layout, channels_last, named_strides
+from ovjit.compiler.views import Layout, View, channels_last, named_strides, row_major
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.tiles.driver import tile_kernel
@@ -67,6 +68,8 @@ from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.winograd import MATRICES, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
+#: Bytes of planes that are made at once at most: what stays in a cache, and is not memory for each tensor.
+BAND = 4_000_000
 #: Where a thread's scratch holds its tables, and the line of zeros (or the dump) behind them.
 TABLE_BYTES = 2048
 
@@ -302,34 +305,55 @@ class Winograd(TiledConvolution):
         _, _, oh, ow = planner.shape(self.out)
         _, _, (ph, pw), _ = self.window((h, w))
         th, tw = ceil_div(oh, m), ceil_div(ow, m)
-        tiles = n * th * tw
         x = planner.with_halo(self.data, [(0, 0)] * 4)
-        y = planner.channels_last_output(self.out, over=self.over(planner))
+        size = element_size(self.form.a)
+        band = self.band(th, n * tw * planes * (c * size + self.outs * 4))
+        # what is written over an operand must not be what later bands read
+        y = planner.channels_last_output(self.out, over=self.over(planner, *[x] * (band < th)))
         if not y.count:
             return
-        size = element_size(self.form.a)
-        v = planner.allocate((planes, tiles, c), size)
-        products = planner.allocate((tiles, planes, self.outs), 4)
+        v = planner.allocate((planes, n * band * tw, c), size)
+        products = planner.allocate((n * band * tw, planes, self.outs), 4)
         lanes = self.isa.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
-        values: dict[str, Any] = {
-            "x": x.ptr, "v": v.ptr, "h": h, "w": w, "ph": ph, "pw": pw, "th": th, "tw": tw, "c": c,
-            "tiles": tiles, "plane": tiles * c * size, **named_strides(x=(x, "n-hw")),
-        }  # fmt: skip
-        planner.share_step(self.input_kernel, values, tiles, c * planes * 2, [x], [v], 8.0 * v.count)
-        self.multiply(planner, v, products, tiles, planes)
-        values = {
-            "v": products.ptr, "b": planner.constants.at(self.bias_at), "y": y.ptr,
-            "oh": oh, "ow": ow, "th": th, "tw": tw, "c": self.outs, "tiles": tiles,
-            "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4,
-        }  # fmt: skip
-        axes = (0, 2, 3)
-        values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
-        operands, read = self.operand_values(planner, axes)
-        values |= operands
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
-        work, flops = self.outs * planes * 2, 8.0 * products.count
-        planner.share_step(self.output_kernel, values, tiles, work, [products, *read], [y], flops)
+        axes = (0, 2, 3)
+        for first in range(0, th, band):
+            rows = min(band, th - first)
+            tiles = n * rows * tw
+            values: dict[str, Any] = {
+                "x": x.ptr, "v": v.ptr, "h": h, "w": w, "ph": ph - first * m, "pw": pw, "th": rows, "tw": tw,
+                "c": c, "tiles": tiles, "plane": tiles * c * size, **named_strides(x=(x, "n-hw")),
+            }  # fmt: skip
+            v = View(v.buffer, (planes, tiles, c), row_major((planes, tiles, c), size), size)
+            products = View(
+                products.buffer, (tiles, planes, self.outs), products.strides, products.itemsize
+            )
+            planner.share_step(self.input_kernel, values, tiles, c * planes * 2, [x], [v], 8.0 * v.count)
+            self.multiply(planner, v, products, tiles, planes)
+
+            def part(view: View, first: int = first * m, count: int = min(rows * m, oh - first * m)) -> View:
+                return view.slice(2, first, count)
+
+            out = part(y)
+            values = {
+                "v": products.ptr, "b": planner.constants.at(self.bias_at), "y": out.ptr,
+                "oh": out.shape[2], "ow": ow, "th": rows, "tw": tw, "c": self.outs, "tiles": tiles,
+                "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4,
+            }  # fmt: skip
+            values |= dict(zip(("y_n", "y_h", "y_w"), self.along(out, axes), strict=True))
+            operands, read = self.operand_values(planner, axes, part)
+            values |= operands
+            work, flops = self.outs * planes * 2, 8.0 * products.count
+            planner.share_step(self.output_kernel, values, tiles, work, [products, *read], [out], flops)
+
+    def band(self, height: int, row: int) -> int:
+        """How many of `height` rows of tiles are made at once, where each has `row` bytes of planes.
+        Each band reads all weights, so that it is worth as many bytes of planes.
+        """
+        most_bytes = max(BAND, self.weights.sizes.group * self.weights.groups)
+        bands = max(1, height * row // most_bytes)
+        return ceil_div(height, bands)
 
     def multiply(self, planner: Planner, v: Any, products: Any, tiles: int, planes: int) -> None:
         """One matrix product for each plane: the planes are the groups of the tile driver."""
