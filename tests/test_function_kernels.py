@@ -283,10 +283,23 @@ def test_arguments_without_use_are_left_out():
         v = load["f32"](mask if masked else x)
         storem["f32"](x, v, n)
 
-    with_mask, without = k.kernel("k", masked=True), k.kernel("k", left_out=["mask"], masked=False)
+    with_mask, without = k(masked=True), k(masked=False)
     assert [name for name, _ in with_mask.frame.fields] == ["x", "mask", "n"]
     assert [name for name, _ in without.frame.fields] == ["x", "n"]
-    assert k.slot("n") == 4 and k.slot("n", ["mask"]) == 2
+    assert "mask" in with_mask.source and "mask" not in without.source
+
+
+def test_a_kernel_is_made_once_for_its_constants_and_named_by_them():
+    @kernel
+    def scaled(x: Ptr, n, *, T, aligned, many, body):
+        storem[T](x, load[T](x), n if aligned else many)
+
+    made = scaled(T="f32", aligned=True, many=4, body=None)
+    assert made is scaled(T="f32", aligned=True, many=4, body=None)
+    assert made.name == "scaled_f32_aligned_4"
+    assert scaled(T="f64", aligned=False, many=2, body="").name == "scaled_f64_2"
+    with pytest.raises(TypeError, match="constants T, aligned, many, body"):
+        scaled(T="f32")
 
 
 def test_arguments_for_each_item_of_a_constant():
@@ -298,18 +311,20 @@ def test_arguments_for_each_item_of_a_constant():
     operands, counts = Each("items", "h w", unless="shared"), Each("items", pointers=False)
 
     @kernel
-    def k(x: Ptr, left, e=operands, n=counts, *, items):
+    def k(x: Ptr, unread, e=operands, n=counts, *, items):
+        left = 0
         for i, item in enumerate(items):
             if item == "a":
                 left += n[i]
             x += e[i] if item.shared else e[i] + left * e[i, "w"]
 
-    made = k.kernel("k", left_out=["left"], items=(Item("a"), Item("B")))
+    made = k.kernel("k", items=(Item("a"), Item("B")))
     assert made.frame.fields == [
         ("x", True), ("e0", True), ("e0_h", False), ("e0_w", False), ("e1", True), ("n0", False),
         ("n1", False),
     ]  # fmt: skip
     assert text(k, items=(Item("a"), Item("B"))).splitlines() == [
+        "    left = 0",
         "    left += n0",
         "    x += e0 + left * e0_w",
         "    x += e1",

@@ -10,8 +10,9 @@
 Positional parameters are the kernel's arguments, in order; `Ptr` marks addresses, the default `Table(n)` a
 table of int64s name0, name1 ... that `ld(name, i)` reads, all others are int64s; the default `Each("items")`
 arguments name[i] for each item of a constant.
-Keyword-only parameters are its constants (Triton's `constexpr`): `scaled.kernel("scaled_f32", T="f32")` folds
-them, decides `if`s and conditional expressions over them, and prints what is left. What is printed:
+Keyword-only parameters are its constants (Triton's `constexpr`): `scaled(T="f32")` is a kernel, named
+scaled_f32, for which they are folded, `if`s and conditional expressions over them decided, and what is left
+printed, with those arguments that it still reads. What is printed:
 
     word[T](...)                 the word `word_<T>` of `ovjit.codegen.cpu.vector`, T an element type
     min(i, j) max(i, j)          of int64s
@@ -163,13 +164,14 @@ class FunctionKernel:
         known = parameters(function)
         self.arguments = [p for p in known if not p.keyword_only]
         self.constants = tuple(p.name for p in known if p.keyword_only)
+        self._made: dict[tuple[Any, ...], Kernel] = {}
 
     @made_once
     def source(self) -> _Source:
         return _Source(self.function)
 
-    def frame(self, left_out: Iterable[str] = (), constants: Mapping[str, Any] | None = None) -> Frame:
-        """The kernel's arguments, but for those that its constants leave without use."""
+    def frame(self, constants: Mapping[str, Any]) -> Frame:
+        """The kernel's arguments."""
         frame = Frame()
         tables = []
         for p in self.arguments:
@@ -177,8 +179,8 @@ class FunctionKernel:
             if isinstance(p.default, Table):
                 tables.append(p)
             elif isinstance(p.default, Each):
-                frame.fields += p.default.fields(p.name, (constants or {})[p.default.constant])
-            elif p.name not in left_out:
+                frame.fields += p.default.fields(p.name, constants[p.default.constant])
+            else:
                 frame.fields.append((p.name, is_pointer))
         for d in range(self.source.dims):
             frame.integers(f"d{d}", *(f"{name}_{d}" for name in self.source.placed))
@@ -186,29 +188,38 @@ class FunctionKernel:
             frame.table(p.name, p.default)
         return frame
 
-    def slot(self, name: str, left_out: Iterable[str] = ()) -> int:
-        """Where in the argument block a field begins."""
-        fields = self.frame(left_out).fields
-        before = fields[: [field for field, _ in fields].index(name)]
-        return sum(1 + is_pointer for _, is_pointer in before)
+    def __call__(self, **constants: Any) -> Kernel:
+        """The kernel for these constants, made once, under the function's name and theirs."""
+        key = tuple(constants.items())
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = self.kernel(self._name(constants), **constants)
+        return made
+
+    def _name(self, constants: Mapping[str, Any]) -> str:
+        """Constants as they are, True as what is true; None, False and "" are not in the name."""
+        words = [self.function.__name__]
+        for name in self.constants:
+            value = constants.get(name)
+            if value is not None and value is not False and value != "":
+                words.append(name if value is True else str(value))
+        return "_".join(words)
 
     def kernel(
         self,
         name: str,
         intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
         key: str = "",
-        left_out: Iterable[str] = (),
         **constants: Any,
     ) -> Kernel:
-        """The kernel for these constants. TypeError for one that is missing or unknown."""
+        """The kernel for these constants. Arguments that it then does not read are not in its frame.
+        TypeError for a constant that is missing or unknown."""
         if set(constants) != set(self.constants):
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
-        left_out = tuple(left_out)
-        place = printed.place(self.function, constants, left_out)
+        place = printed.place(self.function, constants)
         known = None if place is None else printed.find(place)
         if known is None:
-            frame = self.frame(left_out, constants)
-            text = self._print(frame, constants)
+            text, frame = self._print(constants)
             if place is not None:
                 printed.keep(place, (text, frame.fields, frame.tables), self.function)
         else:
@@ -216,13 +227,17 @@ class FunctionKernel:
             frame = Frame(fields, tables)
         return Kernel(name, text, frame, intrinsics, key)
 
-    def _print(self, frame: Frame, constants: Mapping[str, Any]) -> str:
+    def _print(self, constants: Mapping[str, Any]) -> tuple[str, Frame]:
+        frame = self.frame(constants)
         arguments = [p.name for p in self.arguments] + [name for name, _ in frame.fields]
         printer = _Printer(self.function, self.source, constants, arguments)
         printer.block(self.source.body)
+        read = set(re.findall(r"[A-Za-z_]\w*", "\n".join(printer.lines)))
+        unread = {p.name for p in self.arguments if p.name not in read}
+        frame.fields = [field for field in frame.fields if field[0] not in unread]
         head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
         numbers = [f"    {number} = {value}" for value, number in printer.numbers.items()]
-        return "\n".join([*head, *numbers, *printer.lines, "    return 0", ""])
+        return "\n".join([*head, *numbers, *printer.lines, "    return 0", ""]), frame
 
 
 def kernel(function: Callable[..., Any]) -> FunctionKernel:

@@ -6,12 +6,10 @@ NaN included, reads anything else.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, fma, ld, loadm, share, spread, storem, whole
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
@@ -95,18 +93,14 @@ def deformed_columns(
                             n += VL
 
 
-@functools.cache
-def columns_kernel(masked: bool, pad: bool) -> Kernel:
-    name = f"deformed_columns{'_masked' if masked else ''}{'_zeros' if pad else ''}"
-    return deformed_columns.kernel(name, left_out=() if masked else ("mask",), masked=masked, pad=pad)
-
-
 class DeformedColumns(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.offsets, *self.mask = self.node.inputs
         self.out = self.node.output
-        self.kernel = columns_kernel(bool(self.mask), self.node.attrs["bilinear_interpolation_pad"])
+        self.kernel = deformed_columns(
+            masked=bool(self.mask), pad=self.node.attrs["bilinear_interpolation_pad"]
+        )
         self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:

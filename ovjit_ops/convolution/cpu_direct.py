@@ -8,14 +8,12 @@ spatial dimensions, any layout. Sums are made in the element type, so that integ
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel, spaced
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, const, loadm, share, splat
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
@@ -29,7 +27,7 @@ _SPACE = ("d", "h", "w")
 
 
 @kernel
-def direct(
+def direct_convolution(
     x: Ptr, w: Ptr, y: Ptr, groups, ins, outs, x_n, x_c, y_n, y_c, id, od, kd, sd, pd, td, x_d, y_d, ih, oh,
     kh, sh, ph, th, x_h, y_h, iw, ow, kw, sw, pw, tw, x_w, y_w, rows, per_chunk, *, T,
 ):  # fmt: skip
@@ -66,11 +64,6 @@ def direct(
                 spaced(target + o * y_c, y_c, acc, outs - o, T)
 
 
-@functools.cache
-def direct_kernel(dtype: str) -> Kernel:
-    return direct.kernel(f"convolution_{dtype}", T=dtype)
-
-
 class Direct(Lowering):
     """Convolution or GroupConvolution with constant filters, without what follows it."""
 
@@ -86,7 +79,7 @@ class Direct(Lowering):
         self.groups, self.outs, self.ins = weights.shape[:3]
         axes = (0, *range(3, weights.ndim), 2, 1)
         self.weights = np.ascontiguousarray(weights.transpose(axes))  # G, taps, C, O
-        self.kernel = direct_kernel(self.out.dtype)
+        self.kernel = direct_convolution(T=self.out.dtype)
         self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:

@@ -6,13 +6,11 @@ map, whatever offsets say.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, gather, ld, loadm, share, spread, whole
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
@@ -103,18 +101,14 @@ def deformable_pooling(
                     spaced(target + k * y_c, y_c, acc, each - k, f32)
 
 
-@functools.cache
-def deformable_kernel(moved: bool, adjacent: bool) -> Kernel:
-    name = f"deformable_roi_pooling{'_moved' if moved else ''}{'_adjacent' if adjacent else ''}"
-    return deformable_pooling.kernel(name, moved=moved, adjacent=adjacent)
-
-
 class DeformablePooling(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois, *self.offsets = self.node.inputs
         self.out = self.node.output
-        self.kernel = deformable_kernel(bool(self.offsets), self.node.attrs["group_size"] == 1)
+        self.kernel = deformable_pooling(
+            moved=bool(self.offsets), adjacent=self.node.attrs["group_size"] == 1
+        )
         self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:

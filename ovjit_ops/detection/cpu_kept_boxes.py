@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
@@ -38,11 +36,11 @@ from ovjit_ops.detection.cpu_candidates import (
     extent,
     remember,
 )
-from ovjit_ops.detection.cpu_nms import Way, select_kernel, select_step
+from ovjit_ops.detection.cpu_nms import Way, nms_select, select_step
 
 
 @kernel
-def fall(
+def nms_falls(
     boxes: Ptr, scores: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n, classes, room, b_n,
     b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, border, gaussian,
 ):  # fmt: skip
@@ -88,12 +86,6 @@ def fall(
         closed(chosen, values, counts, item, many, room)
 
 
-@functools.cache
-def falls_kernel(border: bool, gaussian: bool) -> Kernel:
-    name = f"nms_falls_{'gaussian' if gaussian else 'linear'}{'_border' if border else ''}"
-    return fall.kernel(name, border=border, gaussian=gaussian)
-
-
 class LoweredChoice(Lowering):
     """One step for KeptBoxes or MatrixFalls."""
 
@@ -120,9 +112,10 @@ def lower_kept(group: Group) -> Lowering | None:
     if not _plain(group) or most.dtype not in ("i32", "i64"):
         return None
     words = (attrs[name] for name in ("touching", "inclusive", "border", "falling"))
-    return LoweredChoice(group, select_kernel(Way(attrs["corners"], most.dtype, *words)))
+    return LoweredChoice(group, nms_select(way=Way(attrs["corners"], most.dtype, *words)))
 
 
 def lower_falls(group: Group) -> Lowering | None:
     attrs = group.last.attrs
-    return LoweredChoice(group, falls_kernel(attrs["border"], attrs["gaussian"])) if _plain(group) else None
+    falls = nms_falls(border=attrs["border"], gaussian=attrs["gaussian"])
+    return LoweredChoice(group, falls) if _plain(group) else None

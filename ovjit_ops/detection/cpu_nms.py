@@ -6,7 +6,6 @@ scores are, NaN included, only what the shapes say is read and written.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,7 +48,7 @@ from ovjit_ops.detection.cpu_candidates import (
     remember,
     sorted_pairs,
 )
-from ovjit_ops.detection.cpu_nms_rotated import BYTES_EACH, turned_kernel
+from ovjit_ops.detection.cpu_nms_rotated import BYTES_EACH, nms_select_turned
 
 #: Encodings of turned boxes of five numbers.
 TURNED = ("clockwise", "counterclockwise")
@@ -67,13 +66,13 @@ class Way(NamedTuple):
     border: bool = False
     falling: bool = False
 
-    def name(self) -> str:
+    def __str__(self) -> str:
         words = [w for w in ("inclusive", "border", "falling") if getattr(self, w)]
         return "_".join([self.corners, self.limit, *([] if self.touching else ["apart"]), *words])
 
 
 @kernel
-def suppress(
+def nms_select(
     boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
     classes, room, b_n, b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, way,
 ):  # fmt: skip
@@ -142,17 +141,11 @@ def suppress(
         closed(chosen, values, counts, item, count, room)
 
 
-@functools.cache
-def select_kernel(way: Way) -> Kernel:
-    """The boxes of one class of one image that are kept, see `suppress`."""
-    return suppress.kernel(f"nms_select_{way.name()}", way=way)
-
-
 def select_step(
     planner: Planner, kernel: Kernel, inputs: Sequence[View], made: Sequence[View], room: int, top: int = -1,
     skip: int = -1, each: int = 24,
 ) -> None:  # fmt: skip
-    """Plan `select_kernel`, or one with its arguments. inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores
+    """Plan `nms_select`, or one with its arguments. inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores
     [B, C, N], and the limits; made: numbers and f32s of what is chosen, `room` for each class, and counts;
     `top`: so many candidates are looked at, -1 for all; `skip`: a class that is none; `each`: bytes of
     scratch for each box that is kept."""
@@ -174,7 +167,7 @@ def select_step(
 
 
 @kernel
-def join(
+def nms_join(
     chosen: Ptr, values: Ptr, counts: Ptr, rows: Ptr, scored: Ptr, valid: Ptr, classes, room, total, size, *,
     T, ordered,
 ):  # fmt: skip
@@ -207,12 +200,6 @@ def join(
     st[T](valid, many)
 
 
-@functools.cache
-def join_kernel(ordered: bool, dtype: str) -> Kernel:
-    """All rows of all classes, see `join`."""
-    return join.kernel(f"nms_join_{'sorted_' if ordered else ''}{dtype}", T=dtype, ordered=ordered)
-
-
 class PaddedNms(Lowering):
     """Two steps: the classes one by one, then all rows together."""
 
@@ -222,10 +209,10 @@ class PaddedNms(Lowering):
         encoding, limit = attrs["box_encoding"].lower(), self.node.inputs[2].dtype
         self.turned = encoding in TURNED
         if self.turned:
-            self.select = turned_kernel(encoding == "clockwise", limit)
+            self.select = nms_select_turned(clockwise=encoding == "clockwise", limit=limit)
         else:
-            self.select = select_kernel(Way("centre" if encoding == "center" else "corner", limit))
-        self.join = join_kernel(attrs["sort_result_descending"], attrs["output_type"])
+            self.select = nms_select(way=Way("centre" if encoding == "center" else "corner", limit))
+        self.join = nms_join(T=attrs["output_type"], ordered=attrs["sort_result_descending"])
         self.kernels = (self.select, self.join)
 
     def plan(self, planner: Planner) -> None:

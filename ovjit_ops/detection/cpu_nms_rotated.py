@@ -6,10 +6,7 @@ in f64, side by side. A box that is not finite, or has no area, shares nothing.
 
 from __future__ import annotations
 
-import functools
-
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -118,11 +115,11 @@ def put_corners(q, x, y, w, h, angle):
 
 
 @kernel
-def suppress_turned(
+def nms_select_turned(
     boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
     classes, room, b_n, b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, clockwise, limit,
 ):  # fmt: skip
-    """As `suppress`, for boxes of (x, y, w, h, angle)."""
+    """As `nms_select`, for boxes of (x, y, w, h, angle)."""
     stride = (room + VL + 1) // 2 * 8
     zero = const[f32](0.0)
     keep = max(min(ld[limit](most) + 0, room), 0)
@@ -199,9 +196,3 @@ def suppress_turned(
             c += 1
         closed(chosen, values, counts, item, count, room)
 
-
-@functools.cache
-def turned_kernel(clockwise: bool, limit: str) -> Kernel:
-    """`limit`: the type of the number of boxes."""
-    name = f"nms_select_{'' if clockwise else 'counter'}clockwise_{limit}"
-    return suppress_turned.kernel(name, clockwise=clockwise, limit=limit)

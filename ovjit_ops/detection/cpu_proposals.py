@@ -5,13 +5,11 @@ Boxes are computed a vector of columns of a map at a time, in f32 as the referen
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -76,7 +74,7 @@ def number(settings, i):
 
 
 @kernel
-def decode(
+def moved_anchors(
     info: Ptr, anchors: Ptr, deltas: Ptr, scores: Ptr, settings: Ptr, boxes: Ptr, values: Ptr, many, h, w,
     i_n, i_k, last, a_h, a_w, a_a, a_k, d_n, d_c, d_a, d_h, d_w, s_n, s_c, s_h, s_w, total, per_chunk, *,
     swapped, scored, clipped, checked,
@@ -151,7 +149,7 @@ def decode(
 
 
 @kernel
-def table(
+def proposal_table(
     boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, info: Ptr, regions: Ptr, best: Ptr, anchors, room,
     rows, lead, i_k, images, *, swapped, clipped, normalized,
 ):  # fmt: skip
@@ -189,7 +187,7 @@ def table(
 
 
 @kernel
-def detections(
+def detection_table(
     boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, found: Ptr, labels: Ptr, best: Ptr, regions, classes,
     sets, room, rows, size,
 ):  # fmt: skip
@@ -230,40 +228,10 @@ def best_regions(rois: Ptr, scores: Ptr, threshold: Ptr, y: Ptr, n, r_n, r_k, s_
         storem[f32](y + r * 16, v, 4)
 
 
-@functools.cache
-def grid_kernel(swapped: bool) -> Kernel:
-    return anchor_grid.kernel(f"anchor_grid{'_swapped' if swapped else ''}", swapped=swapped)
-
-
-@functools.cache
-def decode_kernel(swapped: bool, scored: bool, clipped: bool, checked: bool) -> Kernel:
-    ways: dict[str, Any] = {"swapped": swapped, "scored": scored, "clipped": clipped, "checked": checked}
-    name = "_".join(["moved_anchors", *(word for word, is_so in ways.items() if is_so)])
-    left_out = [] if scored else ["scores", "values", "last", "s_n", "s_c", "s_h", "s_w"]
-    return decode.kernel(name, left_out=left_out, **ways)
-
-
-@functools.cache
-def table_kernel(swapped: bool, clipped: bool, normalized: bool) -> Kernel:
-    ways: dict[str, Any] = {"swapped": swapped, "clipped": clipped, "normalized": normalized}
-    name = "_".join(["proposal_table", *(word for word, is_so in ways.items() if is_so)])
-    return table.kernel(name, **ways)
-
-
-@functools.cache
-def detections_kernel() -> Kernel:
-    return detections.kernel("detection_table")
-
-
-@functools.cache
-def best_kernel() -> Kernel:
-    return best_regions.kernel("best_regions")
-
-
 class AnchorGrid(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (grid_kernel(self.node.attrs["swapped"]),)
+        self.kernels = (anchor_grid(swapped=self.node.attrs["swapped"]),)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -289,7 +257,8 @@ class MovedAnchors(Lowering):
         super().__init__(group)
         attrs = self.node.attrs
         self.scored = len(self.node.inputs) > 3
-        self.kernels = (decode_kernel(attrs["swapped"], self.scored, attrs["clipped"], attrs["checked"]),)
+        ways = {name: attrs[name] for name in ("swapped", "clipped", "checked")}
+        self.kernels = (moved_anchors(scored=self.scored, **ways),)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -326,7 +295,8 @@ class ProposalTable(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
-        self.kernels = (table_kernel(attrs["swapped"], attrs["clipped"], attrs["normalized"]),)
+        ways = {name: attrs[name] for name in ("swapped", "clipped", "normalized")}
+        self.kernels = (proposal_table(**ways),)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -348,7 +318,7 @@ class ProposalTable(Lowering):
 class DetectionTable(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (detections_kernel(),)
+        self.kernels = (detection_table(),)
 
     def plan(self, planner: Planner) -> None:
         boxes, numbers, values_of, counts = read = [planner.contiguous(v) for v in self.node.inputs]
@@ -369,7 +339,7 @@ class DetectionTable(Lowering):
 class BestRegions(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (best_kernel(),)
+        self.kernels = (best_regions(),)
 
     def plan(self, planner: Planner) -> None:
         rois, scores = read = [planner.view(v) for v in self.node.inputs]

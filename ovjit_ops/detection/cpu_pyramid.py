@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -32,7 +30,7 @@ from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
-from ovjit_ops.detection.cpu_roi_align import align_kernel
+from ovjit_ops.detection.cpu_roi_align import roi_align
 from ovjit_ops.detection.sampling import OFFSETS
 
 
@@ -57,11 +55,6 @@ def pyramid_levels(rois: Ptr, at: Ptr, r_n, r_k, regions, *, many):
             storem[i32](at + (k * regions + r) * 4, mine, left)
 
 
-@functools.cache
-def levels_kernel(many: int) -> Kernel:
-    return pyramid_levels.kernel(f"pyramid_levels_{many}", many=many)
-
-
 class PyramidAlign(Lowering):
     """A step that sorts out regions, and one for each map."""
 
@@ -69,8 +62,8 @@ class PyramidAlign(Lowering):
         super().__init__(group)
         self.rois, *self.maps = self.node.inputs
         self.out = self.node.output
-        self.levels = levels_kernel(len(self.maps))
-        self.kernel = align_kernel("avg", False, "i32", True)
+        self.levels = pyramid_levels(many=len(self.maps))
+        self.kernel = roi_align(mean=True, turned=False, index="i32", partial=True)
         self.kernels = (self.levels, self.kernel)
 
     def wishes(self) -> list[tuple[Value, Layout]]:

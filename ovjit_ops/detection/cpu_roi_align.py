@@ -6,13 +6,11 @@ where it lies is computed in f64 and checked against the map, so that no region 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -173,21 +171,14 @@ def roi_align(
                 spaced(target + k * y_c, y_c, acc, c - k, f32)
 
 
-@functools.cache
-def align_kernel(mode: str, turned: bool, index: str, partial: bool = False) -> Kernel:
-    """mode: avg or max of the samples."""
-    name = f"roi_align_{mode}{'_rotated' if turned else ''}{'_partial' if partial else ''}_{index}"
-    return roi_align.kernel(name, mean=mode == "avg", turned=turned, index=index, partial=partial)
-
-
 class RoiAlign(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois, self.batches = self.node.inputs
         self.out = self.node.output
         self.turned = self.node.op.name == "ROIAlignRotated"
-        mode = "avg" if self.turned else self.node.attrs["mode"].lower()
-        self.kernel = align_kernel(mode, self.turned, self.batches.dtype)
+        mean = self.turned or self.node.attrs["mode"].lower() == "avg"
+        self.kernel = roi_align(mean=mean, turned=self.turned, index=self.batches.dtype, partial=False)
         self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:

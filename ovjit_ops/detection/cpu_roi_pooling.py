@@ -6,13 +6,11 @@ places of bilinear samples are computed in f64 and compared with it.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -225,16 +223,6 @@ def roi_samples(
                 spaced(target + k * y_c, y_c, acc, c - k, f32)
 
 
-@functools.cache
-def pooling_kernel(way: str, sensitive: bool) -> Kernel:
-    """way: max, average or bilinear. `sensitive`: PSROIPooling's."""
-    if way == "bilinear":
-        name = f"roi_samples{'_of_parts' if sensitive else ''}"
-        return roi_samples.kernel(name, parts=sensitive)
-    wide = 1 if sensitive else 4
-    return roi_pooling.kernel(f"roi_pooling_{'mean' if sensitive else 'max'}", mean=sensitive, wide=wide)
-
-
 class RoiPooling(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
@@ -242,7 +230,10 @@ class RoiPooling(ChannelsLast):
         self.out = self.node.output
         self.sensitive = self.node.op.name == "PSROIPooling"
         self.way = self.node.attrs["mode" if self.sensitive else "method"].lower()
-        self.kernel = pooling_kernel(self.way, self.sensitive)
+        if self.way == "bilinear":
+            self.kernel = roi_samples(parts=self.sensitive)
+        else:
+            self.kernel = roi_pooling(mean=self.sensitive, wide=1 if self.sensitive else 4)
         self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:

@@ -25,7 +25,6 @@ import numpy as np
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel, spaced
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -273,17 +272,6 @@ def fft(
                 spaced(q + k * y_n + y_im, y_l, im, m, T)
 
 
-@functools.cache
-def fft_kernel(dtype: str, loading: str, real_out: bool, windowed: bool, turned: bool) -> Kernel:
-    said = {"window": windowed, "turned": turned, "real": real_out}
-    name = "_".join(["fft", dtype, loading, *(word for word in said if said[word])])
-    left_out = [] if windowed else ["window"]
-    left_out += [] if turned else ["turns"]
-    return fft.kernel(
-        name, left_out=left_out, T=dtype, loading=loading, real_out=real_out, windowed=windowed, turned=turned
-    )
-
-
 class Signals(NamedTuple):
     """Where a transform's elements lie: base view, byte strides of an element, of a lane, of the outer
     dimension, and byte offsets of real and imaginary part."""
@@ -320,11 +308,13 @@ class Fourier(Lowering):
             "STFT": [(REAL, False, True)],
         }  # fmt: skip
         self.kernels = tuple(
-            fft_kernel(self.dtype, loading, real, windowed, turned)
+            fft(T=self.dtype, loading=loading, real_out=real, windowed=windowed, turned=turned)
             for loading, real, windowed in kinds[self.kind]
             for turned in (False, True)
             if not turned or not windowed
-        ) + (fft_kernel(self.dtype, COMPLEX, self.kind == "IRDFT", False, False),)
+        )
+        last = {"loading": COMPLEX, "real_out": self.kind == "IRDFT"}
+        self.kernels += (fft(T=self.dtype, **last, windowed=False, turned=False),)
 
     def pack(self, constants: Any) -> None:
         place_constants(constants, self.node.inputs)
@@ -478,7 +468,8 @@ class Fourier(Lowering):
         scale: float, inverse: bool, loading: str, real_out: bool, turns: np.ndarray | None = None,
         window: View | None = None,
     ) -> None:  # fmt: skip
-        kernel = fft_kernel(self.dtype, loading, real_out, window is not None, turns is not None)
+        ways = {"real_out": real_out, "windowed": window is not None, "turned": turns is not None}
+        kernel = fft(T=self.dtype, loading=loading, **ways)
         table, starts = stage_tables(n, self.dtype)
         numbers = planner.data.view(np.full(1, scale, table.dtype), self.dtype)
         twiddles = planner.data.view(table, self.dtype)

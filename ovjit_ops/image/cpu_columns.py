@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import NATIVE_TYPES, SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, const, gather, load, loadm, placed, scatter, share, store, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
@@ -67,18 +65,13 @@ def add_columns(
                                 i += VL
 
 
-@functools.cache
-def columns_kernel(dtype: str) -> Kernel:
-    return add_columns.kernel(f"add_columns_{dtype}", T=dtype)
-
-
 class Columns(Lowering):
     """Col2Im for windows of known size."""
 
     def __init__(self, group: Group):
         super().__init__(group)
         self.out = self.node.output
-        self.kernels = (columns_kernel(self.out.dtype),)
+        self.kernels = (add_columns(T=self.out.dtype),)
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs[:1])

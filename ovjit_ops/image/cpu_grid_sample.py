@@ -6,12 +6,10 @@ out once and lie in scratch; all channels then use them. Where channels are adja
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -162,14 +160,6 @@ def grid_sample(
                     storem[f32](target + e * y_w + k * 4, acc[0], c - k)
 
 
-@functools.cache
-def grid_kernel(mode: str, padding: str, align: bool, adjacent: bool) -> Kernel:
-    kind = f"{mode}_{padding}{'_corners' if align else ''}{'_channels' if adjacent else ''}"
-    return grid_sample.kernel(
-        f"grid_sample_{kind}", side=_TAPS[mode], padding=padding, align=align, adjacent=adjacent
-    )
-
-
 class GridSample(Lowering):
     """Data and grid in f32, in any layout."""
 
@@ -178,7 +168,8 @@ class GridSample(Lowering):
         self.data, self.grid = self.node.inputs
         self.out = self.node.output
         self.align, self.mode, self.padding = settings(self.node.attrs)
-        self.kernels = tuple(grid_kernel(self.mode, self.padding, self.align, last) for last in (False, True))
+        ways = {"side": _TAPS[self.mode], "padding": self.padding, "align": self.align}
+        self.kernels = tuple(grid_sample(**ways, adjacent=last) for last in (False, True))
 
     @property
     def turned(self) -> bool:

@@ -12,7 +12,6 @@ elements of any type. More than two axes are done one after the other.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -77,7 +76,7 @@ def picked(p, places, way):
 
 
 @kernel
-def nearest(
+def resize_nearest(
     x: Ptr, y: Ptr, vs: Ptr, vw: Ptr, hs: Ptr, hw: Ptr, rel: Ptr, oh, x_v, y_v, runs, run_len, x_run, y_run,
     ow, x_h, y_h, c, tv, th, step, columns, way, items, per_chunk, *, T,
 ):  # fmt: skip
@@ -168,16 +167,6 @@ def resize(
                         for t in range(1, th):
                             v = fma(load[f32](s + (t * c + k) * 4), splat[f32](w + t * 4), v)
                     put(q + o * y_h + k * SIZE[T], v, c - k, T, rounded)
-
-
-@functools.cache
-def nearest_kernel(bits: str) -> Kernel:
-    return nearest.kernel(f"resize_nearest_{bits}", T=bits)
-
-
-@functools.cache
-def resize_kernel(dtype: str, rounded: bool) -> Kernel:
-    return resize.kernel(f"resize_{dtype}{'_rounded' if rounded else ''}", T=dtype, rounded=rounded)
 
 
 class Axis(NamedTuple):
@@ -423,8 +412,8 @@ class Resize(Lowering):
 def lowering_kernel(mode: str, dtype: str) -> Kernel:
     """The kernel that resizes elements of this type."""
     if mode == "nearest":
-        return nearest_kernel(_BITS[SIZE[dtype]])
-    return resize_kernel(dtype, mode in ROUNDING and dtype not in FLOATS)
+        return resize_nearest(T=_BITS[SIZE[dtype]])
+    return resize(T=dtype, rounded=mode in ROUNDING and dtype not in FLOATS)
 
 
 #: Element types whose sums are made in f32.

@@ -6,12 +6,10 @@ segment numbers. Every index, offset and segment is checked before it is used; a
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -131,14 +129,6 @@ def bags_f32(
                 storem[f32](y + (bag * width + j + v * VL) * 4, result, width - j - v * VL)
 
 
-@functools.cache
-def bag_kernel(way: str, index: str, weighted: bool, default: bool, mean: bool) -> Kernel:
-    given: dict[str, Any] = {"weighted": weighted, "mean": mean, "default": default}
-    name = "_".join(["bags_f32", way, index, *(word for word in given if given[word])])
-    needed = {"bags": way != "packed", "w": weighted, "other": default}
-    return bags_f32.kernel(name, left_out=[n for n in needed if not needed[n]], way=way, index=index, **given)
-
-
 class Bags(Lowering):
     """Sums or means of rows of an f32 table."""
 
@@ -149,9 +139,10 @@ class Bags(Lowering):
         self.named = dict(zip(names, self.node.inputs, strict=False))
         self.weighted = "per_sample_weights" in self.named
         self.default = "default_index" in self.named
-        mean = self.node.attrs.get("reduction") == "mean"
-        index = self.named["indices"].dtype
-        self.kernel = bag_kernel(self.way, index, self.weighted, self.default, mean)
+        self.kernel = bags_f32(
+            way=self.way, index=self.named["indices"].dtype, weighted=self.weighted, default=self.default,
+            mean=self.node.attrs.get("reduction") == "mean",
+        )  # fmt: skip
         self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:

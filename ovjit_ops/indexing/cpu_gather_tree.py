@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Ptr, ld, share, st, whole
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
@@ -57,15 +55,10 @@ def gather_tree(
                 ended = 1
 
 
-@functools.cache
-def tree_kernel(dtype: str) -> Kernel:
-    return gather_tree.kernel(f"gather_tree_{dtype}", T=dtype)
-
-
 class GatherTree(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (tree_kernel(self.node.output.dtype),)
+        self.kernels = (gather_tree(T=self.node.output.dtype),)
 
     def plan(self, planner: Planner) -> None:
         ids, parents, lengths, end = read = [planner.contiguous(v) for v in self.node.inputs]

@@ -5,12 +5,10 @@ Positions of a block are first gathered along its row, without a branch, and the
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -46,7 +44,7 @@ MOST_DIMS = 8
 
 
 @kernel
-def count_nonzero(x: Ptr, counts: Ptr, n, blocks, items, per_chunk, *, T):
+def nonzero_count(x: Ptr, counts: Ptr, n, blocks, items, per_chunk, *, T):
     """counts[chunk] = how many elements of its blocks are not zero."""
     zero = const[T](0)
     total = 0
@@ -63,7 +61,7 @@ def count_nonzero(x: Ptr, counts: Ptr, n, blocks, items, per_chunk, *, T):
 
 
 @kernel
-def list_nonzero(
+def nonzero_list(
     x: Ptr, counts: Ptr, places: Ptr, number: Ptr, n, e0, e1, e2, e3, e4, e5, e6, chunks, blocks, items,
     per_chunk, *, T, index, rank,
 ):  # fmt: skip
@@ -101,18 +99,6 @@ def list_nonzero(
         at += found
 
 
-@functools.cache
-def count_kernel(dtype: str) -> Kernel:
-    return count_nonzero.kernel(f"nonzero_count_{dtype}", T=dtype)
-
-
-@functools.cache
-def list_kernel(dtype: str, index: str, rank: int) -> Kernel:
-    left_out = [f"e{d}" for d in range(max(rank - 1, 0), MOST_DIMS - 1)]
-    name = f"nonzero_{dtype}_{index}_{rank}d"
-    return list_nonzero.kernel(name, left_out=left_out, T=dtype, index=index, rank=rank)
-
-
 class Positions(Lowering):
     """Two steps: counts of all chunks, and the positions."""
 
@@ -120,8 +106,8 @@ class Positions(Lowering):
         super().__init__(group)
         (self.data,) = self.node.inputs
         dtype = SAME_BITS.get(self.data.dtype, self.data.dtype)
-        self.count = count_kernel(dtype)
-        self.list = list_kernel(dtype, self.node.outputs[0].dtype, len(self.data.shape))
+        self.count = nonzero_count(T=dtype)
+        self.list = nonzero_list(T=dtype, index=self.node.outputs[0].dtype, rank=len(self.data.shape))
         self.kernels = (self.count, self.list)
 
     def plan(self, planner: Planner) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, kernel, spaced
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, const, gather, loadm, placed, share
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
@@ -46,11 +44,6 @@ def cumsum(x: Ptr, y: Ptr, n, x_n, y_n, m, x_m, y_m, exclusive, items, per_chunk
             q += y_n
 
 
-@functools.cache
-def cumsum_kernel(dtype: str) -> Kernel:
-    return cumsum.kernel(f"cumsum_{dtype}", T=dtype)
-
-
 class CumSum(Lowering):
     """Sums along one axis."""
 
@@ -59,7 +52,7 @@ class CumSum(Lowering):
         self.data: Value = self.node.inputs[0]
         self.out = self.node.output
         self.axis = axis
-        self.kernel = cumsum_kernel(self.out.dtype)
+        self.kernel = cumsum(T=self.out.dtype)
         self.kernels = (self.kernel,)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:

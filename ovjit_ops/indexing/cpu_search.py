@@ -6,12 +6,10 @@ all 100, a vector of them at a time, takes 3 ns.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, chunk, const, ld, loadm, select, share, splat, st, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
@@ -47,7 +45,7 @@ def search(x: Ptr, rows: Ptr, y: Ptr, n, row, m, items, per_chunk, *, T, index, 
 
 
 @kernel
-def count(x: Ptr, rows: Ptr, y: Ptr, n, items, per_chunk, *, T, index, right):
+def search_count(x: Ptr, rows: Ptr, y: Ptr, n, items, per_chunk, *, T, index, right):
     """The same for one list, by counting: the numbers are compared with vectors of values."""
     zero = const[index](0)
     one = const[index](1)
@@ -62,18 +60,6 @@ def count(x: Ptr, rows: Ptr, y: Ptr, n, items, per_chunk, *, T, index, right):
         storem[index](y + item * SIZE[index], below, stop - item)
 
 
-@functools.cache
-def search_kernel(dtype: str, right: bool, index: str) -> Kernel:
-    name = f"search_{dtype}_{index}{'_right' if right else ''}"
-    return search.kernel(name, T=dtype, index=index, right=right)
-
-
-@functools.cache
-def count_kernel(dtype: str, right: bool, index: str) -> Kernel:
-    name = f"count_{dtype}_{index}{'_right' if right else ''}"
-    return count.kernel(name, T=dtype, index=index, right=right)
-
-
 class Search(Lowering):
     """Values looked up in one sorted list, or each row of them in a list of its own."""
 
@@ -84,8 +70,8 @@ class Search(Lowering):
         bucketize = self.node.op.name == "Bucketize"
         self.values, self.sequence = (first, second) if bucketize else (second, first)
         right = not attrs["with_right_bound"] if bucketize else attrs["right_mode"]
-        self.search = search_kernel(self.values.dtype, right, attrs["output_type"])
-        self.count = count_kernel(self.values.dtype, right, attrs["output_type"])
+        constants = {"T": self.values.dtype, "index": attrs["output_type"], "right": right}
+        self.search, self.count = search(**constants), search_count(**constants)
         self.kernels = (self.search, self.count)
 
     def pack(self, constants: Constants) -> None:

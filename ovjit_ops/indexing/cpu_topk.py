@@ -7,7 +7,6 @@ numbers, zeros are equal. Of equals the first comes first. Rows are shared out.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
@@ -158,14 +157,8 @@ def topk(x: Ptr, y: Ptr, z: Ptr, n, x_n, y_n, z_n, best, rows, per_chunk, *, T, 
             sift(key, at, hole, size)
 
 
-@functools.cache
-def topk_kernel(dtype: str, index: str, largest: bool, by_index: bool) -> Kernel:
-    name = f"top{'_max' if largest else '_min'}{'_by_index' if by_index else ''}_{dtype}_{index}"
-    return topk.kernel(name, T=dtype, index=index, largest=largest, by_index=by_index)
-
-
 @kernel
-def best_of(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T, index, largest):
+def top_1(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T, index, largest):
     """The best of n elements (32 bits count them) that lie x_n bytes apart, for `width` neighbours at a time:
     the same order as `key_of` has."""
     best = registers()
@@ -198,12 +191,6 @@ def best_of(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, 
             storem[index](places + k * SIZE[index], cast[index](at[v]), width - k)
 
 
-@functools.cache
-def best_kernel(dtype: str, index: str, largest: bool) -> Kernel:
-    name = f"top_1_{'max' if largest else 'min'}_{dtype}_{index}"
-    return best_of.kernel(name, T=dtype, index=index, largest=largest)
-
-
 class TopK(Lowering):
     """The k best of every row along one axis, and where they were."""
 
@@ -212,14 +199,14 @@ class TopK(Lowering):
         attrs = self.node.attrs
         dtype = self.node.inputs[0].dtype
         moved = "u8" if dtype == "boolean" else dtype  # a truth value is a byte of 0 or 1
-        kinds = moved, self.node.outputs[1].dtype, attrs["mode"].lower() == "max"
-        self.kernel = topk_kernel(*kinds, attrs["sort"].lower() == "index")
+        kinds = {"T": moved, "index": self.node.outputs[1].dtype, "largest": attrs["mode"].lower() == "max"}
+        self.kernel = topk(**kinds, by_index=attrs["sort"].lower() == "index")
         self.kernels: tuple[Kernel, ...] = (self.kernel,)
         rank, many = len(self.node.inputs[0].shape), self.node.inputs[1].type.value
         one = many is None or many.item() == 1
         self.beside = one and normalize_axis(attrs["axis"], rank) < rank - 1
         if self.beside:
-            self.best = best_kernel(*kinds)
+            self.best = top_1(**kinds)
             self.kernels = (self.kernel, self.best)
 
     def plan(self, planner: Planner) -> None:

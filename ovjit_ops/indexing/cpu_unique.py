@@ -6,11 +6,8 @@ are one.
 
 from __future__ import annotations
 
-import functools
-
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Ptr, i64, ld, scratch, st, static_range
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
@@ -82,20 +79,14 @@ def unique(
             st[index](inverse + i * SIZE[index], -1 - ld[i64](spare + g * 8))
 
 
-@functools.cache
-def unique_kernel(dtype: str, index: str, count: str, rising: bool) -> Kernel:
-    name = f"unique_{dtype}_{index}_{count}{'' if rising else '_as_they_come'}"
-    return unique.kernel(name, T=dtype, index=index, count=count, rising=rising)
-
-
 class LoweredUnique(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         (data,) = self.node.inputs
         attrs = self.node.attrs
         dtype = BITS.get(data.dtype, data.dtype)
-        kinds = attrs["index_element_type"], attrs["count_element_type"]
-        self.kernels = (unique_kernel(dtype, *kinds, attrs["sorted"]),)
+        kinds = {"index": attrs["index_element_type"], "count": attrs["count_element_type"]}
+        self.kernels = (unique(T=dtype, **kinds, rising=attrs["sorted"]),)
 
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.node.inputs[0])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, f64, ld, load, placed, scratch, share, spread, st, store
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
@@ -19,7 +17,7 @@ from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 
 
 @kernel
-def inverses(x: Ptr, y: Ptr, n, x_i, x_j, y_i, y_j, width, items, per_chunk, *, T):
+def inverse(x: Ptr, y: Ptr, n, x_i, x_j, y_i, y_j, width, items, per_chunk, *, T):
     """A chunk is a range of matrices of n x n. The matrix and the identity beside it are rows of `width`
     bytes in scratch; where no pivot is left but 0, all elements are NaN."""
     for item in share(items, per_chunk):
@@ -67,17 +65,12 @@ def inverses(x: Ptr, y: Ptr, n, x_i, x_j, y_i, y_j, width, items, per_chunk, *, 
                 st[T](q + i * y_i + j * y_j, v)
 
 
-@functools.cache
-def inverse_kernel(dtype: str) -> Kernel:
-    return inverses.kernel(f"inverse_{dtype}", T=dtype)
-
-
 class Inverses(Lowering):
     """The inverse of each matrix of the last two dimensions."""
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (inverse_kernel(self.node.output.dtype),)
+        self.kernels = (inverse(T=self.node.output.dtype),)
 
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.node.inputs[0])

@@ -12,13 +12,11 @@ can pass 2^24: then a multiplication and an addition are one instruction. Elemen
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -194,18 +192,6 @@ def plain_product(
             py += y_m
 
 
-@functools.cache
-def plain_kernel(dtype: str, rows: int, wide: int) -> Kernel:
-    # blocks of few rows do not read a panel often enough for a second form of it
-    real = REAL.get(dtype, "") if rows > FEW else ""
-    return plain_product.kernel(f"plain_product_{dtype}_{rows}", T=dtype, height=rows, wide=wide, real=real)
-
-
-@functools.cache
-def magnitude_kernel(dtype: str) -> Kernel:
-    return magnitude.kernel(f"magnitude_{dtype}", T=dtype, real=REAL[dtype])
-
-
 class PlainProduct(Lowering):
     """MatMul of f64 or integers with any number of batch dimensions."""
 
@@ -216,8 +202,10 @@ class PlainProduct(Lowering):
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         rows = ROWS[isa.name] if dtype not in ("i64", "u64") or isa.name == "avx512" else 4
         self.heights = (FEW, rows)
-        self.products = [plain_kernel(dtype, height, self.wide) for height in self.heights]
-        self.kernels = [*self.products, *([magnitude_kernel(dtype)] if dtype in REAL else ())]
+        # blocks of few rows do not read a panel often enough for a second form of it
+        real = {height: REAL.get(dtype, "") if height > FEW else "" for height in self.heights}
+        self.products = [plain_product(T=dtype, height=h, wide=self.wide, real=real[h]) for h in self.heights]
+        self.kernels = [*self.products, *([magnitude(T=dtype, real=REAL[dtype])] if dtype in REAL else ())]
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Ptr, share, st
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
@@ -25,17 +22,12 @@ def numbers(y: Ptr, start, step, n, per_chunk, *, T):
         st[T](y + i * SIZE[T], start + i * step)
 
 
-@functools.cache
-def range_kernel(dtype: str) -> Kernel:
-    return numbers.kernel(f"range_{dtype}", T=dtype)
-
-
 class Ranged(Lowering):
     """Numbers one after the other."""
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernel = range_kernel(group.last.output.dtype)
+        self.kernel = numbers(T=group.last.output.dtype)
         self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:

@@ -6,13 +6,10 @@ to the input, over one or two spatial dimensions.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, i64, inf, loadm, select, share, spread, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast, Host, Lowering
@@ -59,7 +56,7 @@ def largest_of(
 
 
 @kernel
-def pool_indices(
+def max_pool_indices(
     x: Ptr, y: Ptr, where: Ptr, channels: Ptr, x_n, x_h, x_w, y_n, y_h, y_w, z_n, z_h, z_w, oh, ow, h, w, c,
     kh, kw, sh, sw, dh, dw, ph, pw, by_row, by_image, rows, per_chunk, *, T, index, adaptive,
 ):  # fmt: skip
@@ -93,19 +90,13 @@ def pool_indices(
             )  # fmt: skip
 
 
-@functools.cache
-def indices_kernel(dtype: str, index: str, adaptive: bool) -> Kernel:
-    name = f"{'adaptive_' if adaptive else ''}max_pool_indices_{dtype}_{index}"
-    return pool_indices.kernel(name, T=dtype, index=index, adaptive=adaptive)
-
-
 class PoolIndices(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data = self.node.inputs[0]
         self.out, self.index = self.node.outputs
         self.adaptive = self.node.op.name == "AdaptiveMaxPool"
-        self.kernel = indices_kernel(self.out.dtype, self.index.dtype, self.adaptive)
+        self.kernel = max_pool_indices(T=self.out.dtype, index=self.index.dtype, adaptive=self.adaptive)
         self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:

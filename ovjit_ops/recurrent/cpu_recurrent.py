@@ -261,7 +261,7 @@ def steps_kernel(step: Step, ragged: bool, isa: Isa) -> Kernel:
 
     return all_steps.kernel(
         f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}", intrinsics,
-        f"tiles {heights} x {VECTORS}", left_out, phases=phases_of(step), has_c=has_c, ragged=ragged,
+        f"tiles {heights} x {VECTORS}", phases=phases_of(step), has_c=has_c, ragged=ragged,
         heights=heights, width=panel_width(isa),
     )  # fmt: skip
 

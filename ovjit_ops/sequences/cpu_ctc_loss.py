@@ -6,12 +6,10 @@ before anything is read by them.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -159,26 +157,14 @@ def ctc_loss(
             storem[f32](y + b * 4, cast[f32](spread[f64](loss)), 1)
 
 
-@functools.cache
-def ctc_loss_kernel(
-    E: str, L: str, N: str, B: str | None, merge: bool, collapse: bool, unique: bool
-) -> Kernel:
-    ways = {"merged": merge, "collapsed": collapse, "unique": unique}
-    name = "_".join(("ctc_loss", E, L, N, *([B] if B else []), *(w for w, on in ways.items() if on)))
-    left_out = [] if B else ["blanks"]
-    return ctc_loss.kernel(
-        name, left_out=left_out, E=E, L=L, N=N, B=B, merge=merge, collapse=collapse, unique=unique
-    )
-
-
 class CTCLosses(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
         _, E, L, N, *B = (v.dtype for v in self.node.inputs)
-        self.kernel = ctc_loss_kernel(
-            E, L, N, B[0] if B else None, attrs["ctc_merge_repeated"], attrs["preprocess_collapse_repeated"],
-            attrs["unique"],
+        self.kernel = ctc_loss(
+            E=E, L=L, N=N, B=B[0] if B else None, merge=attrs["ctc_merge_repeated"],
+            collapse=attrs["preprocess_collapse_repeated"], unique=attrs["unique"],
         )  # fmt: skip
         self.kernels = (self.kernel,)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -32,7 +30,7 @@ BLOCK = 256
 
 
 @kernel
-def greedy(
+def ctc_greedy(
     x: Ptr, ends: Ptr, blanks: Ptr, y: Ptr, counts: Ptr, steps, classes, batch, x_t, x_b, per_chunk, *, T, E,
     B, Y, N, merge,
 ):  # fmt: skip
@@ -91,14 +89,6 @@ def greedy(
             st[N](counts + b * SIZE[N], k)
 
 
-@functools.cache
-def greedy_kernel(T: str, E: str, B: str | None, Y: str, N: str | None, merge: bool) -> Kernel:
-    words = [T, E, *([B] if B else []), Y, *([N] if N else []), *(["merged"] if merge else [])]
-    left_out = [*([] if B else ["blanks"]), *([] if N else ["counts"])]
-    name = f"ctc_greedy_{'_'.join(words)}"
-    return greedy.kernel(name, left_out=left_out, T=T, E=E, B=B, Y=Y, N=N, merge=merge)
-
-
 class Greedy(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
@@ -107,9 +97,9 @@ class Greedy(Lowering):
         self.lengths = len(self.node.outputs) > 1
         merge = attrs["merge_repeated" if self.lengths else "ctc_merge_repeated"]
         made = [v.dtype for v in self.node.outputs]
-        self.kernel = greedy_kernel(
-            types[0], types[1], types[2] if len(types) > 2 else None, made[0],
-            made[1] if self.lengths else None, merge,
+        self.kernel = ctc_greedy(
+            T=types[0], E=types[1], B=types[2] if len(types) > 2 else None, Y=made[0],
+            N=made[1] if self.lengths else None, merge=merge,
         )  # fmt: skip
         self.kernels = (self.kernel,)
 
