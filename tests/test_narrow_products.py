@@ -48,6 +48,8 @@ def test_parts_add_up_to_the_weights_and_fit(shape, span, kind):
     most = narrow.MOST
     each, words = -(-outs // sizes.width), runs * U8I8.words(depth)
     total = kept.astype(np.int64).reshape(groups, -1)
+    run = U8I8.words(depth)
+    window = narrow.window_words(run)
     at = 0
     for g in range(groups):
         for p in range(each):
@@ -61,11 +63,14 @@ def test_parts_add_up_to_the_weights_and_fit(shape, span, kind):
                 section = (g * each + p) * isa.tile_vectors + v
                 for number in range(rest.firsts[section], rest.firsts[section + 1]):
                     taken = rest.words[number].astype(np.int64)
-                    lanes = taken.reshape(narrow.BIN, isa.lanes, 2, 2)
+                    lanes = taken[:, 1].reshape(narrow.BIN, isa.lanes, 2, 2)
                     for sign in (1, -1):
                         assert np.maximum(sign * lanes, 0).sum((0, -1)).max() <= most, (kind, number)
-                    for place, word in zip(rest.places[number], taken, strict=True):
-                        panel[place, v] += word
+                    for place, (choices, amounts) in zip(rest.places[number], taken, strict=True):
+                        assert place % run + window <= run, "a window lies in its run"
+                        assert choices.min() >= 0 and choices.max() < 4 * window
+                        lane = np.broadcast_to(np.arange(isa.lanes)[:, None], choices.shape)
+                        np.add.at(panel, (place + choices // 4, v, lane, choices % 4), amounts)
     np.testing.assert_array_equal(total.reshape(-1), packed, err_msg=str((shape, kind, span, SEED)))
     assert rest.firsts[-1] == len(rest.words)
     assert kind != "small" or not len(rest.words), "small weights leave nothing"
@@ -164,14 +169,15 @@ from ovjit.tiles.formats import product_format
 
 for name in ("avx512", "avx2"):
     isa.assume(name, [])
-    form = product_format("u8", "i8")._replace(span=2)
+    form = product_format("u8", "i8")._replace(span=2, window=4)
     text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), form).text(isa.host_isa())
-    print(*(word for word in ("pmaddubs.w.512", "pmadd.ub.sw") if word in text))
+    words = ("pmaddubs.w.512", "pshuf.b.512", "pmadd.ub.sw", "avx2.pshuf.b")
+    print(*(word for word in words if word in text))
 """
 
 
-def test_both_instruction_sets_have_their_instruction():
+def test_both_instruction_sets_have_their_instructions():
     ran = subprocess.run(
         [sys.executable, "-c", INSTRUCTIONS], capture_output=True, text=True, check=True, timeout=120
     )
-    assert ran.stdout.split() == ["pmaddubs.w.512", "pmadd.ub.sw"]
+    assert ran.stdout.split() == ["pmaddubs.w.512", "pshuf.b.512", "pmadd.ub.sw", "avx2.pshuf.b"]

@@ -123,7 +123,7 @@ def tile_kernel(
         each = enumerate(counts)
         out += [f"            {name} = ld(firsts, {v + 1}) - ld(firsts, {v})" for v, name in each]
         out += [f"            firsts += {8 * isa.tile_vectors}"]
-        one = BIN * isa.lanes * WORD
+        one = 2 * BIN * isa.lanes * WORD
         rest = f", rest_words + at * {one}, places + (at - first_bin) * {BIN * 8}, {', '.join(counts)}"
     call = (
         f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * c_g + c * {width}, valid, "
@@ -143,14 +143,15 @@ def tile_kernel(
             for v in (isa.tile_vectors, 1)
         }
 
-    how = (" in blocks" if blocked else "") + (f" by {form.span} in 16 bits" if form.span else "")
+    narrow = f" by {form.span} in 16 bits, rest of {form.window}" if form.span else ""
+    how = (" in blocks" if blocked else "") + narrow
     text = f"{form.name}{how} {epilogue.text()}"
     return Kernel(name, "\n".join(out), frame, intrinsics, text, form.name)
 
 
 def _rest_offsets(vectors: int, tables: int) -> list[str]:
-    """Lines that write the byte offset of each word of the rest for the panels of a chunk: words are counted
-    over runs, whose strides belong to the plan."""
+    """Lines that write the byte offset of each window of the rest for the panels of a chunk: words are
+    counted over runs, whose strides belong to the plan."""
     return [
         f"places = scratch + {tables}",
         f"chunk_firsts = rest_firsts + (group * panels + first_panel) * {8 * vectors}",

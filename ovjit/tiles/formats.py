@@ -33,7 +33,7 @@ class Format(NamedTuple):
 
     `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, in `products` instructions that
     multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `span`: how
-    many words are added in 16 bits, 0 for none.
+    many words are added in 16 bits, 0 for none; and `window`, how many a word of their rest chooses from.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Format(NamedTuple):
     isas: tuple[str, ...] = tuple(ISAS)
     products: int = 1
     span: int = 0
+    window: int = 0
 
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""

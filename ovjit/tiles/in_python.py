@@ -55,12 +55,12 @@ def run_tile(
         rest, places, *bins = more[: 2 + vectors]
         for v, count in enumerate(bins):
             for _ in range(count * BIN):
-                few = elements(rest, lanes, form.w, lanes * WORD).reshape(lanes, form.group)
+                few = elements(rest, 2 * lanes, form.w, lanes * WORD).reshape(2, lanes, form.group)
                 (offset,) = memory.at(places, 8, 8).view(np.int64)
                 for m, pixel in enumerate(pixels):
-                    x = elements(pixel + int(offset), 1, form.a, SIZE[form.a])
-                    acc[m, v * lanes : (v + 1) * lanes] += few @ x
-                rest += lanes * WORD
+                    x = elements(pixel + int(offset), form.window, form.a, SIZE[form.a])
+                    acc[m, v * lanes : (v + 1) * lanes] += (x[few[0].astype(int)] * few[1]).sum(-1)
+                rest += 2 * lanes * WORD
                 places += 8
     sums = acc.astype(numpy_dtype(form.acc))
     results = []  # stored behind all reads: rows may be repeated

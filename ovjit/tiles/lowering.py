@@ -25,7 +25,7 @@ from ovjit.graph.traced import least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
-from ovjit.tiles.narrow import BIN, best_span, split_panels
+from ovjit.tiles.narrow import BIN, best_span, split_panels, window_words
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
@@ -84,7 +84,9 @@ class Tiled(Lowering):
         self.out = group.last.output
         self.form = self.choose_form()
         if self.form.products > 1:
-            self.form = self.form._replace(span=self.choose_span())
+            span = self.choose_span()
+            window = window_words(self.form.words(self.matrix().shape[-2])) if span else 0
+            self.form = self.form._replace(span=span, window=window)
         skip = self._take_bias()
         body = group.make_body(skip)
         self.operands = group.operands_after(skip)

@@ -72,6 +72,20 @@ def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:
     )
 
 
+def chosen_bytes(isa: Isa, form: Format) -> dict[str, str]:
+    """The function `choose(window, choices) -> word`: bytes of adjacent words of a pixel, an integer."""
+    import llvmlite.ir as ir
+
+    from ovjit.codegen.cpu import vector as simd
+    from ovjit.codegen.cpu.parts import inline_function
+
+    word, kind = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes), simd.vec(form.acc, isa.lanes)
+    window = ir.IntType(8 * WORD * form.window)
+    return inline_function(
+        "choose", word, [window, word], lambda b, x, choices: simd.choose_bytes(b, kind, x, choices)
+    )
+
+
 def narrow_sums(isa: Isa, form: Format, count: int) -> dict[str, str]:
     """The function `dots<count>(acc, a0, w0, ...) -> acc` of words that are added in 16 bits."""
     import llvmlite.ir as ir
@@ -94,6 +108,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
 
         madd(acc, a, w) -> acc        a: one word, in all lanes
         dots<n>(acc, a0, w0, ...) -> acc        of n words, added in 16 bits
+        choose(window, choices) -> word         the bytes of a pixel's adjacent words that are asked for
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
 
@@ -108,6 +123,8 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     word, madd = multiply_add(isa, form)
     for count in {form.span, BIN} if form.span else ():
         madd |= narrow_sums(isa, form, count)
+    if form.span:
+        madd |= chosen_bytes(isa, form)
     result = simd.vec(epilogue.out, lanes).ir
     operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
     out = {
@@ -284,6 +301,13 @@ class _Tile:
         one = self.new(f"insertelement {self.acc} undef, {self.word} {one}, i32 0")
         return self.new(f"shufflevector {self.acc} {one}, {self.acc} undef, {zeros}")
 
+    def chosen(self, m: int, offset: str, choices: str) -> str:
+        """In each lane, bytes of the window of pixel `m` at a byte offset."""
+        at = self.new(f"getelementptr i8, ptr %x{m}, i64 {offset}")
+        window = f"i{8 * WORD * self.form.window}"
+        given = f"{window} {self.new(f'load {window}, ptr {at}, align {self.size[self.form.a]}')}"
+        return self.new(f"call {self.acc} @choose({given}, {self.acc} {choices})")
+
     def call(self, name: str, add: str, acc: str, pixel: list[str], weights: list[str]) -> None:
         """name = acc + the products of words."""
         pairs = (word for pair in zip(pixel, weights, strict=True) for word in pair)
@@ -291,7 +315,8 @@ class _Tile:
         self.say(f"{name} = call {self.acc} @{add}({given})")
 
     def add_rest(self) -> None:
-        """The bins of each vector: acc[m] += the words at `places` * the rest. Sums are then %sum.m.v."""
+        """The bins of each vector: acc[m] += what is chosen from windows at `places` * the rest. Sums are
+        then %sum.m.v."""
         some = "%bins0"
         for v in range(1, self.vectors):
             some = self.new(f"or i64 {some}, %bins{v}")
@@ -332,12 +357,13 @@ class _Tile:
         for word in range(BIN):
             place = self.new(f"getelementptr i64, ptr %{at}.p, i64 {word}")
             offsets.append(self.new(f"load i64, ptr {place}, align 8"))
-        weights = [self.weights(f"%{at}.w", word) for word in range(BIN)]
+        words = [self.weights(f"%{at}.w", word) for word in range(2 * BIN)]
         for m in range(self.rows):
-            pixel = [self.splat(m, offset) for offset in offsets]
-            self.call(f"%{at}.new.{m}", f"dots{BIN}", f"%{at}.{m}", pixel, weights)
+            pairs = zip(offsets, words[::2], strict=True)
+            pixel = [self.chosen(m, offset, choices) for offset, choices in pairs]
+            self.call(f"%{at}.new.{m}", f"dots{BIN}", f"%{at}.{m}", pixel, words[1::2])
         self.say(f"%{at}.next = add i64 %{at}.i, 1")
-        self.say(f"%{at}.w.next = getelementptr i8, ptr %{at}.w, i64 {BIN * self.vector_bytes}")
+        self.say(f"%{at}.w.next = getelementptr i8, ptr %{at}.w, i64 {2 * BIN * self.vector_bytes}")
         self.say(f"%{at}.p.next = getelementptr i64, ptr %{at}.p, i64 {BIN}")
         self.say(f"br label %{at}.head", f"{at}.done:")
 

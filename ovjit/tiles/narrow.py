@@ -7,7 +7,9 @@ to 255 fits where its positive weights add up to no more than `MOST`, and its ne
 
 where every such sum of `kept` fits. Panels hold what is kept; `span` adjacent words of a pixel are added in
 16 bits before they are widened to 32. The rest, mostly little and seldom, is a list of words for each vector
-of channels. Of it, too, as many words as fit are added in 16 bits: `BIN`, of any places.
+of channels. Every lane of such a word takes its four bytes from anywhere in a window of adjacent words
+(`vpshufb`), so that channels whose rest is at different depths share it. `BIN` words of the rest, of any
+windows, are added in 16 bits, too.
 """
 
 from __future__ import annotations
@@ -23,22 +25,27 @@ from ovjit.tiles.pack import PanelSizes, pack_panels, tile_width
 #: The weights of one sign in a sum of 16 bits: 255 times as much fits.
 MOST = 128
 #: Words of the rest that are added in 16 bits.
-BIN = 4
+BIN = 2
+#: Words of a window, where runs are so long.
+WINDOW = 4
+#: Where the bytes of a rest go in a lane, the greatest first: a pair has a great one and a little one.
+SLOTS = (0, 2, 3, 1)
 #: Panels that tell what a format costs.
 SAMPLED = 3
 #: Words of each that are looked at.
 SAMPLED_WORDS = 256
 #: span -> the time of a word for one vector of channels, in halves of a multiply-add of f32; 0: bytes that
 #: are widened. And that of a bin. (Zen 3, one thread: the loops alone, operands in the first-level cache.)
-TIMES = {0: 3.0, 1: 2.0, 2: 1.6}
-BIN_TIME = 8.5
+TIMES = {0: 3.0, 1: 2.0, 2: 1.7}
+BIN_TIME = 4.6
 
 
 class Rest(NamedTuple):
     """What is added to panels.
 
-    `words`: int8 [bins, BIN, lanes, 4]. `places`: the word of a pixel that each is multiplied with, counted
-    over the runs. `firsts`: the first bin of each vector of each panel, and the end.
+    `words`: int8 [bins, BIN, 2, lanes, 4]: which byte of a window each weight is multiplied with, and the
+    weights. `places`: the first word of each window, counted over the runs. `firsts`: the first bin of each
+    vector of each panel, and the end.
     """
 
     words: np.ndarray
@@ -49,6 +56,11 @@ class Rest(NamedTuple):
         """The bins of one panel, at most."""
         ends = self.firsts[::vectors]
         return int((ends[1:] - ends[:-1]).max(initial=0))
+
+
+def window_words(words: int) -> int:
+    """The words of a window in runs of so many: a power of two that fits."""
+    return min(WINDOW, 1 << (words.bit_length() - 1))
 
 
 def best_span(weights: np.ndarray, isa: Isa, form: Format) -> int:
@@ -76,16 +88,45 @@ def split_panels(weights: np.ndarray, isa: Isa, form: Format, span: int) -> tupl
     filling.fill(memory)
     words = form.words(weights.shape[-2]) * int(np.prod(weights.shape[1:-2]))
     found = []
+    run = form.words(weights.shape[-2])
     for number, panels in _panels(memory, words, weights.shape, sizes, isa):
         left = np.zeros_like(panels)
         _cut(panels, left, span)
         vectors = np.moveaxis(left, 2, 1)  # panel, vector, word, lanes, 4
-        panel, vector, word = np.nonzero(vectors.any((-2, -1)))
-        section = (number + panel) * isa.tile_vectors + vector
-        found.append((section, word, vectors[panel, vector, word]))
+        panel, vector, place, entries = _gathered(vectors, run)
+        found.append(((number + panel) * isa.tile_vectors + vector, place, entries))
     section, place, entries = (np.concatenate(part) for part in zip(*found, strict=True))
     groups, panels_each = weights.shape[0], -(-weights.shape[-1] // sizes.width)
     return memory, _binned(section, place, entries, groups * panels_each * isa.tile_vectors)
+
+
+def _gathered(left: np.ndarray, run: int) -> tuple[np.ndarray, ...]:
+    """The words of a rest [panels, vectors, words, lanes, 4] whose bytes come from windows, in runs of `run`
+    words: (panel, vector, first word of the window, int8 [n, 2, lanes, 4] of choices and weights)."""
+    panels, vectors, words, lanes, each = left.shape
+    size = window_words(run)
+    starts = np.minimum(np.arange(0, run, size), run - size)
+    part = np.arange(run) // size  # of a word: its window
+    within = np.arange(run) - starts[part]
+    panel, vector, word, lane, byte = np.nonzero(left)
+    amount = left[panel, vector, word, lane, byte]
+    window = word // run * len(starts) + part[word % run]
+    choice = within[word % run] * each + byte
+    windows = words // run * len(starts)
+    key = ((panel * vectors + vector) * windows + window) * lanes + lane
+    order = np.lexsort((-np.abs(amount.astype(np.int16)), key))
+    key, choice, amount = key[order], choice[order], amount[order]
+    first = np.r_[True, key[1:] != key[:-1]] if len(key) else np.zeros(0, bool)
+    rank = np.arange(len(key)) - np.flatnonzero(first)[np.cumsum(first) - 1]
+    most = -(-size * each // len(SLOTS))  # words of one window
+    number, inverse = np.unique(key // lanes * most + rank // len(SLOTS), return_inverse=True)
+    entries = np.zeros((len(number), 2, lanes, each), np.int8)
+    slot = np.array(SLOTS)[rank % len(SLOTS)]
+    entries[inverse, 0, key % lanes, slot] = choice
+    entries[inverse, 1, key % lanes, slot] = amount
+    section, window = np.divmod(number // most, windows)
+    place = window // len(starts) * run + starts[window % len(starts)]
+    return section // vectors, section % vectors, place, entries
 
 
 def _panels(memory: np.ndarray, words: int, shape: tuple, sizes: PanelSizes, isa: Isa) -> list:
@@ -126,13 +167,14 @@ def _cut(kept: np.ndarray, left: np.ndarray, span: int) -> None:
 
 
 def _binned(section: np.ndarray, place: np.ndarray, entries: np.ndarray, sections: int) -> Rest:
-    """Words [n, lanes, 4] of `section`s in bins."""
+    """Words [n, 2, lanes, 4] of `section`s in bins."""
     parts = []
     while len(section):  # a word of the rest may itself have too much
         more = np.zeros_like(entries)
-        _cut(entries[:, None, None], more[:, None, None], 1)
+        more[:, 0] = entries[:, 0]
+        _cut(entries[:, 1:2, None], more[:, 1:2, None], 1)
         parts.append((section, place, entries))
-        again = more.any((1, 2))
+        again = more[:, 1].any((1, 2))
         section, place, entries = section[again], place[again], more[again]
     if parts:
         section, place, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -147,7 +189,7 @@ def _binned(section: np.ndarray, place: np.ndarray, entries: np.ndarray, section
             break
         size //= 2
         section, place, entries = (part[~fits] for part in bins)
-        used = entries.any((2, 3))
+        used = entries[:, :, 1].any((2, 3))
         section = np.repeat(section, BIN).reshape(used.shape)[used]
         bins = _filled(section, place[used], entries[used], size)
     section, place, entries = (np.concatenate(part) for part in zip(*done, strict=True))
@@ -175,8 +217,9 @@ def _filled(section: np.ndarray, place: np.ndarray, entries: np.ndarray, size: i
 
 
 def _fits(bins: np.ndarray) -> np.ndarray:
-    """Whether the sums of bins [n, BIN, lanes, 4] fit."""
-    pairs = bins.astype(np.int16).reshape(*bins.shape[:-1], 2, 2)
+    """Whether the sums of bins [n, BIN, 2, lanes, 4] fit."""
+    weights = bins[:, :, 1]
+    pairs = weights.astype(np.int16).reshape(*weights.shape[:-1], 2, 2)
     sums = [np.maximum(pairs * sign, 0).sum((1, -1)) for sign in (1, -1)]
     return np.all((sums[0] <= MOST) & (sums[1] <= MOST), axis=(1, 2))
 

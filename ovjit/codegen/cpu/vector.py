@@ -613,6 +613,18 @@ def dot_bytes_narrow(b: ir.IRBuilder, kind: Vec, acc: ir.Value, *words: ir.Value
     return b.add(acc, call_intrinsic(b, name, acc.type, [total, ones]))
 
 
+def choose_bytes(b: ir.IRBuilder, kind: Vec, window: ir.Value, choices: ir.Value) -> ir.Value:
+    """The bytes of `window`, an integer of up to 16 bytes, that `choices` name for each byte of a vector."""
+    total, wide = 4 * kind.lanes, kind.lanes == 16
+    repeated = ir.VectorType(window.type, 8 * total // window.type.width)
+    zeros = ir.Constant(ir.VectorType(_I32, repeated.count), None)
+    one = b.insert_element(ir.Constant(repeated, ir.Undefined), window, _I32(0))
+    fours = ir.VectorType(ir.IntType(8), total)
+    given = b.bitcast(b.shuffle_vector(one, ir.Constant(repeated, ir.Undefined), zeros), fours)
+    name = "llvm.x86.avx512.pshuf.b.512" if wide else "llvm.x86.avx2.pshuf.b"
+    return b.bitcast(call_intrinsic(b, name, fours, [given, b.bitcast(choices, fours)]), choices.type)
+
+
 _SAME = {
     "add": (2, _float_or_int("fadd", "add")), "sub": (2, _float_or_int("fsub", "sub")),
     "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),
