@@ -56,6 +56,14 @@ def test_what_it_is(ov):
 
 
 @pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])
+def test_an_array_among_the_attributes_becomes_a_list(ov):
+    attrs = {"numbers": np.array([1.5, 2.5], np.float32)}
+    node = plus(ov)([ov.opset13.parameter([2], name="x")], **attrs)
+    assert node.get_attributes() == {"numbers": [1.5, 2.5]}
+    assert isinstance(node._attrs["numbers"], list)
+
+
+@pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])
 def test_it_runs_alone_and_in_a_model(ov):
     made = model(ov)
     made.reshape([2, 3])

@@ -146,6 +146,32 @@ CASES: dict[str, tuple[str, tuple[int, ...]]] = {
         "p.input().preprocess().mean(1)",
         (1, 8, 8, 3),
     ),
+    "a colour alone": ("p.input().tensor().set_color_format(v.ColorFormat.RGB)", (1, 8, 8, 3)),
+    "a colour of no layout": (
+        "p.input().tensor().set_color_format(v.ColorFormat.BGR);"
+        "p.input().preprocess().convert_color(v.ColorFormat.GRAY)",
+        (1, 8, 8, 1),
+    ),
+    "a colour of no layout, the model has one": (
+        "p.input().tensor().set_color_format(v.ColorFormat.RGBX);p.input().model().set_layout(L('NCHW'));"
+        "p.input().preprocess().convert_color(v.ColorFormat.BGR)",
+        (1, 3, 8, 8),
+    ),
+    "a colour that no model takes": (
+        "p.input().tensor().set_color_format(v.ColorFormat.RGBX)",
+        (1, 8, 8, 4),
+    ),
+    "layouts as strings": (
+        "p.input().tensor().set_layout('NHWC');p.input().model().set_layout('NCHW');"
+        "p.output().model().set_layout('NCHW');p.output().postprocess().convert_layout('NHWC')",
+        (1, 3, 8, 8),
+    ),
+    "no layout in a string": ("p.input().model().set_layout('N-C')", (1, 3)),
+    "pads that cut": (
+        "p.input().tensor().set_shape([1, 3, 11, 7]);"
+        "p.input().preprocess().pad([0, 0, -2, 2], [0, 0, -1, -1], 3, v.PaddingMode.CONSTANT)",
+        (1, 3, 8, 8),
+    ),
     "names of planes": (
         "p.input().tensor().set_color_format(v.ColorFormat.NV12_TWO_PLANES, ['y'])",
         (1, 8, 8, 3),
@@ -234,6 +260,14 @@ def test_the_given_model_is_changed(ov):
         p.build()
 
 
+@pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])
+def test_pads_that_cut_more_than_there_is(ov):
+    p = ov.preprocess.PrePostProcessor(model(ov, (1, 3, 8, 8)))
+    p.input().preprocess().pad([0, 0, -2, 0], [0, 0, -7, 0], 0, ov.preprocess.PaddingMode.CONSTANT)
+    with pytest.raises(RuntimeError, match="not aligned with original parameter's shape"):
+        p.build()
+
+
 def test_what_fails_changes_nothing():
     made = model(ovjit, layout="NCHW")
     before = [(n.get_friendly_name(), str(n.output(0))) for n in made.get_ordered_ops()]
@@ -250,7 +284,7 @@ def test_wrong_kinds_of_arguments():
     p = ovjit.preprocess.PrePostProcessor(model(ovjit))
     for wrong in (
         lambda: p.input().tensor().set_element_type("f32"),
-        lambda: p.input().tensor().set_layout("NCHW"),
+        lambda: p.input().tensor().set_layout(3),
         lambda: p.input().tensor().set_from([1]),
         lambda: p.input().preprocess().mean("x"),
         lambda: p.input().preprocess().resize("linear"),

@@ -61,11 +61,12 @@ def _half(d: Dim) -> Dim:
 
 class Format(NamedTuple):
     """`planes`: the shape of each tensor in the axis order n, h, w, c; `channels`: the length of the axis C,
-    for a format that is any layout's; 0 leaves the shape alone."""
+    for a format that is any layout's; 0 leaves the shape alone; `layout`: of a tensor of which none is set."""
 
     label: str
     planes: tuple[Plane, ...] = ()
     channels: int = 0
+    layout: str = "NHWC"
 
 
 _WHOLE: Plane = lambda n, h, w, c: (n, _times(h, 3, 2), w, 1)  # noqa: E731
@@ -73,7 +74,7 @@ _LUMA: Plane = lambda n, h, w, c: (n, h, w, 1)  # noqa: E731
 _QUARTER: Plane = lambda n, h, w, c: (n, _half(h), _half(w), 1)  # noqa: E731
 
 FORMATS = {
-    ColorFormat.UNDEFINED: Format("Unknown"),
+    ColorFormat.UNDEFINED: Format("Unknown", layout=""),
     ColorFormat.NV12_SINGLE_PLANE: Format("NV12 (single plane)", (_WHOLE,)),
     ColorFormat.NV12_TWO_PLANES: Format(
         "NV12 (multi-plane)", (_LUMA, lambda n, h, w, c: (n, _half(h), _half(w), 2))

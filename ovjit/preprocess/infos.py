@@ -34,9 +34,13 @@ class _Info:
     def _setup(self) -> None:
         self._layout: Layout | None = None
 
-    def _set_layout(self, layout: Layout) -> Any:
-        self._layout = _expect(layout, Layout, "layout")
+    def _set_layout(self, layout: Layout | str) -> Any:
+        self._layout = _expect(_as_layout(layout), Layout, "layout")
         return self
+
+
+def _as_layout(value: Any) -> Any:
+    return Layout(value) if isinstance(value, str) else value
 
 
 def _expect(value: Any, kind: type, what: str) -> Any:
@@ -80,7 +84,7 @@ class InputTensorInfo(_Info):
         self._type = _expect(type, Type, "type")._name
         return self
 
-    def set_layout(self, layout: Layout) -> InputTensorInfo:
+    def set_layout(self, layout: Layout | str) -> InputTensorInfo:
         """What the axes mean."""
         return self._set_layout(layout)
 
@@ -143,7 +147,7 @@ class InputTensorInfo(_Info):
 class InputModelInfo(_Info):
     """What is to be known of a model's input."""
 
-    def set_layout(self, layout: Layout) -> InputModelInfo:
+    def set_layout(self, layout: Layout | str) -> InputModelInfo:
         """What the axes mean."""
         return self._set_layout(layout)
 
@@ -151,7 +155,7 @@ class InputModelInfo(_Info):
 class OutputModelInfo(_Info):
     """What is to be known of a model's output."""
 
-    def set_layout(self, layout: Layout) -> OutputModelInfo:
+    def set_layout(self, layout: Layout | str) -> OutputModelInfo:
         """What the axes mean."""
         return self._set_layout(layout)
 
@@ -168,7 +172,7 @@ class OutputTensorInfo(_Info):
         self._type = _expect(type, Type, "type")._name
         return self
 
-    def set_layout(self, layout: Layout) -> OutputTensorInfo:
+    def set_layout(self, layout: Layout | str) -> OutputTensorInfo:
         """What the axes mean."""
         return self._set_layout(layout)
 
@@ -185,6 +189,7 @@ class _Steps(_Info):
         return self._add(steps.convert_type(_expect(type, Type, "type")._name))
 
     def _convert_layout(self, given: Any) -> Any:
+        given = _as_layout(given)
         if isinstance(given, Layout):
             return self._add(steps.convert_layout(given))
         return self._add(steps.permute(_ints(given, "dims")))
@@ -205,7 +210,7 @@ class PreProcessSteps(_Steps):
         return self._convert_type(type)
 
     def convert_layout(
-        self, dst_layout: Layout | Sequence[int] | None = None, dims: Any = None
+        self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
     ) -> PreProcessSteps:
         """Axes in another order: by a Layout, or by the numbers of the axes now."""
         return self._convert_layout(_either(dst_layout, dims, Layout()))
@@ -269,7 +274,7 @@ class PostProcessSteps(_Steps):
         return self._convert_type(type)
 
     def convert_layout(
-        self, dst_layout: Layout | Sequence[int] | None = None, dims: Any = None
+        self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
     ) -> PostProcessSteps:
         """Axes in another order: by a Layout, or by the numbers of the axes now."""
         return self._convert_layout(_either(dst_layout, dims, Layout()))

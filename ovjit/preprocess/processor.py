@@ -18,6 +18,10 @@ from ovjit.preprocess.infos import InputInfo, OutputInfo
 from ovjit.preprocess.layouts import check_order, find_change, permuted, permuted_layout, unpermuted
 
 
+#: What a model may take.
+_MODEL_COLORS = {ColorFormat.RGB, ColorFormat.BGR, ColorFormat.GRAY, ColorFormat.UNDEFINED}
+
+
 class _Front(NamedTuple):
     """The parameters that take an input's place, and the layouts of the user's tensor and of the model's."""
 
@@ -81,13 +85,18 @@ class PrePostProcessor:
             if info._model._layout is not None or info._tensor._layout is not None:
                 old.set_layout(front.layout if info._tensor._layout is not None else front.model_layout)
             return [old]
-        nodes, _ = _run(info, front, old)
+        nodes, context = _run(info, front, old)
         last = steps.one(
             nodes,
             "Multiple plane input is not allowed as model input. Consider using of convert_color "
             "preprocessing "
             f"operation. Current format is '{FORMATS[info._tensor._color].label}'",
         )
+        if context.color not in _MODEL_COLORS:
+            raise ModelError(
+                "model shall have RGB/BGR/GRAY color format. Consider add 'convert_color' preprocessing "
+                f"operation to convert current color format '{FORMATS[context.color].label}' to RGB/BGR/GRAY"
+            )
         expected = old.get_partial_shape()
         if not last.get_partial_shape().compatible(expected):
             raise ModelError(
@@ -212,13 +221,16 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
     elif model_layout.empty and tensor._layout is not None:
         model_layout = _passed_on(info, tensor._layout)
         _check_layout(old, model_layout)
-    layout = Layout() if tensor._layout is None else tensor._layout
+    given = tensor._layout
+    if given is None and FORMATS[tensor._color].layout:
+        given = Layout(FORMATS[tensor._color].layout)
+    layout = Layout() if given is None else given
     shape: tuple[Dim, ...] | None = old._attrs["shape"]
     if tensor._shape_set:
         shape = tensor._shape
-        if tensor._layout is None:
+        if given is None:
             layout = model_layout
-    elif tensor._layout is not None and not model_layout.empty and model_layout != layout:
+    elif given is not None and not model_layout.empty and model_layout != layout:
         shape = _shape_in(layout, model_layout, shape)
     elif shape is not None:
         before = model_layout
@@ -228,7 +240,7 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
                 shape = unpermuted(shape, step.order, ANY)
                 back = [step.order.index(i) for i in range(len(step.order))]
                 before = permuted_layout(before, back) if len(back) == len(shape) else before
-        if tensor._layout is None:
+        if given is None:
             layout = before
     if tensor._spatial is not None:
         shape = _with_spatial(shape, layout, tensor._spatial)
@@ -287,16 +299,16 @@ def _with_spatial(shape: tuple[Dim, ...] | None, layout: Layout, spatial: tuple[
     return tuple(changed)
 
 
-def _changes(info: InputInfo, front: _Front, old: Parameter) -> bool:
-    """Whether anything is to be done for an input."""
+def _changes(info: InputInfo, front: _Front, old: Parameter, layouts: bool = True) -> bool:
+    """Whether anything is to be done for an input; without `layouts` its layout alone is nothing."""
     new = front.parameters
     return bool(
         len(new) > 1
         or info._steps._steps
         or info._tensor._memory_type
         or new[0]._attrs != old._attrs
-        or new[0].get_layout() != old.get_layout()
-        or front.layout != front.model_layout
+        or layouts
+        and (new[0].get_layout() != old.get_layout() or front.layout != front.model_layout)
     )
 
 
@@ -333,9 +345,11 @@ def _show_input(info: InputInfo, old: Parameter, lines: list[str]) -> None:
     except OvjitError as error:
         lines += ["", f"Error occurred: {error}"]
         return
-    if not _changes(info, front, old):
-        return
     tensor = info._tensor
+    # the layout that a colour format brings is nobody's request
+    requested = tensor._layout is not None or info._model._layout is not None
+    if not _changes(info, front, old, requested):
+        return
     name = min(old._tensors[0]._names, default=old.get_friendly_name())
     color = f" (color {FORMATS[tensor._color].label})" if tensor._color != ColorFormat.UNDEFINED else ""
     memory = f" memory type={tensor._memory_type}" if tensor._memory_type else ""

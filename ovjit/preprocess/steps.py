@@ -223,8 +223,15 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
         node = one(nodes, f"Can't pad multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
         if len(values) != 1:
             raise ModelError(f"one value fills the padding, not {len(values)}")
+        for axis, (length, before, after) in enumerate(zip(dims_of(node), begin, end, strict=False)):
+            if isinstance(length, int) and length + before + after < 0:
+                raise ModelError(
+                    f"pad of {before} and {after} takes more than the {length} of axis {axis}: what is left is "
+                    "not aligned with original parameter's shape"
+                )
         value = constant(values[0], node._tensor._type.dtype)
-        return [make("Pad", node, constant(begin), constant(end), value, opset=1, pad_mode=mode.name.lower())]
+        # 12 is the version whose pads may be negative
+        return [make("Pad", node, constant(begin), constant(end), value, opset=12, pad_mode=mode.name.lower())]
 
     how = _PADS.get(mode, f"with ({_numbers(values)})")
     return Step(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", apply)

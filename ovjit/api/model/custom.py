@@ -100,7 +100,8 @@ class AttributeVisitor:
         self._given = _given
 
     def on_attributes(self, attributes: dict[str, Any]) -> None:
-        """The operation's attributes, by name. When a file is read, those that it has are set in the dict.
+        """The operation's attributes, by name. When a file is read, those that it has are set in the dict; an
+        array in it becomes the list that files keep.
 
         An attribute is a bool, int, float, str, a list of one of these, an array of numbers, a Dimension or a
         PartialShape; a Model is left out. TypeError for anything else, RuntimeError for a list of several
@@ -116,7 +117,7 @@ class AttributeVisitor:
                 if isinstance(value, PartialShape):
                     self.attributes[key] = [-1 if d.is_dynamic else d.get_length() for d in value]
             elif not hasattr(value, "get_ordered_ops"):
-                self.attributes[key] = _plain(value)
+                self.attributes[key] = attributes[key] = _plain(value)
 
 
 def _plain(value: Any) -> Any:
