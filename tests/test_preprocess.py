@@ -263,7 +263,7 @@ def test_the_given_model_is_changed(ov):
 @pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])
 def test_pads_that_cut_more_than_there_is(ov):
     p = ov.preprocess.PrePostProcessor(model(ov, (1, 3, 8, 8)))
-    p.input().preprocess().pad([0, 0, -2, 0], [0, 0, -7, 0], 0, ov.preprocess.PaddingMode.CONSTANT)
+    p.input().preprocess().pad([0, 0, -2, 0], [0, 0, -7, 1], 0, ov.preprocess.PaddingMode.CONSTANT)
     with pytest.raises(RuntimeError, match="not aligned with original parameter's shape"):
         p.build()
 

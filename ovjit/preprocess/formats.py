@@ -61,7 +61,7 @@ def _half(d: Dim) -> Dim:
 
 class Format(NamedTuple):
     """`planes`: the shape of each tensor in the axis order n, h, w, c; `channels`: the length of the axis C,
-    for a format that is any layout's; 0 leaves the shape alone; `layout`: of a tensor of which none is set."""
+    for a format that is any layout's; 0 leaves the shape alone; `layout`: a tensor's of which none is set."""
 
     label: str
     planes: tuple[Plane, ...] = ()

@@ -17,7 +17,6 @@ from ovjit.preprocess.formats import FORMATS, ColorFormat, plane_shapes
 from ovjit.preprocess.infos import InputInfo, OutputInfo
 from ovjit.preprocess.layouts import check_order, find_change, permuted, permuted_layout, unpermuted
 
-
 #: What a model may take.
 _MODEL_COLORS = {ColorFormat.RGB, ColorFormat.BGR, ColorFormat.GRAY, ColorFormat.UNDEFINED}
 

@@ -226,12 +226,13 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
         for axis, (length, before, after) in enumerate(zip(dims_of(node), begin, end, strict=False)):
             if isinstance(length, int) and length + before + after < 0:
                 raise ModelError(
-                    f"pad of {before} and {after} takes more than the {length} of axis {axis}: what is left is "
-                    "not aligned with original parameter's shape"
+                    f"pad of {before} and {after} takes more than the {length} of axis {axis}: what is left "
+                    "is not aligned with original parameter's shape"
                 )
         value = constant(values[0], node._tensor._type.dtype)
         # 12 is the version whose pads may be negative
-        return [make("Pad", node, constant(begin), constant(end), value, opset=12, pad_mode=mode.name.lower())]
+        how = mode.name.lower()
+        return [make("Pad", node, constant(begin), constant(end), value, opset=12, pad_mode=how)]
 
     how = _PADS.get(mode, f"with ({_numbers(values)})")
     return Step(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", apply)
