@@ -140,9 +140,8 @@ def _innermost(
     so short that walking from one to the next costs more than to take elements from here and there."""
     last = len(extents) - 1
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-    if extents[last] >= 16:
-        return last
-    if extents[last] > SHORTEST_ROW and all(s[last] == w for s, w in zip(strides, wanted, strict=True)):
+    adjacent = all(s[last] == w for s, w in zip(strides, wanted, strict=True))
+    if extents[last] > SHORTEST_ROW if adjacent else extents[last] >= 16:
         return last
     best = 0
     for i in range(1, len(extents)):  # the last of the longest; one comparison each, as a trace keeps them
