@@ -13,7 +13,7 @@ import fuzzing
 import guard_pages
 import numpy as np
 
-from ovjit.compiler.passes.variables import has_state, lift
+from ovjit.compiler.passes.variables import Start, has_state, lift
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
@@ -518,6 +518,11 @@ def check(case: dict[str, Any]) -> str:
     return wrong
 
 
+def started(start: Start, arrays: list[np.ndarray]) -> np.ndarray:
+    """What a variable begins with; `arrays` are those of all inputs and variables."""
+    return evaluate(start.graph, [arrays[i] for i in start.inputs])[start.output]
+
+
 class _Interpreter:
     """The graph's answers one after the other, with its variables."""
 
@@ -533,7 +538,7 @@ class _Interpreter:
         if values is None:
             values = [np.zeros([getattr(d, "lo", d) for d in v.shape], "f4") for v in self.lifted.variables]
             for i, init in enumerate(self.lifted.inits):  # each may read those before it
-                values[i] = evaluate(init, [*arrays, *values])[0] if isinstance(init, Graph) else init
+                values[i] = started(init, [*arrays, *values]) if isinstance(init, Start) else init
         made = evaluate(self.graph, [*arrays, *values])
         count = len(self.lifted.variables)
         self.values = made[len(made) - count :]

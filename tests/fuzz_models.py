@@ -15,7 +15,7 @@ import numpy as np
 
 import ovjit
 from ovjit.api.run import properties_table
-from ovjit.compiler.passes.variables import has_state, lift
+from ovjit.compiler.passes.variables import Start, has_state, lift
 from ovjit.execution import build
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph
@@ -226,10 +226,11 @@ def _interpreted(graph: Graph, arrays: list[np.ndarray], observe: Any) -> list[n
     lifted = lift(graph)
     values = []
     for variable, init in zip(lifted.variables, lifted.inits, strict=True):
-        if isinstance(init, Graph):
+        if isinstance(init, Start):
             hidden = [np.zeros([getattr(d, "lo", d) for d in v.shape or ()], numpy_dtype(v.dtype))
                       for v in lifted.variables]  # fmt: skip
-            values.append(evaluate(init, [*arrays, *hidden], observe)[0])
+            given = [*arrays, *hidden]
+            values.append(evaluate(init.graph, [given[i] for i in init.inputs], observe)[init.output])
         elif init is None:
             shape = [getattr(d, "lo", d) for d in variable.shape or ()]
             values.append(np.zeros(shape, numpy_dtype(variable.dtype)))

@@ -60,6 +60,25 @@ def old(ov: Any) -> Any:
     return ov.Model([ov.opset8.result(new)], [ov.opset3.assign(new, "total")], [x], "old")
 
 
+def several(ov: Any) -> Any:
+    """Variables of different shapes that begin with what is computed of the input, and one that begins with
+    another's value."""
+    ops = ov.opset8
+    x = ops.parameter(ov.PartialShape([-1, 2]), np.float32, name="x")
+    rows = ops.convert(ops.gather(ops.shape_of(x), ops.constant(np.array([0])), ops.constant(0)), "f32")
+    total = ops.reduce_sum(x, ops.constant(np.array([0, 1])), True)
+    first = ops.read_value(ops.relu(x), "first", np.float32, ov.PartialShape([-1, 2]))
+    count = ops.read_value(rows, "count", np.float32, ov.PartialShape([1]))
+    sums = ops.read_value(total, "sums", np.float32, ov.PartialShape([1, 1]))
+    late = ops.read_value(ops.add(first, count), "late", np.float32, ov.PartialShape([-1, 2]))
+    made = ops.add(ops.add(late, sums), first)
+    sinks = [
+        ops.assign(ops.add(first, count), "first"), ops.assign(ops.multiply(count, count), "count"),
+        ops.assign(ops.subtract(sums, count), "sums"), ops.assign(made, "late"),
+    ]  # fmt: skip
+    return ov.Model([ops.result(made)], sinks, [x], "several")
+
+
 def compiled(ov: Any, model: Any) -> Any:
     return ov.Core().compile_model(model, "CPU", EXACT)
 
@@ -84,12 +103,25 @@ def test_a_sum_that_runs_on(init, dtype):
     assert ours == theirs
 
 
-@pytest.mark.parametrize("make", [crossed, old, growing])
+@pytest.mark.parametrize("make", [crossed, old, growing, several])
 def test_like_openvino(make):
     rng = np.random.default_rng(4)
-    shapes = {crossed: [(2,)] * 5, old: [(2, 3)] * 5, growing: [(1, n, 4) for n in (2, 1, 3, 1, 1, 2)]}[make]
+    shapes = {
+        crossed: [(2,)] * 5, old: [(2, 3)] * 5, growing: [(1, n, 4) for n in (2, 1, 3, 1, 1, 2)],
+        several: [(3, 2)] * 2 + [(2, 2)] * 3,
+    }[make]  # fmt: skip
     inputs = [rng.integers(-8, 8, shape).astype(np.float32) for shape in shapes]
     assert story(ovjit, make(ovjit), inputs) == story(openvino, make(openvino), inputs)
+
+
+def test_what_variables_begin_with_is_computed_at_once():
+    program = compiled(ovjit, several(ovjit))._executable.program
+    names = [v.name for v in program.variables]
+    inits = dict(zip(names, program.inits(), strict=True))
+    late = inits.pop("late")
+    assert len({id(init.executable) for init in inits.values()}) == 1
+    assert all(init.inputs == (0,) for init in inits.values())
+    assert sorted(late.inputs) == sorted(1 + names.index(name) for name in ("first", "count"))
 
 
 @BOTH

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.codegen.kernel import Loaded
 from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.options import Options, cache_type
-from ovjit.compiler.passes.variables import Lifted, Variable, keep_low, lift, public_outputs
+from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift, public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.errors import InferenceError
@@ -23,6 +23,15 @@ from ovjit.graph.shapes import fits
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
+
+
+class Init(NamedTuple):
+    """What computes the value that a variable begins with: output `output` of `executable`, which reads the
+    inputs of the main program that have the numbers `inputs`."""
+
+    executable: Executable
+    inputs: tuple[int, ...]
+    output: int
 
 
 class StatefulProgram:
@@ -43,9 +52,9 @@ class StatefulProgram:
         self._config = config
         self._build = build
         self._lock = ForkLock()
-        self._inits: list[Any] | None = None
+        self._inits: list[np.ndarray | Init | None] | None = None
         if lifted is not None:
-            self._inits = [self._prepared(init) for init in lifted.inits]
+            self._inits = self._prepared(lifted)
 
     @classmethod
     def of(cls, graph: Graph, config: Mapping[str, Any], build: Build) -> StatefulProgram:
@@ -54,14 +63,18 @@ class StatefulProgram:
         lifted = lifted_for(graph, inner)
         return cls(build(lifted.main, inner), lifted.variables, lambda: graph, inner, build, lifted)
 
-    def _prepared(self, init: Any) -> Any:
-        return self._build(init, self._config) if isinstance(init, Graph) else init
+    def _prepared(self, lifted: Lifted) -> list[np.ndarray | Init | None]:
+        starts = {id(init.graph): init.graph for init in lifted.inits if isinstance(init, Start)}
+        built = {key: self._build(graph, self._config) for key, graph in starts.items()}
+        return [
+            Init(built[id(i.graph)], i.inputs, i.output) if isinstance(i, Start) else i for i in lifted.inits
+        ]
 
-    def inits(self) -> list[Any]:
-        """For each variable: an array, an executable of the inputs of `main`, or None for zeros."""
+    def inits(self) -> list[np.ndarray | Init | None]:
+        """For each variable: an array, what computes it, or None for zeros."""
         with self._lock.lock:
             if self._inits is None:  # imported: nobody has needed them so far
-                self._inits = [self._prepared(init) for init in lift(self.given()).inits]
+                self._inits = self._prepared(lift(self.given()))
             return self._inits
 
     # --- what an executable asks a program for
@@ -121,10 +134,11 @@ class StatefulProgram:
         undo: list[tuple[np.ndarray, Moves, np.ndarray]],
     ) -> None:  # fmt: skip
         current: list[np.ndarray] = []  # what the variables are before this run, in the order of the beams
+        begun: dict[Executable, Job] = {}  # what has computed what variables begin with
         for k, variable in enumerate(self.variables):
             value = states.values[k]
             if value is None:
-                value = self._initial(job, inner, k)
+                value = self._initial(job, inner, k, begun)
             value = as_stored(value, variable)
             if variable.order >= 0:
                 order = inner.inputs[variable.order]
@@ -152,30 +166,40 @@ class StatefulProgram:
         for i in range(self.public_outputs):
             job.give_output(i, inner.outputs[i])
 
-    def _initial(self, job: Job, inner: Job, k: int) -> np.ndarray:
-        """What variable `k` is after a reset, in memory of its own."""
+    def _initial(self, job: Job, inner: Job, k: int, begun: dict[Executable, Job]) -> np.ndarray:
+        """What variable `k` is after a reset, in memory of its own. `begun`: what has run for this run."""
         init = self.inits()[k]
+        if init is None:
+            return lowest(self.variables[k])
         if isinstance(init, np.ndarray):
             return _owned(init)
-        part = job.parts.get(init)
+        part = begun.get(init.executable)
         if part is None:
-            part = job.parts[init] = init.new_job()
-        for i, array in enumerate(inner.inputs):
-            if i >= self.public_inputs:
-                other = self.variables[i - self.public_inputs]
-                if array is None:  # a variable further on, on which this one cannot depend
-                    array = lowest(other)
-                array = array.astype(dtypes.numpy_dtype(other.dtype), copy=False)
-            assert array is not None
-            part.set_input(i, array)
-        part.run()
-        variable, value = self.variables[k], part.outputs[0]
+            part = begun[init.executable] = self._begin(job, inner, init)
+        variable, value = self.variables[k], part.outputs[init.output]
         if value.dtype != dtypes.numpy_dtype(variable.dtype) or not fits(value.shape, variable.shape):
             raise InferenceError(
                 f"the variable {variable.name!r} of {variable.dtype} and the shape "
                 f"{shapes.text(variable.shape)} begins with {value.dtype}{list(value.shape)}"
             )
         return _owned(value)
+
+    def _begin(self, job: Job, inner: Job, init: Init) -> Job:
+        """Run what computes the values that variables begin with."""
+        part = job.parts.get(init.executable)
+        if part is None:
+            part = job.parts[init.executable] = init.executable.new_job()
+        for i, number in enumerate(init.inputs):
+            array = inner.inputs[number]
+            if number >= self.public_inputs:
+                other = self.variables[number - self.public_inputs]
+                if array is None:  # a variable further on, on which this one cannot depend
+                    array = lowest(other)
+                array = array.astype(dtypes.numpy_dtype(other.dtype), copy=False)
+            assert array is not None
+            part.set_input(i, array)
+        part.run()
+        return part
 
     @made_once
     def growing(self) -> dict[int, Place]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,17 +27,26 @@ class Variable(NamedTuple):
     stored: str
 
 
+class Start(NamedTuple):
+    """What computes the value that a variable begins with: an output of `graph`, the inputs of which are
+    those of `main` with the numbers `inputs`."""
+
+    graph: Graph
+    inputs: tuple[int, ...]
+    output: int
+
+
 class Lifted(NamedTuple):
     """A graph without state operations. The inputs of `main` are the graph's, then one for each variable, its
     rows in the order that they are read; its outputs the graph's, then one for each that is assigned.
 
-    `inits` has for each variable what it is after a reset: an array, a graph of the inputs of `main`, or None
-    for zeros.
+    `inits` has for each variable what it is after a reset: an array, what computes it, or None for zeros. All
+    that are computed of the graph's inputs alone are outputs of one graph.
     """
 
     main: Graph
     variables: tuple[Variable, ...]
-    inits: tuple[np.ndarray | Graph | None, ...]
+    inits: tuple[np.ndarray | Start | None, ...]
 
 
 def has_state(graph: Graph) -> bool:
@@ -77,14 +87,50 @@ def lift(graph: Graph) -> Lifted:
     )  # fmt: skip
     new_values = [assigns[v.name].inputs[0] for v in variables if v.assigned]
     main = _without_state(graph, variables, (*public_outputs(graph), *new_values))
-    inits: list[np.ndarray | Graph | None] = []
-    for nodes in reads.values():
-        source = nodes[0].inputs[0] if nodes[0].inputs else None
-        if source is None or source.constant is not None:
-            inits.append(None if source is None else source.constant)
-        else:
-            inits.append(_without_state(graph, variables, (source,)))
-    return Lifted(main, variables, tuple(inits))
+    sources = [nodes[0].inputs[0] if nodes[0].inputs else None for nodes in reads.values()]
+    return Lifted(main, variables, _starts(graph, variables, sources))
+
+
+def _starts(
+    graph: Graph, variables: tuple[Variable, ...], sources: list[Value | None]
+) -> tuple[np.ndarray | Start | None, ...]:
+    """What each variable begins with, of the values that its ReadValue reads."""
+    inits: list[np.ndarray | Start | None] = [None if s is None else s.constant for s in sources]
+    alike: list[int] = []  # variables that begin with what is computed of inputs alone
+    for k, source in enumerate(sources):
+        if source is not None and inits[k] is None:
+            if any(node.op.name == "ReadValue" for node in _needed((source,))):
+                inits[k] = _start(graph, variables, (source,))
+            else:
+                alike.append(k)
+    if alike:
+        together = _start(graph, variables, tuple(s for k in alike if (s := sources[k]) is not None))
+        for output, k in enumerate(alike):
+            inits[k] = together._replace(output=output)
+    return tuple(inits)
+
+
+def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, ...]) -> Start:
+    """What computes these values."""
+    nodes = _needed(sources)
+    read = {node.attrs.get("variable_id") for node in nodes if node.op.name == "ReadValue"}
+    public = [i for i, value in enumerate(graph.inputs) if value.node in nodes]
+    hidden = [len(graph.inputs) + k for k, variable in enumerate(variables) if variable.name in read]
+    made = _without_state(graph, variables, sources, nodes)
+    return Start(made, (*public, *hidden), 0)
+
+
+def _needed(values: Iterable[Value]) -> set[Node]:
+    """The nodes that compute these values, as far as the variables that they read."""
+    found: set[Node] = set()
+    waiting = [v.node for v in values]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            if node.op.name != "ReadValue":
+                waiting += [v.node for v in node.inputs]
+    return found
 
 
 def keep_low(lifted: Lifted, low: str, computed: str) -> Lifted:
@@ -218,8 +264,11 @@ def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
     return b.add("GuardedAttention", inputs, node.attrs, name=node.name, origins=node.origins).output
 
 
-def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple[Value, ...]) -> Graph:
-    """The part of `graph` that `outputs` need, the variables being inputs after the graph's own."""
+def _without_state(
+    graph: Graph, variables: tuple[Variable, ...], outputs: tuple[Value, ...], nodes: set[Node] | None = None
+) -> Graph:
+    """The part of `graph` that `outputs` need, the variables being inputs after the graph's own: all of them,
+    or those among `nodes`, which are what the outputs need."""
     builder = Builder()
     cached: set[Value] = set()  # what is read of keys and values in the order of beams
     new: dict[Value, Value] = {}
@@ -235,6 +284,8 @@ def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple
             passed.add(gather)
             shape_of[variable.name] = variable.dtype, gather.output.shape
     for node in graph.nodes:
+        if nodes is not None and node not in nodes:
+            continue
         if node.op.name == "Assign":
             new[node.output] = new[node.inputs[0]]
         elif node.op.name == "ReadValue":
@@ -255,5 +306,6 @@ def _without_state(graph: Graph, variables: tuple[Variable, ...], outputs: tuple
             new.update(zip(node.outputs, copied.outputs, strict=True))
             if (node.op.name == "Concat" or part_of(node.op) == "carry") and cached.intersection(node.inputs):
                 cached.update(node.outputs)
-    inputs = [*(new[v] for v in graph.inputs), *(hidden[v.name] for v in variables)]
+    inputs = [new[v] for v in graph.inputs if v in new]
+    inputs += [hidden[v.name] for v in variables if v.name in hidden]
     return builder.finish((new[v] for v in outputs), inputs)
