@@ -101,7 +101,7 @@ class Archive:
         self._unpack(self._start)
         head = json.loads(self._have[_LENGTH.size : self._start])
         self._places: dict[str, tuple[int, int]] = head["kernels"]
-        #: The Python whose bytecode Numba read: others may number blocks differently, to the same effect.
+        #: The Python that made it: what Numba's ordinary pipeline compiles may depend on it.
         self.python: str = head["python"]
 
     def _unpack(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""The language of kernels: from Numba's analysis of a function to LLVM, types and lowering in one walk.
+"""The language of kernels: from the blocks of a function to LLVM, types and lowering in one walk.
 
 What ovjit prints as kernels is small: int64s, numbers, vectors and intrinsics of fixed meaning, `while`,
 `for` over `range` and `if`; no objects, no exceptions, no reference counts. Numba's type inference and
@@ -11,32 +11,38 @@ Whatever is not in the language raises `Outside`, and Numba's ordinary pipeline 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import ast
+import builtins
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import llvmlite.ir as ir
-from numba.core import ir as nir
 from numba.core import types
 
+from ovjit.codegen.cpu import reading
+from ovjit.codegen.cpu.reading import Block, Function
 from ovjit.codegen.cpu.scalars import F64, I1, I64, Outside, binary, cast, fits_int64, unary
 from ovjit.codegen.cpu.vector import OPERATORS, Vec, namespace
 
 _CASTS = {bool: types.boolean, int: types.int64, float: types.float64}
 
+_OPERATORS: dict[type, Callable[..., Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift, ast.BitAnd: operator.and_, ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.USub: operator.neg,
+    ast.UAdd: operator.pos, ast.Invert: operator.invert, ast.Not: operator.not_,
+}  # fmt: skip
+
 
 class _Range(NamedTuple):
-    """`range(start, stop, step)`; once it is iterated over, `start` is the memory of what comes next."""
+    """`range(start, stop, step)` of which `start` is the memory of what comes next."""
 
     start: ir.Value
     stop: ir.Value
     step: ir.Value
-
-
-class _Next(NamedTuple):
-    """What `next` of a range gave: the number, and whether there was one."""
-
-    value: ir.Value
-    valid: ir.Value
 
 
 class _Again(Exception):
@@ -70,13 +76,13 @@ class _Typing:
 _CONTEXT, _TYPING = _Context(), _Typing()
 
 
-def lower(func_ir: nir.FunctionIR, function: ir.Function) -> None:
+def lower(source: Function, function: ir.Function) -> None:
     """Print the body of `function`, a C function of int64s that gives an int64. Raises Outside."""
     widened: set[str] = set()  # variables of several integer types are int64
     varying: set[str] = set()  # variables of types that have nothing in common are one for each type
     while True:
         try:
-            _Walk(func_ir, function, widened, varying).run()
+            _Walk(source, function, widened, varying).run()
             return
         except _Again as again:
             function.blocks.clear()
@@ -84,8 +90,9 @@ def lower(func_ir: nir.FunctionIR, function: ir.Function) -> None:
 
 
 class _Walk:
-    def __init__(self, func_ir: nir.FunctionIR, function: ir.Function, widened: set[str], varying: set[str]):
-        self.blocks = func_ir.blocks
+    def __init__(self, source: Function, function: ir.Function, widened: set[str], varying: set[str]):
+        self.source = source
+        self.blocks = source.blocks
         self.widened, self.varying = widened, varying
         self.order = _order(self.blocks)
         self.shared = _shared(self.blocks, self.order)
@@ -96,7 +103,9 @@ class _Walk:
         self.types: dict[str, Any] = {}
         self.slots: dict[tuple[str, Any], ir.Value] = {}
         self.values: dict[str, ir.Value] = {}  # of this block
-        self.objects: dict[str, Any] = {}  # what is known here and now: functions, ranges
+        self.objects: dict[str, Any] = {}  # variables that stand for functions
+        self.ranges: dict[int, _Range] = {}
+        self.items: dict[int, ir.Value] = {}
         self.signatures: dict[tuple, Any] = {}
         self.arriving: dict[int, dict[str, Any]] = {self.order[0]: {}}
         self.done: set[int] = set()
@@ -109,38 +118,42 @@ class _Walk:
                 self.types.pop(name, None)
             self.types.update(self.arriving[at])
             self.done.add(at)
-            for instruction in self.blocks[at].body:
-                self.statement(instruction)
+            block = self.blocks[at]
+            for step in block.body:
+                if isinstance(step, reading.Begin):
+                    self.ranges[step.loop] = self.range([self.operand(x) for x in step.arguments])
+                else:
+                    self.assign(step.target, self.expression(step.value))
+            self.end(block.last)
         self.b.position_at_end(self.entry)
         self.b.branch(self.places[self.order[0]])
 
     # --- statements
 
-    def statement(self, s: Any) -> None:
-        if isinstance(s, nir.Assign):
-            self.assign(s.target.name, s.value)
-        elif isinstance(s, nir.Branch):
-            kind, value = self.read(s.cond.name)
-            condition = cast(self.b, value, kind, types.boolean)
-            self.arrive(s.truebr)
-            self.arrive(s.falsebr)
-            self.b.cbranch(condition, self.places[s.truebr], self.places[s.falsebr])
-        elif isinstance(s, nir.Jump):
-            self.arrive(s.target)
-            self.b.branch(self.places[s.target])
-        elif isinstance(s, nir.Return):
-            kind, value = self.read(s.value.name)
+    def end(self, last: Any) -> None:
+        if isinstance(last, reading.Jump):
+            self.arrive(last.target)
+            self.b.branch(self.places[last.target])
+        elif isinstance(last, reading.Branch):
+            self.branch(self.truth(last.test), last.then, last.other)
+        elif isinstance(last, reading.Next):
+            self.items[last.loop], valid = self.next(self.ranges[last.loop])
+            self.branch(valid, last.body, last.end)
+        elif last.value is None:
+            raise Outside("a function that ends without a number")
+        else:
+            kind, value = self.operand(last.value)
             self.b.ret(cast(self.b, value, kind, types.int64))
-        elif not isinstance(s, (nir.Del, nir.PopBlock)):
-            raise Outside(f"{type(s).__name__} at {s.loc}")
 
-    def assign(self, name: str, value: Any) -> None:
-        try:
-            result = self.expression(value)
-        except Outside as error:
-            error.add_context(f"in {value} at {value.loc}")
-            raise
-        if not isinstance(result, tuple) or isinstance(result, (_Range, _Next)):
+    def branch(self, condition: ir.Value, then: int, other: int) -> None:
+        self.arrive(then)
+        self.arrive(other)
+        self.b.cbranch(condition, self.places[then], self.places[other])
+
+    def assign(self, name: str | None, result: Any) -> None:
+        if name is None:
+            return
+        if not isinstance(result, tuple):
             if self.objects.setdefault(name, result) is not result:
                 raise Outside(f"{name} stands for two things that are no numbers")
             return
@@ -196,50 +209,115 @@ class _Walk:
     # --- expressions: (type, value), or a Python object
 
     def expression(self, x: Any) -> Any:
-        if isinstance(x, nir.Var):
-            return self.objects[x.name] if x.name in self.objects else self.read(x.name)
-        if isinstance(x, (nir.Const, nir.Global, nir.FreeVar)):
-            return _number(x.value)
-        if isinstance(x, nir.Arg):
-            return types.int64, self.function.args[x.index]
-        if not isinstance(x, nir.Expr):
+        made = _EXPRESSIONS.get(type(x))
+        if made is None:
             raise Outside(type(x).__name__)
-        if x.op == "call":
-            return self.call(x)
-        if x.op in ("binop", "inplace_binop"):
-            f = x.fn if x.op == "binop" else x.immutable_fn
-            left, right = self.read(x.lhs.name), self.read(x.rhs.name)
-            if isinstance(left[0], Vec) and isinstance(right[0], Vec):
-                return self.word(f, [left, right])
-            return binary(self.b, f, left, right)
-        if x.op == "unary":
-            operand = self.read(x.value.name)
-            return self.word(x.fn, [operand]) if isinstance(operand[0], Vec) else unary(self.b, x.fn, operand)
-        if x.op == "cast":
-            return self.read(x.value.name)
-        if x.op == "getiter":
-            return self.iterate(self.object(x.value.name, _Range))
-        if x.op == "iternext":
-            return self.next(self.object(x.value.name, _Range))
-        if x.op == "pair_first":
-            return types.int64, self.object(x.value.name, _Next).value
-        if x.op == "pair_second":
-            return types.boolean, self.object(x.value.name, _Next).valid
-        raise Outside(f"{x.op}")
+        try:
+            return made(self, x)
+        except Outside as error:
+            if not error.contexts:
+                error.add_context(f"in `{ast.unparse(x)}` ({self.source.line + x.lineno - 1})")
+            raise
 
-    def object(self, name: str, kind: type) -> Any:
-        found = self.objects.get(name)
-        if not isinstance(found, kind):
-            raise Outside(f"{name} is not of the language")
+    def operand(self, x: ast.expr) -> tuple[Any, ir.Value]:
+        """A number or a vector."""
+        found = self.expression(x)
+        if not isinstance(found, tuple):
+            raise Outside(f"{found} is no number")
         return found
 
-    def call(self, x: nir.Expr) -> Any:
-        f = self.objects.get(x.func.name)
-        if f is None or x.kws or x.vararg:
-            raise Outside("a call of this form")
-        args = [self.read(a.name) for a in x.args]
-        if f is range:
-            return self.range(args)
+    def truth(self, x: ast.expr) -> ir.Value:
+        kind, value = self.operand(x)
+        return cast(self.b, value, kind, types.boolean)
+
+    def constant(self, x: ast.Constant) -> Any:
+        return _number(x.value)
+
+    def name(self, x: ast.Name) -> Any:
+        name = x.id
+        if name in self.source.locals:
+            return self.objects[name] if name in self.objects else self.read(name)
+        if name not in self.source.globals and not hasattr(builtins, name):
+            raise Outside(f"nobody knows {name}")
+        return _number(self.source.globals.get(name, getattr(builtins, name, None)))
+
+    def item(self, x: reading.Item) -> Any:
+        return types.int64, self.items[x.loop]
+
+    def parameter(self, x: reading.Parameter) -> Any:
+        return types.int64, self.function.args[x.number]
+
+    def binary(self, x: ast.BinOp) -> Any:
+        return self.apply(type(x.op), self.operand(x.left), self.operand(x.right))
+
+    def compare(self, x: ast.Compare) -> Any:
+        return self.apply(type(x.ops[0]), self.operand(x.left), self.operand(x.comparators[0]))
+
+    def apply(self, kind: type, left: tuple[Any, ir.Value], right: tuple[Any, ir.Value]) -> Any:
+        f = _OPERATORS.get(kind)
+        if f is None:
+            raise Outside(f"the operator {kind.__name__}")
+        if isinstance(left[0], Vec) and isinstance(right[0], Vec):
+            return self.word(f, [left, right])
+        return binary(self.b, f, left, right)
+
+    def unary(self, x: ast.UnaryOp) -> Any:
+        known = x.operand.value if isinstance(x.operand, ast.Constant) else None
+        if isinstance(x.op, ast.USub) and isinstance(known, (int, float)):
+            return _number(-known)  # the lowest int64 is a number, and its opposite is none
+        f, operand = _OPERATORS[type(x.op)], self.operand(x.operand)
+        return self.word(f, [operand]) if isinstance(operand[0], Vec) else unary(self.b, f, operand)
+
+    def choice(self, x: ast.IfExp) -> Any:
+        """`a if test else b`: only one of them is computed."""
+        return self.one_of(self.truth(x.test), lambda: self.operand(x.body), lambda: self.operand(x.orelse))
+
+    def logical(self, x: ast.BoolOp) -> Any:
+        """The value of `a and b`, `a or b`."""
+        found = self.operand(x.values[0])
+        for part in x.values[1:]:
+            found = self.following(isinstance(x.op, ast.And), found, part)
+        return found
+
+    def following(self, both: bool, left: tuple[Any, ir.Value], part: ast.expr) -> tuple[Any, ir.Value]:
+        ways: list[Callable[[], tuple[Any, ir.Value]]] = [lambda: self.operand(part), lambda: left]
+        return self.one_of(cast(self.b, left[1], left[0], types.boolean), *(ways if both else ways[::-1]))
+
+    def one_of(self, condition: ir.Value, *ways: Callable[[], tuple[Any, ir.Value]]) -> tuple[Any, ir.Value]:
+        """The value of the first way where the condition holds, else of the second."""
+        known = dict(self.values)
+        ends = [self.function.append_basic_block("choice") for _ in ways]
+        self.b.cbranch(condition, *ends)
+        found = []
+        for i, way in enumerate(ways):
+            self.b.position_at_end(ends[i])
+            self.values = dict(known)  # what is loaded here is not known behind
+            found.append(way())
+            ends[i] = self.b.block
+        kinds = {kind for kind, _ in found}
+        kind = kinds.pop() if len(kinds) == 1 else types.int64
+        if kinds and not all(fits_int64(one) for one, _ in found):
+            raise Outside(f"one of {found[0][0]} and {found[1][0]}")
+        values = []
+        for end, (one, value) in zip(ends, found, strict=True):
+            self.b.position_at_end(end)
+            values.append(cast(self.b, value, one, kind))
+        self.values = known
+        after = self.function.append_basic_block("chosen")
+        for end in ends:
+            self.b.position_at_end(end)
+            self.b.branch(after)
+        self.b.position_at_end(after)
+        phi = self.b.phi(values[0].type)
+        for value, end in zip(values, ends, strict=True):
+            phi.add_incoming(value, end)
+        return kind, phi
+
+    def call(self, x: ast.Call) -> Any:
+        f = self.expression(x.func)
+        args = [self.operand(a) for a in x.args]
+        if isinstance(f, tuple):
+            raise Outside("a call of a number")
         if f in _CASTS and len(args) == 1:
             return _CASTS[f], cast(self.b, args[0][1], args[0][0], _CASTS[f])
         return self.intrinsic(f, args)
@@ -267,20 +345,25 @@ class _Walk:
             raise Outside("range of what is no int64")
         whole = [cast(self.b, value, kind, types.int64) for kind, value in args]
         start, stop = (I64(0), whole[0]) if len(whole) == 1 else whole[:2]
-        return _Range(start, stop, whole[2] if len(whole) == 3 else I64(1))
-
-    def iterate(self, over: _Range) -> _Range:
         slot = self.allocate(I64, "next")
-        self.b.store(over.start, slot)
-        return _Range(slot, over.stop, over.step)
+        self.b.store(start, slot)
+        return _Range(slot, stop, whole[2] if len(whole) == 3 else I64(1))
 
-    def next(self, over: _Range) -> _Next:
+    def next(self, over: _Range) -> tuple[ir.Value, ir.Value]:
+        """The next number of a range, and whether there is one."""
         b = self.b
         value = b.load(over.start)
         up, down = (b.icmp_signed(sign, value, over.stop) for sign in "<>")
         valid = b.select(b.icmp_signed(">", over.step, I64(0)), up, down)
         b.store(b.add(value, over.step), over.start)
-        return _Next(value, valid)
+        return value, valid
+
+
+_EXPRESSIONS: dict[type, Callable[[_Walk, Any], Any]] = {
+    ast.Constant: _Walk.constant, ast.Name: _Walk.name, ast.BinOp: _Walk.binary, ast.Compare: _Walk.compare,
+    ast.UnaryOp: _Walk.unary, ast.IfExp: _Walk.choice, ast.BoolOp: _Walk.logical, ast.Call: _Walk.call,
+    reading.Item: _Walk.item, reading.Parameter: _Walk.parameter,
+}  # fmt: skip
 
 
 def _resolve(f: Any, definition: Any, kinds: Sequence[Any]) -> Any:
@@ -306,17 +389,17 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _order(blocks: dict[int, nir.Block]) -> list[int]:
+def _order(blocks: Mapping[int, Block]) -> list[int]:
     """The blocks that are reached, each but the first after one that leads to it."""
     first = min(blocks)
     seen, out = {first}, []
-    stack = [(first, iter(_successors(blocks[first])))]
+    stack = [(first, iter(blocks[first].successors()))]
     while stack:
         at, left = stack[-1]
         for following in left:
             if following not in seen:
                 seen.add(following)
-                stack.append((following, iter(_successors(blocks[following]))))
+                stack.append((following, iter(blocks[following].successors())))
                 break
         else:
             out.append(at)
@@ -324,55 +407,33 @@ def _order(blocks: dict[int, nir.Block]) -> list[int]:
     return out[::-1]
 
 
-def _successors(block: nir.Block) -> list[int]:
-    last = block.body[-1]
-    if isinstance(last, nir.Branch):
-        return [last.falsebr, last.truebr]
-    return [last.target] if isinstance(last, nir.Jump) else []
-
-
-def _names(s: Any) -> Iterator[str]:
-    """The variables that a statement reads."""
-    if isinstance(s, nir.Assign):
-        if isinstance(s.value, nir.Var):
-            yield s.value.name
-        elif isinstance(s.value, nir.Expr):
-            for part in s.value._kws.values():
-                for one in part if isinstance(part, (list, tuple)) else (part,):
-                    if isinstance(one, nir.Var):
-                        yield one.name
-    elif isinstance(s, nir.Branch):
-        yield s.cond.name
-    elif isinstance(s, nir.Return):
-        yield s.value.name
-
-
-def _shared(blocks: dict[int, nir.Block], order: Sequence[int]) -> set[str]:
+def _shared(blocks: Mapping[int, Block], order: Sequence[int]) -> set[str]:
     """The variables that more than one block knows."""
     home: dict[str, int] = {}
     shared = set()
     for at in order:
-        for s in blocks[at].body:
-            for name in _names(s):
+        for step in blocks[at].steps():
+            for name in step.reads:
                 if home.setdefault(name, at) != at:
                     shared.add(name)
-            if isinstance(s, nir.Assign) and home.setdefault(s.target.name, at) != at:
-                shared.add(s.target.name)
+        for step in blocks[at].body:
+            if step.target is not None and home.setdefault(step.target, at) != at:
+                shared.add(step.target)
     return shared
 
 
-def _is_read(blocks: dict[int, nir.Block], at: int, name: str) -> bool:
+def _is_read(blocks: Mapping[int, Block], at: int, name: str) -> bool:
     """True when from the beginning of block `at` on, `name` may be read before it is assigned."""
     seen, left = {at}, [at]
     while left:
         here = left.pop()
-        for s in blocks[here].body:
-            if name in _names(s):
+        for step in blocks[here].steps():
+            if name in step.reads:
                 return True
-            if isinstance(s, nir.Assign) and s.target.name == name:
+            if isinstance(step, reading.Assign) and step.target == name:
                 break
         else:
-            new = [n for n in _successors(blocks[here]) if n not in seen]
+            new = [n for n in blocks[here].successors() if n not in seen]
             seen.update(new)
             left += new
     return False

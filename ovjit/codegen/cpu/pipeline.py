@@ -1,4 +1,4 @@
-"""Numba's pipeline for kernels: its bytecode analysis, then the language of kernels in one pass."""
+"""Numba's pipeline for kernels: their source as blocks, then the language of kernels in one pass."""
 
 from __future__ import annotations
 
@@ -7,32 +7,25 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
-from numba.core import compiler, interpreter, types
-from numba.core.compiler_machinery import FunctionPass, LoweringPass, PassManager, register_pass
-from numba.core.untyped_passes import FixupArgs
+from numba.core import bytecode, compiler, types
+from numba.core.compiler_machinery import AnalysisPass, LoweringPass, PassManager, register_pass
 
 from ovjit.codegen.cpu.language import lower
+from ovjit.codegen.cpu.reading import read
 
 
-class _Interpreter(interpreter.Interpreter):
-    """Numba's, without the repair of lists, dicts and `with`, which are outside of the language."""
+@register_pass(mutates_CFG=False, analysis_only=True)
+class ReadSource(AnalysisPass):
+    """The blocks of the function, in place of Numba's IR of its bytecode."""
 
-    def post_process(self, peepholes: Any, func_ir: Any) -> Any:
-        return func_ir
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class ReadBytecode(FunctionPass):
-    """Numba's IR of the bytecode."""
-
-    _name = "ovjit_read_bytecode"
+    _name = "ovjit_read_source"
 
     def __init__(self) -> None:
-        FunctionPass.__init__(self)
+        AnalysisPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
-        state.func_ir = _Interpreter(state.func_id).interpret(state.bc)
-        return True
+        state.kernel = read(state.func_id.func)
+        return False
 
 
 @register_pass(mutates_CFG=False, analysis_only=True)
@@ -45,7 +38,7 @@ class LowerKernel(LoweringPass):
         LoweringPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
-        lower(state.func_ir, state.library)
+        lower(state.kernel, state.library)
         state.cr = compiler.compile_result(library=state.library)
         return False
 
@@ -58,10 +51,15 @@ class _Passes(PassManager):
 class KernelCompiler(compiler.CompilerBase):
     """A `pipeline_class` of Numba's for what is in the language of kernels; raises Outside for the rest."""
 
+    def compile_extra(self, func: Any) -> Any:
+        """As in the base class, without its list of the bytecode's instructions."""
+        self.state.func_id = bytecode.FunctionIdentity.from_function(func)
+        self.state.lifted, self.state.lifted_from = (), None
+        return self._compile_core()
+
     def define_pipelines(self) -> list[PassManager]:
         passes = _Passes("ovjit kernel")
-        passes.add_pass(ReadBytecode, "analyse the bytecode")
-        passes.add_pass(FixupArgs, "check the arguments")
+        passes.add_pass(ReadSource, "read the source")
         passes.add_pass(LowerKernel, "types and LLVM of the kernels' language")
         passes.finalize()
         return [passes]
