@@ -115,3 +115,22 @@ def cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return array if array.dtype == NF4 else to_nf4(array)
     with np.errstate(all="ignore"):
         return (from_nf4(array) if array.dtype == NF4 else array).astype(dtype)
+
+
+def real_for(kind: str) -> str:
+    """The element type in which functions of reals compute integers of this type."""
+    return "f32" if kind in ("i8", "u8") else "f64"
+
+
+def whole_between(kind: str) -> str:
+    """The integers that reals become on their way to integers of this type."""
+    return "i64" if kind in ("u32", "i64", "u64") else "i32"
+
+
+def whole(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Reals as integers: rounded, half to even. Bytes saturate, wider ones wrap as in Convert."""
+    between = numpy_dtype(whole_between(from_numpy(dtype)))
+    array = cast(np.rint(array), between)
+    if dtype.itemsize == 1:
+        array = np.clip(array, np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return array.astype(dtype)

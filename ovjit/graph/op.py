@@ -83,6 +83,20 @@ class TensorType:
         return hash((self.dtype, self.shape))
 
 
+def _as_real(x: TensorType, kind: str) -> TensorType:
+    """Integers as the reals that they become; what is known of dimensions alone is not passed on."""
+    value = x.value
+    known = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
+    return TensorType(kind, x.shape, np.asarray(value, dtypes.numpy_dtype(kind)) if known else None)
+
+
+def _as_whole(x: TensorType, kind: str) -> TensorType:
+    """Reals as the integers that they become."""
+    value = x.value
+    made = dtypes.whole(value, dtypes.numpy_dtype(kind)) if isinstance(value, np.ndarray) else None
+    return TensorType(kind, x.shape, made)
+
+
 class Attribute(NamedTuple):
     """One attribute: its type's name (see above), default (`REQUIRED` if none)."""
 
@@ -130,6 +144,7 @@ class Op:
         types: Sequence[str] = ("f32",),
         native: Sequence[str] | Callable[[], Sequence[str]] | None = None,
         multiplied: int = 0,
+        in_real: int = 0,
         samples: Callable | None = None,
         shown: Callable | None = None,
         builder: Mapping[str, str] | None = None,
@@ -165,6 +180,8 @@ class Op:
         self.types = tuple(types)  # element types of the first input that samples are tried with
         self._native = native
         self.multiplied = multiplied  # so many of its first inputs are multiplied, in types that the CPU has
+        #: so many of its first inputs may be integers, too: they become reals, and its outputs integers again
+        self.in_real = in_real
         self.samples = samples
         self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
         self.doc = doc
@@ -229,14 +246,27 @@ class Op:
         if len(inputs) < low or (self.variadic is None and len(inputs) > high):
             wanted = str(low) if low == high else f"{low} to {high}"
             raise ModelError(f"{self.name} takes {wanted} inputs, not {len(inputs)}")
+        integer = self.integers([x.dtype for x in inputs])
+        given = inputs
+        if integer:
+            real = dtypes.real_for(integer)
+            given = tuple(_as_real(x, real) if i < self.in_real else x for i, x in enumerate(inputs))
         try:
-            out = self.infer(*inputs, **attrs)
+            out = self.infer(*given, **attrs)
         except REFUSED as error:
             raise self._refusal(error, inputs, attrs) from error
         types = (out,) if isinstance(out, TensorType) else tuple(out)
+        if integer:
+            types = tuple(_as_whole(t, integer) for t in types)
         for kind in types:
             _check_size(kind)
         return types
+
+    def integers(self, kinds: Sequence[str]) -> str:
+        """The integers that this computes as reals for inputs of these types; "" if none."""
+        found = set(kinds[: self.in_real])
+        kind = found.pop() if len(found) == 1 else ""
+        return kind if kind and dtypes.ELEMENT_TYPES[kind].kind in "iu" else ""
 
     def evaluate(self, inputs: Iterable[np.ndarray], attrs: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
         """Run the NumPy reference. Floating-point warnings are silenced: infinities and NaNs are data.
@@ -250,12 +280,19 @@ class Op:
             return (self.ref(*inputs, **attrs),)
         inputs = [np.asarray(x) for x in inputs]
         expected = self._check_values(inputs, attrs)
+        integer = self.in_real and self.integers([dtypes.from_numpy(x.dtype) for x in inputs])
+        given = inputs
+        if integer:
+            real = dtypes.numpy_dtype(dtypes.real_for(integer))
+            given = [x.astype(real) if i < self.in_real else x for i, x in enumerate(inputs)]
         try:
             with np.errstate(all="ignore"):
-                out = self.ref(*inputs, **attrs)
+                out = self.ref(*given, **attrs)
         except REFUSED as error:
             raise self._refusal(error, inputs, attrs) from error
         arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
+        if integer:
+            arrays = tuple(dtypes.whole(x, inputs[0].dtype) for x in arrays)
         for array, kind in zip(arrays, expected, strict=False):
             if not shapes.fits(array.shape, kind.shape):
                 raise ModelError(f"{self.name} makes the shape {list(array.shape)}, not {kind}")

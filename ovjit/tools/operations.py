@@ -103,6 +103,16 @@ DIFFERENCES = [
     ),
     ("MatMul of integers", "exact; the CPU device adds in f32, which is not beyond 2^24"),
     (
+        "Softmax, MVN and other functions of reals on integers",
+        "the nearest integer, as on the CPU device; bytes saturate, of 16 bits the last 16 stay",
+    ),
+    (
+        "lists where one number is meant",
+        "refused: axes of CumSum and ScatterElementsUpdate, alpha of Selu; the CPU device takes the first "
+        "or refuses to compile",
+    ),
+    ("FakeQuantize", "less than two levels are refused; the CPU device gives NaN for one, and 0 means 2"),
+    (
         "Interpolate, linear, antialias",
         "as specified and as `Model.evaluate` has it; the CPU device ignores `antialias` in two dimensions",
     ),

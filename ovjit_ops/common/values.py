@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, check
+from ovjit.graph.dtypes import from_numpy, numpy_dtype, real_for
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, Interval, is_static, text
 from ovjit.graph.traced import is_traced, is_traced_number, whole
@@ -121,6 +122,19 @@ def known_dims(x: TensorType) -> list[Dim] | None:
 def widened(x: np.ndarray) -> np.ndarray:
     """f16, bf16 and f8 arrays as f32, in which they accumulate; others as they are."""
     return x.astype(np.float32) if x.dtype.itemsize < 4 and x.dtype.kind not in "iub" else x
+
+
+def real(x: np.ndarray) -> np.ndarray:
+    """`x` in the type in which weighted sums of it are made."""
+    return x.astype(numpy_dtype(real_for(from_numpy(x.dtype)))) if x.dtype.kind in "iu" else widened(x)
+
+
+def narrowed(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Sums as elements of `dtype`: integers are rounded, and saturate."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        x = np.clip(np.rint(x), float(limits.min), float(limits.max))
+    return x.astype(dtype)
 
 
 def operands_as_first(b: Any, node: Any, inputs: Any, uses: Any) -> Any:

@@ -166,7 +166,7 @@ def _with_numbers(*numbers: float, shape: tuple[int, ...] = ()) -> Callable:
     return samples
 
 
-@op("HardSigmoid", opset=1, types=REALS)
+@op("HardSigmoid", opset=1, types=REALS, in_real=3)
 class HardSigmoid:
     """max(0, min(1, alpha * x + beta))"""
 

@@ -102,31 +102,8 @@ def unary(
 
 
 def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
-    """Register y = f(x), a function of reals. Integers are computed as f64 and rounded; where that is no
-    number or does not fit, they are what Convert makes of it."""
-    infer = options.pop("infer", None)
-
-    def infer_same(node: TensorType) -> TensorType:
-        return propagate(same_type(node, NUMBERS), reference, node)
-
-    def whole(x: np.ndarray, **attrs: Any) -> np.ndarray:
-        if x.dtype.kind not in "iu":
-            return ref(x, **attrs)
-        between = np.int64 if x.dtype.itemsize == 8 or x.dtype == np.uint32 else np.int32
-        return np.rint(ref(x.astype(np.float64), **attrs)).astype(between).astype(x.dtype)
-
-    reference = in_f32(whole)
-
-    def expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-        """f(x: integer) -> Convert(Round(f(Convert(x, f64))))"""
-        dtype = node.output.dtype
-        if ELEMENT_TYPES[dtype].kind not in "iu":
-            return None
-        w = Writer(b, node)
-        real = w(name, w("Convert", inputs[0], destination_type="f64"), **node.attrs)
-        return [w("Convert", w("Round", real), destination_type=dtype)]
-
-    return unary(name, whole, scalar, infer=infer or infer_same, expand=expand, types=REALS, **options)
+    """Register y = f(x), a function of reals, which integers become for it (`Op.in_real`)."""
+    return unary(name, ref, scalar, types=REALS, in_real=1, **options)
 
 
 def binary(

@@ -280,7 +280,10 @@ def _fake_quantize(x, input_low, input_high, output_low, output_high, *, levels,
     return np.where(below, output_low, np.where(above, output_high, inner)).astype(x.dtype)
 
 
-@op("FakeQuantize", opset=1, types=REALS, ulp=16, rules=[operands_as_first], rules_for=["FakeQuantize"])
+@op(
+    "FakeQuantize", opset=1, types=REALS, ulp=16, rules=[operands_as_first], rules_for=["FakeQuantize"],
+    in_real=5,
+)  # fmt: skip
 class FakeQuantize:
     """data clipped to the input range, rounded to one of `levels` there, mapped to the output range."""
 

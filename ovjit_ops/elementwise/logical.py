@@ -44,7 +44,19 @@ binary("Xor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean
 binary("BitwiseAnd", np.bitwise_and, lambda x, y: x & y, opset=13, types=BITS)
 binary("BitwiseOr", np.bitwise_or, lambda x, y: x | y, opset=13, types=BITS)
 binary("BitwiseXor", np.bitwise_xor, lambda x, y: x ^ y, opset=13, types=BITS)
-unary("LogicalNot", np.logical_not, lambda x: x ^ True, types=BOOLEAN)
+
+
+def _logical_not(x: Any) -> Any:
+    return x ^ True if t.dtype(x) == "boolean" else t.cast(x == 0, t.dtype(x))
+
+
+def _not_of(x: np.ndarray) -> np.ndarray:
+    return np.logical_not(x).astype(x.dtype)
+
+
+#: Of numbers, too: 1 for 0, 0 for others.
+unary("LogicalNot", _not_of, _logical_not, types=COMPARABLE)
+
 
 
 def _bitwise_not(x: Any) -> Any:

@@ -48,7 +48,7 @@ from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
-from ovjit_ops.image.resampling import ROUNDING, Table, given, repeats, settings, tables
+from ovjit_ops.image.resampling import Table, given, repeats, settings, tables
 
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 #: Ways through the horizontal pass.
@@ -63,11 +63,11 @@ def taken(p, T, left):
 
 
 @inline
-def put(q, v, left, T, rounded):
+def put(q, v, left, T):
     if T in FLOATS:
         storem[T](q, v, left)
     else:
-        storem[T](q, cast[T](rint(v) if rounded else v), left)
+        storem[T](q, cast[T](rint(v)), left)
 
 
 @inline
@@ -112,9 +112,9 @@ def resize_nearest(
 @kernel
 def resize(
     x: Ptr, y: Ptr, vs: Ptr, vw: Ptr, hs: Ptr, hw: Ptr, rel: Ptr, oh, x_v, y_v, runs, run_len, x_run, y_run,
-    ow, x_h, y_h, c, tv, th, step, columns, way, items, per_chunk, *, T, rounded,
+    ow, x_h, y_h, c, tv, th, step, columns, way, items, per_chunk, *, T,
 ):  # fmt: skip
-    """Weighted sums in f32; integers are rounded or cut off."""
+    """Weighted sums in f32; integers are rounded."""
     for item in share(items, per_chunk):
         j = item % oh
         p, q = placed(item // oh, x, y)
@@ -136,7 +136,7 @@ def resize(
                         a += x_v
                         v = fma(taken(a, T, left), splat[f32](weights + t * 4), v)
                 if way == VERTICAL:
-                    put(q + r * y_run + i * SIZE[T], v, left, T, rounded)
+                    put(q + r * y_run + i * SIZE[T], v, left, T)
                 else:
                     store[f32](scratch + (r * run_len + i) * 4, v)
         for along in (PERMUTED, GATHERED):
@@ -152,7 +152,7 @@ def resize(
                         s += step * 4
                         w += columns * 4
                         v = fma(picked(s, places, along), load[f32](w), v)
-                    put(q + k * SIZE[T], v, ow - k, T, rounded)
+                    put(q + k * SIZE[T], v, ow - k, T)
         if way == CHANNELS:
             for o in range(ow):
                 s = scratch + (ld[i32](hs + o * 4) + 0) * c * 4
@@ -166,7 +166,7 @@ def resize(
                     else:
                         for t in range(1, th):
                             v = fma(load[f32](s + (t * c + k) * 4), splat[f32](w + t * 4), v)
-                    put(q + o * y_h + k * SIZE[T], v, c - k, T, rounded)
+                    put(q + o * y_h + k * SIZE[T], v, c - k, T)
 
 
 class Axis(NamedTuple):
@@ -413,7 +413,7 @@ def lowering_kernel(mode: str, dtype: str) -> Kernel:
     """The kernel that resizes elements of this type."""
     if mode == "nearest":
         return resize_nearest(T=_BITS[SIZE[dtype]])
-    return resize(T=dtype, rounded=mode in ROUNDING and dtype not in FLOATS)
+    return resize(T=dtype)
 
 
 #: Element types whose sums are made in f32.

@@ -16,7 +16,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import ANY, compatible, merge
-from ovjit_ops.common.values import widened
+from ovjit_ops.common.values import narrowed, real, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.image.cpu_grid_sample import lower_grid_sample
 from ovjit_ops.image.grid_settings import MODES, PADDINGS, settings
@@ -66,7 +66,7 @@ def grid_sample(data: np.ndarray, grid: np.ndarray, attrs: dict[str, Any]) -> np
     out_shape = (n, channels, *grid.shape[1:3])
     if not data.size:
         return np.zeros(out_shape, data.dtype)
-    wide = data if mode == "nearest" else widened(data)
+    wide = data if mode == "nearest" else real(data)
     grid = grid.astype(np.float64) if data.dtype == np.float64 else widened(grid)
     x, y = place(grid[..., 0], width, align), place(grid[..., 1], height, align)
     if mode == "nearest":
@@ -92,7 +92,7 @@ def grid_sample(data: np.ndarray, grid: np.ndarray, attrs: dict[str, Any]) -> np
                 out = out + part
             else:
                 out += part * (row_weight * column_weight).astype(wide.dtype)[:, None]
-    return out.astype(data.dtype)
+    return out if mode == "nearest" else narrowed(out, data.dtype)
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):

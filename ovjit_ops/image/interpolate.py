@@ -5,9 +5,8 @@
     Interpolate-11  data, sizes or scales[, axes]      and Pillow's filters
 
 Zeros are put around the data first (`pads_begin`, `pads_end`). Each axis is then resampled by its table
-(`ovjit_ops.image.resampling`). Sums are made in f32 (f64 for f64); integers are cut off, but rounded by cubic
-and by Pillow's filters, the latter after each axis, the last axis first: as OpenVINO's CPU device and Pillow
-do.
+(`ovjit_ops.image.resampling`). Sums are made in f32 (f64 for f64); integers are rounded, by Pillow's filters
+after each axis, the last axis first: as OpenVINO's CPU device and Pillow do.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from ovjit.graph.op import Bool, Float, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit.graph.traced import whole
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import known, length, widened
+from ovjit_ops.common.values import known, length, narrowed, real
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
 from ovjit_ops.image.cpu_resize import lower_interpolate
-from ovjit_ops.image.resampling import ROUNDING, given, scaled, settings, tables
+from ovjit_ops.image.resampling import given, scaled, settings, tables
 
 
 def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
@@ -102,27 +101,12 @@ def interpolate(
         for axis, table in found.items():
             data = np.take(data, table.start, axis)
         return data
-    x = _wide(data)
+    x = real(data)
     for axis, table in sorted(found.items(), reverse=True):
         x = resampling.resample(x, axis, table)
         if attrs["mode"].endswith("pillow"):
-            x = _wide(_narrow(x, data.dtype, True))
-    return _narrow(x, data.dtype, attrs["mode"] in ROUNDING)
-
-
-def _wide(x: np.ndarray) -> np.ndarray:
-    """`x` in the type in which sums are made."""
-    if x.dtype.kind == "f":
-        return widened(x)
-    return x.astype(np.float32 if x.dtype.itemsize < 4 else np.float64)
-
-
-def _narrow(x: np.ndarray, dtype: np.dtype, rounded: bool) -> np.ndarray:
-    """Sums as elements of `dtype`: integers are rounded or cut off, and saturate."""
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        x = np.clip(np.rint(x) if rounded else np.trunc(x), float(limits.min), float(limits.max))
-    return x.astype(dtype)
+            x = real(narrowed(x, data.dtype))
+    return narrowed(x, data.dtype)
 
 
 def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -179,10 +179,6 @@ def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
 _EPSILON = np.float32(1e-6)
 
 
-#: Modes that round integers to the nearest one.
-ROUNDING = ("cubic", "bilinear_pillow", "bicubic_pillow")
-
-
 def settings(attrs: dict[str, Any], version: int) -> dict[str, Any]:
     """The attributes in lower case, checked."""
     out = {k: v.lower() if isinstance(v, str) else v for k, v in attrs.items()}

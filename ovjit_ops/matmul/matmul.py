@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
@@ -48,7 +49,7 @@ class MatMul:
     """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""
 
     def infer(data_a, data_b, *, transpose_a: Bool = False, transpose_b: Bool = False):
-        dtype = common_dtype(data_a, data_b, NUMBERS)
+        dtype = common_dtype(data_a, data_b, [*NUMBERS, "boolean"])
         if data_a.shape is None or data_b.shape is None:
             return TensorType(dtype, None)
         return TensorType(dtype, matrix_shapes(data_a.shape, data_b.shape, transpose_a, transpose_b)[2])
@@ -57,6 +58,14 @@ class MatMul:
         a = data_a.swapaxes(-1, -2) if transpose_a and data_a.ndim > 1 else data_a
         b = data_b.swapaxes(-1, -2) if transpose_b and data_b.ndim > 1 else data_b
         return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
+
+    def expand(b, node, inputs):
+        """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0"""
+        if node.output.dtype != "boolean":
+            return None
+        w = Writer(b, node)
+        counts = [w("Convert", x, destination_type="f32") for x in inputs]
+        return [w("NotEqual", w("MatMul", *counts, **node.attrs), 0)]
 
     def lower(group):
         from ovjit_ops.matmul.cpu_matmul import lower_matmul

@@ -61,7 +61,7 @@ def _axis_samples(negative: bool) -> Any:
     return samples
 
 
-@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True)
+@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True, in_real=1)
 class Softmax1:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which counts from the front."""
 
@@ -192,7 +192,10 @@ def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: fl
     return x / (one(bias) + one(alpha / size ** len(normal)) * squares) ** one(beta)
 
 
-@op("LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, native=FULL)
+@op(
+    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, native=FULL,
+    in_real=1,
+)  # fmt: skip
 class LRN:
     """data / (bias + alpha / size^n * sum of squares in a window of `size` along the n axes)^beta"""
 
@@ -228,7 +231,7 @@ def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float
 
 @op(
     "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
-    expand=expand_norm.expand_mvn2, native=FULL, epilogue=True,
+    expand=expand_norm.expand_mvn2, native=FULL, epilogue=True, in_real=1,
 )  # fmt: skip
 class MVN2:
     """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
@@ -255,7 +258,7 @@ class MVN2:
 
 @op(
     "MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
-    expand=expand_norm.expand_mvn6, native=FULL, epilogue=True,
+    expand=expand_norm.expand_mvn6, native=FULL, epilogue=True, in_real=1,
 )  # fmt: skip
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
@@ -289,7 +292,10 @@ class MVN6:
                     )
 
 
-@op("NormalizeL2", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_normalize_l2)
+@op(
+    "NormalizeL2", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_normalize_l2,
+    in_real=1,
+)  # fmt: skip
 class NormalizeL2:
     """data / sqrt(sum of squares over `axes` + eps), or with the larger of the two (eps_mode max)."""
 
@@ -320,7 +326,10 @@ class NormalizeL2:
                 )
 
 
-@op("GRN", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_grn, builder={"": "grn"})
+@op(
+    "GRN", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_grn, builder={"": "grn"},
+    in_real=1,
+)  # fmt: skip
 class GRN:
     """data / sqrt(sum of squares over channels + bias)"""
 
@@ -337,7 +346,10 @@ class GRN:
             yield [random_array(rng, shape, dtype)], {"bias": 0.1}
 
 
-@op("GroupNormalization", opset=12, types=REALS, ulp=64, native=FULL, expand=expand_norm.expand_group_norm)
+@op(
+    "GroupNormalization", opset=12, types=REALS, ulp=64, native=FULL, expand=expand_norm.expand_group_norm,
+    in_real=3,
+)  # fmt: skip
 class GroupNormalization:
     """Each of `num_groups` groups of channels normalized, then scaled and shifted per channel."""
 

@@ -107,8 +107,6 @@ def avg_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     for _, slices in taps(*grid):
         total += padded[(...,) + slices]
     counts = np.maximum(counts, 1)
-    if x.dtype.kind != "f":
-        return (np.sign(total) * (np.abs(total) // counts)).astype(dtype)
     return (total / counts.astype(x.dtype)).astype(dtype)
 
 
@@ -237,7 +235,7 @@ AVERAGE = {**KERNEL, "data": "data_batch"}
 _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": False}]
 
 
-@op("AvgPool", opset=1, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FLOATS)
+@op("AvgPool", opset=1, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FLOATS, in_real=1)
 class AvgPool1:
     """The mean of each window (see `avg_pool` for what counts)."""
 
@@ -355,7 +353,7 @@ def expand_adaptive(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequen
     return [x]
 
 
-@op("AdaptiveAvgPool", opset=8, types=NUMBERS, native=FULL)
+@op("AdaptiveAvgPool", opset=8, types=NUMBERS, native=FULL, in_real=1)
 class AdaptiveAvgPool:
     """The mean over windows that split each spatial dimension into `output_shape` parts."""
 
@@ -371,12 +369,7 @@ class AdaptiveAvgPool:
             part = x[(...,) + window]
             part = part.reshape(*x.shape[:2], math.prod(part.shape[2:]))
             total = part.sum(-1, dtype=x.dtype)
-            mean = (
-                total / x.dtype.type(part.shape[-1])
-                if x.dtype.kind == "f"
-                else np.trunc(total / part.shape[-1])
-            )
-            out[(...,) + position] = mean
+            out[(...,) + position] = total / x.dtype.type(part.shape[-1])
         return out.astype(data.dtype)
 
     samples = _adaptive_samples({})

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.compiler.passes.simplify import fold_constants, run_rules
 from ovjit.graph.converted import Converted
-from ovjit.graph.dtypes import HALVES, numpy_dtype
+from ovjit.graph.dtypes import HALVES, numpy_dtype, real_for, whole_between
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
 #: How often what has been expanded is looked at again.
@@ -54,7 +54,7 @@ class Writer:
 def expand_graph(graph: Graph) -> Graph:
     """The graph with all expansions done."""
     for _ in range(ROUNDS):
-        if not any(n.op.expand is not None or _is_half(n) for n in graph.nodes):
+        if not any(n.op.expand is not None or _is_half(n) or _integers(n) for n in graph.nodes):
             break
         before = len(graph.nodes)
         graph, changed = _round(graph, expand=True)
@@ -79,6 +79,8 @@ def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
         out = None
         if _is_half(node):
             out = upcast(b, node, inputs)
+        elif _integers(node):
+            out = _in_real(b, node, inputs)
         elif expand and node.op.expand is not None:
             out = node.op.expand(b, node, inputs)
         if out is None:
@@ -89,6 +91,32 @@ def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
         return out
 
     return rebuild(graph, visit), changed
+
+
+def whole(w: Writer, x: Value, kind: str) -> Value:
+    """Reals as integers of this type (`ovjit.graph.dtypes.whole`)."""
+    x = w("Convert", w("Round", x), destination_type=whole_between(kind))
+    if kind in ("i8", "u8"):
+        limits = np.iinfo(numpy_dtype(kind))
+        x = w("Clamp", x, min=float(limits.min), max=float(limits.max))
+    return w("Convert", x, destination_type=kind)
+
+
+def _integers(node: Node) -> str:
+    """The integers that this node computes as reals, "" if none."""
+    kind = node.op.integers([v.dtype for v in node.inputs])
+    return kind if all(v.dtype == kind for v in node.outputs) else ""  # means of bytes may be made as f32
+
+
+def _in_real(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value]:
+    """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)))"""
+    w, kind = Writer(b, node), _integers(node)
+    given = [
+        w("Convert", x, destination_type=real_for(kind)) if i < node.op.in_real else x
+        for i, x in enumerate(inputs)
+    ]
+    made = b.add(node.op, given, node.attrs, name=f"{node.name}/real", origins=node.origins)
+    return [whole(w, x, kind) for x in made.outputs]
 
 
 def _is_half(node: Node) -> bool:
