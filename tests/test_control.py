@@ -402,3 +402,18 @@ def test_bodies_follow_when_a_model_is_reshaped():
         return found
 
     assert shapes(ovjit, opset13) == shapes(openvino, openvino.opset13)
+
+
+def test_an_end_may_be_the_last_index():
+    """Where parts fill the range only with it: OpenVINO counts trips so."""
+    x = ovjit.opset13.parameter([2, 8], name="x")
+    cut = ovjit.opset13.parameter([2, 2])
+    ten = ovjit.opset13.multiply(cut, np.float32(10))
+    node = ovjit.opset13.tensor_iterator()
+    node.set_body(ovjit.Model([ten], [cut]))
+    node.set_sliced_input(cut, x.output(0), 0, 2, 2, 7, 1)
+    joined = node.get_concatenated_slices(ten.output(0), 0, 2, 2, 7, 1)
+    made = ovjit.Model([joined], [x])
+    assert list(made.output().shape) == [2, 8] and node.get_num_iterations() == 4
+    rows = np.arange(16, dtype=np.float32).reshape(2, 8)
+    np.testing.assert_array_equal(ovjit.compile_model(made, "CPU")([rows])[0], rows * 10)

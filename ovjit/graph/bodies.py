@@ -341,8 +341,9 @@ def join_shapes(a: Shape | None, b: Shape | None) -> Shape | None:
 def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
     """(index where part 0 begins, step from part to part, number of parts) along the axis of this extent.
 
-    `start` and `end` are half-open, -1 meaning the end of the axis; a negative stride begins at the end.
-    Raises ModelError where parts do not fit.
+    `start` and `end` are half-open, -1 meaning the end of the axis; a negative stride begins at the end. An
+    `end` is the last index where only then parts fill the range, as OpenVINO counts trips. Raises
+    ModelError where parts do not fit.
     """
     first = port.start + (extent + 1 if port.start < 0 else 0)
     last = port.end + (extent + 1 if port.end < 0 else 0)
@@ -352,6 +353,8 @@ def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
         step > 0 and 0 <= low <= high <= extent and port.part_size > 0,
         f"slices from {port.start} to {port.end} by {port.stride} do not fit an axis of {extent}",
     )
+    if port.stride > 0 and port.part_size == step and high < extent and (high - low) % step == step - 1 > 0:
+        high += 1
     length = high - low
     trips = 0 if length < port.part_size else (length - port.part_size) // step + 1
     check(
