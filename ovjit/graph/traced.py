@@ -41,6 +41,7 @@ class Tape:
         self._decided: dict[tuple[int, int, int], bool] = {}
         #: value -> (what, left, right) of what a constant was applied to, for folding
         self._parts: dict[int, tuple[int, int, int]] = {}
+        self._applied: dict[tuple[int, int, int], Any] = {}
 
     def leaf(self, index: int) -> Traced:
         return Traced(self, index, self.values[index])
@@ -66,6 +67,13 @@ class Tape:
 
     def apply(self, what: int, value: Traced, number: int) -> Any:
         """`what` of a value and a constant, folded with a constant that was applied before."""
+        key = (what, value.node, number)
+        made = self._applied.get(key)
+        if made is None:
+            made = self._applied[key] = self._apply(what, value, number)
+        return made
+
+    def _apply(self, what: int, value: Traced, number: int) -> Any:
         if what == MULTIPLY and abs(number) > LARGEST:
             return value.pin() * number  # the product of other values might not fit 64 bits, unseen
         inner = self._parts.get(value.node)
@@ -350,6 +358,15 @@ def _either(what: int, a: Any, b: Any) -> Any:
         return a
     numbers = [traced.tape.values[place] for place in pair]
     return traced.tape.compute(what, min(pair), max(pair), _COMPUTE[what](*numbers))
+
+
+def identity(numbers: Sequence[Any]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """What has the same numbers has the same of these; traced ones are the same where they are so for all
+    dimensions."""
+    return (
+        tuple([n.node if type(n) is Traced else n for n in numbers]),
+        tuple([type(n) is Traced for n in numbers]),
+    )
 
 
 def is_traced_number(number: Any) -> bool:
