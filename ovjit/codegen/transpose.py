@@ -57,6 +57,7 @@ def make_turn(isa: Isa, elem: str) -> Any:
     from numba.core.typing.templates import signature
 
     from ovjit.codegen.cpu import vector as simd
+    from ovjit.codegen.cpu.intrinsics import make
 
     lanes = isa.lanes
     i64 = ir.IntType(64)
@@ -80,7 +81,7 @@ def make_turn(isa: Isa, elem: str) -> Any:
                     with b.if_then(b.icmp_signed("<", i64(j), na)):
                         simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem, nb)
 
-    turn = simd._make("turn", signature(types.void, *[types.int64] * 6), body)
+    turn = make("turn", signature(types.void, *[types.int64] * 6), body)
     turn.in_python = functools.partial(run_turn, elem)
     return turn
 
@@ -128,6 +129,7 @@ def make_interleave(isa: Isa, elem: str, rows: int, back: bool) -> Any:
     from numba.core.typing.templates import signature
 
     from ovjit.codegen.cpu import vector as simd
+    from ovjit.codegen.cpu.intrinsics import make
 
     lanes = isa.lanes
     i32, i64 = ir.IntType(32), ir.IntType(64)
@@ -161,7 +163,7 @@ def make_interleave(isa: Isa, elem: str, rows: int, back: bool) -> Any:
             simd.store_vector(b, b.add(x, b.mul(apart, i64(i))), row, elem, left)
 
     how = unweave if back else weave
-    interleave = simd._make("interleave", signature(types.void, *[types.int64] * 4), how)
+    interleave = make("interleave", signature(types.void, *[types.int64] * 4), how)
     interleave.in_python = functools.partial(run_unweave if back else run_interleave, elem, rows)
     return interleave
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import llvmlite.ir as ir
 from numba.core import types
+from numba.core.typing.templates import signature
 
-from ovjit.codegen.cpu.vector import _make, pointer, signature
+from ovjit.codegen.cpu.intrinsics import make
+from ovjit.codegen.cpu.vector_types import pointer
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _LINUX = sys.platform == "linux"
@@ -105,16 +107,16 @@ def intrinsics() -> dict[str, Any]:
         return b.load_atomic(pointer(b, p, _I64), ordering="seq_cst", align=8)
 
     return {
-        "aload": _make("aload", signature(i, i), load),
-        "astore": _make("astore", signature(void, i, i), _store),
-        "cas": _make("cas", signature(i, i, i, i), _cas),
-        "aadd": _make(
+        "aload": make("aload", signature(i, i), load),
+        "astore": make("astore", signature(void, i, i), _store),
+        "cas": make("cas", signature(i, i, i, i), _cas),
+        "aadd": make(
             "aadd", signature(i, i, i), lambda b, p, x: b.atomic_rmw("add", pointer(b, p, _I64), x, "seq_cst")
         ),
-        "call4": _make("call4", signature(i, i, i, i, i, i), _call),
-        "now": _make("now", signature(i), _now),
-        "pause": _make("pause", signature(void), _pause),
-        "give_way": _make("give_way", signature(void), _give_way),
-        "sleep_on": _make("sleep_on", signature(void, i, i, i), _sleep_on),
-        "wake": _make("wake", signature(void, i, i), _wake),
+        "call4": make("call4", signature(i, i, i, i, i, i), _call),
+        "now": make("now", signature(i), _now),
+        "pause": make("pause", signature(void), _pause),
+        "give_way": make("give_way", signature(void), _give_way),
+        "sleep_on": make("sleep_on", signature(void, i, i, i), _sleep_on),
+        "wake": make("wake", signature(void, i, i), _wake),
     }

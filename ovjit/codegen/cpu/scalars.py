@@ -14,7 +14,7 @@ from typing import Any
 import llvmlite.ir as ir
 from numba.core import errors, types
 
-from ovjit.codegen.cpu.vector import Vec, call_intrinsic, suffix
+from ovjit.codegen.cpu.vector_types import Vec, call_intrinsic, suffix
 
 I1, I64, F64 = ir.IntType(1), ir.IntType(64), ir.DoubleType()
 _LOWEST = -(1 << 63)

@@ -1,0 +1,361 @@
+"""Elements in memory and in registers: loads and stores of vectors and single elements, as LLVM text.
+
+f16 and bf16 are f32 in registers; boolean is a byte in memory and a bit in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.ir as ir
+
+from ovjit.codegen.cpu.isa import ISAS, has_features
+from ovjit.codegen.cpu.vector_types import (
+    SIZE,
+    bf16_vector,
+    broadcast,
+    call_intrinsic,
+    iota_mask,
+    pointer,
+    scalar_ir,
+    suffix,
+)
+
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+
+
+def memory_ir(elem: str) -> ir.Type:
+    """The LLVM type of one element in memory."""
+    if elem == "f16":
+        return ir.HalfType()
+    if elem in ("bf16", "boolean"):
+        return {"bf16": _I16, "boolean": _I8}[elem]
+    return scalar_ir(elem)
+
+
+def from_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
+    """Memory representation -> register representation, scalars and vectors."""
+    lanes = v.type.count if isinstance(v.type, ir.VectorType) else 0
+
+    def t(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    if elem == "f16":
+        return (
+            builder.fpext(v, t(ir.FloatType())) if lanes > _NO_HALVES else _half_to_float(builder, v, lanes)
+        )
+    if elem == "bf16":
+        wide = builder.zext(v, t(_I32))
+        sixteen = ir.Constant(t(_I32), [16] * lanes if lanes else 16)
+        return builder.bitcast(builder.shl(wide, sixteen), t(ir.FloatType()))
+    if elem == "boolean":
+        zero = ir.Constant(t(_I8), [0] * lanes if lanes else 0)
+        return builder.icmp_unsigned("!=", v, zero)
+    return v
+
+
+def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
+    """Register representation -> memory representation; bf16 rounds to nearest even, NaN stays NaN."""
+    lanes = v.type.count if isinstance(v.type, ir.VectorType) else 0
+
+    def t(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    def k(s: ir.Type, x: int) -> ir.Constant:
+        return ir.Constant(t(s), [x] * lanes if lanes else x)
+
+    if elem == "f16":
+        return (
+            builder.fptrunc(v, t(ir.HalfType())) if lanes > _NO_HALVES else _float_to_half(builder, v, lanes)
+        )
+    if elem == "bf16":
+        if lanes == _BF16_LANES and has_features(ISAS["avx512"], ("avx512bf16",)):
+            name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * lanes}"
+            return builder.bitcast(call_intrinsic(builder, name, bf16_vector(lanes), [v]), t(_I16))
+        i = builder.bitcast(v, t(_I32))
+        odd = builder.and_(builder.lshr(i, k(_I32, 16)), k(_I32, 1))
+        rounded = builder.lshr(builder.add(builder.add(i, k(_I32, 0x7FFF)), odd), k(_I32, 16))
+        quiet = builder.or_(builder.lshr(i, k(_I32, 16)), k(_I32, 0x40))
+        nan = builder.fcmp_unordered("uno", v, v)
+        return builder.trunc(builder.select(nan, quiet, rounded), t(_I16))
+    if elem == "boolean":
+        return builder.zext(v, t(_I8))
+    return v
+
+
+#: Vectors of so few lanes are those of CPUs that need not have instructions for f16: there LLVM would call
+#: functions of libgcc's, which a process may not have. Single numbers (0 lanes) take the same way.
+_NO_HALVES = 4
+
+
+#: Vectors of so many lanes are rounded to bf16 by the instruction, where the CPU has it. It takes denormals
+#: for 0.
+_BF16_LANES = 16
+
+
+def _half_to_float(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
+    """f16 -> f32 by integers: exact, NaN stays NaN."""
+
+    def t(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    def k(x: Any, s: ir.Type = _I32) -> ir.Constant:
+        return ir.Constant(t(s), [x] * lanes if lanes else x)
+
+    h = b.zext(b.bitcast(v, t(_I16)), t(_I32))
+    size = b.and_(h, k(0x7FFF))
+    wide = b.shl(size, k(13))
+    normal = b.add(wide, k(112 << 23))
+    small = b.bitcast(b.fmul(b.sitofp(size, t(ir.FloatType())), k(2.0**-24, ir.FloatType())), t(_I32))
+    finite = b.select(b.icmp_signed("<", size, k(0x400)), small, normal)
+    bits = b.select(b.icmp_signed(">=", size, k(0x7C00)), b.or_(wide, k(0x7F800000)), finite)
+    sign = b.shl(b.and_(h, k(0x8000)), k(16))
+    return b.bitcast(b.or_(bits, sign), t(ir.FloatType()))
+
+
+def _float_to_half(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
+    """f32 -> f16 by integers: to the nearest, ties to even; NaN stays NaN."""
+
+    def t(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    def k(x: Any, s: ir.Type = _I32) -> ir.Constant:
+        return ir.Constant(t(s), [x] * lanes if lanes else x)
+
+    i = b.bitcast(v, t(_I32))
+    size = b.and_(i, k(0x7FFFFFFF))
+    moved = b.sub(size, k(112 << 23))
+    odd = b.and_(b.lshr(moved, k(13)), k(1))
+    normal = b.lshr(b.add(b.add(moved, k(0xFFF)), odd), k(13))
+    # below 2^-14: the addition rounds to multiples of 2^-24, which is what the last bit of 0.5 is worth
+    half = k(0.5, ir.FloatType())
+    raised = b.fadd(b.bitcast(size, t(ir.FloatType())), half)
+    small = b.sub(b.bitcast(raised, t(_I32)), k(0x3F000000))
+    finite = b.select(b.icmp_signed("<", size, k(0x38800000)), small, normal)
+    bounded = b.select(b.icmp_signed(">=", size, k(0x477FF000)), k(0x7C00), finite)
+    nan = b.or_(k(0x7E00), b.and_(b.lshr(size, k(13)), k(0x3FF)))
+    bits = b.select(b.icmp_signed(">", size, k(0x7F800000)), nan, bounded)
+    sign = b.and_(b.lshr(i, k(16)), k(0x8000))
+    return b.bitcast(b.trunc(b.or_(bits, sign), t(_I16)), t(ir.HalfType()))
+
+
+def load_vector(
+    builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int, n: ir.Value | None = None
+) -> ir.Value:
+    """`lanes` elements at `address`; with `n`, only the first n are touched, the rest are 0."""
+    vt = ir.VectorType(memory_ir(elem), lanes)
+    p = pointer(builder, address, vt)
+
+    def masked() -> ir.Value:
+        return masked_load(builder, p, vt, SIZE[elem], iota_mask(builder, n, lanes))
+
+    def whole() -> ir.Value:
+        return builder.load(p, align=SIZE[elem])
+
+    if n is None:
+        v = whole()
+    elif lanes >= _MASKED_LANES or SIZE[elem] >= 4:
+        v = masked()
+    else:
+        v = _if_whole(builder, n, lanes, whole, masked)
+    return from_memory(builder, v, elem)
+
+
+#: Vectors of so many lanes are AVX-512's, whose masks cost nothing. Without them a masked store is some ten
+#: times as slow as a whole one on some CPUs, and a masked load of elements of 1 and 2 bytes is a branch for
+#: each lane.
+_MASKED_LANES = 16
+
+
+def _if_whole(
+    builder: ir.IRBuilder, n: ir.Value, lanes: int, whole: Callable[[], Any], masked: Callable[[], Any]
+) -> Any:
+    """What `whole` makes where n lanes are all there are, else what `masked` does; for both, the value."""
+    found = []
+    with builder.if_else(builder.icmp_signed(">=", n, n.type(lanes))) as ways:
+        for way, make in zip(ways, (whole, masked), strict=True):
+            with way:
+                value = make()
+                found.append((value, builder.block))
+    if found[0][0] is None:
+        return None
+    phi = builder.phi(found[0][0].type)
+    for value, block in found:
+        phi.add_incoming(value, block)
+    return phi
+
+
+def masked_load(
+    builder: ir.IRBuilder, p: ir.Value, vt: ir.VectorType, align: int, mask: ir.Value
+) -> ir.Value:
+    zero = (
+        ir.Constant(vt, [0] * vt.count) if not isinstance(vt.element, ir.HalfType) else ir.Constant(vt, None)
+    )
+    return call_intrinsic(builder, f"llvm.masked.load.{suffix(vt)}.p0", vt, [p, _I32(align), mask, zero])
+
+
+def hidden(builder: ir.IRBuilder, n: ir.Value) -> ir.Value:
+    """`n`, of which the optimiser knows nothing; no instruction comes of it. Equal ones are one."""
+    same = builder.asm(ir.FunctionType(n.type, [n.type]), "", "=r,0", [n], False)
+    same.attributes.add("readnone")
+    same.attributes.add("nounwind")
+    return same
+
+
+def splat(builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int) -> ir.Value:
+    """The one element at `address` in all lanes."""
+    return broadcast(builder, load_scalar(builder, address, elem), lanes)
+
+
+#: Elements that no wider lanes are cut to when they are stored.
+_NOT_NARROWED = ("f32", "f64", "i64", "u64")
+
+
+def store_vector(
+    builder: ir.IRBuilder, address: ir.Value, v: ir.Value, elem: str, n: ir.Value | None = None
+) -> None:
+    """Lanes of `v` to memory; with `n`, the first n and no byte besides."""
+    v = to_memory(builder, v, elem)
+    vt = v.type
+    p = pointer(builder, address, vt)
+
+    def whole() -> None:
+        builder.store(v, p, align=SIZE[elem])
+
+    def masked() -> None:
+        # LLVM narrows lanes and stores them in one step. Where it knows that there is one lane, it forgets
+        # the narrowing and writes the wide lane: 4 bytes for one bf16. So it is not to know, of what may be
+        # narrowed.
+        mask = iota_mask(builder, n if elem in _NOT_NARROWED else hidden(builder, n), vt.count)
+        arguments = [v, p, _I32(SIZE[elem]), mask]
+        call_intrinsic(builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), arguments)
+
+    if n is None:
+        whole()
+    elif vt.count >= _MASKED_LANES:
+        masked()
+    else:
+        _if_whole(builder, n, vt.count, whole, masked)
+
+
+def load_scalar(b: ir.IRBuilder, p: ir.Value, elem: str) -> ir.Value:
+    return from_memory(b, b.load(pointer(b, p, memory_ir(elem)), align=SIZE[elem]), elem)
+
+
+def store_scalar(b: ir.IRBuilder, p: ir.Value, x: ir.Value, elem: str) -> None:
+    if elem == "boolean" and x.type != _I1:
+        x = b.trunc(x, _I1)
+    v = to_memory(b, x, elem)
+    b.store(v, pointer(b, p, v.type), align=SIZE[elem])
+
+
+def _lane_addresses(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, lanes: int, to: ir.Type) -> ir.Value:
+    iota = ir.Constant(ir.VectorType(_I64, lanes), list(range(lanes)))
+    addresses = b.add(broadcast(b, p, lanes), b.mul(iota, broadcast(b, stride, lanes)))
+    return b.inttoptr(addresses, ir.VectorType(to.as_pointer(), lanes))
+
+
+def gather(elem: str, lanes: int) -> Any:
+    def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, n: ir.Value) -> ir.Value:
+        t = memory_ir(elem)
+        vt = ir.VectorType(t, lanes)
+        pointers = _lane_addresses(b, p, stride, lanes, t)
+        zero = ir.Constant(vt, None)
+        args = [pointers, _I32(SIZE[elem]), iota_mask(b, n, lanes), zero]
+        return from_memory(
+            b, call_intrinsic(b, f"llvm.masked.gather.{suffix(vt)}.v{lanes}p0", vt, args), elem
+        )
+
+    return body
+
+
+def scatter(elem: str, lanes: int) -> Any:
+    def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, v: ir.Value, n: ir.Value) -> None:
+        v = to_memory(b, v, elem)
+        pointers = _lane_addresses(b, p, stride, lanes, v.type.element)
+        args = [v, pointers, _I32(SIZE[elem]), iota_mask(b, n, lanes)]
+        call_intrinsic(b, f"llvm.masked.scatter.{suffix(v.type)}.v{lanes}p0", ir.VoidType(), args)
+
+    return body
+
+
+def strided(elem: str, lanes: int) -> Any:
+    gathered = gather(elem, lanes)
+    # a CPU has no gather for these, and takes apart what it loads in some instructions
+    channels = (2, 3, 4) if SIZE[elem] <= 2 else ()
+
+    def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, n: ir.Value) -> ir.Value:
+        ways = [
+            (SIZE[elem], None, lambda: load_vector(b, p, elem, lanes, n)),
+            (0, None, lambda: splat(b, p, elem, lanes)),
+            *((k * SIZE[elem], lanes, lambda k=k: _every(b, p, elem, lanes, k)) for k in channels),
+        ]
+
+        def choose(at: int) -> ir.Value:
+            if at == len(ways):
+                return gathered(b, p, stride, n)
+            step, least, make = ways[at]
+            here = b.icmp_signed("==", stride, ir.Constant(_I64, step))
+            if least is not None:
+                here = b.and_(here, b.icmp_signed(">=", n, ir.Constant(_I64, least)))
+            with b.if_else(here) as (then, otherwise):
+                with then:
+                    mine, mine_from = make(), b.block
+                with otherwise:
+                    other, other_from = choose(at + 1), b.block
+            out = b.phi(mine.type)
+            out.add_incoming(mine, mine_from)
+            out.add_incoming(other, other_from)
+            return out
+
+        return choose(0)
+
+    return body
+
+
+def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Value:
+    """Every k-th element from `p`; not a byte behind the last one is read."""
+    t = memory_ir(elem)
+    run = ir.VectorType(t, (lanes - 1) * k + 1)
+    whole = b.load(pointer(b, p, run), align=SIZE[elem])
+    chosen = ir.Constant(ir.VectorType(_I32, lanes), [k * i for i in range(lanes)])
+    return from_memory(b, b.shuffle_vector(whole, ir.Constant(run, ir.Undefined), chosen), elem)
+
+
+def evens(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
+    """Two vectors, of which each CPU has an instruction or two that keep every other lane."""
+    t = ir.VectorType(memory_ir(elem), lanes)
+    low = pointer(b, p, t)
+    parts = [b.load(at, align=SIZE[elem]) for at in (low, b.gep(low, [_I32(1)], source_etype=t))]
+    chosen = ir.Constant(ir.VectorType(_I32, lanes), [2 * i for i in range(lanes)])
+    return from_memory(b, b.shuffle_vector(*parts, chosen), elem)
+
+
+def strided_store(elem: str, lanes: int) -> Any:
+    scattered = scatter(elem, lanes)
+
+    def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, v: ir.Value, n: ir.Value) -> None:
+        near = b.icmp_signed("==", stride, ir.Constant(_I64, SIZE[elem]))
+        with b.if_else(near) as (then, otherwise):
+            with then:
+                store_vector(b, p, v, elem, n)
+            with otherwise:
+                scattered(b, p, stride, v, n)
+
+    return body
+
+
+def take(elem: str, lanes: int) -> Any:
+    def body(b: ir.IRBuilder, p: ir.Value, index: ir.Value) -> ir.Value:
+        t = memory_ir(elem)
+        vt = ir.VectorType(t, lanes)
+        base = broadcast(b, pointer(b, p, t), lanes)
+        pointers = b.gep(base, [index], source_etype=t)
+        ones = ir.Constant(ir.VectorType(_I1, lanes), [1] * lanes)
+        args = [pointers, _I32(SIZE[elem]), ones, ir.Constant(vt, None)]
+        return from_memory(
+            b, call_intrinsic(b, f"llvm.masked.gather.{suffix(vt)}.v{lanes}p0", vt, args), elem
+        )
+
+    return body

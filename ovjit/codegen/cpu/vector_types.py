@@ -1,0 +1,106 @@
+"""Element types, the type of vectors, and what LLVM text is built of; for kernels and tiles."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import llvmlite.ir as ir
+from numba.core import types
+from numba.extending import models, register_model
+
+FLOATS = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
+INTS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32, "u64": 64}
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+REGISTER_TYPE = {"f16": "f32", "bf16": "f32"}
+SIZE = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "boolean": 1, **{k: v // 8 for k, v in INTS.items()}}
+
+
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite has no class for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+@functools.cache
+def bf16_vector(lanes: int) -> ir.VectorType:
+    """What the bf16 instructions take and give; elsewhere a bf16 is 16 bits."""
+    return ir.VectorType(_BFloat(), lanes)
+
+
+def scalar_ir(elem: str) -> ir.Type:
+    """The LLVM type of one lane in a register."""
+    elem = REGISTER_TYPE.get(elem, elem)
+    return FLOATS.get(elem) or (_I1 if elem == "boolean" else ir.IntType(INTS[elem]))
+
+
+class Vec(types.Type):
+    """`lanes` values of element type `elem` in one LLVM vector."""
+
+    def __init__(self, elem: str, lanes: int):
+        self.elem = elem
+        self.lanes = lanes
+        super().__init__(name=f"Vec({elem}x{lanes})")
+
+    @property
+    def ir(self) -> ir.VectorType:
+        return ir.VectorType(scalar_ir(self.elem), self.lanes)
+
+    @property
+    def is_float(self) -> bool:
+        return self.elem in FLOATS
+
+    @property
+    def is_signed(self) -> bool:
+        return self.elem[0] == "i"
+
+
+@register_model(Vec)
+class VecModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vec):
+        super().__init__(dmm, fe_type, fe_type.ir)
+
+
+@functools.cache
+def vec(elem: str, lanes: int) -> Vec:
+    return Vec(REGISTER_TYPE.get(elem, elem), lanes)
+
+
+def iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
+    """<lanes x i1>: lane < n."""
+    if n.type == _I64:  # a row may have more elements than 32 bits count
+        n = builder.trunc(builder.select(builder.icmp_signed("<", n, _I64(lanes)), n, _I64(lanes)), _I32)
+    iota = ir.Constant(ir.VectorType(_I32, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", iota, broadcast(builder, n, lanes))
+
+
+def broadcast(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    vt = ir.VectorType(value.type, lanes)
+    one = builder.insert_element(ir.Constant(vt, ir.Undefined), value, _I32(0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, ir.Constant(vt, ir.Undefined), zeros)
+
+
+def pointer(builder: ir.IRBuilder, address: ir.Value, to: ir.Type) -> ir.Value:
+    return builder.inttoptr(address, to.as_pointer())
+
+
+def call_intrinsic(builder: ir.IRBuilder, name: str, result: ir.Type, args: list) -> ir.Value:
+    module = builder.module
+    fnty = ir.FunctionType(result, [a.type for a in args])
+    fn = module.globals.get(name) or ir.Function(module, fnty, name)
+    return builder.call(fn, args)
+
+
+def suffix(t: ir.Type) -> str:
+    """LLVM's overload suffix: v16f32, i64 ..."""
+    if isinstance(t, ir.VectorType):
+        return f"v{t.count}{suffix(t.element)}"
+    return {"float": "f32", "double": "f64", "half": "f16"}.get(str(t)) or str(t)
