@@ -279,8 +279,10 @@ def _is_as_far(a: np.ndarray, b: np.ndarray, graph: Graph, arrays: list[np.ndarr
 
 
 def _strings(array: np.ndarray) -> list[bytes]:
+    """As NumPy's arrays of bytes show them, which are what `bytes_data` gives: without zeros at the end."""
     flat = array.reshape(-1).tolist()
-    return [v if isinstance(v, bytes) else str(v).encode("utf-8", "surrogateescape") for v in flat]
+    words = (v if isinstance(v, bytes) else str(v).encode("utf-8", "surrogateescape") for v in flat)
+    return [word.rstrip(b"\0") for word in words]
 
 
 def _is_huge(graph: Graph) -> bool:

@@ -600,3 +600,19 @@ def test_bins_of_open_shape_are_counted() -> None:
     job.set_input(0, np.ones((3, 5, 4, 2), np.float32))
     with pytest.raises(OvjitError, match="bins"):
         job.run()
+
+
+def test_the_dilation_of_one_tap_says_nothing() -> None:
+    b = Builder()
+    x = _parameter(b, (1, 2, 3, 4))
+    filters = b.constant(np.arange(6, dtype=np.float32).reshape(2, 1, 1, 3, 1))
+    window = {
+        "strides": (1, 1), "pads_begin": (1, 0), "pads_end": (1, 0), "dilations": (1, 1 << 62),
+        "auto_pad": "explicit",
+    }  # fmt: skip
+    graph = b.finish([b.add("GroupConvolution", [x, filters], window).output])
+    data = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+    job = compile_graph(graph, {"threads": 1}).new_job()
+    job.set_input(0, data)
+    job.run()
+    np.testing.assert_array_equal(job.outputs[0], evaluate(graph, [data])[0])

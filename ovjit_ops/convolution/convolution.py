@@ -165,9 +165,22 @@ def expand_volume(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence
     return [w("Transpose", split, (0, 2, 1, 3, 4))]
 
 
+def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Sequence[Value] | None:
+    """The dilation of a window with one tap -> 1: any other says nothing, and may be beyond 64 bits"""
+    if node.op.name not in ("Convolution", "GroupConvolution") or inputs[1].shape is None:
+        return None
+    dilations, filters = node.attrs["dilations"], inputs[1].shape
+    taps = filters[len(filters) - len(dilations) :]
+    needed = tuple(1 if k == 1 else d for k, d in zip(taps, dilations, strict=True))
+    if needed == tuple(dilations):
+        return None
+    attrs = {**node.attrs, "dilations": needed}
+    return b.add(node.op, inputs, attrs, name=node.name, origins=node.origins).outputs
+
+
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
-    expand=expand_volume,
+    expand=expand_volume, rules=[_undilated], rules_for=["Convolution", "GroupConvolution"],
 )  # fmt: skip
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
@@ -199,7 +212,7 @@ class Convolution:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
 
 
-@op("GroupConvolution", opset=1, like=Convolution)
+@op("GroupConvolution", opset=1, like=Convolution, rules=[], rules_for=[])
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
 
