@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import openvino
 import pytest
 
 import ovjit
@@ -93,3 +95,56 @@ def test_every_number_as_openvino_has_it(to: str, source: str) -> None:
         if to == "f8e5m2":
             wrong = wrong[~_doubled(x[wrong])]
     assert not wrong.size, [(x[i], int(bits[i])) for i in wrong[:5]]
+
+
+#: Operations that OpenVINO runs on such elements, too.
+COMPUTED: dict[str, Callable[[Any, Any], Any]] = {
+    "ReduceMin": lambda o, x: o.reduce_min(x, np.array([1]), True),
+    "ReduceMean": lambda o, x: o.reduce_mean(x, np.array([0]), False),
+    "ReduceL2": lambda o, x: o.reduce_l2(x, np.array([1]), True),
+    "Softmax": lambda o, x: o.softmax(x, 1),
+    "MatMul": lambda o, x: o.matmul(x, x, False, True),
+    "TopK": lambda o, x: o.topk(x, np.int64(2), 1, "max", "value").output(0),
+}
+
+
+@pytest.mark.parametrize("rows", [3, -1])
+@pytest.mark.parametrize("kind", ["f8e4m3", "f8e5m2", "f4e2m1"])
+def test_operations_compute_them_in_f32_as_openvino_does(kind: str, rows: int) -> None:
+    x = np.random.default_rng(SEED).uniform(-2, 4, (3, 8)).astype(np.float32)
+
+    def outputs(ov: Any) -> list[np.ndarray]:
+        o = ov.opset13
+        p = o.parameter([rows, 8], np.float32)
+        small = o.convert(p, kind)
+        made = [o.convert(build(o, small), "f32") for build in COMPUTED.values()]
+        assert {m.input_value(0).get_element_type() for m in made} == {small.get_element_type()}
+        compiled = ov.Core().compile_model(
+            ov.Model(made, [p], "m"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        return [np.array(a) for a in compiled([x]).values()]
+
+    for name, ours, theirs in zip(COMPUTED, outputs(ovjit), outputs(openvino), strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=f"{name} of {kind}, seed {SEED}")
+
+
+@pytest.mark.parametrize("kind", ["f8e4m3", "f8e5m2", "f8e8m0", "f4e2m1", "nf4"])
+def test_constants_of_them_fold_to_what_kernels_compute(kind: str) -> None:
+    x = np.random.default_rng(SEED).uniform(-1, 1, (4, 8)).astype(np.float32)
+
+    def network(value: Any) -> Any:
+        y = opset13.tanh(opset13.multiply(value, value))
+        return opset13.convert(opset13.reduce_max(y, np.array([1]), False), "f32")
+
+    p = opset13.parameter([4, 8], np.float32)
+    run = ovjit.compile_model(ovjit.Model([network(opset13.convert(p, kind))], [p], "run"), "CPU")
+    folded = ovjit.compile_model(ovjit.Model([network(opset13.convert(x, kind))], [], "folded"), "CPU")
+    np.testing.assert_array_equal(run([x])[0], folded([])[0], err_msg=f"seed {SEED}")
+
+
+def test_they_do_not_mix() -> None:
+    a, b = (opset13.parameter([2], ovjit.Type(kind)) for kind in (np.float32, np.float16))
+    small = opset13.convert(a, "f8e4m3")
+    for other in (a, b, opset13.convert(b, "f8e5m2")):
+        with pytest.raises(RuntimeError, match="Element types|element types|type"):
+            opset13.add(small, other)

@@ -79,6 +79,9 @@ ELEMENT_TYPES: dict[str, ElementType] = dict(
     ]
 )
 
+#: Floating-point types that nothing computes in: operations that take no such elements have them as f32.
+SMALL = frozenset(row.name for row in ELEMENT_TYPES.values() if row.kind == "f" and row.bits <= 8)
+
 _BY_NUMPY = {row.numpy: row.name for row in ELEMENT_TYPES.values() if row.numpy is not None}
 #: Element types of values that no array of NumPy holds one by one.
 WITHOUT_DTYPE = frozenset(row.name for row in ELEMENT_TYPES.values() if row.numpy is None) - {"dynamic"}

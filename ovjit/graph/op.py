@@ -252,7 +252,7 @@ class Op:
             real = dtypes.real_for(integer)
             given = tuple(_as_real(x, real) if i < self.in_real else x for i, x in enumerate(inputs))
         try:
-            out = self.infer(*given, **attrs)
+            out = self._infer(given, attrs)
         except REFUSED as error:
             raise self._refusal(error, inputs, attrs) from error
         types = (out,) if isinstance(out, TensorType) else tuple(out)
@@ -268,6 +268,31 @@ class Op:
         kind = found.pop() if len(found) == 1 else ""
         return kind if kind and dtypes.ELEMENT_TYPES[kind].kind in "iu" else ""
 
+    def _infer(self, inputs: tuple[TensorType, ...], attrs: Mapping[str, Any]) -> Any:
+        try:
+            return self.infer(*inputs, **attrs)
+        except (ModelError, *REFUSED) as error:
+            small = _small_float(x.dtype for x in inputs)
+            if not small or self.runs_body:
+                raise
+            try:
+                out = self.infer(*map(_as_f32, inputs), **attrs)
+            except (ModelError, *REFUSED):
+                raise error from None
+        types = (out,) if isinstance(out, TensorType) else tuple(out)
+        return tuple(TensorType(small, t.shape) if t.dtype == "f32" else t for t in types)
+
+    def widens(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> bool:
+        """True where floats of 8 and fewer bits become f32 for the operation, and its outputs such floats."""
+        inputs = tuple(inputs)
+        if not _small_float(x.dtype for x in inputs) or self.runs_body:
+            return False
+        try:
+            self.infer(*inputs, **attrs)
+        except (ModelError, *REFUSED):
+            return True
+        return False
+
     def evaluate(self, inputs: Iterable[np.ndarray], attrs: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
         """Run the NumPy reference. Floating-point warnings are silenced: infinities and NaNs are data.
 
@@ -281,10 +306,14 @@ class Op:
         inputs = [np.asarray(x) for x in inputs]
         expected = self._check_values(inputs, attrs)
         integer = self.in_real and self.integers([dtypes.from_numpy(x.dtype) for x in inputs])
+        small = bool(expected) and self.widens(map(_kind, inputs), attrs)
         given = inputs
         if integer:
             real = dtypes.numpy_dtype(dtypes.real_for(integer))
             given = [x.astype(real) if i < self.in_real else x for i, x in enumerate(inputs)]
+        elif small:
+            wide, few = np.dtype(np.float32), dtypes.SMALL
+            given = [dtypes.cast(x, wide) if dtypes.from_numpy(x.dtype) in few else x for x in inputs]
         try:
             with np.errstate(all="ignore"):
                 out = self.ref(*given, **attrs)
@@ -293,6 +322,8 @@ class Op:
         arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
         if integer:
             arrays = tuple(dtypes.whole(x, inputs[0].dtype) for x in arrays)
+        elif small:
+            arrays = tuple(map(_narrowed, arrays, expected))
         for array, kind in zip(arrays, expected, strict=False):
             if not shapes.fits(array.shape, kind.shape):
                 raise ModelError(f"{self.name} makes the shape {list(array.shape)}, not {kind}")
@@ -303,7 +334,7 @@ class Op:
         if not inputs or self.runs_body:
             return ()
         try:
-            kinds = [TensorType(dtypes.from_numpy(x.dtype), x.shape, x) for x in inputs]
+            kinds = [_kind(x) for x in inputs]
         except TypeError:
             return ()
         return self.infer_types(kinds, attrs)
@@ -315,6 +346,27 @@ class Op:
         )
         given = "".join(f", {k}={v!r}" for k, v in attrs.items() if not isinstance(v, np.ndarray))
         return ModelError(f"{self.name} does not accept ({kinds}{given}): {type(error).__name__}: {error}")
+
+
+def _kind(x: np.ndarray) -> TensorType:
+    return TensorType(dtypes.from_numpy(x.dtype), x.shape, x)
+
+
+def _small_float(kinds: Iterable[str]) -> str:
+    """The type of all floats among these, if it is one that nothing computes in, else ""."""
+    floats = {k for k in kinds if dtypes.ELEMENT_TYPES[k].kind == "f"}
+    return floats.pop() if len(floats) == 1 and floats <= dtypes.SMALL else ""
+
+
+def _as_f32(x: TensorType) -> TensorType:
+    return TensorType("f32", x.shape) if x.dtype in dtypes.SMALL else x
+
+
+def _narrowed(x: np.ndarray, kind: TensorType) -> np.ndarray:
+    """`x` in the element type `kind` if that is a float of 8 or fewer bits, as Convert makes it."""
+    if kind.dtype not in dtypes.SMALL:
+        return x
+    return find_op("Convert").evaluate([x], {"destination_type": kind.dtype})[0]
 
 
 def _check_size(kind: TensorType) -> None:

@@ -1,8 +1,8 @@
 """Expansion: operations rewritten to simpler ones that run natively.
 
 An operation says how in its own record: `expand(b, node, inputs)` returns the values that replace its
-outputs, or None where it stays as it is. Halves that an operation does not compute (`Op.native`) are
-upcast to f32 first.
+outputs, or None where it stays as it is. Halves and smaller floats that an operation does not
+compute (`Op.native`, `Op.widens`) are upcast to f32 first.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 
 from ovjit.compiler.passes.simplify import fold_constants, run_rules
 from ovjit.graph.converted import Converted
-from ovjit.graph.dtypes import HALVES, numpy_dtype, real_for, whole_between
+from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, real_for, whole_between
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
 #: How often what has been expanded is looked at again.
 ROUNDS = 4
+#: Floating-point types that operations may not compute in.
+_STORED = HALVES | SMALL
 
 
 class Writer:
@@ -120,11 +122,14 @@ def _in_real(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value]
 
 
 def _is_half(node: Node) -> bool:
-    """True where the operation computes in f32 what this node has in halves."""
+    """True where the operation computes in f32 what this node has in halves or smaller floats."""
     native = node.op.native
-    return native is not None and any(
+    if native is not None and any(
         v.dtype in HALVES and v.dtype not in native for v in (*node.outputs, *node.inputs)
-    )
+    ):
+        return True
+    small = any(v.dtype in SMALL for v in node.inputs)
+    return small and node.op.widens([v.type for v in node.inputs], node.attrs)
 
 
 def upcast(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
@@ -132,18 +137,18 @@ def upcast(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
     w = Writer(b, node)
 
     def widened(v: Value) -> Value:
-        if v.dtype not in HALVES:
+        if v.dtype not in _STORED:
             return v
         # constants at once: expansions that need their values come before folding
         if isinstance(v.stored, Converted):
             return b.constant(Converted(v.stored, [np.dtype(np.float32)]))
         if v.stored is not None:
-            return b.constant(v.stored.astype(np.float32))
+            return b.constant(cast(v.stored, np.dtype(np.float32)))
         return w("Convert", v, destination_type="f32")
 
     wide = [widened(v) for v in inputs]
     made = b.add(node.op, wide, node.attrs, name=f"{node.name}/{node.op.name}", origins=node.origins)
     return [
-        w("Convert", new, destination_type=old.dtype) if old.dtype in HALVES else new
+        w("Convert", new, destination_type=old.dtype) if old.dtype in _STORED else new
         for new, old in zip(made.outputs, node.outputs, strict=True)
     ]
