@@ -14,6 +14,7 @@ from ovjit.tiles import narrow
 from ovjit.tiles.formats import U8I8, find_format
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.pack import pack_panels
+from ovjit_ops.convolution.cpu_winograd import MOST_CHANNELS, Winograd
 
 SEED = 20261121
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -104,8 +105,59 @@ def test_kernels_in_python(monkeypatch, span):
     check_convolution("groups", "wide", span)
 
 
+#: input, weights: what goes through planes of 16 bits.
+PLANES = {
+    "odd extents": ((2, 16, 7, 5), (40, 16, 3, 3)),
+    "a part of a vector": ((1, 22, 8, 9), (17, 22, 3, 3)),
+    "a panel": ((1, 64, 6, 6), (16, 64, 3, 3)),
+}
+
+
+@without_vnni
+@pytest.mark.parametrize("kind", ["largest", "wide", "usual"])
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("name", PLANES)
+def test_planes_are_exact(monkeypatch, name, pad, kind):
+    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+    compiled = check_products(name, *PLANES[name], (1, pad, 1), kind)
+    assert any(isinstance(low, Winograd) for low in compiled._executable.program.lowerings)
+
+
+@without_vnni
+def test_planes_in_python(monkeypatch):
+    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+    monkeypatch.setenv("OVJIT_INTERP", "kernels")
+    compiled = check_products("planes", *PLANES["odd extents"], (1, 1, 1), "largest")
+    assert any(isinstance(low, Winograd) for low in compiled._executable.program.lowerings)
+
+
+@without_vnni
+@pytest.mark.parametrize("value", [-128, 127])
+@pytest.mark.parametrize("channels", [MOST_CHANNELS - 1, MOST_CHANNELS + 1])
+def test_the_largest_sums_fit(monkeypatch, channels, value):
+    """All data are 255 and all weights alike; MOST_CHANNELS is odd."""
+    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+    ops = ov.opset8
+    x = ops.parameter([1, channels, 4, 4], np.float32)
+    ends = [ops.constant(np.float32(v)) for v in (0, 255)]
+    integers = ops.convert(ops.constant(np.full((8, channels, 3, 3), value, np.int8)), "f32")
+    y = ops.convolution(ops.fake_quantize(x, *ends, *ends, 256), integers, [1, 1], [0, 0], [0, 0], [1, 1])
+    compiled = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32)
+    ways = [isinstance(low, Winograd) for low in compiled._executable.program.lowerings]
+    assert any(ways) == (channels < MOST_CHANNELS)
+    got = compiled([np.full((1, channels, 4, 4), 255, np.float32)])[0]
+    np.testing.assert_array_equal(got, np.full((1, 8, 2, 2), 255 * 9 * channels * value, np.float32))
+
+
 def check_convolution(name: str, kind: str, span: int) -> None:
-    size, shape, (stride, pad, dilation) = CONVOLUTIONS[name]
+    assert span in spans(check_products(name, *CONVOLUTIONS[name], kind))
+
+
+def check_products(
+    name: str, size: tuple[int, ...], shape: tuple[int, ...], window: tuple[int, int, int], kind: str
+) -> ov.CompiledModel:
+    """A convolution of bytes, compared with its sums in f64."""
+    stride, pad, dilation = window
     rng = np.random.default_rng([SEED, *shape])
     integers, ops = weights_of(rng, kind, shape), ov.opset8
     data = rng.choice(np.array([0, 1, 128, 254, 255], np.float32), size, p=[0.2, 0.1, 0.1, 0.2, 0.4])
@@ -120,10 +172,10 @@ def check_convolution(name: str, kind: str, span: int) -> None:
 
     want = ov.compile_model(convolution(False), "CPU")([data.astype(np.float64)])[0]
     compiled = ov.compile_model(convolution(True), "CPU", F32)
-    assert span in spans(compiled)
     np.testing.assert_array_equal(
         compiled([data])[0], want.astype(np.float32), err_msg=f"{name}, {kind}, {SEED}"
     )
+    return compiled
 
 
 def spans(compiled: ov.CompiledModel) -> list[int]:
@@ -165,7 +217,7 @@ INSTRUCTIONS = """
 from ovjit.codegen.cpu import isa
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.formats import product_format
+from ovjit.tiles.formats import I16, product_format
 
 for name in ("avx512", "avx2"):
     isa.assume(name, [])
@@ -173,6 +225,8 @@ for name in ("avx512", "avx2"):
     text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), form).text(isa.host_isa())
     words = ("pmaddubs.w.512", "pshuf.b.512", "pmadd.ub.sw", "avx2.pshuf.b")
     print(*(word for word in words if word in text))
+    text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), I16).text(isa.host_isa())
+    print(*(word for word in ("pmaddw.d.512", "avx2.pmadd.wd") if word in text))
 """
 
 
@@ -180,4 +234,6 @@ def test_both_instruction_sets_have_their_instructions():
     ran = subprocess.run(
         [sys.executable, "-c", INSTRUCTIONS], capture_output=True, text=True, check=True, timeout=120
     )
-    assert ran.stdout.split() == ["pmaddubs.w.512", "pshuf.b.512", "pmadd.ub.sw", "avx2.pshuf.b"]
+    assert ran.stdout.split() == [
+        "pmaddubs.w.512", "pshuf.b.512", "pmaddw.d.512", "pmadd.ub.sw", "avx2.pshuf.b", "avx2.pmadd.wd"
+    ]  # fmt: skip

@@ -11,7 +11,7 @@ from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
-from ovjit.tiles.formats import BF16, F32, Format
+from ovjit.tiles.formats import BF16, F32, FORMATS, Format
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.cpu_winograd import best_way
 
@@ -41,7 +41,24 @@ def test_the_fastest_way_is_chosen(form: Format, shape: tuple[int, ...], ways: t
     assert best_way(1, height, width, channels, outs, LANES, form) in ways
 
 
-@pytest.mark.parametrize("form", [F32, BF16])
+#: Without VNNI.
+BYTES = next(form for form in FORMATS if form.products > 1)
+#: The same for bytes, on an AVX2 CPU.
+CASES_OF_BYTES = [
+    ((48, 13, 13, 192), 2), ((64, 56, 56, 64), 2), ((128, 28, 28, 128), 2), ((160, 14, 14, 320), 2),
+    ((512, 7, 7, 512), 2), ((192, 7, 7, 384), 2), ((16, 54, 54, 64), 0), ((16, 112, 112, 16), 0),
+    ((32, 112, 112, 32), 0), ((8, 28, 28, 16), 0), ((16, 7, 7, 16), 0), ((33, 56, 56, 64), 0),
+    ((1828, 14, 14, 64), 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "way"), CASES_OF_BYTES)
+def test_the_fastest_way_of_bytes_is_chosen(shape: tuple[int, ...], way: int) -> None:
+    channels, height, width, outs = shape
+    assert best_way(1, height, width, channels, outs, 8, BYTES) == way
+
+
+@pytest.mark.parametrize("form", [F32, BF16, BYTES])
 def test_any_extents_have_a_way(form: Format) -> None:
     for size in (0, 1, 2, 1 << 20, 1 << 40):
         for channels, outs in ((16, 16), (17, 1 << 30), (1 << 30, 31)):

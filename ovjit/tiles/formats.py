@@ -11,6 +11,7 @@ tables, panels and epilogues see words alone, so a format is a row of data here.
 | u8i8   | u8    | i8      | i32         | 4               | vpdpbusd (AVX512-VNNI, AVX-VNNI) |
 | u8i8   | u8    | i8      | i32         | 4               | vpmaddubsw, vpmaddwd: see `ovjit.tiles.narrow` |
 | u8i8   | u8    | i8      | i32         | 4               | vpmaddwd, twice |
+| i16    | i16   | i16     | i32         | 2               | vpmaddwd |
 """
 
 from __future__ import annotations
@@ -77,11 +78,20 @@ def _dot_bytes(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
     return vector.dot_bytes(b, vector.vec("i32", lanes), acc, a, w)
 
 
+def _dot_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu import vector
+
+    return vector.dot_halves(b, vector.vec("i32", lanes), acc, a, w)
+
+
 F32 = Format("f32", "f32", "f32", "f32", 1, _fma)
 BF16 = Format("bf16", "bf16", "bf16", "f32", 2, _dot_bf16, ("avx512bf16",), ("avx512",))
 U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",), ("avx512",))
 _SHORT = U8I8._replace(features=("avxvnni",), isas=("avx2",))
 _WIDENED = U8I8._replace(features=(), isas=("avx512", "avx2"), products=2)
+#: Planes of bytes (`ovjit_ops/convolution/cpu_winograd.py`), and nothing that a graph has: its products of
+#: i16 are not summed in i32.
+I16 = Format("i16", "i16", "i16", "i32", 2, _dot_halves, isas=("avx512", "avx2"))
 #: The first that fits is taken.
 FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED)
 

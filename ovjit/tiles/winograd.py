@@ -26,6 +26,8 @@ MATRICES: dict[int, dict[str, list[list[float]]]] = {
     },
 }  # fmt: skip
 
+#: Planes of integers have two fractional bits: 2G is whole.
+WHOLE_BITS = 2
 #: Channels of filters that are transformed at once: more do not stay in the second-level cache, and take five
 #: times as long.
 _FILLED = 32
@@ -35,8 +37,9 @@ def fill_planes(
     memory: np.ndarray, source: np.ndarray, m: int, kind: str, group: int, width: int, last: int
 ) -> None:
     """The transformed filters G w G' as panels of `width` outputs, the last of `last`, a matrix of them for
-    each plane: source [O, C, 3, 3]; elements of type `kind`, `group` of them in a word."""
-    g = np.array(MATRICES[m]["G"])
+    each plane: source [O, C, 3, 3]; elements of type `kind`, `group` of them in a word. Integers are four
+    times as much."""
+    g = np.array(MATRICES[m]["G"]) * (2 if kind == "i16" else 1)
     out = memory.view(numpy_dtype(kind)).reshape(len(g), len(g), -1)
     n, (outs, channels) = len(g), source.shape[:2]
     for first in range(0, outs, width):

@@ -13,6 +13,9 @@ even, and multiplies them by the dot instruction: sums of four elements lose a b
 networks answer (their errors are 0.8 - 1.2 times those of the direct way). F(4x4) would lose four bits: its
 planes are f32.
 
+Bytes that are multiplied without VNNI go by F(2x2) with planes of 16 bits: 2G has whole numbers, so that
+planes and sums are integers, four times what they stand for, and exact.
+
 Accuracy in f32, against float64 on random data, as a part of the output's scale: direct 1e-6, F(2x2) 1e-6,
 F(4x4) 1e-5; the stated bound is 1e-4. EXECUTION_MODE_HINT=ACCURACY keeps to the direct way.
 
@@ -58,18 +61,21 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
 from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size
 from ovjit.compiler.views import Layout, View, channels_last, named_strides, row_major
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.formats import BF16, F32, WORD, Format
+from ovjit.tiles.formats import BF16, F32, I16, WORD, Format
 from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
 from ovjit.tiles.micro import TABLE
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
-from ovjit.tiles.winograd import MATRICES, fill_planes
+from ovjit.tiles.winograd import MATRICES, WHOLE_BITS, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 #: Bytes of planes that are made at once at most: what stays in a cache, and is not memory for each tensor.
 BAND = 4_000_000
+#: Channels whose sums of products fit 32 bits: bytes of 255 and -128, nine taps, four times what they are.
+MOST_CHANNELS = (2**31 - 1) // (4 * 9 * 255 * 128)
 #: Where a thread's scratch holds its tables, and the line of zeros (or the dump) behind them.
 TABLE_BYTES = 2048
 
@@ -93,14 +99,16 @@ def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list
 
 
 @functools.cache
-def square_transform(m: int, name: str) -> Body:
-    """matrix @ grid @ matrix.T of a grid of (m + 2) x (m + 2) numbers."""
+def square_transform(m: int, name: str, given: str = "f32", to: str = "f32", shift: int = 0) -> Body:
+    """matrix @ grid @ matrix.T of a grid of (m + 2) x (m + 2) numbers, shifted right by `shift` bits: floats
+    in f32, integers in i32."""
     matrix, n = MATRICES[m][name], m + 2
-    recorder = Recorder()
-    grid = [[recorder.input(f"x{i * n + j}", "f32") for j in range(n)] for i in range(n)]
+    recorder, kind = Recorder(), "f32" if to == "f32" else "i32"
+    grid = [[t.cast(recorder.input(f"x{i * n + j}", given), kind) for j in range(n)] for i in range(n)]
     columns = [transform(matrix, [row[j] for row in grid]) for j in range(n)]
     made = [v for i in range(len(matrix)) for v in transform(matrix, [column[i] for column in columns])]
-    return Body(["f32"] * n * n, ["f32"] * len(made), recorder.lines, [v.name for v in made])
+    made = [t.cast(v >> shift if shift else v, to) for v in made]
+    return Body([given] * n * n, [to] * len(made), recorder.lines, [v.name for v in made])
 
 
 @kernel
@@ -141,7 +149,7 @@ def into_planes(
 @kernel
 def into_pixels(
     v: Ptr, b: Ptr, y: Ptr, y_n, y_h, y_w, oh, ow, th, tw, c, tiles, tile_bytes, plane, per_chunk, e=OPERANDS,
-    *, m, n, transform, operands, body, out,
+    *, m, n, acc, transform, operands, body, out,
 ):  # fmt: skip
     """m * m pixels of y for each tile of planes. Chunks are ranges of tiles. Pixels outside of the image go
     to a dump. The table's row 1 has the addresses of pixels, the rows from 2 on those of operands."""
@@ -171,10 +179,10 @@ def into_pixels(
             valid = c - k
             source = v + tile * tile_bytes + k * 4
             for at in static_range(n * n):
-                total[at] = loadm[f32](source, valid)
+                total[at] = loadm[acc](source, valid)
                 source += plane
             made = applied(transform, *total)
-            offset = load[f32](b + k * 4)
+            offset = load[acc](b + k * 4)
             for number, operand in enumerate(operands, 1):
                 if operand.kind == "number":
                     o[number] = splat[operand.dtype](e[number - 1])
@@ -194,24 +202,35 @@ def into_pixels(
 @functools.cache
 def input_kernel(m: int, elem: str, to: str) -> Kernel:
     name = f"winograd_input_{elem}_{to}_{m}x{m}"
-    return into_planes.kernel(name, T=elem, to=to, m=m, n=m + 2, transform=square_transform(m, "B"))
+    whole = (elem, to) if to == I16.a else ()
+    return into_planes.kernel(name, T=elem, to=to, m=m, n=m + 2, transform=square_transform(m, "B", *whole))
 
 
-def output_kernel(m: int, epilogue: Epilogue, names: str) -> Kernel:
+def output_kernel(m: int, epilogue: Epilogue, names: str, acc: str) -> Kernel:
     name = f"winograd_output_{epilogue.out}_{m}x{m}" + (f"_{names}" if names else "")
-    constants = epilogue.constants("f32")
-    return into_pixels.kernel(name, m=m, n=m + 2, transform=square_transform(m, "A"), **constants)
+    constants = epilogue.constants(acc)
+    back = square_transform(m, "A") if acc == "f32" else square_transform(m, "A", acc, acc, WHOLE_BITS)
+    return into_pixels.kernel(name, m=m, n=m + 2, acc=acc, transform=back, **constants)
 
 
 def plane_form(m: int, form: Format, channels: int) -> Format:
     """The format in which F(m x m) multiplies planes, where the direct way would be in `form`."""
+    if form.products > 1:
+        return I16
     return form if m == 2 and channels % form.group == 0 else F32
 
 
+def possible_ways(form: Format, channels: int) -> tuple[int, ...]:
+    """The m of F(m x m) for which there are planes."""
+    if form.products > 1:
+        return (2,) if channels % I16.group == 0 and channels <= MOST_CHANNELS else ()
+    return tuple(_TRANSFORMS) if form in (F32, BF16) else ()
+
+
 #: Cycles for each pixel's word times a panel of two vectors, by the tile of a format.
-_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95}
+_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "u8i8": 2.4, "i16": 1.4}
 #: Bytes of weights that come in a cycle: between what comes from a large cache and from memory.
-_BYTES = {"f32": 5.5, "bf16": 6.3}
+_BYTES = {"f32": 5.5, "bf16": 6.3, "u8i8": 5.5}
 #: What a last panel of one vector costs, beside one of two.
 _NARROW = 0.55
 #: Cycles for each vector of a tile in the two transforms.
@@ -229,7 +248,8 @@ def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int
     with the products. Planes that do not stay in the cache are written and read again. Measured 2026 on one
     Zen 5 core: 79 shapes, those of six networks and few channels among them, each way, with everything in
     the cache and with nothing there, between which networks are. What is chosen takes 5 % and 3 % longer
-    than the fastest way, f32 and bf16, the mean of all.
+    than the fastest way, f32 and bf16, the mean of all. Bytes without VNNI: one Zen 3 core, 24 shapes, of
+    which what is chosen takes 1 % longer.
     """
     height = 14
 
@@ -245,7 +265,8 @@ def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int
 
     rate = _BYTES[form.name]
     times = {0: products(images * oh * ow, 9 * form.words(channels), 1, form)}
-    for m, cycles in _TRANSFORMS.items():
+    for m in possible_ways(form, channels):
+        cycles = _TRANSFORMS[m]
         tiles = images * ceil_div(oh, m) * ceil_div(ow, m)
         vectors = ceil_div(channels, lanes) + ceil_div(outs, lanes)
         planes = plane_form(m, form, channels)
@@ -268,10 +289,10 @@ class Winograd(TiledConvolution):
 
     def make_kernel(self, names: str) -> Kernel:
         self.input_kernel = input_kernel(self.m, self.data.dtype, self.form.a)
-        self.output_kernel = output_kernel(self.m, self.epilogue, names)
+        self.output_kernel = output_kernel(self.m, self.epilogue, names, self.form.acc)
         rows, width = self.isa.tile_rows, tile_width(self.isa)
         name = f"conv_{self.form.name}_{rows}x{width}_{self.isa.name}"
-        return tile_kernel(name, Epilogue(None), self.isa, self.form)
+        return tile_kernel(name, Epilogue(None, [], self.form.acc), self.isa, self.form)
 
     @property
     def kernels(self) -> Sequence[Kernel]:
@@ -296,7 +317,8 @@ class Winograd(TiledConvolution):
         zeros = constants.place(np.zeros(tile_width(self.isa), np.float32), "zero panel").offset
         # the output transform adds the bias
         self.weights = Weights(planes, self.outs, sizes, at, zeros, 0)
-        bias = self.bias if self.bias is not None else np.zeros(self.outs, np.float32)
+        none = np.zeros(self.outs, numpy_dtype(self.form.acc))
+        bias = self.bias if self.bias is not None else none
         self.bias_at = constants.place(pack_bias(bias, 1, self.isa), (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
@@ -370,18 +392,16 @@ def winograd_way(group: Group) -> int:
     node = group.node
     data, filters = node.inputs[0], node.inputs[1]
     form = tile_format(data, filters)
-    if (
-        form not in (F32, BF16)
-        or node.op.name != "Convolution"
-        or tuple(filters.shape[2:]) != (3, 3)
-        or options().exact
-    ):
+    if form is None or node.op.name != "Convolution" or tuple(filters.shape[2:]) != (3, 3):
+        return 0
+    ways = possible_ways(form, filters.shape[1])
+    if not ways or (options().exact and form in (F32, BF16)):
         return 0
     if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1} or not is_static(data.shape):
         return 0
     forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
     if forced:
-        return int(forced)
+        return int(forced) if int(forced) in ways else 0
     outs, channels = filters.shape[:2]
     lanes = host_isa().lanes
     if channels < lanes or outs < lanes:

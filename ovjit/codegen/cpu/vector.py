@@ -277,10 +277,16 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
     x, w = b.bitcast(x, pairs), b.bitcast(w, pairs)
     even = [b.and_(x, low), b.ashr(b.shl(w, eight), eight)]
     odd = [b.lshr(x, eight), b.ashr(w, eight)]
-    name = "llvm.x86.avx512.pmaddw.d.512" if kind.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
     for two in (even, odd):
-        acc = b.add(acc, call_intrinsic(b, name, acc.type, two))
+        acc = dot_halves(b, kind, acc, *two)
     return acc
+
+
+def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of two i16 of `x` and `w` in each lane of i32."""
+    pairs = ir.VectorType(_I16, 2 * kind.lanes)
+    name = "llvm.x86.avx512.pmaddw.d.512" if kind.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
+    return b.add(acc, call_intrinsic(b, name, acc.type, [b.bitcast(x, pairs), b.bitcast(w, pairs)]))
 
 
 def dot_bytes_narrow(b: ir.IRBuilder, kind: Vec, acc: ir.Value, *words: ir.Value) -> ir.Value:
@@ -294,9 +300,7 @@ def dot_bytes_narrow(b: ir.IRBuilder, kind: Vec, acc: ir.Value, *words: ir.Value
     for x, w in zip(words[::2], words[1::2], strict=True):
         product = call_intrinsic(b, name, pairs, [b.bitcast(x, fours), b.bitcast(w, fours)])
         total = product if total is None else b.add(total, product)
-    ones = ir.Constant(pairs, [_I16(1)] * pairs.count)
-    name = "llvm.x86.avx512.pmaddw.d.512" if wide else "llvm.x86.avx2.pmadd.wd"
-    return b.add(acc, call_intrinsic(b, name, acc.type, [total, ones]))
+    return dot_halves(b, kind, acc, total, ir.Constant(pairs, [_I16(1)] * pairs.count))
 
 
 def choose_bytes(b: ir.IRBuilder, kind: Vec, window: ir.Value, choices: ir.Value) -> ir.Value:
