@@ -497,3 +497,58 @@ def test_axes_that_do_not_fit_are_taken_as_openvino_takes_them(ov):
     assert compiled(np.ones((1, 1, 1), np.float32))[0].shape == (1,)
     with pytest.raises(RuntimeError):
         compiled(np.ones((1, 3, 1), np.float32))
+
+
+@both
+def test_what_is_said_of_copies_and_types(ov):
+    model = relu(ov)
+    node, port = model.get_parameters()[0], model.outputs[0]
+    compiled = ov.compile_model(model, "CPU")
+    parameter = "openvino._pyopenvino.op.Parameter"
+    for words, call in (
+        ("Cannot copy 'openvino.Model'. Please, use deepcopy instead.", lambda: copy.copy(model)),
+        ("Cannot deepcopy 'openvino.Output' object.", lambda: copy.deepcopy(port)),
+        ("Cannot deepcopy 'openvino.ConstOutput' object.", lambda: copy.deepcopy(compiled.output())),
+        ("Cannot deepcopy 'openvino.ConstOutput' object.",
+         lambda: copy.deepcopy(compiled(np.ones((2, 2), np.float32)))),
+        (f"cannot pickle '{parameter}' object", lambda: copy.copy(node)),
+        (f"cannot pickle '{parameter}' object", lambda: copy.deepcopy(node)),
+        ("cannot pickle 'openvino._pyopenvino.Node' object", lambda: copy.deepcopy(ov.opset13.relu(node))),
+        ("cannot pickle 'openvino._pyopenvino.Input' object", lambda: copy.copy(port.get_node().input(0))),
+        ("cannot pickle 'AsyncInferQueue' object", lambda: copy.deepcopy(ov.AsyncInferQueue(compiled, 1))),
+        (f"Incorrect key type <class '{parameter}'>", lambda: model.reshape({node: [1, 2]})),
+        ("Incorrect key type <class 'int'>", lambda: model.reshape({0: [1, 2]}, {0: [1]})),
+        ("Incorrect value type <class 'range'>", lambda: model.reshape({0: range(2)})),
+    ):  # fmt: skip
+        with pytest.raises(TypeError) as caught:
+            call()
+        assert words in str(caught.value), words
+
+
+@both
+def test_a_port_may_be_copied_and_given_attributes(ov):
+    port = relu(ov).outputs[0]
+    port.mine = 1
+    again = copy.copy(port)
+    again.mine = 2
+    assert again is not port and again == port and (port.mine, again.mine) == (1, 2)
+    assert again.get_node() is port.get_node()
+
+
+@both
+def test_a_device_says_how_many_requests_suit_it(ov):
+    core = ov.Core()
+    assert core.get_property("CPU", "OPTIMAL_NUMBER_OF_INFER_REQUESTS") == 1
+    core.set_property("CPU", {"NUM_STREAMS": 3})
+    assert core.get_property("CPU", "OPTIMAL_NUMBER_OF_INFER_REQUESTS") == 3
+    assert "OPTIMAL_NUMBER_OF_INFER_REQUESTS" not in core.get_property("CPU", "SUPPORTED_PROPERTIES")
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert {"FP32", "INT8", "BIN", "EXPORT_IMPORT"} <= set(able)
+
+
+@both
+def test_kinds_of_strings_are_looked_at_before_their_number(ov):
+    tensor = ov.Tensor(ov.Type.string, ov.Shape([1]))
+    for values in ([1, 2], np.ones(3)):
+        with pytest.raises(RuntimeError, match="Unknown string kind passed to fill the Tensor's data!"):
+            tensor.str_data = values

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def public_name(kind: type) -> str:
+    """A type's name with the module where OpenVINO has it: in its native part what ovjit exports."""
+    name = kind.__name__
+    for inner, outer in (("ovjit.op", "_pyopenvino.op."), ("ovjit", "_pyopenvino.")):
+        if getattr(sys.modules.get(inner), name, None) is kind:
+            return f"openvino.{outer}{name}"
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def told(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) -> str:

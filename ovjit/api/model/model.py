@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.arguments import public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import (
     copy_map,
@@ -478,7 +479,8 @@ class Model:
         for key in shapes:
             if not isinstance(key, str):
                 raise TypeError(
-                    f"Incorrect key type {type(key)} to reshape a model, expected values as str."
+                    f"Incorrect key type <class '{public_name(type(key))}'> to reshape a model, "
+                    "expected values as str."
                 )
         reads = [node for node in self._walk() if node._op.name == "ReadValue"]
         return {
@@ -500,8 +502,8 @@ class Model:
                 raise ModelError(f"inputs count from 0, not {key}")
             return self._parameters[port_index(key, len(self._parameters), "input")]
         raise TypeError(
-            f"Incorrect key type {type(key)} to reshape a model, expected keys as openvino.Output, "
-            "int or str."
+            f"Incorrect key type <class '{public_name(type(key))}'> to reshape a model, "
+            "expected keys as openvino.Output, int or str."
         )
 
     # -- copies and captures -------------------------------------------------------------------------------
@@ -534,7 +536,7 @@ class Model:
         return _restore, ovjit._model_bytes(self)
 
     def __copy__(self) -> Model:
-        raise TypeError("Cannot copy 'ovjit.Model'. Please, use deepcopy instead.")
+        raise TypeError("Cannot copy 'openvino.Model'. Please, use deepcopy instead.")
 
     def _graph(self) -> Graph:
         """The immutable graph of this model as it is now, types inferred anew.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from ovjit.api.arguments import public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.custom import Op
 from ovjit.api.model.node import DescriptorTensor, Node, Output
@@ -107,8 +108,8 @@ def port_index(index: Any, count: int, what: str) -> int:
 def shape_dims(shape: Any) -> tuple[Dim, ...] | None:
     if not isinstance(shape, (PartialShape, list, tuple, str)):
         raise TypeError(
-            f"Incorrect value type {type(shape)} to reshape a model, expected values as "
-            "openvino.PartialShape, str, list or tuple."
+            f"Incorrect value type <class '{public_name(type(shape))}'> to reshape a model, "
+            "expected values as openvino.PartialShape, str, list or tuple."
         )
     return dims_of(shape)
 

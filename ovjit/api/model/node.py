@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ovjit.api.arguments import public_name
 from ovjit.api.model.node_ports import (
     GRAPH_LOCK,
     ConstOutput,
@@ -407,8 +408,10 @@ class Node:
     def __rtruediv__(self, other: Any) -> Node:
         return _arithmetic("Divide", other, self)
 
-    def __copy__(self) -> Node:
-        raise TypeError("cannot pickle 'openvino._pyopenvino.Node' object")
+    def __copy__(self, memo: object = None) -> Node:
+        raise TypeError(f"cannot pickle '{public_name(type(self))}' object")
+
+    __deepcopy__ = __copy__
 
     def __eq__(self, other: object) -> bool:
         return self is other

@@ -167,9 +167,9 @@ class DescriptorTensor:
 
 
 class _Port:
-    """What Output and ConstOutput share: one output of a node."""
+    """What Output and ConstOutput share: one output of a node. Programs may give it attributes."""
 
-    __slots__ = ("_index", "_node")
+    __slots__ = ("__dict__", "_index", "_node")
     _node: Node
     _index: int
 
@@ -249,10 +249,10 @@ class _Port:
         return (self._node._id, self._index) < (other._node._id, other._index)
 
     def __copy__(self) -> Any:
-        return self
+        return self._of(self._node, self._index)
 
     def __deepcopy__(self, memo: object) -> Any:
-        raise TypeError(f"a port belongs to its node and cannot be deep-copied: {self!r}")
+        raise TypeError(f"Cannot deepcopy 'openvino.{type(self).__name__}' object.")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {_tensor_text(self._tensor)}>"
@@ -312,7 +312,7 @@ class ConstOutput(_Port):
 class Input:
     """openvino.Input wraps ov::Input<Node>"""
 
-    __slots__ = ("_index", "_node")
+    __slots__ = ("__dict__", "_index", "_node")
     _node: Node
     _index: int
 
@@ -361,6 +361,11 @@ class Input:
             self._node._connect(self._index, new_source_output)
 
     rt_info = property(get_rt_info)
+
+    def __copy__(self, memo: object = None) -> Any:
+        raise TypeError("cannot pickle 'openvino._pyopenvino.Input' object")
+
+    __deepcopy__ = __copy__
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Input):

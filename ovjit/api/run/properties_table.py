@@ -178,11 +178,11 @@ ROWS = {
         Row("RANGE_FOR_STREAMS", None, None),
         Row("EXECUTION_DEVICES", ["CPU"], None, "C", "CA"),
         Row("FULL_DEVICE_NAME", None, None, "CAH"),
-        Row("OPTIMIZATION_CAPABILITIES", ["FP32", "INT8", "EXPORT_IMPORT"], None, "CAH"),
+        Row("OPTIMIZATION_CAPABILITIES", ["FP32", "INT8", "BIN", "EXPORT_IMPORT"], None, "CAH"),
         Row("DEVICE_TYPE", values.DeviceType.INTEGRATED, None),
         Row("DEVICE_ARCHITECTURE", None, None),
         Row("NETWORK_NAME", None, None, "", "CA"),
-        Row("OPTIMAL_NUMBER_OF_INFER_REQUESTS", None, None, "", "CA"),
+        Row("OPTIMAL_NUMBER_OF_INFER_REQUESTS", 1, None, "C", "CA", False),
         Row("LOADED_FROM_CACHE", False, None, "", "CA"),
         Row("RUNTIME_REQUIREMENTS", None, None, "", "C"),
         Row("NUM_STREAMS", 1, _streams, "C", "C"),
@@ -341,6 +341,8 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
     if row.name == "OPTIMIZATION_CAPABILITIES":
         bf16 = ["BF16"] if "bf16" in float_types() else []
         return ["EXPORT_IMPORT"] if device == "HETERO" else [*bf16, *row.default]
+    if row.name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
+        return max(1, config.get("NUM_STREAMS", 1))
     if row.name == "RANGE_FOR_STREAMS":
         return 1, usable_cores()[0]
     if row.name == "FULL_DEVICE_NAME":

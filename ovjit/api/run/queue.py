@@ -375,7 +375,7 @@ class AsyncInferQueue:
     while jobs run, they end as usual, callbacks included.
     """
 
-    __slots__ = ("__weakref__", "_model", "_pool")
+    __slots__ = ("__dict__", "__weakref__", "_model", "_pool")
 
     def __init__(self, model: CompiledModel, jobs: int = 0):
         if not isinstance(model, CompiledModel):
@@ -465,7 +465,7 @@ class AsyncInferQueue:
     def __iter__(self) -> Iterator[InferRequest]:
         return iter(list(self._pool.requests))
 
-    def __copy__(self) -> AsyncInferQueue:
+    def __copy__(self, memory: Any = None) -> AsyncInferQueue:
         raise TypeError("cannot pickle 'AsyncInferQueue' object")
 
     __deepcopy__ = __reduce__ = __copy__  # type: ignore[assignment]

@@ -269,10 +269,10 @@ class Tensor:
         if not isinstance(values, (list, _ndarray)):
             raise RuntimeError(f"Invalid data to fill String Tensor! It is {type(values).__name__}")
         array = np.asarray(values)
+        if array.dtype.kind not in "US":
+            raise RuntimeError(f"Unknown string kind passed to fill the Tensor's data! It is {array.dtype}")
         if array.size != math.prod(self._shape):
             raise RuntimeError("Passed array must have the same size (number of elements) as the Tensor!")
-        if array.dtype.kind not in "US":
-            raise RuntimeError(f"Unknown string kind passed to fill the Tensor's data: {array.dtype}")
         np.copyto(self._strings(), encode_strings(array).reshape(self._shape))
 
     def get_element_type(self) -> Type:
