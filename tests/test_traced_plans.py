@@ -289,10 +289,29 @@ def test_one_trace_serves_all_widths(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_trace_serves_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVJIT_CHECK", "1")
     rng = np.random.default_rng(SEED)
-    shapes = [(2, 320), (6, 320), (3, 340), (7, 640), (2, 350)]
+    shapes = [(1, 320), (2, 320), (6, 320), (3, 340), (7, 640), (2, 350), (1, 330)]
     sets = [[rng.standard_normal((n, 3, 32, w)).astype(np.float32)] for n, w in shapes]
     executable = check(_recogniser(rng, ANY), sets, "recogniser")
     assert executable.program.traces.made == 1
+
+
+def test_one_trace_serves_halos_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, b = np.random.default_rng(SEED), Builder()
+
+    def constant(*shape: int) -> Any:
+        return b.constant((rng.standard_normal(shape) / 8).astype(np.float32))
+
+    x = b.add("Parameter", (), {"shape": (ANY, 3, 4, ANY), "element_type": "f32"}).output
+    attrs = {"strides": (1, 1), "dilations": (1, 1)}
+    y = b.add("Convolution", [x, constant(64, 3, 1, 1)], {"pads_begin": (0, 0), "pads_end": (0, 0), **attrs})
+    pads = {"pads_begin": (2, 2), "pads_end": (2, 2)}
+    z = b.add("GroupConvolution", [y.output, constant(64, 1, 1, 5, 5)], {**pads, **attrs})
+    shapes = [(1, 100), (1, 600), (2, 100), (1, 1100), (2, 600)]  # two rows, 64 channels: 65536 at 508
+    sets = [[rng.standard_normal((n, 3, 4, w)).astype(np.float32)] for n, w in shapes]
+    executable = check(b.finish([z.output]), sets, "halos")
+    assert executable.program.traces.made == 1
+    assert any(s.kernel.name.startswith("clear") for s in executable.program.plan(((1, 3, 4, 100),)).steps)
 
 
 def _decoder(caches: int = 2) -> Graph:

@@ -14,8 +14,8 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, turn_kernel
 from ovjit.compiler.chunks import CHUNK_WORK, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, placed_values, product
-from ovjit.graph.traced import least
+from ovjit.compiler.views import View, merge_dims, placed_values, product, walking_order
+from ovjit.graph.traced import is_traced_number, least
 
 if TYPE_CHECKING:
     from ovjit.compiler.plan import Planner
@@ -32,13 +32,12 @@ def plan_elementwise(
     names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
     views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), out]
     wide = modes.replace("n", "") + "v"
-    order = sorted(
-        (a for a, d in enumerate(out.shape) if d != 1), key=lambda a: (-abs(out.strides[a]), a)
-    )
-    extents, strides = merge_dims(
-        [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
-    )
     outer = sum(name.startswith("d") and name[1:].isdigit() for name, _ in kernel.frame.fields)
+    order = walking_order(out)
+    shape, along = [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
+    extents, strides = merge_dims(shape, along, outer + 1)
+    if inputs and len(extents) == 2 and (is_traced_number(extents[1]) or extents[1] >= OPEN_ROW):
+        extents, strides = merge_dims(shape, along)  # a single long row is cut
     sizes = [v.itemsize for v in views]
     if not extents:
         extents, strides = [1], [[size] for size in sizes]
@@ -51,6 +50,8 @@ def plan_elementwise(
         most = max(CHUNK_WORK // (work * 4), SHORTEST_PIECE)
         if not planner.open:
             parts, piece, leaves = _cut(inner, most, bool(extents))
+        elif not inputs:
+            parts, piece, leaves = _cut_filled(out, order, inner)
         elif not extents:
             parts, piece, leaves = _cut_open(planner, out, order, inner, most)
     if len(extents) > outer:
@@ -123,6 +124,15 @@ def _cut_open(
     return (row - 1) // piece, piece, True
 
 
+def _cut_filled(out: View, order: Sequence[int], row: int) -> tuple[int, int, bool]:
+    """The same for a row of what is filled, as the slabs of the halos are: along the last dimension in memory
+    if that is known, else not at all. A guard on the size of each would make many plans of few sizes."""
+    last = out.shape[order[-1]] if order else 1
+    if is_traced_number(last) or last < PIECE or row == last:
+        return 0, row, False
+    return row // last, last, False
+
+
 #: Parts of rows are multiples of this many elements: cache lines, whatever the type.
 PIECE = 64
 #: Nor is a row cut into parts of fewer.
@@ -193,11 +203,11 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     size = source.itemsize
     if size not in planner.may_turn or not target.count:
         return False
-    order = sorted(
-        (i for i, d in enumerate(target.shape) if d != 1), key=lambda i: (-abs(target.strides[i]), i)
-    )
+    order = walking_order(target)
+    if size not in [source.strides[a] for a in order[:-1]]:
+        return False  # before anybody asks which dimensions are 1
     extents, (xs, ys) = merge_dims(
-        [target.shape[i] for i in order], [[v.strides[i] for i in order] for v in (source, target)]
+        [target.shape[i] for i in order], [[v.strides[i] for i in order] for v in (source, target)], DIMS + 2
     )
     if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > DIMS + 2:
         return False

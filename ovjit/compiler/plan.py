@@ -49,7 +49,7 @@ from ovjit.compiler.views import (
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval, is_static
-from ovjit.graph.traced import identity, is_traced, most
+from ovjit.graph.traced import identity, is_traced, most, surely_same
 
 Made = TypeVar("Made")
 
@@ -306,7 +306,7 @@ class Planner:
             and buffer not in self.pinned
             and (tuple(view.shape), view.itemsize, view.offset, buffer.size)
             == (tuple(shape), itemsize, offset, size)
-            and all(d == 1 or a == b for d, a, b in zip(shape, view.strides, strides, strict=True))
+            and _same_strides(shape, view.strides, strides)
             and view.halo == wanted.halo
             and buffer in self.views.in_buffer
             and all(self.last_use.get(v, -1) <= self.index for v in self.views.in_buffer[buffer])
@@ -592,8 +592,12 @@ def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> int:
 
 def _lies_as(view: View, target: View) -> bool:
     """Whether the elements of both, of one shape and beginning, are in the same places."""
-    pairs = zip(view.shape, view.strides, target.strides, strict=True)
-    return view.count == 0 or all(d == 1 or a == b for d, a, b in pairs)
+    return view.count == 0 or _same_strides(view.shape, view.strides, target.strides)
+
+
+def _same_strides(shape: Sequence[int], one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether both say the same of this shape; those of dimensions of 1 say nothing."""
+    return all(surely_same(a, b) or d == 1 or a == b for d, a, b in zip(shape, one, other, strict=True))
 
 
 class _OutputGroup:
@@ -640,8 +644,9 @@ def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
 
 
 def _is_plain(layout: Layout, shape: Sequence[int]) -> bool:
-    return not any(map(any, layout.halo)) and [i for i in layout.order if shape[i] != 1] == [
-        i for i in range(len(shape)) if shape[i] != 1
+    first = next((i for i, axis in enumerate(layout.order) if axis != i), len(shape))
+    return not any(map(any, layout.halo)) and [i for i in layout.order[first:] if shape[i] != 1] == [
+        i for i in range(first, len(shape)) if shape[i] != 1
     ]
 
 

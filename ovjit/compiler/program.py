@@ -313,6 +313,16 @@ class Program:
         planner = self._planner(types, strides)
         planner.trace = Trace()
         self._plan_steps(planner)
+        if not any(1 in shape for shape in shapes):
+            check_plan(plan, planner.finish(plan.arena.lay_out))
+            return
+        # a traced 1 may be walked as a dimension, which a plain one is not
+        planner.finish()
+        tape, types = self._traced_types(shapes, room)
+        if room is not None:
+            strides = strides_of(room, self.graph, types, tape.leaf(tape.leaves - 1))
+        planner = self._planner(types, strides)
+        self._plan_steps(planner)
         check_plan(plan, planner.finish(plan.arena.lay_out))
 
 

@@ -90,14 +90,17 @@ class RowLowering(Lowering):
         """Add the step; False where a row is not in one piece or the rows' dimensions do not merge."""
         views = (x, y, *operands)
 
-        def merged(axes: Sequence[int], chosen: Sequence[View]) -> tuple[list[int], list[list[int]]]:
-            return merge_dims([x.shape[a] for a in axes], [[v.strides[a] for a in axes] for v in chosen])
+        def merged(
+            axes: Sequence[int], chosen: Sequence[View], most: int = 0
+        ) -> tuple[list[int], list[list[int]]]:
+            strides = [[v.strides[a] for a in axes] for v in chosen]
+            return merge_dims([x.shape[a] for a in axes], strides, most)
 
         along = [v for v, mode in zip(views, "vv" + self.modes, strict=True) if mode == "v"]
         inner, steps = merged([a for a in order if a in self.axes], along)
         if len(inner) > 1 or (inner and any(s[0] != v.itemsize for s, v in zip(steps, along, strict=True))):
             return False
-        extents, strides = merged([a for a in order if a not in self.axes], views)
+        extents, strides = merged([a for a in order if a not in self.axes], views, DIMS)
         if len(extents) > DIMS:
             return False
         n, rows = product(inner), product(extents)

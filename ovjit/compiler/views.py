@@ -7,6 +7,7 @@ from typing import Any
 
 from ovjit.codegen.function import DIMS
 from ovjit.errors import OvjitError
+from ovjit.graph.traced import is_traced_number, surely_same
 
 #: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
 ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
@@ -91,19 +92,21 @@ class View:
     @property
     def is_contiguous(self) -> bool:
         """Row-major without gaps."""
-        return self.count == 0 or _compact(self.shape, self.strides) == _compact(
-            self.shape, row_major(self.shape, self.itemsize)
-        )
+        plain = row_major(self.shape, self.itemsize)
+        if all(map(surely_same, self.strides, plain)) or self.count == 0:
+            return True
+        return _compact(self.shape, self.strides) == _compact(self.shape, plain)
 
     def expand(self, shape: Sequence[int]) -> View:
         """Broadcast to `shape` by NumPy's rule: strides of 0. Raises OvjitError where the rule has none."""
         lead = len(shape) - len(self.shape)
-        if lead < 0 or any(d not in (1, s) for d, s in zip(self.shape, shape[lead:], strict=True)):
+        pairs = zip(self.shape, shape[lead:], strict=False)
+        if lead < 0 or any(not surely_same(d, s) and d not in (1, s) for d, s in pairs):
             raise OvjitError(
                 f"internal error: a view of {list(self.shape)} does not broadcast to {list(shape)}"
             )
         strides = [0] * lead + [
-            0 if d == 1 and s != 1 else st
+            0 if not surely_same(d, s) and d == 1 and (is_traced_number(s) or s != 1) else st
             for d, s, st in zip(self.shape, shape[lead:], self.strides, strict=True)
         ]
         return View(self.buffer, shape, strides, self.itemsize, self.offset)
@@ -200,8 +203,12 @@ def reshape_strides(
     shape: Sequence[int], strides: Sequence[int], new: Sequence[int], itemsize: int
 ) -> list[int] | None:
     """Strides of `new` over the same memory, None where there are none."""
-    if any(d == 0 for d in new):
+    if any(d == 0 for d in new) or all(map(surely_same, strides, row_major(shape, itemsize))):
         return row_major(new, itemsize)
+    first = next((i for i, d in enumerate(shape) if is_traced_number(d) or d != 1), len(shape))
+    if first < len(shape) and new and is_traced_number(new[0]) and surely_same(shape[first], new[0]):
+        rest = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
+        return None if rest is None else [strides[first], *rest]  # whatever the first dimension is, 1 too
     pieces = _compact(shape, strides)
     out: list[int] = [itemsize] * len(new)
     i = len(new) - 1
@@ -220,12 +227,22 @@ def reshape_strides(
     return out
 
 
-def merge_dims(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """Drop dimensions of 1 and merge neighbours that all operands (rows of `strides`) walk as one."""
+def merge_dims(
+    shape: Sequence[int], strides: Sequence[Sequence[int]], most: int = 0
+) -> tuple[list[int], list[list[int]]]:
+    """Drop dimensions of 1 and merge neighbours that all operands (rows of `strides`) walk as one.
+
+    A traced number is not asked whether it is 1, and the trace then serves other numbers too, where it merges
+    anyway, or is the first of at most `most` dimensions: to walk these costs no more than to walk fewer.
+    """
     extents: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
+    kept = False
     for i, extent in enumerate(shape):
-        if extent == 1:
+        lazy = most > 0 and is_traced_number(extent)
+        if lazy and not extents:
+            kept = True
+        elif not (lazy and _follows(steps, strides, i, extent)) and extent == 1:
             continue
         if extents and all(s[-1] == extent * st[i] for s, st in zip(steps, strides, strict=True)):
             extents[-1] *= extent
@@ -235,7 +252,24 @@ def merge_dims(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[
             extents.append(extent)
             for s, st in zip(steps, strides, strict=True):
                 s.append(st[i])
-    return extents, steps
+    return merge_dims(shape, strides) if kept and len(extents) > most else (extents, steps)
+
+
+def _follows(steps: Sequence[Sequence[int]], strides: Sequence[Sequence[int]], i: int, extent: int) -> bool:
+    """Whether dimension i continues the last of `steps` for any shape."""
+    return all(surely_same(s[-1], extent * st[i]) for s, st in zip(steps, strides, strict=True))
+
+
+def walking_order(view: View) -> list[int]:
+    """The dimensions from the slowest to the fastest, by their strides, without those of 1. The first one is
+    not asked whether it is 1 if it is the slowest."""
+    order = sorted(
+        (a for a, d in enumerate(view.shape) if (a == 0 and is_traced_number(d)) or d != 1),
+        key=lambda a: (-abs(view.strides[a]), a),
+    )
+    if 0 in order[1:] and view.shape[0] == 1:
+        order.remove(0)
+    return order
 
 
 def product(values: Sequence[Any]) -> int:

@@ -369,6 +369,13 @@ def identity(numbers: Sequence[Any]) -> tuple[tuple[int, ...], tuple[bool, ...]]
     )
 
 
+def surely_same(a: Any, b: Any) -> bool:
+    """Whether two numbers are equal for every shape that a trace may serve; nothing is decided."""
+    if type(a) is Traced or type(b) is Traced:
+        return type(a) is type(b) and a.node == b.node
+    return bool(a == b)
+
+
 def is_traced_number(number: Any) -> bool:
     """Whether this is a `Traced`, which `isinstance` would take for an int."""
     return type(number) is Traced

@@ -222,7 +222,7 @@ class Attention(Lowering):
         if not view.count:
             return packed, sizes.panel
         panels = ceil_div(n, sizes.width)
-        extents, (sources, targets) = merge_dims(batch, [v.strides[: len(batch)] for v in (view, packed)])
+        extents, (sources, targets) = merge_dims(batch, [v.strides[: len(batch)] for v in (view, packed)], 2)
         inner, x_g, y_g = (extents.pop(), sources.pop(), targets.pop()) if extents else (1, 0, 0)
         groups, x_o = inner, 0
         if extents and targets[-1] == inner * y_g:  # so that no number of steps depends on a batch
@@ -245,7 +245,7 @@ class Attention(Lowering):
     def _batch(self, planner: Planner, batch: Sequence[int], strides: dict[str, list[int]]) -> list[int]:
         """Batch dimensions merged to `DIMS`; changes `strides`. The lowering sees to it that they fit."""
         names = list(strides)
-        extents, rows = merge_dims(list(batch), [strides[n] for n in names])
+        extents, rows = merge_dims(list(batch), [strides[n] for n in names], DIMS)
         missing = DIMS - len(extents)
         for name, row in zip(names, rows, strict=True):
             strides[name] = [0] * missing + row

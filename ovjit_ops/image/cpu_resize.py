@@ -178,7 +178,7 @@ class Axis(NamedTuple):
 
 def adjacent_axis(view: View) -> int:
     """The dimension whose elements are adjacent; the last one where there is none (all are 1)."""
-    found = [a for a, d in enumerate(view.shape) if d > 1 and view.strides[a] == view.itemsize]
+    found = [a for a, d in enumerate(view.shape) if view.strides[a] == view.itemsize and d > 1]
     return found[0] if found else len(view.shape) - 1
 
 

@@ -281,6 +281,7 @@ class Reduce(Lowering):
         kept, (kx, ky) = merge_dims(
             [x.shape[a] for a in order if a not in self.axes],
             [[s[a] for a in order if a not in self.axes] for s in (x.strides, y_strides)],
+            DIMS,
         )
         red, (rx,) = merge_dims(
             [x.shape[a] for a in order if a in self.axes], [[x.strides[a] for a in order if a in self.axes]]
