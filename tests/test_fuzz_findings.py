@@ -616,3 +616,11 @@ def test_the_dilation_of_one_tap_says_nothing() -> None:
     job.set_input(0, data)
     job.run()
     np.testing.assert_array_equal(job.outputs[0], evaluate(graph, [data])[0])
+
+
+def test_one_hot_of_indices_beyond_32_bits() -> None:
+    index = op.parameter([-1], np.int64)
+    node = op.one_hot(index, op.constant(5), op.constant(1.0, np.float32), op.constant(0.0, np.float32), -1)
+    data = np.array([(1 << 32) + 3, -(1 << 32), 1 << 31, -(1 << 63), (1 << 63) - 1, -1, 5, 4, 0])
+    got = ovjit.compile_model(ovjit.Model([node], [index]), "CPU")(data)[0]
+    np.testing.assert_array_equal(got, data[:, None] == np.arange(5))

@@ -326,7 +326,9 @@ def _expand_one_hot(b, node, inputs):
     w = Writer(b, node)
     if node.attrs.get("negative_indices_mode") == "normalize":
         indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
-    at = np.arange(count, dtype=_INDEX[indices.dtype])
+    if indices.dtype == "i64":  # as many in a vector as elements of f32; -1 and count are no positions
+        indices = w("Convert", w("Clamp", indices, min=-1.0, max=float(count)), destination_type="i32")
+    at = np.arange(count, dtype=np.int32)
     hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
     return [w("Select", hit, on, off)]
 
