@@ -44,9 +44,9 @@ PROTOCOLS = ("rest", "binary", "grpc")
 LIMIT = 1e-3
 
 
-def make_model(name: str, folder: Path) -> Path:
-    """`digits`, the embedded model: small, so that the server is what takes time. `tower`: twelve
-    convolutions over a small input, tens of milliseconds of one core."""
+def make_model(name: str, folder: Path, layers: int) -> Path:
+    """`digits`, the embedded model: small, so that the server is what takes time. `tower`: so many
+    convolutions over a small input; twelve are tens of milliseconds of one core."""
     import ovjit as ov
     from ovjit import opset13 as op
 
@@ -58,7 +58,7 @@ def make_model(name: str, folder: Path) -> Path:
     x = op.parameter([1, 3, 16, 16], np.float32, name="image")
     x.output(0).set_names({"image"})
     y: Any = x
-    for i in range(12):
+    for i in range(layers):
         filters = rng.standard_normal((256, 3 if i == 0 else 256, 3, 3), np.float32)
         filters *= np.float32(np.sqrt(2 / filters[0].size))
         y = op.relu(op.convolution(y, op.constant(filters), [1, 1], [1, 1], [1, 1], [1, 1]))
@@ -267,6 +267,7 @@ def main() -> int:
         return 0
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", choices=("digits", "tower"), default="digits")
+    parser.add_argument("--layers", type=int, default=12, help="of the tower")
     parser.add_argument("--requests", type=int, default=2000, help="of each measurement")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
@@ -276,7 +277,7 @@ def main() -> int:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
-        path = make_model(options.model, Path(place))
+        path = make_model(options.model, Path(place), options.layers)
         with server(path, options.engines) as (addresses, process):
             for protocol in options.protocols:
                 for clients in options.clients:
@@ -288,9 +289,9 @@ def main() -> int:
                         )
                         loop_ms = 1e3 * (loop_seconds(process) - before) / options.requests
                         rows.append({
-                            "model": options.model, "engine": engine, "protocol": protocol,
-                            "clients": clients, "requests": options.requests, "queue_per_second": queue,
-                            "loop_cpu_ms": loop_ms,
+                            "model": options.model, "layers": options.layers, "engine": engine,
+                            "protocol": protocol, "clients": clients, "requests": options.requests,
+                            "queue_per_second": queue, "loop_cpu_ms": loop_ms,
                             **found,
                         })  # fmt: skip
                         print(
