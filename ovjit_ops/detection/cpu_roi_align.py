@@ -55,6 +55,44 @@ def weight(a, b):
     return cast[f32](spread[f64](a * b))
 
 
+@inline
+def add_sample(source, py, px, h, w, c, x_h, x_w, mean):
+    """The bilinear sample at (py, px) to what scratch has for each channel."""
+    y = py
+    x = px
+    if y < 0.0:
+        y = 0.0
+    if x < 0.0:
+        x = 0.0
+    i0 = min(whole(y), h - 1)
+    j0 = min(whole(x), w - 1)
+    i1 = min(i0 + 1, h - 1)
+    j1 = min(j0 + 1, w - 1)
+    ly = y - i0
+    lx = x - j0
+    if i1 == i0:
+        ly = 0.0
+    if j1 == j0:
+        lx = 0.0
+    w00 = weight(1.0 - ly, 1.0 - lx)
+    w01 = weight(1.0 - ly, lx)
+    w10 = weight(ly, 1.0 - lx)
+    w11 = weight(ly, lx)
+    p00 = source + i0 * x_h + j0 * x_w
+    p01 = source + i0 * x_h + j1 * x_w
+    p10 = source + i1 * x_h + j0 * x_w
+    p11 = source + i1 * x_h + j1 * x_w
+    for k in range(0, c, VL):
+        left = c - k
+        v = loadm[f32](p00 + k * 4, left) * w00
+        v = fma(loadm[f32](p01 + k * 4, left), w01, v)
+        v = fma(loadm[f32](p10 + k * 4, left), w10, v)
+        v = fma(loadm[f32](p11 + k * 4, left), w11, v)
+        acc = load[f32](scratch + k * 4)
+        acc = fma(const[f32](1.0), v, acc) if mean else maximum(acc, v)
+        store[f32](scratch + k * 4, acc)
+
+
 @kernel
 def roi_align(
     x: Ptr, rois: Ptr, at: Ptr, settings: Ptr, y: Ptr, images, h, w, c, x_n, x_h, x_w, r_n, r_k, at_n, y_n,
@@ -132,37 +170,7 @@ def roi_align(
                     py = y1 + dy * y_y + dx * y_x
                     px = x1 + dy * x_y + dx * x_x
                     if py >= -1.0 and py <= h and px >= -1.0 and px <= w:
-                        if py < 0.0:
-                            py = 0.0
-                        if px < 0.0:
-                            px = 0.0
-                        i0 = min(whole(py), h - 1)
-                        j0 = min(whole(px), w - 1)
-                        i1 = min(i0 + 1, h - 1)
-                        j1 = min(j0 + 1, w - 1)
-                        ly = py - i0
-                        lx = px - j0
-                        if i1 == i0:
-                            ly = 0.0
-                        if j1 == j0:
-                            lx = 0.0
-                        w00 = weight(1.0 - ly, 1.0 - lx)
-                        w01 = weight(1.0 - ly, lx)
-                        w10 = weight(ly, 1.0 - lx)
-                        w11 = weight(ly, lx)
-                        p00 = source + i0 * x_h + j0 * x_w
-                        p01 = source + i0 * x_h + j1 * x_w
-                        p10 = source + i1 * x_h + j0 * x_w
-                        p11 = source + i1 * x_h + j1 * x_w
-                        for k in range(0, c, VL):
-                            left = c - k
-                            v = loadm[f32](p00 + k * 4, left) * w00
-                            v = fma(loadm[f32](p01 + k * 4, left), w01, v)
-                            v = fma(loadm[f32](p10 + k * 4, left), w10, v)
-                            v = fma(loadm[f32](p11 + k * 4, left), w11, v)
-                            acc = load[f32](scratch + k * 4)
-                            acc = fma(const[f32](1.0), v, acc) if mean else maximum(acc, v)
-                            store[f32](scratch + k * 4, acc)
+                        add_sample(source, py, px, h, w, c, x_h, x_w, mean)
             count = cast[f32](spread[f64](max(n_y * n_x, 1) * 1.0))
             for k in range(0, c, VL):
                 acc = load[f32](scratch + k * 4)

@@ -24,7 +24,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.function import kernel, spaced
+from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -106,6 +106,162 @@ def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
     return np.ascontiguousarray(table, np.float32 if dtype == "f32" else np.float64), tuple(starts)
 
 
+@inline
+def load_signal(p, a, n, n_in, x_n, x_l, x_re, x_im, window, width, m, T, loading, windowed):
+    """Real parts, then imaginary ones, zeros behind the end of the signal."""
+    zero = const[T](0)
+    for k in range(n):
+        at = k
+        if loading == HALF and k > n // 2:
+            at = n - k
+        re = zero
+        im = zero
+        if at < n_in:
+            if x_l == SIZE[T]:
+                re = loadm[T](p + at * x_n + x_re, m)
+                if loading != REAL:
+                    im = loadm[T](p + at * x_n + x_im, m)
+            else:
+                re = gather[T](p + at * x_n + x_re, x_l, m)
+                if loading != REAL:
+                    im = gather[T](p + at * x_n + x_im, x_l, m)
+        if loading == HALF:  # it is always an inverse
+            if k > n // 2:
+                im = zero - im
+            one = re
+            re = im
+            im = one
+        if windowed:
+            re = re * splat[T](window + k * SIZE[T])
+        store[T](a + k * width, re)
+        store[T](a + k * width + width // 2, im)
+
+
+@inline
+def butterflies(a, b, tw, each, parts, hop, out, width, radix, T):
+    """A stage of radix 2, 3, 4 or 5."""
+    xr, xi, er, ei, fr, fi, br, bi, c, s = registers()
+    zero = const[T](0)
+    for k in range(each):
+        for g in static_range(1, radix):
+            c[g] = splat[T](tw + (k * (radix - 1) + (g - 1)) * (2 * SIZE[T]))
+            s[g] = splat[T](tw + (k * (radix - 1) + (g - 1)) * (2 * SIZE[T]) + SIZE[T])
+        u = a + k * parts * width
+        v = b + k * radix * parts * width
+        for _o in range(parts):
+            for g in static_range(radix):
+                xr[g] = load[T](u + g * hop)
+                xi[g] = load[T](u + g * hop + width // 2)
+            if radix == 2:
+                br[0] = xr[0] + xr[1]
+                bi[0] = xi[0] + xi[1]
+                br[1] = xr[0] - xr[1]
+                bi[1] = xi[0] - xi[1]
+            elif radix == 4:
+                for g in static_range(2):
+                    er[g] = xr[g] + xr[g + 2]
+                    ei[g] = xi[g] + xi[g + 2]
+                    fr[g] = xr[g] - xr[g + 2]
+                    fi[g] = xi[g] - xi[g + 2]
+                br[0] = er[0] + er[1]
+                bi[0] = ei[0] + ei[1]
+                br[2] = er[0] - er[1]
+                bi[2] = ei[0] - ei[1]
+                br[1] = fr[0] + fi[1]
+                bi[1] = fi[0] - fr[1]
+                br[3] = fr[0] - fi[1]
+                bi[3] = fi[0] + fr[1]
+            else:  # roots are symmetrical: x_g + x_(r-g) meets cosines, x_g - x_(r-g) sines
+                br[0] = xr[0]
+                bi[0] = xi[0]
+                for g in static_range(1, (radix + 1) // 2):
+                    er[g] = xr[g] + xr[radix - g]
+                    ei[g] = xi[g] + xi[radix - g]
+                    fr[g] = xr[g] - xr[radix - g]
+                    fi[g] = xi[g] - xi[radix - g]
+                    br[0] = br[0] + er[g]
+                    bi[0] = bi[0] + ei[g]
+                for h in static_range(1, (radix + 1) // 2):
+                    re = xr[0]
+                    im = xi[0]
+                    sr = zero
+                    si = zero
+                    for g in static_range(1, (radix + 1) // 2):
+                        re = fma(const[T](math.cos(2 * math.pi * g * h / radix)), er[g], re)
+                        im = fma(const[T](math.cos(2 * math.pi * g * h / radix)), ei[g], im)
+                        sr = fma(const[T](math.sin(2 * math.pi * g * h / radix)), fi[g], sr)
+                        si = fma(const[T](math.sin(2 * math.pi * g * h / radix)), fr[g], si)
+                    br[h] = re + sr
+                    bi[h] = im - si
+                    br[radix - h] = re - sr
+                    bi[radix - h] = im + si
+            store[T](v, br[0])
+            store[T](v + width // 2, bi[0])
+            for g in static_range(1, radix):
+                store[T](v + g * out, br[g] * c[g] - bi[g] * s[g])
+                store[T](v + g * out + width // 2, fma(br[g], s[g], bi[g] * c[g]))
+            u += width
+            v += width
+
+
+@inline
+def long_sums(a, b, tw, each, parts, hop, out, width, r, T):
+    """A stage of r sums of r products each, with the roots from the table."""
+    zero = const[T](0)
+    for k in range(each):
+        for o in range(parts):
+            u = a + (k * parts + o) * width
+            v = b + (k * r * parts + o) * width
+            for g in range(r):
+                re = zero
+                im = zero
+                e = 0
+                t = u
+                for _h in range(r):
+                    cos = splat[T](tw + e * (2 * SIZE[T]))
+                    sin = splat[T](tw + e * (2 * SIZE[T]) + SIZE[T])
+                    one = load[T](t)
+                    other = load[T](t + width // 2)
+                    re = fma(one, cos, re - other * sin)
+                    im = fma(one, sin, fma(other, cos, im))
+                    t += hop
+                    e += g
+                    if e >= r:
+                        e -= r
+                if g > 0:
+                    w = tw + (r + k * (r - 1) + g - 1) * (2 * SIZE[T])
+                    cos = splat[T](w)
+                    sin = splat[T](w + SIZE[T])
+                    one = re * cos - im * sin
+                    im = fma(re, sin, im * cos)
+                    re = one
+                store[T](v, re)
+                store[T](v + width // 2, im)
+                v += out
+
+
+@inline
+def store_signal(
+    a, q, n_out, y_n, y_l, y_re, y_im, turns, scale, lanes, j, width, m, T, real_out, turned
+):  # fmt: skip
+    factor = splat[T](scale)
+    for k in range(n_out):
+        re = load[T](a + k * width) * factor
+        im = load[T](a + k * width + width // 2) * factor
+        if turned:
+            w = turns + (k * 2 * lanes + j) * SIZE[T]
+            cos = loadm[T](w, m)
+            sin = loadm[T](w + lanes * SIZE[T], m)
+            one = re * cos - im * sin
+            im = fma(re, sin, im * cos)
+            re = one
+        if real_out:  # real and imaginary parts were exchanged
+            re = im
+        spaced(q + k * y_n + y_re, y_l, re, m, T)
+        if not real_out:
+            spaced(q + k * y_n + y_im, y_l, im, m, T)
+
+
 @kernel
 def fft(
     x: Ptr, y: Ptr, table: Ptr, scale: Ptr, window: Ptr, turns: Ptr, n, n_in, n_out, lanes, blocks, items,
@@ -113,9 +269,6 @@ def fft(
     loading, real_out, windowed, turned,
 ):  # fmt: skip
     """Items are (outer index, block of lanes). `turned`: results are multiplied by a table [n, 2, lanes]."""
-    xr, xi, er, ei, fr, fi, br, bi, c, s = registers()
-    zero = const[T](0)
-    factor = splat[T](scale)
     width = 2 * VL * SIZE[T]
     for item in share(items, per_chunk):
         j = urem(item, blocks) * VL
@@ -124,31 +277,7 @@ def fft(
         q = y + udiv(item, blocks) * y_o + j * y_l
         a = scratch
         b = scratch + n * width
-        for k in range(n):  # real parts then imaginary ones, zeros behind the end of the signal
-            at = k
-            if loading == HALF and k > n // 2:
-                at = n - k
-            re = zero
-            im = zero
-            if at < n_in:
-                if x_l == SIZE[T]:
-                    re = loadm[T](p + at * x_n + x_re, m)
-                    if loading != REAL:
-                        im = loadm[T](p + at * x_n + x_im, m)
-                else:
-                    re = gather[T](p + at * x_n + x_re, x_l, m)
-                    if loading != REAL:
-                        im = gather[T](p + at * x_n + x_im, x_l, m)
-            if loading == HALF:  # it is always an inverse
-                if k > n // 2:
-                    im = zero - im
-                one = re
-                re = im
-                im = one
-            if windowed:
-                re = re * splat[T](window + k * SIZE[T])
-            store[T](a + k * width, re)
-            store[T](a + k * width + width // 2, im)
+        load_signal(p, a, n, n_in, x_n, x_l, x_re, x_im, window, width, m, T, loading, windowed)
         left = n
         parts = 1
         for i in range(stages):
@@ -159,117 +288,17 @@ def fft(
             out = parts * width
             for radix in (4, 2, 3, 5):
                 if r == radix:
-                    for k in range(each):
-                        for g in static_range(1, radix):
-                            c[g] = splat[T](tw + (k * (radix - 1) + (g - 1)) * (2 * SIZE[T]))
-                            s[g] = splat[T](tw + (k * (radix - 1) + (g - 1)) * (2 * SIZE[T]) + SIZE[T])
-                        u = a + k * parts * width
-                        v = b + k * radix * parts * width
-                        for _o in range(parts):
-                            for g in static_range(radix):
-                                xr[g] = load[T](u + g * hop)
-                                xi[g] = load[T](u + g * hop + width // 2)
-                            if radix == 2:
-                                br[0] = xr[0] + xr[1]
-                                bi[0] = xi[0] + xi[1]
-                                br[1] = xr[0] - xr[1]
-                                bi[1] = xi[0] - xi[1]
-                            elif radix == 4:
-                                for g in static_range(2):
-                                    er[g] = xr[g] + xr[g + 2]
-                                    ei[g] = xi[g] + xi[g + 2]
-                                    fr[g] = xr[g] - xr[g + 2]
-                                    fi[g] = xi[g] - xi[g + 2]
-                                br[0] = er[0] + er[1]
-                                bi[0] = ei[0] + ei[1]
-                                br[2] = er[0] - er[1]
-                                bi[2] = ei[0] - ei[1]
-                                br[1] = fr[0] + fi[1]
-                                bi[1] = fi[0] - fr[1]
-                                br[3] = fr[0] - fi[1]
-                                bi[3] = fi[0] + fr[1]
-                            else:  # roots are symmetrical: x_g + x_(r-g) meets cosines, x_g - x_(r-g) sines
-                                br[0] = xr[0]
-                                bi[0] = xi[0]
-                                for g in static_range(1, (radix + 1) // 2):
-                                    er[g] = xr[g] + xr[radix - g]
-                                    ei[g] = xi[g] + xi[radix - g]
-                                    fr[g] = xr[g] - xr[radix - g]
-                                    fi[g] = xi[g] - xi[radix - g]
-                                    br[0] = br[0] + er[g]
-                                    bi[0] = bi[0] + ei[g]
-                                for h in static_range(1, (radix + 1) // 2):
-                                    re = xr[0]
-                                    im = xi[0]
-                                    sr = zero
-                                    si = zero
-                                    for g in static_range(1, (radix + 1) // 2):
-                                        re = fma(const[T](math.cos(2 * math.pi * g * h / radix)), er[g], re)
-                                        im = fma(const[T](math.cos(2 * math.pi * g * h / radix)), ei[g], im)
-                                        sr = fma(const[T](math.sin(2 * math.pi * g * h / radix)), fi[g], sr)
-                                        si = fma(const[T](math.sin(2 * math.pi * g * h / radix)), fr[g], si)
-                                    br[h] = re + sr
-                                    bi[h] = im - si
-                                    br[radix - h] = re - sr
-                                    bi[radix - h] = im + si
-                            store[T](v, br[0])
-                            store[T](v + width // 2, bi[0])
-                            for g in static_range(1, radix):
-                                store[T](v + g * out, br[g] * c[g] - bi[g] * s[g])
-                                store[T](v + g * out + width // 2, fma(br[g], s[g], bi[g] * c[g]))
-                            u += width
-                            v += width
-            if r > 5:  # r sums of r products each, with the roots from the table
-                for k in range(each):
-                    for o in range(parts):
-                        u = a + (k * parts + o) * width
-                        v = b + (k * r * parts + o) * width
-                        for g in range(r):
-                            re = zero
-                            im = zero
-                            e = 0
-                            t = u
-                            for _h in range(r):
-                                cos = splat[T](tw + e * (2 * SIZE[T]))
-                                sin = splat[T](tw + e * (2 * SIZE[T]) + SIZE[T])
-                                one = load[T](t)
-                                other = load[T](t + width // 2)
-                                re = fma(one, cos, re - other * sin)
-                                im = fma(one, sin, fma(other, cos, im))
-                                t += hop
-                                e += g
-                                if e >= r:
-                                    e -= r
-                            if g > 0:
-                                w = tw + (r + k * (r - 1) + g - 1) * (2 * SIZE[T])
-                                cos = splat[T](w)
-                                sin = splat[T](w + SIZE[T])
-                                one = re * cos - im * sin
-                                im = fma(re, sin, im * cos)
-                                re = one
-                            store[T](v, re)
-                            store[T](v + width // 2, im)
-                            v += out
+                    butterflies(a, b, tw, each, parts, hop, out, width, radix, T)
+            if r > 5:
+                long_sums(a, b, tw, each, parts, hop, out, width, r, T)
             t = a
             a = b
             b = t
             left = each
             parts = parts * r
-        for k in range(n_out):
-            re = load[T](a + k * width) * factor
-            im = load[T](a + k * width + width // 2) * factor
-            if turned:
-                w = turns + (k * 2 * lanes + j) * SIZE[T]
-                cos = loadm[T](w, m)
-                sin = loadm[T](w + lanes * SIZE[T], m)
-                one = re * cos - im * sin
-                im = fma(re, sin, im * cos)
-                re = one
-            if real_out:  # real and imaginary parts were exchanged
-                re = im
-            spaced(q + k * y_n + y_re, y_l, re, m, T)
-            if not real_out:
-                spaced(q + k * y_n + y_im, y_l, im, m, T)
+        store_signal(
+            a, q, n_out, y_n, y_l, y_re, y_im, turns, scale, lanes, j, width, m, T, real_out, turned
+        )  # fmt: skip
 
 
 class Signals(NamedTuple):

@@ -33,6 +33,7 @@ from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import View, product
 from ovjit_ops.common.outputs import put_outputs, row_major_output
+from ovjit_ops.indexing.cpu_gather import index_at
 
 #: operation -> how its bags are given
 WAYS = {
@@ -41,15 +42,6 @@ WAYS = {
 }  # fmt: skip
 #: Vectors of a row that are added up at a time.
 VECTORS = 4
-
-
-@inline
-def placed_index(at, i, rows, index):
-    """Number i of the indices, from the end of the table where it is negative."""
-    place = ld[index](at + i * SIZE[index]) + 0
-    if place < 0:
-        place += rows
-    return place
 
 
 @inline
@@ -97,7 +89,7 @@ def bags_f32(
             if first < 0 or end < first or end > count:
                 return 1
         for i in range(first, end):
-            place = placed_index(at, i, rows, index)
+            place = index_at(at + i * SIZE[index], rows, index)
             if place < 0 or place >= rows:
                 return 1
         pick = -1
@@ -117,7 +109,7 @@ def bags_f32(
                 for v in static_range(VECTORS):
                     a[v] = loadm[f32](p + v * VL * 4, width - j - v * VL)
             for i in range(first, end):
-                place = placed_index(at, i, rows, index)
+                place = index_at(at + i * SIZE[index], rows, index)
                 p = table + place * row + j * 4
                 if weighted:
                     f = splat[f32](w + i * 4)

@@ -57,6 +57,15 @@ def joined(old, v, combine):
     return combine(old, v) if combine else v
 
 
+@inline
+def index_at(address, extent, index):
+    """An index, from the end where it is negative."""
+    place = ld[index](address) + 0
+    if place < 0:
+        place += extent
+    return place
+
+
 @kernel
 def indexed(
     x: Ptr, y: Ptr, at: Ptr, n, x_n, y_n, at_n, items, per_chunk, depth, at_k, places=_PLACES, *, T,
@@ -68,18 +77,14 @@ def indexed(
             extent = ld(places, 0)
             stride = ld(places, 1)
             for _ in range(n):
-                place = ld[index](a) + 0
-                if place < 0:
-                    place += extent
+                place = index_at(a, extent, index)
                 inside = 1
                 if place < 0 or place >= extent:
                     inside = 0
                 away = place * stride
                 for k in range(1, depth):
-                    place = ld[index](a + k * at_k) + 0
                     extent_k = ld(places, 2 * k)
-                    if place < 0:
-                        place += extent_k
+                    place = index_at(a + k * at_k, extent_k, index)
                     if place < 0 or place >= extent_k:
                         inside = 0
                     away += place * ld(places, 2 * k + 1)
@@ -100,10 +105,8 @@ def indexed(
         else:
             valid = 1
             for k in range(depth):
-                place = ld[index](a + k * at_k) + 0
                 extent = ld(places, 2 * k)
-                if place < 0:
-                    place += extent
+                place = index_at(a + k * at_k, extent, index)
                 if place < 0 or place >= extent:
                     valid = 0
                 elif direction == "gather":

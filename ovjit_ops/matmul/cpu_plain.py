@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
@@ -72,7 +74,7 @@ PARTS = 32
 
 @inline
 def multiplied(e, w, total, T):
-    return fma(e, w, total) if T == "f64" else total + e * w
+    return fma(e, w, total) if T in ("f32", "f64") else total + e * w
 
 
 @kernel
@@ -102,11 +104,7 @@ def plain_product(
     columns are put together in scratch, for all blocks of rows that follow. `left_most` and `right_most`
     have `lefts` and `rights` parts of what `magnitude` finds, where sums may be exact in the type `real`, and
     `floats` the elements of a in it."""
-    x = registers()
-    c = registers()
-    w = registers()
-    s = registers()
-    u = registers()
+    x, c, w, e = registers()
     panel = -1
     exact = 0
     if real:
@@ -146,49 +144,30 @@ def plain_product(
             x[r] = pa + min(i + r, m - 1) * a_m
             if real:
                 x[r] += moved
-            for v in static_range(wide):
-                c[r, v] = const[T](0)
         h = 0
-        if real and exact == 1:
-            for r in static_range(height):
-                for v in static_range(wide):
-                    s[r, v] = const[real](0)
-            while h < k:
-                for v in static_range(wide):
-                    u[v] = load[real](pb + v * VL * SIZE[T])
-                for r in static_range(height):
-                    d = splat[real](x[r] + h * a_k)
+        for way in ("exact", "whole", "part") if real else ("whole", "part"):
+            if way == "part" or (exact == 1 if way == "exact" else packed == 1 or left >= wide * VL):
+                E = real if way == "exact" else T  # numbers of different types have different names
+                for r, v in np.ndindex(height, wide):
+                    c[E, r, v] = const[E](0)
+                while h < k:
                     for v in static_range(wide):
-                        s[r, v] = fma(d, u[v], s[r, v])
-                pb += step
-                h += 1
-            for r in static_range(height):
-                for v in static_range(wide):
-                    c[r, v] = trunc_int[T](s[r, v])
-        elif packed == 1 or left >= wide * VL:
-            while h < k:
-                for v in static_range(wide):
-                    w[v] = load[T](pb + v * VL * SIZE[T])
-                for r in static_range(height):
-                    e = splat[T](x[r] + h * a_k)
-                    for v in static_range(wide):
-                        c[r, v] = multiplied(e, w[v], c[r, v], T)
-                pb += step
-                h += 1
-        else:
-            while h < k:
-                for v in static_range(wide):
-                    w[v] = loadm[T](pb + v * VL * SIZE[T], left - v * VL)
-                for r in static_range(height):
-                    e = splat[T](x[r] + h * a_k)
-                    for v in static_range(wide):
-                        c[r, v] = multiplied(e, w[v], c[r, v], T)
-                pb += step
-                h += 1
+                        p = pb + v * VL * SIZE[T]
+                        w[E, v] = loadm[E](p, left - v * VL) if way == "part" else load[E](p)
+                    for r in static_range(height):
+                        e[E] = splat[E](x[r] + h * a_k)
+                        for v in static_range(wide):
+                            c[E, r, v] = multiplied(e[E], w[E, v], c[E, r, v], E)
+                    pb += step
+                    h += 1
+                if way == "exact":
+                    for r, v in np.ndindex(height, wide):
+                        c[T, r, v] = trunc_int[T](c[E, r, v])
+                break
         for r in static_range(height):
             if i + r < m:
                 for v in static_range(wide):
-                    storem[T](py + v * VL * SIZE[T], c[r, v], left - v * VL)
+                    storem[T](py + v * VL * SIZE[T], c[T, r, v], left - v * VL)
             py += y_m
 
 

@@ -57,6 +57,53 @@ def log_sum(a, b, c):
     return m + libm_log[f64](total)
 
 
+@inline
+def log_norm(p, line, classes):
+    """A row of scores into `line`, as wide as vectors are; the logarithm of the sum of their exponentials."""
+    tops = const[f32](-inf)
+    for k in range(0, classes, VL):
+        store[f32](line + k * 4, const[f32](-inf))
+        storem[f32](line + k * 4, loadm[f32](p + k * 4, classes - k), classes - k)
+        tops = maximum(tops, load[f32](line + k * 4))
+    top = hmax[f32](tops) * 1.0
+    total = const[f64](0.0)
+    for k in range(0, classes, VL):
+        below = cast[f64](load[f32](line + k * 4)) - spread[f64](top)
+        total = total + libm_exp[f64](maximum(below, const[f64](LEAST)))
+    return spread[f64](top) + libm_log[f64](spread[f64](hadd[f64](total)))
+
+
+@inline
+def allow_ways(target, stay, skip, many, blank, merge):
+    """Where one may come from to the place of each label."""
+    never = const[f64](NEVER)
+    before = blank
+    for i in range(many):
+        label = ld[i64](target + i * 8) + 0
+        s = 2 * i + 1
+        if not merge:
+            if label != blank:
+                storem[f64](stay + s * 8, never, 1)
+            if before != blank:
+                storem[f64](skip + s * 8, const[f64](0.0), 1)
+        elif before != blank and label != before:
+            storem[f64](skip + s * 8, const[f64](0.0), 1)
+        before = label
+
+
+@inline
+def go_on(alpha, stay, skip, here, norm, n):
+    """All places one step further in time."""
+    never = const[f64](NEVER)
+    vectors = (n + VL - 1) // VL
+    for k in range(vectors):  # from the last one: each reads what is before it
+        s = (vectors - 1 - k) * VL * 8
+        gone = load[f64](alpha + s) + load[f64](stay + s)
+        leapt = load[f64](alpha + s - 16) + load[f64](skip + s)
+        came = log_sum(gone, load[f64](alpha + s - 8), leapt)
+        store[f64](alpha + s, came + maximum(load[f64](here + s) - norm, never))
+
+
 @kernel
 def ctc_loss(
     x: Ptr, times: Ptr, labels: Ptr, counts: Ptr, blanks: Ptr, y: Ptr, steps, classes, most, batch, room,
@@ -106,31 +153,10 @@ def ctc_loss(
             store[f64](here + s * 8, const[f64](0.0))
             store[f64](stay + s * 8, const[f64](0.0))
             store[f64](skip + s * 8, never)
-        before = blank
-        for i in range(many):
-            label = ld[i64](target + i * 8) + 0
-            s = 2 * i + 1
-            if not merge:
-                if label != blank:
-                    storem[f64](stay + s * 8, never, 1)
-                if before != blank:
-                    storem[f64](skip + s * 8, const[f64](0.0), 1)
-            elif before != blank and label != before:
-                storem[f64](skip + s * 8, const[f64](0.0), 1)
-            before = label
+        allow_ways(target, stay, skip, many, blank, merge)
         for t in range(time):
             p = x + (b * steps + t) * classes * 4
-            tops = const[f32](-inf)
-            for k in range(0, classes, VL):
-                store[f32](line + k * 4, const[f32](-inf))
-                storem[f32](line + k * 4, loadm[f32](p + k * 4, classes - k), classes - k)
-                tops = maximum(tops, load[f32](line + k * 4))
-            top = hmax[f32](tops) * 1.0
-            total = const[f64](0.0)
-            for k in range(0, classes, VL):
-                below = cast[f64](load[f32](line + k * 4)) - spread[f64](top)
-                total = total + libm_exp[f64](maximum(below, const[f64](LEAST)))
-            norm = spread[f64](top) + libm_log[f64](spread[f64](hadd[f64](total)))
+            norm = log_norm(p, line, classes)
             at_blank = ld[f32](line + blank * 4) * 1.0
             for i in range(many):
                 st[f64](here + 16 * i, at_blank)
@@ -140,13 +166,7 @@ def ctc_loss(
                 first = min(n, 2)
                 storem[f64](alpha, maximum(loadm[f64](here, first) - norm, never), first)
             else:
-                vectors = (n + VL - 1) // VL
-                for k in range(vectors):  # from the last one: each reads what is before it
-                    s = (vectors - 1 - k) * VL * 8
-                    gone = load[f64](alpha + s) + load[f64](stay + s)
-                    leapt = load[f64](alpha + s - 16) + load[f64](skip + s)
-                    came = log_sum(gone, load[f64](alpha + s - 8), leapt)
-                    store[f64](alpha + s, came + maximum(load[f64](here + s) - norm, never))
+                go_on(alpha, stay, skip, here, norm, n)
         end = log_sum(load[f64](alpha + n * 8 - 8), load[f64](alpha + n * 8 - 16), never)
         loss = 0.0 - lane[f64](end, 0)
         if time == 0:
