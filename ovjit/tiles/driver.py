@@ -150,30 +150,40 @@ def tile_kernel(
 
 
 def _rest_offsets(vectors: int, tables: int) -> list[str]:
-    """Lines that write the byte offset of each window of the rest for the panels of a chunk: words are
-    counted over runs, whose strides belong to the plan."""
+    """Lines that find the byte offset of each window of the rest for the panels of a chunk. They are counted
+    over runs, whose strides belong to the plan: where there is more than one, they are worked out here."""
     return [
-        f"places = scratch + {tables}",
         f"chunk_firsts = rest_firsts + (group * panels + first_panel) * {8 * vectors}",
         "first_bin = ld(chunk_firsts, 0)",
-        f"words = (ld(chunk_firsts, (stop_panel - first_panel) * {vectors}) - first_bin) * {BIN}",
-        f"rest_places += first_bin * {BIN * 8}",
+        f"windows = (ld(chunk_firsts, (stop_panel - first_panel) * {vectors}) - first_bin) * {BIN}",
+        f"places = rest_places + first_bin * {BIN * 8}",
+        "if n1 * n2 > 1:",
+        *("    " + line for line in _over_runs(tables)),
+    ]
+
+
+def _over_runs(tables: int) -> list[str]:
+    """The same where there are several runs, into scratch memory."""
+    return [
+        "counted = places",
+        f"places = scratch + {tables}",
+        f"run = k * {WORD}",
         "n = 0",
         "begin = 0",
         "run_i = 0",
         "run_j = 0",
-        "while n < words:",
-        "    word = ld(rest_places, n)",
-        "    if word < begin:  # of another vector",
+        "while n < windows:",
+        "    at = ld(counted, n)",
+        "    if at < begin:  # of another vector",
         "        begin = 0",
         "        run_i = 0",
         "        run_j = 0",
-        "    while word >= begin + k:",
-        "        begin += k",
+        "    while at >= begin + run:",
+        "        begin += run",
         "        run_j += 1",
         "        if run_j == n2:",
         "            run_j = 0",
         "            run_i += 1",
-        f"    st_i64(places + n * 8, run_i * s1 + run_j * s2 + (word - begin) * {WORD})",
+        "    st_i64(places + n * 8, run_i * s1 + run_j * s2 + at - begin)",
         "    n += 1",
     ]

@@ -56,7 +56,8 @@ class Weights(NamedTuple):
 
 
 class RestPlaces(NamedTuple):
-    """Where the three arrays of a `narrow.Rest` are among the constants, and the most bins of a panel."""
+    """Where the three arrays of a `narrow.Rest` are among the constants, places in bytes, and the most bins
+    of a panel."""
 
     words: int
     places: int
@@ -222,6 +223,7 @@ class Tiled(Lowering):
         _, sizes = pack_panels(matrix, self.isa, self.form)
         kept, rest = split_panels(matrix, self.isa, self.form, self.form.span)
         at = constants.place(kept, (self, "weights")).offset
+        rest = rest._replace(places=rest.places * WORD)
         names = ("words", "places", "firsts")
         parts = {name: constants.place(getattr(rest, name), (self, name)).offset for name in names}
         places = RestPlaces(**parts, most=rest.most(self.isa.tile_vectors))
@@ -317,7 +319,10 @@ class Tiled(Lowering):
         panels = ceil_div(outs, width)
         words = taps[0] * taps[2] * taps[4]
         flops = 2.0 * pixels * words * self.form.group * outs * groups
-        pn_per = most(1, least(panels, PANEL_BYTES // most(sizes.panel, 1)))
+        panel_bytes = sizes.panel
+        if weights.rest is not None:
+            panel_bytes += weights.rest.most * BIN * (2 * self.isa.lanes * WORD + 8)
+        pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
         wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * self.form.group))))
         px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * groups)))
