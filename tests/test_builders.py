@@ -90,6 +90,9 @@ CALLS = """
 o8.add(a, 1) | o8.add(a, np.float32(1)) | o8.add(a, [1.0]) | o8.add(1.0, 2.0)
 o8.add(a.output(0), b.output(0)) | o8.add(a, 'x') | o8.add(a) | o8.add(a, b, 'none')
 o8.add(a, b, auto_broadcast='bad') | o8.relu(a, name='rn') | o8.relu(None) | o8.relu(a, foo=1)
+o8.broadcast(a, [2, 3], 'BIDIRECTIONAL') | o8.broadcast(a, [4, 2, 3], [1, 2]).get_input_size()
+o8.broadcast(a, [2, 3, 4], [0, 1], 'EXPLICIT').get_input_size() | o8.constant(None)
+o8.broadcast(a, [2, 3], None, 'BIDIRECTIONAL')
 o8.relu(a.output(0)) | o8.parameter(5) | o8.parameter([2, '?']) | o8.parameter('?,3')
 o8.parameter(ov.PartialShape.dynamic()) | o8.parameter([1], 'f32') | o8.parameter([[1, 5], 3])
 o8.parameter([1], ov.Type.u8) | o8.parameter([1], int) | o8.parameter([1], float)
@@ -232,3 +235,23 @@ def test_every_public_name_is_there_and_openvino_s() -> None:
     assert set(ovjit.__all__) <= set(dir(ovjit))
     with pytest.raises(AttributeError, match="NoSuchName"):
         ovjit.NoSuchName  # noqa: B018
+
+
+@pytest.mark.parametrize("shapes", [([2], [2]), ([], [2]), ([2], [])], ids=["no scalar", "first", "last"])
+def test_promoted_types_as_openvino(shapes: tuple[list[int], list[int]]) -> None:
+    """The common type of each two, by safe and unsafe rules, NumPy's and PyTorch's."""
+    names = "f16 bf16 f32 f64 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()
+
+    def answer(ov: Any, x: str, y: str, rules: tuple[bool, bool]) -> str:
+        left, right = (
+            ov.opset14.parameter(s, getattr(ov.Type, t)) for s, t in zip(shapes, (x, y), strict=True)
+        )
+        try:
+            return ov.opset14.convert_promote_types(left, right, *rules).output(0).element_type.to_string()
+        except RuntimeError:
+            return "none"
+
+    for x in names:
+        for y in names:
+            for rules in ((False, False), (False, True), (True, False), (True, True)):
+                assert answer(ovjit, x, y, rules) == answer(openvino, x, y, rules), (x, y, rules)

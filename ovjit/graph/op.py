@@ -151,6 +151,7 @@ class Op:
         builder_dict: str = "",
         builder_since: int = 0,
         all_or_first: bool = False,
+        read_if: Mapping[str, tuple[str, str]] | None = None,
         internal: bool = False,
         checked: bool = True,
         ulp: float = 4,
@@ -191,6 +192,8 @@ class Op:
         self.builder_dict = builder_dict  # the builder's argument that takes all attributes as a dict
         self.builder_since = builder_since or opset  # the first opset whose builder makes this version
         self.all_or_first = all_or_first  # the builder takes the first input alone, or all of them
+        #: last input -> (attribute, the value without which the builder leaves the input out)
+        self.read_if = dict(read_if or {})
         self.internal = internal  # made by expansions only: no builder, no other implementation
         self.checked = checked  # `evaluate` asks type inference what fits; that takes longer than a view
         ends = _signature(infer)

@@ -163,8 +163,13 @@ def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_targ
             target = rows[scalar].name
         else:
             target = common if common else rows[scalar].name
+        row, to = rows[scalar], rows[tensor]
+        # an unsigned scalar goes to the tensor's signed type of half its width too
+        follows = {row.name, to.name} == {"bf16", "f16"} or (
+            row.kind + to.kind == "ui" and row.bits <= 2 * to.bits
+        )
         check(
-            unsafe or target == common,
+            unsafe or target == common or follows,
             f"the scalar of {x}, {y} cannot be promoted as PyTorch does by safe rules; set promote_unsafe",
         )
         return target
@@ -180,12 +185,12 @@ def _common(a: Any, b: Any, unsafe: bool, u64_target: str) -> str | None:
         return str(a.name)
     if a.kind == b.kind == "f":
         if {a.name, b.name} == {"bf16", "f16"}:
-            return "f32"
+            return "f32" if unsafe else None
         wide = a if a.bits > b.bits else b
         return str(wide.name)
     if "f" in (a.kind, b.kind):
-        real = a if a.kind == "f" else b
-        return str(real.name) if unsafe else None
+        real, integer = (a, b) if a.kind == "f" else (b, a)
+        return str(real.name) if unsafe or real.bits > integer.bits else None
     if a.kind == b.kind:
         return str((a if a.bits > b.bits else b).name)
     unsigned, signed = (a, b) if a.kind == "u" else (b, a)

@@ -107,7 +107,10 @@ class Broadcast1:
     samples = _broadcast_samples(False)
 
 
-@op("Broadcast", opset=3, builder={"mode": "broadcast_spec"}, like=Broadcast1)
+@op(
+    "Broadcast", opset=3, builder={"mode": "broadcast_spec"}, read_if={"axes_mapping": ("mode", "explicit")},
+    like=Broadcast1,
+)  # fmt: skip
 class Broadcast3:
     """Broadcast-1, or both the data and the target broadcast to each other (bidirectional)."""
 

@@ -153,9 +153,15 @@ def make_builder(record: Op) -> Callable[..., Node]:
             if given.get(argument) is None:
                 raise ValueError(f"{argument} must be provided to {name}()")
         node_name = kwargs.get("name")
+        attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
+                 if given.get(argument) is not None}  # fmt: skip
         sources: list[Output] = []
         for argument, optional in inputs:
             value = given.get(argument)
+            if argument in record.read_if:
+                attribute, needed = record.read_if[argument]
+                if str(attrs.get(attribute, "")).lower() != needed:
+                    break
             if optional and isinstance(value, (int, float, np.number)) and argument == inputs[-1][0]:
                 value = None if argument in absent and value == absent[argument][1] else value
             if value is None and optional:
@@ -183,8 +189,6 @@ def make_builder(record: Op) -> Callable[..., Node]:
                 sources.append(as_output(value, node_name))
         if record.all_or_first and len(sources) not in (1, len(inputs)):
             raise _input_count(record)
-        attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
-                 if given.get(argument) is not None}  # fmt: skip
         if record.builder_dict:
             attrs = _attributes_of(given.get(record.builder_dict), record, name)
         return Node._new(record, sources, record.check_attributes(attrs), node_name)
@@ -314,9 +318,9 @@ def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> P
 def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant:
     """A constant of a number, list or array. A bare int is i64, a float f64.
 
-    Raises ValueError for an empty array of several dimensions, TypeError for what has no element type.
+    Raises ValueError for None and an empty array, TypeError for what has no element type.
     """
-    if isinstance(value, np.ndarray) and value.size == 0:
+    if value is None or isinstance(value, np.ndarray) and value.size == 0:
         raise ValueError("Cannot create an empty Constant. Please provide valid data.")
     return constant_node(value, None if dtype is None else element_name(dtype), name)
 
