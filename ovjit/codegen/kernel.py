@@ -47,19 +47,19 @@ class Frame:
         self.tables |= {field: (name, i == 0) for i, field in enumerate(fields)}
         return self.integers(*fields)
 
-    def prologue(self, indent: str = "    ") -> str:
+    def prologue(self) -> str:
         """Source that reads all fields into variables of their names; of a table, where it is."""
         lines, slot = [], 0
         for name, is_pointer in self.fields:
             table, begins = self.tables.get(name, ("", False))
             if begins:
-                lines.append(f"{indent}{table} = args + {8 * slot}")
+                lines.append(f"    {table} = args + {8 * slot}")
             elif table:
                 pass
             elif is_pointer:
-                lines.append(f"{indent}{name} = ld(bases, ld(args, {slot})) + ld(args, {slot + 1})")
+                lines.append(f"    {name} = ld(bases, ld(args, {slot})) + ld(args, {slot + 1})")
             else:
-                lines.append(f"{indent}{name} = ld(args, {slot})")
+                lines.append(f"    {name} = ld(args, {slot})")
             slot += 1 + is_pointer
         return "\n".join(lines)
 

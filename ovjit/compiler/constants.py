@@ -132,8 +132,9 @@ class Constants:
         return view
 
     def materialize(self) -> np.ndarray:
-        """One aligned byte array with everything in it. The arrays are let go, the addresses stay; what has
-        been read of a mapped file is not counted among this process's memory any longer."""
+        """One aligned byte array with everything in it. The addresses stay. The arrays are let go, but for
+        those in mapped files: `of_files` has them from now on, and the pages that were read are given back.
+        """
         memory = aligned_bytes(self.size)
         for offset, array in self.arrays:
             place = memory[offset : offset + array.nbytes]
@@ -197,10 +198,10 @@ def element_size(dtype: str) -> int:
     return size
 
 
-def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> np.ndarray:
-    """Uninitialised bytes that start at a multiple of `alignment`."""
-    raw = np.empty(size + alignment, np.uint8)
-    start = -raw.ctypes.data % alignment
+def aligned_bytes(size: int) -> np.ndarray:
+    """Uninitialised bytes that start at a multiple of ALIGNMENT."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size]
 
 

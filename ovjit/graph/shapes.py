@@ -237,11 +237,11 @@ def normalize_axis(axis: int, rank: int, what: str = "axis") -> int:
     return axis + rank if axis < 0 else axis
 
 
-def normalize_axes(axes: Iterable[int], rank: int, what: str = "axis") -> tuple[int, ...]:
+def normalize_axes(axes: Iterable[int], rank: int) -> tuple[int, ...]:
     """`axes` counted from 0, sorted. Raises ModelError for a duplicate or one out of range."""
-    out = sorted(normalize_axis(int(a), rank, what) for a in axes)
+    out = sorted(normalize_axis(int(a), rank) for a in axes)
     if len(set(out)) != len(out):
-        raise ModelError(f"{what} {list(axes)} names a dimension twice")
+        raise ModelError(f"axis {list(axes)} names a dimension twice")
     return tuple(out)
 
 

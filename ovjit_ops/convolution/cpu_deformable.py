@@ -20,7 +20,7 @@ from ovjit.graph.windows import resolve_pads
 
 @kernel
 def deformed_columns(
-    x: Ptr, offsets: Ptr, y: Ptr, mask: Ptr, h, w, kh, kw, sh, sw, dh, dw, ph, pw, oh, ow, run, runs, each,
+    x: Ptr, offsets: Ptr, y: Ptr, mask: Ptr, h, w, kw, sh, sw, dh, dw, ph, pw, oh, ow, run, runs, each,
     per_group, taps, x_n, x_h, x_w, o_n, o_c, o_h, o_w, m_n, m_c, m_h, m_w, y_n, y_h, y_w, rows, per_chunk, *,
     masked, pad,
 ):  # fmt: skip
@@ -125,7 +125,7 @@ class DeformedColumns(ChannelsLast):
         taps = math.prod(kernel)
         rows = n * oh
         values: dict[str, Any] = {
-            "x": x.ptr, "offsets": offsets.ptr, "y": y.ptr, "h": h, "w": w, "kh": kernel[0], "kw": kernel[1],
+            "x": x.ptr, "offsets": offsets.ptr, "y": y.ptr, "h": h, "w": w, "kw": kernel[1],
             "oh": oh, "ow": ow, "run": run, "runs": c // run, "each": each, "per_group": per_group,
             "taps": taps, "rows": rows, **named_strides(x=(x, "n-hw"), y=(y, "n-hw"), o=(offsets, "nchw")),
         }  # fmt: skip

@@ -88,6 +88,14 @@ def _convert(planes: Sequence[np.ndarray], interleaved: bool, blue_first: bool) 
     return (np.rint(out) if dtype == np.uint8 else out).astype(dtype)
 
 
+def _held(w: Writer, colour: Value, dtype: str) -> Value:
+    """A colour between 0 and 255 as `dtype`."""
+    colour = w("Clamp", colour, min=0.0, max=255.0)
+    if dtype == "u8":
+        colour = w("Round", colour, mode="half_to_even")
+    return colour if dtype in FULL else w("Convert", colour, destination_type=dtype)
+
+
 def _expand(interleaved: bool, blue_first: bool):
     def expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         """Slices and Interpolate of the planes, then arithmetic that fuses"""
@@ -130,12 +138,7 @@ def _expand(interleaved: bool, blue_first: bool):
             for plane, factor in ((u, bu), (v, cv)):
                 if factor:
                     colour = w("Add", colour, w("Multiply", plane, factor))
-            colour = w("Clamp", colour, min=0.0, max=255.0)
-            if first.dtype == "u8":
-                colour = w("Round", colour, mode="half_to_even")
-            if first.dtype not in FULL:
-                colour = w("Convert", colour, destination_type=first.dtype)
-            colours.append(colour)
+            colours.append(_held(w, colour, first.dtype))
         return [w("Concat", *colours, axis=3)]
 
     return expand
@@ -229,14 +232,7 @@ def _expand_to(blue_first: bool):
         first = w("Slice", yuv, (0,), (1,), (1,), (3,))
         colours = w("Transpose", w("Slice", yuv, (1,), (3,), (1,), (3,)), (0, 3, 1, 2))
         small = w("Transpose", _averaged(w, colours), (0, 2, 3, 1))
-        planes = []
-        for plane in (first, small):
-            held = w("Clamp", plane, min=0.0, max=255.0)
-            if picture.dtype == "u8":
-                held = w("Round", held, mode="half_to_even")
-            if picture.dtype not in FULL:
-                held = w("Convert", held, destination_type=picture.dtype)
-            planes.append(held)
+        planes = [_held(w, plane, picture.dtype) for plane in (first, small)]
         if not node.attrs["single_plane"]:
             return planes
         lines = w("Reshape", planes[1], (n, height // 2, width, 1), special_zero=False)

@@ -15,7 +15,7 @@ from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 
 @kernel
 def gather_tree(
-    ids: Ptr, parents: Ptr, lengths: Ptr, end: Ptr, y: Ptr, steps, batch, width, total, per_chunk, *, T
+    ids: Ptr, parents: Ptr, lengths: Ptr, end: Ptr, y: Ptr, steps, width, total, per_chunk, *, T
 ):
     """The ids of a beam by the parents of every step; behind the first end all are ends."""
     stop = ld[T](end)
@@ -70,7 +70,7 @@ class GatherTree(Lowering):
         total = batch * width
         values: dict[str, Any] = {
             "ids": ids.ptr, "parents": parents.ptr, "lengths": lengths.ptr, "end": end.ptr, "y": made[0].ptr,
-            "steps": steps, "batch": batch, "width": width, "total": total,
+            "steps": steps, "width": width, "total": total,
         }  # fmt: skip
         planner.share_step(self.kernels[0], values, total, steps * 16, read, made, 4.0 * ids.count)
         put_outputs(planner, self.node, made)

@@ -24,7 +24,6 @@ _RELOCATABLE, _X86_64 = 1, 62
 _PROGBITS, _SYMTAB, _RELA, _NOBITS, _REL = 1, 2, 4, 8, 9
 _ALLOC, _WRITE, _TLS = 2, 1, 0x400
 _ABSOLUTE_64, _PC32, _PLT32 = 1, 2, 4
-_RESERVED = 0xFF00  # section numbers from here on are no sections
 _GLOBAL = 1
 _JUMP = b"\xff\x25\0\0\0\0"  # jmp *0(%rip), with the address behind it
 _JUMP_BYTES = 16
