@@ -85,6 +85,62 @@ def test_classes_named_by_text(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_probabilities_of_support_vectors(seed: int) -> None:
+    rng, where = np.random.default_rng(seed), f"seed {seed}"
+    x = rng.standard_normal((9, 3)).astype(np.float32)
+    classes = 2 + seed
+    each = rng.integers(1, 4, classes).tolist()
+    pairs = classes * (classes - 1) // 2
+    machine: dict[str, Any] = {
+        "kernel_type": ("RBF", "LINEAR")[seed % 2],
+        "kernel_params": [0.4, 0.0, 3.0],
+        "support_vectors": rng.standard_normal(sum(each) * 3).tolist(),
+        "vectors_per_class": each,
+        "coefficients": rng.standard_normal(sum(each) * (classes - 1)).tolist(),
+        "rho": rng.standard_normal(pairs).tolist(),
+        "prob_a": rng.uniform(-3, -1, pairs).tolist(),
+        "prob_b": rng.uniform(-0.5, 0.5, pairs).tolist(),
+        "classlabels_ints": list(range(classes)),
+    }
+    compare("SVMClassifier", [x], machine, 2, ML, where)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_texts_are_picked_and_told_apart(seed: int) -> None:
+    rng, where = np.random.default_rng(seed), f"seed {seed}"
+    compare("OneHotEncoder", [words(rng, 5, 2)], {"cats_strings": WORDS[seed:], "zeros": 1}, 1, ML, where)
+    labels = onnx.helper.make_tensor("labels", onnx.TensorProto.STRING, [4], [w.encode() for w in WORDS[:4]])
+    nodes = [
+        helper.make_node("ArrayFeatureExtractor", ["labels", "x"], ["y"], domain=ML),
+        helper.make_node("Gather", ["labels", "x"], ["z"]),
+    ]
+    info = helper.make_tensor_value_info("x", onnx.TensorProto.INT64, ["n"])
+    outputs = [onnx.ValueInfoProto(name=name) for name in "yz"]
+    graph = helper.make_graph(nodes, "g", [info], outputs, [labels])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 3)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+    x = rng.integers(0, 4, 5)
+    wanted = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    got = ov.compile_model(model, "CPU")([x])
+    for i in range(2):
+        assert got[i].tolist() == wanted[i].tolist(), where
+
+
+@pytest.mark.parametrize("names", [{"classlabels_strings": ["no", "yes"]}, {"classlabels_int64s": [3, 1]}])
+def test_maps_from_classes_are_columns(names: dict[str, Any]) -> None:
+    info = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 2])
+    node = helper.make_node("ZipMap", ["x"], ["y"], domain=ML, **names)
+    graph = helper.make_graph([node], "g", [info], [onnx.ValueInfoProto(name="y")])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 3)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+    x = np.random.default_rng(1).random((3, 2)).astype(np.float32)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    maps = session.run(None, {"x": x})[0]
+    got = ov.compile_model(model, "CPU")([x])[0]
+    assert [dict(zip(*names.values(), row, strict=True)) for row in got.tolist()] == maps
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_texts_are_joined_and_normalised(seed: int) -> None:
     rng, where = np.random.default_rng(seed), f"seed {seed}"
     compare("StringConcat", [words(rng, 3, 4), words(rng, 1, 4)], {}, 1, "", where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -178,6 +178,32 @@ def loop(n: OnnxNode) -> Any:
         find_op("Loop"), sources, [model], [rows], [outputs], n.reader.name(n.base, "Loop"), (0, count)
     )
     return [Output._of(node, i) for i in range(len(node._tensors))]
+
+
+def repeated(
+    n: OnnxNode,
+    once: Callable[[Output, Output], tuple[Output, Output]],
+    most: int,
+    value: Output,
+    fixed: Output,
+) -> Output:
+    """A loop of an operator's own: `once(value, fixed)` gives the next value and whether to go on, `most`
+    times at most."""
+    from ovjit.api.model.subgraphs import loop as loop_node
+
+    kinds = [TensorType("i64", ()), TensorType("boolean", ()), n.type(value), n.type(fixed)]
+    parameters = [
+        _parameter(name, TensorType(kind.dtype, kind.shape))
+        for name, kind in zip(("trip", "go", "value", "fixed"), kinds, strict=True)
+    ]
+    results = once(*(Output._of(parameter, 0) for parameter in parameters[2:]))
+    model = Model._from_parts([Result._of(result) for result in results], parameters, (), n.base)
+    rows = [Port(MERGED, 1, 1, 1), Port(MERGED, 2, 2, 0), Port(INVARIANT, 3, 3)]
+    sources = [n.const(most), n.const(True), value, fixed]
+    node = loop_node._of_parts(
+        find_op("Loop"), sources, [model], [rows], [[Port(LAST, 0, 0)]], n.reader.name(n.base, "Loop"), (0, 1)
+    )
+    return Output._of(node, 0)
 
 
 def _tensor(value: Any) -> Output:

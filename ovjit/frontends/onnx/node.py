@@ -226,6 +226,8 @@ class OnnxNode:
     def const(self, value: Any, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Output:
         """A constant. `dtype` is OpenVINO's name; without, ints are i64 and floats f32."""
         array = np.asarray(value)
+        if array.dtype == object:
+            array = encoded(array)
         if dtype is None:
             if not isinstance(value, np.ndarray) and array.dtype.kind == "f":
                 array = array.astype(np.float32)
@@ -303,6 +305,13 @@ class OnnxNode:
         """The number of elements, None where a dimension is open."""
         dims = tuple(shape)
         return math.prod(dims) if is_static(dims) else None
+
+
+def encoded(texts: np.ndarray) -> np.ndarray:
+    """Strings as the bytes that tensors hold."""
+    out = np.empty(texts.shape, object)
+    out.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts.reshape(-1)]
+    return out
 
 
 def read_attribute(attribute: Any) -> Any:

@@ -21,7 +21,16 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.frontends.ir.weights import open_regular
 from ovjit.frontends.onnx import tensors
 from ovjit.frontends.onnx.external import ExternalData
-from ovjit.frontends.onnx.node import EMPTY, FOLD_BUDGET, OnnxNode, Rows, TensorList, read_attribute, reads
+from ovjit.frontends.onnx.node import (
+    EMPTY,
+    FOLD_BUDGET,
+    OnnxNode,
+    Rows,
+    TensorList,
+    encoded,
+    read_attribute,
+    reads,
+)
 from ovjit.frontends.onnx.registry import (
     BLOCKED_IMAGES,
     DEFAULT_DOMAINS,
@@ -306,6 +315,7 @@ class Reader:
     def constant(self, tensor: Any, name: str | None = None) -> Output:
         """The constant of a TensorProto."""
         value, element_type, _ = tensors.decode(tensor, self.external)
+        value = encoded(value) if element_type == "string" else value
         return Output._of(Constant._of(value, element_type, None, name), 0)
 
     def sparse_constant(self, sparse: Any, name: str | None = None) -> Output:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.control import repeated
 from ovjit.frontends.onnx.ml import ml
 from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
-from ovjit.frontends.onnx.text import text_at
+from ovjit.frontends.onnx.text import same_text, text_at
 
 _COMPARISONS = {"BRANCH_LEQ": "LessEqual", "BRANCH_LT": "Less", "BRANCH_GTE": "GreaterEqual",
                 "BRANCH_GT": "Greater", "BRANCH_EQ": "Equal", "BRANCH_NEQ": "NotEqual"}  # fmt: skip
@@ -339,16 +341,18 @@ def feature_vectorizer(n: OnnxNode) -> Any:
 
 @ml("OneHotEncoder")
 def one_hot_encoder(n: OnnxNode) -> Any:
-    kinds = n.attr("cats_int64s")
-    if not kinds:
-        raise UnsupportedError("categories that are text")
-    hit = n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), np.asarray(kinds, np.int64))
-    return n.convert(hit, "f32")
+    if n.dtype(n[0]) == "string":
+        return n.convert(same_text(n, n[0], n.required("cats_strings")), "f32")
+    kinds = np.asarray(n.required("cats_int64s"), np.int64)
+    return n.convert(n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), kinds), "f32")
 
 
 @ml("ZipMap")
 def zip_map(n: OnnxNode) -> Any:
-    raise UnsupportedError("ZipMap makes a sequence of maps: export the model with zipmap=False for a tensor")
+    """What would be a map for each row, from classes to numbers, is the numbers: models have tensors only.
+    Columns are the classes in the order of their labels."""
+    _labels(n)
+    return n("Identity", n[0])
 
 
 @ml("SVMRegressor")
@@ -383,8 +387,6 @@ def svm_classifier(n: OnnxNode) -> Any:
     Support vectors are ordered by class; row k of the coefficients has a vector's weights against the k-th of
     the other classes.
     """
-    if n.attr("prob_a") or n.attr("prob_b"):
-        raise UnsupportedError("probabilities of classes, which are found by iteration")
     labels, each = _labels(n), [int(count) for count in n.required("vectors_per_class")]
     classes, count = len(each), sum(each)
     vectors, weights, rho = (
@@ -413,12 +415,56 @@ def svm_classifier(n: OnnxNode) -> Any:
     won = n.convert(n("Greater", scores, 0.0), "f32")
     votes = n("MatMul", won, n.const(first - second))
     best = _best(n, n("Add", votes, second.sum(0)), labels)
+    if n.attr("prob_a"):
+        return [best, _transformed(n, _probabilities(n, scores, pairs, classes))]
     if classes > 2:
         return [best, _transformed(n, scores)]
     how = n.attr("post_transform") or "NONE"
     if how not in ("NONE", "LOGISTIC"):
         raise UnsupportedError(f"the post_transform {how[:20]!r} of two classes")
     return [best, _transformed(n, n("Concat", n("Negative", scores), scores, axis=1))]
+
+
+def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]], classes: int) -> Output:
+    """Probabilities of classes, from those that each of two classes is the right one: the p whose p' Q p is
+    the least, Newton's way one class after the other, as often and as exactly as libsvm does."""
+    slopes, offsets = (np.asarray(n.attr(f"prob_{which}") or [], np.float32) for which in "ab")
+    if slopes.size != len(pairs) or offsets.size != len(pairs):
+        raise ModelError(f"{slopes.size} and {offsets.size} parameters for {len(pairs)} pairs of classes")
+    n.limited(classes, "classes whose probabilities are found by iteration", 64)
+    of_two = n("Sigmoid", n("Negative", n("Add", n("Multiply", scores, slopes), offsets)))
+    of_two = n("Clamp", of_two, min=1e-7, max=float(np.float32(1 - 1e-7)))
+    column = np.full((classes, classes), len(pairs) * 2)
+    for at, (i, j) in enumerate(pairs):
+        column[i, j], column[j, i] = at, len(pairs) + at
+    nothing = n("Multiply", n.slice(of_two, 1, 0, 1), 0.0)
+    sides = n("Concat", of_two, n("Subtract", 1.0, of_two), nothing, axis=1)
+    wins = n("Gather", sides, column, 1, opset=8)  # [rows, i, j]: i rather than j; 0 for i = j
+    square = n("ReduceSum", n("Multiply", wins, wins), [1], keep_dims=False)
+    ones = np.eye(classes, dtype=np.float32)
+    q = n("Subtract", n("Multiply", n.unsqueeze(square, [2]), ones),
+          n("Multiply", wins, n.transpose(wins, [0, 2, 1])))  # fmt: skip
+    start = n("Add", n("Multiply", square, 0.0), np.float32(1 / classes))
+
+    def once(p: Output, q: Output) -> tuple[Output, Output]:
+        """(p after one more round, whether any row had to go on)"""
+        first, weights = p, n.squeeze(n("MatMul", n.unsqueeze(p, [1]), q), [1])
+        least = n("ReduceSum", n("Multiply", p, weights), [1], keep_dims=True)
+        gap = n("ReduceMax", n("Abs", n("Subtract", weights, least)), [1], keep_dims=True)
+        busy = n("GreaterEqual", gap, np.float32(0.005 / classes))
+        for t in range(classes):
+            row = n("Gather", q, t, 1, opset=8)
+            mine, own = (n.slice(x, 1, t, t + 1) for x in (weights, row))
+            step = n("Divide", n("Subtract", least, mine), own)
+            more = n("Add", step, 1.0)
+            least = n("Add", least, n("Multiply", step, n("Add", n("Multiply", step, own),
+                                                          n("Multiply", mine, 2.0))))  # fmt: skip
+            least = n("Divide", n("Divide", least, more), more)
+            weights = n("Divide", n("Add", weights, n("Multiply", step, row)), more)
+            p = n("Divide", n("Add", p, n("Multiply", step, ones[t])), more)
+        return n("Select", busy, p, first), n("ReduceLogicalOr", busy, [0, 1], keep_dims=False)
+
+    return repeated(n, once, max(100, classes), start, q)
 
 
 def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
