@@ -304,6 +304,42 @@ def test_an_if_of_a_known_condition_is_its_branch():
     np.testing.assert_allclose(compiled([np.ones((2, 3), np.float32)])[0], np.full(6, np.e), rtol=1e-6)
 
 
+def test_an_if_whether_a_dimension_differs_from_itself_is_its_branch():
+    """So that its outputs have a rank, nothing waits for the host, and plans are traced for any batch: a
+    whole quotient that is rounded down is itself."""
+    seed = 3
+
+    def build(ov):
+        ops = ov.opset13
+        x = ops.parameter(ov.PartialShape([-1, -1, 2]), np.float32, name="x")
+        shape = ops.shape_of(x)
+        rows = ops.gather(shape, ops.constant(np.int64(1)), ops.constant(np.int64(0)))
+        a, b = (ops.parameter(ov.PartialShape([-1, -1, 2]), np.float32) for _ in range(2))
+        then, other = ops.result(ops.reduce_sum(a, ops.constant(np.int64(2)), False)), ops.result(ops.relu(b))
+        node = ops.if_op(ops.not_equal(rows, rows).output(0))
+        node.set_then_body(ov.Model([then], [a]))
+        node.set_else_body(ov.Model([other], [b]))
+        node.set_input(x.output(0), a, b)
+        images = ops.gather(shape, ops.constant(np.array([0])), ops.constant(np.int64(0)))
+        fourfold, two = ops.multiply(images, ops.constant(np.int64(4))), ops.constant(np.int64(2))
+        half = ops.floor(ops.divide(fourfold, two))
+        wide = ops.concat([half, ops.constant(np.array([1, 1]))], 0)
+        made = ops.tile(ops.reduce_sum(node.set_output(then, other), ops.constant(np.int64(0)), True), wide)
+        return ov.Model([made], [x], "same")
+
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal((n, m, 2)).astype(np.float32) for n, m in ((2, 5), (3, 6), (5, 9))]
+    made = ovjit.compile_model(build(ovjit), "CPU", {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"})
+    real = openvino.compile_model(build(openvino), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    request = made.create_infer_request()
+    for array in arrays:
+        got, want = request.infer([array])[0], real([array])[0]
+        np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"seed {seed}")
+    kinds = {row.exec_type for row in request.get_profiling_info()}
+    assert not kinds & {"ref_numpy", "bodies"}, kinds
+    assert made._executable.program.traces.made == 1
+
+
 def test_many_cuts_stay_native():
     def build(ov, ops):
         x = ops.parameter(ov.PartialShape([-1]), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
+from ovjit.graph.shapes import is_static
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import propagate
 from ovjit_ops.elementwise.arithmetic import (
@@ -28,10 +31,33 @@ BOOLEAN = ["boolean"]
 BITS = [*INTS, "boolean"]
 
 SMALL = (-3.0, 3.0)
+#: Of each comparison, whether it holds between a number and itself.
+REFLEXIVE = {
+    "Equal": True, "LessEqual": True, "GreaterEqual": True,
+    "NotEqual": False, "Less": False, "Greater": False,
+}  # fmt: skip
+
+
+def compare_with_itself(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any
+) -> Sequence[Value] | None:
+    """n == n -> true, n < n -> false, ...     of integers: an exporter's question whether two of a tensor's
+    dimensions differ decides between branches of which only one is there in the end"""
+    outcome = REFLEXIVE.get(node.op.name)
+    if outcome is None or inputs[0] is not inputs[1] or inputs[0].dtype not in (*INTS, "boolean"):
+        return None
+    if not is_static(inputs[0].shape):
+        return None
+    return [b.constant(np.full(inputs[0].shape, outcome), name=node.name)]
+
+
 _COMPARISON: dict[str, Any] = {
     "types": COMPARABLE, "takes": list(ELEMENT_TYPES), "result": "boolean", "domain": SMALL
 }  # fmt: skip
-binary("Equal", np.equal, lambda x, y: x == y, **_COMPARISON)
+binary(
+    "Equal", np.equal, lambda x, y: x == y, rules=[compare_with_itself], rules_for=list(REFLEXIVE),
+    **_COMPARISON,
+)  # fmt: skip
 binary("NotEqual", np.not_equal, lambda x, y: x != y, **_COMPARISON)
 binary("Less", np.less, lambda x, y: x < y, **_COMPARISON)
 binary("LessEqual", np.less_equal, lambda x, y: x <= y, **_COMPARISON)

@@ -18,7 +18,7 @@ from ovjit.graph.shapes import (
     dim,
     is_static,
 )
-from ovjit.graph.traced import is_traced, is_traced_number, most, whole
+from ovjit.graph.traced import is_traced, is_traced_number, most, whole, whole_numbers
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import check_scalar, known, known_dims, length, propagate
@@ -144,7 +144,7 @@ class Tile:
         check(all(v >= 0 for v in times), f"repeats {times.tolist()} should not be negative")
         rank = max(len(times), len(data.shape))
         shape = (1,) * (rank - len(data.shape)) + data.shape
-        counts = [1] * (rank - len(times)) + [int(v) for v in times]
+        counts = [1] * (rank - len(times)) + whole_numbers(times)
         out = TensorType(data.dtype, tuple(d * n for d, n in zip(shape, counts, strict=True)))
         return propagate(out, _tile, data, repeats)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ovjit.graph.bodies import may_fold
 from ovjit.graph.converted import Converted, is_worth
-from ovjit.graph.dtypes import HALVES
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
 
@@ -91,9 +91,11 @@ def _bytes(value: Value) -> int:
 
 def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
     """Identity(x) -> x;  Convert(x: T) to T -> x;  Transpose by the identity -> x;  Reshape to the same shape
-    -> x"""
+    -> x;  Floor(x: integers) -> x"""
     name = node.op.name
     if name == "Identity":
+        return [inputs[0]]
+    if name in ("Floor", "Ceiling", "Round") and ELEMENT_TYPES[inputs[0].dtype].kind in "iu":
         return [inputs[0]]
     if name == "Convert" and inputs[0].dtype == node.output.dtype:
         return [inputs[0]]
