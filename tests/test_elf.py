@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.cpu import elf, jit, objects
-from ovjit.codegen.cpu.emit import object_code, parse, target_machine
+from ovjit.codegen.cpu.emit import parse, target_machine
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.execution.runner import native_kernels
 
@@ -27,7 +27,7 @@ def other(a, b, c, p):
 
 
 def code(symbol: str) -> bytes:
-    return object_code(jit.optimised_text(SOURCE, symbol, host_isa()), host_isa())
+    return jit.object_code(SOURCE, symbol, host_isa())
 
 
 def call(address: int, *args: int) -> int:

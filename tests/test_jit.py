@@ -9,7 +9,7 @@ import pytest
 from isa_answers import OPS
 from test_ops_native import SEED, graph_of, native_answer, native_ops
 
-from ovjit.codegen.cpu import emit, jit
+from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.cpu.objects import function, load
 from ovjit.codegen.kernel import Kernel
@@ -102,7 +102,7 @@ INTEGERS = [-(1 << 63), -(1 << 40) - 3, -17, -2, -1, 0, 1, 2, 3, 16, 1 << 40, (1
 
 
 def object_code(source: str, symbol: str) -> bytes:
-    return emit.object_code(jit.optimised_text(source, symbol, host_isa()), host_isa())
+    return jit.object_code(source, symbol, host_isa())
 
 
 def compiled(body: str, symbol: str):

@@ -87,7 +87,7 @@ def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> N
     for kernel in list(chosen.values())[::8]:
         text = kernel.text(isa)
         other = emit._machine(isa.cpu, more).emit_object(emit.parse(text, isa))
-        assert other == emit.object_code(text, isa, plain=True), kernel
+        assert other == emit.target_machine(isa, plain=True).emit_object(emit.parse(text, isa)), kernel
 
 
 FIRST = """

@@ -122,13 +122,14 @@ class Kernel:
 
     def content(self, isa: Isa) -> bytes:
         """The object code, with the symbol of all shipped kernels."""
-        from ovjit.codegen.cpu import emit
+        from ovjit.codegen.cpu import jit
 
         plain = shipped.is_plain(self.source, self.key, self.form)
-        return emit.object_code(self.text(isa), isa, plain)
+        more = self.intrinsics(isa)
+        return jit.object_code(self.source, self.symbol(isa), isa, more, plain, shipped.SYMBOL)
 
     def text(self, isa: Isa) -> str:
-        """The LLVM text that code is generated from, with the symbol of all shipped kernels."""
+        """The LLVM module that code is generated from as text, with the symbol of all shipped kernels."""
         from ovjit.codegen.cpu import jit
 
         symbol = self.symbol(isa)

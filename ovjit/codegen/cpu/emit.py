@@ -1,4 +1,4 @@
-"""From the LLVM text of one kernel to its object code, with llvmlite alone."""
+"""What is done with the LLVM module of one kernel, with llvmlite alone."""
 
 from __future__ import annotations
 
@@ -38,20 +38,23 @@ def parse(text: str, isa: Isa) -> llvm.ModuleRef:
     return llvm.parse_assembly(text)
 
 
-def own(module: llvm.ModuleRef, symbol: str, functions: Container[str]) -> None:
-    """Make `functions` all that others see of a module, and its bytes the same in every process.
+def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: str) -> None:
+    """Make `functions` all that others see of a module, with `shown` for the symbol in their names, and its
+    bytes the same in every process.
 
     Numba's own names carry a counter of the process, and would be in the object's symbol table.
     """
-    module.name = symbol
+    module.name = shown
     for i, function in enumerate(module.functions):
-        if not function.is_declaration and function.name not in functions:
+        if function.name in functions:
+            function.name = function.name.replace(symbol, shown)
+        elif not function.is_declaration:
             function.linkage = "internal"
-            function.name = f"{symbol}_f{i}"
+            function.name = f"{shown}_f{i}"
     for i, variable in enumerate(module.global_variables):
         if not variable.is_declaration:
             variable.linkage = "internal"
-            variable.name = f"{symbol}_v{i}"
+            variable.name = f"{shown}_v{i}"
 
 
 def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool) -> None:
@@ -78,8 +81,3 @@ def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool) -> 
     else:
         manager = passes.getModulePassManager()
     manager.run(module, passes)
-
-
-def object_code(text: str, isa: Isa, plain: bool = False) -> bytes:
-    """The object of an optimised module's text; `plain`: for every CPU of the instruction set."""
-    return target_machine(isa, plain).emit_object(llvm.parse_assembly(text))

@@ -91,8 +91,7 @@ def assembly(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
 ) -> str:
     """The machine code of a kernel as text, for reading."""
-    text = _optimised(source, symbol, isa, extra or {}, arity)
-    return target_machine(isa).emit_assembly(llvm.parse_assembly(text))
+    return target_machine(isa).emit_assembly(_optimised(source, symbol, isa, extra or {}, arity))
 
 
 def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
@@ -110,11 +109,29 @@ def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] 
     line.
     """
     with _short_collections():
-        return _optimised(source, symbol, isa, extra or {}, 4)
+        return str(_optimised(source, symbol, isa, extra or {}, 4))
 
 
-def _optimised(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int) -> str:
-    """As text, from which object code is made: it has the same bytes when the text came with ovjit."""
+def object_code(
+    source: str,
+    symbol: str,
+    isa: Isa,
+    extra: Mapping[str, Any] | None = None,
+    plain: bool = False,
+    shown: str = "",
+) -> bytes:
+    """The object code of what `optimised_text` gives; `plain`: for every CPU of the instruction set.
+
+    `shown` is what the symbol is called in it, in as many letters: LLVM lays an object out by its names.
+    """
+    with _short_collections():
+        module = _optimised(source, symbol, isa, extra or {}, 4, shown)
+        return target_machine(isa, plain).emit_object(module)
+
+
+def _optimised(
+    source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int, shown: str = ""
+) -> llvm.ModuleRef:
     functions = _define(source, symbol, isa, extra)
     with _lock:
         text = None if debug.flag("OVJIT_JIT") == "numba" else _direct(functions, arity)
@@ -122,10 +139,10 @@ def _optimised(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], ari
         parts = parts_of(extra.values())
         if parts:
             module.link_in(parse(parts, isa))
-    own(module, symbol, functions)
+    own(module, symbol, functions, shown or symbol)
     vectors = _VECTOR.search(text or str(module)) is not None
     optimise(module, isa, bool(parts), vectors)
-    return str(module)
+    return module
 
 
 def _define(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> dict[str, Any]:
