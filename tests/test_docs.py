@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -27,6 +28,25 @@ def test_files_that_are_named_are_there(page: Path) -> None:
     """Paths of the sources that stand in `...`."""
     for path in re.findall(r"`((?:ovjit|ovjit_ops|tests|docs|bench)/[\w/.]+?)`", page.read_text()):
         assert (ROOT / path.rstrip("/")).exists(), f"{page.name} names {path}"
+
+
+@pytest.mark.parametrize("page", doc_pages.PAGES, ids=lambda p: p.name)
+def test_names_that_are_named_are_there(page: Path) -> None:
+    """`ovjit.module.name` in `...`, and the entry points of pyproject.toml."""
+    groups = re.findall(r'entry-points\."([\w.]+)"', (ROOT / "docs" / "adding_an_op.md").read_text())
+    for name in re.findall(r"`((?:ovjit|ovjit_ops)(?:\.\w+)+)[`(]", page.read_text()):
+        assert name in groups or is_there(name), f"{page.name} names {name}"
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name can be had. Modules that import what is not installed are looked at as text."""
+    module, _, last = name.rpartition(".")
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        file = ROOT / f"{module.replace('.', '/')}.py"
+        return file.exists() and re.search(rf"^(def|class) {last}\b", file.read_text(), re.M) is not None
+    return True
 
 
 def test_the_tour(tmp_path: Path) -> None:
