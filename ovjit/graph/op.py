@@ -242,6 +242,11 @@ class Op:
             raise ModelError(f"{self.name} has no attribute {min(unknown)!r} (it has: {known})")
         return out
 
+    def check_attribute(self, name: str, value: Any) -> Any:
+        """One attribute's value, its type coerced. Raises ModelError for another kind of value."""
+        attribute = self.attributes[name]
+        return None if value is None and attribute.default is None else _coerce(value, attribute, self)
+
     def infer_types(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The types of all outputs. Raises ModelError when inputs or attributes do not fit."""
         inputs = tuple(inputs)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.custom import Extension, OpExtension, extension_records
 from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, UnsupportedError
@@ -39,10 +40,12 @@ class NodeFactory:
         arguments: Sequence[Node | Output] | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> Node:
-        """A node of the operation `op_type_name`; attributes that are not given have their defaults, those
-        that it does not have are left out. Without arguments: a node whose inputs are set later.
+        """A node of the operation `op_type_name`; attributes that are not given have their defaults, or are
+        zero or empty; those that it does not have are left out. Without arguments: a node whose inputs and
+        attributes are set later.
 
-        RuntimeError for an operation that the opset does not have, UserInputError for attributes alone.
+        RuntimeError for an operation that the opset does not have and for a Constant, UserInputError for
+        attributes alone.
         """
         if arguments is None and attributes is not None:
             raise UserInputError(f'Error: cannot create "{op_type_name}" op without arguments.')
@@ -51,10 +54,15 @@ class NodeFactory:
         if kind is not None:
             return kind(sources, **attributes) if attributes else kind(sources)
         record = self._record(op_type_name)
-        if arguments is None:
-            return Node._unconnected(record, _defaults(record))
+        if record.name == "Constant":
+            raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
         known = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
-        return Node._new(record, sources, record.check_attributes(known))
+        attrs = record.check_attributes({**_unset(record), **known})
+        if record.name == "Parameter":
+            return Parameter._of(attrs["element_type"], attrs["shape"])
+        if arguments is None:
+            return Node._unconnected(record, attrs)
+        return Node._new(record, sources, attrs)
 
     @staticmethod
     def _arguments_as_outputs(arguments: Sequence[Node | Output]) -> list[Output]:
@@ -92,8 +100,16 @@ class NodeFactory:
                 self._added.update(extension_records(item))
 
 
-def _defaults(record: Op) -> dict[str, Any]:
-    return {a.name: None if a.default is REQUIRED else a.default for a in record.attributes.values()}
+#: What an attribute is that nobody has given and that has no default, by the kind of its values.
+_ZEROS: dict[str, Any] = {
+    "Int": 0, "Float": 0.0, "Bool": False, "Ints": (), "Floats": (), "Strs": (), "Str": "", "Word": "",
+    "DType": "dynamic", "OpenShape": (),
+}  # fmt: skip
+
+
+def _unset(record: Op) -> dict[str, Any]:
+    needed = (a for a in record.attributes.values() if a.default is REQUIRED)
+    return {a.name: _ZEROS[a.type] for a in needed if a.type in _ZEROS}
 
 
 def _get_node_factory(opset_version: str | None = None) -> NodeFactory:

@@ -273,7 +273,8 @@ class SegmentMax:
         check(
             fill_mode.lower() in ("zero", "lowest"), f'"{fill_mode}" is not a member of enum ov::op::FillMode'
         )
-        check_indices({"segment_ids": segment_ids, "num_segments": num_segments})
+        check_indices({"segment_ids": segment_ids})
+        check_indices({"num_segments": num_segments})
         check_type(data, NUMBERS)
         check_rank(segment_ids, 1, "segment_ids")
         if data.shape is None:

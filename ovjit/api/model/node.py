@@ -331,7 +331,7 @@ class Node:
         name = next((k for k, shown in FILE_NAMES.items() if shown == name), name)
         if name in self._op.attributes:
             with GRAPH_LOCK:
-                self._attrs = self._op.check_attributes({**self._attrs, name: value})
+                self._attrs = {**self._attrs, name: self._op.check_attribute(name, value)}
 
     if not TYPE_CHECKING:  # a checker would believe in any name
 
