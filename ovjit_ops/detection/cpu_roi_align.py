@@ -93,6 +93,16 @@ def add_sample(source, py, px, h, w, c, x_h, x_w, mean):
         store[f32](scratch + k * 4, acc)
 
 
+@inline
+def store_bin(target, y_c, c, samples, mean):
+    count = cast[f32](spread[f64](max(samples, 1) * 1.0))
+    for k in range(0, c, VL):
+        acc = load[f32](scratch + k * 4)
+        if mean:
+            acc = acc / count
+        spaced(target + k * y_c, y_c, acc, c - k, f32)
+
+
 @kernel
 def roi_align(
     x: Ptr, rois: Ptr, at: Ptr, settings: Ptr, y: Ptr, images, h, w, c, x_n, x_h, x_w, r_n, r_k, at_n, y_n,
@@ -160,7 +170,6 @@ def roi_align(
             step_x = w_roi / pw / n_x
         source = x + image * x_n
         for j in range(bins):
-            target = y + r * y_n + i * y_h + j * y_w
             for k in range(0, c, VL):
                 store[f32](scratch + k * 4, const[f32](0.0))
             for a in range(n_y):
@@ -171,12 +180,7 @@ def roi_align(
                     px = x1 + dy * x_y + dx * x_x
                     if py >= -1.0 and py <= h and px >= -1.0 and px <= w:
                         add_sample(source, py, px, h, w, c, x_h, x_w, mean)
-            count = cast[f32](spread[f64](max(n_y * n_x, 1) * 1.0))
-            for k in range(0, c, VL):
-                acc = load[f32](scratch + k * 4)
-                if mean:
-                    acc = acc / count
-                spaced(target + k * y_c, y_c, acc, c - k, f32)
+            store_bin(y + r * y_n + i * y_h + j * y_w, y_c, c, n_y * n_x, mean)
 
 
 class RoiAlign(ChannelsLast):

@@ -149,6 +149,29 @@ def keep(first, last, count, hidden):
         storem[f32](last + j * 4, old, hidden - j)
 
 
+@inline
+def clear(y, y_t, count, steps, hidden):
+    """Zeros behind the end of a sequence."""
+    for n in range(count, steps):
+        for j in range(0, hidden, VL):
+            storem[f32](y + n * y_t + j * 4, const[f32](0.0), hidden - j)
+
+
+@inline
+def fill_tables(source, step, sums, size, count, height):
+    """Where `count` rows are read and their sums are written, a table for each `height` rows; the last row
+    fills its table up."""
+    row = 0
+    while row < count:
+        table = scratch + row // height * (2 * TABLE * 8)
+        for m in range(height):
+            st[i64](table + m * 8, source + row * step)
+            st[i64](table + TABLE * 8 + m * 8, sums + row * size)
+            if row + 1 < count and m + 1 < height:
+                row += 1
+        row += 1
+
+
 @kernel
 def all_steps(
     xp: Ptr, h0: Ptr, y: Ptr, ho: Ptr, x_b, x_t, x_d, h0_b, h0_d, y_b, y_d, y_t, ho_b, ho_d, c0: Ptr, co: Ptr,
@@ -180,9 +203,7 @@ def all_steps(
             if count < 0 or count > steps:
                 return 1
         longest = max(longest, count)
-        for n in range(count, steps):  # behind the end of the sequence
-            for j in range(0, hidden, VL):
-                storem[f32](y + row * y_b + n * y_t + j * 4, const[f32](0.0), hidden - j)
+        clear(y + row * y_b, y_t, count, steps, hidden)
         keep(h0 + row * h0_b, ho + row * ho_b, count, hidden)
         if has_c:
             keep(c0 + row * c0_b, co + row * co_b, count, hidden)
@@ -190,19 +211,11 @@ def all_steps(
     for n in range(longest):
         for i, phase in enumerate(phases):
             # the sums: addresses of all rows into the tables, then panel after panel over the tiles
-            row = first
-            while row < stop:
-                table = scratch + (row - first) // heights[0] * (2 * TABLE * 8)
-                for m in range(heights[0]):
-                    if i and ("m", 0) in phases[i - 1].outputs:
-                        st[i64](table + m * 8, scratch + mid_at + (row - first) * hidden * 4)
-                    else:
-                        st[i64](table + m * 8, ho + row * ho_b)
-                    target = scratch + sums_at + (row - first) * sums + first_sum[i]
-                    st[i64](table + TABLE * 8 + m * 8, target)
-                    if row + 1 < stop and m + 1 < heights[0]:
-                        row += 1
-                row += 1
+            sums_of = scratch + sums_at + first_sum[i]
+            if i and ("m", 0) in phases[i - 1].outputs:
+                fill_tables(scratch + mid_at, hidden * 4, sums_of, sums, stop - first, heights[0])
+            else:
+                fill_tables(ho + first * ho_b, ho_b, sums_of, sums, stop - first, heights[0])
             for panel in range(panels[i]):
                 table = scratch
                 for row in range(first, stop, heights[0]):
