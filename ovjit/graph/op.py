@@ -83,18 +83,55 @@ class TensorType:
         return hash((self.dtype, self.shape))
 
 
-def _as_real(x: TensorType, kind: str) -> TensorType:
-    """Integers as the reals that they become; what is known of dimensions alone is not passed on."""
-    value = x.value
-    known = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
-    return TensorType(kind, x.shape, np.asarray(value, dtypes.numpy_dtype(kind)) if known else None)
+def _is_open(value: Any) -> bool:
+    """True for the value of a tensor that is not known, or traced."""
+    return not isinstance(value, np.ndarray) or value.dtype.hasobject
 
 
-def _as_whole(x: TensorType, kind: str) -> TensorType:
-    """Reals as the integers that they become."""
-    value = x.value
-    made = dtypes.whole(value, dtypes.numpy_dtype(kind)) if isinstance(value, np.ndarray) else None
-    return TensorType(kind, x.shape, made)
+class StandIn(NamedTuple):
+    """Elements of one type become another for an operation, and those that it makes become theirs again."""
+
+    kind: str  #: the element type
+    real: str  #: that in which it is computed, f32 or f64
+    first: int  #: so many of the first inputs are concerned, where they have the type
+
+    def types_in(self, inputs: Iterable[TensorType]) -> tuple[TensorType, ...]:
+        """The types of inputs to compute in. Values are known as before, but for traced ones."""
+        return tuple(self._type_in(x) if self.concerns(i, x.dtype) else x for i, x in enumerate(inputs))
+
+    def concerns(self, place: int, kind: str) -> bool:
+        """True where input `place`, which has this type, becomes `real`."""
+        return place < self.first and kind == self.kind
+
+    def _type_in(self, x: TensorType) -> TensorType:
+        value: Any = x.value
+        return TensorType(self.real, x.shape, None if _is_open(value) else self._value_in(value))
+
+    def _value_in(self, x: np.ndarray) -> np.ndarray:
+        return dtypes.cast(x, dtypes.numpy_dtype(self.real))
+
+    def type_out(self, x: TensorType) -> TensorType:
+        """The type of an output, which had been computed."""
+        if x.dtype != self.real:
+            return x
+        value: Any = x.value
+        return TensorType(self.kind, x.shape, None if _is_open(value) else self.value_out(value))
+
+    def values_in(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The inputs to compute in."""
+        kinds = [dtypes.from_numpy(x.dtype) for x in inputs]
+        return [
+            self._value_in(x) if self.concerns(i, kind) else x
+            for i, (x, kind) in enumerate(zip(inputs, kinds, strict=True))
+        ]
+
+    def value_out(self, x: np.ndarray) -> np.ndarray:
+        """An output, which has been computed."""
+        if x.dtype != dtypes.numpy_dtype(self.real):
+            return x
+        if self.kind in dtypes.SMALL:
+            return find_op("Convert").evaluate([x], {"destination_type": self.kind})[0]
+        return dtypes.whole(x, dtypes.numpy_dtype(self.kind))
 
 
 class Attribute(NamedTuple):
@@ -182,6 +219,7 @@ class Op:
         self._native = native
         self.multiplied = multiplied  # so many of its first inputs are multiplied, in types that the CPU has
         #: so many of its first inputs may be integers, too: they become reals, and its outputs integers again
+        #: (see `StandIn`)
         self.in_real = in_real
         self.samples = samples
         self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
@@ -254,52 +292,39 @@ class Op:
         if len(inputs) < low or (self.variadic is None and len(inputs) > high):
             wanted = str(low) if low == high else f"{low} to {high}"
             raise ModelError(f"{self.name} takes {wanted} inputs, not {len(inputs)}")
-        integer = self.integers([x.dtype for x in inputs])
-        given = inputs
-        if integer:
-            real = dtypes.real_for(integer)
-            given = tuple(_as_real(x, real) if i < self.in_real else x for i, x in enumerate(inputs))
+        stand_in = self.stand_in(inputs, attrs)
         try:
-            out = self._infer(given, attrs)
+            out = self.infer(*(stand_in.types_in(inputs) if stand_in else inputs), **attrs)
         except REFUSED as error:
             raise self._refusal(error, inputs, attrs) from error
         types = (out,) if isinstance(out, TensorType) else tuple(out)
-        if integer:
-            types = tuple(_as_whole(t, integer) for t in types)
+        if stand_in:
+            types = tuple(map(stand_in.type_out, types))
         for kind in types:
             _check_size(kind)
         return types
 
-    def integers(self, kinds: Sequence[str]) -> str:
-        """The integers that this computes as reals for inputs of these types; "" if none."""
-        found = set(kinds[: self.in_real])
-        kind = found.pop() if len(found) == 1 else ""
-        return kind if kind and dtypes.ELEMENT_TYPES[kind].kind in "iu" else ""
+    def stand_in(self, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> StandIn | None:
+        """What this computes in for inputs of types that it takes and does not compute in; None for others.
 
-    def _infer(self, inputs: tuple[TensorType, ...], attrs: Mapping[str, Any]) -> Any:
-        try:
-            return self.infer(*inputs, **attrs)
-        except (ModelError, *REFUSED) as error:
-            small = _small_float(x.dtype for x in inputs)
-            if not small or self.runs_body:
-                raise
-            try:
-                out = self.infer(*map(_as_f32, inputs), **attrs)
-            except (ModelError, *REFUSED):
-                raise error from None
-        types = (out,) if isinstance(out, TensorType) else tuple(out)
-        return tuple(TensorType(small, t.shape) if t.dtype == "f32" else t for t in types)
+        They are integers of functions of reals (`in_real`), and floats of 8 and fewer bits, in which nothing
+        is computed.
+        """
+        found = {x.dtype for x in inputs[: self.in_real]}
+        if len(found) == 1 and dtypes.ELEMENT_TYPES[kind := found.pop()].kind in "iu":
+            return StandIn(kind, dtypes.real_for(kind), self.in_real)
+        found = {x.dtype for x in inputs if dtypes.ELEMENT_TYPES[x.dtype].kind == "f"}
+        if len(found) != 1 or not found <= dtypes.SMALL or self.runs_body or self._takes(inputs, attrs):
+            return None
+        stand_in = StandIn(found.pop(), "f32", len(inputs))
+        return stand_in if self._takes(stand_in.types_in(inputs), attrs) else None
 
-    def widens(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> bool:
-        """True where floats of 8 and fewer bits become f32 for the operation, and its outputs such floats."""
-        inputs = tuple(inputs)
-        if not _small_float(x.dtype for x in inputs) or self.runs_body:
-            return False
+    def _takes(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> bool:
         try:
             self.infer(*inputs, **attrs)
         except (ModelError, *REFUSED):
-            return True
-        return False
+            return False
+        return True
 
     def evaluate(self, inputs: Iterable[np.ndarray], attrs: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
         """Run the NumPy reference. Floating-point warnings are silenced: infinities and NaNs are data.
@@ -313,25 +338,16 @@ class Op:
             return (self.ref(*inputs, **attrs),)
         inputs = [np.asarray(x) for x in inputs]
         expected = self._check_values(inputs, attrs)
-        integer = self.in_real and self.integers([dtypes.from_numpy(x.dtype) for x in inputs])
-        small = bool(expected) and self.widens(map(_kind, inputs), attrs)
-        given = inputs
-        if integer:
-            real = dtypes.numpy_dtype(dtypes.real_for(integer))
-            given = [x.astype(real) if i < self.in_real else x for i, x in enumerate(inputs)]
-        elif small:
-            wide, few = np.dtype(np.float32), dtypes.SMALL
-            given = [dtypes.cast(x, wide) if dtypes.from_numpy(x.dtype) in few else x for x in inputs]
+        stand_in = self.stand_in([_kind(x) for x in inputs], attrs) if expected else None
+        given = stand_in.values_in(inputs) if stand_in else inputs
         try:
             with np.errstate(all="ignore"):
                 out = self.ref(*given, **attrs)
         except REFUSED as error:
             raise self._refusal(error, inputs, attrs) from error
         arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
-        if integer:
-            arrays = tuple(dtypes.whole(x, inputs[0].dtype) for x in arrays)
-        elif small:
-            arrays = tuple(map(_narrowed, arrays, expected))
+        if stand_in:
+            arrays = tuple(map(stand_in.value_out, arrays))
         for array, kind in zip(arrays, expected, strict=False):
             if not shapes.fits(array.shape, kind.shape):
                 raise ModelError(f"{self.name} makes the shape {list(array.shape)}, not {kind}")
@@ -358,23 +374,6 @@ class Op:
 
 def _kind(x: np.ndarray) -> TensorType:
     return TensorType(dtypes.from_numpy(x.dtype), x.shape, x)
-
-
-def _small_float(kinds: Iterable[str]) -> str:
-    """The type of all floats among these, if it is one that nothing computes in, else ""."""
-    floats = {k for k in kinds if dtypes.ELEMENT_TYPES[k].kind == "f"}
-    return floats.pop() if len(floats) == 1 and floats <= dtypes.SMALL else ""
-
-
-def _as_f32(x: TensorType) -> TensorType:
-    return TensorType("f32", x.shape) if x.dtype in dtypes.SMALL else x
-
-
-def _narrowed(x: np.ndarray, kind: TensorType) -> np.ndarray:
-    """`x` in the element type `kind` if that is a float of 8 or fewer bits, as Convert makes it."""
-    if kind.dtype not in dtypes.SMALL:
-        return x
-    return find_op("Convert").evaluate([x], {"destination_type": kind.dtype})[0]
 
 
 def _check_size(kind: TensorType) -> None:

@@ -167,7 +167,7 @@ def expand_volume(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence
 
 def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Sequence[Value] | None:
     """The dilation of a window with one tap -> 1: any other says nothing, and may be beyond 64 bits"""
-    if node.op.name not in ("Convolution", "GroupConvolution") or inputs[1].shape is None:
+    if node.op.name not in ("Convolution", "GroupConvolution") or node.lowered or inputs[1].shape is None:
         return None
     dilations, filters = node.attrs["dilations"], inputs[1].shape
     taps = filters[len(filters) - len(dilations) :]

@@ -1,8 +1,9 @@
 """Expansion: operations rewritten to simpler ones that run natively.
 
 An operation says how in its own record: `expand(b, node, inputs)` returns the values that replace its
-outputs, or None where it stays as it is. Halves and smaller floats that an operation does not
-compute (`Op.native`, `Op.widens`) are upcast to f32 first.
+outputs, or None where it stays as it is. Halves that an operation does not compute
+(`Op.native`) are upcast to f32 first, and other types that it takes become those that it computes in
+(`Op.stand_in`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ import numpy as np
 
 from ovjit.compiler.passes.simplify import fold_constants, run_rules
 from ovjit.graph.converted import Converted
-from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, real_for, whole_between
+from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, whole_between
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.op import StandIn
 
 #: How often what has been expanded is looked at again.
 ROUNDS = 4
-#: Floating-point types that operations may not compute in.
-_STORED = HALVES | SMALL
 
 
 class Writer:
@@ -56,7 +56,7 @@ class Writer:
 def expand_graph(graph: Graph) -> Graph:
     """The graph with all expansions done."""
     for _ in range(ROUNDS):
-        if not any(n.op.expand is not None or _is_half(n) or _integers(n) for n in graph.nodes):
+        if not any(n.op.expand is not None or _is_half(n) or _stand_in(n) for n in graph.nodes):
             break
         before = len(graph.nodes)
         graph, changed = _round(graph, expand=True)
@@ -81,8 +81,8 @@ def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
         out = None
         if _is_half(node):
             out = upcast(b, node, inputs)
-        elif _integers(node):
-            out = _in_real(b, node, inputs)
+        elif (found := _stand_in(node)) is not None:
+            out = _computed(b, node, inputs, found)
         elif expand and node.op.expand is not None:
             out = node.op.expand(b, node, inputs)
         if out is None:
@@ -104,51 +104,51 @@ def whole(w: Writer, x: Value, kind: str) -> Value:
     return w("Convert", x, destination_type=kind)
 
 
-def _integers(node: Node) -> str:
-    """The integers that this node computes as reals, "" if none."""
-    kind = node.op.integers([v.dtype for v in node.inputs])
-    return kind if all(v.dtype == kind for v in node.outputs) else ""  # means of bytes may be made as f32
+def _stand_in(node: Node) -> StandIn | None:
+    """What the node's operation computes in for elements of another type; None where it is asked for that
+    itself, as it is for means of bytes in f32."""
+    found = node.op.stand_in([v.type for v in node.inputs], node.attrs)
+    return found if found and any(v.dtype == found.kind for v in node.outputs) else None
 
 
-def _in_real(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value]:
-    """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)))"""
-    w, kind = Writer(b, node), _integers(node)
+def _computed(b: Builder, node: Node, inputs: Sequence[Value], stand_in: StandIn) -> Sequence[Value]:
+    """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
+    w, kind = Writer(b, node), stand_in.kind
     given = [
-        w("Convert", x, destination_type=real_for(kind)) if i < node.op.in_real else x
-        for i, x in enumerate(inputs)
+        _converted(w, x, stand_in.real) if stand_in.concerns(i, x.dtype) else x for i, x in enumerate(inputs)
     ]
-    made = b.add(node.op, given, node.attrs, name=f"{node.name}/real", origins=node.origins)
-    return [whole(w, x, kind) for x in made.outputs]
+    made = b.add(node.op, given, node.attrs, name=f"{node.name}/{stand_in.real}", origins=node.origins)
+    back = whole if kind not in SMALL else lambda w, x, kind: w("Convert", x, destination_type=kind)
+    return [
+        back(w, new, kind) if old.dtype == kind else new
+        for new, old in zip(made.outputs, node.outputs, strict=True)
+    ]
 
 
 def _is_half(node: Node) -> bool:
-    """True where the operation computes in f32 what this node has in halves or smaller floats."""
+    """True where the operation computes in f32 what this node has in halves."""
     native = node.op.native
-    if native is not None and any(
+    return native is not None and any(
         v.dtype in HALVES and v.dtype not in native for v in (*node.outputs, *node.inputs)
-    ):
-        return True
-    small = any(v.dtype in SMALL for v in node.inputs)
-    return small and node.op.widens([v.type for v in node.inputs], node.attrs)
+    )
 
 
 def upcast(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
     """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end"""
     w = Writer(b, node)
-
-    def widened(v: Value) -> Value:
-        if v.dtype not in _STORED:
-            return v
-        # constants at once: expansions that need their values come before folding
-        if isinstance(v.stored, Converted):
-            return b.constant(Converted(v.stored, [np.dtype(np.float32)]))
-        if v.stored is not None:
-            return b.constant(cast(v.stored, np.dtype(np.float32)))
-        return w("Convert", v, destination_type="f32")
-
-    wide = [widened(v) for v in inputs]
+    wide = [_converted(w, x, "f32") if x.dtype in HALVES else x for x in inputs]
     made = b.add(node.op, wide, node.attrs, name=f"{node.name}/{node.op.name}", origins=node.origins)
     return [
-        w("Convert", new, destination_type=old.dtype) if old.dtype in _STORED else new
+        w("Convert", new, destination_type=old.dtype) if old.dtype in HALVES else new
         for new, old in zip(made.outputs, node.outputs, strict=True)
     ]
+
+
+def _converted(w: Writer, x: Value, kind: str) -> Value:
+    """`x` in the floats `kind`, constants at once: expansions that need their values come before folding."""
+    dtype = numpy_dtype(kind)
+    if isinstance(x.stored, Converted):
+        return w.b.constant(Converted(x.stored, [dtype]))
+    if x.stored is not None:
+        return w.b.constant(cast(x.stored, dtype))
+    return w("Convert", x, destination_type=kind)
