@@ -97,3 +97,52 @@ def test_a_model_from_memory(ov, tmp_path, form):
     else:
         read = core.read_model(text.encode(), weights)
     np.testing.assert_array_equal(run(ov, read), X + [1, 2, 3])
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> Path:
+    """(a + b), which is an output twice, and its absolute value."""
+    nodes = [make.make_node("Add", ["a", "b"], ["s"]), make.make_node("Abs", ["s"], ["t"])]
+    a, b, s, t = (make.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "abst")
+    graph = make.make_graph(nodes, "g", [a, b], [s, s, t])
+    path = tmp_path / "forked.onnx"
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 13)]), path)
+    return path
+
+
+def test_inputs_are_given_other_shapes_one_after_the_other(ov, forked):
+    front = ov.frontend.FrontEndManager().load_by_framework("onnx")
+    loaded = front.load(str(forked))
+    a, b = (loaded.get_place_by_tensor_name(tensor_name=name) for name in "ab")
+    loaded.set_partial_shape(a, ov.PartialShape([4, 5]))
+    assert loaded.get_partial_shape(a) == ov.PartialShape([4, 5])
+    loaded.set_partial_shape(b, ov.PartialShape([4, 5]))
+    assert front.convert(loaded).output("t").partial_shape == ov.PartialShape([4, 5])
+
+
+def test_shapes_that_never_fit_are_found_at_the_conversion(ov, forked):
+    front = ov.frontend.FrontEndManager().load_by_framework("onnx")
+    loaded = front.load(str(forked))
+    loaded.set_partial_shape(loaded.get_place_by_tensor_name(tensor_name="a"), ov.PartialShape([4, 5]))
+    with pytest.raises(ov.frontend.OpConversionFailure, match="Argument shapes are inconsistent"):
+        front.convert(loaded)
+
+
+def test_an_output_that_is_chosen_twice_is_there_twice(ov, forked):
+    front = ov.frontend.FrontEndManager().load_by_framework("onnx")
+    loaded = front.load(str(forked))
+    place = loaded.get_place_by_tensor_name(tensor_name="s")
+    loaded.override_all_outputs([place, place])
+    model = front.convert(loaded)
+    assert [result.input_value(0).any_name for result in model.get_results()] == ["s", "s"]
+    assert len({result.get_instance_id() for result in model.get_results()}) == 2
+    assert len(model.get_ordered_ops()) == 5
+
+
+def test_types_between_inputs_and_outputs_are_open_until_the_conversion(ov, tmp_path):
+    nodes = [make.make_node("Add", ["a", "a"], ["s"]), make.make_node("Abs", ["s"], ["t"])]
+    a, t = (make.make_tensor_value_info(name, TensorProto.INT32, [2]) for name in "at")
+    onnx.save(make.make_model(make.make_graph(nodes, "g", [a], [t])), tmp_path / "int.onnx")
+    loaded = ov.frontend.FrontEndManager().load_by_framework("onnx").load(str(tmp_path / "int.onnx"))
+    types = [loaded.get_element_type(loaded.get_place_by_tensor_name(tensor_name=name)) for name in "ast"]
+    assert types == [ov.Type.i32, ov.Type.dynamic, ov.Type.i32]

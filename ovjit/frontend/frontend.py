@@ -7,6 +7,7 @@ tensors and operations.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,6 +188,7 @@ class InputModel:
 
     def __init__(self, model: Model):
         self._model = model
+        self._unfit = False  # edits have left shapes or types that do not fit, so far
 
     def _tensors(self) -> list[Output]:
         return [
@@ -234,25 +236,32 @@ class InputModel:
     def set_partial_shape(self, place: Place, shape: PartialShape) -> None:
         """Give an input another shape."""
         self._parameter(place).set_partial_shape(shape)
-        self._validate()
+        self._follow()
 
     def get_partial_shape(self, place: Place) -> PartialShape:
-        """The shape of a tensor."""
-        return place._data().get_partial_shape()
+        """The shape of a tensor: what an input was given, what the last edits that fit made of the others."""
+        data = place._data()
+        if isinstance(data._node, Parameter):
+            return data._node.get_partial_shape()
+        return data.get_partial_shape()
 
     def set_element_type(self, place: Place, type: Type) -> None:
         """Give an input another element type."""
         self._parameter(place).set_element_type(type)
-        self._validate()
+        self._follow()
 
     def get_element_type(self, place: Place) -> Type:
-        """The element type of a tensor."""
-        return place._data().get_element_type()
+        """The element type of an input or output of the model; of what is between them it is dynamic, as
+        that is not settled before the conversion."""
+        data = place._data()
+        if isinstance(data._node, Parameter):
+            return data._node.get_element_type()
+        return data.get_element_type() if Place._tensor(data).is_output() else Type.dynamic
 
     def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
         """Put a constant in the place of a tensor."""
         self._replace(place._data(), constant_node(np.asarray(value)))
-        self._validate()
+        self._follow()
 
     def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
         """Make a tensor an input; what it was made of goes, unless something else needs it."""
@@ -290,10 +299,12 @@ class InputModel:
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
         """Let these tensors be the outputs, in this order."""
         wanted = [place._data() for place in outputs]
-        have = {result.input_value(0): result for result in self._model.get_results()}
+        have: dict[Output, list[Result]] = {}
         for result in self._model.get_results():
+            have.setdefault(result.input_value(0), []).append(result)
             self._model.remove_result(result)
-        self._model.add_results([have.get(output) or Result._of(output) for output in wanted])
+        kept = [have[output].pop(0) if have.get(output) else Result._of(output) for output in wanted]
+        self._model.add_results(kept)
         self._drop_unused()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
@@ -361,17 +372,27 @@ class InputModel:
         if isinstance(old._node, Parameter):
             self._model.remove_parameter(old._node)
 
-    def _validate(self) -> None:
-        try:
+    def _follow(self) -> None:
+        """Shapes and types after an edit, which may fit after further edits only: `_checked` says if not."""
+        self._unfit = True
+        with contextlib.suppress(OvjitError):
             self._model.validate_nodes_and_infer_types()
-        except OvjitError as error:
-            raise GeneralFailure(str(error)) from error
+            self._unfit = False
+
+    def _checked(self) -> Model:
+        """The edited model. OpConversionFailure where its shapes or types do not fit."""
+        if self._unfit:
+            try:
+                self._model.validate_nodes_and_infer_types()
+            except OvjitError as error:
+                raise OpConversionFailure(str(error)) from error
+        return self._model
 
     def _drop_unused(self) -> None:
         ends = [*self._model._results, *self._model._sinks]
         needed = set(Model._walk_from(ends))
         self._model._parameters[:] = [p for p in self._model._parameters if p in needed]
-        self._validate()
+        self._follow()
 
 
 def _cuts(place: Place) -> list[Place]:
@@ -417,9 +438,10 @@ class FrontEnd:
             return model
         if not isinstance(model, InputModel):
             raise TypeError(f"convert takes an InputModel or a Model, not {type(model).__name__}")
+        converted = model._checked()
         for extension in self._watching:
-            extension._converted(self._name, model._model)
-        return model._model
+            extension._converted(self._name, converted)
+        return converted
 
     def convert_partially(self, model: InputModel) -> Model:
         """The Model. An operation that cannot be converted was an error when the file was read."""
