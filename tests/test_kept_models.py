@@ -64,6 +64,30 @@ def test_a_known_file_is_not_read(folder, tmp_path, unread) -> None:
     assert ops[0] == ops[1]
 
 
+@pytest.mark.parametrize("outs", [64, 8192])  # known by its bytes, and by the state of a large file
+@pytest.mark.parametrize("named", [False, True], ids=["unasked", "CACHE_DIR"])
+def test_links_to_files_are_followed(outs: int, named: bool, folder, tmp_path, unread) -> None:
+    """Stores of downloaded models have files under other names, and links to them."""
+    for where in ("store", "model"):
+        (tmp_path / where).mkdir()
+    ws = [write(tmp_path / "store" / f"{i}.xml", outs, seed=i) for i in (1, 2)]
+    for i in (1, 2):
+        for kind in ("xml", "bin"):
+            os.rename(tmp_path / "store" / f"{i}.{kind}", tmp_path / "store" / f"{i}{kind}")
+    config = {"CACHE_DIR": str(tmp_path / "named")} if named else {}
+    time.sleep(0.02)
+    for i, known in ((1, False), (1, True), (2, False), (1, True), (2, True)):
+        for kind in ("xml", "bin"):
+            link = tmp_path / "model" / f"m.{kind}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(f"../store/{i}{kind}")
+        assert right(answer(tmp_path / "model" / "m.xml", **config), ws[i - 1]), (i, known)
+        assert bool(unread) != known, (i, known)
+        unread.clear()
+    if not named:
+        assert all(blob.stat().st_size < 300_000 for blob in folder.glob("*.blob"))
+
+
 @pytest.mark.parametrize("outs", [64, 8192])
 def test_what_is_exported_is_the_same(outs: int, folder, tmp_path, unread) -> None:
     """A kept model has no more than a start needs; its export has all."""

@@ -30,10 +30,12 @@ _KIND = b"OVJITFIL"
 
 
 class Source(NamedTuple):
-    """What a file is: the name of its record, and the large files that are told by their state alone."""
+    """What a file is: the name of its record, the large files that are told by their state alone, and which
+    of them has the weights of an IR."""
 
     label: str
     origins: tuple[Origin, ...]
+    weights: Origin | None = None
 
 
 def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
@@ -44,6 +46,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
     if ours is None or ending not in (".xml", ".onnx"):
         return None
     origins = []
+    weights = None
     try:
         reader = installed("onnx") if ending == ".onnx" else ""  # it has the bodies of functions
         versions = [ours, reader, np.__version__]
@@ -51,21 +54,23 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
         for file in (path, path[:-4] + ".bin"):
             if file != path and (ending != ".xml" or not os.path.isfile(file)):
                 continue
-            descriptor = os.open(file, READ)
+            real = os.path.realpath(file)  # stores of downloaded models give links to them
+            descriptor = os.open(real, READ)
             try:
                 status = os.fstat(descriptor)
                 if status.st_size < WORTH_BYTES:
                     content = os.read(descriptor, WORTH_BYTES)
                     name.update(dump(["content", hashlib.sha256(content).hexdigest()]))
                 else:
-                    origin = Origin(os.path.abspath(file), file_state(status))
+                    origin = Origin(real, file_state(status))
                     origins.append(origin)
+                    weights = origin if file != path else None
                     name.update(dump(["state", *origin.state]))
             finally:
                 os.close(descriptor)
     except (OSError, ValueError, TypeError, ImportError):
         return None
-    return Source(name.hexdigest()[:40], tuple(origins))
+    return Source(name.hexdigest()[:40], tuple(origins), weights)
 
 
 def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported | None:

@@ -63,7 +63,7 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
     if not os.path.exists(path):
         return None
     mapped = bool(settings["ENABLE_MMAP"])
-    weights = _weights(source)
+    weights = source.weights
     file = np.zeros(0, np.uint8) if weights is None else _map(weights) if mapped else None
     if file is None:  # it is another one by now, or nothing may be mapped
         return None
@@ -81,7 +81,7 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
     if where is None or not key.lasting or not _is_small(made.executable):
         return
     try:
-        sections = by_file.sections(made.executable, _weights(source))
+        sections = by_file.sections(made.executable, source.weights)
         header = header_for(KEPT + source.label, made.inputs, made.outputs, made.config)
         blob = write_container({**sections, "header": header}, key.value)
         settled = all(origin.is_settled() and origin.is_unchanged() for origin in source.origins)
@@ -116,11 +116,6 @@ def _is_small(executable: Any) -> bool:
     if constants is None or executable.is_cut:
         return False
     return constants.size - sum(size for _, size, *_ in constants.of_files) <= LARGEST
-
-
-def _weights(source: Source) -> Origin | None:
-    """The large file of weights, which stay there."""
-    return next((origin for origin in source.origins if origin.path.endswith(".bin")), None)
 
 
 def _map(origin: Origin) -> np.ndarray | None:

@@ -43,7 +43,7 @@ _TELLING = frozenset(("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "xfs")
 
 
 class Origin(NamedTuple):
-    """A file that an array's bytes are those of, as it was when it was opened."""
+    """A file that an array's bytes are those of, as it was when it was opened; `path` is no symbolic link."""
 
     path: str
     state: tuple[int, ...]
@@ -111,7 +111,7 @@ def remember_origin(array: np.ndarray, path: Any, status: os.stat_result) -> Non
         return
     number = id(array)
     reference = weakref.ref(array, lambda _: _origins.pop(number, None))
-    _origins[number] = reference, Origin(os.path.abspath(os.fsdecode(path)), file_state(status))
+    _origins[number] = reference, Origin(os.path.realpath(os.fsdecode(path)), file_state(status))
 
 
 def origin_of(array: np.ndarray) -> tuple[Origin, int] | None:
