@@ -444,6 +444,40 @@ CASES["ScaledSiLU"] = ("ScaledSiLU", [r(3, 4)], 1, (), {"alpha": 1.3}, 1e-5)
 CASES["ScaledSiLU by an input"] = ("ScaledSiLU", [r(3, 4), f(0.7)], 1, (), {}, 1e-5)
 CASES["GatedAdd"] = ("GatedAdd", [r(2, 3, 4), r(2, 3, 5)[..., :4].copy(), r(2, 3, 1)], 1, (), {}, 1e-6)
 
+_gate_inputs: list[np.ndarray | None] = [r(2, 3, 4), r(4), -abs(r(4, scale=0.5)), r(2, 3, 4) + 1]
+CASES["LinearAttentionGate"] = ("LinearAttentionGate", _gate_inputs, 2, (1, 2), {}, 1e-5)
+CASES["LinearAttentionGate without b"] = ("LinearAttentionGate", _gate_inputs[:3], 1, (), {}, 1e-5)
+for _rule, _heads, _past, _wide in (
+    ("linear", 2, True, False), ("gated", 4, False, True), ("gated", 2, True, False),
+    ("delta", 2, True, False), ("gated_delta", 4, True, True), ("gated_delta", 2, False, False),
+):  # fmt: skip
+    _given = [r(2, 5, _heads * 3), r(2, 5, 6, scale=0.5), r(2, 5, 8), r(2, 2, 3, 4) if _past else None]
+    _given += [-abs(r(2, 5, 6 if _wide else 2)) if "gated" in _rule else None]
+    _given += [abs(r(2, 5, 1 if _past and _wide else 2, scale=0.5)) if "delta" in _rule else None]
+    CASES[f"LinearAttention {_rule} {_heads} {_past} {_wide}"] = (
+        "LinearAttention", _given, 2, (), {"q_num_heads": _heads, "kv_num_heads": 2, "update_rule": _rule},
+        1e-4,
+    )  # fmt: skip
+for _shape, _more in (((2, 3, 4, 5), {}), ((2, 3, 20), {"num_branches": 4})):
+    for _scale in (None, r(20), r(4, 5), r(5)):
+        CASES[f"BranchwiseRMSNorm {_shape} {None if _scale is None else _scale.shape}"] = (
+            "BranchwiseRMSNorm", [r(*_shape), _scale], 1, (), _more, 1e-5,
+        )  # fmt: skip
+    for _gates in (r(2, 3, 4), r(2, 3, 4, 1), r(2, 3, 4, 5)):
+        CASES[f"HyperConnectionPreMix {_shape} {_gates.shape}"] = (
+            "HyperConnectionPreMix", [r(*_shape), _gates], 1, (), {"reduction_scale": 0.5, **_more}, 1e-5,
+        )  # fmt: skip
+        CASES[f"HyperConnectionPostMix {_shape} {_gates.shape}"] = (
+            "HyperConnectionPostMix",
+            [r(*_shape), r(2, 3, 5), _gates, r(2, 3, 4, 4) if _more or _gates.ndim == 3 else None],
+            1, (), _more, 1e-5,
+        )  # fmt: skip
+CASES["EngramGate"] = (
+    "EngramGate", [r(2, 3, 4, 5), r(2, 3, 4, 5) * 0.3 + 1, r(2, 3, 5), r(4, 5), r(4, 5) + 1, r(4, 5) - 1],
+    2, (), {}, 1e-4,
+)  # fmt: skip
+CASES["EngramGate alone"] = ("EngramGate", CASES["EngramGate"][1][:5], 1, (), {}, 1e-4)
+
 
 def both(data: bytes, given: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(ovjit's outputs, ONNX Runtime's)"""
@@ -476,6 +510,45 @@ def test_as_onnx_runtime(name: str) -> None:
             rtol=0 if tolerance == 1 else tolerance,
             atol=tolerance,
         )
+
+
+@pytest.mark.parametrize(("length", "past", "turning"), [(32, 0, False), (1, 40, True), (20, 0, True)])
+def test_sparse_attention(length: int, past: int, turning: bool) -> None:
+    """Blocks of 16 in two layouts; ONNX Runtime wants the caches of before and after in one buffer."""
+    batch, heads, groups, size, room = 2, 4, 2, 16, 64
+    seen = np.tril(np.ones((2, 4, 4), bool))
+    seen[0, 2:, 0] = seen[1, 3, 1] = seen[1, 2, 1] = False
+    counts = np.concatenate([np.zeros((2, 1), int), np.cumsum(seen.sum(2), 1)], 1).astype(np.int32)
+    columns = np.full((2, counts.max()), -1, np.int32)
+    for layout in range(2):
+        columns[layout, : counts[layout, -1]] = np.nonzero(seen[layout])[1]
+    total = length + past
+    lengths = np.full(batch, total, np.int32)  # of a shorter item ONNX Runtime reads what nobody has written
+    caches = [r(batch, groups, room, size), r(batch, groups, room, size) + 1]
+    inputs: list[np.ndarray | None] = [
+        r(batch, length, heads * size), r(batch, length, groups * size), r(batch, length, groups * size) + 1,
+        *caches, counts, columns, np.int32(total) * np.ones(1, np.int32), lengths,
+    ]  # fmt: skip
+    inputs += [r(room, size // 2), r(room, size // 2) * 0.5] if turning else []
+    attributes = {"num_heads": heads, "kv_num_heads": groups, "do_rotary": int(turning)}
+    data, given = build("SparseAttention", inputs, 3, (5, 6), sparse_block_size=16, **attributes)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    shared = {i: onnxruntime.OrtValue.ortvalue_from_numpy(cache.copy()) for i, cache in enumerate(caches)}
+    for name, value in given.items():
+        if name in ("x3", "x4"):
+            binding.bind_ortvalue_input(name, shared[int(name[1]) - 3])
+        else:
+            binding.bind_cpu_input(name, value)
+    binding.bind_output("y0")
+    for i in range(2):
+        binding.bind_ortvalue_output(f"y{i + 1}", shared[i])
+    session.run_with_iobinding(binding)
+    wanted = [value.numpy() for value in binding.get_outputs()]
+    got = ov.Core().compile_model(ov.Core().read_model(data), "CPU")(given)
+    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-4, atol=1e-4)
+    for i in (1, 2):
+        np.testing.assert_allclose(got[i][:, :, :total], wanted[i][:, :, :total], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("op", ["Affine", "ScaledTanh", "ParametricSoftplus"])

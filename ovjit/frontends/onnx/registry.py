@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "blocks", "control", "decoders", "image", "math", "microsoft", "microsoft_layers", "ml",
-    "nchwc", "nn", "quant", "random", "recurrent", "reduce", "sequence", "signal", "tensor", "text",
+    "attention", "blocks", "control", "decoders", "image", "linear", "math", "microsoft", "microsoft_layers",
+    "ml", "nchwc", "nn", "quant", "random", "recurrent", "reduce", "sequence", "signal", "tensor", "text",
     "training", "trees",
 )  # fmt: skip
 #: The default domain by either of its names.
