@@ -8,6 +8,7 @@ import pytest
 
 import ovjit
 from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import find_op
 
 SEED = 5200
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -100,6 +101,25 @@ def test_lengths_out_of_range_are_refused(bad):
     x = rng.uniform(-1, 1, (2, 8, 3)).astype(np.float32)
     with pytest.raises(RuntimeError, match="RNNSequence"):
         run(ovjit, "rnn_sequence", rest, keywords, x)
+
+
+@pytest.mark.parametrize("name", ["lstm_sequence", "gru_sequence", "rnn_sequence"])
+def test_forwards_a_length_beyond_the_steps_means_all_of_them(name):
+    """Its last states are 0, and a length below 0 is none at all, as in OpenVINO."""
+    rng = np.random.default_rng(SEED)
+    kind = name.split("_")[0]
+    rows = GATES[kind] * 4
+    states = [rng.uniform(-1, 1, (4, 1, 4)).astype(np.float32) for _ in range(2 if kind == "lstm" else 1)]
+    weights = [rng.uniform(-1, 1, s).astype(np.float32) for s in ((1, rows, 3), (1, rows, 4), (1, rows))]
+    keywords = {"hidden_size": 4, "direction": "forward"}
+    x = rng.uniform(-1, 1, (4, 2, 3)).astype(np.float32)
+    rest = [*states, np.array([1, 3, -1, 100]), *weights]
+    got = run(ovjit, name, rest, keywords, x)
+    for mine, theirs in zip(got, run(openvino, name, rest, keywords, x), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=f"seed {SEED}: {name}")
+    op = find_op(f"{kind.upper()}Sequence")
+    for mine, want in zip(got, op.evaluate([x, *rest], op.check_attributes(keywords)), strict=True):
+        np.testing.assert_allclose(mine, want, rtol=1e-4, atol=1e-5, err_msg=f"seed {SEED}: {name}")
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f16"])

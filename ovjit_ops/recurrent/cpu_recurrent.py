@@ -10,7 +10,8 @@ thread's scratch memory between the two and stay in the first-level cache. Panel
 one or two sequences, which is the usual case, a tile of two vectors waits for its own additions.
 
 Every row of a tile has an address of its own, so that sequences of different lengths, read from their ends in
-the reverse direction, go side by side. A length that is not from 0 to the number of steps is error code 1.
+the reverse direction, go side by side. There, a length not from 0 to the number of steps is error 1.
+Forwards, such a sequence has all steps, or none, and its last states are 0.
 """
 
 from __future__ import annotations
@@ -200,9 +201,10 @@ def all_steps(
         count = steps
         if ragged:
             count = ld[i64](lengths + row * l_b)
-            if count < 0 or count > steps:
+            if back == 1 and (count < 0 or count > steps):
                 return 1
-        longest = max(longest, count)
+            count = max(count, 0)
+        longest = max(longest, min(count, steps))
         clear(y + row * y_b, y_t, count, steps, hidden)
         keep(h0 + row * h0_b, ho + row * ho_b, count, hidden)
         if has_c:
@@ -259,6 +261,12 @@ def all_steps(
                             storem[f32](p[name] + hidden * (4 * at) + j * 4, made[k], hidden - j)
                             if name == "h":
                                 storem[f32](py + j * 4, made[k], hidden - j)
+    if ragged:
+        for row in range(first, stop):
+            if ld[i64](lengths + row * l_b) > steps:
+                keep(ho + row * ho_b, ho + row * ho_b, 0, hidden)
+                if has_c:
+                    keep(co + row * co_b, co + row * co_b, 0, hidden)
 
 
 @functools.lru_cache(64)

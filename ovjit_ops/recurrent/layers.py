@@ -132,9 +132,10 @@ def _run_cell(kind: str, named: dict[str, Any], attrs: dict[str, Any]) -> tuple[
 def _run_sequence(kind: str, named: dict[str, Any], attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
     step = make_step(kind, attrs)
     x, h, c = named["X"], named["initial_hidden_state"], named.get("initial_cell_state")
-    lengths = checked_lengths(named["sequence_lengths"], x.shape[1])
+    backwards = directions(attrs["direction"])
+    lengths = checked_lengths(named["sequence_lengths"], x.shape[1], backwards)
     made = []
-    for d, reverse in enumerate(directions(attrs["direction"])):
+    for d, reverse in enumerate(backwards):
         bias, rb = split_bias(named["B"][d], kind, step.linear_before_reset)
         xp = x @ named["W"][d].T + bias
         cell = None if c is None else c[:, d]

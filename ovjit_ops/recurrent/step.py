@@ -11,7 +11,7 @@ with `linear_before_reset` its own bias). With F, G, H the activations and clip 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,12 +142,15 @@ def make_step(kind: str, attrs: Any) -> Step:
     )  # fmt: skip
 
 
-def checked_lengths(lengths: np.ndarray, steps: int) -> np.ndarray:
-    """Lengths of sequences as i64. Raises InferenceError for one that is not from 0 to `steps`."""
+def checked_lengths(lengths: np.ndarray, steps: int, directions: Iterable[bool]) -> np.ndarray:
+    """Lengths of sequences as i64, none below 0. `directions`: for each, whether it is the reverse one.
+
+    Backwards, one that is not from 0 to `steps` is an InferenceError, as in OpenVINO.
+    """
     wide = np.asarray(lengths).reshape(-1).astype(np.int64)
-    if wide.size and (wide.min() < 0 or wide.max() > steps):
+    if any(directions) and wide.size and (wide.min() < 0 or wide.max() > steps):
         raise InferenceError(f"a sequence length is not from 0 to {steps}: {wide.min()} .. {wide.max()}")
-    return wide
+    return np.maximum(wide, 0)
 
 
 def run_step(
@@ -177,7 +180,8 @@ def run_steps(
     """All steps in one direction: xp [B, T, gates H] -> (all h [B, T, H], last h, last C).
 
     Of each sequence `lengths` steps are made, from the last of them backwards when `reverse`. What lies
-    behind is 0, and so are the states of a sequence of no steps, as in OpenVINO.
+    behind is 0, and so are the states of a sequence of no steps, as in OpenVINO. There, the last states of
+    one that is longer than what is given are 0, too.
     """
     batch, steps = xp.shape[:2]
     y = np.zeros((batch, steps, h.shape[1]), xp.dtype)
@@ -195,4 +199,7 @@ def run_steps(
         h[rows] = y[rows, at] = new
         if c is not None and cell is not None:
             c[rows] = cell
+    h[lengths > steps] = 0
+    if c is not None:
+        c[lengths > steps] = 0
     return y, h, c

@@ -65,10 +65,11 @@ class RecurrentSteps:
         step = make_step(kind, attrs)
         batch, steps = xs[0].shape[:2]
         lengths = named.get("l")
-        lengths = np.full(batch, steps) if lengths is None else checked_lengths(lengths, steps)
-        each = np.split(named["x"], len(directions(direction)), 2)
+        backwards = directions(direction)
+        lengths = np.full(batch, steps) if lengths is None else checked_lengths(lengths, steps, backwards)
+        each = np.split(named["x"], len(backwards), 2)
         made = []
-        for d, reverse in enumerate(directions(direction)):
+        for d, reverse in enumerate(backwards):
             c = named["c"][:, d] if "c" in named else None
             rb = named["b"][d] if "b" in named else None
             made.append(
