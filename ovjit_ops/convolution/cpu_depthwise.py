@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
@@ -76,6 +76,16 @@ def together(read: list[Any], free: bool, acc: str, kh: int, kw: int, pixels: in
     return [[column] for column in read]
 
 
+@inline
+def lanes_at(place, left, masked, T):
+    return loadm[T](place, left) if masked else load[T](place)
+
+
+@inline
+def added(v, weight, total, acc):
+    return fma(v, weight, total) if acc == "f32" else dot_bytes(total, v, weight)
+
+
 @kernel
 def depthwise(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, rows, per_chunk, e=OPERANDS,
@@ -108,7 +118,7 @@ def depthwise(
                 for n, operand in enumerate(operands, 1):
                     if operand.kind == "channel":
                         place = e[n - 1] + k * SIZE[operand.dtype]
-                        o[n] = loadm[operand.dtype](place, left) if masked else load[operand.dtype](place)
+                        o[n] = lanes_at(place, left, masked, operand.dtype)
                 j = 0
                 for count in counts:
                     while j + count <= ow:
@@ -128,7 +138,7 @@ def depthwise(
                                 for byte, line in enumerate(lines):
                                     for column, _ in some:
                                         place = p + line * x_a + column * x_w
-                                        u = loadm[T](place, left) if masked else load[T](place)
+                                        u = lanes_at(place, left, masked, T)
                                         if acc == "f32":
                                             v[column] = u
                                         elif byte == 0:
@@ -137,18 +147,12 @@ def depthwise(
                                             v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
                                 for column, readers in some:
                                     for m, t in readers:
-                                        if acc == "f32":
-                                            total[m] = fma(v[column], tap[a, t], total[m])
-                                        else:
-                                            total[m] = dot_bytes(total[m], v[column], tap[a, t])
+                                        total[m] = added(v[column], tap[a, t], total[m], acc)
                         for m in static_range(count):
                             for n, operand in enumerate(operands, 1):
                                 if operand.kind == "pixel":
                                     place = at[n - 1, "j"] + m * e[n - 1, "w"]
-                                    if masked:
-                                        o[n] = loadm[operand.dtype](place, left)
-                                    else:
-                                        o[n] = load[operand.dtype](place)
+                                    o[n] = lanes_at(place, left, masked, operand.dtype)
                                 elif operand.kind == "scalar":
                                     o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
                             result[m] = applied(body, total[m], *o)
