@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -211,6 +212,28 @@ def test_the_choice_follows_the_weights():
 
     assert (best("small"), best("largest")) == (2, 0)
     assert best("small", 12) == 1, "three words are not two and two"
+
+
+WITHOUT_VNNI = """
+from ovjit.codegen.cpu import isa
+isa.assume("avx512", [])
+import test_narrow_products as tests
+from ovjit.tiles import narrow
+tests.check_products("planes", *tests.PLANES["odd extents"], (1, 1, 1), "largest")
+narrow.TIMES = tests.ONLY[2]
+tests.check_convolution("groups", "wide", 2)
+"""
+
+
+def test_avx512_without_vnni():
+    """Its kernels are run by Python's interpreter."""
+    here = os.path.dirname(__file__)
+    paths = os.pathsep.join([here, os.path.dirname(here)])
+    environment = {**os.environ, "OVJIT_INTERP": "kernels", "OVJIT_WINOGRAD": "2", "PYTHONPATH": paths}
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_VNNI], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 INSTRUCTIONS = """
