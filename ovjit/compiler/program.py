@@ -76,8 +76,14 @@ def _requantize() -> Pass:
     return requantize_graph
 
 
+def _append_dimensions(graph: Graph) -> Graph:
+    given = any(node.attrs.get("auto_broadcast") == "pdpd" for node in graph.nodes)
+    return simplify.run_rules(graph, [simplify.append_dimensions]) if given else graph
+
+
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
+    "append": _append_dimensions,
     "quantize": _with("Convert FakeQuantize", _quantize),
     "decompress": _with("Convert", _decompress),
     "compress": _with("Convert", _compress),

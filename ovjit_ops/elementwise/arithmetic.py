@@ -2,7 +2,8 @@
 
 `scalar` is the body for one element, in the vocabulary of `ovjit.codegen.trace`; it makes the fused
 kernels and the epilogues of tiles. `ref` is the same in NumPy: the specification. Binary operations
-broadcast as NumPy does (`auto_broadcast="numpy"`), or not at all ("none").
+broadcast as NumPy does (`auto_broadcast="numpy"`), the right one to the left one's first dimensions ("pdpd"),
+or not at all ("none").
 
 Integers wrap around. Division by zero gives 0 for integers, and the smallest integer divided by -1 is
 itself: no data can stop a kernel.
@@ -128,9 +129,13 @@ def binary(
         left_node: TensorType, right_node: TensorType, *, auto_broadcast: Word = "numpy"
     ) -> TensorType:
         out = binary_type(left_node, right_node, auto_broadcast, takes or types, result)
+        if auto_broadcast == "pdpd":
+            return out
         return propagate(out, reference, left_node, right_node, partially=name in ("Add", "Multiply"))
 
     def reference(x: np.ndarray, y: np.ndarray, auto_broadcast: str = "numpy", **attrs: Any) -> np.ndarray:
+        if auto_broadcast == "pdpd":
+            y = y.reshape(*y.shape, *[1] * (x.ndim - y.ndim))
         return wide(x, y, **attrs)
 
     def body(x: Any, y: Any, *, auto_broadcast: str = "numpy", **attrs: Any) -> Any:
@@ -179,7 +184,8 @@ def binary_type(
     x: TensorType, y: TensorType, rule: str, types: list[str], result: str | None = None
 ) -> TensorType:
     dtype = common_dtype(x, y, types)
-    return TensorType(result or dtype, broadcast_types(x, y, rule))
+    shape = broadcast_along(x, y) if rule == "pdpd" else broadcast_types(x, y, rule)
+    return TensorType(result or dtype, shape)
 
 
 def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
@@ -192,6 +198,17 @@ def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
     for operand in (x, y):
         _check_type(operand, types, "inputs")
     return y.dtype if x.dtype == "dynamic" else x.dtype
+
+
+def broadcast_along(x: TensorType, y: TensorType) -> Any:
+    """The shape of x, along whose first dimensions y is repeated. Raises ModelError when they do not fit, or
+    when a rank is not known."""
+    if x.shape is None or y.shape is None:
+        raise ModelError("auto_broadcast is pdpd: the ranks of the operands are needed")
+    pairs = zip(x.shape, y.shape, strict=False)
+    fits = len(y.shape) <= len(x.shape) and all(b == 1 or merge(a, b) is not None for a, b in pairs)
+    check(fits, f"Argument shapes are inconsistent. {x} and {y} do not fit where auto_broadcast is pdpd")
+    return broadcast(x.shape, (*y.shape, *[1] * (len(x.shape) - len(y.shape))))
 
 
 def broadcast_types(x: TensorType, y: TensorType, rule: str) -> Any:

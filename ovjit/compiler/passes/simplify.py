@@ -122,6 +122,21 @@ def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
     return b.add(node.op, [inputs[0], slope], node.attrs, name=node.name, origins=node.origins).outputs
 
 
+def append_dimensions(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
+) -> Sequence[Value] | None:
+    """Add(x: [N,C,H], y: [N], pdpd) -> Add(x, Unsqueeze(y, [1,2]))     broadcasts as NumPy does"""
+    if node.attrs.get("auto_broadcast") != "pdpd":
+        return None
+    x, y = inputs
+    assert x.shape is not None and y.shape is not None  # type inference needs both
+    missing = np.arange(len(y.shape), len(x.shape))
+    if missing.size:
+        y = b.add("Unsqueeze", [y, b.constant(missing)], {}).output
+    attrs = {**node.attrs, "auto_broadcast": "numpy"}
+    return b.add(node.op, [x, y], attrs, name=node.name, origins=node.origins).outputs
+
+
 def transpose_the_narrow(
     b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
 ) -> Sequence[Value] | None:
