@@ -378,10 +378,10 @@ class Node:
                 f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs and "
                 f"{len(self._tensors)} outputs, not {len(input_values)} and {len(output_values)}"
             )
-        results = self._op.evaluate([t.data for t in input_values], self._graph_attrs())
+        results = self._op.evaluate([_elements(t) for t in input_values], self._graph_attrs())
         for tensor, result in zip(output_values, results, strict=True):
             tensor.shape = result.shape
-            tensor.data[...] = result
+            _elements(tensor)[...] = result
         return True
 
     def __add__(self, other: Any) -> Node:
@@ -439,6 +439,11 @@ def make_node(
     """
     record = find_op(op_name, opset)
     return Node._new(record, inputs, record.check_attributes(attributes), name)
+
+
+def _elements(tensor: Any) -> Any:
+    """The array on a Tensor's memory, of strings too, whose `data` is a copy."""
+    return tensor._strings() if tensor.element_type._name == "string" else tensor.data
 
 
 def _arithmetic(op_name: str, left: Any, right: Any) -> Node:
