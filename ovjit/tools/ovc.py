@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -146,12 +147,37 @@ def _parts(item: Any) -> tuple[str | None, Any, Any]:
     return name, shape, kind
 
 
+def _described(text: str) -> list[Any]:
+    """The inputs of `a[1,?],b` or `[1,3],[2]`: names, shapes, or both."""
+    inputs: list[Any] = []
+    for item in re.split(r",(?![^\[]*\])", text):  # at commas outside of brackets
+        found = re.fullmatch(r"\s*([^\[\]]*?)\s*(\[[^\[\]]*\])?\s*", item)
+        if found is None or not any(found.groups()):
+            raise ModelError(f"--input takes names with shapes in brackets, as in a[1,9],b[?], not {text!r}")
+        name, shape = found.groups()
+        sized = PartialShape(shape) if shape else None
+        inputs.append((name, sized) if name else sized)
+    return inputs
+
+
+def _target(given: str | None, source: str) -> Path:
+    """Where the IR goes: a folder ends with a separator or is there; to all else .xml is added."""
+    name = Path(source).with_suffix(".xml").name
+    if given is None:
+        return Path(name)
+    if os.path.isdir(given) or given.endswith(os.sep):
+        return Path(given) / name
+    return Path(given if given.endswith(".xml") else given + ".xml")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `ovc MODEL [--output_model FILE]`: read a model and write it as IR. The exit code."""
     parser = argparse.ArgumentParser(prog="ovc", description="Convert a model to OpenVINO IR.")
     parser.add_argument("input_model", nargs="+", help="the model's file, and its weights' if they are apart")
-    parser.add_argument("--output_model", help="where to write: a .xml file, or a folder")
+    parser.add_argument("--output_model", help="where to write: a file, or a folder")
     parser.add_argument("--compress_to_fp16", default="True", nargs="?", const="True", help="True or False")
+    parser.add_argument("--input", help="names of inputs, with shapes in brackets, between commas")
+    parser.add_argument("--extension", help="libraries, which are never loaded: an error")
     parser.add_argument("--output", help="names of the tensors to be the outputs, between commas")
     parser.add_argument("--version", action="version", version=f"OpenVINO Model Converter {get_version()}")
     parser.add_argument("--verbose", action="store_true", help="nothing more is said")
@@ -159,11 +185,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = options.output.split(",") if options.output else None
     given = options.input_model
     try:
-        model = convert_model(given[0] if len(given) == 1 else given, output=output)
-        name = Path(given[0]).with_suffix(".xml").name
-        target = Path(options.output_model or name)
-        if target.is_dir() or target.suffix != ".xml":
-            target = target / name
+        model = convert_model(
+            given[0] if len(given) == 1 else given,
+            input=_described(options.input) if options.input is not None else None,
+            output=output,
+            extension=options.extension.split(",") if options.extension else None,
+        )
+        target = _target(options.output_model, given[0])
         save_model(model, target, options.compress_to_fp16.strip().lower() in ("true", "1", "yes"))
     except (RuntimeError, OSError) as error:
         print(f"ovc: {error}", file=sys.stderr)
@@ -173,3 +201,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 __all__ = ["convert_model", "main"]
+
+if __name__ == "__main__":
+    sys.exit(main())
