@@ -30,6 +30,7 @@ from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import check_shapes, concrete_types
 from ovjit.compiler.views import Layout
 from ovjit.errors import OvjitError, sizes_of_64_bits
+from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
@@ -266,6 +267,13 @@ class Program:
         assert traces is not None
         if not traces.useful:
             return None
+        with short_collections():
+            return self._traced(traces, shapes, room)
+
+    def _traced(
+        self, traces: Traces, shapes: Sequence[tuple[int, ...]], room: Room | None
+    ) -> Plan | None:
+        tape = None
         try:
             tape, types = self._traced_types(shapes, room)
             if needs_cut(types):
@@ -291,6 +299,9 @@ class Program:
             if debug.is_on("OVJIT_CHECK"):
                 raise
             return None
+        finally:
+            if tape is not None:
+                tape.forget()
         traces.add(trace)
         return trace.at(shapes, room)
 

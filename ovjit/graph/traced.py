@@ -91,6 +91,11 @@ class Tape:
         self._parts[made.node] = (what, value.node, number)
         return made
 
+    def forget(self) -> None:
+        """Let go of the numbers that were made, which hold the tape: then they are no garbage in cycles."""
+        self._made.clear()
+        self._applied.clear()
+
     def decide(self, what: int, left: int, right: int, outcome: bool) -> bool:
         """Note that a comparison (EQUAL or LESS) came out like this."""
         if left == right:

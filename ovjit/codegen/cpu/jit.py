@@ -10,13 +10,11 @@ language that this one knows, and everything with OVJIT_JIT=numba, by its ordina
 from __future__ import annotations
 
 import builtins
-import gc
 import linecache
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -32,41 +30,10 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.pipeline import lower_kernel
+from ovjit.garbage import short_collections
 
 #: Numba's compiler is not re-entrant; its own lock also guards its typing caches.
 _lock = threading.RLock()
-
-_compiling = 0  # threads inside of `_short_collections`
-_frozen = False
-
-#: An interpreter may have frozen so many objects of its own.
-_FROZEN_AT_START = 10_000
-
-
-@contextmanager
-def _short_collections() -> Iterator[None]:
-    """Keep what was alive before out of the garbage collections that compiling sets off.
-
-    A kernel leaves some 30,000 objects in cycles. Full collections look at every object of the process for
-    them, 0.1 s each with the GIL held; without the older ones they take 0.01 s. A process that uses
-    `gc.freeze` itself is left as it is.
-    """
-    global _compiling, _frozen
-    with _lock:
-        if _compiling == 0 and gc.isenabled() and gc.get_freeze_count() < _FROZEN_AT_START:
-            gc.freeze()
-            _frozen = True
-        _compiling += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _compiling -= 1
-            if _compiling == 0 and _frozen:
-                gc.collect()
-                gc.unfreeze()
-                _frozen = False
-
 
 #: A vector type in LLVM text.
 _VECTOR = re.compile(r"<\d+ x ")
@@ -96,7 +63,7 @@ def assembly(
 
 def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
     """The LLVM module of a kernel before LLVM's passes. Raises NumbaError for what is not in the language."""
-    with _short_collections(), _lock:
+    with short_collections(cycles=True), _lock:
         return str(lower_kernel(_define(source, symbol, isa, extra or {}), 4))
 
 
@@ -108,7 +75,7 @@ def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] 
     `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError for source that does not type, naming the
     line.
     """
-    with _short_collections():
+    with short_collections(cycles=True):
         return str(_optimised(source, symbol, isa, extra or {}, 4))
 
 
@@ -124,7 +91,7 @@ def object_code(
 
     `shown` is what the symbol is called in it, in as many letters: LLVM lays an object out by its names.
     """
-    with _short_collections():
+    with short_collections(cycles=True):
         module = _optimised(source, symbol, isa, extra or {}, 4, shown)
         return target_machine(isa, plain).emit_object(module)
 
