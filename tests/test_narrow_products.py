@@ -15,6 +15,7 @@ from ovjit.tiles import narrow
 from ovjit.tiles.formats import U8I8, find_format
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.pack import pack_panels
+from ovjit.tiles.winograd import fill_planes
 from ovjit_ops.convolution.cpu_winograd import MOST_CHANNELS, Winograd
 
 SEED = 20261121
@@ -130,6 +131,20 @@ def test_planes_in_python(monkeypatch):
     monkeypatch.setenv("OVJIT_INTERP", "kernels")
     compiled = check_products("planes", *PLANES["odd extents"], (1, 1, 1), "largest")
     assert any(isinstance(low, Winograd) for low in compiled._executable.program.lowerings)
+
+
+@without_vnni
+def test_planes_are_made_again_of_the_model_s_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+    rng, ops = np.random.default_rng(SEED), ov.opset8
+    x = ops.parameter([1, 32, 8, 8], np.float32)
+    ends = [ops.constant(np.float32(v)) for v in (0, 255)]
+    integers = ops.convert(ops.constant(weights_of(rng, "usual", (64, 32, 3, 3))), "f32")
+    y = ops.convolution(ops.fake_quantize(x, *ends, *ends, 256), integers, [1, 1], [1, 1], [1, 1], [1, 1])
+    ov.save_model(ov.Model([y], [x], "m"), str(tmp_path / "m.xml"), compress_to_fp16=False)
+    compiled = ov.Core().compile_model(str(tmp_path / "m.xml"), "CPU", F32)
+    functions = [recipe.function for *_, recipe in compiled._executable.program.constants.of_files]
+    assert fill_planes in functions
 
 
 @without_vnni

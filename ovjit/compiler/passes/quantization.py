@@ -502,18 +502,19 @@ def quantized_weights(node: Node) -> Weights | None:
         scale = full[first]
         if np.any(full != scale):
             return None  # differs within a channel
-    low, high = steps.min(axis=over, keepdims=True), steps.max(axis=over, keepdims=True)
+    ends = (steps.min(axis=over, keepdims=True), steps.max(axis=over, keepdims=True))
+    low, high = (end.astype(np.float64) for end in ends)
     if np.any(high - low > 255):
         return None
     scale = scale.reshape(-1).astype(np.float64)
     if low.min() >= -128 and high.max() <= 127:
-        return Weights(steps.astype(np.int8), scale)
+        return Weights(steps.astype(np.int8, copy=False), scale)
     offset = low + 128
     return Weights((steps - offset).astype(np.int8), scale, offset.astype(np.int64))
 
 
 def _steps(value: Value) -> tuple[np.ndarray, np.ndarray] | None:
-    """Whole numbers and the scale that makes `value` of them, as float64."""
+    """Whole numbers and the scale that makes `value` of them, as float64; i8 as it is stored."""
     maker = value.node
     if maker.op.name in ("Reshape", "Transpose"):
         found = _steps(maker.inputs[0])
@@ -568,6 +569,6 @@ def _whole(value: Value) -> np.ndarray | None:
     integers, dtype, zero = found
     if dtype not in INTEGERS:
         return None
-    if zero is None:
-        return integers.astype(np.float64)
+    if zero is None:  # bytes stay in the model's file, of which packed weights are made again
+        return integers if dtype == "i8" else integers.astype(np.float64)
     return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None
