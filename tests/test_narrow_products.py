@@ -11,6 +11,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.isa import host_isa
+from ovjit.frontends.ir import weights as weights_files
 from ovjit.tiles import narrow
 from ovjit.tiles.formats import U8I8, find_format
 from ovjit.tiles.lowering import Tiled
@@ -136,13 +137,15 @@ def test_planes_in_python(monkeypatch):
 @without_vnni
 def test_planes_are_made_again_of_the_model_s_file(monkeypatch, tmp_path):
     monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+    monkeypatch.setattr(weights_files, "MAP_FROM", 0)
     rng, ops = np.random.default_rng(SEED), ov.opset8
     x = ops.parameter([1, 32, 8, 8], np.float32)
     ends = [ops.constant(np.float32(v)) for v in (0, 255)]
     integers = ops.convert(ops.constant(weights_of(rng, "usual", (64, 32, 3, 3))), "f32")
     y = ops.convolution(ops.fake_quantize(x, *ends, *ends, 256), integers, [1, 1], [1, 1], [1, 1], [1, 1])
     ov.save_model(ov.Model([y], [x], "m"), str(tmp_path / "m.xml"), compress_to_fp16=False)
-    compiled = ov.Core().compile_model(str(tmp_path / "m.xml"), "CPU", F32)
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(str(tmp_path / "m.xml")), "CPU", F32)
     functions = [recipe.function for *_, recipe in compiled._executable.program.constants.of_files]
     assert fill_planes in functions
 
