@@ -231,3 +231,40 @@ def test_an_open_dimension_is_split_into_a_sequence(axis: int, keep: int, rng: n
 def test_as_many_parts_as_outputs_whatever_lengths_there_are(rng: np.random.Generator) -> None:
     given = {"x": rng.standard_normal((2, 5)).astype(np.float32), "lengths": np.array([1, 4], np.int64)}
     same(one_node("Split", given, {"lengths": [None]}, 2, opset=13, axis=-1), given)
+
+
+def test_as_many_axes_are_sliced_as_the_starts_turn_out_to_have(rng: np.random.Generator) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        g (float[N,3] x, int64[K] places, int64[1] i) => (float[A,B] y) {
+            one = Constant<value_ints = [1]>()
+            j = Add(i, one)
+            k = Add(j, one)
+            start = Slice(places, i, j)
+            end = Slice(places, j, k)
+            y = Slice(x, start, end)
+        }"""
+    ).SerializeToString()
+    x, places = rng.standard_normal((6, 3)).astype(np.float32), np.array([0, 2, 5, 5], np.int64)
+    for i in range(3):
+        same(model, {"x": x, "places": places, "i": np.array([i], np.int64)})
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_sizes_and_elements_of_a_tensor_of_either_rank(deep: bool, rng: np.random.Generator) -> None:
+    ends = {"a": "start = 1", "b": "start = -2", "c": "end = -1", "d": "start = 1, end = 2",
+            "e": "start = -9", "f": "start = 2, end = 1"}  # fmt: skip
+    branch = """If(deep)<then_branch = t () => (float[A,B,C] u) {{ u = Unsqueeze({0}, one) }},
+                         else_branch = e () => (float[A,B] u) {{ u = Identity({0}) }}>"""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        g (bool deep, float[N,4] x, int64[N,4] at) => ({", ".join(f"int64[N{k}] {k}" for k in ends)}, y) {{
+            one = Constant<value_ints = [1]>()
+            v = {branch.format("x")}
+            i = {branch.format("at").replace("float", "int64")}
+            {" ".join(f"{k} = Shape<{how}>(v)" for k, how in ends.items())}
+            y = GatherElements<axis = 1>(v, i)
+        }}"""
+    ).SerializeToString()
+    x, at = rng.standard_normal((5, 4)).astype(np.float32), np.zeros((5, 4), np.int64)
+    same(model, {"deep": np.array(deep), "x": x, "at": at})

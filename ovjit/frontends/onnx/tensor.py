@@ -173,10 +173,7 @@ def shape(n: OnnxNode) -> Any:
     out = n("ShapeOf", n[0], output_type="i64")
     start, end = n.attr("start", 0), n.attr("end")
     if start or end is not None:
-        rank = n.rank(n[0])
-        first = min(max(start + rank if start < 0 else start, 0), rank)
-        last = rank if end is None else min(max(end + rank if end < 0 else end, 0), rank)
-        out = n.slice(out, 0, first, max(first, last))
+        out = n.slice(out, 0, start, end)
     return out
 
 
@@ -302,12 +299,13 @@ def slice_(n: OnnxNode) -> Any:
     starts, ends = n.convert(n[1], "i64"), n.convert(n[2], "i64")
     steps = n.convert(n[4], "i64") if n.has(4) else None
     if steps is None:
-        length = n.shape(starts)
-        if length is None or not is_static(length):
-            length = n.shape(ends)
-        if length is None or not is_static(length):
-            raise UnsupportedError("a number of axes that is not known")
-        steps = n.const(np.ones(length, np.int64))
+        lengths = [n[i] for i in (1, 2, 3) if n.has(i)]
+        which = next((v for v in lengths if is_static(n.shape(v))), starts)
+        length = n.shape(which)
+        if is_static(length):
+            steps = n.const(np.ones(length, np.int64))
+        else:
+            steps = n("Broadcast", 1, n.shape_of(which), mode="numpy", opset=3)
     axes = [n.convert(n[3], "i64")] if n.has(3) else []
     return n("Slice", n[0], starts, ends, steps, *axes)
 
@@ -445,10 +443,12 @@ def gather(n: OnnxNode) -> Any:
 def gather_elements(n: OnnxNode) -> Any:
     """There may be fewer indices than data along the other dimensions, where OpenVINO's are equal."""
     x, indices = n[0], n[1]
-    axis = n.axis(n.attr("axis"), n.rank(x))
     data, wanted = n.shape(x), n.shape(indices)
-    for i in range(n.rank(x)):
-        if i == axis or data is None or wanted is None or len(wanted) != len(data):
+    if data is None:  # they are as many then, or the node says so when it runs
+        return n("GatherElements", x, indices, axis=n.attr("axis"))
+    axis = n.axis(n.attr("axis"), len(data))
+    for i in range(len(data)):
+        if i == axis or wanted is None or len(wanted) != len(data):
             continue
         if isinstance(data[i], int) and isinstance(wanted[i], int) and data[i] != wanted[i]:
             x = n.slice(x, i, 0, wanted[i])  # type: ignore[arg-type]
