@@ -54,6 +54,74 @@ def chained(ov: Any) -> Any:
     return ov.Model([flat, ops.reduce_sum(flat, ops.constant(np.array([0])), True)], [x], "chained")
 
 
+def sliced(ov: Any, dtype: Any = np.int64) -> Any:
+    """Bounds that are computed, between native parts; the result is sliced by them once more."""
+    ops = ov.opset8
+    x = ops.parameter([-1, 6], np.float32, name="x")
+    bounds = [ops.parameter([2], dtype, name=name) for name in ("start", "stop", "step")]
+    twice = [ops.multiply(b, ops.constant(np.array([1, 1], dtype))) for b in bounds]
+    axes = ops.constant(np.array([-1, 0], dtype))
+    part = ops.slice(ops.relu(x), *twice, axes)
+    summed = ops.add(ops.multiply(part, ops.constant(np.float32(0.5))), ops.constant(np.float32(1)))
+    again = ops.slice(ops.exp(summed), *twice, axes)
+    return ov.Model([summed, again, ops.shape_of(again)], [x, *bounds], "sliced")
+
+
+def strided(ov: Any) -> Any:
+    """Masks, a dimension that is picked by data among them."""
+    ops = ov.opset8
+    x = ops.parameter([-1, 6, 4], np.float32, name="x")
+    bounds = [ops.parameter([3], np.int64, name=name) for name in ("begin", "end")]
+    steps = ops.parameter([3], np.int64, name="steps")
+    part = ops.strided_slice(ops.relu(x), *bounds, steps, [0, 0, 1], [1, 0, 0], [], [0, 1, 0], [])
+    return ov.Model([ops.exp(part)], [x, *bounds, steps], "strided")
+
+
+def experts(ov: Any) -> Any:
+    """Rows sorted by expert: as many for each one as data say, multiplied by its matrix and put together."""
+    ops, many = ov.opset8, 3
+    rng = np.random.default_rng(8)
+    x = ops.parameter([-1, 8], np.float32, name="x")
+    which = ops.topk(ops.matmul(x, ops.constant(data(rng, 8, many)), False, False), 1, 1, "max", "none")
+    chosen = ops.squeeze(which.output(1), ops.constant(np.array([1])))
+    order = ops.topk(chosen, ops.gather(ops.shape_of(x, "i32"), 0, 0), 0, "min", "index").output(1)
+    rows = ops.gather(x, order, ops.constant(0))
+    zero = ops.constant(np.array([0], np.int64))
+    ends = [zero]
+    for k in range(many):
+        found = ops.convert(ops.equal(chosen, ops.constant(np.int32(k))), "i64")
+        ends.append(ops.add(ends[-1], ops.reduce_sum(found, ops.constant(np.array([0])), True)))
+    one = ops.constant(np.array([1]))
+
+    def by_expert(rows: Any, width: int) -> Any:
+        parts = [ops.slice(rows, a, b, one, zero) for a, b in zip(ends, ends[1:], strict=False)]
+        weights = [ops.constant(data(rng, 8 if width == 16 else 16, width)) for _ in parts]
+        pairs = zip(parts, weights, strict=True)
+        return ops.concat([ops.matmul(part, weight, False, False) for part, weight in pairs], 0)
+
+    return ov.Model([by_expert(ops.relu(by_expert(rows, 16)), 8)], [x], "experts")
+
+
+#: Bounds on both sides of both ends, and beyond what any number of elements is.
+FAR = [-(2**31), 2**31 - 1]
+
+
+def bounds(rng: np.random.Generator, many: int, far: Any = (*FAR, -(2**63), 2**63 - 1)) -> np.ndarray:
+    return np.where(rng.random(many) < 0.8, rng.integers(-9, 10, many), rng.choice(far, many))
+
+
+def steps(rng: np.random.Generator, many: int) -> np.ndarray:
+    return rng.choice([1, 1, 2, -1, -3], many)
+
+
+def strided_inputs(rng: np.random.Generator) -> list[np.ndarray]:
+    begin, end = bounds(rng, 3), bounds(rng, 3)
+    begin[1] = rng.integers(-6, 6)
+    end[1], step = begin[1] + 1, steps(rng, 3)
+    step[1] = 1
+    return [data(rng, rng.integers(1, 9), 6, 4), begin, end, step]
+
+
 def data(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
@@ -65,6 +133,18 @@ CASES: dict[str, tuple[Any, Any]] = {
     "counted": (counted, lambda rng: [np.array(rng.integers(0, 40)), data(rng, 3, 1)]),
     "reshaped": (reshaped, lambda rng: [data(rng, 2, 6), PATTERNS[rng.integers(3)]]),
     "chained": (chained, lambda rng: [data(rng, 4, 4)]),
+    "sliced": (
+        sliced, lambda rng: [data(rng, rng.integers(1, 9), 6), bounds(rng, 2), bounds(rng, 2), steps(rng, 2)]
+    ),
+    "sliced by i32": (
+        lambda ov: sliced(ov, np.int32),
+        lambda rng: [
+            data(rng, rng.integers(1, 9), 6),
+            *(a.astype(np.int32) for a in (bounds(rng, 2, FAR), bounds(rng, 2, FAR), steps(rng, 2))),
+        ],
+    ),
+    "strided": (strided, strided_inputs),
+    "experts": (experts, lambda rng: [data(rng, rng.integers(1, 9), 8)]),
 }
 
 
@@ -104,6 +184,57 @@ def test_what_need_not_run_on_the_host_does_not():
     assert {kind for kind, how in kinds.items() if how == "ref_numpy"} == {"FirstColumns"}
     assert kinds["PaddedNonZero"].startswith("nonzero_")
     assert all(info.status.name == "EXECUTED" for info in request.profiling_info)
+
+
+def test_slices_by_computed_bounds_run_in_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one cut where the bounds are known, for all that is sliced by them, and the host does nothing.
+    Traces serve the plans behind it, each of which is proved."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    compiled = ovjit.compile_model(experts(ovjit), "CPU", {"PERF_COUNT": True})
+    reference = openvino.Core().compile_model(experts(openvino), "CPU", EXACT)
+    request = compiled.create_infer_request()
+    for seed in range(12):
+        given = [data(np.random.default_rng(seed), 8 + seed % 3, 8)]
+        made, want = request.infer(given)[0], reference(given)[0]
+        np.testing.assert_allclose(made, want, rtol=1e-5, atol=1e-5, err_msg=f"seed {seed}")
+    rows = request.get_profiling_info()
+    assert not [row.node_name for row in rows if row.exec_type == "ref_numpy"]
+    first = compiled._executable._chain.first
+    (following,) = first._following.values()
+    assert first.cut.told and following.cut is None
+    assert not following.part.program.traces.refused
+
+
+def test_bounds_are_not_told_to_what_is_planned_anew_for_each() -> None:
+    """A part with a step of the host has no traces: then the slice is made before, and there are as many
+    plans as there are shapes."""
+    ops = ovjit.opset8
+    x = ops.parameter([-1, 3], np.float32, name="x")
+    at = ops.parameter([1], np.int64, name="at")
+    one = ops.constant(np.array([1], np.int64))
+    row = ops.slice(x, at, ops.add(at, one), one, ops.constant(np.array([0])))
+    half, scale = ops.multiply(row, np.float32(0.5)), np.float32(1)
+    low = ovjit.opset13.fake_convert(half, scale, destination_type="f8e4m3")
+    compiled = ovjit.compile_model(ovjit.Model([low], [x, at], "one"), "CPU")
+    array = np.arange(60, dtype=np.float32).reshape(20, 3) // 8
+    request = compiled.create_infer_request()
+    for k in range(20):
+        np.testing.assert_array_equal(request.infer([array, np.array([k])])[0], array[k : k + 1] / 2)
+    rest = compiled._executable._chain.first
+    (told,) = rest._following.values()
+    assert told.part.program.traces.refused
+    (passed,) = rest._silent._following.values()
+    assert len(told.part._tables) == len(passed.part._tables) == 1
+
+
+def test_a_step_of_zero_is_an_error_and_the_request_lives_on() -> None:
+    request = ovjit.compile_model(sliced(ovjit), "CPU").create_infer_request()
+    x = np.ones((3, 6), np.float32)
+    ones = np.ones(2, np.int64)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"Slice.*zero"):
+            request.infer([x, ones, ones * 3, ones * 0])
+        assert request.infer([x, ones, ones * 3, ones])[0].shape == (2, 2)
 
 
 def test_asynchronous_and_in_a_queue():

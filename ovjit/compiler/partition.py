@@ -4,19 +4,30 @@ With the input shapes given, most shapes follow. Those behind a NonZero, a Range
 like do not: they are known when that node has run. Such a node is evaluated on the host, by its reference,
 between two native programs: one of all nodes that do not need it, and one of the rest, whose inputs then have
 shapes.
+A slice whose bounds are few numbers made by data does not run on the host: the bounds are *told* to the
+program of the rest, as dimensions of inputs without elements, and there the slice is a view. So the plan of
+the rest is a function of the bounds as of shapes, and later slices by the same bounds cut nothing more.
 Nodes that touch strings are evaluated on the host in the same place.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
 from ovjit.graph.shapes import ANY, is_static
 
 #: What becomes of a node: it runs after the host, before it, on the host, or its values follow from shapes.
 LATER, BEFORE, HOST, KNOWN = range(4)
+
+#: Values of more elements than this are not told.
+MOST_TOLD = 8
+#: Numbers are told up to here: no place lies beyond, and traces compute with them.
+FARTHEST = 1 << 55
 
 
 def needs_cut(types: Mapping[Value, Any]) -> bool:
@@ -29,16 +40,27 @@ class Cut:
 
     `kept` are the values that `before` returns, None when there is nothing to run before; `passed` those that
     the graph after takes, all of them values of the graph that was cut, like `results`, which it returns.
+    `told` are those whose numbers are dimensions of its other inputs, see `told_shapes`; `may_tell`: False
+    for none.
     """
 
-    def __init__(self, graph: Graph, types: Mapping[Value, Any]):
+    def __init__(self, graph: Graph, types: Mapping[Value, Any], may_tell: bool = True):
         self.graph = graph
-        fate = _fates(graph, types)
+        fate = _fates(graph, types, may_tell)
         self.hosts = [n for n in graph.nodes if fate[n] == HOST]
         self._later = [n for n in graph.nodes if fate[n] == LATER]
+        #: Those of the later nodes' bounds that are known when the parts before have run.
+        self._bounds = {
+            (n, i): v
+            for n in self._later
+            for i, v in _bounds(n)
+            if may_tell and fate[v.node] in (BEFORE, HOST) and _may_be_told(v, types)
+        }
+        self.told = list(dict.fromkeys(self._bounds.values()))
+        self._told_shapes = {v: types[v].shape for v in self.told}
         self._repeated, self.passed = self._needs(fate)
         self.results = [v for v in dict.fromkeys(graph.outputs) if fate[v.node] == LATER]
-        read = [*(v for n in self.hosts for v in n.inputs), *self.passed, *graph.outputs]
+        read = [*(v for n in self.hosts for v in n.inputs), *self.told, *self.passed, *graph.outputs]
         made = (v for v in dict.fromkeys(read) if v.node.op.name != "Parameter")
         self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         self.before = _part(graph, self.kept) if self.kept else None
@@ -46,7 +68,7 @@ class Cut:
     def _needs(self, fate: Mapping[Node, int]) -> tuple[list[Node], list[Value]]:
         """The nodes of known values that the later nodes read, to be worked out again there; and the values
         that are handed to both."""
-        wanted = {v for n in self._later for v in n.inputs}
+        wanted = {v for n in self._later for i, v in enumerate(n.inputs) if (n, i) not in self._bounds}
         repeated: list[Node] = []
         for node in reversed(self.graph.nodes):
             if fate[node] == KNOWN and any(v in wanted for v in node.outputs):
@@ -61,21 +83,69 @@ class Cut:
         return repeated[::-1], passed
 
     def after(self, ranks: Sequence[int]) -> Graph:
-        """The graph of the later nodes. Its inputs are `passed`, of these ranks where the rank is unknown."""
+        """The graph of the later nodes. Its inputs are `passed`, of these ranks where the rank is unknown,
+        and one for each number that is told."""
         builder = Builder()
         new: dict[Value, Value] = {}
         for value, rank in zip(self.passed, ranks, strict=True):
             shape = (ANY,) * rank if value.shape is None else value.shape
             attrs = {"shape": shape, "element_type": value.dtype}
             new[value] = builder.add("Parameter", (), attrs, name=value.node.name).output
+        told = {value: _told(builder, value, shape) for value, shape in self._told_shapes.items()}
         place = {n: i for i, n in enumerate(self.graph.nodes)}
         for node in sorted((*self._repeated, *self._later), key=place.__getitem__):
-            copied = copy_node(builder, node, [new[v] for v in node.inputs])
+            inputs = [
+                told[self._bounds[node, i]] if (node, i) in self._bounds else new[v]
+                for i, v in enumerate(node.inputs)
+            ]
+            copied = copy_node(builder, node, inputs)
             new.update(zip(node.outputs, copied.outputs, strict=True))
         return builder.finish(new[v] for v in self.results)
 
 
-def _fates(graph: Graph, types: Mapping[Value, Any]) -> dict[Node, int]:
+def told_shapes(array: np.ndarray) -> list[tuple[int, int, int]]:
+    """The shapes of the inputs that tell the numbers of `array`: without elements, what is above 0 in the
+    second dimension and what is below in the third."""
+    numbers = (max(-FARTHEST, min(FARTHEST, n)) for n in array.reshape(-1).tolist())
+    return [(0, max(n, 0), max(-n, 0)) for n in numbers]
+
+
+def _told(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
+    """The numbers of `value`, of this shape, made of the dimensions of inputs."""
+    name = value.node.name
+
+    def integers(*numbers: int) -> Value:
+        return builder.constant(np.array(numbers, np.int64))
+
+    parts: list[Value] = []
+    for _ in range(math.prod(shape)):
+        attrs = {"shape": (0, ANY, ANY), "element_type": "u8"}
+        told = builder.add("Parameter", (), attrs, name=f"{name}/told").output
+        dims = builder.add("ShapeOf", [told], {"output_type": "i64"}).output
+        above, below = (
+            builder.add("Gather", [dims, integers(i), integers(0)], {"batch_dims": 0}).output for i in (1, 2)
+        )
+        parts.append(builder.add("Subtract", [above, below], {"auto_broadcast": "numpy"}).output)
+    whole = parts[0] if len(parts) == 1 else builder.add("Concat", parts, {"axis": 0}).output
+    if len(shape) != 1:
+        whole = builder.add("Reshape", [whole, integers(*shape)], {"special_zero": False}).output
+    if value.dtype != "i64":
+        whole = builder.add("Convert", [whole], {"destination_type": value.dtype}).output
+    return whole
+
+
+def _bounds(node: Node) -> list[tuple[int, Value]]:
+    """The inputs that are bounds, and their numbers."""
+    return [(i, node.inputs[i]) for i in node.op.bounds if i < len(node.inputs)]
+
+
+def _may_be_told(value: Value, types: Mapping[Value, Any]) -> bool:
+    """Whether this is so few integers that they can be told to a plan."""
+    shape = types[value].shape
+    return value.dtype in ("i32", "i64") and is_static(shape) and 0 < math.prod(shape) <= MOST_TOLD
+
+
+def _fates(graph: Graph, types: Mapping[Value, Any], may_tell: bool) -> dict[Node, int]:
     """What becomes of each node."""
     fate: dict[Node, int] = {}
     for node in graph.nodes:
@@ -90,7 +160,9 @@ def _fates(graph: Graph, types: Mapping[Value, Any]) -> dict[Node, int]:
         elif node.op.name == "Parameter":
             fate[node] = BEFORE
         elif texts or not all(is_static(types[v].shape) for v in node.outputs):
-            fate[node] = HOST
+            unknown = [v for _, v in _bounds(node) if fate[v.node] != KNOWN]
+            told = may_tell and not texts and unknown and all(_may_be_told(v, types) for v in unknown)
+            fate[node] = LATER if told else HOST
         else:
             fate[node] = BEFORE
     return fate

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.partition import Cut, needs_cut
+from ovjit.compiler.partition import Cut, needs_cut, told_shapes
 from ovjit.compiler.plan import Plan
 from ovjit.compiler.shape_values import concrete_types
 from ovjit.errors import InferenceError, OvjitError
@@ -44,8 +44,10 @@ class Rest:
     cut is right too: a part in which a shape turns out to depend on data is a chain itself.
     """
 
-    def __init__(self, graph: Graph, config: Mapping[str, Any], build: Build):
+    def __init__(self, graph: Graph, config: Mapping[str, Any], build: Build, may_tell: bool = True):
         self.graph = graph
+        self._may_tell = may_tell
+        self._silent: Rest | None = None  # the same without told numbers
         self._config = config
         self._build = build
         self._lock = ForkLock()
@@ -63,7 +65,7 @@ class Rest:
                 return
             if cut is None:
                 types = concrete_types(self.graph, shapes)
-                cut = Cut(self.graph, types) if needs_cut(types) else None
+                cut = Cut(self.graph, types, self._may_tell) if needs_cut(types) else None
             graph = self.graph if cut is None else cut.before
             self.part = None if graph is None else self._build(graph, self._config)
             self.cut = cut
@@ -80,6 +82,21 @@ class Rest:
                 if rest is None:
                     rest = self._following[key] = Rest(self.cut.after(ranks), self._config, self._build)
         return rest
+
+
+    def in_use(self) -> Rest:
+        """This, or the same without told numbers where what follows has plans that no trace serves: then each
+        number would be planned for, and not each shape."""
+        if self.cut is None or not self.cut.told:
+            return self
+        parts = [rest.part for rest in tuple(self._following.values())]
+        traces = [getattr(part.program, "traces", None) for part in parts if part is not None]
+        if all(t is None or t.useful for t in traces):
+            return self
+        with self._lock.lock:
+            if self._silent is None:
+                self._silent = Rest(self.graph, self._config, self._build, may_tell=False)
+            return self._silent
 
 
 class Chain:
@@ -123,6 +140,10 @@ class Chain:
             if job.words[runner.ABORT]:
                 return
             rest.settle([a.shape for a in arrays])
+            used = rest.in_use()
+            if used is not rest:
+                rest = used
+                rest.settle([a.shape for a in arrays])
             cut = rest.cut
             if cut is None:
                 assert rest.part is not None
@@ -151,6 +172,8 @@ class Chain:
             arrays = [_contiguous(have[v]) for v in cut.passed]
             places = list(later.values())
             rest = rest.following([a.ndim for a in arrays])
+            told = (shape for v in cut.told for shape in told_shapes(_value(v, have)))
+            arrays += [np.empty(shape, np.uint8) for shape in told]
 
     def rows(self, job: Job) -> list[Row]:
         """One row for each step of the parts that have run, in the order in which they did."""

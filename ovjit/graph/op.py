@@ -178,6 +178,7 @@ class Op:
         plugin: bool = False,
         attribute_prefix: str = "",
         absent: Mapping[str, tuple[int, float]] | None = None,
+        bounds: Sequence[int] = (),
         types: Sequence[str] = ("f32",),
         native: Sequence[str] | Callable[[], Sequence[str]] | None = None,
         multiplied: int = 0,
@@ -215,6 +216,9 @@ class Op:
         self.plugin = plugin  # in no opset: read from and written to files, without a builder
         #: optional input -> (input that it has the type of, number): for a builder that is given a later one
         self.absent = dict(absent or {})
+        #: inputs that decide, with the shapes of the others, about the output's shape: places among the
+        #: elements of the first one, of which all that lie beyond it say the same
+        self.bounds = tuple(bounds)
         self.types = tuple(types)  # element types of the first input that samples are tried with
         self._native = native
         self.multiplied = multiplied  # so many of its first inputs are multiplied, in types that the CPU has

@@ -160,7 +160,7 @@ def _slice_places(axes: TensorType) -> np.ndarray | None:
     return known(axes, "axes", "Slice `axes` input type must be integer.", flat)
 
 
-@op("Slice", opset=8, types=MOVABLE, lower=lower_slice)
+@op("Slice", opset=8, types=MOVABLE, lower=lower_slice, bounds=(1, 2, 3, 4))
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
 
@@ -261,7 +261,7 @@ class SliceScatter:
             yield [data, updates, *limits], {}
 
 
-@op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice)
+@op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice, bounds=(1, 2, 3))
 class StridedSlice:
     """data[begin:end:strides] with masks that open a bound, add, drop or skip dimensions. A mask's entry
     of 1 in begin_mask or end_mask means that the bound is ignored."""
