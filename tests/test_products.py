@@ -140,7 +140,7 @@ def test_products_of_i32_are_exact_whatever_their_size(open_shape) -> None:
             job.run()
             message = f"{most} {other} seed {SEED}"
             np.testing.assert_array_equal(job.outputs[0], arrays[0] @ arrays[1], err_msg=message)
-    assert any(row.exec_type == "magnitude_i32" for row in job.profile())
+    assert any(row.exec_type.startswith("magnitude_i32") for row in job.profile())
 
 
 def test_attention() -> None:
