@@ -739,7 +739,7 @@ def test_folders_that_cannot_be_used_cost_a_warning(tmp_path, caplog, monkeypatc
                 assert bits(cached(small_model(), folder), X) == answer
         assert len(caplog.records) == 1, (folder, caplog.text)
 
-    def full(path: str, content: bytes) -> None:
+    def full(path: str, *parts, **how) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folders, "write_new", full)

@@ -13,8 +13,8 @@ import ovjit
 import ovjit.cache
 from ovjit import opset8
 from ovjit.frontends.ir.writer import to_bytes
+from ovjit.storage import by_file, file_models, kept_models, notice, origins
 from ovjit.storage import cache as storage
-from ovjit.storage import file_models, kept_models, notice, origins
 from ovjit.storage.model_cache import prune
 
 X = np.random.default_rng(5).normal(size=(1, 64)).astype(np.float32)
@@ -66,8 +66,9 @@ def test_a_known_file_is_not_read(folder, tmp_path, unread) -> None:
 
 @pytest.mark.parametrize("outs", [64, 8192])  # known by its bytes, and by the state of a large file
 @pytest.mark.parametrize("named", [False, True], ids=["unasked", "CACHE_DIR"])
-def test_links_to_files_are_followed(outs: int, named: bool, folder, tmp_path, unread) -> None:
+def test_links_to_files_are_followed(outs: int, named: bool, folder, tmp_path, monkeypatch, unread) -> None:
     """Stores of downloaded models have files under other names, and links to them."""
+    monkeypatch.setattr(kept_models, "LARGEST_PACKED", 0)
     for where in ("store", "model"):
         (tmp_path / where).mkdir()
     ws = [write(tmp_path / "store" / f"{i}.xml", outs, seed=i) for i in (1, 2)]
@@ -118,17 +119,34 @@ def write_convolutions(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-def test_weights_stay_in_their_file(precision: str, folder, tmp_path, unread) -> None:
+@pytest.mark.parametrize("where", ["packed", "in file", "full disk"])
+def test_weights_are_kept_packed_or_stay_in_their_file(
+    where: str, precision: str, folder, tmp_path, monkeypatch, unread
+) -> None:
     path = tmp_path / "m.xml"
     write_convolutions(path)
     time.sleep(0.02)
+    if where == "in file":
+        monkeypatch.setattr(kept_models, "LARGEST_PACKED", 1 << 20)
+    elif where == "full disk":
+        disk = os.statvfs(tmp_path)
+        monkeypatch.setattr(kept_models, "_FREE", 1 + disk.f_bavail * disk.f_frsize >> 20)
+    filled = []
+    real = by_file.filled
+    monkeypatch.setattr(by_file, "filled", lambda *given: filled.append(1) or real(*given))
     x = np.random.default_rng(8).normal(size=(1, 64, 28, 28)).astype(np.float32)
     config = {"INFERENCE_PRECISION_HINT": precision}
     first, again = (ovjit.Core().compile_model(path, "CPU", config) for _ in "ab")
     (blob,) = folder.glob("*.blob")
     assert len(unread) == 1
-    if precision == "f32":
-        assert blob.stat().st_size < path.with_suffix(".bin").stat().st_size / 2
+    assert bool(filled) == (where != "packed")
+    weights = path.with_suffix(".bin").stat().st_size
+    if where == "packed":  # the graph's weights are in their file as ever
+        packed = first._executable.program.memory.nbytes
+        assert packed < blob.stat().st_size < packed + weights / 2
+        assert not again._executable.program.memory.flags.writeable  # mapped
+    elif precision == "f32":
+        assert blob.stat().st_size < weights / 2
     assert again(x)[0].tobytes() == first(x)[0].tobytes()
     read = ovjit.Core().compile_model(path, "CPU", {**config, "ENABLE_MMAP": False})
     assert len(unread) == 2  # nothing may be mapped
@@ -305,7 +323,7 @@ def test_they_are_bounded(folder, tmp_path, monkeypatch, unread) -> None:
     unread.clear()
     answer(tmp_path / "4.xml")
     assert not unread  # the last one stays
-    monkeypatch.setattr(kept_models, "LARGEST", size // 2)
+    monkeypatch.setattr(kept_models, "LARGEST", 1000)  # the plan's tables and code
     write(tmp_path / "5.xml", seed=5)
     answer(tmp_path / "5.xml")
     assert len(list(folder.glob("*.blob"))) == 2

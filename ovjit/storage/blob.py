@@ -286,9 +286,10 @@ def _load(
         if file is None:
             raise BlobError("the blob leaves its weights in a file")
         memory = filled(tables["memory"], sections["packed"], file)
-        places["file"] = file
     else:
         memory = aligned(sections["packed"])
+    if file is not None:
+        places["file"] = file
     sections["packed"] = places["packed"] = memory.data.toreadonly()
 
     def read_graph() -> Graph:

@@ -32,16 +32,17 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {"copy": fill_copy, "panels": fill_
 _NAMES = {function: name for name, function in _FUNCTIONS.items()}
 
 
-def sections(executable: Any, origin: Origin | None) -> dict[str, Any]:
+def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, Any]:
     """The sections of a blob but for the header, of what this process has loaded, without the bytes that are
-    those of the file `origin`. TypeError for a model with something that has no form here."""
+    those of the file `origin`: its graph's, and unless `whole` the packed ones. TypeError for a model with
+    something that has no form here."""
     program = executable.program
     rows: list[Any] = []
     literal: list[Any] = []
     packed = Arrays("packed")
     made = {offset: found for offset, _, *found in program.constants.of_files}
     # for open shapes the compiler makes it again, with the plans
-    sizes = sorted(program.constants.sizes.items()) if executable.static else []
+    sizes = sorted(program.constants.sizes.items()) if executable.static and not whole else []
     for offset, size in sizes:
         array, recipe = made.get(offset, (None, None))
         at = None if array is None or origin is None else place_in(array, origin)
@@ -58,6 +59,10 @@ def sections(executable: Any, origin: Origin | None) -> dict[str, Any]:
 
     weights = Arrays("weights", in_file)
     graph = dump(encode_graph(executable.graph, weights))
+    if whole:  # as kernels read it, for a mapping
+        content = memoryview(program.memory).cast("B")
+        rest = encode_program(executable, None, True)
+        return {"graph": graph, "weights": weights.content(), "packed": content, **rest}
     size = int(program.memory.size) if executable.static else 0
     memory = {"size": size, "literal": literal, "filled": rows}
     rest = encode_program(executable, None, True, memory)

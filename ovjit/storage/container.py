@@ -79,6 +79,14 @@ def checksum(content: Any) -> bytes:
 
 def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
     """A blob with these contents (bytes-like, all kinds of `SECTIONS`) under `key`."""
+    stream = io.BytesIO()
+    for part in container_parts(sections, key):
+        write_in_pieces(stream, part)
+    return stream.getvalue()
+
+
+def container_parts(sections: Mapping[str, Any], key: bytes) -> list[Any]:
+    """What one after the other is the blob of `write_container`, without a copy of large sections."""
     offset = _BODY
     table, total = b"", _BODY
     parts: list[Any] = []
@@ -92,10 +100,7 @@ def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
         total = offset
     head = _HEAD.pack(MAGIC, VERSION, len(SECTIONS), total, name_of_key(key))
     head += _authentication(key, head, table, sections) + table
-    stream = io.BytesIO()
-    for part in (head, checksum(head), *parts):
-        write_in_pieces(stream, part)
-    return stream.getvalue()
+    return [head, checksum(head), *parts]
 
 
 def write_in_pieces(stream: io.BytesIO, content: Any) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import stat
 import sys
+from typing import Any
 
 #: For files that are to be read: no symbolic link is followed, and a planted FIFO does not block.
 READ = os.O_RDONLY
@@ -91,18 +92,21 @@ def private_folder(path: str, ours: bool) -> None:
         check_private(path)
 
 
-def write_new(path: str, content: bytes) -> None:
-    """Write a file that only this user can read; it is on the disk, or gone, when this ends.
+def write_new(path: str, *parts: Any, lasting: bool = True) -> None:
+    """Write a file of these parts, bytes-like, that only this user can read; it is on the disk, or gone, when
+    this ends. Not `lasting`: who reads it sees whether it is whole, and nobody waits for the disk.
 
     Raises FileExistsError for a path that is there already, OSError when it can't be written in full.
     """
     descriptor = os.open(path, _CREATE, 0o600)
     try:
         try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)  # else a power cut may leave the name and not the content
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            if lasting:
+                os.fsync(descriptor)  # else a power cut may leave the name and not the content
         finally:
             os.close(descriptor)
     except BaseException:
@@ -110,11 +114,11 @@ def write_new(path: str, content: bytes) -> None:
         raise
 
 
-def write_whole(path: str, content: bytes) -> None:
-    """Put a file at `path`, as `write_new` does, in the place of what is there: whole or not at all. Raises
-    OSError."""
+def write_whole(path: str, *parts: Any, lasting: bool = True) -> None:
+    """Put a file of these parts at `path`, as `write_new` does, in the place of what is there: whole or not
+    at all. Raises OSError."""
     draft = os.path.join(os.path.dirname(path), f".ovjit-{os.urandom(8).hex()}.tmp")
-    write_new(draft, content)
+    write_new(draft, *parts, lasting=lasting)
     try:
         os.replace(draft, path)
     except BaseException:

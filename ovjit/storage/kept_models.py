@@ -4,8 +4,9 @@ What CACHE_DIR does where the user names a folder, this does in the folder of th
 are given by their file's name: a blob under a name that derives from the file's bytes, those of its weights
 (or the state of a large file, as in `origins`), all properties, the machine, and the files of ovjit: see
 `file_models.Source`. The header says the same name under the user's key, so that no file can stand in for
-another. Weights of mapped files stay in their files (`by_file`). What is not found, or not what its name
-says, is compiled as ever.
+another. Packed weights are kept as kernels want them, and mapped, where they are not too many for the disk;
+else those of mapped files stay in their files and are packed at every start (`by_file`). What is not found,
+or not what its name says, is compiled as ever.
 """
 
 from __future__ import annotations
@@ -30,9 +31,13 @@ if TYPE_CHECKING:
     from ovjit.storage.file_models import Source
 
 #: All kept models together: the least recently used are removed beyond it.
-MAX_BYTES = 256 << 20
+MAX_BYTES = 2 << 30
 #: Larger blobs are not kept.
 LARGEST = 32 << 20
+#: Unless packed weights make them so, which are then not packed again at every start.
+LARGEST_PACKED = 512 << 20
+#: Where the disk has at least so many times as much free.
+_FREE = 16
 _FOLDER = "models"
 _WATCHING = ("OVJIT_DEBUG", "OVJIT_DUMP", "OVJIT_CHECK", "OVJIT_COMPARE", "OVJIT_INTERP")
 
@@ -75,20 +80,24 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
     at it. Nothing is said where that cannot be done: nobody asked for it."""
     from ovjit.storage import by_file, model_cache
     from ovjit.storage.blob import KEPT, header_for
-    from ovjit.storage.container import BlobError, write_container
+    from ovjit.storage.container import BlobError, container_parts
 
     where, key = folder(), find_key(made.config.get("OVJIT_KEY") or None)
-    if where is None or not key.lasting or not _is_small(made.executable):
+    if where is None or not key.lasting or not _is_of_one_program(made.executable):
+        return
+    whole = _has_room(where, made.executable)
+    if not (whole or _is_small(made.executable)):
         return
     try:
-        sections = by_file.sections(made.executable, source.weights)
+        sections = by_file.sections(made.executable, source.weights, whole)
         header = header_for(KEPT + source.label, made.inputs, made.outputs, made.config)
-        blob = write_container({**sections, "header": header}, key.value)
+        blob = container_parts({**sections, "header": header}, key.value)
         settled = all(origin.is_settled() and origin.is_unchanged() for origin in source.origins)
-        if len(blob) > LARGEST or not settled or again() != source:
+        beside = sum(map(len, blob)) - (len(sections["packed"]) if whole else 0)
+        if beside > LARGEST or not settled or again() != source:
             return
         private_folder(where, ours=True)
-        write_whole(os.path.join(where, source.label + ".blob"), blob)
+        write_whole(os.path.join(where, source.label + ".blob"), *blob, lasting=False)
         model_cache.prune(where, MAX_BYTES)
     except (BlobError, TypeError, MemoryError):  # what a blob has no form for
         pass
@@ -109,13 +118,31 @@ def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
     return 0
 
 
+def _is_of_one_program(executable: Any) -> bool:
+    """Whether a blob would save much: models that are cut, and those with state, are put together of several
+    programs when they run."""
+    return getattr(executable.program, "constants", None) is not None and not executable.is_cut
+
+
 def _is_small(executable: Any) -> bool:
-    """Whether the blob may be: of its constants not too much is in no file. And whether it would save much:
-    models that are cut, and those with state, are put together of several programs when they run."""
-    constants = getattr(executable.program, "constants", None)
-    if constants is None or executable.is_cut:
-        return False
+    """Whether the blob may be: of its constants not too much is in no file."""
+    constants = executable.program.constants
     return constants.size - sum(size for _, size, *_ in constants.of_files) <= LARGEST
+
+
+def _has_room(where: str, executable: Any) -> bool:
+    """Whether the packed weights of a model may be on the disk too."""
+    if not executable.static or not hasattr(os, "statvfs"):
+        return False
+    size = executable.program.memory.nbytes
+    if size > LARGEST_PACKED:
+        return False
+    kernels = os.path.dirname(where)
+    try:
+        disk = os.statvfs(where if os.path.isdir(where) else kernels)
+    except OSError:
+        return False
+    return size * _FREE <= disk.f_bavail * disk.f_frsize
 
 
 def _map(origin: Origin) -> np.ndarray | None:
