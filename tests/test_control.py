@@ -340,6 +340,59 @@ def test_an_if_whether_a_dimension_differs_from_itself_is_its_branch():
     assert made._executable.program.traces.made == 1
 
 
+@pytest.mark.parametrize("kind", ["loop", "if"])
+def test_a_trace_serves_what_is_around_bodies(kind, monkeypatch):
+    """The bodies' shapes are those of the trace; what is around them is of any length, in several jobs of two
+    threads, and what the bodies took is in the profile."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    seed = 5
+
+    def build(ov):
+        ops = ov.opset13
+        state = ops.parameter([4, 3], np.float32, name="state")
+        x = ops.parameter(ov.PartialShape([-1, 3]), np.float32, name="x")
+        half = ops.multiply(state, np.float32(0.5))
+        if kind == "loop":
+            row, total = (ops.parameter([1, 3], np.float32) for _ in range(2))
+            summed = ops.tanh(ops.add(row, total))
+            node = ops.loop(ops.constant(np.int64(4)).output(0), ops.constant(np.bool_(True)).output(0))
+            node.set_function(ov.Model([ops.constant(np.bool_(True)), summed], [row, total]))
+            node.set_special_body_ports([-1, 0])
+            node.set_sliced_input(row, half.output(0), 0, 1, 1, -1, 0)
+            zeros = ops.constant(np.zeros((1, 3), np.float32))
+            node.set_merged_input(total, zeros.output(0), summed.output(0))
+            made = node.get_concatenated_slices(summed.output(0), 0, 1, 1, -1, 0)
+        else:
+            a, b = (ops.parameter([4, 3], np.float32) for _ in range(2))
+            then, other = ops.result(ops.exp(a)), ops.result(ops.tanh(b))
+            node = ops.if_op(ops.greater(ops.reduce_sum(half, [0, 1], False), np.float32(0)).output(0))
+            node.set_then_body(ov.Model([then], [a]))
+            node.set_else_body(ov.Model([other], [b]))
+            node.set_input(half.output(0), a, b)
+            made = node.set_output(then, other)
+        product = ops.matmul(ops.relu(x), made, False, True)
+        return ov.Model([product.output(0), made], [state, x], kind)
+
+    rng = np.random.default_rng(seed)
+    config = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
+    compiled = ovjit.compile_model(build(ovjit), "CPU", config)
+    real = openvino.compile_model(build(openvino), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    requests = [compiled.create_infer_request() for _ in range(2)]
+    for n in (20, 21, 33, 34, 50, 77):
+        given = [[rng.standard_normal(s).astype(np.float32) for s in ((4, 3), (n, 3))] for _ in requests]
+        for request, arrays in zip(requests, given, strict=True):
+            request.start_async(arrays)
+        for request, arrays in zip(requests, given, strict=True):
+            request.wait()
+            for i, want in enumerate(real(arrays).to_tuple()):
+                about = f"seed {seed}, {n} rows"
+                np.testing.assert_allclose(request.results[i], want, rtol=1e-5, atol=1e-6, err_msg=about)
+    assert compiled._executable.program.traces.made == 1
+    kinds = [row.exec_type for row in requests[0].get_profiling_info()]
+    assert {"loop": "repeat", "if": "branch"}[kind] in kinds
+    assert len(kinds) > 4, kinds
+
+
 def test_many_cuts_stay_native():
     def build(ov, ops):
         x = ops.parameter(ov.PartialShape([-1]), np.float32)

@@ -193,6 +193,8 @@ class Parametric:
         #: Where each step's arguments begin, in bytes.
         self.starts = np.array(starts, np.int64)
         self._kernels: np.ndarray | None = None
+        #: The tables of the bodies that steps run, whose shapes the guards have settled; once they are made.
+        self.tables: dict[int, Any] | None = None
         chunks = [(i, place(s.chunks)) for i, s in enumerate(planner.steps) if is_traced_number(s.chunks)]
         self.chunks = np.array(
             [0 if is_traced_number(s.chunks) else s.chunks for s in planner.steps], np.int64
@@ -201,7 +203,8 @@ class Parametric:
         sizes = [place(b.size) for b in used]
         self.grows = np.array([is_traced_number(b.size) for b in used], np.bool_)
         scratch = place(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
-        work = place(sum(whole_work(s.flops) + whole_work(s.bytes) for s in planner.steps))
+        own = [s for s in planner.steps if s.control is None]  # bodies tell for themselves
+        work = place(sum(whole_work(s.flops) + whole_work(s.bytes) for s in own))
         self.data = planner.data.materialize()
         data = [(at, itemsize, place(number)) for at, itemsize, number in planner.data.traced]
         outputs = [place(d) for v in planner.outputs for d in planner.shape(v)]
@@ -243,11 +246,13 @@ class Parametric:
         self.rows = np.array(rows, np.int64).reshape(len(rows), 4)
 
     def kernels(self, addresses: kernels.Loaded) -> np.ndarray:
-        """The addresses of the steps' kernels, which are loaded for the first plan and stay."""
+        """The addresses of the steps' kernels, which are loaded for the first plan and stay; 0 for the steps
+        that run bodies."""
         if self._kernels is None:
-            needed = [step.kernel for step in self.steps if step.kernel is not None]
-            addresses.need(needed)
-            self._kernels = np.array([addresses[kernel] for kernel in needed], np.int64)
+            needed = [step.kernel for step in self.steps]
+            addresses.need(kernel for kernel in needed if kernel is not None)
+            found = [0 if kernel is None else addresses[kernel] for kernel in needed]
+            self._kernels = np.array(found, np.int64)
         return self._kernels
 
     # --- for given shapes

@@ -283,8 +283,8 @@ class Program:
                 strides = strides_of(room, self.graph, types, tape.leaf(tape.leaves - 1))
             planner = self._planner(types, strides)
             self._plan_steps(planner)
-            if any(step.kernel is None for step in planner.steps):
-                traces.refused = "steps of the host or of bodies are not traced"
+            if any(step.host is not None for step in planner.steps):
+                traces.refused = "steps of the host are not traced"
                 return None
             planner.write_outputs()
             trace = Parametric(planner, tape, shapes, room)

@@ -64,19 +64,8 @@ class Table:
                 rows[i] = (runner.address_of(step.control.function), base + offset * 8, 1, 0)
             offset += block.size
         #: The bodies' tables, by the control step that runs them.
-        self.bodies = {
-            i: [Table(body, addresses) for body in step.control.bodies]
-            for i, step in enumerate(steps)
-            if step.control is not None
-        }
-        #: A loop of it may go on for ever.
-        self.endless = any(step.control is not None and step.control.endless for step in steps) or any(
-            table.endless for tables in self.bodies.values() for table in tables
-        )
-        following = len(steps)
-        for i in reversed(range(len(steps))):
-            following = i if i in self.bodies else following
-            rows[i, runner.STEP_NEXT] = following
+        self.bodies = _tables(plan, addresses)
+        self.endless = self._link(rows)
         self.rows = rows
         self.address = rows.ctypes.data
         self.host = [i for i, step in enumerate(steps) if step.host is not None]
@@ -92,8 +81,20 @@ class Table:
         self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES * (1 + len(steps))
         self.bytes += sum(table.bytes for tables in self.bodies.values() for table in tables)
 
+    def _link(self, rows: np.ndarray) -> bool:
+        """Write after each row where the next control step is; whether a loop may go on for ever."""
+        rows[: len(self.plan.steps), runner.STEP_NEXT] = len(self.plan.steps)
+        before = 0
+        for i in self.bodies:
+            rows[before : i + 1, runner.STEP_NEXT] = i
+            before = i + 1
+        calls = (self.plan.steps[i].control for i in self.bodies)
+        return any(call is not None and call.endless for call in calls) or any(
+            table.endless for tables in self.bodies.values() for table in tables
+        )
+
     def _fill(self, plan: Plan, addresses: Loaded) -> None:
-        """Of a plan that is a function of its shapes: native steps alone, arguments and chunks in arrays."""
+        """Of a plan that is a function of its shapes: arguments and chunks in arrays, no step of the host."""
         assert plan.block is not None and plan.chunks is not None
         steps = len(plan.steps)
         self.args = plan.block
@@ -102,15 +103,31 @@ class Table:
         rows[:steps, runner.STEP_ARGS] = plan.trace.starts
         rows[:steps, runner.STEP_ARGS] += self.args.ctypes.data
         rows[:steps, runner.STEP_CHUNKS] = plan.chunks
-        rows[:steps, runner.STEP_NEXT] = steps
+        if plan.trace.tables is None:
+            plan.trace.tables = _tables(plan, addresses)
+        self.bodies = plan.trace.tables
+        for i in self.bodies:
+            call = plan.steps[i].control
+            assert call is not None
+            rows[i, runner.STEP_KERNEL] = runner.address_of(call.function)
+        #: A loop of it may go on for ever.
+        self.endless = self._link(rows)
         self.rows = rows
         self.address = rows.ctypes.data
-        self.bodies = {}
-        self.endless = self.in_python = False
+        self.in_python = False
         self.host = []
         self.composite = None
         self.data = plan.data
         self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES
+
+
+def _tables(plan: Plan, addresses: Loaded) -> dict[int, list[Table]]:
+    """The tables of the bodies of a plan's control steps, which jobs share."""
+    return {
+        i: [Table(body, addresses) for body in step.control.bodies]
+        for i, step in enumerate(plan.steps)
+        if step.control is not None
+    }
 
 
 def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.compiler.lower import Lowering
@@ -29,7 +29,7 @@ class LoweredControl(Lowering):
         if has_state(graph):
             raise NotPlain
         self.programs.append(Program(graph))
-        self.programs[-1].traces = None  # their plans are parts of one that is not traced
+        self.programs[-1].traces = None  # their plans are parts of another, whose trace is for their shapes
         self.kernels = tuple(dict.fromkeys((*self.kernels, *self.programs[-1].kernels)))
 
     def pack(self, constants: Any) -> None:
@@ -52,11 +52,16 @@ def _known(type: Any) -> tuple[Any, Any]:
 
 
 def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES) -> Plan:
-    """The plan of a body. Raises NotPlain where a part of it needs Python."""
-    plan = program.plan([tuple(s) for s in shapes], strides)
+    """The plan of a body, for these shapes and no others. Raises NotPlain where a part of it needs Python."""
+    inputs, outputs = map(_numbers, (strides.inputs, strides.outputs))
+    plan = program.plan([tuple(map(int, s)) for s in shapes], Strides(inputs, outputs))
     if plan.cut is not None or plan.composite is not None or any(s.host is not None for s in plan.steps):
         raise NotPlain
     return plan
+
+
+def _numbers(strides: Mapping[int, Sequence[int]]) -> dict[int, tuple[int, ...]]:
+    return {i: tuple(map(int, given)) for i, given in strides.items()}
 
 
 def strides_of(view: View) -> list[int] | None:
