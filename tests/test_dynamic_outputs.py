@@ -298,3 +298,14 @@ def test_export_and_import():
     array = data(np.random.default_rng(2), 5, 4)
     for a, b in zip(compiled([array]).to_tuple(), again([array]).to_tuple(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_inputs_without_elements_go_by_the_host(count: int):
+    ops = ovjit.opset13
+    a, x = ops.parameter([count], np.int64), ops.parameter([3], np.float32)
+    found = ops.reshape(ops.non_zero(x), ops.constant(np.array([-1])), False)
+    compiled = ovjit.compile_model(ovjit.Model([ops.concat([a, found], 0)], [a, x], "none"), "CPU")
+    given = np.arange(count) + 7
+    got = compiled([given, np.array([1, 0, 2], np.float32)])[0]
+    np.testing.assert_array_equal(got, [*given, 0, 2])

@@ -122,11 +122,21 @@ def test_trees_with_weights_for_one_of_two_classes(post: str, which: int, sign: 
 @pytest.mark.parametrize(
     "op, attrs",
     [("ImageScaler", {"scale": 0.25, "bias": [0.1, 0.2, 0.3]}), ("Crop", {"border": [1, 2, 0, 1]}),
-     ("Crop", {"border": [1, 0, 3, 1], "scale": [3, 2]})],
+     ("Crop", {"border": [1, 0, 3, 1], "scale": [3, 2]}), ("Scale", {"scale": 0.3}), ("Scale", {}),
+     ("MemcpyToHost", {})],
 )  # fmt: skip
 def test_operators_of_the_first_versions(op: str, attrs: dict[str, Any], rng: np.random.Generator) -> None:
     given = {"x": rng.standard_normal((2, 3, 7, 6)).astype(np.float32)}
     same(one_node(op, given, {}, opset=6, ir=4, **attrs), given)
+
+
+@pytest.mark.parametrize("axes", [None, [1, -1]])
+def test_slices_of_the_first_version_by_inputs(axes: list[int] | None, rng: np.random.Generator) -> None:
+    given = {"x": rng.standard_normal((2, 5, 4)).astype(np.float32)}
+    given |= {"starts": np.array([1, -3]), "ends": np.array([2**31, -1])}
+    if axes is not None:
+        given["axes"] = np.array(axes)
+    same(one_node("DynamicSlice", given, {}, opset=8, ir=4), given)
 
 
 @pytest.mark.parametrize("saturate", [0, 1])

@@ -153,12 +153,12 @@ def _fates(graph: Graph, types: Mapping[Value, Any], may_tell: bool) -> dict[Nod
         sources = {fate[v.node] for v in node.inputs}
         if node.op.name == "Constant":
             fate[node] = KNOWN
+        elif node.op.name == "Parameter":  # also one without elements, all of which would be known
+            fate[node] = BEFORE
         elif LATER in sources or (HOST in sources and not texts):
             fate[node] = LATER
         elif not texts and all(types[v].value is not None for v in node.outputs):
             fate[node] = KNOWN
-        elif node.op.name == "Parameter":
-            fate[node] = BEFORE
         elif texts or not all(is_static(types[v].shape) for v in node.outputs):
             unknown = [v for _, v in _bounds(node) if fate[v.node] != KNOWN]
             told = may_tell and not texts and unknown and all(_may_be_told(v, types) for v in unknown)

@@ -246,9 +246,14 @@ def bit_shift(n: OnnxNode) -> Any:
 #: bytes.
 @onnx_op("Affine")
 def affine(n: OnnxNode) -> Any:
-    """Of the first version, as this and the next two; ONNX Runtime runs them still."""
+    """Of the first version, as this and the next three; ONNX Runtime runs them still."""
     scaled = n("Multiply", n[0], n.like(n[0], n.attr("alpha", 1.0)))
     return n("Add", scaled, n.like(n[0], n.attr("beta", 0.0)))
+
+
+@onnx_op("Scale")
+def scale(n: OnnxNode) -> Any:
+    return n("Multiply", n[0], n.like(n[0], n.attr("scale", 1.0)))
 
 
 @onnx_op("ScaledTanh")

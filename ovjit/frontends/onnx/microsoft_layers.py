@@ -11,7 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.attention import ms
 from ovjit.frontends.onnx.blocks import unpacked
 from ovjit.frontends.onnx.image import crop_and_resize_places
-from ovjit.frontends.onnx.nn import conv_transpose, rms_norm
+from ovjit.frontends.onnx.nn import Window, conv_transpose, rms_norm
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.tensor import unique
 
@@ -293,3 +293,42 @@ def _swiglu(n: OnnxNode, x: Output, fusion: int) -> Output:
     alpha, beta = n.attr("activation_alpha", 1.0), n.attr("activation_beta", 0.0)
     gate = n("Multiply", gate, n("Sigmoid", n("Multiply", gate, n.like(gate, alpha))))
     return n("Multiply", gate, n("Add", linear, n.like(linear, beta)))
+
+
+@ms("MaxpoolWithMask")
+def max_pool_with_mask(n: OnnxNode) -> Any:
+    """(x, mask [1, 1, ...]): of each line of a window what lies before its first place of mask 0"""
+    x, mask = n[0], n[1]
+    rank = n.rank(x)
+    window = Window(n, None, rank - 2)
+    images, channels = (n.shape(mask) or ())[:2]
+    if not isinstance(images, int) or not isinstance(channels, int):
+        raise UnsupportedError("the number of masks is not known when the model is read")
+    if images * channels != 1:
+        raise UnsupportedError("a mask for each image or channel")
+    if window.auto_pad != "explicit":
+        raise UnsupportedError("auto_pad of a pool with a mask")
+    lowest, last = n.like(x, np.finfo(np.float32).min), rank - 1
+    open_to = n("NotEqual", mask, n.like(mask, 0))
+    if rank > 3:  # the very first place is not asked there
+        first = np.zeros((1, rank), np.int64)
+        open_to = n("ScatterNDUpdate", open_to, first, np.ones(1, np.bool_), opset=3)
+    pads = [[0, 0, *side] for side in (window.begin, window.end)]
+    x = n("Pad", x, *pads, lowest, pad_mode="constant", opset=12)
+    open_to = n("Greater", n("Pad", n.convert(open_to, "i32"), *pads, n.const(1, "i32"), pad_mode="constant",
+                             opset=12), n.const(0, "i32"))  # fmt: skip
+    seen: Output | None = None
+    best: Output | None = None
+    for i in range(window.kernel[-1]):
+        stop, step = i + 1 - window.kernel[-1] or None, window.strides[-1]
+        here = n.slice(open_to, last, i, stop, step)
+        seen = here if seen is None else n("LogicalAnd", seen, here)
+        value = n("Select", seen, n.slice(x, last, i, stop, step), lowest)
+        best = value if best is None else n("Maximum", best, value)
+    assert best is not None
+    if rank == 3:
+        return best
+    none = [0] * (rank - 2)
+    return n("MaxPool", best, strides=[*window.strides[:-1], 1], kernel=[*window.kernel[:-1], 1],
+             dilations=[1] * (rank - 2), pads_begin=none, pads_end=none, index_element_type="i64", axis=0,
+             opset=8)  # fmt: skip

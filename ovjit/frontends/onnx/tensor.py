@@ -12,7 +12,7 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import EMPTY, MOST_ELEMENTS, OnnxNode, TensorList
-from ovjit.frontends.onnx.registry import onnx_op
+from ovjit.frontends.onnx.registry import MICROSOFT, onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, is_static
 
@@ -48,6 +48,9 @@ def constant_of_shape(n: OnnxNode) -> Any:
     return n("Broadcast", fill, n.convert(n[0], "i64"), mode="numpy", opset=3)
 
 
+@onnx_op("MemcpyFromHost")
+@onnx_op("MemcpyToHost")
+@onnx_op("SampleOp", domain=MICROSOFT)
 @onnx_op("Identity")
 def identity(n: OnnxNode) -> Any:
     value = n.inputs[0]
@@ -294,6 +297,7 @@ def slice_attributes(n: OnnxNode) -> Any:
     return n("Slice", n[0], starts, ends, [1] * len(starts), axes)
 
 
+@onnx_op("DynamicSlice")
 @onnx_op("Slice", 10)
 def slice_(n: OnnxNode) -> Any:
     starts, ends = n.convert(n[1], "i64"), n.convert(n[2], "i64")
