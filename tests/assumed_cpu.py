@@ -100,10 +100,11 @@ class Nets:
             "given in bf16": self.given_in_bf16(),
             "quantized": self.quantized(),
             "cached": self.cached(),
+            "cached in bytes": self.cached(),
         }
 
     def cached(self) -> Any:
-        """Attention to what variables have and what is appended to them, which `answer` stores in f16."""
+        """Attention to what variables have and what is appended to them, stored in f16 or u8 (`main`)."""
         x = op.parameter([1, 2, 3, 32], np.float32)
         product = op.matmul(x, self.weights(32, 32), False, False)
         joined, sinks = [], []
@@ -116,10 +117,10 @@ class Nets:
         return ov.Model([op.result(y)], sinks, [x], "cached")
 
 
-def answer(model: Any, given: Any, precision: str) -> tuple[np.ndarray, str]:
+def answer(model: Any, given: Any, precision: str, caches: str) -> tuple[np.ndarray, str]:
     """The result, and the kernels of the steps."""
     config = {"INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True, "INFERENCE_PRECISION_HINT": precision}
-    config["KV_CACHE_PRECISION"] = "f32" if precision == "f32" else "f16"
+    config["KV_CACHE_PRECISION"] = caches
     request = ov.compile_model(model, "CPU", config).create_infer_request()
     request.infer([given])
     kernels = " ".join(row.exec_type for row in request.get_profiling_info())
@@ -137,11 +138,12 @@ def main() -> None:
             bits = x.astype(ml_dtypes.bfloat16).view(np.uint16)
             x = ov.Tensor(bits.view(np.float16), list(bits.shape), ov.Type.bf16)
         inputs[name] = x
-    wanted = {name: answer(model, inputs[name], "f32")[0] for name, model in models.items()}
+    wanted = {name: answer(model, inputs[name], "f32", "f32")[0] for name, model in models.items()}
     isa.assume("avx512", ("avx512bf16", "avx512vnni"))
     os.environ["OVJIT_INTERP"] = "kernels"
     for name, model in models.items():
-        got, kernels = answer(model, inputs[name], "bf16")
+        caches = "u8" if name == "cached in bytes" else "f16"
+        got, kernels = answer(model, inputs[name], "bf16", caches)
         error = np.abs(got - wanted[name]).max() / np.abs(wanted[name]).max()
         print(f"{name}|{error}|{kernels}", flush=True)
 

@@ -17,7 +17,7 @@ def test_bf16_and_bytes_of_avx512() -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = [line.split("|") for line in done.stdout.splitlines()]
-    assert len(rows) == 14, done.stdout
+    assert len(rows) == 15, done.stdout
     for name, error, kernels in rows:
         if name == "quantized":
             assert "conv_u8i8" in kernels and "depthwise_u8" in kernels, kernels
@@ -25,6 +25,8 @@ def test_bf16_and_bytes_of_avx512() -> None:
             continue
         if name == "cached":
             assert "attention_rows_bf16_f16" in kernels and "convert_f32" not in kernels, kernels
+        if name == "cached in bytes":
+            assert "attention_rows_bf16_u8" in kernels and "dequantize" not in kernels, kernels
         # a sum of products of bf16 is right within some of its steps of 2^-8, and f32 would be far nearer
         assert "bf16" in kernels, f"{name}: {kernels}"
         assert 1e-4 < float(error) < 1e-2, f"{name}: {error}"

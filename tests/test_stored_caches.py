@@ -100,12 +100,14 @@ def test_attention_reads_halves_below_repeated_heads():
 
 
 def test_what_is_in_force():
-    """One type for both, which holds what is asked for of either; integers are not stored."""
+    """One type for both, which holds what is asked for of either; u8 for integers."""
     f32, bf16 = {"INFERENCE_PRECISION_HINT": "f32"}, {"INFERENCE_PRECISION_HINT": "bf16"}
     key, value = {"KEY_CACHE_PRECISION": "f16"}, {"VALUE_CACHE_PRECISION": "f16"}
     for config, want in (
         (f32, "f32"), (f32 | {NAMES[0]: "f16"}, "f16"), (f32 | {NAMES[0]: "bf16"}, "bf16"),
-        (f32 | {NAMES[0]: "u8"}, "f16"), (f32 | {NAMES[0]: "u4", NAMES[2]: "f32"}, "f32"),
+        (f32 | {NAMES[0]: "u8"}, "u8"), (f32 | {NAMES[1]: "i8", NAMES[2]: "u8"}, "u8"),
+        (bf16 | {NAMES[0]: "u8"}, "u8"), (f32 | {NAMES[0]: "u4"}, "u8"),
+        (f32 | {NAMES[0]: "u4", NAMES[2]: "f32"}, "f32"),
         (f32 | key, "f32"), (f32 | key | value, "f16"), (f32 | key | {NAMES[2]: "bf16"}, "f32"),
         (f32 | {NAMES[0]: "f32"} | key | value, "f16"), (bf16 | {NAMES[0]: "f16"}, "f16"),
         (bf16 | {NAMES[0]: "f32"}, "f32"),

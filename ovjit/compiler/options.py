@@ -13,7 +13,7 @@ from ovjit.tiles.formats import float_types
 class Options(NamedTuple):
     """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY). `precision`: the
     element type that convolutions and matrix products of f32 compute in (INFERENCE_PRECISION_HINT).
-    `caches`: the halves that caches of keys and values are stored in where that is another type, "": none
+    `caches`: what caches of keys and values are stored in where that is another type, halves or u8, "": none
     (KV_CACHE_PRECISION). `dynamic`: elements of the groups in which rows are quantized before they are
     multiplied with compressed weights (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0: they are not."""
 
@@ -47,19 +47,22 @@ def _name(asked: Any) -> Any:
 
 def cache_type(config: Mapping[str, Any]) -> str:
     """The element type that caches of keys and values are stored in: what the model computes in unless
-    something is asked for, and halves in the place of integers, which are not stored. One for both: where
-    they are to differ, f32 holds either."""
+    something is asked for, and u8 for all integers. One for both: where they are to differ, f32 holds
+    either."""
     computed = _precision(config)
     default = computed if computed in float_types() else "f32"
     both, *each = (_name(config.get(name)) for name in CACHES)
-    halves = {"f16", "bf16"}
     stored = {
-        default if asked is None
-        else asked if asked in ("f32", *halves)
-        else default if default in halves else "f16"
+        default if asked is None else asked if asked in ("f32", "f16", "bf16") else "u8"
         for asked in (one if one is not None else both for one in each)
-    }  # fmt: skip
+    }
     return stored.pop() if len(stored) == 1 else "f32"
+
+
+def half_type(computed: str) -> str:
+    """The halves that caches are stored in where their rows cannot be bytes, in a model that computes in the
+    type `computed`."""
+    return "bf16" if computed == "bf16" and "bf16" in float_types() else "f16"
 
 
 _DEFAULT = Options()

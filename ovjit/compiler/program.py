@@ -24,7 +24,7 @@ from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
-from ovjit.compiler.passes.precision import lower_precision, store_caches
+from ovjit.compiler.passes.precision import low_caches, lower_precision, store_caches
 from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import check_shapes, concrete_types
@@ -82,6 +82,12 @@ def _append_dimensions(graph: Graph) -> Graph:
     return simplify.run_rules(graph, [simplify.append_dimensions]) if given else graph
 
 
+def _store_caches(graph: Graph) -> Graph:
+    for low in low_caches(options()):
+        graph = store_caches(graph, low)
+    return graph
+
+
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
     "append": _append_dimensions,
@@ -100,7 +106,7 @@ PIPELINE: dict[str, Pass] = {
     "requantize": _with("Convert", _requantize),
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,
-    "caches": lambda g: store_caches(g, options().caches),
+    "caches": _store_caches,
 }
 
 

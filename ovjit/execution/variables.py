@@ -10,14 +10,14 @@ import numpy as np
 
 from ovjit.codegen.kernel import Loaded
 from ovjit.compiler.growing import Outgrown, Place, Room
-from ovjit.compiler.options import Options, cache_type
+from ovjit.compiler.options import Options, cache_type, half_type
 from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift, public_outputs
 from ovjit.compiler.plan import Plan, aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.errors import InferenceError
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock, made_once
-from ovjit.graph import dtypes, shapes
+from ovjit.graph import byte_rows, dtypes, shapes
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import fits
 
@@ -195,7 +195,7 @@ class StatefulProgram:
                 other = self.variables[number - self.public_inputs]
                 if array is None:  # a variable further on, on which this one cannot depend
                     array = lowest(other)
-                array = array.astype(dtypes.numpy_dtype(other.dtype), copy=False)
+                array = as_given(array, other)
             assert array is not None
             part.set_input(i, array)
         part.run()
@@ -262,9 +262,10 @@ class StatefulProgram:
                 states.shown[k] = False
                 i += 1
                 continue
-            if not fits(new.shape, variable.shape):
+            kept = variable.kept.shape
+            if not fits(new.shape, kept):
                 raise InferenceError(
-                    f"the variable {variable.name!r} of the shape {shapes.text(variable.shape)} is assigned "
+                    f"the variable {variable.name!r} of the shape {shapes.text(kept)} is assigned "
                     f"a tensor of {list(new.shape)}"
                 )
             spare = None if states.shown[k] else states.values[k]
@@ -305,7 +306,7 @@ class States:
         dtype = dtypes.numpy_dtype(self.variables[k].dtype)
         if not value.flags.c_contiguous or value.dtype != dtype:
             # it has room to grow, or is kept otherwise: an ordinary array is in its place from now on
-            value = self.values[k] = np.array(value, dtype, order="C")
+            value = self.values[k] = np.array(as_given(value, self.variables[k]), order="C")
             self.memory[k] = None
         self.shown[k] = True
         return value
@@ -327,14 +328,30 @@ class States:
 
 def lifted_for(graph: Graph, config: Mapping[str, Any]) -> Lifted:
     """`graph` without state operations, its caches stored as `config` has it."""
-    return keep_low(lift(graph), cache_type(config), Options.of(config).precision)
+    lifted, low, computed = lift(graph), cache_type(config), Options.of(config).precision
+    if low == "u8":
+        made = keep_low(lifted, low, computed)
+        if made is not lifted:
+            return made
+        low = half_type(computed)
+    return keep_low(lifted, low, computed)
 
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
     """`value` in the element type that the variable is kept in."""
     if value.dtype == dtypes.numpy_dtype(variable.stored):
         return value
+    if variable.stored == "u8":
+        return byte_rows.to_bytes(value)
     return dtypes.cast(value, dtypes.numpy_dtype(variable.stored))
+
+
+def as_given(value: np.ndarray, variable: Variable) -> np.ndarray:
+    """`value`, in which a variable is kept, in the variable's own element type."""
+    wanted = dtypes.numpy_dtype(variable.dtype)
+    if value.dtype != wanted and value.dtype == np.uint8:
+        return byte_rows.to_floats(value)
+    return value.astype(wanted, copy=False)
 
 
 def inner_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -360,7 +360,7 @@ def stored_with_variables(
             Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order), stored)
             for name, dtype, shape, assigned, order, stored in tables["variables"]
         ]
-        hidden = [(v, TensorType(v.stored, v.shape)) for v in variables]
+        hidden = [(v, v.kept) for v in variables]
     except (LookupError, TypeError, ValueError) as error:
         raise BlobError(f"the blob's variables are not valid: {type(error).__name__}: {error}") from error
     given = functools.cache(read_graph)

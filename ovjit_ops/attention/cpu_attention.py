@@ -31,6 +31,8 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, element_size, split
 from ovjit.compiler.views import Layout, Ptr, View, merge_dims, product
+from ovjit.graph.byte_rows import HEAD
+from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
 from ovjit.graph.traced import least, most
 from ovjit.tiles.driver import ROWS
@@ -44,6 +46,7 @@ from ovjit_ops.attention.cpu_attention_text import (
     turned_panels_kernel,
 )
 from ovjit_ops.matmul.cpu_products import pack_kernel
+from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 
 #: Columns of a block: the scores of a chunk's rows take 24 to 28 KB of a core's nearest cache.
 COLUMNS = {"avx512": 256, "avx2": 512, "generic": 512}
@@ -54,8 +57,8 @@ FEW_ROWS = 6
 
 
 class Attention(Lowering):
-    """Attention of f32 or bf16 tensors, keys and values of these or f16; the mask, if there is one, is f32
-    and added."""
+    """Attention of f32 or bf16 tensors, keys and values of these, f16 or rows of bytes; the mask, if there is
+    one, is f32 and added."""
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -72,14 +75,18 @@ class Attention(Lowering):
         form = product_format(elem, elem)
         assert form is not None  # `lower_attention` has asked
         self.form = form
-        self.few = few_rows_kernel(self.causal, sink, elem, named["k"].dtype, out, self.cap is not None)
+        #: k and v as rows of bytes, where both are made of such
+        self.bytes = {n: v.node.inputs[0] for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
+        self.bytes = self.bytes if len(self.bytes) == 2 else {}
+        cached = "u8" if self.bytes else named["k"].dtype
+        self.few = few_rows_kernel(self.causal, sink, elem, cached, out, self.cap is not None)
         self.many = attention_kernel(self.causal, sink, self.isa, form, out, self.cap is not None)
         self.packer, self.turner = pack_kernel(self.isa, form), turned_panels_kernel(self.isa)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
         kernels += [self.many, self.packer, self.turner] if high is None or high >= FEW_ROWS else []
-        self.narrow = _convert_kernel(named["k"].dtype, elem)
-        kernels += [self.narrow] if named["k"].dtype != elem else []
+        self.narrow = dequantize_kernel(elem) if self.bytes else _convert_kernel(cached, elem)
+        kernels += [self.narrow] if cached != elem else []
         kernels += [fill_kernel(element_size(out))] if not bounds(named["v"].shape[-2])[0] else []
         self.kernels = (*kernels, copy_kernel(WORD))
         self.pads = (named["q"], named["k"]) if form.group > 1 else ()
@@ -100,14 +107,14 @@ class Attention(Lowering):
             return
         q = self._words(planner, "q")
         rows, depth = q.shape[-2:]
-        columns, wide = planner.shape(self.named["v"])[-2:]
+        columns, wide = planner.shape(self.named["v"])[-2:]  # of bytes too, these are of what they stand for
         if not columns:  # sums of nothing
             plan_fill(planner, y)
             return
         batch = y.shape[:-2]
         few = rows < FEW_ROWS
         k, v = self._words(planner, "k", not few), self._words(planner, "v", False)
-        if not few and self.named["k"].dtype != self.form.a:
+        if not few and (self.bytes or self.named["k"].dtype != self.form.a):
             k, v = self._narrowed(planner, k), self._narrowed(planner, v)
         views = {"q": q, "y": y}
         values: dict[str, Any] = {
@@ -253,20 +260,29 @@ class Attention(Lowering):
 
     def _narrowed(self, planner: Planner, view: View) -> View:
         """k or v of another type in the tiles', rows in whole words."""
-        odd = -view.shape[-1] % self.form.group
+        odd = 0 if self.bytes else -view.shape[-1] % self.form.group  # a word takes at most four bytes
         rank = len(view.shape)
         layout = Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)])
-        target = planner.allocate(view.shape, element_size(self.form.a), layout)
-        plan_elementwise(planner, self.narrow, "v", [view], target, 1)
+        shape = (*view.shape[:-1], view.shape[-1] - HEAD) if self.bytes else view.shape
+        target = planner.allocate(shape, element_size(self.form.a), layout)
+        if self.bytes:
+            plan_rows(planner, self.narrow, view, target)
+        else:
+            plan_elementwise(planner, self.narrow, "v", [view], target, 1)
         return target
 
     def _words(self, planner: Planner, name: str, filled: bool = True) -> View:
         """An input whose last dimension is adjacent, and in whole words where `filled`: 0 fills the last."""
-        value = self.named[name]
+        value = self.bytes.get(name, self.named[name])
         rank = len(value.shape)
         whole = filled and value.dtype == self.form.a
         odd = -planner.shape(value)[-1] % self.form.group if whole else 0
         return planner.with_layout(value, Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)]))
+
+
+def _is_of_bytes(value: Value) -> bool:
+    """Whether this is what rows of bytes stand for."""
+    return value.node.op.name == "DequantizeRows"
 
 
 def _is_zero(constant: np.ndarray | None) -> bool:

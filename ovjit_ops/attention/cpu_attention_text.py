@@ -24,6 +24,7 @@ from ovjit.codegen.trace import Recorder
 from ovjit.codegen.transpose import make_turn, turn
 from ovjit.codegen.words import VL, Ptr, share
 from ovjit.compiler.plan import element_size
+from ovjit.graph.byte_rows import HEAD
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
@@ -332,8 +333,19 @@ def few_rows_kernel(
     causal: bool, sink: bool, elem: str, cached: str, out: str, capped: bool = False
 ) -> Kernel:
     """Rows of a head one by one: dot products with every key, then the values summed by weight. `elem`,
-    `cached`, `out`: element types of q, of k and v, and of y; `capped`: scores are cap tanh(...)."""
+    `cached`, `out`: element types of q, of k and v, and of y; `capped`: scores are cap tanh(...).
+
+    `cached` u8: rows of bytes, of which sums are made as they are: q (scale byte + zero) adds up to
+    scale (q byte) + zero (sum of q), and w (scale byte + zero) is (w scale) byte, with w zero once for a row.
+    """
     size, each = element_size(elem), element_size(cached)
+    packed = cached == "u8"
+    head = f" + {HEAD}" if packed else ""
+
+    def read(address: str, left: str = "") -> str:
+        found = f"loadm_{cached}({address}, {left})" if left else f"load_{cached}({address})"
+        return f"cast_f32({found})" if packed else found
+
     names = ["q", "k", "v", "y", "mask", *(["sink"] if sink else [])]
     more = "parts block rows columns depth wide q_r y_r mask_r mask_c k_s v_s" + (" sink_r" if sink else "")
     frame = _frame(names, more.split())
@@ -351,19 +363,28 @@ def few_rows_kernel(
     ]
     src += ["    r = 0", "    while r < count:", "        p = q + (first + r) * q_r", "        end = columns"]
     src += ["        end = imin(columns, first + r + 1)"] if causal else []
+    if packed:
+        src += ["        total = zero", "        j = 0", "        while j < depth:"]
+        src += [f"            total = add(total, loadm_{elem}(p + j * {size}, depth - j))"]
+        src += ["            j += VL"]
+        src += ["        whole = spread_f32(hadd_f32(total))"]
     src += [
         "        s = 0",
         "        while s < end:",
         "            total = zero",
-        "            t = k + s * k_s",
+        f"            t = k + s * k_s{head}",
     ]
     src += _vectors(
         "            ", "depth",
-        [f"total = fma(load_{elem}(p + j * {size}), load_{cached}(t + j * {each}), total)"],
-        [f"rest = loadm_{cached}(t + j * {each}, depth - j)",
+        [f"total = fma(load_{elem}(p + j * {size}), {read(f't + j * {each}')}, total)"],
+        [f"rest = {read(f't + j * {each}', 'depth - j')}",
          f"total = fma(loadm_{elem}(p + j * {size}, depth - j), rest, total)"],
     )  # fmt: skip
-    src += ["            storem_f32(scratch + s * 4, spread_f32(hadd_f32(total)), 1)", "            s += 1"]
+    src += ["            total = spread_f32(hadd_f32(total))"]
+    if packed:
+        src += [f"            t -= {HEAD}", "            total = mul(total, splat_f32(t))"]
+        src += ["            total = fma(whole, splat_f32(t + 4), total)"]
+    src += ["            storem_f32(scratch + s * 4, total, 1)", "            s += 1"]
     src += [
         "        t = mask + (first + r) * mask_r",
         "        top = lowest",
@@ -409,21 +430,27 @@ def few_rows_kernel(
         "            a1 = zero",
         "            a2 = zero",
         "            a3 = zero",
+        *(["            base = zero"] if packed else []),
     ]
     src += [
         "            s = 0",
         "            while s < end:",
         "                w = splat_f32(scratch + s * 4)",
     ]
-    src += [f"                t = v + s * v_s + j * {each}"]
+    src += [f"                t = v + s * v_s{head}"]
+    if packed:
+        src += [f"                base = fma(w, splat_f32(t - {HEAD - 4}), base)"]
+        src += [f"                w = mul(w, splat_f32(t - {HEAD}))"]
+    src += [f"                t += j * {each}"]
     src += [
-        f"                a{i} = fma(w, loadm_{cached}(t + {i} * VL * {each}, wide - j - {i} * VL), a{i})"
+        f"                a{i} = fma(w, {read(f't + {i} * VL * {each}', f'wide - j - {i} * VL')}, a{i})"
         for i in range(4)
     ]
     src += ["                s += 1"]
+    sums = "add(a{}, base)" if packed else "a{}"
     src += [
         f"            storem_{out}(p + (j + {i} * VL) * {element_size(out)}, "
-        f"select(seen, mul(a{i}, scaled), otherwise), wide - j - {i} * VL)"
+        f"select(seen, mul({sums.format(i)}, scaled), otherwise), wide - j - {i} * VL)"
         for i in range(4)
     ]
     src += ["            j += 4 * VL", "        r += 1", "    return 0", ""]

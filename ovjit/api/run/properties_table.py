@@ -18,6 +18,7 @@ from ovjit.api.tensors.types import TYPES, Type
 from ovjit.compiler.options import CACHES, cache_type
 from ovjit.errors import OvjitError, no_such_form
 from ovjit.execution.cores import usable_cores
+from ovjit.graph.dtypes import HALVES
 from ovjit.tiles.formats import float_types
 
 if TYPE_CHECKING:
@@ -475,7 +476,12 @@ def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
     if name in ("DEVICE_PROPERTIES", "MULTI_DEVICE_PRIORITIES"):
         return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
     if name in CACHES:
-        return _cache_type(config)  # what is in force, whatever was asked for
+        told = _cache_type(config)  # what is in force, whatever was asked for
+        kept = {v.stored for v in getattr(compiled._executable.program, "variables", ())}
+        halves = kept & HALVES
+        if told == Type.u8 and "u8" not in kept and halves:  # rows that cannot be bytes
+            return getattr(Type, halves.pop())
+        return told
     value = config.get(name, default_of(row, "CPU", config))
     if letter == "C" and name in ("PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS"):
         return (

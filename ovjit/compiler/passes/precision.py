@@ -24,7 +24,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.compiler.options import options
+from ovjit.compiler.options import Options, half_type, options
+from ovjit.errors import OvjitError
+from ovjit.graph import byte_rows
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
@@ -162,7 +164,7 @@ def _given(graph: Graph) -> set[Value]:
     found: set[Value] = set()
     for node in graph.nodes:
         moved = part_of(node.op) == "carry" and any(v in found for v in node.inputs)
-        if node.op.name == "Parameter" or moved or _widens_input(node, options().caches):
+        if node.op.name == "Parameter" or moved or any(_widens_input(node, t) for t in low_caches(options())):
             found.update(v for v in node.outputs if v.dtype == "f32")
     return found
 
@@ -195,8 +197,59 @@ def _widens(node: Node, low: str) -> bool:
 
 
 def _widens_input(node: Node, dtype: str) -> bool:
-    """Whether this makes f32 of an input of that type."""
-    return _widens(node, dtype) and node.inputs[0].node.op.name == "Parameter"
+    """Whether this makes f32 of an input that is stored in that type."""
+    widens = node.op.name == "DequantizeRows" if dtype == "u8" else _widens(node, dtype)
+    return widens and node.inputs[0].node.op.name == "Parameter"
+
+
+def low_caches(chosen: Options) -> tuple[str, ...]:
+    """The types that caches are stored in, other than what the model computes in: halves where rows cannot be
+    bytes."""
+    if chosen.caches != "u8":
+        return (chosen.caches,) if chosen.caches else ()
+    half = half_type(chosen.precision)
+    return ("u8",) if half == chosen.precision else ("u8", half)
+
+
+def stored_type(of: TensorType, low: str) -> TensorType:
+    """How a tensor of f32 is stored in `low`: u8 has rows of bytes (`byte_rows`)."""
+    return byte_rows.in_bytes(of) if low == "u8" else TensorType(low, of.shape)
+
+
+def narrowed(b: Builder, value: Value, low: str, name: str = "") -> Value:
+    """What stores `value`, of f32, in `low`."""
+    name = f"{name or value.node.name}/{low}"
+    if low == "u8":
+        return b.add("QuantizeRows", [value], {}, name=name).output
+    return b.add("Convert", [value], {"destination_type": low}, name=name).output
+
+
+def widened(b: Builder, value: Value, name: str) -> Value:
+    """`value`, which is stored in a lower type, in f32."""
+    if value.dtype == "u8":
+        return b.add("DequantizeRows", [value], {}, name=f"{name}/f32").output
+    return b.add("Convert", [value], {"destination_type": "f32"}, name=f"{name}/f32").output
+
+
+#: What moves or joins whole rows, where the types that come out say that it does.
+_OF_ROWS = frozenset("Concat Gather Squeeze Transpose Unsqueeze".split())
+
+
+def carries(node: Node, inputs: Sequence[Value], low: str) -> bool:
+    """Whether the node does with its `inputs`, of f32, stored in `low` what it does with them as they are."""
+    if part_of(node.op) != "carry" or len(node.outputs) != 1 or node.output.dtype != "f32":
+        return False
+    if low != "u8":
+        return True
+    floats = [v for v in inputs if v.dtype == "f32"]
+    if node.op.name not in _OF_ROWS or not all(byte_rows.has_rows(v.shape) for v in (*floats, node.output)):
+        return False
+    types = [stored_type(v.type, low) if v.dtype == "f32" else v.type for v in inputs]
+    try:
+        (made,) = node.op.infer_types(types, node.attrs)
+    except OvjitError:
+        return False
+    return made.shape == stored_type(node.output.type, low).shape
 
 
 def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
@@ -210,8 +263,11 @@ def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
 
 def store_caches(graph: Graph, low: str) -> Graph:
     """Concat(Convert(x: low, f32), new) -> Concat(x, Convert(new, low))     where attention reads it, and the
-    graph hands it on, in that type"""
-    handed_on = _handed_on(graph, low) if low else set()
+    graph hands it on, in that type
+
+    Rows of bytes (u8) are f32 to attention's node; its lowering reads the bytes.
+    """
+    handed_on = _handed_on(graph, low)
     if not handed_on:
         return graph
     stored: dict[Value, Value] = {}  # f32 in the graph that is made -> the same in the lower type
@@ -219,9 +275,9 @@ def store_caches(graph: Graph, low: str) -> Graph:
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         if not inputs:
             return None
-        if node.op.name == "Convert" and node.output.dtype == low and inputs[0] in stored:
+        if _narrows(node, low) and inputs[0] in stored:
             return [stored[inputs[0]]]
-        if node.op.multiplied > 2 and all(v in stored for v in inputs[1:3]):
+        if low != "u8" and node.op.multiplied > 2 and all(v in stored for v in inputs[1:3]):
             given = [inputs[0], *(stored[v] for v in inputs[1:3]), *inputs[3:]]
             return b.add(
                 node.op, given, node.attrs, name=node.name, origins=node.origins,
@@ -233,11 +289,11 @@ def store_caches(graph: Graph, low: str) -> Graph:
             stored[node.output] = inputs[0]
             return None
         given = [_stored(b, v, stored, low) for v in inputs]
-        types = [_typed(v, low) for v in node.outputs]
+        types = [stored_type(v.type, low) for v in node.outputs]
         made = b.add(
             node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
         )
-        wide = b.add("Convert", [made.output], {"destination_type": "f32"}, name=f"{node.name}/f32").output
+        wide = widened(b, made.output, node.name)
         stored[wide] = made.output
         return [wide]
 
@@ -248,7 +304,14 @@ def _stored(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> V
     """`value` in the lower type; what is no f32 as it is."""
     if value.dtype != "f32" or value in stored:
         return stored.get(value, value)
-    return b.add("Convert", [value], {"destination_type": low}, name=f"{value.node.name}/{low}").output
+    return narrowed(b, value, low)
+
+
+def _narrows(node: Node, low: str) -> bool:
+    """Whether this stores something in the lower type."""
+    return node.op.name == "QuantizeRows" if low == "u8" else (
+        node.op.name == "Convert" and node.output.dtype == low
+    )
 
 
 def _handed_on(graph: Graph, low: str) -> set[Value]:
@@ -258,13 +321,13 @@ def _handed_on(graph: Graph, low: str) -> set[Value]:
     for node in graph.nodes:
         if _widens_input(node, low):
             of[node.output] = {node.inputs[0]}
-        elif part_of(node.op) == "carry" and len(node.outputs) == 1 and node.output.dtype == "f32":
+        elif carries(node, node.inputs, low):
             inputs = set().union(*(of.get(v, ()) for v in node.inputs))
             if inputs:
                 of[node.output] = inputs
     again: set[Value] = set()
     for value in graph.outputs:
-        if value.dtype == low and value.node.op.name == "Convert":
+        if _narrows(value.node, low):
             again |= of.get(value.node.inputs[0], set())
     return {value for value, inputs in of.items() if inputs <= again}
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.passes.precision import part_of
+from ovjit.compiler.passes.precision import carries, narrowed, part_of, stored_type, widened
 from ovjit.errors import ModelError
-from ovjit.graph import shapes
+from ovjit.graph import byte_rows, shapes
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
+from ovjit.graph.op import TensorType
 
 
 class Variable(NamedTuple):
@@ -25,6 +26,12 @@ class Variable(NamedTuple):
     assigned: bool
     order: int
     stored: str
+
+    @property
+    def kept(self) -> TensorType:
+        """The type of what is kept between runs."""
+        own = TensorType(self.dtype, self.shape)
+        return own if self.stored == self.dtype else stored_type(own, self.stored)
 
 
 class Start(NamedTuple):
@@ -140,7 +147,7 @@ def keep_low(lifted: Lifted, low: str, computed: str) -> Lifted:
 
     A cache is a variable of f32 whose next value is its value, moved and joined, of which nothing is read but
     its shape and what is multiplied: of attention and matrices, where the model computes in another type,
-    `computed`.
+    `computed`. In u8 are all caches or none: its rows have to stay what they are from run to run.
     """
     main, count = lifted.main, len(lifted.variables)
     if low == "f32":
@@ -155,6 +162,8 @@ def keep_low(lifted: Lifted, low: str, computed: str) -> Lifted:
         if k in output_of and value.dtype == "f32":
             if _is_cache(main, value, output_of[k], uses, readers):
                 chosen[k] = value
+    if low == "u8" and not all(_keeps_rows(main, v, main.outputs[output_of[k]]) for k, v in chosen.items()):
+        return lifted
     if not chosen:
         return lifted
     builder = Builder()
@@ -163,20 +172,18 @@ def keep_low(lifted: Lifted, low: str, computed: str) -> Lifted:
     parameters = set(chosen.values())
     for node in main.nodes:
         if node.op.name == "Parameter" and node.output in parameters:
-            attrs = {**node.attrs, "element_type": low}
+            kind = stored_type(node.output.type, low)
+            attrs = {**node.attrs, "element_type": low, "shape": kind.shape}
             kept = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
             hidden[node.output] = kept
-            attrs = {"destination_type": "f32"}
-            new[node.output] = builder.add("Convert", [kept], attrs, name=f"{node.name}/f32").output
+            new[node.output] = widened(builder, kept, node.name)
         else:
             copied = copy_node(builder, node, [new[v] for v in node.inputs])
             new.update(zip(node.outputs, copied.outputs, strict=True))
     outputs = [new[v] for v in main.outputs]
     for k in chosen:
         at = output_of[k]
-        attrs = {"destination_type": low}
-        name = f"{main.outputs[at].node.name}/{low}"
-        outputs[at] = builder.add("Convert", [outputs[at]], attrs, name=name).output
+        outputs[at] = narrowed(builder, outputs[at], low, main.outputs[at].node.name)
     made = builder.finish(outputs, [hidden.get(v) or new[v] for v in main.inputs])
     variables = tuple(
         v._replace(stored=low) if k in chosen else v for k, v in enumerate(lifted.variables)
@@ -211,6 +218,18 @@ def _is_cache(
             else:
                 return False
     return multiplied and main.outputs[output] in found
+
+
+def _keeps_rows(main: Graph, value: Value, following: Value) -> bool:
+    """Whether the rows of the hidden input `value` are rows of its next value, `following`, wherever they are
+    moved."""
+    if not byte_rows.has_rows(value.shape):
+        return False
+    found = {value}
+    for node in main.nodes:
+        if found.intersection(node.inputs) and carries(node, node.inputs, "u8"):
+            found.update(node.outputs)
+    return following in found
 
 
 def _order(graph: Graph, reads: list[Node], uses: Any) -> int:

@@ -1,0 +1,200 @@
+"""Caches of keys and values in bytes: KV_CACHE_PRECISION of u8, beside NumPy and the real OpenVINO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+from test_low_caches import HEADS, decoder, step, stored
+from test_stored_caches import compiled, kernels, shared_heads
+
+import ovjit
+from ovjit import opset13 as op
+
+SEED = 20261122
+U8 = {"KV_CACHE_PRECISION": "u8"}
+
+
+def in_bytes(x: np.ndarray) -> np.ndarray:
+    """Each row rounded to 256 even steps from its least element to its greatest."""
+    low, high = x.min(-1, keepdims=True), x.max(-1, keepdims=True)
+    scale = (high - low) * np.float32(1 / 255)
+    steps = np.float32(1) / np.where(scale > 0, scale, np.float32(np.inf))
+    rounded = np.rint((x - low) * steps)
+    assert rounded.min(initial=0) >= 0 and rounded.max(initial=0) <= 255
+    near: np.ndarray = rounded.astype(np.float64) * scale + low
+    assert (np.abs(near - x) <= 0.501 * scale).all()
+    return near
+
+
+@pytest.mark.parametrize("size", [8, 20, 64])
+def test_rows_grow_and_are_ordered(size: int, monkeypatch: pytest.MonkeyPatch):
+    """What grows in place is what is copied, bit by bit; each row has been rounded once, by its own scale."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, size])
+    model = decoder(ovjit, size=size)
+    one, other = (compiled(model, **U8, PERF_COUNT=True) for _ in range(2))
+    other._executable.program.__dict__["growing"] = {}
+    assert stored(one) == ["u8", "u8"] and len(one._executable.program.growing) == 2
+    a, b = one.create_infer_request(), other.create_infer_request()
+    kept = [np.zeros((2, HEADS, 0, size))] * 2
+    for new in (5, 1, 1, 40, 1, 8, 1):
+        x = rng.standard_normal((2, HEADS, new, size)).astype(np.float32)
+        x[0, 0, 0] = 0.3  # a row of one number has no scale
+        order = rng.integers(0, 2, 2)
+        rounded = [in_bytes(x * np.float32(f)) for f in (0.37, 2.1)]
+        keys, values = kept = [np.concatenate([k[order], r], 2) for k, r in zip(kept, rounded, strict=True)]
+        scores = x @ keys.swapaxes(-1, -2) / np.sqrt(size)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        want = weights / weights.sum(-1, keepdims=True) @ values
+        got = step(a, x, order)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=f"{new} more, seed {SEED}")
+        assert got.tobytes() == step(b, x, order).tobytes(), f"{new} more, seed {SEED}"
+        names = kernels(a)
+        few = any(name.startswith("attention_rows_f32_u8") for name in names)
+        assert few == (new < 6) and any(name.startswith("dequantize_rows") for name in names) != few, names
+    for state, value in zip(a.query_state(), kept, strict=True):
+        assert state.state.element_type == ovjit.Type.f32
+        np.testing.assert_allclose(state.state.data, value, rtol=1e-5, atol=1e-6)
+    assert stored(one) == ["u8", "u8"]
+
+
+def test_a_row_takes_a_byte_for_each_number_and_eight():
+    request = compiled(decoder(ovjit, size=64), **U8).create_infer_request()
+    step(request, np.ones((1, HEADS, 3, 64), np.float32))
+    (key, _) = request._job.states().values
+    assert key.dtype == np.uint8 and key.shape == (1, HEADS, 3, 64 + 8)
+
+
+def test_states_are_f32():
+    """Set and shown as f32; what has been shown is written again as the same bytes."""
+    rng = np.random.default_rng(SEED)
+    model = compiled(decoder(ovjit), **U8)
+    one, other = model.create_infer_request(), model.create_infer_request()
+    given = rng.standard_normal((2, 1, HEADS, 3, 8)).astype(np.float32)
+    for request in (one, other):
+        for state, value in zip(request.query_state(), given, strict=True):
+            state.state = ovjit.Tensor(value)
+    x = rng.standard_normal((1, HEADS, 1, 8)).astype(np.float32)
+    for state, value in zip(one.query_state(), given, strict=True):
+        np.testing.assert_allclose(state.state.data, in_bytes(value), rtol=1e-5, atol=1e-6)
+        assert state.state.element_type == ovjit.Type.f32
+    np.testing.assert_allclose(step(one, x), step(other, x), rtol=1e-5, atol=1e-6, err_msg=f"seed {SEED}")
+    for state in one.query_state():
+        state.state.data[...] = 0.3  # written to while it is shown
+    for state in other.query_state():
+        state.state = ovjit.Tensor(np.full((1, HEADS, 4, 8), 0.3, np.float32))
+    assert step(one, x).tobytes() == step(other, x).tobytes()
+    for request in (one, other):
+        request.reset_state()
+        assert [list(s.state.shape) for s in request.query_state()] == [[0, HEADS, 0, 8]] * 2
+    assert step(one, x).tobytes() == step(other, x).tobytes()
+
+
+def test_blobs_keep_them():
+    rng = np.random.default_rng(SEED)
+    one = compiled(decoder(ovjit), **U8)
+    other = ovjit.Core().import_model(one.export_model(), "CPU", {**U8, "INFERENCE_PRECISION_HINT": "f32"})
+    assert stored(other) == ["u8", "u8"] and len(other._executable.program.growing) == 2
+    assert other.get_property("KV_CACHE_PRECISION") == ovjit.Type.u8
+    a, b = one.create_infer_request(), other.create_infer_request()
+    for new in (4, 1, 1):
+        x = rng.standard_normal((1, HEADS, new, 8)).astype(np.float32)
+        assert step(a, x).tobytes() == step(b, x).tobytes(), f"seed {SEED}"
+
+
+def test_attention_reads_bytes_below_repeated_heads():
+    rng = np.random.default_rng(SEED)
+    models = [compiled(shared_heads(), KV_CACHE_PRECISION=kind, PERF_COUNT=True) for kind in ("u8", "f32")]
+    requests = [one.create_infer_request() for one in models]
+    for new in (9, 1, 1):
+        x = rng.standard_normal((1, 4, new, 16)).astype(np.float32)
+        more = rng.standard_normal((1, 2, new, 16)).astype(np.float32)
+        got, want = (np.array(r.infer({"x": x, "new": more})[0]) for r in requests)
+        np.testing.assert_allclose(got, want, atol=0.05, err_msg=f"seed {SEED}")
+        assert not np.array_equal(got, want)
+    names = kernels(requests[0])
+    assert any(name.startswith("attention_rows_f32_u8") for name in names), names
+    assert not any(name.startswith("dequantize") for name in names), names
+
+
+def turned() -> Any:
+    """Keys as columns, one behind the other: no row of them is ever whole."""
+    x = op.parameter(ovjit.PartialShape([1, 2, -1, 8]), np.float32, name="x")
+    start = op.constant(ovjit.Tensor(np.zeros((1, 2, 8, 0), np.float32)))
+    before = op.read_value(start, "key", np.float32, ovjit.PartialShape([1, 2, 8, -1]))
+    whole = op.concat([before, op.transpose(x, op.constant(np.array([0, 1, 3, 2])))], 3)
+    y = op.matmul(x, whole, False, False)
+    return ovjit.Model([op.result(y)], [op.assign(whole, "key")], [x], "turned")
+
+
+def test_what_has_no_rows_is_stored_in_halves():
+    """All of a model's caches, or none, are bytes."""
+    model = compiled(decoder(ovjit, size=7), **U8)
+    assert stored(model) == ["f16", "f16"] and model.get_property("KV_CACHE_PRECISION") == ovjit.Type.f16
+    assert stored(compiled(turned(), **U8)) == ["f16"]
+    request = compiled(turned(), **U8).create_infer_request()
+    x = np.random.default_rng(SEED).standard_normal((1, 2, 3, 8)).astype(np.float32)
+    for _ in range(2):
+        got = np.array(request.infer([x])[0])
+    np.testing.assert_allclose(got, x @ np.concatenate([x, x], 2).swapaxes(-1, -2), atol=0.01)
+
+
+def layers(ov: Any, count: int, heads: int, size: int) -> Any:
+    """A small decoder in the manner of Llama: norms, attention over caches, products with gates."""
+    ops, rng = ov.opset13, np.random.default_rng([SEED, count])
+    wide = heads * size
+
+    def product(x: Any, to: int) -> Any:
+        of = x.get_output_partial_shape(0)[2].get_length()
+        weights = rng.standard_normal((of, to)).astype(np.float32) / np.sqrt(np.float32(of))
+        return ops.matmul(x, ops.constant(weights), False, False)
+
+    def normed(x: Any) -> Any:
+        last = ops.constant(np.array([2]))
+        mean = ops.reduce_mean(ops.multiply(x, x), last, True)
+        return ops.divide(x, ops.sqrt(ops.add(mean, ops.constant(np.float32(1e-5)))))
+
+    def by_heads(x: Any) -> Any:
+        split = ops.reshape(x, ops.constant(np.array([0, 0, heads, size])), True)
+        return ops.transpose(split, ops.constant(np.array([0, 2, 1, 3])))
+
+    x = ops.parameter(ov.PartialShape([-1, -1, wide]), np.float32, name="x")
+    order = ops.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx")
+    zero = ops.constant(np.int64(0))
+    batch = ops.gather(ops.shape_of(x, "i64"), ops.constant(np.array([0], np.int64)), zero)
+    sizes = [ops.constant(np.array([n], np.int64)) for n in (heads, 0, size)]
+    y, sinks = x, []
+    for i in range(count):
+        rows, joined = normed(y), []
+        for name in (f"key{i}", f"value{i}"):
+            start = ops.broadcast(ops.constant(np.float32(0)), ops.concat([batch, *sizes], 0))
+            before = ops.read_value(start, name, np.float32, ov.PartialShape([-1, heads, -1, size]))
+            whole = ops.concat([ops.gather(before, order, zero), by_heads(product(rows, wide))], 2)
+            sinks.append(ops.assign(whole, name))
+            joined.append(whole)
+        seen = ops.scaled_dot_product_attention(by_heads(product(rows, wide)), *joined)
+        seen = ops.transpose(seen, ops.constant(np.array([0, 2, 1, 3])))
+        seen = ops.reshape(seen, ops.constant(np.array([0, 0, wide])), True)
+        y = ops.add(y, product(seen, wide))
+        rows = normed(y)
+        gated = ops.multiply(ops.swish(product(rows, 2 * wide)), product(rows, 2 * wide))
+        y = ops.add(y, product(gated, wide))
+    return ov.Model([ops.result(normed(y))], sinks, [x, order], "layers")
+
+
+def test_the_error_is_not_above_openvinos():
+    """Against f32, of tokens one by one: a root of mean squares as great as its own, or less."""
+    rng = np.random.default_rng(SEED)
+    given = rng.standard_normal((24, 1, 1, 128)).astype(np.float32)
+    errors = []
+    for ov in (ovjit, openvino):
+        answers = []
+        for kind in ("u8", "f32"):
+            config = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": kind}
+            request = ov.Core().compile_model(layers(ov, 2, 4, 32), "CPU", config).create_infer_request()
+            answers.append(np.concatenate([step(request, x) for x in given], 1))
+        errors.append(np.sqrt(np.square(answers[0] - answers[1]).mean()))
+    assert 0 < errors[0] <= 1.01 * errors[1], f"{errors}, seed {SEED}"
