@@ -74,18 +74,20 @@ def unary(
     *,
     opset: int = 1,
     types: list[str] = NUMBERS,
+    takes: list[str] | None = None,
     domain: tuple[float, float] = (-8, 8),
     infer: Callable | None = None,
     variants: tuple[dict, ...] = ({},),
     ulp: float = 4,
     **options: Any,
 ) -> Op:
-    """Register y = f(x); `infer` names the attributes where there are some."""
+    """Register y = f(x); `infer` names the attributes where there are some. `takes`: the element types of x
+    where they are more than those that kernels have."""
 
     reference = in_f32(ref)
 
     def infer_same(node: TensorType) -> TensorType:
-        return propagate(same_type(node, types), reference, node)
+        return propagate(same_type(node, takes or types), reference, node)
 
     return register(
         Op(
@@ -104,7 +106,7 @@ def unary(
 
 def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
     """Register y = f(x), a function of reals, which integers become for it (`Op.in_real`)."""
-    return unary(name, ref, scalar, types=REALS, in_real=1, **options)
+    return unary(name, ref, scalar, types=REALS, takes=NUMBERS, in_real=1, **options)
 
 
 def binary(
