@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -62,6 +64,33 @@ def test_a_known_file_is_not_read(folder, tmp_path, unread) -> None:
     assert [p.get_names() for p in again.outputs] == [p.get_names() for p in first.outputs]
     ops = [[n.get_type_name() for n in c.get_runtime_model().get_ordered_ops()] for c in (first, again)]
     assert ops[0] == ops[1]
+
+
+START = """
+import sys, numpy as np, ovjit
+compiled = ovjit.Core().compile_model(sys.argv[1], "CPU")
+compiled(np.zeros((1, 64), np.float32))
+print(*sorted(name for name in sys.modules if name.startswith(("ovjit", "ovjit_ops", "numba", "llvmlite"))))
+"""
+
+
+def test_a_start_needs_neither_planner_nor_generators(tmp_path) -> None:
+    write(tmp_path / "m.xml")
+    env = {name: value for name, value in os.environ.items() if name not in kept_models._WATCHING}
+    env["OVJIT_CACHE"] = str(tmp_path / "cache")
+    command = [sys.executable, "-c", START, str(tmp_path / "m.xml")]
+    first, again = (
+        set(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split())
+        for _ in "ab"
+    )
+    spared = {
+        "ovjit_ops", "ovjit.frontends.ir.reader", "ovjit.compiler.plan", "ovjit.compiler.program",
+        "ovjit.compiler.races", "ovjit.codegen.elementwise", "ovjit.codegen.function", "ovjit.codegen.tracer",
+        "ovjit.codegen.cpu.ir", "ovjit.compiler.passes.hoist", "ovjit.storage.by_file", "ovjit.tiles.pack",
+        "numba", "llvmlite",
+    }  # fmt: skip
+    assert not again & spared
+    assert spared - first <= {"numba", "llvmlite"}, "a name that no compilation imports"
 
 
 @pytest.mark.parametrize("outs", [64, 8192])  # known by its bytes, and by the state of a large file

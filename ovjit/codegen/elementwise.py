@@ -12,12 +12,8 @@ import functools
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.memory import SIZE as SIZE
 
-#: Bytes of each element type, as they lie in memory.
-SIZE = {
-    "boolean": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "f16": 2, "bf16": 2, "i32": 4, "u32": 4, "f32": 4,
-    "i64": 8, "u64": 8, "f64": 8,
-}  # fmt: skip
 #: Element types that native kernels know.
 NATIVE_TYPES = frozenset(SIZE)
 

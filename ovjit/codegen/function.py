@@ -44,8 +44,9 @@ from typing import Any
 
 from ovjit.codegen import printed
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.memory import DIMS as DIMS
+from ovjit.codegen.memory import SIZE
 from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.words import (
     Each,
@@ -63,10 +64,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.forks import made_once
 
-#: Dimensions of rows that a kernel finds: `placed` adds the arguments d0 .. d2, their extents, and for each
-#: tensor t its byte strides t_0 .. t_2. More dimensions are merged or copied before.
-DIMS = 3
-#: The same for `walked`, where one more costs nothing.
+#: As DIMS, for `walked`, where one more costs nothing.
 WALKED = 4
 #: word -> (arguments before the tensors, dimensions)
 _PLACING = {"placed": (1, DIMS), "walked": (2, WALKED)}

@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import pkgutil
 import struct
 import sys
 from collections.abc import Mapping
@@ -133,6 +132,8 @@ def _python() -> str:
 @functools.cache
 def _archive(isa: Isa) -> Archive | None:
     try:
+        import pkgutil  # not for those who find their kernels
+
         content = pkgutil.get_data("ovjit.data", file_name(isa))
         return Archive(content) if content else None
     except (OSError, ImportError, ValueError):  # not there, or a Python without lzma

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.memory import SIZE
 from ovjit.compiler.views import CONSTANTS, Buffer, Ptr, View, row_major
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes

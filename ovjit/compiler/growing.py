@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ovjit.codegen.elementwise import SIZE
-from ovjit.compiler.plan import Strides, element_size
+from ovjit.codegen.memory import SIZE
+from ovjit.compiler.constants import element_size
+from ovjit.compiler.steps import Strides
 from ovjit.compiler.views import row_major
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Graph, Value

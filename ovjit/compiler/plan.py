@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ovjit import debug
 from ovjit.codegen.elementwise import SIZE
@@ -31,6 +30,7 @@ from ovjit.compiler.steps import ControlCall as ControlCall
 from ovjit.compiler.steps import HostCall as HostCall
 from ovjit.compiler.steps import Plan as Plan
 from ovjit.compiler.steps import Step as Step
+from ovjit.compiler.steps import Strides as Strides
 from ovjit.compiler.steps import Tap as Tap
 from ovjit.compiler.views import (
     ARENA,
@@ -56,15 +56,6 @@ Made = TypeVar("Made")
 
 #: Below this much work (flops + bytes) in all of a program, waking a second thread costs more than it gains.
 PARALLEL_WORK = 2_000_000
-
-
-class Strides(NamedTuple):
-    """How inputs and outputs lie, by index, where not row-major: byte strides. `over`: output -> the input
-    that lies at the beginning of its memory."""
-
-    inputs: Mapping[int, Sequence[int]]
-    outputs: Mapping[int, Sequence[int]]
-    over: Mapping[int, int] = MappingProxyType({})
 
 
 NO_STRIDES = Strides({}, {})

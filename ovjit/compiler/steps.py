@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -116,3 +117,12 @@ class Plan:
         told = (None, None) if self.figures is None else (self.figures(index, 0), self.figures(index, 1))
         flops, moved = told
         return step.flops if flops is None else flops, step.bytes if moved is None else moved
+
+
+class Strides(NamedTuple):
+    """How inputs and outputs lie, by index, where not row-major: byte strides. `over`: output -> the input
+    that lies at the beginning of its memory."""
+
+    inputs: Mapping[int, Sequence[int]]
+    outputs: Mapping[int, Sequence[int]]
+    over: Mapping[int, int] = MappingProxyType({})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.codegen.function import DIMS
+from ovjit.codegen.memory import DIMS
 from ovjit.errors import OvjitError
 from ovjit.graph.traced import is_traced_number, surely_same
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
+from ovjit.compiler.constants import aligned_bytes
 from ovjit.compiler.growing import Room
 from ovjit.compiler.passes.variables import public_outputs
-from ovjit.compiler.plan import aligned_bytes
 from ovjit.compiler.shape_values import check_shapes
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, OvjitError

@@ -27,9 +27,10 @@ import numpy as np
 
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
+from ovjit.compiler.constants import aligned_bytes
 from ovjit.compiler.growing import Place, Room
 from ovjit.compiler.passes.variables import Variable
-from ovjit.compiler.plan import ControlCall, HostCall, Plan, Step, aligned_bytes
+from ovjit.compiler.steps import ControlCall, HostCall, Plan, Step
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
 from ovjit.execution.build import build, executable_of, make_program

@@ -27,7 +27,6 @@ from ovjit.api.model.rt_info import OVAny, RTMap, lookup, plain_value
 from ovjit.api.model.variables import Variable, variable_of
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.shapes import PartialShape
-from ovjit.compiler.passes.hoist import hoist
 from ovjit.compiler.passes.variables import public_outputs
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph.graph import Builder, Graph, Value, walk
@@ -562,6 +561,8 @@ class Model:
             # what is assigned comes after what is returned; as a result, it is the value that is assigned
             results = [v.node.inputs[0] if v.node.op.name == "Assign" else v for v in results]
             assigned = [n.output for n in builder.nodes if n.op.name == "Assign"]
+            from ovjit.compiler.passes.hoist import hoist  # what is found compiled does without it
+
             return hoist(builder.finish([*results, *assigned], [values[p, 0] for p in self._parameters]))
 
     def evaluate(
