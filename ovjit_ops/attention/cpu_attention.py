@@ -85,8 +85,11 @@ class Attention(Lowering):
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
         kernels += [self.many, self.packer, self.turner] if high is None or high >= FEW_ROWS else []
-        self.narrow = dequantize_kernel(elem) if self.bytes else _convert_kernel(cached, elem)
-        kernels += [self.narrow] if cached != elem else []
+        #: element type of k and v -> what makes them the tiles'
+        self.narrow = {"u8": dequantize_kernel(elem)} if self.bytes else {}
+        if named["k"].dtype != elem:
+            self.narrow[named["k"].dtype] = _convert_kernel(named["k"].dtype, elem)
+        kernels += self.narrow.values()
         kernels += [fill_kernel(element_size(out))] if not bounds(named["v"].shape[-2])[0] else []
         self.kernels = (*kernels, copy_kernel(WORD))
         self.pads = (named["q"], named["k"]) if form.group > 1 else ()
@@ -105,7 +108,7 @@ class Attention(Lowering):
         y = planner.channels_last_output(self.out, -1)
         if not y.count:
             return
-        q = self._words(planner, "q")
+        q = self._words(planner, self.named["q"])
         rows, depth = q.shape[-2:]
         columns, wide = planner.shape(self.named["v"])[-2:]  # of bytes too, these are of what they stand for
         if not columns:  # sums of nothing
@@ -113,9 +116,10 @@ class Attention(Lowering):
             return
         batch = y.shape[:-2]
         few = rows < FEW_ROWS
-        k, v = self._words(planner, "k", not few), self._words(planner, "v", False)
-        if not few and (self.bytes or self.named["k"].dtype != self.form.a):
-            k, v = self._narrowed(planner, k), self._narrowed(planner, v)
+        keys, numbers = self._keys_and_values(planner, few)
+        k, v = self._words(planner, keys, not few), self._words(planner, numbers, False)
+        if not few and keys.dtype != self.form.a:
+            k, v = (self._narrowed(planner, view, keys.dtype) for view in (k, v))
         views = {"q": q, "y": y}
         values: dict[str, Any] = {
             "rows": rows, "columns": columns, "depth": depth, "wide": wide, "q_r": q.strides[-2],
@@ -258,22 +262,32 @@ class Attention(Lowering):
             strides[name] = [0] * missing + row
         return [1] * missing + extents
 
-    def _narrowed(self, planner: Planner, view: View) -> View:
+    def _keys_and_values(self, planner: Planner, few: bool) -> list[Value]:
+        """What to read: bytes where there are such, but for many rows with nothing before them, of which the
+        numbers are still there."""
+        named = [self.named["k"], self.named["v"]]
+        if not self.bytes:
+            return named
+        fresh = [v.node.inputs[1] for v in named if not few and len(v.node.inputs) > 1]
+        if len(fresh) == 2 and list(map(planner.shape, fresh)) == list(map(planner.shape, named)):
+            return fresh
+        return [self.bytes["k"], self.bytes["v"]]
+
+    def _narrowed(self, planner: Planner, view: View, dtype: str) -> View:
         """k or v of another type in the tiles', rows in whole words."""
-        odd = 0 if self.bytes else -view.shape[-1] % self.form.group  # a word takes at most four bytes
+        odd = 0 if dtype == "u8" else -view.shape[-1] % self.form.group  # a word takes at most four bytes
         rank = len(view.shape)
         layout = Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)])
-        shape = (*view.shape[:-1], view.shape[-1] - HEAD) if self.bytes else view.shape
+        shape = (*view.shape[:-1], view.shape[-1] - HEAD) if dtype == "u8" else view.shape
         target = planner.allocate(shape, element_size(self.form.a), layout)
-        if self.bytes:
-            plan_rows(planner, self.narrow, view, target)
+        if dtype == "u8":
+            plan_rows(planner, self.narrow[dtype], view, target)
         else:
-            plan_elementwise(planner, self.narrow, "v", [view], target, 1)
+            plan_elementwise(planner, self.narrow[dtype], "v", [view], target, 1)
         return target
 
-    def _words(self, planner: Planner, name: str, filled: bool = True) -> View:
+    def _words(self, planner: Planner, value: Value, filled: bool = True) -> View:
         """An input whose last dimension is adjacent, and in whole words where `filled`: 0 fills the last."""
-        value = self.bytes.get(name, self.named[name])
         rank = len(value.shape)
         whole = filled and value.dtype == self.form.a
         odd = -planner.shape(value)[-1] % self.form.group if whole else 0

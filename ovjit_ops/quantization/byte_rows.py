@@ -36,16 +36,20 @@ class QuantizeRows:
 
 @op("DequantizeRows", types=("f32",), internal=True, ulp=1, lower=lower_rows)
 class DequantizeRows:
-    """What rows of bytes stand for, in f32."""
+    """What rows of bytes stand for, in f32. `fresh`: the last of them before they were rounded, which are the
+    result where they are all there is, in a prompt."""
 
-    def infer(x):
+    def infer(x, fresh=None):
         check(x.dtype == "u8", f"rows of bytes, not {x}")
         check(may_have_rows(in_floats(x).shape), f"{x} has no rows with a head of {HEAD} bytes")
         return in_floats(x)
 
-    def ref(x):
-        return to_floats(x)
+    def ref(x, fresh=None):
+        return to_floats(x) if fresh is None or fresh.shape[:-1] != x.shape[:-1] else fresh
 
     def samples(rng, dtype="f32"):
         for x in _samples(rng, dtype):
             yield [to_bytes(x)], {}
+            yield [to_bytes(x), x], {}
+            if x.ndim > 1:
+                yield [to_bytes(x), x[..., :1, :]], {}

@@ -224,10 +224,10 @@ def narrowed(b: Builder, value: Value, low: str, name: str = "") -> Value:
     return b.add("Convert", [value], {"destination_type": low}, name=name).output
 
 
-def widened(b: Builder, value: Value, name: str) -> Value:
-    """`value`, which is stored in a lower type, in f32."""
+def widened(b: Builder, value: Value, name: str, fresh: Sequence[Value] = ()) -> Value:
+    """`value`, which is stored in a lower type, in f32. `fresh`: what has just been joined to it."""
     if value.dtype == "u8":
-        return b.add("DequantizeRows", [value], {}, name=f"{name}/f32").output
+        return b.add("DequantizeRows", [value, *fresh], {}, name=f"{name}/f32").output
     return b.add("Convert", [value], {"destination_type": "f32"}, name=f"{name}/f32").output
 
 
@@ -265,7 +265,8 @@ def store_caches(graph: Graph, low: str) -> Graph:
     """Concat(Convert(x: low, f32), new) -> Concat(x, Convert(new, low))     where attention reads it, and the
     graph hands it on, in that type
 
-    Rows of bytes (u8) are f32 to attention's node; its lowering reads the bytes.
+    Rows of bytes (u8) are f32 to attention's node; its lowering reads the bytes, or those rows that have
+    become bytes just now.
     """
     handed_on = _handed_on(graph, low)
     if not handed_on:
@@ -293,11 +294,22 @@ def store_caches(graph: Graph, low: str) -> Graph:
         made = b.add(
             node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
         )
-        wide = widened(b, made.output, node.name)
+        wide = widened(b, made.output, node.name, _fresh(b, node, inputs, stored) if low == "u8" else ())
         stored[wide] = made.output
         return [wide]
 
     return rebuild(graph, visit)
+
+
+def _fresh(b: Builder, node: Node, inputs: Sequence[Value], stored: dict[Value, Value]) -> tuple[Value, ...]:
+    """What this joins to a cache, or what comes of what is joined before it; () for several, or none."""
+    if node.op.name == "Concat":
+        joined = [v for v in inputs if v not in stored]
+        return tuple(joined) if len(joined) == 1 and len(inputs) == 2 else ()
+    before = inputs[0].node
+    if node.op.name == "Gather" or before.op.name != "DequantizeRows" or len(before.inputs) < 2:
+        return ()
+    return (b.add(node.op, [before.inputs[1], *inputs[1:]], node.attrs, name=f"{node.name}/fresh").output,)
 
 
 def _stored(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> Value:
