@@ -103,13 +103,22 @@ def by_ovjit(model: bytes, given: dict[str, np.ndarray], native: bool) -> list[n
         return list(interp.evaluate(graph, [given[value.node.name] for value in graph.inputs]))
 
 
+def _texts(array: np.ndarray) -> np.ndarray:
+    """Strings of any kind as str; other arrays as they are."""
+    if array.dtype.kind not in "OUS":
+        return array
+    out = np.empty(array.shape, object)
+    out.reshape(-1)[:] = [v.decode() if isinstance(v, bytes) else str(v) for v in array.reshape(-1)]
+    return out
+
+
 def difference(ours: list[Any], theirs: list[Any], sample: Sample) -> str:
     if len(ours) != len(theirs):
         return f"{len(ours)} outputs, not {len(theirs)}"
     for i, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         if i in sample.unchecked:
             continue
-        mine, other = np.asarray(mine), np.asarray(other)
+        mine, other = _texts(np.asarray(mine)), _texts(np.asarray(other))
         if mine.dtype != other.dtype:
             return f"output {i} is {mine.dtype}, not {other.dtype}"
         if mine.shape != other.shape:

@@ -1,7 +1,8 @@
-"""Random nodes that resize, pad, cut, gather, scatter and reshape, and transforms of signals."""
+"""Random nodes that resize, pad, cut, gather, scatter, reshape and split texts, and transforms of signals."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -444,6 +445,15 @@ def signals(rng: Rng) -> Sample:
     )
 
 
+def texts(rng: Rng) -> Sample:
+    shape = dims(rng, 1, 3, zeros=False)
+    words = ["".join(rng.choice(list("ab, é"), int(rng.integers(1, 12)))) for _ in range(math.prod(shape))]
+    x = np.array(words, object).reshape(shape)
+    mark = pick(rng, "", ",", ", ", "aa", "aba", "é")
+    attributes = some(rng, delimiter=mark, maxsplit=int(rng.integers(1, 4)))
+    return Sample("StringSplit", [x], attributes, 20, 2)
+
+
 FAMILIES = {
     f.__name__: f
     for f in (
@@ -453,5 +463,6 @@ FAMILIES = {
         scatters,
         shapes,
         signals,
+        texts,
     )
 }

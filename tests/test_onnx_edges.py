@@ -278,3 +278,12 @@ def test_sizes_and_elements_of_a_tensor_of_either_rank(deep: bool, rng: np.rando
     ).SerializeToString()
     x, at = rng.standard_normal((5, 4)).astype(np.float32), np.zeros((5, 4), np.int64)
     same(model, {"deep": np.array(deep), "x": x, "at": at})
+
+
+@pytest.mark.parametrize("name", ["kernel_shape", "strides", "dilations"])
+def test_windows_farther_than_any_image_are_refused(name: str) -> None:
+    x = np.zeros((1, 1, 4), np.float32)
+    attributes = {"kernel_shape": [1], name: [2**63 - 1]}
+    model = one_node("MaxPool", {"x": x}, {}, **attributes)
+    with pytest.raises(RuntimeError, match="should not exceed 2147483647"):
+        ovjit.Core().read_model(model)

@@ -19,6 +19,9 @@ from ovjit.graph.shapes import ANY, Interval, is_static
 _AUTO_PADS = {"NOTSET": "explicit", "": "explicit", "VALID": "valid", "SAME_UPPER": "same_upper",
               "SAME_LOWER": "same_lower"}  # fmt: skip
 
+#: The largest number of places that a window has, moves or is spread by.
+_FARTHEST = (1 << 31) - 1
+
 
 class Window:
     """The attributes of a sliding window: kernel, strides, dilations, pads, for `dims` spatial dimensions."""
@@ -44,6 +47,8 @@ class Window:
         self.begin, self.end = list(pads[:dims]), list(pads[dims:])
         if any(v < 1 for v in (*self.kernel, *self.strides, *self.dilations)):
             raise ModelError("kernel_shape, strides and dilations should be positive")
+        if any(v > _FARTHEST for v in (*self.kernel, *self.strides, *self.dilations)):
+            raise ModelError(f"kernel_shape, strides and dilations should not exceed {_FARTHEST}")
 
     def _ints(self, n: OnnxNode, name: str, default: int) -> list[int]:
         values = n.attr(name)

@@ -225,3 +225,94 @@ def string_normalizer(n: OnnxNode) -> Any:
     if rank == 2:
         begins, ends = (n.unsqueeze(v, [0]) for v in (begins, ends))
     return n("StringTensorPack", begins, ends, letters)
+
+
+#: What texts are split at where no delimiter is given: spaces, and -1, which is beyond a text.
+_BLANKS = np.array([*b" \t\n\v\f\r", -1], np.int64)
+
+
+@onnx_op("StringSplit", 20)
+def string_split(n: OnnxNode) -> Any:
+    """(parts of each text [..., most parts], texts without letters behind the last; how many each has)
+
+    Texts are rows of letters here. Places where parts begin and end are put before the others by sorting.
+    """
+    mark = (n.attr("delimiter") or "").encode()
+    most = n.attr("maxsplit")
+    x = n.reshape(n[0], [-1])
+    begins, ends, letters = (n.convert(v, "i64") for v in n.all("StringTensorUnpack", x))
+    rows = n.unsqueeze(begins, [1])
+    lengths = n("Subtract", n.unsqueeze(ends, [1]), rows)  # [texts, 1]
+    some = n("Concat", lengths, np.zeros((1, 1), np.int64), axis=0)
+    width = n("Add", n("ReduceMax", some, [0, 1], keep_dims=False), 1)
+    places = n("Unsqueeze", n("Range", 0, width, 1, output_type="i64", opset=4), [0])
+    padded = n("Concat", letters, np.zeros(1, np.int64), axis=0)
+    last = n("Subtract", n.dim_of(padded, 0), 1)
+    beyond = n("Add", width, n.const(len(mark)))
+
+    def letter(by: int) -> Output:
+        """[texts, width] of the letter `by` places further, -1 outside of its text"""
+        at = n("Add", places, by)
+        within = n("LogicalAnd", n("GreaterEqual", at, 0), n("Less", at, lengths))
+        source = n("Minimum", n("Maximum", n("Add", rows, at), 0), last)
+        return n("Select", within, n("Gather", padded, source, 0, opset=8), -1)
+
+    def in_front(which: Output) -> Output:
+        """The places where it is true, in order, and numbers beyond all texts behind them"""
+        keys = n("Select", which, places, beyond)
+        how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
+        return n("TopK", keys, width, axis=1, **how, opset=11)
+
+    none = n("Multiply", lengths, 0)
+    if mark:
+        hit: Output | None = None
+        for i, code in enumerate(mark):
+            equal = n("Equal", letter(i), code)
+            hit = equal if hit is None else n("LogicalAnd", hit, equal)
+        assert hit is not None
+        if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
+            hit = _apart(n, hit, len(mark), lengths)
+        found = in_front(hit)  # where the marks are
+        starts = n("Concat", none, n("Add", found, len(mark)), axis=1)
+        stops = n("Concat", found, n("Add", none, beyond), axis=1)
+        count = n("Add", n("ReduceSum", n.convert(hit, "i64"), [1], keep_dims=True), 1)
+    else:
+
+        def blank(by: int) -> Output:
+            equal = n("Equal", n.unsqueeze(letter(by), [2]), _BLANKS)
+            return n("ReduceLogicalOr", equal, [2], keep_dims=False)
+
+        here = n("LogicalNot", blank(0))
+        first = n("LogicalAnd", here, blank(-1))
+        starts = in_front(first)
+        stops = n("Add", in_front(n("LogicalAnd", here, blank(1))), 1)
+        count = n("ReduceSum", n.convert(first, "i64"), [1], keep_dims=True)
+    end = n.squeeze(n.dim_of(starts, 1), [0])
+    order = n("Unsqueeze", n("Range", 0, end, 1, output_type="i64", opset=4), [0])
+    if most is not None and most > 0:
+        count = n("Minimum", count, most + 1)
+        stops = n("Select", n("Equal", order, most), lengths, stops)
+    there = n("Less", order, count)
+    stops = n("Minimum", stops, lengths)
+    sides = [n("Select", there, n("Add", rows, side), 0) for side in (starts, stops)]
+    parts = n("ReduceMax", n("Concat", count, np.zeros((1, 1), np.int64), axis=0), [0, 1], keep_dims=False)
+    shape = n.shape_of(n[0])
+    whole = n("Concat", shape, n("Unsqueeze", parts, [0]), axis=0)
+    sides = [n("Slice", side, [0], n("Unsqueeze", parts, [0]), [1], [1]) for side in sides]
+    sides = [n.convert(n.reshape(side, whole), "i32") for side in sides]
+    return [n("StringTensorPack", *sides, n.convert(letters, "u8")), n.reshape(count, shape)]
+
+
+def _apart(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
+    """Of places [texts, width] where marks of a size begin, those that no earlier mark covers."""
+    from ovjit.frontends.onnx.control import stepped
+
+    def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        taken = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
+        return n("Select", taken, n("Add", now["place"], size), free), taken
+
+    end = n.squeeze(n.dim_of(hit, 1), [0])
+    places = n("Range", 0, end, 1, output_type="i64", opset=4)
+    free = n.squeeze(n("Multiply", lengths, 0), [1])
+    _, taken = stepped(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": places})
+    return n.transpose(taken, [1, 0])
