@@ -364,6 +364,38 @@ def test_one_trace_serves_growing_lengths(monkeypatch: pytest.MonkeyPatch) -> No
     check(_decoder(), others, "decoder")
 
 
+def test_one_trace_serves_parts_that_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows for each of three matrices, one after the other: any of the parts may have none."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (ANY, 8), "element_type": "f32"}).output
+    ends = [b.constant(np.array([0]))]
+    for _ in range(3):
+        size = b.add("Parameter", (), {"shape": (0, ANY), "element_type": "u8"}).output
+        shape = b.add("ShapeOf", [size]).output
+        length = b.add("Gather", [shape, b.constant(np.array([1])), b.constant(np.array(0))]).output
+        ends.append(b.add("Add", [ends[-1], length]).output)
+    weights = [rng.standard_normal((8, 16)).astype(np.float32) for _ in range(3)]
+    parts = []
+    for first, last, weight in zip(ends, ends[1:], weights, strict=False):
+        part = b.add("Slice", [x, first, last, *map(b.constant, (np.array([1]), np.array([0])))]).output
+        product = b.add("MatMul", [part, b.constant(weight)], {"transpose_a": False, "transpose_b": False})
+        parts.append(product.output)
+    joined = b.add("Concat", parts, {"axis": 0}).output
+    graph = b.finish([b.add("Relu", [joined]).output])
+    steps, wanted = [], []
+    for sizes in ((4, 3, 2), (4, 0, 5), (0, 0, 9), (9, 0, 0), (1, 7, 1), (0, 8, 1), (2, 1, 40), (0, 60, 1)):
+        rows = rng.standard_normal((sum(sizes), 8)).astype(np.float32)
+        steps.append([rows, *(np.zeros((0, n), np.uint8) for n in sizes)])
+        cut = np.split(rows.astype(np.float64), np.cumsum(sizes)[:-1])
+        wanted.append(np.maximum(np.concatenate([r @ w for r, w in zip(cut, weights, strict=True)]), 0))
+    executable = check(graph, steps, "parts")
+    assert executable.program.traces.made == 1
+    for given, want in zip(steps, wanted, strict=True):
+        np.testing.assert_allclose(run(executable, given)[0], want, atol=1e-5, err_msg=f"seed {SEED}")
+
+
 @pytest.mark.parametrize("integer", ["i32", "i64"])
 def test_shapes_of_either_integer(integer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arithmetic of shapes in 32 bits, as PyTorch models have it that OpenVINO has converted."""

@@ -20,8 +20,7 @@ def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:
 
 
 def _traced_split(total: Any, work_each: Any, chunk_work: Any) -> Any:
-    if total <= 0:
-        return 1
+    total = most(1, total)
     if not is_traced_number(work_each):
         return least(total, int(max(1, chunk_work // max(work_each, 1e-9))))
     if type(chunk_work) is float and chunk_work.is_integer():

@@ -49,7 +49,7 @@ from ovjit.compiler.views import (
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval, is_static
-from ovjit.graph.traced import identity, is_traced, most, surely_same
+from ovjit.graph.traced import identity, is_traced, is_traced_number, most, surely_same
 
 Made = TypeVar("Made")
 
@@ -394,7 +394,7 @@ class Planner:
 
         `touches`: which bytes a chunk reads and writes, for the proof that chunks do not meet.
         """
-        if chunks <= 0:
+        if not is_traced_number(chunks) and chunks <= 0:
             return
         if self.trace is not None:
             self.trace.step(reads, writes, touches)
@@ -560,7 +560,9 @@ class Planner:
         if known in self._fitting:  # layers are alike
             return
         first, behind = view.reach
-        if first != behind and (first < 0 or behind > view.buffer.size):
+        # without elements nothing is touched; traced numbers lie inside then as well, so it is not asked
+        traced = is_traced_number(first) or is_traced_number(behind)
+        if (traced or first != behind) and (first < 0 or behind > view.buffer.size):
             raise OvjitError(
                 f"internal error: a step of {self._group.name!r} would use the bytes {first} to {behind} of "
                 f"a buffer of {view.buffer.size}"

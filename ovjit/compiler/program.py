@@ -336,10 +336,11 @@ class Program:
         planner = self._planner(types, strides)
         planner.trace = Trace()
         self._plan_steps(planner)
-        if not any(1 in shape for shape in shapes):
+        empty = any(0 in t.shape for t in types.values())
+        if not empty and not any(1 in shape for shape in shapes):
             check_plan(plan, planner.finish(plan.arena.lay_out))
             return
-        # a traced 1 may be walked as a dimension, which a plain one is not
+        # a traced 1 may be walked as a dimension, and a traced 0 have a step of no chunks; plain ones do not
         planner.finish()
         tape, types = self._traced_types(shapes, room)
         if room is not None:

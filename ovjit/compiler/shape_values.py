@@ -51,7 +51,9 @@ def _check_ranks(node: Node, found: Sequence[TensorType]) -> None:
 
 def _with_nothing(type: TensorType) -> TensorType:
     """A list of no integers is known, wherever it comes from, as type inference has it."""
-    if type.shape != (0,) or type.value is not None or dtypes.ELEMENT_TYPES[type.dtype].kind not in "iu":
+    if type.rank != 1 or type.value is not None or dtypes.ELEMENT_TYPES[type.dtype].kind not in "iu":
+        return type  # before anybody asks a traced dimension
+    if type.shape != (0,):
         return type
     return TensorType(type.dtype, type.shape, np.empty(0, dtypes.numpy_dtype(type.dtype)))
 
@@ -68,6 +70,6 @@ def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> No
         expected = value.shape
         if expected is not None and len(shape) == len(expected):
             pairs = zip(shape, expected, strict=True)
-            expected = [0 if d == 0 and isinstance(e, Interval) else e for d, e in pairs]
+            expected = [0 if isinstance(e, Interval) and e.lo > 0 and d == 0 else e for d, e in pairs]
         if not fits(shape, expected):
             raise OvjitError(f"input {i} has the shape {text(value.shape)}; {list(shape)} is given")

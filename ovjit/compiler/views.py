@@ -80,7 +80,7 @@ class View:
         """Offsets of the first byte and behind the last one, halo included; equal ones for no elements."""
         low = high = self.offset
         for extent, stride, (before, after) in zip(self.shape, self.strides, self.halo, strict=True):
-            if not extent:
+            if not is_traced_number(extent) and not extent:
                 return self.offset, self.offset
             first, last = -before * stride, (extent - 1 + after) * stride
             if stride < 0:
@@ -125,7 +125,7 @@ class View:
         """Elements start, start + step, ... along `axis`; the halo of that axis is gone."""
         shape, strides, halo = list(self.shape), list(self.strides), list(self.halo)
         shape[axis] = size
-        if (start, size, step) != (0, self.shape[axis], 1):
+        if halo[axis] != (0, 0) and (start, size, step) != (0, self.shape[axis], 1):
             halo[axis] = (0, 0)
         offset = self.offset + start * strides[axis]
         strides[axis] *= step

@@ -29,6 +29,7 @@ import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes, op_index, shapes
+from ovjit.graph.traced import most
 
 #: Attribute types, by annotation name: how an attribute is read from text and checked.
 Int = int  # of 64 bits
@@ -389,7 +390,7 @@ def _check_size(kind: TensorType) -> None:
         low = d.lo if isinstance(d, shapes.Interval) else d
         if low < 0:
             raise ModelError(f"the shape {shapes.text(kind.shape)} has a negative dimension")
-        size *= max(low, 1)
+        size *= most(low, 1)
     if size > MOST_ELEMENTS:
         raise ModelError(f"a tensor of the shape {shapes.text(kind.shape)} is larger than any memory")
 

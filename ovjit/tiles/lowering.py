@@ -21,7 +21,7 @@ from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
-from ovjit.graph.traced import least, most, whole
+from ovjit.graph.traced import is_traced_number, least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
@@ -313,8 +313,8 @@ class Tiled(Lowering):
         n, oh, ow = images
         pixels = n * oh * ow
         groups, outs, sizes = weights.groups, weights.outs, weights.sizes
-        if pixels == 0 or outs == 0:
-            return
+        if outs == 0 or (not is_traced_number(pixels) and pixels == 0):
+            return  # a trace has the step, of no chunks where there are no pixels
         rows, width = ROWS[self.isa.name][0], sizes.width
         panels = ceil_div(outs, width)
         words = taps[0] * taps[2] * taps[4]
@@ -326,12 +326,13 @@ class Tiled(Lowering):
         pn_blocks = ceil_div(panels, pn_per)
         wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * self.form.group))))
         px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * groups)))
-        px_per = ceil_div(ceil_div(pixels, rows), px_blocks) * rows
+        px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         px_blocks = ceil_div(pixels, px_per)
 
         # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
         # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).
-        ahead_step = ceil_div(width * WORD, ceil_div(pixels, rows)) * least(1, pixels // (FEW_PIXELS + 1))
+        ahead_step = ceil_div(width * WORD, most(1, ceil_div(pixels, rows)))
+        ahead_step = ahead_step * least(1, pixels // (FEW_PIXELS + 1))
 
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
         values: dict[str, Any] = {

@@ -74,6 +74,8 @@ class Viewed(Lowering):
 def cut(view: View, axis: int, named: range | TracedRange) -> View:
     """The elements at the indices `named` along `axis`."""
     count = count_of(named)
+    if named.step == 1 and not isinstance(named, range):
+        return view.slice(axis, named.start, count)
     if count < 2:  # the step may be larger than what an address holds
         return view.slice(axis, named[0] if count else 0, count)
     return view.slice(axis, named[0], count, named.step)
