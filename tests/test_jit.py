@@ -85,7 +85,7 @@ FEW = [record for record in NATIVE if record.name in OPS]
 @pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("record", FEW, ids=lambda r: f"{r.name}-{r.opset}")
 def test_same_bits(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
-    same_bits(record, monkeypatch, 15)
+    same_bits(record, monkeypatch, 30)
 
 
 @pytest.mark.long

@@ -187,12 +187,22 @@ def _grown(inputs: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.nd
 
 @pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
 def test_every_operation(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_samples(record, monkeypatch, 2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+def test_more_of_every_operation(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_samples(record, monkeypatch, 8)
+
+
+def opened_samples(record: Op, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Samples with all dimensions of their data open, and then some of them larger."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
     rng = np.random.default_rng(SEED)
     dtype = "f32" if "f32" in record.types else record.types[0]
     assert record.samples is not None
-    for inputs, attrs in itertools.islice(record.samples(np.random.default_rng(SEED), dtype), 4):
+    for inputs, attrs in itertools.islice(record.samples(np.random.default_rng(SEED), dtype), most):
         try:
             graph, data = _opened(record, inputs, attrs)
             compile_graph(graph, {})
