@@ -7,12 +7,13 @@ without an anchor, copies and fills are lowered here; a node without a native lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.elementwise import NATIVE_TYPES, elementwise_kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.copies import copy_kernel as copy_kernel
 from ovjit.compiler.copies import fill_kernel as fill_kernel
 from ovjit.compiler.copies import plan_copy as plan_copy
@@ -21,6 +22,7 @@ from ovjit.compiler.fuse import Group, is_number, is_undecided
 from ovjit.compiler.plan import Constants, Planner, overwritable
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.errors import ModelError
+from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 
@@ -33,9 +35,17 @@ def place_constants(constants: Constants, values: Iterable[Value]) -> None:
 
 
 class Lowering:
-    """What `lower` of an operation returns. `kernels` are all that its plans may call."""
+    """What `lower` of an operation returns. A record names `of` of a class that is the lowering wherever the
+    inputs are such as the class says."""
 
-    kernels: Sequence[Kernel] = ()
+    #: Element types of the inputs, one after the other, the last for all that follow. None: any native one.
+    takes: Sequence[Collection[str] | None] = (None,)
+    #: How many dimensions the first inputs may have.
+    ranks: Sequence[Collection[int]] = ()
+    #: The kernel that its plans call, where there is one.
+    kernel: Any = None
+    #: All kernels that its plans may call.
+    kernels: Any = made_once(lambda self: () if self.kernel is None else (self.kernel,))
     #: Inputs that plans may need with a halo, besides those in `wishes`.
     pads: Sequence[Value] = ()
     #: True when it can write its output in any layout at the same cost.
@@ -44,6 +54,15 @@ class Lowering:
     def __init__(self, group: Group):
         self.group = group
         self.node = group.node
+
+    @classmethod
+    def of(cls, group: Group) -> Lowering | None:
+        """The group's lowering; None where the inputs have other types or numbers of dimensions."""
+        inputs = group.node.inputs
+        ranked = all(len(v.shape) in ranks for v, ranks in zip(inputs, cls.ranks, strict=False))
+        takes = chain(cls.takes, repeat(cls.takes[-1]))
+        typed = all(types is None or v.dtype in types for v, types in zip(inputs, takes, strict=False))
+        return cls(group) if ranked and typed else None
 
     def pack(self, constants: Constants) -> None:
         """Place all constants that plans will use: by default the body's operands."""
@@ -159,7 +178,6 @@ class Elementwise(Lowering):
         names = [n.op.name.lower() for n in group.body]
         self.name = "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "") + f"_{self.out.dtype}"
         self.order: tuple[int, ...] = tuple(range(self.rank))
-        self.kernel: Kernel | None = None
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As its largest operand lies."""
@@ -179,7 +197,6 @@ class Elementwise(Lowering):
         self.modes = "".join(self._mode(v) for v in self.inputs)
         outer = max(self.rank - 1, min(self.rank, 1))  # a list has rows too: threads share its parts
         self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer)
-        self.kernels = (self.kernel,)
 
     def _mode(self, value: Value) -> str:
         """ "n" for numbers, "s" where the innermost dimension is surely one element of it, else "v"."""

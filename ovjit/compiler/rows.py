@@ -44,7 +44,6 @@ class RowLowering(Lowering):
             body = Body([self.data.dtype], [out], [], ["x0"])
         self.kernel = template.kernel((self.data.dtype, out), Finish(body, modes), names, **constants)
         self.modes = modes
-        self.kernels = (self.kernel,)
 
     def _mode(self, value: Value) -> str:
         """ "s" where a row surely has one element of this operand."""

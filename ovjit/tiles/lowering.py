@@ -96,7 +96,6 @@ class Tiled(Lowering):
         names = "_".join(n.op.name.lower() for n in group.body[skip:][:4])
         self.kind = kind
         self.kernel = self.make_kernel(names)
-        self.kernels = (self.kernel,)
         #: The kernel for sums of more than `LONG_SUM` words, where there may be such.
         self.blocked: Kernel | None = None
         if self.form.acc == "f32" and (self.sum_words is None or self.sum_words > LONG_SUM):

@@ -12,7 +12,7 @@ from typing import Any
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, fma, ld, loadm, share, spread, storem, whole
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host, Lowering
+from ovjit.compiler.lower import ChannelsLast, Host
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import named_strides
 from ovjit.graph.windows import resolve_pads
@@ -94,6 +94,9 @@ def deformed_columns(
 
 
 class DeformedColumns(ChannelsLast):
+    takes = (("f32",),)
+    ranks = ((4,),) * 3
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.offsets, *self.mask = self.node.inputs
@@ -101,7 +104,6 @@ class DeformedColumns(ChannelsLast):
         self.kernel = deformed_columns(
             masked=bool(self.mask), pad=self.node.attrs["bilinear_interpolation_pad"]
         )
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -136,9 +138,3 @@ class DeformedColumns(ChannelsLast):
             values |= {"mask": mask[0].ptr, **named_strides(m=(mask[0], "nchw"))}
         work = ow * taps * c * 8
         planner.share_step(self.kernel, values, rows, work, [x, offsets, *mask], [y], 8.0 * y.count)
-
-
-def lower_columns(group: Group) -> Lowering | None:
-    if any(v.dtype != "f32" or len(v.shape) != 4 for v in group.last.inputs):
-        return None
-    return DeformedColumns(group)

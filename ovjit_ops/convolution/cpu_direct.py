@@ -80,7 +80,6 @@ class Direct(Lowering):
         axes = (0, *range(3, weights.ndim), 2, 1)
         self.weights = np.ascontiguousarray(weights.transpose(axes))  # G, taps, C, O
         self.kernel = direct_convolution(T=self.out.dtype)
-        self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
         constants.view(self.weights, self.out.dtype)

@@ -25,8 +25,8 @@ from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_
 from ovjit.graph.windows import output_extents, resolve_pads
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
+from ovjit_ops.convolution import cpu_deformable
 from ovjit_ops.convolution.convolution import window_attributes
-from ovjit_ops.convolution.cpu_deformable import lower_columns
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
@@ -242,7 +242,7 @@ def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 @op(
     "DeformedColumns", like=DeformableConvolution8, types=["f32"], native=None, samples=_column_samples,
-    expand=None, lower=lower_columns, internal=True,
+    expand=None, lower=cpu_deformable.DeformedColumns.of, internal=True,
 )  # fmt: skip
 class DeformedColumns:
     """What the moved taps of a DeformableConvolution read, by group, tap and channel."""

@@ -13,7 +13,7 @@ import numpy as np
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, gather, ld, loadm, share, spread, whole
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host, Lowering
+from ovjit.compiler.lower import ChannelsLast, Host
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import named_strides
 from ovjit_ops.detection.cpu_roi_pooling import at_least, image_of, interpolated, rounded
@@ -102,6 +102,9 @@ def deformable_pooling(
 
 
 class DeformablePooling(ChannelsLast):
+    takes = (("f32",),)
+    ranks = ((4,),)
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois, *self.offsets = self.node.inputs
@@ -109,7 +112,6 @@ class DeformablePooling(ChannelsLast):
         self.kernel = deformable_pooling(
             moved=bool(self.offsets), adjacent=self.node.attrs["group_size"] == 1
         )
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -142,11 +144,3 @@ class DeformablePooling(ChannelsLast):
             values |= named_strides(o=(offsets[0], "nchw"))
         work = group * dim * samples * 8
         planner.share_step(self.kernel, values, rows, work, [x, *read], [y], 8.0 * y.count * samples)
-
-
-def lower_deformable_pooling(group: Group) -> Lowering | None:
-    """Native in f32."""
-    inputs = group.last.inputs
-    if any(v.dtype != "f32" for v in inputs) or len(inputs[0].shape) != 4:
-        return None
-    return DeformablePooling(group)

@@ -91,13 +91,13 @@ class LoweredChoice(Lowering):
 
     def __init__(self, group: Group, kernel: Kernel):
         super().__init__(group)
-        self.kernels = (kernel,)
+        self.kernel = kernel
 
     def plan(self, planner: Planner) -> None:
         inputs = [planner.view(v) for v in self.node.inputs]
         made = row_major_outputs(planner, self.node)
         attrs = self.node.attrs
-        select_step(planner, self.kernels[0], inputs, made, made[0].shape[2], attrs["top"], attrs["skip"])
+        select_step(planner, self.kernel, inputs, made, made[0].shape[2], attrs["top"], attrs["skip"])
         put_outputs(planner, self.node, made)
 
 

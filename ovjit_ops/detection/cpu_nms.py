@@ -38,6 +38,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import View, named_strides
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
     candidates,
@@ -203,6 +204,9 @@ def nms_join(
 class PaddedNms(Lowering):
     """Two steps: the classes one by one, then all rows together."""
 
+    takes = (("f32",), ("f32",), INDEX_TYPES, ("f32",))
+    ranks = ((3,), (3,))
+
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
@@ -236,12 +240,3 @@ class PaddedNms(Lowering):
         planner.need_scratch(COUNTS + 2 * size * 8)
         planner.step(self.join, values, 1, [chosen, values_of, counts], made, 20.0 * size)
         put_outputs(planner, self.node, made)
-
-
-def lower_padded(group: Group) -> Lowering | None:
-    boxes, scores, most, iou, threshold = group.last.inputs
-    if any(v.dtype != "f32" for v in (boxes, scores, iou, threshold)) or most.dtype not in ("i32", "i64"):
-        return None
-    if len(boxes.shape) != 3 or len(scores.shape) != 3:
-        return None
-    return PaddedNms(group)

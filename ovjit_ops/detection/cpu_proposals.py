@@ -228,10 +228,16 @@ def best_regions(rois: Ptr, scores: Ptr, threshold: Ptr, y: Ptr, n, r_n, r_k, s_
         storem[f32](y + r * 16, v, 4)
 
 
+#: Element types of whatever these operations read.
+TYPES = frozenset(("f32", "i32", "i64"))
+
+
 class AnchorGrid(Lowering):
+    takes = (TYPES,)
+
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (anchor_grid(swapped=self.node.attrs["swapped"]),)
+        self.kernel = anchor_grid(swapped=self.node.attrs["swapped"])
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -248,17 +254,19 @@ class AnchorGrid(Lowering):
             **named_strides(p=(p, "nk")),
         }  # fmt: skip
         if y.count:
-            planner.share_step(self.kernels[0], values, total, 16 * p.shape[0], [p], made, y.count)
+            planner.share_step(self.kernel, values, total, 16 * p.shape[0], [p], made, y.count)
         put_outputs(planner, self.node, made)
 
 
 class MovedAnchors(Lowering):
+    takes = (TYPES,)
+
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
         self.scored = len(self.node.inputs) > 3
         ways = {name: attrs[name] for name in ("swapped", "clipped", "checked")}
-        self.kernels = (moved_anchors(scored=self.scored, **ways),)
+        self.kernel = moved_anchors(scored=self.scored, **ways)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -287,16 +295,18 @@ class MovedAnchors(Lowering):
             first = many * s.strides[1] if attrs["second"] else 0
             values |= {"scores": s.ptr + first, "values": made[1].ptr, "last": min(3, info.shape[1] - 1)}
         if total * w:
-            planner.share_step(self.kernels[0], values, total, w * 40, read, made, 40.0 * total * w)
+            planner.share_step(self.kernel, values, total, w * 40, read, made, 40.0 * total * w)
         put_outputs(planner, self.node, made)
 
 
 class ProposalTable(Lowering):
+    takes = (TYPES,)
+
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
         ways = {name: attrs[name] for name in ("swapped", "clipped", "normalized")}
-        self.kernels = (proposal_table(**ways),)
+        self.kernel = proposal_table(**ways)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -311,14 +321,16 @@ class ProposalTable(Lowering):
         }  # fmt: skip
         planner.need_scratch(64)
         if made[0].count:
-            planner.step(self.kernels[0], values, images, read, made, made[0].count)
+            planner.step(self.kernel, values, images, read, made, made[0].count)
         put_outputs(planner, self.node, made)
 
 
 class DetectionTable(Lowering):
+    takes = (TYPES,)
+
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (detection_table(),)
+        self.kernel = detection_table()
 
     def plan(self, planner: Planner) -> None:
         boxes, numbers, values_of, counts = read = [planner.contiguous(v) for v in self.node.inputs]
@@ -332,14 +344,16 @@ class DetectionTable(Lowering):
         }  # fmt: skip
         values |= {name: view.ptr for name, view in zip(("found", "labels", "best"), made, strict=True)}
         planner.need_scratch(COUNTS + 2 * size * 8)
-        planner.step(self.kernels[0], values, 1, read, made, 20.0 * size)
+        planner.step(self.kernel, values, 1, read, made, 20.0 * size)
         put_outputs(planner, self.node, made)
 
 
 class BestRegions(Lowering):
+    takes = (("f32",),)
+
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (best_regions(),)
+        self.kernel = best_regions()
 
     def plan(self, planner: Planner) -> None:
         rois, scores = read = [planner.view(v) for v in self.node.inputs]
@@ -354,17 +368,5 @@ class BestRegions(Lowering):
             "threshold": planner.data.view(np.array([-np.inf], np.float32), "f32").ptr,
         }  # fmt: skip
         planner.need_scratch(COUNTS + 2 * n * 8)
-        planner.step(self.kernels[0], values, 1, read, made, 20.0 * n)
+        planner.step(self.kernel, values, 1, read, made, 20.0 * n)
         put_outputs(planner, self.node, made)
-
-
-def lower_parts(group: Group) -> Lowering | None:
-    """Native in f32."""
-    made = {c.__name__: c for c in (AnchorGrid, MovedAnchors, ProposalTable, DetectionTable)}
-    floats = (v.dtype in ("f32", "i32", "i64") for v in group.last.inputs)
-    return made[group.last.op.name](group) if all(floats) else None
-
-
-def lower_best(group: Group) -> Lowering | None:
-    """Native in f32."""
-    return BestRegions(group) if all(v.dtype == "f32" for v in group.last.inputs) else None

@@ -58,6 +58,8 @@ def pyramid_levels(rois: Ptr, at: Ptr, r_n, r_k, regions, *, many):
 class PyramidAlign(Lowering):
     """A step that sorts out regions, and one for each map."""
 
+    takes = (("f32",),)
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.rois, *self.maps = self.node.inputs
@@ -105,8 +107,3 @@ class PyramidAlign(Lowering):
             flops = 8.0 * y.count * samples / len(maps)
             planner.share_step(self.kernel, values, rows, work, [x, rois, at], [y], flops)
         planner.need_scratch((channels + 64) * 4)
-
-
-def lower_pyramid(group: Group) -> Lowering | None:
-    """Native in f32."""
-    return PyramidAlign(group) if all(v.dtype == "f32" for v in group.last.inputs) else None

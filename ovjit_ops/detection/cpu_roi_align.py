@@ -33,7 +33,7 @@ from ovjit.codegen.words import (
     whole,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host, Lowering
+from ovjit.compiler.lower import ChannelsLast, Host
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import named_strides
 from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
@@ -184,6 +184,9 @@ def roi_align(
 
 
 class RoiAlign(ChannelsLast):
+    takes = (("f32",), ("f32",), _BATCHES)
+    ranks = ((4,),)
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois, self.batches = self.node.inputs
@@ -191,7 +194,6 @@ class RoiAlign(ChannelsLast):
         self.turned = self.node.op.name == "ROIAlignRotated"
         mean = self.turned or self.node.attrs["mode"].lower() == "avg"
         self.kernel = roi_align(mean=mean, turned=self.turned, index=self.batches.dtype, partial=False)
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -218,11 +220,3 @@ class RoiAlign(ChannelsLast):
         if y.count:
             work, flops = pw * samples * x.shape[1] * 8, 8.0 * y.count * samples
             planner.share_step(self.kernel, values, rows, work, [x, rois, at], [y], flops)
-
-
-def lower_roi_align(group: Group) -> Lowering | None:
-    """Native where data and regions are f32."""
-    data, rois, batches = group.last.inputs
-    if data.dtype != "f32" or rois.dtype != "f32" or batches.dtype not in _BATCHES or len(data.shape) != 4:
-        return None
-    return RoiAlign(group)

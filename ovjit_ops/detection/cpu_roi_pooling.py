@@ -35,7 +35,7 @@ from ovjit.codegen.words import (
     whole,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host, Lowering
+from ovjit.compiler.lower import ChannelsLast, Host
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import named_strides
 
@@ -224,6 +224,9 @@ def roi_samples(
 
 
 class RoiPooling(ChannelsLast):
+    takes = (("f32",),)
+    ranks = ((4,),)
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois = self.node.inputs
@@ -234,7 +237,6 @@ class RoiPooling(ChannelsLast):
             self.kernel = roi_samples(parts=self.sensitive)
         else:
             self.kernel = roi_pooling(mean=self.sensitive, wide=1 if self.sensitive else 4)
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         x = planner.with_halo(self.data, [(0, 0)] * 4)
@@ -268,11 +270,3 @@ class RoiPooling(ChannelsLast):
         values["settings"] = planner.data.view(np.array(settings), "f64").ptr
         each, flops = pw * y.shape[1] * work, float(y.count * work)
         planner.share_step(self.kernel, values, rows, each, [x, rois], [y], flops)
-
-
-def lower_roi_pooling(group: Group) -> Lowering | None:
-    """Native in f32."""
-    data, rois = group.last.inputs
-    if data.dtype != "f32" or rois.dtype != "f32" or len(data.shape) != 4:
-        return None
-    return RoiPooling(group)

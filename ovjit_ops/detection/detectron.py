@@ -18,8 +18,8 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, find_op, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.detection.cpu_proposals import lower_best
-from ovjit_ops.detection.cpu_pyramid import lower_pyramid
+from ovjit_ops.detection import cpu_pyramid
+from ovjit_ops.detection.cpu_proposals import BestRegions
 from ovjit_ops.detection.kept_boxes import best_first, kept, kept_boxes
 from ovjit_ops.detection.proposal_parts import (
     PLAIN,
@@ -198,7 +198,7 @@ def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
     builder_since=99,
     samples=_topk_samples,
     native=FULL,
-    lower=lower_best,
+    lower=BestRegions.of,
 )
 class ExperimentalDetectronTopKROIs:
     """The regions of the highest probabilities; zeros where there are fewer."""
@@ -252,7 +252,7 @@ def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> tup
     return TensorType(rois.dtype, (*dims.shape("RC"), size, size)), TensorType(rois.dtype, dims.shape("R4"))
 
 
-@op("PyramidAlign", internal=True, samples=_feature_samples, lower=lower_pyramid, ulp=64)
+@op("PyramidAlign", internal=True, samples=_feature_samples, lower=cpu_pyramid.PyramidAlign.of, ulp=64)
 class PyramidAlign:
     """What an ExperimentalDetectronROIFeatureExtractor makes of its maps."""
 

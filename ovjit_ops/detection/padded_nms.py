@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.common.values import known_scalar
-from ovjit_ops.detection.cpu_nms import TURNED, lower_padded
+from ovjit_ops.detection.cpu_nms import TURNED, PaddedNms
 from ovjit_ops.detection.nms import check_inputs, check_limits, evaluate, nms_samples
 from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
 
@@ -24,7 +24,7 @@ def _padded_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}
 
 
-@op("PaddedNMS", samples=_padded_samples, lower=lower_padded, internal=True)
+@op("PaddedNMS", samples=_padded_samples, lower=PaddedNms.of, internal=True)
 class PaddedNMS:
     """NonMaxSuppression with room for all rows that there can be; those that are missing are -1.
 

@@ -21,8 +21,8 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
 from ovjit.graph.shapes import bounds, compatible, compatible_shapes
 from ovjit_ops.common.checks import dims
+from ovjit_ops.detection import cpu_proposals
 from ovjit_ops.detection.boxes import descending
-from ovjit_ops.detection.cpu_proposals import lower_parts
 from ovjit_ops.detection.kept_boxes import gathered
 
 #: The largest growth of a side that a network may predict, as a logarithm.
@@ -200,7 +200,7 @@ def _detection_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [a[:, :1] if a.ndim == 4 else a for a in _chosen(rng, 1, 3)], {"rows": rows}
 
 
-@op("AnchorGrid", internal=True, samples=_grid_samples, lower=lower_parts)
+@op("AnchorGrid", internal=True, samples=_grid_samples, lower=cpu_proposals.AnchorGrid.of)
 class AnchorGrid:
     """priors [A, 4] moved to all places of a map: [H, W, A, 4]. The map has the last two dimensions of
     `maps`, or h and w. Places are (i + middle) * stride, a stride of 0 is that of the image on the map."""
@@ -216,7 +216,7 @@ class AnchorGrid:
         return anchor_grid(priors, maps.shape, image.shape, **attrs)
 
 
-@op("MovedAnchors", internal=True, samples=_moved_samples, lower=lower_parts)
+@op("MovedAnchors", internal=True, samples=_moved_samples, lower=cpu_proposals.MovedAnchors.of)
 class MovedAnchors:
     """Boxes of anchors [H, W, A, 4] and deltas [N, 4 A, H, W]: [N, 1, M, 4], and of scores [N, A, H, W] (or
     the `second` half of their channels) the scores [N, 1, M]. Without scores, boxes [1, N, M, 4] alone.
@@ -250,7 +250,7 @@ class MovedAnchors:
         return boxes.reshape(1, len(boxes), -1, 4) if scores is None else (boxes, values)
 
 
-@op("ProposalTable", internal=True, samples=_table_samples, lower=lower_parts)
+@op("ProposalTable", internal=True, samples=_table_samples, lower=cpu_proposals.ProposalTable.of)
 class ProposalTable:
     """`rows` regions [N * rows, 4] and scores [N * rows] of what KeptBoxes chose of each image; zeros where
     there are fewer. `numbered`: the image comes first, and -1 in the first row that is missing. `clipped`
@@ -267,7 +267,7 @@ class ProposalTable:
         return proposal_table(boxes, (numbers, values, counts), info, attrs)
 
 
-@op("DetectionTable", internal=True, samples=_detection_samples, lower=lower_parts)
+@op("DetectionTable", internal=True, samples=_detection_samples, lower=cpu_proposals.DetectionTable.of)
 class DetectionTable:
     """The best `rows` of what KeptBoxes chose of all classes, or all by class where they are not more:
     regions [rows, 4], classes [rows] and scores [rows]."""

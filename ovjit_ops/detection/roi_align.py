@@ -19,7 +19,7 @@ from ovjit.graph.op import Bool, Float, Int, TensorType, Word, op
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, widened
-from ovjit_ops.detection.cpu_roi_align import lower_roi_align
+from ovjit_ops.detection.cpu_roi_align import RoiAlign
 from ovjit_ops.detection.sampling import (
     MOST_SAMPLES,
     OFFSETS,
@@ -95,7 +95,7 @@ def _samples(aligned: tuple[str, ...]):
     return samples
 
 
-@op("ROIAlign", opset=3, types=REALS, native=FULL, samples=_samples(()), lower=lower_roi_align, ulp=64)
+@op("ROIAlign", opset=3, types=REALS, native=FULL, samples=_samples(()), lower=RoiAlign.of, ulp=64)
 class ROIAlign3:
     """Regions are at least one element wide."""
 
@@ -146,7 +146,7 @@ def _rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
     types=REALS,
     native=FULL,
     samples=_rotated_samples,
-    lower=lower_roi_align,
+    lower=RoiAlign.of,
     ulp=64,
 )
 class ROIAlignRotated:

@@ -20,8 +20,8 @@ from ovjit.graph.shapes import compatible
 from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import widened
-from ovjit_ops.detection.cpu_deformable_pooling import lower_deformable_pooling
-from ovjit_ops.detection.cpu_roi_pooling import lower_roi_pooling
+from ovjit_ops.detection.cpu_deformable_pooling import DeformablePooling
+from ovjit_ops.detection.cpu_roi_pooling import RoiPooling
 from ovjit_ops.detection.sampling import MOST_SAMPLES
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
@@ -111,7 +111,7 @@ def _roi_samples(rng: np.random.Generator, dtype: str = "f32"):
     opset=2,
     types=REALS,
     native=FULL,
-    lower=lower_roi_pooling,
+    lower=RoiPooling.of,
     ulp=16,
     samples=_roi_samples,
     builder={"data": "input", "rois": "coords"},
@@ -188,7 +188,7 @@ def _position_samples(rng: np.random.Generator, dtype: str = "f32"):
     opset=1,
     types=REALS,
     native=FULL,
-    lower=lower_roi_pooling,
+    lower=RoiPooling.of,
     ulp=16,
     samples=_position_samples,
     builder={"data": "input", "rois": "coords"},
@@ -277,7 +277,7 @@ def _deformable_samples(rng: np.random.Generator, dtype: str = "f32"):
     opset=1,
     types=REALS,
     native=FULL,
-    lower=lower_deformable_pooling,
+    lower=DeformablePooling.of,
     ulp=16,
     samples=_deformable_samples,
     builder={"data": "feature_maps", "rois": "coords"},

@@ -71,7 +71,7 @@ class Columns(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.out = self.node.output
-        self.kernels = (add_columns(T=self.out.dtype),)
+        self.kernel = add_columns(T=self.out.dtype)
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs[:1])
@@ -110,7 +110,7 @@ class Columns(Lowering):
                 [Piece(y.ptr, row_major(extents, plane), (h * w,), (y.itemsize,), y.itemsize)],
             )  # fmt: skip
             chunks, flops = ceil_div(items, per_chunk), product(x.shape)
-            planner.step(self.kernels[0], values, chunks, [x], [y], flops, touches=touches)
+            planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
         put_outputs(planner, self.node, made)
 
 

@@ -163,6 +163,9 @@ def grid_sample(
 class GridSample(Lowering):
     """Data and grid in f32, in any layout."""
 
+    takes = (("f32",),)
+    ranks = ((4,),)
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.grid = self.node.inputs
@@ -209,10 +212,3 @@ class GridSample(Lowering):
         if y.count:
             work, flops = ow * c * taps * 2, 2.0 * y.count * taps
             planner.share_step(self.kernels[adjacent], values, rows, work, [x, grid], [y], flops)
-
-
-def lower_grid_sample(group: Group) -> Lowering | None:
-    data, grid = group.last.inputs
-    if data.dtype != "f32" or grid.dtype != "f32" or len(data.shape) != 4:
-        return None
-    return GridSample(group)

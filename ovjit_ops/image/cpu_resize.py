@@ -344,7 +344,6 @@ class Resize(Lowering):
         self.data, self.out = self.node.inputs[0], self.node.output
         self.nearest = self.node.attrs["mode"].lower() == "nearest"
         self.kernel = lowering_kernel(self.node.attrs["mode"].lower(), self.data.dtype)
-        self.kernels = (self.kernel,)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As the input lies."""

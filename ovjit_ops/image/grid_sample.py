@@ -18,7 +18,7 @@ from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import ANY, compatible, merge
 from ovjit_ops.common.values import narrowed, real, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
-from ovjit_ops.image.cpu_grid_sample import lower_grid_sample
+from ovjit_ops.image import cpu_grid_sample
 from ovjit_ops.image.grid_settings import MODES, PADDINGS, settings
 
 _A = -0.75
@@ -117,7 +117,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
     types=NUMBERS,
     native=FULL,
     samples=_samples,
-    lower=lower_grid_sample,
+    lower=cpu_grid_sample.GridSample.of,
     builder_dict="attributes",
     ulp=64,  # of the places, which are f32, times the difference between neighbours
 )

@@ -135,7 +135,6 @@ class Bags(Lowering):
             way=self.way, index=self.named["indices"].dtype, weighted=self.weighted, default=self.default,
             mean=self.node.attrs.get("reduction") == "mean",
         )  # fmt: skip
-        self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)

@@ -231,7 +231,6 @@ class Indexed(Lowering):
         self.data, self.indices = self.node.inputs[:2]
         self.out = self.node.output
         self.kernel = index_kernel("gather", self.indices.dtype, _BITS[SIZE[self.out.dtype]], zeros=zeros)
-        self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, (self.data, self.indices))
@@ -299,7 +298,6 @@ class Scatter(Lowering):
         self.out = self.node.output
         dtype = self.out.dtype if combine else _BITS[SIZE[self.out.dtype]]
         self.kernel = index_kernel("scatter", self.indices.dtype, dtype, combine)
-        self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, (self.data, self.indices, self.updates))

@@ -56,9 +56,11 @@ def gather_tree(
 
 
 class GatherTree(Lowering):
+    takes = (("f32", "i32", "i64"),)
+
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (gather_tree(T=self.node.output.dtype),)
+        self.kernel = gather_tree(T=self.node.output.dtype)
 
     def plan(self, planner: Planner) -> None:
         ids, parents, lengths, end = read = [planner.contiguous(v) for v in self.node.inputs]
@@ -72,10 +74,5 @@ class GatherTree(Lowering):
             "ids": ids.ptr, "parents": parents.ptr, "lengths": lengths.ptr, "end": end.ptr, "y": made[0].ptr,
             "steps": steps, "width": width, "total": total,
         }  # fmt: skip
-        planner.share_step(self.kernels[0], values, total, steps * 16, read, made, 4.0 * ids.count)
+        planner.share_step(self.kernel, values, total, steps * 16, read, made, 4.0 * ids.count)
         put_outputs(planner, self.node, made)
-
-
-def lower_gather_tree(group: Group) -> Lowering | None:
-    """Native in f32, i32 and i64."""
-    return GatherTree(group) if all(v.dtype in ("f32", "i32", "i64") for v in group.last.inputs) else None

@@ -102,6 +102,8 @@ def nonzero_list(
 class Positions(Lowering):
     """Two steps: counts of all chunks, and the positions."""
 
+    ranks = (range(1, MOST_DIMS + 1),)
+
     def __init__(self, group: Group):
         super().__init__(group)
         (self.data,) = self.node.inputs
@@ -129,9 +131,3 @@ class Positions(Lowering):
         planner.need_scratch(BLOCK * 8)
         planner.step(self.list, values, chunks, [x, counts], made, x.count)
         put_outputs(planner, self.node, made)
-
-
-def lower_positions(group: Group) -> Lowering | None:
-    """Native for tensors of one to eight dimensions."""
-    rank = len(group.last.inputs[0].shape)
-    return Positions(group) if 0 < rank <= MOST_DIMS else None

@@ -53,7 +53,6 @@ class CumSum(Lowering):
         self.out = self.node.output
         self.axis = axis
         self.kernel = cumsum(T=self.out.dtype)
-        self.kernels = (self.kernel,)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         layout = layouts.get(self.data)

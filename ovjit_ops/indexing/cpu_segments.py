@@ -20,6 +20,7 @@ from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import product
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit_ops.common.outputs import put_outputs, row_major_output
+from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.indexing.cpu_embedding import first_of
 
 TYPES = frozenset((*FLOATS, "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"))
@@ -59,11 +60,13 @@ def segment_kernel(dtype: str, index: str, zero: bool) -> Kernel:
 
 
 class Segments(Lowering):
+    takes = (TYPES, INDEX_TYPES, None)
+
     def __init__(self, group: Group):
         super().__init__(group)
         data, ids = self.node.inputs[:2]
         zero = self.node.attrs["fill_mode"].lower() == "zero"
-        self.kernels = (segment_kernel(data.dtype, ids.dtype, zero),)
+        self.kernel = segment_kernel(data.dtype, ids.dtype, zero)
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
@@ -79,13 +82,5 @@ class Segments(Lowering):
             "per_chunk": per_chunk,
         }  # fmt: skip
         # without segments, too, the numbers are looked at
-        planner.step(self.kernels[0], values, max(ceil_div(many, per_chunk), 1), [x, ids], [y], x.count)
+        planner.step(self.kernel, values, max(ceil_div(many, per_chunk), 1), [x, ids], [y], x.count)
         put_outputs(planner, self.node, [y])
-
-
-def lower_segments(group: Group) -> Lowering | None:
-    """Native where the number of segments is known when the plan is made."""
-    data, ids = group.last.inputs[:2]
-    if data.dtype not in TYPES or ids.dtype not in ("i32", "i64") or data.shape is None:
-        return None
-    return Segments(group)

@@ -12,7 +12,6 @@ from typing import Any
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
@@ -201,7 +200,6 @@ class TopK(Lowering):
         moved = "u8" if dtype == "boolean" else dtype  # a truth value is a byte of 0 or 1
         kinds = {"T": moved, "index": self.node.outputs[1].dtype, "largest": attrs["mode"].lower() == "max"}
         self.kernel = topk(**kinds, by_index=attrs["sort"].lower() == "index")
-        self.kernels: tuple[Kernel, ...] = (self.kernel,)
         rank, many = len(self.node.inputs[0].shape), self.node.inputs[1].type.value
         one = many is None or many.item() == 1
         self.beside = one and normalize_axis(attrs["axis"], rank) < rank - 1

@@ -86,7 +86,7 @@ class LoweredUnique(Lowering):
         attrs = self.node.attrs
         dtype = BITS.get(data.dtype, data.dtype)
         kinds = {"index": attrs["index_element_type"], "count": attrs["count_element_type"]}
-        self.kernels = (unique(T=dtype, **kinds, rising=attrs["sorted"]),)
+        self.kernel = unique(T=dtype, **kinds, rising=attrs["sorted"])
 
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.node.inputs[0])
@@ -99,9 +99,5 @@ class LoweredUnique(Lowering):
         views = [*made, pairs, spare]
         values = {name: view.ptr for name, view in zip(names, views, strict=True)}
         planner.need_scratch(COUNTS)
-        planner.step(self.kernels[0], {"x": x.ptr, "n": x.count, **values}, 1, [x], views, 40.0 * x.count)
+        planner.step(self.kernel, {"x": x.ptr, "n": x.count, **values}, 1, [x], views, 40.0 * x.count)
         put_outputs(planner, self.node, made)
-
-
-def lower_unique(group: Group) -> Lowering:
-    return LoweredUnique(group)

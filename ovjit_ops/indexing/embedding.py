@@ -18,7 +18,7 @@ from ovjit_ops.common.dims import Dims, fitted
 from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_embedding import lower_bags
-from ovjit_ops.indexing.cpu_segments import lower_segments
+from ovjit_ops.indexing.cpu_segments import Segments
 from ovjit_ops.indexing.gather import checked_indices
 
 REDUCTIONS = ("sum", "mean")
@@ -265,7 +265,7 @@ class EmbeddingSegmentsSum:
             yield [*inputs, np.array(2), random_array(rng, (len(ids),), dtype, (-2, 2))], {}
 
 
-@op("SegmentMax", opset=16, types=NUMBERS, lower=lower_segments)
+@op("SegmentMax", opset=16, types=NUMBERS, lower=Segments.of)
 class SegmentMax:
     """The largest of the rows of each segment; an empty one is 0 or the lowest number there is."""
 

@@ -17,7 +17,7 @@ from ovjit.graph.op import DType, Int, TensorType, find_op, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim, is_static
 from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import random_array
-from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, lower_positions
+from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, Positions
 from ovjit_ops.movement.shape import MOVABLE
 
 _INDEX = {"i32": np.int32, "i64": np.int64}
@@ -66,7 +66,7 @@ def _full_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [np.ones(shape, random_array(rng, (1,), dtype).dtype)], {"output_type": "i64"}
 
 
-@op("PaddedNonZero", internal=True, types=MOVABLE, samples=_full_samples, lower=lower_positions)
+@op("PaddedNonZero", internal=True, types=MOVABLE, samples=_full_samples, lower=Positions.of)
 class PaddedNonZero:
     """The positions [rank, how many] in a row, with room for all that there can be, and how many."""
 

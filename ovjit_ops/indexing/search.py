@@ -15,9 +15,9 @@ from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing.cpu_gather_tree import lower_gather_tree
+from ovjit_ops.indexing import cpu_gather_tree
 from ovjit_ops.indexing.cpu_search import lower_search
-from ovjit_ops.indexing.cpu_unique import lower_unique
+from ovjit_ops.indexing.cpu_unique import LoweredUnique
 
 #: Element types whose different elements are found natively.
 UNIQUE = frozenset((*NUMBERS, "boolean"))
@@ -208,7 +208,7 @@ def _all_samples(rng: np.random.Generator, dtype: str = "f32"):
             yield [data], {"sorted": order, "index_element_type": "i64", "count_element_type": "i32"}
 
 
-@op("PaddedUnique", internal=True, types=NUMBERS, samples=_all_samples, lower=lower_unique)
+@op("PaddedUnique", internal=True, types=NUMBERS, samples=_all_samples, lower=LoweredUnique.of)
 class PaddedUnique:
     """The results of Unique with room for as many as there are elements, and how many there are."""
 
@@ -234,7 +234,7 @@ def _at_most(d):
     return high if high == 1 and low == 1 else Interval(min(low, 1), high)
 
 
-@op("GatherTree", opset=1, types=["f32", "i32", "i64"], native=("f32",), lower=lower_gather_tree)
+@op("GatherTree", opset=1, types=["f32", "i32", "i64"], native=("f32",), lower=cpu_gather_tree.GatherTree.of)
 class GatherTree:
     """The beams of a beam search, read back from their ends by the parents of every step."""
 

@@ -68,9 +68,11 @@ def inverse(x: Ptr, y: Ptr, n, x_i, x_j, y_i, y_j, width, items, per_chunk, *, T
 class Inverses(Lowering):
     """The inverse of each matrix of the last two dimensions."""
 
+    takes = (FULL,)
+
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernels = (inverse(T=self.node.output.dtype),)
+        self.kernel = inverse(T=self.node.output.dtype)
 
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.node.inputs[0])
@@ -97,11 +99,5 @@ class Inverses(Lowering):
             )
             touches = Rows(extents, per_chunk, read, written)
             chunks, flops = ceil_div(items, per_chunk), 2.0 * y.count * n
-            planner.step(self.kernels[0], values, chunks, [x], [y], flops, touches=touches)
+            planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
         put_outputs(planner, self.node, made)
-
-
-def lower_inverse(group: Group) -> Lowering | None:
-    """Native in f32 and f64."""
-    data = group.last.inputs[0]
-    return Inverses(group) if data.dtype in FULL and data.shape else None

@@ -12,11 +12,11 @@ from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, in_f32, known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
-from ovjit_ops.matmul.cpu_inverse import lower_inverse
+from ovjit_ops.matmul.cpu_inverse import Inverses
 from ovjit_ops.movement.shape import ints
 
 
-@op("Inverse", opset=14, types=REALS, native=FULL, lower=lower_inverse)
+@op("Inverse", opset=14, types=REALS, native=FULL, lower=Inverses.of)
 class Inverse:
     """The inverse of each square matrix, or of its transpose; NaN where there is none, as in OpenVINO."""
 

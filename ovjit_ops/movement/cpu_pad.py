@@ -43,8 +43,7 @@ class Padded(Lowering):
         self.mode = self.node.attrs["pad_mode"].lower()
         self.value: Value | None = self.node.inputs[3] if len(self.node.inputs) > 3 else None
         if self.mode == "constant":
-            self.spread = spread_kernel(SIZE[self.node.output.dtype])
-            self.kernels = (self.spread,)
+            self.kernel = spread_kernel(SIZE[self.node.output.dtype])
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         return same_order(self.node, layouts)
@@ -119,7 +118,7 @@ class Padded(Lowering):
                 if not place.count:
                     continue
                 if constant is not None:
-                    plan_elementwise(planner, self.spread, "s", [what.expand(place.shape)], place, 1)
+                    plan_elementwise(planner, self.kernel, "s", [what.expand(place.shape)], place, 1)
                 else:
                     plan_copy(planner, what, place)
 

@@ -28,7 +28,6 @@ class Ranged(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.kernel = numbers(T=group.last.output.dtype)
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last

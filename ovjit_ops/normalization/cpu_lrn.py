@@ -157,7 +157,6 @@ class LocalResponse(Lowering):
         half = (attrs["size"] - 1) // 2
         scale = attrs["alpha"] / attrs["size"]
         self.kernel = lrn_kernel(half, scale, attrs["bias"], attrs["beta"], not self.turned)
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         order = self.layout if self.turned else plain(len(self.data.shape))

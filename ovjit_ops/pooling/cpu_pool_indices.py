@@ -12,7 +12,7 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, i64, inf, loadm, select, share, spread, storem
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host, Lowering
+from ovjit.compiler.lower import ChannelsLast, Host
 from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
@@ -91,13 +91,15 @@ def max_pool_indices(
 
 
 class PoolIndices(ChannelsLast):
+    takes = (FLOATS, None)
+    ranks = ((3, 4),)
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.data = self.node.inputs[0]
         self.out, self.index = self.node.outputs
         self.adaptive = self.node.op.name == "AdaptiveMaxPool"
         self.kernel = max_pool_indices(T=self.out.dtype, index=self.index.dtype, adaptive=self.adaptive)
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
@@ -128,11 +130,3 @@ class PoolIndices(ChannelsLast):
         taps = row.kernel * column.kernel
         work = column.outputs * shape[1] * taps * 3
         planner.share_step(self.kernel, values, rows, work, [x], [y, z], y.count * taps)
-
-
-def lower_indices(group: Group) -> Lowering | None:
-    """Native for floats in one or two dimensions."""
-    data = group.last.inputs[0]
-    if data.dtype not in FLOATS or data.shape is None or len(data.shape) not in (3, 4):
-        return None
-    return PoolIndices(group)

@@ -45,7 +45,7 @@ from ovjit.graph.dtypes import FLOATS, HALVES, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least, most
 from ovjit.graph.windows import pool_window
-from ovjit_ops.pooling.cpu_pool_indices import lower_indices
+from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_windows import (
     Window,
     first_tap,
@@ -348,5 +348,5 @@ def lower_pooling(group: Group) -> Lowering | None:
     if data.dtype not in known or len(data.shape) not in (3, 4, 5):
         return None
     if 1 in group.used:
-        return lower_indices(group)
+        return PoolIndices.of(group)
     return Pooling(group, "max" if anchor.op.name == "MaxPool" else "avg")

@@ -24,7 +24,7 @@ from ovjit.graph.windows import (
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import INDEX_TYPES, known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
-from ovjit_ops.pooling.cpu_pool_indices import lower_indices
+from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_pooling import lower_pooling
 
 
@@ -375,7 +375,7 @@ class AdaptiveAvgPool:
     samples = _adaptive_samples({})
 
 
-@op("AdaptiveMaxPool", opset=8, types=NUMBERS, native=FLOATS, lower=lower_indices)
+@op("AdaptiveMaxPool", opset=8, types=NUMBERS, native=FLOATS, lower=PoolIndices.of)
 class AdaptiveMaxPool:
     """The maximum over windows that split each spatial dimension, and its index within the channel."""
 

@@ -8,7 +8,7 @@ from ovjit.errors import check
 from ovjit.graph.byte_rows import HEAD, in_bytes, in_floats, may_have_rows, to_bytes, to_floats
 from ovjit.graph.op import op
 from ovjit_ops.elementwise.arithmetic import random_array
-from ovjit_ops.quantization.cpu_byte_rows import lower_rows
+from ovjit_ops.quantization.cpu_byte_rows import QuantizedRows
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -18,7 +18,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
     yield np.full((2, 8), 0.3, np.float32)
 
 
-@op("QuantizeRows", types=("f32",), internal=True, ulp=0, lower=lower_rows)
+@op("QuantizeRows", types=("f32",), internal=True, ulp=0, lower=QuantizedRows.of)
 class QuantizeRows:
     """Rows of f32 as bytes with a scale and a zero: `byte_rows`."""
 
@@ -34,7 +34,7 @@ class QuantizeRows:
             yield [x], {}
 
 
-@op("DequantizeRows", types=("f32",), internal=True, ulp=1, lower=lower_rows)
+@op("DequantizeRows", types=("f32",), internal=True, ulp=1, lower=QuantizedRows.of)
 class DequantizeRows:
     """What rows of bytes stand for, in f32. `fresh`: the last of them before they were rounded, which are the
     result where they are all there is, in a prompt."""

@@ -110,7 +110,7 @@ class QuantizedRows(Lowering):
         self.given, self.out = self.node.inputs[0], self.node.output
         self.fresh = self.node.inputs[1:]
         self.reads = self.given.dtype == _BYTE
-        self.kernels = (dequantize_kernel() if self.reads else quantize_rows(),)
+        self.kernel = dequantize_kernel() if self.reads else quantize_rows()
 
     def plan(self, planner: Planner) -> None:
         if self.reads:
@@ -129,12 +129,7 @@ class QuantizedRows(Lowering):
                 return y
         x = planner.with_layout(self.given, order)
         target = y if y.strides[-1] == y.itemsize else planner.allocate(y.shape, y.itemsize)
-        plan_rows(planner, self.kernels[0], x, target)
+        plan_rows(planner, self.kernel, x, target)
         if target is not y:
             planner.copy_step(target, y)
         return y
-
-
-def lower_rows(group: Group) -> Lowering | None:
-    """Native always."""
-    return QuantizedRows(group)

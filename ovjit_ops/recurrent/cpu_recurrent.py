@@ -301,7 +301,6 @@ class RecurrentSteps(Lowering):
         self.phases = phases_of(self.step)
         lengths = self.named.get("l")
         self.kernel = steps_kernel(self.step, lengths is not None, self.isa)
-        self.kernels = (self.kernel,)
 
     def pack(self, constants: Constants) -> None:
         for role, value in self.named.items():

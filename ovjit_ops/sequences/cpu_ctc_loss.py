@@ -39,6 +39,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Host, Lowering
 from ovjit.compiler.plan import Planner
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+from ovjit_ops.common.values import INDEX_TYPES
 
 #: The logarithm of nothing: finite, so that differences of two are no NaN, and infinite in f32.
 NEVER = -1e300
@@ -178,6 +179,8 @@ def ctc_loss(
 
 
 class CTCLosses(Lowering):
+    takes = (("f32",), INDEX_TYPES)
+
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
@@ -186,7 +189,6 @@ class CTCLosses(Lowering):
             E=E, L=L, N=N, B=B[0] if B else None, merge=attrs["ctc_merge_repeated"],
             collapse=attrs["preprocess_collapse_repeated"], unique=attrs["unique"],
         )  # fmt: skip
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         x, times, labels, counts, *blank = read = [planner.contiguous(v) for v in self.node.inputs]
@@ -208,10 +210,3 @@ class CTCLosses(Lowering):
             values["blanks"] = blank[0].ptr
         planner.share_step(self.kernel, values, batch, work, read, made, float(batch * work))
         put_outputs(planner, self.node, made)
-
-
-def lower_ctc_loss(group: Group) -> Lowering | None:
-    """Native in f32."""
-    data, *indices = group.last.inputs
-    known = data.dtype == "f32" and all(v.dtype in ("i32", "i64") for v in indices)
-    return CTCLosses(group) if known else None

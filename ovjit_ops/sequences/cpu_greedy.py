@@ -101,7 +101,6 @@ class Greedy(Lowering):
             T=types[0], E=types[1], B=types[2] if len(types) > 2 else None, Y=made[0],
             N=made[1] if self.lengths else None, merge=merge,
         )  # fmt: skip
-        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         x, ends, *blank = read = [planner.contiguous(v) for v in self.node.inputs]

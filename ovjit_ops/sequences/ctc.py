@@ -12,7 +12,7 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
-from ovjit_ops.sequences.cpu_ctc_loss import lower_ctc_loss
+from ovjit_ops.sequences.cpu_ctc_loss import CTCLosses
 from ovjit_ops.sequences.cpu_greedy import lower_greedy
 
 
@@ -177,7 +177,7 @@ def sequence_loss(log_probs: np.ndarray, target: list[int], blank: int, merge: b
     return -_log_sum(*alpha[-2:])
 
 
-@op("CTCLoss", opset=4, types=REALS, native=FULL, lower=lower_ctc_loss, builder={"": "ctc_loss"})
+@op("CTCLoss", opset=4, types=REALS, native=FULL, lower=CTCLosses.of, builder={"": "ctc_loss"})
 class CTCLoss:
     """-log of the probability of each target sequence, summed over its alignments."""
 
