@@ -200,3 +200,26 @@ def test_special_values(record: Op) -> None:
 
 def test_registry_is_not_empty() -> None:
     assert len(native_ops()) > 60
+
+
+@pytest.mark.parametrize("type_, limit", [("Sigmoid", 3), ("Swish", 4), ("SoftPlus", 3)])
+def test_logistic_functions_are_exact_over_their_whole_range(type_, limit):
+    """Where e^x overflows and where it is nothing beside 1; small results keep their digits, numbers that are
+    none stay what they are."""
+    rng = np.random.default_rng(SEED)
+    tiny = 10.0 ** np.linspace(-37, 0, 2000)
+    data = np.concatenate([np.linspace(-87.3, 110, 100_001), rng.normal(0, 3, 20_000), tiny, -tiny])
+    data = np.append(data, [0, -0.0, np.inf, np.nan]).astype(np.float32)
+    record = next(one for one in all_ops() if one.name == type_)
+    answer = native_answers(record, [data], record.check_attributes({}), "f32", 1)[0]
+    x = data.astype(np.float64)
+    e = np.exp(-np.abs(x))
+    logistic = np.where(x < 0, e, 1) / (1 + e)
+    with np.errstate(invalid="ignore"):
+        forms = {"Sigmoid": logistic, "Swish": x * logistic, "SoftPlus": np.maximum(x, 0) + np.log1p(e)}
+        expected = forms[type_]
+    finite = np.isfinite(expected) & (np.abs(expected) >= 2.0**-126)
+    error = np.abs(answer[finite] - expected[finite]) / np.abs(expected[finite]) / EPSILON["f32"]
+    assert error.max() <= limit, (SEED, data[finite][error.argmax()], error.max())
+    none = ~np.isfinite(expected)
+    np.testing.assert_array_equal(answer[none], expected[none].astype(np.float32))

@@ -46,14 +46,29 @@ EXP = [0.9999997, 0.4999915, 0.16667639, 0.04189816, 0.008290272]
 ROUNDING = 1.5 * 2.0**23 + 127
 
 
+def one_more_than_exp(x: t.Tracer) -> t.Tracer:
+    """1 + exp(x), within 3 ULP; infinity where exp(x) is. Beside 1, what is small need not be exact, which is
+    half of `exp_f32`: the exponent is made one too small by a shift of the sum that rounds, and the
+    multiplication by 2 that is then left over is one with the addition."""
+    x = t.where(x < -87.0, t.constant(x, -87.0), t.where(x > 89.0, t.constant(x, 89.0), x))
+    shifted = t.fma(x, LOG2E, t.constant(x, ROUNDING - 1))
+    n = shifted - (ROUNDING - 1)
+    r = t.fma(n, -LN2_LO, t.fma(n, -LN2_HI, x))
+    return t.fma(_short_exp(r) * t.bits(t.bits(shifted, "i32") << 23, "f32"), 2.0, 1.0)
+
+
 def _exp_low(x: t.Tracer) -> t.Tracer:
     """exp(x) with the exponent made by one shift of the sum that rounds, for -88 <= x < 88.8."""
     shifted = t.fma(x, LOG2E, t.constant(x, ROUNDING))
     r = t.fma(shifted - ROUNDING, -math.log(2), x)
-    p: t.Tracer = t.constant(x, EXP[-1])
+    return _short_exp(r) * t.bits(t.bits(shifted, "i32") << 23, "f32")
+
+
+def _short_exp(r: t.Tracer) -> t.Tracer:
+    p: t.Tracer = t.constant(r, EXP[-1])
     for c in (*reversed(EXP[:-1]), 1.0):
         p = t.fma(p, r, c)
-    return p * t.bits(t.bits(shifted, "i32") << 23, "f32")
+    return p
 
 
 def _power_of_two(n: t.Tracer) -> t.Tracer:
@@ -80,6 +95,13 @@ def log_f32(x: t.Tracer) -> t.Tracer:
     y = t.where(x == 0.0, t.constant(x, -math.inf), y)
     y = t.where(x == math.inf, x, y)
     return t.where(x < 0.0, t.constant(x, math.nan), t.where(x == x, y, x))
+
+
+def log1p_f32(x: t.Tracer) -> t.Tracer:
+    """ln u with u = 1 + x as it is rounded, and what rounding took of x, over u."""
+    u = 1 + x
+    y = log_f32(u)
+    return t.where(t.absolute(y) < math.inf, y + (x - (u - 1)) / u, y)
 
 
 def tanh_f32(x: t.Tracer) -> t.Tracer:

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.approx import erf_f32, exp_f32, exp_rough, log_f32, tanh_f32
+from ovjit.codegen.approx import (
+    erf_f32,
+    exp_f32,
+    exp_rough,
+    log1p_f32,
+    log_f32,
+    one_more_than_exp,
+    tanh_f32,
+)
 from ovjit.codegen.tracer import *  # noqa: F403  its __all__ is the rest of the vocabulary
 from ovjit.codegen.tracer import Tracer
 
@@ -24,7 +32,8 @@ def over_logistic(x: Any, z: Any) -> Any:
     if isinstance(z, Tracer) and z.recorder.rough and z.dtype == "f32":
         shrink = rcp(1 + exp_rough(-z))  # noqa: F405
         return x * shrink if isinstance(x, Tracer) else shrink
-    return x / (1 + exp(-z))
+    below = one_more_than_exp(-z) if isinstance(z, Tracer) and z.dtype == "f32" else 1 + exp(-z)
+    return x / below
 
 
 def log(x: Any) -> Any:
@@ -32,6 +41,13 @@ def log(x: Any) -> Any:
     if not isinstance(x, Tracer):
         return np.log(x)
     return log_f32(x) if x.dtype == "f32" else x.recorder.emit("libm_log", (x.name,), x.dtype)
+
+
+def log1p(x: Any) -> Any:
+    """ln(1 + x), exact where x is small."""
+    if not isinstance(x, Tracer):
+        return np.log1p(x)
+    return log1p_f32(x) if x.dtype == "f32" else x.recorder.emit("libm_log1p", (x.name,), x.dtype)
 
 
 def tanh(x: Any) -> Any:

@@ -29,7 +29,7 @@ from ovjit.graph import dtypes
 __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atanh",
     "bits", "cast", "ceil", "constant", "cos", "cosh", "dtype", "floor", "floor_divide", "fma",
-    "is_common", "is_float", "is_zero", "isinf", "isnan", "log1p", "maximum", "minimum", "number", "pow",
+    "is_common", "is_float", "is_zero", "isinf", "isnan", "maximum", "minimum", "number", "pow",
     "power", "rcp", "round_away", "round_even", "round_int", "sin", "sinh", "sqrt", "tan", "to_int", "trace",
     "trunc", "where",
 ]  # fmt: skip
@@ -289,7 +289,6 @@ cosh = _unary("cosh", np.cosh, "libm_cosh")
 asinh = _unary("asinh", np.arcsinh, "libm_asinh")
 acosh = _unary("acosh", np.arccosh, "libm_acosh")
 atanh = _unary("atanh", np.arctanh, "libm_atanh")
-log1p = _unary("log1p", np.log1p, "libm_log1p")
 
 
 def round_away(x: Any) -> Any:

@@ -21,7 +21,7 @@ from ovjit.errors import InferenceError, check
 
 #: name -> (f(x, alpha, beta), alpha and beta where the layer gives none). OpenVINO has the first four.
 ACTIVATIONS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] = {
-    "sigmoid": (lambda x, a, b: 1 / (1 + t.exp(-x)), 0, 0),
+    "sigmoid": (lambda x, a, b: t.over_logistic(1, x), 0, 0),
     "tanh": (lambda x, a, b: t.tanh(x), 0, 0),
     "relu": (lambda x, a, b: t.maximum(x, 0), 0, 0),
     "hardsigmoid": (lambda x, a, b: t.minimum(t.maximum(x * a + b, 0), 1), 0.2, 0.5),
