@@ -8,6 +8,8 @@ from ovjit.graph.traced import is_traced_number, least, most
 
 #: A chunk should keep one core busy for about this many bytes or multiply-adds: some 10 us.
 CHUNK_WORK = 200_000
+#: Below this much work (flops + bytes) in all of a program, waking a second thread costs more than it gains.
+PARALLEL_WORK = 2_000_000
 
 
 def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:

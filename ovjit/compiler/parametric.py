@@ -11,21 +11,27 @@ dimensions grow, and anew where they have grown out of it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.objects import entry_address, function
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.compiler.arena import assign_offsets
+from ovjit.compiler.chunks import PARALLEL_WORK
+from ovjit.compiler.constants import ALIGNMENT, aligned_bytes
 from ovjit.compiler.growing import Outgrown, Room
-from ovjit.compiler.plan import ALIGNMENT, PARALLEL_WORK, Plan, Planner, aligned_bytes, assign_offsets
+from ovjit.compiler.steps import Plan, Step
 from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
 from ovjit.forks import ForkLock
 from ovjit.graph import traced
 from ovjit.graph.traced import GUARDS, LARGEST, LESS, Tape, Traced, as_found_number, is_traced_number
+
+if TYPE_CHECKING:
+    from ovjit.compiler.plan import Planner
 
 #: Traces that a program keeps for what its shapes have in common.
 MOST_TRACES = 16
@@ -138,6 +144,13 @@ class Memory:
         return self.arena_size
 
 
+#: What a trace is but for its steps and the constants of its plans: arrays of integers, and lists of them.
+_ARRAYS = ("_words", "starts", "chunks", "sizes", "outputs", "values", "rows")
+_PATCHES = ("patches", "chunk_patches")
+_LISTS = ("ranks", "pointers", "buffers", "data_patches", "output_ranks")
+_NUMBERS = ("leaves", "scratch", "work")
+
+
 class Parametric:
     """One traced plan. Thread-safe: what it makes is new, and its memory plans are replaced as a whole."""
 
@@ -159,7 +172,41 @@ class Parametric:
                     self.fits[i] = left
         del self._new
         self._memories: tuple[Memory, ...] = ()
-        self.served = 0
+
+    def facts(self) -> dict[str, Any] | None:
+        """All that it is but for `steps` and `data`, as JSON holds it; None for what belongs to one process:
+        rooms to grow, and bodies."""
+        if self.places is not None or any(step.control is not None for step in self.steps):
+            return None
+        facts: dict[str, Any] = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        for name in _PATCHES:
+            patches = getattr(self, name)
+            facts[name] = [patches.places.tolist(), patches.nodes.tolist()]
+        facts |= {name: list(getattr(self, name)) for name in _LISTS}
+        facts |= {name: int(getattr(self, name)) for name in _NUMBERS}
+        facts["grows"] = self.grows.tolist()
+        facts["figures"] = [[*place, node] for place, node in self.figures.items()]
+        return facts
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any], steps: list[Step], data: np.ndarray) -> Parametric:
+        """The trace of which these are the facts. They decide what native code reads and writes."""
+        self = cls.__new__(cls)
+        self.places, self.fits, self._kernels, self.tables, self._memories = None, {}, None, None, ()
+        self.steps = steps
+        self.data = aligned_bytes(data.size)
+        self.data[:] = data
+        for name in _ARRAYS:
+            setattr(self, name, np.array(facts[name], np.int64))
+        self.rows = self.rows.reshape(-1, 4)
+        for name in _PATCHES:
+            setattr(self, name, Patches(list(zip(*facts[name], strict=True))))
+        for name in (*_LISTS, *_NUMBERS):
+            setattr(self, name, facts[name])
+        self.ranks = tuple(self.ranks)
+        self.grows = np.array(facts["grows"], np.bool_)
+        self.figures = {(i, k): node for i, k, node in facts["figures"]}
+        return self
 
     def _collect(self, planner: Planner, tape: Tape) -> None:
         """Make arrays of what the planner has left."""
@@ -370,6 +417,11 @@ class Traces:
         self.hits = 0
         #: Why planning could not be traced.
         self.refused = ""
+        #: Called when another one has been added, and has made a plan.
+        self.added: Callable[[Traces], None] | None = None
+
+    def __iter__(self) -> Iterator[Parametric]:
+        return iter(self._traces)
 
     def find(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
         """The plan for these shapes, where one of the traces serves."""

@@ -7,14 +7,15 @@ offsets in one arena by lifetime, and pointers become (base, offset) pairs.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ovjit import debug
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.arena import assign_offsets
 from ovjit.compiler.chunks import CHUNK_WORK as CHUNK_WORK
+from ovjit.compiler.chunks import PARALLEL_WORK as PARALLEL_WORK
 from ovjit.compiler.chunks import ceil_div as ceil_div
 from ovjit.compiler.chunks import split as split
 from ovjit.compiler.constants import ALIGNMENT as ALIGNMENT
@@ -52,10 +53,6 @@ from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import identity, is_traced, is_traced_number, most, surely_same
 
 Made = TypeVar("Made")
-
-
-#: Below this much work (flops + bytes) in all of a program, waking a second thread costs more than it gains.
-PARALLEL_WORK = 2_000_000
 
 
 NO_STRIDES = Strides({}, {})
@@ -613,27 +610,6 @@ def overwritable(views: Sequence[View], others: Sequence[View] = ()) -> list[Vie
     return [
         v for v in views if all(apart(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)
     ]
-
-
-def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
-    """Give every buffer an offset so that those alive at the same step do not overlap; the total size.
-
-    Largest first, each at the lowest gap among the already placed ones that live at the same time.
-    """
-    placed: list[Buffer] = []
-    total = 0
-    for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
-        size = aligned(max(buffer.size, 1), alignment)
-        offset = 0
-        for other in placed:  # sorted by offset
-            if other.first <= buffer.last and buffer.first <= other.last:
-                if other.offset - offset >= size:
-                    break
-                offset = max(offset, aligned(other.offset + max(other.size, 1), alignment))
-        buffer.offset = offset
-        bisect.insort(placed, buffer, key=lambda b: b.offset)
-        total = max(total, offset + size)
-    return total
 
 
 def _is_plain(layout: Layout, shape: Sequence[int]) -> bool:

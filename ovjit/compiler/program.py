@@ -309,7 +309,10 @@ class Program:
             if tape is not None:
                 tape.forget()
         traces.add(trace)
-        return trace.at(shapes, room)
+        plan = trace.at(shapes, room)
+        if traces.added is not None:
+            traces.added(traces)
+        return plan
 
     def _traced_types(
         self, shapes: Sequence[tuple[int, ...]], room: Room | None = None

@@ -103,6 +103,11 @@ def container_parts(sections: Mapping[str, Any], key: bytes) -> list[Any]:
     return [head, checksum(head), *parts]
 
 
+def code_in(blob: Any) -> bytes:
+    """The authentication code of a blob of which at least the head is given."""
+    return bytes(memoryview(blob)[_HEAD.size : _TABLE])
+
+
 def write_in_pieces(stream: io.BytesIO, content: Any) -> None:
     """Write `content` (bytes-like) so that other threads get their turn: a single copy would hold the GIL."""
     view = memoryview(content)
@@ -158,7 +163,8 @@ class Container:
         if end != total:
             raise BlobError(f"the blob is not valid: its sections end at {end}, the blob at {total}")
         self.key_name = key_name
-        self._code = beginning[_HEAD.size : _TABLE]
+        #: The authentication code, which no other blob of a key has.
+        self.code = beginning[_HEAD.size : _TABLE]
         return beginning[: _HEAD.size], beginning[_TABLE : _BODY - _CHECKSUM]
 
     def verify(self, kind: str) -> None:
@@ -170,7 +176,7 @@ class Container:
         """Why this blob does not count as written by the holder of `key`; "" when it does."""
         if self.key_name != name_of_key(key):
             return "it was written with another user's key"
-        if not same_code(self._code, _authentication(key, self._head, self._table, self.sections)):
+        if not same_code(self.code, _authentication(key, self._head, self._table, self.sections)):
             return "its authentication code is wrong"
         return ""
 

@@ -80,7 +80,7 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
     at it. Nothing is said where that cannot be done: nobody asked for it."""
     from ovjit.storage import by_file, model_cache
     from ovjit.storage.blob import KEPT, header_for
-    from ovjit.storage.container import BlobError, container_parts
+    from ovjit.storage.container import BlobError, code_in, container_parts
 
     where, key = folder(), find_key(made.config.get("OVJIT_KEY") or None)
     if where is None or not key.lasting or not _is_of_one_program(made.executable):
@@ -97,7 +97,12 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
         if beside > LARGEST or not settled or again() != source:
             return
         private_folder(where, ours=True)
-        write_whole(os.path.join(where, source.label + ".blob"), *blob, lasting=False)
+        path = os.path.join(where, source.label + ".blob")
+        write_whole(path, *blob, lasting=False)
+        if whole and not made.executable.static:
+            from ovjit.storage import plans
+
+            plans.keep_traced(path, code_in(blob[0]), key.value, made.executable.program)
         model_cache.prune(where, MAX_BYTES)
     except (BlobError, TypeError, MemoryError):  # what a blob has no form for
         pass
@@ -132,7 +137,7 @@ def _is_small(executable: Any) -> bool:
 
 def _has_room(where: str, executable: Any) -> bool:
     """Whether the packed weights of a model may be on the disk too."""
-    if not executable.static or not hasattr(os, "statvfs"):
+    if not hasattr(os, "statvfs"):
         return False
     size = executable.program.memory.nbytes
     if size > LARGEST_PACKED:

@@ -22,7 +22,7 @@ from ovjit.graph.graph import Graph
 from ovjit.graph.ports import PortInfo
 from ovjit.storage.blob import Imported, Merge, header_for, load_container, save_blob
 from ovjit.storage.cache import Entry
-from ovjit.storage.container import BlobError, Container, read_file
+from ovjit.storage.container import BlobError, Container, code_in, read_file
 from ovjit.storage.encryption import MARK, PROPERTY, decrypted, encrypted
 from ovjit.storage.folders import Untrusted, check_owner, private_folder, write_whole
 from ovjit.storage.graph_format import parse
@@ -31,7 +31,7 @@ from ovjit.storage.notice import warn_once
 from ovjit.storage.origins import SUFFIX, known_digest
 
 MAX_BYTES = 16 << 30
-_NAME = re.compile(rf"[0-9a-f]{{40}}(\.blob|\.file|{re.escape(SUFFIX)})")
+_NAME = re.compile(rf"[0-9a-f]{{40}}(\.blob|\.file|\.plans|{re.escape(SUFFIX)})")
 _DRAFT = re.compile(r"\.ovjit-[0-9a-f]+\.tmp")
 _DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
 _TOUCH_SECONDS = 3600
@@ -66,7 +66,7 @@ def cached_model(
     found = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
     if found is None:
         found = Imported(make(), *ends, settings, False)
-        kept = key.lasting and _keep(path, found)
+        kept = key.lasting and _keep(path, found, key.value)
     else:
         kept = True
     if kept and noted is not None:
@@ -108,6 +108,10 @@ def load_checked(
         if reason:
             raise BlobError(reason)
         found = load_container(container, merge, file)
+        if found.used and not found.executable.static and not (settings or {}).get(PROPERTY):
+            from ovjit.storage import plans
+
+            plans.find(path, container.code, key, found.executable.program)
         if time.time() - status.st_mtime > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(path)
@@ -119,12 +123,16 @@ def load_checked(
         return None
 
 
-def _keep(path: str, made: Imported) -> bool:
+def _keep(path: str, made: Imported, key: bytes) -> bool:
     """Put the compiled model at `path`; whether that was possible."""
     folder = os.path.dirname(path)
     try:
         blob = save_blob(made.executable, made.inputs, made.outputs, made.config)
         write_whole(path, encrypted(blob, made.config))
+        if not made.executable.static and not made.config.get(PROPERTY):
+            from ovjit.storage import plans
+
+            plans.keep_traced(path, code_in(blob), key, made.executable.program)
         prune(folder, MAX_BYTES)
         return True
     except (OSError, BlobError, MemoryError) as error:

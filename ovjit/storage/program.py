@@ -1,8 +1,8 @@
 """A compiled program as tables, words and object code, and the program that is made of them again.
 
 For static shapes the plan is stored ready to run: to import it takes neither compiler nor operations. Plans
-for open shapes are made by the compiler, from the graph, when they are first needed; their kernels' code is
-stored as well.
+for open shapes are made by the compiler, from the graph, when they are first needed, unless those of another
+process are at hand (`plans.py`); their kernels' code is stored as well.
 
     {"variables": [[name, type, dimensions, whether assigned, order, stored type], ...] (only with state),
      "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...], "plan": null or
@@ -19,12 +19,13 @@ decides where native code reads and writes, so that it is only ever used when it
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.compiler.constants import aligned_bytes
@@ -40,6 +41,9 @@ from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, read_dims
 
+if TYPE_CHECKING:
+    from ovjit.compiler.parametric import Parametric, Traces
+
 
 class StoredKernel(NamedTuple):
     """A kernel of which there is only the object code, under `symbol`."""
@@ -47,6 +51,11 @@ class StoredKernel(NamedTuple):
     symbol: str
     name: str
     form: str
+
+
+def symbol_of(kernel: Any) -> str:
+    """The symbol of a kernel, or of a stored one."""
+    return kernel.symbol if isinstance(kernel, StoredKernel) else kernel.symbol()
 
 
 class StoredNode:
@@ -237,6 +246,11 @@ class StoredProgram:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
         self._addresses = kernels.Loaded()
+        self._loaded: set[int] = set()
+        #: Plans for open shapes that came with the program.
+        self.traces: Traces | tuple[()] = ()
+        #: Called when the compiler has traced another, see `ovjit.storage.plans`.
+        self.traced: Callable[[Traces], None] | None = None
 
     def _read_plans(self, table: Mapping[str, Any]) -> Plan:
         words = iter(np.frombuffer(self.sections["words"], "<i8").tolist())
@@ -283,7 +297,12 @@ class StoredProgram:
 
     def load(self) -> kernels.Loaded:
         """Load the code of the runner and of the stored plan: kernel -> address, to which later plans add."""
-        for i in sorted(self._needed):
+        self._load(sorted(self._needed))
+        return self._addresses
+
+    def _load(self, numbers: Iterable[int]) -> None:
+        for i in numbers:
+            self._loaded.add(i)
             kernel = self.kernels[i]
             address = objects.address_of(kernel.symbol)
             if address is None:
@@ -291,7 +310,36 @@ class StoredProgram:
                 kernels.object_code[kernel.symbol] = code
                 address = objects.load(kernel.symbol, code)
             self._addresses[kernel] = address
-        return self._addresses
+
+    def kernels_named(self, names: Sequence[tuple[str, str]]) -> list[StoredKernel]:
+        """The kernels with these symbols and names. KeyError for one that is not there."""
+        known = {(kernel.symbol, kernel.name): kernel for kernel in self.kernels}
+        return [known[name] for name in names]
+
+    def offer(self, traces: Sequence[Parametric], evaluating: StoredKernel) -> None:
+        """Serve these plans for open shapes, which are authenticated as the program is, before any others.
+        `evaluating`: the kernel that tells whether one serves."""
+        from ovjit.compiler.parametric import Traces
+
+        offered = Traces()
+        for trace in reversed(traces):
+            offered.add(trace)
+        self._number = {kernel: i for i, kernel in enumerate(self.kernels)}
+        self._load([self._number[evaluating]])
+        self.traces = offered
+
+    def _offered(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
+        """The plan for these shapes that one of the offered traces makes."""
+        if not self.traces or debug.is_on("OVJIT_CHECK"):  # then plans are made again, of the graph
+            return None
+        plan = self.traces.find(shapes, room)
+        if plan is None:
+            return None
+        plan.memory = self.memory
+        with self._lock.lock:
+            needed: set[Any] = {step.kernel for step in plan.steps}
+            self._load(sorted({self._number[kernel] for kernel in needed} - self._loaded))
+        return plan
 
     def _code(self, i: int) -> bytes:
         offset, size = self._places[i]
@@ -305,7 +353,8 @@ class StoredProgram:
         """The stored plan when it is for these input shapes, else one that the compiler makes."""
         if self._plan is not None and self._plan.input_shapes == tuple(shapes):
             return self._plan
-        return self.compiled().plan(shapes, room=room)  # which checks them
+        offered = self._offered(shapes, room)
+        return offered or self.compiled().plan(shapes, room=room)  # which checks them
 
     def given(self) -> Graph:
         """The graph as it was given to the compiler."""
@@ -336,6 +385,8 @@ class StoredProgram:
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
                 self._addresses.provided = codes
                 self._addresses.update(program.load(codes))
+                if program.traces is not None:
+                    program.traces.added = self.traced
                 if self._plan is None:  # it will be cut, and its parts find loaded what the blob has
                     self._addresses.need(program.kernels)
                 if np.array_equal(program.memory, self.memory):

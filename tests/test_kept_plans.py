@@ -1,0 +1,191 @@
+"""Plans for open shapes are kept beside the blob that they belong to, and belong to no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit import opset8
+from ovjit.frontends.ir.writer import to_bytes
+from ovjit.storage import cache as storage
+from ovjit.storage import kept_models, notice, origins, plans
+
+SEED = 11
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path) -> pathlib.Path:
+    """Where models are kept unasked in this test."""
+    monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
+    monkeypatch.setattr(notice, "_said", set())
+    monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
+    for name in kept_models._WATCHING:
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "cache" / "models"
+
+
+def write(path: pathlib.Path, seed: int = SEED) -> np.ndarray:
+    """softmax(a @ w + b) over any number of rows of 64; returns w."""
+    w = np.random.default_rng(seed).normal(size=(64, 24)).astype(np.float32)
+    a = opset8.parameter([-1, 64], np.float32, name="a")
+    b = opset8.parameter([-1, 24], np.float32, name="b")
+    y = opset8.softmax(opset8.add(opset8.matmul(a, opset8.constant(w), False, False), b), 1, name="y")
+    xml, weights = to_bytes(ovjit.Model([y], [a, b]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(weights)
+    return w
+
+
+def rows(count: int, others: int | None = None) -> list[np.ndarray]:
+    """Inputs with so many rows; `others`: those of b, which may be 1."""
+    rng = np.random.default_rng(count)
+    shapes = (count, 64), (count if others is None else others, 24)
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def right(result: np.ndarray, x: list[np.ndarray], w: np.ndarray) -> bool:
+    total = x[0].astype(np.float64) @ w + x[1]
+    e = np.exp(total - total.max(1, keepdims=True))
+    return bool(np.abs(result - e / e.sum(1, keepdims=True)).max() < 1e-5)
+
+
+def files(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """The only blob in a folder, and the plans beside it."""
+    (blob,) = folder.glob("*.blob")
+    return blob, blob.with_suffix(".plans")
+
+
+def planned(compiled: ovjit.CompiledModel) -> bool:
+    """Whether the compiler had to make plans for a model that came from a blob."""
+    return compiled._executable.program._compiled is not None
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["unasked", "CACHE_DIR"])
+def test_a_known_shape_is_not_planned_again(named: bool, kept, tmp_path) -> None:
+    w = write(tmp_path / "m.xml")
+    folder = tmp_path / "named" if named else kept
+    config = {"CACHE_DIR": str(folder)} if named else {}
+    x = rows(3)
+    first = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", config)
+    blob, beside = files(folder)
+    assert not beside.exists()
+    want = first(x)[0]
+    assert right(want, x, w) and beside.exists()
+    again = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", config)
+    assert again(x)[0].tobytes() == want.tobytes() and not planned(again)
+    for count in (4, 5, 7):  # what the trace is a function of
+        x = rows(count)
+        assert again(x)[0].tobytes() == first(x)[0].tobytes(), count
+        assert right(again(x)[0], x, w), count
+    assert not planned(again) and first._executable.program.traces.made == 1
+
+
+def test_plans_that_are_new_join_those_that_are_kept(kept, tmp_path) -> None:
+    w = write(tmp_path / "m.xml")
+    ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")(rows(3))
+    _, beside = files(kept)
+    small = beside.read_bytes()
+    second = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
+    x = rows(5, 1)  # which broadcasts, and no guard lets through
+    want = second(x)[0]
+    assert right(want, x, w) and planned(second) and len(beside.read_bytes()) > len(small)
+    third = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
+    assert third(x)[0].tobytes() == want.tobytes()
+    assert right(third(rows(3))[0], rows(3), w)
+    assert not planned(third)
+
+
+def damaged(content: bytes) -> bytes:
+    at = len(content) - 40
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("how", ["damaged", "cut", "another's", "open to others"])
+def test_other_plans_are_not_used(how: str, kept, tmp_path) -> None:
+    w = write(tmp_path / "m.xml")
+    write(tmp_path / "other.xml", SEED + 1)
+    ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")(rows(3))
+    blob, beside = files(kept)
+    good = beside.read_bytes()
+    if how == "another's":  # genuine, and of the same kernels and shapes
+        shutil.move(blob, tmp_path / "blob")
+        ovjit.Core().compile_model(tmp_path / "other.xml", "CPU")(rows(3))
+        other, others = files(kept)
+        shutil.move(tmp_path / "blob", blob)
+        beside.write_bytes(others.read_bytes())
+        other.unlink()
+    elif how == "open to others":
+        beside.chmod(0o666)
+    else:
+        beside.write_bytes(damaged(good) if how == "damaged" else good[: len(good) // 2])
+    again = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
+    assert right(again(rows(3))[0], rows(3), w) and planned(again)
+    assert beside.read_bytes() == good and beside.stat().st_mode & 0o077 == 0
+    assert not planned_anew(tmp_path / "m.xml")
+
+
+def planned_anew(path: pathlib.Path) -> bool:
+    compiled = ovjit.Core().compile_model(path, "CPU")
+    compiled(rows(3))
+    return planned(compiled)
+
+
+def test_a_trace_survives_its_facts(kept, tmp_path) -> None:
+    """What is read back makes the words that the compiler's own trace makes, for many shapes."""
+    write(tmp_path / "m.xml")
+    first = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
+    first(rows(3))
+    again = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
+    again(rows(3))
+    (mine,), (theirs,) = first._executable.program.traces, again._executable.program.traces
+    assert json.dumps(mine.facts()) == json.dumps(theirs.facts())
+    assert mine.data.tobytes() == theirs.data.tobytes()
+    for count in (1, 2, 3, 9, 40):
+        one, other = (trace.at(((count, 64), (count, 24))) for trace in (mine, theirs))
+        assert (one is None) == (other is None), count
+        if one is not None and other is not None:
+            assert one.block.tolist() == other.block.tolist(), count
+            assert one.chunks.tolist() == other.chunks.tolist(), count
+            assert (one.output_shapes, one.arena_size) == (other.output_shapes, other.arena_size), count
+
+
+def test_encrypted_models_have_no_plans_beside_them(kept, tmp_path) -> None:
+    write(tmp_path / "m.xml")
+
+    def turned(text: str) -> str:
+        return text[::-1]
+
+    config = {"CACHE_DIR": str(tmp_path / "named"), "CACHE_ENCRYPTION_CALLBACKS": [turned, turned]}
+    for _ in "ab":
+        ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", config)(rows(3))
+    assert list((tmp_path / "named").glob("*.blob")) and not list((tmp_path / "named").glob("*.plans"))
+
+
+START = """
+import sys, numpy as np, ovjit
+compiled = ovjit.Core().compile_model(sys.argv[1], "CPU")
+compiled([np.zeros((3, 64), np.float32), np.zeros((3, 24), np.float32)])
+print(*sorted(name for name in sys.modules if name.startswith(("ovjit", "ovjit_ops", "numba", "llvmlite"))))
+"""
+
+
+def test_a_start_with_open_shapes_needs_no_planner(tmp_path) -> None:
+    write(tmp_path / "m.xml")
+    env = {name: value for name, value in os.environ.items() if name not in kept_models._WATCHING}
+    env["OVJIT_CACHE"] = str(tmp_path / "cache")
+    command = [sys.executable, "-c", START, str(tmp_path / "m.xml")]
+    first, again = (
+        set(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split())
+        for _ in "ab"
+    )
+    spared = {"ovjit_ops", "ovjit.compiler.plan", "ovjit.compiler.program", "ovjit.codegen.function"}
+    assert spared <= first and not again & spared
+    assert plans.__name__ in again
