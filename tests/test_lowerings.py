@@ -468,3 +468,31 @@ def test_inverses(open_shape: bool, dtype: str) -> None:
             scale = np.abs(np.nan_to_num(want)).max(initial=1)
             limit = 1e-6 if dtype == "f32" else 1e-12
             np.testing.assert_allclose(got, want, atol=limit * scale, err_msg=f"{shape} seed {SEED}")
+
+
+@pytest.mark.parametrize("channels", [4, 20, 24, 56])
+@pytest.mark.parametrize(("window", "stride"), [(3, 2), (5, 1)])
+def test_depthwise_convolutions_over_blocks_of_rows_and_channels(
+    channels: int, window: int, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several cache lines of channels, the last one not whole, in several blocks of rows of two pictures; and
+    rows of every remainder of pixels. OVJIT_CHECK=1 proves that chunks write each byte once."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, channels, window])
+    filters = rng.standard_normal((channels, 1, 1, window, window)).astype(np.float32)
+    graphs = {}
+    for dims in ((2, channels, 23, 70), (1, channels, 9, ANY)):
+        b = Builder()
+        x = parameter(b, np.zeros(1, np.float32), dims)
+        y = add(
+            b, "GroupConvolution", x, filters, strides=(stride, stride), dilations=(1, 1),
+            pads_begin=(window // 2,) * 2, pads_end=(window // 2,) * 2, auto_pad="explicit",
+        )  # fmt: skip
+        graphs[dims] = b.finish([b.add("Add", [y, add(b, "HSigmoid", y)]).output])
+    for dims, graph in graphs.items():
+        executable = compile_graph(graph, {"threads": 1})
+        for width in (70,) if dims[3] == 70 else (1, 2, 7, 13, 30, 150):
+            data = rng.standard_normal((*dims[:3], width)).astype(np.float32)
+            (got,) = run(executable, data)
+            (expected,) = evaluate(graph, [data])
+            np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"{dims} at {width}")

@@ -3,7 +3,9 @@
     y[n, i, j, c] = epilogue(bias[c] + sum over (a, b) of x[n, i*sh + a*dh, j*sw + b*dw, c] * w[a, b, c])
 
 The kernel is printed for one window (kh, kw, sw, dw), so that an input column that several pixels of a row
-read is loaded once. The input has a zero halo. A chunk is a range of output rows.
+read is loaded once. The input has a zero halo. An item is some output rows of a cache line of
+channels, where the first-level cache then keeps the rows of the input until the next output row reads them;
+where it would not, of all channels.
 
 Of bytes, a column of up to four rows is put together to a word for each channel, which one instruction
 multiplies by the filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
@@ -36,15 +38,22 @@ from ovjit.codegen.words import (
     store,
     storem,
 )
+from ovjit.compiler.copies import CACHE_LINE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
-from ovjit.compiler.races import Piece, Rows
+from ovjit.compiler.races import Piece, Places
 from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.traced import least, most
 from ovjit.tiles.lowering import OPERANDS
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
 #: Pixels of a row that are computed together.
 PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
+#: Bytes of the first-level cache that the rows of a cache line of channels may take.
+KEPT_BYTES = 28 * 1024
+#: As many of f32 where no vector is masked: a sum is a chain of multiply-adds, and four chains keep half of
+#: AVX2's units busy.
+WHOLE_PIXELS = {"avx512": (6, 1), "avx2": (8, 4, 1), "generic": (4, 1)}
 
 
 def word_rows(kh: int, acc: str) -> list[range]:
@@ -53,11 +62,14 @@ def word_rows(kh: int, acc: str) -> list[range]:
     return [range(a, min(a + each, kh)) for a in range(0, kh, each)]
 
 
-def passes(isa: Isa, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
-    """All vectors of channels masked; where masks are slow, as of bytes without AVX-512, the last alone."""
+def passes(isa: Isa, channels: int, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
+    """All vectors of channels masked, or none where all are whole; where masks are slow, as of bytes without
+    AVX-512, the last alone."""
     counts = (PIXELS[isa.name], 1)
-    if isa.name == "avx512" or all(SIZE[one] >= 4 for one in types):
+    if isa.name == "avx512":
         return ((True, counts),)
+    if all(SIZE[one] >= 4 for one in types):
+        return ((True, counts),) if channels % isa.lanes else ((False, WHOLE_PIXELS[isa.name]),)
     return ((False, counts), (True, (1,)))
 
 
@@ -88,85 +100,91 @@ def added(v, weight, total, acc):
 
 @kernel
 def depthwise(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, rows, per_chunk, e=OPERANDS,
-    *, T, acc, out, operands, body, kh, kw, sw, dw, passes, free,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, wide, parts, rows_per,
+    row_blocks, items, per_chunk, e=OPERANDS, *, T, acc, out, operands, body, kh, kw, sw, dw, passes, free,
 ):  # fmt: skip
-    """T, acc, out: element types of x, of sums and of y. `passes`: whether vectors are masked, and the pixels
-    that are computed together. `free`: masks cost nothing, as AVX-512's; AVX2 stores under one in a dozen
-    cycles."""
+    """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows_per` rows.
+    `passes`: whether vectors are masked, and the pixels that are computed together. `free`: masks cost
+    nothing, as AVX-512's; AVX2 stores under one in a dozen cycles."""
     o, at, tap, total, result, v = registers()
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
-    for row in share(rows, per_chunk):
-        img = row // oh
-        i = row % oh
-        source = x + img * x_n + i * x_i
-        target = y + img * y_n + i * y_h
-        for n, operand in enumerate(operands):
-            if not operand.shared:
-                at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
-        begin = 0
-        for masked, counts in passes:
-            end = c if masked else c // VL * VL
-            for k in range(begin, end, VL):
-                left = c - k
-                block = w + k * (len(word_rows(kh, acc)) * kw * 4)
-                for a, t in np.ndindex(len(word_rows(kh, acc)), kw):
-                    tap[a, t] = load[acc](block + (a * kw + t) * VL * 4)
-                first = load[acc](b + k * 4)
-                for n, operand in enumerate(operands, 1):
-                    if operand.kind == "channel":
-                        place = e[n - 1] + k * SIZE[operand.dtype]
-                        o[n] = lanes_at(place, left, masked, operand.dtype)
-                j = 0
-                for count in counts:
-                    while j + count <= ow:
-                        p = source + j * (sw * x_w) + k * SIZE[T]
-                        # pixels are stepped to from one address: of separate products LLVM makes more sums
-                        # than registers
-                        q = target + j * y_w + k * SIZE[out]
-                        for n, operand in enumerate(operands):
-                            if operand.kind == "pixel":
-                                at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
-                            elif operand.kind == "scalar":
-                                at[n, "j"] = at[n] + j * e[n, "w"]
-                        for m in static_range(count):
-                            total[m] = first
-                        for a, lines in enumerate(word_rows(kh, acc)):
-                            for some in together(columns(count, kw, sw, dw), free, acc, kh, kw, count):
-                                for byte, line in enumerate(lines):
-                                    for column, _ in some:
-                                        place = p + line * x_a + column * x_w
-                                        u = lanes_at(place, left, masked, T)
-                                        if acc == "f32":
-                                            v[column] = u
-                                        elif byte == 0:
-                                            v[column] = cast[acc](u)
-                                        else:
-                                            v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
-                                for column, readers in some:
-                                    for m, t in readers:
-                                        total[m] = added(v[column], tap[a, t], total[m], acc)
-                        for m in static_range(count):
-                            for n, operand in enumerate(operands, 1):
+    for item in share(items, per_chunk):
+        block = item % row_blocks
+        rest = item // row_blocks
+        img = rest // parts
+        first = rest % parts * wide
+        stop = min(first + wide, c)
+        top = block * rows_per
+        bottom = min(top + rows_per, oh)
+        for i in range(top, bottom):
+            source = x + img * x_n + i * x_i
+            target = y + img * y_n + i * y_h
+            for n, operand in enumerate(operands):
+                if not operand.shared:
+                    at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
+            begin = first
+            for masked, counts in passes:
+                end = stop if masked else min(stop, c // VL * VL)
+                for k in range(begin, end, VL):
+                    left = c - k
+                    filters = w + k * (len(word_rows(kh, acc)) * kw * 4)
+                    for a, t in np.ndindex(len(word_rows(kh, acc)), kw):
+                        tap[a, t] = load[acc](filters + (a * kw + t) * VL * 4)
+                    bias = load[acc](b + k * 4)
+                    for n, operand in enumerate(operands, 1):
+                        if operand.kind == "channel":
+                            place = e[n - 1] + k * SIZE[operand.dtype]
+                            o[n] = lanes_at(place, left, masked, operand.dtype)
+                    j = 0
+                    for count in counts:
+                        while j + count <= ow:
+                            p = source + j * (sw * x_w) + k * SIZE[T]
+                            # pixels are stepped to from one address: of separate products LLVM makes more
+                            # sums than registers
+                            q = target + j * y_w + k * SIZE[out]
+                            for n, operand in enumerate(operands):
                                 if operand.kind == "pixel":
-                                    place = at[n - 1, "j"] + m * e[n - 1, "w"]
-                                    o[n] = lanes_at(place, left, masked, operand.dtype)
+                                    at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
                                 elif operand.kind == "scalar":
-                                    o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
-                            result[m] = applied(body, total[m], *o)
-                            if free:
-                                storem[out](q + m * y_w, result[m], left)
-                        if not free:  # whole vectors are stored as such, once all are there
-                            if not masked or left >= VL:
-                                for m in static_range(count):
-                                    store[out](q + m * y_w, result[m])
-                            else:
-                                for m in static_range(count):
+                                    at[n, "j"] = at[n] + j * e[n, "w"]
+                            for m in static_range(count):
+                                total[m] = bias
+                            for a, lines in enumerate(word_rows(kh, acc)):
+                                for some in together(columns(count, kw, sw, dw), free, acc, kh, kw, count):
+                                    for byte, line in enumerate(lines):
+                                        for column, _ in some:
+                                            place = p + line * x_a + column * x_w
+                                            u = lanes_at(place, left, masked, T)
+                                            if acc == "f32":
+                                                v[column] = u
+                                            elif byte == 0:
+                                                v[column] = cast[acc](u)
+                                            else:
+                                                v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
+                                    for column, readers in some:
+                                        for m, t in readers:
+                                            total[m] = added(v[column], tap[a, t], total[m], acc)
+                            for m in static_range(count):
+                                for n, operand in enumerate(operands, 1):
+                                    if operand.kind == "pixel":
+                                        place = at[n - 1, "j"] + m * e[n - 1, "w"]
+                                        o[n] = lanes_at(place, left, masked, operand.dtype)
+                                    elif operand.kind == "scalar":
+                                        o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
+                                result[m] = applied(body, total[m], *o)
+                                if free:
                                     storem[out](q + m * y_w, result[m], left)
-                        j += count
-            begin = end
+                            if not free:  # whole vectors are stored as such, once all are there
+                                if not masked or left >= VL:
+                                    for m in static_range(count):
+                                        store[out](q + m * y_w, result[m])
+                                else:
+                                    for m in static_range(count):
+                                        storem[out](q + m * y_w, result[m], left)
+                            j += count
+                begin = end
 
 
 class Depthwise(TiledConvolution):
@@ -185,7 +203,7 @@ class Depthwise(TiledConvolution):
         name = f"depthwise_{self.data.dtype}_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
         return depthwise.kernel(
             name, T=self.data.dtype, acc=self.form.acc, kh=kh, kw=kw, sw=sw, dw=dw,
-            passes=passes(self.isa, self.data.dtype, self.out.dtype, *(v.dtype for v in self.operands)),
+            passes=passes(self.isa, self.groups, *(v.dtype for v in (self.data, self.out, *self.operands))),
             free=self.isa.name == "avx512",
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
@@ -219,13 +237,24 @@ class Depthwise(TiledConvolution):
         sh, dh, ph = (1, 1, 0) if flat else (strides[0], dilations[0], begin[0])
         oh, ow = (1, out[2]) if flat else out[2:]
         taps = int(np.prod(self.kernel_size))
-        rows = out[0] * oh
-        per_chunk = split(rows, ow * self.groups * taps)
+        line = min(self.groups, max(self.isa.lanes, CACHE_LINE // x.itemsize))
+        kh = 1 if flat else self.kernel_size[0]
+        read = kh * (x.shape[-1] + 2 * begin[-1]) * CACHE_LINE
+        # 1 or 0: most of these rows are read again, and are there still
+        by_lines = least(1, KEPT_BYTES // most(1, read)) if kh > 2 * sh else 0
+        wide = self.groups - by_lines * (self.groups - line)
+        parts = ceil_div(self.groups, wide)
+        rows_per = split(oh, ow * wide * taps)
+        rows_per = ceil_div(oh, ceil_div(oh, rows_per))  # blocks of much the same height
+        row_blocks = ceil_div(oh, rows_per)
+        items = out[0] * parts * row_blocks
+        per_chunk = split(items, rows_per * ow * wide * taps)
         values: dict[str, Any] = {
             "x": x.ptr + (-ph * x_h - begin[-1] * x_w),
             "w": planner.constants.at(self.weights_at), "b": planner.constants.at(self.bias_at),
             "y": y.ptr, "x_n": x.strides[0], "x_i": sh * x_h, "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow,
-            "c": self.groups, "rows": rows, "per_chunk": per_chunk,
+            "c": self.groups, "wide": wide, "parts": parts, "rows_per": rows_per, "row_blocks": row_blocks,
+            "items": items, "per_chunk": per_chunk,
         }  # fmt: skip
         axes = (0, None, 2) if flat else (0, 2, 3)
         values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
@@ -233,9 +262,20 @@ class Depthwise(TiledConvolution):
         values |= operands
         reads = [x, *read]
         y_n, y_h, y_w = (values[name] for name in ("y_n", "y_h", "y_w"))
-        row = Piece(y.ptr, (y_n, y_h), (ow, self.groups), (y_w, y.itemsize), y.itemsize)
-        touches = Rows((out[0], oh), per_chunk, (), [row])
-        chunks, flops = ceil_div(rows, per_chunk), 2.0 * y.count * taps
+        size = y.itemsize
+
+        def touches(chunk: int) -> tuple[Places, Places]:
+            found = []
+            for item in range(chunk * per_chunk, min((chunk + 1) * per_chunk, items)):
+                rest, block = divmod(item, row_blocks)
+                image, part = divmod(rest, parts)
+                high: int = min(rows_per, oh - block * rows_per)
+                channels: int = min(wide, self.groups - part * wide)
+                at = y.ptr + (image * y_n + block * rows_per * y_h + part * wide * size)
+                found.append(Piece(at, (), (high, ow, channels), (y_h, y_w, size), size).places(()))
+            return [], [(y.buffer, np.concatenate(found))]
+
+        chunks, flops = ceil_div(items, per_chunk), 2.0 * y.count * taps
         planner.step(self.kernel, values, chunks, reads, [y], flops, touches=touches)
 
 
