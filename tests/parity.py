@@ -30,8 +30,8 @@ LEFT_OUT = {
     "and extensions are not there",
     "frontend.tensorflow": "TensorFlow is not read: export the model to ONNX",
     "tools.benchmark": "served by the real package's files where they are on the path",
-    "tools.ovc": "`convert_model` and `ovc` are there; what is below them serves frameworks that are not "
-    "read",
+    "tools.ovc": "`convert_model` and `ovc` are there, and below them what reads their arguments; the rest "
+    "serves frameworks that are not read",
     "torch": "a backend of torch.compile",
 }
 #: Gaps by name (`fnmatch`), and why they are there. The first that fits counts.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.tools.ovc import main
+from ovjit.tools.ovc.error import Error
+from ovjit.tools.ovc.main import main
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_inputs_are_given_shapes(source, tmp_path, described, shapes):
                                   ["--extension", "lib.so"], ["--input", "c[1,2]"]])  # fmt: skip
 def test_what_is_refused(source, tmp_path, args, capsys):
     assert ours(source, *args, "--output_model", tmp_path / "out.xml") == 1
-    assert not (tmp_path / "out.xml").exists() and "ovc: " in capsys.readouterr().err
+    assert not (tmp_path / "out.xml").exists() and "[ ERROR ]" in capsys.readouterr().err
 
 
 def test_it_runs_as_a_module_under_the_other_name(source, tmp_path):
@@ -66,3 +69,61 @@ def test_it_runs_as_a_module_under_the_other_name(source, tmp_path):
     made = subprocess.run([*command, *args], capture_output=True, text=True)
     assert made.returncode == 0 and "SUCCESS" in made.stdout and (tmp_path / "x.xml").exists(), made.stderr
     assert "usage" in subprocess.run([*command, "--help"], capture_output=True, text=True).stdout
+
+
+def texts(ov_name: str) -> Any:
+    """What a package reads in the texts and objects that inputs are described with."""
+    parser = importlib.import_module(f"{ov_name}.tools.ovc.cli_parser")
+    package = importlib.import_module(ov_name)
+    kinds, dim = package.Type, package.Dimension
+    described = [
+        None, "a,b[1]", ["a", "b"], [("a", [1, 2]), "b"], {"a": kinds.f32, "b": ([1, 2], np.int8)}, [1, 2],
+        (1, 2), [[1, 2], [3]], [np.float32, [1]], np.float32, int, package.Shape([1, 2]), ("a", [1], [2]),
+        ("a", [dim(1, 3), -1], np.int8), ("a", "b"), 5, {"x": "y"}, {1: "y"}, [object()],
+    ]  # fmt: skip
+    written = ["a", "a,b", "a[1 2],b[]", "[1,2],[3]", "a[1..3, ?,-1,..4,5..]", "a[x]", "a[1", "a]1[", "",
+               "a,", "a[1][2]", "a[1,2]b", "a->1", "1:a[3 1],b:2"]  # fmt: skip
+    made = []
+    for function, items in ((parser.input_to_input_cut_info, described), (parser.parse_inputs, written)):
+        for item in items:
+            try:
+                made.append(str(function(item)))
+            except Exception as error:
+                made.append(re.sub("incorrect. .*", "incorrect", str(error).partition("\n")[0]))
+    return [line.replace("ovjit", "openvino") for line in made]
+
+
+def test_inputs_are_described_as_in_openvino():
+    assert texts("ovjit") == texts("openvino")
+
+
+def test_what_a_conversion_raises(source):
+    model = str(source)
+    for given, words in (({"input": "c"}, "No node with name c"), ({"output": "c"}, "No node with name c"),
+                         ({"input": [[1], [2], [3]]}, "does not have enough inputs"),
+                         ({"input": [("a", [1, 1]), [1, 1]]}, "unnamed inputs and named inputs"),
+                         ({"output": 5}, "it should be string or a list")):  # fmt: skip
+        with pytest.raises((Error, AssertionError), match=words):
+            ovjit.convert_model(model, **given)
+    a = ovjit.opset13.parameter([2, 3], np.float32)
+    relu = ovjit.opset13.relu(a)
+    relu.output(0).set_names({"relu"})
+    other = ovjit.Model([ovjit.opset13.abs(relu)], [a])
+    with pytest.raises(Error, match="Name relu is not found among model inputs"):
+        ovjit.convert_model(other, input="relu")
+
+
+def test_outputs_are_those_named(source):
+    model = ovjit.Core().read_model(source)
+    for port, name in zip(model.outputs, "pq", strict=True):
+        port.get_tensor().set_names({name})
+    made = ovjit.convert_model(model, output=["q", "p", "q"])
+    assert [port.get_any_name() for port in made.outputs] == ["p", "q", "q"]
+
+
+def test_a_file_says_what_it_was_made_of(source, tmp_path):
+    assert ours(source, "--output_model", tmp_path / "out") == 0
+    for model in (ovjit.convert_model(source.as_posix()), ovjit.Core().read_model(tmp_path / "out.xml")):
+        assert model.get_rt_info("Runtime_version").value == ovjit.get_version()
+        assert model.get_rt_info(["conversion_parameters", "input_model"]).value == "DIR/in.xml"
+    assert "OpenVINO Runtime" in model.get_rt_info()

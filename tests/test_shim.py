@@ -62,7 +62,7 @@ def test_install_and_remove(python):
     assert run(python, "-m", "ovjit", "shim", "install").returncode == 0
     assert run(python, "-m", "ovjit", "shim", "install").returncode == 0  # again: the same
     answer = run(python, "-c", PROGRAM)
-    assert answer.stdout == "['openvino.tools.ovc:main']\n", answer.stderr
+    assert answer.stdout == "['openvino.tools.ovc.main:main']\n", answer.stderr
     assert run(python.parent / "ovc", "--help").returncode == 0
     assert run(python, "-m", "ovjit", "shim", "remove").returncode == 0
     assert files(python) == before

@@ -49,12 +49,12 @@ License: Apache-2.0
 Requires-Python: >=3.10
 {requires}"""
 _WHEEL = "Wheel-Version: 1.0\nGenerator: ovjit\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-_ENTRY_POINTS = "[console_scripts]\novc = openvino.tools.ovc:main\n"
+_ENTRY_POINTS = "[console_scripts]\novc = openvino.tools.ovc.main:main\n"
 _SCRIPT = """\
 #!{python}
 import sys
 
-from openvino.tools.ovc import main
+from openvino.tools.ovc.main import main
 
 sys.exit(main())
 """

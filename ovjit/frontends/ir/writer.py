@@ -20,6 +20,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+import ovjit
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
@@ -49,7 +50,7 @@ def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -
     values beyond f16 stays as it is, and what FakeQuantize takes. Raises RuntimeError for a model that xml
     cannot hold or files that cannot be written.
     """
-    _write(model, output_model, None, compress_to_fp16)
+    _write(model, output_model, None, compress_to_fp16, made_by={"OpenVINO Runtime": ovjit.get_version()})
 
 
 #: Versions that are written, by name.
@@ -81,7 +82,9 @@ def to_bytes(model: Model) -> tuple[bytes, bytes]:
 _model_bytes = to_bytes  # how a Model pickles
 
 
-def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool, version: int = 11) -> None:
+def _write(
+    model: Model, xml_path: Any, bin_path: Any, compress: bool, version: int = 11, made_by: dict | None = None
+) -> None:
     if not isinstance(model, Model):
         raise TypeError("Incompatible `model` argument. Please provide a valid Model instance.")
     for given in (xml_path, bin_path):
@@ -96,7 +99,7 @@ def _write(model: Model, xml_path: Any, bin_path: Any, compress: bool, version: 
         weights.parent.mkdir(parents=True, exist_ok=True)
         with GRAPH_LOCK, _replacing(weights) as data, _replacing(xml) as text:
             writer = _Writer(data, compress, version)
-            text.write(writer.net(model).encode())
+            text.write(writer.net(model, made_by).encode())
     except OSError as error:
         raise ModelError(f"the model cannot be written to {str(xml)!r}: {error}") from error
 
@@ -139,19 +142,19 @@ class _Writer:
         self.ports: dict[tuple[Node, int], tuple[int, int]] = {}  # output -> (layer, port)
         self.numbers: dict[Node, int] = {}
 
-    def net(self, model: Model) -> str:
+    def net(self, model: Model, made_by: dict | None = None) -> str:
         self.executed = all("layerType" in (n._rt_info or ()) for n in model._walk())
-        inside = self.inside(model)
+        inside = self.inside(model, made_by)
         head = f'<net name={_quoted(model.get_friendly_name())} version="{self.version}">'
         return f'<?xml version="1.0"?>\n{head}\n{inside}</net>\n'
 
-    def inside(self, model: Model) -> str:
+    def inside(self, model: Model, made_by: dict | None = None) -> str:
         """The lines of a net or a body."""
         for node in model._walk():
             self.node(node)
         return (
             f"\t<layers>\n{''.join(self.layers)}\t</layers>\n\t<edges>\n{''.join(self.edges)}\t</edges>\n"
-            f"{_rt_info(model._rt)}"
+            f"{_rt_info({**model._rt, **(made_by or {})})}"
         )
 
     def bodies(self, node: SubGraphNode) -> str:

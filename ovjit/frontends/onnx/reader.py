@@ -230,7 +230,7 @@ class Reader:
         model = Model._from_parts(
             results, [p for p in parameters if p._friendly_name in read], (), graph.name
         )
-        model._rt = {"version": 11}
+        model._rt = {}
         for entry in self.proto.metadata_props:
             metadata = model._rt.setdefault("framework", {})
             metadata[entry.key] = entry.value

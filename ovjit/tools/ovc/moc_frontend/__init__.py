@@ -1,0 +1,1 @@
+"""Shapes and types as conversions take them."""

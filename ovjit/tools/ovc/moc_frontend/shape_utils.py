@@ -1,0 +1,46 @@
+"""Shapes in the forms that `convert_model` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.tensors.shapes import Dimension, PartialShape, Shape
+
+
+def is_shape_type(value: Any) -> bool:
+    """Whether a value is a shape: one of its classes, or a list of what dimensions are made of."""
+    if isinstance(value, (PartialShape, Shape)):
+        return True
+    kinds = (int, np.integer, Dimension)
+    return isinstance(value, (list, tuple)) and all(isinstance(d, kinds) for d in value)
+
+
+def to_partial_shape(shape: Any) -> PartialShape:
+    """A PartialShape of a value for which `is_shape_type` holds, or of its text. TypeError for others."""
+    if isinstance(shape, tuple):
+        return PartialShape(list(shape))
+    return PartialShape(shape)
+
+
+def get_static_shape(shape: Any, dynamic_value: int | None = None) -> tuple[int | None, ...]:
+    """Sizes, `dynamic_value` in the place of those that are open; the smallest size of one with bounds."""
+    sizes: list[int | None] = []
+    for dim in _dimensions(shape):
+        if dim.is_static or dim.get_min_length() > 0:
+            sizes.append(dim.get_min_length())
+        else:
+            sizes.append(dim.get_max_length() if dim.get_max_length() > 0 else dynamic_value)
+    return tuple(sizes)
+
+
+def get_dynamic_dims(shape: Any) -> list[int]:
+    """The indices of dimensions of which nothing is known."""
+    dims = enumerate(_dimensions(shape))
+    return [i for i, dim in dims if dim.get_min_length() == 0 and dim.get_max_length() == -1]
+
+
+def _dimensions(shape: Sequence[Any]) -> list[Any]:
+    return [dim if isinstance(dim, Dimension) else Dimension(int(dim)) for dim in shape]
