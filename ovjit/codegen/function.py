@@ -232,6 +232,7 @@ class FunctionKernel:
         printer.block(self.source.body)
         read = set(re.findall(r"[A-Za-z_]\w*", "\n".join(printer.lines)))
         unread = {p.name for p in self.arguments if p.name not in read}
+        unread |= {f"{name}_{d}" for name in unread for d in range(self.source.dims)}
         frame.fields = [field for field in frame.fields if field[0] not in unread]
         head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
         numbers = [f"    {number} = {value}" for value, number in printer.numbers.items()]

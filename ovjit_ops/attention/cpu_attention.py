@@ -42,7 +42,7 @@ from ovjit_ops.attention.cpu_attention_text import (
     DIMS,
     TABLE_BYTES,
     attention_kernel,
-    few_rows_kernel,
+    attention_rows,
     turned_panels_kernel,
 )
 from ovjit_ops.matmul.cpu_products import pack_kernel
@@ -79,7 +79,8 @@ class Attention(Lowering):
         self.bytes = {n: v.node.inputs[0] for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
         self.bytes = self.bytes if len(self.bytes) == 2 else {}
         cached = "u8" if self.bytes else named["k"].dtype
-        self.few = few_rows_kernel(self.causal, sink, elem, cached, out, self.cap is not None)
+        ways = {"causal": self.causal, "sinks": sink, "capped": self.cap is not None}
+        self.few = attention_rows(T=elem, cached=cached, out=out, **ways)
         self.many = attention_kernel(self.causal, sink, self.isa, form, out, self.cap is not None)
         self.packer, self.turner = pack_kernel(self.isa, form), turned_panels_kernel(self.isa)
         low, high = bounds(named["q"].shape[-2])

@@ -18,11 +18,37 @@ from typing import Any
 from ovjit.codegen.approx import exp_below_zero, tanh_f32
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.memory import SIZE
 from ovjit.codegen.trace import Recorder
 from ovjit.codegen.transpose import make_turn, turn
-from ovjit.codegen.words import VL, Ptr, share
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    applied,
+    blend,
+    cast,
+    chunk,
+    const,
+    f32,
+    fma,
+    hadd,
+    hmax,
+    inf,
+    load,
+    loadm,
+    maximum,
+    placed,
+    registers,
+    scratch,
+    select,
+    share,
+    splat,
+    spread,
+    static_range,
+    storem,
+)  # fmt: skip
 from ovjit.compiler.plan import element_size
 from ovjit.graph.byte_rows import HEAD
 from ovjit.tiles.driver import ROWS
@@ -47,6 +73,16 @@ def _body(function: Callable, constant: str = "k") -> tuple[list[str], list[tupl
     named = [re.sub(r"\bk(?=\d)", constant, text) for text in (*lines, result)]
     values = [(name.replace("k", constant), text) for name, text in constants.values()]
     return named[:-1], values, named[-1]
+
+
+def _traced(function: Callable) -> Body:
+    recorder = Recorder()
+    made = function(recorder.input("x0", "f32"))
+    return Body(["f32"], ["f32"], recorder.lines, [made.name])
+
+
+#: exp(x) for x <= 0, and tanh(x).
+EXP, TANH = _traced(exp_below_zero), _traced(tanh_f32)
 
 
 def _adding() -> Epilogue:
@@ -328,132 +364,116 @@ def turned_panels_kernel(isa: Isa) -> Kernel:
     return turn_panels.kernel(f"turn_panels_{width}", intrinsics, "turn i32", width=width, lanes=isa.lanes)
 
 
-@functools.lru_cache(16)
-def few_rows_kernel(
-    causal: bool, sink: bool, elem: str, cached: str, out: str, capped: bool = False
-) -> Kernel:
-    """Rows of a head one by one: dot products with every key, then the values summed by weight. `elem`,
-    `cached`, `out`: element types of q, of k and v, and of y; `capped`: scores are cap tanh(...).
+@inline
+def read(p, T):
+    """A vector of keys or values in f32."""
+    return cast[f32](load[T](p)) if T == "u8" else load[T](p)
+
+
+@inline
+def read_some(p, T, count):
+    """The first lanes of one."""
+    return cast[f32](loadm[T](p, count)) if T == "u8" else loadm[T](p, count)
+
+
+@kernel
+def attention_rows(
+    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, cap: Ptr, parts, block,
+    rows, columns, depth, wide, q_r, y_r, mask_r, mask_c, k_s, v_s, sink_r, *, T, cached, out, causal, sinks,
+    capped,
+):  # fmt: skip
+    """Rows of a head one by one: dot products with every key, then the values summed by weight. `T`,
+    `cached`, `out`: element types of q, of k and v, and of y; `sinks`: each row has a score more, of nothing;
+    `capped`: scores are cap tanh(...).
 
     `cached` u8: rows of bytes, of which sums are made as they are: q (scale byte + zero) adds up to
     scale (q byte) + zero (sum of q), and w (scale byte + zero) is (w scale) byte, with w zero once for a row.
     """
-    size, each = element_size(elem), element_size(cached)
-    packed = cached == "u8"
-    head = f" + {HEAD}" if packed else ""
-
-    def read(address: str, left: str = "") -> str:
-        found = f"loadm_{cached}({address}, {left})" if left else f"load_{cached}({address})"
-        return f"cast_f32({found})" if packed else found
-
-    names = ["q", "k", "v", "y", "mask", *(["sink"] if sink else [])]
-    more = "parts block rows columns depth wide q_r y_r mask_r mask_c k_s v_s" + (" sink_r" if sink else "")
-    frame = _frame(names, more.split())
-    frame.pointers(*(["cap"] if capped else []))
-    before, bend = _capped_lines() if capped else ([], [])
-    lines, constants, result = _body(exp_below_zero)
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue(), *_head(names)]
-    src += [f"    {name} = {text}" for name, text in constants]
-    src += [f"    {x}" for x in before]
-    src += [
-        "    zero = const_f32(0.0)",
-        "    lowest = const_f32(-float_inf)",
-        "    factor = splat_f32(scale)",
-        "    otherwise = splat_f32(unseen)",
-    ]
-    src += ["    r = 0", "    while r < count:", "        p = q + (first + r) * q_r", "        end = columns"]
-    src += ["        end = imin(columns, first + r + 1)"] if causal else []
-    if packed:
-        src += ["        total = zero", "        j = 0", "        while j < depth:"]
-        src += [f"            total = add(total, loadm_{elem}(p + j * {size}, depth - j))"]
-        src += ["            j += VL"]
-        src += ["        whole = spread_f32(hadd_f32(total))"]
-    src += [
-        "        s = 0",
-        "        while s < end:",
-        "            total = zero",
-        f"            t = k + s * k_s{head}",
-    ]
-    src += _vectors(
-        "            ", "depth",
-        [f"total = fma(load_{elem}(p + j * {size}), {read(f't + j * {each}')}, total)"],
-        [f"rest = {read(f't + j * {each}', 'depth - j')}",
-         f"total = fma(loadm_{elem}(p + j * {size}, depth - j), rest, total)"],
-    )  # fmt: skip
-    src += ["            total = spread_f32(hadd_f32(total))"]
-    if packed:
-        src += [f"            t -= {HEAD}", "            total = mul(total, splat_f32(t))"]
-        src += ["            total = fma(whole, splat_f32(t + 4), total)"]
-    src += ["            storem_f32(scratch + s * 4, total, 1)", "            s += 1"]
-    src += [
-        "        t = mask + (first + r) * mask_r",
-        "        top = lowest",
-        "        j = 0",
-        "        while j < end:",
-    ]
-    src += ["            x0 = mul(loadm_f32(scratch + j * 4, end - j), factor)"]
-    src += [*(f"            {x}" for x in bend), "            if mask_c > 0:"]
-    src += ["                x0 = add(x0, loadm_f32(t + j * 4, end - j))"]
-    src += [
-        "            storem_f32(scratch + j * 4, x0, end - j)",
-        "            top = blend_f32(end - j, max_(top, x0), top)",
-    ]
-    src += ["            j += VL", "        top = spread_f32(hmax_f32(top))"]
-    src += (
-        ["        old = splat_f32(sink + (first + r) * sink_r)", "        top = max_(top, old)"]
-        if sink
-        else []
-    )
-    src += ["        total = zero", "        j = 0", "        while j < end:"]
-    src += [
-        "            x0 = sub(loadm_f32(scratch + j * 4, end - j), top)",
-        *(f"            {x}" for x in lines),
-    ]
-    src += [f"            storem_f32(scratch + j * 4, {result}, end - j)"]
-    src += [f"            total = blend_f32(end - j, add(total, {result}), total)", "            j += VL"]
-    src += ["        total = spread_f32(hadd_f32(total))"]
-    if sink:
-        src += [
-            "        x0 = sub(old, top)",
-            *(f"        {x}" for x in lines),
-            f"        total = add(total, {result})",
-        ]
-    src += [
-        "        seen = gt(total, zero)",
-        "        scaled = div(const_f32(1.0), total)",
-        "        p = y + (first + r) * y_r",
-        "        j = 0",
-    ]
-    src += [
-        "        while j < wide:",
-        "            a0 = zero",
-        "            a1 = zero",
-        "            a2 = zero",
-        "            a3 = zero",
-        *(["            base = zero"] if packed else []),
-    ]
-    src += [
-        "            s = 0",
-        "            while s < end:",
-        "                w = splat_f32(scratch + s * 4)",
-    ]
-    src += [f"                t = v + s * v_s{head}"]
-    if packed:
-        src += [f"                base = fma(w, splat_f32(t - {HEAD - 4}), base)"]
-        src += [f"                w = mul(w, splat_f32(t - {HEAD}))"]
-    src += [f"                t += j * {each}"]
-    src += [
-        f"                a{i} = fma(w, {read(f't + {i} * VL * {each}', f'wide - j - {i} * VL')}, a{i})"
-        for i in range(4)
-    ]
-    src += ["                s += 1"]
-    sums = "add(a{}, base)" if packed else "a{}"
-    src += [
-        f"            storem_{out}(p + (j + {i} * VL) * {element_size(out)}, "
-        f"select(seen, mul({sums.format(i)}, scaled), otherwise), wide - j - {i} * VL)"
-        for i in range(4)
-    ]
-    src += ["            j += 4 * VL", "        r += 1", "    return 0", ""]
-    kind = "_".join(dict.fromkeys((elem, cached, out)))
-    name = f"attention_rows_{kind}{_said(causal, sink, capped)}"
-    return Kernel(name, "\n".join(src), frame)
+    acc = registers()
+    head = chunk // parts
+    first = chunk % parts * block
+    q, k, v, y, mask = placed(head, q, k, v, y, mask)
+    if sinks:
+        sink = placed(head, sink)
+    zero = const[f32](0.0)
+    factor = splat[f32](scale)
+    otherwise = splat[f32](unseen)
+    if capped:
+        most = splat[f32](cap)
+    for row in range(first, min(first + block, rows)):
+        p = q + row * q_r
+        end = columns
+        if causal:
+            end = min(columns, row + 1)
+        if cached == "u8":
+            total = zero
+            for j in range(0, depth, VL):
+                total = total + loadm[T](p + j * SIZE[T], depth - j)
+            whole = spread[f32](hadd[f32](total))
+        for s in range(end):
+            total = zero
+            t = k + s * k_s
+            if cached == "u8":
+                t += HEAD
+            j = 0
+            while j + VL <= depth:
+                total = fma(load[T](p + j * SIZE[T]), read(t + j * SIZE[cached], cached), total)
+                j += VL
+            if j < depth:
+                rest = read_some(t + j * SIZE[cached], cached, depth - j)
+                total = fma(loadm[T](p + j * SIZE[T], depth - j), rest, total)
+            total = spread[f32](hadd[f32](total))
+            if cached == "u8":
+                total = total * splat[f32](t - HEAD)
+                total = fma(whole, splat[f32](t - HEAD + 4), total)
+            storem[f32](scratch + s * 4, total, 1)
+        t = mask + row * mask_r
+        top = const[f32](-inf)
+        for j in range(0, end, VL):
+            score = loadm[f32](scratch + j * 4, end - j) * factor
+            if capped:
+                bent = applied(TANH, score)
+                score = bent * most
+            if mask_c > 0:
+                score = score + loadm[f32](t + j * 4, end - j)
+            storem[f32](scratch + j * 4, score, end - j)
+            top = blend[f32](end - j, maximum(top, score), top)
+        top = spread[f32](hmax[f32](top))
+        if sinks:
+            old = splat[f32](sink + row * sink_r)
+            top = maximum(top, old)
+        total = zero
+        for j in range(0, end, VL):
+            score = loadm[f32](scratch + j * 4, end - j) - top
+            weight = applied(EXP, score)
+            storem[f32](scratch + j * 4, weight, end - j)
+            total = blend[f32](end - j, total + weight, total)
+        total = spread[f32](hadd[f32](total))
+        if sinks:
+            score = old - top
+            weight = applied(EXP, score)
+            total = total + weight
+        seen = total > zero
+        scaled = const[f32](1.0) / total
+        p = y + row * y_r
+        for j in range(0, wide, 4 * VL):
+            for i in static_range(4):
+                acc[i] = zero
+            if cached == "u8":
+                base = zero
+            for s in range(end):
+                w = splat[f32](scratch + s * 4)
+                t = v + s * v_s
+                if cached == "u8":
+                    base = fma(w, splat[f32](t + 4), base)
+                    w = w * splat[f32](t)
+                    t += HEAD
+                t += j * SIZE[cached]
+                for i in static_range(4):
+                    part = read_some(t + i * VL * SIZE[cached], cached, wide - j - i * VL)
+                    acc[i] = fma(w, part, acc[i])
+            for i in static_range(4):
+                if cached == "u8":
+                    acc[i] = acc[i] + base
+                made = select(seen, acc[i] * scaled, otherwise)
+                storem[out](p + (j + i * VL) * SIZE[out], made, wide - j - i * VL)
