@@ -208,10 +208,11 @@ class FunctionKernel:
         name: str,
         intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
         key: str = "",
+        form: str = "f32",
         **constants: Any,
     ) -> Kernel:
-        """The kernel for these constants. Arguments that it then does not read are not in its frame.
-        TypeError for a constant that is missing or unknown."""
+        """The kernel for these constants; `form`: see `Kernel`. Arguments that it then does not read are not
+        in its frame. TypeError for a constant that is missing or unknown."""
         if set(constants) != set(self.constants):
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
         place = printed.place(self.function, constants)
@@ -223,7 +224,7 @@ class FunctionKernel:
         else:
             text, fields, tables = known
             frame = Frame(fields, tables)
-        return Kernel(name, text, frame, intrinsics, key)
+        return Kernel(name, text, frame, intrinsics, key, form)
 
     def _print(self, constants: Mapping[str, Any]) -> tuple[str, Frame]:
         frame = self.frame(constants)

@@ -11,7 +11,7 @@ in its scratch memory; then out = o / l. One kind of tile does both products: wh
 mask, or o. Heads are reached by strides, so that heads that share keys read the same panels. A few rows
 (as in generating text) are not worth packing for: they go by dot products, from keys and values as they lie.
 
-q, k and v are f32 or bf16; scores, softmax and sums are f32 in both (`cpu_attention_text`).
+q, k and v are f32 or bf16; scores, softmax and sums are f32 in both (`cpu_attention_kernels`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
+from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
 from ovjit.compiler.fuse import Group
@@ -38,8 +39,7 @@ from ovjit.graph.traced import least, most
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.formats import WORD, product_format
 from ovjit.tiles.pack import panel_sizes
-from ovjit_ops.attention.cpu_attention_text import (
-    DIMS,
+from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
     attention_kernel,
     attention_rows,
@@ -79,9 +79,9 @@ class Attention(Lowering):
         self.bytes = {n: v.node.inputs[0] for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
         self.bytes = self.bytes if len(self.bytes) == 2 else {}
         cached = "u8" if self.bytes else named["k"].dtype
-        ways = {"causal": self.causal, "sinks": sink, "capped": self.cap is not None}
-        self.few = attention_rows(T=elem, cached=cached, out=out, **ways)
-        self.many = attention_kernel(self.causal, sink, self.isa, form, out, self.cap is not None)
+        ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
+        self.few = attention_rows(T=elem, cached=cached, **ways)
+        self.many = attention_kernel(self.isa, form, **ways)
         self.packer, self.turner = pack_kernel(self.isa, form), turned_panels_kernel(self.isa)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []

@@ -1,0 +1,460 @@
+"""The kernels of attention: rows of a head by tiles, and a few rows by dot products.
+
+Both take q, k and v of one element type, f32 or bf16; scores, softmax and sums are f32 in either. The text of
+a kernel says nothing of shapes.
+
+In f32 q is copied and scaled once, and a tile adds the mask. In bf16 q is read where it lies, and a tile
+scales its sum and adds the mask, so that nothing is rounded but exp(s - m'), which is stored in bf16 over the
+scores that it is of.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ovjit.codegen.approx import exp_below_zero, tanh_f32
+from ovjit.codegen.cpu.ir import Body, Epilogue
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.memory import SIZE
+from ovjit.codegen.trace import Recorder
+from ovjit.codegen.transpose import make_turn, turn
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    Word,
+    applied,
+    blend,
+    cast,
+    chunk,
+    const,
+    f32,
+    fma,
+    hadd,
+    hmax,
+    i64,
+    inf,
+    load,
+    loadm,
+    maximum,
+    placed,
+    registers,
+    scratch,
+    select,
+    share,
+    splat,
+    spread,
+    st,
+    static_range,
+    store,
+    storem,
+)  # fmt: skip
+from ovjit.graph.byte_rows import HEAD
+from ovjit.tiles.driver import ROWS
+from ovjit.tiles.formats import F32, WORD, Format
+from ovjit.tiles.micro import TABLE, make_tile
+from ovjit.tiles.pack import tile_width
+
+#: Bytes of one tile's table: inputs, outputs, what is added.
+TABLE_BYTES = 3 * TABLE * 8
+
+tile = Word("tile")
+
+
+def _traced(function: Callable) -> Body:
+    recorder = Recorder()
+    made = function(recorder.input("x0", "f32"))
+    return Body(["f32"], ["f32"], recorder.lines, [made.name])
+
+
+#: exp(x) for x <= 0, and tanh(x).
+EXP, TANH = _traced(exp_below_zero), _traced(tanh_f32)
+
+
+def _adding() -> Epilogue:
+    """acc + what lies at the pixel's address."""
+    recorder = Recorder()
+    total = recorder.input("x0", "f32") + recorder.input("x1", "f32")
+    return Epilogue(Body(["f32", "f32"], ["f32"], recorder.lines, [total.name]), ["pixel"])
+
+
+def _scaling() -> Epilogue:
+    """acc * a number + what lies at the pixel's address."""
+    recorder = Recorder()
+    total = recorder.input("x0", "f32") * recorder.input("x1", "f32") + recorder.input("x2", "f32")
+    return Epilogue(Body(["f32"] * 3, ["f32"], recorder.lines, [total.name]), ["number", "pixel"])
+
+
+@inline
+def fill_tables(inputs, input_r, outputs, output_r, added, added_r, count, height):
+    """Addresses for the tiles of all rows of the chunk; a tile that has too few repeats the last one."""
+    for r in range(0, count, height):
+        table = scratch + r // height * TABLE_BYTES
+        for i in range(height):
+            m = min(r + i, count - 1)
+            st[i64](table + i * 8, inputs + m * input_r)
+            st[i64](table + TABLE * 8 + i * 8, outputs + m * output_r)
+            st[i64](table + 2 * TABLE * 8 + i * 8, added + m * added_r)
+
+
+@inline
+def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled):
+    if scaled:
+        tile[size](table, weights, zeros, 1, 0, 1, 0, words, channel, valid, weights, 0, factor)
+    else:
+        tile[size](table, weights, zeros, 1, 0, 1, 0, words, channel, valid, weights, 0)
+
+
+@inline
+def multiply(weights, words, channel, valid, stored, zeros, factor, scaled, count, heights, lanes):
+    """One panel over the tiles of the chunk; `stored` tells how wide the panel is in memory; `factor`: what
+    sums are multiplied by where they are `scaled`."""
+    for r in range(0, count, heights[0]):
+        table = scratch + r // heights[0] * TABLE_BYTES
+        left = count - r
+        if stored > lanes:
+            for k, height in enumerate(heights):
+                if height == heights[-1] or left > heights[k + 1]:
+                    one_tile(f"{height}_2", table, weights, words, channel, valid, zeros, factor, scaled)
+                    break
+        else:
+            for k, height in enumerate(heights):
+                if height == heights[-1] or left > heights[k + 1]:
+                    one_tile(f"{height}_1", table, weights, words, channel, valid, zeros, factor, scaled)
+                    break
+
+
+@inline
+def bend(t, p, count, cap):
+    """Scores at t made cap tanh(score), and the mask at p added."""
+    most = splat[f32](cap)
+    j = 0
+    while j + VL <= count:
+        score = load[f32](t + j * 4)
+        bent = applied(TANH, score)
+        store[f32](t + j * 4, bent * most + load[f32](p + j * 4))
+        j += VL
+    if j < count:
+        score = loadm[f32](t + j * 4, count - j)
+        bent = applied(TANH, score)
+        storem[f32](t + j * 4, bent * most + loadm[f32](p + j * 4, count - j), count - j)
+
+
+@inline
+def largest(t, count):
+    """In each lane the largest of its scores."""
+    top = const[f32](-inf)
+    j = 0
+    while j + VL <= count:
+        score = load[f32](t + j * 4)
+        top = select(score > top, score, top)
+        j += VL
+    if j < count:
+        top = blend[f32](count - j, maximum(top, loadm[f32](t + j * 4, count - j)), top)
+    return top
+
+
+@inline
+def weigh(t, top, count, T):
+    """Scores at t made exp(score - top), of the type T, where they lie; in each lane the sum of its ones."""
+    total = const[f32](0.0)
+    j = 0
+    while j + VL <= count:
+        score = load[f32](t + j * 4) - top
+        weight = applied(EXP, score)
+        store[T](t + j * SIZE[T], weight)
+        total = total + weight
+        j += VL
+    if j < count:
+        score = loadm[f32](t + j * 4, count - j) - top
+        weight = applied(EXP, score)
+        storem[T](t + j * SIZE[T], weight, count - j)
+        total = blend[f32](count - j, total + weight, total)
+    return total
+
+
+@kernel
+def attention_tiles(
+    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, zeros: Ptr, ones: Ptr,
+    cap: Ptr, parts, block, rows, columns, depth, wide, q_r, y_r, mask_r, mask_c, sink_r, k_p, v_p,
+    columns_per, q_at, q_row, o_at, o_row, s_at, s_row, m_at, l_at, *, T, out, group, heights, width, lanes,
+    causal, sinks, capped,
+):  # fmt: skip
+    """Rows of a head by tiles. k and v are panels of words of `group` elements, `out` the element type of y;
+    `sinks`: each row has a score more, of nothing; `capped`: scores are cap tanh(...), bent and masked where
+    they lie.
+
+    In scratch memory: tables, rows of q that are scaled, of scores, of sums o; and of each row the largest
+    score m so far, and the sum l of weights.
+    """
+    head = chunk // parts
+    first = chunk % parts * block
+    count = min(block, rows - first)
+    q, k, v, y, mask = placed(head, q, k, v, y, mask)
+    if sinks:
+        sink = placed(head, sink)
+    zero = const[f32](0.0)
+    one = const[f32](1.0)
+    lowest = const[f32](-inf)
+    q += first * q_r
+    y += first * y_r
+    mask += first * mask_r
+    queries = q
+    query_r = q_r
+    if T == "f32":
+        queries = scratch + q_at
+        query_r = q_row
+        factor = splat[f32](scale)
+    for r in range(count):
+        if T == "f32":
+            for j in range(0, depth, VL):
+                scaled = loadm[f32](q + r * q_r + j * 4, depth - j) * factor
+                storem[f32](queries + r * q_row + j * 4, scaled, depth - j)
+        for j in range(0, wide, VL):
+            storem[f32](scratch + o_at + r * o_row + j * 4, zero, wide - j)
+        if sinks:
+            storem[f32](scratch + m_at + r * 4, splat[f32](sink + (first + r) * sink_r), 1)
+            storem[f32](scratch + l_at + r * 4, one, 1)
+        else:
+            storem[f32](scratch + m_at + r * 4, lowest, 1)
+            storem[f32](scratch + l_at + r * 4, zero, 1)
+    end = columns
+    if causal:
+        end = min(columns, first + count)
+    for at in range(0, end, columns_per):
+        n = min(columns_per, end - at)
+        # scores
+        if capped:
+            fill_tables(queries, query_r, scratch + s_at, s_row, zeros, 0, count, heights[0])
+        else:
+            added = mask + at * mask_c
+            fill_tables(queries, query_r, scratch + s_at, s_row, added, mask_r, count, heights[0])
+        c = at // width
+        while c * width < at + n:
+            multiply(
+                k + c * k_p, (depth + group - 1) // group, c * width - at, at + n - c * width,
+                columns - c * width, zeros, scale, T != "f32", count, heights, lanes,
+            )  # fmt: skip
+            c += 1
+        # softmax
+        for r in range(count):
+            t = scratch + s_at + r * s_row
+            live = n
+            if causal:
+                live = min(n, first + r + 1 - at)
+            if capped:
+                bend(t, mask + r * mask_r + at * mask_c, live, cap)
+            top = largest(t, live)
+            old = splat[f32](scratch + m_at + r * 4)
+            top = maximum(old, spread[f32](hmax[f32](top)))
+            storem[f32](scratch + m_at + r * 4, top, 1)
+            top = select(top == lowest, zero, top)
+            total = weigh(t, top, live, T)
+            if causal or T != "f32":  # what is masked, and what fills the last word
+                stop = (n + group - 1) // group * group
+                for j in range(max(live, 0), stop, VL):
+                    storem[T](t + j * SIZE[T], zero, stop - j)
+            score = old - top
+            shrink = applied(EXP, score)
+            total = fma(splat[f32](scratch + l_at + r * 4), shrink, spread[f32](hadd[f32](total)))
+            storem[f32](scratch + l_at + r * 4, total, 1)
+            if at > 0:
+                t = scratch + o_at + r * o_row
+                for j in range(0, wide, VL):
+                    storem[f32](t + j * 4, loadm[f32](t + j * 4, wide - j) * shrink, wide - j)
+        # p v
+        fill_tables(
+            scratch + s_at, s_row, scratch + o_at, o_row, scratch + o_at, o_row, count, heights[0]
+        )
+        c = 0
+        while c * width < wide:
+            step = width * 4
+            if wide - c * width <= lanes:
+                step = lanes * 4
+            multiply(
+                v + c * v_p + at // group * step, (n + group - 1) // group, c * width, wide - c * width,
+                wide - c * width, zeros, ones, T != "f32", count, heights, lanes,
+            )  # fmt: skip
+            c += 1
+    otherwise = splat[f32](unseen)
+    for r in range(count):
+        total = splat[f32](scratch + l_at + r * 4)
+        seen = total > zero
+        scaled = one / total
+        t = scratch + o_at + r * o_row
+        p = y + r * y_r
+        for j in range(0, wide, VL):
+            made = select(seen, loadm[f32](t + j * 4, wide - j) * scaled, otherwise)
+            storem[out](p + j * SIZE[out], made, wide - j)
+
+
+@functools.cache
+def attention_kernel(isa: Isa, form: Format, **ways: Any) -> Kernel:
+    """The kernel of `attention_tiles` for a format and an instruction set."""
+    epilogue = _adding() if form is F32 else _scaling()
+
+    def intrinsics(target: Isa) -> dict[str, Any]:
+        return {
+            f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form)
+            for r in ROWS[target.name]
+            for v in (target.tile_vectors, 1)
+        }
+
+    out = "" if ways["out"] == form.a else f"_{ways['out']}"
+    said = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
+    name, key = f"attention_{form.name}{out}_{isa.name}{said}", f"{form.name} {epilogue.text()}"
+    return attention_tiles.kernel(
+        name, intrinsics, key, form.name, T=form.a, group=form.group, heights=ROWS[isa.name],
+        width=tile_width(isa), lanes=isa.lanes, **ways,
+    )  # fmt: skip
+
+
+@kernel
+def turn_panels(
+    x: Ptr, y: Ptr, x_g, x_n, y_g, y_panel, words, n, panels, inner, x_o, items, per_chunk, *, width, lanes
+):
+    """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them; what
+    fills the last panel up is not written."""
+    for item in share(items, per_chunk):
+        matrix = item // panels
+        panel = item % panels
+        left = n - panel * width
+        source = x + matrix // inner * x_o + matrix % inner * x_g + panel * width * x_n
+        target = y + matrix * y_g + panel * y_panel
+        step = width * WORD
+        if left <= lanes:
+            step = lanes * WORD
+        for v in range(0, min(left, width), VL):
+            for k in range(0, words, VL):
+                turn(
+                    source + v * x_n + k * WORD, x_n, left - v, target + k * step + v * WORD, step, words - k
+                )  # fmt: skip
+
+
+@functools.cache
+def turned_panels_kernel(isa: Isa) -> Kernel:
+    """Its kernel for panels of this width."""
+    width = tile_width(isa)
+
+    def intrinsics(target: Isa) -> dict[str, Any]:
+        return {"turn": make_turn(target, "i32")}
+
+    return turn_panels.kernel(f"turn_panels_{width}", intrinsics, "turn i32", width=width, lanes=isa.lanes)
+
+
+@inline
+def read(p, T):
+    """A vector of keys or values in f32."""
+    return cast[f32](load[T](p)) if T == "u8" else load[T](p)
+
+
+@inline
+def read_some(p, T, count):
+    """The first lanes of one."""
+    return cast[f32](loadm[T](p, count)) if T == "u8" else loadm[T](p, count)
+
+
+@kernel
+def attention_rows(
+    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, cap: Ptr, parts, block,
+    rows, columns, depth, wide, q_r, y_r, mask_r, mask_c, k_s, v_s, sink_r, *, T, cached, out, causal, sinks,
+    capped,
+):  # fmt: skip
+    """Rows of a head one by one: dot products with every key, then the values summed by weight. `T`,
+    `cached`, `out`: element types of q, of k and v, and of y; `sinks`: each row has a score more, of nothing;
+    `capped`: scores are cap tanh(...).
+
+    `cached` u8: rows of bytes, of which sums are made as they are: q (scale byte + zero) adds up to
+    scale (q byte) + zero (sum of q), and w (scale byte + zero) is (w scale) byte, with w zero once for a row.
+    """
+    acc = registers()
+    head = chunk // parts
+    first = chunk % parts * block
+    q, k, v, y, mask = placed(head, q, k, v, y, mask)
+    if sinks:
+        sink = placed(head, sink)
+    zero = const[f32](0.0)
+    factor = splat[f32](scale)
+    otherwise = splat[f32](unseen)
+    if capped:
+        most = splat[f32](cap)
+    for row in range(first, min(first + block, rows)):
+        p = q + row * q_r
+        end = columns
+        if causal:
+            end = min(columns, row + 1)
+        if cached == "u8":
+            total = zero
+            for j in range(0, depth, VL):
+                total = total + loadm[T](p + j * SIZE[T], depth - j)
+            whole = spread[f32](hadd[f32](total))
+        for s in range(end):
+            total = zero
+            t = k + s * k_s
+            if cached == "u8":
+                t += HEAD
+            j = 0
+            while j + VL <= depth:
+                total = fma(load[T](p + j * SIZE[T]), read(t + j * SIZE[cached], cached), total)
+                j += VL
+            if j < depth:
+                rest = read_some(t + j * SIZE[cached], cached, depth - j)
+                total = fma(loadm[T](p + j * SIZE[T], depth - j), rest, total)
+            total = spread[f32](hadd[f32](total))
+            if cached == "u8":
+                total = total * splat[f32](t - HEAD)
+                total = fma(whole, splat[f32](t - HEAD + 4), total)
+            storem[f32](scratch + s * 4, total, 1)
+        t = mask + row * mask_r
+        top = const[f32](-inf)
+        for j in range(0, end, VL):
+            score = loadm[f32](scratch + j * 4, end - j) * factor
+            if capped:
+                bent = applied(TANH, score)
+                score = bent * most
+            if mask_c > 0:
+                score = score + loadm[f32](t + j * 4, end - j)
+            storem[f32](scratch + j * 4, score, end - j)
+            top = blend[f32](end - j, maximum(top, score), top)
+        top = spread[f32](hmax[f32](top))
+        if sinks:
+            old = splat[f32](sink + row * sink_r)
+            top = maximum(top, old)
+        total = zero
+        for j in range(0, end, VL):
+            score = loadm[f32](scratch + j * 4, end - j) - top
+            weight = applied(EXP, score)
+            storem[f32](scratch + j * 4, weight, end - j)
+            total = blend[f32](end - j, total + weight, total)
+        total = spread[f32](hadd[f32](total))
+        if sinks:
+            score = old - top
+            weight = applied(EXP, score)
+            total = total + weight
+        seen = total > zero
+        scaled = const[f32](1.0) / total
+        p = y + row * y_r
+        for j in range(0, wide, 4 * VL):
+            for i in static_range(4):
+                acc[i] = zero
+            if cached == "u8":
+                base = zero
+            for s in range(end):
+                w = splat[f32](scratch + s * 4)
+                t = v + s * v_s
+                if cached == "u8":
+                    base = fma(w, splat[f32](t + 4), base)
+                    w = w * splat[f32](t)
+                    t += HEAD
+                t += j * SIZE[cached]
+                for i in static_range(4):
+                    part = read_some(t + i * VL * SIZE[cached], cached, wide - j - i * VL)
+                    acc[i] = fma(w, part, acc[i])
+            for i in static_range(4):
+                if cached == "u8":
+                    acc[i] = acc[i] + base
+                made = select(seen, acc[i] * scaled, otherwise)
+                storem[out](p + (j + i * VL) * SIZE[out], made, wide - j - i * VL)
