@@ -7,10 +7,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ovjit.codegen.cpu.isa import ISAS
+from ovjit.compiler.fuse import Group
 from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
+from ovjit.graph.op import TensorType
 from ovjit.tiles.formats import BF16, F32, FORMATS, Format
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.cpu_winograd import best_way
@@ -43,7 +46,8 @@ def test_the_fastest_way_is_chosen(form: Format, shape: tuple[int, ...], ways: t
 
 #: Without VNNI.
 BYTES = next(form for form in FORMATS if form.products > 1)
-#: The same for bytes, on an AVX2 CPU.
+#: The same for bytes, on an AVX2 CPU, with usual weights.
+USUAL = 1.92
 CASES_OF_BYTES = [
     ((48, 13, 13, 192), 2), ((64, 56, 56, 64), 2), ((128, 28, 28, 128), 2), ((160, 14, 14, 320), 2),
     ((512, 7, 7, 512), 2), ((192, 7, 7, 384), 2), ((16, 54, 54, 64), 0), ((16, 112, 112, 16), 0),
@@ -55,7 +59,36 @@ CASES_OF_BYTES = [
 @pytest.mark.parametrize(("shape", "way"), CASES_OF_BYTES)
 def test_the_fastest_way_of_bytes_is_chosen(shape: tuple[int, ...], way: int) -> None:
     channels, height, width, outs = shape
-    assert best_way(1, height, width, channels, outs, 8, BYTES) == way
+    assert best_way(1, height, width, channels, outs, 8, BYTES, USUAL) == way
+
+
+#: (channels, height, width, outs), and whether weights that leave a rest make Winograd the faster way.
+CASES_OF_RESTS = [
+    ((32, 28, 28, 128), True), ((24, 28, 28, 64), True), ((16, 28, 28, 32), False), ((16, 14, 14, 48), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "helps"), CASES_OF_RESTS)
+def test_what_weights_leave_decides_the_way_of_bytes(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], helps: bool
+) -> None:
+    """Normally distributed weights leave a rest; those of which one is eight times as large do not."""
+    monkeypatch.setattr(cpu_winograd, "tile_format", lambda *_: BYTES)
+    monkeypatch.setattr(cpu_winograd, "host_isa", lambda: ISAS["avx2"])
+    channels, height, width, outs = shape
+    rng = np.random.default_rng([SEED, *shape])
+    for most, way in ((None, 2 if helps else 0), (8, 0)):
+        weights = rng.standard_normal((outs, channels, 3, 3), np.float32)
+        if most is not None:
+            weights[:, 0, 0, 0] = most
+        bytes = np.rint(weights / np.abs(weights).max((1, 2, 3), keepdims=True) * 127).astype(np.int8)
+        b = Builder()
+        shape_of_x = (1, channels, height, width)
+        x = b.add("Parameter", (), {"shape": shape_of_x, "element_type": "u8"}).output
+        attrs = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "dilations": (1, 1)}
+        sums = [TensorType("i32", (1, outs, height, width))]
+        node = b.add("Convolution", [x, b.constant(bytes)], attrs, types=sums)
+        assert cpu_winograd.winograd_way(Group(node)) == way, (shape, most, SEED)
 
 
 @pytest.mark.parametrize("form", [F32, BF16, BYTES])

@@ -65,6 +65,12 @@ def window_words(words: int) -> int:
 
 def best_span(weights: np.ndarray, isa: Isa, form: Format) -> int:
     """The words that should be added in 16 bits for weights [G, runs..., depth, O]; 0: bytes are widened."""
+    times = span_times(weights, isa, form)
+    return min(times, key=lambda span: times[span])
+
+
+def span_times(weights: np.ndarray, isa: Isa, form: Format) -> dict[int, float]:
+    """span -> the time of a word of weights [G, runs..., depth, O] with its rest, as in `TIMES`."""
     width, (depth, outs) = tile_width(isa), weights.shape[-2:]
     panels = max(1, outs // width)
     chosen = np.unique(np.linspace(0, panels - 1, SAMPLED).astype(int))
@@ -78,7 +84,7 @@ def best_span(weights: np.ndarray, isa: Isa, form: Format) -> int:
             continue
         memory, rest = split_panels(sample, isa, form, span)
         times[span] += BIN_TIME * len(rest.words) * isa.lanes * WORD / memory.size
-    return min(times, key=lambda span: times[span])
+    return times
 
 
 def split_panels(weights: np.ndarray, isa: Isa, form: Format, span: int) -> tuple[np.ndarray, Rest]:

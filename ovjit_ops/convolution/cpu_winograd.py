@@ -68,6 +68,7 @@ from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.formats import BF16, F32, I16, WORD, Format
 from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
 from ovjit.tiles.micro import TABLE
+from ovjit.tiles.narrow import TIMES, span_times
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.winograd import MATRICES, WHOLE_BITS, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
@@ -227,8 +228,9 @@ def possible_ways(form: Format, channels: int) -> tuple[int, ...]:
     return tuple(_TRANSFORMS) if form in (F32, BF16) else ()
 
 
-#: Cycles for each pixel's word times a panel of two vectors, by the tile of a format.
-_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "u8i8": 2.4, "i16": 1.4}
+#: Cycles for each pixel's word times a panel of two vectors, by the tile of a format; of bytes, for one of
+#: the times in `narrow.TIMES`.
+_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "u8i8": 1.25, "i16": 1.4}
 #: Bytes of weights that come in a cycle: between what comes from a large cache and from memory.
 _BYTES = {"f32": 5.5, "bf16": 6.3, "u8i8": 5.5}
 #: What a last panel of one vector costs, beside one of two.
@@ -240,8 +242,11 @@ _TRANSFORMS = {2: 110.0, 4: 280.0}
 _KEPT, _MOVED, _STEPS = 1e6, 12.0, 10_000.0
 
 
-def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32) -> int:
-    """0 for the direct way in `form`, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times.
+def best_way(
+    images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32, word: float = 1.0
+) -> int:
+    """0 for the direct way in `form`, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times. `word`:
+    what a word takes the direct way, where that depends on the weights (`narrow.span_times`).
 
     In cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of 1.85 dot
     products); a tile of few rows waits for its own results, 4 cycles a step. Weights come mostly in parallel
@@ -249,22 +254,22 @@ def best_way(images: int, oh: int, ow: int, channels: int, outs: int, lanes: int
     Zen 5 core: 79 shapes, those of six networks and few channels among them, each way, with everything in
     the cache and with nothing there, between which networks are. What is chosen takes 5 % and 3 % longer
     than the fastest way, f32 and bf16, the mean of all. Bytes without VNNI: one Zen 3 core, 24 shapes, of
-    which what is chosen takes 1 % longer.
+    which what is chosen takes 1 % longer, and 13 with weights that leave a rest and with others.
     """
     height = 14
 
     full, rest = divmod(outs, 2 * lanes)
     panels = full + (_NARROW if 0 < rest <= lanes else 1 if rest else 0)
 
-    def products(rows: int, depth: int, matrices: int, form: Format = F32) -> float:
+    def products(rows: int, depth: int, matrices: int, form: Format = F32, word: float = 1.0) -> float:
         rest = rows % height
         steps = rows - rest + (max(rest, 4) if rest else 0)
-        compute = matrices * steps * depth * panels * _CYCLES[form.name]
+        compute = matrices * steps * depth * panels * _CYCLES[form.name] * word
         weights = matrices * depth * outs * WORD / rate
         return max(compute, weights) + 0.3 * min(compute, weights)
 
     rate = _BYTES[form.name]
-    times = {0: products(images * oh * ow, 9 * form.words(channels), 1, form)}
+    times = {0: products(images * oh * ow, 9 * form.words(channels), 1, form, word)}
     for m in possible_ways(form, channels):
         cycles = _TRANSFORMS[m]
         tiles = images * ceil_div(oh, m) * ceil_div(ow, m)
@@ -407,4 +412,14 @@ def winograd_way(group: Group) -> int:
     if channels < lanes or outs < lanes:
         return 0
     n, _, oh, ow = node.output.shape
-    return best_way(n, oh, ow, channels, outs, lanes, form)
+    choose = functools.partial(best_way, n, oh, ow, channels, outs, lanes, form)
+    if form.products == 1:
+        return choose()
+    least, most = min(TIMES.values()), max(TIMES.values())
+    way = choose(word=most)
+    if way == choose(word=least):
+        return way
+    if not isinstance(filters.constant, np.ndarray):
+        return choose(word=most)  # whose bytes are widened
+    matrix = filters.constant.transpose(2, 3, 1, 0).reshape(1, 3, -1, outs)  # rows of a window are runs
+    return choose(word=min(span_times(matrix, host_isa(), form).values()))
