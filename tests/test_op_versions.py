@@ -37,7 +37,7 @@ def versions():
 
 def test_what_is_not_said_is_the_earlier_ones(versions: tuple[Op, Op, Op]) -> None:
     first, second, third = versions
-    assert (second.types, second.ref, second.builder_names) == (first.types, first.ref, first.builder_names)
+    assert (second.types, second.ref, second.builder) == (first.types, first.ref, first.builder)
     assert (first.ulp, second.ulp, third.ulp) == (7, 9, 9)
     assert (first.doc, second.doc, third.doc) == ("The first.", "The second.", "")
     assert (first.builder_since, second.builder_since, third.builder_since) == (3, 5, 6)

@@ -22,7 +22,7 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,8 +157,82 @@ MOST_DIMENSIONS = 64
 REFUSED = (ArithmeticError, AssertionError, LookupError, MemoryError, ValueError)
 
 
-class Op:
+class Declared:
+    """What `@op` is told of an operation: the fields of a record and their defaults."""
+
+    infer: Callable
+    ref: Callable | None = None
+    #: native lowering; None: runs as a host step
+    lower: Callable | None = None
+    #: elementwise body in the vocabulary of ovjit.codegen.trace
+    scalar: Callable | None = None
+    #: (builder, node, inputs) -> values of simpler operations, or None
+    expand: Callable | None = None
+    #: rewrite rules that come with the operation
+    rules: Sequence[Callable] = ()
+    #: a graph without all of these gives the rules nothing to do
+    rules_for: Sequence[str] = ()
+    #: shapes of the inputs -> shapes that broadcast as NumPy does; None where open dimensions decide
+    align: Callable | None = None
+    #: the lowering applies the elementwise body that follows
+    epilogue: bool = False
+    #: its value is not a function of its inputs: never folded
+    stateful: bool = False
+    #: it runs graphs among its attributes: it may take for ever
+    runs_body: bool = False
+    #: in no opset: read from and written to files, without a builder
+    plugin: bool = False
+    #: of the attributes' names in files
+    attribute_prefix: str = ""
+    #: optional input -> (input that it has the type of, number): for a builder that is given a later one
+    absent: Mapping[str, tuple[int, float]] = MappingProxyType({})
+    #: inputs that decide, with the shapes of the others, about the output's shape: places among the elements
+    #: of the first one, of which all that lie beyond it say the same
+    bounds: Sequence[int] = ()
+    #: element types of the first input that samples are tried with
+    types: Sequence[str] = ("f32",)
+    #: the floating-point types that the lowering or expansion computes, or what tells them; None: any
+    native: Any = None
+    #: so many of its first inputs are multiplied, in types that the CPU has
+    multiplied: int = 0
+    #: so many of its first inputs may be integers, too: they become reals, and its outputs integers again
+    #: (see `StandIn`)
+    in_real: int = 0
+    samples: Callable | None = None
+    #: attributes, types of the inputs -> those that inference settles, as `get_attributes` shows them
+    shown: Callable | None = None
+    #: attribute or input name -> name in the opset builder
+    builder: Mapping[str, str] = MappingProxyType({})
+    #: the builder's argument that takes all attributes as a dict
+    builder_dict: str = ""
+    #: the first opset whose builder makes this version, 0: its own
+    builder_since: int = 0
+    #: the builder takes the first input alone, or all of them
+    all_or_first: bool = False
+    #: last input -> (attribute, the value without which the builder leaves the input out)
+    read_if: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    #: made by expansions only: no builder, no other implementation
+    internal: bool = False
+    #: `evaluate` asks type inference what fits; that takes longer than a view
+    checked: bool = True
+    #: tolerance of the lowering against `ref` in float64, in units of the type's epsilon
+    ulp: float = 4
+    #: an earlier version, see `op`
+    like: Op | None = None
+    without: Sequence[str] = ()
+
+
+#: What a class under `@op` may define, or its options name.
+_FIELDS = frozenset(Declared.__annotations__)
+
+
+class Op(Declared):
     """The record of one operation in one version. Made by `@op`, immutable afterwards."""
+
+    #: where it is registered
+    module = ""
+    #: what `@op` was told, for versions that are like this one
+    given: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -167,78 +241,20 @@ class Op:
         infer: Callable,
         ref: Callable | None = None,
         *,
-        lower: Callable | None = None,
-        scalar: Callable | None = None,
-        expand: Callable | None = None,
-        rules: Sequence[Callable] = (),
-        rules_for: Sequence[str] = (),
-        align: Callable | None = None,
-        epilogue: bool = False,
-        stateful: bool = False,
-        runs_body: bool = False,
-        plugin: bool = False,
-        attribute_prefix: str = "",
-        absent: Mapping[str, tuple[int, float]] | None = None,
-        bounds: Sequence[int] = (),
-        types: Sequence[str] = ("f32",),
-        native: Sequence[str] | Callable[[], Sequence[str]] | None = None,
-        multiplied: int = 0,
-        in_real: int = 0,
-        samples: Callable | None = None,
-        shown: Callable | None = None,
-        builder: Mapping[str, str] | None = None,
-        builder_dict: str = "",
-        builder_since: int = 0,
-        all_or_first: bool = False,
-        read_if: Mapping[str, tuple[str, str]] | None = None,
-        internal: bool = False,
-        checked: bool = True,
-        ulp: float = 4,
-        like: Op | None = None,
-        without: Sequence[str] = (),
         doc: str = "",
+        **fields: Any,
     ):
+        unknown = sorted(fields.keys() - _FIELDS)
+        if unknown:
+            known = ", ".join(sorted(_FIELDS))
+            raise TypeError(f"{name} has {unknown[0]!r}, which is no field of an operation: {known}")
+        vars(self).update({k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         self.name = name
         self.opset = opset
-        self.module = ""  # where it is registered
         self.infer = infer
         self.ref = ref
-        self.lower = lower  # native lowering, None: runs as a host step
-        self.scalar = scalar  # elementwise body in the vocabulary of ovjit.codegen.trace
-        self.expand = expand  # (builder, node, inputs) -> values of simpler operations, or None
-        self.rules = tuple(rules)  # rewrite rules that come with the operation
-        self.rules_for = tuple(rules_for)  # a graph without all of these gives the rules nothing to do
-        #: shapes of the inputs -> shapes that broadcast as NumPy does; None where open dimensions decide
-        self.align = align
-        self.epilogue = epilogue  # the lowering applies the elementwise body that follows
-        self.stateful = stateful  # its value is not a function of its inputs: never folded
-        self.runs_body = runs_body  # it runs graphs among its attributes: it may take for ever
-        self.attribute_prefix = attribute_prefix  # of the attributes' names in files
-        self.plugin = plugin  # in no opset: read from and written to files, without a builder
-        #: optional input -> (input that it has the type of, number): for a builder that is given a later one
-        self.absent = dict(absent or {})
-        #: inputs that decide, with the shapes of the others, about the output's shape: places among the
-        #: elements of the first one, of which all that lie beyond it say the same
-        self.bounds = tuple(bounds)
-        self.types = tuple(types)  # element types of the first input that samples are tried with
-        self._native = native
-        self.multiplied = multiplied  # so many of its first inputs are multiplied, in types that the CPU has
-        #: so many of its first inputs may be integers, too: they become reals, and its outputs integers again
-        #: (see `StandIn`)
-        self.in_real = in_real
-        self.samples = samples
-        self.ulp = ulp  # tolerance of the lowering against `ref` in float64, in units of the type's epsilon
         self.doc = doc
-        #: attributes, types of the inputs -> those that inference settles, as `get_attributes` shows them
-        self.shown = shown
-        self.builder_names = dict(builder or {})  # attribute or input name -> name in the opset builder
-        self.builder_dict = builder_dict  # the builder's argument that takes all attributes as a dict
-        self.builder_since = builder_since or opset  # the first opset whose builder makes this version
-        self.all_or_first = all_or_first  # the builder takes the first input alone, or all of them
-        #: last input -> (attribute, the value without which the builder leaves the input out)
-        self.read_if = dict(read_if or {})
-        self.internal = internal  # made by expansions only: no builder, no other implementation
-        self.checked = checked  # `evaluate` asks type inference what fits; that takes longer than a view
+        self.builder_since = self.builder_since or opset
         ends = _signature(infer)
         self.input_names = ends.inputs
         self.required_inputs = ends.required
@@ -247,9 +263,8 @@ class Op:
             key: Attribute(key, _annotation(key, note, name), default)
             for key, (note, default) in ends.keywords.items()
         }
-        if like is not None and ends.more:
-            self.attributes = _with_earlier(self.attributes, like.attributes, without)
-        self.given: Mapping[str, Any] = {}  # what `@op` was told, for versions that are like this one
+        if self.like is not None and ends.more:
+            self.attributes = _with_earlier(self.attributes, self.like.attributes, self.without)
 
     def __repr__(self) -> str:
         return f"<op {self.name}-{self.opset}>"
@@ -260,12 +275,12 @@ class Op:
         return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
 
     @property
-    def native(self) -> tuple[str, ...] | None:
+    def native_types(self) -> tuple[str, ...] | None:
         """The floating-point types that the lowering or expansion computes on this CPU, None: any.
 
         Others are upcast to f32.
         """
-        given = self._native() if callable(self._native) else self._native
+        given = self.native() if callable(self.native) else self.native
         return None if given is None else tuple(given)
 
     def check_attributes(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -409,8 +424,6 @@ def _with_earlier(
     return {name: own.get(name) or earlier[name] for name in names}
 
 
-#: What a class under `@op` may define, or its options name.
-_FIELDS = frozenset(inspect.signature(Op.__init__).parameters) - {"self", "name", "opset", "doc"}
 #: What a version has for itself alone.
 _OWN = ("like", "without", "builder_since")
 
@@ -467,10 +480,6 @@ def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
 
     def decorate(cls: type) -> Op:
         members = {k: v for k, v in vars(cls).items() if not k.startswith("__")}
-        unknown = sorted((members.keys() | options.keys()) - _FIELDS)
-        if unknown:
-            fields = ", ".join(sorted(_FIELDS))
-            raise TypeError(f"{name} has {unknown[0]!r}, which is no field of an operation: {fields}")
         like = options.get("like")
         inherited = {} if like is None else {k: v for k, v in like.given.items() if k not in _OWN}
         given = {**inherited, **options, **members}

@@ -221,7 +221,7 @@ def _guarded_samples(rng: np.random.Generator, dtype: str = "f32"):
     yield [q[:, :4], k, v, mask[:, :4]], {"causal": False}
 
 
-@op("GuardedAttention", like=ScaledDotProductAttention, internal=True, builder=None, rules=[], rules_for=[])
+@op("GuardedAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
 class GuardedAttention:
     """ScaledDotProductAttention with weights of 0 where the softmax is NaN: in rows that are masked
     altogether."""
@@ -239,7 +239,7 @@ def _capped_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield inputs, {**attrs, "cap": 1.5}
 
 
-@op("CappedAttention", like=ScaledDotProductAttention, internal=True, builder=None, rules=[], rules_for=[])
+@op("CappedAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
 class CappedAttention:
     """softmax(cap tanh(scale query key^T) + mask) value."""
 

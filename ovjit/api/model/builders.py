@@ -125,7 +125,7 @@ def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
 
 def builder_name(record: Op) -> str:
     """`ReduceMax` -> `reduce_max`, `LSTMCell` -> `lstm_cell`, or what the record itself says."""
-    given = record.builder_names.get("")
+    given = record.builder.get("")
     if given:
         return given
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", record.name).lower()
@@ -142,7 +142,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
         argument for argument, (attribute, _) in attributes.items()
         if record.attributes[attribute].default is REQUIRED and signature.parameters[argument].default is None
     ]  # fmt: skip
-    variadic = record.builder_names.get(record.variadic, record.variadic) if record.variadic else None
+    variadic = record.builder.get(record.variadic, record.variadic) if record.variadic else None
 
     def build(*args: Any, **kwargs: Any) -> Node:
         try:
@@ -228,7 +228,7 @@ def _signature(
     record: Op,
 ) -> tuple[inspect.Signature, list[tuple[str, bool]], dict[str, tuple[str, str]]]:
     """(signature, [(input argument, whether optional)], attribute argument -> (IR name, type))"""
-    rename = record.builder_names
+    rename = record.builder
     inputs = [(rename.get(n, n), i >= record.required_inputs) for i, n in enumerate(record.input_names)]
     if record.variadic:
         inputs.append((rename.get(record.variadic, record.variadic), False))

@@ -2,7 +2,7 @@
 
 An operation says how in its own record: `expand(b, node, inputs)` returns the values that replace its
 outputs, or None where it stays as it is. Halves that an operation does not compute
-(`Op.native`) are upcast to f32 first, and other types that it takes become those that it computes in
+(`Op.native_types`) are upcast to f32 first, and other types that it takes become those that it computes in
 (`Op.stand_in`).
 """
 
@@ -127,7 +127,7 @@ def _computed(b: Builder, node: Node, inputs: Sequence[Value], stand_in: StandIn
 
 def _is_half(node: Node) -> bool:
     """True where the operation computes in f32 what this node has in halves."""
-    native = node.op.native
+    native = node.op.native_types
     return native is not None and any(
         v.dtype in HALVES and v.dtype not in native for v in (*node.outputs, *node.inputs)
     )
