@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import copy
 import pickle
+import warnings
 from typing import Any
 
 import api_cases as cases
@@ -552,3 +553,15 @@ def test_kinds_of_strings_are_looked_at_before_their_number(ov):
     for values in ([1, 2], np.ones(3)):
         with pytest.raises(RuntimeError, match="Unknown string kind passed to fill the Tensor's data!"):
             tensor.str_data = values
+
+
+@both
+@pytest.mark.parametrize(("argument", "warned"), [("output_size", True), ("output_roi", False)])
+def test_the_older_name_of_a_size_is_told(ov, argument, warned):
+    o = ov.opset13
+    maps, rois = o.parameter([1, 3, 6, 6]), o.parameter([2, 5])
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        node = ov.opset2.roi_pooling(maps, rois, spatial_scale=0.5, **{argument: [2, 2]})
+    assert node.output(0).shape == [2, 3, 2, 2]
+    assert [w.category for w in seen] == [DeprecationWarning] * warned

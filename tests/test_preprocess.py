@@ -293,3 +293,17 @@ def test_wrong_kinds_of_arguments():
     ):
         with pytest.raises(TypeError):
             wrong()
+
+
+def test_what_was_built_is_still_described():
+    shown = []
+    for ov in BOTH:
+        made = model(ov, (1, 3, 8, 8))
+        p = ov.preprocess.PrePostProcessor(made)
+        p.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        p.input().model().set_layout(ov.Layout("NCHW"))
+        before = str(p)
+        p.build()
+        assert str(p) == before
+        shown.append(before)
+    assert shown[0] == shown[1]

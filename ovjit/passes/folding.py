@@ -85,11 +85,12 @@ def _replace(node: Node, values: tuple[np.ndarray, ...]) -> None:
 
 
 def drop_unneeded(model: Model) -> bool:
-    """Take out nodes that give back their input as it is. True if anything changed."""
+    """Take out nodes that give back an input as it is. True if anything changed."""
     changed = False
     for node in model.get_ordered_ops():
-        if _is_idle(node):
-            source, name = node._inputs[0], node.get_friendly_name()
+        source = _passed_on(node)
+        if source is not None:
+            name = node.get_friendly_name()
             if _is_output(node) and (_is_output(source._node) or not source._node._inputs):
                 continue  # both names are the user's
             node.output(0).replace(source)
@@ -103,20 +104,63 @@ def _is_output(node: Node) -> bool:
     return any(user._op.name == "Result" for user in node._users or ())
 
 
+#: Arithmetic -> the number that changes nothing, and the operands that it may be.
+NEUTRAL = {"Add": (0, (0, 1)), "Multiply": (1, (0, 1)), "Subtract": (0, (1,)), "Divide": (1, (1,))}
+
+
+def _passed_on(node: Node) -> Output | None:
+    """The input that comes out of a node as it is, or None."""
+    if not node._inputs or len(node._tensors) != 1 or isinstance(node, Op):
+        return None
+    if node._op.name in NEUTRAL:
+        return _beside_neutral(node)
+    source = node._inputs[0]
+    if node._op.name == "Transpose" and source._node._op.name == "Transpose":
+        first, second = _numbers(source._node._inputs[1]), _numbers(node._inputs[1])
+        if first is not None and second is not None and first.size == second.size > 0:
+            return source._node._inputs[0] if _rising(first[second]) else None
+    return source if _is_idle(node) else None
+
+
+def _beside_neutral(node: Node) -> Output | None:
+    """What is added to a single 0, multiplied by a single 1 ...; not constants, which are weights that come
+    with their scales and zero points, nor what would be of another shape."""
+    number, places = NEUTRAL[node._op.name]
+    for place in places:
+        value, other = _numbers(node._inputs[place]), node._inputs[1 - place]
+        if value is None or value.size != 1 or value.reshape(-1)[0] != number:
+            continue
+        root = other._node._inputs[0]._node if other._node._op.name == "Convert" else other._node
+        shape = other._tensor._type.shape
+        if not isinstance(root, Constant) and shape is not None and value.ndim <= len(shape):
+            return other
+    return None
+
+
 def _is_idle(node: Node) -> bool:
     name = node._op.name
-    if not node._inputs or len(node._tensors) != 1 or isinstance(node, Op):
-        return False
     source, result = node._inputs[0]._tensor._type, node._tensors[0]._type
     if name == "Convert":
         return source.dtype == result.dtype != "dynamic"
     if name in ("Reshape", "Squeeze", "Unsqueeze", "Broadcast", "Tile"):
         return is_static(source.shape) and source.shape == result.shape
     if name == "Transpose":
-        order = node._inputs[1]._node
-        return (
-            isinstance(order, Constant)
-            and order.value.size > 0
-            and (order.value.reshape(-1) == np.arange(order.value.size)).all()
-        )
+        order = _numbers(node._inputs[1])
+        return order is not None and order.size > 0 and _rising(order)
+    if name == "Concat":
+        return len(node._inputs) == 1
+    if name == "Split":
+        return True  # of one output
+    if name == "Pad":
+        sizes = [_numbers(port) for port in node._inputs[1:3]]
+        return all(size is not None and not size.any() for size in sizes)
     return name == "Identity"
+
+
+def _numbers(port: Output) -> np.ndarray | None:
+    return port._node.value if isinstance(port._node, Constant) else None
+
+
+def _rising(order: np.ndarray) -> bool:
+    """Whether an order of dimensions is the one that they have."""
+    return bool((order.reshape(-1) == np.arange(order.size)).all())

@@ -40,6 +40,7 @@ class PrePostProcessor:
         self._inputs: list[InputInfo] = [InputInfo._make() for _ in model.inputs]
         self._outputs: list[OutputInfo] = [OutputInfo._make() for _ in model.outputs]
         self._built = False
+        self._described = ""  # what was built, of the model as it was before
 
     def input(self, key: str | int | None = None, /, **named: Any) -> InputInfo:
         """The input of a tensor name or index; without either, the only one. RuntimeError if there is
@@ -61,7 +62,7 @@ class PrePostProcessor:
                 "Parameter to replace has been replaced by previous steps of preprocessing. Use only one "
                 "PrePostProcessor.build() for one description"
             )
-        model = self._model
+        model, described = self._model, str(self)
         with GRAPH_LOCK:
             undo = _Undo(model)
             try:
@@ -75,7 +76,7 @@ class PrePostProcessor:
             except BaseException:
                 undo()
                 raise
-        self._built = True
+        self._built, self._described = True, described
         return model
 
     def _build_input(self, info: InputInfo, old: Parameter) -> list[Parameter]:
@@ -136,6 +137,8 @@ class PrePostProcessor:
         return f"<PrePostProcessor: {self}>"
 
     def __str__(self) -> str:
+        if self._built:
+            return self._described
         lines: list[str] = []
         for info, parameter in zip(self._inputs, self._model._parameters, strict=False):
             _show_input(info, parameter, lines)

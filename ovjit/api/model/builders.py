@@ -24,6 +24,7 @@ from ovjit.errors import ModelError, no_such_form
 from ovjit.exceptions import UserInputError
 from ovjit.graph import op
 from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
+from ovjit.package_utils import deprecation_warning
 
 #: Second names that OpenVINO has for a builder.
 ALIASES = {"abs": "absolute", "ceil": "ceiling", "cumsum": "cum_sum"}
@@ -58,6 +59,8 @@ ORDERS = {
     "SpaceToDepth": "data mode block_size",
     "TopK-1": "data k axis mode sort",
 }
+#: Operation -> arguments that go away, and which take their place.
+_OLD = {"ROIPooling": {"output_size": "output_roi"}}
 #: Operations whose builders are written out below.
 _WRITTEN = ("Parameter", "Constant", "Result", "If", "Loop", "TensorIterator")
 
@@ -152,6 +155,9 @@ def make_builder(record: Op) -> Callable[..., Node]:
         for argument in left_out:
             if given.get(argument) is None:
                 raise ValueError(f"{argument} must be provided to {name}()")
+        for argument, newer in _OLD.get(record.name, {}).items():
+            if given.get(argument):
+                deprecation_warning(f"`{argument}`", message=f"Use `{newer}`.", stacklevel=2)
         node_name = kwargs.get("name")
         attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
                  if given.get(argument) is not None}  # fmt: skip
