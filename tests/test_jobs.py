@@ -45,6 +45,34 @@ def test_a_large_arena_grows_with_its_pages() -> None:
     assert arena.size == 100 and arena.address
 
 
+@pytest.mark.skipif(not streams._REMAPS, reason="mappings of memory do not grow here")
+@pytest.mark.parametrize("dear_from", [0, 3])
+def test_arenas_grow_by_small_pages_once_large_ones_are_dear(
+    dear_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page at which that turns out may be any; what is there stays, and the mapping can still grow."""
+    clock = {"calls": 0, "ns": 0}
+
+    def thread_time_ns() -> int:
+        clock["calls"] += 1
+        clock["ns"] += 1 if clock["calls"] <= 2 * dear_from else streams.DEAR_PAGE + 1
+        return clock["ns"]
+
+    monkeypatch.setattr(streams.time, "thread_time_ns", thread_time_ns)
+    monkeypatch.setattr(streams.Arena, "large_are_dear", False)
+    arena = streams.Arena(3 << 20)
+    ctypes.memset(arena.address, 77, 3 << 20)
+    for size in (12 << 20, 40 << 20, 60 << 20):
+        arena.reserve(size)
+        assert ctypes.string_at(arena.address, 3 << 20) == b"M" * (3 << 20)
+        ctypes.memset(arena.address + size - 1, 1, 1)
+    assert streams.Arena.large_are_dear
+    asked = clock["calls"]
+    assert asked == 2 * (dear_from + 1)
+    streams.Arena(20 << 20)
+    assert clock["calls"] == asked, "no large page is tried any more"
+
+
 def test_a_worker_goes_on_after_a_memory_error() -> None:
     """The inference after one that was too large gets memory of its own."""
     a, b = op.parameter([-1, 1], np.float32), op.parameter([1, -1], np.float32)

@@ -13,6 +13,7 @@ import mmap
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Arenas from this size on are mapped in pages of 2 MiB, which the system may clear at once.
 HUGE_PAGE = 2 << 20
+#: Nanoseconds of a thread for a large page that are too many: clearing it takes a tenth, its 512 small pages
+#: half of that.
+DEAR_PAGE = 2_000_000
 
 
 class Arena:
@@ -37,6 +41,9 @@ class Arena:
     """
 
     __slots__ = ("address", "memory", "size")
+
+    #: Whether large pages have turned out to be dear: then arenas grow by small ones.
+    large_are_dear = False
 
     def __init__(self, size: int = 0):
         self.address = self.size = 0
@@ -58,6 +65,7 @@ class Arena:
 
     def _map(self, size: int) -> None:
         memory, self.memory = self.memory, None
+        begin = self.size if isinstance(memory, mmap.mmap) else 0
         self.address = self.size = 0
         try:
             if isinstance(memory, mmap.mmap):
@@ -66,10 +74,26 @@ class Arena:
                 memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, OverflowError, ValueError) as error:
             raise MemoryError(f"an arena of {size} bytes: {error}") from error
-        with contextlib.suppress(OSError):  # a system without pages of that size
-            memory.madvise(mmap.MADV_HUGEPAGE)
         self.address = np.frombuffer(memory, np.uint8).ctypes.data
         self.memory, self.size = memory, size
+        with contextlib.suppress(OSError):  # a system without pages of that size
+            self._touch(memory, begin)
+
+    def _touch(self, memory: mmap.mmap, begin: int) -> None:
+        """Have the system clear large pages from `begin` on, as long as it has them at hand. Where a virtual
+        machine has to ask its host for each, or other pages have to move away, they take longer than small
+        ones, which are used again soon after others have freed them."""
+        # all of it is advised alike: the system grows a mapping only if it is of one kind
+        memory.madvise(mmap.MADV_NOHUGEPAGE if Arena.large_are_dear else mmap.MADV_HUGEPAGE)
+        first = begin + -(self.address + begin) % HUGE_PAGE
+        for page in range(first, self.size - HUGE_PAGE + 1, HUGE_PAGE):
+            if Arena.large_are_dear:
+                break
+            began = time.thread_time_ns()
+            memory[page] = 0
+            if time.thread_time_ns() - began > DEAR_PAGE:
+                Arena.large_are_dear = True
+                memory.madvise(mmap.MADV_NOHUGEPAGE)  # those that are there stay
 
 
 #: Whether mappings of memory can grow where they are, or move with their pages.
