@@ -6,9 +6,9 @@ Everywhere inside ovjit an element type is its name ("f32", "i64", "boolean" ...
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+import sys
 
-import ml_dtypes
 import numpy as np
 
 from ovjit.graph.nf4 import NF4, from_nf4, to_nf4
@@ -21,13 +21,24 @@ HALVES = frozenset(("f16", "bf16"))
 FLOATS = (*FULL, "f16", "bf16")
 
 
-class ElementType(NamedTuple):
-    """One element type. `numpy` holds its values; `bits` is its size in memory."""
+class ElementType:
+    """One element type. `bits` is its size in memory; `kind`: f float, i signed, u unsigned, b boolean,
+    s string, ? unknown."""
 
-    name: str
-    bits: int
-    numpy: np.dtype | None  # None: no NumPy array has elements of this type's values
-    kind: str  # f float, i signed, u unsigned, b boolean, s string, ? unknown
+    __slots__ = ("_numpy", "bits", "kind", "name")
+
+    def __init__(self, name: str, bits: int, numpy: np.dtype | str | None, kind: str):
+        self.name, self.bits, self._numpy, self.kind = name, bits, numpy, kind
+
+    @property
+    def numpy(self) -> np.dtype | None:
+        """The dtype that holds its values; None: no NumPy array has elements of this type's values."""
+        found = self._numpy
+        if isinstance(found, str):  # most programs start without ml_dtypes
+            import ml_dtypes
+
+            found = self._numpy = np.dtype(getattr(ml_dtypes, found))
+        return found
 
     @property
     def is_real(self) -> bool:
@@ -44,7 +55,9 @@ class ElementType(NamedTuple):
 
 
 def _row(name: str, bits: int, numpy: object, kind: str) -> tuple[str, ElementType]:
-    return name, ElementType(name, bits, None if numpy is None else np.dtype(numpy), kind)  # type: ignore[call-overload]
+    """`numpy`: a str is the name of one of ml_dtypes' types."""
+    plain = numpy is None or isinstance(numpy, str)
+    return name, ElementType(name, bits, numpy if plain else np.dtype(numpy), kind)  # type: ignore[arg-type, call-overload]
 
 
 #: name -> ElementType, in OpenVINO's order.
@@ -52,39 +65,41 @@ ELEMENT_TYPES: dict[str, ElementType] = dict(
     [
         _row("dynamic", 0, None, "?"),
         _row("boolean", 8, np.bool_, "b"),
-        _row("bf16", 16, ml_dtypes.bfloat16, "f"),
+        _row("bf16", 16, "bfloat16", "f"),
         _row("f16", 16, np.float16, "f"),
         _row("f32", 32, np.float32, "f"),
         _row("f64", 64, np.float64, "f"),
-        _row("i4", 4, ml_dtypes.int4, "i"),
+        _row("i4", 4, "int4", "i"),
         _row("i8", 8, np.int8, "i"),
         _row("i16", 16, np.int16, "i"),
         _row("i32", 32, np.int32, "i"),
         _row("i64", 64, np.int64, "i"),
         _row("u1", 1, None, "u"),
-        _row("u2", 2, ml_dtypes.uint2, "u"),
+        _row("u2", 2, "uint2", "u"),
         _row("u3", 3, None, "u"),
-        _row("u4", 4, ml_dtypes.uint4, "u"),
+        _row("u4", 4, "uint4", "u"),
         _row("u6", 6, None, "u"),
         _row("u8", 8, np.uint8, "u"),
         _row("u16", 16, np.uint16, "u"),
         _row("u32", 32, np.uint32, "u"),
         _row("u64", 64, np.uint64, "u"),
         _row("nf4", 4, NF4, "f"),
-        _row("f8e4m3", 8, ml_dtypes.float8_e4m3fn, "f"),
-        _row("f8e5m2", 8, ml_dtypes.float8_e5m2, "f"),
+        _row("f8e4m3", 8, "float8_e4m3fn", "f"),
+        _row("f8e5m2", 8, "float8_e5m2", "f"),
         _row("string", 0, np.object_, "s"),
-        _row("f4e2m1", 4, ml_dtypes.float4_e2m1fn, "f"),
-        _row("f8e8m0", 8, ml_dtypes.float8_e8m0fnu, "f"),
+        _row("f4e2m1", 4, "float4_e2m1fn", "f"),
+        _row("f8e8m0", 8, "float8_e8m0fnu", "f"),
     ]
 )
 
 #: Floating-point types that nothing computes in: operations that take no such elements have them as f32.
 SMALL = frozenset(row.name for row in ELEMENT_TYPES.values() if row.kind == "f" and row.bits <= 8)
 
-_BY_NUMPY = {row.numpy: row.name for row in ELEMENT_TYPES.values() if row.numpy is not None}
+_BY_NUMPY = {
+    row._numpy: row.name for row in ELEMENT_TYPES.values() if not isinstance(row._numpy, (str, type(None)))
+}
 #: Element types of values that no array of NumPy holds one by one.
-WITHOUT_DTYPE = frozenset(row.name for row in ELEMENT_TYPES.values() if row.numpy is None) - {"dynamic"}
+WITHOUT_DTYPE = frozenset(row.name for row in ELEMENT_TYPES.values() if row._numpy is None) - {"dynamic"}
 
 
 def numpy_dtype(name: str) -> np.dtype:
@@ -106,10 +121,19 @@ def from_numpy(dtype: np.dtype | type) -> str:
     dtype = np.dtype(dtype)
     if dtype.kind in "USO":
         return "string"
-    name = _BY_NUMPY.get(dtype.newbyteorder("="))
+    native = dtype.newbyteorder("=")
+    name = _BY_NUMPY.get(native)
+    if name is None and "ml_dtypes" in sys.modules:  # else nobody has a dtype of its
+        name = _of_ml_dtypes().get(native)
     if name is None:
         raise TypeError(f"Unsupported data type: {dtype}")
     return name
+
+
+@functools.cache
+def _of_ml_dtypes() -> dict[np.dtype | None, str]:
+    """What `_BY_NUMPY` has not."""
+    return {row.numpy: row.name for row in ELEMENT_TYPES.values() if row.numpy not in _BY_NUMPY}
 
 
 def cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -6,23 +6,19 @@ import io
 import mmap
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ovjit.api.model.custom import (
-    ConversionExtensionBase,
-    OpExtension,
-    extension_records,
-    read_extensions,
-)
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_info
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
+
+if TYPE_CHECKING:
+    from ovjit.api.model.model import Model
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -92,10 +88,19 @@ def _refuse(name: str, part: str) -> None:
     )
 
 
+def _is_model(model: Any) -> bool:
+    if isinstance(model, (str, bytes, os.PathLike)):
+        return False  # who has a compiled model's file starts without what edits models
+    from ovjit.api.model.model import Model
+
+    return isinstance(model, Model)
+
+
 def _check_model(model: Any) -> Model:
-    if not isinstance(model, Model):
+    if not _is_model(model):
         raise no_such_form(f"a Model is expected, not {type(model).__name__}")
-    return model
+    checked: Model = model
+    return checked
 
 
 class Core:
@@ -180,7 +185,7 @@ class Core:
         """
         device = self._device("AUTO" if device_name is None else device_name)
         settings = self._config_for(device, config)
-        if isinstance(model, Model):
+        if _is_model(model):
             if "_parameters" not in model.__dict__:  # it was left by `with`
                 raise no_path(None)
             return _compile(model, device, settings)
@@ -291,6 +296,13 @@ class Core:
     def add_extension(self, *args: Any, **named: Any) -> None:
         """Let this Core read models with an operation written in Python: a class derived from `Op`, an
         Extension, or a list of these. RuntimeError for the path of a library, which is never loaded."""
+        from ovjit.api.model.custom import (
+            ConversionExtensionBase,
+            OpExtension,
+            extension_records,
+            read_extensions,
+        )
+
         for extension in read_extensions((*args, *named.values())):
             if isinstance(extension, OpExtension):
                 self._extensions.update(extension_records(extension))
