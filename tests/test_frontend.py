@@ -146,3 +146,43 @@ def test_types_between_inputs_and_outputs_are_open_until_the_conversion(ov, tmp_
     loaded = ov.frontend.FrontEndManager().load_by_framework("onnx").load(str(tmp_path / "int.onnx"))
     types = [loaded.get_element_type(loaded.get_place_by_tensor_name(tensor_name=name)) for name in "ast"]
     assert types == [ov.Type.i32, ov.Type.dynamic, ov.Type.i32]
+
+
+def test_operators_are_converted_when_it_is_asked_for(ov, unknown):
+    front = ov.frontend.FrontEndManager().load_by_framework("onnx")
+    loaded, failing = front.load(str(unknown)), front.load(str(unknown))
+    with pytest.raises(ov.frontend.OpConversionFailure):
+        front.convert(failing)
+    abs_of = ov.frontend.onnx.ConversionExtension("Foo", lambda c: ov.opset13.abs(c.get_input(0)).outputs())
+    front.add_extension(abs_of)
+    np.testing.assert_array_equal(run(ov, front.convert(loaded)), np.abs(X + [[1, 2, 3]]))
+
+
+@pytest.mark.parametrize("converter", [lambda context: 5, lambda context: 1 / 0])
+def test_a_converter_that_fails(ov, unknown, converter):
+    extension = ov.frontend.onnx.ConversionExtension("Foo", converter)
+    with pytest.raises(ov.frontend.OpConversionFailure):
+        converted(ov, unknown, extension)
+
+
+def test_what_a_file_holds_says_whether_it_can_be_read(ov, unknown, tmp_path):
+    manager = ov.frontend.FrontEndManager()
+    front, junk = manager.load_by_framework("onnx"), tmp_path / "junk.onnx"
+    junk.write_bytes(b"junk")
+    assert [front.supported(x) for x in (str(unknown), str(junk), [str(unknown)])] == [True, False, False]
+    for given in ("", str(tmp_path / "none.onnx")):
+        with pytest.raises(ov.frontend.GeneralFailure):
+            manager.load_by_model(given)
+    with pytest.raises(TypeError):
+        manager.load_by_framework(5)
+    with pytest.raises(TypeError, match="Please provide a valid"):
+        front.convert(5)
+
+
+def test_more_steps_than_there_are(ov):
+    with pytest.raises(ov.frontend.GeneralFailure):
+        ov.frontend.ProgressReporterExtension(lambda *steps: None).report_progress(0.5, 10, 11)
+
+
+def test_all_names_of_the_module_leave_onnx_alone(ov):
+    assert "onnx" not in getattr(ov.frontend, "__all__", ())  # `import onnx` before it is ONNX's package

@@ -1,6 +1,6 @@
 """Reading models format by format."""
 
-from ovjit.frontend import onnx
+from ovjit.frontend import onnx as onnx
 from ovjit.frontend.extensions import (
     ConversionExtension,
     DecoderTransformationExtension,
@@ -21,5 +21,5 @@ from ovjit.frontend.frontend import FrontEnd, FrontEndManager, InputModel, Place
 __all__ = [
     "ConversionExtension", "DecoderTransformationExtension", "FrontEnd", "FrontEndManager", "GeneralFailure",
     "InitializationFailure", "InputModel", "NodeContext", "NotImplementedFailure", "OpConversionFailure",
-    "OpExtension", "OpValidationFailure", "Place", "ProgressReporterExtension", "TelemetryExtension", "onnx",
+    "OpExtension", "OpValidationFailure", "Place", "ProgressReporterExtension", "TelemetryExtension",
 ]  # fmt: skip

@@ -166,9 +166,9 @@ class ProgressReporterExtension(WatchingExtension):
         self._callback = callback
 
     def report_progress(self, progress: float, total_steps: int, completed_steps: int) -> None:
-        """Tell it. RuntimeError for more steps than there are."""
+        """Tell it. GeneralFailure for more steps than there are."""
         if completed_steps > total_steps:
-            raise RuntimeError(f"{completed_steps} steps are done of {total_steps}")
+            raise GeneralFailure(f"{completed_steps} steps are done of {total_steps}")
         if self._callback is not None:
             self._callback(progress, total_steps, completed_steps)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ovjit.api.model.node_ports import Input, target_inputs
 from ovjit.api.run.core import Core
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
-from ovjit.errors import ModelError, OvjitError
+from ovjit.errors import ModelError, OvjitError, no_such_form
 from ovjit.frontend.extensions import WatchingExtension
 from ovjit.frontend.failures import (
     GeneralFailure,
@@ -34,6 +34,10 @@ from ovjit.frontend.failures import (
 
 #: Framework -> endings of its files.
 FORMATS = {"ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt")}
+#: Fields of ONNX's ModelProto whose tags are one byte.
+_MODEL_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
+#: What errors of a file say that are about its operations.
+_OF_OPERATIONS = ("No conversion rule found", "While validating ONNX node")
 
 
 class Place:
@@ -184,11 +188,21 @@ _MAKERS, _TAKERS = ("operation", "output"), ("operation", "input")
 
 
 class InputModel:
-    """A model that was loaded and not yet converted."""
+    """A model that was loaded and not yet converted. Its file was read; what of its operations cannot be
+    converted is an error of `convert`, or of whatever else needs them."""
 
-    def __init__(self, model: Model):
-        self._model = model
+    def __init__(self, read: Callable[[], Model]):
+        self._read = read
+        self._made: Model | None = None
         self._unfit = False  # edits have left shapes or types that do not fit, so far
+        with contextlib.suppress(OpConversionFailure):
+            self._made = read()
+
+    @property
+    def _model(self) -> Model:
+        if self._made is None:  # what can convert the rest may have been added meanwhile
+            self._made = self._read()
+        return self._made
 
     def _tensors(self) -> list[Output]:
         return [
@@ -415,36 +429,42 @@ class FrontEnd:
         return self._name
 
     def supported(self, model: Any) -> bool:
-        """Whether a file has an ending of this format. GeneralFailure if there is no such file."""
-        return _existing(model, self._name).suffix.lower() in FORMATS[self._name]
+        """Whether a file is of this format, by its ending and its first byte. GeneralFailure if there is no
+        such file."""
+        if not isinstance(model, (str, os.PathLike)):
+            return False
+        return _fits(_existing(model, self._name), self._name)
 
     def load(self, path: Any, enable_mmap: bool = True) -> InputModel:
-        """Read a file. GeneralFailure for one that is not there or not valid, OpConversionFailure for one
-        with operators that nothing converts."""
+        """Read a file. GeneralFailure for one that is not there or not valid."""
         files = path if isinstance(path, (list, tuple)) else [path]
         if isinstance(files[0], (str, os.PathLike)):
             _existing(files[0], self._name)
-        try:
-            config = {"ENABLE_MMAP": bool(enable_mmap)}
-            model = self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
-        except OvjitError as error:
-            unknown = "No conversion rule found" in str(error)
-            raise (OpConversionFailure if unknown else GeneralFailure)(str(error)) from error
-        return InputModel(model)
+        config = {"ENABLE_MMAP": bool(enable_mmap)}
+
+        def read() -> Model:
+            try:
+                return self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
+            except OvjitError as error:
+                inside = any(words in str(error) for words in _OF_OPERATIONS)
+                raise (OpConversionFailure if inside else GeneralFailure)(str(error)) from error
+
+        return InputModel(read)
 
     def convert(self, model: InputModel | Model) -> Model:
         """The Model. One that is converted already stays as it is."""
         if isinstance(model, Model):
             return model
         if not isinstance(model, InputModel):
-            raise TypeError(f"convert takes an InputModel or a Model, not {type(model).__name__}")
+            raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
         converted = model._checked()
         for extension in self._watching:
             extension._converted(self._name, converted)
         return converted
 
     def convert_partially(self, model: InputModel) -> Model:
-        """The Model. An operation that cannot be converted was an error when the file was read."""
+        """The Model. OpConversionFailure for an operation that cannot be converted: ovjit has no place for
+        those of other frameworks."""
         return self.convert(model)
 
     def decode(self, model: InputModel) -> Model:
@@ -477,6 +497,8 @@ class FrontEndManager:
 
     def load_by_framework(self, framework: str) -> FrontEnd:
         """The front end of a format. InitializationFailure if there is none."""
+        if not isinstance(framework, str):
+            raise no_such_form(f"a framework's name is a str, not {framework!r}")
         if framework not in FORMATS:
             raise InitializationFailure(
                 f"FrontEnd for Framework {framework} is not found; there are: {', '.join(FORMATS)}"
@@ -488,7 +510,7 @@ class FrontEndManager:
         if not isinstance(model, (str, os.PathLike)):
             return None
         path = _existing(model, "ir")
-        return next((FrontEnd(name) for name, ends in FORMATS.items() if path.suffix.lower() in ends), None)
+        return next((FrontEnd(name) for name in FORMATS if _fits(path, name)), None)
 
     def register_front_end(self, name: str, library_path: Any) -> None:
         """GeneralFailure: a front end in a native library is not loaded."""
@@ -504,9 +526,20 @@ def _existing(model: Any, name: str) -> Path:
     if not isinstance(model, (str, os.PathLike)):
         raise TypeError(f"a file's path is expected, not {type(model).__name__}")
     path = Path(os.fspath(model))
-    if not path.exists():
+    if not os.fspath(model) or not path.exists():
         raise GeneralFailure(f'{name}: Could not open the file: "{path}"')
     return path
+
+
+def _fits(path: Path, name: str) -> bool:
+    """Whether a file may be of a format; binary ONNX files begin with a field that models have."""
+    if path.suffix.lower() not in FORMATS[name]:
+        return False
+    if path.suffix.lower() != ".onnx" or not path.is_file():
+        return True
+    with open(path, "rb") as file:
+        first = file.read(1)
+    return bool(first) and first[0] >> 3 in _MODEL_FIELDS
 
 
 #: The classes below in OpenVINO's native part; here they are one.
