@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import pkgutil
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -57,6 +56,8 @@ def _modules(package: str) -> Iterator[tuple[str, bytes]]:
                     with open(os.path.join(here, name), "rb") as file:
                         yield name, file.read()
         return
+    import pkgutil  # for zip archives alone
+
     yield "__init__.py", _read(spec.loader, spec.origin)
     for _, name, is_package in pkgutil.iter_modules(spec.submodule_search_locations):
         if is_package:

@@ -32,8 +32,8 @@ MAX_BYTES = 1 << 30
 _KIND = b"OVJITKRN"
 _SUFFIX = ".kernel"
 _CLAIMS = ".ovjit-claims"  # empty; bytes of it are locked
-_DRAFT = re.compile(r"\.ovjit-[0-9a-f]+\.tmp")
-_ADDRESS = re.compile(r"[0-9A-Za-z_]{8,128}")
+_DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"  # compiled where they are needed: a warm start has no need
+_ADDRESS = r"[0-9A-Za-z_]{8,128}"
 _LARGEST = 256 << 20  # no kernel is; what is planted may be
 _LONGEST_TEXT = 4096
 _TOUCH_SECONDS = 24 * 3600  # "last used" is kept to the day, so that reading seldom writes
@@ -253,7 +253,7 @@ def default_cache() -> KernelCache:
 
 
 def _check_address(key: str) -> None:
-    if not _ADDRESS.fullmatch(key):
+    if not re.fullmatch(_ADDRESS, key):
         raise ValueError(f"{key!r} is no content address: 8 to 128 letters, digits and _")
 
 
@@ -279,7 +279,7 @@ def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     try:
         with os.scandir(folder) as items:
             for item in items:
-                if item.name.endswith(_SUFFIX) or _DRAFT.fullmatch(item.name):
+                if item.name.endswith(_SUFFIX) or re.fullmatch(_DRAFT, item.name):
                     with contextlib.suppress(FileNotFoundError):
                         if item.is_file(follow_symlinks=False):
                             yield item.path, item.stat(follow_symlinks=False)

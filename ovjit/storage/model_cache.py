@@ -31,8 +31,8 @@ from ovjit.storage.notice import warn_once
 from ovjit.storage.origins import SUFFIX, known_digest
 
 MAX_BYTES = 16 << 30
-_NAME = re.compile(rf"[0-9a-f]{{40}}(\.blob|\.file|\.plans|{re.escape(SUFFIX)})")
-_DRAFT = re.compile(r"\.ovjit-[0-9a-f]+\.tmp")
+_NAME = rf"[0-9a-f]{{40}}(\.blob|\.file|\.plans|{re.escape(SUFFIX)})"
+_DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"
 _DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
 _TOUCH_SECONDS = 3600
 
@@ -186,7 +186,7 @@ def _files(folder: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_result
     """The models, records and drafts in a folder; nothing else in it is ours to count or to remove."""
     with os.scandir(folder) as items:
         for item in items:
-            if _NAME.fullmatch(item.name) or _DRAFT.fullmatch(item.name):
+            if re.fullmatch(_NAME, item.name) or re.fullmatch(_DRAFT, item.name):
                 with contextlib.suppress(FileNotFoundError):
                     if item.is_file(follow_symlinks=False):
                         yield item.path, item.stat(follow_symlinks=False)

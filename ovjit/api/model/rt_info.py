@@ -13,10 +13,10 @@ from ovjit.errors import no_such_form
 
 #: How a bool is spelled in a text.
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
-#: How far a word is a number; no word at all is 0.
+#: How far a word is a number, without regard to case; no word at all is 0.
 _NUMBERS = {
-    int: re.compile(r"$|[+-]?\d+"),
-    float: re.compile(r"$|[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|inf|nan)", re.IGNORECASE),
+    int: r"$|[+-]?\d+",
+    float: r"$|[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|inf|nan)",
 }
 
 
@@ -66,7 +66,8 @@ class OVAny:
             return found
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return kind(value)
-        number = _NUMBERS[kind].match(_first_word(value)) if isinstance(value, str) else None
+        word = _first_word(value) if isinstance(value, str) else None
+        number = None if word is None else re.match(_NUMBERS[kind], word, re.IGNORECASE)
         if number is None:
             raise RuntimeError(f"Bad cast: {value!r} cannot be read as {kind.__name__}")
         return kind(number[0] or 0)

@@ -17,11 +17,14 @@ from ovjit.errors import no_such_form
 class _Kind(enum.EnumMeta):
     """Enumerations also tell their members the way that OpenVINO's do."""
 
-    def __getattribute__(cls, name: str) -> Any:
+    def __getattr__(cls, name: str) -> Any:
         if name == "__entries":  # name -> (member, its description, of which there are none)
             members: dict[str, Any] = dict(cls.__members__)
             return {key: (member, None) for key, member in members.items()}
-        return super().__getattribute__(name)
+        parent: Any = getattr(super(), "__getattr__", None)  # Python up to 3.11 finds members by it
+        if parent is None:
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+        return parent(name)
 
 
 @functools.total_ordering
