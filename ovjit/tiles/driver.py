@@ -60,81 +60,22 @@ def tile_kernel(
     rows = ROWS[isa.name]
     letters = "".join("c" if o.shared else "p" for o in epilogue.operands)
     frame = _frame(letters, unpack, bool(form.span))
-    width = tile_width(isa)
+    tables = epilogue.table_rows * TABLE * 8
     out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     out += [f"    # {line}" for line in epilogue.text().splitlines()]
     out += [frame.prologue()]
     if unpack is not None:
         out += ["    " + line for line in unpack.constants(form, isa)]
-    out += [
-        "    px_block = chunk % px_blocks",
-        "    rest = chunk // px_blocks",
-        "    group = rest // pn_blocks",
-        "    first_panel = (rest % pn_blocks) * pn_per",
-        "    stop_panel = imin(first_panel + pn_per, panels)",
-        "    p = px_block * px_per",
-        "    stop = imin(p + px_per, pixels)",
-        "    img = p // (oh * ow)",
-        "    i = (p % (oh * ow)) // ow",
-        "    j = p % ow",
-        "    x += group * x_g",
-        "    w += group * w_g",
-        "    y += group * y_g",
-        *(f"    e{n} += group * e{n}_g" for n, o in enumerate(epilogue.operands) if not o.shared),
-    ]
+    out += ["    " + line for line in _part_of_chunk(epilogue)]
     if unpack is not None:
-        tables = epilogue.table_rows * TABLE * 8
         out += ["    " + line for line in unpack.lines(form, isa, tables)]
     if form.span:
-        tables = epilogue.table_rows * TABLE * 8
         out += ["    " + line for line in _rest_offsets(isa.tile_vectors, tables)]
-    # addresses go on by a pixel's stride and are worked out anew where a row ends
-    walked = [("x", 0), ("y", 1)]
-    walked += [(f"e{n}", o.where) for n, o in enumerate(epilogue.operands) if not o.shared]
-    fresh = [f"{name}_at = {name} + img * {name}_n + i * {name}_h + j * {name}_w" for name, _ in walked]
-    out += ["    " + line for line in fresh]
-    out += [
-        "    while p < stop:",
-        f"        rows = imin({rows[0]}, stop - p)",
-        "        m = 0",
-        f"        while m < {rows[0]}:",
-        *(f"            st_i64(scratch + {row * TABLE * 8} + m * 8, {name}_at)" for name, row in walked),
-    ]
-    advance = ["j += 1", *(f"{name}_at += {name}_w" for name, _ in walked)]
-    advance += ["if j == ow:", "    j = 0", "    i += 1"]
-    advance += ["    if i == oh:", "        i = 0", "        img += 1"]
-    advance += ["    " + line for line in fresh]
-    out += ["            m += 1", "            if m < rows:", *(" " * 16 + line for line in advance)]
-    out += [" " * 8 + line for line in advance]
+    out += ["    " + line for line in _over_pixels(epilogue, rows[0])]
     out += ["        # this tile's share of the weights that come next",
             f"        ahead = w + pn_per * w_panel + (p // {rows[0]}) * tile_ahead"]  # fmt: skip
-    out += [
-        "        c = first_panel",
-        *(["        firsts = chunk_firsts"] if form.span else []),
-        "        while c < stop_panel:",
-        f"            valid = outs - c * {width}",
-    ]
-    bias = "b + (group * panels + c) * b_step"
-    channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.shared)
-    rest = ""
-    if form.span:
-        counts = [f"bins{v}" for v in range(isa.tile_vectors)]
-        out += ["            at = ld(firsts, 0)"]
-        each = enumerate(counts)
-        out += [f"            {name} = ld(firsts, {v + 1}) - ld(firsts, {v})" for v, name in each]
-        out += [f"            firsts += {8 * isa.tile_vectors}"]
-        one = 2 * BIN * isa.lanes * WORD
-        rest = f", rest_words + at * {one}, places + (at - first_bin) * {BIN * 8}, {', '.join(counts)}"
-    call = (
-        f"(scratch, w + c * w_panel, {bias}, n1, s1, n2, s2, k, group * c_g + c * {width}, valid, "
-        f"ahead + c * w_panel, ahead_step{rest}{channels})"
-    )
-    for vectors, condition in ((isa.tile_vectors, f"if valid > {isa.lanes}:"), (1, "else:")):
-        out += [f"            {condition}"]
-        for n, size in enumerate(rows):
-            test = "else:" if n == len(rows) - 1 else f"{'if' if n == 0 else 'elif'} rows > {rows[n + 1]}:"
-            out += [f"                {test}", f"                    tile_{size}_{vectors}{call}"]
-    out += ["            c += 1", f"        p += {rows[0]}", "    return 0", ""]
+    out += ["        " + line for line in _over_panels(epilogue, isa, form)]
+    out += [f"        p += {rows[0]}", "    return 0", ""]
 
     def intrinsics(target: Isa) -> dict[str, Any]:
         return {
@@ -147,6 +88,80 @@ def tile_kernel(
     how = (" in blocks" if blocked else "") + narrow
     text = f"{form.name}{how} {epilogue.text()}"
     return Kernel(name, "\n".join(out), frame, intrinsics, text, form.name)
+
+
+def _part_of_chunk(epilogue: Epilogue) -> list[str]:
+    """Lines that find the chunk's group, panels and pixels, and the place of its first pixel."""
+    return [
+        "px_block = chunk % px_blocks",
+        "rest = chunk // px_blocks",
+        "group = rest // pn_blocks",
+        "first_panel = (rest % pn_blocks) * pn_per",
+        "stop_panel = imin(first_panel + pn_per, panels)",
+        "p = px_block * px_per",
+        "stop = imin(p + px_per, pixels)",
+        "img = p // (oh * ow)",
+        "i = (p % (oh * ow)) // ow",
+        "j = p % ow",
+        "x += group * x_g",
+        "w += group * w_g",
+        "y += group * y_g",
+        *(f"e{n} += group * e{n}_g" for n, o in enumerate(epilogue.operands) if not o.shared),
+    ]
+
+
+def _over_pixels(epilogue: Epilogue, height: int) -> list[str]:
+    """Lines that go from tile to tile, and at each fill its table. Addresses go on by a pixel's stride and
+    are worked out anew where a row ends; a tile of too few pixels repeats the last one."""
+    walked = [("x", 0), ("y", 1)]
+    walked += [(f"e{n}", o.where) for n, o in enumerate(epilogue.operands) if not o.shared]
+    fresh = [f"{name}_at = {name} + img * {name}_n + i * {name}_h + j * {name}_w" for name, _ in walked]
+    advance = ["j += 1", *(f"{name}_at += {name}_w" for name, _ in walked)]
+    advance += ["if j == ow:", "    j = 0", "    i += 1"]
+    advance += ["    if i == oh:", "        i = 0", "        img += 1"]
+    advance += ["    " + line for line in fresh]
+    return [
+        *fresh,
+        "while p < stop:",
+        f"    rows = imin({height}, stop - p)",
+        "    m = 0",
+        f"    while m < {height}:",
+        *(f"        st_i64(scratch + {row * TABLE * 8} + m * 8, {name}_at)" for name, row in walked),
+        "        m += 1",
+        "        if m < rows:",
+        *(" " * 12 + line for line in advance),
+        *(" " * 4 + line for line in advance),
+    ]
+
+
+def _over_panels(epilogue: Epilogue, isa: Isa, form: Format) -> list[str]:
+    """Lines that call the tile of the pixels' height for each panel of the chunk."""
+    rows, width = ROWS[isa.name], tile_width(isa)
+    out = [
+        "c = first_panel",
+        *(["firsts = chunk_firsts"] if form.span else []),
+        "while c < stop_panel:",
+        f"    valid = outs - c * {width}",
+    ]
+    rest = ""
+    if form.span:
+        counts = [f"bins{v}" for v in range(isa.tile_vectors)]
+        out += ["    at = ld(firsts, 0)"]
+        out += [f"    {name} = ld(firsts, {v + 1}) - ld(firsts, {v})" for v, name in enumerate(counts)]
+        out += [f"    firsts += {8 * isa.tile_vectors}"]
+        one = 2 * BIN * isa.lanes * WORD
+        rest = f", rest_words + at * {one}, places + (at - first_bin) * {BIN * 8}, {', '.join(counts)}"
+    channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.shared)
+    call = (
+        f"(scratch, w + c * w_panel, b + (group * panels + c) * b_step, n1, s1, n2, s2, k, "
+        f"group * c_g + c * {width}, valid, ahead + c * w_panel, ahead_step{rest}{channels})"
+    )
+    for vectors, condition in ((isa.tile_vectors, f"if valid > {isa.lanes}:"), (1, "else:")):
+        out += [f"    {condition}"]
+        for n, size in enumerate(rows):
+            test = "else:" if n == len(rows) - 1 else f"{'if' if n == 0 else 'elif'} rows > {rows[n + 1]}:"
+            out += [f"        {test}", f"            tile_{size}_{vectors}{call}"]
+    return [*out, "    c += 1"]
 
 
 def _rest_offsets(vectors: int, tables: int) -> list[str]:
