@@ -173,6 +173,20 @@ def fill_tables(source, step, sums, size, count, height):
         row += 1
 
 
+@inline
+def multiply(weights, bias, hidden, channel, outs, first, stop, heights):
+    """One panel over the tiles of the block's sequences."""
+    table = scratch
+    for row in range(first, stop, heights[0]):
+        left = min(heights[0], stop - row)
+        valid = outs - channel
+        for k, height in enumerate(heights):
+            if height == heights[-1] or left > heights[k + 1]:
+                tile[height](table, weights, bias, 1, 0, 1, 0, hidden, channel, valid, weights, 0)
+                break
+        table += 2 * TABLE * 8
+
+
 @kernel
 def all_steps(
     xp: Ptr, h0: Ptr, y: Ptr, ho: Ptr, x_b, x_t, x_d, h0_b, h0_d, y_b, y_d, y_t, ho_b, ho_d, c0: Ptr, co: Ptr,
@@ -219,20 +233,9 @@ def all_steps(
             else:
                 fill_tables(ho + first * ho_b, ho_b, sums_of, sums, stop - first, heights[0])
             for panel in range(panels[i]):
-                table = scratch
-                for row in range(first, stop, heights[0]):
-                    left = min(heights[0], stop - row)
-                    weights = w[i] + panel * w[i, "p"]
-                    bias = b[i] + panel * b[i, "p"]
-                    channel = panel * width
-                    valid = outs[i] - channel
-                    for k, height in enumerate(heights):
-                        if height == heights[-1] or left > heights[k + 1]:
-                            tile[height](
-                                table, weights, bias, 1, 0, 1, 0, hidden, channel, valid, weights, 0
-                            )
-                            break
-                    table += 2 * TABLE * 8
+                weights = w[i] + panel * w[i, "p"]
+                bias = b[i] + panel * b[i, "p"]
+                multiply(weights, bias, hidden, panel * width, outs[i], first, stop, heights)
             # the gates, for every sequence that still goes on
             for row in range(first, stop):
                 count = steps
