@@ -285,6 +285,20 @@ class Tiled(Lowering):
         ]
         return overwritable(views, read)
 
+    def _blocks(self, weights: Weights, pixels: int, panels: int, flops: float) -> tuple[int, int, int, int]:
+        """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and
+        how many ranges of panels."""
+        rows = ROWS[self.isa.name][0]
+        panel_bytes = weights.sizes.panel
+        if weights.rest is not None:
+            panel_bytes += weights.rest.most * BIN * (2 * self.isa.lanes * WORD + 8)
+        pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
+        pn_blocks = ceil_div(panels, pn_per)
+        wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * self.form.group))))
+        px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * weights.groups)))
+        px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
+        return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
+
     def emit(
         self,
         planner: Planner,
@@ -318,15 +332,7 @@ class Tiled(Lowering):
         panels = ceil_div(outs, width)
         words = taps[0] * taps[2] * taps[4]
         flops = 2.0 * pixels * words * self.form.group * outs * groups
-        panel_bytes = sizes.panel
-        if weights.rest is not None:
-            panel_bytes += weights.rest.most * BIN * (2 * self.isa.lanes * WORD + 8)
-        pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
-        pn_blocks = ceil_div(panels, pn_per)
-        wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * self.form.group))))
-        px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * groups)))
-        px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
-        px_blocks = ceil_div(pixels, px_per)
+        px_per, px_blocks, pn_per, pn_blocks = self._blocks(weights, pixels, panels, flops)
 
         # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
         # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).

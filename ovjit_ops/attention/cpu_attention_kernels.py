@@ -176,6 +176,26 @@ def weigh(t, top, count, T):
     return total
 
 
+@inline
+def multiplied(p, t, count, factor):
+    """A row at p times a number, to t."""
+    for j in range(0, count, VL):
+        storem[f32](t + j * 4, loadm[f32](p + j * 4, count - j) * factor, count - j)
+
+
+@inline
+def finish(o, o_row, weights, y, y_r, count, wide, unseen, out):
+    """y = o / the sum of weights; what `unseen` says where no column had a weight."""
+    otherwise = splat[f32](unseen)
+    for r in range(count):
+        total = splat[f32](weights + r * 4)
+        seen = total > const[f32](0.0)
+        scaled = const[f32](1.0) / total
+        for j in range(0, wide, VL):
+            made = select(seen, loadm[f32](o + r * o_row + j * 4, wide - j) * scaled, otherwise)
+            storem[out](y + r * y_r + j * SIZE[out], made, wide - j)
+
+
 @kernel
 def attention_tiles(
     q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, zeros: Ptr, ones: Ptr,
@@ -210,9 +230,7 @@ def attention_tiles(
         factor = splat[f32](scale)
     for r in range(count):
         if T == "f32":
-            for j in range(0, depth, VL):
-                scaled = loadm[f32](q + r * q_r + j * 4, depth - j) * factor
-                storem[f32](queries + r * q_row + j * 4, scaled, depth - j)
+            multiplied(q + r * q_r, queries + r * q_row, depth, factor)
         for j in range(0, wide, VL):
             storem[f32](scratch + o_at + r * o_row + j * 4, zero, wide - j)
         if sinks:
@@ -262,9 +280,7 @@ def attention_tiles(
             total = fma(splat[f32](scratch + l_at + r * 4), shrink, spread[f32](hadd[f32](total)))
             storem[f32](scratch + l_at + r * 4, total, 1)
             if at > 0:
-                t = scratch + o_at + r * o_row
-                for j in range(0, wide, VL):
-                    storem[f32](t + j * 4, loadm[f32](t + j * 4, wide - j) * shrink, wide - j)
+                multiplied(scratch + o_at + r * o_row, scratch + o_at + r * o_row, wide, shrink)
         # p v
         fill_tables(
             scratch + s_at, s_row, scratch + o_at, o_row, scratch + o_at, o_row, count, heights[0]
@@ -279,16 +295,7 @@ def attention_tiles(
                 wide - c * width, zeros, ones, T != "f32", count, heights, lanes,
             )  # fmt: skip
             c += 1
-    otherwise = splat[f32](unseen)
-    for r in range(count):
-        total = splat[f32](scratch + l_at + r * 4)
-        seen = total > zero
-        scaled = one / total
-        t = scratch + o_at + r * o_row
-        p = y + r * y_r
-        for j in range(0, wide, VL):
-            made = select(seen, loadm[f32](t + j * 4, wide - j) * scaled, otherwise)
-            storem[out](p + j * SIZE[out], made, wide - j)
+    finish(scratch + o_at, o_row, scratch + l_at, y, y_r, count, wide, unseen, out)
 
 
 @functools.cache
@@ -357,6 +364,20 @@ def read_some(p, T, count):
     return cast[f32](loadm[T](p, count)) if T == "u8" else loadm[T](p, count)
 
 
+@inline
+def product(p, t, depth, T, cached):
+    """The sum of a row of q times a key, in all lanes."""
+    total = const[f32](0.0)
+    j = 0
+    while j + VL <= depth:
+        total = fma(load[T](p + j * SIZE[T]), read(t + j * SIZE[cached], cached), total)
+        j += VL
+    if j < depth:
+        rest = read_some(t + j * SIZE[cached], cached, depth - j)
+        total = fma(loadm[T](p + j * SIZE[T], depth - j), rest, total)
+    return spread[f32](hadd[f32](total))
+
+
 @kernel
 def attention_rows(
     q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, cap: Ptr, parts, block,
@@ -392,21 +413,11 @@ def attention_rows(
                 total = total + loadm[T](p + j * SIZE[T], depth - j)
             whole = spread[f32](hadd[f32](total))
         for s in range(end):
-            total = zero
             t = k + s * k_s
+            total = product(p, t + HEAD if cached == "u8" else t, depth, T, cached)
             if cached == "u8":
-                t += HEAD
-            j = 0
-            while j + VL <= depth:
-                total = fma(load[T](p + j * SIZE[T]), read(t + j * SIZE[cached], cached), total)
-                j += VL
-            if j < depth:
-                rest = read_some(t + j * SIZE[cached], cached, depth - j)
-                total = fma(loadm[T](p + j * SIZE[T], depth - j), rest, total)
-            total = spread[f32](hadd[f32](total))
-            if cached == "u8":
-                total = total * splat[f32](t - HEAD)
-                total = fma(whole, splat[f32](t - HEAD + 4), total)
+                total = total * splat[f32](t)
+                total = fma(whole, splat[f32](t + 4), total)
             storem[f32](scratch + s * 4, total, 1)
         t = mask + row * mask_r
         top = const[f32](-inf)
