@@ -292,8 +292,8 @@ class Model:
     def add_outputs(self, outputs: Any) -> list[Output]:
         """Make outputs of a tensor name, an (operation name, port) or an Output, or of a list of these.
 
-        An output that the model has already is returned as it is. Raises RuntimeError for a name that is not
-        there, TypeError for another kind of object.
+        An output that the model has already, or that a Result gives, is returned as it is. Raises
+        RuntimeError for a name that is not there, TypeError for another kind of object.
         """
         wanted = outputs if isinstance(outputs, list) else [outputs]
         with GRAPH_LOCK:
@@ -303,7 +303,10 @@ class Model:
             ]
             added = []
             for source in sources:
-                result = next((r for r in self._results if source in (r.input_value(0), r.output(0))), None)
+                if isinstance(source.get_node(), Result):
+                    added.append(source)
+                    continue
+                result = next((r for r in self._results if source == r.input_value(0)), None)
                 if result is None:
                     result = Result._of(source)
                     name_tensor(result)

@@ -74,8 +74,10 @@ def _sequence(items: Any) -> list[Any]:
 
 
 def result_of(source: Node | Output) -> Result:
-    if isinstance(source, Result):
-        return source
+    """A Result of a node or port: itself where it is one already, as what `Model.outputs` lists."""
+    node = source if isinstance(source, Node) else source.get_node()
+    if isinstance(node, Result):
+        return node
     return Result._of(source.output(0) if isinstance(source, Node) else source)
 
 
