@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import ovjit
+from ovjit.tools.ovc.convert_impl import promote_integers
 from ovjit.tools.ovc.error import Error
 from ovjit.tools.ovc.main import main
 
@@ -127,3 +128,15 @@ def test_a_file_says_what_it_was_made_of(source, tmp_path):
         assert model.get_rt_info("Runtime_version").value == ovjit.get_version()
         assert model.get_rt_info(["conversion_parameters", "input_model"]).value == "DIR/in.xml"
     assert "OpenVINO Runtime" in model.get_rt_info()
+
+
+def test_functions_of_integers_are_of_reals_in_pytorch():
+    o = ovjit.opset13
+    x = o.parameter([3], np.int32)
+    model = ovjit.Model([o.floor(o.exp(o.sigmoid(o.abs(x)))), o.abs(o.negative(x))], [x])
+    promote_integers(model)
+    assert [port.element_type for port in model.outputs] == [ovjit.Type.f32, ovjit.Type.i32]
+    given = np.array([-2, 0, 3], np.int32)
+    found = ovjit.compile_model(model, "CPU")(given)
+    np.testing.assert_array_equal(found[0], np.floor(np.exp(1 / (1 + np.exp(-np.abs(given.astype(float)))))))
+    np.testing.assert_array_equal(found[1], np.abs(given))

@@ -13,7 +13,7 @@ from typing import Any
 import ovjit
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
+from ovjit.api.model.node import Output, make_node
 from ovjit.api.run.core import Core
 from ovjit.frontends.torch_modules import export, is_torch
 from ovjit.tools.ovc.cli_parser import (
@@ -142,9 +142,33 @@ def _read_torch(core: Core, given: Any, example: Any, described: list[_InputCutI
     with tempfile.TemporaryDirectory() as folder:
         made = export(given, example, inputs, folder)
         model = core.read_model(made.file)
+    promote_integers(model)
     for port, name in zip(model.outputs, made.outputs, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
     return model
+
+
+#: Functions that PyTorch computes of integers as of f32, for which its exporter writes the bare operator.
+_OF_REALS = {
+    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Exp", "Log", "Sigmoid", "Sin",
+    "Sinh", "Sqrt", "Tan", "Tanh",
+}  # fmt: skip
+
+
+def promote_integers(model: Model) -> None:
+    """Let those functions take f32 where they are given integers, as PyTorch does."""
+    changed = False
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in _OF_REALS:
+            source = node.input_value(0)
+            kind = source.get_element_type()
+            if kind.is_static() and not kind.is_real():
+                real = make_node("Convert", [source], {"destination_type": "f32"}).output(0)
+                node.input(0).replace_source_output(real)
+                node.validate_and_infer_types()
+                changed = True
+    if changed:
+        model.validate_nodes_and_infer_types()
 
 
 def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:
@@ -218,4 +242,7 @@ def _note(model: Model, argv: argparse.Namespace) -> None:
         elif isinstance(value, bool) and value is not _DEFAULTS.get(name):
             model.set_rt_info(str(value), ["conversion_parameters", name])
     objects = input_model_is_object(argv.input_model)
+    if objects and not isinstance(argv.input_model, Model):
+        framework = "pytorch" if is_torch(argv.input_model) else "onnx"
+        model.set_rt_info(framework, ["conversion_parameters", "framework"])
     model.set_rt_info(str(objects), ["conversion_parameters", "is_python_object"])
