@@ -216,7 +216,8 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     at = xs.index(size)
     na, y_a = extents.pop(at), ys.pop(at)
     xs.pop(at)
-    if min(na, nb) < SHORTEST_TURN or x_b == 0:
+    # each by itself: which of two traced numbers is the smaller would be a guard
+    if na < SHORTEST_TURN or nb < SHORTEST_TURN or x_b == 0:
         return False
     side = max(host_isa().lanes, CACHE_LINE // size)
     blocks = ceil_div(na, side)
