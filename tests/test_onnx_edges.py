@@ -3,6 +3,7 @@ ONNX's own evaluator where that runs them in few types."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -287,3 +288,82 @@ def test_windows_farther_than_any_image_are_refused(name: str) -> None:
     model = one_node("MaxPool", {"x": x}, {}, **attributes)
     with pytest.raises(RuntimeError, match="should not exceed 2147483647"):
         ovjit.Core().read_model(model)
+
+
+STAND_INS = {
+    TensorProto.FLOAT8E4M3FNUZ: (ml_dtypes.float8_e4m3fnuz, np.arange(256, dtype=np.uint8)),
+    TensorProto.FLOAT8E5M2FNUZ: (ml_dtypes.float8_e5m2fnuz, np.arange(256, dtype=np.uint8)),
+    TensorProto.INT2: (ml_dtypes.int2, np.arange(256, dtype=np.uint8)),
+}
+
+
+def _stood_in(kind: int, nodes: list[Any], functions: Sequence[Any] = ()) -> bytes:
+    data = STAND_INS[kind][1]
+    count = 4 * data.size if kind == TensorProto.INT2 else data.size
+    tensor = onnx.TensorProto(name="c", data_type=kind, dims=[count], raw_data=data.tobytes())
+    s = helper.make_tensor("s", TensorProto.FLOAT, [], [0.375])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    graph = helper.make_graph(nodes, "g", [x], [onnx.ValueInfoProto(name="y")], [tensor, s])
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 25), helper.make_opsetid("own", 1)], ir_version=11,
+        functions=functions,
+    ).SerializeToString()  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STAND_INS)
+@pytest.mark.parametrize("op", ["Cast", "DequantizeLinear", "captured"])
+def test_constants_of_types_that_openvino_does_not_have(kind: int, op: str) -> None:
+    """All codes of the type, read by what asks for their numbers alone."""
+    dtype, data = STAND_INS[kind]
+    if kind == TensorProto.INT2:
+        codes = (data[:, None] >> np.arange(0, 8, 2) & 3).ravel().astype(np.float32)
+        expected = np.where(codes > 1, codes - 4, codes)
+    else:
+        expected = data.view(dtype).astype(np.float32)
+    read = helper.make_node("Cast", ["c"], ["r"], to=TensorProto.FLOAT)
+    if op == "DequantizeLinear":
+        read, expected = helper.make_node("DequantizeLinear", ["c", "s"], ["r"]), expected * np.float32(0.375)
+    nodes = [read, helper.make_node("Add", ["r", "x"], ["y"])]
+    if op == "captured":
+        limit = helper.make_node("Less", ["x", "s"], ["q"])
+        whole = helper.make_node("ReduceMax", ["q8"], ["p8"], keepdims=0)
+        branches = [
+            helper.make_graph([*nodes[:1], helper.make_node(what, ["r", "x"], ["z"])], what, [],
+                              [onnx.ValueInfoProto(name="z")])
+            for what in ("Add", "Sub")
+        ]  # fmt: skip
+        nodes = [
+            limit, helper.make_node("Cast", ["q"], ["q8"], to=TensorProto.FLOAT), whole,
+            helper.make_node("Cast", ["p8"], ["p"], to=TensorProto.BOOL),
+            helper.make_node("If", ["p"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+        ]  # fmt: skip
+    compiled = ovjit.compile_model(ovjit.Core().read_model(_stood_in(kind, nodes)), "CPU")
+    (y,) = compiled([np.zeros(1, np.float32)]).values()
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("kind", STAND_INS)
+def test_who_asks_for_a_type_that_openvino_does_not_have_gets_an_error(kind: int) -> None:
+    """A constant's wider type is nobody's: not an output's, nor that of a zero point or of a sum."""
+    refused = "is not supported: OpenVINO's types do not have it"
+    quantize = helper.make_node("QuantizeLinear", ["x", "s", "c"], ["q"])
+    for nodes in (
+        [helper.make_node("Identity", ["c"], ["y"])],
+        [helper.make_node("CastLike", ["x", "c"], ["y"])],
+        [quantize, helper.make_node("DequantizeLinear", ["q", "s"], ["y"])],
+        [helper.make_node("ConstantOfShape", ["n"], ["y"], value=onnx.TensorProto(
+            data_type=kind, dims=[1], raw_data=b"\x01"))],
+    ):  # fmt: skip
+        model = onnx.ModelProto.FromString(_stood_in(kind, nodes))
+        model.graph.initializer.append(helper.make_tensor("n", TensorProto.INT64, [1], [3]))
+        with pytest.raises(RuntimeError, match=refused):
+            ovjit.Core().read_model(model.SerializeToString())
+    same = helper.make_node("Identity", ["a"], ["b"])
+    function = helper.make_function("own", "Same", ["a"], ["b"], [same], [helper.make_opsetid("", 25)])
+    with pytest.raises(RuntimeError, match=refused):
+        call = helper.make_node("Same", ["c"], ["y"], domain="own")
+        ovjit.Core().read_model(_stood_in(kind, [call], [function]))
+    model = onnx.ModelProto.FromString(_stood_in(kind, [helper.make_node("Identity", ["x"], ["z"])]))
+    model.graph.output[0].name = "c"
+    with pytest.raises(RuntimeError, match=refused):
+        ovjit.Core().read_model(model.SerializeToString())

@@ -53,6 +53,8 @@ MAX_NESTING, MAX_CALLS = 40, 1000
 FIRST_OPSETS = 3
 #: Domains that may be used without an import.
 _LENIENT = "com.microsoft"
+#: What reads its inputs' numbers, whatever type they are of: a constant's type may be a wider one.
+READS_NUMBERS = frozenset(("Cast", "DequantizeLinear"))
 
 
 def read_onnx(
@@ -136,6 +138,8 @@ class Scope:
         self.outer = outer
         self.captures = captures
         self.captured: list[tuple[Parameter, Output]] = []
+        #: Constants whose type stands in for another, here and around -> that TensorProto.DataType.
+        self.stand_ins: dict[Any, int] = {} if outer is None else outer.stand_ins
         self.bindings = bindings if bindings is not None else {}
         self.call = call
         self.depth: int = 0 if outer is None else outer.depth + 1
@@ -165,7 +169,10 @@ class Scope:
         if known.value is not None:
             shape = None if ELEMENT_TYPES[known.dtype].numpy is not None else known.shape
             name = source._node.get_friendly_name()
-            return Output._of(Constant._of(np.asarray(known.value), known.dtype, shape, name), 0)
+            node = Constant._of(np.asarray(known.value), known.dtype, shape, name)
+            if source._node in self.stand_ins:
+                self.stand_ins[node] = self.stand_ins[source._node]
+            return Output._of(node, 0)
         for parameter, other in self.captured:
             if other._node is source._node and other._index == source._index:
                 return Output._of(parameter, 0)
@@ -241,7 +248,7 @@ class Reader:
     def _initializers(self, graph: Any, scope: Scope) -> None:
         for tensor in graph.initializer:
             try:
-                value = self.constant(tensor, tensor.name)
+                value = self.constant(tensor, tensor.name, scope)
             except (ModelError, UnsupportedError) as error:
                 raise type(error)(f"the initializer {tensor.name[:200]!r}: {error}") from error
             value._tensor._names = {tensor.name}
@@ -300,6 +307,7 @@ class Reader:
                 "turn it into tensors"
             )
         node = value._node
+        _refuse_stand_in(value, scope)
         if not isinstance(node, Parameter):
             node._friendly_name = name
         value._tensor._names = value._tensor._names | {name}
@@ -312,11 +320,15 @@ class Reader:
 
     # -- constants -------------------------------------------------------------------------------------------
 
-    def constant(self, tensor: Any, name: str | None = None) -> Output:
-        """The constant of a TensorProto."""
-        value, element_type, _ = tensors.decode(tensor, self.external)
+    def constant(self, tensor: Any, name: str | None = None, scope: Scope | None = None) -> Output:
+        """The constant of a TensorProto. In a `scope`, one whose element type OpenVINO does not have is of
+        the type that stands in for it, for those who read numbers and not types."""
+        value, element_type, _ = tensors.decode(tensor, self.external, scope is not None)
         value = encoded(value) if element_type == "string" else value
-        return Output._of(Constant._of(value, element_type, None, name), 0)
+        node = Constant._of(value, element_type, None, name)
+        if scope is not None and tensor.data_type in tensors.STAND_INS:
+            scope.stand_ins[node] = tensor.data_type
+        return Output._of(node, 0)
 
     def sparse_constant(self, sparse: Any, name: str | None = None) -> Output:
         """The dense constant of a SparseTensorProto."""
@@ -457,6 +469,9 @@ class Reader:
                         f"No conversion rule found for operations: {_operator(proto, version)}"
                     )
                 return self._call(proto, scope, function, inputs, attributes, schema)
+            if proto.op_type not in READS_NUMBERS:
+                for value in inputs:
+                    _refuse_stand_in(value, scope)
             values = {name: read_attribute(attribute) for name, attribute in attributes.items()}
             outputs = rule(OnnxNode(self, scope, proto, version, schema, inputs, values))
         except (ModelError, UnsupportedError) as error:
@@ -515,6 +530,7 @@ class Reader:
         )
         inner.depth = scope.depth
         inner.labels = scope.labels
+        inner.stand_ins = scope.stand_ins
         inner.prefix = f"{scope.prefix}{proto.name or _first(proto.output) or function.name}/"
         if len(inputs) > len(function.input):
             raise ModelError(f"{_label(proto)}: {function.name!r} takes {len(function.input)} inputs")
@@ -589,6 +605,11 @@ class _Missing:
 
 
 _MISSING = _Missing()
+
+
+def _refuse_stand_in(value: Any, scope: Scope) -> None:
+    if isinstance(value, Output) and value._node in scope.stand_ins:
+        tensors.element_type(scope.stand_ins[value._node])  # says that there is no such type
 
 
 def _functions(proto: Any) -> dict[tuple[str, str, str], Any]:

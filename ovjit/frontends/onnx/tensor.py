@@ -28,7 +28,7 @@ def constant(n: OnnxNode) -> Any:
         raise ModelError(f"a Constant has one value, not {len(given)}")
     name, value = given[0], n.attributes[given[0]]
     if name == "value":
-        return n.reader.constant(value)
+        return n.reader.constant(value, scope=n.scope)
     if name == "sparse_value":
         return n.reader.sparse_constant(value)
     if name in ("value_string", "value_strings"):

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError
@@ -62,6 +63,23 @@ TYPES = {
 #: OpenVINO's name -> TensorProto.DataType.
 NUMBERS = {row.name: number for number, row in TYPES.items() if row.name}
 
+
+class StandIn(NamedTuple):
+    """How constants of an element type that OpenVINO does not have are read: as the type `like`, of which
+    `convert` makes the same numbers in the type `name`."""
+
+    like: str
+    name: str
+    convert: Callable[[np.ndarray], np.ndarray]
+
+
+#: TensorProto.DataType -> StandIn, which holds each of the type's numbers exactly.
+STAND_INS = {
+    18: StandIn("f8e4m3", "f16", lambda x: x.view(ml_dtypes.float8_e4m3fnuz).astype(np.float16)),
+    20: StandIn("f8e5m2", "f16", lambda x: x.view(ml_dtypes.float8_e5m2fnuz).astype(np.float16)),
+    26: StandIn("u2", "i8", lambda x: (x.astype(np.int8) ^ 2) - np.int8(2)),
+}
+
 #: The bytes of a tensor's data outside the file, and nothing but these many.
 External = Callable[[Any, int], np.ndarray]
 
@@ -78,14 +96,28 @@ def element_type(number: int) -> str:
     return row.name
 
 
-def decode(tensor: Any, external: External | None = None) -> tuple[np.ndarray, str, tuple[int, ...]]:
-    """(values, element type, shape) of a TensorProto; packed types are unpacked.
+def decode(
+    tensor: Any, external: External | None = None, stand_in: bool = False
+) -> tuple[np.ndarray, str, tuple[int, ...]]:
+    """(values, element type, shape) of a TensorProto; packed types are unpacked. With `stand_in`, types of
+    `STAND_INS` are those that stand in for them.
 
     `external(tensor, size)` reads data that lie in another file. Raises ModelError for dimensions below 0,
     data in no field or in several, and any number of bytes or elements but the right one.
     """
+    number = tensor.data_type
+    if not stand_in or number not in STAND_INS:
+        return _decode(tensor, element_type(number), external)
+    like, name, convert = STAND_INS[number]
+    values, _, shape = _decode(tensor, like, external)
+    return convert(values), name, shape
+
+
+def _decode(
+    tensor: Any, name: str, external: External | None
+) -> tuple[np.ndarray, str, tuple[int, ...]]:
+    """A TensorProto whose data are of the type `name`."""
     given = {descriptor.name: value for descriptor, value in tensor.ListFields()}
-    name = element_type(given.get("data_type", 0))
     shape = tuple(given.get("dims", ()))
     if shape and (min(shape) < 0 or len(shape) > MAX_RANK):
         raise ModelError(f"the dimensions {_short(shape)} of a tensor are not valid")
