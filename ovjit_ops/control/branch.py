@@ -9,9 +9,7 @@ import numpy as np
 
 from ovjit.errors import ModelError, check
 from ovjit.graph import interp
-from ovjit.graph.bodies import (
-    body_types,
-)
+from ovjit.graph.bodies import body_types
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Any_, op
 from ovjit.graph.shapes import is_static
@@ -26,9 +24,9 @@ from ovjit_ops.control.conditions import (
 
 
 def lower_if(group: Any) -> Any:
-    from ovjit_ops.control.cpu_branch import lower
+    from ovjit_ops.control.cpu_branch import LoweredIf
 
-    return lower(group)
+    return LoweredIf.of(group)
 
 
 def inline_branch(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:

@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.errors import check
-from ovjit.graph.bodies import (
-    LAST,
-    check_body,
-    check_inputs,
-    check_outputs,
-    check_result,
-    ports,
-)
+from ovjit.graph.bodies import LAST, check_body, check_inputs, check_outputs, check_result, ports
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 

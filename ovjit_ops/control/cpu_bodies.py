@@ -20,6 +20,14 @@ class LoweredControl(Lowering):
         super().__init__(group)
         self.programs: list[Any] = []
 
+    @classmethod
+    def of(cls, group: Any) -> Lowering | None:
+        """The lowering; None where a body is not plain."""
+        try:
+            return cls(group)
+        except NotPlain:
+            return None
+
     def add_body(self, body: Graph, types: Sequence[TensorType], outputs: Sequence[Value]) -> None:
         """Compile a body, once, for parameters of these types."""
         from ovjit.compiler.passes.variables import has_state

@@ -65,10 +65,3 @@ class LoweredIf(LoweredControl):
         taken = branch_inputs(side[0], side[1], views)
         inputs = {i: s for i, view in enumerate(taken) if (s := strides_of(view)) is not None}
         return plan_body(program, [view.shape for view in taken], Strides(inputs, outputs))
-
-
-def lower(group: Any) -> LoweredIf | None:
-    try:
-        return LoweredIf(group)
-    except NotPlain:
-        return None

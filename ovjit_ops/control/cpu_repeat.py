@@ -269,10 +269,3 @@ def _slot(port: Port, whole: View, part: TensorType, trips: int) -> View:
     size = part.shape[axis]
     first = (trips - 1) * size if port.stride < 0 and trips else 0
     return whole.slice(axis, first, size)
-
-
-def lower(group: Any) -> LoweredRepeat | None:
-    try:
-        return LoweredRepeat(group)
-    except NotPlain:
-        return None

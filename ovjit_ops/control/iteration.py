@@ -5,21 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.errors import check
-from ovjit.graph.bodies import (
-    SLICED,
-)
+from ovjit.graph.bodies import SLICED
 from ovjit.graph.op import Any_, Int, Op, TensorType, op
-from ovjit_ops.control.ends import (
-    Ports,
-    loop_trips,
-    one_element,
-)
+from ovjit_ops.control.ends import Ports, loop_trips, one_element
 
 
 def lower_repeated(group: Any) -> Any:
-    from ovjit_ops.control.cpu_repeat import lower
+    from ovjit_ops.control.cpu_repeat import LoweredRepeat
 
-    return lower(group)
+    return LoweredRepeat.of(group)
 
 
 @op("Loop", opset=5, runs_body=True, lower=lower_repeated)

@@ -28,14 +28,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
-from ovjit_ops.detection.cpu_candidates import (
-    COUNTS,
-    candidates,
-    closed,
-    common_share,
-    extent,
-    remember,
-)
+from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, closed, common_share, extent, remember
 from ovjit_ops.detection.cpu_nms import Way, nms_select, select_step
 
 

@@ -22,12 +22,7 @@ from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, op
 from ovjit.graph.shapes import Interval, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.kept_boxes import kept, kept_boxes
-from ovjit_ops.detection.proposal_parts import (
-    PLAIN,
-    anchor_grid,
-    moved_anchors,
-    proposal_table,
-)
+from ovjit_ops.detection.proposal_parts import PLAIN, anchor_grid, moved_anchors, proposal_table
 from ovjit_ops.elementwise.arithmetic import REALS
 
 

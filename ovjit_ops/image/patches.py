@@ -14,13 +14,7 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Interval, compatible, is_static
-from ovjit.graph.windows import (
-    check_auto_pad,
-    output_extents,
-    pad_spatial,
-    resolve_pads,
-    taps,
-)
+from ovjit.graph.windows import check_auto_pad, output_extents, pad_spatial, resolve_pads, taps
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import known, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array

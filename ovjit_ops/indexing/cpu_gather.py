@@ -226,7 +226,7 @@ RUN = 1024
 class Indexed(Lowering):
     """A gather: `walk(planner, data, indices, output)` says how. The data is input 0, the indices input 1."""
 
-    def __init__(self, group: Group, zeros: bool):
+    def __init__(self, group: Group, zeros: bool = False):
         super().__init__(group)
         self.data, self.indices = self.node.inputs[:2]
         self.out = self.node.output
@@ -265,6 +265,8 @@ class Gather(Indexed):
 
 class GatherElements(Indexed):
     """out[i, j, k] = data[indices[i, j, k], j, k]"""
+
+    takes = (None, INDICES)
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         axis = normalize_axis(self.node.attrs["axis"], len(data.shape))
@@ -410,16 +412,12 @@ def lower_gather(group: Group) -> Lowering | None:
     return Gather(group, axis, batch)
 
 
-def lower_gather_elements(group: Group) -> Lowering | None:
-    return GatherElements(group, False) if group.last.inputs[1].dtype in INDICES else None
-
-
 def lower_gather_nd(group: Group) -> Lowering | None:
     indices = group.last.inputs[1]
     depth = indices.shape[-1] if indices.shape else None
     if indices.dtype not in INDICES or not isinstance(depth, int) or depth > _DEPTH:
         return None
-    return GatherND(group, False)
+    return GatherND(group)
 
 
 def lower_scatter_update(group: Group) -> Lowering | None:

@@ -19,7 +19,8 @@ from ovjit.graph.shapes import ANY, Dim, Interval, compatible, dim, merge, norma
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_scalar, known_scalar, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing.cpu_gather import lower_gather, lower_gather_elements, lower_gather_nd
+from ovjit_ops.indexing import cpu_gather
+from ovjit_ops.indexing.cpu_gather import lower_gather, lower_gather_nd
 from ovjit_ops.indexing.cpu_scan import lower_cumsum
 from ovjit_ops.indexing.cpu_topk import lower_topk
 from ovjit_ops.movement.shape import MOVABLE, ints
@@ -160,7 +161,7 @@ class Gather8:
     samples = _gather_samples(8)
 
 
-@op("GatherElements", opset=6, types=MOVABLE, lower=lower_gather_elements)
+@op("GatherElements", opset=6, types=MOVABLE, lower=cpu_gather.GatherElements.of)
 class GatherElements:
     """out[i, j, k] = data[indices[i, j, k], j, k] for axis 0, and so on."""
 

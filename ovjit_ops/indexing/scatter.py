@@ -16,11 +16,7 @@ from ovjit.graph.shapes import Dim, Interval, bounds, compatible, normalize_axis
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.values import known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing.cpu_gather import (
-    lower_scatter_elements,
-    lower_scatter_nd,
-    lower_scatter_update,
-)
+from ovjit_ops.indexing.cpu_gather import lower_scatter_elements, lower_scatter_nd, lower_scatter_update
 from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
 

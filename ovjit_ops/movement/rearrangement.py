@@ -9,16 +9,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.op import Int, TensorType, Word, op
-from ovjit.graph.shapes import (
-    ANY,
-    Dim,
-    Interval,
-    bounds,
-    compatible,
-    is_static,
-    normalize_axis,
-    text,
-)
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, normalize_axis, text
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
@@ -188,6 +179,20 @@ def _infer_blocks(
     return TensorType(data.dtype, (batch, *out))
 
 
+def _batch_samples(whole: tuple[int, ...], padded: tuple[int, ...], last: tuple[int, ...]):
+    """Blocks of 2 by 3 of an array without padding, and of 2 by 2 of one that ends with `last` more."""
+
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        none = (0, 0, 0, 0)
+        for shape, blocks, begin, end in (
+            (whole, (1, 1, 2, 3), none, none),
+            (padded, (1, 1, 2, 2), (0, 0, 1, 0), last),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
+
+    return samples
+
+
 @op("SpaceToBatch", opset=2, types=MOVABLE, lower=lower_space_to_batch, expand=expand_space_to_batch)
 class SpaceToBatch:
     """Every `block_shape`-th element of the padded data, each offset as a sample of its own."""
@@ -205,12 +210,7 @@ class SpaceToBatch:
         )
         return y.reshape(x.shape[0] * math.prod(blocks), *split[::2])
 
-    def samples(rng, dtype="f32"):
-        for shape, blocks, begin, end in (
-            ((2, 3, 4, 6), (1, 1, 2, 3), (0, 0, 0, 0), (0, 0, 0, 0)),
-            ((1, 2, 5, 5), (1, 1, 2, 2), (0, 0, 1, 0), (0, 0, 0, 1)),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
+    samples = _batch_samples((2, 3, 4, 6), (1, 2, 5, 5), (0, 0, 0, 1))
 
 
 @op("BatchToSpace", opset=2, types=MOVABLE, lower=lower_batch_to_space)
@@ -229,12 +229,7 @@ class BatchToSpace:
         cut = (slice(int(b), d - int(e)) for d, b, e in zip(y.shape, crops_begin, crops_end, strict=True))
         return np.ascontiguousarray(y[tuple(cut)])
 
-    def samples(rng, dtype="f32"):
-        for shape, blocks, begin, end in (
-            ((12, 3, 2, 2), (1, 1, 2, 3), (0, 0, 0, 0), (0, 0, 0, 0)),
-            ((4, 2, 3, 3), (1, 1, 2, 2), (0, 0, 1, 0), (0, 0, 0, 2)),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
+    samples = _batch_samples((12, 3, 2, 2), (4, 2, 3, 3), (0, 0, 0, 2))
 
 
 @op("Roll", opset=7, types=MOVABLE, lower=lower_roll)

@@ -10,14 +10,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.op import DType, TensorType, Word, op
-from ovjit.graph.shapes import (
-    ANY,
-    Dim,
-    Interval,
-    broadcast,
-    dim,
-    is_static,
-)
+from ovjit.graph.shapes import ANY, Dim, Interval, broadcast, dim, is_static
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole, whole_numbers
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan

@@ -9,13 +9,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Int, Ints, TensorType, op
-from ovjit.graph.shapes import (
-    ANY,
-    Dim,
-    Interval,
-    compatible_shapes,
-    normalize_axis,
-)
+from ovjit.graph.shapes import ANY, Dim, Interval, compatible_shapes, normalize_axis
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
 from ovjit_ops.common.values import check_scalar, known, known_scalar, length, propagate

@@ -10,15 +10,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
-from ovjit.graph.shapes import (
-    Dim,
-    Interval,
-    broadcast,
-    compatible,
-    normalize_axes,
-    normalize_axis,
-    text,
-)
+from ovjit.graph.shapes import Dim, Interval, broadcast, compatible, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, known, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type

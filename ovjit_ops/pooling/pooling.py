@@ -14,13 +14,7 @@ from ovjit.graph.dtypes import FLOATS, FULL
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
-from ovjit.graph.windows import (
-    output_extents,
-    pad_spatial,
-    pool_window,
-    resolve_pads,
-    taps,
-)
+from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, taps
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import INDEX_TYPES, known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
