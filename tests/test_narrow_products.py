@@ -67,14 +67,20 @@ def test_parts_add_up_to_the_weights_and_fit(shape, span, kind):
                 section = (g * each + p) * isa.tile_vectors + v
                 for number in range(rest.firsts[section], rest.firsts[section + 1]):
                     taken = rest.words[number].astype(np.int64)
-                    lanes = taken[:, 1].reshape(narrow.BIN, isa.lanes, 2, 2)
+                    lanes = taken[:, -1].reshape(narrow.BIN, isa.lanes, 2, 2)
                     for sign in (1, -1):
                         assert np.maximum(sign * lanes, 0).sum((0, -1)).max() <= most, (kind, number)
-                    for place, (choices, amounts) in zip(rest.places[number], taken, strict=True):
-                        assert place % run + window <= run, "a window lies in its run"
-                        assert choices.min() >= 0 and choices.max() < 4 * window
-                        lane = np.broadcast_to(np.arange(isa.lanes)[:, None], choices.shape)
-                        np.add.at(panel, (place + choices // 4, v, lane, choices % 4), amounts)
+                    for places, (*sources, amounts) in zip(rest.places[number], taken, strict=True):
+                        taken_by = sum((choices != narrow.NONE).astype(int) for choices in sources)
+                        assert np.all(taken_by[amounts != 0] == 1), "a byte is of one window"
+                        for place, choices in zip(places, sources, strict=True):
+                            assert place % run + window <= run, "a window lies in its run"
+                            mine = choices != narrow.NONE
+                            assert choices[mine].min(initial=0) >= 0
+                            assert choices[mine].max(initial=0) < 4 * window
+                            lane = np.broadcast_to(np.arange(isa.lanes)[:, None], choices.shape)[mine]
+                            byte = choices[mine]
+                            np.add.at(panel, (place + byte // 4, v, lane, byte % 4), amounts[mine])
     np.testing.assert_array_equal(total.reshape(-1), packed, err_msg=str((shape, kind, span, SEED)))
     assert rest.firsts[-1] == len(rest.words)
     assert kind != "small" or not len(rest.words), "small weights leave nothing"

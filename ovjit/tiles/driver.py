@@ -16,7 +16,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.tiles.compressed import Unpack
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
-from ovjit.tiles.narrow import BIN
+from ovjit.tiles.narrow import BIN, SOURCES
 from ovjit.tiles.pack import tile_width
 
 #: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height
@@ -149,8 +149,8 @@ def _over_panels(epilogue: Epilogue, isa: Isa, form: Format) -> list[str]:
         out += ["    at = ld(firsts, 0)"]
         out += [f"    {name} = ld(firsts, {v + 1}) - ld(firsts, {v})" for v, name in enumerate(counts)]
         out += [f"    firsts += {8 * isa.tile_vectors}"]
-        one = 2 * BIN * isa.lanes * WORD
-        rest = f", rest_words + at * {one}, places + (at - first_bin) * {BIN * 8}, {', '.join(counts)}"
+        one, windows = (SOURCES + 1) * BIN * isa.lanes * WORD, SOURCES * BIN
+        rest = f", rest_words + at * {one}, places + (at - first_bin) * {windows * 8}, {', '.join(counts)}"
     channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.shared)
     call = (
         f"(scratch, w + c * w_panel, b + (group * panels + c) * b_step, n1, s1, n2, s2, k, "
@@ -170,8 +170,8 @@ def _rest_offsets(vectors: int, tables: int) -> list[str]:
     return [
         f"chunk_firsts = rest_firsts + (group * panels + first_panel) * {8 * vectors}",
         "first_bin = ld(chunk_firsts, 0)",
-        f"windows = (ld(chunk_firsts, (stop_panel - first_panel) * {vectors}) - first_bin) * {BIN}",
-        f"places = rest_places + first_bin * {BIN * 8}",
+        f"windows = (ld(chunk_firsts, (stop_panel - first_panel) * {vectors}) - first_bin) * {SOURCES * BIN}",
+        f"places = rest_places + first_bin * {SOURCES * BIN * 8}",
         "if n1 * n2 > 1:",
         *("    " + line for line in _over_runs(tables)),
     ]

@@ -10,7 +10,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.elementwise import SIZE
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.tiles.formats import WORD, Format
-from ovjit.tiles.narrow import BIN
+from ovjit.tiles.narrow import BIN, SOURCES
 
 #: int64 entries of one row of the address table: rows of it are input, output, pixel operands.
 TABLE = 16
@@ -55,13 +55,16 @@ def run_tile(
         rest, places, *bins = more[: 2 + vectors]
         for v, count in enumerate(bins):
             for _ in range(count * BIN):
-                few = elements(rest, 2 * lanes, form.w, lanes * WORD).reshape(2, lanes, form.group)
-                (offset,) = memory.at(places, 8, 8).view(np.int64)
+                count_of_words = (SOURCES + 1) * lanes
+                few = elements(rest, count_of_words, form.w, lanes * WORD).reshape(-1, lanes, form.group)
+                offsets = memory.at(places, 8 * SOURCES, 8).view(np.int64)
                 for m, pixel in enumerate(pixels):
-                    x = elements(pixel + int(offset), form.window, form.a, SIZE[form.a])
-                    acc[m, v * lanes : (v + 1) * lanes] += (x[few[0].astype(int)] * few[1]).sum(-1)
-                rest += 2 * lanes * WORD
-                places += 8
+                    for offset, choices in zip(offsets.tolist(), few.astype(int), strict=False):
+                        x = elements(pixel + offset, form.window, form.a, SIZE[form.a])
+                        chosen = np.where(choices < 0, 0, x[choices % len(x)])
+                        acc[m, v * lanes : (v + 1) * lanes] += (chosen * few[SOURCES]).sum(-1)
+                rest += count_of_words * WORD
+                places += 8 * SOURCES
     sums = acc.astype(numpy_dtype(form.acc))
     results = []  # stored behind all reads: rows may be repeated
     for m in range(rows):

@@ -25,7 +25,7 @@ from ovjit.graph.traced import is_traced_number, least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
-from ovjit.tiles.narrow import BIN, best_span, split_panels, window_words
+from ovjit.tiles.narrow import BIN, SOURCES, best_span, split_panels, window_words
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
@@ -291,7 +291,7 @@ class Tiled(Lowering):
         rows = ROWS[self.isa.name][0]
         panel_bytes = weights.sizes.panel
         if weights.rest is not None:
-            panel_bytes += weights.rest.most * BIN * (2 * self.isa.lanes * WORD + 8)
+            panel_bytes += weights.rest.most * BIN * ((SOURCES + 1) * self.isa.lanes * WORD + SOURCES * 8)
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
         wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * self.form.group))))
@@ -364,7 +364,7 @@ class Tiled(Lowering):
             *parts, bins = weights.rest
             names = ("rest_words", "rest_places", "rest_firsts")
             values |= {name: planner.constants.at(at) for name, at in zip(names, parts, strict=True)}
-            scratch += pn_per * bins * BIN * 8
+            scratch += pn_per * bins * BIN * SOURCES * 8
         planner.need_scratch(scratch)
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:

@@ -22,7 +22,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
-from ovjit.tiles.narrow import BIN
+from ovjit.tiles.narrow import BIN, SOURCES
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k;
 #: first channel; valid channels; what to prefetch and by how many bytes to go on there at each k; then one
@@ -354,17 +354,22 @@ class _Tile:
         self.say(f"%{at}.more = icmp slt i64 %{at}.i, %bins{v}")
         self.say(f"br i1 %{at}.more, label %{at}.body, label %{at}.done", f"{at}.body:")
         offsets = []
-        for word in range(BIN):
-            place = self.new(f"getelementptr i64, ptr %{at}.p, i64 {word}")
+        for number in range(BIN * SOURCES):
+            place = self.new(f"getelementptr i64, ptr %{at}.p, i64 {number}")
             offsets.append(self.new(f"load i64, ptr {place}, align 8"))
-        words = [self.weights(f"%{at}.w", word) for word in range(2 * BIN)]
+        each = SOURCES + 1
+        words = [self.weights(f"%{at}.w", word) for word in range(each * BIN)]
         for m in range(self.rows):
-            pairs = zip(offsets, words[::2], strict=True)
-            pixel = [self.chosen(m, offset, choices) for offset, choices in pairs]
-            self.call(f"%{at}.new.{m}", f"dots{BIN}", f"%{at}.{m}", pixel, words[1::2])
+            pixel = []
+            for word in range(BIN):
+                choices = words[word * each : word * each + SOURCES]
+                windows = offsets[word * SOURCES : (word + 1) * SOURCES]
+                parts = [self.chosen(m, window, of) for window, of in zip(windows, choices, strict=True)]
+                pixel.append(functools.reduce(lambda a, b: self.new(f"or {self.acc} {a}, {b}"), parts))
+            self.call(f"%{at}.new.{m}", f"dots{BIN}", f"%{at}.{m}", pixel, words[SOURCES::each])
         self.say(f"%{at}.next = add i64 %{at}.i, 1")
-        self.say(f"%{at}.w.next = getelementptr i8, ptr %{at}.w, i64 {2 * BIN * self.vector_bytes}")
-        self.say(f"%{at}.p.next = getelementptr i64, ptr %{at}.p, i64 {BIN}")
+        self.say(f"%{at}.w.next = getelementptr i8, ptr %{at}.w, i64 {each * BIN * self.vector_bytes}")
+        self.say(f"%{at}.p.next = getelementptr i64, ptr %{at}.p, i64 {BIN * SOURCES}")
         self.say(f"br label %{at}.head", f"{at}.done:")
 
     def finish(self) -> None:

@@ -7,9 +7,9 @@ to 255 fits where its positive weights add up to no more than `MOST`, and its ne
 
 where every such sum of `kept` fits. Panels hold what is kept; `span` adjacent words of a pixel are added in
 16 bits before they are widened to 32. The rest, mostly little and seldom, is a list of words for each vector
-of channels. Every lane of such a word takes its four bytes from anywhere in a window of adjacent words
-(`vpshufb`), so that channels whose rest is at different depths share it. `BIN` words of the rest, of any
-windows, are added in 16 bits, too.
+of channels. Every lane of such a word takes its four bytes from anywhere in two windows of adjacent words
+(`vpshufb` of each, which gives 0 where a byte is the other's, and `vpor`), so that channels whose rest is at
+different depths share it. `BIN` words of the rest, of any windows, are added in 16 bits, too.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ from ovjit.tiles.pack import PanelSizes, pack_panels, tile_width
 MOST = 128
 #: Words of the rest that are added in 16 bits.
 BIN = 2
+#: Windows that a word of the rest takes its bytes from.
+SOURCES = 2
+#: The choice of a byte that is another window's: `vpshufb` makes it 0.
+NONE = -128
 #: Words of a window, where runs are so long.
 WINDOW = 4
 #: Where the bytes of a rest go in a lane, the greatest first: a pair has a great one and a little one.
@@ -35,17 +39,18 @@ SAMPLED = 3
 #: Words of each that are looked at.
 SAMPLED_WORDS = 256
 #: span -> the time of a word for one vector of channels, in halves of a multiply-add of f32; 0: bytes that
-#: are widened. And that of a bin. (Zen 3, one thread: the loops alone, operands in the first-level cache.)
+#: are widened. (Zen 3, one thread: the loops alone, operands in the first-level cache.)
 TIMES = {0: 3.0, 1: 2.0, 2: 1.7}
-BIN_TIME = 4.6
+#: That of a bin: what convolutions with a rest take longer than such without.
+BIN_TIME = 6.9
 
 
 class Rest(NamedTuple):
     """What is added to panels.
 
-    `words`: int8 [bins, BIN, 2, lanes, 4]: which byte of a window each weight is multiplied with, and the
-    weights. `places`: the first word of each window, counted over the runs. `firsts`: the first bin of each
-    vector of each panel, and the end.
+    `words`: int8 [bins, BIN, SOURCES + 1, lanes, 4]: which byte of each window a weight is multiplied with,
+    or `NONE`, and the weights. `places` [bins, BIN, SOURCES]: the first word of each window, counted over the
+    runs. `firsts`: the first bin of each vector of each panel, and the end.
     """
 
     words: np.ndarray
@@ -108,7 +113,8 @@ def split_panels(weights: np.ndarray, isa: Isa, form: Format, span: int) -> tupl
 
 def _gathered(left: np.ndarray, run: int) -> tuple[np.ndarray, ...]:
     """The words of a rest [panels, vectors, words, lanes, 4] whose bytes come from windows, in runs of `run`
-    words: (panel, vector, first word of the window, int8 [n, 2, lanes, 4] of choices and weights)."""
+    words: (panel, vector, first words of the windows, int8 [n, SOURCES + 1, lanes, 4] of choices and
+    weights)."""
     panels, vectors, words, lanes, each = left.shape
     size = window_words(run)
     starts = np.minimum(np.arange(0, run, size), run - size)
@@ -119,19 +125,29 @@ def _gathered(left: np.ndarray, run: int) -> tuple[np.ndarray, ...]:
     window = word // run * len(starts) + part[word % run]
     choice = within[word % run] * each + byte
     windows = words // run * len(starts)
-    key = ((panel * vectors + vector) * windows + window) * lanes + lane
+    # the windows that are used at all, in order, are taken together
+    used, use = np.unique((panel * vectors + vector) * windows + window, return_inverse=True)
+    section, window = np.divmod(used, windows)
+    within = np.arange(len(used)) - np.searchsorted(section, section)
+    joint = np.cumsum(within % SOURCES == 0) - 1
+    source = (within % SOURCES)[use]
+    key = joint[use] * lanes + lane
     order = np.lexsort((-np.abs(amount.astype(np.int16)), key))
-    key, choice, amount = key[order], choice[order], amount[order]
+    key, choice, amount, source = key[order], choice[order], amount[order], source[order]
     first = np.r_[True, key[1:] != key[:-1]] if len(key) else np.zeros(0, bool)
     rank = np.arange(len(key)) - np.flatnonzero(first)[np.cumsum(first) - 1]
-    most = -(-size * each // len(SLOTS))  # words of one window
+    most = -(-SOURCES * size * each // len(SLOTS))  # words of windows that are taken together
     number, inverse = np.unique(key // lanes * most + rank // len(SLOTS), return_inverse=True)
-    entries = np.zeros((len(number), 2, lanes, each), np.int8)
+    entries = np.full((len(number), SOURCES + 1, lanes, each), NONE, np.int8)
+    entries[:, SOURCES] = 0
     slot = np.array(SLOTS)[rank % len(SLOTS)]
-    entries[inverse, 0, key % lanes, slot] = choice
-    entries[inverse, 1, key % lanes, slot] = amount
-    section, window = np.divmod(number // most, windows)
-    place = window // len(starts) * run + starts[window % len(starts)]
+    entries[inverse, source, key % lanes, slot] = choice
+    entries[inverse, SOURCES, key % lanes, slot] = amount
+    begins = np.flatnonzero(within % SOURCES == 0)[number // most]
+    ends = np.searchsorted(joint, number // most, "right") - 1
+    places = window // len(starts) * run + starts[window % len(starts)]
+    place = places[np.minimum(begins[:, None] + np.arange(SOURCES), ends[:, None])]
+    section = section[begins]
     return section // vectors, section % vectors, place, entries
 
 
@@ -173,14 +189,14 @@ def _cut(kept: np.ndarray, left: np.ndarray, span: int) -> None:
 
 
 def _binned(section: np.ndarray, place: np.ndarray, entries: np.ndarray, sections: int) -> Rest:
-    """Words [n, 2, lanes, 4] of `section`s in bins."""
+    """Words [n, SOURCES + 1, lanes, 4] of `section`s in bins."""
     parts = []
     while len(section):  # a word of the rest may itself have too much
-        more = np.zeros_like(entries)
-        more[:, 0] = entries[:, 0]
-        _cut(entries[:, 1:2, None], more[:, 1:2, None], 1)
+        more = entries.copy()
+        more[:, SOURCES] = 0
+        _cut(entries[:, SOURCES:, None], more[:, SOURCES:, None], 1)
         parts.append((section, place, entries))
-        again = more[:, 1].any((1, 2))
+        again = more[:, SOURCES].any((1, 2))
         section, place, entries = section[again], place[again], more[again]
     if parts:
         section, place, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -195,7 +211,7 @@ def _binned(section: np.ndarray, place: np.ndarray, entries: np.ndarray, section
             break
         size //= 2
         section, place, entries = (part[~fits] for part in bins)
-        used = entries[:, :, 1].any((2, 3))
+        used = entries[:, :, SOURCES].any((2, 3))
         section = np.repeat(section, BIN).reshape(used.shape)[used]
         bins = _filled(section, place[used], entries[used], size)
     section, place, entries = (np.concatenate(part) for part in zip(*done, strict=True))
@@ -212,7 +228,7 @@ def _filled(section: np.ndarray, place: np.ndarray, entries: np.ndarray, size: i
     within = np.arange(len(section)) - np.repeat(np.cumsum(counts) - counts, counts)
     number = np.repeat(np.cumsum(bins) - bins, counts) + within // size
     total = int(bins.sum())
-    sections, places = np.zeros(total, section.dtype), np.zeros((total, BIN), place.dtype)
+    sections, places = np.zeros(total, section.dtype), np.zeros((total, BIN, SOURCES), place.dtype)
     words = np.zeros((total, BIN, *entries.shape[1:]), np.int8)
     first = within % size == 0
     sections[number] = section
@@ -223,8 +239,8 @@ def _filled(section: np.ndarray, place: np.ndarray, entries: np.ndarray, size: i
 
 
 def _fits(bins: np.ndarray) -> np.ndarray:
-    """Whether the sums of bins [n, BIN, 2, lanes, 4] fit."""
-    weights = bins[:, :, 1]
+    """Whether the sums of bins [n, BIN, SOURCES + 1, lanes, 4] fit."""
+    weights = bins[:, :, SOURCES]
     pairs = weights.astype(np.int16).reshape(*weights.shape[:-1], 2, 2)
     sums = [np.maximum(pairs * sign, 0).sum((1, -1)) for sign in (1, -1)]
     return np.all((sums[0] <= MOST) & (sums[1] <= MOST), axis=(1, 2))
