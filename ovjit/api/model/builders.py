@@ -24,7 +24,6 @@ from ovjit.errors import ModelError, no_such_form
 from ovjit.exceptions import UserInputError
 from ovjit.graph import op
 from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
-from ovjit.package_utils import deprecation_warning
 
 #: Second names that OpenVINO has for a builder.
 ALIASES = {"abs": "absolute", "ceil": "ceiling", "cumsum": "cum_sum"}
@@ -157,6 +156,8 @@ def make_builder(record: Op) -> Callable[..., Node]:
                 raise ValueError(f"{argument} must be provided to {name}()")
         for argument, newer in _OLD.get(record.name, {}).items():
             if given.get(argument):
+                from ovjit.package_utils import deprecation_warning
+
                 deprecation_warning(f"`{argument}`", message=f"Use `{newer}`.", stacklevel=2)
         node_name = kwargs.get("name")
         attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
