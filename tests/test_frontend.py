@@ -158,9 +158,16 @@ def test_operators_are_converted_when_it_is_asked_for(ov, unknown):
     np.testing.assert_array_equal(run(ov, front.convert(loaded)), np.abs(X + [[1, 2, 3]]))
 
 
-@pytest.mark.parametrize("converter", [lambda context: 5, lambda context: 1 / 0])
-def test_a_converter_that_fails(ov, unknown, converter):
-    extension = ov.frontend.onnx.ConversionExtension("Foo", converter)
+@pytest.mark.parametrize("returned", ["number", "failure", "node", "output", "nodes", "none"])
+def test_a_converter_that_fails(ov, unknown, returned):
+    """A list of Outputs is what a converter returns: what only resembles one is an error."""
+
+    def foo(context: Any) -> Any:
+        node = ov.opset13.abs(context.get_input(0))
+        forms = {"number": 5, "node": node, "output": node.output(0), "nodes": [node], "none": None}
+        return forms[returned]  # KeyError for the failure
+
+    extension = ov.frontend.onnx.ConversionExtension("Foo", foo)
     with pytest.raises(ov.frontend.OpConversionFailure):
         converted(ov, unknown, extension)
 

@@ -565,3 +565,20 @@ def test_the_older_name_of_a_size_is_told(ov, argument, warned):
         node = ov.opset2.roi_pooling(maps, rois, spatial_scale=0.5, **{argument: [2, 2]})
     assert node.output(0).shape == [2, 3, 2, 2]
     assert [w.category for w in seen] == [DeprecationWarning] * warned
+    assert node.get_output_roi() == [2, 2]
+    if warned:
+        assert "`output_size` is deprecated and will be removed in future" in str(seen[0].message)
+        assert node.get_output_size() == [2, 2]
+        node.set_output_size([3, 1])
+        assert node.get_output_roi() == node.get_output_size() == [3, 1]
+
+
+@both
+def test_a_size_or_scale_that_is_left_out_is_named(ov):
+    maps, rois = ov.opset13.parameter([1, 3, 6, 6]), ov.opset13.parameter([2, 5])
+    with pytest.raises(AttributeError, match="must be defined: `output_roi`, `output_size`!"):
+        ov.opset2.roi_pooling(maps, rois, spatial_scale=0.5)
+    with pytest.raises(AttributeError, match="must be defined: `spatial_scale`!"):
+        ov.opset2.roi_pooling(maps, rois, [2, 2])
+    with pytest.raises(TypeError):
+        ov.opset2.roi_pooling(maps, rois, [2, 2], 0.5, "max", None, [2, 2])

@@ -10,7 +10,7 @@ from typing import Any
 
 from ovjit.api.model.custom import ConversionExtensionBase, Extension
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output, make_node
+from ovjit.api.model.node import Output, make_node
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.errors import ModelError
 from ovjit.frontend.failures import GeneralFailure
@@ -31,16 +31,10 @@ class ConversionExtension(ConversionExtensionBase):
 
     def converted(self, node: Any) -> list[Output]:
         found = self.converter(NodeContext(node.op_type, node.inputs, node.attributes))
-        given = list(found.values()) if isinstance(found, Mapping) else found
-        outputs: list[Output] = []
-        for item in given if isinstance(given, (list, tuple)) else [given]:
-            if isinstance(item, (list, tuple)):
-                outputs += item
-            else:
-                outputs += item.outputs() if isinstance(item, Node) else [item]
-        if not all(isinstance(output, Output) for output in outputs):
-            raise ModelError(f"the converter of {self.op_type} returns Outputs, not {found!r}")
-        return outputs
+        outputs = [o for port in found.values() for o in port] if isinstance(found, Mapping) else found
+        if not isinstance(outputs, (list, tuple)) or not all(isinstance(o, Output) for o in outputs):
+            raise ModelError(f"the converter of {self.op_type} returns no list of Outputs, but {found!r}")
+        return list(outputs)
 
 
 _ConversionExtension = ConversionExtension

@@ -52,14 +52,11 @@ ORDERS = {
     "activations_beta clip",
     "MVN": "data axes across_channels normalize_variance eps eps_mode",
     "Pad": "arg pads_begin pads_end pad_mode arg_pad_value",
-    "ROIPooling": "input coords output_roi spatial_scale method",
     "ScaledDotProductAttention": "query key value attention_mask scale causal",
     "SearchSorted": "sorted_sequence values right_mode",
     "SpaceToDepth": "data mode block_size",
     "TopK-1": "data k axis mode sort",
 }
-#: Operation -> arguments that go away, and which take their place.
-_OLD = {"ROIPooling": {"output_size": "output_roi"}}
 #: Operations whose builders are written out below.
 _WRITTEN = ("Parameter", "Constant", "Result", "If", "Loop", "TensorIterator")
 
@@ -115,6 +112,8 @@ def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
             functions[CLASSES[record.name].__name__] = CLASSES[record.name]
     if "is_inf" in functions:
         functions["is_inf"] = is_inf
+    if "roi_pooling" in functions:
+        functions["roi_pooling"] = roi_pooling
     if opset >= 6 and "read_value" in functions:
         from ovjit.api.model.variables import assign, read_value
 
@@ -154,11 +153,6 @@ def make_builder(record: Op) -> Callable[..., Node]:
         for argument in left_out:
             if given.get(argument) is None:
                 raise ValueError(f"{argument} must be provided to {name}()")
-        for argument, newer in _OLD.get(record.name, {}).items():
-            if given.get(argument):
-                from ovjit.package_utils import deprecation_warning
-
-                deprecation_warning(f"`{argument}`", message=f"Use `{newer}`.", stacklevel=2)
         node_name = kwargs.get("name")
         attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
                  if given.get(argument) is not None}  # fmt: skip
@@ -375,3 +369,37 @@ def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | Non
     record = find_op("IsInf")
     attrs = record.check_attributes(attributes or {})
     return Node._new(record, [as_output(data, name)], attrs, name)
+
+
+@_named_by_keyword
+def roi_pooling(
+    input: Any,
+    coords: Any,
+    output_roi: Any = None,
+    spatial_scale: Any = None,
+    method: str = "max",
+    name: str | None = None,
+    *,
+    output_size: Any = None,
+) -> Node:
+    """Regions of `input` pooled to `output_roi`, height and width. `coords` has five numbers for each region:
+    the image and two corners, which are multiplied by `spatial_scale`. `method`: max or bilinear.
+    `output_size` is the older name of `output_roi` and counts before it. Raises AttributeError without size
+    or scale."""
+    if output_roi is None and output_size is None:
+        raise AttributeError("One of the following arguments must be defined: `output_roi`, `output_size`!")
+    if spatial_scale is None:
+        raise AttributeError("The following arguments must be defined: `spatial_scale`!")
+    if output_size is not None:
+        import warnings
+
+        text = "`output_size` is deprecated and will be removed in future. Use `output_roi`."
+        warnings.warn(text, DeprecationWarning, stacklevel=3)
+    record = find_op("ROIPooling")
+    size = output_roi if output_size is None else output_size
+    attrs = {"output_roi": size, "spatial_scale": spatial_scale, "method": method.lower()}
+    sources = [as_output(value, name) for value in (input, coords)]
+    node = Node._new(record, sources, record.check_attributes(attrs), name)
+    if output_size is not None:  # programs that use the older name ask for the size by it, not for a count
+        vars(node).update(get_output_size=node.get_output_roi, set_output_size=node.set_output_roi)
+    return node
