@@ -474,6 +474,29 @@ def test_near_misses_stay_in_f32(monkeypatch, why, low, high, levels):
     np.testing.assert_array_equal(got[0], want[0])
 
 
+@pytest.mark.parametrize("levels, low, high", [(255, -1.27, 1.27), (256, -1.28, 1.27), (256, -0.702, 0.828)])
+def test_weights_on_halves_of_steps_are_rounded_as_in_f32(monkeypatch, levels, low, high):
+    step = (high - low) / (levels - 1)
+    zero = np.rint(-low / step)
+    halves = (step * (np.arange(levels - 1) + 0.5 - zero)).astype(np.float32)
+    weights = halves[np.linspace(0, levels - 2, 64).astype(int)].reshape(8, 8, 1, 1)
+
+    def made(package):
+        ops = package.opset13
+        x = ops.parameter([8, 8, 1, 1], np.float32)
+        limits = [np.full((8, 1, 1, 1), v, np.float32) for v in (low, high, low, high)]
+        faked = ops.fake_quantize(ops.constant(weights), *limits, levels)
+        q = fake_quantize(ops, x, 0, 255)
+        return package.Model([ops.convolution(q, faked, [1, 1], [0, 0], [0, 0], [1, 1])], [x])
+
+    each = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
+    (got,), (want,), kernels = steps_of(made(ov), each, monkeypatch=monkeypatch)
+    assert any("u8i8" in kernel for kernel in kernels)
+    real = openvino.compile_model(made(openvino), "CPU", F32)([each])[0]
+    for other in (want, real):
+        np.testing.assert_array_equal(np.rint(got / step), np.rint(other / step), f"{levels} {low} {high}")
+
+
 def test_open_shapes_and_the_real_openvino(tmp_path):
     """Weights are small: without VNNI, OpenVINO cuts sums of two products off at 16 bits."""
     rng = np.random.default_rng(SEED)

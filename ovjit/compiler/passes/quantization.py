@@ -549,8 +549,11 @@ def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
     zero = -out_low / scale
     if np.any(np.abs(zero - np.rint(zero)) > NEARLY):
         return None
-    steps = np.clip(np.rint((x - low) / ((high - low) / (levels - 1))), 0, levels - 1) - np.rint(zero)
-    return steps, scale
+    # FakeQuantize itself counts the steps: halves between two of them are rounded as its own type has them
+    dtype = np.dtype(np.float64 if maker.output.dtype == "f64" else np.float32)
+    ends = np.zeros((), dtype), np.full((), levels - 1, dtype)
+    (counted,) = maker.op.evaluate([*(a.astype(dtype) for a in (x, low, high)), *ends], maker.attrs)
+    return np.rint(counted).astype(np.float64) - np.rint(zero), scale
 
 
 def _from_integers(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
