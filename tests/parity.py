@@ -24,11 +24,11 @@ EXTRA = ("_offline_transformations", "exceptions", "frontend.onnx", "op.util", "
          "utils.reduction")  # fmt: skip
 #: Modules that are not walked, and why.
 LEFT_OUT = {
-    "frontend.jax": "JAX is not read",
-    "frontend.paddle": "Paddle is not read",
+    "frontend.jax": "JAX is not read; a decoder's root is there",
+    "frontend.paddle": "Paddle is not read; the extensions' names are there",
     "frontend.pytorch": "`convert_model` traces modules by PyTorch's own exporter; the front end's decoders "
-    "and extensions are not there",
-    "frontend.tensorflow": "TensorFlow is not read: export the model to ONNX",
+    "are not there, its extensions refused",
+    "frontend.tensorflow": "TensorFlow is not read (export to ONNX); the extensions' names are there",
     "tools.benchmark": "served by the real package's files where they are on the path",
     "tools.ovc": "`convert_model` and `ovc` are there, and below them what reads their arguments; the rest "
     "serves frameworks that are not read",

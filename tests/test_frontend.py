@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,11 @@ def test_more_steps_than_there_are(ov):
 
 def test_all_names_of_the_module_leave_onnx_alone(ov):
     assert "onnx" not in getattr(ov.frontend, "__all__", ())  # `import onnx` before it is ONNX's package
+
+
+@pytest.mark.parametrize("framework", ["tensorflow", "paddle"])
+def test_an_extension_for_another_framework_converts_nothing_of_onnx(ov, unknown, framework):
+    module = importlib.import_module(f"{ov.__name__}.frontend.{framework}")
+    extension = module.ConversionExtension("Foo", lambda c: ov.opset13.abs(c.get_input(0)).outputs())
+    with pytest.raises(ov.frontend.OpConversionFailure):
+        converted(ov, unknown, extension)

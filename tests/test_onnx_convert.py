@@ -127,6 +127,31 @@ def test_torch_modules_that_are_not_traced() -> None:
         ov.convert_model(object())
 
 
+@pytest.mark.parametrize(("name", "framework"), [("m.pb", "TensorFlow"), ("m.PDMODEL", "Paddle"),
+                                                 ("m.tflite", "TensorFlow Lite"), ("m.pt2", "PyTorch"),
+                                                 ("saved", "TensorFlow")])  # fmt: skip
+def test_a_framework_without_a_front_end_is_named(tmp_path, name, framework):
+    path = tmp_path / name
+    if path.suffix:
+        path.write_bytes(b"\x0a\x05hello")
+    else:
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"\x08\x01")
+    for read in (ov.Core().read_model, ov.convert_model):
+        with pytest.raises(RuntimeError, match=f"Unable to read the model.* no front end for {framework}:"):
+            read(path)
+
+
+def test_extensions_for_pytorch_are_refused_by_name():
+    from ovjit.frontend.pytorch import ConversionExtension, ModuleExtension
+    from ovjit.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    module = TorchScriptPythonDecoder(object(), example_input=1)
+    for extension in (ModuleExtension("layer", "Layer"), ConversionExtension("aten::abs", lambda c: [])):
+        with pytest.raises(RuntimeError, match="Extension.* no front end for PyTorch's operators"):
+            ov.convert_model(module, extension=[extension])
+
+
 def test_convert_model_of_what_is_a_model() -> None:
     model = ov.Core().read_model(MODEL)
     assert boundary(ov.convert_model(model)) == boundary(model)

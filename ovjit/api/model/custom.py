@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -347,6 +347,9 @@ class Extension:
 
 class ConversionExtensionBase(Extension):
     """How an operator of another framework is converted."""
+
+    #: The framework whose front end alone asks for it; None: the reader of ONNX files does.
+    framework: ClassVar[str | None] = None
 
     def __init__(self, op_type: str):
         if not isinstance(op_type, str):

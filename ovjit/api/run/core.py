@@ -306,7 +306,7 @@ class Core:
         for extension in read_extensions((*args, *named.values())):
             if isinstance(extension, OpExtension):
                 self._extensions.update(extension_records(extension))
-            elif isinstance(extension, ConversionExtensionBase):
+            elif isinstance(extension, ConversionExtensionBase) and extension.framework is None:
                 self._converters[extension.op_type] = extension.converted
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:

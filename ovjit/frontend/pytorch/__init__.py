@@ -1,4 +1,25 @@
 """Reading PyTorch modules: `convert_model` traces them, see `ovjit.frontends.torch_modules`.
 
-What OpenVINO's front end has besides (extensions for operators and modules) is not there.
+PyTorch's own exporter traces and writes them, so nothing asks for extensions: `convert_model` refuses those
+that are made for a module.
 """
+
+from __future__ import annotations
+
+from ovjit.frontend import extensions
+from ovjit.frontend.pytorch.module_extension import ModuleExtension
+
+
+class ConversionExtension(extensions.ConversionExtension):
+    """How an operator of PyTorch is converted."""
+
+    framework = "PyTorch"
+
+
+class OpExtension(extensions.OpExtension):
+    """An operator of PyTorch that is an operation of OpenVINO's."""
+
+    framework = "PyTorch"
+
+
+__all__ = ["ConversionExtension", "ModuleExtension", "OpExtension"]

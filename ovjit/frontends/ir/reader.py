@@ -16,7 +16,7 @@ from ovjit.api.model.node import Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
-from ovjit.errors import ModelError, UnsupportedError, unreadable
+from ovjit.errors import ModelError, UnsupportedError, no_front_end, unreadable
 from ovjit.frontends.ir.weights import constant_values, load_weights, open_regular
 from ovjit.frontends.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -53,6 +53,8 @@ def read_ir(
     where = "the given xml"
     if isinstance(xml, (str, os.PathLike)):
         where = os.fsdecode(xml)
+        if os.path.isdir(where) and (why := no_front_end(where)):
+            raise ModelError(unreadable(where, why))
         with open_regular(where, "file") as file:
             content = file.read()
         beside = os.path.splitext(where)[0] + ".bin"
@@ -69,7 +71,8 @@ def read_ir(
         net = parse_net(content)
     except ModelError as error:
         path = where if isinstance(xml, (str, os.PathLike)) else None
-        raise type(error)(unreadable(path, f"{where}: {error}")) from error
+        why = no_front_end(path or "") or f"{where}: {error}"
+        raise type(error)(unreadable(path, why)) from error
     try:
         return _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
     except ModelError as error:

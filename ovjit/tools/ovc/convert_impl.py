@@ -15,6 +15,7 @@ from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.run.core import Core
+from ovjit.errors import UnsupportedError
 from ovjit.frontends.torch_modules import export, is_torch
 from ovjit.tools.ovc.cli_parser import (
     _InputCutInfo,
@@ -101,11 +102,19 @@ def print_argv(argv: argparse.Namespace) -> None:
 def _driver(
     argv: argparse.Namespace, described: list[_InputCutInfo], outputs: list[Any] | None, extensions: Any
 ) -> Model:
+    from ovjit.frontend.pytorch.module_extension import ModuleExtension
+
     core = Core()
+    traced = is_torch(argv.input_model)
     for item in extensions if isinstance(extensions, (list, tuple)) else [extensions]:
+        if isinstance(item, ModuleExtension) or (traced and getattr(item, "framework", None) == "PyTorch"):
+            raise UnsupportedError(
+                f"{item!r} cannot be used: ovjit has no front end for PyTorch's operators and modules, which "
+                "PyTorch's own exporter writes"
+            )
         if item is not None:
             core.add_extension(item)
-    if is_torch(argv.input_model):
+    if traced:
         model = _read_torch(core, argv.input_model, argv.example_input, described)
     else:
         model = _read(core, argv.input_model)
