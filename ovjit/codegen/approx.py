@@ -1,6 +1,7 @@
 """Transcendental functions of f32 as short polynomials over the trace vocabulary.
 
-Each is within 2 ULP where the result is normal, keeps NaN, and gives the exact infinities and zeros.
+Each is within 2 ULP where the result is normal, or what it says, keeps NaN, and gives the exact infinities
+and zeros.
 Coefficients are Taylor's where the range is small enough, else a Chebyshev fit to the C library's function in
 double precision (error of the fit below 3e-9).
 """
@@ -18,13 +19,22 @@ LN2_LO = 1.42860682030941723212e-6
 
 def exp_f32(x: t.Tracer) -> t.Tracer:
     """2**n * exp(r) with n = round(x / ln 2), |r| <= ln(2)/2; the scale in two steps keeps denormals."""
-    x = t.where(x > 89.0, t.constant(x, 89.0), t.where(x < -104.0, t.constant(x, -104.0), x))
+    return _scaled_exp(t.where(x > 89.0, t.constant(x, 89.0), t.where(x < -104.0, t.constant(x, -104.0), x)))
+
+
+def _half_exp(x: t.Tracer) -> t.Tracer:
+    """exp(x) / 2 for x >= 0: what is left of a hyperbolic function. It overflows where that does."""
+    return _scaled_exp(t.where(x > 90.0, t.constant(x, 90.0), x), -1)
+
+
+def _scaled_exp(x: t.Tracer, scale: int = 0) -> t.Tracer:
+    """exp(x) * 2**scale."""
     n = t.round_even(x * LOG2E)
     r = t.fma(n, -LN2_LO, t.fma(n, -LN2_HI, x))
     p: t.Tracer = t.constant(x, 1 / math.factorial(7))
     for k in range(6, -1, -1):
         p = t.fma(p, r, 1 / math.factorial(k))
-    exponent = t.to_int(n, "i32")
+    exponent = t.to_int(n, "i32") + scale if scale else t.to_int(n, "i32")
     half = exponent >> 1
     return p * _power_of_two(half) * _power_of_two(exponent - half)
 
@@ -104,8 +114,13 @@ def log1p_f32(x: t.Tracer) -> t.Tracer:
     return t.where(t.absolute(y) < math.inf, y + (x - (u - 1)) / u, y)
 
 
+def _with_sign(y: t.Tracer, x: t.Tracer) -> t.Tracer:
+    """y, which has no sign, with that of x."""
+    return t.bits(t.bits(y, "i32") | (t.bits(x, "i32") & -(1 << 31)), "f32")
+
+
 def tanh_f32(x: t.Tracer) -> t.Tracer:
-    """An odd Taylor polynomial near 0, else 1 - 2 / (exp(2 |x|) + 1) with the sign of x."""
+    """An odd Taylor polynomial near 0, else 1 - 2 / (exp(2 |x|) + 1), with the sign of x."""
     a = t.absolute(x)
     e = exp_f32(a + a)
     large = 1 - 2 / (e + 1)
@@ -113,8 +128,7 @@ def tanh_f32(x: t.Tracer) -> t.Tracer:
     p: t.Tracer = t.constant(x, TANH[-1])
     for c in reversed(TANH[:-1]):
         p = t.fma(p, z, c)
-    small = t.fma(x * z, p, x)
-    return t.where(a < 0.55, small, t.where(x < 0.0, -large, large))
+    return _with_sign(t.where(a < 0.55, t.fma(a * z, p, a), large), x)
 
 
 #: tanh(x) = x + x^3 (TANH[0] + TANH[1] x^2 + ...)
@@ -143,3 +157,161 @@ def erf_f32(x: t.Tracer) -> t.Tracer:
 #: every layer of a transformer was a third of its time.
 ERF = [1.128379146, 0.1903968644, 0.05274727535, 0.003765158506, 0.0002848648538, 2.050061868e-06]
 ERF_BELOW = [1.0, 0.5020675712, 0.1141049827, 0.01496830139, 0.00116241037, 3.809051633e-05]
+
+
+def sin_f32(x: t.Tracer) -> t.Tracer:
+    """The sine, within 2 ULP."""
+    quadrant, sine, cosine, far = _turned(x)
+    y = _of_quadrant(quadrant, sine, cosine)
+    return t.seldom("sin", far, x, y)
+
+
+def cos_f32(x: t.Tracer) -> t.Tracer:
+    """The cosine, within 2 ULP: the sine of a quadrant further on."""
+    quadrant, sine, cosine, far = _turned(x)
+    y = _of_quadrant(quadrant + 1, sine, cosine)
+    return t.seldom("cos", far, x, y)
+
+
+def tan_f32(x: t.Tracer) -> t.Tracer:
+    """The tangent, within 3 ULP: sine over cosine; in odd quadrants -cosine over sine."""
+    quadrant, sine, cosine, far = _turned(x)
+    odd = (quadrant & 1) != 0
+    return t.seldom("tan", far, x, t.where(odd, -cosine, sine) / t.where(odd, sine, cosine))
+
+
+def _turned(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
+    """x = n pi/2 + r: n in the lowest bits of an integer, the sine and the cosine of r, and where x is too
+    far away for this.
+
+    In f64, r has all its digits also where x is the f32 next to a multiple of pi/2. That needs no fused
+    multiply-add, which not every CPU has, and takes as long as the many short parts of pi/2 in f32 would.
+    """
+    wide = t.cast(x, "f64")
+    shifted = t.fma(wide, 2 / math.pi, WHOLE)
+    n = shifted - WHOLE  # +0 for zeros of both signs, so that r keeps the sign
+    r = t.cast(t.fma(n, -QUARTER_LO, t.fma(n, -QUARTER_HI, wide)), "f32")
+    z = r * r
+    sine = r * t.fma(z, _powers(SIN, z), 1.0)  # not r + r z (...): that loses the sign of zero
+    cosine = t.fma(z * z, _powers(COS, z), t.fma(z, -0.5, 1.0))
+    return t.cast(t.bits(shifted, "i64"), "i32"), sine, cosine, t.absolute(x) >= FAR
+
+
+def _of_quadrant(quadrant: t.Tracer, sine: t.Tracer, cosine: t.Tracer) -> t.Tracer:
+    y = t.where((quadrant & 1) != 0, cosine, sine)
+    return t.bits(t.bits(y, "i32") ^ ((quadrant & 2) << 30), "f32")
+
+
+def _powers(coefficients: list[float], z: t.Tracer) -> t.Tracer:
+    """coefficients[0] + coefficients[1] z + coefficients[2] z^2 + ..."""
+    p: t.Tracer = t.constant(z, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        p = t.fma(p, z, c)
+    return p
+
+
+#: Added to a small f64 it leaves that, rounded to even, in the lowest bits of the sum.
+WHOLE = 1.5 * 2.0**52
+#: 27 bits of pi/2, so that n * QUARTER_HI is exact for n < 2**26; the rest has what math.pi lacks, too.
+QUARTER_HI = math.floor(math.pi / 2 * 2.0**26) / 2.0**26
+QUARTER_LO = math.pi / 2 - QUARTER_HI + 6.123233995736766e-17
+FAR = 2.0**26
+#: sin(r) = r + r^3 (SIN[0] + SIN[1] r^2 + ...) and cos(r) = 1 - r^2 / 2 + r^4 (COS[0] + COS[1] r^2 + ...) for
+#: |r| <= pi/4.
+SIN = [-0.16666655, 0.00833218, -0.00019517]
+COS = [0.0416666457, -0.00138873156, 2.44330826e-05]
+
+
+def atan_f32(x: t.Tracer) -> t.Tracer:
+    """An odd polynomial up to 1, beyond it pi/2 - atan(1 / |x|) with the sign of x."""
+    a = t.absolute(x)
+    beyond = a > 1.0
+    one = t.constant(x, 1.0)
+    r = t.where(beyond, one, a) / t.where(beyond, a, one)
+    z = r * r
+    y = t.fma(r * z, _powers(ATAN, z), r)
+    return _with_sign(t.where(beyond, _from_right_angle(y), y), x)
+
+
+def _from_right_angle(y: t.Tracer) -> t.Tracer:
+    """pi/2 - y with more digits of pi than f32 has."""
+    return RIGHT_ANGLE - (y - RIGHT_ANGLE_REST)
+
+
+RIGHT_ANGLE = 1.57079637050628662109375
+RIGHT_ANGLE_REST = math.pi / 2 - RIGHT_ANGLE
+#: atan(x) = x + x^3 (ATAN[0] + ATAN[1] x^2 + ...) for |x| <= 1
+ATAN = [
+    -0.33333153, 0.19993773, -0.14211055, 0.10666004, -0.07552214, 0.04321185, -0.01636792, 0.00292069,
+]  # fmt: skip
+
+
+def asin_f32(x: t.Tracer) -> t.Tracer:
+    """An odd polynomial up to 1/2, beyond it pi/2 - 2 asin(sqrt((1 - |x|) / 2)) with the sign of x."""
+    near, y = _near_asin(t.absolute(x))
+    return _with_sign(t.where(near, y, _from_right_angle(y + y)), x)
+
+
+def acos_f32(x: t.Tracer) -> t.Tracer:
+    """pi/2 - asin(x) between -1/2 and 1/2, beyond it 2 asin(sqrt((1 - |x|) / 2)), or pi without that."""
+    near, y = _near_asin(t.absolute(x))
+    twice = y + y
+    beyond = t.where(x < 0.0, 2 * RIGHT_ANGLE - (twice - 2 * RIGHT_ANGLE_REST), twice)
+    return t.where(near, _from_right_angle(_with_sign(y, x)), beyond)
+
+
+def _near_asin(a: t.Tracer) -> tuple[t.Tracer, t.Tracer]:
+    """Where a < 1/2, and the arcsine of a there, elsewhere of sqrt((1 - a) / 2)."""
+    near = a < 0.5
+    z = t.where(near, a * a, (1 - a) * 0.5)
+    r = t.where(near, a, t.sqrt(z))
+    return near, t.fma(r * z, _powers(ASIN, z), r)
+
+
+#: asin(x) = x + x^3 (ASIN[0] + ASIN[1] x^2 + ...) for |x| <= 1/2
+ASIN = [0.16666753, 0.07495289, 0.04547161, 0.02417295, 0.04217823]
+
+
+def sinh_f32(x: t.Tracer) -> t.Tracer:
+    """An odd polynomial up to 1, beyond it by exp(|x|) / 2, which overflows no earlier; within 3 ULP."""
+    a = t.absolute(x)
+    h = _half_exp(a)
+    z = x * x
+    return t.where(a < 1.0, t.fma(x * z, _powers(SINH, z), x), _with_sign(h - 0.25 / h, x))
+
+
+#: sinh(x) = x + x^3 (SINH[0] + SINH[1] x^2 + ...) for |x| <= 1
+SINH = [1.66666665e-01, 8.33335006e-03, 1.98361588e-04, 2.81695737e-06]
+
+
+def cosh_f32(x: t.Tracer) -> t.Tracer:
+    """By exp(|x|) / 2, which overflows no earlier."""
+    h = _half_exp(t.absolute(x))
+    return h + 0.25 / h
+
+
+def asinh_f32(x: t.Tracer) -> t.Tracer:
+    """ln(|x| + sqrt(x^2 + 1)) with the sign of x, as ln(1 + z); within 4 ULP."""
+    a = t.absolute(x)
+    square = a * a
+    return _with_sign(_log1p_or_twice(a + square / (1 + t.sqrt(square + 1)), a), x)
+
+
+def acosh_f32(x: t.Tracer) -> t.Tracer:
+    """ln(x + sqrt(x^2 - 1)) as ln(1 + z); within 4 ULP."""
+    over = x - 1
+    y = _log1p_or_twice(over + t.sqrt(over * (over + 2)), x)
+    return t.where(x < 1.0, t.constant(x, math.nan), y)
+
+
+def _log1p_or_twice(z: t.Tracer, a: t.Tracer) -> t.Tracer:
+    """ln(1 + z), for large `a` ln(2 a): there z is 2 a but for what f32 does not tell, and may overflow."""
+    large = a > 8192.0
+    u = t.where(large, a, 1 + z)
+    return log_f32(u) + t.where(large, t.constant(u, math.log(2)), (z - (u - 1)) / u)
+
+
+def atanh_f32(x: t.Tracer) -> t.Tracer:
+    """ln(1 + 2 |x| / (1 - |x|)) / 2 with the sign of x; within 3 ULP."""
+    a = t.absolute(x)
+    return _with_sign(log1p_f32((a + a) / (1 - a)) * 0.5, x)

@@ -3,64 +3,57 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.approx import (
-    erf_f32,
-    exp_f32,
-    exp_rough,
-    log1p_f32,
-    log_f32,
-    one_more_than_exp,
-    tanh_f32,
-)
+from ovjit.codegen import approx
 from ovjit.codegen.tracer import *  # noqa: F403  its __all__ is the rest of the vocabulary
 from ovjit.codegen.tracer import Tracer
 
 
-def exp(x: Any) -> Any:
-    """e ** x."""
-    if not isinstance(x, Tracer):
-        return np.exp(x)
-    return exp_f32(x) if x.dtype == "f32" else x.recorder.emit("libm_exp", (x.name,), x.dtype)
+def _function(name: str, reference: Callable, in_f32: Callable, doc: str = "") -> Callable:
+    def function(x: Any) -> Any:
+        if not isinstance(x, Tracer):
+            return reference(x)
+        return in_f32(x) if x.dtype == "f32" else x.recorder.emit(f"libm_{name}", (x.name,), x.dtype)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc or f"{name}(x), elementwise."
+    return function
+
+
+exp = _function("exp", np.exp, approx.exp_f32, "e ** x.")
+log = _function("log", np.log, approx.log_f32, "The natural logarithm.")
+log1p = _function("log1p", np.log1p, approx.log1p_f32, "ln(1 + x), exact where x is small.")
+tanh = _function("tanh", np.tanh, approx.tanh_f32)
+sin = _function("sin", np.sin, approx.sin_f32)
+cos = _function("cos", np.cos, approx.cos_f32)
+tan = _function("tan", np.tan, approx.tan_f32)
+asin = _function("asin", np.arcsin, approx.asin_f32)
+acos = _function("acos", np.arccos, approx.acos_f32)
+atan = _function("atan", np.arctan, approx.atan_f32)
+sinh = _function("sinh", np.sinh, approx.sinh_f32)
+cosh = _function("cosh", np.cosh, approx.cosh_f32)
+asinh = _function("asinh", np.arcsinh, approx.asinh_f32)
+acosh = _function("acosh", np.arccosh, approx.acosh_f32)
+atanh = _function("atanh", np.arctanh, approx.atanh_f32)
 
 
 def over_logistic(x: Any, z: Any) -> Any:
     """x / (1 + e ** -z) for a traced x or 1."""
     if isinstance(z, Tracer) and z.recorder.rough and z.dtype == "f32":
-        shrink = rcp(1 + exp_rough(-z))  # noqa: F405
+        shrink = rcp(1 + approx.exp_rough(-z))  # noqa: F405
         return x * shrink if isinstance(x, Tracer) else shrink
-    below = one_more_than_exp(-z) if isinstance(z, Tracer) and z.dtype == "f32" else 1 + exp(-z)
+    below = approx.one_more_than_exp(-z) if isinstance(z, Tracer) and z.dtype == "f32" else 1 + exp(-z)
     return x / below
-
-
-def log(x: Any) -> Any:
-    """The natural logarithm."""
-    if not isinstance(x, Tracer):
-        return np.log(x)
-    return log_f32(x) if x.dtype == "f32" else x.recorder.emit("libm_log", (x.name,), x.dtype)
-
-
-def log1p(x: Any) -> Any:
-    """ln(1 + x), exact where x is small."""
-    if not isinstance(x, Tracer):
-        return np.log1p(x)
-    return log1p_f32(x) if x.dtype == "f32" else x.recorder.emit("libm_log1p", (x.name,), x.dtype)
-
-
-def tanh(x: Any) -> Any:
-    """The hyperbolic tangent."""
-    if not isinstance(x, Tracer):
-        return np.tanh(x)
-    return tanh_f32(x) if x.dtype == "f32" else x.recorder.emit("libm_tanh", (x.name,), x.dtype)
 
 
 def erf(x: Any) -> Any:
     """The error function."""
     if isinstance(x, Tracer) and x.dtype == "f32":
-        return erf_f32(x)
+        return approx.erf_f32(x)
     if not isinstance(x, Tracer):
         return np.vectorize(math.erf, otypes=[float])(x).astype(np.asarray(x).dtype)
     return x.recorder.emit("libm_erf", (x.name,), x.dtype)

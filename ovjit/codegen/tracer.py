@@ -12,7 +12,7 @@ Instructions (dtype of the result):
     comparison    lt le gt ge eq ne (boolean)
     bits          and or xor not shl shr (operands' type)
     other         select, cast, trunc_int, round_int (unchecked), rcp (about 1 / x), bits (reinterpret),
-                  libm_<name>
+                  libm_<name>, seldom_<name> (`seldom`)
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 
 __all__ = [
-    "Recorder", "Tracer", "WIDENED", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atanh",
-    "bits", "cast", "ceil", "constant", "cos", "cosh", "dtype", "floor", "floor_divide", "fma",
-    "is_common", "is_float", "is_zero", "isinf", "isnan", "maximum", "minimum", "number", "pow",
-    "power", "rcp", "round_away", "round_even", "round_int", "sin", "sinh", "sqrt", "tan", "to_int", "trace",
-    "trunc", "where",
+    "Recorder", "Tracer", "WIDENED", "absolute", "bits", "cast", "ceil", "constant", "dtype", "floor",
+    "floor_divide", "fma", "is_common", "is_float", "is_zero", "isinf", "isnan", "maximum", "minimum",
+    "number", "pow", "power", "rcp", "round_away", "round_even", "round_int", "seldom", "sqrt", "to_int",
+    "trace", "trunc", "where",
 ]  # fmt: skip
 
 #: Types that are computed in f32: loads widen them, stores round them to nearest even.
@@ -278,17 +277,6 @@ ceil = _unary("ceil", np.ceil, float_only=True)
 trunc = _unary("trunc", np.trunc, float_only=True)
 round_even = _unary("round_even", np.rint, "rint", float_only=True)
 
-sin = _unary("sin", np.sin, "libm_sin")
-cos = _unary("cos", np.cos, "libm_cos")
-tan = _unary("tan", np.tan, "libm_tan")
-asin = _unary("asin", np.arcsin, "libm_asin")
-acos = _unary("acos", np.arccos, "libm_acos")
-atan = _unary("atan", np.arctan, "libm_atan")
-sinh = _unary("sinh", np.sinh, "libm_sinh")
-cosh = _unary("cosh", np.cosh, "libm_cosh")
-asinh = _unary("asinh", np.arcsinh, "libm_asinh")
-acosh = _unary("acosh", np.arccosh, "libm_acosh")
-atanh = _unary("atanh", np.arctanh, "libm_atanh")
 
 
 def round_away(x: Any) -> Any:
@@ -360,6 +348,12 @@ def round_int(x: Any, to: str) -> Any:
 def bits(x: Tracer, to: str) -> Tracer:
     """The bits of x read as element type `to` of the same width."""
     return x.recorder.emit("bits", (x.name,), to)
+
+
+def seldom(name: str, mask: Tracer, x: Tracer, y: Tracer) -> Tracer:
+    """y, and where the mask holds the C library's function `name` of x. It is a branch that is taken for
+    vectors with such a lane alone: for what a polynomial does not reach."""
+    return y.recorder.emit(f"seldom_{name}", (mask.name, x.name, y.name), y.dtype)
 
 
 def isnan(x: Any) -> Any:

@@ -182,6 +182,11 @@ def _libm(name: str, *xs: np.ndarray) -> np.ndarray:
     return function(*xs).astype(xs[0].dtype)
 
 
+def _seldom(name: str, mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`_libm` in the lanes of a mask, elsewhere y."""
+    return np.where(mask, _libm(name, np.where(mask, x, 0).astype(x.dtype)), y) if mask.any() else y
+
+
 def _udiv(x: int, y: int) -> int:
     if x < 0 or y <= 0:
         raise InferenceError(f"a kernel divides {x} by {y}")
@@ -216,6 +221,8 @@ class Words(dict):
             operation, _, dtype = name.rpartition("_")
             if operation.startswith("libm_"):
                 made = functools.partial(_libm, operation[5:])
+            elif operation.startswith("seldom_"):
+                made = functools.partial(_seldom, operation[7:])
             elif operation in _ACROSS:
                 made = functools.partial(self._across, _ACROSS[operation], dtype)
             elif dtype in SIZE and hasattr(self, f"_{operation}"):

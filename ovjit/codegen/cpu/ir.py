@@ -47,7 +47,7 @@ class Body:
         for target, operation, args, dtype in self.lines:
             texts = [self._argument(a, constants) for a in args]
             name = _NAMES.get(operation, operation)
-            if operation in ("cast", "bits", "trunc_int", "round_int") or operation.startswith("libm_"):
+            if operation.startswith(("cast", "bits", "trunc_int", "round_int", "libm_", "seldom_")):
                 name = f"{operation}_{dtype}"
             out.append(f"{indent}{target} = {name}({', '.join(texts)})")
         for result in self.results:
@@ -96,6 +96,8 @@ class Body:
                 values[target] = b.bitcast(xs[0], to.ir)
             elif operation.startswith("libm_"):
                 values[target] = simd._libm(operation[5:], dtype)(b, kind, *xs)
+            elif operation.startswith("seldom_"):
+                values[target] = simd._seldom(operation[7:], dtype)(b, kind, *xs)
             elif name in simd._COMPARISONS:
                 values[target] = simd._compare(simd._COMPARISONS[name])(b, kind, *xs)
             else:

@@ -20,7 +20,8 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
-    and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>
+    and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>(v)
+    seldom_<name>_<f32|f64>(mask, v, w)  libm_<name>(v) where the mask holds, else w: a branch past the calls
     a + b, -a, a < b, ...           operators on vectors are these words (`OPERATORS`)
     whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
     lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
@@ -245,6 +246,25 @@ def _libm(name: str, elem: str) -> Any:
     return body
 
 
+def _seldom(name: str, elem: str) -> Any:
+    """The C library's function in the lanes of a mask, of which there seldom is one."""
+    call = _libm(name, elem)
+
+    def body(b: ir.IRBuilder, kind: Vec, mask: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+        lanes = ir.IntType(kind.lanes)
+        some = b.icmp_unsigned("!=", b.bitcast(mask, lanes), lanes(0))
+        before = b.block
+        with b.if_then(some, likely=False):
+            called = b.select(mask, call(b, kind, b.select(mask, x, ir.Constant(kind.ir, None))), y)
+            end = b.block
+        out = b.phi(kind.ir)
+        out.add_incoming(y, before)
+        out.add_incoming(called, end)
+        return out
+
+    return body
+
+
 def _horizontal(combine: Any, kind: Vec) -> Any:
     """Combine the lanes pairwise: halves first, so the order does not depend on anything but `lanes`."""
 
@@ -383,6 +403,8 @@ class Namespace(dict):
             function = operation[5:]
             arity = 2 if function in ("pow", "fmod", "atan2") else 1
             return generic(name, arity, lambda k: k, _libm(function, elem))
+        if operation.startswith("seldom_"):
+            return generic(name, 3, lambda k: k, _seldom(operation[7:], elem))
         return make(name, *_of_elements(elem, self.lanes)[operation])
 
 

@@ -1,0 +1,145 @@
+"""Trigonometric and hyperbolic functions of f32 over their whole range, against NumPy's in f64.
+
+Run as a program it saves what the instruction set of OVJIT_ISA answers: python test_functions.py OUT.npz
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_ops_native import EPSILON, native_answers
+
+from ovjit.codegen import trace
+from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.isa import ISAS, best_isa, host_isa
+from ovjit.codegen.tracer import Recorder
+from ovjit.execution.numpy_words import Memory, Words
+from ovjit.graph.op import all_ops
+
+SEED = 20261122
+
+#: operation -> (word, the largest error of normal results in epsilons)
+FUNCTIONS = {
+    "Sin": ("sin", 2), "Cos": ("cos", 2), "Tan": ("tan", 3), "Asin": ("asin", 3), "Acos": ("acos", 2),
+    "Atan": ("atan", 2), "Sinh": ("sinh", 2), "Cosh": ("cosh", 2), "Tanh": ("tanh", 3),
+    "Asinh": ("asinh", 3), "Acosh": ("acosh", 3), "Atanh": ("atanh", 3),
+}  # fmt: skip
+
+
+#: Of each power of two below 2**26 the f32 that is nearest to a multiple of pi/2.
+NEAREST = [
+    1.5707964, 3.1415927, 4.712389, 9.424778, 18.849556, 37.69911, 75.398224, 252.89821, 505.7964,
+    1011.5928, 2023.1857, 2238.3848, 4476.7695, 8953.539, 17907.078, 52516.434, 105032.87, 210065.73,
+    267058.94, 534117.9, 1068235.8, 2709675.5, 5419351.0, 10838702.0, 31942902.0, 42781604.0,
+]  # fmt: skip
+
+
+def numbers() -> np.ndarray:
+    """Of all sizes, next to multiples of pi/2, to 1 and to where results overflow; what is no number."""
+    rng = np.random.default_rng(SEED)
+    every = rng.integers(0, 0x7F800000, 20_000, dtype=np.uint32).view(np.float32)
+    quarters = np.pi / 2 * np.concatenate([np.arange(1, 5000), rng.integers(1, 2**27, 20_000)])
+    beside_one = 10.0 ** rng.uniform(-8, 0, 4000)
+    parts = [every, rng.normal(0, 2, 8000), rng.uniform(-90, 90, 8000), 10.0 ** rng.uniform(-44, 39, 4000)]
+    parts += [1 - beside_one, 1 + beside_one, np.float32(88.72283) + np.arange(-9, 10) * 2.0**-17]
+    parts += [np.float32(89.41599) + np.arange(-9, 10) * 2.0**-17, 2.0 ** np.arange(-149, 128)]
+    with np.errstate(over="ignore"):
+        plain = np.concatenate([part.astype(np.float32) for part in parts])
+        near = quarters.astype(np.float32)
+    beside = [np.nextafter(near, np.float32(to)) for to in (0, np.inf)]
+    special = np.array([*NEAREST, 0, 0.5, 1, 2**26, np.inf, np.nan], np.float32)
+    data = np.concatenate([plain, near, *beside, special])
+    data = np.concatenate([data, -data])
+    return rng.permutation(data)  # so that vectors have lanes of all kinds
+
+
+def check(name: str, data: np.ndarray, answer: np.ndarray, where: str) -> None:
+    """Exact where the result is no number, a zero or no normal number but for a step; signs of zeros, too."""
+    with np.errstate(all="ignore"):
+        reference = {"Asin": "arcsin", "Acos": "arccos", "Atan": "arctan", "Asinh": "arcsinh",
+                     "Acosh": "arccosh", "Atanh": "arctanh"}.get(name, name.lower())  # fmt: skip
+        wide = getattr(np, reference)(data.astype(np.float64))
+        expected = wide.astype(np.float32)
+        error = np.abs(answer.astype(np.float64) - wide)
+        # the limit between the largest number and infinity may be a step off
+        edge = (np.abs(wide) > 3.4028e38) & (np.abs(answer) > 3.4028e38) & np.isfinite(wide)
+    limit = np.maximum(FUNCTIONS[name][1] * EPSILON["f32"] * np.abs(wide), 2.0**-149)
+    none = ~np.isfinite(expected) & ~edge
+    np.testing.assert_array_equal(answer[none], expected[none], err_msg=f"{name} {where} seed {SEED}")
+    rest = ~none & ~edge
+    worst = (error[rest] / limit[rest]).argmax()
+    assert error[rest][worst] <= limit[rest][worst], (
+        f"{name} {where} of {data[rest][worst]!r}: {answer[rest][worst]!r}, seed {SEED}"
+    )
+    signed = ~np.isnan(expected)
+    same = np.signbit(answer[signed]) == np.signbit(expected[signed])
+    assert same.all(), f"{name} {where} of {data[signed][~same][:4]}: another sign, seed {SEED}"
+
+
+def native(name: str, data: np.ndarray) -> np.ndarray:
+    record = next(one for one in all_ops() if one.name == name)
+    return native_answers(record, [data], record.check_attributes({}), "f32", 1)[0]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_exact_over_their_whole_range(name: str) -> None:
+    data = numbers()
+    check(name, data, native(name, data), "native")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_mean_the_same_in_numpy(name: str) -> None:
+    """Kernels that Python runs use the words as NumPy has them."""
+    data = numbers()
+    recorder = Recorder()
+    result = getattr(trace, FUNCTIONS[name][0])(recorder.input("x0", "f32"))
+    body = Body(["f32"], ["f32"], recorder.lines, [result.name])
+    with np.errstate(all="ignore"):
+        answer = Words(len(data), Memory([])).body(body, [data])
+    assert answer.dtype == np.float32
+    check(name, data, answer, "in NumPy")
+
+
+@pytest.mark.parametrize("isa", [name for name in ISAS if name != best_isa() and name != "avx512"])
+def test_functions_of_lesser_instruction_sets(isa: str, tmp_path: Path) -> None:
+    """Without fused multiply-add, above all: what is exact must not hang on it."""
+    out = tmp_path / "answers.npz"
+    done = subprocess.run(
+        [sys.executable, __file__, str(out)],
+        env={**os.environ, "OVJIT_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    data = numbers()
+    with np.load(out) as answers:
+        assert str(answers["isa"]) == isa
+        for name in FUNCTIONS:
+            check(name, data, answers[name], isa)
+
+
+def test_a_far_lane_changes_none_beside_it() -> None:
+    """The C library answers for numbers from 2**26 on alone."""
+    data = np.random.default_rng(SEED).uniform(-100, 100, 256).astype(np.float32)
+    mixed = data.copy()
+    mixed[::7] = 3e20
+    for name in ("Sin", "Cos", "Tan"):
+        alone, beside = native(name, data), native(name, mixed)
+        kept = mixed == data
+        np.testing.assert_array_equal(beside[kept], alone[kept], err_msg=f"{name} seed {SEED}")
+
+
+def main() -> None:
+    data = numbers()
+    found = {name: native(name, data) for name in FUNCTIONS}
+    np.savez(sys.argv[1], isa=np.array(host_isa().name), **found)
+
+
+if __name__ == "__main__":
+    main()
