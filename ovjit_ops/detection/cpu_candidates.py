@@ -107,15 +107,22 @@ def remember(q, stride, y1, x1, y2, x2, area):
 
 
 @inline
-def common_share(q, stride, y1, x1, y2, x2, area, border):
-    """Intersection over union of a box with VL boxes at q; 0 where one has no area."""
+def common_area(q, stride, y1, x1, y2, x2, border):
+    """What a box has in common with VL boxes at q."""
     zero = const[f32](0.0)
-    areas = load[f32](q + 4 * stride)
     low_y = maximum(y1, load[f32](q))
     low_x = maximum(x1, load[f32](q + stride))
     high = maximum(extent(low_y, minimum(y2, load[f32](q + 2 * stride)), border), zero)
     wide = maximum(extent(low_x, minimum(x2, load[f32](q + 3 * stride)), border), zero)
-    common = high * wide
+    return high * wide
+
+
+@inline
+def common_share(q, stride, common, area):
+    """Intersection over union of a box with VL boxes at q, of their `common_area`; 0 where one has no
+    area."""
+    zero = const[f32](0.0)
+    areas = load[f32](q + 4 * stride)
     return select((area > zero) & (areas > zero), common / (area + areas - common), zero)
 
 

@@ -28,7 +28,15 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit_ops.common.outputs import put_outputs, row_major_outputs
-from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, closed, common_share, extent, remember
+from ovjit_ops.detection.cpu_candidates import (
+    COUNTS,
+    candidates,
+    closed,
+    common_area,
+    common_share,
+    extent,
+    remember,
+)
 from ovjit_ops.detection.cpu_nms import Way, nms_select, select_step
 
 
@@ -63,7 +71,8 @@ def nms_falls(
             least = zero if gaussian else pixel
             for k in range(0, c, VL):
                 q = kept + k * 4
-                part = common_share(q, stride, y1, x1, y2, x2, area, border)
+                common = common_area(q, stride, y1, x1, y2, x2, border)
+                part = common_share(q, stride, common, area)
                 apart = (load[f32](q) > y2) | (load[f32](q + stride) > x2)
                 apart = apart | (y1 > load[f32](q + 2 * stride)) | (x1 > load[f32](q + 3 * stride))
                 part = select(apart, zero, part)

@@ -24,6 +24,7 @@ from ovjit.codegen.words import (
     i64,
     lane,
     ld,
+    load,
     maximum,
     minimum,
     scratch,
@@ -43,6 +44,7 @@ from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
     candidates,
     closed,
+    common_area,
     common_share,
     extent,
     key_of,
@@ -121,14 +123,21 @@ def nms_select(
                 x2 = splat[f32](p + 3 * b_k)
             area = extent(y1, y2, way.border) * extent(x1, x2, way.border)
             free = 1
-            k = 0
-            while k < count:
-                part = common_share(kept + k * 4, stride, y1, x1, y2, x2, area, way.border)
-                near = part >= limit if way.touching else part > limit
-                if hor[boolean](blend[boolean](count - k, near, zero != zero)):
-                    free = 0
-                    k = count
-                k += VL
+            # the last kept first: scores of boxes that overlap are near each other
+            k = (count + VL - 1) // VL * VL - VL
+            any_share = lane[f32](limit, 0) < 1e-30
+            bar = limit * const[f32](0.999)
+            while k >= 0:
+                q = kept + k * 4
+                common = common_area(q, stride, y1, x1, y2, x2, way.border)
+                # a product says for most boxes that they are apart; a share needs a division
+                if any_share or hor[boolean](common >= (area + load[f32](q + 4 * stride) - common) * bar):
+                    part = common_share(q, stride, common, area)
+                    near = part >= limit if way.touching else part > limit
+                    if hor[boolean](blend[boolean](count - k, near, zero != zero)):
+                        free = 0
+                        k = 0
+                k -= VL
             if free == 1:
                 remember(kept + count * 4, stride, y1, x1, y2, x2, area)
                 slot = (item * room + count) * 4

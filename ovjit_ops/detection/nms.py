@@ -189,6 +189,7 @@ def nms_samples(version: int):
             (1, 2, 40, 100, 0.6, 0.1, "center", True), (2, 1, 33, 0, 0.5, 0.0, "corner", True),
             (1, 1, 1, 1, 0.0, 0.0, "center", False), (2, 2, 16, 4, 0.45, 0.95, "corner", True),
             (1, 4, 100, 20, 1.0, 0.5, "corner", True), (1, 1, 64, 64, 0.2, -1.0, "center", False),
+            (1, 1, 40, 40, 0.0, 0.0, "corner", True), (1, 2, 120, 120, 0.5, 0.0, "corner", True),
         ]  # fmt: skip
         for i, (images, classes, many, most, iou, threshold, encoding, sort) in enumerate(rows):
             scores = rng.random((images, classes, many)).astype(np.float32)
@@ -198,6 +199,10 @@ def nms_samples(version: int):
                 _boxes(rng, images, many, encoding), scores, np.array(most, np.int64),
                 np.array(iou, np.float32), np.array(threshold, np.float32),
             ]  # fmt: skip
+            if i == 9:
+                low = rng.integers(0, 9, (images, many, 2)) * 2  # shares are 0, the limit or 1
+                size = np.stack([rng.integers(1, 3, (images, many)), np.full((images, many), 2)], 2)
+                inputs[0] = np.concatenate([low, low + size], 2).astype(np.float32)
             attrs: dict[str, Any] = {"box_encoding": encoding, "sort_result_descending": sort}
             if version >= 3:
                 attrs["output_type"] = ("i64", "i32")[i % 2]
