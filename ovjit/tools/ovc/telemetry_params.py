@@ -1,0 +1,3 @@
+"""Where telemetry goes to: nowhere."""
+
+telemetry_params = {"TID": ""}
