@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from test_ops_native import EPSILON, native_answers
 
+import ovjit as ov
+from ovjit import opset13 as op
 from ovjit.codegen import trace
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import ISAS, best_isa, host_isa
@@ -133,6 +135,28 @@ def test_a_far_lane_changes_none_beside_it() -> None:
         alone, beside = native(name, data), native(name, mixed)
         kept = mixed == data
         np.testing.assert_array_equal(beside[kept], alone[kept], err_msg=f"{name} seed {SEED}")
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_functions_behind_tiles_branch_to_the_c_library(name: str) -> None:
+    """The epilogue of a convolution and of a matrix product, on sums of which some are beyond 2**26."""
+    rng = np.random.default_rng(SEED)
+    far = np.where(rng.random((1, 8, 9, 9)) < 0.1, 1e8, 1)
+    data = (rng.standard_normal((1, 8, 9, 9)) * far).astype(np.float32)
+    x = op.parameter([1, 8, 9, 9], np.float32)
+    kernel = op.constant(rng.standard_normal((19, 8, 1, 1)).astype(np.float32))
+    weights = op.constant(rng.standard_normal((9, 13)).astype(np.float32))
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    for sums in (
+        op.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1]),
+        op.matmul(x, weights, False, False),
+    ):
+        plain, got = (
+            np.array(ov.compile_model(ov.Model([out], [x], name), "CPU", exact)([data])[0])
+            for out in (sums, getattr(op, name)(sums))
+        )
+        assert (np.abs(plain) > 2**26).any() and (np.abs(plain) < 2**26).any()
+        check(name.capitalize(), plain, got, f"behind {sums.get_type_name()}")
 
 
 def main() -> None:

@@ -253,8 +253,10 @@ def _seldom(name: str, elem: str) -> Any:
     def body(b: ir.IRBuilder, kind: Vec, mask: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
         lanes = ir.IntType(kind.lanes)
         some = b.icmp_unsigned("!=", b.bitcast(mask, lanes), lanes(0))
+        # not `likely=False`: that is metadata of a module, and parts of kernels are functions without one
+        some = call_intrinsic(b, "llvm.expect.i1", some.type, [some, some.type(0)])
         before = b.block
-        with b.if_then(some, likely=False):
+        with b.if_then(some):
             called = b.select(mask, call(b, kind, b.select(mask, x, ir.Constant(kind.ir, None))), y)
             end = b.block
         out = b.phi(kind.ir)
