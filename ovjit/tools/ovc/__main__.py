@@ -1,7 +1,8 @@
-"""`python -m openvino.tools.ovc`."""
+"""`python -m ovjit.tools.ovc`, and so `python -m openvino.tools.ovc`."""
 
 import sys
 
 from ovjit.tools.ovc.main import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
