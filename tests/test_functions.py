@@ -126,6 +126,48 @@ def test_functions_of_lesser_instruction_sets(isa: str, tmp_path: Path) -> None:
             check(name, data, answers[name], isa)
 
 
+def remainders() -> tuple[np.ndarray, np.ndarray]:
+    """Dividends and divisors: any bits, far apart, a step beside multiples up to and beyond 2**28."""
+    rng = np.random.default_rng(SEED)
+    some = 20_000
+    x, y = (rng.integers(0, 1 << 32, some, dtype=np.uint32).view(np.float32) for _ in range(2))
+    far = rng.normal(size=some) * 10.0 ** rng.uniform(-3, 12, some)
+    by = rng.normal(size=some).astype(np.float32)
+    times = np.rint(2.0 ** rng.uniform(0, 30, some))
+    near = (by.astype(np.float64) * times).astype(np.float32)
+    near = np.nextafter(near, rng.choice([-np.inf, 0, np.inf], some).astype(np.float32))
+    whole = np.trunc(rng.normal(0, 9, (2, some))).astype(np.float32)
+    special = np.array([0, -0.0, 1, -1, 2**28, 2**29, 1e-45, -5e-39, 3.4e38, np.inf, -np.inf, np.nan])
+    one, other = (grid.ravel().astype(np.float32) for grid in np.meshgrid(special, special))
+    xs = [x, far.astype(np.float32), near, whole[0], one]
+    ys = [y, by, by, whole[1], other]
+    order = rng.permutation(4 * some + one.size)
+    return np.concatenate(xs)[order], np.concatenate(ys)[order]
+
+
+@pytest.mark.parametrize("name", ["Mod", "FloorMod"])
+def test_remainders_are_exact(name: str) -> None:
+    """To the bit, natively and in NumPy's words: of large quotients the C library makes them."""
+    x, y = remainders()
+    with np.errstate(all="ignore"):
+        expected = np.fmod(x, y)
+        if name == "FloorMod":
+            expected = np.where((expected != 0) & ((expected < 0) ^ (y < 0)), expected + y, expected)
+    record = next(one for one in all_ops() if one.name == name)
+    recorder = Recorder()
+    result = record.scalar(recorder.input("x0", "f32"), recorder.input("x1", "f32"))
+    body = Body(["f32", "f32"], ["f32"], recorder.lines, [result.name])
+    with np.errstate(all="ignore"):
+        in_numpy = Words(len(x), Memory([])).body(body, [x, y])
+    for where, answer in {
+        "natively": native_answers(record, [x, y], record.check_attributes({}), "f32", 1)[0],
+        "in NumPy": in_numpy,
+    }.items():
+        same = (answer.view(np.uint32) == expected.view(np.uint32)) | (np.isnan(answer) & np.isnan(expected))
+        wrong = np.flatnonzero(~same)[:4]
+        assert same.all(), f"{where}: {name} of {x[wrong]} and {y[wrong]}: {answer[wrong]}, seed {SEED}"
+
+
 def test_a_far_lane_changes_none_beside_it() -> None:
     """The C library answers for numbers from 2**26 on alone."""
     data = np.random.default_rng(SEED).uniform(-100, 100, 256).astype(np.float32)

@@ -350,10 +350,11 @@ def bits(x: Tracer, to: str) -> Tracer:
     return x.recorder.emit("bits", (x.name,), to)
 
 
-def seldom(name: str, mask: Tracer, x: Tracer, y: Tracer) -> Tracer:
-    """y, and where the mask holds the C library's function `name` of x. It is a branch that is taken for
-    vectors with such a lane alone: for what a polynomial does not reach."""
-    return y.recorder.emit(f"seldom_{name}", (mask.name, x.name, y.name), y.dtype)
+def seldom(name: str, mask: Tracer, *xs: Tracer) -> Tracer:
+    """The last of `xs`, and where the mask holds the C library's function `name` of the others. It is a
+    branch that is taken for vectors with such a lane alone: for what a polynomial does not reach."""
+    y = xs[-1]
+    return y.recorder.emit(f"seldom_{name}", (mask.name, *(x.name for x in xs)), y.dtype)
 
 
 def isnan(x: Any) -> Any:

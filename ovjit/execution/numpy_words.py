@@ -182,9 +182,10 @@ def _libm(name: str, *xs: np.ndarray) -> np.ndarray:
     return function(*xs).astype(xs[0].dtype)
 
 
-def _seldom(name: str, mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """`_libm` in the lanes of a mask, elsewhere y."""
-    return np.where(mask, _libm(name, np.where(mask, x, 0).astype(x.dtype)), y) if mask.any() else y
+def _seldom(name: str, mask: np.ndarray, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    """`_libm` in the lanes of a mask, elsewhere the last argument."""
+    *others, y = more
+    return np.where(mask, _libm(name, np.where(mask, x, 0).astype(x.dtype), *others), y) if mask.any() else y
 
 
 def _udiv(x: int, y: int) -> int:

@@ -281,13 +281,25 @@ def _mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y == 0, 0, x - _divide(x, y, m_pythondiv=False) * y).astype(x.dtype)
 
 
+#: Smaller quotients of f32 are cut off rightly in f64: those that are not whole are 2**-24 or more away from
+#: whole numbers, and rounding takes 2**-26 at most. Times the divisor they have 52 bits.
+FMOD_QUOTIENT = 2.0**28
+
+
 def _fmod_body(x: Any, y: Any) -> Any:
     """The exact remainder with the sign of x."""
     tracer = next((v for v in (x, y) if isinstance(v, t.Tracer)), None)
     if tracer is None:
         return np.fmod(x, y)
     x, y = (v if isinstance(v, t.Tracer) else t.constant(tracer, v) for v in (x, y))
-    return tracer.recorder.emit("libm_fmod", (x.name, y.name), tracer.dtype)
+    if tracer.dtype != "f32":
+        return tracer.recorder.emit("libm_fmod", (x.name, y.name), tracer.dtype)
+    wide, by = t.cast(x, "f64"), t.cast(y, "f64")
+    rest = t.cast(wide - t.trunc(wide / by) * by, "f32")
+    sign = t.bits(x, "i32") & -(1 << 31)  # also of a zero
+    rest = t.bits(t.bits(rest, "i32") | sign, "f32")
+    size, of = t.absolute(x), t.absolute(y)
+    return t.seldom("fmod", size >= of * FMOD_QUOTIENT, x, y, t.where(size < of, x, rest))
 
 
 def _floor_mod_body(x: Any, y: Any) -> Any:

@@ -21,7 +21,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
     and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>(v)
-    seldom_<name>_<f32|f64>(mask, v, w)  libm_<name>(v) where the mask holds, else w: a branch past the calls
+    seldom_<name>_<f32|f64>(mask, v.., w)  libm_<name>(v..) where the mask holds, else w: a branch past it
     a + b, -a, a < b, ...           operators on vectors are these words (`OPERATORS`)
     whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
     lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
@@ -246,18 +246,25 @@ def _libm(name: str, elem: str) -> Any:
     return body
 
 
+def _arity(function: str) -> int:
+    """How many numbers a function of the C library takes."""
+    return 2 if function in ("pow", "fmod", "atan2") else 1
+
+
 def _seldom(name: str, elem: str) -> Any:
     """The C library's function in the lanes of a mask, of which there seldom is one."""
     call = _libm(name, elem)
 
-    def body(b: ir.IRBuilder, kind: Vec, mask: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    def body(b: ir.IRBuilder, kind: Vec, mask: ir.Value, x: ir.Value, *more: ir.Value) -> ir.Value:
+        *others, y = more
         lanes = ir.IntType(kind.lanes)
         some = b.icmp_unsigned("!=", b.bitcast(mask, lanes), lanes(0))
         # not `likely=False`: that is metadata of a module, and parts of kernels are functions without one
         some = call_intrinsic(b, "llvm.expect.i1", some.type, [some, some.type(0)])
         before = b.block
         with b.if_then(some):
-            called = b.select(mask, call(b, kind, b.select(mask, x, ir.Constant(kind.ir, None))), y)
+            called = call(b, kind, b.select(mask, x, ir.Constant(kind.ir, None)), *others)
+            called = b.select(mask, called, y)
             end = b.block
         out = b.phi(kind.ir)
         out.add_incoming(y, before)
@@ -403,10 +410,10 @@ class Namespace(dict):
             return conversion(name, kind, lambda b, source, x: body(b, source, x, kind))
         if operation.startswith("libm_"):
             function = operation[5:]
-            arity = 2 if function in ("pow", "fmod", "atan2") else 1
-            return generic(name, arity, lambda k: k, _libm(function, elem))
+            return generic(name, _arity(function), lambda k: k, _libm(function, elem))
         if operation.startswith("seldom_"):
-            return generic(name, 3, lambda k: k, _seldom(operation[7:], elem))
+            function = operation[7:]
+            return generic(name, 2 + _arity(function), lambda k: k, _seldom(function, elem))
         return make(name, *_of_elements(elem, self.lanes)[operation])
 
 
