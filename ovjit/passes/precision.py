@@ -9,7 +9,7 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, make_node
 from ovjit.api.model.rt_info import RTMap
-from ovjit.frontends.ir.writer import as_f16, compressible
+from ovjit.frontends.ir.writer import as_f16, compressible, is_quantized
 from ovjit.graph import dtypes
 from ovjit.graph.op import find_op
 
@@ -62,6 +62,8 @@ def flush_subnormals(model: Model) -> None:
 
 def compress_to_f16(model: Model) -> None:
     """f32 and f64 constants become f16 with a Convert behind them, as `save_model` writes them."""
+    if is_quantized(model):
+        return
     for node in model.get_ordered_ops():
         if not isinstance(node, Constant) or not compressible(node):
             continue

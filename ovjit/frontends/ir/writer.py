@@ -24,7 +24,7 @@ import ovjit
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node
+from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node, Output
 from ovjit.api.model.rt_info import RTMap, as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
@@ -47,8 +47,8 @@ def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -
     """Write an IR to the path `output_model` (.xml) and the .bin beside it; missing folders are made.
 
     `compress_to_fp16` stores f32 and f64 constants as f16, each followed by a Convert; a constant with finite
-    values beyond f16 stays as it is, and what FakeQuantize takes. Raises RuntimeError for a model that xml
-    cannot hold or files that cannot be written.
+    values beyond f16 stays as it is, and all of a model that `is_quantized`. Raises RuntimeError for a model
+    that xml cannot hold or files that cannot be written.
     """
     _write(model, output_model, None, compress_to_fp16, made_by={"OpenVINO Runtime": ovjit.get_version()})
 
@@ -98,7 +98,7 @@ def _write(
         xml.parent.mkdir(parents=True, exist_ok=True)
         weights.parent.mkdir(parents=True, exist_ok=True)
         with GRAPH_LOCK, _replacing(weights) as data, _replacing(xml) as text:
-            writer = _Writer(data, compress, version)
+            writer = _Writer(data, compress and not is_quantized(model), version)
             text.write(writer.net(model, made_by).encode())
     except OSError as error:
         raise ModelError(f"the model cannot be written to {str(xml)!r}: {error}") from error
@@ -369,6 +369,33 @@ def _notes(notes: RTMap | None, depth: int) -> str:
     tabs = "\t" * depth
     inner = "".join(f"{tabs}\t{line}\n" for line in lines)
     return f"{tabs}<rt_info>\n{inner}{tabs}</rt_info>\n"
+
+
+#: Element types of weights that are stored with a scale.
+_SCALED = frozenset(("i8", "u8", "i4", "u4", "nf4", "f8e4m3", "f8e5m2"))
+
+
+def is_quantized(model: Model) -> bool:
+    """Whether the model itself, its bodies aside, quantizes something or has weights of few bits times a
+    constant scale. OpenVINO then makes no constant f16, as those are what accuracy depends on."""
+    return any(
+        node._op.name in ("FakeQuantize", "FakeConvert")
+        or (node._op.name == "Multiply" and _scales_weights(*node.input_values()))
+        for node in model.get_ops()
+    )
+
+
+def _scales_weights(one: Output, other: Output) -> bool:
+    """Whether a product is that of [Subtract of] Convert of a constant of few bits, and a constant."""
+    weights, scale = one.get_node(), other.get_node()
+    if isinstance(weights, Constant):
+        weights, scale = scale, weights
+    if weights._op.name == "Subtract":
+        weights = weights.input_value(0).get_node()
+    if not isinstance(scale, Constant) or weights._op.name != "Convert":
+        return False
+    integers = weights.input_value(0).get_node()
+    return isinstance(integers, Constant) and integers._attrs["element_type"] in _SCALED
 
 
 def compressible(node: Constant) -> bool:
