@@ -33,7 +33,10 @@ class ConversionExtension(ConversionExtensionBase):
         found = self.converter(NodeContext(node.op_type, node.inputs, node.attributes))
         outputs = [o for port in found.values() for o in port] if isinstance(found, Mapping) else found
         if not isinstance(outputs, (list, tuple)) or not all(isinstance(o, Output) for o in outputs):
-            raise ModelError(f"the converter of {self.op_type} returns no list of Outputs, but {found!r}")
+            raise ModelError(
+                f"the converter of {self.op_type} returns no list of Outputs, such as `outputs()` of a node "
+                f"is, but {found!r}"
+            )
         return list(outputs)
 
 
