@@ -149,9 +149,10 @@ def test_new_shapes():
     assert interrupted_everywhere(scenario, check) > 20
 
 
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("callback", ["none", "quick", "on a worker"])
-def test_queues(compiled, jobs, callback):
+def test_queues(compiled, jobs, callback, step):
     """Nothing is lost: all jobs are free in the end, and none twice."""
     queue = ovjit.AsyncInferQueue(compiled, jobs)
     seen: list[int] = []
@@ -184,7 +185,7 @@ def test_queues(compiled, jobs, callback):
 
     for _ in range(4):
         scenario()
-    assert interrupted_everywhere(scenario, check) > 20
+    assert interrupted_everywhere(scenario, check, step) > 20
     workers = compiled._executable.pool
     within(5, lambda: workers.words[6] == 0)  # LEADERS: no stream is lost
 
