@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import openvino
 import pytest
@@ -80,3 +82,59 @@ def test_constants_of_quantized_models_stay_f32(kind, tmp_path):
         constants = [n for n in model.get_ops() if n.get_type_name() == "Constant"]
         types.append(sorted(n.get_element_type().get_type_name() for n in constants))
     assert types[:2] == types[2:], kind
+
+
+def stateful(library):
+    """Two variables, their sinks not in the order of the results, and what is read not first in a sum."""
+    ops = library.opset13
+
+    def named(node, name):
+        node.set_friendly_name(name)
+        return node
+
+    x, y = (named(ops.parameter([1, 4], np.float32), name) for name in "xy")
+    results, sinks = [], []
+    for i, source in enumerate((ops.relu(y), x)):
+        first = named(ops.constant(np.full((1, 4), i, np.float32)), f"first{i}")
+        read = named(ops.read_value(first, f"v{i}"), f"read{i}")
+        given, old = named(source, ("relu", "x")[i]), named(ops.sigmoid(read), f"sigmoid{i}")
+        new = named(ops.add(given, old), f"new{i}")
+        sinks.append(named(ops.assign(new, f"v{i}"), f"assign{i}"))
+        results.append(named(ops.result(named(ops.abs(new), f"abs{i}")), f"result{i}"))
+    return library.Model([*results, named(ops.result(x), "result2")], sinks[::-1], [y, x], "m")
+
+
+def branching(library):
+    """If with bodies: what a layer says of them is before and behind its ports."""
+    ops = library.opset13
+    x, a, b = (ops.parameter([2, 2], np.float32) for _ in range(3))
+    choice = ops.parameter([], bool)
+    first, second = ops.result(ops.relu(a)), ops.result(ops.sigmoid(b))
+    node = ops.if_op(choice.output(0))
+    node.set_then_body(library.Model([first], [a], "then"))
+    node.set_else_body(library.Model([second], [b], "else"))
+    node.set_input(x.output(0), a, b)
+    return library.Model([node.set_output(first, second)], [x, choice], "m")
+
+
+def outline(xml: str) -> list[str]:
+    """Tags of an IR with what says where they belong."""
+    wanted = r'<(/?\w+)(?: id="(\d+)")?(?: name="([a-z]+\d?)")?((?: (?:from|to|ext|int)[a-z_-]+="\d+")*)'
+    return ["".join(found) for found in re.findall(wanted, xml) if found[0] not in ("data", "dim", "/data")]
+
+
+@pytest.mark.parametrize("make", [stateful, branching])
+def test_layers_stand_where_openvino_puts_them(make, tmp_path):
+    """Parameters, nodes, sinks, results; edges by their beginning. Who reads the file sees the same order."""
+    outlines, orders = [], []
+    for library in (openvino, ovjit):
+        path = tmp_path / f"{library.__name__}.xml"
+        library.serialize(make(library), path)
+        outlines.append(outline(path.read_text()))
+        read = library.Core().read_model(tmp_path / "openvino.xml")
+        for model in (read, read.clone()):
+            walks = model.get_ops(), model.get_ordered_ops(), model.get_sinks()
+            orders.append([[node.get_friendly_name() for node in walk] for walk in walks])
+            orders[-1].append(sorted(v.info.variable_id for v in model.get_variables()))
+    assert outlines[0] == outlines[1]
+    assert orders[:2] == orders[2:]

@@ -65,6 +65,7 @@ def _remember(model: Model, node: Node, at: int, name: str, zeros: bool, last: O
     read = make_node("ReadValue", [_zeros_like(first) if zeros else first], attrs, opset=6)
     node.set_argument(at, read.output(0))
     assign = make_node("Assign", [last], {"variable_id": name}, opset=6)
+    assign._after = (read,)
     model.add_sinks([assign])
     model.add_variables([variable_of(read)])
 

@@ -41,6 +41,7 @@ def make_stateful(model: Model, pairs: Pairs) -> None:
         read = make_node("ReadValue", [], attrs, opset=6)
         parameter.output(0).replace(read.output(0))
         assign = make_node("Assign", [result.input_value(0)], {"variable_id": name}, opset=6)
+        assign._after = (read,)
         model.remove_result(result)
         result.input_value(0)._node._forget_user(result)
         model.remove_parameter(parameter)

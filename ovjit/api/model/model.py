@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -169,16 +169,16 @@ class Model:
         return list(self._sinks)
 
     def get_variables(self) -> list[Variable]:
-        """The variables that were given, and those of ReadValue and Assign nodes."""
+        """The variables that were given, and those of nodes, first of the sinks in their order."""
         with GRAPH_LOCK:
-            known = {variable.info.variable_id for variable in self._variables}
+            known = {variable.info.variable_id for variable in self._variables} | {""}
+            users: dict[str, Node] = {}
             for node in self._walk():
-                if node._op.name not in ("ReadValue", "Assign"):
-                    continue
-                key = node._attrs["variable_id"]
-                if key and key not in known:
-                    known.add(key)
-                    self._variables.append(variable_of(node))
+                if node._op.name in ("ReadValue", "Assign"):
+                    users.setdefault(node._attrs["variable_id"], node)
+            first = (sink._attrs["variable_id"] for sink in self._sinks if sink._op.name == "Assign")
+            missing = (key for key in dict.fromkeys((*first, *users)) if key not in known)
+            self._variables += [variable_of(users[key]) for key in missing]
             return list(self._variables)
 
     def get_variable_by_id(self, variable_id: str) -> Variable | None:
@@ -267,18 +267,25 @@ class Model:
         """All nodes, producers first: parameters, then the branches of the results, the last one's first.
         Raises RuntimeError if there is a cycle."""
         with GRAPH_LOCK:
-            return self._walk_from(self._ends())
+            earlier = self._earlier()
+            return list(walk(self._ends(), lambda node: [*earlier(node), *(s._node for s in node._inputs)]))
 
     def get_ops(self) -> list[Node]:
         """All nodes: parameters, then each result before its producers, the last one's branch first."""
         with GRAPH_LOCK:
-            pending, seen = list(reversed(self._ends())), dict[Node, None]()
+            pending, seen, earlier = list(reversed(self._ends())), dict[Node, None](), self._earlier()
             while pending:
                 node = pending.pop()
                 if node not in seen:
                     seen[node] = None
                     pending += [source._node for source in node._inputs]
+                    pending += earlier(node)
             return list(seen)
+
+    def _earlier(self) -> Callable[[Node], list[Node]]:
+        """The nodes of this model that a node of it comes after, as an Assign after its ReadValue."""
+        within = set(self._walk()) if any(sink._after for sink in self._sinks) else set[Node]()
+        return lambda node: [earlier for earlier in node._after if earlier in within]
 
     def _ends(self) -> list[Node]:
         """Parameters, sinks and results, each from the last to the first."""
@@ -517,6 +524,8 @@ class Model:
             tensors: dict[DescriptorTensor, DescriptorTensor] = {}
             for node in self._walk():
                 copies[node] = copy_node(node, copies, tensors)
+            for node in self._sinks:
+                copies[node]._after = tuple(copies[n] for n in node._after if n in copies)
             model = Model.__new__(Model)
             model._setup(
                 [copies[r] for r in self._results],  # type: ignore[misc]

@@ -55,6 +55,9 @@ class Node:
         "_rt_info",
         "_tensors", "_users",
     )  # fmt: skip
+    #: What comes before this node though it takes nothing of it: the ReadValue of an Assign, where a file or
+    #: a pass made the two. Walks that users see go there first, as OpenVINO's along control dependencies.
+    _after: tuple[Node, ...] = ()
     #: NumPy leaves `array + node` to the node.
     __array_ufunc__ = None
 

@@ -105,6 +105,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
     parameters: list[Parameter] = []
     results: list[Result] = []
     sinks: list[Node] = []
+    reads = {n._attrs["variable_id"]: n for n in made.values() if n._op.name == "ReadValue"}
     for layer in net.layers:
         node = made[layer]
         if isinstance(node, Parameter):
@@ -121,6 +122,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
                 node._tensors[0]._names |= {source._node.get_friendly_name() + several}
         elif node._op.name == "Assign":
             sinks.append(node)
+            node._after = tuple(n for n in (reads.get(node._attrs["variable_id"]),) if n is not None)
     model = Model._from_parts(results, parameters, sinks, net.name)
     model._rt = {"version": net.version, **net.rt_info}
     return model

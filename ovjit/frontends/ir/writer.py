@@ -138,7 +138,7 @@ class _Writer:
 
     def _begin(self) -> None:
         self.layers: list[str] = []
-        self.edges: list[str] = []
+        self.edges: list[tuple[int, int, int, int]] = []  # layer and port from, layer and port to
         self.ports: dict[tuple[Node, int], tuple[int, int]] = {}  # output -> (layer, port)
         self.numbers: dict[Node, int] = {}
 
@@ -150,15 +150,17 @@ class _Writer:
 
     def inside(self, model: Model, made_by: dict | None = None) -> str:
         """The lines of a net or a body."""
-        for node in model._walk():
+        for node in _in_file_order(model):
             self.node(node)
+        edges = "".join(_edge(*edge) for edge in sorted(self.edges, key=lambda e: (e[0], e[2], e[3])))
         return (
-            f"\t<layers>\n{''.join(self.layers)}\t</layers>\n\t<edges>\n{''.join(self.edges)}\t</edges>\n"
+            f"\t<layers>\n{''.join(self.layers)}\t</layers>\n\t<edges>\n{edges}\t</edges>\n"
             f"{_rt_info({**model._rt, **(made_by or {})})}"
         )
 
-    def bodies(self, node: SubGraphNode) -> str:
-        """What a layer says of its bodies, after its ports. The constants of all go to the same file."""
+    def bodies(self, node: SubGraphNode) -> tuple[str, str]:
+        """What a layer says of its bodies: before its ports how they are fed, behind them what they are. The
+        constants of all go to the same file."""
         around = self.layers, self.edges, self.ports, self.numbers
         texts, ids = [], []
         for model in node._models:
@@ -174,7 +176,7 @@ class _Writer:
         self.layers, self.edges, self.ports, self.numbers = around
         tags = ("then_body", "else_body") if len(texts) == 2 else ("body",)
         bodies = "".join(f"\t\t\t<{t}>\n{b}\t\t\t</{t}>\n" for t, b in zip(tags, texts, strict=True))
-        return "".join(f"\t\t\t{line}\n" for line in port_map_lines(node, ids)) + bodies
+        return "".join(f"\t\t\t{line}\n" for line in port_map_lines(node, ids)), bodies
 
     def node(self, node: Node) -> None:
         name = node.get_friendly_name()
@@ -191,15 +193,14 @@ class _Writer:
         prefix = node._op.attribute_prefix
         attrs = {prefix + key: value for key, value in _attributes(node).items()}
         info = _notes(node._rt_info, 3)
-        if isinstance(node, SubGraphNode):
-            info += self.bodies(node)
+        maps, inside = self.bodies(node) if isinstance(node, SubGraphNode) else ("", "")
         kind = node.get_type_info()
         op, version = kind.name, kind.version_id
         if self.executed:
             notes = {key: str(note.value) for key, note in node.get_rt_info().items()}
             op, version, more = notes.pop("layerType"), "", ""
             attrs = {**attrs, **dict(sorted(notes.items()))}
-        layer, first = self.layer(op, version, name, attrs, inputs, outputs, more, info)
+        layer, first = self.layer(op, version, name, attrs, inputs, outputs, more, maps + info, inside)
         self.numbers[node] = layer
         for i in range(len(outputs)):
             self.ports[node, i] = layer, first + i
@@ -248,6 +249,7 @@ class _Writer:
         outputs: list[tuple[TensorType, set[str], str]],
         more: str = "",
         info: str = "",
+        inside: str = "",
     ) -> tuple[int, int]:
         """Append a layer and its edges; (its id, the port id of its first output)."""
         number = len(self.layers)
@@ -267,13 +269,22 @@ class _Writer:
             if types:
                 ports = "".join(_port(first + i, *row) for i, row in enumerate(types))
                 lines.append(f"\t\t\t<{kind}>\n{ports}\t\t\t</{kind}>\n")
-        lines.append("\t\t</layer>\n")
+        lines += [inside, "\t\t</layer>\n"]
         self.layers.append("".join(lines))
         for i, ((source, port), _) in enumerate(inputs):
-            self.edges.append(
-                f'\t\t<edge from-layer="{source}" from-port="{port}" to-layer="{number}" to-port="{i}" />\n'
-            )
+            self.edges.append((source, port, number, i))
         return number, len(inputs)
+
+
+def _in_file_order(model: Model) -> list[Node]:
+    """Parameters, what is between, sinks and results: inputs and outputs are numbered as the model's."""
+    first, last = model.get_parameters(), [*model.get_sinks(), *model.get_results()]
+    between = [node for node in model.get_ordered_ops() if node not in set(last)]
+    return model._walk_from([*first, *between, *last])
+
+
+def _edge(source: int, port: int, target: int, at: int) -> str:
+    return f'\t\t<edge from-layer="{source}" from-port="{port}" to-layer="{target}" to-port="{at}" />\n'
 
 
 def _attributes(node: Node) -> dict[str, Any]:
@@ -346,7 +357,7 @@ def _rt_info(items: dict[str, Any]) -> str:
                 lines.append("\t" * depth + f"<{tag}{named} value={_quoted(as_text(value))} />\n")
 
     write({key: value for key, value in items.items() if key != "version"}, 2)
-    return "".join(lines) + "\t</rt_info>\n"
+    return "".join(lines) + "\t</rt_info>\n" if len(lines) > 1 else "\t<rt_info />\n"
 
 
 def _notes(notes: RTMap | None, depth: int) -> str:
