@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import ovjit
+from ovjit.execution import runner
 
 X = np.linspace(-1, 1, 8, dtype=np.float32)
 WANT = np.maximum(X, 0)
@@ -71,12 +72,25 @@ def interrupted_everywhere(scenario, check, step=1):
     raise AssertionError("the scenario does not end")
 
 
-def within(seconds, done):
+def within(seconds, done, job=None):
     """Wait for `done()`; a request or queue that hangs is a failure here and not at the watchdog."""
     end = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < end, "hangs"
+        assert time.monotonic() < end, f"hangs: {job and known_of(job)}"
         time.sleep(0.001)
+
+
+def known_of(job):
+    """What the native runner knows of this job and its pool, for messages."""
+    words = {
+        name: block[getattr(runner, name)]
+        for block, names in (
+            (job.words, ("STATE", "LEADS", "OWNER", "NOTIFY", "WAITERS")),
+            (job._pool.words, ("WAKE", "SLEEPERS", "SPINNERS", "STOP", "LOCK", "HEAD", "TAIL", "LEADERS")),
+        )
+        for name in names
+    }
+    return words, [worker.is_alive() for worker in job._pool.workers], sorted(job._pool.running), job.address
 
 
 @pytest.fixture
@@ -110,13 +124,40 @@ def test_requests(compiled, callback):
             request.wait()
 
     def check():
-        within(5, lambda: not request._job.busy)
+        within(5, lambda: not request._job.busy, request._job)
         request.wait()
         for _ in range(2):
             request.start_async([X])
-            assert request.wait_for(5000)
+            assert request.wait_for(5000), known_of(request._job)
             np.testing.assert_array_equal(request.results[0], WANT)
         np.testing.assert_array_equal(request.infer([X])[0], WANT)
+
+    scenario()
+    assert interrupted_everywhere(scenario, check) > 20
+
+
+def test_a_request_that_loads_the_runner(compiled):
+    """An interrupt while a native function is looked up for the first time: no stream is lost by that."""
+    request = compiled.create_infer_request()
+    pool = request._job._pool
+
+    def scenario():
+        runner._addresses.clear()
+        vars(runner._native).clear()
+        request._job.words[runner.ENDED] = request._job.words[runner.STARTED] + 1000  # it was short
+        pool.words[runner.SPINNERS] += 1  # no worker is woken
+        try:
+            request.start_async([X])
+            request.wait()
+        finally:
+            pool.words[runner.SPINNERS] -= 1
+
+    def check():
+        request.wait()
+        within(5, lambda: pool.words[runner.LEADERS] == 0, request._job)
+        request.start_async([X])
+        assert request.wait_for(5000), known_of(request._job)
+        np.testing.assert_array_equal(request.results[0], WANT)
 
     scenario()
     assert interrupted_everywhere(scenario, check) > 20
@@ -187,7 +228,7 @@ def test_queues(compiled, jobs, callback, step):
         scenario()
     assert interrupted_everywhere(scenario, check, step) > 20
     workers = compiled._executable.pool
-    within(5, lambda: workers.words[6] == 0)  # LEADERS: no stream is lost
+    within(5, lambda: workers.words[runner.LEADERS] == 0)  # no stream is lost
 
 
 def test_an_interrupt_in_a_callback_is_raised_and_kept_nowhere(compiled):

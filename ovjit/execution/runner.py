@@ -562,15 +562,15 @@ class Native:
     def __getattr__(self, name: str) -> Callable[[int, int, int, int], int]:
         if name not in _HOME:
             raise AttributeError(name)
-        # the short ones keep the GIL: giving it up costs more than they do
-        made = function(address_of(name), 4, name in ("walk", "lead", "work", "wait", "take"))
-        setattr(self, name, made)
-        return made
+        native(_HOME[name])
+        return vars(self)[name]
 
 
 _native = Native()
 #: name -> address of the runner's functions that are loaded
 _addresses: dict[str, int] = {}
+#: Functions that may take long and give up the GIL; for the others, giving it up costs more than they do.
+_LONG = ("walk", "lead", "work", "wait", "take")
 
 
 def native(*needed: str) -> Native:
@@ -580,10 +580,14 @@ def native(*needed: str) -> Native:
             kernel = native_kernel(name)
             load_kernels((kernel,))
             symbol = kernel.symbol()
-            _addresses.update(
-                (function, entry_address(symbol, function if i else "kernel"))
+            addresses = {
+                function: entry_address(symbol, function if i else "kernel")
                 for i, function in enumerate(TEMPLATES[name])
-            )
+            }
+            # All of them before any is called: whoever takes a job must not be interrupted while he gets hold
+            # of the function that brings it to its end.
+            vars(_native).update({name: function(at, 4, name in _LONG) for name, at in addresses.items()})
+            _addresses.update(addresses)  # last: interrupted on the way here, the next call does it again
     return _native
 
 
