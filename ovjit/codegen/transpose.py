@@ -53,11 +53,11 @@ def turned(b: Any, rows: list[Any]) -> list[Any]:
 def make_turn(isa: Isa, elem: str) -> Any:
     """turn(x, x_b, nb, y, y_a, na): one block of at most na rows and nb columns."""
     import llvmlite.ir as ir
-    from numba.core import types
-    from numba.core.typing.templates import signature
 
+    from ovjit.codegen.cpu import types
     from ovjit.codegen.cpu import vector as simd
     from ovjit.codegen.cpu.intrinsics import make
+    from ovjit.codegen.cpu.types import signature
 
     lanes = isa.lanes
     i64 = ir.IntType(64)
@@ -125,11 +125,11 @@ def make_interleave(isa: Isa, elem: str, rows: int, back: bool) -> Any:
     """interleave(x, apart, y, left): y[j * rows + i] = x[i][j] for the first `left` j of a vector, with rows
     of x `apart` bytes from each other; `back`: the other way, x[i][j] = y[j * rows + i]."""
     import llvmlite.ir as ir
-    from numba.core import types
-    from numba.core.typing.templates import signature
 
+    from ovjit.codegen.cpu import types
     from ovjit.codegen.cpu import vector as simd
     from ovjit.codegen.cpu.intrinsics import make
+    from ovjit.codegen.cpu.types import signature
 
     lanes = isa.lanes
     i32, i64 = ir.IntType(32), ir.IntType(64)

@@ -14,10 +14,10 @@ import sys
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.core import types
-from numba.core.typing.templates import signature
 
+from ovjit.codegen.cpu import types
 from ovjit.codegen.cpu.intrinsics import make
+from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_types import pointer
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -100,7 +100,7 @@ def _wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
 
 
 def intrinsics() -> dict[str, Any]:
-    """name -> Numba intrinsic, to be given to `jit.optimised_text` as extra names."""
+    """name -> intrinsic, to be given to `jit.optimised_text` as extra names."""
     i, void = types.int64, types.void
 
     def load(b: ir.IRBuilder, p: Any) -> Any:

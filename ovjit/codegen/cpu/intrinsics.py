@@ -1,77 +1,49 @@
-"""Numba's intrinsics of LLVM builders."""
+"""Intrinsics of LLVM builders."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.core import types
-from numba.core.typing.templates import signature
-from numba.extending import intrinsic
 
+from ovjit.codegen.cpu.scalars import cast
+from ovjit.codegen.cpu.types import Intrinsic, Signature, Type, signature
 from ovjit.codegen.cpu.vector_types import Vec, broadcast
 
 
-def make(name: str, sig: Any, body: Any) -> Any:
+def make(name: str, sig: Signature, body: Any) -> Intrinsic:
     """An intrinsic `name` with the fixed signature `sig` and LLVM builder `body(builder, *args)`."""
-
-    def define(typingctx: Any, *args: Any) -> Any:
-        def codegen(context: Any, builder: Any, s: Any, values: Any) -> Any:
-            out = body(builder, *values)
-            return context.get_dummy_value() if sig.return_type == types.void else out
-
-        return sig, codegen
-
-    arguments = ", ".join(f"a{i}" for i in range(len(sig.args)))
-    scope: dict[str, Any] = {"define": define}
-    exec(f"def {name}(typingctx, {arguments}): return define(typingctx, {arguments})", scope)  # fixed text
-    return intrinsic(scope[name])
+    return Intrinsic(name, len(sig.args), lambda *kinds: (sig, body))
 
 
-def generic(name: str, arity: int, result: Any, body: Any) -> Any:
+def generic(name: str, arity: int, result: Any, body: Any) -> Intrinsic:
     """An intrinsic over vectors of any element type; `result(vec)` is its type."""
 
-    def define(typingctx: Any, *args: Any) -> Any:
-        if not all(isinstance(a, Vec) for a in args):
+    def resolve(*kinds: Type) -> Any:
+        if not all(isinstance(kind, Vec) for kind in kinds):
             return None
-        kind = args[-1]
+        last = kinds[-1]
+        return signature(result(last), *kinds), lambda b, *values: body(b, last, *values)
 
-        def codegen(context: Any, builder: Any, s: Any, values: Any) -> Any:
-            return body(builder, kind, *values)
-
-        return signature(result(kind), *args), codegen
-
-    arguments = ", ".join(f"a{i}" for i in range(arity))
-    scope: dict[str, Any] = {"define": define}
-    exec(f"def {name}(typingctx, {arguments}): return define(typingctx, {arguments})", scope)  # fixed text
-    return intrinsic(scope[name])
+    return Intrinsic(name, arity, resolve)
 
 
-def constant(name: str, kind: Vec, scalar: Any) -> Any:
-    """const_T(x): x is a number known to Numba, so LLVM sees a literal."""
+def constant(name: str, kind: Vec, scalar: Type) -> Intrinsic:
+    """const_T(x): x is a number in the source, so LLVM sees a literal."""
 
-    def define(typingctx: Any, x: Any) -> Any:
-        def codegen(context: Any, builder: Any, s: Any, values: Any) -> Any:
-            value = context.cast(builder, values[0], s.args[0], scalar)
-            if kind.elem == "boolean" and value.type != ir.IntType(1):
-                value = builder.trunc(value, ir.IntType(1))
-            return broadcast(builder, value, kind.lanes)
+    def resolve(x: Type) -> Any:
+        def emit(b: ir.IRBuilder, number: ir.Value) -> ir.Value:
+            return broadcast(b, cast(b, number, x, scalar), kind.lanes)
 
-        return signature(kind, x), codegen
+        return signature(kind, x), emit
 
-    define.__name__ = name
-    return intrinsic(define)
+    return Intrinsic(name, 1, resolve)
 
 
-def conversion(name: str, to: Vec, body: Any) -> Any:
-    def define(typingctx: Any, x: Any) -> Any:
+def conversion(name: str, to: Vec, body: Any) -> Intrinsic:
+    def resolve(x: Type) -> Any:
         if not isinstance(x, Vec):
             return None
+        return signature(to, x), lambda b, value: body(b, x, value)
 
-        def codegen(context: Any, builder: Any, s: Any, values: Any) -> Any:
-            return body(builder, x, values[0])
-
-        return signature(to, x), codegen
-
-    define.__name__ = name
-    return intrinsic(define)
+    return Intrinsic(name, 1, resolve)

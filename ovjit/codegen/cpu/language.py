@@ -17,12 +17,13 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import llvmlite.binding as llvm
 import llvmlite.ir as ir
-from numba.core import types
 
-from ovjit.codegen.cpu import reading
+from ovjit.codegen.cpu import reading, types
 from ovjit.codegen.cpu.reading import Block, Function
-from ovjit.codegen.cpu.scalars import F64, I1, I64, Outside, binary, cast, fits_int64, unary
+from ovjit.codegen.cpu.scalars import F64, I1, I64, binary, cast, fits_int64, unary
+from ovjit.codegen.cpu.types import Intrinsic, Outside
 from ovjit.codegen.cpu.vector import OPERATORS, Vec, namespace
 
 _CASTS = {bool: types.boolean, int: types.int64, float: types.float64}
@@ -53,30 +54,21 @@ class _Again(Exception):
         self.widen = widen
 
 
-class _Context:
-    """What intrinsics ask of Numba's target context."""
+def lower(functions: Mapping[str, Callable[..., Any]], arity: int) -> ir.Module:
+    """The LLVM module of Python functions by their symbols, as C functions of `arity` int64s that give one.
 
-    def get_dummy_value(self) -> ir.Value:
-        return ir.Constant(ir.IntType(8).as_pointer(), None)
-
-    def cast(self, b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
-        return cast(b, value, source, to)
-
-    def __getattr__(self, name: str) -> Any:
-        raise Outside(f"an intrinsic that asks for the target context's {name}")
-
-
-class _Typing:
-    """What intrinsics are given as Numba's typing context: nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise Outside(f"an intrinsic that asks for the typing context's {name}")
+    Raises Outside when one is not in the language.
+    """
+    module = ir.Module()
+    module.triple = llvm.get_process_triple()
+    for symbol, python in functions.items():
+        function = ir.Function(module, ir.FunctionType(I64, [I64] * arity), symbol)
+        function.attributes.add("nounwind")
+        _lower(reading.read(python), function)
+    return module
 
 
-_CONTEXT, _TYPING = _Context(), _Typing()
-
-
-def lower(source: Function, function: ir.Function) -> None:
+def _lower(source: Function, function: ir.Function) -> None:
     """Print the body of `function`, a C function of int64s that gives an int64. Raises Outside."""
     widened: set[str] = set()  # variables of several integer types are int64
     varying: set[str] = set()  # variables of types that have nothing in common are one for each type
@@ -215,8 +207,7 @@ class _Walk:
         try:
             return made(self, x)
         except Outside as error:
-            if not error.contexts:
-                error.add_context(f"in `{ast.unparse(x)}` ({self.source.line + x.lineno - 1})")
+            error.context = error.context or f"in `{ast.unparse(x)}` ({self.source.line + x.lineno - 1})"
             raise
 
     def operand(self, x: ast.expr) -> tuple[Any, ir.Value]:
@@ -329,16 +320,17 @@ class _Walk:
         return self.intrinsic(namespace(args[0][0].lanes)[OPERATORS[f]], args)
 
     def intrinsic(self, f: Any, args: Sequence[tuple[Any, ir.Value]]) -> Any:
-        definition = getattr(f, "_defn", None)
-        if definition is None:
+        if not isinstance(f, Intrinsic):
             raise Outside(f"a call of {f}")
         key = (f, *(kind for kind, _ in args))
         found = self.signatures.get(key)
         if found is None:
-            found = self.signatures[key] = _resolve(f, definition, [kind for kind, _ in args])
-        signature, generate = found
+            found = self.signatures[key] = f.resolve(*key[1:])
+            if found is None:
+                raise Outside(f"{f} of {', '.join(str(kind) for kind, _ in args)}")
+        signature, emit = found
         values = [cast(self.b, v, kind, to) for (kind, v), to in zip(args, signature.args, strict=True)]
-        return signature.return_type, generate(_CONTEXT, self.b, signature, values)
+        return signature.return_type, emit(self.b, *values)
 
     def range(self, args: Sequence[tuple[Any, ir.Value]]) -> _Range:
         if not all(fits_int64(kind) for kind, _ in args) or not 1 <= len(args) <= 3:
@@ -364,17 +356,6 @@ _EXPRESSIONS: dict[type, Callable[[_Walk, Any], Any]] = {
     ast.UnaryOp: _Walk.unary, ast.IfExp: _Walk.choice, ast.BoolOp: _Walk.logical, ast.Call: _Walk.call,
     reading.Item: _Walk.item, reading.Parameter: _Walk.parameter,
 }  # fmt: skip
-
-
-def _resolve(f: Any, definition: Any, kinds: Sequence[Any]) -> Any:
-    """The signature and the emitter of an intrinsic for arguments of these types."""
-    try:
-        found = definition(_TYPING, *kinds)
-    except TypeError as error:
-        raise Outside(f"{f}: {error}") from None
-    if found is None or len(found[0].args) != len(kinds):
-        raise Outside(f"{f} of {', '.join(map(str, kinds))}")
-    return found
 
 
 def _number(value: Any) -> Any:

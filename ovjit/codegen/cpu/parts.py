@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.core import types
-from numba.core.typing.templates import signature
-from numba.extending import intrinsic
+
+from ovjit.codegen.cpu import types
+from ovjit.codegen.cpu.types import Intrinsic, signature
 
 #: name of a function -> its LLVM text
 Parts = Mapping[str, str]
@@ -38,26 +38,19 @@ def inline_function(
     return {f.name: str(f) for f in module.functions}
 
 
-def calling(name: str, count: int, parts: Parts) -> Any:
+def calling(name: str, count: int, parts: Parts) -> Intrinsic:
     """An intrinsic of `count` int64s that calls the function `name`, which is among `parts`: it is external
     there (the kernel's module makes it its own) and has the fast calling convention."""
 
-    def define(typingctx: Any, *xs: Any) -> Any:
-        def codegen(context: Any, builder: ir.IRBuilder, s: Any, values: Any) -> Any:
-            function = builder.module.globals.get(name)
-            if function is None:
-                kind = ir.FunctionType(ir.VoidType(), [_I64] * count)
-                function = ir.Function(builder.module, kind, name)
-                function.calling_convention = "fastcc"
-            builder.call(function, values, cconv="fastcc")
-            return context.get_dummy_value()
+    def call(b: ir.IRBuilder, *values: ir.Value) -> None:
+        function = b.module.globals.get(name)
+        if function is None:
+            function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [_I64] * count), name)
+            function.calling_convention = "fastcc"
+        b.call(function, values, cconv="fastcc")
 
-        return signature(types.void, *[types.int64] * count), codegen
-
-    names = ", ".join(f"a{i}" for i in range(count))
-    scope: dict[str, Any] = {"define": define}
-    exec(f"def tile(typingctx, {names}): return define(typingctx, {names})", scope)  # fixed text
-    made = intrinsic(scope["tile"])
+    takes = signature(types.void, *[types.int64] * count)
+    made = Intrinsic("tile", count, lambda *kinds: (takes, call))
     made.parts = parts
     return made
 

@@ -12,7 +12,7 @@ import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ovjit.codegen.cpu.scalars import Outside
+from ovjit.codegen.cpu.types import Outside
 from ovjit.codegen.source import definition
 
 

@@ -2,7 +2,7 @@
 
 What Numba does with int64s, bools and floats (`error_model="numpy"`), without its tables of overloads:
 integers meet in 64 bits, a quotient or remainder by zero is 0, of comparisons with NaN only `!=` is true.
-Types are Numba's. `Outside` is raised for what Numba's ordinary pipeline has to do.
+`Outside` is raised for what Numba's ordinary pipeline has to do.
 """
 
 from __future__ import annotations
@@ -12,25 +12,23 @@ from collections.abc import Callable
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.core import errors, types
 
+from ovjit.codegen.cpu import types
+from ovjit.codegen.cpu.types import Outside
 from ovjit.codegen.cpu.vector_types import Vec, call_intrinsic, suffix
 
 I1, I64, F64 = ir.IntType(1), ir.IntType(64), ir.DoubleType()
 _LOWEST = -(1 << 63)
 
 
-class Outside(errors.UnsupportedError):
-    """The source is no error as such, but it is not in the language of kernels."""
-
-
-_LLVM = {types.boolean: I1, types.float64: F64, types.float32: ir.FloatType()}
+_LLVM: dict[Any, ir.Type] = {types.boolean: I1, types.float64: F64, types.float32: ir.FloatType()}
 for _bits in (8, 16, 32, 64):
-    _LLVM[getattr(types, f"int{_bits}")] = _LLVM[getattr(types, f"uint{_bits}")] = ir.IntType(_bits)
+    for _name in (f"int{_bits}", f"uint{_bits}"):
+        _LLVM[types.NUMBERS[_name]] = ir.IntType(_bits)
 
 
 def llvm_type(kind: Any) -> ir.Type:
-    """The LLVM type of a variable of Numba's type `kind`."""
+    """The LLVM type of a variable of type `kind`."""
     if isinstance(kind, Vec):
         return kind.ir
     if kind not in _LLVM:

@@ -37,12 +37,11 @@ import operator
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.core import types
-from numba.core.typing.templates import signature
-from numba.extending import overload
 
+from ovjit.codegen.cpu import types
 from ovjit.codegen.cpu.intrinsics import constant, conversion, generic, make
 from ovjit.codegen.cpu.isa import ISAS, has_features
+from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_memory import (
     evens,
     gather,
@@ -485,32 +484,6 @@ OPERATORS = {
     operator.rshift: "shr", operator.lt: "lt", operator.le: "le", operator.gt: "gt", operator.ge: "ge",
     operator.eq: "eq", operator.ne: "ne", operator.neg: "neg", operator.invert: "not_",
 }  # fmt: skip
-
-
-def _overload_operators() -> None:
-    """Numba's ordinary pipeline knows them too."""
-
-    def define(word: str, arity: int) -> Any:
-        # without annotations, which Numba would compare with those of the lambdas
-        def two(a, b):
-            if isinstance(a, Vec) and isinstance(b, Vec):
-                f = namespace(a.lanes)[word]
-                return lambda a, b: f(a, b)
-            return None
-
-        def one(a):
-            if isinstance(a, Vec):
-                f = namespace(a.lanes)[word]
-                return lambda a: f(a)
-            return None
-
-        return one if arity == 1 else two
-
-    for function, word in OPERATORS.items():
-        overload(function)(define(word, 1 if word in ("neg", "not_") else 2))
-
-
-_overload_operators()
 
 
 @functools.cache

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import llvmlite.ir as ir
-from numba.core import types
-from numba.extending import models, register_model
+
+from ovjit.codegen.cpu import types
 
 FLOATS = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
 INTS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32, "u64": 64}
@@ -45,9 +44,9 @@ class Vec(types.Type):
     """`lanes` values of element type `elem` in one LLVM vector."""
 
     def __init__(self, elem: str, lanes: int):
+        super().__init__(f"Vec({elem}x{lanes})")
         self.elem = elem
         self.lanes = lanes
-        super().__init__(name=f"Vec({elem}x{lanes})")
 
     @property
     def ir(self) -> ir.VectorType:
@@ -62,15 +61,11 @@ class Vec(types.Type):
         return self.elem[0] == "i"
 
 
-@register_model(Vec)
-class VecModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: Vec):
-        super().__init__(dmm, fe_type, fe_type.ir)
+_vec = functools.cache(Vec)
 
 
-@functools.cache
 def vec(elem: str, lanes: int) -> Vec:
-    return Vec(REGISTER_TYPE.get(elem, elem), lanes)
+    return _vec(REGISTER_TYPE.get(elem, elem), lanes)
 
 
 def iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:

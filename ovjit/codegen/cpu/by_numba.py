@@ -1,0 +1,161 @@
+"""Kernels by Numba's ordinary pipeline: those outside of their language, with OVJIT_JIT=numba every one.
+
+The only importer of Numba. What tests compare ours with is this: for Numba a kernel is what its text says, an
+`@njit` function, and its words are Numba's intrinsics.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
+import numba
+from numba.core import compiler, registry
+from numba.core import types as numba_types
+from numba.core.types.misc import unliteral
+from numba.core.typing.templates import signature as numba_signature
+from numba.extending import intrinsic, models, overload, register_model
+
+from ovjit.codegen.cpu import types
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.types import Intrinsic, Type
+from ovjit.codegen.cpu.vector import OPERATORS, namespace
+from ovjit.codegen.cpu.vector_types import Vec
+
+njit = numba.njit
+
+_WRAPPER = """
+declare i32 @"{inner}"(ptr, ptr, {types})
+define i64 @"{symbol}"({types}) {{
+  %ret = alloca i64
+  store i64 0, ptr %ret
+  %exc = alloca ptr
+  %status = call i32 @"{inner}"(ptr %ret, ptr %exc, {values})
+  %value = load i64, ptr %ret
+  ret i64 %value
+}}
+"""
+
+
+class NumbaVec(numba_types.Type):
+    """Vectors of kernels."""
+
+    def __init__(self, vec: Vec):
+        self.vec = vec
+        super().__init__(name=vec.name)
+
+
+@register_model(NumbaVec)
+class _Model(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: NumbaVec):
+        super().__init__(dmm, fe_type, fe_type.vec.ir)
+
+
+@functools.cache
+def _theirs(kind: Type) -> Any:
+    """Numba's type for one of ours."""
+    return NumbaVec(kind) if isinstance(kind, Vec) else getattr(numba_types, kind.name)
+
+
+def _ours(kind: Any) -> Type:
+    """Our type for one of Numba's; one that nothing takes where there is none."""
+    if isinstance(kind, NumbaVec):
+        return kind.vec
+    return types.NUMBERS.get(str(unliteral(kind))) or Type(str(kind))
+
+
+@functools.cache
+def word(one: Intrinsic) -> Any:
+    """The intrinsic as one of Numba's."""
+
+    def define(*kinds: Any) -> Any:
+        found = one.resolve(*map(_ours, kinds))
+        if found is None:
+            return None
+        sig, emit = found
+
+        def codegen(context: Any, builder: ir.IRBuilder, s: Any, values: Any) -> Any:
+            out = emit(builder, *values)
+            return context.get_dummy_value() if sig.return_type is types.void else out
+
+        return numba_signature(_theirs(sig.return_type), *map(_theirs, sig.args)), codegen
+
+    names = ", ".join(f"a{i}" for i in range(one.arity))
+    scope: dict[str, Any] = {"define": define}
+    exec(f"def word(typingctx, {names}): return define({names})", scope)  # fixed text
+    scope["word"].__name__ = one.name
+    return intrinsic(scope["word"])
+
+
+def _overload_operators() -> None:
+    """Operators on vectors are words for Numba, too."""
+
+    def define(name: str, arity: int) -> Any:
+        # without annotations, which Numba would compare with those of the lambdas
+        def two(a, b):
+            if isinstance(a, NumbaVec) and isinstance(b, NumbaVec):
+                f = word(namespace(a.vec.lanes)[name])
+                return lambda a, b: f(a, b)
+            return None
+
+        def one(a):
+            if isinstance(a, NumbaVec):
+                f = word(namespace(a.vec.lanes)[name])
+                return lambda a: f(a)
+            return None
+
+        return one if arity == 1 else two
+
+    for function, name in OPERATORS.items():
+        overload(function)(define(name, 1 if name in ("neg", "not_") else 2))
+
+
+_overload_operators()
+
+
+def _defined(module: llvm.ModuleRef) -> set[str]:
+    """The functions that a module has the bodies of."""
+    return {function.name for function in module.functions if not function.is_declaration}
+
+
+def module_of(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.ModuleRef:
+    """Functions of `njit` by their symbols, with C functions around what Numba makes.
+
+    Raises numba.core.errors.NumbaError for source that does not type, naming the line.
+    """
+    flags = compiler.Flags()
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.release_gil = True
+    flags.error_model = "numpy"
+    typing, context = registry.cpu_target.typing_context, registry.cpu_target.target_context
+    i64 = numba_types.int64
+    module = llvm.parse_assembly("")
+    for symbol, dispatcher in functions.items():
+        result = compiler.compile_extra(
+            typing, context, dispatcher.py_func, (i64,) * arity, i64, flags, {}
+        )
+        library = result.library
+        module.link_in(library._final_module)
+        for linked in library._linking_libraries:
+            if linked.name != "nrt" and not _defined(linked._final_module) & _defined(module):
+                module.link_in(linked._final_module, preserve=True)
+        module.link_in(
+            llvm.parse_assembly(
+                _WRAPPER.format(
+                    inner=result.fndesc.llvm_func_name,
+                    symbol=symbol,
+                    types=", ".join(["i64"] * arity),
+                    values=", ".join(f"i64 %{i}" for i in range(arity)),
+                )
+            )
+        )
+    if "fma" not in isa.features:
+        for function in module.functions:
+            if function.name.startswith("llvm.fma."):
+                function.name = function.name.replace("llvm.fma.", "llvm.fmuladd.")
+    return module

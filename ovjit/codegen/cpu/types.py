@@ -1,0 +1,99 @@
+"""Types of the language of kernels, and its intrinsics: words that are LLVM instructions.
+
+They are ours, so that compiling a kernel imports nothing of Numba, which takes longer than LLVM does for the
+kernels of a small model. `by_numba.py` says what they are for Numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+
+class Outside(Exception):
+    """The source is no error as such, but it is not in the language of kernels.
+
+    `context` says where: the part of the source, and its line.
+    """
+
+    context = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (super().__str__(), self.context)))
+
+
+class Type:
+    """The type of a variable; there is one object for each."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Integer(Type):
+    __slots__ = ("bitwidth", "signed")
+
+    def __init__(self, bitwidth: int, signed: bool):
+        super().__init__(f"{'' if signed else 'u'}int{bitwidth}")
+        self.bitwidth = bitwidth
+        self.signed = signed
+
+
+class Float(Type):
+    __slots__ = ("bitwidth",)
+
+    def __init__(self, bitwidth: int):
+        super().__init__(f"float{bitwidth}")
+        self.bitwidth = bitwidth
+
+
+void, boolean = Type("void"), Type("boolean")
+float32, float64 = Float(32), Float(64)
+int8, int16, int32, int64 = (Integer(bits, True) for bits in (8, 16, 32, 64))
+uint8, uint16, uint32, uint64 = (Integer(bits, False) for bits in (8, 16, 32, 64))
+
+#: Types of numbers by their names.
+NUMBERS: dict[str, Type] = {
+    kind.name: kind
+    for kind in (boolean, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64)
+}
+
+
+class Signature(NamedTuple):
+    """What an intrinsic takes and gives."""
+
+    return_type: Type
+    args: tuple[Type, ...]
+
+
+def signature(return_type: Type, *args: Type) -> Signature:
+    return Signature(return_type, args)
+
+
+class Intrinsic:
+    """A word of kernels, of `arity` arguments.
+
+    `resolve(*types)` gives its signature for arguments of these types and `emit(builder, *values)`, which
+    returns its LLVM value; None where it has no such arguments. `parts` are functions that it calls
+    (`parts.py`), `in_python` is what it does to `ovjit.execution.numpy_words.Words`.
+    """
+
+    parts: Mapping[str, str] = {}
+    in_python: Any = None
+
+    def __init__(
+        self, name: str, arity: int, resolve: Callable[..., tuple[Signature, Callable[..., Any]] | None]
+    ):
+        self.name = name
+        self.arity = arity
+        self._resolve = resolve
+
+    def __repr__(self) -> str:
+        return f"<intrinsic {self.name}>"
+
+    def resolve(self, *kinds: Type) -> tuple[Signature, Callable[..., Any]] | None:
+        return self._resolve(*kinds) if len(kinds) == self.arity else None
