@@ -134,3 +134,27 @@ def test_open_rows_are_cut_alike_by_traces(dims, monkeypatch) -> None:
         job.set_input(0, data)
         job.run()
         np.testing.assert_allclose(job.outputs[0], 1 / (1 + np.exp(-data)), rtol=1e-5, err_msg=f"{shape}")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("rows", [(2, 3), (0, 3), (2, 0), (0, 0)])
+def test_products_and_sums_are_put_into_a_concatenation(rows, axis) -> None:
+    """What is written row by row beside its place is copied there, also where it has no elements."""
+    b = Builder()
+    parts = []
+    for _ in rows:
+        x = b.add("Parameter", (), {"shape": (ANY, 5), "element_type": "f64"}).output
+        w = b.constant(np.random.default_rng(SEED).standard_normal((5, 5)))
+        product = b.add("MatMul", [x, w]).output
+        along = b.constant(np.int64(1))
+        parts += [product, b.add("CumSum", [x, along], {"exclusive": False, "reverse": False}).output]
+    made = [b.add("Concat", parts[i : i + 2], {"axis": 1}).output for i in (0, 2)]
+    joined = b.add("Concat", parts[::2] if axis == 0 else made, {"axis": 0}).output
+    job = compile_graph(b.finish([joined]), {}).new_job()
+    given = [np.random.default_rng([SEED, n]).standard_normal((n, 5)) for n in rows]
+    for i, array in enumerate(given):
+        job.set_input(i, array)
+    job.run()
+    weights = np.random.default_rng(SEED).standard_normal((5, 5))
+    wanted = [a @ weights if axis == 0 else np.hstack([a @ weights, a.cumsum(1)]) for a in given]
+    np.testing.assert_allclose(job.outputs[0], np.concatenate(wanted), 1e-9, 1e-9, err_msg=f"seed {SEED}")

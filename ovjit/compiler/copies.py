@@ -14,7 +14,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, turn_kernel
 from ovjit.compiler.chunks import CHUNK_WORK, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, placed_values, product, walking_order
+from ovjit.compiler.views import View, merge_axes, merge_dims, placed_values, product, walking_order
 from ovjit.graph.traced import is_traced_number, least
 
 if TYPE_CHECKING:
@@ -206,9 +206,7 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     order = walking_order(target)
     if size not in [source.strides[a] for a in order[:-1]]:
         return False  # before anybody asks which dimensions are 1
-    extents, (xs, ys) = merge_dims(
-        [target.shape[i] for i in order], [[v.strides[i] for i in order] for v in (source, target)], DIMS + 2
-    )
+    extents, (xs, ys) = merge_axes(order, (source, target), DIMS + 2)
     if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > DIMS + 2:
         return False
     nb, x_b = extents.pop(), xs.pop()
@@ -247,7 +245,7 @@ def plan_interleave(planner: Planner, source: View, target: View, back: bool = F
     size, (rows, n) = source.itemsize, source.shape[-2:]
     if source.strides[-1] != size or target.strides[-2:] != (rows * size, size):
         return False
-    extents, (xs, ys) = merge_dims(source.shape[:-2], [source.strides[:-2], target.strides[:-2]])
+    extents, (xs, ys) = merge_axes(range(len(source.shape) - 2), (source, target))
     if len(extents) > DIMS:
         return False
     items = product(extents)

@@ -19,7 +19,7 @@ from ovjit.compiler.copies import fill_kernel as fill_kernel
 from ovjit.compiler.copies import plan_copy as plan_copy
 from ovjit.compiler.copies import plan_elementwise as plan_elementwise
 from ovjit.compiler.fuse import Group, is_number, is_undecided
-from ovjit.compiler.plan import Constants, Planner, overwritable
+from ovjit.compiler.plan import Constants, NotNative, Planner, overwritable
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.errors import ModelError
 from ovjit.forks import made_once
@@ -57,12 +57,18 @@ class Lowering:
 
     @classmethod
     def of(cls, group: Group) -> Lowering | None:
-        """The group's lowering; None where the inputs have other types or numbers of dimensions."""
+        """The group's lowering; None where the inputs have other types or numbers of dimensions, or it is
+        not native for another reason."""
         inputs = group.node.inputs
         ranked = all(len(v.shape) in ranks for v, ranks in zip(inputs, cls.ranks, strict=False))
         takes = chain(cls.takes, repeat(cls.takes[-1]))
         typed = all(types is None or v.dtype in types for v, types in zip(inputs, takes, strict=False))
-        return cls(group) if ranked and typed else None
+        if not ranked or not typed:
+            return None
+        try:
+            return cls(group)
+        except NotNative:
+            return None
 
     def pack(self, constants: Constants) -> None:
         """Place all constants that plans will use: by default the body's operands."""
@@ -90,6 +96,7 @@ class Lowering:
         return (self,)
 
     def plan(self, planner: Planner) -> None:
+        """Add the steps for the planner's shapes. Raises NotNative where the reference is to do them."""
         raise NotImplementedError
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ovjit import debug
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel
@@ -56,6 +58,10 @@ Made = TypeVar("Made")
 
 
 NO_STRIDES = Strides({}, {})
+
+
+class NotNative(Exception):
+    """Raised while a lowering is made, or by its `plan` before it asks for outputs: the reference does it."""
 
 
 class Views(dict):
@@ -113,6 +119,7 @@ class Planner:
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
         self.trace: Trace | None = None  # what was planned, where that is checked
         self._group: Any = None
+        self._instead: list[tuple[View, View]] = []  # what the group has written, and what gets a copy of it
         self._fitting: set[tuple] = set()  # the numbers of views that are known to lie in their buffers
         self._copies: dict[tuple, View] = {}
         self._shared: dict[tuple, Any] = {}
@@ -173,6 +180,13 @@ class Planner:
 
     def shape(self, value: Value) -> tuple[int, ...]:
         return self.types[value].shape
+
+    def known(self, value: Value) -> np.ndarray:
+        """What a value is if that follows from shapes. Raises NotNative where data decides."""
+        known = self.types[value].value
+        if known is None:
+            raise NotNative
+        return known
 
     def made(self, group: Any) -> list[tuple[Value, View]]:
         """Where the values lie that a planned group has made and somebody reads."""
@@ -365,6 +379,27 @@ class Planner:
         pending = self._unclear.pop(buffer, None)
         if pending is not None:
             self.halo_step(*pending)
+
+    def row_major_output(self, value: Value) -> View:
+        """Where `value` is written row by row without gaps."""
+        view = self.output(value, plain(len(value.shape)))
+        return self.instead(view) if value in self.placed else view
+
+    def row_major_outputs(self, node: Node) -> list[View]:
+        """Where all outputs of a node are written row by row."""
+        return [self.row_major_output(v) for v in node.outputs]
+
+    def instead(self, target: View, layout: Layout | None = None) -> View:
+        """Memory that the group writes in the place of `target`, which gets a copy of it in the end."""
+        view = self.allocate(target.shape, target.itemsize, layout)
+        self._instead.append((view, target))
+        return view
+
+    def end(self) -> None:
+        """All steps of the group have been added."""
+        for view, target in self._instead:
+            self.copy_step(view, target)
+        self._instead.clear()
 
     def alias_or_copy(self, value: Value, view: View) -> None:
         """`value` is `view`, or a copy of it where a concatenation has placed it."""

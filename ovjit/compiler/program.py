@@ -25,7 +25,7 @@ from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import low_caches, lower_precision, store_caches
-from ovjit.compiler.plan import NO_STRIDES, Constants, Plan, Planner, Strides, Tap, element_size
+from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import check_shapes, concrete_types
 from ovjit.compiler.views import Layout
@@ -263,7 +263,11 @@ class Program:
             with sizes_of_64_bits(lowering.group.last.name):
                 for way in lowering.ways(planner):
                     planner.begin(way.group)
-                    way.plan(planner)
+                    try:
+                        way.plan(planner)
+                    except NotNative:
+                        Host(way.group).plan(planner)
+                    planner.end()
             taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
         return taps
 

@@ -16,7 +16,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, merge_dims, product
+from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
 from ovjit.graph.graph import Value
 
 
@@ -70,14 +70,13 @@ class RowLowering(Lowering):
         order = (*(a for a in range(len(x.shape)) if a not in self.axes), *sorted(self.axes))
         layout = Layout(order)
         x = planner.copy(self.data, layout)
-        target, y = y, planner.allocate(y.shape, y.itemsize, layout)
+        y = planner.instead(y, layout)
         for k, view in enumerate(operands):
             whole = planner.allocate(view.shape, view.itemsize, layout)
             planner.copy_step(view, whole)
             operands[k] = whole
         done = self._plan(planner, order, x, y, operands)
         assert done
-        planner.copy_step(y, target)
 
     def _order(self, x: View) -> tuple[int, ...]:
         """The order of dimensions in which x lies, rows before what is inside of them."""
@@ -88,29 +87,18 @@ class RowLowering(Lowering):
     ) -> bool:
         """Add the step; False where a row is not in one piece or the rows' dimensions do not merge."""
         views = (x, y, *operands)
-
-        def merged(
-            axes: Sequence[int], chosen: Sequence[View], most: int = 0
-        ) -> tuple[list[int], list[list[int]]]:
-            strides = [[v.strides[a] for a in axes] for v in chosen]
-            return merge_dims([x.shape[a] for a in axes], strides, most)
-
         along = [v for v, mode in zip(views, "vv" + self.modes, strict=True) if mode == "v"]
-        inner, steps = merged([a for a in order if a in self.axes], along)
+        inner, steps = merge_axes([a for a in order if a in self.axes], along)
         if len(inner) > 1 or (inner and any(s[0] != v.itemsize for s, v in zip(steps, along, strict=True))):
             return False
-        extents, strides = merged([a for a in order if a not in self.axes], views, DIMS)
+        extents, strides = merge_axes([a for a in order if a not in self.axes], views, DIMS)
         if len(extents) > DIMS:
             return False
         n, rows = product(inner), product(extents)
+        names = ["x", "y", *(f"e{k}" for k in range(len(operands)))]
         values: dict[str, Any] = {"rows": rows, **self.integers(n)}
-        names = [*("x", "y"), *(f"e{k}" for k in range(len(operands)))]
-        missing = DIMS - len(extents)
-        for d in range(DIMS):
-            values[f"d{d}"] = 1 if d < missing else extents[d - missing]
-        for name, view, outer in zip(names, views, strides, strict=True):
-            values[name] = view.ptr
-            values |= {f"{name}_{d}": 0 if d < missing else outer[d - missing] for d in range(DIMS)}
+        values |= {name: view.ptr for name, view in zip(names, views, strict=True)}
+        values |= placed_values(extents, **dict(zip(names, strides, strict=True)))
 
         def touches(each: int) -> Rows:
             read, written, *more = (

@@ -255,6 +255,14 @@ def merge_dims(
     return merge_dims(shape, strides) if kept and len(extents) > most else (extents, steps)
 
 
+def merge_axes(
+    axes: Sequence[int], views: Sequence[View], most: int = 0
+) -> tuple[list[int], list[list[int]]]:
+    """`merge_dims` of these dimensions of the views, from the slowest to the fastest."""
+    strides = [[v.strides[a] for a in axes] for v in views]
+    return merge_dims([views[0].shape[a] for a in axes], strides, most)
+
+
 def _follows(steps: Sequence[Sequence[int]], strides: Sequence[Sequence[int]], i: int, extent: int) -> bool:
     """Whether dimension i continues the last of `steps` for any shape."""
     return all(surely_same(s[-1], extent * st[i]) for s, st in zip(steps, strides, strict=True))
@@ -289,7 +297,7 @@ def named_strides(**views: tuple[View, str]) -> dict[str, int]:
     }
 
 
-def placed_values(extents: Sequence[int], dims: int = DIMS, **strides: Sequence[int]) -> dict[str, int]:
+def placed_values(extents: Sequence[int], dims: int = DIMS, /, **strides: Sequence[int]) -> dict[str, int]:
     """The arguments that a kernel's `placed` reads: extents of rows, and for each tensor its byte strides, of
     at most `dims` dimensions."""
     missing = dims - len(extents)

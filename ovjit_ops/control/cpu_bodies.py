@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NO_STRIDES, Plan, Planner, Strides
+from ovjit.compiler.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
 from ovjit.compiler.views import View, row_major
 from ovjit.graph.bodies import retyped
 from ovjit.graph.graph import Graph, Value
@@ -20,14 +20,6 @@ class LoweredControl(Lowering):
         super().__init__(group)
         self.programs: list[Any] = []
 
-    @classmethod
-    def of(cls, group: Any) -> Lowering | None:
-        """The lowering; None where a body is not plain."""
-        try:
-            return cls(group)
-        except NotPlain:
-            return None
-
     def add_body(self, body: Graph, types: Sequence[TensorType], outputs: Sequence[Value]) -> None:
         """Compile a body, once, for parameters of these types."""
         from ovjit.compiler.passes.variables import has_state
@@ -35,7 +27,7 @@ class LoweredControl(Lowering):
 
         graph = retyped(body, types, outputs)
         if has_state(graph):
-            raise NotPlain
+            raise NotNative
         self.programs.append(Program(graph))
         self.programs[-1].traces = None  # their plans are parts of another, whose trace is for their shapes
         self.kernels = tuple(dict.fromkeys((*self.kernels, *self.programs[-1].kernels)))
@@ -43,16 +35,8 @@ class LoweredControl(Lowering):
     def pack(self, constants: Any) -> None:
         """The bodies' programs have constants of their own."""
 
-    def on_host(self, planner: Planner) -> None:
-        inputs = [planner.contiguous(v) for v in self.node.inputs]
-        planner.host_step(self.node, inputs, [planner.output(v, None) for v in self.node.outputs])
-
     def given(self, planner: Planner) -> list[TensorType]:
         return [TensorType(v.dtype, *_known(planner.types[v])) for v in self.node.inputs]
-
-
-class NotPlain(Exception):
-    """A body that the native runner cannot run by itself."""
 
 
 def _known(type: Any) -> tuple[Any, Any]:
@@ -60,11 +44,11 @@ def _known(type: Any) -> tuple[Any, Any]:
 
 
 def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES) -> Plan:
-    """The plan of a body, for these shapes and no others. Raises NotPlain where a part of it needs Python."""
+    """The plan of a body, for these shapes and no others. Raises NotNative where a part needs Python."""
     inputs, outputs = map(_numbers, (strides.inputs, strides.outputs))
     plan = program.plan([tuple(map(int, s)) for s in shapes], Strides(inputs, outputs))
     if plan.cut is not None or plan.composite is not None or any(s.host is not None for s in plan.steps):
-        raise NotPlain
+        raise NotNative
     return plan
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.compiler.plan import Planner, Strides
+from ovjit.compiler.plan import NotNative, Planner, Strides
 from ovjit.compiler.views import FIRST_IO, View, plain
 from ovjit.graph.bodies import body_types
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit_ops.control.conditions import BRANCHES, branch_inputs, branch_results, known_condition
-from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, given_view, plan_body, strides_of, work_of
+from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 
 
 class LoweredIf(LoweredControl):
@@ -35,17 +35,12 @@ class LoweredIf(LoweredControl):
             made = body_types(body, branch_inputs(body, rows, given[1:]))
             shapes = [made[i].shape for i in results]
             if not all(map(is_static, shapes)) or shapes != wanted:
-                self.on_host(planner)
-                return
+                raise NotNative
         condition = planner.view(self.node.inputs[0])
         views = [given_view(planner, v) for v in self.node.inputs[1:]]
         placed = {i: planner.placed[v] for i, v in enumerate(self.node.outputs) if v in planner.placed}
         strides = {i: s for i, view in placed.items() if (s := strides_of(view)) is not None}
-        try:
-            plans = [self._plan(side, program, views, strides) for side, program in sides]
-        except NotPlain:
-            self.on_host(planner)
-            return
+        plans = [self._plan(side, program, views, strides) for side, program in sides]
         outs = [planner.output(v, plain(len(planner.shape(v)))) for v in self.node.outputs]
         args: list[Any] = [condition.ptr]
         blocks: list[Any] = []

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ovjit.compiler.plan import Planner, Strides, element_size
+from ovjit.compiler.plan import NotNative, Planner, Strides, element_size
 from ovjit.compiler.views import FIRST_IO, Buffer, View, row_major
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, axis_of, slice_bounds
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
-from ovjit_ops.control.cpu_bodies import LoweredControl, NotPlain, given_view, plan_body, strides_of, work_of
+from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 from ovjit_ops.control.ends import Ports, loop_trips
 
 #: Trips beyond which a loop is run where Ctrl-C is heard.
@@ -46,12 +45,12 @@ class LoweredRepeat(LoweredControl):
         )
         self.inputs = [self._settled(port) for port in self.ends.inputs]
         if any(port.kind == LAST and port.iteration != -1 for port in self.ends.outputs):
-            raise NotPlain
+            raise NotNative
         feeds, made = self.ends.feeds([TensorType(v.dtype, v.shape) for v in self.given_values])
         if any(t.shape is None for t in (*feeds, *made)):
-            raise NotPlain
+            raise NotNative
         if special[0] != -1 and feeds[special[0]].dtype not in ("i32", "i64"):
-            raise NotPlain
+            raise NotNative
         body = self.ends.body
         #: The result that says whether to go on, -1 where it always does.
         self.again = self.ends.condition
@@ -87,31 +86,25 @@ class LoweredRepeat(LoweredControl):
             roles += [Role(r, port, False) for port in parts if port is not whole]
         return roles, primary
 
-    def plan(self, planner: Planner) -> None:
-        try:
-            self._plan(planner)
-        except NotPlain:
-            self.on_host(planner)
-
     def trips(self, given: list[TensorType]) -> int | None:
         if self.is_loop:
             return loop_trips(given, self.ends)
         parts = self.ends.slice_trips([t.shape for t in given])
         return parts if self.ends.of(SLICED) else 1
 
-    def _plan(self, planner: Planner) -> None:
+    def plan(self, planner: Planner) -> None:
         node, ends = self.node, self.ends
         given = self.given(planner)[: len(self.given_values)]
         feeds, made = ends.feeds(given)
         if not all(is_static(t.shape) for t in (*feeds, *made)):
-            raise NotPlain
+            raise NotNative
         trips = self.trips(given)
         if trips == 0 or (trips is None and ends.of(CONCAT) and not self.bounded):
-            raise NotPlain  # without trips there are no parts to lead the body to
+            raise NotNative  # without trips there are no parts to lead the body to
         views, strides = self._inputs(planner)
         part_strides = self._part_strides(planner, made)
         body = plan_body(self.programs[0], [t.shape for t in feeds], Strides(strides, part_strides))
-        outs = row_major_outputs(planner, node)  # from here on it is promised
+        outs = planner.row_major_outputs(node)  # from here on it is promised
         rows = [
             [FIRST_IO + p.inner, views[p.inner].ptr, _step_of(p, views[p.inner]) if p.kind == SLICED else 0]
             for p in self.inputs
@@ -138,7 +131,6 @@ class LoweredRepeat(LoweredControl):
             "repeat", args, [body], reads, touched, len(self.roles), flops,
             endless=self._may_be_endless(given, trips),
         )  # fmt: skip
-        put_outputs(planner, node, outs)
 
     def _inputs(self, planner: Planner) -> tuple[dict[int, View], dict[int, Any]]:
         """What the body's inputs read, of a sliced one the first part; and the strides of those that have

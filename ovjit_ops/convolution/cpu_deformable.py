@@ -12,8 +12,8 @@ from typing import Any
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, fma, ld, loadm, share, spread, storem, whole
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import ChannelsLast
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
 from ovjit.graph.windows import resolve_pads
 
@@ -111,8 +111,7 @@ class DeformedColumns(ChannelsLast):
         offsets = planner.view(self.offsets)
         mask = [planner.view(v) for v in self.mask]
         if not x.count:
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         y = planner.channels_last_output(self.out)
         if not y.count:
             return

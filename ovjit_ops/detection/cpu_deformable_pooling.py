@@ -13,8 +13,8 @@ import numpy as np
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, gather, ld, loadm, share, spread, whole
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import ChannelsLast
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
 from ovjit_ops.detection.cpu_roi_pooling import at_least, image_of, interpolated, rounded
 
@@ -122,8 +122,7 @@ class DeformablePooling(ChannelsLast):
         classes = max(moved[0][1] // 2, 1) if moved else 1
         fit = all(o[0] >= regions and min(o[2:]) >= part and o[1] >= 2 for o in moved)
         if not fit or dim % classes or 0 in shape:
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         x = planner.with_halo(self.data, [(0, 0)] * 4)
         rois, *offsets = read = [planner.view(v) for v in (self.rois, *self.offsets)]
         y = planner.output(self.out)

@@ -27,7 +27,6 @@ from ovjit.codegen.words import (
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
     candidates,
@@ -97,10 +96,9 @@ class LoweredChoice(Lowering):
 
     def plan(self, planner: Planner) -> None:
         inputs = [planner.view(v) for v in self.node.inputs]
-        made = row_major_outputs(planner, self.node)
+        made = planner.row_major_outputs(self.node)
         attrs = self.node.attrs
         select_step(planner, self.kernel, inputs, made, made[0].shape[2], attrs["top"], attrs["skip"])
-        put_outputs(planner, self.node, made)
 
 
 def _plain(group: Group) -> bool:

@@ -38,7 +38,6 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import View, named_strides
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
@@ -230,7 +229,7 @@ class PaddedNms(Lowering):
 
     def plan(self, planner: Planner) -> None:
         boxes, scores, most, iou, threshold = (planner.view(v) for v in self.node.inputs)
-        rows, scored, valid = made = row_major_outputs(planner, self.node)
+        rows, scored, valid = made = planner.row_major_outputs(self.node)
         images, classes, _ = scores.shape
         total = images * classes
         size = rows.shape[0]
@@ -248,4 +247,3 @@ class PaddedNms(Lowering):
         }  # fmt: skip
         planner.need_scratch(COUNTS + 2 * size * 8)
         planner.step(self.join, values, 1, [chosen, values_of, counts], made, 20.0 * size)
-        put_outputs(planner, self.node, made)

@@ -33,10 +33,9 @@ from ovjit.codegen.words import (
     storem,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, key_of, sorted_pairs
 
 
@@ -245,7 +244,7 @@ class AnchorGrid(Lowering):
         rows, columns = (attrs[n] or d for n, d in zip("hw", planner.shape(maps)[2:], strict=True))
         high, wide = planner.shape(image)[2:]
         p = planner.view(priors)
-        (y,) = made = row_major_outputs(planner, self.node)
+        y = planner.row_major_output(self.node.output)
         settings = np.array([attrs["middle"], attrs["stride_x"], attrs["stride_y"]], np.float64)
         total = rows * columns
         values: dict[str, Any] = {
@@ -254,8 +253,7 @@ class AnchorGrid(Lowering):
             **named_strides(p=(p, "nk")),
         }  # fmt: skip
         if y.count:
-            planner.share_step(self.kernel, values, total, 16 * p.shape[0], [p], made, y.count)
-        put_outputs(planner, self.node, made)
+            planner.share_step(self.kernel, values, total, 16 * p.shape[0], [p], [y], y.count)
 
 
 class MovedAnchors(Lowering):
@@ -276,9 +274,8 @@ class MovedAnchors(Lowering):
         fit = channels == 4 * many and anchors.shape == (h, w, many, 4) and info.shape[0] in (1, images)
         fit = fit and info.shape[1] >= (3 if self.scored else 2)
         if not fit or any(s.shape != (images, (1 + attrs["second"]) * many, h, w) for s in scores):
-            Host(self.group).plan(planner)  # says what does not fit
-            return
-        made = row_major_outputs(planner, self.node)
+            raise NotNative  # says what does not fit
+        made = planner.row_major_outputs(self.node)
         settings = [attrs["border"], attrs["outer"], attrs["inset"], attrs["most"], attrs["size"]]
         table_of = np.array([*settings, *attrs["weights"], attrs["min_size"]], np.float64)
         total = images * h * many
@@ -296,7 +293,6 @@ class MovedAnchors(Lowering):
             values |= {"scores": s.ptr + first, "values": made[1].ptr, "last": min(3, info.shape[1] - 1)}
         if total * w:
             planner.share_step(self.kernel, values, total, w * 40, read, made, 40.0 * total * w)
-        put_outputs(planner, self.node, made)
 
 
 class ProposalTable(Lowering):
@@ -311,7 +307,7 @@ class ProposalTable(Lowering):
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
         boxes, numbers, values_of, counts, info = read = [planner.contiguous(v) for v in self.node.inputs]
-        made = row_major_outputs(planner, self.node)
+        made = planner.row_major_outputs(self.node)
         images, _, anchors, _ = boxes.shape
         values: dict[str, Any] = {
             "boxes": boxes.ptr, "numbers": numbers.ptr, "values": values_of.ptr, "counts": counts.ptr,
@@ -322,7 +318,6 @@ class ProposalTable(Lowering):
         planner.need_scratch(64)
         if made[0].count:
             planner.step(self.kernel, values, images, read, made, made[0].count)
-        put_outputs(planner, self.node, made)
 
 
 class DetectionTable(Lowering):
@@ -334,7 +329,7 @@ class DetectionTable(Lowering):
 
     def plan(self, planner: Planner) -> None:
         boxes, numbers, values_of, counts = read = [planner.contiguous(v) for v in self.node.inputs]
-        made = row_major_outputs(planner, self.node)
+        made = planner.row_major_outputs(self.node)
         _, classes, room = numbers.shape
         size = classes * room
         values: dict[str, Any] = {
@@ -345,7 +340,6 @@ class DetectionTable(Lowering):
         values |= {name: view.ptr for name, view in zip(("found", "labels", "best"), made, strict=True)}
         planner.need_scratch(COUNTS + 2 * size * 8)
         planner.step(self.kernel, values, 1, read, made, 20.0 * size)
-        put_outputs(planner, self.node, made)
 
 
 class BestRegions(Lowering):
@@ -357,11 +351,10 @@ class BestRegions(Lowering):
 
     def plan(self, planner: Planner) -> None:
         rois, scores = read = [planner.view(v) for v in self.node.inputs]
-        made = row_major_outputs(planner, self.node)
         n = rois.shape[0]
         if scores.shape[0] != n:
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
+        made = planner.row_major_outputs(self.node)
         values: dict[str, Any] = {
             "rois": rois.ptr, "scores": scores.ptr, "y": made[0].ptr, "n": n,
             "rows": self.node.attrs["max_rois"], **named_strides(r=(rois, "nk"), s=(scores, "n")),
@@ -369,4 +362,3 @@ class BestRegions(Lowering):
         }  # fmt: skip
         planner.need_scratch(COUNTS + 2 * n * 8)
         planner.step(self.kernel, values, 1, read, made, 20.0 * n)
-        put_outputs(planner, self.node, made)

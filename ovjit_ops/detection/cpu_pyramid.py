@@ -26,8 +26,8 @@ from ovjit.codegen.words import (
     storem,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
 from ovjit_ops.detection.cpu_roi_align import roi_align
@@ -77,8 +77,7 @@ class PyramidAlign(Lowering):
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
         if any(0 in planner.shape(v) for v in self.maps):
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         maps = [planner.with_halo(v, [(0, 0)] * 4) for v in self.maps]
         rois = planner.view(self.rois)
         y = planner.output(self.out)

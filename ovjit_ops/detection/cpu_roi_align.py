@@ -33,8 +33,8 @@ from ovjit.codegen.words import (
     whole,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import ChannelsLast
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
 from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 
@@ -200,8 +200,7 @@ class RoiAlign(ChannelsLast):
         x = planner.with_halo(self.data, [(0, 0)] * 4)
         rois, at = planner.view(self.rois), planner.view(self.batches)
         if not x.count:
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         y = planner.output(self.out)
         ph, pw = y.shape[2:]
         aligned = attrs.get("aligned_mode", "asymmetric").lower()

@@ -35,8 +35,8 @@ from ovjit.codegen.words import (
     whole,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import ChannelsLast
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
 
 #: Where a corner that is not finite is held.
@@ -242,8 +242,7 @@ class RoiPooling(ChannelsLast):
         x = planner.with_halo(self.data, [(0, 0)] * 4)
         rois = planner.view(self.rois)
         if not x.count:
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         y = planner.output(self.out)
         if not y.count:
             return

@@ -45,8 +45,8 @@ from ovjit.codegen.words import (
     urem,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering, place_constants
-from ovjit.compiler.plan import Planner, ceil_div
+from ovjit.compiler.lower import Lowering, place_constants
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.views import View, product
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
 
@@ -349,18 +349,14 @@ class Fourier(Lowering):
         place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
-        known = [planner.types[v].value for v in self.node.inputs[1:]]
-        if any(k is None for k in known):
-            Host(self.group).plan(planner)
-            return
+        known = [planner.known(v) for v in self.node.inputs[1:]]
         shape = planner.shape(self.node.inputs[0])
         lead = shape if self.kind == "RDFT" else shape[:-1]
         sizes = known[1].reshape(-1).tolist() if len(known) > 1 else None
         axes, signal, _ = transform_axes(self.kind, lead, known[0].reshape(-1).tolist(), sizes)
         lengths = [n for n in signal if isinstance(n, int)]
         if not product(planner.shape(self.out)) or not axes or not all(fits(n) for n in lengths):
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         view = planner.view(self.node.inputs[0])
         passes = list(zip(axes, lengths, strict=True))
         if self.kind == "RDFT":
@@ -536,19 +532,14 @@ class Frames(Fourier):
     """STFT: the frames are loaded where they lie in the signal, and multiplied by the window."""
 
     def plan(self, planner: Planner) -> None:
-        known = [planner.types[v].value for v in self.node.inputs[2:]]
-        if any(k is None for k in known):
-            Host(self.group).plan(planner)
-            return
-        n, step = (int(k.reshape(-1)[0]) for k in known)
+        n, step = (int(planner.known(v).reshape(-1)[0]) for v in self.node.inputs[2:])
         signal = planner.contiguous(self.node.inputs[0])
         window = planner.contiguous(self.node.inputs[1])
         length = signal.shape[-1]
         checked_frames(n, step, window.shape[0], length)
         step = min(step, length)  # one frame, however far the next would be
         if not product(planner.shape(self.out)) or not fits(n):
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         if window.shape[0] < n:
             padded = planner.data.view(
                 np.zeros(n, np.float32 if self.dtype == "f32" else np.float64), self.dtype

@@ -13,7 +13,6 @@ from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import placed_values, product, row_major
 from ovjit.errors import check
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 from ovjit_ops.image.columns import full_settings, window_counts
 
 HALVES = ("f16", "bf16")
@@ -83,7 +82,7 @@ class Columns(Lowering):
         kh, kw = kernel_size = [int(v) for v in known.reshape(-1)]
         (sh, sw), (dh, dw), (top, left) = (attrs[name] for name in ("strides", "dilations", "pads_begin"))
         x = planner.view(self.node.inputs[0])
-        (y,) = made = row_major_outputs(planner, self.node)
+        y = planner.row_major_output(self.node.output)
         h, w = y.shape[-2:]
         rows, columns = window_counts((h, w), kernel_size, attrs)
         check(x.shape[-2] == y.shape[-3] * (kh * kw), f"{x.shape} are no windows of {kh}x{kw} of {y.shape}")
@@ -111,7 +110,6 @@ class Columns(Lowering):
             )  # fmt: skip
             chunks, flops = ceil_div(items, per_chunk), product(x.shape)
             planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
-        put_outputs(planner, self.node, made)
 
 
 def lower_columns(group: Group) -> Lowering | None:

@@ -41,8 +41,8 @@ from ovjit.codegen.words import (
     urem,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
 from ovjit_ops.image.grid_settings import settings
@@ -194,8 +194,7 @@ class GridSample(Lowering):
         oh, ow = grid.shape[1:3]
         reach = (h - 1) * abs(x.strides[2]) + (w - 1) * abs(x.strides[3])
         if not x.count or reach // 4 > _MOST or min(x.strides) < 0 or max(h, w) > 1 << 24:
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         lanes = host_isa().lanes
         # gathering every tap of every channel costs more than turning the data
         adjacent = c >= lanes // 2 and (x.strides[1] == 4 or self.mode != "nearest")

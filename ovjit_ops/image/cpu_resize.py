@@ -43,9 +43,9 @@ from ovjit.codegen.words import (
     take,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner, ceil_div
-from ovjit.compiler.views import Layout, View, merge_dims, placed_values, product
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
+from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
 from ovjit_ops.image.resampling import Table, given, repeats, settings, tables
@@ -224,9 +224,7 @@ def plan_resize(
         tables |= {"vs": table.start.astype(np.int32), "vw": table.weight.astype(np.float32)}
         values |= {"oh": len(table.start), "x_v": x.strides[axis], "y_v": y.strides[axis], "tv": table.taps}
     order = sorted(rest, key=lambda a: (-abs(y.strides[a]), a))
-    extents, (xs, ys) = merge_dims(
-        [y.shape[a] for a in order], [[v.strides[a] for a in order] for v in (x, y)]
-    )
+    extents, (xs, ys) = merge_axes(order, (x, y))
     if len(extents) > DIMS:
         axis = next(a for a in order if y.shape[a] != 1)
         for i in range(y.shape[axis]):
@@ -382,8 +380,7 @@ class Resize(Lowering):
         mode = self.node.attrs["mode"].lower()
         one_by_one = mode.endswith("pillow") and self.data.dtype != "f32"
         if found is None or (len(found) > 2 and not (self.nearest or one_by_one) and x.itemsize != 4):
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         if not found:
             planner.alias_or_copy(self.out, x)
             return

@@ -32,7 +32,6 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import View, product
-from ovjit_ops.common.outputs import put_outputs, row_major_output
 from ovjit_ops.indexing.cpu_gather import index_at
 
 #: operation -> how its bags are given
@@ -141,7 +140,7 @@ class Bags(Lowering):
 
     def plan(self, planner: Planner) -> None:
         table, indices = (planner.contiguous(self.named[n]) for n in ("emb_table", "indices"))
-        y = row_major_output(planner, self.node.output)
+        y = planner.row_major_output(self.node.output)
         many = y.shape[0]
         if not y.count:
             return
@@ -163,7 +162,6 @@ class Bags(Lowering):
         planner.share_step(
             self.kernel, values, many, width * per_bag * 4, reads, [y], 2.0 * count * width
         )
-        put_outputs(planner, self.node, [y])
 
 
 def lower_bags(group: Group) -> Lowering | None:

@@ -8,9 +8,8 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import Ptr, ld, share, st, whole
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 
 
 @kernel
@@ -66,13 +65,11 @@ class GatherTree(Lowering):
         ids, parents, lengths, end = read = [planner.contiguous(v) for v in self.node.inputs]
         steps, batch, width = ids.shape
         if not ids.count or parents.shape != ids.shape or lengths.shape != (batch,):
-            Host(self.group).plan(planner)
-            return
-        made = row_major_outputs(planner, self.node)
+            raise NotNative
+        made = planner.row_major_outputs(self.node)
         total = batch * width
         values: dict[str, Any] = {
             "ids": ids.ptr, "parents": parents.ptr, "lengths": lengths.ptr, "end": end.ptr, "y": made[0].ptr,
             "steps": steps, "width": width, "total": total,
         }  # fmt: skip
         planner.share_step(self.kernel, values, total, steps * 16, read, made, 4.0 * ids.count)
-        put_outputs(planner, self.node, made)

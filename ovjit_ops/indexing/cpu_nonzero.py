@@ -33,7 +33,6 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import product
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 
 #: Elements of a row that are looked at together.
 BLOCK = 4096
@@ -114,7 +113,7 @@ class Positions(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.data)
-        made = places, number = row_major_outputs(planner, self.node)
+        made = places, number = planner.row_major_outputs(self.node)
         n = x.shape[-1]
         blocks = ceil_div(n, BLOCK)
         items = product(x.shape[:-1]) * blocks
@@ -130,4 +129,3 @@ class Positions(Lowering):
         values |= {f"e{d}": extent for d, extent in enumerate(x.shape[:-1])}
         planner.need_scratch(BLOCK * 8)
         planner.step(self.list, values, chunks, [x, counts], made, x.count)
-        put_outputs(planner, self.node, made)

@@ -12,7 +12,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, merge_dims, placed_values, product
+from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
 
@@ -63,18 +63,14 @@ class CumSum(Lowering):
         if not y.count:
             return
         if not self._plan(planner, x, y):
-            plain = planner.allocate(y.shape, y.itemsize)
-            self._plan(planner, planner.contiguous(self.data), plain)
-            planner.copy_step(plain, y)
+            self._plan(planner, planner.contiguous(self.data), planner.instead(y))
 
     def _plan(self, planner: Planner, x: View, y: View) -> bool:
         """False when there are too many dimensions that do not merge."""
         n = x.shape[self.axis]
         others = [a for a in range(len(x.shape)) if a != self.axis]
         others.sort(key=lambda a: (-abs(y.strides[a]), a))
-        extents, (xs, ys) = merge_dims(
-            [x.shape[a] for a in others], [[v.strides[a] for a in others] for v in (x, y)]
-        )
+        extents, (xs, ys) = merge_axes(others, (x, y))
         m, x_m, y_m = (extents.pop(), xs.pop(), ys.pop()) if extents else (1, x.itemsize, y.itemsize)
         if len(extents) > DIMS:
             return False

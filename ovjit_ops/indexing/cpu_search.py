@@ -15,7 +15,6 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import product
-from ovjit_ops.common.outputs import put_outputs, row_major_output
 
 #: Longest list that is compared with number by number.
 COUNTED = 256
@@ -79,7 +78,7 @@ class Search(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x, rows = planner.contiguous(self.values), planner.contiguous(self.sequence)
-        y = row_major_output(planner, self.node.output)
+        y = planner.row_major_output(self.node.output)
         n = rows.shape[-1]
         items = product(x.shape)
         several = len(rows.shape) > 1
@@ -91,7 +90,6 @@ class Search(Lowering):
         kernel = self.count if counted else self.search
         work = n / 4 if counted else 40 * max(n, 2).bit_length()
         planner.share_step(kernel, values, items, work, [x, rows], [y])
-        put_outputs(planner, self.node, [y])
 
 
 def lower_search(group: Group) -> Lowering | None:

@@ -19,7 +19,6 @@ from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import product
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
-from ovjit_ops.common.outputs import put_outputs, row_major_output
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.indexing.cpu_embedding import first_of
 
@@ -73,7 +72,7 @@ class Segments(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x, ids = (planner.contiguous(v) for v in self.node.inputs[:2])
-        y = row_major_output(planner, self.node.output)
+        y = planner.row_major_output(self.node.output)
         many, width = y.shape[0], product(y.shape[1:])
         cost = width * max(1, ids.count // max(many, 1))
         per_chunk = split(many, cost)
@@ -83,4 +82,3 @@ class Segments(Lowering):
         }  # fmt: skip
         # without segments, too, the numbers are looked at
         planner.step(self.kernel, values, max(ceil_div(many, per_chunk), 1), [x, ids], [y], x.count)
-        put_outputs(planner, self.node, [y])

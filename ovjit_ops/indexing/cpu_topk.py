@@ -31,10 +31,10 @@ from ovjit.codegen.words import (
     storem,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
+from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, placed_values, plain, product
+from ovjit.compiler.views import View, merge_axes, placed_values, plain, product
 from ovjit.graph.shapes import normalize_axis
 
 #: Bytes of a heap entry: key and index.
@@ -209,17 +209,12 @@ class TopK(Lowering):
 
     def plan(self, planner: Planner) -> None:
         node = self.node
-        if planner.types[node.inputs[1]].value is None:
-            Host(self.group).plan(planner)
-            return
+        planner.known(node.inputs[1])  # how many: the extent of the outputs
         x = planner.view(node.inputs[0])
         rank = len(x.shape)
         y, z = (planner.output(v, plain(rank)) for v in node.outputs)
         if y.count and not self._plan(planner, x, y, z):
-            results = [planner.allocate(v.shape, v.itemsize) for v in (y, z)]
-            self._plan(planner, planner.contiguous(node.inputs[0]), *results)
-            for made, view in zip(results, (y, z), strict=True):
-                planner.copy_step(made, view)
+            self._plan(planner, planner.contiguous(node.inputs[0]), planner.instead(y), planner.instead(z))
 
     def _plan(self, planner: Planner, x: View, y: View, z: View) -> bool:
         """False when there are too many dimensions that do not merge."""
@@ -229,9 +224,7 @@ class TopK(Lowering):
         if self.beside and y.shape[axis] == 1 and x.shape[axis] < 1 << 31:
             if all(v.strides[others[-1]] == v.itemsize for v in (x, y, z)):
                 inner = others.pop()
-        extents, strides = merge_dims(
-            [x.shape[a] for a in others], [[v.strides[a] for a in others] for v in (x, y, z)]
-        )
+        extents, strides = merge_axes(others, (x, y, z))
         if len(extents) > DIMS:
             return False
         n, best, rows = x.shape[axis], y.shape[axis], product(extents)

@@ -10,9 +10,8 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import Ptr, i64, ld, scratch, st, static_range
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs
 from ovjit_ops.indexing.cpu_topk import MOVED, key_of
 
@@ -91,13 +90,11 @@ class LoweredUnique(Lowering):
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.node.inputs[0])
         if x.count >= 1 << 32:  # numbers of elements are half of what is sorted
-            Host(self.group).plan(planner)
-            return
-        made = row_major_outputs(planner, self.node)
+            raise NotNative
+        made = planner.row_major_outputs(self.node)
         pairs, spare = (planner.allocate((x.count + 1,), 8) for _ in range(2))
         names = ("values", "first", "inverse", "counts", "number", "pairs", "spare")
         views = [*made, pairs, spare]
         values = {name: view.ptr for name, view in zip(names, views, strict=True)}
         planner.need_scratch(COUNTS)
         planner.step(self.kernel, {"x": x.ptr, "n": x.count, **values}, 1, [x], views, 40.0 * x.count)
-        put_outputs(planner, self.node, made)

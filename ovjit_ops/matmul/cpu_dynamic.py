@@ -78,9 +78,7 @@ class DynamicProduct(StoredWeights):
         q, p = self.quantized(planner)
         operands, reads = self.operand_rows(planner)
         if not y.is_contiguous:  # a concatenation has placed it
-            final, y = y, planner.allocate(y.shape, y.itemsize)
-        else:
-            final = y
+            y = planner.instead(y)
         panels = ceil_div(self.outs, tile_width(self.isa))
         wide = q.shape[1]
         height = HEIGHTS[0]
@@ -100,5 +98,3 @@ class DynamicProduct(StoredWeights):
         flops = 2.0 * rows * self.depth * self.outs
         planner.step(self.kernel, values, chunks, [q, p, *reads], [y], flops)
         planner.steps[-1].bytes += self.stored
-        if final is not y:
-            planner.copy_step(y, final)

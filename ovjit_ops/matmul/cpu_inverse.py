@@ -11,9 +11,8 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import merge_dims, placed_values, product
+from ovjit.compiler.views import merge_axes, placed_values, product
 from ovjit.graph.dtypes import FULL
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
 
 
 @kernel
@@ -76,13 +75,14 @@ class Inverses(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.node.inputs[0])
-        (y,) = made = row_major_outputs(planner, self.node)
+        y = planner.row_major_output(self.node.output)
         if y.count:
             n = y.shape[-1]
-            extents, (xs, ys) = merge_dims(x.shape[:-2], [x.strides[:-2], y.strides[:-2]])
+            batch = range(len(x.shape) - 2)
+            extents, (xs, ys) = merge_axes(batch, (x, y))
             if len(extents) > DIMS:
                 x = planner.contiguous(self.node.inputs[0])
-                extents, (xs, ys) = merge_dims(x.shape[:-2], [x.strides[:-2], y.strides[:-2]])
+                extents, (xs, ys) = merge_axes(batch, (x, y))
             whole = host_isa().lanes * 8
             width = ceil_div(16 * n, whole) * whole
             planner.need_scratch(n * width)
@@ -100,4 +100,3 @@ class Inverses(Lowering):
             touches = Rows(extents, per_chunk, read, written)
             chunks, flops = ceil_div(items, per_chunk), 2.0 * y.count * n
             planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
-        put_outputs(planner, self.node, made)

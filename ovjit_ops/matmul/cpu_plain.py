@@ -52,7 +52,6 @@ from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain,
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least
 from ovjit.graph.traced import most as most_of
-from ovjit_ops.common.outputs import put_outputs, row_major_output
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 #: Rows in registers for each instruction set, where there are as many: with `wide` vectors of columns there
@@ -198,7 +197,7 @@ class PlainProduct(Lowering):
         elif self.node.attrs["transpose_a"]:
             a = a.permute((*range(ra - 2), ra - 1, ra - 2))
         b = self._right(planner, self.node.inputs[1], rb)
-        y = row_major_output(planner, self.out)
+        y = planner.row_major_output(self.out)
         if not y.count:
             return
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -210,7 +209,6 @@ class PlainProduct(Lowering):
         if len(extents) > DIMS:  # operands without gaps merge to three at most, but for odd broadcasts
             inputs = [planner.contiguous(v) for v in self.node.inputs]
             planner.host_step(self.node, inputs, [y])
-            put_outputs(planner, self.node, [y])
             return
         tall = m > 2 * FEW
         height, width = self.heights[tall], self.wide * host_isa().lanes
@@ -233,7 +231,6 @@ class PlainProduct(Lowering):
         values |= {"lefts": most[0].count if most else 0, "rights": most[1].count if most else 0}
         flops = 2.0 * product(batch) * m * n * k
         planner.share_step(self.products[tall], values, items, work, [a, b, *most], [y], flops)
-        put_outputs(planner, self.node, [y])
 
     def _magnitudes(self, planner: Planner) -> list[View]:
         """The largest absolute values of both sides, in parts, and the left one as floats; none where a float

@@ -17,7 +17,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import interleave_kernel, turn_sizes
 from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering, plan_copy
+from ovjit.compiler.lower import Lowering, plan_copy
 from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import Planner, element_size
 from ovjit.compiler.views import Layout, View
@@ -107,11 +107,8 @@ class Copies(Lowering):
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
-        values = [planner.types[v].value for v in node.inputs[1:]]
-        if any(v is None for v in values):
-            Host(self.group).plan(planner)
-            return
-        self.copy(planner, node, planner.view(node.inputs[0]), [v.reshape(-1).tolist() for v in values])
+        values = [planner.known(v).reshape(-1).tolist() for v in node.inputs[1:]]
+        self.copy(planner, node, planner.view(node.inputs[0]), values)
 
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         raise NotImplementedError

@@ -14,7 +14,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering, plan_copy, plan_elementwise
+from ovjit.compiler.lower import Lowering, plan_copy, plan_elementwise
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
@@ -73,11 +73,7 @@ class Padded(Lowering):
 
     def plan(self, planner: Planner) -> None:
         node = self.node
-        pads = [planner.types[v].value for v in node.inputs[1:3]]
-        if any(p is None for p in pads):
-            Host(self.group).plan(planner)
-            return
-        begin, end = (p.reshape(-1).tolist() for p in pads)
+        begin, end = (planner.known(v).reshape(-1).tolist() for v in node.inputs[1:3])
         source, out = planner.view(node.inputs[0]), node.output
         if min((*begin, *end), default=0) >= 0:
             whole = planner.reserve(out)

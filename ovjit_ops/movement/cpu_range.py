@@ -6,8 +6,8 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import Ptr, share, st
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.races import Piece, Rows
 from ovjit.graph.traced import is_traced, whole
 
@@ -33,17 +33,13 @@ class Ranged(Lowering):
         node = self.group.last
         start, _, step = (planner.types[v].value for v in node.inputs)
         if any(v is None or (v.dtype.kind not in "iu" and not is_traced(v)) for v in (start, step)):
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         out = planner.output(node.output)
         n = out.shape[0]
         if n == 0:
             return
-        stride = out.strides[0]
-        if n > 1 and stride != out.itemsize:  # a part of something that is not adjacent
-            target, out = out, planner.allocate(out.shape, out.itemsize)
-        else:
-            target = out
+        if n > 1 and out.strides[0] != out.itemsize:  # a part of something that is not adjacent
+            out = planner.instead(out)
         first, by = (whole(v.reshape(-1)[0]) for v in (start, step))
         values = {"y": out.ptr, "start": first, "step": by, "n": n}
         size = (out.itemsize,)
@@ -51,8 +47,6 @@ class Ranged(Lowering):
         planner.share_step(
             self.kernel, values, n, 2, [], [out], touches=lambda each: Rows((n,), each, [], written)
         )
-        if target is not out:
-            planner.copy_step(out, target)
 
 
 def lower_range(group: Group) -> Lowering | None:

@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
@@ -29,12 +29,8 @@ from ovjit_ops.common.slices import (
     strided_plan,
 )
 
-#: known(i): the value of a node's input i; None where there is no such input. Raises Unknown.
+#: known(i): the value of a node's input i; None where there is no such input. Raises NotNative.
 Known = Callable[[int], "np.ndarray | None"]
-
-
-class Unknown(Exception):
-    """An input that decides about the view is not known when shapes are."""
 
 
 class Viewed(Lowering):
@@ -56,19 +52,9 @@ class Viewed(Lowering):
         node = self.group.last
 
         def known(i: int) -> np.ndarray | None:
-            if i >= len(node.inputs):
-                return None
-            value = planner.types[node.inputs[i]].value
-            if value is None:
-                raise Unknown
-            return value
+            return planner.known(node.inputs[i]) if i < len(node.inputs) else None
 
-        try:
-            view = self.make(node, planner.view(node.inputs[0]), known)
-        except Unknown:
-            Host(self.group).plan(planner)
-            return
-        planner.alias_or_copy(node.output, view)
+        planner.alias_or_copy(node.output, self.make(node, planner.view(node.inputs[0]), known))
 
 
 def cut(view: View, axis: int, named: range | TracedRange) -> View:
@@ -94,10 +80,7 @@ class SliceScatter(Lowering):
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
-        limits = [planner.types[v].value for v in node.inputs[2:]]
-        if any(v is None for v in limits):
-            Host(self.group).plan(planner)
-            return
+        limits = [planner.known(v) for v in node.inputs[2:]]
         data, updates = planner.view(node.inputs[0]), planner.view(node.inputs[1])
         out = planner.output(node.output)
         if not out.count:
@@ -173,13 +156,13 @@ def gather_view(node: Node, source: View, known: Known) -> View:
         at = indices.reshape(-1)[0]
         at = at + extent if at < 0 else at
         if not 0 <= at < extent:
-            raise Unknown
+            raise NotNative
         return _gathered(source, axis, at, 1, 1, indices.shape)
     wide = indices.astype(np.int64)
     wide = np.where(wide < 0, wide + extent, wide)
     step = even_step(wide)
     if step is None or (wide.size and not 0 <= wide.min() <= wide.max() < extent):
-        raise Unknown
+        raise NotNative
     first = int(wide.reshape(-1)[0]) if wide.size else 0
     return _gathered(source, axis, first, wide.size, step, indices.shape)
 

@@ -37,7 +37,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, merge_dims, placed_values, plain, product
+from ovjit.compiler.views import Layout, merge_axes, placed_values, plain, product
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.traced import least
@@ -168,17 +168,15 @@ class LocalResponse(Lowering):
 
         def merged() -> tuple[list[int], list[list[int]], int]:
             """Extents and strides of what is placed, and how many elements are adjacent."""
-            strides = [[v.strides[a] for a in apart] for v in (x, y)]
-            extents, steps = merge_dims([x.shape[a] for a in apart], strides)
+            extents, steps = merge_axes(apart, (x, y))
             if self.turned or not extents or any(s[-1] != x.itemsize for s in steps):
                 return extents, steps, 1
             return extents[:-1], [s[:-1] for s in steps], extents[-1]
 
         extents, (xs, ys), width = merged()
-        target = y
         if len(extents) > DIMS:
             x = planner.copy(self.data, order)
-            y = planner.allocate(y.shape, y.itemsize, order)
+            y = planner.instead(y, order)
             extents, (xs, ys), width = merged()
         n = x.shape[self.axis]
         values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n}
@@ -201,8 +199,6 @@ class LocalResponse(Lowering):
 
         flops, places = 20.0 * y.count, touches if self.turned else None
         planner.share_step(self.kernel, values, items, work, [x], [y], flops, places)
-        if target is not y:
-            planner.copy_step(y, target)
 
 
 def lower_lrn(group: Group) -> Lowering | None:

@@ -12,8 +12,8 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import VL, Ptr, cast, const, i64, inf, loadm, select, share, spread, storem
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast, Host
-from ovjit.compiler.plan import Planner, ceil_div
+from ovjit.compiler.lower import ChannelsLast
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.pooling.cpu_windows import (
@@ -105,8 +105,7 @@ class PoolIndices(ChannelsLast):
         shape, out = planner.shape(self.data), planner.shape(self.out)
         x = planner.with_halo(self.data, [(0, 0)] * len(shape))
         if self.adaptive and any(e == 0 for e in shape[2:]):  # windows of nothing are refused
-            Host(self.group).plan(planner)
-            return
+            raise NotNative
         y, z = planner.channels_last_output(self.out), planner.channels_last_output(self.index)
         if not y.count:
             return

@@ -44,7 +44,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, placed_values, plain, product
+from ovjit.compiler.views import View, merge_axes, merge_dims, placed_values, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 
@@ -283,9 +283,7 @@ class Reduce(Lowering):
             [[s[a] for a in order if a not in self.axes] for s in (x.strides, y_strides)],
             DIMS,
         )
-        red, (rx,) = merge_dims(
-            [x.shape[a] for a in order if a in self.axes], [[x.strides[a] for a in order if a in self.axes]]
-        )
+        red, (rx,) = merge_axes([a for a in order if a in self.axes], [x])
         size = x.itemsize
         if kx and kx[-1] == size and (not rx or rx[-1] != size):
             inner, n, y_inner = "keep", kept.pop(), ky.pop()

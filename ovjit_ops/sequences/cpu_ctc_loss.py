@@ -36,9 +36,8 @@ from ovjit.codegen.words import (
     storem,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit_ops.common.values import INDEX_TYPES
 
 #: The logarithm of nothing: finite, so that differences of two are no NaN, and infinite in f32.
@@ -195,9 +194,8 @@ class CTCLosses(Lowering):
         batch, steps, classes = x.shape
         fit = times.shape == counts.shape == (batch,) and labels.shape[0] == batch
         if not x.count or not fit or (blank and blank[0].count != 1):
-            Host(self.group).plan(planner)
-            return
-        made = row_major_outputs(planner, self.node)
+            raise NotNative
+        made = planner.row_major_outputs(self.node)
         most = labels.shape[1]
         room = (2 * most + 1 + MARGIN) * 8
         planner.need_scratch(5 * room + (classes + MARGIN) * 4)
@@ -209,4 +207,3 @@ class CTCLosses(Lowering):
         if blank:
             values["blanks"] = blank[0].ptr
         planner.share_step(self.kernel, values, batch, work, read, made, float(batch * work))
-        put_outputs(planner, self.node, made)

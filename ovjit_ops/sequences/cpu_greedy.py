@@ -8,9 +8,8 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import VL, Ptr, blend, const, hmax, inf, ld, load, loadm, maximum, share, st
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Host, Lowering
-from ovjit.compiler.plan import Planner
-from ovjit_ops.common.outputs import put_outputs, row_major_outputs
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 
 #: Scores whose largest is found in vectors before it is looked for one by one.
 BLOCK = 256
@@ -95,9 +94,8 @@ class Greedy(Lowering):
         steps, sequences, classes = x.shape[time], x.shape[batch], x.shape[2]
         fit = ends.shape[0] == sequences if self.lengths else ends.shape == (steps, sequences)
         if not x.count or not fit:
-            Host(self.group).plan(planner)
-            return
-        made = row_major_outputs(planner, self.node)
+            raise NotNative
+        made = planner.row_major_outputs(self.node)
         values: dict[str, Any] = {
             "x": x.ptr, "ends": ends.ptr, "y": made[0].ptr, "steps": steps, "classes": classes,
             "batch": sequences, "x_t": x.strides[time], "x_b": x.strides[batch],
@@ -107,7 +105,6 @@ class Greedy(Lowering):
         if self.lengths:
             values["counts"] = made[1].ptr
         planner.share_step(self.kernel, values, sequences, steps * classes * 4, read, made, 4.0 * x.count)
-        put_outputs(planner, self.node, made)
 
 
 def lower_greedy(group: Group) -> Lowering | None:
