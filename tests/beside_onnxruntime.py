@@ -2,8 +2,8 @@
 
 `python tests/beside_onnxruntime.py COUNT SEED [FAMILY ...]` prints what differs;
 `native` among the families takes
-kernels instead of the references. The families are the functions in `FAMILIES` of the modules
-`onnx_samples_*`.
+kernels instead of the references, `types` other element types and versions.
+The families are the functions in `FAMILIES` of the modules `onnx_samples_*`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import onnx_samples_ms
 import onnx_samples_shapes
 import onnxruntime
 from onnx import helper
+from onnx_retyped import retyped
 from onnx_samples import Sample
 
 import ovjit as ov
@@ -84,6 +85,34 @@ def by_onnxruntime(model: bytes, given: dict[str, np.ndarray]) -> list[np.ndarra
     return session.run(None, given, run)
 
 
+def by_onnxruntime_in_f32(model: bytes, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The same node of f32 where it is of other real types; what comes out is of the node's own types."""
+    proto = onnx.ModelProto.FromString(model)
+    kinds = {getattr(onnx.TensorProto, name) for name in ("FLOAT16", "BFLOAT16", "DOUBLE")}
+    for info in proto.graph.input:
+        if info.type.tensor_type.elem_type in kinds:
+            info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for tensor in proto.graph.initializer:
+        if tensor.data_type in kinds:
+            value = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    real = (np.float16, np.float64, helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16))
+    given = {k: v.astype(np.float32) if v.dtype in real else v for k, v in given.items()}
+    outputs = by_onnxruntime(proto.SerializeToString(), given)
+    types = output_types(onnx.ModelProto.FromString(model))
+    return [
+        value.astype(kind) if value.dtype == np.float32 and kind is not None else value
+        for value, kind in zip(outputs, types, strict=True)
+    ]
+
+
+def output_types(proto: onnx.ModelProto) -> list[Any]:
+    """The types that the standard says the outputs have, None where it says none."""
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    numbers = [info.type.tensor_type.elem_type for info in inferred.graph.output]
+    return [helper.tensor_dtype_to_np_dtype(number) if number else None for number in numbers]
+
+
 def by_evaluator(model: bytes, given: dict[str, np.ndarray]) -> list[np.ndarray]:
     from onnx.reference import ReferenceEvaluator
 
@@ -130,7 +159,7 @@ def difference(ours: list[Any], theirs: list[Any], sample: Sample) -> str:
             a, b = mine.astype(np.float64), other.astype(np.float64)
             finite = b[np.isfinite(b)]
             scale = float(np.abs(finite).max()) if finite.size else 0.0
-            tolerance = sample.tolerance * (8e2 if mine.dtype == np.float16 else 1)
+            tolerance = sample.tolerance * {"float16": 8e2, "bfloat16": 2e3}.get(mine.dtype.name, 1)
             with np.errstate(all="ignore"):
                 wrong = ~((np.abs(a - b) <= tolerance * (np.abs(b) + 0.1 * scale + 1e-3)) | (a == b))
                 wrong &= ~(np.isnan(a) & np.isnan(b))
@@ -148,9 +177,14 @@ def judge(sample: Sample, rng: np.random.Generator, native: bool = False) -> Ver
         return Verdict("skipped", f"no model: {error}")
     theirs: dict[str, list[Any]] = {}
     said = []
-    for name, run in (("onnxruntime", by_onnxruntime), ("evaluator", by_evaluator)):
-        if name == "evaluator" and (theirs or sample.domain):
-            continue
+    engines = {
+        "onnxruntime": by_onnxruntime,
+        "onnxruntime in f32": by_onnxruntime_in_f32,
+        "evaluator": by_evaluator,
+    }
+    for name, run in engines.items():
+        if theirs or (name != "onnxruntime" and sample.domain):
+            break
         try:
             theirs[name] = run(model, given)
         except Exception as error:
@@ -164,15 +198,17 @@ def judge(sample: Sample, rng: np.random.Generator, native: bool = False) -> Ver
         return Verdict("refused", f"({next(iter(theirs))} runs it) {kind}{error}"[:500])
     (name, values), *_ = theirs.items()
     differs = difference(ours, values, sample)
-    if differs and name == "onnxruntime" and not sample.domain:
+    if differs and name != "evaluator" and not sample.domain:
         try:
             other = difference(ours, by_evaluator(model, given), sample)
         except Exception as error:
             other = f"refuses: {str(error)[:80]}"
         if not other:
-            return Verdict("same", f"as the evaluator; onnxruntime: {differs}")
+            return Verdict("same", f"as the evaluator; {name}: {differs}")
         differs += f" (evaluator: {other[:120]})"
-    return Verdict("wrong", f"{name}: {differs}") if differs else Verdict("same", "")
+    if differs:
+        return Verdict("wrong", f"{name}: {differs}")
+    return Verdict("same", "" if name == "onnxruntime" else name)
 
 
 def describe(sample: Sample) -> str:
@@ -185,15 +221,16 @@ def describe(sample: Sample) -> str:
 def main(count: int, seed: int, families: list[str]) -> None:
     import collections
 
-    native = "native" in families
+    native, types = "native" in families, "types" in families
     rows = FAMILIES
-    chosen = [f for f in families if f != "native"] or list(rows)
+    chosen = [f for f in families if f not in ("native", "types")] or list(rows)
     for family in chosen:
         counts: collections.Counter[str] = collections.Counter()
         shown: collections.Counter[str] = collections.Counter()
         for i in range(seed, seed + count):
             rng = np.random.default_rng((i, *family.encode()))
             sample = rows[family](rng)
+            sample = retyped(sample, rng) if types else sample
             verdict = judge(sample, rng, native)
             counts[verdict.status] += 1
             if verdict.status == "skipped":

@@ -208,6 +208,8 @@ def recurrent(rng: Rng) -> Sample:
         )
         one[-1] = f
         a["activations"] = one * d
+        if d == 2 and flip(rng, 0.3):
+            a["activations"] = [*one[:-1], "Softsign", *one]
         if f == "Affine" or (f in ("LeakyRelu", "Elu", "HardSigmoid") and flip(rng)):
             count = sum(v in ("LeakyRelu", "Elu", "HardSigmoid", "Affine") for v in a["activations"])
             a["activation_alpha"] = [0.3] * count

@@ -86,6 +86,74 @@ def test_filters_of_open_sizes(rng: np.random.Generator) -> None:
     same(model, given, rtol=1e-4)
 
 
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_filters_of_open_sizes_in_groups(op: str, rng: np.random.Generator) -> None:
+    given = {"x": rng.standard_normal((1, 4, 6, 7)).astype(np.float32),
+             "w": rng.standard_normal((4, 2, 3, 2)).astype(np.float32)}  # fmt: skip
+    model = one_node(op, given, {"w": [None, None, 3, None]}, group=2, strides=[2, 1])
+    same(model, given, rtol=1e-4)
+
+
+@pytest.mark.parametrize("direction", ["reverse", "bidirectional"])
+@pytest.mark.parametrize("lengths", [None, [3, 5]])
+def test_peepholes_of_sequences_of_open_length(
+    direction: str, lengths: list[int] | None, rng: np.random.Generator
+) -> None:
+    count = 1 + (direction == "bidirectional")
+    given: dict[str, Any] = {"x": rng.standard_normal((5, 2, 3)).astype(np.float32)}
+    shapes = {"w": (count, 16, 3), "r": (count, 16, 4), "b": (count, 32)}
+    constants = {k: rng.standard_normal(v).astype(np.float32) for k, v in shapes.items()}
+    names = ["x", "w", "r", "b", "l" if lengths else "", "", "", "p"]
+    constants["p"] = rng.standard_normal((count, 12)).astype(np.float32)
+    if lengths:
+        constants["l"] = np.array(lengths, np.int32)
+    model = onnx.ModelProto.FromString(
+        one_node("LSTM", given, {"x": [None, None, 3]}, 3, constants=constants, hidden_size=4,
+                 direction=direction, activations=["Sigmoid", "Tanh", "Softsign"] * count)
+    )  # fmt: skip
+    model.graph.node[0].input[:] = names
+    same(model.SerializeToString(), given, rtol=1e-4)
+
+
+@pytest.mark.parametrize("op, gates, functions", [
+    ("RNN", 1, ["Tanh", "Relu"]), ("GRU", 3, ["Sigmoid", "Tanh", "HardSigmoid", "Elu"]),
+    ("LSTM", 4, ["Sigmoid", "Tanh", "Tanh", "HardSigmoid", "Relu", "LeakyRelu"]),
+])  # fmt: skip
+def test_other_activations_backwards(
+    op: str, gates: int, functions: list[str], rng: np.random.Generator
+) -> None:
+    given = {"x": rng.standard_normal((5, 2, 3)).astype(np.float32)}
+    shapes = {"w": (2, gates * 4, 3), "r": (2, gates * 4, 4)}
+    constants = {k: rng.standard_normal(v).astype(np.float32) for k, v in shapes.items()}
+    outputs = 3 if op == "LSTM" else 2
+    same(one_node(op, given, {}, outputs, constants=constants, hidden_size=4, direction="bidirectional",
+                  activations=functions), given, rtol=1e-4)  # fmt: skip
+
+
+def test_products_along_an_axis_of_open_length(rng: np.random.Generator) -> None:
+    given = {"x": rng.standard_normal((2, 9, 3)).astype(np.float32)}
+    model = one_node(
+        "CumProd", given, {"x": [None, None, 3]}, opset=26, ir=13, constants={"axis": np.array(1)}, reverse=1,
+        exclusive=1,
+    )  # fmt: skip
+    same(model, given)
+
+
+def test_products_of_integers_by_a_half(rng: np.random.Generator) -> None:
+    """The factor is not cut off to 0."""
+    given = {k: rng.integers(-9, 9, (3, 3)).astype(np.int32) for k in "abc"}
+    same(one_node("Gemm", given, {}, opset=13, alpha=0.5, beta=1.5), given, by_evaluator)
+
+
+def test_different_texts() -> None:
+    texts = np.array(["b", "a", "\u00e9", "b", "a", "c"], object)
+    model = one_node("Unique", {"x": texts}, {"x": [None]}, 4)
+    mine, theirs = by_ovjit(model, {"x": texts}, True), by_onnxruntime(model, {"x": texts})
+    assert [str(v) for v in mine[0]] == list(theirs[0])
+    for a, b in zip(mine[1:], theirs[1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 def test_centers_by_both_kinds_of_sizes(kind: Any, rng: np.random.Generator) -> None:
     x = rng.standard_normal((5, 6, 3)).astype(np.float16)

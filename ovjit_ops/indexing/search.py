@@ -169,7 +169,9 @@ class Unique:
             data, place = data.reshape(-1), 0
         rows = np.moveaxis(data, place, 0)
         flat = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
-        if flat.dtype.kind not in "iufb":
+        if flat.dtype.kind == "O":  # texts: their places in order
+            flat = np.unique(flat, return_inverse=True)[1].reshape(flat.shape)
+        elif flat.dtype.kind not in "iufb":
             flat = flat.astype(np.float32)
         if flat.shape[1] == 1:
             _, first, inverse, count = np.unique(flat[:, 0], True, True, True)

@@ -211,9 +211,10 @@ def stepped(
     once: Callable[[Output, dict[str, Output]], tuple[Output, Output]],
     state: Output,
     pieces: dict[str, Output],
+    fixed: dict[str, Output] | None = None,
 ) -> tuple[Output, Output]:
-    """A loop of an operator's own over the first dimension of `pieces`: `once(state, pieces of one trip)`
-    gives the next state and what is collected. The last state, and [trips, ...]."""
+    """A loop of an operator's own over the first dimension of `pieces`: `once(state, pieces of one trip and
+    what is `fixed`)` gives the next state and what is collected. The last state, and [trips, ...]."""
     from ovjit.api.model.subgraphs import tensor_iterator
 
     parameters = [_parameter("state", TensorType(n.dtype(state), n.shape(state)))]
@@ -223,12 +224,17 @@ def stepped(
         part = TensorType(n.dtype(piece), None if shape is None else (1, *shape[1:]))
         parameters.append(_parameter(name, part))
         given[name] = n.squeeze(Output._of(parameters[-1], 0), [0])
+    fixed = fixed or {}
+    for name, value in fixed.items():
+        parameters.append(_parameter(name, TensorType(n.dtype(value), n.shape(value))))
+        given[name] = Output._of(parameters[-1], 0)
     following, made = once(Output._of(parameters[0], 0), given)
     results = [Result._of(following), Result._of(n.unsqueeze(made, [0]))]
     model = Model._from_parts(results, parameters, (), n.base)
     rows = [Port(MERGED, 0, 0, 0), *(Port(SLICED, 1 + i, 1 + i) for i in range(len(pieces)))]
+    rows += [Port(INVARIANT, len(rows) + i, len(rows) + i) for i in range(len(fixed))]
     node = tensor_iterator._of_parts(
-        find_op("TensorIterator"), [state, *pieces.values()], [model], [rows],
+        find_op("TensorIterator"), [state, *pieces.values(), *fixed.values()], [model], [rows],
         [[Port(LAST, 0, 0), Port(CONCAT, 1, 1)]], n.reader.name(n.base, "TensorIterator"),
     )  # fmt: skip
     return Output._of(node, 0), Output._of(node, 1)

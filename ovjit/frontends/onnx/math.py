@@ -16,7 +16,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 #: ONNX operator -> operation of OpenVINO with the same meaning and no attributes.
 SAME_UNARY = {
     "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Asin": "Asin", "Asinh": "Asinh", "Atan": "Atan",
-    "Atanh": "Atanh", "Ceil": "Ceiling", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp",
+    "Atanh": "Atanh", "Ceil": "Ceiling", "Cos": "Cos", "Cosh": "Cosh", "Exp": "Exp",
     "Floor": "Floor", "HardSwish": "HSwish", "Log": "Log", "Mish": "Mish", "Neg": "Negative",
     "Not": "LogicalNot", "Relu": "Relu", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
     "Softplus": "SoftPlus", "Softsign": "SoftSign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
@@ -154,6 +154,13 @@ def _scalar(n: OnnxNode, value: Output) -> Output:
 @onnx_op("Round")
 def round_(n: OnnxNode) -> Any:
     return n("Round", n[0], mode="half_to_even")
+
+
+@onnx_op("Erf")
+def erf(n: OnnxNode) -> Any:
+    """What comes out of integers is cut off towards zero, where OpenVINO's rounds."""
+    kind = n.dtype(n[0])
+    return n.convert(n("Erf", n[0] if ELEMENT_TYPES[kind].is_real else n.convert(n[0], "f32")), kind)
 
 
 @onnx_op("IsInf")
@@ -295,8 +302,17 @@ def matmul(n: OnnxNode) -> Any:
 
 @onnx_op("Gemm")
 def gemm(n: OnnxNode) -> Any:
-    """alpha * op(A) @ op(B) + beta * C"""
+    """alpha * op(A) @ op(B) + beta * C, of integers in f64 where a factor is none."""
     a, b, c = n[0], n[1], n.optional(2)
+    kind = n.dtype(a)
+    broken = [v for v in (n.attr("alpha"), n.attr("beta")) if v != int(v)]
+    if broken and not ELEMENT_TYPES[kind].is_real:
+        wide = None if c is None else n.convert(c, "f64")
+        return n.convert(_gemm(n, n.convert(a, "f64"), n.convert(b, "f64"), wide), kind)
+    return _gemm(n, a, b, c)
+
+
+def _gemm(n: OnnxNode, a: Output, b: Output, c: Output | None) -> Output:
     out = n("MatMul", a, b, transpose_a=bool(n.attr("transA")), transpose_b=bool(n.attr("transB")))
     out = out if c is None else n.without_biases(out)
     alpha, beta = n.attr("alpha"), n.attr("beta")
@@ -314,7 +330,9 @@ def det(n: OnnxNode) -> Any:
     The step for column k, with rows permuted by a one-hot product: R = M[p] - outer(M[:, k], M[p]) / M[p, k].
     """
     x = n[0]
-    size = n.static_shape(x)[-1] if n.static_shape(x) else 0
+    size = next((d for d in (n.shape(x) or ())[-2:] if isinstance(d, int)), None)
+    if size is None:
+        raise UnsupportedError("the size of the matrices is not known when the model is read")
     if size > 16:
         raise UnsupportedError(f"determinants of {size} rows; 16 are the most")
     if size == 0:
@@ -344,7 +362,7 @@ def det(n: OnnxNode) -> Any:
         rest = n("Subtract", rest, n("MatMul", factors, pivot_row))
         keep = n.slice(rest, -1, 1)
         # the rows but the pivot's, in their order: shifted by one from it on
-        rows = n.const(np.arange(k - 1).reshape((1,) * (len(n.static_shape(x)) - 2) + (k - 1,)))
+        rows = n.const(np.arange(k - 1).reshape((1,) * (n.rank(x) - 2) + (k - 1,)))
         after = n.convert(n("GreaterEqual", rows, flat), "i64")
         chosen = n("OneHot", n("Add", rows, after), k, n.like(x, 1), n.like(x, 0), axis=-1)
         rest = n("MatMul", chosen, keep)

@@ -83,11 +83,14 @@ def per_channel(n: OnnxNode, value: Output, rank: int) -> Output:
     return n.reshape(value, [1, -1] + [1] * (rank - 2))
 
 
+def _kernel(n: OnnxNode, w: Output) -> list[int]:
+    """The sizes of filters. Open ones are taken as they come: what else there is does not ask for them."""
+    return [d if isinstance(d, int) else 1 for d in (n.shape(w) or ())[2:]]
+
+
 def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
     rank = n.rank(w, "the rank of the filters")
-    # filters of open sizes are taken as they come: what else there is does not ask for the kernel
-    kernel = [d if isinstance(d, int) else 1 for d in (n.shape(w) or ())[2:]]
-    window = Window(n, kernel, rank - 2)
+    window = Window(n, _kernel(n, w), rank - 2)
     attrs = {**window.attributes(), "dilations": window.dilations}
     group = n.attr("group", 1)
     if group < 1:
@@ -95,11 +98,19 @@ def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
     if group == 1:
         out = n("Convolution", x, w, **attrs)
     else:
-        shape = n.static_shape(w, "the shape of the filters")
-        if shape[0] % group:
-            raise ModelError(f"{shape[0]} filters do not divide into {group} groups")
-        out = n("GroupConvolution", x, n.reshape(w, [group, shape[0] // group, *shape[1:]]), **attrs)
+        out = n("GroupConvolution", x, _grouped(n, w, group, "filters"), **attrs)
     return out if bias is None else n("Add", n.without_biases(out), per_channel(n, bias, rank))
+
+
+def _grouped(n: OnnxNode, w: Output, group: int, what: str) -> Output:
+    """Filters with their first dimension divided into groups: [group, first // group, ...]."""
+    first, *rest = n.shape(w) or ()
+    if group < 1 or (isinstance(first, int) and first % group):
+        raise ModelError(f"{first} {what} do not divide into {group} groups")
+    if is_static((first, *rest)):
+        return n.reshape(w, [group, first // group, *rest])
+    each = n("Divide", n.dim_of(w, 0), group)
+    return n.reshape(w, n("Concat", [group], each, *(n.dim_of(w, 1 + i) for i in range(len(rest))), axis=0))
 
 
 @onnx_op("Conv")
@@ -111,8 +122,7 @@ def conv(n: OnnxNode) -> Any:
 def conv_transpose(n: OnnxNode) -> Any:
     x, w, bias = n[0], n[1], n.optional(2)
     dims = n.rank(w, "the rank of the filters") - 2
-    shape = n.static_shape(w, "the shape of the filters")
-    window = Window(n, shape[2:], dims)
+    window = Window(n, _kernel(n, w), dims)
     extra = list(n.attr("output_padding") or [0] * dims)
     wanted = n.attr("output_shape")
     cut = wanted is not None and not is_static((n.shape(x) or (ANY,) * (dims + 2))[2:])
@@ -120,6 +130,8 @@ def conv_transpose(n: OnnxNode) -> Any:
     if cut:  # the whole, from which what is wanted is taken
         window.auto_pad, window.begin, window.end = "explicit", [0] * dims, [0] * dims
     elif wanted is not None or window.auto_pad.startswith("same"):
+        if n.attr("kernel_shape") is None:
+            n.static_shape(w, "the shape of the filters")
         for i in range(dims):
             if wanted is None:  # every pixel of the input stands for `stride` pixels
                 total = window.extent(i) + extra[i] - window.strides[i]
@@ -136,10 +148,7 @@ def conv_transpose(n: OnnxNode) -> Any:
     if group == 1:
         out = n("ConvolutionBackpropData", x, w, **attrs)
     else:
-        if group < 1 or shape[0] % group:
-            raise ModelError(f"{shape[0]} channels do not divide into {group} groups")
-        filters = n.reshape(w, [group, shape[0] // group, *shape[1:]])
-        out = n("GroupConvolutionBackpropData", x, filters, **attrs)
+        out = n("GroupConvolutionBackpropData", x, _grouped(n, w, group, "channels"), **attrs)
     if cut:
         out = _middle(n, out, list(wanted)[-dims:], upper)
     return out if bias is None else n("Add", out, per_channel(n, bias, dims + 2))
@@ -213,23 +222,24 @@ def max_pool(n: OnnxNode) -> Any:
     if not n.wants(1):  # `storage_order` is about indices
         return [values]
     if n.attr("storage_order"):
-        indices = _column_major(n, indices, n.static_shape(x, "storage_order: the input's shape")[2:])
+        indices = _column_major(n, indices, [n.dim_of(x, 2 + i) for i in range(dims)])
     return [values, indices]
 
 
-def _column_major(n: OnnxNode, indices: Output, spatial: Sequence[int]) -> Output:
+def _column_major(n: OnnxNode, indices: Output, spatial: Sequence[Output]) -> Output:
     """Indices that count along rows as such that count along the first spatial dimension first."""
-    plane = math.prod(spatial)
-    rest = n("FloorMod", indices, plane)
+    planes = [n.const(1)]  # how far apart neighbours are: along the last dimension, the one before, ...
+    for size in reversed(spatial):
+        planes.append(n("Multiply", planes[-1], size))
+    rest = n("FloorMod", indices, planes.pop())
     out = n("Subtract", indices, rest)
-    step = plane
-    weight = 1
+    weight = n.const(1)
     for size in spatial:
-        step //= size
+        step = planes.pop()
         place = n("Divide", rest, step)
         rest = n("FloorMod", rest, step)
         out = n("Add", out, n("Multiply", place, weight))
-        weight *= size
+        weight = n("Multiply", weight, size)
     return out
 
 
@@ -250,17 +260,32 @@ def average_pool(n: OnnxNode) -> Any:
     return n("AvgPool", x, **attrs, opset=14 if ceil else 1)
 
 
+def _ceiled(n: OnnxNode, x: Output, window: Window) -> Output:
+    """x with zeros behind, as many as the last window reaches over the end if that window begins inside."""
+    more = []
+    for i, stride in enumerate(window.strides):
+        size = n.dim_of(x, 2 + i)
+        reach = n("Add", size, window.begin[i] + window.end[i] - window.extent(i))
+        beyond = n("FloorMod", n("Negative", reach), stride)
+        begins = n("Add", reach, beyond)
+        inside = n("Less", begins, n("Add", size, window.begin[i]))
+        more.append(n("Select", inside, beyond, n.like(beyond, [0])))
+    behind = n("Concat", [0, 0], *more, axis=0)
+    known = n.value(behind)
+    if known is not None:  # then the window's own padding says it
+        window.end = [end + int(v) for end, v in zip(window.end, known[2:], strict=True)]
+        return x
+    zeros = np.zeros(2 + len(more), np.int64)
+    return n("Pad", x, zeros, behind, n.like(x, 0), pad_mode="constant", opset=12)
+
+
 @onnx_op("LpPool", 2)
 def lp_pool(n: OnnxNode) -> Any:
     """(sum |x|^p)^(1/p): an average with the padding counted, times the number of elements"""
     x, p = n[0], n.attr("p", 2)
     window = Window(n, None, spatial_rank(n, x))
-    if n.attr("ceil_mode", 0):
-        for i, size in enumerate(n.static_shape(x)[2:]):
-            reach = size + window.begin[i] + window.end[i] - window.extent(i)
-            steps = -(-reach // window.strides[i])
-            if steps * window.strides[i] < size + window.begin[i]:
-                window.end[i] += steps * window.strides[i] - reach
+    if n.attr("ceil_mode", 0) and window.auto_pad == "explicit":
+        x = _ceiled(n, x, window)
     powers = n("Power", n("Abs", x), n.like(x, p))
     attrs = {**window.attributes(), "kernel": window.kernel, "exclude_pad": False}
     if any(d != 1 for d in window.dilations):

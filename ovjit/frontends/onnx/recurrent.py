@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
+from ovjit.errors import ModelError
+from ovjit.frontends.onnx.control import stepped
+from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
+from ovjit.frontends.onnx.tensor import slice_around
 from ovjit.graph.shapes import ANY
 
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
@@ -67,21 +69,38 @@ class _Cell:
                 raise ModelError(f"the activation {f[:20]!r} is not known; there are {known}")
         self.alpha = _parameters(self.functions, n.attr("activation_alpha") or (), _ALPHAS)
         self.beta = _parameters(self.functions, n.attr("activation_beta") or (), _BETAS)
-        rows = list(zip(self.functions, self.alpha, self.beta, strict=True))
-        if self.count == 2 and rows[: len(functions)] != rows[len(functions) :]:
-            raise UnsupportedError("other activations backwards than forwards")
-        self.functions = self.functions[: len(functions)]
-        self.alpha, self.beta = self.alpha[: len(functions)], self.beta[: len(functions)]
+        self.each = len(functions)
 
-    def attributes(self) -> dict[str, Any]:
+    def part(self, direction: int) -> slice:
+        """Where the activations of a direction are among all."""
+        return slice(direction * self.each, (direction + 1) * self.each)
+
+    def run(self, op: str, states: int, *inputs: Output, **attrs: Any) -> list[Output]:
+        """All outputs of one of OpenVINO's sequences: `inputs` are the elements, so many states, the lengths,
+        weights and biases. Directions whose activations differ are sequences of their own."""
         n = self.n
+        rows = list(zip(self.functions, self.alpha, self.beta, strict=True))
+        if self.count == 1 or rows[self.part(0)] == rows[self.part(1)]:
+            return n.all(op, *inputs, **self._attributes(0, self.direction), **attrs, opset=5)
+        x, lengths = inputs[0], inputs[1 + states]
+        parts = []
+        for i, direction in enumerate(("forward", "reverse")):
+            begin = [n.slice(v, 1, i, i + 1) for v in inputs[1 : 1 + states]]
+            weights = [n.slice(v, 0, i, i + 1) for v in inputs[2 + states :]]
+            attributes = {**self._attributes(i, direction), **attrs}
+            parts.append(n.all(op, x, *begin, lengths, *weights, **attributes, opset=5))
+        return [n.concat(both, 1) for both in zip(*parts, strict=True)]
+
+    def _attributes(self, number: int, direction: str) -> dict[str, Any]:
+        where = self.part(number)
+        functions = self.functions[where]
         return {
             "hidden_size": self.hidden,
-            "direction": self.direction,
-            "activations": self.functions,
-            "activations_alpha": self.alpha if any(f in _ALPHAS for f in self.functions) else (),
-            "activations_beta": self.beta if any(f in _BETAS for f in self.functions) else (),
-            "clip": float(n.attr("clip") or 0.0),
+            "direction": direction,
+            "activations": functions,
+            "activations_alpha": self.alpha[where] if any(f in _ALPHAS for f in functions) else (),
+            "activations_beta": self.beta[where] if any(f in _BETAS for f in functions) else (),
+            "clip": float(self.n.attr("clip") or 0.0),
         }
 
     def activation(self, index: int, x: Output) -> Output:
@@ -155,70 +174,68 @@ def lstm(n: OnnxNode) -> Any:
         return _lstm_step_by_step(n, cell)
     w, r = (cell.ordered(n[i], _LSTM) for i in (1, 2))
     inputs = [cell.x, cell.state(5), cell.state(6), cell.lengths(), w, r, cell.bias(_LSTM, 4)]
-    y, h, c = n.all("LSTMSequence", *inputs, **cell.attributes(), opset=5)
+    y, h, c = cell.run("LSTMSequence", 2, *inputs)
     return [cell.sequences(y), cell.last(h), cell.last(c)]
 
 
 def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
     """With peepholes, or with input and forget gates coupled: the steps one after the other."""
-    lengths = n.unsqueeze(n.convert(n[4], "i64"), [1]) if n.has(4) else None
-    steps = n.static_shape(cell.x, "the sequence's length")[1] if _known_steps(n, cell) else None
-    if steps is None:
-        raise UnsupportedError("peepholes with an open sequence length")
-    n.limited(steps, "steps with peepholes", MOST_NODES)
-    size = cell.hidden
-    clip = float(n.attr("clip") or 0.0)
-
-    def act(index: int, value: Output) -> Output:
-        return cell.activation(index, value)
+    size, clip = cell.hidden, float(n.attr("clip") or 0.0)
+    coupled = bool(n.attr("input_forget", 0))
+    x = n.transpose(cell.x, [1, 0, 2])
+    steps = n.dim_of(x, 0)
+    inside = None
+    if n.has(4):  # which steps are before an item's end: [steps, batch, 1]
+        numbers = n("Range", 0, n.squeeze(steps, [0]), 1, output_type="i64", opset=4)
+        lengths = n.reshape(n.convert(n[4], "i64"), [1, -1, 1])
+        inside = n("Less", n.reshape(numbers, [-1, 1, 1]), lengths)
 
     def gate(index: int, value: Output) -> Output:
-        return act(index, n("Clamp", value, min=-clip, max=clip) if clip else value)
+        return cell.activation(index, n("Clamp", value, min=-clip, max=clip) if clip else value)
 
-    def part(value: Output, direction: int) -> Output:
-        return n.squeeze(n.slice(value, 0, direction, direction + 1), [0])
+    def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        """(h and c side by side, h) after one more step"""
+        h, c = n.split(state, 1, [size] * 2)
+        i, o, f, g = n.split(n("Add", now["x"], n("MatMul", h, now["r"], transpose_b=True)), 1, [size] * 4)
+        if "p" in now:
+            pi, po, pf = n.split(now["p"], 1, [size] * 3)
+            i, f = n("Add", i, n("Multiply", pi, c)), n("Add", f, n("Multiply", pf, c))
+        i, g = gate(first, i), gate(first + 1, g)
+        f = n("Subtract", n.like(i, 1), i) if coupled else gate(first, f)
+        c = n("Add", n("Multiply", f, c), n("Multiply", i, g))
+        if "p" in now:
+            o = n("Add", o, n("Multiply", po, c))
+        h = n("Multiply", gate(first, o), cell.activation(first + 2, c))
+        after = n.concat([h, c], 1)
+        if "inside" not in now:
+            return after, h
+        # behind an item's end nothing changes, and 0 comes out
+        return n("Select", now["inside"], after, state), n("Select", now["inside"], h, n.like(h, 0))
 
-    h_all, c_all = cell.state(5), cell.state(6)
-    ys, hs, cs = [], [], []
+    states = n.concat([cell.state(5), cell.state(6)], 2)
+    ys, ends = [], []
     for d in range(cell.count):
-        w, r = part(n[1], d), part(n[2], d)
-        both = n("Add", *n.split(part(n[3], d), 0, [4 * size] * 2)) if n.has(3) else None
-        peep = n.split(part(n[7], d), 0, [size] * 3) if n.has(7) else None
-        h, c = (n.squeeze(n.slice(s, 1, d, d + 1), [1]) for s in (h_all, c_all))
+        first = cell.part(d).start
+        w, r = (n.squeeze(n.slice(n[i], 0, d, d + 1), [0]) for i in (1, 2))
+        pieces = {"x": n("MatMul", x, w, transpose_b=True)}
+        if n.has(3):
+            biases = n.split(n.slice(n[3], 0, d, d + 1), 1, [4 * size] * 2)
+            pieces["x"] = n("Add", pieces["x"], n("Add", *biases))
+        if inside is not None:
+            pieces["inside"] = inside
+        fixed = {"r": r}
+        if n.has(7):
+            fixed["p"] = n.slice(n[7], 0, d, d + 1)
         backwards = cell.direction == "reverse" or d == 1
-        rows: list[Output] = []
-        for t in reversed(range(steps)) if backwards else range(steps):
-            x = n.squeeze(n.slice(cell.x, 1, t, t + 1), [1])
-            total = n("Add", n("MatMul", x, w, transpose_b=True), n("MatMul", h, r, transpose_b=True))
-            if both is not None:
-                total = n("Add", total, both)
-            i, o, f, g = n.split(total, 1, [size] * 4)
-            if peep is not None:
-                i = n("Add", i, n("Multiply", peep[0], c))
-                f = n("Add", f, n("Multiply", peep[2], c))
-            i, g = gate(0, i), gate(1, g)
-            f = n("Subtract", n.like(i, 1), i) if n.attr("input_forget", 0) else gate(0, f)
-            before = h, c
-            c = n("Add", n("Multiply", f, c), n("Multiply", i, g))
-            if peep is not None:
-                o = n("Add", o, n("Multiply", peep[1], c))
-            h = n("Multiply", gate(0, o), act(2, c))
-            y = h
-            if lengths is not None:  # behind an item's end nothing changes, and 0 comes out
-                inside = n("Greater", lengths, t)
-                y = n("Select", inside, h, n.like(h, 0))
-                h, c = (n("Select", inside, new, old) for new, old in zip((h, c), before, strict=True))
-            rows.append(n.unsqueeze(y, [1, 2]))
-        ys.append(n.concat(rows[::-1] if backwards else rows, 2))
-        hs.append(n.unsqueeze(h, [1]))
-        cs.append(n.unsqueeze(c, [1]))
-    y, h, c = (n.concat(v, 1) for v in (ys, hs, cs))
+        if backwards:
+            pieces = {name: slice_around(n, piece, 0) for name, piece in pieces.items()}
+        state = n.squeeze(n.slice(states, 1, d, d + 1), [1])
+        state, y = stepped(n, once, state, pieces, fixed)
+        ys.append(n.unsqueeze(slice_around(n, y, 0) if backwards else y, [1]))
+        ends.append(n.unsqueeze(state, [1]))
+    y = n.transpose(n.concat(ys, 1), [2, 1, 0, 3])  # [batch, directions, steps, hidden]
+    h, c = n.split(n.concat(ends, 1), 2, [size] * 2)
     return [cell.sequences(y), cell.last(h), cell.last(c)]
-
-
-def _known_steps(n: OnnxNode, cell: _Cell) -> bool:
-    shape = n.shape(cell.x)
-    return shape is not None and all(isinstance(d, int) for d in shape)
 
 
 @onnx_op("GRU")
@@ -235,7 +252,7 @@ def gru(n: OnnxNode) -> Any:
     else:
         bias = cell.bias(_GRU, 4 if after else 3)
     inputs = [cell.x, cell.state(5), cell.lengths(), n[1], n[2], bias]
-    y, h = n.all("GRUSequence", *inputs, **cell.attributes(), linear_before_reset=after, opset=5)
+    y, h = cell.run("GRUSequence", 1, *inputs, linear_before_reset=after)
     return [cell.sequences(y) if n.wants(0) else y, cell.last(h) if n.wants(1) else h]
 
 
@@ -243,5 +260,5 @@ def gru(n: OnnxNode) -> Any:
 def rnn(n: OnnxNode) -> Any:
     cell = _Cell(n, 1, ("tanh",))
     inputs = [cell.x, cell.state(5), cell.lengths(), n[1], n[2], cell.bias((0,), 1)]
-    y, h = n.all("RNNSequence", *inputs, **cell.attributes(), opset=5)
+    y, h = cell.run("RNNSequence", 1, *inputs)
     return [cell.sequences(y) if n.wants(0) else y, cell.last(h) if n.wants(1) else h]

@@ -11,6 +11,7 @@ import numpy as np
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.control import stepped
 from ovjit.frontends.onnx.node import EMPTY, MOST_ELEMENTS, OnnxNode, TensorList
 from ovjit.frontends.onnx.registry import MICROSOFT, onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -613,10 +614,24 @@ def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output
     return out
 
 
+def _one_after_another(n: OnnxNode, x: Output, axis: int) -> Output:
+    """Products along an axis of open length."""
+    order = [axis, *(i for i in range(n.rank(x)) if i != axis)]
+
+    def once(product: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        product = n("Multiply", product, now["x"])
+        return product, n("Identity", product)
+
+    x = n.transpose(x, order)
+    sizes = n.slice(n.shape_of(x), 0, 1)
+    _, products = stepped(n, once, n("Broadcast", n.like(x, 1), sizes, mode="numpy", opset=3), {"x": x})
+    return n.transpose(products, [int(i) for i in np.argsort(order)])
+
+
 def _cum_prod(n: OnnxNode, axis: int) -> Output:
     x = n[0]
     rank = n.rank(x)
-    count = n.static_shape(x)[axis]
+    count = (n.shape(x) or ())[axis]
     backwards = bool(n.attr("reverse"))
     if backwards:
         x = slice_around(n, x, axis)
@@ -626,8 +641,11 @@ def _cum_prod(n: OnnxNode, axis: int) -> Output:
         begin = [by if i == axis else 0 for i in range(rank)]
         return n("Pad", value, begin, [-v for v in begin], one, pad_mode="constant", opset=12)
 
-    if n.attr("exclusive") and count:
+    if n.attr("exclusive") and count != 0:
         x = shifted(x, 1)
+    if isinstance(count, Interval):
+        x = _one_after_another(n, x, axis)
+        return slice_around(n, x, axis) if backwards else x
     step = 1
     while step < count:
         x = n("Multiply", x, shifted(x, step))
