@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ovjit.api.model.boundary import Constant
@@ -19,15 +21,17 @@ COMPRESSED = {"u1", "u2", "u3", "u4", "u6", "u8", "i4", "i8", "nf4", "f4e2m1", "
 MAX_BYTES = 1 << 28
 
 
-def fold(model: Model, keep_compressed: bool = False) -> bool:
+def fold(
+    model: Model, keep_compressed: bool = False, keep: Callable[[Node], bool] = lambda node: False
+) -> bool:
     """Put constants in the place of nodes whose inputs are constants, or that only ask for a known shape.
 
-    Decompression of f16 weights stays; `keep_compressed` leaves that of all weights. True if anything
-    changed.
+    Decompression of f16 weights stays; `keep_compressed` leaves that of all weights, `keep` what it is true
+    of. True if anything changed.
     """
     changed = False
     for node in model.get_ordered_ops():
-        if _foldable(node, keep_compressed):
+        if _foldable(node, keep_compressed) and not keep(node):
             values = _values(node)
             if values is not None:
                 _replace(node, values)

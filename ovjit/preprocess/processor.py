@@ -16,6 +16,7 @@ from ovjit.preprocess import steps
 from ovjit.preprocess.formats import FORMATS, ColorFormat, plane_shapes
 from ovjit.preprocess.infos import InputInfo, OutputInfo
 from ovjit.preprocess.layouts import check_order, find_change, permuted, permuted_layout, unpermuted
+from ovjit.preprocess.tidy import tidy
 
 #: What a model may take.
 _MODEL_COLORS = {ColorFormat.RGB, ColorFormat.BGR, ColorFormat.GRAY, ColorFormat.UNDEFINED}
@@ -76,6 +77,7 @@ class PrePostProcessor:
             except BaseException:
                 undo()
                 raise
+            tidy(model)
         self._built, self._described = True, described
         return model
 
@@ -112,7 +114,7 @@ class PrePostProcessor:
         source = result.input_value(0)
         layout = result.get_layout() if info._model._layout is None else info._model._layout
         if info._model._layout is not None:
-            _check_layout(result, layout)
+            result.set_layout(layout)
         context = _output_context(info, layout, source)
         nodes = [source]
         for step in info._steps._steps:
@@ -258,7 +260,7 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
         if not layout.empty:
             parameter.set_layout(layout)
         if tensor._memory_type:
-            parameter._tensors[0].get_rt_info()["memory_type"] = tensor._memory_type
+            parameter._tensors[0].get_rt_info()["memory_type_0"] = {"value": tensor._memory_type}
         parameters.append(parameter)
     return _Front(parameters, layout, model_layout)
 

@@ -19,6 +19,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.shapes import Dim, Interval
 from ovjit.preprocess.formats import FORMATS, ColorFormat, PaddingMode, ResizeAlgorithm
 from ovjit.preprocess.layouts import check_order, find_change, permuted_layout
+from ovjit.preprocess.tidy import mark
 
 YUV = {
     ColorFormat.NV12_SINGLE_PLANE: "NV12", ColorFormat.NV12_TWO_PLANES: "NV12",
@@ -136,10 +137,7 @@ def arithmetic(name: str, values: Sequence[float]) -> Step:
                 f"'convert_element_type' before scaling. Current type is: {dtype}"
             )
         array = _channelwise(values, node, context.layout)
-        if name == "mean":
-            return [make("Subtract", node, constant(array, dtype))]
-        with np.errstate(divide="ignore"):  # a product is quicker, and what OpenVINO makes of it
-            return [make("Multiply", node, constant(1 / array.astype(dtypes.numpy_dtype(dtype)), dtype))]
+        return [mark(make("Subtract" if name == "mean" else "Divide", node, constant(array, dtype)))]
 
     return Step(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", apply)
 
@@ -230,9 +228,9 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
                     "is not aligned with original parameter's shape"
                 )
         value = constant(values[0], node._tensor._type.dtype)
-        # 12 is the version whose pads may be negative
         how = mode.name.lower()
-        return [make("Pad", node, constant(begin), constant(end), value, opset=12, pad_mode=how)]
+        opset = 12 if min(*begin, *end, 0) < 0 else 1  # the version whose pads may be negative
+        return [make("Pad", node, constant(begin), constant(end), value, opset=opset, pad_mode=how)]
 
     how = _PADS.get(mode, f"with ({_numbers(values)})")
     return Step(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", apply)
@@ -281,7 +279,7 @@ def reverse_channels() -> Step:
 
     def apply(nodes: list[Output], context: Context) -> list[Output]:
         node = one(nodes, "Internal error: can't reverse channels for multi-plane inputs")
-        return [_reversed(node, axis_of(context.layout, "C", "channels", node))]
+        return [mark(_reversed(node, axis_of(context.layout, "C", "channels", node)))]
 
     return Step("reverse channels", apply)
 
@@ -289,11 +287,11 @@ def reverse_channels() -> Step:
 def _reversed(node: Output, axis: int) -> Output:
     length = dims_of(node)[axis]
     if isinstance(length, int):
-        indices = constant(np.arange(length - 1, -1, -1), "i32")
+        last = constant(length - 1)
     else:
         count = make("Gather", make("ShapeOf", node), constant(axis, "i32"), constant(0, "i32"), opset=8)
         last = make("Subtract", count, constant(1))
-        indices = make("Range", last, constant(-1), constant(-1), opset=4, output_type="i32")
+    indices = make("Range", last, constant(-1), constant(-1), opset=4, output_type="i32")
     return make("Gather", node, indices, constant([axis], "i32"), opset=8)
 
 
@@ -375,11 +373,11 @@ def _gray(node: Output, weights: Sequence[float], layout: Layout) -> Output:
     )  # fmt: skip
     if not batched:
         gray = make("Squeeze", gray, constant([0]), opset=1)
+    if not real:
+        gray = make("Convert", make("Round", gray, mode="half_to_even"), destination_type=dtype)
     if order != [*range(rank)]:
         gray = make("Transpose", gray, constant([order.index(i) for i in range(rank)]))
-    if real:
-        return gray
-    return make("Convert", make("Round", gray, mode="half_to_even"), destination_type=dtype)
+    return gray
 
 
 def custom(function: Callable[[Output], Output]) -> Step:

@@ -25,7 +25,7 @@ from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node, Output
-from ovjit.api.model.rt_info import RTMap, as_text
+from ovjit.api.model.rt_info import as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
 from ovjit.api.tensors.layout import Layout
@@ -182,7 +182,7 @@ class _Writer:
         name = node.get_friendly_name()
         real = node._stands_for()
         if isinstance(real, Constant):
-            self.constant(real, name)
+            self.constant(real, name, {} if node._rt_info is None else node._rt_info._items)
             self.ports[node, 0] = self.ports[real, 0]
             return
         inputs = [(self.ports[s._node, s._index], s._tensor._type) for s in node._inputs]
@@ -192,7 +192,7 @@ class _Writer:
             more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
         prefix = node._op.attribute_prefix
         attrs = {prefix + key: value for key, value in _attributes(node).items()}
-        info = _notes(node._rt_info, 3)
+        info = _notes({} if node._rt_info is None else node._rt_info._items, 3)
         maps, inside = self.bodies(node) if isinstance(node, SubGraphNode) else ("", "")
         kind = node.get_type_info()
         op, version = kind.name, kind.version_id
@@ -205,25 +205,25 @@ class _Writer:
         for i in range(len(outputs)):
             self.ports[node, i] = layer, first + i
 
-    def constant(self, node: Constant, name: str) -> None:
+    def constant(self, node: Constant, name: str, notes: dict[str, Any]) -> None:
         element_type = node._attrs["element_type"]
         tensor = node._tensors[0]
         value = node.value
         if self.compress and compressible(node):
             half = TensorType("f16", tensor._type.shape)
-            layer, port = self.blob(f"{name}_compressed", half, as_f16(value), set())
-            note = (
-                '\t\t\t<rt_info>\n\t\t\t\t<attribute name="decompression" version="0" />\n\t\t\t</rt_info>\n'
-            )
+            layer, port = self.blob(f"{name}_compressed", half, as_f16(value), set(), _notes(notes, 3))
+            note = _notes({**notes, "decompression_0": {}}, 3)
             attrs = {"destination_type": element_type}
             outputs = [_described(tensor)]
             self.ports[node, 0] = self.layer(
                 "Convert", "opset1", name, attrs, [((layer, port), half)], outputs, "", note
             )
         else:
-            self.ports[node, 0] = self.blob(name, tensor._type, value, tensor._names)
+            self.ports[node, 0] = self.blob(name, tensor._type, value, tensor._names, _notes(notes, 3))
 
-    def blob(self, name: str, type: TensorType, value: np.ndarray, names: set[str]) -> tuple[int, int]:
+    def blob(
+        self, name: str, type: TensorType, value: np.ndarray, names: set[str], info: str = ""
+    ) -> tuple[int, int]:
         content = _string_bytes(value) if type.dtype == "string" else to_storage(value, type.dtype).tobytes()
         key = hashlib.sha256(content).digest(), len(content)
         if key not in self.places:
@@ -237,7 +237,7 @@ class _Writer:
             "offset": self.places[key],
             "size": len(content),
         }
-        return self.layer("Constant", "opset1", name, attrs, [], [(type, names, "")])
+        return self.layer("Constant", "opset1", name, attrs, [], [(type, names, "")], "", info)
 
     def layer(
         self,
@@ -315,7 +315,7 @@ def _text(value: Any, key: str, name: str) -> str:
 
 def _described(tensor: DescriptorTensor) -> tuple[TensorType, set[str], str]:
     """What a port says of a tensor: its type, its names, and the lines of its notes."""
-    return tensor._type, tensor._names, _notes(tensor._rt_info, 5)
+    return tensor._type, tensor._names, _notes({} if tensor._rt_info is None else tensor._rt_info._items, 5)
 
 
 def _port(number: int, type: TensorType, names: set[str], notes: str = "") -> str:
@@ -360,10 +360,10 @@ def _rt_info(items: dict[str, Any]) -> str:
     return "".join(lines) + "\t</rt_info>\n" if len(lines) > 1 else "\t<rt_info />\n"
 
 
-def _notes(notes: RTMap | None, depth: int) -> str:
+def _notes(notes: dict[str, Any], depth: int) -> str:
     """The notes that files keep: maps of text under a name with a version, and layouts."""
     lines = []
-    for key, value in ({} if notes is None else notes._items).items():
+    for key, value in sorted(notes.items()):
         if isinstance(value, Layout):
             value = {} if value.empty else {"layout": value.to_string()}
             if not value:
