@@ -57,13 +57,15 @@ def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: s
             variable.name = f"{shown}_v{i}"
 
 
-def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool) -> None:
+def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool, whole: bool) -> None:
     """LLVM's passes, which see the instruction set alone: the module is the same on every CPU that has it.
 
     What is printed is meant: vectors, and how far loops are unrolled. `inlined`: the module has tiles, whose
     loops need no more than their functions put in. For others LLVM has to hoist what loops do not change:
     without it transposes lose 15 %, LRN 10 %. Threading of jumps costs kernels with vectors as much (pooling
-    10 %), and is worth 15 % to those without (TopK).
+    10 %), and is worth 15 % to those without (TopK). What LLVM's whole pipeline does besides is about calls,
+    globals and vectorising: it takes two thirds as long again and makes no kernel faster. `whole`: the module
+    has functions that may have to go.
     """
     machine = _machine(isa.cpu, "")
     module.data_layout = str(machine.target_data)
@@ -78,6 +80,11 @@ def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool) -> 
         manager.add_sroa_pass()
         manager.add_instruction_combine_pass()
         manager.add_simplify_cfg_pass()
+        manager.run(module, passes)
+    elif whole:
+        passes.getModulePassManager().run(module, passes)
     else:
-        manager = passes.getModulePassManager()
-    manager.run(module, passes)
+        simplification = passes.getFunctionPassManager()
+        for function in module.functions:
+            if not function.is_declaration:
+                simplification.run(function, passes)

@@ -86,12 +86,13 @@ def _optimised(
     with _lock:
         made, functions = _module(source, symbol, isa, extra, arity)
         vectors = _VECTOR.search(str(made)) is not None
-        module = parse(made, isa) if isinstance(made, str) else made
+        printed = isinstance(made, str)
+        module = parse(made, isa) if printed else made
         parts = parts_of(extra.values())
         if parts:
             module.link_in(parse(parts, isa))
     own(module, symbol, functions, shown or symbol)
-    optimise(module, isa, bool(parts), vectors)
+    optimise(module, isa, bool(parts), vectors, whole=not printed)
     return module
 
 
