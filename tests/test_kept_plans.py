@@ -189,3 +189,41 @@ def test_a_start_with_open_shapes_needs_no_planner(tmp_path) -> None:
     spared = {"ovjit_ops", "ovjit.compiler.plan", "ovjit.compiler.program", "ovjit.codegen.function"}
     assert spared <= first and not again & spared
     assert plans.__name__ in again
+
+
+def write_cache(path: pathlib.Path) -> None:
+    """The cumulative rows of a variable that grows by what each step brings, in two layers."""
+    a = opset8.parameter([1, -1, 8], np.float32, name="a")
+    outputs, sinks = [], []
+    for layer in ("one", "two"):
+        nothing = opset8.broadcast(opset8.constant(np.float32(0)), opset8.constant(np.array([1, 0, 8])))
+        value = ovjit.opset6.read_value(nothing, layer, np.float32, ovjit.PartialShape([1, -1, 8]))
+        both = opset8.concat([value, opset8.multiply(a, opset8.constant(np.float32(2)))], 1)
+        sinks.append(ovjit.opset6.assign(both, layer))
+        outputs.append(opset8.softmax(opset8.add(both, opset8.constant(np.float32(1))), 2))
+    xml, weights = to_bytes(ovjit.Model(outputs, sinks, [a]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(weights)
+
+
+def test_plans_of_variables_that_grow_are_kept(kept, tmp_path) -> None:
+    """What a process has planned for a cache with room to grow, a later one does not plan: neither the first
+    step nor those after it, nor where the cache has outgrown its room."""
+    write_cache(tmp_path / "m.xml")
+    steps = [np.random.default_rng(SEED).normal(size=(1, n, 8)).astype(np.float32) for n in (5, 1, 1, 3, 900)]
+
+    def answers() -> tuple[list[bytes], bool]:
+        compiled = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", {"CACHE_DIR": str(tmp_path / "d")})
+        request = compiled.create_infer_request()
+        results = (request.infer([x]) for x in steps)
+        got = [b"".join(made[i].tobytes() for i in range(2)) for made in results]
+        return got, getattr(compiled._executable.program.main.program, "_compiled", True) is not None
+
+    first, _ = answers()
+    again, anew = answers()
+    assert again == first and not anew
+    rows = np.concatenate(steps, 1).astype(np.float64) * 2 + 1
+    e = np.exp(rows - rows.max(2, keepdims=True))
+    want = (e / e.sum(2, keepdims=True)).astype(np.float32)
+    got = np.frombuffer(first[-1], np.float32).reshape(2, *want.shape)
+    assert np.abs(got - want).max() < 1e-5

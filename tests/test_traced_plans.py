@@ -517,3 +517,46 @@ def test_released_memory_comes_back() -> None:
         want.setdefault(n, got)
         np.testing.assert_array_equal(got, want[n])
         compiled.release_memory()
+
+
+# --- equal layers
+
+
+def branches(count: int) -> Graph:
+    """softmax(relu(a_i) w_i) + a_i for `count` inputs a_i of any number of rows."""
+    rng, builder, outputs, inputs = np.random.default_rng(SEED), Builder(), [], []
+    for i in range(count):
+        a = builder.add("Parameter", (), {"shape": (ANY, 32), "element_type": "f32"}, name=f"a{i}").output
+        w = builder.constant(rng.normal(size=(32, 32)).astype(np.float32))
+        product = builder.add("MatMul", [builder.add("Relu", [a]).output, w], {}).output
+        weighed = builder.add("Softmax", [product], {"axis": 1}).output
+        outputs.append(builder.add("Add", [weighed, a]).output)
+        inputs.append(a)
+    return builder.finish(outputs, inputs)
+
+
+def test_equal_layers_are_traced_once() -> None:
+    """Each more of them adds the guard that its input is as long as the first one's, and nothing else."""
+    traces = []
+    for count in (2, 7):
+        executable = compile_graph(branches(count), {})
+        run(executable, [np.ones((5, 32), np.float32)] * count)
+        assert executable.program.traces is not None
+        traces += executable.program.traces
+    few, many = (len(trace.rows) for trace in traces)
+    sums = sum(int(what) == traced.ADD for what, *_ in traces[1].rows.tolist())
+    assert many - few <= 5 + sums, f"{few} rows for 2 layers, {many} for 7"
+
+
+def test_inputs_that_were_alike_may_differ() -> None:
+    """A trace for equal lengths serves no others; one for others is made, and both go on serving."""
+    graph, rng = branches(2), np.random.default_rng(SEED)
+    sets = [[rng.normal(size=(n, 32)).astype(np.float32) for n in pair]
+            for pair in ((3, 3), (9, 9), (5, 9), (9, 5), (7, 8), (6, 6), (12, 2), (1, 1))]  # fmt: skip
+    executable = check(graph, sets, f"seed {SEED}")
+    traces = executable.program.traces
+    assert traces is not None
+    made = traces.made
+    for lengths in ((10, 10), (11, 4)):
+        run(executable, [rng.normal(size=(n, 32)).astype(np.float32) for n in lengths])
+    assert traces.made == made

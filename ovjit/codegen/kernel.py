@@ -32,6 +32,7 @@ class Frame:
     ) -> None:
         self.fields = list(fields)
         self.tables = dict(tables or {})  # field -> its table, whether the table begins with it
+        self._dimensions: int | None = None
 
     def pointers(self, *names: str) -> Frame:
         self.fields += [(name, True) for name in names]
@@ -46,6 +47,13 @@ class Frame:
         fields = [f"{name}{i}" for i in range(size)]
         self.tables |= {field: (name, i == 0) for i, field in enumerate(fields)}
         return self.integers(*fields)
+
+    @property
+    def dimensions(self) -> int:
+        """How many extents d0, d1, ... there are, once all fields are."""
+        if self._dimensions is None:
+            self._dimensions = sum(name.startswith("d") and name[1:].isdigit() for name, _ in self.fields)
+        return self._dimensions
 
     def prologue(self) -> str:
         """Source that reads all fields into variables of their names; of a table, where it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
@@ -12,13 +12,26 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, turn_kernel
-from ovjit.compiler.chunks import CHUNK_WORK, ceil_div
+from ovjit.compiler.chunks import CHUNK_WORK, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_axes, merge_dims, placed_values, product, walking_order
-from ovjit.graph.traced import is_traced_number, least
+from ovjit.graph.traced import identity, is_traced_number, least
 
 if TYPE_CHECKING:
     from ovjit.compiler.plan import Planner
+
+
+class _Walk(NamedTuple):
+    """One step of an elementwise kernel, but for where its tensors begin."""
+
+    values: dict[str, Any]
+    starts: list[Any]  # of each view that is walked, in bytes from its own beginning
+    extents: Sequence[int]  # of the rows
+    strides: Sequence[Sequence[int]]
+    inner: int
+    per_chunk: int
+    chunks: int
+    flops: float
 
 
 def plan_elementwise(
@@ -26,17 +39,51 @@ def plan_elementwise(
     type: str | None = None,
 ) -> None:  # fmt: skip
     """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks."""
-    if out.count == 0:
-        return
     numbers = {f"x{i}p": v.ptr for i, (v, m) in enumerate(zip(inputs, modes, strict=True)) if m == "n"}
     names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
     views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), out]
+    outer = kernel.frame.dimensions
+    # equal layers walk alike
+    along = tuple(identity((v.itemsize, *v.strides)) for v in views)
+    key = ("elementwise", modes, outer, operations, planner.last_is_open, identity(out.shape), along)
+    walks = planner.shared(key, lambda: _walks(planner, modes, views, outer, operations))
+    if isinstance(walks, int):
+        # more dimensions than the kernel has: one step for each index of the slowest
+        for i in range(out.shape[walks]):
+            some = [v if m == "n" else v.slice(walks, i, 1) for v, m in zip(inputs, modes, strict=True)]
+            plan_elementwise(planner, kernel, modes, some, out.slice(walks, i, 1), operations, type)
+        return
+    for walk in walks:
+        starts = [v.ptr + first for v, first in zip(views, walk.starts, strict=True)]
+        values = {**walk.values, **numbers}
+        for name, start in zip(names, starts, strict=True):
+            values[f"{name}p"] = start
+        touches = _rows(walk, views, starts) if planner.trace is not None else None
+        planner.step(kernel, values, walk.chunks, inputs, [out], walk.flops, type, touches)
+
+
+def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any]) -> Rows:
+    row = [
+        Piece(start, along[:-1], (walk.inner,), along[-1:], v.itemsize)
+        for v, start, along in zip(views, starts, walk.strides, strict=True)
+    ]
+    return Rows(walk.extents, walk.per_chunk, row[:-1], row[-1:])
+
+
+def _walks(
+    planner: Planner, modes: str, views: Sequence[View], outer: int, operations: int
+) -> list[_Walk] | int:
+    """The steps for these views, the last of which is written, by a kernel of `outer` dimensions of rows; or
+    the dimension that a step is to be added for each index of."""
+    out = views[-1]
+    if out.count == 0:
+        return []
     wide = modes.replace("n", "") + "v"
-    outer = sum(name.startswith("d") and name[1:].isdigit() for name, _ in kernel.frame.fields)
+    names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
     order = walking_order(out)
     shape, along = [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
     extents, strides = merge_dims(shape, along, outer + 1)
-    if inputs and len(extents) == 2 and (is_traced_number(extents[1]) or extents[1] >= OPEN_ROW):
+    if modes and len(extents) == 2 and (is_traced_number(extents[1]) or extents[1] >= OPEN_ROW):
         extents, strides = merge_dims(shape, along)  # a single long row is cut
     sizes = [v.itemsize for v in views]
     if not extents:
@@ -50,50 +97,37 @@ def plan_elementwise(
         most = max(CHUNK_WORK // (work * 4), SHORTEST_PIECE)
         if not planner.open:
             parts, piece, leaves = _cut(inner, most, bool(extents))
-        elif not inputs:
+        elif not modes:
             parts, piece, leaves = _cut_filled(out, order, inner)
         elif not extents:
             parts, piece, leaves = _cut_open(planner, out, order, inner, most)
     if len(extents) > outer:
-        # more dimensions than the kernel has: one step for each index of the slowest
-        axis = order[0]
-        for i in range(out.shape[axis]):
-            some = [v if m == "n" else v.slice(axis, i, 1) for v, m in zip(inputs, modes, strict=True)]
-            plan_elementwise(planner, kernel, modes, some, out.slice(axis, i, 1), operations, type)
-        return
+        return order[0]
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
 
-    def emit(extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int) -> None:
+    def walk(extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int) -> _Walk:
         """The step for rows of `inner` elements, of which each begins at its element `first`."""
         rows = product(extents)
         extents = [1] * (outer - len(extents)) + list(extents)
-        strides = [[0] * (outer - len(s)) + list(s) for s in strides]
+        strides = [[*[0] * (outer - len(s)), *s, step] for s, step in zip(strides, steps, strict=True)]
         # of a row of one element what "v" reads is right for any stride, "s" too
         general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
-        values: dict[str, Any] = {"general": general, "n": inner, "rows": rows, **numbers}
-        starts = [v.ptr + first * step for v, step in zip(views, steps, strict=True)]
-        for i, (name, start) in enumerate(zip(names, starts, strict=True)):
-            values[f"{name}p"] = start
-            values |= {f"{name}_s{d}": s for d, s in enumerate([*strides[i], steps[i]])}
+        values: dict[str, Any] = {"general": general, "n": inner, "rows": rows}
+        for name, along in zip(names, strides, strict=True):
+            values |= {f"{name}_s{d}": s for d, s in enumerate(along)}
         values |= {f"d{d}": e for d, e in enumerate(extents)}
-
-        def touches(each: int) -> Rows:
-            row = [
-                Piece(start, along, (inner,), (step,), v.itemsize)
-                for v, start, along, step in zip(views, starts, strides, steps, strict=True)
-            ]
-            return Rows(extents, each, row[:-1], row[-1:])
-
         cost, flops = inner * work * (8 if general else 1) * 4, rows * inner * operations
-        planner.share_step(kernel, values, rows, cost, inputs, [out], flops, touches, type)
+        values["per_chunk"] = per_chunk = split(rows, cost)
+        starts = [first * step for step in steps]
+        return _Walk(values, starts, extents, strides, inner, per_chunk, ceil_div(rows, per_chunk), flops)
 
     if not parts:
-        emit(extents, strides, 0, inner)
-        return
+        return [walk(extents, strides, 0, inner)]
     cut = [[*s, step * piece] for s, step in zip(strides, steps, strict=True)]
-    emit([*extents, parts], cut, 0, piece)
+    found = [walk([*extents, parts], cut, 0, piece)]
     if leaves:
-        emit(extents, strides, parts * piece, inner - parts * piece)
+        found.append(walk(extents, strides, parts * piece, inner - parts * piece))
+    return found
 
 
 def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:

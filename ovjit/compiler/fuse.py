@@ -56,11 +56,11 @@ class Group:
     @property
     def node(self) -> Node:
         """The anchor, where there is one: the node that is lowered."""
-        return self.nodes[0]
+        return self.body[0] if self.anchor is None else self.anchor
 
     @property
     def last(self) -> Node:
-        return self.nodes[-1]
+        return self.body[-1] if self.body or self.anchor is None else self.anchor
 
     @property
     def outputs(self) -> tuple[Value, ...]:

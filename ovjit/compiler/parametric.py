@@ -22,7 +22,7 @@ from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.compiler.arena import assign_offsets
 from ovjit.compiler.chunks import PARALLEL_WORK
 from ovjit.compiler.constants import ALIGNMENT, aligned_bytes
-from ovjit.compiler.growing import Outgrown, Room
+from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.steps import Plan, Step
 from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
@@ -175,8 +175,8 @@ class Parametric:
 
     def facts(self) -> dict[str, Any] | None:
         """All that it is but for `steps` and `data`, as JSON holds it; None for what belongs to one process:
-        rooms to grow, and bodies."""
-        if self.places is not None or any(step.control is not None for step in self.steps):
+        bodies."""
+        if any(step.control is not None for step in self.steps):
             return None
         facts: dict[str, Any] = {name: getattr(self, name).tolist() for name in _ARRAYS}
         for name in _PATCHES:
@@ -185,6 +185,8 @@ class Parametric:
         facts |= {name: list(getattr(self, name)) for name in _LISTS}
         facts |= {name: int(getattr(self, name)) for name in _NUMBERS}
         facts["grows"] = self.grows.tolist()
+        facts["places"] = None if self.places is None else [list(place) for place in self.places]
+        facts["fits"] = [list(pair) for pair in self.fits.items()]
         facts["figures"] = [[*place, node] for place, node in self.figures.items()]
         return facts
 
@@ -192,7 +194,10 @@ class Parametric:
     def of_facts(cls, facts: Mapping[str, Any], steps: list[Step], data: np.ndarray) -> Parametric:
         """The trace of which these are the facts. They decide what native code reads and writes."""
         self = cls.__new__(cls)
-        self.places, self.fits, self._kernels, self.tables, self._memories = None, {}, None, None, ()
+        self._kernels, self.tables, self._memories = None, None, ()
+        places = facts["places"]
+        self.places = None if places is None else tuple(Place(*place) for place in places)
+        self.fits = dict(facts["fits"])
         self.steps = steps
         self.data = aligned_bytes(data.size)
         self.data[:] = data
@@ -226,6 +231,9 @@ class Parametric:
         for step in planner.steps:
             starts.append(len(words) * 8)
             for arg in step.args or (0,):
+                if type(arg) is int:
+                    words.append(arg)
+                    continue
                 if isinstance(arg, Ptr):
                     words.append(arg.buffer.base)
                     if arg.buffer.base == ARENA:

@@ -120,7 +120,7 @@ class Planner:
         self.trace: Trace | None = None  # what was planned, where that is checked
         self._group: Any = None
         self._instead: list[tuple[View, View]] = []  # what the group has written, and what gets a copy of it
-        self._fitting: set[tuple] = set()  # the numbers of views that are known to lie in their buffers
+        self._fitting: dict[tuple, int] = {}  # of views that are known to lie in their buffers: their bytes
         self._copies: dict[tuple, View] = {}
         self._shared: dict[tuple, Any] = {}
         self._reserved: dict[Value, View] = {}
@@ -433,9 +433,8 @@ class Planner:
         index = len(self.steps)
         moved = 0
         for view in (*reads, *writes):
-            self._within(view)
+            moved += self._within(view)
             self._touch(view.buffer, index)
-            moved += view.count * view.itemsize
         group = self._group
         self.steps.append(
             Step(
@@ -584,13 +583,13 @@ class Planner:
             self.begin(_OutputGroup(value))
             self.copy_step(view, target)
 
-    def _within(self, view: View) -> None:
-        """Raise OvjitError unless all bytes of `view`, its halo too, are in its buffer."""
-        halo = [n for pair in view.halo for n in pair]
-        numbers = (view.buffer.size, view.itemsize, view.offset, *view.shape, *view.strides, *halo)
-        known = identity(numbers)
-        if known in self._fitting:  # layers are alike
-            return
+    def _within(self, view: View) -> int:
+        """The bytes of the view's elements. Raises OvjitError unless all of them, and those of its halo, are
+        in its buffer."""
+        known = (identity((view.buffer.size, view.offset)), view.identity)
+        moved = self._fitting.get(known)
+        if moved is not None:  # layers are alike
+            return moved
         first, behind = view.reach
         # without elements nothing is touched; traced numbers lie inside then as well, so it is not asked
         traced = is_traced_number(first) or is_traced_number(behind)
@@ -599,7 +598,8 @@ class Planner:
                 f"internal error: a step of {self._group.name!r} would use the bytes {first} to {behind} of "
                 f"a buffer of {view.buffer.size}"
             )
-        self._fitting.add(known)
+        moved = self._fitting[known] = view.count * view.itemsize
+        return moved
 
     def _touch(self, buffer: Buffer, step: int) -> None:
         if buffer.base == ARENA:

@@ -247,7 +247,8 @@ class Program:
         return planner
 
     def _plan_steps(self, planner: Planner) -> list[Tap]:
-        """Add the steps of all groups whose values do not follow from shapes."""
+        """Add the steps of all groups whose values do not follow from shapes. Gives the taps of a watched
+        program."""
         types = planner.types
         taps: list[Tap] = []
         active = [
@@ -268,7 +269,8 @@ class Program:
                     except NotNative:
                         Host(way.group).plan(planner)
                     planner.end()
-            taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
+            if self.watched:
+                taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
         return taps
 
     def _trace(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
@@ -374,15 +376,25 @@ def _is_closed(graph: Graph) -> bool:
 
 
 def _leaves(tape: Tape, inputs: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[tuple]:
-    """The shapes with traced numbers for open dimensions; the others are guarded."""
+    """The shapes with traced numbers for open dimensions; the others are guarded.
+
+    Inputs of one type that have the same extent along an axis, as the states of a decoder's layers have,
+    share one number, and a guard sees that they are equal: then equal layers compute the same things, once.
+    """
     out, index = [], 0
+    alike: dict[tuple, Any] = {}
     for value, shape in zip(inputs, shapes, strict=True):
         dims: list[Any] = []
-        for axis in range(len(shape)):
-            open_here = value.shape is None or not isinstance(value.shape[axis], int)
+        for axis, extent in enumerate(shape):
             leaf = tape.leaf(index)
-            dims.append(leaf if open_here else leaf.pin())
             index += 1
+            if value.shape is not None and isinstance(value.shape[axis], int):
+                dims.append(leaf.pin())
+                continue
+            first = alike.setdefault((value.dtype, value.shape, axis, extent), leaf)
+            equal = first == leaf  # a guard
+            assert equal
+            dims.append(first)
         out.append(tuple(dims))
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from ovjit.graph.bodies import infer_values
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval, fits, is_static, text
+from ovjit.graph.traced import identity
 
 
 def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
@@ -26,6 +28,7 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
     for value, shape in zip(graph.inputs, shapes, strict=True):
         types[value] = _with_nothing(TensorType(value.dtype, shape))
     static = all(is_static(v.shape) for v in graph.inputs)
+    alike = _Alike()
     for node in graph.nodes:
         if node.op.name == "Parameter":
             continue
@@ -35,10 +38,72 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
                 continue
             if not all(types[v].value is not None for v in node.inputs):
                 continue
-        made = infer_values(node, [types[v] for v in node.inputs])
-        _check_ranks(node, made)
-        types.update(zip(node.outputs, map(_with_nothing, made), strict=True))
+        types.update(zip(node.outputs, alike.infer(node, [types[v] for v in node.inputs]), strict=True))
     return types
+
+
+#: Larger constants are taken to be different, not compared: weights.
+MOST_COMPARED = 64
+
+
+class _Alike:
+    """What nodes make that are alike: of one operation, with equal attributes and inputs, as equal layers
+    have them. Good while the types and nodes that it is asked about live."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple, Sequence[TensorType]] = {}
+        self._keys: dict[int, tuple | None] = {}  # of types, by id
+
+    def infer(self, node: Node, inputs: Sequence[TensorType]) -> Sequence[TensorType]:
+        keys = [self._type(t) for t in inputs]
+        attrs = None if node.lowered or node.op.runs_body or None in keys else _attributes(node)
+        if attrs is None:
+            return self._infer(node, inputs)
+        key = (node.op, attrs, *keys)
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = self._infer(node, inputs)
+        else:
+            _check_ranks(node, made)
+        return made
+
+    def _infer(self, node: Node, inputs: Sequence[TensorType]) -> Sequence[TensorType]:
+        made = infer_values(node, inputs)
+        _check_ranks(node, made)
+        return [_with_nothing(t) for t in made]
+
+    def _type(self, type: TensorType) -> tuple | None:
+        """What types have that are surely equal; None where that cannot be said."""
+        found = self._keys.get(id(type), ())
+        if found == ():
+            found = self._keys[id(type)] = _key_of(type)
+        return found
+
+
+def _key_of(type: TensorType) -> tuple | None:
+    value, shape = type.value, type.shape
+    if type.partial is not None or shape is None:
+        return None
+    dims = identity(shape)
+    if value is None:
+        return type.dtype, dims
+    if value.dtype == object:
+        numbers = value.reshape(-1).tolist()
+        return type.dtype, dims, value.shape, identity(numbers), tuple(map(builtins.type, numbers))
+    if value.size <= MOST_COMPARED:
+        return type.dtype, dims, value.dtype.str, value.shape, value.tobytes()
+    return type.dtype, dims, id(value)
+
+
+def _attributes(node: Node) -> tuple | None:
+    """The attributes as something that is equal where they are; None where that cannot be said."""
+    found: list[Any] = []
+    for name, value in node.attrs.items():
+        parts = value if isinstance(value, (list, tuple)) else (value,)
+        if not all(part is None or type(part) in (int, float, bool, str) for part in parts):
+            return None
+        found.append((name, type(value), *map(repr, parts)))
+    return tuple(found)
 
 
 def _check_ranks(node: Node, found: Sequence[TensorType]) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.memory import DIMS
 from ovjit.errors import OvjitError
-from ovjit.graph.traced import is_traced_number, surely_same
+from ovjit.graph.traced import identity, is_traced_number, surely_same
 
 #: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
 ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
+
+
+@functools.cache
+def _no_halo(rank: int) -> tuple[tuple[int, int], ...]:
+    """One of each, so that it is known at sight."""
+    return ((0, 0),) * rank
 
 
 class Buffer:
@@ -62,7 +69,7 @@ class View:
         self.strides = tuple(strides)
         self.itemsize = itemsize
         self.offset = offset
-        self.halo = tuple(halo) if halo else ((0, 0),) * len(self.shape)
+        self.halo = tuple(halo) if halo else _no_halo(len(self.shape))
 
     @property
     def ptr(self) -> Ptr:
@@ -74,6 +81,12 @@ class View:
         for d in self.shape:
             n *= d
         return n
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What two views have that lie alike in their buffers, wherever they begin."""
+        halo = () if self.halo is _no_halo(len(self.shape)) else [n for pair in self.halo for n in pair]
+        return identity((self.itemsize, *self.shape, *self.strides, *halo))
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -144,7 +157,7 @@ class Layout:
 
     def __init__(self, order: Sequence[int], halo: Sequence[tuple[int, int]] | None = None):
         self.order = tuple(order)
-        self.halo = tuple(halo) if halo else ((0, 0),) * len(self.order)
+        self.halo = tuple(halo) if halo else _no_halo(len(self.order))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and (self.order, self.halo) == (other.order, other.halo)

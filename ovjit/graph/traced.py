@@ -27,6 +27,8 @@ GUARDS = frozenset((EQUAL, UNEQUAL, LESS, AT_LEAST))
 LARGEST = 1 << 56
 
 _NEGATED = {EQUAL: UNEQUAL, LESS: AT_LEAST}
+#: LESS, the other way round: no row has it.
+_MORE = -1
 
 
 class Tape:
@@ -42,6 +44,8 @@ class Tape:
         #: value -> (what, left, right) of what a constant was applied to, for folding
         self._parts: dict[int, tuple[int, int, int]] = {}
         self._applied: dict[tuple[int, int, int], Any] = {}
+        self._asked: dict[tuple[int, int, int], bool] = {}  # what a value is compared with, plain ints only
+        self._extremes: dict[tuple, Any] = {}
 
     def leaf(self, index: int) -> Traced:
         return Traced(self, index, self.values[index])
@@ -95,6 +99,7 @@ class Tape:
         """Let go of the numbers that were made, which hold the tape: then they are no garbage in cycles."""
         self._made.clear()
         self._applied.clear()
+        self._extremes.clear()
 
     def decide(self, what: int, left: int, right: int, outcome: bool) -> bool:
         """Note that a comparison (EQUAL or LESS) came out like this."""
@@ -142,7 +147,12 @@ class Traced:
         return format(self.value, spec)
 
     def __add__(self, other: Any) -> Any:
-        if type(other) is Traced:
+        kind = type(other)
+        if kind is int:
+            made = self.tape._applied.get((ADD, self.node, other))
+            if made is not None:
+                return made
+        elif kind is Traced:
             left, right = (self, other) if self.node <= other.node else (other, self)
             return self.tape.compute(ADD, left.node, right.node, self.value + other.value)
         number = _number(other)
@@ -153,7 +163,8 @@ class Traced:
     __radd__ = __add__
 
     def __neg__(self) -> Any:
-        return self * -1
+        made = self.tape._applied.get((MULTIPLY, self.node, -1))
+        return self * -1 if made is None else made
 
     def __pos__(self) -> Any:
         return self
@@ -172,7 +183,14 @@ class Traced:
         return _beside(operator.sub, other, self) if number is None else self * -1 + number
 
     def __mul__(self, other: Any) -> Any:
-        if type(other) is Traced:
+        kind = type(other)
+        if kind is int:
+            if other == 1:
+                return self
+            made = self.tape._applied.get((MULTIPLY, self.node, other))
+            if made is not None:
+                return made
+        elif kind is Traced:
             left, right = (self, other) if self.node <= other.node else (other, self)
             return self.tape.compute(MULTIPLY, left.node, right.node, self.value * other.value)
         number = _number(other)
@@ -185,7 +203,12 @@ class Traced:
     __rmul__ = __mul__
 
     def __floordiv__(self, other: Any) -> Any:
-        if type(other) is Traced:
+        kind = type(other)
+        if kind is int:
+            made = self.tape._applied.get((DIVIDE, self.node, other))
+            if made is not None:
+                return made
+        elif kind is Traced:
             if other.node == self.node and self > 0:
                 return 1
             if other > 0:
@@ -207,7 +230,12 @@ class Traced:
         return number // self.pin()
 
     def __mod__(self, other: Any) -> Any:
-        if type(other) is Traced:
+        kind = type(other)
+        if kind is int:
+            made = self.tape._applied.get((REMAINDER, self.node, other))
+            if made is not None:
+                return made
+        elif kind is Traced:
             if other.node == self.node and self > 0:
                 return 0
             if other > 0:
@@ -256,6 +284,9 @@ class Traced:
         return self
 
     def __eq__(self, other: object) -> bool:
+        if type(other) is int:
+            known = self.tape._asked.get((EQUAL, self.node, other))
+            return self._ask(EQUAL, other) if known is None else known
         place = self._place(other)
         if place is None:
             return False  # a fraction, an infinity or no number
@@ -266,12 +297,18 @@ class Traced:
         return not self == other
 
     def __lt__(self, other: Any) -> bool:
+        if type(other) is int:
+            known = self.tape._asked.get((LESS, self.node, other))
+            return self._ask(LESS, other) if known is None else known
         place = self._place(other)
         if place is None:
             return self._beyond(operator.lt, other)
         return self.tape.decide(LESS, self.node, place, self.value < self.tape.values[place])
 
     def __gt__(self, other: Any) -> bool:
+        if type(other) is int:
+            known = self.tape._asked.get((_MORE, self.node, other))
+            return self._ask(_MORE, other) if known is None else known
         place = self._place(other)
         if place is None:
             return self._beyond(operator.gt, other)
@@ -282,6 +319,19 @@ class Traced:
 
     def __ge__(self, other: Any) -> bool:
         return self._beyond(operator.ge, other) if self._place(other) is None else not self < other
+
+    def _ask(self, what: int, number: int) -> bool:
+        """A comparison with an int that nobody has made before."""
+        tape, node = self.tape, self.node
+        place = tape.constant(number)
+        if what == EQUAL:
+            outcome = tape.decide(EQUAL, min(node, place), max(node, place), self.value == number)
+        elif what == LESS:
+            outcome = tape.decide(LESS, node, place, self.value < number)
+        else:
+            outcome = tape.decide(LESS, place, node, number < self.value)
+        tape._asked[what, node, number] = outcome
+        return outcome
 
     def _beyond(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         """A comparison with what is no whole number."""
@@ -353,6 +403,14 @@ def _either(what: int, a: Any, b: Any) -> Any:
     traced = a if type(a) is Traced else b
     if type(traced) is not Traced:
         return min(a, b) if what == LEAST else max(a, b)
+    key = (what, type(a), a.node if type(a) is Traced else a, type(b), b.node if type(b) is Traced else b)
+    known = traced.tape._extremes.get(key)
+    if known is None:
+        known = traced.tape._extremes[key] = _found_either(what, a, b, traced)
+    return known
+
+
+def _found_either(what: int, a: Any, b: Any, traced: Traced) -> Any:
     pair = []
     for x in (a, b):
         place = traced._place(x)
@@ -365,13 +423,10 @@ def _either(what: int, a: Any, b: Any) -> Any:
     return traced.tape.compute(what, min(pair), max(pair), _COMPUTE[what](*numbers))
 
 
-def identity(numbers: Sequence[Any]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+def identity(numbers: Sequence[Any]) -> tuple[Any, ...]:
     """What has the same numbers has the same of these; traced ones are the same where they are so for all
     dimensions."""
-    return (
-        tuple([n.node if type(n) is Traced else n for n in numbers]),
-        tuple([type(n) is Traced for n in numbers]),
-    )
+    return tuple([(n.node,) if type(n) is Traced else n for n in numbers])
 
 
 def surely_same(a: Any, b: Any) -> bool:

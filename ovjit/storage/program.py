@@ -346,8 +346,12 @@ class StoredProgram:
         return self.sections["code"][offset : offset + size]
 
     def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
-        """See `Program.growing`. A stored plan is for variables that do not grow."""
-        return () if self._plan is not None else self.compiled().growing(pairs)
+        """See `Program.growing`. A stored plan is for variables that do not grow, and plans that are offered
+        tell which do."""
+        if self._plan is not None:
+            return ()
+        known = next((trace.places for trace in self.traces if trace.places is not None), None)
+        return self.compiled().growing(pairs) if known is None else known
 
     def plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
         """The stored plan when it is for these input shapes, else one that the compiler makes."""

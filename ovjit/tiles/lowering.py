@@ -21,7 +21,7 @@ from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
-from ovjit.graph.traced import is_traced_number, least, most, whole
+from ovjit.graph.traced import identity, is_traced_number, least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
@@ -299,6 +299,18 @@ class Tiled(Lowering):
         px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
 
+    def _shares(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
+        """The flops of a step, what `_blocks` gives, the bytes that a word and a tile fetch ahead, and how
+        many chunks there are."""
+        rows, width = ROWS[self.isa.name][0], weights.sizes.width
+        flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
+        blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), flops)
+        # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
+        # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).
+        ahead_step = ceil_div(width * WORD, most(1, ceil_div(pixels, rows)))
+        ahead_step = ahead_step * least(1, pixels // (FEW_PIXELS + 1))
+        return flops, *blocks, ahead_step, ahead_step * words, blocks[1] * blocks[3] * weights.groups
+
     def emit(
         self,
         planner: Planner,
@@ -328,24 +340,21 @@ class Tiled(Lowering):
         groups, outs, sizes = weights.groups, weights.outs, weights.sizes
         if outs == 0 or (not is_traced_number(pixels) and pixels == 0):
             return  # a trace has the step, of no chunks where there are no pixels
-        rows, width = ROWS[self.isa.name][0], sizes.width
-        panels = ceil_div(outs, width)
+        width = sizes.width
         words = taps[0] * taps[2] * taps[4]
-        flops = 2.0 * pixels * words * self.form.group * outs * groups
-        px_per, px_blocks, pn_per, pn_blocks = self._blocks(weights, pixels, panels, flops)
-
-        # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
-        # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).
-        ahead_step = ceil_div(width * WORD, most(1, ceil_div(pixels, rows)))
-        ahead_step = ahead_step * least(1, pixels // (FEW_PIXELS + 1))
+        bins = -1 if weights.rest is None else weights.rest.most
+        numbers = identity((groups, outs, pixels, words, *sizes, bins))
+        key = ("tiles", self.isa.name, self.form.group, numbers)
+        shares = planner.shared(key, lambda: self._shares(weights, pixels, words))  # of equal layers
+        flops, px_per, px_blocks, pn_per, pn_blocks, ahead_step, tile_ahead, chunks = shares
 
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
         values: dict[str, Any] = {
             "x": x.ptr + origin, "w": at,
             "b": planner.constants.at(weights.bias), "y": y.ptr, "oh": oh, "ow": ow, "pixels": pixels,
             "x_g": x_group, "w_g": sizes.group, "w_panel": sizes.panel,
-            "outs": outs, "panels": panels, "px_per": px_per, "px_blocks": px_blocks, "pn_per": pn_per,
-            "pn_blocks": pn_blocks, "ahead_step": ahead_step, "tile_ahead": ahead_step * words,
+            "outs": outs, "panels": ceil_div(outs, width), "px_per": px_per, "px_blocks": px_blocks,
+            "pn_per": pn_per, "pn_blocks": pn_blocks, "ahead_step": ahead_step, "tile_ahead": tile_ahead,
         }  # fmt: skip
         values |= dict(zip(("n1", "s1", "n2", "s2", "k"), taps, strict=True))
         values |= dict(zip(("x_n", "x_h", "x_w"), strides, strict=True))
@@ -383,7 +392,7 @@ class Tiled(Lowering):
                 np.unravel_index(pixel, (n, oh, ow))))]  # fmt: skip
 
         reads = [x, *more, *read]
-        planner.step(kernel, values, px_blocks * pn_blocks * groups, reads, [y], flops, touches=touches)
+        planner.step(kernel, values, chunks, reads, [y], flops, touches=touches)
         planner.steps[-1].bytes += sizes.group * groups if self.stored is None else self.stored
 
 

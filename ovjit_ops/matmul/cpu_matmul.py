@@ -14,6 +14,7 @@ from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import Layout, View, row_major
 from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Value
+from ovjit.graph.traced import identity
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit_ops.matmul.cpu_products import lower_product
 
@@ -25,6 +26,8 @@ class Walk(NamedTuple):
     extent: int
 
 
+#: The dimensions that steps are repeated for, those that stand for pixels, and for groups.
+Walks = tuple[list[Walk], list[Walk], list[Walk]]
 #: No dimension.
 _NONE = Walk(-1, 1)
 #: Dimensions of rows that a step walks: N, OH and OW of a convolution.
@@ -94,12 +97,12 @@ class TiledMatMul(Tiled):
         views = [y, *(self._full(self.operand_view(planner, v, o.kind)) for v, o in operands if not o.shared)]
         lead = y.shape[:-1]
         left = self._left(x, lead)
-        outer, images, groups = self._walks(lead, [left, *views])
+        outer, images, groups = self._walks(planner, lead, [left, *views])
         if outer and not x.is_contiguous:
             flat = View(x.buffer, x.shape, self._flat_strides(x), x.itemsize)
-            if len(self._walks(lead, [self._left(flat, lead), *views])[0]) < len(outer):
+            if len(self._walks(planner, lead, [self._left(flat, lead), *views])[0]) < len(outer):
                 left = self._left(planner.copy(self.data, self.rows()), lead)
-                outer, images, groups = self._walks(lead, [left, *views])
+                outer, images, groups = self._walks(planner, lead, [left, *views])
         seen = [*groups, *[_NONE] * (1 + _IMAGES - len(groups) - len(images)), *images]
         matrices = self._matrices(planner, lead)
         for index in np.ndindex(*(w.extent for w in outer)):
@@ -156,33 +159,36 @@ class TiledMatMul(Tiled):
         strides = [0 if d == 1 else step for d, step in zip(batch, steps, strict=True)]
         return View(at.buffer, (*lead, 1), (*strides, 0, 0), 1, at.offset)
 
-    def _walks(
-        self, lead: Sequence[int], views: Sequence[View]
-    ) -> tuple[list[Walk], list[Walk], list[Walk]]:
-        """The leading dimensions that steps are repeated for, those that stand for pixels, and for groups.
+    def _walks(self, planner: Planner, lead: Sequence[int], views: Sequence[View]) -> Walks:
+        """How the leading dimensions are walked.
         Neighbours are merged where all views walk them as one, if else there were too many."""
         batch = (*self._batch(lead), 1)
         surely = self.out.shape[: len(lead)] if len(self.data.shape) > 1 else (*self.out.shape[:-1], 1)
-        kept = [Walk(a, d) for a, d in enumerate(lead) if surely[a] != 1]  # whatever a trace's numbers are
+        kept = tuple([a for a in range(len(lead)) if surely[a] != 1])  # whatever a trace's numbers are
+        strides = [identity(v.strides) for v in views]
+        key = ("walks", batch, kept, identity(lead), *strides)
+        return planner.shared(key, lambda: _walks_of(batch, [Walk(a, lead[a]) for a in kept], views))
 
-        def sorted_out(walks: Sequence[Walk]) -> tuple[list[Walk], list[Walk], list[Walk]]:
-            images = [w for w in walks if batch[w.axis] == 1]
-            groups = [w for w in walks if batch[w.axis] != 1]
-            many = max(0, len(images) - _IMAGES)
-            return [*images[:many], *groups[:-1]], images[many:], groups[-1:]
 
-        found = sorted_out(kept)
-        if not found[0]:
-            return found
-        merged: list[Walk] = []
-        for axis, extent in kept:
-            last = merged[-1] if merged else None
-            together = last is not None and (batch[last.axis] == 1) == (batch[axis] == 1)
-            if last and together and all(v.strides[last.axis] == v.strides[axis] * extent for v in views):
-                merged[-1] = Walk(axis, last.extent * extent)
-            else:
-                merged.append(Walk(axis, extent))
-        return sorted_out(merged)
+def _walks_of(batch: Sequence[int], kept: Sequence[Walk], views: Sequence[View]) -> Walks:
+    def sorted_out(walks: Sequence[Walk]) -> Walks:
+        images = [w for w in walks if batch[w.axis] == 1]
+        groups = [w for w in walks if batch[w.axis] != 1]
+        many = max(0, len(images) - _IMAGES)
+        return [*images[:many], *groups[:-1]], images[many:], groups[-1:]
+
+    found = sorted_out(kept)
+    if not found[0]:
+        return found
+    merged: list[Walk] = []
+    for axis, extent in kept:
+        last = merged[-1] if merged else None
+        together = last is not None and (batch[last.axis] == 1) == (batch[axis] == 1)
+        if last and together and all(v.strides[last.axis] == v.strides[axis] * extent for v in views):
+            merged[-1] = Walk(axis, last.extent * extent)
+        else:
+            merged.append(Walk(axis, extent))
+    return sorted_out(merged)
 
 
 def lower_matmul(group: Group) -> Lowering | None:
