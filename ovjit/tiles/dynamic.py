@@ -43,6 +43,7 @@ from ovjit.codegen.words import (
     storem,
 )
 from ovjit.compiler.plan import aligned_bytes, ceil_div
+from ovjit.tiles.compressed import fit_f16
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.rows import RowEpilogue
 
@@ -212,8 +213,7 @@ def how_stored(integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None,
             raise ValueError("zero points should be whole numbers of 8 bits")
         one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
         one = one if one in (0, 8, 128) else None  # each is a kernel
-    half = np.clip(scale, -65504, 65504).astype(np.float16).astype(np.float32)
-    return Stored(bits, one, "f16" if (half == scale).all() else "f32")
+    return Stored(bits, one, "f16" if fit_f16(scale) else "f32")
 
 
 def pack_dynamic(

@@ -9,7 +9,14 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import plain, product
-from ovjit.tiles.compressed import LEVELS, Unpack, pack_compressed, row_kernel
+from ovjit.tiles.compressed import (
+    HEIGHTS,
+    LEVELS,
+    how_unpacked,
+    lowering_factors,
+    pack_compressed,
+    row_kernel,
+)
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
@@ -25,8 +32,7 @@ class CompressedProduct(StoredWeights):
         super().read_weights()
         attrs = self.node.attrs
         self.size = int(attrs["group"])
-        bits, signed = int(attrs["bits"]), self.integers.dtype.kind == "i"
-        self.unpack = Unpack(bits, signed, self.zero is not None, attrs["kind"])
+        self.unpack = how_unpacked(self.integers, self.scale, self.zero, int(attrs["bits"]), attrs["kind"])
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -48,18 +54,24 @@ class CompressedProduct(StoredWeights):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack.bits, self.isa)
-        levels = LEVELS.get(self.unpack.kind)
-        self.place(
-            constants, {"q": packed.integers, "s": packed.scales, "o": packed.offsets, "lv": levels}
-        )
+        packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack, self.size, self.isa)
+        arrays = {
+            "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": LEVELS.get(self.unpack.kind),
+        }  # fmt: skip
+        self.place(constants, arrays)
+        self.lower_at = None
+        if self.unpack.shifts_data:
+            self.lower_at = constants.place(lowering_factors(self.isa), "place of 4 bits").offset
         self.sizes = {
             "q_panel": packed.integer_panel, "s_panel": packed.scale_panel, "g_size": self.size,
             "depth": self.depth,
         }  # fmt: skip
+        if self.unpack.each_zero:
+            self.sizes["z_panel"] = packed.zero_panel
+        self.filled = packed.filled
         sizes = panel_sizes(self.form.words(self.depth), self.outs, self.isa)
         self.weights = Weights(1, self.outs, sizes, self.places["q"], *self.pack_bias(constants))
-        self.stored: int = packed.integers.nbytes
+        self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
 
     def unpacking(self, planner: Planner) -> dict[str, Any]:
         return self.placed(planner) | self.sizes
@@ -74,24 +86,28 @@ class CompressedProduct(StoredWeights):
         x = planner.contiguous(self.data)
         y = planner.output(self.out, plain(len(self.out.shape)))
         panels = ceil_div(self.outs, self.weights.sizes.width)
-        per_chunk = split(panels, 32 * self.depth * rows)
+        per_chunk = split(panels, self.sizes["q_panel"] * ceil_div(rows, HEIGHTS[0]), CHUNK_BYTES)
+        groups = ceil_div(self.depth, self.size)
         values: dict[str, Any] = {
             "x": x.ptr, "b": planner.constants.at(self.weights.bias), "y": y.ptr,
             "x_w": x.shape[-1] * x.itemsize, "y_w": y.shape[-1] * y.itemsize,
             "b_step": self.weights.bias_step, "rows": rows, "outs": self.outs, "panels": panels,
-            "per_chunk": per_chunk, **self.unpacking(planner),
+            "per_chunk": per_chunk, "filled": self.filled, "groups": groups, **self.unpacking(planner),
         }  # fmt: skip
+        if self.lower_at is not None:
+            values["lower"] = planner.constants.at(self.lower_at)
         operands, reads = self.operand_rows(planner)
         flops = 2.0 * rows * self.depth * self.outs
         chunks = ceil_div(panels, per_chunk)
-        if self.unpack.offsets:
-            planner.need_scratch(rows * ceil_div(self.depth, self.size) * 4)
+        planner.need_scratch(rows * (self.filled + groups) * 4)
         planner.step(self.by_rows, values | operands, chunks, [x, *reads], [y], flops)
         planner.steps[-1].bytes += self.stored
 
 
-#: Rows up to which the weights go straight to registers, again for each row.
-FEW_ROWS = 2
+#: Rows up to which the weights go straight to registers.
+FEW_ROWS = 8
+#: Bytes of weights that a chunk of few rows reads, some 10 us of memory's bandwidth.
+CHUNK_BYTES = 1 << 17
 
 
 def lower_compressed(group: Group) -> Lowering | None:
@@ -103,8 +119,7 @@ def lower_compressed(group: Group) -> Lowering | None:
     integers = anchor.inputs[1].constant
     assert integers is not None
     depth, size = integers.shape[0], int(anchor.attrs["group"])
-    pairs = int(anchor.attrs["bits"]) == 4 or data.dtype == "bf16"
-    if not anchor.attrs["dynamic"] and pairs and size % 2 and size < depth:
+    if not anchor.attrs["dynamic"] and data.dtype == "bf16" and size % 2 and size < depth:
         return None  # two elements of depth are unpacked at a time, of one group
     if not data.shape or not integers.size:
         return None

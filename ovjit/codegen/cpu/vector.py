@@ -25,6 +25,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     a + b, -a, a < b, ...           operators on vectors are these words (`OPERATORS`)
     whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
     lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
+    prefetch(p)                     asks for the cache line of an address, valid or not
     udiv urem(i, j)                 i // j and i % j for 0 <= i, 0 < j: half of what // and % take
 
 f16 and bf16 are f32 in registers; boolean is a mask (i1).
@@ -371,6 +372,12 @@ _OF_INTEGERS = {
     "whole": (
         signature(_INT, types.float64),
         lambda b, x: call_intrinsic(b, "llvm.fptosi.sat.i64.f64", _I64, [x]),
+    ),
+    "prefetch": (
+        signature(types.void, _INT),
+        lambda b, p: call_intrinsic(
+            b, "llvm.prefetch.p0", ir.VoidType(), [pointer(b, p, _I64), _I32(0), _I32(3), _I32(1)]
+        ),
     ),
     "imin": (_TWO_INTS, lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y)),
     "imax": (_TWO_INTS, lambda b, x, y: b.select(b.icmp_signed(">", x, y), x, y)),
