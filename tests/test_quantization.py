@@ -10,6 +10,7 @@ import openvino
 import pytest
 
 import ovjit as ov
+from ovjit.graph.interp import evaluate
 from ovjit.tiles.formats import product_format
 
 SEED = 20261120
@@ -495,6 +496,50 @@ def test_weights_on_halves_of_steps_are_rounded_as_in_f32(monkeypatch, levels, l
     real = openvino.compile_model(made(openvino), "CPU", F32)([each])[0]
     for other in (want, real):
         np.testing.assert_array_equal(np.rint(got / step), np.rint(other / step), f"{levels} {low} {high}")
+
+
+#: Weights [6, 3] of integers, or of reals to quantize, of which scales, zero points or limits make more.
+MORE = {
+    "a row, scales": lambda ops, w, s: ops.multiply(ops.convert(ops.constant(w[:1]), "f32"), s),
+    "a list, scales": lambda ops, w, s: ops.multiply(s, ops.convert(ops.constant(w[0]), "f32")),
+    "a number, scales": lambda ops, w, s: ops.multiply(
+        ops.convert(ops.constant(w[0, 0]), "f32"), ops.constant(np.float32(np.abs(w)))
+    ),
+    "a row, zeros": lambda ops, w, s: ops.multiply(
+        ops.subtract(ops.convert(ops.constant(w[:1]), "f32"), ops.constant(np.float32(w[:, :1]))),
+        ops.constant(np.float32(0.01)),
+    ),
+    "a row, turned": lambda ops, w, s: ops.reshape(
+        ops.transpose(
+            ops.transpose(ops.multiply(ops.convert(ops.constant(w[:1]), "f32"), s), ops.constant([1, 0])),
+            ops.constant([1, 0]),
+        ),
+        ops.constant([6, 3]),
+        False,
+    ),
+    "a row, limits": lambda ops, w, s: ops.fake_quantize(
+        ops.constant(np.float32(w[:1])), ops.constant(np.float32(-127)), ops.constant(np.float32(127)),
+        ops.negative(s), s, 255,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_what_scales_weights_may_make_more_of_them(monkeypatch, kind):
+    """OpenVINO gives some of them up, and ends the process for others."""
+    rng = np.random.default_rng(SEED)
+    weights = rng.integers(-60, 61, (6, 3)).astype(np.int8)
+    scales = rng.uniform(0.002, 0.01, (6, 1)).astype(np.float32)
+    data = rng.uniform(-2, 2, (4, 3)).astype(np.float32)
+
+    ops = ov.opset13
+    x = ops.parameter([-1, 3], np.float32)
+    q = fake_quantize(ops, x, -2.0, 1.984375)
+    y = ops.matmul(q, MORE[kind](ops, weights, ops.constant(scales)), False, True)
+    model = ov.Model([y], [x])
+    (got,), (want,), _ = steps_of(model, data, monkeypatch=monkeypatch)
+    assert_equal(got, want)
+    assert_equal(got, evaluate(model._graph(), [data])[0])
 
 
 def test_open_shapes_and_the_real_openvino(tmp_path):

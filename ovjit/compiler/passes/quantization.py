@@ -530,10 +530,14 @@ def _steps(value: Value) -> tuple[np.ndarray, np.ndarray] | None:
             return None
         axes = [int(a) for a in order] or None
         return steps.transpose(axes), scale.transpose(axes) if scale.size > 1 else scale
-    if maker.op.name == "FakeQuantize":
-        return _from_fake_quantize(maker)
-    if maker.op.name == "Multiply":
-        return _from_integers(maker)
+    if maker.op.name in ("FakeQuantize", "Multiply"):
+        found = _from_fake_quantize(maker) if maker.op.name == "FakeQuantize" else _from_integers(maker)
+        if found is None or not is_static(value.shape):
+            return None
+        steps, scale = found
+        if steps.shape != value.shape:  # scales or limits make more of them
+            steps = np.ascontiguousarray(np.broadcast_to(steps, value.shape))
+        return steps, scale
     whole = _whole(value)
     return None if whole is None else (whole, np.ones(()))
 
