@@ -168,6 +168,29 @@ def test_layer_norms_as_exporters_write_them(again):
     check(net, net.Divide(first, net.Sqrt(spread)), [["MVN"]])
 
 
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("place", ["epsilon", "power", "root"])
+def test_one_element_of_a_higher_rank_makes_no_norm_of_a_lower(centred, place):
+    """[3, 4, 40] and [1, 1, 1, 1] are [1, 3, 4, 40]."""
+    net = Net((3, 4, 40))
+    x = net.inputs[0]
+    if centred:
+        x = net.Subtract(x, net.ReduceMean(x, np.array([-1]), keep_dims=True))
+
+    def one(name, value):
+        return np.full([1] * (4 if name == place else 0), value, np.float32)
+
+    mean = net.ReduceMean(net.Power(x, one("power", 2)), np.array([-1]), keep_dims=True)
+    v = net.Add(mean, one("epsilon", 1e-5))
+    y = net.Divide(x, net.Power(v, one("root", 0.5)))
+    graph = net.b.finish([y])
+    data = np.random.default_rng(SEED).standard_normal((3, 4, 40)).astype(np.float32)
+    (want,) = interp.evaluate(graph, [data])
+    (got,) = answers(graph, [data])
+    assert got.shape == want.shape == (1, 3, 4, 40)
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=f"seed {SEED}")
+
+
 def test_near_misses_are_left_alone():
     """Another axis, another power, the mean of something else, no epsilon."""
 

@@ -92,6 +92,11 @@ def divided(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, tuple[Value, 
     return None
 
 
+def same_rank(x: Value, result: Value) -> bool:
+    """Whether no constant of one element, of a rank of its own, has given the result more dimensions."""
+    return x.shape is not None and result.shape is not None and len(x.shape) == len(result.shape)
+
+
 def recognize_rms(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
     """x / sqrt(mean(x^2, last axis) + eps) -> RootMeanSquare(x)"""
     found = divided(node, inputs)
@@ -99,7 +104,9 @@ def recognize_rms(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) 
         return None
     x, (v, eps) = found
     mean = mean_of(v)
-    if mean is None or x.shape is None or squared(mean[0]) is not x or mean[1] != (len(x.shape) - 1,):
+    if mean is None or squared(mean[0]) is not x or not same_rank(x, node.output):
+        return None
+    if x.shape is None or mean[1] != (len(x.shape) - 1,):
         return None
     return b.add("RootMeanSquare", [x], {"epsilon": eps}, name=node.name, origins=node.origins).outputs
 
@@ -114,7 +121,7 @@ def recognize_mvn(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) 
     if mean is None or centred.node.op.name != "Subtract":
         return None
     x, source = centred.node.inputs[0], squared(mean[0])
-    if source is None or eps <= 0 or x.shape is None:
+    if source is None or eps <= 0 or not same_rank(x, node.output):
         return None
     for part in (centred, source):
         average = mean_of(part.node.inputs[1], mean[1]) if part.node.op.name == "Subtract" else None
