@@ -377,8 +377,8 @@ def test_channels_that_do_not_fit_are_refused(name: str, constant: bool) -> None
     x = _parameter(b, (ANY, ANY, ANY))
     given = [b.constant(v) if constant else _parameter(b, v.shape) for v in lists]
     graph = b.finish([b.add(name, [x, *given], attrs).output])
-    for channels in (3, 1, 2):
-        feeds = [np.ones((2, channels, 4), np.float32), *([] if constant else lists)]
+    for images, channels in ((2, 3), (2, 1), (2, 2), (0, 1), (0, 2)):
+        feeds = [np.ones((images, channels, 4), np.float32), *([] if constant else lists)]
         job = compile_graph(graph, {}).new_job()
         for i, array in enumerate(feeds):
             job.set_input(i, array)

@@ -12,6 +12,7 @@ import pytest
 import ovjit as ov
 from ovjit.api.model.builders import as_output
 from ovjit.api.model.node import Node
+from ovjit.errors import InferenceError
 from ovjit.graph.op import find_op
 from tests.oracle import real_answers
 
@@ -64,6 +65,24 @@ def test_gather_tree(kind: type) -> None:
         (wanted,) = find_op("GatherTree").evaluate(inputs, {})
         (got,) = infer("GatherTree", inputs, {})
         np.testing.assert_array_equal(got, wanted, err_msg=f"seed {SEED}, round {round}")
+
+
+def test_beams_of_numbers_that_are_none() -> None:
+    """A parent that nobody goes on to may be NaN, a length infinite. Others are refused by both."""
+    ids, nan, far = np.arange(6, dtype=np.float32).reshape(3, 1, 2), np.float32("nan"), np.float32("inf")
+    for step, length, fine in (
+        (0, 3, True), (2, 3, False), (1, 1, True), (0, far, True), (0, -far, True), (0, nan, False)
+    ):  # fmt: skip
+        parents = np.zeros_like(ids)
+        parents[step] = nan
+        inputs = [ids, parents, np.array([length], np.float32), np.array(-1, np.float32)]
+        if fine:
+            (wanted,) = find_op("GatherTree").evaluate(inputs, {})
+            np.testing.assert_array_equal(infer("GatherTree", inputs, {})[0], wanted, f"{step} {length}")
+            continue
+        for run in (infer, lambda name, *given: find_op(name).evaluate(*given)):
+            with pytest.raises(InferenceError):
+                run("GatherTree", inputs, {})
 
 
 def test_what_is_out_of_range_is_refused() -> None:

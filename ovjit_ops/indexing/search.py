@@ -255,14 +255,17 @@ class GatherTree:
         steps, batch, width = step_ids.shape
         out = np.full(step_ids.shape, end_token, step_ids.dtype)
         for b in range(batch):
-            length = min(steps, int(max_seq_len[b]))
+            number = max_seq_len[b]
+            if number != number:
+                raise InferenceError("a length of GatherTree is NaN")
+            length = int(np.clip(number, -1, steps))
             for beam in range(width):
                 at = beam
                 for t in range(length - 1, -1, -1):
-                    if not 0 <= at < width:
+                    if not -1 < at < width:  # NaN too
                         raise InferenceError(f"parent {at} of step {t} is not from 0 to {width - 1}")
-                    out[t, b, beam] = step_ids[t, b, at]
-                    at = int(parent_idx[t, b, at])
+                    out[t, b, beam] = step_ids[t, b, int(at)]
+                    at = parent_idx[t, b, int(at)]
                 ended = np.flatnonzero(out[:, b, beam] == end_token)
                 if ended.size:
                     out[ended[0] :, b, beam] = end_token

@@ -94,14 +94,15 @@ def expand_group_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]
 
 def with_channels(w: Writer, x: Value, lists: Sequence[Value]) -> Value | None:
     """`x` with as many channels as there are elements in each of `lists`, or refused when it runs; None where
-    that can't be said. The arithmetic that stands for a normalization broadcasts: it would take any one."""
+    that can't be said. The arithmetic that stands for a normalization broadcasts: it would take any one. What
+    refuses is a split into a single part, which looks at the channels of tensors without elements too."""
     many = {None if v.shape is None else v.shape[0] for v in lists}
     count = next(iter(many))
     if len(many) != 1 or not isinstance(count, int):
         return None
     if x.shape[1] == count:
         return x
-    return w("Reshape", x, [0, count, *[0] * (len(x.shape) - 2)], special_zero=True)
+    return w("VariadicSplit", x, np.array(1), [count])
 
 
 def expand_batch_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
