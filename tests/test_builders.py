@@ -202,6 +202,32 @@ def test_a_record_alone_makes_a_builder() -> None:
         join(a, 1)
 
 
+@pytest.mark.parametrize("package", [ovjit, openvino])
+def test_keys_that_are_no_attributes_are_left_unused(package: Any) -> None:
+    """Programs hand an older version's dict to a newer builder: num_classes is one of opset1 alone."""
+    ops = package.opset8
+    sizes = [ops.parameter(shape, np.float32) for shape in ([1, 28], [1, 21], [1, 2, 28])]
+    attrs = {"num_classes": 3, "keep_top_k": [5], "nms_threshold": 0.5, "normalized": True}
+    node = ops.detection_output(*sizes, attrs)
+    assert node.get_attributes()["keep_top_k"] == [5] and "num_classes" not in node.get_attributes()
+    grid = importlib.import_module(f"{package.__name__}.opset9").grid_sample
+    node = grid(*(ops.parameter([1, n, 2, 2], np.float32) for n in (1, 2)), {"mode": "nearest", "more": 1})
+    assert node.get_attributes()["mode"] == "nearest"
+    infinite = importlib.import_module(f"{package.__name__}.opset10").is_inf
+    node = infinite(sizes[0], {"detect_negative": False, "more": 1})
+    assert node.get_attributes() == {"detect_negative": False, "detect_positive": True}
+
+
+@pytest.mark.parametrize("package", [ovjit, openvino])
+def test_constants_of_arrays_of_other_dtypes(package: Any) -> None:
+    ops = package.opset13
+    made = ops.constant(np.array([1, 2.5], object), package.Type.f32)
+    np.testing.assert_array_equal(made.data, np.float32([1, 2.5]))
+    for array in (np.ones(2, np.complex64), np.array([1, 2], object)):
+        with pytest.raises(RuntimeError, match="Unsupported data type"):
+            ops.constant(array)
+
+
 def test_runtime_is_the_same_package() -> None:
     import ovjit.runtime.opset8 as o8
     from ovjit.runtime.op import Parameter

@@ -312,17 +312,24 @@ def constant_node(
     """A Constant of a number, list, array or string(s), converted to `element_type` if given.
 
     A bare int is i64, a float f64. The value is copied unless `share` is True and it is an array that needs
-    no conversion. Raises TypeError for what has no element type.
+    no conversion. Raises TypeError for what has no element type, RuntimeError for an array of such.
     """
     array = np.asarray(value)
     if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):
+        if isinstance(value, np.ndarray) and element_type is not None and _natural(element_type):
+            return constant_node(array.astype(dtypes.numpy_dtype(element_type)), element_type, name)
+        if isinstance(value, np.ndarray):
+            raise RuntimeError(f"Unsupported data type: {array.dtype}")
         raise TypeError(
             "The necessary overload for constant was not found: "
             f"none takes {type(value).__name__}, {value!r:.80}"
         )
     dims = array.shape
     if element_type is None or (_natural(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):
-        name_of = dtypes.from_numpy(array.dtype)
+        try:
+            name_of = dtypes.from_numpy(array.dtype)
+        except TypeError as error:
+            raise RuntimeError(str(error)) from None
         if name_of == "string":
             array = array.astype(object)
         elif share and isinstance(value, np.ndarray):

@@ -256,8 +256,9 @@ def _signature(
 
 
 def _attributes_of(given: Any, record: Op, name: str) -> dict[str, Any]:
-    """The attributes in the dict that a builder was given. Raises TypeError for what is no dict,
-    UserInputError for one that lacks an attribute or has one of another kind."""
+    """The attributes in the dict that a builder was given; keys that the operation does not have are left
+    unused, as in OpenVINO. Raises TypeError for what is no dict, UserInputError for one that lacks an
+    attribute or has one of another kind."""
     if not isinstance(given, dict):
         raise TypeError(f"{name}() takes its attributes as a dict, not as {type(given).__name__}")
     for key, attribute in record.attributes.items():
@@ -271,9 +272,9 @@ def _attributes_of(given: Any, record: Op, name: str) -> dict[str, Any]:
                 f"{type(given[key]).__name__}."
             )
     return {
-        key: _value(value, record.attributes[key].type) if key in record.attributes else value
+        key: _value(value, record.attributes[key].type)
         for key, value in given.items()
-        if value is not None
+        if key in record.attributes and value is not None
     }
 
 
@@ -367,7 +368,7 @@ def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | Non
     if attributes is not None and not isinstance(attributes, dict):
         raise no_such_form(f"is_inf() takes its attributes as a dict, not as {type(attributes).__name__}")
     record = find_op("IsInf")
-    attrs = record.check_attributes(attributes or {})
+    attrs = record.check_attributes(_attributes_of(attributes or {}, record, "is_inf"))
     return Node._new(record, [as_output(data, name)], attrs, name)
 
 
