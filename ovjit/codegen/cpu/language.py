@@ -345,8 +345,11 @@ class _Walk:
         """The next number of a range, and whether there is one."""
         b = self.b
         value = b.load(over.start)
-        up, down = (b.icmp_signed(sign, value, over.stop) for sign in "<>")
-        valid = b.select(b.icmp_signed(">", over.step, I64(0)), up, down)
+        if isinstance(over.step, ir.Constant):
+            valid = b.icmp_signed("<" if over.step.constant > 0 else ">", value, over.stop)
+        else:
+            up, down = (b.icmp_signed(sign, value, over.stop) for sign in "<>")
+            valid = b.select(b.icmp_signed(">", over.step, I64(0)), up, down)
         b.store(b.add(value, over.step), over.start)
         return value, valid
 

@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import types
 from ovjit.codegen.cpu.types import Outside
-from ovjit.codegen.cpu.vector_types import Vec, call_intrinsic, suffix
+from ovjit.codegen.cpu.vector_types import Vec, call_intrinsic, once, suffix
 
 I1, I64, F64 = ir.IntType(1), ir.IntType(64), ir.DoubleType()
 _LOWEST = -(1 << 63)
@@ -84,7 +84,14 @@ def cast(b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
 
 
 def _divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
-    """(x // y, x % y) rounded down. By zero, and where the quotient overflows, both are 0."""
+    """(x // y, x % y) rounded down. By zero, and where the quotient overflows, both are 0.
+
+    They are twenty instructions, and where a kernel asks for one, it mostly asks for the other.
+    """
+    return once(b, ("divided", x, y, signed), lambda: _divide(b, x, y, signed))
+
+
+def _divide(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
     divide, rest = (b.sdiv, b.srem) if signed else (b.udiv, b.urem)
     literal = isinstance(y, ir.Constant) and y.constant not in (0, -1)
     undefined, divisor = None, y

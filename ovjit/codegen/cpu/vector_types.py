@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import TypeVar
 
 import llvmlite.ir as ir
 
@@ -13,6 +15,9 @@ INTS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32,
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 REGISTER_TYPE = {"f16": "f32", "bf16": "f32"}
 SIZE = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "boolean": 1, **{k: v // 8 for k, v in INTS.items()}}
+
+
+Made = TypeVar("Made")
 
 
 class _BFloat(ir.Type):
@@ -68,8 +73,26 @@ def vec(elem: str, lanes: int) -> Vec:
     return _vec(REGISTER_TYPE.get(elem, elem), lanes)
 
 
+def once(builder: ir.IRBuilder, key: tuple, make: Callable[[], Made]) -> Made:
+    """What `make` emits, or has emitted for this key (what it computes, and of which values) in this block.
+
+    LLVM would find that it is the same; half of what words stand for is, and need not be printed and read.
+    """
+    known = builder.block.__dict__.setdefault("emitted_once", {})
+    if key not in known:
+        block, made = builder.block, make()
+        if builder.block is not block:
+            return made
+        known[key] = made
+    return known[key]
+
+
 def iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
     """<lanes x i1>: lane < n."""
+    return once(builder, ("iota_mask", n, lanes), lambda: _iota_mask(builder, n, lanes))
+
+
+def _iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
     if n.type == _I64:  # a row may have more elements than 32 bits count
         n = builder.trunc(builder.select(builder.icmp_signed("<", n, _I64(lanes)), n, _I64(lanes)), _I32)
     iota = ir.Constant(ir.VectorType(_I32, lanes), list(range(lanes)))
@@ -84,7 +107,7 @@ def broadcast(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
 
 
 def pointer(builder: ir.IRBuilder, address: ir.Value, to: ir.Type) -> ir.Value:
-    return builder.inttoptr(address, to.as_pointer())
+    return once(builder, ("pointer", address, to), lambda: builder.inttoptr(address, to.as_pointer()))
 
 
 def call_intrinsic(builder: ir.IRBuilder, name: str, result: ir.Type, args: list) -> ir.Value:
