@@ -171,6 +171,38 @@ return total * 1000 + k * 10 + (found if a != c else -1)"""
                 assert f(a, b, c, 0) == scope["kernel"](a, b, c, 0), (a, b, c)
 
 
+def test_variables_that_are_assigned_in_one_place() -> None:
+    """They are no memory, but for what a branch assigns and another one reads."""
+    body = """start = a * 3
+total = 0
+i = 0
+while i < b:
+    base = start + i
+    if base > c:
+        inner = base - c
+        seldom = c * 11 + i
+        for j in range(3):
+            total += inner * j + start
+        if inner > 5:
+            total -= base
+    i += 1
+    if base > c:
+        total ^= seldom
+end = total + i
+return end if a > 0 else end - start"""
+    f = compiled(body, "test_jit_one_place")
+    lines = "def kernel(a, b, c, p):\n" + "\n".join(f"    {x}" for x in body.splitlines()) + "\n"
+    scope: dict = {}
+    exec(lines, scope)
+    for a in (-2, 0, 1, 5):
+        for b in (0, 1, 2, 9):
+            for c in (-1, 0, 9, 16):
+                assert f(a, b, c, 0) == scope["kernel"](a, b, c, 0), (a, b, c)
+    text = jit.llvm_text("@njit(nogil=True)\n" + lines, "test_jit_slots", host_isa())
+    slots = {line.split()[0].strip('%"') for line in text.splitlines() if " = alloca " in line}
+    assert {name.partition(".")[0] for name in slots} == {"total", "i", "seldom", "next"}
+
+
 def test_values_that_are_chosen() -> None:
     """`and`, `or` and `if ... else` within expressions: what is not chosen is not read, and what was read
     before is still known."""

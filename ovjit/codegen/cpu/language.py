@@ -5,7 +5,8 @@ What ovjit prints as kernels is small: int64s, numbers, vectors and intrinsics o
 lowering, made for all of Python, take four times as long for it. `lower` goes through the blocks once, in an
 order in which definitions come before uses, and knows every type when it needs it.
 
-Variables that live in one block are LLVM values; others are memory, which LLVM's SROA turns into registers.
+Variables that live in one block are LLVM values, and so are those with one definition that lies on every way
+to their uses; others are memory, which LLVM's SROA turns into registers.
 Whatever is not in the language raises `Outside`, and Numba's ordinary pipeline has it.
 """
 
@@ -87,7 +88,9 @@ class _Walk:
         self.blocks = source.blocks
         self.widened, self.varying = widened, varying
         self.order = _order(self.blocks)
-        self.shared = _shared(self.blocks, self.order)
+        shared = _shared(self.blocks, self.order)
+        self.settled = _settled(self.blocks, self.order, shared) - varying
+        self.shared = shared - self.settled
         self.function = function
         self.entry = self.function.append_basic_block("entry")
         self.places = {at: self.function.append_basic_block(f"B{at}") for at in sorted(self.order)}
@@ -95,6 +98,7 @@ class _Walk:
         self.types: dict[str, Any] = {}
         self.slots: dict[tuple[str, Any], ir.Value] = {}
         self.values: dict[str, ir.Value] = {}  # of this block
+        self.known: dict[str, ir.Value] = {}  # of variables that are settled
         self.objects: dict[str, Any] = {}  # variables that stand for functions
         self.ranges: dict[int, _Range] = {}
         self.items: dict[int, ir.Value] = {}
@@ -159,7 +163,9 @@ class _Walk:
             raise _Again(name, fits_int64(known) and fits_int64(kind))
         self.types[name] = kind
         self.values[name] = value
-        if name in self.shared:
+        if name in self.settled:
+            self.known[name] = value
+        elif name in self.shared:
             slot = self.slots.get((name, kind))
             if slot is None:
                 slot = self.slots[name, kind] = self.allocate(value.type, name)
@@ -190,7 +196,7 @@ class _Walk:
         kind = self.types.get(name)
         if kind is None:
             raise Outside(f"{name} has no value, or no one type")
-        value = self.values.get(name)
+        value = self.known.get(name) or self.values.get(name)
         if value is None:
             slot = self.slots.get((name, kind))
             if slot is None:
@@ -404,6 +410,45 @@ def _shared(blocks: Mapping[int, Block], order: Sequence[int]) -> set[str]:
             if step.target is not None and home.setdefault(step.target, at) != at:
                 shared.add(step.target)
     return shared
+
+
+def _settled(blocks: Mapping[int, Block], order: Sequence[int], shared: set[str]) -> set[str]:
+    """Those of `shared` that are assigned in one place, which all ways to where they are read go through."""
+    home: dict[str, int] = {}
+    out = set(shared)
+    for at in order:
+        for step in blocks[at].body:
+            if step.target in home:
+                out.discard(step.target)
+            elif step.target is not None:
+                home[step.target] = at
+    before = _dominators(blocks, order)
+    for at in order:
+        here: set[str | None] = set()
+        for step in blocks[at].steps():
+            for name in step.reads:
+                if home.get(name) not in before[at] or (home[name] == at and name not in here):
+                    out.discard(name)
+            here.add(getattr(step, "target", None))
+    return out
+
+
+def _dominators(blocks: Mapping[int, Block], order: Sequence[int]) -> dict[int, set[int]]:
+    """block -> the blocks that all ways to it go through, itself among them."""
+    leading: dict[int, list[int]] = {at: [] for at in order}
+    for at in order:
+        for following in blocks[at].successors():
+            leading[following].append(at)
+    found = {at: set(order) for at in order}
+    found[order[0]] = {order[0]}
+    changed = True
+    while changed:
+        changed = False
+        for at in order[1:]:
+            new = set.intersection(*(found[one] for one in leading[at])) | {at}
+            changed |= new != found[at]
+            found[at] = new
+    return found
 
 
 def _is_read(blocks: Mapping[int, Block], at: int, name: str) -> bool:
