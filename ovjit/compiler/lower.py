@@ -54,21 +54,16 @@ class Lowering:
     def __init__(self, group: Group):
         self.group = group
         self.node = group.node
+        self.out = group.last.outputs[0]
 
     @classmethod
     def of(cls, group: Group) -> Lowering | None:
-        """The group's lowering; None where the inputs have other types or numbers of dimensions, or it is
-        not native for another reason."""
+        """The group's lowering; None where the inputs have other types or numbers of dimensions."""
         inputs = group.node.inputs
         ranked = all(len(v.shape) in ranks for v, ranks in zip(inputs, cls.ranks, strict=False))
         takes = chain(cls.takes, repeat(cls.takes[-1]))
         typed = all(types is None or v.dtype in types for v, types in zip(inputs, takes, strict=False))
-        if not ranked or not typed:
-            return None
-        try:
-            return cls(group)
-        except NotNative:
-            return None
+        return cls(group) if ranked and typed else None
 
     def pack(self, constants: Constants) -> None:
         """Place all constants that plans will use: by default the body's operands."""
@@ -104,7 +99,6 @@ class ChannelsLast(Lowering):
     """One that reads `data` and writes `out` with the channels of a pixel side by side."""
 
     data: Value
-    out: Value
 
     def wishes(self) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(len(self.data.shape)))]
@@ -180,7 +174,6 @@ class Elementwise(Lowering):
         assert body is not None
         self.body = body
         self.inputs = group.operands
-        self.out = group.last.output
         self.rank = len(self.out.shape)
         names = [n.op.name.lower() for n in group.body]
         self.name = "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "") + f"_{self.out.dtype}"
@@ -308,7 +301,10 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
 
 def _lower_anchor(group: Group) -> Lowering | None:
     lower = group.node.op.lower
-    return lower(group) if lower is not None and _native_values(group) else None
+    try:
+        return lower(group) if lower is not None and _native_values(group) else None
+    except NotNative:
+        return None
 
 
 def _native_values(group: Group) -> bool:

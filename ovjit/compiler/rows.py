@@ -33,7 +33,6 @@ class RowLowering(Lowering):
         super().__init__(group)
         anchor = group.node
         self.data: Value = anchor.inputs[0]
-        self.out = group.last.output
         self.axes = tuple(axes)
         body = group.make_body()
         self.operands = group.operands if body is not None else []

@@ -82,7 +82,6 @@ class Tiled(Lowering):
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
         self.isa = host_isa()
-        self.out = group.last.output
         self.form = self.choose_form()
         if self.form.products > 1:
             span = self.choose_span()

@@ -62,7 +62,6 @@ class Attention(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.out = self.node.output
         self.causal = bool(self.node.attrs["causal"])
         self.guarded = self.node.op.name == "GuardedAttention"
         self.cap = self.node.attrs.get("cap")

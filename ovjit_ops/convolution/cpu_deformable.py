@@ -100,7 +100,6 @@ class DeformedColumns(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.offsets, *self.mask = self.node.inputs
-        self.out = self.node.output
         self.kernel = deformed_columns(
             masked=bool(self.mask), pad=self.node.attrs["bilinear_interpolation_pad"]
         )

@@ -70,7 +70,6 @@ class Direct(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, filters = self.node.inputs
-        self.out = self.node.output
         assert filters.constant is not None
         weights = filters.constant
         if self.node.op.name == "Convolution":

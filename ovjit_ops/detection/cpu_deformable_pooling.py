@@ -108,7 +108,6 @@ class DeformablePooling(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois, *self.offsets = self.node.inputs
-        self.out = self.node.output
         self.kernel = deformable_pooling(
             moved=bool(self.offsets), adjacent=self.node.attrs["group_size"] == 1
         )

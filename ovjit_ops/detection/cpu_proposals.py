@@ -36,6 +36,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
+from ovjit.forks import made_once
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, key_of, sorted_pairs
 
 
@@ -234,9 +235,7 @@ TYPES = frozenset(("f32", "i32", "i64"))
 class AnchorGrid(Lowering):
     takes = (TYPES,)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        self.kernel = anchor_grid(swapped=self.node.attrs["swapped"])
+    kernel = made_once(lambda self: anchor_grid(swapped=self.node.attrs["swapped"]))
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -323,9 +322,7 @@ class ProposalTable(Lowering):
 class DetectionTable(Lowering):
     takes = (TYPES,)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        self.kernel = detection_table()
+    kernel = made_once(lambda self: detection_table())
 
     def plan(self, planner: Planner) -> None:
         boxes, numbers, values_of, counts = read = [planner.contiguous(v) for v in self.node.inputs]
@@ -345,9 +342,7 @@ class DetectionTable(Lowering):
 class BestRegions(Lowering):
     takes = (("f32",),)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        self.kernel = best_regions()
+    kernel = made_once(lambda self: best_regions())
 
     def plan(self, planner: Planner) -> None:
         rois, scores = read = [planner.view(v) for v in self.node.inputs]

@@ -63,7 +63,6 @@ class PyramidAlign(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.rois, *self.maps = self.node.inputs
-        self.out = self.node.output
         self.levels = pyramid_levels(many=len(self.maps))
         self.kernel = roi_align(mean=True, turned=False, index="i32", partial=True)
         self.kernels = (self.levels, self.kernel)

@@ -190,7 +190,6 @@ class RoiAlign(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois, self.batches = self.node.inputs
-        self.out = self.node.output
         self.turned = self.node.op.name == "ROIAlignRotated"
         mean = self.turned or self.node.attrs["mode"].lower() == "avg"
         self.kernel = roi_align(mean=mean, turned=self.turned, index=self.batches.dtype, partial=False)

@@ -230,7 +230,6 @@ class RoiPooling(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois = self.node.inputs
-        self.out = self.node.output
         self.sensitive = self.node.op.name == "PSROIPooling"
         self.way = self.node.attrs["mode" if self.sensitive else "method"].lower()
         if self.way == "bilinear":

@@ -327,7 +327,6 @@ class Fourier(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.kind = self.node.op.name
-        self.out = self.node.output
         self.dtype = self.out.dtype
         self.size = SIZE[self.dtype]
         kinds = {

@@ -7,15 +7,13 @@ from typing import Any
 from ovjit.codegen.elementwise import NATIVE_TYPES, SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import VL, Ptr, const, gather, load, loadm, placed, scatter, share, store, storem
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import placed_values, product, row_major
 from ovjit.errors import check
+from ovjit.forks import made_once
 from ovjit_ops.image.columns import full_settings, window_counts
-
-HALVES = ("f16", "bf16")
 
 
 @kernel
@@ -67,19 +65,15 @@ def add_columns(
 class Columns(Lowering):
     """Col2Im for windows of known size."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        self.out = self.node.output
-        self.kernel = add_columns(T=self.out.dtype)
+    takes = (NATIVE_TYPES - {"f16", "bf16"}, None)
+    kernel = made_once(lambda self: add_columns(T=self.out.dtype))
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs[:1])
 
     def plan(self, planner: Planner) -> None:
         attrs = full_settings(self.node.attrs)
-        known = self.node.inputs[2].type.value
-        assert known is not None
-        kh, kw = kernel_size = [int(v) for v in known.reshape(-1)]
+        kh, kw = kernel_size = [int(v) for v in planner.known(self.node.inputs[2]).reshape(-1)]
         (sh, sw), (dh, dw), (top, left) = (attrs[name] for name in ("strides", "dilations", "pads_begin"))
         x = planner.view(self.node.inputs[0])
         y = planner.row_major_output(self.node.output)
@@ -110,11 +104,3 @@ class Columns(Lowering):
             )  # fmt: skip
             chunks, flops = ceil_div(items, per_chunk), product(x.shape)
             planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
-
-
-def lower_columns(group: Group) -> Lowering | None:
-    """Native for windows of known size."""
-    data, _, size = group.last.inputs
-    if data.dtype not in NATIVE_TYPES or data.dtype in HALVES or not data.shape or size.type.value is None:
-        return None
-    return Columns(group)

@@ -169,7 +169,6 @@ class GridSample(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.grid = self.node.inputs
-        self.out = self.node.output
         self.align, self.mode, self.padding = settings(self.node.attrs)
         ways = {"side": _TAPS[self.mode], "padding": self.padding, "align": self.align}
         self.kernels = tuple(grid_sample(**ways, adjacent=last) for last in (False, True))

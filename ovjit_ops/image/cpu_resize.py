@@ -339,7 +339,7 @@ class Resize(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.data, self.out = self.node.inputs[0], self.node.output
+        self.data = self.node.inputs[0]
         self.nearest = self.node.attrs["mode"].lower() == "nearest"
         self.kernel = lowering_kernel(self.node.attrs["mode"].lower(), self.data.dtype)
 

@@ -19,7 +19,7 @@ from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import known, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image.columns import full_settings, window_counts
-from ovjit_ops.image.cpu_columns import lower_columns
+from ovjit_ops.image.cpu_columns import Columns
 
 MOST_TAPS = 64  # of a patch that are written out as slices
 
@@ -113,7 +113,7 @@ def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 
 @op(
-    "Col2Im", opset=15, types=NUMBERS, native=FULL, samples=_column_samples, lower=lower_columns,
+    "Col2Im", opset=15, types=NUMBERS, native=FULL, samples=_column_samples, lower=Columns.of,
     builder={"": "col2im"},
 )  # fmt: skip
 class Col2Im:

@@ -30,7 +30,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner
+from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import View, product
 from ovjit_ops.indexing.cpu_gather import index_at
 
@@ -121,13 +121,17 @@ def bags_f32(
 
 
 class Bags(Lowering):
-    """Sums or means of rows of an f32 table."""
+    """Sums or means of rows of an f32 table, by indices of one type."""
+
+    takes = (("f32",), None)
 
     def __init__(self, group: Group):
         super().__init__(group)
         self.way = WAYS[self.node.op.name]
         names = self.node.op.input_names
         self.named = dict(zip(names, self.node.inputs, strict=False))
+        if {v.dtype for v in self.node.inputs if v.dtype != "f32"} not in ({"i32"}, {"i64"}):
+            raise NotNative
         self.weighted = "per_sample_weights" in self.named
         self.default = "default_index" in self.named
         self.kernel = bags_f32(
@@ -162,11 +166,3 @@ class Bags(Lowering):
         planner.share_step(
             self.kernel, values, many, width * per_bag * 4, reads, [y], 2.0 * count * width
         )
-
-
-def lower_bags(group: Group) -> Lowering | None:
-    """Native for f32 and indices of one type."""
-    node = group.last
-    indices = {v.dtype for v in node.inputs if v.dtype != "f32"}
-    native = node.output.dtype == "f32" and indices in ({"i32"}, {"i64"})
-    return Bags(group) if native and node.inputs[0].shape is not None else None

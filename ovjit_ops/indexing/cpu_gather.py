@@ -35,7 +35,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants, plan_copy
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, placed_values, product
 from ovjit.graph.dtypes import numpy_dtype
@@ -229,7 +229,6 @@ class Indexed(Lowering):
     def __init__(self, group: Group, zeros: bool = False):
         super().__init__(group)
         self.data, self.indices = self.node.inputs[:2]
-        self.out = self.node.output
         self.kernel = index_kernel("gather", self.indices.dtype, _BITS[SIZE[self.out.dtype]], zeros=zeros)
 
     def pack(self, constants: Constants) -> None:
@@ -245,6 +244,14 @@ class Indexed(Lowering):
         if not plan_indexed(planner, self.kernel, data, out, indices, walk, False):
             inputs = [planner.contiguous(v) for v in self.node.inputs]
             planner.host_step(self.node, inputs, [out])
+
+
+def known_axis(value: Value, rank: int) -> int:
+    """The value of an axis input, counted from 0. Raises NotNative where data decides."""
+    known = value.type.value
+    if known is None:
+        raise NotNative
+    return normalize_axis(int(known.reshape(-1)[0]), rank)
 
 
 class Gather(Indexed):
@@ -278,6 +285,14 @@ class GatherElements(Indexed):
 class GatherND(Indexed):
     """The last dimension of the indices names a place in the data, after the batch dimensions."""
 
+    takes = (None, INDICES)
+
+    def __init__(self, group: Group):
+        super().__init__(group)
+        depth = self.indices.shape[-1] if self.indices.shape else None
+        if not isinstance(depth, int) or depth > _DEPTH:
+            raise NotNative
+
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         batch, depth = self.node.attrs["batch_dims"], indices.shape[-1]
         many = len(indices.shape) - 1
@@ -294,10 +309,15 @@ class GatherND(Indexed):
 class Scatter(Lowering):
     """The data copied, then the updates written or joined to where the indices point."""
 
-    def __init__(self, group: Group, combine: str = ""):
+    takes = (None, INDICES, None)
+
+    def __init__(self, group: Group):
         super().__init__(group)
+        self.reduction = self.node.attrs.get("reduction", "none").lower()
+        combine = COMBINE.get(self.reduction)
+        if combine is None:
+            raise NotNative
         self.data, self.indices, self.updates = self.node.inputs[:3]
-        self.out = self.node.output
         dtype = self.out.dtype if combine else _BITS[SIZE[self.out.dtype]]
         self.kernel = index_kernel("scatter", self.indices.dtype, dtype, combine)
 
@@ -327,9 +347,9 @@ class Scatter(Lowering):
 class ScatterUpdate(Scatter):
     """Slices along one axis."""
 
-    def __init__(self, group: Group, axis: int):
+    def __init__(self, group: Group):
         super().__init__(group)
-        self.axis = axis
+        self.axis = known_axis(self.node.inputs[3], len(self.data.shape))
 
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
         axis, inside = self.axis, len(indices.shape)
@@ -359,11 +379,13 @@ class ScatterND(Scatter):
 class ScatterElements(Scatter):
     """Single elements along one axis."""
 
-    def __init__(self, group: Group, axis: int, combine: str, neutral: np.ndarray | None = None):
-        super().__init__(group, combine)
-        self.axis = axis
-        self.neutral = neutral  # what named places hold before updates are joined; None: the data
-        if neutral is not None:
+    def __init__(self, group: Group):
+        super().__init__(group)
+        self.axis = known_axis(self.node.inputs[3], len(self.data.shape))
+        #: What named places hold before updates are joined; None: the data.
+        self.neutral: np.ndarray | None = None
+        if self.reduction != "none" and not self.node.attrs["use_init_val"]:
+            self.neutral = neutral_element(self.reduction, self.out.dtype)
             self.put = index_kernel("scatter", self.indices.dtype, _BITS[SIZE[self.out.dtype]])
             self.kernels = (self.put, self.kernel)
 
@@ -388,18 +410,12 @@ class ScatterElements(Scatter):
         return Walk(indices.shape, updates.strides, target, indices.strides, [place])
 
 
-def _axis(value: Value, rank: int) -> int | None:
-    """The value of an axis input, counted from 0, where it is known."""
-    known = value.type.value
-    return None if known is None else normalize_axis(int(known.reshape(-1)[0]), rank)
-
-
 def lower_gather(group: Group) -> Lowering | None:
     """A slice where the indices are evenly spaced constants, else a kernel."""
     node = group.last
     data, indices, axes = node.inputs
-    axis = _axis(axes, len(data.shape))
-    if axis is None or indices.dtype not in INDICES:
+    axis = known_axis(axes, len(data.shape))
+    if indices.dtype not in INDICES:
         return None
     batch = node.attrs.get("batch_dims", 0)
     batch = batch + len(indices.shape) if batch < 0 else batch
@@ -410,31 +426,6 @@ def lower_gather(group: Group) -> Lowering | None:
         if same_sign or (-extent <= known.min() and known.max() < 0):
             return Viewed(group, gather_view)
     return Gather(group, axis, batch)
-
-
-def lower_gather_nd(group: Group) -> Lowering | None:
-    indices = group.last.inputs[1]
-    depth = indices.shape[-1] if indices.shape else None
-    if indices.dtype not in INDICES or not isinstance(depth, int) or depth > _DEPTH:
-        return None
-    return GatherND(group)
-
-
-def lower_scatter_update(group: Group) -> Lowering | None:
-    node = group.last
-    axis = _axis(node.inputs[3], len(node.inputs[0].shape))
-    if axis is None or node.inputs[1].dtype not in INDICES:
-        return None
-    return ScatterUpdate(group, axis)
-
-
-def lower_scatter_nd(group: Group) -> Lowering | None:
-    """Native for all reductions."""
-    node = group.last
-    combine = COMBINE.get(node.attrs.get("reduction", "none"))
-    if node.inputs[1].dtype not in INDICES or combine is None:
-        return None
-    return ScatterND(group, combine)
 
 
 COMBINE = {"none": "", "sum": "add", "sub": "sub", "prod": "mul", "min": "min_", "max": "max_"}
@@ -449,15 +440,3 @@ def neutral_element(reduction: str, dtype: str) -> np.ndarray:
         limits = np.iinfo(target)
         return np.array([limits.max if reduction == "min" else limits.min], target)
     return np.array([np.inf if reduction == "min" else -np.inf]).astype(target)
-
-
-def lower_scatter_elements(group: Group) -> Lowering | None:
-    """Native for all reductions but the mean."""
-    node = group.last
-    axis = _axis(node.inputs[3], len(node.inputs[0].shape))
-    reduction = node.attrs.get("reduction", "none").lower()
-    if axis is None or node.inputs[1].dtype not in INDICES or reduction not in COMBINE:
-        return None
-    if reduction == "none" or node.attrs["use_init_val"]:
-        return ScatterElements(group, axis, COMBINE[reduction])
-    return ScatterElements(group, axis, COMBINE[reduction], neutral_element(reduction, node.output.dtype))

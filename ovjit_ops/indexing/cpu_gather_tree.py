@@ -7,9 +7,9 @@ from typing import Any
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import Ptr, ld, share, st, whole
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
+from ovjit.forks import made_once
 
 
 @kernel
@@ -57,9 +57,7 @@ def gather_tree(
 class GatherTree(Lowering):
     takes = (("f32", "i32", "i64"),)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        self.kernel = gather_tree(T=self.node.output.dtype)
+    kernel = made_once(lambda self: gather_tree(T=self.out.dtype))
 
     def plan(self, planner: Planner) -> None:
         ids, parents, lengths, end = read = [planner.contiguous(v) for v in self.node.inputs]

@@ -10,11 +10,11 @@ from ovjit.codegen.function import DIMS, kernel, spaced
 from ovjit.codegen.words import VL, Ptr, const, gather, loadm, placed, share
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
 from ovjit.graph.graph import Value
-from ovjit.graph.shapes import normalize_axis
+from ovjit_ops.indexing.cpu_gather import known_axis
 
 
 @kernel
@@ -47,11 +47,12 @@ def cumsum(x: Ptr, y: Ptr, n, x_n, y_n, m, x_m, y_m, exclusive, items, per_chunk
 class CumSum(Lowering):
     """Sums along one axis."""
 
-    def __init__(self, group: Group, axis: int):
+    def __init__(self, group: Group):
         super().__init__(group)
-        self.data: Value = self.node.inputs[0]
-        self.out = self.node.output
-        self.axis = axis
+        self.data, axis = self.node.inputs
+        if not self.data.shape:
+            raise NotNative
+        self.axis = known_axis(axis, len(self.data.shape))
         self.kernel = cumsum(T=self.out.dtype)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
@@ -100,12 +101,3 @@ class CumSum(Lowering):
             ),
         )  # fmt: skip
         return True
-
-
-def lower_cumsum(group: Group) -> Lowering | None:
-    """Native where the axis is known."""
-    data, axis = group.last.inputs
-    known = axis.type.value
-    if known is None or not data.shape:
-        return None
-    return CumSum(group, normalize_axis(int(known.reshape(-1)[0]), len(data.shape)))

@@ -13,7 +13,7 @@ from ovjit.codegen.function import kernel
 from ovjit.codegen.words import VL, Ptr, chunk, const, ld, loadm, select, share, splat, st, storem
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner
+from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import product
 
 #: Longest list that is compared with number by number.
@@ -62,10 +62,14 @@ def search_count(x: Ptr, rows: Ptr, y: Ptr, n, items, per_chunk, *, T, index, ri
 class Search(Lowering):
     """Values looked up in one sorted list, or each row of them in a list of its own."""
 
+    takes = (TYPES,)
+
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
         first, second = self.node.inputs
+        if first.dtype != second.dtype or not second.shape:
+            raise NotNative
         bucketize = self.node.op.name == "Bucketize"
         self.values, self.sequence = (first, second) if bucketize else (second, first)
         right = not attrs["with_right_bound"] if bucketize else attrs["right_mode"]
@@ -90,11 +94,3 @@ class Search(Lowering):
         kernel = self.count if counted else self.search
         work = n / 4 if counted else 40 * max(n, 2).bit_length()
         planner.share_step(kernel, values, items, work, [x, rows], [y])
-
-
-def lower_search(group: Group) -> Lowering | None:
-    """Native where both inputs have one type, f32 or f64 or integers."""
-    a, b = group.last.inputs
-    return (
-        Search(group) if a.dtype == b.dtype and a.dtype in TYPES and a.shape is not None and b.shape else None
-    )

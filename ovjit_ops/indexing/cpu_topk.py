@@ -32,7 +32,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_axes, placed_values, plain, product
 from ovjit.graph.shapes import normalize_axis
@@ -196,11 +196,13 @@ class TopK(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
-        dtype = self.node.inputs[0].dtype
+        dtype, rank = self.node.inputs[0].dtype, len(self.node.inputs[0].shape)
+        if not rank:
+            raise NotNative
         moved = "u8" if dtype == "boolean" else dtype  # a truth value is a byte of 0 or 1
         kinds = {"T": moved, "index": self.node.outputs[1].dtype, "largest": attrs["mode"].lower() == "max"}
         self.kernel = topk(**kinds, by_index=attrs["sort"].lower() == "index")
-        rank, many = len(self.node.inputs[0].shape), self.node.inputs[1].type.value
+        many = self.node.inputs[1].type.value
         one = many is None or many.item() == 1
         self.beside = one and normalize_axis(attrs["axis"], rank) < rank - 1
         if self.beside:
@@ -255,7 +257,3 @@ class TopK(Lowering):
             lambda each: Rows(extents, each, [read], written),
         )  # fmt: skip
         return True
-
-
-def lower_topk(group: Group) -> Lowering | None:
-    return TopK(group) if group.last.inputs[0].shape else None

@@ -17,7 +17,7 @@ from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import Dims, fitted
 from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing.cpu_embedding import lower_bags
+from ovjit_ops.indexing.cpu_embedding import Bags
 from ovjit_ops.indexing.cpu_segments import Segments
 from ovjit_ops.indexing.gather import checked_indices
 
@@ -133,7 +133,7 @@ def _offset_samples(reductions: tuple[str, ...]):
     opset=3,
     types=NUMBERS,
     native=("f32",),
-    lower=lower_bags,
+    lower=Bags.of,
     absent={"default_index": (1, -1)},
 )
 class EmbeddingBagOffsetsSum:
@@ -193,7 +193,7 @@ def _packed_samples(reductions: tuple[str, ...]):
     return samples
 
 
-@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=("f32",), lower=lower_bags)
+@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=("f32",), lower=Bags.of)
 class EmbeddingBagPackedSum:
     """Sums of rows of a table, as many in every bag."""
 
@@ -204,7 +204,7 @@ class EmbeddingBagPackedSum:
     samples = _packed_samples(("sum",))
 
 
-@op("EmbeddingBagPacked", opset=15, types=NUMBERS, native=("f32",), lower=lower_bags)
+@op("EmbeddingBagPacked", opset=15, types=NUMBERS, native=("f32",), lower=Bags.of)
 class EmbeddingBagPacked:
     """EmbeddingBagPackedSum that may average."""
 
@@ -226,7 +226,7 @@ def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.
     return wide, count
 
 
-@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS, native=("f32",), lower=lower_bags)
+@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS, native=("f32",), lower=Bags.of)
 class EmbeddingSegmentsSum:
     """Sums of rows of a table by the segment of each index."""
 

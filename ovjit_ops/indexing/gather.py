@@ -19,10 +19,9 @@ from ovjit.graph.shapes import ANY, Dim, Interval, compatible, dim, merge, norma
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_scalar, known_scalar, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing import cpu_gather
-from ovjit_ops.indexing.cpu_gather import lower_gather, lower_gather_nd
-from ovjit_ops.indexing.cpu_scan import lower_cumsum
-from ovjit_ops.indexing.cpu_topk import lower_topk
+from ovjit_ops.indexing import cpu_gather, cpu_scan
+from ovjit_ops.indexing.cpu_gather import GatherND, lower_gather
+from ovjit_ops.indexing.cpu_topk import TopK
 from ovjit_ops.movement.shape import MOVABLE, ints
 
 #: The depth up to which one-hot codes are made by comparing with all positions.
@@ -256,7 +255,7 @@ def _gather_nd_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"batch_dims": batch}
 
 
-@op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=lower_gather_nd)
+@op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=GatherND.of)
 class GatherND5:
     """The parts of the data that the rows of `indices` name; batch dimensions come out as one."""
 
@@ -450,7 +449,7 @@ def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
                 yield [data, np.array(k, dtype=np.int64)], {"axis": axis, "mode": mode, "sort": sort}
 
 
-@op("TopK", opset=1, types=TOPK, builder={"": "topk"}, lower=lower_topk)
+@op("TopK", opset=1, types=TOPK, builder={"": "topk"}, lower=TopK.of)
 class TopK1:
     """The k largest or smallest elements along `axis`, and their positions as i32."""
 
@@ -477,7 +476,7 @@ class TopK11:
         return _infer_topk(data, k, *(attrs[a] for a in ("axis", "mode", "sort", "index_element_type")))
 
 
-@op("CumSum", opset=3, types=(*NUMBERS, "boolean"), lower=lower_cumsum)
+@op("CumSum", opset=3, types=(*NUMBERS, "boolean"), lower=cpu_scan.CumSum.of)
 class CumSum:
     """Sums of all elements up to each one along `axis`, itself included unless `exclusive`. A sum of booleans
     tells whether any of them is true."""

@@ -16,7 +16,8 @@ from ovjit.graph.shapes import Dim, Interval, bounds, compatible, normalize_axis
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.values import known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing.cpu_gather import lower_scatter_elements, lower_scatter_nd, lower_scatter_update
+from ovjit_ops.indexing import cpu_gather
+from ovjit_ops.indexing.cpu_gather import ScatterElements, ScatterND
 from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
 
@@ -39,7 +40,7 @@ def _infer_scatter(
     return TensorType(data.dtype, data.shape)
 
 
-@op("ScatterUpdate", opset=3, types=MOVABLE, lower=lower_scatter_update)
+@op("ScatterUpdate", opset=3, types=MOVABLE, lower=cpu_gather.ScatterUpdate.of)
 class ScatterUpdate:
     """The data with the slices that `indices` name along `axis` replaced by `updates`."""
 
@@ -156,7 +157,7 @@ def _scatter_nd_samples(reductions: list[str]):
     return samples
 
 
-@op("ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"}, lower=lower_scatter_nd)
+@op("ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"}, lower=ScatterND.of)
 class ScatterNDUpdate4:
     """The data with the parts that the rows of `indices` name replaced by `updates`, in their order."""
 
@@ -167,7 +168,7 @@ class ScatterNDUpdate4:
     samples = _scatter_nd_samples(["none"])
 
 
-@op("ScatterNDUpdate", opset=15, types=NUMBERS, builder={"": "scatter_nd_update"}, lower=lower_scatter_nd)
+@op("ScatterNDUpdate", opset=15, types=NUMBERS, builder={"": "scatter_nd_update"}, lower=ScatterND.of)
 class ScatterNDUpdate15:
     """ScatterNDUpdate-4 that may add, subtract, multiply or compare instead of replacing."""
 
@@ -271,7 +272,7 @@ def _scatter_elements_samples(attrs: list[dict[str, Any]]):
     return samples
 
 
-@op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=lower_scatter_elements)
+@op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=ScatterElements.of)
 class ScatterElementsUpdate3:
     """The data with the elements that `indices` name along `axis` replaced by `updates`."""
 
@@ -286,7 +287,7 @@ class ScatterElementsUpdate3:
     samples = _scatter_elements_samples([{}])
 
 
-@op("ScatterElementsUpdate", opset=12, types=NUMBERS, lower=lower_scatter_elements)
+@op("ScatterElementsUpdate", opset=12, types=NUMBERS, lower=ScatterElements.of)
 class ScatterElementsUpdate12:
     """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
 

@@ -16,7 +16,7 @@ from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing import cpu_gather_tree
-from ovjit_ops.indexing.cpu_search import lower_search
+from ovjit_ops.indexing.cpu_search import Search
 from ovjit_ops.indexing.cpu_unique import LoweredUnique
 
 #: Element types whose different elements are found natively.
@@ -32,7 +32,7 @@ def sorted_places(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.n
     return np.searchsorted(sequence, values, side="right" if right else "left")
 
 
-@op("Bucketize", opset=3, types=NUMBERS, lower=lower_search)
+@op("Bucketize", opset=3, types=NUMBERS, lower=Search.of)
 class Bucketize:
     """The number of the bucket of each element; buckets are given by their bounds, in rising order."""
 
@@ -61,7 +61,7 @@ class Bucketize:
                 yield [data, bounds_of], attrs
 
 
-@op("SearchSorted", opset=15, types=NUMBERS, lower=lower_search)
+@op("SearchSorted", opset=15, types=NUMBERS, lower=Search.of)
 class SearchSorted:
     """Where each value would be inserted into the sorted sequence of its row."""
 

@@ -7,11 +7,11 @@ from typing import Any
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, kernel
 from ovjit.codegen.words import VL, Ptr, f64, ld, load, placed, scratch, share, spread, st, store
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import merge_axes, placed_values, product
+from ovjit.forks import made_once
 from ovjit.graph.dtypes import FULL
 
 
@@ -69,9 +69,7 @@ class Inverses(Lowering):
 
     takes = (FULL,)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        self.kernel = inverse(T=self.node.output.dtype)
+    kernel = made_once(lambda self: inverse(T=self.out.dtype))
 
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.node.inputs[0])

@@ -175,7 +175,6 @@ class PlainProduct(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.out = self.node.output
         dtype, isa = self.out.dtype, host_isa()
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         rows = ROWS[isa.name] if dtype not in ("i64", "u64") or isa.name == "avx512" else 4

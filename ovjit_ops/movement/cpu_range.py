@@ -27,7 +27,9 @@ class Ranged(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.kernel = numbers(T=group.last.output.dtype)
+        if self.out.dtype not in TYPES:
+            raise NotNative
+        self.kernel = numbers(T=self.out.dtype)
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
@@ -47,7 +49,3 @@ class Ranged(Lowering):
         planner.share_step(
             self.kernel, values, n, 2, [], [out], touches=lambda each: Rows((n,), each, [], written)
         )
-
-
-def lower_range(group: Group) -> Lowering | None:
-    return Ranged(group) if group.last.output.dtype in TYPES else None

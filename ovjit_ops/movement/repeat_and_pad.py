@@ -18,7 +18,7 @@ from ovjit_ops.common.values import check_scalar, known, known_dims, length, pro
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import lower_tile
 from ovjit_ops.movement.cpu_pad import lower_pad
-from ovjit_ops.movement.cpu_range import lower_range
+from ovjit_ops.movement.cpu_range import Ranged
 from ovjit_ops.movement.cpu_slices import lower_broadcast
 from ovjit_ops.movement.shape import MOVABLE, ints
 
@@ -341,7 +341,7 @@ def _range(start: np.ndarray, stop: np.ndarray, step: np.ndarray, dtype: str) ->
     return (np.arange(count, dtype=np.float64) * by + first).astype(numpy_dtype(dtype))
 
 
-@op("Range", opset=1, types=NUMBERS, lower=lower_range)
+@op("Range", opset=1, types=NUMBERS, lower=Ranged.of)
 class Range1:
     """start, start + step, ... before stop."""
 
@@ -362,7 +362,7 @@ class Range1:
             yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
 
 
-@op("Range", opset=4, types=NUMBERS, builder_since=12, lower=lower_range)
+@op("Range", opset=4, types=NUMBERS, builder_since=12, lower=Ranged.of)
 class Range4:
     """start, start + step, ... before stop, as `output_type`."""
 

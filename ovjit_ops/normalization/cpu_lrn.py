@@ -137,7 +137,6 @@ class LocalResponse(Lowering):
         super().__init__(group)
         node = group.node
         self.data: Value = node.inputs[0]
-        self.out = node.output
         self.axis = axis
         rank = len(self.data.shape)
         self.layout = Layout((*(a for a in range(rank) if a != axis), axis))  # in which the axis is adjacent

@@ -97,7 +97,7 @@ class PoolIndices(ChannelsLast):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data = self.node.inputs[0]
-        self.out, self.index = self.node.outputs
+        self.index = self.node.outputs[1]
         self.adaptive = self.node.op.name == "AdaptiveMaxPool"
         self.kernel = max_pool_indices(T=self.out.dtype, index=self.index.dtype, adaptive=self.adaptive)
 

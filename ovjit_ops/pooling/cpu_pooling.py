@@ -235,7 +235,6 @@ class Pooling(Lowering):
         super().__init__(group)
         self.kind = kind
         self.data: Value = self.node.inputs[0]
-        self.out = self.node.outputs[0]
         self.turned = False
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:

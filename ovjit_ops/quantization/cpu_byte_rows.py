@@ -107,7 +107,7 @@ class QuantizedRows(Lowering):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.given, self.out = self.node.inputs[0], self.node.output
+        self.given = self.node.inputs[0]
         self.fresh = self.node.inputs[1:]
         self.reads = self.given.dtype == _BYTE
         self.kernel = dequantize_kernel() if self.reads else quantize_rows()

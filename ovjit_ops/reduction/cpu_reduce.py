@@ -42,7 +42,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_axes, merge_dims, placed_values, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -241,8 +241,9 @@ class Reduce(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, axes = self.node.inputs
-        self.out = self.node.output
-        assert axes.type.value is not None
+        inside = sum_type(self.data.dtype, self.out.dtype)
+        if axes.type.value is None or reductions(self.node.op.name, inside) is None:
+            raise NotNative
         rank = len(self.data.shape)
         self.axes = sorted({int(a) % rank for a in axes.type.value.reshape(-1)}) if rank else []
         name, types = self.node.op.name, (self.data.dtype, self.out.dtype)
@@ -329,12 +330,3 @@ def _lanes() -> int:
     from ovjit.codegen.cpu.isa import host_isa
 
     return host_isa().lanes
-
-
-def lower_reduce(group: Group) -> Lowering | None:
-    """Native where the axes are known and the element type has the vector operation."""
-    anchor = group.node
-    inside = sum_type(anchor.inputs[0].dtype, anchor.output.dtype)
-    if anchor.inputs[1].type.value is None or reductions(anchor.op.name, inside) is None:
-        return None
-    return Reduce(group)

@@ -18,7 +18,7 @@ from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit_ops.common.values import known, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.reduction.cpu_reduce import lower_reduce
+from ovjit_ops.reduction.cpu_reduce import Reduce
 
 
 def reduced_shape(shape: tuple[Dim, ...], axes: tuple[int, ...], keep_dims: bool) -> tuple[Dim, ...]:
@@ -65,7 +65,7 @@ def reduction(name: str, ref: Callable, *, opset: int = 1, types: list[str] = NU
         return np.asarray(ref(widened(node), axes, keep_dims)).astype(node.dtype)
 
     return register(
-        Op(name, opset, infer, reference, lower=lower_reduce, samples=_samples, types=types, ulp=ulp)
+        Op(name, opset, infer, reference, lower=Reduce.of, samples=_samples, types=types, ulp=ulp)
     )
 
 

@@ -10,6 +10,7 @@ from ovjit.codegen.words import VL, Ptr, blend, const, hmax, inf, ld, load, load
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
+from ovjit.graph.dtypes import FULL
 
 #: Scores whose largest is found in vectors before it is looked for one by one.
 BLOCK = 256
@@ -76,11 +77,15 @@ def ctc_greedy(
 
 
 class Greedy(Lowering):
+    takes = (FULL, None)
+
     def __init__(self, group: Group):
         super().__init__(group)
         types = [v.dtype for v in self.node.inputs]
         attrs = self.node.attrs
         self.lengths = len(self.node.outputs) > 1
+        if types[1] not in (("i32", "i64") if self.lengths else FULL):
+            raise NotNative
         merge = attrs["merge_repeated" if self.lengths else "ctc_merge_repeated"]
         made = [v.dtype for v in self.node.outputs]
         self.kernel = ctc_greedy(
@@ -105,10 +110,3 @@ class Greedy(Lowering):
         if self.lengths:
             values["counts"] = made[1].ptr
         planner.share_step(self.kernel, values, sequences, steps * classes * 4, read, made, 4.0 * x.count)
-
-
-def lower_greedy(group: Group) -> Lowering | None:
-    """Native for scores in f32 and f64, with masks of them."""
-    data, ends = group.last.inputs[:2]
-    known = ("i32", "i64") if len(group.last.outputs) > 1 else ("f32", "f64")
-    return Greedy(group) if data.dtype in ("f32", "f64") and ends.dtype in known else None

@@ -13,7 +13,7 @@ from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.sequences.cpu_ctc_loss import CTCLosses
-from ovjit_ops.sequences.cpu_greedy import lower_greedy
+from ovjit_ops.sequences.cpu_greedy import Greedy
 
 
 def _one(x: TensorType | None, what: str) -> None:
@@ -46,7 +46,7 @@ def best_path(scores: np.ndarray, blank: int, merge: bool) -> list[int]:
     opset=1,
     types=REALS,
     native=FULL,
-    lower=lower_greedy,
+    lower=Greedy.of,
     builder={"": "ctc_greedy_decoder", "ctc_merge_repeated": "merge_repeated"},
 )
 class CTCGreedyDecoder:
@@ -83,7 +83,7 @@ class CTCGreedyDecoder:
     opset=6,
     types=REALS,
     native=FULL,
-    lower=lower_greedy,
+    lower=Greedy.of,
     builder={"": "ctc_greedy_decoder_seq_len"},
 )
 class CTCGreedyDecoderSeqLen:
