@@ -188,9 +188,9 @@ class ScaledDotProductAttention:
         return attention(q, k, v, mask, factor, causal, sink)
 
     def lower(group):
-        from ovjit_ops.attention.cpu_attention import lower_attention
+        from ovjit_ops.attention.cpu_attention import Attention
 
-        return lower_attention(group)
+        return Attention.of(group)
 
     def expand(b, node, inputs):
         """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf)); shared heads as they are"""

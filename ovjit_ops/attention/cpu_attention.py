@@ -30,7 +30,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div, element_size, split
+from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size, split
 from ovjit.compiler.views import Layout, Ptr, View, merge_dims, product
 from ovjit.graph.byte_rows import HEAD
 from ovjit.graph.graph import Value
@@ -58,7 +58,10 @@ FEW_ROWS = 6
 
 class Attention(Lowering):
     """Attention of f32 or bf16 tensors, keys and values of these, f16 or rows of bytes; the mask, if there is
-    one, is f32 and added."""
+    one, is f32 and added. bf16 is where this CPU multiplies it."""
+
+    takes = (("f32", "bf16"), ("f32", "bf16", "f16"), None, ("f32",))
+    ranks = (range(DIMS + 3),)
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -72,7 +75,8 @@ class Attention(Lowering):
         self.isa = host_isa()
         elem, out, sink = named["q"].dtype, self.out.dtype, "sink" in named
         form = product_format(elem, elem)
-        assert form is not None  # `lower_attention` has asked
+        if form is None or named["k"].dtype != named["v"].dtype:
+            raise NotNative
         self.form = form
         #: k and v as rows of bytes, where both are made of such
         self.bytes = {n: v.node.inputs[0] for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
@@ -307,18 +311,3 @@ def _is_zero(constant: np.ndarray | None) -> bool:
 def _convert_kernel(source: str, to: str) -> Kernel:
     """Stores elements as another type."""
     return elementwise_kernel(f"convert_{to}", Body([source], [to], [], ["x0"]), "v", DIMS + 1)
-
-
-def lower_attention(group: Group) -> Lowering | None:
-    """Native for f32, and for bf16 where this CPU multiplies it, with up to three batch dimensions; keys and
-    values may be stored in another type."""
-    inputs = group.node.inputs
-    if any(v.shape is None for v in inputs) or len(inputs[0].shape) > DIMS + 2:
-        return None
-    elem = inputs[0].dtype
-    fits = elem in ("f32", "bf16") and product_format(elem, elem) is not None
-    cached = inputs[1].dtype
-    fits &= cached == inputs[2].dtype and cached in ("f32", "bf16", "f16")
-    if not fits or any(v.dtype != "f32" for v in inputs[3:]):
-        return None
-    return Attention(group)

@@ -337,9 +337,9 @@ class ConvolutionBackpropData:
         return convolve_transposed(data, filters[None], output_shape, attrs)
 
     def lower(group):
-        from ovjit_ops.convolution.cpu_transposed import lower_transposed
+        from ovjit_ops.convolution.cpu_transposed import TransposedConvolution
 
-        return lower_transposed(group)
+        return TransposedConvolution.of(group)
 
     def samples(rng, dtype="f32"):
         for data, filters, sizes, attrs in _TRANSPOSED_CASES:

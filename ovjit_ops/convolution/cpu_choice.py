@@ -7,7 +7,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.tiles.lowering import tile_format
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.convolution.cpu_depthwise import Depthwise, is_depthwise
-from ovjit_ops.convolution.cpu_direct import lower_direct
+from ovjit_ops.convolution.cpu_direct import Direct
 from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
 
 
@@ -22,7 +22,7 @@ def lower_convolution(group: Group) -> Lowering | None:
         or len(data.shape) not in (3, 4, 5)
         or tile_format(data, filters) is None
     ):
-        return lower_direct(group)
+        return Direct.of(group)
     if len(data.shape) == 5:
         # others have been expanded, where their shapes are known
         adjacent = anchor.op.name == "Convolution" and (anchor.attrs["dilations"] or (1,))[-1] == 1

@@ -17,7 +17,7 @@ from ovjit.codegen.function import kernel, spaced
 from ovjit.codegen.words import VL, Ptr, const, loadm, share, splat
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Planner
+from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.windows import resolve_pads
@@ -65,13 +65,19 @@ def direct_convolution(
 
 
 class Direct(Lowering):
-    """Convolution or GroupConvolution with constant filters, without what follows it."""
+    """Convolution or GroupConvolution with constant filters, without what follows it: that becomes a group of
+    its own."""
+
+    takes = (TYPES,)
+    ranks = ((3, 4, 5),)
 
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, filters = self.node.inputs
-        assert filters.constant is not None
         weights = filters.constant
+        same = self.data.dtype == filters.dtype == self.out.dtype
+        if weights is None or not weights.size or group.body or not same:
+            raise NotNative
         if self.node.op.name == "Convolution":
             weights = weights[None]
         self.kernel_size = (1,) * (6 - weights.ndim) + weights.shape[3:]
@@ -119,14 +125,3 @@ class Direct(Lowering):
         values["rows"] = rows
         work, flops = values["ow"] * self.outs * depth, 2.0 * y.count * depth
         planner.share_step(self.kernel, values, rows, work, [x], [y], flops)
-
-
-def lower_direct(group: Group) -> Lowering | None:
-    """Native where nothing follows: what does becomes a group of its own."""
-    anchor = group.node
-    data, filters = anchor.inputs
-    constant = filters.constant
-    if constant is None or not constant.size or group.body or len(data.shape) not in (3, 4, 5):
-        return None
-    same = data.dtype == filters.dtype == anchor.output.dtype
-    return Direct(group) if same and data.dtype in TYPES else None

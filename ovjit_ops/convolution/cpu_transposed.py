@@ -15,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Planner
+from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
@@ -60,15 +59,18 @@ def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
 
 
 class TransposedConvolution(Tiled):
-    """ConvolutionBackpropData and GroupConvolutionBackpropData of one or two spatial dimensions."""
+    """ConvolutionBackpropData and GroupConvolutionBackpropData with constant filters, of one or two spatial
+    dimensions."""
 
+    ranks = ((3, 4),)
     channel_axis = 1
 
     def __init__(self, group: Group):
         anchor = group.node
         self.data = anchor.inputs[0]
         weights = anchor.inputs[1].constant
-        assert weights is not None
+        if weights is None or not weights.size or not tile_format(self.data, anchor.inputs[1]):
+            raise NotNative
         self.weight_type = anchor.inputs[1].dtype
         self.filters = weights if anchor.op.name.startswith("Group") else weights[None]
         self.groups, self.channels, self.outs, *kernel = self.filters.shape
@@ -167,18 +169,3 @@ class TransposedConvolution(Tiled):
                     taps, self.channels * x.itemsize, self.phases[chosen], row.start * x_h + column.start *
                     x_w, part,
                 )  # fmt: skip
-
-
-def lower_transposed(group: Group) -> Lowering | None:
-    """Native with constant filters, one or two spatial dimensions."""
-    anchor = group.node
-    data, filters = anchor.inputs[:2]
-    constant = filters.constant
-    if (
-        constant is None
-        or not constant.size
-        or len(data.shape) not in (3, 4)
-        or not tile_format(data, filters)
-    ):
-        return None
-    return TransposedConvolution(group)

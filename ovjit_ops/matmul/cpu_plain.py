@@ -47,7 +47,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least
@@ -171,10 +171,15 @@ def plain_product(
 
 
 class PlainProduct(Lowering):
-    """MatMul of f64 or integers with any number of batch dimensions."""
+    """MatMul of f64 or integers with any number of batch dimensions; what follows it is a step of its own."""
+
+    takes = (TYPES,)
 
     def __init__(self, group: Group):
         super().__init__(group)
+        a, b = self.node.inputs
+        if group.body or a.dtype != b.dtype or not a.shape or not b.shape:
+            raise NotNative
         dtype, isa = self.out.dtype, host_isa()
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         rows = ROWS[isa.name] if dtype not in ("i64", "u64") or isa.name == "avx512" else 4
@@ -264,11 +269,3 @@ class PlainProduct(Lowering):
             order = (*range(rank - 2), rank - 1, rank - 2)
             view = planner.copy(value, Layout(order) if turned else plain(rank))
         return view.permute((*range(rank - 2), rank - 1, rank - 2)) if turned else view
-
-
-def lower_plain(group: Group) -> Lowering | None:
-    """Native for f64 and integers."""
-    a, b = group.node.inputs
-    if group.body:
-        return None  # what is behind the sums is a step of its own
-    return PlainProduct(group) if a.dtype in TYPES and a.dtype == b.dtype and a.shape and b.shape else None

@@ -28,7 +28,7 @@ from ovjit.graph.shapes import Interval
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import panel_sizes, tile_width
-from ovjit_ops.matmul.cpu_plain import lower_plain
+from ovjit_ops.matmul.cpu_plain import PlainProduct
 
 #: How words are read, by the format: columns that are adjacent, or rows that are ("below"), or neither; and
 #: what of two bf16 an odd K leaves.
@@ -279,5 +279,5 @@ def lower_product(group: Group) -> Lowering | None:
     anchor = group.node
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b) is None:
-        return lower_plain(group)
+        return PlainProduct.of(group)
     return Product(group)

@@ -35,7 +35,7 @@ from ovjit.codegen.words import (
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.expand import Writer
-from ovjit.compiler.plan import Planner, ceil_div
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, merge_axes, placed_values, plain, product
 from ovjit.graph.graph import Builder, Node, Value
@@ -131,14 +131,18 @@ def lrn_kernel(half: int, scale: float, bias: float, beta: float, planes: bool) 
 
 
 class LocalResponse(Lowering):
-    """LRN along one axis."""
+    """LRN along one axis, with a window that a vector's neighbours cover."""
 
-    def __init__(self, group: Group, axis: int):
+    takes = (("f32",), None)
+
+    def __init__(self, group: Group):
         super().__init__(group)
-        node = group.node
-        self.data: Value = node.inputs[0]
-        self.axis = axis
-        rank = len(self.data.shape)
+        self.data, axes = self.node.inputs
+        known, rank = axes.type.value, len(self.data.shape)
+        wide = (self.node.attrs["size"] - 1) // 2 > host_isa().lanes
+        if known is None or known.size != 1 or not rank or wide:
+            raise NotNative
+        self.axis = axis = int(known.reshape(-1)[0]) % rank
         self.layout = Layout((*(a for a in range(rank) if a != axis), axis))  # in which the axis is adjacent
         self.turned = True
 
@@ -198,17 +202,6 @@ class LocalResponse(Lowering):
 
         flops, places = 20.0 * y.count, touches if self.turned else None
         planner.share_step(self.kernel, values, items, work, [x], [y], flops, places)
-
-
-def lower_lrn(group: Group) -> Lowering | None:
-    """Native for f32 along one axis, with a window that a vector's neighbours cover."""
-    node = group.node
-    axes = node.inputs[1].type.value
-    if axes is None or axes.size != 1 or node.output.dtype != "f32":
-        return None
-    if not node.inputs[0].shape or (node.attrs["size"] - 1) // 2 > host_isa().lanes:
-        return None
-    return LocalResponse(group, int(axes.reshape(-1)[0]) % len(node.inputs[0].shape))
 
 
 def expand_lrn(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:

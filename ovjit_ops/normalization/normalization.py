@@ -15,7 +15,7 @@ from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, known, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
 from ovjit_ops.normalization import expand_norm
-from ovjit_ops.normalization.cpu_lrn import expand_lrn, lower_lrn
+from ovjit_ops.normalization.cpu_lrn import LocalResponse, expand_lrn
 from ovjit_ops.normalization.cpu_mvn import lower_mvn, lower_rms
 from ovjit_ops.normalization.cpu_softmax import lower_softmax
 from ovjit_ops.normalization.recognize import recognize_mvn, recognize_rms
@@ -185,7 +185,8 @@ def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: fl
 
 
 @op(
-    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=lower_lrn, expand=expand_lrn, native=FULL,
+    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=LocalResponse.of,
+    expand=expand_lrn, native=FULL,
     in_real=1,
 )  # fmt: skip
 class LRN:

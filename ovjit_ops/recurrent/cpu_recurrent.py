@@ -48,7 +48,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div
+from ovjit.compiler.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
 from ovjit.compiler.views import View, plain
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
@@ -303,6 +303,10 @@ class RecurrentSteps(Lowering):
         self.isa = host_isa()
         self.phases = phases_of(self.step)
         lengths = self.named.get("l")
+        constant = all(self.named[role].constant is not None for role in "rb" if role in self.named)
+        fits = lengths is None or lengths.dtype == "i64"
+        if not constant or self.named["x"].dtype != "f32" or not fits:
+            raise NotNative
         self.kernel = steps_kernel(self.step, lengths is not None, self.isa)
 
     def pack(self, constants: Constants) -> None:
@@ -385,13 +389,3 @@ class RecurrentSteps(Lowering):
         view = planner.view(value)
         adjacent = view.shape[-1] <= 1 or view.strides[-1] == view.itemsize
         return view if adjacent else planner.contiguous(value)
-
-
-def lower_steps(group: Group) -> Lowering | None:
-    """Native for f32 where the recurrent weights are constants and lengths are i64."""
-    node = group.node
-    named = dict(zip(node.attrs["roles"], node.inputs, strict=True))
-    constant = all(named[role].constant is not None for role in "rb" if role in named)
-    lengths = named.get("l")
-    fits = lengths is None or lengths.dtype == "i64"
-    return RecurrentSteps(group) if constant and fits and named["x"].dtype == "f32" else None

@@ -36,9 +36,9 @@ SHAPES = {"x": "BTQ", "h": "BDH", "c": "BDH", "l": "B", "r": "DGH", "b": "DH", "
 
 
 def _lower(group: Any) -> Any:
-    from ovjit_ops.recurrent.cpu_recurrent import lower_steps
+    from ovjit_ops.recurrent.cpu_recurrent import RecurrentSteps
 
-    return lower_steps(group)
+    return RecurrentSteps.of(group)
 
 
 @op("RecurrentSteps", opset=1, internal=True, native=("f32",), lower=_lower, ulp=64)
