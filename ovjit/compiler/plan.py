@@ -428,13 +428,7 @@ class Planner:
         """
         if not is_traced_number(chunks) and chunks <= 0:
             return
-        if self.trace is not None:
-            self.trace.step(reads, writes, touches)
-        index = len(self.steps)
-        moved = 0
-        for view in (*reads, *writes):
-            moved += self._within(view)
-            self._touch(view.buffer, index)
+        moved = self._uses(reads, writes, touches)
         group = self._group
         self.steps.append(
             Step(
@@ -469,11 +463,7 @@ class Planner:
         self.step(kernel, values, ceil_div(items, per_chunk), reads, writes, flops, type, places)
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
-        if self.trace is not None:
-            self.trace.step(inputs, outputs)
-        for view in (*inputs, *outputs):
-            self._within(view)
-            self._touch(view.buffer, len(self.steps))
+        self._uses(inputs, outputs)
         self.steps.append(
             Step(None, [], 1, node.name, node.op.name, node.origins, host=HostCall(node, inputs, outputs))
         )
@@ -490,12 +480,7 @@ class Planner:
         endless: bool = False,
     ) -> None:
         """Add a step that runs bodies. The first word of its arguments becomes the number of its record."""
-        index = len(self.steps)
-        if self.trace is not None:
-            self.trace.step(reads, writes)
-        for view in (*reads, *writes):
-            self._within(view)
-            self._touch(view.buffer, index)
+        self._uses(reads, writes)
         number = sum(step.control is not None for step in self.steps)
         group = self._group
         call = ControlCall(function, bodies, room, endless)
@@ -582,6 +567,16 @@ class Planner:
                 continue
             self.begin(_OutputGroup(value))
             self.copy_step(view, target)
+
+    def _uses(self, reads: Sequence[View], writes: Sequence[View], touches: Touches | None = None) -> int:
+        """The bytes of what the next step reads and writes, whose memory is kept until then."""
+        if self.trace is not None:
+            self.trace.step(reads, writes, touches)
+        moved = 0
+        for view in (*reads, *writes):
+            moved += self._within(view)
+            self._touch(view.buffer, len(self.steps))
+        return moved
 
     def _within(self, view: View) -> int:
         """The bytes of the view's elements. Raises OvjitError unless all of them, and those of its halo, are

@@ -67,17 +67,29 @@ def samples_for(arity: int, domain: tuple[float, float], variants: tuple[dict, .
     return samples
 
 
+def _row(
+    name: str,
+    arity: int,
+    infer: Callable,
+    ref: Callable,
+    *,
+    opset: int = 1,
+    domain: tuple[float, float] = (-8, 8),
+    variants: tuple[dict, ...] = ({},),
+    **options: Any,
+) -> Op:
+    """Register an operation of one element of each operand. `domain`: where its samples are."""
+    return register(Op(name, opset, infer, ref, samples=samples_for(arity, domain, variants), **options))
+
+
 def unary(
     name: str,
     ref: Callable,
     scalar: Callable,
     *,
-    opset: int = 1,
     types: list[str] = NUMBERS,
     takes: list[str] | None = None,
-    domain: tuple[float, float] = (-8, 8),
     infer: Callable | None = None,
-    variants: tuple[dict, ...] = ({},),
     ulp: float = 4,
     **options: Any,
 ) -> Op:
@@ -89,19 +101,7 @@ def unary(
     def infer_same(node: TensorType) -> TensorType:
         return propagate(same_type(node, takes or types), reference, node)
 
-    return register(
-        Op(
-            name,
-            opset,
-            infer or infer_same,
-            reference,
-            scalar=scalar,
-            samples=samples_for(1, domain, variants),
-            ulp=ulp,
-            types=types,
-            **options,
-        )
-    )
+    return _row(name, 1, infer or infer_same, reference, scalar=scalar, ulp=ulp, types=types, **options)
 
 
 def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
@@ -114,13 +114,10 @@ def binary(
     ref: Callable,
     scalar: Callable,
     *,
-    opset: int = 1,
     types: list[str] = NUMBERS,
     takes: list[str] | None = None,
     result: str | None = None,
-    domain: tuple[float, float] = (-8, 8),
     infer: Callable | None = None,
-    variants: tuple[dict, ...] = ({},),
     ulp: float = 2,
     **options: Any,
 ) -> Op:
@@ -144,19 +141,7 @@ def binary(
         return scalar(x, y, **attrs)
 
     wide = in_f32(ref)
-    return register(
-        Op(
-            name,
-            opset,
-            infer or infer_broadcast,
-            reference,
-            scalar=body,
-            samples=samples_for(2, domain, variants),
-            ulp=ulp,
-            types=types,
-            **options,
-        )
-    )
+    return _row(name, 2, infer or infer_broadcast, reference, scalar=body, ulp=ulp, types=types, **options)
 
 
 def _check_type(x: TensorType, types: list[str], what: str) -> None:

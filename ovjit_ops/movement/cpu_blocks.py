@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,8 @@ from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import normalize_axis
 
-#: (split shape of the source, the order in which its dimensions make the target)
-Shuffle = Callable[[Node, Sequence[int]], tuple[Sequence[int], Sequence[int]]]
+#: of attributes: (split shape of the source, the order in which its dimensions make the target)
+Shuffle = Callable[[Mapping[str, Any], Sequence[int]], tuple[Sequence[int], Sequence[int]]]
 
 
 def split_view(view: View, shape: Sequence[int]) -> View:
@@ -56,7 +57,7 @@ class Rearranged(Lowering):
     def plan(self, planner: Planner) -> None:
         node = self.group.last
         source, target = planner.view(node.inputs[0]), planner.output(node.output)
-        parts, order = self.how(node, source.shape)
+        parts, order = self.how(node.attrs, source.shape)
         if not target.count:
             return
         whole = split_view(source, parts)
@@ -79,23 +80,23 @@ def same_order(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
     return Layout(layout.order)
 
 
-def depth_to_space(node: Node, shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+def depth_to_space(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     n, c, *spatial = shape
-    size, k = node.attrs["block_size"], len(spatial)
+    size, k = attrs["block_size"], len(spatial)
     blocks, channels = (size,) * k, c // size**k
-    if node.attrs["mode"].lower() == "blocks_first":
+    if attrs["mode"].lower() == "blocks_first":
         order = [0, k + 1] + [a for i in range(k) for a in (k + 2 + i, 1 + i)]
         return (n, *blocks, channels, *spatial), order
     order = [0, 1] + [a for i in range(k) for a in (k + 2 + i, 2 + i)]
     return (n, channels, *blocks, *spatial), order
 
 
-def space_to_depth(node: Node, shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+def space_to_depth(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     n, c, *spatial = shape
-    size, k = node.attrs["block_size"], len(spatial)
+    size, k = attrs["block_size"], len(spatial)
     parts = (n, c, *(v for d in spatial for v in (d // size, size)))
     blocks, pixels = [3 + 2 * i for i in range(k)], [2 + 2 * i for i in range(k)]
-    first = node.attrs["mode"].lower() == "blocks_first"
+    first = attrs["mode"].lower() == "blocks_first"
     return parts, [0, *blocks, 1, *pixels] if first else [0, 1, *blocks, *pixels]
 
 

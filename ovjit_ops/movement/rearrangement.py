@@ -15,12 +15,14 @@ from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import (
+    depth_to_space,
     expand_space_to_batch,
     lower_batch_to_space,
     lower_depth_to_space,
     lower_roll,
     lower_space_to_batch,
     lower_space_to_depth,
+    space_to_depth,
 )
 from ovjit_ops.movement.cpu_slices import lower_reverse
 from ovjit_ops.movement.shape import MOVABLE, ints
@@ -105,17 +107,12 @@ class DepthToSpace:
         channels = _divided(c, block_size ** len(spatial), "the number of channels")
         return TensorType(data.dtype, (n, channels, *(d * block_size for d in spatial)))
 
-    def ref(data, *, block_size=1, mode):
+    def ref(data, **attrs):
         n, c, *spatial = data.shape
-        k = len(spatial)
-        blocks, channels = (block_size,) * k, c // block_size**k
-        if mode.lower() == "blocks_first":
-            x = data.reshape(n, *blocks, channels, *spatial)
-            order = [0, k + 1] + [a for i in range(k) for a in (k + 2 + i, 1 + i)]
-        else:
-            x = data.reshape(n, channels, *blocks, *spatial)
-            order = [0, 1] + [a for i in range(k) for a in (k + 2 + i, 2 + i)]
-        return x.transpose(order).reshape(n, channels, *(d * block_size for d in spatial))
+        parts, order = depth_to_space(attrs, data.shape)
+        size = attrs["block_size"]
+        made = data.reshape(parts).transpose(order)
+        return made.reshape(n, c // size ** len(spatial), *(d * size for d in spatial))
 
     samples = _block_samples(True)
 
@@ -133,13 +130,12 @@ class SpaceToDepth:
         rest = [_divided(d, block_size, "the extent") for d in spatial]
         return TensorType(data.dtype, (n, c * block_size ** len(spatial), *rest))
 
-    def ref(data, *, block_size=1, mode):
+    def ref(data, **attrs):
         n, c, *spatial = data.shape
-        k = len(spatial)
-        x = data.reshape(n, c, *(v for d in spatial for v in (d // block_size, block_size)))
-        blocks, pixels = [3 + 2 * i for i in range(k)], [2 + 2 * i for i in range(k)]
-        order = [0, *blocks, 1, *pixels] if mode.lower() == "blocks_first" else [0, 1, *blocks, *pixels]
-        return x.transpose(order).reshape(n, c * block_size**k, *(d // block_size for d in spatial))
+        parts, order = space_to_depth(attrs, data.shape)
+        size = attrs["block_size"]
+        made = data.reshape(parts).transpose(order)
+        return made.reshape(n, c * size ** len(spatial), *(d // size for d in spatial))
 
     samples = _block_samples(False)
 
