@@ -399,7 +399,7 @@ class Fourier(Lowering):
             source = self._arranged(planner, view, (*others, axis, *comps))
             per = size * (1 if loading == REAL else 2)
             first = Signals(source, per, n_in * per, 0, 0, size)
-        made, target = self._result(planner, view, axis, others, lanes, n_out, real_out)
+        made, target = self._result(planner, view, (), axis, others, n_out, real_out)
         pair = split_length(n)
         long = n > SPLIT_ALWAYS or lanes < host_isa().lanes // 2
         if pair and n >= SPLIT_FROM and long and loading == COMPLEX and n_in >= n:
@@ -425,16 +425,9 @@ class Fourier(Lowering):
             return None
         if view.strides[behind[-1]] != per or (loading != REAL and view.strides[-1] != size):
             return None
-        lead, tail = [view.shape[a] for a in before], [view.shape[a] for a in behind]
-        memory = planner.allocate([*lead, n_out, *([] if real_out else [2]), *tail], size)
-        k = len(lead)
-        order = [*range(k + 1), *range(k + (1 if real_out else 2), len(memory.shape))]
-        made = memory.permute([*order, *([] if real_out else [k + 1])])
+        made, target = self._result(planner, view, before, axis, behind, n_out, real_out)
         step = view.strides[before[-1]] if before else 0
-        source = Signals(view, view.strides[axis], per, step, 0, size)
-        each = lanes * size * (1 if real_out else 2)
-        target = Signals(memory, each, size, n_out * each, 0, lanes * size)
-        return source, target, made, lanes, outer
+        return Signals(view, view.strides[axis], per, step, 0, size), target, made, lanes, outer
 
     def _arranged(self, planner: Planner, view: View, order: Sequence[int]) -> View:
         """The view's elements row-major in this order of dimensions; itself where they lie so."""
@@ -447,26 +440,18 @@ class Fourier(Lowering):
         return made
 
     def _result(
-        self,
-        planner: Planner,
-        view: View,
-        axis: int,
-        others: Sequence[int],
-        lanes: int,
-        n_out: int,
-        real: bool,
-    ) -> tuple[View, Signals]:
-        """New memory [n, 2, lanes] (without the 2 when real), as a view in the order of the dimensions."""
-        rest = [view.shape[a] for a in others]
-        shape = [n_out, *([] if real else [2]), *rest]
-        memory = planner.allocate(shape, self.size)
-        back = [0] * (len(others) + 1)
-        for i, a in enumerate(others):
-            back[a] = i + (1 if real else 2)
-        back[axis] = 0
-        made = memory.permute([*back, *([] if real else [1])])
-        per = lanes * self.size
-        return made, Signals(memory, per * (1 if real else 2), self.size, 0, 0, per)
+        self, planner: Planner, view: View, before: Sequence[int], axis: int, behind: Sequence[int],
+        n_out: int, real: bool,
+    ) -> tuple[View, Signals]:  # fmt: skip
+        """New memory of the dimensions [before, n_out, 2, behind], without the 2 when real, as a view in the
+        order of the dimensions. Those behind are lanes, those before outer."""
+        lying = [*before, axis, *([] if real else [len(view.shape)]), *behind]
+        extents = {a: view.shape[a] for a in (*before, *behind)} | {axis: n_out, len(view.shape): 2}
+        memory = planner.allocate([extents[a] for a in lying], self.size)
+        made = memory.permute([lying.index(a) for a in sorted(lying)])
+        per = product([extents[a] for a in behind]) * self.size
+        each = per * (1 if real else 2)
+        return made, Signals(memory, each, self.size, n_out * each if before else 0, 0, per)
 
     def _split(
         self, planner: Planner, x: Signals, y: Signals, pair: tuple[int, int], lanes: int, scale: float,
