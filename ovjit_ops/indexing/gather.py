@@ -142,14 +142,13 @@ class Gather1:
     samples = _gather_samples(1)
 
 
-@op("Gather", opset=7, types=MOVABLE, lower=lower_gather)
+@op("Gather", opset=7, like=Gather1)
 class Gather7:
     """Gather in which the first `batch_dims` dimensions of data and indices go together."""
 
     def infer(data, indices, axis, *, batch_dims: Int = 0):
         return _infer_gather(data, indices, axis, batch_dims)
 
-    ref = _gather
     samples = _gather_samples(7)
 
 
@@ -363,7 +362,7 @@ class OneHot1:
     samples = _one_hot_samples([{}])
 
 
-@op("OneHot", opset=16, types=["i32", "i64"], expand=_expand_one_hot)
+@op("OneHot", opset=16, like=OneHot1)
 class OneHot16:
     """OneHot-1 in which negative indices may count from the end."""
 
@@ -374,8 +373,6 @@ class OneHot16:
         check(negative_indices_mode in modes, f"unknown negative_indices_mode {negative_indices_mode!r}")
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
 
-    ref = _one_hot
-    shown = _shown_one_hot
     samples = _one_hot_samples([{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")])
 
 

@@ -317,7 +317,7 @@ class Squeeze1:
     samples = _squeeze_samples
 
 
-@op("Squeeze", opset=15, types=MOVABLE, lower=lower_reshape)
+@op("Squeeze", opset=15, like=Squeeze1)
 class Squeeze15:
     """Squeeze that may leave out, rather than refuse, axes that are not 1."""
 
@@ -326,8 +326,6 @@ class Squeeze15:
 
     def ref(data, axes=None, *, allow_axis_skip=False):
         return _squeeze(data, axes, allow_axis_skip)
-
-    samples = _squeeze_samples
 
 
 def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:

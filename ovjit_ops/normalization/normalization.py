@@ -145,7 +145,7 @@ class BatchNormInference1:
             yield [*lists[:2], data, *lists[2:]], {"epsilon": 1e-3}
 
 
-@op("BatchNormInference", opset=5, types=REALS, native=FULL, expand=expand_norm.expand_batch_norm)
+@op("BatchNormInference", opset=5, like=BatchNormInference1)
 class BatchNormInference5:
     """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
 
@@ -249,10 +249,7 @@ class MVN2:
                     )
 
 
-@op(
-    "MVN", opset=6, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
-    expand=expand_norm.expand_mvn6, native=FULL, epilogue=True, in_real=1,
-)  # fmt: skip
+@op("MVN", opset=6, like=MVN2, expand=expand_norm.expand_mvn6)
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
 

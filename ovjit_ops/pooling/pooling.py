@@ -192,7 +192,7 @@ def _max_ref(data: np.ndarray, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
 _INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_type": "i32", "axis": 2}]
 
 
-@op("MaxPool", opset=8, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS)
+@op("MaxPool", opset=8, like=MaxPool1)
 class MaxPool8:
     """The largest element of each window, and its index over the dimensions from `axis` on."""
 
