@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.dtypes import FULL
+from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, merge, surely_equal
 from ovjit_ops.common.checks import check_same_type, check_type
@@ -78,8 +78,6 @@ class Eye:
         )
 
     def ref(num_rows, num_columns, diagonal_index, batch_shape=None, *, output_type):
-        from ovjit.graph.dtypes import numpy_dtype
-
         rows, columns, k = (int(x.reshape(-1)[0]) for x in (num_rows, num_columns, diagonal_index))
         batch = () if batch_shape is None else tuple(int(d) for d in batch_shape.reshape(-1))
         check(min(rows, columns, *batch, 0) >= 0, f"{rows} x {columns} matrices {batch} cannot be made")

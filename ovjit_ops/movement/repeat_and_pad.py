@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
+from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import DType, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, broadcast, dim, is_static
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole, whole_numbers
@@ -332,8 +333,6 @@ def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, An
 
 
 def _range(start: np.ndarray, stop: np.ndarray, step: np.ndarray, dtype: str) -> np.ndarray:
-    from ovjit.graph.dtypes import numpy_dtype
-
     first, last, by = _range_limits(start, stop, step, dtype)
     count = range_length(first, last, by)
     if dtype[0] in "iu":
@@ -351,13 +350,9 @@ class Range1:
         return _infer_range(start, stop, step, start.dtype)
 
     def ref(start, stop, step):
-        from ovjit.graph.dtypes import from_numpy
-
         return _range(start, stop, step, from_numpy(start.dtype))
 
     def samples(rng, dtype="f32"):
-        from ovjit.graph.dtypes import numpy_dtype
-
         for limits in ((0, 5, 1), (2, 19, 3), (5, 5, 1), (5, 0, 1)):
             yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
 
@@ -374,8 +369,6 @@ class Range4:
         return _range(start, stop, step, output_type)
 
     def samples(rng, dtype="f32"):
-        from ovjit.graph.dtypes import numpy_dtype
-
         for to in ("f32", "i64"):
             for limits in ((0, 5, 1), (2, 19, 3), (5, 5, 1)):
                 yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {"output_type": to}

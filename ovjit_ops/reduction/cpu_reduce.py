@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
@@ -298,10 +299,10 @@ class Reduce(Lowering):
             return False
         if len(kept) > DIMS or len(red) > DIMS:
             return False
-        work = product(red) * n
+        work, lanes = product(red) * n, host_isa().lanes
         run, x_run = n, 0
         if inner == "keep":
-            work = product(red) * _lanes()
+            work = product(red) * lanes
             run, x_run = (red.pop(), rx.pop()) if red else (1, 0)
         values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
         values |= {"run": run, "x_run": x_run, **placed_values(kept, x=kx, y=ky)}
@@ -310,9 +311,9 @@ class Reduce(Lowering):
             values |= {f"r{d}": red[d], f"x_r{d}": rx[d]}
         items = product(kept)
         if inner == "keep":
-            items *= ceil_div(n, _lanes())
+            items *= ceil_div(n, lanes)
         values["items"] = items
-        blocks, lanes = ceil_div(n, _lanes()), _lanes()
+        blocks = ceil_div(n, lanes)
 
         def touches(each: int) -> Rows:
             if inner != "keep":
@@ -324,9 +325,3 @@ class Reduce(Lowering):
 
         planner.share_step(self.by_kind[inner], values, items, work * 2, [x], [y], x.count, touches)
         return True
-
-
-def _lanes() -> int:
-    from ovjit.codegen.cpu.isa import host_isa
-
-    return host_isa().lanes
