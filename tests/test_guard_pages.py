@@ -107,7 +107,7 @@ wrong = int(sys.argv[2])
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.compiler.plan import Planner
-Planner._within = lambda self, view: None  # the check that would tell
+Planner._within = lambda self, view: 0  # the check that would tell
 
 b = Builder()
 x = b.add("Parameter", (), {"shape": (64,), "element_type": "f32"}).output
