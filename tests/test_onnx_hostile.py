@@ -324,6 +324,98 @@ def test_bombs(name: str) -> None:
     assert done.stdout.strip() in ("read", "ModelError", "UnsupportedError"), done.stdout
 
 
+@pytest.mark.timeout(100)
+def test_a_window_larger_than_any_memory() -> None:
+    """Compiling takes no longer for it; running it raises."""
+    model = make([node("HannWindow", "n", "y")], [("x", [4])], ["y"], {"n": np.array(1 << 45)})
+    compiled = ov.Core().compile_model(ov.Core().read_model(model.SerializeToString()), "CPU")
+    with pytest.raises((RuntimeError, MemoryError)):
+        compiled({})
+
+
+@pytest.mark.parametrize("what", ["node", "tensor", "weights", "graph", "key", "value", "Relu"])
+def test_names_that_are_no_utf8(what: str) -> None:
+    nodes = [node("Relu", "x", "tensor", "node"), node("Add", "tensor weights", "y")]
+    model = make(nodes, [("x", [2])], ["y"], {"weights": np.ones(2, np.float32)})
+    model.graph.name = "graph"
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "key", "value"
+    data = model.SerializeToString().replace(what.encode(), b"\xff\xfe\xc0\xff\xfe\xc0\xff"[: len(what)])
+    with pytest.raises(RuntimeError, match="is no UTF-8"):
+        ov.Core().read_model(data)
+
+
+def two_of_a_name(where: str) -> onnx.ModelProto:
+    model = make([node("Neg", "x", "y")], [("x", [2])], ["y"])
+    if where == "graph":
+        model.graph.input.append(model.graph.input[0])
+        return model
+    if where == "function":
+        function = helper.make_function(
+            "my", "F", ["a", "a"], ["b"], [node("Neg", "a", "b")], [helper.make_opsetid("", 17)]
+        )
+        model = make(
+            [node("F", "x x", "y", domain="my")], [("x", [2])], ["y"], imports=[helper.make_opsetid("my", 1)]
+        )
+        model.functions.append(function)
+        return model
+    infos = [
+        helper.make_tensor_value_info(name, kind, None)
+        for name, kind in (("i", TensorProto.INT64), ("c", TensorProto.BOOL), ("v", FLOAT), ("v", FLOAT))
+    ]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in ("c2", "o", "o")]
+    body = helper.make_graph([node("Neg", "v", "o"), node("Identity", "c", "c2")], "b", infos, outputs)
+    trips = {"n": np.array(3), "go": np.array(True)}
+    return make([node("Loop", "n go x x", "y z", body=body)], [("x", [2])], ["y"], trips)
+
+
+@pytest.mark.parametrize("where", ["graph", "function", "body"])
+def test_two_inputs_of_one_name(where: str) -> None:
+    with pytest.raises(RuntimeError, match="two inputs"):
+        ov.Core().read_model(two_of_a_name(where).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("words", "indices", "shape"),
+    [("integers", np.array([0.5, np.nan]), [3, 4]), ("integers", np.array([True, False]), [3, 4]),
+     ("integers", np.array(["0", "1"], object), [3, 4]), ("integers", np.zeros((2, 2, 1), np.int64), [3, 4]),
+     ("outside", np.array([0, 12]), [3, 4]), ("outside", np.array([-1, 0]), [3, 4]),
+     ("outside", np.array([(1 << 64) - 1, 0], np.uint64), [3, 4]),
+     ("indices of 0", np.zeros((2, 0), np.int64), [3, 4]),
+     ("indices of 3", np.zeros((2, 3), np.int64), [3, 4]),
+     ("not valid", np.zeros(2, np.int64), [0, 1 << 62, 1 << 62]),
+     ("not valid", np.zeros(2, np.int64), [-1, -12]),
+     ("not valid", np.zeros(2, np.int64), [1] * 99)],
+)  # fmt: skip
+def test_sparse_tensors_that_are_not_valid(words: str, indices: np.ndarray, shape: list[int]) -> None:
+    model = make([node("Add", "x w", "y")], [("x", [1])], ["y"])
+    sparse = model.graph.sparse_initializer.add()
+    sparse.values.CopyFrom(onnx.numpy_helper.from_array(np.ones(2, np.float32), "w"))
+    sparse.indices.CopyFrom(onnx.numpy_helper.from_array(indices))
+    sparse.dims.extend(shape)
+    with pytest.raises(RuntimeError, match=words):
+        ov.Core().read_model(model.SerializeToString())
+
+
+@pytest.mark.parametrize("shape", [[0, 1 << 62], [1 << 40, 0, 1 << 40]])
+def test_empty_tensors_larger_than_any_memory(shape: list[int]) -> None:
+    model = make([node("Add", "x w", "y")], [("x", [1])], ["y"])
+    tensor = model.graph.initializer.add()
+    tensor.name, tensor.data_type = "w", FLOAT
+    tensor.dims.extend(shape)
+    with pytest.raises(RuntimeError, match="dimensions .* are not valid"):
+        ov.Core().read_model(model.SerializeToString())
+
+
+def test_attributes_whose_value_is_of_another_kind() -> None:
+    model = make([node("Transpose", "x", "y", perm=[1, 0])], [("x", [2, 3])], ["y"])
+    attribute = model.graph.node[0].attribute[0]
+    attribute.ClearField("ints")
+    attribute.floats.extend([1.0, 0.0])
+    with pytest.raises(RuntimeError, match="'perm' has the kind 7, but its value is in 'floats'"):
+        ov.Core().read_model(model.SerializeToString())
+
+
 def test_bodies_within_bodies() -> None:
     graph = helper.make_graph(
         [node("Relu", "x", "o")], "b", [], [helper.make_tensor_value_info("o", FLOAT, None)]

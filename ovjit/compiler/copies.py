@@ -137,7 +137,7 @@ def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
     parts = ceil_div(row, most)
     if parts < 2:
         return 0, row, False
-    for number in range(parts, 4 * parts + 1):
+    for number in range(parts, parts + min(3 * parts, MOST_TRIES) + 1):
         if row % (number * PIECE) == 0:
             return number, row // number, False
     return (0, row, False) if several else (parts, row // parts // PIECE * PIECE, True)
@@ -171,6 +171,8 @@ def _cut_filled(out: View, order: Sequence[int], row: int) -> tuple[int, int, bo
 PIECE = 64
 #: Nor is a row cut into parts of fewer.
 SHORTEST_PIECE = 4096
+#: So many numbers of parts are tried for one that leaves nothing.
+MOST_TRIES = 4096
 #: Rows of open extents are cut from so many elements on, whatever is done with them: one guard for all.
 OPEN_ROW = 1 << 16
 #: Rows up to this many elements are not walked one by one if a longer dimension is there.

@@ -314,9 +314,23 @@ def encoded(texts: np.ndarray) -> np.ndarray:
     return out
 
 
+#: The field that holds an attribute's value, by AttributeProto.AttributeType.
+_FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings", 9: "tensors",
+           10: "graphs", 11: "sparse_tensor", 13: "tp"}  # fmt: skip
+_NO_VALUES = frozenset(("name", "type", "doc_string", "ref_attr_name"))
+
+
 def read_attribute(attribute: Any) -> Any:
-    """The value of an AttributeProto: int, float, str, list of these, or the message itself."""
+    """The value of an AttributeProto: int, float, str, list of these, or the message itself.
+
+    Raises ModelError where it is in the field of another kind.
+    """
     kind = attribute.type
+    given = [field.name for field, _ in attribute.ListFields() if field.name not in _NO_VALUES]
+    if given and kind in _FIELDS and _FIELDS[kind] not in given:
+        raise ModelError(
+            f"the attribute {attribute.name[:80]!r} has the kind {kind}, but its value is in {given[0]!r}"
+        )
     if kind == 1:
         return attribute.f
     if kind == 2:

@@ -7,6 +7,7 @@ rule stumbles over becomes a ModelError with the node's name.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -227,11 +228,12 @@ class Reader:
         self._check_operators(graph, opsets)
         scope = Scope(opsets)
         self._initializers(graph, scope)
-        parameters = [p for info in graph.input if (p := self._input(info, scope)) is not None]
+        parameters = [p for info in _once(graph.input) if (p := self._input(info, scope)) is not None]
         self.run(graph, scope)
         results = [self._result(info.name, scope) for info in graph.output]
         if not results:
             raise ModelError("the graph has no outputs")
+        _check_text(graph.name, "the name of the graph")
         # inputs that no node reads are left out, as OpenVINO leaves them out
         read = {name for node in graph.node for name in reads(node)} | {info.name for info in graph.output}
         model = Model._from_parts(
@@ -239,6 +241,8 @@ class Reader:
         )
         model._rt = {}
         for entry in self.proto.metadata_props:
+            _check_text(entry.key, "a key of the metadata")
+            _check_text(entry.value, "a value of the metadata")
             metadata = model._rt.setdefault("framework", {})
             metadata[entry.key] = entry.value
         return model
@@ -247,6 +251,7 @@ class Reader:
 
     def _initializers(self, graph: Any, scope: Scope) -> None:
         for tensor in graph.initializer:
+            _check_text(tensor.name, "the name of an initializer")
             try:
                 value = self.constant(tensor, tensor.name, scope)
             except (ModelError, UnsupportedError) as error:
@@ -255,6 +260,7 @@ class Reader:
             self._define(scope, tensor.name, value)
         for sparse in graph.sparse_initializer:
             name = sparse.values.name
+            _check_text(name, "the name of an initializer")
             value = self.sparse_constant(sparse, name)
             value._tensor._names = {name}
             self._define(scope, name, value)
@@ -314,6 +320,7 @@ class Reader:
         return Result._of(value, f"{name}/sink_port_0")
 
     def _define(self, scope: Scope, name: str, value: Any) -> None:
+        _check_text(name, "the name of a tensor")
         if name in scope.values:
             raise ModelError(f"the name {name[:200]!r} is given twice")
         scope.values[name] = value
@@ -335,21 +342,27 @@ class Reader:
         values, element_type, _ = tensors.decode(sparse.values, self.external)
         indices, _, _ = tensors.decode(sparse.indices, self.external)
         shape = tuple(sparse.dims)
-        count = int(np.prod(shape, dtype=object)) if shape else 1
-        if any(d < 0 for d in shape) or count * max(values.itemsize, 1) > FOLD_BUDGET:
-            raise ModelError(
-                f"a sparse tensor of {list(shape)[:8]} is not valid or too large to be made dense"
-            )
-        dense = np.zeros(count, values.dtype)
-        flat = indices
+        count = math.prod(shape)
+        if any(d < 0 for d in shape) or len(shape) > tensors.MAX_RANK or not tensors.fits(shape):
+            raise ModelError(f"the dimensions {list(shape)[:8]} of a sparse tensor are not valid")
+        if count * max(values.itemsize, 1) > FOLD_BUDGET:
+            raise ModelError(f"a sparse tensor of {list(shape)[:8]} is too large to be made dense")
+        if indices.dtype.kind not in "iu" or indices.ndim > 2:
+            raise ModelError("the indices of a sparse tensor should be integers in one or two dimensions")
+        flat = indices.reshape(-1)
         if indices.ndim == 2:
-            inside = indices.shape[1] == len(shape) and ((indices >= 0) & (indices < shape)).all()
-            flat = np.ravel_multi_index(tuple(indices.T), shape) if inside and indices.size else indices[:, 0]
-            if not inside:
+            if indices.shape[1] != len(shape):
+                wrong = indices.shape[1]
+                raise ModelError(f"a sparse tensor of {len(shape)} dimensions has indices of {wrong}")
+            if not ((indices >= 0) & (indices < np.array(shape, np.int64))).all():
                 raise ModelError("a sparse tensor has indices that lie outside")
+            flat = np.zeros(len(indices), np.int64)
+            if indices.size:
+                flat = np.ravel_multi_index(tuple(indices.T), shape)
         if flat.size != values.size or (flat.size and (flat.min() < 0 or flat.max() >= count)):
             raise ModelError("a sparse tensor has indices that lie outside, or not one for each value")
-        dense[flat.reshape(-1).astype(np.int64)] = values.reshape(-1)
+        dense = np.zeros(count, values.dtype)
+        dense[flat.astype(np.int64)] = values.reshape(-1)
         return Output._of(Constant._of(dense.reshape(shape), element_type, None, name), 0)
 
     def value_of(self, output: Output) -> np.ndarray | None:
@@ -427,6 +440,8 @@ class Reader:
         if inner.depth > MAX_NESTING:
             raise ModelError(f"the graphs nest deeper than {MAX_NESTING} levels")
         self._initializers(graph, inner)
+        for info in _once(graph.input):
+            _check_text(info.name, "the name of an input")
         inner.values.update(inputs)
         self.run(graph, inner)
         values = []
@@ -534,6 +549,8 @@ class Reader:
         inner.prefix = f"{scope.prefix}{proto.name or _first(proto.output) or function.name}/"
         if len(inputs) > len(function.input):
             raise ModelError(f"{_label(proto)}: {function.name!r} takes {len(function.input)} inputs")
+        if len(set(function.input)) < len(function.input):
+            raise ModelError(f"the function {function.name[:200]!r} has two inputs of one name")
         for i, name in enumerate(function.input):
             inner.values[name] = inputs[i] if i < len(inputs) and inputs[i] is not None else _MISSING
         return _Frame(iter(_in_order(function.node)), inner, proto, function, scope)
@@ -566,6 +583,11 @@ class Reader:
         while waiting:
             part, imports = waiting.pop()
             for node in part.node:
+                _check_text(node.op_type, "the type of a node")
+                _check_text(node.domain, "the domain of a node")
+                _check_text(node.name, "the name of a node")
+                for name in node.output:
+                    _check_text(name, "the name of a tensor")
                 for attribute in node.attribute:
                     if attribute.type == 5:
                         waiting.append((attribute.g, imports))
@@ -610,6 +632,22 @@ _MISSING = _Missing()
 def _refuse_stand_in(value: Any, scope: Scope) -> None:
     if isinstance(value, Output) and value._node in scope.stand_ins:
         tensors.element_type(scope.stand_ins[value._node])  # says that there is no such type
+
+
+def _check_text(text: Any, what: str) -> None:
+    """Raise ModelError for what is no UTF-8: protobuf gives such fields as bytes."""
+    if not isinstance(text, str):
+        raise ModelError(f"{what}, {text[:40]!r}, is no UTF-8")
+
+
+def _once(infos: Sequence[Any]) -> Sequence[Any]:
+    """A graph's inputs. Raises ModelError where two have one name."""
+    seen: set[str] = set()
+    for info in infos:
+        if info.name in seen:
+            raise ModelError(f"two inputs have the name {info.name[:200]!r}")
+        seen.add(info.name)
+    return infos
 
 
 def _functions(proto: Any) -> dict[tuple[str, str, str], Any]:

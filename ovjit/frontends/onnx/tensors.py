@@ -96,6 +96,11 @@ def element_type(number: int) -> str:
     return row.name
 
 
+def fits(shape: tuple[int, ...]) -> bool:
+    """Whether NumPy has arrays of these dimensions: without those of 0, no more than any memory holds."""
+    return math.prod(d for d in shape if d) < 1 << 59
+
+
 def decode(
     tensor: Any, external: External | None = None, stand_in: bool = False
 ) -> tuple[np.ndarray, str, tuple[int, ...]]:
@@ -119,7 +124,7 @@ def _decode(
     """A TensorProto whose data are of the type `name`."""
     given = {descriptor.name: value for descriptor, value in tensor.ListFields()}
     shape = tuple(given.get("dims", ()))
-    if shape and (min(shape) < 0 or len(shape) > MAX_RANK):
+    if shape and (min(shape) < 0 or len(shape) > MAX_RANK or not fits(shape)):
         raise ModelError(f"the dimensions {_short(shape)} of a tensor are not valid")
     if "segment" in given:
         raise ModelError("tensors in segments are not read")
