@@ -1,7 +1,7 @@
 """Kernels by Numba's ordinary pipeline: those outside of their language, with OVJIT_JIT=numba every one.
 
-The only importer of Numba. What tests compare ours with is this: for Numba a kernel is what its text says, an
-`@njit` function, and its words are Numba's intrinsics.
+What tests compare ours with is this: for Numba a kernel is what its text says, an `@njit` function, and its
+words are Numba's intrinsics.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
-import numba
 from numba.core import compiler, registry
 from numba.core import types as numba_types
 from numba.core.types.misc import unliteral
@@ -24,8 +23,6 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.types import Intrinsic, Type
 from ovjit.codegen.cpu.vector import OPERATORS, namespace
 from ovjit.codegen.cpu.vector_types import Vec
-
-njit = numba.njit
 
 _WRAPPER = """
 declare i32 @"{inner}"(ptr, ptr, {types})
@@ -122,7 +119,7 @@ def _defined(module: llvm.ModuleRef) -> set[str]:
 
 
 def module_of(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.ModuleRef:
-    """Functions of `njit` by their symbols, with C functions around what Numba makes.
+    """The module of Python functions by their symbols, with C functions around what Numba makes.
 
     Raises numba.core.errors.NumbaError for source that does not type, naming the line.
     """
@@ -135,9 +132,9 @@ def module_of(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.Module
     typing, context = registry.cpu_target.typing_context, registry.cpu_target.target_context
     i64 = numba_types.int64
     module = llvm.parse_assembly("")
-    for symbol, dispatcher in functions.items():
+    for symbol, python in functions.items():
         result = compiler.compile_extra(
-            typing, context, dispatcher.py_func, (i64,) * arity, i64, flags, {}
+            typing, context, python, (i64,) * arity, i64, flags, {}
         )
         library = result.library
         module.link_in(library._final_module)

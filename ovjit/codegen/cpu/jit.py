@@ -1,10 +1,10 @@
-"""From the source of one kernel to its object code.
+"""From the source of one kernel to its object code. Numba's compiler is imported here only.
 
 A kernel is a function `kernel(bases, args, chunk, scratch) -> int` of int64s (see
 `ovjit.execution.runner`), printed as Python and decorated with `@njit(nogil=True)`. It is compiled as
 a unit of its own, to one C function under the kernel's own symbol, optimised once for the wanted instruction
-set and emitted as an object. `language.py` makes LLVM of it; of what is outside of the language of kernels,
-and of everything with OVJIT_JIT=numba, Numba's ordinary pipeline does (`by_numba.py`).
+set and emitted as an object. Numba compiles it by a pipeline of ours (`pipeline.py`); what is outside of the
+language that this one knows, and everything with OVJIT_JIT=numba, by its ordinary one (`by_numba.py`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import llvmlite.binding as llvm
+import numba
+from numba.core.dispatcher import Dispatcher
 
 from ovjit import debug, logs
 from ovjit.codegen.cpu import vector as simd
 from ovjit.codegen.cpu.emit import optimise, own, parse, target_machine
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.cpu.language import lower
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.parts import parts_of
+from ovjit.codegen.cpu.pipeline import lower_kernel
 from ovjit.codegen.cpu.types import Intrinsic, Outside
 from ovjit.garbage import short_collections
 
@@ -48,7 +50,7 @@ def assembly(
 def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
     """The LLVM module of a kernel before LLVM's passes. Raises Outside for what is not in the language."""
     with short_collections(cycles=True), _lock:
-        return str(lower(_define(source, symbol, isa, extra or {}), 4))
+        return str(lower_kernel(_define(source, symbol, isa, extra or {}), 4))
 
 
 def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
@@ -101,19 +103,14 @@ def _module(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity:
     if debug.flag("OVJIT_JIT") != "numba":
         functions = _define(source, symbol, isa, extra)
         try:
-            return str(lower(functions, arity)), functions
+            return str(lower_kernel(functions, arity)), functions
         except Outside as error:
             fallbacks.append((symbol, str(error)))
             logs.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
     from ovjit.codegen.cpu import by_numba
 
-    functions = _define(source, symbol, isa, extra, by_numba.njit, by_numba.word)
+    functions = _define(source, symbol, isa, extra, by_numba.word)
     return by_numba.module_of(functions, isa, arity), functions
-
-
-def _in_text(**options: Any) -> Callable[[Any], Any]:
-    """What `njit` is in a kernel's text while nobody asks Numba: the function is the text's own."""
-    return lambda function: function
 
 
 def _define(
@@ -121,35 +118,24 @@ def _define(
     symbol: str,
     isa: Isa,
     extra: Mapping[str, Any],
-    njit: Any = _in_text,
     word: Callable[[Intrinsic], Any] = lambda one: one,
 ) -> dict[str, Any]:
-    """symbol -> what `njit` makes of a function of the text, the source registered so that errors show the
-    line; `word` makes of intrinsics what the functions call."""
+    """symbol -> Python function that is given to Numba, the source registered so that errors show the line;
+    `word` makes of intrinsics what the functions call."""
     filename = f"<ovjit {symbol}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    defined: dict[str, Any] = {}
-    called: set[str] = set()
-
-    def decorator(**options: Any) -> Callable[[Any], Any]:
-        def decorate(function: Any) -> Any:
-            called.update(function.__code__.co_names)
-            made = defined[function.__name__] = njit(**options)(function)
-            return made
-
-        return decorate
-
     names: dict[str, Any] = {
-        "njit": decorator,
+        "njit": numba.njit,
         "float_nan": math.nan,
         "float_inf": math.inf,
         "VL": isa.lanes,
     }
     exec(compile(source, filename, "exec"), names)  # source printed by ovjit's own emitters
     vocabulary = simd.namespace(isa.lanes)
-    for name in called:
+    defined = {name: f.py_func for name, f in names.items() if isinstance(f, Dispatcher)}
+    for name in {name for f in defined.values() for name in f.__code__.co_names}:
         if name in extra:
             names[name] = word(extra[name])
         elif name not in names and not hasattr(builtins, name):
             names[name] = word(vocabulary[name])
-    return {entry(symbol, name): made for name, made in defined.items()}
+    return {entry(symbol, name): f for name, f in defined.items()}

@@ -18,7 +18,6 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import reading, types
@@ -55,21 +54,7 @@ class _Again(Exception):
         self.widen = widen
 
 
-def lower(functions: Mapping[str, Callable[..., Any]], arity: int) -> ir.Module:
-    """The LLVM module of Python functions by their symbols, as C functions of `arity` int64s that give one.
-
-    Raises Outside when one is not in the language.
-    """
-    module = ir.Module()
-    module.triple = llvm.get_process_triple()
-    for symbol, python in functions.items():
-        function = ir.Function(module, ir.FunctionType(I64, [I64] * arity), symbol)
-        function.attributes.add("nounwind")
-        _lower(reading.read(python), function)
-    return module
-
-
-def _lower(source: Function, function: ir.Function) -> None:
+def lower(source: Function, function: ir.Function) -> None:
     """Print the body of `function`, a C function of int64s that gives an int64. Raises Outside."""
     widened: set[str] = set()  # variables of several integer types are int64
     varying: set[str] = set()  # variables of types that have nothing in common are one for each type

@@ -1,7 +1,7 @@
 """Types of the language of kernels, and its intrinsics: words that are LLVM instructions.
 
-They are ours, so that compiling a kernel imports nothing of Numba, which takes longer than LLVM does for the
-kernels of a small model. `by_numba.py` says what they are for Numba.
+They are ours, so that the walk over a kernel needs no tables of overloads, and making a word costs nothing.
+`by_numba.py` says what they are for Numba's ordinary pipeline.
 """
 
 from __future__ import annotations
