@@ -207,6 +207,39 @@ def test_depthwise_sums_are_exact(monkeypatch, window, stride, dilation, channel
     np.testing.assert_array_equal(got[0], want)
 
 
+@pytest.mark.parametrize("groups, dilation", [(19, 1), (19, 2), (3, 1), (1, 2)])
+@pytest.mark.parametrize("batch", [2, -1])
+def test_volumes_by_planes(monkeypatch, groups, dilation, batch):
+    """Groups, and windows spread along the last dimension; zero points; NumPy's sums in int64."""
+    rng = np.random.default_rng([SEED, groups, dilation])
+    ops = ov.opset8
+    channels, outs, size, stride = (groups, groups, (5, 6, 7), 1) if groups > 3 else (12, 9, (4, 6, 7), 2)
+    x = ops.parameter(ov.PartialShape([batch, channels, *size]), np.uint8)
+    w = rng.integers(-128, 128, (groups, outs // groups, channels // groups, 2, 3, 3)).astype(np.int8)
+    real = ops.subtract(ops.convert(x, "f32"), ops.constant(np.float32(7)))
+    given = w if groups > 1 else w[0]
+    zero = 0 if groups == 3 else 3  # groups of several outputs have none in integers
+    factors = ops.subtract(ops.convert(ops.constant(given), "f32"), ops.constant(np.float32(zero)))
+    make = ops.group_convolution if groups > 1 else ops.convolution
+    y = make(real, factors, [stride] * 3, [1, 0, 1], [0, 1, 1], [1, 1, dilation])
+    data = rng.integers(0, 256, (2, channels, *size)).astype(np.uint8)
+    got, _, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    if batch > 0:
+        assert any("u8" in k for k in kernels if k.startswith(("conv", "depthwise"))), kernels
+    inside = np.pad(data.astype(np.int64) - 7, [(0, 0), (0, 0), (1, 0), (0, 1), (1, 1)])
+    inside = inside.reshape(2, groups, channels // groups, *inside.shape[2:])
+    spread = (1, 1, dilation)
+    counts = [(d - (k - 1) * s - 1) // stride + 1
+              for d, k, s in zip(inside.shape[3:], w.shape[3:], spread, strict=True)]  # fmt: skip
+    want = np.zeros((2, groups, outs // groups, *counts), np.int64)
+    for tap in np.ndindex(*w.shape[3:]):
+        at = [slice(t * s, t * s + (n - 1) * stride + 1, stride)
+              for t, s, n in zip(tap, spread, counts, strict=True)]  # fmt: skip
+        here = w[(slice(None),) * 3 + tap].astype(np.int64) - zero
+        want += np.einsum("goc,ngcdhw->ngodhw", here, inside[(..., *at)])
+    np.testing.assert_array_equal(got[0], want.reshape(2, outs, *counts))
+
+
 def _means(ops, q):
     return {
         "AvgPool": lambda: ops.avg_pool(q, [2, 2], [1, 1], [1, 1], [3, 3], True),

@@ -137,7 +137,10 @@ def expand_volume(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence
         return None
     window = window_attributes(3, node.attrs)
     kernel, shape = filters.shape[extra:], node.output.shape
-    if data.dtype not in ("f32", "f16", "bf16"):
+    types = None
+    if node.lowered and data.dtype == "u8":  # sums of bytes
+        types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
+    elif data.dtype not in ("f32", "f16", "bf16"):
         return None  # those are computed directly, in any form
     if (not grouped and window["dilations"][2] == 1) or 0 in (*data.shape, *shape, *filters.shape):
         return None
@@ -158,7 +161,9 @@ def expand_volume(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence
         part = w("Reshape", part, (n * shape[2], c, height, width), special_zero=False)
         plane = w("Slice", filters, (k,), (k + 1,), (1,), (extra,))
         plane = w("Squeeze", plane, (extra,))
-        made = w(node.op.name, part, plane, auto_pad=window["auto_pad"], **flat)
+        attrs = {"auto_pad": window["auto_pad"], **flat}
+        given, name, low = [part, plane], f"{node.name}/{k}", types is not None
+        made = b.add(node.op, given, attrs, name=name, origins=node.origins, types=types, lowered=low).output
         total = made if total is None else w("Add", made, total)
     assert total is not None
     split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)

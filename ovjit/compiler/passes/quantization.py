@@ -320,7 +320,7 @@ class _Quantizer:
         ->  (Convolution(q, w) + o * Convolution(q, 1) - z * sum of (w + o)) * (s * t)"""
         weights = quantized_weights(node)
         out = node.output
-        if weights is None or out.shape is None or out.dtype not in WIDE:
+        if weights is None or out.shape is None or out.dtype not in WIDE or _wants_planes(node):
             return None
         over = tuple(a for a in range(weights.integers.ndim) if a not in _output_axes(node))
         whole = weights.integers.astype(np.int64)
@@ -390,6 +390,17 @@ class _Quantizer:
         scale = scale.astype(numpy_dtype(out.dtype))
         scales = b.constant(scale.reshape(()) if scale.size == 1 else scale.reshape(shape))
         return b.add("Multiply", [real, scales], name=name, origins=origins).outputs
+
+
+def _wants_planes(node: Node) -> bool:
+    """Whether a convolution of volumes must be taken apart into planes, which open and empty shapes
+    prevent: only f32 is computed as it is."""
+    data, filters = node.inputs[0].shape, node.inputs[1].shape
+    plain = node.op.name in ("Convolution", "GroupConvolution")
+    if not plain or data is None or filters is None or len(data) != 5:
+        return False
+    whole = node.op.name == "Convolution" and (node.attrs["dilations"] or (1,))[-1] == 1
+    return not whole and (not is_static(data) or 0 in (*data, *filters, *(node.output.shape or ())))
 
 
 def _of_an_axis(number: np.ndarray, rank: int) -> np.ndarray | None:
