@@ -197,6 +197,21 @@ def test_an_unknown_name_is_an_error_that_names_the_nearest():
     assert core.get_property("CPU", "PERFORMANCE_HINT") == ovjit.properties.hint.PerformanceMode.LATENCY
 
 
+def test_a_name_is_not_said_to_be_meant_by_itself():
+    """A core as such has no PERF_COUNT, which a device has."""
+    with pytest.raises(RuntimeError, match="unsupported property: 'PERF_COUNT'") as told:
+        ovjit.Core().get_property("PERF_COUNT")
+    assert str(told.value).count("'PERF_COUNT'") == 1
+
+
+@pytest.mark.parametrize("package", [ovjit, openvino])
+@pytest.mark.parametrize("size", [-1, "-1", "18446744073709551615"])
+def test_a_group_without_bounds(package, size):
+    name = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+    compiled = package.Core().compile_model(model(package), "CPU", {name: size})
+    assert compiled.get_property(name) == (1 << 64) - 1
+
+
 def test_properties_of_a_core():
     for ov in (ovjit, openvino):
         core = ov.Core()

@@ -83,6 +83,11 @@ def _count(value: Any) -> int:
     return count
 
 
+def _group_size(value: Any) -> int:
+    """-1 is the greatest number of 64 bits, which has no bounds, as in OpenVINO."""
+    return (1 << 64) - 1 if str(value) == "-1" else _count(value)
+
+
 def _streams(value: Any) -> int:
     if isinstance(value, values.Num):
         value = value.to_integer()
@@ -205,7 +210,7 @@ ROWS = {
         Row("CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE", 1.0, _rate, "C", "C"),
         Row("ENABLE_TENSOR_PARALLEL", False, _bool, "C", "C"),
         Row("TBB_PARTITIONER", values.TbbPartitioner.STATIC, _choice(values.TbbPartitioner), "C", "C"),
-        Row("DYNAMIC_QUANTIZATION_GROUP_SIZE", 32, _count, "C", "C"),
+        Row("DYNAMIC_QUANTIZATION_GROUP_SIZE", 32, _group_size, "C", "C"),
         Row("KV_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
         Row("KEY_CACHE_PRECISION", Type.f32, _KEY_PRECISION, "C", "C"),
         Row("VALUE_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
@@ -253,6 +258,7 @@ def find_row(name: Any, letter: str, device: str) -> Row:
     row = ROWS.get(name)
     if row is None or letter not in row.devices:
         known = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
+        known = [other for other in known if other != name]
         raise PropertyError(f"{_unsupported(name, device)}{_nearest(name, known)}")
     return row
 
