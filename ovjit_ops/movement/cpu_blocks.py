@@ -210,6 +210,4 @@ def expand_space_to_batch(b: Builder, node: Node, inputs: tuple[Value, ...]) -> 
 
 lower_depth_to_space = partial(Rearranged, how=depth_to_space, back=False)
 lower_space_to_depth = partial(Rearranged, how=space_to_depth, back=True)
-lower_tile = Tiled
-lower_roll = Rolled
 lower_batch_to_space = BatchToSpace

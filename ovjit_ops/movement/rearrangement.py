@@ -15,11 +15,11 @@ from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import (
+    Rolled,
     depth_to_space,
     expand_space_to_batch,
     lower_batch_to_space,
     lower_depth_to_space,
-    lower_roll,
     lower_space_to_batch,
     lower_space_to_depth,
     space_to_depth,
@@ -228,7 +228,7 @@ class BatchToSpace:
     samples = _batch_samples((12, 3, 2, 2), (4, 2, 3, 3), (0, 0, 0, 2))
 
 
-@op("Roll", opset=7, types=MOVABLE, lower=lower_roll)
+@op("Roll", opset=7, types=MOVABLE, lower=Rolled)
 class Roll:
     """The elements moved by `shift` along `axes`, round the end."""
 

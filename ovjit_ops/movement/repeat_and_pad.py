@@ -17,7 +17,7 @@ from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import check_scalar, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.movement.cpu_blocks import lower_tile
+from ovjit_ops.movement.cpu_blocks import Tiled
 from ovjit_ops.movement.cpu_pad import lower_pad
 from ovjit_ops.movement.cpu_range import Ranged
 from ovjit_ops.movement.cpu_slices import lower_broadcast
@@ -124,7 +124,7 @@ def _tile(data: np.ndarray, repeats: np.ndarray) -> np.ndarray:
     return np.tile(data, counts)
 
 
-@op("Tile", opset=1, types=MOVABLE, lower=lower_tile)
+@op("Tile", opset=1, types=MOVABLE, lower=Tiled)
 class Tile:
     """The data repeated `repeats` times along each dimension, aligned from the last one."""
 
