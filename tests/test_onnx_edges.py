@@ -154,6 +154,24 @@ def test_different_texts() -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("shape", [["n", 2], [2, 2]])
+def test_texts_behind_identity(shape: Any) -> None:
+    """OpenVINO's Identity takes no text."""
+    texts = np.array([["b", "\u00e9"], ["", "c d"]], object)
+    nodes = [helper.make_node("Identity", ["x"], ["m"]), helper.make_node("Identity", ["m"], ["y"])]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.STRING, shape)],
+        [onnx.ValueInfoProto(name="y")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    data = model.SerializeToString()
+    for native in (False, True):
+        mine = by_ovjit(data, {"x": texts}, native)[0]
+        assert mine.shape == texts.shape
+        got = [v.decode() if isinstance(v, bytes) else str(v) for v in mine.reshape(-1)]
+        assert got == [*texts.reshape(-1)]
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 def test_centers_by_both_kinds_of_sizes(kind: Any, rng: np.random.Generator) -> None:
     x = rng.standard_normal((5, 6, 3)).astype(np.float16)

@@ -36,7 +36,7 @@ def if_(n: OnnxNode) -> Any:
         names = [info.name for info in branch.output]
         # a value from around the branch is given another name only behind a node of its own
         return [
-            n("Identity", v) if isinstance(v, Output) and name not in inner.values else v
+            n.same(v) if isinstance(v, Output) and name not in inner.values else v
             for name, v in zip(names, values, strict=True)
         ]
     branches = [n.required(f"{which}_branch") for which in ("then", "else")]

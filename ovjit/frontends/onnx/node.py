@@ -254,6 +254,13 @@ class OnnxNode:
             return value
         return self("Convert", value, destination_type=dtype)
 
+    def same(self, value: Output) -> Output:
+        """A value behind a node of its own, in any element type: OpenVINO's Identity takes no text and no
+        integers of fewer than 8 bits."""
+        if self.dtype(value) in ("string", "i4", "u4", "u2"):
+            return self.reshape(value, self.shape_of(value))
+        return self("Identity", value)
+
     def reshape(self, value: Output, pattern: Any) -> Output:
         """A pattern's 0 is a dimension of 0 here, never a copied one."""
         return self("Reshape", value, pattern, special_zero=False)

@@ -72,7 +72,7 @@ def at(n: OnnxNode) -> Any:
         place = n.reshape(n[1], np.zeros(0, np.int64))
         return n("Gather", _stacked(n, given), place, 0, opset=8)
     values = _list(n)
-    return n("Identity", values[_place(n, 1, len(values))])
+    return n.same(values[_place(n, 1, len(values))])
 
 
 @onnx_op("SequenceLength")
@@ -147,7 +147,7 @@ def optional(n: OnnxNode) -> Any:
     if not n.has(0):
         return [EMPTY]
     value = n.inputs[0]
-    return [value if isinstance(value, TensorList) else n("Identity", n[0])]
+    return [value if isinstance(value, TensorList) else n.same(n[0])]
 
 
 @onnx_op("OptionalHasElement")
@@ -163,7 +163,7 @@ def get_element(n: OnnxNode) -> Any:
     if isinstance(value, TensorList):
         return [TensorList(value, value.element_type)]
     assert isinstance(value, Output)
-    return n("Identity", value)
+    return n.same(value)
 
 
 @onnx_op("SequenceMap")

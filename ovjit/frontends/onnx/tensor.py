@@ -57,7 +57,7 @@ def identity(n: OnnxNode) -> Any:
     value = n.inputs[0]
     if isinstance(value, TensorList):
         return [TensorList(value, value.element_type)]
-    return value if value is EMPTY else n("Identity", n[0])
+    return value if value is EMPTY else n.same(n[0])
 
 
 @onnx_op("Range", 11)
@@ -243,7 +243,7 @@ def transpose(n: OnnxNode) -> Any:
     if perm is None:
         perm = list(range(n.rank(n[0])))[::-1]
     if not perm:
-        return n("Identity", n[0])
+        return n.same(n[0])
     return n("Transpose", n[0], list(perm))
 
 
