@@ -34,6 +34,8 @@ class Matcher:
 
     def match(self, value: Node | Output) -> bool:
         """Whether a node or output matches the pattern; what was found is kept."""
+        if not isinstance(value, (Node, Output)):
+            raise no_such_form(f"a Node or an Output is matched, not {type(value).__name__}")
         outputs = [value] if isinstance(value, Output) else value.outputs()
         self._found, self._symbols, self._root = {}, {}, None
         for output in outputs:

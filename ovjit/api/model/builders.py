@@ -290,7 +290,12 @@ def _is_of_other_kind(value: Any, kind: str) -> bool:
 
 
 def _value(value: Any, kind: str) -> Any:
-    return element_name(value) if kind == "DType" else value
+    if kind != "DType":
+        return value
+    try:
+        return element_name(value)
+    except TypeError as error:  # an attribute's value is wrong then, not a call's form
+        raise ModelError(f'"{value}" is not a member of enum element::Type_t') from error
 
 
 def _named_by_keyword(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -182,6 +182,8 @@ class Model:
             return list(self._variables)
 
     def get_variable_by_id(self, variable_id: str) -> Variable | None:
+        if not isinstance(variable_id, str):
+            raise no_such_form(f"a variable has a str as its name, not {type(variable_id).__name__}")
         for variable in self.get_variables():
             if variable.info.variable_id == variable_id:
                 return variable

@@ -158,24 +158,21 @@ class RTMap:
     """
 
     __slots__ = ("_items",)
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, _items: dict[str, Any] | None = None):
         self._items = {} if _items is None else _items
 
     def __getitem__(self, key: str) -> Any:
-        return _out(self._items.setdefault(key, None))
+        return _out(self._items.setdefault(_name(key), None))
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if not isinstance(key, str):
-            raise no_such_form(f"a key is a str, not {type(key).__name__}")
-        self._items[key] = value._value if isinstance(value, OVAny) else value
+        self._items[_name(key)] = value._value if isinstance(value, OVAny) else value
 
     def __delitem__(self, key: str) -> None:
-        del self._items[key]
+        del self._items[_name(key)]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._items
+        return _name(key) in self._items
 
     def __len__(self) -> int:
         return len(self._items)
@@ -202,6 +199,12 @@ class RTMap:
         return "<RTMap>"
 
 
+def _name(key: Any) -> str:
+    if not isinstance(key, str):
+        raise no_such_form(f"a key is a str, not {type(key).__name__}")
+    return key
+
+
 class FixedRTMap(RTMap):
     """The notes of a compiled model's port: a key that is not there is a KeyError, and writing gives a
     DeprecationWarning, as in OpenVINO."""
@@ -209,7 +212,7 @@ class FixedRTMap(RTMap):
     __slots__ = ()
 
     def __getitem__(self, key: str) -> Any:
-        return _out(self._items[key])
+        return _out(self._items[_name(key)])
 
     def __setitem__(self, key: str, value: Any) -> None:
         _warn_of_writing()

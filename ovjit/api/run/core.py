@@ -241,7 +241,7 @@ class Core:
         _check_model(model)
         device = self._device(device_name)
         table.read_config(config or {}, device)
-        return {node.get_friendly_name(): "CPU" for node in model.get_ordered_ops()}
+        return dict.fromkeys(sorted(node.get_friendly_name() for node in model.get_ordered_ops()), "CPU")
 
     # -- properties ----------------------------------------------------------------------------------------
 
