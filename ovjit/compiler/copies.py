@@ -45,7 +45,8 @@ def plan_elementwise(
     outer = kernel.frame.dimensions
     # equal layers walk alike
     along = tuple(identity((v.itemsize, *v.strides)) for v in views)
-    key = ("elementwise", modes, outer, operations, planner.last_is_open, identity(out.shape), along)
+    cut = planner.open and bool(modes) and planner.last_is_open  # what `_cut_open` asks
+    key = ("elementwise", modes, outer, operations, cut, identity(out.shape), along)
     walks = planner.shared(key, lambda: _walks(planner, modes, views, outer, operations))
     if isinstance(walks, int):
         # more dimensions than the kernel has: one step for each index of the slowest
