@@ -20,6 +20,7 @@ from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.versions import code_digest, file_digest, versions
+from ovjit.garbage import short_collections
 
 
 class Frame:
@@ -130,25 +131,27 @@ class Kernel:
 
     def content(self, isa: Isa) -> bytes:
         """The object code, with the symbol of all shipped kernels."""
-        from ovjit.codegen.cpu import jit
-
         plain = shipped.is_plain(self.source, self.key, self.form)
         more = self.intrinsics(isa)
-        return jit.object_code(self.source, self.symbol(isa), isa, more, plain, shipped.SYMBOL)
+        return _compiler().object_code(self.source, self.symbol(isa), isa, more, plain, shipped.SYMBOL)
 
     def text(self, isa: Isa) -> str:
         """The LLVM module that code is generated from as text, with the symbol of all shipped kernels."""
-        from ovjit.codegen.cpu import jit
-
         symbol = self.symbol(isa)
-        text = jit.optimised_text(self.source, symbol, isa, self.intrinsics(isa))
+        text = _compiler().optimised_text(self.source, symbol, isa, self.intrinsics(isa))
         return text.replace(symbol, shipped.SYMBOL)
 
     def assembly(self, isa: Isa | None = None) -> str:
-        from ovjit.codegen.cpu import jit
-
         isa = isa or host_isa()
-        return jit.assembly(self.source, self.symbol(isa), isa, self.intrinsics(isa))
+        return _compiler().assembly(self.source, self.symbol(isa), isa, self.intrinsics(isa))
+
+
+def _compiler() -> Any:
+    """`codegen.cpu.jit`, imported by need. Collections would take a fifth of that time, to find that what
+    Numba brings stays."""
+    with short_collections(lasting=True):
+        from ovjit.codegen.cpu import jit
+    return jit
 
 
 @functools.lru_cache(4096)
