@@ -145,7 +145,8 @@ def main(folder):
         arguments = tuple(given.values())
         np.savez(folder / f"{name}.npz", **{k: v.numpy() for k, v in given.items()})
         with torch.no_grad():
-            axes = {k: {0: "batch", 1: "length"} for k, v in given.items() if v.ndim == 2}
+            # a name of its own for each: ONNX Runtime lays out memory by equal ones
+            axes = {k: {0: "batch", 1: f"length of {k}"} for k, v in given.items() if v.ndim == 2}
             torch.onnx.export(
                 model,
                 arguments,
