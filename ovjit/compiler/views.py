@@ -86,7 +86,7 @@ class View:
     def identity(self) -> tuple[Any, ...]:
         """What two views have that lie alike in their buffers, wherever they begin."""
         halo = () if self.halo is _no_halo(len(self.shape)) else [n for pair in self.halo for n in pair]
-        return identity((self.itemsize, *self.shape, *self.strides, *halo))
+        return identity((len(self.shape), self.itemsize, *self.shape, *self.strides, *halo))
 
     @property
     def reach(self) -> tuple[int, int]:
