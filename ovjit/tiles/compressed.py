@@ -43,7 +43,8 @@ _SHIFTED = {"f8e4m3": (20, 2.0**120), "f8e5m2": (21, 2.0**112)}
 FLOAT_BITS = {**dict.fromkeys(LEVELS, 4), **dict.fromkeys(_SHIFTED, 8), "f16": 16}
 #: Bits of a number -> elements of depth that a turn of a loop takes: a word of 4 bits, or two rows.
 STEP = {4: 8, 8: 2, 16: 2}
-#: Rows that one pass over the weights is for. Accumulators are as many times two vectors; one row has two.
+#: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
+#: twice that.
 HEIGHTS = (4, 2, 1)
 #: Bytes that the weights of a few rows are fetched ahead: the CPU's own prefetching stops where a page ends.
 AHEAD = 2048
@@ -309,8 +310,9 @@ def _panel_times_rows(height: int, width: int, isa: Isa, unpack: Unpack) -> list
     """Lines that make `y<row>_<vector>` of panel `c`."""
     lanes = isa.lanes
     vectors, rows = range(width // lanes), range(height)
-    # one row's sums are too few to hide how long an addition takes
-    several = range(2 if height == 1 else 1)
+    # The sums of one or two rows are too few to hide how long an addition takes. Of one row, four of each
+    # kind do not fit AVX2's registers, and three are no faster.
+    several = range(2 if height <= 2 else 1)
     out = unpack.starts("c")
     out += [f"x{r}_at = scratch + (row + {r}) * filled * 4" for r in rows]
     if unpack.zero:

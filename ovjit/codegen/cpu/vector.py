@@ -314,6 +314,11 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
 def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """acc + the products of two i16 of `x` and `w` in each lane of i32."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
+    if kind.lanes not in (8, 16):
+        sixteen = _splat_constant(kind, 16)
+        for half in (lambda v: b.ashr(b.shl(v, sixteen), sixteen), lambda v: b.ashr(v, sixteen)):
+            acc = b.add(acc, b.mul(half(b.bitcast(x, acc.type)), half(b.bitcast(w, acc.type))))
+        return acc
     name = "llvm.x86.avx512.pmaddw.d.512" if kind.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
     return b.add(acc, call_intrinsic(b, name, acc.type, [b.bitcast(x, pairs), b.bitcast(w, pairs)]))
 
