@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -248,7 +249,7 @@ def test_ir_goes_both_ways(tmp_path):
     assert story(ovjit, ovjit.Core().read_model(tmp_path / "open.xml"), grown) == expected
 
 
-@pytest.mark.parametrize("make", [running_sum, growing, crossed])
+@pytest.mark.parametrize("make", [running_sum, growing, crossed, several])
 def test_a_blob_carries_states(make, tmp_path):
     """Exported, imported here and in another process, exported again; states begin anew."""
     before = compiled(ovjit, make(ovjit))
@@ -275,6 +276,33 @@ def test_a_blob_carries_states(make, tmp_path):
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize("make", [running_sum, growing, crossed, several])
+def test_a_blob_carries_what_variables_begin_with(make, tmp_path):
+    """Elsewhere nothing is compiled for it, and for closed shapes nobody reads the graph."""
+    key = {"OVJIT_KEY": "0123456789abcdef" * 4}
+    (tmp_path / "blob").write_bytes(
+        ovjit.Core().compile_model(make(ovjit), "CPU", {**EXACT, **key}).export_model().getvalue()
+    )
+    code = (
+        "import sys, numpy, ovjit\n"
+        "from ovjit.storage import graph_format\n"
+        "read = []\n"
+        "real = graph_format.Reader.graph\n"
+        "graph_format.Reader.graph = lambda self, table: read.append(1) or real(self, table)\n"
+        "data = open(sys.argv[1], 'rb').read()\n"
+        f"model = ovjit.Core().import_model(data, 'CPU', {key})\n"
+        "assert model.get_property('LOADED_FROM_CACHE')\n"
+        "shape = [2 if d.is_dynamic else d.get_length() for d in model.input(0).partial_shape]\n"
+        "model.create_infer_request().infer([numpy.ones(shape, 'f4')])\n"
+        "print(bool(read), 'llvmlite' in sys.modules)\n"
+    )
+    environment = {**os.environ, "OVJIT_CACHE": str(tmp_path / "empty"), "OVJIT_SHIPPED": "0"}
+    command = [sys.executable, "-c", code, tmp_path / "blob"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == f"{make in (growing, several)} False"
 
 
 def test_a_failed_run_leaves_the_states():

@@ -39,9 +39,9 @@ class StatefulProgram:
     whose last inputs and outputs are the variables. Thread-safe."""
 
     def __init__(self, main: Executable, variables: Sequence[Variable], given: Callable[[], Graph],
-                 config: Mapping[str, Any], build: Build, lifted: Lifted | None = None):  # fmt: skip
-        """`given` returns the graph with its state operations; `lifted` what `lift` makes of it, if known.
-        `build` makes executables of the graphs of initial values."""
+                 starts: Callable[[], list[np.ndarray | Init | None]]):  # fmt: skip
+        """`given` returns the graph with its state operations, `starts` what variables begin with: for each
+        an array, what computes it, or None for zeros."""
         self.main = main
         self.variables = tuple(variables)
         self.given = given
@@ -49,32 +49,23 @@ class StatefulProgram:
         self.public_outputs = len(main.outputs) - sum(v.assigned for v in self.variables)
         self.inputs: Sequence[Any] = main.inputs[: self.public_inputs]
         self.outputs: Sequence[Any] = main.outputs[: self.public_outputs]
-        self._config = config
-        self._build = build
+        self._starts = starts
         self._lock = ForkLock()
         self._inits: list[np.ndarray | Init | None] | None = None
-        if lifted is not None:
-            self._inits = self._prepared(lifted)
 
     @classmethod
     def of(cls, graph: Graph, config: Mapping[str, Any], build: Build) -> StatefulProgram:
         """Compile a graph with state operations."""
         inner = inner_config(config)
         lifted = lifted_for(graph, inner)
-        return cls(build(lifted.main, inner), lifted.variables, lambda: graph, inner, build, lifted)
-
-    def _prepared(self, lifted: Lifted) -> list[np.ndarray | Init | None]:
-        starts = {id(init.graph): init.graph for init in lifted.inits if isinstance(init, Start)}
-        built = {key: self._build(graph, self._config) for key, graph in starts.items()}
-        return [
-            Init(built[id(i.graph)], i.inputs, i.output) if isinstance(i, Start) else i for i in lifted.inits
-        ]
+        main, inits = build(lifted.main, inner), _compiled(lifted.inits, inner, build)
+        return cls(main, lifted.variables, lambda: graph, lambda: inits)
 
     def inits(self) -> list[np.ndarray | Init | None]:
         """For each variable: an array, what computes it, or None for zeros."""
         with self._lock.lock:
             if self._inits is None:  # imported: nobody has needed them so far
-                self._inits = self._prepared(lift(self.given()))
+                self._inits = self._starts()
             return self._inits
 
     # --- what an executable asks a program for
@@ -276,6 +267,14 @@ class StatefulProgram:
     def rows(self, job: Job) -> list[Row]:
         inner = job.parts.get(self.main) or self.main.new_job()
         return inner.profile()
+
+
+def _compiled(
+    starts: Sequence[np.ndarray | Start | None], config: Mapping[str, Any], build: Build
+) -> list[np.ndarray | Init | None]:
+    graphs = {id(start.graph): start.graph for start in starts if isinstance(start, Start)}
+    built = {key: build(graph, config) for key, graph in graphs.items()}
+    return [Init(built[id(s.graph)], s.inputs, s.output) if isinstance(s, Start) else s for s in starts]
 
 
 class States:

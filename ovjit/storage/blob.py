@@ -134,8 +134,31 @@ def _encode(executable: Any) -> dict[str, Any]:
 
     arrays = Arrays("weights", among_packed)
     graph = dump(encode_graph(executable.graph, arrays))
-    rest = encode_program(inner, variables)
+    starts = None if variables is None else _starts(executable.program)
+    rest = encode_program(inner, variables, starts=starts)
     return {"graph": graph, "weights": arrays.content(), "packed": packed, **rest}
+
+
+def _starts(program: Any) -> dict[str, Any]:
+    """What variables begin with: arrays, or outputs of programs, each of these as sections like a model's."""
+    inits = program.inits()
+    programs = list({init.executable: None for init in inits if hasattr(init, "executable")})
+    return {
+        "values": [
+            [programs.index(init.executable), list(init.inputs), init.output]
+            if hasattr(init, "executable")
+            else init
+            for init in inits
+        ],
+        "programs": [
+            {
+                "inputs": [(v.dtype, v.shape) for v in made.inputs],
+                "outputs": [(v.dtype, v.shape) for v in made.outputs],
+                "sections": {kind: np.frombuffer(s, np.uint8) for kind, s in _encode(made).items()},
+            }
+            for made in programs
+        ],
+    }
 
 
 def header_for(

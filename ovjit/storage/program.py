@@ -5,6 +5,8 @@ for open shapes are made by the compiler, from the graph, when they are first ne
 process are at hand (`plans.py`); their kernels' code is stored as well.
 
     {"variables": [[name, type, dimensions, whether assigned, order, stored type], ...] (only with state),
+     "starts": {"values": for each variable null, an array, or [program, numbers of its inputs, output],
+                "programs": [{"inputs", "outputs": [(type, dimensions)], "sections": {name: bytes}}, ...]},
      "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...], "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
@@ -34,12 +36,12 @@ from ovjit.compiler.passes.variables import Variable
 from ovjit.compiler.steps import ControlCall, HostCall, Plan, Step
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
-from ovjit.execution.build import build, executable_of, make_program
+from ovjit.execution.build import executable_of, make_program
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
-from ovjit.storage.container import BlobError
-from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, read_dims
+from ovjit.storage.container import BlobError, aligned
+from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims
 
 if TYPE_CHECKING:
     from ovjit.compiler.parametric import Parametric, Traces
@@ -82,10 +84,12 @@ def encode_program(
     variables: Sequence[Variable] | None = None,
     loaded: bool = False,
     memory: Mapping[str, Any] | None = None,
+    starts: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
     outputs are `variables`. `loaded`: with no more code than this process has loaded; TypeError where that
-    is not enough to run it. `memory`: what is said of the packed constants, see `by_file`."""
+    is not enough to run it. `memory`: what is said of the packed constants, see `by_file`. `starts`: what the
+    variables begin with."""
     program = executable.program
     plan = (
         executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
@@ -133,6 +137,7 @@ def encode_program(
         tables["variables"] = [
             [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored] for v in variables
         ]
+        tables["starts"] = encode(starts, data)
     words: list[int] = []
 
     def encode_control(step: Step) -> Any:
@@ -430,9 +435,53 @@ def stored_with_variables(
         lambda: lifted_for(given(), inner).main,
         inner,
     )
-    program: Any = StatefulProgram(executable_of(stored, inner), variables, given, inner, build)
+    main = executable_of(stored, inner)
+    starts = functools.partial(_read_starts, tables, sections, main, len(variables), inner)
+    program: Any = StatefulProgram(main, variables, given, starts)
     program.sections = sections
     return program
+
+
+def _read_starts(
+    tables: Mapping[str, Any], sections: Mapping[str, Any], main: Any, count: int, config: Mapping[str, Any]
+) -> list[Any]:
+    """What each of `count` variables begins with: an array, what computes it, or None for zeros."""
+    from ovjit.execution.variables import Init
+
+    table = Reader({"data": sections["data"]}).value(tables.get("starts"))
+    try:
+        programs = [_read_start(row, config) for row in table["programs"]]
+        found: list[Any] = []
+        for value in table["values"]:
+            if isinstance(value, list):
+                number, inputs, output = value
+                made = programs[number]
+                if len(inputs) != len(made.inputs) or not all(0 <= i < len(main.inputs) for i in inputs):
+                    raise ValueError(f"a start of {len(made.inputs)} inputs is given {inputs}")
+                value = Init(made, tuple(inputs), range(len(made.outputs))[output])
+            found.append(value)
+        if len(found) != count:
+            raise ValueError(f"there are {len(found)} for {count} variables")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BlobError(
+            f"what the blob's variables begin with is not valid: {type(error).__name__}: {error}"
+        ) from error
+    return found
+
+
+def _read_start(row: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """The executable of a program within the blob."""
+    sections = {kind: array.data.toreadonly() for kind, array in row["sections"].items()}
+    memory = aligned(sections["packed"])
+    places = {"weights": sections["weights"], "packed": memory.data}
+    inputs, outputs = ([TensorType(dtype, dims) for dtype, dims in row[end]] for end in ("inputs", "outputs"))
+
+    def read_graph() -> Graph:
+        return Reader(places).graph(parse(bytes(sections["graph"]), "graph"))
+
+    tables = parse(bytes(sections["program"]), "program")
+    program = StoredProgram(tables, sections, memory, inputs, outputs, read_graph, config)
+    return executable_of(program, config)
 
 
 def _read_host(table: Mapping[str, Any], reader: Reader) -> HostCall:
