@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, defs, helper
 from onnx_samples import Rng, Sample, pick
+from onnx_samples_ms import MS
+from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
-#: The newest opset that samples are moved to.
-NEWEST = 25
+#: The newest version of each domain that samples are moved to.
+NEWEST = {"": 25, "ai.onnx.ml": 4, "com.microsoft": 1}
+#: The oldest ones.
+OLDEST = {"": 7}
 #: Element types of the standard that samples are moved to.
 KINDS = (
     "FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32",
@@ -29,7 +33,8 @@ TOGETHER = ("Attention", "RMSNormalization")
 @cache
 def schemas(op: str, domain: str) -> dict[int, Any]:
     """The versions of an operator, by the opset since which they hold."""
-    rows = [row for row in defs.get_all_schemas_with_history() if row.name == op and row.domain == domain]
+    known = get_all_operator_schema() if domain == MS else defs.get_all_schemas_with_history()
+    rows = [row for row in known if row.name == op and row.domain == domain]
     return {row.since_version: row for row in sorted(rows, key=lambda row: row.since_version)}
 
 
@@ -46,37 +51,49 @@ def fits(schema: Any, sample: Sample) -> bool:
 def retyped(sample: Sample, rng: Rng) -> Sample:
     """The sample in some opset from 7 on, each of its type variables some type that this version allows."""
     versions = schemas(sample.op, sample.domain)
-    if sample.domain or not versions:
+    now = sample.version if sample.domain else sample.opset
+    if not any(since <= now for since in versions):
         return sample
-    starts = [*versions, NEWEST + 1]
+    starts = [*versions, NEWEST[sample.domain] + 1]
     opsets = [
         opset
         for since, end in zip(starts, starts[1:], strict=False)
         if fits(versions[since], sample)
-        for opset in range(max(7, since), end)
+        for opset in range(max(OLDEST.get(sample.domain, 1), since), end)
     ]
     if sample.op in OF_ONE_VERSION:
         opsets = []
-    opset = pick(rng, sample.opset, *opsets)
+    opset = pick(rng, now, *opsets)
     schema = versions[max(since for since in versions if since <= opset)]
     allowed = {row.type_param_str: row.allowed_type_strs for row in schema.type_constraints}
     chosen: dict[str, Any] = {}
+    alike = sample.domain == MS and rng.random() < 0.8  # ONNX Runtime has kernels of few mixtures
     inputs = list(sample.inputs)
     for i, value in enumerate(inputs):
         formal = schema.inputs[min(i, len(schema.inputs) - 1)]
-        if value is None or formal.type_str not in allowed or value.dtype.kind in "OUS":
+        variable = formal.typeStr if sample.domain == MS else formal.type_str
+        if value is None or variable not in allowed or value.dtype.kind in "OUS":
             continue
-        same = formal.is_homogeneous
-        if formal.type_str not in chosen or not same:
-            kinds = [DTYPES[name] for name in sorted(allowed[formal.type_str]) if name in DTYPES]
+        same = formal.isHomogeneous if sample.domain == MS else formal.is_homogeneous
+        if variable not in chosen or not same:
+            kinds = [DTYPES[name] for name in sorted(allowed[variable]) if name in DTYPES]
             kinds += [value.dtype] if value.dtype in kinds else []
             first = next(iter(chosen.values()), None)
-            together = sample.op in TOGETHER and first is not None and first in kinds
-            chosen[formal.type_str] = first if together else pick(rng, *kinds)
-        inputs[i] = as_type(value, chosen[formal.type_str])
+            together = first is not None and first in kinds and (sample.op in TOGETHER or alike)
+            chosen[variable] = first if together else pick(rng, *kinds)
+        inputs[i] = as_type(value, chosen[variable])
     if sample.op in ("Div", "Mod") and inputs[1] is not None and inputs[1].dtype.kind in "iu":
         inputs[1] = np.where(inputs[1] == 0, inputs[1].dtype.type(1), inputs[1])
+    if sample.domain:
+        return sample._replace(inputs=inputs, version=opset)
     return sample._replace(inputs=inputs, opset=opset)
+
+
+def output_types(op: str, version: int, given: list[Any]) -> list[Any]:
+    """What an operator of com.microsoft gives of inputs of these types: the first's where none says it."""
+    schema = schemas(op, MS)[version]
+    of = {row.typeStr: kind for row, kind in zip(schema.inputs, given, strict=False) if kind is not None}
+    return [of.get(row.typeStr, given[0]) for row in schema.outputs]
 
 
 def as_type(value: np.ndarray, dtype: np.dtype) -> np.ndarray:

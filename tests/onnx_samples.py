@@ -26,6 +26,7 @@ class Sample(NamedTuple):
     tolerance: float = 2e-5
     steps: int = 0  #: how far integers may be off
     domain: str = ""
+    version: int = 1  #: of the domain, where it is none of the standard's
     unchecked: Collection[int] = ()  #: outputs whose values are not compared
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import helper
+from onnx import defs, helper
 from onnx_samples import F, Rng, Sample, dims, flip, pick, some, spread, values
 from onnx_samples_layers import window
 
@@ -415,6 +415,49 @@ def quantised(rng: Rng) -> Sample:
     return Sample(op, inputs, a, 10, free=(1, 2, 3, 4, 5, 6, 7, 8), steps=1)
 
 
+def gates(rng: Rng) -> Sample:
+    """Bits, gates, losses and linear attention."""
+    ops = ("Not", "BitwiseNot", "BitCast", "SwiGLU", "Dropout", "LinearAttention")
+    ops += ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")
+    op = pick(rng, *(name for name in ops if defs.has(name)))
+    shape = dims(rng)
+    if op == "Not":
+        return Sample(op, [rng.random(shape) < 0.5], {}, 7)
+    if op == "BitwiseNot":
+        kinds = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
+        return Sample(op, [values(rng, shape, pick(rng, *kinds))], {}, 18)
+    if op == "BitCast":
+        kinds = pick(rng, (np.int8, np.uint8), (np.int16, np.uint16), (np.int32, np.uint32))
+        old, new = pick(rng, kinds, kinds[::-1])
+        to = helper.np_dtype_to_tensor_dtype(np.dtype(new))
+        return Sample(op, [values(rng, shape, old)], {"to": to}, 26)
+    if op == "SwiGLU":
+        return Sample(op, [values(rng, shape), values(rng, shape)], some(rng, alpha=1.7), 28, free=(1,))
+    if op == "Dropout":  # that leaves everything
+        ratio = np.asarray(0.4, F) if flip(rng) else None
+        return Sample(op, [values(rng, shape), ratio], {}, pick(rng, 12, 13, 22), pick(rng, 1, 2), free=(1,))
+    if op == "LinearAttention":
+        batch, length, groups, depth, width = (int(v) for v in rng.integers(1, 4, 5))
+        heads, rule = groups * pick(rng, 1, 2), pick(rng, "linear", "gated", "delta", "gated_delta")
+        inputs = [
+            *(values(rng, (batch, length, size), scale=0.5)
+              for size in (heads * depth, groups * depth, groups * width)),
+            values(rng, (batch, groups, depth, width)) if flip(rng) else None,
+            -np.abs(values(rng, (batch, length, groups * pick(rng, 1, depth)))) if "gated" in rule else None,
+            rng.random((batch, length, groups)).astype(F) if "delta" in rule else None,
+        ]  # fmt: skip
+        a = {"q_num_heads": heads, "kv_num_heads": groups, "update_rule": rule, **some(rng, scale=0.3)}
+        return Sample(op, inputs, a, 27, 2, tolerance=1e-4)
+    classes = int(rng.integers(2, 5))
+    batch, rest = int(rng.integers(1, 4)), dims(rng, 0, 3, zeros=False)
+    x = values(rng, (batch, classes, *rest))
+    target = rng.integers(0, classes, (batch, *rest)).astype(pick(rng, np.int32, np.int64))
+    weight = rng.random(classes).astype(F) + F(0.1) if flip(rng) else None
+    a = some(rng, reduction=pick(rng, "none", "mean", "sum"), ignore_index=pick(rng, None, 0))
+    outputs = pick(rng, 1, 2) if op == "SoftmaxCrossEntropyLoss" else 1
+    return Sample(op, [x, target, weight], a, pick(rng, 12, 13, 22), outputs, free=(2,), tolerance=1e-4)
+
+
 FAMILIES = {
     f.__name__: f
     for f in (
@@ -425,5 +468,6 @@ FAMILIES = {
         choices,
         products,
         quantised,
+        gates,
     )
 }

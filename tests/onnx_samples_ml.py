@@ -108,4 +108,90 @@ def ml(rng: Rng) -> Sample:
     return Sample(op, [x], a, 17, outputs, domain=ML, tolerance=1e-4)
 
 
-FAMILIES = {"ml": ml}
+WORDS = np.array(["", "a", "Zoë", "x y", "monday", "日本"], object)
+
+
+def ml_features(rng: Rng) -> Sample:
+    """What pipelines do before and after their model, and support vectors."""
+    op = pick(
+        rng,
+        "ArrayFeatureExtractor",
+        "Binarizer",
+        "CategoryMapper",
+        "Imputer",
+        "LabelEncoder",
+        "Normalizer",
+        "SVMClassifier",
+        "SVMRegressor",
+        "Scaler",
+    )
+    features, count = int(rng.integers(1, 6)), int(rng.integers(1, 5))
+    x = values(rng, (count, features))
+
+    def sample(inputs: list[Any], a: dict[str, Any], outputs: int = 1, version: int = 1) -> Sample:
+        return Sample(op, inputs, a, 17, outputs, domain=ML, version=version, tolerance=1e-4)
+
+    def floats(size: int) -> list[float]:
+        return [float(v) for v in rng.standard_normal(size)]
+
+    if op == "ArrayFeatureExtractor":
+        x = WORDS[rng.integers(0, WORDS.size, x.shape)] if flip(rng, 0.2) else x
+        return sample([x, rng.integers(0, features, (1, int(rng.integers(1, 4))))], {})
+    if op == "Binarizer":
+        return sample([x], some(rng, threshold=0.5))
+    if op == "CategoryMapper":
+        size = int(rng.integers(1, WORDS.size))
+        a = {"cats_strings": WORDS[:size].tolist(), "cats_int64s": [int(v) for v in rng.permutation(size)]}
+        if flip(rng):
+            return sample([rng.integers(0, WORDS.size, x.shape)], {**a, **some(rng, default_string="none")})
+        return sample([WORDS[rng.integers(0, WORDS.size, x.shape)]], {**a, **some(rng, default_int64=-7)})
+    if op == "Imputer":
+        size = pick(rng, 1, features)
+        if flip(rng):
+            a = {"imputed_value_int64s": [int(v) for v in rng.integers(50, 99, size)]}
+            return sample([rng.integers(0, 3, x.shape)], {**a, "replaced_value_int64": 1})
+        x[rng.random(x.shape) < 0.4] = mark = pick(rng, np.nan, 5.0)
+        return sample([x], {"imputed_value_floats": floats(size), "replaced_value_float": float(mark)})
+    if op == "LabelEncoder":
+        kinds: dict[str, tuple[Any, Any]] = {
+            "strings": (WORDS.tolist(), "none"),
+            "int64s": ([0, 1, 2, 5, -3, 9], -7),
+            "floats": ([0.5, 7.0, 2.0, -3.0, 1.0, 0.0], 0.25),
+        }
+        before, after = pick(rng, *kinds), pick(rng, *kinds)
+        size = int(rng.integers(1, 6))
+        keys = np.array(kinds[before][0], {"strings": object, "int64s": np.int64}.get(before, np.float32))
+        a = {f"keys_{before}": kinds[before][0][:size], f"values_{after}": kinds[after][0][-size:]}
+        a.update(some(rng, **{f"default_{after[:-1]}": kinds[after][1]}))
+        return sample([keys[rng.integers(0, keys.size, x.shape)]], a, version=pick(rng, 2, 4))
+    if op == "Normalizer":
+        x[0] = pick(rng, x[0], 0)
+        return sample([x], some(rng, norm=pick(rng, "MAX", "L1", "L2")))
+    if op == "Scaler":
+        size = pick(rng, 1, features)
+        return sample([x], {"offset": floats(size), "scale": floats(size)})
+    kernel = pick(rng, "LINEAR", "POLY", "RBF", "SIGMOID")
+    a = {"kernel_type": kernel, "kernel_params": [0.3, 0.2, 2.0]}
+    if op == "SVMRegressor":
+        vectors = int(rng.integers(1, 6))
+        a.update(coefficients=floats(vectors), support_vectors=floats(vectors * features), rho=floats(1))
+        return sample([x], {**a, "n_supports": vectors, **some(rng, one_class=int(flip(rng)))})
+    classes = pick(rng, 2, 3, 4)
+    each = [int(v) for v in rng.integers(1, 4, classes)]
+    pairs = classes * (classes - 1) // 2
+    a.update(
+        vectors_per_class=each,
+        support_vectors=floats(sum(each) * features),
+        coefficients=floats(sum(each) * (classes - 1)),
+        rho=floats(pairs),
+    )
+    if flip(rng):
+        a["classlabels_ints"] = [5, 7, 9, 4][:classes]
+    else:
+        a["classlabels_strings"] = list("abcd"[:classes])
+    if flip(rng):
+        a.update(prob_a=[-abs(v) for v in floats(pairs)], prob_b=floats(pairs))
+    return sample([x], {**a, **some(rng, post_transform=pick(rng, "NONE", "LOGISTIC", "SOFTMAX"))}, 2)
+
+
+FAMILIES = {"ml": ml, "ml_features": ml_features}

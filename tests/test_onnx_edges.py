@@ -172,6 +172,54 @@ def test_texts_behind_identity(shape: Any) -> None:
         assert got == [*texts.reshape(-1)]
 
 
+@pytest.mark.parametrize("op, other, wanted", [
+    ("Trilu", [], [["a", "b"], ["", "d"]]),
+    ("Pad", [[1, 0, 0, 1]], [["", "", ""], ["a", "b", ""], ["c", "d", ""]]),
+    ("CenterCropPad", [[1, 4]], [["", "a", "b", ""]]),
+])  # fmt: skip
+@pytest.mark.parametrize("shape", [[2, 2], [None, None]])
+def test_gaps_between_texts_are_empty(op: str, other: list[Any], wanted: list[Any], shape: Any) -> None:
+    texts = np.array([["a", "b"], ["c", "d"]], object)
+    constants = {f"c{i}": np.array(value, np.int64) for i, value in enumerate(other)}
+    model = one_node(op, {"x": texts}, {"x": shape}, opset=18, constants=constants)
+    for native in (False, True):
+        assert by_ovjit(model, {"x": texts}, native)[0].astype(str).tolist() == wanted
+
+
+def test_windows_of_quantised_pools_count_whole_beyond_the_padding(rng: np.random.Generator) -> None:
+    given = {"x": rng.integers(0, 200, (1, 3, 6, 7)).astype(np.uint8)}
+    constants = {"s": np.array(0.1, np.float32), "z": np.array(3, np.uint8), "t": np.array(0.05, np.float32)}
+    model = one_node("QLinearAveragePool", given, {}, domain="com.microsoft", constants=constants,
+                     kernel_shape=[2, 3], strides=[2, 1], pads=[1, 1, 0, 1], ceil_mode=1,
+                     count_include_pad=1)  # fmt: skip
+    same(model, given)
+
+
+def test_scales_and_bias_of_quantised_attention_in_f16(rng: np.random.Generator) -> None:
+    given = {"x": rng.integers(0, 255, (2, 3, 6)).astype(np.uint8)}
+    constants = {
+        "w": rng.integers(-9, 9, (6, 24)).astype(np.int8),
+        "b": rng.standard_normal(24).astype(np.float16),
+        "s": np.array(0.01, np.float16),
+        "t": np.array(0.02, np.float16),
+    }
+    same(one_node("QAttention", given, {}, domain="com.microsoft", constants=constants, num_heads=4), given,
+         rtol=2e-2)  # fmt: skip
+
+
+def test_caches_of_another_type_than_the_queries(rng: np.random.Generator) -> None:
+    """Keys and values are rounded to the type of the cache, which the outputs have too."""
+    given: dict[str, Any] = {
+        name: rng.standard_normal((1, 1, size)).astype(np.float16)
+        for name, size in {"q": 64, "k": 32, "v": 32}.items()
+    }
+    past = {name: rng.standard_normal((1, 2, 3, 16)).astype(np.float32) for name in ("pk", "pv")}
+    constants = {"last": np.array([3], np.int32), "total": np.array(4, np.int32)}
+    model = one_node("GroupQueryAttention", {**given, **past}, {}, 3, domain="com.microsoft",
+                     constants=constants, num_heads=4, kv_num_heads=2)  # fmt: skip
+    same(model, {**given, **past}, rtol=1e-2)
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 def test_centers_by_both_kinds_of_sizes(kind: Any, rng: np.random.Generator) -> None:
     x = rng.standard_normal((5, 6, 3)).astype(np.float16)

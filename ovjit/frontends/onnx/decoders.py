@@ -58,7 +58,7 @@ def group_query_attention(n: OnnxNode) -> Any:
     if n.has(3):
         done = n("Subtract", total, length)
         present = [_grown(n, n[i], new, done, total, places) for i, new in ((3, k), (4, v))]
-        k_all, v_all = (n("Slice", x, [0], total, [1], [2]) for x in present)
+        k_all, v_all = (n.convert(n("Slice", x, [0], total, [1], [2]), n.dtype(q)) for x in present)
     else:
         k_all, v_all = k, v
         present = [k, v]
@@ -100,7 +100,8 @@ def _projections(n: OnnxNode, heads: int, groups: int) -> list[Output]:
 def _grown(
     n: OnnxNode, past: Output, new: Output, done: Output, total: Output, places: Output
 ) -> Output:
-    """A cache with what is new written at `places` of each item."""
+    """A cache, in its own type, with what is new written at `places` of each item."""
+    new = n.convert(new, n.dtype(past))
     valid = n("Slice", past, [0], done, [1], [2])
     behind = n("Slice", past, total, [_END], [1], [2])
     out = n("Concat", valid, new, behind, axis=2)

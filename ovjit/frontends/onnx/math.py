@@ -279,7 +279,7 @@ def parametric_softplus(n: OnnxNode) -> Any:
 def bit_cast(n: OnnxNode) -> Any:
     kind = n.data_type("to")
     if kind == n.dtype(n[0]):
-        return n("Identity", n[0])
+        return n.same(n[0])
     value = n.value(n[0])
     if value is not None and ELEMENT_TYPES[kind].bits == ELEMENT_TYPES[n.dtype(n[0])].bits:
         return n.const(np.ascontiguousarray(value).view(numpy_dtype(kind)).reshape(value.shape), kind)

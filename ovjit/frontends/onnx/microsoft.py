@@ -313,7 +313,9 @@ def group_norm(n: OnnxNode) -> Any:
 def qattention(n: OnnxNode) -> Any:
     """(input, weights, bias, input scale, weight scale, mask, input zero, weight zero, past)"""
     total = n.convert(integer_matmul(n, n[0], n[1], n.optional(6), n.optional(7)), "f32")
-    joined = n("Add", n("Multiply", total, n("Multiply", n[3], n[4])), n[2])
+    scale, weight_scale, bias = (n.convert(n[i], "f32") for i in (3, 4, 2))
+    joined = n("Add", n("Multiply", total, n("Multiply", scale, weight_scale)), bias)
+    joined = n.convert(joined, n.dtype(n[3]))
     return projected_attention(n, joined, n.optional(5), n.optional(8), None)
 
 

@@ -260,7 +260,7 @@ def average_pool(n: OnnxNode) -> Any:
     return n("AvgPool", x, **attrs, opset=14 if ceil else 1)
 
 
-def _ceiled(n: OnnxNode, x: Output, window: Window) -> Output:
+def ceiled(n: OnnxNode, x: Output, window: Window) -> Output:
     """x with zeros behind, as many as the last window reaches over the end if that window begins inside."""
     more = []
     for i, stride in enumerate(window.strides):
@@ -285,7 +285,7 @@ def lp_pool(n: OnnxNode) -> Any:
     x, p = n[0], n.attr("p", 2)
     window = Window(n, None, spatial_rank(n, x))
     if n.attr("ceil_mode", 0) and window.auto_pad == "explicit":
-        x = _ceiled(n, x, window)
+        x = ceiled(n, x, window)
     powers = n("Power", n("Abs", x), n.like(x, p))
     attrs = {**window.attributes(), "kernel": window.kernel, "exclude_pad": False}
     if any(d != 1 for d in window.dilations):

@@ -248,6 +248,10 @@ class OnnxNode:
         """A constant of the element type of another tensor."""
         return self.const(value, self.dtype(other))
 
+    def blank(self, other: Output) -> Output:
+        """What fills the gaps of a tensor: 0, or the empty text."""
+        return self.like(other, b"" if self.dtype(other) == "string" else 0)
+
     def convert(self, value: Output, dtype: str) -> Output:
         """A value in another element type; itself if it has that type already."""
         if self.dtype(value) == dtype:

@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.frontends.onnx import tensors
-from ovjit.frontends.onnx.nn import convolve, per_channel
+from ovjit.frontends.onnx.nn import Window, ceiled, convolve, per_channel
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import MICROSOFT, onnx_op
 from ovjit.frontends.onnx.tensor import LARGEST, to_float8
@@ -296,23 +296,25 @@ def qlinear_reduce_mean(n: OnnxNode) -> Any:
 
 @_ms("QLinearAveragePool")
 def qlinear_average_pool(n: OnnxNode) -> Any:
-    from ovjit.frontends.onnx.nn import Window
-
+    """An average that, where it counts padding, divides by the whole window also beyond that."""
     rank = n.rank(n[0])
     last = bool(n.attr("channels_last", 0))
     window = Window(n, None, rank - 2)
-    ceil = bool(n.attr("ceil_mode", 0))
+    ceil, counted = bool(n.attr("ceil_mode", 0)), bool(n.attr("count_include_pad", 0))
 
     def pool(x: Output) -> Output:
         x = n.transpose(x, [0, rank - 1, *range(1, rank - 1)]) if last else x
+        padded = ceil and counted and window.auto_pad == "explicit"
+        x = ceiled(n, x, window) if padded else x
+        rounding = "ceil_torch" if ceil and not padded else "floor"
         out = n(
             "AvgPool",
             x,
             **window.attributes(),
             kernel=window.kernel,
-            exclude_pad=not n.attr("count_include_pad", 0),
-            rounding_type="ceil_torch" if ceil else "floor",
-            opset=14 if ceil else 1,
+            exclude_pad=not counted,
+            rounding_type=rounding,
+            opset=1 if rounding == "floor" else 14,
         )
         return n.transpose(out, [0, *range(2, rank), 1]) if last else out
 

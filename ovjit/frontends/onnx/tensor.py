@@ -89,7 +89,7 @@ def trilu(n: OnnxNode) -> Any:
     x = n[0]
     k = n.const(0) if not n.has(1) else n.reshape(n[1], np.zeros(0, np.int64))
     keep = n("GreaterEqual" if n.attr("upper") else "LessEqual", _places(n, x), k)
-    return n("Select", keep, x, n.like(x, 0))
+    return n("Select", keep, x, n.blank(x))
 
 
 # -- types ---------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def pad(n: OnnxNode) -> Any:
         raise UnsupportedError(f"the mode {mode[:20]!r} with computed pads")
     if mode != "constant":
         return n("Pad", x, begin, end, pad_mode=modes[mode], opset=12)
-    fill = n.like(x, 0) if fill is None else fill
+    fill = n.blank(x) if fill is None else fill
     if n.shape(fill) != ():
         fill = n.reshape(fill, np.zeros(0, np.int64))
     return n("Pad", x, begin, end, fill, pad_mode="constant", opset=12)
@@ -433,7 +433,7 @@ def center_crop_pad(n: OnnxNode) -> Any:
     none = np.zeros(rank, np.int64)
     sides = begin, n("Subtract", gap, begin)
     pads = [n("ScatterElementsUpdate", none, axes, side, 0, opset=3) for side in sides]
-    return n("Pad", x, *pads, n.like(x, 0), pad_mode="constant", opset=12)
+    return n("Pad", x, *pads, n.blank(x), pad_mode="constant", opset=12)
 
 
 # -- selecting -----------------------------------------------------------------------------------------------
