@@ -377,7 +377,57 @@ def test_none_is_kept_without_a_cache(tmp_path, monkeypatch) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.bin", "m.xml"]
 
 
-def test_states_and_cuts_are_compiled_each_time(folder, tmp_path, unread) -> None:
+def test_open_shapes_of_weights_that_stay_in_their_file(folder, tmp_path, unread, monkeypatch) -> None:
+    """The blob has no constants that plans of before could read."""
+    monkeypatch.setattr(kept_models, "_has_room", lambda where, executable: False)
+    w = np.random.default_rng(4).normal(size=(64, 512)).astype(np.float32)
+    a = opset8.parameter(ovjit.PartialShape([-1, 64]), np.float32, name="a")
+    model = ovjit.Model([opset8.matmul(a, opset8.constant(w), False, False)], [a])
+    ovjit.save_model(model, tmp_path / "m.xml", compress_to_fp16=False)
+    assert all(right(answer(tmp_path / "m.xml", INFERENCE_PRECISION_HINT="f32"), w) for _ in range(4))
+    assert len(unread) == 1
+
+
+def decoding(rows: int, weights: int) -> ovjit.Model:
+    """A cache that grows by `rows` rows (-1: any number) of products with a matrix and begins with what is
+    computed of the input, and one that counts and begins with 7."""
+    rng = np.random.default_rng(8)
+    w = rng.normal(size=(8, weights)).astype(np.float32)
+    x = opset8.parameter(ovjit.PartialShape([rows, 8]), np.float32, name="x")
+    y = opset8.matmul(x, opset8.constant(w), False, False)
+    shape = ovjit.PartialShape([-1 if rows < 0 else rows, weights])
+    begin = opset8.multiply(y, opset8.constant(np.float32(0.5)))
+    seen = opset8.read_value(begin, "seen", np.float32, shape)
+    count = opset8.read_value(opset8.constant(np.float32([7])), "count", np.float32, ovjit.PartialShape([1]))
+    new = opset8.concat([seen, y], 0) if rows < 0 else opset8.add(seen, y)
+    more = opset8.add(count, opset8.constant(np.float32([1])))
+    sinks = [opset8.assign(new, "seen"), opset8.assign(more, "count")]
+    results = [opset8.result(opset8.reduce_sum(new, opset8.constant([1]), False)), opset8.result(more)]
+    return ovjit.Model(results, sinks, [x], "decoding")
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("rows", [2, -1])
+def test_models_with_state_are_kept(folder, tmp_path, unread, monkeypatch, rows, in_file) -> None:
+    if in_file:
+        monkeypatch.setattr(kept_models, "_has_room", lambda where, executable: False)
+    ovjit.save_model(decoding(rows, 512), tmp_path / "m.xml", compress_to_fp16=False)
+    told = []
+    for _ in range(3):
+        compiled = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        request = compiled.create_infer_request()
+        for step in range(4):
+            if step == 2:
+                request.reset_state()
+            x = np.full((2, 8), step + 1, np.float32)
+            told.append([value.tolist() for value in request.infer([x]).values()])
+        told[-1].append({s.name: s.state.data.tolist() for s in request.query_state()})
+    assert len(unread) == 1 and len(list(folder.glob("*.blob"))) == 1
+    assert told[:4] == told[4:8] == told[8:]
+    assert [row[1] for row in told[:4]] == [[8], [9], [8], [9]]
+
+
+def test_cuts_are_compiled_each_time(folder, tmp_path, unread) -> None:
     """What is made of several programs is not kept, and runs."""
     a = opset8.parameter([4], np.float32, name="a")
     found = opset8.non_zero(a)

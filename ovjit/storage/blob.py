@@ -108,7 +108,7 @@ def is_kept(source: str) -> bool:
 
 
 def _encode(executable: Any) -> dict[str, Any]:
-    from ovjit.storage.program import encode_program
+    from ovjit.storage.program import encode_program, encode_starts
 
     # of a model with variables, the program without them, and their names and types beside it
     variables = getattr(executable.program, "variables", None)
@@ -134,31 +134,9 @@ def _encode(executable: Any) -> dict[str, Any]:
 
     arrays = Arrays("weights", among_packed)
     graph = dump(encode_graph(executable.graph, arrays))
-    starts = None if variables is None else _starts(executable.program)
+    starts = None if variables is None else encode_starts(executable.program, _encode)
     rest = encode_program(inner, variables, starts=starts)
     return {"graph": graph, "weights": arrays.content(), "packed": packed, **rest}
-
-
-def _starts(program: Any) -> dict[str, Any]:
-    """What variables begin with: arrays, or outputs of programs, each of these as sections like a model's."""
-    inits = program.inits()
-    programs = list({init.executable: None for init in inits if hasattr(init, "executable")})
-    return {
-        "values": [
-            [programs.index(init.executable), list(init.inputs), init.output]
-            if hasattr(init, "executable")
-            else init
-            for init in inits
-        ],
-        "programs": [
-            {
-                "inputs": [(v.dtype, v.shape) for v in made.inputs],
-                "outputs": [(v.dtype, v.shape) for v in made.outputs],
-                "sections": {kind: np.frombuffer(s, np.uint8) for kind, s in _encode(made).items()},
-            }
-            for made in programs
-        ],
-    }
 
 
 def header_for(
@@ -308,12 +286,13 @@ def _load(
 
         if file is None:
             raise BlobError("the blob leaves its weights in a file")
-        memory = filled(tables["memory"], sections["packed"], file)
+        memory: np.ndarray | None = filled(tables["memory"], sections["packed"], file)
     else:
         memory = aligned(sections["packed"])
     if file is not None:
         places["file"] = file
-    sections["packed"] = places["packed"] = memory.data.toreadonly()
+    if memory is not None:
+        sections["packed"] = places["packed"] = memory.data.toreadonly()
 
     def read_graph() -> Graph:
         container.verify("weights")

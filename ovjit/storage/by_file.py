@@ -1,6 +1,7 @@
 """Programs whose weights stay in the model's file: what a blob says of constant memory in their place.
 
-    {"size": bytes, "literal": [[offset, bytes, offset in `packed`], ...],
+    {"size": bytes, or null for open shapes, for which the compiler makes it anew,
+     "literal": [[offset, bytes, offset in `packed`], ...],
      "filled": [[offset, bytes, [function, arguments], [offset in the file, type, shape, strides]], ...]}
 
 Packed constants that were made of a mapped file (`Constants.of_files`) are made of it again, by the function
@@ -22,7 +23,7 @@ from ovjit.graph import dtypes
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, dump, encode_graph
 from ovjit.storage.origins import Origin, origin_of, place_in
-from ovjit.storage.program import encode_program
+from ovjit.storage.program import encode_program, encode_starts
 from ovjit.tiles.pack import fill_panels
 from ovjit.tiles.winograd import fill_planes
 
@@ -36,13 +37,15 @@ def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, A
     """The sections of a blob but for the header, of what this process has loaded, without the bytes that are
     those of the file `origin`: its graph's, and unless `whole` the packed ones. TypeError for a model with
     something that has no form here."""
-    program = executable.program
+    state = getattr(executable.program, "variables", None)
+    inner = executable if state is None else executable.program.main
+    program = inner.program
     rows: list[Any] = []
     literal: list[Any] = []
     packed = Arrays("packed")
     made = {offset: found for offset, _, *found in program.constants.of_files}
     # for open shapes the compiler makes it again, with the plans
-    sizes = sorted(program.constants.sizes.items()) if executable.static and not whole else []
+    sizes = sorted(program.constants.sizes.items()) if inner.static and not whole else []
     for offset, size in sizes:
         array, recipe = made.get(offset, (None, None))
         at = None if array is None or origin is None else place_in(array, origin)
@@ -59,19 +62,23 @@ def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, A
 
     weights = Arrays("weights", in_file)
     graph = dump(encode_graph(executable.graph, weights))
+    starts = None if state is None else encode_starts(executable.program, lambda x: sections(x, None, True))
     if whole:  # as kernels read it, for a mapping
         content = memoryview(program.memory).cast("B")
-        rest = encode_program(executable, None, True)
+        rest = encode_program(inner, state, True, None, starts)
         return {"graph": graph, "weights": weights.content(), "packed": content, **rest}
-    size = int(program.memory.size) if executable.static else 0
+    size = int(program.memory.size) if inner.static else None
     memory = {"size": size, "literal": literal, "filled": rows}
-    rest = encode_program(executable, None, True, memory)
+    rest = encode_program(inner, state, True, memory, starts)
     return {"graph": graph, "weights": weights.content(), "packed": packed.content(), **rest}
 
 
-def filled(tables: Mapping[str, Any], packed: Any, file: np.ndarray) -> np.ndarray:
-    """Constant memory, made of authenticated tables. BlobError where they are not what they should be."""
+def filled(tables: Mapping[str, Any], packed: Any, file: np.ndarray) -> np.ndarray | None:
+    """Constant memory, made of authenticated tables; None where the compiler makes it. BlobError where they
+    are not what they should be."""
     try:
+        if tables["size"] is None:
+            return None
         memory = aligned_bytes(tables["size"])
         pieces = np.frombuffer(packed, np.uint8)
         for offset, size, at in tables["literal"]:

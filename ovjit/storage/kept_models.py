@@ -83,10 +83,11 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
     from ovjit.storage.container import BlobError, code_in, container_parts
 
     where, key = folder(), find_key(made.config.get("OVJIT_KEY") or None)
-    if where is None or not key.lasting or not _is_of_one_program(made.executable):
+    main = _main(made.executable)
+    if where is None or not key.lasting or not _is_whole(main):
         return
-    whole = _has_room(where, made.executable)
-    if not (whole or _is_small(made.executable)):
+    whole = _has_room(where, main)
+    if not (whole or _is_small(main)):
         return
     try:
         sections = by_file.sections(made.executable, source.weights, whole)
@@ -99,7 +100,7 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
         private_folder(where, ours=True)
         path = os.path.join(where, source.label + ".blob")
         write_whole(path, *blob, lasting=False)
-        if whole and not made.executable.static:
+        if whole and not main.static:
             from ovjit.storage import plans
 
             plans.keep_traced(path, code_in(blob[0]), key.value, made.executable.program)
@@ -123,9 +124,14 @@ def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
     return 0
 
 
-def _is_of_one_program(executable: Any) -> bool:
-    """Whether a blob would save much: models that are cut, and those with state, are put together of several
-    programs when they run."""
+def _main(executable: Any) -> Any:
+    """The executable that has the weights: of a model with state, without it."""
+    return getattr(executable.program, "main", executable)
+
+
+def _is_whole(executable: Any) -> bool:
+    """Whether a blob would save much: models that are cut are put together of several programs when they
+    run."""
     return getattr(executable.program, "constants", None) is not None and not executable.is_cut
 
 

@@ -64,7 +64,7 @@ def keep_traced(blob: str, code: bytes, key: bytes, program: Any) -> None:
 def find(blob: str, code: bytes, key: bytes, program: Any) -> None:
     """Give a program that was made of this blob the plans that are kept beside it, and have it keep more."""
     program = _planning(program)
-    if not isinstance(program, StoredProgram):
+    if not isinstance(program, StoredProgram) or program.memory is None:
         return
     keep_traced(blob, code, key, program)
     path = path_for(blob)

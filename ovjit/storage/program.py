@@ -181,6 +181,29 @@ def encode_program(
     }
 
 
+def encode_starts(program: Any, sections: Callable[[Any], Mapping[str, Any]]) -> dict[str, Any]:
+    """What the variables of a `StatefulProgram` begin with, for `encode_program`: arrays, or outputs of
+    programs, of which `sections` makes what a blob has of a model."""
+    inits = program.inits()
+    programs = list({init.executable: None for init in inits if hasattr(init, "executable")})
+    return {
+        "values": [
+            [programs.index(init.executable), list(init.inputs), init.output]
+            if hasattr(init, "executable")
+            else init
+            for init in inits
+        ],
+        "programs": [
+            {
+                "inputs": [(v.dtype, v.shape) for v in made.inputs],
+                "outputs": [(v.dtype, v.shape) for v in made.outputs],
+                "sections": {kind: np.frombuffer(s, np.uint8) for kind, s in sections(made).items()},
+            }
+            for made in programs
+        ],
+    }
+
+
 def _all_steps(plan: Plan) -> Iterator[Step]:
     """The steps of a plan, and of the plans of the bodies that they run."""
     for step in plan.steps:
@@ -225,13 +248,14 @@ class StoredProgram:
         self,
         tables: Mapping[str, Any],
         sections: Mapping[str, Any],
-        memory: np.ndarray,
+        memory: np.ndarray | None,
         inputs: Sequence[TensorType],
         outputs: Sequence[TensorType],
         read_graph: Callable[[], Graph],
         config: Mapping[str, Any],
     ):
-        """`memory`: the packed constants. `read_graph` gives the graph as it was compiled, when it is needed.
+        """`memory`: the packed constants; None where the compiler makes them anew. `read_graph` gives the
+        graph as it was compiled, when it is needed.
 
         Raises BlobError when the tables do not hold what they should.
         """
@@ -258,6 +282,8 @@ class StoredProgram:
         self.traced: Callable[[Traces], None] | None = None
 
     def _read_plans(self, table: Mapping[str, Any]) -> Plan:
+        if self.memory is None:
+            raise ValueError("there is a plan, and not what it reads")
         words = iter(np.frombuffer(self.sections["words"], "<i8").tolist())
         plan = self._read_plan(table, words, Reader({"data": self.sections["data"]}))
         plan.data = np.frombuffer(self.sections["data"], np.uint8)[: table["data"]]
@@ -323,6 +349,7 @@ class StoredProgram:
 
     def offer(self, traces: Sequence[Parametric], evaluating: StoredKernel) -> None:
         """Serve these plans for open shapes, which are authenticated as the program is, before any others.
+        They read `memory`, which has to be there.
         `evaluating`: the kernel that tells whether one serves."""
         from ovjit.compiler.parametric import Traces
 
@@ -335,8 +362,8 @@ class StoredProgram:
 
     def _offered(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
         """The plan for these shapes that one of the offered traces makes."""
-        if not self.traces or debug.is_on("OVJIT_CHECK"):  # then plans are made again, of the graph
-            return None
+        if not self.traces or self.memory is None or debug.is_on("OVJIT_CHECK"):
+            return None  # plans are made again, of the graph
         plan = self.traces.find(shapes, room)
         if plan is None:
             return None
@@ -398,7 +425,7 @@ class StoredProgram:
                     program.traces.added = self.traced
                 if self._plan is None:  # it will be cut, and its parts find loaded what the blob has
                     self._addresses.need(program.kernels)
-                if np.array_equal(program.memory, self.memory):
+                if self.memory is not None and np.array_equal(program.memory, self.memory):
                     program.memory = self.memory  # one copy is enough, and this one other processes share
                 self._compiled = program
             return self._compiled
@@ -407,7 +434,7 @@ class StoredProgram:
 def stored_with_variables(
     tables: Mapping[str, Any],
     sections: Mapping[str, Any],
-    memory: np.ndarray,
+    memory: np.ndarray | None,
     inputs: Sequence[TensorType],
     outputs: Sequence[TensorType],
     read_graph: Callable[[], Graph],
