@@ -7,6 +7,7 @@ and other types, behind the marker `long`.
 
 from __future__ import annotations
 
+import ctypes
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +16,17 @@ import numpy as np
 import pytest
 from guarded_ops import element_types, graph_of, records
 
+from ovjit.codegen.cpu.isa import ISAS, best_isa
+from ovjit.codegen.kernel import Frame, Kernel, addresses
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import View
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.execution.numpy_words import F32, Memory, OutOfBounds, Words, program
 from ovjit.graph.graph import Builder, Graph
-from ovjit.graph.op import Op
+from ovjit.graph.op import Op, find_op
 
+SEED = 20261121
 #: Of each operation's samples so many run by default, the largest ones not among them.
 SOME = 3
 #: Elements: what has more takes seconds.
@@ -147,6 +151,7 @@ def test_words() -> None:
     data = np.arange(8, dtype=np.float32)
     words = Words(4, Memory([(data.ctypes.data, data.nbytes, "data")]))
     at = data.ctypes.data
+    ints = np.array([7, -7, -(2**31), 5], np.int32)
     assert words["loadm_f32"](at + 28, 1).tolist() == [7, 0, 0, 0]
     assert words["loadm_f32"](at + 99, 0).tolist() == [0, 0, 0, 0]  # of no lanes nothing is touched
     for touch in (
@@ -157,10 +162,10 @@ def test_words() -> None:
         lambda: words["take_f32"](at, np.array([0, 1, 8, 2], np.int32)),
         lambda: words["permute_f32"](words["load_f32"](at), np.array([0, 4, 1, 2])),
         lambda: words["ld"](at, 4),
+        lambda: words["look_up"](ints, np.full(4, 0x0F100F0F, np.int32)),
     ):
         with pytest.raises(OutOfBounds):
             touch()
-    ints = np.array([7, -7, -(2**31), 5], np.int32)
     assert words["div"](ints, np.array([2, 2, -1, 0], np.int32)).tolist() == [3, -3, -(2**31), 0]
     reals = np.array([3e9, -3e9, np.nan, -1.5], np.float32)
     assert words["cast_i32"](reals).tolist() == [2**31 - 1, -(2**31), 0, -1]
@@ -173,6 +178,57 @@ def test_words() -> None:
     )
     assert program(text, words)(7, 0, 5, 0) == 1
     assert program(text, words)(-7, 2, 5, 3) == -4 + 2 + 1
+
+
+USABLE = list(ISAS)[list(ISAS).index(best_isa()) :]
+
+
+@pytest.mark.parametrize("isa", USABLE)
+def test_words_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
+    """In machine code and in Python, beside what is said of each 16 bytes."""
+    monkeypatch.setenv("OVJIT_ISA", isa)
+    lanes = ISAS[isa].lanes
+    names = ["look_up", *(f"zip_{items}_{half}" for items in ("bytes", "halves") for half in ("low", "high"))]
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
+    frame = Frame().pointers("v", "w", "y")
+    src += [frame.prologue(), "    a = load_i32(v)", "    b = load_i32(w)"]
+    src += [f"    store_i32(y + {4 * lanes * i}, {name}(a, b))" for i, name in enumerate(names)]
+    made = Kernel(f"words_of_bytes_{isa}", "\n".join([*src, "    return 0", ""]), frame)
+
+    rng = np.random.default_rng(SEED)
+    v, w = rng.integers(0, 256, (lanes // 4, 16), np.uint8), rng.integers(0, 16, (lanes // 4, 16), np.uint8)
+    want: list[list[int]] = [[] for _ in names]
+    for table, codes in zip(v.tolist(), w.tolist(), strict=True):
+        want[0] += [table[i] for i in codes]
+        for n, (size, first) in enumerate(((1, 0), (1, 8), (2, 0), (2, 8)), 1):
+            for i in range(first, first + 8, size):
+                want[n] += table[i : i + size] + codes[i : i + size]
+    got = np.zeros((2, len(names), 4 * lanes), np.uint8)
+    called = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([made])[made])
+    for out, run in zip(got, (called, None), strict=True):
+        bases = np.array([a.ctypes.data for a in (v, w, out)], np.int64)
+        block = np.array([0, 0, 1, 0, 2, 0], np.int64)
+        pieces = [(a.ctypes.data, a.nbytes, "memory") for a in (v, w, out, bases, block)]
+        run = run or program(made.source, Words(lanes, Memory(pieces)))
+        run(bases.ctypes.data, block.ctypes.data, 0, 0)
+    for n, name in enumerate(names):
+        for way, out in zip(("machine code", "Python"), got, strict=True):
+            assert out[n].tolist() == want[n], f"{name} in {way}, seed {SEED}"
+
+
+@pytest.mark.parametrize("isa", USABLE)
+@pytest.mark.parametrize("rows", [1, 7, 9])
+def test_levels_of_4_bits(monkeypatch: pytest.MonkeyPatch, isa: str, rows: int) -> None:
+    """nf4 in groups that end within a word, of a panel that ends within a vector."""
+    monkeypatch.setenv("OVJIT_ISA", isa)
+    rng = np.random.default_rng([SEED, rows])
+    codes = rng.integers(0, 16, (23, 21)).astype(np.uint8)
+    scale = rng.uniform(0.5, 1, (2, 21)).astype(np.float32)
+    x = rng.standard_normal((rows, 23)).astype(np.float32)
+    record, attrs = find_op("CompressedMatMul"), {"bits": 4, "group": 13, "kind": "nf4"}
+    graph, arrays = graph_of(record, [1, 2], "", [x, codes, scale], attrs)
+    kernels = check(monkeypatch, graph, arrays, f"{rows} rows, seed {SEED}")
+    assert any("_l4_" in name for name in kernels), kernels
 
 
 def test_the_error_of_a_kernel_is_the_runners(monkeypatch: pytest.MonkeyPatch) -> None:

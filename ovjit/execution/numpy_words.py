@@ -151,6 +151,20 @@ def _dot_bytes(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
 
 
+def _look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    places = codes.view(np.uint8).reshape(-1, 16)
+    if places.max() > 15:
+        raise OutOfBounds(f"bytes {places.tolist()} of 16")
+    found = np.take_along_axis(table.view(np.uint8).reshape(-1, 16), places.astype(np.int64), axis=1)
+    return found.reshape(-1).view(codes.dtype)
+
+
+def _zip(dtype: str, last: bool, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of each 16 bytes of two vectors the first or last 8 in turns."""
+    pairs = np.stack([v.view(dtype).reshape(x.nbytes // 16, 2, -1)[:, int(last)] for v in (x, y)], axis=-1)
+    return pairs.reshape(-1).view(x.dtype)
+
+
 def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Rounded once: exact products of f32 fit f64."""
     return (x.astype(np.float64) * y + z).astype(x.dtype)
@@ -164,7 +178,11 @@ _SAME: dict[str, Callable[..., np.ndarray]] = {
     "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "and_": np.bitwise_and, "or_": np.bitwise_or,
     "xor": np.bitwise_xor, "not_": np.invert, "shl": np.left_shift, "shr": np.right_shift,
     "select": np.where, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
-    "eq": np.equal, "ne": np.not_equal,
+    "eq": np.equal, "ne": np.not_equal, "look_up": _look_up,
+    "zip_bytes_low": functools.partial(_zip, "u1", False),
+    "zip_bytes_high": functools.partial(_zip, "u1", True),
+    "zip_halves_low": functools.partial(_zip, "u2", False),
+    "zip_halves_high": functools.partial(_zip, "u2", True),
 }  # fmt: skip
 _ACROSS = {
     "hadd": np.add, "hmul": np.multiply, "hmax": np.maximum, "hmin": np.minimum, "hand": np.bitwise_and,

@@ -9,12 +9,15 @@ them.
     zeros       likewise, of u8 or f32; one f32 where it is the same everywhere
 
 In the place of integers there may be numbers of 4 bits that stand for `LEVELS`, floats of 8 bits, and f16.
+Where levels are looked up by bytes (`Unpack.by_bytes`), the eight numbers are in [2][4][4] bytes of as many
+halves of a vector, elements of depth and lanes of a half: the low 4 bits of the first four elements of depth.
 
 A panel that has been unpacked fits the second-level cache: memory is read as it is stored, once for all rows.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import ml_dtypes
@@ -84,6 +87,27 @@ class Unpack(NamedTuple):
         """Whether integers stay where they are in their word, and the data is scaled instead."""
         return self.bits == 4 and not self.kind
 
+    def by_bytes(self, isa: Isa) -> bool:
+        """Whether levels are put together from bytes: no permutation of 8 lanes reaches all 16 levels."""
+        return self.kind in LEVELS and isa.lanes == 8
+
+    def table(self, isa: Isa) -> np.ndarray | None:
+        """What codes are looked up in: the levels, or four vectors of a byte of each level in every half."""
+        levels = LEVELS.get(self.kind)
+        if levels is None or not self.by_bytes(isa):
+            return levels
+        return np.tile(levels.view(np.uint8).reshape(16, 1, 4), (1, 2, 1)).transpose(2, 1, 0).copy()
+
+    def decoded_bytes(self, word: str, half: int, names: list[str]) -> list[str]:
+        """Source that names the four elements of depth of a half of each byte (`by_bytes`)."""
+        out = [f"codes = and_({f'shr({word}, four)' if half else word}, low_halves)"]
+        out += [f"plane{i} = look_up(planes{i}, codes)" for i in range(4)]
+        for first, last in ((0, "low"), (2, "high")):
+            out += [f"fine = zip_bytes_{last}(plane0, plane1)", f"coarse = zip_bytes_{last}(plane2, plane3)"]
+            out += [f"{names[first]} = bits_f32(zip_halves_low(fine, coarse))"]
+            out += [f"{names[first + 1]} = bits_f32(zip_halves_high(fine, coarse))"]
+        return out
+
     def fields(self) -> tuple[list[str], list[str]]:
         """(pointers, integers) that the kernel's arguments have for this."""
         pointers = ["q", "s", *(["z"] if self.zero else []), *(["lv"] if self.kind in LEVELS else [])]
@@ -101,10 +125,6 @@ class Unpack(NamedTuple):
         if self.kind in LEVELS:
             if isa.lanes == 16:
                 return f"permute_f32(levels, and_({whole}, low_half))"
-            if isa.lanes == 8:
-                code = f"and_({whole}, low_bits)"
-                low, high = f"permute_f32(low_levels, {code})", f"permute_f32(high_levels, {code})"
-                return f"select(lt(shl({whole}, to_sign), no_bits), {high}, {low})"
             return f"take_f32(lv, and_({whole}, low_half))"
         if self.kind in _SHIFTED:
             wide = f"cast_i32({whole})"
@@ -126,12 +146,11 @@ class Unpack(NamedTuple):
         """Source of what `real` uses."""
         out = ["low_half = const_i32(15)", "four = const_i32(4)"] if self.bits == 4 else []
         if self.kind in LEVELS:
-            out += ["to_sign = const_i32(28)"]
             if isa.lanes == 16:
                 out += ["levels = load_f32(lv)"]
-            elif isa.lanes == 8:
-                out += ["low_levels = load_f32(lv)", "high_levels = load_f32(lv + 32)"]
-                out += ["low_bits = const_i32(7)", "no_bits = const_i32(0)"]
+            elif self.by_bytes(isa):
+                out += [f"planes{i} = load_i32(lv + {32 * i})" for i in range(4)]
+                out += ["low_halves = const_i32(252645135)"]
         if self.kind in _SHIFTED:
             up, bias = _SHIFTED[self.kind]
             out += ["size_bits = const_i32(127)", "sign_bit = const_i32(128)", f"up = const_i32({up})"]
@@ -192,16 +211,29 @@ class Unpack(NamedTuple):
         ]
         out = [f"while e + {step} <= stop_e:", *("    " + line for line in load)]
         for i in range(0, step, form.group):
+            if self.by_bytes(isa) and i % 4 == 0:
+                out += ["    " + line for line in self._decoded_half(count, i // 4)]
             out += ["    " + line for line in self._word(form, isa, count, i)]
         out += [f"    q_at += {rows * width * item}", f"    e += {step}", "if e < stop_e:"]
         out += ["    " + line for line in load]
-        if self.bits == 4:
+        if self.by_bytes(isa):
+            for i in range(0, step, form.group):
+                if i % 4 == 0:
+                    out += ["    " + line for line in self._decoded_half(count, i // 4)]
+                out += ["    if e < stop_e:", *(" " * 8 + line for line in self._word(form, isa, count, i))]
+                out += [f"        e += {form.group}"]
+        elif self.bits == 4:
             out += ["    while e < stop_e:", *(" " * 8 + line for line in self._word(form, isa, count, 0))]
             out += [f"        b0_{v} = shr(b0_{v}, const_i32({4 * form.group}))" for v in range(count)]
             out += [f"        e += {form.group}"]
         else:
             out += ["    " + line for line in self._word(form, isa, count, 0)]
         return [*out, f"    q_at += {rows * width * item}", "    e = stop_e"]
+
+    def _decoded_half(self, count: int, half: int) -> list[str]:
+        """Source that names `d<element of depth>_<vector>` of a half of the bytes that have been loaded."""
+        names = [[f"d{4 * half + i}_{v}" for i in range(4)] for v in range(count)]
+        return [line for v in range(count) for line in self.decoded_bytes(f"b0_{v}", half, names[v])]
 
     def _word(self, form: Format, isa: Isa, count: int, first: int) -> list[str]:
         """A word of depth from the element `first` of what has been loaded on."""
@@ -211,7 +243,7 @@ class Unpack(NamedTuple):
                 whole = f"b{first + i}_{v}"
                 if self.bits == 4:
                     whole = f"shr(b0_{v}, const_i32({4 * (first + i)}))" if first + i else f"b0_{v}"
-                real = self.real(whole, isa)
+                real = f"d{first + i}_{v}" if self.by_bytes(isa) else self.real(whole, isa)
                 real = f"fma({real}, scale{v}, shift{v})" if self.zero else f"mul({real}, scale{v})"
                 if form.group == 1:
                     out += [f"store_f32(t + {v * isa.lanes * WORD}, {real})"]
@@ -347,7 +379,13 @@ def _step_of_rows(height: int, width: int, isa: Isa, unpack: Unpack, several: in
     out = [f"prefetch(q_at + {AHEAD + line})" for line in range(0, stored, 64)]
     if packed:
         out += [f"b{v} = {unpack.load(f'q_at + {v * lanes * item}')}" for v in vectors]
-    for i in range(step):
+    in_bytes = unpack.by_bytes(isa)
+    for v, half in itertools.product(vectors, range(2 if in_bytes else 0)):
+        out += unpack.decoded_bytes(f"b{v}", half, [f"w{i}" for i in range(4)])
+        for i, r in itertools.product(range(4), range(height)):
+            total = f"a{r}_{v}_{i % several}"
+            out += [f"{total} = fma(w{i}, splat_f32(x{r}_at + {16 * half + 4 * i}), {total})"]
+    for i in range(0 if in_bytes else step):
         for v in vectors:
             if packed:
                 out += [f"w{v} = {unpack.in_place(f'b{v}', i, isa)}"]
@@ -409,7 +447,10 @@ def pack_compressed(
     if depth % size:
         padded[whole, : depth % size, :outs] = integers[whole * size :]
     by_panel = padded.reshape(-1, panels, width)[:filled].transpose(1, 0, 2)
-    if unpack.bits == 4:
+    if unpack.by_bytes(isa):
+        halves = by_panel.reshape(panels, filled // 8, 2, 4, width // 8, 2, 4).transpose(2, 0, 1, 4, 5, 3, 6)
+        by_panel = (halves[0] | halves[1] << 4).astype(np.uint8)
+    elif unpack.bits == 4:
         eights = by_panel.reshape(panels, filled // 8, 8, width).astype(np.uint32)
         by_panel = np.bitwise_or.reduce(eights << np.arange(0, 32, 4).astype(np.uint32)[:, None], axis=2)
     packed = aligned_bytes(by_panel.nbytes).view(by_panel.dtype).reshape(by_panel.shape)

@@ -11,7 +11,6 @@ from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import plain, product
 from ovjit.tiles.compressed import (
     HEIGHTS,
-    LEVELS,
     how_unpacked,
     lowering_factors,
     pack_compressed,
@@ -56,7 +55,7 @@ class CompressedProduct(StoredWeights):
         self.place_operands(constants)
         packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack, self.size, self.isa)
         arrays = {
-            "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": LEVELS.get(self.unpack.kind),
+            "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": self.unpack.table(self.isa),
         }  # fmt: skip
         self.place(constants, arrays)
         self.lower_at = None

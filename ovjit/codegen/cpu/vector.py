@@ -21,6 +21,9 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
     and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>(v)
+    look_up(table, v)               for each byte of v, 0 to 15, that byte of the 16 of the table at its place
+    zip_bytes_low zip_bytes_high zip_halves_low zip_halves_high(v, w)  of each 16 bytes of v and w the first
+                                    or last 8 in turns, one or two bytes of v, as many of w, ...
     seldom_<name>_<f32|f64>(mask, v.., w)  libm_<name>(v..) where the mask holds, else w: a branch past it
     a + b, -a, a < b, ...           operators on vectors are these words (`OPERATORS`)
     whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
@@ -339,14 +342,47 @@ def dot_bytes_narrow(b: ir.IRBuilder, kind: Vec, acc: ir.Value, *words: ir.Value
 
 def choose_bytes(b: ir.IRBuilder, kind: Vec, window: ir.Value, choices: ir.Value) -> ir.Value:
     """The bytes of `window`, an integer of up to 16 bytes, that `choices` name for each byte of a vector."""
-    total, wide = 4 * kind.lanes, kind.lanes == 16
+    total = 4 * kind.lanes
     repeated = ir.VectorType(window.type, 8 * total // window.type.width)
     zeros = ir.Constant(ir.VectorType(_I32, repeated.count), None)
     one = b.insert_element(ir.Constant(repeated, ir.Undefined), window, _I32(0))
     fours = ir.VectorType(ir.IntType(8), total)
     given = b.bitcast(b.shuffle_vector(one, ir.Constant(repeated, ir.Undefined), zeros), fours)
-    name = "llvm.x86.avx512.pshuf.b.512" if wide else "llvm.x86.avx2.pshuf.b"
-    return b.bitcast(call_intrinsic(b, name, fours, [given, b.bitcast(choices, fours)]), choices.type)
+    return look_up(b, kind, given, choices)
+
+
+def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
+    """The bytes of each 16 of `table` that those of `codes`, 0 to 15, name."""
+    total = 4 * kind.lanes
+    fours = ir.VectorType(ir.IntType(8), total)
+    table, bytes_ = b.bitcast(table, fours), b.bitcast(codes, fours)
+    if kind.lanes in (8, 16):
+        name = "llvm.x86.avx512.pshuf.b.512" if kind.lanes == 16 else "llvm.x86.avx2.pshuf.b"
+        return b.bitcast(call_intrinsic(b, name, fours, [table, bytes_]), codes.type)
+    out = ir.Constant(fours, ir.Undefined)
+    for i in range(total):
+        place = b.add(b.zext(b.extract_element(bytes_, _I32(i)), _I32), _I32(i // 16 * 16))
+        out = b.insert_element(out, b.extract_element(table, place), _I32(i))
+    return b.bitcast(out, codes.type)
+
+
+def _zip(size: int, last: bool) -> Any:
+    """Of each 16 bytes of two vectors, half of the items of `size` bytes in turns."""
+
+    def body(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+        count, block = 4 * kind.lanes // size, 16 // size
+        items = ir.VectorType(ir.IntType(8 * size), count)
+        first = block // 2 if last else 0
+        order = [
+            start + first + i + source * count
+            for start in range(0, count, block)
+            for i in range(block // 2)
+            for source in (0, 1)
+        ]
+        places = ir.Constant(ir.VectorType(_I32, count), order)
+        return b.bitcast(b.shuffle_vector(b.bitcast(x, items), b.bitcast(y, items), places), x.type)
+
+    return body
 
 
 _SAME = {
@@ -360,7 +396,9 @@ _SAME = {
     "and_": (2, lambda b, k, x, y: b.and_(x, y)), "or_": (2, lambda b, k, x, y: b.or_(x, y)),
     "xor": (2, lambda b, k, x, y: b.xor(x, y)), "not_": (1, lambda b, k, x: b.not_(x)),
     "shl": (2, lambda b, k, x, y: b.shl(x, y)), "shr": (2, _shift_right),
-    "select": (3, lambda b, k, c, x, y: b.select(c, x, y)),
+    "select": (3, lambda b, k, c, x, y: b.select(c, x, y)), "look_up": (2, look_up),
+    "zip_bytes_low": (2, _zip(1, False)), "zip_bytes_high": (2, _zip(1, True)),
+    "zip_halves_low": (2, _zip(2, False)), "zip_halves_high": (2, _zip(2, True)),
 }  # fmt: skip
 _HORIZONTAL = {"hadd": "add", "hmul": "mul", "hmax": "max_", "hmin": "min_", "hand": "and_", "hor": "or_"}
 _COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
