@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime
 import pytest
 from beside_onnxruntime import by_evaluator, by_onnxruntime, by_ovjit
 from onnx import TensorProto, helper
@@ -218,6 +219,39 @@ def test_caches_of_another_type_than_the_queries(rng: np.random.Generator) -> No
     model = one_node("GroupQueryAttention", {**given, **past}, {}, 3, domain="com.microsoft",
                      constants=constants, num_heads=4, kv_num_heads=2)  # fmt: skip
     same(model, {**given, **past}, rtol=1e-2)
+
+
+@pytest.mark.parametrize("transposed", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_products_with_a_sparse_matrix(transposed: tuple[int, int], rng: np.random.Generator) -> None:
+    """Inputs of sparse tensors take dense ones."""
+    first, second = transposed
+    dense = np.zeros((4, 5) if first else (5, 4), np.float32)
+    places = np.sort(rng.choice(20, 6, replace=False))
+    dense.reshape(-1)[places] = rng.standard_normal(6)
+    given = {"a": dense, "x": rng.standard_normal((3, 4) if second else (4, 3)).astype(np.float32)}
+    proto = onnx.ModelProto.FromString(
+        one_node("SparseToDenseMatMul", given, {"x": [None, None]}, domain="com.microsoft", transA=first,
+                 transB=second, alpha=0.5)
+    )  # fmt: skip
+    sparse = helper.make_sparse_tensor_type_proto(TensorProto.FLOAT, dense.shape)
+    proto.graph.input[0].type.CopyFrom(sparse)
+
+    def by_sparse(model: bytes, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        device = onnxruntime.OrtDevice.make("cpu", 0)
+        pairs = np.argwhere(dense)
+        entries = onnxruntime.SparseTensor.sparse_coo_from_numpy(
+            np.array(dense.shape, np.int64), dense[tuple(pairs.T)], pairs.reshape(-1), device
+        )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        values = {
+            "a": onnxruntime.OrtValue.ort_value_from_sparse_tensor(entries),
+            "x": onnxruntime.OrtValue.ortvalue_from_numpy(inputs["x"]),
+        }
+        return [value.numpy() for value in session.run_with_ort_values(None, values)]
+
+    same(proto.SerializeToString(), given, by_sparse)
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64])

@@ -121,8 +121,10 @@ def activated(n: OnnxNode, x: Output) -> Output:
 
 @ms("FusedMatMul")
 @ms("TransposeMatMul")
+@ms("SparseToDenseMatMul")
 def fused_matmul(n: OnnxNode) -> Any:
-    """alpha * op(A) @ op(B); transBatch moves the first dimension behind the others but the last."""
+    """alpha * op(A) @ op(B); transBatch moves the first dimension behind the others but the last.
+    A sparse A is a dense one here."""
     a, b = n[0], n[1]
     for which in "AB":
         if n.attr(f"transBatch{which}", 0):

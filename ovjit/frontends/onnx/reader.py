@@ -281,16 +281,17 @@ class Reader:
         return parameter
 
     def tensor_type(self, info: Any) -> tuple[str, tuple[Dim, ...] | None]:
-        """(element type, shape) of a TypeProto; an optional tensor counts as one that is there."""
+        """(element type, shape) of a TypeProto; an optional tensor counts as one that is there,
+        a sparse one as dense."""
         kind = info.WhichOneof("value")
         if kind == "optional_type":
             return self.tensor_type(info.optional_type.elem_type)
-        if kind != "tensor_type":
+        if kind not in ("tensor_type", "sparse_tensor_type"):
             what = (kind or "nothing").removesuffix("_type")
             raise UnsupportedError(
                 f"it should be a tensor, not {what}: OpenVINO's models have no such values"
             )
-        tensor = info.tensor_type
+        tensor = getattr(info, kind)
         element_type = tensors.element_type(tensor.elem_type)
         if not tensor.HasField("shape"):
             return element_type, None
