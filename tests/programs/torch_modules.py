@@ -39,6 +39,43 @@ class Branching(torch.nn.Module):
         return x - 1
 
 
+class Block(torch.nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(channels, 4, 1)
+        self.act = torch.nn.SiLU()
+
+    def forward(self, x):
+        return self.act(self.conv(x))
+
+
+class Nested(torch.nn.Module):
+    """Modules in lists in sequences: what names of nodes are made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = torch.nn.Sequential(Block(3), torch.nn.Sequential(Block(4), torch.nn.ReLU()))
+        self.heads = torch.nn.ModuleList(
+            torch.nn.ModuleList([Block(4), torch.nn.Sigmoid()]) for _ in range(2)
+        )
+        self.last = torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.cat([act(block(x) + x) * x for block, act in self.heads], 1)
+        x = self.last(x.permute(0, 2, 3, 1))
+        return torch.softmax(x, -1).view(1, -1)
+
+
+def node_names(model):
+    """Names of nodes that there are in both, and of weights that nothing is computed of."""
+    types = {"Add", "Concat", "Convolution", "MatMul", "Multiply", "Relu", "Sigmoid", "Softmax", "Swish",
+             "Transpose"}  # fmt: skip
+    wanted = {"self.stem.0.conv.weight", "self.heads.1.0.conv.weight"}
+    told = [(op.get_type_name(), op.get_friendly_name()) for op in model.get_ordered_ops()]
+    return sorted(name for kind, name in told if kind in types or name in wanted)
+
+
 t, four = torch.rand(2, 3), torch.rand(4)
 module, cm = Scaled(), ov.convert_model
 cases = {
@@ -93,5 +130,16 @@ for name, make in cases.items():
         "shapes": [list(results[i].shape) for i in range(len(model.outputs))],
         "values": [results[i].astype(np.float64).reshape(-1).tolist() for i in range(len(model.outputs))],
     }
+image = torch.zeros(1, 3, 4, 5)
+traced = torch.jit.trace(Nested().eval(), image)
+graph = str(traced.inlined_graph)
+told["node names"] = {
+    "module": node_names(cm(Nested(), example_input=image)),
+    "traced": node_names(cm(traced, example_input=image)),
+    "script": node_names(cm(torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())),
+                            example_input=t)),
+    "no module within": node_names(cm(torch.nn.Sigmoid(), example_input=t)),
+    "graph is as it was": graph == str(traced.inlined_graph),
+}  # fmt: skip
 told["still in training"] = module.train() and cm(module, example_input=t) and module.training
 print(json.dumps(told))

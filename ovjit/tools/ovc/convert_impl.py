@@ -16,7 +16,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.run.core import Core
 from ovjit.errors import UnsupportedError
-from ovjit.frontends.torch_modules import export, is_torch
+from ovjit.frontends.torch_modules import export, is_torch, name_nodes
 from ovjit.tools.ovc.cli_parser import (
     _InputCutInfo,
     depersonalize,
@@ -151,6 +151,7 @@ def _read_torch(core: Core, given: Any, example: Any, described: list[_InputCutI
     with tempfile.TemporaryDirectory() as folder:
         made = export(given, example, inputs, folder)
         model = core.read_model(made.file)
+    name_nodes(model, made)
     promote_integers(model)
     for port, name in zip(model.outputs, made.outputs, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
