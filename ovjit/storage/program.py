@@ -421,12 +421,12 @@ class StoredProgram:
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
                 self._addresses.provided = codes
                 self._addresses.update(program.load(codes))
-                if program.traces is not None:
-                    program.traces.added = self.traced
                 if self._plan is None:  # it will be cut, and its parts find loaded what the blob has
                     self._addresses.need(program.kernels)
                 if self.memory is not None and np.array_equal(program.memory, self.memory):
                     program.memory = self.memory  # one copy is enough, and this one other processes share
+                    if program.traces is not None:  # plans that are kept read what is in the blob
+                        program.traces.added = self.traced
                 self._compiled = program
             return self._compiled
 
