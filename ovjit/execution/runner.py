@@ -581,12 +581,11 @@ def native(*needed: str) -> Native:
             load_kernels((kernel,))
             symbol = kernel.symbol()
             addresses = {
-                function: entry_address(symbol, function if i else "kernel")
-                for i, function in enumerate(TEMPLATES[name])
+                text: entry_address(symbol, text if i else "kernel") for i, text in enumerate(TEMPLATES[name])
             }
             # All of them before any is called: whoever takes a job must not be interrupted while he gets hold
             # of the function that brings it to its end.
-            vars(_native).update({name: function(at, 4, name in _LONG) for name, at in addresses.items()})
+            vars(_native).update({text: function(at, 4, text in _LONG) for text, at in addresses.items()})
             _addresses.update(addresses)  # last: interrupted on the way here, the next call does it again
     return _native
 
