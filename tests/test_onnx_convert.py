@@ -117,6 +117,31 @@ def test_convert_model_as_openvino(options: dict[str, Any], tmp_path: Path) -> N
     assert converted(ov) == converted(openvino), options
 
 
+CLI_ARGUMENTS = {
+    "is_single_input": (None, "a", "ab", "a,b", [], (), {}, 5, ("a",), ["a"], [2], [None], ("a", [1]),
+                        ("a", "b"), ("a", [1], np.float32), ("a", [1], np.float32, 1), ([1], [2]), np.float32,
+                        int),
+    "readable_dirs_or_files_or_empty": ("/", "/,/", "/,", "", "/nope", ["/"], ["/", "/"], ("/",), None),
+    "input_to_input_cut_info": ([], (), {}, None, ["a"], ("a",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLI_ARGUMENTS)
+def test_functions_of_the_command_line(name):
+    from openvino.tools.ovc import cli_parser as real
+
+    from ovjit.tools.ovc import cli_parser as ours
+
+    def told(module: Any, value: Any) -> Any:
+        try:
+            return getattr(module, name)(value)
+        except Exception as error:
+            return type(error).__name__
+
+    for value in CLI_ARGUMENTS[name]:
+        assert repr(told(ours, value)) == repr(told(real, value)), value
+
+
 def test_torch_modules_that_are_not_traced() -> None:
     """The others are in `programs/torch_modules.py`: PyTorch is not installed for these tests."""
     from ovjit.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder

@@ -36,9 +36,7 @@ _INPUT = re.compile(r"[^\[\]]*(\[[0-9?.,\s\-]*\])*")
 
 
 def is_single_input(input: Any) -> bool:
-    """Whether a tuple or a list describes one input: at most a name, a shape and a type, two of them."""
-    if not isinstance(input, (tuple, list)) or not 1 < len(input) <= 3:
-        return False
+    """Whether there is at most a name, a shape and a type. TypeError for what has no items."""
     kinds = [_kind_of(item) for item in input]
     return None not in kinds and len(set(kinds)) == len(kinds)
 
@@ -80,7 +78,7 @@ def _cut_info(found: dict[str, Any]) -> _InputCutInfo:
 def input_to_input_cut_info(input: Any) -> list[_InputCutInfo]:
     """Descriptions of inputs: one for each of a list, a tuple or a dict by name, or of one input. A text is a
     name; what the command is given is taken apart by `parse_inputs` before."""
-    if input is None:
+    if input is None or (isinstance(input, (list, tuple)) and not input):
         return []
     if isinstance(input, dict):
         described = []
@@ -163,11 +161,13 @@ def readable_file_or_dir_or_object(path: Any) -> Any:
 
 
 def readable_dirs_or_files_or_empty(paths: Any) -> Any:
-    """A path or a list of one, or several. Error for one that is not there."""
-    listed = list(paths) if isinstance(paths, (list, tuple)) else [paths]
+    """A list of paths, for a text those between its commas; else the one there is, or several. Error for one
+    that is not there."""
+    text = isinstance(paths, str) and bool(paths)
+    listed = paths.split(",") if text else list(paths) if isinstance(paths, (list, tuple)) else [paths]
     for path in listed:
         readable_file_or_dir_or_object(path)
-    return listed[0] if len(listed) == 1 else listed
+    return listed[0] if len(listed) == 1 and not text else listed
 
 
 def canonicalize_and_check_paths(
