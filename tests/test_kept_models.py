@@ -427,6 +427,24 @@ def test_models_with_state_are_kept(folder, tmp_path, unread, monkeypatch, rows,
     assert [row[1] for row in told[:4]] == [[8], [9], [8], [9]]
 
 
+def test_plans_of_states_that_grow_are_kept_though_the_inputs_are_static(folder, tmp_path) -> None:
+    x = opset8.parameter([1, 8], np.float32, name="x")
+    empty = opset8.constant(np.zeros((1, 8), np.float32))
+    seen = opset8.read_value(empty, "seen", np.float32, ovjit.PartialShape([-1, 8]))
+    new = opset8.concat([seen, opset8.relu(x)], 0)
+    result = opset8.result(opset8.reduce_sum(new, opset8.constant([0, 1]), False))
+    ovjit.save_model(ovjit.Model([result], [opset8.assign(new, "seen")], [x], "m"), tmp_path / "m.xml", False)
+    traces = []
+    for config in ({}, {}, {"CACHE_DIR": str(tmp_path / "c")}, {"CACHE_DIR": str(tmp_path / "c")}):
+        compiled = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", config)
+        traces.append(getattr(compiled._executable.main.program, "traces", None))
+        request = compiled.create_infer_request()
+        sums = [float(request.infer([np.ones((1, 8), np.float32)])[0]) for _ in range(3)]
+        assert sums == [8, 16, 24]
+    assert len(list(folder.glob("*.plans"))) == 1
+    assert list(traces[1]) and list(traces[3])  # what the process before has kept
+
+
 def test_cuts_are_compiled_each_time(folder, tmp_path, unread) -> None:
     """What is made of several programs is not kept, and runs."""
     a = opset8.parameter([4], np.float32, name="a")

@@ -129,6 +129,11 @@ class Executable:
         debug.show_model(seconds, len(self.addresses), self.loaded, steps, host)
 
     @property
+    def main(self) -> Executable:
+        """What has the weights and the plans: itself, or of a model with state the one without state."""
+        return getattr(self.program, "main", self)
+
+    @property
     def graph(self) -> Graph:
         """The graph as it was given to the compiler; read from the blob when the model came from one."""
         return self.program.given() if self._graph is None else self._graph

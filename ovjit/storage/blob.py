@@ -112,7 +112,7 @@ def _encode(executable: Any) -> dict[str, Any]:
 
     # of a model with variables, the program without them, and their names and types beside it
     variables = getattr(executable.program, "variables", None)
-    inner = executable if variables is None else executable.program.main
+    inner = executable.main
     program = inner.program
     packed = memoryview(program.memory).cast("B")
 

@@ -38,7 +38,7 @@ def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, A
     those of the file `origin`: its graph's, and unless `whole` the packed ones. TypeError for a model with
     something that has no form here."""
     state = getattr(executable.program, "variables", None)
-    inner = executable if state is None else executable.program.main
+    inner = executable.main
     program = inner.program
     rows: list[Any] = []
     literal: list[Any] = []

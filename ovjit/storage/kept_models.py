@@ -83,7 +83,7 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
     from ovjit.storage.container import BlobError, code_in, container_parts
 
     where, key = folder(), find_key(made.config.get("OVJIT_KEY") or None)
-    main = _main(made.executable)
+    main = made.executable.main
     if where is None or not key.lasting or not _is_whole(main):
         return
     whole = _has_room(where, main)
@@ -103,7 +103,7 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
         if whole and not main.static:
             from ovjit.storage import plans
 
-            plans.keep_traced(path, code_in(blob[0]), key.value, made.executable.program)
+            plans.keep_traced(path, code_in(blob[0]), key.value, main.program)
         model_cache.prune(where, MAX_BYTES)
     except (BlobError, TypeError, MemoryError):  # what a blob has no form for
         pass
@@ -122,11 +122,6 @@ def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
         limit = MAX_BYTES if max_bytes is None else max_bytes
         return model_cache.prune(os.path.join(kernels, _FOLDER), limit, max_age)
     return 0
-
-
-def _main(executable: Any) -> Any:
-    """The executable that has the weights: of a model with state, without it."""
-    return getattr(executable.program, "main", executable)
 
 
 def _is_whole(executable: Any) -> bool:

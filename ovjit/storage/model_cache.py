@@ -108,10 +108,11 @@ def load_checked(
         if reason:
             raise BlobError(reason)
         found = load_container(container, merge, file)
-        if found.used and not found.executable.static and not (settings or {}).get(PROPERTY):
+        main = found.executable.main
+        if found.used and not main.static and not (settings or {}).get(PROPERTY):
             from ovjit.storage import plans
 
-            plans.find(path, container.code, key, found.executable.program)
+            plans.find(path, container.code, key, main.program)
         if time.time() - status.st_mtime > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(path)
@@ -129,10 +130,11 @@ def _keep(path: str, made: Imported, key: bytes) -> bool:
     try:
         blob = save_blob(made.executable, made.inputs, made.outputs, made.config)
         write_whole(path, encrypted(blob, made.config))
-        if not made.executable.static and not made.config.get(PROPERTY):
+        main = made.executable.main
+        if not main.static and not made.config.get(PROPERTY):
             from ovjit.storage import plans
 
-            plans.keep_traced(path, code_in(blob), key, made.executable.program)
+            plans.keep_traced(path, code_in(blob), key, main.program)
         prune(folder, MAX_BYTES)
         return True
     except (OSError, BlobError, MemoryError) as error:

@@ -47,7 +47,6 @@ def path_for(blob: str) -> str:
 def keep_traced(blob: str, code: bytes, key: bytes, program: Any) -> None:
     """From now on keep the plans for open shapes that `program` makes beside the blob at this path, which was
     made of it, or it of the blob. `code`: the blob's authentication code."""
-    program = _planning(program)
     whose = weakref.ref(program)
 
     def keep(traces: Traces) -> None:
@@ -63,7 +62,6 @@ def keep_traced(blob: str, code: bytes, key: bytes, program: Any) -> None:
 
 def find(blob: str, code: bytes, key: bytes, program: Any) -> None:
     """Give a program that was made of this blob the plans that are kept beside it, and have it keep more."""
-    program = _planning(program)
     if not isinstance(program, StoredProgram) or program.memory is None:
         return
     keep_traced(blob, code, key, program)
@@ -78,12 +76,6 @@ def find(blob: str, code: bytes, key: bytes, program: Any) -> None:
         finally:
             os.close(descriptor)
         _read(sealed.unseal(_KIND, _name(blob, code), record, key), program)
-
-
-def _planning(program: Any) -> Any:
-    """The program that makes the plans: of a model with state it is one of several."""
-    main = getattr(program, "main", None)
-    return program if main is None else main.program
 
 
 def _name(blob: str, code: bytes) -> str:

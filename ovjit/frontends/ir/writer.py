@@ -279,7 +279,8 @@ class _Writer:
 def _in_file_order(model: Model) -> list[Node]:
     """Parameters, what is between, sinks and results: inputs and outputs are numbered as the model's."""
     first, last = model.get_parameters(), [*model.get_sinks(), *model.get_results()]
-    between = [node for node in model.get_ordered_ops() if node not in set(last)]
+    ends = set(last)
+    between = [node for node in model.get_ordered_ops() if node not in ends]
     return model._walk_from([*first, *between, *last])
 
 
