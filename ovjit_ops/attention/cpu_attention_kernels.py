@@ -177,6 +177,43 @@ def weigh(t, top, count, T):
 
 
 @inline
+def begin(o, peak, weights, wide, sink, sinks):
+    """A row of which no column has been seen: o is 0, and there is the score of `sink`, or none."""
+    zero = const[f32](0.0)
+    for j in range(0, wide, VL):
+        storem[f32](o + j * 4, zero, wide - j)
+    if sinks:
+        storem[f32](peak, splat[f32](sink), 1)
+        storem[f32](weights, const[f32](1.0), 1)
+    else:
+        storem[f32](peak, const[f32](-inf), 1)
+        storem[f32](weights, zero, 1)
+
+
+@inline
+def soften(t, peak, weights, count, T):
+    """Scores at t made weights, of the type T; the largest score and the sum of weights, at `peak` and
+    `weights`, go on by them. What the row's sums so far are to be multiplied by."""
+    top = largest(t, count)
+    old = splat[f32](peak)
+    top = maximum(old, spread[f32](hmax[f32](top)))
+    storem[f32](peak, top, 1)
+    top = select(top == const[f32](-inf), const[f32](0.0), top)
+    total = weigh(t, top, count, T)
+    score = old - top
+    shrink = applied(EXP, score)
+    storem[f32](weights, fma(splat[f32](weights), shrink, spread[f32](hadd[f32](total))), 1)
+    return shrink
+
+
+@inline
+def clear(t, first, stop, T):
+    """Zeros at t for elements from `first` on."""
+    for j in range(max(first, 0), stop, VL):
+        storem[T](t + j * SIZE[T], const[f32](0.0), stop - j)
+
+
+@inline
 def multiplied(p, t, count, factor):
     """A row at p times a number, to t."""
     for j in range(0, count, VL):
@@ -216,9 +253,6 @@ def attention_tiles(
     q, k, v, y, mask = placed(head, q, k, v, y, mask)
     if sinks:
         sink = placed(head, sink)
-    zero = const[f32](0.0)
-    one = const[f32](1.0)
-    lowest = const[f32](-inf)
     q += first * q_r
     y += first * y_r
     mask += first * mask_r
@@ -231,14 +265,10 @@ def attention_tiles(
     for r in range(count):
         if T == "f32":
             multiplied(q + r * q_r, queries + r * q_row, depth, factor)
-        for j in range(0, wide, VL):
-            storem[f32](scratch + o_at + r * o_row + j * 4, zero, wide - j)
-        if sinks:
-            storem[f32](scratch + m_at + r * 4, splat[f32](sink + (first + r) * sink_r), 1)
-            storem[f32](scratch + l_at + r * 4, one, 1)
-        else:
-            storem[f32](scratch + m_at + r * 4, lowest, 1)
-            storem[f32](scratch + l_at + r * 4, zero, 1)
+        begin(
+            scratch + o_at + r * o_row, scratch + m_at + r * 4, scratch + l_at + r * 4, wide,
+            sink + (first + r) * sink_r, sinks,
+        )  # fmt: skip
     end = columns
     if causal:
         end = min(columns, first + count)
@@ -265,20 +295,9 @@ def attention_tiles(
                 live = min(n, first + r + 1 - at)
             if capped:
                 bend(t, mask + r * mask_r + at * mask_c, live, cap)
-            top = largest(t, live)
-            old = splat[f32](scratch + m_at + r * 4)
-            top = maximum(old, spread[f32](hmax[f32](top)))
-            storem[f32](scratch + m_at + r * 4, top, 1)
-            top = select(top == lowest, zero, top)
-            total = weigh(t, top, live, T)
+            shrink = soften(t, scratch + m_at + r * 4, scratch + l_at + r * 4, live, T)
             if causal or T != "f32":  # what is masked, and what fills the last word
-                stop = (n + group - 1) // group * group
-                for j in range(max(live, 0), stop, VL):
-                    storem[T](t + j * SIZE[T], zero, stop - j)
-            score = old - top
-            shrink = applied(EXP, score)
-            total = fma(splat[f32](scratch + l_at + r * 4), shrink, spread[f32](hadd[f32](total)))
-            storem[f32](scratch + l_at + r * 4, total, 1)
+                clear(t, live, (n + group - 1) // group * group, T)
             if at > 0:
                 multiplied(scratch + o_at + r * o_row, scratch + o_at + r * o_row, wide, shrink)
         # p v
@@ -378,6 +397,79 @@ def product(p, t, depth, T, cached):
     return spread[f32](hadd[f32](total))
 
 
+@inline
+def score_keys(p, k, k_s, end, depth, T, cached):
+    """The products of a row of q with keys, to scratch memory."""
+    if cached == "u8":
+        total = const[f32](0.0)
+        for j in range(0, depth, VL):
+            total = total + loadm[T](p + j * SIZE[T], depth - j)
+        whole = spread[f32](hadd[f32](total))
+    for s in range(end):
+        t = k + s * k_s
+        score = product(p, t + HEAD if cached == "u8" else t, depth, T, cached)
+        if cached == "u8":
+            score = fma(whole, splat[f32](t + 4), score * splat[f32](t))
+        storem[f32](scratch + s * 4, score, 1)
+
+
+@inline
+def mask_scores(t, step, end, factor, most, capped):
+    """Scores in scratch memory scaled, capped, and the mask at t added, if it has a step. The largest."""
+    top = const[f32](-inf)
+    for j in range(0, end, VL):
+        score = loadm[f32](scratch + j * 4, end - j) * factor
+        if capped:
+            bent = applied(TANH, score)
+            score = bent * most
+        if step > 0:
+            score = score + loadm[f32](t + j * 4, end - j)
+        storem[f32](scratch + j * 4, score, end - j)
+        top = blend[f32](end - j, maximum(top, score), top)
+    return spread[f32](hmax[f32](top))
+
+
+@inline
+def weigh_scores(top, end):
+    """Scores in scratch memory made exp(score - top). Their sum."""
+    total = const[f32](0.0)
+    for j in range(0, end, VL):
+        score = loadm[f32](scratch + j * 4, end - j) - top
+        weight = applied(EXP, score)
+        storem[f32](scratch + j * 4, weight, end - j)
+        total = blend[f32](end - j, total + weight, total)
+    return spread[f32](hadd[f32](total))
+
+
+@inline
+def sum_values(p, v, v_s, end, wide, total, otherwise, cached, out):
+    """p = the values by weight / the sum of weights, `otherwise` where that is 0."""
+    acc = registers()
+    seen = total > const[f32](0.0)
+    scaled = const[f32](1.0) / total
+    for j in range(0, wide, 4 * VL):
+        for i in static_range(4):
+            acc[i] = const[f32](0.0)
+        if cached == "u8":
+            base = const[f32](0.0)
+        for s in range(end):
+            w = splat[f32](scratch + s * 4)
+            t = v + s * v_s
+            if cached == "u8":
+                base = fma(w, splat[f32](t + 4), base)
+                w = w * splat[f32](t)
+                t += HEAD
+            t += j * SIZE[cached]
+            for i in static_range(4):
+                part = read_some(t + i * VL * SIZE[cached], cached, wide - j - i * VL)
+                acc[i] = fma(w, part, acc[i])
+        for i in static_range(4):
+            if cached == "u8":
+                acc[i] = acc[i] + base
+            made = select(seen, acc[i] * scaled, otherwise)
+            storem[out](p + (j + i * VL) * SIZE[out], made, wide - j - i * VL)
+
+
 @kernel
 def attention_rows(
     q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, cap: Ptr, parts, block,
@@ -391,81 +483,30 @@ def attention_rows(
     `cached` u8: rows of bytes, of which sums are made as they are: q (scale byte + zero) adds up to
     scale (q byte) + zero (sum of q), and w (scale byte + zero) is (w scale) byte, with w zero once for a row.
     """
-    acc = registers()
     head = chunk // parts
     first = chunk % parts * block
     q, k, v, y, mask = placed(head, q, k, v, y, mask)
     if sinks:
         sink = placed(head, sink)
-    zero = const[f32](0.0)
     factor = splat[f32](scale)
     otherwise = splat[f32](unseen)
     if capped:
         most = splat[f32](cap)
     for row in range(first, min(first + block, rows)):
-        p = q + row * q_r
         end = columns
         if causal:
             end = min(columns, row + 1)
-        if cached == "u8":
-            total = zero
-            for j in range(0, depth, VL):
-                total = total + loadm[T](p + j * SIZE[T], depth - j)
-            whole = spread[f32](hadd[f32](total))
-        for s in range(end):
-            t = k + s * k_s
-            total = product(p, t + HEAD if cached == "u8" else t, depth, T, cached)
-            if cached == "u8":
-                total = total * splat[f32](t)
-                total = fma(whole, splat[f32](t + 4), total)
-            storem[f32](scratch + s * 4, total, 1)
+        p = q + row * q_r
+        score_keys(p, k, k_s, end, depth, T, cached)
         t = mask + row * mask_r
-        top = const[f32](-inf)
-        for j in range(0, end, VL):
-            score = loadm[f32](scratch + j * 4, end - j) * factor
-            if capped:
-                bent = applied(TANH, score)
-                score = bent * most
-            if mask_c > 0:
-                score = score + loadm[f32](t + j * 4, end - j)
-            storem[f32](scratch + j * 4, score, end - j)
-            top = blend[f32](end - j, maximum(top, score), top)
-        top = spread[f32](hmax[f32](top))
+        top = mask_scores(t, mask_c, end, factor, most, capped)
         if sinks:
             old = splat[f32](sink + row * sink_r)
             top = maximum(top, old)
-        total = zero
-        for j in range(0, end, VL):
-            score = loadm[f32](scratch + j * 4, end - j) - top
-            weight = applied(EXP, score)
-            storem[f32](scratch + j * 4, weight, end - j)
-            total = blend[f32](end - j, total + weight, total)
-        total = spread[f32](hadd[f32](total))
+        total = weigh_scores(top, end)
         if sinks:
             score = old - top
             weight = applied(EXP, score)
             total = total + weight
-        seen = total > zero
-        scaled = const[f32](1.0) / total
         p = y + row * y_r
-        for j in range(0, wide, 4 * VL):
-            for i in static_range(4):
-                acc[i] = zero
-            if cached == "u8":
-                base = zero
-            for s in range(end):
-                w = splat[f32](scratch + s * 4)
-                t = v + s * v_s
-                if cached == "u8":
-                    base = fma(w, splat[f32](t + 4), base)
-                    w = w * splat[f32](t)
-                    t += HEAD
-                t += j * SIZE[cached]
-                for i in static_range(4):
-                    part = read_some(t + i * VL * SIZE[cached], cached, wide - j - i * VL)
-                    acc[i] = fma(w, part, acc[i])
-            for i in static_range(4):
-                if cached == "u8":
-                    acc[i] = acc[i] + base
-                made = select(seen, acc[i] * scaled, otherwise)
-                storem[out](p + (j + i * VL) * SIZE[out], made, wide - j - i * VL)
+        sum_values(p, v, v_s, end, wide, total, otherwise, cached, out)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
@@ -73,6 +73,29 @@ class Way(NamedTuple):
         return "_".join([self.corners, self.limit, *([] if self.touching else ["apart"]), *words])
 
 
+@inline
+def is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way):
+    """1 for a box that shares less than the limit with each of the `count` boxes that are kept, else 0."""
+    zero = const[f32](0.0)
+    free = 1
+    # the last kept first: scores of boxes that overlap are near each other
+    k = (count + VL - 1) // VL * VL - VL
+    any_share = lane[f32](limit, 0) < 1e-30
+    bar = limit * const[f32](0.999)
+    while k >= 0:
+        q = kept + k * 4
+        common = common_area(q, stride, y1, x1, y2, x2, way.border)
+        # a product says for most boxes that they are apart; a share needs a division
+        if any_share or hor[boolean](common >= (area + load[f32](q + 4 * stride) - common) * bar):
+            part = common_share(q, stride, common, area)
+            near = part >= limit if way.touching else part > limit
+            if hor[boolean](blend[boolean](count - k, near, zero != zero)):
+                free = 0
+                k = 0
+        k -= VL
+    return free
+
+
 @kernel
 def nms_select(
     boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
@@ -81,7 +104,6 @@ def nms_select(
     """The boxes of one class of one image that are kept: their numbers and scores, and how many. A box lies
     at p, its numbers b_k apart."""
     stride = (room + VL + 1) // 2 * 8
-    zero = const[f32](0.0)
     keep = max(min(ld[way.limit](most) + 0, room), 0)
     kept = scratch + COUNTS
     for item in share(total, per_chunk):
@@ -121,22 +143,7 @@ def nms_select(
                 y2 = splat[f32](p + 2 * b_k)
                 x2 = splat[f32](p + 3 * b_k)
             area = extent(y1, y2, way.border) * extent(x1, x2, way.border)
-            free = 1
-            # the last kept first: scores of boxes that overlap are near each other
-            k = (count + VL - 1) // VL * VL - VL
-            any_share = lane[f32](limit, 0) < 1e-30
-            bar = limit * const[f32](0.999)
-            while k >= 0:
-                q = kept + k * 4
-                common = common_area(q, stride, y1, x1, y2, x2, way.border)
-                # a product says for most boxes that they are apart; a share needs a division
-                if any_share or hor[boolean](common >= (area + load[f32](q + 4 * stride) - common) * bar):
-                    part = common_share(q, stride, common, area)
-                    near = part >= limit if way.touching else part > limit
-                    if hor[boolean](blend[boolean](count - k, near, zero != zero)):
-                        free = 0
-                        k = 0
-                k -= VL
+            free = is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way)
             if free == 1:
                 remember(kept + count * 4, stride, y1, x1, y2, x2, area)
                 slot = (item * room + count) * 4

@@ -114,6 +114,37 @@ def put_corners(q, x, y, w, h, angle):
     st[f64](q + 56, y - across_y + along_y)
 
 
+@inline
+def is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar):
+    """1 for a box that shares less than `bar` with each of the `count` boxes that are kept, else 0; one that
+    is not `good` shares 0. Its corners are at `mine`, theirs at `corners`."""
+    zero = const[f32](0.0)
+    free = 1
+    if count > 0 and bar <= 0.0:
+        free = 0
+    k = 0
+    while k < count and good and free == 1:
+        q = kept + k * 4
+        dx = load[f32](q) - cast[f32](spread[f64](x))
+        dy = load[f32](q + stride) - cast[f32](spread[f64](y))
+        both = load[f32](q + 2 * stride) + cast[f32](spread[f64](reach))
+        near = (dx * dx + dy * dy <= both * both) & (both > zero)
+        if hor[boolean](blend[boolean](count - k, near, zero != zero)):
+            i = k
+            while i < min(k + VL, count):
+                q = corners + i * CORNERS
+                other = ld[f64](q + 64)
+                if other > 0.0:
+                    common = common_polygon(q, mine, points)
+                    st[f32](points, common / (area + other - common))
+                    if ld[f32](points) >= bar:
+                        free = 0
+                        i = count
+                i += 1
+        k += VL
+    return free
+
+
 @kernel
 def nms_select_turned(
     boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
@@ -121,7 +152,6 @@ def nms_select_turned(
 ):  # fmt: skip
     """As `nms_select`, for boxes of (x, y, w, h, angle)."""
     stride = (room + VL + 1) // 2 * 8
-    zero = const[f32](0.0)
     keep = max(min(ld[limit](most) + 0, room), 0)
     kept = scratch + COUNTS
     corners = kept + 3 * stride
@@ -151,31 +181,9 @@ def nms_select_turned(
             reach = lane[f64](sqrt(spread[f64](w * w + h * h)), 0) * (0.5 * SLACK)
             # what is not finite is not equal to itself times 0 plus 0
             good = w > 0.0 and h > 0.0 and (x + y + w + h + angle) * 0.0 == 0.0
-            free = 1
-            if count > 0 and bar <= 0.0:
-                free = 0
             if good:
                 put_corners(mine, x, y, w, h, spread[f64](angle))
-            k = 0
-            while k < count and good and free == 1:
-                q = kept + k * 4
-                dx = load[f32](q) - cast[f32](spread[f64](x))
-                dy = load[f32](q + stride) - cast[f32](spread[f64](y))
-                both = load[f32](q + 2 * stride) + cast[f32](spread[f64](reach))
-                near = (dx * dx + dy * dy <= both * both) & (both > zero)
-                if hor[boolean](blend[boolean](count - k, near, zero != zero)):
-                    i = k
-                    while i < min(k + VL, count):
-                        q = corners + i * CORNERS
-                        other = ld[f64](q + 64)
-                        if other > 0.0:
-                            common = common_polygon(q, mine, points)
-                            st[f32](points, common / (area + other - common))
-                            if ld[f32](points) >= bar:
-                                free = 0
-                                i = count
-                        i += 1
-                k += VL
+            free = is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar)
             if free == 1:
                 q = kept + count * 4
                 st[f32](q, x)
