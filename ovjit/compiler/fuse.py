@@ -16,6 +16,7 @@ from ovjit.codegen.trace import Recorder, Tracer, is_common, number, trace
 from ovjit.compiler.symbols import Symbols
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
 from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.shapes import Interval
 
 #: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
 LONGEST_BODY = 24
@@ -239,7 +240,8 @@ class _Fusion:
         """True when `node` may be computed in the loop of `group` and of the nodes `taken` for it already."""
         if node in self.group_of or not is_elementwise(node) or is_undecided(node):
             return False
-        if not same_shape(group.last.output, node.output):
+        same = same_shape if group.anchor is not None else may_be_same_shape
+        if not same(group.last.output, node.output):
             return False
         return self.small(group, [*taken, node])
 
@@ -321,3 +323,14 @@ def takes_epilogue(node: Node) -> bool:
 def same_shape(a: Value, b: Value) -> bool:
     """True when the shapes are equal as far as they are known; see `Group.sure`."""
     return a.shape is not None and a.shape == b.shape
+
+
+def may_be_same_shape(a: Value, b: Value) -> bool:
+    """True when the shapes are equal where they are known, whatever the bounds of open dimensions. That is
+    enough without an anchor: a loop over the last value's shape is right for all that broadcast to it."""
+    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+        return False
+    return all(
+        x == y or (isinstance(x, Interval) and isinstance(y, Interval))
+        for x, y in zip(a.shape, b.shape, strict=True)
+    )

@@ -7,7 +7,7 @@ without an anchor, copies and fills are lowered here; a node without a native lo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -50,6 +50,8 @@ class Lowering:
     pads: Sequence[Value] = ()
     #: True when it can write its output in any layout at the same cost.
     flexible = False
+    #: Results that plans may leave as they are before their elements are repeated, see `Planner.repeat`.
+    repeats: Collection[Value] = ()
 
     def __init__(self, group: Group):
         self.group = group
@@ -178,6 +180,8 @@ class Elementwise(Lowering):
         names = [n.op.name.lower() for n in group.body]
         self.name = "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "") + f"_{self.out.dtype}"
         self.order: tuple[int, ...] = tuple(range(self.rank))
+        #: Inputs that may be read before their elements are repeated.
+        self.repeated: tuple[Value, ...] = ()
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As its largest operand lies."""
@@ -196,6 +200,7 @@ class Elementwise(Lowering):
         self.order = layout.order if layout else tuple(range(self.rank))
         self.modes = "".join(self._mode(v) for v in self.inputs)
         outer = max(self.rank - 1, min(self.rank, 1))  # a list has rows too: threads share its parts
+        outer += MOST_REPEATED if self.repeated else 0
         self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer)
 
     def _mode(self, value: Value) -> str:
@@ -212,12 +217,37 @@ class Elementwise(Lowering):
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.out)
+        if self.repeated and self._plan_repeated(planner, shape):
+            return
         read = self.operands(planner)
         out = planner.output(self.out, over=overwritable(read))
         views = [view.expand(shape) for view in read]
         assert self.kernel is not None
         views = self._long_rows(planner, views, out)
         plan_elementwise(planner, self.kernel, self.modes, views, out, len(self.body.lines))
+
+    def _plan_repeated(self, planner: Planner, shape: Sequence[int]) -> bool:
+        """Add the step that reads inputs as they are before their elements are repeated; False where none is
+        there. Those that are repeated otherwise than the first are made."""
+        found: dict[Value, View] = {}
+        times: Mapping[int, int] = {}
+        for value in self.repeated:
+            before = planner.before_repeats(value)
+            if before is None or len(before[1]) > MOST_REPEATED or planner.shape(value) != shape:
+                continue
+            if not found or before[1] == times:
+                found[value], times = before
+        if not found:
+            return False
+        others = [planner.view(v) for v in self.inputs if v not in found]
+        out = planner.output(self.out, over=overwritable(others, list(found.values())))
+        views = [
+            found[v].repeated(times) if v in found else planner.view(v).expand(shape).parted(times)
+            for v in self.inputs
+        ]
+        assert self.kernel is not None
+        plan_elementwise(planner, self.kernel, self.modes, views, out.parted(times), len(self.body.lines))
+        return True
 
     def _long_rows(self, planner: Planner, views: list[View], out: View) -> list[View]:
         """The views, with constants of a few channels written out for a row of pixels where that makes long
@@ -247,6 +277,8 @@ class Elementwise(Lowering):
         return [planner.view(v) for v in self.inputs]
 
 
+#: Axes along which elements are repeated while they are read, at most.
+MOST_REPEATED = 2
 #: Dimensions below this are worth joining to the next one.
 FEW_CHANNELS = 16
 #: Elements that a constant is written out to at most.
@@ -296,6 +328,10 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
             apart = [(_lower_anchor(alone) if made or group.body else None) or Host(alone)]
             apart += [Elementwise(group.part(1))] if group.body else []
         out += apart if made is None else [TwoWays(made, apart) if apart else made]
+    repeats = {value for lowering in out for value in lowering.repeats}
+    for lowering in out if repeats else ():
+        if type(lowering) is Elementwise and not is_static(lowering.out.shape):
+            lowering.repeated = tuple(v for v in lowering.inputs if v in repeats)
     return out
 
 

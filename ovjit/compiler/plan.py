@@ -115,7 +115,10 @@ class Planner:
         self.scratch = 0
         self.open = False  # True where shapes are open: plans decide nothing by what divides a dimension
         self.may_turn: Collection[int] = ()  # bytes of the elements for which the program has the kernel
-        self.deferred: dict[Value, Callable[[], View]] = {}
+        #: What is made when somebody asks for its view, and by which group.
+        self.deferred: dict[Value, tuple[Any, Callable[[], View]]] = {}
+        #: Deferred values that are another one with its elements repeated: that one, and axis -> how often.
+        self.repeats: dict[Value, tuple[Value, Mapping[int, int]]] = {}
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
         self.trace: Trace | None = None  # what was planned, where that is checked
         self._group: Any = None
@@ -197,7 +200,7 @@ class Planner:
         """Where `value` lies. Constants are placed among the constants, row-major."""
         view = self.views.get(value)
         if view is None and value in self.deferred:
-            view = self.views[value] = self.deferred.pop(value)()
+            view = self._made_now(value)
         if view is None:
             known = self.types[value].value
             if known is None:
@@ -208,6 +211,14 @@ class Planner:
             view = self.views[value] = (
                 home.traced_view(known, value.dtype) if is_traced(known) else home.view(known, value.dtype)
             )
+        return view
+
+    def _made_now(self, value: Value) -> View:
+        """The view of a deferred value: the steps that make it are added, under its own group's name."""
+        asking = self._group
+        self._group, make = self.deferred.pop(value)
+        view = self.views[value] = make()
+        self._group = asking
         return view
 
     def with_halo(self, value: Value, halo: Sequence[tuple[int, int]]) -> View:
@@ -326,12 +337,28 @@ class Planner:
         return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo), over)
 
     def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
-        """`value` is made by `make` when somebody asks for its view; who reads its source does not ask."""
+        """`value` is made by `make` when somebody asks for its view; who reads its source does not ask. Parts
+        of a concatenation are made when the whole is: until then it needs no memory for them."""
         self.pinned.add(self.view(source).buffer)
-        if value in self.placed or value in self._output_of:
+        if value in self._output_of:
             self.views[value] = make()
         else:
-            self.deferred[value] = make
+            self.deferred[value] = self._group, make
+
+    def repeat(
+        self, value: Value, source: Value, times: Mapping[int, int], make: Callable[[], View]
+    ) -> None:
+        """Defer `value`: each element of `source` as often as `times` says along its axes. Who walks it
+        element by element may ask for `before_repeats` in its place."""
+        self.repeats[value] = source, times
+        self.defer(value, make, source)
+
+    def before_repeats(self, value: Value) -> tuple[View, Mapping[int, int]] | None:
+        """Of what nobody has asked to be made yet: the elements that are repeated, and how often."""
+        if value not in self.deferred or value not in self.repeats:
+            return None
+        source, times = self.repeats[value]
+        return self.view(source), times
 
     def place(self, value: Value, view: View) -> None:
         """Ask the producer of `value` to write it to `view`, a part of a buffer made by `reserve`."""
@@ -617,7 +644,7 @@ def _lies_as(view: View, target: View) -> bool:
 
 def _same_strides(shape: Sequence[int], one: Sequence[int], other: Sequence[int]) -> bool:
     """Whether both say the same of this shape; those of dimensions of 1 say nothing."""
-    return all(surely_same(a, b) or d == 1 or a == b for d, a, b in zip(shape, one, other, strict=True))
+    return all(surely_same(a, b) or a == b or d == 1 for d, a, b in zip(shape, one, other, strict=True))
 
 
 class _OutputGroup:

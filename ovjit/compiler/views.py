@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.codegen.memory import DIMS
@@ -122,6 +122,20 @@ class View:
             0 if not surely_same(d, s) and d == 1 and (is_traced_number(s) or s != 1) else st
             for d, s, st in zip(self.shape, shape[lead:], self.strides, strict=True)
         ]
+        return View(self.buffer, shape, strides, self.itemsize, self.offset)
+
+    def repeated(self, times: Mapping[int, int]) -> View:
+        """Each element as often as `times` says along its axes, by strides of 0: every axis becomes two."""
+        pairs = [(d, times.get(a, 1)) for a, d in enumerate(self.shape)]
+        strides = [s for stride in self.strides for s in (stride, 0)]
+        shape = [d for pair in pairs for d in pair]
+        return View(self.buffer, shape, strides, self.itemsize, self.offset)
+
+    def parted(self, times: Mapping[int, int]) -> View:
+        """The same elements, each axis in two: of groups of as many as `times` says, and within a group."""
+        counts = [times.get(a, 1) for a in range(len(self.shape))]
+        shape = [d for extent, n in zip(self.shape, counts, strict=True) for d in (extent // n, n)]
+        strides = [s for stride, n in zip(self.strides, counts, strict=True) for s in (stride * n, stride)]
         return View(self.buffer, shape, strides, self.itemsize, self.offset)
 
     def permute(self, order: Sequence[int]) -> View:

@@ -48,6 +48,7 @@ from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
+from ovjit.graph.shapes import is_static
 from ovjit_ops.image.resampling import Table, given, repeats, settings, tables
 
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
@@ -342,6 +343,8 @@ class Resize(Lowering):
         self.data = self.node.inputs[0]
         self.nearest = self.node.attrs["mode"].lower() == "nearest"
         self.kernel = lowering_kernel(self.node.attrs["mode"].lower(), self.data.dtype)
+        if self.nearest and not is_static(self.data.shape):
+            self.repeats = (self.out,)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As the input lies."""
@@ -374,7 +377,7 @@ class Resize(Lowering):
         # of open shapes: tables are for one size, and worth a little more speed where that stays
         times = repeats(x.shape, *goal) if goal is not None and planner.open else None
         if times and adjacent_axis(x) not in times:
-            self._repeat(planner, x, times)
+            planner.repeat(self.out, self.data, times, lambda: self._repeated(planner, times))
             return
         found = None if goal is None else self._tables(x, goal)
         mode = self.node.attrs["mode"].lower()
@@ -392,17 +395,13 @@ class Resize(Lowering):
         plan_resample(planner, self.kernel, x, y, inner, found, self.nearest, one_by_one)
 
 
-    def _repeat(self, planner: Planner, x: View, times: Mapping[int, int]) -> None:
-        """Each element as often as `times` says along its axes: a copy of a view with strides of 0."""
+    def _repeated(self, planner: Planner, times: Mapping[int, int]) -> View:
+        """Each element as often as `times` says along its axes: a copy of a view with strides of 0. It is
+        larger than what it is made of, so it is made as late as can be."""
+        x = planner.view(self.data)
         y = planner.channels_last_output(self.out, adjacent_axis(x))
-        shape, read, written = [], [], []
-        for axis, (d, a, b) in enumerate(zip(x.shape, x.strides, y.strides, strict=True)):
-            n = times.get(axis, 1)
-            shape += [d, n]
-            read += [a, 0]
-            written += [b * n, b]
-        source = View(x.buffer, shape, read, x.itemsize, x.offset)
-        planner.copy_step(source, View(y.buffer, shape, written, y.itemsize, y.offset))
+        planner.copy_step(x.repeated(times), y.parted(times))
+        return y
 
 
 def lowering_kernel(mode: str, dtype: str) -> Kernel:
