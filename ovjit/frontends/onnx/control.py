@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from ovjit.frontends.onnx.node import OnnxNode, Rows, TensorList, reads
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
 from ovjit.graph.op import TensorType, find_op
+
+if TYPE_CHECKING:
+    from ovjit.frontends.onnx.reader import Scope
 
 #: Loops over sequences are written out, up to this many trips.
 MAX_TRIPS = 1024
@@ -127,8 +130,6 @@ def _settled(
 
 @onnx_op("Loop")
 def loop(n: OnnxNode) -> Any:
-    from ovjit.api.model.subgraphs import loop as loop_node
-
     graph = n.required("body")
     names = [info.name for info in graph.input]
     carried = n.inputs[2:]
@@ -167,43 +168,69 @@ def loop(n: OnnxNode) -> Any:
     parameters, values, inner = _settled(n, graph, names[2:], kinds, read)
     count = len(carried)
     results = [*values[: count + 1], *(n.unsqueeze(_tensor(v), [0]) for v in values[count + 1 :])]
-    model = _body(results, inner, graph.name, [counter, again, *parameters])
-    sources = [trips, go_on, *carried, *(source for _, source in inner.captured)]
+    given = [trips, go_on, *carried]
+    return _loop(n, results, inner, [counter, again, *parameters], given, graph.name)
+
+
+def circulated(
+    n: OnnxNode,
+    once: Callable[[dict[str, Output], Output, Scope], tuple[dict[str, Output], Output]],
+    trips: Output,
+    go_on: Output,
+    state: dict[str, Output],
+    collected: Sequence[str] = (),
+) -> dict[str, Output]:
+    """A loop of an operator's own: `once(state, number of the trip, scope)` gives the next state and whether
+    to go on. What it takes from around the body it asks the scope for (`Scope.capture`).
+
+    A state whose shape changes on the way has the changing dimensions open. What `once` gives under a name of
+    `collected`, in addition to the state, comes back as [trips, ...].
+    """
+    names = list(state)
+    kinds = [TensorType(n.dtype(v), n.shape(v)) for v in state.values()]
+    while True:
+        scope = n.reader.inner_scope(n.scope, captures=True)
+        trip = _parameter("trip", TensorType("i64", ()))
+        again = _parameter("go", TensorType("boolean", ()))
+        parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
+        given = {name: Output._of(p, 0) for name, p in zip(names, parameters, strict=True)}
+        made, more = once(given, Output._of(trip, 0), scope)
+        joined = [
+            join(TensorType(kind.dtype, kind.shape), n.type(made[name]))
+            for name, kind in zip(names, kinds, strict=True)
+        ]
+        if joined == kinds:
+            break
+        kinds = joined
+    results = [*(made[name] for name in names), more, *(n.unsqueeze(made[name], [0]) for name in collected)]
+    outputs = _loop(n, results, scope, [trip, again, *parameters], [trips, go_on, *state.values()], n.base)
+    del outputs[len(names) + len(collected) :]
+    return dict(zip((*names, *collected), outputs, strict=True))
+
+
+def _loop(
+    n: OnnxNode,
+    results: Sequence[Output],
+    inner: Scope,
+    parameters: Sequence[Parameter],
+    sources: Sequence[Output],
+    name: str,
+) -> list[Output]:
+    """The Loop of a body with (number of the trip, condition, what goes round) as parameters and (what goes
+    round, condition, what is collected) as results; `sources` are (trips, condition, what goes round)."""
+    from ovjit.api.model.subgraphs import loop as loop_node
+
+    model = _body(results, inner, name, parameters)
+    count = len(sources) - 2
     rows = [Port(MERGED, 1, 1, count)]
     rows += [Port(MERGED, 2 + i, 2 + i, i) for i in range(count)]
     rows += [Port(INVARIANT, 2 + count + i, 2 + count + i) for i in range(len(inner.captured))]
     outputs = [Port(LAST, i, i) for i in range(count)]
     outputs += [Port(CONCAT, i - 1, i, axis=0) for i in range(count + 1, len(results))]
-    node = loop_node._of_parts(
-        find_op("Loop"), sources, [model], [rows], [outputs], n.reader.name(n.base, "Loop"), (0, count)
-    )
+    given = [*sources, *(source for _, source in inner.captured)]
+    name = n.reader.name(n.base, "Loop")
+    node = loop_node._of_parts(find_op("Loop"), given, [model], [rows], [outputs], name, (0, count))
     return [Output._of(node, i) for i in range(len(node._tensors))]
-
-
-def repeated(
-    n: OnnxNode,
-    once: Callable[[Output, Output], tuple[Output, Output]],
-    most: int,
-    value: Output,
-    fixed: Output,
-) -> Output:
-    """A loop of an operator's own: `once(value, fixed)` gives the next value and whether to go on, `most`
-    times at most."""
-    from ovjit.api.model.subgraphs import loop as loop_node
-
-    kinds = [TensorType("i64", ()), TensorType("boolean", ()), n.type(value), n.type(fixed)]
-    parameters = [
-        _parameter(name, TensorType(kind.dtype, kind.shape))
-        for name, kind in zip(("trip", "go", "value", "fixed"), kinds, strict=True)
-    ]
-    results = once(*(Output._of(parameter, 0) for parameter in parameters[2:]))
-    model = Model._from_parts([Result._of(result) for result in results], parameters, (), n.base)
-    rows = [Port(MERGED, 1, 1, 1), Port(MERGED, 2, 2, 0), Port(INVARIANT, 3, 3)]
-    sources = [n.const(most), n.const(True), value, fixed]
-    node = loop_node._of_parts(
-        find_op("Loop"), sources, [model], [rows], [[Port(LAST, 0, 0)]], n.reader.name(n.base, "Loop"), (0, 1)
-    )
-    return Output._of(node, 0)
 
 
 def stepped(

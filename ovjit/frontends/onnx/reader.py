@@ -156,16 +156,17 @@ class Scope:
         if value is None or not self.captures:
             return value
         if isinstance(value, TensorList):
-            value = TensorList([self._capture(v) for v in value], value.element_type)
+            value = TensorList([self.capture(v) for v in value], value.element_type)
         elif isinstance(value, Rows):
-            first = TensorList([self._capture(v) for v in value.first], value.first.element_type)
-            value = Rows(first, self._capture(value.rows))
+            first = TensorList([self.capture(v) for v in value.first], value.first.element_type)
+            value = Rows(first, self.capture(value.rows))
         elif isinstance(value, Output):
-            value = self._capture(value)
+            value = self.capture(value)
         self.values[name] = value
         return value
 
-    def _capture(self, source: Output) -> Output:
+    def capture(self, source: Output) -> Output:
+        """A value from around the body, as one of the body's own."""
         known = source._tensor._type
         if known.value is not None:
             shape = None if ELEMENT_TYPES[known.dtype].numpy is not None else known.shape
@@ -433,13 +434,18 @@ class Reader:
             if call is not None:
                 stack.append(call)
 
+    def inner_scope(self, scope: Scope, captures: bool) -> Scope:
+        """The scope of a graph inside of another's."""
+        inner = Scope(scope.opsets, scope, captures, scope.bindings, scope.call)
+        if inner.depth > MAX_NESTING:
+            raise ModelError(f"the graphs nest deeper than {MAX_NESTING} levels")
+        return inner
+
     def subgraph(
         self, graph: Any, scope: Scope, inputs: Mapping[str, Any], captures: bool
     ) -> tuple[list[Any], Scope]:
         """(values of the outputs, the scope) of a body; `inputs` are the values of its inputs by name."""
-        inner = Scope(scope.opsets, scope, captures, scope.bindings, scope.call)
-        if inner.depth > MAX_NESTING:
-            raise ModelError(f"the graphs nest deeper than {MAX_NESTING} levels")
+        inner = self.inner_scope(scope, captures)
         self._initializers(graph, inner)
         for info in _once(graph.input):
             _check_text(info.name, "the name of an input")

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
     "attention", "blocks", "control", "decoders", "image", "linear", "math", "microsoft", "microsoft_layers",
-    "ml", "nchwc", "nn", "quant", "random", "recurrent", "reduce", "sequence", "signal", "tensor", "text",
-    "tokens", "training", "trees",
+    "ml", "nchwc", "nn", "quant", "random", "recurrent", "reduce", "search", "sequence", "signal", "tensor",
+    "text", "tokens", "training", "trees",
 )  # fmt: skip
 #: The default domain by either of its names.
 DEFAULT_DOMAINS = ("", "ai.onnx")

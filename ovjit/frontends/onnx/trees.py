@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.frontends.onnx.control import repeated
+from ovjit.frontends.onnx.control import circulated
 from ovjit.frontends.onnx.ml import ml
 from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
 from ovjit.frontends.onnx.text import same_text, text_at
+
+if TYPE_CHECKING:
+    from ovjit.frontends.onnx.reader import Scope
 
 _COMPARISONS = {"BRANCH_LEQ": "LessEqual", "BRANCH_LT": "Less", "BRANCH_GTE": "GreaterEqual",
                 "BRANCH_GT": "Greater", "BRANCH_EQ": "Equal", "BRANCH_NEQ": "NotEqual"}  # fmt: skip
@@ -446,14 +449,15 @@ def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]]
           n("Multiply", wins, n.transpose(wins, [0, 2, 1])))  # fmt: skip
     start = n("Add", n("Multiply", square, 0.0), np.float32(1 / classes))
 
-    def once(p: Output, q: Output) -> tuple[Output, Output]:
+    def once(state: dict[str, Output], _trip: Output, scope: Scope) -> tuple[dict[str, Output], Output]:
         """(p after one more round, whether any row had to go on)"""
-        first, weights = p, n.squeeze(n("MatMul", n.unsqueeze(p, [1]), q), [1])
+        p, q_here = state["p"], scope.capture(q)
+        first, weights = p, n.squeeze(n("MatMul", n.unsqueeze(p, [1]), q_here), [1])
         least = n("ReduceSum", n("Multiply", p, weights), [1], keep_dims=True)
         gap = n("ReduceMax", n("Abs", n("Subtract", weights, least)), [1], keep_dims=True)
         busy = n("GreaterEqual", gap, np.float32(0.005 / classes))
         for t in range(classes):
-            row = n("Gather", q, t, 1, opset=8)
+            row = n("Gather", q_here, t, 1, opset=8)
             mine, own = (n.slice(x, 1, t, t + 1) for x in (weights, row))
             step = n("Divide", n("Subtract", least, mine), own)
             more = n("Add", step, 1.0)
@@ -462,9 +466,9 @@ def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]]
             least = n("Divide", n("Divide", least, more), more)
             weights = n("Divide", n("Add", weights, n("Multiply", step, row)), more)
             p = n("Divide", n("Add", p, n("Multiply", step, ones[t])), more)
-        return n("Select", busy, p, first), n("ReduceLogicalOr", busy, [0, 1], keep_dims=False)
+        return {"p": n("Select", busy, p, first)}, n("ReduceLogicalOr", busy, [0, 1], keep_dims=False)
 
-    return repeated(n, once, max(100, classes), start, q)
+    return circulated(n, once, n.const(max(100, classes)), n.const(True), {"p": start})["p"]
 
 
 def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
