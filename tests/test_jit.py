@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
 import numpy as np
 import pytest
 from isa_answers import OPS
@@ -12,6 +16,7 @@ from test_ops_native import SEED, graph_of, native_answer, native_ops
 from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.cpu.objects import function, load
+from ovjit.codegen.cpu.printing import Builder
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.program import Program, run_passes
 from ovjit.execution.runner import native_kernels
@@ -327,6 +332,70 @@ def test_what_is_outside_goes_through_numba() -> None:
     with pytest.raises(NumbaError, match="line 3"):
         object_code(wrong, "test_jit_wrong")
     del jit.fallbacks[before:]
+
+
+def _every_instruction(b: ir.IRBuilder) -> None:
+    """One of each instruction that `printing.Builder` prints, of the arguments of the function."""
+    i32, i64, f32, f64 = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
+    x, y, f, g = b.function.args
+    for two in (b.sub, b.mul, b.sdiv, b.udiv, b.srem, b.urem, b.shl, b.lshr, b.ashr, b.and_, b.or_, b.xor):
+        x = two(x, y)
+    x = b.not_(b.neg(b.add(x, y, flags=("nsw",))))
+    for two in (b.fadd, b.fsub, b.fmul, b.fdiv, b.frem):
+        f = two(f, b.fneg(g))
+    small = b.trunc(x, i32)
+    p = b.inttoptr(b.add(b.zext(small, i64), b.sext(small, i64)), f32.as_pointer())
+    wide = b.fpext(b.load(p, align=4), f64)
+    wide = b.fadd(wide, b.fadd(b.sitofp(x, f64), b.uitofp(x, f64)))
+    b.store(b.fptrunc(wide, f32), b.gep(p, [i64(3)], source_etype=f32), align=4)
+    x = b.add(b.add(b.fptosi(f, i64), b.fptoui(f, i64)), b.ptrtoint(p, i64))
+    slot = b.alloca(i64)
+    b.store(x, slot)
+    x = b.add(b.load(slot), b.bitcast(x, i64))
+    ends = [
+        compare(sign, *operands)
+        for compare, operands in (
+            (b.icmp_signed, (x, y)), (b.icmp_unsigned, (x, y)),
+            (b.fcmp_ordered, (f, g)), (b.fcmp_unordered, (f, g)),
+        )
+        for sign in ("<", "<=", ">", ">=", "==", "!=")
+    ]  # fmt: skip
+    ends += [b.fcmp_ordered("ord", f, g), b.fcmp_unordered("uno", f, g)]
+    with b.if_else(functools.reduce(b.xor, ends)) as (then, otherwise):
+        with then:
+            one, before = b.select(ends[0], x, y), b.block
+        with otherwise:
+            other, behind = b.mul(x, x), b.block
+    chosen = b.phi(i64)
+    chosen.add_incoming(one, before)
+    chosen.add_incoming(other, behind)
+    vector = ir.VectorType(f32, 4)
+    vector_of = b.insert_element(ir.Constant(vector, ir.Undefined), f, i32(1))
+    mask = ir.Constant(ir.VectorType(i32, 8), [1, 0, 3, 2, 1, 1, 1, 1])
+    turned = b.shuffle_vector(vector_of, vector_of, mask)
+    b.fcmp_unordered("uno", turned, turned)
+    found = b.extract_element(turned, i32(2))
+    root = ir.Function(b.module, ir.FunctionType(f32, [f32]), "llvm.sqrt.f32")
+    told = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [i64]), "told")
+    b.call(told, [b.fptosi(b.call(root, [found]), i64)], cconv="fastcc")
+    b.call(b.inttoptr(x, told.function_type.as_pointer()), [chosen])
+    b.ret(chosen)
+
+
+def test_instructions_that_are_printed_at_once() -> None:
+    """What LLVM reads is what llvmlite's own builder makes."""
+    found = []
+    for builder in (ir.IRBuilder, Builder):
+        module = ir.Module()
+        kinds = [ir.IntType(64)] * 2 + [ir.FloatType()] * 2
+        function = ir.Function(module, ir.FunctionType(kinds[0], kinds), "f")
+        _every_instruction(builder(function.append_basic_block("entry")))
+        text = str(llvm.parse_assembly(str(module)))
+        names = dict.fromkeys(re.findall(r'%(?:"[^"]*"|[\w.]+)', text))
+        for number, name in enumerate(names):
+            text = re.sub(re.escape(name) + r"(?![\w.])", f"<{number}>", text)
+        found.append(text)
+    assert found[0] == found[1]
 
 
 def test_the_same_source_has_the_same_machine_code() -> None:

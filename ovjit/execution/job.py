@@ -62,6 +62,8 @@ _MOMENT = 1_000_000
 TABLE_BYTES = 128 << 20
 #: As many tables are kept of plans that a trace has made: to make one again costs less than to keep it.
 TRACED_TABLES = 64
+
+
 class Executable:
     """A compiled graph. Thread-safe."""
 

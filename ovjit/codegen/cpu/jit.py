@@ -1,4 +1,5 @@
-"""From the source of one kernel to its object code. Numba's compiler is imported here only.
+"""From the source of one kernel to its object code. This module imports Numba, and so do `pipeline.py` and
+`by_numba.py`, which nobody else imports.
 
 A kernel is a function `kernel(bases, args, chunk, scratch) -> int` of int64s (see
 `ovjit.execution.runner`), printed as Python and decorated with `@njit(nogil=True)`. It is compiled as
@@ -39,6 +40,7 @@ _VECTOR = re.compile(r"<\d+ x ")
 
 #: (symbol, reason) of what Numba's ordinary pipeline had to do in this process.
 fallbacks: list[tuple[str, str]] = []
+
 
 def assembly(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import reading, types
+from ovjit.codegen.cpu.printing import Builder
 from ovjit.codegen.cpu.reading import Block, Function
 from ovjit.codegen.cpu.scalars import F64, I1, I64, binary, cast, fits_int64, unary
 from ovjit.codegen.cpu.types import Intrinsic, Outside
@@ -79,7 +80,7 @@ class _Walk:
         self.function = function
         self.entry = self.function.append_basic_block("entry")
         self.places = {at: self.function.append_basic_block(f"B{at}") for at in sorted(self.order)}
-        self.b = ir.IRBuilder(self.entry)
+        self.b = Builder(self.entry)
         self.types: dict[str, Any] = {}
         self.slots: dict[tuple[str, Any], ir.Value] = {}
         self.values: dict[str, ir.Value] = {}  # of this block

@@ -12,6 +12,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import types
+from ovjit.codegen.cpu.printing import Builder
 from ovjit.codegen.cpu.types import Intrinsic, signature
 
 #: name of a function -> its LLVM text
@@ -29,7 +30,7 @@ def inline_function(
     function = ir.Function(module, ir.FunctionType(result, arguments), name)
     function.linkage = "internal"
     function.attributes.add("alwaysinline")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder = Builder(function.append_basic_block("entry"))
     value = body(builder, *function.args)
     if value is None:
         builder.ret_void()

@@ -1,0 +1,175 @@
+"""A builder whose instructions are LLVM text from the start.
+
+llvmlite keeps an object for each instruction, with a name that it looks up in its scope, and prints it when
+the module is printed. Kernels are printed once, in the order in which they are made, so their instructions
+are lines, which takes a quarter of the time. What is rare (phis, whose operands come later, memory of the
+function, atomics) stays with llvmlite, and so do functions, blocks and types.
+
+Operands are not checked: LLVM does, when it reads the text.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.ir as ir
+
+_I1 = ir.IntType(1)
+_VOID = ir.VoidType()
+_CONDITIONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+
+
+class Line(ir.Value):
+    """An instruction, and the value that it gives."""
+
+    def __init__(self, kind: ir.Type, reference: str, text: str):
+        self.type = kind
+        self.reference = reference
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def get_reference(self) -> str:
+        return self.reference
+
+    @property
+    def function_type(self) -> ir.FunctionType:
+        """Of the address of a function: what it takes and gives."""
+        return self.type.pointee
+
+
+def _typed(value: ir.Value) -> str:
+    return f"{value.type} {value.get_reference()}"
+
+
+def _two(operation: str) -> Callable[..., Line]:
+    def emit(self: Builder, x: ir.Value, y: ir.Value, name: str = "", flags: Sequence[str] = ()) -> Line:
+        words = " ".join((operation, *flags)) if flags else operation
+        return self.say(x.type, f"{words} {x.type} {x.get_reference()}, {y.get_reference()}")
+
+    return emit
+
+
+def _cast(operation: str) -> Callable[..., ir.Value]:
+    def emit(self: Builder, value: ir.Value, to: ir.Type, name: str = "") -> ir.Value:
+        if value.type == to:
+            return value
+        return self.say(to, f"{operation} {value.type} {value.get_reference()} to {to}")
+
+    return emit
+
+
+def _compare(operation: str, prefix: str, plain: Sequence[str] = ()) -> Callable[..., Line]:
+    def emit(self: Builder, sign: str, x: ir.Value, y: ir.Value, name: str = "") -> Line:
+        condition = _CONDITIONS.get(sign, sign)
+        if sign in _CONDITIONS and sign not in plain:
+            condition = prefix + condition
+        kind = ir.VectorType(_I1, x.type.count) if isinstance(x.type, ir.VectorType) else _I1
+        return self.say(kind, f"{operation} {condition} {x.type} {x.get_reference()}, {y.get_reference()}")
+
+    return emit
+
+
+class Builder(ir.IRBuilder):
+    """llvmlite's builder, for a function of which no other builder makes lines."""
+
+    def __init__(self, block: ir.Block):
+        super().__init__(block)
+        self._numbers = itertools.count()
+
+    def say(self, kind: ir.Type, text: str) -> Line:
+        """The instruction `text`, which gives a value of type `kind`."""
+        reference = f"%$.{next(self._numbers)}"
+        line = Line(kind, reference, f"{reference} = {text}")
+        self._block.instructions.insert(self._anchor, line)
+        self._anchor += 1
+        return line
+
+    def do(self, text: str) -> Line:
+        """The instruction `text`, which gives nothing."""
+        line = Line(_VOID, "", text)
+        self._block.instructions.insert(self._anchor, line)
+        self._anchor += 1
+        return line
+
+    add, sub, mul = _two("add"), _two("sub"), _two("mul")
+    sdiv, udiv, srem, urem = _two("sdiv"), _two("udiv"), _two("srem"), _two("urem")
+    fadd, fsub, fmul, fdiv, frem = _two("fadd"), _two("fsub"), _two("fmul"), _two("fdiv"), _two("frem")
+    shl, lshr, ashr = _two("shl"), _two("lshr"), _two("ashr")
+    and_, or_, xor = _two("and"), _two("or"), _two("xor")
+    trunc, zext, sext = _cast("trunc"), _cast("zext"), _cast("sext")
+    fptrunc, fpext, bitcast = _cast("fptrunc"), _cast("fpext"), _cast("bitcast")
+    fptoui, fptosi, uitofp, sitofp = _cast("fptoui"), _cast("fptosi"), _cast("uitofp"), _cast("sitofp")
+    ptrtoint, inttoptr = _cast("ptrtoint"), _cast("inttoptr")
+    icmp_signed, icmp_unsigned = _compare("icmp", "s", ("==", "!=")), _compare("icmp", "u", ("==", "!="))
+    fcmp_ordered, fcmp_unordered = _compare("fcmp", "o"), _compare("fcmp", "u")
+
+    def fneg(self, x: ir.Value, name: str = "", flags: Sequence[str] = ()) -> Line:
+        return self.say(x.type, f"{' '.join(('fneg', *flags))} {_typed(x)}")
+
+    def select(
+        self, condition: ir.Value, x: ir.Value, y: ir.Value, name: str = "", flags: Sequence[str] = ()
+    ) -> Line:
+        words = " ".join(("select", *flags))
+        return self.say(x.type, f"{words} {_typed(condition)}, {_typed(x)}, {_typed(y)}")
+
+    def load(self, p: ir.Value, name: str = "", align: int | None = None, typ: Any = None) -> Line:
+        if typ is None:
+            typ = p.allocated_type if isinstance(p, ir.AllocaInstr) else p.type.pointee
+        end = "" if align is None else f", align {align}"
+        return self.say(typ, f"load {typ}, {_typed(p)}{end}")
+
+    def store(self, value: ir.Value, p: ir.Value, align: int | None = None) -> Line:
+        end = "" if align is None else f", align {align}"
+        return self.do(f"store {_typed(value)}, {_typed(p)}{end}")
+
+    def gep(
+        self,
+        p: ir.Value,
+        indices: Sequence[ir.Value],
+        inbounds: bool = False,
+        name: str = "",
+        source_etype: ir.Type | None = None,
+    ) -> ir.Value:
+        if source_etype is None or isinstance(p.type, ir.VectorType):
+            return super().gep(p, indices, inbounds, name, source_etype)
+        words = "getelementptr inbounds" if inbounds else "getelementptr"
+        steps = ", ".join(map(_typed, indices))
+        return self.say(p.type, f"{words} {source_etype}, {_typed(p)}, {steps}")
+
+    def extract_element(self, vector: ir.Value, at: ir.Value, name: str = "") -> Line:
+        return self.say(vector.type.element, f"extractelement {_typed(vector)}, {_typed(at)}")
+
+    def insert_element(self, vector: ir.Value, value: ir.Value, at: ir.Value, name: str = "") -> Line:
+        return self.say(vector.type, f"insertelement {_typed(vector)}, {_typed(value)}, {_typed(at)}")
+
+    def shuffle_vector(self, x: ir.Value, y: ir.Value, mask: ir.Constant, name: str = "") -> Line:
+        kind = ir.VectorType(x.type.element, mask.type.count)
+        return self.say(kind, f"shufflevector {_typed(x)}, {_typed(y)}, {_typed(mask)}")
+
+    def call(self, f: Any, args: Sequence[ir.Value], name: str = "", cconv: Any = None, **more: Any) -> Any:
+        if more or not isinstance(f, ir.Function) or f.function_type.var_arg:
+            return super().call(f, args, name, cconv, **more)
+        convention = f.calling_convention if cconv is None else cconv
+        result = f.function_type.return_type
+        words = f"call {convention} {result}" if convention else f"call {result}"
+        text = f"{words} {f.get_reference()}({', '.join(map(_typed, args))})"
+        return self.do(text) if isinstance(result, ir.VoidType) else self.say(result, text)
+
+    def branch(self, target: ir.Block) -> Line:
+        return self._end(f"br {_typed(target)}")
+
+    def cbranch(self, condition: ir.Value, yes: ir.Block, no: ir.Block) -> Line:
+        return self._end(f"br {_typed(condition)}, {_typed(yes)}, {_typed(no)}")
+
+    def ret(self, value: ir.Value) -> Line:
+        return self._end(f"ret {_typed(value)}")
+
+    def _end(self, text: str) -> Line:
+        assert not self.block.is_terminated
+        line = self.do(text)
+        self.block.terminator = line
+        return line
