@@ -624,3 +624,98 @@ def test_one_hot_of_indices_beyond_32_bits() -> None:
     data = np.array([(1 << 32) + 3, -(1 << 32), 1 << 31, -(1 << 63), (1 << 63) - 1, -1, 5, 4, 0])
     got = ovjit.compile_model(ovjit.Model([node], [index]), "CPU")(data)[0]
     np.testing.assert_array_equal(got, data[:, None] == np.arange(5))
+
+
+def _dim(*bounds: int) -> Any:
+    return ovjit.Dimension(*bounds) if bounds else ovjit.Dimension()
+
+
+@pytest.mark.parametrize(
+    ("extent", "start", "stop", "step", "made"),
+    [
+        ((2, 4), -2, 1 << 40, 1, "2"),
+        ((2, 4), 1, 1 << 40, 1, "1..3"),
+        ((2, 4), -1, -9, -1, "2..4"),
+        ((0, 5), -2, 3, 1, "..2"),
+        ((2, 400), -2, 1 << 40, 1, "..400"),
+        ((2, 4), None, 3, 2, "..4"),
+        ((2, 4), 0, 3, None, "..4"),
+        ((), None, 3, 2, "?"),
+        ((), 0, (1 << 63) - 1, 1, "?"),
+    ],
+)
+def test_slices_are_bounded_as_tensors(extent: Any, start: Any, stop: Any, step: Any, made: str) -> None:
+    x = op.parameter(ovjit.PartialShape([_dim(*extent), _dim(3)]), np.float32)
+    limits = (start, stop, step)
+    lists = [op.parameter([1], np.int64) if v is None else op.constant(np.array([v])) for v in limits]
+    given = ovjit.PartialShape(f"[{made},3]")
+    assert op.slice(x, *lists, op.constant(np.array([0]))).output(0).partial_shape == given
+    taken = op.strided_slice(x, *lists, [0], [0])
+    assert taken.output(0).partial_shape == given
+    if None not in limits:
+        low, high = extent or (0, 9)
+        for n in range(low, min(high, low + 9) + 1):
+            (got,) = evaluate(ovjit.Model([taken], [x])._graph(), [np.zeros((n, 3), np.float32)])
+            assert given[0].compatible(ovjit.Dimension(len(got))), n
+
+
+@pytest.mark.parametrize(("extent", "open_k"), [((), "?"), ((2, 4), "..4"), ((5,), "..5")])
+def test_as_many_as_asked_for_are_found(extent: Any, open_k: str) -> None:
+    x = op.parameter(ovjit.PartialShape([_dim(*extent), _dim(2)]), np.float32)
+    for k, made in ((op.constant(np.int64(3)), "3"), (op.parameter([], np.int64), open_k)):
+        node = op.topk(x, k, 0, "max", "value")
+        assert [o.partial_shape for o in node.outputs()] == [ovjit.PartialShape(f"[{made},2]")] * 2
+
+
+def test_gathered_elements_lie_in_both_shapes() -> None:
+    x = op.parameter(ovjit.PartialShape([_dim(3), _dim(2, 4)]), np.float32)
+    rows = op.parameter(ovjit.PartialShape([_dim(2, 5), _dim(3, 9)]), np.int64)
+    assert op.gather_elements(x, rows, 1).output(0).partial_shape == ovjit.PartialShape("[3,3..9]")
+    assert op.gather_elements(x, rows, 0).output(0).partial_shape == ovjit.PartialShape("[2..5,3..4]")
+    anything = op.parameter(ovjit.PartialShape.dynamic(), np.int64)
+    assert op.gather_elements(x, anything, 1).output(0).partial_shape == ovjit.PartialShape("[3,?]")
+
+
+def test_log_softmax_of_large_scores_keeps_the_logarithm() -> None:
+    rows = np.array([[3e38, 3e38, 1, 2], [1e5, 1e5, 1e5 + 1, 2], [-5e6, -5e6, -5e6, -5e6]], np.float32)
+    x = op.parameter([3, 4], np.float32)
+    got = ovjit.compile_model(ovjit.Model([op.log_softmax(x, 1)], [x]), "CPU")([rows])[0]
+    shifted = rows.astype(np.float64) - rows.max(1, keepdims=True)
+    expected = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("batch", [0, -1])
+def test_recurrent_layers_of_no_sequences(kind: str, batch: int) -> None:
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[kind]
+    rng = np.random.default_rng(5)
+    x, h, c = (op.parameter([batch, *rest], np.float32) for rest in ([3, 2], [1, 4], [1, 4]))
+    lengths = op.parameter([batch], np.int64)
+    states = [h, c] if kind == "lstm" else [h]
+    sizes = ((1, gates * 4, 2), (1, gates * 4, 4), (1, gates * 4))
+    weights = [rng.standard_normal(s).astype(np.float32) for s in sizes]
+    layer = getattr(op, f"{kind}_sequence")(x, *states, lengths, *map(op.constant, weights), 4, "forward")
+    compiled = ovjit.compile_model(ovjit.Model(list(layer.outputs()), [x, *states, lengths]), "CPU")
+    feeds = [np.zeros((0, *s), np.float32) for s in ([3, 2], *[[1, 4]] * len(states))]
+    results = compiled([*feeds, np.zeros(0, np.int64)])
+    assert [r.shape for r in results.values()] == [(0, 1, 3, 4), *[(0, 1, 4)] * len(states)]
+
+
+def test_a_scalar_is_transposed() -> None:
+    x = op.parameter([], np.float32)
+    node = op.transpose(x, op.constant(ovjit.Tensor(np.zeros(0, np.int64))))
+    (got,) = evaluate(ovjit.Model([node], [x])._graph(), [np.float32(3)])
+    assert got.shape == () and got == 3
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("across", [False, True])
+def test_mean_variance_normalization_of_few_dimensions(shape: tuple[int, ...], across: bool) -> None:
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 1
+    x = op.parameter(shape, np.float32)
+    model = ovjit.Model([ovjit.opset2.mvn(x, across, True, 1e-5)], [x])
+    axes = tuple(range(1 if across else 2, len(shape)))
+    middle = data.mean(axes, keepdims=True)
+    expected = (data - middle) / np.sqrt(((data - middle) ** 2).mean(axes, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(ovjit.compile_model(model, "CPU")([data])[0], expected, rtol=1e-5)

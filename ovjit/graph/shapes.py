@@ -132,6 +132,12 @@ def bounds(d: Dim) -> tuple[int, int | None]:
     return (d.lo, d.hi) if isinstance(d, Interval) else (d, d)
 
 
+def up_to(d: Dim) -> Dim:
+    """What a part of the dimension may be: from none to all of it."""
+    most = bounds(d)[1]
+    return ANY if most is None or is_traced_number(most) else dim(0, most)
+
+
 def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
     """True when the rank and every dimension are known."""
     if shape is None:

@@ -82,6 +82,8 @@ def as_slice(named: range | TracedRange) -> slice:
 
 #: What exporters write for "to the end".
 NO_END = 2**63 - 1
+#: As many extents are tried one by one: slices from the end and to the front do not grow with them.
+MANY_EXTENTS = 64
 
 
 def slice_extent(
@@ -92,15 +94,18 @@ def slice_extent(
     if isinstance(extent, int):
         return count_of(places(extent, *limits))
     lo, hi = bounds(extent)
-    cut = slice(None if begin_open else start, None if end_open else stop, step)
+    to_end = end_open or (hi is not None and stop >= hi) or stop >= NO_END
+    if step == 1 and to_end and (begin_open or start == 0):
+        return extent
+    if hi is not None and hi - lo <= MANY_EXTENTS:
+        counts = [count_of(places(n, *limits)) for n in range(lo, hi + 1)]
+        return dim(min(counts), max(counts))
     if hi is not None:
         return (
-            dim(0, max(len(places(n, *limits)) for n in {lo, hi}))
+            dim(0, max(count_of(places(n, *limits)) for n in {lo, hi}))
             if start >= 0 and stop >= 0
             else dim(0, hi)
         )
-    if cut.start in (None, 0) and cut.stop is None and step == 1:
-        return extent
     if step > 0 and 0 <= stop < NO_END and start >= 0 and not end_open:
         return dim(0, len(range(0 if begin_open else start, stop, step)))
     return ANY

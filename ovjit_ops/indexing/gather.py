@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, compatible, dim, merge, normalize_axis, text
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, merge, normalize_axis, text, up_to
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_scalar, known_scalar, propagate, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -173,16 +173,19 @@ class GatherElements:
         if data.shape is not None and indices.shape is not None:
             check(data.shape, "indices rank must be >= 1.")
             place = normalize_axis(axis, len(data.shape))
-            fits = all(
-                i == place or compatible(a, b)
-                for i, (a, b) in enumerate(zip(data.shape, indices.shape, strict=True))
-            )
+            pairs = enumerate(zip(data.shape, indices.shape, strict=True))
+            # but along the axis, they are equal
+            dims = [b if i == place else merge(a, b) for i, (a, b) in pairs]
             check(
-                fits,
+                None not in dims,
                 f"Shapes {text(data.shape)} and {text(indices.shape)} are not consistent, `data` and "
                 "`indices` must have equal or intersecting dimensions, except for the dimension at axis "
                 f"index.{axis}",
             )
+            return TensorType(data.dtype, tuple(d for d in dims if d is not None))
+        if data.shape is not None:
+            place = normalize_axis(axis, len(data.shape))
+            return TensorType(data.dtype, tuple(ANY if i == place else d for i, d in enumerate(data.shape)))
         return TensorType(data.dtype, indices.shape)
 
     def ref(data, indices, *, axis=0):
@@ -397,13 +400,11 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str
         return TensorType(data.dtype, None), TensorType(index, None)
     place = normalize_axis(axis, len(data.shape))
     extent = data.shape[place]
+    most = bounds(extent)[1]
     if count is None:
-        extent = ANY
-    elif isinstance(extent, Interval):
-        lo, hi = extent.lo, extent.hi
-        extent = dim(min(lo, count), count if hi is None else min(hi, count))
+        extent = up_to(extent)
     else:
-        check(count <= extent, f"k {count} is more than the {extent} elements there are")
+        check(most is None or count <= most, f"k {count} is more than the {extent} elements there are")
         extent = count
     shape = (*data.shape[:place], extent, *data.shape[place + 1 :])
     return TensorType(data.dtype, shape), TensorType(index, shape)

@@ -174,7 +174,7 @@ class Transpose:
         return propagate(out, lambda x: x.transpose(axes), data)
 
     def ref(data, input_order):
-        return np.ascontiguousarray(data.transpose(permutation(input_order, data.ndim)))
+        return data.transpose(permutation(input_order, data.ndim)).copy(order="C")
 
     def samples(rng, dtype="f32"):
         for shape, order in (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Int, Ints, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, Interval, compatible_shapes, normalize_axis
+from ovjit.graph.shapes import ANY, Dim, Interval, Shape, compatible_shapes, normalize_axis, up_to
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
 from ovjit_ops.common.values import check_scalar, known, known_scalar, length, propagate
@@ -174,8 +174,7 @@ class Slice:
             touched = {normalize_axis(int(a), data.rank) for a in places} if places is not None else None
             if axes is None and count is not None:
                 touched = set(range(count))
-            shape = tuple(ANY if touched is None or i in touched else d for i, d in enumerate(data.shape))
-            return TensorType(data.dtype, shape)
+            return TensorType(data.dtype, _cut_somehow(data.shape, touched))
         cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
         shape = tuple(slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape))
         inputs = [x for x in (data, start, stop, step, axes) if x is not None]
@@ -197,6 +196,11 @@ class Slice:
         ):
             more = [] if axes is None else [ints(*axes)]
             yield [random_array(rng, shape, dtype), ints(*start), ints(*stop), ints(*step), *more], {}
+
+
+def _cut_somehow(shape: Shape, touched: Container[int] | None) -> Shape:
+    """The shape with dimensions of which nobody knows how much is taken; None stands for all of them."""
+    return tuple(up_to(d) if touched is None or i in touched else d for i, d in enumerate(shape))
 
 
 def _slice(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> np.ndarray:
@@ -285,10 +289,8 @@ class StridedSlice:
         if limits is None:
             if any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask))):
                 return TensorType(data.dtype, None)
-            touched = length(begin)
-            return TensorType(
-                data.dtype, (ANY if touched is None or i < touched else d for i, d in enumerate(data.shape))
-            )
+            count = length(begin)
+            return TensorType(data.dtype, _cut_somehow(data.shape, None if count is None else range(count)))
         steps = limits[2] if len(limits) == 3 else None
         plan = strided_plan(data.shape, limits[0], limits[1], steps, masks)
         shape: list[Dim] = []

@@ -41,9 +41,10 @@ def log_softmax(x, y, n):
     total = splat(0.0)
     for i in vectors(n):
         total = total + exp(load(x, i) - top)
-    shift = top + log(splat(hadd(total)))
+    size = log(splat(hadd(total)))
     for i in vectors(n):
-        finish(y, i, load(x, i) - shift)
+        # one after the other: the sum of a large maximum and a logarithm keeps nothing of the latter
+        finish(y, i, load(x, i) - top - size)
 
 
 class Softmax(RowLowering):

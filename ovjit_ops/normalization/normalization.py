@@ -231,7 +231,6 @@ class MVN2:
 
     def infer(data, *, across_channels: Bool = False, normalize_variance: Bool = False, eps: Float = 1e-9):
         check(eps > 0, f"eps {eps} should be positive")
-        check(data.rank is None or data.rank >= 3, f"the data {data} should have at least 3 dimensions")
         return same_type(data, REALS)
 
     @in_f32

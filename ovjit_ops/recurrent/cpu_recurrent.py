@@ -328,12 +328,18 @@ class RecurrentSteps(Lowering):
 
     def plan(self, planner: Planner) -> None:
         view = {role: self._rows(planner, value) for role, value in self.named.items() if role not in "rb"}
-        x, h0 = view["x"], view["h"]
+        x = view["x"]
         outs = [self._output(planner, i) for i in range(len(self.node.outputs))]
-        y, ho = outs[0], outs[1]
+        if x.shape[0]:
+            self._plan_steps(planner, view, outs)
+        for value, made in zip(self.node.outputs, outs, strict=True):
+            if value.index in self.group.used:
+                planner.alias_or_copy(value, made)
+
+    def _plan_steps(self, planner: Planner, view: dict[str, View], outs: list[View]) -> None:
+        """The step of sequences that there are."""
+        x, h0, y, ho = view["x"], view["h"], outs[0], outs[1]
         batch, steps, hidden = x.shape[0], x.shape[1], self.hidden
-        if not batch:
-            return
         turns, gates = len(self.turns), KINDS[self.step.kind].gates
         rows, width = ROWS[self.isa.name][0], panel_width(self.isa)
         # sequences of a block share the weights they read; an even number of blocks suits two threads
@@ -374,9 +380,6 @@ class RecurrentSteps(Lowering):
             }  # fmt: skip
         flops = 2.0 * batch * steps * turns * gates * hidden * hidden
         planner.step(self.kernel, values, turns * blocks, reads, outs, flops)
-        for value, made in zip(self.node.outputs, outs, strict=True):
-            if value.index in self.group.used:
-                planner.alias_or_copy(value, made)
 
     def _output(self, planner: Planner, index: int) -> View:
         """Memory of its own for an output: rows of adjacent elements."""
