@@ -136,6 +136,51 @@ def test_inline_functions_have_names_of_their_own():
     ]
 
 
+@inline
+def add_rows(sums, x, row, taps):
+    part = registers()
+    for i, weight in taps:
+        part[i] = load["f32"](x + i * row)
+        sums[i] = sums[i] + part[i] * const["f32"](weight)
+
+
+@inline
+def bent(both, body):
+    made = registers()
+    made = applied(body, *both)
+    for i in static_range(2):
+        both[i] = made[i]
+
+
+def test_inline_functions_take_registers():
+    recorder = Recorder()
+    a, b = recorder.input("x0", "f32"), recorder.input("x1", "f32")
+    made = a + b, a * b
+    body = Body(["f32", "f32"], ["f32", "f32"], recorder.lines, [v.name for v in made])
+
+    @kernel
+    def k(x: Ptr, row, *, taps):
+        acc = registers()
+        for i in static_range(2):
+            acc[i] = splat["f32"](x + i * 4)
+        add_rows(acc, x, row, taps)
+        bent(acc, body)
+
+    assert text(k, taps=[(0, 0.5), (1, 2.0)]).splitlines() == [
+        "    acc0 = splat_f32(x + 0)",
+        "    acc1 = splat_f32(x + 4)",
+        "    add_rows_part0 = load_f32(x + 0 * row)",
+        "    acc0 = acc0 + add_rows_part0 * const_f32(0.5)",
+        "    add_rows_part1 = load_f32(x + 1 * row)",
+        "    acc1 = acc1 + add_rows_part1 * const_f32(2.0)",
+        "    bent_made0 = add(acc0, acc1)",
+        "    bent_made1 = mul(acc0, acc1)",
+        "    acc0 = bent_made0",
+        "    acc1 = bent_made1",
+        "    return 0",
+    ]
+
+
 def test_brackets_are_where_they_are_needed():
     @kernel
     def k(a, b, c, *, two):

@@ -26,6 +26,7 @@ printed, with those arguments that it still reads. What is printed:
     y = applied(body, a, *w)     what an elementwise body, a constant of the kernel, makes of vectors, here of
                                  a, w[1] and so on; where y are registers, its results are y[0], y[1] ...
     f(...)                       of `@inline def f(...)` the statements, or the expression that it returns;
+                                 arguments may be `registers()`, which it reads and assigns to;
                                  `spaced` stores lanes that are apart
 
 Whatever can be worked out from constants and from names of the function's module is worked out. For a row of
@@ -577,6 +578,8 @@ class _Printer:
                 inner.renamed[name] = self.expression(argument)
             else:
                 inner.known[name] = value
+            if isinstance(argument, ast.Name) and argument.id in self.several:
+                inner.several.add(name)
         inner.renamed |= {n: (f"{part.function.__name__}_{n}", _ATOM) for n in source.stored}
         inner.lines, inner.indent = self.lines, self.indent
         inner.numbers, inner.bodies = self.numbers, self.bodies
@@ -671,7 +674,8 @@ class _Printer:
             return f"{found.printed}_{index}"
         if name not in self.variables:
             raise self.unknown(e)
-        return name + "_".join(map(str, index if isinstance(index, tuple) else (index,)))
+        known_as = self.renamed.get(name, (name, _ATOM))[0]
+        return known_as + "_".join(map(str, index if isinstance(index, tuple) else (index,)))
 
     def call(self, e: ast.Call) -> str:
         part = self.part(e)

@@ -98,6 +98,50 @@ def added(v, weight, total, acc):
     return fma(v, weight, total) if acc == "f32" else dot_bytes(total, v, weight)
 
 
+@inline
+def add_columns(total, tap, p, count, left, masked, x_a, x_w, T, acc, kh, kw, sw, dw, free):
+    """Add to the totals of `count` pixels, whose windows begin at p and behind, what their taps make of the
+    input's columns."""
+    v = registers()
+    for a, lines in enumerate(word_rows(kh, acc)):
+        for some in together(columns(count, kw, sw, dw), free, acc, kh, kw, count):
+            for byte, line in enumerate(lines):
+                for column, _ in some:
+                    place = p + line * x_a + column * x_w
+                    u = lanes_at(place, left, masked, T)
+                    if acc == "f32":
+                        v[column] = u
+                    elif byte == 0:
+                        v[column] = cast[acc](u)
+                    else:
+                        v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
+            for column, readers in some:
+                for m, t in readers:
+                    total[m] = added(v[column], tap[a, t], total[m], acc)
+
+
+@inline
+def load_operands(o, at, e, m, left, masked, operands):
+    """What the epilogue reads at pixel m from the places `at`."""
+    for n, operand in enumerate(operands, 1):
+        if operand.kind == "pixel":
+            place = at[n - 1, "j"] + m * e[n - 1, "w"]
+            o[n] = lanes_at(place, left, masked, operand.dtype)
+        elif operand.kind == "scalar":
+            o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
+
+
+@inline
+def store_pixels(q, result, count, y_w, left, masked, out):
+    """Whole vectors are stored as such."""
+    if not masked or left >= VL:
+        for m in static_range(count):
+            store[out](q + m * y_w, result[m])
+    else:
+        for m in static_range(count):
+            storem[out](q + m * y_w, result[m], left)
+
+
 @kernel
 def depthwise(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, wide, parts, rows_per,
@@ -106,7 +150,7 @@ def depthwise(
     """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows_per` rows.
     `passes`: whether vectors are masked, and the pixels that are computed together. `free`: masks cost
     nothing, as AVX-512's; AVX2 stores under one in a dozen cycles."""
-    o, at, tap, total, result, v = registers()
+    o, at, tap, total, result = registers()
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
@@ -151,38 +195,16 @@ def depthwise(
                                     at[n, "j"] = at[n] + j * e[n, "w"]
                             for m in static_range(count):
                                 total[m] = bias
-                            for a, lines in enumerate(word_rows(kh, acc)):
-                                for some in together(columns(count, kw, sw, dw), free, acc, kh, kw, count):
-                                    for byte, line in enumerate(lines):
-                                        for column, _ in some:
-                                            place = p + line * x_a + column * x_w
-                                            u = lanes_at(place, left, masked, T)
-                                            if acc == "f32":
-                                                v[column] = u
-                                            elif byte == 0:
-                                                v[column] = cast[acc](u)
-                                            else:
-                                                v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
-                                    for column, readers in some:
-                                        for m, t in readers:
-                                            total[m] = added(v[column], tap[a, t], total[m], acc)
+                            add_columns(
+                                total, tap, p, count, left, masked, x_a, x_w, T, acc, kh, kw, sw, dw, free
+                            )  # fmt: skip
                             for m in static_range(count):
-                                for n, operand in enumerate(operands, 1):
-                                    if operand.kind == "pixel":
-                                        place = at[n - 1, "j"] + m * e[n - 1, "w"]
-                                        o[n] = lanes_at(place, left, masked, operand.dtype)
-                                    elif operand.kind == "scalar":
-                                        o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
+                                load_operands(o, at, e, m, left, masked, operands)
                                 result[m] = applied(body, total[m], *o)
                                 if free:
                                     storem[out](q + m * y_w, result[m], left)
-                            if not free:  # whole vectors are stored as such, once all are there
-                                if not masked or left >= VL:
-                                    for m in static_range(count):
-                                        store[out](q + m * y_w, result[m])
-                                else:
-                                    for m in static_range(count):
-                                        storem[out](q + m * y_w, result[m], left)
+                            if not free:  # once all are there
+                                store_pixels(q, result, count, y_w, left, masked, out)
                             j += count
                 begin = end
 

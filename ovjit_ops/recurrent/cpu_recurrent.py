@@ -187,6 +187,24 @@ def multiply(weights, bias, hidden, channel, outs, first, stop, heights):
         table += 2 * TABLE * 8
 
 
+@inline
+def apply_gates(phase, p, py, attention, hidden):
+    """What a phase makes of a sequence's numbers, whose places are p; a new state goes to py, too."""
+    x, made = registers()
+    for k, given in enumerate(phase.inputs):
+        if given[0] == "a":
+            x[k] = splat[f32](attention)
+    for j in range(0, hidden, VL):
+        for k, (name, at) in enumerate(phase.inputs):
+            if name != "a":
+                x[k] = loadm[f32](p[name] + hidden * (4 * at) + j * 4, hidden - j)
+        made = applied(phase.body, *x)
+        for k, (name, at) in enumerate(phase.outputs):
+            storem[f32](p[name] + hidden * (4 * at) + j * 4, made[k], hidden - j)
+            if name == "h":
+                storem[f32](py + j * 4, made[k], hidden - j)
+
+
 @kernel
 def all_steps(
     xp: Ptr, h0: Ptr, y: Ptr, ho: Ptr, x_b, x_t, x_d, h0_b, h0_d, y_b, y_d, y_t, ho_b, ho_d, c0: Ptr, co: Ptr,
@@ -223,7 +241,7 @@ def all_steps(
         keep(h0 + row * h0_b, ho + row * ho_b, count, hidden)
         if has_c:
             keep(c0 + row * c0_b, co + row * co_b, count, hidden)
-    x, p, made = registers()
+    p = registers()
     for n in range(longest):
         for i, phase in enumerate(phases):
             # the sums: addresses of all rows into the tables, then panel after panel over the tiles
@@ -252,18 +270,7 @@ def all_steps(
                     p["h"] = ho + row * ho_b
                     if has_c:
                         p["c"] = co + row * co_b
-                    for k, given in enumerate(phase.inputs):
-                        if given[0] == "a":
-                            x[k] = splat[f32](att + row * a_b + t * a_t)
-                    for j in range(0, hidden, VL):
-                        for k, (name, at) in enumerate(phase.inputs):
-                            if name != "a":
-                                x[k] = loadm[f32](p[name] + hidden * (4 * at) + j * 4, hidden - j)
-                        made = applied(phase.body, *x)
-                        for k, (name, at) in enumerate(phase.outputs):
-                            storem[f32](p[name] + hidden * (4 * at) + j * 4, made[k], hidden - j)
-                            if name == "h":
-                                storem[f32](py + j * 4, made[k], hidden - j)
+                    apply_gates(phase, p, py, att + row * a_b + t * a_t, hidden)
     if ragged:
         for row in range(first, stop):
             if ld[i64](lengths + row * l_b) > steps:
