@@ -215,6 +215,26 @@ def test_version_10_names_as_openvino() -> None:
     assert [p.names for p in ours.outputs] == [p.names for p in theirs.outputs]
 
 
+@pytest.mark.parametrize("kind", "f32 f16 bf16 f64 i8 i32 i64 u16 u32 u64 boolean".split())
+def test_version_10_types_as_openvino(kind: str, tmp_path: Path) -> None:
+    x = openvino.opset13.parameter([2, 3], getattr(openvino.Type, kind), name="x")
+    halves = openvino.opset13.split(x, openvino.opset13.constant(0), 2, name="halves")
+    both = openvino.opset13.concat([halves.output(1), halves.output(0)], 0, name="both")
+    written = openvino.Model([halves.output(1), both.output(0)], [x], "m")
+    openvino.serialize(written, tmp_path / "m.xml", tmp_path / "m.bin", "IR_V10")
+    theirs = openvino.Core().read_model(tmp_path / "m.xml")
+    ours = read_ir(tmp_path / "m.xml")
+    for port, real in zip(ours.inputs + ours.outputs, theirs.inputs + theirs.outputs, strict=True):
+        assert port.element_type.get_type_name() == real.element_type.get_type_name()
+        assert str(port.partial_shape) == str(real.partial_shape)
+    assert {*theirs.output(1).names, *theirs.input(0).names} == {*ours.output(1).names, *ours.input(0).names}
+    if kind != "bf16":
+        data = np.arange(6).reshape(2, 3) % 2
+        result = run(ours, data.astype(ours.input(0).element_type.to_dtype()))[1]
+        assert result.dtype == ours.output(1).element_type.to_dtype()
+        np.testing.assert_array_equal(result, data[::-1])
+
+
 def test_no_names_as_openvino() -> None:
     text = changed('names="x"', "").replace(b'names="y,also\\,y"', b"")
     for read in (read_ir, openvino.Core().read_model):

@@ -16,6 +16,7 @@ from ovjit.api.model.node import Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
+from ovjit.api.tensors.types import TYPES
 from ovjit.errors import ModelError, UnsupportedError, no_front_end, unreadable
 from ovjit.frontends.ir.weights import constant_values, load_weights, open_regular
 from ovjit.frontends.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
@@ -74,11 +75,33 @@ def read_ir(
         why = no_front_end(path or "") or f"{where}: {error}"
         raise type(error)(unreadable(path, why)) from error
     try:
-        return _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
+        model = _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
+        return _with_ports_of_version_10(model) if net.version == 10 else model
     except ModelError as error:
         raise type(error)(f"{where}: {error}") from error
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
+
+
+def _with_ports_of_version_10(model: Model) -> Model:
+    """The model with the element types that its inputs and outputs have for OpenVINO when its file is of
+    version 10: f16 is given as f32, and results are f32 or i32, whatever is computed inside."""
+    inputs = [i for i, port in enumerate(model.inputs) if port.element_type._name == "f16"]
+    outputs = {
+        i: "i32" if port.element_type._name in ("i64", "u32", "u64") else "f32"
+        for i, port in enumerate(model.outputs)
+        if port.element_type._name not in ("f32", "i32", "string", "dynamic")
+    }
+    if not inputs and not outputs:
+        return model
+    from ovjit.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(model)
+    for i in inputs:
+        steps.input(i).tensor().set_element_type(TYPES["f32"])
+    for i, name in outputs.items():
+        steps.output(i).tensor().set_element_type(TYPES[name])
+    return steps.build()
 
 
 def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op | type]) -> Model:
