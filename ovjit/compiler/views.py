@@ -326,8 +326,10 @@ def named_strides(**views: tuple[View, str]) -> dict[str, int]:
 
 def placed_values(extents: Sequence[int], dims: int = DIMS, /, **strides: Sequence[int]) -> dict[str, int]:
     """The arguments that a kernel's `placed` reads: extents of rows, and for each tensor its byte strides, of
-    at most `dims` dimensions."""
+    at most `dims` dimensions (ValueError for more)."""
     missing = dims - len(extents)
+    if missing < 0:
+        raise ValueError(f"a kernel that finds rows along {dims} dimensions was given {len(extents)}")
     values = {f"d{d}": 1 if d < missing else extents[d - missing] for d in range(dims)}
     for name, steps in strides.items():
         values |= {f"{name}_{d}": 0 if d < missing else steps[d - missing] for d in range(dims)}

@@ -90,24 +90,10 @@ def encode_program(
     outputs are `variables`. `loaded`: with no more code than this process has loaded; TypeError where that
     is not enough to run it. `memory`: what is said of the packed constants, see `by_file`. `starts`: what the
     variables begin with."""
-    program = executable.program
-    plan = (
-        executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan if executable.static else None
-    )
-    if plan is not None and plan.cut is not None:
-        plan = None  # the compiler will cut the graph again
-    data = Arrays("data")
-    hosts: dict[Step, Any] = {}
-    used: list[Any] = list(program.kernels)
+    plan, data, hosts = _storable_plan(executable)
+    used = executable.program.kernels
     if plan is not None:
-        data.add(plan.data)
-        try:
-            steps = list(_all_steps(plan))
-            hosts = {step: _encode_host(step, data) for step in steps}
-            used = [step.kernel for step in steps if step.kernel is not None]
-        except (TypeError, ValueError):
-            plan = None  # something that has no form here: the compiler will plan again
-            data = Arrays("data")
+        used = [step.kernel for step in hosts if step.kernel is not None]
     runners = runner.native_kernels()
     if loaded:
         if executable.static and plan is None:
@@ -115,22 +101,9 @@ def encode_program(
         runners = tuple(k for k in runners if objects.address_of(k.symbol()) is not None)
     # a static model's kernels are loaded when a plan has steps of them
     kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners))
-    # equal kernels may have several names, as what a profile shows, and then one code
-    rows: list[list[Any]] = []
-    number: dict[tuple[str, str], int] = {}
-    codes: dict[str, tuple[int, bytes]] = {}
-    offset = 0
-    for symbol, name, form in sorted({(k.symbol(), k.name, k.form) for k in (*used, *runners)}):
-        if symbol not in codes:
-            codes[symbol] = offset, kernels.object_code[symbol]
-            offset += len(codes[symbol][1])
-        number[symbol, name] = len(rows)
-        rows.append([symbol, name, form, codes[symbol][0], len(codes[symbol][1])])
-
-    def number_of(kernel: Any) -> int:
-        return number[kernel.symbol(), kernel.name]
-
-    tables: dict[str, Any] = {"kernels": rows, "runner": [number_of(k) for k in runners], "plan": None}
+    code = _Code((*used, *runners))
+    runner_rows = [code.number(k) for k in runners]
+    tables: dict[str, Any] = {"kernels": code.rows, "runner": runner_rows, "plan": None}
     if memory is not None:
         tables["memory"] = memory
     if variables is not None:
@@ -138,28 +111,64 @@ def encode_program(
             [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored] for v in variables
         ]
         tables["starts"] = encode(starts, data)
-    words: list[int] = []
+    plans = _Plans(code, data, hosts)
+    if plan is not None:
+        tables["plan"] = plans.encoded(plan)
+    return {
+        "program": dump(tables),
+        "words": np.array(plans.words, "<i8").tobytes(),
+        "data": data.content(),
+        "code": b"".join(code.parts),
+    }
 
-    def encode_control(step: Step) -> Any:
-        call = step.control
-        if call is None:
-            return None
-        bodies = []
-        for body in call.bodies:
-            places = {"data_at": data.add(body.data)[1], "memory_at": data.add(body.memory)[1]}
-            bodies.append({**encode_plan(body), **places, "memory": body.memory.size})
-        facts = {"function": call.function, "room": int(call.room), "endless": bool(call.endless)}
-        return {**facts, "bodies": bodies}
 
-    def encode_plan(plan: Plan) -> dict[str, Any]:
-        steps = []
-        for step, block in zip(plan.steps, plan.words, strict=True):
-            words.extend(block)
-            steps.append(
-                [None if step.kernel is None else number_of(step.kernel), int(step.chunks), len(block),
-                 step.name, step.type, list(step.origins), float(step.flops), float(step.bytes), hosts[step],
-                 encode_control(step)]
-            )  # fmt: skip
+def _storable_plan(executable: Any) -> tuple[Plan | None, Arrays, dict[Step, Any]]:
+    """The plan for static shapes, if there is one that can be stored, its constants, and what is said of each
+    step's host call. Without one the compiler plans again."""
+    data = Arrays("data")
+    if not executable.static:
+        return None, data, {}
+    plan = executable.table(tuple(tuple(v.shape) for v in executable.inputs)).plan
+    if plan.cut is not None:
+        return None, data, {}  # the compiler will cut the graph again
+    data.add(plan.data)
+    try:
+        return plan, data, {step: _encode_host(step, data) for step in _all_steps(plan)}
+    except (TypeError, ValueError):
+        return None, Arrays("data"), {}  # something that has no form here
+
+
+class _Code:
+    """The object code of kernels: `parts` one after the other, and a row for each kernel. Equal kernels may
+    have several names, as what a profile shows, and then one code."""
+
+    def __init__(self, used: Iterable[Any]):
+        self.rows: list[list[Any]] = []
+        self.parts: list[bytes] = []
+        self._numbers: dict[tuple[str, str], int] = {}
+        places: dict[str, tuple[int, int]] = {}
+        end = 0
+        for symbol, name, form in sorted({(k.symbol(), k.name, k.form) for k in used}):
+            if symbol not in places:
+                self.parts.append(kernels.object_code[symbol])
+                places[symbol] = end, len(self.parts[-1])
+                end += len(self.parts[-1])
+            self._numbers[symbol, name] = len(self.rows)
+            self.rows.append([symbol, name, form, *places[symbol]])
+
+    def number(self, kernel: Any) -> int:
+        return self._numbers[kernel.symbol(), kernel.name]
+
+
+class _Plans:
+    """Plans as tables; the argument blocks of their steps are `words`, those of bodies behind the step that
+    runs them. `hosts`: what is said of the steps' host calls."""
+
+    def __init__(self, code: _Code, data: Arrays, hosts: Mapping[Step, Any]):
+        self.code, self.data, self.hosts = code, data, hosts
+        self.words: list[int] = []
+
+    def encoded(self, plan: Plan) -> dict[str, Any]:
         return {
             "shapes": [list(shape) for shape in plan.input_shapes],
             "outputs": [encode_dims(shape) for shape in plan.output_shapes],
@@ -168,17 +177,24 @@ def encode_program(
             "scratch": int(plan.scratch_size),
             "parallel": bool(plan.parallel),
             "data": plan.data.size,
-            "steps": steps,
+            "steps": [self._step(*row) for row in zip(plan.steps, plan.words, strict=True)],
         }
 
-    if plan is not None:
-        tables["plan"] = encode_plan(plan)
-    return {
-        "program": dump(tables),
-        "words": np.array(words, "<i8").tobytes(),
-        "data": data.content(),
-        "code": b"".join(code for _, code in codes.values()),
-    }
+    def _step(self, step: Step, block: Sequence[int]) -> list[Any]:
+        self.words.extend(block)
+        return [
+            None if step.kernel is None else self.code.number(step.kernel), int(step.chunks), len(block),
+            step.name, step.type, list(step.origins), float(step.flops), float(step.bytes), self.hosts[step],
+            None if step.control is None else self._control(step.control),
+        ]  # fmt: skip
+
+    def _control(self, call: ControlCall) -> dict[str, Any]:
+        bodies = []
+        for body in call.bodies:
+            places = {"data_at": self.data.add(body.data)[1], "memory_at": self.data.add(body.memory)[1]}
+            bodies.append({**self.encoded(body), **places, "memory": body.memory.size})
+        facts = {"function": call.function, "room": int(call.room), "endless": bool(call.endless)}
+        return {**facts, "bodies": bodies}
 
 
 def encode_starts(program: Any, sections: Callable[[Any], Mapping[str, Any]]) -> dict[str, Any]:
