@@ -227,6 +227,21 @@ def test_matrix_products_are_exact(monkeypatch, span, rows):
     np.testing.assert_array_equal(got, want, err_msg=str((rows, span, SEED)))
 
 
+@without_vnni
+def test_small_layers_are_shared_by_threads():
+    """Chunks of bytes take as long as those of f32, which are a half of the work, not a quarter."""
+    ops = ov.opset8
+    x = ops.parameter([1, 64, 13, 13], np.float32)
+    ends = [ops.constant(np.float32(v)) for v in (0, 255)]
+    weights = weights_of(np.random.default_rng(SEED), "small", (256, 64, 1, 1))
+    integers = ops.convert(ops.constant(weights), "f32")
+    y = ops.convolution(ops.fake_quantize(x, *ends, *ends, 256), integers, [1, 1], [0, 0], [0, 0], [1, 1])
+    request = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32).create_infer_request()
+    request.infer([np.ones((1, 64, 13, 13), np.float32)])
+    chunks = [s.chunks for s in request._job._table.plan.steps if s.kernel and s.kernel.form == U8I8.name]
+    assert len(chunks) == 1 and chunks[0] >= 2, chunks
+
+
 def test_the_choice_follows_the_weights():
     form, isa = U8I8, host_isa()
     rng = np.random.default_rng(SEED)

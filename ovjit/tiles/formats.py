@@ -54,6 +54,11 @@ class Format(NamedTuple):
         return -(-depth // self.group)
 
     @property
+    def rate(self) -> int:
+        """About how many times the products of f32 are made in the same time."""
+        return self.group // self.products
+
+    @property
     def weight_dtype(self) -> np.dtype:
         return numpy_dtype(self.w)
 

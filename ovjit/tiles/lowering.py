@@ -30,8 +30,8 @@ from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
 PANEL_BYTES = 384 * 1024
-#: Floating-point operations of one chunk, some 4 us.
-CHUNK_FLOPS = 1_000_000
+#: Floating-point operations of one chunk for each lane of a vector, some 4 us: see `Format.rate`.
+CHUNK_FLOPS = 62_500
 MOST_CHUNKS = 32
 #: Pixels up to which weights are not prefetched.
 FEW_PIXELS = 4
@@ -293,7 +293,8 @@ class Tiled(Lowering):
             panel_bytes += weights.rest.most * BIN * ((SOURCES + 1) * self.isa.lanes * WORD + SOURCES * 8)
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
-        wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * self.form.group))))
+        chunk_flops = CHUNK_FLOPS * self.isa.lanes * self.form.rate
+        wanted = least(MOST_CHUNKS, most(1, whole(flops // chunk_flops)))
         px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * weights.groups)))
         px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
@@ -343,7 +344,7 @@ class Tiled(Lowering):
         words = taps[0] * taps[2] * taps[4]
         bins = -1 if weights.rest is None else weights.rest.most
         numbers = identity((groups, outs, pixels, words, *sizes, bins))
-        key = ("tiles", self.isa.name, self.form.group, numbers)
+        key = ("tiles", self.isa.name, self.form.group, self.form.rate, numbers)
         shares = planner.shared(key, lambda: self._shares(weights, pixels, words))  # of equal layers
         flops, px_per, px_blocks, pn_per, pn_blocks, ahead_step, tile_ahead, chunks = shares
 
