@@ -75,6 +75,12 @@ class Group:
         """
         return self._read(self.body)
 
+    @property
+    def inputs(self) -> set[Value]:
+        """All values that it reads from outside."""
+        inside = {v for n in self.nodes for v in n.outputs}
+        return {v for n in self.nodes for v in n.inputs if v not in inside}
+
     def _read(self, nodes: Sequence[Node]) -> list[Value]:
         inside = {v for n in self.nodes for v in n.outputs}
         uses = ((n, i, v) for n in nodes for i, v in enumerate(n.inputs) if v not in inside)

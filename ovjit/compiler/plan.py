@@ -120,6 +120,8 @@ class Planner:
         #: Deferred values that are another one with its elements repeated: that one, and axis -> how often.
         self.repeats: dict[Value, tuple[Value, Mapping[int, int]]] = {}
         self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
+        self.offered: dict[Value, View] = {}  # where one that writes may do so, if it writes row by row
+        self.readers: Mapping[Value, int] = {}  # how many groups read a value; so are the model's outputs
         self.trace: Trace | None = None  # what was planned, where that is checked
         self._group: Any = None
         self._instead: list[tuple[View, View]] = []  # what the group has written, and what gets a copy of it
@@ -301,14 +303,29 @@ class Planner:
             return placed
         wanted = layout or self.layouts.get(value) or plain(len(shape))
         if value in self._output_of and _is_plain(wanted, shape):
-            view = View(
-                self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize
-            )
+            view = self._output_view(value)
+        elif value in self.offered and _is_plain(wanted, shape):
+            view = self.offered[value]
         else:
             free = next((v for v in over if self._may_overwrite(v, shape, itemsize, wanted)), None)
             view = self.allocate(shape, itemsize, wanted) if free is None else free
         self.views[value] = view
         return view
+
+    def _output_view(self, value: Value) -> View:
+        """The memory of an output of the model, row by row."""
+        shape, itemsize = self.shape(value), element_size(value.dtype)
+        return View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
+
+    def offer_output(self, value: Value, source: Value) -> None:
+        """Where `value` is an output of the model and its group alone reads `source`, which it may write
+        over: let the producer of that write to the output's memory."""
+        given = value in self.placed or self._output_of.get(value, -1) in self._output_strides
+        if value not in self._output_of or given or self.readers.get(source) != 1 or self.is_fixed(source):
+            return
+        sizes = element_size(source.dtype), element_size(value.dtype)
+        if sizes[0] == sizes[1] and self.shape(source) == self.shape(value):
+            self.offered[source] = self._output_view(value)
 
     def _may_overwrite(self, view: View, shape: Sequence[int], itemsize: int, wanted: Layout) -> bool:
         size, strides, offset = wanted.allocate(shape, itemsize)
@@ -390,9 +407,7 @@ class Planner:
             return placed
         wanted = self.layouts.get(value) or plain(len(shape))
         if value in self._output_of and _is_plain(wanted, shape):
-            return View(
-                self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize
-            )
+            return self._output_view(value)
         size, strides, offset = wanted.allocate(shape, itemsize)
         buffer = Buffer(size)
         self.buffers.append(buffer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -170,6 +171,9 @@ class Program:
         if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
             needed.append(evaluating_kernel())
         self.kernels = list(dict.fromkeys(needed))
+        #: How many groups read a value.
+        self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
+        self.readers.update(self.graph.outputs)
         self.constants = Constants()
         for lowering in self.lowerings:
             lowering.pack(self.constants)
@@ -243,6 +247,8 @@ class Program:
     def _planner(self, types: Mapping[Value, Any], strides: Strides) -> Planner:
         planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants, strides)
         planner.may_turn = self.turns
+        if not self.watched:
+            planner.readers = self.readers
         planner.open = self.traces is not None
         return planner
 

@@ -14,7 +14,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.template import DIMS, Finish, Template
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.plan import Planner, overwritable
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
 from ovjit.graph.graph import Value
@@ -58,11 +58,17 @@ class RowLowering(Lowering):
             return None
         return Layout(layout.order)
 
+    def prepare(self, planner: Planner) -> None:
+        if self.data not in self.operands:
+            planner.offer_output(self.out, self.data)
+
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.data)
         order = self._order(x)
-        y = planner.output(self.out, Layout(order))
-        operands = [planner.view(v).expand(y.shape) for v in self.operands]
+        # kernels read each element of a row for the last time where they write
+        operands = [planner.view(v) for v in self.operands]
+        y = planner.output(self.out, Layout(order), overwritable([x], operands))
+        operands = [view.expand(y.shape) for view in operands]
         if not y.count or self._plan(planner, order, x, y, operands):
             return
         # rows that are torn apart: everything row by row, the result to where it is wanted
