@@ -38,6 +38,20 @@ CASES: dict[str, tuple[str, tuple[int, ...]]] = {
         "p.input().preprocess().convert_element_type(t.f32).mean([1, 2, 3]).scale([4, 5, 6])",
         (1, 3, 8, 8),
     ),
+    "an image with fewer axes than its format has": (
+        "p.input().tensor().set_color_format(v.ColorFormat.BGRX);p.input().model().set_layout(L('CHW'))",
+        (3, 8, 8),
+    ),
+    "a layout that says nothing": (
+        "p.input().tensor().set_layout(L('...'));p.input().model().set_layout(L('NCHW'));"
+        "p.output().model().set_layout(L('NCHW'));p.output().tensor().set_layout(L('...'))",
+        (1, 3, 8, 8),
+    ),
+    "a result turned and converted": (
+        "p.output().model().set_layout(L('NCHW'));p.output().postprocess().convert_layout(L('NHWC'));"
+        "p.output().tensor().set_element_type(t.f16)",
+        (1, 3, 8, 7),
+    ),
     "one mean": ("p.input().preprocess().mean(1.5).scale(2)", (1, 3, 8, 8)),
     "mean of integers": ("p.input().tensor().set_element_type(t.u8);p.input().preprocess().mean(3)", (1, 3)),
     "mean without a layout": ("p.input().preprocess().mean([1, 2, 3])", (1, 3, 8, 8)),
@@ -247,6 +261,35 @@ def test_as_openvino(name):
     # integers that are rounded from a number next to a half may be one apart
     tolerance = 1 if "u8" in steps and ("RESIZE" in steps or "NV12" in steps or "I420" in steps) else 2e-5
     np.testing.assert_allclose(got, want, atol=tolerance, rtol=1e-3 if "f16" in steps else 1e-5)
+
+
+LAYOUTS = "NCHW NHWC N... ... ?... N...C ...C NC?W N?HW HWC ...HW N??C ...W ???W".split()
+
+
+@pytest.mark.parametrize("how", ["tensor and model", "step", "output"])
+def test_layouts_that_name_some_axes(how: str) -> None:
+    def made(ov: Any, have: str, want: str) -> Any:
+        p = ov.preprocess.PrePostProcessor(model(ov, (2, 3, 4, 5)))
+        one, other = ov.Layout(have), ov.Layout(want)
+        try:
+            if how == "output":
+                p.output().model().set_layout(one)
+                p.output().tensor().set_layout(other)
+            else:
+                p.input().tensor().set_layout(one)
+                if how == "step":
+                    p.input().preprocess().convert_layout(other)
+                else:
+                    p.input().model().set_layout(other)
+            built = p.build()
+        except RuntimeError:
+            return "RuntimeError"
+        ends = built.get_parameters()[0], built.get_results()[0]
+        return [(str(end.output(0).get_partial_shape()), end.layout.to_string()) for end in ends]
+
+    for have in LAYOUTS:
+        for want in LAYOUTS:
+            assert made(ovjit, have, want) == made(openvino, have, want), (have, want)
 
 
 @pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])

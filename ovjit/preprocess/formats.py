@@ -9,6 +9,7 @@ from ovjit.api.run.property_values import _Choice
 from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import Dim, Interval
+from ovjit.preprocess.layouts import axes_of
 
 
 class ColorFormat(_Choice):
@@ -106,8 +107,6 @@ def plane_shapes(
         n, h, w, c = shape
         return [plane(n, h, w, c) for plane in form.planes]
     if form.channels and shape is not None and layout.has_name("C"):
-        axis = layout.get_index_by_name("C")
-        changed = list(shape)
-        changed[axis] = form.channels
-        return [tuple(changed)]
+        names = axes_of(layout, len(shape))
+        return [tuple(form.channels if name == "C" else d for name, d in zip(names, shape, strict=True))]
     return [shape]

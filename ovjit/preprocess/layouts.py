@@ -42,7 +42,8 @@ def fixed_rank(layout: Layout) -> int | None:
 def find_change(source: Layout, target: Layout, rank: int | None) -> Change | None:
     """How to come from one layout to another, for a tensor of `rank` dimensions. None: nothing is to be done.
 
-    RuntimeError where one has axes that the other does not, except that `target` may have more in front.
+    RuntimeError where both have axes that the other does not name, or not as many, except that `target` may
+    have more in front.
     """
     if source == target or source.empty or target.empty:
         return None
@@ -69,9 +70,12 @@ def find_change(source: Layout, target: Layout, rank: int | None) -> Change | No
                 f"{source.to_string()} <-> {target.to_string()}"
             )
         have = missing + have
-    for name in have:
-        if name != "?" and name not in want:
-            raise ModelError(f"Dimension name '{name}' is not found in layout: {target.to_string()}")
+    # the axes that only the one with more names speaks of lie, in their order, where the other has none
+    names, other = [n for n in have if n != "?"], [n for n in want if n != "?"]
+    fewer, more, where = (other, names, source) if len(names) > len(other) else (names, other, target)
+    for name in fewer:
+        if name not in more:
+            raise ModelError(f"Dimension name '{name}' is not found in layout: {where.to_string()}")
     unnamed = [i for i, name in enumerate(have) if name == "?" or name not in want]
     order = tuple(have.index(name) if name != "?" and name in have else unnamed.pop(0) for name in want)
     # OpenVINO takes two layouts of one order for the same, whatever is in front of them

@@ -225,7 +225,7 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
     elif model_layout.empty and tensor._layout is not None:
         model_layout = _passed_on(info, tensor._layout)
         _check_layout(old, model_layout)
-    given = tensor._layout
+    given = None if tensor._layout is None or tensor._layout.empty else tensor._layout
     if given is None and FORMATS[tensor._color].layout:
         given = Layout(FORMATS[tensor._color].layout)
     layout = Layout() if given is None else given
@@ -288,6 +288,11 @@ def _shape_in(layout: Layout, model_layout: Layout, shape: tuple[Dim, ...] | Non
         before = unpermuted(shape, change.order, ANY)
         return before[change.added :]
     change = find_change(model_layout, layout, len(shape))
+    if change is not None and change.added:
+        raise ModelError(
+            "Conversion is not supported for layouts with different sizes, "
+            f"{layout.to_string()} <-> {model_layout.to_string()}"
+        )
     return shape if change is None else tuple(permuted(shape, change.order))
 
 
@@ -409,7 +414,7 @@ def _after_steps(info: OutputInfo, nodes: list[Output], context: steps.Context) 
     missing = []
     if info._tensor._type not in (None, "dynamic", nodes[0]._tensor._type.dtype):
         missing.append(steps.convert_type(context.wanted_type))
-    if info._tensor._layout is not None and context.layout != context.wanted_layout:
+    if not context.wanted_layout.empty and context.layout != context.wanted_layout:
         missing.append(steps.convert_layout(context.wanted_layout))
     return missing
 

@@ -60,16 +60,19 @@ def mark(output: Output) -> Output:
     return output
 
 
-def _take_notes(node: Node, *others: Node) -> None:
+def _take_notes(noted: Any, *others: Any) -> None:
+    """Of nodes, or of their tensors."""
     for other in others:
         for key, value in (other._rt_info._items if other._rt_info is not None else {}).items():
-            node.get_rt_info()._items.setdefault(key, value)
+            noted.get_rt_info()._items.setdefault(key, value)
 
 
 def _stand_in(new: Node, old: Node) -> None:
-    """`new` gets the name, the notes and the consumers of `old`, both of one output."""
+    """`new` gets the name, the notes and the consumers of `old`, both of one output: a result's layout is
+    noted at the tensor that it takes."""
     new.set_friendly_name(old.get_friendly_name())
     _take_notes(new, old)
+    _take_notes(new._tensors[0], old._tensors[0])
     old.output(0).replace(new.output(0))
 
 
