@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -719,3 +720,21 @@ def test_mean_variance_normalization_of_few_dimensions(shape: tuple[int, ...], a
     middle = data.mean(axes, keepdims=True)
     expected = (data - middle) / np.sqrt(((data - middle) ** 2).mean(axes, keepdims=True) + 1e-5)
     np.testing.assert_allclose(ovjit.compile_model(model, "CPU")([data])[0], expected, rtol=1e-5)
+
+
+def test_a_transposed_convolution_with_huge_strides() -> None:
+    """Phases of no taps are not gone through one by one."""
+    stride = 1 << 22
+    x = op.parameter([1, 1, 1, 2], np.float32)
+    node = op.convolution_backprop_data(
+        x, np.array([[[[1, 2, 3]]]], np.float32), strides=[1, stride], pads_begin=[0, 0], pads_end=[0, 0],
+        dilations=[1, 1],
+    )  # fmt: skip
+    begun = time.process_time()
+    compiled = ovjit.compile_model(ovjit.Model([node.output(0)], [x]), "CPU", {"INFERENCE_NUM_THREADS": 1})
+    got = compiled(np.array([[[[2, 5]]]], np.float32))[0].reshape(-1)
+    spent = time.process_time() - begun
+    wanted = np.zeros(stride + 3, np.float32)
+    wanted[:3], wanted[stride:] = (2, 4, 6), (5, 10, 15)
+    np.testing.assert_array_equal(got, wanted)
+    assert spent < 4, f"{spent:.1f} s"

@@ -535,3 +535,40 @@ def test_who_asks_for_a_type_that_openvino_does_not_have_gets_an_error(kind: int
     model.graph.output[0].name = "c"
     with pytest.raises(RuntimeError, match=refused):
         ovjit.Core().read_model(model.SerializeToString())
+
+
+@pytest.mark.parametrize("real", ["float16", "bfloat16", "float32", "float64"])
+def test_bits_of_computed_numbers(real: str, rng: np.random.Generator) -> None:
+    kind = np.dtype(getattr(ml_dtypes, real, real))
+    width = 8 * kind.itemsize
+    fraction = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[real]
+    fields = np.linspace(0, 2 ** (width - 1 - fraction) - 1, 40).astype(np.uint64) << np.uint64(fraction)
+    some = rng.integers(0, 2**64, 200, np.uint64) >> np.uint64(64 - width)
+    bits = np.concatenate([some, fields, fields[1:] - 1])
+    bits = np.concatenate([bits, bits[:80] >> np.uint64(width - fraction)]).astype(f"u{kind.itemsize}")
+    values = bits.view(kind)
+    with np.errstate(invalid="ignore"):
+        number = ~np.isnan(values.astype(np.float64))
+    for other in (f"int{width}", f"uint{width}"):
+        for source, target in ((values, np.dtype(other)), (bits.view(other), kind)):
+            to = int(helper.np_dtype_to_tensor_dtype(target))
+            model = one_node("BitCast", {"x": source}, {"x": [None]}, opset=26, to=to)
+            for native in (False, True):
+                (got,) = by_ovjit(model, {"x": source}, native)
+                wrong = (np.asarray(got).view(bits.dtype) != bits) & number
+                where = f"seed {SEED}, {source.dtype} as {target}, native={native}"
+                assert not wrong.any(), f"{where}: {bits[wrong][:4]} came out as {got[wrong][:4]}"
+                if target == kind:
+                    assert np.isnan(got.astype(np.float64)[~number]).all(), where
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_hashes_of_real_numbers(kind: str, rng: np.random.Generator) -> None:
+    x = (rng.standard_normal((3, 4)) * 10.0 ** rng.integers(-30, 30, (3, 4))).astype(kind)
+    same(one_node("MurmurHash3", {"x": x}, {}, domain="com.microsoft", seed=7), {"x": x})
+
+
+def test_texts_are_none_of_the_numbers_that_are_encoded() -> None:
+    x = np.array([["a", "1"]], dtype=object)
+    model = one_node("OneHotEncoder", {"x": x}, {}, domain="ai.onnx.ml", ir=8, cats_int64s=[1, 2, 5], zeros=1)
+    same(model, {"x": x})

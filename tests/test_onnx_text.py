@@ -241,7 +241,7 @@ def test_support_vectors_that_do_not_fit(wrong: dict[str, Any]) -> None:
 def test_classes_between_support_vectors(kernel: str, classes: int) -> None:
     rng, where = np.random.default_rng(classes), f"{kernel}, {classes} classes"
     each = [int(count) for count in rng.integers(1, 4, classes)]
-    for transform in ("NONE", "LOGISTIC", *(["SOFTMAX"] if classes > 2 else [])):
+    for transform in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
         attributes: dict[str, Any] = {
             "kernel_type": kernel,
             "kernel_params": [0.3, 0.5, 2.0],
@@ -255,6 +255,24 @@ def test_classes_between_support_vectors(kernel: str, classes: int) -> None:
         for labels in (numbers, {"classlabels_strings": WORDS[:classes]}):
             x = rng.standard_normal((9, 3)).astype(np.float32)
             compare("SVMClassifier", [x], {**attributes, **labels}, 2, ML, f"{where}, {transform}")
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
+def test_machines_without_vectors(classes: int, transform: str) -> None:
+    for seed in range(3):
+        rng, where = np.random.default_rng((classes, seed)), f"{classes} classes, seed {seed}, {transform}"
+        weights = rng.standard_normal(classes * 3)
+        attributes: dict[str, Any] = {
+            "coefficients": (abs(weights) if seed == 2 else weights).tolist(),
+            "rho": rng.standard_normal(1).tolist(),
+            "post_transform": transform,
+            "kernel_type": "LINEAR",
+            "kernel_params": [0.0, 0.0, 0.0],
+            "classlabels_ints": list(range(5, 5 + classes)),
+        }
+        x = rng.standard_normal((40, 3)).astype(np.float32)
+        compare("SVMClassifier", [x], attributes, 2, ML, where)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -23,6 +23,9 @@ from ovjit.graph.windows import transposed_pads
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import pack_panels
 
+#: A phase is a step of the plan; there are as many as the product of the strides.
+MOST_PHASES = 1 << 16
+
 
 class Phase(NamedTuple):
     """Outputs first, first + stride, ... (`size` of them) of one dimension: output j reads the input pixels
@@ -76,6 +79,8 @@ class TransposedConvolution(Tiled):
         self.groups, self.channels, self.outs, *kernel = self.filters.shape
         self.kernel_size = kernel
         self.attrs = anchor.attrs
+        if math.prod(self.window()[0]) > MOST_PHASES:
+            raise NotNative
         super().__init__(group, "conv")
         if not is_static(self.data.shape):  # what the last window reads depends on the extents
             self.pads = (self.data,)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.bits import FORMATS, bits_of, real_of
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
@@ -283,16 +284,21 @@ def bit_cast(n: OnnxNode) -> Any:
     value = n.value(n[0])
     if value is not None and ELEMENT_TYPES[kind].bits == ELEMENT_TYPES[n.dtype(n[0])].bits:
         return n.const(np.ascontiguousarray(value).view(numpy_dtype(kind)).reshape(value.shape), kind)
-    old, new = ELEMENT_TYPES[n.dtype(n[0])], ELEMENT_TYPES[kind]
-    if n.dtype(n[0]) == "boolean" and new.bits == 8 and not new.is_real:
-        return n.convert(n[0], kind)
-    if {old.kind, new.kind} == {"i", "u"} and old.bits == new.bits < 64:
-        whole = n.const(1 << old.bits)
-        wide = n("FloorMod", n.convert(n[0], "i64"), whole)
+    x, old, new = n[0], ELEMENT_TYPES[n.dtype(n[0])], ELEMENT_TYPES[kind]
+    if old.kind == "b" and new.bits == 8 and not new.is_real:
+        return n.convert(x, kind)
+    known = all(row.name in FORMATS if row.is_real else row.kind in "iu" for row in (old, new))
+    if not known or old.bits != new.bits:
+        raise UnsupportedError(f"the bits of computed {old.name} as {kind}: no operation of OpenVINO says it")
+    wide = bits_of(n, x) if old.is_real else n.convert(x, "i64")
+    if new.is_real:
+        return real_of(n, wide, kind)
+    if new.bits < 64:
+        whole = n.const(1 << new.bits)
+        wide = n("FloorMod", wide, whole)
         if new.kind == "i":
-            wide = n("Select", n("GreaterEqual", wide, 1 << (old.bits - 1)), n("Subtract", wide, whole), wide)
-        return n.convert(wide, kind)
-    raise UnsupportedError("the bits of computed values as another type: no operation of OpenVINO says it")
+            wide = n("Select", n("GreaterEqual", wide, 1 << (new.bits - 1)), n("Subtract", wide, whole), wide)
+    return n.convert(wide, kind)
 
 
 @onnx_op("MatMul")

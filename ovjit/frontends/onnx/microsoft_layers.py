@@ -103,12 +103,18 @@ def _lines(n: OnnxNode, x: Output, places: Output, axis: int, height: int) -> Ou
 @ms("ConvTransposeWithDynamicPads")
 def conv_transpose_with_dynamic_pads(n: OnnxNode) -> Any:
     """(x, filters, pads, bias)"""
-    pads = n.known_ints(2, "the pads") if n.has(2) else None
-    inputs = [n.inputs[0], n.inputs[1], n.inputs[3] if n.has(3) else None]
-    n.inputs = inputs
-    given = {} if pads is None else {"pads": pads}
+    pads = n.convert(n[2], "i64") if n.has(2) else None
+    known = n.value(pads)
+    n.inputs = [n.inputs[0], n.inputs[1], n.inputs[3] if n.has(3) else None]
+    given = {} if known is None else {"pads": [int(v) for v in known.reshape(-1)]}
     n.attributes = {"group": 1, "auto_pad": "NOTSET", **given, **n.attributes}
-    return conv_transpose(n)
+    out = conv_transpose(n)
+    if pads is None or known is not None:
+        return out
+    dims = n.rank(out) - 2
+    begin, end = (n.slice(pads, 0, i * dims, (i + 1) * dims) for i in (0, 1))
+    size = n.slice(n.shape_of(out), 0, 2)
+    return n("Slice", out, begin, n("Subtract", size, end), [1] * dims, list(range(2, dims + 2)))
 
 
 @ms("CausalConvWithState")

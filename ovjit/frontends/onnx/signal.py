@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
 
@@ -111,26 +111,42 @@ def stft(n: OnnxNode) -> Any:
 def mel_weight_matrix(n: OnnxNode) -> Any:
     """[spectrogram bins, mel bins]: triangles between frequencies that are equally far apart on the mel
     scale."""
-    values = [n.value(n[i]) for i in range(5)]
     kind = n.data_type("output_datatype")
-    if any(v is None for v in values):
-        raise UnsupportedError("numbers of bins that are not known when the model is read")
-    bins, length, rate, low, high = (float(np.asarray(v).reshape(-1)[0]) for v in values)
-    spectrum = int(length) // 2 + 1
-    n.limited(spectrum * int(bins), "elements of a matrix", 1 << 20)
+    bins, length = (n.reshape(n.convert(n[i], "i64"), np.zeros(0, np.int64)) for i in (0, 1))
+    rate, low, high = (n.reshape(n.convert(n[i], "f64"), np.zeros(0, np.int64)) for i in (2, 3, 4))
+    sizes = [n.value(v) for v in (bins, length)]
+    if sizes[0] is not None and sizes[1] is not None:
+        n.limited(int(sizes[0]) * (int(sizes[1]) // 2 + 1), "elements of a matrix", 1 << 20)
 
-    def mel(hertz: float) -> float:
-        return 2595.0 * float(np.log10(1 + hertz / 700))
+    def real(value: float) -> Output:
+        return n.const(value, "f64")
 
-    points = np.arange(int(bins) + 2) * ((mel(high) - mel(low)) / (int(bins) + 2)) + mel(low)
-    places = ((int(length) + 1) * (700 * (10 ** (points / 2595) - 1)) / rate).astype(int)
-    out = np.zeros((spectrum, int(bins)))
-    for i in range(int(bins)):
-        lower, centre, upper = places[i], places[i + 1], places[i + 2]
-        if centre == lower:
-            out[centre, i] = 1
-        for j in range(lower, centre + 1 if centre > lower else lower):
-            out[j, i] = (j - lower) / (centre - lower)
-        for j in range(centre, upper):
-            out[j, i] = (upper - j) / (upper - centre)
-    return n.const(out, kind)
+    def mel(hertz: Output) -> Output:
+        whole = n("Log", n("Add", real(1.0), n("Divide", hertz, real(700.0))))
+        return n("Multiply", n("Divide", whole, real(float(np.log(10)))), real(2595.0))
+
+    def upto(end: Output) -> Output:
+        return n("Range", 0, end, 1, output_type="i64", opset=4)
+
+    more = n("Add", bins, 2)
+    step = n("Divide", n("Subtract", mel(high), mel(low)), n.convert(more, "f64"))
+    points = n("Add", n("Multiply", n.convert(upto(more), "f64"), step), mel(low))
+    hertz = n("Subtract", n("Power", real(10.0), n("Divide", points, real(2595.0))), real(1.0))
+    width = n.convert(n("Add", length, 1), "f64")
+    places = n("Divide", n("Multiply", width, n("Multiply", hertz, real(700.0))), rate)
+    places = n.convert(places, "i64")
+    lower, centre, upper = (n.slice(places, 0, i, i - 2 or None) for i in range(3))
+    rows = n.unsqueeze(upto(n("Add", n("Divide", length, 2), 1)), [1])
+
+    def share(part: Output, whole: Output) -> Output:
+        return n("Divide", n.convert(part, "f64"), n.convert(n("Maximum", whole, 1), "f64"))
+
+    rises = n("LogicalAnd", n("GreaterEqual", rows, lower), n("LessEqual", rows, centre))
+    risen = n("Select", n("Equal", lower, centre), real(1.0),
+              share(n("Subtract", rows, lower), n("Subtract", centre, lower)))  # fmt: skip
+    falls = n("LogicalAnd", n("GreaterEqual", rows, centre), n("Less", rows, upper))
+    fallen = share(n("Subtract", upper, rows), n("Subtract", upper, centre))
+    out = n("Select", falls, fallen, n("Select", rises, risen, real(0.0)))
+    out = n.convert(out, kind)
+    value = n.value(out)
+    return out if value is None else n.const(value, kind)

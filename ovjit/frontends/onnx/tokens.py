@@ -9,8 +9,10 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.attention import ms, numbers
+from ovjit.frontends.onnx.bits import bits_of
 from ovjit.frontends.onnx.control import stepped
 from ovjit.frontends.onnx.node import OnnxNode
+from ovjit.graph.dtypes import ELEMENT_TYPES
 
 #: The most sizes of n-grams that are written out.
 MOST_SIZES = 64
@@ -46,7 +48,10 @@ def murmur_hash(n: OnnxNode) -> Any:
     seed = _u32(n, n.attr("seed", 0))
     if kind == "string":
         state, size = _hashed_texts(n, x, seed)
-    elif kind in ("i32", "u32", "i64", "u64"):
+    elif kind in ("i32", "u32", "i64", "u64", "f32", "f64"):
+        if ELEMENT_TYPES[kind].is_real:
+            x = n.convert(bits_of(n, x), f"u{ELEMENT_TYPES[kind].bits}")
+            kind = n.dtype(x)
         words = [x] if kind in ("i32", "u32") else [
             n("BitwiseAnd", x, n.like(x, 0xFFFFFFFF)),
             n("BitwiseRightShift", n.convert(x, "u64"), n.const(np.uint64(32))),
@@ -56,7 +61,7 @@ def murmur_hash(n: OnnxNode) -> Any:
             state = _absorbed(n, state, n.convert(word, "u32"))
         size = _u32(n, 4 * len(words))
     else:
-        raise UnsupportedError(f"the hash of {kind}: no operation of OpenVINO sees the bits of real numbers")
+        raise UnsupportedError(f"the hash of {kind}")
     state = n("BitwiseXor", state, size)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         state = n("BitwiseXor", state, n("BitwiseRightShift", state, _u32(n, shift)))

@@ -344,6 +344,9 @@ def feature_vectorizer(n: OnnxNode) -> Any:
 
 @ml("OneHotEncoder")
 def one_hot_encoder(n: OnnxNode) -> Any:
+    if n.dtype(n[0]) == "string" and not n.attr("cats_strings") and n.attr("zeros", 1):
+        shape = [n.shape_of(n[0]), n.const(np.array([len(n.required("cats_int64s"))]))]  # no text is a number
+        return n("Broadcast", 0.0, n.concat(shape, 0), mode="numpy", opset=3)
     if n.dtype(n[0]) == "string":
         return n.convert(same_text(n, n[0], n.required("cats_strings")), "f32")
     kinds = np.asarray(n.required("cats_int64s"), np.int64)
@@ -390,7 +393,9 @@ def svm_classifier(n: OnnxNode) -> Any:
     Support vectors are ordered by class; row k of the coefficients has a vector's weights against the k-th of
     the other classes.
     """
-    labels, each = _labels(n), [int(count) for count in n.required("vectors_per_class")]
+    labels, each = _labels(n), [int(count) for count in n.attr("vectors_per_class") or ()]
+    if not each:
+        return _linear_machine(n, labels)
     classes, count = len(each), sum(each)
     vectors, weights, rho = (
         np.asarray(n.required(name), np.float32) for name in ("support_vectors", "coefficients", "rho")
@@ -423,9 +428,24 @@ def svm_classifier(n: OnnxNode) -> Any:
     if classes > 2:
         return [best, _transformed(n, scores)]
     how = n.attr("post_transform") or "NONE"
-    if how not in ("NONE", "LOGISTIC"):
-        raise UnsupportedError(f"the post_transform {how[:20]!r} of two classes")
+    if how in ("SOFTMAX", "SOFTMAX_ZERO"):  # of one score of two classes there is nothing to normalise
+        return [best, n("Concat", n("Subtract", 1.0, scores), scores, axis=1)]
     return [best, _transformed(n, n("Concat", n("Negative", scores), scores, axis=1))]
+
+
+def _linear_machine(n: OnnxNode, labels: np.ndarray) -> Any:
+    """A support vector machine without vectors: a sum for each class, of which the highest is the right one.
+    The second of two classes is it for ONNX Runtime wherever any sum is above a limit."""
+    weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
+    if not rho.size or n.attr("prob_a"):
+        raise UnsupportedError(f"{rho.size} offsets of a machine without vectors, or its probabilities")
+    n.attributes = {**n.attributes, "intercepts": [float(rho[0])] * labels.size}
+    scores = decided = _linear(n, labels.size)
+    if labels.size == 2:
+        limit = n("GreaterEqual", scores, 0.5) if (weights >= 0).all() else n("Greater", scores, 0.0)
+        above = n("ReduceLogicalOr", limit, [1], keep_dims=True)
+        decided = n("Select", n("LogicalAnd", above, n.const(np.array([False, True]))), np.inf, scores)
+    return [_best(n, decided, labels), _transformed(n, scores)]
 
 
 def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]], classes: int) -> Output:
