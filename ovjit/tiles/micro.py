@@ -112,7 +112,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
 
-    `_m`: of the first n lanes alone.
+    `_m`: of the first n lanes alone, which for `store_m` are not all where that is told apart.
     """
     import llvmlite.ir as ir
 
@@ -139,7 +139,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
             "store_m",
             none,
             [i64, result, i64],
-            lambda b, p, v, n: simd.store_vector(b, p, v, epilogue.out, n),
+            lambda b, p, v, n: simd.store_vector(b, p, v, epilogue.out, n, part=True),
         ),
     }
 
@@ -375,39 +375,51 @@ class _Tile:
     def finish(self) -> None:
         """The epilogue and the stores; all lanes of all vectors, or those of valid channels.
 
-        AVX-512 masks for nothing, so one form serves; the last channels seldom fill a vector.
+        AVX-512 masks for nothing, so one form serves; the last channels seldom fill a vector. Elsewhere a
+        masked store is slow, so what is whole is stored as such, which is asked once for a vector of all
+        pixels. What masks are not needed for is loaded without, where several vectors are mostly whole.
         """
-        if self.vectors == 1 or self.isa.name == "avx512":
-            self.finished(True)
-            return
-        self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
-        self.say("br i1 %full, label %whole, label %rest", "whole:")
-        self.finished(False)
-        self.say("rest:")
-        self.finished(True)
+        for size in sorted({self.size[elem] for elem in (self.epilogue.out, *self.kinds)}):
+            self.say(f"%channel{size} = mul i64 %channel, {size}")
+        if self.isa.name == "avx512":
+            self.store_masked(self.results(True))
+        elif not any(o.kind in ("pixel", "channel") for o in self.epilogue.operands):
+            self.store_chosen(self.results(False))
+        elif self.vectors == 1:
+            self.store_chosen(self.results(True))
+        else:
+            self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
+            self.say("br i1 %full, label %whole, label %rest", "whole:")
+            results = self.results(False)
+            for v in range(self.vectors):
+                self.store(results, v)
+            self.say("ret void", "rest:")
+            self.store_chosen(self.results(True))
+        self.say("ret void")
 
-    def finished(self, masked: bool) -> None:
+    def left(self, v: int) -> str:
+        """How many channels are valid from the vector `v` on."""
+        return self.new(f"sub i64 %valid, {v * self.lanes}") if v else "%valid"
+
+    def place(self, base: str, v: int, elem: str) -> str:
+        """The address of the vector `v` of a pixel's elements that begin at `base`."""
+        size = self.size[elem]
+        first = self.new(f"add i64 {base}, %channel{size}")
+        return self.new(f"add i64 {first}, {v * self.lanes * size}") if v else first
+
+    def entry(self, row: int, m: int) -> str:
+        """What the address table has in `row` for pixel `m`."""
+        place = self.new(f"getelementptr i64, ptr %tp, i64 {row * TABLE + m}")
+        return self.new(f"load i64, ptr {place}, align 8")
+
+    def results(self, masked: bool) -> dict[tuple[int, int], str]:
+        """What the epilogue makes of the sums; `masked`: it reads its operands for valid channels alone."""
         suffix = "_m" if masked else ""
-        left = [
-            f", i64 {self.new(f'sub i64 %valid, {v * self.lanes}')}" if masked else ""
-            for v in range(self.vectors)
-        ]
-        sizes = {self.size[elem] for elem in (self.epilogue.out, *self.kinds)}
-        channel = {size: self.new(f"mul i64 %channel, {size}") for size in sorted(sizes)}
-
-        def at(base: str, v: int, elem: str) -> str:
-            """The address of the vector `v` of a pixel's elements that begin at `base`."""
-            size = self.size[elem]
-            first = self.new(f"add i64 {base}, {channel[size]}")
-            return self.new(f"add i64 {first}, {v * self.lanes * size}") if v else first
-
-        def entry(row: int, m: int) -> str:
-            """What the address table has in `row` for pixel `m`."""
-            place = self.new(f"getelementptr i64, ptr %tp, i64 {row * TABLE + m}")
-            return self.new(f"load i64, ptr {place}, align 8")
+        left = [f", i64 {self.left(v)}" if masked else "" for v in range(self.vectors)]
 
         def load(base: str, v: int, elem: str) -> str:
-            return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}(i64 {at(base, v, elem)}{left[v]})")
+            given = f"i64 {self.place(base, v, elem)}{left[v]}"
+            return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}({given})")
 
         def splat(base: str, elem: str) -> str:
             return self.new(f"call {self.kinds[elem]} @splat_{elem}(i64 {base})")
@@ -423,7 +435,7 @@ class _Tile:
         results = {}
         sums = "sum" if self.form.span else "i"
         for m in range(self.rows):
-            bases = ["" if o.shared else entry(o.where, m) for o in self.epilogue.operands]
+            bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
             for v in range(self.vectors):
                 arguments = [f"{self.acc} {self.total(m, v) if self.blocked else f'%{sums}.{m}.{v}'}"]
                 for o, base in zip(self.epilogue.operands, bases, strict=True):
@@ -435,9 +447,26 @@ class _Tile:
                         value = splat(base, o.dtype)
                     arguments.append(f"{self.kinds[o.dtype]} {value}")
                 results[m, v] = self.new(f"call {self.out} @epilogue({', '.join(arguments)})")
+        return results
+
+    def store(self, results: dict[tuple[int, int], str], v: int, left: str = "") -> None:
+        """The vector `v` of all pixels; with `left`, so many lanes of it, which are not all."""
+        name, more = ("store_m", f", i64 {left}") if left else ("store", "")
         for m in range(self.rows):
-            base = entry(1, m)
-            for v in range(self.vectors):
-                place = at(base, v, self.epilogue.out)
-                self.say(f"call void @store{suffix}(i64 {place}, {self.out} {results[m, v]}{left[v]})")
-        self.say("ret void")
+            place = self.place(self.entry(1, m), v, self.epilogue.out)
+            self.say(f"call void @{name}(i64 {place}, {self.out} {results[m, v]}{more})")
+
+    def store_masked(self, results: dict[tuple[int, int], str]) -> None:
+        for v in range(self.vectors):
+            self.store(results, v, self.left(v))
+
+    def store_chosen(self, results: dict[tuple[int, int], str]) -> None:
+        """Each vector, whole where all its channels are valid."""
+        for v in range(self.vectors):
+            left = self.left(v)
+            self.say(f"%all{v} = icmp sge i64 {left}, {self.lanes}")
+            self.say(f"br i1 %all{v}, label %all{v}.then, label %all{v}.else", f"all{v}.then:")
+            self.store(results, v)
+            self.say(f"br label %all{v}.end", f"all{v}.else:")
+            self.store(results, v, left)
+            self.say(f"br label %all{v}.end", f"all{v}.end:")

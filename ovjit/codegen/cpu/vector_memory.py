@@ -213,9 +213,14 @@ _NOT_NARROWED = ("f32", "f64", "i64", "u64")
 
 
 def store_vector(
-    builder: ir.IRBuilder, address: ir.Value, v: ir.Value, elem: str, n: ir.Value | None = None
+    builder: ir.IRBuilder,
+    address: ir.Value,
+    v: ir.Value,
+    elem: str,
+    n: ir.Value | None = None,
+    part: bool = False,
 ) -> None:
-    """Lanes of `v` to memory; with `n`, the first n and no byte besides."""
+    """Lanes of `v` to memory; with `n`, the first n and no byte besides. `part`: n lanes are not all."""
     v = to_memory(builder, v, elem)
     vt = v.type
     p = pointer(builder, address, vt)
@@ -233,7 +238,7 @@ def store_vector(
 
     if n is None:
         whole()
-    elif vt.count >= _MASKED_LANES:
+    elif part or vt.count >= _MASKED_LANES:
         masked()
     else:
         _if_whole(builder, n, vt.count, whole, masked)
