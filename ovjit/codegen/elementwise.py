@@ -55,7 +55,7 @@ def _elementwise(name: str, text: str, body: Body, modes: str, outer: int) -> Ke
     if outer:
         src += ["    rest = row"]
         for d in range(outer - 1, 0, -1):
-            src += [f"    i{d} = rest % d{d}", f"    rest = rest // d{d}"]
+            src += [f"    i{d} = urem(rest, d{d})", f"    rest = udiv(rest, d{d})"]
         src += ["    i0 = rest"]
     src += ["    while row < stop:"]
     for operand in [o[0] for o in ins] + [o[0] for o in outs]:

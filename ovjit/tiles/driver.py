@@ -73,7 +73,7 @@ def tile_kernel(
         out += ["    " + line for line in _rest_offsets(isa.tile_vectors, tables)]
     out += ["    " + line for line in _over_pixels(epilogue, rows[0])]
     out += ["        # this tile's share of the weights that come next",
-            f"        ahead = w + pn_per * w_panel + (p // {rows[0]}) * tile_ahead"]  # fmt: skip
+            f"        ahead = w + pn_per * w_panel + udiv(p, {rows[0]}) * tile_ahead"]  # fmt: skip
     out += ["        " + line for line in _over_panels(epilogue, isa, form)]
     out += [f"        p += {rows[0]}", "    return 0", ""]
 
@@ -93,16 +93,17 @@ def tile_kernel(
 def _part_of_chunk(epilogue: Epilogue) -> list[str]:
     """Lines that find the chunk's group, panels and pixels, and the place of its first pixel."""
     return [
-        "px_block = chunk % px_blocks",
-        "rest = chunk // px_blocks",
-        "group = rest // pn_blocks",
-        "first_panel = (rest % pn_blocks) * pn_per",
+        "px_block = urem(chunk, px_blocks)",
+        "rest = udiv(chunk, px_blocks)",
+        "group = udiv(rest, pn_blocks)",
+        "first_panel = urem(rest, pn_blocks) * pn_per",
         "stop_panel = imin(first_panel + pn_per, panels)",
         "p = px_block * px_per",
         "stop = imin(p + px_per, pixels)",
-        "img = p // (oh * ow)",
-        "i = (p % (oh * ow)) // ow",
-        "j = p % ow",
+        "img = udiv(p, oh * ow)",
+        "rest = urem(p, oh * ow)",
+        "i = udiv(rest, ow)",
+        "j = urem(rest, ow)",
         "x += group * x_g",
         "w += group * w_g",
         "y += group * y_g",

@@ -37,6 +37,8 @@ from ovjit.codegen.words import (
     static_range,
     store,
     storem,
+    udiv,
+    urem,
 )
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.compiler.fuse import Group
@@ -155,10 +157,10 @@ def depthwise(
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
     for item in share(items, per_chunk):
-        block = item % row_blocks
-        rest = item // row_blocks
-        img = rest // parts
-        first = rest % parts * wide
+        block = urem(item, row_blocks)
+        rest = udiv(item, row_blocks)
+        img = udiv(rest, parts)
+        first = urem(rest, parts) * wide
         stop = min(first + wide, c)
         top = block * rows_per
         bottom = min(top + rows_per, oh)

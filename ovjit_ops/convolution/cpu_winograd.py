@@ -56,6 +56,8 @@ from ovjit.codegen.words import (
     static_range,
     store,
     storem,
+    udiv,
+    urem,
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
@@ -123,10 +125,10 @@ def into_planes(
     for k in range(0, c, VL):
         store[f32](zeros + k * 4, const[f32](0.0))
     for tile in share(tiles, per_chunk):
-        img = tile // (th * tw)
-        rest = tile % (th * tw)
-        top = (rest // tw) * m - ph
-        left = (rest % tw) * m - pw
+        img = udiv(tile, th * tw)
+        rest = urem(tile, th * tw)
+        top = udiv(rest, tw) * m - ph
+        left = urem(rest, tw) * m - pw
         for i in range(n):
             for j in range(n):
                 r = top + i
@@ -157,10 +159,10 @@ def into_pixels(
     total, made, o = registers()
     dump = scratch + TABLE_BYTES
     for tile in share(tiles, per_chunk):
-        img = tile // (th * tw)
-        rest = tile % (th * tw)
-        top = (rest // tw) * m
-        left = (rest % tw) * m
+        img = udiv(tile, th * tw)
+        rest = urem(tile, th * tw)
+        top = udiv(rest, tw) * m
+        left = urem(rest, tw) * m
         for i in range(m):
             for j in range(m):
                 r = top + i

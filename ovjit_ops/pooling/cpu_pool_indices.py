@@ -10,7 +10,21 @@ import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import VL, Ptr, cast, const, i64, inf, loadm, select, share, spread, storem
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    const,
+    i64,
+    inf,
+    loadm,
+    select,
+    share,
+    spread,
+    storem,
+    udiv,
+    urem,
+)
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
@@ -62,8 +76,8 @@ def max_pool_indices(
 ):  # fmt: skip
     """With `adaptive` windows, they split the input into oh x ow parts."""
     for row in share(rows, per_chunk):
-        img = row // oh
-        oi = row % oh
+        img = udiv(row, oh)
+        oi = urem(row, oh)
         if adaptive:
             top = oi * h // oh
             i0 = 0

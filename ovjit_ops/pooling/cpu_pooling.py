@@ -35,6 +35,8 @@ from ovjit.codegen.words import (
     static_range,
     store,
     storem,
+    udiv,
+    urem,
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
@@ -78,8 +80,8 @@ def pool(
     """The largest of each window, or where `lowest` is None its mean; all taps of a small `window` that is
     inside of the input are written out. T, R: element types of x and y; the mean of bytes is f32."""
     for row in share(rows, per_chunk):
-        img = row // oh
-        oi = row % oh
+        img = udiv(row, oh)
+        oi = urem(row, oh)
         # taps i0 <= i < i1 read rows 0 <= oi * sh - ph + i * dh < h
         top = oi * sh - ph
         i0 = first_tap(top, dh)
@@ -141,7 +143,7 @@ def pool_planes(
     row = chunk * per_chunk
     end = min(row + per_chunk, rows)
     while row < end:
-        plane = row // oh
+        plane = udiv(row, oh)
         source, target = placed(plane, x, y)
         oi = row - plane * oh
         many = min(min(end - row, oh - oi), LINES)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ovjit.codegen.function import inline
+from ovjit.codegen.words import udiv
 from ovjit.compiler.views import View
 from ovjit.graph.graph import Node
 from ovjit.graph.traced import least
@@ -20,7 +21,7 @@ def first_tap(start, dilation):
     """The first tap of a window from `start` on that is not before the input."""
     first = 0
     if start < 0:  # a division takes as long as a small window
-        first = (dilation - 1 - start) // dilation
+        first = udiv(dilation - 1 - start, dilation)
     return first
 
 
@@ -29,7 +30,7 @@ def taps(start, dilation, window, end):
     """Taps of a window from `start` on that are before `end`."""
     number = window
     if start + (window - 1) * dilation >= end:
-        number = max(0, (end - start + dilation - 1) // dilation)
+        number = udiv(max(0, end - start + dilation - 1), dilation)
     return number
 
 
