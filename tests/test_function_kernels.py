@@ -29,6 +29,7 @@ from ovjit.codegen.words import (
     storem,
     walked,
 )
+from ovjit.compiler.views import placed_values
 from ovjit.execution.numpy_words import Memory, Words, program
 
 TABLE = {"f32": 3, "i32": 5}
@@ -179,6 +180,15 @@ def test_inline_functions_take_registers():
         "    acc1 = bent_made1",
         "    return 0",
     ]
+
+
+def test_rows_have_no_more_dimensions_than_the_kernel_walks():
+    values = placed_values([2, 3, 4], x=[96, 32, 8])
+    assert [values[f"d{d}"] for d in range(3)] == [2, 3, 4]
+    assert [values[f"x_{d}"] for d in range(3)] == [96, 32, 8]
+    assert placed_values([5], x=[8]) == {"d0": 1, "d1": 1, "d2": 5, "x_0": 0, "x_1": 0, "x_2": 8}
+    with pytest.raises(ValueError, match="along 3 dimensions was given 4"):
+        placed_values([2, 3, 4, 5], x=[480, 160, 40, 8])
 
 
 def test_brackets_are_where_they_are_needed():
