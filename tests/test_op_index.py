@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ovjit.graph import op, op_index
+from ovjit.graph import attributes, op, op_index
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,5 +102,5 @@ def test_unknown_names_are_told() -> None:
 
 def test_signatures_are_what_inspect_says() -> None:
     for record in op.all_ops():
-        assert op._signature(record.infer) == op._inspected(record.infer), record
-    assert op._signature(functools.partial(lambda x, y, *, n: x, n=1)).inputs == ("x", "y")
+        assert attributes.signature(record.infer) == attributes.inspected(record.infer), record
+    assert attributes.signature(functools.partial(lambda x, y, *, n: x, n=1)).inputs == ("x", "y")

@@ -11,7 +11,8 @@ from ovjit.api.model.custom import Extension, OpExtension, extension_records
 from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.exceptions import UserInputError
-from ovjit.graph.op import REQUIRED, Op, find_op
+from ovjit.graph.attributes import REQUIRED
+from ovjit.graph.op import Op, find_op
 
 DEFAULT_OPSET = "opset13"
 _OPSETS = {f"opset{number}": number for number in range(1, 18)}

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.op import REQUIRED, Op, TensorType, register
+from ovjit.graph.attributes import REQUIRED
+from ovjit.graph.op import Op, TensorType, register
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INTEGERS, in_f32

@@ -23,7 +23,8 @@ from ovjit.api.tensors.convert import dims_of, element_name
 from ovjit.errors import ModelError, no_such_form
 from ovjit.exceptions import UserInputError
 from ovjit.graph import op
-from ovjit.graph.op import REQUIRED, Op, all_ops, find_op
+from ovjit.graph.attributes import REQUIRED
+from ovjit.graph.op import Op, all_ops, find_op
 
 #: Second names that OpenVINO has for a builder.
 ALIASES = {"abs": "absolute", "ceil": "ceiling", "cumsum": "cum_sum"}

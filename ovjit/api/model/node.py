@@ -30,8 +30,9 @@ from ovjit.api.model.node_ports import (
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
 from ovjit.errors import ModelError, no_such_form
+from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.graph import Builder, Value
-from ovjit.graph.op import FILE_NAMES, Op, TensorType, find_op
+from ovjit.graph.op import Op, TensorType, find_op
 
 __all__ = [
     "GRAPH_LOCK",

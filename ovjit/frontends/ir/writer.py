@@ -32,7 +32,8 @@ from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError, UnsupportedError, no_path
 from ovjit.frontends.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.frontends.ir.subgraphs import port_map_lines
-from ovjit.graph.op import FILE_NAMES, TensorType
+from ovjit.graph.attributes import FILE_NAMES
+from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 
 #: Constants start at multiples of this, so that a mapped file needs no copies.

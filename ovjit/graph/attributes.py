@@ -1,0 +1,217 @@
+"""Attributes of operations: their types, how values are read, and what of a signature they are."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError
+from ovjit.graph import dtypes, shapes
+
+#: Attribute types, by annotation name: how an attribute is read from text and checked.
+Int = int  # of 64 bits
+UInt = int  # of 64 bits, without a sign
+Float = float
+Bool = bool
+Str = str
+Word = str  # of an enumeration: case does not matter, and is lost
+Ints = tuple[int, ...]
+Floats = tuple[float, ...]
+Strs = tuple[str, ...]
+DType = str  # the name of an element type
+OpenShape = Any  # known and open dimensions; None for any number of them
+Any_ = Any  # not expressible as text: arrays, subgraphs
+
+#: The name in files, and in `get_attributes`, of an attribute whose own name is another.
+FILE_NAMES = {"exclude_pad": "exclude-pad"}
+
+
+class Attribute(NamedTuple):
+    """One attribute: its type's name (see above), default (`REQUIRED` if none)."""
+
+    name: str
+    type: str
+    default: Any
+
+    def read(self, value: Any, operation: str) -> Any:
+        """A value, its type coerced. Raises ModelError for another kind of value."""
+        try:
+            return _COERCE[self.type](value)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ModelError(
+                f"attribute {self.name!r} of {operation} should be {self.type}, not {value!r}"
+            ) from error
+
+
+REQUIRED: Any = inspect.Parameter.empty
+
+
+def with_earlier(
+    own: Mapping[str, Attribute], earlier: Mapping[str, Attribute], without: Iterable[str]
+) -> dict[str, Attribute]:
+    """The attributes of an earlier version with `own` among them: each new one follows the one before it in
+    `own`, or all, where that is new too."""
+    names = [name for name in earlier if name not in without]
+    place = len(names)
+    for name in own:
+        if name not in names:
+            names.insert(place, name)
+        place = names.index(name) + 1
+    return {name: own.get(name) or earlier[name] for name in names}
+
+
+class Signature(NamedTuple):
+    """What `infer` takes: inputs, how many of them it must have, a name for any number of them, attributes
+    with annotation and default, and whether it takes others too."""
+
+    inputs: tuple[str, ...]
+    required: int
+    variadic: str | None
+    keywords: dict[str, tuple[Any, Any]]
+    more: bool
+
+
+def signature(infer: Callable) -> Signature:
+    """Of a plain function as its code says it, which takes a tenth of the time of `inspect.signature`."""
+    if type(infer) is not FunctionType or infer.__dict__:
+        return inspected(infer)
+    code, notes, given = infer.__code__, infer.__annotations__, infer.__kwdefaults__ or {}
+    first, last = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames
+    return Signature(
+        names[:first],
+        first - len(infer.__defaults__ or ()),
+        names[last] if code.co_flags & inspect.CO_VARARGS else None,
+        {name: (notes.get(name, REQUIRED), given.get(name, REQUIRED)) for name in names[first:last]},
+        bool(code.co_flags & inspect.CO_VARKEYWORDS),
+    )
+
+
+def inspected(infer: Callable) -> Signature:
+    parameters = inspect.signature(infer).parameters.values()
+    inputs = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return Signature(
+        tuple(p.name for p in inputs),
+        sum(p.default is p.empty for p in inputs),
+        next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None),
+        {p.name: (p.annotation, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY},
+        any(p.kind is p.VAR_KEYWORD for p in parameters),
+    )
+
+
+def annotation_name(attribute: str, annotation: Any, name: str) -> str:
+    """The name of an attribute's type; `name` is the operation's."""
+    if annotation is REQUIRED:
+        raise TypeError(f"attribute {attribute!r} of {name} needs an annotation: Int, Float, Bool, ...")
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    if text not in _COERCE:
+        raise TypeError(f"attribute {attribute!r} of {name} has the unknown type {text}")
+    return text
+
+
+def _int(value: Any) -> int:
+    """An integer of 64 bits: kernels have no others."""
+    number = _any_int(value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(value)
+    return number
+
+
+def _unsigned(value: Any) -> int:
+    number = _any_int(value)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(value)
+    return number
+
+
+def _any_int(value: Any) -> int:
+    if isinstance(value, str):
+        if not value.strip().lstrip("+-").isdecimal() or not value.isascii():
+            raise ValueError(value)
+        return int(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(value)
+    return int(value)
+
+
+def _shape(value: Any) -> tuple[shapes.Dim, ...] | None:
+    """Dimensions, known or open; None for any number of them."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise TypeError(value)
+    return tuple(d if isinstance(d, shapes.Interval) else _dim(d) for d in value)
+
+
+def _dim(value: Any) -> int:
+    number = operator.index(value)
+    if isinstance(value, bool) or not 0 <= number < 1 << 63:
+        raise ValueError(value)
+    return number
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, str):
+        lowered = value.strip().lower()
+        if lowered in ("true", "1", "yes"):
+            return True
+        if lowered in ("false", "0", "no"):
+            return False
+        raise ValueError(value)
+    return bool(value)
+
+
+def _list_of(convert: Callable) -> Callable:
+    def read(value: Any) -> tuple:
+        if isinstance(value, str):
+            return tuple(convert(part) for part in value.split(",") if part.strip())
+        if np.ndim(value) == 0:
+            return (convert(value),)
+        return tuple(convert(v) for v in value)
+
+    return read
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _word(value: Any) -> str:
+    return _str(value).strip()
+
+
+#: Members of enumerations that are not written small.
+_CAPITALS = frozenset(("ERF", "TANH", "INSIDE_SQRT", "OUTSIDE_SQRT"))
+
+
+def _enumerated(value: Any) -> str:
+    """A member of an enumeration as OpenVINO writes it, however it was given."""
+    text = _str(value)
+    return text.upper() if text.upper() in _CAPITALS else text.lower()
+
+
+def _dtype(value: Any) -> str:
+    name = getattr(value, "_name", value)
+    if isinstance(name, str):
+        name = {"bool": "boolean", "undefined": "dynamic"}.get(name.lower(), name.lower())
+        if name in dtypes.ELEMENT_TYPES:
+            return name
+    try:
+        return dtypes.from_numpy(value)
+    except SyntaxError as error:  # NumPy reads some texts as lists of dtypes
+        raise ValueError(value) from error
+
+
+_COERCE: dict[str, Callable] = {
+    "Int": _int, "int": _int, "Float": float, "float": float, "Bool": _bool, "bool": _bool,
+    "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(float),
+    "Strs": _list_of(_word), "Word": _enumerated,
+    "DType": _dtype, "UInt": _unsigned, "OpenShape": _shape, "Any_": lambda value: value,
+}  # fmt: skip
