@@ -23,6 +23,7 @@ def target_machine(isa: Isa, plain: bool = False) -> llvm.TargetMachine:
     return _machine(cpu, "" if plain else features)
 
 
+@functools.cache
 def _machine(cpu: str, features: str) -> llvm.TargetMachine:
     _initialize()
     return llvm.Target.from_default_triple().create_target_machine(

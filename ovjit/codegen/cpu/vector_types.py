@@ -53,7 +53,7 @@ class Vec(types.Type):
         self.elem = elem
         self.lanes = lanes
 
-    @property
+    @functools.cached_property
     def ir(self) -> ir.VectorType:
         return ir.VectorType(scalar_ir(self.elem), self.lanes)
 
