@@ -17,7 +17,7 @@ import pytest
 from test_ops_native import native_ops
 from test_random_graphs import Maker
 
-from ovjit.compiler import parametric
+from ovjit.compiler import parametric, shape_values
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
@@ -546,6 +546,23 @@ def test_equal_layers_are_traced_once() -> None:
     few, many = (len(trace.rows) for trace in traces)
     sums = sum(int(what) == traced.ADD for what, *_ in traces[1].rows.tolist())
     assert many - few <= 5 + sums, f"{few} rows for 2 layers, {many} for 7"
+
+
+def test_types_of_layers_of_other_weights_are_inferred_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inferred: list[str] = []
+    real = shape_values.infer_values
+
+    def infer(node: Any, inputs: Any) -> Any:
+        inferred.append(node.op.name)
+        return real(node, inputs)
+
+    monkeypatch.setattr(shape_values, "infer_values", infer)
+    graph = branches(6)
+    types = shape_values.concrete_types(graph, [(5, 32)] * 6)
+    assert sorted(inferred) == ["Add", "MatMul", "Relu", "Softmax"]
+    monkeypatch.undo()
+    weights = [v for n in graph.nodes if n.op.name == "Constant" for v in n.outputs]
+    assert all(types[v].value is v.constant for v in weights)  # plans read them as ever
 
 
 def test_inputs_that_were_alike_may_differ() -> None:

@@ -53,10 +53,15 @@ class _Alike:
     def __init__(self) -> None:
         self._made: dict[tuple, Sequence[TensorType]] = {}
         self._keys: dict[int, tuple | None] = {}  # of types, by id
+        self._unread: dict[int, TensorType] = {}  # types without their values, by id
 
     def infer(self, node: Node, inputs: Sequence[TensorType]) -> Sequence[TensorType]:
+        if node.lowered or node.op.runs_body:
+            return self._infer(node, inputs)
+        if any(t.value is None for t in inputs):
+            inputs = [self._without_weights(t) for t in inputs]
         keys = [self._type(t) for t in inputs]
-        attrs = None if node.lowered or node.op.runs_body or None in keys else _attributes(node)
+        attrs = None if None in keys else _attributes(node)
         if attrs is None:
             return self._infer(node, inputs)
         key = (node.op, attrs, *keys)
@@ -71,6 +76,17 @@ class _Alike:
         made = infer_values(node, inputs)
         _check_ranks(node, made)
         return [_with_nothing(t) for t in made]
+
+    def _without_weights(self, type: TensorType) -> TensorType:
+        """The type without the value of a large constant of reals, which no shape follows from: layers that
+        have other weights are alike."""
+        value = type.value
+        if value is None or value.dtype.kind != "f" or value.size <= MOST_COMPARED:
+            return type
+        found = self._unread.get(id(type))
+        if found is None:
+            found = self._unread[id(type)] = TensorType(type.dtype, type.shape)
+        return found
 
     def _type(self, type: TensorType) -> tuple | None:
         """What types have that are surely equal; None where that cannot be said."""
