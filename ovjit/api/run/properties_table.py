@@ -71,7 +71,7 @@ def _callbacks(value: Any) -> tuple[Callable[[bytes], bytes], ...]:
     return pair
 
 
-def _count(value: Any) -> int:
+def _count(value: Any, most: int = (1 << 31) - 1) -> int:
     if isinstance(value, bool):
         raise ValueError("a number")
     try:
@@ -80,12 +80,15 @@ def _count(value: Any) -> int:
         raise ValueError("a number") from None
     if count < 0:
         raise ValueError("a number of 0 or more")
+    if count > most:
+        raise ValueError(f"a number of up to {most}")
     return count
 
 
 def _group_size(value: Any) -> int:
     """-1 is the greatest number of 64 bits, which has no bounds, as in OpenVINO."""
-    return (1 << 64) - 1 if str(value) == "-1" else _count(value)
+    most = (1 << 64) - 1
+    return most if str(value) == "-1" else _count(value, most)
 
 
 def _streams(value: Any) -> int:
@@ -214,8 +217,8 @@ ROWS = {
         Row("KV_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
         Row("KEY_CACHE_PRECISION", Type.f32, _KEY_PRECISION, "C", "C"),
         Row("VALUE_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
-        Row("KEY_CACHE_GROUP_SIZE", 0, _count, "C", "C"),
-        Row("VALUE_CACHE_GROUP_SIZE", 0, _count, "C", "C"),
+        Row("KEY_CACHE_GROUP_SIZE", 0, _group_size, "C", "C"),
+        Row("VALUE_CACHE_GROUP_SIZE", 0, _group_size, "C", "C"),
         Row("ENABLE_WEIGHTLESS", False, _bool),
         Row("WEIGHTS_PATH", "", _text),
         Row("CPU_RUNTIME_CACHE_CAPACITY", 5000, _count, "C", "", False),
