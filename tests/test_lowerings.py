@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from test_ops_native import SEED, graph_of, native_ops
 
+from ovjit.compiler.passes import simplify
 from ovjit.compiler.program import Program
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.build import compile_graph
@@ -22,6 +23,7 @@ from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
 from ovjit.graph.shapes import ANY
+from ovjit_ops.convolution.convolution import of_taps_that_meet_data
 from ovjit_ops.image.columns import window_counts
 
 
@@ -439,6 +441,59 @@ def test_windows_are_added_up(open_shape: bool, dtype: str) -> None:
             if open_shape:
                 with pytest.raises(OvjitError):
                     native(graph, np.concatenate([given, given], 1 + (not turned)))
+
+
+def test_taps_that_meet_no_data_are_left_out() -> None:
+    """A window over less than itself, one spread wider than the image, one that only padding follows: the
+    same answers as of the whole window, and fewer taps where they decide nothing else."""
+    rng = np.random.default_rng(SEED)
+    for size, kernel, attrs, fewer in (
+        ((1, 4, 5), (3, 3, 3), {"pads_begin": (1, 1, 1), "pads_end": (1, 1, 1)}, (1, 3, 3)),
+        ((7, 7), (3, 3), {"pads_begin": (12, 12), "pads_end": (12, 12), "dilations": (12, 12)}, (1, 1)),
+        ((9, 9), (3, 3), {"pads_begin": (6, 6), "pads_end": (6, 6), "dilations": (6, 6)}, (3, 3)),
+        ((2, 1), (5, 3), {"strides": (3, 2), "auto_pad": "same_upper"}, (2, 1)),
+        ((3,), (2,), {"pads_end": (7,), "dilations": (9,)}, (2,)),  # its length says how many places
+        ((5,), (3,), {"pads_begin": (5,), "dilations": (2,), "strides": (7,)}, None),
+    ):
+        full = {"pads_begin": (0,) * len(size), "pads_end": (0,) * len(size), "auto_pad": "explicit"}
+        full |= {"strides": (1,) * len(size), "dilations": (1,) * len(size), **attrs}
+        b = Builder()
+        data = rng.standard_normal((2, 3, *size)).astype(np.float32)
+        given, weights = parameter(b, data), rng.standard_normal((4, 3, *kernel)).astype(np.float32)
+        graph = b.finish([add(b, "Convolution", given, weights, **full)])
+        want = evaluate(graph, [data])[0]
+        told = f"{size} {kernel} {attrs} seed {SEED}"
+        np.testing.assert_allclose(native(graph, data)[0], want, rtol=1e-5, atol=1e-5, err_msg=told)
+        left = simplify.run_rules(graph, [of_taps_that_meet_data])
+        np.testing.assert_allclose(evaluate(left, [data])[0], want, rtol=1e-6, atol=1e-6, err_msg=told)
+        if fewer is not None:
+            filters = next(n for n in left.nodes if n.op.name == "Convolution").inputs[1]
+            assert filters.shape == (4, 3, *fewer), told
+
+
+def test_random_windows_with_fewer_taps() -> None:
+    rng = np.random.default_rng(SEED)
+    trimmed = 0
+    for case in range(300):
+        size, kernel, strides, dilations, begin, end = (
+            tuple(int(v) for v in rng.integers(low, high, 2))
+            for low, high in ((1, 8), (1, 6), (1, 5), (1, 8), (0, 9), (0, 9))
+        )
+        sizes = zip(size, begin, end, kernel, dilations, strict=True)
+        if any(n + p + q < (k - 1) * d + 1 for n, p, q, k, d in sizes):
+            continue
+        window = {"strides": strides, "dilations": dilations, "pads_begin": begin, "pads_end": end}
+        b = Builder()
+        data = rng.standard_normal((1, 2, *size))
+        weights = rng.standard_normal((2, 2, *kernel))
+        graph = b.finish([add(b, "Convolution", parameter(b, data), weights, auto_pad="explicit", **window)])
+        left = simplify.run_rules(graph, [of_taps_that_meet_data])
+        trimmed += next(n for n in left.nodes if n.op.name == "Convolution").inputs[1].shape != weights.shape
+        told = f"case {case} {size} {kernel} {window} seed {SEED}"
+        np.testing.assert_allclose(
+            evaluate(left, [data])[0], evaluate(graph, [data])[0], rtol=1e-12, atol=1e-12, err_msg=told
+        )
+    assert trimmed > 20
 
 
 @pytest.mark.parametrize("open_shape", [False, True])

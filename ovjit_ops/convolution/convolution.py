@@ -183,9 +183,50 @@ def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Se
     return b.add(node.op, inputs, attrs, name=node.name, origins=node.origins).outputs
 
 
+def of_taps_that_meet_data(
+    b: Builder, node: Node, inputs: Sequence[Value], uses: Any
+) -> Sequence[Value] | None:
+    """The first and last taps of a window that no place puts on an element -> left out, with their padding
+
+    A window as deep as three images over one, or spread wider than a small image is, has many of them.
+    """
+    if node.op.name not in ("Convolution", "GroupConvolution") or node.lowered or inputs[1].stored is None:
+        return None
+    data, whole = inputs[0].shape, inputs[1].shape
+    if not is_static(whole) or data is None or not is_static(data[2:]):
+        return None
+    extra = 3 if node.op.name == "GroupConvolution" else 2
+    extents, outs = data[2:], node.output.shape[2:]
+    if not is_static(outs) or 0 in (*extents, *outs, *whole):
+        return None
+    window = window_attributes(len(extents), node.attrs)
+    begins, _ = resolve_pads(extents=extents, kernel=whole[extra:], **window)
+    kept, begin, end = [], [], []
+    sizes = (extents, outs, whole[extra:], window["strides"], window["dilations"], begins)
+    for extent, out, kernel, stride, dilation, pad in zip(*sizes, strict=True):
+        reach = (out - 1) * stride  # of a tap, from its first place to its last
+        before = min(max(0, -(-(pad - reach) // dilation)), pad // dilation, kernel - 1)
+        last = min(kernel - 1, max(before, (extent + pad - 1) // dilation))
+        # A place more than there is would fit where the window became so short: it stays longer then.
+        last = min(kernel - 1, max(last, -(-(extent + pad - reach - stride) // dilation)))
+        kept.append(slice(before, last + 1))
+        begin.append(pad - before * dilation)
+        end.append(max(0, reach + last * dilation + 1 - extent - pad))
+    if all(s == slice(0, k) for s, k in zip(kept, whole[extra:], strict=True)):
+        return None
+    filters = inputs[1].constant
+    if filters is None or not np.isfinite(filters).all():  # infinity times padding is NaN
+        return None
+    fewer = filters[(slice(None),) * extra + tuple(kept)]
+    window |= {"pads_begin": tuple(begin), "pads_end": tuple(end), "auto_pad": "explicit"}
+    given = [inputs[0], b.constant(np.ascontiguousarray(fewer))]
+    return b.add(node.op, given, {**node.attrs, **window}, name=node.name, origins=node.origins).outputs
+
+
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
-    expand=expand_volume, rules=[_undilated], rules_for=["Convolution", "GroupConvolution"],
+    expand=expand_volume,
+    rules=[_undilated, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
 )  # fmt: skip
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
