@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.isa import ISAS
 from ovjit.graph.nf4 import LEVELS
+from ovjit.tiles import compressed
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
@@ -121,6 +123,36 @@ def test_products_as_the_real_package(kind):
         compiled = package.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         answers.append(compiled([data])[0])
     np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=2e-6 * np.abs(answers[1]).max())
+
+
+@pytest.mark.parametrize("kind", ["nf4", "f4e2m1"])
+def test_each_code_of_4_bits_is_its_level_exactly_wherever_it_stands(kind):
+    rng = np.random.default_rng([SEED, 4])
+    weights = Weights(rng, kind, 256, 300, 32, "f8e8m0")
+    weights.codes = rng.integers(0, 16, weights.codes.shape).astype(np.uint8)
+    levels = compressed.LEVELS[kind].astype(np.float64)
+    scale = weights.scale.astype(np.float64)  # powers of two: nothing is rounded
+    want = (levels[weights.codes] * scale).reshape(weights.shape).T.astype(np.float32)
+    x = ov.opset13.parameter(ov.PartialShape([-1, 256]), np.float32)
+    model = ov.Model([ov.opset13.matmul(x, weights.node(ov), False, True)], [x], "m")
+    compiled = ov.compile_model(model, "CPU", F32)
+    one = np.eye(256, dtype=np.float32)
+    np.testing.assert_array_equal(compiled([one])[0], want, err_msg="unpacked")
+    for rows in (1, 2, 4):
+        for first in range(0, 64, rows):
+            got = compiled([one[first : first + rows]])[0]
+            np.testing.assert_array_equal(got, want[first : first + rows], err_msg=f"{first}, {rows} rows")
+
+
+def test_levels_of_bf16_are_looked_up_by_two_bytes():
+    isa = ISAS["avx2"]
+    for kind, planes in ("nf4", 4), ("f4e2m1", 2):
+        unpack = compressed.Unpack(4, False, kind)
+        table = unpack.table(isa)
+        assert table is not None and table.nbytes == 32 * planes, kind
+        names = ["w0", "w1", "w2", "w3"]
+        source = "\n".join((*unpack.decoding(isa), *unpack.decoded_bytes("b0", 1, names)))
+        assert source.count("look_up(") == planes, source
 
 
 def test_floats_that_are_infinite_or_nan_stay_so():

@@ -11,6 +11,8 @@ them.
 In the place of integers there may be numbers of 4 bits that stand for `LEVELS`, floats of 8 bits, and f16.
 Where levels are looked up by bytes (`Unpack.by_bytes`), the eight numbers are in [2][4][4] bytes of as many
 halves of a vector, elements of depth and lanes of a half: the low 4 bits of the first four elements of depth.
+Where bf16 has all levels (`Unpack.short`), they are in [2][2][4][2] bytes: halves of a vector, pairs of
+elements of depth, lanes, elements of a pair.
 
 A panel that has been unpacked fits the second-level cache: memory is read as it is stored, once for all rows.
 """
@@ -91,18 +93,35 @@ class Unpack(NamedTuple):
         """Whether levels are put together from bytes: no permutation of 8 lanes reaches all 16 levels."""
         return self.kind in LEVELS and isa.lanes == 8
 
+    @property
+    def short(self) -> bool:
+        """Whether the levels are numbers of bf16: of an f32 only the upper two bytes need be looked up."""
+        return self.kind in LEVELS and not np.any(LEVELS[self.kind].view(np.uint32) & 0xFFFF)
+
+    @property
+    def planes(self) -> range:
+        """The bytes of an f32 that are looked up (`by_bytes`)."""
+        return range(2 if self.short else 0, 4)
+
     def table(self, isa: Isa) -> np.ndarray | None:
-        """What codes are looked up in: the levels, or four vectors of a byte of each level in every half."""
+        """What codes are looked up in: the levels, or for each of `planes` a vector with a byte of each level
+        in both halves."""
         levels = LEVELS.get(self.kind)
         if levels is None or not self.by_bytes(isa):
             return levels
-        return np.tile(levels.view(np.uint8).reshape(16, 1, 4), (1, 2, 1)).transpose(2, 1, 0).copy()
+        bytes_of = levels.view(np.uint8).reshape(16, 1, 4)[..., self.planes.start :]
+        return np.tile(bytes_of, (1, 2, 1)).transpose(2, 1, 0).copy()
 
     def decoded_bytes(self, word: str, half: int, names: list[str]) -> list[str]:
         """Source that names the four elements of depth of a half of each byte (`by_bytes`)."""
         out = [f"codes = and_({f'shr({word}, four)' if half else word}, low_halves)"]
-        out += [f"plane{i} = look_up(planes{i}, codes)" for i in range(4)]
+        out += [f"plane{i} = look_up(planes{i}, codes)" for i in self.planes]
         for first, last in ((0, "low"), (2, "high")):
+            if self.short:  # pairs of bf16, the one of the first element of depth in the lower half of a word
+                out += [f"pairs = zip_bytes_{last}(plane2, plane3)"]
+                out += [f"{names[first]} = bits_f32(shl(pairs, sixteen_bits))"]
+                out += [f"{names[first + 1]} = bits_f32(and_(pairs, upper_half))"]
+                continue
             out += [f"fine = zip_bytes_{last}(plane0, plane1)", f"coarse = zip_bytes_{last}(plane2, plane3)"]
             out += [f"{names[first]} = bits_f32(zip_halves_low(fine, coarse))"]
             out += [f"{names[first + 1]} = bits_f32(zip_halves_high(fine, coarse))"]
@@ -149,8 +168,10 @@ class Unpack(NamedTuple):
             if isa.lanes == 16:
                 out += ["levels = load_f32(lv)"]
             elif self.by_bytes(isa):
-                out += [f"planes{i} = load_i32(lv + {32 * i})" for i in range(4)]
+                out += [f"planes{p} = load_i32(lv + {32 * i})" for i, p in enumerate(self.planes)]
                 out += ["low_halves = const_i32(252645135)"]
+                if self.short:
+                    out += ["sixteen_bits = const_i32(16)", "upper_half = const_i32(-65536)"]
         if self.kind in _SHIFTED:
             up, bias = _SHIFTED[self.kind]
             out += ["size_bits = const_i32(127)", "sign_bit = const_i32(128)", f"up = const_i32({up})"]
@@ -448,7 +469,9 @@ def pack_compressed(
         padded[whole, : depth % size, :outs] = integers[whole * size :]
     by_panel = padded.reshape(-1, panels, width)[:filled].transpose(1, 0, 2)
     if unpack.by_bytes(isa):
-        halves = by_panel.reshape(panels, filled // 8, 2, 4, width // 8, 2, 4).transpose(2, 0, 1, 4, 5, 3, 6)
+        apart = by_panel.reshape(panels, filled // 8, 2, 2, 2, width // 8, 2, 4)
+        order = (2, 0, 1, 5, 6, 3, 7, 4) if unpack.short else (2, 0, 1, 5, 6, 3, 4, 7)
+        halves = apart.transpose(order)
         by_panel = (halves[0] | halves[1] << 4).astype(np.uint8)
     elif unpack.bits == 4:
         eights = by_panel.reshape(panels, filled // 8, 8, width).astype(np.uint32)
