@@ -449,6 +449,22 @@ def test_sizes_and_elements_of_a_tensor_of_either_rank(deep: bool, rng: np.rando
     same(model, {"deep": np.array(deep), "x": x, "at": at})
 
 
+@pytest.mark.parametrize("op", ["GatherElements", "ScatterElements"])
+@pytest.mark.parametrize("opened", ["", "x", "i", "xi"])
+def test_elements_of_fewer_indices_than_data(op: str, opened: str, rng: np.random.Generator) -> None:
+    """Along the other dimensions too, whichever of the two shapes is open."""
+    for data, many, axis in (((5, 7), (3, 2), 1), ((5, 4), (7, 3), 0), ((2, 3, 4), (1, 2, 6), -1),
+                             ((4, 5), (4, 0), 0), ((4, 5), (4, 3), 1)):  # fmt: skip
+        given = {"x": rng.standard_normal(data).astype(np.float32), "i": rng.integers(-3, 3, many)}
+        attributes: dict[str, Any] = {"axis": axis}
+        if op == "ScatterElements":  # sums of small integers do not depend on their order
+            given["u"] = rng.integers(-9, 9, many).astype(np.float32)
+            attributes["reduction"] = "add"
+        opens = opened.replace("i", "iu")
+        shapes = {k: [None] * len(data) for k in given if k in opens}
+        same(one_node(op, given, shapes, opset=18, **attributes), given)
+
+
 @pytest.mark.parametrize("name", ["kernel_shape", "strides", "dilations"])
 def test_windows_farther_than_any_image_are_refused(name: str) -> None:
     x = np.zeros((1, 1, 4), np.float32)

@@ -446,19 +446,20 @@ def gather(n: OnnxNode) -> Any:
 
 @onnx_op("GatherElements")
 def gather_elements(n: OnnxNode) -> Any:
-    """There may be fewer indices than data along the other dimensions, where OpenVINO's are equal."""
+    """There may be fewer indices than data along the other dimensions, where OpenVINO's are equal. Open
+    dimensions of equal bounds need not be equal: the data are cropped there too, which moves nothing where
+    they are."""
     x, indices = n[0], n[1]
     data, wanted = n.shape(x), n.shape(indices)
     if data is None:  # they are as many then, or the node says so when it runs
         return n("GatherElements", x, indices, axis=n.attr("axis"))
     axis = n.axis(n.attr("axis"), len(data))
-    for i in range(len(data)):
-        if i == axis or wanted is None or len(wanted) != len(data):
-            continue
-        if isinstance(data[i], int) and isinstance(wanted[i], int) and data[i] != wanted[i]:
-            x = n.slice(x, i, 0, wanted[i])  # type: ignore[arg-type]
-        elif data[i] != wanted[i] and not (n.shape(x) or ())[i] == wanted[i]:
-            x = n("Slice", x, [0], n.dim_of(indices, i), [1], [i])
+    if wanted is None or len(wanted) == len(data):
+        known = wanted or [None] * len(data)
+        cut = [i for i, d in enumerate(data) if i != axis and not (isinstance(d, int) and d == known[i])]
+        if cut:
+            stops = n.concat([n.dim_of(indices, i) for i in cut], 0)
+            x = n("Slice", x, [0] * len(cut), stops, [1] * len(cut), cut)
     return n("GatherElements", x, indices, axis=axis)
 
 
