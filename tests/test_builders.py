@@ -119,6 +119,15 @@ o8.constant(2.5, np.float32, 'n').friendly_name == 'n' | o1.topk(a, 1, 1, 'max',
 o10.is_inf(a, {}, 'n').friendly_name == 'n' | o8.assign(a, 'v', 'n').friendly_name == 'n'
 o8.read_value(a, 'v', np.float32, [2, 3], 'n').friendly_name == 'n'
 o8.non_zero(o8.parameter([], np.float32)) | o8.non_zero(a)
+o1.logical_xor([True], [False]).get_type_info().version_id
+o8.rnn_cell(a, b, W, W, W[0], 3, ['tanh'], [], []).get_type_info().version_id
+o8.group_convolution_backprop_data(deep, GROUPS, [2, 2], np.array([4, 4]), [1, 1], [1, 1]).get_attributes()
+o8.group_convolution_backprop_data(deep, GROUPS, [2, 2], None, [1, 1], [1, 1]).get_attributes()
+o8.convolution_backprop_data(deep, GROUPS[0], [2, 2], np.array([4, 4]), [1, 1], [1, 1]).get_attributes()
+o8.avg_pool(image, [3, 5], [0, 0], [0, 0], [1, 2], True, 'ceil', 'same_upper')
+o1.max_pool(image, [3, 4], [0, 0], [0, 0], [1, 4], 'ceil', 'same_lower')
+o8.max_pool(image, [5, 5], [2, 1], [0, 0], [0, 0], [2, 3], 'ceil', 'same_lower')
+o8.max_pool(image, [5, 5], [2, 1], [0, 0], [0, 0], [2, 3], 'floor', 'same_lower')
 """.replace("\n", "|").split("|")  # fmt: skip
 
 
@@ -133,9 +142,9 @@ def test_calls_as_openvino(call: str) -> None:
         b = ov.opset8.parameter([2, 3], np.float32, name="b")
         image = ov.opset8.parameter([1, 3, 8, 8], np.float32)
         deep = ov.opset8.parameter([1, 8, 2, 2], np.float32)
-        told.append(
-            outcome(call, {"ov": ov, "np": np, "a": a, "b": b, "image": image, "deep": deep, **opsets})
-        )
+        names = {"ov": ov, "np": np, "a": a, "b": b, "image": image, "deep": deep, **opsets}
+        names["W"] = np.eye(3, dtype=np.float32)
+        told.append(outcome(call, {**names, "GROUPS": np.ones((4, 2, 1, 3, 3), np.float32)}))
     assert told[0] == told[1]
 
 

@@ -54,6 +54,25 @@ def test_greedy_decoding(merge: bool, masked: bool) -> None:
             np.testing.assert_array_equal(got, want, err_msg=f"{name}, seed {SEED}, round {round}")
 
 
+@pytest.mark.parametrize("merge", [True, False])
+def test_sequences_end_where_their_mask_is_zero_first(merge: bool) -> None:
+    """Beside OpenVINO: a sequence that is masked from its first step has no labels."""
+    rng = np.random.default_rng(SEED)
+    for round in range(8):
+        batch, steps = (int(v) for v in rng.integers(1, 8, 2))
+        data = rng.standard_normal((steps, batch, 4)).astype(np.float32)
+        mask = (rng.random((steps, batch)) < 0.7).astype(np.float32)
+        mask[0, round % batch] = 0
+        inputs, attrs = [data, mask], {"ctc_merge_repeated": merge}
+        record = find_op("CTCGreedyDecoder")
+        real = openvino.opset4.ctc_greedy_decoder
+        parameters = [openvino.opset4.parameter(list(a.shape), a.dtype) for a in inputs]
+        model = openvino.Model([real(*parameters, merge)], parameters, "one")
+        want = openvino.compile_model(model, "CPU")(inputs)[0]
+        for got in (infer("CTCGreedyDecoder", inputs, attrs), record.evaluate(inputs, attrs)):
+            np.testing.assert_array_equal(got[0], want, err_msg=f"seed {SEED}, round {round}")
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.int64])
 def test_gather_tree(kind: type) -> None:
     rng = np.random.default_rng(SEED)

@@ -61,6 +61,27 @@ def test_random_windows(kind: str, turned: bool) -> None:
         )
 
 
+@pytest.mark.parametrize("kind", ["MaxPool", "AvgPool"])
+@pytest.mark.parametrize("auto_pad", ["same_upper", "same_lower"])
+def test_a_rest_that_is_rounded_up_is_a_window(kind: str, auto_pad: str) -> None:
+    """As where nothing is padded: the window behind the last whole stride sees nothing."""
+    data = np.random.default_rng(SEED).standard_normal((2, 9, 8, 11)).astype(np.float32)
+    attrs = {"kernel": (1, 2), "strides": (3, 4), "rounding_type": "ceil", "auto_pad": auto_pad}
+    attrs |= {"pads_begin": (0, 0), "pads_end": (0, 0)} | ({} if kind == "MaxPool" else {"exclude_pad": True})
+    b = Builder()
+    graph = b.finish([add(b, kind, parameter(b, data), **attrs)])
+    (got,), (want,) = run(compile_graph(graph, {"threads": 1}), data), evaluate(graph, [data])
+    rows = data[:, :, ::3]
+    last = -np.inf if kind == "MaxPool" else 0
+    pair = np.maximum if kind == "MaxPool" else lambda x, y: (x + y) / 2
+    # 11 columns by 4: windows of two at 0, 4 and 8, and one more, as 11 - 2 is no multiple of 4
+    part = np.stack([pair(rows[..., c], rows[..., c + 1]) for c in (0, 4, 8)], -1)
+    full = np.full((2, 9, 4, 4), last, np.float32)
+    full[:, :, :3, :3] = part
+    np.testing.assert_allclose(want, full, rtol=1e-6)
+    np.testing.assert_allclose(got, full, rtol=1e-6)
+
+
 @pytest.mark.parametrize("columns", [1, 7, 8, 9, 31, 64])
 def test_planes_keep_nan_and_infinities(columns: int) -> None:
     """A window that has a NaN is NaN, one of padding and minus infinity is minus infinity."""

@@ -104,6 +104,13 @@ def _torch(windows: int, end: int, stride: int) -> int:
     return windows - ((windows - 1) * stride >= end)
 
 
+def _same_up(extent: int, stride: int, window: int) -> int:
+    """Windows of auto_pad=same_* where a rest that is shorter than a stride is rounded up: one more than the
+    rule alone makes if the last one ends before the input does."""
+    windows = -(-extent // stride)
+    return windows + (windows > 0 and (windows - 1) * stride + window < extent)
+
+
 def output_extents(
     auto_pad: str,
     extents: Sequence[Dim],
@@ -118,12 +125,16 @@ def output_extents(
     auto_pad = check_auto_pad(auto_pad)
     out: list[Dim] = []
     for i, (extent, k, s, d) in enumerate(zip(extents, kernel, strides, dilations, strict=True)):
+        window = (k - 1) * d + 1
         if auto_pad in ("same_upper", "same_lower"):
-            out.append((extent + (s - 1)) // s)
+            if rounding == "ceil" and isinstance(window, int):
+                lo, hi = bounds(extent)
+                out.append(dim(_same_up(lo, s, window), None if hi is None else _same_up(hi, s, window)))
+            else:
+                out.append((extent + (s - 1)) // s)
             continue
         begin, end = (0, 0) if auto_pad == "valid" else (pads_begin[i], pads_end[i])
         padded = extent + (begin + end)
-        window = (k - 1) * d + 1
         largest = bounds(padded)[1]
         check(
             largest is None or bounds(window)[0] <= largest,

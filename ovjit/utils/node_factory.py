@@ -79,7 +79,7 @@ class NodeFactory:
             record = find_op(name, self._opset)
         except ModelError as error:
             raise ModelError(f"Couldn't create operation: {name}: {error}") from error
-        if record.opset > self._opset:
+        if min(record.opset, record.builder_since) > self._opset:
             raise ModelError(f"Couldn't create operation: {name}: opset{self._opset} does not have it yet")
         return record
 

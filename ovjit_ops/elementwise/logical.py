@@ -65,7 +65,15 @@ binary("Greater", np.greater, lambda x, y: x > y, **_COMPARISON)
 binary("GreaterEqual", np.greater_equal, lambda x, y: x >= y, **_COMPARISON)
 binary("LogicalAnd", np.logical_and, lambda x, y: x & y, types=BOOLEAN, result="boolean")
 binary("LogicalOr", np.logical_or, lambda x, y: x | y, types=BOOLEAN, result="boolean")
-binary("LogicalXor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean")
+binary(
+    "LogicalXor",  # OpenVINO has it in its first opset too, and calls it of the second
+    np.logical_xor,
+    lambda x, y: x ^ y,
+    opset=2,
+    types=BOOLEAN,
+    result="boolean",
+    builder_since=1,
+)
 binary("Xor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean", builder_since=99)
 binary("BitwiseAnd", np.bitwise_and, lambda x, y: x & y, opset=13, types=BITS)
 binary("BitwiseOr", np.bitwise_or, lambda x, y: x | y, opset=13, types=BITS)

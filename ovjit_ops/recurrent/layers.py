@@ -191,7 +191,7 @@ layer("LSTMCell", 4, "LSTM", "One step of an LSTM.", builder="lstm_cell")
 layer("LSTMSequence", 5, "LSTM", "An LSTM over sequences.", builder="lstm_sequence", sequence=True)
 layer("GRUCell", 3, "GRU", "One step of a GRU.", builder="gru_cell")
 layer("GRUSequence", 5, "GRU", "A GRU over sequences.", builder="gru_sequence", sequence=True)
-layer("RNNCell", 3, "RNN", "One step of a plain recurrent layer.", builder="rnn_cell")
+layer("RNNCell", 1, "RNN", "One step of a plain recurrent layer.", builder="rnn_cell", builder_since=3)
 layer(
     "RNNSequence", 5, "RNN", "A plain recurrent layer over sequences.", builder="rnn_sequence", sequence=True
 )

@@ -27,7 +27,7 @@ def ctc_greedy(
     for b in share(batch, per_chunk):
         n = steps
         if N is None:
-            t = 1
+            t = 0
             while t < n:
                 if ld[E](ends + (t * batch + b) * SIZE[E]) == 0:
                     n = t

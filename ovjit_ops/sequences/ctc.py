@@ -63,8 +63,8 @@ class CTCGreedyDecoder:
         steps, batch, classes = data.shape
         out = np.full((batch, steps, 1, 1), -1, data.dtype)
         for b in range(batch):
-            ends = np.flatnonzero(mask[1:, b] == 0)
-            n = int(ends[0]) + 1 if ends.size else steps
+            ends = np.flatnonzero(mask[:, b] == 0)
+            n = int(ends[0]) if ends.size else steps
             labels = best_path(widened(data[:n, b]), classes - 1, ctc_merge_repeated)
             out[b, : len(labels), 0, 0] = labels
         return out
@@ -74,7 +74,7 @@ class CTCGreedyDecoder:
             for merge in (True, False):
                 mask = np.zeros((t, b), random_array(rng, (1,), dtype).dtype)
                 for i in range(b):
-                    mask[: rng.integers(1, t + 1), i] = 1
+                    mask[: rng.integers(0, t + 1), i] = 1
                 yield [random_array(rng, (t, b, c), dtype), mask], {"ctc_merge_repeated": merge}
 
 

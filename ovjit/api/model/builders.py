@@ -58,6 +58,8 @@ ORDERS = {
     "SpaceToDepth": "data mode block_size",
     "TopK-1": "data k axis mode sort",
 }
+#: Operation -> (an input, the attributes that its builder leaves at their defaults when that one is given).
+SETTLED = {"GroupConvolutionBackpropData": ("output_shape", ("pads_begin", "pads_end"))}
 #: Operations whose builders are written out below.
 _WRITTEN = ("Parameter", "Constant", "Result", "If", "Loop", "TensorIterator")
 
@@ -145,6 +147,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
         if record.attributes[attribute].default is REQUIRED and signature.parameters[argument].default is None
     ]  # fmt: skip
     variadic = record.builder.get(record.variadic, record.variadic) if record.variadic else None
+    settling, settled = SETTLED.get(record.name, ("", ()))
 
     def build(*args: Any, **kwargs: Any) -> Node:
         try:
@@ -157,6 +160,8 @@ def make_builder(record: Op) -> Callable[..., Node]:
         node_name = kwargs.get("name")
         attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
                  if given.get(argument) is not None}  # fmt: skip
+        if given.get(settling) is not None:
+            attrs = {xml: value for xml, value in attrs.items() if xml not in settled}
         sources: list[Output] = []
         for argument, optional in inputs:
             value = given.get(argument)
