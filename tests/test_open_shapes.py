@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.kernel import addresses
+from ovjit.compiler.copies import halo_kernels
 from ovjit.compiler.fuse import fuse
-from ovjit.compiler.lower import TwoWays, fill_kernel
+from ovjit.compiler.lower import TwoWays
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.program import Program, run_passes
+from ovjit.compiler.races import Trace
 from ovjit.compiler.symbols import Symbols
 from ovjit.compiler.views import Layout
 from ovjit.execution.build import compile_graph
@@ -186,20 +188,39 @@ def test_the_padding_of_nothing_is_zero() -> None:
     assert not job.outputs[0].any()
 
 
+HALOS = [
+    ((5, 7), (0, 1), ((1, 2), (3, 1))),
+    ((2, 3, 5, 4), (0, 2, 3, 1), ((0, 0), (0, 0), (1, 1), (1, 1))),
+    ((2, 3, 5, 4), (0, 2, 3, 1), ((0, 0), (0, 1), (2, 0), (0, 3))),
+    ((3, 50, 4, 6), (0, 2, 3, 1), ((0, 0), (0, 0), (0, 2), (0, 0))),
+    ((1, 2, 4, 300, 5), (0, 2, 3, 4, 1), ((0, 0), (1, 0), (1, 1), (1, 2), (0, 1))),
+    ((2, 3, 2, 2, 2, 2), (0, 1, 2, 3, 4, 5), ((1, 0), (0, 1), (0, 2), (1, 1), (0, 1), (0, 0))),
+    ((2, 3, 0, 4), (0, 2, 3, 1), ((0, 0), (0, 0), (1, 1), (1, 1))),
+    ((2, 3, 4, 0), (0, 2, 3, 1), ((0, 0), (0, 0), (1, 1), (1, 1))),
+]
+
+
 @pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
-def test_halos_of_any_element_size_are_cleared_to_the_byte(itemsize: int) -> None:
+@pytest.mark.parametrize("shape, order, halo", HALOS)
+def test_halos_of_any_element_size_are_cleared_to_the_byte(itemsize, shape, order, halo) -> None:
     planner = Planner({}, [], [], {}, Constants())
+    planner.trace = Trace()
     planner.begin(type("Group", (), {"name": "g", "origins": (), "nodes": [], "anchor": None, "body": []})())
-    layout = Layout((0, 1), ((1, 2), (3, 1)))
-    view = planner.allocate((5, 7), itemsize, layout)
-    plan = planner.finish()
+    view = planner.allocate(shape, itemsize, Layout(order, halo))
+    plan = planner.finish()  # proves that chunks do not meet
+    if any(halo[order[-1]]) or len(shape) > 5:
+        assert len(plan.steps) > 1
+    else:
+        assert len(plan.steps) == 1, "one step for all dimensions"
     arena = np.full(plan.arena_size + 256, 0xAB, np.uint8)
     bases = np.array([arena.ctypes.data, 0, 0], np.int64)
-    kernel = fill_kernel(itemsize)
     import ctypes
 
-    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([kernel])[kernel])
+    kernels = list({step.kernel for step in plan.steps})
+    assert set(kernels) <= set(halo_kernels(itemsize))
+    found = addresses(kernels)
     for step, words in zip(plan.steps, plan.words, strict=True):
+        call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(found[step.kernel])
         block = np.array(words, np.int64)
         for chunk in range(step.chunks):
             call(bases.ctypes.data, block.ctypes.data, chunk, 0)

@@ -94,4 +94,5 @@ libm_cos, libm_sin, libm_exp, libm_log = (
 )
 
 # element types
-f32, f64, i32, i64, u16, u32, boolean = "f32", "f64", "i32", "i64", "u16", "u32", "boolean"
+f32, f64, i32, i64, u8, u16, u32 = "f32", "f64", "i32", "i64", "u8", "u16", "u32"
+boolean = "boolean"

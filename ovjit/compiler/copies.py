@@ -10,11 +10,21 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
+from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, turn_kernel
 from ovjit.compiler.chunks import CHUNK_WORK, ceil_div, split
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_axes, merge_dims, placed_values, product, walking_order
+from ovjit.compiler.races import Gaps, Piece, Rows
+from ovjit.compiler.views import (
+    Layout,
+    Ptr,
+    View,
+    merge_axes,
+    merge_dims,
+    placed_values,
+    product,
+    walking_order,
+)
 from ovjit.graph.traced import identity, is_traced_number, least
 
 if TYPE_CHECKING:
@@ -306,3 +316,61 @@ def plan_interleave(planner: Planner, source: View, target: View, back: bool = F
 
 def plan_fill(planner: Planner, view: View) -> None:
     plan_elementwise(planner, fill_kernel(view.itemsize), "", [], view, 1, "Reorder")
+
+
+def halo_kernels(itemsize: int) -> tuple[Kernel, ...]:
+    """What `plan_halo` may need for elements of so many bytes."""
+    return fill_kernel(itemsize), clear_gaps()
+
+
+def plan_halo(planner: Planner, view: View, layout: Layout) -> None:
+    """Zero all of the view's buffer that is not inside, dimension by dimension from the fastest on; but all
+    dimensions above it in one step, if they are few enough."""
+    around = [(axis, _slabs(view, layout, axis)) for axis in reversed(layout.order) if any(layout.halo[axis])]
+    if around and around[0][0] == layout.order[-1]:
+        for slab in around.pop(0)[1]:
+            plan_fill(planner, slab)
+    if not around:
+        return
+    slabs = [slab for _, found in around for slab in found]
+    axis = around[0][0]  # along it and the faster ones a row is one piece
+    at = layout.order.index(axis)
+    slower = layout.order[:at]
+    extents, strides = [view.shape[a] for a in slower], [view.strides[a] for a in slower]
+    if at > DIMS:  # else nothing is asked about them: what they are would be a guard
+        extents, (strides,) = merge_axes(slower, (view,))
+    if len(extents) > DIMS:
+        for slab in slabs:
+            plan_fill(planner, slab)
+        return
+    size, step = view.buffer.size, view.strides[axis]
+    first = view.ptr + -layout.halo[layout.order[-1]][0] * view.itemsize
+    run, items = view.shape[axis] * step, product(extents) + 1
+    values: dict[str, Any] = {"whole": Ptr(view.buffer), "y": first, "size": size, "run": run, "items": items}
+    values |= placed_values(extents, y=strides)
+
+    def touches(each: int) -> Gaps:
+        return Gaps(first, extents, strides, run, each)
+
+    work = sum(layout.halo[axis]) * step + ROW_WORK
+    planner.share_step(clear_gaps(), values, items, work, [], slabs, 0, touches, "Reorder")
+
+
+def _slabs(view: View, layout: Layout, axis: int) -> list[View]:
+    """The parts of the halo before and after `axis`: inside along the slower dimensions, as long as the
+    buffer along the faster ones."""
+    out = []
+    for start, size in zip((-layout.halo[axis][0], view.shape[axis]), layout.halo[axis], strict=True):
+        if size:
+            shape, offset = list(view.shape), view.offset + start * view.strides[axis]
+            shape[axis] = size
+            for other in layout.order[layout.order.index(axis) + 1 :]:
+                low, high = layout.halo[other]
+                shape[other] += low + high
+                offset -= low * view.strides[other]
+            out.append(View(view.buffer, shape, view.strides, view.itemsize, offset))
+    return out
+
+
+#: What finding a row's place costs, in bytes that are cleared meanwhile.
+ROW_WORK = 256

@@ -27,7 +27,7 @@ from ovjit.compiler.constants import Panels as Panels
 from ovjit.compiler.constants import aligned, is_native
 from ovjit.compiler.constants import aligned_bytes as aligned_bytes
 from ovjit.compiler.constants import element_size as element_size
-from ovjit.compiler.copies import plan_copy, plan_fill
+from ovjit.compiler.copies import plan_copy, plan_halo
 from ovjit.compiler.races import Touches, Trace, check_races
 from ovjit.compiler.steps import ControlCall as ControlCall
 from ovjit.compiler.steps import HostCall as HostCall
@@ -539,24 +539,8 @@ class Planner:
         plan_copy(self, source, target)
 
     def halo_step(self, view: View, layout: Layout) -> None:
-        """Zero all of the buffer that is not inside: slabs before and after, dimension by dimension."""
-        inside = list(view.shape)
-        for axis in layout.order:
-            before, after = layout.halo[axis]
-            for start, size in ((-before, before), (inside[axis], after)):
-                if size:
-                    shape, offset = [], view.offset
-                    for other in range(len(inside)):
-                        if other == axis:
-                            shape.append(size)
-                            offset += start * view.strides[other]
-                        elif layout.order.index(other) < layout.order.index(axis):
-                            shape.append(inside[other])
-                        else:
-                            low, high = layout.halo[other]
-                            shape.append(inside[other] + low + high)
-                            offset -= low * view.strides[other]
-                    plan_fill(self, View(view.buffer, shape, view.strides, view.itemsize, offset))
+        """Zero all of the buffer that is not inside."""
+        plan_halo(self, view, layout)
 
     def need_scratch(self, size: int) -> None:
         self.scratch = most(self.scratch, size)

@@ -17,9 +17,10 @@ from ovjit import debug, logs
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import turn_kernel, turn_sizes
+from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.growing import Outgrown, Place, Room, growing, strides_of
-from ovjit.compiler.lower import Host, Lowering, copy_kernel, fill_kernel, lower_groups
+from ovjit.compiler.lower import Host, Lowering, lower_groups
 from ovjit.compiler.options import options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.compiler.partition import Cut, needs_cut
@@ -158,7 +159,7 @@ class Program:
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
         sizes = _item_sizes(self.graph)
         needed += [copy_kernel(size) for size in sizes]
-        needed += [fill_kernel(size) for size in self._halo_sizes()]
+        needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
         #: bytes of the elements that plans may turn in blocks; smaller programs do without the kernels
         deep = {element_size(v.dtype) for v in _used(self.graph) if len(v.shape or ()) > 2}
         deep |= {4} if deep and 4 in sizes else set()

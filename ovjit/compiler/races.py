@@ -83,6 +83,25 @@ class Rows:
         return read, written
 
 
+class Gaps:
+    """Chunks of `per_chunk` gaps around rows of `run` bytes: in front of each, and one behind the last, up to
+    the ends of the buffer. Rows are found as those of a `Piece` are, from `ptr` on."""
+
+    def __init__(
+        self, ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per_chunk: int
+    ):
+        self.ptr, self.run, self.per_chunk = ptr, run, per_chunk
+        self.extents, self.strides = extents, strides
+
+    def __call__(self, chunk: int) -> tuple[Places, Places]:
+        starts = np.full(1, self.ptr.offset, np.int64)
+        for extent, stride in zip(self.extents, self.strides, strict=True):
+            starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
+        edges = np.stack([np.append(0, starts + self.run), np.append(starts, self.ptr.buffer.size)], axis=1)
+        some = edges[chunk * self.per_chunk : (chunk + 1) * self.per_chunk]
+        return [], [(self.ptr.buffer, np.concatenate([np.arange(*gap) for gap in some]))]
+
+
 class Trace:
     """What a planner has planned, in the order in which it did."""
 

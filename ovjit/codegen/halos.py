@@ -1,0 +1,28 @@
+"""Clears what lies around the rows of a tensor: its halo along all dimensions in one walk.
+
+Rows follow one another in memory. What is in front of the first, between two, and behind the last is a gap
+each, as long as the halos that meet there.
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.function import kernel
+from ovjit.codegen.words import VL, Ptr, const, i32, placed, share, store, storem, u8
+
+
+@kernel
+def clear_gaps(whole: Ptr, y: Ptr, size, run, items, per_chunk):
+    """Zero the gap in front of each row of `run` bytes, and the one behind the last; `size` bytes in all."""
+    for item in share(items, per_chunk):
+        first = whole
+        if item > 0:
+            first = placed(item - 1, y)
+            first += run
+        stop = whole + size
+        if item < items - 1:
+            stop = placed(item, y)
+        left = stop - first
+        for i in range(0, left // (4 * VL) * (4 * VL), 4 * VL):
+            store[i32](first + i, const[i32](0))
+        for i in range(left // (4 * VL) * (4 * VL), left, VL):
+            storem[u8](first + i, const[u8](0), left - i)
