@@ -87,7 +87,11 @@ def configs(ov):
         {"PERFORMANCE_HINT": "latency"}, {"PERFORMANCE_HINT": "CUMULATIVE_THROUGHPUT"},
         {"PERFORMANCE_HINT": ""},
         {"PERFORMANCE_HINT": 3}, {"NUM_STREAMS": 2}, {"NUM_STREAMS": "2"}, {"NUM_STREAMS": "AUTO"},
-        {"NUM_STREAMS": p.streams.Num.AUTO}, {"NUM_STREAMS": "x"}, {"NUM_STREAMS": -5}, {"NUM_STREAMS": True},
+        {"NUM_STREAMS": p.streams.Num.AUTO}, {"NUM_STREAMS": p.streams.Num.NUMA}, {"NUM_STREAMS": ""},
+        {"NUM_STREAMS": "AUTO", "PERFORMANCE_HINT": "LATENCY"},
+        {"MODEL_DISTRIBUTION_POLICY": "TENSOR_PARALLEL"}, {"MODEL_DISTRIBUTION_POLICY": "TENSOR"},
+        {"NUM_STREAMS": "NUMA", "PERFORMANCE_HINT": "THROUGHPUT"}, {"MODEL_DISTRIBUTION_POLICY": ""},
+        {"NUM_STREAMS": "x"}, {"NUM_STREAMS": -5}, {"NUM_STREAMS": True},
         {"INFERENCE_NUM_THREADS": 1}, {"INFERENCE_NUM_THREADS": "2"}, {"INFERENCE_NUM_THREADS": -1},
         {"INFERENCE_NUM_THREADS": 1000}, {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "THROUGHPUT"},
         {"PERF_COUNT": True}, {"PERF_COUNT": "YES"}, {"PERF_COUNT": "TRUE"}, {"PERF_COUNT": "true"},
@@ -127,6 +131,29 @@ def test_compiling_with_properties(i):
         return [result.get_property(name) for name in SHOWN]
 
     cases.check_alike(compiled, configs(ovjit)[i])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"NUM_STREAMS": "AUTO"}], [{"NUM_STREAMS": "NUMA"}, {"PERFORMANCE_HINT": "THROUGHPUT"}],
+        [{"NUM_STREAMS": ""}, {"PERFORMANCE_HINT": "LATENCY"}], [{"NUM_STREAMS": -1}, {"NUM_STREAMS": 2}],
+        [{"NUM_STREAMS": 2}, {"NUM_STREAMS": -2}], [{"MODEL_DISTRIBUTION_POLICY": "TENSOR_PARALLEL"}],
+        [{"MODEL_DISTRIBUTION_POLICY": ""}],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_core_tells_of_streams(steps):
+    """AUTO and NUMA are hints, and no numbers that anybody reads."""
+
+    def told(ov):
+        core = ov.Core()
+        for step in steps:
+            core.set_property("CPU", step)
+        names = "NUM_STREAMS", "PERFORMANCE_HINT", "MODEL_DISTRIBUTION_POLICY"
+        return [str(core.get_property("CPU", name)) for name in names]
+
+    assert told(ovjit) == [text.replace("openvino", "ovjit") for text in told(openvino)]
 
 
 @pytest.mark.parametrize("device", ["AUTO", "AUTO:CPU", "MULTI:CPU", "HETERO:CPU"])

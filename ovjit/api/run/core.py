@@ -285,11 +285,11 @@ class Core:
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head)
-        for place in ("", head) if head == "" else (head, ""):
-            if row.name in self._settings[place]:
-                value = self._settings[place][row.name]
-                return value.copy() if isinstance(value, (dict, set, list)) else value
-        return table.default_of(row, head, {**self._settings[""], **self._settings[head]})
+        settings = table.hinted({**self._settings[""], **self._settings[head]})
+        if row.name in settings:
+            value = settings[row.name]
+            return value.copy() if isinstance(value, (dict, set, list)) else value
+        return table.default_of(row, head, settings)
 
     # -- what needs plugins --------------------------------------------------------------------------------
 

@@ -94,10 +94,9 @@ def _group_size(value: Any) -> int:
 def _streams(value: Any) -> int:
     if isinstance(value, values.Num):
         value = value.to_integer()
-    if value in ("AUTO", "NUMA"):
-        return -1
-    if not isinstance(value, bool) and str(value) in ("-1", "-2"):
-        return -1
+    for number, spelled in ((-1, ("AUTO", "", "-1")), (-2, ("NUMA", "-2"))):
+        if not isinstance(value, bool) and str(value) in spelled:
+            return number
     try:
         return _count(value)
     except ValueError:
@@ -155,6 +154,10 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _policies(value: Any) -> set[values.ModelDistributionPolicy]:
+    if value == "":
+        return set()
+    if isinstance(value, str):
+        value = {values.ModelDistributionPolicy.__members__.get(value)}
     if not isinstance(value, (set, frozenset)) or any(
         not isinstance(v, values.ModelDistributionPolicy) for v in value
     ):
@@ -393,11 +396,23 @@ def over_stored(stored: Mapping[str, Any], settings: Mapping[str, Any], device: 
     return resolve({**known, **settings.get("given", {})}, device) if known else dict(settings)
 
 
+def hinted(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The properties with what NUM_STREAMS of AUTO and NUMA stand for: the hint THROUGHPUT, or LATENCY,
+    whatever hint is set beside them."""
+    hint = {-1: values.PerformanceMode.THROUGHPUT, -2: values.PerformanceMode.LATENCY}.get(
+        config.get("NUM_STREAMS", 0)
+    )
+    if hint is None:
+        return config
+    return {**{k: v for k, v in config.items() if k != "NUM_STREAMS"}, "PERFORMANCE_HINT": hint}
+
+
 def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     """The complete properties of a compilation: what was set, defaults, and what follows from both.
 
     For the engine, in lower case: `streams`, and `threads` of each of them, at least 1.
     """
+    given, config = dict(config), hinted(config)
     out = {row.name: default_of(row, "CPU", config) for row in ROWS.values() if row.read is not None}
     out.update(config)
     if device == "MULTI" and "PERFORMANCE_HINT" not in config:
@@ -406,10 +421,8 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     asked = out["INFERENCE_NUM_THREADS"]
     threads = min(asked, cores) if asked else cores
     streams = config.get("NUM_STREAMS")
-    if streams == -1 and "PERFORMANCE_HINT" not in config:
-        out["PERFORMANCE_HINT"] = values.PerformanceMode.THROUGHPUT
-    if streams is None or streams == -1:
-        throughput = streams == -1 or out["PERFORMANCE_HINT"] is not values.PerformanceMode.LATENCY
+    if streams is None:
+        throughput = out["PERFORMANCE_HINT"] is not values.PerformanceMode.LATENCY
         streams = threads if throughput else 1
         if out["PERFORMANCE_HINT_NUM_REQUESTS"] and throughput:
             streams = min(streams, out["PERFORMANCE_HINT_NUM_REQUESTS"])
@@ -422,7 +435,7 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
         max(1, streams),
         max(1, threads // max(1, streams)),
     )  # threads of each stream
-    out["given"] = dict(config)
+    out["given"] = given
     out["EXECUTION_MODE_SET"] = "EXECUTION_MODE_HINT" in config
     out["INFERENCE_PRECISION_HINT"] = _precision(config)
     out["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _dynamic_group(config)
