@@ -139,16 +139,19 @@ TANH = [
 
 
 def erf_f32(x: t.Tracer) -> t.Tracer:
-    """x P(x^2) / Q(x^2) up to 3.92, from where on it is 1; within 5 ULP."""
-    a = t.where(x > 3.92, t.constant(x, 3.92), t.where(x < -3.92, t.constant(x, -3.92), x))
-    z = a * a
+    """x P(x^2) / Q(x^2), the square up to 3.92^2; within 6 ULP. Never beyond 1: the rounded quotient may be,
+    and 1 - erf(x) would be negative."""
+    square = x * x
+    z = t.where(square > 15.3664, t.constant(x, 15.3664), square)
     p: t.Tracer = t.constant(x, ERF[-1])
     for c in reversed(ERF[:-1]):
         p = t.fma(p, z, c)
     q: t.Tracer = t.constant(x, ERF_BELOW[-1])
     for c in reversed(ERF_BELOW[:-1]):
         q = t.fma(q, z, c)
-    return a * p / q
+    y = x * p / q
+    y = t.where(y > 1.0, t.constant(x, 1.0), y)
+    return t.where(y < -1.0, t.constant(x, -1.0), y)
 
 
 #: erf(x) / x on [0, 3.92] is a quotient of powers of x^2, fitted to the C library's function in double
