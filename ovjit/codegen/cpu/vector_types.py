@@ -9,6 +9,7 @@ from typing import TypeVar
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import types
+from ovjit.forks import made_once
 
 FLOATS = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
 INTS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32, "u64": 64}
@@ -53,7 +54,7 @@ class Vec(types.Type):
         self.elem = elem
         self.lanes = lanes
 
-    @functools.cached_property
+    @made_once
     def ir(self) -> ir.VectorType:
         return ir.VectorType(scalar_ir(self.elem), self.lanes)
 
