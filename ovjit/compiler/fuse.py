@@ -7,7 +7,7 @@ same shape; a group stands where its last node stood, so all its operands are th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
@@ -78,13 +78,15 @@ class Group:
     @property
     def inputs(self) -> set[Value]:
         """All values that it reads from outside."""
-        inside = {v for n in self.nodes for v in n.outputs}
-        return {v for n in self.nodes for v in n.inputs if v not in inside}
+        return {v for _, _, v in self._uses(self.nodes)}
 
     def _read(self, nodes: Sequence[Node]) -> list[Value]:
+        return list(dict.fromkeys(v for n, i, v in self._uses(nodes) if not is_literal(n, i)))
+
+    def _uses(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, int, Value]]:
+        """(node, which input, value) of what these nodes read from outside of the group."""
         inside = {v for n in self.nodes for v in n.outputs}
-        uses = ((n, i, v) for n in nodes for i, v in enumerate(n.inputs) if v not in inside)
-        return list(dict.fromkeys(v for n, i, v in uses if not is_literal(n, i)))
+        return ((n, i, v) for n in nodes for i, v in enumerate(n.inputs) if v not in inside)
 
     @property
     def tensors(self) -> list[Value]:

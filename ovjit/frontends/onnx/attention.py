@@ -72,7 +72,7 @@ def add_bias(n: OnnxNode, a: Output | None, b: Output | None) -> Output | None:
 
 def numbers(n: OnnxNode, end: Output) -> Output:
     """0, 1, ... below a number of one element, as i64 [number]"""
-    stop = end if n.shape(end) == () else n.reshape(end, np.zeros(0, np.int64))
+    stop = end if n.shape(end) == () else n.scalar(end)
     return n("Range", 0, stop, 1, output_type="i64", opset=4)
 
 

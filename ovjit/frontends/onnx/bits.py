@@ -36,6 +36,11 @@ def _f64(n: OnnxNode, value: float) -> Output:
     return n.const(value, "f64")
 
 
+def _sign(width: int) -> int:
+    """The bit of the sign, as i64."""
+    return -(1 << 63) if width == 64 else 1 << (width - 1)
+
+
 def bits_of(n: OnnxNode, x: Output) -> Output:
     """The bits of real numbers, as i64."""
     kind = n.dtype(x)
@@ -64,22 +69,15 @@ def bits_of(n: OnnxNode, x: Output) -> Output:
     bits = n("Select", finite, bits, beyond)
     below = (n("Less", v, _f64(n, 0.0)) for v in (x, n("Divide", _f64(n, 1.0), x)))  # the one of -0, too
     negative = n("LogicalOr", *below)
-    lowest = -(1 << 63) if width == 64 else 1 << (width - 1)
-    return n("Select", negative, n("Add", bits, lowest), bits)
+    return n("Select", negative, n("Add", bits, _sign(width)), bits)
 
 
 def real_of(n: OnnxNode, bits: Output, kind: str) -> Output:
     """The real numbers that have these bits, which are integers of as many bits as the numbers."""
     form, width = FORMATS[kind], ELEMENT_TYPES[kind].bits
     bits = n.convert(bits, "i64")
-    sign = 1 << (width - 1)
-    if width == 64:
-        negative = n("Less", bits, 0)
-        bits = n("BitwiseAnd", bits, sign - 1)
-    else:
-        bits = n("BitwiseAnd", bits, 2 * sign - 1)
-        negative = n("GreaterEqual", bits, sign)
-        bits = n("BitwiseAnd", bits, sign - 1)
+    negative = n("NotEqual", n("BitwiseAnd", bits, _sign(width)), 0)
+    bits = n("BitwiseAnd", bits, (1 << (width - 1)) - 1)
     field = n("Divide", bits, 1 << form.fraction)
     rest = n("BitwiseAnd", bits, (1 << form.fraction) - 1)
     part = n("Multiply", n.convert(rest, "f64"), _f64(n, 2.0**-form.fraction))

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
@@ -145,7 +143,7 @@ def loop(n: OnnxNode) -> Any:
     trips = n.convert(n[0], "i64") if n.has(0) else n.const(-1)
     go_on = n[1] if n.has(1) else n.const(True)
     trips, go_on = (
-        v if n.shape(v) in ((), (1,)) else n.reshape(v, np.zeros(0, np.int64)) for v in (trips, go_on)
+        v if n.shape(v) in ((), (1,)) else n.scalar(v) for v in (trips, go_on)
     )
     scalar = [TensorType("i64", ()), TensorType("boolean", ())]
     for i in (0, 1):  # some say [1]

@@ -149,7 +149,7 @@ def clip_11(n: OnnxNode) -> Any:
 
 def _scalar(n: OnnxNode, value: Output) -> Output:
     """A bound that is written as a tensor of one element, as a scalar."""
-    return value if n.shape(value) == () else n.reshape(value, np.zeros(0, np.int64))
+    return value if n.shape(value) == () else n.scalar(value)
 
 
 @onnx_op("Round")

@@ -269,6 +269,10 @@ class OnnxNode:
         """A pattern's 0 is a dimension of 0 here, never a copied one."""
         return self("Reshape", value, pattern, special_zero=False)
 
+    def scalar(self, value: Output) -> Output:
+        """The one element of a tensor, as one without dimensions."""
+        return self.reshape(value, np.zeros(0, np.int64))
+
     def transpose(self, value: Output, order: Sequence[int]) -> Output:
         if list(order) == list(range(len(order))):
             return value

@@ -54,7 +54,7 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
         places = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
         return n("Gather", value, places, axis, opset=8)
     if len(shape) == 1 and shape[0] == 1:
-        return n.reshape(value, np.zeros(0, np.int64))
+        return n.scalar(value)
     if len(shape) != 1:
         return value
     rank = n.rank(x)

@@ -8,14 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.graph.dtypes import ELEMENT_TYPES
-
-_SCALAR = np.zeros(0, np.int64)
 
 
 class _Axis:
@@ -130,7 +126,7 @@ def by_computed_matrices(n: OnnxNode, x: Output, how: Sampling) -> Output:
     def element(values: Output, i: int) -> Output:
         return n.convert(n("Gather", values, i, 0, opset=8), "f32")
 
-    extents = [n.convert(n.reshape(n.dim_of(x, a), _SCALAR), "f32") for a in axes]
+    extents = [n.convert(n.scalar(n.dim_of(x, a)), "f32") for a in axes]
     wanted = [element(targets, i) for i in range(len(axes))]
     if by_scales:
         scales = wanted

@@ -83,7 +83,7 @@ def beam_search(n: OnnxNode) -> Any:
         raise UnsupportedError("tokens that the decoder begins with, or a logits processor")
     known = _settings(n, beams, [1, 2, 6, 7, 8, 9])
     penalty = _number(n, 5, "f32")
-    penalty = n.const(1.0) if penalty is None else n.reshape(penalty, np.zeros(0, np.int64))
+    penalty = n.const(1.0) if penalty is None else n.scalar(penalty)
     batch = n.dim_of(known.ids, 0)
     early = bool(n.attr("early_stopping", 0))
     per_item = n.const(np.array([beams]))

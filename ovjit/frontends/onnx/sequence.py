@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx import tensors
@@ -69,7 +67,7 @@ def erase(n: OnnxNode) -> Any:
 def at(n: OnnxNode) -> Any:
     given = n.inputs[0]
     if isinstance(given, Rows) or (isinstance(given, TensorList) and given and n.value(n[1]) is None):
-        place = n.reshape(n[1], np.zeros(0, np.int64))
+        place = n.scalar(n[1])
         return n("Gather", _stacked(n, given), place, 0, opset=8)
     values = _list(n)
     return n.same(values[_place(n, 1, len(values))])

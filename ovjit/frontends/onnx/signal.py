@@ -72,14 +72,13 @@ def dft(n: OnnxNode) -> Any:
 def stft(n: OnnxNode) -> Any:
     """Frames of the signal, `frame_step` apart, times the window, and each transformed."""
     signal, window = n[0], n.optional(2)
-    scalar = np.zeros(0, np.int64)
     if n.has(3):
-        extent = n.reshape(n.convert(n[3], "i64"), scalar)
+        extent = n.scalar(n.convert(n[3], "i64"))
     elif window is not None:
-        extent = n.reshape(n.dim_of(window, 0), scalar)
+        extent = n.scalar(n.dim_of(window, 0))
     else:
         raise ModelError("neither a window nor frame_length is given")
-    apart = n.reshape(n.convert(n[1], "i64"), scalar)
+    apart = n.scalar(n.convert(n[1], "i64"))
     step, length = (None if v is None else int(v) for v in (n.value(apart), n.value(extent)))
     if (step is not None and step < 1) or (length is not None and length < 1):
         raise ModelError(f"frames of {length} elements, {step} apart")
@@ -112,8 +111,8 @@ def mel_weight_matrix(n: OnnxNode) -> Any:
     """[spectrogram bins, mel bins]: triangles between frequencies that are equally far apart on the mel
     scale."""
     kind = n.data_type("output_datatype")
-    bins, length = (n.reshape(n.convert(n[i], "i64"), np.zeros(0, np.int64)) for i in (0, 1))
-    rate, low, high = (n.reshape(n.convert(n[i], "f64"), np.zeros(0, np.int64)) for i in (2, 3, 4))
+    bins, length = (n.scalar(n.convert(n[i], "i64")) for i in (0, 1))
+    rate, low, high = (n.scalar(n.convert(n[i], "f64")) for i in (2, 3, 4))
     sizes = [n.value(v) for v in (bins, length)]
     if sizes[0] is not None and sizes[1] is not None:
         n.limited(int(sizes[0]) * (int(sizes[1]) // 2 + 1), "elements of a matrix", 1 << 20)

@@ -45,7 +45,7 @@ def constant_of_shape(n: OnnxNode) -> Any:
     if n.size(n.static_shape(fill)) != 1:
         raise ModelError("the value should have one element")
     if n.shape(fill) != ():
-        fill = n.reshape(fill, np.zeros(0, np.int64))
+        fill = n.scalar(fill)
     return n("Broadcast", fill, n.convert(n[0], "i64"), mode="numpy", opset=3)
 
 
@@ -62,7 +62,7 @@ def identity(n: OnnxNode) -> Any:
 
 @onnx_op("Range", 11)
 def range_(n: OnnxNode) -> Any:
-    scalars = [n[i] if n.shape(n[i]) == () else n.reshape(n[i], np.zeros(0, np.int64)) for i in range(3)]
+    scalars = [n[i] if n.shape(n[i]) == () else n.scalar(n[i]) for i in range(3)]
     return n("Range", *scalars, output_type=n.dtype(n[0]), opset=4)
 
 
@@ -87,7 +87,7 @@ def eye_like(n: OnnxNode) -> Any:
 @onnx_op("Trilu")
 def trilu(n: OnnxNode) -> Any:
     x = n[0]
-    k = n.const(0) if not n.has(1) else n.reshape(n[1], np.zeros(0, np.int64))
+    k = n.const(0) if not n.has(1) else n.scalar(n[1])
     keep = n("GreaterEqual" if n.attr("upper") else "LessEqual", _places(n, x), k)
     return n("Select", keep, x, n.blank(x))
 
@@ -372,7 +372,7 @@ def pad(n: OnnxNode) -> Any:
         return n("Pad", x, begin, end, pad_mode=modes[mode], opset=12)
     fill = n.blank(x) if fill is None else fill
     if n.shape(fill) != ():
-        fill = n.reshape(fill, np.zeros(0, np.int64))
+        fill = n.scalar(fill)
     return n("Pad", x, begin, end, fill, pad_mode="constant", opset=12)
 
 
@@ -384,7 +384,7 @@ def _wrap(n: OnnxNode, x: Output, begin: Output, end: Output) -> Output:
 
 
 def _wrapped(n: OnnxNode, x: Output, axis: int, before: Output, after: Output) -> Output:
-    size = n.reshape(n.dim_of(x, axis), np.zeros(0, np.int64))
+    size = n.scalar(n.dim_of(x, axis))
     places = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
     return n("Gather", x, n("FloorMod", places, size), axis, opset=8)
 
@@ -533,7 +533,7 @@ def compress(n: OnnxNode) -> Any:
 def one_hot(n: OnnxNode) -> Any:
     """Indices from -depth to depth - 1; others have no hot element."""
     indices = n.convert(n[0], "i64")
-    depth = n.reshape(n.convert(n[1], "i64"), np.zeros(0, np.int64))
+    depth = n.scalar(n.convert(n[1], "i64"))
     off, on = (n("Gather", n[2], i, 0, opset=8) for i in (0, 1))
     negative = n("Less", indices, 0)
     indices = n("Select", negative, n("Add", indices, depth), indices)
@@ -552,7 +552,7 @@ def top_k(n: OnnxNode) -> Any:
     k: Any = n.attr("k")
     if n.has(1):
         value = n.value(n[1])
-        k = n.reshape(n[1], np.zeros(0, np.int64)) if value is None else int(np.asarray(value).reshape(-1)[0])
+        k = n.scalar(n[1]) if value is None else int(np.asarray(value).reshape(-1)[0])
     mode = "max" if n.attr("largest", 1) else "min"
     attrs: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": "i64", "stable": True}
     return n.all("TopK", n[0], k, axis=n.attr("axis"), **attrs, opset=11)
@@ -591,7 +591,7 @@ def unique(n: OnnxNode) -> Any:
 
 @onnx_op("CumSum")
 def cum_sum(n: OnnxNode) -> Any:
-    axis = n[1] if n.shape(n[1]) == () else n.reshape(n[1], np.zeros(0, np.int64))
+    axis = n[1] if n.shape(n[1]) == () else n.scalar(n[1])
     return n("CumSum", n[0], axis, exclusive=bool(n.attr("exclusive")), reverse=bool(n.attr("reverse")))
 
 
@@ -608,7 +608,7 @@ def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output
     value = n.value(n[index])
     if value is not None:
         return function(n.axis(int(value.reshape(-1)[0]), rank))
-    axis = n("FloorMod", n.convert(n.reshape(n[index], np.zeros(0, np.int64)), "i64"), rank)
+    axis = n("FloorMod", n.convert(n.scalar(n[index]), "i64"), rank)
     out = function(0)
     for i in range(1, rank):
         out = n("Select", n("Equal", axis, i), function(i), out)
