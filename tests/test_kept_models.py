@@ -14,8 +14,9 @@ import pytest
 import ovjit
 import ovjit.cache
 from ovjit import opset8
+from ovjit.compiler import constants
 from ovjit.frontends.ir.writer import to_bytes
-from ovjit.storage import by_file, file_models, kept_models, notice, origins
+from ovjit.storage import by_file, container, file_models, kept_models, notice, origins
 from ovjit.storage import cache as storage
 from ovjit.storage.model_cache import prune
 
@@ -181,6 +182,69 @@ def test_weights_are_kept_packed_or_stay_in_their_file(
     assert len(unread) == 2  # nothing may be mapped
     assert read(x)[0].tobytes() == first(x)[0].tobytes()
     assert again.export_model().getvalue() == first.export_model().getvalue()
+
+
+def drafts(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [path for path in folder.rglob("*") if path.suffix == ".tmp"]
+
+
+def protections(address: int) -> str:
+    """What the system allows at an address, and whether it is shared: "rw-p"."""
+    for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
+        place, allowed, *_ = line.split()
+        first, last = (int(x, 16) for x in place.split("-"))
+        if first <= address < last:
+            return allowed
+    raise AssertionError(f"nothing is mapped at {address:#x}")
+
+
+def test_weights_are_packed_into_the_file(folder, tmp_path, unread) -> None:
+    """They lie in memory once, which nobody can change afterwards, and the next process has them."""
+    path = tmp_path / "m.xml"
+    w = write(path, 8192)
+    time.sleep(0.02)
+    first = ovjit.Core().compile_model(path, "CPU")
+    (blob,) = folder.glob("*.blob")
+    memory = first._executable.program.memory
+    assert constants.is_mapped(memory) and protections(memory.ctypes.data) == "r--s"
+    raw = blob.read_bytes()
+    assert raw[container.FIRST : container.FIRST + memory.nbytes] == memory.tobytes()
+    assert blob.stat().st_mode & 0o777 == 0o600 and not drafts(folder)
+    assert right(first(X)[0], w)
+    again = ovjit.Core().compile_model(path, "CPU")
+    assert len(unread) == 1 and again(X)[0].tobytes() == first(X)[0].tobytes()
+    blob.unlink()
+    assert right(first(X)[0], w)
+
+
+@pytest.mark.parametrize("failing", ["posix_fallocate", "replace", "lseek"])
+def test_weights_that_have_no_place_in_a_file(failing: str, folder, tmp_path, monkeypatch) -> None:
+    """A disk that is full, or fails: the model runs, and no file without a name stays."""
+    path = tmp_path / "m.xml"
+    w = write(path, 8192)
+    time.sleep(0.02)
+    real = getattr(os, failing)
+
+    def fail(first, *more):
+        if failing == "replace" and not str(more[0]).endswith(".blob"):
+            return real(first, *more)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, failing, fail)
+    compiled = ovjit.Core().compile_model(path, "CPU")
+    monkeypatch.undo()
+    assert right(compiled(X)[0], w) and not drafts(folder)
+    assert len(list(folder.glob("*.blob"))) == (failing == "posix_fallocate")  # written in one piece
+
+
+def test_a_compilation_that_fails_leaves_no_file(folder, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "m.xml"
+    write(path, 8192)
+    time.sleep(0.02)
+    monkeypatch.setattr(kept_models, "keep", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ovjit.Core().compile_model(path, "CPU")
+    assert folder.exists() and not list(folder.iterdir())
 
 
 def test_a_file_that_is_not_there_any_more_is_missed(folder, tmp_path, monkeypatch, unread) -> None:

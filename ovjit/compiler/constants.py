@@ -131,11 +131,12 @@ class Constants:
         self.traced += [(at + i * size, size, x) for i, x in enumerate(numbers) if type(x) is Traced]
         return view
 
-    def materialize(self) -> np.ndarray:
-        """One aligned byte array with everything in it. The addresses stay. The arrays are let go, but for
-        those in mapped files: `of_files` has them from now on, and the pages that were read are given back.
+    def materialize(self, memory: np.ndarray | None = None) -> np.ndarray:
+        """One aligned byte array with everything in it, `memory` if that is given. The addresses stay. The
+        arrays are let go, but for those in mapped files: `of_files` has them from now on, and the pages that
+        were read are given back.
         """
-        memory = aligned_bytes(self.size)
+        memory = aligned_bytes(self.size) if memory is None else memory
         for offset, array in self.arrays:
             place = memory[offset : offset + array.nbytes]
             memory[offset + array.nbytes : aligned(offset + array.nbytes)] = 0  # the same in every process

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ovjit.tiles.formats import float_types
 
@@ -82,3 +84,24 @@ def compiling(chosen: Options) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+#: Gives bytes at a multiple of 64 for so many of constants, or None.
+Memory = Callable[[int], "np.ndarray | None"]
+_memory: contextvars.ContextVar[Memory | None] = contextvars.ContextVar("ovjit_memory", default=None)
+
+
+def memory_for(size: int) -> np.ndarray | None:
+    """The memory that the constants of a program are to lie in, None for any."""
+    give = _memory.get()
+    return None if give is None else give(size)
+
+
+@contextlib.contextmanager
+def constants_in(give: Memory) -> Iterator[None]:
+    """Programs made inside have their constants in the memory that `give` has for them."""
+    token = _memory.set(give)
+    try:
+        yield
+    finally:
+        _memory.reset(token)

@@ -21,7 +21,7 @@ from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.growing import Outgrown, Place, Room, growing, strides_of
 from ovjit.compiler.lower import Host, Lowering, lower_groups
-from ovjit.compiler.options import options
+from ovjit.compiler.options import memory_for, options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
@@ -181,7 +181,7 @@ class Program:
         for value in self.graph.outputs:
             if value.constant is not None and value.dtype != "string":
                 self.constants.view(value.constant, value.dtype)
-        self.memory = self.constants.materialize()
+        self.memory = self.constants.materialize(memory_for(self.constants.size))
 
     def _halo_sizes(self) -> list[int]:
         """Element sizes of the values that may have a halo; that of f32 in any case."""

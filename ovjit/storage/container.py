@@ -10,8 +10,9 @@
         64     40  for every section: its kind (8), offset (8), length (8), checksum of its content (16)
                16  checksum of everything before
 
-Sections follow in the order of `SECTIONS`, each at the next multiple of 64, zeros between them. A checksum is
-against accidents only; the authentication code covers the checksums of the sections that it does not cover.
+Sections follow in any order, that of `SECTIONS` where nothing speaks for another, each at the next multiple
+of 64, zeros between them. A checksum is against accidents only; the authentication code covers the checksums
+of the sections that it does not cover.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _ENTRY = struct.Struct("<8sQQ16s")
 _CHECKSUM = 16
 _TABLE = _HEAD.size + _CODE
 _BODY = _TABLE + _ENTRY.size * len(SECTIONS) + _CHECKSUM
+#: Where the first section lies, whatever is in it and in the others.
+FIRST = _BODY + -_BODY % ALIGNMENT
 _PURPOSE = b"ovjit: blob"
 #: Smaller files are read, so that nothing happens to who has truncated a file that is in use.
 SMALLEST_MAPPED = 1 << 20
@@ -85,20 +88,21 @@ def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
     return stream.getvalue()
 
 
-def container_parts(sections: Mapping[str, Any], key: bytes) -> list[Any]:
-    """What one after the other is the blob of `write_container`, without a copy of large sections."""
+def container_parts(sections: Mapping[str, Any], key: bytes, first: str = SECTIONS[0]) -> list[Any]:
+    """What one after the other is the blob of `write_container`, without a copy of large sections: the head,
+    its checksum, and before each section a gap. `first`: the section that lies before all others."""
     offset = _BODY
-    table, total = b"", _BODY
+    rows: dict[str, bytes] = {}
     parts: list[Any] = []
-    for kind in SECTIONS:
+    for kind in sorted(SECTIONS, key=lambda kind: kind != first):
         content = memoryview(sections[kind]).cast("B")
         gap = -offset % ALIGNMENT
         offset += gap
         parts += (bytes(gap), content)
-        table += _ENTRY.pack(kind.encode(), offset, len(content), checksum(content))
+        rows[kind] = _ENTRY.pack(kind.encode(), offset, len(content), checksum(content))
         offset += len(content)
-        total = offset
-    head = _HEAD.pack(MAGIC, VERSION, len(SECTIONS), total, name_of_key(key))
+    table = b"".join(rows[kind] for kind in SECTIONS)
+    head = _HEAD.pack(MAGIC, VERSION, len(SECTIONS), offset, name_of_key(key))
     head += _authentication(key, head, table, sections) + table
     return [head, checksum(head), *parts]
 
@@ -148,18 +152,21 @@ class Container:
             raise BlobError(f"the blob is not valid: it has {count} sections, not {len(SECTIONS)}")
         if total != len(data):
             raise BlobError(f"the blob is cut off or padded: it says {total} bytes and has {len(data)}")
-        end = _BODY
+        places = []
         for i, kind in enumerate(SECTIONS):
             name, offset, size, code = _ENTRY.unpack_from(beginning, _TABLE + i * _ENTRY.size)
             if name.rstrip(b"\0") != kind.encode():
                 raise BlobError(f"the blob is not valid: section {i} is {name!r}, not {kind!r}")
+            places.append((offset, size, kind))
+            self._sums[kind] = code
+        end = _BODY
+        for offset, size, kind in sorted(places):
             if offset != end + -end % ALIGNMENT or size > total - min(offset, total):
                 raise BlobError(
                     f"the blob is not valid: its section {kind!r} lies at {offset} with {size} bytes"
                 )
             end = offset + size
             self.sections[kind] = data[offset:end]
-            self._sums[kind] = code
         if end != total:
             raise BlobError(f"the blob is not valid: its sections end at {end}, the blob at {total}")
         self.key_name = key_name

@@ -101,10 +101,7 @@ def write_new(path: str, *parts: Any, lasting: bool = True) -> None:
     descriptor = os.open(path, _CREATE, 0o600)
     try:
         try:
-            for part in parts:
-                rest = memoryview(part)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
+            write_parts(descriptor, *parts)
             if lasting:
                 os.fsync(descriptor)  # else a power cut may leave the name and not the content
         finally:
@@ -114,10 +111,23 @@ def write_new(path: str, *parts: Any, lasting: bool = True) -> None:
         raise
 
 
+def write_parts(descriptor: int, *parts: Any) -> None:
+    """Write all of these parts, bytes-like, from where the file stands on."""
+    for part in parts:
+        rest = memoryview(part)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+def draft_in(folder: str) -> str:
+    """The path of a file to be, which gets its name when it is whole."""
+    return os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
+
+
 def write_whole(path: str, *parts: Any, lasting: bool = True) -> None:
     """Put a file of these parts at `path`, as `write_new` does, in the place of what is there: whole or not
     at all. Raises OSError."""
-    draft = os.path.join(os.path.dirname(path), f".ovjit-{os.urandom(8).hex()}.tmp")
+    draft = draft_in(os.path.dirname(path))
     write_new(draft, *parts, lasting=lasting)
     try:
         os.replace(draft, path)

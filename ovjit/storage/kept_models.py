@@ -4,9 +4,9 @@ What CACHE_DIR does where the user names a folder, this does in the folder of th
 are given by their file's name: a blob under a name that derives from the file's bytes, those of its weights
 (or the state of a large file, as in `origins`), all properties, the machine, and the files of ovjit: see
 `file_models.Source`. The header says the same name under the user's key, so that no file can stand in for
-another. Packed weights are kept as kernels want them, and mapped, where they are not too many for the disk;
-else those of mapped files stay in their files and are packed at every start (`by_file`). What is not found,
-or not what its name says, is compiled as ever.
+another. Packed weights are kept as kernels want them, packed into the file at once (`kept_memory`), and
+mapped, where they are not too many for the disk; else those of mapped files stay in their files and are
+packed at every start (`by_file`). What is not found, or not what its name says, is compiled as ever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from ovjit.storage.origins import Origin, file_state, remember_origin
 if TYPE_CHECKING:
     from ovjit.storage.blob import Imported, Merge
     from ovjit.storage.file_models import Source
+    from ovjit.storage.kept_memory import KeptMemory
 
 #: All kept models together: the least recently used are removed beyond it.
 MAX_BYTES = 2 << 30
@@ -75,9 +76,31 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
     return load_checked(path, is_its, key.value, merge, mapped, None, file)
 
 
-def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> None:
+@contextlib.contextmanager
+def compiling(source: Source | None, settings: Mapping[str, Any]) -> Iterator[KeptMemory | None]:
+    """What is compiled of the file inside has its packed weights in the file of the kept model to be; gives
+    that memory, for `keep`. None where nothing will be kept."""
+    where = folder()
+    settled = source is not None and all(origin.is_settled() for origin in source.origins)
+    if where is None or not settled or not find_key(settings.get("OVJIT_KEY") or None).lasting:
+        yield None
+        return
+    from ovjit.compiler.options import constants_in
+    from ovjit.storage.kept_memory import KeptMemory
+
+    kept = KeptMemory(where, lambda size: _has_room(where, size))
+    try:
+        with constants_in(kept.give):
+            yield kept
+    finally:
+        kept.drop()
+
+
+def keep(
+    source: Source, again: Callable[[], Source | None], made: Imported, room: KeptMemory | None = None
+) -> None:
     """Keep what was compiled of the file, if it is small, and if the file is still what it was: `again` looks
-    at it. Nothing is said where that cannot be done: nobody asked for it."""
+    at it. `room`: as `compiling` gave it. Nothing is said where that cannot be done: nobody asked for it."""
     from ovjit.storage import by_file, model_cache
     from ovjit.storage.blob import KEPT, header_for
     from ovjit.storage.container import BlobError, code_in, container_parts
@@ -86,20 +109,25 @@ def keep(source: Source, again: Callable[[], Source | None], made: Imported) -> 
     main = made.executable.main
     if where is None or not key.lasting or not _is_whole(main):
         return
-    whole = _has_room(where, main)
+    placed = room is not None and room.is_memory(main.program.memory)
+    whole = placed or _has_room(where, main.program.memory.nbytes)
     if not (whole or _is_small(main)):
         return
     try:
         sections = by_file.sections(made.executable, source.weights, whole)
         header = header_for(KEPT + source.label, made.inputs, made.outputs, made.config)
-        blob = container_parts({**sections, "header": header}, key.value)
+        blob = container_parts({**sections, "header": header}, key.value, *("packed",) * placed)
         settled = all(origin.is_settled() and origin.is_unchanged() for origin in source.origins)
         beside = sum(map(len, blob)) - (len(sections["packed"]) if whole else 0)
         if beside > LARGEST or not settled or again() != source:
             return
-        private_folder(where, ours=True)
         path = os.path.join(where, source.label + ".blob")
-        write_whole(path, *blob, lasting=False)
+        if room is not None and placed:
+            head, summed, gap, _, *behind = blob
+            room.keep(path, (head, summed, gap), behind)
+        else:
+            private_folder(where, ours=True)
+            write_whole(path, *blob, lasting=False)
         if whole and not main.static:
             from ovjit.storage import plans
 
@@ -136,11 +164,10 @@ def _is_small(executable: Any) -> bool:
     return constants.size - sum(size for _, size, *_ in constants.of_files) <= LARGEST
 
 
-def _has_room(where: str, executable: Any) -> bool:
-    """Whether the packed weights of a model may be on the disk too."""
+def _has_room(where: str, size: int) -> bool:
+    """Whether so many bytes of packed weights may be on the disk too."""
     if not hasattr(os, "statvfs"):
         return False
-    size = executable.program.memory.nbytes
     if size > LARGEST_PACKED:
         return False
     kernels = os.path.dirname(where)

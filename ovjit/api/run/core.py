@@ -497,14 +497,16 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
         if source is not None:
             file_models.note(source, path, given, blob)
 
-    def keep(made: Any) -> None:
-        if source is not None:
-            kept_models.keep(source, lambda: file_models.source_of(path, given), made)
-
     read = _read(path, None, settings["ENABLE_MMAP"])
     if not read._of_one_file:
         return _compile(read, device, settings)
-    return _compile(read, device, settings, noted, keep)
+    with kept_models.compiling(None if in_folder else source, given) as room:
+
+        def keep(made: Any) -> None:
+            if source is not None:
+                kept_models.keep(source, lambda: file_models.source_of(path, given), made, room)
+
+        return _compile(read, device, settings, noted, keep)
 
 
 def _imported(found: Any, name: str, device: str) -> CompiledModel:

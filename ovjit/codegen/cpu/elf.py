@@ -111,10 +111,18 @@ def _load(code: bytes) -> dict[str, int]:
                     struct.pack_into("<Q", memory, at, target)
                 else:
                     raise Refused(f"a relocation of kind {kind}")
-    if _libc().mprotect(base, (size + mmap.PAGESIZE - 1) & -mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise Refused("memory may not be made executable")
+    try:
+        protect(base, size, mmap.PROT_READ | mmap.PROT_EXEC)
+    except OSError:
+        raise Refused("memory may not be made executable") from None
     _kept.append(memory)
     return {_text(texts, s.name): address(s) for s in symbols if s.info >> 4 == _GLOBAL and s.section}
+
+
+def protect(address: int, size: int, allowed: int) -> None:
+    """Allow no more than `allowed` (mmap.PROT_READ ...) on the pages of mapped memory. Raises OSError."""
+    if _libc().mprotect(address, (size + mmap.PAGESIZE - 1) & -mmap.PAGESIZE, allowed):
+        raise OSError(0, "the system does not protect this memory")
 
 
 def _sections(code: bytes) -> list[_Section]:

@@ -1,0 +1,84 @@
+"""Constant memory in the file that a kept model will be.
+
+Weights that are packed into memory of their own and then written to a file are on twice as many pages, and
+pages that the system hands out afresh are most of what packing costs. So the file is made before the weights
+are packed, and mapped: what is packed is in it. Its name comes with the rest of the blob, once that is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.cpu.elf import protect
+from ovjit.storage.container import FIRST, SMALLEST_MAPPED
+from ovjit.storage.folders import draft_in, private_folder, write_parts
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+
+
+class KeptMemory:
+    """The memory of one program's constants in a file in `folder`, for which `has_room` says how many bytes
+    it takes. It is kept under a name, or the file is gone when it is dropped; the memory stays as long as
+    somebody has it."""
+
+    def __init__(self, folder: str, has_room: Callable[[int], bool]):
+        self.folder, self._has_room = folder, has_room
+        self.memory: np.ndarray | None = None
+        self._draft: str | None = None
+        self._descriptor = -1
+
+    def give(self, size: int) -> np.ndarray | None:
+        """Zeros, `size` bytes at a multiple of 64, once; None where they cannot be had or are too few for a
+        mapping."""
+        if self.memory is not None or size < SMALLEST_MAPPED or not hasattr(os, "posix_fallocate"):
+            return None
+        if not self._has_room(size):
+            return None
+        try:
+            private_folder(self.folder, ours=True)
+            draft = draft_in(self.folder)
+            self._descriptor = os.open(draft, _CREATE, 0o600)
+            self._draft = draft
+            # every byte has its place on the disk from now on: a write to a mapped hole may find it full
+            os.posix_fallocate(self._descriptor, 0, FIRST + size)
+            mapped = mmap.mmap(self._descriptor, FIRST + size)
+        except (OSError, ValueError):
+            self.drop()
+            return None
+        self.memory = np.frombuffer(mapped, np.uint8)[FIRST:]
+        return self.memory
+
+    def is_memory(self, memory: np.ndarray) -> bool:
+        """Whether `memory` is the one that was given, and can be kept."""
+        return self._draft is not None and memory is self.memory
+
+    def keep(self, path: str, before: Sequence[Any], behind: Sequence[Any]) -> None:
+        """Put a file at `path` of the parts `before`, the memory and the parts `behind` it. Nobody can write
+        to the memory after that. Raises OSError."""
+        memory, draft = self.memory, self._draft
+        assert memory is not None and draft is not None
+        if sum(map(len, before)) != FIRST:
+            raise ValueError(f"{sum(map(len, before))} bytes before the memory at {FIRST}")
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        write_parts(self._descriptor, *before)
+        os.lseek(self._descriptor, FIRST + memory.nbytes, os.SEEK_SET)
+        write_parts(self._descriptor, *behind)
+        protect(memory.ctypes.data - FIRST, FIRST + memory.nbytes, mmap.PROT_READ)
+        os.replace(draft, path)
+        self._draft = None
+
+    def drop(self) -> None:
+        """Leave no file behind that has not been kept."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        if self._draft is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._draft)
+            self._draft = None
