@@ -1,4 +1,4 @@
-"""GreedySearch and BeamSearch of com.microsoft: a decoder that is run until it has said all, as a Loop.
+"""The searches of com.microsoft: a decoder that is run until it has said all, as a Loop.
 
 Numbers in shapes: batch, beams (1 of a greedy search), rows = batch * beams, length of what has been said.
 """
@@ -14,14 +14,29 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.attention import ms, numbers
 from ovjit.frontends.onnx.control import circulated
+from ovjit.frontends.onnx.generation import (
+    GPT,
+    T5,
+    WHISPER,
+    Form,
+    Run,
+    decoder_only,
+    encoder_and_decoder,
+    filled,
+    for_beams,
+    inside,
+)
 from ovjit.frontends.onnx.node import OnnxNode
-from ovjit.graph.shapes import is_static
 
 if TYPE_CHECKING:
     from ovjit.frontends.onnx.reader import Scope
 
 #: The score of a token that may not come: the lowest that an f32 has.
 _NEVER = float(np.finfo(np.float32).min)
+#: The searches that keep one way of going on.
+_OF_ONE_WAY = ("GreedySearch", "Sampling")
+#: The generator of ONNX Runtime's random numbers: state * multiplier modulo this.
+_MODULUS, _MULTIPLIER = (1 << 31) - 1, 16807
 #: What all beams of an item but the first begin with, so that not all go the same way.
 _LATER = -1e9
 
@@ -35,7 +50,8 @@ _Choice = Callable[
 class _Settings(NamedTuple):
     """What a search is told, by its inputs and attributes."""
 
-    ids: Output  # [batch, length] i32
+    form: Form
+    begun: Output  # [batch, length] i32: what is there before the first step
     longest: Output  # i64 [1]
     beams: int
     pad: int
@@ -44,8 +60,10 @@ class _Settings(NamedTuple):
     repetition: Output | None
     allowed: Output | None  # [vocabulary]
     allowed_first: Output | None  # [batch, vocabulary]
-    mask: Output | None  # [batch, length]
     ngram: int
+    temperature: Output | None = None
+    penalised: Output | None = None  # [batch, vocabulary]: what is taken off
+    timestamps: bool = False  # Whisper's rules for them hold
 
 
 @ms("GreedySearch")
@@ -57,16 +75,96 @@ def greedy_search(n: OnnxNode) -> Any:
     def choose(scores: Output, state: dict[str, Output], _scope: Scope) -> Any:
         best = n.all("TopK", scores, 1, axis=1, mode="max", sort="value", index_element_type="i32",
                      stable=True, opset=11)[1]  # fmt: skip
-        ended = n("LogicalOr", state["ended"], n("Equal", best, n.like(best, known.end)))
-        more = n("LogicalNot", n("ReduceLogicalAnd", ended, [0, 1], keep_dims=False))
-        return n("Select", ended, n.like(best, known.pad), best), None, {"ended": ended}, more
+        return _said_until_the_end(n, known, best, state, {})
 
-    batch = n.dim_of(known.ids, 0)
-    state = {"ended": _filled(n, n.const(False), batch, n.const(np.array([1])))}
+    batch = n.dim_of(known.begun, 0)
+    state = {"ended": filled(n, n.const(False), batch, n.const(np.array([1])))}
     return _fitted(n, _searched(n, known, choose, state)["said"], known.longest, 1, known.pad)
 
 
+def _said_until_the_end(
+    n: OnnxNode, known: _Settings, token: Output, state: dict[str, Output], changes: dict[str, Output]
+) -> Any:
+    """What a search of one beam gives for its tokens [batch, 1]: filling behind an item's end"""
+    ended = n("LogicalOr", state["ended"], n("Equal", token, n.like(token, known.end)))
+    more = n("LogicalNot", n("ReduceLogicalAnd", ended, [0, 1], keep_dims=False))
+    return n("Select", ended, n.like(token, known.pad), token), None, {**changes, "ended": ended}, more
+
+
+@ms("Sampling")
+def sampling(n: OnnxNode) -> Any:
+    """(tokens, most, fewest, penalty of repeated ones, allowed tokens, those allowed first, mask of the
+    prompt, which tokens are penalised, seed): one of the likely tokens at each step, by the numbers that ONNX
+    Runtime's generator gives for the seed"""
+    if n.wants(1):
+        raise UnsupportedError("the filtered scores of the tokens")
+    known = _settings(n, 1, [1, 2, 3, 4, 5, 6])
+    if (temperature := n.attr("temperature", 1.0)) != 1:
+        known = known._replace(temperature=n.const(float(temperature)))
+    if n.has(7) and (penalty := n.attr("presence_penalty", 0.0)):
+        known = known._replace(penalised=n("Multiply", n.convert(n[7], "f32"), float(penalty)))
+    seed = _number(n, 8, "i64")
+    if seed is None:
+        raise UnsupportedError("sampling without a seed: no two runs of it are the same")
+    seed = n("FloorMod", seed, _MODULUS)
+    batch = n.dim_of(known.begun, 0)
+
+    def choose(scores: Output, state: dict[str, Output], scope: Scope) -> Any:
+        scores = _likely(n, scores)
+        numbers_of_step, left = _drawn(n, state["random"], inside(n, batch, scope))
+        top = n("ReduceMax", scores, [1], keep_dims=True)
+        weights = n("CumSum", n("Exp", n.convert(n("Subtract", scores, top), "f64")), 1)
+        wanted = n("Multiply", numbers_of_step, n.slice(weights, 1, -1))
+        below = n.convert(n("LessEqual", weights, wanted), "i32")
+        token = n("ReduceSum", below, [1], keep_dims=True)
+        return _said_until_the_end(n, known, token, state, {"random": left})
+
+    state = {
+        "ended": filled(n, n.const(False), batch, n.const(np.array([1]))),
+        "random": n("Select", n("Equal", seed, 0), 1, seed),
+    }
+    return _fitted(n, _searched(n, known, choose, state)["said"], known.longest, 1, known.pad)
+
+
+def _likely(n: OnnxNode, scores: Output) -> Output:
+    """The scores [batch, vocabulary], those beyond `top_p` of the probability replaced by `filter_value`."""
+    top, own = float(n.attr("top_p", 0.0)), bool(n.attr("custom", 0))
+    count = n.dim_of(scores, 1)
+    ordered, at = n.all("TopK", scores, n.scalar(count), axis=1, mode="max" if own else "min", sort="value",
+                        index_element_type="i64", stable=True, opset=11)  # fmt: skip
+    shares = n("CumSum", n("Softmax", ordered, axis=1, opset=8), 1)
+    place = n.unsqueeze(numbers(n, count), [0])
+    if own:  # what comes behind the place where the sum is enough
+        over = n("Greater", shares, n.like(shares, top))
+        before = n("Concat", n("Less", n.slice(over, 1, 0, 1), False), n.slice(over, 1, 0, -1), axis=1)
+        drop = n("LogicalAnd", before, n("Greater", place, 0))
+    else:
+        drop = n("LessEqual", shares, n.like(shares, 1 - np.float32(top)))
+        kept = n.attr("min_tokens_to_keep", 0)
+        drop = n("LogicalAnd", drop, n("LogicalOr", n("Less", place, n("Subtract", count, kept)),
+                                       n("Equal", place, 0)))  # fmt: skip
+    ordered = n("Select", drop, n.like(scores, float(n.attr("filter_value", -1e20))), ordered)
+    return n("ScatterElementsUpdate", scores, at, ordered, 1, opset=3)
+
+
+def _drawn(n: OnnxNode, state: Output, count: Output) -> tuple[Output, Output]:
+    """(`count` numbers of [0, 1) as [count, 1] f64, the generator's next state [1]): of the multiplicative
+    generator whose numbers are state * 16807^k, two of which make one"""
+    k = n("Add", numbers(n, n("Multiply", count, 2)), 1)
+    factor, by = n.const(np.array([1])), _MULTIPLIER
+    for _ in range(17):
+        odd = n("Equal", n("FloorMod", k, 2), 1)
+        factor = n("Select", odd, n("FloorMod", n("Multiply", factor, by), _MODULUS), factor)
+        k, by = n("Divide", k, 2), by * by % _MODULUS
+    values = n("FloorMod", n("Multiply", factor, state), _MODULUS)
+    low, high = n.split(n.convert(n.reshape(n("Subtract", values, 1), [-1, 2]), "f64"), 1, [1, 1])
+    size = n.const(np.float64(_MODULUS - 1), "f64")
+    both = n("Add", low, n("Multiply", high, size))
+    return n("Divide", both, n("Multiply", size, size)), n.slice(values, 0, -1)
+
+
 @ms("BeamSearch")
+@ms("WhisperBeamSearch")
 def beam_search(n: OnnxNode) -> Any:
     """(tokens, most, fewest, beams, answers, penalty of length, penalty of repeated tokens, allowed tokens,
     those allowed first, mask of the prompt) -> (answers, their scores, scores of all tokens)
@@ -79,19 +177,25 @@ def beam_search(n: OnnxNode) -> Any:
     if not 0 < answers <= beams:
         raise ModelError(f"{answers} answers of {beams} beams")
     n.limited(beams, "beams", 1024)
-    if n.has(10) or n.has(11):
-        raise UnsupportedError("tokens that the decoder begins with, or a logits processor")
-    known = _settings(n, beams, [1, 2, 6, 7, 8, 9])
+    if n.wants(3) or n.wants(4):
+        raise UnsupportedError("products of queries and keys, or the probability of silence, as outputs")
+    known = _settings(n, beams, [1, 2, 6, 7, 8, 9], 2 if n.op_type == "WhisperBeamSearch" else 0)
+    if n.has(14):
+        known = known._replace(temperature=n.scalar(n.convert(n[14], "f32")))
+    if n.has(11) and (processor := n.known_ints(11, "the logits processor")[0]):
+        if processor != 1 or n.op_type != "WhisperBeamSearch":
+            raise UnsupportedError(f"the logits processor {processor} of {n.op_type}")
+        known = known._replace(timestamps=True)
     penalty = _number(n, 5, "f32")
     penalty = n.const(1.0) if penalty is None else n.scalar(penalty)
-    batch = n.dim_of(known.ids, 0)
+    batch = n.dim_of(known.begun, 0)
     early = bool(n.attr("early_stopping", 0))
     per_item = n.const(np.array([beams]))
 
     def rated(sums: Output, said: Output, scope: Scope) -> Output:
         """Sums by their length; never -inf, which stands for an answer that is not there."""
         length = n.convert(n.dim_of(said, 1), "f32")
-        return n("Maximum", n("Divide", sums, n("Power", length, _inside(n, penalty, scope))), _NEVER)
+        return n("Maximum", n("Divide", sums, n("Power", length, inside(n, penalty, scope))), _NEVER)
 
     def kept(state: dict[str, Output], scores: Output, said: Output, longest: Output) -> dict[str, Output]:
         """The best of what has been kept and of new answers [batch, beams], said [batch, beams, length]"""
@@ -104,7 +208,7 @@ def beam_search(n: OnnxNode) -> Any:
     def choose(scores: Output, state: dict[str, Output], scope: Scope) -> Any:
         count = n.dim_of(scores, 1)
         sums = n("Add", scores, state["sums"])
-        items = _inside(n, batch, scope)
+        items = inside(n, batch, scope)
         flat = n.reshape(sums, n.concat([items, n("Multiply", count, per_item)], 0))
         best, at = n.all("TopK", flat, 2 * beams, axis=1, mode="max", sort="value",
                          index_element_type="i64", stable=True, opset=11)  # fmt: skip
@@ -116,7 +220,7 @@ def beam_search(n: OnnxNode) -> Any:
         early_ends = n("LogicalAnd", n.slice(ends, 1, 0, beams), n("LogicalNot", done))
         said = n("Gather", state["said"], n.slice(row, 1, 0, beams), 0, opset=8)
         worth = n("Select", early_ends, rated(n.slice(best, 1, 0, beams), state["said"], scope), -np.inf)
-        beside = kept(state, worth, said, _inside(n, known.longest, scope))
+        beside = kept(state, worth, said, inside(n, known.longest, scope))
         # the first that do not end go on
         order = n("Add", n.const(np.arange(2 * beams)), n("Multiply", n.convert(ends, "i64"), 2 * beams))
         chosen = n.all("TopK", order, beams, axis=1, mode="min", sort="value", index_element_type="i32",
@@ -137,10 +241,10 @@ def beam_search(n: OnnxNode) -> Any:
 
     first = n.const(np.array([[0.0]] + [[_LATER]] * (beams - 1), np.float32))
     state = {
-        "sums": n.reshape(_filled(n, first, batch, n.const(np.array([beams, 1]))), [-1, 1]),
-        "done": _filled(n, n.const(False), batch, n.const(np.array([1]))),
-        "kept_scores": _filled(n, n.const(np.float32(-np.inf)), batch, per_item),
-        "kept": _filled(n, n.const(known.pad, "i32"), batch, per_item, known.longest),
+        "sums": n.reshape(filled(n, first, batch, n.const(np.array([beams, 1]))), [-1, 1]),
+        "done": filled(n, n.const(False), batch, n.const(np.array([1]))),
+        "kept_scores": filled(n, n.const(np.float32(-np.inf)), batch, per_item),
+        "kept": filled(n, n.const(known.pad, "i32"), batch, per_item, known.longest),
     }
     wanted = ("scores",) if n.wants(2) else ()
     out = _searched(n, known, choose, state, wanted)
@@ -150,31 +254,46 @@ def beam_search(n: OnnxNode) -> Any:
     best = kept(out, open_ends, n.reshape(out["said"], split), known.longest)
     outputs = [n.slice(best[name], 1, 0, answers) for name in ("kept", "kept_scores")]
     if wanted:
-        trips = n("Subtract", known.longest, n.dim_of(known.ids, 1))
+        trips = n("Subtract", known.longest, n.dim_of(known.begun, 1))
         every = _fitted(n, out["scores"], trips, 0, 0.0)  # [trips, rows, vocabulary]
         shape = n.concat([trips, batch, per_item, n.dim_of(every, 2)], 0)
         outputs.append(n.reshape(every, shape))
     return outputs
 
 
-def _settings(n: OnnxNode, beams: int, places: list[int]) -> _Settings:
+def _settings(n: OnnxNode, beams: int, places: list[int], default: int = GPT) -> _Settings:
     """`places` are the inputs with the most and the fewest tokens, the penalty of repeated ones, those
     allowed, those allowed first and the prompt's mask."""
-    if n.attr("model_type", 0):
-        raise UnsupportedError("a search by an encoder and a decoder")
+    form = n.attr("model_type", default)
+    if form not in ((GPT,) if n.op_type in _OF_ONE_WAY else (GPT, T5, WHISPER)):
+        raise UnsupportedError(f"{n.op_type} of models of the type {form}")
     longest = _number(n, places[0], "i64")
     if longest is None:
         raise ModelError("the most tokens are missing")
     shortest, repetition = _number(n, places[1], "i64"), _number(n, places[2], "f32")
-    ids = n.convert(n[0], "i32")
-    if n.rank(ids) != 2:
-        raise ModelError(f"tokens of {n.rank(ids)} dimensions")
-    length, most = (n.shape(ids) or (None, None))[1], n.value(longest)
+    masks = [n[i] if n.has(i) else None for i in places[3:]]
+    pad = n.required("pad_token_id")
+    begun = n.convert(n[0], "i32") if form == GPT else _begun(n, form)
+    if n.rank(begun) != 2 or n.rank(n[0]) != (3 if form == WHISPER else 2):
+        raise ModelError(f"tokens of {n.rank(begun)} dimensions, input 0 of {n.rank(n[0])}")
+    length, most = (n.shape(begun) or (None, None))[1], n.value(longest)
     if most is not None and isinstance(length, int) and int(most.reshape(())) <= length:
         raise ModelError(f"{length} tokens, and {int(most.reshape(()))} are the most")
-    masks = [n[i] if n.has(i) else None for i in places[3:]]
-    return _Settings(ids, longest, beams, n.required("pad_token_id"), n.required("eos_token_id"), shortest,
-                     repetition, masks[0], masks[1], masks[2], n.attr("no_repeat_ngram_size", 0))  # fmt: skip
+    if form == GPT:
+        model = decoder_only(n, begun, masks[2], pad, beams)
+    else:
+        model = encoder_and_decoder(n, form, begun, masks[2], pad, beams)
+    return _Settings(model, begun, longest, beams, pad, n.required("eos_token_id"), shortest, repetition,
+                     masks[0], masks[1], n.attr("no_repeat_ngram_size", 0))  # fmt: skip
+
+
+def _begun(n: OnnxNode, form: int) -> Output:
+    """The tokens that a decoder begins with, behind an encoder: given, or for each item the one that says so
+    """
+    if n.has(10) and form == WHISPER:
+        return n.convert(n[10], "i32")
+    start = n.required("decoder_start_token_id")
+    return filled(n, n.const(start, "i32"), n.dim_of(n[0], 0), n.const(np.array([1])))
 
 
 def _number(n: OnnxNode, index: int, kind: str) -> Output | None:
@@ -182,15 +301,11 @@ def _number(n: OnnxNode, index: int, kind: str) -> Output | None:
     return n.reshape(n.convert(n[index], kind), [1]) if n.has(index) else None
 
 
-def _filled(n: OnnxNode, value: Output, *shape: Output) -> Output:
-    return n("Broadcast", value, n.concat(list(shape), 0), mode="numpy", opset=3)
-
-
 def _fitted(n: OnnxNode, x: Output, size: Output, axis: int, value: float) -> Output:
     """`x` made as long as `size` along an axis with what `value` says."""
     dims = [n.dim_of(x, i) for i in range(n.rank(x))]
     dims[axis] = n("Subtract", size, dims[axis])
-    return n("Concat", x, _filled(n, n.like(x, value), *dims), axis=axis)
+    return n("Concat", x, filled(n, n.like(x, value), *dims), axis=axis)
 
 
 def _highest(n: OnnxNode, best: Output, items: Output, beams: int) -> Output:
@@ -212,33 +327,13 @@ def _searched(
     collected: Sequence[str] = (),
 ) -> dict[str, Output]:
     """The state behind the last step; `said` is what has been said, [rows, length]."""
-    decoder = n.required("decoder")
-    kinds = [n.reader.tensor_type(info.type) for info in decoder.input]
-    if len(kinds) != len(decoder.output) + 2 or len(kinds) < 4:
-        raise UnsupportedError(
-            f"a decoder with {len(kinds)} inputs and {len(decoder.output)} outputs; right are tokens, "
-            "positions, a mask and the past, and logits and the present"
-        )
-    state = {**state, **_prompt(n, known)}
-    rows = n.dim_of(state["said"], 0)
-    for i, (kind, shape) in enumerate(kinds[3:]):
-        fixed = None if shape is None or len(shape) != 5 else (shape[0], shape[2], shape[4])
-        if not is_static(fixed):
-            raise UnsupportedError(f"a decoder whose past has the shape {shape}")
-        both, heads, size = (n.const(np.array([d])) for d in fixed)
-        state[f"past_{i}"] = _filled(n, n.const(0, kind), both, rows, heads, n.const(np.array([0])), size)
+    form = known.form
+    state = {**state, **form.state, "said": form.state["ids"]}
 
-    def step(graph: Any, state: dict[str, Output], first: Output, scope: Scope) -> Any:
-        given = [state["ids"], state["position"], state["mask"]]
-        given += [state[f"past_{i}"] for i in range(len(kinds) - 3)]
-        given = [n.convert(value, kind) for value, (kind, _) in zip(given, kinds, strict=True)]
-        names = [info.name for info in graph.input]
-        if len(names) != len(given) or len(graph.output) != len(decoder.output):
-            raise UnsupportedError("a decoder of the first step with other inputs or outputs than the other")
-        inputs = dict(zip(names, given, strict=True))
-        (logits, *present), _ = n.reader.subgraph(graph, scope, inputs, captures=False)
+    def step(run: Run, state: dict[str, Output], first: Output, scope: Scope) -> Any:
+        logits, present = run(state, scope)
         scores = n.convert(n.squeeze(n.slice(logits, 1, -1), [1]), "f32")
-        if n.op_type == "BeamSearch":
+        if n.op_type not in _OF_ONE_WAY:
             scores = n("LogSoftmax", scores, axis=1)
         scores = _ruled(n, known, scores, state["said"], first, scope)
         token, row, changes, more = choose(scores, state, scope)
@@ -246,66 +341,33 @@ def _searched(
         if row is not None:
             said = n("Gather", said, row, 0, opset=8)
             if known.beams > 1:
-                present = [n("Gather", value, row, 1, opset=8) for value in present]
-        ones = n("Broadcast", n.const(1, "i32"), n.shape_of(token), mode="numpy", opset=3)
+                present = [n("Gather", value, row, form.axis, opset=8) for value in present]
         following = {
             **changes,
+            **form.advance(state, token),
             "ids": token,
-            "position": state["next_position"],
-            "next_position": n("Add", state["next_position"], ones),
-            "mask": n("Concat", state["mask"], ones, axis=1),
             "said": n("Concat", said, token, axis=1),
             **{f"past_{i}": value for i, value in enumerate(present)},
         }
         return following, more
 
-    trips = n.squeeze(n("Subtract", known.longest, n.dim_of(known.ids, 1)), [0])
-    graph = n.attr("init_decoder")
-    if graph is None:
+    trips = n.squeeze(n("Subtract", known.longest, n.dim_of(known.begun, 1)), [0])
+    if form.first is None:
 
         def once(state: dict[str, Output], trip: Output, scope: Scope) -> Any:
-            return step(decoder, state, n("Equal", trip, 0), scope)
+            return step(form.run, state, n("Equal", trip, 0), scope)
 
         return circulated(n, once, trips, n.const(True), state, collected)
-    following, more = step(graph, state, n.const(True), n.scope)
+    following, more = step(form.first, state, n.const(True), n.scope)
     begun = {name: following[name] for name in state}
 
     def again(state: dict[str, Output], _trip: Output, scope: Scope) -> Any:
-        return step(decoder, state, n.const(False), scope)
+        return step(form.run, state, n.const(False), scope)
 
     out = circulated(n, again, n("Subtract", trips, 1), more, begun, collected)
     for name in collected:
         out[name] = n("Concat", n.unsqueeze(following[name], [0]), out[name], axis=0)
     return out
-
-
-def _prompt(n: OnnxNode, known: _Settings) -> dict[str, Output]:
-    """What the first step reads. Positions count the tokens that are no filling."""
-    ids = known.ids
-    real = n.convert(n("NotEqual", ids, n.like(ids, known.pad)), "i32")
-    counted = n("CumSum", real, 1)
-    state = {
-        "ids": ids,
-        "position": n("Multiply", n("Subtract", counted, n.like(real, 1)), real),
-        "next_position": n("ReduceSum", real, [1], keep_dims=True),
-        "mask": real if known.mask is None else n.convert(known.mask, "i32"),
-    }
-    if known.beams > 1:
-        state = {name: _for_beams(n, value, known.beams) for name, value in state.items()}
-    return {**state, "said": state["ids"]}
-
-
-def _for_beams(n: OnnxNode, x: Output, beams: int) -> Output:
-    """[batch, ...] -> [batch * beams, ...]"""
-    items, width = n.dim_of(x, 0), n.dim_of(x, 1)
-    shape = n.concat([items, n.const(np.array([beams])), width], 0)
-    return n("Reshape", n("Broadcast", n.unsqueeze(x, [1]), shape, mode="numpy", opset=3),
-             n.concat([n.const(np.array([-1])), width], 0), special_zero=False)  # fmt: skip
-
-
-def _inside(n: OnnxNode, value: Output, scope: Scope) -> Output:
-    """A value of the graph that the search stands in, in the graph of a step."""
-    return value if scope is n.scope else scope.capture(value)
 
 
 def _ruled(
@@ -323,7 +385,7 @@ def _ruled(
         return n("Greater", out, n.like(out, 0))
 
     if known.repetition is not None:
-        by = _inside(n, known.repetition, scope)
+        by = inside(n, known.repetition, scope)
         seen = marked(said, n("Equal", said, said))
         less = n("Select", n("Less", scores, 0.0), n("Multiply", scores, by), n("Divide", scores, by))
         scores = n("Select", seen, less, scores)
@@ -336,13 +398,68 @@ def _ruled(
             same = n("LogicalAnd", same, n("Equal", n.slice(said, 1, i, i - before), end))
         scores = n("Select", marked(n.slice(said, 1, before), same), _NEVER, scores)
     if known.allowed is not None:
-        allowed = _inside(n, known.allowed, scope)
+        allowed = inside(n, known.allowed, scope)
         scores = n("Select", n("Equal", allowed, n.like(allowed, 0)), _NEVER, scores)
     if known.allowed_first is not None:
-        allowed = _inside(n, _for_beams(n, known.allowed_first, known.beams), scope)
+        allowed = inside(n, for_beams(n, known.allowed_first, known.beams), scope)
         scores = n("Select", n("LogicalAnd", first, n("Equal", allowed, n.like(allowed, 0))), _NEVER, scores)
     if known.shortest is not None:
-        early = n("Less", n.dim_of(said, 1), _inside(n, known.shortest, scope))
+        early = n("Less", n.dim_of(said, 1), inside(n, known.shortest, scope))
         end = n("Equal", numbers(n, n.dim_of(scores, 1)), known.end)
         scores = n("Select", n("LogicalAnd", early, end), _NEVER, scores)
-    return scores
+    if known.temperature is not None:
+        scores = n("Divide", scores, inside(n, known.temperature, scope))
+    if known.penalised is not None:
+        scores = n("Subtract", scores, inside(n, known.penalised, scope))
+    return _timed(n, scores, said) if known.timestamps else scores
+
+
+def _timed(n: OnnxNode, scores: Output, said: Output) -> Output:
+    """The scores [rows, vocabulary] where tokens from one number on are times: these come in pairs and do not
+    go back, the first is not late, and one has to come where all of them together are likelier than any text.
+    """
+    begin, latest = n.required("beginning_timestamp_token_id"), 50
+    column = n.unsqueeze(numbers(n, n.dim_of(scores, 1)), [0])
+    said = n.convert(said, "i64")
+    length = n.dim_of(said, 1)
+    place = n.unsqueeze(numbers(n, length), [0])
+    timed = n("GreaterEqual", said, begin)
+
+    def either(*values: Output) -> Output:
+        out = values[0]
+        for value in values[1:]:
+            out = n("LogicalOr", out, value)
+        return out
+
+    def both(a: Output, b: Output) -> Output:
+        return n("LogicalAnd", a, b)
+
+    # [rows, 1]: where text begins behind the first time
+    first = n("ReduceMin", n("Select", timed, n("Add", place, 1), length), [1], keep_dims=True)
+    later = n("Greater", length, first)
+    last = n.slice(timed, 1, -1)
+    padded = n("Concat", n("NotEqual", last, last), timed, axis=1)
+    paired = either(n("LogicalNot", later), n.slice(padded, 1, -2, -1))
+    at = n("ReduceMax", n("Select", timed, place, -1), [1], keep_dims=True)
+    newest = n("ReduceMax", n("Select", n("Equal", place, at), said, -1), [1], keep_dims=True)
+    opened = both(last, n("LogicalNot", paired))
+    least = n("Add", newest, n("Select", opened, 0, 1))
+    time = n("GreaterEqual", column, begin)
+    never = [n("Equal", column, n.required(f"{name}_token_id")) for name in ("no_timestamps", "start_of_lm")]
+    again = [n("Equal", column, n.required(f"{name}_token_id"))
+             for name in ("decoder_start", "translate", "transcribe")]  # fmt: skip
+    scores = n("Select", either(
+        *never,
+        both(later, either(*again)),
+        both(both(last, paired), time),
+        both(opened, n("Less", column, n.required("eos_token_id"))),
+        both(n("GreaterEqual", at, 0), both(time, n("Less", column, least))),
+        both(n("Equal", length, first), n("Greater", column, begin + latest)),
+    ), _NEVER, scores)  # fmt: skip
+    best = n("ReduceMax", n("Select", time, scores, -np.inf), [1], keep_dims=True)
+    counts = both(time, n("Greater", scores, _NEVER))
+    shares = n("Select", counts, n("Exp", n("Subtract", scores, best)), 0.0)
+    total = n("ReduceSum", shares, [1], keep_dims=True)
+    times = n("Select", n("Greater", total, 0.0), n("Add", n("Log", total), best), _NEVER)
+    text = n("ReduceMax", n("Select", time, -np.inf, scores), [1], keep_dims=True)
+    return n("Select", both(n("Greater", times, text), n("LogicalNot", time)), _NEVER, scores)
