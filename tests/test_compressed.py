@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.passes.compression import stored_weights
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
@@ -110,7 +111,8 @@ def test_models_as_they_are_written(kind, zero, groups, turned, wide):
         got = request.infer([data])[0]
         kernels = [row.exec_type for row in request.get_profiling_info()]
         stored_as = {"i8": "i8h", "u8": "u8zh", "i4": "u4oh", "u4": "u4zh"}[kind]
-        name = f"{'rows' if rows <= FEW_ROWS else 'matmul'}_{stored_as}_"
+        by_digits = rows == 1 and kind in ("i4", "u4") and host_isa().name == "avx2"
+        name = f"{'row' if by_digits else 'rows' if rows <= FEW_ROWS else 'matmul'}_{stored_as}_"
         assert [k for k in kernels if k.startswith(name)], kernels
         want = data.astype(np.float64) @ value
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
@@ -131,6 +133,48 @@ def test_bias_residual_and_activation_behind_compressed_weights(rows, lead):
     got = ov.Core().compile_model(model, "CPU", F32)([a, c])[0]
     want = np.maximum((a.astype(np.float64) @ value + bias) * 0.3 + c, 0)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("depth, group", [(4096, 128), (4096, 4096), (333, 37), (77, 32), (40000, 40000)])
+@pytest.mark.parametrize("data", ["normal", "outliers", "the greatest"])
+def test_one_row_times_integers_of_4_bits_is_as_near_as_f32(depth, group, data):
+    """In groups that end within words, and such as make one sum of a whole row."""
+    rng = np.random.default_rng([SEED, depth, group])
+    outs, groups = 21, -(-depth // group)
+    whole = rng.integers(0, 16, (depth, outs)).astype(np.uint8)
+    x = rng.standard_normal((1, depth)).astype(np.float32)
+    if data == "outliers":
+        x[0, ::97] *= 1000
+    elif data == "the greatest":  # sums of 16 and 32 bits are as great as they can be
+        x, whole[:, ::2] = np.copysign(np.float32(3), x), 15
+        x[0, : depth // 2] = 3
+    scale = rng.uniform(0.5, 1, (groups, outs)).astype(np.float32)
+    zero = rng.integers(0, 16, (groups, outs)).astype(np.float32)
+    each = np.minimum(np.arange(depth) // group, groups - 1)
+    for zeros in ([], [zero], [np.full_like(zero, 8)]):
+        w = whole - zeros[0].astype(np.float64)[each] if zeros else whole.astype(np.float64)
+        parts = x.astype(np.float64).T * w * scale[each]
+        got = run([x, whole, scale, *zeros], {"bits": 4, "group": group})
+        want = np.maximum(parts.sum(0), 0)
+        # an element is wrong by a step of 2^-24 of its group's greatest, to either side unless all are alike
+        errors = depth if data == "the greatest" else np.sqrt(depth)
+        near = (np.abs(x).max() * 15 * errors + 4 * np.abs(parts.sum(0)).max()) * 2.0**-24
+        assert np.abs(got[0] - want).max() <= near, f"zeros {len(zeros)}, seed {SEED}"
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_makes_no_numbers(wrong):
+    rng = np.random.default_rng(SEED)
+    whole, scale = rng.integers(0, 16, (64, 16)).astype(np.uint8), np.ones((2, 16), np.float32)
+    x = rng.standard_normal((1, 64)).astype(np.float32)
+    x[0, 40] = wrong
+    b = Builder()
+    data = b.add("Parameter", (), {"shape": (1, 64), "element_type": "f32"}).output
+    node = b.add(RECORD, [data, *map(b.constant, (whole, scale))], {"bits": 4, "group": 32})
+    job = compile_graph(b.finish([node.output]), {}).new_job()
+    job.set_input(0, x)
+    job.run()
+    assert not np.isfinite(np.asarray(job.outputs[0])[:, whole[40] > 0]).any()
 
 
 @pytest.mark.parametrize("rows", [1, 9])

@@ -164,6 +164,7 @@ def test_words() -> None:
         lambda: words["permute_f32"](words["load_f32"](at), np.array([0, 4, 1, 2])),
         lambda: words["ld"](at, 4),
         lambda: words["look_up"](ints, np.full(4, 0x0F100F0F, np.int32)),
+        lambda: words["dot_pairs"](np.full(4, -1, np.int32), np.full(4, 0x7F7F7F7F, np.int32)),
     ):
         with pytest.raises(OutOfBounds):
             touch()
@@ -184,6 +185,19 @@ def test_words() -> None:
 USABLE = list(ISAS)[list(ISAS).index(best_isa()) :]
 
 
+def both_ways(kernel: Kernel, v: np.ndarray, w: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """What a kernel of v and w writes, bytes of that shape: in machine code, and in Python."""
+    got = np.zeros((2, *shape), np.uint8)
+    called = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([kernel])[kernel])
+    for out, run in zip(got, (called, None), strict=True):
+        bases = np.array([a.ctypes.data for a in (v, w, out)], np.int64)
+        block = np.array([0, 0, 1, 0, 2, 0], np.int64)
+        pieces = [(a.ctypes.data, a.nbytes, "memory") for a in (v, w, out, bases, block)]
+        run = run or program(kernel.source, Words(v.size // 4, Memory(pieces)))
+        run(bases.ctypes.data, block.ctypes.data, 0, 0)
+    return got
+
+
 @pytest.mark.parametrize("isa", USABLE)
 def test_words_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     """In machine code and in Python, beside what is said of each 16 bytes."""
@@ -194,8 +208,6 @@ def test_words_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     frame = Frame().pointers("v", "w", "y")
     src += [frame.prologue(), "    a = load_i32(v)", "    b = load_i32(w)"]
     src += [f"    store_i32(y + {4 * lanes * i}, {name}(a, b))" for i, name in enumerate(names)]
-    made = Kernel(f"words_of_bytes_{isa}", "\n".join([*src, "    return 0", ""]), frame)
-
     rng = np.random.default_rng(SEED)
     v, w = rng.integers(0, 256, (lanes // 4, 16), np.uint8), rng.integers(0, 16, (lanes // 4, 16), np.uint8)
     want: list[list[int]] = [[] for _ in names]
@@ -204,17 +216,51 @@ def test_words_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
         for n, (size, first) in enumerate(((1, 0), (1, 8), (2, 0), (2, 8)), 1):
             for i in range(first, first + 8, size):
                 want[n] += table[i : i + size] + codes[i : i + size]
-    got = np.zeros((2, len(names), 4 * lanes), np.uint8)
-    called = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([made])[made])
-    for out, run in zip(got, (called, None), strict=True):
-        bases = np.array([a.ctypes.data for a in (v, w, out)], np.int64)
-        block = np.array([0, 0, 1, 0, 2, 0], np.int64)
-        pieces = [(a.ctypes.data, a.nbytes, "memory") for a in (v, w, out, bases, block)]
-        run = run or program(made.source, Words(lanes, Memory(pieces)))
-        run(bases.ctypes.data, block.ctypes.data, 0, 0)
+    kernel = Kernel(f"words_of_bytes_{isa}", "\n".join([*src, "    return 0", ""]), frame)
+    got = both_ways(kernel, v, w, (len(names), 4 * lanes))
     for n, name in enumerate(names):
         for way, out in zip(("machine code", "Python"), got, strict=True):
             assert out[n].tolist() == want[n], f"{name} in {way}, seed {SEED}"
+
+
+@pytest.mark.parametrize("isa", USABLE)
+def test_words_of_pairs_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
+    """Products of bytes are added in 16 bits, from the least of them to the greatest, and then in 32."""
+    monkeypatch.setenv("OVJIT_ISA", isa)
+    lanes = ISAS[isa].lanes
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
+    frame = Frame().pointers("v", "w", "y")
+    src += [frame.prologue(), "    v0 = load_i32(v)", "    w0 = load_i32(w)", "    two = dot_pairs(v0, w0)"]
+    src += ["    four = add_pairs(two, two)", "    store_i32(y, four)"]
+    src += [f"    store_i32(y + {4 * lanes}, sum_pairs(const_i32(2147480000), four))", "    return 0", ""]
+    rng = np.random.default_rng(SEED)
+    v, w = rng.integers(0, 64, 4 * lanes, np.uint8), rng.integers(-128, 128, 4 * lanes, np.int8)
+    v[:4], w[:4] = 64, -128
+    v[4:6], w[4:6] = (255, 2), (64, 31)
+    two = (v.astype(int) * w).reshape(-1, 2).sum(1) * 2
+    assert two.min() == -(2**15) and 0 < 2**15 - two.max() < 256
+    whole = (two.reshape(-1, 2).sum(1) + 2147480000).astype(np.int32)
+    want = np.r_[two.astype(np.int16), whole.view(np.int16)]
+    got = both_ways(Kernel(f"words_of_pairs_{isa}", "\n".join(src), frame), v, w, (2, 4 * lanes))
+    for way, out in zip(("machine code", "Python"), got, strict=True):
+        assert (out.reshape(-1).view(np.int16) == want).all(), f"{way}, seed {SEED}"
+
+
+@pytest.mark.parametrize("isa", USABLE)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_integers_of_4_bits(monkeypatch: pytest.MonkeyPatch, isa: str, rows: int) -> None:
+    """In groups that end within a word, and of whole runs of words; a panel that ends within a vector."""
+    monkeypatch.setenv("OVJIT_ISA", isa)
+    rng = np.random.default_rng([SEED, rows])
+    for depth, group in ((23, 13), (104, 72)):
+        codes = rng.integers(0, 16, (depth, 21)).astype(np.uint8)
+        scale, zero = rng.uniform(0.5, 1, (2, 21)).astype(np.float32), rng.integers(0, 16, (2, 21))
+        x = rng.standard_normal((rows, depth)).astype(np.float32)
+        record, attrs = find_op("CompressedMatMul"), {"bits": 4, "group": group}
+        graph, arrays = graph_of(record, [1, 2, 3], "", [x, codes, scale, zero.astype(np.float32)], attrs)
+        kernels = check(monkeypatch, graph, arrays, f"{rows} rows, seed {SEED}")
+        by_digits = rows == 1 and isa == "avx2"
+        assert any(("row_u4z" if by_digits else "rows_u4z") in name for name in kernels), kernels
 
 
 @pytest.mark.parametrize("isa", USABLE)

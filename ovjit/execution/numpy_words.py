@@ -151,6 +151,25 @@ def _dot_bytes(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
 
 
+def _dot_pairs(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    products = x.view(np.uint8).astype(np.int32) * w.view(np.int8)
+    return _halves(products.reshape(-1, 2).sum(axis=1), x.dtype)
+
+
+def _add_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _halves(x.view(np.int16).astype(np.int32) + y.view(np.int16), x.dtype)
+
+
+def _halves(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if sums.min() < -(2**15) or sums.max() >= 2**15:
+        raise OutOfBounds(f"sums {sums.tolist()} of 16 bits")
+    return sums.astype(np.int16).view(dtype)
+
+
+def _sum_pairs(acc: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return acc + x.view(np.int16).reshape(-1, 2).sum(axis=1, dtype=np.int32)
+
+
 def _look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
     places = codes.view(np.uint8).reshape(-1, 16)
     if places.max() > 15:
@@ -179,6 +198,7 @@ _SAME: dict[str, Callable[..., np.ndarray]] = {
     "xor": np.bitwise_xor, "not_": np.invert, "shl": np.left_shift, "shr": np.right_shift,
     "select": np.where, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
     "eq": np.equal, "ne": np.not_equal, "look_up": _look_up,
+    "dot_pairs": _dot_pairs, "add_pairs": _add_pairs, "sum_pairs": _sum_pairs,
     "zip_bytes_low": functools.partial(_zip, "u1", False),
     "zip_bytes_high": functools.partial(_zip, "u1", True),
     "zip_halves_low": functools.partial(_zip, "u2", False),

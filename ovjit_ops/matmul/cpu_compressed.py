@@ -1,4 +1,5 @@
-"""CompressedMatMul by the tile kernel: panels are unpacked chunk by chunk, see `ovjit.tiles.compressed`."""
+"""CompressedMatMul by the tile kernel: panels are unpacked chunk by chunk, see `ovjit.tiles.compressed`. A
+few rows are multiplied straight from memory, one row with integers of 4 bits by `ovjit.tiles.digits`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
-from ovjit.compiler.views import plain, product
+from ovjit.compiler.views import View, plain, product
 from ovjit.tiles.compressed import (
     HEIGHTS,
     how_unpacked,
@@ -16,6 +17,7 @@ from ovjit.tiles.compressed import (
     pack_compressed,
     row_kernel,
 )
+from ovjit.tiles.digits import DIGITS, TURNED, digits_kernel, product_kernel, takes_digits
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
@@ -41,6 +43,14 @@ class CompressedProduct(StoredWeights):
             "_".join((name, *names)), self.epilogue, self.isa, self.data.dtype, self.unpack
         )
         self.kernels = (*self.kernels, self.by_rows)
+        self.by_digits = None
+        if takes_digits(self.unpack, self.isa):
+            self.to_digits = digits_kernel(self.data.dtype)
+            self.by_digits = product_kernel(
+                "_".join((f"row_{self.unpack.name}_{self.isa.name}", *names)),
+                self.epilogue, self.isa, self.unpack,
+            )  # fmt: skip
+            self.kernels = (*self.kernels, self.to_digits, self.by_digits)
 
     def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
@@ -61,6 +71,8 @@ class CompressedProduct(StoredWeights):
         self.lower_at = None
         if self.unpack.shifts_data:
             self.lower_at = constants.place(lowering_factors(self.isa), "place of 4 bits").offset
+        if self.by_digits:
+            self.turned_at = constants.place(TURNED, "order of digits").offset
         self.sizes = {
             "q_panel": packed.integer_panel, "s_panel": packed.scale_panel, "g_size": self.size,
             "depth": self.depth,
@@ -82,25 +94,52 @@ class CompressedProduct(StoredWeights):
         if rows > FEW_ROWS or len(lead) > 1 or not rows:
             super().plan(planner)
             return
-        x = planner.contiguous(self.data)
+        kernel, given = self.by_rows, []
+        values: dict[str, Any] = {}
+        if self.by_digits and rows == 1:
+            kernel, given = self.by_digits, self.digits(planner)
+            values |= {"x": given[0].ptr, "p": given[1].ptr}
+        else:
+            x = planner.contiguous(self.data)
+            groups = ceil_div(self.depth, self.size)
+            given = [x]
+            values |= {
+                "x": x.ptr, "x_w": x.shape[-1] * x.itemsize, "rows": rows, "filled": self.filled,
+                "groups": groups,
+            }  # fmt: skip
+            if self.lower_at is not None:
+                values["lower"] = planner.constants.at(self.lower_at)
+            planner.need_scratch(rows * (self.filled + groups) * 4)
         y = planner.output(self.out, plain(len(self.out.shape)))
         panels = ceil_div(self.outs, self.weights.sizes.width)
         per_chunk = split(panels, self.sizes["q_panel"] * ceil_div(rows, HEIGHTS[0]), CHUNK_BYTES)
-        groups = ceil_div(self.depth, self.size)
-        values: dict[str, Any] = {
-            "x": x.ptr, "b": planner.constants.at(self.weights.bias), "y": y.ptr,
-            "x_w": x.shape[-1] * x.itemsize, "y_w": y.shape[-1] * y.itemsize,
-            "b_step": self.weights.bias_step, "rows": rows, "outs": self.outs, "panels": panels,
-            "per_chunk": per_chunk, "filled": self.filled, "groups": groups, **self.unpacking(planner),
+        values |= {
+            "b": planner.constants.at(self.weights.bias), "y": y.ptr, "y_w": y.shape[-1] * y.itemsize,
+            "b_step": self.weights.bias_step, "outs": self.outs, "panels": panels, "per_chunk": per_chunk,
+            **self.unpacking(planner),
         }  # fmt: skip
-        if self.lower_at is not None:
-            values["lower"] = planner.constants.at(self.lower_at)
         operands, reads = self.operand_rows(planner)
         flops = 2.0 * rows * self.depth * self.outs
-        chunks = ceil_div(panels, per_chunk)
-        planner.need_scratch(rows * (self.filled + groups) * 4)
-        planner.step(self.by_rows, values | operands, chunks, [x, *reads], [y], flops)
+        planner.step(kernel, values | operands, ceil_div(panels, per_chunk), [*given, *reads], [y], flops)
         planner.steps[-1].bytes += self.stored
+
+    def digits(self, planner: Planner) -> list[View]:
+        """The row in digits, and scale and sums of each group: once for all products of that row."""
+
+        def make() -> list[View]:
+            x = planner.contiguous(self.data)
+            groups = ceil_div(self.depth, self.size)
+            q = planner.allocate((DIGITS * self.filled,), 1)
+            p = planner.allocate((groups, DIGITS + 1), 4)
+            per_chunk = split(groups, 8 * self.size)
+            values = {
+                "x": x.ptr, "q": q.ptr, "p": p.ptr, "turned": planner.constants.at(self.turned_at),
+                "depth": self.depth, "size": self.size, "groups": groups, "per_chunk": per_chunk,
+            }  # fmt: skip
+            planner.step(self.to_digits, values, ceil_div(groups, per_chunk), [x], [q, p], 8.0 * x.count)
+            return [q, p]
+
+        return planner.shared(("digits", self.data, self.size), make)
 
 
 #: Rows up to which the weights go straight to registers.

@@ -22,6 +22,9 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
     and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>(v)
     look_up(table, v)               for each byte of v, 0 to 15, that byte of the 16 of the table at its place
+    dot_pairs(v, w)                 sums of two products of u8 of v and i8 of w as i16, two in a lane of i32;
+                                    they must fit
+    add_pairs(v, w) sum_pairs(v, w) of such i16: added one by one; v + the two of each lane of w
     zip_bytes_low zip_bytes_high zip_halves_low zip_halves_high(v, w)  of each 16 bytes of v and w the first
                                     or last 8 in turns, one or two bytes of v, as many of w, ...
     seldom_<name>_<f32|f64>(mask, v.., w)  libm_<name>(v..) where the mask holds, else w: a branch past it
@@ -329,15 +332,37 @@ def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Val
 def dot_bytes_narrow(b: ir.IRBuilder, kind: Vec, acc: ir.Value, *words: ir.Value) -> ir.Value:
     """acc + the products of `words` x0, w0, x1, w1 ..., as `dot_bytes`, of which all fit 16 bits: those of
     each pair of bytes and their sum over the words."""
-    fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
-    pairs = ir.VectorType(_I16, 2 * kind.lanes)
-    wide = kind.lanes == 16
-    name = "llvm.x86.avx512.pmaddubs.w.512" if wide else "llvm.x86.avx2.pmadd.ub.sw"
     total = None
     for x, w in zip(words[::2], words[1::2], strict=True):
-        product = call_intrinsic(b, name, pairs, [b.bitcast(x, fours), b.bitcast(w, fours)])
-        total = product if total is None else b.add(total, product)
-    return dot_halves(b, kind, acc, total, ir.Constant(pairs, [_I16(1)] * pairs.count))
+        product = dot_pairs(b, kind, x, w)
+        total = product if total is None else add_pairs(b, kind, total, product)
+    return sum_pairs(b, kind, acc, total)
+
+
+def dot_pairs(b: ir.IRBuilder, kind: Vec, x: ir.Value, w: ir.Value) -> ir.Value:
+    """Of each two u8 of `x` and two i8 of `w` the sum of their products in i16, where it fits."""
+    pairs = ir.VectorType(_I16, 2 * kind.lanes)
+    if kind.lanes in (8, 16):
+        fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
+        name = "llvm.x86.avx512.pmaddubs.w.512" if kind.lanes == 16 else "llvm.x86.avx2.pmadd.ub.sw"
+        total = call_intrinsic(b, name, pairs, [b.bitcast(x, fours), b.bitcast(w, fours)])
+        return b.bitcast(total, kind.ir)
+    eight, low = (ir.Constant(pairs, [_I16(n)] * pairs.count) for n in (8, 0xFF))
+    x, w = b.bitcast(x, pairs), b.bitcast(w, pairs)
+    even = b.mul(b.and_(x, low), b.ashr(b.shl(w, eight), eight))
+    return b.bitcast(b.add(even, b.mul(b.lshr(x, eight), b.ashr(w, eight))), kind.ir)
+
+
+def add_pairs(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The sums of i16, two in a lane."""
+    pairs = ir.VectorType(_I16, 2 * kind.lanes)
+    return b.bitcast(b.add(b.bitcast(x, pairs), b.bitcast(y, pairs)), kind.ir)
+
+
+def sum_pairs(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value) -> ir.Value:
+    """acc + the two i16 of each lane of `x`."""
+    pairs = ir.VectorType(_I16, 2 * kind.lanes)
+    return dot_halves(b, kind, acc, x, ir.Constant(pairs, [_I16(1)] * pairs.count))
 
 
 def choose_bytes(b: ir.IRBuilder, kind: Vec, window: ir.Value, choices: ir.Value) -> ir.Value:
@@ -397,6 +422,7 @@ _SAME = {
     "xor": (2, lambda b, k, x, y: b.xor(x, y)), "not_": (1, lambda b, k, x: b.not_(x)),
     "shl": (2, lambda b, k, x, y: b.shl(x, y)), "shr": (2, _shift_right),
     "select": (3, lambda b, k, c, x, y: b.select(c, x, y)), "look_up": (2, look_up),
+    "dot_pairs": (2, dot_pairs), "add_pairs": (2, add_pairs), "sum_pairs": (2, sum_pairs),
     "zip_bytes_low": (2, _zip(1, False)), "zip_bytes_high": (2, _zip(1, True)),
     "zip_halves_low": (2, _zip(2, False)), "zip_halves_high": (2, _zip(2, True)),
 }  # fmt: skip
