@@ -68,6 +68,7 @@ class Constants:
         self.size = 0
         self.arrays: list[tuple[int, np.ndarray | Filling]] = []
         self.sizes: dict[int, int] = {}  # offset -> bytes
+        self.asked: list[int] = []  # what `place` has given, in order
         self._known: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._alive: list[Any] = []
@@ -89,6 +90,7 @@ class Constants:
             self.arrays.append((offset, array))
             self.sizes[offset] = array.nbytes
             self.size = aligned(self.size + array.nbytes)
+        self.asked.append(offset)
         return self.at(offset)
 
     def at(self, offset: int) -> Ptr:

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from ovjit import debug, logs
@@ -20,6 +21,7 @@ from ovjit.codegen.transpose import turn_kernel, turn_sizes
 from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.growing import Outgrown, Place, Room, growing, strides_of
+from ovjit.compiler.layers import Repeats, find_layers
 from ovjit.compiler.lower import Host, Lowering, lower_groups
 from ovjit.compiler.options import memory_for, options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
@@ -29,12 +31,12 @@ from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import low_caches, lower_precision, store_caches
 from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
-from ovjit.compiler.shape_values import check_shapes, concrete_types
+from ovjit.compiler.shape_values import NO_TWINS, check_shapes, concrete_types
 from ovjit.compiler.views import Layout
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Graph, Value, verify
+from ovjit.graph.graph import Graph, Node, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
@@ -176,8 +178,15 @@ class Program:
         self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
         self.readers.update(self.graph.outputs)
         self.constants = Constants()
+        packed: list[Sequence[int]] = []
         for lowering in self.lowerings:
+            before = len(self.constants.asked)
             lowering.pack(self.constants)
+            packed.append(self.constants.asked[before:])
+        #: Layers that are planned alike, where plans are traced.
+        self.layers = None
+        if self.traces is not None and not debug.skips("layers"):
+            self.layers = find_layers(self.lowerings, packed, self.graph, self.layouts, self.readers)
         for value in self.graph.outputs:
             if value.constant is not None and value.dtype != "string":
                 self.constants.view(value.constant, value.dtype)
@@ -258,15 +267,21 @@ class Program:
         program."""
         types = planner.types
         taps: list[Tap] = []
-        active = [
-            low for low in self.lowerings if not all(types[v].value is not None for v in low.group.outputs)
-        ]
+        flags = [any(types[v].value is None for v in low.group.outputs) for low in self.lowerings]
+        active = list(compress(self.lowerings, flags))
         for lowering in reversed(active):
             with sizes_of_64_bits(lowering.group.last.name):
                 lowering.prepare(planner)
         if not self.watched:  # whoever compares steps looks at their inputs afterwards
             planner.last_use = last_uses(active, self.graph.outputs)
+        repeats, following = None, 0
+        if self.layers is not None and planner.trace is None:  # which has all that is planned
+            repeats = Repeats(planner, self.layers, self.lowerings, flags)
         for index, lowering in enumerate(active):
+            if repeats is not None and index >= following:
+                following = repeats.enter(index)
+            if index < following:
+                continue
             planner.index = index
             with sizes_of_64_bits(lowering.group.last.name):
                 for way in lowering.ways(planner):
@@ -332,7 +347,11 @@ class Program:
     ) -> tuple[Tape, dict[Value, TensorType]]:
         check_shapes(self.graph.inputs, shapes)
         tape = Tape([*(d for shape in shapes for d in shape), *([] if room is None else [room.capacity])])
-        return tape, concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes))
+        return tape, concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes), self._twins)
+
+    @property
+    def _twins(self) -> Mapping[Node, Node]:
+        return NO_TWINS if self.layers is None else self.layers.twins
 
     def _types(self, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
         """The types for these shapes. What traces leave to kernels is left to them without a trace too, so

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,14 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval, fits, is_static, text
 from ovjit.graph.traced import identity
 
+NO_TWINS: Mapping[Node, Node] = MappingProxyType({})
 
-def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
+
+def concrete_types(
+    graph: Graph, shapes: Sequence[tuple[int, ...]], twins: Mapping[Node, Node] = NO_TWINS
+) -> dict[Value, TensorType]:
     """The type of every value for these input shapes, with its value where it depends on shapes only.
+    `twins`: nodes -> others that make the same of the same types, though of other constants.
 
     A value whose shape depends on data has a shape with open dimensions. Raises ModelError naming the node
     that does not accept its inputs.
@@ -38,8 +45,29 @@ def concrete_types(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[Valu
                 continue
             if not all(types[v].value is not None for v in node.inputs):
                 continue
+        twin = twins.get(node)
+        if twin is not None and all(map(_read_alike, node.inputs, twin.inputs, repeat(types))):
+            types.update((v, types[same]) for v, same in zip(node.outputs, twin.outputs, strict=True))
+            continue
         types.update(zip(node.outputs, alike.infer(node, [types[v] for v in node.inputs]), strict=True))
     return types
+
+
+def _read_alike(value: Value, other: Value, types: Mapping[Value, TensorType]) -> bool:
+    """Whether a node makes of `value` what its twin makes of `other`."""
+    if value is other or value.node.op.name == "Constant":
+        return True
+    known = types.get(other)  # twins may stand behind
+    return known is not None and surely_same_types(types[value], known)
+
+
+def surely_same_types(one: TensorType, other: TensorType) -> bool:
+    """Whether two types, and what is known of their values, are equal for every shape that a trace may
+    serve."""
+    if one is other:
+        return True
+    key = _key_of(one)
+    return key is not None and key == _key_of(other)
 
 
 #: Larger constants are taken to be different, not compared: weights.

@@ -196,7 +196,10 @@ class Attention(Lowering):
         if "scale" in self.named:
             view = planner.view(self.named["scale"])
             return view.ptr, [view]
-        view = planner.data.view(np.full(1, 1 / math.sqrt(max(depth, 1)), np.float32), "f32")
+        scale = 1 / math.sqrt(max(depth, 1))
+        view = planner.shared(  # equal layers have one
+            ("scale", scale), lambda: planner.data.view(np.full(1, scale, np.float32), "f32")
+        )
         return view.ptr, []
 
     def _mask(self, planner: Planner, shape: tuple[int, ...]) -> View | None:

@@ -1,0 +1,550 @@
+"""Equal layers: what planning one of them has added is repeated for those that follow.
+
+Networks are layers that differ in their weights alone. `find_layers` says which lowerings are such layers,
+when a program is made; `Repeats` sees to it while a trace is made. The first layers are planned, and so is
+the last one, as what it reads of all layers has no reader behind it. What one layer has added (steps,
+buffers, views) is added for the next ones with their buffers and weights in the place of its own, if what
+lies before it and before the next layer is the same: then planning would have done the same, layer by layer.
+Whatever is not surely the same is planned.
+"""
+
+from __future__ import annotations
+
+import functools
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.shape_values import MOST_COMPARED, surely_same_types
+from ovjit.compiler.steps import Step
+from ovjit.compiler.views import CONSTANTS, FIRST_IO, PLAN_DATA, Buffer, Layout, Ptr, View
+from ovjit.graph.converted import Converted
+from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.traced import identity
+
+if TYPE_CHECKING:
+    from ovjit.compiler.lower import Lowering
+    from ovjit.compiler.plan import Planner
+
+#: Layers that are planned in any case: two at the beginning, the second of which may serve, and the last.
+PLANNED = 3
+#: Fewer lowerings are planned in less time than it takes to look at them.
+WORTH = 16
+
+
+#: What the steps of a group are called, and the nodes of the model that it stands for.
+Name = tuple[str, tuple[str, ...]]
+
+
+class Layers(NamedTuple):
+    """The lowerings `first + k * period` and those behind them, up to the next multiple, are layer k of
+    `many`."""
+
+    first: int
+    period: int
+    many: int
+    #: What a layer makes, reads of the layer before, or has as inputs and weights of its own -> the same of
+    #: the next layer.
+    follows: Mapping[Value, Value]
+    #: Where its constants begin -> where those of the next layer do.
+    places: Mapping[int, int]
+    #: A layer's nodes -> those of the layer before.
+    twins: Mapping[Node, Node]
+    #: Name and origins of a layer's groups -> those of the next layer's.
+    names: Mapping[Name, Name]
+
+
+def find_layers(
+    lowerings: Sequence[Lowering],
+    packed: Sequence[Sequence[int]],
+    graph: Graph,
+    layouts: Mapping[Value, Layout],
+    readers: Mapping[Value, int],
+) -> Layers | None:
+    """The layers by which most planning is saved, None where there are too few. `packed`: where each lowering
+    has placed its constants."""
+    numbers: dict[tuple, int] = {}
+    marks = np.array([numbers.setdefault(_mark(low), len(numbers)) for low in lowerings], np.int64)
+    best = (WORTH, 0, 0, 0)
+    for period in range(1, len(marks) // (PLANNED + 1) + 1):
+        differ = np.flatnonzero(marks[period:] != marks[:-period])
+        bounds = np.concatenate(([-1], differ, [len(marks) - period]))
+        longest = int(np.diff(bounds).argmax())
+        first, behind = int(bounds[longest]) + 1, int(bounds[longest + 1])
+        saved = ((behind - first) // period + 1 - PLANNED) * period
+        if saved > best[0]:
+            best = saved, period, first, behind
+    _, period, first, behind = best
+    return _compared(lowerings, packed, graph, layouts, readers, period, first, behind) if period else None
+
+
+def _mark(lowering: Lowering) -> tuple:
+    """What is the same in equal layers, at a glance."""
+    out = lowering.out
+    return type(lowering), tuple([n.op.name for n in lowering.group.nodes]), out.dtype, len(out.shape or ())
+
+
+def _compared(
+    lowerings: Sequence[Lowering],
+    packed: Sequence[Sequence[int]],
+    graph: Graph,
+    layouts: Mapping[Value, Layout],
+    readers: Mapping[Value, int],
+    period: int,
+    first: int,
+    behind: int,
+) -> Layers | None:
+    """The layers among the lowerings from `first` on, those before `behind` with one a `period` later."""
+    made_by = {v: i for i, low in enumerate(lowerings) for n in low.group.nodes for v in n.outputs}
+    outputs = frozenset(graph.outputs)
+
+    def new(start: int) -> _Pairs:
+        return _Pairs(start, period, made_by, outputs, layouts, readers)
+
+    best, pairs = None, new(first)
+    for i in range(first, behind):
+        one, other = lowerings[i], lowerings[i + period]
+        if pairs.add(one, other, packed[i], packed[i + period]) and i + 1 < behind:
+            continue
+        whole = i + 1 == behind and pairs.good
+        count = (i + whole - pairs.start) // period + 1
+        if count > max(PLANNED, best.many if best else 0) and pairs.common.isdisjoint(pairs.follows):
+            best = Layers(
+                pairs.start, period, count, pairs.follows, pairs.places, pairs.twins, pairs.names
+            )
+        pairs = new(i + 1)
+    return best
+
+
+class _Pairs:
+    """Lowerings that are compared with those one period later, from `start` on, and what belongs together."""
+
+    def __init__(
+        self,
+        start: int,
+        period: int,
+        made_by: Mapping[Value, int],
+        outputs: Collection[Value],
+        layouts: Mapping[Value, Layout],
+        readers: Mapping[Value, int],
+    ):
+        self.start = start
+        self.period = period
+        self.good = True
+        self.follows: dict[Value, Value] = {}
+        self.places: dict[int, int] = {}
+        self.twins: dict[Node, Node] = {}
+        self.names: dict[Name, Name] = {}
+        self.common: set[Value] = set()  # what layers read that is the same for all of them
+        self._made_by = made_by
+        self._outputs = outputs
+        self._layouts = layouts
+        self._readers = readers
+        self._arrays: set[tuple[int, int]] = set()  # ids of constants that belong together
+        self._moved: set[tuple[int, int]] = set()  # places of the constants of the lowerings in hand
+
+    def add(self, one: Lowering, other: Lowering, placed: Sequence[int], others: Sequence[int]) -> bool:
+        """Compare a lowering with the one a period later; whether all is well until now."""
+        self._moved = set(zip(placed, others, strict=False))
+        self.good = (
+            len(placed) == len(others)
+            and all(self.places.setdefault(a, b) == b for a, b in self._moved)
+            and self._groups(one.group, other.group)
+            and self._same(one, other)
+        )
+        return self.good
+
+    def _groups(self, one: Group, other: Group) -> bool:
+        nodes, others = one.nodes, other.nodes
+        self.names[one.name, one.origins] = other.name, other.origins
+        return (
+            (one.sure, one.used, len(nodes), one.anchor is None)
+            == (other.sure, other.used, len(others), other.anchor is None)
+            and all(map(self._nodes, nodes, others))
+        )  # fmt: skip
+
+    def _nodes(self, one: Node, other: Node) -> bool:
+        if self.twins.get(other) is one:
+            return True
+        if one.op is not other.op or one.lowered != other.lowered or one.op.runs_body:
+            return False
+        if len(one.inputs) != len(other.inputs) or not self._same(one.attrs, other.attrs):
+            return False
+        if not all(map(self._read, one.inputs, other.inputs)):
+            return False
+        self.twins[other] = one
+        return len(one.outputs) == len(other.outputs) and all(map(self._made, one.outputs, other.outputs))
+
+    def _made(self, one: Value, other: Value) -> bool:
+        return self._alike(one, other) and self.follows.setdefault(one, other) is other
+
+    def _alike(self, one: Value, other: Value) -> bool:
+        """Whether a program does the same with both."""
+        return (
+            _same_types(one, other)
+            and (one in self._outputs) == (other in self._outputs)
+            and self._layouts.get(one) == self._layouts.get(other)
+            and self._readers.get(one) == self._readers.get(other)
+        )
+
+    def _read(self, one: Value, other: Value) -> bool:
+        """Whether a layer reads `one` as the next one reads `other`."""
+        kinds = one.node.op.name, other.node.op.name
+        if one is other:
+            if "Constant" not in kinds:
+                self.common.add(one)
+            return self._made_by.get(one, -1) < self.start
+        if kinds == ("Constant", "Constant"):
+            return self._constants(one, other)
+        follows = self.follows.get(one)
+        if follows is not None or "Constant" in kinds:
+            return follows is other
+        if kinds == ("Parameter", "Parameter"):
+            return self._made(one, other)
+        # what comes before the first layer, for which each layer has something of its own
+        first = self._made_by.get(one, -1) < self.start <= self._made_by.get(other, -1)
+        return first and self._made_by[other] < self.start + self.period and self._crossing(one, other)
+
+    def _crossing(self, one: Value, other: Value) -> bool:
+        return _same_types(one, other) and self.follows.setdefault(one, other) is other
+
+    def _constants(self, one: Value, other: Value) -> bool:
+        a, b = one.stored, other.stored
+        assert a is not None and b is not None
+        if not _same_types(one, other) or one.dtype != other.dtype or not self._arrays_alike(a, b):
+            return False
+        return self.follows.setdefault(one, other) is other
+
+    def _arrays_alike(self, a: Any, b: Any) -> bool:
+        """Whether two constants are equal, or weights: many reals, which no plan looks at."""
+        if a is b or (id(a), id(b)) in self._arrays:
+            return True
+        if type(a) is not type(b) or a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        if not _is_weights(a) and (a.size > MOST_COMPARED or a.tobytes() != b.tobytes()):
+            return False
+        self._arrays.add((id(a), id(b)))
+        return True
+
+    def _same(self, a: Any, b: Any) -> bool:
+        """Whether lowerings that differ by `a` and `b` plan the same."""
+        if a is b:
+            return True
+        kind = type(a)
+        if kind is not type(b):
+            return False
+        if kind is int:
+            return a == b or (a, b) in self._moved
+        if kind in (str, float, bool, bytes, Kernel, Layout, range, frozenset, set):
+            return bool(a == b)
+        if kind is Value:
+            return self._read(a, b)
+        if kind is Node:
+            return self._nodes(a, b)
+        if kind is Group:
+            return self._groups(a, b)
+        if isinstance(a, (tuple, list)):
+            return len(a) == len(b) and all(map(self._same, a, b))
+        if kind is dict:
+            return list(a) == list(b) and all(map(self._same, a.values(), b.values()))
+        if isinstance(a, (np.ndarray, Converted)):
+            return self._arrays_alike(a, b)
+        if kind is Ptr:
+            at = a.buffer.offset + a.offset, b.buffer.offset + b.offset
+            return a.buffer.base == b.buffer.base == CONSTANTS and (at[0] == at[1] or at in self._moved)
+        if isinstance(a, functools.partial):
+            return a.func is b.func and self._same(a.args, b.args) and self._same(a.keywords, b.keywords)
+        if kind.__module__.partition(".")[0] in ("ovjit", "ovjit_ops") and hasattr(a, "__dict__"):
+            mine, its = vars(a), vars(b)
+            derived = mine.keys() ^ its.keys()  # properties that are made once, of one of them until now
+            return derived <= {"kernels"} and all(self._same(mine[k], its[k]) for k in mine if k in its)
+        return False
+
+
+def _same_types(one: Value, other: Value) -> bool:
+    a, b = one.type, other.type
+    if a is b:
+        return True
+    if (a.dtype, a.shape) != (b.dtype, b.shape) or (a.value is None) != (b.value is None):
+        return False
+    if a.value is None or b.value is None or one.node.op.name == "Constant":
+        return a.partial is None and b.partial is None
+    return bool(a.value.dtype == b.value.dtype and a.value.tobytes() == b.value.tobytes())
+
+
+def _is_weights(array: np.ndarray | Converted) -> bool:
+    """Whether these are many reals: plans have their addresses, and their numbers only where they are few."""
+    return isinstance(array, Converted) or (array.dtype.kind == "f" and array.size > MOST_COMPARED)
+
+
+class _Before(NamedTuple):
+    """A layer that is about to be planned: what it finds, and how much there is already."""
+
+    found: list[Any]
+    steps: int
+    buffers: int
+    copies: int
+    shared: int
+    data: int
+
+
+class _Cannot(Exception):
+    """The layer must be planned."""
+
+
+class Repeats:
+    """The layers of a program while a planner plans it. `flags`: which of the lowerings have something to
+    plan."""
+
+    def __init__(
+        self, planner: Planner, layers: Layers, lowerings: Sequence[Lowering], flags: Sequence[bool]
+    ):
+        self.planner = planner
+        self.layers = layers
+        self.lowerings = lowerings
+        first, period, count = layers.first, layers.period, layers.many
+        pattern = flags[first : first + period]
+        lows = range(first, first + count * period, period)
+        alike = all(flags[low : low + period] == pattern for low in lows)
+        #: How many groups of a layer are planned, and the number of the first of them in each layer.
+        self.size = sum(pattern)
+        begin = sum(flags[:first])
+        self.starts = [begin + k * self.size for k in range(count)] if alike and self.size else []
+        self._layer_at = {start: k for k, start in enumerate(self.starts)}
+        self._behind = begin + count * self.size
+        self._before: _Before | None = None
+
+    def enter(self, index: int) -> int:
+        """Group `index` is next: the number of the one that is to be planned next, behind it where layers
+        could be repeated."""
+        layer = self._layer_at.get(index)
+        if layer is None or layer >= PLANNED or layer + 2 > len(self.starts):
+            return index
+        before, self._before = self._before, None
+        try:
+            if before is not None:
+                template = _Template(self, layer - 1, before)
+                while layer < len(self.starts) - 1:
+                    template.repeat(layer)
+                    layer += 1
+        except _Cannot:
+            pass
+        if self.starts[layer] == index:
+            self._before = self._look(layer)
+        return self.starts[layer]
+
+    def made(self, layer: int) -> list[Value]:
+        """The values that a layer's lowerings make."""
+        low = self.layers.first + layer * self.layers.period
+        part = self.lowerings[low : low + self.layers.period]
+        return [v for lowering in part for node in lowering.group.nodes for v in node.outputs]
+
+    def read(self, layer: int) -> list[Value]:
+        """What a layer reads that it does not make, but for constants."""
+        low = self.layers.first + layer * self.layers.period
+        part = self.lowerings[low : low + self.layers.period]
+        made = set(self.made(layer))
+        read = dict.fromkeys(v for lowering in part for node in lowering.group.nodes for v in node.inputs)
+        return [v for v in read if v not in made and v.node.op.name != "Constant"]
+
+    def _look(self, layer: int) -> _Before | None:
+        planner = self.planner
+        try:
+            found = self.found(layer, self.read(layer))
+        except _Cannot:
+            return None
+        return _Before(
+            found, len(planner.steps), len(planner.buffers), len(planner._copies), len(planner._shared),
+            planner.data.size,
+        )  # fmt: skip
+
+    def found(self, layer: int, values: Iterable[Value]) -> list[Any]:
+        """What planning a layer may ask of the values that it reads."""
+        planner = self.planner
+        found: list[Any] = []
+        if planner.deferred or planner._unclear:
+            raise _Cannot
+        copied = {key[0] for key in planner._copies}
+        for value in values:
+            if planner.types[value].value is not None:
+                found.append(id(planner.types[value]))
+                continue
+            view = planner.views.get(value)
+            if view is None or (value in copied and value in self.layers.follows):
+                raise _Cannot
+            buffer = view.buffer
+            late = {self.late(layer, v) for v in planner.views.in_buffer[buffer]}
+            found.append((
+                view.identity, identity((view.offset, buffer.size)), self._kind(buffer),
+                buffer in planner.pinned, sorted(late - {-1}), value in planner.placed,
+                value in planner.offered,
+            ))  # fmt: skip
+        return found
+
+    def late(self, layer: int, value: Value) -> int:
+        """How long after a layer's beginning a value is read: -1 for not at all."""
+        last = self.planner.last_use.get(value, -1)
+        behind = self._behind if value in self.layers.follows else self.starts[-1]
+        return self._behind if last >= behind else max(last - self.starts[layer], -1)
+
+    def _kind(self, buffer: Buffer) -> int:
+        """The base of a buffer; all inputs have one, and all outputs."""
+        outputs = self.planner.output_buffers[0].base
+        return outputs if buffer.base >= outputs else min(buffer.base, FIRST_IO)
+
+
+class _Template:
+    """What planning layer `layer` has added. Raises _Cannot where it is not certain what that is."""
+
+    def __init__(self, repeats: Repeats, layer: int, before: _Before):
+        self.repeats, self.planner, self.layer = repeats, repeats.planner, layer
+        planner, layers = self.planner, repeats.layers
+        self.values = repeats.made(layer)
+        self.read = repeats.read(layer)
+        own = [v for v in self.read if v in layers.follows]
+        now = repeats.found(layer + 1, [layers.follows.get(v, v) for v in self.read])
+        if now != before.found or planner.data.size != before.data:
+            raise _Cannot
+        made = set(self.values)
+        new = list(planner._copies)[before.copies :]
+        if any(key[0] not in made and key[0] not in layers.follows for key in new):
+            raise _Cannot
+        if any(map(_has_value, list(planner._shared)[before.shared :])):
+            raise _Cannot
+        self.own = [v for v in own if planner.types[v].value is None]
+        self.steps = planner.steps[before.steps :]
+        if any(step.host is not None or step.control is not None for step in self.steps):
+            raise _Cannot
+        self.first_step = before.steps
+        self.buffers = planner.buffers[before.buffers :]
+        #: Buffers that are the same for all layers.
+        self.common = {planner.views[v].buffer for v in self.read
+                       if v not in layers.follows and v in planner.views}  # fmt: skip
+        self.common |= {view.buffer for key, view in planner._copies.items() if key[0] not in layers.follows}
+        self.touched = [(b, b.first, b.last) for b in planner.buffers if b.last >= before.steps]
+        self.pointers = [self._pointers(step.args) for step in self.steps]
+        self.constants = {start: start for pairs in self.pointers for _, start, _ in pairs[1]}
+        self.names = {(step.name, step.origins): (step.name, step.origins) for step in self.steps}
+        self.now = [*self.values, *self.own]
+        views = planner.views
+        self.views = [(i, views[v]) for i, v in enumerate(self.values) if v in views]
+
+    def _pointers(self, args: Sequence[Any]) -> tuple[list[tuple[int, Ptr]], list[tuple[int, int, int]]]:
+        """Which arguments point to what the next layer has elsewhere: into buffers, and into constants, with
+        where the constant begins."""
+        buffers, constants = [], []
+        starts = self._starts
+        for i, arg in enumerate(args):
+            if not isinstance(arg, Ptr) or arg.buffer.base == PLAN_DATA:
+                continue
+            if arg.buffer.base == CONSTANTS:
+                at = arg.buffer.offset + arg.offset
+                start = starts[bisect_right(starts, at) - 1] if starts else -1
+                if not 0 <= at - start < max(self.planner.constants.sizes.get(start, 0), 1):
+                    raise _Cannot
+                constants.append((i, start, at - start))
+            elif arg.buffer not in self.common:
+                buffers.append((i, arg))
+        return buffers, constants
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        return sorted(self.repeats.layers.places)
+
+    def repeat(self, layer: int) -> None:
+        """Add for `layer`, the one behind those that are there, what the template has. Raises _Cannot before
+        anything is changed."""
+        planner, layers, follows = self.planner, self.repeats.layers, self.repeats.layers.follows
+        try:
+            now = [follows[v] for v in self.now]
+            constants = {start: layers.places[at] for start, at in self.constants.items()}
+            names = {name: layers.names[at] for name, at in self.names.items()}
+        except KeyError:
+            raise _Cannot from None
+        moved = self._moved(layer, now)
+        shift = len(planner.steps) - self.first_step
+        steps = []
+        for step, (pointers, weights) in zip(self.steps, self.pointers, strict=True):
+            args = list(step.args)
+            for i, pointer in pointers:
+                args[i] = Ptr(moved[pointer.buffer], pointer.offset)
+            for i, start, inner in weights:
+                args[i] = planner.constants.at(constants[start] + inner)
+            name, origins = names[step.name, step.origins]
+            steps.append(Step(
+                step.kernel, args, step.chunks, name, step.type, origins, step.flops, step.bytes
+            ))  # fmt: skip
+        views = [(now[i], View(moved.get(view.buffer, view.buffer), view.shape, view.strides, view.itemsize,
+                               view.offset, view.halo)) for i, view in self.views]  # fmt: skip
+        self.now, self.constants, self.names = now, constants, names
+        planner.steps += steps
+        planner.buffers += [moved[buffer] for buffer in self.buffers]
+        planner.pinned.update(new for old, new in moved.items() if old in planner.pinned)
+        for value, view in views:
+            planner.views[value] = view
+        for buffer, first, last in self.touched:
+            new = moved.get(buffer, buffer)
+            if new.first < 0:
+                new.first = first + shift
+            new.last = last + shift
+
+    def _moved(self, layer: int, now: Sequence[Value]) -> dict[Buffer, Buffer]:
+        """The template's buffers -> those of `layer`, whose values are `now`."""
+        planner, repeats = self.planner, self.repeats
+        moved: dict[Buffer, Buffer] = {}
+
+        def put(old: Buffer, new: Buffer) -> None:
+            pinned = planner.pinned
+            if identity((old.size,)) != identity((new.size,)) or moved.setdefault(old, new) is not new:
+                raise _Cannot
+            if new in pinned and old not in pinned:
+                raise _Cannot
+
+        template = [*self.values, *self.own]
+        for old, new in zip(template, now, strict=True):
+            if not surely_same_types(planner.types[old], planner.types[new]):
+                raise _Cannot
+            if repeats.late(self.layer, old) != repeats.late(layer, new):
+                raise _Cannot
+        for old, new in zip(self.own, now[len(self.values) :], strict=True):
+            if new not in planner.views:
+                raise _Cannot
+            put(planner.views[old].buffer, planner.views[new].buffer)
+        for old, new in zip(self.values, now, strict=False):
+            for given in (planner.placed, planner.offered, planner._reserved):
+                one, other = given.get(old), given.get(new)
+                if one is None and other is None:
+                    continue
+                if one is None or other is None or _lie(one) != _lie(other):
+                    raise _Cannot
+                put(one.buffer, other.buffer)
+            i, k = planner._output_of.get(old), planner._output_of.get(new)
+            if (i is None) != (k is None):
+                raise _Cannot
+            if i is not None and k is not None:
+                put(planner.output_buffers[i], planner.output_buffers[k])
+        for buffer in self.buffers:
+            put(buffer, Buffer(buffer.size))
+        for buffer in (p.buffer for pointers, _ in self.pointers for _, p in pointers):
+            if buffer not in moved:
+                raise _Cannot
+        for buffer in [b for b, _, _ in self.touched] + [view.buffer for _, view in self.views]:
+            if buffer not in moved and buffer not in self.common:
+                raise _Cannot
+        return moved
+
+
+def _lie(view: View) -> tuple:
+    return view.identity, identity((view.offset,))
+
+
+def _has_value(key: Any) -> bool:
+    """Whether a key of `Planner.shared` names a value."""
+    return isinstance(key, Value) or (isinstance(key, tuple) and any(map(_has_value, key)))
+
+
+__all__ = ["Layers", "Repeats", "find_layers"]
