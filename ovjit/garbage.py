@@ -10,15 +10,19 @@ from ovjit.forks import ForkLock
 
 #: An interpreter may have frozen so many objects of its own.
 _FROZEN_AT_START = 10_000
+#: So many new objects set off a collection inside of a block, where 700 do else: few of them are garbage.
+_SELDOM = 50_000
 
 
 class _State:
-    """Threads inside of `short_collections`, whether older objects are frozen for them, and whether one of
-    them leaves cycles."""
+    """Threads inside of `short_collections`, whether older objects are frozen for them, how many of them want
+    no collection at all, whether one of them has left cycles, and what set off collections before."""
 
     inside = 0
     frozen = False
+    still = 0
     cycles = False
+    thresholds = (0, 0, 0)
 
 
 _lock = ForkLock()
@@ -26,9 +30,9 @@ _lock = ForkLock()
 
 @contextmanager
 def short_collections(cycles: bool = False, lasting: bool = False) -> Iterator[None]:
-    """Keep what was alive before out of the garbage collections that this block sets off. `cycles`: it leaves
-    many objects in cycles, which are collected at its end and not before. `lasting`: what it makes stays, and
-    nothing is collected.
+    """Keep what was alive before out of the garbage collections that this block sets off, which are few.
+    `cycles`: it leaves many objects in cycles, which are collected at its end and not before. `lasting`: what
+    it makes stays, and nothing is collected.
 
     Full collections look at every object of the process, 0.1 s each with the GIL held; without the older ones
     they take 0.01 s. Compiling a kernel leaves some 30,000 objects in cycles. A process that uses
@@ -38,18 +42,30 @@ def short_collections(cycles: bool = False, lasting: bool = False) -> Iterator[N
         if _State.inside == 0 and gc.isenabled() and gc.get_freeze_count() < _FROZEN_AT_START:
             gc.freeze()
             _State.frozen = True
-            if cycles or lasting:
-                gc.disable()
+            _State.thresholds = gc.get_threshold()
+            if _State.thresholds[0]:
+                gc.set_threshold(_SELDOM, *_State.thresholds[1:])
         _State.inside += 1
+        still = _State.frozen and (cycles or lasting)
+        if still:
+            _State.still += 1
+            gc.disable()
     try:
         yield
     finally:
         with _lock.lock:
             _State.inside -= 1
             _State.cycles |= cycles
-            if _State.inside == 0 and _State.frozen:
-                gc.enable()
+            if still:
+                _State.still -= 1
+            if _State.frozen and _State.still == 0:
+                if still:
+                    gc.enable()
                 if _State.cycles:
-                    gc.collect()
+                    gc.collect(0)  # what was made since: nothing else is young
+                    _State.cycles = False
+            if _State.inside == 0 and _State.frozen:
+                if gc.get_threshold()[0] == _SELDOM:
+                    gc.set_threshold(*_State.thresholds)
                 gc.unfreeze()
-                _State.frozen = _State.cycles = False
+                _State.frozen = False

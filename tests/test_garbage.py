@@ -34,6 +34,33 @@ def test_no_collection_comes_meanwhile(cycles: bool) -> None:
     assert left() is None or not cycles
 
 
+def test_a_block_within_a_block() -> None:
+    """Collections are few in the outer one, none in the inner ones, whose cycles go when these end."""
+    before = gc.get_threshold()
+    with short_collections():
+        assert gc.isenabled() and gc.get_threshold()[0] > before[0]
+        with short_collections(lasting=True):
+            with short_collections(cycles=True):
+                left = weakref.ref(Node())
+            assert not gc.isenabled() and left() is not None
+        assert gc.isenabled() and left() is None
+        with short_collections(cycles=True):
+            left = weakref.ref(Node())
+            assert not gc.isenabled()
+        assert gc.isenabled() and left() is None
+    assert gc.get_threshold() == before and gc.get_freeze_count() == 0
+
+
+def test_thresholds_that_are_set_meanwhile_stay() -> None:
+    before = gc.get_threshold()
+    try:
+        with short_collections():
+            gc.set_threshold(900, 5, 5)
+        assert gc.get_threshold() == (900, 5, 5)
+    finally:
+        gc.set_threshold(*before)
+
+
 def test_an_error_ends_it() -> None:
     with pytest.raises(KeyError), short_collections(cycles=True):
         raise KeyError
