@@ -150,6 +150,15 @@ class Builder:
             raise ModelError(f"node {name!r} ({record.name}-{record.opset}): {error}") from error
         return self._append(Node(record, inputs, checked, name, types, origins, lowered))
 
+    def instead(
+        self, node: Node, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None,
+        op: Op | str | None = None, **more: Any,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """The outputs of what stands for `node`, under its name: its operation with its attributes, but for
+        what is given."""
+        attrs = node.attrs if attrs is None else attrs
+        return self.add(op or node.op, inputs, attrs, name=node.name, origins=node.origins, **more).outputs
+
     def keep(self, node: Node) -> bool:
         """Append `node` itself; False, and nothing is done, where its name is taken."""
         if node.name in self._names:

@@ -98,10 +98,8 @@ def _with_shared_heads(b: Builder, node: Node, inputs: Sequence[Value]) -> Seque
     given = [grouped, keys, values, *more]
     # five dimensions, which the node that it stands for does not have
     types = infer_outputs(node, [v.type for v in given]) if node.lowered else None
-    made = b.add(
-        node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=node.lowered
-    )
-    return [w("Reshape", made.output, (0, q.shape[1], -1, width), special_zero=True)]
+    (made,) = b.instead(node, given, types=types, lowered=node.lowered)
+    return [w("Reshape", made, (0, q.shape[1], -1, width), special_zero=True)]
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -203,10 +201,8 @@ class ScaledDotProductAttention:
             more[0] = w("Select", more[0], zero, never)
         more = [v if v.dtype == "f32" else w("Convert", v, destination_type="f32") for v in more]
         if any(new is not old for new, old in zip(more, inputs[3:], strict=True)):
-            return b.add(
-                node.op, [*inputs[:3], *more], node.attrs, name=node.name, origins=node.origins,
-                types=[v.type for v in node.outputs], lowered=True,
-            ).outputs  # fmt: skip
+            types = [v.type for v in node.outputs]
+            return b.instead(node, [*inputs[:3], *more], types=types, lowered=True)
         return _with_shared_heads(b, node, inputs)
 
     samples = _samples

@@ -75,7 +75,7 @@ def recognize_attention(
     name = "ScaledDotProductAttention" if unguarded is None else "GuardedAttention"
     if found.cap:
         name, attrs["cap"] = "CappedAttention", found.cap
-    return b.add(name, given, attrs, name=node.name, origins=node.origins).outputs
+    return b.instead(node, given, attrs, name)
 
 
 def _unguarded(value: Value, old: Value, uses: Any) -> tuple[Value, Value] | None:

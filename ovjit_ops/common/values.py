@@ -146,7 +146,7 @@ def operands_as_first(b: Any, node: Any, inputs: Any, uses: Any) -> Any:
         v if v.dtype == inputs[0].dtype else b.add("Convert", [v], attrs, origins=node.origins).output
         for v in inputs
     ]
-    return b.add(node.op, same, node.attrs, name=node.name, origins=node.origins).outputs
+    return b.instead(node, same)
 
 
 def in_f32(ref: Callable[..., Any]) -> Callable[..., Any]:

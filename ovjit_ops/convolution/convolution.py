@@ -179,8 +179,7 @@ def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Se
     needed = tuple(1 if k == 1 else d for k, d in zip(taps, dilations, strict=True))
     if needed == tuple(dilations):
         return None
-    attrs = {**node.attrs, "dilations": needed}
-    return b.add(node.op, inputs, attrs, name=node.name, origins=node.origins).outputs
+    return b.instead(node, inputs, {**node.attrs, "dilations": needed})
 
 
 def of_taps_that_meet_data(
@@ -220,7 +219,7 @@ def of_taps_that_meet_data(
     fewer = filters[(slice(None),) * extra + tuple(kept)]
     window |= {"pads_begin": tuple(begin), "pads_end": tuple(end), "auto_pad": "explicit"}
     given = [inputs[0], b.constant(np.ascontiguousarray(fewer))]
-    return b.add(node.op, given, {**node.attrs, **window}, name=node.name, origins=node.origins).outputs
+    return b.instead(node, given, {**node.attrs, **window})
 
 
 @op(

@@ -20,7 +20,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, find_op, op
+from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_static
 from ovjit.graph.windows import output_extents, resolve_pads
 from ovjit_ops.common.checks import check_type, dims
@@ -143,8 +143,7 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     outs, each, *kernel = filters.constant.shape
     group = node.attrs["group"]
     attrs = {"bilinear_interpolation_pad": False, **node.attrs, "kernel": tuple(kernel)}
-    record = find_op("DeformedColumns")
-    read = b.add(record, [data, offsets, *mask], attrs, name=node.name, origins=node.origins).output
+    (read,) = b.instead(node, [data, offsets, *mask], attrs, "DeformedColumns")
     weights = filters.constant.reshape(group, outs // group, each, math.prod(kernel)).transpose(0, 1, 3, 2)
     shape = (outs // group, math.prod(kernel) * each, 1, 1)
     plain = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}

@@ -15,7 +15,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, find_op, op
+from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection import cpu_pyramid
@@ -142,12 +142,9 @@ def _expand_grid(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[
     """ExperimentalDetectronPriorGridGenerator(...) -> AnchorGrid(...), flat or not"""
     if any(v.dtype != "f32" or v.shape is None for v in inputs) or inputs[0].shape[1:] != (4,):
         return None
-    attrs = {k: v for k, v in node.attrs.items() if k != "flatten"}
-    made = b.add(find_op("AnchorGrid"), inputs, {**attrs, "middle": 0.5, "swapped": False},
-                 name=f"{node.name}/grid", origins=node.origins)  # fmt: skip
-    if not node.attrs["flatten"]:
-        return made.outputs
-    return [Writer(b, node)("Reshape", made.output, (-1, 4), special_zero=False)]
+    w, attrs = Writer(b, node), {k: v for k, v in node.attrs.items() if k != "flatten"}
+    made = w("AnchorGrid", *inputs, **attrs, middle=0.5, swapped=False)
+    return [w("Reshape", made, (-1, 4), special_zero=False) if node.attrs["flatten"] else made]
 
 
 @op(
@@ -242,8 +239,7 @@ def _expand_features(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Seque
     """ExperimentalDetectronROIFeatureExtractor(rois, ...) -> PyramidAlign(rois, ...), rois"""
     if any(v.dtype != "f32" or v.shape is None for v in inputs):
         return None
-    made = b.add(find_op("PyramidAlign"), inputs, dict(node.attrs), name=node.name, origins=node.origins)
-    return [made.output, inputs[0]]
+    return [*b.instead(node, inputs, op="PyramidAlign"), inputs[0]]
 
 
 def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> tuple[TensorType, TensorType]:

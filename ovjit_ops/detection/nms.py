@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, DType, TensorType, Word, find_op, op
+from ovjit.graph.op import Bool, DType, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
@@ -156,14 +157,8 @@ def padded(b: Builder, node: Node, inputs: Sequence[Value], encoding: str) -> Se
         "output_type": node.attrs.get("output_type", "i64"),
         "limit": -1 if given[0].type.value is None else limit_of(given[0].type.value),
     }
-    made = b.add(find_op("PaddedNMS"), [boxes, scores, *given], attrs, name=node.name, origins=node.origins)
-    count = made.outputs[2]
-    outputs = []
-    for value in made.outputs[: min(2, len(node.outputs))]:
-        first = b.add(
-            find_op("FirstRows"), [value, count], {}, name=f"{node.name}/rows", origins=node.origins
-        )
-        outputs.append(first.output)
+    *rows, count = b.instead(node, [boxes, scores, *given], attrs, "PaddedNMS")
+    outputs = [Writer(b, node)("FirstRows", x, count) for x in rows[: len(node.outputs)]]
     return [*outputs, count][: len(node.outputs)]
 
 

@@ -147,8 +147,7 @@ def _expand_1(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
         return None
     axes = b.constant(np.array(node.attrs["axes"], np.int64))
     attrs = _version_1(len(data.shape), node.attrs)
-    made = b.add(find_op("Interpolate", 11), [data, sizes, axes], attrs, name=node.name, origins=node.origins)
-    return made.outputs
+    return b.instead(node, [data, sizes, axes], attrs, find_op("Interpolate", 11))
 
 
 def expand_padding(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -160,8 +159,7 @@ def expand_padding(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequenc
     rank = len(data.shape)
     before, after = padding(begin, rank, "pads_begin"), padding(end, rank, "pads_end")
     padded = Writer(b, node)("Pad", data, before, after, pad_mode="constant")
-    attrs = {**node.attrs, "pads_begin": (), "pads_end": ()}
-    return b.add(node.op, [padded, *inputs[1:]], attrs, name=node.name, origins=node.origins).outputs
+    return b.instead(node, [padded, *inputs[1:]], {**node.attrs, "pads_begin": (), "pads_end": ()})
 
 
 def _samples_1(rng: np.random.Generator, dtype: str = "f32"):

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import DType, Int, TensorType, find_op, op
+from ovjit.graph.op import DType, Int, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim, is_static
 from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import random_array
@@ -28,12 +29,8 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     (data,) = inputs
     if data.dtype == "string" or data.shape is None or not 0 < len(data.shape) <= MOST_DIMS:
         return None
-    padded = b.add(
-        find_op("PaddedNonZero"), [data], dict(node.attrs), name=f"{node.name}/found", origins=node.origins
-    )
-    attrs = {"rows": len(data.shape)}
-    first = b.add(find_op("FirstColumns"), padded.outputs, attrs, name=node.name, origins=node.origins)
-    return first.outputs
+    padded = Writer(b, node).outputs("PaddedNonZero", data, **node.attrs)
+    return b.instead(node, padded, {"rows": len(data.shape)}, "FirstColumns")
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Bool, DType, TensorType, find_op, op
+from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
@@ -111,16 +112,10 @@ def _expand_unique(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequenc
         return None
     if any(v.type.value is None for v in axes) or any(bounds(d)[1] == 0 for d in data.shape):
         return None
-    padded = b.add(
-        find_op("PaddedUnique"), [data], dict(node.attrs), name=f"{node.name}/found", origins=node.origins
-    )
-    values, first, inverse, counts, number = padded.outputs
-
-    def cut(value: Value) -> Value:
-        rows = find_op("FirstRows")
-        return b.add(rows, [value, number], {}, name=f"{node.name}/rows", origins=node.origins).output
-
-    return [cut(values), cut(first), inverse, cut(counts)]
+    w = Writer(b, node)
+    values, first, inverse, counts, number = w.outputs("PaddedUnique", data, **node.attrs)
+    cut = [w("FirstRows", x, number) for x in (values, first, counts)]
+    return [cut[0], cut[1], inverse, cut[2]]
 
 
 @op("Unique", opset=10, types=[*NUMBERS, "boolean"], expand=_expand_unique)

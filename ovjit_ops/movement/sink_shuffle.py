@@ -102,8 +102,7 @@ def recognize_shuffle(
     whole = out == x.shape and (n, groups * each, others) == (batch, channels, rest)
     if not whole or order.tolist() != [0, 2, 1, *range(3, len(shapes[1]))] or groups in (1, channels):
         return None
-    attrs = {"axis": 1, "group": groups}
-    return b.add("ShuffleChannels", [x], attrs, name=node.name, origins=node.origins).outputs
+    return b.instead(node, [x], {"axis": 1, "group": groups}, "ShuffleChannels")
 
 
 def unshuffled(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
@@ -142,11 +141,7 @@ def sink_shuffle(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) 
                 new[i] = b.constant(unshuffled(constant, 1 - lead, groups), other.dtype)
     else:
         return None
-    inner = b.add(node.op, new, node.attrs, name=node.name, origins=node.origins)
-    attrs = shuffled.node.attrs
-    return b.add(
-        shuffled.node.op, [inner.output], attrs, name=shuffled.node.name, origins=shuffled.node.origins
-    ).outputs
+    return b.instead(shuffled.node, b.instead(node, new))
 
 
 lower_shuffle = Shuffled

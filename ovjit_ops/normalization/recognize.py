@@ -108,7 +108,7 @@ def recognize_rms(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) 
         return None
     if x.shape is None or mean[1] != (len(x.shape) - 1,):
         return None
-    return b.add("RootMeanSquare", [x], {"epsilon": eps}, name=node.name, origins=node.origins).outputs
+    return b.instead(node, [x], {"epsilon": eps}, "RootMeanSquare")
 
 
 def recognize_mvn(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
@@ -129,4 +129,4 @@ def recognize_mvn(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) 
             return None
     axes = b.constant(np.array(mean[1], np.int64))
     attrs = {"normalize_variance": True, "eps": eps, "eps_mode": "INSIDE_SQRT"}
-    return b.add("MVN", [x, axes], attrs, name=node.name, origins=node.origins).outputs
+    return b.instead(node, [x, axes], attrs, "MVN")

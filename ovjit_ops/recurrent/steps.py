@@ -142,9 +142,7 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
         given["a"] = steps_of(named.get("A"))
         used = {role: x for role, x in given.items() if x is not None}
         attrs |= {"kind": kind, "roles": "".join(used), "direction": attrs.get("direction", "forward")}
-        made = b.add(
-            "RecurrentSteps", list(used.values()), attrs, name=f"{node.name}/steps", origins=node.origins
-        ).outputs
-        return list(made) if sequence else [w("Squeeze", x, (1,)) for x in made[1:]]
+        made = w.outputs("RecurrentSteps", *used.values(), **attrs)
+        return made if sequence else [w("Squeeze", x, (1,)) for x in made[1:]]
 
     return expand

@@ -97,13 +97,9 @@ def lower_precision(graph: Graph, low: str) -> Graph:
         if part == "fuse":
             if node.outputs[0].dtype != "f32" and all(v.dtype != low for v in inputs):
                 return None
-            return b.add(
-                node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
-            ).outputs
+            return b.instead(node, inputs, types=types, lowered=True)
         if part == "read" and inputs[0].dtype == low:
-            return b.add(
-                node.op, inputs, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
-            ).outputs
+            return b.instead(node, inputs, types=types, lowered=True)
         wanted = low if node in computed or node.outputs[0] in lowered else "f32"
         taken = node.op.multiplied if part == "compute" else len(inputs)
         if part == "compute" and taken > 2 and caches.issuperset(node.inputs[1:taken]):
@@ -114,9 +110,7 @@ def lower_precision(graph: Graph, low: str) -> Graph:
         ]
         if wanted == "f32":
             return copy_node(b, node, given).outputs
-        return b.add(
-            node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
-        ).outputs
+        return b.instead(node, given, types=types, lowered=True)
 
     made = rebuild(graph, visit)
     return _restored(made, [v.dtype for v in graph.outputs])
@@ -280,10 +274,7 @@ def store_caches(graph: Graph, low: str) -> Graph:
             return [stored[inputs[0]]]
         if low != "u8" and node.op.multiplied > 2 and all(v in stored for v in inputs[1:3]):
             given = [inputs[0], *(stored[v] for v in inputs[1:3]), *inputs[3:]]
-            return b.add(
-                node.op, given, node.attrs, name=node.name, origins=node.origins,
-                types=[v.type for v in node.outputs], lowered=True,
-            ).outputs  # fmt: skip
+            return b.instead(node, given, types=[v.type for v in node.outputs], lowered=True)
         if node.output not in handed_on:
             return None
         if _widens_input(node, low):
@@ -291,11 +282,9 @@ def store_caches(graph: Graph, low: str) -> Graph:
             return None
         given = [_stored(b, v, stored, low) for v in inputs]
         types = [stored_type(v.type, low) for v in node.outputs]
-        made = b.add(
-            node.op, given, node.attrs, name=node.name, origins=node.origins, types=types, lowered=True
-        )
-        wide = widened(b, made.output, node.name, _fresh(b, node, inputs, stored) if low == "u8" else ())
-        stored[wide] = made.output
+        (made,) = b.instead(node, given, types=types, lowered=True)
+        wide = widened(b, made, node.name, _fresh(b, node, inputs, stored) if low == "u8" else ())
+        stored[wide] = made
         return [wide]
 
     return rebuild(graph, visit)

@@ -119,7 +119,7 @@ def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
         return None
     pattern = b.constant(np.array(shapes[1], np.int64))
     slope = b.add("Reshape", [inputs[1], pattern], {"special_zero": False}).output
-    return b.add(node.op, [inputs[0], slope], node.attrs, name=node.name, origins=node.origins).outputs
+    return b.instead(node, [inputs[0], slope])
 
 
 def append_dimensions(
@@ -133,8 +133,7 @@ def append_dimensions(
     missing = np.arange(len(y.shape), len(x.shape))
     if missing.size:
         y = b.add("Unsqueeze", [y, b.constant(missing)], {}).output
-    attrs = {**node.attrs, "auto_broadcast": "numpy"}
-    return b.add(node.op, [x, y], attrs, name=node.name, origins=node.origins).outputs
+    return b.instead(node, [x, y], {**node.attrs, "auto_broadcast": "numpy"})
 
 
 def transpose_the_narrow(
@@ -162,7 +161,7 @@ def transpose_the_narrow(
     value = b.add(node.op, [first.inputs[index], inputs[1]], node.attrs).output
     for step, index in reversed(steps[:best]):
         turned = [value if i == index else _turned(b, v, order) for i, v in enumerate(step.inputs)]
-        value = b.add(step.op, turned, step.attrs, name=step.name, origins=step.origins).output
+        value = b.instead(step, turned)[0]
     return [value]
 
 
@@ -207,13 +206,7 @@ def expand_batch_norm(
     shape = (1, -1) + (1,) * (len(x.shape) - 2)
     dtype = next(iter(named.values())).constant.dtype  # type: ignore[union-attr]
     scaled = b.add("Multiply", [x, b.constant(scale.astype(dtype).reshape(shape))], name=f"{node.name}/scale")
-    out = b.add(
-        "Add",
-        [scaled.output, b.constant(shift.astype(dtype).reshape(shape))],
-        name=node.name,
-        origins=node.origins,
-    )
-    return out.outputs
+    return b.instead(node, [scaled.output, b.constant(shift.astype(dtype).reshape(shape))], {}, "Add")
 
 
 def scale_into_weights(
@@ -241,19 +234,17 @@ def scale_into_weights(
         if scaled is None:
             continue
         if add is None:
-            return scaled.outputs
+            return scaled
         offset = add.inputs[1 - side].constant * factor  # type: ignore[operator]
-        out = b.add(
-            "Add", [scaled.output, b.constant(offset)], name=node.name, origins=(*add.origins, *node.origins)
-        )
-        return out.outputs
+        origins = (*add.origins, *node.origins)
+        return b.add("Add", [*scaled, b.constant(offset)], name=node.name, origins=origins).outputs
     return None
 
 
 _WEIGHTED = ("Convolution", "GroupConvolution")
 
 
-def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Node | None:
+def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Sequence[Value] | None:
     """The convolution with its filters multiplied by one factor per output channel."""
     weights = conv.inputs[1].constant
     if weights is None or weights.dtype != np.float32 or conv.output.shape is None:
@@ -270,4 +261,4 @@ def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Node | None:
     lead = weights.shape[:2] if grouped else weights.shape[:1]
     scaled = weights * each.reshape(*lead, *(1,) * (weights.ndim - len(lead)))
     filters = b.constant(scaled.astype(np.float32))
-    return b.add(conv.op, [conv.inputs[0], filters], conv.attrs, name=conv.name, origins=conv.origins)
+    return b.instead(conv, [conv.inputs[0], filters])

@@ -280,7 +280,7 @@ def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
         seen, hidden = (b.constant(np.array(x).astype(dtype), inputs[0].dtype) for x in numbers)
         name = f"{node.name}/mask"
         inputs[3] = b.add("Select", [inputs[3], seen, hidden], {}, name=name, origins=node.origins).output
-    return b.add("GuardedAttention", inputs, node.attrs, name=node.name, origins=node.origins).output
+    return b.instead(node, inputs, op="GuardedAttention")[0]
 
 
 def _without_state(
