@@ -182,3 +182,82 @@ def test_transposed_convolution_with_epilogue(stride: int, dilation: int) -> Non
     y = b.add("Add", [y, parameter(b, shape)]).output
     out = b.add("Relu", [y]).output
     run(b, [out], [rng.standard_normal(s).astype(np.float32) for s in ((2, 5, 6, 7), shape)])
+
+
+VOLUMES = [  # kernel, strides, dilations, groups
+    ((2, 2, 2), (2, 2, 2), (1, 1, 1), 1), ((3, 3, 3), (2, 1, 2), (1, 1, 1), 1),
+    ((4, 4, 4), (2, 2, 2), (1, 1, 1), 1), ((3, 4, 4), (1, 2, 2), (2, 1, 2), 1),
+    ((3, 3, 1), (1, 2, 1), (1, 1, 3), 3), ((1, 3, 3), (1, 2, 3), (1, 2, 2), 3),
+    ((2, 3, 1), (4, 2, 3), (1, 1, 1), 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel, strides, dilations, groups", VOLUMES, ids=str)
+@pytest.mark.parametrize("opened", [False, True])
+def test_transposed_convolution_of_volumes(kernel, strides, dilations, groups, opened) -> None:
+    """relu(deconvolution + bias + residual) of volumes, with several taps in one to three dimensions."""
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    shape = (2, 6, 3, 4, 5)
+    x = parameter(b, (ANY, 6, ANY, ANY, 5) if opened else shape)
+    filters = (6, 18, *kernel) if groups == 1 else (groups, 6 // groups, 18 // groups, *kernel)
+    w = b.constant(rng.standard_normal(filters).astype(np.float32))
+    attrs = {"strides": strides, "dilations": dilations, "pads_begin": (1, 0, 0), "pads_end": (0, 1, 0)}
+    attrs["output_padding"] = (0, 0, 1)
+    name = "ConvolutionBackpropData" if groups == 1 else "GroupConvolutionBackpropData"
+    y = b.add(name, [x, w], attrs).output
+    sizes = zip(shape[2:], strides, kernel, dilations, (-1, -1, 1), strict=True)
+    out = (2, 18, *((n - 1) * s + (k - 1) * d + 1 + more for n, s, k, d, more in sizes))
+    y = b.add("Add", [y, b.constant(rng.standard_normal((1, 18, 1, 1, 1)).astype(np.float32))]).output
+    y = b.add("Add", [y, parameter(b, out)]).output
+    inputs = [rng.standard_normal(s).astype(np.float32) for s in (shape, out)]
+    run(b, [b.add("Relu", [y]).output], inputs)
+
+
+COMPUTED = [  # data, filters (grouped: one dimension more), strides, dilations, pads
+    ((2, 5, 9), (7, 5, 3), (2,), (1,), (1, 1)),
+    ((2, 6, 11), (3, 5, 2, 3), (1,), (2,), (0, 3)),
+    ((2, 3, 8, 9), (18, 3, 3, 3), (1, 1), (1, 1), (1, 1)),
+    ((1, 5, 7, 8), (33, 5, 1, 1), (1, 2), (1, 1), (0, 0)),
+    ((1, 8, 9, 9), (2, 5, 4, 3, 2), (2, 1), (1, 2), (2, 1)),
+    ((1, 12, 8, 8), (12, 1, 1, 3, 3), (1, 1), (1, 1), (0, 0)),
+    ((2, 3, 4, 5, 6), (5, 3, 2, 3, 2), (1, 2, 1), (1, 1, 1), (1, 0)),
+    ((1, 4, 4, 5, 6), (2, 3, 2, 2, 2, 3), (1, 1, 1), (1, 1, 2), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("data, filters, strides, dilations, pads", COMPUTED, ids=str)
+@pytest.mark.parametrize("dtype", ["f32", "f16", "f64", "i32"])
+@pytest.mark.parametrize("opened", ["", "data", "filters"])
+def test_convolution_by_computed_filters(data, filters, strides, dilations, pads, dtype, opened) -> None:
+    """relu(convolution + bias + residual), with all of it computed."""
+    rng = np.random.default_rng(SEED)
+    grouped = len(filters) > len(data)
+    rank = len(strides)
+    attrs = {"strides": strides, "dilations": dilations, "pads_begin": (pads[0],) * rank,
+             "pads_end": (pads[1],) * rank}  # fmt: skip
+    kernel = filters[-rank:]
+    outs = filters[0] * filters[1] if grouped else filters[0]
+    spatial = (
+        (n + sum(pads) - (k - 1) * d - 1) // s + 1
+        for n, k, s, d in zip(data[2:], kernel, strides, dilations, strict=True)
+    )
+    shapes = (data, filters, (1, outs, *(1,) * rank), (data[0], outs, *spatial))
+    b = Builder()
+    many = {"data": 0, "filters": 1}.get(opened)
+    given = [(ANY,) * len(s) if i == many else s for i, s in enumerate(shapes)]
+    x, w, bias, more = (b.add("Parameter", (), {"shape": s, "element_type": dtype}).output for s in given)
+    y = b.add("GroupConvolution" if grouped else "Convolution", [x, w], attrs).output
+    y = b.add("Relu", [b.add("Add", [b.add("Add", [y, bias]).output, more]).output]).output
+    arrays = [rng.uniform(-3, 3, s).astype(numpy_dtype(dtype)) for s in shapes]
+    graph = b.finish([y])
+    job = compile_graph(graph, {"threads": 2}).new_job()
+    for i, a in enumerate(arrays):
+        job.set_input(i, a)
+    job.run()
+    assert all(row.exec_type != "ref_numpy" for row in job.profile()), "a step ran on the host"
+    want = evaluate(graph, arrays)[0].astype(np.float64)
+    scale = max(1.0, np.abs(want).max())
+    limit = {"f16": 2e-3, "f64": 1e-12, "i32": 0}.get(dtype, 2e-6) * scale
+    got = job.outputs[0].astype(np.float64)
+    np.testing.assert_allclose(got, want, rtol=0, atol=limit, err_msg=f"seed {SEED}")

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative
 from ovjit.tiles.lowering import tile_format
-from ovjit_ops.convolution.cpu_convolution import TiledConvolution
+from ovjit_ops.convolution.cpu_convolution import ComputedConvolution, TiledConvolution
 from ovjit_ops.convolution.cpu_depthwise import Depthwise, is_depthwise
 from ovjit_ops.convolution.cpu_direct import Direct
 from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
 
 
+def computed(group: Group) -> Lowering | None:
+    """By computed filters: tiled where their shape is known."""
+    try:
+        return ComputedConvolution(group)
+    except NotNative:
+        return Direct.of(group)
+
+
 def lower_convolution(group: Group) -> Lowering | None:
-    """Where the filters are constant: tiled if this CPU has a format for the types, else directly."""
+    """Tiled if this CPU has a format for the types, else directly."""
     anchor = group.node
     data, filters = anchor.inputs
     constant = filters.constant
-    if (
-        constant is None
-        or not constant.size
-        or len(data.shape) not in (3, 4, 5)
-        or tile_format(data, filters) is None
-    ):
+    if 0 in filters.shape or len(data.shape) not in (3, 4, 5) or tile_format(data, filters) is None:
         return Direct.of(group)
     if len(data.shape) == 5:
         # others have been expanded, where their shapes are known
         adjacent = anchor.op.name == "Convolution" and (anchor.attrs["dilations"] or (1,))[-1] == 1
-        return TiledConvolution(group) if adjacent else None
+        if adjacent:
+            return TiledConvolution(group) if constant is not None else computed(group)
+        return Direct.of(group)
+    if constant is None:
+        return computed(group)
     if is_depthwise(group):
         return Depthwise(group)
     way = winograd_way(group)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import whole
 from ovjit.graph.windows import resolve_pads
-from ovjit.tiles.lowering import Tiled
+from ovjit.tiles.lowering import Tiled, Weights
+from ovjit_ops.convolution.cpu_direct import filter_matrix
+from ovjit_ops.matmul.cpu_products import WAYS, pack_kernel, pack_step
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
 
 #: Inputs of at most so many channels are read plane by plane, which saves turning them.
@@ -30,15 +32,15 @@ class TiledConvolution(Tiled):
     def __init__(self, group: Group):
         anchor = group.node
         self.data = anchor.inputs[0]
-        weights = anchor.inputs[1].constant
-        assert weights is not None
-        self.constant = weights
-        self.weight_type = anchor.inputs[1].dtype
-        self.filters = weights if anchor.op.name == "GroupConvolution" else weights[None]
-        self.groups, self.outs, self.channels, *kernel = self.filters.shape
+        filters = anchor.inputs[1]
+        self.weight_type = filters.dtype
+        self.grouped = anchor.op.name == "GroupConvolution"
+        self.dims = tuple(filters.shape) if self.grouped else (1, *filters.shape)
+        self.constant = filters.constant
+        self.groups, self.outs, self.channels, *kernel = self.dims
         self.kernel_size = kernel
         self.attrs = anchor.attrs
-        groups = channel_shuffle(self.data)
+        groups = 0 if self.constant is None else channel_shuffle(self.data)
         #: 1x1 convolutions read shuffled channels where they lie: `shuffle` runs of equal length
         self.shuffle = 0
         if groups and set(kernel) == {1} and self.channels % groups == 0:
@@ -53,10 +55,17 @@ class TiledConvolution(Tiled):
             self.pads = (self.data,)
 
     @property
+    def filters(self) -> np.ndarray:
+        """The constant filters as [G, O, C, *k]."""
+        assert self.constant is not None
+        return self.constant.reshape(self.dims)
+
+    @property
     def planar(self) -> bool:
         """True when the input is read as the user gives it, NCHW: few channels, not turned by anybody yet."""
         return (
-            self._is_given(self.data)
+            self.constant is not None
+            and self._is_given(self.data)
             and self.groups == 1
             and 1 < self.channels <= PLANAR_CHANNELS
             and len(self.kernel_size) == 2
@@ -76,14 +85,15 @@ class TiledConvolution(Tiled):
             node.op.name in converts and node.inputs[0].node.op.name == "Parameter"
         )
 
-    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]]:
+    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]] | None:
         rank = len(self.kernel_size)
+        assert self.constant is not None
         if self.planar:
-            return self.constant, self.filters.shape, (0, 2, 3, 4, 1)  # C, taps, O
+            return self.constant, self.dims, (0, 2, 3, 4, 1)  # C, taps, O
         if self.shuffle:
             runs = (self.groups, self.outs, self.channels // self.shuffle, self.shuffle)
             return self.constant, runs, (0, 3, 2, 1)
-        return self.constant, self.filters.shape, (0, *range(3, 3 + rank), 2, 1)  # G, taps, C, O
+        return self.constant, self.dims, (0, *range(3, 3 + rank), 2, 1)  # G, taps, C, O
 
     def window(self, extents: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int]]:
         """(strides, dilations, pads before, pads after) for these spatial extents."""
@@ -119,7 +129,12 @@ class TiledConvolution(Tiled):
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
+    def weights_of(self, planner: Planner) -> tuple[Weights, Sequence[View]]:
+        """The weights that the steps of this plan read, and the views in which they are, if not constants."""
+        return self.weights, ()
+
     def plan(self, planner: Planner) -> None:
+        weights, more = self.weights_of(planner)
         shape = planner.shape(self.data)
         out_shape = planner.shape(self.out)
         strides, dilations, begin, _ = self.window(shape[2:])
@@ -133,14 +148,14 @@ class TiledConvolution(Tiled):
             self.emit(
                 planner, x, y, (out_shape[0], *out_shape[2:]),
                 (x.strides[0], strides[0] * x_h, strides[1] * x_w), (0, 2, 3),
-                (self.channels, x_c, kh, x_h, words(kw)), 0, self.weights, -begin[0] * x_h - begin[1] * x_w,
+                (self.channels, x_c, kh, x_h, words(kw)), 0, weights, -begin[0] * x_h - begin[1] * x_w,
             )  # fmt: skip
             return
         x = planner.with_halo(self.data, self.halo(shape[2:]))
         size = x.itemsize
         y = planner.channels_last_output(self.out, over=self.over(planner, x))
         if len(shape) == 5:
-            self.plan_volume(planner, x, y, strides, dilations, begin)
+            self.plan_volume(planner, x, y, strides, dilations, begin, weights, more)
             return
         if len(shape) == 3:  # one spatial dimension: a row
             kh, (kw,) = 1, self.kernel_size
@@ -167,12 +182,12 @@ class TiledConvolution(Tiled):
             taps = (kh, dh * x_h, kw, dw * x_w, words(channels))
         self.emit(
             planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps,
-            x_group, self.weights, -ph * x_h - pw * x_w,
+            x_group, weights, -ph * x_h - pw * x_w, more=more,
         )  # fmt: skip
 
     def plan_volume(
         self, planner: Planner, x: View, y: View, strides: Sequence[int], dilations: Sequence[int],
-        begin: Sequence[int],
+        begin: Sequence[int], weights: Weights, more: Sequence[View],
     ) -> None:  # fmt: skip
         """Three spatial dimensions, one step for each picture: the tile has loops for two dimensions of the
         window, and the third is part of the depth."""
@@ -190,6 +205,37 @@ class TiledConvolution(Tiled):
                 return view.slice(0, n, 1)
 
             self.emit(
-                planner, x, part(y), y.shape[2:], moves, (2, 3, 4), taps, 0, self.weights,
-                origin + n * x_n, part,
+                planner, x, part(y), y.shape[2:], moves, (2, 3, 4), taps, 0, weights,
+                origin + n * x_n, part, more=more,
             )  # fmt: skip
+
+
+class ComputedConvolution(TiledConvolution):
+    """A convolution whose filters are computed, too: they are packed while running, as the right-hand side of
+    a matrix product is."""
+
+    def __init__(self, group: Group):
+        filters = group.node.inputs[1].shape
+        if not is_static(filters) or 0 in filters:
+            raise NotNative
+        super().__init__(group)
+        if self.form.a not in WAYS or self.channels % self.form.group:
+            raise NotNative
+        self.packer = pack_kernel(self.isa, self.form)
+        self.kernels = (*self.kernels, self.packer)
+
+    def choose_span(self) -> int:
+        return 0
+
+    def _take_bias(self) -> int:
+        self.bias = None  # stays an operand: tiles begin with a bias only where it is packed with the weights
+        return 0
+
+    def pack(self, constants: Constants) -> None:
+        self.place_operands(constants)
+        self.zeros, _ = self.pack_bias(constants)
+
+    def weights_of(self, planner: Planner) -> tuple[Weights, Sequence[View]]:
+        matrix = filter_matrix(planner, self.node.inputs[1], self.grouped)
+        packed, sizes = pack_step(planner, self.packer, matrix, self.isa, self.form)
+        return Weights(self.groups, self.outs, sizes, packed.ptr, self.zeros, 0), [packed]

@@ -1,4 +1,4 @@
-"""Convolution of element types that no tile multiplies: f64 and integers.
+"""Convolution that no tile does: of f64 and integers, and of f32 by computed filters of open shape.
 
     y[n, o, p] = sum over taps t, channels c of x[n, c, p * stride - pad + t * dilation] * w[t, c, o]
 
@@ -18,11 +18,12 @@ from ovjit.codegen.words import VL, Ptr, const, loadm, share, splat
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, NotNative, Planner
-from ovjit.compiler.views import Layout, channels_last
+from ovjit.compiler.views import Layout, View, channels_last, product
 from ovjit.graph.graph import Value
+from ovjit.graph.traced import most
 from ovjit.graph.windows import resolve_pads
 
-TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
+TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 _SPACE = ("d", "h", "w")
 
 
@@ -64,9 +65,24 @@ def direct_convolution(
                 spaced(target + o * y_c, y_c, acc, outs - o, T)
 
 
+def filter_matrix(planner: Planner, filters: Value, grouped: bool, dense: bool = False) -> View:
+    """Computed filters as [G, taps * C, O], copied where they do not lie so; `dense`: without gaps, too."""
+    rank = len(filters.shape)
+    order = (*([0] if grouped else []), *range(2 + grouped, rank), 1 + grouped, int(grouped))
+
+    def turned(view: View) -> View | None:
+        outs = view.shape[int(grouped)]
+        groups = view.shape[0] if grouped else 1
+        matrix = view.permute(order).reshape((groups, product(view.shape) // most(1, groups * outs), outs))
+        return None if matrix is None or (dense and not matrix.is_contiguous) else matrix
+
+    matrix = turned(planner.view(filters)) or turned(planner.copy(filters, Layout(order)))
+    assert matrix is not None
+    return matrix
+
+
 class Direct(Lowering):
-    """Convolution or GroupConvolution with constant filters, without what follows it: that becomes a group of
-    its own."""
+    """Convolution or GroupConvolution without what follows it: that becomes a group of its own."""
 
     takes = (TYPES,)
     ranks = ((3, 4, 5),)
@@ -74,41 +90,51 @@ class Direct(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, filters = self.node.inputs
-        weights = filters.constant
         same = self.data.dtype == filters.dtype == self.out.dtype
-        if weights is None or not weights.size or group.body or not same:
+        if group.body or not same:
             raise NotNative
-        if self.node.op.name == "Convolution":
-            weights = weights[None]
-        self.kernel_size = (1,) * (6 - weights.ndim) + weights.shape[3:]
-        self.groups, self.outs, self.ins = weights.shape[:3]
-        axes = (0, *range(3, weights.ndim), 2, 1)
-        self.weights = np.ascontiguousarray(weights.transpose(axes))  # G, taps, C, O
+        self.grouped = self.node.op.name == "GroupConvolution"
+        self.weights: np.ndarray | None = None  # G, taps, C, O
+        weights = filters.constant
+        if weights is not None:
+            if not weights.size:
+                raise NotNative
+            weights = weights if self.grouped else weights[None]
+            axes = (0, *range(3, weights.ndim), 2, 1)
+            self.weights = np.ascontiguousarray(weights.transpose(axes))
         self.kernel = direct_convolution(T=self.out.dtype)
 
     def pack(self, constants: Constants) -> None:
-        constants.view(self.weights, self.out.dtype)
+        if self.weights is not None:
+            constants.view(self.weights, self.out.dtype)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
     def plan(self, planner: Planner) -> None:
         x, y = planner.view(self.data), planner.output(self.out)
+        filters = self.node.inputs[1]
+        shape = tuple(planner.shape(filters))
+        groups, outs, ins, *taps = shape if self.grouped else (1, *shape)
         if not y.count:
             return
         rank = len(x.shape) - 2
+        kernel = (*(1,) * (3 - rank), *taps)
+        if self.weights is None:
+            w = filter_matrix(planner, filters, self.grouped, dense=True)
+        else:
+            w = planner.constants.view(self.weights, self.out.dtype)
         attrs = self.node.attrs
         ones, none = (1,) * rank, (0,) * rank
         strides, dilations = attrs["strides"] or ones, attrs["dilations"] or ones
         begin, _ = resolve_pads(
-            attrs["auto_pad"], x.shape[2:], self.kernel_size[3 - rank :], strides, dilations,
+            attrs["auto_pad"], x.shape[2:], taps, strides, dilations,
             attrs["pads_begin"] or none, attrs["pads_end"] or none,
         )  # fmt: skip
-        rows = y.shape[0] * self.groups
+        rows = y.shape[0] * groups
         values: dict[str, Any] = {
-            "x": x.ptr, "w": planner.constants.view(self.weights, self.out.dtype).ptr, "y": y.ptr,
-            "groups": self.groups, "ins": self.ins, "outs": self.outs, "x_n": x.strides[0],
-            "x_c": x.strides[1], "y_n": y.strides[0], "y_c": y.strides[1],
+            "x": x.ptr, "w": w.ptr, "y": y.ptr, "groups": groups, "ins": ins, "outs": outs,
+            "x_n": x.strides[0], "x_c": x.strides[1], "y_n": y.strides[0], "y_c": y.strides[1],
         }  # fmt: skip
         for i, s in enumerate(_SPACE):
             at = i - 3 + rank
@@ -116,12 +142,12 @@ class Direct(Lowering):
             row = (1, 1, 1, 1, 0, 1, 0, 0)
             if at >= 0:
                 row = (
-                    x.shape[2 + at], y.shape[2 + at], self.kernel_size[i], strides[at], begin[at],
+                    x.shape[2 + at], y.shape[2 + at], kernel[i], strides[at], begin[at],
                     dilations[at], x.strides[2 + at], y.strides[2 + at],
                 )  # fmt: skip
             values |= dict(zip(names, row, strict=True))
         rows *= values["od"] * values["oh"]
-        depth = int(np.prod(self.kernel_size)) * self.ins
+        depth = product(taps) * ins
         values["rows"] = rows
-        work, flops = values["ow"] * self.outs * depth, 2.0 * y.count * depth
-        planner.share_step(self.kernel, values, rows, work, [x], [y], flops)
+        work, flops = values["ow"] * outs * depth, 2.0 * y.count * depth
+        planner.share_step(self.kernel, values, rows, work, [x, w], [y], flops)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,10 +62,10 @@ def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
 
 
 class TransposedConvolution(Tiled):
-    """ConvolutionBackpropData and GroupConvolutionBackpropData with constant filters, of one or two spatial
+    """ConvolutionBackpropData and GroupConvolutionBackpropData with constant filters, of one to three spatial
     dimensions."""
 
-    ranks = ((3, 4),)
+    ranks = ((3, 4, 5),)
     channel_axis = 1
 
     def __init__(self, group: Group):
@@ -81,6 +81,10 @@ class TransposedConvolution(Tiled):
         self.attrs = anchor.attrs
         if math.prod(self.window()[0]) > MOST_PHASES:
             raise NotNative
+        if any(map(self._joined, itertools.product(*self._tap_sets()))):
+            stride, dilation = (row[-1] for row in self.window())
+            if self.groups > 1 or dilation // math.gcd(stride, dilation) > 1:
+                raise NotNative
         super().__init__(group, "conv")
         if not is_static(self.data.shape):  # what the last window reads depends on the extents
             self.pads = (self.data,)
@@ -121,9 +125,17 @@ class TransposedConvolution(Tiled):
             halo.append((max(0, -low), max(0, high - extent + 1)))
         return halo
 
+    @staticmethod
+    def _joined(chosen: Sequence[tuple[int, ...]]) -> bool:
+        """True for a phase that has several taps in each of three dimensions: the tile has loops for two, so
+        those of the last are one run of adjacent elements, in the order in which these lie."""
+        return len(chosen) == 3 and all(len(taps) > 1 for taps in chosen)
+
     def _taps(self, chosen: Sequence[tuple[int, ...]]) -> np.ndarray:
         """The filters of one phase as [G, taps, C, O]."""
         picked = self.filters
+        if self._joined(chosen):
+            chosen = (*chosen[:2], chosen[2][::-1])
         for axis, taps in enumerate(chosen, 3):
             picked = picked.take(list(taps), axis)
         order = (0, *range(3, picked.ndim), 1, 2)
@@ -148,29 +160,51 @@ class TransposedConvolution(Tiled):
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         grid = self.grid(out, self._cut(shape, out))
-        x = planner.with_halo(self.data, self.halo(shape, grid))
+        halo = self.halo(shape, grid)
+        x = planner.with_halo(self.data, halo)
         y = planner.channels_last_output(self.out)
+        rank = len(shape) - 2
+        pixel = (self.channels + halo[1][1]) * x.itemsize
+        if rank == 3 and self.groups == 1 and x.strides[4] != pixel:
+            x = planner.copy(self.data, Layout((0, 2, 3, 4, 1), halo))
         strides, _ = self.window()
-        flat = len(shape) == 3
-        if flat:
-            rows, columns = [Phase(0, 1, 0, 1, 1, (0,))], grid[0]
-        else:
-            rows, columns = grid
-        x_h, x_w = (0, x.strides[2]) if flat else x.strides[2:]
-        axes = (0, None, 2) if flat else (0, 2, 3)
-        for row in rows:
-            for column in columns:
-                chosen = (column.taps,) if flat else (row.taps, column.taps)
+        moves = x.strides[2:]
+        for row in itertools.product(*grid):
+            chosen = tuple(phase.taps for phase in row)
+            origin = sum(phase.start * move for phase, move in zip(row, moves, strict=True))
+            sizes = tuple(phase.size for phase in row)
+            loops = [(len(p.taps), -p.back * m) for p, m in zip(row, moves, strict=True)]
+            words = self.form.words(self.channels)
+            if self._joined(chosen):
+                many, back = loops.pop()
+                origin += (many - 1) * back
+                words = self.form.words(many * (self.channels + halo[1][1]))
+            if not all(chosen):
+                loops = [(0, 0)]
+            loops = [loop for loop in loops if loop[0] != 1]
+            (n1, s1), (n2, s2) = ([(1, 0)] * 2 + loops)[-2:]
+            taps = (n1, s1, n2, s2, words)
 
-                def part(view: View, row: Phase = row, column: Phase = column) -> View:
-                    if not flat:
-                        view = view.slice(2, row.first, row.size, strides[0])
-                    return view.slice(len(view.shape) - 1, column.first, column.size, strides[-1])
+            def part(view: View, row: tuple[Phase, ...] = row) -> View:
+                first = len(view.shape) - len(row)
+                for axis, (phase, stride) in enumerate(zip(row, strides, strict=True), first):
+                    view = view.slice(axis, phase.first, phase.size, stride)
+                return view
 
-                words = self.form.words(self.channels)
-                taps = (len(row.taps), -row.back * x_h, len(column.taps), -column.back * x_w, words)
+            depth, weights = self.channels * x.itemsize, self.phases[chosen]
+            if rank < 3:
+                images, along = [out[0], *sizes], [x.strides[0], *moves]
+                axes: list[int | None] = [0, *range(2, len(shape))]
+                if rank == 1:
+                    images[1:1], along[1:1], axes[1:1] = [1], [0], [None]
+                self.emit(planner, x, part(y), images, along, axes, taps, depth, weights, origin, part)
+                continue
+            for n in range(y.shape[0]):  # a tile has as many dimensions as one picture
+
+                def picture(view: View, n: int = n, part: Callable[[View], View] = part) -> View:
+                    return part(view.slice(0, n, 1))
+
                 self.emit(
-                    planner, x, part(y), (out[0], row.size, column.size), (x.strides[0], x_h, x_w), axes,
-                    taps, self.channels * x.itemsize, self.phases[chosen], row.start * x_h + column.start *
-                    x_w, part,
+                    planner, x, picture(y), sizes, moves, (2, 3, 4), taps, depth, weights,
+                    origin + n * x.strides[0], picture,
                 )  # fmt: skip

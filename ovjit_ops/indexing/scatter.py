@@ -6,11 +6,15 @@ An index out of range is refused with InferenceError: memory outside of a tensor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, bounds, compatible, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type
@@ -225,6 +229,36 @@ def scatter_elements(
     return out
 
 
+def expand_mean(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """A mean -> a sum over how many were added, counted by the sum of ones at the same places"""
+    data, indices, updates, axis = inputs
+    if node.attrs["reduction"] != "mean":
+        return None
+    kind = numpy_dtype(data.dtype).kind
+    if kind not in "iu" and data.dtype not in ("f16", "bf16", "f32", "f64"):
+        return None
+    counted = data.dtype if data.dtype in ("u64", "f64") else "i64" if kind in "iu" else "f32"
+    w = Writer(b, node)
+    kept = node.attrs["use_init_val"]
+
+    def filled(value: int, shaped: Value) -> Value:
+        number = b.constant(np.array(value, numpy_dtype(counted)), counted)
+        return w("Broadcast", number, w("ShapeOf", shaped, output_type="i64"), mode="numpy")
+
+    def summed(onto: Value, added: Value, kept: bool) -> Value:
+        how = {"reduction": "sum", "use_init_val": kept}
+        return w("ScatterElementsUpdate", onto, indices, added, axis, **how)
+
+    total = summed(data, updates, kept)
+    # What is there counts as one more where something is joined to it; elsewhere it is divided by 1 anyway.
+    count = summed(filled(0, data), filled(1, indices), True)
+    count = w("Add", count, 1) if kept else w("Maximum", count, 1)
+    if kind in "iu":
+        whole = w("Divide", w("Convert", total, destination_type=counted), count)
+        return [w("Convert", whole, destination_type=data.dtype)]
+    return [w("Divide", total, w("Convert", count, destination_type=data.dtype))]
+
+
 def _infer_scatter_elements(
     data: TensorType, indices: TensorType, updates: TensorType, axis: TensorType
 ) -> TensorType:
@@ -287,7 +321,7 @@ class ScatterElementsUpdate3:
     samples = _scatter_elements_samples([{}])
 
 
-@op("ScatterElementsUpdate", opset=12, types=NUMBERS, lower=ScatterElements.of)
+@op("ScatterElementsUpdate", opset=12, types=NUMBERS, lower=ScatterElements.of, expand=expand_mean)
 class ScatterElementsUpdate12:
     """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
 

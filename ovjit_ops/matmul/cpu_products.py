@@ -27,7 +27,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
-from ovjit.tiles.pack import panel_sizes, tile_width
+from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_plain import PlainProduct
 
 #: How words are read, by the format: columns that are adjacent, or rows that are ("below"), or neither; and
@@ -104,6 +104,27 @@ def pack_kernel(isa: Isa, form: Format) -> Kernel:
     return pack_panels.kernel(name, T=form.a, group=form.group, width=width, lanes=isa.lanes)
 
 
+def pack_step(
+    planner: Planner, kernel: Kernel, matrices: View, isa: Isa, form: Format
+) -> tuple[View, PanelSizes]:
+    """Add the step that packs [G, K, N]: (the panels, their sizes)."""
+    groups, k, n = matrices.shape
+    sizes = panel_sizes(form.words(k), n, isa)
+    sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
+    panels = ceil_div(n, sizes.width)
+    packed = planner.allocate((groups, sizes.group // WORD), WORD)
+    items = groups * panels
+    planner.share_step(
+        kernel,
+        {"x": matrices.ptr, "y": packed.ptr, "x_g": matrices.strides[0], "x_k": matrices.strides[1],
+         "x_n": matrices.strides[2] if n > 1 else matrices.itemsize, "y_g": sizes.group,
+         "y_panel": sizes.panel, "k": k, "n": n, "panels": panels, "inner": groups,
+         "x_o": 0, "items": items},
+        items, k * sizes.width, [matrices], [packed],
+    )  # fmt: skip
+    return packed, sizes
+
+
 class Product(Tiled):
     """MatMul of two tensors with constant or computed right-hand side, any number of batch dimensions."""
 
@@ -167,9 +188,6 @@ class Product(Tiled):
             return view.permute((*order, *range(len(order), len(view.shape))))
 
         a, b = a.expand((*batch, m, k)), b.expand((*batch, k, n))
-        sizes = panel_sizes(self.form.words(k), n, self.isa)
-        sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
-        panels = ceil_div(n, sizes.width)
         views = [a, b, full(y)] + [
             full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
         ]
@@ -193,16 +211,7 @@ class Product(Tiled):
 
             left, right, out = pick(a), pick(b), pick(full(y))
             groups = left.shape[0]
-            packed = planner.allocate((groups, sizes.group // WORD), WORD)
-            items = groups * panels
-            planner.share_step(
-                self.packer,
-                {"x": right.ptr, "y": packed.ptr, "x_g": right.strides[0], "x_k": right.strides[1],
-                 "x_n": right.strides[2] if n > 1 else right.itemsize, "y_g": sizes.group,
-                 "y_panel": sizes.panel, "k": k, "n": n, "panels": panels, "inner": groups,
-                 "x_o": 0, "items": items},
-                items, k * sizes.width, [right], [packed],
-            )  # fmt: skip
+            packed, sizes = pack_step(planner, self.packer, right, self.isa, self.form)
             weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
             self.emit(
                 planner, left, out, (1, 1, m), (0, 0, left.strides[1]), (None, None, 1),
