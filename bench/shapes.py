@@ -1,27 +1,43 @@
 """Shapes that are met for the first time: what the first inference takes beyond the ones after it.
 
     python -m bench.shapes [--models decoder recogniser FILE.onnx] [--precision f32] [--shapes 12]
+    python -m bench.shapes --apart [--models bert whisper gpt2 llama gpt2-steps llama-steps FILE.onnx]
 
 `decoder` is `llama` of `bench.transformers`: after a prompt every token makes all its caches longer, so that
 every step is a new shape; it is compared with the same step of a second generation. `recogniser` reads lines
 of text of any width by convolutions and attention; so may files be that are named, of inputs [N, 3, 48, W].
 ovjit and the real OpenVINO take turns. `beyond` is in milliseconds.
+
+`--apart` gives each engine and model a process of its own and counts its CPU time: what the inference of the
+first, second and fifth shape takes beyond the median of those that follow with that shape, and the most
+memory that was resident. `bert` has an open length, `efficientnet` and `whisper` an open batch; of a
+decoder a shape is a prompt of another length, or with `-steps` one more token; files have inputs as above,
+or pages [N, 3, H, W]. Rows are printed as they come.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench import report, transformers
+from bench.engines import peak_memory
 
 COLUMNS = ("model", "engine", "first_ms", "again_ms", "beyond_median", "beyond_best", "beyond_worst")
 PROMPT = 64
+APART = ("bert", "efficientnet", "whisper", "gpt2", "llama", "gpt2-steps", "llama-steps")
+APART_COLUMNS = ("model", "engine", "again_ms", "beyond_1st", "beyond_2nd", "beyond_5th", "peak_mb")
+#: New shapes of `--apart`, and inferences of each after its first.
+NEW, AGAIN = 5, 5
 
 
 def recogniser(package: Any) -> Any:
@@ -113,16 +129,123 @@ def measure(name: str, precision: str, threads: int, count: int) -> list[dict[st
     return rows
 
 
+def opened(package: Any, name: str) -> Any:
+    """A model of `bench.transformers` with an open length or batch."""
+    if name == "bert":
+        net = transformers.Net(package, name)
+        return transformers.bert(net, -1)
+    model = package.Core().read_model(str(transformers.build(name, None, "f32")))
+    if name in ("efficientnet", "whisper"):
+        model.reshape([-1, *(d.get_length() for d in list(model.inputs[0].partial_shape)[1:])])
+    return model
+
+
+def shapes_of(name: str, model: Any) -> Iterator[tuple[Any, bool]]:
+    """(inputs, whether the state is to be reset before) of shapes none of which is met twice."""
+    rng = np.random.default_rng(transformers.SEED)
+    kind, _, steps = name.partition("-")
+    if kind in transformers.DECODERS:
+        lengths = [PROMPT + i if steps else (PROMPT, 37, 150, 91, 113)[i] for i in range(NEW)]
+        for length in lengths:
+            new = 1 if steps else length
+            whole = length + bool(steps)
+            yield {
+                "input_ids": np.ones((1, new), np.int64), "attention_mask": np.ones((1, whole), np.int64),
+                "position_ids": np.arange(whole - new, whole)[None], "beam_idx": np.zeros(1, np.int32),
+            }, not steps  # fmt: skip
+        return
+    for i in range(NEW):
+        if name == "bert":
+            length = (64, 37, 150, 91, 113)[i]
+            yield [rng.integers(0, 30522, (1, length)), np.ones((1, length), np.int64)], False
+        elif name in ("efficientnet", "whisper"):
+            whole = [d.get_length() for d in list(model.inputs[0].partial_shape)[1:]]
+            yield [rng.standard_normal((i + 1, *whole), np.float32)], False
+        else:
+            line = list(model.inputs[0].partial_shape)[2].is_static or "rec" in Path(name).name
+            size = (48, (320, 200, 432, 264, 512)[i]) if line else ((320, 640), (640, 320), (480, 480),
+                                                                    (352, 608), (736, 736))[i]  # fmt: skip
+            yield [rng.uniform(-1, 1, (1, 3, *size)).astype(np.float32)], False
+
+
+def alone(engine: str, name: str, precision: str, threads: int) -> dict[str, Any]:
+    """The row of one engine, in this process."""
+    import importlib
+
+    package = importlib.import_module(engine)
+    hints: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
+    file = name.partition("-")[0] if name in APART else name
+    model = opened(package, file) if name in APART else package.Core().read_model(file)
+    request = package.Core().compile_model(model, "CPU", hints).create_infer_request()
+    prompt = {
+        "input_ids": np.ones((1, PROMPT), np.int64), "attention_mask": np.ones((1, PROMPT), np.int64),
+        "position_ids": np.arange(PROMPT)[None], "beam_idx": np.zeros(1, np.int32),
+    }  # fmt: skip
+    states = name in APART and file in transformers.DECODERS
+    if states and name.endswith("-steps"):
+        request.infer(prompt)
+
+    def timed(given: Any, reset: bool) -> float:
+        if reset:
+            request.reset_state()
+        began = time.process_time()
+        request.infer(given)
+        return (time.process_time() - began) * 1e3
+
+    beyond, again = [], []
+    if states and name.endswith("-steps"):  # the same lengths again, after a reset
+        given = list(shapes_of(name, model))
+        rounds = [[timed(*one) for one in given]]
+        for _ in range(AGAIN):
+            request.reset_state()
+            request.infer(prompt)
+            rounds.append([timed(*one) for one in given])
+        again = [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
+        beyond = [first - usual for first, usual in zip(rounds[0], again, strict=True)]
+    else:
+        for given in shapes_of(name, model):
+            times = [timed(*given) for _ in range(1 + AGAIN)]
+            again.append(statistics.median(times[1:]))
+            beyond.append(times[0] - again[-1])
+    return {
+        "model": Path(name).stem, "engine": engine, "again_ms": statistics.median(again),
+        "beyond_1st": beyond[0], "beyond_2nd": beyond[1], "beyond_5th": beyond[4], "peak_mb": peak_memory(),
+    }  # fmt: skip
+
+
+def apart(name: str, precision: str, threads: int) -> list[dict[str, Any]]:
+    """A row for each engine, each from a process of its own."""
+    rows = []
+    for engine in ("ovjit", "openvino"):
+        command = [sys.executable, "-m", "bench.shapes", "--models", name, "--alone", engine]
+        command += ["--precision", precision, "--threads", str(threads)]
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        rows.append(json.loads(said.splitlines()[-1]))
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
 def main() -> int:
     about = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m bench.shapes", description=about)
-    parser.add_argument("--models", nargs="*", default=["decoder", "recogniser"])
+    parser.add_argument("--models", nargs="*", help="default: all but files")
+    parser.add_argument("--apart", action="store_true", help="CPU time and memory, a process for each engine")
+    parser.add_argument("--alone", metavar="ENGINE", help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="f32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shapes", type=int, default=12)
     arguments = parser.parse_args()
     rows = []
-    for name in arguments.models:
+    if arguments.alone:
+        row = alone(arguments.alone, arguments.models[0], arguments.precision, arguments.threads)
+        print(json.dumps(row))
+        return 0
+    if arguments.apart:
+        for name in arguments.models or APART:
+            rows += apart(name, arguments.precision, arguments.threads)
+        print(report.table(rows, APART_COLUMNS))
+        return 0
+    for name in arguments.models or ("decoder", "recogniser"):
         rows += measure(name, arguments.precision, arguments.threads, arguments.shapes)
     print(report.table(rows, COLUMNS))
     return 0

@@ -137,12 +137,17 @@ def encoder_block(net: Net, x: Any, wide: int, count: int, mask: Any = None, bef
 
 
 def bert(net: Net, length: int, layers: int = 12, wide: int = 768) -> Any:
-    """BERT-base: ids and mask in, hidden states and a pooled vector out."""
+    """BERT-base: ids and mask in, hidden states and a pooled vector out. A length of -1 is open."""
     ops = net.ops
-    ids = ops.parameter([1, length], np.int64, name="input_ids")
-    given = ops.parameter([1, length], np.int64, name="attention_mask")
+    shape = net.ov.PartialShape([1, length])
+    ids = ops.parameter(shape, np.int64, name="input_ids")
+    given = ops.parameter(shape, np.int64, name="attention_mask")
     table = net.const(net.rng.standard_normal((30522, wide), np.float32))
-    places = net.const(net.rng.standard_normal((1, length, wide), np.float32) * np.float32(0.2))
+    long = length if length >= 0 else 512
+    places: Any = net.const(net.rng.standard_normal((1, long, wide), np.float32) * np.float32(0.2))
+    if length < 0:
+        end = ops.gather(ops.shape_of(ids, "i64"), net.ints(1), net.const(0, np.int64))
+        places = ops.slice(places, net.ints(0), end, net.ints(1), net.ints(1))
     x = net.layer_norm(ops.add(ops.gather(table, ids, net.const(0, np.int64)), places), wide)
     shown = ops.unsqueeze(ops.convert(given, "f32"), net.ints(1, 2))
     mask = ops.multiply(ops.subtract(net.const(1.0), shown), net.const(-10000.0))

@@ -168,3 +168,23 @@ def test_equal_layers_are_found_whatever_is_around_them(planned: Tracked) -> Non
     (program, *_), = planned
     assert program.layers is not None and program.layers.many >= 7
     check(planned, 4)
+
+
+def test_types_are_inferred_once_where_the_state_needs_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    inferred: list[tuple] = []
+    infer = Program._traced_types
+
+    def counting(self: Program, shapes: Any, room: Any = None) -> Any:
+        inferred.append((id(self), tuple(shapes)))
+        return infer(self, shapes, room)
+
+    monkeypatch.setattr(Program, "_traced_types", counting)
+    sizes = transformers.Sizes(layers=2, wide=96, heads=4, shared=4, inner=128, words=90)
+    compiled = ov.Core().compile_model(transformers.gpt2(transformers.Net(ov, "gpt2"), sizes), "CPU")
+    request, plain = compiled.create_infer_request(), compiled.create_infer_request()
+    rows = request.infer(step(90, 0))["logits"]  # more than a state has room for at first
+    assert len(inferred) == len(set(inferred)) >= 1
+    for i in range(90):
+        one = plain.infer(step(90, 0) | {k: v[:, i : i + 1] for k, v in step(90, 0).items() if "ids" in k}
+                          | {"attention_mask": np.ones((1, i + 1), np.int64)})  # fmt: skip
+        np.testing.assert_allclose(one["logits"][0, 0], rows[0, i], rtol=1e-4, atol=1e-4)

@@ -16,6 +16,7 @@ from ovjit.compiler.steps import Strides
 from ovjit.compiler.views import row_major
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Graph, Value
+from ovjit.graph.traced import as_found_number
 
 
 class Place(NamedTuple):
@@ -62,6 +63,14 @@ def growing(graph: Graph, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]
             if not isinstance(value.shape[axis], int):
                 places.append(Place(output, given, axis))
     return tuple(places)
+
+
+def check_room(room: Room, graph: Graph, types: Mapping[Value, Any]) -> None:
+    """Raise Outgrown where the room is too small for these types; nothing is decided of traced numbers."""
+    for output, _, axis in room.places:
+        length = as_found_number(types[graph.outputs[output]].shape[axis])
+        if length >= room.capacity:
+            raise Outgrown(length)
 
 
 def strides_of(room: Room, graph: Graph, types: Mapping[Value, Any], capacity: Any) -> Strides:

@@ -425,6 +425,8 @@ class Traces:
         self.hits = 0
         #: Why planning could not be traced.
         self.refused = ""
+        #: Shapes, tape and types of a planning for which there was too little room, until it is made anew.
+        self.outgrown: tuple[tuple[tuple[int, ...], ...], Tape, dict[Any, Any]] | None = None
         #: Called when another one has been added, and has made a plan.
         self.added: Callable[[Traces], None] | None = None
 

@@ -20,7 +20,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import turn_kernel, turn_sizes
 from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
-from ovjit.compiler.growing import Outgrown, Place, Room, growing, strides_of
+from ovjit.compiler.growing import Outgrown, Place, Room, check_room, growing, strides_of
 from ovjit.compiler.layers import Repeats, find_layers
 from ovjit.compiler.lower import Host, Lowering, lower_groups
 from ovjit.compiler.options import memory_for, options
@@ -309,11 +309,21 @@ class Program:
     ) -> Plan | None:
         tape = None
         try:
-            tape, types = self._traced_types(shapes, room)
+            kept, traces.outgrown = traces.outgrown, None
+            if kept is not None and room is not None and kept[0] == tuple(shapes):
+                _, tape, types = kept
+                tape.values[tape.leaves - 1] = room.capacity
+            else:
+                tape, types = self._traced_types(shapes, room)
             if needs_cut(types):
                 return None
             strides = NO_STRIDES
             if room is not None:
+                try:
+                    check_room(room, self.graph, types)
+                except Outgrown:  # nothing has asked for the capacity: the types serve when there is room
+                    traces.outgrown, tape = (tuple(shapes), tape, types), None
+                    raise
                 strides = strides_of(room, self.graph, types, tape.leaf(tape.leaves - 1))
             planner = self._planner(types, strides)
             self._plan_steps(planner)
