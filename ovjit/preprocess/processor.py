@@ -123,12 +123,13 @@ class PrePostProcessor:
             nodes = step.apply(nodes, context)
         last = nodes[0]
         if last != source:
-            names = source._tensor._names
+            names = result._own_names or source._tensor._names
             if not isinstance(source._node, Parameter):
                 name = source._node.get_friendly_name()
                 last._node.set_friendly_name(f"{name}.{source._index}")
             last._tensor._names = last._tensor._names | names
-            source._tensor._names = set() if not isinstance(source._node, Parameter) else names
+            if not isinstance(source._node, Parameter):
+                source._tensor._names = source._tensor._names - names
             result._connect(0, last)
         if info._tensor._layout is not None or not context.layout.empty:
             result.set_layout(context.layout)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
+from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.dimension import Dimension
 from ovjit.api.tensors.layout import Layout
@@ -94,9 +95,11 @@ class Parameter(Node):
 
 
 class Result(Node):
-    """An output of a model. Its tensor is that of the output it takes, names included."""
+    """An output of a model. Its tensor is that of the output it takes, but for names: see ResultTensor."""
 
     __slots__ = ()
+
+    _tensors: list[ResultTensor]  # type: ignore[assignment]
 
     def __init__(self, output: Output):
         if not isinstance(output, Output):
@@ -111,16 +114,25 @@ class Result(Node):
 
     def _make(self, output: Output, name: str | None) -> None:
         self._setup(find_op("Result"), (output,), {}, name)
-        self._tensors = [output._tensor]
+        self._tensors = [ResultTensor(output._tensor)]
         output._node._remember_user(self)
 
     def _connect(self, index: int, source: Output) -> None:
         super()._connect(index, source)
-        self._tensors = [source._tensor]
+        self._takes(source)
 
     def set_arguments(self, sources: Sequence[Output | Node]) -> None:
         super().set_arguments(sources)
-        self._tensors = [self._inputs[0]._tensor]
+        self._takes(self._inputs[0])
+
+    def _takes(self, source: Output) -> None:
+        """Have the tensor of `source`, and the names that this Result has had."""
+        self._tensors = [self._tensors[0].of(source._tensor)]
+
+    @property
+    def _own_names(self) -> set[str]:
+        """The names of this Result alone; none where it shows those of the value that it takes."""
+        return self._tensors[0]._own
 
     def get_layout(self) -> Layout:
         return _layout(self)
@@ -454,7 +466,7 @@ def const_port(
     if kind == "output":
         source = node
         node = _without_record(Result, (source.output(0),), {}, friendly_name)
-        node._tensors = [tensor]
+        node._tensors = [ResultTensor(tensor)]
         source._remember_user(node)
     tensor._names = set(names)
     return ConstOutput._of(node, 0)

@@ -147,6 +147,9 @@ class Model:
             for i, node in enumerate(nodes):
                 if key in node._tensors[0]._names:
                     return i
+            for i, node in enumerate(nodes):  # a Result is found by the names of what it takes as well
+                if any(key in source._tensor._names for source in node._inputs):
+                    return i
             known = ", ".join(sorted(name for node in nodes for name in node._tensors[0]._names))
             raise ModelError(
                 f"{what.capitalize()} for tensor name {key!r} is not found. The names are: {known or 'none'}"
@@ -433,6 +436,7 @@ class Model:
         types: dict[DescriptorTensor, TensorType] = {}
         for node in self._walk():
             if isinstance(node, Result):
+                types[node._tensors[0]] = types[node._inputs[0]._tensor]
                 continue
             for i, new in enumerate(node._infer([types[source._tensor] for source in node._inputs])):
                 if i == len(node._tensors):  # an attribute was changed: there are more outputs now

@@ -9,6 +9,7 @@ from ovjit.api.arguments import public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.custom import Op
 from ovjit.api.model.node import DescriptorTensor, Node, Output
+from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.shapes import PartialShape
@@ -138,9 +139,11 @@ def copy_node(
     if node._rt_info is not None:
         copy._rt_info = RTMap(copy_map(node._rt_info._items))
     for tensor in node._tensors:
-        if tensor not in tensors:
+        if isinstance(tensor, ResultTensor):
+            tensors[tensor] = tensor.of(inputs[0]._tensor)
+        elif tensor not in tensors:
             new = tensors[tensor] = DescriptorTensor(tensor._type)
-            new._names = set(tensor._names)
+            new._names, new._of_results = set(tensor._names), tensor._of_results
             if tensor._rt_info is not None:
                 new._rt_info = RTMap(copy_map(tensor._rt_info._items))
         copy._tensors.append(tensors[tensor])

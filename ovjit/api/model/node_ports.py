@@ -68,9 +68,10 @@ class DiscreteTypeInfo:
 
 
 class DescriptorTensor:
-    """What is known of a tensor in a graph: type, shape, names. A Result shares the one of its input."""
+    """What is known of a tensor in a graph: type, shape, names. Those that Results have given it stay when
+    others are set."""
 
-    __slots__ = ("_bounds", "_lengths", "_names", "_rt_info", "_symbols", "_type")
+    __slots__ = ("_bounds", "_lengths", "_names", "_of_results", "_rt_info", "_symbols", "_type")
 
     def __init__(self, type: TensorType):
         self._bounds: dict[str, Any] | None = None
@@ -78,6 +79,7 @@ class DescriptorTensor:
         self._lengths: Any = None  # a PartialShape whose dimensions have symbols
         self._type = type
         self._names: set[str] = set()
+        self._of_results: set[str] = set()
         self._rt_info: RTMap | None = None
 
     def get_names(self) -> set[str]:
@@ -87,7 +89,7 @@ class DescriptorTensor:
         """Replace the names. Raises TypeError for anything but strings."""
         checked = _checked_names(names)
         with GRAPH_LOCK:
-            self._names = checked
+            self._names = checked | self._of_results
 
     def add_names(self, names: Iterable[str]) -> None:
         checked = _checked_names(names)
@@ -164,6 +166,57 @@ class DescriptorTensor:
 
     def __repr__(self) -> str:
         return f"<DescriptorTensor: {_tensor_text(self)}>"
+
+
+class ResultTensor(DescriptorTensor):
+    """The tensor of a Result: that of the value which it takes, but for names. A Result that is given names
+    has these alone, and the value has them besides its own; one without shows the value's."""
+
+    __slots__ = ("_own", "_source")
+
+    def __init__(self, source: DescriptorTensor, own: Iterable[str] = ()):
+        self._source = source
+        self._own = set(own)
+
+    @property
+    def _names(self) -> set[str]:
+        return self._own or self._source._names
+
+    @_names.setter
+    def _names(self, names: set[str]) -> None:
+        self.name(names)
+
+    def set_names(self, names: Iterable[str]) -> None:
+        checked = _checked_names(names)
+        with GRAPH_LOCK:
+            self.name(checked)
+
+    def add_names(self, names: Iterable[str]) -> None:
+        checked = _checked_names(names)
+        with GRAPH_LOCK:
+            self.name(self._own | checked)
+
+    def of(self, source: DescriptorTensor) -> ResultTensor:
+        """That of a Result of the same names which takes `source`."""
+        return ResultTensor(source, self._own)
+
+    def name(self, names: set[str]) -> None:
+        """Let these be the names of the Result, which the value has as well."""
+        source, old = self._source, self._own
+        source._of_results = (source._of_results - old) | names
+        source._names = (source._names - old) | names
+        self._own = names
+
+
+def _of_source(slot: str) -> Any:
+    """A ResultTensor's slot that is its source's."""
+    return property(
+        lambda self: getattr(self._source, slot), lambda self, value: setattr(self._source, slot, value)
+    )
+
+
+for _slot in ("_bounds", "_lengths", "_rt_info", "_symbols", "_type"):
+    setattr(ResultTensor, _slot, _of_source(_slot))
 
 
 class _Port:

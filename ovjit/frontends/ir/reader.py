@@ -124,7 +124,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
         if layer.rt_info:
             node._rt_info = RTMap(_notes(layer.rt_info))
         made[layer] = node
-    # a Result's tensor is its producer's, so its names come last
+    # a Result's names are its producer's too, so they come last
     parameters: list[Parameter] = []
     results: list[Result] = []
     sinks: list[Node] = []
@@ -138,11 +138,11 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
         elif isinstance(node, Result):
             results.append(node)
             if layer.output_names:
-                node._tensors[0]._names |= set(_split_names(layer.output_names))
+                node._tensors[0].set_names(_split_names(layer.output_names))
             if net.version == 10:
                 source = node._inputs[0]
                 several = f".{source._index}" if source._node.get_output_size() > 1 else ""
-                node._tensors[0]._names |= {source._node.get_friendly_name() + several}
+                source._tensor._names |= {source._node.get_friendly_name() + several}
         elif node._op.name == "Assign":
             sinks.append(node)
             node._after = tuple(n for n in (reads.get(node._attrs["variable_id"]),) if n is not None)
