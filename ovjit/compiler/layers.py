@@ -22,6 +22,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.shape_values import MOST_COMPARED, surely_same_types
 from ovjit.compiler.steps import Step
 from ovjit.compiler.views import CONSTANTS, FIRST_IO, PLAN_DATA, Buffer, Layout, Ptr, View
+from ovjit.forks import made_once
 from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.traced import identity
@@ -451,7 +452,7 @@ class _Template:
                 buffers.append((i, arg))
         return buffers, constants
 
-    @functools.cached_property
+    @made_once
     def _starts(self) -> list[int]:
         return sorted(self.repeats.layers.places)
 
