@@ -171,6 +171,7 @@ def _words(count: int, width: int, lanes: int) -> list[str]:
     vectors, digits = range(width // lanes), range(DIGITS)
     stored = count * width * 4
     out = [f"prefetch(q_at + {AHEAD + line})" for line in range(0, stored, 64)]
+    # All words of one vector before the next need no register more than there are, and are no faster.
     for word in range(count):
         for v in vectors:
             out += [f"both = load_i32(q_at + {(word * width + v * lanes) * 4})"]

@@ -293,6 +293,8 @@ class Tiled(Lowering):
             panel_bytes += weights.rest.most * BIN * ((SOURCES + 1) * self.isa.lanes * WORD + SOURCES * 8)
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
+        # Shares of pixels that let two and four threads end together gain, by count, 0.3 to 1.4 % of
+        # quantized networks at two threads, and lose as much and more at eight and sixteen.
         chunk_flops = CHUNK_FLOPS * self.isa.lanes * self.form.rate
         wanted = least(MOST_CHUNKS, most(1, whole(flops // chunk_flops)))
         px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * weights.groups)))

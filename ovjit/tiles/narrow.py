@@ -10,6 +10,10 @@ where every such sum of `kept` fits. Panels hold what is kept; `span` adjacent w
 of channels. Every lane of such a word takes its four bytes from anywhere in two windows of adjacent words
 (`vpshufb` of each, which gives 0 where a byte is the other's, and `vpor`), so that channels whose rest is at
 different depths share it. `BIN` words of the rest, of any windows, are added in 16 bits, too.
+
+Channels that leave much could share vectors: sorted so, quantized ResNet-50's words take 0.987 of the time
+that `TIMES` and `BIN_TIME` make of them, SqueezeNet's 0.984, weights whose tails differ much from channel to
+channel 0.95. Channels stay where they are.
 """
 
 from __future__ import annotations
