@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ovjit.codegen.tracer import WIDENED
+from ovjit.forks import made_once
 from ovjit.graph import dtypes
 
 _NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_", "not": "not_"}
@@ -42,6 +43,11 @@ class Body:
 
     def source(self, indent: str) -> tuple[list[str], dict]:
         """The lines, and the constants they use: key -> (name, expression), to be hoisted."""
+        lines, constants = self._source
+        return [indent + line for line in lines], dict(constants)
+
+    @made_once
+    def _source(self) -> tuple[list[str], dict]:
         constants: dict[tuple, tuple[str, str]] = {}
         out = []
         for target, operation, args, dtype in self.lines:
@@ -49,7 +55,7 @@ class Body:
             name = _NAMES.get(operation, operation)
             if operation.startswith(("cast", "bits", "trunc_int", "round_int", "libm_", "seldom_")):
                 name = f"{operation}_{dtype}"
-            out.append(f"{indent}{target} = {name}({', '.join(texts)})")
+            out.append(f"{target} = {name}({', '.join(texts)})")
         for result in self.results:
             self._argument(result, constants)
         return out, constants
