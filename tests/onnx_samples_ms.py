@@ -676,7 +676,19 @@ def ms_decoders(rng: Rng) -> Sample:
         extra,
         sink,
     ]
-    return _ms(op, inputs, a, 3, tolerance=1e-3, free=(7, 8))
+    outputs = 3
+    if flip(rng, 0.2) and lengths.min() + 1 == total:  # scores of filling are what was in memory there
+        outputs, a["qk_output"] = 4, pick(rng, 1, 2)
+    elif flip(rng, 0.25):  # a quantised cache
+        bits, by_channel = pick(rng, 4, 8), flip(rng)
+        kind: Any = np.int8 if bits == 8 else np.uint8
+        shape = (b, groups, past, size * bits // 8)
+        least, end = (-128, 128) if bits == 8 else (0, 256)
+        inputs[3:5] = (rng.integers(least, end, shape).astype(kind) for _ in range(2))
+        inputs += [_scale(rng, (1, groups, 1, size) if by_channel else (1,)) for _ in range(2)]
+        name = "PER_CHANNEL" if by_channel else "PER_TENSOR"
+        a.update(kv_cache_bit_width=bits, k_quant_type=name, v_quant_type=name)
+    return _ms(op, inputs, a, outputs, tolerance=1e-3, free=(7, 8))
 
 
 def ms_layers(rng: Rng) -> Sample:

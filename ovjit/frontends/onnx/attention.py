@@ -47,23 +47,36 @@ def attend(
     `sink`, [1, heads or 1, 1, 1], is the score of a place that takes weight and has no value.
     """
     if softcap or sink is not None:
-        factor = scale or 1 / float(np.sqrt(n.last_dim(q)))
-        scores = n("MatMul", n("Multiply", q, n.like(q, factor)), k, transpose_b=True)
-        if softcap:
-            scores = n("Multiply", n("Tanh", n("Divide", scores, n.like(q, softcap))), n.like(q, softcap))
-        scores = scores if bias is None else n("Add", scores, bias)
-        if sink is None:
-            return n("MatMul", n("Softmax", scores, axis=-1, opset=8), v)
-        shape = n.concat([n.slice(n.shape_of(scores), 0, 0, 3), n.const(np.array([1]))], 0)
-        beside = n("Broadcast", sink, shape, mode="numpy", opset=3)
-        weights = n("Softmax", n("Concat", scores, beside, axis=3), axis=-1, opset=8)
-        return n("MatMul", n.slice(weights, 3, 0, -1), v)
+        return n("MatMul", scores_of(n, q, k, bias, scale, softcap, sink)[1], v)
     inputs = [q, k, v]
     if bias is not None or scale:
         inputs.append(n.like(q, 0) if bias is None else bias)
     if scale:
         inputs.append(n.like(q, scale))
     return n("ScaledDotProductAttention", *inputs, causal=False)
+
+
+def scores_of(
+    n: OnnxNode,
+    q: Output,
+    k: Output,
+    bias: Output | None = None,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    sink: Output | None = None,
+) -> tuple[Output, Output]:
+    """(the scores before the softmax, and behind it without the sink's) as `attend` has them"""
+    factor = scale or 1 / float(np.sqrt(n.last_dim(q)))
+    scores = n("MatMul", n("Multiply", q, n.like(q, factor)), k, transpose_b=True)
+    if softcap:
+        scores = n("Multiply", n("Tanh", n("Divide", scores, n.like(q, softcap))), n.like(q, softcap))
+    scores = scores if bias is None else n("Add", scores, bias)
+    if sink is None:
+        return scores, n("Softmax", scores, axis=-1, opset=8)
+    shape = n.concat([n.slice(n.shape_of(scores), 0, 0, 3), n.const(np.array([1]))], 0)
+    beside = n("Broadcast", sink, shape, mode="numpy", opset=3)
+    weights = n("Softmax", n("Concat", scores, beside, axis=3), axis=-1, opset=8)
+    return scores, n.slice(weights, 3, 0, -1)
 
 
 def add_bias(n: OnnxNode, a: Output | None, b: Output | None) -> Output | None:

@@ -17,6 +17,7 @@ from ovjit.frontends.onnx.attention import (
     numbers,
     repeat_heads,
     rotate,
+    scores_of,
     to_heads,
 )
 from ovjit.frontends.onnx.nn import rms_norm
@@ -28,7 +29,7 @@ _END = (1 << 63) - 1
 @ms("GroupQueryAttention")
 def group_query_attention(n: OnnxNode) -> Any:
     """(query, key, value, past key, past value, last place of each item, total length, cos, sin, position
-    ids, attention bias, sinks of the heads, scales of a cache, weights of norms of queries and keys)
+    ids, attention bias, sinks of the heads, two scales of a quantised cache, weights of two norms)
 
     Keys and values of the past that are valid come first in its buffers; the present has them and the new
     ones, and keeps what a longer buffer has behind them.
@@ -36,8 +37,11 @@ def group_query_attention(n: OnnxNode) -> Any:
     heads, groups = n.required("num_heads"), n.required("kv_num_heads")
     if groups < 1 or heads % groups:
         raise ModelError(f"{heads} heads do not divide into {groups} groups")
-    if n.has(12) or n.has(13) or n.attr("sliding_window_cache", 0) or n.attr("qk_output", 0):
-        raise UnsupportedError("a quantised or sliding cache, or scores as an output")
+    if n.attr("sliding_window_cache", 0):
+        raise UnsupportedError("a sliding cache")
+    shown = n.attr("qk_output", 0)
+    if shown not in (0, 1, 2):
+        raise ModelError(f"qk_output {shown}")
     q, k, v = _projections(n, heads, groups)
     if n.has(14) or n.has(15):
         epsilon = n.attr("qk_norm_epsilon", 1e-6)
@@ -55,13 +59,17 @@ def group_query_attention(n: OnnxNode) -> Any:
         cos, sin = (n.unsqueeze(n("Gather", n[i], where, 0, opset=8), [1]) for i in (7, 8))
         turn = bool(n.attr("rotary_interleaved", 0))
         q, k = (rotate(n, x, cos, sin, turn, n.last_dim(x), 2 * n.last_dim(n[7])) for x in (q, k))
+    caches = [_Cache(n, which, groups, n.last_dim(x)) for which, x in (("k", k), ("v", v))]
+    present = [cache.stored(x) for cache, x in zip(caches, (k, v), strict=True)]
     if n.has(3):
         done = n("Subtract", total, length)
-        present = [_grown(n, n[i], new, done, total, places) for i, new in ((3, k), (4, v))]
-        k_all, v_all = (n.convert(n("Slice", x, [0], total, [1], [2]), n.dtype(q)) for x in present)
+        past = [_grown(n, n[3 + i], new, done, total, places) for i, new in enumerate(present)]
+        known, present = [n("Slice", x, [0], total, [1], [2]) for x in past], past
     else:
-        k_all, v_all = k, v
-        present = [k, v]
+        known = present
+    k_all, v_all = (
+        n.convert(cache.read(x), n.dtype(q)) for cache, x in zip(caches, known, strict=True)
+    )
     columns = n.reshape(numbers(n, n.dim_of(k_all, 2)), [1, 1, 1, -1])
     own = n.unsqueeze(places, [1, 3])
     keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
@@ -79,8 +87,61 @@ def group_query_attention(n: OnnxNode) -> Any:
     elif n.attr("smooth_softmax", 0) > 0:
         sink = n.const(np.zeros((1, 1, 1, 1)), n.dtype(q))
     k_all, v_all = (repeat_heads(n, x, heads // groups) for x in (k_all, v_all))
-    out = attend(n, q, k_all, v_all, bias, n.attr("scale") or None, n.attr("softcap", 0.0), sink)
-    return [from_heads(n, out), *present]
+    how = (bias, n.attr("scale") or None, n.attr("softcap", 0.0), sink)
+    if not (shown and n.wants(3)):
+        return [from_heads(n, attend(n, q, k_all, v_all, *how)), *present]
+    scores, weights = scores_of(n, q, k_all, *how)
+    seen = n("Select", keep, scores, n.like(scores, 0)) if shown == 1 else weights
+    return [from_heads(n, n("MatMul", weights, v_all)), *present, seen]
+
+
+class _Cache:
+    """How keys ("k") or values ("v") lie in a cache: as they are, or as whole numbers of steps of a scale.
+
+    There is one scale for all, or one for each element of each head. Two numbers of four bits are a byte, the
+    lower one first.
+    """
+
+    def __init__(self, n: OnnxNode, which: str, groups: int, size: int):
+        self.n, self.scale = n, None
+        kind = n.attr(f"{which}_quant_type", "NONE")
+        if kind == "NONE":
+            return
+        if kind not in ("PER_TENSOR", "PER_CHANNEL"):
+            raise ModelError(f"{which}_quant_type {kind[:20]!r}")
+        self.bits = n.attr("kv_cache_bit_width", 8) or 8
+        if self.bits not in (4, 8) or size % 2 * (self.bits == 4):
+            raise ModelError(f"a cache of {self.bits} bits for {size} elements")
+        scale = n.convert(n[12 if which == "k" else 13], "f32")
+        self.scale = n.reshape(scale, [1, groups, 1, size] if kind == "PER_CHANNEL" else [1])
+
+    def stored(self, x: Output) -> Output:
+        """[batch, heads, length, size] as it lies in the cache"""
+        n = self.n
+        if self.scale is None:
+            return x
+        steps = n("Round", n("Divide", n.convert(x, "f32"), self.scale), mode="half_to_even")
+        top = float(1 << (self.bits - 1))
+        steps = n("Clamp", steps, min=-top, max=top - 1)
+        if self.bits == 8:
+            return n.convert(steps, "i8")
+        steps = n("Add", steps, top)
+        low, high = n.slice(steps, 3, 0, step=2), n.slice(steps, 3, 1, step=2)
+        return n.convert(n("Add", low, n("Multiply", high, 16.0)), "u8")
+
+    def read(self, x: Output) -> Output:
+        """... and back"""
+        n = self.n
+        if self.scale is None:
+            return x
+        if self.bits == 4:
+            halves = [n("BitwiseAnd", x, n.like(x, 15)), n("BitwiseRightShift", x, n.like(x, 4))]
+            pairs = n("Concat", *(n.unsqueeze(half, [4]) for half in halves), axis=4)
+            steps = n.convert(n("Reshape", pairs, [0, 0, 0, -1], special_zero=True), "f32")
+            steps = n("Subtract", steps, 8.0)
+        else:
+            steps = n.convert(x, "f32")
+        return n("Multiply", steps, self.scale)
 
 
 def _projections(n: OnnxNode, heads: int, groups: int) -> list[Output]:
