@@ -1,4 +1,4 @@
-"""ONNX files with any bytes and any fields changed: an error of our own, or the interpreter's answer."""
+"""ONNX files with bytes, fields, names and nodes changed: our own error, or the interpreter's answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import fuzz_models
 import fuzzing
 import onnx_cases
-from test_onnx_hostile import mutate, mutate_fields, seeds
+from test_onnx_hostile import mutate, mutate_fields, mutate_structure, seeds
 
 import ovjit
 
@@ -31,7 +31,8 @@ def files() -> list[bytes]:
 def make(seed: int) -> dict[str, Any]:
     base = random.Random(seed // BLOCK).randrange(len(files()))
     rng = random.Random(seed)
-    changed = (mutate if rng.random() < 0.2 else mutate_fields)(rng, files()[base])
+    how = rng.choices((mutate, mutate_fields, mutate_structure), (1, 2, 2))[0]
+    changed = how(rng, files()[base])
     return {"base": base, "seed": seed, "data": base64.b64encode(changed).decode()}
 
 

@@ -215,13 +215,81 @@ def mutate_fields(rng: random.Random, data: bytes) -> bytes:
     return proto.SerializeToString()
 
 
+def graphs_of(proto: Any) -> list[Any]:
+    """The graph, those inside of nodes, and the functions."""
+    out = [proto.graph, *proto.functions]
+    for graph in out:
+        for made in graph.node:
+            for attribute in made.attribute:
+                out += [attribute.g] if attribute.HasField("g") else attribute.graphs
+    return out
+
+
+def mutate_structure(rng: random.Random, data: bytes) -> bytes:
+    """Names, nodes and graphs in each other's places: circles, names given twice or hidden, bodies with other
+    inputs and outputs, functions that call themselves.
+    """
+    proto = onnx.ModelProto.FromString(data)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        graphs = graphs_of(proto)
+        nodes = [made for graph in graphs for made in graph.node]
+        names = [name for made in nodes for name in (*made.input, *made.output)] + ["", "x", "y"]
+        full = [graph for graph in graphs if isinstance(graph, onnx.GraphProto)]
+        infos = [info for graph in full for info in (*graph.input, *graph.output, *graph.value_info)]
+        if not nodes or not infos:
+            break
+        graph, made, info, how = (rng.choice(v) for v in (graphs, nodes, infos, range(14)))
+        if how < 2 and made.input:
+            made.input[rng.randrange(len(made.input))] = rng.choice(names)
+        elif how < 4 and made.output:
+            made.output[rng.randrange(len(made.output))] = rng.choice(names)
+        elif how == 4:
+            info.name = rng.choice(names)
+        elif how == 5:  # a node in another graph, or once more in its own
+            kept = type(made)()
+            kept.CopyFrom(made)  # which may lie around the graph
+            graph.node.add().CopyFrom(kept)
+        elif how == 6 and len(graph.node) > 1:
+            a, b = rng.sample(range(len(graph.node)), 2)
+            kept = type(made)()
+            kept.CopyFrom(graph.node[a])
+            graph.node[a].CopyFrom(graph.node[b])
+            graph.node[b].CopyFrom(kept)
+        elif how == 7:
+            other = rng.choice(nodes)
+            made.op_type, made.domain = other.op_type, other.domain
+        elif how == 8:
+            bodies = [a for other in nodes for a in other.attribute if a.HasField("g")]
+            if bodies:
+                kept = onnx.GraphProto()
+                kept.CopyFrom(rng.choice(full) if rng.random() < 0.3 else rng.choice(bodies).g)
+                rng.choice(bodies).g.CopyFrom(kept)
+        elif how == 9 and proto.functions:
+            function = rng.choice(proto.functions)
+            made.op_type, made.domain = function.name, function.domain
+        elif how == 10 and proto.functions:
+            kept = type(proto.functions[0])()
+            kept.CopyFrom(rng.choice(proto.functions))
+            proto.functions.add().CopyFrom(kept)
+        elif how == 11 and info.type.tensor_type.shape.dim:
+            dim = rng.choice(info.type.tensor_type.shape.dim)
+            dim.dim_value = rng.choice((0, -1, 1, 2, 2**31, 2**62, -(2**63)))
+        elif how == 12:
+            full[rng.randrange(len(full))].initializer.add().CopyFrom(
+                onnx.numpy_helper.from_array(np.arange(rng.randrange(4), dtype=np.int64), rng.choice(names))
+            )
+        elif how == 13:
+            info.type.tensor_type.elem_type = rng.choice((0, 1, 2, 7, 8, 9, 10, 16, 17, 21, 99))
+    return proto.SerializeToString()
+
+
 def fuzz(seed: int, rounds: int) -> dict[str, int]:
     rng = random.Random(seed)
     sources = seeds()
     counts = {"read": 0, "refused": 0}
     for i in range(rounds):
         data = rng.choice(sources)
-        changed = (mutate if rng.random() < 0.4 else mutate_fields)(rng, data)
+        changed = rng.choice((mutate, mutate_fields, mutate_structure))(rng, data)
         began = time.monotonic()
         try:
             counts[attempt(changed)] += 1
