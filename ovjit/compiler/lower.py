@@ -42,6 +42,8 @@ class Lowering:
     takes: Sequence[Collection[str] | None] = (None,)
     #: How many dimensions the first inputs may have.
     ranks: Sequence[Collection[int]] = ()
+    #: So many of its first inputs are read as they are where they are constants; None: all.
+    constant_inputs: int | None = 0
     #: The kernel that its plans call, where there is one.
     kernel: Any = None
     #: All kernels that its plans may call.
@@ -68,8 +70,8 @@ class Lowering:
         return cls(group) if ranked and typed else None
 
     def pack(self, constants: Constants) -> None:
-        """Place all constants that plans will use: by default the body's operands."""
-        place_constants(constants, self.group.operands)
+        """Place all constants that plans will use: by default the body's operands and `constant_inputs`."""
+        place_constants(constants, (*self.group.operands, *self.node.inputs[: self.constant_inputs]))
 
     def choose(self, layouts: dict[Value, Layout]) -> None:
         """Layouts are settled: print the kernels that depend on them."""
@@ -107,6 +109,15 @@ class ChannelsLast(Lowering):
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
+
+
+class AsInput(Lowering):
+    """One whose output lies as its first input does, without the halo, where they have as many dimensions."""
+
+    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+        layout, shape = layouts.get(self.node.inputs[0]), self.out.shape
+        fits = layout is not None and shape is not None and len(shape) == len(layout.order)
+        return Layout(layout.order) if layout is not None and fits else None
 
 
 class Host(Lowering):

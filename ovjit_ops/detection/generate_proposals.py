@@ -16,6 +16,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, op
 from ovjit.graph.shapes import Dim, bounds, dim
@@ -149,7 +150,7 @@ def proposal_rows(
 ) -> tuple[np.ndarray, ...]:
     """(regions [n, 4], scores [n], how many each picture has) from what is kept."""
     image, _, number, score = gathered(*choice)
-    kind = np.int32 if attrs["roi_num_type"] == "i32" else np.int64
+    kind = numpy_dtype(attrs["roi_num_type"])
     return boxes[image, 0, number], score, choice[2][:, 0].astype(kind)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, dim
@@ -28,7 +29,6 @@ from ovjit_ops.detection.kept_boxes import best_first, fallen, gathered, kept, k
 from ovjit_ops.elementwise.arithmetic import REALS
 
 SORTS = ("none", "classid", "score")
-_NUMPY = {"i32": np.int32, "i64": np.int64}
 
 
 class Rows(NamedTuple):
@@ -84,7 +84,7 @@ def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any]):
     elif key == "classid":
         outer = (rows.image, rows.label) if attrs["sort_result_across_batch"] else (rows.label, rows.image)
         rows = rows.taken(np.lexsort((rows.box, -rows.score, *outer)))
-    kind = _NUMPY[attrs["output_type"]]
+    kind = numpy_dtype(attrs["output_type"])
     selected = np.concatenate([rows.label[:, None], rows.score[:, None], rows.corners], 1).astype(np.float32)
     counts = np.bincount(rows.image, minlength=images)[:images].astype(kind)
     return selected.astype(dtype), rows.place.astype(kind).reshape(-1, 1), counts

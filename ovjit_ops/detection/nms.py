@@ -16,6 +16,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
@@ -24,8 +25,6 @@ from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known_scalar
 from ovjit_ops.detection.boxes import corners, descending, overlaps, suppress
 from ovjit_ops.elementwise.arithmetic import REALS
-
-_NUMPY = {"i32": np.int32, "i64": np.int64}
 
 
 def most_rows(boxes: TensorType, scores: TensorType, most: int | None) -> Dim:
@@ -129,7 +128,7 @@ def evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
     selected, scored = non_max_suppression(
         boxes, scores, limit_of(most), share, least, spread, encoding, sort
     )
-    kind = _NUMPY[attrs.get("output_type", "i64")]
+    kind = numpy_dtype(attrs.get("output_type", "i64"))
     return selected.astype(kind), scored.astype(boxes.dtype), np.array([len(selected)], kind)
 
 

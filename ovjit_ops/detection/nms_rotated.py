@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.values import INDEX_TYPES
@@ -110,7 +111,7 @@ def rotated_nms(
         order = descending(best)
         selected, best = selected[order], best[order]
     scored = np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
-    kind = np.int32 if attrs["output_type"] == "i32" else np.int64
+    kind = numpy_dtype(attrs["output_type"])
     return selected.astype(kind), scored.astype(dtype), np.array([len(selected)], kind)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Float, Floats, TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.values import known, length
@@ -153,7 +154,7 @@ _FULL: dict[str, Any] = {
 
 def _samples(version: int):
     def samples(rng: np.random.Generator, dtype: str = "i64"):
-        kind = np.int32 if dtype == "i32" else np.int64
+        kind = numpy_dtype(dtype)
         for i, attrs in enumerate(_BOXES):
             more = {"min_max_aspect_ratios_order": i != 0} if version == 8 else {}
             yield [np.array([4, 5], kind), np.array([64, 80 + i], kind)], {**_FULL, **attrs, **more}

@@ -45,7 +45,7 @@ from ovjit.codegen.words import (
     urem,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants
+from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.views import View, product
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
@@ -324,6 +324,8 @@ def split_length(n: int) -> tuple[int, int] | None:
 class Fourier(Lowering):
     """DFT, IDFT, RDFT, IRDFT and STFT of f32 and f64."""
 
+    constant_inputs = None
+
     def __init__(self, group: Group):
         super().__init__(group)
         self.kind = self.node.op.name
@@ -343,9 +345,6 @@ class Fourier(Lowering):
         )
         last = {"loading": COMPLEX, "real_out": self.kind == "IRDFT"}
         self.kernels += (fft(T=self.dtype, **last, windowed=False, turned=False),)
-
-    def pack(self, constants: Any) -> None:
-        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         known = [planner.known(v) for v in self.node.inputs[1:]]

@@ -7,8 +7,8 @@ from typing import Any
 from ovjit.codegen.elementwise import NATIVE_TYPES, SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import VL, Ptr, const, gather, load, loadm, placed, scatter, share, store, storem
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import placed_values, product, row_major
 from ovjit.errors import check
@@ -66,10 +66,8 @@ class Columns(Lowering):
     """Col2Im for windows of known size."""
 
     takes = (NATIVE_TYPES - {"f16", "bf16"}, None)
+    constant_inputs = 1
     kernel = made_once(lambda self: add_columns(T=self.out.dtype))
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, self.node.inputs[:1])
 
     def plan(self, planner: Planner) -> None:
         attrs = full_settings(self.node.attrs)

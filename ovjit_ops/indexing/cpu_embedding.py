@@ -29,8 +29,8 @@ from ovjit.codegen.words import (
     storem,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, NotNative, Planner
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import View, product
 from ovjit_ops.indexing.cpu_gather import index_at
 
@@ -124,6 +124,7 @@ class Bags(Lowering):
     """Sums or means of rows of an f32 table, by indices of one type."""
 
     takes = (("f32",), None)
+    constant_inputs = None
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -138,9 +139,6 @@ class Bags(Lowering):
             way=self.way, index=self.named["indices"].dtype, weighted=self.weighted, default=self.default,
             mean=self.node.attrs.get("reduction") == "mean",
         )  # fmt: skip
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         table, indices = (planner.contiguous(self.named[n]) for n in ("emb_table", "indices"))

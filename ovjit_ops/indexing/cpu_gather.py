@@ -34,7 +34,7 @@ from ovjit.codegen.words import (
     walked,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants, plan_copy
+from ovjit.compiler.lower import Lowering, plan_copy
 from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, placed_values, product
@@ -226,13 +226,12 @@ RUN = 1024
 class Indexed(Lowering):
     """A gather: `walk(planner, data, indices, output)` says how. The data is input 0, the indices input 1."""
 
+    constant_inputs = 2
+
     def __init__(self, group: Group, zeros: bool = False):
         super().__init__(group)
         self.data, self.indices = self.node.inputs[:2]
         self.kernel = index_kernel("gather", self.indices.dtype, _BITS[SIZE[self.out.dtype]], zeros=zeros)
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, (self.data, self.indices))
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         raise NotImplementedError
@@ -310,6 +309,7 @@ class Scatter(Lowering):
     """The data copied, then the updates written or joined to where the indices point."""
 
     takes = (None, INDICES, None)
+    constant_inputs = 3
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -320,9 +320,6 @@ class Scatter(Lowering):
         self.data, self.indices, self.updates = self.node.inputs[:3]
         dtype = self.out.dtype if combine else _BITS[SIZE[self.out.dtype]]
         self.kernel = index_kernel("scatter", self.indices.dtype, dtype, combine)
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, (self.data, self.indices, self.updates))
 
     def begin(self, planner: Planner, indices: View, out: View, walk: Walk) -> None:
         """Steps before the updates, when the data has been copied."""

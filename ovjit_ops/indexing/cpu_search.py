@@ -12,8 +12,8 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import VL, Ptr, chunk, const, ld, loadm, select, share, splat, st, storem
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, NotNative, Planner
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import product
 
 #: Longest list that is compared with number by number.
@@ -63,6 +63,7 @@ class Search(Lowering):
     """Values looked up in one sorted list, or each row of them in a list of its own."""
 
     takes = (TYPES,)
+    constant_inputs = None
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -76,9 +77,6 @@ class Search(Lowering):
         constants = {"T": self.values.dtype, "index": attrs["output_type"], "right": right}
         self.search, self.count = search(**constants), search_count(**constants)
         self.kernels = (self.search, self.count)
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         x, rows = planner.contiguous(self.values), planner.contiguous(self.sequence)

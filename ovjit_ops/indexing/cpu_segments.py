@@ -15,8 +15,8 @@ from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Ptr, chunk, const, ld, loadm, maximum, share, storem
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import product
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit_ops.common.values import INDEX_TYPES
@@ -60,15 +60,13 @@ def segment_kernel(dtype: str, index: str, zero: bool) -> Kernel:
 
 class Segments(Lowering):
     takes = (TYPES, INDEX_TYPES, None)
+    constant_inputs = None
 
     def __init__(self, group: Group):
         super().__init__(group)
         data, ids = self.node.inputs[:2]
         zero = self.node.attrs["fill_mode"].lower() == "zero"
         self.kernel = segment_kernel(data.dtype, ids.dtype, zero)
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         x, ids = (planner.contiguous(v) for v in self.node.inputs[:2])

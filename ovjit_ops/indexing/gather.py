@@ -14,6 +14,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, merge, normalize_axis, text, up_to
 from ovjit_ops.common.checks import check_type
@@ -26,7 +27,6 @@ from ovjit_ops.movement.shape import MOVABLE, ints
 
 #: The depth up to which one-hot codes are made by comparing with all positions.
 MOST_DEPTH = 1 << 20
-_INDEX: dict[str, Any] = {"i32": np.int32, "i64": np.int64}
 
 
 def check_index_type(indices: TensorType, says: str = "") -> None:
@@ -341,7 +341,7 @@ def _one_hot_samples(variants):
         for variant in variants:
             for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
                 low = -depth - 1 if len(variants) > 1 else -1
-                index = np.asarray(rng.integers(low, depth + 1, shape), dtype=_INDEX[dtype])
+                index = np.asarray(rng.integers(low, depth + 1, shape), dtype=numpy_dtype(dtype))
                 yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis, **variant}
 
     return samples
@@ -430,7 +430,7 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
 
 def _topk(data, k, *, axis, mode, sort, index_element_type="i32", stable=False):
     values, order = top_k(data, int(k.reshape(-1)[0]), axis, mode, sort)
-    return values, order.astype(_INDEX[index_element_type])
+    return values, order.astype(numpy_dtype(index_element_type))
 
 
 def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):

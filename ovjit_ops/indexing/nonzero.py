@@ -13,6 +13,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import DType, Int, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim, is_static
@@ -20,8 +21,6 @@ from ovjit_ops.common.values import INDEX_TYPES, known_scalar
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, Positions
 from ovjit_ops.movement.shape import MOVABLE
-
-_INDEX = {"i32": np.int32, "i64": np.int64}
 
 
 def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -54,7 +53,7 @@ class NonZero:
         return TensorType(output_type, (data.rank, dim(0, most)))
 
     def ref(data, *, output_type="i64"):
-        return np.stack(np.nonzero(np.atleast_1d(data))).astype(_INDEX[output_type])
+        return np.stack(np.nonzero(np.atleast_1d(data))).astype(numpy_dtype(output_type))
 
 
 def _full_samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -76,7 +75,7 @@ class PaddedNonZero:
         return TensorType(output_type, (room,)), TensorType("i64", (1,))
 
     def ref(data, *, output_type):
-        places = np.stack(np.nonzero(data)).astype(_INDEX[output_type])
+        places = np.stack(np.nonzero(data)).astype(numpy_dtype(output_type))
         padded = np.zeros(data.ndim * data.size, places.dtype)
         padded[: places.size] = places.reshape(-1)
         return padded, np.array([places.shape[1]])

@@ -9,6 +9,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
@@ -47,7 +48,7 @@ class Bucketize:
     def ref(data, buckets, *, output_type="i64", with_right_bound=True):
         kind = np.result_type(data, buckets) if data.dtype.kind in "iuf" else np.float32
         places = sorted_places(buckets.astype(kind), data.astype(kind), not with_right_bound)
-        return places.astype(np.int32 if output_type == "i32" else np.int64)
+        return places.astype(numpy_dtype(output_type))
 
     def samples(rng, dtype="f32"):
         for shape, count in (((7,), 3), ((3, 17), 16), ((2, 3, 5), 1), ((33,), 0), ((1000,), 100)):
@@ -81,7 +82,7 @@ class SearchSorted:
         return TensorType(output_type, dims.shape(lead + "M"))
 
     def ref(sequence, values, *, right_mode=False, output_type="i64"):
-        kind = np.int32 if output_type == "i32" else np.int64
+        kind = numpy_dtype(output_type)
         if sequence.ndim == 1:
             return sorted_places(sequence, values, right_mode).astype(kind)
         out = np.empty(values.shape, kind)
@@ -158,8 +159,8 @@ class Unique:
 
     def ref(data, axis=None, *, sorted=True, index_element_type="i64", count_element_type="i64"):
         place = None if axis is None else normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
-        index = np.int32 if index_element_type == "i32" else np.int64
-        counted = np.int32 if count_element_type == "i32" else np.int64
+        index = numpy_dtype(index_element_type)
+        counted = numpy_dtype(count_element_type)
         if place is None:
             data, place = data.reshape(-1), 0
         rows = np.moveaxis(data, place, 0)
@@ -267,7 +268,7 @@ class GatherTree:
         return out
 
     def samples(rng, dtype="f32"):
-        kind = {"f32": np.float32, "i32": np.int32, "i64": np.int64}[dtype]
+        kind = numpy_dtype(dtype)
         for t, b, w in ((1, 1, 1), (5, 2, 3), (17, 3, 8), (9, 1, 16)):
             ids, parents = rng.integers(0, 11, (t, b, w)), rng.integers(0, w, (t, b, w))
             lengths = rng.integers(1, t + 1, b)

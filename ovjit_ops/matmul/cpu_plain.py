@@ -46,8 +46,8 @@ from ovjit.codegen.words import (
     trunc_int,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div, split
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import NotNative, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least
@@ -174,6 +174,7 @@ class PlainProduct(Lowering):
     """MatMul of f64 or integers with any number of batch dimensions; what follows it is a step of its own."""
 
     takes = (TYPES,)
+    constant_inputs = None
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -188,9 +189,6 @@ class PlainProduct(Lowering):
         real = {height: REAL.get(dtype, "") if height > FEW else "" for height in self.heights}
         self.products = [plain_product(T=dtype, height=h, wide=self.wide, real=real[h]) for h in self.heights]
         self.kernels = [*self.products, *([magnitude(T=dtype, real=REAL[dtype])] if dtype in REAL else ())]
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
         ra, rb = (len(v.shape) for v in self.node.inputs)

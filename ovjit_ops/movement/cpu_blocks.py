@@ -18,10 +18,10 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import interleave_kernel, turn_sizes
 from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, plan_copy
+from ovjit.compiler.lower import AsInput, Lowering, plan_copy
 from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import Planner, element_size
-from ovjit.compiler.views import Layout, View
+from ovjit.compiler.views import View
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import normalize_axis
 
@@ -36,7 +36,7 @@ def split_view(view: View, shape: Sequence[int]) -> View:
     return seen
 
 
-class Rearranged(Lowering):
+class Rearranged(AsInput):
     """Dimensions split, permuted and joined again: one copy. Columns of small blocks are woven together, or
     apart, in registers. `back`: apart, as the source has columns of blocks for its last dimension."""
 
@@ -49,10 +49,6 @@ class Rearranged(Lowering):
         size, block = element_size(group.last.output.dtype), group.last.attrs["block_size"]
         self.weaves = 1 < block <= MOST_WOVEN and size in turn_sizes(host_isa())
         self.kernels = (interleave_kernel(size, block, back),) if self.weaves else ()
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        """As the input lies: channels last stay last."""
-        return same_order(self.group.last, layouts)
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
@@ -70,14 +66,6 @@ class Rearranged(Lowering):
             if plan_interleave(planner, apart.permute(across), woven, self.back):
                 return
         plan_copy(planner, turned, seen)
-
-
-def same_order(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
-    """The layout of the node's first input, without its halo, for an output of the same rank."""
-    layout = layouts.get(node.inputs[0])
-    if layout is None or node.output.shape is None or len(node.output.shape) != len(layout.order):
-        return None
-    return Layout(layout.order)
 
 
 def depth_to_space(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
@@ -100,11 +88,8 @@ def space_to_depth(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequ
     return parts, [0, *blocks, 1, *pixels] if first else [0, 1, *blocks, *pixels]
 
 
-class Copies(Lowering):
+class Copies(AsInput):
     """Copies that depend on inputs 1, 2 ...; the reference where these are not known with the shapes."""
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return same_order(self.group.last, layouts)
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
@@ -173,7 +158,7 @@ class SpaceToBatch(Copies):
             plan_copy(planner, turned, split_view(target, turned.shape))
 
 
-class BatchToSpace(Copies):
+class FromBatch(Copies):
     """The inverse; what is cropped is a slice of the whole."""
 
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
@@ -210,4 +195,3 @@ def expand_space_to_batch(b: Builder, node: Node, inputs: tuple[Value, ...]) -> 
 
 lower_depth_to_space = partial(Rearranged, how=depth_to_space, back=False)
 lower_space_to_depth = partial(Rearranged, how=space_to_depth, back=True)
-lower_batch_to_space = BatchToSpace

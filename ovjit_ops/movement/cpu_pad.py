@@ -14,11 +14,10 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, plan_copy, plan_elementwise
+from ovjit.compiler.lower import AsInput, plan_copy, plan_elementwise
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
-from ovjit_ops.movement.cpu_blocks import same_order
 
 #: What is padded with when no value is given: 0 in every element type.
 ZERO = np.zeros(1, np.int64)
@@ -31,7 +30,7 @@ def spread_kernel(itemsize: int) -> Kernel:
     return elementwise_kernel(f"spread_{dtype}", Body([dtype], [dtype], [], ["x0"]), "s", 4)
 
 
-class Padded(Lowering):
+class Padded(AsInput):
     """One Pad of any mode; the reference where the pads are not known with the shapes."""
 
     flexible = True
@@ -44,9 +43,6 @@ class Padded(Lowering):
         self.value: Value | None = self.node.inputs[3] if len(self.node.inputs) > 3 else None
         if self.mode == "constant":
             self.kernel = spread_kernel(SIZE[self.node.output.dtype])
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return same_order(self.node, layouts)
 
     def pack(self, constants: Constants) -> None:
         constants.view(ZERO, "i64")
@@ -131,6 +127,3 @@ class Padded(Lowering):
             return planner.view(self.value)
         zero = planner.constants.view(ZERO, "i64")
         return View(zero.buffer, (), (), itemsize, zero.offset)
-
-
-lower_pad = Padded

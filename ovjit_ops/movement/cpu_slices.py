@@ -12,10 +12,10 @@ from functools import partial
 import numpy as np
 
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import AsInput, Lowering
 from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import Layout, View
-from ovjit.graph.graph import Node, Value
+from ovjit.compiler.views import View
+from ovjit.graph.graph import Node
 from ovjit.graph.shapes import normalize_axis
 from ovjit.graph.traced import is_traced
 from ovjit_ops.common.slices import (
@@ -33,20 +33,12 @@ from ovjit_ops.common.slices import (
 Known = Callable[[int], "np.ndarray | None"]
 
 
-class Viewed(Lowering):
+class Viewed(AsInput):
     """The output is a view of input 0, made by `view(node, source, known)`."""
 
     def __init__(self, group: Group, view: Callable[[Node, View, Known], View]):
         super().__init__(group)
         self.make = view
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        """As the input lies, without its halo."""
-        node = self.group.last
-        layout = layouts.get(node.inputs[0])
-        if layout is None or node.output.shape is None or len(node.output.shape) != len(layout.order):
-            return None
-        return Layout(layout.order)
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
@@ -75,7 +67,7 @@ def slice_view(node: Node, source: View, known: Known) -> View:
     return source
 
 
-class SliceScatter(Lowering):
+class ScatteredSlice(Lowering):
     """The data copied, then the updates copied over the slice of it."""
 
     def plan(self, planner: Planner) -> None:
@@ -174,7 +166,6 @@ def _gathered(source: View, axis: int, first: int, count: int, step: int, shape:
     return seen
 
 
-lower_slice_scatter = SliceScatter
 lower_reverse = partial(Viewed, view=reverse_view)
 lower_slice = partial(Viewed, view=slice_view)
 lower_strided_slice = partial(Viewed, view=strided_slice_view)

@@ -134,7 +134,4 @@ class Concatenated(Lowering):
         planner.views[self.node.output] = whole
 
 
-lower_reshape = Reshaped
-lower_transpose = Transposed
 lower_split = partial(Sliced, parts=split_parts)
-lower_concat = Concatenated

@@ -15,10 +15,10 @@ from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import (
+    FromBatch,
     Rolled,
     depth_to_space,
     expand_space_to_batch,
-    lower_batch_to_space,
     lower_depth_to_space,
     lower_space_to_batch,
     lower_space_to_depth,
@@ -26,11 +26,11 @@ from ovjit_ops.movement.cpu_blocks import (
 )
 from ovjit_ops.movement.cpu_slices import lower_reverse
 from ovjit_ops.movement.shape import MOVABLE, ints
-from ovjit_ops.movement.sink_shuffle import lower_shuffle, recognize_shuffle, sink_shuffle
+from ovjit_ops.movement.sink_shuffle import Shuffled, recognize_shuffle, sink_shuffle
 
 
 @op(
-    "ShuffleChannels", opset=1, types=MOVABLE, lower=lower_shuffle,
+    "ShuffleChannels", opset=1, types=MOVABLE, lower=Shuffled,
     rules=[recognize_shuffle, sink_shuffle], rules_for=["ShuffleChannels", "Transpose"],
 )  # fmt: skip
 class ShuffleChannels:
@@ -209,7 +209,7 @@ class SpaceToBatch:
     samples = _batch_samples((2, 3, 4, 6), (1, 2, 5, 5), (0, 0, 0, 1))
 
 
-@op("BatchToSpace", opset=2, types=MOVABLE, lower=lower_batch_to_space)
+@op("BatchToSpace", opset=2, types=MOVABLE, lower=FromBatch)
 class BatchToSpace:
     """The inverse of SpaceToBatch: samples interleaved into space, which is then cropped."""
 

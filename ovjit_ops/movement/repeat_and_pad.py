@@ -18,7 +18,7 @@ from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import check_scalar, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import Tiled
-from ovjit_ops.movement.cpu_pad import lower_pad
+from ovjit_ops.movement.cpu_pad import Padded
 from ovjit_ops.movement.cpu_range import Ranged
 from ovjit_ops.movement.cpu_slices import lower_broadcast
 from ovjit_ops.movement.shape import MOVABLE, ints
@@ -267,7 +267,7 @@ PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
 PAD_ABSENT = {"arg_pad_value": (0, 0)}
 
 
-@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=lower_pad)
+@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=Padded)
 class Pad1:
     """The data with `pads_begin` before and `pads_end` after each dimension."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, TensorType, op
 from ovjit.graph.shapes import (
     ANY,
@@ -26,7 +27,7 @@ from ovjit.graph.shapes import (
 from ovjit.graph.traced import is_traced_number, whole, whole_numbers
 from ovjit_ops.common.values import INDEX_TYPES, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
-from ovjit_ops.movement.cpu_views import lower_concat, lower_reshape, lower_transpose
+from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
 
 MOVABLE = [*NUMBERS, "boolean"]
 
@@ -99,7 +100,7 @@ def reshape_dims(
     opset=1,
     types=MOVABLE,
     builder={"data": "node", "pattern": "output_shape"},
-    lower=lower_reshape,
+    lower=Reshaped,
 )
 class Reshape:
     """The same elements in another shape."""
@@ -150,7 +151,7 @@ def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -
     return tuple(out)
 
 
-@op("Transpose", opset=1, types=MOVABLE, lower=lower_transpose)
+@op("Transpose", opset=1, types=MOVABLE, lower=Transposed)
 class Transpose:
     """out[i...] = data[i permuted]; an empty order reverses the dimensions."""
 
@@ -202,7 +203,7 @@ def permutation(order: np.ndarray, rank: int, shape: str = "") -> tuple[int, ...
     return axes
 
 
-@op("Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=lower_concat)
+@op("Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=Concatenated)
 class Concat:
     """The inputs one after the other along `axis`."""
 
@@ -304,7 +305,7 @@ def _squeeze_samples(rng: np.random.Generator, dtype: str = "f32"):
     yield [random_array(rng, (1, 5, 1), dtype)], {}
 
 
-@op("Squeeze", opset=1, types=MOVABLE, lower=lower_reshape)
+@op("Squeeze", opset=1, types=MOVABLE, lower=Reshaped)
 class Squeeze1:
     """The data without the dimensions `axes`, which are 1; without all that are 1 when none is given."""
 
@@ -337,7 +338,7 @@ def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
     return tuple(1 if i in normal else next(rest) for i in range(rank))
 
 
-@op("Unsqueeze", opset=1, types=MOVABLE, lower=lower_reshape)
+@op("Unsqueeze", opset=1, types=MOVABLE, lower=Reshaped)
 class Unsqueeze:
     """The data with new dimensions of 1 at `axes` of the result."""
 
@@ -365,7 +366,7 @@ def _shape_of(data: TensorType, output_type: str) -> TensorType:
     if is_static(data.shape) or data.shape is None:
         if data.shape is not None and any(map(is_traced_number, data.shape)):
             return TensorType(output_type, shape, _objects(data.shape))
-        value = None if data.shape is None else np.array(data.shape, dtype=_INDEX[output_type])
+        value = None if data.shape is None else np.array(data.shape, dtype=numpy_dtype(output_type))
         return TensorType(output_type, shape, value)
     return TensorType(output_type, shape, None, _objects(data.shape))
 
@@ -376,7 +377,6 @@ def _objects(dims: Sequence[Dim]) -> np.ndarray:
     return out
 
 
-_INDEX: dict[str, Any] = {"i32": np.int32, "i64": np.int64}
 
 
 def _shape_samples(attrs: Sequence[dict[str, Any]]):
@@ -409,6 +409,6 @@ class ShapeOf3:
         return _shape_of(data, output_type)
 
     def ref(data, *, output_type="i64"):
-        return np.array(data.shape, dtype=_INDEX[output_type])
+        return np.array(data.shape, dtype=numpy_dtype(output_type))
 
     samples = _shape_samples([{"output_type": "i64"}, {"output_type": "i32"}])

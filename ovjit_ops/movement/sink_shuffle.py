@@ -142,6 +142,3 @@ def sink_shuffle(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) 
     else:
         return None
     return b.instead(shuffled.node, b.instead(node, new))
-
-
-lower_shuffle = Shuffled

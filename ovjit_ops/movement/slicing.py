@@ -14,7 +14,7 @@ from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
 from ovjit_ops.common.values import check_scalar, known, known_scalar, length, propagate
 from ovjit_ops.elementwise.arithmetic import random_array
-from ovjit_ops.movement.cpu_slices import lower_slice, lower_slice_scatter, lower_strided_slice
+from ovjit_ops.movement.cpu_slices import ScatteredSlice, lower_slice, lower_strided_slice
 from ovjit_ops.movement.cpu_views import lower_split
 from ovjit_ops.movement.shape import MOVABLE, ints
 
@@ -226,7 +226,7 @@ def _slice_scatter(
     return out
 
 
-@op("SliceScatter", opset=15, types=MOVABLE, lower=lower_slice_scatter)
+@op("SliceScatter", opset=15, types=MOVABLE, lower=ScatteredSlice)
 class SliceScatter:
     """The data with data[start:stop:step] along `axes` replaced by `updates`."""
 

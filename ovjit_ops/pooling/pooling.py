@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.dtypes import FLOATS, FULL
+from ovjit.graph.dtypes import FLOATS, FULL, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
@@ -186,7 +186,7 @@ def _infer_max(data: TensorType, attrs: dict[str, Any], torch: bool) -> tuple[Te
 
 def _max_ref(data: np.ndarray, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
     index = max_pool_indices(data, attrs)
-    return max_pool(data, attrs), index.astype(np.int32 if attrs["index_element_type"] == "i32" else np.int64)
+    return max_pool(data, attrs), index.astype(numpy_dtype(attrs["index_element_type"]))
 
 
 _INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_type": "i32", "axis": 2}]
@@ -380,7 +380,7 @@ class AdaptiveMaxPool:
 
     def ref(data, output_shape, *, index_element_type="i64"):
         out = np.zeros((*data.shape[:2], *map(int, output_shape.reshape(-1))), dtype=data.dtype)
-        index = np.zeros(out.shape, dtype=np.int32 if index_element_type == "i32" else np.int64)
+        index = np.zeros(out.shape, dtype=numpy_dtype(index_element_type))
         places = np.arange(math.prod(data.shape[2:])).reshape(data.shape[2:])
         for position, window in _adaptive(data, output_shape):
             part = data[(...,) + window]

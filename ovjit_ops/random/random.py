@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 
-import ml_dtypes
 import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, UInt, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_type
@@ -17,14 +17,6 @@ from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.random.generators import mersenne_twister, philox
 
 OUTPUTS = ("f32", "f64", "f16", "bf16", "i32", "i64")
-_NUMPY = {
-    "f32": np.float32,
-    "f64": np.float64,
-    "f16": np.float16,
-    "bf16": ml_dtypes.bfloat16,
-    "i32": np.int32,
-    "i64": np.int64,
-}
 #: bits of the mantissa
 _MANTISSA = {"f32": 23, "f64": 52, "f16": 10, "bf16": 7}
 #: Most elements that a wrong shape may ask for.
@@ -50,7 +42,7 @@ def unit_floats(stream: np.ndarray, dtype: str, torch: bool) -> np.ndarray:
         whole = stream.astype(np.uint64)
     # k / 2^bits, which is what setting the mantissa of a number from 1 to 2 and taking 1 away gives
     low = whole & np.uint64((1 << bits) - 1)
-    return (low.astype(np.float64) / (1 << bits)).astype(_NUMPY[dtype])
+    return (low.astype(np.float64) / (1 << bits)).astype(numpy_dtype(dtype))
 
 
 def uniform(
@@ -66,7 +58,7 @@ def uniform(
     stream = mersenne_twister(seed, total) if torch else philox(seed, op_seed, total)
     if dtype[0] != "i":
         unit = unit_floats(stream, dtype, torch)
-        return (unit * (high - low) + low).astype(_NUMPY[dtype])
+        return (unit * (high - low) + low).astype(numpy_dtype(dtype))
     span = int(high) - int(low)
     if span <= 0:
         raise InferenceError(f"the range from {low} to {high} has no integers")
@@ -75,7 +67,7 @@ def uniform(
         first, second = (whole[1::2], whole[::2]) if not torch else (whole[::2], whole[1::2])
         whole = (first << np.uint64(32)) + second
     drawn = (whole % np.uint64(span)).astype(np.int64)
-    return (drawn + int(low)).astype(_NUMPY[dtype])
+    return (drawn + int(low)).astype(numpy_dtype(dtype))
 
 
 @op("RandomUniform", opset=8, types=["i64"], stateful=True)
@@ -123,7 +115,7 @@ class RandomUniform:
             ((3, 5), "f32", (1 << 40, 1 << 35)),
         ):
             for alignment in ("tensorflow", "pytorch"):
-                low, high = np.array(2, _NUMPY[kind]), np.array(1000, _NUMPY[kind])
+                low, high = np.array(2, numpy_dtype(kind)), np.array(1000, numpy_dtype(kind))
                 attrs = {
                     "output_type": kind,
                     "global_seed": seeds[0],
@@ -165,7 +157,7 @@ class Multinomial:
         seeds = _seeds(global_seed, op_seed)
         draws = unit_floats(philox(*seeds, 2 * batch * count), "f64", False).reshape(batch, count)
         weights = np.exp(probs.astype(np.float64)) if log_probs else probs.astype(np.float64)
-        out = np.zeros((batch, count), _NUMPY[convert_type])
+        out = np.zeros((batch, count), numpy_dtype(convert_type))
         for b in range(batch):
             left = weights[b].copy()
             for i in range(count):

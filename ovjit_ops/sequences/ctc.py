@@ -6,7 +6,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph import shapes
-from ovjit.graph.dtypes import FULL
+from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
@@ -123,9 +123,8 @@ class CTCGreedyDecoderSeqLen:
     ):
         batch, steps, classes = data.shape
         blank = classes - 1 if blank_index is None else int(blank_index.reshape(-1)[0])
-        kinds = {"i32": np.int32, "i64": np.int64}
-        out = np.full((batch, steps), -1, kinds[classes_index_type])
-        count = np.zeros(batch, kinds[sequence_length_type])
+        out = np.full((batch, steps), -1, numpy_dtype(classes_index_type))
+        count = np.zeros(batch, numpy_dtype(sequence_length_type))
         for b, n in enumerate(checked_lengths(sequence_length, steps, "sequence_length")):
             labels = best_path(widened(data[b, :n]), blank, merge_repeated) if n else []
             out[b, : len(labels)], count[b] = labels, len(labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
@@ -63,7 +64,7 @@ class StringTensorPack:
         return out.reshape(begins.shape)
 
     def samples(rng, dtype="i32"):
-        kind = np.int32 if dtype == "i32" else np.int64
+        kind = numpy_dtype(dtype)
         symbols = np.frombuffer(b"abcdefgh", np.uint8).copy()
         yield [np.array([0, 2, 2], kind), np.array([2, 2, 8], kind), symbols], {}
         yield [np.array([[1], [0]], kind), np.array([[3], [8]], kind), symbols], {}
