@@ -14,7 +14,6 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Float, Ints, TensorType, Word, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit.graph.windows import output_extents, resolve_pads
@@ -35,48 +34,7 @@ def _padding(shape: Sequence[int], kernel: Sequence[int], attrs: dict[str, Any])
     return resolve_pads(extents=shape[2:], kernel=kernel, **_attributes(attrs))
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """BinaryConvolution(x, bits) -> Convolution(Pad(Select(x > 0, 1, -1)), signs)"""
-    data, filters = inputs
-    if (
-        data.shape is None
-        or not is_static(data.shape[2:])
-        or filters.constant is None
-        or not is_static(filters.shape)
-    ):
-        return None
-    bits = filters.constant
-    if filters.dtype == "u1":
-        bits = np.unpackbits(bits.reshape(-1), count=int(np.prod(filters.shape))).reshape(filters.shape)
-    begin, end = _padding(data.shape, filters.shape[2:], node.attrs)
-    w = Writer(b, node)
-    wide = data if data.dtype == "f32" else w("Convert", data, destination_type="f32")
-    one, minus = (b.constant(np.array(v, np.float32)) for v in (1, -1))
-    x = w("Select", w("Greater", wide, 0.0), one, minus)
-    if any(begin) or any(end):
-        outside = b.constant(np.array(1 if node.attrs["pad_value"] > 0 else -1, np.float32))
-        x = w("Pad", x, (0, 0, *begin), (0, 0, *end), outside, pad_mode="constant")
-    signs = b.constant(np.where(bits > 0, np.float32(1), np.float32(-1)))
-    moves = {k: node.attrs[k] for k in ("strides", "dilations")}
-    out = w("Convolution", x, signs, pads_begin=(0, 0), pads_end=(0, 0), **moves)
-    return [out if data.dtype == "f32" else w("Convert", out, destination_type=data.dtype)]
-
-
-def _samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, filters, pad in (((1, 3, 5, 6), (4, 3, 3, 3), 0.0), ((2, 17, 4, 4), (8, 17, 1, 1), 1.0)):
-        attrs = {
-            "strides": (1, 1),
-            "pads_begin": (1, 0),
-            "pads_end": (1, 1),
-            "dilations": (1, 1),
-            "mode": "xnor-popcount",
-            "pad_value": pad,
-        }
-        data = rng.integers(0, 2, shape).astype(np.float32)
-        yield [data, rng.integers(0, 2, filters).astype(np.uint8)], attrs
-
-
-@op("BinaryConvolution", opset=1, samples=_samples, expand=_expand)
+@op("BinaryConvolution", opset=1)
 class BinaryConvolution:
     """The sum over a window of products of signs."""
 
@@ -119,3 +77,42 @@ class BinaryConvolution:
         }
         weights = np.where(filters > 0, np.float32(1), np.float32(-1))
         return convolve(padded, weights[None], {**plain, "auto_pad": "explicit"}).astype(data.dtype)
+
+    def expand(b, node, inputs):
+        """BinaryConvolution(x, bits) -> Convolution(Pad(Select(x > 0, 1, -1)), signs)"""
+        data, filters = inputs
+        if (
+            data.shape is None
+            or not is_static(data.shape[2:])
+            or filters.constant is None
+            or not is_static(filters.shape)
+        ):
+            return None
+        bits = filters.constant
+        if filters.dtype == "u1":
+            bits = np.unpackbits(bits.reshape(-1), count=int(np.prod(filters.shape))).reshape(filters.shape)
+        begin, end = _padding(data.shape, filters.shape[2:], node.attrs)
+        w = Writer(b, node)
+        wide = data if data.dtype == "f32" else w("Convert", data, destination_type="f32")
+        one, minus = (b.constant(np.array(v, np.float32)) for v in (1, -1))
+        x = w("Select", w("Greater", wide, 0.0), one, minus)
+        if any(begin) or any(end):
+            outside = b.constant(np.array(1 if node.attrs["pad_value"] > 0 else -1, np.float32))
+            x = w("Pad", x, (0, 0, *begin), (0, 0, *end), outside, pad_mode="constant")
+        signs = b.constant(np.where(bits > 0, np.float32(1), np.float32(-1)))
+        moves = {k: node.attrs[k] for k in ("strides", "dilations")}
+        out = w("Convolution", x, signs, pads_begin=(0, 0), pads_end=(0, 0), **moves)
+        return [out if data.dtype == "f32" else w("Convert", out, destination_type=data.dtype)]
+
+    def samples(rng, dtype="f32"):
+        for shape, filters, pad in (((1, 3, 5, 6), (4, 3, 3, 3), 0.0), ((2, 17, 4, 4), (8, 17, 1, 1), 1.0)):
+            attrs = {
+                "strides": (1, 1),
+                "pads_begin": (1, 0),
+                "pads_end": (1, 1),
+                "dilations": (1, 1),
+                "mode": "xnor-popcount",
+                "pad_value": pad,
+            }
+            data = rng.integers(0, 2, shape).astype(np.float32)
+            yield [data, rng.integers(0, 2, filters).astype(np.uint8)], attrs

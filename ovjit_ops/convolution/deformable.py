@@ -234,14 +234,9 @@ class DeformableConvolution8:
         return _convolve(data, offsets, filters, mask, attrs)
 
 
-def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for (data, offsets, filters, *mask), attrs in _samples(8)(rng, dtype):
-        yield [data, offsets, *mask], {**attrs, "kernel": filters.shape[2:]}
-
-
 @op(
-    "DeformedColumns", like=DeformableConvolution8, types=["f32"], native=None, samples=_column_samples,
-    expand=None, lower=cpu_deformable.DeformedColumns.of, internal=True,
+    "DeformedColumns", like=DeformableConvolution8, types=["f32"], native=None, expand=None,
+    lower=cpu_deformable.DeformedColumns.of, internal=True,
 )  # fmt: skip
 class DeformedColumns:
     """What the moved taps of a DeformableConvolution read, by group, tap and channel."""
@@ -253,3 +248,7 @@ class DeformedColumns:
 
     def ref(data, offsets, mask=None, **attrs):
         return columns(data, offsets, mask, attrs)
+
+    def samples(rng, dtype="f32"):
+        for (data, offsets, filters, *mask), attrs in _samples(8)(rng, dtype):
+            yield [data, offsets, *mask], {**attrs, "kernel": filters.shape[2:]}

@@ -349,16 +349,6 @@ def _geometry(classes: TensorType, priors: TensorType, attrs: dict[str, Any]) ->
     return images, count, width // count if known else ANY  # type: ignore[operator]
 
 
-def _row_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for inputs, attrs in _samples(8)(rng, dtype):
-        if not attrs["decrease_label_id"]:
-            logits, classes, priors, *aux = inputs
-            aux_classes, aux_boxes = aux or (None, None)
-            boxes, scores = ssd_boxes(logits, classes, priors, aux_classes, aux_boxes, attrs)
-            choice = kept(boxes, scores, 100, np.array([0.4]), 0.1, top=max(attrs["top_k"], -1), skip=0)
-            yield [boxes, *choice], attrs
-
-
 @op("SsdBoxes", like=DetectionOutput1, internal=True, expand=None, samples=_samples(8))
 class SsdBoxes:
     """Decoded boxes [N, L, P, 4] and scores [N, C, P] of a DetectionOutput, whose attributes it has; one that
@@ -378,7 +368,7 @@ class SsdBoxes:
         return ssd_boxes(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
 
 
-@op("SsdRows", like=DetectionOutput8, internal=True, expand=None, samples=_row_samples)
+@op("SsdRows", like=DetectionOutput8, internal=True, expand=None)
 class SsdRows:
     """The output of a DetectionOutput from what KeptBoxes chose."""
 
@@ -394,3 +384,12 @@ class SsdRows:
         image, label, prior, score = gathered(numbers, values, counts)
         found = [(label[at], prior[at], score[at]) for at in (image == n for n in range(len(boxes)))]
         return ssd_rows(boxes, found, counts.shape[1], attrs)
+
+    def samples(rng, dtype="f32"):
+        for inputs, attrs in _samples(8)(rng, dtype):
+            if not attrs["decrease_label_id"]:
+                logits, classes, priors, *aux = inputs
+                aux_classes, aux_boxes = aux or (None, None)
+                boxes, scores = ssd_boxes(logits, classes, priors, aux_classes, aux_boxes, attrs)
+                choice = kept(boxes, scores, 100, np.array([0.4]), 0.1, top=max(attrs["top_k"], -1), skip=0)
+                yield [boxes, *choice], attrs

@@ -14,7 +14,6 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
@@ -56,52 +55,7 @@ def single_image(
 _TABLE = {"numbered": False, "swapped": False, "clipped": False, "normalized": False}
 
 
-def _expand_single(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """The operation -> ProposalTable(KeptBoxes(MovedAnchors(...)))"""
-    attrs = node.attrs
-    info, anchors, deltas, scores = inputs
-    if any(v.dtype != "f32" or v.shape is None for v in inputs) or not is_static(scores.shape):
-        return None
-    many, height, width = scores.shape
-    if not is_static(anchors.shape) or anchors.shape[0] != many * height * width or 0 in scores.shape:
-        return None
-    w = Writer(b, node)
-    info = w("Reshape", info, (1, -1), special_zero=False)
-    grid = w("Reshape", anchors, (height, width, many, 4), special_zero=False)
-    maps = [w("Unsqueeze", v, (0,)) for v in (deltas, scores)]
-    ways = {**PLAIN, "min_size": attrs["min_size"]}
-    boxes, values = w.outputs("MovedAnchors", info, grid, *maps, **ways)
-    choice = kept_boxes(
-        b, node, boxes, values, attrs["nms_threshold"], -np.inf, inclusive=True,
-        top=attrs["pre_nms_count"], most=attrs["post_nms_count"],
-    )  # fmt: skip
-    rows = {"rows": attrs["post_nms_count"], **_TABLE}
-    return w.outputs("ProposalTable", boxes, *choice, info, **rows)
-
-
-def _single_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for anchors, height, width, before, after, least in ((3, 4, 5, 40, 10, 1.0), (2, 3, 3, 6, 20, 0.0)):
-        first = rng.uniform(0, 60, (height * width * anchors, 2))
-        boxes = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 1).astype(np.float32)
-        yield (
-            [
-                np.array([80.0, 100.0, 1.0], np.float32),
-                boxes,
-                rng.uniform(-0.5, 0.5, (anchors * 4, height, width)).astype(np.float32),
-                rng.random((anchors, height, width)).astype(np.float32),
-            ],
-            {"min_size": least, "nms_threshold": 0.6, "pre_nms_count": before, "post_nms_count": after},
-        )
-
-
-@op(
-    "ExperimentalDetectronGenerateProposalsSingleImage",
-    opset=6,
-    builder_since=99,
-    samples=_single_samples,
-    native=FULL,
-    expand=_expand_single,
-)
+@op("ExperimentalDetectronGenerateProposalsSingleImage", opset=6, builder_since=99, native=FULL)
 class ExperimentalDetectronGenerateProposalsSingleImage:
     """The best regions of one picture and their scores; zeros where there are fewer."""
 
@@ -127,35 +81,44 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         made = single_image(im_info, anchors, deltas, scores, attrs)
         return tuple(x.astype(im_info.dtype) for x in made)
 
+    def expand(b, node, inputs):
+        """The operation -> ProposalTable(KeptBoxes(MovedAnchors(...)))"""
+        attrs = node.attrs
+        info, anchors, deltas, scores = inputs
+        if any(v.dtype != "f32" or v.shape is None for v in inputs) or not is_static(scores.shape):
+            return None
+        many, height, width = scores.shape
+        if not is_static(anchors.shape) or anchors.shape[0] != many * height * width or 0 in scores.shape:
+            return None
+        w = Writer(b, node)
+        info = w("Reshape", info, (1, -1), special_zero=False)
+        grid = w("Reshape", anchors, (height, width, many, 4), special_zero=False)
+        maps = [w("Unsqueeze", v, (0,)) for v in (deltas, scores)]
+        ways = {**PLAIN, "min_size": attrs["min_size"]}
+        boxes, values = w.outputs("MovedAnchors", info, grid, *maps, **ways)
+        choice = kept_boxes(
+            b, node, boxes, values, attrs["nms_threshold"], -np.inf, inclusive=True,
+            top=attrs["pre_nms_count"], most=attrs["post_nms_count"],
+        )  # fmt: skip
+        rows = {"rows": attrs["post_nms_count"], **_TABLE}
+        return w.outputs("ProposalTable", boxes, *choice, info, **rows)
 
-def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
-    priors = random_array(rng, (3, 4), dtype)
-    maps = [np.zeros((1, 2, 4, 5), priors.dtype), np.zeros((1, 3, 64, 90), priors.dtype)]
-    for attrs in (
-        {"flatten": True, "h": 0, "w": 0, "stride_x": 0.0, "stride_y": 0.0},
-        {"flatten": False, "h": 4, "w": 5, "stride_x": 4.0, "stride_y": 8.0},
-    ):
-        yield [priors, *maps], attrs
+    def samples(rng, dtype="f32"):
+        for anchors, height, width, before, after, least in ((3, 4, 5, 40, 10, 1.0), (2, 3, 3, 6, 20, 0.0)):
+            first = rng.uniform(0, 60, (height * width * anchors, 2))
+            boxes = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 1).astype(np.float32)
+            yield (
+                [
+                    np.array([80.0, 100.0, 1.0], np.float32),
+                    boxes,
+                    rng.uniform(-0.5, 0.5, (anchors * 4, height, width)).astype(np.float32),
+                    rng.random((anchors, height, width)).astype(np.float32),
+                ],
+                {"min_size": least, "nms_threshold": 0.6, "pre_nms_count": before, "post_nms_count": after},
+            )
 
 
-def _expand_grid(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """ExperimentalDetectronPriorGridGenerator(...) -> AnchorGrid(...), flat or not"""
-    if any(v.dtype != "f32" or v.shape is None for v in inputs) or inputs[0].shape[1:] != (4,):
-        return None
-    w, attrs = Writer(b, node), {k: v for k, v in node.attrs.items() if k != "flatten"}
-    made = w("AnchorGrid", *inputs, **attrs, middle=0.5, swapped=False)
-    return [w("Reshape", made, (-1, 4), special_zero=False) if node.attrs["flatten"] else made]
-
-
-@op(
-    "ExperimentalDetectronPriorGridGenerator",
-    opset=6,
-    types=["f32"],
-    samples=_grid_samples,
-    native=FULL,
-    expand=_expand_grid,
-    builder_since=99,
-)
+@op("ExperimentalDetectronPriorGridGenerator", opset=6, types=["f32"], native=FULL, builder_since=99)
 class ExperimentalDetectronPriorGridGenerator:
     """Priors moved to every place of a map."""
 
@@ -182,6 +145,23 @@ class ExperimentalDetectronPriorGridGenerator:
         attrs = {"h": h, "w": w, "stride_x": stride_x, "stride_y": stride_y}
         out = anchor_grid(priors, feature_map.shape, im_data.shape, middle=0.5, swapped=False, **attrs)
         return out.reshape(-1, 4) if flatten else out
+
+    def expand(b, node, inputs):
+        """ExperimentalDetectronPriorGridGenerator(...) -> AnchorGrid(...), flat or not"""
+        if any(v.dtype != "f32" or v.shape is None for v in inputs) or inputs[0].shape[1:] != (4,):
+            return None
+        w, attrs = Writer(b, node), {k: v for k, v in node.attrs.items() if k != "flatten"}
+        made = w("AnchorGrid", *inputs, **attrs, middle=0.5, swapped=False)
+        return [w("Reshape", made, (-1, 4), special_zero=False) if node.attrs["flatten"] else made]
+
+    def samples(rng, dtype="f32"):
+        priors = random_array(rng, (3, 4), dtype)
+        maps = [np.zeros((1, 2, 4, 5), priors.dtype), np.zeros((1, 3, 64, 90), priors.dtype)]
+        for attrs in (
+            {"flatten": True, "h": 0, "w": 0, "stride_x": 0.0, "stride_y": 0.0},
+            {"flatten": False, "h": 4, "w": 5, "stride_x": 4.0, "stride_y": 8.0},
+        ):
+            yield [priors, *maps], attrs
 
 
 def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -235,13 +215,6 @@ def _feature_samples(rng: np.random.Generator, dtype: str = "f32"):
         )
 
 
-def _expand_features(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """ExperimentalDetectronROIFeatureExtractor(rois, ...) -> PyramidAlign(rois, ...), rois"""
-    if any(v.dtype != "f32" or v.shape is None for v in inputs):
-        return None
-    return [*b.instead(node, inputs, op="PyramidAlign"), inputs[0]]
-
-
 def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> tuple[TensorType, TensorType]:
     """What is made of the maps, which have the same channels; and the regions."""
     dims = fitted(REALS, rois=(rois, "R4"), **{f"map {i}": (x, ".C..") for i, x in enumerate(features)})
@@ -265,7 +238,6 @@ class PyramidAlign:
     builder_since=99,
     samples=_feature_samples,
     native=FULL,
-    expand=_expand_features,
     ulp=64,
 )
 class ExperimentalDetectronROIFeatureExtractor:
@@ -297,29 +269,11 @@ class ExperimentalDetectronROIFeatureExtractor:
             out[mine] = roi_align(maps, rois[mine], np.zeros(len(mine), np.int64), attrs, way)
         return out, rois
 
-
-def _detection_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for many, classes, most, agnostic, threshold in ((12, 3, 5, False, 0.05), (8, 2, 20, False, 0.3)):
-        first = rng.uniform(0, 60, (many, 2))
-        rois = np.concatenate([first, first + rng.uniform(5, 40, (many, 2))], 1).astype(np.float32)
-        yield (
-            [
-                rois,
-                rng.uniform(-2, 2, (many, 4 * classes)).astype(np.float32),
-                rng.random((many, classes)).astype(np.float32),
-                np.array([[90.0, 110.0, 1.0]], np.float32),
-            ],
-            {
-                "score_threshold": threshold,
-                "nms_threshold": 0.5,
-                "num_classes": classes,
-                "post_nms_count": 10,
-                "max_detections_per_image": most,
-                "class_agnostic_box_regression": agnostic,
-                "max_delta_log_wh": 4.135,
-                "deltas_weights": (10.0, 10.0, 5.0, 5.0),
-            },
-        )
+    def expand(b, node, inputs):
+        """ExperimentalDetectronROIFeatureExtractor(rois, ...) -> PyramidAlign(rois, ...), rois"""
+        if any(v.dtype != "f32" or v.shape is None for v in inputs):
+            return None
+        return [*b.instead(node, inputs, op="PyramidAlign"), inputs[0]]
 
 
 def _decoding(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -329,34 +283,7 @@ def _decoding(attrs: dict[str, Any]) -> dict[str, Any]:
     return {**PLAIN, "inset": -np.inf, "most": attrs["max_delta_log_wh"], "weights": weights}
 
 
-def _expand_detections(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """The operation -> DetectionTable(KeptBoxes(MovedAnchors(...)))"""
-    rois, deltas, scores, info = inputs
-    if any(v.dtype != "f32" or v.shape is None for v in inputs) or not isinstance(deltas.shape[1], int):
-        return None
-    attrs, w = node.attrs, Writer(b, node)
-    sets = deltas.shape[1] // 4
-    info = w("Reshape", info, (1, -1), special_zero=False)
-    parts = w("Transpose", w("Reshape", deltas, (0, sets, 4), special_zero=True), (1, 2, 0))
-    inside = [info, w("Unsqueeze", rois, (0, 2)), w("Unsqueeze", parts, (2,))]
-    moved = w("MovedAnchors", *inside, **_decoding(attrs))
-    by_class = w("Unsqueeze", w("Transpose", scores, (1, 0)), (0,))
-    choice = kept_boxes(
-        b, node, moved, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
-        skip=0, most=max(attrs["post_nms_count"], 0),
-    )  # fmt: skip
-    rows = {"rows": attrs["max_detections_per_image"]}
-    return w.outputs("DetectionTable", moved, *choice, **rows)
-
-
-@op(
-    "ExperimentalDetectronDetectionOutput",
-    opset=6,
-    samples=_detection_samples,
-    native=FULL,
-    expand=_expand_detections,
-    builder_since=99,
-)
+@op("ExperimentalDetectronDetectionOutput", opset=6, native=FULL, builder_since=99)
 class ExperimentalDetectronDetectionOutput:
     """Boxes, classes and scores of what is seen; zeros where there is less. Class 0 is the background."""
 
@@ -403,3 +330,45 @@ class ExperimentalDetectronDetectionOutput:
         )  # fmt: skip
         found, labels, best = detection_table(boxes, choice, attrs["max_detections_per_image"])
         return found.astype(dtype), labels, best.astype(dtype)
+
+    def expand(b, node, inputs):
+        """The operation -> DetectionTable(KeptBoxes(MovedAnchors(...)))"""
+        rois, deltas, scores, info = inputs
+        if any(v.dtype != "f32" or v.shape is None for v in inputs) or not isinstance(deltas.shape[1], int):
+            return None
+        attrs, w = node.attrs, Writer(b, node)
+        sets = deltas.shape[1] // 4
+        info = w("Reshape", info, (1, -1), special_zero=False)
+        parts = w("Transpose", w("Reshape", deltas, (0, sets, 4), special_zero=True), (1, 2, 0))
+        inside = [info, w("Unsqueeze", rois, (0, 2)), w("Unsqueeze", parts, (2,))]
+        moved = w("MovedAnchors", *inside, **_decoding(attrs))
+        by_class = w("Unsqueeze", w("Transpose", scores, (1, 0)), (0,))
+        choice = kept_boxes(
+            b, node, moved, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
+            skip=0, most=max(attrs["post_nms_count"], 0),
+        )  # fmt: skip
+        rows = {"rows": attrs["max_detections_per_image"]}
+        return w.outputs("DetectionTable", moved, *choice, **rows)
+
+    def samples(rng, dtype="f32"):
+        for many, classes, most, agnostic, threshold in ((12, 3, 5, False, 0.05), (8, 2, 20, False, 0.3)):
+            first = rng.uniform(0, 60, (many, 2))
+            rois = np.concatenate([first, first + rng.uniform(5, 40, (many, 2))], 1).astype(np.float32)
+            yield (
+                [
+                    rois,
+                    rng.uniform(-2, 2, (many, 4 * classes)).astype(np.float32),
+                    rng.random((many, classes)).astype(np.float32),
+                    np.array([[90.0, 110.0, 1.0]], np.float32),
+                ],
+                {
+                    "score_threshold": threshold,
+                    "nms_threshold": 0.5,
+                    "num_classes": classes,
+                    "post_nms_count": 10,
+                    "max_detections_per_image": most,
+                    "class_agnostic_box_regression": agnostic,
+                    "max_delta_log_wh": 4.135,
+                    "deltas_weights": (10.0, 10.0, 5.0, 5.0),
+                },
+            )

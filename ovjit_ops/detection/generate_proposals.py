@@ -17,7 +17,6 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, op
 from ovjit.graph.shapes import Dim, bounds, dim
 from ovjit_ops.common.checks import dims
@@ -57,20 +56,6 @@ def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
         )
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """GenerateProposals(...) -> ProposalRows(boxes, KeptBoxes(boxes, scores)) of ProposalBoxes(...)"""
-    attrs = node.attrs
-    if any(v.dtype != "f32" for v in inputs):
-        return None
-    w = Writer(b, node)
-    boxes, scores = w.outputs("ProposalBoxes", *inputs, **attrs)
-    choice = kept_boxes(
-        b, node, boxes, scores, attrs["nms_threshold"], -np.inf, inclusive=True,
-        border=not attrs["normalized"], most=max(attrs["post_nms_count"], 0),
-    )  # fmt: skip
-    return w.outputs("ProposalRows", boxes, *choice, **attrs)
-
-
 def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
     """Regions, their scores and how many each picture has."""
     high = bounds(images)[1]
@@ -79,7 +64,7 @@ def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ..
     return TensorType(kind, (rows, 4)), TensorType(kind, (rows,)), many
 
 
-@op("GenerateProposals", opset=9, samples=_proposal_samples, expand=_expand)
+@op("GenerateProposals", opset=9, samples=_proposal_samples)
 class GenerateProposals:
     """The best regions of every picture, their scores, and how many each picture has."""
 
@@ -114,6 +99,19 @@ class GenerateProposals:
         choice = kept(boxes, best, most, limit, -np.inf, top=-1, skip=-1, inclusive=True, border=border)
         rois, values, counts = proposal_rows(boxes, choice, attrs)
         return rois.astype(im_info.dtype), values.astype(im_info.dtype), counts
+
+    def expand(b, node, inputs):
+        """GenerateProposals(...) -> ProposalRows(boxes, KeptBoxes(boxes, scores)) of ProposalBoxes(...)"""
+        attrs = node.attrs
+        if any(v.dtype != "f32" for v in inputs):
+            return None
+        w = Writer(b, node)
+        boxes, scores = w.outputs("ProposalBoxes", *inputs, **attrs)
+        choice = kept_boxes(
+            b, node, boxes, scores, attrs["nms_threshold"], -np.inf, inclusive=True,
+            border=not attrs["normalized"], most=max(attrs["post_nms_count"], 0),
+        )  # fmt: skip
+        return w.outputs("ProposalRows", boxes, *choice, **attrs)
 
 
 def proposal_boxes(
@@ -154,14 +152,6 @@ def proposal_rows(
     return boxes[image, 0, number], score, choice[2][:, 0].astype(kind)
 
 
-def _row_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for inputs, attrs in _proposal_samples(rng, "f32"):
-        info, anchors, deltas, scores = inputs
-        boxes, best = proposal_boxes(info, anchors, deltas, scores, attrs)
-        limit = np.array([attrs["nms_threshold"]])
-        yield [boxes, *kept(boxes, best, 5, limit, -np.inf, top=-1, skip=-1, inclusive=True)], attrs
-
-
 @op("ProposalBoxes", like=GenerateProposals, internal=True, expand=None)
 class ProposalBoxes:
     """What a GenerateProposals chooses from: boxes [N, 1, K, 4] and scores [N, 1, K]."""
@@ -177,7 +167,7 @@ class ProposalBoxes:
         return proposal_boxes(im_info, anchors, deltas, scores, attrs)
 
 
-@op("ProposalRows", like=GenerateProposals, internal=True, expand=None, samples=_row_samples)
+@op("ProposalRows", like=GenerateProposals, internal=True, expand=None)
 class ProposalRows:
     """The outputs of a GenerateProposals from what KeptBoxes chose."""
 
@@ -186,3 +176,10 @@ class ProposalRows:
 
     def ref(boxes, numbers, values, counts, **attrs):
         return proposal_rows(boxes, (numbers, values, counts), attrs)
+
+    def samples(rng, dtype="f32"):
+        for inputs, attrs in _proposal_samples(rng, "f32"):
+            info, anchors, deltas, scores = inputs
+            boxes, best = proposal_boxes(info, anchors, deltas, scores, attrs)
+            limit = np.array([attrs["nms_threshold"]])
+            yield [boxes, *kept(boxes, best, 5, limit, -np.inf, top=-1, skip=-1, inclusive=True)], attrs

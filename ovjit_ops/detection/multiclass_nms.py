@@ -18,7 +18,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, dim
 from ovjit_ops.common.checks import check_type
@@ -176,29 +176,6 @@ def _simple(node: Node, inputs: tuple[Value, ...]) -> bool:
     return len(inputs) == 2 and all(v.dtype == "f32" and v.shape is not None for v in inputs)
 
 
-def _expand_multiclass(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """MulticlassNms(boxes, scores) -> ClassRows(boxes, scores, KeptBoxes(boxes, scores))"""
-    attrs = node.attrs
-    if not _simple(node, inputs):
-        return None
-    boxes, scores = inputs
-    choice = kept_boxes(
-        b, node, boxes, scores, attrs["iou_threshold"], attrs["score_threshold"], eta=attrs["nms_eta"],
-        inclusive=True, border=not attrs["normalized"], top=attrs["nms_top_k"],
-        skip=attrs["background_class"],
-    )  # fmt: skip
-    return Writer(b, node).outputs("ClassRows", *inputs, *choice, **attrs)
-
-
-def _expand_matrix(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """MatrixNms(boxes, scores) -> FallenRows(boxes, scores, MatrixFalls(boxes, scores))"""
-    if not _simple(node, inputs):
-        return None
-    w, limit = Writer(b, node), np.array(node.attrs["score_threshold"], np.float32)
-    fallen = w.outputs("MatrixFalls", *inputs, limit, **_falls(node.attrs))
-    return w.outputs("FallenRows", *inputs, *fallen, **node.attrs)
-
-
 def _inputs(rng: np.random.Generator, images: int, classes: int, many: int) -> list[np.ndarray]:
     middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(1, 6, (images, many, 2))
     boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
@@ -237,7 +214,7 @@ def _samples(version: int):
     return samples
 
 
-@op("MulticlassNms", opset=8, samples=_samples(8), expand=_expand_multiclass)
+@op("MulticlassNms", opset=8, samples=_samples(8))
 class MulticlassNms8:
     """Suppression within classes, then the best of each image."""
 
@@ -260,6 +237,19 @@ class MulticlassNms8:
 
     def ref(boxes, scores, **attrs):
         return multiclass_nms(boxes, scores, None, attrs)
+
+    def expand(b, node, inputs):
+        """MulticlassNms(boxes, scores) -> ClassRows(boxes, scores, KeptBoxes(boxes, scores))"""
+        attrs = node.attrs
+        if not _simple(node, inputs):
+            return None
+        boxes, scores = inputs
+        choice = kept_boxes(
+            b, node, boxes, scores, attrs["iou_threshold"], attrs["score_threshold"], eta=attrs["nms_eta"],
+            inclusive=True, border=not attrs["normalized"], top=attrs["nms_top_k"],
+            skip=attrs["background_class"],
+        )  # fmt: skip
+        return Writer(b, node).outputs("ClassRows", *inputs, *choice, **attrs)
 
 
 @op("MulticlassNms", opset=9, like=MulticlassNms8, samples=_samples(9))
@@ -285,7 +275,7 @@ def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield _inputs(rng, 2, 3, 17), full
 
 
-@op("MatrixNms", opset=8, samples=_matrix_samples, expand=_expand_matrix)
+@op("MatrixNms", opset=8, samples=_matrix_samples)
 class MatrixNms:
     """Suppression by falling scores, all boxes at once."""
 
@@ -313,6 +303,14 @@ class MatrixNms:
 
     def ref(boxes, scores, **attrs):
         return matrix_nms(boxes, scores, attrs)
+
+    def expand(b, node, inputs):
+        """MatrixNms(boxes, scores) -> FallenRows(boxes, scores, MatrixFalls(boxes, scores))"""
+        if not _simple(node, inputs):
+            return None
+        w, limit = Writer(b, node), np.array(node.attrs["score_threshold"], np.float32)
+        fallen = w.outputs("MatrixFalls", *inputs, limit, **_falls(node.attrs))
+        return w.outputs("FallenRows", *inputs, *fallen, **node.attrs)
 
 
 def _chosen_samples(matrix: bool):

@@ -161,14 +161,6 @@ def padded(b: Builder, node: Node, inputs: Sequence[Value], encoding: str) -> Se
     return [*outputs, count][: len(node.outputs)]
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """By `padded`, unless suppression is soft."""
-    sigma = inputs[5] if len(inputs) > 5 else None
-    if sigma is not None and (sigma.constant is None or float(sigma.constant.reshape(-1)[0]) > 0):
-        return None
-    return padded(b, node, inputs[:5], node.attrs["box_encoding"])
-
-
 def _boxes(rng: np.random.Generator, images: int, many: int, encoding: str) -> np.ndarray:
     middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(0.5, 5, (images, many, 2))
     if encoding == "center":
@@ -215,7 +207,7 @@ def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]) ->
     return TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,))
 
 
-@op("NonMaxSuppression", opset=1, samples=nms_samples(1), expand=_expand)
+@op("NonMaxSuppression", opset=1, samples=nms_samples(1))
 class NonMaxSuppression1:
     """The boxes that are selected, as rows (image, class, box)."""
 
@@ -231,6 +223,13 @@ class NonMaxSuppression1:
     ):
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
         return evaluate(boxes, scores, *limits, attrs)[0]
+
+    def expand(b, node, inputs):
+        """By `padded`, unless suppression is soft."""
+        sigma = inputs[5] if len(inputs) > 5 else None
+        if sigma is not None and (sigma.constant is None or float(sigma.constant.reshape(-1)[0]) > 0):
+            return None
+        return padded(b, node, inputs[:5], node.attrs["box_encoding"])
 
 
 @op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=nms_samples(3))

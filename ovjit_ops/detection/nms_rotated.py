@@ -6,14 +6,12 @@ boxes [B, N, 5] of (centre x, y, width, height, angle in radians)  scores [B, C,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.boxes import descending, suppress
@@ -115,11 +113,7 @@ def rotated_nms(
     return selected.astype(kind), scored.astype(dtype), np.array([len(selected)], kind)
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    return padded(b, node, inputs, TURNED[not node.attrs["clockwise"]])
-
-
-@op("NMSRotated", opset=13, samples=rotated_samples, expand=_expand)
+@op("NMSRotated", opset=13, samples=rotated_samples)
 class NMSRotated:
     """Boxes that do not overlap a better one too much."""
 
@@ -149,3 +143,6 @@ class NMSRotated:
         attrs["box_encoding"] = TURNED[not clockwise]
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
         return rotated_nms(boxes, scores, *limits, attrs)
+
+    def expand(b, node, inputs):
+        return padded(b, node, inputs, TURNED[not node.attrs["clockwise"]])

@@ -16,15 +16,7 @@ from ovjit_ops.detection.nms import check_inputs, check_limits, evaluate, nms_sa
 from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
 
 
-def _padded_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for i, (inputs, attrs) in enumerate(nms_samples(3)(rng, dtype)):
-        yield inputs, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
-    for inputs, attrs in rotated_samples(rng, dtype):
-        encoding = TURNED[not attrs.pop("clockwise")]
-        yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}
-
-
-@op("PaddedNMS", samples=_padded_samples, lower=PaddedNms.of, internal=True)
+@op("PaddedNMS", lower=PaddedNms.of, internal=True)
 class PaddedNMS:
     """NonMaxSuppression with room for all rows that there can be; those that are missing are -1.
 
@@ -54,6 +46,13 @@ class PaddedNMS:
             np.pad(scored.astype(np.float32), missing, constant_values=-1),
             count,
         )
+
+    def samples(rng, dtype="f32"):
+        for i, (inputs, attrs) in enumerate(nms_samples(3)(rng, dtype)):
+            yield inputs, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
+        for inputs, attrs in rotated_samples(rng, dtype):
+            encoding = TURNED[not attrs.pop("clockwise")]
+            yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}
 
 
 def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:

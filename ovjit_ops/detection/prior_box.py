@@ -191,20 +191,8 @@ class PriorBox8:
         return prior_box(layer, image, attrs)
 
 
-def _clustered_samples(rng: np.random.Generator, dtype: str = "i64"):
-    base: dict[str, Any] = {
-        "width": (3.0, 5.0, 8.0), "height": (4.0, 2.0, 8.0), "clip": False, "step_w": 0.0, "step_h": 0.0,
-        "step": 0.0, "offset": 0.5, "variance": (),
-    }  # fmt: skip
-    for more in (
-        {}, {"clip": True, "step_w": 8.0, "step_h": 4.0}, {"variance": (0.1, 0.2, 0.3, 0.4), "step": 3.0},
-        {"variance": (0.5,)},
-    ):  # fmt: skip
-        yield [np.array([3, 4]), np.array([32, 30])], {**base, **more}
-
-
 @op(
-    "PriorBoxClustered", opset=1, types=["i64"], samples=_clustered_samples, builder_dict="attrs",
+    "PriorBoxClustered", opset=1, types=["i64"], builder_dict="attrs",
     builder={"layer": "output_size", "image": "image_size"},
 )  # fmt: skip
 class PriorBoxClustered:
@@ -232,3 +220,14 @@ class PriorBoxClustered:
         if attrs["clip"]:
             boxes = np.clip(boxes, 0, 1)
         return np.stack([boxes, _variances(attrs["variance"], boxes.size)])
+
+    def samples(rng, dtype="i64"):
+        base: dict[str, Any] = {
+            "width": (3.0, 5.0, 8.0), "height": (4.0, 2.0, 8.0), "clip": False, "step_w": 0.0, "step_h": 0.0,
+            "step": 0.0, "offset": 0.5, "variance": (),
+        }  # fmt: skip
+        for more in (
+            {}, {"clip": True, "step_w": 8.0, "step_h": 4.0}, {"variance": (0.1, 0.2, 0.3, 0.4), "step": 3.0},
+            {"variance": (0.5,)},
+        ):  # fmt: skip
+            yield [np.array([3, 4]), np.array([32, 30])], {**base, **more}

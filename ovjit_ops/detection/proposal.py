@@ -9,7 +9,6 @@ are y before x, and not whole pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, op
 from ovjit.graph.shapes import Interval, is_static
 from ovjit_ops.common.dims import fitted
@@ -101,71 +99,7 @@ def proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, attrs: d
     return tuple(x.astype(scores.dtype) for x in proposal_table(boxes, choice, info, _table(attrs)))
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """Proposal(...) -> ProposalTable(KeptBoxes(MovedAnchors(..., AnchorGrid(...))))"""
-    scores, deltas, image = inputs
-    attrs = node.attrs
-    if any(v.dtype != "f32" or v.shape is None for v in inputs) or attrs["feat_stride"] <= 0:
-        return None
-    if not isinstance(image.shape[0], int):
-        return None  # it may have another number of numbers than 3 or 4
-    w = Writer(b, node)
-    base, grid = anchors(attrs), _grid(attrs)
-    if is_static(scores.shape):
-        places = b.constant(anchor_grid(base, scores.shape, scores.shape, **grid))
-    else:
-        places = w("AnchorGrid", base, scores, scores, **grid)
-    info = w("Reshape", image, (1, -1), special_zero=False)
-    ways = _ways(attrs)
-    boxes, values = w.outputs("MovedAnchors", info, places, deltas, scores, **ways)
-    choice = kept_boxes(
-        b, node, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
-        top=attrs["pre_nms_topn"], most=attrs["post_nms_topn"],
-    )  # fmt: skip
-    return w.outputs("ProposalTable", boxes, *choice, info, **_table(attrs))[: len(node.outputs)]
-
-
-def _samples(rng: np.random.Generator, dtype: str = "f32"):
-    base: dict[str, Any] = {
-        "base_size": 16,
-        "pre_nms_topn": 50,
-        "post_nms_topn": 12,
-        "nms_thresh": 0.7,
-        "feat_stride": 16,
-        "min_size": 4,
-        "ratio": (0.5, 1.0, 2.0),
-        "scale": (1.0, 2.0),
-        "clip_before_nms": True,
-        "clip_after_nms": False,
-        "normalize": False,
-        "box_size_scale": 1.0,
-        "box_coordinate_scale": 1.0,
-        "framework": "",
-    }
-    variants: tuple[dict[str, Any], ...] = (
-        {},
-        {
-            "framework": "tensorflow",
-            "box_size_scale": 5.0,
-            "box_coordinate_scale": 10.0,
-            "normalize": True,
-        },
-        {"clip_before_nms": False, "clip_after_nms": True, "post_nms_topn": 200},
-        {"clip_before_nms": False, "clip_after_nms": True, "normalize": True},
-    )
-    for i, more in enumerate(variants):
-        images = 1 + (i == 0)
-        yield (
-            [
-                rng.random((images, 12, 4, 5)).astype(np.float32),
-                rng.uniform(-0.4, 0.4, (images, 24, 4, 5)).astype(np.float32),
-                np.array([70.0, 90.0, 1.0], np.float32),
-            ],
-            {**base, **more},
-        )
-
-
-@op("Proposal", opset=4, samples=_samples, native=FULL, expand=_expand, builder_dict="attrs")
+@op("Proposal", opset=4, native=FULL, builder_dict="attrs")
 class Proposal4:
     """The best regions of every image, and their scores."""
 
@@ -193,6 +127,68 @@ class Proposal4:
 
     def ref(class_probs, bbox_deltas, image_shape, **attrs):
         return proposal(class_probs, bbox_deltas, image_shape, attrs)
+
+    def expand(b, node, inputs):
+        """Proposal(...) -> ProposalTable(KeptBoxes(MovedAnchors(..., AnchorGrid(...))))"""
+        scores, deltas, image = inputs
+        attrs = node.attrs
+        if any(v.dtype != "f32" or v.shape is None for v in inputs) or attrs["feat_stride"] <= 0:
+            return None
+        if not isinstance(image.shape[0], int):
+            return None  # it may have another number of numbers than 3 or 4
+        w = Writer(b, node)
+        base, grid = anchors(attrs), _grid(attrs)
+        if is_static(scores.shape):
+            places = b.constant(anchor_grid(base, scores.shape, scores.shape, **grid))
+        else:
+            places = w("AnchorGrid", base, scores, scores, **grid)
+        info = w("Reshape", image, (1, -1), special_zero=False)
+        ways = _ways(attrs)
+        boxes, values = w.outputs("MovedAnchors", info, places, deltas, scores, **ways)
+        choice = kept_boxes(
+            b, node, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
+            top=attrs["pre_nms_topn"], most=attrs["post_nms_topn"],
+        )  # fmt: skip
+        return w.outputs("ProposalTable", boxes, *choice, info, **_table(attrs))[: len(node.outputs)]
+
+    def samples(rng, dtype="f32"):
+        base: dict[str, Any] = {
+            "base_size": 16,
+            "pre_nms_topn": 50,
+            "post_nms_topn": 12,
+            "nms_thresh": 0.7,
+            "feat_stride": 16,
+            "min_size": 4,
+            "ratio": (0.5, 1.0, 2.0),
+            "scale": (1.0, 2.0),
+            "clip_before_nms": True,
+            "clip_after_nms": False,
+            "normalize": False,
+            "box_size_scale": 1.0,
+            "box_coordinate_scale": 1.0,
+            "framework": "",
+        }
+        variants: tuple[dict[str, Any], ...] = (
+            {},
+            {
+                "framework": "tensorflow",
+                "box_size_scale": 5.0,
+                "box_coordinate_scale": 10.0,
+                "normalize": True,
+            },
+            {"clip_before_nms": False, "clip_after_nms": True, "post_nms_topn": 200},
+            {"clip_before_nms": False, "clip_after_nms": True, "normalize": True},
+        )
+        for i, more in enumerate(variants):
+            images = 1 + (i == 0)
+            yield (
+                [
+                    rng.random((images, 12, 4, 5)).astype(np.float32),
+                    rng.uniform(-0.4, 0.4, (images, 24, 4, 5)).astype(np.float32),
+                    np.array([70.0, 90.0, 1.0], np.float32),
+                ],
+                {**base, **more},
+            )
 
 
 @op("Proposal", opset=1, like=Proposal4)

@@ -166,38 +166,12 @@ def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [priors, np.zeros(shape, np.float32), image], attrs
 
 
-def _moved_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for i, (images, many, h, w) in enumerate(((2, 3, 4, 5), (1, 2, 3, 17), (3, 1, 1, 8))):
-        first = rng.uniform(0, 60, (h, w, many, 2))
-        anchors = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 3).astype(np.float32)
-        inputs = [
-            np.array([[80.0, 100.0, 1.0, 1.5]], np.float32)[:, : 3 + i % 2], anchors,
-            rng.uniform(-0.5, 0.5, (images, 4 * many, h, w)).astype(np.float32),
-            rng.random((images, (1 + i % 2) * many, h, w)).astype(np.float32),
-        ]  # fmt: skip
-        more = {"min_size": 9.0, "second": i % 2 == 1, "swapped": i == 1, "checked": i == 1}
-        yield inputs[: 4 - i // 2], {**PLAIN, **more, "weights": (1.0, 2.0, 3.0, 4.0), "clipped": i < 2}
-
-
 def _chosen(rng: np.random.Generator, images: int, classes: int) -> list[np.ndarray]:
     """Boxes of 9 regions, and 5 chosen numbers at most."""
     boxes = rng.uniform(0, 90, (images, classes, 9, 4)).astype(np.float32)
     counts = rng.integers(0, 6, (images, classes))
     numbers = rng.integers(0, 9, (images, classes, 5)).astype(np.int32)
     return [boxes, numbers, rng.random((images, classes, 5)).astype(np.float32), counts]
-
-
-def _table_samples(rng: np.random.Generator, dtype: str = "f32"):
-    info = np.array([[70.0, 60.0, 1.0]], np.float32)
-    for i, rows in enumerate((3, 8, 5, 0)):
-        ways = {"numbered": i != 1, "swapped": i == 2, "clipped": i > 0, "normalized": i == 2}
-        yield [*_chosen(rng, 2, 1), info], {"rows": rows, **ways}
-
-
-def _detection_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for rows in (4, 40):
-        yield _chosen(rng, 1, 3), {"rows": rows}
-        yield [a[:, :1] if a.ndim == 4 else a for a in _chosen(rng, 1, 3)], {"rows": rows}
 
 
 @op("AnchorGrid", internal=True, samples=_grid_samples, lower=cpu_proposals.AnchorGrid.of)
@@ -216,7 +190,7 @@ class AnchorGrid:
         return anchor_grid(priors, maps.shape, image.shape, **attrs)
 
 
-@op("MovedAnchors", internal=True, samples=_moved_samples, lower=cpu_proposals.MovedAnchors.of)
+@op("MovedAnchors", internal=True, lower=cpu_proposals.MovedAnchors.of)
 class MovedAnchors:
     """Boxes of anchors [H, W, A, 4] and deltas [N, 4 A, H, W]: [N, 1, M, 4], and of scores [N, A, H, W] (or
     the `second` half of their channels) the scores [N, 1, M]. Without scores, boxes [1, N, M, 4] alone.
@@ -249,8 +223,20 @@ class MovedAnchors:
         boxes, values = moved_anchors(info, anchors, deltas, scores, attrs)
         return boxes.reshape(1, len(boxes), -1, 4) if scores is None else (boxes, values)
 
+    def samples(rng, dtype="f32"):
+        for i, (images, many, h, w) in enumerate(((2, 3, 4, 5), (1, 2, 3, 17), (3, 1, 1, 8))):
+            first = rng.uniform(0, 60, (h, w, many, 2))
+            anchors = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 3).astype(np.float32)
+            inputs = [
+                np.array([[80.0, 100.0, 1.0, 1.5]], np.float32)[:, : 3 + i % 2], anchors,
+                rng.uniform(-0.5, 0.5, (images, 4 * many, h, w)).astype(np.float32),
+                rng.random((images, (1 + i % 2) * many, h, w)).astype(np.float32),
+            ]  # fmt: skip
+            more = {"min_size": 9.0, "second": i % 2 == 1, "swapped": i == 1, "checked": i == 1}
+            yield inputs[: 4 - i // 2], {**PLAIN, **more, "weights": (1.0, 2.0, 3.0, 4.0), "clipped": i < 2}
 
-@op("ProposalTable", internal=True, samples=_table_samples, lower=cpu_proposals.ProposalTable.of)
+
+@op("ProposalTable", internal=True, lower=cpu_proposals.ProposalTable.of)
 class ProposalTable:
     """`rows` regions [N * rows, 4] and scores [N * rows] of what KeptBoxes chose of each image; zeros where
     there are fewer. `numbered`: the image comes first, and -1 in the first row that is missing. `clipped`
@@ -266,8 +252,14 @@ class ProposalTable:
     def ref(boxes, numbers, values, counts, info, **attrs):
         return proposal_table(boxes, (numbers, values, counts), info, attrs)
 
+    def samples(rng, dtype="f32"):
+        info = np.array([[70.0, 60.0, 1.0]], np.float32)
+        for i, rows in enumerate((3, 8, 5, 0)):
+            ways = {"numbered": i != 1, "swapped": i == 2, "clipped": i > 0, "normalized": i == 2}
+            yield [*_chosen(rng, 2, 1), info], {"rows": rows, **ways}
 
-@op("DetectionTable", internal=True, samples=_detection_samples, lower=cpu_proposals.DetectionTable.of)
+
+@op("DetectionTable", internal=True, lower=cpu_proposals.DetectionTable.of)
 class DetectionTable:
     """The best `rows` of what KeptBoxes chose of all classes, or all by class where they are not more:
     regions [rows, 4], classes [rows] and scores [rows]."""
@@ -277,3 +269,8 @@ class DetectionTable:
 
     def ref(boxes, numbers, values, counts, *, rows):
         return detection_table(boxes, (numbers, values, counts), rows)
+
+    def samples(rng, dtype="f32"):
+        for rows in (4, 40):
+            yield _chosen(rng, 1, 3), {"rows": rows}
+            yield [a[:, :1] if a.ndim == 4 else a for a in _chosen(rng, 1, 3)], {"rows": rows}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import ANY, Interval, compatible, is_static, normalize_axis
 from ovjit_ops.common.checks import check_type, dims
@@ -22,43 +21,7 @@ def _regions(attrs: dict[str, Any]) -> int:
     return attrs["num"] if attrs["do_softmax"] else len(attrs["mask"])
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """RegionYolo(x) -> Concat of Sigmoid and Softmax of slices"""
-    (x,) = inputs
-    if not is_static(x.shape) or 0 in x.shape or not is_static(node.output.shape):
-        return None
-    attrs, w = node.attrs, Writer(b, node)
-    n, _, height, width = x.shape
-    coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
-    if x.shape[1] != regions * (coords + 1 + classes):
-        return None
-    split = w("Reshape", x, (n, regions, coords + 1 + classes, height, width), special_zero=False)
-
-    def part(first: int, last: int) -> Value:
-        return w("Slice", split, (first,), (last,), (1,), (2,))
-
-    parts = [w("Sigmoid", part(0, 2))]
-    if coords > 2:
-        parts.append(part(2, coords))
-    if attrs["do_softmax"]:
-        parts.append(w("Sigmoid", part(coords, coords + 1)))
-        parts.append(w("Softmax", part(coords + 1, coords + 1 + classes), axis=2))
-    else:
-        parts.append(w("Sigmoid", part(coords, coords + 1 + classes)))
-    return [w("Reshape", w("Concat", *parts, axis=2), node.output.shape, special_zero=False)]
-
-
-def _samples(rng: np.random.Generator, dtype: str = "f32"):
-    rows = [
-        ((1, 24, 5, 6), {"classes": 3, "num": 9, "do_softmax": False, "mask": (0, 1, 2)}),
-        ((2, 16, 4, 4), {"classes": 3, "num": 2, "do_softmax": True, "mask": ()}),
-        ((1, 21, 3, 17), {"classes": 16, "num": 3, "do_softmax": False, "mask": (2,)}),
-    ]
-    for shape, attrs in rows:
-        yield [random_array(rng, shape, dtype)], {"coords": 4, "axis": 1, "end_axis": 3, **attrs}
-
-
-@op("RegionYolo", opset=1, types=REALS, samples=_samples, expand=_expand, builder={"data": "input"}, ulp=16)
+@op("RegionYolo", opset=1, types=REALS, builder={"data": "input"}, ulp=16)
 class RegionYolo:
     """Sigmoid of the first two coordinates and of the confidence; classes by sigmoid, or softmax."""
 
@@ -103,3 +66,37 @@ class RegionYolo:
         first, last = normalize_axis(attrs["axis"], 4), normalize_axis(attrs["end_axis"], 4)
         shape = (n, regions * (coords + 1 + classes), height, width)
         return x.reshape(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
+
+    def expand(b, node, inputs):
+        """RegionYolo(x) -> Concat of Sigmoid and Softmax of slices"""
+        (x,) = inputs
+        if not is_static(x.shape) or 0 in x.shape or not is_static(node.output.shape):
+            return None
+        attrs, w = node.attrs, Writer(b, node)
+        n, _, height, width = x.shape
+        coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
+        if x.shape[1] != regions * (coords + 1 + classes):
+            return None
+        split = w("Reshape", x, (n, regions, coords + 1 + classes, height, width), special_zero=False)
+
+        def part(first: int, last: int) -> Value:
+            return w("Slice", split, (first,), (last,), (1,), (2,))
+
+        parts = [w("Sigmoid", part(0, 2))]
+        if coords > 2:
+            parts.append(part(2, coords))
+        if attrs["do_softmax"]:
+            parts.append(w("Sigmoid", part(coords, coords + 1)))
+            parts.append(w("Softmax", part(coords + 1, coords + 1 + classes), axis=2))
+        else:
+            parts.append(w("Sigmoid", part(coords, coords + 1 + classes)))
+        return [w("Reshape", w("Concat", *parts, axis=2), node.output.shape, special_zero=False)]
+
+    def samples(rng, dtype="f32"):
+        rows = [
+            ((1, 24, 5, 6), {"classes": 3, "num": 9, "do_softmax": False, "mask": (0, 1, 2)}),
+            ((2, 16, 4, 4), {"classes": 3, "num": 2, "do_softmax": True, "mask": ()}),
+            ((1, 21, 3, 17), {"classes": 16, "num": 3, "do_softmax": False, "mask": (2,)}),
+        ]
+        for shape, attrs in rows:
+            yield [random_array(rng, shape, dtype)], {"coords": 4, "axis": 1, "end_axis": 3, **attrs}

@@ -125,30 +125,7 @@ class ROIAlign9:
         return roi_align(data, rois, batch_indices, attrs, attrs["aligned_mode"].lower())
 
 
-def _rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
-    shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8)]
-    for i in range(8):
-        shape = shapes[i % 3]
-        many = 0 if i == 7 else 5
-        middle, size = rng.uniform(0, shape[3], (many, 2)), rng.uniform(0.5, shape[3], (many, 2))
-        rois = np.concatenate([middle, size, rng.uniform(-4, 4, (many, 1))], 1).astype(np.float32)
-        attrs = {
-            "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 2, "sampling_ratio": (2, 0, 1)[i % 3],
-            "spatial_scale": 0.5 + i / 8, "clockwise_mode": i % 2 == 0,
-        }  # fmt: skip
-        batches = rng.integers(0, shape[0], many).astype(np.int64)
-        yield [random_array(rng, shape, dtype), rois, batches], attrs
-
-
-@op(
-    "ROIAlignRotated",
-    opset=15,
-    types=REALS,
-    native=FULL,
-    samples=_rotated_samples,
-    lower=RoiAlign.of,
-    ulp=64,
-)
+@op("ROIAlignRotated", opset=15, types=REALS, native=FULL, lower=RoiAlign.of, ulp=64)
 class ROIAlignRotated:
     """Regions given by centre, size and angle (radians). The mean of the samples of each bin."""
 
@@ -179,3 +156,17 @@ class ROIAlignRotated:
             taken = bilinear(widened(data[image]), dy * cos - dx * sin + cy, dy * sin + dx * cos + cx)
             out[r] = taken.reshape(-1, height, rows, width, columns).mean((2, 4))
         return out.astype(data.dtype)
+
+    def samples(rng, dtype="f32"):
+        shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8)]
+        for i in range(8):
+            shape = shapes[i % 3]
+            many = 0 if i == 7 else 5
+            middle, size = rng.uniform(0, shape[3], (many, 2)), rng.uniform(0.5, shape[3], (many, 2))
+            rois = np.concatenate([middle, size, rng.uniform(-4, 4, (many, 1))], 1).astype(np.float32)
+            attrs = {
+                "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 2, "sampling_ratio": (2, 0, 1)[i % 3],
+                "spatial_scale": 0.5 + i / 8, "clockwise_mode": i % 2 == 0,
+            }  # fmt: skip
+            batches = rng.integers(0, shape[0], many).astype(np.int64)
+            yield [random_array(rng, shape, dtype), rois, batches], attrs

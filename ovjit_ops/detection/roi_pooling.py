@@ -93,19 +93,6 @@ def _rois(rng: np.random.Generator, images: int, many: int, side: float) -> np.n
     return np.concatenate([rng.integers(0, images, (many, 1)), corners], 1).astype(np.float32)
 
 
-def _roi_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, pooled, method, scale in (
-        ((2, 3, 9, 11), (2, 3), "max", 0.5),
-        ((1, 17, 6, 6), (6, 6), "max", 0.0625),
-        ((1, 1, 5, 5), (1, 1), "max", 1.0),
-        ((2, 4, 7, 8), (3, 2), "bilinear", 1.0),
-        ((1, 2, 5, 5), (1, 1), "bilinear", 1.0),
-    ):
-        rois = _rois(rng, shape[0], 6, 1.0 if method == "bilinear" else shape[3] / scale)
-        attrs = {"output_roi": pooled, "spatial_scale": scale, "method": method}
-        yield [random_array(rng, shape, dtype), rois], attrs
-
-
 @op(
     "ROIPooling",
     opset=2,
@@ -113,7 +100,6 @@ def _roi_samples(rng: np.random.Generator, dtype: str = "f32"):
     native=FULL,
     lower=RoiPooling.of,
     ulp=16,
-    samples=_roi_samples,
     builder={"data": "input", "rois": "coords"},
 )
 class ROIPooling:
@@ -156,31 +142,24 @@ class ROIPooling:
                         out[r, :, i, j] = maps[:, a:b, c:d].max((1, 2))
         return out.astype(data.dtype)
 
+    def samples(rng, dtype="f32"):
+        for shape, pooled, method, scale in (
+            ((2, 3, 9, 11), (2, 3), "max", 0.5),
+            ((1, 17, 6, 6), (6, 6), "max", 0.0625),
+            ((1, 1, 5, 5), (1, 1), "max", 1.0),
+            ((2, 4, 7, 8), (3, 2), "bilinear", 1.0),
+            ((1, 2, 5, 5), (1, 1), "bilinear", 1.0),
+        ):
+            rois = _rois(rng, shape[0], 6, 1.0 if method == "bilinear" else shape[3] / scale)
+            attrs = {"output_roi": pooled, "spatial_scale": scale, "method": method}
+            yield [random_array(rng, shape, dtype), rois], attrs
+
 
 def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
     older = (attrs["pooled_h"] or 0, attrs["pooled_w"] or 0)
     given = tuple(attrs["output_roi"]) or tuple(attrs["output_size"]) or older
     check(len(given) == 2 and min(given) > 0, f"output_roi should be two positive numbers, not {list(given)}")
     return given
-
-
-def _position_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, dim, group, scale, bins, mode in (
-        ((2, 8, 7, 9), 2, 2, 0.5, (1, 1), "average"),
-        ((1, 27, 6, 5), 3, 3, 1.0, (1, 1), "average"),
-        ((1, 12, 8, 8), 2, 3, 1.0, (3, 2), "bilinear"),
-        ((2, 8, 5, 6), 2, 1, 1.0, (2, 2), "bilinear"),
-    ):
-        rois = _rois(rng, shape[0], 5, 1.0 if mode == "bilinear" else shape[3] / scale)
-        attrs = {
-            "output_dim": dim,
-            "group_size": group,
-            "spatial_scale": scale,
-            "mode": mode,
-            "spatial_bins_x": bins[0],
-            "spatial_bins_y": bins[1],
-        }
-        yield [random_array(rng, shape, dtype), rois], attrs
 
 
 @op(
@@ -190,7 +169,6 @@ def _position_samples(rng: np.random.Generator, dtype: str = "f32"):
     native=FULL,
     lower=RoiPooling.of,
     ulp=16,
-    samples=_position_samples,
     builder={"data": "input", "rois": "coords"},
 )
 class PSROIPooling:
@@ -248,28 +226,23 @@ class PSROIPooling:
             out[r] /= bins_x * bins_y
         return out.astype(data.dtype)
 
-
-def _deformable_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, dim, group, part, classes, bins, offsets in (
-        ((2, 8, 7, 9), 2, 2, 2, 1, 4, True),
-        ((1, 18, 6, 8), 2, 3, 3, 1, 2, False),
-        ((1, 4, 9, 9), 4, 1, 1, 2, 3, True),
-    ):
-        rois = _rois(rng, shape[0], 4, shape[3] * 2.0)
-        inputs = [random_array(rng, shape, dtype), rois]
-        if offsets:
-            inputs.append(rng.uniform(-1, 1, (4, 2 * classes, part, part)).astype(inputs[0].dtype))
-        attrs = {
-            "output_dim": dim,
-            "spatial_scale": 0.5,
-            "group_size": group,
-            "mode": "bilinear_deformable",
-            "spatial_bins_x": bins,
-            "spatial_bins_y": bins,
-            "trans_std": 0.1,
-            "part_size": part,
-        }
-        yield inputs, attrs
+    def samples(rng, dtype="f32"):
+        for shape, dim, group, scale, bins, mode in (
+            ((2, 8, 7, 9), 2, 2, 0.5, (1, 1), "average"),
+            ((1, 27, 6, 5), 3, 3, 1.0, (1, 1), "average"),
+            ((1, 12, 8, 8), 2, 3, 1.0, (3, 2), "bilinear"),
+            ((2, 8, 5, 6), 2, 1, 1.0, (2, 2), "bilinear"),
+        ):
+            rois = _rois(rng, shape[0], 5, 1.0 if mode == "bilinear" else shape[3] / scale)
+            attrs = {
+                "output_dim": dim,
+                "group_size": group,
+                "spatial_scale": scale,
+                "mode": mode,
+                "spatial_bins_x": bins[0],
+                "spatial_bins_y": bins[1],
+            }
+            yield [random_array(rng, shape, dtype), rois], attrs
 
 
 @op(
@@ -279,7 +252,6 @@ def _deformable_samples(rng: np.random.Generator, dtype: str = "f32"):
     native=FULL,
     lower=DeformablePooling.of,
     ulp=16,
-    samples=_deformable_samples,
     builder={"data": "feature_maps", "rois": "coords"},
 )
 class DeformablePSROIPooling:
@@ -350,6 +322,28 @@ class DeformablePSROIPooling:
                             (attrs["spatial_bins_y"], attrs["spatial_bins_x"]),
                         )
         return out.astype(data.dtype)
+
+    def samples(rng, dtype="f32"):
+        for shape, dim, group, part, classes, bins, offsets in (
+            ((2, 8, 7, 9), 2, 2, 2, 1, 4, True),
+            ((1, 18, 6, 8), 2, 3, 3, 1, 2, False),
+            ((1, 4, 9, 9), 4, 1, 1, 2, 3, True),
+        ):
+            rois = _rois(rng, shape[0], 4, shape[3] * 2.0)
+            inputs = [random_array(rng, shape, dtype), rois]
+            if offsets:
+                inputs.append(rng.uniform(-1, 1, (4, 2 * classes, part, part)).astype(inputs[0].dtype))
+            attrs = {
+                "output_dim": dim,
+                "spatial_scale": 0.5,
+                "group_size": group,
+                "mode": "bilinear_deformable",
+                "spatial_bins_x": bins,
+                "spatial_bins_y": bins,
+                "trans_std": 0.1,
+                "part_size": part,
+            }
+            yield inputs, attrs
 
 
 def _moved_bin(

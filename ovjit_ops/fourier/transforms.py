@@ -6,7 +6,6 @@ filled with zeros to `signal_size` before it is transformed, -1 leaving it as it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import FULL, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible
 from ovjit_ops.common.checks import check_same_type, check_type
@@ -181,59 +180,7 @@ class STFT:
             yield [data, wave, np.array(size), np.array(step)], {"transpose_frames": turned}
 
 
-def _expand_istft(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """ISTFT(x) -> the frames IRDFT(x) times the window, as Col2Im adds them up, by their sum of squares.
-
-    None where sizes are not known, nor where a length is asked for and the number of frames is open.
-    """
-    data, window, *numbers = inputs
-    known = [known_scalar(v.type, "a number") for v in numbers]
-    if data.shape is None or window.shape is None or any(n is None for n in known):
-        return None
-    (size, step, *wanted), rank, many = [int(n or 0) for n in known], len(data.shape), window.shape[0]
-    if isinstance(many, Interval):
-        return None
-    frames, first = data.shape[-2], size // 2 if node.attrs["center"] else 0
-    if not isinstance(frames, Interval) and not frames or wanted and isinstance(frames, Interval):
-        return None
-    if isinstance(data.shape[-3], Interval):  # IRDFT would fill up bins that are missing
-        return None
-    w = Writer(b, node)
-    lead = tuple(range(rank - 3))
-    spectra = w("Transpose", data, (*lead, rank - 2, rank - 3, rank - 1))
-    signals = w("IRDFT", spectra, (rank - 2,), (size,))
-    before = (size - many) // 2
-    zero = np.zeros((), numpy_dtype(data.dtype))
-    wave = w("Pad", window, (before,), (size - many - before,), zero, pad_mode="constant")
-    scaled = w("Multiply", wave, float(np.sqrt(size))) if node.attrs["normalized"] else wave
-    turned = w("Transpose", w("Multiply", signals, scaled), (*lead, rank - 2, rank - 3))
-    count = w("Gather", w("ShapeOf", data, output_type="i64"), (rank - 2,), 0)
-    squares = w("Reshape", w("Multiply", wave, wave), (size, 1), special_zero=False)
-    weights = w("Broadcast", squares, w("Concat", np.array([size]), count, axis=0), mode="numpy")
-    total = w("Add", w("Multiply", count, step), size - step)
-    extents = w("Concat", np.array([1]), total, axis=0)
-
-    def added(columns: Value) -> Value:
-        """[..., size, frames] -> [..., 1, 1, length]"""
-        return w(
-            "Col2Im", columns, extents, (1, size), strides=(1, step), dilations=(1, 1), pads_begin=(0, 0),
-            pads_end=(0, 0),
-        )  # fmt: skip
-
-    sums, weight = added(turned), added(weights)
-    positive = w("Greater", weight, 0.0)
-    one = np.ones((), zero.dtype)
-    out = w("Select", positive, w("Divide", sums, w("Select", positive, weight, one)), zero)
-    out = w("Squeeze", out, (rank - 3, rank - 2))
-    if wanted and not isinstance(frames, Interval):
-        there = max(0, min((frames - 1) * step + size - first, wanted[0]))
-        zeros = (0,) * len(lead)
-        out = w("Slice", out, (first,), (first + there,), (1,), (-1,))
-        return [w("Pad", out, (*zeros, 0), (*zeros, wanted[0] - there), zero, pad_mode="constant")]
-    return [w("Slice", out, (first,), w("Add", total, -first), (1,), (-1,))] if first else [out]
-
-
-@op("ISTFT", opset=16, types=REALS, native=FULL, ulp=64, expand=_expand_istft, builder={"": "istft"})
+@op("ISTFT", opset=16, types=REALS, native=FULL, ulp=64, builder={"": "istft"})
 class ISTFT:
     """The signal of transformed frames [batch, bins, frames, 2]: frames multiplied by the window, added where
     they overlap, divided by the sum of the squared windows."""
@@ -276,6 +223,57 @@ class ISTFT:
         out = out[..., first : first + wanted]
         out = np.pad(out, [(0, 0)] * (out.ndim - 1) + [(0, wanted - out.shape[-1])])
         return out.astype(data.dtype)
+
+    def expand(b, node, inputs):
+        """ISTFT(x) -> the frames IRDFT(x) times the window, as Col2Im adds them up, by their sum of squares.
+
+        None where sizes are not known, nor where a length is asked for and the number of frames is open.
+        """
+        data, window, *numbers = inputs
+        known = [known_scalar(v.type, "a number") for v in numbers]
+        if data.shape is None or window.shape is None or any(n is None for n in known):
+            return None
+        (size, step, *wanted), rank, many = [int(n or 0) for n in known], len(data.shape), window.shape[0]
+        if isinstance(many, Interval):
+            return None
+        frames, first = data.shape[-2], size // 2 if node.attrs["center"] else 0
+        if not isinstance(frames, Interval) and not frames or wanted and isinstance(frames, Interval):
+            return None
+        if isinstance(data.shape[-3], Interval):  # IRDFT would fill up bins that are missing
+            return None
+        w = Writer(b, node)
+        lead = tuple(range(rank - 3))
+        spectra = w("Transpose", data, (*lead, rank - 2, rank - 3, rank - 1))
+        signals = w("IRDFT", spectra, (rank - 2,), (size,))
+        before = (size - many) // 2
+        zero = np.zeros((), numpy_dtype(data.dtype))
+        wave = w("Pad", window, (before,), (size - many - before,), zero, pad_mode="constant")
+        scaled = w("Multiply", wave, float(np.sqrt(size))) if node.attrs["normalized"] else wave
+        turned = w("Transpose", w("Multiply", signals, scaled), (*lead, rank - 2, rank - 3))
+        count = w("Gather", w("ShapeOf", data, output_type="i64"), (rank - 2,), 0)
+        squares = w("Reshape", w("Multiply", wave, wave), (size, 1), special_zero=False)
+        weights = w("Broadcast", squares, w("Concat", np.array([size]), count, axis=0), mode="numpy")
+        total = w("Add", w("Multiply", count, step), size - step)
+        extents = w("Concat", np.array([1]), total, axis=0)
+
+        def added(columns: Value) -> Value:
+            """[..., size, frames] -> [..., 1, 1, length]"""
+            return w(
+                "Col2Im", columns, extents, (1, size), strides=(1, step), dilations=(1, 1), pads_begin=(0, 0),
+                pads_end=(0, 0),
+            )  # fmt: skip
+
+        sums, weight = added(turned), added(weights)
+        positive = w("Greater", weight, 0.0)
+        one = np.ones((), zero.dtype)
+        out = w("Select", positive, w("Divide", sums, w("Select", positive, weight, one)), zero)
+        out = w("Squeeze", out, (rank - 3, rank - 2))
+        if wanted and not isinstance(frames, Interval):
+            there = max(0, min((frames - 1) * step + size - first, wanted[0]))
+            zeros = (0,) * len(lead)
+            out = w("Slice", out, (first,), (first + there,), (1,), (-1,))
+            return [w("Pad", out, (*zeros, 0), (*zeros, wanted[0] - there), zero, pad_mode="constant")]
+        return [w("Slice", out, (first,), w("Add", total, -first), (1,), (-1,))] if first else [out]
 
     def samples(rng, dtype="f32"):
         for lead, frames, window, size, step, n, center, normalized in (

@@ -18,7 +18,6 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit.graph.traced import whole
@@ -140,28 +139,6 @@ def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
 MODES_1 = ("nearest", "linear", "cubic")
 
 
-def _expand_1(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """Interpolate-1(x, sizes) -> Interpolate-11(x, sizes, axes)"""
-    data, sizes = inputs
-    if data.shape is None:
-        return None
-    axes = b.constant(np.array(node.attrs["axes"], np.int64))
-    attrs = _version_1(len(data.shape), node.attrs)
-    return b.instead(node, [data, sizes, axes], attrs, find_op("Interpolate", 11))
-
-
-def expand_padding(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """Interpolate(x, pads) -> Interpolate(Pad(x))"""
-    data = inputs[0]
-    begin, end = node.attrs["pads_begin"], node.attrs["pads_end"]
-    if data.shape is None or not (any(begin) or any(end)):
-        return None
-    rank = len(data.shape)
-    before, after = padding(begin, rank, "pads_begin"), padding(end, rank, "pads_end")
-    padded = Writer(b, node)("Pad", data, before, after, pad_mode="constant")
-    return b.instead(node, [padded, *inputs[1:]], {**node.attrs, "pads_begin": (), "pads_end": ()})
-
-
 def _samples_1(rng: np.random.Generator, dtype: str = "f32"):
     rows: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
         ((1, 2, 5, 6), (2, 3), (10, 12), {"mode": "nearest", "align_corners": False}),
@@ -186,7 +163,6 @@ def _samples_1(rng: np.random.Generator, dtype: str = "f32"):
     opset=1,
     types=NUMBERS,
     samples=_samples_1,
-    expand=_expand_1,
     builder_dict="attrs",
     builder={"data": "image", "sizes": "output_shape"},
 )
@@ -212,6 +188,15 @@ class Interpolate1:
 
     def ref(data, sizes, **attrs):
         return interpolate(data, sizes, None, attrs["axes"], _version_1(data.ndim, attrs))
+
+    def expand(b, node, inputs):
+        """Interpolate-1(x, sizes) -> Interpolate-11(x, sizes, axes)"""
+        data, sizes = inputs
+        if data.shape is None:
+            return None
+        axes = b.constant(np.array(node.attrs["axes"], np.int64))
+        attrs = _version_1(len(data.shape), node.attrs)
+        return b.instead(node, [data, sizes, axes], attrs, find_op("Interpolate", 11))
 
 
 #: (shape, axes, sizes, scales): growing and shrinking, whole and broken factors, around the vector width.
@@ -274,7 +259,6 @@ def _samples(version: int):
     types=NUMBERS,
     samples=_samples(4),
     lower=lower_interpolate,
-    expand=expand_padding,
     builder={"data": "image", "sizes": "output_shape"},
     builder_since=10,
 )
@@ -304,6 +288,17 @@ class Interpolate4:
         attrs = settings(attrs, 4)
         by_sizes, by_scales = given(attrs, sizes, scales)
         return interpolate(data, by_sizes, by_scales, axes, attrs)
+
+    def expand(b, node, inputs):
+        """Interpolate(x, pads) -> Interpolate(Pad(x))"""
+        data = inputs[0]
+        begin, end = node.attrs["pads_begin"], node.attrs["pads_end"]
+        if data.shape is None or not (any(begin) or any(end)):
+            return None
+        rank = len(data.shape)
+        before, after = padding(begin, rank, "pads_begin"), padding(end, rank, "pads_end")
+        padded = Writer(b, node)("Pad", data, before, after, pad_mode="constant")
+        return b.instead(node, [padded, *inputs[1:]], {**node.attrs, "pads_begin": (), "pads_end": ()})
 
 
 @op("Interpolate", opset=11, like=Interpolate4, samples=_samples(11), builder={"data": "image"})

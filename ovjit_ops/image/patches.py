@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Interval, compatible, is_static
 from ovjit.graph.windows import check_auto_pad, output_extents, pad_spatial, resolve_pads, taps
@@ -40,47 +38,7 @@ def _window(attrs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _expand_patches(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """ExtractImagePatches(x) -> Concat of slices of Pad(x), one for each place in a patch"""
-    (x,) = inputs
-    window = _window(node.attrs)
-    if (
-        not is_static(x.shape)
-        or math.prod(window["kernel"]) > MOST_TAPS
-        or 0 in (*x.shape, *node.output.shape)
-    ):
-        return None
-    w = Writer(b, node)
-    outputs = output_extents(extents=x.shape[2:], **window)
-    assert is_static(outputs)
-    begin, _ = resolve_pads(extents=x.shape[2:], **window)
-    end = []
-    for extent, o, k, s, d, p in zip(
-        x.shape[2:], outputs, window["kernel"], window["strides"], window["dilations"], begin, strict=True
-    ):
-        end.append(max(0, (o - 1) * s + (k - 1) * d + 1 - extent - p))
-    if any(begin) or any(end):
-        x = w("Pad", x, (0, 0, *begin), (0, 0, *end), pad_mode="constant")
-    parts = []
-    for _, (rows, columns) in taps(window["kernel"], outputs, window["strides"], window["dilations"]):
-        where = ((rows.start, columns.start), (rows.stop, columns.stop), (rows.step, columns.step))
-        parts.append(w("Slice", x, *where, (2, 3)))
-    return [parts[0] if len(parts) == 1 else w("Concat", *parts, axis=1)]
-
-
-def _patch_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, sizes, strides, rates, pad in (
-        ((1, 1, 10, 10), (3, 3), (5, 5), (1, 1), "valid"),
-        ((2, 3, 9, 8), (2, 3), (1, 2), (2, 1), "same_upper"),
-        ((1, 2, 7, 7), (4, 4), (3, 3), (1, 1), "same_lower"),
-        ((1, 17, 5, 5), (1, 1), (2, 2), (1, 1), "valid"),
-        ((1, 1, 6, 6), (3, 3), (1, 1), (2, 2), "same_upper"),
-    ):
-        attrs = {"sizes": sizes, "strides": strides, "rates": rates, "auto_pad": pad}
-        yield [random_array(rng, shape, dtype)], attrs
-
-
-@op("ExtractImagePatches", opset=3, types=NUMBERS, samples=_patch_samples, expand=_expand_patches)
+@op("ExtractImagePatches", opset=3, types=NUMBERS)
 class ExtractImagePatches:
     """Patches of a picture [N, C, H, W], each as a column of channels [N, sizes * C, OH, OW]."""
 
@@ -99,23 +57,46 @@ class ExtractImagePatches:
         parts = [padded[(...,) + slices] for _, slices in taps(kernel, outputs, strides, rates)]
         return np.concatenate(parts, 1)
 
+    def expand(b, node, inputs):
+        """ExtractImagePatches(x) -> Concat of slices of Pad(x), one for each place in a patch"""
+        (x,) = inputs
+        window = _window(node.attrs)
+        if (
+            not is_static(x.shape)
+            or math.prod(window["kernel"]) > MOST_TAPS
+            or 0 in (*x.shape, *node.output.shape)
+        ):
+            return None
+        w = Writer(b, node)
+        outputs = output_extents(extents=x.shape[2:], **window)
+        assert is_static(outputs)
+        begin, _ = resolve_pads(extents=x.shape[2:], **window)
+        end = []
+        for extent, o, k, s, d, p in zip(
+            x.shape[2:], outputs, window["kernel"], window["strides"], window["dilations"], begin, strict=True
+        ):
+            end.append(max(0, (o - 1) * s + (k - 1) * d + 1 - extent - p))
+        if any(begin) or any(end):
+            x = w("Pad", x, (0, 0, *begin), (0, 0, *end), pad_mode="constant")
+        parts = []
+        for _, (rows, columns) in taps(window["kernel"], outputs, window["strides"], window["dilations"]):
+            where = ((rows.start, columns.start), (rows.stop, columns.stop), (rows.step, columns.step))
+            parts.append(w("Slice", x, *where, (2, 3)))
+        return [parts[0] if len(parts) == 1 else w("Concat", *parts, axis=1)]
 
-def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for batch, channels, size, kernel, attrs in (
-        ((2,), 3, (5, 6), (2, 3), {}),
-        ((), 1, (8, 8), (3, 3), {"pads_begin": (1, 1), "pads_end": (1, 1)}),
-        ((1,), 17, (9, 7), (2, 2), {"strides": (2, 1), "dilations": (2, 2), "pads_begin": (0, 1)}),
-    ):
-        full = full_settings({"strides": (), "dilations": (), "pads_begin": (), "pads_end": (), **attrs})
-        columns = math.prod(window_counts(size, kernel, full))
-        shape = (*batch, channels * math.prod(kernel), columns)
-        yield [random_array(rng, shape, dtype), np.array(size), np.array(kernel)], full
+    def samples(rng, dtype="f32"):
+        for shape, sizes, strides, rates, pad in (
+            ((1, 1, 10, 10), (3, 3), (5, 5), (1, 1), "valid"),
+            ((2, 3, 9, 8), (2, 3), (1, 2), (2, 1), "same_upper"),
+            ((1, 2, 7, 7), (4, 4), (3, 3), (1, 1), "same_lower"),
+            ((1, 17, 5, 5), (1, 1), (2, 2), (1, 1), "valid"),
+            ((1, 1, 6, 6), (3, 3), (1, 1), (2, 2), "same_upper"),
+        ):
+            attrs = {"sizes": sizes, "strides": strides, "rates": rates, "auto_pad": pad}
+            yield [random_array(rng, shape, dtype)], attrs
 
 
-@op(
-    "Col2Im", opset=15, types=NUMBERS, native=FULL, samples=_column_samples, lower=Columns.of,
-    builder={"": "col2im"},
-)  # fmt: skip
+@op("Col2Im", opset=15, types=NUMBERS, native=FULL, lower=Columns.of, builder={"": "col2im"})
 class Col2Im:
     """Columns [N, C * kernel, windows] added up to a picture [N, C, *output_size]."""
 
@@ -172,33 +153,19 @@ class Col2Im:
         top, left = attrs["pads_begin"]
         return np.ascontiguousarray(out[..., top : top + size[0], left : left + size[1]])
 
-
-def _expand_reorg(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """ReorgYolo(x) -> Reshape(Transpose(Reshape(x)))"""
-    (x,) = inputs
-    if not is_static(x.shape):
-        return None
-    n, c, h, w = x.shape
-    s = node.attrs["stride"][0]
-    write = Writer(b, node)
-    split = write("Reshape", x, (n, c // (s * s), h, s, w, s), special_zero=False)
-    turned = write("Transpose", split, (0, 3, 5, 1, 2, 4))
-    return [write("Reshape", turned, (n, c * s * s, h // s, w // s), special_zero=False)]
+    def samples(rng, dtype="f32"):
+        for batch, channels, size, kernel, attrs in (
+            ((2,), 3, (5, 6), (2, 3), {}),
+            ((), 1, (8, 8), (3, 3), {"pads_begin": (1, 1), "pads_end": (1, 1)}),
+            ((1,), 17, (9, 7), (2, 2), {"strides": (2, 1), "dilations": (2, 2), "pads_begin": (0, 1)}),
+        ):
+            full = full_settings({"strides": (), "dilations": (), "pads_begin": (), "pads_end": (), **attrs})
+            columns = math.prod(window_counts(size, kernel, full))
+            shape = (*batch, channels * math.prod(kernel), columns)
+            yield [random_array(rng, shape, dtype), np.array(size), np.array(kernel)], full
 
 
-def _reorg_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, stride in (((1, 4, 4, 6), 2), ((2, 8, 8, 4), 2), ((1, 9, 6, 3), 3), ((1, 17, 5, 5), 1)):
-        yield [random_array(rng, shape, dtype)], {"stride": (stride,)}
-
-
-@op(
-    "ReorgYolo",
-    opset=2,
-    types=NUMBERS,
-    samples=_reorg_samples,
-    expand=_expand_reorg,
-    builder={"data": "input"},
-)
+@op("ReorgYolo", opset=2, types=NUMBERS, builder={"data": "input"})
 class ReorgYolo:
     """Elements of the space made channels as Darknet has it: [N, C * s * s, H / s, W / s]."""
 
@@ -216,3 +183,19 @@ class ReorgYolo:
         s = stride[0]
         split = data.reshape(n, c // (s * s), h, s, w, s).transpose(0, 3, 5, 1, 2, 4)
         return np.ascontiguousarray(split).reshape(n, c * s * s, h // s, w // s)
+
+    def expand(b, node, inputs):
+        """ReorgYolo(x) -> Reshape(Transpose(Reshape(x)))"""
+        (x,) = inputs
+        if not is_static(x.shape):
+            return None
+        n, c, h, w = x.shape
+        s = node.attrs["stride"][0]
+        write = Writer(b, node)
+        split = write("Reshape", x, (n, c // (s * s), h, s, w, s), special_zero=False)
+        turned = write("Transpose", split, (0, 3, 5, 1, 2, 4))
+        return [write("Reshape", turned, (n, c * s * s, h // s, w // s), special_zero=False)]
+
+    def samples(rng, dtype="f32"):
+        for shape, stride in (((1, 4, 4, 6), 2), ((2, 8, 8, 4), 2), ((1, 9, 6, 3), 3), ((1, 17, 5, 5), 1)):
+            yield [random_array(rng, shape, dtype)], {"stride": (stride,)}

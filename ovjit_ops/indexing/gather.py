@@ -313,28 +313,6 @@ def _one_hot(indices, depth, on_value, off_value, *, axis, negative_indices_mode
     return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
 
 
-def _expand_one_hot(b, node, inputs):
-    """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)
-
-    Where negative indices count from the end, depth is added to them first.
-    """
-    indices, depth, on, off = inputs
-    known = depth.type.value
-    if indices.shape is None or known is None or known.reshape(-1)[0] > MOST_DEPTH:
-        return None
-    count = int(known.reshape(-1)[0])
-    rank = len(indices.shape) + 1
-    place = normalize_axis(node.attrs["axis"], rank)
-    w = Writer(b, node)
-    if node.attrs.get("negative_indices_mode") == "normalize":
-        indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
-    if indices.dtype == "i64":  # as many in a vector as elements of f32; -1 and count are no positions
-        indices = w("Convert", w("Clamp", indices, min=-1.0, max=float(count)), destination_type="i32")
-    at = np.arange(count, dtype=np.int32)
-    hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
-    return [w("Select", hit, on, off)]
-
-
 def _one_hot_samples(variants):
     def samples(rng: np.random.Generator, dtype: str = "i64"):
         on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
@@ -352,7 +330,7 @@ def _shown_one_hot(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[
     return {} if rank is None else {"axis": normalize_axis(attrs["axis"], rank + 1)}
 
 
-@op("OneHot", opset=1, types=["i32", "i64"], expand=_expand_one_hot)
+@op("OneHot", opset=1, types=["i32", "i64"])
 class OneHot1:
     """on_value where the new dimension's position is the index, off_value elsewhere; indices out of range
     (negative ones too) have no such position."""
@@ -362,6 +340,27 @@ class OneHot1:
 
     ref = _one_hot
     shown = _shown_one_hot
+    def expand(b, node, inputs):
+        """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)
+
+        Where negative indices count from the end, depth is added to them first.
+        """
+        indices, depth, on, off = inputs
+        known = depth.type.value
+        if indices.shape is None or known is None or known.reshape(-1)[0] > MOST_DEPTH:
+            return None
+        count = int(known.reshape(-1)[0])
+        rank = len(indices.shape) + 1
+        place = normalize_axis(node.attrs["axis"], rank)
+        w = Writer(b, node)
+        if node.attrs.get("negative_indices_mode") == "normalize":
+            indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
+        if indices.dtype == "i64":  # as many in a vector as elements of f32; -1 and count are no positions
+            indices = w("Convert", w("Clamp", indices, min=-1.0, max=float(count)), destination_type="i32")
+        at = np.arange(count, dtype=np.int32)
+        hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
+        return [w("Select", hit, on, off)]
+
     samples = _one_hot_samples([{}])
 
 

@@ -7,14 +7,12 @@ another one cuts off what counts, on the host.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import DType, Int, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim, is_static
 from ovjit_ops.common.values import INDEX_TYPES, known_scalar
@@ -23,24 +21,7 @@ from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, Positions
 from ovjit_ops.movement.shape import MOVABLE
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """NonZero(x) -> FirstColumns(PaddedNonZero(x))"""
-    (data,) = inputs
-    if data.dtype == "string" or data.shape is None or not 0 < len(data.shape) <= MOST_DIMS:
-        return None
-    padded = Writer(b, node).outputs("PaddedNonZero", data, **node.attrs)
-    return b.instead(node, padded, {"rows": len(data.shape)}, "FirstColumns")
-
-
-def _samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape in ((7,), (3, 17), (2, 3, 4), (0, 3), (2, 0), (5000,), (2, 1, 3, 2)):
-        data = random_array(rng, shape, dtype)
-        yield [np.where(rng.random(shape) < 0.5, data, 0).astype(data.dtype)], {"output_type": "i64"}
-    yield [np.zeros((2, 3), data.dtype)], {"output_type": "i32"}
-    yield [np.array(1, data.dtype)], {"output_type": "i64"}
-
-
-@op("NonZero", opset=3, types=MOVABLE, samples=_samples, expand=_expand)
+@op("NonZero", opset=3, types=MOVABLE)
 class NonZero:
     """The positions of all elements that are not zero, [rank, how many], in order. A scalar is taken as a
     vector of one element."""
@@ -55,14 +36,23 @@ class NonZero:
     def ref(data, *, output_type="i64"):
         return np.stack(np.nonzero(np.atleast_1d(data))).astype(numpy_dtype(output_type))
 
+    def expand(b, node, inputs):
+        """NonZero(x) -> FirstColumns(PaddedNonZero(x))"""
+        (data,) = inputs
+        if data.dtype == "string" or data.shape is None or not 0 < len(data.shape) <= MOST_DIMS:
+            return None
+        padded = Writer(b, node).outputs("PaddedNonZero", data, **node.attrs)
+        return b.instead(node, padded, {"rows": len(data.shape)}, "FirstColumns")
 
-def _full_samples(rng: np.random.Generator, dtype: str = "f32"):
-    """Nothing is zero: what lies behind the positions is not defined."""
-    for shape in ((7,), (2, 3, 5), (0, 3)):
-        yield [np.ones(shape, random_array(rng, (1,), dtype).dtype)], {"output_type": "i64"}
+    def samples(rng, dtype="f32"):
+        for shape in ((7,), (3, 17), (2, 3, 4), (0, 3), (2, 0), (5000,), (2, 1, 3, 2)):
+            data = random_array(rng, shape, dtype)
+            yield [np.where(rng.random(shape) < 0.5, data, 0).astype(data.dtype)], {"output_type": "i64"}
+        yield [np.zeros((2, 3), data.dtype)], {"output_type": "i32"}
+        yield [np.array(1, data.dtype)], {"output_type": "i64"}
 
 
-@op("PaddedNonZero", internal=True, types=MOVABLE, samples=_full_samples, lower=Positions.of)
+@op("PaddedNonZero", internal=True, types=MOVABLE, lower=Positions.of)
 class PaddedNonZero:
     """The positions [rank, how many] in a row, with room for all that there can be, and how many."""
 
@@ -80,13 +70,13 @@ class PaddedNonZero:
         padded[: places.size] = places.reshape(-1)
         return padded, np.array([places.shape[1]])
 
+    def samples(rng, dtype="f32"):
+        """Nothing is zero: what lies behind the positions is not defined."""
+        for shape in ((7,), (2, 3, 5), (0, 3)):
+            yield [np.ones(shape, random_array(rng, (1,), dtype).dtype)], {"output_type": "i64"}
 
-def _column_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for rows, many, count in ((2, 5, 3), (1, 4, 0), (3, 3, 3)):
-        yield [random_array(rng, (rows * many,), dtype), np.array([count])], {"rows": rows}
 
-
-@op("FirstColumns", internal=True, samples=_column_samples, checked=False)
+@op("FirstColumns", internal=True, checked=False)
 class FirstColumns:
     """[rows, count] of elements that lie one after the other at the beginning of the data."""
 
@@ -98,3 +88,7 @@ class FirstColumns:
 
     def ref(data, count, *, rows):
         return data[: rows * int(count[0])].reshape(rows, -1 if count[0] else 0)
+
+    def samples(rng, dtype="f32"):
+        for rows, many, count in ((2, 5, 3), (1, 4, 0), (3, 3, 3)):
+            yield [random_array(rng, (rows * many,), dtype), np.array([count])], {"rows": rows}
