@@ -208,15 +208,6 @@ class ScaledDotProductAttention:
     samples = _samples
 
 
-def _guarded_samples(rng: np.random.Generator, dtype: str = "f32"):
-    yield from _samples(rng, dtype)
-    q, k, v = (random_array(rng, (2, n, 8), dtype, (-2, 2)) for n in (9, 5, 5))
-    mask = np.where(rng.random((2, 9, 5)) < 0.3, -math.inf, 0).astype(q.dtype)
-    mask[0, 3], mask[1, 7] = -math.inf, math.nan
-    yield [q, k, v, mask], {"causal": False}
-    yield [q[:, :4], k, v, mask[:, :4]], {"causal": False}
-
-
 @op("GuardedAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
 class GuardedAttention:
     """ScaledDotProductAttention with weights of 0 where the softmax is NaN: in rows that are masked
@@ -227,12 +218,13 @@ class GuardedAttention:
         factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
         return attention(q, k, v, mask, factor, causal, sink, guarded=True)
 
-    samples = _guarded_samples
-
-
-def _capped_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for inputs, attrs in _samples(rng, dtype):
-        yield inputs, {**attrs, "cap": 1.5}
+    def samples(rng, dtype="f32"):
+        yield from _samples(rng, dtype)
+        q, k, v = (random_array(rng, (2, n, 8), dtype, (-2, 2)) for n in (9, 5, 5))
+        mask = np.where(rng.random((2, 9, 5)) < 0.3, -math.inf, 0).astype(q.dtype)
+        mask[0, 3], mask[1, 7] = -math.inf, math.nan
+        yield [q, k, v, mask], {"causal": False}
+        yield [q[:, :4], k, v, mask[:, :4]], {"causal": False}
 
 
 @op("CappedAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
@@ -249,4 +241,6 @@ class CappedAttention:
         factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
         return attention(q, k, v, mask, factor, causal, sink, cap=cap)
 
-    samples = _capped_samples
+    def samples(rng, dtype="f32"):
+        for inputs, attrs in _samples(rng, dtype):
+            yield inputs, {**attrs, "cap": 1.5}

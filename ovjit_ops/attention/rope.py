@@ -24,18 +24,6 @@ OTHERS = (
 )  # fmt: skip
 
 
-def _samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, rotary, attrs in (
-        ((1, 2, 5, 8), 8, {}),
-        ((2, 3, 7, 16), 4, {}),
-        ((1, 5, 2, 8), 8, {"input_trans0213": True}),
-        ((1, 2, 5, 24), 8, {"slice_start": 8, "slice_stop": 16}),
-    ):
-        length = shape[1] if attrs.get("input_trans0213") else shape[2]
-        turns = [random_array(rng, (1, 1, length, rotary), dtype, (-1, 1)) for _ in range(2)]
-        yield [random_array(rng, shape, dtype, (-2, 2)), *turns], {"rotary_ndims": rotary, **attrs}
-
-
 @op("RoPE", opset=1, types=REALS, plugin=True, builder={"": "rope"}, attribute_prefix="config.", ulp=16)
 class RoPE:
     """x turned by the angles of its positions, whose cosines and sines are given."""
@@ -122,4 +110,13 @@ class RoPE:
             return [out]
         return [w("Concat", out, part(x, width, 1 << 30), axis=-1)]
 
-    samples = _samples
+    def samples(rng, dtype="f32"):
+        for shape, rotary, attrs in (
+            ((1, 2, 5, 8), 8, {}),
+            ((2, 3, 7, 16), 4, {}),
+            ((1, 5, 2, 8), 8, {"input_trans0213": True}),
+            ((1, 2, 5, 24), 8, {"slice_start": 8, "slice_stop": 16}),
+        ):
+            length = shape[1] if attrs.get("input_trans0213") else shape[2]
+            turns = [random_array(rng, (1, 1, length, rotary), dtype, (-1, 1)) for _ in range(2)]
+            yield [random_array(rng, shape, dtype, (-2, 2)), *turns], {"rotary_ndims": rotary, **attrs}

@@ -205,10 +205,6 @@ class Selu:
     samples = _with_numbers(1.6732632, 1.050701, shape=(1,))
 
 
-def _swish(x: np.ndarray, beta: np.ndarray | None = None) -> np.ndarray:
-    return np.asarray(x / (1 + np.exp(-x if beta is None else -x * beta.reshape(()))), dtype=x.dtype)
-
-
 @op("Swish", opset=4, types=REALS, ulp=8)
 class Swish:
     """x / (1 + e^(-beta x)); beta is 1 when not given."""
@@ -219,7 +215,9 @@ class Swish:
         check_scalar(beta, "Swish input with beta must be scalar but it has rank: {rank}")
         return _real(data, beta)
 
-    ref = in_f32(_swish)
+    @in_f32
+    def ref(x, beta=None):
+        return np.asarray(x / (1 + np.exp(-x if beta is None else -x * beta.reshape(()))), dtype=x.dtype)
 
     def scalar(x, beta=None):
         return t.over_logistic(x, x if beta is None else x * beta)

@@ -274,17 +274,6 @@ class FakeConvert:
                 yield [data, scale, random_array(rng, other, dtype, (-1, 1))], {"destination_type": kind}
 
 
-def _fake_quantize(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
-    steps = x.dtype.type(levels - 1)
-    limits = (input_low, input_high, output_low, output_high)
-    input_low, input_high, output_low, output_high = (limit.astype(x.dtype) for limit in limits)
-    scaled = np.rint((x - input_low) / (input_high - input_low) * steps)
-    inner = scaled / steps * (output_high - output_low) + output_low
-    below = x <= np.minimum(input_low, input_high)
-    above = x > np.maximum(input_low, input_high)
-    return np.where(below, output_low, np.where(above, output_high, inner)).astype(x.dtype)
-
-
 @op(
     "FakeQuantize", opset=1, types=REALS, ulp=16, rules=[operands_as_first], rules_for=["FakeQuantize"],
     in_real=5,
@@ -303,7 +292,16 @@ class FakeQuantize:
             check(limit.dtype in (*CONVERTIBLE, "dynamic"), f"the limit {limit} is of no numbers")
         return TensorType(data.dtype, broadcast(data.shape, *(x.shape for x in limits)))
 
-    ref = in_f32(_fake_quantize)
+    @in_f32
+    def ref(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
+        steps = x.dtype.type(levels - 1)
+        limits = (input_low, input_high, output_low, output_high)
+        input_low, input_high, output_low, output_high = (limit.astype(x.dtype) for limit in limits)
+        scaled = np.rint((x - input_low) / (input_high - input_low) * steps)
+        inner = scaled / steps * (output_high - output_low) + output_low
+        below = x <= np.minimum(input_low, input_high)
+        above = x > np.maximum(input_low, input_high)
+        return np.where(below, output_low, np.where(above, output_high, inner)).astype(x.dtype)
 
     def scalar(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
         steps = float(levels - 1)

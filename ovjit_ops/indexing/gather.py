@@ -7,8 +7,6 @@ A negative index counts from the end. An index out of range gives zeros where an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -104,11 +102,6 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
     )
 
 
-def _gather(data: np.ndarray, indices: np.ndarray, axis: np.ndarray, *, batch_dims: int = 0) -> np.ndarray:
-    batch = batch_dims + indices.ndim if batch_dims < 0 else batch_dims
-    return gather(data, indices, normalize_axis(int(axis.reshape(-1)[0]), data.ndim), batch)
-
-
 def _gather_samples(version: int):
     def samples(rng: np.random.Generator, dtype: str = "f32"):
         cases: list[tuple] = [
@@ -138,7 +131,10 @@ class Gather1:
     def infer(data, indices, axis):
         return _infer_gather(data, indices, axis, 0)
 
-    ref = _gather
+    def ref(data, indices, axis, *, batch_dims=0):
+        batch = batch_dims + indices.ndim if batch_dims < 0 else batch_dims
+        return gather(data, indices, normalize_axis(int(axis.reshape(-1)[0]), data.ndim), batch)
+
     samples = _gather_samples(1)
 
 
@@ -244,19 +240,6 @@ def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: 
     return out.reshape(math.prod(batch), *out.shape[batch_dims:]) if flatten and batch_dims > 1 else out
 
 
-def _gather_nd_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, many, batch in (
-        ((5,), (3, 1), 0),
-        ((4, 17), (3, 1), 0),
-        ((4, 5, 6), (2, 3, 2), 0),
-        ((2, 4, 5), (2, 3, 1), 1),
-        ((2, 3, 4, 5), (2, 3, 2), 2),
-        ((3, 4), (2,), 0),
-    ):
-        index = np.stack([rng.integers(0, shape[batch + k], many[:-1]) for k in range(many[-1])], -1)
-        yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"batch_dims": batch}
-
-
 @op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=GatherND.of)
 class GatherND5:
     """The parts of the data that the rows of `indices` name; batch dimensions come out as one."""
@@ -267,7 +250,17 @@ class GatherND5:
     def ref(data, indices, *, batch_dims=0):
         return _gather_nd(data, indices, batch_dims, True)
 
-    samples = _gather_nd_samples
+    def samples(rng, dtype="f32"):
+        for shape, many, batch in (
+            ((5,), (3, 1), 0),
+            ((4, 17), (3, 1), 0),
+            ((4, 5, 6), (2, 3, 2), 0),
+            ((2, 4, 5), (2, 3, 1), 1),
+            ((2, 3, 4, 5), (2, 3, 2), 2),
+            ((3, 4), (2,), 0),
+        ):
+            index = np.stack([rng.integers(0, shape[batch + k], many[:-1]) for k in range(many[-1])], -1)
+            yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"batch_dims": batch}
 
 
 @op("GatherND", opset=8, like=GatherND5)
@@ -302,17 +295,6 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
     return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
 
 
-def _one_hot(indices, depth, on_value, off_value, *, axis, negative_indices_mode="ignore_negative"):
-    place = normalize_axis(axis, indices.ndim + 1)
-    count = int(depth.reshape(()))
-    check(count >= 0, f"depth {count} should not be negative")
-    if negative_indices_mode == "normalize":
-        indices = np.where(indices < 0, indices + count, indices)
-    at = np.arange(count).reshape((count,) + (1,) * (indices.ndim - place))
-    hit = np.expand_dims(indices, place) == at
-    return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
-
-
 def _one_hot_samples(variants):
     def samples(rng: np.random.Generator, dtype: str = "i64"):
         on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
@@ -325,11 +307,6 @@ def _one_hot_samples(variants):
     return samples
 
 
-def _shown_one_hot(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
-    rank = inputs[0].rank
-    return {} if rank is None else {"axis": normalize_axis(attrs["axis"], rank + 1)}
-
-
 @op("OneHot", opset=1, types=["i32", "i64"])
 class OneHot1:
     """on_value where the new dimension's position is the index, off_value elsewhere; indices out of range
@@ -338,8 +315,19 @@ class OneHot1:
     def infer(indices, depth, on_value, off_value, *, axis: Int):
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
 
-    ref = _one_hot
-    shown = _shown_one_hot
+    def ref(indices, depth, on_value, off_value, *, axis, negative_indices_mode="ignore_negative"):
+        place = normalize_axis(axis, indices.ndim + 1)
+        count = int(depth.reshape(()))
+        check(count >= 0, f"depth {count} should not be negative")
+        from_end = negative_indices_mode == "normalize"
+        named = np.where(indices < 0, indices + count, indices) if from_end else indices
+        hit = np.expand_dims(named, place) == np.arange(count).reshape(-1, *(1,) * (indices.ndim - place))
+        return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
+
+    def shown(attrs, inputs):
+        rank = inputs[0].rank
+        return {} if rank is None else {"axis": normalize_axis(attrs["axis"], rank + 1)}
+
     def expand(b, node, inputs):
         """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)
 
@@ -427,25 +415,6 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
     return np.take_along_axis(data, order, axis), order
 
 
-def _topk(data, k, *, axis, mode, sort, index_element_type="i32", stable=False):
-    values, order = top_k(data, int(k.reshape(-1)[0]), axis, mode, sort)
-    return values, order.astype(numpy_dtype(index_element_type))
-
-
-def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, k, axis in (
-        ((7,), 3, 0),
-        ((3, 17), 5, 1),
-        ((16, 3), 1, 0),
-        ((2, 5, 33), 33, -1),
-        ((1, 1000), 5, 1),
-    ):
-        for mode in ("max", "min"):
-            for sort in ("value", "index"):
-                data = random_array(rng, shape, dtype, (-100, 100))
-                yield [data, np.array(k, dtype=np.int64)], {"axis": axis, "mode": mode, "sort": sort}
-
-
 @op("TopK", opset=1, types=TOPK, builder={"": "topk"}, lower=TopK.of)
 class TopK1:
     """The k largest or smallest elements along `axis`, and their positions as i32."""
@@ -453,8 +422,22 @@ class TopK1:
     def infer(data, k, *, axis: Int, mode: Word, sort: Word, index_element_type: DType = "i32"):
         return _infer_topk(data, k, axis, mode, sort, index_element_type)
 
-    ref = _topk
-    samples = _topk_samples
+    def ref(data, k, *, axis, mode, sort, index_element_type="i32", stable=False):
+        values, order = top_k(data, int(k.reshape(-1)[0]), axis, mode, sort)
+        return values, order.astype(numpy_dtype(index_element_type))
+
+    def samples(rng, dtype="f32"):
+        for shape, k, axis in (
+            ((7,), 3, 0),
+            ((3, 17), 5, 1),
+            ((16, 3), 1, 0),
+            ((2, 5, 33), 33, -1),
+            ((1, 1000), 5, 1),
+        ):
+            for mode in ("max", "min"):
+                for sort in ("value", "index"):
+                    data = random_array(rng, shape, dtype, (-100, 100))
+                    yield [data, np.array(k, dtype=np.int64)], {"axis": axis, "mode": mode, "sort": sort}
 
 
 @op("TopK", opset=3, like=TopK1)

@@ -291,20 +291,6 @@ def _squeeze(data: np.ndarray, axes: np.ndarray | None, skip: bool) -> np.ndarra
     return data.reshape(shape)
 
 
-def _squeeze_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, axes in (
-        ((1, 5, 1), (0,)),
-        ((1, 5, 1), (0, -1)),
-        ((1, 5, 1, 7), (2,)),
-        ((1,), (0,)),
-        ((1, 0), (0,)),
-        ((), (0,)),
-        ((), (-1,)),
-    ):
-        yield [random_array(rng, shape, dtype), ints(*axes)], {}
-    yield [random_array(rng, (1, 5, 1), dtype)], {}
-
-
 @op("Squeeze", opset=1, types=MOVABLE, lower=Reshaped)
 class Squeeze1:
     """The data without the dimensions `axes`, which are 1; without all that are 1 when none is given."""
@@ -315,7 +301,18 @@ class Squeeze1:
     def ref(data, axes=None):
         return _squeeze(data, axes, False)
 
-    samples = _squeeze_samples
+    def samples(rng, dtype="f32"):
+        for shape, axes in (
+            ((1, 5, 1), (0,)),
+            ((1, 5, 1), (0, -1)),
+            ((1, 5, 1, 7), (2,)),
+            ((1,), (0,)),
+            ((1, 0), (0,)),
+            ((), (0,)),
+            ((), (-1,)),
+        ):
+            yield [random_array(rng, shape, dtype), ints(*axes)], {}
+        yield [random_array(rng, (1, 5, 1), dtype)], {}
 
 
 @op("Squeeze", opset=15, like=Squeeze1)
@@ -375,8 +372,6 @@ def _objects(dims: Sequence[Dim]) -> np.ndarray:
     out = np.empty(len(dims), object)
     out[:] = dims
     return out
-
-
 
 
 def _shape_samples(attrs: Sequence[dict[str, Any]]):

@@ -203,27 +203,16 @@ def _cut_somehow(shape: Shape, touched: Container[int] | None) -> Shape:
     return tuple(up_to(d) if touched is None or i in touched else d for i, d in enumerate(shape))
 
 
-def _slice(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> np.ndarray:
+def _index(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> tuple[slice, ...]:
+    """What NumPy takes for the slice."""
     cuts = axis_slices(data.ndim, start, stop, step, axes)
-    index = tuple(
+    return tuple(
         as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
     )
-    return np.ascontiguousarray(data[index])
 
 
-def _slice_scatter(
-    data: np.ndarray, updates: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None
-) -> np.ndarray:
-    out = data.copy()
-    cuts = axis_slices(data.ndim, start, stop, step, axes)
-    index = tuple(
-        as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
-    )
-    shape = out[index].shape
-    if updates.shape != shape:
-        raise InferenceError(f"the updates have the shape {list(updates.shape)}, the slice {list(shape)}")
-    out[index] = updates
-    return out
+def _slice(data: np.ndarray, *limits: Any) -> np.ndarray:
+    return np.ascontiguousarray(data[_index(data, *limits)])
 
 
 @op("SliceScatter", opset=15, types=MOVABLE, lower=ScatteredSlice)
@@ -241,7 +230,14 @@ class SliceScatter:
             check(fits, f"the updates {updates} do not have the shape of the slice")
         return TensorType(data.dtype, data.shape)
 
-    ref = _slice_scatter
+    def ref(data, updates, start, stop, step, axes=None):
+        out = data.copy()
+        index = _index(data, start, stop, step, axes)
+        shape = out[index].shape
+        if updates.shape != shape:
+            raise InferenceError(f"the updates have the shape {list(updates.shape)}, the slice {list(shape)}")
+        out[index] = updates
+        return out
 
     def samples(rng, dtype="f32"):
         for shape, start, stop, step, axes in (

@@ -21,21 +21,6 @@ from ovjit_ops.normalization.cpu_softmax import lower_softmax
 from ovjit_ops.normalization.recognize import recognize_mvn, recognize_rms
 
 
-def _softmax(x: np.ndarray, *, axis: int = 1) -> np.ndarray:
-    """Rows of only -inf, and rows with +inf or NaN, give NaN where NumPy's arithmetic has it."""
-    if x.size == 0:
-        return x
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
-    return e / np.sum(e, axis=axis, keepdims=True)
-
-
-def _log_softmax(x: np.ndarray, *, axis: int = 1) -> np.ndarray:
-    if x.size == 0:
-        return x
-    shifted = x - np.max(x, axis=axis, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
-
-
 def _along(data: TensorType, axis: int) -> TensorType:
     if data.rank is not None:
         normalize_axis(axis, data.rank)
@@ -61,7 +46,14 @@ class Softmax1:
         check(axis >= 0, f"axis {axis} should not be negative before opset8")
         return _along(data, axis)
 
-    ref = in_f32(_softmax)
+    @in_f32
+    def ref(x, *, axis=1):
+        """Rows of only -inf, and rows with +inf or NaN, give NaN where NumPy's arithmetic has it."""
+        if x.size == 0:
+            return x
+        e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+        return e / np.sum(e, axis=axis, keepdims=True)
+
     samples = _axis_samples(False)
 
 
@@ -79,7 +71,12 @@ class Softmax8:
 class LogSoftmax:
     """x - max(x) - log(sum(exp(x - max(x)))) along `axis`"""
 
-    ref = in_f32(_log_softmax)
+    @in_f32
+    def ref(x, *, axis=1):
+        if x.size == 0:
+            return x
+        shifted = x - np.max(x, axis=axis, keepdims=True)
+        return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 
 def _channels(data: TensorType, *others: TensorType) -> None:
@@ -165,25 +162,6 @@ def _axes_of(x: TensorType, axes: TensorType) -> None:
         normalize_axes((int(a) for a in values), x.rank)
 
 
-def _lrn(x: np.ndarray, axes: np.ndarray, *, alpha: float, beta: float, bias: float, size: int) -> np.ndarray:
-    half = (size - 1) // 2
-    squares = x * x
-    normal = normalize_axes((int(a) for a in axes.reshape(-1)), x.ndim)
-    for axis in normal:
-        total = np.zeros_like(squares)
-        n = x.shape[axis]
-        reach = max(min(half, n - 1), 0)  # what is farther away is nothing
-        for shift in range(-reach, reach + 1):
-            here = [slice(None)] * x.ndim
-            there = [slice(None)] * x.ndim
-            here[axis] = slice(max(0, -shift), max(0, min(n, n - shift)))
-            there[axis] = slice(max(0, shift), max(0, min(n, n + shift)))
-            total[tuple(here)] += squares[tuple(there)]
-        squares = total
-    one = x.dtype.type
-    return x / (one(bias) + one(alpha / size ** len(normal)) * squares) ** one(beta)
-
-
 @op(
     "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=LocalResponse.of,
     expand=expand_lrn, native=FULL,
@@ -197,7 +175,24 @@ class LRN:
         _axes_of(data, axes)
         return same_type(data, REALS)
 
-    ref = in_f32(_lrn)
+    @in_f32
+    def ref(x, axes, *, alpha, beta, bias, size):
+        half = (size - 1) // 2
+        squares = x * x
+        normal = normalize_axes((int(a) for a in axes.reshape(-1)), x.ndim)
+        for axis in normal:
+            total = np.zeros_like(squares)
+            n = x.shape[axis]
+            reach = max(min(half, n - 1), 0)  # what is farther away is nothing
+            for shift in range(-reach, reach + 1):
+                here = [slice(None)] * x.ndim
+                there = [slice(None)] * x.ndim
+                here[axis] = slice(max(0, -shift), max(0, min(n, n - shift)))
+                there[axis] = slice(max(0, shift), max(0, min(n, n + shift)))
+                total[tuple(here)] += squares[tuple(there)]
+            squares = total
+        one = x.dtype.type
+        return x / (one(bias) + one(alpha / size ** len(normal)) * squares) ** one(beta)
 
     def samples(rng, dtype="f32"):
         for shape, axes, size in (

@@ -11,7 +11,6 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FLOATS, FULL, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
 from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, taps
@@ -184,11 +183,6 @@ def _infer_max(data: TensorType, attrs: dict[str, Any], torch: bool) -> tuple[Te
     return out, TensorType(attrs["index_element_type"], out.shape)
 
 
-def _max_ref(data: np.ndarray, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
-    index = max_pool_indices(data, attrs)
-    return max_pool(data, attrs), index.astype(numpy_dtype(attrs["index_element_type"]))
-
-
 _INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_type": "i32", "axis": 2}]
 
 
@@ -211,7 +205,10 @@ class MaxPool8:
     ):
         return _infer_max(data, locals(), False)
 
-    ref = _max_ref
+    def ref(data, **attrs):
+        index = max_pool_indices(data, attrs)
+        return max_pool(data, attrs), index.astype(numpy_dtype(attrs["index_element_type"]))
+
     samples = _samples(False, True, _INDEX_VARIANTS)
 
 
@@ -318,35 +315,6 @@ def _adaptive_samples(attrs: dict[str, Any]):
 MOST_WINDOWS = 64  # of one dimension that are written out as slices
 
 
-def expand_adaptive(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """AdaptiveAvgPool(x) -> ReduceMean(x), AvgPool(x), or means of slices, one dimension after the other
-
-    The windows of one dimension are equally long in all others, so a mean of means is the mean.
-    """
-    x, sizes = inputs
-    if x.shape is None or sizes.type.value is None or x.dtype not in REALS:
-        return None
-    w, wanted, extents = Writer(b, node), sizes.type.value.reshape(-1).tolist(), x.shape[2:]
-    if all(s == 1 for s in wanted):
-        return [w("ReduceMean", x, range(2, len(x.shape)), keep_dims=True)]
-    if not is_static(extents) or 0 in wanted or 0 in extents:
-        return None
-    if len(extents) < 3 and all(e % s == 0 for e, s in zip(extents, wanted, strict=True)):
-        window = tuple(e // s for e, s in zip(extents, wanted, strict=True))
-        none = (0,) * len(window)
-        pool = {"strides": window, "kernel": window, "pads_begin": none, "pads_end": none}
-        return [w("AvgPool", x, exclude_pad=False, **pool)]
-    if max(wanted) > MOST_WINDOWS:
-        return None
-    for axis, (extent, size) in enumerate(zip(extents, wanted, strict=True), 2):
-        parts = [
-            w("ReduceMean", w("Slice", x, (first,), (stop,), (1,), (axis,)), (axis,), keep_dims=True)
-            for first, stop in adaptive_bounds(extent, size)
-        ]
-        x = w("Concat", *parts, axis=axis)
-    return [x]
-
-
 @op("AdaptiveAvgPool", opset=8, types=NUMBERS, native=FULL, in_real=1)
 class AdaptiveAvgPool:
     """The mean over windows that split each spatial dimension into `output_shape` parts."""
@@ -354,7 +322,33 @@ class AdaptiveAvgPool:
     def infer(data, output_shape):
         return _infer_adaptive(data, output_shape)
 
-    expand = expand_adaptive
+    def expand(b, node, inputs):
+        """AdaptiveAvgPool(x) -> ReduceMean(x), AvgPool(x), or means of slices, one dimension after the other
+
+        The windows of one dimension are equally long in all others, so a mean of means is the mean.
+        """
+        x, sizes = inputs
+        if x.shape is None or sizes.type.value is None or x.dtype not in REALS:
+            return None
+        w, wanted, extents = Writer(b, node), sizes.type.value.reshape(-1).tolist(), x.shape[2:]
+        if all(s == 1 for s in wanted):
+            return [w("ReduceMean", x, range(2, len(x.shape)), keep_dims=True)]
+        if not is_static(extents) or 0 in wanted or 0 in extents:
+            return None
+        if len(extents) < 3 and all(e % s == 0 for e, s in zip(extents, wanted, strict=True)):
+            window = tuple(e // s for e, s in zip(extents, wanted, strict=True))
+            none = (0,) * len(window)
+            pool = {"strides": window, "kernel": window, "pads_begin": none, "pads_end": none}
+            return [w("AvgPool", x, exclude_pad=False, **pool)]
+        if max(wanted) > MOST_WINDOWS:
+            return None
+        for axis, (extent, size) in enumerate(zip(extents, wanted, strict=True), 2):
+            parts = [
+                w("ReduceMean", w("Slice", x, (first,), (stop,), (1,), (axis,)), (axis,), keep_dims=True)
+                for first, stop in adaptive_bounds(extent, size)
+            ]
+            x = w("Concat", *parts, axis=axis)
+        return [x]
 
     def ref(data, output_shape):
         x = widened(data)
