@@ -43,6 +43,14 @@ def descending(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-scores, kind="stable")
 
 
+def best_first(scores: np.ndarray, threshold: float, top: int, inclusive: bool) -> np.ndarray:
+    """The boxes above the threshold, best first, at most `top` (-1: all)."""
+    limit = np.float32(threshold)
+    found = np.flatnonzero(scores >= limit if inclusive else scores > limit)
+    order = found[descending(scores[found])]
+    return order if top < 0 else order[:top]
+
+
 def suppress(
     boxes: np.ndarray,
     order: np.ndarray,

@@ -23,8 +23,8 @@ from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit_ops.common.checks import check_rank, dims
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.detection.boxes import descending, overlaps, suppress
-from ovjit_ops.detection.kept_boxes import best_first, gathered, kept, kept_boxes
+from ovjit_ops.detection.boxes import best_first, descending, overlaps, suppress
+from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
 
 CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")

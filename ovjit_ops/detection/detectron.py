@@ -18,8 +18,9 @@ from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection import cpu_pyramid
+from ovjit_ops.detection.boxes import best_first
 from ovjit_ops.detection.cpu_proposals import BestRegions
-from ovjit_ops.detection.kept_boxes import best_first, kept, kept_boxes
+from ovjit_ops.detection.kept_boxes import kept, kept_boxes
 from ovjit_ops.detection.proposal_parts import (
     PLAIN,
     anchor_grid,

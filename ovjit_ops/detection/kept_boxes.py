@@ -19,7 +19,7 @@ from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
-from ovjit_ops.detection.boxes import descending, overlaps, suppress
+from ovjit_ops.detection.boxes import best_first, overlaps, suppress
 from ovjit_ops.detection.cpu_kept_boxes import lower_falls, lower_kept
 
 
@@ -38,14 +38,6 @@ def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType,
         room = dim(min(low, top), top if high is None else min(high, top))
     shape = (images, classes, room)
     return TensorType("i32", shape), TensorType("f32", shape), TensorType("i64", (images, classes))
-
-
-def best_first(scores: np.ndarray, threshold: float, top: int, inclusive: bool) -> np.ndarray:
-    """The boxes above the threshold, best first, at most `top` (-1: all)."""
-    limit = np.float32(threshold)
-    found = np.flatnonzero(scores >= limit if inclusive else scores > limit)
-    order = found[descending(scores[found])]
-    return order if top < 0 else order[:top]
 
 
 def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: Any) -> tuple[np.ndarray, ...]:

@@ -24,8 +24,8 @@ from ovjit.graph.shapes import bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS
-from ovjit_ops.detection.boxes import overlaps, suppress
-from ovjit_ops.detection.kept_boxes import best_first, fallen, gathered, kept, kept_boxes
+from ovjit_ops.detection.boxes import best_first, overlaps, suppress
+from ovjit_ops.detection.kept_boxes import fallen, gathered, kept, kept_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
 
 SORTS = ("none", "classid", "score")

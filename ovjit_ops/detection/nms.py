@@ -9,7 +9,7 @@ what counts is cut off by another one, on the host. Soft suppression runs by the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known_scalar
-from ovjit_ops.detection.boxes import corners, descending, overlaps, suppress
+from ovjit_ops.detection.boxes import best_first, corners, descending, overlaps, suppress
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
@@ -89,29 +89,32 @@ def non_max_suppression(
     boxes: np.ndarray, scores: np.ndarray, most: int, iou: float, threshold: float, sigma: float,
     encoding: str, sort: bool,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """(rows [n, 3] of i64, scores [n, 3] of f32)"""
-    boxes, scores = corners(boxes.astype(np.float32), encoding), scores.astype(np.float32)
+    boxes = corners(boxes.astype(np.float32), encoding)
+
+    def one(mine: np.ndarray, s: np.ndarray) -> list[tuple[float, int]]:
+        if sigma > 0:
+            return _soft(mine, s, most, threshold, sigma)
+        order = best_first(s, threshold, -1, False)
+        return [(float(s[i]), i) for i in suppress(mine, order, most, iou)]
+
+    return rows_of(boxes, scores, one, sort)
+
+
+def rows_of(
+    boxes: np.ndarray, scores: np.ndarray, one: Callable[..., list[tuple[float, int]]], sort: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows [n, 3] of i64, scores [n, 3] of f32) of what one(boxes, scores) keeps of each class."""
     rows: list[tuple[int, int, int]] = []
     values: list[float] = []
-    for image, classes in enumerate(scores):
-        for label, s in enumerate(classes):
-            if sigma > 0:
-                found = _soft(boxes[image], s, most, threshold, sigma)
-                rows += [(image, label, i) for _, i in found]
-                values += [v for v, _ in found]
-                continue
-            candidates = np.flatnonzero(s > np.float32(threshold))
-            order = candidates[descending(s[candidates])]
-            kept = suppress(boxes[image], order, most, iou)
-            rows += [(image, label, i) for i in kept]
-            values += [float(s[i]) for i in kept]
-    selected = np.array(rows, np.int64).reshape(-1, 3)
-    best = np.array(values, np.float32)
+    for image, label in np.ndindex(scores.shape[:2]):
+        found = one(boxes[image], scores[image, label].astype(np.float32))
+        rows += [(image, label, i) for _, i in found]
+        values += [value for value, _ in found]
+    selected, best = np.array(rows, np.int64).reshape(-1, 3), np.array(values, np.float32)
     if sort:
         order = descending(best)
         selected, best = selected[order], best[order]
-    scored = np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
-    return selected, scored
+    return selected, np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
 
 
 def limit_of(x: np.ndarray | None) -> int:

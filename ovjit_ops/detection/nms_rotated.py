@@ -14,9 +14,17 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.values import INDEX_TYPES
-from ovjit_ops.detection.boxes import descending, suppress
+from ovjit_ops.detection.boxes import best_first, suppress
 from ovjit_ops.detection.cpu_nms import TURNED
-from ovjit_ops.detection.nms import check_inputs, check_limits, limit_of, most_rows, number_of, padded
+from ovjit_ops.detection.nms import (
+    check_inputs,
+    check_limits,
+    limit_of,
+    most_rows,
+    number_of,
+    padded,
+    rows_of,
+)
 
 
 def polygon(box: np.ndarray) -> np.ndarray:
@@ -95,20 +103,13 @@ def rotated_nms(
     turn = 1 if attrs["box_encoding"] == "clockwise" else -1
     turned = np.asarray(boxes, np.float32) * np.array([1, 1, 1, 1, turn], np.float32)
     limit_each, iou = limit_of(most), float(number_of(iou_threshold, 0))
-    limit = np.float32(number_of(score_threshold, 0))
-    rows, values = [], []
-    for image, classes in enumerate(scores.astype(np.float32)):
-        for label, s in enumerate(classes):
-            candidates = np.flatnonzero(s > limit)
-            order = candidates[descending(s[candidates])]
-            kept = suppress(turned[image], order, limit_each, iou, True, rotated_overlaps)
-            rows += [(image, label, i) for i in kept]
-            values += [float(s[i]) for i in kept]
-    selected, best = np.array(rows, np.int64).reshape(-1, 3), np.array(values, np.float32)
-    if attrs["sort_result_descending"]:
-        order = descending(best)
-        selected, best = selected[order], best[order]
-    scored = np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
+    limit = number_of(score_threshold, 0)
+
+    def one(mine: np.ndarray, s: np.ndarray) -> list[tuple[float, int]]:
+        order = best_first(s, limit, -1, False)
+        return [(float(s[i]), i) for i in suppress(mine, order, limit_each, iou, True, rotated_overlaps)]
+
+    selected, scored = rows_of(turned, scores, one, attrs["sort_result_descending"])
     kind = numpy_dtype(attrs["output_type"])
     return selected.astype(kind), scored.astype(dtype), np.array([len(selected)], kind)
 

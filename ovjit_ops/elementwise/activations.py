@@ -54,13 +54,9 @@ unary(
 )
 
 
-def _softplus(x: Any) -> Any:
+def _softplus(x: np.ndarray) -> np.ndarray:
     """ln(1 + e^x), written so that it neither overflows nor loses small values."""
-    return t.maximum(x, 0) + t.log1p(t.exp(-t.absolute(x)))
-
-
-def _mish(x: np.ndarray) -> np.ndarray:
-    return x * np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 def _mish_body(x: Any) -> Any:
@@ -72,13 +68,13 @@ def _mish_body(x: Any) -> Any:
 
 unary(
     "SoftPlus",
-    lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     _softplus,
+    lambda x: t.maximum(x, 0) + t.log1p(t.exp(-t.absolute(x))),
     opset=4,
     types=REALS,
     builder={**DATA, "": "softplus"},
 )
-unary("Mish", _mish, _mish_body, opset=4, types=REALS, ulp=8, builder=DATA)
+unary("Mish", lambda x: x * np.tanh(_softplus(x)), _mish_body, opset=4, types=REALS, ulp=8, builder=DATA)
 
 
 def _infer_elu(data: TensorType, *, alpha: Float) -> TensorType:
@@ -95,24 +91,15 @@ function(
 )
 
 
-def _gelu_erf(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + reference_erf(x * SQRT_HALF))
+def _gelu(erf: Callable, tanh: Callable) -> Callable:
+    """Gelu of arrays or of what is traced, by functions of such."""
 
+    def gelu(x: Any, *, approximation_mode: str = "ERF") -> Any:
+        if approximation_mode.lower() == "tanh":
+            return 0.5 * x * (1 + tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+        return 0.5 * x * (1 + erf(x * SQRT_HALF))
 
-def _gelu_tanh(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
-
-
-def _gelu_erf_body(x: Any) -> Any:
-    return 0.5 * x * (1 + t.erf(x * SQRT_HALF))
-
-
-def _gelu_tanh_body(x: Any) -> Any:
-    return 0.5 * x * (1 + t.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
-
-
-def _is_tanh(mode: str) -> bool:
-    return mode.lower() == "tanh"
+    return gelu
 
 
 def _infer_gelu(data: TensorType, *, approximation_mode: Word = "ERF") -> TensorType:
@@ -123,19 +110,12 @@ def _infer_gelu(data: TensorType, *, approximation_mode: Word = "ERF") -> Tensor
     return same_type(data, REALS)
 
 
-unary("Gelu", _gelu_erf, _gelu_erf_body, opset=2, types=REALS, ulp=64)
+_GELU: tuple[Callable, Callable] = _gelu(reference_erf, np.tanh), _gelu(t.erf, t.tanh)
+unary("Gelu", *_GELU, opset=2, types=REALS, ulp=64)
 unary(
-    "Gelu",
-    lambda x, *, approximation_mode="ERF": (_gelu_tanh if _is_tanh(approximation_mode) else _gelu_erf)(x),
-    lambda x, *, approximation_mode="ERF": (
-        _gelu_tanh_body if _is_tanh(approximation_mode) else _gelu_erf_body
-    )(x),
-    opset=7,
-    types=REALS,
-    infer=_infer_gelu,
-    ulp=64,
+    "Gelu", *_GELU, opset=7, types=REALS, infer=_infer_gelu, ulp=64,
     variants=({"approximation_mode": "ERF"}, {"approximation_mode": "TANH"}),
-)
+)  # fmt: skip
 
 
 def _real(*tensors: TensorType) -> TensorType:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,22 @@ def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> Tens
     return TensorType(data.dtype, (n, c, *output_extents(extents=extents, **window)))
 
 
-def _layout(x: np.ndarray, attrs: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...], tuple, tuple]:
-    """(window, output extents, padding before, padding after) for an array."""
-    window = pool_window(x.ndim - 2, attrs, torch=True)
-    outputs = output_extents(extents=x.shape[2:], **window)
-    rounding = window.pop("rounding")
-    begin, end = resolve_pads(extents=x.shape[2:], **window)
-    return {**window, "rounding": rounding}, outputs, begin, end  # type: ignore[return-value]
+class _Windows:
+    """The windows over the spatial dimensions of an array."""
+
+    def __init__(self, x: np.ndarray, attrs: dict[str, Any]):
+        window = pool_window(x.ndim - 2, attrs, torch=True)
+        outputs = output_extents(extents=x.shape[2:], **window)
+        del window["rounding"]
+        self.begin, self.end = resolve_pads(extents=x.shape[2:], **window)
+        self.grid: Any = (window["kernel"], outputs, window["strides"], window["dilations"])
+        self.shape = (*x.shape[:2], *outputs)
+
+    def taps(self, x: np.ndarray, outside: Any) -> Iterator[np.ndarray]:
+        """Of each tap what it reads of `x`, for all outputs; `outside` of it this number."""
+        kernel, outputs, *moves = self.grid
+        padded = pad_spatial(x, outside, self.begin, outputs, kernel, *moves)
+        return (padded[(...,) + slices] for _, slices in taps(*self.grid))
 
 
 def lowest(dtype: np.dtype) -> Any:
@@ -54,26 +63,20 @@ def lowest(dtype: np.dtype) -> Any:
 
 def max_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     """NaN in a window is its maximum, as np.max has it; padding counts as minus infinity."""
-    window, outputs, begin, _ = _layout(x, attrs)
-    grid = (window["kernel"], outputs, window["strides"], window["dilations"])
-    padded = pad_spatial(x, lowest(x.dtype), begin, outputs, window["kernel"], *grid[2:])
-    out = np.full((*x.shape[:2], *outputs), lowest(x.dtype), dtype=x.dtype)
-    for _, slices in taps(*grid):
-        np.maximum(out, padded[(...,) + slices], out=out)
+    windows = _Windows(x, attrs)
+    out = np.full(windows.shape, lowest(x.dtype), dtype=x.dtype)
+    for part in windows.taps(x, lowest(x.dtype)):
+        np.maximum(out, part, out=out)
     return out
 
 
 def max_pool_indices(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     """Where each maximum is (the first of equals), counted over the dimensions from `axis` on."""
-    window, outputs, begin, _ = _layout(x, attrs)
-    grid = (window["kernel"], outputs, window["strides"], window["dilations"])
+    windows = _Windows(x, attrs)
     position = np.arange(x.size, dtype=np.int64).reshape(x.shape)
-    position = pad_spatial(position, -1, begin, outputs, window["kernel"], *grid[2:])
-    padded = pad_spatial(x, lowest(x.dtype), begin, outputs, window["kernel"], *grid[2:])
-    best = np.full((*x.shape[:2], *outputs), lowest(x.dtype), dtype=x.dtype)
+    best = np.full(windows.shape, lowest(x.dtype), dtype=x.dtype)
     where = np.full(best.shape, -1, dtype=np.int64)
-    for _, slices in taps(*grid):
-        value, index = (a[(...,) + slices] for a in (padded, position))
+    for value, index in zip(windows.taps(x, lowest(x.dtype)), windows.taps(position, -1), strict=True):
         better = (value > best) | (np.isnan(value) & ~np.isnan(best)) if x.dtype.kind == "f" else value > best
         better |= (where < 0) & (index >= 0)
         best, where = np.where(better, value, best), np.where(better, index, where)
@@ -86,19 +89,17 @@ def avg_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     itself counts as zeros unless `exclude_pad`; a window in which nothing counts gives 0."""
     dtype = x.dtype
     x = widened(x)
-    window, outputs, begin, end = _layout(x, attrs)
-    grid = (window["kernel"], outputs, window["strides"], window["dilations"])
-    padded = pad_spatial(x, 0, begin, outputs, window["kernel"], *grid[2:])
-    counts = np.ones((1, 1), dtype=np.int64).reshape((1, 1) + (1,) * len(outputs))
-    for i, (o, b, e) in enumerate(zip(outputs, begin, end, strict=True)):
-        extent = x.shape[2 + i]
+    windows = _Windows(x, attrs)
+    counts = np.ones((1,) * x.ndim, dtype=np.int64)
+    axes = zip(x.shape[2:], windows.begin, windows.end, *windows.grid, strict=True)
+    for axis, (extent, b, e, kernel, outputs, stride, dilation) in enumerate(axes, 2):
         first, last = (0, extent) if attrs["exclude_pad"] else (-b, extent + e)
-        taps_at = np.arange(o)[:, None] * grid[2][i] - b + np.arange(grid[0][i]) * grid[3][i]
-        inside = ((taps_at >= first) & (taps_at < last)).sum(1)
-        counts = counts * inside.reshape((1, 1) + tuple(o if j == i else 1 for j in range(len(outputs))))
-    total = np.zeros((*x.shape[:2], *outputs), dtype=x.dtype)
-    for _, slices in taps(*grid):
-        total += padded[(...,) + slices]
+        places = np.arange(outputs)[:, None] * stride - b + np.arange(kernel) * dilation
+        inside = ((places >= first) & (places < last)).sum(1)
+        counts = counts * inside.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    total = np.zeros(windows.shape, dtype=x.dtype)
+    for part in windows.taps(x, 0):
+        total += part
     counts = np.maximum(counts, 1)
     return (total / counts.astype(x.dtype)).astype(dtype)
 
