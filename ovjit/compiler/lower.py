@@ -347,14 +347,9 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
 
 
 def _lower_anchor(group: Group) -> Lowering | None:
-    lower = group.node.op.lower
+    anchor, lower = group.node, group.node.op.lower
+    native = all(v.dtype in NATIVE_TYPES and v.shape is not None for v in (*anchor.inputs, *anchor.outputs))
     try:
-        return lower(group) if lower is not None and _native_values(group) else None
+        return lower(group) if lower is not None and native else None
     except NotNative:
         return None
-
-
-def _native_values(group: Group) -> bool:
-    anchor = group.node
-    values = (*anchor.inputs, *anchor.outputs)
-    return all(v.dtype in NATIVE_TYPES and v.shape is not None for v in values)

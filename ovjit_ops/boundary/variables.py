@@ -14,12 +14,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import DType, OpenShape, Str, TensorType, op
-from ovjit.graph.shapes import Interval, Shape, compatible_shapes, text
-
-
-def may_hold(wide: Shape | None, given: Shape | None) -> bool:
-    """True when some shape is both of the variable and of what it begins with; which one, a run tells."""
-    return compatible_shapes(wide, given)
+from ovjit.graph.shapes import Interval, compatible_shapes, text
 
 
 @op("ReadValue", opset=3, stateful=True)
@@ -51,7 +46,7 @@ class ReadValue6:
                 f"the variable {variable_id!r} is {dtype}, its initial value {init_value.dtype}",
             )
             check(
-                may_hold(shape, init_value.shape),
+                compatible_shapes(shape, init_value.shape),  # which one it is, a run tells
                 f"the variable {variable_id!r} has the shape {text(shape)}, its initial value "
                 f"{text(init_value.shape)}",
             )

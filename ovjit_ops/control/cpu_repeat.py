@@ -105,8 +105,11 @@ class LoweredRepeat(LoweredControl):
         part_strides = self._part_strides(planner, made)
         body = plan_body(self.programs[0], [t.shape for t in feeds], Strides(strides, part_strides))
         outs = planner.row_major_outputs(node)  # from here on it is promised
+        def step(p: Port, part: View) -> int:
+            return p.stride * part.strides[axis_of(p, part.shape)] if p.kind == SLICED else 0
+
         rows = [
-            [FIRST_IO + p.inner, views[p.inner].ptr, _step_of(p, views[p.inner]) if p.kind == SLICED else 0]
+            [FIRST_IO + p.inner, views[p.inner].ptr, step(p, views[p.inner])]
             for p in self.inputs
             if p.kind != MERGED
         ]
@@ -248,11 +251,6 @@ def _part(port: Port, whole: View) -> View:
     axis = axis_of(port, whole.shape)
     first, _, count = slice_bounds(port, whole.shape[axis])
     return whole.slice(axis, first if count else 0, port.part_size)
-
-
-def _step_of(port: Port, part: View) -> int:
-    axis = axis_of(port, part.shape)
-    return port.stride * part.strides[axis]
 
 
 def _slot(port: Port, whole: View, part: TensorType, trips: int) -> View:

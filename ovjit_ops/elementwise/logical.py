@@ -80,24 +80,15 @@ binary("BitwiseOr", np.bitwise_or, lambda x, y: x | y, opset=13, types=BITS)
 binary("BitwiseXor", np.bitwise_xor, lambda x, y: x ^ y, opset=13, types=BITS)
 
 
-def _logical_not(x: Any) -> Any:
-    return x ^ True if t.dtype(x) == "boolean" else t.cast(x == 0, t.dtype(x))
-
-
-def _not_of(x: np.ndarray) -> np.ndarray:
-    return np.logical_not(x).astype(x.dtype)
-
-
-#: Of numbers, too: 1 for 0, 0 for others.
-unary("LogicalNot", _not_of, _logical_not, types=COMPARABLE)
-
-
-
-def _bitwise_not(x: Any) -> Any:
-    return x ^ True if t.dtype(x) == "boolean" else ~x
-
-
-unary("BitwiseNot", np.invert, _bitwise_not, opset=13, types=BITS)
+unary(
+    "LogicalNot",  # of numbers, too: 1 for 0, 0 for others
+    lambda x: np.logical_not(x).astype(x.dtype),
+    lambda x: x ^ True if t.dtype(x) == "boolean" else t.cast(x == 0, t.dtype(x)),
+    types=COMPARABLE,
+)
+unary(
+    "BitwiseNot", np.invert, lambda x: x ^ True if t.dtype(x) == "boolean" else ~x, opset=13, types=BITS
+)
 
 
 def _shift_body(left: bool) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.dtypes import FULL
+from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, Interval, compatible, is_static
@@ -192,55 +192,6 @@ def _forward(blue_first: bool) -> np.ndarray:
     return np.ascontiguousarray(weights[::-1]) if blue_first else weights
 
 
-def _infer_to(arg: TensorType, single_plane: bool) -> TensorType | tuple[TensorType, ...]:
-    n, height, width = _channels(arg, 3, "the picture")
-    _even(height, "height")
-    _even(width, "width")
-    if single_plane:
-        return TensorType(arg.dtype, (n, height * 3 // 2, width, 1))
-    small = TensorType(arg.dtype, (n, height // 2, width // 2, 2))
-    return TensorType(arg.dtype, (n, height, width, 1)), small
-
-
-def _convert_to(arg: np.ndarray, blue_first: bool, single_plane: bool) -> np.ndarray | tuple[np.ndarray, ...]:
-    n, height, width, _ = arg.shape
-    wide = widened(arg.astype(np.float32) if arg.dtype == np.uint8 else arg)
-    yuv = wide @ _forward(blue_first).astype(wide.dtype) + np.array(OFFSETS, wide.dtype)
-    small = yuv[..., 1:].reshape(n, height // 2, 2, width // 2, 2, 2).mean((2, 4), dtype=wide.dtype)
-    planes = []
-    for plane in (yuv[..., :1], small):
-        held = np.clip(plane, 0, 255)
-        planes.append((np.rint(held) if arg.dtype == np.uint8 else held).astype(arg.dtype))
-    if not single_plane:
-        return tuple(planes)
-    return np.concatenate([planes[0], planes[1].reshape(n, height // 2, width, 1)], 1)
-
-
-def _expand_to(blue_first: bool):
-    def expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-        """A product with the weights, the colours averaged by AvgPool"""
-        picture = inputs[0]
-        if not is_static(picture.shape) or 0 in picture.shape:
-            return None
-        w = Writer(b, node)
-        n, height, width, _ = picture.shape
-        wide = picture if picture.dtype in FULL else w("Convert", picture, destination_type="f32")
-        weights = b.constant(_forward(blue_first).astype(np.float64 if wide.dtype == "f64" else np.float32))
-        yuv = w("MatMul", wide, weights)
-        offsets = b.constant(np.array(OFFSETS, np.float64 if wide.dtype == "f64" else np.float32))
-        yuv = w("Add", yuv, offsets)
-        first = w("Slice", yuv, (0,), (1,), (1,), (3,))
-        colours = w("Transpose", w("Slice", yuv, (1,), (3,), (1,), (3,)), (0, 3, 1, 2))
-        small = w("Transpose", _averaged(w, colours), (0, 2, 3, 1))
-        planes = [_held(w, plane, picture.dtype) for plane in (first, small)]
-        if not node.attrs["single_plane"]:
-            return planes
-        lines = w("Reshape", planes[1], (n, height // 2, width, 1), special_zero=False)
-        return [w("Concat", planes[0], lines, axis=1)]
-
-    return expand
-
-
 def _averaged(w: Writer, planes: Value) -> Value:
     """[N, C, H, W] -> [N, C, H/2, W/2]: means of two by two."""
     return w(
@@ -249,29 +200,60 @@ def _averaged(w: Writer, planes: Value) -> Value:
     )  # fmt: skip
 
 
-def _samples_to(rng: np.random.Generator, dtype: str = "u8"):
-    for shape in ((1, 2, 2, 3), (2, 4, 6, 3), (1, 16, 34, 3), (1, 6, 16, 3)):
-        for single_plane in (True, False):
-            yield [random_array(rng, shape, dtype, (0, 255))], {"single_plane": single_plane}
-
-
 def _to_nv12(name: str, blue_first: bool) -> None:
-    @op(
-        name, opset=17, types=TYPES, samples=_samples_to, expand=_expand_to(blue_first), ulp=64,
-        builder={"": name.replace("to", "_to_").lower()},
-    )  # fmt: skip
+    @op(name, opset=17, types=TYPES, ulp=64, builder={"": name.replace("to", "_to_").lower()})
     class ToNv12:
         """A picture [N, H, W, 3] in NV12, in one plane or in two."""
 
         def infer(arg, *, single_plane: Bool = True):
-            return _infer_to(arg, single_plane)
+            n, height, width = _channels(arg, 3, "the picture")
+            _even(height, "height")
+            _even(width, "width")
+            if single_plane:
+                return TensorType(arg.dtype, (n, height * 3 // 2, width, 1))
+            small = TensorType(arg.dtype, (n, height // 2, width // 2, 2))
+            return TensorType(arg.dtype, (n, height, width, 1)), small
 
         def ref(arg, *, single_plane=True):
-            return _convert_to(arg, blue_first, single_plane)
+            n, height, width, _ = arg.shape
+            wide = widened(arg.astype(np.float32) if arg.dtype == np.uint8 else arg)
+            yuv = wide @ _forward(blue_first).astype(wide.dtype) + np.array(OFFSETS, wide.dtype)
+            small = yuv[..., 1:].reshape(n, height // 2, 2, width // 2, 2, 2).mean((2, 4), dtype=wide.dtype)
+            planes = []
+            for plane in (yuv[..., :1], small):
+                held = np.clip(plane, 0, 255)
+                planes.append((np.rint(held) if arg.dtype == np.uint8 else held).astype(arg.dtype))
+            if not single_plane:
+                return tuple(planes)
+            return np.concatenate([planes[0], planes[1].reshape(n, height // 2, width, 1)], 1)
+
+        def expand(b, node, inputs):
+            """A product with the weights, the colours averaged by AvgPool"""
+            picture = inputs[0]
+            if not is_static(picture.shape) or 0 in picture.shape:
+                return None
+            w = Writer(b, node)
+            n, height, width, _ = picture.shape
+            wide = picture if picture.dtype in FULL else w("Convert", picture, destination_type="f32")
+            kind = numpy_dtype(wide.dtype)
+            yuv = w("MatMul", wide, _forward(blue_first).astype(kind))
+            yuv = w("Add", yuv, np.array(OFFSETS, kind))
+            first = w("Slice", yuv, (0,), (1,), (1,), (3,))
+            colours = w("Transpose", w("Slice", yuv, (1,), (3,), (1,), (3,)), (0, 3, 1, 2))
+            small = w("Transpose", _averaged(w, colours), (0, 2, 3, 1))
+            planes = [_held(w, plane, picture.dtype) for plane in (first, small)]
+            if not node.attrs["single_plane"]:
+                return planes
+            lines = w("Reshape", planes[1], (n, height // 2, width, 1), special_zero=False)
+            return [w("Concat", planes[0], lines, axis=1)]
+
+        def samples(rng, dtype="u8"):
+            for shape in ((1, 2, 2, 3), (2, 4, 6, 3), (1, 16, 34, 3), (1, 6, 16, 3)):
+                for single_plane in (True, False):
+                    yield [random_array(rng, shape, dtype, (0, 255))], {"single_plane": single_plane}
 
 
 for _name, _blue_first in (("RGB", False), ("BGR", True)):
     _nv12(f"NV12to{_name}", _blue_first)
     _i420(f"I420to{_name}", _blue_first)
-
     _to_nv12(f"{_name}toNV12", _blue_first)

@@ -13,13 +13,6 @@ from ovjit_ops.common.values import INDEX_TYPES, known
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
 
-def checked_rows(indices: np.ndarray, rows: int, columns: int) -> None:
-    """Raises InferenceError for an index outside of a matrix of that size."""
-    wide = indices.astype(np.int64)
-    if wide.size and (wide.min() < 0 or (wide >= [rows, columns]).any()):
-        raise InferenceError(f"an index is outside of {rows} rows and {columns} columns")
-
-
 @op("SparseFillEmptyRows", opset=16, types=NUMBERS)
 class SparseFillEmptyRows:
     """Indices and values of a sparse matrix, by rows, with the default value at the start of each empty row;
@@ -44,7 +37,9 @@ class SparseFillEmptyRows:
         if dense_shape.size != 2 or dense_shape.min() < 0:
             raise ModelError(f"{dense_shape.tolist()} is no shape of a matrix")
         rows, columns = (int(d) for d in dense_shape)
-        checked_rows(indices, rows, columns)
+        wide = indices.astype(np.int64)
+        if wide.size and (wide.min() < 0 or (wide >= [rows, columns]).any()):
+            raise InferenceError(f"an index is outside of {rows} rows and {columns} columns")
         empty = np.bincount(indices[:, 0], minlength=rows) == 0 if rows else np.zeros(0, bool)
         new = np.zeros((int(empty.sum()), 2), indices.dtype)
         new[:, 0] = np.flatnonzero(empty)

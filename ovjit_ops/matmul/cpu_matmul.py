@@ -99,7 +99,8 @@ class TiledMatMul(Tiled):
         left = self._left(x, lead)
         outer, images, groups = self._walks(planner, lead, [left, *views])
         if outer and not x.is_contiguous:
-            flat = View(x.buffer, x.shape, self._flat_strides(x), x.itemsize)
+            strides = self.rows().allocate(x.shape, x.itemsize)[1]  # of a copy as `rows` has it
+            flat = View(x.buffer, x.shape, strides, x.itemsize)
             if len(self._walks(planner, lead, [self._left(flat, lead), *views])[0]) < len(outer):
                 left = self._left(planner.copy(self.data, self.rows()), lead)
                 outer, images, groups = self._walks(planner, lead, [left, *views])
@@ -142,10 +143,6 @@ class TiledMatMul(Tiled):
             if extent != 1 and shape[axis] == 1:
                 strides[axis] = 0
         return View(x.buffer, (*lead, shape[-1]), strides, x.itemsize, x.offset)
-
-    def _flat_strides(self, x: View) -> list[int]:
-        """The strides of a copy of x as `rows` has it."""
-        return self.rows().allocate(x.shape, x.itemsize)[1]
 
     def _batch(self, lead: Sequence[int]) -> tuple[int, ...]:
         """The extents of the right-hand side along `lead` but for its last, the rows."""

@@ -60,12 +60,10 @@ class Padded(AsInput):
         begin, end = (p.reshape(-1).tolist() for p in pads)
         if min((*begin, *end), default=0) < 0 or not any((*begin, *end)):
             return
-        planner.place(self.data, self._inside(planner, planner.reserve(self.node.output), begin))
-
-    def _inside(self, planner: Planner, whole: View, begin: Sequence[int]) -> View:
+        inside = planner.reserve(self.node.output)
         for axis, size in enumerate(planner.shape(self.data)):
-            whole = whole.slice(axis, begin[axis], size)
-        return whole
+            inside = inside.slice(axis, begin[axis], size)
+        planner.place(self.data, inside)
 
     def plan(self, planner: Planner) -> None:
         node = self.node

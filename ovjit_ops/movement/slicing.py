@@ -149,18 +149,14 @@ def _slice_inputs(*inputs: TensorType | None, strided: bool = False) -> list[np.
     return None if any(v is None for v in values) else values  # type: ignore[return-value]
 
 
-def _slice_places(axes: TensorType) -> np.ndarray | None:
-    flat = "Slice `axes` input must be a 1D tensor."
-    return known(axes, "axes", "Slice `axes` input type must be integer.", flat)
-
-
 @op("Slice", opset=8, types=MOVABLE, lower=lower_slice, bounds=(1, 2, 3, 4))
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
 
     def infer(data, start, stop, step, axes=None):
         limits = _slice_inputs(start, stop, step)
-        places = None if axes is None else _slice_places(axes)
+        says = "Slice `axes` input type must be integer.", "Slice `axes` input must be a 1D tensor."
+        places = None if axes is None else known(axes, "axes", *says)
         check(data.rank != 0, "Slice `data` input can't be a scalar.")
         count = length(start)
         check(

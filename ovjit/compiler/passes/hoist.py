@@ -25,15 +25,10 @@ class _Kept(NamedTuple):
     assigned: bool
 
 
-def keeps_state(graph: Graph) -> bool:
-    """Whether a body right inside a node of the graph has state operations."""
-    return any(_has(body) for node in graph.nodes for body in bodies_of(node.attrs))
-
-
 def hoist(graph: Graph) -> Graph:
     """The graph with the variables of its nodes' bodies as its own. Raises ModelError for one whose initial
     value is computed inside its body."""
-    if not keeps_state(graph):
+    if not any(_has(body) for node in graph.nodes for body in bodies_of(node.attrs)):
         return graph
     builder = Builder()
     new: dict[Value, Value] = {}
