@@ -125,51 +125,6 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
 
 
-def expand_volume(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window
-
-    Where the tile cannot do all of it: groups, and a window that is spread along the last dimension.
-    """
-    data, filters = inputs
-    grouped = node.op.name == "GroupConvolution"
-    extra = 3 if grouped else 2
-    if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
-        return None
-    window = window_attributes(3, node.attrs)
-    kernel, shape = filters.shape[extra:], node.output.shape
-    types = None
-    if node.lowered and data.dtype == "u8":  # sums of bytes
-        types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
-    elif data.dtype not in ("f32", "f16", "bf16"):
-        return None  # those are computed directly, in any form
-    if (not grouped and window["dilations"][2] == 1) or 0 in (*data.shape, *shape, *filters.shape):
-        return None
-    begin, _ = resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
-    n, c, depth, height, width = data.shape
-    stride, spread = window["strides"][0], window["dilations"][0]
-    reach = (shape[2] - 1) * stride + (kernel[0] - 1) * spread + 1
-    w = Writer(b, node)
-    x = w("Transpose", data, (0, 2, 1, 3, 4))
-    missing = max(0, reach - depth - begin[0])
-    if begin[0] or missing:
-        x = w("Pad", x, (0, begin[0], 0, 0, 0), (0, missing, 0, 0, 0), pad_mode="constant")
-    flat = {k: window[k][1:] for k in ("strides", "dilations", "pads_begin", "pads_end")}
-    total: Value | None = None
-    for k in range(kernel[0]):
-        first = k * spread
-        part = w("Slice", x, (first,), (first + (shape[2] - 1) * stride + 1,), (stride,), (1,))
-        part = w("Reshape", part, (n * shape[2], c, height, width), special_zero=False)
-        plane = w("Slice", filters, (k,), (k + 1,), (1,), (extra,))
-        plane = w("Squeeze", plane, (extra,))
-        attrs = {"auto_pad": window["auto_pad"], **flat}
-        given, name, low = [part, plane], f"{node.name}/{k}", types is not None
-        made = b.add(node.op, given, attrs, name=name, origins=node.origins, types=types, lowered=low).output
-        total = made if total is None else w("Add", made, total)
-    assert total is not None
-    split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)
-    return [w("Transpose", split, (0, 2, 1, 3, 4))]
-
-
 def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Sequence[Value] | None:
     """The dilation of a window with one tap -> 1: any other says nothing, and may be beyond 64 bits"""
     if node.op.name not in ("Convolution", "GroupConvolution") or node.lowered or inputs[1].shape is None:
@@ -224,7 +179,6 @@ def of_taps_that_meet_data(
 
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
-    expand=expand_volume,
     rules=[_undilated, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
 )  # fmt: skip
 class Convolution:
@@ -251,6 +205,50 @@ class Convolution:
         from ovjit_ops.convolution.cpu_choice import lower_convolution
 
         return lower_convolution(group)
+
+    def expand(b, node, inputs):
+        """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window
+
+        Where the tile cannot do all of it: groups, and a window that is spread along the last dimension.
+        """
+        data, filters = inputs
+        grouped = node.op.name == "GroupConvolution"
+        extra = 3 if grouped else 2
+        if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
+            return None
+        window = window_attributes(3, node.attrs)
+        kernel, shape = filters.shape[extra:], node.output.shape
+        types = None
+        if node.lowered and data.dtype == "u8":  # sums of bytes
+            types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
+        elif data.dtype not in ("f32", "f16", "bf16"):
+            return None  # those are computed directly, in any form
+        if (not grouped and window["dilations"][2] == 1) or 0 in (*data.shape, *shape, *filters.shape):
+            return None
+        begin, _ = resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
+        n, c, depth, height, width = data.shape
+        stride, spread = window["strides"][0], window["dilations"][0]
+        reach = (shape[2] - 1) * stride + (kernel[0] - 1) * spread + 1
+        w = Writer(b, node)
+        x = w("Transpose", data, (0, 2, 1, 3, 4))
+        missing = max(0, reach - depth - begin[0])
+        if begin[0] or missing:
+            x = w("Pad", x, (0, begin[0], 0, 0, 0), (0, missing, 0, 0, 0), pad_mode="constant")
+        flat = {k: window[k][1:] for k in ("strides", "dilations", "pads_begin", "pads_end")}
+        total: Value | None = None
+        for k in range(kernel[0]):
+            first = k * spread
+            part = w("Slice", x, (first,), (first + (shape[2] - 1) * stride + 1,), (stride,), (1,))
+            part = w("Reshape", part, (n * shape[2], c, height, width), special_zero=False)
+            plane = w("Slice", filters, (k,), (k + 1,), (1,), (extra,))
+            plane = w("Squeeze", plane, (extra,))
+            attrs = {"auto_pad": window["auto_pad"], **flat}
+            told = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
+            made = b.add(node.op, [part, plane], attrs, origins=node.origins, **told).output
+            total = made if total is None else w("Add", made, total)
+        assert total is not None
+        split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)
+        return [w("Transpose", split, (0, 2, 1, 3, 4))]
 
     def samples(rng, dtype="f32"):
         for data, filters, attrs in _CASES:

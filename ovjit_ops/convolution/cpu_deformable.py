@@ -15,7 +15,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
-from ovjit.graph.windows import resolve_pads
+from ovjit.graph.windows import resolve_pads, window_attributes
 
 
 @kernel
@@ -116,9 +116,8 @@ class DeformedColumns(ChannelsLast):
             return
         n, c, h, w = x.shape
         kernel = attrs["kernel"]
-        pair = {k: tuple(attrs[k]) or (v, v) for k, v in (("strides", 1), ("dilations", 1))}
-        pads = [tuple(attrs[k]) or (0, 0) for k in ("pads_begin", "pads_end")]
-        begin, _ = resolve_pads(attrs["auto_pad"], (h, w), kernel, pair["strides"], pair["dilations"], *pads)
+        window = window_attributes(2, attrs)
+        begin, _ = resolve_pads(extents=(h, w), kernel=kernel, **window)
         each, per_group = c // attrs["deformable_group"], c // attrs["group"]
         run = math.gcd(each, per_group)
         oh, ow = y.shape[2:]
@@ -129,8 +128,8 @@ class DeformedColumns(ChannelsLast):
             "oh": oh, "ow": ow, "run": run, "runs": c // run, "each": each, "per_group": per_group,
             "taps": taps, "rows": rows, **named_strides(x=(x, "n-hw"), y=(y, "n-hw"), o=(offsets, "nchw")),
         }  # fmt: skip
-        for names, pair_of in (("sh sw", pair["strides"]), ("dh dw", pair["dilations"]), ("ph pw", begin)):
-            values |= dict(zip(names.split(), pair_of, strict=True))
+        moves = (*window["strides"], *window["dilations"], *begin)
+        values |= dict(zip("sh sw dh dw ph pw".split(), moves, strict=True))
         values |= {"m_n": 0, "m_c": 0, "m_h": 0, "m_w": 0}
         if mask:
             values |= {"mask": mask[0].ptr, **named_strides(m=(mask[0], "nchw"))}

@@ -19,7 +19,6 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_static
 from ovjit.graph.windows import output_extents, resolve_pads
@@ -133,26 +132,6 @@ def _infer(data, offsets, filters, mask, attrs: dict[str, Any]) -> TensorType:
     return TensorType(data.dtype, (n, outs, *out))
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """DeformableConvolution(x, offsets, filters[, mask]) -> Convolution 1x1 of DeformedColumns(x, ...)"""
-    data, offsets, filters = inputs[:3]
-    mask = inputs[3:]
-    same = {v.dtype for v in inputs}
-    if same != {"f32"} or filters.constant is None or data.shape is None or offsets.shape is None:
-        return None
-    outs, each, *kernel = filters.constant.shape
-    group = node.attrs["group"]
-    attrs = {"bilinear_interpolation_pad": False, **node.attrs, "kernel": tuple(kernel)}
-    (read,) = b.instead(node, [data, offsets, *mask], attrs, "DeformedColumns")
-    weights = filters.constant.reshape(group, outs // group, each, math.prod(kernel)).transpose(0, 1, 3, 2)
-    shape = (outs // group, math.prod(kernel) * each, 1, 1)
-    plain = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}
-    w = Writer(b, node)
-    if group == 1:
-        return [w("Convolution", read, np.ascontiguousarray(weights).reshape(shape), **plain)]
-    return [w("GroupConvolution", read, np.ascontiguousarray(weights).reshape(group, *shape), **plain)]
-
-
 _CASES: list[tuple[tuple[int, ...], tuple[int, ...], int, int, dict[str, Any]]] = [
     ((1, 4, 6, 7), (3, 4, 3, 3), 1, 1, {}),
     ((2, 16, 5, 5), (17, 16, 3, 2), 1, 2, {"pads_begin": (1, 1), "pads_end": (1, 0), "strides": (2, 1)}),
@@ -197,7 +176,6 @@ def _samples(version: int):
     types=REALS,
     native=FULL,
     samples=_samples(1),
-    expand=_expand,
     ulp=512,
     builder={"offsets": "deformable_values"},
 )
@@ -221,6 +199,26 @@ class DeformableConvolution1:
 
     def ref(data, offsets, filters, **attrs):
         return _convolve(data, offsets, filters, None, {**attrs, "bilinear_interpolation_pad": False})
+
+    def expand(b, node, inputs):
+        """DeformableConvolution(x, offsets, filters[, mask]) -> Convolution 1x1 of DeformedColumns(x, ...)"""
+        data, offsets, filters = inputs[:3]
+        mask = inputs[3:]
+        same = {v.dtype for v in inputs}
+        if same != {"f32"} or filters.constant is None or data.shape is None or offsets.shape is None:
+            return None
+        outs, each, *kernel = filters.constant.shape
+        group = node.attrs["group"]
+        attrs = {"bilinear_interpolation_pad": False, **node.attrs, "kernel": tuple(kernel)}
+        (read,) = b.instead(node, [data, offsets, *mask], attrs, "DeformedColumns")
+        taps = math.prod(kernel)
+        weights = filters.constant.reshape(group, outs // group, each, taps).transpose(0, 1, 3, 2)
+        shape = (outs // group, taps * each, 1, 1)
+        plain = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}
+        w = Writer(b, node)
+        if group == 1:
+            return [w("Convolution", read, np.ascontiguousarray(weights).reshape(shape), **plain)]
+        return [w("GroupConvolution", read, np.ascontiguousarray(weights).reshape(group, *shape), **plain)]
 
 
 @op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=_samples(8), builder={})

@@ -226,8 +226,8 @@ def _native_boxes(b: Builder, node: Node, inputs: tuple[Value, ...]) -> tuple[Va
 
 
 def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """DetectionOutput(...) -> SsdRows(boxes, KeptBoxes(boxes, scores)) of boxes, scores = SsdBoxes(...), or
-    of what computes the same natively"""
+    """DetectionOutput(...) -> SsdRows(boxes, KeptBoxes(boxes, scores)) of SsdBoxes(...), or of what computes
+    the same natively"""
     attrs = {k: v for k, v in node.attrs.items() if k != "num_classes"}
     many = node.attrs.get("num_classes", 0)
     if any(v.dtype != "f32" for v in inputs) or attrs["decrease_label_id"] or len(inputs) == 4:

@@ -165,19 +165,7 @@ class ExperimentalDetectronPriorGridGenerator:
             yield [priors, *maps], attrs
 
 
-def _topk_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for many, most in ((9, 4), (7, 7), (20, 1)):
-        yield [random_array(rng, (many, 4), dtype), rng.random(many).astype(np.float32)], {"max_rois": most}
-
-
-@op(
-    "ExperimentalDetectronTopKROIs",
-    opset=6,
-    builder_since=99,
-    samples=_topk_samples,
-    native=FULL,
-    lower=BestRegions.of,
-)
+@op("ExperimentalDetectronTopKROIs", opset=6, builder_since=99, native=FULL, lower=BestRegions.of)
 class ExperimentalDetectronTopKROIs:
     """The regions of the highest probabilities; zeros where there are fewer."""
 
@@ -189,6 +177,11 @@ class ExperimentalDetectronTopKROIs:
     def ref(input_rois, rois_probs, *, max_rois):
         best = input_rois[best_first(rois_probs, -np.inf, max_rois, True)]
         return np.pad(best, ((0, max_rois - len(best)), (0, 0)))
+
+    def samples(rng, dtype="f32"):
+        for many, most in ((9, 4), (7, 7), (20, 1)):
+            inputs = [random_array(rng, (many, 4), dtype), rng.random(many).astype(np.float32)]
+            yield inputs, {"max_rois": most}
 
 
 def levels(rois: np.ndarray, many: int) -> np.ndarray:

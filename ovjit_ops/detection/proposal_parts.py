@@ -162,8 +162,8 @@ def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
         ((1, 2, 4, 5), 0, 0.0, 0.5, False),
         ((1, 1, 2, 9), 3, 4.0, 0.0, True),
     ):
-        attrs = {"h": h, "w": 0, "stride_x": stride, "stride_y": stride, "middle": middle, "swapped": swapped}
-        yield [priors, np.zeros(shape, np.float32), image], attrs
+        ways = {"h": h, "w": 0, "middle": middle, "swapped": swapped}
+        yield [priors, np.zeros(shape, np.float32), image], {"stride_x": stride, "stride_y": stride, **ways}
 
 
 def _chosen(rng: np.random.Generator, images: int, classes: int) -> list[np.ndarray]:

@@ -163,11 +163,6 @@ class HardSigmoid:
     samples = _with_numbers(0.2, 0.5)
 
 
-def _selu(x: np.ndarray, alpha: np.ndarray, lambda_value: np.ndarray) -> np.ndarray:
-    alpha, lambda_value = alpha.reshape(()), lambda_value.reshape(())
-    return np.asarray(lambda_value * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))), dtype=x.dtype)
-
-
 @op("Selu", opset=1, types=REALS, ulp=16)
 class Selu:
     """lambda * (x if x > 0 else alpha * (e^x - 1))"""
@@ -177,7 +172,10 @@ class Selu:
         _number(lambda_value, "lambda", data)
         return _real(data, alpha, lambda_value)
 
-    ref = in_f32(_selu)
+    @in_f32
+    def ref(x, alpha, lambda_value):
+        negative = alpha.reshape(()) * np.expm1(np.minimum(x, 0))
+        return np.asarray(lambda_value.reshape(()) * np.where(x > 0, x, negative), dtype=x.dtype)
 
     def scalar(x, alpha, lambda_value):
         return lambda_value * t.where(x > 0, x, alpha * (t.exp(t.minimum(x, 0)) - 1))

@@ -139,30 +139,10 @@ def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
 MODES_1 = ("nearest", "linear", "cubic")
 
 
-def _samples_1(rng: np.random.Generator, dtype: str = "f32"):
-    rows: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
-        ((1, 2, 5, 6), (2, 3), (10, 12), {"mode": "nearest", "align_corners": False}),
-        ((1, 2, 5, 6), (2, 3), (3, 4), {"mode": "nearest", "align_corners": False}),
-        ((1, 3, 7, 8), (2, 3), (14, 17), {"mode": "linear", "align_corners": True}),
-        ((1, 3, 7, 8), (2, 3), (14, 16), {"mode": "linear", "align_corners": False}),
-        ((1, 1, 3, 4, 5), (2, 3, 4), (6, 8, 7), {"mode": "linear", "align_corners": False}),
-        ((1, 2, 5, 5), (2, 3), (8, 3), {"mode": "cubic", "align_corners": False}),
-        (
-            (2, 2, 5, 5),
-            (2, 3),
-            (7, 8),
-            {"mode": "nearest", "align_corners": False, "pads_begin": (0, 0, 1, 1), "pads_end": (0, 0, 1, 0)},
-        ),
-    ]
-    for shape, axes, sizes, attrs in rows:
-        yield [random_array(rng, shape, dtype), np.array(sizes, np.int64)], {"axes": axes, **attrs}
-
-
 @op(
     "Interpolate",
     opset=1,
     types=NUMBERS,
-    samples=_samples_1,
     builder_dict="attrs",
     builder={"data": "image", "sizes": "output_shape"},
 )
@@ -197,6 +177,20 @@ class Interpolate1:
         axes = b.constant(np.array(node.attrs["axes"], np.int64))
         attrs = _version_1(len(data.shape), node.attrs)
         return b.instead(node, [data, sizes, axes], attrs, find_op("Interpolate", 11))
+
+    def samples(rng, dtype="f32"):
+        padded = {"pads_begin": (0, 0, 1, 1), "pads_end": (0, 0, 1, 0)}
+        rows: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+            ((1, 2, 5, 6), (2, 3), (10, 12), {"mode": "nearest", "align_corners": False}),
+            ((1, 2, 5, 6), (2, 3), (3, 4), {"mode": "nearest", "align_corners": False}),
+            ((1, 3, 7, 8), (2, 3), (14, 17), {"mode": "linear", "align_corners": True}),
+            ((1, 3, 7, 8), (2, 3), (14, 16), {"mode": "linear", "align_corners": False}),
+            ((1, 1, 3, 4, 5), (2, 3, 4), (6, 8, 7), {"mode": "linear", "align_corners": False}),
+            ((1, 2, 5, 5), (2, 3), (8, 3), {"mode": "cubic", "align_corners": False}),
+            ((2, 2, 5, 5), (2, 3), (7, 8), {"mode": "nearest", "align_corners": False, **padded}),
+        ]
+        for shape, axes, sizes, attrs in rows:
+            yield [random_array(rng, shape, dtype), np.array(sizes, np.int64)], {"axes": axes, **attrs}
 
 
 #: (shape, axes, sizes, scales): growing and shrinking, whole and broken factors, around the vector width.

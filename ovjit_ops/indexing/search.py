@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.checks import check_same_type, check_type
@@ -106,20 +104,7 @@ class SearchSorted:
                 yield [sequence, values], {"right_mode": right}
 
 
-def _expand_unique(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """Unique(x) -> the first rows of PaddedUnique(x), which all lists but that of all elements are cut to."""
-    data, axes = inputs[0], inputs[1:]
-    if data.shape is None or data.dtype not in UNIQUE or (axes and len(data.shape) != 1):
-        return None
-    if any(v.type.value is None for v in axes) or any(bounds(d)[1] == 0 for d in data.shape):
-        return None
-    w = Writer(b, node)
-    values, first, inverse, counts, number = w.outputs("PaddedUnique", data, **node.attrs)
-    cut = [w("FirstRows", x, number) for x in (values, first, counts)]
-    return [cut[0], cut[1], inverse, cut[2]]
-
-
-@op("Unique", opset=10, types=[*NUMBERS, "boolean"], expand=_expand_unique)
+@op("Unique", opset=10, types=[*NUMBERS, "boolean"])
 class Unique:
     """The different elements (or slices along `axis`), where each was first, which of them each element is,
     and how often there is each. In rising order, or as they come first."""
@@ -183,6 +168,18 @@ class Unique:
         values = np.take(data, first, place)
         return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(counted)
 
+    def expand(b, node, inputs):
+        """Unique(x) -> the first rows of PaddedUnique(x), to which all lists but that of elements are cut"""
+        data, axes = inputs[0], inputs[1:]
+        if data.shape is None or data.dtype not in UNIQUE or (axes and len(data.shape) != 1):
+            return None
+        if any(v.type.value is None for v in axes) or any(bounds(d)[1] == 0 for d in data.shape):
+            return None
+        w = Writer(b, node)
+        values, first, inverse, counts, number = w.outputs("PaddedUnique", data, **node.attrs)
+        cut = [w("FirstRows", x, number) for x in (values, first, counts)]
+        return [cut[0], cut[1], inverse, cut[2]]
+
     def samples(rng, dtype="f32"):
         for shape, axis in (
             ((7,), None),
@@ -198,15 +195,7 @@ class Unique:
                 yield [data, *([] if axis is None else [np.array(axis)])], {"sorted": order}
 
 
-def _all_samples(rng: np.random.Generator, dtype: str = "f32"):
-    """Nothing is there twice: what lies behind what was found is not defined."""
-    for shape in ((1,), (7,), (3, 17)):
-        data = rng.permutation(math.prod(shape)).astype(random_array(rng, (1,), dtype).dtype).reshape(shape)
-        for order in (True, False):
-            yield [data], {"sorted": order, "index_element_type": "i64", "count_element_type": "i32"}
-
-
-@op("PaddedUnique", internal=True, types=NUMBERS, samples=_all_samples, lower=LoweredUnique.of)
+@op("PaddedUnique", internal=True, types=NUMBERS, lower=LoweredUnique.of)
 class PaddedUnique:
     """The results of Unique with room for as many as there are elements, and how many there are."""
 
@@ -222,6 +211,13 @@ class PaddedUnique:
         missing = (0, data.size - len(values))
         cut = (np.pad(values, missing), np.pad(first, missing), inverse, np.pad(counts, missing))
         return (*cut, np.array([len(values)]))
+
+    def samples(rng, dtype="f32"):
+        """Nothing is there twice: what lies behind what was found is not defined."""
+        for shape in ((1,), (7,), (3, 17)):
+            data = rng.permutation(math.prod(shape)).reshape(shape).astype(numpy_dtype(dtype))
+            for order in (True, False):
+                yield [data], {"sorted": order, "index_element_type": "i64", "count_element_type": "i32"}
 
 
 def _at_most(d):
