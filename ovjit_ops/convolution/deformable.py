@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,34 +141,31 @@ _CASES: list[tuple[tuple[int, ...], tuple[int, ...], int, int, dict[str, Any]]] 
 ]
 
 
-def _samples(version: int):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for i, (shape, filters, group, deformable, more) in enumerate(_CASES * (2 if version == 8 else 1)):
-            attrs: dict[str, Any] = {
-                "strides": (1, 1),
-                "pads_begin": (0, 0),
-                "pads_end": (0, 0),
-                "dilations": (1, 1),
-                "auto_pad": "explicit",
-                "group": group,
-                "deformable_group": deformable,
-                **more,
-            }
-            if version == 8:
-                attrs["bilinear_interpolation_pad"] = i % 2 == 0
-            out = output_extents(extents=shape[2:], kernel=filters[2:], **window_attributes(2, attrs))
-            assert is_static(out)
-            taps = math.prod(filters[2:]) * deformable
-            inputs = [
-                random_array(rng, shape, dtype, (-2, 2)),
-                random_array(rng, (shape[0], 2 * taps, *out), dtype, (-2, 2)),
-                random_array(rng, filters, dtype, (-2, 2)),
-            ]
-            if version == 8 and i >= len(_CASES):
-                inputs.append(random_array(rng, (shape[0], taps, *out), dtype, (0, 1)))
-            yield inputs, attrs
-
-    return samples
+def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
+    for i, (shape, filters, group, deformable, more) in enumerate(_CASES * (2 if version == 8 else 1)):
+        attrs: dict[str, Any] = {
+            "strides": (1, 1),
+            "pads_begin": (0, 0),
+            "pads_end": (0, 0),
+            "dilations": (1, 1),
+            "auto_pad": "explicit",
+            "group": group,
+            "deformable_group": deformable,
+            **more,
+        }
+        if version == 8:
+            attrs["bilinear_interpolation_pad"] = i % 2 == 0
+        out = output_extents(extents=shape[2:], kernel=filters[2:], **window_attributes(2, attrs))
+        assert is_static(out)
+        taps = math.prod(filters[2:]) * deformable
+        inputs = [
+            random_array(rng, shape, dtype, (-2, 2)),
+            random_array(rng, (shape[0], 2 * taps, *out), dtype, (-2, 2)),
+            random_array(rng, filters, dtype, (-2, 2)),
+        ]
+        if version == 8 and i >= len(_CASES):
+            inputs.append(random_array(rng, (shape[0], taps, *out), dtype, (0, 1)))
+        yield inputs, attrs
 
 
 @op(
@@ -175,7 +173,7 @@ def _samples(version: int):
     opset=1,
     types=REALS,
     native=FULL,
-    samples=_samples(1),
+    samples=partial(_samples, 1),
     ulp=512,
     builder={"offsets": "deformable_values"},
 )
@@ -221,7 +219,7 @@ class DeformableConvolution1:
         return [w("GroupConvolution", read, np.ascontiguousarray(weights).reshape(group, *shape), **plain)]
 
 
-@op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=_samples(8), builder={})
+@op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=partial(_samples, 8), builder={})
 class DeformableConvolution8:
     """With weights for every tap, and another way at the border."""
 
@@ -248,5 +246,5 @@ class DeformedColumns:
         return columns(data, offsets, mask, attrs)
 
     def samples(rng, dtype="f32"):
-        for (data, offsets, filters, *mask), attrs in _samples(8)(rng, dtype):
+        for (data, offsets, filters, *mask), attrs in _samples(8, rng, dtype):
             yield [data, offsets, *mask], {**attrs, "kernel": filters.shape[2:]}

@@ -12,6 +12,7 @@ boxes are kept is found natively (`kept_boxes.py`), but for `decrease_label_id`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -270,35 +271,32 @@ _SETS: list[dict[str, Any]] = [
 ]
 
 
-def _samples(version: int):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        images, count, many = 2, 11, 3
-        for chosen in _SETS:
-            attrs = {**_BASE, **chosen}
-            aux = attrs.pop("aux", False)
-            if version == 1:
-                attrs["num_classes"] = many
-            sets = 1 if attrs["share_location"] else many
-            first = rng.uniform(0, 0.6, (count, 2))
-            priors = np.concatenate([first, first + rng.uniform(0.1, 0.4, (count, 2))], 1)
-            if not attrs["normalized"]:
-                priors = np.concatenate([np.zeros((count, 1)), priors * [40, 30, 40, 30]], 1)
-            rows = [priors.reshape(-1)]
-            if not attrs["variance_encoded_in_target"]:
-                rows.append(np.full(priors.size, 0.1))
-            inputs = [
-                rng.uniform(-0.5, 0.5, (images, count * 4 * sets)),
-                rng.random((images, count * many)),
-                np.stack(rows)[None],
-            ]
-            if aux:
-                inputs += [rng.random((images, count * 2)), rng.uniform(-0.5, 0.5, (images, count * 4))]
-            yield [x.astype(np.float32) for x in inputs], attrs
-
-    return samples
+def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
+    images, count, many = 2, 11, 3
+    for chosen in _SETS:
+        attrs = {**_BASE, **chosen}
+        aux = attrs.pop("aux", False)
+        if version == 1:
+            attrs["num_classes"] = many
+        sets = 1 if attrs["share_location"] else many
+        first = rng.uniform(0, 0.6, (count, 2))
+        priors = np.concatenate([first, first + rng.uniform(0.1, 0.4, (count, 2))], 1)
+        if not attrs["normalized"]:
+            priors = np.concatenate([np.zeros((count, 1)), priors * [40, 30, 40, 30]], 1)
+        rows = [priors.reshape(-1)]
+        if not attrs["variance_encoded_in_target"]:
+            rows.append(np.full(priors.size, 0.1))
+        inputs = [
+            rng.uniform(-0.5, 0.5, (images, count * 4 * sets)),
+            rng.random((images, count * many)),
+            np.stack(rows)[None],
+        ]
+        if aux:
+            inputs += [rng.random((images, count * 2)), rng.uniform(-0.5, 0.5, (images, count * 4))]
+        yield [x.astype(np.float32) for x in inputs], attrs
 
 
-@op("DetectionOutput", opset=1, samples=_samples(1), builder_dict="attrs", expand=_expand)
+@op("DetectionOutput", opset=1, samples=partial(_samples, 1), builder_dict="attrs", expand=_expand)
 class DetectionOutput1:
     """The best boxes of every image."""
 
@@ -333,7 +331,7 @@ class DetectionOutput1:
         return detection_output(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
 
 
-@op("DetectionOutput", opset=8, like=DetectionOutput1, without=("num_classes",), samples=_samples(8))
+@op("DetectionOutput", opset=8, like=DetectionOutput1, without=("num_classes",), samples=partial(_samples, 8))
 class DetectionOutput8:
     """DetectionOutput-1 that counts the classes itself."""
 
@@ -349,7 +347,7 @@ def _geometry(classes: TensorType, priors: TensorType, attrs: dict[str, Any]) ->
     return images, count, width // count if known else ANY  # type: ignore[operator]
 
 
-@op("SsdBoxes", like=DetectionOutput1, internal=True, expand=None, samples=_samples(8))
+@op("SsdBoxes", like=DetectionOutput1, internal=True, expand=None, samples=partial(_samples, 8))
 class SsdBoxes:
     """Decoded boxes [N, L, P, 4] and scores [N, C, P] of a DetectionOutput, whose attributes it has; one that
     does not say how many classes there are has a `num_classes` of 0."""
@@ -386,7 +384,7 @@ class SsdRows:
         return ssd_rows(boxes, found, counts.shape[1], attrs)
 
     def samples(rng, dtype="f32"):
-        for inputs, attrs in _samples(8)(rng, dtype):
+        for inputs, attrs in _samples(8, rng, dtype):
             if not attrs["decrease_label_id"]:
                 logits, classes, priors, *aux = inputs
                 aux_classes, aux_boxes = aux or (None, None)

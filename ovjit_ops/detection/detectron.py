@@ -32,26 +32,6 @@ from ovjit_ops.detection.roi_align import roi_align
 from ovjit_ops.detection.sampling import check_ratio
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
-
-def single_image(
-    im_info: np.ndarray, anchors: np.ndarray, deltas: np.ndarray, scores: np.ndarray, attrs: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The regions of one picture [post_nms_count, 4] and their scores, by the references of the parts."""
-    many, height, width = scores.shape
-    if len(anchors) != many * height * width:
-        raise InferenceError(f"{len(anchors)} anchors are not {many} at each of {height} x {width} places")
-    grid = anchors.reshape(height, width, many, 4)
-    info = np.reshape(im_info, (1, -1))
-    ways = {**PLAIN, "min_size": attrs["min_size"]}
-    boxes, values = moved_anchors(info, grid, deltas[None], scores[None], ways)
-    choice = kept(
-        boxes, values, attrs["post_nms_count"], np.array([attrs["nms_threshold"]]), -np.inf,
-        top=attrs["pre_nms_count"], skip=-1, inclusive=True,
-    )  # fmt: skip
-    rows = {"rows": attrs["post_nms_count"], **_TABLE}
-    return proposal_table(boxes, choice, info, rows)
-
-
 #: A ProposalTable of plain regions.
 _TABLE = {"numbered": False, "swapped": False, "clipped": False, "normalized": False}
 
@@ -79,7 +59,20 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         return TensorType(im_info.dtype, (post_nms_count, 4)), TensorType(im_info.dtype, (post_nms_count,))
 
     def ref(im_info, anchors, deltas, scores, **attrs):
-        made = single_image(im_info, anchors, deltas, scores, attrs)
+        many, height, width = scores.shape
+        if len(anchors) != many * height * width:
+            places = f"each of {height} x {width} places"
+            raise InferenceError(f"{len(anchors)} anchors are not {many} at {places}")
+        grid = anchors.reshape(height, width, many, 4)
+        info = np.reshape(im_info, (1, -1))
+        ways = {**PLAIN, "min_size": attrs["min_size"]}
+        boxes, values = moved_anchors(info, grid, deltas[None], scores[None], ways)
+        choice = kept(
+            boxes, values, attrs["post_nms_count"], np.array([attrs["nms_threshold"]]), -np.inf,
+            top=attrs["pre_nms_count"], skip=-1, inclusive=True,
+        )  # fmt: skip
+        rows = {"rows": attrs["post_nms_count"], **_TABLE}
+        made = proposal_table(boxes, choice, info, rows)
         return tuple(x.astype(im_info.dtype) for x in made)
 
     def expand(b, node, inputs):

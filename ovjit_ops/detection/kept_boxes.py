@@ -10,6 +10,7 @@ together behind them are NumPy's.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,27 +115,24 @@ def kept_boxes(
     return Writer(b, node).outputs("KeptBoxes", boxes, scores, *limits, **attrs)
 
 
-def _samples(matrix: bool):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for i, (images, classes, many) in enumerate(((1, 1, 7), (2, 3, 17), (1, 2, 40), (2, 1, 64))):
-            middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(1, 6, (images, many, 2))
-            boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
-            if i == 1 and not matrix:
-                boxes = np.stack([boxes, boxes + 1, boxes * 2], 1)
-            scores = np.round(rng.random((images, classes, many)), i % 2 + 1).astype(np.float32)
-            attrs: dict[str, Any] = {"top": (-1, 5, 100, 30)[i], "skip": (-1, 1, -1, -1)[i], "border": i == 2}
-            if matrix:
-                yield [boxes, scores, np.array(0.2, np.float32)], {**attrs, "gaussian": i % 2 == 1}
-                continue
-            limit = [0.6, 0.9] if i == 3 else [0.3]
-            attrs.update(corners="plain", touching=i == 2, inclusive=i == 1, falling=i == 3)
-            limits = [np.array(50), np.array(limit, np.float32), np.array(0.2, np.float32)]
-            yield [boxes, scores, *limits], attrs
-
-    return samples
+def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
+    for i, (images, classes, many) in enumerate(((1, 1, 7), (2, 3, 17), (1, 2, 40), (2, 1, 64))):
+        middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(1, 6, (images, many, 2))
+        boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
+        if i == 1 and not matrix:
+            boxes = np.stack([boxes, boxes + 1, boxes * 2], 1)
+        scores = np.round(rng.random((images, classes, many)), i % 2 + 1).astype(np.float32)
+        attrs: dict[str, Any] = {"top": (-1, 5, 100, 30)[i], "skip": (-1, 1, -1, -1)[i], "border": i == 2}
+        if matrix:
+            yield [boxes, scores, np.array(0.2, np.float32)], {**attrs, "gaussian": i % 2 == 1}
+            continue
+        limit = [0.6, 0.9] if i == 3 else [0.3]
+        attrs.update(corners="plain", touching=i == 2, inclusive=i == 1, falling=i == 3)
+        limits = [np.array(50), np.array(limit, np.float32), np.array(0.2, np.float32)]
+        yield [boxes, scores, *limits], attrs
 
 
-@op("KeptBoxes", internal=True, samples=_samples(False), lower=lower_kept)
+@op("KeptBoxes", internal=True, samples=partial(_samples, False), lower=lower_kept)
 class KeptBoxes:
     """Greedy suppression. Attributes as in `cpu_nms.Way`; `top`: so many candidates of a class, `skip`: a
     class that is none."""
@@ -149,7 +147,7 @@ class KeptBoxes:
         return kept(boxes, scores, most, iou, threshold, **attrs)
 
 
-@op("MatrixFalls", internal=True, samples=_samples(True), lower=lower_falls)
+@op("MatrixFalls", internal=True, samples=partial(_samples, True), lower=lower_falls)
 class MatrixFalls:
     """How far the scores of MatrixNms fall. With o[i, j] the overlap of a box and a better one, and w[j] the
     largest o[j, .]: the least (1 - o[i, j]) / (1 - w[j]), at most 1, or `gaussian` the least

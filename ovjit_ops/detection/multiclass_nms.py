@@ -11,6 +11,7 @@ natively (`kept_boxes.py`), and the host puts the rows together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,19 +203,16 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def _samples(version: int):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for i, attrs in enumerate(_COMMON):
-            full = {**_DEFAULTS, "iou_threshold": 0.3, "nms_eta": 0.9 if i == 2 else 1.0, **attrs}
-            yield _inputs(rng, 2, 3, 17), full
-            if version == 9 and attrs.get("sort_result_type", "none") != "none":
-                boxes, _ = _inputs(rng, 3, 1, 12)
-                yield [boxes, rng.random((3, 12)).astype(np.float32), np.array([5, 0, 7], np.int32)], full
-
-    return samples
+def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
+    for i, attrs in enumerate(_COMMON):
+        full = {**_DEFAULTS, "iou_threshold": 0.3, "nms_eta": 0.9 if i == 2 else 1.0, **attrs}
+        yield _inputs(rng, 2, 3, 17), full
+        if version == 9 and attrs.get("sort_result_type", "none") != "none":
+            boxes, _ = _inputs(rng, 3, 1, 12)
+            yield [boxes, rng.random((3, 12)).astype(np.float32), np.array([5, 0, 7], np.int32)], full
 
 
-@op("MulticlassNms", opset=8, samples=_samples(8))
+@op("MulticlassNms", opset=8, samples=partial(_samples, 8))
 class MulticlassNms8:
     """Suppression within classes, then the best of each image."""
 
@@ -252,7 +250,7 @@ class MulticlassNms8:
         return Writer(b, node).outputs("ClassRows", *inputs, *choice, **attrs)
 
 
-@op("MulticlassNms", opset=9, like=MulticlassNms8, samples=_samples(9))
+@op("MulticlassNms", opset=9, like=MulticlassNms8, samples=partial(_samples, 9))
 class MulticlassNms9:
     """MulticlassNms-8, and regions that are split among images."""
 
@@ -313,22 +311,19 @@ class MatrixNms:
         return w.outputs("FallenRows", *inputs, *fallen, **node.attrs)
 
 
-def _chosen_samples(matrix: bool):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for inputs, attrs in (_matrix_samples if matrix else _samples(8))(rng, dtype):
-            boxes, scores = (x.astype(np.float32) for x in inputs)
-            if matrix:
-                choice = fallen(boxes, scores, attrs["score_threshold"], **_falls(attrs))
-            else:
-                iou, threshold = np.array([attrs["iou_threshold"]]), attrs["score_threshold"]
-                limits = {"top": attrs["nms_top_k"], "skip": attrs["background_class"]}
-                choice = kept(boxes, scores, 100, iou, threshold, **limits)
-            yield [boxes, scores, *choice], attrs
-
-    return samples
+def _chosen_samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
+    for inputs, attrs in (_matrix_samples if matrix else partial(_samples, 8))(rng, dtype):
+        boxes, scores = (x.astype(np.float32) for x in inputs)
+        if matrix:
+            choice = fallen(boxes, scores, attrs["score_threshold"], **_falls(attrs))
+        else:
+            iou, threshold = np.array([attrs["iou_threshold"]]), attrs["score_threshold"]
+            limits = {"top": attrs["nms_top_k"], "skip": attrs["background_class"]}
+            choice = kept(boxes, scores, 100, iou, threshold, **limits)
+        yield [boxes, scores, *choice], attrs
 
 
-@op("ClassRows", like=MulticlassNms8, internal=True, expand=None, samples=_chosen_samples(False))
+@op("ClassRows", like=MulticlassNms8, internal=True, expand=None, samples=partial(_chosen_samples, False))
 class ClassRows:
     """The rows of a MulticlassNms from what KeptBoxes chose."""
 
@@ -340,7 +335,7 @@ class ClassRows:
         return _outputs(rows, len(boxes), boxes.dtype, attrs)
 
 
-@op("FallenRows", like=MatrixNms, internal=True, expand=None, samples=_chosen_samples(True))
+@op("FallenRows", like=MatrixNms, internal=True, expand=None, samples=partial(_chosen_samples, True))
 class FallenRows:
     """The rows of a MatrixNms from what MatrixFalls gives."""
 

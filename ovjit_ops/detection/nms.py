@@ -10,6 +10,7 @@ what counts is cut off by another one, on the host. Soft suppression runs by the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,14 +136,6 @@ def evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
     return selected.astype(kind), scored.astype(boxes.dtype), np.array([len(selected)], kind)
 
 
-def _check_attributes(box_encoding: str, output_type: str) -> None:
-    check(
-        box_encoding.lower() in ("corner", "center"),
-        f"box_encoding is corner or center, not {box_encoding!r}",
-    )
-    check(output_type in INDEX_TYPES, f"output_type is i32 or i64, not {output_type}")
-
-
 def padded(b: Builder, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
     """NonMaxSuppression(boxes, scores, ...) -> FirstRows(PaddedNMS(boxes, scores, ...)); None for types that
     the kernel does not know."""
@@ -171,46 +164,44 @@ def _boxes(rng: np.random.Generator, images: int, many: int, encoding: str) -> n
     return np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
 
 
-def nms_samples(version: int):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        rows = [
-            (1, 1, 7, 3, 0.5, 0.0, "corner", True), (2, 3, 17, 5, 0.3, 0.2, "corner", False),
-            (1, 2, 40, 100, 0.6, 0.1, "center", True), (2, 1, 33, 0, 0.5, 0.0, "corner", True),
-            (1, 1, 1, 1, 0.0, 0.0, "center", False), (2, 2, 16, 4, 0.45, 0.95, "corner", True),
-            (1, 4, 100, 20, 1.0, 0.5, "corner", True), (1, 1, 64, 64, 0.2, -1.0, "center", False),
-            (1, 1, 40, 40, 0.0, 0.0, "corner", True), (1, 2, 120, 120, 0.5, 0.0, "corner", True),
+def nms_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
+    rows = [
+        (1, 1, 7, 3, 0.5, 0.0, "corner", True), (2, 3, 17, 5, 0.3, 0.2, "corner", False),
+        (1, 2, 40, 100, 0.6, 0.1, "center", True), (2, 1, 33, 0, 0.5, 0.0, "corner", True),
+        (1, 1, 1, 1, 0.0, 0.0, "center", False), (2, 2, 16, 4, 0.45, 0.95, "corner", True),
+        (1, 4, 100, 20, 1.0, 0.5, "corner", True), (1, 1, 64, 64, 0.2, -1.0, "center", False),
+        (1, 1, 40, 40, 0.0, 0.0, "corner", True), (1, 2, 120, 120, 0.5, 0.0, "corner", True),
+    ]  # fmt: skip
+    for i, (images, classes, many, most, iou, threshold, encoding, sort) in enumerate(rows):
+        scores = rng.random((images, classes, many)).astype(np.float32)
+        if i == 2:
+            scores = np.round(scores, 1)  # many are equal
+        inputs = [
+            _boxes(rng, images, many, encoding), scores, np.array(most, np.int64),
+            np.array(iou, np.float32), np.array(threshold, np.float32),
         ]  # fmt: skip
-        for i, (images, classes, many, most, iou, threshold, encoding, sort) in enumerate(rows):
-            scores = rng.random((images, classes, many)).astype(np.float32)
-            if i == 2:
-                scores = np.round(scores, 1)  # many are equal
-            inputs = [
-                _boxes(rng, images, many, encoding), scores, np.array(most, np.int64),
-                np.array(iou, np.float32), np.array(threshold, np.float32),
-            ]  # fmt: skip
-            if i == 9:
-                low = rng.integers(0, 9, (images, many, 2)) * 2  # shares are 0, the limit or 1
-                size = np.stack([rng.integers(1, 3, (images, many)), np.full((images, many), 2)], 2)
-                inputs[0] = np.concatenate([low, low + size], 2).astype(np.float32)
-            attrs: dict[str, Any] = {"box_encoding": encoding, "sort_result_descending": sort}
-            if version >= 3:
-                attrs["output_type"] = ("i64", "i32")[i % 2]
-            if version >= 5:
-                inputs.append(np.array(0.0 if i % 4 else 0.4, np.float32))
-            yield inputs, attrs
-
-    return samples
+        if i == 9:
+            low = rng.integers(0, 9, (images, many, 2)) * 2  # shares are 0, the limit or 1
+            size = np.stack([rng.integers(1, 3, (images, many)), np.full((images, many), 2)], 2)
+            inputs[0] = np.concatenate([low, low + size], 2).astype(np.float32)
+        attrs: dict[str, Any] = {"box_encoding": encoding, "sort_result_descending": sort}
+        if version >= 3:
+            attrs["output_type"] = ("i64", "i32")[i % 2]
+        if version >= 5:
+            inputs.append(np.array(0.0 if i % 4 else 0.4, np.float32))
+        yield inputs, attrs
 
 
 def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
-    kind = attrs.get("output_type", "i64")
-    _check_attributes(attrs["box_encoding"], kind)
+    kind, encoding = attrs.get("output_type", "i64"), attrs["box_encoding"]
+    check(encoding.lower() in ("corner", "center"), f"box_encoding is corner or center, not {encoding!r}")
+    check(kind in INDEX_TYPES, f"output_type is i32 or i64, not {kind}")
     check_inputs(boxes, scores)
     rows = most_rows(boxes, scores, check_limits(most, iou, threshold, sigma))
     return TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,))
 
 
-@op("NonMaxSuppression", opset=1, samples=nms_samples(1))
+@op("NonMaxSuppression", opset=1, samples=partial(nms_samples, 1))
 class NonMaxSuppression1:
     """The boxes that are selected, as rows (image, class, box)."""
 
@@ -235,7 +226,7 @@ class NonMaxSuppression1:
         return padded(b, node, inputs[:5], node.attrs["box_encoding"])
 
 
-@op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=nms_samples(3))
+@op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=partial(nms_samples, 3))
 class NonMaxSuppression3:
     """NonMaxSuppression-1 with a type of the rows."""
 
@@ -252,7 +243,7 @@ class NonMaxSuppression4:
     """NonMaxSuppression-3."""
 
 
-@op("NonMaxSuppression", opset=5, like=NonMaxSuppression3, samples=nms_samples(5))
+@op("NonMaxSuppression", opset=5, like=NonMaxSuppression3, samples=partial(nms_samples, 5))
 class NonMaxSuppression5:
     """With soft suppression, and the scores and number of the rows."""
 

@@ -48,7 +48,7 @@ class PaddedNMS:
         )
 
     def samples(rng, dtype="f32"):
-        for i, (inputs, attrs) in enumerate(nms_samples(3)(rng, dtype)):
+        for i, (inputs, attrs) in enumerate(nms_samples(3, rng, dtype)):
             yield inputs, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
         for inputs, attrs in rotated_samples(rng, dtype):
             encoding = TURNED[not attrs.pop("clockwise")]

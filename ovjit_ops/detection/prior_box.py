@@ -10,6 +10,7 @@ behind its output and crashes; here they count.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -152,18 +153,15 @@ _FULL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _samples(version: int):
-    def samples(rng: np.random.Generator, dtype: str = "i64"):
-        kind = numpy_dtype(dtype)
-        for i, attrs in enumerate(_BOXES):
-            more = {"min_max_aspect_ratios_order": i != 0} if version == 8 else {}
-            yield [np.array([4, 5], kind), np.array([64, 80 + i], kind)], {**_FULL, **attrs, **more}
-
-    return samples
+def _samples(version: int, rng: np.random.Generator, dtype: str = "i64"):
+    kind = numpy_dtype(dtype)
+    for i, attrs in enumerate(_BOXES):
+        more = {"min_max_aspect_ratios_order": i != 0} if version == 8 else {}
+        yield [np.array([4, 5], kind), np.array([64, 80 + i], kind)], {**_FULL, **attrs, **more}
 
 
 @op(
-    "PriorBox", opset=1, types=["i64"], samples=_samples(1), builder_dict="attrs",
+    "PriorBox", opset=1, types=["i64"], samples=partial(_samples, 1), builder_dict="attrs",
     builder={"layer": "layer_shape", "image": "image_shape"},
 )  # fmt: skip
 class PriorBox1:
@@ -180,7 +178,7 @@ class PriorBox1:
         return prior_box(layer, image, {**attrs, "min_max_aspect_ratios_order": True})
 
 
-@op("PriorBox", opset=8, like=PriorBox1, samples=_samples(8))
+@op("PriorBox", opset=8, like=PriorBox1, samples=partial(_samples, 8))
 class PriorBox8:
     """PriorBox-1 with a choice of order."""
 

@@ -9,6 +9,7 @@ on: what OpenVINO's CPU device gives for a bin of negative samples is 0.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,25 +78,22 @@ def _regions(rng: np.random.Generator, shape: tuple[int, ...], many: int) -> np.
     return rois.astype(np.float32)
 
 
-def _samples(aligned: tuple[str, ...]):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8), (1, 1, 1, 1), (2, 5, 4, 4)]
-        for i, (mode, ratio) in enumerate([("avg", 2), ("max", 0), ("avg", 0), ("max", 1), ("avg", 3)] * 2):
-            shape = shapes[i % 5]
-            rois = _regions(rng, shape, 0 if i == 9 else 4 + i)
-            attrs = {
-                "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 4, "sampling_ratio": ratio, "mode": mode,
-                "spatial_scale": 0.25 + i / 9,
-            }  # fmt: skip
-            if aligned:
-                attrs["aligned_mode"] = aligned[i % len(aligned)]
-            batches = rng.integers(0, shape[0], len(rois)).astype(np.int32)
-            yield [random_array(rng, shape, dtype), rois.astype(rois.dtype), batches], attrs
-
-    return samples
+def _samples(aligned: tuple[str, ...], rng: np.random.Generator, dtype: str = "f32"):
+    shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8), (1, 1, 1, 1), (2, 5, 4, 4)]
+    for i, (mode, ratio) in enumerate([("avg", 2), ("max", 0), ("avg", 0), ("max", 1), ("avg", 3)] * 2):
+        shape = shapes[i % 5]
+        rois = _regions(rng, shape, 0 if i == 9 else 4 + i)
+        attrs = {
+            "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 4, "sampling_ratio": ratio, "mode": mode,
+            "spatial_scale": 0.25 + i / 9,
+        }  # fmt: skip
+        if aligned:
+            attrs["aligned_mode"] = aligned[i % len(aligned)]
+        batches = rng.integers(0, shape[0], len(rois)).astype(np.int32)
+        yield [random_array(rng, shape, dtype), rois.astype(rois.dtype), batches], attrs
 
 
-@op("ROIAlign", opset=3, types=REALS, native=FULL, samples=_samples(()), lower=RoiAlign.of, ulp=64)
+@op("ROIAlign", opset=3, types=REALS, native=FULL, samples=partial(_samples, ()), lower=RoiAlign.of, ulp=64)
 class ROIAlign3:
     """Regions are at least one element wide."""
 
@@ -110,7 +108,7 @@ class ROIAlign3:
         return roi_align(data, rois, batch_indices, attrs, "asymmetric")
 
 
-@op("ROIAlign", opset=9, like=ROIAlign3, samples=_samples(tuple(OFFSETS)))
+@op("ROIAlign", opset=9, like=ROIAlign3, samples=partial(_samples, tuple(OFFSETS)))
 class ROIAlign9:
     """ROIAlign-3 with three ways to count pixels. Opset 14 has the same."""
 

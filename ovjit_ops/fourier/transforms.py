@@ -6,6 +6,7 @@ filled with zeros to `signal_size` before it is transformed, -1 leaving it as it
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,34 +89,31 @@ def _ref(kind: str):
     return ref
 
 
-def _samples(kind: str):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        cases: list[tuple[tuple[int, ...], list[int], list[int] | None]] = [
-            ((1,), [0], None), ((8,), [0], None), ((3, 7), [1], None), ((3, 16), [-1], None),
-            ((2, 17, 5), [1], None), ((15, 33), [0, 1], None), ((2, 12, 10), [2, 0], None),
-            ((3, 31), [1], [16]), ((4, 6, 8), [1, 2], [4, 5]), ((2, 64), [1], None), ((1, 100), [1], [-1]),
-        ]  # fmt: skip
-        if kind in ("DFT", "IDFT"):
-            cases += [((3, 5), [1], [9]), ((3, 5), [1, 0], [4, -1])]
-        if kind == "IRDFT":
-            cases = [c for c in cases if c[0] != (1,)] + [((3, 5), [1], [9])]
-        for shape, axes, sizes in cases:
-            full = shape if kind == "RDFT" else (*shape, 2)
-            data = random_array(rng, full, dtype, (-1, 1))
-            if kind == "IRDFT":  # what has no real signal is cut away
-                data[..., 1] *= 0.5
-            yield [data, ints(*axes), *([] if sizes is None else [ints(*sizes)])], {}
-
-    return samples
+def _samples(kind: str, rng: np.random.Generator, dtype: str = "f32"):
+    cases: list[tuple[tuple[int, ...], list[int], list[int] | None]] = [
+        ((1,), [0], None), ((8,), [0], None), ((3, 7), [1], None), ((3, 16), [-1], None),
+        ((2, 17, 5), [1], None), ((15, 33), [0, 1], None), ((2, 12, 10), [2, 0], None),
+        ((3, 31), [1], [16]), ((4, 6, 8), [1, 2], [4, 5]), ((2, 64), [1], None), ((1, 100), [1], [-1]),
+    ]  # fmt: skip
+    if kind in ("DFT", "IDFT"):
+        cases += [((3, 5), [1], [9]), ((3, 5), [1, 0], [4, -1])]
+    if kind == "IRDFT":
+        cases = [c for c in cases if c[0] != (1,)] + [((3, 5), [1], [9])]
+    for shape, axes, sizes in cases:
+        full = shape if kind == "RDFT" else (*shape, 2)
+        data = random_array(rng, full, dtype, (-1, 1))
+        if kind == "IRDFT":  # what has no real signal is cut away
+            data[..., 1] *= 0.5
+        yield [data, ints(*axes), *([] if sizes is None else [ints(*sizes)])], {}
 
 
 def _register(kind: str, opset: int, doc: str) -> None:
     def infer(data, axes, signal_size=None):
         return _infer(kind, data, axes, signal_size)
 
-    op(kind, opset=opset, types=REALS, native=FULL, ulp=64, lower=_lower, builder={"": kind.lower()})(
-        type(kind, (), {"__doc__": doc, "infer": infer, "ref": _ref(kind), "samples": _samples(kind)})
-    )
+    members = {"__doc__": doc, "infer": infer, "ref": _ref(kind), "samples": partial(_samples, kind)}
+    row = op(kind, opset=opset, types=REALS, native=FULL, ulp=64, lower=_lower, builder={"": kind.lower()})
+    row(type(kind, (), members))
 
 
 _register("DFT", 7, "The Fourier transform along `axes`: X[k] = sum of x[n] exp(-2 pi i n k / N).")

@@ -12,6 +12,7 @@ a way to run it on the CPU; the constants are those that the first way undoes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -144,20 +145,17 @@ def _expand(interleaved: bool, blue_first: bool):
     return expand
 
 
-def _samples(interleaved: bool):
-    def samples(rng: np.random.Generator, dtype: str = "u8"):
-        for n, height, width in ((1, 2, 2), (2, 4, 6), (1, 16, 34), (1, 6, 16)):
-            small = (n, height // 2, width // 2)
-            several = [(*small, 2)] if interleaved else [(*small, 1)] * 2
-            for shapes in ([(n, height * 3 // 2, width, 1)], [(n, height, width, 1), *several]):
-                yield [random_array(rng, s, dtype, (0, 255)) for s in shapes], {}
-
-    return samples
+def _samples(interleaved: bool, rng: np.random.Generator, dtype: str = "u8"):
+    for n, height, width in ((1, 2, 2), (2, 4, 6), (1, 16, 34), (1, 6, 16)):
+        small = (n, height // 2, width // 2)
+        several = [(*small, 2)] if interleaved else [(*small, 1)] * 2
+        for shapes in ([(n, height * 3 // 2, width, 1)], [(n, height, width, 1), *several]):
+            yield [random_array(rng, s, dtype, (0, 255)) for s in shapes], {}
 
 
 def _nv12(name: str, blue_first: bool) -> None:
     @op(
-        name, opset=8, types=TYPES, samples=_samples(True), expand=_expand(True, blue_first), ulp=64,
+        name, opset=8, types=TYPES, samples=partial(_samples, True), expand=_expand(True, blue_first), ulp=64,
         builder={"": name.replace("to", "_to_").lower()},
     )  # fmt: skip
     class Nv12:
@@ -172,8 +170,8 @@ def _nv12(name: str, blue_first: bool) -> None:
 
 def _i420(name: str, blue_first: bool) -> None:
     @op(
-        name, opset=8, types=TYPES, samples=_samples(False), expand=_expand(False, blue_first), ulp=64,
-        all_or_first=True, builder={"": name.replace("to", "_to_").lower()},
+        name, opset=8, types=TYPES, samples=partial(_samples, False), expand=_expand(False, blue_first),
+        ulp=64, all_or_first=True, builder={"": name.replace("to", "_to_").lower()},
     )  # fmt: skip
     class I420:
         """A picture in I420 as [N, H, W, 3]."""

@@ -12,6 +12,7 @@ after each axis, the last axis first: as OpenVINO's CPU device and Pillow do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -222,36 +223,33 @@ def _variants(version: int) -> list[dict[str, Any]]:
     return out
 
 
-def _samples(version: int):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        variants = _variants(version)
-        for i, variant in enumerate(variants * 2):
-            shape, axes, sizes, scales = _CASES[(i + i // len(_CASES)) % len(_CASES)]
-            several = variant["mode"].endswith("pillow") or variant["mode"] == "linear_onnx"
-            if several and len(axes) != 2:
-                shape, axes, sizes, scales = _CASES[i % 3]
-            if not shape[0] and i > len(variants):
-                shape = (1, *shape[1:])
-            by = "sizes" if (i + version) % 2 else "scales"
-            data = random_array(rng, shape, dtype)
-            wanted, factors = np.array(sizes, np.int64), np.array(scales, np.float32)
-            both = [wanted, factors] if version == 4 else [wanted if by == "sizes" else factors]
-            attrs = {"shape_calculation_mode": by, **variant}
-            if i % 9 == 4:
-                attrs |= {
-                    "pads_begin": (0,) * (len(shape) - 1) + (1,),
-                    "pads_end": (0,) * (len(shape) - 1) + (2,),
-                }
-            yield [data, *both, np.array(axes, np.int64)], attrs
-
-    return samples
+def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
+    variants = _variants(version)
+    for i, variant in enumerate(variants * 2):
+        shape, axes, sizes, scales = _CASES[(i + i // len(_CASES)) % len(_CASES)]
+        several = variant["mode"].endswith("pillow") or variant["mode"] == "linear_onnx"
+        if several and len(axes) != 2:
+            shape, axes, sizes, scales = _CASES[i % 3]
+        if not shape[0] and i > len(variants):
+            shape = (1, *shape[1:])
+        by = "sizes" if (i + version) % 2 else "scales"
+        data = random_array(rng, shape, dtype)
+        wanted, factors = np.array(sizes, np.int64), np.array(scales, np.float32)
+        both = [wanted, factors] if version == 4 else [wanted if by == "sizes" else factors]
+        attrs = {"shape_calculation_mode": by, **variant}
+        if i % 9 == 4:
+            attrs |= {
+                "pads_begin": (0,) * (len(shape) - 1) + (1,),
+                "pads_end": (0,) * (len(shape) - 1) + (2,),
+            }
+        yield [data, *both, np.array(axes, np.int64)], attrs
 
 
 @op(
     "Interpolate",
     opset=4,
     types=NUMBERS,
-    samples=_samples(4),
+    samples=partial(_samples, 4),
     lower=lower_interpolate,
     builder={"data": "image", "sizes": "output_shape"},
     builder_since=10,
@@ -295,7 +293,7 @@ class Interpolate4:
         return b.instead(node, [padded, *inputs[1:]], {**node.attrs, "pads_begin": (), "pads_end": ()})
 
 
-@op("Interpolate", opset=11, like=Interpolate4, samples=_samples(11), builder={"data": "image"})
+@op("Interpolate", opset=11, like=Interpolate4, samples=partial(_samples, 11), builder={"data": "image"})
 class Interpolate11:
     """Interpolate-4 with one input for sizes or scales, and Pillow's filters."""
 

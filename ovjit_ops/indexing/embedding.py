@@ -6,6 +6,7 @@ An index out of range is refused with InferenceError: memory outside of the tabl
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,27 +106,24 @@ def _offsets(table, indices, offsets, default=None, weights=None, *, reduction="
     return sum_rows(table, indices, weights, bag, len(offsets), _default(default), reduction == "mean")
 
 
-def _offset_samples(reductions: tuple[str, ...]):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for reduction in reductions:
-            attrs = {"reduction": reduction} if len(reductions) > 1 else {}
-            for shape, cuts, n in (
-                ((5, 1), [0], 3),
-                ((7, 16), [0, 2, 2, 4], 9),
-                ((10, 17), [0, 3, 3], 3),
-                ((4, 3, 33), [0, 1], 2),
-                ((100, 8), [0, 5, 9, 9, 30], 50),
-            ):
-                table = random_array(rng, shape, dtype, (-3, 3))
-                index = rng.integers(0, shape[0], n)
-                inputs = [table, index, np.array(cuts)]
-                yield inputs, attrs
-                yield [*inputs, np.array(1)], attrs
-                if reduction == "sum":
-                    weights = random_array(rng, (n,), dtype, (-2, 2))
-                    yield [*inputs, np.array(-1 if shape[0] == 4 else 0), weights], attrs
-
-    return samples
+def _offset_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype: str = "f32"):
+    for reduction in reductions:
+        attrs = {"reduction": reduction} if len(reductions) > 1 else {}
+        for shape, cuts, n in (
+            ((5, 1), [0], 3),
+            ((7, 16), [0, 2, 2, 4], 9),
+            ((10, 17), [0, 3, 3], 3),
+            ((4, 3, 33), [0, 1], 2),
+            ((100, 8), [0, 5, 9, 9, 30], 50),
+        ):
+            table = random_array(rng, shape, dtype, (-3, 3))
+            index = rng.integers(0, shape[0], n)
+            inputs = [table, index, np.array(cuts)]
+            yield inputs, attrs
+            yield [*inputs, np.array(1)], attrs
+            if reduction == "sum":
+                weights = random_array(rng, (n,), dtype, (-2, 2))
+                yield [*inputs, np.array(-1 if shape[0] == 4 else 0), weights], attrs
 
 
 @op(
@@ -143,7 +141,7 @@ class EmbeddingBagOffsetsSum:
         return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, "sum")
 
     ref = _offsets
-    samples = _offset_samples(("sum",))
+    samples = partial(_offset_samples, ("sum",))
 
 
 @op("EmbeddingBagOffsets", opset=15, like=EmbeddingBagOffsetsSum)
@@ -156,7 +154,7 @@ class EmbeddingBagOffsets:
         return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, reduction)
 
     ref = _offsets
-    samples = _offset_samples(REDUCTIONS)
+    samples = partial(_offset_samples, REDUCTIONS)
 
 
 def _infer_packed(table, indices, weights, reduction):
@@ -175,22 +173,19 @@ def _packed(table, indices, weights=None, *, reduction="sum"):
     return sum_rows(table, indices.reshape(-1), flat, bag, bags, None, reduction == "mean")
 
 
-def _packed_samples(reductions: tuple[str, ...]):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for reduction in reductions:
-            attrs = {"reduction": reduction} if len(reductions) > 1 else {}
-            for shape, many in (
-                ((5, 1), (1, 1)),
-                ((7, 16), (3, 2)),
-                ((10, 17), (4, 5)),
-                ((4, 3, 33), (2, 3)),
-            ):
-                table, index = random_array(rng, shape, dtype, (-3, 3)), rng.integers(0, shape[0], many)
-                yield [table, index], attrs
-                if reduction == "sum":
-                    yield [table, index, random_array(rng, many, dtype, (-2, 2))], attrs
-
-    return samples
+def _packed_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype: str = "f32"):
+    for reduction in reductions:
+        attrs = {"reduction": reduction} if len(reductions) > 1 else {}
+        for shape, many in (
+            ((5, 1), (1, 1)),
+            ((7, 16), (3, 2)),
+            ((10, 17), (4, 5)),
+            ((4, 3, 33), (2, 3)),
+        ):
+            table, index = random_array(rng, shape, dtype, (-3, 3)), rng.integers(0, shape[0], many)
+            yield [table, index], attrs
+            if reduction == "sum":
+                yield [table, index, random_array(rng, many, dtype, (-2, 2))], attrs
 
 
 @op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=("f32",), lower=Bags.of)
@@ -201,7 +196,7 @@ class EmbeddingBagPackedSum:
         return _infer_packed(emb_table, indices, per_sample_weights, "sum")
 
     ref = _packed
-    samples = _packed_samples(("sum",))
+    samples = partial(_packed_samples, ("sum",))
 
 
 @op("EmbeddingBagPacked", opset=15, types=NUMBERS, native=("f32",), lower=Bags.of)
@@ -212,7 +207,7 @@ class EmbeddingBagPacked:
         return _infer_packed(emb_table, indices, per_sample_weights, reduction)
 
     ref = _packed
-    samples = _packed_samples(REDUCTIONS)
+    samples = partial(_packed_samples, REDUCTIONS)
 
 
 def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.ndarray, int]:

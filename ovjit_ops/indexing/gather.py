@@ -7,6 +7,7 @@ A negative index counts from the end. An index out of range gives zeros where an
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -102,26 +103,23 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
     )
 
 
-def _gather_samples(version: int):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        cases: list[tuple] = [
-            ((10,), (4,), 0, 0),
-            ((5, 17), (3,), 1, 0),
-            ((5, 17), (2, 3), 0, 0),
-            ((3, 4, 5), (), 1, 0),
-            ((2, 16), (7,), -1, 0),
-            ((3, 4), (0,), 0, 0),
-        ]
-        if version > 1:
-            cases += [((2, 5, 3), (2, 4), 1, 1), ((2, 3, 5, 4), (2, 3, 2), 2, 2), ((2, 5), (2, 3), 1, -1)]
-        for shape, many, axis, batch in cases:
-            index = rng.integers(-shape[axis] if version == 8 else 0, shape[axis], many)
-            attrs = {} if version == 1 else {"batch_dims": batch}
-            yield [random_array(rng, shape, dtype), np.asarray(index, dtype=np.int64), np.array(axis)], attrs
-        if version == 8:
-            yield [random_array(rng, (5, 3), dtype), ints(-6, 5, 1, 1 << 40), np.array(0)], {"batch_dims": 0}
-
-    return samples
+def _gather_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
+    cases: list[tuple] = [
+        ((10,), (4,), 0, 0),
+        ((5, 17), (3,), 1, 0),
+        ((5, 17), (2, 3), 0, 0),
+        ((3, 4, 5), (), 1, 0),
+        ((2, 16), (7,), -1, 0),
+        ((3, 4), (0,), 0, 0),
+    ]
+    if version > 1:
+        cases += [((2, 5, 3), (2, 4), 1, 1), ((2, 3, 5, 4), (2, 3, 2), 2, 2), ((2, 5), (2, 3), 1, -1)]
+    for shape, many, axis, batch in cases:
+        index = rng.integers(-shape[axis] if version == 8 else 0, shape[axis], many)
+        attrs = {} if version == 1 else {"batch_dims": batch}
+        yield [random_array(rng, shape, dtype), np.asarray(index, dtype=np.int64), np.array(axis)], attrs
+    if version == 8:
+        yield [random_array(rng, (5, 3), dtype), ints(-6, 5, 1, 1 << 40), np.array(0)], {"batch_dims": 0}
 
 
 @op("Gather", opset=1, types=MOVABLE, lower=lower_gather)
@@ -135,7 +133,7 @@ class Gather1:
         batch = batch_dims + indices.ndim if batch_dims < 0 else batch_dims
         return gather(data, indices, normalize_axis(int(axis.reshape(-1)[0]), data.ndim), batch)
 
-    samples = _gather_samples(1)
+    samples = partial(_gather_samples, 1)
 
 
 @op("Gather", opset=7, like=Gather1)
@@ -145,14 +143,14 @@ class Gather7:
     def infer(data, indices, axis, *, batch_dims: Int = 0):
         return _infer_gather(data, indices, axis, batch_dims)
 
-    samples = _gather_samples(7)
+    samples = partial(_gather_samples, 7)
 
 
 @op("Gather", opset=8, like=Gather7)
 class Gather8:
     """Gather-7 with negative indices, and zeros for those out of range."""
 
-    samples = _gather_samples(8)
+    samples = partial(_gather_samples, 8)
 
 
 @op("GatherElements", opset=6, types=MOVABLE, lower=cpu_gather.GatherElements.of)
@@ -295,16 +293,13 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
     return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
 
 
-def _one_hot_samples(variants):
-    def samples(rng: np.random.Generator, dtype: str = "i64"):
-        on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
-        for variant in variants:
-            for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
-                low = -depth - 1 if len(variants) > 1 else -1
-                index = np.asarray(rng.integers(low, depth + 1, shape), dtype=numpy_dtype(dtype))
-                yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis, **variant}
-
-    return samples
+def _one_hot_samples(variants, rng: np.random.Generator, dtype: str = "i64"):
+    on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
+    for variant in variants:
+        for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
+            low = -depth - 1 if len(variants) > 1 else -1
+            index = np.asarray(rng.integers(low, depth + 1, shape), dtype=numpy_dtype(dtype))
+            yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis, **variant}
 
 
 @op("OneHot", opset=1, types=["i32", "i64"])
@@ -349,7 +344,7 @@ class OneHot1:
         hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
         return [w("Select", hit, on, off)]
 
-    samples = _one_hot_samples([{}])
+    samples = partial(_one_hot_samples, [{}])
 
 
 @op("OneHot", opset=16, like=OneHot1)
@@ -363,7 +358,9 @@ class OneHot16:
         check(negative_indices_mode in modes, f"unknown negative_indices_mode {negative_indices_mode!r}")
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
 
-    samples = _one_hot_samples([{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")])
+    samples = partial(
+        _one_hot_samples, [{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")]
+    )
 
 
 TOPK = (*NUMBERS, "boolean")

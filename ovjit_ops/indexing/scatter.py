@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -144,21 +145,18 @@ ND_REDUCTIONS = {
 }  # fmt: skip
 
 
-def _scatter_nd_samples(reductions: list[str]):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for reduction in reductions:
-            attrs = {"reduction": reduction} if len(reductions) > 1 else {}
-            for shape, many in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
-                first = rng.permutation(shape[0])[: many[0]]
-                if reduction != "none":
-                    first[0] = first[-1]  # one place twice
-                index = np.stack(
-                    [first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1
-                )
-                updates = random_array(rng, (many[0], *shape[many[1] :]), dtype)
-                yield [random_array(rng, shape, dtype), index.astype(np.int64), updates], attrs
-
-    return samples
+def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: str = "f32"):
+    for reduction in reductions:
+        attrs = {"reduction": reduction} if len(reductions) > 1 else {}
+        for shape, many in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
+            first = rng.permutation(shape[0])[: many[0]]
+            if reduction != "none":
+                first[0] = first[-1]  # one place twice
+            index = np.stack(
+                [first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1
+            )
+            updates = random_array(rng, (many[0], *shape[many[1] :]), dtype)
+            yield [random_array(rng, shape, dtype), index.astype(np.int64), updates], attrs
 
 
 @op("ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"}, lower=ScatterND.of)
@@ -169,7 +167,7 @@ class ScatterNDUpdate4:
         return _infer_scatter_nd(data, indices, updates)
 
     ref = _scatter_nd
-    samples = _scatter_nd_samples(["none"])
+    samples = partial(_scatter_nd_samples, ["none"])
 
 
 @op("ScatterNDUpdate", opset=15, types=NUMBERS, builder={"": "scatter_nd_update"}, lower=ScatterND.of)
@@ -185,17 +183,10 @@ class ScatterNDUpdate15:
         return _infer_scatter_nd(data, indices, updates)
 
     ref = _scatter_nd
-    samples = _scatter_nd_samples(list(ND_REDUCTIONS))
+    samples = partial(_scatter_nd_samples, list(ND_REDUCTIONS))
 
 
-REDUCTIONS = {
-    "sum": np.add,
-    "prod": np.multiply,
-    "min": np.minimum,
-    "max": np.maximum,
-    "none": None,
-    "mean": np.add,
-}
+REDUCTIONS = {**{k: v for k, v in ND_REDUCTIONS.items() if k != "sub"}, "mean": np.add}
 
 
 def scatter_elements(
@@ -287,23 +278,20 @@ def _infer_scatter_elements(
     return _infer_scatter(data, indices, updates, integral, same)
 
 
-def _scatter_elements_samples(attrs: list[dict[str, Any]]):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for variant in attrs:
-            for shape, many, axis in (((9,), (4,), 0), ((3, 17), (3, 5), 1), ((6, 4), (2, 4), 0)):
-                index = np.argsort(rng.random((*many[:axis], shape[axis], *many[axis + 1 :])), axis)
-                index = np.take(index, np.arange(many[axis]), axis)
-                yield (
-                    [
-                        random_array(rng, shape, dtype),
-                        index.astype(np.int64),
-                        random_array(rng, many, dtype),
-                        np.array(axis),
-                    ],
-                    variant,
-                )
-
-    return samples
+def _scatter_elements_samples(attrs: list[dict[str, Any]], rng: np.random.Generator, dtype: str = "f32"):
+    for variant in attrs:
+        for shape, many, axis in (((9,), (4,), 0), ((3, 17), (3, 5), 1), ((6, 4), (2, 4), 0)):
+            index = np.argsort(rng.random((*many[:axis], shape[axis], *many[axis + 1 :])), axis)
+            index = np.take(index, np.arange(many[axis]), axis)
+            yield (
+                [
+                    random_array(rng, shape, dtype),
+                    index.astype(np.int64),
+                    random_array(rng, many, dtype),
+                    np.array(axis),
+                ],
+                variant,
+            )
 
 
 @op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=ScatterElements.of)
@@ -318,7 +306,7 @@ class ScatterElementsUpdate3:
             data, indices, updates, normalize_axis(int(axis.reshape(-1)[0]), data.ndim), "none", True
         )
 
-    samples = _scatter_elements_samples([{}])
+    samples = partial(_scatter_elements_samples, [{}])
 
 
 @op("ScatterElementsUpdate", opset=12, types=NUMBERS, lower=ScatterElements.of, expand=expand_mean)
@@ -336,10 +324,8 @@ class ScatterElementsUpdate12:
         place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         return scatter_elements(data, indices, updates, place, reduction.lower(), use_init_val)
 
-    samples = _scatter_elements_samples(
-        [
+    samples = partial(_scatter_elements_samples, [
             {"reduction": r, "use_init_val": u}
             for r in ("none", "sum", "prod", "min", "max", "mean")
             for u in (True, False)
-        ]
-    )
+        ])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -80,18 +81,15 @@ def _divided(extent: Dim, by: int, what: str) -> Dim:
     return extent // by
 
 
-def _block_samples(depth: bool):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        shapes = (
-            ((1, 8, 3, 4), (2, 4, 2, 2), (1, 8, 2, 3, 2))
-            if depth
-            else ((1, 2, 4, 6), (2, 3, 2, 2), (1, 2, 2, 4, 2))
-        )
-        for shape in shapes:
-            for mode in ("blocks_first", "depth_first"):
-                yield [random_array(rng, shape, dtype)], {"block_size": 2, "mode": mode}
-
-    return samples
+def _block_samples(depth: bool, rng: np.random.Generator, dtype: str = "f32"):
+    shapes = (
+        ((1, 8, 3, 4), (2, 4, 2, 2), (1, 8, 2, 3, 2))
+        if depth
+        else ((1, 2, 4, 6), (2, 3, 2, 2), (1, 2, 2, 4, 2))
+    )
+    for shape in shapes:
+        for mode in ("blocks_first", "depth_first"):
+            yield [random_array(rng, shape, dtype)], {"block_size": 2, "mode": mode}
 
 
 @op("DepthToSpace", opset=1, types=MOVABLE, builder={"data": "node"}, lower=lower_depth_to_space)
@@ -114,7 +112,7 @@ class DepthToSpace:
         made = data.reshape(parts).transpose(order)
         return made.reshape(n, c // size ** len(spatial), *(d * size for d in spatial))
 
-    samples = _block_samples(True)
+    samples = partial(_block_samples, True)
 
 
 @op("SpaceToDepth", opset=1, types=MOVABLE, lower=lower_space_to_depth)
@@ -137,7 +135,7 @@ class SpaceToDepth:
         made = data.reshape(parts).transpose(order)
         return made.reshape(n, c * size ** len(spatial), *(d // size for d in spatial))
 
-    samples = _block_samples(False)
+    samples = partial(_block_samples, False)
 
 
 def _infer_blocks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,34 +59,26 @@ def _infer_broadcast(
     return TensorType(data.dtype, target.tolist())
 
 
-def _broadcast(data: np.ndarray, target: np.ndarray, axes: np.ndarray | None, mode: str) -> np.ndarray:
-    view, out = broadcast_plan(data.shape, target.reshape(-1).tolist(), axes, broadcast_mode(mode))
-    return np.broadcast_to(data.reshape(view), out).copy()
-
-
-def _broadcast_samples(bidirectional: bool):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        shape: tuple[int, ...]
-        target: tuple[int, ...]
-        for shape, target in (
-            ((), (5,)),
-            ((17,), (3, 17)),
-            ((3, 1), (2, 3, 16)),
-            ((1,), (0, 3)),
-            ((2, 3), (2, 3)),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*target)], {"mode": "numpy"}
-        for shape, target, axes in (
-            ((16,), (2, 16, 3, 3), (1,)),
-            ((2, 3), (2, 3, 4), (0, 1)),
-            ((1, 4), (5, 3, 4), (1, 2)),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*target), ints(*axes)], {"mode": "explicit"}
-        if bidirectional:
-            for shape, target in (((3, 17), (17,)), ((3, 1), (1, 5)), ((2, 3, 4), (1,))):
-                yield [random_array(rng, shape, dtype), ints(*target)], {"mode": "bidirectional"}
-
-    return samples
+def _broadcast_samples(bidirectional: bool, rng: np.random.Generator, dtype: str = "f32"):
+    shape: tuple[int, ...]
+    target: tuple[int, ...]
+    for shape, target in (
+        ((), (5,)),
+        ((17,), (3, 17)),
+        ((3, 1), (2, 3, 16)),
+        ((1,), (0, 3)),
+        ((2, 3), (2, 3)),
+    ):
+        yield [random_array(rng, shape, dtype), ints(*target)], {"mode": "numpy"}
+    for shape, target, axes in (
+        ((16,), (2, 16, 3, 3), (1,)),
+        ((2, 3), (2, 3, 4), (0, 1)),
+        ((1, 4), (5, 3, 4), (1, 2)),
+    ):
+        yield [random_array(rng, shape, dtype), ints(*target), ints(*axes)], {"mode": "explicit"}
+    if bidirectional:
+        for shape, target in (((3, 17), (17,)), ((3, 1), (1, 5)), ((2, 3, 4), (1,))):
+            yield [random_array(rng, shape, dtype), ints(*target)], {"mode": "bidirectional"}
 
 
 @op("Broadcast", opset=1, types=MOVABLE, lower=lower_broadcast)
@@ -96,9 +89,11 @@ class Broadcast1:
         return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit")
 
     def ref(data, target_shape, axes_mapping=None, *, mode="numpy"):
-        return _broadcast(data, target_shape, axes_mapping, mode)
+        target = target_shape.reshape(-1).tolist()
+        view, out = broadcast_plan(data.shape, target, axes_mapping, broadcast_mode(mode))
+        return np.broadcast_to(data.reshape(view), out).copy()
 
-    samples = _broadcast_samples(False)
+    samples = partial(_broadcast_samples, False)
 
 
 @op(
@@ -111,7 +106,7 @@ class Broadcast3:
     def infer(data, target_shape, axes_mapping=None, *, mode: Word = "numpy"):
         return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit bidirectional")
 
-    samples = _broadcast_samples(True)
+    samples = partial(_broadcast_samples, True)
 
 
 def _tile(data: np.ndarray, repeats: np.ndarray) -> np.ndarray:
@@ -236,30 +231,20 @@ def _infer_pad(
     return TensorType(data.dtype, out)
 
 
-def _pad(
-    data: np.ndarray, begin: np.ndarray, end: np.ndarray, value: np.ndarray | None, mode: str
-) -> np.ndarray:
-    fill = data.dtype.type(0) if value is None else value.reshape(())
-    return pad_array(data, begin.reshape(-1).tolist(), end.reshape(-1).tolist(), mode, fill)
-
-
-def _pad_samples(negative: bool):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        cases = [
-            ((7,), (1,), (2,)),
-            ((1, 3, 7, 8), (0, 0, 1, 1), (0, 0, 1, 1)),
-            ((3, 5), (0, 2), (2, 1)),
-            ((2, 17), (1, 0), (0, 15)),
-        ]
-        if negative:
-            cases += [((3, 8), (-1, 2), (0, -3))]
-        for shape, begin, end in cases:
-            for mode in ("constant", "edge", "reflect", "symmetric"):
-                yield [random_array(rng, shape, dtype), ints(*begin), ints(*end)], {"pad_mode": mode}
-            value = random_array(rng, (), dtype)
-            yield [random_array(rng, shape, dtype), ints(*begin), ints(*end), value], {"pad_mode": "constant"}
-
-    return samples
+def _pad_samples(negative: bool, rng: np.random.Generator, dtype: str = "f32"):
+    cases = [
+        ((7,), (1,), (2,)),
+        ((1, 3, 7, 8), (0, 0, 1, 1), (0, 0, 1, 1)),
+        ((3, 5), (0, 2), (2, 1)),
+        ((2, 17), (1, 0), (0, 15)),
+    ]
+    if negative:
+        cases += [((3, 8), (-1, 2), (0, -3))]
+    for shape, begin, end in cases:
+        for mode in ("constant", "edge", "reflect", "symmetric"):
+            yield [random_array(rng, shape, dtype), ints(*begin), ints(*end)], {"pad_mode": mode}
+        value = random_array(rng, (), dtype)
+        yield [random_array(rng, shape, dtype), ints(*begin), ints(*end), value], {"pad_mode": "constant"}
 
 
 PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
@@ -275,9 +260,11 @@ class Pad1:
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, False)
 
     def ref(data, pads_begin, pads_end, pad_value=None, *, pad_mode):
-        return _pad(data, pads_begin, pads_end, pad_value, pad_mode)
+        fill = data.dtype.type(0) if pad_value is None else pad_value.reshape(())
+        begin, end = (pads.reshape(-1).tolist() for pads in (pads_begin, pads_end))
+        return pad_array(data, begin, end, pad_mode, fill)
 
-    samples = _pad_samples(False)
+    samples = partial(_pad_samples, False)
 
 
 @op("Pad", opset=12, like=Pad1)
@@ -287,7 +274,7 @@ class Pad12:
     def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Word):
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, True)
 
-    samples = _pad_samples(True)
+    samples = partial(_pad_samples, True)
 
 
 def range_length(start: Any, stop: Any, step: Any) -> int:

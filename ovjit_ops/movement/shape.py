@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -374,13 +375,10 @@ def _objects(dims: Sequence[Dim]) -> np.ndarray:
     return out
 
 
-def _shape_samples(attrs: Sequence[dict[str, Any]]):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for shape in ((), (5,), (2, 3, 4), (0, 3)):
-            for variant in attrs:
-                yield [random_array(rng, shape, dtype)], variant
-
-    return samples
+def _shape_samples(attrs: Sequence[dict[str, Any]], rng: np.random.Generator, dtype: str = "f32"):
+    for shape in ((), (5,), (2, 3, 4), (0, 3)):
+        for variant in attrs:
+            yield [random_array(rng, shape, dtype)], variant
 
 
 @op("ShapeOf", opset=1, types=MOVABLE)
@@ -393,7 +391,7 @@ class ShapeOf1:
     def ref(data):
         return np.array(data.shape, dtype=np.int64)
 
-    samples = _shape_samples([{}])
+    samples = partial(_shape_samples, [{}])
 
 
 @op("ShapeOf", opset=3, types=MOVABLE)
@@ -406,4 +404,4 @@ class ShapeOf3:
     def ref(data, *, output_type="i64"):
         return np.array(data.shape, dtype=numpy_dtype(output_type))
 
-    samples = _shape_samples([{"output_type": "i64"}, {"output_type": "i32"}])
+    samples = partial(_shape_samples, [{"output_type": "i64"}, {"output_type": "i32"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -299,18 +300,15 @@ def _adaptive(x: np.ndarray, sizes: np.ndarray):
         yield position, tuple(slice(*r[p]) for r, p in zip(ranges, position, strict=True))
 
 
-def _adaptive_samples(attrs: dict[str, Any]):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for shape, sizes in (
-            ((2, 3, 7), (3,)),
-            ((1, 17, 9, 8), (1, 1)),
-            ((2, 3, 13, 16), (5, 7)),
-            ((1, 3, 4, 5), (6, 5)),
-            ((1, 2, 5, 6, 7), (2, 3, 4)),
-        ):
-            yield [random_array(rng, shape, dtype), np.array(sizes, dtype=np.int64)], attrs
-
-    return samples
+def _adaptive_samples(attrs: dict[str, Any], rng: np.random.Generator, dtype: str = "f32"):
+    for shape, sizes in (
+        ((2, 3, 7), (3,)),
+        ((1, 17, 9, 8), (1, 1)),
+        ((2, 3, 13, 16), (5, 7)),
+        ((1, 3, 4, 5), (6, 5)),
+        ((1, 2, 5, 6, 7), (2, 3, 4)),
+    ):
+        yield [random_array(rng, shape, dtype), np.array(sizes, dtype=np.int64)], attrs
 
 
 MOST_WINDOWS = 64  # of one dimension that are written out as slices
@@ -361,7 +359,7 @@ class AdaptiveAvgPool:
             out[(...,) + position] = total / x.dtype.type(part.shape[-1])
         return out.astype(data.dtype)
 
-    samples = _adaptive_samples({})
+    samples = partial(_adaptive_samples, {})
 
 
 @op("AdaptiveMaxPool", opset=8, types=NUMBERS, native=FLOATS, lower=PoolIndices.of)
@@ -385,4 +383,4 @@ class AdaptiveMaxPool:
             index[(...,) + position] = places[window].reshape(-1)[best]
         return out, index
 
-    samples = _adaptive_samples({"index_element_type": "i32"})
+    samples = partial(_adaptive_samples, {"index_element_type": "i32"})
