@@ -55,6 +55,41 @@ def test_an_operator_that_nothing_converts(ov, unknown):
         converted(ov, unknown)
 
 
+def test_what_convert_model_raises_for_an_operator_that_nothing_converts(ov, unknown):
+    proto = onnx.load(unknown)
+    proto.graph.node[1].domain = "com.example"
+    proto.opset_import.append(make.make_opsetid("com.example", 3))
+    onnx.save(proto, unknown)
+    with pytest.raises(ov.frontend.OpConversionFailure, match=r"operations: com\.example\.Foo\b(?!-3)"):
+        ov.convert_model(str(unknown))
+
+
+def missing(context: Any) -> Any:
+    return [context.get_attribute("missing")]
+
+
+def broken(context: Any) -> Any:
+    raise KeyError("mine")
+
+
+@pytest.mark.parametrize("converter, words", [
+    (missing, "Attribute missing can't be converted to defined types"), (broken, "KeyError: 'mine'"),
+])  # fmt: skip
+def test_a_converter_that_raises(ov, unknown, converter, words):
+    extension = ov.frontend.onnx.ConversionExtension("Foo", converter)
+    core = ov.Core()
+    core.add_extension(extension)
+    ways = [
+        (RuntimeError, lambda: core.read_model(str(unknown))),
+        (ov.frontend.OpConversionFailure, lambda: ov.convert_model(str(unknown), extension=extension)),
+        (ov.frontend.OpConversionFailure, lambda: converted(ov, unknown, extension)),
+    ]
+    for kind, way in ways:
+        with pytest.raises(kind, match="Conversion is failed for: Foo") as caught:
+            way()
+        assert words in str(caught.value)
+
+
 def test_a_converter_in_python(ov, unknown):
     seen = []
 

@@ -36,6 +36,9 @@ from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import is_static
 
+#: What a cancelled inference raises, in OpenVINO's words.
+CANCELLED = "Infer Request was canceled: the inference was cancelled while it ran"
+
 #: Error codes that kernels return; the text is what went wrong.
 KERNEL_ERRORS = {
     1: "an index is out of range",
@@ -553,7 +556,7 @@ class Job:
     def _failure(self) -> BaseException:
         error = self.words[ERROR]
         if not error:
-            return Cancelled("the inference was cancelled")
+            return Cancelled(CANCELLED)
         table, error = (None, error) if self._bodies is None else self._bodies.failure(error)
         step = (table or self._table).plan.steps[error >> 32]  # type: ignore[union-attr]
         code = error & 0xFFFFFFFF
@@ -710,7 +713,7 @@ class Job:
     def stop_if_cancelled(self) -> None:
         """Raises Cancelled after `cancel`: what runs long on the host calls it now and then."""
         if self.words[ABORT]:
-            raise Cancelled("the inference was cancelled")
+            raise Cancelled(CANCELLED)
 
     def _array(self, value: Any, view: View) -> np.ndarray:
         """NumPy's view of a tensor of this job."""

@@ -30,7 +30,13 @@ class ConversionExtension(ConversionExtensionBase):
         self.converter: Callable[[NodeContext], Any] = rest[-1]
 
     def converted(self, node: Any) -> list[Output]:
-        found = self.converter(NodeContext(node.op_type, node.inputs, node.attributes))
+        try:
+            found = self.converter(NodeContext(node.op_type, node.inputs, node.attributes))
+        except Exception as error:
+            raise ModelError(
+                f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: its converter "
+                f"raised {type(error).__name__}: {error}"
+            ) from error
         outputs = [o for port in found.values() for o in port] if isinstance(found, Mapping) else found
         if not isinstance(outputs, (list, tuple)) or not all(isinstance(o, Output) for o in outputs):
             raise ModelError(
@@ -112,7 +118,9 @@ class NodeContext:
         if name in self._attributes:
             return _cast(self._attributes[name], dtype)
         if default_value is None:
-            raise GeneralFailure(f"{self._type} has no attribute {name!r}")
+            raise GeneralFailure(
+                f"Attribute {name} can't be converted to defined types: {self._type} has no such attribute"
+            )
         return default_value
 
     def get_values_from_const_input(self, idx: int, default_value: Any = None, dtype: Any = None) -> Any:

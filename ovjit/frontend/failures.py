@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from ovjit.errors import OvjitError, UnsupportedError
+
+#: What errors of a file say that are about its operations.
+_OF_OPERATIONS = ("No conversion rule found", "While validating ONNX node")
+
 
 class GeneralFailure(Exception):
     """A file or a model that cannot be read."""
@@ -17,6 +22,15 @@ class NotImplementedFailure(Exception):
 
 class OpConversionFailure(Exception):
     """An operation that cannot be converted."""
+
+
+class Unconverted(OpConversionFailure, UnsupportedError):
+    """What `convert_model` raises for an operation: OpenVINO's class, and one of ovjit's errors."""
+
+
+def is_of_operation(error: OvjitError) -> bool:
+    """Whether reading a file failed at one of its operations."""
+    return any(words in str(error) for words in _OF_OPERATIONS)
 
 
 class OpValidationFailure(Exception):

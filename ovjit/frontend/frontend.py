@@ -30,14 +30,13 @@ from ovjit.frontend.failures import (
     InitializationFailure,
     NotImplementedFailure,
     OpConversionFailure,
+    is_of_operation,
 )
 
 #: Framework -> endings of its files.
 FORMATS = {"ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt")}
 #: Fields of ONNX's ModelProto whose tags are one byte.
 _MODEL_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
-#: What errors of a file say that are about its operations.
-_OF_OPERATIONS = ("No conversion rule found", "While validating ONNX node")
 
 
 class Place:
@@ -446,8 +445,8 @@ class FrontEnd:
             try:
                 return self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
             except OvjitError as error:
-                inside = any(words in str(error) for words in _OF_OPERATIONS)
-                raise (OpConversionFailure if inside else GeneralFailure)(str(error)) from error
+                kind = OpConversionFailure if is_of_operation(error) else GeneralFailure
+                raise kind(str(error)) from error
 
         return InputModel(read)
 

@@ -476,7 +476,7 @@ def find_op(name: str, opset: int | None = None) -> Op:
 
         near = difflib.get_close_matches(name, _REGISTRY, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ModelError(f"unknown operation {name!r}{hint}")
+        raise ModelError(f"Unrecognized operation type: {name}; ovjit has no such operation{hint}")
     if opset is None:
         return versions[max(versions)]
     fitting = [v for v in versions if v <= opset]

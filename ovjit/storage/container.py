@@ -138,7 +138,9 @@ class Container:
     def _read_table(self, data: memoryview) -> tuple[bytes, bytes]:
         beginning = bytes(data[:_BODY])
         if beginning[:8] != MAGIC:
-            raise BlobError("this is no blob of ovjit: it does not begin with OVJITBLB")
+            raise BlobError(
+                "Cannot import compiled blob: this is no blob of ovjit, it does not begin with OVJITBLB"
+            )
         if len(beginning) < _BODY:
             raise BlobError(f"the blob is cut off: it has {len(data)} bytes")
         _, version, count, total, key_name = _HEAD.unpack_from(beginning)

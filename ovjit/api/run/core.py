@@ -291,7 +291,7 @@ class Core:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
         head = _head(device) if device else ""
         self._used.add(head)
-        row = table.find_row(name, table._LETTERS[head], head)
+        row = table.find_row(name, table._LETTERS[head], head, reading=True)
         settings = table.hinted({**self._settings[""], **self._settings[head]})
         if row.name in settings:
             value = settings[row.name]

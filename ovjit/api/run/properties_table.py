@@ -256,20 +256,22 @@ DEFAULT_PRECISION = "bf16"
 _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "A", "HETERO": "H", "BATCH": "C", "": "G"}
 
 
-def find_row(name: Any, letter: str, device: str) -> Row:
+def find_row(name: Any, letter: str, device: str, reading: bool = False) -> Row:
     """The row of `name` among those of a device ("": a Core). TypeError unless it is a str, else
-    PropertyError."""
+    PropertyError, in the words of reading a property or of setting it."""
     if not isinstance(name, str):
         raise no_such_form(f"the name of a property is a str, not {type(name).__name__}")
     row = ROWS.get(name)
     if row is None or letter not in row.devices:
         known = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
         known = [other for other in known if other != name]
-        raise PropertyError(f"{_unsupported(name, device)}{_nearest(name, known)}")
+        raise PropertyError(f"{_unsupported(name, device, reading)}{_nearest(name, known)}")
     return row
 
 
-def _unsupported(name: str, device: str) -> str:
+def _unsupported(name: str, device: str, reading: bool = False) -> str:
+    if reading and device == "CPU":
+        return f"Cannot get unsupported property: {name}."
     if device in ("AUTO", "MULTI"):
         return f"property: {name}: not supported"
     if device:

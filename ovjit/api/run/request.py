@@ -732,7 +732,7 @@ def _at(slots: Any, index: Any, what: str) -> Any:
 def _single(slots: Any, what: str) -> Any:
     if len(slots) != 1:
         raise InferenceError(
-            f"{what}_tensor() must be called on a function with exactly one parameter. The model has "
+            f"get_{what}_tensor() must be called on a function with exactly one parameter. The model has "
             f"{len(slots)} {what}s: say which one, by index"
         )
     return slots[0]

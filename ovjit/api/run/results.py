@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,17 @@ class OVDict(Mapping[ConstOutput, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._ports)
+
+    # Views of a dict, as OpenVINO's: they print their entries, and can be walked backwards.
+
+    def keys(self) -> KeysView[ConstOutput]:
+        return self.to_dict().keys()
+
+    def values(self) -> ValuesView[np.ndarray]:
+        return self.to_dict().values()
+
+    def items(self) -> ItemsView[ConstOutput, np.ndarray]:
+        return self.to_dict().items()
 
     def __repr__(self) -> str:
         return repr(self.to_dict())

@@ -149,9 +149,10 @@ class InputSlot:
             raise InferenceError(
                 f"Can't set the input tensor with index: {self.index}, because the model input "
                 f"(shape={shapes.text(expected)}) and the tensor "
-                f"(shape=({'.'.join(map(str, shape))})) are incompatible. {self.describe()} expects "
-                f"{self.info}, the shape of the given array is "
-                f"{shapes.text(shape)}{shape_hint(shape, expected)}"
+                f"(shape=({'.'.join(map(str, shape))})) are incompatible. The input tensor size is "
+                f"not equal to the model input type: got {shapes.text(shape)} expecting "
+                f"{shapes.text(expected)}, {self.describe()} of type: {self.info.dtype}"
+                f"{shape_hint(shape, expected)}"
             )
 
     def check_tensor(self, tensor: Tensor) -> None:

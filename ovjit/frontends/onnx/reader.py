@@ -818,7 +818,10 @@ def _label(proto: Any) -> str:
 
 
 def _operator(proto: Any, version: int) -> str:
-    return f"{proto.domain + '.' if proto.domain else ''}{proto.op_type[:80]}-{version}"
+    """What messages call an operator: with its version, or with the domain that it is of."""
+    if proto.domain in DEFAULT_DOMAINS:
+        return f"{proto.op_type[:80]}-{version}"
+    return f"{proto.domain}.{proto.op_type[:80]}"
 
 
 def _path(key: Any, call: Any) -> str:

@@ -15,7 +15,8 @@ from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.run.core import Core
-from ovjit.errors import UnsupportedError
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.frontend.failures import Unconverted, is_of_operation
 from ovjit.frontends.torch_modules import export, is_torch, name_nodes
 from ovjit.tools.ovc.cli_parser import (
     _InputCutInfo,
@@ -126,6 +127,15 @@ def _driver(
 
 
 def _read(core: Core, given: Any) -> Model:
+    try:
+        return _read_given(core, given)
+    except OvjitError as error:
+        if is_of_operation(error):
+            raise Unconverted(str(error)) from error
+        raise
+
+
+def _read_given(core: Core, given: Any) -> Model:
     if isinstance(given, Model):
         return given
     if isinstance(given, (list, tuple)) and 1 <= len(given) <= 2 and not input_model_is_object(given):
