@@ -411,3 +411,33 @@ def test_constant_constructors() -> None:
             ov.op.Constant()
         with pytest.raises(RuntimeError):
             ov.op.Constant(ov.Type.f32, ov.Shape([3]), [1.0, 2.0])
+
+
+def test_sizes_that_are_known_in_part() -> None:
+    def run(ov: Any) -> list[str]:
+        o, d = ov.opset13, ov.Dimension
+        x = o.parameter(ov.PartialShape([d(), d(2, 5), d(0, 3), 7]), np.float32)
+        sizes, token = o.shape_of(x), o.constant(np.ones([1, 1, 768], np.float32))
+
+        def const(*numbers: int) -> Any:
+            return o.constant(np.array(numbers, np.int64))
+
+        def size(*places: int) -> Any:
+            return o.gather(sizes, const(*places), o.constant(np.int64(0)))
+
+        def hot(place: int, axis: int) -> Any:
+            depth = o.squeeze(size(place), const(0))
+            return o.one_hot(const(0, 1), depth, np.float32(1), np.float32(0), axis)
+
+        made = [
+            o.tile(token, o.concat([size(0), const(1, 1)], 0)),
+            o.tile(token, o.concat([size(1), const(2), size(2)], 0)),
+            o.tile(token, o.concat([const(0), size(0, 0)], 0)),
+            o.tile(token, size(3, 1, 2, 0)),
+            o.tile(x, size(1)),
+            o.tile(x, sizes),
+            *(hot(place, axis) for place in range(4) for axis in (0, -1)),
+        ]
+        return [str(node.output(0).partial_shape) for node in made]
+
+    assert run(ovjit) == run(openvino)

@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import from_numpy, numpy_dtype, real_for
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Dim, Interval, is_static, text
+from ovjit.graph.shapes import Dim, Interval, dim, is_static, text
 from ovjit.graph.traced import is_traced, is_traced_number, whole
 
 #: Most elements of a value that inference computes.
@@ -117,6 +117,14 @@ def known_dims(x: TensorType) -> list[Dim] | None:
     if x.partial is None or x.value is not None:
         return None
     return [int(v) if isinstance(v, (int, np.integer)) else v for v in x.partial.reshape(-1)]
+
+
+def known_sizes(x: TensorType) -> list[Dim] | None:
+    """`known_dims` of what cannot be negative, as what is worked out of open dimensions may seem to be."""
+    dims = known_dims(x)
+    if dims is None:
+        return None
+    return [dim(max(d.lo, 0), d.hi) if isinstance(d, Interval) and d.lo < 0 else d for d in dims]
 
 
 def widened(x: np.ndarray) -> np.ndarray:

@@ -17,7 +17,15 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, merge, normalize_axis, text, up_to
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_scalar, known_scalar, propagate, widened
+from ovjit_ops.common.values import (
+    INDEX_TYPES,
+    INTEGERS,
+    check_scalar,
+    known_scalar,
+    known_sizes,
+    propagate,
+    widened,
+)
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing import cpu_gather, cpu_scan
 from ovjit_ops.indexing.cpu_gather import GatherND, lower_gather
@@ -289,7 +297,8 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
     if indices.shape is None:
         return TensorType(on_value.dtype, None)
     place = normalize_axis(axis, len(indices.shape) + 1)
-    new = ANY if count is None else count
+    sizes = known_sizes(depth)
+    new = count if count is not None else ANY if sizes is None else sizes[0]
     return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
 
 

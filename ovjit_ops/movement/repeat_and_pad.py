@@ -12,11 +12,11 @@ import numpy as np
 from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import DType, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, broadcast, dim, is_static
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, is_static
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole, whole_numbers
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
-from ovjit_ops.common.values import check_scalar, known, known_dims, length, propagate
+from ovjit_ops.common.values import check_scalar, known, known_sizes, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import Tiled
 from ovjit_ops.movement.cpu_pad import Padded
@@ -39,10 +39,8 @@ def _infer_broadcast(
     mapping = None if axes is None else known(axes, "axes_mapping")
     if target is None:
         rank = length(target_shape)
-        dims = known_dims(target_shape)
+        dims = known_sizes(target_shape)
         if dims is not None:
-            # what is worked out of open dimensions may seem to reach below 0
-            dims = [dim(max(d.lo, 0), d.hi) if isinstance(d, Interval) and d.lo < 0 else d for d in dims]
             shape = broadcast(data.shape, tuple(dims)) if mode == "bidirectional" else tuple(dims)
             return TensorType(data.dtype, shape)
         if mode == "bidirectional":
@@ -126,14 +124,15 @@ class Tile:
     def infer(data, repeats):
         integral = "Tile repeats must have any integer element type, but has {type}"
         times = known(repeats, "repeats", integral, "Tile repeats must be of rank 1")
-        if times is None or data.shape is None:
+        dims = known_sizes(repeats) if times is None else whole_numbers(times)
+        if dims is None or data.shape is None:
             count = length(repeats)
             rank = None if data.rank is None or count is None else max(data.rank, count)
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
-        check(all(v >= 0 for v in times), f"repeats {times.tolist()} should not be negative")
-        rank = max(len(times), len(data.shape))
+        check(all(bounds(v)[0] >= 0 for v in dims), f"repeats {dims} should not be negative")
+        rank = max(len(dims), len(data.shape))
         shape = (1,) * (rank - len(data.shape)) + data.shape
-        counts = [1] * (rank - len(times)) + whole_numbers(times)
+        counts = [1] * (rank - len(dims)) + list(dims)
         out = TensorType(data.dtype, tuple(d * n for d, n in zip(shape, counts, strict=True)))
         return propagate(out, _tile, data, repeats)
 
