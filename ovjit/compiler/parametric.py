@@ -11,7 +11,8 @@ dimensions grow, and anew where they have grown out of it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -230,11 +231,13 @@ class Parametric:
         starts: list[int] = []
         for step in planner.steps:
             starts.append(len(words) * 8)
-            for arg in step.args or (0,):
-                if type(arg) is int:
+            args: Sequence[Any] = step.args or (0,)
+            for arg in args:
+                kind = type(arg)
+                if kind is int:
                     words.append(arg)
                     continue
-                if isinstance(arg, Ptr):
+                if kind is Ptr:
                     words.append(arg.buffer.base)
                     if arg.buffer.base == ARENA:
                         self.pointers.append((len(words), number_of[arg.buffer]))
@@ -259,7 +262,7 @@ class Parametric:
         self.grows = np.array([is_traced_number(b.size) for b in used], np.bool_)
         scratch = place(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
         own = [s for s in planner.steps if s.control is None]  # bodies tell for themselves
-        work = place(sum(whole_work(s.flops) + whole_work(s.bytes) for s in own))
+        work = place(_total(number for step in own for number in (step.flops, step.bytes)))
         self.data = planner.data.materialize()
         data = [(at, itemsize, place(number)) for at, itemsize, number in planner.data.traced]
         outputs = [place(d) for v in planner.outputs for d in planner.shape(v)]
@@ -410,9 +413,17 @@ def check_plan(plan: Plan, anew: Plan) -> None:
         raise OvjitError(f"internal error: a traced plan has other {', '.join(wrong)} than one made anew")
 
 
-def whole_work(number: Any) -> Any:
-    """Flops or bytes as a whole number."""
-    return number if type(number) is Traced else int(number)
+def _total(numbers: Iterable[Any]) -> Any:
+    """The sum of flops and bytes. What equal layers do is one traced number, which is added once."""
+    plain, times = 0, Counter[int]()
+    traced_ones: dict[int, Traced] = {}
+    for number in numbers:
+        if type(number) is Traced:
+            times[number.node] += 1
+            traced_ones[number.node] = number
+        else:
+            plain += int(number)
+    return plain + sum(traced_ones[node] * count for node, count in times.items())
 
 
 class Traces:
