@@ -19,7 +19,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Node, Value
+from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, dim
 from ovjit_ops.common.checks import check_type
@@ -173,7 +173,7 @@ def _falls(attrs: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _simple(node: Node, inputs: tuple[Value, ...]) -> bool:
+def _simple(inputs: tuple[Value, ...]) -> bool:
     return len(inputs) == 2 and all(v.dtype == "f32" and v.shape is not None for v in inputs)
 
 
@@ -239,7 +239,7 @@ class MulticlassNms8:
     def expand(b, node, inputs):
         """MulticlassNms(boxes, scores) -> ClassRows(boxes, scores, KeptBoxes(boxes, scores))"""
         attrs = node.attrs
-        if not _simple(node, inputs):
+        if not _simple(inputs):
             return None
         boxes, scores = inputs
         choice = kept_boxes(
@@ -304,7 +304,7 @@ class MatrixNms:
 
     def expand(b, node, inputs):
         """MatrixNms(boxes, scores) -> FallenRows(boxes, scores, MatrixFalls(boxes, scores))"""
-        if not _simple(node, inputs):
+        if not _simple(inputs):
             return None
         w, limit = Writer(b, node), np.array(node.attrs["score_threshold"], np.float32)
         fallen = w.outputs("MatrixFalls", *inputs, limit, **_falls(node.attrs))
@@ -312,7 +312,7 @@ class MatrixNms:
 
 
 def _chosen_samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
-    for inputs, attrs in (_matrix_samples if matrix else partial(_samples, 8))(rng, dtype):
+    for inputs, attrs in _matrix_samples(rng, dtype) if matrix else _samples(8, rng, dtype):
         boxes, scores = (x.astype(np.float32) for x in inputs)
         if matrix:
             choice = fallen(boxes, scores, attrs["score_threshold"], **_falls(attrs))

@@ -324,8 +324,7 @@ class ScatterElementsUpdate12:
         place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         return scatter_elements(data, indices, updates, place, reduction.lower(), use_init_val)
 
-    samples = partial(_scatter_elements_samples, [
-            {"reduction": r, "use_init_val": u}
-            for r in ("none", "sum", "prod", "min", "max", "mean")
-            for u in (True, False)
-        ])
+    samples = partial(
+        _scatter_elements_samples,
+        [{"reduction": r, "use_init_val": u} for r in REDUCTIONS for u in (True, False)],
+    )

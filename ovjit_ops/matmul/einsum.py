@@ -156,7 +156,7 @@ def _contract(
 ) -> Value:
     """All terms multiplied and summed, with the labels `out`."""
     while len(terms) > 1:
-        left, right = _cheapest(terms, out, sizes)
+        left, right = _cheapest(terms, sizes)
         a, b = terms[left], terms[right]
         rest = [t for i, t in enumerate(terms) if i not in (left, right)]
         needed = set(out) | {x for _, labels in rest for x in labels}
@@ -166,7 +166,7 @@ def _contract(
     return _transposed(w, value, labels, out)
 
 
-def _cheapest(terms: list[tuple[Value, list[str]]], out: list[str], sizes: dict[str, Dim]) -> tuple[int, int]:
+def _cheapest(terms: list[tuple[Value, list[str]]], sizes: dict[str, Dim]) -> tuple[int, int]:
     """The pair whose product takes the fewest multiplications."""
     pairs = [(i, j) for j in range(len(terms)) for i in range(j)]
 
