@@ -43,6 +43,22 @@ class Nets:
         y = make(x, self.weights(*weights), [stride] * 2, [pad] * 2, [pad] * 2, [1, 1])
         return ov.Model([op.relu(y)], [x], "convolution")
 
+    def volume(self) -> Any:
+        """Transposed, with several taps in each dimension of a phase, and an odd number of channels."""
+        x = op.parameter([1, 5, 2, 3, 3], np.float32)
+        y = op.convolution_backprop_data(
+            x, self.weights(5, 18, 4, 4, 4), [2] * 3, None, [0] * 3, [0] * 3, [1] * 3
+        )
+        return ov.Model([op.relu(y)], [x], "volume")
+
+    def computed(self) -> Any:
+        """A convolution in groups by filters that depend on the input."""
+        x = op.parameter([1, 8, 5, 5], np.float32)
+        scale = op.reshape(op.reduce_mean(x, np.array([2, 3])), np.array([2, 1, 4, 1, 1]), False)
+        filters = op.multiply(self.weights(2, 6, 4, 3, 3), op.add(scale, np.float32(1)))
+        y = op.group_convolution(x, filters, [1, 1], [1, 1], [1, 1], [1, 1])
+        return ov.Model([op.relu(y)], [x], "computed")
+
     def classifier(self) -> Any:
         x = op.parameter([1, 3, 12, 12], np.float32)
         y = op.relu(op.convolution(x, self.weights(32, 3, 3, 3), [1, 1], [1, 1], [1, 1], [1, 1]))
@@ -101,6 +117,8 @@ class Nets:
             "quantized": self.quantized(),
             "cached": self.cached(),
             "cached in bytes": self.cached(),
+            "volume": self.volume(),
+            "computed": self.computed(),
         }
 
     def cached(self) -> Any:

@@ -17,7 +17,7 @@ def test_bf16_and_bytes_of_avx512() -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = [line.split("|") for line in done.stdout.splitlines()]
-    assert len(rows) == 15, done.stdout
+    assert len(rows) == 17, done.stdout
     for name, error, kernels in rows:
         if name == "quantized":
             assert "conv_u8i8" in kernels and "depthwise_u8" in kernels, kernels
