@@ -113,10 +113,12 @@ def install(side: str) -> None:
             offset = self._known[key] = layout.place(array.nbytes)
             CONSTANTS.append((offset, array.nbytes))
             self.arrays.append((offset, array))
+            self.sizes[offset] = array.nbytes
             self.size = layout.size
+        self.asked.append(offset)
         return self.at(offset)
 
-    def placed(self: Any) -> np.ndarray:
+    def placed(self: Any, _memory: np.ndarray | None = None) -> np.ndarray:
         out = materialize(self)
         if "_layout" in self.__dict__:
             layouts[id(out)] = self._layout
