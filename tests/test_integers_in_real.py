@@ -10,6 +10,7 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.graph import dtypes
 from ovjit.graph.interp import evaluate
 
 SEED = 20261121
@@ -86,3 +87,12 @@ def test_mixed_types_are_refused() -> None:
     ones = ovjit.opset13.constant(np.ones(4, np.float32))
     with pytest.raises(RuntimeError):
         ovjit.opset13.group_normalization(x, ones, ones, 2, 1e-5)
+
+
+@pytest.mark.parametrize("kind, lowest, highest", [("u4", 0, 15), ("i4", -8, 7), ("u2", 0, 3)])
+def test_what_is_computed_for_fewer_than_eight_bits_is_rounded_and_saturates(
+    kind: str, lowest: int, highest: int
+) -> None:
+    reals = np.array([-99.0, -0.5, 0.5, 1.5, 2.5, 99.0], np.float32)
+    whole = dtypes.whole(reals, dtypes.numpy_dtype(kind)).astype(np.int8)
+    assert whole.tolist() == [lowest, 0, 0, 2, 2, highest]

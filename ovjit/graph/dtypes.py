@@ -155,9 +155,10 @@ def whole_between(kind: str) -> str:
 
 
 def whole(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Reals as integers: rounded, half to even. Bytes saturate, wider ones wrap as in Convert."""
-    between = numpy_dtype(whole_between(from_numpy(dtype)))
-    array = cast(np.rint(array), between)
-    if dtype.itemsize == 1:
-        array = np.clip(array, np.iinfo(dtype).min, np.iinfo(dtype).max)
+    """Reals as integers, rounded half to even. Up to 8 bits saturate, wider ones wrap as in Convert."""
+    row = ELEMENT_TYPES[from_numpy(dtype)]
+    array = cast(np.rint(array), numpy_dtype(whole_between(row.name)))
+    if row.bits <= 8:
+        limit = 1 << (row.bits - (row.kind == "i"))
+        array = np.clip(array, -limit if row.kind == "i" else 0, limit - 1)
     return array.astype(dtype)
