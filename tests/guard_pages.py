@@ -192,8 +192,8 @@ def install(side: str) -> None:
         memories[id(memory)] = (memory, _latest[-1])
         return memory
 
-    def planned(self: Any, shapes: Any, values: np.ndarray, memory: Any) -> Any:
-        plan = make_plan(self, shapes, values, memory)
+    def planned(self: Any, shapes: Any, whole: np.ndarray, memory: Any) -> Any:
+        plan = make_plan(self, shapes, whole, memory)
         arenas[id(plan)] = (plan, memories[id(memory)][1])
         if plan.data is not self.data and id(self.data) in layouts:  # numbers of these shapes are written in
             layouts[id(plan.data)] = layouts[id(self.data)]

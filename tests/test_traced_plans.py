@@ -577,3 +577,37 @@ def test_inputs_that_were_alike_may_differ() -> None:
     for lengths in ((10, 10), (11, 4)):
         run(executable, [rng.normal(size=(n, 32)).astype(np.float32) for n in lengths])
     assert traces.made == made
+
+
+def test_memory_serves_what_fits_and_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which memory plan serves is what the rule says in NumPy: all buffers fit, and enough of it is used."""
+    monkeypatch.setattr(parametric, "LEAST_SPARE", 64)
+    executable = compile_graph(branches(2), {})
+    rng = np.random.default_rng(SEED)
+    chosen = 0
+    for trial, count in enumerate(rng.integers(2, 400, 60).tolist()):
+        program = executable.program
+        before = next(iter(program.traces))._memories if trial else ()
+        plan = program.plan(((count, 32),) * 2)
+        trace = plan.trace
+        sizes = plan.block.base[trace.sizes]
+
+        def fits(memory: Any, sizes: np.ndarray = sizes, trace: Any = trace) -> bool:
+            roomy = sizes + np.where(trace.grows, np.maximum(sizes * parametric.SPARE // 8, 64), 0)
+            return bool((sizes <= memory.room).all()) and roomy.sum() >= memory.room.sum() / 2
+
+        want = next(filter(fits, before), None)
+        if want is None:
+            assert plan.arena not in before and fits(plan.arena), f"trial {trial}: {count} rows"
+        else:
+            assert plan.arena is want, f"trial {trial}: {count} rows"
+            chosen += want is not before[0]
+    assert chosen, "no memory but the newest has served"
+
+
+def test_extents_of_more_than_64_bits_are_no_plan() -> None:
+    executable = compile_graph(branches(1), {})
+    plan = executable.program.plan(((3, 32),))
+    for extent in (1 << 56, (1 << 63) - 1, 1 << 63, 1 << 80):
+        assert plan.trace.at(((extent, 32),)) is None, extent
+    assert plan.trace.at(((5, 32),)).output_shapes == [(5, 32)]

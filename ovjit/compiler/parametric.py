@@ -11,8 +11,11 @@ dimensions grow, and anew where they have grown out of it.
 from __future__ import annotations
 
 import functools
+import math
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +30,7 @@ from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.steps import Plan, Step
 from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
-from ovjit.forks import ForkLock
+from ovjit.forks import ForkLock, made_once
 from ovjit.graph import traced
 from ovjit.graph.traced import GUARDS, LARGEST, LESS, Tape, Traced, as_found_number, is_traced_number
 
@@ -44,10 +47,24 @@ SPARE, LEAST_SPARE = 2, 16384
 #: A memory plan in which less than this part is used is made anew.
 LEAST_USED = 0.5
 
-#: evaluate(rows, their number, values, _): compute the rows; the number of the first guard that does not
+#: evaluate(rows, their number, values, use): compute the rows; the number of the first guard that does not
 #: hold, from 1, or 0. What may not fit 64 bits is such a guard.
+#:
+#: `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`): then the values behind the
+#: leaves are written first, and behind all of them what a plan of these values has. -1 where they want
+#: another memory.
 EVALUATE = """@njit(nogil=True)
-def kernel(rows, count, values, unused):
+def kernel(rows, count, values, use):
+    if use != 0:
+        i = 0
+        while i < ld(use, 0):
+            if ld(values, i) >= {LARGEST}:
+                return count + 1
+            i += 1
+        given = ld(use, 2)
+        while i < ld(use, 1):
+            st_i64(values + i * 8, ld(given, i))
+            i += 1
     i = 0
     while i < count:
         row = rows + i * 32
@@ -95,6 +112,41 @@ def kernel(rows, count, values, unused):
                 return i + 1
             st_i64(values + ld(row, 1) * 8, out)
         i += 1
+    if use == 0:
+        return 0
+    nodes = ld(use, 4)
+    room = ld(use, 5)
+    grows = ld(use, 6)
+    total = 0
+    i = 0
+    while i < ld(use, 3):
+        size = ld(values, ld(nodes, i))
+        if size > ld(room, i):
+            return -1
+        total += size
+        if ld(grows, i) != 0:
+            total += imax(size * ld(use, 8) // 8, ld(use, 9))
+        i += 1
+    if total < ld(use, 7):
+        return -1
+    to = values + ld(use, 1) * 8
+    part = use + 80
+    end = part + 120
+    while part < end:
+        given = ld(part, 1)
+        i = 0
+        while i < ld(part, 0):
+            st_i64(to + i * 8, ld(given, i))
+            i += 1
+        places = ld(part, 3)
+        nodes = ld(part, 4)
+        i = 0
+        while i < ld(part, 2):
+            at = to + ld(places, i) * 8
+            st_i64(at, ld(at, 0) + ld(values, ld(nodes, i)))
+            i += 1
+        to += ld(part, 0) * 8
+        part += 40
     return 0
 """
 
@@ -125,15 +177,20 @@ class Patches:
 
 
 class Memory:
-    """One way to lay out the arena: the sizes it has room for, and the arguments with its offsets in them."""
+    """One way to lay out the arena: the sizes it has room for, and the arguments with its offsets in them.
+    `use`: what `evaluate` asks of it, at `address`."""
 
-    __slots__ = ("arena_size", "offsets", "room", "words")
+    __slots__ = ("address", "arena_size", "offsets", "room", "use", "words")
 
-    def __init__(self, room: np.ndarray, offsets: Sequence[int], arena_size: int, words: np.ndarray):
+    def __init__(
+        self, room: np.ndarray, offsets: Sequence[int], arena_size: int, words: np.ndarray, use: np.ndarray
+    ):
         self.room = room
         self.offsets = offsets
         self.arena_size = arena_size
         self.words = words
+        self.use = use
+        self.address = use.ctypes.data
 
     def lay_out(self, buffers: Sequence[Buffer]) -> int:
         """Give these buffers, of a planning anew, their offsets. Raises OvjitError where they do not fit."""
@@ -173,6 +230,8 @@ class Parametric:
                     self.fits[i] = left
         del self._new
         self._memories: tuple[Memory, ...] = ()
+        #: What all tables of its plans have, once one has been made, see `ovjit.execution.table`.
+        self.table: Any = None
 
     def facts(self) -> dict[str, Any] | None:
         """All that it is but for `steps` and `data`, as JSON holds it; None for what belongs to one process:
@@ -195,7 +254,7 @@ class Parametric:
     def of_facts(cls, facts: Mapping[str, Any], steps: list[Step], data: np.ndarray) -> Parametric:
         """The trace of which these are the facts. They decide what native code reads and writes."""
         self = cls.__new__(cls)
-        self._kernels, self.tables, self._memories = None, None, ()
+        self._memories, self.table = (), None
         places = facts["places"]
         self.places = None if places is None else tuple(Place(*place) for place in places)
         self.fits = dict(facts["fits"])
@@ -250,9 +309,6 @@ class Parametric:
         self._words = np.array(words or [0], np.int64)
         #: Where each step's arguments begin, in bytes.
         self.starts = np.array(starts, np.int64)
-        self._kernels: np.ndarray | None = None
-        #: The tables of the bodies that steps run, whose shapes the guards have settled; once they are made.
-        self.tables: dict[int, Any] | None = None
         chunks = [(i, place(s.chunks)) for i, s in enumerate(planner.steps) if is_traced_number(s.chunks)]
         self.chunks = np.array(
             [0 if is_traced_number(s.chunks) else s.chunks for s in planner.steps], np.int64
@@ -303,16 +359,6 @@ class Parametric:
         rows = [(what, 0 if what in GUARDS else new[to], new[a], new[b]) for what, to, a, b in kept]
         self.rows = np.array(rows, np.int64).reshape(len(rows), 4)
 
-    def kernels(self, addresses: kernels.Loaded) -> np.ndarray:
-        """The addresses of the steps' kernels, which are loaded for the first plan and stay; 0 for the steps
-        that run bodies."""
-        if self._kernels is None:
-            needed = [step.kernel for step in self.steps]
-            addresses.need(kernel for kernel in needed if kernel is not None)
-            found = [0 if kernel is None else addresses[kernel] for kernel in needed]
-            self._kernels = np.array(found, np.int64)
-        return self._kernels
-
     # --- for given shapes
 
     def at(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
@@ -322,31 +368,69 @@ class Parametric:
         """
         if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
             return None
-        dims = [d for shape in shapes for d in shape]
-        if room is not None:
-            dims.append(room.capacity)
-        if max(dims, default=0) >= LARGEST:
+        evaluate, (rows, count, size) = _evaluate(), self._sizes
+        whole = np.empty(size, np.int64)
+        last = () if room is None else (room.capacity,)
+        try:
+            struct.pack_into(f"{self.leaves}q", whole.data, 0, *chain.from_iterable(shapes), *last)
+        except struct.error:  # more than 64 bits
             return None
-        values = self.values.copy()
-        values[: self.leaves] = dims
-        failed = _evaluate()(self.rows.ctypes.data, len(self.rows), values.ctypes.data, 0)
+        address = whole.ctypes.data
+        for memory in (*self._memories, self._nowhere):
+            failed = evaluate(rows, count, address, memory.address)
+            if failed >= 0:
+                break
+        else:
+            memory = self._lay_out(whole[self.sizes])
+            failed = evaluate(rows, count, address, memory.address)
         if failed:
             if failed - 1 in self.fits:
-                raise Outgrown(int(values[self.fits[failed - 1]]))
+                raise Outgrown(int(whole[self.fits[failed - 1]]))
             return None
-        sizes = values[self.sizes]
-        memory = next((m for m in self._memories if self._serves(m, sizes)), None)
-        if memory is None:
-            memory = self._lay_out(sizes)
-        return self._plan(shapes, values, memory)
+        return self._plan(shapes, whole, memory)
 
     def _roomy(self, sizes: np.ndarray) -> np.ndarray:
         return np.where(self.grows, sizes + np.maximum(sizes * SPARE // 8, LEAST_SPARE), sizes)
 
-    def _serves(self, memory: Memory, sizes: np.ndarray) -> bool:
-        """Whether the sizes fit, and would get enough of what is there if it were laid out for them."""
-        fits = bool((sizes <= memory.room).all())
-        return fits and self._roomy(sizes).sum() >= LEAST_USED * memory.room.sum()
+    @made_once
+    def _sizes(self) -> tuple[int, int, int]:
+        """Where its rows are, how many, and how many numbers `evaluate` writes."""
+        size = sum(map(len, (self.values, self._results.nodes, self.chunks, self._words)))
+        return self.rows.ctypes.data, len(self.rows), size
+
+    @made_once
+    def _results(self) -> Patches:
+        """What a plan has of its own beside arguments and chunks."""
+        return Patches(list(enumerate((*self.outputs.tolist(), self.scratch, self.work))))
+
+    @made_once
+    def _none(self) -> np.ndarray:
+        """Of each of its results, 0."""
+        return np.zeros(len(self._results.nodes), np.int64)
+
+    @made_once
+    def _growing(self) -> np.ndarray:
+        return self.grows.astype(np.int64)
+
+    @made_once
+    def _nowhere(self) -> Memory:
+        """A memory that serves no sizes."""
+        room = np.zeros(len(self.sizes), np.int64)
+        return Memory(room, (), 0, self._words, self._numbers_of(room, self._words, 8 * LARGEST))
+
+    def _numbers_of(self, room: np.ndarray, words: np.ndarray, least: int) -> np.ndarray:
+        """What `evaluate` asks of a memory: what sizes it serves, and what its plans are made of. Sizes serve
+        that fit, and would get `least` bytes if it were laid out for them."""
+
+        def at(array: np.ndarray) -> int:
+            return array.ctypes.data
+
+        use = [self.leaves, len(self.values), at(self.values)]
+        use += [len(self.sizes), at(self.sizes), at(room), at(self._growing), least, SPARE, LEAST_SPARE]
+        parts = (self._none, self._results), (self.chunks, self.chunk_patches), (words, self.patches)
+        for start, patches in parts:
+            use += [len(start), at(start), len(patches.places), at(patches.places), at(patches.nodes)]
+        return np.array(use, np.int64)
 
     def _lay_out(self, sizes: np.ndarray) -> Memory:
         """A memory plan with room for these sizes and for some that are larger."""
@@ -360,38 +444,38 @@ class Parametric:
         words = self._words.copy()
         for at, number in self.pointers:
             words[at] += buffers[number].offset
-        memory = Memory(room, [b.offset for b in buffers], arena, words)
+        use = self._numbers_of(room, words, math.ceil(LEAST_USED * int(room.sum())))
+        memory = Memory(room, [b.offset for b in buffers], arena, words, use)
         self._memories = (memory, *self._memories[:3])
         return memory
 
-    def _plan(self, shapes: Sequence[tuple[int, ...]], values: np.ndarray, memory: Memory) -> Plan:
+    def _plan(self, shapes: Sequence[tuple[int, ...]], whole: np.ndarray, memory: Memory) -> Plan:
+        """The plan of what `evaluate` has written: values, results, chunks, arguments."""
+        results = len(self.values)
+        chunks = results + len(self._results.nodes)
+        words = chunks + len(self.chunks)
         plan = Plan()
         plan.steps = self.steps
-        block = memory.words.copy()
-        block[self.patches.places] += values[self.patches.nodes]
-        plan.block = block
+        plan.block = whole[words:]
         plan.trace = self
         plan.arena = memory
-        chunks = self.chunks.copy()
-        chunks[self.chunk_patches.places] = values[self.chunk_patches.nodes]
-        plan.chunks = chunks
+        plan.chunks = whole[chunks:words]
         plan.data = self.data
         if self.data_patches:
             plan.data = aligned_bytes(self.data.size)
             plan.data[:] = self.data
             for at, itemsize, node in self.data_patches:
-                plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = values[node]
+                plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = whole[node]
         plan.arena_size = plan.scratch_offset = memory.arena_size
-        plan.scratch_size = int(values[self.scratch])
-        plan.parallel = bool(values[self.work] > PARALLEL_WORK)
+        *dims, plan.scratch_size, work = whole[results:chunks].tolist()
+        plan.parallel = work > PARALLEL_WORK
         plan.input_shapes = tuple(shapes)
-        dims = values[self.outputs].tolist()
         at = 0
         for rank in self.output_ranks:
             plan.output_shapes.append(tuple(dims[at : at + rank]))
             at += rank
         if self.figures:
-            plan.figures = lambda i, k: int(values[self.figures[i, k]]) if (i, k) in self.figures else None
+            plan.figures = lambda i, k: int(whole[self.figures[i, k]]) if (i, k) in self.figures else None
         return plan
 
 

@@ -96,29 +96,37 @@ class Table:
     def _fill(self, plan: Plan, addresses: Loaded) -> None:
         """Of a plan that is a function of its shapes: arguments and chunks in arrays, no step of the host."""
         assert plan.block is not None and plan.chunks is not None
-        steps = len(plan.steps)
+        trace, steps = plan.trace, len(plan.steps)
+        if trace.table is None:
+            trace.table = self._first(plan, addresses)
         self.args = plan.block
-        rows = np.empty((max(steps, 1), runner.STEP_WORDS), np.int64)
-        rows[:steps, runner.STEP_KERNEL] = plan.trace.kernels(addresses)
-        rows[:steps, runner.STEP_ARGS] = plan.trace.starts
+        first, self.bodies, self.endless = trace.table
+        rows = first.copy()
         rows[:steps, runner.STEP_ARGS] += self.args.ctypes.data
         rows[:steps, runner.STEP_CHUNKS] = plan.chunks
-        if plan.trace.tables is None:
-            plan.trace.tables = _tables(plan, addresses)
-        self.bodies = plan.trace.tables
-        for i in self.bodies:
-            call = plan.steps[i].control
-            assert call is not None
-            rows[i, runner.STEP_KERNEL] = runner.address_of(call.function)
-        #: A loop of it may go on for ever.
-        self.endless = self._link(rows)
         self.rows = rows
         self.address = rows.ctypes.data
         self.in_python = False
         self.host = []
         self.composite = None
         self.data = plan.data
-        self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES
+        whole = plan.block if plan.block.base is None else plan.block.base
+        self.bytes = whole.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES
+
+    def _first(self, plan: Plan, addresses: Loaded) -> tuple[np.ndarray, dict[int, list[Table]], bool]:
+        """What all plans of a trace have: rows whose arguments begin at 0, the tables of bodies, whose shapes
+        the guards have settled, and whether a loop may go on for ever."""
+        kernels = [step.kernel for step in plan.steps]
+        addresses.need(kernel for kernel in kernels if kernel is not None)
+        rows = np.zeros((max(len(kernels), 1), runner.STEP_WORDS), np.int64)
+        rows[: len(kernels), runner.STEP_KERNEL] = [0 if k is None else addresses[k] for k in kernels]
+        rows[: len(kernels), runner.STEP_ARGS] = plan.trace.starts
+        self.bodies = _tables(plan, addresses)
+        for i in self.bodies:
+            call = plan.steps[i].control
+            assert call is not None
+            rows[i, runner.STEP_KERNEL] = runner.address_of(call.function)
+        return rows, self.bodies, self._link(rows)
 
 
 def _tables(plan: Plan, addresses: Loaded) -> dict[int, list[Table]]:

@@ -292,6 +292,8 @@ class StoredProgram:
             raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
         self._addresses = kernels.Loaded()
         self._loaded: set[int] = set()
+        #: Offered traces whose kernels are loaded.
+        self._ready: set[Parametric] = set()
         #: Plans for open shapes that came with the program.
         self.traces: Traces | tuple[()] = ()
         #: Called when the compiler has traced another, see `ovjit.storage.plans`.
@@ -384,9 +386,11 @@ class StoredProgram:
         if plan is None:
             return None
         plan.memory = self.memory
-        with self._lock.lock:
-            needed: set[Any] = {step.kernel for step in plan.steps}
-            self._load(sorted({self._number[kernel] for kernel in needed} - self._loaded))
+        if plan.trace not in self._ready:
+            with self._lock.lock:
+                needed: set[Any] = {step.kernel for step in plan.steps}
+                self._load(sorted({self._number[kernel] for kernel in needed} - self._loaded))
+                self._ready.add(plan.trace)
         return plan
 
     def _code(self, i: int) -> bytes:
