@@ -63,14 +63,25 @@ def open_regular(path: Any, what: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def contents_of(file: BinaryIO, use_mmap: bool) -> bytes | mmap.mmap:
+    """What is in a file: mapped from MAP_FROM bytes on if `use_mmap`."""
+    if not use_mmap or os.fstat(file.fileno()).st_size < MAP_FROM:
+        return file.read()
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def mapped_or_read(file: BinaryIO, path: Any, use_mmap: bool) -> np.ndarray:
+    """The bytes of a file of weights. It is remembered where mapped ones lie, which need not be stored."""
+    contents = contents_of(file, use_mmap)
+    weights = np.frombuffer(contents, np.uint8)
+    if not isinstance(contents, bytes):
+        remember_origin(weights, path, os.fstat(file.fileno()))
+    return weights
+
+
 def _read(path: Any, use_mmap: bool) -> np.ndarray:
     with open_regular(path, "weights") as file:
-        status = os.fstat(file.fileno())
-        if status.st_size < MAP_FROM or not use_mmap:
-            return np.frombuffer(file.read(), np.uint8)
-        weights = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    remember_origin(weights, path, status)
-    return weights
+        return mapped_or_read(file, path, use_mmap)
 
 
 def constant_values(

@@ -3,7 +3,6 @@ there."""
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import stat
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError
-from ovjit.frontends.ir.weights import MAP_FROM, load_weights
-from ovjit.storage.origins import remember_origin
+from ovjit.frontends.ir.weights import load_weights, mapped_or_read
 
 _KEYS = frozenset(("location", "offset", "length", "checksum"))
 _NUMBER = re.compile(r"[0-9]{1,19}")
@@ -80,11 +78,7 @@ class ExternalData:
                 raise ModelError(
                     f"the external data {location[:200]!r} are a hard link, which may lead anywhere"
                 )
-            if status.st_size < MAP_FROM or not self._use_mmap:
-                return np.frombuffer(file.read(), np.uint8)
-            data = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
-        remember_origin(data, path, status)
-        return data
+            return mapped_or_read(file, path, self._use_mmap)
 
     def _find(self, location: str) -> str:
         """The real path of a location. Raises ModelError if it is not inside the model's folder."""

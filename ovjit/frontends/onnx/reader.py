@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
-from ovjit.frontends.ir.weights import open_regular
+from ovjit.frontends.ir.weights import contents_of, open_regular
 from ovjit.frontends.onnx import tensors
 from ovjit.frontends.onnx.external import ExternalData
 from ovjit.frontends.onnx.node import (
@@ -82,7 +83,7 @@ def read_onnx(
             path = Path(os.fsdecode(model))
             where = str(path)
             with open_regular(path, "file") as file:
-                model = file.read()
+                model = contents_of(file, use_mmap)
         proto = _parse(model, where, None if path is None else str(path))
     contents = weights if isinstance(weights, Mapping) else None
     external = ExternalData(path, contents, use_mmap)
@@ -108,7 +109,7 @@ def _parse(content: Any, where: str, path: str | None) -> Any:
     from onnx import ModelProto
 
     try:
-        proto = ModelProto.FromString(bytes(content))
+        proto = ModelProto.FromString(memoryview(content) if isinstance(content, mmap) else bytes(content))
     except DecodeError as error:
         raise ModelError(unreadable(path, f"{where} is no ONNX file, or a damaged one ({error})")) from None
     if not proto.HasField("graph"):
