@@ -88,6 +88,43 @@ def test_answers_as_openvino(expression: str) -> None:
     assert outcome(expression, ours) == outcome(expression, theirs)
 
 
+def test_results_that_hang_on_a_port_are_its_outputs() -> None:
+    """A Result that takes a port is what `add_outputs` gives, whether a model has it or no model does."""
+    said = []
+    for ov in BOTH:
+        g, row = two_inputs(ov), []
+        removed = g.m.results[1]
+        g.m.remove_result(removed)
+        row.append(g.m.add_outputs(g.relu.output(0))[0].node is removed)
+        row.append(len(g.m.results))
+        del removed  # nobody holds it
+        added = g.m.add_outputs(g.relu.output(0))
+        row += [added[0].node in g.m.results, len(g.m.results)]
+        tanh = ov.opset8.tanh(g.a)
+        other = ov.Model([tanh], [g.a], "other")
+        row.append(g.m.add_outputs(tanh.output(0))[0].node is other.results[0])
+        row.append(len(g.m.results))
+        said.append(row)
+    assert said[0] == said[1]
+
+
+def test_nodes_are_shown_by_their_classes(tmp_path: Path) -> None:
+    said = []
+    for ov in BOTH:
+        row = []
+        for opset, more in ((ov.opset3, ()), (ov.opset13, (np.float32, [1, 2]))):
+            x = ov.opset8.parameter([1, 2], np.float32, name="x")
+            value = opset.read_value(ov.opset8.constant(np.zeros((1, 2), np.float32)), "v", *more)
+            total = ov.opset8.add(x, value)
+            model = ov.Model([ov.opset8.result(total)], [opset.assign(total, "v")], [x], "m")
+            ov.save_model(model, tmp_path / "m.xml")
+            for made in (model, model.clone(), ov.Core().read_model(tmp_path / "m.xml")):
+                nodes = [n for n in made.get_ops() if n.get_type_name() in ("ReadValue", "Assign")]
+                row.append(sorted((type(n).__name__, repr(n).split(":")[0]) for n in nodes))
+        said.append(row)
+    assert said[0] == said[1]
+
+
 CHANGES = [
     "m.reshape({0: [3, 4], 1: [3, 4]})",
     "m.reshape({'a': ov.PartialShape([5, 6]), m.input(1): [5, 6]})",

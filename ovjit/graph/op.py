@@ -186,6 +186,8 @@ class Declared:
     samples: Callable | None = None
     #: attributes, types of the inputs -> those that inference settles, as `get_attributes` shows them
     shown: Callable | None = None
+    #: attributes that `get_attributes` and files have before the others, in this order
+    shown_first: Sequence[str] = ()
     #: attribute or input name -> name in the opset builder
     builder: Mapping[str, str] = MappingProxyType({})
     #: the builder's argument that takes all attributes as a dict

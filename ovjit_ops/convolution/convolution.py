@@ -184,6 +184,8 @@ def of_taps_that_meet_data(
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
 
+    shown_first = ("strides", "dilations")
+
     def infer(
         data,
         filters,
@@ -258,6 +260,8 @@ class Convolution:
 @op("GroupConvolution", opset=1, like=Convolution, rules=[], rules_for=[])
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
+
+    shown_first = ()
 
     def infer(data, filters, **attrs):
         return _infer(data, filters, True, attrs)
@@ -360,6 +364,8 @@ def convolve_transposed(
 class ConvolutionBackpropData:
     """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
 
+    shown_first = ("strides", "dilations")
+
     def infer(
         data,
         filters,
@@ -393,6 +399,8 @@ class ConvolutionBackpropData:
 @op("GroupConvolutionBackpropData", opset=1, like=ConvolutionBackpropData)
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
+
+    shown_first = ()
 
     def infer(data, filters, output_shape=None, **attrs):
         return _infer_transposed(data, filters, output_shape, True, attrs)

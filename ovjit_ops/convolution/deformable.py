@@ -180,6 +180,8 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
 class DeformableConvolution1:
     """Taps that offsets have moved."""
 
+    shown_first = ("strides", "dilations")
+
     def infer(
         data,
         offsets,
@@ -222,6 +224,8 @@ class DeformableConvolution1:
 @op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=partial(_samples, 8), builder={})
 class DeformableConvolution8:
     """With weights for every tap, and another way at the border."""
+
+    shown_first = ("bilinear_interpolation_pad", "strides", "dilations")
 
     def infer(data, offsets, filters, mask=None, *, bilinear_interpolation_pad: Bool = False, **attrs):
         return _infer(data, offsets, filters, mask, attrs)

@@ -274,6 +274,8 @@ def _decoding(attrs: dict[str, Any]) -> dict[str, Any]:
 class ExperimentalDetectronDetectionOutput:
     """Boxes, classes and scores of what is seen; zeros where there is less. Class 0 is the background."""
 
+    shown_first = ("score_threshold", "nms_threshold", "max_delta_log_wh")
+
     def infer(
         rois,
         deltas,

@@ -216,6 +216,8 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
 class MulticlassNms8:
     """Suppression within classes, then the best of each image."""
 
+    shown_first = ("sort_result_type", "output_type", "nms_top_k", "keep_top_k")
+
     def infer(
         boxes,
         scores,
@@ -276,6 +278,8 @@ def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
 @op("MatrixNms", opset=8, samples=_matrix_samples)
 class MatrixNms:
     """Suppression by falling scores, all boxes at once."""
+
+    shown_first = ("sort_result_type", "output_type", "nms_top_k", "keep_top_k")
 
     def infer(
         boxes,

@@ -167,6 +167,10 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "i64"):
 class PriorBox1:
     """Boxes by sizes, aspect ratios and densities, as SSD has them."""
 
+    shown_first = (
+        "min_size", "max_size", "aspect_ratio", "density", "fixed_ratio", "fixed_size", "clip", "flip",
+    )  # fmt: skip
+
     def infer(
         layer, image, *, min_size: Floats = (), max_size: Floats = (), aspect_ratio: Floats = (),
         flip: Bool = False, clip: Bool = False, step: Float = 0.0, offset: Float, variance: Floats = (),
@@ -195,6 +199,8 @@ class PriorBox8:
 )  # fmt: skip
 class PriorBoxClustered:
     """Boxes of given widths and heights."""
+
+    shown_first = ("step", "step_w", "step_h")
 
     def infer(
         layer, image, *, width: Floats = (1.0,), height: Floats = (1.0,), clip: Bool = True,

@@ -25,6 +25,8 @@ def _regions(attrs: dict[str, Any]) -> int:
 class RegionYolo:
     """Sigmoid of the first two coordinates and of the confidence; classes by sigmoid, or softmax."""
 
+    shown_first = ("anchors", "axis", "coords", "classes", "end_axis")
+
     def infer(
         data, *, coords: Int, classes: Int, num: Int, do_softmax: Bool = True, mask: Ints = (), axis: Int,
         end_axis: Int, anchors: Floats = (),

@@ -106,6 +106,8 @@ class ROIPooling:
     """The maximum of each bin, or one bilinear sample. `output_roi` is the size; older files call it pooled_h
     and pooled_w."""
 
+    shown_first = ("output_size", "output_roi", "pooled_h", "pooled_w")
+
     def infer(
         data,
         rois,
@@ -173,6 +175,8 @@ def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
 )
 class PSROIPooling:
     """Every bin has channels of its own; means, or bilinear samples of every part of a region."""
+
+    shown_first = ("output_dim", "group_size", "spatial_scale", "mode")
 
     def infer(
         data,

@@ -150,6 +150,8 @@ MODES_1 = ("nearest", "linear", "cubic")
 class Interpolate1:
     """Data resized to `sizes` along `axes`."""
 
+    shown_first = ("align_corners", "antialias")
+
     def infer(
         data,
         sizes,
@@ -256,6 +258,10 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
 )
 class Interpolate4:
     """Data resized along `axes` to sizes, or by scales."""
+
+    shown_first = (
+        "mode", "shape_calculation_mode", "coordinate_transformation_mode", "nearest_mode", "antialias",
+    )  # fmt: skip
 
     def infer(
         data,

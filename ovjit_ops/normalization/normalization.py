@@ -221,6 +221,11 @@ def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float
 class MVN2:
     """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
 
+    shown_first = ("eps",)
+
+    def shown(attrs, inputs):
+        return {"reduction_axes": tuple(range(1 if attrs["across_channels"] else 2, inputs[0].rank or 0))}
+
     def infer(data, *, across_channels: Bool = False, normalize_variance: Bool = False, eps: Float = 1e-9):
         check(eps > 0, f"eps {eps} should be positive")
         return same_type(data, REALS)
@@ -243,6 +248,8 @@ class MVN2:
 @op("MVN", opset=6, like=MVN2, expand=expand_norm.expand_mvn6)
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
+
+    shown, shown_first = None, ()
 
     def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
         check(eps > 0, f"eps {eps} should be positive")

@@ -232,6 +232,8 @@ _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": 
 class AvgPool1:
     """The mean of each window (see `avg_pool` for what counts)."""
 
+    shown_first = ("kernel", "strides", "pads_begin", "pads_end", "exclude_pad", "auto_pad", "rounding_type")
+
     def infer(
         data,
         *,

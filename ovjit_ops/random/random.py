@@ -74,6 +74,8 @@ def uniform(
 class RandomUniform:
     """Numbers from min_val to max_val, as TensorFlow (Philox) or PyTorch (MT19937) draws them."""
 
+    shown_first = ("output_type", "op_seed")
+
     def infer(
         output_shape,
         min_val,

@@ -57,6 +57,10 @@ def layer(
     attributes += [("linear_before_reset", "Bool", False)] if "GRU" in kind else []
     attributes += [("weights_format", "Str", "fico"), ("input_forget", "Bool", False)] if peepholes else []
 
+    shown_first = [name for name, _, _ in attributes if name in ("direction", "linear_before_reset")]
+    if peepholes:
+        shown_first = [name for name, _, _ in attributes if name != "weights_format"]
+
     def infer(*xs: TensorType | None, **attrs: Any) -> tuple[TensorType, ...]:
         named = dict(zip(shapes, xs, strict=False))
         dims = infer_dims(kind, named, shapes, attrs)
@@ -83,7 +87,7 @@ def layer(
         Op(
             name, opset, infer, ref, doc=doc, samples=layer_samples(kind, sequence), builder={"": builder},
             types=REALS, native=("f32",), ulp=64,
-            expand=expand_layer(kind, list(shapes), sequence), **options,
+            expand=expand_layer(kind, list(shapes), sequence), shown_first=shown_first, **options,
         )
     )  # fmt: skip
 

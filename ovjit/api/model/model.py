@@ -304,8 +304,8 @@ class Model:
     def add_outputs(self, outputs: Any) -> list[Output]:
         """Make outputs of a tensor name, an (operation name, port) or an Output, or of a list of these.
 
-        An output that the model has already, or that a Result gives, is returned as it is. Raises
-        RuntimeError for a name that is not there, TypeError for another kind of object.
+        An output that a Result takes or gives already is that Result's, even if the model has it no longer.
+        Raises RuntimeError for a name that is not there, TypeError for another kind of object.
         """
         wanted = outputs if isinstance(outputs, list) else [outputs]
         with GRAPH_LOCK:
@@ -318,7 +318,8 @@ class Model:
                 if isinstance(source.get_node(), Result):
                     added.append(source)
                     continue
-                result = next((r for r in self._results if source == r.input_value(0)), None)
+                takers = (port.get_node() for port in source.get_target_inputs())
+                result = next((node for node in takers if isinstance(node, Result)), None)
                 if result is None:
                     result = Result._of(source)
                     name_tensor(result)

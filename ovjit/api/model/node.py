@@ -67,8 +67,9 @@ class Node:
     _inputs: list[Output]
     _tensors: list[DescriptorTensor]
 
-    #: Operations whose nodes have a class of their own, by name; filled where those classes are defined.
-    _classes: ClassVar[dict[str, type[Node]]] = {}
+    #: Operations whose nodes have a class of their own, by name and version; filled where those classes are
+    #: defined.
+    _classes: ClassVar[dict[tuple[str, int], type[Node]]] = {}
     #: Makes the Constant of a number or array; set where that class is defined.
     _constant_of: ClassVar[Callable[[Any], Any]]
 
@@ -88,7 +89,7 @@ class Node:
 
         Raises ModelError naming the node when inputs or attributes do not fit.
         """
-        kind = cls._classes.get(record.name, cls) if cls is Node else cls
+        kind = cls._classes.get((record.name, record.opset), cls) if cls is Node else cls
         node = kind.__new__(kind)
         node._build(record, inputs, attrs, name, types)
         return node
@@ -313,9 +314,9 @@ class Node:
         return DiscreteTypeInfo(self._op.name, self._op.version)
 
     def get_attributes(self) -> dict[str, Any]:
-        """The attributes by their names in files, sequences as lists."""
+        """The attributes by their names in files and in the order there, sequences as lists."""
         shown: dict[str, Any] = {}
-        attrs = self._attrs
+        attrs = self._ordered_attrs()
         if self._op.shown is not None:
             attrs = {**attrs, **self._op.shown(attrs, [source._tensor._type for source in self._inputs])}
         for name, value in attrs.items():
@@ -323,6 +324,11 @@ class Node:
                 value = list(value or ())  # a shape of unknown rank is [] there
             shown[FILE_NAMES.get(name, name)] = value
         return shown
+
+    def _ordered_attrs(self) -> dict[str, Any]:
+        """The attributes in the order in which OpenVINO visits them, which need not be that of builders."""
+        first = {name: self._attrs[name] for name in self._op.shown_first if name in self._attrs}
+        return first | self._attrs
 
     def visit_attributes(self, visitor: Any) -> bool:
         """Hand the attributes to `visitor.on_attributes`, as a dict."""
@@ -427,7 +433,8 @@ class Node:
         outputs = ", ".join(shape_text(t._type.shape) for t in self._tensors)
         if self._op.name == "Parameter":
             outputs += f", {CPP_NAMES[self._tensors[0]._type.dtype]}"
-        return f"<{self._op.name}: {self.get_friendly_name()!r} ({outputs})>"
+        kind = self._op.name if type(self) is Node else type(self).__name__
+        return f"<{kind}: {self.get_friendly_name()!r} ({outputs})>"
 
 
 def make_node(

@@ -203,9 +203,6 @@ class SubGraphNode(Node):
             raise IndexError(f"{self._op.name} has {len(self._models)} bodies, there is no body {index}")
         return index
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}" + super().__repr__().removeprefix(f"<{self._op.name}")
-
 
 class _Repeated(SubGraphNode):
     """What loops have in common: one body."""

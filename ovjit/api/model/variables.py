@@ -144,7 +144,7 @@ class assign(Node):
         return self._attrs["variable_id"]
 
 
-Node._classes.update(ReadValue=read_value, Assign=assign)
+Node._classes.update({("ReadValue", 6): read_value, ("Assign", 6): assign})
 
 
 def _begin(node: Node, op: str, inputs: list[Any], attrs: dict[str, Any], name: str | None) -> None:

@@ -293,7 +293,7 @@ class Core:
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head, reading=True)
         settings = table.hinted({**self._settings[""], **self._settings[head]})
-        if row.name in settings:
+        if row.told and row.name in settings:
             value = settings[row.name]
             return value.copy() if isinstance(value, (dict, set, list)) else value
         return table.default_of(row, head, settings)

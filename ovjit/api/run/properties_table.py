@@ -33,7 +33,8 @@ class Row(NamedTuple):
     """One property. `read` turns what the user gives into the value that is kept; None: it cannot be set.
 
     `devices`: C the CPU, A the AUTO and MULTI devices, H HETERO, G a Core as a whole. `compiled`: C and A
-    say which compiled models tell it. `shown` False keeps it out of SUPPORTED_PROPERTIES.
+    say which compiled models tell it. `shown` False keeps it out of SUPPORTED_PROPERTIES. `told` False: it
+    can be set, and what it is then is not said.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Row(NamedTuple):
     devices: str = "C"
     compiled: str = ""
     shown: bool = True
+    told: bool = True
+
+    @property
+    def mutability(self) -> str:
+        """What SUPPORTED_PROPERTIES says of it."""
+        return "RO" if self.read is None else "RW" if self.told else "WO"
 
 
 def _bool(value: Any) -> bool:
@@ -223,7 +230,7 @@ ROWS = {
         Row("KEY_CACHE_GROUP_SIZE", 0, _group_size, "C", "C"),
         Row("VALUE_CACHE_GROUP_SIZE", 0, _group_size, "C", "C"),
         Row("ENABLE_WEIGHTLESS", False, _bool),
-        Row("WEIGHTS_PATH", "", _text),
+        Row("WEIGHTS_PATH", "", _text, told=False),
         Row("CPU_RUNTIME_CACHE_CAPACITY", 5000, _count, "C", "", False),
         Row("SNIPPETS_MODE", "ENABLE", _text, "C", "", False),
         Row("LP_TRANSFORMS_MODE", True, _bool, "C", "", False),
@@ -352,7 +359,7 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
         return _dynamic_group(config)
     if row.name == "SUPPORTED_PROPERTIES":
         letter = _LETTERS[device]
-        return {r.name: "RW" if r.read else "RO" for r in ROWS.values() if letter in r.devices and r.shown}
+        return {r.name: r.mutability for r in ROWS.values() if letter in r.devices and r.shown}
     if row.name == "OPTIMIZATION_CAPABILITIES":
         bf16 = ["BF16"] if "bf16" in float_types() else []
         return ["EXPORT_IMPORT"] if device == "HETERO" else [*bf16, *row.default]

@@ -300,7 +300,7 @@ def _attributes(node: Node) -> dict[str, Any]:
     if "variable_shape" in node._attrs:
         shape = str(partial_shape_of(node._attrs["variable_shape"]))[1:-1]
         return {**node._attrs, "variable_shape": shape}
-    return {key: value for key, value in node._attrs.items() if value is not None}
+    return {key: value for key, value in node._ordered_attrs().items() if value is not None}
 
 
 def _text(value: Any, key: str, name: str) -> str:
