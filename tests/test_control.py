@@ -506,3 +506,117 @@ def test_an_end_may_be_the_last_index():
     assert list(made.output().shape) == [2, 8] and node.get_num_iterations() == 4
     rows = np.arange(16, dtype=np.float32).reshape(2, 8)
     np.testing.assert_array_equal(ovjit.compile_model(made, "CPU")([rows])[0], rows * 10)
+
+
+BAGS = {
+    "sum": {}, "mean": {"mean": True}, "weights": {"weighted": True}, "kept": {"keep": True},
+    "halves": {"halves": True}, "computed table": {"computed": True}, "trips": {"trips": True},
+}  # fmt: skip
+
+
+def bags(ov, ops, mean=False, weighted=False, keep=False, halves=False, computed=False, trips=False):
+    """A Loop of which each trip adds up rows of a table from a start to an end of its own."""
+
+    def integers(*numbers):
+        return ops.constant(np.array(numbers, np.int64))
+
+    table = np.random.default_rng(5).normal(size=(11, 21)).astype(np.float16 if halves else np.float32)
+    names = {"indices": np.int64, "starts": np.int64, "ends": np.int64, "weights": np.float32}
+    outer = {k: ops.parameter(ov.PartialShape([-1]), t, name=k) for k, t in names.items()}
+    inner = {k: ops.parameter(ov.PartialShape([-1]), t, name=k) for k, t in names.items()}
+    i = ops.parameter([], np.int64)
+    outer_table, inner_table = (ops.parameter([11, 21], np.float32, name="table") for _ in range(2))
+    rows = inner_table if computed else ops.constant(table)
+    rows = ops.convert(rows, np.float32) if halves else rows
+    at = [ops.unsqueeze(ops.gather(inner[k], i, integers(0)), integers(0)) for k in ("starts", "ends")]
+    taken = ops.gather(rows, ops.slice(inner["indices"], *at, integers(1), integers(0)), integers(0))
+    if weighted:
+        factors = ops.slice(inner["weights"], *at, integers(1), integers(0))
+        taken = ops.multiply(taken, ops.unsqueeze(factors, integers(1)))
+    made = (ops.reduce_mean if mean else ops.reduce_sum)(taken, integers(0), keep)
+    made = made if keep else ops.unsqueeze(made, integers(0))
+    go_on = ops.convert(ops.constant(np.array(True)), bool)
+    used = ["indices", "starts", "ends", *(["weights"] if weighted else [])]
+    more = [inner_table] if computed else []
+    body = ov.Model([go_on, made], [i, *(inner[k] for k in used), *more])
+    count = ops.parameter([], np.int64, name="count")
+    number = ops.gather(ops.shape_of(outer["starts"]), integers(0), integers(0))
+    number = count if trips else ops.squeeze(number, integers(0))
+    node = ops.loop(number.output(0), ops.constant(np.array(True)).output(0))
+    node.set_function(body)
+    node.set_special_body_ports([0, 0])
+    for k in used:
+        node.set_invariant_input(inner[k], outer[k].output(0))
+    if computed:
+        twice = ops.multiply(outer_table, ops.constant(np.float32(2)))
+        node.set_invariant_input(inner_table, twice.output(0))
+    out = node.get_concatenated_slices(made.output(0), 0, 1, 1, -1, 0)
+    ends = [outer[k] for k in used] + [outer_table] * computed + [count] * trips
+    return ov.Model([out], ends), table.astype(np.float32)
+
+
+@pytest.mark.parametrize("name", BAGS)
+def test_a_loop_over_ranges_of_rows_is_bags(name):
+    """Trips that add up rows of a table by a part of a list are one operation, with the same results, for
+    bounds from the end, behind it and the wrong way round."""
+    how = BAGS[name]
+    model, table = bags(ovjit, opset13, **how)
+    theirs = openvino.Core().compile_model(bags(openvino, openvino.opset13, **how)[0], "CPU", SAME)
+    compiled = ovjit.Core().compile_model(model, "CPU", {**SAME, "PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    for seed, (n, many) in enumerate(((9, 4), (30, 7), (1, 1), (0, 3), (5, 40))):
+        rng = np.random.default_rng(seed)
+        indices, weights = rng.integers(-11, 11, n), rng.normal(size=n).astype(np.float32)
+        starts, ends = rng.integers(-n - 2, n + 3, (2, many))
+        inputs = [indices, starts, ends] + ([weights] if how.get("weighted") else [])
+        if how.get("computed"):
+            table = rng.normal(size=table.shape).astype(np.float32)
+            inputs.append(table / 2)
+        inputs += [np.array(many, np.int64)] if how.get("trips") else []
+        got = request.infer(inputs)[0]
+        rows = table[indices].astype(np.float64)
+        rows = rows * weights[:, None] if how.get("weighted") else rows
+        parts = [rows[a:b] for a, b in zip(starts, ends, strict=True)]
+        fair = [p.sum(0) / (max(len(p), 1) if how.get("mean") else 1) for p in parts]
+        np.testing.assert_allclose(got, fair, rtol=1e-5, atol=1e-5, err_msg=f"{name} {seed}")
+        if n:  # OpenVINO does not cut lists without elements
+            np.testing.assert_allclose(got, theirs(inputs)[0], rtol=1e-5, atol=1e-5, err_msg=f"{name} {seed}")
+        kinds = {row.exec_type for row in request.get_profiling_info()}
+        host = set() if how.get("trips") else {"ref_numpy"}  # a Range to a number that is an input
+        assert not kinds & {"bodies", "repeat", *host}, (name, seed, kinds)
+
+
+def test_bags_of_indices_out_of_range_and_of_fewer_bounds_than_trips():
+    """What the Loop makes of them: rows of zeros, and bounds of 0."""
+    model, table = bags(ovjit, opset13, trips=True)
+    compiled = ovjit.Core().compile_model(model, "CPU", SAME)
+    indices = np.array([3, 11, -12, 10**12, 4])
+    got = compiled([indices, np.array([0, 1]), np.array([5, 4]), np.int64(3)])[0]
+    np.testing.assert_allclose(got, [table[3] + table[4], np.zeros(21), np.zeros(21)], rtol=1e-6)
+
+
+def test_a_loop_that_may_end_early_is_no_bags():
+    """A body whose condition depends on data makes as many trips as it says."""
+
+    def build(ov, ops):
+        zero, one = (ops.constant(np.array([k], np.int64)) for k in (0, 1))
+        x, cuts = ops.parameter([6], np.int64), ops.parameter([4], np.int64)
+        inner, at, i = ops.parameter([6], np.int64), ops.parameter([4], np.int64), ops.parameter([], np.int64)
+        start = ops.unsqueeze(ops.gather(at, i, zero), zero)
+        start = ops.reshape(start, one, False)
+        taken = ops.slice(inner, start, ops.constant(np.array([6], np.int64)), one, zero)
+        rows = ops.gather(ops.constant(np.eye(6, dtype=np.float32)), taken, zero)
+        made = ops.unsqueeze(ops.reduce_sum(rows, zero, False), zero)
+        more = ops.less(ops.squeeze(start, zero), ops.constant(np.array(2, np.int64)))
+        node = ops.loop(ops.constant(np.array(4)).output(0), ops.constant(np.array(True)).output(0))
+        node.set_function(ov.Model([more, made], [i, inner, at]))
+        node.set_special_body_ports([0, 0])
+        node.set_invariant_input(inner, x.output(0))
+        node.set_invariant_input(at, cuts.output(0))
+        return ov.Model([node.get_concatenated_slices(made.output(0), 0, 1, 1, -1, 0)], [x, cuts])
+
+    inputs = [np.arange(6), np.array([0, 2, 1, 5])]
+    got, want = (results(ov, build(ov, ops), inputs)[0] for ov, ops in
+                 ((ovjit, opset13), (openvino, openvino.opset13)))  # fmt: skip
+    assert got.shape == (2, 6)
+    np.testing.assert_array_equal(got, want)

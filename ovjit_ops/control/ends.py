@@ -116,7 +116,8 @@ class Ports:
         return out
 
     def always_again(self, *given: TensorType) -> bool:
-        """Whether the body's condition is surely true: a constant, or the value of a first input."""
+        """Whether the body's condition is surely true: a constant, converted or not, or the value of a first
+        input."""
         again = self.body.outputs[self.condition]
         if again.node.op.name == "Parameter":
             index = self.body.inputs.index(again)
@@ -125,6 +126,8 @@ class Ports:
                 if port.inner == index and kept and port.outer < len(given):
                     value = given[port.outer].value
                     return value is not None and bool(value.all())
+        while again.node.op.name == "Convert" and again.node.inputs[0].dtype == "boolean":
+            again = again.node.inputs[0]
         return again.constant is not None and bool(again.constant.all())
 
     def slice_trips(self, shapes: Sequence[Any]) -> int | None:

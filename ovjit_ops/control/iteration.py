@@ -8,6 +8,7 @@ from ovjit.errors import check
 from ovjit.graph.bodies import SLICED
 from ovjit.graph.op import Any_, Int, Op, TensorType, op
 from ovjit_ops.control.ends import Ports, loop_trips, one_element
+from ovjit_ops.control.ranges import sum_ranges
 
 
 def lower_repeated(group: Any) -> Any:
@@ -16,7 +17,7 @@ def lower_repeated(group: Any) -> Any:
     return LoweredRepeat.of(group)
 
 
-@op("Loop", opset=5, runs_body=True, lower=lower_repeated)
+@op("Loop", opset=5, runs_body=True, lower=lower_repeated, rules=[sum_ranges], rules_for=["Loop"])
 class Loop:
     """Runs `body` at most `trip_count` times (for ever if negative), while `condition` and then the body's
     result `condition_result` are true. `iteration_parameter` is the parameter that counts from 0."""

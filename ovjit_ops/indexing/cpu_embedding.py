@@ -1,7 +1,9 @@
 """Native bags of embeddings: rows of a table added up in registers.
 
-The bags of a kernel are ranges of the list of indices: given by offsets, all equally long, or runs of equal
-segment numbers. Every index, offset and segment is checked before it is used; a bad one is error code 1.
+The bags of a kernel are ranges of the list of indices: given by offsets, all equally long, runs of equal
+segment numbers, or from a start to an end for each bag. Every index, offset and segment is checked before it
+is used; a bad one is error code 1. Starts and ends are cut as those of a Slice are, and there bad indices are
+rows of zeros.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from ovjit_ops.indexing.cpu_gather import index_at
 #: operation -> how its bags are given
 WAYS = {
     "EmbeddingBagOffsetsSum": "offsets", "EmbeddingBagOffsets": "offsets", "EmbeddingBagPackedSum": "packed",
-    "EmbeddingBagPacked": "packed", "EmbeddingSegmentsSum": "segments",
+    "EmbeddingBagPacked": "packed", "EmbeddingSegmentsSum": "segments", "EmbeddingBagRanges": "ranges",
 }  # fmt: skip
 #: Vectors of a row that are added up at a time.
 VECTORS = 4
@@ -57,10 +59,17 @@ def first_of(bags, number, count, index):
     return low
 
 
+@inline
+def bound_at(address, count, index):
+    """A bound of a Slice of `count` elements, from the end where it is negative."""
+    place = index_at(address, count, index)
+    return min(max(place, 0), count)
+
+
 @kernel
 def bags_f32(
-    table: Ptr, at: Ptr, y: Ptr, bags: Ptr, w: Ptr, other: Ptr, rows, width, row, count, many, per_chunk,
-    each, *, way, index, weighted, default, mean,
+    table: Ptr, at: Ptr, y: Ptr, bags: Ptr, w: Ptr, other: Ptr, ends: Ptr, rows, width, row, count, many,
+    per_chunk, each, *, way, index, weighted, default, mean,
 ):  # fmt: skip
     """y[bag] = sum of table[index] * weight over the bag's indices. A chunk is a range of bags."""
     a = registers()
@@ -80,6 +89,9 @@ def bags_f32(
         elif way == "segments":
             first = first_of(bags, bag, count, index)
             end = first_of(bags, bag + 1, count, index)
+        elif way == "ranges":
+            first = bound_at(bags + bag * SIZE[index], count, index)
+            end = bound_at(ends + bag * SIZE[index], count, index)
         else:
             first = ld[index](bags + bag * SIZE[index]) + 0
             end = count
@@ -87,10 +99,11 @@ def bags_f32(
                 end = ld[index](bags + (bag + 1) * SIZE[index]) + 0
             if first < 0 or end < first or end > count:
                 return 1
-        for i in range(first, end):
-            place = index_at(at + i * SIZE[index], rows, index)
-            if place < 0 or place >= rows:
-                return 1
+        if way != "ranges":
+            for i in range(first, end):
+                place = index_at(at + i * SIZE[index], rows, index)
+                if place < 0 or place >= rows:
+                    return 1
         pick = -1
         if default and first == end:
             pick = ld[index](other) + 0
@@ -110,10 +123,13 @@ def bags_f32(
             for i in range(first, end):
                 place = index_at(at + i * SIZE[index], rows, index)
                 p = table + place * row + j * 4
+                there = width
+                if way == "ranges" and (place < 0 or place >= rows):
+                    there = 0  # nothing is read: zeros
                 if weighted:
                     f = splat[f32](w + i * 4)
                 for v in static_range(VECTORS):
-                    x = loadm[f32](p + v * VL * 4, width - j - v * VL)
+                    x = loadm[f32](p + v * VL * 4, there - j - v * VL)
                     a[v] = fma(x, f, a[v]) if weighted else a[v] + x
             for v in static_range(VECTORS):
                 result = a[v] * scale if mean else a[v]
@@ -155,8 +171,8 @@ class Bags(Lowering):
             "each": indices.shape[-1] if self.way == "packed" else 0,
         }  # fmt: skip
         reads: list[View] = [table, indices]
-        for key, name in (("bags", "offsets"), ("bags", "segment_ids"), ("w", "per_sample_weights"),
-                          ("other", "default_index")):  # fmt: skip
+        for key, name in (("bags", "offsets"), ("bags", "segment_ids"), ("bags", "starts"), ("ends", "ends"),
+                          ("w", "per_sample_weights"), ("other", "default_index")):  # fmt: skip
             if name in self.named:
                 view = planner.contiguous(self.named[name])
                 values[key] = view.ptr

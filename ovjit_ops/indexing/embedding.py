@@ -20,7 +20,7 @@ from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_embedding import Bags
 from ovjit_ops.indexing.cpu_segments import Segments
-from ovjit_ops.indexing.gather import checked_indices
+from ovjit_ops.indexing.gather import checked_indices, gather
 
 REDUCTIONS = ("sum", "mean")
 
@@ -155,6 +155,43 @@ class EmbeddingBagOffsets:
 
     ref = _offsets
     samples = partial(_offset_samples, REDUCTIONS)
+
+
+def _ranges(table, indices, starts, ends, weights=None, *, reduction="sum"):
+    rows = gather(table, indices, 0)
+    if weights is not None:
+        rows = rows * weights.reshape(-1, *(1,) * (table.ndim - 1))
+    out = np.zeros((len(starts), *table.shape[1:]), table.dtype)
+    for bag, (first, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        part = rows[first:end]
+        if len(part):
+            out[bag] = part.mean(0) if reduction == "mean" else part.sum(0)
+    return out
+
+
+def _range_samples(rng: np.random.Generator, dtype: str = "f32"):
+    for shape, n, bags in (((5, 1), 3, 2), ((7, 16), 9, 5), ((10, 17), 3, 4), ((4, 3, 33), 2, 3)):
+        table = random_array(rng, shape, dtype, (-3, 3))
+        index = rng.integers(-shape[0] - 1, shape[0] + 2, n)
+        inputs = [table, index, *rng.integers(-n - 2, n + 3, (2, bags))]
+        for reduction in REDUCTIONS:
+            yield inputs, {"reduction": reduction}
+        yield [*inputs, random_array(rng, (n,), dtype, (-2, 2))], {"reduction": "sum"}
+
+
+@op("EmbeddingBagRanges", types=("f32",), internal=True, native=("f32",), lower=Bags.of)
+class EmbeddingBagRanges:
+    """Sums or means of rows of a table; bag i takes the indices from starts[i] to ends[i], which count as
+    those of a Slice do. An index out of range is a row of zeros."""
+
+    def infer(emb_table, indices, starts, ends, per_sample_weights=None, *, reduction: Word = "sum"):
+        check_weights(emb_table, per_sample_weights, reduction)
+        check_indices({"indices": indices, "starts": starts, "ends": ends})
+        given = {"starts": (starts, "B"), "ends": (ends, "B"), "indices": (indices, "N")}
+        return _bags(emb_table, fitted(**given, per_sample_weights=(per_sample_weights, "N"))["B"])
+
+    ref = _ranges
+    samples = _range_samples
 
 
 def _infer_packed(table, indices, weights, reduction):

@@ -1,0 +1,161 @@
+"""Loops whose trips add up rows of a table by a part of a list of indices each are one operation.
+
+    Loop(n; body i: ReduceSum(Gather(table, Slice(indices, starts[i], ends[i])) [* Slice(weights, ...)]))
+    -> EmbeddingBagRanges(table, indices, starts[0..n], ends[0..n], [weights])
+
+So exporters to ONNX write bags of embeddings. No trip needs another one; but how many rows it reads depends
+on data, so each would have a plan of its own, which takes a hundred times what its arithmetic takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.graph.bodies import CONCAT, INVARIANT
+from ovjit.graph.graph import Builder, Node, Value, copy_node
+from ovjit_ops.control.ends import Ports
+
+REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean"}
+
+
+class _Part(NamedTuple):
+    """Slice(whole, starts[i], ends[i]) along the first of one dimension, values of the body."""
+
+    whole: Value
+    starts: Value
+    ends: Value
+
+
+def sum_ranges(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
+    """Such a Loop -> EmbeddingBagRanges"""
+    if node.op.name != "Loop" or len(node.outputs) != 1:
+        return None
+    loop = _Loop(node, inputs)
+    found = loop.found() if loop.is_plain() else None
+    if found is None:
+        return None
+    reduction, table, part, weights = found
+    count = inputs[0]
+    if count.dtype != "i64" or count.shape not in ((), (1,)):
+        return None
+    wanted = [table, part.whole, part.starts, part.ends, *weights]
+    if not all(map(loop.is_shared, wanted)):
+        return None
+    values = [loop.outside(b, v) for v in wanted]
+    w = Writer(b, node)
+    one = w("Reshape", count, [], special_zero=False) if count.shape else count
+    trips = w("Range", 0, one, 1, output_type="i64")
+    first = b.constant(np.array(0))
+    for i in (2, 3):  # as the trips read them: zeros behind the end
+        values[i] = b.add("Gather", [values[i], trips, first], {"batch_dims": 0}, origins=node.origins).output
+    made = b.add("EmbeddingBagRanges", values, {"reduction": reduction}, origins=node.origins)
+    b.rename(made, node.name)
+    return made.outputs
+
+
+class _Loop:
+    """A Loop as the rule reads it. Values are the body's."""
+
+    def __init__(self, node: Node, inputs: Sequence[Value]):
+        self.given = inputs
+        self.ends = Ports(
+            node.attrs["body"], node.attrs["input_ports"], node.attrs["output_ports"], len(node.inputs),
+            node.attrs["iteration_parameter"], node.attrs["condition_result"],
+        )  # fmt: skip
+        parameters = self.ends.body.inputs
+        self.counter = None if self.ends.iteration == -1 else parameters[self.ends.iteration]
+        #: The parameters that are the same in all trips, and which inputs of the node they are.
+        self.shared = {parameters[p.inner]: p.outer for p in self.ends.of(INVARIANT)}
+
+    def is_plain(self) -> bool:
+        """Whether it makes all its trips, and its output is what they make, one after the other."""
+        port = self.ends.outputs[0]
+        go_on = self.given[1].constant
+        if port.kind != CONCAT or port.stride != 1 or port.axis != 0 or self.counter is None:
+            return False
+        if go_on is None or not go_on.all():
+            return False
+        return self.ends.condition == -1 or self.ends.always_again(*(v.type for v in self.given))
+
+    def found(self) -> tuple[str, Value, _Part, list[Value]] | None:
+        """What the result is made of: the reduction, the table, the indices, and weights if there are any."""
+        node = self.ends.body.outputs[self.ends.outputs[0].inner].node
+        single = node.op.name != "Unsqueeze"
+        if not single:
+            if not _is_zero(node.inputs[1]):
+                return None
+            node = node.inputs[0].node
+        reduction = REDUCTIONS.get(node.op.name)
+        if reduction is None or node.attrs["keep_dims"] != single or not _is_zero(node.inputs[1]):
+            return None
+        rows, factor = node.inputs[0], None
+        if rows.node.op.name == "Multiply":
+            rows, factor = rows.node.inputs
+            if rows.node.op.name != "Gather":
+                rows, factor = factor, rows
+        node = rows.node
+        if rows.dtype != "f32" or not _takes_rows(node):
+            return None
+        table = node.inputs[0]
+        part = self._part(node.inputs[1])
+        if part is None or part.whole.dtype != "i64":
+            return None
+        if factor is None:
+            return reduction, table, part, []
+        if reduction != "sum" or len(table.shape or ()) != 2 or factor.node.op.name != "Unsqueeze":
+            return None
+        weights = self._part(factor.node.inputs[0])
+        if weights is None or weights[1:] != part[1:] or not _is(factor.node.inputs[1], 1, -1):
+            return None
+        return reduction, table, part, [weights.whole]
+
+    def _part(self, value: Value) -> _Part | None:
+        node = value.node
+        if node.op.name != "Slice" or len(value.shape or ()) != 1 or not _is(node.inputs[3], 1):
+            return None
+        starts, ends = map(self._of_trip, node.inputs[1:3])
+        return None if starts is None or ends is None else _Part(node.inputs[0], starts, ends)
+
+    def _of_trip(self, value: Value) -> Value | None:
+        """The list of which each trip takes its own element."""
+        while value.node.op.name in ("Unsqueeze", "Reshape", "Squeeze") and value.shape in ((), (1,)):
+            value = value.node.inputs[0]
+        node = value.node
+        if not _takes_rows(node):
+            return None
+        numbers, place = node.inputs[:2]
+        while place is not self.counter and place.node.op.name in ("Unsqueeze", "Reshape", "Squeeze"):
+            place = place.node.inputs[0]
+        good = place is self.counter and numbers.dtype == "i64" and len(numbers.shape or ()) == 1
+        return numbers if good else None
+
+    def is_shared(self, value: Value) -> bool:
+        """Whether the value is the same in all trips, and can be had without the body."""
+        if value.node.op.name == "Convert":
+            value = value.node.inputs[0]
+        return value in self.shared or value.node.op.name == "Constant"
+
+    def outside(self, b: Builder, value: Value) -> Value:
+        """A shared value as one of the graph around."""
+        if value in self.shared:
+            return self.given[self.shared[value]]
+        return copy_node(b, value.node, [self.outside(b, v) for v in value.node.inputs]).output
+
+
+def _takes_rows(node: Node) -> bool:
+    """Whether this is a Gather along the first axis."""
+    return node.op.name == "Gather" and not node.attrs["batch_dims"] and _is_zero(node.inputs[2])
+
+
+def _is(value: Value, *numbers: int) -> bool:
+    """Whether this is a constant of one element, one of the numbers."""
+    array = value.constant
+    return array is not None and array.size == 1 and int(array.reshape(-1)[0]) in numbers
+
+
+def _is_zero(value: Value) -> bool:
+    return _is(value, 0)
