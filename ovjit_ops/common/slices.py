@@ -9,7 +9,6 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.shapes import (
-    ANY,
     Dim,
     Interval,
     bounds,
@@ -18,12 +17,14 @@ from ovjit.graph.shapes import (
     normalize_axes,
     normalize_axis,
     text,
+    up_to,
 )
 from ovjit.graph.traced import is_traced_number, least, most, whole, whole_numbers
+from ovjit_ops.common.partial import UNKNOWN
 
 
 def places(
-    extent: int, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
+    extent: Any, start: Any, stop: Any, step: int, begin_open: bool = False, end_open: bool = False
 ) -> range | TracedRange:
     """The indices that extent[start:stop:step] names; `*_open` leaves a bound out.
 
@@ -82,38 +83,54 @@ def as_slice(named: range | TracedRange) -> slice:
 
 #: What exporters write for "to the end".
 NO_END = 2**63 - 1
-#: As many extents are tried one by one: slices from the end and to the front do not grow with them.
-MANY_EXTENTS = 64
+#: So many elements are too many to be told.
+COUNTLESS = 2**62
 
 
 def slice_extent(
-    extent: Dim, start: int, stop: int, step: int, begin_open: bool = False, end_open: bool = False
+    extent: Dim, start: Dim, stop: Dim, step: int, begin_open: bool = False, end_open: bool = False
 ) -> Dim:
     """How many elements extent[start:stop:step] has, see `places`."""
-    limits = (start, stop, step, begin_open, end_open)
-    if isinstance(extent, int):
-        return count_of(places(extent, *limits))
+    if not any(isinstance(d, Interval) for d in (extent, start, stop)):
+        return count_of(places(extent, start, stop, step, begin_open, end_open))
     lo, hi = bounds(extent)
-    to_end = end_open or (hi is not None and stop >= hi) or stop >= NO_END
-    if step == 1 and to_end and (begin_open or start == 0):
+    end_open = end_open or (step > 0 and bounds(stop)[0] >= (NO_END if hi is None else hi))
+    if step == 1 and end_open and (begin_open or start == 0):
         return extent
-    if hi is not None and hi - lo <= MANY_EXTENTS:
-        counts = [count_of(places(n, *limits)) for n in range(lo, hi + 1)]
-        return dim(min(counts), max(counts))
-    if hi is not None:
-        return (
-            dim(0, max(count_of(places(n, *limits)) for n in {lo, hi}))
-            if start >= 0 and stop >= 0
-            else dim(0, hi)
-        )
-    if step > 0 and 0 <= stop < NO_END and start >= 0 and not end_open:
-        return dim(0, len(range(0 if begin_open else start, stop, step)))
-    return ANY
+    start, stop = 0 if begin_open else start, 0 if end_open else stop
+    if is_traced_number(start) or is_traced_number(stop) or (start == UNKNOWN and stop == UNKNOWN):
+        return up_to(extent)
+    # Between the numbers that are tried the count rises or falls all the time: it bends where a limit meets
+    # 0 or an end of the extent.
+    ends = {0} | {abs(x) for d in (start, stop) for x in bounds(d) if x is not None}
+    counts = [
+        count_of(places(n, first, last, step, begin_open, end_open))
+        for n in _tried(extent, ends)
+        for first in _tried(start, {0, n, -n})
+        for last in _tried(stop, {0, n, -n})
+    ]
+    most = max(counts)
+    return dim(min(counts), None if most * abs(step) >= COUNTLESS else most)
 
 
-def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int, tuple[int, int, int]]:
-    """axis -> (start, stop, step). Raises ModelError when the lists do not fit together or a step is 0."""
-    start, stop, step = (whole_numbers(x) for x in (start, stop, step))
+def _tried(d: Dim, bends: set[int]) -> set[int]:
+    """The ends of `d`, and what of it lies around `bends`."""
+    lo, hi = bounds(d)
+    if lo == hi:
+        return {lo}
+    hi = NO_END if hi is None else hi
+    return {lo, hi} | {x for bend in bends for x in range(bend - 1, bend + 2) if lo <= x <= hi}
+
+
+def dims_of(array: Any) -> list[Dim]:
+    """The elements of an array of integers as ints; open ones and traced ones as they are."""
+    return [x if isinstance(x, Interval) else whole(x) for x in np.asarray(array).reshape(-1).tolist()]
+
+
+def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int, tuple[Dim, Dim, int]]:
+    """axis -> (start, stop, step), of which the first two may be open. Raises ModelError when the lists do
+    not fit together or a step is 0."""
+    start, stop, step = (dims_of(x) for x in (start, stop, step))
     places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
     check(
         len(start) == len(stop) == len(step),
@@ -138,7 +155,7 @@ def strided_plan(
 
     Raises ModelError for a stride of 0, too many entries or an index out of range.
     """
-    begin, end = (whole_numbers(x) for x in (begin, end))
+    begin, end = (dims_of(x) for x in (begin, end))
     strides = [1] * len(begin) if strides is None else whole_numbers(strides)
     check(len(begin) == len(end), "Begin and end need to have same number of values.")
     check(len(begin) == len(strides), "begin, end and strides differ in length")
@@ -168,7 +185,7 @@ def strided_plan(
             at = 0 if on("begin_mask", i) else begin[i]
             extent = shape[axis]
             check(
-                isinstance(extent, Interval) or -extent <= at < extent,
+                isinstance(extent, Interval) or isinstance(at, Interval) or -extent <= at < extent,
                 f"index {at} is out of range for {extent}",
             )
             plan.append(("pick", axis, at))

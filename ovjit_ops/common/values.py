@@ -7,7 +7,7 @@ shape is known. Only small values travel this way (`LIMIT` elements); the consta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import from_numpy, numpy_dtype, real_for
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Dim, Interval, dim, is_static, text
+from ovjit.graph.shapes import Dim, Interval, bounds, dim, is_static, text
 from ovjit.graph.traced import is_traced, is_traced_number, whole
 
 #: Most elements of a value that inference computes.
@@ -73,18 +73,27 @@ def length(x: TensorType) -> int | None:
 
 
 def propagate(
-    out: TensorType, ref: Callable[..., Any], *inputs: TensorType, partially: bool = False, **attrs: Any
+    out: TensorType,
+    ref: Callable[..., Any],
+    *inputs: TensorType,
+    partially: Callable[..., Any] | bool = False,
+    **attrs: Any,
 ) -> TensorType:
     """`out` with its value filled in when all inputs' values are known numbers and everything is small.
 
-    `partially`: `ref` only moves elements, adds or multiplies them: open dimensions may be among them.
+    `partially`: what is done where open dimensions are among the numbers. True when `ref` only moves
+    elements; else a function of one element of each input, see `ovjit_ops.common.partial`.
     """
     if not is_static(out.shape) or any(is_traced(x.value) for x in inputs):
         return out  # what is traced is worked out by `ovjit.graph.bodies`
     if any(map(is_traced_number, out.shape)) or math.prod(out.shape) > LIMIT:
         return out
     if partially and any(x.partial is not None for x in inputs):
-        return _propagate_dims(out, ref, inputs, attrs)
+        if partially is not True:
+            if any(x.dtype not in INTEGERS and x.dtype != "boolean" for x in inputs):
+                return out
+            ref, attrs = np.frompyfunc(partially, len(inputs), 1), {}
+        return propagate_dims(out, ref, *inputs, **attrs)
     if any(x.value is None or x.value.size > LIMIT or x.value.dtype.kind not in "iubf" for x in inputs):
         return out
     try:
@@ -95,19 +104,25 @@ def propagate(
     return TensorType(out.dtype, out.shape, value) if value.shape == out.shape else out
 
 
-def _propagate_dims(
-    out: TensorType, ref: Callable[..., Any], inputs: Sequence[TensorType], attrs: dict[str, Any]
+def propagate_dims(
+    out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **attrs: Any
 ) -> TensorType:
-    """`out` with a partial value: what `ref` makes of ints and Intervals."""
+    """`out` with a partial value: what `ref` makes of arrays of ints and Intervals; with a value where it
+    makes ints alone."""
     given = [x.value if x.partial is None else x.partial for x in inputs]
-    if any(v is None or v.size > LIMIT for v in given):
+    if any(v is None or v.size > LIMIT or v.dtype.kind not in "iubO" for v in given):
         return out
     try:
         made = np.asarray(ref(*given, **attrs))
+        if made.shape != out.shape:
+            return out
+        numbers = made.reshape(-1).tolist()
+        if all(isinstance(v, (int, np.integer)) for v in numbers):
+            value = np.array(numbers, numpy_dtype(out.dtype)).reshape(out.shape)
+            return TensorType(out.dtype, out.shape, value)
     except (ValueError, IndexError, ArithmeticError, TypeError, AttributeError, ModelError):
         return out
-    fits = made.shape == out.shape and made.dtype == object
-    if not fits or not all(isinstance(v, (int, np.integer, Interval)) for v in made.reshape(-1)):
+    if not all(isinstance(v, (int, np.integer, Interval)) for v in numbers):
         return out
     return TensorType(out.dtype, out.shape, None, made)
 
@@ -124,6 +139,7 @@ def known_sizes(x: TensorType) -> list[Dim] | None:
     dims = known_dims(x)
     if dims is None:
         return None
+    check(all(hi is None or hi >= 0 for _, hi in map(bounds, dims)), f"sizes {dims} should not be negative")
     return [dim(max(d.lo, 0), d.hi) if isinstance(d, Interval) and d.lo < 0 else d for d in dims]
 
 

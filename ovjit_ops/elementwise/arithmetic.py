@@ -24,7 +24,8 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
 from ovjit.graph.shapes import broadcast, merge
-from ovjit_ops.common.values import in_f32, propagate
+from ovjit_ops.common import partial
+from ovjit_ops.common.values import INTEGERS, in_f32, propagate
 
 NUMBERS = "f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64".split()
 REALS = "f32 f64 f16 bf16".split()
@@ -118,11 +119,13 @@ def binary(
     takes: list[str] | None = None,
     result: str | None = None,
     infer: Callable | None = None,
+    partially: Callable | bool = False,
     ulp: float = 2,
     **options: Any,
 ) -> Op:
     """Register z = f(x, y) with broadcasting; `result` is the element type of z where not that of x. `takes`:
-    the element types of the operands where they are more than those that kernels have."""
+    the element types of the operands where they are more than those that kernels have. `partially`: f of
+    whole numbers that are known in part."""
 
     def infer_broadcast(
         left_node: TensorType, right_node: TensorType, *, auto_broadcast: Word = "numpy"
@@ -130,7 +133,7 @@ def binary(
         out = binary_type(left_node, right_node, auto_broadcast, takes or types, result)
         if auto_broadcast == "pdpd":
             return out
-        return propagate(out, reference, left_node, right_node, partially=name in ("Add", "Multiply"))
+        return propagate(out, reference, left_node, right_node, partially=partially)
 
     def reference(x: np.ndarray, y: np.ndarray, auto_broadcast: str = "numpy", **attrs: Any) -> np.ndarray:
         if auto_broadcast == "pdpd":
@@ -330,18 +333,19 @@ def _infer_divide(
     left_node: TensorType, right_node: TensorType, *, auto_broadcast: Word = "numpy", m_pythondiv: Bool = True
 ) -> TensorType:
     out = binary_type(left_node, right_node, auto_broadcast, NUMBERS)
-    return propagate(out, _divide, left_node, right_node, m_pythondiv=m_pythondiv)
+    exact = partial.divide if m_pythondiv else partial.quotient
+    return propagate(out, _divide, left_node, right_node, partially=exact, m_pythondiv=m_pythondiv)
 
 
-binary("Add", np.add, lambda x, y: x + y)
-binary("Subtract", np.subtract, lambda x, y: x - y)
-binary("Multiply", np.multiply, lambda x, y: x * y)
+binary("Add", np.add, lambda x, y: x + y, partially=partial.add)
+binary("Subtract", np.subtract, lambda x, y: x - y, partially=partial.subtract)
+binary("Multiply", np.multiply, lambda x, y: x * y, partially=partial.multiply)
 binary("Divide", _divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}))
 binary("Power", _power, _power_body, ulp=8)
-binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y))
-binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y))
-binary("Mod", _mod, _mod_body)
-binary("FloorMod", _floor_mod, _floor_mod_body)
+binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=partial.maximum)
+binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=partial.minimum)
+binary("Mod", _mod, _mod_body, partially=partial.modulo)
+binary("FloorMod", _floor_mod, _floor_mod_body, partially=partial.modulo)
 binary(
     "SquaredDifference",
     lambda x, y: (x - y) * (x - y),
@@ -362,7 +366,8 @@ def integer_bounds(dtype: str, low: float, high: float) -> tuple[int, int]:
 
 def _infer_clamp(data: TensorType, *, min: Float, max: Float) -> TensorType:
     check(min <= max, f"Attribute 'min' must be less or equal than 'max'. Got: {min:g} and {max:g}")
-    return propagate(same_type(data, NUMBERS), in_f32(_clamp), data, min=min, max=max)
+    exact = data.dtype in INTEGERS and partial.clamp(*integer_bounds(data.dtype, min, max))
+    return propagate(same_type(data, NUMBERS), in_f32(_clamp), data, partially=exact, min=min, max=max)
 
 
 def _clamp(x: np.ndarray, *, min: float, max: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
 from ovjit.graph.nf4 import NF4, from_nf4
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import broadcast
+from ovjit.graph.shapes import bounds, broadcast
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, operands_as_first, propagate
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type, unary
@@ -72,13 +72,19 @@ def convert_body(x: Any, to: str) -> Any:
     return t.cast(inside, to)
 
 
+def _holds(dtype: str, numbers: np.ndarray) -> bool:
+    """Whether these whole numbers, known in part, are the same in this type."""
+    ends = [abs(end) for x in numbers.reshape(-1).tolist() for end in bounds(x) if end is not None]
+    return dtype in ("i32", "i64") or (dtype in ("f32", "f64") and max(ends, default=0) <= 2**24)
+
+
 @op("Convert", opset=1, types=CONVERTIBLE)
 class Convert:
     """data in another element type."""
 
     def infer(data, *, destination_type: DType):
         check(data.dtype != "string" and destination_type != "string", "strings are not converted")
-        if data.partial is not None and destination_type in ("i32", "i64"):
+        if data.partial is not None and _holds(destination_type, data.partial):
             return TensorType(destination_type, data.shape, None, data.partial)
         out = TensorType(destination_type, data.shape)
         if destination_type == "dynamic":  # a node may say so; what is compiled may not

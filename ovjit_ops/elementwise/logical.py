@@ -13,6 +13,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import is_static
+from ovjit_ops.common import partial
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import propagate
 from ovjit_ops.elementwise.arithmetic import (
@@ -56,7 +57,7 @@ _COMPARISON: dict[str, Any] = {
 }  # fmt: skip
 binary(
     "Equal", np.equal, lambda x, y: x == y, rules=[compare_with_itself], rules_for=list(REFLEXIVE),
-    **_COMPARISON,
+    partially=partial.equal, **_COMPARISON,
 )  # fmt: skip
 binary("NotEqual", np.not_equal, lambda x, y: x != y, **_COMPARISON)
 binary("Less", np.less, lambda x, y: x < y, **_COMPARISON)
@@ -175,7 +176,7 @@ class Select:
         dtype = common_dtype(then_node, else_node, [*COMPARABLE, "string"])
         branches = TensorType(dtype, broadcast_types(then_node, else_node, auto_broadcast))
         out = TensorType(dtype, broadcast_types(cond, branches, auto_broadcast))
-        return propagate(out, np.where, cond, then_node, else_node)
+        return propagate(out, np.where, cond, then_node, else_node, partially=partial.select)
 
     def ref(cond, x, y, *, auto_broadcast="numpy"):
         return np.where(cond, x, y)

@@ -14,9 +14,10 @@ from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import DType, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, is_static
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole, whole_numbers
+from ovjit_ops.common import partial as bounded
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
-from ovjit_ops.common.values import check_scalar, known, known_sizes, length, propagate
+from ovjit_ops.common.values import INTEGERS, check_scalar, known, known_sizes, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import Tiled
 from ovjit_ops.movement.cpu_pad import Padded
@@ -44,13 +45,17 @@ def _infer_broadcast(
             shape = broadcast(data.shape, tuple(dims)) if mode == "bidirectional" else tuple(dims)
             return TensorType(data.dtype, shape)
         if mode == "bidirectional":
-            rank = None if data.rank is None or rank is None else max(data.rank, rank)
+            shape = None if rank is None else broadcast(data.shape, (ANY,) * rank)
+            return TensorType(data.dtype, shape)
         return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
     check(all(v >= 0 for v in target), f"target_shape {target.tolist()} should not be negative")
     if is_static(data.shape) and (mode != "explicit" or mapping is not None):
         view, out = broadcast_plan(data.shape, target.tolist(), mapping, mode)
         return propagate(
-            TensorType(data.dtype, out), lambda x: np.broadcast_to(x.reshape(view), out).copy(), data
+            TensorType(data.dtype, out),
+            lambda x: np.broadcast_to(x.reshape(view), out).copy(),
+            data,
+            partially=True,
         )
     if mode == "bidirectional":
         return TensorType(data.dtype, broadcast(data.shape, tuple(target.tolist())))
@@ -134,7 +139,7 @@ class Tile:
         shape = (1,) * (rank - len(data.shape)) + data.shape
         counts = [1] * (rank - len(dims)) + list(dims)
         out = TensorType(data.dtype, tuple(d * n for d, n in zip(shape, counts, strict=True)))
-        return propagate(out, _tile, data, repeats)
+        return propagate(out, _tile, data, repeats, partially=True)
 
     ref = _tile
 
@@ -285,13 +290,28 @@ def range_length(start: Any, stop: Any, step: Any) -> int:
     return most(0, -(-(stop - start) // step))
 
 
+def _open_range(start: TensorType, stop: TensorType, step: TensorType) -> Dim:
+    """How many numbers a range of limits has of which some are known in part."""
+    limits: list[Dim] = []
+    for x in (start, stop, step):
+        value = x.value if x.partial is None else x.partial
+        if x.dtype not in INTEGERS or value is None or is_traced(value):
+            return ANY
+        limits.append(value.item())
+    first, last, by = limits
+    if isinstance(by, Interval) or by == 0:
+        return ANY
+    way = bounded.subtract(last, first) if by > 0 else bounded.subtract(first, last)
+    return bounded.divide(bounded.add(bounded.maximum(way, 0), abs(by) - 1), abs(by))
+
+
 def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: str) -> TensorType:
     for name, x in (("start", start), ("stop", stop), ("step", step)):
         check_scalar(x, f"'{name}' input is not a scalar")
         ok = not is_static(x.shape) or math.prod(x.shape) == 1
         check(ok and x.dtype in (*NUMBERS, "dynamic"), f"the limits of a range are single numbers, not {x}")
     if start.value is None or stop.value is None or step.value is None:
-        return TensorType(dtype, (ANY,))
+        return TensorType(dtype, (_open_range(start, stop, step),))
     check(step.value.item() != 0, "'step' cannot be zero, nan, or infinite.")
     try:
         count = range_length(*_range_limits(start.value, stop.value, step.value, dtype))

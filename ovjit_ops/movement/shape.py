@@ -26,6 +26,7 @@ from ovjit.graph.shapes import (
     text,
 )
 from ovjit.graph.traced import is_traced_number, whole, whole_numbers
+from ovjit_ops.common.partial import hull
 from ovjit_ops.common.values import INDEX_TYPES, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
@@ -142,13 +143,21 @@ def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -
     """The shape by a pattern of which some dimensions are open."""
     out: list[Dim] = []
     for i, d in enumerate(dims):
+        before = shape[i] if shape is not None and i < len(shape) else ANY
         if isinstance(d, Interval):
             # a 0 may stand for what the data has there, a -1 for what is left
-            out.append(ANY if d.lo < (1 if special_zero else 0) else d)
-        elif d > 0 or (d == 0 and not special_zero):
-            out.append(d)
+            out.append(ANY if d.lo < 0 else hull(d, before) if d.lo == 0 and special_zero else d)
+        elif d >= 0:
+            out.append(before if d == 0 and special_zero else d)
         else:
-            out.append(shape[i] if d == 0 and shape is not None and i < len(shape) else ANY)
+            out.append(ANY)
+    left = [i for i, d in enumerate(dims) if bounds(d)[0] < 0]
+    if shape is not None and len(left) == 1 and dims[left[0]] == -1:
+        rest = out[: left[0]] + out[left[0] + 1 :]
+        (low, high), (least, most) = bounds(math.prod(shape)), bounds(math.prod(rest))
+        # what is copied may be 0 on both sides
+        low = 0 if most is None else -(-low // most) if most else 0
+        out[left[0]] = dim(low, None if high is None or not least else max(low, high // least))
     return tuple(out)
 
 
@@ -173,7 +182,7 @@ class Transpose:
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
         axes = permutation(order, len(data.shape), text(data.shape))
         out = TensorType(data.dtype, tuple(data.shape[a] for a in axes))
-        return propagate(out, lambda x: x.transpose(axes), data)
+        return propagate(out, lambda x: x.transpose(axes), data, partially=True)
 
     def ref(data, input_order):
         return data.transpose(permutation(input_order, data.ndim)).copy(order="C")

@@ -9,10 +9,21 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Int, Ints, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, Interval, Shape, compatible_shapes, normalize_axis, up_to
+from ovjit.graph.shapes import (
+    ANY,
+    Dim,
+    Interval,
+    Shape,
+    compatible_shapes,
+    is_static,
+    normalize_axis,
+    up_to,
+)
+from ovjit.graph.traced import is_traced
 from ovjit_ops.common.checks import check_same_type
+from ovjit_ops.common.partial import UNKNOWN
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
-from ovjit_ops.common.values import check_scalar, known, known_scalar, length, propagate
+from ovjit_ops.common.values import check_scalar, known, known_scalar, length, propagate, propagate_dims
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.movement.cpu_slices import ScatteredSlice, lower_slice, lower_strided_slice
 from ovjit_ops.movement.cpu_views import lower_split
@@ -110,8 +121,13 @@ class VariadicSplit:
             sizes = [ANY if v == -1 else int(v) for v in lengths]
         else:
             sizes = list(split_lengths_of(extent, lengths.tolist()))
+        made = [TensorType(data.dtype, (*data.shape[:place], s, *data.shape[place + 1 :])) for s in sizes]
+        if data.partial is None or not is_static(sizes):
+            return tuple(made)
+        cuts = np.cumsum(sizes)[:-1]
         return tuple(
-            TensorType(data.dtype, (*data.shape[:place], s, *data.shape[place + 1 :])) for s in sizes
+            propagate_dims(out, lambda x, i=i: np.split(x, cuts, place)[i], data)
+            for i, out in enumerate(made)
         )
 
     def ref(data, axis, split_lengths):
@@ -149,6 +165,20 @@ def _slice_inputs(*inputs: TensorType | None, strided: bool = False) -> list[np.
     return None if any(v is None for v in values) else values  # type: ignore[return-value]
 
 
+def _with_open(limits: Sequence[TensorType | None]) -> list[np.ndarray] | None:
+    """Limits of a slice, checked before, as far as they are known, the steps wholly; None where they are not
+    known to be so many."""
+    made = []
+    for i, x in enumerate(limits):
+        if x is None:
+            continue
+        found, count = x.value if x.partial is None or i == 2 else x.partial, length(x)
+        if count is None or (found is None and i == 2) or is_traced(found):
+            return None
+        made.append(np.full(count, UNKNOWN, object) if found is None else found.reshape(-1))
+    return made
+
+
 @op("Slice", opset=8, types=MOVABLE, lower=lower_slice, bounds=(1, 2, 3, 4))
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
@@ -166,6 +196,8 @@ class Slice:
         )
         if data.shape is None:
             return TensorType(data.dtype, None)
+        if limits is None and (axes is None or places is not None):
+            limits = _with_open((start, stop, step))
         if limits is None or (axes is not None and places is None):
             touched = {normalize_axis(int(a), data.rank) for a in places} if places is not None else None
             if axes is None and count is not None:
@@ -278,6 +310,8 @@ class StridedSlice:
         check(len(counts) <= 1, "Begin and end need to have same number of values.")
         if data.shape is None:
             return TensorType(data.dtype, None)
+        if limits is None:
+            limits = _with_open(given)
         if limits is None:
             if any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask))):
                 return TensorType(data.dtype, None)

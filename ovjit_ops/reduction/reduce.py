@@ -16,7 +16,8 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
-from ovjit_ops.common.values import known, propagate, widened
+from ovjit_ops.common import partial
+from ovjit_ops.common.values import INTEGERS, known, propagate, propagate_dims, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.reduction.cpu_reduce import Reduce
 
@@ -52,11 +53,25 @@ def _axes(axes: np.ndarray, rank: int) -> tuple[int, ...]:
     return tuple(sorted({normalize_axis(int(a), rank) for a in axes}))
 
 
-def reduction(name: str, ref: Callable, *, opset: int = 1, types: list[str] = NUMBERS, ulp: float = 16) -> Op:
-    """Register a reduction; `ref(x, axes, keep_dims)` works on arrays at their accumulation type."""
+def reduction(
+    name: str,
+    ref: Callable,
+    *,
+    opset: int = 1,
+    types: list[str] = NUMBERS,
+    partially: Callable | None = None,
+    ulp: float = 16,
+) -> Op:
+    """Register a reduction; `ref(x, axes, keep_dims)` works on arrays at their accumulation type.
+    `partially`: what becomes of two whole numbers that are known in part."""
 
     def infer(node: TensorType, reduction_axes: TensorType, *, keep_dims: Bool = False) -> TensorType:
         out = infer_reduction(node, reduction_axes, keep_dims, types)
+        if partially is not None and node.partial is not None and node.dtype in INTEGERS:
+            fold = partial.reduction(partially)
+            return propagate_dims(
+                out, lambda x, axes: fold(x, _axes(axes.reshape(-1), x.ndim), keep_dims), node, reduction_axes
+            )
         return propagate(out, reference, node, reduction_axes, keep_dims=keep_dims)
 
     def reference(node: np.ndarray, reduction_axes: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
@@ -123,11 +138,17 @@ def _l2(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
     return np.sqrt(np.sum(x * x, axis=axes, keepdims=keep))
 
 
-reduction("ReduceSum", lambda x, axes, keep: np.sum(x, axis=axes, keepdims=keep))
-reduction("ReduceProd", lambda x, axes, keep: np.prod(x, axis=axes, keepdims=keep))
+reduction(
+    "ReduceSum", lambda x, axes, keep: np.sum(x, axis=axes, keepdims=keep), partially=partial.add
+)
+reduction(
+    "ReduceProd",
+    lambda x, axes, keep: np.prod(x, axis=axes, keepdims=keep),
+    partially=partial.multiply,
+)
 reduction("ReduceMean", _mean)
-reduction("ReduceMax", _extreme(np.max, 0), ulp=0)
-reduction("ReduceMin", _extreme(np.min, 1), ulp=0)
+reduction("ReduceMax", _extreme(np.max, 0), partially=partial.maximum, ulp=0)
+reduction("ReduceMin", _extreme(np.min, 1), partially=partial.minimum, ulp=0)
 reduction("ReduceL1", lambda x, axes, keep: np.sum(np.abs(x), axis=axes, keepdims=keep), opset=4)
 reduction("ReduceL2", _l2, opset=4)
 reduction("ReduceLogicalAnd", lambda x, axes, keep: np.all(x, axis=axes, keepdims=keep), types=["boolean"])
