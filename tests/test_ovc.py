@@ -62,10 +62,19 @@ def test_inputs_are_given_shapes(source, tmp_path, described, shapes):
 
 
 @pytest.mark.parametrize("args", [["--input", "a[1"], ["--input", "a[2,3]{f16}"],
-                                  ["--extension", "lib.so"], ["--input", "c[1,2]"]])  # fmt: skip
+                                  ["--extension", "lib.so"], ["--input", "c[1,2]"],
+                                  ["--input", "[2,3],b[2,3]"], ["--input", "a,,b"], ["--output", ""],
+                                  ["--output", "s,"], ["--output", "s r"]])  # fmt: skip
 def test_what_is_refused(source, tmp_path, args, capsys):
     assert ours(source, *args, "--output_model", tmp_path / "out.xml") == 1
     assert not (tmp_path / "out.xml").exists() and "[ ERROR ]" in capsys.readouterr().err
+
+
+def test_one_model_is_converted(source, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        ours(source, source, "--output_model", tmp_path / "out.xml")
+    assert ended.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err
+    assert not (tmp_path / "out.xml").exists()
 
 
 def test_it_runs_as_a_module_under_the_other_name(source, tmp_path):

@@ -145,6 +145,14 @@ def parse_inputs(inputs: str) -> list[tuple[str | None, PartialShape | None]]:
     return [parse_input_value(part) for part in split_inputs(inputs)] if inputs else []
 
 
+def parse_outputs(outputs: str) -> list[str]:
+    """The names between the commas. Error for what cannot be a name."""
+    names = outputs.split(",")
+    if not all(name and not re.search(r"\s", name) for name in names):
+        raise Error(f"output '{outputs}' is incorrect, output names should not be empty or contain spaces")
+    return names
+
+
 # -- paths -------------------------------------------------------------------------------------------------
 
 
@@ -268,8 +276,8 @@ def get_common_cli_parser(parser: argparse.ArgumentParser | None = None) -> argp
 def get_all_cli_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
     parser = argparse.ArgumentParser(prog="ovc", description="Convert a model to OpenVINO IR.")
-    parser.add_argument("input_model", nargs="+", metavar="INPUT_MODEL", type=readable_file_or_dir_or_object,
-                        help="the model's file, and its weights' if they are apart")  # fmt: skip
+    parser.add_argument("input_model", metavar="INPUT_MODEL", type=readable_file_or_dir_or_object,
+                        help="the model's file; weights of an .xml are in the .bin beside it")  # fmt: skip
     return get_common_cli_parser(parser)
 
 

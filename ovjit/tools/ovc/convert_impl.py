@@ -24,7 +24,7 @@ from ovjit.tools.ovc.cli_parser import (
     input_to_input_cut_info,
     pack_params_to_args_namespace,
     parse_inputs,
-    single_input_to_input_cut_info,
+    parse_outputs,
 )
 from ovjit.tools.ovc.error import Error
 from ovjit.tools.ovc.help import PARAMETERS
@@ -61,10 +61,9 @@ def _convert(
         outputs = _listed_outputs(argv.output)
     else:
         argv = argparse.Namespace(**args)
-        described = [
-            single_input_to_input_cut_info(_stated(*item)) for item in parse_inputs(argv.input or "")
-        ]
-        outputs, extensions = argv.output.split(",") if argv.output else None, argv.extension
+        described = [_InputCutInfo(name, shape) for name, shape in parse_inputs(argv.input or "")]
+        outputs = None if argv.output is None else parse_outputs(argv.output)
+        extensions = argv.extension
     if is_verbose(argv):
         print_argv(argv)
     model = _driver(argv, described, outputs, extensions)
@@ -72,12 +71,6 @@ def _convert(
     if is_verbose(argv):
         print(f"[ SUCCESS ] Total execution time: {time.perf_counter() - started:.2f} seconds. ")
     return model, argv
-
-
-def _stated(name: str | None, shape: Any) -> Any:
-    if name is None or shape is None:
-        return name if shape is None else shape
-    return name, shape
 
 
 def _listed_outputs(output: Any) -> list[Any] | None:

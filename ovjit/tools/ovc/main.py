@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, _ = _convert(parser, vars(options), False)
         target = Path(get_model_name_from_args(options))
         save_model(model, target, options.compress_to_fp16)
-    except (RuntimeError, OSError) as error:
+    except (AssertionError, RuntimeError, OSError) as error:
         print(f"[ ERROR ]  {error}", file=sys.stderr)
         return 1
     print(f"[ SUCCESS ] XML file: {target}\n[ SUCCESS ] BIN file: {target.with_suffix('.bin')}")
