@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import ovjit as ov
 from bench import transformers
 from ovjit import opset13 as ops
 from ovjit.compiler import layers
+from ovjit.compiler import program as program_module
 from ovjit.compiler.parametric import Traces
 from ovjit.compiler.program import Program
 from ovjit.compiler.steps import Plan
@@ -188,3 +191,28 @@ def test_types_are_inferred_once_where_the_state_needs_more_room(monkeypatch: py
         one = plain.infer(step(90, 0) | {k: v[:, i : i + 1] for k, v in step(90, 0).items() if "ids" in k}
                           | {"attention_mask": np.ones((1, i + 1), np.int64)})  # fmt: skip
         np.testing.assert_allclose(one["logits"][0, 0], rows[0, i], rtol=1e-4, atol=1e-4)
+
+
+def test_layers_are_looked_for_once_and_before_the_first_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is compiled and does not run pays nothing; of threads that plan at once, one looks."""
+    looked: list[Program] = []
+    find = program_module.find_layers
+
+    def counting(*given: Any) -> Any:
+        looked.append(given[0])
+        time.sleep(0.05)  # long enough for all to ask
+        return find(*given)
+
+    monkeypatch.setattr(program_module, "find_layers", counting)
+    program = ov.Core().compile_model(stack(8), "CPU")._executable.program
+    assert not looked
+    plans: list[Plan] = []
+    threads = [
+        threading.Thread(target=lambda n=n: plans.append(program.plan(((2, n, 96),)))) for n in range(3, 7)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(plans) == 4 and len(looked) == 1
+    assert program.layers is not None and program.layers.many >= 7

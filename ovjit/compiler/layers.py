@@ -1,22 +1,23 @@
 """Equal layers: what planning one of them has added is repeated for those that follow.
 
 Networks are layers that differ in their weights alone. `find_layers` says which lowerings are such layers,
-when a program is made; `Repeats` sees to it while a trace is made. The first layers are planned, and so is
-the last one, as what it reads of all layers has no reader behind it. What one layer has added (steps,
-buffers, views) is added for the next ones with their buffers and weights in the place of its own, if what
-lies before it and before the next layer is the same: then planning would have done the same, layer by layer.
-Whatever is not surely the same is planned.
+before a program's first trace is made; `Repeats` sees to it while one is made. The first layers are planned,
+and so is the last one, as what it reads of all layers has no reader behind it. What one layer has added
+(steps, buffers, views) is added for the next ones with their buffers and weights in the place of its own, if
+what lies before it and before the next layer is the same: then planning would have done the same, layer by
+layer. Whatever is not surely the same is planned.
 """
 
 from __future__ import annotations
 
 import functools
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.shape_values import MOST_COMPARED, surely_same_types
@@ -145,6 +146,7 @@ class _Pairs:
         self._outputs = outputs
         self._layouts = layouts
         self._readers = readers
+        self._compared: set[tuple[Group, Group]] = set()
         self._arrays: set[tuple[int, int]] = set()  # ids of constants that belong together
         self._moved: set[tuple[int, int]] = set()  # places of the constants of the lowerings in hand
 
@@ -160,13 +162,18 @@ class _Pairs:
         return self.good
 
     def _groups(self, one: Group, other: Group) -> bool:
+        if (one, other) in self._compared:  # attributes of the lowering have its group, too
+            return True
         nodes, others = one.nodes, other.nodes
         self.names[one.name, one.origins] = other.name, other.origins
-        return (
+        good = (
             (one.sure, one.used, len(nodes), one.anchor is None)
             == (other.sure, other.used, len(others), other.anchor is None)
             and all(map(self._nodes, nodes, others))
         )  # fmt: skip
+        if good:
+            self._compared.add((one, other))
+        return good
 
     def _nodes(self, one: Node, other: Node) -> bool:
         if self.twins.get(other) is one:
@@ -240,30 +247,75 @@ class _Pairs:
             return False
         if kind is int:
             return a == b or (a, b) in self._moved
-        if kind in (str, float, bool, bytes, Kernel, Layout, range, frozenset, set):
-            return bool(a == b)
-        if kind is Value:
-            return self._read(a, b)
-        if kind is Node:
-            return self._nodes(a, b)
-        if kind is Group:
-            return self._groups(a, b)
-        if isinstance(a, (tuple, list)):
-            return len(a) == len(b) and all(map(self._same, a, b))
-        if kind is dict:
-            return list(a) == list(b) and all(map(self._same, a.values(), b.values()))
-        if isinstance(a, (np.ndarray, Converted)):
-            return self._arrays_alike(a, b)
-        if kind is Ptr:
-            at = a.buffer.offset + a.offset, b.buffer.offset + b.offset
-            return a.buffer.base == b.buffer.base == CONSTANTS and (at[0] == at[1] or at in self._moved)
-        if isinstance(a, functools.partial):
-            return a.func is b.func and self._same(a.args, b.args) and self._same(a.keywords, b.keywords)
-        if kind.__module__.partition(".")[0] in ("ovjit", "ovjit_ops") and hasattr(a, "__dict__"):
-            mine, its = vars(a), vars(b)
-            derived = mine.keys() ^ its.keys()  # properties that are made once, of one of them until now
-            return derived <= {"kernels"} and all(self._same(mine[k], its[k]) for k in mine if k in its)
+        compare = _COMPARED.get(kind)
+        if compare is None:
+            compare = _COMPARED[kind] = _comparison(kind)
+        return compare(self, a, b)
+
+    def _equal(self, a: Any, b: Any) -> bool:
+        return bool(a == b)
+
+    def _differ(self, a: Any, b: Any) -> bool:
         return False
+
+    def _each(self, a: Collection[Any], b: Collection[Any]) -> bool:
+        if len(a) != len(b):
+            return False
+        for x, y in zip(a, b, strict=True):  # all() of a generator takes longer
+            if x is not y and not self._same(x, y):
+                return False
+        return True
+
+    def _bodies(self, a: Body, b: Body) -> bool:
+        return a.text() == b.text()
+
+    def _dicts(self, a: dict, b: dict) -> bool:
+        return list(a) == list(b) and self._each(a.values(), b.values())
+
+    def _pointers(self, a: Ptr, b: Ptr) -> bool:
+        at = a.buffer.offset + a.offset, b.buffer.offset + b.offset
+        return a.buffer.base == b.buffer.base == CONSTANTS and (at[0] == at[1] or at in self._moved)
+
+    def _partials(self, a: functools.partial, b: functools.partial) -> bool:
+        return a.func is b.func and self._each(a.args, b.args) and self._dicts(a.keywords, b.keywords)
+
+    def _objects(self, a: Any, b: Any) -> bool:
+        mine, its = vars(a), vars(b)
+        if mine.keys() != its.keys():
+            if not (mine.keys() ^ its.keys()) <= _DERIVED:
+                return False
+            mine = {k: v for k, v in mine.items() if k in its}
+        for name, value in mine.items():
+            other = its[name]
+            if value is not other and not self._same(value, other):
+                return False
+        return True
+
+
+#: Properties that are made once, of one of two objects until now.
+_DERIVED = frozenset({"kernels"})
+#: Type -> what compares two of them that are not one object.
+_COMPARED: dict[type, Callable[[_Pairs, Any, Any], bool]] = dict.fromkeys(
+    (str, float, bool, bytes, Kernel, Layout, range, frozenset, set), _Pairs._equal
+)
+_COMPARED[Value] = _Pairs._read
+_COMPARED[Node] = _Pairs._nodes
+_COMPARED[Group] = _Pairs._groups
+_COMPARED[Body] = _Pairs._bodies
+_COMPARED[Ptr] = _Pairs._pointers
+_COMPARED[dict] = _Pairs._dicts
+
+
+def _comparison(kind: type) -> Callable[[_Pairs, Any, Any], bool]:
+    """What compares two of another type."""
+    if issubclass(kind, (tuple, list)):
+        return _Pairs._each
+    if issubclass(kind, (np.ndarray, Converted)):
+        return _Pairs._arrays_alike
+    if issubclass(kind, functools.partial):
+        return _Pairs._partials
+    ours = kind.__module__.partition(".")[0] in ("ovjit", "ovjit_ops")
+    return _Pairs._objects if ours and kind.__dictoffset__ else _Pairs._differ
 
 
 def _same_types(one: Value, other: Value) -> bool:

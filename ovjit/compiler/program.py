@@ -21,7 +21,7 @@ from ovjit.codegen.transpose import turn_kernel, turn_sizes
 from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.growing import Outgrown, Place, Room, check_room, growing, strides_of
-from ovjit.compiler.layers import Repeats, find_layers
+from ovjit.compiler.layers import Layers, Repeats, find_layers
 from ovjit.compiler.lower import Host, Lowering, lower_groups
 from ovjit.compiler.options import memory_for, options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
@@ -34,6 +34,7 @@ from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import NO_TWINS, check_shapes, concrete_types
 from ovjit.compiler.views import Layout
 from ovjit.errors import OvjitError, sizes_of_64_bits
+from ovjit.forks import ForkLock, made_once
 from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value, verify
@@ -178,19 +179,32 @@ class Program:
         self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
         self.readers.update(self.graph.outputs)
         self.constants = Constants()
-        packed: list[Sequence[int]] = []
+        #: Where each lowering has placed its constants, until layers have been looked for.
+        self._packed: list[Sequence[int]] = []
         for lowering in self.lowerings:
             before = len(self.constants.asked)
             lowering.pack(self.constants)
-            packed.append(self.constants.asked[before:])
-        #: Layers that are planned alike, where plans are traced.
-        self.layers = None
-        if self.traces is not None and not debug.skips("layers"):
-            self.layers = find_layers(self.lowerings, packed, self.graph, self.layouts, self.readers)
+            self._packed.append(self.constants.asked[before:])
+        self._lock = ForkLock()
         for value in self.graph.outputs:
             if value.constant is not None and value.dtype != "string":
                 self.constants.view(value.constant, value.dtype)
         self.memory = self.constants.materialize(memory_for(self.constants.size))
+
+    @made_once
+    def layers(self) -> Layers | None:
+        """Layers that are planned alike, where plans are traced. They are looked for before anything is
+        planned, which may add to what lowerings know: whoever plans at the same time waits."""
+        with self._lock.lock:
+            if "layers" not in self.__dict__:
+                found = None
+                if self.traces is not None and not debug.skips("layers"):
+                    found = find_layers(
+                        self.lowerings, self._packed, self.graph, self.layouts, self.readers
+                    )
+                self.__dict__["layers"] = found
+                self._packed = []
+            return self.__dict__["layers"]
 
     def _halo_sizes(self) -> list[int]:
         """Element sizes of the values that may have a halo; that of f32 in any case."""
