@@ -509,12 +509,13 @@ def test_an_end_may_be_the_last_index():
 
 
 BAGS = {
-    "sum": {}, "mean": {"mean": True}, "weights": {"weighted": True}, "kept": {"keep": True},
-    "halves": {"halves": True}, "computed table": {"computed": True}, "trips": {"trips": True},
+    "sum": {}, "mean": {"reduce": "mean"}, "max": {"reduce": "max"}, "weights": {"weighted": True},
+    "kept": {"keep": True}, "halves": {"halves": True}, "computed table": {"computed": True},
+    "trips": {"trips": True},
 }  # fmt: skip
 
 
-def bags(ov, ops, mean=False, weighted=False, keep=False, halves=False, computed=False, trips=False):
+def bags(ov, ops, reduce="sum", weighted=False, keep=False, halves=False, computed=False, trips=False):
     """A Loop of which each trip adds up rows of a table from a start to an end of its own."""
 
     def integers(*numbers):
@@ -533,7 +534,7 @@ def bags(ov, ops, mean=False, weighted=False, keep=False, halves=False, computed
     if weighted:
         factors = ops.slice(inner["weights"], *at, integers(1), integers(0))
         taken = ops.multiply(taken, ops.unsqueeze(factors, integers(1)))
-    made = (ops.reduce_mean if mean else ops.reduce_sum)(taken, integers(0), keep)
+    made = getattr(ops, f"reduce_{reduce}")(taken, integers(0), keep)
     made = made if keep else ops.unsqueeze(made, integers(0))
     go_on = ops.convert(ops.constant(np.array(True)), bool)
     used = ["indices", "starts", "ends", *(["weights"] if weighted else [])]
@@ -577,7 +578,10 @@ def test_a_loop_over_ranges_of_rows_is_bags(name):
         rows = table[indices].astype(np.float64)
         rows = rows * weights[:, None] if how.get("weighted") else rows
         parts = [rows[a:b] for a, b in zip(starts, ends, strict=True)]
-        fair = [p.sum(0) / (max(len(p), 1) if how.get("mean") else 1) for p in parts]
+        if how.get("reduce") == "max":
+            fair = [p.max(0) if len(p) else np.full(21, np.finfo(np.float32).min) for p in parts]
+        else:
+            fair = [p.sum(0) / (max(len(p), 1) if how.get("reduce") == "mean" else 1) for p in parts]
         np.testing.assert_allclose(got, fair, rtol=1e-5, atol=1e-5, err_msg=f"{name} {seed}")
         if n:  # OpenVINO does not cut lists without elements
             np.testing.assert_allclose(got, theirs(inputs)[0], rtol=1e-5, atol=1e-5, err_msg=f"{name} {seed}")

@@ -1,6 +1,7 @@
-"""Loops whose trips add up rows of a table by a part of a list of indices each are one operation.
+"""Loops whose trips reduce rows of a table, by a part of a list of indices each, are one operation.
 
     Loop(n; body i: ReduceSum(Gather(table, Slice(indices, starts[i], ends[i])) [* Slice(weights, ...)]))
+    (ReduceMean, ReduceMax without weights)
     -> EmbeddingBagRanges(table, indices, starts[0..n], ends[0..n], [weights])
 
 So exporters to ONNX write bags of embeddings. No trip needs another one; but how many rows it reads depends
@@ -19,7 +20,7 @@ from ovjit.graph.bodies import CONCAT, INVARIANT
 from ovjit.graph.graph import Builder, Node, Value, copy_node
 from ovjit_ops.control.ends import Ports
 
-REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean"}
+REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
 
 
 class _Part(NamedTuple):

@@ -8,7 +8,10 @@ rows of zeros.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
+
+import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
@@ -23,6 +26,7 @@ from ovjit.codegen.words import (
     i64,
     ld,
     loadm,
+    maximum,
     registers,
     share,
     splat,
@@ -43,6 +47,8 @@ WAYS = {
 }  # fmt: skip
 #: Vectors of a row that are added up at a time.
 VECTORS = 4
+#: The largest of no numbers, as ReduceMax has it.
+LOWEST = float(np.finfo(np.float32).min)
 
 
 @inline
@@ -69,9 +75,9 @@ def bound_at(address, count, index):
 @kernel
 def bags_f32(
     table: Ptr, at: Ptr, y: Ptr, bags: Ptr, w: Ptr, other: Ptr, ends: Ptr, rows, width, row, count, many,
-    per_chunk, each, *, way, index, weighted, default, mean,
+    per_chunk, each, *, way, index, weighted, default, mean, largest,
 ):  # fmt: skip
-    """y[bag] = sum of table[index] * weight over the bag's indices. A chunk is a range of bags."""
+    """y[bag] = sum of table[index] * weight over the bag's indices, or the largest; chunks are ranges."""
     a = registers()
     if way == "segments" and chunk == 0:  # the first chunk sees to it that numbers do not fall
         last = 0
@@ -115,7 +121,10 @@ def bags_f32(
                 scale = scale / cast[f32](spread[i64](end - first))
         for j in range(0, width, VECTORS * VL):
             for v in static_range(VECTORS):
-                a[v] = const[f32](0.0)
+                a[v] = const[f32](-inf if largest else 0.0)
+            if largest and first >= end:
+                for v in static_range(VECTORS):
+                    a[v] = const[f32](LOWEST)
             if pick >= 0:
                 p = table + pick * row + j * 4
                 for v in static_range(VECTORS):
@@ -130,14 +139,17 @@ def bags_f32(
                     f = splat[f32](w + i * 4)
                 for v in static_range(VECTORS):
                     x = loadm[f32](p + v * VL * 4, there - j - v * VL)
-                    a[v] = fma(x, f, a[v]) if weighted else a[v] + x
+                    if largest:
+                        a[v] = maximum(a[v], x)
+                    else:
+                        a[v] = fma(x, f, a[v]) if weighted else a[v] + x
             for v in static_range(VECTORS):
                 result = a[v] * scale if mean else a[v]
                 storem[f32](y + (bag * width + j + v * VL) * 4, result, width - j - v * VL)
 
 
 class Bags(Lowering):
-    """Sums or means of rows of an f32 table, by indices of one type."""
+    """Sums, means or largest elements of rows of an f32 table, by indices of one type."""
 
     takes = (("f32",), None)
     constant_inputs = None
@@ -151,9 +163,10 @@ class Bags(Lowering):
             raise NotNative
         self.weighted = "per_sample_weights" in self.named
         self.default = "default_index" in self.named
+        reduction = self.node.attrs.get("reduction")
         self.kernel = bags_f32(
             way=self.way, index=self.named["indices"].dtype, weighted=self.weighted, default=self.default,
-            mean=self.node.attrs.get("reduction") == "mean",
+            mean=reduction == "mean", largest=reduction == "max",
         )  # fmt: skip
 
     def plan(self, planner: Planner) -> None:

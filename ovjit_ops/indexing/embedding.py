@@ -6,6 +6,7 @@ An index out of range is refused with InferenceError: memory outside of the tabl
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import Dims, fitted
 from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing.cpu_embedding import Bags
+from ovjit_ops.indexing.cpu_embedding import LOWEST, Bags
 from ovjit_ops.indexing.cpu_segments import Segments
 from ovjit_ops.indexing.gather import checked_indices, gather
 
@@ -37,8 +38,13 @@ def check_indices(named: dict[str, TensorType | None]) -> None:
     check(len(kinds) <= 1, f"{', '.join(named)} differ in element type")
 
 
-def check_weights(table: TensorType, weights: TensorType | None, reduction: str = "sum") -> None:
-    check(reduction in REDUCTIONS, f"reduction should be sum or mean, not {reduction!r}")
+def check_weights(
+    table: TensorType,
+    weights: TensorType | None,
+    reduction: str = "sum",
+    reductions: Sequence[str] = REDUCTIONS,
+) -> None:
+    check(reduction in reductions, f"reduction should be {' or '.join(reductions)}, not {reduction!r}")
     check(reduction == "sum" or weights is None, "per_sample_weights go with the reduction sum only")
     check_same_type(weights, table, "per_sample_weights")
 
@@ -161,11 +167,13 @@ def _ranges(table, indices, starts, ends, weights=None, *, reduction="sum"):
     rows = gather(table, indices, 0)
     if weights is not None:
         rows = rows * weights.reshape(-1, *(1,) * (table.ndim - 1))
-    out = np.zeros((len(starts), *table.shape[1:]), table.dtype)
+    reduce: Any = {"sum": np.sum, "mean": np.mean, "max": np.max}[reduction]
+    nothing = LOWEST if reduction == "max" else 0
+    out = np.full((len(starts), *table.shape[1:]), nothing, table.dtype)
     for bag, (first, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         part = rows[first:end]
         if len(part):
-            out[bag] = part.mean(0) if reduction == "mean" else part.sum(0)
+            out[bag] = reduce(part, axis=0)
     return out
 
 
@@ -174,18 +182,18 @@ def _range_samples(rng: np.random.Generator, dtype: str = "f32"):
         table = random_array(rng, shape, dtype, (-3, 3))
         index = rng.integers(-shape[0] - 1, shape[0] + 2, n)
         inputs = [table, index, *rng.integers(-n - 2, n + 3, (2, bags))]
-        for reduction in REDUCTIONS:
+        for reduction in (*REDUCTIONS, "max"):
             yield inputs, {"reduction": reduction}
         yield [*inputs, random_array(rng, (n,), dtype, (-2, 2))], {"reduction": "sum"}
 
 
 @op("EmbeddingBagRanges", types=("f32",), internal=True, native=("f32",), lower=Bags.of)
 class EmbeddingBagRanges:
-    """Sums or means of rows of a table; bag i takes the indices from starts[i] to ends[i], which count as
-    those of a Slice do. An index out of range is a row of zeros."""
+    """Sums, means or largest elements of rows of a table; bag i takes the indices from starts[i] to ends[i],
+    which count as those of a Slice do. An index out of range is a row of zeros."""
 
     def infer(emb_table, indices, starts, ends, per_sample_weights=None, *, reduction: Word = "sum"):
-        check_weights(emb_table, per_sample_weights, reduction)
+        check_weights(emb_table, per_sample_weights, reduction, (*REDUCTIONS, "max"))
         check_indices({"indices": indices, "starts": starts, "ends": ends})
         given = {"starts": (starts, "B"), "ends": (ends, "B"), "indices": (indices, "N")}
         return _bags(emb_table, fitted(**given, per_sample_weights=(per_sample_weights, "N"))["B"])
