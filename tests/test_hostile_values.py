@@ -32,6 +32,10 @@ def _i(*values: int) -> np.ndarray:
 
 #: Each is refused however its inputs come.
 REFUSED: list[Case] = [
+    (
+        "Interpolate", [_f(1, 1, 5, 5), _i(1 << 42, 1), _i(2, 3)],
+        {"mode": "nearest", "shape_calculation_mode": "sizes"},
+    ),
     ("Reshape", [_f(6), _i(4)], {}),
     ("Reshape", [_f(6), _i(-1, -1)], {}),
     ("Reshape", [_f(1, 17), _i()], {}),

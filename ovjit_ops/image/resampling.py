@@ -9,6 +9,7 @@ Coordinates are computed in f32, as OpenVINO does: which element is nearest may 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -249,6 +250,10 @@ def scaled(extent: Dim, scale: float) -> Dim:
     return dim(of(low), None if high is None else of(high))
 
 
+#: Results of more elements are asked for room first.
+LARGE = 2**30
+
+
 def tables(
     extents: Sequence[int],
     sizes: np.ndarray | None,
@@ -275,6 +280,13 @@ def tables(
                 raise InferenceError(f"sizes {values.tolist()} should not be negative")
             size, scale = whole(value), np.float32(value) / np.float32(max(extent, 1))
         wanted.append((axis, size, scale))
+    resized = {axis: size for axis, size, _ in wanted}
+    made = math.prod(as_found_number(resized.get(i, extent)) for i, extent in enumerate(extents))
+    if made > LARGE:
+        try:  # before tables for it fill the memory
+            np.empty(made, np.uint8)
+        except (MemoryError, ValueError) as error:
+            raise InferenceError(f"Interpolate makes {made} elements: no memory holds them") from error
     smaller = any(scale < 1 for _, _, scale in wanted)
     antialias = bool(attrs["antialias"]) and smaller
     return {
