@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.testing  # at once: a fork in the midst of an import leaves that for ever unfinished
 
 import ovjit as ov
 from ovjit import opset8 as o
