@@ -10,8 +10,8 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.graph import partial
 from ovjit.graph.shapes import Dim, bounds, dim
-from ovjit_ops.common import partial
 from ovjit_ops.common.slices import count_of, places, slice_extent
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import check
+from ovjit.graph.partial import UNKNOWN
 from ovjit.graph.shapes import (
     Dim,
     Interval,
@@ -20,7 +21,6 @@ from ovjit.graph.shapes import (
     up_to,
 )
 from ovjit.graph.traced import is_traced_number, least, most, whole, whole_numbers
-from ovjit_ops.common.partial import UNKNOWN
 
 
 def places(

@@ -82,7 +82,7 @@ def propagate(
     """`out` with its value filled in when all inputs' values are known numbers and everything is small.
 
     `partially`: what is done where open dimensions are among the numbers. True when `ref` only moves
-    elements; else a function of one element of each input, see `ovjit_ops.common.partial`.
+    elements; else a function of one element of each input, see `ovjit.graph.partial`.
     """
     if not is_static(out.shape) or any(is_traced(x.value) for x in inputs):
         return out  # what is traced is worked out by `ovjit.graph.bodies`

@@ -9,11 +9,11 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import check
+from ovjit.graph import partial
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import is_static
-from ovjit_ops.common import partial
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import propagate
 from ovjit_ops.elementwise.arithmetic import (

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
+from ovjit.graph import partial as bounded
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import DType, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, is_static
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole, whole_numbers
-from ovjit_ops.common import partial as bounded
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import INTEGERS, check_scalar, known, known_sizes, length, propagate

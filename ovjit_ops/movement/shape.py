@@ -12,6 +12,7 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, TensorType, op
+from ovjit.graph.partial import hull
 from ovjit.graph.shapes import (
     ANY,
     Dim,
@@ -26,7 +27,6 @@ from ovjit.graph.shapes import (
     text,
 )
 from ovjit.graph.traced import is_traced_number, whole, whole_numbers
-from ovjit_ops.common.partial import hull
 from ovjit_ops.common.values import INDEX_TYPES, known, known_dims, length, propagate
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed

@@ -9,6 +9,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Int, Ints, TensorType, op
+from ovjit.graph.partial import UNKNOWN
 from ovjit.graph.shapes import (
     ANY,
     Dim,
@@ -21,7 +22,6 @@ from ovjit.graph.shapes import (
 )
 from ovjit.graph.traced import is_traced
 from ovjit_ops.common.checks import check_same_type
-from ovjit_ops.common.partial import UNKNOWN
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
 from ovjit_ops.common.values import check_scalar, known, known_scalar, length, propagate, propagate_dims
 from ovjit_ops.elementwise.arithmetic import random_array

@@ -14,9 +14,9 @@ import ml_dtypes
 import numpy as np
 
 from ovjit.errors import check
+from ovjit.graph import partial
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
-from ovjit_ops.common import partial
 from ovjit_ops.common.values import INTEGERS, known, propagate, propagate_dims, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.reduction.cpu_reduce import Reduce
