@@ -16,7 +16,6 @@ tables, panels and epilogues see words alone, so a format is a row of data here.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -99,6 +98,7 @@ _WIDENED = U8I8._replace(features=(), isas=("avx512", "avx2"), products=2)
 I16 = Format("i16", "i16", "i16", "i32", 2, _dot_halves, isas=("avx512", "avx2"))
 #: The first that fits is taken.
 FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED)
+_WITH_BF16 = (*FULL, BF16.a)
 
 
 def product_format(a: str, w: str) -> Format | None:
@@ -109,12 +109,8 @@ def product_format(a: str, w: str) -> Format | None:
 def float_types() -> tuple[str, ...]:
     """The floating-point types that products are not upcast from: those that this CPU has a format for, and
     those that are computed as they are."""
-    return _float_types(host_isa())
-
-
-@functools.cache
-def _float_types(isa: Isa) -> tuple[str, ...]:
-    return (*FULL, *(("bf16",) if find_format("bf16", "bf16", isa) else ()))
+    isa = host_isa()
+    return _WITH_BF16 if isa.name in BF16.isas and has_features(isa, BF16.features) else FULL
 
 
 def find_format(a: str, w: str, isa: Isa) -> Format | None:

@@ -106,17 +106,18 @@ def host_isa() -> Isa:
 
 def has_features(isa: Isa, features: tuple[str, ...]) -> bool:
     """True when code for `isa` may use these features of the CPU beyond the instruction set's own."""
-    if not features:
-        return True
-    unknown = set(features) - {*EXTRA, *isa.features}
+    return not features or _has_features(isa.name, features, _assumed)
+
+
+@functools.cache
+def _has_features(name: str, features: tuple[str, ...], assumed: tuple[str, frozenset[str]] | None) -> bool:
+    unknown = set(features) - {*EXTRA, *ISAS[name].features}
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")
     beyond = set(features) & set(EXTRA)
-    if any(EXTRA[f] != isa.name for f in beyond):
+    if any(EXTRA[f] != name for f in beyond):
         return False
-    if _assumed:
-        return _assumed[1].issuperset(beyond)
-    return _features().issuperset(features)
+    return assumed[1].issuperset(beyond) if assumed else _features().issuperset(features)
 
 
 def extra_features(isa: Isa) -> tuple[str, ...]:
