@@ -13,7 +13,7 @@ from test_ops_native import graph_of, native_ops
 
 import ovjit
 from ovjit.codegen import kernel as kernels
-from ovjit.compiler import chunks, plan
+from ovjit.compiler import chunks, plan, steps
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.program import Program
 from ovjit.compiler.races import Piece, Rows, Trace
@@ -307,3 +307,24 @@ def test_steps_that_say_nothing_may_only_write_where_they_read() -> None:
 
     with pytest.raises(OvjitError, match="write over what others read"):
         by_hand(step)
+
+
+def test_a_step_that_begins_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a step that nobody waits for, one may write beside what that one writes, but not read it."""
+    by_hand(row_step((32, 32)))
+    monkeypatch.setattr(steps, "CLEAR_GAPS", "copy_i32")
+    for touched in (row_step((32, 32)), row_step((32, 32), in_place=True)):
+        with pytest.raises(OvjitError, match="begins before step 0, which it needs, is over"):
+            by_hand(touched)
+
+    def beside(planner: Any, x: Any, y: Any) -> None:
+        planner.step(planner.kernel, planner.blank, 1, [], [y])
+
+    by_hand(beside)
+
+
+def test_halos_are_cleared_beside_the_step_that_fills_them() -> None:
+    made = Program(padded()).plan([(1, 8, 6, 6)])
+    first = [step.goes_on for step in made.steps]
+    assert any(first) and not first[-1]
+    assert all(step.kernel.name == "clear_gaps" for step in made.steps if step.goes_on)

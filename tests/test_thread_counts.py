@@ -18,7 +18,9 @@ from test_ops_native import graph_of, native_ops
 import ovjit
 from ovjit.compiler import chunks, plan
 from ovjit.data import digits
+from ovjit.execution import runner
 from ovjit.execution.build import compile_graph
+from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op
 
 SEED = 20261121
@@ -83,6 +85,25 @@ def test_operations(part: int) -> None:
 def test_all_samples(part: int) -> None:
     for record in records()[part::8]:
         check_record(record, None, REPEATS)
+
+
+def test_more_chunks_than_are_claimed_from_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks.split, "__defaults__", (1.0,))
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (runner.FROM_BOTH_ENDS + 10, 3), "element_type": "f32"}).output
+    graph = b.finish([b.add("Softmax", [x], {"axis": 1}).output])
+    data = np.random.default_rng(SEED).standard_normal(x.shape).astype(np.float32)
+    exact = np.exp(data.astype(np.float64))
+    exact /= exact.sum(axis=1, keepdims=True)
+    want = None
+    for threads in THREADS:
+        job = compile_graph(graph, {"threads": threads}).new_job()
+        job.set_input(0, data)
+        job.run()
+        assert max(step.chunks for step in job._table.plan.steps) > runner.FROM_BOTH_ENDS
+        want = job.outputs[0].copy() if want is None else want
+        assert np.array_equal(job.outputs[0], want), f"{threads} threads, seed {SEED}"
+        np.testing.assert_allclose(job.outputs[0], exact, rtol=1e-6)
 
 
 def check_model(path: str, inputs: list[np.ndarray], repeats: int) -> None:

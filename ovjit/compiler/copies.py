@@ -339,7 +339,8 @@ def plan_halo(planner: Planner, view: View, layout: Layout) -> None:
     extents, strides = [view.shape[a] for a in slower], [view.strides[a] for a in slower]
     if at > DIMS:  # else nothing is asked about them: what they are would be a guard
         extents, (strides,) = merge_axes(slower, (view,))
-    if len(extents) > DIMS:
+    # with nothing inside the next step may be a reader already, which threads would begin too early
+    if len(extents) > DIMS or any(not is_traced_number(d) and d == 0 for d in view.shape):
         for slab in slabs:
             plan_fill(planner, slab)
         return

@@ -7,6 +7,7 @@ step has written it last and for which buffer. It is checked that
   been put over it meanwhile, and no byte was left out;
 - what a group reads is as it was when its producer was done: nobody has written in place over a value that is
   still wanted;
+- a step that begins while the one before may not be over neither reads nor writes what that one writes;
 - no two chunks of a step write the same byte, and none reads what another one writes, where the step says
   which bytes a chunk touches (`touches`, for most kernels a `Rows`); of other steps of several chunks, that
   what they write over is what they read, element by element.
@@ -154,6 +155,7 @@ def check_races(planner: Planner, arena: int) -> None:
     memory = _Memory(planner, arena)
     groups = iter([*trace.groups, (len(trace.steps), None)])
     following = next(groups)
+    open_since = 0  # the first step that may go on beside this one
     for index, (reads, writes, touches) in enumerate(trace.steps):
         while following[0] <= index:
             current, following = following, next(groups)
@@ -165,6 +167,10 @@ def check_races(planner: Planner, arena: int) -> None:
         for view in writes:
             if view.buffer.base != ARENA and view.buffer.base < FIRST_IO + _inputs(planner):
                 raise OvjitError(f"internal error: {name} writes to an input or a constant")
+        for views, halo in ((reads, True), (writes, False)):
+            _check_beside(memory, range(open_since, index), views, halo, name)
+        if not planner.steps[index].goes_on:
+            open_since = index + 1
         chunks = planner.steps[index].chunks
         told = set() if touches is None else _check_chunks(touches, chunks, reads, writes, name)
         if chunks > 1:
@@ -192,6 +198,15 @@ def _check_read(planner: Planner, memory: _Memory, view: View, name: str) -> Non
             f"internal error: {name} reads what {who}: element {at[:-1].tolist()}, with its halo, of a view "
             f"of {list(view.shape)}"
         )
+
+
+def _check_beside(memory: _Memory, before: range, views: Sequence[View], halo: bool, name: str) -> None:
+    """The steps `before` may not be over when this one begins: it touches nothing that they write."""
+    for view in views:
+        if before and view.buffer.base in memory.step:
+            last = int(memory.window(memory.step[view.buffer.base], view, halo).max(initial=-1))
+            if last in before:
+                raise OvjitError(f"internal error: {name} begins before step {last}, which it needs, is over")
 
 
 def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first: int) -> None:

@@ -12,6 +12,9 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.views import View
 from ovjit.graph.graph import Node, Value
 
+#: The kernel that clears a halo (`ovjit.codegen.halos`), by the name that a stored plan has of it.
+CLEAR_GAPS = "clear_gaps"
+
 
 class Step:
     """One call of a kernel in the program, or where `kernel` is None of the host or of bodies."""
@@ -41,6 +44,12 @@ class Step:
         self.bytes = bytes
         self.host = host
         self.control = control
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the next step may begin before this one is over. A halo is cleared for whoever reads it
+        after the next step, which writes the inside."""
+        return self.kernel is not None and self.kernel.name == CLEAR_GAPS
 
 
 class ControlCall:

@@ -7,7 +7,9 @@ A program is a table of steps; every step calls one kernel for each of its chunk
 `bases` holds the addresses of arena, constants, inputs and outputs; `args` is the step's block of
 integers; which chunk computes what is fixed by the table, so results do not depend on who runs it.
 Threads claim chunks, and a step is over when all its chunks are done, not when all threads have
-arrived: a thread that was put off by the operating system holds up nobody who has work.
+arrived: a thread that was put off by the operating system holds up nobody who has work. Threads of even
+slots claim from the first chunk on, those of odd slots from the last one back. Chunks go along the rows of
+a tensor: so of two threads each finds in its own cache, but for the middle, what it wrote a step before.
 
 A claim is a compare-and-swap on (generation, next chunk). A thread that comes late to a job that is
 over therefore claims nothing, whatever the job's memory is used for by then. That memory must only stay
@@ -29,9 +31,13 @@ from ovjit.codegen.kernel import addresses as load_kernels
 from ovjit.execution import control_steps
 
 #: A row of the table. STEP_NEXT: the first control step that is not before this one, see
-#: `ovjit.execution.control_steps`; their number where there is none.
-STEP_WORDS = 4
-STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_NEXT = range(4)
+#: `ovjit.execution.control_steps`; their number where there is none. STEP_GOES_ON: 1 where threads go on to
+#: the next step before all of this one is done, and wait for both at the end of that.
+STEP_WORDS = 5
+STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_NEXT, STEP_GOES_ON = range(5)
+
+#: So many chunks are claimed from both ends, two counts in a claim's low word; more from the first one on.
+FROM_BOTH_ENDS = 0xFFFF
 
 #: A job, the block of integers that one inference is. STATE is slept on. FIRST and STEPS: what `lead` runs;
 #: AT and STOP_AT: the stretch of it that threads walk now; CONTROLS: addresses of the control steps' records;
@@ -88,6 +94,7 @@ def kernel(job, generation, scratch, slot):
     bases = aload(job + {BASES} * 8)
     counters = aload(job + {COUNTERS} * 8)
     s = ld(job, {AT})
+    open_since = s  # the first step that may not be over
     alive = 1
     while s < steps and alive == 1:
         row = table + s * {step_bytes}
@@ -100,10 +107,19 @@ def kernel(job, generation, scratch, slot):
             if (word >> 32) != generation:
                 alive = 0
                 break
-            chunk = word & 0xFFFFFFFF
-            if chunk >= chunks:
+            front = word & 0xFFFFFFFF
+            back = 0
+            if chunks <= {FROM_BOTH_ENDS}:
+                back = front >> 16
+                front = front & 0xFFFF
+            if front + back >= chunks:
                 break
-            if cas(claim, word, word + 1) == 1:
+            chunk = front
+            claimed = word + 1
+            if slot & 1 == 1 and chunks <= {FROM_BOTH_ENDS}:
+                chunk = chunks - 1 - back
+                claimed = word + 0x10000
+            if cas(claim, word, claimed) == 1:
                 if aload(job + {ABORT} * 8) == 0:
                     began = 0
                     if busy != 0:
@@ -119,20 +135,21 @@ def kernel(job, generation, scratch, slot):
                         cas(job + {ERROR} * 8, 0, code | (s << 32))
                         astore(job + {ABORT} * 8, 1)
                 aadd(claim + 8, 1)
-        full = (generation << 32) + chunks
-        spins = 0
-        while alive == 1:
-            word = aload(claim + 8)
-            if word == full:
-                break
-            if (word >> 32) != generation:
-                alive = 0
-                break
-            spins += 1
-            if spins < {SPIN_IN_STEP}:
-                pause()
-            else:
-                give_way()
+        if ld(row, {STEP_GOES_ON}) == 0 or s + 1 == steps:
+            spins = 0
+            while open_since <= s and alive == 1:
+                word = aload(counters + open_since * 16 + 8)
+                if word == (generation << 32) + ld(table + open_since * {step_bytes}, {STEP_CHUNKS}):
+                    open_since += 1
+                    continue
+                if (word >> 32) != generation:
+                    alive = 0
+                    break
+                spins += 1
+                if spins < {SPIN_IN_STEP}:
+                    pause()
+                else:
+                    give_way()
         if slot == 0 and perf != 0:
             st_i64(perf + s * 16 + 8, ld(perf, 2 * s + 1) + now())
         s += 1

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 class Table:
-    """A plan made native: rows of (kernel address, argument address, chunks, next control step)."""
+    """A plan made native: rows of (kernel address, argument address, chunks, next control step, goes on)."""
 
     bodies: dict[int, list[Table]]
     endless: bool
@@ -59,9 +59,9 @@ class Table:
         offset = 0
         for i, (step, block) in enumerate(zip(steps, blocks, strict=True)):
             if step.kernel is not None:
-                rows[i] = (addresses[step.kernel], base + offset * 8, step.chunks, 0)
+                rows[i, :3] = addresses[step.kernel], base + offset * 8, step.chunks
             elif step.control is not None:
-                rows[i] = (runner.address_of(step.control.function), base + offset * 8, 1, 0)
+                rows[i, :3] = runner.address_of(step.control.function), base + offset * 8, 1
             offset += block.size
         #: The bodies' tables, by the control step that runs them.
         self.bodies = _tables(plan, addresses)
@@ -82,8 +82,11 @@ class Table:
         self.bytes += sum(table.bytes for tables in self.bodies.values() for table in tables)
 
     def _link(self, rows: np.ndarray) -> bool:
-        """Write after each row where the next control step is; whether a loop may go on for ever."""
-        rows[: len(self.plan.steps), runner.STEP_NEXT] = len(self.plan.steps)
+        """Write after each row where the next control step is, and whether threads go on to the next one;
+        whether a loop may go on for ever."""
+        steps = self.plan.steps
+        rows[: len(steps), runner.STEP_GOES_ON] = [step.goes_on for step in steps]
+        rows[: len(steps), runner.STEP_NEXT] = len(steps)
         before = 0
         for i in self.bodies:
             rows[before : i + 1, runner.STEP_NEXT] = i

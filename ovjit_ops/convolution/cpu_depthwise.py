@@ -157,10 +157,10 @@ def depthwise(
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
     for item in share(items, per_chunk):
-        block = urem(item, row_blocks)
-        rest = udiv(item, row_blocks)
-        img = udiv(rest, parts)
-        first = urem(rest, parts) * wide
+        rest = udiv(item, parts)
+        first = urem(item, parts) * wide
+        block = urem(rest, row_blocks)
+        img = udiv(rest, row_blocks)
         stop = min(first + wide, c)
         top = block * rows_per
         bottom = min(top + rows_per, oh)
@@ -268,7 +268,7 @@ class Depthwise(TiledConvolution):
         by_lines = least(1, KEPT_BYTES // most(1, read)) if kh > 2 * sh else 0
         wide = self.groups - by_lines * (self.groups - line)
         parts = ceil_div(self.groups, wide)
-        rows_per = split(oh, ow * wide * taps)
+        rows_per = least(split(oh, ow * wide * taps), most(2, ceil_div(oh, 4)))
         rows_per = ceil_div(oh, ceil_div(oh, rows_per))  # blocks of much the same height
         row_blocks = ceil_div(oh, rows_per)
         items = out[0] * parts * row_blocks
@@ -291,8 +291,8 @@ class Depthwise(TiledConvolution):
         def touches(chunk: int) -> tuple[Places, Places]:
             found = []
             for item in range(chunk * per_chunk, min((chunk + 1) * per_chunk, items)):
-                rest, block = divmod(item, row_blocks)
-                image, part = divmod(rest, parts)
+                rest, part = divmod(item, parts)
+                image, block = divmod(rest, row_blocks)
                 high: int = min(rows_per, oh - block * rows_per)
                 channels: int = min(wide, self.groups - part * wide)
                 at = y.ptr + (image * y_n + block * rows_per * y_h + part * wide * size)
