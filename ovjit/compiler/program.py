@@ -107,7 +107,9 @@ PIPELINE: dict[str, Pass] = {
     "ops": lambda g: simplify.run_rules(g, op_rules(g)),
     "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
     "expand": expand_graph,
-    "clean": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
+    "clean": lambda g: simplify.run_rules(
+        g, [simplify.drop_noops, simplify.fold_constants, simplify.flush_factors]
+    ),
     "requantize": _with("Convert", _requantize),
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,

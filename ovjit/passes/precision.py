@@ -53,10 +53,8 @@ def flush_subnormals(model: Model) -> None:
     for node in model.get_ordered_ops():
         if not isinstance(node, Constant) or node._attrs["element_type"] != "f32":
             continue
-        value = node.value
-        tiny = (np.abs(value) < np.finfo(np.float32).tiny) & (value != 0)
-        if tiny.any():
-            flushed = np.where(tiny, np.float32(0), value)
+        flushed = node.value.copy()
+        if dtypes.flush_subnormals(flushed):
             node.output(0).replace(Constant._of(flushed, "f32", None, node.get_friendly_name()).output(0))
 
 

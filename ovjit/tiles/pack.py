@@ -3,7 +3,8 @@
     weights [panel][run][word][width][group]     width = 2 vectors; the last panel has 1 when that is enough
 
 so that a tile reads one stream. A run is what lies adjacent in a pixel (all channels of a tap, say); where
-its depth is no multiple of the format's group, zeros fill the last word.
+its depth is no multiple of the format's group, zeros fill the last word. Subnormal weights are zeros, too: a
+multiplication by one of them takes a hundred times as long.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.compiler.plan import Filling, aligned_bytes, ceil_div
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.tiles.formats import WORD, Format
+
+#: Bytes of panels that are written before they are looked at, while they are in the second-level cache.
+_PACKED = 1 << 19
 
 
 def tile_width(isa: Isa) -> int:
@@ -84,11 +88,17 @@ def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, 
     source = weights.reshape(*each, group, outs)
     body = target[:split].reshape(full, *each, width, group)
     panels = source[..., : full * width].reshape(*each, group, full, width)
-    np.copyto(body, np.moveaxis(panels, (-2, -1), (0, -2)))
+    panels = np.moveaxis(panels, (-2, -1), (0, -2))
+    some = max(1, _PACKED // max(1, math.prod(each) * width * group * target.itemsize))
+    for first in range(0, full, some):
+        part = body[first : first + some]
+        np.copyto(part, panels[first : first + some])
+        flush_subnormals(part)
     if rest:
         tail = target[split:].reshape(*each, last, group)
         tail[..., :rest, :] = np.swapaxes(source[..., full * width :], -1, -2)
         tail[..., rest:, :] = 0
+        flush_subnormals(tail)
 
 
 def pack_bias(bias: np.ndarray, groups: int, isa: Isa) -> np.ndarray:

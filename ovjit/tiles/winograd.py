@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 
 MATRICES: dict[int, dict[str, list[list[float]]]] = {
     2: {
@@ -37,8 +37,8 @@ def fill_planes(
     memory: np.ndarray, source: np.ndarray, m: int, kind: str, group: int, width: int, last: int
 ) -> None:
     """The transformed filters G w G' as panels of `width` outputs, the last of `last`, a matrix of them for
-    each plane: source [O, C, 3, 3]; elements of type `kind`, `group` of them in a word. Integers are four
-    times as much."""
+    each plane: source [O, C, 3, 3]; elements of type `kind`, `group` of them in a word, zeros for subnormal
+    ones. Integers are four times as much."""
     g = np.array(MATRICES[m]["G"]) * (2 if kind == "i16" else 1)
     out = memory.view(numpy_dtype(kind)).reshape(len(g), len(g), -1)
     n, (outs, channels) = len(g), source.shape[:2]
@@ -54,3 +54,4 @@ def fill_planes(
             whole = (g @ half).reshape(n, n, depth // group, group, wide)
             at = channels * first + c * wide
             out[..., at : at + depth * wide] = whole.swapaxes(-1, -2).reshape(n, n, -1)
+    flush_subnormals(out)

@@ -44,7 +44,7 @@ from ovjit.compiler.copies import CACHE_LINE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
 from ovjit.compiler.races import Piece, Places
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.traced import least, most
 from ovjit.tiles.lowering import OPERANDS
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
@@ -244,6 +244,7 @@ class Depthwise(TiledConvolution):
         by_channel[: self.groups, :kh] = self.filters.reshape(self.groups, kh, kw)
         split_up = by_channel.reshape(blocks, lanes, words, each, kw)
         packed[...] = split_up.transpose(0, 2, 4, 1, 3)  # block, row of words, column, channel, tap in a word
+        flush_subnormals(packed)
         self.weights_at = constants.place(packed, (self, "weights")).offset
         bias = np.zeros(blocks * lanes, numpy_dtype(self.form.acc))
         bias[: self.groups] = 0 if self.bias is None else self.bias

@@ -50,6 +50,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
 from ovjit.compiler.views import View, plain
+from ovjit.graph.dtypes import flush_subnormals
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
@@ -137,6 +138,7 @@ def pack_recurrent(weights: np.ndarray, isa: Isa) -> np.ndarray:
     target = memory.reshape(count, panels, depth, width)
     padded = np.pad(weights, ((0, 0), (0, panels * width - outs), (0, 0)))
     target[...] = padded.reshape(count, panels, width, depth).swapaxes(-1, -2)
+    flush_subnormals(memory)
     return memory
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ovjit.graph.bodies import may_fold
 from ovjit.graph.converted import Converted, is_worth
-from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, flush_subnormals
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
 
@@ -262,3 +262,16 @@ def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Sequence[Value] | Non
     scaled = weights * each.reshape(*lead, *(1,) * (weights.ndim - len(lead)))
     filters = b.constant(scaled.astype(np.float32))
     return b.instead(conv, [conv.inputs[0], filters])
+
+
+def flush_factors(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """MatMul(c, x) -> MatMul(zeros for the subnormal numbers of c, x), MatMul(x, list c) likewise. All other
+    constants that are multiplied with what is computed are packed, and flushed then."""
+    if node.op.name != "MatMul":
+        return None
+    given = list(inputs)
+    for i, value in enumerate(inputs):
+        if value.constant is not None and (i == 0 or value.constant.ndim < 2):
+            flushed = value.constant.copy()
+            given[i] = b.constant(flushed) if flush_subnormals(flushed) else value
+    return None if given == [*inputs] else b.instead(node, given)
