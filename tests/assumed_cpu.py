@@ -19,6 +19,8 @@ import numpy as np
 import ovjit as ov
 from ovjit import opset13 as op
 from ovjit.codegen.cpu import isa
+from ovjit.tiles.formats import available_formats
+from ovjit.tools.roofline import dot_kernel
 
 SEED = 20261121
 
@@ -164,6 +166,8 @@ def main() -> None:
         got, kernels = answer(model, inputs[name], "bf16", caches)
         error = np.abs(got - wanted[name]).max() / np.abs(wanted[name]).max()
         print(f"{name}|{error}|{kernels}", flush=True)
+    for form in available_formats():  # what measures the CPU's peak
+        dot_kernel(form).content(isa.host_isa())
 
 
 if __name__ == "__main__":

@@ -77,8 +77,8 @@ def dot_kernel(form: Format) -> Kernel:
     source = "\n".join([*lines, "    spin(y, turns)", "    return 0", ""])
     return Kernel(
         f"roof_dot_{form.name}", source, frame, lambda isa: {"spin": _spin(isa, form)},
-        key=f"{form.name} {form.span}",
-    )
+        f"{form.name} {form.span}", form.name,
+    )  # fmt: skip
 
 
 def _spin(isa: Isa, form: Format) -> Any:
