@@ -445,7 +445,42 @@ def signals(rng: Rng) -> Sample:
     )
 
 
+#: What patterns and the texts for them are made of.
+LETTERS = list("abkKs1_ .-\nſ\u212aé€😀")
+ATOMS = [".", *("\\" + c for c in "dwsDWSbBAz.-"), "\\pL", "\\PN", "\\p{Lu}", "\\P{^L}", "^", "$",
+         "\\Qa.\\E", "\\x41", "\\x{e9}", "\\101", "\\n", "\\C"]  # fmt: skip
+MEMBERS = ["a-k", "é-€", "0-9", "\\d", "\\W", "[:alpha:]", "[:^space:]", "_", "😀", ".", "\\n", "k"]
+
+
+def pattern(rng: Rng, depth: int = 2) -> str:
+    """An expression in RE2's syntax."""
+    ways = []
+    for _ in range(1 + flip(rng)):
+        parts = []
+        for _ in range(int(rng.integers(1, 4))):
+            kind = rng.random()
+            if depth and kind < 0.25:
+                opening = pick(rng, "(", "(?:", "(?i:", "(?s:", "(?m:", "(?-i:", "(?i)(")
+                part = f"{opening}{pattern(rng, depth - 1)})"
+            elif kind < 0.4:
+                part = pick(rng, *ATOMS)
+            elif kind < 0.6:
+                part = (
+                    f"[{pick(rng, '', '^')}{''.join(pick(rng, *MEMBERS) for _ in range(rng.integers(1, 4)))}]"
+                )
+            else:
+                part = pick(rng, *LETTERS)
+                part = f"\\{part}" if part in ".-" else part
+            parts.append(part + pick(rng, "", "", "", "*", "+", "?", "{2}", "{0,2}", "{1,}", "*?", "+?"))
+        ways.append("".join(parts))
+    return "|".join(ways)
+
+
 def texts(rng: Rng) -> Sample:
+    if flip(rng):
+        words = ["".join(rng.choice(LETTERS, int(rng.integers(0, 6)))) for _ in range(50)]
+        x = np.array(words, object).reshape(pick(rng, (50,), (5, 10)))
+        return Sample("RegexFullMatch", [x], {"pattern": pattern(rng)}, 20)
     shape = dims(rng, 1, 3, zeros=False)
     words = ["".join(rng.choice(list("ab, é"), int(rng.integers(1, 12)))) for _ in range(math.prod(shape))]
     x = np.array(words, object).reshape(shape)

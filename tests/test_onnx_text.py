@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 from onnx_samples_ml import _trees
+from onnx_samples_shapes import LETTERS, pattern
 
 import ovjit as ov
 
@@ -51,6 +52,62 @@ def compare(
             np.testing.assert_allclose(got, right, rtol=1e-5, atol=1e-5, err_msg=where)
         else:
             np.testing.assert_array_equal(got, right, err_msg=where)
+
+
+def read_pattern(text: str) -> None:
+    infos = [helper.make_tensor_value_info(*row, [3]) for row in (("x", 8), ("y", 9))]
+    node = helper.make_node("RegexFullMatch", ["x"], ["y"], pattern=text)
+    graph = helper.make_graph([node], "g", infos[:1], infos[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    ov.Core().read_model(model.SerializeToString())
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_patterns(seed: int) -> None:
+    """Random expressions over random texts, most of which they match in part."""
+    rng = np.random.default_rng(seed)
+    for number in range(6):
+        where, text = f"seed {seed}, pattern {number}", pattern(rng)
+        x = np.array(["".join(rng.choice(LETTERS, int(rng.integers(0, 6)))) for _ in range(200)], object)
+        compare("RegexFullMatch", [x], {"pattern": text}, 1, "", f"{where} {text!r}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(",
+        "a)",
+        "*",
+        "a**",
+        "[b-a]",
+        "[a",
+        "a{3,2}",
+        "a{1001}",
+        "\\8",
+        "\\y",
+        "(?x)a",
+        "\\x{110000}",
+        "[[:no:]]",
+    ],
+)
+def test_what_is_no_pattern(text: str) -> None:
+    with pytest.raises(RuntimeError, match="pattern"):
+        read_pattern(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(((x{1000}){1000}){1000}){1000}",
+        "(((){1000}){1000}){1000}",
+        "(.*a){14}.{14}",
+        "(" * 5000 + ")" * 5000,
+    ],
+)
+def test_patterns_that_grow(text: str) -> None:
+    """Refused in bounded time and memory."""
+    with pytest.raises(RuntimeError, match="pattern"):
+        read_pattern(text)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -13,7 +13,9 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.frontends.onnx.control import stepped
 from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
+from ovjit.frontends.onnx.patterns import table_of
 from ovjit.frontends.onnx.registry import onnx_op
 
 
@@ -65,6 +67,36 @@ def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
     row: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
     place = n.all("TopK", n.convert(same, "i32"), 1, axis=-1, **row, opset=11)[1]
     return found, n.squeeze(place, [n.rank(same) - 1])
+
+
+@onnx_op("RegexFullMatch", 20)
+def regex_full_match(n: OnnxNode) -> Any:
+    """Whether all of a text is matched: a table's state goes over its bytes, those of all texts at once."""
+    table = table_of(n.required("pattern"))
+    begins, ends, letters = n.all("StringTensorUnpack", n[0])
+    shape = n.shape_of(begins)
+    begins, ends = (n("Reshape", n.convert(v, "i64"), [1, -1], special_zero=False) for v in (begins, ends))
+    lengths = n("Subtract", ends, begins)  # [1, texts]
+    some = n("Concat", lengths, np.ones((1, 1), np.int64), axis=1)
+    width = n("ReduceMax", some, [0, 1], keep_dims=False)
+    places = n("Unsqueeze", n("Range", 0, width, 1, output_type="i64", opset=4), [1])
+    kinds = table.following.shape[1]
+    letters = n("Gather", table.kind, n.convert(letters, "i32"), 0, opset=8)
+    letters = n("Concat", letters, np.zeros(1, np.int32), axis=0)
+    last = n("Subtract", n.dim_of(letters, 0), 1)
+    kind = n("Gather", letters, n("Minimum", n("Add", begins, places), last), 0, opset=8)
+    kind = n("Select", n("Less", places, lengths), kind, n.const(kinds, "i32"))  # [places, texts]
+    count = len(table.following)
+    # behind a text's end it stays
+    rows = np.concatenate([table.following, np.arange(count, dtype=np.int32)[:, None]], 1).reshape(-1)
+
+    def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        at = n("Add", n("Multiply", state, n.const(kinds + 1, "i32")), now["kind"])
+        return n("Gather", rows, at, 0, opset=8), n.const(0, "i32")
+
+    start = n("Broadcast", n.const(0, "i32"), n.dim_of(lengths, 1), mode="numpy", opset=3)
+    state, _ = stepped(n, once, start, {"kind": kind})
+    return n.reshape(n("Gather", table.accepts, state, 0, opset=8), shape)
 
 
 @onnx_op("TfIdfVectorizer", 9)
@@ -184,8 +216,11 @@ def _cased(n: OnnxNode, letters: Output, upper: bool) -> Output:
         for place in range(size):  # of this byte in its letter
             code, shift = letter(2 - place, size), 64 ** (size - 1 - place)
             part = n("Divide", code, n.const(shift, "i32"))
-            part = n("Add", part, n.const(mark, "i32")) if place == 0 else (
-                n("Add", n("BitwiseAnd", part, n.const(63, "i32")), n.const(0x80, "i32")))
+            part = (
+                n("Add", part, n.const(mark, "i32"))
+                if place == 0
+                else (n("Add", n("BitwiseAnd", part, n.const(63, "i32")), n.const(0x80, "i32")))
+            )
             out = n("Select", leads(2 - place, size), part, out)
     return n.convert(out, "u8")
 

@@ -1,0 +1,493 @@
+"""Regular expressions in RE2's syntax, as tables that read texts byte by byte.
+
+An expression becomes a graph of byte ranges (Thompson's construction), and that a table of the next state for
+each state and byte. RE2's expressions need no more: they have no references back and look around no corner,
+but for anchors and the borders of words, which a state settles when it sees the byte that follows.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError, UnsupportedError
+
+#: What an expression may come to: steps of its graph, states of its table; RE2's most repetitions.
+MOST_STEPS, MOST_STATES, MOST_TIMES = 100_000, 10_000, 1000
+_LAST = 0x10FFFF
+_SURROGATES = (0xD800, 0xDFFF)
+#: What is before a place, or behind it: nothing, a letter of a word, the end of a line, anything else.
+_EDGE, _WORD, _LINE, _OTHER = range(4)
+
+_Ranges = tuple[tuple[int, int], ...]
+_DIGITS: _Ranges = ((48, 57),)
+_LETTERS: _Ranges = ((65, 90), (97, 122))
+_WORDS: _Ranges = (*_DIGITS, (65, 90), (95, 95), (97, 122))
+_SPACES: _Ranges = ((9, 10), (12, 13), (32, 32))
+_PERL = {"d": _DIGITS, "w": _WORDS, "s": _SPACES}
+_POSIX: dict[str, _Ranges] = {
+    "alnum": (*_DIGITS, *_LETTERS), "alpha": _LETTERS, "ascii": ((0, 127),), "blank": ((9, 9), (32, 32)),
+    "cntrl": ((0, 31), (127, 127)), "digit": _DIGITS, "graph": ((33, 126),), "lower": ((97, 122),),
+    "print": ((32, 126),), "punct": ((33, 47), (58, 64), (91, 96), (123, 126)), "space": ((9, 13), (32, 32)),
+    "upper": ((65, 90),), "word": _WORDS, "xdigit": (*_DIGITS, (65, 70), (97, 102)),
+}  # fmt: skip
+_CONTROLS = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
+
+
+class Table(NamedTuple):
+    """`following[state, kind of byte]` is the next state, `kind[byte]` its kind. It begins in state 0, and an
+    end at a state where `accepts` is true ends a match; in state 1 there is no more match."""
+
+    following: np.ndarray
+    kind: np.ndarray
+    accepts: np.ndarray
+
+
+def table_of(pattern: str) -> Table:
+    """The table of the texts, in UTF-8, that all of `pattern` matches.
+
+    Raises ModelError for what is no expression, UnsupportedError for what makes too large a table.
+    """
+    steps = _Steps()
+    end = steps.add()
+    return _determined(steps, _Parser(pattern, steps).parsed(end), end)
+
+
+class _Steps:
+    """The graph: for each step, byte ranges and where they lead, or where it goes on without a byte, under a
+    condition or none."""
+
+    def __init__(self) -> None:
+        self.ranges: list[list[tuple[int, int, int]]] = []
+        self.free: list[list[tuple[str, int]]] = []
+        self._bytes: dict[tuple[int, int, int], int] = {}
+
+    def add(self, *to: int, only: str = "") -> int:
+        if len(self.free) >= MOST_STEPS:
+            raise UnsupportedError(f"a pattern of more than {MOST_STEPS} steps")
+        self.ranges.append([])
+        self.free.append([(only, step) for step in to])
+        return len(self.free) - 1
+
+    def byte(self, low: int, high: int, to: int) -> int:
+        """A step that takes one byte; letters that end alike share it."""
+        step = self._bytes.get((low, high, to))
+        if step is None:
+            step = self._bytes[low, high, to] = self.add()
+            self.ranges[step].append((low, high, to))
+        return step
+
+    def letters(self, ranges: _Ranges, to: int) -> int:
+        """A step that takes one letter of these, in UTF-8, and goes on to `to`."""
+        step = self.add()
+        for low, high in ranges:
+            for bytes_ in _in_bytes(low, high):
+                at = to
+                for first, last in reversed(bytes_[1:]):
+                    at = self.byte(first, last, at)
+                self.ranges[step].append((*bytes_[0], at))
+        return step
+
+
+def _in_bytes(low: int, high: int) -> Iterable[list[tuple[int, int]]]:
+    """Ranges of bytes, one behind the other, that are the UTF-8 of the letters from `low` to `high`."""
+    for first, last in ((low, min(high, _SURROGATES[0] - 1)), (max(low, _SURROGATES[1] + 1), high)):
+        begin = first
+        while begin <= last:
+            size = len(chr(begin).encode())
+            end = min(last, (0x7F, 0x7FF, 0xFFFF, _LAST)[size - 1])
+            for i in range(1, size):  # whole blocks of continuing bytes, or one at a time
+                block = (1 << 6 * i) - 1
+                if begin & ~block != end & ~block:
+                    if begin & block:
+                        end = begin | block
+                    elif end & block != block:
+                        end = (end & ~block) - 1
+            yield list(zip(chr(begin).encode(), chr(end).encode(), strict=True))
+            begin = end + 1
+
+
+def _united(ranges: Iterable[tuple[int, int]]) -> _Ranges:
+    out: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if out and low <= out[-1][1] + 1:
+            out[-1] = out[-1][0], max(out[-1][1], high)
+        else:
+            out.append((low, high))
+    return tuple(out)
+
+
+def _others(ranges: _Ranges) -> _Ranges:
+    out, begin = [], 0
+    for low, high in _united(ranges):
+        if low > begin:
+            out.append((begin, low - 1))
+        begin = high + 1
+    return (*out, (begin, _LAST)) if begin <= _LAST else tuple(out)
+
+
+def _of_category(name: str) -> _Ranges:
+    """The letters of a general category of Unicode, as L or Lu."""
+    inside = [code for code in range(_LAST + 1) if unicodedata.category(chr(code)).startswith(name)]
+    if not inside or not 1 <= len(name) <= 2:
+        raise UnsupportedError(f"letters of the class {name[:20]!r}")
+    return _united((code, code) for code in inside)
+
+
+def _either_case(ranges: _Ranges) -> _Ranges:
+    """With the other case of each letter."""
+    more = []
+    for low, high in ranges:
+        if high - low > 0x1000:  # all but a few letters: those come to themselves
+            low, high = low, min(high, 0x1E943)
+        for code in range(low, high + 1):
+            for other in (chr(code).lower(), chr(code).upper(), chr(code).upper().lower()):
+                if len(other) == 1 and ord(other) != code:
+                    more.append((ord(other), ord(other)))
+            more += [(c, c) for c in {ord("k"): (0x212A,), ord("s"): (0x17F,), 0x212A: (75,), 0x17F: (83,),
+                                      ord("K"): (0x212A,), ord("S"): (0x17F,)}.get(code, ())]  # fmt: skip
+    return _united((*ranges, *more))
+
+
+class _Node(NamedTuple):
+    """What a part of an expression says: one of "letters" (ranges), "byte", "only" (a condition), "either"
+    and "then" (parts), "times" (a part, least, most or None)."""
+
+    kind: str
+    what: tuple
+
+
+class _Flags(NamedTuple):
+    either_case: bool = False  # i
+    lines: bool = False  # m
+    any: bool = False  # s: . takes the end of a line too
+
+    def cased(self, ranges: _Ranges, negative: bool = False) -> _Ranges:
+        """These letters, or all but these, where both cases may be one."""
+        ranges = _either_case(ranges) if self.either_case else ranges
+        return _others(ranges) if negative else ranges
+
+
+class _Parser:
+    def __init__(self, text: str, steps: _Steps):
+        self.text, self.at, self.steps = text, 0, steps
+        self.depth = self.built = 0
+
+    def parsed(self, end: int) -> int:
+        """The first step of the whole expression, `end` behind it."""
+        node, _ = self._either(_Flags())
+        if self.at < len(self.text):
+            raise self._wrong("a ) without a (")
+        return self._built(node, end)
+
+    def _wrong(self, what: str) -> ModelError:
+        return ModelError(f"the pattern {self.text[:60]!r} is wrong at {self.at}: {what}")
+
+    def _take(self, token: str) -> bool:
+        if self.text.startswith(token, self.at):
+            self.at += len(token)
+            return True
+        return False
+
+    def _next(self) -> str:
+        if self.at >= len(self.text):
+            raise self._wrong("it ends too early")
+        self.at += 1
+        return self.text[self.at - 1]
+
+    # --- expressions
+
+    def _either(self, flags: _Flags) -> tuple[_Node, _Flags]:
+        """Up to a closing bracket or the end; flags that are set within hold up to there."""
+        ways: list[_Node] = []
+        parts: list[_Node] = []
+        while self.at < len(self.text) and self.text[self.at] != ")":
+            if self._take("|"):
+                ways.append(_Node("then", tuple(parts)))
+                parts = []
+                continue
+            node, flags = self._one(flags)
+            parts.append(self._repeated(node))
+        return _Node("either", (*ways, _Node("then", tuple(parts)))), flags
+
+    def _repeated(self, node: _Node) -> _Node:
+        plain = True
+        while self.at < len(self.text):
+            start = self.at
+            mark = self._next()
+            if mark in "*+?":
+                least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[mark]
+            elif mark == "{" and (found := self._counts()) is not None:
+                least, most = found
+            else:
+                self.at = start
+                break
+            if not plain:
+                raise self._wrong("a repetition of a repetition")
+            self._take("?")  # which of two ways is tried first is no matter
+            node, plain = _Node("times", (node, least, most)), False
+        return node
+
+    def _counts(self) -> tuple[int, int | None] | None:
+        """n}, n,} or n,m}; None where it is none of these, and { is a letter."""
+        end = self.text.find("}", self.at)
+        least, comma, most = self.text[self.at : end].partition(",")
+        if end < 0 or not _is_number(least) or (most and not _is_number(most)):
+            return None
+        bounds = int(least), int(most) if most else None if comma else int(least)
+        if bounds[0] > MOST_TIMES or (bounds[1] is not None and not bounds[0] <= bounds[1] <= MOST_TIMES):
+            raise self._wrong("numbers of repetitions")
+        self.at = end + 1
+        return bounds
+
+    def _one(self, flags: _Flags) -> tuple[_Node, _Flags]:
+        mark = self._next()
+        if mark == "(":
+            return self._group(flags)
+        if mark == "[":
+            return _Node("letters", (self._class(flags),)), flags
+        if mark == ".":
+            return _Node("letters", (((0, _LAST),) if flags.any else _others(((10, 10),)),)), flags
+        if mark in "^$":
+            name = {"^": "begin", "$": "end"}[mark]
+            return _Node("only", (f"line {name}" if flags.lines else name,)), flags
+        if mark in "*+?":
+            raise self._wrong("nothing to repeat")
+        if mark != "\\":
+            return _Node("letters", (flags.cased(((ord(mark), ord(mark)),)),)), flags
+        what = self._next()
+        if what in "AzbB":
+            name = {"A": "begin", "z": "end", "b": "border", "B": "no border"}[what]
+            return _Node("only", (name,)), flags
+        if what == "C":
+            return _Node("byte", ()), flags
+        if what == "Q":
+            quoted, _, rest = self.text[self.at :].partition("\\E")
+            quoted = "".join(f"\\{c}" if c.isascii() and not c.isalnum() else c for c in quoted)
+            self.text = self.text[: self.at] + quoted + rest
+            return self._one(flags) if quoted else (_Node("then", ()), flags)
+        return _Node("letters", (self._escaped(what, flags),)), flags
+
+    def _group(self, flags: _Flags) -> tuple[_Node, _Flags]:
+        inner = flags
+        if self._take("?"):
+            if self._take("P<") or self._take("<"):
+                name, closed, _ = self.text[self.at :].partition(">")
+                if not closed or not name.isidentifier():
+                    raise self._wrong("the name of a group")
+                self.at += len(name) + 1
+            else:
+                inner = self._flags(flags)
+                if self._take(")"):
+                    return _Node("then", ()), inner
+                if not self._take(":"):
+                    raise self._wrong("an unknown kind of group")
+        self.depth += 1
+        if self.depth > 200:
+            raise UnsupportedError("groups of a pattern that nest more than 200 deep")
+        node, _ = self._either(inner)
+        self.depth -= 1
+        if not self._take(")"):
+            raise self._wrong("a ( without a )")
+        return node, flags
+
+    def _flags(self, flags: _Flags) -> _Flags:
+        on = True
+        while self.at < len(self.text) and self.text[self.at] not in ":)":
+            mark = self._next()
+            if mark == "-" and on:
+                on = False
+            elif mark in "imsU":
+                name = {"i": "either_case", "m": "lines", "s": "any", "U": ""}[mark]
+                flags = flags._replace(**{name: on}) if name else flags
+            else:
+                raise self._wrong("an unknown flag")
+        return flags
+
+    # --- letters
+
+    def _escaped(self, what: str, flags: _Flags) -> _Ranges:
+        """What stands behind a backslash, as letters."""
+        if what.lower() in _PERL:
+            return flags.cased(_PERL[what.lower()], what.isupper())
+        if what in "pP":
+            name = self._next()
+            if name == "{":
+                name, closed, _ = self.text[self.at :].partition("}")
+                if not closed:
+                    raise self._wrong("a { without a }")
+                self.at += len(name) + 1
+            negative = (what == "P") != name.startswith("^")
+            return flags.cased(_of_category(name.removeprefix("^")), negative)
+        code = self._code(what)
+        return flags.cased(((code, code),))
+
+    def _code(self, what: str) -> int:
+        """The letter of an escape."""
+        if what in _CONTROLS:
+            return _CONTROLS[what]
+        if what == "x":
+            digits = self._next()
+            if digits == "{":
+                digits, closed, _ = self.text[self.at :].partition("}")
+                if not closed:
+                    raise self._wrong("a { without a }")
+                self.at += len(digits) + 1
+            else:
+                digits += self._next()
+            try:
+                code = int(digits, 16) if digits.isalnum() else _LAST + 1
+            except ValueError:
+                code = _LAST + 1
+            if code > _LAST:
+                raise self._wrong("a number of a letter")
+            return code
+        if what in "01234567":
+            digits = what
+            while len(digits) < 3 and self.at < len(self.text) and self.text[self.at] in "01234567":
+                digits += self._next()
+            if what != "0" and len(digits) == 1:
+                raise self._wrong("a reference back")
+            return int(digits, 8)
+        if what.isascii() and not what.isalnum():
+            return ord(what)
+        raise self._wrong(f"the escape \\{what}")
+
+    def _class(self, flags: _Flags) -> _Ranges:
+        """What stands between [ and ]."""
+        negative = self._take("^")
+        ranges: list[tuple[int, int]] = []
+        first = True
+        while first or not self._take("]"):
+            first = False
+            if self.text.startswith("[:", self.at) and ":]" in self.text[self.at :]:
+                self.at += 2
+                name = self.text[self.at : self.text.index(":]", self.at)]
+                self.at += len(name) + 2
+                if name.removeprefix("^") not in _POSIX:
+                    raise self._wrong(f"the class {name[:20]!r}")
+                ranges += flags.cased(_POSIX[name.removeprefix("^")], name.startswith("^"))
+                continue
+            mark = self._next()
+            if mark == "\\":
+                what = self._next()
+                if what in "dDwWsSpP":
+                    ranges += self._escaped(what, flags)
+                    continue
+                low = self._code(what)
+            else:
+                low = ord(mark)
+            high = low
+            if self.text.startswith("-", self.at) and not self.text.startswith("-]", self.at):
+                self.at += 1
+                mark = self._next()
+                high = self._code(self._next()) if mark == "\\" else ord(mark)
+                if high < low:
+                    raise self._wrong("a range that ends before it begins")
+            ranges += flags.cased(((low, high),))
+        out = _united(ranges)
+        return _others(out) if negative else out
+
+    # --- steps
+
+    def _built(self, node: _Node, end: int) -> int:
+        """The first step of a part whose last one goes on to `end`."""
+        steps = self.steps
+        self.built += 1
+        if self.built > MOST_STEPS:
+            raise UnsupportedError(f"a pattern of more than {MOST_STEPS} parts")
+        if node.kind == "letters":
+            return steps.letters(node.what[0], end)
+        if node.kind == "byte":
+            return steps.byte(0, 255, end)
+        if node.kind == "only":
+            return steps.add(end, only=node.what[0])
+        if node.kind == "then":
+            for part in reversed(node.what):
+                end = self._built(part, end)
+            return end
+        if node.kind == "either":
+            return steps.add(*(self._built(part, end) for part in node.what))
+        part, least, most = node.what
+        if most is None:
+            again = steps.add(end)
+            steps.free[again].append(("", self._built(part, again)))
+            end = again
+        else:
+            out = end
+            for _ in range(most - least):
+                end = steps.add(self._built(part, end), out)
+        for _ in range(least):
+            end = self._built(part, end)
+        return end
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6
+
+
+def _holds(condition: str, before: int, behind: int) -> bool:
+    if condition in ("border", "no border"):
+        return ((before == _WORD) != (behind == _WORD)) == (condition == "border")
+    side = before if condition.endswith("begin") else behind
+    return not condition or side == _EDGE or (condition.startswith("line") and side == _LINE)
+
+
+def _kind_of(byte: int) -> int:
+    if byte == 10:
+        return _LINE
+    return _WORD if any(low <= byte <= high for low, high in _WORDS) else _OTHER
+
+
+def _determined(steps: _Steps, start: int, end: int) -> Table:
+    """The table of a graph from `start` to `end`."""
+    borders = {0, 10, 11, *(b for low, high in _WORDS for b in (low, high + 1))}
+    borders.update(b for ranges in steps.ranges for low, high, _ in ranges for b in (low, high + 1))
+    firsts = sorted(borders - {256})
+    kind = np.searchsorted(firsts, np.arange(256), side="right") - 1
+    sides = [_kind_of(byte) for byte in firsts]
+
+    def reached(some: Iterable[int], before: int, behind: int) -> set[int]:
+        seen, rest = set(some), list(some)
+        while rest:
+            for condition, to in steps.free[rest.pop()]:
+                if to not in seen and _holds(condition, before, behind):
+                    seen.add(to)
+                    rest.append(to)
+        return seen
+
+    moves: list[list[list[tuple[int, int]]]] = []  # [step][side]: kinds of bytes and where they lead
+    for ranges in steps.ranges:
+        mine: list[list[tuple[int, int]]] = [[], [], [], []]
+        for low, high, to in ranges:
+            for i in range(kind[low], kind[high] + 1):
+                mine[sides[i]].append((i, to))
+        moves.append(mine)
+    nothing = (frozenset[int](), _OTHER)
+    states = {(frozenset([start]), _EDGE): 0, nothing: 1}
+    rest = list(states)
+    rows: list[Sequence[int]] = []
+    accepts = []
+    for state in rest:  # which grows meanwhile
+        some, before = state
+        now = {side: reached(some, before, side) for side in range(4)} if some else {}
+        accepts.append(bool(some) and end in now[_EDGE])
+        made: list[list[int]] = [[] for _ in firsts]
+        for side, reachable in now.items():
+            for step in reachable:
+                for i, to in moves[step][side]:
+                    made[i].append(to)
+        row = []
+        for to_all, side in zip(made, sides, strict=True):
+            key = (frozenset(to_all), side) if to_all else nothing
+            if key not in states:
+                if len(states) >= MOST_STATES:
+                    raise UnsupportedError(f"a pattern whose table has more than {MOST_STATES} states")
+                states[key] = len(states)
+                rest.append(key)
+            row.append(states[key])
+        rows.append(row)
+    return Table(np.array(rows, np.int32), kind.astype(np.int32), np.array(accepts))
