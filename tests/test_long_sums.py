@@ -7,6 +7,7 @@ import pytest
 from test_lowerings import compile_graph, run
 
 from ovjit.compiler.program import Program
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.shapes import ANY
 from ovjit.tiles.lowering import LONG_SUM
@@ -70,3 +71,41 @@ def test_reductions_of_many_equal_numbers(name: str, shape: tuple[int, ...]) -> 
     many = int(np.prod([shape[a] for a in axes]))
     total = {"ReduceMean": wide.flat[0], "ReduceL2": np.sqrt(wide.flat[0] ** 2 * many)}
     np.testing.assert_allclose(got, total.get(name, wide.flat[0] * many), rtol=2e-5)
+
+
+REDUCED = {
+    "ReduceMean": np.mean, "ReduceSum": np.sum, "ReduceMax": np.max, "ReduceProd": np.prod,
+    "ReduceL1": lambda a, axis: np.abs(a).sum(axis), "ReduceL2": lambda a, axis: np.sqrt((a * a).sum(axis)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i32", "f64"])
+@pytest.mark.parametrize("name", REDUCED)
+def test_rows_that_become_one_are_reduced_in_parts(
+    name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Channels last; numbers of rows that parts do not divide, and so few that there is one part; at open
+    shapes too. The same bits."""
+    if dtype == "i32" and name in ("ReduceMean", "ReduceL2"):
+        pytest.skip("has no kernel for integers")
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng(SEED)
+    for shape, parts in {(1, 67 * 61, 24): 8, (3, 4099, 7): 2, (1, 9, 20): 1, (9, 1031, 19): 1}.items():
+        array = rng.integers(-9, 10, shape).astype(numpy_dtype(dtype))
+        if name == "ReduceProd":
+            array = rng.choice([-1, 1], shape).astype(array.dtype)
+        want = REDUCED[name](array.astype(np.float64 if dtype != "i32" else np.int64), axis=1)
+        results = []
+        for open_shape in (False, True):
+            b = Builder()
+            told = (ANY,) * 3 if open_shape else shape
+            x = b.add("Parameter", (), {"shape": told, "element_type": dtype}).output
+            y = b.add(name, [x, b.constant(np.array([1]))], {"keep_dims": False}).output
+            executable = compile_graph(b.finish([y]), {})
+            results += run(executable, array)
+            where = f"{name} of {dtype} {shape}, open: {open_shape}, seed {SEED}"
+            np.testing.assert_allclose(results[-1], want, rtol=2e-6, atol=1e-6, err_msg=where)
+            steps = executable.program.plan((shape,)).steps
+            twice = name != "ReduceL2" and (open_shape or parts > 1)
+            assert len(steps) == 1 + twice, where
+        assert results[0].tobytes() == results[1].tobytes(), f"{name} {shape}"

@@ -3,12 +3,16 @@
     "keep"    the contiguous dimension is kept: a vector of outputs, summed over all reduced positions
     "reduce"  the contiguous dimension is reduced: one output, lanes summed in a fixed order at the end
 
-Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides.
+Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. Where many rows
+become one, parts of them are reduced first, and then these: a thread reads the rows that it has just written.
+By channels, each of two threads took the other's rows into its cache too, and what wrote over them next, as
+the scaling behind squeeze and excitation does, took up to five times as long.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +52,7 @@ from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_axes, merge_dims, placed_values, plain, product
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
+from ovjit.graph.traced import least, most
 
 
 class Reduction(NamedTuple):
@@ -83,6 +88,9 @@ def reductions(name: str, dtype: str) -> Reduction | None:
 #: So many numbers are added one after the other, and so many of these sums, and all of those: what a sum of
 #: reals loses grows with the length of its chain.
 BLOCK = 256
+
+#: In how many parts rows are reduced that become one, at most, and how many bytes make a part.
+PARTS, PART_BYTES = 8, 32768
 
 
 @inline
@@ -155,25 +163,31 @@ def row_combined(acc, p, start, stop, T, R, how):
 
 @kernel
 def reduce(
-    x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, items, per_chunk, *, T, R,
-    out, how, keep, long,
+    x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, parts, per, y_part, items,
+    per_chunk, *, T, R, out, how, keep, long,
 ):  # fmt: skip
     """An item is an output row: a vector of outputs where the contiguous dimension is kept, of which `run`
-    rows are combined, or one output where it is reduced, of `run` adjacent elements; and so along the other
-    reduced dimensions r0 .. r2. T, R, out: element types of x, of sums and of y; halves are added in f32.
-    `long`: sums may be of more than BLOCK numbers."""
+    rows are combined, `per` of them for each of `parts` outputs, or one output where it is reduced, of `run`
+    adjacent elements; and so along the other reduced dimensions r0 .. r2. T, R, out: element types of x, of
+    sums and of y; halves are added in f32. `long`: sums may be of more than BLOCK numbers."""
     number = const[R](total)
     first = const[R](how.first)
     blocks = (n + VL - 1) // VL
     block = BLOCK * (1 if keep else VL)
+    begin = 0
     end = run if keep else run // VL * VL
     for item in share(items, per_chunk):
         i = 0
         row = item
         if keep:
             i = (item % blocks) * VL
-            row = item // blocks
+            part = item // blocks % parts
+            row = item // blocks // parts
+            begin = part * per
+            end = min(begin + per, run)
         source, target = placed(row, x, y)
+        if keep:
+            target += part * y_part
         acc = first
         if long:
             some = first
@@ -184,10 +198,11 @@ def reduce(
             for b1 in range(r1):
                 for b2 in range(r2):
                     p = source + b0 * x_r0 + b1 * x_r1 + b2 * x_r2 + i * SIZE[T]
-                    for start in range(0, end, block) if long else (0,):
+                    for start in range(begin, end, block) if long else (0,):
                         stop = min(start + block, end) if long else end
                         if keep:
-                            acc = rows_combined(acc, p, start, stop, x_run, n - i, T, R, how)
+                            at = start if long else begin
+                            acc = rows_combined(acc, p, at, stop, x_run, n - i, T, R, how)
                         else:
                             acc = row_combined(acc, p, start, stop, T, R, how)
                         if long:
@@ -236,6 +251,17 @@ def reduce_kernel(name: str, inner: str, dtype: str, out: str, short: bool = Fal
     return reduce.kernel(label, T=dtype, R=inside, out=out, how=how, keep=inner == "keep", long=long)
 
 
+class Walk(NamedTuple):
+    """What is reduced for a row of the output, or an element: see the kernel."""
+
+    inner: str
+    n: int
+    run: int
+    x_run: int
+    red: Sequence[int]
+    rx: Sequence[int]
+
+
 class Reduce(Lowering):
     """One reduction over axes that are known."""
 
@@ -253,6 +279,8 @@ class Reduce(Lowering):
         short = count is not None and count <= BLOCK
         self.by_kind = {inner: reduce_kernel(name, inner, *types, short) for inner in ("keep", "reduce")}
         self.kernels = tuple(self.by_kind.values())
+        #: Not in parts, each by the kernel that reduces all: what is done before would be done twice.
+        self.whole = {*types, inside} != {inside} or name == "ReduceL2"
 
     def plan(self, planner: Planner) -> None:
         out_shape = planner.shape(self.out)
@@ -299,29 +327,62 @@ class Reduce(Lowering):
             return False
         if len(kept) > DIMS or len(red) > DIMS:
             return False
-        work, lanes = product(red) * n, host_isa().lanes
-        run, x_run = n, 0
-        if inner == "keep":
-            work = product(red) * lanes
-            run, x_run = (red.pop(), rx.pop()) if red else (1, 0)
+        walk = Walk(inner, n, *((n, 0) if inner == "reduce" else (1, 0)), red, rx)
+        if inner == "keep" and red:
+            walk = Walk(inner, n, red[-1], rx[-1], red[:-1], rx[:-1])
+        parts = self._parts(kept, walk, size)
+        # plans of all shapes have both steps, though there may be one part: they are those of one trace
+        if parts is not None and (not is_static(self.data.shape) or parts > 1):
+            per = ceil_div(walk.run, parts)
+            parts = ceil_div(walk.run, per)
+            middle = planner.allocate((*kept, parts, n), size)
+            *kp, y_part, _ = middle.strides
+            self._step(planner, walk, x, kx, middle, (kept, kp, size), 1, (parts, per, y_part))
+            walk, x, kx = Walk(inner, n, parts, y_part, [], []), middle, kp
+        self._step(planner, walk, x, kx, y, (kept, ky, y_inner), total)
+        return True
+
+    def _parts(self, kept: Sequence[int], walk: Walk, size: int) -> int | None:
+        """In how many parts rows are reduced, None where they can't be."""
+        if self.whole or walk.inner != "keep" or walk.red:
+            return None
+        most_parts = PARTS // least(PARTS, most(1, product(kept)))
+        return most(1, least(most_parts, walk.run, walk.run * walk.n * size // PART_BYTES))
+
+    def _step(
+        self,
+        planner: Planner,
+        walk: Walk,
+        x: View,
+        kx: Sequence[int],
+        y: View,
+        kept: tuple[Sequence[int], Sequence[int], int],
+        total: int,
+        shares: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Add the step. `kept`: outer kept dimensions, y's strides along them, and along the innermost;
+        `shares`: parts, rows of one, and y's stride from one to the next."""
+        extents, ky, y_inner = kept
+        parts, per, y_part = shares or (1, walk.run, 0)
+        n, lanes = walk.n, host_isa().lanes
         values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
-        values |= {"run": run, "x_run": x_run, **placed_values(kept, x=kx, y=ky)}
-        red, rx = ([f] * (DIMS - len(v)) + v for f, v in ((1, red), (0, rx)))
+        values |= {"run": walk.run, "x_run": walk.x_run, **placed_values(extents, x=kx, y=ky)}
+        values |= {"parts": parts, "per": per, "y_part": y_part}
+        red, rx = ([f] * (DIMS - len(v)) + list(v) for f, v in ((1, walk.red), (0, walk.rx)))
         for d in range(DIMS):
             values |= {f"r{d}": red[d], f"x_r{d}": rx[d]}
-        items = product(kept)
-        if inner == "keep":
-            items *= ceil_div(n, lanes)
-        values["items"] = items
         blocks = ceil_div(n, lanes)
+        items, work = product(extents), product(walk.red) * n
+        if walk.inner == "keep":
+            items, work = items * parts * blocks, product(walk.red) * per * lanes
+        values["items"] = items
 
         def touches(each: int) -> Rows:
-            if inner != "keep":
-                return Rows(kept, each, (), [Piece(y.ptr, ky, (), (), y.itemsize)])
+            if walk.inner != "keep":
+                return Rows(extents, each, (), [Piece(y.ptr, ky, (), (), y.itemsize)])
             return Rows(  # an item is a vector of the innermost dimension; the last one may be short
-                (*kept, n), each, (), [Piece(y.ptr, (*ky, y_inner), (), (), y.itemsize)],
+                (*extents, parts, n), each, (), [Piece(y.ptr, (*ky, y_part, y_inner), (), (), y.itemsize)],
                 lambda item: item // blocks * n + min(item % blocks * lanes, n),
             )  # fmt: skip
 
-        planner.share_step(self.by_kind[inner], values, items, work * 2, [x], [y], x.count, touches)
-        return True
+        planner.share_step(self.by_kind[walk.inner], values, items, work * 2, [x], [y], x.count, touches)
